@@ -1,1 +1,3 @@
+//! Parse, log, run, exit code.
+
 fn main() {}

@@ -1,0 +1,146 @@
+//! Validated settings: what the rest of the program works with.
+//!
+//! In: nothing but what [`crate::config`] checked. Out: plain values. Must never: hold a bare number for a time or a size.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::ids::{InstanceId, VolumeId};
+use crate::plan::{Consistency, Method};
+
+/// Everything that can be set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Settings {
+    /// Who this is, where IMDS is not to be asked.
+    pub identity: IdentityOverrides,
+    /// How EC2 is reached.
+    pub ec2: Ec2Settings,
+    /// Where state is kept (records of sets); default `/var/lib/stillpoint`.
+    pub state_dir: PathBuf,
+    /// Where the journal and the lock are kept, a memory filesystem; default `/run/stillpoint`.
+    pub run_dir: PathBuf,
+    /// The chosen plan.
+    pub plan: PlanSettings,
+}
+
+/// Overrides of what IMDS would say.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct IdentityOverrides {
+    /// Instance id.
+    pub instance_id: Option<InstanceId>,
+    /// Region.
+    pub region: Option<String>,
+    /// IMDS endpoint; the SDK's own variable is `AWS_EC2_METADATA_SERVICE_ENDPOINT`.
+    pub imds_endpoint: Option<String>,
+}
+
+/// How EC2 is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Ec2Settings {
+    /// Endpoint URL; none means the Region's own, or the SDK's environment variables.
+    pub endpoint: Option<String>,
+    /// Longest time a call outside the window may take; default 10 s.
+    #[serde(serialize_with = "duration")]
+    pub call_timeout: Duration,
+}
+
+/// One plan: `[plan.NAME]` over `[defaults]` over built-in values.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlanSettings {
+    /// Its name; `default` when none is configured.
+    pub name: String,
+    /// Only these mount points (and what shares their volumes); empty means every EBS-backed filesystem.
+    pub mounts: Vec<PathBuf>,
+    /// Only these volumes; may be combined with `mounts`: the union is taken.
+    pub volumes: Vec<VolumeId>,
+    /// Only volumes that carry all these tags; an empty value means any value.
+    pub volume_tags: BTreeMap<String, String>,
+    /// Leave these mount points out.
+    pub exclude_mounts: Vec<PathBuf>,
+    /// Leave these volumes out.
+    pub exclude_volumes: Vec<VolumeId>,
+    /// Take the boot volume; default true.
+    pub boot_volume: bool,
+    /// Take a filesystem that is only partly on EBS or only partly in the set; default false.
+    pub allow_partial: bool,
+    /// Attached volumes without a mounted filesystem: default exclude.
+    pub unmounted_volumes: UnmountedVolumes,
+    /// How single mount points are made quiet, where the default (freeze, or sync where the filesystem cannot freeze) is not wanted.
+    pub methods: BTreeMap<PathBuf, Method>,
+    /// The consistency asked for; none means `application` with hooks, else `filesystem`.
+    pub consistency: Option<Consistency>,
+    /// Reaching less than asked for: default fail.
+    pub on_lower: OnLower,
+    /// Hard limit of the frozen window, from before the first FIFREEZE to the last FITHAW; default 10 s.
+    #[serde(serialize_with = "duration")]
+    pub window: Duration,
+    /// Longest time all the FIFREEZE calls together may take; default 5 s, less than `window`.
+    #[serde(serialize_with = "duration")]
+    pub freeze_timeout: Duration,
+    /// Copy the volumes' tags to the snapshots (`CopyTagsFromSource`); default false, because EC2 allows 50 tags.
+    pub copy_volume_tags: bool,
+    /// Tags of the user's own for every snapshot.
+    pub tags: BTreeMap<String, String>,
+    /// Description of the snapshots; none means a generated one.
+    pub description: Option<String>,
+    /// Hooks in order.
+    pub hooks: Vec<Hook>,
+}
+
+/// What becomes of attached volumes without a mounted filesystem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnmountedVolumes {
+    /// Left out, with the reason.
+    Exclude,
+    /// Taken at `crash` consistency.
+    Crash,
+}
+
+/// What to do when the consistency asked for is not reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnLower {
+    /// Keep the set under its true label, exit 22.
+    Fail,
+    /// Keep the set under its true label, exit 10.
+    Keep,
+}
+
+/// `[[hook]]`: an application's quiesce and release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct Hook {
+    /// Name, for messages and the environment; the pre command's file name when not given.
+    pub name: String,
+    /// Run before the window.
+    pub pre: Option<Vec<String>>,
+    /// Run after the thaw, in reverse order of the hooks, when pre was attempted.
+    pub post: Option<Vec<String>>,
+    /// Longest time each of the two may take.
+    #[serde(serialize_with = "duration", deserialize_with = "de_duration")]
+    pub timeout: Duration,
+    /// What a failed pre command does.
+    pub on_failure: OnFailure,
+}
+
+/// What a failed pre command does to the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// Stop before anything is frozen, exit 20 (default).
+    Abort,
+    /// Go on; the set is at most filesystem-consistent.
+    Continue,
+}
+
+fn duration<S: serde::Serializer>(d: &Duration, s: S) -> Result<S::Ok, S::Error> {
+    s.collect_str(&humantime::format_duration(*d))
+}
+
+fn de_duration<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
+    let text = <String as serde::Deserialize>::deserialize(d)?;
+    humantime::parse_duration(&text).map_err(serde::de::Error::custom)
+}

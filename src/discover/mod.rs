@@ -1,0 +1,212 @@
+//! What is on this host: mounts → filesystems → device stacks → disks → EBS volumes.
+//!
+//! In: `/proc/self/mountinfo`, `/sys` (below a root that a test can set), IMDS, DescribeInstances and DescribeVolumes.
+//! Out: [`Facts`], plain data. Must never: decide what goes into a set (that is [`crate::plan`]), change
+//! anything on the host, or trust a device name where the kernel gives a number.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::ids::{DevNo, InstanceId, VolumeId};
+
+/// Who this instance is, from the identity document of IMDS or from overrides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Identity {
+    /// The instance.
+    pub instance_id: InstanceId,
+    /// Region, such as `eu-west-1`.
+    pub region: String,
+    /// Availability Zone; unknown when the identity was given by hand.
+    pub availability_zone: Option<String>,
+    /// Account that owns the instance; unknown when the identity was given by hand.
+    pub account_id: Option<String>,
+}
+
+/// Everything the plan is made from.
+#[derive(Debug, Clone, Serialize)]
+pub struct Facts {
+    /// Who this is.
+    pub identity: Identity,
+    /// The host's name (uname nodename), for tags.
+    pub hostname: String,
+    /// Device name of the boot volume's attachment (DescribeInstances.RootDeviceName), such as `/dev/xvda`.
+    pub root_device_name: Option<String>,
+    /// Volumes that EC2 says are attached to this instance, sorted by device name.
+    pub volumes: Vec<Volume>,
+    /// One entry a superblock, in order of the first mount's appearance in mountinfo.
+    pub filesystems: Vec<Filesystem>,
+    /// Every block device, by its kernel name, sorted.
+    pub devices: Vec<BlockDevice>,
+}
+
+/// An attached EBS volume as EC2 knows it, joined with the disk it is on this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Volume {
+    /// The volume.
+    pub id: VolumeId,
+    /// The attachment's device name (`/dev/sdf`), AWS's meaning.
+    pub device_name: String,
+    /// True when it is the boot volume (its device name is the instance's RootDeviceName).
+    pub boot: bool,
+    /// Size in GiB.
+    pub size_gib: i32,
+    /// `gp3`, `io2`, …
+    pub volume_type: String,
+    /// Provisioned IOPS, where the type has them.
+    pub iops: Option<i32>,
+    /// Provisioned throughput in MiB/s, where the type has it.
+    pub throughput: Option<i32>,
+    /// Encrypted at rest.
+    pub encrypted: bool,
+    /// The volume's own tags.
+    pub tags: Vec<(String, String)>,
+    /// The disk it is on this host (`nvme1n1`), and how that was found; none when no disk matches.
+    pub disk: Option<DiskMatch>,
+}
+
+/// How a volume was found among the disks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DiskMatch {
+    /// Kernel name of the whole disk.
+    pub name: String,
+    /// Its device number.
+    pub dev: DevNo,
+    /// What proved it.
+    pub by: MatchedBy,
+}
+
+/// What proved that a disk is a volume, strongest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MatchedBy {
+    /// The NVMe serial number is the volume id.
+    NvmeSerial,
+    /// Xen: the kernel's `xvdX`/`sdX` stands for the attachment's `/dev/sdX` or `xvdX`.
+    XenName,
+    /// The attachment's device name is the kernel's name.
+    DeviceName,
+}
+
+/// One superblock, wherever and however often it is mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Filesystem {
+    /// mountinfo's `major:minor` (field 3): the key of the superblock. `0:N` for btrfs, overlay and others
+    /// without one block device of their own.
+    pub dev: DevNo,
+    /// `ext4`, `xfs`, `btrfs`, `vfat`, `tmpfs`, …
+    pub fstype: String,
+    /// The filesystem's own UUID, read from its superblock (or btrfs's sysfs folder).
+    pub uuid: Option<String>,
+    /// Where it is mounted; the first is the one used to reach it.
+    pub mounts: Vec<Mount>,
+    /// What it sits on.
+    pub backing: Backing,
+}
+
+impl Filesystem {
+    /// The mount point that names this filesystem in messages: the first mount of the filesystem's own root,
+    /// else the first mount.
+    #[must_use]
+    pub fn mount_point(&self) -> &std::path::Path {
+        self.mounts
+            .iter()
+            .find(|m| m.root.as_os_str() == "/")
+            .or_else(|| self.mounts.first())
+            .map_or(std::path::Path::new("?"), |m| m.mount_point.as_path())
+    }
+}
+
+/// One line of mountinfo.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Mount {
+    /// Mount id (field 1).
+    pub id: u32,
+    /// Where it is mounted, unescaped.
+    pub mount_point: PathBuf,
+    /// The folder within the filesystem that is mounted (`/` unless a bind mount or subvolume).
+    pub root: PathBuf,
+    /// Mount options (field 6), such as `rw,relatime`.
+    pub options: String,
+    /// Mount source (`/dev/nvme1n1p1`, `/dev/root`, `tmpfs`).
+    pub source: String,
+    /// Superblock options (last field).
+    pub super_options: String,
+}
+
+/// What a filesystem sits on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Backing {
+    /// Block devices: one, or each member of a btrfs.
+    Devices {
+        /// Kernel names (`nvme1n1p1`, `dm-0`), sorted.
+        devices: Vec<String>,
+    },
+    /// An overlay whose writes go to the filesystem that holds its upper directory.
+    Overlay {
+        /// The superblock under the upper directory; none for a read-only overlay or one whose path is not visible here.
+        upper: Option<DevNo>,
+    },
+    /// In memory, network, FUSE or kernel-made: nothing on a block device.
+    None,
+}
+
+/// A block device and what it is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BlockDevice {
+    /// Kernel name (`nvme1n1p1`, `dm-0`, `md0`, `loop3`).
+    pub name: String,
+    /// Its number.
+    pub dev: DevNo,
+    /// What kind of layer it is.
+    pub kind: DeviceKind,
+    /// Kernel names of the devices directly below it: the whole disk of a partition, the slaves of dm and md.
+    /// Empty for disks, and for loop devices (see `DeviceKind::Loop`).
+    pub below: Vec<String>,
+    /// Size in bytes.
+    pub size: u64,
+    /// The `stat` file with its write counter, below the root in use.
+    pub stat: PathBuf,
+    /// Used as swap (listed in /proc/swaps).
+    pub swap: bool,
+}
+
+/// Layers of a device stack.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum DeviceKind {
+    /// A whole disk.
+    Disk {
+        /// `device/model`, trimmed.
+        model: String,
+        /// `device/serial`, trimmed.
+        serial: String,
+    },
+    /// A partition of a disk.
+    Partition {
+        /// Its number.
+        number: u32,
+    },
+    /// Device mapper: LVM, LUKS, thin, multipath.
+    Dm {
+        /// `dm/name`.
+        name: String,
+        /// `dm/uuid`, whose prefix tells the user (`LVM-`, `CRYPT-`, `mpath-`).
+        uuid: String,
+    },
+    /// Software RAID.
+    Md {
+        /// `raid0`, `raid1`, …
+        level: String,
+    },
+    /// A loop device over a file.
+    Loop {
+        /// `loop/backing_file`, none when detached.
+        backing_file: Option<PathBuf>,
+        /// The superblock that holds the file; none when it cannot be told.
+        holder: Option<DevNo>,
+    },
+    /// Anything else (zram, nbd, drbd, floppy).
+    Other,
+}

@@ -1,0 +1,204 @@
+//! Facts + settings → [`Plan`]: pure, and the same value is printed by `plan` and carried out by `snapshot`.
+//!
+//! In: [`Facts`] and [`PlanSettings`]. Out: what freezes in which wave, which volumes go into the set, which call is
+//! made, and the reason for every inclusion and exclusion. Must never: read a file, a clock or the network, or
+//! leave anything on the host unmentioned.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::config::settings::PlanSettings;
+use crate::discover::Facts;
+use crate::ids::{DevNo, VolumeId};
+
+/// CreateSnapshots takes at most this many volumes, root included (EBS guide, "create multi-volume snapshots").
+pub const MAX_SET: usize = 128;
+/// CreateSnapshots takes at most this many excluded data volumes (EC2 API reference, InstanceSpecification).
+pub const MAX_EXCLUSIONS: usize = 40;
+
+/// What a run will do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// The plan's name (`default` without configuration).
+    pub name: String,
+    /// Filesystems that are made quiet, in the order of their waves.
+    pub filesystems: Vec<PlannedFilesystem>,
+    /// Volumes of the set, boot volume first, then by device name.
+    pub volumes: Vec<PlannedVolume>,
+    /// Block devices on volumes of the set that hold no frozen filesystem and are not swap: proven quiet by their write counter.
+    pub witnesses: Vec<WitnessDevice>,
+    /// What stays out, and why: filesystems and volumes.
+    pub left_out: Vec<LeftOut>,
+    /// The call that fixes the point in time.
+    pub call: PointInTimeCall,
+    /// What a person should know before saying yes (partial sets, loop images, several calls).
+    pub notes: Vec<String>,
+    /// The highest consistency that this plan can reach.
+    pub best: Consistency,
+}
+
+/// A filesystem that is made quiet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlannedFilesystem {
+    /// Key of the superblock.
+    pub dev: DevNo,
+    /// The mount point it is reached by.
+    pub mount_point: PathBuf,
+    /// Every mount point of it.
+    pub mount_points: Vec<PathBuf>,
+    /// Filesystem type.
+    pub fstype: String,
+    /// Filesystem UUID.
+    pub uuid: Option<String>,
+    /// Mount options of the first mount, for the restore.
+    pub options: String,
+    /// How it is made quiet.
+    pub method: Method,
+    /// When it is frozen.
+    pub wave: Wave,
+    /// The stack from the filesystem down, such as `dm-0 (lvm vg0-data) → nvme1n1 + nvme2n1`.
+    pub stack: String,
+    /// Block devices it sits on directly, whose write counters witness the freeze.
+    pub witnesses: Vec<WitnessDevice>,
+    /// Volumes it is on.
+    pub volumes: Vec<VolumeId>,
+    /// Why it is in.
+    pub reason: String,
+}
+
+/// A block device whose write counter is watched.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct WitnessDevice {
+    /// Kernel name.
+    pub name: String,
+    /// Its `stat` file.
+    pub stat: PathBuf,
+}
+
+/// How a filesystem is made quiet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// FIFREEZE.
+    Freeze,
+    /// syncfs, then proven quiet by the write counter (for filesystems that cannot freeze).
+    Sync,
+}
+
+/// When a filesystem is frozen. Lower waves first; thawing is all at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wave {
+    /// Stacked on a file of another filesystem of the set (loop images): frozen before what holds it, deepest first.
+    Inner(
+        /// How deep it is stacked: the number of loop devices below it. Deeper freezes earlier.
+        std::cmp::Reverse<u32>,
+    ),
+    /// Everything else.
+    Data,
+    /// `/`, `/usr`, `/var` and such: last, because the run itself lives there.
+    System,
+}
+
+/// A volume of the set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlannedVolume {
+    /// The volume.
+    pub id: VolumeId,
+    /// Attachment's device name.
+    pub device_name: String,
+    /// Kernel name of the disk, where it is known.
+    pub disk: Option<String>,
+    /// Boot volume.
+    pub boot: bool,
+    /// Size in GiB.
+    pub size_gib: i32,
+    /// Volume type.
+    pub volume_type: String,
+    /// Provisioned IOPS.
+    pub iops: Option<i32>,
+    /// Provisioned throughput in MiB/s.
+    pub throughput: Option<i32>,
+    /// Encrypted.
+    pub encrypted: bool,
+    /// Mount points of the filesystems on it that are made quiet.
+    pub mount_points: Vec<PathBuf>,
+    /// The highest consistency this volume's part can reach.
+    pub best: Consistency,
+    /// Why it is in.
+    pub reason: String,
+}
+
+/// Something that stays out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LeftOut {
+    /// A mount point, or a volume with its device name.
+    pub what: String,
+    /// Filesystem type or `volume`.
+    pub kind: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// How the point in time is fixed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "action")]
+pub enum PointInTimeCall {
+    /// One CreateSnapshots over the instance, by exclusion.
+    CreateSnapshots {
+        /// Leave the boot volume out.
+        exclude_boot_volume: bool,
+        /// Data volumes to leave out; at most [`MAX_EXCLUSIONS`].
+        exclude_data_volumes: Vec<VolumeId>,
+    },
+    /// One CreateSnapshot: the set has one volume.
+    CreateSnapshot {
+        /// That volume.
+        volume: VolumeId,
+    },
+    /// One CreateSnapshot a volume, all in flight at once in one window: the exclusions are too many for CreateSnapshots.
+    CreateSnapshotEach {
+        /// The volumes.
+        volumes: Vec<VolumeId>,
+    },
+}
+
+/// What a snapshot set can be restored to. Ordered: crash < filesystem < application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Consistency {
+    /// What a power cut leaves.
+    Crash,
+    /// Every filesystem of the set was frozen, unmounted or proven quiet over the point in time.
+    Filesystem,
+    /// That, and every configured hook and quiescer succeeded.
+    Application,
+}
+
+impl std::fmt::Display for Consistency {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Crash => "crash",
+            Self::Filesystem => "filesystem",
+            Self::Application => "application",
+        })
+    }
+}
+
+/// Why no plan could be made. Nothing has been touched.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// Placeholder replaced by the implementation.
+    #[error("nothing to snapshot: {0}")]
+    Nothing(String),
+}
+
+/// Makes the plan.
+///
+/// # Errors
+/// When a choice names something that is not there, or the set would be only partly consistent without leave.
+pub fn plan(facts: &Facts, settings: &PlanSettings) -> Result<Plan, PlanError> {
+    let _ = (facts, settings);
+    Err(PlanError::Nothing("not built yet".to_owned()))
+}
