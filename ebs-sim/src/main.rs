@@ -1,1 +1,55 @@
-fn main() {}
+//! ebs-sim: IMDSv2 and the EC2 Query API over real block devices.
+//!
+//! ```text
+//!  scenario ──► host (reflink filesystem, one pool file, loop devices)
+//!                 │
+//!  HTTP ──► ec2 (parse → verify signature → faults → authorise → act) ──► sim (world, pool, log)
+//!       ──► imds (token → tree)                                       ──►  │
+//!       ──► control (/_ebs-sim/: faults, log, devices)                ──►  │
+//!                 │
+//!  exec ──► view (a mount namespace whose /sys shows the loops as EBS disks) ──► COMMAND
+//! ```
+//!
+//! In: a command line and a scenario file. Out: devices, two HTTP servers, and a report of what was
+//! done to them. It must never touch a device, mount or file that it did not make itself.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod client;
+mod control;
+mod ec2;
+mod error;
+mod faults;
+mod host;
+mod http;
+mod ids;
+mod imds;
+mod keys;
+mod log;
+mod ready;
+mod run;
+mod scenario;
+mod serve;
+mod sim;
+mod units;
+mod view;
+mod world;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("EBS_SIM_LOG")
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn")),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    match cli::dispatch() {
+        Ok(code) => code,
+        Err(error) => {
+            error.print();
+            error.exit_code()
+        }
+    }
+}

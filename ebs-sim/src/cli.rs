@@ -1,0 +1,317 @@
+//! The command line.
+//!
+//! In: arguments. Out: one call of the module that does it. What scripts read goes to stdout, all else to
+//! stderr; it must never mix the two.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use serde_json::{Value, json};
+
+use crate::error::Error;
+use crate::faults::{Fault, Kind};
+use crate::ready::Ready;
+use crate::scenario::{Scenario, VolumeSpec};
+use crate::units::Bytes;
+use crate::{client, host, run, serve, view};
+
+/// A stand-in for EC2 and IMDS over real block devices: volumes are loop devices, and a snapshot is a
+/// point-in-time clone of them.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Make the volumes and serve EC2 and IMDS until SIGTERM or SIGINT.
+    ///
+    /// When ready, prints one line of JSON with endpoints, credentials and devices, which is in
+    /// DIR/ebs-sim.json too.
+    Serve(ServeArgs),
+    /// Run a command that sees the volumes as EBS disks in /sys.
+    ///
+    /// The command gets a mount namespace of its own, the AWS_… variables that lead to the simulation,
+    /// and EBS_SIM_DIR. Its exit status is passed through.
+    Exec(ExecArgs),
+    /// Serve and run a command together, with IMDS at its real address.
+    ///
+    /// Both live in a new network namespace in which 169.254.169.254:80 answers. Afterwards everything
+    /// is taken down, and the command's exit status is passed through.
+    Run(RunArgs),
+    /// Stop the ebs-sim that serves from DIR, or clean up after one that was killed.
+    Stop(DirArg),
+    /// Make a device of a private copy of a snapshot, and print its path.
+    SnapshotDevice(SnapshotDeviceArgs),
+    /// Take a device down that snapshot-device made.
+    ReleaseDevice(ReleaseDeviceArgs),
+    /// Make one EC2 call, signed with the static key, and print the XML.
+    ///
+    /// The exit status is 1 when EC2 answers with an error.
+    Call(CallArgs),
+    /// Set, show or forget faults.
+    #[command(subcommand)]
+    Faults(FaultsVerb),
+    /// Print the request log as JSON.
+    Requests(DirArg),
+    /// Print the snapshots as JSON, with the files that hold their data.
+    Snapshots(DirArg),
+}
+
+#[derive(Debug, Args)]
+struct DirArg {
+    /// The folder that serve was given.
+    #[arg(long, env = "EBS_SIM_DIR")]
+    dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Simulation {
+    /// What to simulate, as a TOML file.
+    #[arg(long, value_name = "FILE.toml")]
+    scenario: Option<PathBuf>,
+    /// A volume, added to those of the scenario. Can be repeated.
+    ///
+    /// name=data,size=1GiB[,device=/dev/sdf][,type=gp3][,kind=nvme|xen|instance-store][,boot]
+    /// [,id=vol-…][,encrypted][,detached][,iops=N][,throughput=N][,tag:Key=Value]
+    #[arg(long = "volume", value_name = "SPEC")]
+    volumes: Vec<VolumeSpec>,
+    /// EC2's port on 127.0.0.1; 0 takes any.
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+    /// The size of the filesystem that holds volumes and snapshots, when DIR is not on one that can clone.
+    #[arg(long, value_name = "SIZE")]
+    host_size: Option<Bytes>,
+}
+
+#[derive(Debug, Args)]
+struct ServeArgs {
+    /// The folder to work in; it is made when it is not there.
+    #[arg(long)]
+    dir: PathBuf,
+    #[command(flatten)]
+    simulation: Simulation,
+    /// IMDS's port on 127.0.0.1; 0 takes any.
+    #[arg(long, default_value_t = 0)]
+    imds_port: u16,
+    /// Stop when the process that started this one ends.
+    #[arg(long)]
+    die_with_parent: bool,
+}
+
+#[derive(Debug, Args)]
+struct ExecArgs {
+    #[command(flatten)]
+    dir: DirArg,
+    /// IMDS has its real address: say nothing about it in the environment.
+    #[arg(long, hide = true)]
+    real_imds: bool,
+    /// The command and its arguments.
+    #[arg(last = true, required = true)]
+    command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// The folder to work in; a temporary one when absent.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    #[command(flatten)]
+    simulation: Simulation,
+    /// The command and its arguments.
+    #[arg(last = true, required = true)]
+    command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+struct SnapshotDeviceArgs {
+    #[command(flatten)]
+    dir: DirArg,
+    /// The snapshot's id.
+    snapshot: String,
+    /// Make the device read-only.
+    #[arg(long)]
+    read_only: bool,
+}
+
+#[derive(Debug, Args)]
+struct ReleaseDeviceArgs {
+    #[command(flatten)]
+    dir: DirArg,
+    /// The device, /dev/loopN.
+    device: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct CallArgs {
+    #[command(flatten)]
+    dir: DirArg,
+    /// The action, such as DescribeVolumes.
+    action: String,
+    /// Parameters as EC2's Query API writes them, such as VolumeId.1=vol-….
+    #[arg(value_name = "KEY=VALUE", value_parser = key_value)]
+    params: Vec<(String, String)>,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    text.split_once('=')
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .ok_or_else(|| "expected KEY=VALUE".into())
+}
+
+#[derive(Debug, Subcommand)]
+enum FaultsVerb {
+    /// Set one more fault.
+    Add(AddFault),
+    /// Show the faults that are set.
+    List(DirArg),
+    /// Forget all faults.
+    Clear(DirArg),
+}
+
+#[derive(Debug, Args)]
+struct AddFault {
+    #[command(flatten)]
+    dir: DirArg,
+    /// The action it hits: CreateSnapshots, imds:PutToken, imds:Get, or * for all of EC2's.
+    #[arg(long)]
+    action: String,
+    /// What happens.
+    #[arg(long)]
+    kind: Kind,
+    /// Only the Nth matching call from now, counted from 1.
+    #[arg(long)]
+    call: Option<u64>,
+    /// Which requests it hits.
+    #[arg(long, default_value = "false", value_parser = ["true", "false", "any"])]
+    dry_run: String,
+    /// The error code.
+    #[arg(long)]
+    code: Option<String>,
+    /// The error message.
+    #[arg(long)]
+    message: Option<String>,
+    /// The HTTP status.
+    #[arg(long)]
+    status: Option<u16>,
+    /// How long a delay takes, such as 500ms.
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "0s")]
+    delay: std::time::Duration,
+}
+
+impl AddFault {
+    fn fault(&self) -> Fault {
+        let mut fault = Fault::new(&self.action, self.kind);
+        fault.call = self.call;
+        fault.dry_run = match self.dry_run.as_str() {
+            "any" => None,
+            text => Some(text == "true"),
+        };
+        fault.code.clone_from(&self.code);
+        fault.message.clone_from(&self.message);
+        fault.status = self.status;
+        fault.delay_ms = u64::try_from(self.delay.as_millis()).unwrap_or(u64::MAX);
+        fault
+    }
+}
+
+impl Simulation {
+    fn settings(self, dir: PathBuf, imds: SocketAddr) -> Result<serve::Settings, Error> {
+        Ok(serve::Settings {
+            dir,
+            scenario: Scenario::load(self.scenario.as_deref(), &self.volumes)?,
+            port: self.port,
+            imds,
+            host_size: self.host_size,
+        })
+    }
+}
+
+/// Reads the command line and does what it says.
+pub fn dispatch() -> Result<ExitCode, Error> {
+    match Cli::parse().command {
+        Verb::Serve(args) => {
+            if args.die_with_parent {
+                nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM)
+                    .map_err(|errno| serve::Error::runtime("watch the parent")(errno.into()))?;
+            }
+            let imds = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), args.imds_port);
+            serve::serve(args.simulation.settings(args.dir, imds)?)
+        }
+        Verb::Exec(args) => match view::exec(&args.dir.dir, args.real_imds, &args.command)? {},
+        Verb::Run(args) => {
+            let dir = args.dir.unwrap_or_else(|| {
+                let name = format!("ebs-sim-{}", uuid::Uuid::new_v4().simple());
+                std::env::temp_dir().join(name)
+            });
+            let settings = args.simulation.settings(dir, run::IMDS_ADDRESS)?;
+            run::run(settings, &args.command)
+        }
+        Verb::Stop(args) => {
+            host::stop(&args.dir)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::SnapshotDevice(args) => {
+            let body = json!({ "snapshot_id": args.snapshot, "read_only": args.read_only });
+            let answer = control(&args.dir, "POST", "devices", Some(body))?;
+            println!("{}", answer["device"].as_str().unwrap_or_default());
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::ReleaseDevice(args) => {
+            let name = args.device.file_name().unwrap_or_default().to_string_lossy();
+            let answer = control(&args.dir, "DELETE", &format!("devices/{name}"), None)?;
+            match answer["in_use"].as_str() {
+                None => Ok(ExitCode::SUCCESS),
+                Some(in_use) => {
+                    eprintln!("ebs-sim: {in_use}");
+                    Ok(ExitCode::FAILURE)
+                }
+            }
+        }
+        Verb::Call(args) => {
+            let ready = Ready::read(&args.dir.dir)?;
+            let answer = client::call(&ready, &args.action, &args.params)?;
+            println!("{}", answer.body);
+            Ok(ExitCode::from(u8::from(answer.status != 200)))
+        }
+        Verb::Faults(FaultsVerb::Add(args)) => {
+            control(&args.dir, "POST", "faults", Some(json!(args.fault())))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Faults(FaultsVerb::List(dir)) => show(&dir, "faults"),
+        Verb::Faults(FaultsVerb::Clear(dir)) => {
+            control(&dir, "DELETE", "faults", None)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Requests(dir) => show(&dir, "requests"),
+        Verb::Snapshots(dir) => show(&dir, "snapshots"),
+    }
+}
+
+fn control(dir: &DirArg, method: &str, path: &str, body: Option<Value>) -> Result<Value, Error> {
+    let ready = Ready::read(&dir.dir)?;
+    let body = body.map(|body| body.to_string()).unwrap_or_default();
+    let answer = client::control(&ready, method, path, &body)?;
+    Ok(serde_json::from_str(&answer).unwrap_or(Value::Null))
+}
+
+fn show(dir: &DirArg, path: &str) -> Result<ExitCode, Error> {
+    let ready = Ready::read(&dir.dir)?;
+    print!("{}", client::control(&ready, "GET", path, "")?);
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

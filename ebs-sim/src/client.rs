@@ -1,0 +1,158 @@
+//! The small client of ebs-sim's own commands.
+//!
+//! In: `ebs-sim.json` and what to ask. Out: the answer's status and body. It must never be used as a model
+//! for a real client: one connection a request, no retries, no TLS.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::ec2::sigv4::{self, Scope, Signed};
+use crate::keys::Key;
+use crate::ready::Ready;
+
+/// A running ebs-sim could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nobody answers.
+    #[error("cannot reach ebs-sim at {endpoint}")]
+    Unreachable {
+        /// Its URL.
+        endpoint: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The answer is not HTTP, or was cut off.
+    #[error("ebs-sim closed the connection without a whole answer")]
+    Cut,
+    /// It refused.
+    #[error("ebs-sim refused: {0}")]
+    Refused(String),
+}
+
+impl Error {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::Unreachable { .. } => {
+                Some("is it still running, and is this the same network namespace?".into())
+            }
+            Error::Cut => Some("is a fault set? `ebs-sim faults clear --dir DIR`".into()),
+            Error::Refused(_) => None,
+        }
+    }
+}
+
+/// An answer.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body.
+    pub body: String,
+}
+
+/// Sends one request and reads the whole answer.
+fn exchange(
+    endpoint: &str,
+    method: &str,
+    path: &str,
+    headers: &[(String, String)],
+    body: &str,
+) -> Result<Answer, Error> {
+    let host = endpoint.trim_start_matches("http://");
+    let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n");
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    request.push_str(&format!("content-length: {}\r\n\r\n{body}", body.len()));
+    let unreachable = |source| Error::Unreachable { endpoint: endpoint.to_owned(), source };
+    let mut stream = TcpStream::connect(host).map_err(unreachable)?;
+    stream.set_read_timeout(Some(Duration::from_secs(120))).map_err(unreachable)?;
+    stream.write_all(request.as_bytes()).map_err(unreachable)?;
+    let mut answer = Vec::new();
+    // A reset after the answer is no loss; whether the answer is whole is checked below.
+    let _ = stream.read_to_end(&mut answer);
+    parse(&answer).ok_or(Error::Cut)
+}
+
+fn parse(answer: &[u8]) -> Option<Answer> {
+    let text = String::from_utf8_lossy(answer);
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+    });
+    if length.is_some_and(|length| body.len() < length) {
+        return None;
+    }
+    Some(Answer { status, body: body.to_owned() })
+}
+
+/// Asks the control API, and fails when it refuses.
+pub fn control(ready: &Ready, method: &str, path: &str, body: &str) -> Result<String, Error> {
+    let path = format!("{}{path}", crate::control::PREFIX);
+    let answer = exchange(&ready.endpoint, method, &path, &[], body)?;
+    if answer.status == 200 {
+        return Ok(answer.body);
+    }
+    let reason = serde_json::from_str::<serde_json::Value>(&answer.body)
+        .ok()
+        .and_then(|value| Some(value.get("error")?.as_str()?.to_owned()))
+        .unwrap_or(answer.body);
+    Err(Error::Refused(reason))
+}
+
+/// Makes one EC2 call, signed with the static key.
+pub fn call(ready: &Ready, action: &str, params: &[(String, String)]) -> Result<Answer, Error> {
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    form.append_pair("Action", action);
+    form.append_pair("Version", "2016-11-15");
+    form.extend_pairs(params);
+    let body = form.finish();
+    let key = Key {
+        access_key_id: ready.credentials.access_key_id.clone(),
+        secret_access_key: ready.credentials.secret_access_key.clone(),
+        session_token: None,
+        life: None,
+    };
+    let scope = Scope {
+        time: sigv4::amz_date(Timestamp::now()),
+        region: ready.region.clone(),
+        service: "ec2".into(),
+    };
+    let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let content_type = header("content-type", "application/x-www-form-urlencoded; charset=utf-8");
+    let date = header("x-amz-date", &scope.time);
+    let host = header("host", ready.endpoint.trim_start_matches("http://"));
+    let authorization = sigv4::authorization(
+        &Signed {
+            method: "POST",
+            path: "/",
+            query: "",
+            headers: &[content_type.clone(), host, date.clone()],
+            payload_hash: &sigv4::sha256(body.as_bytes()),
+        },
+        &scope,
+        &key,
+    );
+    let headers = [content_type, date, ("authorization".to_owned(), authorization)];
+    exchange(&ready.endpoint, "POST", "/", &headers, &body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_answer_is_noticed() {
+        let whole = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        let expected = Answer { status: 200, body: "ok".into() };
+        assert_eq!(parse(whole), Some(expected));
+        assert_eq!(parse(&whole[..whole.len() - 1]), None);
+        assert_eq!(parse(b""), None);
+    }
+}

@@ -1,0 +1,180 @@
+//! The control API under `/_ebs-sim/`: faults, the log, devices of snapshots, attachments.
+//!
+//! In: JSON from tests and from ebs-sim's own commands, unsigned. Out: JSON. It must never be reachable
+//! from beyond this machine: the server listens on loopback only.
+
+use std::sync::Arc;
+
+use axum::http::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::faults::Fault;
+use crate::http::{Call, Reply};
+use crate::ids::SnapshotId;
+use crate::sim::Sim;
+
+/// Where the control API is.
+pub const PREFIX: &str = "/_ebs-sim/";
+
+type Outcome = Result<Value, (u16, String)>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Deny {
+    deny: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewDevice {
+    snapshot_id: SnapshotId,
+    #[serde(default)]
+    read_only: bool,
+}
+
+/// Answers one control request.
+pub async fn handle(sim: Arc<Sim>, call: Call) -> Reply {
+    let path = call.uri.path().to_owned();
+    let rest = path.strip_prefix(PREFIX).unwrap_or_default();
+    let parts: Vec<&str> = rest.split('/').collect();
+    let outcome = match (call.method.clone(), parts.as_slice()) {
+        (Method::POST, ["faults"]) => read::<Fault>(&call).map(|fault| {
+            sim.faults().add(fault);
+            json!({})
+        }),
+        (Method::DELETE, ["faults"]) => {
+            sim.faults().clear();
+            Ok(json!({}))
+        }
+        (Method::GET, ["faults"]) => Ok(json!(sim.faults().list())),
+        (Method::GET, ["requests"]) => Ok(json!(sim.log().entries())),
+        (Method::GET, ["snapshots"]) => Ok(snapshots(&sim)),
+        (Method::POST, ["reset"]) => reset(sim).await,
+        (Method::POST, ["iam"]) => read::<Deny>(&call).map(|body| {
+            sim.world().deny = body.deny;
+            json!({})
+        }),
+        (Method::POST, ["volumes", volume, "attach"]) => set_attached(&sim, volume, true),
+        (Method::POST, ["volumes", volume, "detach"]) => set_attached(&sim, volume, false),
+        (Method::POST, ["devices"]) => match read::<NewDevice>(&call) {
+            Ok(body) => make_device(sim, body).await,
+            Err(error) => Err(error),
+        },
+        (Method::DELETE, ["devices", name]) => release_device(sim, format!("/dev/{name}")).await,
+        _ => Err((404, format!("{} {path} is not part of the control API", call.method))),
+    };
+    match outcome {
+        Ok(value) => Reply::json(200, &value),
+        Err((status, error)) => Reply::json(status, &json!({ "error": error })),
+    }
+}
+
+fn read<T: for<'de> Deserialize<'de>>(call: &Call) -> Result<T, (u16, String)> {
+    serde_json::from_slice(&call.body).map_err(|error| (400, error.to_string()))
+}
+
+fn snapshots(sim: &Sim) -> Value {
+    let now = jiff::Timestamp::now();
+    let world = sim.world();
+    let shown: Vec<Value> = world
+        .snapshots
+        .iter()
+        .map(|snapshot| {
+            let progress = snapshot.progress(now);
+            json!({
+                "id": snapshot.id,
+                "volume_id": snapshot.volume_id,
+                "state": progress.state,
+                "progress": progress.percent,
+                "started": snapshot.started.to_string(),
+                "description": snapshot.description,
+                "tags": world.tags_of(snapshot.id.as_str()),
+                "image": snapshot.image.as_ref().map(|image| &image.path),
+                "offset": snapshot.image.as_ref().map(|image| image.window.offset),
+                "length": snapshot.image.as_ref().map(|image| image.window.length),
+            })
+        })
+        .collect();
+    json!(shown)
+}
+
+/// Forgets snapshots, faults, log and tags of snapshots; volumes, their data and devices stay.
+async fn reset(sim: Arc<Sim>) -> Outcome {
+    let _commit = sim.commit.lock().await;
+    let images = {
+        let mut world = sim.world();
+        let images: Vec<_> =
+            world.snapshots.drain(..).filter_map(|snapshot| snapshot.image).map(|image| image.path).collect();
+        world.tags.retain(|id, _| !id.starts_with(SnapshotId::PREFIX));
+        world.volumes.retain(|volume| volume.window.is_some());
+        let specs = world.scenario.volumes.clone();
+        for (volume, spec) in world.volumes.iter_mut().zip(specs) {
+            volume.attached = !spec.detached;
+        }
+        world.deny = world.scenario.iam.deny.clone();
+        images
+    };
+    for image in images {
+        // Snapshots of a set share an image: the second removal finds nothing.
+        let _ = std::fs::remove_file(image);
+    }
+    sim.faults().clear();
+    sim.log().clear();
+    Ok(json!({}))
+}
+
+fn set_attached(sim: &Sim, volume: &str, attached: bool) -> Outcome {
+    let mut world = sim.world();
+    let found = world
+        .volumes
+        .iter_mut()
+        .find(|known| known.is_ebs() && (known.id.as_str() == volume || known.name == volume));
+    match found {
+        None => Err((404, format!("there is no volume {volume}"))),
+        Some(known) => {
+            known.attached = attached;
+            Ok(json!({ "id": known.id, "attached": attached }))
+        }
+    }
+}
+
+async fn make_device(sim: Arc<Sim>, wanted: NewDevice) -> Outcome {
+    let image = {
+        let world = sim.world();
+        let id = &wanted.snapshot_id;
+        match world.snapshots.iter().find(|snapshot| snapshot.id == *id) {
+            None => return Err((404, format!("there is no snapshot {id}"))),
+            Some(snapshot) => snapshot.image.clone().ok_or_else(|| {
+                let error = crate::host::Error::NoImage(id.to_string());
+                (409, error.to_string())
+            })?,
+        }
+    };
+    blocking(move || {
+        let device = sim.host().expose_copy(&sim.store, &image.path, image.window, wanted.read_only)?;
+        Ok(json!({ "device": device }))
+    })
+    .await
+}
+
+async fn release_device(sim: Arc<Sim>, device: String) -> Outcome {
+    blocking(move || {
+        let in_use = sim.host().release(device.as_ref())?;
+        Ok(json!({ "in_use": in_use.map(|user| user.to_string()) }))
+    })
+    .await
+}
+
+/// Runs disk work beside the servers. Its errors keep their causes, on one line.
+async fn blocking(work: impl FnOnce() -> Result<Value, crate::host::Error> + Send + 'static) -> Outcome {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => {
+            let cause = std::error::Error::source(&error);
+            let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+            Err((500, format!("{error}{cause}")))
+        }
+        Err(error) => Err((500, error.to_string())),
+    }
+}

@@ -1,0 +1,334 @@
+//! CreateSnapshot and CreateSnapshots: the point in time.
+//!
+//! In: an instance or a volume. Out: pending snapshots over one clone of the pool. The clone is made while
+//! the request is handled: it must never begin before the request was read, nor end after the answer.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::Context;
+use super::error::Ec2Error;
+use super::iam::Need;
+use super::params::Params;
+use super::xml::{Xml, time};
+use super::{instances, tags, volumes};
+use crate::faults::{Fault, Kind};
+use crate::ids::{SnapshotId, VolumeId};
+use crate::log::unix_nanos;
+use crate::world::{Image, Snapshot, Tags, Volume, World};
+
+/// Most volumes that one CreateSnapshots takes.
+const MAX_VOLUMES: usize = 128;
+/// Most data volumes that can be excluded.
+const MAX_EXCLUDED: usize = 40;
+
+/// What both actions take besides their target.
+struct Common {
+    description: String,
+    tags: Tags,
+}
+
+impl Common {
+    fn parse(params: &mut Params) -> Result<Self, Ec2Error> {
+        let description = params.text("Description").unwrap_or_default();
+        if description.chars().count() > 255 {
+            return Err(Ec2Error::invalid_value("Description exceeds the maximum length of 255 characters"));
+        }
+        if params.text("OutpostArn").is_some() {
+            return Err(Ec2Error::invalid_value(
+                "The OutpostArn parameter is not supported: the instance is not on an Outpost",
+            ));
+        }
+        if params.text("Location").is_some_and(|place| place != "regional") {
+            return Err(Ec2Error::invalid_value(
+                "Location local is only supported for volumes in a Local Zone",
+            ));
+        }
+        Ok(Self { description, tags: params.tag_specifications("snapshot")? })
+    }
+
+    /// Tags in the call need a permission of their own.
+    fn needs(&self, world: &World, tagging: bool) -> Vec<Need> {
+        if tagging || !self.tags.is_empty() {
+            vec![Need::on("ec2:CreateTags", world, "snapshot/*")]
+        } else {
+            vec![]
+        }
+    }
+}
+
+/// CreateSnapshot.
+pub struct One {
+    volume: VolumeId,
+    common: Common,
+}
+
+impl One {
+    pub fn parse(params: &mut Params) -> Result<Self, Ec2Error> {
+        let id = params.required("VolumeId")?;
+        Ok(Self { volume: parse_volume(&id)?, common: Common::parse(params)? })
+    }
+
+    pub fn needs(&self, world: &World) -> Vec<Need> {
+        let action = "ec2:CreateSnapshot";
+        let mut needs = vec![
+            Need::on(action, world, &format!("volume/{}", self.volume)),
+            Need::on(action, world, "snapshot/*"),
+        ];
+        needs.extend(self.common.needs(world, false));
+        needs
+    }
+
+    pub async fn act(self, context: &Context, faults: &[Fault]) -> Result<String, Ec2Error> {
+        let choose = |world: &World| {
+            let volume = world.ebs().find(|volume| volume.id == self.volume);
+            Ok(vec![volume.cloned().ok_or_else(|| volumes::not_found(self.volume.as_str()))?])
+        };
+        let made = commit(context, faults, &self.common, false, choose).await?;
+        let world = context.sim.world();
+        Ok(context.response(|xml| {
+            for snapshot in &made {
+                write(xml, &world, snapshot, "status");
+            }
+        }))
+    }
+}
+
+/// CreateSnapshots.
+pub struct Set {
+    instance: String,
+    exclude_boot: bool,
+    excluded: Vec<VolumeId>,
+    copy_tags: bool,
+    common: Common,
+}
+
+impl Set {
+    pub fn parse(params: &mut Params) -> Result<Self, Ec2Error> {
+        let instance = params.required("InstanceSpecification.InstanceId")?;
+        if crate::ids::InstanceId::parse(&instance).is_none() {
+            return Err(Ec2Error::new(
+                "InvalidInstanceID.Malformed",
+                format!("Invalid id: \"{instance}\" (expecting \"i-...\")"),
+            ));
+        }
+        let exclude_boot = params.flag("InstanceSpecification.ExcludeBootVolume")?;
+        let excluded = params.list("InstanceSpecification.ExcludeDataVolumeId");
+        if excluded.len() > MAX_EXCLUDED {
+            return Err(Ec2Error::invalid_value(format!(
+                "The number of excluded data volumes exceeds the maximum of {MAX_EXCLUDED}"
+            )));
+        }
+        let excluded = excluded.iter().map(|id| parse_volume(id)).collect::<Result<_, _>>()?;
+        let copy_tags = match params.text("CopyTagsFromSource").as_deref() {
+            None => false,
+            Some("volume") => true,
+            Some(other) => {
+                return Err(Ec2Error::invalid_value(format!(
+                    "Value ({other}) for parameter copyTagsFromSource is invalid. Expected: 'volume'."
+                )));
+            }
+        };
+        Ok(Self { instance, exclude_boot, excluded, copy_tags, common: Common::parse(params)? })
+    }
+
+    pub fn needs(&self, world: &World) -> Vec<Need> {
+        let action = "ec2:CreateSnapshots";
+        let mut needs = vec![Need::on(action, world, &format!("instance/{}", self.instance))];
+        needs
+            .extend(world.attached().map(|volume| Need::on(action, world, &format!("volume/{}", volume.id))));
+        needs.push(Need::on(action, world, "snapshot/*"));
+        needs.extend(self.common.needs(world, self.copy_tags));
+        needs
+    }
+
+    pub async fn act(self, context: &Context, faults: &[Fault]) -> Result<String, Ec2Error> {
+        let made = commit(context, faults, &self.common, self.copy_tags, |world| self.choose(world)).await?;
+        let world = context.sim.world();
+        Ok(context.response(|xml| {
+            xml.list("snapshotSet", &made, |xml, snapshot| {
+                write(xml, &world, snapshot, "state");
+            });
+        }))
+    }
+
+    /// Everything that is attached, but what is excluded.
+    fn choose(&self, world: &World) -> Result<Vec<Volume>, Ec2Error> {
+        if world.instance_id().as_str() != self.instance {
+            return Err(instances::not_found(&self.instance));
+        }
+        for id in &self.excluded {
+            match world.attached().find(|volume| volume.id == *id) {
+                None => return Err(volumes::not_found(id.as_str())),
+                Some(volume) if volume.boot => {
+                    return Err(Ec2Error::invalid_value(format!(
+                        "The volume '{id}' is the root volume of the instance. Use ExcludeBootVolume to exclude it."
+                    )));
+                }
+                Some(_) => {}
+            }
+        }
+        let chosen: Vec<Volume> = world
+            .attached()
+            .filter(|volume| !(self.exclude_boot && volume.boot))
+            .filter(|volume| !self.excluded.contains(&volume.id))
+            .cloned()
+            .collect();
+        match chosen.len() {
+            0 => Err(Ec2Error::invalid_value("All volumes of the instance are excluded")),
+            n if n > MAX_VOLUMES => Err(Ec2Error::invalid_value(format!(
+                "The instance has {n} volumes to snapshot, which exceeds the maximum of {MAX_VOLUMES}"
+            ))),
+            _ => Ok(chosen),
+        }
+    }
+}
+
+fn parse_volume(id: &str) -> Result<VolumeId, Ec2Error> {
+    VolumeId::parse(id).ok_or_else(|| {
+        Ec2Error::new("InvalidVolumeID.Malformed", format!("Invalid id: \"{id}\" (expecting \"vol-...\")"))
+    })
+}
+
+/// Chooses, checks the limits, clones, and makes the snapshots known.
+async fn commit(
+    context: &Context,
+    faults: &[Fault],
+    common: &Common,
+    copy_tags: bool,
+    choose: impl Fn(&World) -> Result<Vec<Volume>, Ec2Error>,
+) -> Result<Vec<Snapshot>, Ec2Error> {
+    let sim = &context.sim;
+    let has = |kind| faults.iter().any(|fault| fault.kind == kind);
+    let _commit = sim.commit.lock().await;
+    let started = Timestamp::now();
+    let volumes = {
+        let mut world = sim.world();
+        if has(Kind::ExtraVolume) {
+            world.attach_unknown_volume(started);
+        }
+        let volumes = choose(&world)?;
+        for volume in &volumes {
+            check_limits(&world, volume, volumes.len(), started)?;
+            tags::check_count(tags_for(&world, common, copy_tags, volume).len())?;
+        }
+        volumes
+    };
+
+    let path = sim.store.image_path(&context.request_id);
+    let clone_started = unix_nanos();
+    let worker = sim.clone();
+    let to = path.clone();
+    let cloned = tokio::task::spawn_blocking(move || worker.store.clone_pool(&to)).await;
+    let point_in_time = unix_nanos();
+    if let Ok(Err(error)) = &cloned {
+        tracing::error!("{error}: {:?}", std::error::Error::source(error).map(ToString::to_string));
+    }
+    if !matches!(cloned, Ok(Ok(()))) {
+        return Err(Ec2Error::internal());
+    }
+
+    let made: Vec<Snapshot> = {
+        let mut world = sim.world();
+        volumes
+            .iter()
+            .map(|volume| {
+                let snapshot = Snapshot {
+                    id: SnapshotId::random(),
+                    volume_id: volume.id.clone(),
+                    size_gib: volume.size_gib(),
+                    size_bytes: volume.size_bytes,
+                    description: common.description.clone(),
+                    started,
+                    takes: world.scenario.snapshots.time_to_complete(volume.size_bytes),
+                    fails: has(Kind::SnapshotError),
+                    encrypted: volume.encrypted,
+                    image: volume.window.map(|window| Image { path: path.clone(), window }),
+                };
+                let tags = tags_for(&world, common, copy_tags, volume);
+                if !tags.is_empty() {
+                    world.tags.insert(snapshot.id.to_string(), tags);
+                }
+                world.snapshots.push(snapshot.clone());
+                snapshot
+            })
+            .collect()
+    };
+    sim.note(context.number, |entry| {
+        entry.clone_started_ns = Some(clone_started);
+        entry.point_in_time_ns = Some(point_in_time);
+        entry.snapshot_ids = made.iter().map(|snapshot| snapshot.id.to_string()).collect();
+    });
+
+    // The instant is fixed; what the set does not hold is given up without anybody waiting for it.
+    let kept: Vec<_> = volumes.iter().filter_map(|volume| volume.window).collect();
+    let worker = sim.clone();
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = worker.store.trim(&path, &kept) {
+            tracing::warn!("{error}");
+        }
+    });
+    Ok(made)
+}
+
+fn tags_for(world: &World, common: &Common, copy_tags: bool, volume: &Volume) -> Tags {
+    let mut tags = if copy_tags { world.tags_of(volume.id.as_str()) } else { Tags::new() };
+    tags.extend(common.tags.clone());
+    tags
+}
+
+fn check_limits(world: &World, volume: &Volume, set: usize, now: Timestamp) -> Result<(), Ec2Error> {
+    let limits = &world.scenario.limits;
+    let of_volume = || world.snapshots.iter().filter(|s| s.volume_id == volume.id);
+    // EC2 counts snapshots that ended in error as if they were still in progress.
+    let busy = |snapshot: &&Snapshot| snapshot.progress(now).state != "completed";
+    let too_soon = of_volume().any(|snapshot| {
+        let since = now.duration_since(snapshot.started);
+        Duration::try_from(since).is_ok_and(|since| since < limits.per_volume_interval)
+    });
+    if too_soon {
+        return Err(Ec2Error::new(
+            "SnapshotCreationPerVolumeRateExceeded",
+            "The maximum per volume CreateSnapshot request rate has been exceeded. Use an increasing or variable sleep interval between requests.",
+        ));
+    }
+    // HDD volumes may have only one.
+    let most = match volume.volume_type.as_str() {
+        "st1" | "sc1" => limits.pending_per_volume.min(1),
+        _ => limits.pending_per_volume,
+    };
+    if most > 0 && of_volume().filter(busy).count() >= most {
+        return Err(Ec2Error::new(
+            "ConcurrentSnapshotLimitExceeded",
+            format!("Maximum allowed in-progress snapshots for a single volume exceeded: {}", volume.id),
+        ));
+    }
+    let most = limits.pending_per_account;
+    let pending = world.snapshots.iter().filter(|snapshot| snapshot.progress(now).state == "pending").count();
+    if most > 0 && pending + set > most {
+        return Err(Ec2Error::new(
+            "PendingSnapshotLimitExceeded",
+            format!("Maximum allowed pending snapshots exceeded: {most}"),
+        ));
+    }
+    Ok(())
+}
+
+/// A snapshot as the two actions answer it; they differ in how they call the state. It is always pending,
+/// whatever it has become since.
+fn write(xml: &mut Xml, world: &World, snapshot: &Snapshot, state: &str) {
+    xml.text("snapshotId", &snapshot.id);
+    xml.text("volumeId", &snapshot.volume_id);
+    xml.text(state, "pending");
+    xml.text("startTime", time(snapshot.started));
+    xml.text("progress", "");
+    xml.text("ownerId", &world.scenario.instance.account_id);
+    xml.text("volumeSize", snapshot.size_gib);
+    xml.text("description", &snapshot.description);
+    xml.text("encrypted", snapshot.encrypted);
+    if snapshot.encrypted {
+        xml.text("sseType", "sse-kms");
+    }
+    xml.tags(&world.tags_of(snapshot.id.as_str()));
+}

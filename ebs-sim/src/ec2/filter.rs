@@ -1,0 +1,120 @@
+//! Filters of the Describe actions.
+//!
+//! In: names and values with wildcards, and a resource's fields. Out: whether it passes. A filter that the
+//! action does not know must never be taken to match everything.
+
+use super::error::Ec2Error;
+use crate::world::Tags;
+
+/// One filter: any of its values may match.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter {
+    /// `volume-id`, `tag:Name` …
+    pub name: String,
+    /// Values, in which `*` and `?` are wildcards and a backslash takes their meaning away.
+    pub values: Vec<String>,
+}
+
+/// Fails on a filter that is not one of `known` and not about tags.
+pub fn check(filters: &[Filter], known: &[&str]) -> Result<(), Ec2Error> {
+    for Filter { name, .. } in filters {
+        let tag = name == "tag-key" || name.strip_prefix("tag:").is_some_and(|key| !key.is_empty());
+        if !tag && !known.contains(&name.as_str()) {
+            return Err(Ec2Error::invalid_value(format!("The filter '{name}' is invalid")));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a resource passes all filters. `field` gives a field's values by the filter's name.
+pub fn passes(filters: &[Filter], tags: &Tags, field: impl Fn(&str) -> Vec<String>) -> bool {
+    filters.iter().all(|filter| {
+        let actual = match filter.name.strip_prefix("tag:") {
+            Some(key) => tags.get(key).cloned().into_iter().collect(),
+            None if filter.name == "tag-key" => tags.keys().cloned().collect(),
+            None => field(&filter.name),
+        };
+        filter.values.iter().any(|pattern| actual.iter().any(|text| wildcard(pattern, text)))
+    })
+}
+
+/// Whether `text` matches the whole of `pattern`.
+pub fn wildcard(pattern: &str, text: &str) -> bool {
+    #[derive(PartialEq)]
+    enum Part {
+        Any,
+        One,
+        Is(char),
+    }
+    let mut parts = Vec::new();
+    let mut chars = pattern.chars();
+    while let Some(c) = chars.next() {
+        parts.push(match c {
+            '*' => Part::Any,
+            '?' => Part::One,
+            '\\' => Part::Is(chars.next().unwrap_or('\\')),
+            c => Part::Is(c),
+        });
+    }
+    let text: Vec<char> = text.chars().collect();
+    // On a mismatch, go back to the last star and let it take one character more.
+    let (mut p, mut t, mut star) = (0, 0, None);
+    while t < text.len() {
+        match parts.get(p) {
+            Some(Part::Any) => {
+                star = Some((p, t));
+                p += 1;
+            }
+            Some(Part::One) => (p, t) = (p + 1, t + 1),
+            Some(Part::Is(c)) if *c == text[t] => (p, t) = (p + 1, t + 1),
+            _ => match star {
+                None => return false,
+                Some((at, taken)) => {
+                    star = Some((at, taken + 1));
+                    (p, t) = (at + 1, taken + 1);
+                }
+            },
+        }
+    }
+    parts[p..].iter().all(|part| *part == Part::Any)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wildcards_match_the_whole() {
+        for (pattern, text, expected) in [
+            ("", "", true),
+            ("a*", "abc", true),
+            ("*c", "abcbc", true),
+            ("a?c", "abc", true),
+            ("a?c", "ac", false),
+            ("abc", "abcd", false),
+            (r"a\*", "a*", true),
+            (r"a\*", "ab", false),
+            ("*a*b*", "xxaxxbxx", true),
+            ("snap-*", "vol-1", false),
+        ] {
+            assert_eq!(wildcard(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn all_filters_and_any_value() {
+        let filter = |name: &str, values: &[&str]| Filter {
+            name: name.into(),
+            values: values.iter().map(|v| (*v).to_owned()).collect(),
+        };
+        let tags = Tags::from([("Name".to_owned(), "db1".to_owned())]);
+        let field = |_: &str| vec!["pending".to_owned()];
+        assert!(passes(&[filter("status", &["x", "pending"]), filter("tag:Name", &["db*"])], &tags, field));
+        assert!(!passes(&[filter("status", &["pending"]), filter("tag:name", &["db1"])], &tags, field));
+        assert!(passes(&[filter("tag-key", &["Name"])], &tags, field));
+        assert!(!passes(&[filter("status", &[])], &tags, field));
+        assert!(check(&[filter("status", &[]), filter("tag:x", &[])], &["status"]).is_ok());
+        let error = check(&[filter("colour", &[])], &["status"]).expect_err("unknown");
+        assert_eq!(error.code, "InvalidParameterValue");
+    }
+}

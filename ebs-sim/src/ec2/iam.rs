@@ -1,0 +1,84 @@
+//! Permissions: everything is allowed but what the scenario denies.
+//!
+//! In: an action on a resource, and who asks. Out: nothing, or EC2's UnauthorizedOperation. The wording must
+//! stay EC2's: clients take the action out of it.
+
+use super::error::Ec2Error;
+use super::filter::wildcard;
+use super::sigv4::Signer;
+use crate::world::World;
+
+/// One permission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Need {
+    action: &'static str,
+    /// None for actions without resource-level permissions.
+    resource: Option<String>,
+}
+
+impl Need {
+    /// An action that has no resource-level permissions.
+    pub fn on_all(action: &'static str) -> Self {
+        Self { action, resource: None }
+    }
+
+    /// An action on one resource, such as `volume/vol-…`. Snapshots are the only ones whose ARN has no
+    /// account.
+    pub fn on(action: &'static str, world: &World, resource: &str) -> Self {
+        let instance = &world.scenario.instance;
+        let account = if resource.starts_with("snapshot/") { "" } else { &instance.account_id };
+        Self { action, resource: Some(format!("arn:aws:ec2:{}:{account}:{resource}", instance.region)) }
+    }
+}
+
+/// Passes when no denial matches.
+pub fn authorise(world: &World, signer: &Signer, need: &Need) -> Result<(), Ec2Error> {
+    let action = need.action;
+    let lower = action.to_ascii_lowercase();
+    if !world.deny.iter().any(|pattern| wildcard(&pattern.to_ascii_lowercase(), &lower)) {
+        return Ok(());
+    }
+    let resource = match &need.resource {
+        Some(arn) => format!(" on resource: {arn}"),
+        None => String::new(),
+    };
+    Err(Ec2Error::new(
+        "UnauthorizedOperation",
+        format!(
+            "You are not authorized to perform this operation. User: {} is not authorized to perform: {action}{resource} because no identity-based policy allows the {action} action",
+            caller(world, signer)
+        ),
+    )
+    .status(403))
+}
+
+fn caller(world: &World, signer: &Signer) -> String {
+    let instance = &world.scenario.instance;
+    if signer.is_role {
+        format!("arn:aws:sts::{}:assumed-role/{}/{}", instance.account_id, instance.role, instance.id)
+    } else {
+        format!("arn:aws:iam::{}:user/ebs-sim", instance.account_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::Scenario;
+
+    #[test]
+    fn denials_have_wildcards_and_ec2s_words() {
+        let mut world = World::new(&Scenario::default(), &[], jiff::Timestamp::UNIX_EPOCH);
+        world.deny = vec!["ec2:createsnap*".into()];
+        let signer = Signer { access_key_id: "ASIA".into(), is_role: true };
+        let need = Need::on("ec2:CreateSnapshots", &world, "snapshot/*");
+        let error = authorise(&world, &signer, &need).expect_err("denied");
+        assert_eq!((error.code.as_str(), error.status), ("UnauthorizedOperation", 403));
+        let expected = format!(
+            "User: arn:aws:sts::123456789012:assumed-role/ebs-sim-role/{} is not authorized to perform: ec2:CreateSnapshots on resource: arn:aws:ec2:us-east-1::snapshot/* because no identity-based policy allows the ec2:CreateSnapshots action",
+            world.instance_id()
+        );
+        assert!(error.message.ends_with(&expected), "{}", error.message);
+        assert!(authorise(&world, &signer, &Need::on_all("ec2:DescribeVolumes")).is_ok());
+    }
+}

@@ -1,0 +1,277 @@
+//! DescribeInstances, of an account with one running instance.
+//!
+//! In: the account. Out: the instance as EC2 reports it. Its block device mapping must never show what is
+//! detached.
+
+use super::Context;
+use super::error::Ec2Error;
+use super::params::Params;
+use super::query::Query;
+use super::xml::{Xml, time};
+use crate::world::World;
+
+const FILTERS: &[&str] = &[
+    "architecture",
+    "availability-zone",
+    "block-device-mapping.attach-time",
+    "block-device-mapping.delete-on-termination",
+    "block-device-mapping.device-name",
+    "block-device-mapping.status",
+    "block-device-mapping.volume-id",
+    "boot-mode",
+    "ebs-optimized",
+    "ena-support",
+    "hypervisor",
+    "iam-instance-profile.arn",
+    "image-id",
+    "instance-id",
+    "instance-state-code",
+    "instance-state-name",
+    "instance-type",
+    "launch-time",
+    "metadata-options.http-tokens",
+    "owner-id",
+    "private-dns-name",
+    "private-ip-address",
+    "reservation-id",
+    "root-device-name",
+    "root-device-type",
+    "subnet-id",
+    "tenancy",
+    "virtualization-type",
+    "vpc-id",
+];
+
+const VPC: &str = "vpc-0123456789abcdef0";
+const SUBNET: &str = "subnet-0123456789abcdef0";
+const GROUP: &str = "sg-0123456789abcdef0";
+
+/// The request.
+pub struct Describe(Query);
+
+impl Describe {
+    pub fn parse(params: &mut Params) -> Result<Self, Ec2Error> {
+        let query = Query::parse(params, "DescribeInstances", Some("InstanceId"), FILTERS)?;
+        if !query.ids.is_empty() && query.is_paged() {
+            return Err(Ec2Error::new(
+                "InvalidParameterCombination",
+                "The parameter instancesSet cannot be used with the parameter maxResults",
+            ));
+        }
+        Ok(Self(query))
+    }
+
+    pub fn act(&self, context: &Context) -> Result<String, Ec2Error> {
+        let world = context.sim.world();
+        let id = world.instance_id().as_str();
+        self.0.check_ids("i-", "InvalidInstanceID.Malformed", not_found, |wanted| wanted == id)?;
+        let wanted = self.0.wants(id, &world.tags_of(id), |name| field(&world, name));
+        let limit = world.scenario.limits.page_size;
+        let items = if wanted { vec![id] } else { vec![] };
+        let (page, token) = self.0.page(items, limit, |id| (*id).to_owned());
+        Ok(context.response(|xml| {
+            xml.list("reservationSet", page, |xml, _| {
+                xml.text("reservationId", &world.reservation_id);
+                xml.text("ownerId", &world.scenario.instance.account_id);
+                xml.node("groupSet", |_| {});
+                xml.list("instancesSet", [()], |xml, ()| write(xml, &world));
+            });
+            xml.maybe("nextToken", token);
+        }))
+    }
+}
+
+/// An instance that does not exist.
+pub fn not_found(id: &str) -> Ec2Error {
+    Ec2Error::new("InvalidInstanceID.NotFound", format!("The instance ID '{id}' does not exist"))
+}
+
+fn virtualization(world: &World) -> (&'static str, bool) {
+    // The API says xen for Nitro instances too; only ENA tells them apart.
+    let xen = world.ebs().any(|volume| volume.kind == crate::scenario::Kind::Xen);
+    ("xen", !xen)
+}
+
+fn profile_arn(world: &World) -> Option<String> {
+    let instance = &world.scenario.instance;
+    (!instance.role.is_empty())
+        .then(|| format!("arn:aws:iam::{}:instance-profile/{}", instance.account_id, instance.role))
+}
+
+/// The instance's name in its VPC.
+pub fn private_dns_name(world: &World) -> String {
+    let instance = &world.scenario.instance;
+    let dashed = instance.private_ip.to_string().replace('.', "-");
+    match instance.region.as_str() {
+        "us-east-1" => format!("ip-{dashed}.ec2.internal"),
+        region => format!("ip-{dashed}.{region}.compute.internal"),
+    }
+}
+
+fn boot_mode(world: &World) -> &'static str {
+    match world.scenario.instance.architecture.as_str() {
+        "arm64" => "uefi",
+        _ => "uefi-preferred",
+    }
+}
+
+fn field(world: &World, name: &str) -> Vec<String> {
+    let instance = &world.scenario.instance;
+    let mapped = |of: fn(&crate::world::Volume) -> String| world.attached().map(of).collect();
+    let one = |value: &str| vec![value.to_owned()];
+    let (hypervisor, ena) = virtualization(world);
+    match name {
+        "architecture" => one(&instance.architecture),
+        "availability-zone" => one(&instance.zone()),
+        "block-device-mapping.attach-time" => mapped(|volume| time(volume.since)),
+        "block-device-mapping.delete-on-termination" => mapped(|volume| volume.boot.to_string()),
+        "block-device-mapping.device-name" => mapped(|volume| volume.device_name.clone()),
+        "block-device-mapping.status" => mapped(|_| "attached".into()),
+        "block-device-mapping.volume-id" => mapped(|volume| volume.id.to_string()),
+        "boot-mode" => one(boot_mode(world)),
+        "ebs-optimized" | "ena-support" => one(&ena.to_string()),
+        "hypervisor" => one(hypervisor),
+        "iam-instance-profile.arn" => profile_arn(world).into_iter().collect(),
+        "image-id" => one(&instance.image_id),
+        "instance-id" => one(instance.id.as_str()),
+        "instance-state-code" => one("16"),
+        "instance-state-name" => one("running"),
+        "instance-type" => one(&instance.instance_type),
+        "launch-time" => one(&time(world.launched)),
+        "metadata-options.http-tokens" => one("required"),
+        "owner-id" => one(&instance.account_id),
+        "private-dns-name" => one(&private_dns_name(world)),
+        "private-ip-address" => one(&instance.private_ip.to_string()),
+        "reservation-id" => one(&world.reservation_id),
+        "root-device-name" => one(&world.root_device_name()),
+        "root-device-type" => one("ebs"),
+        "subnet-id" => one(SUBNET),
+        "tenancy" => one("default"),
+        "virtualization-type" => one("hvm"),
+        "vpc-id" => one(VPC),
+        _ => vec![],
+    }
+}
+
+fn group(xml: &mut Xml) {
+    xml.list("groupSet", [()], |xml, ()| {
+        xml.text("groupId", GROUP);
+        xml.text("groupName", "default");
+    });
+}
+
+fn write(xml: &mut Xml, world: &World) {
+    let instance = &world.scenario.instance;
+    let (hypervisor, ena) = virtualization(world);
+    let dns = private_dns_name(world);
+    xml.text("instanceId", &instance.id);
+    xml.text("imageId", &instance.image_id);
+    xml.node("instanceState", |xml| {
+        xml.text("code", 16);
+        xml.text("name", "running");
+    });
+    xml.text("privateDnsName", &dns);
+    xml.text("dnsName", "");
+    xml.text("reason", "");
+    xml.text("amiLaunchIndex", 0);
+    xml.node("productCodes", |_| {});
+    xml.text("instanceType", &instance.instance_type);
+    xml.text("launchTime", time(world.launched));
+    xml.node("placement", |xml| {
+        xml.text("availabilityZone", instance.zone());
+        xml.text("groupName", "");
+        xml.text("tenancy", "default");
+    });
+    xml.node("monitoring", |xml| xml.text("state", "disabled"));
+    xml.text("subnetId", SUBNET);
+    xml.text("vpcId", VPC);
+    xml.text("privateIpAddress", instance.private_ip);
+    xml.text("sourceDestCheck", true);
+    group(xml);
+    xml.text("architecture", &instance.architecture);
+    xml.text("rootDeviceType", "ebs");
+    xml.text("rootDeviceName", world.root_device_name());
+    xml.list("blockDeviceMapping", world.attached(), |xml, volume| {
+        xml.text("deviceName", &volume.device_name);
+        xml.node("ebs", |xml| {
+            xml.text("volumeId", &volume.id);
+            xml.text("status", "attached");
+            xml.text("attachTime", time(volume.since));
+            xml.text("deleteOnTermination", volume.boot);
+            xml.node("operator", |xml| xml.text("managed", false));
+        });
+    });
+    xml.text("virtualizationType", "hvm");
+    xml.text("clientToken", "");
+    xml.tags(&world.tags_of(instance.id.as_str()));
+    xml.text("hypervisor", hypervisor);
+    network_interface(xml, world, &dns);
+    if let Some(arn) = profile_arn(world) {
+        xml.node("iamInstanceProfile", |xml| {
+            xml.text("arn", arn);
+            xml.text("id", "AIPA0123456789ABCDEF0");
+        });
+    }
+    xml.text("ebsOptimized", ena);
+    xml.text("enaSupport", ena);
+    xml.node("cpuOptions", |xml| {
+        xml.text("coreCount", 1);
+        xml.text("threadsPerCore", 2);
+    });
+    xml.node("capacityReservationSpecification", |xml| {
+        xml.text("capacityReservationPreference", "open");
+    });
+    xml.node("hibernationOptions", |xml| xml.text("configured", false));
+    metadata_options(xml, world);
+    xml.node("enclaveOptions", |xml| xml.text("enabled", false));
+    xml.text("bootMode", boot_mode(world));
+    xml.text("currentInstanceBootMode", "uefi");
+    xml.text("platformDetails", "Linux/UNIX");
+    xml.text("usageOperation", "RunInstances");
+    xml.text("usageOperationUpdateTime", time(world.launched));
+    xml.node("privateDnsNameOptions", |xml| {
+        xml.text("hostnameType", "ip-name");
+        xml.text("enableResourceNameDnsARecord", false);
+        xml.text("enableResourceNameDnsAAAARecord", false);
+    });
+    xml.node("maintenanceOptions", |xml| xml.text("autoRecovery", "default"));
+    xml.node("operator", |xml| xml.text("managed", false));
+}
+
+fn metadata_options(xml: &mut Xml, world: &World) {
+    let imds = &world.scenario.imds;
+    let enabled = |on| if on { "enabled" } else { "disabled" };
+    xml.node("metadataOptions", |xml| {
+        xml.text("state", "applied");
+        xml.text("httpTokens", "required");
+        xml.text("httpPutResponseHopLimit", imds.hop_limit);
+        xml.text("httpEndpoint", enabled(imds.enabled));
+        xml.text("httpProtocolIpv6", "disabled");
+        xml.text("instanceMetadataTags", enabled(imds.instance_tags));
+    });
+}
+
+fn network_interface(xml: &mut Xml, world: &World, dns: &str) {
+    let instance = &world.scenario.instance;
+    xml.list("networkInterfaceSet", [()], |xml, ()| {
+        xml.text("networkInterfaceId", "eni-0123456789abcdef0");
+        xml.text("subnetId", SUBNET);
+        xml.text("vpcId", VPC);
+        xml.text("description", "");
+        xml.text("ownerId", &instance.account_id);
+        xml.text("status", "in-use");
+        xml.text("macAddress", crate::imds::MAC);
+        xml.text("privateIpAddress", instance.private_ip);
+        xml.text("privateDnsName", dns);
+        xml.text("sourceDestCheck", true);
+        group(xml);
+        xml.node("attachment", |xml| {
+            xml.text("attachmentId", "eni-attach-0123456789abcdef0");
+            xml.text("deviceIndex", 0);
+            xml.text("status", "attached");
+            xml.text("attachTime", time(world.launched));
+            xml.text("deleteOnTermination", true);
+        });
+        xml.text("interfaceType", "interface");
+    });
+}

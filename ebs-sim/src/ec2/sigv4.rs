@@ -1,0 +1,255 @@
+//! AWS Signature Version 4, for checking requests and for signing ebs-sim's own.
+//!
+//! In: a request. Out: its signature, or why the one that it carries is refused. A refusal must never tell
+//! the right signature.
+
+use axum::http::HeaderMap;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use sha2::{Digest as _, Sha256};
+
+use super::error::Ec2Error;
+use crate::keys::{Key, Keys};
+
+const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+/// How far the client's clock may be off.
+const MAX_SKEW_SECONDS: u64 = 300;
+
+/// What is signed of a request.
+#[derive(Debug)]
+pub struct Signed<'a> {
+    /// GET or POST.
+    pub method: &'a str,
+    /// The path.
+    pub path: &'a str,
+    /// The query string, without its question mark.
+    pub query: &'a str,
+    /// The signed headers: lower-case names in order, and values.
+    pub headers: &'a [(String, String)],
+    /// The body's SHA-256 in hexadecimal.
+    pub payload_hash: &'a str,
+}
+
+/// What a signature is bound to, besides the request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope {
+    /// `20150830T123600Z`
+    pub time: String,
+    /// `us-east-1`
+    pub region: String,
+    /// `ec2`
+    pub service: String,
+}
+
+impl Scope {
+    fn date(&self) -> &str {
+        self.time.get(..8).unwrap_or(&self.time)
+    }
+
+    fn text(&self) -> String {
+        format!("{}/{}/{}/aws4_request", self.date(), self.region, self.service)
+    }
+}
+
+/// SHA-256 in hexadecimal.
+pub fn sha256(data: &[u8]) -> String {
+    hex::encode(Sha256::digest(data))
+}
+
+fn hmac(key: &[u8], data: &str) -> Vec<u8> {
+    // HMAC takes keys of any length; an empty result would only be a wrong signature.
+    Hmac::<Sha256>::new_from_slice(key).map_or_else(
+        |_| Vec::new(),
+        |mut mac| {
+            mac.update(data.as_bytes());
+            mac.finalize().into_bytes().to_vec()
+        },
+    )
+}
+
+fn encode(text: &str, keep_slash: bool) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                out.push(char::from(byte));
+            }
+            b'/' if keep_slash => out.push('/'),
+            byte => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+fn canonical_query(query: &str) -> String {
+    let mut pairs: Vec<String> = form_urlencoded::parse(query.as_bytes())
+        .map(|(name, value)| format!("{}={}", encode(&name, false), encode(&value, false)))
+        .collect();
+    pairs.sort();
+    pairs.join("&")
+}
+
+/// The signature, in hexadecimal.
+pub fn signature(request: &Signed<'_>, scope: &Scope, secret: &str) -> String {
+    let names: Vec<&str> = request.headers.iter().map(|(name, _)| name.as_str()).collect();
+    let headers: String = request
+        .headers
+        .iter()
+        .map(|(name, value)| {
+            let value = value.split_whitespace().collect::<Vec<_>>().join(" ");
+            format!("{name}:{value}\n")
+        })
+        .collect();
+    let path = if request.path.is_empty() { "/" } else { request.path };
+    let canonical = format!(
+        "{}\n{}\n{}\n{headers}\n{}\n{}",
+        request.method,
+        encode(path, true),
+        canonical_query(request.query),
+        names.join(";"),
+        request.payload_hash
+    );
+    let to_sign = format!("{ALGORITHM}\n{}\n{}\n{}", scope.time, scope.text(), sha256(canonical.as_bytes()));
+    let mut key = hmac(format!("AWS4{secret}").as_bytes(), scope.date());
+    for part in [scope.region.as_str(), scope.service.as_str(), "aws4_request"] {
+        key = hmac(&key, part);
+    }
+    hex::encode(hmac(&key, &to_sign))
+}
+
+/// The Authorization header of a signed request.
+pub fn authorization(request: &Signed<'_>, scope: &Scope, key: &Key) -> String {
+    let names: Vec<&str> = request.headers.iter().map(|(name, _)| name.as_str()).collect();
+    format!(
+        "{ALGORITHM} Credential={}/{}, SignedHeaders={}, Signature={}",
+        key.access_key_id,
+        scope.text(),
+        names.join(";"),
+        signature(request, scope, &key.secret_access_key)
+    )
+}
+
+/// The time of a signature.
+pub fn amz_date(at: Timestamp) -> String {
+    at.strftime("%Y%m%dT%H%M%SZ").to_string()
+}
+
+/// Who signed a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signer {
+    /// The key that was used.
+    pub access_key_id: String,
+    /// Whether it is the role's.
+    pub is_role: bool,
+}
+
+/// A request whose signature is to be checked.
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    /// GET or POST.
+    pub method: &'a str,
+    /// The path.
+    pub path: &'a str,
+    /// The query string.
+    pub query: &'a str,
+    /// All headers.
+    pub headers: &'a HeaderMap,
+    /// The body.
+    pub body: &'a [u8],
+}
+
+/// Checks a request's signature.
+pub fn verify(request: &Incoming<'_>, keys: &Keys, region: &str, now: Timestamp) -> Result<Signer, Ec2Error> {
+    let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
+    let authorization = header("authorization").ok_or_else(|| {
+        Ec2Error::new(
+            "MissingAuthenticationToken",
+            "The request must contain either a valid (registered) AWS access key ID or X.509 certificate.",
+        )
+        .status(403)
+    })?;
+    let claim = Claim::parse(authorization).ok_or_else(|| {
+        Ec2Error::new("IncompleteSignature", "The request signature does not conform to AWS standards.")
+    })?;
+    let (key, is_role) = keys.find(&claim.access_key_id).ok_or_else(not_validated)?;
+    let time = header("x-amz-date").ok_or_else(not_validated)?;
+    if key.expired(now) || skew(time, now).ok_or_else(not_validated)? > MAX_SKEW_SECONDS {
+        return Err(Ec2Error::new("RequestExpired", "Request has expired."));
+    }
+    if key.session_token.as_deref() != header("x-amz-security-token") {
+        return Err(not_validated());
+    }
+    let scope = Scope { time: time.to_owned(), region: region.to_owned(), service: "ec2".into() };
+    if claim.scope != scope.text() {
+        return Err(mismatch());
+    }
+    let names: Vec<&str> = claim.signed_headers.split(';').collect();
+    if !names.contains(&"host") || !names.contains(&"x-amz-date") {
+        return Err(mismatch());
+    }
+    let headers: Vec<(String, String)> = names
+        .into_iter()
+        .map(|name| {
+            let values = request.headers.get_all(name).iter();
+            let values: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
+            (name.to_owned(), values.join(","))
+        })
+        .collect();
+    let signed = Signed {
+        method: request.method,
+        path: request.path,
+        query: request.query,
+        headers: &headers,
+        payload_hash: &sha256(request.body),
+    };
+    if signature(&signed, &scope, &key.secret_access_key) != claim.signature {
+        return Err(mismatch());
+    }
+    Ok(Signer { access_key_id: claim.access_key_id, is_role })
+}
+
+struct Claim {
+    access_key_id: String,
+    scope: String,
+    signed_headers: String,
+    signature: String,
+}
+
+impl Claim {
+    fn parse(header: &str) -> Option<Self> {
+        let fields = header.strip_prefix(ALGORITHM)?.trim();
+        let field = |name: &str| {
+            fields.split(',').find_map(|field| field.trim().strip_prefix(name)?.strip_prefix('='))
+        };
+        let (access_key_id, scope) = field("Credential")?.split_once('/')?;
+        Some(Self {
+            access_key_id: access_key_id.to_owned(),
+            scope: scope.to_owned(),
+            signed_headers: field("SignedHeaders")?.to_owned(),
+            signature: field("Signature")?.to_owned(),
+        })
+    }
+}
+
+fn skew(time: &str, now: Timestamp) -> Option<u64> {
+    let at = DateTime::strptime("%Y%m%dT%H%M%SZ", time).ok()?;
+    let at = at.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
+    Some(at.as_second().abs_diff(now.as_second()))
+}
+
+fn not_validated() -> Ec2Error {
+    Ec2Error::new("AuthFailure", "AWS was not able to validate the provided access credentials").status(401)
+}
+
+fn mismatch() -> Ec2Error {
+    Ec2Error::new(
+        "SignatureDoesNotMatch",
+        "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.",
+    )
+    .status(403)
+}
+
+#[cfg(test)]
+#[path = "sigv4_tests.rs"]
+mod tests;

@@ -1,0 +1,134 @@
+use std::time::Duration;
+
+use super::*;
+
+const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+
+fn scope(service: &str) -> Scope {
+    Scope { time: "20150830T123600Z".into(), region: "us-east-1".into(), service: service.into() }
+}
+
+fn pairs(headers: &[(&str, &str)]) -> Vec<(String, String)> {
+    headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// `get-vanilla` of the test suite that AWS publishes.
+#[test]
+fn the_published_vector_get_vanilla() {
+    let request = Signed {
+        method: "GET",
+        path: "/",
+        query: "",
+        headers: &pairs(&[("host", "example.amazonaws.com"), ("x-amz-date", "20150830T123600Z")]),
+        payload_hash: &sha256(b""),
+    };
+    assert_eq!(
+        signature(&request, &scope("service"), SECRET),
+        "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"
+    );
+}
+
+/// The worked example of the IAM guide.
+#[test]
+fn the_published_vector_list_users() {
+    let request = Signed {
+        method: "GET",
+        path: "/",
+        query: "Action=ListUsers&Version=2010-05-08",
+        headers: &pairs(&[
+            ("content-type", "application/x-www-form-urlencoded; charset=utf-8"),
+            ("host", "iam.amazonaws.com"),
+            ("x-amz-date", "20150830T123600Z"),
+        ]),
+        payload_hash: &sha256(b""),
+    };
+    assert_eq!(
+        signature(&request, &scope("iam"), SECRET),
+        "5d672d79c15b13162d9279b0855cfba6789a8edb4c82c400e06b5924a6f2b5d7"
+    );
+}
+
+struct Case {
+    keys: Keys,
+    now: Timestamp,
+}
+
+impl Case {
+    fn new() -> Self {
+        Self {
+            keys: Keys::new(Duration::from_secs(3600)),
+            now: Timestamp::from_second(1_700_000_000).expect("in range"),
+        }
+    }
+
+    /// Signs with `key` at `at` and checks at `now`; `change` may tamper with what arrives.
+    fn check(
+        &self,
+        key: &Key,
+        at: Timestamp,
+        region: &str,
+        change: impl FnOnce(&mut HeaderMap, &mut Vec<u8>),
+    ) -> Result<Signer, String> {
+        let mut body = b"Action=DescribeVolumes&Version=2016-11-15".to_vec();
+        let mut headers = pairs(&[("host", "127.0.0.1:1"), ("x-amz-date", &amz_date(at))]);
+        if let Some(token) = &key.session_token {
+            headers.push(("x-amz-security-token".into(), token.clone()));
+        }
+        let scope = Scope { time: amz_date(at), region: region.into(), service: "ec2".into() };
+        let signed =
+            Signed { method: "POST", path: "/", query: "", headers: &headers, payload_hash: &sha256(&body) };
+        let mut sent = HeaderMap::new();
+        headers.push(("authorization".into(), authorization(&signed, &scope, key)));
+        for (name, value) in &headers {
+            let name: axum::http::HeaderName = name.parse().expect("a name");
+            sent.insert(name, value.parse().expect("a value"));
+        }
+        change(&mut sent, &mut body);
+        let request = Incoming { method: "POST", path: "/", query: "", headers: &sent, body: &body };
+        verify(&request, &self.keys, "us-east-1", self.now).map_err(|error| error.code)
+    }
+}
+
+#[test]
+fn good_signatures_pass() {
+    let mut case = Case::new();
+    let role = case.keys.role(case.now);
+    let fixed = case.keys.fixed().clone();
+    let signer = case.check(&fixed, case.now, "us-east-1", |_, _| {});
+    assert!(!signer.expect("the static key").is_role);
+    let signer = case.check(&role, case.now, "us-east-1", |_, _| {});
+    assert!(signer.expect("the role's key").is_role);
+}
+
+#[test]
+fn wrong_ones_are_refused_as_ec2_does() {
+    let mut case = Case::new();
+    let role = case.keys.role(case.now);
+    let fixed = case.keys.fixed().clone();
+    let code = |result: Result<Signer, String>| result.expect_err("refused");
+    let later = |seconds: i64| Timestamp::from_second(case.now.as_second() + seconds).expect("in range");
+    let east = "us-east-1";
+
+    let mut stranger = fixed.clone();
+    stranger.access_key_id = "AKIASTRANGER".into();
+    assert_eq!(code(case.check(&stranger, case.now, east, |_, _| {})), "AuthFailure");
+    let mut guess = fixed.clone();
+    guess.secret_access_key = "guess".into();
+    assert_eq!(code(case.check(&guess, case.now, east, |_, _| {})), "SignatureDoesNotMatch");
+    let changed = case.check(&fixed, case.now, east, |_, body| body.extend(b"&DryRun=false"));
+    assert_eq!(code(changed), "SignatureDoesNotMatch");
+    assert_eq!(code(case.check(&fixed, case.now, "eu-west-1", |_, _| {})), "SignatureDoesNotMatch");
+    assert_eq!(code(case.check(&fixed, later(301), east, |_, _| {})), "RequestExpired");
+    assert!(case.check(&fixed, later(-299), east, |_, _| {}).is_ok());
+    let unsigned = case.check(&fixed, case.now, east, |headers, _| {
+        headers.remove("authorization");
+    });
+    assert_eq!(code(unsigned), "MissingAuthenticationToken");
+    let tokenless = case.check(&role, case.now, east, |headers, _| {
+        headers.remove("x-amz-security-token");
+    });
+    assert_eq!(code(tokenless), "AuthFailure");
+
+    let late = Case { keys: case.keys, now: later(3600) };
+    assert_eq!(code(late.check(&role, late.now, east, |_, _| {})), "RequestExpired");
+}

@@ -1,0 +1,311 @@
+//! The real side: a reflink filesystem, the pool file on it, and the loop devices over the pool.
+//!
+//! ```text
+//! DIR/host.img ─ loop ─ xfs on DIR/host/ ─┬─ pool ──────────── window ─ loop ─ volume
+//! (or DIR is on a reflink filesystem)     ├─ snapshots/SET ── one FICLONE of the whole pool
+//!                                         └─ devices/SNAP.N ─ window ─ loop ─ snapshot-device
+//! ```
+//!
+//! In: volumes to make. Out: devices, clones, and a list of what is still in use at the end. It must never
+//! touch a device, mount or file that it did not make, and nothing at all before `preflight` passed.
+
+mod busy;
+mod loops;
+mod preflight;
+mod stale;
+mod store;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::mount::{MntFlags, MsFlags};
+
+pub use busy::InUse;
+pub use preflight::preflight;
+pub use stale::stop;
+pub use store::Store;
+
+use crate::units::{Bytes, GIB, MIB};
+
+/// The host side could not be set up or taken down.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Loop devices and mounts need root.
+    #[error("cannot make devices: not root")]
+    NotRoot,
+    /// A command that is needed is not installed.
+    #[error("cannot run {0}: it is not installed")]
+    Missing(&'static str),
+    /// The kernel has no loop devices here.
+    #[error("cannot open /dev/loop-control")]
+    NoLoop(#[source] std::io::Error),
+    /// Another ebs-sim serves from this folder.
+    #[error("{} is in use by another ebs-sim", .0.display())]
+    Locked(PathBuf),
+    /// A command failed.
+    #[error("{command} failed: {stderr}")]
+    Command {
+        /// The command line.
+        command: String,
+        /// What it printed.
+        stderr: String,
+    },
+    /// A system call failed.
+    #[error("cannot {what}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A snapshot has no image to make a device of.
+    #[error("{0} has no image: its volume was made up by a fault")]
+    NoImage(String),
+    /// A process that was told to end did not.
+    #[error("ebs-sim (process {0}) does not end")]
+    Unstoppable(u32),
+    /// A device that is not one of ours was named.
+    #[error("{0} was not made by snapshot-device")]
+    NotOurs(String),
+}
+
+impl Error {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::NotRoot => Some("run it with sudo".into()),
+            Error::Missing("mkfs.xfs") => {
+                Some("install xfsprogs, or give a --dir on btrfs or on xfs with reflink=1".into())
+            }
+            Error::Missing("ip") => Some("install iproute2".into()),
+            Error::Missing(_) => Some("install util-linux".into()),
+            Error::NoLoop(_) => Some(
+                "load the module (modprobe loop); in a container, pass /dev/loop-control and run privileged"
+                    .into(),
+            ),
+            Error::Locked(_) => Some("choose another --dir, or run `ebs-sim stop --dir DIR`".into()),
+            _ => None,
+        }
+    }
+
+    fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
+        let what = what.into();
+        move |source| Error::Io { what, source }
+    }
+}
+
+/// Runs a command and gives back what it printed.
+pub fn run(command: &mut Command) -> Result<String, Error> {
+    let line = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect::<Vec<_>>()
+        .join(" ");
+    let output =
+        command.stdin(std::process::Stdio::null()).output().map_err(Error::io(format!("run {line}")))?;
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    } else {
+        Err(Error::Command {
+            command: line,
+            stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        })
+    }
+}
+
+/// A window of the pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Where it begins, in bytes.
+    pub offset: u64,
+    /// How long it is.
+    pub length: u64,
+}
+
+/// Lays windows of these sizes one behind the other, each beginning on a MiB.
+pub fn lay_out(sizes: &[u64]) -> Vec<Window> {
+    let mut offset = 0;
+    sizes
+        .iter()
+        .map(|&length| {
+            let window = Window { offset, length };
+            offset += length.next_multiple_of(MIB);
+            window
+        })
+        .collect()
+}
+
+/// What was made on this machine. Closing it takes everything down again; so does dropping it, for the
+/// case that setting up fails half way.
+#[derive(Debug)]
+pub struct Host {
+    dir: PathBuf,
+    made_dir: bool,
+    image_loop: Option<PathBuf>,
+    mounted: bool,
+    loops: Vec<PathBuf>,
+    closed: bool,
+    lock: Option<Flock<std::fs::File>>,
+}
+
+impl Host {
+    /// Takes the folder, and takes down what a killed predecessor left in it.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        let made_dir = !dir.exists();
+        std::fs::create_dir_all(dir).map_err(Error::io(format!("create the folder {}", dir.display())))?;
+        let dir = dir.canonicalize().map_err(Error::io(format!("resolve {}", dir.display())))?;
+        let lock = std::fs::File::create(dir.join("lock"))
+            .map_err(Error::io(format!("write into {}", dir.display())))?;
+        let lock =
+            Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|_| Error::Locked(dir.clone()))?;
+        stale::reclaim(&dir)?;
+        Ok(Self {
+            dir,
+            made_dir,
+            image_loop: None,
+            mounted: false,
+            loops: Vec::new(),
+            closed: false,
+            lock: Some(lock),
+        })
+    }
+
+    /// The folder, as an absolute path.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Makes the reflink filesystem (unless the folder is on one) and the pool.
+    pub fn make_store(&mut self, pool: u64, image: Option<Bytes>) -> Result<Store, Error> {
+        let root = self.dir.join("host");
+        std::fs::create_dir_all(&root).map_err(Error::io(format!("create {}", root.display())))?;
+        if !store::can_clone_in(&root) {
+            // Room for a dozen full copies; the image is sparse, so this costs nothing until it is used.
+            let size = image.map_or(pool.saturating_mul(12) + 2 * GIB, |bytes| bytes.0);
+            self.mount_image(&root, size.max(GIB))?;
+        }
+        Store::create(&root, pool)
+    }
+
+    fn mount_image(&mut self, root: &Path, size: u64) -> Result<(), Error> {
+        let image = self.dir.join("host.img");
+        std::fs::File::create(&image)
+            .and_then(|file| file.set_len(size))
+            .map_err(Error::io(format!("create {}", image.display())))?;
+        run(Command::new("mkfs.xfs").args(["-q", "-f", "-K", "-m", "reflink=1"]).arg(&image))?;
+        let device = loops::attach(&image, None, false)?;
+        self.image_loop = Some(device.clone());
+        nix::mount::mount(
+            Some(&device),
+            root,
+            Some("xfs"),
+            MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOATIME,
+            None::<&str>,
+        )
+        .map_err(|errno| Error::Io {
+            what: format!("mount {} on {}", device.display(), root.display()),
+            source: errno.into(),
+        })?;
+        self.mounted = true;
+        // Other namespaces must not keep a copy of it alive.
+        nix::mount::mount(None::<&str>, root, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>).map_err(
+            |errno| Error::Io {
+                what: format!("make the mount {} private", root.display()),
+                source: errno.into(),
+            },
+        )
+    }
+
+    /// Exposes a window of the pool as a device with partitions.
+    pub fn expose(&mut self, store: &Store, window: Window) -> Result<PathBuf, Error> {
+        let device = loops::attach(store.pool(), Some(window), false)?;
+        self.loops.push(device.clone());
+        Ok(device)
+    }
+
+    /// Makes a device of a private copy of a snapshot.
+    pub fn expose_copy(
+        &mut self,
+        store: &Store,
+        image: &Path,
+        window: Window,
+        read_only: bool,
+    ) -> Result<PathBuf, Error> {
+        let copy = store.private_copy(image)?;
+        let device = loops::attach(&copy, Some(window), read_only).inspect_err(|_| {
+            let _ = std::fs::remove_file(&copy);
+        })?;
+        // The loop keeps the file alive; without a name nothing is left to be forgotten.
+        std::fs::remove_file(&copy).map_err(Error::io(format!("unlink {}", copy.display())))?;
+        self.loops.push(device.clone());
+        Ok(device)
+    }
+
+    /// Takes down a device that [`Host::expose_copy`] made. Says who still uses it, if anybody does.
+    pub fn release(&mut self, device: &Path) -> Result<Option<InUse>, Error> {
+        let Some(at) = self.loops.iter().position(|known| known == device) else {
+            return Err(Error::NotOurs(device.display().to_string()));
+        };
+        let in_use = loops::detach(device)?;
+        self.loops.remove(at);
+        Ok(in_use)
+    }
+
+    /// Takes everything down and says what is still in use. What is in use is detached lazily: it goes
+    /// when its last user does.
+    pub fn close(&mut self) -> (Vec<InUse>, Vec<Error>) {
+        let (mut in_use, mut errors) = (Vec::new(), Vec::new());
+        if std::mem::replace(&mut self.closed, true) {
+            return (in_use, errors);
+        }
+        for device in self.loops.drain(..).rev() {
+            match loops::detach(&device) {
+                Ok(user) => in_use.extend(user),
+                Err(error) => errors.push(error),
+            }
+        }
+        let root = self.dir.join("host");
+        if self.mounted
+            && nix::mount::umount(&root).is_err()
+            && let Err(errno) = nix::mount::umount2(&root, MntFlags::MNT_DETACH)
+        {
+            errors.push(Error::Io { what: format!("unmount {}", root.display()), source: errno.into() });
+        }
+        if let Some(device) = self.image_loop.take() {
+            match loops::detach(&device) {
+                // The image is in use only because volumes are, and those are named already.
+                Ok(Some(user)) if in_use.is_empty() => in_use.push(user),
+                Ok(_) => {}
+                Err(error) => errors.push(error),
+            }
+        }
+        stale::remove_files(&self.dir);
+        let _ = std::fs::remove_file(self.dir.join("lock"));
+        self.lock = None;
+        if self.made_dir {
+            // Fails when somebody put something there, which is then theirs to keep.
+            let _ = std::fs::remove_dir(&self.dir);
+        }
+        (in_use, errors)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        for error in self.close().1 {
+            tracing::warn!("while taking down: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_do_not_overlap_and_begin_on_a_mib() {
+        let windows = lay_out(&[3 * MIB, MIB + 5, 2 * MIB]);
+        assert_eq!(windows.iter().map(|w| w.offset).collect::<Vec<_>>(), [0, 3 * MIB, 5 * MIB]);
+    }
+}

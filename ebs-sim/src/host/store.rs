@@ -1,0 +1,137 @@
+//! The pool file and its clones.
+//!
+//! In: windows. Out: clones. A point in time of every volume is **one** FICLONE of the one pool file: the
+//! kernel locks the file for it, so no write is in it without those that were acknowledged before. It must
+//! never be two clones where one instant is asked for.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::FallocateFlags;
+
+use super::{Error, Window};
+
+/// The files of a simulated account: the pool and everything cloned from it.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+    pool: PathBuf,
+    size: u64,
+    copies: AtomicU64,
+}
+
+impl Store {
+    /// Makes an empty pool of this size.
+    pub fn create(root: &Path, size: u64) -> Result<Self, Error> {
+        let pool = root.join("pool");
+        for folder in ["snapshots", "devices"] {
+            std::fs::create_dir_all(root.join(folder))
+                .map_err(Error::io(format!("create {folder} in {}", root.display())))?;
+        }
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&pool)
+            .map_err(Error::io(format!("create {}", pool.display())))?;
+        file.set_len(size).map_err(Error::io(format!("size {}", pool.display())))?;
+        Ok(Self { root: root.to_owned(), pool, size, copies: AtomicU64::new(0) })
+    }
+
+    /// The pool file.
+    pub fn pool(&self) -> &Path {
+        &self.pool
+    }
+
+    /// Where the image of a set will be.
+    pub fn image_path(&self, name: &str) -> PathBuf {
+        self.root.join("snapshots").join(name)
+    }
+
+    /// Fixes the point in time: one clone of the whole pool, of which only `windows` are kept.
+    ///
+    /// Keeping only some windows is done afterwards, on the clone: for the volumes that are kept it is
+    /// the same instant, and the others read as zeros.
+    pub fn clone_pool(&self, to: &Path) -> Result<(), Error> {
+        // Opened each time: a file that stays open would keep the filesystem from being unmounted.
+        let pool = File::open(&self.pool).map_err(Error::io(format!("open {}", self.pool.display())))?;
+        let clone = File::create_new(to).map_err(Error::io(format!("create {}", to.display())))?;
+        rustix::fs::ioctl_ficlone(&clone, &pool).map_err(|errno| {
+            let _ = std::fs::remove_file(to);
+            Error::Io { what: format!("clone the pool to {}", to.display()), source: errno.into() }
+        })
+    }
+
+    /// Gives up everything of an image outside `kept`.
+    pub fn trim(&self, image: &Path, kept: &[Window]) -> Result<(), Error> {
+        let file = File::options()
+            .write(true)
+            .open(image)
+            .map_err(Error::io(format!("open {}", image.display())))?;
+        for hole in complement(kept, self.size) {
+            rustix::fs::fallocate(
+                &file,
+                FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+                hole.offset,
+                hole.length,
+            )
+            .map_err(|errno| Error::Io { what: format!("trim {}", image.display()), source: errno.into() })?;
+        }
+        Ok(())
+    }
+
+    /// A copy of an image that can be written to.
+    pub fn private_copy(&self, image: &Path) -> Result<PathBuf, Error> {
+        let number = self.copies.fetch_add(1, Ordering::Relaxed);
+        let to = self.root.join("devices").join(format!("copy{number}"));
+        let what = || format!("clone {} to {}", image.display(), to.display());
+        let from = File::open(image).map_err(Error::io(what()))?;
+        let copy = File::create_new(&to).map_err(Error::io(what()))?;
+        rustix::fs::ioctl_ficlone(&copy, &from)
+            .map_err(|errno| Error::Io { what: what(), source: errno.into() })?;
+        Ok(to)
+    }
+}
+
+/// What lies between the windows, up to `end`.
+fn complement(windows: &[Window], end: u64) -> Vec<Window> {
+    let mut windows = windows.to_vec();
+    windows.sort_by_key(|window| window.offset);
+    let mut holes = Vec::new();
+    let mut at = 0;
+    for window in &windows {
+        if window.offset > at {
+            holes.push(Window { offset: at, length: window.offset - at });
+        }
+        at = at.max(window.offset + window.length);
+    }
+    if end > at {
+        holes.push(Window { offset: at, length: end - at });
+    }
+    holes
+}
+
+/// Whether files in this folder can be cloned, found out by cloning one.
+pub fn can_clone_in(folder: &Path) -> bool {
+    let (a, b) = (folder.join(".clone-a"), folder.join(".clone-b"));
+    let cloned = std::fs::write(&a, [0; 4096])
+        .and_then(|()| Ok((File::open(&a)?, File::create(&b)?)))
+        .is_ok_and(|(from, to)| rustix::fs::ioctl_ficlone(&to, &from).is_ok());
+    let _ = std::fs::remove_file(&a);
+    let _ = std::fs::remove_file(&b);
+    cloned
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_complement_covers_the_rest() {
+        let window = |offset, length| Window { offset, length };
+        assert_eq!(complement(&[window(4, 2), window(0, 1)], 10), [window(1, 3), window(6, 4)]);
+        assert_eq!(complement(&[window(0, 10)], 10), []);
+        assert_eq!(complement(&[], 10), [window(0, 10)]);
+    }
+}

@@ -1,0 +1,161 @@
+//! The metadata service, version 2 only.
+//!
+//! In: HTTP requests. Out: tokens, and what tokens open. A request without a valid token must never be
+//! answered with anything but 401.
+
+mod tree;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::http::Method;
+use jiff::Timestamp;
+
+use crate::faults::{Fault, Kind};
+use crate::http::{Call, Reply};
+use crate::log::{Entry, unix_nanos};
+use crate::sim::Sim;
+
+pub use tree::MAC;
+
+const TTL_HEADER: &str = "x-aws-ec2-metadata-token-ttl-seconds";
+const TOKEN_HEADER: &str = "x-aws-ec2-metadata-token";
+const MAX_TTL: u64 = 21600;
+
+/// The tokens that were handed out.
+#[derive(Debug, Default)]
+pub struct Tokens(Mutex<HashMap<String, Instant>>);
+
+impl Tokens {
+    fn issue(&self, ttl: Duration, now: Instant) -> String {
+        let token = format!("{}{}==", crate::ids::random_hex(), crate::ids::random_hex());
+        let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tokens.retain(|_, end| *end > now);
+        tokens.insert(token.clone(), now + ttl);
+        token
+    }
+
+    fn is_valid(&self, token: &str, now: Instant) -> bool {
+        let tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tokens.get(token).is_some_and(|end| *end > now)
+    }
+}
+
+/// Answers one request.
+pub async fn handle(sim: Arc<Sim>, tokens: Arc<Tokens>, call: Call) -> Reply {
+    let action = if call.method == Method::PUT { "imds:PutToken" } else { "imds:Get" };
+    let number = sim.log().begin(Entry {
+        connection: call.connection,
+        action: action.into(),
+        params: [("path".to_owned(), call.uri.path().to_owned())].into(),
+        started_ns: unix_nanos(),
+        ..Entry::default()
+    });
+    let faults = sim.strike(number, action, false);
+    let reply = match before(&faults).await {
+        Some(reply) => reply,
+        None => after(&faults, respond(&sim, &tokens, &call)).await,
+    };
+    let (outcome, status) = match &reply {
+        Reply::Answer { status: 200, .. } => ("ok".to_owned(), Some(200)),
+        Reply::Answer { status, .. } => (format!("http-{status}"), Some(*status)),
+        Reply::Hang => ("hang".into(), None),
+        Reply::Drop => ("drop".into(), None),
+    };
+    sim.note(number, |entry| {
+        entry.outcome = outcome;
+        entry.status = status;
+        entry.answered_ns = status.map(|_| unix_nanos());
+    });
+    reply
+}
+
+async fn before(faults: &[Fault]) -> Option<Reply> {
+    for fault in faults {
+        match fault.kind {
+            Kind::DelayBefore | Kind::DelayAfter => tokio::time::sleep(fault.delay()).await,
+            Kind::Error | Kind::ErrorAfter | Kind::Http500 => {
+                return Some(page(fault.status.unwrap_or(500), "Internal Server Error"));
+            }
+            Kind::Hang | Kind::HangAfter => return Some(Reply::Hang),
+            Kind::DropBefore | Kind::DropAfter => return Some(Reply::Drop),
+            _ => {}
+        }
+    }
+    None
+}
+
+async fn after(faults: &[Fault], mut reply: Reply) -> Reply {
+    if faults.iter().any(|fault| fault.kind == Kind::Malformed)
+        && let Reply::Answer { body, .. } = &mut reply
+    {
+        *body = body.chars().take(body.chars().count() / 2).collect();
+    }
+    reply
+}
+
+/// An error as the service shows it: a small page.
+fn page(status: u16, title: &str) -> Reply {
+    let body = format!(
+        "<?xml version=\"1.0\" encoding=\"iso-8859-1\"?>\n<html xmlns=\"http://www.w3.org/1999/xhtml\">\n <head>\n  <title>{status} - {title}</title>\n </head>\n <body>\n  <h1>{status} - {title}</h1>\n </body>\n</html>\n"
+    );
+    Reply::new(status, "text/html", body)
+}
+
+fn respond(sim: &Sim, tokens: &Tokens, call: &Call) -> Reply {
+    if !sim.world().scenario.imds.enabled {
+        return page(403, "Forbidden");
+    }
+    let header = |name: &str| call.headers.get(name).and_then(|value| value.to_str().ok());
+    let path = call.uri.path();
+    match call.method {
+        Method::PUT if path.trim_end_matches('/') == "/latest/api/token" => {
+            // A reverse proxy adds this header: the service does not give its tokens to those.
+            if call.headers.contains_key("x-forwarded-for") {
+                return page(403, "Forbidden");
+            }
+            let ttl = header(TTL_HEADER)
+                .and_then(|text| text.parse().ok())
+                .filter(|ttl| (1..=MAX_TTL).contains(ttl));
+            let Some(ttl) = ttl else {
+                return page(400, "Bad Request");
+            };
+            let token = tokens.issue(Duration::from_secs(ttl), Instant::now());
+            Reply::Answer {
+                status: 200,
+                content_type: "text/plain",
+                headers: vec![(TTL_HEADER, ttl.to_string())],
+                body: token,
+            }
+        }
+        Method::GET | Method::HEAD => {
+            let now = Instant::now();
+            if !header(TOKEN_HEADER).is_some_and(|token| tokens.is_valid(token, now)) {
+                return page(401, "Unauthorized");
+            }
+            let key = sim.keys().role(Timestamp::now());
+            match tree::lookup(&sim.world(), &key, path) {
+                Some(body) => Reply::new(200, "text/plain", body),
+                None => page(404, "Not Found"),
+            }
+        }
+        Method::PUT => page(404, "Not Found"),
+        _ => page(405, "Method Not Allowed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_end() {
+        let tokens = Tokens::default();
+        let now = Instant::now();
+        let token = tokens.issue(Duration::from_secs(10), now);
+        assert!(tokens.is_valid(&token, now + Duration::from_secs(9)));
+        assert!(!tokens.is_valid(&token, now + Duration::from_secs(10)));
+        assert!(!tokens.is_valid("", now));
+    }
+}

@@ -1,0 +1,104 @@
+//! Access keys: one static pair for scripts, and the role's, which expire and rotate.
+//!
+//! In: the time. Out: keys, and for an access key id the key that it names. An expired key must never be
+//! taken for a valid one; a rotated one stays valid until it expires, as on EC2.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::ids::random_hex;
+
+/// A key pair, with a session token when it is a role's.
+#[derive(Debug, Clone, Serialize)]
+pub struct Key {
+    /// `AKIA…` or `ASIA…`.
+    pub access_key_id: String,
+    /// The secret.
+    pub secret_access_key: String,
+    /// The role's session token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_token: Option<String>,
+    /// When a role's key was made and when it ends.
+    #[serde(skip)]
+    pub life: Option<(Timestamp, Timestamp)>,
+}
+
+impl Key {
+    fn random(prefix: &str, life: Option<(Timestamp, Timestamp)>) -> Self {
+        let long = || format!("{}{}{}", random_hex(), random_hex(), random_hex());
+        Self {
+            access_key_id: format!("{prefix}{}", random_hex()[1..].to_uppercase()),
+            secret_access_key: long()[..40].to_owned(),
+            session_token: life.map(|_| format!("IQoJ{}{}{}", long(), long(), long())),
+            life,
+        }
+    }
+
+    /// Whether a role's key has ended.
+    pub fn expired(&self, now: Timestamp) -> bool {
+        self.life.is_some_and(|(_, end)| now >= end)
+    }
+}
+
+/// Every key that was handed out.
+#[derive(Debug)]
+pub struct Keys {
+    fixed: Key,
+    role: Vec<Key>,
+    lifetime: Duration,
+}
+
+impl Keys {
+    /// One static key, and role keys that last `lifetime`.
+    pub fn new(lifetime: Duration) -> Self {
+        Self { fixed: Key::random("AKIA", None), role: Vec::new(), lifetime }
+    }
+
+    /// The static key.
+    pub fn fixed(&self) -> &Key {
+        &self.fixed
+    }
+
+    /// The role's current key; a new one once a quarter of the life or less is left, so that whoever
+    /// asks always gets one that can still be used.
+    pub fn role(&mut self, now: Timestamp) -> Key {
+        if let Some(key) = self.role.last()
+            && let Some((_, end)) = key.life
+            && end.duration_since(now).unsigned_abs() > self.lifetime / 4
+            && end > now
+        {
+            return key.clone();
+        }
+        let end = now.checked_add(self.lifetime).unwrap_or(Timestamp::MAX);
+        let key = Key::random("ASIA", Some((now, end)));
+        self.role.push(key.clone());
+        key
+    }
+
+    /// The key that an access key id names, and whether it is the role's.
+    pub fn find(&self, access_key_id: &str) -> Option<(&Key, bool)> {
+        if self.fixed.access_key_id == access_key_id {
+            return Some((&self.fixed, false));
+        }
+        self.role.iter().find(|key| key.access_key_id == access_key_id).map(|key| (key, true))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn role_keys_rotate_before_they_end_and_stay_known() {
+        let mut keys = Keys::new(Duration::from_secs(100));
+        let at = |second: i64| Timestamp::from_second(second).expect("in range");
+        let first = keys.role(at(0));
+        assert_eq!(keys.role(at(70)).access_key_id, first.access_key_id);
+        let second = keys.role(at(80));
+        assert_ne!(second.access_key_id, first.access_key_id);
+        let (known, is_role) = keys.find(&first.access_key_id).expect("still known");
+        assert!(is_role && !known.expired(at(99)) && known.expired(at(100)));
+    }
+}

@@ -1,0 +1,142 @@
+//! `ebs-sim.json`: how everything else finds a running ebs-sim.
+//!
+//! In: what serve made. Out: one JSON file, and the same back for the other commands. It must never be seen
+//! half written, nor left behind by a serve that ended.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{InstanceId, VolumeId};
+use crate::scenario::Kind;
+
+/// The file's name in DIR.
+pub const FILE: &str = "ebs-sim.json";
+
+/// The file could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is none, or it is not readable.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It could not be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not what this version writes.
+    #[error("cannot understand {}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+impl Error {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::Read { .. } => Some("is `ebs-sim serve` running with this --dir?".into()),
+            Error::Write { .. } => None,
+            Error::Parse { .. } => Some("was it written by another version of ebs-sim?".into()),
+        }
+    }
+}
+
+/// What a client needs to know.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Ready {
+    /// The process that serves.
+    pub pid: u32,
+    /// The folder it serves from.
+    pub dir: PathBuf,
+    /// EC2's URL.
+    pub endpoint: String,
+    /// The metadata service's URL.
+    pub imds: String,
+    /// The Region.
+    pub region: String,
+    /// The Availability Zone.
+    pub availability_zone: String,
+    /// The account.
+    pub account_id: String,
+    /// The instance.
+    pub instance_id: InstanceId,
+    /// The static key.
+    pub credentials: Credentials,
+    /// What to set so that AWS's clients find it.
+    pub env: BTreeMap<String, String>,
+    /// The volumes, in the order of attachment.
+    pub volumes: Vec<Volume>,
+}
+
+/// The static key pair.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Credentials {
+    /// `AKIA…`
+    pub access_key_id: String,
+    /// The secret.
+    pub secret_access_key: String,
+}
+
+/// One volume and its device.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Volume {
+    /// Its id. An instance-store disk has one too, which EC2 does not know.
+    pub id: VolumeId,
+    /// Its name in the scenario.
+    pub name: String,
+    /// The attachment's device name.
+    pub device_name: String,
+    /// The device that stands for it.
+    #[serde(rename = "loop")]
+    pub loop_device: PathBuf,
+    /// Its size.
+    pub size_bytes: u64,
+    /// How it looks to the instance.
+    pub kind: Kind,
+    /// Whether it is the root volume.
+    pub boot: bool,
+    /// Where its window begins in the pool.
+    pub offset: u64,
+}
+
+impl Ready {
+    /// Reads DIR's file.
+    pub fn read(dir: &Path) -> Result<Self, Error> {
+        let path = dir.join(FILE);
+        let text = std::fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+        serde_json::from_slice(&text).map_err(|source| Error::Parse { path, source })
+    }
+
+    /// The whole on one line.
+    pub fn to_line(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Writes DIR's file under another name and renames it, so that nobody reads half of it.
+    pub fn write(&self, dir: &Path) -> Result<(), Error> {
+        let path = dir.join(FILE);
+        let partial = dir.join(format!(".{FILE}.new"));
+        let written = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&partial)
+            .and_then(|mut file| writeln!(file, "{}", self.to_line()))
+            .and_then(|()| std::fs::rename(&partial, &path));
+        written.map_err(|source| Error::Write { path, source })
+    }
+}

@@ -1,0 +1,324 @@
+//! What to simulate: the scenario file and the `--volume` arguments.
+//!
+//! In: TOML and text from the user. Out: a [`Scenario`] whose every value makes sense together. An
+//! unknown key must never be ignored, and nothing is touched on the host before this has passed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+mod volume;
+
+pub use volume::{Kind, VolumeSpec};
+
+use serde::Deserialize;
+
+use crate::faults::Fault;
+use crate::ids::InstanceId;
+use crate::units::{Bytes, MIB, duration};
+
+/// A scenario that cannot be simulated.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file could not be read.
+    #[error("cannot read the scenario {}", path.display())]
+    Read {
+        /// The scenario file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The file is not a scenario.
+    #[error("{}", path.display())]
+    Parse {
+        /// The scenario file and the line in it.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Boxed,
+    },
+    /// The parts do not fit together.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+/// A TOML error, kept behind a pointer because it is large. It prints as nothing more than its cause.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.message())]
+pub struct Boxed(Box<toml::de::Error>);
+
+impl Error {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::Read { .. } => None,
+            Error::Parse { .. } => Some("the keys are listed in ebs-sim's README".into()),
+            Error::Wrong(_) => Some(
+                "a volume is name=data,size=1GiB[,device=/dev/sdf][,type=gp3][,kind=nvme|xen|instance-store][,boot]"
+                    .into(),
+            ),
+        }
+    }
+}
+
+/// Everything that can be chosen about a simulated instance.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Scenario {
+    /// Who the instance is.
+    pub instance: Instance,
+    /// How its metadata service behaves.
+    pub imds: Imds,
+    /// What its role may not do.
+    pub iam: Iam,
+    /// How snapshots progress.
+    pub snapshots: Snapshots,
+    /// EC2's limits.
+    pub limits: Limits,
+    /// Its volumes, in the order of attachment.
+    #[serde(rename = "volume")]
+    pub volumes: Vec<VolumeSpec>,
+    /// What goes wrong.
+    #[serde(rename = "fault")]
+    pub faults: Vec<Fault>,
+}
+
+/// `[instance]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Instance {
+    /// Its id.
+    pub id: InstanceId,
+    /// Its type, such as `m6i.large`.
+    #[serde(rename = "type")]
+    pub instance_type: String,
+    /// The AMI it was launched from.
+    pub image_id: String,
+    /// Its Region.
+    pub region: String,
+    /// Its Availability Zone; the Region's first when absent.
+    pub availability_zone: Option<String>,
+    /// The account that owns everything.
+    pub account_id: String,
+    /// `x86_64` or `arm64`.
+    pub architecture: String,
+    /// Its address in the VPC.
+    pub private_ip: std::net::Ipv4Addr,
+    /// The device name of the root volume.
+    pub root_device_name: Option<String>,
+    /// The role of its instance profile; an empty name means that it has none.
+    pub role: String,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+impl Default for Instance {
+    fn default() -> Self {
+        Self {
+            id: InstanceId::random(),
+            instance_type: "m6i.large".into(),
+            image_id: "ami-0abcdef1234567890".into(),
+            region: "us-east-1".into(),
+            availability_zone: None,
+            account_id: "123456789012".into(),
+            architecture: "x86_64".into(),
+            private_ip: std::net::Ipv4Addr::new(10, 0, 0, 10),
+            root_device_name: None,
+            role: "ebs-sim-role".into(),
+            tags: BTreeMap::new(),
+        }
+    }
+}
+
+impl Instance {
+    /// The Availability Zone, chosen or derived.
+    pub fn zone(&self) -> String {
+        self.availability_zone.clone().unwrap_or_else(|| format!("{}a", self.region))
+    }
+}
+
+/// `[imds]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Imds {
+    /// Off means that every request is answered with 403.
+    pub enabled: bool,
+    /// What DescribeInstances reports; packets are not counted.
+    pub hop_limit: u8,
+    /// Whether tags/instance is there.
+    pub instance_tags: bool,
+    /// How long the role's credentials last.
+    #[serde(deserialize_with = "duration")]
+    pub credentials_lifetime: Duration,
+}
+
+impl Default for Imds {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            hop_limit: 2,
+            instance_tags: false,
+            credentials_lifetime: Duration::from_secs(6 * 3600),
+        }
+    }
+}
+
+/// `[iam]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Iam {
+    /// Actions that are refused; `*` and `?` are wildcards.
+    pub deny: Vec<String>,
+}
+
+/// `[snapshots]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Snapshots {
+    /// How long a snapshot stays pending.
+    pub seconds_to_complete: f64,
+    /// Bytes a second, which overrides `seconds_to_complete` by the volume's size.
+    pub rate: Option<Bytes>,
+    /// How long DescribeSnapshots does not know of a new one: EC2 is eventually consistent.
+    #[serde(deserialize_with = "duration")]
+    pub visible_after: Duration,
+}
+
+impl Default for Snapshots {
+    fn default() -> Self {
+        Self { seconds_to_complete: 2.0, rate: None, visible_after: Duration::ZERO }
+    }
+}
+
+impl Snapshots {
+    /// How long a snapshot of a volume of this size stays pending.
+    pub fn time_to_complete(&self, size: u64) -> Duration {
+        match self.rate {
+            Some(Bytes(rate)) if rate > 0 => Duration::from_millis(size.saturating_mul(1000) / rate),
+            _ => Duration::from_secs_f64(self.seconds_to_complete),
+        }
+    }
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Least time between two snapshots of one volume; `0s` switches it off.
+    #[serde(deserialize_with = "duration")]
+    pub per_volume_interval: Duration,
+    /// Most snapshots of one volume in progress; 0 switches it off.
+    pub pending_per_volume: usize,
+    /// Most snapshots of the account in progress; 0 switches it off.
+    pub pending_per_account: usize,
+    /// Most items in one answer, whatever MaxResults says.
+    pub page_size: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            per_volume_interval: Duration::from_secs(15),
+            pending_per_volume: 5,
+            pending_per_account: 100,
+            page_size: 1000,
+        }
+    }
+}
+
+impl Scenario {
+    /// Reads the file, adds the volumes of the command line, and checks the whole.
+    pub fn load(file: Option<&Path>, volumes: &[VolumeSpec]) -> Result<Self, Error> {
+        let mut scenario = match file {
+            None => Scenario::default(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|source| Error::Read { path: path.to_owned(), source })?;
+                Self::parse(&text).map_err(|error| located(path, &text, error))?
+            }
+        };
+        scenario.volumes.extend_from_slice(volumes);
+        scenario.check()?;
+        Ok(scenario)
+    }
+
+    fn parse(text: &str) -> Result<Self, toml::de::Error> {
+        toml::from_str(text)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let wrong = |text: String| Err(Error::Wrong(text));
+        if self.volumes.is_empty() {
+            return wrong("there is no volume to simulate".into());
+        }
+        let mut names = BTreeSet::new();
+        let mut ids = BTreeSet::new();
+        let mut devices = BTreeSet::new();
+        for volume in &self.volumes {
+            let name = &volume.name;
+            if name.is_empty() || !names.insert(name) {
+                return wrong(format!("two volumes are named {name:?}, or the name is empty"));
+            }
+            if volume.id.as_ref().is_some_and(|id| !ids.insert(id)) {
+                return wrong(format!("volume {name}: its id is used twice"));
+            }
+            if volume.device.as_ref().is_some_and(|device| !devices.insert(device)) {
+                return wrong(format!("volume {name}: its device name is used twice"));
+            }
+            if volume.size.0 == 0 || volume.size.0 % MIB != 0 {
+                return wrong(format!("volume {name}: its size is not a multiple of 1 MiB"));
+            }
+            if volume.boot && volume.kind == Kind::InstanceStore {
+                return wrong(format!("volume {name}: an instance-store disk cannot be the root volume"));
+            }
+        }
+        if self.volumes.iter().filter(|v| v.boot).count() > 1 {
+            return wrong("two volumes are marked boot".into());
+        }
+        let seconds = self.snapshots.seconds_to_complete;
+        if !(0.0..=1e6).contains(&seconds) {
+            return wrong(format!("snapshots.seconds_to_complete = {seconds} makes no sense"));
+        }
+        if self.limits.page_size == 0 {
+            return wrong("limits.page_size = 0 would never end".into());
+        }
+        Ok(())
+    }
+}
+
+/// Puts the line into the message: TOML's own text spreads over several lines.
+fn located(path: &Path, text: &str, error: toml::de::Error) -> Error {
+    let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    let shown = match line {
+        Some(line) => PathBuf::from(format!("{}:{line}", path.display())),
+        None => path.to_owned(),
+    };
+    Error::Parse { path: shown, source: Boxed(Box::new(error)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_keys_name_file_and_line() {
+        let text = "[instance]\nregion = 'eu-west-1'\ncolour = 'red'\n";
+        let error = Scenario::parse(text).expect_err("an unknown key");
+        let Error::Parse { path, source } = located(Path::new("s.toml"), text, error) else {
+            panic!("another error");
+        };
+        assert_eq!(path, Path::new("s.toml:3"));
+        assert!(source.to_string().starts_with("unknown field `colour`"), "{source}");
+    }
+
+    #[test]
+    fn scenarios_that_make_no_sense_are_refused() {
+        let load = |text: &str| Scenario::parse(text).map(|s| s.check().is_ok());
+        let volume = |extra: &str| format!("[[volume]]\nname='a'\nsize='1MiB'\n{extra}\n");
+        assert_eq!(load(""), Ok(false));
+        assert_eq!(load(&volume("")), Ok(true));
+        assert_eq!(load(&format!("{}{}", volume(""), volume(""))), Ok(false));
+        assert_eq!(load(&volume("boot=true\nkind='instance-store'")), Ok(false));
+        assert!(load(&volume("kind='tape'")).is_err());
+    }
+}

@@ -1,0 +1,116 @@
+//! One volume: a `[[volume]]` table or a `--volume` argument, which say the same.
+//!
+//! In: TOML, or `name=data,size=1GiB,…`. Out: a [`VolumeSpec`]. The two forms must never differ in what
+//! they accept.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+use crate::ids::VolumeId;
+use crate::units::Bytes;
+
+/// How a volume looks to the instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// An EBS volume on a Nitro instance.
+    #[default]
+    Nvme,
+    /// An EBS volume on a Xen instance.
+    Xen,
+    /// An NVMe disk of the host, which EC2 does not know as a volume.
+    InstanceStore,
+}
+
+/// `[[volume]]`, or one `--volume`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeSpec {
+    /// How scripts and `ebs-sim.json` call it.
+    pub name: String,
+    /// Its size, a multiple of 1 MiB.
+    pub size: Bytes,
+    /// Its id; random when absent.
+    pub id: Option<VolumeId>,
+    /// The attachment's device name; the next free one when absent.
+    pub device: Option<String>,
+    /// `gp3`, `io2` …
+    #[serde(rename = "type", default = "gp3")]
+    pub volume_type: String,
+    /// How it looks to the instance.
+    #[serde(default)]
+    pub kind: Kind,
+    /// Whether it is the root volume.
+    #[serde(default)]
+    pub boot: bool,
+    /// Whether EC2 reports it as encrypted; nothing is.
+    #[serde(default)]
+    pub encrypted: bool,
+    /// Whether it starts out detached, as EC2 sees it.
+    #[serde(default)]
+    pub detached: bool,
+    /// Provisioned IOPS.
+    pub iops: Option<u32>,
+    /// Provisioned throughput in MiB/s.
+    pub throughput: Option<u32>,
+    /// Its tags.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+}
+
+fn gp3() -> String {
+    "gp3".into()
+}
+
+impl FromStr for VolumeSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut table = toml::Table::new();
+        let mut tags = toml::Table::new();
+        for part in text.split(',').map(str::trim) {
+            let (key, value) = part.split_once('=').unwrap_or((part, "true"));
+            let value = toml::Value::String(value.to_owned());
+            let previous = if let Some(tag) = key.strip_prefix("tag:") {
+                tags.insert(tag.to_owned(), value)
+            } else {
+                let value = match key {
+                    "boot" | "encrypted" | "detached" => toml::Value::Boolean(value.as_str() == Some("true")),
+                    "iops" | "throughput" => value
+                        .as_str()
+                        .and_then(|v| v.parse().ok())
+                        .map(toml::Value::Integer)
+                        .ok_or_else(|| format!("{part:?} is not a number"))?,
+                    _ => value,
+                };
+                table.insert(key.to_owned(), value)
+            };
+            if previous.is_some() {
+                return Err(format!("{key:?} is given twice"));
+            }
+        }
+        table.insert("tags".into(), toml::Value::Table(tags));
+        toml::Value::Table(table).try_into().map_err(|error: toml::de::Error| error.message().to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_argument_reads_like_the_table() {
+        let spec: VolumeSpec = "name=db,size=1GiB,device=/dev/sdf,type=io2,iops=3000,boot,tag:Name=db 1"
+            .parse()
+            .expect("a good spec");
+        assert_eq!((spec.name.as_str(), spec.size.0), ("db", 1 << 30));
+        assert_eq!(spec.device.as_deref(), Some("/dev/sdf"));
+        assert_eq!((spec.iops, spec.boot), (Some(3000), true));
+        assert_eq!(spec.tags["Name"], "db 1");
+        for bad in ["", "name=a", "name=a,size=1", "name=a,size=1GiB,colour=red", "name=a,name=b,size=1GiB"] {
+            assert!(bad.parse::<VolumeSpec>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What the servers share.
+//!
+//! In: the world, the host side, faults, keys and log. Out: short locked looks at each. A lock must never
+//! be held over an await or over disk work; the one exception is `commit`, which is there for that.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::faults::{Fault, Faults};
+use crate::host::{Host, Store};
+use crate::keys::Keys;
+use crate::log::{Entry, Log};
+use crate::world::World;
+
+/// One running simulation.
+#[derive(Debug)]
+pub struct Sim {
+    world: Mutex<World>,
+    host: Mutex<Host>,
+    faults: Mutex<Faults>,
+    keys: Mutex<Keys>,
+    log: Mutex<Log>,
+    /// The pool and its clones.
+    pub store: Store,
+    /// Held from checking the limits of a creation until its snapshots are known.
+    pub commit: tokio::sync::Mutex<()>,
+}
+
+/// A panic in one request must not take the whole simulation down with poisoned locks.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Sim {
+    /// Puts the parts together.
+    pub fn new(world: World, host: Host, store: Store) -> Self {
+        let faults = Faults::new(&world.scenario.faults);
+        let keys = Keys::new(world.scenario.imds.credentials_lifetime);
+        Self {
+            world: Mutex::new(world),
+            host: Mutex::new(host),
+            faults: Mutex::new(faults),
+            keys: Mutex::new(keys),
+            log: Mutex::new(Log::default()),
+            store,
+            commit: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// The account.
+    pub fn world(&self) -> MutexGuard<'_, World> {
+        lock(&self.world)
+    }
+
+    /// Devices and mounts.
+    pub fn host(&self) -> MutexGuard<'_, Host> {
+        lock(&self.host)
+    }
+
+    /// The faults that are set.
+    pub fn faults(&self) -> MutexGuard<'_, Faults> {
+        lock(&self.faults)
+    }
+
+    /// The access keys.
+    pub fn keys(&self) -> MutexGuard<'_, Keys> {
+        lock(&self.keys)
+    }
+
+    /// The request log.
+    pub fn log(&self) -> MutexGuard<'_, Log> {
+        lock(&self.log)
+    }
+
+    /// Counts a request and takes the faults that hit it, and notes them in the log.
+    pub fn strike(&self, number: u64, action: &str, dry_run: bool) -> Vec<Fault> {
+        let hits = self.faults().strike(action, dry_run);
+        if !hits.is_empty() {
+            let kinds = hits.iter().map(|fault| fault.kind.name()).collect();
+            self.note(number, |entry| entry.faults = kinds);
+        }
+        hits
+    }
+
+    /// Changes a request's log entry.
+    pub fn note(&self, number: u64, change: impl FnOnce(&mut Entry)) {
+        self.log().update(number, change);
+    }
+}

@@ -1,0 +1,187 @@
+//! How the volumes look: names, places on the bus, partitions.
+//!
+//! In: the volumes and the real `/sys/devices`. Out: a list of disks. The numbers must never follow the order
+//! of attachment: on EC2 they do not, and nobody should come to rely on it.
+
+use std::path::{Path, PathBuf};
+
+use crate::ready::Volume;
+use crate::scenario::Kind;
+
+/// A disk of the view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    /// `nvme1n1`, `xvdf`
+    pub name: String,
+    /// Its folder, relative to `/sys`.
+    pub place: PathBuf,
+    /// What `device/model` and `device/serial` say; Xen disks have neither.
+    pub nvme: Option<Nvme>,
+    /// The real loop device's folder, relative to `/sys`.
+    pub real: PathBuf,
+    /// The partitions: the real folder's name and the name to show.
+    pub partitions: Vec<(String, String)>,
+}
+
+/// What an NVMe controller says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nvme {
+    /// `nvme1`
+    pub controller: String,
+    /// The PCI function, `0000:00:04.0`.
+    pub function: String,
+    /// The model.
+    pub model: &'static str,
+    /// The serial number.
+    pub serial: String,
+    /// The PCI device id.
+    pub device_id: &'static str,
+}
+
+/// Gives every volume its name and its place.
+pub fn plan(volumes: &[Volume], devices: &Path) -> Vec<Disk> {
+    // Real Nitro instances use pci0000:00; where this machine has one, a bus that it does not have.
+    let bus = (0..256u32)
+        .map(|n| format!("pci0000:{n:02x}"))
+        .find(|bus| !devices.join(bus).exists())
+        .unwrap_or_else(|| "pci0001:00".into());
+    let number = bus.rsplit(':').next().unwrap_or("00").to_owned();
+    let numbers = numbers(volumes);
+    volumes
+        .iter()
+        .zip(numbers)
+        .map(|(volume, n)| {
+            let real = loop_folder(volume);
+            let (name, place, nvme) = match volume.kind {
+                Kind::Xen => {
+                    let name = xen_name(&volume.device_name);
+                    // The bus address only has to differ from disk to disk.
+                    let address = 51712 + 16 * n;
+                    let place = PathBuf::from(format!("devices/vbd-{address}/block/{name}"));
+                    (name, place, None)
+                }
+                kind => {
+                    let controller = format!("nvme{n}");
+                    let name = format!("{controller}n1");
+                    let function = format!("0000:{number}:{:02x}.0", n + 4);
+                    let place = Path::new("devices")
+                        .join(&bus)
+                        .join(&function)
+                        .join("nvme")
+                        .join(&controller)
+                        .join(&name);
+                    let nvme = nvme(kind, volume, controller, function);
+                    (name, place, Some(nvme))
+                }
+            };
+            Disk { partitions: partitions(&Path::new("/sys").join(&real), &name), name, place, nvme, real }
+        })
+        .collect()
+}
+
+fn nvme(kind: Kind, volume: &Volume, controller: String, function: String) -> Nvme {
+    let id = volume.id.as_str();
+    let digits = id.strip_prefix("vol-").unwrap_or(id);
+    let (model, serial, device_id) = match kind {
+        Kind::InstanceStore => {
+            ("Amazon EC2 NVMe Instance Storage", format!("AWS{}", digits.to_uppercase()), "0xcd01")
+        }
+        _ => ("Amazon Elastic Block Store", format!("vol{digits}"), "0x8061"),
+    };
+    Nvme { controller, function, model, serial, device_id }
+}
+
+/// The root is 0; the others count backwards from the last one attached.
+fn numbers(volumes: &[Volume]) -> Vec<u32> {
+    let mut next = 0;
+    let mut numbers = vec![0; volumes.len()];
+    for (at, _) in volumes.iter().enumerate().rev().filter(|(_, v)| !v.boot) {
+        next += 1;
+        numbers[at] = next;
+    }
+    numbers
+}
+
+/// `/dev/sdf` and `xvdf` are `xvdf`; `/dev/sda1` is the disk `xvda`.
+fn xen_name(device_name: &str) -> String {
+    let bare = device_name.strip_prefix("/dev/").unwrap_or(device_name);
+    let letters = bare.strip_prefix("xvd").or_else(|| bare.strip_prefix("sd")).unwrap_or(bare);
+    match letters {
+        "a1" => "xvda".into(),
+        letters => format!("xvd{letters}"),
+    }
+}
+
+fn loop_folder(volume: &Volume) -> PathBuf {
+    let name = volume.loop_device.file_name().unwrap_or_default();
+    Path::new("devices/virtual/block").join(name)
+}
+
+/// The partitions that the loop device has now. NVMe puts a p before the number, Xen does not.
+fn partitions(real: &Path, shown: &str) -> Vec<(String, String)> {
+    let separator = if shown.ends_with(|c: char| c.is_ascii_digit()) { "p" } else { "" };
+    let mut found: Vec<(String, String)> = std::fs::read_dir(real)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let number = std::fs::read_to_string(entry.path().join("partition")).ok()?;
+            Some((
+                entry.file_name().to_string_lossy().into_owned(),
+                format!("{shown}{separator}{}", number.trim()),
+            ))
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::VolumeId;
+
+    fn volume(name: &str, device: &str, kind: Kind, boot: bool) -> Volume {
+        Volume {
+            id: VolumeId::parse("vol-0123456789abcdef0").expect("an id"),
+            name: name.into(),
+            device_name: device.into(),
+            loop_device: "/dev/loop999".into(),
+            size_bytes: 1 << 30,
+            kind,
+            boot,
+            offset: 0,
+        }
+    }
+
+    #[test]
+    fn nvme_numbers_do_not_follow_attachment() {
+        let disks = plan(
+            &[
+                volume("a", "/dev/sdf", Kind::Nvme, false),
+                volume("root", "/dev/xvda", Kind::Nvme, true),
+                volume("b", "/dev/sdg", Kind::Nvme, false),
+                volume("scratch", "", Kind::InstanceStore, false),
+            ],
+            Path::new("/nonexistent"),
+        );
+        let names: Vec<_> = disks.iter().map(|disk| disk.name.as_str()).collect();
+        assert_eq!(names, ["nvme3n1", "nvme0n1", "nvme2n1", "nvme1n1"]);
+        let nvme = disks[0].nvme.as_ref().expect("an NVMe disk");
+        assert_eq!(nvme.serial, "vol0123456789abcdef0");
+        assert_eq!(disks[0].place, Path::new("devices/pci0000:00/0000:00:07.0/nvme/nvme3/nvme3n1"));
+        let scratch = disks[3].nvme.as_ref().expect("an NVMe disk");
+        assert!(scratch.serial.starts_with("AWS"));
+    }
+
+    #[test]
+    fn xen_disks_are_named_after_their_attachment() {
+        for (device, name) in
+            [("/dev/sdf", "xvdf"), ("/dev/xvda", "xvda"), ("/dev/sda1", "xvda"), ("xvdba", "xvdba")]
+        {
+            assert_eq!(xen_name(device), name, "{device}");
+        }
+        let disks = plan(&[volume("a", "/dev/sdf", Kind::Xen, false)], Path::new("/nonexistent"));
+        assert_eq!((disks[0].name.as_str(), &disks[0].nvme), ("xvdf", &None));
+    }
+}
