@@ -2,5 +2,9 @@
 
 pub mod config;
 pub mod discover;
+pub mod ec2;
+pub mod gate;
 pub mod ids;
+pub mod interrupt;
 pub mod plan;
+pub mod window;

@@ -1,0 +1,341 @@
+//! [`Ec2`] by the AWS SDK.
+//!
+//! In: a warm [`Connection`]. Out: plain values. Must never: let an SDK type out, or call a failed create call "refused" when it may have been carried out.
+
+use aws_sdk_ec2::config::http::HttpResponse;
+use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ec2::types::{
+    CopyTagsFromSource, Filter, InstanceSpecification, ResourceType, Snapshot, SnapshotInfo, Tag, TagSpecification,
+};
+use aws_smithy_types::error::display::DisplayErrorContext;
+use jiff::Timestamp;
+
+use super::connect::Connection;
+use super::{CreateFailed, CreateRequest, Ec2, Ec2Error, InstanceView, RUN_TAG, SnapshotView};
+use crate::discover::volumes::AttachedVolume;
+use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
+use crate::plan::PointInTimeCall;
+
+/// EC2 through the AWS SDK.
+#[derive(Debug, Clone)]
+pub struct Aws {
+    connection: Connection,
+}
+
+impl Aws {
+    /// Over this connection.
+    #[must_use]
+    pub fn new(connection: Connection) -> Self {
+        Self { connection }
+    }
+
+    async fn create_one(&self, volume: &VolumeId, request: &CreateRequest, dry_run: bool) -> Result<SnapshotView, Ec2Error> {
+        const ACTION: &str = "CreateSnapshot";
+        let made = self
+            .connection
+            .client
+            .create_snapshot()
+            .volume_id(volume.as_str())
+            .description(&request.description)
+            .tag_specifications(tags_on_create(request))
+            .dry_run(dry_run)
+            .send()
+            .await
+            .map_err(|e| sort(ACTION, &e))?;
+        let state = made.state().map_or("pending", |s| s.as_str());
+        view(ACTION, made.snapshot_id(), made.volume_id(), state, made.start_time(), made.progress())
+    }
+
+    async fn create_set(
+        &self,
+        request: &CreateRequest,
+        exclude_boot_volume: bool,
+        exclude: &[VolumeId],
+        dry_run: bool,
+    ) -> Result<Vec<SnapshotView>, Ec2Error> {
+        const ACTION: &str = "CreateSnapshots";
+        let exclude: Vec<String> = exclude.iter().map(|v| v.as_str().to_owned()).collect();
+        let specification = InstanceSpecification::builder()
+            .instance_id(request.instance.as_str())
+            .exclude_boot_volume(exclude_boot_volume)
+            .set_exclude_data_volume_ids((!exclude.is_empty()).then_some(exclude))
+            .build();
+        let mut call = self
+            .connection
+            .client
+            .create_snapshots()
+            .instance_specification(specification)
+            .description(&request.description)
+            .tag_specifications(tags_on_create(request))
+            .dry_run(dry_run);
+        if request.copy_volume_tags {
+            call = call.copy_tags_from_source(CopyTagsFromSource::Volume);
+        }
+        let answer = call.send().await.map_err(|e| sort(ACTION, &e))?;
+        answer.snapshots().iter().map(|s| info(ACTION, s)).collect()
+    }
+
+    async fn describe(&self, filters: Vec<Filter>) -> Result<Vec<SnapshotView>, Ec2Error> {
+        const ACTION: &str = "DescribeSnapshots";
+        let mut pages = self
+            .connection
+            .client
+            .describe_snapshots()
+            .owner_ids("self")
+            .set_filters(Some(filters))
+            .max_results(1000) // paginated: the generous throttle bucket (EC2 guide, "throttling")
+            .into_paginator()
+            .send();
+        let mut found = Vec::new();
+        while let Some(page) = pages.next().await {
+            for snapshot in page.map_err(|e| sort(ACTION, &e))?.snapshots() {
+                found.push(described(ACTION, snapshot)?);
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Ec2 for Aws {
+    async fn instance(&self, id: &InstanceId) -> Result<InstanceView, Ec2Error> {
+        const ACTION: &str = "DescribeInstances";
+        let answer = self
+            .connection
+            .client
+            .describe_instances()
+            .instance_ids(id.as_str())
+            .send()
+            .await
+            .map_err(|e| sort(ACTION, &e))?;
+        let instance = answer.reservations().iter().flat_map(|r| r.instances()).next();
+        let instance = instance.ok_or_else(|| Ec2Error::Refused {
+            action: ACTION,
+            code: "InvalidInstanceID.NotFound".to_owned(),
+            message: format!("EC2 does not list {id}"),
+        })?;
+        Ok(InstanceView { root_device_name: instance.root_device_name().map(str::to_owned) })
+    }
+
+    async fn volumes(&self, id: &InstanceId) -> Result<Vec<AttachedVolume>, Ec2Error> {
+        const ACTION: &str = "DescribeVolumes";
+        let mut pages = self
+            .connection
+            .client
+            .describe_volumes()
+            .filters(filter("attachment.instance-id", [id.as_str()]))
+            .into_paginator()
+            .send();
+        let mut found = Vec::new();
+        while let Some(page) = pages.next().await {
+            for volume in page.map_err(|e| sort(ACTION, &e))?.volumes() {
+                let here = volume.attachments().iter().find(|a| a.instance_id() == Some(id.as_str()));
+                let Some(device_name) = here.and_then(|a| a.device()) else { continue };
+                found.push(AttachedVolume {
+                    id: parse(ACTION, volume.volume_id())?,
+                    device_name: device_name.to_owned(),
+                    volume_type: volume.volume_type().map_or_else(String::new, |t| t.as_str().to_owned()),
+                    size_gib: volume.size().unwrap_or_default(),
+                    iops: volume.iops(),
+                    throughput: volume.throughput(),
+                    encrypted: volume.encrypted().unwrap_or_default(),
+                    tags: volume
+                        .tags()
+                        .iter()
+                        .filter_map(|t| Some((t.key()?.to_owned(), t.value().unwrap_or_default().to_owned())))
+                        .collect(),
+                });
+            }
+        }
+        Ok(found)
+    }
+
+    async fn pending(&self, volumes: &[VolumeId]) -> Result<Vec<SnapshotView>, Ec2Error> {
+        let mut found = Vec::new();
+        // A filter takes at most 200 values (EC2 API reference, "Filter").
+        for some in volumes.chunks(200) {
+            let volumes = filter("volume-id", some.iter().map(VolumeId::as_str));
+            found.extend(self.describe(vec![volumes, filter("status", ["pending"])]).await?);
+        }
+        Ok(found)
+    }
+
+    async fn dry_run(&self, request: &CreateRequest) -> Result<(), Ec2Error> {
+        match &request.call {
+            PointInTimeCall::CreateSnapshots { exclude_boot_volume, exclude_data_volumes } => {
+                let said = self.create_set(request, *exclude_boot_volume, exclude_data_volumes, true).await;
+                allowed("CreateSnapshots", said.map(drop))
+            }
+            PointInTimeCall::CreateSnapshot { volume } => {
+                allowed("CreateSnapshot", self.create_one(volume, request, true).await.map(drop))
+            }
+            PointInTimeCall::CreateSnapshotEach { volumes } => {
+                // All at once, so that as many connections are warm as the window needs.
+                let said = join_all(volumes.iter().map(|v| self.create_one(v, request, true))).await;
+                said.into_iter().try_for_each(|s| allowed("CreateSnapshot", s.map(drop)))
+            }
+        }
+    }
+
+    fn warm_connections(&self) -> Option<usize> {
+        Some(self.connection.idle())
+    }
+
+    async fn create(&self, request: &CreateRequest) -> Result<Vec<SnapshotView>, CreateFailed> {
+        let failed = |error: Ec2Error| CreateFailed { outcome_unknown: error.outcome_unknown(), error, made: Vec::new() };
+        match &request.call {
+            PointInTimeCall::CreateSnapshots { exclude_boot_volume, exclude_data_volumes } => {
+                self.create_set(request, *exclude_boot_volume, exclude_data_volumes, false).await.map_err(failed)
+            }
+            PointInTimeCall::CreateSnapshot { volume } => {
+                self.create_one(volume, request, false).await.map(|s| vec![s]).map_err(failed)
+            }
+            PointInTimeCall::CreateSnapshotEach { volumes } => {
+                let said = join_all(volumes.iter().map(|v| self.create_one(v, request, false))).await;
+                let mut made = Vec::new();
+                let mut first = None;
+                let mut outcome_unknown = false;
+                for answer in said {
+                    match answer {
+                        Ok(snapshot) => made.push(snapshot),
+                        Err(error) => {
+                            outcome_unknown |= error.outcome_unknown();
+                            first.get_or_insert(error);
+                        }
+                    }
+                }
+                match first {
+                    None => Ok(made),
+                    Some(error) => Err(CreateFailed { error, outcome_unknown, made }),
+                }
+            }
+        }
+    }
+
+    async fn find_run(&self, run: &RunId) -> Result<Vec<SnapshotView>, Ec2Error> {
+        self.describe(vec![filter(&format!("tag:{RUN_TAG}"), [run.as_str()])]).await
+    }
+
+    async fn tag(&self, snapshots: &[SnapshotId], tags: &[(String, String)]) -> Result<(), Ec2Error> {
+        const ACTION: &str = "CreateTags";
+        self.connection
+            .client
+            .create_tags()
+            .set_resources(Some(snapshots.iter().map(|s| s.as_str().to_owned()).collect()))
+            .set_tags(Some(sdk_tags(tags)))
+            .send()
+            .await
+            .map(drop)
+            .map_err(|e| sort(ACTION, &e))
+    }
+}
+
+/// Runs all at once on this thread. (futures-util would be a dependency for one function.)
+async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut running: Vec<_> = futures.map(|f| (Box::pin(f), None)).collect();
+    std::future::poll_fn(|context| {
+        let mut waiting = false;
+        for (future, done) in &mut running {
+            if done.is_none() {
+                match future.as_mut().poll(context) {
+                    std::task::Poll::Ready(output) => *done = Some(output),
+                    std::task::Poll::Pending => waiting = true,
+                }
+            }
+        }
+        if waiting { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
+    })
+    .await;
+    running.into_iter().filter_map(|(_, done)| done).collect()
+}
+
+fn allowed(action: &'static str, said: Result<(), Ec2Error>) -> Result<(), Ec2Error> {
+    match said {
+        // DryRun answers success by this error (EC2 API reference, "DryRun").
+        Err(Ec2Error::Refused { code, .. }) if code == "DryRunOperation" => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => Err(Ec2Error::Refused {
+            action,
+            code: "DryRunIgnored".to_owned(),
+            message: "the endpoint ignored DryRun=true and may have made snapshots".to_owned(),
+        }),
+    }
+}
+
+/// What an SDK error means for the question "was it carried out?".
+fn sort<E: ProvideErrorMetadata + std::error::Error + 'static>(action: &'static str, error: &SdkError<E, HttpResponse>) -> Ec2Error {
+    let text = || format!("{}", DisplayErrorContext(error));
+    match error {
+        SdkError::ServiceError(said) if said.raw().status().is_server_error() || error.code().is_none() => {
+            // A 5xx may come after the deed (EC2 guide, "eventual consistency" and "idempotency").
+            Ec2Error::Unknown { action, message: format!("HTTP {}: {}", said.raw().status(), error.message().unwrap_or("no message")) }
+        }
+        SdkError::ServiceError(_) => Ec2Error::Refused {
+            action,
+            code: error.code().unwrap_or_default().to_owned(),
+            message: error.message().unwrap_or_default().to_owned(),
+        },
+        SdkError::ConstructionFailure(_) => Ec2Error::Unreached { action, message: text() },
+        // Only a failure to connect is certain to come before the request went out.
+        SdkError::DispatchFailure(failure) if failure.is_user() || is_connect(error) => {
+            Ec2Error::Unreached { action, message: text() }
+        }
+        _ => Ec2Error::Unknown { action, message: text() },
+    }
+}
+
+/// True when the chain of causes shows that no connection was made.
+fn is_connect(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(e) = cause {
+        if e.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        cause = e.source();
+    }
+    false
+}
+
+fn filter<'a>(name: &str, values: impl IntoIterator<Item = &'a str>) -> Filter {
+    Filter::builder().name(name).set_values(Some(values.into_iter().map(str::to_owned).collect())).build()
+}
+
+fn sdk_tags(tags: &[(String, String)]) -> Vec<Tag> {
+    tags.iter().map(|(k, v)| Tag::builder().key(k).value(v).build()).collect()
+}
+
+fn tags_on_create(request: &CreateRequest) -> TagSpecification {
+    TagSpecification::builder().resource_type(ResourceType::Snapshot).set_tags(Some(sdk_tags(&request.tags))).build()
+}
+
+fn parse<T: std::str::FromStr<Err = crate::ids::InvalidId>>(action: &'static str, id: Option<&str>) -> Result<T, Ec2Error> {
+    id.unwrap_or_default()
+        .parse()
+        .map_err(|e: crate::ids::InvalidId| Ec2Error::Unknown { action, message: format!("unexpected answer: {e}") })
+}
+
+fn view(
+    action: &'static str,
+    id: Option<&str>,
+    volume: Option<&str>,
+    state: &str,
+    started: Option<&aws_smithy_types::DateTime>,
+    progress: Option<&str>,
+) -> Result<SnapshotView, Ec2Error> {
+    Ok(SnapshotView {
+        id: parse::<SnapshotId>(action, id)?,
+        volume: parse(action, volume)?,
+        state: state.to_owned(),
+        started: started.and_then(|t| Timestamp::from_millisecond(t.to_millis().ok()?).ok()),
+        progress: progress.map(str::to_owned),
+    })
+}
+
+fn info(action: &'static str, s: &SnapshotInfo) -> Result<SnapshotView, Ec2Error> {
+    let state = s.state().map_or("pending", |s| s.as_str());
+    view(action, s.snapshot_id(), s.volume_id(), state, s.start_time(), s.progress())
+}
+
+fn described(action: &'static str, s: &Snapshot) -> Result<SnapshotView, Ec2Error> {
+    let state = s.state().map_or("pending", |s| s.as_str());
+    view(action, s.snapshot_id(), s.volume_id(), state, s.start_time(), s.progress())
+}

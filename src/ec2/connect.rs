@@ -1,0 +1,233 @@
+//! One EC2 client whose credentials, addresses, connections and TLS sessions are settled before the freeze.
+//!
+//! In: the Region, an optional endpoint, the SDK's credential chain. Out: a client and its connection pool. Must never: resolve a name,
+//! fetch credentials, or retry once it is made.
+
+use std::net::IpAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use aws_config::Region;
+use aws_config::provider_config::ProviderConfig;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::ProvideCredentials;
+use aws_sdk_ec2::config::retry::RetryConfig;
+use aws_sdk_ec2::config::timeout::TimeoutConfig;
+use aws_sdk_ec2::config::{BehaviorVersion, SharedHttpClient};
+use aws_smithy_http_client::pool::{self, ConnectionPool, OriginKey, PartitionId};
+use aws_smithy_http_client::tls;
+use aws_smithy_runtime_api::client::dns::{DnsFuture, ResolveDns, ResolveDnsError};
+use aws_smithy_types::error::display::DisplayErrorContext;
+
+use crate::config::settings::Ec2Settings;
+
+/// Why no client could be made. Nothing has been touched.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// No credentials.
+    #[error("no AWS credentials: {0}")]
+    Credentials(String),
+    /// They would expire during the run.
+    #[error("the AWS credentials expire in {}, the run may need {}", humantime::format_duration(*left), humantime::format_duration(*need))]
+    Expiring {
+        /// What is left.
+        left: Duration,
+        /// What the run may need.
+        need: Duration,
+    },
+    /// The endpoint is no URL, or its host has no address.
+    #[error("EC2 endpoint {endpoint}: {why}")]
+    Endpoint {
+        /// The endpoint.
+        endpoint: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The HTTP client could not be made.
+    #[error("cannot set up HTTPS: {0}")]
+    Http(String),
+}
+
+impl ConnectError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Credentials(_) => "attach an instance profile with an IAM role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            Self::Expiring { .. } => "renew them, or shorten the hooks' timeouts",
+            Self::Endpoint { .. } => "check --endpoint, AWS_ENDPOINT_URL_EC2, the Region's name and DNS",
+            Self::Http(_) => "check the system's CA certificates (package ca-certificates)",
+        }
+    }
+}
+
+/// DNS answers taken before the freeze: a look-up inside the window never leaves memory.
+#[derive(Clone, Debug, Default)]
+struct PinnedDns(Arc<RwLock<Vec<IpAddr>>>);
+
+impl ResolveDns for PinnedDns {
+    fn resolve_dns<'a>(&'a self, name: &'a str) -> DnsFuture<'a> {
+        let pinned = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        DnsFuture::ready(if pinned.is_empty() {
+            Err(ResolveDnsError::new(format!("{name} was not resolved before the window")))
+        } else {
+            Ok(pinned)
+        })
+    }
+}
+
+/// A connected client.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// The client: no retries, pinned credentials, pinned addresses.
+    pub client: aws_sdk_ec2::Client,
+    pool: ConnectionPool,
+    origin: OriginKey,
+}
+
+impl Connection {
+    /// Idle connections that the next request can take.
+    #[must_use]
+    pub fn idle(&self) -> usize {
+        self.pool
+            .partition_stats(PartitionId::ANONYMOUS, &self.origin)
+            .map_or(0, |s| s.h1().idle() + s.h2().accepting())
+    }
+}
+
+/// A plain HTTP client without proxy, for IMDS.
+///
+/// # Errors
+/// When it cannot be set up.
+pub fn plain_http() -> Result<SharedHttpClient, ConnectError> {
+    let built = ConnectionPool::builder().build_http().map_err(http)?;
+    Ok(SharedHttpClient::new(pool::Client::new(&built).map_err(http)?))
+}
+
+fn http(e: impl std::error::Error) -> ConnectError {
+    ConnectError::Http(format!("{}", DisplayErrorContext(&e)))
+}
+
+fn https(dns: Option<PinnedDns>, connections: usize) -> Result<ConnectionPool, ConnectError> {
+    let mut builder = ConnectionPool::builder()
+        .idle_timeout(Duration::from_secs(300)) // hooks may take long between preflight and window
+        .tcp_keepalive(Duration::from_secs(15))
+        .max_connections_per_host(connections)
+        .proxy_config(aws_smithy_http_client::proxy::ProxyConfig::from_env());
+    if let Some(dns) = dns {
+        builder = builder.dns_resolver(dns);
+    }
+    builder
+        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
+        .build_https()
+        .map_err(http)
+}
+
+/// Makes the client. `need` is how long the credentials must live; `connections` how many calls may be in flight at once.
+///
+/// # Errors
+/// When credentials, endpoint or HTTPS are not to be had.
+pub async fn connect(
+    settings: &Ec2Settings,
+    region: &str,
+    imds_endpoint: Option<&str>,
+    need: Duration,
+    connections: usize,
+) -> Result<Connection, ConnectError> {
+    let region = Region::new(region.to_owned());
+    let chain_http = SharedHttpClient::new(pool::Client::new(&https(None, 4)?).map_err(http)?);
+    let provider = ProviderConfig::default().with_region(Some(region.clone())).with_http_client(chain_http.clone());
+    let shared = aws_config::defaults(BehaviorVersion::latest())
+        .region(region.clone())
+        .http_client(chain_http)
+        .credentials_provider(credential_chain(&provider, imds_endpoint).await)
+        .load()
+        .await;
+    let pinned = pin_credentials(&shared, need).await?;
+    let endpoint = match &settings.endpoint {
+        Some(url) => url.clone(),
+        None => default_endpoint(&shared, region.as_ref()).await?,
+    };
+    let wrong = |why: String| ConnectError::Endpoint { endpoint: endpoint.clone(), why };
+    let uri: http::Uri = endpoint.parse().map_err(|e: http::uri::InvalidUri| wrong(e.to_string()))?;
+    let host = uri.host().ok_or_else(|| wrong("no host in the URL".to_owned()))?;
+    let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
+    let dns = PinnedDns::default();
+    let addresses = tokio::net::lookup_host((host.trim_matches(['[', ']']), port))
+        .await
+        .map_err(|e| wrong(format!("cannot resolve {host}: {e}")))?;
+    *dns.0.write().unwrap_or_else(PoisonError::into_inner) = addresses.map(|a| a.ip()).collect();
+    let pool = https(Some(dns), connections)?;
+    let config = aws_sdk_ec2::config::Builder::from(&shared)
+        .region(region)
+        .endpoint_url(&endpoint)
+        .credentials_provider(pinned)
+        .http_client(pool::Client::new(&pool).map_err(http)?)
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(
+            TimeoutConfig::builder()
+                .connect_timeout(Duration::from_secs(3))
+                .operation_timeout(settings.call_timeout)
+                .build(),
+        )
+        .build();
+    let origin = OriginKey::from_uri(&uri).map_err(|e| wrong(e.to_string()))?;
+    Ok(Connection { client: aws_sdk_ec2::Client::from_conf(config), pool, origin })
+}
+
+/// The SDK's default chain; its IMDS part is pointed at the same endpoint as ours.
+async fn credential_chain(
+    provider: &ProviderConfig,
+    imds_endpoint: Option<&str>,
+) -> aws_config::default_provider::credentials::DefaultCredentialsChain {
+    let mut builder = aws_config::default_provider::credentials::Builder::default().configure(provider.clone());
+    if let Some(endpoint) = imds_endpoint
+        && let Ok(imds) = aws_config::imds::Client::builder().configure(provider).endpoint(endpoint)
+    {
+        builder = builder.imds_client(imds.build());
+    }
+    builder.build().await
+}
+
+/// Same key, secret and token, without the expiry: the SDK can then never decide to refresh inside the window.
+async fn pin_credentials(shared: &aws_config::SdkConfig, need: Duration) -> Result<Credentials, ConnectError> {
+    let provider = shared
+        .credentials_provider()
+        .ok_or_else(|| ConnectError::Credentials("no provider is configured".to_owned()))?;
+    let got = provider
+        .provide_credentials()
+        .await
+        .map_err(|e| ConnectError::Credentials(format!("{}", DisplayErrorContext(&e))))?;
+    if let Some(expiry) = got.expiry() {
+        let left = expiry.duration_since(SystemTime::now()).unwrap_or_default();
+        if left < need {
+            let left = Duration::from_secs(left.as_secs());
+            return Err(ConnectError::Expiring { left, need });
+        }
+    }
+    let token = got.session_token().map(str::to_owned);
+    Ok(Credentials::new(got.access_key_id(), got.secret_access_key(), token, None, "pinned"))
+}
+
+/// The URL the SDK itself would pick: `AWS_ENDPOINT_URL_EC2`, `AWS_ENDPOINT_URL`, else the Region's own. Needed so that its
+/// host can be resolved and pinned before the freeze.
+async fn default_endpoint(shared: &aws_config::SdkConfig, region: &str) -> Result<String, ConnectError> {
+    use aws_sdk_ec2::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
+    for variable in ["AWS_ENDPOINT_URL_EC2", "AWS_ENDPOINT_URL"] {
+        if let Some(url) = std::env::var(variable).ok().filter(|v| !v.is_empty()) {
+            return Ok(url);
+        }
+    }
+    if let Some(url) = shared.endpoint_url() {
+        return Ok(url.to_owned());
+    }
+    let wrong = |why: String| ConnectError::Endpoint { endpoint: format!("for Region {region}"), why };
+    let params = Params::builder()
+        .region(region)
+        .use_fips(shared.use_fips().unwrap_or(false))
+        .use_dual_stack(shared.use_dual_stack().unwrap_or(false))
+        .build()
+        .map_err(|e| wrong(e.to_string()))?;
+    let resolved = DefaultResolver::new().resolve_endpoint(&params).await.map_err(|e| wrong(e.to_string()))?;
+    Ok(resolved.url().to_owned())
+}

@@ -1,0 +1,98 @@
+//! Who this instance is, asked of IMDSv2.
+//!
+//! In: overrides and the metadata service. Out: an [`Identity`]. Must never: use IMDSv1, use a proxy, or wait without bound.
+
+use std::time::Duration;
+
+use aws_config::provider_config::ProviderConfig;
+use aws_smithy_types::error::display::DisplayErrorContext;
+
+use crate::config::settings::IdentityOverrides;
+use crate::discover::Identity;
+use crate::ec2::connect::plain_http;
+use crate::ids::InstanceId;
+
+/// Bound of the whole conversation: a token and a document take 5 ms where IMDS is there.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Why the identity is unknown.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// Nothing useful answered.
+    #[error("cannot read this instance's identity from IMDS: {0}")]
+    Imds(String),
+    /// It answered something else.
+    #[error("IMDS answered with an identity document that cannot be read: {0}")]
+    Document(String),
+}
+
+impl IdentityError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Imds(_) => {
+                "is this an EC2 instance? If it is: IMDS may be off (aws ec2 modify-instance-metadata-options \
+                 --http-endpoint enabled), or in a container the hop limit may swallow the token call \
+                 (--http-put-response-hop-limit 2). Elsewhere give --instance-id and --region"
+            }
+            Self::Document(_) => "give --instance-id and --region",
+        }
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    instance_id: InstanceId,
+    region: String,
+    availability_zone: Option<String>,
+    account_id: Option<String>,
+}
+
+/// The identity: overrides first, IMDS for what they leave open. With instance and Region given, IMDS is not asked.
+///
+/// # Errors
+/// When IMDS does not answer within 5 s or answers nonsense.
+pub async fn identity(overrides: &IdentityOverrides) -> Result<Identity, IdentityError> {
+    let region = overrides.region.clone().or_else(|| {
+        ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|v| std::env::var(v).ok().filter(|r| !r.is_empty()))
+    });
+    if let (Some(instance_id), Some(region)) = (&overrides.instance_id, &region) {
+        return Ok(Identity {
+            instance_id: instance_id.clone(),
+            region: region.clone(),
+            availability_zone: None,
+            account_id: None,
+        });
+    }
+    let document = tokio::time::timeout(LIMIT, document(overrides.imds_endpoint.as_deref()))
+        .await
+        .map_err(|_| IdentityError::Imds(format!("no answer within {}", humantime::format_duration(LIMIT))))??;
+    Ok(Identity {
+        instance_id: overrides.instance_id.clone().unwrap_or(document.instance_id),
+        region: overrides.region.clone().unwrap_or(document.region),
+        availability_zone: document.availability_zone,
+        account_id: document.account_id,
+    })
+}
+
+async fn document(endpoint: Option<&str>) -> Result<Document, IdentityError> {
+    let http = plain_http().map_err(|e| IdentityError::Imds(e.to_string()))?;
+    let provider = ProviderConfig::without_region().with_http_client(http);
+    let mut builder = aws_config::imds::Client::builder()
+        .configure(&provider)
+        .token_ttl(Duration::from_secs(300))
+        .max_attempts(3)
+        .connect_timeout(Duration::from_millis(700))
+        .read_timeout(Duration::from_secs(1));
+    if let Some(endpoint) = endpoint {
+        builder = builder.endpoint(endpoint).map_err(|e| IdentityError::Imds(e.to_string()))?;
+    }
+    let text = builder
+        .build()
+        .get("/latest/dynamic/instance-identity/document")
+        .await
+        .map_err(|e| IdentityError::Imds(format!("{}", DisplayErrorContext(&e))))?;
+    serde_json::from_str(text.as_ref()).map_err(|e| IdentityError::Document(e.to_string()))
+}

@@ -1,0 +1,201 @@
+//! The boundary to EC2: the few calls this tool makes, behind one narrow trait.
+//!
+//! In: plain values. Out: plain values or an [`Ec2Error`] that says whether the outcome is known. Must never: retry a
+//! create call (a retry after a lost response makes a duplicate set, and EC2 has no ClientToken for it).
+
+pub mod aws;
+pub mod connect;
+pub mod imds;
+pub mod reconcile;
+
+use std::future::Future;
+
+use jiff::Timestamp;
+
+use crate::discover::volumes::AttachedVolume;
+use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
+use crate::plan::PointInTimeCall;
+
+/// The tag that carries the run id, set in the create call itself.
+pub const RUN_TAG: &str = "stillpoint:run";
+
+/// What DescribeInstances says about this instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceView {
+    /// Device name of the boot volume.
+    pub root_device_name: Option<String>,
+}
+
+/// A create call, complete but for `DryRun`.
+#[derive(Debug, Clone)]
+pub struct CreateRequest {
+    /// The instance (for CreateSnapshots).
+    pub instance: InstanceId,
+    /// Which action over which volumes.
+    pub call: PointInTimeCall,
+    /// Description of the snapshots.
+    pub description: String,
+    /// Tags, the run id among them.
+    pub tags: Vec<(String, String)>,
+    /// `CopyTagsFromSource=volume`. CreateSnapshot has no such parameter; the plan refuses it there.
+    pub copy_volume_tags: bool,
+}
+
+/// A snapshot as a create or describe call tells it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SnapshotView {
+    /// The snapshot.
+    pub id: SnapshotId,
+    /// Its source volume.
+    pub volume: VolumeId,
+    /// `pending`, `completed`, `error`, …
+    pub state: String,
+    /// When EC2 says it was started.
+    pub started: Option<Timestamp>,
+    /// Progress, such as `42%`.
+    pub progress: Option<String>,
+}
+
+/// Why a call failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Ec2Error {
+    /// EC2 answered with an error: nothing was done.
+    #[error("{action}: {code}: {message}")]
+    Refused {
+        /// The action, such as `CreateSnapshots`.
+        action: &'static str,
+        /// EC2's error code.
+        code: String,
+        /// EC2's message.
+        message: String,
+    },
+    /// EC2 was never asked: no connection, no credentials.
+    #[error("{action}: cannot reach EC2: {message}")]
+    Unreached {
+        /// The action.
+        action: &'static str,
+        /// What happened.
+        message: String,
+    },
+    /// The request went out and no readable answer came back: whether it was carried out is unknown.
+    #[error("{action}: no answer from EC2, the outcome is unknown: {message}")]
+    Unknown {
+        /// The action.
+        action: &'static str,
+        /// What happened.
+        message: String,
+    },
+}
+
+impl Ec2Error {
+    /// May the request have been carried out?
+    #[must_use]
+    pub fn outcome_unknown(&self) -> bool {
+        matches!(self, Self::Unknown { .. })
+    }
+
+    /// Is it a missing permission?
+    #[must_use]
+    pub fn denied(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if code == "UnauthorizedOperation")
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Refused { action, code, message } => hint_for(action, code, message),
+            Self::Unreached { .. } => Some(
+                "check the network path, security group or VPC endpoint to EC2, and AWS_ENDPOINT_URL_EC2 if set"
+                    .to_owned(),
+            ),
+            Self::Unknown { .. } => None,
+        }
+    }
+}
+
+/// What to do about an EC2 error code (EC2 API reference, "error codes").
+fn hint_for(action: &str, code: &str, message: &str) -> Option<String> {
+    Some(match code {
+        "UnauthorizedOperation" => {
+            // The denied action can be another one than the call's: tagging on create is ec2:CreateTags.
+            let denied = message
+                .split_once("perform: ec2:")
+                .and_then(|(_, rest)| rest.split_whitespace().next())
+                .unwrap_or(action);
+            return Some(policy_hint(denied));
+        }
+        "SnapshotCreationPerVolumeRateExceeded" => {
+            "EC2 allows one snapshot of a volume every 15 s: run again later".to_owned()
+        }
+        "ConcurrentSnapshotLimitExceeded" => {
+            "too many pending snapshots of one volume (5; st1 and sc1: 1): run again when they are completed".to_owned()
+        }
+        "PendingSnapshotLimitExceeded" => {
+            "the account has 100 pending snapshots: run again when some are completed".to_owned()
+        }
+        "SnapshotLimitExceeded" => {
+            "the account's snapshot quota is used up: delete some or ask AWS for more".to_owned()
+        }
+        "RequestLimitExceeded" => "EC2 throttles this account: run again later, or spread the timers".to_owned(),
+        "AuthFailure" | "SignatureDoesNotMatch" | "RequestExpired" => {
+            "check the credentials and this host's clock (chronyc tracking)".to_owned()
+        }
+        "TagLimitExceeded" => "set fewer tags, or copy_volume_tags = false (EC2 allows 50 a resource)".to_owned(),
+        "InvalidVolume.NotFound" | "InvalidInstanceID.NotFound" => {
+            "it is gone, or in another Region or account: check `stillpoint plan`".to_owned()
+        }
+        _ => return None,
+    })
+}
+
+/// The IAM statement that allows one action, as least privilege asks for it.
+#[must_use]
+pub fn policy_hint(action: &str) -> String {
+    let statement = match action {
+        "CreateTags" => {
+            r#"{"Effect":"Allow","Action":"ec2:CreateTags","Resource":"arn:aws:ec2:*::snapshot/*"}"#.to_owned()
+        }
+        "CreateSnapshots" | "CreateSnapshot" => format!(
+            r#"{{"Effect":"Allow","Action":"ec2:{action}","Resource":["arn:aws:ec2:*:*:instance/*","arn:aws:ec2:*:*:volume/*","arn:aws:ec2:*::snapshot/*"]}}"#
+        ),
+        _ => format!(r#"{{"Effect":"Allow","Action":"ec2:{action}","Resource":"*"}}"#),
+    };
+    format!("ec2:{action} is missing in the instance role's policy; add\n  {statement}")
+}
+
+/// What this tool asks of EC2. One implementation is the AWS SDK; tests inject failures by another.
+pub trait Ec2 {
+    /// DescribeInstances for this instance.
+    fn instance(&self, id: &InstanceId) -> impl Future<Output = Result<InstanceView, Ec2Error>>;
+    /// DescribeVolumes, every page, attached to this instance.
+    fn volumes(&self, id: &InstanceId) -> impl Future<Output = Result<Vec<AttachedVolume>, Ec2Error>>;
+    /// DescribeSnapshots of these volumes that are pending, every page.
+    fn pending(&self, volumes: &[VolumeId]) -> impl Future<Output = Result<Vec<SnapshotView>, Ec2Error>>;
+    /// The very same request with DryRun: permission check and connection warm-up in one.
+    fn dry_run(&self, request: &CreateRequest) -> impl Future<Output = Result<(), Ec2Error>>;
+    /// Idle connections the next call can take without connecting; none when that cannot be known.
+    fn warm_connections(&self) -> Option<usize>;
+    /// The create call: one attempt, never retried. Snapshots made before a failure of a multi-call create come with it.
+    fn create(&self, request: &CreateRequest) -> impl Future<Output = Result<Vec<SnapshotView>, CreateFailed>>;
+    /// DescribeSnapshots by run id, every page.
+    fn find_run(&self, run: &RunId) -> impl Future<Output = Result<Vec<SnapshotView>, Ec2Error>>;
+    /// CreateTags; may be retried, since it is idempotent.
+    fn tag(
+        &self,
+        snapshots: &[SnapshotId],
+        tags: &[(String, String)],
+    ) -> impl Future<Output = Result<(), Ec2Error>>;
+}
+
+/// A create call that failed, and what it made all the same.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{error}")]
+pub struct CreateFailed {
+    /// The first failure.
+    pub error: Ec2Error,
+    /// True when any part of it may have been carried out unseen.
+    pub outcome_unknown: bool,
+    /// Snapshots that are known to have been made (only with one CreateSnapshot a volume).
+    pub made: Vec<SnapshotView>,
+}

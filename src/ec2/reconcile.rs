@@ -1,0 +1,41 @@
+//! What became of a create call whose answer was lost: looked up by run id, never asked for again.
+//!
+//! In: the run id. Out: the snapshots it made, or that none were seen. Must never: create or delete anything.
+
+use std::time::Duration;
+
+use super::{Ec2, Ec2Error, SnapshotView};
+use crate::ids::RunId;
+
+/// What the look-up found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// These were made.
+    Made(Vec<SnapshotView>),
+    /// None was seen in any look. EC2 is eventually consistent, so this is not a proof.
+    NoneSeen,
+    /// EC2 could not be asked.
+    Unknown(Ec2Error),
+}
+
+/// Pauses between the looks: EC2 is eventually consistent (EC2 guide, "eventual consistency"), so one look is not enough.
+pub const LOOKS: [Duration; 4] =
+    [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(6)];
+
+/// Looks until something is found, after each of `pauses`; a find is looked at once more, in case it was still partial.
+pub async fn by_run<E: Ec2>(ec2: &E, run: &RunId, pauses: &[Duration]) -> Outcome {
+    let mut last = Outcome::NoneSeen;
+    for pause in pauses {
+        tokio::time::sleep(*pause).await;
+        last = match ec2.find_run(run).await {
+            Ok(found) if found.is_empty() => Outcome::NoneSeen,
+            Ok(found) => {
+                tokio::time::sleep(*pause).await;
+                let again = ec2.find_run(run).await.unwrap_or_default();
+                return Outcome::Made(if again.len() > found.len() { again } else { found });
+            }
+            Err(error) => Outcome::Unknown(error),
+        };
+    }
+    last
+}

@@ -1,0 +1,64 @@
+//! SIGTERM, SIGINT, SIGHUP and SIGQUIT: caught once, noticed by every step, re-raised at the end.
+//!
+//! In: signals. Out: [`Interrupt::caught`]. Must never: end the process itself; what is frozen or quiesced comes first.
+
+use nix::sys::signal::Signal;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// The first signal that came, if one did. Clones see the same signal.
+#[derive(Debug, Clone)]
+pub struct Interrupt {
+    seen: watch::Receiver<Option<Signal>>,
+}
+
+impl Interrupt {
+    /// Starts listening, on the current runtime.
+    ///
+    /// # Errors
+    /// When a handler cannot be installed.
+    pub fn listen() -> std::io::Result<Self> {
+        let (tell, seen) = watch::channel(None);
+        for (kind, number) in [
+            (SignalKind::terminate(), Signal::SIGTERM),
+            (SignalKind::interrupt(), Signal::SIGINT),
+            (SignalKind::hangup(), Signal::SIGHUP),
+            (SignalKind::quit(), Signal::SIGQUIT),
+        ] {
+            let mut stream = signal(kind)?;
+            let tell = tell.clone();
+            tokio::spawn(async move {
+                while stream.recv().await.is_some() {
+                    tell.send_if_modified(|first| first.is_none().then(|| *first = Some(number)).is_some());
+                }
+            });
+        }
+        Ok(Self { seen })
+    }
+
+    /// One that is never interrupted.
+    #[must_use]
+    pub fn never() -> Self {
+        let (tell, seen) = watch::channel(None);
+        std::mem::forget(tell); // a closed channel would look like a signal
+        Self { seen }
+    }
+
+    /// The signal that came, if one did.
+    #[must_use]
+    pub fn pending(&self) -> Option<Signal> {
+        *self.seen.borrow()
+    }
+
+    /// Waits for a signal; at once when one has come already.
+    pub async fn caught(&mut self) -> Signal {
+        loop {
+            if let Some(signal) = self.pending() {
+                return signal;
+            }
+            if self.seen.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}

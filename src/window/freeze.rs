@@ -1,0 +1,301 @@
+//! One small thread a superblock: it freezes, it thaws, it says how that went.
+//!
+//! In: an open fd a filesystem, made before the window. Out: a [`Report`] a filesystem on the [`Board`].
+//! Must never: open, allocate much, log or close anything while frozen, thaw what it did not freeze, or leave a
+//! filesystem frozen that became frozen after the run was aborted.
+//!
+//! A FIFREEZE in progress cannot be aborted (it waits in D state for writers inside and ignores SIGKILL), so
+//! every thread checks the abort flag the moment FIFREEZE returns, and thaws at once when it is set.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use tokio::sync::Notify;
+
+use super::kernel::{Kernel, SharedPage};
+
+/// Words of the shared page, written by the freezing thread *before* each step so that the watchdog knows what may be
+/// frozen whatever instruction the agent dies at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum State {
+    /// Not frozen by us. The watchdog leaves it alone: a freeze found here is somebody else's.
+    Idle = 0,
+    /// FIFREEZE has been called and has not returned.
+    Freezing = 1,
+    /// FIFREEZE returned 0.
+    Frozen = 2,
+    /// Thawed, by the agent.
+    Thawed = 3,
+    /// Thawed, by the watchdog.
+    ThawedByWatchdog = 4,
+}
+
+impl State {
+    /// The state of a word; an unknown word counts as frozen, the careful reading.
+    #[must_use]
+    pub fn of(word: u32) -> Self {
+        match word {
+            0 => Self::Idle,
+            1 => Self::Freezing,
+            3 => Self::Thawed,
+            4 => Self::ThawedByWatchdog,
+            _ => Self::Frozen,
+        }
+    }
+}
+
+/// How far one filesystem has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Report {
+    /// Not told to freeze.
+    Waiting,
+    /// Told to freeze, FIFREEZE has not returned.
+    Freezing,
+    /// Frozen; how long FIFREEZE took.
+    Frozen(Duration),
+    /// FIFREEZE failed; it is not frozen by us.
+    Failed(Errno),
+    /// FITHAW returned 0: frozen by us all the time until then, as far as FITHAW can tell.
+    Thawed,
+    /// FITHAW said it was not frozen: somebody else thawed it meanwhile.
+    ThawedByOther,
+    /// FITHAW keeps failing with this; still tried.
+    ThawFails(Errno),
+}
+
+impl Report {
+    /// May the filesystem be frozen by us right now?
+    #[must_use]
+    pub fn may_be_frozen(self) -> bool {
+        matches!(self, Self::Freezing | Self::Frozen(_) | Self::ThawFails(_))
+    }
+}
+
+/// Where the threads report. Blocking readers use the condition variable, asynchronous ones the notification.
+#[derive(Debug, Default)]
+pub struct Board {
+    reports: Mutex<Vec<Report>>,
+    changed: Condvar,
+    notify: Notify,
+}
+
+impl Board {
+    fn lock(&self) -> MutexGuard<'_, Vec<Report>> {
+        // A panicking reader leaves plain data behind; the window must go on.
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, index: usize, report: Report) {
+        if let Some(slot) = self.lock().get_mut(index) {
+            *slot = report;
+        }
+        self.changed.notify_all();
+        self.notify.notify_one();
+    }
+
+    /// All reports as they stand.
+    #[must_use]
+    pub fn read(&self) -> Vec<Report> {
+        self.lock().clone()
+    }
+
+    /// Waits, blocking, until `done` or the time is over; the reports as they then stand.
+    pub fn wait_blocking(&self, limit: Duration, done: impl Fn(&[Report]) -> bool) -> Vec<Report> {
+        let end = Instant::now() + limit;
+        let mut reports = self.lock();
+        while !done(&reports) {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            reports = self.changed.wait_timeout(reports, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        reports.clone()
+    }
+
+    /// Waits until `done`. One task at a time.
+    pub async fn wait(&self, done: impl Fn(&[Report]) -> bool) -> Vec<Report> {
+        loop {
+            let reports = self.read();
+            if done(&reports) {
+                return reports;
+            }
+            self.notify.notified().await;
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Order {
+    Freeze,
+    Thaw,
+}
+
+/// How long somebody else's freeze (EBUSY) is waited for.
+pub const BUSY_LIMIT: Duration = Duration::from_secs(1);
+/// Pause between two tries of FIFREEZE (EBUSY) or FITHAW (errors).
+const RETRY: Duration = Duration::from_millis(20);
+/// Stack of a freezing thread: it calls two ioctls. Small, because mlockall pins it.
+const STACK: usize = 128 * 1024;
+
+/// The freezing threads, ready and waiting.
+#[derive(Debug)]
+pub struct Freezers {
+    orders: Vec<Sender<Order>>,
+    board: Arc<Board>,
+    abort: Arc<AtomicBool>,
+}
+
+impl Freezers {
+    /// Starts one thread for each fd; thread `i` uses word `i` of the page.
+    ///
+    /// # Errors
+    /// When a thread cannot be started. None has touched its filesystem then.
+    pub fn start(
+        kernel: &Arc<dyn Kernel>,
+        page: &Arc<SharedPage>,
+        fds: Vec<Arc<OwnedFd>>,
+    ) -> std::io::Result<Self> {
+        let board = Arc::new(Board::default());
+        board.lock().resize(fds.len(), Report::Waiting);
+        let abort = Arc::new(AtomicBool::new(false));
+        let mut orders = Vec::with_capacity(fds.len());
+        for (index, fd) in fds.into_iter().enumerate() {
+            let (send, receive) = channel();
+            let worker = Worker {
+                index,
+                fd,
+                kernel: Arc::clone(kernel),
+                page: Arc::clone(page),
+                board: Arc::clone(&board),
+                abort: Arc::clone(&abort),
+            };
+            std::thread::Builder::new()
+                .name(format!("freeze-{index}"))
+                .stack_size(STACK)
+                .spawn(move || worker.run(&receive))?;
+            orders.push(send);
+        }
+        Ok(Self { orders, board, abort })
+    }
+
+    /// Where the threads report.
+    #[must_use]
+    pub fn board(&self) -> &Arc<Board> {
+        &self.board
+    }
+
+    /// Tells these to freeze.
+    pub fn freeze(&self, indices: &[usize]) {
+        for &index in indices {
+            self.board.set(index, Report::Freezing);
+            self.order(index, Order::Freeze);
+        }
+    }
+
+    /// Tells all to thaw; those still inside FIFREEZE thaw the moment it returns. Can be called again.
+    pub fn thaw_all(&self) {
+        self.abort.store(true, Ordering::SeqCst);
+        for index in 0..self.orders.len() {
+            self.order(index, Order::Thaw);
+        }
+    }
+
+    fn order(&self, index: usize, order: Order) {
+        // A thread ends only when this value goes, so a failed send means it panicked: the watchdog has it then.
+        if let Some(Err(_)) = self.orders.get(index).map(|o| o.send(order)) {
+            self.board.set(index, Report::ThawFails(Errno::ESRCH));
+        }
+    }
+}
+
+struct Worker {
+    index: usize,
+    fd: Arc<OwnedFd>,
+    kernel: Arc<dyn Kernel>,
+    page: Arc<SharedPage>,
+    board: Arc<Board>,
+    abort: Arc<AtomicBool>,
+}
+
+impl Worker {
+    fn run(&self, orders: &Receiver<Order>) {
+        let mut ours = false;
+        while let Ok(order) = orders.recv() {
+            match order {
+                Order::Freeze if !self.aborted() => ours = self.freeze(),
+                Order::Freeze => self.board.set(self.index, Report::Failed(Errno::ECANCELED)),
+                Order::Thaw if ours => {
+                    ours = false;
+                    self.thaw();
+                }
+                Order::Thaw => {}
+            }
+        }
+        // The owner went away without ordering a thaw: never leave it frozen.
+        if ours {
+            self.thaw();
+        }
+    }
+
+    fn aborted(&self) -> bool {
+        self.abort.load(Ordering::SeqCst) || self.page.fired.load(Ordering::SeqCst) != 0
+    }
+
+    fn state(&self, state: State) {
+        self.page.states[self.index].store(state as u32, Ordering::SeqCst);
+    }
+
+    /// True when it is frozen, by us, and to be thawed by an order.
+    fn freeze(&self) -> bool {
+        let start = Instant::now();
+        loop {
+            self.state(State::Freezing);
+            match self.kernel.freeze(self.fd.as_fd()) {
+                Ok(()) => {
+                    self.state(State::Frozen);
+                    if self.aborted() {
+                        self.thaw();
+                        return false;
+                    }
+                    self.board.set(self.index, Report::Frozen(start.elapsed()));
+                    return true;
+                }
+                Err(Errno::EBUSY) if start.elapsed() < BUSY_LIMIT && !self.aborted() => {
+                    self.state(State::Idle); // this freeze is somebody else's: not for the watchdog
+                    std::thread::sleep(RETRY);
+                }
+                Err(errno) => {
+                    self.state(State::Idle);
+                    self.board.set(self.index, Report::Failed(errno));
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// Thaws, trying until it works or turns out not to be frozen.
+    fn thaw(&self) {
+        loop {
+            match self.kernel.thaw(self.fd.as_fd()) {
+                Ok(()) => {
+                    self.state(State::Thawed);
+                    return self.board.set(self.index, Report::Thawed);
+                }
+                Err(Errno::EINVAL) => {
+                    self.state(State::Thawed);
+                    return self.board.set(self.index, Report::ThawedByOther);
+                }
+                Err(errno) => {
+                    self.board.set(self.index, Report::ThawFails(errno));
+                    std::thread::sleep(RETRY);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! The agent's side of the watchdog: start it, arm it, beat, notice its loss, send it home.
+//!
+//! In: the fds of the superblocks. Out: a [`Guard`] that is ready (or an error before anything is frozen).
+//! Must never: freeze without a ready watchdog, or let go of it while something may be frozen.
+
+use std::io::IoSlice;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, send, sendmsg, socketpair,
+};
+use tokio::io::unix::AsyncFd;
+
+use super::clock::{boottime, boottime_ns};
+use super::kernel::SharedPage;
+use super::watchdog::{ARGUMENT, ARM, BEAT, DONE, FDS_PER_MESSAGE, Hello, READY, Trigger};
+
+/// Longest time the watchdog may take to be ready.
+const START_LIMIT: Duration = Duration::from_secs(5);
+
+/// Why there is no watchdog. Nothing is frozen then.
+#[derive(Debug, thiserror::Error)]
+pub enum GuardError {
+    /// The binary could not be started again.
+    #[error("cannot start the watchdog ({})", program.display())]
+    Spawn {
+        /// What was started.
+        program: std::path::PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// It started and did not get ready.
+    #[error("the watchdog did not get ready: {what}")]
+    NotReady {
+        /// The step that failed.
+        what: &'static str,
+        /// Why.
+        source: Errno,
+    },
+}
+
+/// A ready watchdog.
+#[derive(Debug)]
+pub struct Guard {
+    child: Child,
+    socket: AsyncFd<OwnedFd>,
+    page: Arc<SharedPage>,
+    beating: Arc<AtomicBool>,
+}
+
+impl Guard {
+    /// Starts `program` again as the watchdog over these fds, and waits until it is ready. Blocking, bounded.
+    ///
+    /// # Errors
+    /// When it cannot be started or does not get ready within 5 s. Nothing is frozen then.
+    pub fn start(program: &Path, fds: &[Arc<OwnedFd>]) -> Result<Self, GuardError> {
+        let failed = |what| move |source| GuardError::NotReady { what, source };
+        let (page, memfd) = SharedPage::create().map_err(failed("shared page"))?;
+        let (ours, theirs) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        )
+        .map_err(failed("socket"))?;
+        // The watchdog's end blocks in recvmsg until it is ready: clear O_NONBLOCK on it.
+        nix::fcntl::fcntl(&theirs, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::empty()))
+            .map_err(failed("socket"))?;
+        let spawn_failed = |source| GuardError::Spawn { program: program.to_path_buf(), source };
+        let child = {
+            use std::os::unix::process::CommandExt;
+            Command::new(program)
+                .arg(ARGUMENT)
+                .env_clear()
+                .env("MALLOC_ARENA_MAX", "1") // mlockall would pin an arena a thread
+                .stdin(Stdio::from(theirs))
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .current_dir("/")
+                .process_group(0) // before it blocks signals itself, Ctrl-C must not reach it
+                .spawn()
+                .map_err(spawn_failed)?
+        };
+        let hello = Hello { agent: i32::try_from(std::process::id()).unwrap_or(0), filesystems: fds.len() };
+        let hello = serde_json::to_vec(&hello).unwrap_or_default();
+        let mut guard = Self {
+            child,
+            socket: AsyncFd::register(ours).map_err(|e| spawn_failed(e.into()))?,
+            page: Arc::new(page),
+            beating: Arc::new(AtomicBool::new(false)),
+        };
+        let told = guard
+            .send_fds(&hello, &[memfd.as_raw_fd()])
+            .and_then(|()| {
+                fds.chunks(FDS_PER_MESSAGE).try_for_each(|chunk| {
+                    let raw: Vec<RawFd> = chunk.iter().map(|fd| fd.as_raw_fd()).collect();
+                    guard.send_fds(b"+", &raw)
+                })
+            })
+            .and_then(|()| guard.await_ready());
+        if let Err(source) = told {
+            guard.dismiss();
+            return Err(GuardError::NotReady { what: "start-up", source });
+        }
+        Ok(guard)
+    }
+
+    fn send_fds(&self, bytes: &[u8], fds: &[RawFd]) -> nix::Result<()> {
+        let rights = [ControlMessage::ScmRights(fds)];
+        let fd = self.socket.as_raw_fd();
+        let end = Instant::now() + START_LIMIT;
+        loop {
+            match sendmsg::<()>(fd, &[IoSlice::new(bytes)], &rights, MsgFlags::MSG_NOSIGNAL, None) {
+                Err(Errno::EAGAIN) if Instant::now() < end => std::thread::sleep(Duration::from_millis(1)),
+                other => return other.map(drop),
+            }
+        }
+    }
+
+    fn await_ready(&self) -> nix::Result<()> {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        let limit = PollTimeout::try_from(START_LIMIT).map_err(|_| Errno::EINVAL)?;
+        let mut fds = [PollFd::new(self.socket.get_ref().as_fd(), PollFlags::POLLIN)];
+        if poll(&mut fds, limit)? == 0 {
+            return Err(Errno::ETIMEDOUT);
+        }
+        let mut byte = [0];
+        match recv(self.socket.as_raw_fd(), &mut byte, MsgFlags::empty()) {
+            Ok(1) if byte[0] == READY => Ok(()),
+            Ok(_) => Err(Errno::EPIPE),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// The page that the freezing threads write their states to.
+    #[must_use]
+    pub fn page(&self) -> &Arc<SharedPage> {
+        &self.page
+    }
+
+    /// The watchdog's process id, for messages.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// From now on the watchdog thaws everything at `window` from now, at the latest. Starts the heartbeat.
+    ///
+    /// # Errors
+    /// When the watchdog is gone or the heartbeat thread cannot start; nothing is frozen yet.
+    pub fn arm(&self, window: Duration) -> nix::Result<()> {
+        self.page.beat.store(boottime_ns(), Ordering::SeqCst);
+        self.beating.store(true, Ordering::SeqCst);
+        let (page, beating) = (Arc::clone(&self.page), Arc::clone(&self.beating));
+        std::thread::Builder::new()
+            .name("heartbeat".to_owned())
+            .stack_size(64 * 1024)
+            .spawn(move || {
+                while beating.load(Ordering::SeqCst) {
+                    page.beat.store(boottime_ns(), Ordering::SeqCst);
+                    std::thread::sleep(BEAT);
+                }
+            })
+            .map_err(|_| Errno::EAGAIN)?;
+        let deadline = u64::try_from((boottime() + window).as_nanos()).unwrap_or(u64::MAX);
+        let mut message = [0_u8; 9];
+        message[0] = ARM;
+        message[1..].copy_from_slice(&deadline.to_le_bytes());
+        send(self.socket.as_raw_fd(), &message, MsgFlags::MSG_NOSIGNAL).map(drop)
+    }
+
+    /// Why the watchdog fired, if it has.
+    #[must_use]
+    pub fn fired(&self) -> Option<Trigger> {
+        Trigger::of(self.page.fired.load(Ordering::SeqCst))
+    }
+
+    /// Returns when the watchdog has fired or is gone. Either way the window is over.
+    pub async fn lost(&self) {
+        let _ = self.socket.readable().await;
+    }
+
+    /// Everything is thawed and every freezing thread is back: the watchdog may go. Waits for it, bounded.
+    pub fn dismiss(&mut self) {
+        self.beating.store(false, Ordering::SeqCst);
+        let _ = send(self.socket.as_raw_fd(), &[DONE], MsgFlags::MSG_NOSIGNAL);
+        let end = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < end {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        // It holds nothing that matters any more: the caller said so.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

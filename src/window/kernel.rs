@@ -1,0 +1,281 @@
+//! The boundary to the kernel: freeze, thaw, sync, write counters, and the few things that need `unsafe`.
+//!
+//! In: open file descriptors. Out: what the kernel said, never interpreted. Must never: decide anything, retry,
+//! allocate or log. This is the only file of the project with `unsafe` code; each use says why it is sound.
+
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io::{IoSliceMut, Read, Seek};
+use std::mem::size_of;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::sys::stat::Mode;
+
+/// A block device's write counter: `/sys/class/block/*/stat`, fields 5 and 9 (kernel Documentation/block/stat.rst).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WriteCounter {
+    /// Writes completed since boot.
+    pub writes: u64,
+    /// Requests in flight now, reads included.
+    pub in_flight: u64,
+}
+
+/// What the frozen window asks of the kernel. One implementation is real; tests wrap it to inject failures.
+pub trait Kernel: Send + Sync + std::fmt::Debug + 'static {
+    /// Opens a mount point for FIFREEZE: any readable fd of the filesystem will do, O_PATH will not.
+    ///
+    /// # Errors
+    /// What open(2) says.
+    fn open(&self, path: &Path) -> nix::Result<OwnedFd>;
+    /// FIFREEZE. Blocks, uninterruptibly, until writers already inside have left.
+    ///
+    /// # Errors
+    /// EBUSY: frozen by someone else. EOPNOTSUPP: cannot freeze. EPERM: no CAP_SYS_ADMIN.
+    fn freeze(&self, fd: BorrowedFd<'_>) -> nix::Result<()>;
+    /// FITHAW.
+    ///
+    /// # Errors
+    /// EINVAL: it was not frozen (any more), or a FIFREEZE is still in progress.
+    fn thaw(&self, fd: BorrowedFd<'_>) -> nix::Result<()>;
+    /// syncfs(2).
+    ///
+    /// # Errors
+    /// What syncfs says; EIO when writing back failed since the fd was opened.
+    fn syncfs(&self, fd: BorrowedFd<'_>) -> nix::Result<()>;
+    /// Reads a write counter from an already open `stat` file: no open while frozen.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is not a block `stat` file.
+    fn write_counter(&self, stat: &File) -> std::io::Result<WriteCounter>;
+}
+
+/// The running kernel.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Linux;
+
+mod ioctl {
+    nix::ioctl_readwrite!(fifreeze, b'X', 119, nix::libc::c_int);
+    nix::ioctl_readwrite!(fithaw, b'X', 120, nix::libc::c_int);
+}
+
+impl Kernel for Linux {
+    fn open(&self, path: &Path) -> nix::Result<OwnedFd> {
+        // O_NONBLOCK: a bind-mounted FIFO must not hang us.
+        open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK, Mode::empty())
+    }
+
+    fn freeze(&self, fd: BorrowedFd<'_>) -> nix::Result<()> {
+        let mut unused = 0;
+        // SAFETY: FIFREEZE ignores its argument (fs/ioctl.c, ioctl_fsfreeze); the pointer is valid all the same.
+        unsafe { ioctl::fifreeze(fd.as_raw_fd(), &raw mut unused) }.map(drop)
+    }
+
+    fn thaw(&self, fd: BorrowedFd<'_>) -> nix::Result<()> {
+        let mut unused = 0;
+        // SAFETY: FITHAW ignores its argument (fs/ioctl.c, ioctl_fsthaw); the pointer is valid all the same.
+        unsafe { ioctl::fithaw(fd.as_raw_fd(), &raw mut unused) }.map(drop)
+    }
+
+    fn syncfs(&self, fd: BorrowedFd<'_>) -> nix::Result<()> {
+        nix::unistd::syncfs(fd)
+    }
+
+    fn write_counter(&self, mut stat: &File) -> std::io::Result<WriteCounter> {
+        let mut text = [0_u8; 512];
+        stat.rewind()?;
+        let n = stat.read(&mut text)?;
+        let mut fields = std::str::from_utf8(&text[..n]).unwrap_or_default().split_ascii_whitespace();
+        let mut field = |skip: usize| fields.nth(skip).and_then(|f| f.parse::<u64>().ok());
+        match (field(4), field(3)) {
+            (Some(writes), Some(in_flight)) => Ok(WriteCounter { writes, in_flight }),
+            _ => Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "not a block device's stat file")),
+        }
+    }
+}
+
+/// Most superblocks one run can freeze: the size of [`Page`].
+pub const MAX_FILESYSTEMS: usize = 1000;
+
+/// The page that agent and watchdog share. All words are atomics; either side may die at any instruction.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Page {
+    /// CLOCK_BOOTTIME of the agent's last heartbeat, in nanoseconds.
+    pub beat: AtomicU64,
+    /// Why the watchdog fired, 0 while it has not: see [`super::watchdog::Trigger`].
+    pub fired: AtomicU32,
+    /// How many superblocks the watchdog has thawed.
+    pub thawed_by_watchdog: AtomicU32,
+    /// One word a superblock: see [`super::freeze::State`].
+    pub states: [AtomicU32; MAX_FILESYSTEMS],
+}
+
+/// A mapping of [`Page`], shared through a memfd.
+#[derive(Debug)]
+pub struct SharedPage {
+    page: NonNull<Page>,
+}
+
+// SAFETY: the mapping lives as long as the value, and Page holds nothing but atomics.
+unsafe impl Send for SharedPage {}
+// SAFETY: as above; every access goes through atomics.
+unsafe impl Sync for SharedPage {}
+
+impl SharedPage {
+    const LENGTH: NonZeroUsize = match NonZeroUsize::new(size_of::<Page>()) {
+        Some(n) => n,
+        None => unreachable!(),
+    };
+
+    /// A new page of zeroes and the memfd that it can be mapped from elsewhere.
+    ///
+    /// # Errors
+    /// What memfd_create, ftruncate or mmap say.
+    pub fn create() -> nix::Result<(Self, OwnedFd)> {
+        let fd = nix::sys::memfd::memfd_create(c"stillpoint", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?;
+        nix::unistd::ftruncate(&fd, i64::try_from(size_of::<Page>()).map_err(|_| Errno::EOVERFLOW)?)?;
+        Ok((Self::map(fd.as_fd())?, fd))
+    }
+
+    /// Maps the page of a memfd made by [`SharedPage::create`].
+    ///
+    /// # Errors
+    /// EINVAL when the file is too small to be one, else what mmap says.
+    pub fn map(fd: BorrowedFd<'_>) -> nix::Result<Self> {
+        let size = nix::sys::stat::fstat(fd)?.st_size;
+        if usize::try_from(size).is_ok_and(|s| s < size_of::<Page>()) {
+            return Err(Errno::EINVAL); // a shorter file would be SIGBUS at the first touch
+        }
+        // SAFETY: a fresh shared mapping of a memfd at least as long as Page (checked above), which only this program
+        // holds and nobody truncates; all zeroes is a valid Page; mmap aligns to a page.
+        let page = unsafe {
+            mmap(
+                None,
+                Self::LENGTH,
+                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+                MapFlags::MAP_SHARED,
+                fd,
+                0,
+            )
+        }?;
+        Ok(Self { page: page.cast() })
+    }
+}
+
+impl std::ops::Deref for SharedPage {
+    type Target = Page;
+
+    fn deref(&self) -> &Page {
+        // SAFETY: mapped for as long as self lives; only atomics inside, so a shared reference is always sound.
+        unsafe { self.page.as_ref() }
+    }
+}
+
+impl Drop for SharedPage {
+    fn drop(&mut self) {
+        // SAFETY: the exact mapping made in `map`; no reference into it outlives self.
+        let _ = unsafe { munmap(self.page.cast(), size_of::<Page>()) };
+    }
+}
+
+/// Receives one message with the fds that came with it. `Ok((0, []))` is end of file.
+///
+/// # Errors
+/// What recvmsg says; EMSGSIZE when fds were cut off.
+pub fn receive_fds(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = nix::cmsg_space!([RawFd; 253]);
+    let mut iov = [IoSliceMut::new(buffer)];
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut iov, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    let mut fds = Vec::new();
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(raw) = control {
+            // SAFETY: the kernel has just installed these fds for us; nobody else knows their numbers.
+            fds.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+        }
+    }
+    if message.flags.intersects(MsgFlags::MSG_CTRUNC | MsgFlags::MSG_TRUNC) {
+        return Err(Errno::EMSGSIZE);
+    }
+    Ok((message.bytes, fds))
+}
+
+/// A pidfd: readable once the whole process is gone. No reliable sign of a *hanging* death (see `watchdog.rs`).
+///
+/// # Errors
+/// ESRCH when there is no such process.
+pub fn pidfd_open(pid: nix::unistd::Pid) -> nix::Result<OwnedFd> {
+    // SAFETY: pidfd_open(2) takes two integers and returns a new fd or -1.
+    let fd = unsafe { nix::libc::syscall(nix::libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    let fd = Errno::result(fd)?;
+    // SAFETY: a new fd, owned by nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).map_err(|_| Errno::EBADF)?) })
+}
+
+/// One malloc arena for all threads, so that mlockall does not pin 64 MiB of address space a thread.
+/// To be called before the first thread starts.
+pub fn one_malloc_arena() {
+    // SAFETY: mallopt with a documented parameter; no other thread exists yet. Its failure costs memory, nothing else.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        nix::libc::mallopt(nix::libc::M_ARENA_MAX, 1);
+    }
+}
+
+/// Ends this process by `signal`, as if it had never been caught, so that shells and systemd see the truth.
+pub fn die_by(signal: nix::sys::signal::Signal) -> ! {
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, raise, sigaction};
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: installing the default action runs no code of ours.
+    let _ = unsafe { sigaction(signal, &default) };
+    let mut only = SigSet::empty();
+    only.add(signal);
+    let _ = only.thread_unblock();
+    let _ = raise(signal);
+    // Only reached when the signal's default action does not end a process.
+    std::process::abort()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+
+    #[test]
+    fn the_page_is_shared_between_mappings() {
+        let (one, fd) = SharedPage::create().unwrap();
+        let two = SharedPage::map(fd.as_fd()).unwrap();
+        one.states[MAX_FILESYSTEMS - 1].store(7, Ordering::SeqCst);
+        assert_eq!(two.states[MAX_FILESYSTEMS - 1].load(Ordering::SeqCst), 7);
+        let short = tempfile::tempfile().unwrap();
+        assert_eq!(SharedPage::map(short.as_fd()).unwrap_err(), Errno::EINVAL);
+    }
+
+    #[test]
+    fn the_write_counter_is_fields_five_and_nine() {
+        let mut f = tempfile::tempfile().unwrap();
+        f.write_all(b"  1 2 3 4  555 6 7 8   9 10 11 12 13 14 15 16 17\n").unwrap();
+        let read = Linux.write_counter(&f).unwrap();
+        assert_eq!(read, WriteCounter { writes: 555, in_flight: 9 });
+        assert_eq!(Linux.write_counter(&f).unwrap(), read, "it can be read again through the same fd");
+        assert!(Linux.write_counter(&tempfile::tempfile().unwrap()).is_err());
+    }
+
+    #[test]
+    fn a_filesystem_in_memory_cannot_freeze() {
+        // tmpfs has no freeze operation: EOPNOTSUPP, never a hang (nothing here is ever frozen).
+        let fd = Linux.open(Path::new("/dev/shm")).unwrap();
+        let said = Linux.freeze(fd.as_fd()).unwrap_err();
+        assert!(matches!(said, Errno::EOPNOTSUPP | Errno::EPERM), "{said}");
+    }
+}

@@ -1,0 +1,288 @@
+//! The watchdog: a process of its own that thaws when the agent does not.
+//!
+//! In: a socket on fd 0 (agent's pid, one fd a superblock, the shared page, then "armed until" and "done").
+//! Out: FITHAW on every superblock that the page says may be frozen, and a line in the kernel's log.
+//! Must never: allocate, open, close, exec or write to a file after it said "ready"; extend its deadline; thaw a superblock
+//! whose word says that we have not touched it; give up while something may be frozen.
+//!
+//! Triggers: the absolute deadline (CLOCK_BOOTTIME), a gap in the heartbeat, end of file on the socket, the pidfd.
+//! The last two alone are not enough: a dying process can hang in D inside exit() with its socket open.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::mman::{MlockAllFlags, mlockall};
+use nix::sys::signal::SigSet;
+use nix::sys::socket::{MsgFlags, recv, send};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use super::clock::boottime_ns;
+use super::freeze::State;
+use super::kernel::{self, Kernel, Linux, MAX_FILESYSTEMS, SharedPage};
+
+/// The hidden first argument that makes this binary a watchdog.
+pub const ARGUMENT: &str = "__watchdog";
+/// A heartbeat older than this fires. The agent beats every [`BEAT`].
+pub const HEARTBEAT_GAP: Duration = Duration::from_millis(500);
+/// How often the agent beats.
+pub const BEAT: Duration = Duration::from_millis(25);
+/// Pause between two tries to thaw.
+const RETRY: Duration = Duration::from_millis(20);
+/// How long the watchdog sleeps at most before it looks at the heartbeat.
+const LOOK: u16 = 40;
+/// Stack of a thawing thread.
+const STACK: usize = 64 * 1024;
+
+/// Why the watchdog fired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Trigger {
+    /// The window's hard deadline.
+    Deadline = 1,
+    /// No heartbeat for [`HEARTBEAT_GAP`]: stopped, swapped or stuck.
+    Heartbeat = 2,
+    /// The agent's end of the socket closed, or its process is gone.
+    AgentGone = 3,
+}
+
+impl Trigger {
+    /// The trigger of the page's `fired` word.
+    #[must_use]
+    pub fn of(word: u32) -> Option<Self> {
+        match word {
+            0 => None,
+            1 => Some(Self::Deadline),
+            2 => Some(Self::Heartbeat),
+            _ => Some(Self::AgentGone),
+        }
+    }
+}
+
+impl std::fmt::Display for Trigger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Deadline => "the window's deadline passed",
+            Self::Heartbeat => "the agent's heartbeat stopped",
+            Self::AgentGone => "the agent went away",
+        })
+    }
+}
+
+/// First message to the watchdog; the page's memfd comes with it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Hello {
+    /// The agent's process id.
+    pub agent: i32,
+    /// How many fds follow, in messages of at most [`FDS_PER_MESSAGE`].
+    pub filesystems: usize,
+}
+
+/// SCM_RIGHTS takes at most 253 fds a message (SCM_MAX_FD).
+pub(super) const FDS_PER_MESSAGE: usize = 200;
+/// First byte of messages: armed, followed by the deadline as 8 bytes of boottime nanoseconds.
+pub(super) const ARM: u8 = b'A';
+/// Everything is thawed and every freezing thread is back: go.
+pub(super) const DONE: u8 = b'D';
+/// The watchdog's answer once nothing can fail any more.
+pub(super) const READY: u8 = b'R';
+/// The watchdog has fired.
+pub(super) const FIRED: u8 = b'F';
+
+/// The whole life of the watchdog process; the exit status is for people only.
+#[must_use]
+pub fn main() -> std::process::ExitCode {
+    match Watchdog::prepare() {
+        Ok(watchdog) => {
+            watchdog.watch();
+            std::process::ExitCode::SUCCESS
+        }
+        // The agent sees the socket close before "ready" and stops before anything is frozen.
+        Err(_) => std::process::ExitCode::FAILURE,
+    }
+}
+
+#[derive(Debug)]
+struct Watchdog {
+    agent: OwnedFd,
+    timer: TimerFd,
+    page: Arc<SharedPage>,
+    /// The agent's process is gone, every thread of it: no FIFREEZE can be in progress any more.
+    gone: Arc<AtomicBool>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Watchdog {
+    fn prepare() -> nix::Result<Self> {
+        // Signals first: Ctrl-C in the terminal must not take the guard. Every thread inherits the mask.
+        SigSet::all().thread_block()?;
+        nix::unistd::setsid().or_else(|e| if e == Errno::EPERM { Ok(Pid::this()) } else { Err(e) })?;
+        nix::unistd::chdir("/")?;
+        let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");
+        let mut buffer = [0_u8; 256];
+        let (n, mut fds) = kernel::receive_fds(socket(), &mut buffer)?;
+        let hello: Hello = serde_json::from_slice(&buffer[..n]).map_err(|_| Errno::EPROTO)?;
+        let page = fds.pop().ok_or(Errno::EPROTO)?;
+        let page = Arc::new(SharedPage::map(page.as_fd())?);
+        let mut filesystems = Vec::new();
+        while filesystems.len() < hello.filesystems {
+            match kernel::receive_fds(socket(), &mut buffer)? {
+                (0, _) => return Err(Errno::EPIPE),
+                (_, more) => filesystems.extend(more),
+            }
+        }
+        if filesystems.len() > MAX_FILESYSTEMS {
+            return Err(Errno::E2BIG);
+        }
+        let agent = kernel::pidfd_open(Pid::from_raw(hello.agent))?;
+        let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC)?;
+        let log = OpenOptions::new().write(true).open("/dev/kmsg").ok().map(Arc::new);
+        let gone = Arc::new(AtomicBool::new(false));
+        let mut threads = Vec::with_capacity(filesystems.len());
+        for (index, fd) in filesystems.into_iter().enumerate() {
+            let thaw = Thaw { index, fd, page: Arc::clone(&page), gone: Arc::clone(&gone), log: log.clone() };
+            threads.push(
+                std::thread::Builder::new()
+                    .stack_size(STACK)
+                    .spawn(move || thaw.run())
+                    .map_err(|_| Errno::EAGAIN)?,
+            );
+        }
+        mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE)?;
+        send(0, &[READY], MsgFlags::MSG_NOSIGNAL)?;
+        Ok(Self { agent, timer, page, gone, threads })
+    }
+
+    fn watch(self) {
+        let mut armed = false;
+        let mut socket_open = true;
+        loop {
+            let mut fds = [
+                PollFd::new(self.agent.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
+                PollFd::new(socket(), if socket_open { PollFlags::POLLIN } else { PollFlags::empty() }),
+            ];
+            let _ = poll(&mut fds, PollTimeout::from(LOOK));
+            let came = |i: usize| {
+                fds[i].revents().is_some_and(|r| r.intersects(PollFlags::POLLIN | PollFlags::POLLHUP))
+            };
+            let (agent_gone, timer, message) = (came(0), came(1), came(2) && socket_open);
+            if message {
+                let mut bytes = [0_u8; 16];
+                match recv(0, &mut bytes, MsgFlags::MSG_DONTWAIT) {
+                    Ok(9) if bytes[0] == ARM => {
+                        let mut ns = [0_u8; 8];
+                        ns.copy_from_slice(&bytes[1..9]);
+                        armed = self.arm(u64::from_le_bytes(ns));
+                    }
+                    Ok(1) if bytes[0] == DONE => return,
+                    Ok(0) => {
+                        socket_open = false;
+                        self.fire(Trigger::AgentGone);
+                    }
+                    _ => {}
+                }
+            }
+            if agent_gone {
+                self.fire(Trigger::AgentGone);
+                self.gone.store(true, Ordering::SeqCst);
+                // Each thread ends when its filesystem is certainly thawed. They may wait for a stuck one for long.
+                for thread in self.threads {
+                    let _ = thread.join();
+                }
+                return;
+            }
+            if armed && timer {
+                self.fire(Trigger::Deadline);
+                armed = false;
+            }
+            let beat = self.page.beat.load(Ordering::SeqCst);
+            let gap = boottime_ns().saturating_sub(beat);
+            if armed && u128::from(gap) > HEARTBEAT_GAP.as_nanos() {
+                self.fire(Trigger::Heartbeat);
+                armed = false;
+            }
+        }
+    }
+
+    /// The timer is absolute and set once: nothing that the agent sends can extend it.
+    fn arm(&self, deadline_ns: u64) -> bool {
+        let at = TimeSpec::from_duration(Duration::from_nanos(deadline_ns));
+        self.timer.set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME).is_ok()
+    }
+
+    fn fire(&self, why: Trigger) {
+        if self.page.fired.compare_exchange(0, why as u32, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+            for thread in &self.threads {
+                thread.thread().unpark();
+            }
+            let _ = send(0, &[FIRED], MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT);
+        }
+    }
+}
+
+/// One superblock's thread, waiting from before the window.
+#[derive(Debug)]
+struct Thaw {
+    index: usize,
+    fd: OwnedFd,
+    page: Arc<SharedPage>,
+    gone: Arc<AtomicBool>,
+    log: Option<Arc<File>>,
+}
+
+impl Thaw {
+    fn run(&self) {
+        while self.page.fired.load(Ordering::SeqCst) == 0 {
+            std::thread::park();
+        }
+        let word = &self.page.states[self.index];
+        loop {
+            // Read before the thaw: only an EINVAL that comes *after* the agent was gone is final.
+            let gone = self.gone.load(Ordering::SeqCst);
+            let finished = match State::of(word.load(Ordering::SeqCst)) {
+                State::Idle | State::Thawed | State::ThawedByWatchdog => true,
+                State::Freezing | State::Frozen => match Linux.thaw(self.fd.as_fd()) {
+                    Ok(()) => {
+                        word.store(State::ThawedByWatchdog as u32, Ordering::SeqCst);
+                        self.page.thawed_by_watchdog.fetch_add(1, Ordering::SeqCst);
+                        self.say();
+                        true
+                    }
+                    Err(Errno::EINVAL) => true,
+                    Err(_) => false,
+                },
+            };
+            // While the agent lives, a stopped freezing thread may still be on its way into FIFREEZE.
+            if finished && gone {
+                return;
+            }
+            std::thread::sleep(RETRY);
+        }
+    }
+
+    /// One line into the kernel's log, formatted on the stack.
+    fn say(&self) {
+        let Some(log) = &self.log else { return };
+        let mut line = [0_u8; 128];
+        let mut cursor = std::io::Cursor::new(&mut line[..]);
+        let why = self.page.fired.load(Ordering::SeqCst);
+        let _ = write!(cursor, "<4>stillpoint: watchdog thawed filesystem #{} (trigger {why})\n", self.index);
+        let n = usize::try_from(cursor.position()).unwrap_or(0);
+        let _ = (&**log).write(&line[..n]);
+    }
+}
+
+fn socket() -> BorrowedFd<'static> {
+    STDIN.as_fd()
+}
+
+static STDIN: std::sync::LazyLock<std::io::Stdin> = std::sync::LazyLock::new(std::io::stdin);

@@ -1,0 +1,72 @@
+//! The independent witness: block devices' write counters over the point in time.
+//!
+//! In: `stat` files, opened before the window. Out: which devices were written to. Must never: open a file while
+//! frozen, or count an unreadable counter as quiet.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use super::kernel::{Kernel, WriteCounter};
+use crate::plan::WitnessDevice;
+
+/// One watched device.
+#[derive(Debug)]
+pub struct Witness {
+    /// Kernel name.
+    pub name: String,
+    stat: File,
+    before: Option<WriteCounter>,
+}
+
+/// What a witness saw that it should not have.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Moved {
+    /// Kernel name of the device.
+    pub device: String,
+    /// Writes completed between the two looks; none when the counter could not be read.
+    pub writes: Option<u64>,
+}
+
+impl std::fmt::Display for Moved {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.writes {
+            Some(0) => write!(f, "{} had a write in flight", self.device),
+            Some(n) => write!(f, "{} was written to ({n} writes)", self.device),
+            None => write!(f, "the write counter of {} could not be read", self.device),
+        }
+    }
+}
+
+impl Witness {
+    /// Opens the counter.
+    ///
+    /// # Errors
+    /// When the `stat` file cannot be opened.
+    pub fn open(device: &WitnessDevice) -> std::io::Result<Self> {
+        Ok(Self { name: device.name.clone(), stat: File::open(&device.stat)?, before: None })
+    }
+
+    /// First look.
+    pub fn look(&mut self, kernel: &Arc<dyn Kernel>) {
+        self.before = kernel.write_counter(&self.stat).ok();
+    }
+
+    /// True when nothing is in flight right now.
+    pub fn idle(&self, kernel: &Arc<dyn Kernel>) -> bool {
+        kernel.write_counter(&self.stat).is_ok_and(|c| c.in_flight == 0)
+    }
+
+    /// Second look: what happened since the first one. `idle` asks for nothing in flight too, for devices whose
+    /// filesystem is not frozen.
+    pub fn moved(&self, kernel: &Arc<dyn Kernel>, idle: bool) -> Option<Moved> {
+        let moved = |writes| Some(Moved { device: self.name.clone(), writes });
+        match (self.before, kernel.write_counter(&self.stat)) {
+            (Some(before), Ok(now)) if now.writes != before.writes => {
+                moved(Some(now.writes.wrapping_sub(before.writes)))
+            }
+            (Some(_), Ok(now)) if idle && now.in_flight > 0 => moved(Some(0)),
+            (Some(_), Ok(_)) => None,
+            _ => moved(None),
+        }
+    }
+}
