@@ -4,9 +4,21 @@
 //! Out: [`Facts`], plain data. Must never: decide what goes into a set (that is [`crate::plan`]), change
 //! anything on the host, or trust a device name where the kernel gives a number.
 
+mod error;
+pub mod fsuuid;
+mod host;
+pub(crate) mod lossy;
+pub mod mountinfo;
+pub mod sys;
+pub mod volumes;
+
 use std::path::PathBuf;
 
 use serde::Serialize;
+
+pub use error::DiscoverError;
+pub use host::{HostFacts, host};
+pub use volumes::{AttachedVolume, join};
 
 use crate::ids::{DevNo, InstanceId, VolumeId};
 
@@ -38,6 +50,38 @@ pub struct Facts {
     pub filesystems: Vec<Filesystem>,
     /// Every block device, by its kernel name, sorted.
     pub devices: Vec<BlockDevice>,
+    /// Swap files in use: what the kernel swaps out moves the write counter of the device below them.
+    pub swap_files: Vec<SwapFile>,
+}
+
+/// Joins what the host and EC2 say.
+#[must_use]
+pub fn facts(
+    identity: Identity,
+    hostname: String,
+    root_device_name: Option<String>,
+    attached: Vec<AttachedVolume>,
+    host: HostFacts,
+) -> Facts {
+    Facts {
+        identity,
+        hostname,
+        volumes: join(&host.devices, attached, root_device_name.as_deref()),
+        root_device_name,
+        filesystems: host.filesystems,
+        devices: host.devices,
+        swap_files: host.swap_files,
+    }
+}
+
+/// A swap file in use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SwapFile {
+    /// Its path.
+    #[serde(serialize_with = "lossy::path")]
+    pub path: PathBuf,
+    /// The superblock that holds it.
+    pub holder: Option<DevNo>,
 }
 
 /// An attached EBS volume as EC2 knows it, joined with the disk it is on this host.
@@ -105,13 +149,14 @@ pub struct Filesystem {
 }
 
 impl Filesystem {
-    /// The mount point that names this filesystem in messages: the first mount of the filesystem's own root,
-    /// else the first mount.
+    /// The mount point that names this filesystem in messages and reaches it: the first mount of the filesystem's own
+    /// root, else the first mount; covered mounts last.
     #[must_use]
     pub fn mount_point(&self) -> &std::path::Path {
-        self.mounts
-            .iter()
+        let open = || self.mounts.iter().filter(|m| !m.hidden);
+        open()
             .find(|m| m.root.as_os_str() == "/")
+            .or_else(|| open().next())
             .or_else(|| self.mounts.first())
             .map_or(std::path::Path::new("?"), |m| m.mount_point.as_path())
     }
@@ -123,15 +168,19 @@ pub struct Mount {
     /// Mount id (field 1).
     pub id: u32,
     /// Where it is mounted, unescaped.
+    #[serde(serialize_with = "lossy::path")]
     pub mount_point: PathBuf,
     /// The folder within the filesystem that is mounted (`/` unless a bind mount or subvolume).
+    #[serde(serialize_with = "lossy::path")]
     pub root: PathBuf,
     /// Mount options (field 6), such as `rw,relatime`.
     pub options: String,
     /// Mount source (`/dev/nvme1n1p1`, `/dev/root`, `tmpfs`).
     pub source: String,
-    /// Superblock options (last field).
+    /// Superblock options (last field), with the kernel's octal escapes left in.
     pub super_options: String,
+    /// True when another mount covers this one: its path leads to a different filesystem.
+    pub hidden: bool,
 }
 
 /// What a filesystem sits on.
@@ -140,7 +189,8 @@ pub struct Mount {
 pub enum Backing {
     /// Block devices: one, or each member of a btrfs.
     Devices {
-        /// Kernel names (`nvme1n1p1`, `dm-0`), sorted.
+        /// Kernel names (`nvme1n1p1`, `dm-0`), sorted. Empty when the device is gone, or cannot be told (a btrfs whose
+        /// members are not in sysfs).
         devices: Vec<String>,
     },
     /// An overlay whose writes go to the filesystem that holds its upper directory.
@@ -162,11 +212,12 @@ pub struct BlockDevice {
     /// What kind of layer it is.
     pub kind: DeviceKind,
     /// Kernel names of the devices directly below it: the whole disk of a partition, the slaves of dm and md.
-    /// Empty for disks, and for loop devices (see `DeviceKind::Loop`).
+    /// Empty for disks, and for loop devices over a file (see `DeviceKind::Loop`).
     pub below: Vec<String>,
     /// Size in bytes.
     pub size: u64,
     /// The `stat` file with its write counter, below the root in use.
+    #[serde(serialize_with = "lossy::path")]
     pub stat: PathBuf,
     /// Used as swap (listed in /proc/swaps).
     pub swap: bool,
@@ -203,8 +254,10 @@ pub enum DeviceKind {
     /// A loop device over a file.
     Loop {
         /// `loop/backing_file`, none when detached.
+        #[serde(serialize_with = "lossy::optional")]
         backing_file: Option<PathBuf>,
-        /// The superblock that holds the file; none when it cannot be told.
+        /// The superblock that holds the file; none when it cannot be told, and for a loop device
+        /// over a block device, which is then in `below`.
         holder: Option<DevNo>,
     },
     /// Anything else (zram, nbd, drbd, floppy).

@@ -1,0 +1,240 @@
+//! The host alone: superblocks, what they sit on, and the block devices below them.
+//!
+//! In: `/proc` and `/sys` below a root. Out: [`HostFacts`]. Must never: decide, follow a path into a filesystem (a dead
+//! NFS server or a frozen mount would hang it), or count one superblock twice.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::mountinfo::{self, MountLine, MountTree};
+use super::sys::{self, DeviceNames};
+use super::{Backing, BlockDevice, DeviceKind, DiscoverError, Filesystem, Mount, SwapFile, fsuuid};
+use crate::ids::DevNo;
+
+/// What is on this host, before EC2 is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HostFacts {
+    /// One entry a superblock, in order of the first mount's appearance in mountinfo.
+    pub filesystems: Vec<Filesystem>,
+    /// Every block device, by its kernel name, sorted.
+    pub devices: Vec<BlockDevice>,
+    /// Swap files in use.
+    pub swap_files: Vec<SwapFile>,
+}
+
+/// Reads the host below `root`, which is `/` but in tests.
+///
+/// # Errors
+/// When mountinfo or sysfs cannot be read or understood.
+pub fn host(root: &Path) -> Result<HostFacts, DiscoverError> {
+    let path = root.join("proc/self/mountinfo");
+    let bytes = fs::read(&path).map_err(DiscoverError::read(&path))?;
+    let lines = mountinfo::parse(&bytes).map_err(|source| DiscoverError::Mountinfo { path, source })?;
+    let mut devices = sys::devices(root)?;
+    let found = {
+        let names = DeviceNames::new(root, &devices);
+        let btrfs = sys::btrfs(root);
+        let seen = Seen::new(&lines, &names, &btrfs);
+        let swaps = sys::swaps(root);
+        Found {
+            loops: devices.iter().filter_map(|d| seen.under_loop(d)).collect(),
+            swap_devices: swaps
+                .iter()
+                .filter(|s| !s.file)
+                .filter_map(|s| Some(names.at(&s.path)?.dev))
+                .collect(),
+            swap_files: swaps
+                .into_iter()
+                .filter(|s| s.file)
+                .map(|s| SwapFile { holder: seen.holder(&s.path), path: s.path })
+                .collect(),
+            filesystems: seen.filesystems(root),
+        }
+    };
+    for device in &mut devices {
+        device.swap = found.swap_devices.contains(&device.dev);
+        match (found.loops.get(&device.dev), &mut device.kind) {
+            (Some(UnderLoop::File(of)), DeviceKind::Loop { holder, .. }) => *holder = Some(*of),
+            (Some(UnderLoop::Device(name)), _) => device.below = vec![name.clone()],
+            _ => {}
+        }
+    }
+    Ok(HostFacts { filesystems: found.filesystems, devices, swap_files: found.swap_files })
+}
+
+struct Found {
+    filesystems: Vec<Filesystem>,
+    loops: HashMap<DevNo, UnderLoop>,
+    swap_devices: Vec<DevNo>,
+    swap_files: Vec<SwapFile>,
+}
+
+/// What a loop device was set up over.
+enum UnderLoop {
+    File(DevNo),
+    Device(String),
+}
+
+/// mountinfo, with the superblocks told apart.
+struct Seen<'a> {
+    lines: &'a [MountLine],
+    tree: MountTree<'a>,
+    names: &'a DeviceNames<'a>,
+    /// Device number of a btrfs superblock → its UUID and members.
+    btrfs: HashMap<DevNo, (&'a str, &'a [String])>,
+    /// Device number in mountinfo → the one its superblock goes by (differs where a btrfs shows several).
+    key: HashMap<DevNo, DevNo>,
+}
+
+impl<'a> Seen<'a> {
+    fn new(
+        lines: &'a [MountLine],
+        names: &'a DeviceNames<'a>,
+        btrfs: &'a BTreeMap<String, Vec<String>>,
+    ) -> Self {
+        let mut by_dev = HashMap::new();
+        for line in lines.iter().filter(|l| l.fstype == "btrfs") {
+            if let Some(found) = btrfs_of(line, names, btrfs) {
+                by_dev.entry(line.dev).or_insert(found);
+            }
+        }
+        let mut first: HashMap<&str, DevNo> = HashMap::new();
+        let mut key = HashMap::new();
+        for line in lines {
+            let uuid = by_dev.get(&line.dev).map(|(uuid, _)| *uuid);
+            let of = uuid.map_or(line.dev, |uuid| *first.entry(uuid).or_insert(line.dev));
+            key.insert(line.dev, of);
+        }
+        Self { lines, tree: MountTree::new(lines), names, btrfs: by_dev, key }
+    }
+
+    fn filesystems(&self, root: &Path) -> Vec<Filesystem> {
+        let mut filesystems: Vec<Filesystem> = Vec::new();
+        let mut index: HashMap<DevNo, usize> = HashMap::new();
+        for line in self.lines {
+            let dev = self.key.get(&line.dev).copied().unwrap_or(line.dev);
+            let at = *index.entry(dev).or_insert_with(|| {
+                let backing = self.backing(line);
+                let uuid = self.uuid(root, line, &backing);
+                let fstype = line.fstype.clone();
+                filesystems.push(Filesystem { dev, fstype, uuid, mounts: Vec::new(), backing });
+                filesystems.len() - 1
+            });
+            if let Some(filesystem) = filesystems.get_mut(at) {
+                filesystem.mounts.push(self.mount(line));
+            }
+        }
+        filesystems
+    }
+
+    fn mount(&self, line: &MountLine) -> Mount {
+        Mount {
+            id: line.id,
+            mount_point: line.mount_point.clone(),
+            root: line.root.clone(),
+            options: line.options.clone(),
+            source: line.source.to_string_lossy().into_owned(),
+            super_options: line.super_options.to_string_lossy().into_owned(),
+            hidden: self.tree.is_hidden(line),
+        }
+    }
+
+    fn backing(&self, line: &MountLine) -> Backing {
+        if line.fstype == "overlay" {
+            let upper = line.super_option("upperdir").map(|u| overlay_path(u.as_bytes()));
+            return Backing::Overlay { upper: upper.and_then(|u| self.holder(&u)) };
+        }
+        if let Some((_, members)) = self.btrfs.get(&line.dev) {
+            return Backing::Devices { devices: members.to_vec() };
+        }
+        let mut devices: Vec<String> = Vec::new();
+        if line.dev.major != 0 {
+            devices.extend(self.names.numbered(line.dev).map(|d| d.name.clone()));
+            // XFS with its log or realtime part on a device of its own (xfs(5), logdev= and rtdev=).
+            let more = ["logdev", "rtdev"].into_iter().filter_map(|o| line.super_option(o));
+            devices.extend(more.filter_map(|p| Some(self.names.at(Path::new(&p))?.name.clone())));
+        } else {
+            // bcachefs names all its members, `/dev/a:/dev/b`; FUSE may name a device it serves.
+            let sources = line.source.as_bytes().split(|b| *b == b':').map(OsStr::from_bytes);
+            let found = sources.map(|s| Some(self.names.at(Path::new(s))?.name.clone()));
+            devices.extend(found.collect::<Option<Vec<_>>>().unwrap_or_default());
+            if devices.is_empty() && !matches!(line.fstype.as_str(), "btrfs" | "bcachefs") {
+                return Backing::None;
+            }
+        }
+        devices.sort();
+        devices.dedup();
+        Backing::Devices { devices }
+    }
+
+    fn uuid(&self, root: &Path, line: &MountLine, backing: &Backing) -> Option<String> {
+        if let Some((uuid, _)) = self.btrfs.get(&line.dev) {
+            return Some((*uuid).to_owned());
+        }
+        let device = self.names.numbered(line.dev)?;
+        matches!(backing, Backing::Devices { .. })
+            .then(|| fsuuid::of_device(root, &line.fstype, line.dev, &device.name, Path::new(&line.source)))
+            .flatten()
+    }
+
+    /// The superblock that holds a path.
+    fn holder(&self, path: &Path) -> Option<DevNo> {
+        let line = self.tree.holding(path)?;
+        Some(self.key.get(&line.dev).copied().unwrap_or(line.dev))
+    }
+
+    fn under_loop(&self, device: &BlockDevice) -> Option<(DevNo, UnderLoop)> {
+        let DeviceKind::Loop { backing_file: Some(file), .. } = &device.kind else { return None };
+        // The kernel appends this when the file was unlinked; its blocks are still in the filesystem.
+        let bytes = file.as_os_str().as_bytes();
+        let path = Path::new(OsStr::from_bytes(bytes.strip_suffix(b" (deleted)").unwrap_or(bytes)));
+        if let Some(on) = self.names.at(path) {
+            return Some((device.dev, UnderLoop::Device(on.name.clone())));
+        }
+        // An image mounted over the folder it lies in: what holds it is the mount below its own.
+        let mut line = self.tree.holding(path)?;
+        for _ in self.lines {
+            if line.dev != device.dev {
+                break;
+            }
+            line = self.lines.iter().find(|l| l.id == line.parent && l.id != line.id)?;
+        }
+        let holder = self.key.get(&line.dev).copied().unwrap_or(line.dev);
+        (line.dev != device.dev).then_some((device.dev, UnderLoop::File(holder)))
+    }
+}
+
+/// The btrfs a mount belongs to: the one that counts its source among its members. Where the source tells nothing,
+/// the only btrfs there is.
+fn btrfs_of<'a>(
+    line: &MountLine,
+    names: &DeviceNames<'_>,
+    btrfs: &'a BTreeMap<String, Vec<String>>,
+) -> Option<(&'a str, &'a [String])> {
+    let source = names.at(Path::new(&line.source)).or_else(|| names.numbered(line.dev));
+    let member = |members: &[String]| source.is_some_and(|s| members.contains(&s.name));
+    let found = btrfs.iter().find(|(_, members)| member(members));
+    let only = || btrfs.iter().next().filter(|_| btrfs.len() == 1 && source.is_none());
+    found.or_else(only).map(|(uuid, members)| (uuid.as_str(), members.as_slice()))
+}
+
+/// overlay takes `\` before a comma, colon or backslash of a path as its own escape (kernel, overlayfs.rst).
+fn overlay_path(value: &[u8]) -> PathBuf {
+    let mut out = Vec::with_capacity(value.len());
+    let mut bytes = value.iter().copied().peekable();
+    while let Some(byte) = bytes.next() {
+        match bytes.peek() {
+            Some(escaped @ (b',' | b':' | b'\\')) if byte == b'\\' => {
+                out.push(*escaped);
+                bytes.next();
+            }
+            _ => out.push(byte),
+        }
+    }
+    PathBuf::from(std::ffi::OsString::from_vec(out))
+}

@@ -1,0 +1,221 @@
+//! Block devices as sysfs describes them.
+//!
+//! In: `sys/dev/block`, `sys/fs/btrfs` and `proc/swaps` below a root. Out: [`BlockDevice`]s sorted by name, the members of
+//! every btrfs, swap files. Must never: open a device, or take a name from anywhere but sysfs's own folder (a source
+//! such as `/dev/root` names nothing).
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use super::{BlockDevice, DeviceKind, DiscoverError, mountinfo};
+use crate::ids::DevNo;
+
+/// Every block device of the host, with `holder` of loop devices and `swap` still to be filled in.
+///
+/// # Errors
+/// When sysfs cannot be read or holds no block device.
+pub fn devices(root: &Path) -> Result<Vec<BlockDevice>, DiscoverError> {
+    let folder = root.join("sys/dev/block");
+    let mut devices = Vec::new();
+    for entry in fs::read_dir(&folder).map_err(DiscoverError::read(&folder))? {
+        let entry = entry.map_err(DiscoverError::read(&folder))?;
+        let Some(dev) = entry.file_name().to_str().and_then(|n| n.parse::<DevNo>().ok()) else { continue };
+        let link = entry.path();
+        match resolve(root, &link) {
+            Ok(device) => devices.extend(block_device(&device, dev)),
+            // Unplugged between the listing and now.
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) => return Err(DiscoverError::read(&link)(e)),
+        }
+    }
+    if devices.is_empty() {
+        return Err(DiscoverError::NoBlockDevices { path: folder });
+    }
+    devices.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(devices)
+}
+
+/// The folder a link of sysfs leads to. A link with an absolute target is taken below the root first.
+fn resolve(root: &Path, link: &Path) -> std::io::Result<PathBuf> {
+    match fs::read_link(link) {
+        Ok(target) if target.is_absolute() => {
+            let below = target.strip_prefix("/").map(|t| root.join(t)).unwrap_or_default();
+            fs::canonicalize(below).or_else(|_| fs::canonicalize(&target))
+        }
+        _ => fs::canonicalize(link),
+    }
+}
+
+fn block_device(folder: &Path, dev: DevNo) -> Option<BlockDevice> {
+    let name = folder.file_name()?.to_string_lossy().into_owned();
+    let mut below = names_in(&folder.join("slaves"));
+    let kind = if let Some(number) = text(&folder.join("partition")).and_then(|n| n.parse().ok()) {
+        // A partition's folder is in its disk's.
+        below.extend(folder.parent().and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned()));
+        DeviceKind::Partition { number }
+    } else if folder.join("dm").is_dir() {
+        let dm = |f| text(&folder.join("dm").join(f)).unwrap_or_default();
+        DeviceKind::Dm { name: dm("name"), uuid: dm("uuid") }
+    } else if folder.join("md").is_dir() {
+        DeviceKind::Md { level: text(&folder.join("md/level")).unwrap_or_default() }
+    } else if folder.join("loop").is_dir() || (name.starts_with("loop") && !folder.join("device").exists()) {
+        DeviceKind::Loop { backing_file: line(&folder.join("loop/backing_file")), holder: None }
+    } else if folder.join("device").exists() {
+        let of = |f: &str| {
+            text(&folder.join("device").join(f)).or_else(|| text(&folder.join(f))).unwrap_or_default()
+        };
+        DeviceKind::Disk { model: of("model"), serial: of("serial") }
+    } else {
+        DeviceKind::Other
+    };
+    below.sort();
+    below.dedup();
+    // `size` is in 512-byte sectors whatever the device's own sector is (sysfs-block in the kernel's ABI documents).
+    let sectors: u64 = text(&folder.join("size")).and_then(|s| s.parse().ok()).unwrap_or(0);
+    Some(BlockDevice {
+        name,
+        dev,
+        kind,
+        below,
+        size: sectors.saturating_mul(512),
+        stat: folder.join("stat"),
+        swap: false,
+    })
+}
+
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// A one-line attribute, trimmed (NVMe pads model and serial with spaces); none when absent or empty.
+fn text(path: &Path) -> Option<String> {
+    let bytes = fs::read(path).ok()?;
+    let trimmed = String::from_utf8_lossy(&bytes).trim().to_owned();
+    (!trimmed.is_empty()).then_some(trimmed)
+}
+
+/// A path attribute: only the newline the kernel adds is taken away.
+fn line(path: &Path) -> Option<PathBuf> {
+    let mut bytes = fs::read(path).ok()?;
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+    }
+    (!bytes.is_empty()).then(|| PathBuf::from(std::ffi::OsString::from_vec(bytes)))
+}
+
+/// Members of every mounted btrfs, by UUID (`/sys/fs/btrfs/UUID/devices`), as kernel names.
+#[must_use]
+pub fn btrfs(root: &Path) -> BTreeMap<String, Vec<String>> {
+    let folder = root.join("sys/fs/btrfs");
+    let uuids = names_in(&folder).into_iter().filter(|n| uuid::Uuid::parse_str(n).is_ok());
+    uuids
+        .map(|uuid| {
+            let members = folder.join(&uuid).join("devices");
+            let mut names: Vec<String> = names_in(&members)
+                .into_iter()
+                // The link's own name is the kernel name; its folder's wins where the two differ.
+                .map(|n| {
+                    let folder = resolve(root, &members.join(&n)).ok();
+                    let name = folder.as_deref().and_then(Path::file_name).map(OsStr::to_string_lossy);
+                    name.map_or(n, std::borrow::Cow::into_owned)
+                })
+                .collect();
+            names.sort();
+            (uuid, names)
+        })
+        .collect()
+}
+
+/// One line of `/proc/swaps`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SwapLine {
+    /// Device or file, unescaped and without ` (deleted)`.
+    pub path: PathBuf,
+    /// True for a file on a filesystem.
+    pub file: bool,
+}
+
+/// The swap areas in use; none when the file cannot be read (a kernel without swap has none).
+#[must_use]
+pub fn swaps(root: &Path) -> Vec<SwapLine> {
+    let bytes = fs::read(root.join("proc/swaps")).unwrap_or_default();
+    bytes
+        .split(|b| *b == b'\n')
+        .skip(1)
+        .filter_map(|line| {
+            let mut fields = line.split(|b| matches!(b, b' ' | b'\t')).filter(|f| !f.is_empty());
+            let (path, kind) = (fields.next()?, fields.next()?);
+            let path = mountinfo::unescape(path);
+            let path = path.strip_suffix(b" (deleted)").unwrap_or(&path);
+            Some(SwapLine { path: PathBuf::from(OsStr::from_bytes(path)), file: kind == b"file" })
+        })
+        .collect()
+}
+
+/// Finds the device a path below `/dev` stands for.
+#[derive(Debug)]
+pub struct DeviceNames<'a> {
+    root: &'a Path,
+    devices: &'a [BlockDevice],
+}
+
+impl<'a> DeviceNames<'a> {
+    /// Over the devices of one host.
+    #[must_use]
+    pub fn new(root: &'a Path, devices: &'a [BlockDevice]) -> Self {
+        Self { root, devices }
+    }
+
+    /// By number.
+    #[must_use]
+    pub fn numbered(&self, dev: DevNo) -> Option<&'a BlockDevice> {
+        self.devices.iter().find(|d| d.dev == dev)
+    }
+
+    /// By path: what the node says, then where its link leads, then its name.
+    #[must_use]
+    pub fn at(&self, path: &Path) -> Option<&'a BlockDevice> {
+        let in_dev = path.strip_prefix("/dev").ok()?;
+        let below_root = self.root.join("dev").join(in_dev);
+        if let Ok(node) = fs::metadata(&below_root)
+            && node.file_type().is_block_device()
+        {
+            return self.numbered(dev_no(node.rdev()));
+        }
+        if let Ok(target) = fs::canonicalize(&below_root)
+            && let Some(device) = self.named(&target.file_name()?.to_string_lossy())
+        {
+            return Some(device);
+        }
+        // sysfs writes `!` where a name in /dev has a slash (cciss!c0d0).
+        let name = in_dev.to_str()?;
+        self.named(&name.replace('/', "!")).or_else(|| self.mapped(name))
+    }
+
+    fn named(&self, name: &str) -> Option<&'a BlockDevice> {
+        self.devices.iter().find(|d| d.name == name)
+    }
+
+    /// `/dev/mapper/NAME`, and LVM's `/dev/VG/LV`, whose device-mapper name is `VG-LV` with hyphens inside doubled (lvm(8)).
+    fn mapped(&self, in_dev: &str) -> Option<&'a BlockDevice> {
+        let (first, second) = in_dev.split_once('/')?;
+        let wanted = match first {
+            "mapper" => second.to_owned(),
+            vg => format!("{}-{}", vg.replace('-', "--"), second.replace('-', "--")),
+        };
+        self.devices.iter().find(|d| matches!(&d.kind, DeviceKind::Dm { name, .. } if *name == wanted))
+    }
+}
+
+/// The number as the kernel prints it.
+#[must_use]
+pub fn dev_no(rdev: u64) -> DevNo {
+    let part = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+    DevNo { major: part(nix::sys::stat::major(rdev)), minor: part(nix::sys::stat::minor(rdev)) }
+}

@@ -1,0 +1,249 @@
+//! Which disk of this host is which EBS volume.
+//!
+//! In: block devices and what EC2 says is attached. Out: every attached volume, with its disk where one was found.
+//! Must never: give one disk to two volumes, prefer a name over a serial number, or drop an attached volume.
+
+use serde::Serialize;
+
+use super::{BlockDevice, DeviceKind, DiskMatch, MatchedBy, Volume};
+use crate::ids::VolumeId;
+
+/// NVMe model of an EBS volume (EBS guide, "Identify the EBS device").
+pub const EBS_MODEL: &str = "Amazon Elastic Block Store";
+/// NVMe model of an instance store disk (EC2 guide, "Instance store volumes").
+pub const INSTANCE_STORE_MODEL: &str = "Amazon EC2 NVMe Instance Storage";
+
+/// A volume attached to this instance, as DescribeVolumes tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AttachedVolume {
+    /// The volume.
+    pub id: VolumeId,
+    /// The attachment's device name, AWS's meaning.
+    pub device_name: String,
+    /// `gp3`, `io2`, …
+    pub volume_type: String,
+    /// Size in GiB.
+    pub size_gib: i32,
+    /// Provisioned IOPS.
+    pub iops: Option<i32>,
+    /// Provisioned throughput in MiB/s.
+    pub throughput: Option<i32>,
+    /// Encrypted at rest.
+    pub encrypted: bool,
+    /// The volume's own tags.
+    pub tags: Vec<(String, String)>,
+}
+
+/// The volume a disk says it is by its serial number.
+#[must_use]
+pub fn serial_volume(device: &BlockDevice) -> Option<VolumeId> {
+    match &device.kind {
+        DeviceKind::Disk { model, serial } if model == EBS_MODEL => VolumeId::from_nvme_serial(serial).ok(),
+        _ => None,
+    }
+}
+
+/// Joins attached volumes with disks: by NVMe serial, then by Xen's names, then by the plain device name.
+#[must_use]
+pub fn join(
+    devices: &[BlockDevice],
+    attached: Vec<AttachedVolume>,
+    root_device_name: Option<&str>,
+) -> Vec<Volume> {
+    let mut volumes: Vec<Volume> = attached
+        .into_iter()
+        .map(|a| {
+            let by_serial = devices.iter().find(|d| serial_volume(d).as_ref() == Some(&a.id));
+            Volume {
+                boot: root_device_name == Some(a.device_name.as_str()),
+                id: a.id,
+                device_name: a.device_name,
+                size_gib: a.size_gib,
+                volume_type: a.volume_type,
+                iops: a.iops,
+                throughput: a.throughput,
+                encrypted: a.encrypted,
+                tags: a.tags,
+                disk: by_serial.map(|d| matched(d, MatchedBy::NvmeSerial)),
+            }
+        })
+        .collect();
+    volumes.sort_by(|a, b| (&a.device_name, &a.id).cmp(&(&b.device_name, &b.id)));
+
+    // Names count only for disks that carry no identity of their own. The exact name goes first, so that with
+    // attachments /dev/sda1 and /dev/sda each finds its own.
+    for exact in [true, false] {
+        for i in 0..volumes.len() {
+            if volumes[i].disk.is_some() {
+                continue;
+            }
+            let names = kernel_names(&volumes[i].device_name, exact);
+            let found = names.iter().find_map(|n| {
+                devices
+                    .iter()
+                    .find(|d| d.name == *n && is_anonymous_disk(d))
+                    .filter(|d| !volumes.iter().any(|v| v.disk.as_ref().is_some_and(|m| m.name == d.name)))
+            });
+            volumes[i].disk = found.map(|d| matched(d, by_name(&d.name)));
+        }
+    }
+    volumes
+}
+
+fn matched(device: &BlockDevice, by: MatchedBy) -> DiskMatch {
+    DiskMatch { name: device.name.clone(), dev: device.dev, by }
+}
+
+fn by_name(kernel: &str) -> MatchedBy {
+    if kernel.starts_with("xvd") || kernel.starts_with("sd") {
+        MatchedBy::XenName
+    } else {
+        MatchedBy::DeviceName
+    }
+}
+
+/// A whole disk that is not NVMe: those carry a serial number, and one that does not fit must not be overruled by a name.
+fn is_anonymous_disk(device: &BlockDevice) -> bool {
+    match &device.kind {
+        DeviceKind::Disk { model, .. } => {
+            !device.name.starts_with("nvme") && model != EBS_MODEL && model != INSTANCE_STORE_MODEL
+        }
+        _ => false,
+    }
+}
+
+/// What the kernel may call an attachment (EC2 guide, "Device names for volumes": on Xen, /dev/sdX may show as
+/// /dev/xvdX). Not exact: /dev/sda1 names the disk that shows as xvda.
+fn kernel_names(device_name: &str, exact: bool) -> Vec<String> {
+    let name = device_name.strip_prefix("/dev/").unwrap_or(device_name);
+    let disk = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    let name = if exact { name } else { disk };
+    match name.strip_prefix("sd") {
+        Some(letters) => vec![format!("xvd{letters}"), name.to_owned()],
+        None => vec![name.to_owned()],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::DevNo;
+    use std::path::PathBuf;
+
+    fn disk(name: &str, minor: u32, model: &str, serial: &str) -> BlockDevice {
+        BlockDevice {
+            name: name.into(),
+            dev: DevNo { major: 259, minor },
+            kind: DeviceKind::Disk { model: model.into(), serial: serial.into() },
+            below: vec![],
+            size: 8 << 30,
+            stat: PathBuf::new(),
+            swap: false,
+        }
+    }
+
+    fn attached(digit: char, device_name: &str) -> AttachedVolume {
+        AttachedVolume {
+            id: format!("vol-{}", digit.to_string().repeat(17)).parse().unwrap(),
+            device_name: device_name.into(),
+            volume_type: "gp3".into(),
+            size_gib: 8,
+            iops: None,
+            throughput: None,
+            encrypted: false,
+            tags: vec![],
+        }
+    }
+
+    fn serial(digit: char) -> String {
+        format!("vol{}", digit.to_string().repeat(17))
+    }
+
+    fn found<'a>(volumes: &'a [Volume]) -> Vec<(&'a str, Option<(&'a str, MatchedBy)>)> {
+        let disk = |v: &'a Volume| v.disk.as_ref().map(|d| (d.name.as_str(), d.by));
+        volumes.iter().map(|v| (v.device_name.as_str(), disk(v))).collect()
+    }
+
+    #[test]
+    fn the_serial_number_decides_and_not_the_order_or_the_name() {
+        let devices = [
+            disk("nvme0n1", 0, EBS_MODEL, &serial('b')),
+            disk("nvme1n1", 1, EBS_MODEL, &serial('a')),
+            disk("sdf", 2, "", ""),
+        ];
+        let volumes =
+            join(&devices, vec![attached('b', "/dev/sdf"), attached('a', "/dev/xvda")], Some("/dev/xvda"));
+        assert_eq!(
+            found(&volumes),
+            [
+                ("/dev/sdf", Some(("nvme0n1", MatchedBy::NvmeSerial))),
+                ("/dev/xvda", Some(("nvme1n1", MatchedBy::NvmeSerial))),
+            ]
+        );
+        assert_eq!(volumes.iter().map(|v| v.boot).collect::<Vec<_>>(), [false, true]);
+    }
+
+    #[test]
+    fn a_serial_counts_only_on_an_ebs_disk() {
+        let devices = [
+            disk("nvme1n1", 1, INSTANCE_STORE_MODEL, &serial('a')),
+            disk("nvme2n1", 2, "QEMU", &serial('a')),
+        ];
+        assert_eq!(
+            found(&join(&devices, vec![attached('a', "/dev/nvme1n1")], None)),
+            [("/dev/nvme1n1", None)]
+        );
+    }
+
+    #[test]
+    fn xen_names() {
+        let devices = [
+            disk("xvda", 1, "", ""),
+            disk("xvdf", 2, "", ""),
+            disk("xvdba", 3, "", ""),
+            disk("xvdb", 4, "", ""),
+        ];
+        let volumes = join(
+            &devices,
+            vec![
+                attached('a', "/dev/sda1"),
+                attached('b', "/dev/sdf"),
+                attached('c', "xvdba"),
+                attached('d', "sdz"),
+            ],
+            Some("/dev/sda1"),
+        );
+        assert_eq!(
+            found(&volumes),
+            [
+                ("/dev/sda1", Some(("xvda", MatchedBy::XenName))),
+                ("/dev/sdf", Some(("xvdf", MatchedBy::XenName))),
+                ("sdz", None),
+                ("xvdba", Some(("xvdba", MatchedBy::XenName))),
+            ]
+        );
+    }
+
+    #[test]
+    fn one_disk_is_never_two_volumes_and_the_exact_name_goes_first() {
+        let devices = [disk("xvda", 1, "", ""), disk("xvda1", 2, "", "")];
+        let volumes = join(&devices, vec![attached('a', "/dev/sda1"), attached('b', "/dev/sda")], None);
+        assert_eq!(
+            found(&volumes),
+            [
+                ("/dev/sda", Some(("xvda", MatchedBy::XenName))),
+                ("/dev/sda1", Some(("xvda1", MatchedBy::XenName))),
+            ]
+        );
+        let one = [disk("xvdf", 1, "", "")];
+        let volumes = join(&one, vec![attached('a', "/dev/sdf"), attached('b', "/dev/xvdf")], None);
+        assert_eq!(volumes.iter().filter(|v| v.disk.is_some()).count(), 1);
+    }
+
+    #[test]
+    fn the_plain_name_is_the_last_resort_and_never_for_a_disk_with_another_serial() {
+        let devices = [disk("vdb", 1, "", ""), disk("sdg", 2, EBS_MODEL, &serial('9'))];
+        let volumes = join(&devices, vec![attached('a', "/dev/vdb"), attached('b', "/dev/sdg")], None);
+        assert_eq!(found(&volumes), [("/dev/sdg", None), ("/dev/vdb", Some(("vdb", MatchedBy::DeviceName)))]);
+    }
+}
