@@ -13,6 +13,8 @@
 //! In: a command line and a scenario file. Out: devices, two HTTP servers, and a report of what was
 //! done to them. It must never touch a device, mount or file that it did not make itself.
 #![forbid(unsafe_code)]
+// A command prints: results to stdout, everything else to stderr.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod cli;
 mod client;
