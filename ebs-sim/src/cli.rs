@@ -108,9 +108,6 @@ struct ServeArgs {
 struct ExecArgs {
     #[command(flatten)]
     dir: DirArg,
-    /// IMDS has its real address: say nothing about it in the environment.
-    #[arg(long, hide = true)]
-    real_imds: bool,
     /// The command and its arguments.
     #[arg(last = true, required = true)]
     command: Vec<OsString>,
@@ -243,7 +240,7 @@ pub fn dispatch() -> Result<ExitCode, Error> {
             let imds = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), args.imds_port);
             serve::serve(args.simulation.settings(args.dir, imds)?)
         }
-        Verb::Exec(args) => match view::exec(&args.dir.dir, args.real_imds, &args.command)? {},
+        Verb::Exec(args) => match view::exec(&args.dir.dir, &args.command)? {},
         Verb::Run(args) => {
             let dir = args.dir.unwrap_or_else(|| {
                 let name = format!("ebs-sim-{}", uuid::Uuid::new_v4().simple());

@@ -49,7 +49,6 @@ pub fn run(settings: Settings, command: &[OsString]) -> Result<ExitCode, Failure
 async fn attend(serving: &Serving, signals: &mut Signals, command: &[OsString]) -> Result<ExitStatus, Error> {
     let mut child = tokio::process::Command::new("/proc/self/exe")
         .arg("exec")
-        .arg("--real-imds")
         .arg("--dir")
         .arg(&serving.ready.dir)
         .arg("--")
@@ -64,15 +63,20 @@ async fn attend(serving: &Serving, signals: &mut Signals, command: &[OsString]) 
             status = child.wait() => return status.map_err(Error::runtime("wait for the command")),
             signal = signals.any() => {
                 let Some(pid) = pid else { continue };
-                // The terminal sends Ctrl-C to the command too; who asks twice means it.
+                // Who asks twice means it.
                 let signal = if asked { Signal::SIGKILL } else { signal };
-                if signal != Signal::SIGINT {
+                if signal != Signal::SIGINT || !at_a_terminal() {
                     let _ = nix::sys::signal::kill(pid, signal);
                 }
                 asked = true;
             }
         }
     }
+}
+
+/// Whether Ctrl-C comes from the terminal, which sends it to the command too.
+fn at_a_terminal() -> bool {
+    nix::unistd::tcgetpgrp(std::io::stdin()).is_ok_and(|group| group == nix::unistd::getpgrp())
 }
 
 fn ip(arguments: &[&str]) -> Result<(), host::Error> {

@@ -3,6 +3,7 @@
 //! In: a folder and a scenario. Out: two servers until a signal comes. Whatever ends it, it must never leave
 //! a loop device or mount of its own behind without saying so.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,7 +22,7 @@ use crate::scenario::Scenario;
 use crate::sim::Sim;
 use crate::units::Bytes;
 use crate::world::World;
-use crate::{control, ec2, http, imds};
+use crate::{control, ec2, http, imds, run, view};
 
 /// The servers could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -84,18 +85,23 @@ pub struct Serving {
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
-/// SIGINT and SIGTERM, caught from the beginning so that nothing half made is left.
+/// SIGINT, SIGTERM and SIGHUP, caught from the beginning so that nothing half made is left.
 #[derive(Debug)]
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
     /// Begins to catch them.
     pub fn catch() -> Result<Self, Error> {
         let catch = |kind| signal(kind).map_err(Error::runtime("catch signals"));
-        Ok(Self { interrupt: catch(SignalKind::interrupt())?, terminate: catch(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: catch(SignalKind::interrupt())?,
+            terminate: catch(SignalKind::terminate())?,
+            hangup: catch(SignalKind::hangup())?,
+        })
     }
 
     /// Waits for one of them.
@@ -103,6 +109,7 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => nix::sys::signal::Signal::SIGINT,
             _ = self.terminate.recv() => nix::sys::signal::Signal::SIGTERM,
+            _ = self.hangup.recv() => nix::sys::signal::Signal::SIGHUP,
         }
     }
 }
@@ -210,19 +217,20 @@ fn ready(sim: &Sim, dir: &Path, ec2: SocketAddr, imds: SocketAddr) -> Ready {
     let world = sim.world();
     let instance = &world.scenario.instance;
     let endpoint = format!("http://{ec2}");
+    let is_real = imds == run::IMDS_ADDRESS;
     let imds = match imds.port() {
         80 => format!("http://{}", imds.ip()),
         _ => format!("http://{imds}"),
     };
+    let mut env = BTreeMap::from([("AWS_ENDPOINT_URL_EC2".to_owned(), endpoint.clone())]);
+    if !is_real {
+        env.insert(view::IMDS_VARIABLE.to_owned(), imds.clone());
+    }
     let keys = sim.keys();
     Ready {
         pid: std::process::id(),
         dir: dir.to_owned(),
-        env: [
-            ("AWS_ENDPOINT_URL_EC2".to_owned(), endpoint.clone()),
-            ("AWS_EC2_METADATA_SERVICE_ENDPOINT".to_owned(), imds.clone()),
-        ]
-        .into(),
+        env,
         endpoint,
         imds,
         region: instance.region.clone(),

@@ -51,6 +51,8 @@ pub struct Describe(Query);
 
 impl Describe {
     pub fn parse(params: &mut Params) -> Result<Self, Ec2Error> {
+        // Nothing here is managed by a service, so it makes no difference.
+        params.flag("IncludeManagedResources")?;
         let query = Query::parse(params, "DescribeInstances", Some("InstanceId"), FILTERS)?;
         if !query.ids.is_empty() && query.is_paged() {
             return Err(Ec2Error::new(

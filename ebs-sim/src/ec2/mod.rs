@@ -116,7 +116,7 @@ pub async fn handle(sim: Arc<Sim>, http: http::Call) -> Reply {
             (error.code, answer(error.status, body))
         }
         Err(Stop::Raw(status)) => {
-            let body = "<html><body><b>Http/1.1 Service Unavailable</b></body></html>\n";
+            let body = "<html><body><b>The service could not answer</b></body></html>\n";
             let reply = Reply::new(status, "text/html", body);
             (format!("http-{status}"), (reply, Some(status)))
         }

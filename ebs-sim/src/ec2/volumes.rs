@@ -38,6 +38,8 @@ pub struct Describe(Query);
 
 impl Describe {
     pub fn parse(params: &mut Params) -> Result<Self, Ec2Error> {
+        // Nothing here is managed by a service, so it makes no difference.
+        params.flag("IncludeManagedResources")?;
         Query::parse(params, "DescribeVolumes", Some("VolumeId"), FILTERS).map(Self)
     }
 

@@ -74,21 +74,19 @@ pub fn enter_network() -> Result<(), Error> {
     enter(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
 }
 
-/// `ebs-sim exec`: becomes the command. With `real_imds` the metadata service has its real address, so that
-/// nothing needs to be said about it.
-pub fn exec(dir: &Path, real_imds: bool, command: &[OsString]) -> Result<std::convert::Infallible, Failure> {
+/// The variable that leads AWS's clients to another metadata service.
+pub const IMDS_VARIABLE: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
+
+/// `ebs-sim exec`: becomes the command.
+pub fn exec(dir: &Path, command: &[OsString]) -> Result<std::convert::Infallible, Failure> {
     let ready = Ready::read(dir)?;
     enter(CloneFlags::CLONE_NEWNS)?;
     make(&ready)?;
     let mut words = command.iter();
     let program = words.next().cloned().unwrap_or_default();
     let mut command = Command::new(&program);
-    command.args(words).env("EBS_SIM_DIR", &ready.dir);
-    for (name, value) in &ready.env {
-        if !(real_imds && name == "AWS_EC2_METADATA_SERVICE_ENDPOINT") {
-            command.env(name, value);
-        }
-    }
+    // Where the service has its real address nothing must lead away from it.
+    command.args(words).env_remove(IMDS_VARIABLE).envs(&ready.env).env("EBS_SIM_DIR", &ready.dir);
     let source = command.exec();
     Err(Error::Exec { command: program, source }.into())
 }
