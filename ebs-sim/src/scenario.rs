@@ -311,6 +311,23 @@ mod tests {
         assert!(source.to_string().starts_with("unknown field `colour`"), "{source}");
     }
 
+    /// The README shows every key with its default.
+    #[test]
+    fn the_scenario_in_the_readme_is_the_default_one() {
+        let readme = include_str!("../README.md");
+        let text = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("TOML");
+        let id = "i-0123456789abcdef0";
+        let mut shown = Scenario::parse(&text.replace("i-…", id)).expect("a scenario");
+        shown.check().expect("it makes sense");
+        let mut default = Scenario::default();
+        default.instance.id = shown.instance.id.clone();
+        default.instance.availability_zone = Some(default.instance.zone());
+        default.instance.root_device_name = Some("/dev/xvda".into());
+        shown.volumes.clear();
+        shown.faults.clear();
+        assert_eq!(format!("{shown:?}"), format!("{default:?}"));
+    }
+
     #[test]
     fn scenarios_that_make_no_sense_are_refused() {
         let load = |text: &str| Scenario::parse(text).map(|s| s.check().is_ok());
