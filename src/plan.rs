@@ -1,15 +1,27 @@
 //! Facts + settings → [`Plan`]: pure, and the same value is printed by `plan` and carried out by `snapshot`.
 //!
-//! In: [`Facts`] and [`PlanSettings`]. Out: what freezes in which wave, which volumes go into the set, which call is
+//! In: [`Facts`](crate::discover::Facts) and [`PlanSettings`](crate::config::settings::PlanSettings). Out: what freezes in which wave, which volumes go into the set, which call is
 //! made, and the reason for every inclusion and exclusion. Must never: read a file, a clock or the network, or
 //! leave anything on the host unmentioned.
+
+mod classify;
+mod error;
+mod make;
+mod names;
+mod seen;
+mod select;
+mod stack;
+mod watch;
 
 use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::config::settings::PlanSettings;
-use crate::discover::Facts;
+pub(crate) use classify::shown;
+pub use error::PlanError;
+pub use make::plan;
+
+use crate::discover::lossy;
 use crate::ids::{DevNo, VolumeId};
 
 /// CreateSnapshots takes at most this many volumes, root included (EBS guide, "create multi-volume snapshots").
@@ -44,8 +56,10 @@ pub struct PlannedFilesystem {
     /// Key of the superblock.
     pub dev: DevNo,
     /// The mount point it is reached by.
+    #[serde(serialize_with = "lossy::path")]
     pub mount_point: PathBuf,
-    /// Every mount point of it.
+    /// Every mount point of it that its path reaches (mounts that another one covers are not listed).
+    #[serde(serialize_with = "lossy::paths")]
     pub mount_points: Vec<PathBuf>,
     /// Filesystem type.
     pub fstype: String,
@@ -73,6 +87,7 @@ pub struct WitnessDevice {
     /// Kernel name.
     pub name: String,
     /// Its `stat` file.
+    #[serde(serialize_with = "lossy::path")]
     pub stat: PathBuf,
 }
 
@@ -123,6 +138,7 @@ pub struct PlannedVolume {
     /// Encrypted.
     pub encrypted: bool,
     /// Mount points of the filesystems on it that are made quiet.
+    #[serde(serialize_with = "lossy::paths")]
     pub mount_points: Vec<PathBuf>,
     /// The highest consistency this volume's part can reach.
     pub best: Consistency,
@@ -184,21 +200,4 @@ impl std::fmt::Display for Consistency {
             Self::Application => "application",
         })
     }
-}
-
-/// Why no plan could be made. Nothing has been touched.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PlanError {
-    /// Placeholder replaced by the implementation.
-    #[error("nothing to snapshot: {0}")]
-    Nothing(String),
-}
-
-/// Makes the plan.
-///
-/// # Errors
-/// When a choice names something that is not there, or the set would be only partly consistent without leave.
-pub fn plan(facts: &Facts, settings: &PlanSettings) -> Result<Plan, PlanError> {
-    let _ = (facts, settings);
-    Err(PlanError::Nothing("not built yet".to_owned()))
 }

@@ -1,7 +1,7 @@
 //! ebs-sim over real loop devices, as root.
 //!
 //! Each promise has its negative control in the same test: an oracle that cannot fail proves nothing.
-// The helpers are tests too: a panic there is the failure report.
+// The code that tests share is a test too: a panic there is the failure report.
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod support;

@@ -91,7 +91,7 @@ impl Guard {
         let hello = serde_json::to_vec(&hello).unwrap_or_default();
         let mut guard = Self {
             child,
-            socket: AsyncFd::register(ours).map_err(|e| spawn_failed(e.into()))?,
+            socket: super::kernel::async_fd(ours).map_err(spawn_failed)?,
             page: Arc::new(page),
             beating: Arc::new(AtomicBool::new(false)),
         };

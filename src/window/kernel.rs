@@ -220,6 +220,15 @@ pub fn pidfd_open(pid: nix::unistd::Pid) -> nix::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).map_err(|_| Errno::EBADF)?) })
 }
 
+/// An fd that the runtime can wait for.
+///
+/// # Errors
+/// When it cannot be registered with the runtime's epoll.
+pub fn async_fd(fd: OwnedFd) -> std::io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd always names the same open fd until it is dropped, and AsyncFd owns it.
+    Ok(unsafe { tokio::io::unix::AsyncFd::register(fd) }?)
+}
+
 /// One malloc arena for all threads, so that mlockall does not pin 64 MiB of address space a thread.
 /// To be called before the first thread starts.
 pub fn one_malloc_arena() {

@@ -1,0 +1,77 @@
+//! The one top-level error: what failed, why, what to do next, and the exit code.
+//!
+//! In: the modules' errors. Out: text for stderr, the chain printed once. Must never: hide a cause or print one twice.
+
+use std::error::Error as _;
+use std::fmt::Write;
+
+use crate::exit::Exit;
+
+/// A command that ends here.
+#[derive(Debug)]
+pub struct Error {
+    /// Exit code.
+    pub exit: Exit,
+    /// What failed.
+    pub what: Box<dyn std::error::Error + Send + Sync>,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Error {
+    /// An error without a hint.
+    pub fn new(exit: Exit, what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { exit, what: what.into(), hint: None }
+    }
+
+    /// The same with a hint.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same with a hint, where there is one.
+    #[must_use]
+    pub fn maybe_hint(mut self, hint: Option<impl Into<String>>) -> Self {
+        self.hint = hint.map(Into::into);
+        self
+    }
+
+    /// `error: …` with its causes, then `hint: …`.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = format!("error: {}", chain(self.what.as_ref()));
+        if let Some(hint) = &self.hint {
+            let _ = write!(text, "\nhint: {hint}");
+        }
+        text
+    }
+}
+
+/// An error and its causes in one line, each said once.
+#[must_use]
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(e) = cause {
+        let said = e.to_string();
+        if !text.contains(&said) {
+            let _ = write!(text, ": {said}");
+        }
+        cause = e.source();
+    }
+    text
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&chain(self.what.as_ref()))
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.what.source()
+    }
+}

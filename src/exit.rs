@@ -1,0 +1,84 @@
+//! Exit codes: one list, from which the documentation's table is made.
+//!
+//! In: how a command ended. Out: its code. Must never: use one code for two meanings; unknown codes are failures.
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done; a set was taken at the consistency asked for.
+    Ok = 0,
+    /// A set was taken at a lower consistency, which the policy allows.
+    Lower = 10,
+    /// A set was taken; something after it failed.
+    After = 11,
+    /// A hook failed; nothing was taken.
+    Hook = 20,
+    /// A freeze failed; everything is thawed, nothing was taken.
+    Freeze = 21,
+    /// The window ran out or a freeze did not hold, and the policy refuses less.
+    NotHeld = 22,
+    /// EC2 refused or could not be reached; everything is thawed.
+    Ec2 = 23,
+    /// A filesystem may still be frozen. Outranks every other code.
+    StillFrozen = 40,
+    /// Wrong use of the command line.
+    Usage = 64,
+    /// IMDS is not available.
+    Imds = 69,
+    /// A bug.
+    Bug = 70,
+    /// Another run holds the lock.
+    Locked = 75,
+    /// A permission is missing, on the host or in IAM.
+    Permission = 77,
+    /// The configuration is wrong, or asks for something that is not there.
+    Config = 78,
+}
+
+impl Exit {
+    /// Every code, in order.
+    pub const ALL: [Self; 14] = [
+        Self::Ok,
+        Self::Lower,
+        Self::After,
+        Self::Hook,
+        Self::Freeze,
+        Self::NotHeld,
+        Self::Ec2,
+        Self::StillFrozen,
+        Self::Usage,
+        Self::Imds,
+        Self::Bug,
+        Self::Locked,
+        Self::Permission,
+        Self::Config,
+    ];
+
+    /// The number.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// What it means, in one line.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Ok => "done; the set was taken at the consistency asked for",
+            Self::Lower => "set taken at a lower consistency, which the policy allows",
+            Self::After => "set taken; something after it failed (post hook, tags, record)",
+            Self::Hook => "a hook failed, nothing taken",
+            Self::Freeze => "a freeze failed, everything thawed, nothing taken",
+            Self::NotHeld => "the window ran out or a freeze did not hold, and the policy refuses less",
+            Self::Ec2 => "EC2 refused or could not be reached; everything thawed",
+            Self::StillFrozen => "A FILESYSTEM MAY STILL BE FROZEN (outranks every other code)",
+            Self::Usage => "wrong use of the command line",
+            Self::Imds => "IMDS is not available",
+            Self::Bug => "a bug",
+            Self::Locked => "another run holds the lock",
+            Self::Permission => "a permission is missing (host or IAM)",
+            Self::Config => "the configuration is wrong or asks for what is not there",
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What kind of filesystem a type is.
+//!
+//! In: filesystem types and paths. Out: small answers. Must never: call a filesystem freezable that the kernel refuses, or
+//! call one memory that may be on a disk.
+
+use std::path::Path;
+
+/// Paths a run itself needs, or that everything writes to: what holds them freezes last.
+pub(super) const SYSTEM_PATHS: [&str; 13] = [
+    "/",
+    "/usr",
+    "/etc",
+    "/var",
+    "/var/lib",
+    "/var/log",
+    "/var/log/journal",
+    "/boot",
+    "/boot/efi",
+    "/efi",
+    "/tmp",
+    "/var/tmp",
+    "/run",
+];
+
+/// Types with a freeze operation: `freeze_fs` or `freeze_super` in the kernel's fs/*/super.c (Linux 6.18; ocfs2, ntfs3,
+/// exfat, vfat, hfsplus, udf and ubifs have none, so FIFREEZE answers EOPNOTSUPP).
+pub(super) fn can_freeze(fstype: &str) -> bool {
+    matches!(
+        fstype,
+        "ext2"
+            | "ext3"
+            | "ext4"
+            | "xfs"
+            | "btrfs"
+            | "bcachefs"
+            | "f2fs"
+            | "jfs"
+            | "nilfs2"
+            | "gfs2"
+            | "reiserfs"
+    )
+}
+
+/// Types that cannot be written to: images.
+pub(super) fn is_read_only_image(fstype: &str) -> bool {
+    matches!(fstype, "squashfs" | "erofs" | "iso9660" | "cramfs" | "romfs")
+}
+
+/// Types whose device cannot be told from their device number, and that still are on block devices.
+pub(super) fn spans_devices(fstype: &str) -> bool {
+    matches!(fstype, "btrfs" | "bcachefs")
+}
+
+/// Types the kernel makes itself or keeps in memory (`nodev` in /proc/filesystems, without network and FUSE).
+pub(super) fn is_kernel_made(fstype: &str) -> bool {
+    matches!(
+        fstype,
+        "autofs"
+            | "bdev"
+            | "binder"
+            | "binfmt_misc"
+            | "bpf"
+            | "cgroup"
+            | "cgroup2"
+            | "configfs"
+            | "cpuset"
+            | "debugfs"
+            | "devpts"
+            | "devtmpfs"
+            | "dlmfs"
+            | "drm"
+            | "efivarfs"
+            | "fusectl"
+            | "guest_memfd"
+            | "hugetlbfs"
+            | "mqueue"
+            | "nfsd"
+            | "none"
+            | "nsfs"
+            | "ocfs2_dlmfs"
+            | "pidfs"
+            | "pipefs"
+            | "proc"
+            | "pstore"
+            | "ramfs"
+            | "resctrl"
+            | "rootfs"
+            | "rpc_pipefs"
+            | "secretmem"
+            | "securityfs"
+            | "selinuxfs"
+            | "smackfs"
+            | "sockfs"
+            | "sysfs"
+            | "tmpfs"
+            | "tracefs"
+            | "usbfs"
+            | "xenfs"
+    )
+}
+
+/// Why a filesystem without block devices of its own stays out.
+pub(super) fn without_devices(fstype: &str) -> &'static str {
+    match fstype {
+        "nfs" | "nfs4" | "cifs" | "smb3" | "smbfs" | "ceph" | "afs" | "lustre" | "9p" | "virtiofs"
+        | "gfs" | "glusterfs" | "beegfs" | "orangefs" | "coda" | "ncpfs" => "network",
+        "zfs" => "cannot be frozen, and the kernel does not tell which disks its pool is on",
+        "ecryptfs" => "its writes go to the folder it is mounted from",
+        t if t == "fuse" || t.starts_with("fuse.") => "served by a program (FUSE), on no block device",
+        _ => "on no block device",
+    }
+}
+
+/// A path for people: control characters, which could rewrite a terminal, are written as escapes.
+pub(crate) fn shown(path: &Path) -> String {
+    let mut out = String::new();
+    for c in path.to_string_lossy().chars() {
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_freezes_and_what_does_not() {
+        for t in ["ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs"] {
+            assert!(can_freeze(t), "{t}");
+        }
+        for t in ["vfat", "msdos", "exfat", "ntfs3", "fuseblk", "ocfs2", "zfs", "overlay", "squashfs"] {
+            assert!(!can_freeze(t), "{t}");
+        }
+    }
+
+    #[test]
+    fn paths_cannot_rewrite_the_terminal() {
+        assert_eq!(shown(Path::new("/a\x1b[2J\nb é")), "/a\\u{1b}[2J\\nb é");
+    }
+}

@@ -1,0 +1,330 @@
+//! Puts the plan together.
+//!
+//! In: facts, settings. Out: [`Plan`]. Must never: choose (that is `select`); here everything chosen is spelled out, and
+//! everything not chosen gets its line.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::classify::{SYSTEM_PATHS, can_freeze, is_read_only_image, shown};
+use super::names::{Names, holding};
+use super::seen::{Place, Seen, overlay_reason, seen};
+use super::select::{Chosen, select};
+use super::stack::{Stack, Walk};
+use super::watch::{beside, swap_files, witness};
+use super::{
+    Consistency, LeftOut, MAX_EXCLUSIONS, MAX_SET, Method, Plan, PlanError, PlannedFilesystem, PlannedVolume,
+    PointInTimeCall, Wave,
+};
+use crate::config::settings::PlanSettings;
+use crate::discover::{Backing, Facts, Filesystem, Volume};
+use crate::ids::{DevNo, VolumeId};
+
+/// Mounts that stay out for the same reason are one line from this many on (a container host has hundreds of overlays).
+const FOLD: usize = 4;
+
+/// Makes the plan.
+///
+/// # Errors
+/// When a choice names something that is not there, or the set would be only partly consistent without leave.
+pub fn plan(facts: &Facts, settings: &PlanSettings) -> Result<Plan, PlanError> {
+    let walk = Walk::new(facts);
+    let seen = seen(facts, &walk);
+    let boot = boot(facts, &seen);
+    let chosen = select(facts, settings, &seen, boot.as_ref())?;
+    let make = Make { facts, settings, walk: &walk, seen: &seen, chosen: &chosen, boot };
+    make.plan()
+}
+
+/// The boot volume: the one attached as RootDeviceName, else the only one under `/`.
+fn boot(facts: &Facts, seen: &[Seen<'_>]) -> Option<VolumeId> {
+    if let Some(volume) = facts.volumes.iter().find(|v| v.boot) {
+        return Some(volume.id.clone());
+    }
+    let (root, _) = holding(facts, std::path::Path::new("/"))?;
+    let mut volumes = seen.iter().find(|s| s.filesystem.dev == root.dev)?.volumes();
+    let only = volumes.next()?;
+    volumes.next().is_none().then(|| only.clone())
+}
+
+struct Make<'a> {
+    facts: &'a Facts,
+    settings: &'a PlanSettings,
+    walk: &'a Walk<'a>,
+    seen: &'a [Seen<'a>],
+    chosen: &'a Chosen,
+    boot: Option<VolumeId>,
+}
+
+impl Make<'_> {
+    fn plan(&self) -> Result<Plan, PlanError> {
+        let left_out = self.left_out();
+        if self.chosen.volumes.is_empty() {
+            return Err(PlanError::Nothing(summary(&left_out)));
+        }
+        if self.chosen.volumes.len() > MAX_SET {
+            return Err(PlanError::TooMany { count: self.chosen.volumes.len() });
+        }
+        let filesystems = self.filesystems()?;
+        let volumes = self.volumes();
+        let (call, call_note) = self.call(&volumes);
+        let beside = beside(self.facts, self.walk, &self.sound_volumes(), &self.known_devices());
+        let mut notes = self.chosen.notes.clone();
+        notes.extend(call_note);
+        let raw = volumes.iter().filter(|v| v.mount_points.is_empty() && v.best == Consistency::Crash);
+        let raw: Vec<_> = raw.map(|v| v.id.as_str()).collect();
+        if !raw.is_empty() {
+            notes.push(format!("Crash-consistent, for want of a mounted filesystem: {}.", raw.join(", ")));
+        }
+        notes.extend(beside.notes);
+        notes.extend(swap_files(self.facts, |f| self.is_quiet(f)));
+        Ok(Plan {
+            name: self.settings.name.clone(),
+            best: volumes.iter().map(|v| v.best).min().unwrap_or(Consistency::Crash),
+            filesystems,
+            volumes,
+            witnesses: beside.witnesses,
+            left_out,
+            call,
+            notes,
+        })
+    }
+
+    fn is_quiet(&self, filesystem: &Filesystem) -> bool {
+        self.chosen.filesystems.keys().any(|at| self.seen[*at].filesystem.dev == filesystem.dev)
+    }
+
+    fn filesystems(&self) -> Result<Vec<PlannedFilesystem>, PlanError> {
+        let names = Names { facts: self.facts };
+        let methods = names.methods(&self.settings.methods)?;
+        let system = self.system();
+        let mut planned = Vec::new();
+        for (at, reason) in &self.chosen.filesystems {
+            let filesystem = self.seen[*at].filesystem;
+            let Place::On(stack) = &self.seen[*at].place else { continue };
+            let method = method(filesystem, methods.get(at).copied())?;
+            planned.push(self.filesystem(filesystem, stack, method, &system, reason));
+        }
+        planned.sort_by(|a, b| (a.wave, &a.mount_point).cmp(&(b.wave, &b.mount_point)));
+        Ok(planned)
+    }
+
+    fn filesystem(
+        &self,
+        filesystem: &Filesystem,
+        stack: &Stack,
+        method: Method,
+        system: &BTreeSet<DevNo>,
+        reason: &str,
+    ) -> PlannedFilesystem {
+        let mount_point = filesystem.mount_point().to_owned();
+        let mut mount_points = vec![mount_point.clone()];
+        for mount in filesystem.mounts.iter().filter(|m| !m.hidden) {
+            if !mount_points.contains(&mount.mount_point) {
+                mount_points.push(mount.mount_point.clone());
+            }
+        }
+        let named = filesystem.mounts.iter().find(|m| m.mount_point == mount_point && !m.hidden);
+        let devices = match &filesystem.backing {
+            Backing::Devices { devices } => devices.as_slice(),
+            _ => &[],
+        };
+        PlannedFilesystem {
+            dev: filesystem.dev,
+            mount_point,
+            mount_points,
+            fstype: filesystem.fstype.clone(),
+            uuid: filesystem.uuid.clone(),
+            options: named.map(|m| m.options.clone()).unwrap_or_default(),
+            method,
+            wave: match stack.depth {
+                0 if system.contains(&filesystem.dev) => Wave::System,
+                0 => Wave::Data,
+                depth => Wave::Inner(Reverse(depth)),
+            },
+            stack: self.walk.in_words(filesystem),
+            witnesses: devices.iter().filter_map(|d| Some(witness(self.walk.device(d)?))).collect(),
+            volumes: stack.volumes.iter().filter(|v| self.chosen.volumes.contains_key(v)).cloned().collect(),
+            reason: reason.to_owned(),
+        }
+    }
+
+    /// Filesystems that hold the paths the system lives on.
+    fn system(&self) -> BTreeSet<DevNo> {
+        let held = SYSTEM_PATHS.iter().filter_map(|p| holding(self.facts, std::path::Path::new(p)));
+        held.filter_map(|(f, _)| self.walk.written(f)).map(|f| f.dev).collect()
+    }
+
+    /// Boot volume first, then by device name (`/dev/sdb` before `/dev/sdaa`).
+    fn volumes(&self) -> Vec<PlannedVolume> {
+        let in_set = self.facts.volumes.iter().filter(|v| self.chosen.volumes.contains_key(&v.id));
+        let mut volumes: Vec<PlannedVolume> = in_set.map(|v| self.volume(v)).collect();
+        volumes.sort_by_key(|v| (!v.boot, v.device_name.len(), v.device_name.clone(), v.id.clone()));
+        volumes
+    }
+
+    fn volume(&self, volume: &Volume) -> PlannedVolume {
+        let on_it = self.chosen.filesystems.keys().filter(|at| self.seen[**at].is_on(&volume.id));
+        let mount_points = on_it.map(|at| self.seen[*at].filesystem.mount_point().to_owned());
+        let full =
+            if self.settings.hooks.is_empty() { Consistency::Filesystem } else { Consistency::Application };
+        PlannedVolume {
+            id: volume.id.clone(),
+            device_name: volume.device_name.clone(),
+            disk: volume.disk.as_ref().map(|d| d.name.clone()),
+            boot: self.boot.as_ref() == Some(&volume.id),
+            size_gib: volume.size_gib,
+            volume_type: volume.volume_type.clone(),
+            iops: volume.iops,
+            throughput: volume.throughput,
+            encrypted: volume.encrypted,
+            mount_points: mount_points.collect(),
+            best: if self.chosen.crash.contains(&volume.id) { Consistency::Crash } else { full },
+            reason: self.chosen.volumes.get(&volume.id).cloned().unwrap_or_default(),
+        }
+    }
+
+    fn call(&self, volumes: &[PlannedVolume]) -> (PointInTimeCall, Option<String>) {
+        if let [only] = volumes {
+            return (PointInTimeCall::CreateSnapshot { volume: only.id.clone() }, None);
+        }
+        let out = self.facts.volumes.iter().filter(|v| !self.chosen.volumes.contains_key(&v.id));
+        let (boot, data): (Vec<_>, Vec<_>) =
+            out.map(|v| v.id.clone()).partition(|id| self.boot.as_ref() == Some(id));
+        if data.len() > MAX_EXCLUSIONS {
+            let note = format!(
+                "{} data volumes stay out, and CreateSnapshots can exclude {MAX_EXCLUSIONS}: each volume gets a call of \
+                 its own, all at once in one window, so their points in time differ while nothing is written.",
+                data.len()
+            );
+            let volumes = volumes.iter().map(|v| v.id.clone()).collect();
+            return (PointInTimeCall::CreateSnapshotEach { volumes }, Some(note));
+        }
+        let exclude_boot_volume = !boot.is_empty();
+        (PointInTimeCall::CreateSnapshots { exclude_boot_volume, exclude_data_volumes: data }, None)
+    }
+
+    /// Volumes of the set that are to be better than crash-consistent.
+    fn sound_volumes(&self) -> BTreeSet<&VolumeId> {
+        self.chosen.volumes.keys().filter(|v| !self.chosen.crash.contains(v)).collect()
+    }
+
+    /// Devices under a mounted filesystem on EBS, in the set or knowingly not.
+    fn known_devices(&self) -> BTreeSet<String> {
+        let stacks = self.seen.iter().filter_map(|s| match &s.place {
+            Place::On(stack) => Some(stack),
+            _ => None,
+        });
+        stacks.flat_map(|s| s.devices.iter().cloned()).collect()
+    }
+
+    fn left_out(&self) -> Vec<LeftOut> {
+        let mut lines: Vec<(Vec<String>, String, String)> = Vec::new();
+        let mut kernel = 0usize;
+        for (at, seen) in self.seen.iter().enumerate() {
+            if self.chosen.filesystems.contains_key(&at) {
+                continue;
+            }
+            let asked = self.chosen.left_filesystems.get(&at).cloned();
+            let reason = match &seen.place {
+                Place::Kernel => {
+                    kernel += 1;
+                    continue;
+                }
+                Place::Overlay => overlay_reason(seen.filesystem, self.walk, |f| self.is_quiet(f)),
+                Place::Out(reason) => asked.unwrap_or_else(|| reason.clone()),
+                Place::On(_) => asked.unwrap_or_else(|| "not chosen".to_owned()),
+            };
+            let (what, kind) = (shown(seen.filesystem.mount_point()), seen.filesystem.fstype.clone());
+            match lines.iter_mut().find(|(_, k, r)| *k == kind && *r == reason) {
+                Some((whats, ..)) => whats.push(what),
+                None => lines.push((vec![what], kind, reason)),
+            }
+        }
+        let mut left: Vec<LeftOut> = lines.into_iter().flat_map(fold).collect();
+        left.extend(self.left_volumes());
+        if kernel > 0 {
+            let (s, are) = if kernel == 1 { ("", "is") } else { ("s", "are") };
+            left.push(LeftOut {
+                what: format!("{kernel} kernel and memory filesystem{s}"),
+                kind: "kernel".to_owned(),
+                reason: format!("{are} on no disk"),
+            });
+        }
+        left
+    }
+
+    fn left_volumes(&self) -> impl Iterator<Item = LeftOut> {
+        let out = self.facts.volumes.iter().filter(|v| !self.chosen.volumes.contains_key(&v.id));
+        let mut out: Vec<&Volume> = out.collect();
+        out.sort_by_key(|v| (v.device_name.len(), &v.device_name, &v.id));
+        out.into_iter().map(|v| LeftOut {
+            what: format!("{} ({})", v.id, v.device_name),
+            kind: "volume".to_owned(),
+            reason: self.left_volume(v),
+        })
+    }
+
+    fn left_volume(&self, volume: &Volume) -> String {
+        if let Some(reason) = self.chosen.left_volumes.get(&volume.id) {
+            return reason.clone();
+        }
+        let Some(disk) = &volume.disk else { return "no disk of this host is it".to_owned() };
+        let mut mounted = self.seen.iter().enumerate().filter(|(_, s)| s.is_on(&volume.id)).peekable();
+        if mounted.peek().is_some() {
+            let asked: BTreeMap<_, _> = mounted
+                .filter_map(|(at, s)| {
+                    Some((s.filesystem.mount_point(), self.chosen.left_filesystems.get(&at)?))
+                })
+                .collect();
+            let asked: Vec<_> = asked.into_iter().map(|(m, why)| format!("{} is {why}", shown(m))).collect();
+            return if asked.is_empty() { "not chosen".to_owned() } else { asked.join("; ") };
+        }
+        let swap =
+            self.facts.devices.iter().any(|d| d.swap && self.walk.below(&d.name).0.contains(&*disk.name));
+        if swap {
+            return "swap, which is not data".to_owned();
+        }
+        "no mounted filesystem; take it with unmounted_volumes = \"crash\"".to_owned()
+    }
+}
+
+/// How a filesystem is made quiet.
+fn method(filesystem: &Filesystem, wanted: Option<Method>) -> Result<Method, PlanError> {
+    let freezes = can_freeze(&filesystem.fstype) && !is_read_only_image(&filesystem.fstype);
+    match wanted {
+        Some(Method::Freeze) if !freezes => Err(PlanError::CannotFreeze {
+            mount: filesystem.mount_point().to_owned(),
+            fstype: filesystem.fstype.clone(),
+        }),
+        Some(method) => Ok(method),
+        None if freezes => Ok(Method::Freeze),
+        None => Ok(Method::Sync),
+    }
+}
+
+fn fold((whats, kind, reason): (Vec<String>, String, String)) -> Vec<LeftOut> {
+    let line = |what| LeftOut { what, kind: kind.clone(), reason: reason.clone() };
+    match whats.as_slice() {
+        [first, rest @ ..] if whats.len() >= FOLD => vec![line(format!("{first} and {} more", rest.len()))],
+        _ => whats.into_iter().map(line).collect(),
+    }
+}
+
+/// What was seen, for the error that there is nothing to do.
+fn summary(left_out: &[LeftOut]) -> String {
+    const SHOWN: usize = 8;
+    let lines = left_out.iter().take(SHOWN).map(|l| match l.kind.as_str() {
+        "kernel" => format!("{} {}", l.what, l.reason),
+        "volume" => format!("{}: {}", l.what, l.reason),
+        kind => format!("{} ({kind}): {}", l.what, l.reason),
+    });
+    let mut lines: Vec<String> = lines.collect();
+    if left_out.len() > SHOWN {
+        lines.push(format!("{} more", left_out.len() - SHOWN));
+    }
+    if lines.is_empty() {
+        lines.push("no filesystem and no attached volume was seen".to_owned());
+    }
+    lines.join("; ")
+}

@@ -1,0 +1,111 @@
+//! Every filesystem with its place: on EBS, or out and why.
+//!
+//! In: [`Facts`]. Out: one [`Seen`] a filesystem, in the same order. Must never: look at the settings.
+
+use super::classify::{is_kernel_made, is_read_only_image, shown, spans_devices, without_devices};
+use super::stack::{Off, Stack, Walk};
+use crate::discover::{Backing, Facts, Filesystem};
+use crate::ids::VolumeId;
+
+/// A filesystem and where it is.
+pub(super) struct Seen<'a> {
+    pub filesystem: &'a Filesystem,
+    pub place: Place,
+    /// It may be on any device.
+    pub lost: bool,
+    not_attached: Option<(VolumeId, String)>,
+}
+
+pub(super) enum Place {
+    /// At least partly on attached EBS volumes.
+    On(Stack),
+    /// On none, for this reason.
+    Out(String),
+    /// Made by the kernel or in memory: counted, not listed.
+    Kernel,
+    /// An overlay; what becomes of it is what becomes of the filesystem its writes go to.
+    Overlay,
+}
+
+impl Seen<'_> {
+    /// Volumes it is on.
+    pub fn volumes(&self) -> impl Iterator<Item = &VolumeId> {
+        let stack = match &self.place {
+            Place::On(stack) => Some(stack),
+            _ => None,
+        };
+        stack.into_iter().flat_map(|s| s.volumes.iter())
+    }
+
+    pub fn is_on(&self, volume: &VolumeId) -> bool {
+        self.volumes().any(|v| v == volume)
+    }
+
+    /// Why it cannot be chosen; none when it can.
+    pub fn not_on_ebs(&self) -> Option<String> {
+        match &self.place {
+            Place::On(_) => None,
+            Place::Out(reason) => Some(reason.clone()),
+            Place::Kernel => Some("in memory or made by the kernel".to_owned()),
+            Place::Overlay => {
+                Some("its files are on another filesystem, which must be named instead".to_owned())
+            }
+        }
+    }
+
+    /// The volume its disk claims to be though EC2 does not list it, and that disk.
+    pub fn not_attached(&self) -> Option<(&VolumeId, &str)> {
+        self.not_attached.as_ref().map(|(volume, disk)| (volume, disk.as_str()))
+    }
+}
+
+pub(super) fn seen<'a>(facts: &'a Facts, walk: &Walk<'a>) -> Vec<Seen<'a>> {
+    facts.filesystems.iter().map(|f| one(f, walk)).collect()
+}
+
+fn one<'a>(filesystem: &'a Filesystem, walk: &Walk<'a>) -> Seen<'a> {
+    let fstype = filesystem.fstype.as_str();
+    let mut seen = Seen { filesystem, place: Place::Kernel, lost: false, not_attached: None };
+    seen.place = match &filesystem.backing {
+        Backing::None if is_kernel_made(fstype) => Place::Kernel,
+        Backing::None => Place::Out(without_devices(fstype).to_owned()),
+        Backing::Overlay { .. } => Place::Overlay,
+        Backing::Devices { devices } if devices.is_empty() && spans_devices(fstype) => {
+            seen.lost = true;
+            Place::Out("its devices cannot be told".to_owned())
+        }
+        Backing::Devices { .. } => {
+            let stack = walk.stack(filesystem);
+            seen.not_attached = stack.off.iter().find_map(|off| match off {
+                Off::NotAttached { volume, disk } => Some((volume.clone(), disk.clone())),
+                _ => None,
+            });
+            if is_read_only_image(fstype) && stack.depth > 0 {
+                // Nothing can write to it, and its image file is quiet with the filesystem that holds it.
+                Place::Out("read-only image".to_owned())
+            } else if stack.volumes.is_empty() {
+                let off: Vec<_> = stack.off.iter().map(ToString::to_string).collect();
+                Place::Out(off.join("; "))
+            } else {
+                Place::On(stack)
+            }
+        }
+    };
+    seen
+}
+
+/// Why an overlay stays out, which depends on where its writes go.
+pub(super) fn overlay_reason<'a>(
+    filesystem: &'a Filesystem,
+    walk: &Walk<'a>,
+    quiet: impl Fn(&Filesystem) -> bool,
+) -> String {
+    match walk.written(filesystem) {
+        None => "read-only, or its upper directory is not mounted here".to_owned(),
+        Some(to) if quiet(to) => format!("writes go to {}, which is made quiet", shown(to.mount_point())),
+        Some(to) if is_kernel_made(&to.fstype) => {
+            format!("writes go to {} ({}), in memory", shown(to.mount_point()), to.fstype)
+        }
+        Some(to) => format!("writes go to {}, which is left out", shown(to.mount_point())),
+    }
+}

@@ -1,0 +1,287 @@
+//! Which filesystems and volumes are in: the choices of the settings, closed over what shares a volume.
+//!
+//! In: filesystems with their stacks, and the settings. Out: [`Chosen`]. Must never: let a filesystem stay written to on a
+//! volume of the set without either refusing or lowering that volume to `crash`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::PlanError;
+use super::classify::shown;
+use super::names::Names;
+use super::seen::{Place, Seen};
+use crate::config::settings::{PlanSettings, UnmountedVolumes};
+use crate::discover::{Facts, Volume};
+use crate::ids::VolumeId;
+
+/// What is in, by index into the facts' filesystems and by volume id, each with its reason.
+#[derive(Debug, Default)]
+pub(super) struct Chosen {
+    pub filesystems: BTreeMap<usize, String>,
+    pub volumes: BTreeMap<VolumeId, String>,
+    /// Volumes of the set that can only be crash-consistent.
+    pub crash: BTreeSet<VolumeId>,
+    /// Why filesystems stay out, where the settings are the reason.
+    pub left_filesystems: BTreeMap<usize, String>,
+    /// Why volumes stay out, where the settings are the reason.
+    pub left_volumes: BTreeMap<VolumeId, String>,
+    pub notes: Vec<String>,
+}
+
+pub(super) fn select(
+    facts: &Facts,
+    settings: &PlanSettings,
+    seen: &[Seen<'_>],
+    boot: Option<&VolumeId>,
+) -> Result<Chosen, PlanError> {
+    let names = Names { facts };
+    let chosen: BTreeSet<usize> = names.mounts("mounts", &settings.mounts)?.into_iter().collect();
+    let excluded: BTreeSet<usize> =
+        names.mounts("exclude_mounts", &settings.exclude_mounts)?.into_iter().collect();
+    names.volumes("volumes", &settings.volumes)?;
+    names.volumes("exclude_volumes", &settings.exclude_volumes)?;
+    if !settings.boot_volume && boot.is_none() {
+        return Err(PlanError::BootUnknown);
+    }
+    let select =
+        Select { settings, seen, excluded, barred: barred(facts, settings, boot)?, out: Chosen::default() };
+    select.run(facts, &chosen)
+}
+
+/// Volumes that the settings keep out, and why.
+fn barred(
+    facts: &Facts,
+    settings: &PlanSettings,
+    boot: Option<&VolumeId>,
+) -> Result<BTreeMap<VolumeId, Barred>, PlanError> {
+    let mut barred = BTreeMap::new();
+    let matches = |v: &Volume| {
+        settings.volume_tags.iter().all(|(key, value)| {
+            v.tags.iter().any(|(k, found)| k == key && (value.is_empty() || value == found))
+        })
+    };
+    let wanted: Vec<String> = settings
+        .volume_tags
+        .iter()
+        .map(|(k, v)| if v.is_empty() { format!("the tag {k}") } else { format!("the tag {k}={v}") })
+        .collect();
+    let wanted = wanted.join(" and ");
+    if !settings.volume_tags.is_empty() && !facts.volumes.iter().any(matches) {
+        return Err(PlanError::NoTagMatch { wanted });
+    }
+    for volume in &facts.volumes {
+        let why = if settings.exclude_volumes.contains(&volume.id) {
+            Barred { by_filter: false, why: "excluded by `exclude_volumes`".to_owned() }
+        } else if !settings.boot_volume && boot == Some(&volume.id) {
+            Barred { by_filter: false, why: "the boot volume, left out by `boot_volume = false`".to_owned() }
+        } else if !matches(volume) {
+            Barred { by_filter: true, why: format!("without {wanted}") }
+        } else {
+            continue;
+        };
+        barred.insert(volume.id.clone(), why);
+    }
+    Ok(barred)
+}
+
+struct Barred {
+    /// By `volume_tags`, which narrows what other settings choose, where the others contradict it.
+    by_filter: bool,
+    why: String,
+}
+
+struct Select<'a> {
+    settings: &'a PlanSettings,
+    seen: &'a [Seen<'a>],
+    excluded: BTreeSet<usize>,
+    barred: BTreeMap<VolumeId, Barred>,
+    out: Chosen,
+}
+
+impl Select<'_> {
+    fn run(mut self, facts: &Facts, chosen: &BTreeSet<usize>) -> Result<Chosen, PlanError> {
+        for at in &self.excluded {
+            self.out.left_filesystems.insert(*at, "excluded by `exclude_mounts`".to_owned());
+        }
+        let all = self.settings.mounts.is_empty() && self.settings.volumes.is_empty();
+        self.check_chosen(facts, chosen)?;
+        let filesystems = self.seen;
+        for (at, seen) in filesystems.iter().enumerate() {
+            if self.excluded.contains(&at) {
+                continue;
+            }
+            let by_volume = seen.volumes().find(|v| self.settings.volumes.contains(v));
+            let reason = match by_volume {
+                _ if chosen.contains(&at) => "chosen by `mounts`".to_owned(),
+                Some(volume) => format!("on {volume}, chosen by `volumes`"),
+                None if all => "on EBS".to_owned(),
+                None => continue,
+            };
+            self.not_attached(seen)?;
+            self.want(at, reason)?;
+        }
+        for volume in self.settings.volumes.iter().filter(|v| !self.barred.contains_key(v)) {
+            self.out.volumes.entry(volume.clone()).or_insert_with(|| "chosen by `volumes`".to_owned());
+        }
+        self.unmounted(facts, all);
+        self.close()?;
+        self.check_lost()?;
+        let left = self.barred.into_iter().map(|(id, barred)| (id, barred.why));
+        self.out.left_volumes.extend(left);
+        Ok(self.out)
+    }
+
+    /// A choice by name must be possible, and no other setting may stand against it.
+    fn check_chosen(&self, facts: &Facts, chosen: &BTreeSet<usize>) -> Result<(), PlanError> {
+        let against = |what: String, key, volume| match self.barred.get(volume) {
+            Some(b) if !b.by_filter => Err(PlanError::Contradiction { key, what, why: b.why.clone() }),
+            _ => Ok(()),
+        };
+        for at in chosen {
+            let seen = &self.seen[*at];
+            let mount = seen.filesystem.mount_point();
+            if self.excluded.contains(at) {
+                let (what, why) = (shown(mount), "excluded by `exclude_mounts`".to_owned());
+                return Err(PlanError::Contradiction { key: "mounts", what, why });
+            }
+            self.not_attached(seen)?;
+            if let Some(reason) = seen.not_on_ebs() {
+                let (mount, fstype) = (mount.to_owned(), seen.filesystem.fstype.clone());
+                return Err(PlanError::NotOnEbs { mount, fstype, reason });
+            }
+            // With some of its volumes barred the filesystem is partial, which has its own message.
+            if seen.volumes().all(|v| self.barred.contains_key(v)) {
+                seen.volumes().try_for_each(|v| against(format!("{} on {v}", shown(mount)), "mounts", v))?;
+            }
+        }
+        for volume in facts.volumes.iter().filter(|v| self.settings.volumes.contains(&v.id)) {
+            against(volume.id.to_string(), "volumes", &volume.id)?;
+            let (id, device_name) = (volume.id.clone(), volume.device_name.clone());
+            if volume.disk.is_none() {
+                return Err(PlanError::NoDisk { volume: id, device_name });
+            }
+            let mounted = self.seen.iter().any(|s| s.is_on(&volume.id));
+            if !mounted && self.settings.unmounted_volumes == UnmountedVolumes::Exclude {
+                return Err(PlanError::NoFilesystem { volume: id, device_name });
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a wanted filesystem whose disk EC2 does not list: leaving it out quietly would break the promise
+    /// that everything on EBS is taken.
+    fn not_attached(&self, seen: &Seen<'_>) -> Result<(), PlanError> {
+        match seen.not_attached() {
+            Some((volume, disk)) if seen.volumes().next().is_none() && !self.settings.allow_partial => {
+                Err(PlanError::NotAttached {
+                    mount: seen.filesystem.mount_point().to_owned(),
+                    fstype: seen.filesystem.fstype.clone(),
+                    volume: volume.clone(),
+                    disk: disk.to_owned(),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes a filesystem and its volumes, as far as they are not barred.
+    fn want(&mut self, at: usize, reason: String) -> Result<(), PlanError> {
+        let seen = &self.seen[at];
+        let Place::On(stack) = &seen.place else { return Ok(()) };
+        let (barred, free): (Vec<_>, Vec<_>) =
+            stack.volumes.iter().cloned().partition(|v| self.barred.contains_key(v));
+        let mount = shown(seen.filesystem.mount_point());
+        let mut missing: Vec<String> =
+            barred.iter().map(|v| format!("{v} is {}", self.barred.get(v).map_or("", |b| &b.why))).collect();
+        if free.is_empty() {
+            self.out.left_filesystems.insert(at, missing.join("; "));
+            return Ok(());
+        }
+        missing.extend(stack.off.iter().map(ToString::to_string));
+        if seen.filesystem.mounts.iter().all(|m| m.hidden) {
+            missing.push("another mount covers it, so it cannot be reached".to_owned());
+            self.partly(at, &free, &missing.join("; "))?;
+            self.out.left_filesystems.insert(at, "another mount covers it".to_owned());
+            // Its volumes are in, though nothing can freeze it.
+        } else {
+            if !missing.is_empty() {
+                self.partly(at, &free, &missing.join("; "))?;
+            }
+            self.out.filesystems.insert(at, reason);
+        }
+        for volume in free {
+            self.out.volumes.entry(volume).or_insert_with(|| format!("holds {mount}"));
+        }
+        Ok(())
+    }
+
+    /// Refuses, or lowers the volumes to `crash` where the settings allow it.
+    fn partly(&mut self, at: usize, volumes: &[VolumeId], why: &str) -> Result<(), PlanError> {
+        let mount = self.seen[at].filesystem.mount_point();
+        if !self.settings.allow_partial {
+            let (mount, volumes) = (mount.to_owned(), volumes.to_vec());
+            return Err(PlanError::Partial { mount, volumes, why: why.to_owned() });
+        }
+        let ids: Vec<_> = volumes.iter().map(VolumeId::as_str).collect();
+        self.out.notes.push(format!(
+            "{} on {} is only crash-consistent (`allow_partial`): {why}.",
+            shown(mount),
+            ids.join(", ")
+        ));
+        self.out.crash.extend(volumes.iter().cloned());
+        Ok(())
+    }
+
+    /// Volumes without a mounted filesystem, where they are to be taken.
+    fn unmounted(&mut self, facts: &Facts, all: bool) {
+        if self.settings.unmounted_volumes == UnmountedVolumes::Exclude {
+            return;
+        }
+        for volume in facts.volumes.iter().filter(|v| v.disk.is_some() && !self.barred.contains_key(&v.id)) {
+            let wanted = all || self.settings.volumes.contains(&volume.id);
+            if wanted && !self.seen.iter().any(|s| s.is_on(&volume.id)) {
+                let reason = "no mounted filesystem, taken by `unmounted_volumes`".to_owned();
+                self.out.volumes.insert(volume.id.clone(), reason);
+                self.out.crash.insert(volume.id.clone());
+            }
+        }
+    }
+
+    /// Pulls in every mounted filesystem on a volume of the set, until there is no other.
+    fn close(&mut self) -> Result<(), PlanError> {
+        let mut met: BTreeSet<usize> = BTreeSet::new();
+        loop {
+            let next = self.seen.iter().enumerate().find_map(|(at, seen)| {
+                let taken = self.out.filesystems.contains_key(&at) || met.contains(&at);
+                let shared = seen.volumes().find(|v| self.out.volumes.contains_key(v));
+                shared.filter(|_| !taken).map(|v| (at, v.clone()))
+            });
+            let Some((at, volume)) = next else { return Ok(()) };
+            met.insert(at);
+            let with = self.out.filesystems.keys().find(|i| self.seen[**i].is_on(&volume));
+            let with =
+                with.map_or_else(|| "the set".to_owned(), |i| shown(self.seen[*i].filesystem.mount_point()));
+            if self.excluded.contains(&at) {
+                let seen = &self.seen[at];
+                let on: Vec<_> =
+                    seen.volumes().filter(|v| self.out.volumes.contains_key(v)).cloned().collect();
+                let why = format!("excluded by `exclude_mounts`, but shares {volume} with {with}");
+                self.partly(at, &on, &why)?;
+                self.out.left_filesystems.insert(at, why);
+            } else if !self.out.left_filesystems.contains_key(&at) {
+                self.want(at, format!("shares {volume} with {with}"))?;
+            }
+        }
+    }
+
+    /// A filesystem that may be anywhere may be on the set.
+    fn check_lost(&self) -> Result<(), PlanError> {
+        let lost = self.seen.iter().enumerate().find(|(at, s)| s.lost && !self.excluded.contains(at));
+        match lost {
+            Some((_, seen)) if !self.settings.allow_partial => Err(PlanError::UnknownDevices {
+                mount: seen.filesystem.mount_point().to_owned(),
+                fstype: seen.filesystem.fstype.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}

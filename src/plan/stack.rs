@@ -1,0 +1,254 @@
+//! From a filesystem down to the volumes it is on.
+//!
+//! In: [`Facts`]. Out: one [`Stack`] a filesystem: volumes, what is not EBS, devices passed, how deep it is stacked on image
+//! files. Must never: lose a branch (a stripe that is half on instance store is not on EBS), or loop for ever.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+
+use super::classify::shown;
+use crate::discover::volumes::{INSTANCE_STORE_MODEL, serial_volume};
+use crate::discover::{Backing, BlockDevice, DeviceKind, Facts, Filesystem};
+use crate::ids::{DevNo, VolumeId};
+
+/// What a filesystem stands on.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Stack {
+    /// Attached EBS volumes.
+    pub volumes: BTreeSet<VolumeId>,
+    /// What else it stands on.
+    pub off: BTreeSet<Off>,
+    /// Every device on the way down, but not through an image file.
+    pub devices: BTreeSet<String>,
+    /// Image files on the way down.
+    pub depth: u32,
+}
+
+/// A bottom that is not an attached EBS volume.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Off {
+    /// The disk says it is a volume, EC2 says that volume is not attached.
+    NotAttached { volume: VolumeId, disk: String },
+    /// Instance store.
+    InstanceStore(String),
+    /// Some other disk, or a device in memory.
+    Device(String),
+    /// The device is not in sysfs.
+    Gone(String),
+    /// An image file that cannot be followed.
+    Image(String),
+    /// An image file on a filesystem that is on no block device.
+    ImageOn { mount: String, fstype: String },
+}
+
+impl fmt::Display for Off {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAttached { volume, disk } => {
+                write!(f, "on {volume} ({disk}), which is not attached according to EC2")
+            }
+            Self::InstanceStore(disk) => write!(f, "instance store {disk}: not snapshottable"),
+            Self::Device(disk) => write!(f, "on disk {disk}, which is not an EBS volume"),
+            Self::Gone(device) => write!(f, "its device {device} is gone"),
+            Self::Image(device) => write!(f, "the image file of {device} is on no mounted filesystem"),
+            Self::ImageOn { mount, fstype } => write!(f, "its image file is on {mount} ({fstype})"),
+        }
+    }
+}
+
+/// The walk so far. The depth of what was met is kept, so that no circle is walked twice.
+#[derive(Default)]
+struct Way<'a> {
+    stack: Stack,
+    filesystems: HashMap<DevNo, u32>,
+    devices: HashMap<&'a str, u32>,
+}
+
+/// The facts, indexed for walking.
+pub(super) struct Walk<'a> {
+    devices: HashMap<&'a str, &'a BlockDevice>,
+    filesystems: HashMap<DevNo, &'a Filesystem>,
+    volumes: HashMap<&'a str, &'a VolumeId>,
+}
+
+impl<'a> Walk<'a> {
+    pub fn new(facts: &'a Facts) -> Self {
+        let disks = facts.volumes.iter().filter_map(|v| Some((v.disk.as_ref()?.name.as_str(), &v.id)));
+        Self {
+            devices: facts.devices.iter().map(|d| (d.name.as_str(), d)).collect(),
+            filesystems: facts.filesystems.iter().map(|f| (f.dev, f)).collect(),
+            volumes: disks.collect(),
+        }
+    }
+
+    pub fn device(&self, name: &str) -> Option<&'a BlockDevice> {
+        self.devices.get(name).copied()
+    }
+
+    pub fn filesystem(&self, dev: DevNo) -> Option<&'a Filesystem> {
+        self.filesystems.get(&dev).copied()
+    }
+
+    /// The filesystem an overlay's writes end in, through overlays on overlays; none when they end in none.
+    pub fn written(&self, filesystem: &'a Filesystem) -> Option<&'a Filesystem> {
+        let mut at = filesystem;
+        for _ in 0..=self.filesystems.len() {
+            match at.backing {
+                Backing::Overlay { upper } => at = self.filesystem(upper?)?,
+                _ => return Some(at),
+            }
+        }
+        None
+    }
+
+    pub fn stack(&self, filesystem: &'a Filesystem) -> Stack {
+        let mut way = Way::default();
+        let depth = self.add_filesystem(filesystem, &mut way, true);
+        Stack { depth, ..way.stack }
+    }
+
+    /// Adds what a filesystem stands on and answers how many image files are below it, at most.
+    fn add_filesystem(&self, filesystem: &'a Filesystem, way: &mut Way<'a>, own: bool) -> u32 {
+        if let Some(depth) = way.filesystems.get(&filesystem.dev) {
+            return *depth;
+        }
+        way.filesystems.insert(filesystem.dev, 0);
+        let Some(written) = self.written(filesystem) else { return 0 };
+        let depth = match &written.backing {
+            Backing::Devices { devices } if devices.is_empty() => {
+                way.stack.off.insert(Off::Gone(written.dev.to_string()));
+                0
+            }
+            Backing::Devices { devices } => self.add_devices(devices, way, own),
+            _ if own => 0,
+            _ => {
+                let (mount, fstype) = (shown(written.mount_point()), written.fstype.clone());
+                way.stack.off.insert(Off::ImageOn { mount, fstype });
+                0
+            }
+        };
+        way.filesystems.insert(filesystem.dev, depth);
+        depth
+    }
+
+    fn add_devices(&self, names: &'a [String], way: &mut Way<'a>, own: bool) -> u32 {
+        names.iter().map(|name| self.add_device(name, way, own)).max().unwrap_or(0)
+    }
+
+    fn add_device(&self, name: &'a str, way: &mut Way<'a>, own: bool) -> u32 {
+        let Some(device) = self.device(name) else {
+            way.stack.off.insert(Off::Gone(name.to_owned()));
+            return 0;
+        };
+        if own {
+            way.stack.devices.insert(name.to_owned());
+        }
+        if let Some(depth) = way.devices.get(name) {
+            return *depth;
+        }
+        way.devices.insert(name, 0);
+        let depth = match &device.kind {
+            DeviceKind::Loop { holder, .. } if device.below.is_empty() => {
+                match holder.and_then(|h| self.filesystem(h)) {
+                    Some(holder) => 1 + self.add_filesystem(holder, way, false),
+                    None => {
+                        way.stack.off.insert(Off::Image(name.to_owned()));
+                        1
+                    }
+                }
+            }
+            _ if !device.below.is_empty() => self.add_devices(&device.below, way, own),
+            kind => {
+                match self.volumes.get(name) {
+                    Some(volume) => way.stack.volumes.insert((*volume).clone()),
+                    None => way.stack.off.insert(off(device, kind)),
+                };
+                0
+            }
+        };
+        way.devices.insert(name, depth);
+        depth
+    }
+
+    /// Devices layer by layer, from these down to disks and image files, each named once, at its first place.
+    pub fn layers(&self, top: &[String]) -> Vec<Vec<&'a BlockDevice>> {
+        let mut seen = BTreeSet::new();
+        let mut layers = Vec::new();
+        let mut next: Vec<&str> = top.iter().map(String::as_str).collect();
+        loop {
+            let layer: Vec<_> =
+                next.iter().filter_map(|n| self.device(n)).filter(|d| seen.insert(d.name.as_str())).collect();
+            if layer.is_empty() {
+                return layers;
+            }
+            next = layer.iter().flat_map(|d| d.below.iter().map(String::as_str)).collect();
+            layers.push(layer);
+        }
+    }
+
+    /// Every device from these down, but not through image files; true when there was one of those.
+    pub fn below(&self, name: &str) -> (BTreeSet<&'a str>, bool) {
+        let layers = self.layers(&[name.to_owned()]);
+        let image =
+            layers.iter().flatten().any(|d| d.below.is_empty() && matches!(d.kind, DeviceKind::Loop { .. }));
+        (layers.into_iter().flatten().map(|d| d.name.as_str()).collect(), image)
+    }
+
+    /// The stack in words: `dm-4 (lvm vg1-deep) → dm-3 (luks crypt1) → nvme5n1p2`.
+    pub fn in_words(&self, filesystem: &Filesystem) -> String {
+        let Backing::Devices { devices } = &filesystem.backing else { return String::new() };
+        let mut words = Vec::new();
+        let mut disks_of_partitions = BTreeSet::new();
+        for layer in self.layers(devices) {
+            let mut names = Vec::new();
+            for device in layer {
+                match &device.kind {
+                    // A partition's name tells its disk.
+                    DeviceKind::Partition { .. } => {
+                        disks_of_partitions.extend(device.below.iter().map(String::as_str));
+                        names.push(device.name.clone());
+                    }
+                    DeviceKind::Disk { .. } if disks_of_partitions.contains(device.name.as_str()) => {}
+                    _ => names.push(format!("{}{}", device.name, self.layer_word(device))),
+                }
+            }
+            if !names.is_empty() {
+                words.push(names.join(" + "));
+            }
+        }
+        words.join(" → ")
+    }
+
+    fn layer_word(&self, device: &BlockDevice) -> String {
+        match &device.kind {
+            DeviceKind::Dm { name, uuid } => format!(" ({} {name})", dm_word(uuid)),
+            DeviceKind::Md { level } => format!(" ({level})"),
+            DeviceKind::Loop { backing_file: Some(file), .. } => format!(" (image {})", shown(file)),
+            _ => String::new(),
+        }
+    }
+}
+
+fn off(device: &BlockDevice, kind: &DeviceKind) -> Off {
+    if let Some(volume) = serial_volume(device) {
+        return Off::NotAttached { volume, disk: device.name.clone() };
+    }
+    match kind {
+        DeviceKind::Disk { model, .. } if model == INSTANCE_STORE_MODEL => {
+            Off::InstanceStore(device.name.clone())
+        }
+        _ => Off::Device(device.name.clone()),
+    }
+}
+
+/// The prefix of a dm uuid names its maker (`DM_UUID_PREFIX` conventions of libdevmapper, cryptsetup, multipath-tools and kpartx).
+fn dm_word(uuid: &str) -> &'static str {
+    match uuid.split('-').next().unwrap_or_default() {
+        "LVM" => "lvm",
+        "CRYPT" if uuid.starts_with("CRYPT-LUKS") => "luks",
+        "CRYPT" => "crypt",
+        "mpath" => "multipath",
+        part if part.starts_with("part") => "partition",
+        _ => "dm",
+    }
+}

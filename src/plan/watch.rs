@@ -1,0 +1,79 @@
+//! The block devices whose write counters witness that nothing was written, and what to say about the others.
+//!
+//! In: what is in the set. Out: witnesses and notes. Must never: watch a device that is written to for good reasons (swap;
+//! a disk whose partitions are in the set, whose counter is the sum of theirs).
+
+use std::collections::BTreeSet;
+
+use super::WitnessDevice;
+use super::classify::shown;
+use super::stack::Walk;
+use crate::discover::{BlockDevice, Facts, Filesystem};
+use crate::ids::VolumeId;
+
+pub(super) fn witness(device: &BlockDevice) -> WitnessDevice {
+    WitnessDevice { name: device.name.clone(), stat: device.stat.clone() }
+}
+
+/// Devices of the set beside the filesystems.
+pub(super) struct Beside {
+    pub witnesses: Vec<WitnessDevice>,
+    pub notes: Vec<String>,
+}
+
+/// Looks at every device on `volumes` (those above crash consistency) that no filesystem in `known` stands on.
+pub(super) fn beside(
+    facts: &Facts,
+    walk: &Walk<'_>,
+    volumes: &BTreeSet<&VolumeId>,
+    known: &BTreeSet<String>,
+) -> Beside {
+    let in_set = facts.volumes.iter().filter(|v| volumes.contains(&v.id));
+    let disks: Vec<(&str, &VolumeId)> =
+        in_set.filter_map(|v| Some((v.disk.as_ref()?.name.as_str(), &v.id))).collect();
+    let has_above: BTreeSet<&str> =
+        facts.devices.iter().flat_map(|d| d.below.iter().map(String::as_str)).collect();
+    let mut beside = Beside { witnesses: Vec::new(), notes: Vec::new() };
+    let (mut swap, mut raw) = (Vec::new(), Vec::new());
+    for device in &facts.devices {
+        // What has devices above it is written to through them, or only by the volume manager itself.
+        if known.contains(&device.name) || has_above.contains(device.name.as_str()) {
+            continue;
+        }
+        let (below, image) = walk.below(&device.name);
+        let on = disks.iter().find(|(disk, _)| below.contains(disk));
+        // A device over an image file is written to through the filesystem that holds the file.
+        let Some((_, volume)) = on.filter(|_| !image) else { continue };
+        if device.swap {
+            swap.push(format!("{} ({volume})", device.name));
+        } else {
+            raw.push(format!("{} ({volume})", device.name));
+            beside.witnesses.push(witness(device));
+        }
+    }
+    if !swap.is_empty() {
+        beside.notes.push(format!("Swap is not data and is not watched: {}.", swap.join(", ")));
+    }
+    if !raw.is_empty() {
+        beside.notes.push(format!(
+            "Without a mounted filesystem, and consistent only if nothing writes to it in the window: {}.",
+            raw.join(", ")
+        ));
+    }
+    beside
+}
+
+/// Swap files on filesystems of the set: swapping out bypasses the freeze and moves the witness's counter.
+pub(super) fn swap_files(facts: &Facts, quiet: impl Fn(&Filesystem) -> bool) -> Option<String> {
+    let on_quiet = facts.swap_files.iter().filter(|s| {
+        let holder = s.holder.and_then(|dev| facts.filesystems.iter().find(|f| f.dev == dev));
+        holder.is_some_and(&quiet)
+    });
+    let files: Vec<_> = on_quiet.map(|s| shown(&s.path)).collect();
+    (!files.is_empty()).then(|| {
+        format!(
+            "Swapping out to a file passes by the freeze, is counted as a write and lowers the set to crash: {}.",
+            files.join(", ")
+        )
+    })
+}

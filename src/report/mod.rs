@@ -1,0 +1,5 @@
+//! What a person and a program are told.
+//!
+//! In: values of the flow. Out: text and JSON, as strings. Must never: print, or decide anything.
+
+pub mod plan;

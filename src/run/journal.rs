@@ -1,0 +1,195 @@
+//! The journal of a run in /run: what must be undone if the run dies here.
+//!
+//! In: what is about to be attempted, written *before* it is. Out: a file that the next start, and systemd's ExecStopPost,
+//! read. Must never: be written while anything is frozen, or live on a disk.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::settings::Hook;
+use crate::ids::{DevNo, RunId, SnapshotId};
+use crate::plan::{Method, Plan};
+use crate::quiesce::HookEnv;
+
+/// How far the create call had come.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Created {
+    /// Not sent.
+    #[default]
+    No,
+    /// May have been sent; written before the freeze, since nothing is written while frozen.
+    Maybe,
+    /// These were made and still lack their verdict.
+    Made(Vec<SnapshotId>),
+}
+
+/// A filesystem that the run may have frozen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrozenMount {
+    /// Key of its superblock.
+    pub dev: DevNo,
+    /// Where it is reached.
+    pub mount_point: PathBuf,
+}
+
+/// What a run would leave behind.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct State {
+    /// The run.
+    pub run: RunId,
+    /// Its plan's name.
+    pub plan: String,
+    /// The agent's process id.
+    pub pid: i32,
+    /// The process's start time in clock ticks (field 22 of /proc/PID/stat): pids are used again.
+    pub pid_start: u64,
+    /// Hooks attempted and not yet released, in order.
+    pub attempted: Vec<Hook>,
+    /// Their environment.
+    pub env: Option<HookEnv>,
+    /// Filesystems that may be frozen.
+    pub frozen: Vec<FrozenMount>,
+    /// The create call.
+    pub created: Created,
+}
+
+/// The journal file of this run.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    /// What it says.
+    pub state: State,
+}
+
+impl Journal {
+    /// Starts the journal of a run.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn start(run_dir: &Path, run: &RunId, plan: &str) -> std::io::Result<Self> {
+        let folder = folder(run_dir);
+        std::fs::create_dir_all(&folder)?;
+        let pid = i32::try_from(std::process::id()).unwrap_or_default();
+        let state = State {
+            run: run.clone(),
+            plan: plan.to_owned(),
+            pid,
+            pid_start: start_time(pid).unwrap_or_default(),
+            attempted: Vec::new(),
+            env: None,
+            frozen: Vec::new(),
+            created: Created::No,
+        };
+        let journal = Self { path: folder.join(format!("{run}.json")), state };
+        journal.write()?;
+        Ok(journal)
+    }
+
+    /// Reads the journals of runs that are dead. Unreadable files are reported, never deleted.
+    #[must_use]
+    pub fn dead(run_dir: &Path) -> Vec<Result<Self, String>> {
+        let Ok(entries) = std::fs::read_dir(folder(run_dir)) else { return Vec::new() };
+        let mut paths: Vec<PathBuf> = entries.flatten().map(|e| e.path()).collect();
+        paths.retain(|p| p.extension().is_some_and(|x| x == "json"));
+        paths.sort();
+        let mut found = Vec::new();
+        for path in paths {
+            let read = std::fs::read(&path)
+                .map_err(|e| e.to_string())
+                .and_then(|bytes| serde_json::from_slice::<State>(&bytes).map_err(|e| e.to_string()));
+            match read {
+                Ok(state) if start_time(state.pid) == Some(state.pid_start) => {} // alive
+                Ok(state) => found.push(Ok(Self { path, state })),
+                Err(e) => found.push(Err(format!("{}: {e}", path.display()))),
+            }
+        }
+        found
+    }
+
+    /// Changes the journal and writes it, atomically.
+    ///
+    /// # Errors
+    /// When it cannot be written; then what was about to be attempted must not be.
+    pub fn update(&mut self, change: impl FnOnce(&mut State)) -> std::io::Result<()> {
+        change(&mut self.state);
+        self.write()
+    }
+
+    /// What will be frozen, and that the create call may be sent.
+    ///
+    /// # Errors
+    /// As [`Journal::update`].
+    pub fn before_window(&mut self, plan: &Plan) -> std::io::Result<()> {
+        let frozen = plan
+            .filesystems
+            .iter()
+            .filter(|f| f.method == Method::Freeze)
+            .map(|f| FrozenMount { dev: f.dev, mount_point: f.mount_point.clone() })
+            .collect();
+        self.update(|state| {
+            state.frozen = frozen;
+            state.created = Created::Maybe;
+        })
+    }
+
+    fn write(&self) -> std::io::Result<()> {
+        let temporary = self.path.with_extension("new");
+        let mut file = std::fs::File::create(&temporary)?;
+        file.write_all(&serde_json::to_vec_pretty(&self.state)?)?;
+        drop(file);
+        std::fs::rename(&temporary, &self.path)
+    }
+
+    /// Nothing is left to undo.
+    pub fn close(self) {
+        // A journal left behind is undone once more at the next start, which is harmless.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn folder(run_dir: &Path) -> PathBuf {
+    run_dir.join("runs")
+}
+
+/// Field 22 of /proc/PID/stat. The command name in field 2 may hold spaces and parentheses.
+fn start_time(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_ascii_whitespace();
+    // A zombie holds no filesystem frozen by a thread of its own, and will run nothing more.
+    if fields.next()? == "Z" {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_live_run_is_not_dead_and_a_reused_pid_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::start(dir.path(), &RunId::generate(), "p").unwrap();
+        assert!(Journal::dead(dir.path()).is_empty());
+        journal.update(|s| s.pid_start += 1).unwrap();
+        let dead = Journal::dead(dir.path());
+        assert_eq!(dead.len(), 1);
+        assert_eq!(dead[0].as_ref().unwrap().state.run, journal.state.run);
+        journal.close();
+        assert!(Journal::dead(dir.path()).is_empty());
+    }
+
+    #[test]
+    fn an_unreadable_journal_is_reported_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("runs")).unwrap();
+        let file = dir.path().join("runs/x.json");
+        std::fs::write(&file, "{").unwrap();
+        assert!(Journal::dead(dir.path())[0].is_err());
+        assert!(file.exists());
+    }
+}

@@ -1,0 +1,88 @@
+//! The record of one run: what `--output json` prints and what is kept under /var/lib/stillpoint.
+//!
+//! In: the run's results. Out: stable, documented JSON. Must never: lose a fact that a failed run found out.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::discover::Identity;
+use crate::ids::{RunId, SnapshotId, VolumeId};
+use crate::plan::{Consistency, Plan};
+use crate::quiesce::HookOutcome;
+use crate::window::Times;
+
+/// Version of the JSON below; raised when a field changes its meaning or goes.
+pub const VERSION: u32 = 1;
+
+/// One run.
+#[derive(Debug, Clone, Serialize)]
+pub struct SetRecord {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The run, and the set.
+    pub run_id: RunId,
+    /// Who took it.
+    pub identity: Identity,
+    /// The host's name.
+    pub hostname: String,
+    /// What was asked for.
+    pub asked: Consistency,
+    /// What was reached; none when nothing was taken.
+    pub consistency: Option<Consistency>,
+    /// Why it is less than asked, or why nothing was taken.
+    pub reason: Option<String>,
+    /// The snapshots, boot volume first.
+    pub snapshots: Vec<SnapshotRecord>,
+    /// The four times and the start.
+    pub times: Times,
+    /// Length of the frozen window in milliseconds: before the first FIFREEZE to after the last FITHAW.
+    pub window_ms: f64,
+    /// Length of the one call in milliseconds.
+    pub call_ms: Option<f64>,
+    /// Mount points that may still be frozen.
+    pub still_frozen: Vec<PathBuf>,
+    /// Hooks, as they ran.
+    pub hooks: Vec<HookOutcome>,
+    /// What failed after the set was taken.
+    pub after: Vec<String>,
+    /// The plan that was carried out.
+    pub plan: Plan,
+    /// Exit code of the run.
+    pub exit_code: u8,
+}
+
+/// One snapshot of the set.
+#[derive(Debug, Clone, Serialize)]
+pub struct SnapshotRecord {
+    /// The snapshot.
+    pub id: SnapshotId,
+    /// Its source volume.
+    pub volume_id: VolumeId,
+    /// The attachment's device name, for volumes of the plan.
+    pub device_name: Option<String>,
+    /// Mount points on it that were made quiet.
+    pub mount_points: Vec<PathBuf>,
+    /// State in the response, `pending`.
+    pub state: String,
+    /// What this part can be restored to.
+    pub consistency: Consistency,
+}
+
+/// Keeps the record as `DIR/sets/RUN.json`, readable by root only.
+///
+/// # Errors
+/// When it cannot be written; the snapshots and their tags are not touched by that.
+pub fn keep(state_dir: &Path, record: &SetRecord) -> std::io::Result<PathBuf> {
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+    let folder = state_dir.join("sets");
+    std::fs::DirBuilder::new().recursive(true).mode(0o750).create(&folder)?;
+    let path = folder.join(format!("{}.json", record.run_id));
+    let temporary = path.with_extension("new");
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&temporary)?;
+    file.write_all(&serde_json::to_vec_pretty(record)?)?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, &path)?;
+    Ok(path)
+}

@@ -1,0 +1,172 @@
+//! The tags of a set. Read on another host, they are enough to rebuild volumes, device stacks, filesystems and mounts.
+//!
+//! In: facts, plan, verdict. Out: key-value pairs within EC2's limits. Must never: exceed 50 tags a resource, 128 characters a
+//! key or 256 a value (EC2 guide, "tag restrictions"), or put a verdict into the create call.
+//!
+//! | tag | when | value |
+//! |---|---|---|
+//! | `stillpoint:run` | create | run id |
+//! | `stillpoint:plan`, `:host`, `:instance`, `:asked` | create | |
+//! | `stillpoint:volume.N` | create | `vol-… device=/dev/sdf gib=8 type=gp3 …`, one for each volume of the set |
+//! | `stillpoint:fs.N`, `stillpoint:fs.N.M` | create | `/data type=ext4 uuid=… method=freeze on=vol-…,… stack=…`, continued in M = 1, 2, … |
+//! | `stillpoint:layout` | create | `partial` when not every line fitted |
+//! | `stillpoint:consistency`, `:reason`, `:frozen`, `:requested`, `:responded`, `:thawed` | verdict | of the set |
+//! | `stillpoint:part`, `:device`, `:mounts` | verdict | of this snapshot |
+
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
+use super::record::SetRecord;
+use crate::config::settings::PlanSettings;
+use crate::discover::Identity;
+use crate::ec2::RUN_TAG;
+use crate::ids::{RunId, SnapshotId};
+use crate::plan::{Consistency, Plan, PlannedFilesystem, PlannedVolume};
+
+/// EC2 allows this many tags a resource.
+pub const MAX_TAGS: usize = 50;
+/// EC2 allows this many characters a value.
+const MAX_VALUE: usize = 256;
+/// Tags that the verdict adds afterwards: they must still fit.
+const VERDICT_TAGS: usize = 9;
+/// Space and comma separate, `%` escapes.
+const ESCAPE: &AsciiSet = &CONTROLS.add(b' ').add(b',').add(b'%').add(b'<').add(b'>').add(b'\\').add(b'"');
+
+fn path(p: &std::path::Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    percent_encoding::percent_encode(p.as_os_str().as_bytes(), ESCAPE).to_string()
+}
+
+fn text(s: &str) -> String {
+    utf8_percent_encode(s, ESCAPE).to_string()
+}
+
+/// The tags of the create call.
+#[must_use]
+pub fn on_create(
+    run: &RunId,
+    identity: &Identity,
+    hostname: &str,
+    plan: &Plan,
+    settings: &PlanSettings,
+    asked: Consistency,
+    copied: usize,
+) -> Vec<(String, String)> {
+    let tag = |k: &str, v: String| (k.to_owned(), clip(&v, MAX_VALUE));
+    let mut tags = vec![
+        tag(RUN_TAG, run.to_string()),
+        tag("stillpoint:plan", plan.name.clone()),
+        tag("stillpoint:host", hostname.to_owned()),
+        tag("stillpoint:instance", identity.instance_id.to_string()),
+        tag("stillpoint:asked", asked.to_string()),
+    ];
+    tags.extend(settings.tags.iter().map(|(k, v)| (k.clone(), v.clone())));
+    let mut layout = Vec::new();
+    for (n, volume) in plan.volumes.iter().enumerate() {
+        layout.push(vec![tag(&format!("stillpoint:volume.{n}"), volume_line(volume))]);
+    }
+    for (n, filesystem) in plan.filesystems.iter().enumerate() {
+        layout.push(continued(&format!("stillpoint:fs.{n}"), &filesystem_line(filesystem)));
+    }
+    // One tag is kept for `layout=partial` itself.
+    let room = MAX_TAGS.saturating_sub(VERDICT_TAGS + copied + 1);
+    for lines in layout {
+        if tags.len() + lines.len() > room {
+            tags.push(tag("stillpoint:layout", "partial".to_owned()));
+            break;
+        }
+        tags.extend(lines);
+    }
+    tags
+}
+
+fn volume_line(v: &PlannedVolume) -> String {
+    let mut line = format!("{} device={} gib={} type={}", v.id, text(&v.device_name), v.size_gib, v.volume_type);
+    for (name, value) in [("iops", v.iops), ("throughput", v.throughput)] {
+        if let Some(value) = value {
+            line.push_str(&format!(" {name}={value}"));
+        }
+    }
+    if v.encrypted {
+        line.push_str(" encrypted");
+    }
+    if v.boot {
+        line.push_str(" boot");
+    }
+    line
+}
+
+fn filesystem_line(f: &PlannedFilesystem) -> String {
+    let volumes: Vec<_> = f.volumes.iter().map(|v| v.as_str()).collect();
+    let mut line = format!("{} type={}", path(&f.mount_point), f.fstype);
+    if let Some(uuid) = &f.uuid {
+        line.push_str(&format!(" uuid={uuid}"));
+    }
+    let method = match f.method {
+        crate::plan::Method::Freeze => "freeze",
+        crate::plan::Method::Sync => "sync",
+    };
+    line.push_str(&format!(" method={method} on={} stack={} options={}", volumes.join(","), text(&f.stack), text(&f.options)));
+    for other in f.mount_points.iter().filter(|m| **m != f.mount_point) {
+        line.push_str(&format!(" also={}", path(other)));
+    }
+    line
+}
+
+/// A long line over several tags: `key`, `key.1`, `key.2`, …
+fn continued(key: &str, line: &str) -> Vec<(String, String)> {
+    let characters: Vec<char> = line.chars().collect();
+    characters
+        .chunks(MAX_VALUE)
+        .enumerate()
+        .map(|(n, chunk)| {
+            let key = if n == 0 { key.to_owned() } else { format!("{key}.{n}") };
+            (key, chunk.iter().collect())
+        })
+        .collect()
+}
+
+fn clip(s: &str, limit: usize) -> String {
+    s.chars().take(limit).collect()
+}
+
+/// The verdict, for every snapshot of the set.
+#[must_use]
+pub fn verdict(record: &SetRecord) -> Vec<(String, String)> {
+    let mut tags = vec![(
+        "stillpoint:consistency".to_owned(),
+        record.consistency.unwrap_or(Consistency::Crash).to_string(),
+    )];
+    if let Some(reason) = &record.reason {
+        tags.push(("stillpoint:reason".to_owned(), clip(reason, MAX_VALUE)));
+    }
+    let times = [
+        ("frozen", record.times.frozen),
+        ("requested", record.times.requested),
+        ("responded", record.times.responded),
+        ("thawed", record.times.thawed),
+    ];
+    for (name, time) in times {
+        if let Some(time) = time {
+            tags.push((format!("stillpoint:{name}"), time.to_string()));
+        }
+    }
+    tags
+}
+
+/// What is true of one snapshot only, for each.
+#[must_use]
+pub fn parts(record: &SetRecord) -> Vec<(SnapshotId, Vec<(String, String)>)> {
+    let mut all = Vec::new();
+    for snapshot in &record.snapshots {
+        let mut tags = vec![("stillpoint:part".to_owned(), snapshot.consistency.to_string())];
+        if let Some(device) = &snapshot.device_name {
+            tags.push(("stillpoint:device".to_owned(), device.clone()));
+        }
+        if !snapshot.mount_points.is_empty() {
+            let mounts: Vec<_> = snapshot.mount_points.iter().map(|m| path(m)).collect();
+            tags.push(("stillpoint:mounts".to_owned(), clip(&mounts.join(","), MAX_VALUE)));
+        }
+        all.push((snapshot.id.clone(), tags));
+    }
+    all
+}
