@@ -72,7 +72,7 @@ pub(super) fn swap_files(facts: &Facts, quiet: impl Fn(&Filesystem) -> bool) -> 
     let files: Vec<_> = on_quiet.map(|s| shown(&s.path)).collect();
     (!files.is_empty()).then(|| {
         format!(
-            "Swapping out to a file passes by the freeze, is counted as a write and lowers the set to crash: {}.",
+            "Swapping to a file in the window counts as a write, which lowers the set to crash: {}.",
             files.join(", ")
         )
     })
