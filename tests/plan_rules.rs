@@ -345,7 +345,11 @@ fn witnesses_are_what_no_filesystem_of_the_set_covers() {
         ws.iter().map(|w| w.name.clone()).collect::<Vec<_>>().join(" ")
     };
     let plan = plan_with(&facts("nitro"), |_| {}).unwrap();
-    assert_eq!(names(&plan.witnesses), "nvme0n1p3", "not swap, not the whole disk, not instance store");
+    assert_eq!(
+        names(&plan.witnesses),
+        "nvme0n1p14 nvme0n1p3",
+        "not swap, not the whole disk, not instance store"
+    );
     assert_eq!(names(&filesystem(&plan, "/srv").witnesses), "nvme2n1 nvme3n1", "every member");
     assert_eq!(names(&filesystem(&plan, "/boot/efi").witnesses), "nvme0n1p128");
     let plan = plan_with(&facts("stacks"), |_| {}).unwrap();

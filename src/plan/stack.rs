@@ -209,7 +209,7 @@ impl<'a> Walk<'a> {
                         names.push(device.name.clone());
                     }
                     DeviceKind::Disk { .. } if disks_of_partitions.contains(device.name.as_str()) => {}
-                    _ => names.push(format!("{}{}", device.name, self.layer_word(device))),
+                    _ => names.push(format!("{}{}", device.name, Self::layer_word(device))),
                 }
             }
             if !names.is_empty() {
@@ -219,7 +219,15 @@ impl<'a> Walk<'a> {
         words.join(" → ")
     }
 
-    fn layer_word(&self, device: &BlockDevice) -> String {
+    /// The device's kernel name, and its own where it has one: `dm-1 vg0-small`.
+    pub fn label(device: &BlockDevice) -> String {
+        match &device.kind {
+            DeviceKind::Dm { name, .. } => format!("{} {name}", device.name),
+            _ => device.name.clone(),
+        }
+    }
+
+    fn layer_word(device: &BlockDevice) -> String {
         match &device.kind {
             DeviceKind::Dm { name, uuid } => format!(" ({} {name})", dm_word(uuid)),
             DeviceKind::Md { level } => format!(" ({level})"),

@@ -11,6 +11,9 @@ use super::stack::Walk;
 use crate::discover::{BlockDevice, Facts, Filesystem};
 use crate::ids::VolumeId;
 
+/// Nearly every image has a BIOS boot partition (1 to 4 MiB): watched like all others, but not worth a note.
+const TOO_SMALL_FOR_DATA: u64 = 8 << 20;
+
 pub(super) fn witness(device: &BlockDevice) -> WitnessDevice {
     WitnessDevice { name: device.name.clone(), stat: device.stat.clone() }
 }
@@ -45,9 +48,11 @@ pub(super) fn beside(
         // A device over an image file is written to through the filesystem that holds the file.
         let Some((_, volume)) = on.filter(|_| !image) else { continue };
         if device.swap {
-            swap.push(format!("{} ({volume})", device.name));
+            swap.push(format!("{} ({volume})", Walk::label(device)));
         } else {
-            raw.push(format!("{} ({volume})", device.name));
+            if device.size > TOO_SMALL_FOR_DATA {
+                raw.push(format!("{} ({volume})", Walk::label(device)));
+            }
             beside.witnesses.push(witness(device));
         }
     }

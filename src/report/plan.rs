@@ -83,7 +83,7 @@ fn filesystems(page: &mut Page, plan: &Plan) {
 }
 
 fn details(filesystem: &PlannedFilesystem, common_reason: bool) -> Vec<String> {
-    let mut details = vec![filesystem.stack.clone(), ids(&filesystem.volumes, " ")];
+    let mut details = vec![layers_whole(&filesystem.stack), ids(&filesystem.volumes, " ")];
     let others: Vec<_> = filesystem.mount_points.iter().skip(1).map(|m| whole(m)).collect();
     if !others.is_empty() {
         details.push(format!("also at {}", others.join(", ")));
@@ -276,6 +276,15 @@ const SPACE_IN_PATH: char = '\u{a0}';
 /// A path that stays in one piece.
 fn whole(path: &Path) -> String {
     shown(path).replace(' ', &SPACE_IN_PATH.to_string())
+}
+
+/// A stack that is broken only between its layers, not within `dm-0 (lvm vg0-data)`.
+fn layers_whole(stack: &str) -> String {
+    let layers = stack.split(" → ").map(|layer| {
+        let devices = layer.split(" + ").map(|d| d.replace(' ', &SPACE_IN_PATH.to_string()));
+        devices.collect::<Vec<_>>().join(" + ")
+    });
+    layers.collect::<Vec<_>>().join(" → ")
 }
 
 /// What must stay on one line: words, with what is between backticks, and paths, as one.
