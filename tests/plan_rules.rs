@@ -363,6 +363,19 @@ fn witnesses_are_what_no_filesystem_of_the_set_covers() {
 }
 
 #[test]
+fn a_device_below_swap_or_over_an_image_is_no_witness() {
+    let facts = host(
+        "ebs nvme1n1 259:1 99 vol-11111111111111111\npart nvme1n1p1 259:2 50 of=nvme1n1\n\
+         part nvme1n1p2 259:3 49 of=nvme1n1\ndm dm-0 254:0 49 name=vg-swap uuid=LVM-a on=nvme1n1p2\n\
+         loop loop0 7:0 50 file=/data/vm.img\nswap /dev/dm-0 partition 1 0 -2\n\
+         mount 2 1 259:2 / /data rw - xfs /dev/nvme1n1p1 rw\nattached vol-11111111111111111 /dev/sdf 1 gp3\n",
+    );
+    let plan = plan_with(&facts, |_| {}).unwrap();
+    assert_eq!(plan.witnesses, [], "the partition under swap counts swap's writes");
+    assert_eq!(plan.notes, [format!("Swap is not data and is not watched: dm-0 vg-swap ({}).", vol('1'))]);
+}
+
+#[test]
 fn the_call() {
     let pick = |count: usize, mounts: &[&str]| {
         plan_with(&many(count), |s| s.mounts = mounts.iter().map(Into::into).collect()).unwrap()

@@ -283,7 +283,7 @@ impl Make<'_> {
             return if asked.is_empty() { "not chosen".to_owned() } else { asked.join("; ") };
         }
         let swap =
-            self.facts.devices.iter().any(|d| d.swap && self.walk.below(&d.name).0.contains(&*disk.name));
+            self.facts.devices.iter().any(|d| d.swap && self.walk.below(&d.name).contains(&*disk.name));
         if swap {
             return "swap, which is not data".to_owned();
         }

@@ -186,12 +186,9 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Every device from these down, but not through image files; true when there was one of those.
-    pub fn below(&self, name: &str) -> (BTreeSet<&'a str>, bool) {
-        let layers = self.layers(&[name.to_owned()]);
-        let image =
-            layers.iter().flatten().any(|d| d.below.is_empty() && matches!(d.kind, DeviceKind::Loop { .. }));
-        (layers.into_iter().flatten().map(|d| d.name.as_str()).collect(), image)
+    /// The device itself and every device below it, but not through image files.
+    pub fn below(&self, name: &str) -> BTreeSet<&'a str> {
+        self.layers(&[name.to_owned()]).into_iter().flatten().map(|d| d.name.as_str()).collect()
     }
 
     /// The stack in words: `dm-4 (lvm vg1-deep) → dm-3 (luks crypt1) → nvme5n1p2`.

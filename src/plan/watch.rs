@@ -39,14 +39,14 @@ pub(super) fn beside(
     let mut beside = Beside { witnesses: Vec::new(), notes: Vec::new() };
     let (mut swap, mut raw) = (Vec::new(), Vec::new());
     for device in &facts.devices {
-        // What has devices above it is written to through them, or only by the volume manager itself.
+        // What has devices above it is written to through them, or only by the volume manager itself. A device over an
+        // image file is on no disk here: it is written to through the filesystem that holds the file.
         if known.contains(&device.name) || has_above.contains(device.name.as_str()) {
             continue;
         }
-        let (below, image) = walk.below(&device.name);
+        let below = walk.below(&device.name);
         let on = disks.iter().find(|(disk, _)| below.contains(disk));
-        // A device over an image file is written to through the filesystem that holds the file.
-        let Some((_, volume)) = on.filter(|_| !image) else { continue };
+        let Some((_, volume)) = on else { continue };
         if device.swap {
             swap.push(format!("{} ({volume})", Walk::label(device)));
         } else {
