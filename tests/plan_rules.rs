@@ -37,21 +37,6 @@ fn host(rest: &str) -> Facts {
     Host::of(&format!("{base}{rest}")).facts()
 }
 
-/// `count` attached volumes, each with a filesystem; the first is the boot volume.
-fn many(count: usize) -> Facts {
-    let mut text = "root-device /dev/d0\n".to_owned();
-    for i in 0..count {
-        let mount = if i == 0 { "/".to_owned() } else { format!("/m{i}") };
-        let parent = u32::from(i > 0);
-        text += &format!(
-            "ebs nvme{i}n1 259:{i} 1024 vol-{i:017x}\nattached vol-{i:017x} /dev/d{i} 1 gp3\n\
-             mount {} {parent} 259:{i} / {mount} rw - ext4 /dev/nvme{i}n1 rw\n",
-            i + 1
-        );
-    }
-    Host::of(&text).facts()
-}
-
 #[test]
 fn one_mount_takes_its_volumes_and_all_that_is_mounted_on_them() {
     let plan = plan_with(&facts("stacks"), |s| s.mounts = vec!["/mnt/deep".into()]).unwrap();
@@ -376,48 +361,6 @@ fn a_device_below_swap_or_over_an_image_is_no_witness() {
 }
 
 #[test]
-fn the_call() {
-    let pick = |count: usize, mounts: &[&str]| {
-        plan_with(&many(count), |s| s.mounts = mounts.iter().map(Into::into).collect()).unwrap()
-    };
-    let each = pick(45, &["/m1", "/m2"]);
-    assert!(matches!(each.call, PointInTimeCall::CreateSnapshotEach { ref volumes } if volumes.len() == 2));
-    assert!(each.notes.iter().any(|n| n.starts_with("42 data volumes stay out")), "{:?}", each.notes);
-    // 43 attached: boot, two in, 40 out.
-    match pick(43, &["/m1", "/m2"]).call {
-        PointInTimeCall::CreateSnapshots { exclude_boot_volume: true, exclude_data_volumes } => {
-            assert_eq!(exclude_data_volumes.len(), 40);
-            assert!(!exclude_data_volumes.contains(&"vol-00000000000000000".parse().unwrap()));
-        }
-        other => panic!("{other:?}"),
-    }
-    let call = pick(3, &["/", "/m2"]).call;
-    let one_out = vec!["vol-00000000000000001".parse().unwrap()];
-    let expected =
-        PointInTimeCall::CreateSnapshots { exclude_boot_volume: false, exclude_data_volumes: one_out };
-    assert_eq!(call, expected);
-    assert!(matches!(pick(3, &["/m2"]).call, PointInTimeCall::CreateSnapshot { .. }));
-    assert_eq!(plan_with(&many(128), |_| {}).unwrap().volumes.len(), 128);
-    assert_eq!(plan_with(&many(129), |_| {}), Err(PlanError::TooMany { count: 129 }));
-}
-
-#[test]
-fn the_boot_volume_is_first_and_is_known_without_its_name() {
-    let mut facts = many(12);
-    let first: Vec<_> =
-        plan_with(&facts, |_| {}).unwrap().volumes.into_iter().map(|v| v.device_name).collect();
-    assert_eq!(
-        (first[0].as_str(), first[2].as_str(), first[11].as_str()),
-        ("/dev/d0", "/dev/d2", "/dev/d11")
-    );
-    facts.volumes.iter_mut().for_each(|v| v.boot = false);
-    let plan = plan_with(&facts, |s| s.boot_volume = false).unwrap();
-    assert!(matches!(plan.call, PointInTimeCall::CreateSnapshots { exclude_boot_volume: true, .. }));
-    facts.filesystems.retain(|f| f.mount_point().to_str() != Some("/"));
-    assert_eq!(plan_with(&facts, |s| s.boot_volume = false), Err(PlanError::BootUnknown));
-}
-
-#[test]
 fn hooks_raise_what_can_be_reached() {
     let hook = stillpoint::config::settings::Hook {
         name: "pg".into(),
@@ -477,91 +420,4 @@ fn a_stack_in_a_circle_ends() {
         device.below.clone_from(&names);
     }
     let _ = plan_with(&facts, |_| {});
-}
-
-mod promises {
-    use super::*;
-    use proptest::prelude::*;
-    use proptest::sample::{select, subsequence};
-    use std::collections::BTreeSet;
-    use std::sync::LazyLock;
-
-    const HOSTS: [&str; 4] = ["stacks", "nitro", "thin", "xen"];
-
-    /// Each host is made once.
-    fn made(name: &str) -> &'static Facts {
-        static MADE: LazyLock<Vec<Facts>> = LazyLock::new(|| HOSTS.iter().map(|n| facts(n)).collect());
-        &MADE[HOSTS.iter().position(|n| *n == name).unwrap()]
-    }
-
-    /// Volumes below a device, found without the code under test.
-    fn below(facts: &Facts, device: &str) -> BTreeSet<String> {
-        let Some(d) = facts.devices.iter().find(|d| d.name == device) else { return BTreeSet::new() };
-        let own = facts.volumes.iter().filter(|v| v.disk.as_ref().is_some_and(|m| m.name == device));
-        let mut found: BTreeSet<String> = own.map(|v| v.id.to_string()).collect();
-        found.extend(d.below.iter().flat_map(|b| below(facts, b)));
-        if let stillpoint::discover::DeviceKind::Loop { holder: Some(holder), .. } = d.kind {
-            let holder = facts.filesystems.iter().find(|f| f.dev == holder);
-            found.extend(holder.into_iter().flat_map(|h| under(facts, h)));
-        }
-        found
-    }
-
-    fn under(facts: &Facts, filesystem: &stillpoint::discover::Filesystem) -> BTreeSet<String> {
-        match &filesystem.backing {
-            stillpoint::discover::Backing::Devices { devices } => {
-                devices.iter().flat_map(|d| below(facts, d)).collect()
-            }
-            _ => BTreeSet::new(),
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2000))]
-
-        /// P2, and that nothing on the host goes unmentioned, whatever is chosen.
-        #[test]
-        fn nothing_writable_on_the_set_stays_awake_and_nothing_is_unmentioned(
-            name in select(HOSTS.to_vec()),
-            mounts in subsequence((0..40usize).collect::<Vec<_>>(), 0..3),
-            exclude_mounts in subsequence((0..40usize).collect::<Vec<_>>(), 0..3),
-            volumes in subsequence((0..6usize).collect::<Vec<_>>(), 0..2),
-            exclude_volumes in subsequence((0..6usize).collect::<Vec<_>>(), 0..3),
-            boot_volume: bool, allow_partial: bool, crash: bool,
-        ) {
-            let facts = made(name);
-            let mount = |i: &usize| facts.filesystems.get(*i).map(|f| f.mount_point().to_owned());
-            let volume = |i: &usize| facts.volumes.get(*i).map(|v| v.id.clone());
-            let plan = plan_with(facts, |s| {
-                s.mounts = mounts.iter().filter_map(mount).collect();
-                s.exclude_mounts = exclude_mounts.iter().filter_map(mount).collect();
-                s.volumes = volumes.iter().filter_map(volume).collect();
-                s.exclude_volumes = exclude_volumes.iter().filter_map(volume).collect();
-                (s.boot_volume, s.allow_partial) = (boot_volume, allow_partial);
-                if crash {
-                    s.unmounted_volumes = stillpoint::config::settings::UnmountedVolumes::Crash;
-                }
-            });
-            let Ok(plan) = plan else { return Ok(()) };
-            let set: BTreeSet<String> = plan.volumes.iter().map(|v| v.id.to_string()).collect();
-            let sound = plan.volumes.iter().filter(|v| v.best > Consistency::Crash);
-            let sound: BTreeSet<String> = sound.map(|v| v.id.to_string()).collect();
-            for f in facts.filesystems.iter().filter(|f| f.fstype != "squashfs") {
-                let on = under(facts, f);
-                let quiet = plan.filesystems.iter().any(|p| p.dev == f.dev);
-                prop_assert!(quiet || on.is_disjoint(&sound), "{:?} is written to", f.mount_point());
-                prop_assert!(!quiet || on.is_subset(&set) || on.is_disjoint(&sound), "{:?} is torn", f.mount_point());
-            }
-            for v in &facts.volumes {
-                let out = plan.left_out.iter().any(|l| l.what.starts_with(v.id.as_str()));
-                prop_assert!(set.contains(v.id.as_str()) != out, "{} is in and out, or neither", v.id);
-            }
-            let said: usize = plan.left_out.iter().filter(|l| l.kind != "volume").map(|l| {
-                let first = l.what.split(' ').next().and_then(|w| w.parse().ok());
-                let more = l.what.rsplit_once(" and ").and_then(|(_, m)| m.strip_suffix(" more")?.parse::<usize>().ok());
-                if l.kind == "kernel" { first.unwrap_or(0) } else { 1 + more.unwrap_or(0) }
-            }).sum();
-            prop_assert_eq!(said + plan.filesystems.len(), facts.filesystems.len());
-        }
-    }
 }
