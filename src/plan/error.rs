@@ -148,7 +148,7 @@ impl PlanError {
                 let within = within.as_deref().map(|w| format!("it is a folder of the mount {}", shown(w)));
                 let near = (!near.is_empty()).then(|| {
                     let names: Vec<_> = near.iter().map(|n| shown(n)).collect();
-                    format!("mounted are {}", names.join(", "))
+                    format!("named similarly: {}", names.join(", "))
                 });
                 let parts: Vec<_> = within.into_iter().chain(near).collect();
                 (!parts.is_empty()).then(|| parts.join("; "))

@@ -236,7 +236,9 @@ impl Make<'_> {
                 Place::On(_) => asked.unwrap_or_else(|| "not chosen".to_owned()),
             };
             let (what, kind) = (shown(seen.filesystem.mount_point()), seen.filesystem.fstype.clone());
-            match lines.iter_mut().find(|(_, k, r)| *k == kind && *r == reason) {
+            // Only what could not be in the set anyway may be folded.
+            let may_fold = !matches!(seen.place, Place::On(_));
+            match lines.iter_mut().find(|(_, k, r)| may_fold && *k == kind && *r == reason) {
                 Some((whats, ..)) => whats.push(what),
                 None => lines.push((vec![what], kind, reason)),
             }
@@ -257,7 +259,7 @@ impl Make<'_> {
     fn left_volumes(&self) -> impl Iterator<Item = LeftOut> {
         let out = self.facts.volumes.iter().filter(|v| !self.chosen.volumes.contains_key(&v.id));
         let mut out: Vec<&Volume> = out.collect();
-        out.sort_by_key(|v| (v.device_name.len(), &v.device_name, &v.id));
+        out.sort_by_key(|v| (self.boot.as_ref() != Some(&v.id), v.device_name.len(), &v.device_name, &v.id));
         out.into_iter().map(|v| LeftOut {
             what: format!("{} ({})", v.id, v.device_name),
             kind: "volume".to_owned(),
@@ -281,11 +283,11 @@ impl Make<'_> {
             return if asked.is_empty() { "not chosen".to_owned() } else { asked.join("; ") };
         }
         let swap =
-            self.facts.devices.iter().any(|d| d.swap && self.walk.below(&d.name).0.contains(&*disk.name));
+            self.facts.devices.iter().any(|d| d.swap && self.walk.below(&d.name).contains(&*disk.name));
         if swap {
             return "swap, which is not data".to_owned();
         }
-        "no mounted filesystem; take it with unmounted_volumes = \"crash\"".to_owned()
+        "no mounted filesystem; take it with `unmounted_volumes = \"crash\"`".to_owned()
     }
 }
 

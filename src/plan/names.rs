@@ -31,16 +31,17 @@ impl<'a> Names<'a> {
             key,
             mount: mount.to_owned(),
             within: holding(self.facts, mount).map(|(_, at)| at.to_owned()),
-            near: self.near_mounts(mount),
+            near: self.near_mounts(mount, holding(self.facts, mount).map(|(_, at)| at)),
         })
     }
 
-    fn near_mounts(&self, mount: &Path) -> Vec<PathBuf> {
+    fn near_mounts(&self, mount: &Path, within: Option<&Path>) -> Vec<PathBuf> {
         let wanted = shown(mount);
         let mounted = self.facts.filesystems.iter().filter(|f| !is_kernel_made(&f.fstype));
         let points = mounted.flat_map(|f| f.mounts.iter()).filter(|m| !m.hidden).map(|m| &m.mount_point);
+        let points = points.filter(|p| Some(p.as_path()) != within);
         let mut near: Vec<(usize, &PathBuf)> =
-            points.map(|p| (strsim::osa_distance(&wanted, &shown(p)), p)).filter(|(d, _)| *d <= 3).collect();
+            points.map(|p| (strsim::osa_distance(&wanted, &shown(p)), p)).filter(|(d, _)| *d <= 2).collect();
         near.sort();
         near.dedup();
         near.into_iter().take(3).map(|(_, p)| p.clone()).collect()

@@ -186,12 +186,9 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Every device from these down, but not through image files; true when there was one of those.
-    pub fn below(&self, name: &str) -> (BTreeSet<&'a str>, bool) {
-        let layers = self.layers(&[name.to_owned()]);
-        let image =
-            layers.iter().flatten().any(|d| d.below.is_empty() && matches!(d.kind, DeviceKind::Loop { .. }));
-        (layers.into_iter().flatten().map(|d| d.name.as_str()).collect(), image)
+    /// The device itself and every device below it, but not through image files.
+    pub fn below(&self, name: &str) -> BTreeSet<&'a str> {
+        self.layers(&[name.to_owned()]).into_iter().flatten().map(|d| d.name.as_str()).collect()
     }
 
     /// The stack in words: `dm-4 (lvm vg1-deep) → dm-3 (luks crypt1) → nvme5n1p2`.
@@ -209,7 +206,7 @@ impl<'a> Walk<'a> {
                         names.push(device.name.clone());
                     }
                     DeviceKind::Disk { .. } if disks_of_partitions.contains(device.name.as_str()) => {}
-                    _ => names.push(format!("{}{}", device.name, self.layer_word(device))),
+                    _ => names.push(format!("{}{}", device.name, Self::layer_word(device))),
                 }
             }
             if !names.is_empty() {
@@ -219,7 +216,15 @@ impl<'a> Walk<'a> {
         words.join(" → ")
     }
 
-    fn layer_word(&self, device: &BlockDevice) -> String {
+    /// The device's kernel name, and its own where it has one: `dm-1 vg0-small`.
+    pub fn label(device: &BlockDevice) -> String {
+        match &device.kind {
+            DeviceKind::Dm { name, .. } => format!("{} {name}", device.name),
+            _ => device.name.clone(),
+        }
+    }
+
+    fn layer_word(device: &BlockDevice) -> String {
         match &device.kind {
             DeviceKind::Dm { name, uuid } => format!(" ({} {name})", dm_word(uuid)),
             DeviceKind::Md { level } => format!(" ({level})"),

@@ -11,6 +11,9 @@ use super::stack::Walk;
 use crate::discover::{BlockDevice, Facts, Filesystem};
 use crate::ids::VolumeId;
 
+/// Nearly every image has a BIOS boot partition (1 to 4 MiB): watched like all others, but not worth a note.
+const TOO_SMALL_FOR_DATA: u64 = 8 << 20;
+
 pub(super) fn witness(device: &BlockDevice) -> WitnessDevice {
     WitnessDevice { name: device.name.clone(), stat: device.stat.clone() }
 }
@@ -36,18 +39,20 @@ pub(super) fn beside(
     let mut beside = Beside { witnesses: Vec::new(), notes: Vec::new() };
     let (mut swap, mut raw) = (Vec::new(), Vec::new());
     for device in &facts.devices {
-        // What has devices above it is written to through them, or only by the volume manager itself.
+        // What has devices above it is written to through them, or only by the volume manager itself. A device over an
+        // image file is on no disk here: it is written to through the filesystem that holds the file.
         if known.contains(&device.name) || has_above.contains(device.name.as_str()) {
             continue;
         }
-        let (below, image) = walk.below(&device.name);
+        let below = walk.below(&device.name);
         let on = disks.iter().find(|(disk, _)| below.contains(disk));
-        // A device over an image file is written to through the filesystem that holds the file.
-        let Some((_, volume)) = on.filter(|_| !image) else { continue };
+        let Some((_, volume)) = on else { continue };
         if device.swap {
-            swap.push(format!("{} ({volume})", device.name));
+            swap.push(format!("{} ({volume})", Walk::label(device)));
         } else {
-            raw.push(format!("{} ({volume})", device.name));
+            if device.size > TOO_SMALL_FOR_DATA {
+                raw.push(format!("{} ({volume})", Walk::label(device)));
+            }
             beside.witnesses.push(witness(device));
         }
     }
@@ -72,7 +77,7 @@ pub(super) fn swap_files(facts: &Facts, quiet: impl Fn(&Filesystem) -> bool) -> 
     let files: Vec<_> = on_quiet.map(|s| shown(&s.path)).collect();
     (!files.is_empty()).then(|| {
         format!(
-            "Swapping out to a file passes by the freeze, is counted as a write and lowers the set to crash: {}.",
+            "Swapping to a file in the window counts as a write, which lowers the set to crash: {}.",
             files.join(", ")
         )
     })

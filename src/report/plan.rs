@@ -3,7 +3,7 @@
 //! In: the plan that a run would carry out. Out: text of a given width, or JSON. Must never: shorten a path or an id, or
 //! say less than the plan does.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -83,8 +83,8 @@ fn filesystems(page: &mut Page, plan: &Plan) {
 }
 
 fn details(filesystem: &PlannedFilesystem, common_reason: bool) -> Vec<String> {
-    let mut details = vec![filesystem.stack.clone(), ids(&filesystem.volumes, " ")];
-    let others: Vec<_> = filesystem.mount_points.iter().skip(1).map(|m| shown(m)).collect();
+    let mut details = vec![layers_whole(&filesystem.stack), ids(&filesystem.volumes, " ")];
+    let others: Vec<_> = filesystem.mount_points.iter().skip(1).map(|m| whole(m)).collect();
     if !others.is_empty() {
         details.push(format!("also at {}", others.join(", ")));
     }
@@ -140,7 +140,7 @@ fn volumes(page: &mut Page, volumes: &[PlannedVolume]) {
 }
 
 fn paths(paths: &[PathBuf]) -> String {
-    paths.iter().map(|p| shown(p)).collect::<Vec<_>>().join(", ")
+    paths.iter().map(|p| whole(p)).collect::<Vec<_>>().join(", ")
 }
 
 fn ids(ids: &[VolumeId], separator: &str) -> String {
@@ -213,52 +213,127 @@ struct Page {
 
 impl Page {
     /// Cells in their columns, then free text beside them, each piece beginning a line.
-    fn row(&mut self, columns_: &Columns, cells: &[String], texts: &[String]) {
+    fn row(&mut self, table: &Columns, cells: &[String], texts: &[String]) {
         let mut head = " ".repeat(Columns::INDENT);
-        for (cell, width) in cells.iter().zip(&columns_.widths) {
+        let mut next = Columns::INDENT;
+        for (cell, width) in cells.iter().zip(&table.widths) {
+            next += width + Columns::GAP;
             head.push_str(cell);
             if columns(cell) > *width {
-                self.out.push_str(&head);
-                self.out.push('\n');
-                head = " ".repeat(columns(&head).min(Columns::INDENT) + width + Columns::GAP);
-            } else {
-                head.push_str(&" ".repeat(width - columns(cell) + Columns::GAP));
+                self.line(&head);
+                head.clear();
             }
+            head.push_str(&" ".repeat(next.saturating_sub(columns(&head))));
         }
-        let hang = " ".repeat(columns_.text);
-        for text in texts {
-            self.wrapped(&head, &hang, text);
+        let hang = " ".repeat(table.text);
+        for text in texts.iter().filter(|t| !t.is_empty()) {
+            let longest = words(text).iter().map(|w| columns(w)).max().unwrap_or(0);
+            if table.text + longest <= self.width {
+                self.wrapped(&head, &hang, text);
+            } else {
+                // Beside the columns it would break the width: below them it has room.
+                if !head.trim().is_empty() {
+                    self.line(&head);
+                }
+                let below = " ".repeat(Columns::INDENT + Columns::GAP);
+                self.wrapped(&below, &below, text);
+            }
             head.clone_from(&hang);
         }
-        if texts.is_empty() {
-            self.out.push_str(head.trim_end());
-            self.out.push('\n');
+        if !head.trim().is_empty() {
+            self.line(&head);
         }
+    }
+
+    fn line(&mut self, text: &str) {
+        self.out.push_str(text.trim_end());
+        self.out.push('\n');
     }
 
     /// Words within the width; `first` before the first line, `rest` before the others. A word is never broken.
     fn wrapped(&mut self, first: &str, rest: &str, text: &str) {
         let mut line = first.to_owned();
         let mut empty = true;
-        for word in text.split(' ') {
-            if !empty && columns(&line) + 1 + columns(word) > self.width {
-                self.out.push_str(line.trim_end());
-                self.out.push('\n');
+        for word in words(text) {
+            if !empty && columns(&line) + 1 + columns(&word) > self.width {
+                self.line(&line);
                 rest.clone_into(&mut line);
                 empty = true;
             }
             if !empty {
                 line.push(' ');
             }
-            line.push_str(word);
+            line.push_str(&word);
             empty = false;
         }
-        self.out.push_str(line.trim_end());
-        self.out.push('\n');
+        self.line(&line);
     }
+}
+
+/// Stands for a space within a path while lines are made.
+const SPACE_IN_PATH: char = '\u{a0}';
+
+/// A path that stays in one piece.
+fn whole(path: &Path) -> String {
+    shown(path).replace(' ', &SPACE_IN_PATH.to_string())
+}
+
+/// A stack that is broken only between its layers, not within `dm-0 (lvm vg0-data)`.
+fn layers_whole(stack: &str) -> String {
+    let layers = stack.split(" → ").map(|layer| {
+        let devices = layer.split(" + ").map(|d| d.replace(' ', &SPACE_IN_PATH.to_string()));
+        devices.collect::<Vec<_>>().join(" + ")
+    });
+    layers.collect::<Vec<_>>().join(" → ")
+}
+
+/// What must stay on one line: words, with what is between backticks, and paths, as one.
+fn words(text: &str) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    let mut quoted = false;
+    for word in text.split(' ') {
+        let piece = word.replace(SPACE_IN_PATH, " ");
+        match words.last_mut().filter(|_| quoted) {
+            Some(last) => {
+                last.push(' ');
+                last.push_str(&piece);
+            }
+            None => words.push(piece),
+        }
+        quoted ^= word.matches('`').count() % 2 == 1;
+    }
+    words
 }
 
 /// Columns on a terminal, near enough: one a character.
 fn columns(text: &str) -> usize {
     text.chars().count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_and_settings_stay_in_one_piece() {
+        let text = format!("at {} by `a = 1` too", whole(Path::new("/my data")));
+        assert_eq!(words(&text), ["at", "/my data", "by", "`a = 1`", "too"]);
+    }
+
+    #[test]
+    fn a_long_cell_has_its_own_line_and_the_rest_stays_in_its_columns() {
+        let rows = [["/a".into(), "xfs".into()], ["/long".repeat(10), "ext4".into()]];
+        let table = Columns::of(&rows, 60);
+        let mut page = Page { out: String::new(), width: 60 };
+        for row in &rows {
+            page.row(&table, row, &["text".into()]);
+        }
+        page.row(&table, &rows[0], &["w".repeat(55)]);
+        let long = "/long".repeat(10);
+        let w = "w".repeat(55);
+        assert_eq!(
+            page.out,
+            format!("    /a  xfs   text\n    {long}\n        ext4  text\n    /a  xfs\n      {w}\n")
+        );
+    }
 }

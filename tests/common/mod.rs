@@ -1,0 +1,54 @@
+//! What several tests need: made hosts, and settings as they are without configuration.
+
+#![allow(dead_code, reason = "each test uses its part")]
+
+pub mod fixture;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use stillpoint::config::settings::{OnLower, PlanSettings, UnmountedVolumes};
+use stillpoint::discover::Facts;
+use stillpoint::ids::VolumeId;
+use stillpoint::plan::{Plan, PlanError, plan};
+
+/// The settings of a host without configuration.
+pub fn settings() -> PlanSettings {
+    PlanSettings {
+        name: "default".into(),
+        mounts: vec![],
+        volumes: vec![],
+        volume_tags: BTreeMap::new(),
+        exclude_mounts: vec![],
+        exclude_volumes: vec![],
+        boot_volume: true,
+        allow_partial: false,
+        unmounted_volumes: UnmountedVolumes::Exclude,
+        methods: BTreeMap::new(),
+        consistency: None,
+        on_lower: OnLower::Fail,
+        window: Duration::from_secs(10),
+        freeze_timeout: Duration::from_secs(5),
+        copy_volume_tags: false,
+        tags: BTreeMap::new(),
+        description: None,
+        hooks: vec![],
+    }
+}
+
+/// The plan with the settings changed.
+pub fn plan_with(facts: &Facts, change: impl FnOnce(&mut PlanSettings)) -> Result<Plan, PlanError> {
+    let mut settings = settings();
+    change(&mut settings);
+    plan(facts, &settings)
+}
+
+/// An error with its hint, as it is printed.
+pub fn told(error: &PlanError) -> String {
+    error.hint().map_or_else(|| error.to_string(), |hint| format!("{error}\nhint: {hint}"))
+}
+
+/// `vol-` and a digit seventeen times.
+pub fn vol(digit: char) -> VolumeId {
+    format!("vol-{}", digit.to_string().repeat(17)).parse().unwrap()
+}
