@@ -4,3 +4,4 @@ pub mod config;
 pub mod discover;
 pub mod ids;
 pub mod plan;
+pub mod quiesce;
