@@ -1,6 +1,126 @@
 //! Files and drop-ins → merged → validated settings; every value knows the file it came from.
 //!
-//! In: TOML files and command-line overrides. Out: [`settings::Settings`], where everything is checked.
-//! Must never: guess a unit, ignore a key it does not know, or read anything but its files.
+//! ```text
+//! files    which files there are, in which order        files.rs
+//! parse    one file → Fragment, each value checked      raw.rs, node.rs, check.rs
+//! merge    later over earlier, then the flags           merge.rs
+//! resolve  defaults < [defaults] < [plan.NAME] → Settings, and its origins   resolve.rs
+//! show     config show, config check                    show.rs
+//! ```
+//!
+//! In: TOML files, the SDK's endpoint variables and command-line overrides. Out: [`settings::Settings`], where
+//! everything is checked. Must never: guess a unit, ignore a key it does not know, or read anything but its files.
 
+use std::path::Path;
+
+mod check;
+mod error;
+mod files;
+mod merge;
+mod node;
+mod raw;
+mod resolve;
 pub mod settings;
+mod show;
+#[cfg(test)]
+mod tests;
+
+pub use check::{Fault, consistency, duration, key_value, on_lower};
+pub use error::{ConfigError, Origin, Place};
+pub use files::{ConfigFile, DROP_IN_DIRS, FileStatus, MAIN_FILE};
+pub use merge::Overrides;
+pub use resolve::{DEFAULT_PLAN, Origins};
+
+use raw::Fragment;
+use settings::Settings;
+
+/// The settings of one plan, and where they came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// The settings.
+    pub settings: Settings,
+    /// Where each value came from.
+    pub origins: Origins,
+    /// The files that were looked at, in the order they are merged.
+    pub files: Vec<ConfigFile>,
+    /// Names of all plans, sorted.
+    pub plans: Vec<String>,
+}
+
+/// What `config check` found.
+#[derive(Debug)]
+pub struct Checked {
+    /// The files that were looked at, in the order they are merged.
+    pub files: Vec<ConfigFile>,
+    /// Names of all plans, sorted.
+    pub plans: Vec<String>,
+    /// Faults: at most one a file, and one a plan.
+    pub faults: Vec<ConfigError>,
+}
+
+/// Loads the settings of `plan` (none means [`DEFAULT_PLAN`]) from the files below `root`, or from `config_file` alone.
+///
+/// # Errors
+/// When a file cannot be read, says something it may not say, or the plan does not exist.
+pub fn load(
+    root: &Path,
+    config_file: Option<&Path>,
+    plan: Option<&str>,
+    overrides: &Overrides,
+) -> Result<Loaded, ConfigError> {
+    load_with(root, config_file, plan, overrides, &|name| std::env::var(name).ok())
+}
+
+/// [`load`] with an environment of the caller's.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(
+    root: &Path,
+    config_file: Option<&Path>,
+    plan: Option<&str>,
+    overrides: &Overrides,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, ConfigError> {
+    let sources = files::find(root, config_file)?;
+    let mut inputs = Fragment::default();
+    for source in &sources {
+        if let Some(text) = &source.text {
+            inputs.overlay(raw::parse(&source.file.path, text)?);
+        }
+    }
+    let plan = plan.unwrap_or(DEFAULT_PLAN);
+    resolve::known_plan(&inputs, plan)?;
+    resolve::check_hook_plans(&inputs)?;
+    let plans = resolve::plan_names(&inputs);
+    inputs.overlay_environment(env)?;
+    inputs.overlay_flags(plan, overrides)?;
+    let (settings, origins) = resolve::settings(inputs, plan)?;
+    Ok(Loaded { settings, origins, files: sources.into_iter().map(|s| s.file).collect(), plans })
+}
+
+/// Checks every file and every plan, and goes on past faults.
+///
+/// # Errors
+/// When a file cannot be read: then it cannot be known what the configuration is.
+pub fn check(root: &Path, config_file: Option<&Path>) -> Result<Checked, ConfigError> {
+    let sources = files::find(root, config_file)?;
+    let mut inputs = Fragment::default();
+    let mut faults = Vec::new();
+    for source in &sources {
+        let Some(text) = &source.text else { continue };
+        match raw::parse(&source.file.path, text) {
+            Ok(fragment) => inputs.overlay(fragment),
+            Err(e) => faults.push(e),
+        }
+    }
+    let plans = resolve::plan_names(&inputs);
+    if faults.is_empty() {
+        // With a file missing from the whole, what follows would be faults that are none.
+        faults.extend(resolve::check_hook_plans(&inputs).err());
+        for plan in &plans {
+            faults.extend(resolve::settings(inputs.clone(), plan).err());
+        }
+    }
+    Ok(Checked { files: sources.into_iter().map(|s| s.file).collect(), plans, faults })
+}

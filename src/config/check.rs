@@ -1,0 +1,310 @@
+//! What a single value may be.
+//!
+//! In: text or a value, from a file or a flag alike. Out: the typed value, or a [`Fault`] that says what to write.
+//! Must never: guess a unit, or look at anything outside the value.
+
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use super::error::{ConfigError, Origin, choices};
+use super::settings::{OnFailure, OnLower, UnmountedVolumes};
+use crate::plan::{Consistency, Method};
+
+/// Most user tags on a snapshot: EC2 allows 50, and the tool's own and copied ones need room.
+pub const MAX_TAGS: usize = 20;
+/// Limits of the frozen window.
+pub const WINDOW: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(300));
+/// Limits of `freeze_timeout`; it must also be below the window.
+pub const FREEZE_TIMEOUT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(300));
+/// Limits of `call_timeout`.
+pub const CALL_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(300));
+/// Limits of a hook's timeout; a day, so that `1M` (a month) written for `1m` is seen.
+pub const HOOK_TIMEOUT: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(86_400));
+
+/// What is wrong with a value, and what to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Continues a sentence that starts with the key.
+    pub problem: String,
+    /// What to write instead.
+    pub hint: Option<String>,
+}
+
+impl Fault {
+    pub(super) fn new(problem: impl Into<String>) -> Self {
+        Self { problem: problem.into(), hint: None }
+    }
+
+    pub(super) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    pub(super) fn at(self, origin: Origin, key: &str) -> ConfigError {
+        ConfigError::Invalid { origin, key: key.to_owned(), problem: self.problem, hint: self.hint }
+    }
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.problem)?;
+        self.hint.iter().try_for_each(|hint| write!(f, " ({hint})"))
+    }
+}
+
+/// For clap's value parsers, which want one.
+impl std::error::Error for Fault {}
+
+const UNITS: &str = "units are ms, s, m (minutes), h and d, as in `500ms`, `10s` or `1m 30s`";
+
+/// A time with its unit.
+///
+/// # Errors
+/// When the unit is missing or not one.
+pub fn duration(text: &str) -> Result<Duration, Fault> {
+    if text.trim().parse::<f64>().is_ok() {
+        // "300" has been read as 30 s by others; here a number without a unit is never read at all.
+        return Err(bare_number(text.trim()));
+    }
+    humantime::parse_duration(text.trim())
+        .map_err(|e| Fault::new(format!("is `{text}`, which is not a time: {e}")).hint(UNITS))
+}
+
+/// A number where a time belongs.
+pub(super) fn bare_number(number: &str) -> Fault {
+    Fault::new(format!("is `{number}`, a number without a unit"))
+        .hint(format!("write \"{number}s\" for seconds; {UNITS}"))
+}
+
+pub(super) fn within(value: Duration, (min, max): (Duration, Duration)) -> Result<Duration, Fault> {
+    let show = humantime::format_duration;
+    if (min..=max).contains(&value) {
+        Ok(value)
+    } else {
+        Err(Fault::new(format!("is {}, outside {} to {}", show(value), show(min), show(max))))
+    }
+}
+
+/// An absolute path without `..`; slashes too many are dropped.
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, Fault> {
+    let Some(text) = path.to_str() else {
+        return Err(Fault::new(format!("is `{}`, which is not UTF-8", path.display())));
+    };
+    let fault = |what| Err(Fault::new(format!("is {text:?}, {what}")));
+    if !path.is_absolute() {
+        return fault("which is not an absolute path").map_err(|f: Fault| f.hint("start it with /"));
+    }
+    if text.chars().any(char::is_control) {
+        return fault("which has control characters");
+    }
+    if path.components().any(|c| c == Component::ParentDir) {
+        return fault("which has `..` in it");
+    }
+    Ok(path.components().collect())
+}
+
+/// One of a few words.
+pub(super) fn choice<T: Copy>(text: &str, known: &[(&str, T)]) -> Result<T, Fault> {
+    known.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
+        let words = known.iter().map(|(word, _)| *word);
+        Fault::new(format!("is `{text}`")).hint(choices(text, "it can be", words))
+    })
+}
+
+pub(super) const CONSISTENCIES: &[(&str, Consistency)] = &[
+    ("crash", Consistency::Crash),
+    ("filesystem", Consistency::Filesystem),
+    ("application", Consistency::Application),
+];
+pub(super) const METHODS: &[(&str, Method)] = &[("freeze", Method::Freeze), ("sync", Method::Sync)];
+pub(super) const ON_LOWER: &[(&str, OnLower)] = &[("fail", OnLower::Fail), ("keep", OnLower::Keep)];
+pub(super) const ON_FAILURE: &[(&str, OnFailure)] =
+    &[("abort", OnFailure::Abort), ("continue", OnFailure::Continue)];
+pub(super) const UNMOUNTED: &[(&str, UnmountedVolumes)] =
+    &[("exclude", UnmountedVolumes::Exclude), ("crash", UnmountedVolumes::Crash)];
+
+/// What a consistency is called, for a flag's value parser.
+///
+/// # Errors
+/// When it is none.
+pub fn consistency(text: &str) -> Result<Consistency, Fault> {
+    choice(text, CONSISTENCIES)
+}
+
+/// What `on_lower` is called, for a flag's value parser.
+///
+/// # Errors
+/// When it is none.
+pub fn on_lower(text: &str) -> Result<OnLower, Fault> {
+    choice(text, ON_LOWER)
+}
+
+/// `KEY=VALUE`, or `KEY` alone for an empty value, for a flag's value parser.
+///
+/// # Errors
+/// When the key is empty.
+pub fn key_value(text: &str) -> Result<(String, String), Fault> {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    if key.is_empty() {
+        return Err(Fault::new(format!("is `{text}`, without a key")).hint("write KEY=VALUE"));
+    }
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// A tag to choose volumes by: any that EC2 can have, `aws:` included.
+pub(super) fn filter_tag(key: &str, value: &str) -> Result<(), Fault> {
+    // EC2 counts characters (EC2 user guide, "Tag restrictions").
+    if key.is_empty() || key.chars().count() > 128 {
+        return Err(Fault::new("has a tag key that is empty or longer than 128 characters"));
+    }
+    if value.chars().count() > 256 {
+        return Err(Fault::new(format!("has a value longer than 256 characters for the tag `{key}`")));
+    }
+    Ok(())
+}
+
+/// A tag to put on snapshots.
+pub(super) fn own_tag(key: &str, value: &str) -> Result<(), Fault> {
+    filter_tag(key, value)?;
+    for reserved in ["aws:", "stillpoint:"] {
+        // EC2 reserves `aws:` in any mix of cases.
+        if key.get(..reserved.len()).is_some_and(|start| start.eq_ignore_ascii_case(reserved)) {
+            return Err(Fault::new(format!("has the tag `{key}`; the prefix `{reserved}` is reserved")));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn url(text: &str) -> Result<String, Fault> {
+    let uri = text.parse::<http::Uri>().ok();
+    let good = uri.is_some_and(|u| {
+        matches!(u.scheme_str(), Some("http" | "https")) && u.host().is_some_and(|h| !h.is_empty())
+    });
+    if good {
+        Ok(text.to_owned())
+    } else {
+        Err(Fault::new(format!("is `{text}`, which is not an endpoint URL"))
+            .hint("write it like https://ec2.eu-central-1.amazonaws.com"))
+    }
+}
+
+pub(super) fn region(text: &str) -> Result<String, Fault> {
+    let good =
+        (3..=32).contains(&text.len()) && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+    if good {
+        Ok(text.to_owned())
+    } else {
+        Err(Fault::new(format!("is `{text}`, which is not a Region")).hint("write it like eu-central-1"))
+    }
+}
+
+pub(super) fn description(text: &str) -> Result<String, Fault> {
+    // EC2 API reference, CreateSnapshots: up to 255 characters.
+    if text.is_empty() || text.chars().count() > 255 || text.chars().any(char::is_control) {
+        return Err(Fault::new("must be one line of 1 to 255 characters"));
+    }
+    Ok(text.to_owned())
+}
+
+/// A plan's name: it becomes a systemd instance, a tag and a file name.
+pub(super) fn plan_name(text: &str) -> Result<String, Fault> {
+    let good = (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+        && text.as_bytes()[0].is_ascii_alphanumeric();
+    if good {
+        Ok(text.to_owned())
+    } else {
+        Err(Fault::new("is not a plan name")
+            .hint("up to 64 letters, digits, `_`, `-` and `.`, starting with a letter or digit"))
+    }
+}
+
+pub(super) fn hook_name(text: &str) -> Result<String, Fault> {
+    if text.trim().is_empty() || text.chars().count() > 64 || text.chars().any(char::is_control) {
+        return Err(Fault::new("must be 1 to 64 characters on one line"));
+    }
+    Ok(text.to_owned())
+}
+
+/// A command: the program's absolute path, then its arguments as they are.
+pub(super) fn argv(words: Vec<String>) -> Result<Vec<String>, Fault> {
+    let Some(program) = words.first() else {
+        return Err(Fault::new("is empty").hint("write [\"/path/to/program\", \"argument\"]"));
+    };
+    if !program.starts_with('/') {
+        let hint = "commands are not looked up in PATH and not given to a shell; for a shell write \
+                    [\"/bin/sh\", \"-c\", \"…\"]";
+        return Err(Fault::new(format!("starts with `{program}`, not an absolute path")).hint(hint));
+    }
+    if words.iter().any(|w| w.contains('\0')) {
+        return Err(Fault::new("has a NUL character in it"));
+    }
+    Ok(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_needs_its_unit() {
+        assert_eq!(duration("1m 30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        for bare in ["10", "0", " 10 ", "1.5", "-3", "inf"] {
+            let fault = duration(bare).unwrap_err();
+            assert!(fault.problem.contains("without a unit"), "{bare}: {fault}");
+        }
+        assert!(duration("10").unwrap_err().hint.unwrap().starts_with("write \"10s\" for seconds"));
+        for bad in ["", "s", "10 parsecs", "10s!", "-10s"] {
+            assert!(duration(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn paths_are_absolute_and_plain() {
+        assert_eq!(absolute(Path::new("//srv//data/")).unwrap().as_os_str(), "/srv/data");
+        assert_eq!(absolute(Path::new("/")).unwrap().as_os_str(), "/");
+        for bad in ["", "data", "./data", "/srv/../etc", "/srv/da\nta"] {
+            assert!(absolute(Path::new(bad)).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn tags_keep_out_of_reserved_names() {
+        assert!(own_tag("Team", "storage").is_ok());
+        for bad in ["aws:x", "AWS:x", "stillpoint:run", "Stillpoint:run", ""] {
+            assert!(own_tag(bad, "v").is_err(), "{bad}");
+        }
+        assert!(filter_tag("aws:cloudformation:stack-name", "db").is_ok());
+        assert!(own_tag(&"é".repeat(128), &"é".repeat(256)).is_ok());
+        assert!(own_tag(&"k".repeat(129), "").is_err());
+        assert!(own_tag("k", &"v".repeat(257)).is_err());
+    }
+
+    #[test]
+    fn every_method_and_label_can_be_written() {
+        // What serde prints must be what a file may say.
+        for (word, value) in METHODS {
+            assert_eq!(serde_json::to_value(value).unwrap(), *word);
+        }
+        for (word, value) in CONSISTENCIES {
+            assert_eq!(value.to_string(), *word);
+        }
+        for (word, value) in ON_LOWER {
+            assert_eq!(serde_json::to_value(value).unwrap(), *word);
+        }
+        for (word, value) in UNMOUNTED {
+            assert_eq!(serde_json::to_value(value).unwrap(), *word);
+        }
+    }
+
+    #[test]
+    fn names_and_endpoints() {
+        assert!(url("http://127.0.0.1:8080").is_ok() && url("http://[fd00:ec2::254]").is_ok());
+        assert!(url("ec2.amazonaws.com").is_err() && url("file:///etc").is_err() && url("https://").is_err());
+        assert!(region("us-gov-west-1").is_ok() && region("Frankfurt").is_err());
+        assert!(plan_name("db-1").is_ok() && plan_name("-x").is_err() && plan_name("a/b").is_err());
+        assert!(argv(vec!["sh".to_owned()]).is_err() && argv(Vec::new()).is_err());
+        assert_eq!(key_value("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert!(key_value("=x").is_err());
+    }
+}

@@ -1,0 +1,192 @@
+//! What can be wrong with a configuration, and where.
+//!
+//! In: a position and what was found there. Out: [`ConfigError`], which names the file, line and column, and says
+//! what to write instead. Must never: speak of a value without saying where it came from.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::ser::SerializeMap;
+
+/// A position in a configuration file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub file: Arc<Path>,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file.display(), self.line, self.column)
+    }
+}
+
+/// Where an effective value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody set it.
+    Default,
+    /// A configuration file.
+    File(Place),
+    /// A command-line flag, with its dashes.
+    Flag(&'static str),
+    /// An environment variable.
+    Environment(&'static str),
+}
+
+impl Origin {
+    /// The position as an error names it: with the column, where there is one.
+    fn position(&self) -> String {
+        match self {
+            Self::File(place) => place.to_string(),
+            other => other.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("built-in default"),
+            Self::File(place) => write!(f, "{}:{}", place.file.display(), place.line),
+            Self::Flag(flag) => write!(f, "command line {flag}"),
+            Self::Environment(name) => write!(f, "environment {name}"),
+        }
+    }
+}
+
+impl serde::Serialize for Origin {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut map = s.serialize_map(None)?;
+        match self {
+            Self::Default => map.serialize_entry("kind", "default")?,
+            Self::File(place) => {
+                map.serialize_entry("kind", "file")?;
+                map.serialize_entry("file", &place.file.display().to_string())?;
+                map.serialize_entry("line", &place.line)?;
+            }
+            Self::Flag(flag) => {
+                map.serialize_entry("kind", "flag")?;
+                map.serialize_entry("name", flag)?;
+            }
+            Self::Environment(name) => {
+                map.serialize_entry("kind", "environment")?;
+                map.serialize_entry("name", name)?;
+            }
+        }
+        map.end()
+    }
+}
+
+/// A value and where it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sourced<T> {
+    /// The value.
+    pub value: T,
+    /// Where it was set.
+    pub origin: Origin,
+}
+
+/// Why the configuration cannot be used. Nothing has been touched.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file is there and cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A file is not one that may be used.
+    #[error("cannot use {}: {problem}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: &'static str,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// Not TOML.
+    #[error("{place}: {message}")]
+    Syntax {
+        /// Where.
+        place: Place,
+        /// What the parser said.
+        message: String,
+    },
+    /// A key that means nothing here.
+    #[error("{place}: unknown key `{key}` in {table}")]
+    UnknownKey {
+        /// Where.
+        place: Place,
+        /// The key.
+        key: String,
+        /// The table it was found in.
+        table: String,
+        /// The known key that is most like it, and every key known there.
+        hint: String,
+    },
+    /// A value that its key cannot have.
+    #[error("{}: `{key}` {problem}", origin.position())]
+    Invalid {
+        /// Where the value was set.
+        origin: Origin,
+        /// The key, as it is written in a file.
+        key: String,
+        /// What is wrong, continuing a sentence that starts with the key.
+        problem: String,
+        /// What to write instead.
+        hint: Option<String>,
+    },
+    /// A plan that nobody configured.
+    #[error("there is no plan `{name}`")]
+    UnknownPlan {
+        /// What was asked for.
+        name: String,
+        /// The plan whose name is most like it, and every plan there is.
+        hint: String,
+    },
+}
+
+impl ConfigError {
+    /// What to do about it, where there is something to say.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Read { source, .. } => (source.kind() == io::ErrorKind::PermissionDenied)
+                .then(|| "stillpoint runs as root; so must whoever checks its configuration".to_owned()),
+            Self::File { hint, .. } => Some((*hint).to_owned()),
+            Self::Syntax { .. } => None,
+            Self::UnknownKey { hint, .. } => Some(hint.clone()),
+            Self::Invalid { hint, .. } => hint.clone(),
+            Self::UnknownPlan { hint, .. } => Some(hint.clone()),
+        }
+    }
+}
+
+/// `did you mean …? <what>: a, b, c`.
+pub(super) fn choices<'a>(word: &str, what: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
+    let list = known.clone().collect::<Vec<_>>().join(", ");
+    match nearest(word, known) {
+        Some(nearest) => format!("did you mean `{nearest}`? {what}: {list}"),
+        None => format!("{what}: {list}"),
+    }
+}
+
+/// The known word that is most like `word`, if one is like it at all.
+fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    // Below 0.75 the suggestions read as noise (`pre` for `present`).
+    known
+        .map(|k| (strsim::jaro_winkler(word, k), k))
+        .filter(|(likeness, _)| *likeness >= 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, k)| k)
+}

@@ -1,0 +1,224 @@
+//! Which files make up the configuration, in which order.
+//!
+//! In: a root directory, or one file named by the user. Out: the files in the order they are merged, with their text,
+//! and those that were masked or replaced, so that `config check` can list them. Must never: skip a file that is
+//! there and cannot be read.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::error::ConfigError;
+
+/// The main file, below the root.
+pub const MAIN_FILE: &str = "etc/stillpoint/stillpoint.toml";
+/// The drop-in directories below the root, weakest first: a name in a later one replaces the same name in an earlier one.
+pub const DROP_IN_DIRS: [&str; 3] =
+    ["usr/lib/stillpoint/config.d", "run/stillpoint/config.d", "etc/stillpoint/config.d"];
+
+/// Far above any configuration; a limit so that a wrong `--config /dev/zero` ends.
+const MAX_SIZE: u64 = 1 << 20;
+
+/// A file that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ConfigFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What became of it.
+    #[serde(flatten)]
+    pub status: FileStatus,
+}
+
+/// What became of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "status", rename_all = "lowercase")]
+pub enum FileStatus {
+    /// Merged, over all that come before it.
+    Read,
+    /// Empty, or a link to /dev/null: hides the same name in weaker directories.
+    Masked,
+    /// Not read, because of the same name in a stronger directory.
+    Replaced {
+        /// What was used instead.
+        by: PathBuf,
+    },
+    /// The main file, which need not exist.
+    Missing,
+}
+
+/// A file and its text; no text unless its status is [`FileStatus::Read`].
+pub(super) struct Source {
+    pub file: ConfigFile,
+    pub text: Option<String>,
+}
+
+impl Source {
+    fn without_text(path: PathBuf, status: FileStatus) -> Self {
+        Self { file: ConfigFile { path, status }, text: None }
+    }
+}
+
+/// Finds and reads all files, in the order they are merged.
+pub(super) fn find(root: &Path, config_file: Option<&Path>) -> Result<Vec<Source>, ConfigError> {
+    if let Some(path) = config_file {
+        // Named by hand: it must exist, and the drop-ins of the host say nothing about it.
+        let text = read(path)?;
+        let file = ConfigFile { path: path.to_owned(), status: FileStatus::Read };
+        return Ok(vec![Source { file, text: Some(text) }]);
+    }
+    let main = root.join(MAIN_FILE);
+    let mut found = vec![match read(&main) {
+        Ok(text) => Source { file: ConfigFile { path: main, status: FileStatus::Read }, text: Some(text) },
+        Err(e) if is_absent(&e, &main) => Source::without_text(main, FileStatus::Missing),
+        Err(e) => return Err(e),
+    }];
+    for paths in drop_ins(root)?.into_values() {
+        let Some((winner, replaced)) = paths.split_last() else { continue };
+        for path in replaced {
+            let status = FileStatus::Replaced { by: winner.clone() };
+            found.push(Source::without_text(path.clone(), status));
+        }
+        let text = if is_null_link(winner) { String::new() } else { read(winner)? };
+        found.push(if text.is_empty() {
+            Source::without_text(winner.clone(), FileStatus::Masked)
+        } else {
+            let file = ConfigFile { path: winner.clone(), status: FileStatus::Read };
+            Source { file, text: Some(text) }
+        });
+    }
+    Ok(found)
+}
+
+/// File name → every path of that name, strongest last.
+fn drop_ins(root: &Path) -> Result<BTreeMap<OsString, Vec<PathBuf>>, ConfigError> {
+    let mut by_name = BTreeMap::<OsString, Vec<PathBuf>>::new();
+    for dir in DROP_IN_DIRS.map(|d| root.join(d)) {
+        let failed = |source| ConfigError::Read { path: dir.clone(), source };
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(failed(e)),
+        };
+        for entry in entries {
+            let name = entry.map_err(failed)?.file_name();
+            // Leading dots are editors' lock and swap files.
+            let hidden = name.as_encoded_bytes().starts_with(b".");
+            if !hidden && Path::new(&name).extension().is_some_and(|x| x == "toml") {
+                by_name.entry(name.clone()).or_default().push(dir.join(name));
+            }
+        }
+    }
+    Ok(by_name)
+}
+
+fn is_null_link(path: &Path) -> bool {
+    fs::canonicalize(path).is_ok_and(|p| p == Path::new("/dev/null"))
+}
+
+/// Nothing there at all: a dangling link is not an absent file, but one that somebody meant to be there.
+fn is_absent(error: &ConfigError, path: &Path) -> bool {
+    matches!(error, ConfigError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound)
+        && fs::symlink_metadata(path).is_err()
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    let failed = |source| ConfigError::Read { path: path.to_owned(), source };
+    let unusable = |problem, hint| ConfigError::File { path: path.to_owned(), problem, hint };
+    let mut file = fs::File::open(path).map_err(failed)?;
+    let meta = file.metadata().map_err(failed)?;
+    if meta.is_file() && meta.mode() & 0o002 != 0 {
+        // Hooks named in it run as root.
+        return Err(unusable("everybody may write to it", "chmod o-w it: its hooks run as root"));
+    }
+    let mut bytes = Vec::new();
+    file.by_ref().take(MAX_SIZE + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_SIZE {
+        return Err(unusable("it is larger than 1 MiB", "is this the right file?"));
+    }
+    String::from_utf8(bytes).map_err(|_| unusable("it is not UTF-8", "TOML files are UTF-8 text"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn put(root: &Path, path: &str, text: &str) -> PathBuf {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        path
+    }
+
+    fn listing(root: &Path) -> Vec<(String, FileStatus)> {
+        let files = find(root, None).unwrap();
+        files
+            .into_iter()
+            .map(|s| (s.file.path.strip_prefix(root).unwrap().display().to_string(), s.file.status))
+            .collect()
+    }
+
+    #[test]
+    fn nothing_there_is_fine() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(listing(root.path()), [(MAIN_FILE.to_owned(), FileStatus::Missing)]);
+    }
+
+    #[test]
+    fn drop_ins_sort_by_name_over_all_directories_and_later_directories_replace() {
+        let root = tempfile::tempdir().unwrap();
+        let r = root.path();
+        put(r, MAIN_FILE, "a=1");
+        put(r, "etc/stillpoint/config.d/10-a.toml", "a=1");
+        put(r, "usr/lib/stillpoint/config.d/20-b.toml", "a=1");
+        let winner = put(r, "run/stillpoint/config.d/20-b.toml", "a=1");
+        put(r, "usr/lib/stillpoint/config.d/30-c.toml", "a=1");
+        put(r, "etc/stillpoint/config.d/30-c.toml", "");
+        put(r, "usr/lib/stillpoint/config.d/40-d.toml", "a=1");
+        symlink("/dev/null", r.join("etc/stillpoint/config.d/40-d.toml")).unwrap();
+        put(r, "etc/stillpoint/config.d/notes.txt", "not TOML");
+        put(r, "etc/stillpoint/config.d/.#10-a.toml", "not TOML");
+        let by = |p: &str| FileStatus::Replaced { by: r.join(p) };
+        let expected = [
+            (MAIN_FILE, FileStatus::Read),
+            ("etc/stillpoint/config.d/10-a.toml", FileStatus::Read),
+            ("usr/lib/stillpoint/config.d/20-b.toml", FileStatus::Replaced { by: winner }),
+            ("run/stillpoint/config.d/20-b.toml", FileStatus::Read),
+            ("usr/lib/stillpoint/config.d/30-c.toml", by("etc/stillpoint/config.d/30-c.toml")),
+            ("etc/stillpoint/config.d/30-c.toml", FileStatus::Masked),
+            ("usr/lib/stillpoint/config.d/40-d.toml", by("etc/stillpoint/config.d/40-d.toml")),
+            ("etc/stillpoint/config.d/40-d.toml", FileStatus::Masked),
+        ];
+        assert_eq!(listing(r), expected.map(|(p, s)| (p.to_owned(), s)));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_an_error() {
+        let root = tempfile::tempdir().unwrap();
+        let r = root.path();
+        let dangling = r.join("etc/stillpoint/config.d/10-a.toml");
+        fs::create_dir_all(dangling.parent().unwrap()).unwrap();
+        symlink("/nowhere/at/all", &dangling).unwrap();
+        assert!(matches!(find(r, None), Err(ConfigError::Read { path, .. }) if path == dangling));
+        fs::remove_file(&dangling).unwrap();
+        fs::create_dir(&dangling).unwrap();
+        assert!(find(r, None).is_err(), "a directory");
+        assert!(find(r, Some(&r.join("missing.toml"))).is_err(), "named by hand");
+        fs::write(r.join("latin1.toml"), b"# caf\xe9").unwrap();
+        assert!(matches!(find(r, Some(&r.join("latin1.toml"))), Err(ConfigError::File { .. })));
+    }
+
+    #[test]
+    fn a_file_that_everybody_may_write_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let path = put(root.path(), MAIN_FILE, "");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(matches!(find(root.path(), None), Err(ConfigError::File { .. })));
+    }
+}

@@ -1,0 +1,174 @@
+//! Fragments and flags → one set of inputs, the later over the earlier, key by key.
+//!
+//! In: fragments in order, flags, environment. Out: one [`Fragment`], every value still with its origin.
+//! Must never: check values, except those of flags, which no file's reader has seen.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::check::{self, Fault};
+use super::error::{ConfigError, Origin, Sourced};
+use super::raw::{Fragment, Input, PlanInput};
+use super::settings::OnLower;
+use crate::ids::{InstanceId, VolumeId};
+use crate::plan::Consistency;
+
+/// What command-line flags say. `None`, an empty list or table, and `false` mean that the flag was not given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `--mount`. Together with `volumes` and `volume_tags` it replaces what the plan chooses, all three keys of it.
+    pub mounts: Option<Vec<PathBuf>>,
+    /// `--volume`.
+    pub volumes: Option<Vec<VolumeId>>,
+    /// `--volume-tag`.
+    pub volume_tags: Option<BTreeMap<String, String>>,
+    /// `--exclude-mount`, replacing the plan's list.
+    pub exclude_mounts: Option<Vec<PathBuf>>,
+    /// `--exclude-volume`, replacing the plan's list.
+    pub exclude_volumes: Option<Vec<VolumeId>>,
+    /// `--no-boot-volume`.
+    pub no_boot_volume: Option<bool>,
+    /// `--allow-partial`.
+    pub allow_partial: Option<bool>,
+    /// `--consistency`.
+    pub consistency: Option<Consistency>,
+    /// `--on-lower`.
+    pub on_lower: Option<OnLower>,
+    /// `--window`.
+    pub window: Option<Duration>,
+    /// `--tag`, added to the plan's tags.
+    pub tags: Option<BTreeMap<String, String>>,
+    /// `--region`.
+    pub region: Option<String>,
+    /// `--instance-id`.
+    pub instance_id: Option<InstanceId>,
+    /// `--imds-endpoint`.
+    pub imds_endpoint: Option<String>,
+    /// `--endpoint`.
+    pub endpoint: Option<String>,
+    /// `--run-dir`.
+    pub run_dir: Option<PathBuf>,
+    /// `--state-dir`.
+    pub state_dir: Option<PathBuf>,
+}
+
+impl Fragment {
+    /// Lays a later file over what there is.
+    pub(super) fn overlay(&mut self, later: Self) {
+        self.top.overlay(later.top);
+        self.identity.overlay(later.identity);
+        self.ec2.overlay(later.ec2);
+        self.defaults.overlay(later.defaults);
+        for (name, plan) in later.plans {
+            self.plans.entry(name).or_default().overlay(plan);
+        }
+        for hook in later.hooks {
+            // In place: a drop-in that changes a hook must not change the order of execution.
+            match self.hooks.iter_mut().find(|h| h.name == hook.name) {
+                Some(slot) => *slot = hook,
+                None => self.hooks.push(hook),
+            }
+        }
+    }
+
+    /// Lays the SDK's variables over the files, so that what it would do by itself is what `config show` says.
+    pub(super) fn overlay_environment(
+        &mut self,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<(), ConfigError> {
+        let read = |name: &'static str| match env(name).filter(|v| !v.is_empty()) {
+            Some(text) => {
+                let origin = Origin::Environment(name);
+                let value = check::url(&text).map_err(|f| f.at(origin.clone(), name))?;
+                Ok(Some(Sourced { value, origin }))
+            }
+            None => Ok(None),
+        };
+        let imds = read("AWS_EC2_METADATA_SERVICE_ENDPOINT")?;
+        self.identity.imds_endpoint = imds.or_else(|| self.identity.imds_endpoint.take());
+        let ignored =
+            env("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").is_some_and(|v| v.eq_ignore_ascii_case("true"));
+        if !ignored {
+            let service = read("AWS_ENDPOINT_URL_EC2")?;
+            let endpoint = if service.is_some() { service } else { read("AWS_ENDPOINT_URL")? };
+            self.ec2.endpoint = endpoint.or_else(|| self.ec2.endpoint.take());
+        }
+        // AWS_REGION is not read: on a host it says where its user likes to work, not where the instance is.
+        Ok(())
+    }
+
+    /// Lays the flags over the files and the environment; those of the plan over the plan `name`.
+    pub(super) fn overlay_flags(&mut self, name: &str, flags: &Overrides) -> Result<(), ConfigError> {
+        let identity = &mut self.identity;
+        set(&mut identity.region, "--region", flags.region.as_deref(), check::region)?;
+        set(&mut identity.instance_id, "--instance-id", flags.instance_id.as_ref(), copy)?;
+        set(&mut identity.imds_endpoint, "--imds-endpoint", flags.imds_endpoint.as_deref(), check::url)?;
+        set(&mut self.ec2.endpoint, "--endpoint", flags.endpoint.as_deref(), check::url)?;
+        set(&mut self.top.run_dir, "--run-dir", flags.run_dir.as_deref(), check::absolute)?;
+        set(&mut self.top.state_dir, "--state-dir", flags.state_dir.as_deref(), check::absolute)?;
+        plan_flags(self.plans.entry(name.to_owned()).or_default(), &mut self.defaults, flags)
+    }
+}
+
+fn plan_flags(plan: &mut PlanInput, defaults: &mut PlanInput, flags: &Overrides) -> Result<(), ConfigError> {
+    let paths = |paths: &Vec<PathBuf>| paths.iter().map(|p| check::absolute(p)).collect();
+    let mounts = flags.mounts.as_ref().filter(|l| !l.is_empty());
+    let volumes = flags.volumes.as_ref().filter(|l| !l.is_empty());
+    let volume_tags = flags.volume_tags.as_ref().filter(|t| !t.is_empty());
+    let first_choice =
+        [mounts.map(|_| "--mount"), volumes.map(|_| "--volume"), volume_tags.map(|_| "--volume-tag")];
+    if let Some(flag) = first_choice.into_iter().flatten().next() {
+        // Who says `--mount /data` wants that mount, not also the volumes that the file names.
+        plan.mounts = Some(Sourced { value: Vec::new(), origin: Origin::Flag(flag) });
+        plan.volumes = Some(Sourced { value: Vec::new(), origin: Origin::Flag(flag) });
+        plan.volume_tags.clear();
+        defaults.volume_tags.clear();
+    }
+    set(&mut plan.mounts, "--mount", mounts, paths)?;
+    set(&mut plan.volumes, "--volume", volumes, copy)?;
+    set_tags(&mut plan.volume_tags, "--volume-tag", volume_tags, check::filter_tag)?;
+    let given = |list: &&Vec<PathBuf>| !list.is_empty();
+    set(&mut plan.exclude_mounts, "--exclude-mount", flags.exclude_mounts.as_ref().filter(given), paths)?;
+    let excluded = flags.exclude_volumes.as_ref().filter(|l| !l.is_empty());
+    set(&mut plan.exclude_volumes, "--exclude-volume", excluded, copy)?;
+    set(&mut plan.boot_volume, "--no-boot-volume", flags.no_boot_volume.filter(|no| *no).as_ref(), |no| {
+        Ok(!no)
+    })?;
+    set(&mut plan.allow_partial, "--allow-partial", flags.allow_partial.filter(|yes| *yes).as_ref(), copy)?;
+    set(&mut plan.consistency, "--consistency", flags.consistency.as_ref(), copy)?;
+    set(&mut plan.on_lower, "--on-lower", flags.on_lower.as_ref(), copy)?;
+    set(&mut plan.window, "--window", flags.window.as_ref(), |w| check::within(*w, check::WINDOW))?;
+    set_tags(&mut plan.tags, "--tag", flags.tags.as_ref(), check::own_tag)
+}
+
+fn copy<T: Clone>(value: &T) -> Result<T, Fault> {
+    Ok(value.clone())
+}
+
+fn set<T, V: ?Sized>(
+    slot: &mut Option<Sourced<T>>,
+    flag: &'static str,
+    given: Option<&V>,
+    check: impl FnOnce(&V) -> Result<T, Fault>,
+) -> Result<(), ConfigError> {
+    if let Some(given) = given {
+        let origin = Origin::Flag(flag);
+        let value = check(given).map_err(|f| f.at(origin.clone(), flag))?;
+        *slot = Some(Sourced { value, origin });
+    }
+    Ok(())
+}
+
+fn set_tags(
+    slots: &mut BTreeMap<String, Sourced<String>>,
+    flag: &'static str,
+    given: Option<&BTreeMap<String, String>>,
+    check: fn(&str, &str) -> Result<(), Fault>,
+) -> Result<(), ConfigError> {
+    for (key, value) in given.into_iter().flatten() {
+        check(key, value).map_err(|f| f.at(Origin::Flag(flag), flag))?;
+        slots.insert(key.clone(), Sourced { value: value.clone(), origin: Origin::Flag(flag) });
+    }
+    Ok(())
+}

@@ -1,0 +1,194 @@
+//! Merged inputs → [`Settings`]: defaults filled in, and what only shows when values are seen together is checked.
+//!
+//! In: one [`Fragment`] and a plan's name. Out: settings, and the origin of every value. Must never: lose an origin,
+//! or let a plan through whose values contradict each other.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::check::{Fault, MAX_TAGS};
+use super::error::{ConfigError, Origin, Sourced, choices};
+use super::raw::{Fragment, HookInput, Input, PlanInput};
+use super::settings::{
+    Ec2Settings, Hook, IdentityOverrides, OnLower, PlanSettings, Settings, UnmountedVolumes,
+};
+
+/// The plan that always exists.
+pub const DEFAULT_PLAN: &str = "default";
+
+const WINDOW: Duration = Duration::from_secs(10);
+const FREEZE_TIMEOUT: Duration = Duration::from_secs(5);
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where each value came from: `run_dir`, `ec2.endpoint`, `plan.window`, `plan.tags.Team`, `plan.hooks.NAME`.
+pub type Origins = BTreeMap<String, Origin>;
+
+/// The origins of a table's values, while they are taken out of the inputs.
+struct Taken<'a> {
+    origins: &'a mut Origins,
+    table: &'static str,
+}
+
+impl Taken<'_> {
+    fn optional<T>(&mut self, key: &str, input: Option<Sourced<T>>) -> Option<T> {
+        let (value, origin) = match input {
+            Some(sourced) => (Some(sourced.value), sourced.origin),
+            None => (None, Origin::Default),
+        };
+        self.origins.insert(format!("{}{key}", self.table), origin);
+        value
+    }
+
+    fn or<T>(&mut self, key: &str, input: Option<Sourced<T>>, default: T) -> T {
+        self.optional(key, input).unwrap_or(default)
+    }
+
+    fn entries<K: Ord, V>(
+        &mut self,
+        key: &str,
+        input: BTreeMap<K, Sourced<V>>,
+        show: fn(&K) -> String,
+    ) -> BTreeMap<K, V> {
+        let origins = &mut *self.origins;
+        let table = self.table;
+        input
+            .into_iter()
+            .map(|(k, sourced)| {
+                origins.insert(format!("{table}{key}.{}", show(&k)), sourced.origin);
+                (k, sourced.value)
+            })
+            .collect()
+    }
+}
+
+/// Names of all plans, sorted.
+pub(super) fn plan_names(inputs: &Fragment) -> Vec<String> {
+    let mut names: Vec<String> = inputs.plans.keys().cloned().collect();
+    if !inputs.plans.contains_key(DEFAULT_PLAN) {
+        names.push(DEFAULT_PLAN.to_owned());
+    }
+    names.sort();
+    names
+}
+
+/// An error unless the plan exists.
+pub(super) fn known_plan(inputs: &Fragment, name: &str) -> Result<(), ConfigError> {
+    let known = plan_names(inputs);
+    if known.iter().any(|k| k == name) {
+        return Ok(());
+    }
+    let hint = choices(name, "configured plans", known.iter().map(String::as_str));
+    Err(ConfigError::UnknownPlan { name: name.to_owned(), hint })
+}
+
+/// An error when a hook belongs to a plan that does not exist: it would silently never run.
+pub(super) fn check_hook_plans(inputs: &Fragment) -> Result<(), ConfigError> {
+    for plan in inputs.hooks.iter().flat_map(|h| h.plans.iter().flatten()) {
+        known_plan(inputs, &plan.value).map_err(|e| {
+            let fault = Fault::new(format!("names the plan `{}`, which does not exist", plan.value));
+            let fault = match e.hint() {
+                Some(hint) => fault.hint(hint),
+                None => fault,
+            };
+            fault.at(plan.origin.clone(), "hook.plans")
+        })?;
+    }
+    Ok(())
+}
+
+/// The settings of one plan, which must exist.
+pub(super) fn settings(inputs: Fragment, name: &str) -> Result<(Settings, Origins), ConfigError> {
+    let mut origins = Origins::new();
+    let Fragment { top, identity, ec2, defaults, mut plans, hooks } = inputs;
+    let mut input = defaults;
+    input.overlay(plans.remove(name).unwrap_or_default());
+
+    let mut take = Taken { origins: &mut origins, table: "" };
+    let state_dir = take.or("state_dir", top.state_dir, PathBuf::from("/var/lib/stillpoint"));
+    let run_dir = take.or("run_dir", top.run_dir, PathBuf::from("/run/stillpoint"));
+    take.table = "identity.";
+    let identity = IdentityOverrides {
+        instance_id: take.optional("instance_id", identity.instance_id),
+        region: take.optional("region", identity.region),
+        imds_endpoint: take.optional("imds_endpoint", identity.imds_endpoint),
+    };
+    take.table = "ec2.";
+    let ec2 = Ec2Settings {
+        endpoint: take.optional("endpoint", ec2.endpoint),
+        call_timeout: take.or("call_timeout", ec2.call_timeout, CALL_TIMEOUT),
+    };
+    let plan = plan(name, input, hooks, &mut origins)?;
+    Ok((Settings { identity, ec2, state_dir, run_dir, plan }, origins))
+}
+
+fn plan(
+    name: &str,
+    input: PlanInput,
+    hooks: Vec<HookInput>,
+    origins: &mut Origins,
+) -> Result<PlanSettings, ConfigError> {
+    check_freeze_timeout(&input)?;
+    check_tag_count(&input)?;
+    let mut take = Taken { origins, table: "plan." };
+    let window = take.or("window", input.window, WINDOW);
+    // A short window without a word about the freeze must not be an error: the default follows.
+    let freeze_timeout = take.or("freeze_timeout", input.freeze_timeout, FREEZE_TIMEOUT.min(window / 2));
+    let path = |p: &PathBuf| p.display().to_string();
+    Ok(PlanSettings {
+        name: name.to_owned(),
+        mounts: take.or("mounts", input.mounts, Vec::new()),
+        volumes: take.or("volumes", input.volumes, Vec::new()),
+        volume_tags: take.entries("volume_tags", input.volume_tags, String::clone),
+        exclude_mounts: take.or("exclude_mounts", input.exclude_mounts, Vec::new()),
+        exclude_volumes: take.or("exclude_volumes", input.exclude_volumes, Vec::new()),
+        boot_volume: take.or("boot_volume", input.boot_volume, true),
+        allow_partial: take.or("allow_partial", input.allow_partial, false),
+        unmounted_volumes: take.or("unmounted_volumes", input.unmounted_volumes, UnmountedVolumes::Exclude),
+        methods: take.entries("methods", input.methods, path),
+        consistency: take.optional("consistency", input.consistency),
+        on_lower: take.or("on_lower", input.on_lower, OnLower::Fail),
+        window,
+        freeze_timeout,
+        copy_volume_tags: take.or("copy_volume_tags", input.copy_volume_tags, false),
+        tags: take.entries("tags", input.tags, String::clone),
+        description: take.optional("description", input.description),
+        hooks: hooks.into_iter().filter(|h| belongs(h, name)).map(|h| hook(h, &mut take)).collect(),
+    })
+}
+
+fn belongs(hook: &HookInput, plan: &str) -> bool {
+    hook.plans.as_ref().is_none_or(|plans| plans.iter().any(|p| p.value == plan))
+}
+
+fn hook(input: HookInput, take: &mut Taken<'_>) -> Hook {
+    let HookInput { name, pre, post, timeout, on_failure, plans: _, origin } = input;
+    take.origins.insert(format!("plan.hooks.{name}"), origin);
+    Hook { name, pre, post, timeout, on_failure }
+}
+
+fn check_freeze_timeout(input: &PlanInput) -> Result<(), ConfigError> {
+    let Some(freeze) = &input.freeze_timeout else { return Ok(()) };
+    let (window, from) = match &input.window {
+        Some(w) => (w.value, w.origin.to_string()),
+        None => (WINDOW, Origin::Default.to_string()),
+    };
+    if freeze.value < window {
+        return Ok(());
+    }
+    let show = humantime::format_duration;
+    let problem =
+        format!("is {}, not less than `window`, which is {} ({from})", show(freeze.value), show(window));
+    let hint = "the window also has to hold the snapshot request and the thaw";
+    Err(Fault::new(problem).hint(hint).at(freeze.origin.clone(), "freeze_timeout"))
+}
+
+fn check_tag_count(input: &PlanInput) -> Result<(), ConfigError> {
+    // The tag set last in the table's order stands for all: there is no single line to blame.
+    match input.tags.values().nth(MAX_TAGS) {
+        None => Ok(()),
+        Some(tag) => Err(Fault::new(format!("has {} tags, and may have {MAX_TAGS}", input.tags.len()))
+            .hint("EC2 allows 50 on a snapshot, and the record of the set needs the rest")
+            .at(tag.origin.clone(), "tags")),
+    }
+}

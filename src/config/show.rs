@@ -1,0 +1,165 @@
+//! `config show` and `config check`: every effective value with its origin, and the files that were looked at.
+//!
+//! In: what [`super::load`] and [`super::check`] return. Out: text that is itself a configuration file, and JSON.
+//! Must never: leave out a value because it is a default.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::error::Origin;
+use super::files::{ConfigFile, FileStatus};
+use super::raw::{Ec2Input, IdentityInput, Input, PlanInput, TopInput};
+use super::{Checked, Loaded};
+
+/// One effective value.
+struct Entry<'a> {
+    /// As in [`super::Origins`].
+    key: String,
+    /// `null` when it is not set and has no default.
+    value: Value,
+    origin: &'a Origin,
+}
+
+impl Loaded {
+    /// The values of the plan, table by table in documented order.
+    fn entries(&self) -> Vec<(&'static str, Vec<Entry<'_>>)> {
+        // Serializing plain values cannot fail; if it did, every value would show as not set.
+        let all = serde_json::to_value(&self.settings).unwrap_or_default();
+        let one = |table: &str, keys: &[&str]| -> Vec<Entry<'_>> {
+            let values = if table.is_empty() { &all } else { &all[table] };
+            let prefix = if table.is_empty() { String::new() } else { format!("{table}.") };
+            keys.iter().flat_map(|key| self.entries_of(&format!("{prefix}{key}"), &values[key])).collect()
+        };
+        vec![
+            ("", one("", TopInput::KEYS)),
+            ("identity", one("identity", IdentityInput::KEYS)),
+            ("ec2", one("ec2", Ec2Input::KEYS)),
+            ("plan", one("plan", PlanInput::KEYS)),
+        ]
+    }
+
+    /// A value, or the entries of a table, each of which has an origin of its own.
+    fn entries_of(&self, key: &str, value: &Value) -> Vec<Entry<'_>> {
+        match value {
+            Value::Object(table) if !table.is_empty() => table
+                .iter()
+                .map(|(k, v)| {
+                    let key = format!("{key}.{k}");
+                    Entry { value: v.clone(), origin: self.origin(&key), key }
+                })
+                .collect(),
+            _ => vec![Entry { key: key.to_owned(), value: value.clone(), origin: self.origin(key) }],
+        }
+    }
+
+    /// Where the value of a key came from; [`Origin::Default`] also for keys that do not exist.
+    #[must_use]
+    pub fn origin(&self, key: &str) -> &Origin {
+        self.origins.get(key).unwrap_or(&Origin::Default)
+    }
+
+    /// `config show`: TOML, with the origin of each value behind it.
+    #[must_use]
+    pub fn show(&self) -> String {
+        let mut out = String::new();
+        for (table, entries) in self.entries() {
+            let prefix = match table {
+                "" => String::new(),
+                "plan" => format!("\n[plan.{}]\n", quoted_key(&self.settings.plan.name)),
+                other => format!("\n[{other}]\n"),
+            };
+            out.push_str(&prefix);
+            for entry in entries {
+                // A table's name is one part of the key here; mount points and tags may have dots in theirs.
+                let short = entry.key.strip_prefix(&format!("{table}.")).unwrap_or(&entry.key);
+                let (head, tail) = short.split_once('.').map_or((short, None), |(h, t)| (h, Some(t)));
+                let key = tail.map_or_else(|| head.to_owned(), |t| format!("{head}.{}", quoted_key(t)));
+                line(&mut out, &key, &entry.value, entry.origin);
+            }
+        }
+        for hook in &self.settings.plan.hooks {
+            let origin = self.origin(&format!("plan.hooks.{}", hook.name));
+            let _ = writeln!(out, "\n[[hook]]  # {origin}");
+            let value = serde_json::to_value(hook).unwrap_or_default();
+            for key in
+                ["name", "pre", "post", "timeout", "on_failure"].iter().filter(|k| !value[**k].is_null())
+            {
+                let _ = writeln!(out, "{key} = {}", toml_text(&value[*key]));
+            }
+        }
+        out
+    }
+
+    /// `config show --output json`.
+    #[must_use]
+    pub fn show_json(&self) -> Value {
+        let mut values = Vec::new();
+        for entry in self.entries().into_iter().flat_map(|(_, entries)| entries) {
+            values.push(json!({"key": entry.key, "value": entry.value, "origin": entry.origin}));
+        }
+        for hook in &self.settings.plan.hooks {
+            let key = format!("plan.hooks.{}", hook.name);
+            values.push(json!({"key": key, "value": hook, "origin": self.origin(&key)}));
+        }
+        json!({"plan": self.settings.plan.name, "values": values, "files": self.files})
+    }
+}
+
+impl Checked {
+    /// `config check`: files in order, plans, and every fault that was found.
+    #[must_use]
+    pub fn show(&self) -> String {
+        let mut out = String::from("files, later over earlier:\n");
+        for file in &self.files {
+            let _ = writeln!(out, "  {}", file_line(file));
+        }
+        let _ = writeln!(out, "plans: {}", self.plans.join(", "));
+        for fault in &self.faults {
+            let _ = writeln!(out, "error: {fault}");
+            if let Some(hint) = fault.hint() {
+                let _ = writeln!(out, "hint: {hint}");
+            }
+        }
+        if self.faults.is_empty() {
+            out.push_str("no faults found\n");
+        }
+        out
+    }
+
+    /// `config check --output json`.
+    #[must_use]
+    pub fn show_json(&self) -> Value {
+        let fault = |f: &super::ConfigError| json!({"error": f.to_string(), "hint": f.hint()});
+        let faults: Vec<Value> = self.faults.iter().map(fault).collect();
+        json!({"files": self.files, "plans": self.plans, "faults": faults})
+    }
+}
+
+fn file_line(file: &ConfigFile) -> String {
+    let path = file.path.display();
+    match &file.status {
+        FileStatus::Read => path.to_string(),
+        FileStatus::Masked => format!("{path} (masked: empty or a link to /dev/null)"),
+        FileStatus::Replaced { by } => format!("{path} (not read: replaced by {})", by.display()),
+        FileStatus::Missing => format!("{path} (does not exist)"),
+    }
+}
+
+fn line(out: &mut String, key: &str, value: &Value, origin: &Origin) {
+    let text =
+        if value.is_null() { format!("# {key}: not set") } else { format!("{key} = {}", toml_text(value)) };
+    // Aligned while the values are short; nobody needs a comment 90 columns to the right.
+    let _ = writeln!(out, "{text:<40}  # {origin}");
+}
+
+/// JSON's values are also TOML's, apart from `null`, which is not asked for here.
+fn toml_text(value: &Value) -> String {
+    toml::Value::try_from(value).map_or_else(|_| value.to_string(), |v| v.to_string())
+}
+
+/// A key as TOML wants it.
+fn quoted_key(key: &str) -> String {
+    let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+    if bare { key.to_owned() } else { toml::Value::String(key.to_owned()).to_string() }
+}

@@ -1,0 +1,258 @@
+//! One command with a timeout: started, listened to, and gone in time with all its children.
+//!
+//! ```text
+//! spawn ─→ exit ─→ drain ─→ Ok | Failed
+//!   │        └ children that it leaves behind are left alone
+//!   └─→ timeout | cancel ─→ SIGTERM to the group ─→ GRACE ─→ SIGKILL to the group ─→ TimedOut | Cancelled
+//! dropped: SIGKILL to the group
+//! ```
+//!
+//! In: argv, the whole environment, a timeout. Out: a [`HookOutcome`]. Must never: wait without a limit, not for the process
+//! (it may hang in the kernel) and not for its output (a child may hold the pipe).
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::Pid;
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+use tokio::process::{Child, Command};
+use tokio::time::{sleep, timeout};
+
+use super::outcome::{Exit, HookOutcome, HookStatus, Phase};
+
+/// How long a group has between SIGTERM and SIGKILL, and how long SIGKILL is waited for.
+pub const GRACE: Duration = Duration::from_secs(2);
+/// How long the rest of the output is waited for once the command has ended.
+pub const DRAIN: Duration = Duration::from_millis(500);
+/// How much of the output is kept.
+pub const TAIL: usize = 4096;
+
+/// How the wait for a command ended.
+enum Ended {
+    Exited(io::Result<ExitStatus>),
+    Stopped(HookStatus),
+}
+
+/// Runs one command. `vars` is its whole environment.
+pub async fn run(
+    name: &str,
+    phase: Phase,
+    argv: &[String],
+    vars: &[(&'static str, OsString)],
+    limit: Duration,
+    cancel: impl Future<Output = ()>,
+) -> HookOutcome {
+    let started = Instant::now();
+    let outcome = |status, output| HookOutcome {
+        name: name.to_owned(),
+        phase,
+        status,
+        duration: started.elapsed(),
+        output,
+    };
+    let (mut child, mut group, mut output) = match start(name, argv, vars) {
+        Ok(running) => running,
+        Err(e) => return outcome(HookStatus::NotStarted(e.to_string()), String::new()),
+    };
+    let ended = tokio::select! {
+        exit = output.while_waiting(child.wait()) => Ended::Exited(exit),
+        () = sleep(limit) => Ended::Stopped(HookStatus::TimedOut),
+        () = cancel => Ended::Stopped(HookStatus::Cancelled),
+    };
+    let status = match ended {
+        Ended::Exited(exit) => {
+            group.release();
+            judge(exit)
+        }
+        Ended::Stopped(status) => {
+            stop(&mut child, &mut group, &mut output).await;
+            status
+        }
+    };
+    // A child of the command may hold the pipe open for as long as it likes.
+    let _ = timeout(DRAIN, output.drain()).await;
+    outcome(status, output.finish())
+}
+
+fn judge(exit: io::Result<ExitStatus>) -> HookStatus {
+    match exit.map(|status| (status.code(), status.signal())) {
+        Ok((Some(0), _)) => HookStatus::Ok,
+        Ok((Some(code), _)) => HookStatus::Failed(Exit::Code(code)),
+        Ok((None, signal)) => HookStatus::Failed(Exit::Signal(signal.unwrap_or_default())),
+        // Its exit status was lost. It ran, and nothing says that it did well.
+        Err(_) => HookStatus::Failed(Exit::Code(-1)),
+    }
+}
+
+/// Spawning changes the umask of the whole process for a moment; two at once would restore each other's.
+static SPAWNING: Mutex<()> = Mutex::new(());
+
+fn start(
+    name: &str,
+    argv: &[String],
+    vars: &[(&'static str, OsString)],
+) -> io::Result<(Child, Group, Output)> {
+    let (program, arguments) =
+        argv.split_first().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "empty argv"))?;
+    // One pipe for both streams keeps their lines in order.
+    let (reader, writer) = io::pipe()?;
+    let reader = pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?;
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env_clear()
+        .envs(vars.iter().map(|(k, v)| (k, v)))
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer)
+        // The group is what gets killed; it also keeps a Ctrl-C for stillpoint away from the command.
+        .process_group(0);
+    let child = {
+        let _one_at_a_time = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
+        // std has no umask for a child without unsafe code, so the parent's is lent to it for the spawn.
+        let before = umask(Mode::from_bits_truncate(0o022));
+        let spawned = command.spawn();
+        umask(before);
+        spawned?
+    };
+    let group = Group(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
+    group.ordinary_oom_score();
+    Ok((child, group, Output::new(name, reader)))
+    // `command` and with it the writing end are dropped here: the end of the output can be seen.
+}
+
+async fn stop(child: &mut Child, group: &mut Group, output: &mut Output) {
+    group.signal(Signal::SIGTERM);
+    if timeout(GRACE, output.while_waiting(group.gone(child))).await.is_err() {
+        group.signal(Signal::SIGKILL);
+        // A process that hangs in the kernel does not even die of SIGKILL; the run has to go on.
+        let _ = timeout(GRACE, output.while_waiting(group.gone(child))).await;
+    }
+    group.release();
+}
+
+/// A process group that is killed when it is dropped, until it is released.
+///
+/// Its id cannot belong to anybody else while its leader has not been waited for, or any member lives. In the moment between the
+/// two the kernel would have to hand out every other process id first.
+struct Group(Option<Pid>);
+
+impl Group {
+    /// Sends a signal to all of it; a group that is gone is fine.
+    fn signal(&self, signal: Signal) {
+        if let Some(id) = self.0 {
+            let _ = killpg(id, signal);
+        }
+    }
+
+    /// Leaves it alone from now on.
+    fn release(&mut self) {
+        self.0 = None;
+    }
+
+    /// Waits until the leader and all others are gone.
+    async fn gone(&self, child: &mut Child) {
+        let _ = child.wait().await;
+        while self.0.is_some_and(|id| killpg(id, None) != Err(Errno::ESRCH)) {
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// stillpoint asks the kernel to be the last one killed when memory runs out; a command, and a database that it may start,
+    /// must not inherit that. Best effort: nothing depends on it.
+    fn ordinary_oom_score(&self) {
+        let own = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
+        if let (Some(id), true) = (self.0, own.starts_with('-')) {
+            let _ = std::fs::write(format!("/proc/{id}/oom_score_adj"), "0");
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.signal(Signal::SIGKILL);
+    }
+}
+
+/// What a command prints: forwarded by lines, and the end of it kept.
+struct Output {
+    hook: String,
+    reader: Option<pipe::Receiver>,
+    line: Vec<u8>,
+    tail: Vec<u8>,
+}
+
+impl Output {
+    fn new(hook: &str, reader: pipe::Receiver) -> Self {
+        Self { hook: hook.to_owned(), reader: Some(reader), line: Vec::new(), tail: Vec::new() }
+    }
+
+    /// Reads on until `until` completes.
+    async fn while_waiting<T>(&mut self, until: impl Future<Output = T>) -> T {
+        tokio::pin!(until);
+        loop {
+            tokio::select! {
+                done = &mut until => return done,
+                () = self.read(), if self.reader.is_some() => {}
+            }
+        }
+    }
+
+    /// Reads until nobody holds the writing end any more.
+    async fn drain(&mut self) {
+        while self.reader.is_some() {
+            self.read().await;
+        }
+    }
+
+    /// Reads once. Dropping this future loses nothing.
+    async fn read(&mut self) {
+        let mut buffer = [0; TAIL];
+        let Some(reader) = &mut self.reader else { return };
+        match reader.read(&mut buffer).await {
+            Ok(n) if n > 0 => self.take(&buffer[..n]),
+            _ => self.reader = None,
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        self.tail.extend_from_slice(bytes);
+        let too_much = self.tail.len().saturating_sub(TAIL);
+        self.tail.drain(..too_much);
+        for byte in bytes {
+            if *byte == b'\n' {
+                self.forward();
+            } else {
+                self.line.push(*byte);
+                // A line without an end must not grow without one.
+                if self.line.len() >= TAIL {
+                    self.forward();
+                }
+            }
+        }
+    }
+
+    fn forward(&mut self) {
+        let line = std::mem::take(&mut self.line);
+        let text = String::from_utf8_lossy(&line);
+        tracing::info!(hook = self.hook, "{}", text.trim_end());
+    }
+
+    fn finish(mut self) -> String {
+        if !self.line.is_empty() {
+            self.forward();
+        }
+        String::from_utf8_lossy(&self.tail).into_owned()
+    }
+}

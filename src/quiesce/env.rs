@@ -1,0 +1,146 @@
+//! What a hook is told: its environment, and nothing else.
+//!
+//! In: facts of the run. Out: the complete environment of a command. Must never: pass on anything of stillpoint's own
+//! environment, which may hold AWS credentials.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::outcome::Phase;
+use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
+use crate::plan::Consistency;
+
+/// What hooks are told. Written into the journal, so that post commands can be run after a crash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookEnv {
+    /// The run.
+    pub run_id: RunId,
+    /// Name of the plan.
+    pub plan: String,
+    /// The instance.
+    pub instance_id: InstanceId,
+    /// Its Region.
+    pub region: String,
+    /// Mount points that are made quiet.
+    #[serde(with = "paths")]
+    pub mounts: Vec<PathBuf>,
+    /// Volumes of the set.
+    pub volumes: Vec<VolumeId>,
+    /// What became of the run; post commands are told.
+    #[serde(default)]
+    pub result: RunResult,
+    /// The set's label, when there is a set; post commands are told.
+    #[serde(default)]
+    pub consistency: Option<Consistency>,
+    /// The set's snapshots, when there is a set; post commands are told.
+    #[serde(default)]
+    pub snapshots: Vec<SnapshotId>,
+}
+
+/// What became of a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunResult {
+    /// There is a set.
+    Taken,
+    /// There is none.
+    Failed,
+    /// The run died before it knew. What a journal says until the run corrects it.
+    #[default]
+    Unknown,
+}
+
+impl HookEnv {
+    /// The complete environment of a hook's command.
+    #[must_use]
+    pub fn vars(&self, hook: &str, phase: Phase) -> Vec<(&'static str, OsString)> {
+        let mut vars: Vec<(&'static str, OsString)> = vec![
+            ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()),
+            ("LANG", "C.UTF-8".into()),
+            ("HOME", home()),
+            ("STILLPOINT_RUN_ID", self.run_id.as_str().into()),
+            ("STILLPOINT_PLAN", self.plan.as_str().into()),
+            ("STILLPOINT_HOOK", hook.into()),
+            ("STILLPOINT_PHASE", phase.to_string().into()),
+            ("STILLPOINT_INSTANCE_ID", self.instance_id.as_str().into()),
+            ("STILLPOINT_REGION", self.region.as_str().into()),
+            ("STILLPOINT_MOUNTS", mount_lines(&self.mounts)),
+            ("STILLPOINT_VOLUMES", words(self.volumes.iter().map(VolumeId::as_str))),
+        ];
+        if phase == Phase::Post {
+            let result = match self.result {
+                RunResult::Taken => "taken",
+                RunResult::Failed => "failed",
+                RunResult::Unknown => "unknown",
+            };
+            let consistency = self.consistency.map(|c| c.to_string()).unwrap_or_default();
+            vars.extend([
+                ("STILLPOINT_RESULT", result.into()),
+                ("STILLPOINT_CONSISTENCY", consistency.into()),
+                ("STILLPOINT_SNAPSHOTS", words(self.snapshots.iter().map(SnapshotId::as_str))),
+            ]);
+        }
+        vars
+    }
+}
+
+fn words<'a>(words: impl Iterator<Item = &'a str>) -> OsString {
+    words.collect::<Vec<_>>().join(" ").into()
+}
+
+/// One mount point a line. A line feed in one becomes `\012`, as in /proc/mounts; a backslash stays as it is, since systemd
+/// makes mount points with `\x2d` in them that a hook should find as they are.
+fn mount_lines(mounts: &[PathBuf]) -> OsString {
+    let mut lines = Vec::new();
+    for (i, mount) in mounts.iter().enumerate() {
+        if i > 0 {
+            lines.push(b'\n');
+        }
+        for byte in mount.as_os_str().as_bytes() {
+            match byte {
+                b'\n' => lines.extend(b"\\012"),
+                other => lines.push(*other),
+            }
+        }
+    }
+    OsString::from_vec(lines)
+}
+
+/// Not looked up in the user database: that may ask a directory server, and hang.
+fn home() -> OsString {
+    if nix::unistd::geteuid().is_root() {
+        return "/root".into();
+    }
+    std::env::var_os("HOME").filter(|h| !h.is_empty()).unwrap_or_else(|| "/".into())
+}
+
+/// Paths as text, and as bytes where they are not UTF-8: the journal of a run must not fail over a mount point's name.
+mod paths {
+    use super::{Deserialize, OsString, OsStringExt, PathBuf, Serialize};
+    use serde::{Deserializer, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum PathText {
+        Text(String),
+        Bytes(Vec<u8>),
+    }
+
+    pub(super) fn serialize<S: Serializer>(paths: &[PathBuf], s: S) -> Result<S::Ok, S::Error> {
+        s.collect_seq(paths.iter().map(|p| match p.clone().into_os_string().into_string() {
+            Ok(text) => PathText::Text(text),
+            Err(bytes) => PathText::Bytes(bytes.into_vec()),
+        }))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<PathBuf>, D::Error> {
+        let read = |path| match path {
+            PathText::Text(text) => PathBuf::from(text),
+            PathText::Bytes(bytes) => PathBuf::from(OsString::from_vec(bytes)),
+        };
+        Ok(Vec::<PathText>::deserialize(d)?.into_iter().map(read).collect())
+    }
+}

@@ -1,0 +1,108 @@
+//! How a hook's command ended.
+//!
+//! In: what [`super::command`] saw. Out: a value for the journal, the report and the log. Must never: call anything but exit
+//! code 0 a success.
+
+use std::fmt;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
+
+/// Which of a hook's two commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Before the window.
+    Pre,
+    /// After the thaw.
+    Post,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Pre => "pre",
+            Self::Post => "post",
+        })
+    }
+}
+
+/// How a hook's command ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookOutcome {
+    /// The hook.
+    pub name: String,
+    /// Which command.
+    pub phase: Phase,
+    /// How it ended.
+    pub status: HookStatus,
+    /// From before it was started until it was over, the killing included.
+    pub duration: Duration,
+    /// The last 4 KiB of standard output and error together.
+    pub output: String,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HookStatus {
+    /// Exit code 0, in time; or there was nothing to run.
+    Ok,
+    /// It ended by itself, and not well.
+    Failed(Exit),
+    /// It was killed because its time ran out, whatever its exit code then was.
+    TimedOut,
+    /// It was killed because the run was told to stop.
+    Cancelled,
+    /// There was no process; the text is the kernel's.
+    NotStarted(String),
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Exit {
+    /// With this exit code.
+    Code(i32),
+    /// By this signal's number.
+    Signal(i32),
+}
+
+impl HookOutcome {
+    /// Whether the command did what it is there for.
+    #[must_use]
+    pub fn succeeded(&self) -> bool {
+        self.status == HookStatus::Ok
+    }
+}
+
+impl fmt::Display for HookStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ok => f.write_str("succeeded"),
+            Self::Failed(Exit::Code(code)) => write!(f, "failed with exit code {code}"),
+            Self::Failed(Exit::Signal(number)) => match Signal::try_from(*number) {
+                Ok(signal) => write!(f, "was ended by {signal}"),
+                Err(_) => write!(f, "was ended by signal {number}"),
+            },
+            Self::TimedOut => f.write_str("timed out and was killed"),
+            Self::Cancelled => f.write_str("was killed because the run was stopped"),
+            Self::NotStarted(error) => write!(f, "could not be started: {error}"),
+        }
+    }
+}
+
+impl fmt::Display for HookOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, phase, status, duration, output } = self;
+        let duration = humantime::format_duration(Duration::from_millis(
+            u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+        ));
+        write!(f, "{phase} command of hook `{name}` {status} after {duration}")?;
+        match output.lines().rev().find(|line| !line.trim().is_empty()) {
+            Some(last) if *status != HookStatus::Ok => write!(f, "; its last line was: {}", last.trim()),
+            _ => Ok(()),
+        }
+    }
+}
