@@ -1,0 +1,152 @@
+//! Which of several files, flags and variables wins, and what is said about it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::super::*;
+use super::{get, put};
+
+#[test]
+fn later_files_win_key_by_key() {
+    let root = tempfile::tempdir().unwrap();
+    let r = root.path();
+    put(
+        r,
+        MAIN_FILE,
+        "[defaults]\nwindow = \"9s\"\ntags = { a = \"1\", b = \"1\" }\nmounts = [\"/a\", \"/b\"]\n\
+         [[hook]]\nname = \"one\"\npre = [\"/bin/one\"]\ntimeout = \"1s\"\n\
+         [[hook]]\nname = \"two\"\npre = [\"/bin/two\"]\ntimeout = \"1s\"\n",
+    );
+    put(
+        r,
+        "usr/lib/stillpoint/config.d/50-x.toml",
+        "[defaults]\ntags = { b = \"2\" }\nmounts = [\"/c\"]\n[plan.db]\nwindow = \"8s\"\n\
+         [[hook]]\nname = \"one\"\npre = [\"/bin/uno\"]\ntimeout = \"2s\"\n\
+         [[hook]]\nname = \"three\"\npost = [\"/bin/three\"]\ntimeout = \"1s\"\nplans = [\"db\"]\n",
+    );
+    put(r, "etc/stillpoint/config.d/60-y.toml", "plan.db.boot_volume = false");
+    let db = get(r, Some("db"), &Overrides::default()).unwrap();
+    let plan = &db.settings.plan;
+    assert_eq!((plan.window, plan.boot_volume), (Duration::from_secs(8), false));
+    assert_eq!(plan.mounts, [PathBuf::from("/c")]);
+    assert_eq!(plan.tags, BTreeMap::from([("a".into(), "1".into()), ("b".into(), "2".into())]));
+    let programs: Vec<_> = plan.hooks.iter().map(|h| (h.name.as_str(), h.pre.is_some())).collect();
+    assert_eq!(programs, [("one", true), ("two", true), ("three", false)]);
+    assert_eq!(plan.hooks[0].timeout, Duration::from_secs(2));
+    let at = |file: &str, line: usize| format!("{}:{line}", r.join(file).display());
+    let origin = |key: &str| db.origin(key).to_string();
+    assert_eq!(origin("plan.window"), at("usr/lib/stillpoint/config.d/50-x.toml", 5));
+    assert_eq!(origin("plan.tags.a"), at(MAIN_FILE, 3));
+    assert_eq!(origin("plan.tags.b"), at("usr/lib/stillpoint/config.d/50-x.toml", 2));
+    assert_eq!(origin("plan.boot_volume"), at("etc/stillpoint/config.d/60-y.toml", 1));
+    assert_eq!(origin("plan.hooks.one"), at("usr/lib/stillpoint/config.d/50-x.toml", 6));
+    assert_eq!(origin("plan.on_lower"), "built-in default");
+
+    let default = get(r, None, &Overrides::default()).unwrap().settings.plan;
+    assert_eq!((default.window, default.hooks.len()), (Duration::from_secs(9), 2));
+    // `--config` replaces the main file and looks at nothing else.
+    put(r, "other.toml", "[defaults]\nwindow = \"7s\"");
+    let other = load_with(r, Some(&r.join("other.toml")), None, &Overrides::default(), &|_| None).unwrap();
+    assert_eq!((other.settings.plan.window, other.files.len()), (Duration::from_secs(7), 1));
+}
+
+#[test]
+fn flags_win_and_a_choice_on_the_command_line_is_the_whole_choice() {
+    let root = tempfile::tempdir().unwrap();
+    let r = root.path();
+    put(
+        r,
+        MAIN_FILE,
+        "run_dir = \"/run/file\"\n[defaults]\nvolumes = [\"vol-0123456789abcdef0\"]\n\
+         volume_tags = { Env = \"prod\" }\ntags = { a = \"1\" }\nexclude_mounts = [\"/x\"]\n",
+    );
+    let flags = Overrides {
+        mounts: Some(vec!["/data/".into()]),
+        window: Some(Duration::from_secs(1)),
+        tags: Some(BTreeMap::from([("b".into(), "2".into())])),
+        run_dir: Some("/run/flag".into()),
+        no_boot_volume: Some(true),
+        allow_partial: Some(false),
+        exclude_mounts: Some(Vec::new()),
+        ..Overrides::default()
+    };
+    let loaded = get(r, None, &flags).unwrap();
+    let plan = &loaded.settings.plan;
+    assert_eq!(plan.mounts, [PathBuf::from("/data")]);
+    assert!(plan.volumes.is_empty() && plan.volume_tags.is_empty(), "the file's choice must not be added");
+    assert_eq!((plan.tags.len(), plan.boot_volume, plan.allow_partial), (2, false, false));
+    assert_eq!(plan.exclude_mounts, [PathBuf::from("/x")], "an empty flag is a flag not given");
+    assert_eq!(loaded.settings.run_dir, Path::new("/run/flag"));
+    assert_eq!(*loaded.origin("run_dir"), Origin::Flag("--run-dir"));
+    assert_eq!(*loaded.origin("plan.mounts"), Origin::Flag("--mount"));
+    assert_eq!(*loaded.origin("plan.volumes"), Origin::Flag("--mount"));
+    assert_eq!(*loaded.origin("plan.tags.b"), Origin::Flag("--tag"));
+
+    let bad = Overrides { mounts: Some(vec!["data".into()]), ..Overrides::default() };
+    let e = get(r, None, &bad).unwrap_err();
+    assert!(e.to_string().starts_with("command line --mount: `--mount` is \"data\""), "{e}");
+    let bad = Overrides { window: Some(Duration::from_secs(301)), ..Overrides::default() };
+    assert!(get(r, None, &bad).is_err());
+}
+
+#[test]
+fn the_sdks_endpoint_variables_win_over_files_and_lose_to_flags() {
+    let root = tempfile::tempdir().unwrap();
+    put(root.path(), MAIN_FILE, "[ec2]\nendpoint = \"http://file\"");
+    let get = |flags: &Overrides, vars: &[(&str, &str)]| {
+        let env = |name: &str| vars.iter().find(|(k, _)| *k == name).map(|(_, v)| (*v).to_owned());
+        load_with(root.path(), None, None, flags, &env)
+    };
+    let both = [("AWS_ENDPOINT_URL", "http://all"), ("AWS_ENDPOINT_URL_EC2", "http://ec2")];
+    let loaded = get(&Overrides::default(), &both).unwrap();
+    assert_eq!(loaded.settings.ec2.endpoint.as_deref(), Some("http://ec2"));
+    assert_eq!(*loaded.origin("ec2.endpoint"), Origin::Environment("AWS_ENDPOINT_URL_EC2"));
+    let flags = Overrides { endpoint: Some("http://flag".into()), ..Overrides::default() };
+    assert_eq!(get(&flags, &both).unwrap().settings.ec2.endpoint.as_deref(), Some("http://flag"));
+    let ignored = [("AWS_ENDPOINT_URL", "http://all"), ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")];
+    let loaded = get(&Overrides::default(), &ignored).unwrap();
+    assert_eq!(loaded.settings.ec2.endpoint.as_deref(), Some("http://file"));
+    let e = get(&Overrides::default(), &[("AWS_ENDPOINT_URL", "nonsense")]).unwrap_err();
+    assert!(e.to_string().starts_with("environment AWS_ENDPOINT_URL: "), "{e}");
+}
+
+#[test]
+fn an_unknown_plan_is_an_error_with_the_nearest_name() {
+    let root = tempfile::tempdir().unwrap();
+    put(root.path(), MAIN_FILE, "[plan.database]\n");
+    let e = get(root.path(), Some("databse"), &Overrides::default()).unwrap_err();
+    assert_eq!(e.to_string(), "there is no plan `databse`");
+    assert_eq!(e.hint().unwrap(), "did you mean `database`? configured plans: database, default");
+}
+
+#[test]
+fn check_finds_the_faults_of_all_files_and_all_plans() {
+    let root = tempfile::tempdir().unwrap();
+    let r = root.path();
+    put(r, MAIN_FILE, "[plan.a]\nfreeze_timeout = \"10s\"\n[plan.b]\nfreeze_timeout = \"1m\"\n");
+    let checked = check(r, None).unwrap();
+    assert_eq!(checked.faults.len(), 2, "{:?}", checked.faults);
+    assert!(checked.show().contains("plans: a, b, default\nerror: "), "{}", checked.show());
+    put(r, MAIN_FILE, "x = 1");
+    put(r, "etc/stillpoint/config.d/1.toml", "y = 1");
+    put(r, "run/stillpoint/config.d/1.toml", "y = 1");
+    put(r, "run/stillpoint/config.d/2.toml", "");
+    let checked = check(r, None).unwrap();
+    assert_eq!(checked.faults.len(), 2, "{:?}", checked.faults);
+    let text = checked.show().replace(&format!("{}/", r.display()), "");
+    assert!(
+        text.starts_with(
+            "files, later over earlier:\n  etc/stillpoint/stillpoint.toml\n  run/stillpoint/config.d/1.toml (not read: \
+             replaced by etc/stillpoint/config.d/1.toml)\n  etc/stillpoint/config.d/1.toml\n  \
+             run/stillpoint/config.d/2.toml (masked: empty or a link to /dev/null)\n"
+        ),
+        "{text}"
+    );
+    assert_eq!(checked.show_json()["files"][1]["status"], "replaced");
+    put(r, MAIN_FILE, "");
+    fs::remove_file(r.join("etc/stillpoint/config.d/1.toml")).unwrap();
+    fs::remove_file(r.join("run/stillpoint/config.d/1.toml")).unwrap();
+    assert!(check(r, None).unwrap().show().ends_with("no faults found\n"));
+}

@@ -1,0 +1,136 @@
+//! What is shipped and documented is what is read, and no text makes reading panic.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::super::*;
+use super::{get, put};
+
+const EXAMPLE: &str = include_str!("../../../packaging/examples/stillpoint.toml");
+
+#[test]
+fn the_shipped_example_is_a_configuration() {
+    let root = tempfile::tempdir().unwrap();
+    put(root.path(), MAIN_FILE, EXAMPLE);
+    let checked = check(root.path(), None).unwrap();
+    assert!(checked.faults.is_empty(), "{:?}", checked.faults);
+    let db = get(root.path(), Some("db"), &Overrides::default()).unwrap();
+    assert_eq!(db.settings.plan.hooks.len(), 1);
+    assert_eq!(db.settings.plan.tags.len(), 2);
+    assert!(get(root.path(), None, &Overrides::default()).unwrap().settings.plan.hooks.is_empty());
+}
+
+#[test]
+fn show_is_a_configuration_that_means_the_same() {
+    let root = tempfile::tempdir().unwrap();
+    let text = EXAMPLE.replace("[plan.db]", "[plan.db]\nmethods = { \"/boot/efi.d\" = \"sync\" }");
+    put(root.path(), MAIN_FILE, &text);
+    for plan in ["default", "db"] {
+        let loaded = get(root.path(), Some(plan), &Overrides::default()).unwrap();
+        let shown = loaded.show();
+        put(root.path(), "shown.toml", &shown);
+        let file = root.path().join("shown.toml");
+        let again = load_with(root.path(), Some(&file), Some(plan), &Overrides::default(), &|_| None);
+        assert_eq!(again.expect(&shown).settings, loaded.settings, "{shown}");
+    }
+    let db = get(root.path(), Some("db"), &Overrides::default()).unwrap();
+    let shown = db.show().replace(&format!("{}/", root.path().display()), "");
+    let shown = shown.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>();
+    let shown = format!("{}\n", shown.join("\n"));
+    assert!(shown.contains("\n[plan.db]\n"), "{shown}");
+    assert!(shown.contains("\nwindow = \"5s\" # etc/stillpoint/stillpoint.toml:"), "{shown}");
+    assert!(shown.contains("\nfreeze_timeout = \"2s 500ms\" # built-in default\n"), "{shown}");
+    assert!(shown.contains("\nmethods.\"/boot/efi.d\" = \"sync\" "), "{shown}");
+    assert!(shown.contains("\n# description: not set "), "{shown}");
+    let json = db.show_json();
+    let window = json["values"].as_array().unwrap().iter().find(|v| v["key"] == "plan.window").unwrap();
+    assert_eq!((&window["value"], &window["origin"]["kind"]), (&"5s".into(), &"file".into()));
+}
+
+#[test]
+fn every_toml_block_in_the_documentation_is_a_configuration() {
+    let docs = [
+        ("configuration.md", include_str!("../../../docs/configuration.md")),
+        ("hooks.md", include_str!("../../../docs/hooks.md")),
+    ];
+    for (name, text) in docs {
+        let blocks: Vec<_> = text.split("```toml\n").skip(1).filter_map(|b| b.split_once("```")).collect();
+        assert!(!blocks.is_empty(), "{name} has no example");
+        for (block, _) in blocks {
+            let root = tempfile::tempdir().unwrap();
+            put(root.path(), MAIN_FILE, block);
+            let checked = check(root.path(), None).unwrap();
+            assert!(checked.faults.is_empty(), "{name}:\n{block}\n{:?}", checked.faults);
+        }
+    }
+}
+
+#[test]
+fn every_key_is_in_the_documentation() {
+    use super::raw::{Ec2Input, HookKeys, IdentityInput, Input, PlanInput, TopInput};
+    let text = include_str!("../../../docs/configuration.md");
+    let tables = [TopInput::KEYS, IdentityInput::KEYS, Ec2Input::KEYS, PlanInput::KEYS, HookKeys::KEYS];
+    for key in tables.concat() {
+        assert!(text.contains(&format!("| `{key}` |")), "{key} is not documented");
+    }
+}
+
+/// Text that looks enough like a configuration to get past the TOML parser now and then.
+fn likely_text() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        prop::sample::select(vec![
+            "[defaults]",
+            "[plan.a]",
+            "[plan]",
+            "[[hook]]",
+            "[hook]",
+            "[identity]",
+            "plan.a.",
+            "tags",
+            "methods",
+            "window",
+            "mounts",
+            "timeout",
+            "pre",
+            " = ",
+            "\n",
+            "[",
+            "]",
+            "{",
+            "}",
+            ",",
+            "\"10s\"",
+            "10",
+            "\"/a\"",
+            "true",
+            "'",
+            "\"",
+            ".",
+            "#",
+            "é",
+            "\"aws:x\"",
+            "1979-05-27",
+            "-inf",
+        ])
+        .prop_map(str::to_owned),
+        "\\PC{0,4}",
+    ];
+    prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_parser_panic(text in prop_oneof![any::<String>(), likely_text()]) {
+        if let Err(e) = raw::parse(Path::new("/x.toml"), &text) {
+            prop_assert!(e.to_string().starts_with("/x.toml:"), "{}", e);
+        }
+    }
+
+    #[test]
+    fn no_value_makes_a_check_panic(text in any::<String>()) {
+        let _ = (duration(&text), consistency(&text), key_value(&text));
+        let flags = Overrides { mounts: Some(vec![text.clone().into()]), endpoint: Some(text), ..Overrides::default() };
+        let _ = load_with(Path::new("/nonexistent"), None, None, &flags, &|_| None);
+    }
+}
