@@ -2,7 +2,6 @@
 //!
 //! In: the modules' errors. Out: text for stderr, the chain printed once. Must never: hide a cause or print one twice.
 
-use std::error::Error as _;
 use std::fmt::Write;
 
 use crate::exit::Exit;

@@ -1,5 +1,6 @@
 //! stillpoint: consistent EBS snapshots, taken from inside the instance.
 
+pub mod cli;
 pub mod config;
 pub mod discover;
 pub mod ec2;

@@ -1,3 +1,14 @@
 //! Parse, log, run, exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Before the runtime and its threads: a watchdog is a process of its own, never a fork of a threaded one.
+    if std::env::args_os().nth(1).is_some_and(|a| a == stillpoint::window::watchdog::ARGUMENT) {
+        return stillpoint::window::watchdog::main();
+    }
+    stillpoint::window::kernel::one_malloc_arena();
+    stillpoint::gate::install_panic_hook();
+    std::panic::catch_unwind(stillpoint::cli::main)
+        .unwrap_or_else(|_| ExitCode::from(stillpoint::exit::Exit::Bug.code()))
+}

@@ -5,7 +5,8 @@
 use aws_sdk_ec2::config::http::HttpResponse;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::types::{
-    CopyTagsFromSource, Filter, InstanceSpecification, ResourceType, Snapshot, SnapshotInfo, Tag, TagSpecification,
+    CopyTagsFromSource, Filter, InstanceSpecification, ResourceType, Snapshot, SnapshotInfo, Tag,
+    TagSpecification,
 };
 use aws_smithy_types::error::display::DisplayErrorContext;
 use jiff::Timestamp;
@@ -29,7 +30,12 @@ impl Aws {
         Self { connection }
     }
 
-    async fn create_one(&self, volume: &VolumeId, request: &CreateRequest, dry_run: bool) -> Result<SnapshotView, Ec2Error> {
+    async fn create_one(
+        &self,
+        volume: &VolumeId,
+        request: &CreateRequest,
+        dry_run: bool,
+    ) -> Result<SnapshotView, Ec2Error> {
         const ACTION: &str = "CreateSnapshot";
         let made = self
             .connection
@@ -181,11 +187,16 @@ impl Ec2 for Aws {
     }
 
     async fn create(&self, request: &CreateRequest) -> Result<Vec<SnapshotView>, CreateFailed> {
-        let failed = |error: Ec2Error| CreateFailed { outcome_unknown: error.outcome_unknown(), error, made: Vec::new() };
+        let failed = |error: Ec2Error| CreateFailed {
+            outcome_unknown: error.outcome_unknown(),
+            error,
+            made: Vec::new(),
+        };
         match &request.call {
-            PointInTimeCall::CreateSnapshots { exclude_boot_volume, exclude_data_volumes } => {
-                self.create_set(request, *exclude_boot_volume, exclude_data_volumes, false).await.map_err(failed)
-            }
+            PointInTimeCall::CreateSnapshots { exclude_boot_volume, exclude_data_volumes } => self
+                .create_set(request, *exclude_boot_volume, exclude_data_volumes, false)
+                .await
+                .map_err(failed),
             PointInTimeCall::CreateSnapshot { volume } => {
                 self.create_one(volume, request, false).await.map(|s| vec![s]).map_err(failed)
             }
@@ -262,12 +273,18 @@ fn allowed(action: &'static str, said: Result<(), Ec2Error>) -> Result<(), Ec2Er
 }
 
 /// What an SDK error means for the question "was it carried out?".
-fn sort<E: ProvideErrorMetadata + std::error::Error + 'static>(action: &'static str, error: &SdkError<E, HttpResponse>) -> Ec2Error {
+fn sort<E: ProvideErrorMetadata + std::error::Error + 'static>(
+    action: &'static str,
+    error: &SdkError<E, HttpResponse>,
+) -> Ec2Error {
     let text = || format!("{}", DisplayErrorContext(error));
     match error {
         SdkError::ServiceError(said) if said.raw().status().is_server_error() || error.code().is_none() => {
             // A 5xx may come after the deed (EC2 guide, "eventual consistency" and "idempotency").
-            Ec2Error::Unknown { action, message: format!("HTTP {}: {}", said.raw().status(), error.message().unwrap_or("no message")) }
+            Ec2Error::Unknown {
+                action,
+                message: format!("HTTP {}: {}", said.raw().status(), error.message().unwrap_or("no message")),
+            }
         }
         SdkError::ServiceError(_) => Ec2Error::Refused {
             action,
@@ -287,7 +304,9 @@ fn sort<E: ProvideErrorMetadata + std::error::Error + 'static>(action: &'static 
 fn is_connect(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(e) = cause {
-        if e.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused) {
+        if e.downcast_ref::<std::io::Error>()
+            .is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused)
+        {
             return true;
         }
         cause = e.source();
@@ -304,13 +323,20 @@ fn sdk_tags(tags: &[(String, String)]) -> Vec<Tag> {
 }
 
 fn tags_on_create(request: &CreateRequest) -> TagSpecification {
-    TagSpecification::builder().resource_type(ResourceType::Snapshot).set_tags(Some(sdk_tags(&request.tags))).build()
+    TagSpecification::builder()
+        .resource_type(ResourceType::Snapshot)
+        .set_tags(Some(sdk_tags(&request.tags)))
+        .build()
 }
 
-fn parse<T: std::str::FromStr<Err = crate::ids::InvalidId>>(action: &'static str, id: Option<&str>) -> Result<T, Ec2Error> {
-    id.unwrap_or_default()
-        .parse()
-        .map_err(|e: crate::ids::InvalidId| Ec2Error::Unknown { action, message: format!("unexpected answer: {e}") })
+fn parse<T: std::str::FromStr<Err = crate::ids::InvalidId>>(
+    action: &'static str,
+    id: Option<&str>,
+) -> Result<T, Ec2Error> {
+    id.unwrap_or_default().parse().map_err(|e: crate::ids::InvalidId| Ec2Error::Unknown {
+        action,
+        message: format!("unexpected answer: {e}"),
+    })
 }
 
 fn view(

@@ -53,7 +53,9 @@ impl ConnectError {
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Credentials(_) => "attach an instance profile with an IAM role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            Self::Credentials(_) => {
+                "attach an instance profile with an IAM role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            }
             Self::Expiring { .. } => "renew them, or shorten the hooks' timeouts",
             Self::Endpoint { .. } => "check --endpoint, AWS_ENDPOINT_URL_EC2, the Region's name and DNS",
             Self::Http(_) => "check the system's CA certificates (package ca-certificates)",
@@ -136,7 +138,8 @@ pub async fn connect(
 ) -> Result<Connection, ConnectError> {
     let region = Region::new(region.to_owned());
     let chain_http = SharedHttpClient::new(pool::Client::new(&https(None, 4)?).map_err(http)?);
-    let provider = ProviderConfig::default().with_region(Some(region.clone())).with_http_client(chain_http.clone());
+    let provider =
+        ProviderConfig::default().with_region(Some(region.clone())).with_http_client(chain_http.clone());
     let shared = aws_config::defaults(BehaviorVersion::latest())
         .region(region.clone())
         .http_client(chain_http)
@@ -180,7 +183,8 @@ async fn credential_chain(
     provider: &ProviderConfig,
     imds_endpoint: Option<&str>,
 ) -> aws_config::default_provider::credentials::DefaultCredentialsChain {
-    let mut builder = aws_config::default_provider::credentials::Builder::default().configure(provider.clone());
+    let mut builder =
+        aws_config::default_provider::credentials::Builder::default().configure(provider.clone());
     if let Some(endpoint) = imds_endpoint
         && let Ok(imds) = aws_config::imds::Client::builder().configure(provider).endpoint(endpoint)
     {
@@ -190,7 +194,10 @@ async fn credential_chain(
 }
 
 /// Same key, secret and token, without the expiry: the SDK can then never decide to refresh inside the window.
-async fn pin_credentials(shared: &aws_config::SdkConfig, need: Duration) -> Result<Credentials, ConnectError> {
+async fn pin_credentials(
+    shared: &aws_config::SdkConfig,
+    need: Duration,
+) -> Result<Credentials, ConnectError> {
     let provider = shared
         .credentials_provider()
         .ok_or_else(|| ConnectError::Credentials("no provider is configured".to_owned()))?;
@@ -228,6 +235,7 @@ async fn default_endpoint(shared: &aws_config::SdkConfig, region: &str) -> Resul
         .use_dual_stack(shared.use_dual_stack().unwrap_or(false))
         .build()
         .map_err(|e| wrong(e.to_string()))?;
-    let resolved = DefaultResolver::new().resolve_endpoint(&params).await.map_err(|e| wrong(e.to_string()))?;
+    let resolved =
+        DefaultResolver::new().resolve_endpoint(&params).await.map_err(|e| wrong(e.to_string()))?;
     Ok(resolved.url().to_owned())
 }

@@ -56,7 +56,9 @@ struct Document {
 /// When IMDS does not answer within 5 s or answers nonsense.
 pub async fn identity(overrides: &IdentityOverrides) -> Result<Identity, IdentityError> {
     let region = overrides.region.clone().or_else(|| {
-        ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|v| std::env::var(v).ok().filter(|r| !r.is_empty()))
+        ["AWS_REGION", "AWS_DEFAULT_REGION"]
+            .iter()
+            .find_map(|v| std::env::var(v).ok().filter(|r| !r.is_empty()))
     });
     if let (Some(instance_id), Some(region)) = (&overrides.instance_id, &region) {
         return Ok(Identity {
@@ -66,9 +68,10 @@ pub async fn identity(overrides: &IdentityOverrides) -> Result<Identity, Identit
             account_id: None,
         });
     }
-    let document = tokio::time::timeout(LIMIT, document(overrides.imds_endpoint.as_deref()))
-        .await
-        .map_err(|_| IdentityError::Imds(format!("no answer within {}", humantime::format_duration(LIMIT))))??;
+    let document =
+        tokio::time::timeout(LIMIT, document(overrides.imds_endpoint.as_deref())).await.map_err(|_| {
+            IdentityError::Imds(format!("no answer within {}", humantime::format_duration(LIMIT)))
+        })??;
     Ok(Identity {
         instance_id: overrides.instance_id.clone().unwrap_or(document.instance_id),
         region: overrides.region.clone().unwrap_or(document.region),

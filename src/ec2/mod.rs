@@ -129,7 +129,8 @@ fn hint_for(action: &str, code: &str, message: &str) -> Option<String> {
             "EC2 allows one snapshot of a volume every 15 s: run again later".to_owned()
         }
         "ConcurrentSnapshotLimitExceeded" => {
-            "too many pending snapshots of one volume (5; st1 and sc1: 1): run again when they are completed".to_owned()
+            "too many pending snapshots of one volume (5; st1 and sc1: 1): run again when they are completed"
+                .to_owned()
         }
         "PendingSnapshotLimitExceeded" => {
             "the account has 100 pending snapshots: run again when some are completed".to_owned()
@@ -137,11 +138,15 @@ fn hint_for(action: &str, code: &str, message: &str) -> Option<String> {
         "SnapshotLimitExceeded" => {
             "the account's snapshot quota is used up: delete some or ask AWS for more".to_owned()
         }
-        "RequestLimitExceeded" => "EC2 throttles this account: run again later, or spread the timers".to_owned(),
+        "RequestLimitExceeded" => {
+            "EC2 throttles this account: run again later, or spread the timers".to_owned()
+        }
         "AuthFailure" | "SignatureDoesNotMatch" | "RequestExpired" => {
             "check the credentials and this host's clock (chronyc tracking)".to_owned()
         }
-        "TagLimitExceeded" => "set fewer tags, or copy_volume_tags = false (EC2 allows 50 a resource)".to_owned(),
+        "TagLimitExceeded" => {
+            "set fewer tags, or copy_volume_tags = false (EC2 allows 50 a resource)".to_owned()
+        }
         "InvalidVolume.NotFound" | "InvalidInstanceID.NotFound" => {
             "it is gone, or in another Region or account: check `stillpoint plan`".to_owned()
         }
@@ -154,7 +159,8 @@ fn hint_for(action: &str, code: &str, message: &str) -> Option<String> {
 pub fn policy_hint(action: &str) -> String {
     let statement = match action {
         "CreateTags" => {
-            r#"{"Effect":"Allow","Action":"ec2:CreateTags","Resource":"arn:aws:ec2:*::snapshot/*"}"#.to_owned()
+            r#"{"Effect":"Allow","Action":"ec2:CreateTags","Resource":"arn:aws:ec2:*::snapshot/*"}"#
+                .to_owned()
         }
         "CreateSnapshots" | "CreateSnapshot" => format!(
             r#"{{"Effect":"Allow","Action":"ec2:{action}","Resource":["arn:aws:ec2:*:*:instance/*","arn:aws:ec2:*:*:volume/*","arn:aws:ec2:*::snapshot/*"]}}"#
@@ -177,7 +183,10 @@ pub trait Ec2 {
     /// Idle connections the next call can take without connecting; none when that cannot be known.
     fn warm_connections(&self) -> Option<usize>;
     /// The create call: one attempt, never retried. Snapshots made before a failure of a multi-call create come with it.
-    fn create(&self, request: &CreateRequest) -> impl Future<Output = Result<Vec<SnapshotView>, CreateFailed>>;
+    fn create(
+        &self,
+        request: &CreateRequest,
+    ) -> impl Future<Output = Result<Vec<SnapshotView>, CreateFailed>>;
     /// DescribeSnapshots by run id, every page.
     fn find_run(&self, run: &RunId) -> impl Future<Output = Result<Vec<SnapshotView>, Ec2Error>>;
     /// CreateTags; may be retried, since it is idempotent.

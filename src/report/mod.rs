@@ -2,4 +2,6 @@
 //!
 //! In: values of the flow. Out: text and JSON, as strings. Must never: print, or decide anything.
 
+pub mod log;
 pub mod plan;
+pub mod set;

@@ -80,7 +80,8 @@ pub fn keep(state_dir: &Path, record: &SetRecord) -> std::io::Result<PathBuf> {
     std::fs::DirBuilder::new().recursive(true).mode(0o750).create(&folder)?;
     let path = folder.join(format!("{}.json", record.run_id));
     let temporary = path.with_extension("new");
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&temporary)?;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&temporary)?;
     file.write_all(&serde_json::to_vec_pretty(record)?)?;
     file.sync_all()?;
     std::fs::rename(&temporary, &path)?;

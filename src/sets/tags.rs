@@ -80,7 +80,8 @@ pub fn on_create(
 }
 
 fn volume_line(v: &PlannedVolume) -> String {
-    let mut line = format!("{} device={} gib={} type={}", v.id, text(&v.device_name), v.size_gib, v.volume_type);
+    let mut line =
+        format!("{} device={} gib={} type={}", v.id, text(&v.device_name), v.size_gib, v.volume_type);
     for (name, value) in [("iops", v.iops), ("throughput", v.throughput)] {
         if let Some(value) = value {
             line.push_str(&format!(" {name}={value}"));
@@ -105,7 +106,12 @@ fn filesystem_line(f: &PlannedFilesystem) -> String {
         crate::plan::Method::Freeze => "freeze",
         crate::plan::Method::Sync => "sync",
     };
-    line.push_str(&format!(" method={method} on={} stack={} options={}", volumes.join(","), text(&f.stack), text(&f.options)));
+    line.push_str(&format!(
+        " method={method} on={} stack={} options={}",
+        volumes.join(","),
+        text(&f.stack),
+        text(&f.options)
+    ));
     for other in f.mount_points.iter().filter(|m| **m != f.mount_point) {
         line.push_str(&format!(" also={}", path(other)));
     }

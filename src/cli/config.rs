@@ -1,0 +1,55 @@
+//! `stillpoint config show|check`.
+//!
+//! In: the configuration files. Out: every value with its origin, or every fault. Must never: need EC2 or IMDS.
+
+use std::path::Path;
+
+use clap::{Args, Subcommand};
+
+use super::{Choice, Global, Output, print, say};
+use crate::config::check;
+use crate::error::{Error, chain};
+use crate::exit::Exit;
+
+#[derive(Debug, Args)]
+pub(super) struct Config {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show every value of a plan and where it comes from.
+    Show(Choice),
+    /// Check every file and every plan.
+    Check,
+}
+
+impl Config {
+    pub(super) fn run(&self, global: &Global) -> Result<Exit, Error> {
+        match &self.command {
+            Command::Show(choice) => {
+                let loaded = global.load(choice.plan.as_deref(), choice.overrides())?;
+                print(&match choice.output {
+                    Output::Text => loaded.show(),
+                    Output::Json => format!("{:#}", loaded.show_json()),
+                });
+                Ok(Exit::Ok)
+            }
+            Command::Check => {
+                let checked = check(Path::new("/"), global.config.as_deref()).map_err(|e| {
+                    let hint = e.hint();
+                    Error::new(Exit::Config, e).maybe_hint(hint)
+                })?;
+                print(&checked.show());
+                for fault in &checked.faults {
+                    say(&format!("error: {}", chain(fault)));
+                    if let Some(hint) = fault.hint() {
+                        say(&format!("hint: {hint}"));
+                    }
+                }
+                Ok(if checked.faults.is_empty() { Exit::Ok } else { Exit::Config })
+            }
+        }
+    }
+}

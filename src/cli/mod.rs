@@ -1,0 +1,290 @@
+//! The command line: clap types here, one file a subcommand.
+//!
+//! In: argv. Out: an exit code; ids and JSON on stdout, all else on stderr. Must never: touch the host before its input is checked.
+
+mod config;
+mod plan;
+mod snapshot;
+mod thaw;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::settings::OnLower;
+use crate::config::{self as configuration, Loaded, Overrides};
+use crate::ec2::aws::Aws;
+use crate::ec2::connect::{ConnectError, connect};
+use crate::ec2::imds::identity;
+use crate::ec2::{Ec2, Ec2Error};
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::ids::{InstanceId, VolumeId};
+use crate::plan::{Consistency, PointInTimeCall};
+use crate::{discover, plan as planning};
+
+/// Consistent EBS snapshots, taken from inside the instance.
+#[derive(Debug, Parser)]
+#[command(name = "stillpoint", version, max_term_width = 100, after_help = AFTER_HELP)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    global: Global,
+}
+
+const AFTER_HELP: &str = "Snapshot ids and JSON go to stdout, everything else to stderr.\n\
+Exit codes: 0 done; 10 lower consistency, allowed; 11 taken, but something after it failed;\n\
+20 hook failed; 21 freeze failed; 22 freeze did not hold; 23 EC2; 40 MAY STILL BE FROZEN;\n\
+64 usage; 69 IMDS; 70 bug; 75 locked; 77 permission; 78 configuration.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Take a consistent set of snapshots.
+    Snapshot(snapshot::Snapshot),
+    /// Show what `snapshot` would do, and why. Changes nothing.
+    Plan(plan::Plan),
+    /// Thaw and release what a run that died left behind; with --all, thaw every filesystem.
+    Thaw(thaw::Thaw),
+    /// Show or check the configuration.
+    Config(config::Config),
+}
+
+#[derive(Debug, Args)]
+struct Global {
+    /// Configuration file, instead of /etc/stillpoint/stillpoint.toml and its drop-ins.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Say more.
+    #[arg(short, long, global = true)]
+    verbose: bool,
+    /// This instance's id, instead of asking IMDS (needs --region too).
+    #[arg(long, global = true, value_name = "ID")]
+    instance_id: Option<InstanceId>,
+    /// Region, instead of asking IMDS.
+    #[arg(long, global = true)]
+    region: Option<String>,
+    /// IMDS endpoint [env: AWS_EC2_METADATA_SERVICE_ENDPOINT].
+    #[arg(long, global = true, value_name = "URL")]
+    imds_endpoint: Option<String>,
+    /// EC2 endpoint [env: AWS_ENDPOINT_URL_EC2].
+    #[arg(long, global = true, value_name = "URL")]
+    endpoint: Option<String>,
+    /// Where the lock and the journal are; a memory filesystem [default: /run/stillpoint].
+    #[arg(long, global = true, value_name = "DIR", value_parser = absolute)]
+    run_dir: Option<PathBuf>,
+    /// Where records of sets are kept [default: /var/lib/stillpoint].
+    #[arg(long, global = true, value_name = "DIR", value_parser = absolute)]
+    state_dir: Option<PathBuf>,
+}
+
+/// What goes into the set: over the configured plan.
+#[derive(Debug, Clone, Args)]
+struct Choice {
+    /// Name of a configured plan.
+    #[arg(value_name = "PLAN")]
+    plan: Option<String>,
+    /// Only this mount point, and what shares its volumes; can be repeated.
+    #[arg(long, value_name = "PATH", value_parser = absolute)]
+    mount: Vec<PathBuf>,
+    /// Only this volume; can be repeated.
+    #[arg(long, value_name = "VOL")]
+    volume: Vec<VolumeId>,
+    /// Only volumes with this tag; an empty VALUE means any.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = configuration::key_value)]
+    volume_tag: Vec<(String, String)>,
+    /// Leave this mount point out.
+    #[arg(long, value_name = "PATH", value_parser = absolute)]
+    exclude_mount: Vec<PathBuf>,
+    /// Leave this volume out.
+    #[arg(long, value_name = "VOL")]
+    exclude_volume: Vec<VolumeId>,
+    /// Leave the boot volume out.
+    #[arg(long)]
+    no_boot_volume: bool,
+    /// Take filesystems that are only partly on EBS or only partly in the set.
+    #[arg(long)]
+    allow_partial: bool,
+    /// Ask for this consistency: crash, filesystem or application.
+    #[arg(long, value_parser = configuration::consistency)]
+    consistency: Option<Consistency>,
+    /// When less is reached: fail (exit 22) or keep (exit 10).
+    #[arg(long, value_parser = configuration::on_lower)]
+    on_lower: Option<OnLower>,
+    /// Hard limit of the frozen window, such as 10s.
+    #[arg(long, value_parser = configuration::duration)]
+    window: Option<Duration>,
+    /// Tag for every snapshot; can be repeated.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = configuration::key_value)]
+    tag: Vec<(String, String)>,
+    /// What stdout gets: text or json.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    #[default]
+    Text,
+    Json,
+}
+
+fn absolute(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() { Ok(path) } else { Err("must be an absolute path, such as /data".to_owned()) }
+}
+
+/// Parses, runs, and says how it ended. Usage errors exit 64, not clap's 2.
+#[must_use]
+pub fn main() -> std::process::ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            let _ = e.print();
+            let exit = if e.use_stderr() { Exit::Usage } else { Exit::Ok };
+            return exit.code().into();
+        }
+    };
+    crate::report::log::start(cli.global.verbose);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return fail(&Error::new(Exit::Bug, format!("cannot start the runtime: {e}"))),
+    };
+    let ended = runtime.block_on(async {
+        match &cli.command {
+            Command::Snapshot(command) => command.run(&cli.global).await,
+            Command::Plan(command) => command.run(&cli.global).await,
+            Command::Thaw(command) => command.run(&cli.global).await,
+            Command::Config(command) => command.run(&cli.global),
+        }
+    });
+    // A look-up thread of the system's resolver may hang: never wait for it.
+    runtime.shutdown_background();
+    match ended {
+        Ok(exit) => exit.code().into(),
+        Err(e) => fail(&e),
+    }
+}
+
+fn fail(error: &Error) -> std::process::ExitCode {
+    say(&error.render());
+    error.exit.code().into()
+}
+
+/// Prose for people: stderr.
+fn say(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(crate::gate::Stderr, "{}", text.trim_end_matches('\n'));
+}
+
+/// Results for programs: stdout. A reader that went away is not an error of ours.
+fn print(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{}", text.trim_end_matches('\n'));
+}
+
+impl Global {
+    fn load(&self, plan: Option<&str>, mut overrides: Overrides) -> Result<Loaded, Error> {
+        overrides.instance_id.clone_from(&self.instance_id);
+        overrides.region.clone_from(&self.region);
+        overrides.imds_endpoint.clone_from(&self.imds_endpoint);
+        overrides.endpoint.clone_from(&self.endpoint);
+        overrides.run_dir.clone_from(&self.run_dir);
+        overrides.state_dir.clone_from(&self.state_dir);
+        configuration::load(Path::new("/"), self.config.as_deref(), plan, &overrides).map_err(|e| {
+            let hint = e.hint();
+            Error::new(Exit::Config, e).maybe_hint(hint)
+        })
+    }
+}
+
+impl Choice {
+    fn overrides(&self) -> Overrides {
+        fn some<T: Clone>(list: &[T]) -> Option<Vec<T>> {
+            (!list.is_empty()).then(|| list.to_vec())
+        }
+        fn map(list: &[(String, String)]) -> Option<BTreeMap<String, String>> {
+            (!list.is_empty()).then(|| list.iter().cloned().collect())
+        }
+        Overrides {
+            mounts: some(&self.mount),
+            volumes: some(&self.volume),
+            volume_tags: map(&self.volume_tag),
+            exclude_mounts: some(&self.exclude_mount),
+            exclude_volumes: some(&self.exclude_volume),
+            no_boot_volume: self.no_boot_volume.then_some(true),
+            allow_partial: self.allow_partial.then_some(true),
+            consistency: self.consistency,
+            on_lower: self.on_lower,
+            window: self.window,
+            tags: map(&self.tag),
+            ..Overrides::default()
+        }
+    }
+}
+
+/// Identity, discovery and plan: what `plan` prints and `snapshot` carries out.
+struct Planned {
+    ec2: Aws,
+    facts: discover::Facts,
+    plan: planning::Plan,
+}
+
+/// Longest a run needs its credentials: every hook twice, the window, and the settling after it.
+fn credentials_needed(loaded: &Loaded) -> Duration {
+    let hooks: Duration = loaded.settings.plan.hooks.iter().map(|h| h.timeout * 2).sum();
+    hooks + loaded.settings.plan.window + Duration::from_secs(120)
+}
+
+/// Looks at EC2 and this host, and makes the plan.
+async fn look(loaded: &Loaded) -> Result<Planned, Error> {
+    let settings = &loaded.settings;
+    let identity = identity(&settings.identity).await.map_err(|e| {
+        let hint = e.hint();
+        Error::new(Exit::Imds, e).hint(hint)
+    })?;
+    let imds = settings.identity.imds_endpoint.as_deref();
+    // As many connections as the widest call may need at once.
+    let connection =
+        connect(&settings.ec2, &identity.region, imds, credentials_needed(loaded), planning::MAX_SET)
+            .await
+            .map_err(|e| {
+            let exit = match e {
+                ConnectError::Credentials(_) | ConnectError::Expiring { .. } => Exit::Permission,
+                _ => Exit::Ec2,
+            };
+            let hint = e.hint();
+            Error::new(exit, e).hint(hint)
+        })?;
+    let ec2 = Aws::new(connection);
+    let (instance, attached) =
+        tokio::join!(ec2.instance(&identity.instance_id), ec2.volumes(&identity.instance_id));
+    let (instance, attached) = (instance.map_err(refused)?, attached.map_err(refused)?);
+    let host = discover::host(Path::new("/")).map_err(|e| {
+        let hint = e.hint();
+        Error::new(Exit::Permission, e).maybe_hint(hint)
+    })?;
+    let hostname = nix::unistd::gethostname().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let facts = discover::facts(identity, hostname, instance.root_device_name, attached, host);
+    let plan = planning::plan(&facts, &settings.plan).map_err(|e| {
+        let hint = e.hint();
+        Error::new(Exit::Config, e).maybe_hint(hint)
+    })?;
+    Ok(Planned { ec2, facts, plan })
+}
+
+fn refused(error: Ec2Error) -> Error {
+    let exit = if error.denied() { Exit::Permission } else { Exit::Ec2 };
+    let hint = error.hint();
+    Error::new(exit, error).maybe_hint(hint)
+}
+
+/// The number of calls in flight at once in the window.
+fn calls(call: &PointInTimeCall) -> usize {
+    match call {
+        PointInTimeCall::CreateSnapshotEach { volumes } => volumes.len(),
+        _ => 1,
+    }
+}

@@ -1,0 +1,49 @@
+//! `stillpoint plan`: what would happen, and why.
+//!
+//! In: the choice. Out: the plan on stdout. Must never: change anything.
+
+use clap::Args;
+
+use super::{Choice, Global, Output, calls, look, print, say};
+use crate::ec2::Ec2;
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::ids::RunId;
+use crate::report;
+use crate::run;
+
+/// Width of text where stdout is no terminal.
+const WIDTH: usize = 80;
+
+#[derive(Debug, Args)]
+pub(super) struct Plan {
+    #[command(flatten)]
+    choice: Choice,
+}
+
+impl Plan {
+    /// The plan of another command's choice.
+    pub(super) fn of(choice: Choice) -> Self {
+        Self { choice }
+    }
+
+    pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
+        let loaded = global.load(self.choice.plan.as_deref(), self.choice.overrides())?;
+        let planned = look(&loaded).await?;
+        print(&match self.choice.output {
+            Output::Text => report::plan::human(&planned.plan, WIDTH),
+            Output::Json => report::plan::json(&planned.plan).map_err(|e| Error::new(Exit::Bug, e))?,
+        });
+        let request = run::create_request(
+            &RunId::generate(),
+            &planned.facts,
+            &planned.plan,
+            &loaded.settings.plan,
+            planned.plan.best,
+        );
+        planned.ec2.dry_run(&request).await.map_err(super::refused)?;
+        let n = calls(&planned.plan.call);
+        say(&format!("permission checked by DryRun: {n} {}", if n == 1 { "call" } else { "calls" }));
+        Ok(Exit::Ok)
+    }
+}

@@ -1,0 +1,147 @@
+//! `stillpoint snapshot`: lock, clean up after dead runs, plan, run, report.
+//!
+//! In: the choice. Out: snapshot ids (or JSON) on stdout, prose on stderr. Must never: leave by any way but the run's own end while something is frozen.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{Choice, Global, Output, look, print, say};
+use crate::config::Loaded;
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::ids::RunId;
+use crate::interrupt::Interrupt;
+use crate::report;
+use crate::run::{self, Stage, lock, recover};
+use crate::window::kernel::{Linux, die_by};
+
+#[derive(Debug, Args)]
+pub(super) struct Snapshot {
+    #[command(flatten)]
+    choice: Choice,
+    /// Print the plan and stop.
+    #[arg(long, short = 'n')]
+    dry_run: bool,
+    /// Wait this long for another run to end, such as 10m.
+    #[arg(long, value_name = "TIME", value_parser = crate::config::duration, default_value = "0s")]
+    wait_lock: Duration,
+}
+
+pub(super) fn need_root() -> Result<(), Error> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(Error::new(Exit::Permission, "freezing filesystems needs root (CAP_SYS_ADMIN)")
+        .hint("run it with sudo"))
+}
+
+impl Snapshot {
+    pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
+        if self.dry_run {
+            let plan = super::plan::Plan::of(self.choice.clone());
+            return plan.run(global).await;
+        }
+        need_root()?;
+        let loaded = global.load(self.choice.plan.as_deref(), self.choice.overrides())?;
+        prepare_process();
+        let mut interrupt =
+            Interrupt::listen().map_err(|e| Error::new(Exit::Bug, format!("cannot catch signals: {e}")))?;
+        let work = self.locked(&loaded, &mut interrupt);
+        work.await
+    }
+
+    async fn locked(&self, loaded: &Loaded, interrupt: &mut Interrupt) -> Result<Exit, Error> {
+        let settings = &loaded.settings;
+        // Until something is attempted, a signal may end it where it stands.
+        let mut early = interrupt.clone();
+        let before = async {
+            let lock = lock::take(&settings.run_dir, self.wait_lock).await?;
+            let unsettled = clean_up(&settings.run_dir).await?;
+            let planned = look(loaded).await?;
+            for journal in unsettled {
+                settle_dead(&planned.ec2, journal).await;
+            }
+            Ok::<_, Error>((lock, planned))
+        };
+        let (_lock, planned) = tokio::select! {
+            ready = before => ready?,
+            signal = early.caught() => die_by(signal),
+        };
+        let program = std::env::current_exe()
+            .map_err(|e| Error::new(Exit::Bug, format!("cannot find this program's own file: {e}")))?;
+        let stage = Stage {
+            ec2: &planned.ec2,
+            kernel: Arc::new(Linux),
+            program: &program,
+            facts: &planned.facts,
+            plan: &planned.plan,
+            settings: &settings.plan,
+            state_dir: &settings.state_dir,
+            run_dir: &settings.run_dir,
+            run: RunId::generate(),
+        };
+        let ended = run::snapshot(&stage, interrupt).await?;
+        let record = &ended.record;
+        report::log::run_ended(record);
+        match self.choice.output {
+            Output::Text => record.snapshots.iter().for_each(|s| print(s.id.as_str())),
+            Output::Json => {
+                let json = serde_json::to_string_pretty(record).map_err(|e| Error::new(Exit::Bug, e))?;
+                print(&json);
+            }
+        }
+        say(&report::set::human(record));
+        if let Some(hint) = &ended.hint {
+            say(&format!("hint: {hint}"));
+        }
+        let exit = Exit::ALL.into_iter().find(|e| e.code() == record.exit_code).unwrap_or(Exit::Bug);
+        match ended.signal {
+            // Code 40 outranks the signal: whoever started us must see it.
+            Some(signal) if exit != Exit::StillFrozen => die_by(signal),
+            _ => Ok(exit),
+        }
+    }
+}
+
+/// Nothing of this process may touch a filesystem that will be frozen: its folder is /run, and it leaves no core dump.
+fn prepare_process() {
+    use nix::sys::resource::{Resource, setrlimit};
+    for folder in ["/run", "/"] {
+        if nix::unistd::chdir(folder).is_ok() {
+            break;
+        }
+    }
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+}
+
+/// Undoes what dead runs left on this host; their journals that still need EC2 come back.
+async fn clean_up(run_dir: &Path) -> Result<Vec<run::journal::Journal>, Error> {
+    let (recovered, unreadable) = recover::local(run_dir).await;
+    for text in unreadable {
+        tracing::warn!("cannot read the journal {text}");
+    }
+    let mut unsettled = Vec::new();
+    for run in recovered {
+        if super::thaw::report(&run) == Exit::StillFrozen {
+            return Err(Error::new(Exit::StillFrozen, format!("run {} left filesystems frozen", run.run))
+                .hint("`stillpoint thaw --all` is the rescue"));
+        }
+        unsettled.extend(run.unsettled);
+    }
+    Ok(unsettled)
+}
+
+async fn settle_dead(ec2: &crate::ec2::aws::Aws, journal: run::journal::Journal) {
+    let dead = journal.state.run.clone();
+    match recover::settle(ec2, journal).await {
+        Ok(ids) if ids.is_empty() => say(&format!("run {dead} made no snapshots")),
+        Ok(ids) => {
+            let ids: Vec<_> = ids.iter().map(crate::ids::SnapshotId::as_str).collect();
+            say(&format!("run {dead} had made {}: labelled crash", ids.join(" ")));
+        }
+        Err(e) => tracing::warn!("cannot look up what run {dead} made: {e}"),
+    }
+}

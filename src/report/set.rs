@@ -1,0 +1,63 @@
+//! A run's result for people.
+//!
+//! In: a [`SetRecord`]. Out: text for stderr. Must never: print (the caller does), or say more than the record.
+
+use std::fmt::Write;
+
+use crate::sets::record::SetRecord;
+
+/// The result in a few lines.
+#[must_use]
+pub fn human(record: &SetRecord) -> String {
+    let mut text = String::new();
+    match record.consistency {
+        Some(reached) => {
+            let planned = record.plan.volumes.len();
+            let _ = writeln!(
+                text,
+                "set {}: {reached}-consistent, {} of {planned} {}",
+                record.run_id,
+                record.snapshots.len(),
+                if planned == 1 { "volume" } else { "volumes" },
+            );
+        }
+        None => {
+            let _ = writeln!(text, "run {}: nothing was taken", record.run_id);
+        }
+    }
+    for s in &record.snapshots {
+        let mounts: Vec<_> = s.mount_points.iter().map(|m| m.display().to_string()).collect();
+        let _ = write!(
+            text,
+            "  {}  {}  {}",
+            s.id,
+            s.volume_id,
+            s.device_name.as_deref().unwrap_or("not planned")
+        );
+        let _ = match mounts.as_slice() {
+            [] => writeln!(text),
+            some => writeln!(text, "  {}", some.join(" ")),
+        };
+    }
+    if record.window_ms > 0.0 {
+        let _ = write!(text, "frozen window {:.1} ms", record.window_ms);
+        let _ = match record.call_ms {
+            Some(call) => writeln!(text, ", of which EC2's answer took {call:.1} ms"),
+            None => writeln!(text),
+        };
+    }
+    if let Some(reason) = &record.reason {
+        let _ = writeln!(text, "asked for {}: {reason}", record.asked);
+    }
+    for trouble in &record.after {
+        let _ = writeln!(text, "after the set: {trouble}");
+    }
+    for mount in &record.still_frozen {
+        let _ = writeln!(
+            text,
+            "STILL FROZEN: {} (the watchdog goes on trying; `stillpoint thaw --all` is the rescue)",
+            mount.display()
+        );
+    }
+    text
+}

@@ -1,0 +1,406 @@
+//! The order of a run.
+//!
+//! ```text
+//! preflight   permissions, pending snapshots, hooks executable, journal not on a frozen filesystem
+//! quiesce     pre hooks in order; each journaled before it starts
+//! prepare     fds, flush, watchdog, warm connection
+//! freeze      waves; then the one call that fixes the point in time; then thaw, all at once
+//! verdict     application | filesystem | crash, with evidence
+//! release     post hooks in reverse, also after a failure or a signal
+//! settle      tags, record
+//! ```
+//!
+//! In: a plan, its settings, EC2, the kernel. Out: a [`SetRecord`] with its exit code. Must never: return with something quiesced
+//! and not released, or retry the create call.
+
+pub mod journal;
+pub mod lock;
+mod preflight;
+pub mod recover;
+mod settle;
+pub mod verdict;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use self::journal::{Created, Journal};
+pub use self::settle::create_request;
+use self::verdict::{Evidence, verdict};
+use crate::config::settings::{OnLower, PlanSettings};
+use crate::discover::Facts;
+use crate::ec2::{CreateFailed, CreateRequest, Ec2, SnapshotView, reconcile};
+use crate::error::{Error, chain};
+use crate::exit::Exit;
+use crate::ids::RunId;
+use crate::interrupt::Interrupt;
+use crate::plan::{Consistency, Plan};
+use crate::quiesce::{self, HookEnv, HookOutcome, Phase, Quiesce, RunResult};
+use crate::sets::record::{self, SetRecord};
+use crate::window::kernel::Kernel;
+use crate::window::{FreezeFailure, Held, Limits, Prepared, Thawed, Times};
+
+/// What a run works on.
+#[derive(Debug)]
+pub struct Stage<'a, E> {
+    /// EC2.
+    pub ec2: &'a E,
+    /// The kernel.
+    pub kernel: Arc<dyn Kernel>,
+    /// The binary to start as the watchdog.
+    pub program: &'a Path,
+    /// What is on this host.
+    pub facts: &'a Facts,
+    /// What will be done.
+    pub plan: &'a Plan,
+    /// How.
+    pub settings: &'a PlanSettings,
+    /// Where records are kept.
+    pub state_dir: &'a Path,
+    /// Where the journal is.
+    pub run_dir: &'a Path,
+    /// The run.
+    pub run: RunId,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Everything that is known.
+    pub record: SetRecord,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// The signal to die by, once everything is said.
+    pub signal: Option<Signal>,
+}
+
+/// Why nothing, or nothing good, was taken.
+#[derive(Debug)]
+struct Failure {
+    exit: Exit,
+    reason: String,
+    hint: Option<String>,
+    signal: Option<Signal>,
+}
+
+impl Failure {
+    fn new(exit: Exit, reason: impl Into<String>) -> Self {
+        Self { exit, reason: reason.into(), hint: None, signal: None }
+    }
+
+    fn by(signal: Signal) -> Self {
+        Self { signal: Some(signal), ..Self::new(Exit::Freeze, format!("interrupted by {signal}")) }
+    }
+}
+
+/// What came of the window.
+#[derive(Debug, Default)]
+struct Window {
+    made: Vec<SnapshotView>,
+    thawed: Option<Thawed>,
+    call: Option<Duration>,
+    failure: Option<Failure>,
+}
+
+/// Takes a set.
+///
+/// # Errors
+/// When the run is refused before anything is touched.
+pub async fn snapshot<E: Ec2>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -> Result<Ended, Error> {
+    let asked = asked(stage)?;
+    let request = create_request(&stage.run, stage.facts, stage.plan, stage.settings, asked);
+    preflight::check(stage, &request).await?;
+    let mut journal = Journal::start(stage.run_dir, &stage.run, &stage.plan.name).map_err(|e| {
+        Error::new(Exit::Permission, format!("cannot write the journal in {}: {e}", stage.run_dir.display()))
+    })?;
+
+    let mut env = hook_env(stage);
+    let mut hooks = Vec::new();
+    let window = match quiesce(stage, &mut journal, &env, interrupt, &mut hooks).await {
+        Ok(()) => window(stage, &request, &mut journal, interrupt).await,
+        Err(failure) => Window { failure: Some(failure), ..Window::default() },
+    };
+
+    let verdict = verdict(stage.plan, &window.made, &evidence(stage, &window, &hooks));
+    env.result = if window.made.is_empty() { RunResult::Failed } else { RunResult::Taken };
+    env.snapshots = verdict.snapshots.iter().map(|s| s.id.clone()).collect();
+    env.consistency = (!window.made.is_empty()).then_some(verdict.consistency);
+    // Not a line before this: a failure to journal here must not keep the hooks from being released.
+    let _ = journal.update(|state| {
+        state.created = if env.snapshots.is_empty() {
+            state.created.clone()
+        } else {
+            Created::Made(env.snapshots.clone())
+        };
+        state.env = Some(env.clone());
+    });
+    hooks.extend(quiesce::release(&journal.state.attempted, &env).await);
+    let _ = journal.update(|state| state.attempted.clear());
+
+    let mut ended = describe(stage, asked, window, verdict, hooks);
+    settle::label(stage, &mut ended.record).await;
+    ended.record.exit_code = exit(stage.settings, &ended).code();
+    if let Err(e) = record::keep(stage.state_dir, &ended.record) {
+        ended.record.after.push(format!("cannot keep the record in {}: {e}", stage.state_dir.display()));
+        ended.record.exit_code = exit(stage.settings, &ended).code();
+    }
+    if ended.record.still_frozen.is_empty() && settled(&ended) {
+        journal.close();
+    } // else the next start and ExecStopPost go on from the journal
+    Ok(ended)
+}
+
+fn asked<E>(stage: &Stage<'_, E>) -> Result<Consistency, Error> {
+    let natural =
+        if stage.settings.hooks.is_empty() { Consistency::Filesystem } else { Consistency::Application };
+    let asked = stage.settings.consistency.unwrap_or(natural);
+    if asked > stage.plan.best && stage.settings.on_lower == OnLower::Fail {
+        let what =
+            format!("this plan can reach {} consistency at best, {asked} is asked for", stage.plan.best);
+        return Err(Error::new(Exit::Config, what).hint(
+            "ask for less (--consistency), or allow less (--on-lower keep); `stillpoint plan` says why",
+        ));
+    }
+    Ok(asked)
+}
+
+fn hook_env<E>(stage: &Stage<'_, E>) -> HookEnv {
+    HookEnv {
+        run_id: stage.run.clone(),
+        plan: stage.plan.name.clone(),
+        instance_id: stage.facts.identity.instance_id.clone(),
+        region: stage.facts.identity.region.clone(),
+        mounts: stage.plan.filesystems.iter().map(|f| f.mount_point.clone()).collect(),
+        volumes: stage.plan.volumes.iter().map(|v| v.id.clone()).collect(),
+        result: RunResult::Unknown,
+        consistency: None,
+        snapshots: Vec::new(),
+    }
+}
+
+/// Pre hooks in order. Each is in the journal before it is started, so its post command is owed whatever happens next.
+async fn quiesce<E>(
+    stage: &Stage<'_, E>,
+    journal: &mut Journal,
+    env: &HookEnv,
+    interrupt: &mut Interrupt,
+    outcomes: &mut Vec<HookOutcome>,
+) -> Result<(), Failure> {
+    let mut order = Quiesce::new(&stage.settings.hooks);
+    while let Some(hook) = order.attempt() {
+        if let Some(signal) = interrupt.pending() {
+            return Err(Failure::by(signal));
+        }
+        journal
+            .update(|state| {
+                state.attempted.push(hook.clone());
+                state.env = Some(env.clone());
+            })
+            .map_err(|e| Failure::new(Exit::Hook, format!("cannot write the journal: {e}")))?;
+        tracing::info!(hook = hook.name, "pre hook");
+        let cancelled = async {
+            interrupt.caught().await;
+        };
+        let outcome = quiesce::run_pre_until(hook, env, cancelled).await;
+        let stop = quiesce::aborts(hook, &outcome);
+        let said = outcome.to_string();
+        outcomes.push(outcome);
+        if let Some(signal) = interrupt.pending() {
+            return Err(Failure::by(signal));
+        }
+        if stop {
+            let mut failure = Failure::new(Exit::Hook, said);
+            failure.hint = Some(
+                "nothing was frozen and nothing was taken; the hooks attempted so far are released"
+                    .to_owned(),
+            );
+            return Err(failure);
+        }
+    }
+    Ok(())
+}
+
+/// Prepare, freeze, one call, thaw; then, with everything thawed, find out about a lost answer.
+async fn window<E: Ec2>(
+    stage: &Stage<'_, E>,
+    request: &CreateRequest,
+    journal: &mut Journal,
+    interrupt: &mut Interrupt,
+) -> Window {
+    let failed = |failure| Window { failure: Some(failure), ..Window::default() };
+    if let Err(failure) = preflight::warm(stage, request).await {
+        return failed(failure);
+    }
+    let limits = Limits { window: stage.settings.window, freeze: stage.settings.freeze_timeout };
+    let prepared = match Prepared::open(&stage.kernel, stage.plan, limits, stage.program) {
+        Ok(prepared) => prepared,
+        Err(e) => return failed(Failure::new(Exit::Freeze, chain(&e))),
+    };
+    if let Err(e) = journal.before_window(stage.plan) {
+        prepared.dismiss();
+        return failed(Failure::new(Exit::Freeze, format!("cannot write the journal: {e}")));
+    }
+    if let Some(signal) = interrupt.pending() {
+        prepared.dismiss();
+        return failed(Failure::by(signal));
+    }
+    let mut frozen = match prepared.freeze(interrupt).await {
+        Ok(frozen) => frozen,
+        Err(not) => {
+            let _ = journal.update(|state| state.created = Created::No);
+            let failure = match not.cause {
+                FreezeFailure::Interrupted(signal) => Failure::by(signal),
+                cause => {
+                    Failure { hint: freeze_hint(&cause), ..Failure::new(Exit::Freeze, cause.to_string()) }
+                }
+            };
+            return Window { thawed: Some(not.thawed), failure: Some(failure), ..Window::default() };
+        }
+    };
+    // ---- the point in time: between here and `thaw` there is one call and nothing else ----
+    let sent = Instant::now();
+    let held = frozen.hold(interrupt, stage.ec2.create(request)).await;
+    let call = sent.elapsed();
+    let thawed = frozen.thaw().await;
+    // ---- everything is thawed ----
+    let _ = journal.update(|state| state.frozen.clear());
+    let mut window = Window { thawed: Some(thawed), call: Some(call), ..Window::default() };
+    let lost = match held {
+        Held::Ended(Ok(made)) => {
+            window.made = made;
+            return window;
+        }
+        Held::Ended(Err(CreateFailed { error, outcome_unknown, made })) => {
+            let exit = if error.denied() { Exit::Permission } else { Exit::Ec2 };
+            window.failure = Some(Failure { hint: error.hint(), ..Failure::new(exit, error.to_string()) });
+            window.made = made;
+            outcome_unknown
+        }
+        Held::RanOut => {
+            let limit = humantime::format_duration(stage.settings.window);
+            window.failure =
+                Some(Failure::new(Exit::Ec2, format!("EC2 did not answer within the window of {limit}")));
+            true
+        }
+        Held::WatchdogLost => {
+            window.failure =
+                Some(Failure::new(Exit::NotHeld, "the watchdog fired or died before EC2 answered"));
+            true
+        }
+        Held::Interrupted(signal) => {
+            window.failure = Some(Failure::by(signal));
+            true
+        }
+    };
+    if lost {
+        settle::look_up(
+            stage,
+            &mut window,
+            reconcile::by_run(stage.ec2, &stage.run, &reconcile::LOOKS).await,
+        );
+    }
+    if window.made.is_empty() {
+        let _ = journal.update(|state| state.created = if lost { Created::Maybe } else { Created::No });
+    }
+    window
+}
+
+fn freeze_hint(cause: &FreezeFailure) -> Option<String> {
+    Some(match cause {
+        FreezeFailure::Refused { errno: nix::errno::Errno::EBUSY, .. } => {
+            "something else has frozen it (another backup agent, fsfreeze, LVM): let it finish; stillpoint never thaws \
+             what it did not freeze"
+                .to_owned()
+        }
+        FreezeFailure::Refused { errno: nix::errno::Errno::EPERM, .. } => "freezing needs CAP_SYS_ADMIN".to_owned(),
+        FreezeFailure::Refused { errno: nix::errno::Errno::EOPNOTSUPP, .. } => {
+            "this filesystem cannot freeze: set its method to \"sync\" in the plan's `methods`".to_owned()
+        }
+        FreezeFailure::TooLong { .. } => {
+            "a writer inside the kernel does not let go: look for processes in state D (ps -eo pid,stat,wchan,comm)".to_owned()
+        }
+        _ => return None,
+    })
+}
+
+fn evidence<E>(stage: &Stage<'_, E>, window: &Window, hooks: &[HookOutcome]) -> Evidence {
+    let doubt = match (&window.failure, &window.thawed) {
+        (Some(failure), _) => Some(failure.reason.clone()),
+        (None, Some(thawed)) => thawed.doubt(),
+        (None, None) => Some("there was no window".to_owned()),
+    };
+    let hooks = if stage.settings.hooks.is_empty() {
+        Some("no hooks: nothing vouches for the applications".to_owned())
+    } else {
+        hooks.iter().find(|h| h.phase == Phase::Pre && !h.succeeded()).map(ToString::to_string)
+    };
+    Evidence { doubt, hooks }
+}
+
+fn describe<E>(
+    stage: &Stage<'_, E>,
+    asked: Consistency,
+    window: Window,
+    verdict: verdict::Verdict,
+    hooks: Vec<HookOutcome>,
+) -> Ended {
+    let thawed = window.thawed.unwrap_or_default();
+    let taken = !window.made.is_empty();
+    let consistency = taken.then_some(verdict.consistency);
+    let failure = window.failure;
+    let lower = consistency.is_none_or(|c| c < asked);
+    let after =
+        hooks.iter().filter(|h| h.phase == Phase::Post && !h.succeeded()).map(ToString::to_string).collect();
+    let exit_code = match &failure {
+        Some(failure) => failure.exit.code(),
+        None if !verdict.missing.is_empty() => Exit::Ec2.code(),
+        None => Exit::Ok.code(),
+    };
+    Ended {
+        hint: failure.as_ref().and_then(|f| f.hint.clone()),
+        signal: failure.as_ref().and_then(|f| f.signal),
+        record: SetRecord {
+            version: record::VERSION,
+            run_id: stage.run.clone(),
+            identity: stage.facts.identity.clone(),
+            hostname: stage.facts.hostname.clone(),
+            asked,
+            consistency,
+            reason: failure.map(|f| f.reason).or(verdict.reason.filter(|_| lower)),
+            snapshots: verdict.snapshots,
+            times: if thawed.length.is_zero() { Times::default() } else { thawed.times },
+            window_ms: thawed.length.as_secs_f64() * 1e3,
+            call_ms: window.call.map(|c| c.as_secs_f64() * 1e3),
+            still_frozen: thawed.still_frozen,
+            hooks,
+            after,
+            plan: stage.plan.clone(),
+            exit_code,
+        },
+    }
+}
+
+/// The exit code, from the worst down.
+fn exit(settings: &PlanSettings, ended: &Ended) -> Exit {
+    let record = &ended.record;
+    let failed = Exit::ALL.into_iter().find(|e| e.code() == record.exit_code).unwrap_or(Exit::Bug);
+    if !record.still_frozen.is_empty() {
+        return Exit::StillFrozen;
+    }
+    match record.consistency {
+        _ if !matches!(failed, Exit::Ok | Exit::Lower | Exit::After | Exit::NotHeld) => failed,
+        None => failed,
+        Some(reached) if reached < record.asked && settings.on_lower == OnLower::Fail => Exit::NotHeld,
+        Some(_) if failed == Exit::NotHeld => failed,
+        Some(_) if !record.after.is_empty() => Exit::After,
+        Some(reached) if reached < record.asked => Exit::Lower,
+        Some(_) => Exit::Ok,
+    }
+}
+
+/// Has everything that the journal could be needed for been done?
+fn settled(ended: &Ended) -> bool {
+    !ended.record.after.iter().any(|a| a.starts_with(settle::UNLABELLED))
+}

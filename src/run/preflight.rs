@@ -1,0 +1,113 @@
+//! What can be known to fail before anything is touched.
+//!
+//! In: the stage and the very request that will be sent. Out: nothing, or a refusal with a hint. Must never: change anything on
+//! the host or in EC2.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Failure, Stage};
+use crate::discover::mountinfo::{self, MountTree};
+use crate::ec2::{CreateRequest, Ec2, Ec2Error};
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::quiesce;
+
+/// EC2's least time between two snapshots of one volume (errors overview, SnapshotCreationPerVolumeRateExceeded).
+const PER_VOLUME: Duration = Duration::from_secs(15);
+/// Pending snapshots of one volume that EC2 allows (errors overview, ConcurrentSnapshotLimitExceeded).
+fn most_pending(volume_type: &str) -> usize {
+    if matches!(volume_type, "st1" | "sc1") { 1 } else { 5 }
+}
+
+/// Checks everything that can be checked.
+///
+/// # Errors
+/// When the run would fail. Nothing has been touched.
+pub(super) async fn check<E: Ec2>(stage: &Stage<'_, E>, request: &CreateRequest) -> Result<(), Error> {
+    quiesce::check_executables(&stage.settings.hooks).map_err(|e| {
+        let hint = e.hint();
+        Error::new(Exit::Config, e).maybe_hint(hint)
+    })?;
+    journal_is_safe(stage)?;
+    stage.ec2.dry_run(request).await.map_err(refused)?;
+    pending(stage).await
+}
+
+/// Warms the connections with the same request, again: hooks may have taken long.
+pub(super) async fn warm<E: Ec2>(stage: &Stage<'_, E>, request: &CreateRequest) -> Result<(), Failure> {
+    let failed = |e: Ec2Error| {
+        let exit = if e.denied() { Exit::Permission } else { Exit::Ec2 };
+        Failure { hint: e.hint(), ..Failure::new(exit, e.to_string()) }
+    };
+    for _ in 0..3 {
+        // Two at once leave a spare connection, in case the server closes one.
+        let (one, two) = tokio::join!(stage.ec2.dry_run(request), stage.ec2.dry_run(request));
+        one.map_err(failed)?;
+        two.map_err(failed)?;
+        if stage.ec2.warm_connections().is_none_or(|n| n > 0) {
+            return Ok(());
+        }
+    }
+    // It costs the window one TLS handshake, and no look-up: names and credentials are pinned.
+    tracing::warn!("EC2 closes connections after each reply: the window will be longer by a handshake");
+    Ok(())
+}
+
+fn refused(error: Ec2Error) -> Error {
+    let exit = if error.denied() { Exit::Permission } else { Exit::Ec2 };
+    let hint = error.hint();
+    Error::new(exit, error).maybe_hint(hint)
+}
+
+/// The journal is written right before the freeze and read by the rescue: it must not be on what is frozen.
+fn journal_is_safe<E>(stage: &Stage<'_, E>) -> Result<(), Error> {
+    let unreadable =
+        |e: String| Error::new(Exit::Permission, format!("cannot read /proc/self/mountinfo: {e}"));
+    let table = std::fs::read("/proc/self/mountinfo").map_err(|e| unreadable(e.to_string()))?;
+    let lines = mountinfo::parse(&table).map_err(|e| unreadable(e.to_string()))?;
+    let tree = MountTree::new(&lines);
+    let path = std::fs::canonicalize(stage.run_dir).unwrap_or_else(|_| stage.run_dir.to_path_buf());
+    let Some(holder) = tree.holding(&path) else { return Ok(()) };
+    match stage.plan.filesystems.iter().find(|f| f.dev == holder.dev) {
+        Some(f) => Err(Error::new(
+            Exit::Config,
+            format!(
+                "run_dir {} is on {}, which will be frozen",
+                stage.run_dir.display(),
+                f.mount_point.display()
+            ),
+        )
+        .hint("keep run_dir on a memory filesystem, such as /run/stillpoint")),
+        None => Ok(()),
+    }
+}
+
+/// The 15 s rule is waited out; too many pending snapshots are a refusal.
+async fn pending<E: Ec2>(stage: &Stage<'_, E>) -> Result<(), Error> {
+    let ids: Vec<_> = stage.plan.volumes.iter().map(|v| v.id.clone()).collect();
+    let pending = stage.ec2.pending(&ids).await.map_err(refused)?;
+    let mut count: BTreeMap<_, usize> = BTreeMap::new();
+    for snapshot in &pending {
+        *count.entry(&snapshot.volume).or_default() += 1;
+    }
+    for volume in &stage.plan.volumes {
+        let n = count.get(&volume.id).copied().unwrap_or_default();
+        if n >= most_pending(&volume.volume_type) {
+            let what = format!("{} ({}) has {n} pending snapshots already", volume.id, volume.device_name);
+            return Err(Error::new(Exit::Ec2, what).hint("run again when they are completed"));
+        }
+    }
+    let newest = pending.iter().filter_map(|s| s.started).max();
+    let age = newest.and_then(|t| Duration::try_from(Timestamp::now().duration_since(t)).ok());
+    if let Some(left) = age.and_then(|age| PER_VOLUME.checked_sub(age)) {
+        tracing::info!(
+            "the last snapshot of a volume of this set is younger than 15 s: waiting {} s for EC2's limit",
+            left.as_secs() + 1
+        );
+        tokio::time::sleep(left).await;
+    }
+    Ok(())
+}
