@@ -77,7 +77,7 @@ pub struct PlanSettings {
     /// Hard limit of the frozen window, from before the first FIFREEZE to the last FITHAW; default 10 s.
     #[serde(serialize_with = "duration")]
     pub window: Duration,
-    /// Longest time all the FIFREEZE calls together may take; default 5 s, less than `window`.
+    /// Longest time all the FIFREEZE calls together may take, less than `window`; default 5 s, or half of a shorter window.
     #[serde(serialize_with = "duration")]
     pub freeze_timeout: Duration,
     /// Copy the volumes' tags to the snapshots (`CopyTagsFromSource`); default false, because EC2 allows 50 tags.

@@ -127,7 +127,7 @@ fn start(
         spawned?
     };
     let group = Group(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
-    group.ordinary_oom_score();
+    group.ordinary_oom_score(&std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default());
     Ok((child, group, Output::new(name, reader)))
     // `command` and with it the writing end are dropped here: the end of the output can be seen.
 }
@@ -170,9 +170,8 @@ impl Group {
     }
 
     /// stillpoint asks the kernel to be the last one killed when memory runs out; a command, and a database that it may start,
-    /// must not inherit that. Best effort: nothing depends on it.
-    fn ordinary_oom_score(&self) {
-        let own = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
+    /// must not inherit that. `own` is stillpoint's score as the kernel prints it. Best effort: nothing depends on it.
+    fn ordinary_oom_score(&self, own: &str) {
         if let (Some(id), true) = (self.0, own.starts_with('-')) {
             let _ = std::fs::write(format!("/proc/{id}/oom_score_adj"), "0");
         }
@@ -254,5 +253,26 @@ impl Output {
             self.forward();
         }
         String::from_utf8_lossy(&self.tail).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_protected_oom_score_is_taken_back() {
+        let mut child = std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        let file = format!("/proc/{}/oom_score_adj", child.id());
+        // Raising it takes no privilege, and shows as well as lowering which score was set.
+        std::fs::write(&file, "300").unwrap();
+        let group = std::mem::ManuallyDrop::new(Group(i32::try_from(child.id()).ok().map(Pid::from_raw)));
+        group.ordinary_oom_score("0\n");
+        let kept = std::fs::read_to_string(&file).unwrap();
+        group.ordinary_oom_score("-1000\n");
+        let taken_back = std::fs::read_to_string(&file).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!((kept.as_str(), taken_back.as_str()), ("300\n", "0\n"));
     }
 }

@@ -207,6 +207,8 @@ async fn a_child_that_holds_the_pipe_does_not_hold_the_run() {
     assert_eq!(outcome.output, "held\n");
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     let pid = pid_in(&Path::new(&d).join("pid")).await;
+    // A kill, were there one, takes a moment to be seen.
+    tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(lives(pid), "what a hook leaves behind in time is its own business");
     assert!(run_post(&hook, &env()).await.succeeded());
     assert!(dies(pid).await);
