@@ -1,17 +1,33 @@
 //! stillpoint: consistent EBS snapshots, taken from inside the instance.
+//!
+//! ```text
+//! cli        argv → one subcommand
+//! config     files, drop-ins, flags → settings; every value with its origin
+//! ec2        IMDS identity; the warm, pinned connection; the few calls, behind one trait
+//! discover   mounts → filesystems → device stacks → disks → EBS volumes
+//! plan       facts + settings → Plan (pure; `plan` prints it, `snapshot` carries it out)
+//! run        the order of a run: preflight, quiesce, window, verdict, release, settle
+//!   quiesce    hooks: pre in order, post in reverse
+//!   window     prepare → freeze → one call → thaw; watchdog; the only unsafe code (kernel.rs)
+//! sets       the set as tags and as a record
+//! report     text, JSON, journald
+//! ```
+//! Beside the flow: `ids` (names of things), `error` and `exit` (how a command ends), `gate` (no log while frozen),
+//! `interrupt` (signals).
 
 pub mod cli;
 pub mod config;
-pub mod discover;
 pub mod ec2;
+pub mod discover;
+pub mod plan;
+pub mod run;
+pub mod quiesce;
+pub mod window;
+pub mod sets;
+pub mod report;
+
 pub mod error;
 pub mod exit;
 pub mod gate;
 pub mod ids;
 pub mod interrupt;
-pub mod plan;
-pub mod quiesce;
-pub mod report;
-pub mod run;
-pub mod sets;
-pub mod window;

@@ -27,7 +27,7 @@ use crate::{discover, plan as planning};
 
 /// Consistent EBS snapshots, taken from inside the instance.
 #[derive(Debug, Parser)]
-#[command(name = "stillpoint", version, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(name = "stillpoint", version, max_term_width = 80, after_help = AFTER_HELP)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -39,6 +39,9 @@ const AFTER_HELP: &str = "Snapshot ids and JSON go to stdout, everything else to
 Exit codes: 0 done; 10 lower consistency, allowed; 11 taken, but something after it failed;\n\
 20 hook failed; 21 freeze failed; 22 freeze did not hold; 23 EC2; 40 MAY STILL BE FROZEN;\n\
 64 usage; 69 IMDS; 70 bug; 75 locked; 77 permission; 78 configuration.";
+
+/// Options of every command, apart from its own.
+const HEADING: &str = "Common options";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -55,28 +58,28 @@ enum Command {
 #[derive(Debug, Args)]
 struct Global {
     /// Configuration file, instead of /etc/stillpoint/stillpoint.toml and its drop-ins.
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = HEADING, display_order = 900, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Say more.
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = HEADING, display_order = 900)]
     verbose: bool,
     /// This instance's id, instead of asking IMDS (needs --region too).
-    #[arg(long, global = true, value_name = "ID")]
+    #[arg(long, global = true, help_heading = HEADING, display_order = 900, value_name = "ID")]
     instance_id: Option<InstanceId>,
     /// Region, instead of asking IMDS.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = HEADING, display_order = 900)]
     region: Option<String>,
     /// IMDS endpoint [env: AWS_EC2_METADATA_SERVICE_ENDPOINT].
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, help_heading = HEADING, display_order = 900, value_name = "URL")]
     imds_endpoint: Option<String>,
     /// EC2 endpoint [env: AWS_ENDPOINT_URL_EC2].
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, help_heading = HEADING, display_order = 900, value_name = "URL")]
     endpoint: Option<String>,
     /// Where the lock and the journal are; a memory filesystem [default: /run/stillpoint].
-    #[arg(long, global = true, value_name = "DIR", value_parser = absolute)]
+    #[arg(long, global = true, help_heading = HEADING, display_order = 900, value_name = "DIR", value_parser = absolute)]
     run_dir: Option<PathBuf>,
     /// Where records of sets are kept [default: /var/lib/stillpoint].
-    #[arg(long, global = true, value_name = "DIR", value_parser = absolute)]
+    #[arg(long, global = true, help_heading = HEADING, display_order = 900, value_name = "DIR", value_parser = absolute)]
     state_dir: Option<PathBuf>,
 }
 

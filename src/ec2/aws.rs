@@ -8,12 +8,12 @@ use aws_sdk_ec2::types::{
     CopyTagsFromSource, Filter, InstanceSpecification, ResourceType, Snapshot, SnapshotInfo, Tag,
     TagSpecification,
 };
-use aws_smithy_types::error::display::DisplayErrorContext;
 use jiff::Timestamp;
 
 use super::connect::Connection;
 use super::{CreateFailed, CreateRequest, Ec2, Ec2Error, InstanceView, RUN_TAG, SnapshotView};
 use crate::discover::volumes::AttachedVolume;
+use crate::error::chain;
 use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
 use crate::plan::PointInTimeCall;
 
@@ -277,7 +277,7 @@ fn sort<E: ProvideErrorMetadata + std::error::Error + 'static>(
     action: &'static str,
     error: &SdkError<E, HttpResponse>,
 ) -> Ec2Error {
-    let text = || format!("{}", DisplayErrorContext(error));
+    let text = || chain(error);
     match error {
         SdkError::ServiceError(said) if said.raw().status().is_server_error() || error.code().is_none() => {
             // A 5xx may come after the deed (EC2 guide, "eventual consistency" and "idempotency").

@@ -17,9 +17,9 @@ use aws_sdk_ec2::config::{BehaviorVersion, SharedHttpClient};
 use aws_smithy_http_client::pool::{self, ConnectionPool, OriginKey, PartitionId};
 use aws_smithy_http_client::tls;
 use aws_smithy_runtime_api::client::dns::{DnsFuture, ResolveDns, ResolveDnsError};
-use aws_smithy_types::error::display::DisplayErrorContext;
 
 use crate::config::settings::Ec2Settings;
+use crate::error::chain;
 
 /// Why no client could be made. Nothing has been touched.
 #[derive(Debug, thiserror::Error)]
@@ -107,7 +107,7 @@ pub fn plain_http() -> Result<SharedHttpClient, ConnectError> {
 }
 
 fn http(e: impl std::error::Error) -> ConnectError {
-    ConnectError::Http(format!("{}", DisplayErrorContext(&e)))
+    ConnectError::Http(chain(&e))
 }
 
 fn https(dns: Option<PinnedDns>, connections: usize) -> Result<ConnectionPool, ConnectError> {
@@ -201,10 +201,7 @@ async fn pin_credentials(
     let provider = shared
         .credentials_provider()
         .ok_or_else(|| ConnectError::Credentials("no provider is configured".to_owned()))?;
-    let got = provider
-        .provide_credentials()
-        .await
-        .map_err(|e| ConnectError::Credentials(format!("{}", DisplayErrorContext(&e))))?;
+    let got = provider.provide_credentials().await.map_err(|e| ConnectError::Credentials(chain(&e)))?;
     if let Some(expiry) = got.expiry() {
         let left = expiry.duration_since(SystemTime::now()).unwrap_or_default();
         if left < need {

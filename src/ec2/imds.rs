@@ -5,11 +5,11 @@
 use std::time::Duration;
 
 use aws_config::provider_config::ProviderConfig;
-use aws_smithy_types::error::display::DisplayErrorContext;
 
 use crate::config::settings::IdentityOverrides;
 use crate::discover::Identity;
 use crate::ec2::connect::plain_http;
+use crate::error::chain;
 use crate::ids::InstanceId;
 
 /// Bound of the whole conversation: a token and a document take 5 ms where IMDS is there.
@@ -96,6 +96,6 @@ async fn document(endpoint: Option<&str>) -> Result<Document, IdentityError> {
         .build()
         .get("/latest/dynamic/instance-identity/document")
         .await
-        .map_err(|e| IdentityError::Imds(format!("{}", DisplayErrorContext(&e))))?;
+        .map_err(|e| IdentityError::Imds(chain(&e)))?;
     serde_json::from_str(text.as_ref()).map_err(|e| IdentityError::Document(e.to_string()))
 }

@@ -20,6 +20,9 @@ use crate::window::kernel::{Kernel, Linux};
 /// How long a FIFREEZE that the dead run left in progress is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What was frozen and is thawed now; what could not be thawed, and why.
+pub type Thaws = (Vec<PathBuf>, Vec<(PathBuf, Errno)>);
+
 /// What was done about one dead run.
 #[derive(Debug)]
 pub struct Recovered {
@@ -69,7 +72,7 @@ async fn undo(mut journal: Journal) -> Recovered {
 }
 
 /// FITHAW on each, a thread each. EINVAL means that it was not frozen, which is what we want.
-fn thaw(mounts: &[FrozenMount], pid: i32) -> (Vec<PathBuf>, Vec<(PathBuf, Errno)>) {
+fn thaw(mounts: &[FrozenMount], pid: i32) -> Thaws {
     let results: Vec<_> = std::thread::scope(|scope| {
         let running: Vec<_> =
             mounts.iter().map(|m| scope.spawn(|| thaw_one(&m.mount_point, m.dev, pid))).collect();
@@ -138,7 +141,7 @@ pub async fn settle<E: Ec2>(
 ///
 /// # Errors
 /// When not even this process's mounts can be read.
-pub fn thaw_everything() -> std::io::Result<(Vec<PathBuf>, Vec<(PathBuf, Errno)>)> {
+pub fn thaw_everything() -> std::io::Result<Thaws> {
     let mut reach: BTreeMap<DevNo, PathBuf> = BTreeMap::new();
     let mut collect = |table: &[u8], root: &Path| {
         for line in mountinfo::parse(table).unwrap_or_default() {

@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use nix::errno::Errno;
+use nix::sys::mman::{MlockAllFlags, mlockall, munlockall};
 
 use self::freeze::{Freezers, Report};
 use self::guard::{Guard, GuardError};
@@ -210,6 +211,10 @@ impl Prepared {
         }
         let guard = Guard::start(program, &fds)?;
         let freezers = Freezers::start(kernel, guard.page(), fds).map_err(PrepareError::Thread)?;
+        // A page that has to be read back while memory is short waits for write-back, which waits for the thaw.
+        if let Err(errno) = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE) {
+            tracing::warn!("cannot lock memory ({}): the window is safe, but may be longer", errno.desc());
+        }
         Ok(Self { kernel: Arc::clone(kernel), members, idle, guard, freezers, limits })
     }
 
@@ -417,6 +422,7 @@ impl Prepared {
         if thawed.still_frozen.is_empty() {
             self.guard.dismiss();
         }
+        let _ = munlockall();
         thawed
     }
 }

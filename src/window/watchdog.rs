@@ -275,7 +275,7 @@ impl Thaw {
         let mut line = [0_u8; 128];
         let mut cursor = std::io::Cursor::new(&mut line[..]);
         let why = self.page.fired.load(Ordering::SeqCst);
-        let _ = write!(cursor, "<4>stillpoint: watchdog thawed filesystem #{} (trigger {why})\n", self.index);
+        let _ = writeln!(cursor, "<4>stillpoint: watchdog thawed filesystem #{} (trigger {why})", self.index);
         let n = usize::try_from(cursor.position()).unwrap_or(0);
         let _ = (&**log).write(&line[..n]);
     }
