@@ -106,7 +106,7 @@ pub fn plain_http() -> Result<SharedHttpClient, ConnectError> {
     Ok(SharedHttpClient::new(pool::Client::new(&built).map_err(http)?))
 }
 
-fn http(e: impl std::error::Error) -> ConnectError {
+fn http(e: impl std::error::Error + 'static) -> ConnectError {
     ConnectError::Http(chain(&e))
 }
 
