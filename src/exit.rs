@@ -82,3 +82,19 @@ impl Exit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_table_is_this_list() {
+        let documented = include_str!("../docs/record.md");
+        for exit in Exit::ALL {
+            let row = format!("| {} | {} |", exit.code(), exit.meaning());
+            assert!(documented.contains(&row), "docs/record.md lacks: {row}");
+        }
+        let rows = documented.lines().filter(|l| l.starts_with("| ") && l.as_bytes()[2].is_ascii_digit());
+        assert_eq!(rows.count(), Exit::ALL.len());
+    }
+}

@@ -47,7 +47,7 @@ where
 
 /// Starts logging. `verbose` adds this program's debug events; `STILLPOINT_LOG` takes filter directives.
 pub fn start(verbose: bool) {
-    let default = if verbose { "warn,stillpoint=debug" } else { "warn,stillpoint=info" };
+    let default = if verbose { "warn,stillpoint=debug" } else { "stillpoint=info" };
     let filter = || {
         let chosen = std::env::var("STILLPOINT_LOG").unwrap_or_else(|_| default.to_owned());
         let filter = EnvFilter::try_new(&chosen).unwrap_or_else(|_| EnvFilter::new(default));
@@ -61,6 +61,7 @@ pub fn start(verbose: bool) {
     let to_stderr = journald.is_none().then(|| {
         tracing_subscriber::fmt::layer()
             .event_format(Prose)
+            .with_ansi(false)
             .with_writer(|| gate::Stderr)
             .with_filter(filter_fn(|m| m.target() != JOURNAL))
             .with_filter(filter())
