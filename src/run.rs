@@ -102,6 +102,8 @@ struct Window {
     thawed: Option<Thawed>,
     call: Option<Duration>,
     failure: Option<Failure>,
+    /// The request may have been carried out and its answer is lost: EC2 has to be asked.
+    lost: bool,
 }
 
 /// Takes a set.
@@ -118,26 +120,24 @@ pub async fn snapshot<E: Ec2>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -
 
     let mut env = hook_env(stage);
     let mut hooks = Vec::new();
-    let window = match quiesce(stage, &mut journal, &env, interrupt, &mut hooks).await {
+    let mut window = match quiesce(stage, &mut journal, &env, interrupt, &mut hooks).await {
         Ok(()) => window(stage, &request, &mut journal, interrupt).await,
         Err(failure) => Window { failure: Some(failure), ..Window::default() },
     };
-
+    if window.lost {
+        // The look-up takes seconds: applications are not kept waiting for it. They are told that the result is unknown.
+        release(&mut journal, &env, &mut hooks).await;
+        settle::look_up(
+            stage,
+            &mut window,
+            reconcile::by_run(stage.ec2, &stage.run, &reconcile::LOOKS).await,
+        );
+    }
     let verdict = verdict(stage.plan, &window.made, &evidence(stage, &window, &hooks));
     env.result = if window.made.is_empty() { RunResult::Failed } else { RunResult::Taken };
     env.snapshots = verdict.snapshots.iter().map(|s| s.id.clone()).collect();
     env.consistency = (!window.made.is_empty()).then_some(verdict.consistency);
-    // Not a line before this: a failure to journal here must not keep the hooks from being released.
-    let _ = journal.update(|state| {
-        state.created = if env.snapshots.is_empty() {
-            state.created.clone()
-        } else {
-            Created::Made(env.snapshots.clone())
-        };
-        state.env = Some(env.clone());
-    });
-    hooks.extend(quiesce::release(&journal.state.attempted, &env).await);
-    let _ = journal.update(|state| state.attempted.clear());
+    release(&mut journal, &env, &mut hooks).await;
 
     let mut ended = describe(stage, asked, window, verdict, hooks);
     settle::label(stage, &mut ended.record).await;
@@ -222,7 +222,19 @@ async fn quiesce<E>(
     Ok(())
 }
 
-/// Prepare, freeze, one call, thaw; then, with everything thawed, find out about a lost answer.
+/// Post hooks of everything attempted, once. A journal that cannot be written must not keep them from running.
+async fn release(journal: &mut Journal, env: &HookEnv, outcomes: &mut Vec<HookOutcome>) {
+    let _ = journal.update(|state| {
+        if !env.snapshots.is_empty() {
+            state.created = Created::Made(env.snapshots.clone());
+        }
+        state.env = Some(env.clone());
+    });
+    outcomes.extend(quiesce::release(&journal.state.attempted, env).await);
+    let _ = journal.update(|state| state.attempted.clear());
+}
+
+/// Prepare, freeze, one call, thaw.
 async fn window<E: Ec2>(
     stage: &Stage<'_, E>,
     request: &CreateRequest,
@@ -267,7 +279,7 @@ async fn window<E: Ec2>(
     // ---- everything is thawed ----
     let _ = journal.update(|state| state.frozen.clear());
     let mut window = Window { thawed: Some(thawed), call: Some(call), ..Window::default() };
-    let lost = match held {
+    window.lost = match held {
         Held::Ended(Ok(made)) => {
             window.made = made;
             return window;

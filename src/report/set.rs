@@ -47,7 +47,10 @@ pub fn human(record: &SetRecord) -> String {
         };
     }
     if let Some(reason) = &record.reason {
-        let _ = writeln!(text, "asked for {}: {reason}", record.asked);
+        let _ = match record.consistency {
+            Some(_) => writeln!(text, "not {}-consistent: {reason}", record.asked),
+            None => writeln!(text, "because: {reason}"),
+        };
     }
     for trouble in &record.after {
         let _ = writeln!(text, "after the set: {trouble}");
