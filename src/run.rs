@@ -306,15 +306,8 @@ async fn window<E: Ec2>(
             true
         }
     };
-    if lost {
-        settle::look_up(
-            stage,
-            &mut window,
-            reconcile::by_run(stage.ec2, &stage.run, &reconcile::LOOKS).await,
-        );
-    }
-    if window.made.is_empty() {
-        let _ = journal.update(|state| state.created = if lost { Created::Maybe } else { Created::No });
+    if window.made.is_empty() && !window.lost {
+        let _ = journal.update(|state| state.created = Created::No);
     }
     window
 }
