@@ -57,7 +57,7 @@ impl Thaw {
 /// Says what was done about a dead run; the exit code that it asks for.
 pub(super) fn report(run: &recover::Recovered) -> Exit {
     let mut exit = Exit::Ok;
-    say(&format!("run {} died; cleaning up after it", run.run));
+    say(&format!("run {} died before its end", run.run));
     for mount in &run.thawed {
         say(&format!("  thawed {}", mount.display()));
     }
@@ -68,7 +68,7 @@ pub(super) fn report(run: &recover::Recovered) -> Exit {
         }
     }
     if run.unsettled.is_some() {
-        say("  it may have made snapshots: the next `stillpoint snapshot` looks them up and labels them");
+        say("  it may have made snapshots: `stillpoint snapshot` looks them up at its next start");
     }
     for (mount, errno) in &run.failed {
         say(&format!("error: cannot thaw {}: {}", mount.display(), errno.desc()));
