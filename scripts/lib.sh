@@ -1,0 +1,103 @@
+# Shared by the scripts in this folder; sourced, never run.
+#
+# In: nothing. Out: strict mode, $repo, $target (where cargo builds, outside the clone), $bin (the built programs), and
+# the functions below. Everything a person has to read goes to stderr through say, note and die.
+# shellcheck shell=bash
+
+set -euo pipefail
+export LC_ALL=C.UTF-8
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+say() { printf '\n== %s\n' "$*" >&2; }
+note() { printf '   %s\n' "$*" >&2; }
+die() {
+    printf '\n%s: %s\n' "${0##*/}" "$1" >&2
+    shift
+    local hint
+    for hint in "$@"; do printf 'hint: %s\n' "$hint" >&2; done
+    exit 1
+}
+
+# `sudo -E` keeps the caller's HOME: root would then leave files of its own in that person's caches.
+if [ "$(id -u)" = 0 ]; then
+    HOME=$(getent passwd 0 | cut -d: -f6)
+    export HOME
+fi
+target=${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/stillpoint/target}
+export CARGO_TARGET_DIR=$target
+bin=$target/debug
+
+need_root() {
+    [ "$(id -u)" = 0 ] || die "needs root: it makes block devices, mounts and freezes" "sudo $0"
+}
+
+# What this machine lacks of command:package pairs is installed by apt, which sometimes fails once and works when repeated.
+need_packages() {
+    local pair missing=()
+    for pair in "$@"; do
+        case $pair in
+        /*) [ -e "${pair%%:*}" ] || missing+=("${pair##*:}") ;;
+        *) command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}") ;;
+        esac
+    done
+    [ ${#missing[@]} = 0 ] && return
+    mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
+    command -v apt-get >/dev/null || die "missing: ${missing[*]} (names of Debian's packages)" "install them, then run $0 again"
+    note "installing ${missing[*]}"
+    local log try
+    log=$(mktemp)
+    for try in 1 2; do
+        if { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+            "${missing[@]}"; } >"$log" 2>&1 </dev/null; then
+            rm -f "$log"
+            return
+        fi
+        [ "$try" = 2 ] || { note "apt failed, once more"; sleep 3; }
+    done
+    tail -n 20 "$log" >&2
+    rm -f "$log"
+    die "apt could not install ${missing[*]}"
+}
+
+# For building, for ebs-sim, and for looking into images.
+need_tools() {
+    need_packages cc:build-essential pkg-config:pkg-config curl:curl python3:python3 \
+        /etc/ssl/certs/ca-certificates.crt:ca-certificates \
+        losetup:mount mount:mount fsfreeze:util-linux addpart:util-linux setsid:util-linux flock:util-linux ip:iproute2 \
+        dumpe2fs:e2fsprogs mkfs.xfs:xfsprogs xfs_logprint:xfsprogs xfs_repair:xfsprogs mkfs.btrfs:btrfs-progs "$@"
+}
+
+# Puts cargo into PATH. Under sudo, the caller's toolchain serves, but root's own cache, so that nothing of root's is left
+# in the caller's home.
+need_cargo() {
+    local home wanted
+    if ! command -v cargo >/dev/null; then
+        if [ -x "$HOME/.cargo/bin/cargo" ]; then
+            PATH=$HOME/.cargo/bin:$PATH
+        elif [ -n "${SUDO_USER:-}" ] && home=$(getent passwd "$SUDO_USER" | cut -d: -f6) && [ -x "$home/.cargo/bin/cargo" ]; then
+            PATH=$home/.cargo/bin:$PATH
+            export RUSTUP_HOME=${RUSTUP_HOME:-$home/.rustup} CARGO_HOME=${CARGO_HOME:-$HOME/.cargo}
+        fi
+    fi
+    wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$repo/Cargo.toml")
+    command -v cargo >/dev/null || die "there is no Rust here; $wanted or newer is needed" \
+        "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal -c rustfmt -c clippy"
+    local have
+    have=$(rustc --version | cut -d' ' -f2)
+    [ "$(printf '%s\n%s\n' "$wanted" "${have%%-*}" | sort -V | head -n1)" = "$wanted" ] ||
+        die "Rust $have is too old; $wanted or newer is needed" "rustup update stable"
+    export PATH
+}
+
+# Always the whole workspace: other features would build the EC2 SDK a second time.
+build() {
+    local started=$SECONDS
+    if [ ! -x "$bin/stillpoint" ]; then
+        note "the first build compiles the EC2 SDK: about 6 minutes and 8 GiB of memory"
+        note "into $target"
+    fi
+    (cd "$repo" && cargo build --quiet --workspace --locked) || die "the build failed"
+    note "built in $((SECONDS - started)) s"
+}
