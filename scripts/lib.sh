@@ -13,7 +13,7 @@ repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 say() { printf '\n== %s\n' "$*" >&2; }
 note() { printf '   %s\n' "$*" >&2; }
 die() {
-    printf '\n%s: %s\n' "${0##*/}" "$1" >&2
+    printf '\n%s: %s\n' "${program:-${0##*/}}" "$1" >&2
     shift
     local hint
     for hint in "$@"; do printf 'hint: %s\n' "$hint" >&2; done

@@ -3,6 +3,7 @@
 # shellcheck shell=bash source=../lib.sh
 . "$(dirname "$0")/../lib.sh"
 
+program=demo
 here=$(dirname "$0")
 a=$work/data b=$work/log image=$work/image
 mkdir "$a" "$b" "$image"
@@ -101,9 +102,9 @@ mount "${loops[1]}" "$b"
 note "ext4 on ${volumes[0]} at $a"
 note "XFS  on ${volumes[1]} at $b"
 
-# Whatever becomes of stillpoint and of this script: in a minute, someone else thaws.
+# Whatever becomes of stillpoint and of this script: in a minute, someone else thaws, and goes on to for another.
 # shellcheck disable=SC2016
-setsid sh -c 'sleep 60; while sleep 2; do fsfreeze -u "$1"; fsfreeze -u "$2"; done' rescue "$a" "$b" \
+setsid sh -c 'sleep 60; for i in $(seq 30); do fsfreeze -u "$1"; fsfreeze -u "$2"; sleep 2; done' rescue "$a" "$b" \
     >/dev/null 2>&1 </dev/null &
 rescue=$!
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A writer whose traces tell when an image was taken, and the reader of those traces.
 
-write A B LOG   Until SIGTERM: record n into A, fsync, record n into B, fsync; and files made, renamed and removed on both
+write A B LOG   Until SIGTERM or its parent's end: record n into A, fsync, record n into B, fsync; and files made, renamed and removed on both
                 without fsync, so that the journals are never idle. LOG gets a line a record, `n began acknowledged` in unix
                 nanoseconds; it must not be on A or B, and A's and B's freeze stops it as it stops everybody.
 count DIR       The records in DIR, complete and in order from 1 on. Anything else in the file is an error.
@@ -45,14 +45,14 @@ def churn(folder, stop):
 
 
 def write(a, b, log):
-    stop = threading.Event()
+    stop, parent = threading.Event(), os.getppid()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     for folder in (a, b):
         threading.Thread(target=churn, args=(folder, stop), daemon=True).start()
     first, second = append(a), append(b)
     with open(log, "w", buffering=1) as lines:
         number = 0
-        while not stop.is_set():
+        while not stop.is_set() and os.getppid() == parent:
             number += 1
             began = time.time_ns()
             for file in (first, second):
