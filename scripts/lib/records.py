@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """A writer whose traces tell when an image was taken, and the reader of those traces.
 
-write A B LOG   Until SIGTERM or its parent's end: record n into A, fsync, record n into B, fsync; and files made, renamed and removed on both
-                without fsync, so that the journals are never idle. LOG gets a line a record, `n began acknowledged` in unix
-                nanoseconds; it must not be on A or B, and A's and B's freeze stops it as it stops everybody.
+write A B LOG   Until SIGTERM or its parent's end: record n into A, fsync, record n into B, fsync; and files made, renamed and
+                removed on both without fsync, so that the journals are never idle. LOG gets a line a record, `n began
+                acknowledged` in unix nanoseconds; it must not be on A or B, whose freeze stops it as it stops everybody.
 count DIR       The records in DIR, complete and in order from 1 on. Anything else in the file is an error.
 bounds LOG SET  Two numbers, for SET, stillpoint's JSON of a set: the last record acknowledged before the request was sent, and
                 the last begun before the response was read.
