@@ -30,6 +30,13 @@ pub fn is_shut() -> bool {
     SHUT.load(Ordering::SeqCst) > 0
 }
 
+impl Shut {
+    /// The gate stays shut for the rest of this process: something stays frozen.
+    pub fn leak(self) {
+        std::mem::forget(self);
+    }
+}
+
 impl Drop for Shut {
     fn drop(&mut self) {
         if SHUT.fetch_sub(1, Ordering::SeqCst) == 1 {

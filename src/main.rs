@@ -9,6 +9,9 @@ fn main() -> ExitCode {
     }
     stillpoint::window::kernel::one_malloc_arena();
     stillpoint::gate::install_panic_hook();
-    std::panic::catch_unwind(stillpoint::cli::main)
-        .unwrap_or_else(|_| ExitCode::from(stillpoint::exit::Exit::Bug.code()))
+    std::panic::catch_unwind(stillpoint::cli::main).unwrap_or_else(|_| {
+        let frozen = stillpoint::window::LEFT_FROZEN.load(std::sync::atomic::Ordering::SeqCst);
+        let exit = if frozen { stillpoint::exit::Exit::StillFrozen } else { stillpoint::exit::Exit::Bug };
+        ExitCode::from(exit.code())
+    })
 }

@@ -133,20 +133,28 @@ pub async fn snapshot<E: Ec2>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -
             reconcile::by_run(stage.ec2, &stage.run, &reconcile::LOOKS).await,
         );
     }
+    // With a lost answer and snapshots missing, EC2 is asked once more at the next start.
+    let known = !window.lost || window.made.len() >= stage.plan.volumes.len();
     let verdict = verdict(stage.plan, &window.made, &evidence(stage, &window, &hooks));
     env.result = if window.made.is_empty() { RunResult::Failed } else { RunResult::Taken };
     env.snapshots = verdict.snapshots.iter().map(|s| s.id.clone()).collect();
     env.consistency = (!window.made.is_empty()).then_some(verdict.consistency);
+    if known && !env.snapshots.is_empty() {
+        let _ = journal.update(|state| state.created = Created::Made(env.snapshots.clone()));
+    }
     release(&mut journal, &env, &mut hooks).await;
 
     let mut ended = describe(stage, asked, window, verdict, hooks);
     settle::label(stage, &mut ended.record).await;
     ended.record.exit_code = exit(stage.settings, &ended).code();
-    if let Err(e) = record::keep(stage.state_dir, &ended.record) {
+    let blocked = settle::warn_of_frozen(stage.state_dir, &ended.record.still_frozen);
+    if blocked {
+        ended.record.after.push("no record is kept: it would be written to what is still frozen".to_owned());
+    } else if let Err(e) = record::keep(stage.state_dir, &ended.record) {
         ended.record.after.push(format!("cannot keep the record in {}: {e}", stage.state_dir.display()));
         ended.record.exit_code = exit(stage.settings, &ended).code();
     }
-    if ended.record.still_frozen.is_empty() && settled(&ended) {
+    if ended.record.still_frozen.is_empty() && settled(&ended) && known {
         journal.close();
     } // else the next start and ExecStopPost go on from the journal
     Ok(ended)
@@ -224,12 +232,7 @@ async fn quiesce<E>(
 
 /// Post hooks of everything attempted, once. A journal that cannot be written must not keep them from running.
 async fn release(journal: &mut Journal, env: &HookEnv, outcomes: &mut Vec<HookOutcome>) {
-    let _ = journal.update(|state| {
-        if !env.snapshots.is_empty() {
-            state.created = Created::Made(env.snapshots.clone());
-        }
-        state.env = Some(env.clone());
-    });
+    let _ = journal.update(|state| state.env = Some(env.clone()));
     outcomes.extend(quiesce::release(&journal.state.attempted, env).await);
     let _ = journal.update(|state| state.attempted.clear());
 }
@@ -242,14 +245,16 @@ async fn window<E: Ec2>(
     interrupt: &mut Interrupt,
 ) -> Window {
     let failed = |failure| Window { failure: Some(failure), ..Window::default() };
-    if let Err(failure) = preflight::warm(stage, request).await {
-        return failed(failure);
-    }
     let limits = Limits { window: stage.settings.window, freeze: stage.settings.freeze_timeout };
     let prepared = match Prepared::open(&stage.kernel, stage.plan, limits, stage.program) {
         Ok(prepared) => prepared,
         Err(e) => return failed(Failure::new(Exit::Freeze, chain(&e))),
     };
+    // After the flush, which can take minutes: EC2 may have closed idle connections meanwhile.
+    if let Err(failure) = preflight::warm(stage, request).await.and_then(|()| preflight::unchanged(stage)) {
+        prepared.dismiss();
+        return failed(failure);
+    }
     if let Err(e) = journal.before_window(stage.plan) {
         prepared.dismiss();
         return failed(Failure::new(Exit::Freeze, format!("cannot write the journal: {e}")));
@@ -261,7 +266,11 @@ async fn window<E: Ec2>(
     let mut frozen = match prepared.freeze(interrupt).await {
         Ok(frozen) => frozen,
         Err(not) => {
-            let _ = journal.update(|state| state.created = Created::No);
+            let _ = journal.update(|state| {
+                state.created = Created::No;
+                // Refused mounts are frozen by somebody else, if at all: not for the recovery.
+                state.frozen.retain(|f| not.thawed.still_frozen.contains(&f.mount_point));
+            });
             let failure = match not.cause {
                 FreezeFailure::Interrupted(signal) => Failure::by(signal),
                 cause => {
@@ -277,7 +286,7 @@ async fn window<E: Ec2>(
     let call = sent.elapsed();
     let thawed = frozen.thaw().await;
     // ---- everything is thawed ----
-    let _ = journal.update(|state| state.frozen.clear());
+    let _ = journal.update(|state| state.frozen.retain(|f| thawed.still_frozen.contains(&f.mount_point)));
     let mut window = Window { thawed: Some(thawed), call: Some(call), ..Window::default() };
     window.lost = match held {
         Held::Ended(Ok(made)) => {

@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use stillpoint::ids::DevNo;
 use stillpoint::interrupt::Interrupt;
 use stillpoint::plan::{Consistency, Method, Plan, PlannedFilesystem, PointInTimeCall, Wave, WitnessDevice};
 use stillpoint::window::kernel::{Kernel, Linux, WriteCounter};
+use stillpoint::window::superblock;
 use stillpoint::window::{FreezeFailure, Held, Limits, Prepared, Thawed};
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -123,9 +123,9 @@ impl Host {
             let mount_point = folder.path().join(name);
             std::fs::create_dir(&mount_point).unwrap();
             PlannedFilesystem {
-                dev: DevNo { major: 0, minor: 9 },
+                dev: superblock::of(File::open(&mount_point).unwrap()).unwrap(),
                 mount_points: vec![mount_point.clone()],
-                mount_point,
+                mount_point: mount_point.clone(),
                 fstype: "ext4".into(),
                 uuid: None,
                 options: "rw".into(),

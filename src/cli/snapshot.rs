@@ -57,16 +57,21 @@ impl Snapshot {
         let settings = &loaded.settings;
         // Until something is attempted, a signal may end it where it stands.
         let mut early = interrupt.clone();
+        let locked = async { lock::take(&settings.run_dir, self.wait_lock).await };
+        let _lock = tokio::select! {
+            ready = locked => ready?,
+            signal = early.caught() => die_by(signal),
+        };
+        // Not to be broken off: it runs post commands that are owed.
+        let unsettled = clean_up(&settings.run_dir).await?;
         let before = async {
-            let lock = lock::take(&settings.run_dir, self.wait_lock).await?;
-            let unsettled = clean_up(&settings.run_dir).await?;
             let planned = look(loaded).await?;
             for journal in unsettled {
                 settle_dead(&planned.ec2, journal).await;
             }
-            Ok::<_, Error>((lock, planned))
+            Ok::<_, Error>(planned)
         };
-        let (_lock, planned) = tokio::select! {
+        let planned = tokio::select! {
             ready = before => ready?,
             signal = early.caught() => die_by(signal),
         };
@@ -137,7 +142,7 @@ async fn clean_up(run_dir: &Path) -> Result<Vec<run::journal::Journal>, Error> {
 async fn settle_dead(ec2: &crate::ec2::aws::Aws, journal: run::journal::Journal) {
     let dead = journal.state.run.clone();
     match recover::settle(ec2, journal).await {
-        Ok(ids) if ids.is_empty() => say(&format!("run {dead} made no snapshots")),
+        Ok(ids) if ids.is_empty() => say(&format!("run {dead}: EC2 shows no snapshots of it")),
         Ok(ids) => {
             let ids: Vec<_> = ids.iter().map(crate::ids::SnapshotId::as_str).collect();
             say(&format!("run {dead} had made {}: labelled crash", ids.join(" ")));

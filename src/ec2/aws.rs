@@ -43,7 +43,10 @@ impl Aws {
             .create_snapshot()
             .volume_id(volume.as_str())
             .description(&request.description)
-            .tag_specifications(tags_on_create(request))
+            .tag_specifications(tags_on_create(
+                request,
+                request.copied_tags.get(volume).map_or(&[], Vec::as_slice),
+            ))
             .dry_run(dry_run)
             .send()
             .await
@@ -72,9 +75,9 @@ impl Aws {
             .create_snapshots()
             .instance_specification(specification)
             .description(&request.description)
-            .tag_specifications(tags_on_create(request))
+            .tag_specifications(tags_on_create(request, &[]))
             .dry_run(dry_run);
-        if request.copy_volume_tags {
+        if !request.copied_tags.is_empty() {
             call = call.copy_tags_from_source(CopyTagsFromSource::Volume);
         }
         let answer = call.send().await.map_err(|e| sort(ACTION, &e))?;
@@ -322,11 +325,12 @@ fn sdk_tags(tags: &[(String, String)]) -> Vec<Tag> {
     tags.iter().map(|(k, v)| Tag::builder().key(k).value(v).build()).collect()
 }
 
-fn tags_on_create(request: &CreateRequest) -> TagSpecification {
-    TagSpecification::builder()
-        .resource_type(ResourceType::Snapshot)
-        .set_tags(Some(sdk_tags(&request.tags)))
-        .build()
+/// The request's tags, and of a volume's own those that do not collide with them.
+fn tags_on_create(request: &CreateRequest, copied: &[(String, String)]) -> TagSpecification {
+    let mut tags = sdk_tags(&request.tags);
+    let free = copied.iter().filter(|(k, _)| !request.tags.iter().any(|(taken, _)| taken == k)).cloned();
+    tags.extend(sdk_tags(&free.collect::<Vec<_>>()));
+    TagSpecification::builder().resource_type(ResourceType::Snapshot).set_tags(Some(tags)).build()
 }
 
 fn parse<T: std::str::FromStr<Err = crate::ids::InvalidId>>(

@@ -3,6 +3,7 @@
 //! In: the Region, an optional endpoint, the SDK's credential chain. Out: a client and its connection pool. Must never: resolve a name,
 //! fetch credentials, or retry once it is made.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
@@ -64,16 +65,36 @@ impl ConnectError {
 }
 
 /// DNS answers taken before the freeze: a look-up inside the window never leaves memory.
+///
+/// EC2's own name is pinned when the client is made, any other (a proxy's) by the first DryRun.
 #[derive(Clone, Debug, Default)]
-struct PinnedDns(Arc<RwLock<Vec<IpAddr>>>);
+struct PinnedDns(Arc<RwLock<HashMap<String, Vec<IpAddr>>>>);
+
+impl PinnedDns {
+    fn get(&self, name: &str) -> Option<Vec<IpAddr>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    fn pin(&self, name: &str, addresses: Vec<IpAddr>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), addresses);
+    }
+}
 
 impl ResolveDns for PinnedDns {
     fn resolve_dns<'a>(&'a self, name: &'a str) -> DnsFuture<'a> {
-        let pinned = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
-        DnsFuture::ready(if pinned.is_empty() {
-            Err(ResolveDnsError::new(format!("{name} was not resolved before the window")))
-        } else {
-            Ok(pinned)
+        if let Some(pinned) = self.get(name) {
+            return DnsFuture::ready(Ok(pinned));
+        }
+        if crate::gate::is_shut() {
+            return DnsFuture::ready(Err(ResolveDnsError::new(format!(
+                "{name} was not resolved before the window"
+            ))));
+        }
+        DnsFuture::new(async move {
+            let found = tokio::net::lookup_host((name, 0)).await.map_err(ResolveDnsError::new)?;
+            let found: Vec<IpAddr> = found.map(|a| a.ip()).collect();
+            self.pin(name, found.clone());
+            Ok(found)
         })
     }
 }
@@ -159,7 +180,7 @@ pub async fn connect(
     let addresses = tokio::net::lookup_host((host.trim_matches(['[', ']']), port))
         .await
         .map_err(|e| wrong(format!("cannot resolve {host}: {e}")))?;
-    *dns.0.write().unwrap_or_else(PoisonError::into_inner) = addresses.map(|a| a.ip()).collect();
+    dns.pin(host, addresses.map(|a| a.ip()).collect());
     let pool = https(Some(dns), connections)?;
     let config = aws_sdk_ec2::config::Builder::from(&shared)
         .region(region)

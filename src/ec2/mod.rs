@@ -8,6 +8,7 @@ pub mod connect;
 pub mod imds;
 pub mod reconcile;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 
 use jiff::Timestamp;
@@ -37,8 +38,9 @@ pub struct CreateRequest {
     pub description: String,
     /// Tags, the run id among them.
     pub tags: Vec<(String, String)>,
-    /// `CopyTagsFromSource=volume`. CreateSnapshot has no such parameter; the plan refuses it there.
-    pub copy_volume_tags: bool,
+    /// The volumes' own tags, when they are to be copied: by `CopyTagsFromSource=volume` with CreateSnapshots, by hand with
+    /// CreateSnapshot, which has no such parameter.
+    pub copied_tags: BTreeMap<VolumeId, Vec<(String, String)>>,
 }
 
 /// A snapshot as a create or describe call tells it.

@@ -6,11 +6,12 @@
 use std::fmt;
 
 use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{dynamic_filter_fn, filter_fn};
 use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::registry::LookupSpan;
-use tracing_subscriber::{EnvFilter, filter::filter_fn};
 
 use crate::gate;
 use crate::sets::record::SetRecord;
@@ -70,7 +71,8 @@ pub fn start(verbose: bool) {
         layer
             .with_field_prefix(None)
             .with_syslog_identifier("stillpoint".to_owned())
-            .with_filter(filter_fn(|_| !gate::is_shut())) // the record tells what happened in the window
+            // Dynamic: a plain filter is asked once a call site. The record tells what happened in the window.
+            .with_filter(dynamic_filter_fn(|_, _| !gate::is_shut()))
             .with_filter(filter())
     });
     tracing_subscriber::registry().with(to_stderr).with(to_journald).init();

@@ -143,6 +143,31 @@ impl Journal {
         std::fs::rename(&temporary, &self.path)
     }
 
+    /// Is a thread of the run's process left, in exit() or inside FIFREEZE?
+    #[must_use]
+    pub fn lingers(&self) -> bool {
+        let pid = self.state.pid;
+        // The leader, even as a zombie, keeps its start time: another one means that the pid is used again.
+        if stat(&format!("/proc/{pid}/stat")).is_none_or(|(_, start)| start != self.state.pid_start) {
+            return false;
+        }
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+        threads.flatten().any(|t| {
+            let path = t.path().join("stat");
+            stat(&path.to_string_lossy()).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))
+        })
+    }
+
+    /// How long ago it was last written.
+    #[must_use]
+    pub fn age(&self) -> std::time::Duration {
+        std::fs::metadata(&self.path)
+            .and_then(|m| m.modified())
+            .ok()
+            .and_then(|t| t.elapsed().ok())
+            .unwrap_or_default()
+    }
+
     /// Nothing is left to undo.
     pub fn close(self) {
         // A journal left behind is undone once more at the next start, which is harmless.
@@ -154,16 +179,19 @@ fn folder(run_dir: &Path) -> PathBuf {
     run_dir.join("runs")
 }
 
-/// Field 22 of /proc/PID/stat. The command name in field 2 may hold spaces and parentheses.
+/// Start time of a live process. A zombie has none: it will run nothing more.
 fn start_time(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (state, start) = stat(&format!("/proc/{pid}/stat"))?;
+    (state != 'Z').then_some(start)
+}
+
+/// State and start time: fields 3 and 22 of /proc/PID/stat. The command name in field 2 may hold spaces and parentheses.
+fn stat(path: &str) -> Option<(char, u64)> {
+    let stat = std::fs::read_to_string(path).ok()?;
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace();
-    // A zombie holds no filesystem frozen by a thread of its own, and will run nothing more.
-    if fields.next()? == "Z" {
-        return None;
-    }
-    fields.nth(18)?.parse().ok()
+    let state = fields.next()?.chars().next()?;
+    Some((state, fields.nth(18)?.parse().ok()?))
 }
 
 #[cfg(test)]

@@ -4,16 +4,20 @@
 //! the host or in EC2.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::{Failure, Stage};
 use crate::discover::mountinfo::{self, MountTree};
+use crate::discover::{self, Facts};
 use crate::ec2::{CreateRequest, Ec2, Ec2Error};
-use crate::error::Error;
+use crate::error::{Error, chain};
 use crate::exit::Exit;
+use crate::plan::{self, Plan};
 use crate::quiesce;
+use crate::sets::tags;
 
 /// EC2's least time between two snapshots of one volume (errors overview, SnapshotCreationPerVolumeRateExceeded).
 const PER_VOLUME: Duration = Duration::from_secs(15);
@@ -32,6 +36,12 @@ pub(super) async fn check<E: Ec2>(stage: &Stage<'_, E>, request: &CreateRequest)
         Error::new(Exit::Config, e).maybe_hint(hint)
     })?;
     journal_is_safe(stage)?;
+    tags_fit(request)?;
+    if let Some(f) = stage.plan.filesystems.iter().find(|f| f.mount_point.to_str().is_none()) {
+        // The journal could not name it, and the rescue could not find it.
+        let what = format!("the mount point {} is not UTF-8", f.mount_point.display());
+        return Err(Error::new(Exit::Config, what).hint("mount it elsewhere, or leave it out"));
+    }
     stage.ec2.dry_run(request).await.map_err(refused)?;
     pending(stage).await
 }
@@ -54,6 +64,54 @@ pub(super) async fn warm<E: Ec2>(stage: &Stage<'_, E>, request: &CreateRequest) 
     // It costs the window one TLS handshake, and no look-up: names and credentials are pinned.
     tracing::warn!("EC2 closes connections after each reply: the window will be longer by a handshake");
     Ok(())
+}
+
+/// Has what would be frozen changed since the plan was made? Hooks and automounters mount and unmount.
+///
+/// A filesystem mounted meanwhile on a volume of the set would be neither flushed nor frozen, and could still be called so.
+pub(super) fn unchanged<E>(stage: &Stage<'_, E>) -> Result<(), Failure> {
+    let failed = |what: String| Failure {
+        hint: Some("run again; hooks must not mount or unmount filesystems of the set".to_owned()),
+        ..Failure::new(Exit::Freeze, format!("the host changed since it was planned: {what}"))
+    };
+    let now = discover::host(Path::new("/")).map_err(|e| failed(chain(&e)))?;
+    let facts = Facts {
+        filesystems: now.filesystems,
+        devices: now.devices,
+        swap_files: now.swap_files,
+        ..stage.facts.clone()
+    };
+    let again = plan::plan(&facts, stage.settings).map_err(|e| failed(chain(&e)))?;
+    let shape = |p: &Plan| {
+        let filesystems: Vec<_> =
+            p.filesystems.iter().map(|f| (f.mount_point.clone(), f.dev, f.method, f.wave)).collect();
+        (filesystems, p.witnesses.clone(), p.call.clone())
+    };
+    let (before, after) = (shape(stage.plan), shape(&again));
+    if before == after {
+        return Ok(());
+    }
+    let differs = |a: &[(PathBuf, _, _, _)], b: &[(PathBuf, _, _, _)]| {
+        a.iter().filter(|f| !b.contains(f)).map(|f| f.0.display().to_string()).collect::<Vec<_>>().join(" ")
+    };
+    let (gone, new) = (differs(&before.0, &after.0), differs(&after.0, &before.0));
+    Err(failed(match (gone.as_str(), new.as_str()) {
+        ("", "") => "other devices are in use".to_owned(),
+        ("", new) => format!("mounted meanwhile: {new}"),
+        (gone, "") => format!("unmounted meanwhile: {gone}"),
+        (gone, new) => format!("unmounted meanwhile: {gone}; mounted meanwhile: {new}"),
+    }))
+}
+
+/// EC2 allows 50 tags a snapshot; the verdict's must still fit when the set is there.
+fn tags_fit(request: &CreateRequest) -> Result<(), Error> {
+    let most = request.copied_tags.values().map(Vec::len).max().unwrap_or_default();
+    let total = request.tags.len() + most + tags::VERDICT_TAGS;
+    if total <= tags::MAX_TAGS {
+        return Ok(());
+    }
+    let what = format!("the snapshots would need {total} tags, EC2 allows {}", tags::MAX_TAGS);
+    Err(Error::new(Exit::Config, what).hint("set copy_volume_tags = false, or fewer tags of your own"))
 }
 
 fn refused(error: Ec2Error) -> Error {

@@ -9,16 +9,22 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 
 use super::journal::{Created, FrozenMount, Journal};
 use crate::discover::mountinfo;
-use crate::ec2::{Ec2, RUN_TAG};
-use crate::ids::{DevNo, RunId};
+use crate::ec2::reconcile::{self, Outcome};
+use crate::ec2::{Ec2, Ec2Error};
+use crate::ids::{DevNo, RunId, SnapshotId};
 use crate::quiesce::{self, HookOutcome};
 use crate::window::kernel::{Kernel, Linux};
+use crate::window::superblock;
 
 /// How long a FIFREEZE that the dead run left in progress is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// After this, what EC2 does not show does not exist.
+const SETTLED: Duration = Duration::from_secs(600);
 
 /// What was frozen and is thawed now; what could not be thawed, and why.
 pub type Thaws = (Vec<PathBuf>, Vec<(PathBuf, Errno)>);
@@ -39,19 +45,41 @@ pub struct Recovered {
 }
 
 /// Thaws and releases what dead runs left; unreadable journals come as text.
+///
+/// Thawing takes no lock, so that nothing can hold it up. Releasing does: two recoveries at once must not run a post command twice.
 pub async fn local(run_dir: &Path) -> (Vec<Recovered>, Vec<String>) {
+    let mut thaws = BTreeMap::new();
+    for journal in Journal::dead(run_dir).into_iter().flatten() {
+        thaws.insert(journal.state.run.clone(), thaw(&journal.state.frozen, Some(&journal)));
+    }
+    let _lock = release_lock(run_dir).await;
     let (mut done, mut unreadable) = (Vec::new(), Vec::new());
     for journal in Journal::dead(run_dir) {
         match journal {
-            Ok(journal) => done.push(undo(journal).await),
+            Ok(journal) => {
+                let thawed = thaws.remove(&journal.state.run).unwrap_or_default();
+                done.push(release(journal, thawed).await);
+            }
             Err(e) => unreadable.push(e),
         }
     }
     (done, unreadable)
 }
 
-async fn undo(mut journal: Journal) -> Recovered {
-    let (thawed, failed) = thaw(&journal.state.frozen, journal.state.pid);
+/// None where it cannot be had (no run folder, nothing to release then).
+async fn release_lock(run_dir: &Path) -> Option<Flock<std::fs::File>> {
+    let mut file = std::fs::File::create(run_dir.join("recover.lock")).ok()?;
+    loop {
+        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(held) => return Some(held),
+            Err((file, Errno::EWOULDBLOCK)) => file,
+            Err(_) => return None,
+        };
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn release(mut journal: Journal, (thawed, failed): Thaws) -> Recovered {
     let released = match &journal.state.env {
         Some(env) => quiesce::release(&journal.state.attempted, env).await,
         None => Vec::new(),
@@ -72,10 +100,10 @@ async fn undo(mut journal: Journal) -> Recovered {
 }
 
 /// FITHAW on each, a thread each. EINVAL means that it was not frozen, which is what we want.
-fn thaw(mounts: &[FrozenMount], pid: i32) -> Thaws {
+fn thaw(mounts: &[FrozenMount], owner: Option<&Journal>) -> Thaws {
     let results: Vec<_> = std::thread::scope(|scope| {
         let running: Vec<_> =
-            mounts.iter().map(|m| scope.spawn(|| thaw_one(&m.mount_point, m.dev, pid))).collect();
+            mounts.iter().map(|m| scope.spawn(|| thaw_one(&m.mount_point, m.dev, owner))).collect();
         running.into_iter().map(|t| t.join().unwrap_or(Err(Errno::EIO))).collect()
     });
     let (mut thawed, mut failed) = (Vec::new(), Vec::new());
@@ -89,51 +117,67 @@ fn thaw(mounts: &[FrozenMount], pid: i32) -> Thaws {
     (thawed, failed)
 }
 
-/// True when it was frozen and is not any more.
-fn thaw_one(path: &Path, dev: DevNo, pid: i32) -> Result<bool, Errno> {
-    let fd = Linux.open(path)?;
-    if dev.major != 0 {
-        let found = nix::sys::stat::fstat(&fd)?.st_dev;
-        let same = nix::sys::stat::major(found) == u64::from(dev.major)
-            && nix::sys::stat::minor(found) == u64::from(dev.minor);
-        if !same {
-            return Ok(false); // remounted since: the filesystem that was frozen is not here
-        }
-    }
+/// True when it was frozen and is not any more. EBUSY when a FIFREEZE of the dead run is still in progress.
+fn thaw_one(path: &Path, dev: DevNo, owner: Option<&Journal>) -> Result<bool, Errno> {
+    // Its path may be covered or gone by now; any other mount of it will do.
+    let Some(fd) = std::iter::once(path.to_path_buf()).chain(other_mounts(dev)).find_map(|p| {
+        let fd = Linux.open(&p).ok()?;
+        (superblock::of(&fd) == Some(dev)).then_some(fd)
+    }) else {
+        return Ok(false); // mounted nowhere any more
+    };
     let end = Instant::now() + PATIENCE;
     loop {
-        // Looked at before the thaw: a process in exit() may still have a FIFREEZE in progress, which also answers EINVAL.
-        let lingering = Path::new(&format!("/proc/{pid}")).exists();
+        // Looked at before the thaw: while a thread of the dead run is left, EINVAL may mean a FIFREEZE in progress.
+        let lingering = owner.is_some_and(Journal::lingers);
         match Linux.thaw(fd.as_fd()) {
             Ok(()) => return Ok(true),
             Err(Errno::EINVAL) if !lingering => return Ok(false),
-            Err(errno) if Instant::now() > end => {
-                return if errno == Errno::EINVAL { Ok(false) } else { Err(errno) };
-            }
+            Err(Errno::EINVAL) if Instant::now() > end => return Err(Errno::EBUSY),
+            Err(errno) if Instant::now() > end => return Err(errno),
             Err(_) => std::thread::sleep(Duration::from_millis(20)),
         }
     }
 }
 
+fn other_mounts(dev: DevNo) -> impl Iterator<Item = PathBuf> {
+    let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let lines = mountinfo::parse(&table).unwrap_or_default();
+    lines.into_iter().filter(move |l| l.dev == dev).map(|l| l.mount_point)
+}
+
 /// Finds what a dead run made, labels it `crash`, and closes its journal. Returns the ids.
+///
+/// EC2 is eventually consistent: where nothing is seen, the journal of a run that died a moment ago stays for the next start.
 ///
 /// # Errors
 /// When EC2 cannot be asked; the journal stays for the next start.
-pub async fn settle<E: Ec2>(
-    ec2: &E,
-    journal: Journal,
-) -> Result<Vec<crate::ids::SnapshotId>, crate::ec2::Ec2Error> {
-    let made = ec2.find_run(&journal.state.run).await?;
-    let ids: Vec<_> = made.into_iter().map(|s| s.id).collect();
+pub async fn settle<E: Ec2>(ec2: &E, journal: Journal) -> Result<Vec<SnapshotId>, Ec2Error> {
+    let mut ids = match &journal.state.created {
+        Created::Made(ids) => ids.clone(),
+        _ => Vec::new(),
+    };
+    match reconcile::by_run(ec2, &journal.state.run, &reconcile::LOOKS[..2]).await {
+        Outcome::Made(found) => {
+            for snapshot in found {
+                if !ids.contains(&snapshot.id) {
+                    ids.push(snapshot.id);
+                }
+            }
+        }
+        Outcome::NoneSeen => {}
+        Outcome::Unknown(error) => return Err(error),
+    }
     if !ids.is_empty() {
         let tags = [
-            (RUN_TAG.to_owned(), journal.state.run.to_string()),
             ("stillpoint:consistency".to_owned(), "crash".to_owned()),
             ("stillpoint:reason".to_owned(), "the run died before its verdict".to_owned()),
         ];
         ec2.tag(&ids, &tags).await?;
     }
-    journal.close();
+    if !ids.is_empty() || journal.age() > SETTLED {
+        journal.close();
+    }
     Ok(ids)
 }
 
@@ -142,14 +186,14 @@ pub async fn settle<E: Ec2>(
 /// # Errors
 /// When not even this process's mounts can be read.
 pub fn thaw_everything() -> std::io::Result<Thaws> {
-    let mut reach: BTreeMap<DevNo, PathBuf> = BTreeMap::new();
+    let mut reach: BTreeMap<DevNo, Vec<PathBuf>> = BTreeMap::new();
     let mut collect = |table: &[u8], root: &Path| {
         for line in mountinfo::parse(table).unwrap_or_default() {
             // Only what can freeze, so that nothing is opened that may hang (NFS, FUSE, autofs).
             if line.dev.major != 0 || line.fstype == "btrfs" {
                 let path =
                     line.mount_point.strip_prefix("/").map_or_else(|_| root.to_path_buf(), |p| root.join(p));
-                reach.entry(line.dev).or_insert(path);
+                reach.entry(line.dev).or_default().push(path);
             }
         }
     };
@@ -161,7 +205,33 @@ pub fn thaw_everything() -> std::io::Result<Thaws> {
             collect(&table, &entry.path().join("root"));
         }
     }
-    let mounts: Vec<_> =
-        reach.into_iter().map(|(dev, mount_point)| FrozenMount { dev, mount_point }).collect();
-    Ok(thaw(&mounts, 0))
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let running: Vec<_> = reach.values().map(|paths| scope.spawn(|| thaw_any(paths))).collect();
+        running.into_iter().map(|t| t.join().unwrap_or(Err(Errno::EIO))).collect()
+    });
+    let (mut thawed, mut failed) = (Vec::new(), Vec::new());
+    for (paths, result) in reach.into_values().zip(results) {
+        let Some(name) = paths.into_iter().next() else { continue };
+        match result {
+            Ok(true) => thawed.push(name),
+            Ok(false) => {}
+            Err(errno) => failed.push((name, errno)),
+        }
+    }
+    Ok((thawed, failed))
+}
+
+/// FITHAW through every path of one superblock: some are covered by another mount, some processes are gone by now. Thawing what such
+/// a path leads to instead is harmless here, since everything is thawed.
+fn thaw_any(paths: &[PathBuf]) -> Result<bool, Errno> {
+    let mut failed = None;
+    let mut thawed = false;
+    for fd in paths.iter().filter_map(|p| Linux.open(p).ok()) {
+        match Linux.thaw(fd.as_fd()) {
+            Ok(()) => thawed = true,
+            Err(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOTTY) => {}
+            Err(errno) => failed = Some(errno),
+        }
+    }
+    failed.filter(|_| !thawed).map_or(Ok(thawed), Err)
 }

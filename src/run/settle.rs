@@ -3,6 +3,9 @@
 //! In: the stage, the record. Out: the create request; tags on the snapshots. Must never: run while anything is frozen, or
 //! label a set higher than its record says.
 
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -16,6 +19,7 @@ use crate::ids::RunId;
 use crate::plan::{Consistency, Plan};
 use crate::sets::record::SetRecord;
 use crate::sets::tags;
+use crate::window::superblock;
 
 /// How a message starts that says that snapshots lack their verdict.
 pub(super) const UNLABELLED: &str = "cannot tag the snapshots with their verdict";
@@ -33,11 +37,14 @@ pub fn create_request(
     asked: Consistency,
 ) -> CreateRequest {
     let in_set = |v: &&Volume| plan.volumes.iter().any(|p| p.id == v.id);
-    let copied = if settings.copy_volume_tags {
-        facts.volumes.iter().filter(in_set).map(|v| v.tags.len()).max().unwrap_or_default()
+    // EC2 keeps tags that begin with `aws:` to itself.
+    let own = |v: &Volume| v.tags.iter().filter(|(k, _)| !k.starts_with("aws:")).cloned().collect::<Vec<_>>();
+    let copied_tags: BTreeMap<_, _> = if settings.copy_volume_tags {
+        facts.volumes.iter().filter(in_set).map(|v| (v.id.clone(), own(v))).collect()
     } else {
-        0
+        BTreeMap::new()
     };
+    let copied = copied_tags.values().map(Vec::len).max().unwrap_or_default();
     let description = settings
         .description
         .clone()
@@ -47,8 +54,26 @@ pub fn create_request(
         call: plan.call.clone(),
         description,
         tags: tags::on_create(run, &facts.identity, &facts.hostname, plan, settings, asked, copied),
-        copy_volume_tags: settings.copy_volume_tags,
+        copied_tags,
     }
+}
+
+/// Says into the kernel's log what may still be frozen: that line gets out whatever else hangs. True when the record would be
+/// written to one of these filesystems.
+pub(super) fn warn_of_frozen(state_dir: &Path, still_frozen: &[PathBuf]) -> bool {
+    if still_frozen.is_empty() {
+        return false;
+    }
+    let names: Vec<_> = still_frozen.iter().map(|m| m.display().to_string()).collect();
+    let line = format!("<2>stillpoint: may still be frozen: {}\n", names.join(" "));
+    let _ = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/kmsg")
+        .and_then(|mut f| f.write_all(line.as_bytes()));
+    let on = |path: &Path| std::fs::File::open(path).ok().and_then(superblock::of);
+    let nearest = state_dir.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
+    let state = on(nearest);
+    state.is_none() || still_frozen.iter().any(|m| on(m) == state)
 }
 
 /// Takes in what the look-up by run id found.

@@ -55,7 +55,19 @@ pub fn verdict(plan: &Plan, made: &[SnapshotView], evidence: &Evidence) -> Verdi
                     consistency: part,
                 });
             }
-            _ => missing.push(volume.id.clone()),
+            Some(s) => {
+                // Made and already failed: it is there, it has to be reported, and it is worth nothing.
+                missing.push(volume.id.clone());
+                snapshots.push(SnapshotRecord {
+                    id: s.id.clone(),
+                    volume_id: volume.id.clone(),
+                    device_name: Some(volume.device_name.clone()),
+                    mount_points: volume.mount_points.clone(),
+                    state: s.state.clone(),
+                    consistency: Consistency::Crash,
+                });
+            }
+            None => missing.push(volume.id.clone()),
         }
     }
     for extra in made.iter().filter(|s| !plan.volumes.iter().any(|v| v.id == s.volume)) {

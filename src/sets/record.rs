@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::discover::Identity;
+use crate::discover::{Identity, lossy};
 use crate::ids::{RunId, SnapshotId, VolumeId};
 use crate::plan::{Consistency, Plan};
 use crate::quiesce::HookOutcome;
@@ -42,6 +42,7 @@ pub struct SetRecord {
     /// Length of the one call in milliseconds.
     pub call_ms: Option<f64>,
     /// Mount points that may still be frozen.
+    #[serde(serialize_with = "lossy::paths")]
     pub still_frozen: Vec<PathBuf>,
     /// Hooks, as they ran.
     pub hooks: Vec<HookOutcome>,
@@ -63,6 +64,7 @@ pub struct SnapshotRecord {
     /// The attachment's device name, for volumes of the plan.
     pub device_name: Option<String>,
     /// Mount points on it that were made quiet.
+    #[serde(serialize_with = "lossy::paths")]
     pub mount_points: Vec<PathBuf>,
     /// State in the response, `pending`.
     pub state: String,

@@ -27,7 +27,7 @@ pub const MAX_TAGS: usize = 50;
 /// EC2 allows this many characters a value.
 const MAX_VALUE: usize = 256;
 /// Tags that the verdict adds afterwards: they must still fit.
-const VERDICT_TAGS: usize = 9;
+pub const VERDICT_TAGS: usize = 9;
 /// Space and comma separate, `%` escapes.
 const ESCAPE: &AsciiSet = &CONTROLS.add(b' ').add(b',').add(b'%').add(b'<').add(b'>').add(b'\\').add(b'"');
 

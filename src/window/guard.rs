@@ -74,7 +74,6 @@ impl Guard {
             .map_err(failed("socket"))?;
         let spawn_failed = |source| GuardError::Spawn { program: program.to_path_buf(), source };
         let child = {
-            use std::os::unix::process::CommandExt;
             Command::new(program)
                 .arg(ARGUMENT)
                 .env_clear()
@@ -83,7 +82,6 @@ impl Guard {
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .current_dir("/")
-                .process_group(0) // before it blocks signals itself, Ctrl-C must not reach it
                 .spawn()
                 .map_err(spawn_failed)?
         };
@@ -103,7 +101,7 @@ impl Guard {
                     guard.send_fds(b"+", &raw)
                 })
             })
-            .and_then(|()| guard.await_ready());
+            .and_then(|()| guard.await_answer(READY));
         if let Err(source) = told {
             guard.dismiss();
             return Err(GuardError::NotReady { what: "start-up", source });
@@ -123,7 +121,8 @@ impl Guard {
         }
     }
 
-    fn await_ready(&self) -> nix::Result<()> {
+    /// Waits, blocking, for one byte. Read before the runtime polls the socket, so that `lost` never sees it.
+    fn await_answer(&self, expected: u8) -> nix::Result<()> {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
         let limit = PollTimeout::try_from(START_LIMIT).map_err(|_| Errno::EINVAL)?;
         let mut fds = [PollFd::new(self.socket.get_ref().as_fd(), PollFlags::POLLIN)];
@@ -132,7 +131,7 @@ impl Guard {
         }
         let mut byte = [0];
         match recv(self.socket.as_raw_fd(), &mut byte, MsgFlags::empty()) {
-            Ok(1) if byte[0] == READY => Ok(()),
+            Ok(1) if byte[0] == expected => Ok(()),
             Ok(_) => Err(Errno::EPIPE),
             Err(errno) => Err(errno),
         }
@@ -172,7 +171,8 @@ impl Guard {
         let mut message = [0_u8; 9];
         message[0] = ARM;
         message[1..].copy_from_slice(&deadline.to_le_bytes());
-        send(self.socket.as_raw_fd(), &message, MsgFlags::MSG_NOSIGNAL).map(drop)
+        send(self.socket.as_raw_fd(), &message, MsgFlags::MSG_NOSIGNAL)?;
+        self.await_answer(ARM)
     }
 
     /// Why the watchdog fired, if it has.

@@ -15,6 +15,7 @@ pub mod clock;
 pub mod freeze;
 pub mod guard;
 pub mod kernel;
+pub mod superblock;
 pub mod watchdog;
 pub mod witness;
 
@@ -22,6 +23,7 @@ use std::future::Future;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -38,6 +40,9 @@ use crate::plan::{Method, Plan, PlannedFilesystem, Wave};
 
 /// How long a thaw is waited for before the run says that a filesystem may still be frozen.
 const THAW_LIMIT: Duration = Duration::from_secs(5);
+
+/// Set when a window was dropped, by a panic, and something may still be frozen: `main` then exits 40, not 70.
+pub static LEFT_FROZEN: AtomicBool = AtomicBool::new(false);
 
 /// Limits of the window.
 #[derive(Debug, Clone, Copy)]
@@ -170,6 +175,8 @@ struct Member {
     /// Index among the freezers; none for filesystems that are only synced.
     freezer: Option<usize>,
     witnesses: Vec<Witness>,
+    /// Flushing it failed, and it is not frozen: what is on the device may be incomplete.
+    unsynced: Option<Errno>,
 }
 
 /// Everything open, flushed and guarded; nothing frozen.
@@ -348,7 +355,12 @@ impl Frozen {
         let reports = board.read();
         self.times.thawed = Some(Timestamp::now());
         let length = self.started.elapsed();
-        drop(self.gate.take()); // nothing of ours is frozen any more: the log may flow again
+        let stuck = reports.iter().any(|r| r.may_be_frozen());
+        match self.gate.take() {
+            // A write to a frozen filesystem would hang for good, and with it the report of code 40.
+            Some(gate) if stuck && window.stderr_may_block(&reports) => gate.leak(),
+            gate => drop(gate), // the log may flow again
+        }
         window.finish(&reports, fired_before, moved, self.times, length)
     }
 }
@@ -361,9 +373,12 @@ impl Drop for Frozen {
                 .freezers
                 .board()
                 .wait_blocking(THAW_LIMIT, |reports| !reports.iter().any(|r| r.may_be_frozen()));
-            if !reports.iter().any(|r| r.may_be_frozen()) {
+            if reports.iter().any(|r| r.may_be_frozen()) {
+                // The watchdog stays: the closing socket makes it fire.
+                LEFT_FROZEN.store(true, Ordering::SeqCst);
+            } else {
                 window.guard.dismiss();
-            } // else the watchdog stays: the closing socket makes it fire
+            }
         }
     }
 }
@@ -390,6 +405,12 @@ impl Prepared {
         self.members.iter().filter(stuck).map(|m| m.mount_point.clone()).collect()
     }
 
+    fn stderr_may_block(&self, reports: &[Report]) -> bool {
+        let stuck = |m: &&Member| m.freezer.is_some_and(|i| reports[i].may_be_frozen());
+        let stderr = superblock::of(std::io::stderr());
+        stderr.is_some() && self.members.iter().filter(stuck).any(|m| superblock::of(&*m.fd) == stderr)
+    }
+
     fn moved(&self) -> Vec<Moved> {
         let mut moved = Vec::new();
         for member in &self.members {
@@ -411,6 +432,9 @@ impl Prepared {
         let mut thawed =
             Thawed { moved, times, length, fired: fired.or(self.guard.fired()), ..Thawed::default() };
         for member in &self.members {
+            if member.unsynced.is_some() {
+                thawed.unsynced.push(member.mount_point.clone());
+            }
             let Some(report) = member.freezer.map(|i| reports[i]) else { continue };
             match report {
                 Report::Thawed => thawed.held.push(member.mount_point.clone()),
@@ -444,29 +468,22 @@ impl Member {
             fd: Arc::new(fd),
             freezer: None,
             witnesses: open_witnesses(&planned.witnesses)?,
+            unsynced: None,
         })
     }
 }
 
-/// Is this fd on the superblock that was planned? btrfs and overlay report another st_dev than mountinfo's, so theirs is not compared.
+/// Is this fd on the superblock that was planned? Hooks or an automounter may have unmounted it meanwhile, and its path then
+/// leads to the filesystem below.
 fn check_superblock(fd: &OwnedFd, planned: &PlannedFilesystem) -> Result<(), PrepareError> {
-    if planned.dev.major == 0 {
-        return Ok(());
+    match superblock::of(fd) {
+        Some(found) if found == planned.dev => Ok(()),
+        found => Err(PrepareError::Changed {
+            mount_point: planned.mount_point.clone(),
+            planned: planned.dev,
+            found: found.map_or_else(|| "unknown".to_owned(), |d| d.to_string()),
+        }),
     }
-    let found = nix::sys::stat::fstat(fd).map_err(|source| PrepareError::Open {
-        mount_point: planned.mount_point.clone(),
-        fstype: planned.fstype.clone(),
-        source,
-    })?;
-    let (major, minor) = (nix::sys::stat::major(found.st_dev), nix::sys::stat::minor(found.st_dev));
-    if (major, minor) == (u64::from(planned.dev.major), u64::from(planned.dev.minor)) {
-        return Ok(());
-    }
-    Err(PrepareError::Changed {
-        mount_point: planned.mount_point.clone(),
-        planned: planned.dev,
-        found: format!("{major}:{minor}"),
-    })
 }
 
 fn open_witnesses(devices: &[crate::plan::WitnessDevice]) -> Result<Vec<Witness>, PrepareError> {
@@ -492,8 +509,10 @@ fn sync_all(kernel: &Arc<dyn Kernel>, members: &[Member]) -> Result<(), PrepareE
 /// Flushes a filesystem that cannot freeze until its device is idle, then takes the first look at its counters.
 fn quiesce_by_sync(kernel: &Arc<dyn Kernel>, member: &mut Member) {
     for _ in 0..50 {
-        // A failed flush shows in the counters: either the device is quiet or the label falls.
-        let _ = kernel.syncfs(member.fd.as_fd());
+        // The kernel reports a failed write-back once: a later success must not cover it.
+        if let Err(errno) = kernel.syncfs(member.fd.as_fd()) {
+            member.unsynced = Some(errno);
+        }
         if member.witnesses.iter().all(|w| w.idle(kernel)) {
             break;
         }
@@ -529,6 +548,8 @@ pub struct Thawed {
     pub thawed_by_other: Vec<PathBuf>,
     /// These may still be frozen; the watchdog goes on trying.
     pub still_frozen: Vec<PathBuf>,
+    /// Flushing these failed, and they are not frozen.
+    pub unsynced: Vec<PathBuf>,
     /// The watchdog fired.
     pub fired: Option<watchdog::Trigger>,
     /// Devices that were written to between freeze and thaw.
@@ -551,6 +572,9 @@ impl Thawed {
         }
         if !self.thawed_by_other.is_empty() {
             return Some(format!("thawed by something else meanwhile: {}", list(&self.thawed_by_other)));
+        }
+        if !self.unsynced.is_empty() {
+            return Some(format!("cannot flush {}", list(&self.unsynced)));
         }
         self.moved.first().map(ToString::to_string)
     }

@@ -127,6 +127,7 @@ impl Watchdog {
         nix::unistd::setsid().or_else(|e| if e == Errno::EPERM { Ok(Pid::this()) } else { Err(e) })?;
         nix::unistd::chdir("/")?;
         let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");
+        close_inherited();
         let mut buffer = [0_u8; 256];
         let (n, mut fds) = kernel::receive_fds(socket(), &mut buffer)?;
         let hello: Hello = serde_json::from_slice(&buffer[..n]).map_err(|_| Errno::EPROTO)?;
@@ -168,9 +169,11 @@ impl Watchdog {
             let mut fds = [
                 PollFd::new(self.agent.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
-                PollFd::new(socket(), if socket_open { PollFlags::POLLIN } else { PollFlags::empty() }),
+                PollFd::new(socket(), PollFlags::POLLIN),
             ];
-            let _ = poll(&mut fds, PollTimeout::from(LOOK));
+            // A closed socket reports POLLHUP whatever is asked for: left out, or this would spin.
+            let watched = if socket_open { 3 } else { 2 };
+            let _ = poll(&mut fds[..watched], PollTimeout::from(LOOK));
             let came = |i: usize| {
                 fds[i].revents().is_some_and(|r| r.intersects(PollFlags::POLLIN | PollFlags::POLLHUP))
             };
@@ -182,6 +185,10 @@ impl Watchdog {
                         let mut ns = [0_u8; 8];
                         ns.copy_from_slice(&bytes[1..9]);
                         armed = self.arm(u64::from_le_bytes(ns));
+                        if armed {
+                            // The agent freezes nothing before it has read this.
+                            let _ = send(0, &[ARM], MsgFlags::MSG_NOSIGNAL);
+                        }
                     }
                     Ok(1) if bytes[0] == DONE => return,
                     Ok(0) => {
@@ -202,6 +209,7 @@ impl Watchdog {
             }
             if armed && timer {
                 self.fire(Trigger::Deadline);
+                let _ = self.timer.unset(); // else it stays readable and this loop spins
                 armed = false;
             }
             let beat = self.page.beat.load(Ordering::SeqCst);
@@ -278,6 +286,15 @@ impl Thaw {
         let _ = writeln!(cursor, "<4>stillpoint: watchdog thawed filesystem #{} (trigger {why})", self.index);
         let n = usize::try_from(cursor.position()).unwrap_or(0);
         let _ = (&**log).write(&line[..n]);
+    }
+}
+
+/// Whoever started the agent may have left fds open across exec; one on a frozen filesystem could block our exit.
+fn close_inherited() {
+    let Ok(folder) = std::fs::read_dir("/proc/self/fd") else { return };
+    let open: Vec<i32> = folder.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
+    for fd in open.into_iter().filter(|fd| *fd > 2) {
+        let _ = nix::unistd::close(fd); // the folder's own is in the list, and closed already
     }
 }
 

@@ -1,0 +1,32 @@
+//! Which superblock an open file is on, by the kernel's mount id.
+//!
+//! In: an fd. Out: mountinfo's `major:minor`, the key that plans use. Must never: go by st_dev, which btrfs and overlay make up.
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use crate::discover::mountinfo;
+use crate::ids::DevNo;
+
+/// The superblock of this file; none when it is on none that mountinfo lists (pipes, sockets, other namespaces).
+#[must_use]
+pub fn of(fd: impl AsFd) -> Option<DevNo> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()?;
+    let id: u32 = info.lines().find_map(|l| l.strip_prefix("mnt_id:"))?.trim().parse().ok()?;
+    let lines = mountinfo::parse(&std::fs::read("/proc/self/mountinfo").ok()?).ok()?;
+    lines.iter().find(|l| l.id == id).map(|l| l.dev)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_on_superblocks_and_sockets_are_not() {
+        let folder = std::fs::File::open("/dev/shm").unwrap();
+        let listed = mountinfo::parse(&std::fs::read("/proc/self/mountinfo").unwrap()).unwrap();
+        let shm = listed.iter().rfind(|l| l.mount_point == std::path::Path::new("/dev/shm")).unwrap();
+        assert_eq!(of(&folder), Some(shm.dev));
+        let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert_eq!(of(&socket), None);
+    }
+}
