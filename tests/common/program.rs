@@ -1,6 +1,6 @@
 //! The real program as a child, and how it ended. Every wait is bounded.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _};
@@ -80,6 +80,15 @@ impl Run {
             out: text(&mut self.out),
             err: text(&mut self.err),
             took,
+        }
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let status = wait(&mut self.child, Duration::from_secs(20));
+            println!("stillpoint: {status:?}\n{}{}", text(&mut self.out), text(&mut self.err));
         }
     }
 }
