@@ -3,6 +3,10 @@
 #![allow(dead_code, reason = "each test uses its part")]
 
 pub mod fixture;
+pub mod hooks;
+pub mod probe;
+pub mod program;
+pub mod rig;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

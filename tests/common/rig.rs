@@ -1,0 +1,319 @@
+//! The real program in a simulated EC2, over real filesystems that really freeze.
+//!
+//! Every rig has a rescue outside of this process, so that a failed test leaves nothing frozen, and none of its commands
+//! can make the test hang: what may block on a frozen filesystem is a child, waited for with a bound.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::program::{Ended, Run, await_some, wait};
+
+/// The program under test.
+pub const STILLPOINT: &str = env!("CARGO_BIN_EXE_stillpoint");
+/// Seconds until the rescue thaws. No test has a window as long as this.
+const RESCUE: &str = "90";
+/// A memory filesystem: the program's journal must not be on what a test freezes.
+pub const MEMORY: &str = "/dev/shm";
+/// Without EC2's limit of 15 s between two snapshots of a volume, and with snapshots that are soon completed.
+const QUICK: &str = "[limits]\nper_volume_interval = '0s'\n[snapshots]\nseconds_to_complete = 0.2\n";
+
+/// How a volume is formatted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fs {
+    Ext4,
+    Xfs,
+    Btrfs,
+}
+
+impl Fs {
+    fn size(self) -> &'static str {
+        match self {
+            Self::Ext4 => "64MiB",
+            Self::Xfs => "320MiB",
+            Self::Btrfs => "128MiB",
+        }
+    }
+
+    fn make(self, device: &str) {
+        match self {
+            Self::Ext4 => sh("mkfs.ext4", &["-q", "-F", device]),
+            Self::Xfs => sh("mkfs.xfs", &["-q", "-f", device]),
+            Self::Btrfs => sh("mkfs.btrfs", &["-q", "-f", device]),
+        };
+    }
+}
+
+/// A running `ebs-sim serve` and the mounts on its volumes.
+pub struct Rig {
+    temp: TempDir,
+    /// What `ebs-sim` announced.
+    pub ready: Value,
+    sim: Child,
+    mounts: Vec<PathBuf>,
+    rescue: Child,
+}
+
+/// Runs a command that must succeed, and gives its stdout.
+pub fn sh(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .unwrap_or_else(|e| panic!("{program} is needed by this test: {e}"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {}\n{said}", output.status);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn ebs_sim() -> PathBuf {
+    let path = Path::new(STILLPOINT).with_file_name("ebs-sim");
+    assert!(path.exists(), "{} is missing: run `cargo build --workspace` first", path.display());
+    path
+}
+
+impl Rig {
+    /// Volumes by name, formatted and mounted at `TEMP/NAME`.
+    pub fn start(volumes: &[(&str, Fs)]) -> Self {
+        Self::with(volumes, "")
+    }
+
+    /// The same with more of a scenario.
+    pub fn with(volumes: &[(&str, Fs)], scenario: &str) -> Self {
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "this test freezes filesystems on loop devices: run it as root"
+        );
+        assert!(Path::new("/dev/loop-control").exists(), "this test needs loop devices (/dev/loop-control)");
+        let memory = nix::sys::statfs::statfs(MEMORY).unwrap().filesystem_type();
+        assert_eq!(memory, nix::sys::statfs::TMPFS_MAGIC, "{MEMORY} has to be a tmpfs");
+        let temp = tempfile::Builder::new().prefix("stillpoint-test-").tempdir_in(MEMORY).unwrap();
+        let file = temp.path().join("scenario.toml");
+        std::fs::write(&file, format!("{QUICK}{scenario}")).unwrap();
+        std::fs::write(temp.path().join("stillpoint.toml"), "").unwrap();
+        let mut command = Command::new(ebs_sim());
+        command.args(["serve", "--die-with-parent", "--dir"]).arg(temp.path().join("sim"));
+        command.arg("--scenario").arg(file);
+        for (name, fs) in volumes {
+            command.arg("--volume").arg(format!("name={name},size={}", fs.size()));
+        }
+        let log = std::fs::File::create(temp.path().join("ebs-sim.log")).unwrap();
+        let mut sim = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let ready = first_line(&mut sim);
+        let Ok(ready) = serde_json::from_str::<Value>(&ready) else {
+            panic!("ebs-sim: {}", std::fs::read_to_string(temp.path().join("ebs-sim.log")).unwrap());
+        };
+        let mounts: Vec<_> = volumes.iter().map(|(name, _)| temp.path().join(name)).collect();
+        let rescue = rescue(temp.path(), &mounts);
+        let rig = Self { temp, ready, sim, mounts, rescue };
+        // All before the first mount: for mkfs.btrfs, loops over one file are one device.
+        volumes.iter().for_each(|(name, fs)| fs.make(&rig.device(name)));
+        for ((name, _), mount) in volumes.iter().zip(&rig.mounts) {
+            std::fs::create_dir(mount).unwrap();
+            sh("mount", &[&rig.device(name), mount.to_str().unwrap()]);
+        }
+        rig
+    }
+
+    /// A path beside the mounts, in memory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.temp.path().join(name)
+    }
+
+    /// Where a volume is mounted.
+    pub fn mount(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        assert!(self.mounts.contains(&path), "no mount {name}");
+        path
+    }
+
+    /// Every mount.
+    pub fn mounts(&self) -> &[PathBuf] {
+        &self.mounts
+    }
+
+    fn volume(&self, name: &str, key: &str) -> String {
+        let volumes = self.ready["volumes"].as_array().unwrap();
+        let found = volumes.iter().find(|v| v["name"] == name).unwrap_or_else(|| panic!("no volume {name}"));
+        found[key].as_str().unwrap().to_owned()
+    }
+
+    /// A volume's loop device.
+    pub fn device(&self, name: &str) -> String {
+        self.volume(name, "loop")
+    }
+
+    /// A volume's id.
+    pub fn id(&self, name: &str) -> String {
+        self.volume(name, "id")
+    }
+
+    /// Writes the configuration file that every run is given.
+    pub fn configure(&self, text: &str) {
+        std::fs::write(self.path("stillpoint.toml"), text).unwrap();
+    }
+
+    /// The program, seeing the volumes as EBS disks: `exec` becomes it, so the child's pid is the agent's.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(ebs_sim());
+        command.arg("exec").arg("--dir").arg(self.path("sim")).arg("--");
+        self.tail(&mut command, arguments);
+        command
+    }
+
+    /// The same outside of the view: no EC2, no IMDS, no EBS disks.
+    pub fn bare_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("env");
+        for name in ["AWS_ENDPOINT_URL_EC2", "AWS_REGION", "AWS_DEFAULT_REGION"] {
+            command.arg("-u").arg(name);
+        }
+        self.tail(&mut command, arguments);
+        command
+    }
+
+    fn tail(&self, command: &mut Command, arguments: &[&str]) {
+        command.arg(STILLPOINT).arg("--config").arg(self.path("stillpoint.toml"));
+        command.arg("--run-dir").arg(self.path("run")).arg("--state-dir").arg(self.path("state"));
+        command.args(arguments).env_remove("AWS_REGION").env_remove("AWS_DEFAULT_REGION");
+    }
+
+    /// Starts the program in the view.
+    pub fn spawn(&self, arguments: &[&str]) -> Run {
+        Run::start(self.command(arguments))
+    }
+
+    /// Runs the program to its end.
+    pub fn run(&self, arguments: &[&str]) -> Ended {
+        self.spawn(arguments).end()
+    }
+
+    /// Runs one of `ebs-sim`'s own commands; it must succeed.
+    pub fn sim(&self, arguments: &[&str]) -> String {
+        let output =
+            Command::new(ebs_sim()).args(arguments).env("EBS_SIM_DIR", self.path("sim")).output().unwrap();
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "ebs-sim {arguments:?}: {out}{err}");
+        out.into_owned()
+    }
+
+    /// Sets a fault for the next real call of this action; `delay` is for kinds that have one.
+    pub fn fault(&self, action: &str, kind: &str, delay: &str) {
+        self.sim(&["faults", "add", "--action", action, "--call", "1", "--kind", kind, "--delay", delay]);
+    }
+
+    /// A request to `ebs-sim`'s control interface.
+    pub fn control(&self, method: &str, path: &str, body: &str) {
+        let address = self.ready["endpoint"].as_str().unwrap().trim_start_matches("http://");
+        let mut stream = TcpStream::connect(address).unwrap();
+        let length = body.len();
+        let head = format!("{method} /_ebs-sim/{path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
+        write!(stream, "{head}content-length: {length}\r\n\r\n{body}").unwrap();
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer); // a reset after the answer is no loss
+        assert!(answer.starts_with("HTTP/1.1 200"), "{method} {path}: {answer}");
+    }
+
+    /// The log of requests.
+    pub fn requests(&self) -> Vec<Value> {
+        serde_json::from_str(&self.sim(&["requests"])).unwrap()
+    }
+
+    /// Real requests (no DryRun) of one action, in order.
+    pub fn calls(&self, action: &str) -> Vec<Value> {
+        self.requests().into_iter().filter(|r| r["action"] == action && r["dry_run"] == false).collect()
+    }
+
+    /// The create calls that were not DryRun, of either action.
+    pub fn creates(&self) -> Vec<Value> {
+        let create = |r: &Value| r["action"].as_str().unwrap().starts_with("CreateSnapshot");
+        self.requests().into_iter().filter(|r| create(r) && r["dry_run"] == false).collect()
+    }
+
+    /// Every snapshot there is, with its tags.
+    pub fn snapshots(&self) -> Vec<Value> {
+        serde_json::from_str(&self.sim(&["snapshots"])).unwrap()
+    }
+
+    /// Waits until no request is being handled and no snapshot is pending.
+    pub fn await_quiet(&self) {
+        await_some("every request answered and every snapshot completed", Duration::from_secs(20), || {
+            let idle = !self.requests().iter().any(|r| r["outcome"] == "pending");
+            (idle && !self.snapshots().iter().any(|s| s["state"] == "pending")).then_some(())
+        });
+    }
+
+    /// Journals of runs that are not settled.
+    pub fn journals(&self) -> Vec<String> {
+        let Ok(folder) = std::fs::read_dir(self.path("run/runs")) else { return Vec::new() };
+        folder.map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    /// True when the rescue had to thaw: then what a test saw means nothing.
+    pub fn rescued(&self) -> bool {
+        self.path("rescued").exists()
+    }
+}
+
+/// A process of its own, so that it thaws even when this one hangs or is killed.
+fn rescue(temp: &Path, mounts: &[PathBuf]) -> Child {
+    let script = "sleep \"$1\"; shift; touch \"$1\"; shift; \
+                  for i in 1 2 3 4 5; do for m in \"$@\"; do fsfreeze --unfreeze \"$m\"; done; sleep 1; done";
+    Command::new("sh")
+        .args(["-c", script, "rescue", RESCUE])
+        .arg(temp.join("rescued"))
+        .args(mounts)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .unwrap()
+}
+
+fn first_line(child: &mut Child) -> String {
+    let mut stdout = child.stdout.take().unwrap();
+    let (mut line, mut byte) = (Vec::new(), [0]);
+    while stdout.read(&mut byte).unwrap() == 1 && byte[0] != b'\n' {
+        line.push(byte[0]);
+    }
+    String::from_utf8(line).unwrap()
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        let bounded = |program: &str, arguments: &[&str]| {
+            let mut command = Command::new(program);
+            command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            let child = command.spawn().ok();
+            child.and_then(|mut c| wait(&mut c, Duration::from_secs(5))).is_some_and(|s| s.success())
+        };
+        for mount in &self.mounts {
+            bounded("fsfreeze", &["--unfreeze", mount.to_str().unwrap()]);
+        }
+        for mount in &self.mounts {
+            let mount = mount.to_str().unwrap();
+            let end = Instant::now() + Duration::from_secs(2);
+            while !bounded("umount", &[mount]) && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            bounded("umount", &["--lazy", mount]);
+        }
+        if self.sim.try_wait().is_ok_and(|s| s.is_none()) {
+            let _ = kill(Pid::from_raw(i32::try_from(self.sim.id()).unwrap()), Signal::SIGTERM);
+            if wait(&mut self.sim, Duration::from_secs(10)).is_none() {
+                let _ = self.sim.kill();
+            }
+        }
+        let _ = kill(Pid::from_raw(-i32::try_from(self.rescue.id()).unwrap()), Signal::SIGKILL);
+        let _ = self.rescue.wait();
+    }
+}
