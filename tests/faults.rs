@@ -93,6 +93,7 @@ fn an_answer_lost_with_its_connection() {
 
 #[test]
 fn an_answer_that_ends_in_the_middle() {
+    // It can still be read in part, and then lacks a volume: not taken for the whole.
     lost_answer(&["--kind", "malformed"], "2 snapshots of this run exist all the same");
 }
 
