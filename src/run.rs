@@ -36,7 +36,7 @@ use crate::error::{Error, chain};
 use crate::exit::Exit;
 use crate::ids::RunId;
 use crate::interrupt::Interrupt;
-use crate::plan::{Consistency, Plan};
+use crate::plan::{Consistency, Plan, PlannedVolume};
 use crate::quiesce::{self, HookEnv, HookOutcome, Phase, Quiesce, RunResult};
 use crate::sets::record::{self, SetRecord};
 use crate::window::kernel::Kernel;
@@ -154,7 +154,9 @@ pub async fn snapshot<E: Ec2>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -
         ended.record.after.push(format!("cannot keep the record in {}: {e}", stage.state_dir.display()));
         ended.record.exit_code = exit(stage.settings, &ended).code();
     }
-    if ended.record.still_frozen.is_empty() && settled(&ended) && known {
+    // A look-up that saw nothing is no proof.
+    let unknown = journal.state.created == Created::Maybe;
+    if ended.record.still_frozen.is_empty() && settled(&ended) && !unknown {
         journal.close();
     } // else the next start and ExecStopPost go on from the journal
     Ok(ended)
@@ -257,10 +259,12 @@ async fn window<E: Ec2>(
     }
     if let Err(e) = journal.before_window(stage.plan) {
         prepared.dismiss();
+        journal.state.created = Created::No;
         return failed(Failure::new(Exit::Freeze, format!("cannot write the journal: {e}")));
     }
     if let Some(signal) = interrupt.pending() {
         prepared.dismiss();
+        let _ = journal.update(|state| state.created = Created::No);
         return failed(Failure::by(signal));
     }
     let mut frozen = match prepared.freeze(interrupt).await {
@@ -290,8 +294,13 @@ async fn window<E: Ec2>(
     let mut window = Window { thawed: Some(thawed), call: Some(call), ..Window::default() };
     window.lost = match held {
         Held::Ended(Ok(made)) => {
+            let absent = |v: &&PlannedVolume| !made.iter().any(|s| s.volume == v.id);
+            let absent = stage.plan.volumes.iter().find(absent).map(|v| v.id.clone());
             window.made = made;
-            return window;
+            let Some(absent) = absent else { return window };
+            // An answer that was cut off can still be read in part.
+            window.failure = Some(Failure::new(Exit::Ec2, format!("EC2's answer says nothing of {absent}")));
+            true
         }
         Held::Ended(Err(CreateFailed { error, outcome_unknown, made })) => {
             let exit = if error.denied() { Exit::Permission } else { Exit::Ec2 };

@@ -46,7 +46,7 @@ fn signal_while_frozen(signal: Signal) {
     assert_eq!(record["consistency"], "crash");
     assert_eq!(record["snapshots"].as_array().unwrap().len(), 2);
     assert!(record["reason"].as_str().unwrap().contains(signal.as_str()), "{}", record["reason"]);
-    assert_eq!(log(&rig), ["pre-db", "post-db taken crash"]);
+    assert_eq!(log(&rig), ["pre-db", "post-db unknown"]);
     assert_eq!(rig.creates().len(), 1);
     assert_labels(&rig, 2, "crash");
     assert_settled(&rig);
@@ -123,7 +123,7 @@ fn sigkill_while_frozen_and_the_next_start_cleans_up() {
     let rig = two();
     killed_while_frozen(&rig);
     let ended = rig.run(&["snapshot", "-o", "json"]);
-    ended.exits(0).says("died; cleaning up after it").says("labelled crash");
+    ended.exits(0).says("died before its end").says("labelled crash");
     assert_eq!(log(&rig), ["pre-db", "post-db unknown", "pre-db", "post-db taken application"]);
     assert_orphans_are_labelled(&rig, &ended.record());
 }
@@ -137,7 +137,7 @@ fn sigkill_while_frozen_and_thaw_releases_without_ec2() {
     Run::start(command)
         .end()
         .exits(0)
-        .says("died; cleaning up after it")
+        .says("died before its end")
         .says("post command of hook `db` succeeded");
     assert_eq!(log(&rig), ["pre-db", "post-db unknown"]);
     // Once is enough.

@@ -60,7 +60,7 @@ fn a_hanging_api_ends_with_the_window() {
     assert_clean(&rig);
     // Nothing was seen, which is no proof: the next start looks again.
     assert_eq!(rig.journals().len(), 1);
-    rig.run(&["snapshot"]).exits(0).says("made no snapshots");
+    rig.run(&["snapshot"]).exits(0).says("EC2 shows no snapshots of it");
     assert_settled(&rig);
 }
 
@@ -93,6 +93,7 @@ fn an_answer_lost_with_its_connection() {
 
 #[test]
 fn an_answer_that_ends_in_the_middle() {
+    // It can still be read in part, and then lacks a volume: not taken for the whole.
     lost_answer(&["--kind", "malformed"], "2 snapshots of this run exist all the same");
 }
 

@@ -37,14 +37,15 @@ pub fn verdict(plan: &Plan, made: &[SnapshotView], evidence: &Evidence) -> Verdi
         (None, Some(hooks)) => (Consistency::Filesystem, Some(hooks.clone())),
         (None, None) => (Consistency::Application, None),
     };
+    let mut lower = None; // why a part is only `crash`: it says more than a missing hook
     let mut snapshots = Vec::new();
     let mut missing = Vec::new();
     for volume in &plan.volumes {
         let part = base.min(volume.best).min(plan.best.max(Consistency::Filesystem));
         match made.iter().find(|s| s.volume == volume.id) {
             Some(s) if s.state != "error" => {
-                if volume.best == Consistency::Crash && reason.is_none() {
-                    reason = Some(format!("{} cannot be made quiet: {}", volume.id, volume.reason));
+                if volume.best == Consistency::Crash {
+                    lower.get_or_insert(format!("{} cannot be made quiet: {}", volume.id, volume.reason));
                 }
                 snapshots.push(SnapshotRecord {
                     id: s.id.clone(),
@@ -71,7 +72,7 @@ pub fn verdict(plan: &Plan, made: &[SnapshotView], evidence: &Evidence) -> Verdi
         }
     }
     for extra in made.iter().filter(|s| !plan.volumes.iter().any(|v| v.id == s.volume)) {
-        reason
+        lower
             .get_or_insert(format!("{} is in the set but not in the plan: attached meanwhile", extra.volume));
         snapshots.push(SnapshotRecord {
             id: extra.id.clone(),
@@ -81,6 +82,9 @@ pub fn verdict(plan: &Plan, made: &[SnapshotView], evidence: &Evidence) -> Verdi
             state: extra.state.clone(),
             consistency: Consistency::Crash,
         });
+    }
+    if base > Consistency::Crash {
+        reason = lower.or(reason);
     }
     let mut consistency =
         snapshots.iter().map(|s| s.consistency).min().unwrap_or(Consistency::Crash).min(plan.best);

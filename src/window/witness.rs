@@ -5,9 +5,13 @@
 
 use std::fs::File;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::kernel::{Kernel, WriteCounter};
 use crate::plan::WitnessDevice;
+
+/// How long the first look waits for requests in flight.
+const SETTLING: Duration = Duration::from_millis(20);
 
 /// One watched device.
 #[derive(Debug)]
@@ -47,8 +51,19 @@ impl Witness {
     }
 
     /// First look.
+    ///
+    /// The block layer wakes whoever waits for a write *before* it counts it as completed (blk_mq_end_request: end_io, then
+    /// accounting), so a write that FIFREEZE has waited for may be counted a moment later. Until then it is in flight, and waited
+    /// for; reads are in flight too, and go on while frozen, so this wait is bounded.
     pub fn look(&mut self, kernel: &Arc<dyn Kernel>) {
-        self.before = kernel.write_counter(&self.stat).ok();
+        let end = Instant::now() + SETTLING;
+        loop {
+            self.before = kernel.write_counter(&self.stat).ok();
+            if self.before.is_none_or(|c| c.in_flight == 0) || Instant::now() > end {
+                return;
+            }
+            std::thread::sleep(Duration::from_micros(100));
+        }
     }
 
     /// True when nothing is in flight right now.
