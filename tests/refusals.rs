@@ -126,7 +126,8 @@ fn a_journal_on_what_will_be_frozen_is_refused() {
     let mut command = rig.command(&["snapshot"]);
     command.arg("--run-dir").arg(&inside);
     // Of two, the last one counts.
-    let says = format!("run_dir {} is on {}, which will be frozen", inside.display(), rig.mount("a").display());
+    let says =
+        format!("run_dir {} is on {}, which will be frozen", inside.display(), rig.mount("a").display());
     Run::start(command).end().exits(78).says(&says);
     assert_untouched(&rig);
 }
