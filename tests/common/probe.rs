@@ -51,8 +51,11 @@ impl BlockedWrite {
 
     /// One that is certainly blocked now: the filesystem is frozen.
     pub fn certain(mount: &Path) -> Self {
-        let write = Self::start(mount);
-        assert_eq!(write.done(Duration::from_millis(60)), None, "{} is not frozen", mount.display());
+        let (write, since, time) = (Self::start(mount), Instant::now(), jiff::Timestamp::now());
+        if let Some(end) = write.done(Duration::from_millis(60)) {
+            let took = end.duration_since(since);
+            panic!("{} is not frozen: a write at {time} took {took:?}", mount.display());
+        }
         write
     }
 
