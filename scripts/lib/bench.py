@@ -183,11 +183,13 @@ def measure(mounts, fds, ready):
 
         # Not always the same one first.
         steps = [measure_floor, measure_stillpoint]
-        for step in (steps if number % 2 else steps[::-1]) + [measure_script]:
+        for step in steps if number % 2 else steps[::-1]:
             step()
+        if number % 3 == 1:
+            measure_script()
+            taken["shorter"] = taken["script"] / taken["window"]
         taken["client"] = taken["call"] - taken["server"]
         taken["ratio"] = taken["window"] / (taken["call"] + taken["floor"])
-        taken["shorter"] = taken["script"] / taken["window"]
         # The first round warms up.
         if number:
             for name, value in taken.items():
@@ -197,6 +199,10 @@ def measure(mounts, fds, ready):
         values = all_of[name]
         print(f"   {text:<44} {statistics.median(values):8.2f} {unit:<2}  ({min(values):.2f} – {max(values):.2f})", file=sys.stderr)
 
+    # Grace periods differ by a factor of two from one to the next: between these two lies the true median, 19 times of 20.
+    ratios = sorted(all_of["ratio"])
+    rank = max(0, int(len(ratios) / 2 - 0.98 * len(ratios) ** 0.5))
+    least, most = ratios[rank], ratios[-1 - rank]
     ratio, shorter = statistics.median(all_of["ratio"]), statistics.median(all_of["shorter"])
     print(f"\n   {len(mounts)} mounts, half ext4, half XFS: median (least – most)", file=sys.stderr)
     row("stillpoint's window", "window")
@@ -209,11 +215,13 @@ def measure(mounts, fds, ready):
     row("freeze floor: parallel freeze and thaw", "floor")
     row("fsfreeze and aws CLI", "script")
     row("window / (API time + floor)      aim ≤ 1.1", "ratio", "")
+    print(f"   {'95 % interval of that median':<44} {least:8.2f} – {most:.2f}", file=sys.stderr)
     medians = statistics.median(all_of["window"]) / (statistics.median(all_of["call"]) + statistics.median(all_of["floor"]))
     print(f"   {'the same, of the medians above':<44} {medians:8.2f}", file=sys.stderr)
     row("script / stillpoint               aim ≥ 20", "shorter", "")
-    met = ratio <= 1.1 and shorter >= 20
-    print(f"   {'aims met' if met else 'AIM MISSED'}", file=sys.stderr, flush=True)
+    missed = (["window"] if ratio > 1.1 else []) + (["script"] if shorter < 20 else [])
+    met = not missed
+    print(f"   {'aims met' if met else 'AIM MISSED: ' + ', '.join(missed)}", file=sys.stderr, flush=True)
     return met
 
 
