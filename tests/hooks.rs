@@ -110,13 +110,41 @@ fn a_failing_post_hook_is_told_and_keeps_the_set() {
 }
 
 #[test]
-fn hooks_are_released_when_ec2_refuses() {
+fn hooks_are_released_before_a_lost_answer_is_looked_up() {
     let rig = two();
     rig.configure(&noting(&rig, "db"));
     rig.fault("CreateSnapshots", "error", "0s");
     // InternalError with status 500: it may have been done, so it is looked up.
     rig.run(&["snapshot"]).exits(23);
-    assert_eq!(log(&rig), ["pre-db", "post-db failed"]);
+    assert_eq!(
+        log(&rig),
+        ["pre-db", "post-db unknown"],
+        "seconds of looking must not hold the application up"
+    );
+}
+
+/// A filesystem that a hook mounts on a volume of the set would be neither flushed nor frozen.
+#[test]
+fn what_hooks_mount_or_unmount_stops_the_run() {
+    let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
+    let b = rig.mount("b");
+    let unmount = format!(
+        r#"
+[[hook]]
+name = "unmounts"
+pre = ["/bin/umount", "{}"]
+post = ["/bin/mount", "{}", "{}"]
+timeout = "10s"
+"#,
+        b.display(),
+        rig.device("b"),
+        b.display()
+    );
+    rig.configure(&unmount);
+    let ended = rig.run(&["snapshot"]);
+    ended.exits(21).says(b.to_str().unwrap());
+    assert_eq!(rig.creates().len(), 0);
+    assert_settled(&rig);
 }
 
 #[test]

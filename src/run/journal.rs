@@ -40,6 +40,8 @@ pub struct FrozenMount {
 pub struct State {
     /// The run.
     pub run: RunId,
+    /// When it was started.
+    pub started: jiff::Timestamp,
     /// Its plan's name.
     pub plan: String,
     /// The agent's process id.
@@ -75,6 +77,7 @@ impl Journal {
         let pid = i32::try_from(std::process::id()).unwrap_or_default();
         let state = State {
             run: run.clone(),
+            started: jiff::Timestamp::now(),
             plan: plan.to_owned(),
             pid,
             pid_start: start_time(pid).unwrap_or_default(),
@@ -158,14 +161,11 @@ impl Journal {
         })
     }
 
-    /// How long ago it was last written.
+    /// How long ago the run was started.
     #[must_use]
     pub fn age(&self) -> std::time::Duration {
-        std::fs::metadata(&self.path)
-            .and_then(|m| m.modified())
-            .ok()
-            .and_then(|t| t.elapsed().ok())
-            .unwrap_or_default()
+        // Zero for a start in the future: the clock was set, and the careful reading is "just now".
+        jiff::Timestamp::now().duration_since(self.state.started).try_into().unwrap_or_default()
     }
 
     /// Nothing is left to undo.
