@@ -57,6 +57,8 @@ pub struct Stage<'a, E> {
     pub plan: &'a Plan,
     /// How.
     pub settings: &'a PlanSettings,
+    /// EC2's least time between two snapshots of one volume.
+    pub volume_interval: Duration,
     /// Where records are kept.
     pub state_dir: &'a Path,
     /// Where the journal is.

@@ -166,3 +166,15 @@ fn an_excluded_volume_is_excluded_in_the_call_and_not_frozen() {
     assert_labels(&rig, 2, "filesystem");
     assert_settled(&rig);
 }
+
+#[test]
+fn a_set_right_after_another_waits_out_ec2s_interval_before_anything_is_frozen() {
+    let rig = Rig::start(&[("a", Fs::Ext4)]);
+    std::fs::write(rig.path("stillpoint.toml"), "[ec2]\nvolume_interval = \"4s\"\n").unwrap();
+    rig.run(&["snapshot"]).exits(0);
+    rig.await_quiet(); // completed snapshots count as well
+    rig.run(&["snapshot"]).exits(0).says("EC2's least interval");
+    let sent: Vec<i128> =
+        rig.creates().iter().map(|c| i128::from(c["point_in_time_ns"].as_i64().unwrap())).collect();
+    assert!(sent[1] - sent[0] >= 4_000_000_000, "{} ms apart", (sent[1] - sent[0]) / 1_000_000);
+}

@@ -84,6 +84,7 @@ impl Snapshot {
             facts: &planned.facts,
             plan: &planned.plan,
             settings: &settings.plan,
+            volume_interval: settings.ec2.volume_interval,
             state_dir: &settings.state_dir,
             run_dir: &settings.run_dir,
             run: RunId::generate(),

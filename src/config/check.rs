@@ -18,6 +18,8 @@ pub const WINDOW: (Duration, Duration) = (Duration::from_millis(100), Duration::
 pub const FREEZE_TIMEOUT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(300));
 /// Limits of `call_timeout`.
 pub const CALL_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(300));
+/// Limits of `volume_interval`.
+pub const VOLUME_INTERVAL: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(300));
 /// Limits of a hook's timeout; a day, so that `1M` (a month) written for `1m` is seen.
 pub const HOOK_TIMEOUT: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(86_400));
 

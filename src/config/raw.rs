@@ -91,6 +91,7 @@ input! {
     Ec2Input {
         endpoint: String = |n: &Node<'_>| n.checked(check::url);
         call_timeout: Duration = |n: &Node<'_>| n.duration(check::CALL_TIMEOUT);
+        volume_interval: Duration = |n: &Node<'_>| n.duration(check::VOLUME_INTERVAL);
     } per_entry {}
 }
 

@@ -20,6 +20,8 @@ pub const DEFAULT_PLAN: &str = "default";
 const WINDOW: Duration = Duration::from_secs(10);
 const FREEZE_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// EC2's own limit (errors overview, SnapshotCreationPerVolumeRateExceeded).
+const VOLUME_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Where each value came from: `run_dir`, `ec2.endpoint`, `plan.window`, `plan.tags.Team`, `plan.hooks.NAME`.
 pub type Origins = BTreeMap<String, Origin>;
@@ -117,6 +119,7 @@ pub(super) fn settings(inputs: Fragment, name: &str) -> Result<(Settings, Origin
     let ec2 = Ec2Settings {
         endpoint: take.optional("endpoint", ec2.endpoint),
         call_timeout: take.or("call_timeout", ec2.call_timeout, CALL_TIMEOUT),
+        volume_interval: take.or("volume_interval", ec2.volume_interval, VOLUME_INTERVAL),
     };
     let plan = plan(name, input, hooks, &mut origins)?;
     Ok((Settings { identity, ec2, state_dir, run_dir, plan }, origins))

@@ -45,6 +45,9 @@ pub struct Ec2Settings {
     /// Longest time a call outside the window may take; default 10 s.
     #[serde(serialize_with = "duration")]
     pub call_timeout: Duration,
+    /// EC2's least time between two snapshots of one volume, waited out before a run; default 15 s.
+    #[serde(serialize_with = "duration")]
+    pub volume_interval: Duration,
 }
 
 /// One plan: `[plan.NAME]` over `[defaults]` over built-in values.

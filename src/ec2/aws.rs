@@ -168,6 +168,18 @@ impl Ec2 for Aws {
         Ok(found)
     }
 
+    async fn started(&self, volumes: &[VolumeId], minutes: &[String]) -> Result<Vec<SnapshotView>, Ec2Error> {
+        // A volume can have thousands of snapshots: the filter keeps the answer small.
+        let minutes: Vec<String> = minutes.iter().map(|m| format!("{m}*")).collect();
+        let mut found = Vec::new();
+        for some in volumes.chunks(190) {
+            let volumes = filter("volume-id", some.iter().map(VolumeId::as_str));
+            let minutes = filter("start-time", minutes.iter().map(String::as_str));
+            found.extend(self.describe(vec![volumes, minutes]).await?);
+        }
+        Ok(found)
+    }
+
     async fn dry_run(&self, request: &CreateRequest) -> Result<(), Ec2Error> {
         match &request.call {
             PointInTimeCall::CreateSnapshots { exclude_boot_volume, exclude_data_volumes } => {

@@ -180,6 +180,12 @@ pub trait Ec2 {
     fn volumes(&self, id: &InstanceId) -> impl Future<Output = Result<Vec<AttachedVolume>, Ec2Error>>;
     /// DescribeSnapshots of these volumes that are pending, every page.
     fn pending(&self, volumes: &[VolumeId]) -> impl Future<Output = Result<Vec<SnapshotView>, Ec2Error>>;
+    /// DescribeSnapshots of these volumes that were started in these minutes (`2026-11-21T03:00`), whatever became of them.
+    fn started(
+        &self,
+        volumes: &[VolumeId],
+        minutes: &[String],
+    ) -> impl Future<Output = Result<Vec<SnapshotView>, Ec2Error>>;
     /// The very same request with DryRun: permission check and connection warm-up in one.
     fn dry_run(&self, request: &CreateRequest) -> impl Future<Output = Result<(), Ec2Error>>;
     /// Idle connections the next call can take without connecting; none when that cannot be known.

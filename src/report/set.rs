@@ -6,6 +6,9 @@ use std::fmt::Write;
 
 use crate::sets::record::SetRecord;
 
+/// Columns of a terminal.
+const WIDTH: usize = 80;
+
 /// The result in a few lines.
 #[must_use]
 pub fn human(record: &SetRecord) -> String {
@@ -27,16 +30,13 @@ pub fn human(record: &SetRecord) -> String {
     }
     for s in &record.snapshots {
         let mounts: Vec<_> = s.mount_points.iter().map(|m| m.display().to_string()).collect();
-        let _ = write!(
-            text,
-            "  {}  {}  {}",
-            s.id,
-            s.volume_id,
-            s.device_name.as_deref().unwrap_or("not planned")
-        );
-        let _ = match mounts.as_slice() {
-            [] => writeln!(text),
-            some => writeln!(text, "  {}", some.join(" ")),
+        let line =
+            format!("  {}  {}  {}", s.id, s.volume_id, s.device_name.as_deref().unwrap_or("not planned"));
+        let mounts = mounts.join(" ");
+        let _ = match line.len() + 2 + mounts.len() {
+            _ if mounts.is_empty() => writeln!(text, "{line}"),
+            n if n <= WIDTH => writeln!(text, "{line}  {mounts}"),
+            _ => writeln!(text, "{line}\n    {mounts}"),
         };
     }
     if record.window_ms > 0.0 {

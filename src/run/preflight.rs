@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Failure, Stage};
 use crate::discover::mountinfo::{self, MountTree};
@@ -19,8 +19,6 @@ use crate::plan::{self, Plan};
 use crate::quiesce;
 use crate::sets::tags;
 
-/// EC2's least time between two snapshots of one volume (errors overview, SnapshotCreationPerVolumeRateExceeded).
-const PER_VOLUME: Duration = Duration::from_secs(15);
 /// Pending snapshots of one volume that EC2 allows (errors overview, ConcurrentSnapshotLimitExceeded).
 fn most_pending(volume_type: &str) -> usize {
     if matches!(volume_type, "st1" | "sc1") { 1 } else { 5 }
@@ -158,11 +156,19 @@ async fn pending<E: Ec2>(stage: &Stage<'_, E>) -> Result<(), Error> {
             return Err(Error::new(Exit::Ec2, what).hint("run again when they are completed"));
         }
     }
-    let newest = pending.iter().filter_map(|s| s.started).max();
+    let now = Timestamp::now();
+    // EC2's clock and ours may differ, and completed snapshots count too.
+    let minutes: Vec<String> = [-60, 0, 60]
+        .iter()
+        .filter_map(|s| now.checked_add(SignedDuration::from_secs(*s)).ok())
+        .map(|t| t.strftime("%Y-%m-%dT%H:%M").to_string())
+        .collect();
+    let recent = stage.ec2.started(&ids, &minutes).await.map_err(refused)?;
+    let newest = recent.iter().filter_map(|s| s.started).max();
     let age = newest.and_then(|t| Duration::try_from(Timestamp::now().duration_since(t)).ok());
-    if let Some(left) = age.and_then(|age| PER_VOLUME.checked_sub(age)) {
+    if let Some(left) = age.and_then(|age| stage.volume_interval.checked_sub(age)) {
         tracing::info!(
-            "the last snapshot of a volume of this set is younger than 15 s: waiting {} s for EC2's limit",
+            "a volume of this set had a snapshot a moment ago: waiting {} s, EC2's least interval",
             left.as_secs() + 1
         );
         tokio::time::sleep(left).await;

@@ -95,3 +95,101 @@ pub fn verdict(plan: &Plan, made: &[SnapshotView], evidence: &Evidence) -> Verdi
     }
     Verdict { consistency, reason, snapshots, missing }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{PlannedVolume, PointInTimeCall};
+
+    fn id(digit: char) -> VolumeId {
+        format!("vol-{}", digit.to_string().repeat(17)).parse().unwrap()
+    }
+
+    fn plan(bests: &[Consistency]) -> Plan {
+        let volume = |(i, best): (usize, &Consistency)| PlannedVolume {
+            id: id(char::from(b'a' + u8::try_from(i).unwrap())),
+            device_name: format!("/dev/sd{i}"),
+            disk: None,
+            boot: false,
+            size_gib: 1,
+            volume_type: "gp3".into(),
+            iops: None,
+            throughput: None,
+            encrypted: false,
+            mount_points: vec![],
+            best: *best,
+            reason: "no mounted filesystem".into(),
+        };
+        Plan {
+            name: "test".into(),
+            filesystems: vec![],
+            volumes: bests.iter().enumerate().map(volume).collect(),
+            witnesses: vec![],
+            left_out: vec![],
+            call: PointInTimeCall::CreateSnapshots {
+                exclude_boot_volume: false,
+                exclude_data_volumes: vec![],
+            },
+            notes: vec![],
+            best: bests.iter().min().copied().unwrap(),
+        }
+    }
+
+    fn made(volumes: &str, state: &str) -> Vec<SnapshotView> {
+        let view = |c: char| SnapshotView {
+            id: format!("snap-{}", c.to_string().repeat(17)).parse().unwrap(),
+            volume: id(c),
+            state: state.into(),
+            started: None,
+            progress: None,
+        };
+        volumes.chars().map(view).collect()
+    }
+
+    const APP: Consistency = Consistency::Application;
+
+    #[test]
+    fn with_all_evidence_it_is_what_the_plan_can_reach() {
+        let verdict = verdict(&plan(&[APP, APP]), &made("ab", "pending"), &Evidence::default());
+        assert_eq!((verdict.consistency, verdict.reason), (APP, None));
+    }
+
+    #[test]
+    fn failed_hooks_lower_to_filesystem_and_doubt_to_crash() {
+        let evidence = |doubt: Option<&str>, hooks: Option<&str>| Evidence {
+            doubt: doubt.map(Into::into),
+            hooks: hooks.map(Into::into),
+        };
+        let judge = |e: &Evidence| {
+            let v = verdict(&plan(&[APP]), &made("a", "pending"), e);
+            (v.consistency, v.snapshots[0].consistency, v.reason.unwrap())
+        };
+        let fs = Consistency::Filesystem;
+        assert_eq!(judge(&evidence(None, Some("hook"))), (fs, fs, "hook".into()));
+        let crash = Consistency::Crash;
+        assert_eq!(judge(&evidence(Some("thawed"), None)), (crash, crash, "thawed".into()));
+        assert_eq!(judge(&evidence(Some("thawed"), Some("hook"))), (crash, crash, "thawed".into()));
+    }
+
+    #[test]
+    fn a_set_is_as_good_as_its_worst_part() {
+        let verdict =
+            verdict(&plan(&[APP, Consistency::Crash]), &made("ab", "pending"), &Evidence::default());
+        assert_eq!(verdict.consistency, Consistency::Crash);
+        assert!(verdict.snapshots[0].consistency > Consistency::Crash, "each part keeps its own");
+        assert!(verdict.reason.unwrap().contains("no mounted filesystem"));
+    }
+
+    #[test]
+    fn missing_failed_and_extra_volumes_are_never_consistent() {
+        let set = plan(&[APP, APP]);
+        let missing = verdict(&set, &made("a", "pending"), &Evidence::default());
+        assert_eq!((missing.consistency, missing.missing), (Consistency::Crash, vec![id('b')]));
+        let failed = verdict(&set, &made("ab", "error"), &Evidence::default());
+        assert_eq!(failed.consistency, Consistency::Crash);
+        assert_eq!(failed.snapshots.len(), 2, "they exist, so they are reported");
+        let extra = verdict(&set, &made("abc", "pending"), &Evidence::default());
+        assert_eq!(extra.consistency, Consistency::Crash);
+        assert!(extra.reason.unwrap().contains("not in the plan"));
+    }
+}

@@ -176,3 +176,93 @@ pub fn parts(record: &SetRecord) -> Vec<(SnapshotId, Vec<(String, String)>)> {
     }
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    #[test]
+    fn long_lines_go_on_in_further_tags_and_read_back_whole() {
+        let line = "ä".repeat(600);
+        let tags = continued("stillpoint:fs.0", &line);
+        let keys: Vec<_> = tags.iter().map(|(k, _)| k.as_str()).collect();
+        assert_eq!(keys, ["stillpoint:fs.0", "stillpoint:fs.0.1", "stillpoint:fs.0.2"]);
+        assert!(tags.iter().all(|(_, v)| v.chars().count() <= MAX_VALUE));
+        assert_eq!(tags.into_iter().map(|(_, v)| v).collect::<String>(), line);
+    }
+
+    #[test]
+    fn separators_in_paths_are_escaped() {
+        assert_eq!(path(Path::new("/a b,c%")), "/a%20b%2Cc%25");
+    }
+
+    fn filesystem(n: usize) -> PlannedFilesystem {
+        let mount_point = PathBuf::from(format!("/{}/{n}", "deep/".repeat(40)));
+        PlannedFilesystem {
+            dev: "7:1".parse().unwrap(),
+            mount_points: vec![mount_point.clone()],
+            mount_point,
+            fstype: "ext4".into(),
+            uuid: Some("0197f3c2-8b1e-7c55-9d3f-2f6a1c0b9e11".into()),
+            options: "rw,relatime".into(),
+            method: crate::plan::Method::Freeze,
+            wave: crate::plan::Wave::Data,
+            stack: "nvme1n1".into(),
+            witnesses: vec![],
+            volumes: vec!["vol-0123456789abcdef0".parse().unwrap()],
+            reason: String::new(),
+        }
+    }
+
+    #[test]
+    fn the_create_call_and_the_verdict_together_stay_within_fifty_tags() {
+        let identity = Identity {
+            instance_id: "i-0123456789abcdef0".parse().unwrap(),
+            region: "eu-west-1".into(),
+            availability_zone: None,
+            account_id: None,
+        };
+        let plan = |n: usize| Plan {
+            name: "p".into(),
+            filesystems: (0..n).map(filesystem).collect(),
+            volumes: vec![],
+            witnesses: vec![],
+            left_out: vec![],
+            call: crate::plan::PointInTimeCall::CreateSnapshot {
+                volume: "vol-0123456789abcdef0".parse().unwrap(),
+            },
+            notes: vec![],
+            best: Consistency::Filesystem,
+        };
+        let settings = crate::config::load_with(
+            Path::new("/nonexistent"),
+            None,
+            None,
+            &crate::config::Overrides::default(),
+            &|_| None,
+        )
+        .unwrap()
+        .settings
+        .plan;
+        let tags = |n: usize, copied: usize| {
+            on_create(
+                &RunId::generate(),
+                &identity,
+                "h",
+                &plan(n),
+                &settings,
+                Consistency::Filesystem,
+                copied,
+            )
+        };
+        let partial = |tags: &[(String, String)]| tags.iter().any(|(k, _)| k == "stillpoint:layout");
+        assert!(!partial(&tags(3, 0)));
+        for (n, copied) in [(60, 0), (60, 20), (10, 10)] {
+            let tags = tags(n, copied);
+            assert!(tags.len() + copied + VERDICT_TAGS <= MAX_TAGS, "{} tags", tags.len());
+        }
+        assert!(partial(&tags(60, 0)), "and it says so when a line was left out");
+    }
+}

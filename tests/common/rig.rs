@@ -19,6 +19,9 @@ use tempfile::TempDir;
 
 use super::program::{Ended, Run, await_some, wait};
 
+/// Ends every configuration: ebs-sim is told to have no such limit, and tests take one set after another.
+pub const NO_INTERVAL: &str = "\n[ec2]\nvolume_interval = \"0s\"\n";
+
 /// The program under test.
 pub const STILLPOINT: &str = env!("CARGO_BIN_EXE_stillpoint");
 /// Seconds until the rescue thaws. No test has a window as long as this.
@@ -99,7 +102,7 @@ impl Rig {
         let temp = tempfile::Builder::new().prefix("stillpoint-test-").tempdir_in(MEMORY).unwrap();
         let file = temp.path().join("scenario.toml");
         std::fs::write(&file, format!("{QUICK}{scenario}")).unwrap();
-        std::fs::write(temp.path().join("stillpoint.toml"), "").unwrap();
+        std::fs::write(temp.path().join("stillpoint.toml"), NO_INTERVAL).unwrap();
         let mut command = Command::new(ebs_sim());
         command.args(["serve", "--die-with-parent", "--dir"]).arg(temp.path().join("sim"));
         command.arg("--scenario").arg(file);
@@ -159,7 +162,7 @@ impl Rig {
 
     /// Writes the configuration file that every run is given.
     pub fn configure(&self, text: &str) {
-        std::fs::write(self.path("stillpoint.toml"), text).unwrap();
+        std::fs::write(self.path("stillpoint.toml"), format!("{text}{NO_INTERVAL}")).unwrap();
     }
 
     /// The program, seeing the volumes as EBS disks: `exec` becomes it, so the child's pid is the agent's.

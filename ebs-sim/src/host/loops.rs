@@ -31,10 +31,12 @@ pub fn attach(file: &Path, window: Option<Window>, read_only: bool) -> Result<Pa
 pub fn detach(device: &Path) -> Result<Option<InUse>, Error> {
     // A detached device keeps its number: look now, while its partitions are there.
     let numbers = numbers_of(device);
+    let ours = backing_file(device);
     run(Command::new("losetup").arg("--detach").arg(device))?;
     // udev may hold it for a moment.
     let deadline = Instant::now() + Duration::from_millis(700);
-    while backing_file(device).is_some() {
+    // Another backing file means that somebody else has the number by now.
+    while ours.is_some() && backing_file(device) == ours {
         if Instant::now() > deadline {
             return Ok(Some(InUse { device: device.to_owned(), users: busy::users_of(&numbers) }));
         }

@@ -46,6 +46,7 @@ fn without_files_everything_is_a_documented_default() {
     assert_eq!(identity, &settings::IdentityOverrides::default());
     assert_eq!(ec2.endpoint, None);
     assert_eq!(ec2.call_timeout, Duration::from_secs(10));
+    assert_eq!(ec2.volume_interval, Duration::from_secs(15));
     assert_eq!(state_dir, Path::new("/var/lib/stillpoint"));
     assert_eq!(run_dir, Path::new("/run/stillpoint"));
     assert_eq!(plan.name, "default");
@@ -71,6 +72,7 @@ fn every_key_arrives() {
         [ec2]
         endpoint = "http://127.0.0.1:4566"
         call_timeout = "3s"
+        volume_interval = "1s"
         [plan.default]
         mounts = ["/data/"]
         volumes = ["vol-0123456789abcdef0"]
