@@ -211,7 +211,7 @@ fn without_its_watchdog_the_agent_thaws_at_once() {
 #[test]
 fn signals_for_the_terminal_do_not_reach_the_watchdog() {
     let rig = two();
-    let run = in_the_window(&rig, "delay-before", "1s", &["snapshot"]);
+    let run = in_the_window(&rig, "delay-before", "1s", &["snapshot", "-o", "json"]);
     let guards = watchdogs(&rig);
     assert_eq!(guards.len(), 1);
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT] {

@@ -232,13 +232,13 @@ impl Rig {
 
     /// Real requests (no DryRun) of one action, in order.
     pub fn calls(&self, action: &str) -> Vec<Value> {
-        self.requests().into_iter().filter(|r| r["action"] == action && r["dry_run"] == false).collect()
+        self.requests().into_iter().filter(|r| r["action"] == action && real(r)).collect()
     }
 
     /// The create calls that were not DryRun, of either action.
     pub fn creates(&self) -> Vec<Value> {
         let create = |r: &Value| r["action"].as_str().unwrap().starts_with("CreateSnapshot");
-        self.requests().into_iter().filter(|r| create(r) && r["dry_run"] == false).collect()
+        self.requests().into_iter().filter(|r| create(r) && real(r)).collect()
     }
 
     /// Every snapshot there is, with its tags.
@@ -264,6 +264,11 @@ impl Rig {
     pub fn rescued(&self) -> bool {
         self.path("rescued").exists()
     }
+}
+
+/// Not a DryRun; by what was asked, for `dry_run` is only known once the request is looked at.
+fn real(request: &Value) -> bool {
+    request["params"]["DryRun"] != "true"
 }
 
 /// A process of its own, so that it thaws even when this one hangs or is killed.
