@@ -178,3 +178,20 @@ fn a_set_right_after_another_waits_out_ec2s_interval_before_anything_is_frozen()
         rig.creates().iter().map(|c| i128::from(c["point_in_time_ns"].as_i64().unwrap())).collect();
     assert!(sent[1] - sent[0] >= 4_000_000_000, "{} ms apart", (sent[1] - sent[0]) / 1_000_000);
 }
+
+/// A filesystem that is only flushed counts as quiet while nothing writes to its device, and as `crash` when something does.
+#[test]
+fn a_flushed_filesystem_is_held_to_its_write_counter() {
+    let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
+    rig.configure(&format!("[defaults.methods]\n\"{}\" = \"sync\"\n", rig.mount("a").display()));
+    let quiet = rig.run(&["snapshot", "-o", "json"]);
+    assert_eq!(quiet.exits(0).record()["consistency"], "filesystem");
+
+    let writer = Writer::start(&rig.mount("a"));
+    let busy = rig.run(&["snapshot", "-o", "json"]);
+    writer.stop();
+    let record = busy.exits(22).record();
+    assert_eq!(record["consistency"], "crash");
+    assert!(record["reason"].as_str().unwrap().contains("write"), "{}", record["reason"]);
+    assert_settled(&rig);
+}

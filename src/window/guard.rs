@@ -102,7 +102,7 @@ impl Guard {
                 })
             })
             .and_then(|()| guard.await_answer(READY));
-        if let Err(source) = told {
+        if let Err(source) = told.and_then(|()| guard.start_beating()) {
             guard.dismiss();
             return Err(GuardError::NotReady { what: "start-up", source });
         }
@@ -149,12 +149,22 @@ impl Guard {
         self.child.id()
     }
 
-    /// From now on the watchdog thaws everything at `window` from now, at the latest. Starts the heartbeat.
+    /// From now on the watchdog thaws everything at `window` from now, at the latest.
     ///
     /// # Errors
-    /// When the watchdog is gone or the heartbeat thread cannot start; nothing is frozen yet.
+    /// When the watchdog is gone or does not answer; nothing is frozen yet.
     pub fn arm(&self, window: Duration) -> nix::Result<()> {
         self.page.beat.store(boottime_ns(), Ordering::SeqCst);
+        let deadline = u64::try_from((boottime() + window).as_nanos()).unwrap_or(u64::MAX);
+        let mut message = [0_u8; 9];
+        message[0] = ARM;
+        message[1..].copy_from_slice(&deadline.to_le_bytes());
+        send(self.socket.as_raw_fd(), &message, MsgFlags::MSG_NOSIGNAL)?;
+        self.await_answer(ARM)
+    }
+
+    /// Starts the heartbeat, long before it counts: starting a thread allocates.
+    fn start_beating(&self) -> nix::Result<()> {
         self.beating.store(true, Ordering::SeqCst);
         let (page, beating) = (Arc::clone(&self.page), Arc::clone(&self.beating));
         std::thread::Builder::new()
@@ -166,13 +176,8 @@ impl Guard {
                     std::thread::sleep(BEAT);
                 }
             })
-            .map_err(|_| Errno::EAGAIN)?;
-        let deadline = u64::try_from((boottime() + window).as_nanos()).unwrap_or(u64::MAX);
-        let mut message = [0_u8; 9];
-        message[0] = ARM;
-        message[1..].copy_from_slice(&deadline.to_le_bytes());
-        send(self.socket.as_raw_fd(), &message, MsgFlags::MSG_NOSIGNAL)?;
-        self.await_answer(ARM)
+            .map(drop)
+            .map_err(|_| Errno::EAGAIN)
     }
 
     /// Why the watchdog fired, if it has.

@@ -1,0 +1,67 @@
+//! A FIFREEZE that cannot return: a writer inside the kernel that waits for something else. Nobody can abort it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use common::probe::{BlockedWrite, assert_settled, watchdogs};
+use common::program::await_some;
+use common::rig::{Fs, Rig};
+
+/// `splice` from an empty pipe into a file holds the filesystem's write access until it is killed; no privilege is needed.
+fn stuck_writer(rig: &Rig, name: &str) -> Child {
+    let file = rig.mount(name).join("stuck");
+    let code = format!(
+        "import os,sys\nr,w=os.pipe()\nf=os.open({:?},os.O_CREAT|os.O_WRONLY)\nprint('in',flush=True)\nos.splice(r,f,4096)",
+        file.to_str().unwrap()
+    );
+    let mut child = Command::new("python3")
+        .args(["-c", &code])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python3 is installed");
+    let pid = child.id();
+    // The kernel names the system call only once the process is inside: 275 is splice on x86-64.
+    await_some("the writer inside splice", Duration::from_secs(10), || {
+        let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
+        (call.starts_with("275 ") || call.starts_with("76 ")).then_some(())
+    });
+    child.stdout.take();
+    child
+}
+
+#[test]
+fn the_others_thaw_at_once_and_the_stuck_one_as_soon_as_its_writer_leaves() {
+    let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
+    let mut writer = stuck_writer(&rig, "a");
+    let ended = rig.spawn(&["snapshot", "--window", "2s", "-o", "json"]);
+    let stuck = rig.mount("a");
+    // `b` was frozen, and is thawed at the freeze limit (half of the window) while `a` is still stuck.
+    std::thread::sleep(Duration::from_millis(2500));
+    let other = BlockedWrite::start(&rig.mount("b"));
+    assert!(other.done(Duration::from_secs(1)).is_some(), "b is still frozen");
+    // The run says 40 without waiting for the writer; its process cannot go before the writer does, so its output is read later.
+    std::thread::sleep(Duration::from_secs(6));
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    let ended = ended.end();
+    ended
+        .exits(40)
+        .says("STILL FROZEN")
+        .says(stuck.to_str().unwrap())
+        .says("because: freezing took longer than");
+    let record = ended.record();
+    assert_eq!(record["still_frozen"][0].as_str(), stuck.to_str());
+    assert_eq!(rig.creates().len(), 0);
+    // The watchdog, or the freezing thread itself, thaws it the moment FIFREEZE returns.
+    let write = BlockedWrite::start(&stuck);
+    assert!(write.done(Duration::from_secs(2)).is_some(), "a stays frozen");
+    await_some("the watchdog to go", Duration::from_secs(5), || watchdogs(&rig).is_empty().then_some(()));
+    // What is left is in the journal, and the next start clears it.
+    assert_eq!(rig.journals().len(), 1);
+    rig.run(&["snapshot"]).exits(0).says("died before its end");
+    assert_settled(&rig);
+}
