@@ -15,6 +15,7 @@
 
 pub mod journal;
 pub mod lock;
+mod outcome;
 mod preflight;
 pub mod recover;
 mod settle;
@@ -27,8 +28,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use self::journal::{Created, Journal};
+use self::outcome::{describe, evidence, exit, settled};
 pub use self::settle::create_request;
-use self::verdict::{Evidence, verdict};
+use self::verdict::verdict;
 use crate::config::settings::{OnLower, PlanSettings};
 use crate::discover::Facts;
 use crate::ec2::{CreateFailed, CreateRequest, Ec2, SnapshotView, reconcile};
@@ -37,10 +39,10 @@ use crate::exit::Exit;
 use crate::ids::RunId;
 use crate::interrupt::Interrupt;
 use crate::plan::{Consistency, Plan, PlannedVolume};
-use crate::quiesce::{self, HookEnv, HookOutcome, Phase, Quiesce, RunResult};
+use crate::quiesce::{self, HookEnv, HookOutcome, Quiesce, RunResult};
 use crate::sets::record::{self, SetRecord};
 use crate::window::kernel::Kernel;
-use crate::window::{FreezeFailure, Held, Limits, Prepared, Thawed, Times};
+use crate::window::{FreezeFailure, Held, Limits, Prepared, Thawed};
 
 /// What a run works on.
 #[derive(Debug)]
@@ -348,84 +350,4 @@ fn freeze_hint(cause: &FreezeFailure) -> Option<String> {
         }
         _ => return None,
     })
-}
-
-fn evidence<E>(stage: &Stage<'_, E>, window: &Window, hooks: &[HookOutcome]) -> Evidence {
-    let doubt = match (&window.failure, &window.thawed) {
-        (Some(failure), _) => Some(failure.reason.clone()),
-        (None, Some(thawed)) => thawed.doubt(),
-        (None, None) => Some("there was no window".to_owned()),
-    };
-    let hooks = if stage.settings.hooks.is_empty() {
-        Some("no hooks: nothing vouches for the applications".to_owned())
-    } else {
-        hooks.iter().find(|h| h.phase == Phase::Pre && !h.succeeded()).map(ToString::to_string)
-    };
-    Evidence { doubt, hooks }
-}
-
-fn describe<E>(
-    stage: &Stage<'_, E>,
-    asked: Consistency,
-    window: Window,
-    verdict: verdict::Verdict,
-    hooks: Vec<HookOutcome>,
-) -> Ended {
-    let thawed = window.thawed.unwrap_or_default();
-    let taken = !window.made.is_empty();
-    let consistency = taken.then_some(verdict.consistency);
-    let failure = window.failure;
-    let lower = consistency.is_none_or(|c| c < asked);
-    let after =
-        hooks.iter().filter(|h| h.phase == Phase::Post && !h.succeeded()).map(ToString::to_string).collect();
-    let exit_code = match &failure {
-        Some(failure) => failure.exit.code(),
-        None if !verdict.missing.is_empty() => Exit::Ec2.code(),
-        None => Exit::Ok.code(),
-    };
-    Ended {
-        hint: failure.as_ref().and_then(|f| f.hint.clone()),
-        signal: failure.as_ref().and_then(|f| f.signal),
-        record: SetRecord {
-            version: record::VERSION,
-            run_id: stage.run.clone(),
-            identity: stage.facts.identity.clone(),
-            hostname: stage.facts.hostname.clone(),
-            asked,
-            consistency,
-            reason: failure.map(|f| f.reason).or(verdict.reason.filter(|_| lower)),
-            snapshots: verdict.snapshots,
-            times: if thawed.length.is_zero() { Times::default() } else { thawed.times },
-            window_ms: thawed.length.as_secs_f64() * 1e3,
-            call_ms: window.call.map(|c| c.as_secs_f64() * 1e3),
-            still_frozen: thawed.still_frozen,
-            hooks,
-            after,
-            plan: stage.plan.clone(),
-            exit_code,
-        },
-    }
-}
-
-/// The exit code, from the worst down.
-fn exit(settings: &PlanSettings, ended: &Ended) -> Exit {
-    let record = &ended.record;
-    let failed = Exit::ALL.into_iter().find(|e| e.code() == record.exit_code).unwrap_or(Exit::Bug);
-    if !record.still_frozen.is_empty() {
-        return Exit::StillFrozen;
-    }
-    match record.consistency {
-        _ if !matches!(failed, Exit::Ok | Exit::Lower | Exit::After | Exit::NotHeld) => failed,
-        None => failed,
-        Some(reached) if reached < record.asked && settings.on_lower == OnLower::Fail => Exit::NotHeld,
-        Some(_) if failed == Exit::NotHeld => failed,
-        Some(_) if !record.after.is_empty() => Exit::After,
-        Some(reached) if reached < record.asked => Exit::Lower,
-        Some(_) => Exit::Ok,
-    }
-}
-
-/// Has everything that the journal could be needed for been done?
-fn settled(ended: &Ended) -> bool {
-    !ended.record.after.iter().any(|a| a.starts_with(settle::UNLABELLED))
 }

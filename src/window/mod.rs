@@ -15,12 +15,13 @@ pub mod clock;
 pub mod freeze;
 pub mod guard;
 pub mod kernel;
+mod member;
 pub mod superblock;
+mod thawed;
 pub mod watchdog;
 pub mod witness;
 
 use std::future::Future;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,10 +34,12 @@ use nix::sys::mman::{MlockAllFlags, mlockall, munlockall};
 use self::freeze::{Freezers, Report};
 use self::guard::{Guard, GuardError};
 use self::kernel::Kernel;
+use self::member::{Member, open_witnesses, quiesce_by_sync, sync_all};
+pub use self::thawed::{Thawed, Times};
 use self::witness::{Moved, Witness};
 use crate::gate;
 use crate::interrupt::Interrupt;
-use crate::plan::{Method, Plan, PlannedFilesystem, Wave};
+use crate::plan::{Method, Plan, Wave};
 
 /// How long a thaw is waited for before the run says that a filesystem may still be frozen.
 const THAW_LIMIT: Duration = Duration::from_secs(5);
@@ -162,21 +165,6 @@ pub enum Held<T> {
     WatchdogLost,
     /// A signal came.
     Interrupted(nix::sys::signal::Signal),
-}
-
-/// A filesystem of the window.
-#[derive(Debug)]
-struct Member {
-    mount_point: PathBuf,
-    fstype: String,
-    method: Method,
-    wave: Wave,
-    fd: Arc<OwnedFd>,
-    /// Index among the freezers; none for filesystems that are only synced.
-    freezer: Option<usize>,
-    witnesses: Vec<Witness>,
-    /// Flushing it failed, and it is not frozen: what is on the device may be incomplete.
-    unsynced: Option<Errno>,
 }
 
 /// Everything open, flushed and guarded; nothing frozen.
@@ -448,134 +436,5 @@ impl Prepared {
         }
         let _ = munlockall();
         thawed
-    }
-}
-
-impl Member {
-    fn open(kernel: &Arc<dyn Kernel>, planned: &PlannedFilesystem) -> Result<Self, PrepareError> {
-        let mount_point = planned.mount_point.clone();
-        let fd = kernel.open(&mount_point).map_err(|source| PrepareError::Open {
-            mount_point: mount_point.clone(),
-            fstype: planned.fstype.clone(),
-            source,
-        })?;
-        check_superblock(&fd, planned)?;
-        Ok(Self {
-            mount_point,
-            fstype: planned.fstype.clone(),
-            method: planned.method,
-            wave: planned.wave,
-            fd: Arc::new(fd),
-            freezer: None,
-            witnesses: open_witnesses(&planned.witnesses)?,
-            unsynced: None,
-        })
-    }
-}
-
-/// Is this fd on the superblock that was planned? Hooks or an automounter may have unmounted it meanwhile, and its path then
-/// leads to the filesystem below.
-fn check_superblock(fd: &OwnedFd, planned: &PlannedFilesystem) -> Result<(), PrepareError> {
-    match superblock::of(fd) {
-        Some(found) if found == planned.dev => Ok(()),
-        found => Err(PrepareError::Changed {
-            mount_point: planned.mount_point.clone(),
-            planned: planned.dev,
-            found: found.map_or_else(|| "unknown".to_owned(), |d| d.to_string()),
-        }),
-    }
-}
-
-fn open_witnesses(devices: &[crate::plan::WitnessDevice]) -> Result<Vec<Witness>, PrepareError> {
-    devices
-        .iter()
-        .map(|d| Witness::open(d).map_err(|source| PrepareError::Witness { device: d.name.clone(), source }))
-        .collect()
-}
-
-/// syncfs on all at once, so that FIFREEZE finds little to write (512 MiB dirty: 235 ms down to 23 ms on ext4).
-fn sync_all(kernel: &Arc<dyn Kernel>, members: &[Member]) -> Result<(), PrepareError> {
-    std::thread::scope(|scope| {
-        let running: Vec<_> =
-            members.iter().map(|m| (m, scope.spawn(|| kernel.syncfs(m.fd.as_fd())))).collect();
-        for (member, thread) in running {
-            let said = thread.join().unwrap_or(Err(Errno::EIO));
-            said.map_err(|source| PrepareError::Sync { mount_point: member.mount_point.clone(), source })?;
-        }
-        Ok(())
-    })
-}
-
-/// Flushes a filesystem that cannot freeze until its device is idle, then takes the first look at its counters.
-fn quiesce_by_sync(kernel: &Arc<dyn Kernel>, member: &mut Member) {
-    for _ in 0..50 {
-        // The kernel reports a failed write-back once: a later success must not cover it.
-        if let Err(errno) = kernel.syncfs(member.fd.as_fd()) {
-            member.unsynced = Some(errno);
-        }
-        if member.witnesses.iter().all(|w| w.idle(kernel)) {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    for witness in &mut member.witnesses {
-        witness.look(kernel);
-    }
-}
-
-/// Wall-clock times of the window. The four that the record keeps: frozen, requested, responded, thawed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Times {
-    /// Just before the first FIFREEZE.
-    pub started: Timestamp,
-    /// After the last FIFREEZE returned.
-    pub frozen: Option<Timestamp>,
-    /// Just before the request was sent.
-    pub requested: Option<Timestamp>,
-    /// Just after the response was read.
-    pub responded: Option<Timestamp>,
-    /// After the last FITHAW returned.
-    pub thawed: Option<Timestamp>,
-}
-
-/// The evidence that is left when everything is thawed.
-#[derive(Debug, Default)]
-#[must_use = "it says whether the freeze held, and whether something may still be frozen"]
-pub struct Thawed {
-    /// FITHAW returned 0 on these.
-    pub held: Vec<PathBuf>,
-    /// Somebody else had thawed these.
-    pub thawed_by_other: Vec<PathBuf>,
-    /// These may still be frozen; the watchdog goes on trying.
-    pub still_frozen: Vec<PathBuf>,
-    /// Flushing these failed, and they are not frozen.
-    pub unsynced: Vec<PathBuf>,
-    /// The watchdog fired.
-    pub fired: Option<watchdog::Trigger>,
-    /// Devices that were written to between freeze and thaw.
-    pub moved: Vec<Moved>,
-    /// When what happened.
-    pub times: Times,
-    /// From before the first FIFREEZE until after the last FITHAW, by the monotonic clock.
-    pub length: Duration,
-}
-
-impl Thawed {
-    /// Why the freeze cannot be said to have held; none when it provably did.
-    #[must_use]
-    pub fn doubt(&self) -> Option<String> {
-        if let Some(trigger) = self.fired {
-            return Some(format!("the watchdog thawed early: {trigger}"));
-        }
-        if !self.still_frozen.is_empty() {
-            return Some(format!("not thawed: {}", list(&self.still_frozen)));
-        }
-        if !self.thawed_by_other.is_empty() {
-            return Some(format!("thawed by something else meanwhile: {}", list(&self.thawed_by_other)));
-        }
-        if !self.unsynced.is_empty() {
-            return Some(format!("cannot flush {}", list(&self.unsynced)));
-        }
-        self.moved.first().map(ToString::to_string)
     }
 }

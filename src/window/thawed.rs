@@ -1,0 +1,69 @@
+//! What is left when everything is thawed: times and evidence.
+//!
+//! In: what the window saw. Out: [`Thawed`], and from it the doubt that lowers a label. Must never: call a freeze held that was not proven so.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::list;
+use super::watchdog;
+use super::witness::Moved;
+
+/// Wall-clock times of the window. The four that the record keeps: frozen, requested, responded, thawed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Times {
+    /// Just before the first FIFREEZE.
+    pub started: Timestamp,
+    /// After the last FIFREEZE returned.
+    pub frozen: Option<Timestamp>,
+    /// Just before the request was sent.
+    pub requested: Option<Timestamp>,
+    /// Just after the response was read.
+    pub responded: Option<Timestamp>,
+    /// After the last FITHAW returned.
+    pub thawed: Option<Timestamp>,
+}
+
+/// The evidence that is left when everything is thawed.
+#[derive(Debug, Default)]
+#[must_use = "it says whether the freeze held, and whether something may still be frozen"]
+pub struct Thawed {
+    /// FITHAW returned 0 on these.
+    pub held: Vec<PathBuf>,
+    /// Somebody else had thawed these.
+    pub thawed_by_other: Vec<PathBuf>,
+    /// These may still be frozen; the watchdog goes on trying.
+    pub still_frozen: Vec<PathBuf>,
+    /// Flushing these failed, and they are not frozen.
+    pub unsynced: Vec<PathBuf>,
+    /// The watchdog fired.
+    pub fired: Option<watchdog::Trigger>,
+    /// Devices that were written to between freeze and thaw.
+    pub moved: Vec<Moved>,
+    /// When what happened.
+    pub times: Times,
+    /// From before the first FIFREEZE until after the last FITHAW, by the monotonic clock.
+    pub length: Duration,
+}
+
+impl Thawed {
+    /// Why the freeze cannot be said to have held; none when it provably did.
+    #[must_use]
+    pub fn doubt(&self) -> Option<String> {
+        if let Some(trigger) = self.fired {
+            return Some(format!("the watchdog thawed early: {trigger}"));
+        }
+        if !self.still_frozen.is_empty() {
+            return Some(format!("not thawed: {}", list(&self.still_frozen)));
+        }
+        if !self.thawed_by_other.is_empty() {
+            return Some(format!("thawed by something else meanwhile: {}", list(&self.thawed_by_other)));
+        }
+        if !self.unsynced.is_empty() {
+            return Some(format!("cannot flush {}", list(&self.unsynced)));
+        }
+        self.moved.first().map(ToString::to_string)
+    }
+}
