@@ -7,9 +7,10 @@ mod common;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use common::probe::{BlockedWrite, assert_settled, watchdogs};
+use common::probe::{BlockedWrite, assert_settled, is_frozen, watchdogs};
 use common::program::await_some;
 use common::rig::{Fs, Rig};
+use nix::sys::signal::{Signal, kill};
 
 /// `splice` from an empty pipe into a file holds the filesystem's write access until it is killed; no privilege is needed.
 fn stuck_writer(rig: &Rig, name: &str) -> Child {
@@ -64,4 +65,32 @@ fn the_others_thaw_at_once_and_the_stuck_one_as_soon_as_its_writer_leaves() {
     assert_eq!(rig.journals().len(), 1);
     rig.run(&["snapshot"]).exits(0).says("died before its end");
     assert_settled(&rig);
+}
+
+/// What systemd does to a control group: agent and watchdog are killed at once, while a FIFREEZE is still in progress. Nobody is left to
+/// thaw when it completes, so the rescue must not say "fine" before, and must thaw after.
+#[test]
+fn with_agent_and_watchdog_gone_the_rescue_does_not_give_up_on_a_freeze_in_progress() {
+    let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
+    let mut writer = stuck_writer(&rig, "a");
+    let run = rig.spawn(&["snapshot", "--window", "30s"]);
+    let frozen = rig.mount("b");
+    await_some("b to be frozen", Duration::from_secs(10), || is_frozen(&frozen).then_some(()));
+    for guard in watchdogs(&rig) {
+        kill(guard, Signal::SIGKILL).unwrap();
+    }
+    run.signal(Signal::SIGKILL);
+
+    let first = rig.run(&["thaw"]);
+    first.exits(40).says("cannot thaw").says(rig.mount("a").to_str().unwrap());
+    assert_eq!(rig.journals().len(), 1, "the journal stays");
+
+    // The writer leaves, FIFREEZE completes, and its process is gone: frozen for good.
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    run.end();
+    rig.run(&["thaw"]).exits(0).says("thawed");
+    let write = BlockedWrite::start(&rig.mount("a"));
+    assert!(write.done(Duration::from_secs(2)).is_some(), "a stays frozen");
+    assert!(!rig.rescued(), "the test's own rescue had to thaw");
 }

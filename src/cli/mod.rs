@@ -284,6 +284,15 @@ fn refused(error: Ec2Error) -> Error {
     Error::new(exit, error).maybe_hint(hint)
 }
 
+/// Freezing needs CAP_SYS_ADMIN, and the rescue too.
+fn need_root() -> Result<(), Error> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(Error::new(Exit::Permission, "freezing filesystems needs root (CAP_SYS_ADMIN)")
+        .hint("run it with sudo"))
+}
+
 /// The number of calls in flight at once in the window.
 fn calls(call: &PointInTimeCall) -> usize {
     match call {

@@ -30,21 +30,13 @@ pub(super) struct Snapshot {
     wait_lock: Duration,
 }
 
-pub(super) fn need_root() -> Result<(), Error> {
-    if nix::unistd::geteuid().is_root() {
-        return Ok(());
-    }
-    Err(Error::new(Exit::Permission, "freezing filesystems needs root (CAP_SYS_ADMIN)")
-        .hint("run it with sudo"))
-}
-
 impl Snapshot {
     pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
         if self.dry_run {
             let plan = super::plan::Plan::of(self.choice.clone());
             return plan.run(global).await;
         }
-        need_root()?;
+        super::need_root()?;
         let loaded = global.load(self.choice.plan.as_deref(), self.choice.overrides())?;
         prepare_process();
         let mut interrupt =

@@ -21,7 +21,7 @@ pub(super) struct Thaw {
 
 impl Thaw {
     pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
-        super::snapshot::need_root()?;
+        super::need_root()?;
         // A broken configuration must not keep the rescue from working.
         let run_dir = match global.load(None, crate::config::Overrides::default()) {
             Ok(loaded) => loaded.settings.run_dir,
