@@ -307,8 +307,8 @@ async fn window<E: Ec2>(
             true
         }
         Held::Ended(Err(CreateFailed { error, outcome_unknown, made })) => {
-            let exit = if error.denied() { Exit::Permission } else { Exit::Ec2 };
-            window.failure = Some(Failure { hint: error.hint(), ..Failure::new(exit, error.to_string()) });
+            window.failure =
+                Some(Failure { hint: error.hint(), ..Failure::new(error.exit(), error.to_string()) });
             window.made = made;
             outcome_unknown
         }

@@ -15,10 +15,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::settings::OnLower;
 use crate::config::{self as configuration, Loaded, Overrides};
+use crate::ec2::Ec2;
 use crate::ec2::aws::Aws;
 use crate::ec2::connect::{ConnectError, connect};
 use crate::ec2::imds::identity;
-use crate::ec2::{Ec2, Ec2Error};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::ids::{InstanceId, VolumeId};
@@ -264,7 +264,7 @@ async fn look(loaded: &Loaded) -> Result<Planned, Error> {
     let ec2 = Aws::new(connection);
     let (instance, attached) =
         tokio::join!(ec2.instance(&identity.instance_id), ec2.volumes(&identity.instance_id));
-    let (instance, attached) = (instance.map_err(refused)?, attached.map_err(refused)?);
+    let (instance, attached) = (instance.map_err(Error::from)?, attached.map_err(Error::from)?);
     let host = discover::host(Path::new("/")).map_err(|e| {
         let hint = e.hint();
         Error::new(Exit::Permission, e).maybe_hint(hint)
@@ -276,12 +276,6 @@ async fn look(loaded: &Loaded) -> Result<Planned, Error> {
         Error::new(Exit::Config, e).maybe_hint(hint)
     })?;
     Ok(Planned { ec2, facts, plan })
-}
-
-fn refused(error: Ec2Error) -> Error {
-    let exit = if error.denied() { Exit::Permission } else { Exit::Ec2 };
-    let hint = error.hint();
-    Error::new(exit, error).maybe_hint(hint)
 }
 
 /// Freezing needs CAP_SYS_ADMIN, and the rescue too.

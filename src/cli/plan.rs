@@ -41,7 +41,7 @@ impl Plan {
             &loaded.settings.plan,
             planned.plan.best,
         );
-        planned.ec2.dry_run(&request).await.map_err(super::refused)?;
+        planned.ec2.dry_run(&request).await?;
         let n = calls(&planned.plan.call);
         say(&format!("permission checked by DryRun: {n} {}", if n == 1 { "call" } else { "calls" }));
         Ok(Exit::Ok)

@@ -14,6 +14,8 @@ use std::future::Future;
 use jiff::Timestamp;
 
 use crate::discover::volumes::AttachedVolume;
+use crate::error::Error;
+use crate::exit::Exit;
 use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
 use crate::plan::PointInTimeCall;
 
@@ -102,6 +104,12 @@ impl Ec2Error {
         matches!(self, Self::Refused { code, .. } if code == "UnauthorizedOperation")
     }
 
+    /// The exit code of a run that it ends: a missing permission is not EC2's fault.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        if self.denied() { Exit::Permission } else { Exit::Ec2 }
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
@@ -113,6 +121,13 @@ impl Ec2Error {
             ),
             Self::Unknown { .. } => None,
         }
+    }
+}
+
+impl From<Ec2Error> for Error {
+    fn from(error: Ec2Error) -> Self {
+        let hint = error.hint();
+        Self::new(error.exit(), error).maybe_hint(hint)
     }
 }
 

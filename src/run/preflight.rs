@@ -40,16 +40,13 @@ pub(super) async fn check<E: Ec2>(stage: &Stage<'_, E>, request: &CreateRequest)
         let what = format!("the mount point {} is not UTF-8", f.mount_point.display());
         return Err(Error::new(Exit::Config, what).hint("mount it elsewhere, or leave it out"));
     }
-    stage.ec2.dry_run(request).await.map_err(refused)?;
+    stage.ec2.dry_run(request).await.map_err(Error::from)?;
     pending(stage).await
 }
 
 /// Warms the connections with the same request, again: hooks may have taken long.
 pub(super) async fn warm<E: Ec2>(stage: &Stage<'_, E>, request: &CreateRequest) -> Result<(), Failure> {
-    let failed = |e: Ec2Error| {
-        let exit = if e.denied() { Exit::Permission } else { Exit::Ec2 };
-        Failure { hint: e.hint(), ..Failure::new(exit, e.to_string()) }
-    };
+    let failed = |e: Ec2Error| Failure { hint: e.hint(), ..Failure::new(e.exit(), e.to_string()) };
     for _ in 0..3 {
         // Two at once leave a spare connection, in case the server closes one.
         let (one, two) = tokio::join!(stage.ec2.dry_run(request), stage.ec2.dry_run(request));
@@ -112,12 +109,6 @@ fn tags_fit(request: &CreateRequest) -> Result<(), Error> {
     Err(Error::new(Exit::Config, what).hint("set copy_volume_tags = false, or fewer tags of your own"))
 }
 
-fn refused(error: Ec2Error) -> Error {
-    let exit = if error.denied() { Exit::Permission } else { Exit::Ec2 };
-    let hint = error.hint();
-    Error::new(exit, error).maybe_hint(hint)
-}
-
 /// The journal is written right before the freeze and read by the rescue: it must not be on what is frozen.
 fn journal_is_safe<E>(stage: &Stage<'_, E>) -> Result<(), Error> {
     let unreadable =
@@ -144,7 +135,7 @@ fn journal_is_safe<E>(stage: &Stage<'_, E>) -> Result<(), Error> {
 /// The 15 s rule is waited out; too many pending snapshots are a refusal.
 async fn pending<E: Ec2>(stage: &Stage<'_, E>) -> Result<(), Error> {
     let ids: Vec<_> = stage.plan.volumes.iter().map(|v| v.id.clone()).collect();
-    let pending = stage.ec2.pending(&ids).await.map_err(refused)?;
+    let pending = stage.ec2.pending(&ids).await.map_err(Error::from)?;
     let mut count: BTreeMap<_, usize> = BTreeMap::new();
     for snapshot in &pending {
         *count.entry(&snapshot.volume).or_default() += 1;
@@ -163,7 +154,7 @@ async fn pending<E: Ec2>(stage: &Stage<'_, E>) -> Result<(), Error> {
         .filter_map(|s| now.checked_add(SignedDuration::from_secs(*s)).ok())
         .map(|t| t.strftime("%Y-%m-%dT%H:%M").to_string())
         .collect();
-    let recent = stage.ec2.started(&ids, &minutes).await.map_err(refused)?;
+    let recent = stage.ec2.started(&ids, &minutes).await.map_err(Error::from)?;
     let newest = recent.iter().filter_map(|s| s.started).max();
     let age = newest.and_then(|t| Duration::try_from(Timestamp::now().duration_since(t)).ok());
     if let Some(left) = age.and_then(|age| stage.volume_interval.checked_sub(age)) {

@@ -42,34 +42,25 @@ pub fn verdict(plan: &Plan, made: &[SnapshotView], evidence: &Evidence) -> Verdi
     let mut missing = Vec::new();
     for volume in &plan.volumes {
         let part = base.min(volume.best).min(plan.best.max(Consistency::Filesystem));
-        match made.iter().find(|s| s.volume == volume.id) {
-            Some(s) if s.state != "error" => {
-                if volume.best == Consistency::Crash {
-                    lower.get_or_insert(format!("{} cannot be made quiet: {}", volume.id, volume.reason));
-                }
-                snapshots.push(SnapshotRecord {
-                    id: s.id.clone(),
-                    volume_id: volume.id.clone(),
-                    device_name: Some(volume.device_name.clone()),
-                    mount_points: volume.mount_points.clone(),
-                    state: s.state.clone(),
-                    consistency: part,
-                });
-            }
-            Some(s) => {
-                // Made and already failed: it is there, it has to be reported, and it is worth nothing.
-                missing.push(volume.id.clone());
-                snapshots.push(SnapshotRecord {
-                    id: s.id.clone(),
-                    volume_id: volume.id.clone(),
-                    device_name: Some(volume.device_name.clone()),
-                    mount_points: volume.mount_points.clone(),
-                    state: s.state.clone(),
-                    consistency: Consistency::Crash,
-                });
-            }
-            None => missing.push(volume.id.clone()),
+        let Some(s) = made.iter().find(|s| s.volume == volume.id) else {
+            missing.push(volume.id.clone());
+            continue;
+        };
+        // Made and already failed: it is there, it has to be reported, and it is worth nothing.
+        let failed = s.state == "error";
+        if failed {
+            missing.push(volume.id.clone());
+        } else if volume.best == Consistency::Crash {
+            lower.get_or_insert(format!("{} cannot be made quiet: {}", volume.id, volume.reason));
         }
+        snapshots.push(SnapshotRecord {
+            id: s.id.clone(),
+            volume_id: volume.id.clone(),
+            device_name: Some(volume.device_name.clone()),
+            mount_points: volume.mount_points.clone(),
+            state: s.state.clone(),
+            consistency: if failed { Consistency::Crash } else { part },
+        });
     }
     for extra in made.iter().filter(|s| !plan.volumes.iter().any(|v| v.id == s.volume)) {
         lower
