@@ -52,7 +52,7 @@ pub async fn handle(sim: Arc<Sim>, call: Call) -> Reply {
         (Method::GET, ["snapshots"]) => Ok(snapshots(&sim)),
         (Method::POST, ["reset"]) => reset(sim).await,
         (Method::POST, ["iam"]) => read::<Deny>(&call).map(|body| {
-            sim.world().deny = body.deny;
+            sim.change().deny = body.deny;
             json!({})
         }),
         (Method::POST, ["volumes", volume, "attach"]) => set_attached(&sim, volume, true),
@@ -79,7 +79,7 @@ fn snapshots(sim: &Sim) -> Value {
     let world = sim.world();
     let shown: Vec<Value> = world
         .snapshots
-        .iter()
+        .values()
         .map(|snapshot| {
             let progress = snapshot.progress(now);
             json!({
@@ -103,9 +103,13 @@ fn snapshots(sim: &Sim) -> Value {
 async fn reset(sim: Arc<Sim>) -> Outcome {
     let _commit = sim.commit.lock().await;
     let images = {
-        let mut world = sim.world();
-        let images: Vec<_> =
-            world.snapshots.drain(..).filter_map(|snapshot| snapshot.image).map(|image| image.path).collect();
+        let mut world = sim.change();
+        let images: Vec<_> = world
+            .snapshots
+            .drain(..)
+            .filter_map(|(_, snapshot)| snapshot.image)
+            .map(|image| image.path)
+            .collect();
         world.tags.retain(|id, _| !id.starts_with(SnapshotId::PREFIX));
         world.volumes.retain(|volume| volume.window.is_some());
         let specs = world.scenario.volumes.clone();
@@ -125,7 +129,7 @@ async fn reset(sim: Arc<Sim>) -> Outcome {
 }
 
 fn set_attached(sim: &Sim, volume: &str, attached: bool) -> Outcome {
-    let mut world = sim.world();
+    let mut world = sim.change();
     let found = world
         .volumes
         .iter_mut()
@@ -143,7 +147,7 @@ async fn make_device(sim: Arc<Sim>, wanted: NewDevice) -> Outcome {
     let image = {
         let world = sim.world();
         let id = &wanted.snapshot_id;
-        match world.snapshots.iter().find(|snapshot| snapshot.id == *id) {
+        match world.snapshots.get(id) {
             None => return Err((404, format!("there is no snapshot {id}"))),
             Some(snapshot) => snapshot.image.clone().ok_or_else(|| {
                 let error = crate::host::Error::NoImage(id.to_string());

@@ -11,11 +11,11 @@ mod volume;
 
 pub use volume::{Kind, VolumeSpec};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::faults::Fault;
 use crate::ids::InstanceId;
-use crate::units::{Bytes, MIB, duration};
+use crate::units::{Bytes, MIB};
 
 /// A scenario that cannot be simulated.
 #[derive(Debug, thiserror::Error)]
@@ -62,9 +62,11 @@ impl Error {
 }
 
 /// Everything that can be chosen about a simulated instance.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Scenario {
+    /// Regions that answer besides the instance's: to copy to.
+    pub other_regions: Vec<String>,
     /// Who the instance is.
     pub instance: Instance,
     /// How its metadata service behaves.
@@ -83,8 +85,23 @@ pub struct Scenario {
     pub faults: Vec<Fault>,
 }
 
+impl Default for Scenario {
+    fn default() -> Self {
+        Self {
+            other_regions: vec!["us-west-2".into(), "eu-central-1".into()],
+            instance: Instance::default(),
+            imds: Imds::default(),
+            iam: Iam::default(),
+            snapshots: Snapshots::default(),
+            limits: Limits::default(),
+            volumes: Vec::new(),
+            faults: Vec::new(),
+        }
+    }
+}
+
 /// `[instance]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Instance {
     /// Its id.
@@ -138,7 +155,7 @@ impl Instance {
 }
 
 /// `[imds]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Imds {
     /// Off means that every request is answered with 403.
@@ -148,7 +165,7 @@ pub struct Imds {
     /// Whether tags/instance is there.
     pub instance_tags: bool,
     /// How long the role's credentials last.
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "crate::units::duration")]
     pub credentials_lifetime: Duration,
 }
 
@@ -164,7 +181,7 @@ impl Default for Imds {
 }
 
 /// `[iam]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Iam {
     /// Actions that are refused; `*` and `?` are wildcards.
@@ -172,7 +189,7 @@ pub struct Iam {
 }
 
 /// `[snapshots]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Snapshots {
     /// How long a snapshot stays pending.
@@ -180,7 +197,7 @@ pub struct Snapshots {
     /// Bytes a second, which overrides `seconds_to_complete` by the volume's size.
     pub rate: Option<Bytes>,
     /// How long DescribeSnapshots does not know of a new one: EC2 is eventually consistent.
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "crate::units::duration")]
     pub visible_after: Duration,
 }
 
@@ -201,11 +218,11 @@ impl Snapshots {
 }
 
 /// `[limits]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Least time between two snapshots of one volume; `0s` switches it off.
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "crate::units::duration")]
     pub per_volume_interval: Duration,
     /// Most snapshots of one volume in progress; 0 switches it off.
     pub pending_per_volume: usize,
@@ -278,6 +295,12 @@ impl Scenario {
         let seconds = self.snapshots.seconds_to_complete;
         if !(0.0..=1e6).contains(&seconds) {
             return wrong(format!("snapshots.seconds_to_complete = {seconds} makes no sense"));
+        }
+        if self.other_regions.contains(&self.instance.region) {
+            return wrong(format!(
+                "other_regions holds {}, which is the instance's own",
+                self.instance.region
+            ));
         }
         if self.limits.page_size == 0 {
             return wrong("limits.page_size = 0 would never end".into());

@@ -3,6 +3,8 @@
 //! In: the world, the host side, faults, keys and log. Out: short locked looks at each. A lock must never
 //! be held over an await or over disk work; the one exception is `commit`, which is there for that.
 
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::faults::{Fault, Faults};
@@ -19,6 +21,7 @@ pub struct Sim {
     faults: Mutex<Faults>,
     keys: Mutex<Keys>,
     log: Mutex<Log>,
+    changes: AtomicU64,
     /// The pool and its clones.
     pub store: Store,
     /// Held from checking the limits of a creation until its snapshots are known.
@@ -41,13 +44,20 @@ impl Sim {
             faults: Mutex::new(faults),
             keys: Mutex::new(keys),
             log: Mutex::new(Log::default()),
+            changes: AtomicU64::new(0),
             store,
             commit: tokio::sync::Mutex::new(()),
         }
     }
 
-    /// The account.
-    pub fn world(&self) -> MutexGuard<'_, World> {
+    /// The account, to look at.
+    pub fn world(&self) -> impl Deref<Target = World> {
+        lock(&self.world)
+    }
+
+    /// The account, to change: whatever has to outlive this process is known to have changed.
+    pub fn change(&self) -> impl DerefMut<Target = World> {
+        self.changes.fetch_add(1, Ordering::Relaxed);
         lock(&self.world)
     }
 

@@ -5,9 +5,8 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Serialize};
 
 /// One mebibyte: what windows in the pool are aligned to.
 pub const MIB: u64 = 1 << 20;
@@ -15,8 +14,8 @@ pub const MIB: u64 = 1 << 20;
 pub const GIB: u64 = 1 << 30;
 
 /// A number of bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Bytes(pub u64);
 
 impl FromStr for Bytes {
@@ -50,6 +49,12 @@ impl TryFrom<String> for Bytes {
     }
 }
 
+impl From<Bytes> for String {
+    fn from(bytes: Bytes) -> String {
+        bytes.to_string()
+    }
+}
+
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
@@ -60,11 +65,23 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// Reads a duration with a unit, for `#[serde(deserialize_with)]`.
-pub fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text)
-        .map_err(|error| serde::de::Error::custom(format!("{text:?} is not a duration: {error}")))
+/// Durations with a unit, for `#[serde(with)]`.
+pub mod duration {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Reads `15s`.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_duration(&text)
+            .map_err(|error| serde::de::Error::custom(format!("{text:?} is not a duration: {error}")))
+    }
+
+    /// Writes `15s`.
+    pub fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_duration(*value))
+    }
 }
 
 #[cfg(test)]

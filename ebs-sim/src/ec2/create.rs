@@ -204,7 +204,7 @@ async fn commit(
     let _commit = sim.commit.lock().await;
     let started = Timestamp::now();
     let volumes = {
-        let mut world = sim.world();
+        let mut world = sim.change();
         if has(Kind::ExtraVolume) {
             world.attach_unknown_volume(started);
         }
@@ -230,12 +230,13 @@ async fn commit(
     }
 
     let made: Vec<Snapshot> = {
-        let mut world = sim.world();
+        let mut world = sim.change();
         volumes
             .iter()
             .map(|volume| {
                 let snapshot = Snapshot {
                     id: SnapshotId::random(),
+                    region: context.region().to_owned(),
                     volume_id: volume.id.clone(),
                     size_gib: volume.size_gib(),
                     size_bytes: volume.size_bytes,
@@ -250,7 +251,7 @@ async fn commit(
                 if !tags.is_empty() {
                     world.tags.insert(snapshot.id.to_string(), tags);
                 }
-                world.snapshots.push(snapshot.clone());
+                world.snapshots.insert(snapshot.id.clone(), snapshot.clone());
                 snapshot
             })
             .collect()
@@ -273,14 +274,14 @@ async fn commit(
 }
 
 fn tags_for(world: &World, common: &Common, copy_tags: bool, volume: &Volume) -> Tags {
-    let mut tags = if copy_tags { world.tags_of(volume.id.as_str()) } else { Tags::new() };
+    let mut tags = if copy_tags { world.tags_of(volume.id.as_str()).clone() } else { Tags::new() };
     tags.extend(common.tags.clone());
     tags
 }
 
 fn check_limits(world: &World, volume: &Volume, set: usize, now: Timestamp) -> Result<(), Ec2Error> {
     let limits = &world.scenario.limits;
-    let of_volume = || world.snapshots.iter().filter(|s| s.volume_id == volume.id);
+    let of_volume = || world.snapshots.values().filter(|s| s.volume_id == volume.id);
     // EC2 counts snapshots that ended in error as if they were still in progress.
     let busy = |snapshot: &&Snapshot| snapshot.progress(now).state != "completed";
     let too_soon = of_volume().any(|snapshot| {
@@ -305,7 +306,8 @@ fn check_limits(world: &World, volume: &Volume, set: usize, now: Timestamp) -> R
         ));
     }
     let most = limits.pending_per_account;
-    let pending = world.snapshots.iter().filter(|snapshot| snapshot.progress(now).state == "pending").count();
+    let pending =
+        world.snapshots.values().filter(|snapshot| snapshot.progress(now).state == "pending").count();
     if most > 0 && pending + set > most {
         return Err(Ec2Error::new(
             "PendingSnapshotLimitExceeded",
@@ -330,5 +332,5 @@ fn write(xml: &mut Xml, world: &World, snapshot: &Snapshot, state: &str) {
     if snapshot.encrypted {
         xml.text("sseType", "sse-kms");
     }
-    xml.tags(&world.tags_of(snapshot.id.as_str()));
+    xml.tags(world.tags_of(snapshot.id.as_str()));
 }

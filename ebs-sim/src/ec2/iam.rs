@@ -70,7 +70,7 @@ mod tests {
     fn denials_have_wildcards_and_ec2s_words() {
         let mut world = World::new(&Scenario::default(), &[], jiff::Timestamp::UNIX_EPOCH);
         world.deny = vec!["ec2:createsnap*".into()];
-        let signer = Signer { access_key_id: "ASIA".into(), is_role: true };
+        let signer = Signer { access_key_id: "ASIA".into(), is_role: true, region: "us-east-1".into() };
         let need = Need::on("ec2:CreateSnapshots", &world, "snapshot/*");
         let error = authorise(&world, &signer, &need).expect_err("denied");
         assert_eq!((error.code.as_str(), error.status), ("UnauthorizedOperation", 403));

@@ -67,7 +67,7 @@ impl Describe {
         let world = context.sim.world();
         let id = world.instance_id().as_str();
         self.0.check_ids("i-", "InvalidInstanceID.Malformed", not_found, |wanted| wanted == id)?;
-        let wanted = self.0.wants(id, &world.tags_of(id), |name| field(&world, name));
+        let wanted = self.0.wants(id, world.tags_of(id), |name| field(&world, name));
         let limit = world.scenario.limits.page_size;
         let items = if wanted { vec![id] } else { vec![] };
         let (page, token) = self.0.page(items, limit, |id| (*id).to_owned());
@@ -205,7 +205,7 @@ fn write(xml: &mut Xml, world: &World) {
     });
     xml.text("virtualizationType", "hvm");
     xml.text("clientToken", "");
-    xml.tags(&world.tags_of(instance.id.as_str()));
+    xml.tags(world.tags_of(instance.id.as_str()));
     xml.text("hypervisor", hypervisor);
     network_interface(xml, world, &dns);
     if let Some(arn) = profile_arn(world) {

@@ -54,6 +54,11 @@ struct Context {
 }
 
 impl Context {
+    /// The Region that the request is for.
+    fn region(&self) -> &str {
+        &self.signer.region
+    }
+
     /// `<ActionResponse>` with the request's id and what `inside` adds.
     fn response(&self, inside: impl FnOnce(&mut Xml)) -> String {
         let mut xml = Xml::declaration();
@@ -169,7 +174,7 @@ async fn process(
 }
 
 fn check_signature(sim: &Sim, http: &http::Call, now: Timestamp) -> Result<Signer, Ec2Error> {
-    let region = sim.world().scenario.instance.region.clone();
+    let regions: Vec<String> = sim.world().regions().map(str::to_owned).collect();
     let incoming = sigv4::Incoming {
         method: http.method.as_str(),
         path: http.uri.path(),
@@ -177,7 +182,7 @@ fn check_signature(sim: &Sim, http: &http::Call, now: Timestamp) -> Result<Signe
         headers: &http.headers,
         body: &http.body,
     };
-    sigv4::verify(&incoming, &sim.keys(), &region, now)
+    sigv4::verify(&incoming, &sim.keys(), &regions, now)
 }
 
 async fn act(context: &Context, call: Call, dry_run: bool, faults: &[Fault]) -> Result<String, Ec2Error> {

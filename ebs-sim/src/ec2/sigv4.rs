@@ -142,6 +142,8 @@ pub struct Signer {
     pub access_key_id: String,
     /// Whether it is the role's.
     pub is_role: bool,
+    /// The Region that the request is for: one endpoint answers for all of them.
+    pub region: String,
 }
 
 /// A request whose signature is to be checked.
@@ -160,7 +162,12 @@ pub struct Incoming<'a> {
 }
 
 /// Checks a request's signature.
-pub fn verify(request: &Incoming<'_>, keys: &Keys, region: &str, now: Timestamp) -> Result<Signer, Ec2Error> {
+pub fn verify(
+    request: &Incoming<'_>,
+    keys: &Keys,
+    regions: &[String],
+    now: Timestamp,
+) -> Result<Signer, Ec2Error> {
     let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
     let authorization = header("authorization").ok_or_else(|| {
         Ec2Error::new(
@@ -180,8 +187,9 @@ pub fn verify(request: &Incoming<'_>, keys: &Keys, region: &str, now: Timestamp)
     if key.session_token.as_deref() != header("x-amz-security-token") {
         return Err(not_validated());
     }
-    let scope = Scope { time: time.to_owned(), region: region.to_owned(), service: "ec2".into() };
-    if claim.scope != scope.text() {
+    let region = claim.scope.split('/').nth(1).unwrap_or_default().to_owned();
+    let scope = Scope { time: time.to_owned(), region, service: "ec2".into() };
+    if claim.scope != scope.text() || !regions.contains(&scope.region) {
         return Err(mismatch());
     }
     let names: Vec<&str> = claim.signed_headers.split(';').collect();
@@ -206,7 +214,7 @@ pub fn verify(request: &Incoming<'_>, keys: &Keys, region: &str, now: Timestamp)
     if signature(&signed, &scope, &key.secret_access_key) != claim.signature {
         return Err(mismatch());
     }
-    Ok(Signer { access_key_id: claim.access_key_id, is_role })
+    Ok(Signer { access_key_id: claim.access_key_id, is_role, region: scope.region })
 }
 
 struct Claim {

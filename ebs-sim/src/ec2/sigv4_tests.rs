@@ -85,7 +85,8 @@ impl Case {
         }
         change(&mut sent, &mut body);
         let request = Incoming { method: "POST", path: "/", query: "", headers: &sent, body: &body };
-        verify(&request, &self.keys, "us-east-1", self.now).map_err(|error| error.code)
+        verify(&request, &self.keys, &["us-east-1".into(), "us-west-2".into()], self.now)
+            .map_err(|error| error.code)
     }
 }
 
@@ -96,8 +97,8 @@ fn good_signatures_pass() {
     let fixed = case.keys.fixed().clone();
     let signer = case.check(&fixed, case.now, "us-east-1", |_, _| {});
     assert!(!signer.expect("the static key").is_role);
-    let signer = case.check(&role, case.now, "us-east-1", |_, _| {});
-    assert!(signer.expect("the role's key").is_role);
+    let signer = case.check(&role, case.now, "us-west-2", |_, _| {}).expect("the role's key");
+    assert_eq!((signer.is_role, signer.region.as_str()), (true, "us-west-2"));
 }
 
 #[test]

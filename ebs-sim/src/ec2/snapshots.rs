@@ -51,8 +51,11 @@ impl Describe {
     pub fn act(&self, context: &Context) -> Result<String, Ec2Error> {
         let world = context.sim.world();
         let now = context.now;
-        let known: Vec<&Snapshot> =
-            world.snapshots.iter().filter(|snapshot| visible(&world, snapshot, now)).collect();
+        let known: Vec<&Snapshot> = world
+            .snapshots
+            .values()
+            .filter(|snapshot| snapshot.region == context.region() && visible(&world, snapshot, now))
+            .collect();
         self.query.check_ids("snap-", "InvalidSnapshotID.Malformed", not_found, |id| {
             known.iter().any(|snapshot| snapshot.id.as_str() == id)
         })?;
@@ -66,7 +69,7 @@ impl Describe {
                 let field = |name: &str| field(&world, snapshot, name, now);
                 mine(&self.owners)
                     && (mine(&self.restorable_by) || self.restorable_by.iter().any(|n| n == "all"))
-                    && self.query.wants(id, &world.tags_of(id), field)
+                    && self.query.wants(id, world.tags_of(id), field)
             })
             .collect();
         let limit = world.scenario.limits.page_size;
@@ -118,7 +121,7 @@ fn write(xml: &mut Xml, world: &World, snapshot: &Snapshot, now: Timestamp) {
     xml.text("ownerId", &world.scenario.instance.account_id);
     xml.text("volumeSize", snapshot.size_gib);
     xml.text("description", &snapshot.description);
-    xml.tags(&world.tags_of(snapshot.id.as_str()));
+    xml.tags(world.tags_of(snapshot.id.as_str()));
     xml.text("encrypted", snapshot.encrypted);
     if snapshot.encrypted {
         xml.text("kmsKeyId", super::volumes::kms_key(world));
@@ -158,18 +161,18 @@ impl Delete {
         // An image that a creation is about to share must not be judged unused.
         let _commit = context.sim.commit.lock().await;
         let (image, kept) = {
-            let mut world = context.sim.world();
-            let Some(at) = world.snapshots.iter().position(|s| s.id == self.id) else {
+            let mut world = context.sim.change();
+            let known = world.snapshot(context.region(), &self.id).is_some();
+            let Some(gone) = known.then(|| world.snapshots.shift_remove(&self.id)).flatten() else {
                 return Err(not_found(self.id.as_str()));
             };
-            let gone = world.snapshots.remove(at);
             world.tags.remove(self.id.as_str());
             let Some(image) = gone.image else {
                 return Ok(context.done());
             };
             let kept: Vec<Window> = world
                 .snapshots
-                .iter()
+                .values()
                 .filter_map(|snapshot| snapshot.image.as_ref())
                 .filter(|other| other.path == image.path)
                 .map(|other| other.window)

@@ -9,6 +9,7 @@ use super::iam::Need;
 use super::params::Params;
 use super::query::Query;
 use super::{instances, snapshots, volumes};
+use crate::ids::SnapshotId;
 use crate::world::{Tags, World};
 
 /// Most tags that a resource may have.
@@ -38,7 +39,9 @@ fn check_exists(world: &World, id: &str) -> Result<(), Ec2Error> {
     let (exists, missing): (bool, fn(&str) -> Ec2Error) = match resource_type(id) {
         "instance" => (world.instance_id().as_str() == id, instances::not_found),
         "volume" => (world.ebs().any(|v| v.id.as_str() == id), volumes::not_found),
-        "snapshot" => (world.snapshots.iter().any(|s| s.id.as_str() == id), snapshots::not_found),
+        "snapshot" => {
+            (SnapshotId::parse(id).is_some_and(|id| world.snapshots.contains_key(&id)), snapshots::not_found)
+        }
         _ => {
             return Err(Ec2Error::new("InvalidID", format!("The ID '{id}' is not valid")));
         }
@@ -79,10 +82,10 @@ impl Create {
     }
 
     pub fn act(self, context: &Context) -> Result<String, Ec2Error> {
-        let mut world = context.sim.world();
+        let mut world = context.sim.change();
         for id in &self.ids {
             check_exists(&world, id)?;
-            let mut merged = world.tags_of(id);
+            let mut merged = world.tags_of(id).clone();
             merged.extend(self.tags.clone());
             check_count(merged.len())?;
         }
@@ -110,7 +113,7 @@ impl Delete {
     }
 
     pub fn act(self, context: &Context) -> Result<String, Ec2Error> {
-        let mut world = context.sim.world();
+        let mut world = context.sim.change();
         for id in &self.ids {
             check_exists(&world, id)?;
         }

@@ -51,7 +51,7 @@ impl Describe {
             .ebs()
             .filter(|volume| {
                 let tags = world.tags_of(volume.id.as_str());
-                self.0.wants(volume.id.as_str(), &tags, |name| field(&world, volume, name))
+                self.0.wants(volume.id.as_str(), tags, |name| field(&world, volume, name))
             })
             .collect();
         let limit = world.scenario.limits.page_size;
@@ -115,7 +115,7 @@ fn write(xml: &mut Xml, world: &World, volume: &Volume) {
             });
         }
     });
-    xml.tags(&world.tags_of(volume.id.as_str()));
+    xml.tags(world.tags_of(volume.id.as_str()));
     xml.text("volumeType", &volume.volume_type);
     let (iops, throughput) = performance(volume);
     xml.maybe("iops", iops);

@@ -115,7 +115,7 @@ pub fn run(command: &mut Command) -> Result<String, Error> {
 }
 
 /// A window of the pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Window {
     /// Where it begins, in bytes.
     pub offset: u64,

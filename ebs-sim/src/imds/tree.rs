@@ -88,7 +88,7 @@ fn leaves(world: &World, key: &Key) -> BTreeMap<String, String> {
     }
     if world.scenario.imds.instance_tags {
         for (name, value) in world.tags_of(instance.id.as_str()) {
-            leaves.insert(format!("tags/instance/{name}"), value);
+            leaves.insert(format!("tags/instance/{name}"), value.clone());
         }
     }
     let mut leaves: BTreeMap<String, String> =

@@ -25,7 +25,7 @@ pub enum Kind {
 }
 
 /// `[[volume]]`, or one `--volume`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, serde::Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VolumeSpec {
     /// How scripts and `ebs-sim.json` call it.

@@ -1,0 +1,119 @@
+//! A snapshot: where its data is, and how far it has come.
+//!
+//! In: what a call made. Out: its state at some moment. It must never read the clock: `now` comes in.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::host::Window;
+use crate::ids::{SnapshotId, VolumeId};
+
+/// Where a snapshot's data is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Image {
+    /// The clone, which all snapshots of a set share.
+    pub path: PathBuf,
+    /// The volume's window in it.
+    pub window: Window,
+}
+
+/// A snapshot.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Its id.
+    pub id: SnapshotId,
+    /// The Region it is in.
+    pub region: String,
+    /// Its volume.
+    pub volume_id: VolumeId,
+    /// The volume's size.
+    pub size_gib: u64,
+    /// The bytes that it would hold in full.
+    pub size_bytes: u64,
+    /// As given.
+    pub description: String,
+    /// The start time; equal for all of one set.
+    pub started: Timestamp,
+    /// How long it is pending.
+    pub takes: Duration,
+    /// Whether it ends in `error`.
+    pub fails: bool,
+    /// As the volume.
+    pub encrypted: bool,
+    /// Its data; none when a fault made its volume up.
+    pub image: Option<Image>,
+}
+
+/// A snapshot's state and progress at some moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// `pending`, `completed` or `error`.
+    pub state: &'static str,
+    /// `42%`
+    pub percent: String,
+}
+
+impl Snapshot {
+    /// How far it is.
+    pub fn progress(&self, now: Timestamp) -> Progress {
+        let elapsed = now.duration_since(self.started);
+        let elapsed = Duration::try_from(elapsed).unwrap_or_default();
+        let done = if self.takes.is_zero() {
+            1.0
+        } else {
+            (elapsed.as_secs_f64() / self.takes.as_secs_f64()).min(1.0)
+        };
+        if done < 1.0 {
+            Progress { state: "pending", percent: format!("{}%", (done * 100.0).floor().min(99.0)) }
+        } else if self.fails {
+            Progress { state: "error", percent: "0%".into() }
+        } else {
+            Progress { state: "completed", percent: "100%".into() }
+        }
+    }
+
+    /// When it was or will be completed.
+    pub fn completion(&self) -> Timestamp {
+        self.started.checked_add(self.takes).unwrap_or(Timestamp::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(takes: u64, fails: bool) -> Snapshot {
+        Snapshot {
+            id: SnapshotId::random(),
+            region: "us-east-1".into(),
+            volume_id: VolumeId::random(),
+            size_gib: 1,
+            size_bytes: 1 << 30,
+            description: String::new(),
+            started: Timestamp::from_second(1000).expect("in range"),
+            takes: Duration::from_secs(takes),
+            fails,
+            encrypted: false,
+            image: None,
+        }
+    }
+
+    #[test]
+    fn progress_goes_from_pending_to_its_end() {
+        let at = |second| Timestamp::from_second(second).expect("in range");
+        let shown = |s: &Snapshot, t| {
+            let progress = s.progress(at(t));
+            format!("{} {}", progress.state, progress.percent)
+        };
+        let good = snapshot(10, false);
+        assert_eq!(shown(&good, 999), "pending 0%");
+        assert_eq!(shown(&good, 1000), "pending 0%");
+        assert_eq!(shown(&good, 1004), "pending 40%");
+        assert_eq!(shown(&good, 1010), "completed 100%");
+        assert_eq!(shown(&snapshot(10, true), 1010), "error 0%");
+        assert_eq!(shown(&snapshot(0, false), 1000), "completed 100%");
+    }
+}
