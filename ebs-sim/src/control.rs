@@ -49,8 +49,9 @@ pub async fn handle(sim: Arc<Sim>, call: Call) -> Reply {
         }
         (Method::GET, ["faults"]) => Ok(json!(sim.faults().list())),
         (Method::GET, ["requests"]) => Ok(json!(sim.log().entries())),
+        (Method::GET, ["actions"]) => Ok(json!(crate::ec2::ACTIONS)),
         (Method::GET, ["snapshots"]) => Ok(snapshots(&sim)),
-        (Method::POST, ["reset"]) => reset(sim).await,
+        (Method::POST, ["reset"]) => reset(sim.clone()).await,
         (Method::POST, ["iam"]) => read::<Deny>(&call).map(|body| {
             sim.change().deny = body.deny;
             json!({})
@@ -58,12 +59,13 @@ pub async fn handle(sim: Arc<Sim>, call: Call) -> Reply {
         (Method::POST, ["volumes", volume, "attach"]) => set_attached(&sim, volume, true),
         (Method::POST, ["volumes", volume, "detach"]) => set_attached(&sim, volume, false),
         (Method::POST, ["devices"]) => match read::<NewDevice>(&call) {
-            Ok(body) => make_device(sim, body).await,
+            Ok(body) => make_device(sim.clone(), body).await,
             Err(error) => Err(error),
         },
-        (Method::DELETE, ["devices", name]) => release_device(sim, format!("/dev/{name}")).await,
+        (Method::DELETE, ["devices", name]) => release_device(sim.clone(), format!("/dev/{name}")).await,
         _ => Err((404, format!("{} {path} is not part of the control API", call.method))),
     };
+    sim.save();
     match outcome {
         Ok(value) => Reply::json(200, &value),
         Err((status, error)) => Reply::json(status, &json!({ "error": error })),

@@ -33,6 +33,7 @@ mod run;
 mod scenario;
 mod serve;
 mod sim;
+mod state;
 mod units;
 mod view;
 mod world;

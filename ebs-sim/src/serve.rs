@@ -15,11 +15,13 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::error::Error as Failure;
-use crate::host::{self, Host};
+use crate::host::{self, Host, Store};
 use crate::imds::Tokens;
+use crate::keys::Keys;
 use crate::ready::{Credentials, Ready, Volume};
 use crate::scenario::Scenario;
 use crate::sim::Sim;
+use crate::state::Saved;
 use crate::units::Bytes;
 use crate::world::World;
 use crate::{control, ec2, http, imds, run, view};
@@ -61,13 +63,24 @@ impl Error {
     }
 }
 
+/// Where a simulation comes from.
+#[derive(Debug)]
+pub enum Source {
+    /// It begins.
+    New(Box<Scenario>),
+    /// It goes on.
+    Saved(Box<Saved>),
+}
+
 /// What to serve and where.
 #[derive(Debug)]
 pub struct Settings {
     /// The folder.
     pub dir: PathBuf,
     /// What to simulate.
-    pub scenario: Scenario,
+    pub source: Source,
+    /// Whether the state outlives the server.
+    pub keep: bool,
     /// EC2's port; 0 for any.
     pub port: u16,
     /// The metadata service's address.
@@ -140,19 +153,20 @@ impl Serving {
     pub async fn start(settings: Settings) -> Result<Self, Failure> {
         let mut host = Host::open(&settings.dir)?;
         let dir = host.dir().to_owned();
-        let sizes: Vec<u64> = settings.scenario.volumes.iter().map(|v| v.size.0).collect();
-        let windows = host::lay_out(&sizes);
-        let pool = windows.last().map_or(0, |last| last.offset + last.length);
-        let store = host.make_store(pool, settings.host_size)?;
-        let mut world = World::new(&settings.scenario, &windows, Timestamp::now());
-        for (volume, &window) in world.volumes.iter_mut().zip(&windows) {
-            volume.loop_device = Some(host.expose(&store, window)?);
+        let (mut world, keys, store) = match settings.source {
+            Source::New(scenario) => begin(&scenario, &mut host, settings.host_size)?,
+            Source::Saved(saved) => resume(*saved, &mut host)?,
+        };
+        for volume in &mut world.volumes {
+            volume.loop_device = volume.window.map(|window| host.expose(&store, window)).transpose()?;
         }
 
         let local = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), settings.port);
         let (ec2_listener, ec2_address) = listen(local).await?;
         let (imds_listener, imds_address) = listen(settings.imds).await?;
-        let sim = Arc::new(Sim::new(world, host, store));
+        let keep = settings.keep.then_some(dir.as_path());
+        let sim = Arc::new(Sim::new(world, keys, host, store, keep));
+        sim.save();
         let ready = ready(&sim, &dir, ec2_address, imds_address);
 
         let connections = Arc::new(AtomicU64::new(0));
@@ -176,6 +190,7 @@ impl Serving {
         for task in self.tasks.drain(..) {
             task.abort();
         }
+        self.sim.save();
         let (in_use, errors) = self.sim.host().close();
         for user in &in_use {
             eprintln!("ebs-sim: {user}");
@@ -189,6 +204,31 @@ impl Serving {
         }
         ExitCode::from(u8::from(failed))
     }
+}
+
+/// A simulation at its beginning.
+fn begin(
+    scenario: &Scenario,
+    host: &mut Host,
+    image: Option<Bytes>,
+) -> Result<(World, Keys, Store), host::Error> {
+    let sizes: Vec<u64> = scenario.volumes.iter().map(|v| v.size.0).collect();
+    let windows = host::lay_out(&sizes);
+    let pool = windows.last().map_or(0, |last| last.offset + last.length);
+    let store = host.make_store(pool, image)?;
+    let keys = Keys::new(scenario.imds.credentials_lifetime);
+    Ok((World::new(scenario, &windows, Timestamp::now()), keys, store))
+}
+
+/// A simulation that goes on.
+fn resume(saved: Saved, host: &mut Host) -> Result<(World, Keys, Store), host::Error> {
+    let Saved { world, keys, .. } = saved;
+    let windows = world.volumes.iter().filter_map(|volume| volume.window);
+    let pool = windows.map(|window| window.offset + window.length).max().unwrap_or(0);
+    let store = host.open_store(pool)?;
+    let images = world.snapshots.values().filter_map(|snapshot| snapshot.image.as_ref());
+    store.remove_orphans(&images.map(|image| image.path.as_path()).collect::<Vec<_>>());
+    Ok((world, keys, store))
 }
 
 impl Drop for Serving {

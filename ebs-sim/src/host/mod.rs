@@ -114,6 +114,9 @@ pub fn run(command: &mut Command) -> Result<String, Error> {
     }
 }
 
+/// The file that holds the reflink filesystem, when DIR is not on one.
+const IMAGE: &str = "host.img";
+
 /// A window of the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Window {
@@ -178,22 +181,40 @@ impl Host {
 
     /// Makes the reflink filesystem (unless the folder is on one) and the pool.
     pub fn make_store(&mut self, pool: u64, image: Option<Bytes>) -> Result<Store, Error> {
-        let root = self.dir.join("host");
+        let root = self.root();
         std::fs::create_dir_all(&root).map_err(Error::io(format!("create {}", root.display())))?;
         if !store::can_clone_in(&root) {
             // Room for a dozen full copies; the image is sparse, so this costs nothing until it is used.
             let size = image.map_or(pool.saturating_mul(12) + 2 * GIB, |bytes| bytes.0);
-            self.mount_image(&root, size.max(GIB))?;
+            self.make_image(size.max(GIB))?;
+            self.mount_image()?;
         }
         Store::create(&root, pool)
     }
 
-    fn mount_image(&mut self, root: &Path, size: u64) -> Result<(), Error> {
-        let image = self.dir.join("host.img");
+    /// Finds the store that a predecessor kept.
+    pub fn open_store(&mut self, pool: u64) -> Result<Store, Error> {
+        if self.dir.join(IMAGE).exists() {
+            self.mount_image()?;
+        }
+        Store::open(&self.root(), pool)
+    }
+
+    fn root(&self) -> PathBuf {
+        self.dir.join("host")
+    }
+
+    fn make_image(&self, size: u64) -> Result<(), Error> {
+        let image = self.dir.join(IMAGE);
         std::fs::File::create(&image)
             .and_then(|file| file.set_len(size))
             .map_err(Error::io(format!("create {}", image.display())))?;
         run(Command::new("mkfs.xfs").args(["-q", "-f", "-K", "-m", "reflink=1"]).arg(&image))?;
+        Ok(())
+    }
+
+    fn mount_image(&mut self) -> Result<(), Error> {
+        let (image, root) = (self.dir.join(IMAGE), &self.root());
         let device = loops::attach(&image, None, false)?;
         self.image_loop = Some(device.clone());
         nix::mount::mount(
@@ -265,7 +286,7 @@ impl Host {
                 Err(error) => errors.push(error),
             }
         }
-        let root = self.dir.join("host");
+        let root = self.root();
         if self.mounted
             && nix::mount::umount(&root).is_err()
             && let Err(errno) = nix::mount::umount2(&root, MntFlags::MNT_DETACH)

@@ -39,6 +39,26 @@ impl Store {
         Ok(Self { root: root.to_owned(), pool, size, copies: AtomicU64::new(0) })
     }
 
+    /// The pool that is there, with its clones.
+    pub fn open(root: &Path, size: u64) -> Result<Self, Error> {
+        let pool = root.join("pool");
+        let length = std::fs::metadata(&pool).map_err(Error::io(format!("open {}", pool.display())))?.len();
+        // Private copies had no names while they were in use: what is here was never handed out.
+        let copies = root.join("devices");
+        let _ = std::fs::remove_dir_all(&copies);
+        std::fs::create_dir_all(&copies).map_err(Error::io(format!("create {}", copies.display())))?;
+        Ok(Self { root: root.to_owned(), pool, size: size.max(length), copies: AtomicU64::new(0) })
+    }
+
+    /// Removes the images that no snapshot has: their call was not answered before the end.
+    pub fn remove_orphans(&self, known: &[&Path]) {
+        for entry in std::fs::read_dir(self.root.join("snapshots")).into_iter().flatten().flatten() {
+            if !known.contains(&entry.path().as_path()) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+
     /// The pool file.
     pub fn pool(&self) -> &Path {
         &self.pool
