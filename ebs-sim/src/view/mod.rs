@@ -107,13 +107,13 @@ fn make(ready: &Ready) -> Result<(), Error> {
             umount2(*path, MntFlags::MNT_DETACH).map_err(Error::io(format!("uncover {path}")))?;
         }
     }
-    // The store must not be found, let alone frozen, by what runs here.
-    let host = ready.dir.join("host");
-    if host.is_dir() {
-        // EINVAL: it is no mount, as the folder itself is on a reflink filesystem.
-        let _ = umount2(&host, MntFlags::MNT_DETACH);
-    }
     let stage = ready.dir.join("view");
+    // A store must not be found, let alone frozen, by what runs here, nor kept alive by it when its server ends.
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    for mounted in made_by_servers(&table).iter().filter(|mounted| **mounted != stage) {
+        // One that a mount of somebody else's covers stays: it cannot be reached either.
+        let _ = umount2(mounted, MntFlags::MNT_DETACH);
+    }
     if !crate::host::is_mount_point(&stage) {
         // This namespace is older than the server: what it gets is what there is now.
         std::fs::create_dir_all(&stage).map_err(Error::io(format!("create {}", stage.display())))?;
@@ -133,6 +133,16 @@ fn make(ready: &Ready) -> Result<(), Error> {
         umount2(to, MntFlags::MNT_DETACH).map_err(Error::io(format!("unmount {}", to.display())))?;
     }
     Ok(())
+}
+
+/// The stores and views of all servers on this machine. A path with a space in it is not among them.
+fn made_by_servers(table: &str) -> Vec<PathBuf> {
+    table
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4).map(PathBuf::from))
+        .filter(|path| path.ends_with("host") || path.ends_with("view"))
+        .filter(|path| path.parent().is_some_and(|dir| dir.join(crate::ready::FILE).is_file()))
+        .collect()
 }
 
 /// The view, as the server keeps it.
