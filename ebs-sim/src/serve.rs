@@ -18,7 +18,8 @@ use crate::error::Error as Failure;
 use crate::host::{self, Host, Store};
 use crate::imds::Tokens;
 use crate::keys::Keys;
-use crate::ready::{Credentials, Ready, Volume};
+use crate::publish::Publisher;
+use crate::ready::{self, Credentials, Ready};
 use crate::scenario::Scenario;
 use crate::sim::Sim;
 use crate::state::Saved;
@@ -157,9 +158,11 @@ impl Serving {
             Source::New(scenario) => begin(&scenario, &mut host, settings.host_size)?,
             Source::Saved(saved) => resume(*saved, &mut host)?,
         };
-        for volume in &mut world.volumes {
+        for volume in world.volumes.iter_mut().filter(|volume| volume.attachment.is_some()) {
             volume.loop_device = volume.window.map(|window| host.expose(&store, window)).transpose()?;
         }
+
+        let view = view::Live::new(&host.mount_view()?)?;
 
         let local = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), settings.port);
         let (ec2_listener, ec2_address) = listen(local).await?;
@@ -181,7 +184,7 @@ impl Serving {
                 move |call: http::Call| imds::handle(sim.clone(), tokens.clone(), call)
             })),
         ];
-        ready.write(&dir)?;
+        sim.set_publisher(Publisher::new(dir, ready.clone(), view)?);
         Ok(Self { ready, sim, tasks })
     }
 
@@ -222,12 +225,15 @@ fn begin(
 
 /// A simulation that goes on.
 fn resume(saved: Saved, host: &mut Host) -> Result<(World, Keys, Store), host::Error> {
-    let Saved { world, keys, .. } = saved;
+    let Saved { mut world, keys, .. } = saved;
     let windows = world.volumes.iter().filter_map(|volume| volume.window);
     let pool = windows.map(|window| window.offset + window.length).max().unwrap_or(0);
     let store = host.open_store(pool)?;
     let images = world.snapshots.values().filter_map(|snapshot| snapshot.image.as_ref());
     store.remove_orphans(&images.map(|image| image.path.as_path()).collect::<Vec<_>>());
+    for window in world.settle() {
+        store.free(window)?;
+    }
     Ok((world, keys, store))
 }
 
@@ -281,21 +287,6 @@ fn ready(sim: &Sim, dir: &Path, ec2: SocketAddr, imds: SocketAddr) -> Ready {
             access_key_id: keys.fixed().access_key_id.clone(),
             secret_access_key: keys.fixed().secret_access_key.clone(),
         },
-        volumes: world
-            .volumes
-            .iter()
-            .filter_map(|volume| {
-                Some(Volume {
-                    id: volume.id.clone(),
-                    name: volume.name.clone(),
-                    device_name: volume.device_name.clone(),
-                    loop_device: volume.loop_device.clone()?,
-                    size_bytes: volume.size_bytes,
-                    kind: volume.kind,
-                    boot: volume.boot,
-                    offset: volume.window?.offset,
-                })
-            })
-            .collect(),
+        volumes: ready::volumes(&world),
     }
 }
