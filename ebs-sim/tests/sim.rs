@@ -2,7 +2,7 @@
 //!
 //! Each promise has its negative control in the same test: an oracle that cannot fail proves nothing.
 // The code that tests share is a test too: a panic there is the failure report.
-#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout)]
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, dead_code)]
 
 mod support;
 

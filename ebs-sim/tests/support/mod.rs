@@ -1,5 +1,7 @@
 //! A running ebs-sim, mounts that go away, and the writer whose records tell a true point in time.
 
+pub mod ec2;
+
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
