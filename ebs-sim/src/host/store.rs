@@ -135,11 +135,17 @@ impl Store {
 
     /// A copy of an image that can be written to.
     pub fn private_copy(&self, image: &Path) -> Result<PathBuf, Error> {
-        let number = self.copies.fetch_add(1, Ordering::Relaxed);
-        let to = self.root.join("devices").join(format!("copy{number}"));
+        let from = File::open(image).map_err(Error::io(format!("open {}", image.display())))?;
+        let (to, copy) = loop {
+            let number = self.copies.fetch_add(1, Ordering::Relaxed);
+            let to = self.root.join("devices").join(format!("copy{number}"));
+            match File::create_new(&to) {
+                Ok(copy) => break (to, copy),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(Error::io(format!("create {}", to.display()))(error)),
+            }
+        };
         let what = || format!("clone {} to {}", image.display(), to.display());
-        let from = File::open(image).map_err(Error::io(what()))?;
-        let copy = File::create_new(&to).map_err(Error::io(what()))?;
         rustix::fs::ioctl_ficlone(&copy, &from)
             .map_err(|errno| Error::Io { what: what(), source: errno.into() })?;
         Ok(to)

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::Image;
 use crate::host::Window;
 use crate::ids::{SnapshotId, VolumeId};
 use crate::scenario::{Kind, Scenario};
@@ -54,6 +55,8 @@ pub struct Volume {
     pub initialization_rate: Option<u32>,
     /// The client token that made it, and what else was asked for.
     pub token: Option<(String, String)>,
+    /// What it is filled with while it is creating: a private copy, which goes then.
+    pub source: Option<Image>,
     /// Its window in the pool; none when a fault made it up.
     pub window: Option<Window>,
     /// Its device, while there is one.
