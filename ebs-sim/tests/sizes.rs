@@ -66,7 +66,7 @@ fn sizes_are_those_of_what_was_written() {
 
     let (full, changed, took, _) = taken();
     assert_eq!((full, changed), (10 << 10, 0));
-    assert!(took < Duration::from_millis(700), "nothing has changed: {took:?}");
+    assert!(took < Duration::from_millis(3000), "nothing has changed: {took:?}");
 
     // 1.5 MiB in the middle of what there is, 4 KiB behind it.
     let to = arg("of", &sim.device("a"));

@@ -104,10 +104,19 @@ fn a_volume_made_from_a_snapshot_comes_and_goes_while_a_command_runs() {
     assert_eq!(std::fs::read_to_string(mount.path().join("file")).expect("a file"), "changed since");
     assert!(call(&sim, &["DescribeInstances"]).contains(&volume));
 
+    let filtered = |action: &str, name: &str, value: &str| {
+        call(&sim, &[action, &arg("Filter.1.Name", name), &arg("Filter.1.Value.1", value)])
+    };
+    assert_eq!(values(&filtered("DescribeVolumes", "attachment.status", "busy"), "createTime").len(), 0);
+
     // As long as it is mounted, it does not go.
     assert_eq!(values(&detach(&sim, &volume), "status"), ["detaching"]);
     wait_for_states(&sim, &volume, &["in-use", "busy"]);
     assert_eq!(values(&detach(&sim, &volume), "status"), ["busy"]);
+    assert_eq!(values(&filtered("DescribeVolumes", "attachment.status", "busy"), "createTime").len(), 1);
+    assert!(filtered("DescribeInstances", "block-device-mapping.status", "detaching").contains(&volume));
+    let answer = sim.command(&["call", "DescribeVolumes", "Filter.1.Name=colour", "Filter.1.Value.1=red"]);
+    assert!(!answer.status.success());
     assert_eq!(shell.ok(&format!("cat {there}/file")), "written");
     assert_eq!(code(&call(&sim, &["DeleteVolume", &arg("VolumeId", &volume)])), "VolumeInUse");
     shell.ok(&format!("umount {there}"));
@@ -267,6 +276,73 @@ fn wrong_requests_are_refused_as_ec2_does() {
     attach(&sim, spare, "/dev/sdz");
     wait_for_states(&sim, spare, &["in-use", "attached"]);
     assert!(device(&sim, spare).is_some());
+}
+
+#[test]
+fn another_region_has_volumes_of_its_own() {
+    needs_root();
+    let sim = Sim::start(LIVELY, &["name=a,size=16MiB"]);
+    // The same server, as somebody in another Region knows it.
+    let there = sim.temp.path().join("there");
+    std::fs::create_dir(&there).expect("a folder");
+    let mut ready = sim.ready.clone();
+    ready["region"] = "us-west-2".into();
+    std::fs::write(there.join("ebs-sim.json"), ready.to_string()).expect("the file");
+    let call_there = |arguments: &[&str]| {
+        let output = Command::new(EBS_SIM)
+            .arg("call")
+            .args(arguments)
+            .env("EBS_SIM_DIR", &there)
+            .output()
+            .expect("it runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let snapshot = sim.create_snapshot("a");
+    completed(&sim, &snapshot);
+    let make = |zone: &str, rest: &str| call_there(&["CreateVolume", &arg("AvailabilityZone", zone), rest]);
+    assert_eq!(code(&make("us-east-1a", "Size=1")), "InvalidZone.NotFound");
+    assert_eq!(code(&make("us-west-2a", &arg("SnapshotId", &snapshot))), "InvalidSnapshot.NotFound");
+    let made = make("us-west-2b", "Size=1");
+    assert_eq!(values(&made, "availabilityZoneId"), ["usw2-az2"]);
+    let id = values(&made, "volumeId").remove(0);
+    let seen = |xml: &str| values(xml, "createTime").len();
+    assert_eq!((seen(&call_there(&["DescribeVolumes"])), seen(&call(&sim, &["DescribeVolumes"]))), (1, 1));
+    assert_eq!(code(&attach(&sim, &id, "/dev/sdx")), "InvalidVolume.NotFound");
+    let to = arg("InstanceId", sim.ready["instance_id"].as_str().expect("an id"));
+    let moved = call_there(&["AttachVolume", &arg("VolumeId", &id), &to, "Device=/dev/sdx"]);
+    assert_eq!(code(&moved), "InvalidInstanceID.NotFound");
+    assert_eq!(seen(&call_there(&["DescribeInstances"])), 0);
+    assert_eq!(
+        code(&call_there(&["CreateSnapshot", &arg("VolumeId", &sim.id("a"))])),
+        "InvalidVolume.NotFound"
+    );
+}
+
+#[test]
+fn a_detachment_in_the_api_only_leaves_the_device() {
+    needs_root();
+    let sim = Sim::start(LIVELY, &["name=a,size=16MiB", "name=b,size=16MiB"]);
+    let control = |path: &str| {
+        let address = sim.ready["endpoint"].as_str().expect("a URL").replace("http://", "");
+        let mut stream = std::net::TcpStream::connect(address).expect("it listens");
+        support::http(&mut stream, &format!("POST /_ebs-sim/{path}"), &[]).0
+    };
+    let a = sim.id("a");
+    assert_eq!(control("volumes/a/detach"), 200);
+    assert_eq!(states(&sim, &a), ["available"]);
+    assert_eq!(device(&sim, &a), Some(sim.device("a")));
+    assert_eq!(control("reset"), 200);
+    assert_eq!(states(&sim, &a), ["in-use", "attached"]);
+    // Then EC2's own attachment finds it there; and once it has gone, there is nothing to pretend with.
+    assert_eq!(control("volumes/a/detach"), 200);
+    attach(&sim, &a, "/dev/sdx");
+    assert_eq!(control("volumes/a/detach"), 409);
+    wait_for_states(&sim, &a, &["in-use", "attached"]);
+    assert_eq!(device(&sim, &a), Some(sim.device("a")));
+    detach(&sim, &a);
+    wait_for_states(&sim, &a, &["available"]);
+    assert_eq!(device(&sim, &a), None);
+    assert_eq!(control("volumes/a/attach"), 409);
 }
 
 #[test]

@@ -140,6 +140,11 @@ impl Volume {
         self.kind != Kind::InstanceStore
     }
 
+    /// Whether an attachment is coming or going.
+    pub fn is_under_way(&self) -> bool {
+        self.attachment.as_ref().is_some_and(|attachment| attachment.state != AttachmentState::Attached)
+    }
+
     /// Its state as DescribeVolumes says it.
     pub fn status(&self) -> &'static str {
         match (self.stage, &self.attachment) {
