@@ -105,13 +105,17 @@ async fn take_device(sim: &Arc<Sim>, id: &VolumeId) {
     let Some((Some(window), Some(device))) = find(sim, id) else { return };
     let told = device.clone();
     blocking(sim, move |sim| sim.host().let_go(&told)).await;
+    let mut is_busy = false;
     loop {
         let told = device.clone();
         let gone = blocking(sim, move |sim| Ok(sim.host().is_gone(&sim.store, &told, window))).await;
         if gone != Some(false) {
             break;
         }
-        set_attachment(sim, id, AttachmentState::Busy);
+        if !is_busy {
+            set_attachment(sim, id, AttachmentState::Busy);
+            is_busy = true;
+        }
         tokio::time::sleep(LOOK).await;
     }
     change(sim, id, |volume| (volume.loop_device, volume.disk) = (None, None));
