@@ -14,7 +14,7 @@ use crate::http::{Call, Reply};
 use crate::ids::SnapshotId;
 use crate::lifecycle;
 use crate::sim::Sim;
-use crate::world::{Attachment, Sizes};
+use crate::world::{Attachment, Sizes, Stage, Volume};
 
 /// Where the control API is.
 pub const PREFIX: &str = "/_ebs-sim/";
@@ -126,7 +126,8 @@ async fn reset(sim: Arc<Sim>) -> Outcome {
             .collect();
         world.tags.retain(|id, _| !id.starts_with(SnapshotId::PREFIX));
         world.volumes.retain(|volume| volume.window.is_some());
-        for volume in world.volumes.iter_mut().filter(|volume| volume.loop_device.is_some()) {
+        let has_device = |volume: &&mut Volume| volume.loop_device.is_some() && volume.stage == Stage::Ready;
+        for volume in world.volumes.iter_mut().filter(has_device) {
             // Detached in the API only.
             volume.attachment.get_or_insert(Attachment::complete(volume.created, volume.boot));
         }
@@ -152,6 +153,10 @@ fn set_attached(sim: &Sim, volume: &str, attached: bool) -> Outcome {
         None => Err((404, format!("there is no volume {volume}"))),
         Some(known) if known.loop_device.is_none() => {
             Err((409, format!("{volume} has no device: use AttachVolume")))
+        }
+        // Its device is on the way, which would be forgotten.
+        Some(known) if !matches!(known.status(), "available" | "in-use") || known.is_under_way() => {
+            Err((409, format!("{volume} is being attached, detached or deleted")))
         }
         Some(known) => {
             known.attachment = attached.then(|| Attachment::complete(jiff::Timestamp::now(), known.boot));

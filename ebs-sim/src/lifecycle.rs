@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::host::{Error, Window};
 use crate::ids::VolumeId;
 use crate::sim::Sim;
-use crate::world::{AttachmentState, Image, Stage, Volume};
+use crate::world::{AttachmentState, Stage, Volume};
 
 /// How often a device that should go is looked at.
 const LOOK: Duration = Duration::from_millis(50);
@@ -24,6 +24,7 @@ const LOOK: Duration = Duration::from_millis(50);
 pub fn go_on(sim: &Arc<Sim>, volume: &Volume) {
     let (sim, id) = (Arc::clone(sim), volume.id.clone());
     match (volume.stage, volume.attachment.as_ref().map(|attachment| attachment.state)) {
+        (Stage::Creating, _) => drop(tokio::spawn(create(sim, id))),
         (Stage::Deleting, _) => drop(tokio::spawn(delete(sim, id))),
         (_, Some(AttachmentState::Attaching)) => drop(tokio::spawn(attach(sim, id))),
         (_, Some(AttachmentState::Detaching | AttachmentState::Busy)) => drop(tokio::spawn(detach(sim, id))),
@@ -31,9 +32,11 @@ pub fn go_on(sim: &Arc<Sim>, volume: &Volume) {
     }
 }
 
-/// Fills a new volume with what `source` holds, a private copy that goes then, and makes it available.
-pub async fn create(sim: Arc<Sim>, id: VolumeId, window: Window, source: Option<Image>) {
+/// Fills a new volume with what it is to hold, and makes it available.
+async fn create(sim: Arc<Sim>, id: VolumeId) {
     let pause = tokio::time::sleep(seconds(sim.world().scenario.volume_times.seconds_to_create));
+    let found = sim.world().volumes.iter().find(|volume| volume.id == id).cloned();
+    let Some(Volume { window: Some(window), source, .. }) = found else { return };
     let filled = blocking(&sim, move |sim| {
         sim.store.grow(window)?;
         if let Some(image) = source {
@@ -45,7 +48,10 @@ pub async fn create(sim: Arc<Sim>, id: VolumeId, window: Window, source: Option<
     })
     .await;
     pause.await;
-    change(&sim, &id, |volume| volume.stage = if filled.is_some() { Stage::Ready } else { Stage::Error });
+    change(&sim, &id, |volume| {
+        volume.source = None;
+        volume.stage = if filled.is_some() { Stage::Ready } else { Stage::Error };
+    });
     sim.save();
 }
 
@@ -105,13 +111,17 @@ async fn take_device(sim: &Arc<Sim>, id: &VolumeId) {
     let Some((Some(window), Some(device))) = find(sim, id) else { return };
     let told = device.clone();
     blocking(sim, move |sim| sim.host().let_go(&told)).await;
+    let mut is_busy = false;
     loop {
         let told = device.clone();
         let gone = blocking(sim, move |sim| Ok(sim.host().is_gone(&sim.store, &told, window))).await;
         if gone != Some(false) {
             break;
         }
-        set_attachment(sim, id, AttachmentState::Busy);
+        if !is_busy {
+            set_attachment(sim, id, AttachmentState::Busy);
+            is_busy = true;
+        }
         tokio::time::sleep(LOOK).await;
     }
     change(sim, id, |volume| (volume.loop_device, volume.disk) = (None, None));

@@ -7,6 +7,8 @@
 //!       ──► imds (token → tree)                                       ──►  │
 //!       ──► control (/_ebs-sim/: faults, log, devices)                ──►  │
 //!                 │
+//!  lifecycle (what volumes become after the answer), measure (sizes) ──► publish (ebs-sim.json, DIR/view)
+//!                 │
 //!  exec ──► view (a mount namespace whose /sys shows the loops as EBS disks) ──► COMMAND
 //! ```
 //!

@@ -24,8 +24,8 @@ use crate::scenario::Scenario;
 use crate::sim::Sim;
 use crate::state::Saved;
 use crate::units::Bytes;
-use crate::world::World;
-use crate::{control, ec2, http, imds, run, view};
+use crate::world::{Sizes, Snapshot, World};
+use crate::{control, ec2, http, imds, lifecycle, measure, run, view};
 
 /// The servers could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -158,8 +158,11 @@ impl Serving {
             Source::New(scenario) => begin(&scenario, &mut host, settings.host_size)?,
             Source::Saved(saved) => resume(*saved, &mut host)?,
         };
-        for volume in world.volumes.iter_mut().filter(|volume| volume.attachment.is_some()) {
-            volume.loop_device = volume.window.map(|window| host.expose(&store, window)).transpose()?;
+        for volume in &mut world.volumes {
+            volume.loop_device = match (volume.window, volume.has_device()) {
+                (Some(window), true) => Some(host.expose(&store, window)?),
+                _ => None,
+            };
         }
 
         let view = view::Live::new(&host.mount_view()?)?;
@@ -185,6 +188,7 @@ impl Serving {
             })),
         ];
         sim.set_publisher(Publisher::new(dir, ready.clone(), view)?);
+        go_on(&sim);
         Ok(Self { ready, sim, tasks })
     }
 
@@ -209,6 +213,23 @@ impl Serving {
     }
 }
 
+/// What was under way when a predecessor ended.
+fn go_on(sim: &Arc<Sim>) {
+    let volumes = sim.world().volumes.clone();
+    for volume in &volumes {
+        lifecycle::go_on(sim, volume);
+    }
+    let unmeasured: Vec<_> = {
+        let world = sim.world();
+        let waits = |snapshot: &&Snapshot| snapshot.sizes == Sizes::Measuring;
+        world.snapshots.values().filter(waits).map(|snapshot| snapshot.id.clone()).collect()
+    };
+    if !unmeasured.is_empty() {
+        let sim = sim.clone();
+        tokio::task::spawn_blocking(move || measure::measure(&sim, &unmeasured));
+    }
+}
+
 /// A simulation at its beginning.
 fn begin(
     scenario: &Scenario,
@@ -225,15 +246,13 @@ fn begin(
 
 /// A simulation that goes on.
 fn resume(saved: Saved, host: &mut Host) -> Result<(World, Keys, Store), host::Error> {
-    let Saved { mut world, keys, .. } = saved;
+    let Saved { world, keys } = saved;
     let windows = world.volumes.iter().filter_map(|volume| volume.window);
     let pool = windows.map(|window| window.offset + window.length).max().unwrap_or(0);
     let store = host.open_store(pool)?;
     let images = world.snapshots.values().filter_map(|snapshot| snapshot.image.as_ref());
-    store.remove_orphans(&images.map(|image| image.path.as_path()).collect::<Vec<_>>());
-    for window in world.settle() {
-        store.free(window)?;
-    }
+    let sources = world.volumes.iter().filter_map(|volume| volume.source.as_ref());
+    store.remove_orphans(&images.chain(sources).map(|image| image.path.as_path()).collect::<Vec<_>>());
     Ok((world, keys, store))
 }
 

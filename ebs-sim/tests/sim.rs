@@ -2,7 +2,7 @@
 //!
 //! Each promise has its negative control in the same test: an oracle that cannot fail proves nothing.
 // The code that tests share is a test too: a panic there is the failure report.
-#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout)]
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, dead_code)]
 
 mod support;
 
@@ -263,6 +263,8 @@ fn stop_cleans_up_after_a_killed_one() {
     assert_eq!(loops_under(&sim.dir()), [""; 0]);
     assert!(!sim.dir().join("ebs-sim.json").exists());
     assert!(!sim.dir().join("host.img").exists());
+    let mounts = std::fs::read_to_string("/proc/self/mounts").expect("mounts");
+    assert!(!mounts.contains(sim.dir().to_str().expect("UTF-8")), "the view is unmounted too");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Volumes that come and go over real loop devices, and how much snapshots of them hold.
+//! Volumes that come and go over real loop devices.
 // The code that tests share is a test too: a panic there is the failure report.
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, dead_code)]
 
@@ -6,80 +6,11 @@ mod support;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use support::ec2::{
+    LIVELY, arg, attach, call, code, completed, create, detach, device, states, wait_for_states,
+};
 use support::{EBS_SIM, Mount, Sim, loops_under, needs_root, sh, values, wait_for};
-
-/// Everything is quick, but not so quick that no state on the way can be seen.
-const LIVELY: &str = "[limits]\nper_volume_interval = '0s'\n[snapshots]\nseconds_to_complete = 0.1\n\
-                      [volumes]\nseconds_to_create = 0.3\nseconds_to_attach = 0.3\n";
-
-/// Calls EC2: the XML, be it an answer or an error.
-fn call(sim: &Sim, arguments: &[&str]) -> String {
-    let output = sim.command(&[&["call"], arguments].concat());
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn code(xml: &str) -> String {
-    values(xml, "Code").pop().unwrap_or_default()
-}
-
-fn arg(name: &str, value: &str) -> String {
-    format!("{name}={value}")
-}
-
-/// The states of a volume and of its attachment.
-fn states(sim: &Sim, id: &str) -> Vec<String> {
-    values(&call(sim, &["DescribeVolumes", &arg("VolumeId.1", id)]), "status")
-}
-
-fn wait_for_states(sim: &Sim, id: &str, expected: &[&str]) {
-    wait_for(&format!("{expected:?} of {id}, which is {:?},", states(sim, id)), || {
-        states(sim, id) == expected
-    });
-}
-
-/// A new volume that is available.
-fn create(sim: &Sim, arguments: &[&str]) -> String {
-    let made = call(sim, &[&["CreateVolume", "AvailabilityZone=us-east-1a"], arguments].concat());
-    let id = values(&made, "volumeId").pop().unwrap_or_else(|| panic!("no volume: {made}"));
-    assert_eq!(values(&made, "status"), ["creating"]);
-    wait_for_states(sim, &id, &["available"]);
-    id
-}
-
-fn instance(sim: &Sim) -> String {
-    sim.ready["instance_id"].as_str().expect("an id").to_owned()
-}
-
-fn attach(sim: &Sim, id: &str, device: &str) -> String {
-    let instance = arg("InstanceId", &instance(sim));
-    call(sim, &["AttachVolume", &arg("VolumeId", id), &instance, &arg("Device", device)])
-}
-
-fn detach(sim: &Sim, id: &str) -> String {
-    call(sim, &["DetachVolume", &arg("VolumeId", id)])
-}
-
-/// The device of a volume, as `ebs-sim.json` has it now.
-fn device(sim: &Sim, id: &str) -> Option<String> {
-    let text = std::fs::read_to_string(sim.dir().join("ebs-sim.json")).expect("the file");
-    let ready: Value = serde_json::from_str(&text).expect("json");
-    let volumes = ready["volumes"].as_array().expect("volumes");
-    let volume = volumes.iter().find(|volume| volume["id"] == id)?;
-    Some(volume["loop"].as_str().expect("a path").to_owned())
-}
-
-/// A snapshot's entry in the control API, once it is completed.
-fn completed(sim: &Sim, snapshot: &str) -> Value {
-    let find = || {
-        let all: Value = serde_json::from_str(&sim.ok(&["snapshots"])).expect("json");
-        all.as_array().expect("a list").iter().find(|entry| entry["id"] == snapshot).cloned()
-    };
-    wait_for("the end of a snapshot", || find().is_some_and(|entry| entry["state"] == "completed"));
-    find().expect("it is there")
-}
 
 /// A shell in the view that runs one line after the other.
 struct Shell {
@@ -173,10 +104,19 @@ fn a_volume_made_from_a_snapshot_comes_and_goes_while_a_command_runs() {
     assert_eq!(std::fs::read_to_string(mount.path().join("file")).expect("a file"), "changed since");
     assert!(call(&sim, &["DescribeInstances"]).contains(&volume));
 
+    let filtered = |action: &str, name: &str, value: &str| {
+        call(&sim, &[action, &arg("Filter.1.Name", name), &arg("Filter.1.Value.1", value)])
+    };
+    assert_eq!(values(&filtered("DescribeVolumes", "attachment.status", "busy"), "createTime").len(), 0);
+
     // As long as it is mounted, it does not go.
     assert_eq!(values(&detach(&sim, &volume), "status"), ["detaching"]);
     wait_for_states(&sim, &volume, &["in-use", "busy"]);
     assert_eq!(values(&detach(&sim, &volume), "status"), ["busy"]);
+    assert_eq!(values(&filtered("DescribeVolumes", "attachment.status", "busy"), "createTime").len(), 1);
+    assert!(filtered("DescribeInstances", "block-device-mapping.status", "detaching").contains(&volume));
+    let answer = sim.command(&["call", "DescribeVolumes", "Filter.1.Name=colour", "Filter.1.Value.1=red"]);
+    assert!(!answer.status.success());
     assert_eq!(shell.ok(&format!("cat {there}/file")), "written");
     assert_eq!(code(&call(&sim, &["DeleteVolume", &arg("VolumeId", &volume)])), "VolumeInUse");
     shell.ok(&format!("umount {there}"));
@@ -241,81 +181,6 @@ fn space_of_a_deleted_volume_is_used_again_and_is_empty() {
         (2u64 << 30).to_string()
     );
     assert_eq!(sim.create_snapshots().len(), 3);
-}
-
-#[test]
-fn blocks_are_shared_with_the_snapshot_rather_than_copied() {
-    needs_root();
-    let sim = Sim::start(LIVELY, &["name=a,size=300MiB"]);
-    sh(
-        "dd",
-        &["if=/dev/urandom", &arg("of", &sim.device("a")), "bs=1M", "count=300", "conv=fsync", "status=none"],
-    );
-    let snapshot = sim.create_snapshot("a");
-    let entry = completed(&sim, &snapshot);
-    let used = || {
-        let status = nix::sys::statvfs::statvfs(&sim.dir().join("host")).expect("a filesystem");
-        (status.blocks() - status.blocks_free()) * status.fragment_size()
-    };
-    let before = used();
-    let volume = create(&sim, &[&arg("SnapshotId", &snapshot)]);
-    attach(&sim, &volume, "/dev/sdx");
-    wait_for_states(&sim, &volume, &["in-use", "attached"]);
-    let grown = used().saturating_sub(before);
-    assert!(grown < 16 << 20, "{grown} more bytes are used");
-    sh("cmp", &[&sim.device("a"), &device(&sim, &volume).expect("a device")]);
-
-    // So its first snapshot holds nothing new.
-    let first = values(&call(&sim, &["CreateSnapshot", &arg("VolumeId", &volume)]), "snapshotId").remove(0);
-    let first = completed(&sim, &first);
-    assert_eq!((&first["full_bytes"], &first["changed_bytes"]), (&entry["full_bytes"], &0.into()));
-    assert_eq!(entry["full_bytes"], 300 << 20);
-}
-
-#[test]
-fn sizes_are_those_of_what_was_written() {
-    needs_root();
-    let rate = LIVELY.replace("seconds_to_complete = 0.1", "rate = '10MiB'");
-    let sim = Sim::start(&rate, &["name=a,size=50MiB", "name=other,size=16MiB"]);
-    let write = |mib: u32, at: u32| {
-        let (count, seek) = (arg("count", &mib.to_string()), arg("seek", &at.to_string()));
-        let to = arg("of", &sim.device("a"));
-        sh("dd", &["if=/dev/urandom", &to, "bs=1M", &count, &seek, "conv=fsync,notrunc", "status=none"]);
-    };
-    let taken = || {
-        let started = Instant::now();
-        let id = sim.create_snapshot("a");
-        let entry = completed(&sim, &id);
-        let bytes = |field: &str| entry[field].as_u64().expect("bytes") >> 10;
-        (bytes("full_bytes"), bytes("changed_bytes"), started.elapsed(), id)
-    };
-    write(10, 3);
-    let (full, changed, took, id) = taken();
-    assert_eq!((full, changed), (10 << 10, 10 << 10));
-    assert!(took > Duration::from_millis(900), "10 MiB at 10 MiB a second: {took:?}");
-    assert!(took < Duration::from_millis(3000), "not by the volume's size: {took:?}");
-    let shown = call(&sim, &["DescribeSnapshots", &arg("SnapshotId.1", &id)]);
-    assert_eq!(values(&shown, "fullSnapshotSizeInBytes"), [(10 << 20).to_string()]);
-
-    let (full, changed, took, _) = taken();
-    assert_eq!((full, changed), (10 << 10, 0));
-    assert!(took < Duration::from_millis(700), "nothing has changed: {took:?}");
-
-    // 1.5 MiB in the middle of what there is, 4 KiB behind it.
-    let to = arg("of", &sim.device("a"));
-    sh("dd", &["if=/dev/urandom", &to, "bs=512K", "count=3", "seek=9", "conv=fsync,notrunc", "status=none"]);
-    sh("dd", &["if=/dev/urandom", &to, "bs=4K", "count=1", "seek=5120", "conv=fsync,notrunc", "status=none"]);
-    let (full, changed, ..) = taken();
-    assert_eq!((full, changed), ((10 << 10) + 512, 2 << 10));
-
-    // What is between this one and the last that is left counts.
-    call(&sim, &["DeleteSnapshot", &arg("SnapshotId", &id)]);
-    let all: Value = serde_json::from_str(&sim.ok(&["snapshots"])).expect("json");
-    for entry in all.as_array().expect("a list").iter().skip(1) {
-        call(&sim, &["DeleteSnapshot", &arg("SnapshotId", entry["id"].as_str().expect("an id"))]);
-    }
-    let (_, changed, ..) = taken();
-    assert_eq!(changed, 2 << 10);
 }
 
 #[test]
@@ -414,6 +279,73 @@ fn wrong_requests_are_refused_as_ec2_does() {
 }
 
 #[test]
+fn another_region_has_volumes_of_its_own() {
+    needs_root();
+    let sim = Sim::start(LIVELY, &["name=a,size=16MiB"]);
+    // The same server, as somebody in another Region knows it.
+    let there = sim.temp.path().join("there");
+    std::fs::create_dir(&there).expect("a folder");
+    let mut ready = sim.ready.clone();
+    ready["region"] = "us-west-2".into();
+    std::fs::write(there.join("ebs-sim.json"), ready.to_string()).expect("the file");
+    let call_there = |arguments: &[&str]| {
+        let output = Command::new(EBS_SIM)
+            .arg("call")
+            .args(arguments)
+            .env("EBS_SIM_DIR", &there)
+            .output()
+            .expect("it runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let snapshot = sim.create_snapshot("a");
+    completed(&sim, &snapshot);
+    let make = |zone: &str, rest: &str| call_there(&["CreateVolume", &arg("AvailabilityZone", zone), rest]);
+    assert_eq!(code(&make("us-east-1a", "Size=1")), "InvalidZone.NotFound");
+    assert_eq!(code(&make("us-west-2a", &arg("SnapshotId", &snapshot))), "InvalidSnapshot.NotFound");
+    let made = make("us-west-2b", "Size=1");
+    assert_eq!(values(&made, "availabilityZoneId"), ["usw2-az2"]);
+    let id = values(&made, "volumeId").remove(0);
+    let seen = |xml: &str| values(xml, "createTime").len();
+    assert_eq!((seen(&call_there(&["DescribeVolumes"])), seen(&call(&sim, &["DescribeVolumes"]))), (1, 1));
+    assert_eq!(code(&attach(&sim, &id, "/dev/sdx")), "InvalidVolume.NotFound");
+    let to = arg("InstanceId", sim.ready["instance_id"].as_str().expect("an id"));
+    let moved = call_there(&["AttachVolume", &arg("VolumeId", &id), &to, "Device=/dev/sdx"]);
+    assert_eq!(code(&moved), "InvalidInstanceID.NotFound");
+    assert_eq!(seen(&call_there(&["DescribeInstances"])), 0);
+    assert_eq!(
+        code(&call_there(&["CreateSnapshot", &arg("VolumeId", &sim.id("a"))])),
+        "InvalidVolume.NotFound"
+    );
+}
+
+#[test]
+fn a_detachment_in_the_api_only_leaves_the_device() {
+    needs_root();
+    let sim = Sim::start(LIVELY, &["name=a,size=16MiB", "name=b,size=16MiB"]);
+    let control = |path: &str| {
+        let address = sim.ready["endpoint"].as_str().expect("a URL").replace("http://", "");
+        let mut stream = std::net::TcpStream::connect(address).expect("it listens");
+        support::http(&mut stream, &format!("POST /_ebs-sim/{path}"), &[]).0
+    };
+    let a = sim.id("a");
+    assert_eq!(control("volumes/a/detach"), 200);
+    assert_eq!(states(&sim, &a), ["available"]);
+    assert_eq!(device(&sim, &a), Some(sim.device("a")));
+    assert_eq!(control("reset"), 200);
+    assert_eq!(states(&sim, &a), ["in-use", "attached"]);
+    // Then EC2's own attachment finds it there; and once it has gone, there is nothing to pretend with.
+    assert_eq!(control("volumes/a/detach"), 200);
+    attach(&sim, &a, "/dev/sdx");
+    assert_eq!(control("volumes/a/detach"), 409);
+    wait_for_states(&sim, &a, &["in-use", "attached"]);
+    assert_eq!(device(&sim, &a), Some(sim.device("a")));
+    detach(&sim, &a);
+    wait_for_states(&sim, &a, &["available"]);
+    assert_eq!(device(&sim, &a), None);
+    assert_eq!(control("volumes/a/attach"), 409);
+}
+
+#[test]
 fn a_partition_that_comes_later_is_in_the_next_view() {
     needs_root();
     let sim = Sim::start(LIVELY, &["name=root,size=16MiB,boot"]);
@@ -429,57 +361,6 @@ fn a_partition_that_comes_later_is_in_the_next_view() {
     sh("delpart", &[&sim.device("root"), "1"]);
     assert!(sim.exec("test ! -e /sys/class/block/nvme0n1p1").status.success());
     assert_ne!(shell.run("ls -d /sys/class/block/nvme0n1p1").1, 0);
-}
-
-#[test]
-fn a_set_has_128_volumes_and_40_exclusions() {
-    needs_root();
-    let specs: Vec<String> =
-        (0..128).map(|n| format!("name=v{n},size=16MiB{}", if n == 0 { ",boot" } else { "" })).collect();
-    let specs: Vec<&str> = specs.iter().map(String::as_str).collect();
-    let started = Instant::now();
-    let scenario = format!("{LIVELY}[[volume]]\nname = 'spare'\nsize = '16MiB'\ndetached = true\n")
-        .replace("[limits]\n", "[limits]\npending_per_account = 0\n");
-    let sim = Sim::start(&scenario, &specs);
-    println!("set up in {:?}", started.elapsed());
-    for name in ["v0", "v1", "v127"] {
-        sh(
-            "dd",
-            &[
-                "if=/dev/urandom",
-                &arg("of", &sim.device(name)),
-                "bs=1M",
-                "count=1",
-                "conv=fsync",
-                "status=none",
-            ],
-        );
-    }
-    let set = sim.create_snapshots();
-    assert_eq!(set.len(), 128);
-    assert_eq!(completed(&sim, &set[1])["full_bytes"], 1 << 20);
-    assert_eq!(completed(&sim, &set[2])["full_bytes"], 0);
-    let copy = sim.snapshot_device(&set[127]);
-    sh("cmp", &[&sim.device("v127"), &copy]);
-    assert_eq!(sim.exec("ls -d /sys/class/block/nvme*n1 | wc -l").stdout, b"128\n");
-
-    let target = format!("InstanceSpecification.InstanceId={}", instance(&sim));
-    let excluding = |count: usize| {
-        let excluded: Vec<String> = (1..=count)
-            .map(|n| format!("InstanceSpecification.ExcludeDataVolumeId.{n}={}", sim.id(&format!("v{n}"))))
-            .collect();
-        let mut arguments = vec!["CreateSnapshots", &target];
-        arguments.extend(excluded.iter().map(String::as_str));
-        call(&sim, &arguments)
-    };
-    assert_eq!(values(&excluding(40), "snapshotId").len(), 88);
-    assert_eq!(code(&excluding(41)), "InvalidParameterValue");
-
-    // One more is one too many.
-    let spare = call(&sim, &["DescribeVolumes", "Filter.1.Name=status", "Filter.1.Value.1=available"]);
-    attach(&sim, &values(&spare, "volumeId")[0], "/dev/xvdzz");
-    wait_for_states(&sim, &values(&spare, "volumeId")[0], &["in-use", "attached"]);
-    assert_eq!(code(&call(&sim, &["CreateSnapshots", &target])), "InvalidParameterValue");
 }
 
 #[test]

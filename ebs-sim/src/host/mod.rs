@@ -201,8 +201,9 @@ impl Host {
         let root = self.root();
         std::fs::create_dir_all(&root).map_err(Error::io(format!("create {}", root.display())))?;
         if !store::can_clone_in(&root) {
-            // Room for a dozen full copies; the image is sparse, so this costs nothing until it is used.
-            let size = image.map_or(pool.saturating_mul(12) + 2 * GIB, |bytes| bytes.0);
+            // Room for a dozen full copies and for volumes that are made later; the image is sparse, so this
+            // costs nothing until it is used.
+            let size = image.map_or(pool.saturating_mul(12) + 16 * GIB, |bytes| bytes.0);
             self.make_image(size.max(GIB))?;
             self.mount_image()?;
         }

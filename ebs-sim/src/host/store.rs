@@ -50,10 +50,6 @@ impl Store {
     pub fn open(root: &Path, size: u64) -> Result<Self, Error> {
         let pool = root.join("pool");
         let length = std::fs::metadata(&pool).map_err(Error::io(format!("open {}", pool.display())))?.len();
-        // Private copies had no names while they were in use: what is here was never handed out.
-        let copies = root.join("devices");
-        let _ = std::fs::remove_dir_all(&copies);
-        std::fs::create_dir_all(&copies).map_err(Error::io(format!("create {}", copies.display())))?;
         Ok(Self {
             root: root.to_owned(),
             pool,
@@ -62,9 +58,10 @@ impl Store {
         })
     }
 
-    /// Removes the images that no snapshot has: their call was not answered before the end.
+    /// Removes the images and copies that nothing needs: what they were made for did not come to be.
     pub fn remove_orphans(&self, known: &[&Path]) {
-        for entry in std::fs::read_dir(self.root.join("snapshots")).into_iter().flatten().flatten() {
+        let entries = ["snapshots", "devices"].map(|folder| std::fs::read_dir(self.root.join(folder)));
+        for entry in entries.into_iter().flatten().flatten().flatten() {
             if !known.contains(&entry.path().as_path()) {
                 let _ = std::fs::remove_file(entry.path());
             }
@@ -160,11 +157,17 @@ impl Store {
 
     /// A copy of an image that can be written to.
     pub fn private_copy(&self, image: &Path) -> Result<PathBuf, Error> {
-        let number = self.copies.fetch_add(1, Ordering::Relaxed);
-        let to = self.root.join("devices").join(format!("copy{number}"));
+        let from = File::open(image).map_err(Error::io(format!("open {}", image.display())))?;
+        let (to, copy) = loop {
+            let number = self.copies.fetch_add(1, Ordering::Relaxed);
+            let to = self.root.join("devices").join(format!("copy{number}"));
+            match File::create_new(&to) {
+                Ok(copy) => break (to, copy),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(Error::io(format!("create {}", to.display()))(error)),
+            }
+        };
         let what = || format!("clone {} to {}", image.display(), to.display());
-        let from = File::open(image).map_err(Error::io(what()))?;
-        let copy = File::create_new(&to).map_err(Error::io(what()))?;
         rustix::fs::ioctl_ficlone(&copy, &from)
             .map_err(|errno| Error::Io { what: what(), source: errno.into() })?;
         Ok(to)

@@ -265,7 +265,11 @@ fn remove(path: &Path) -> Result<(), Error> {
 }
 
 fn remove_folder(path: &Path) -> Result<(), Error> {
-    fs::remove_dir_all(path).map_err(Error::io(format!("remove {}", path.display())))
+    match fs::remove_dir_all(path) {
+        // An update that failed half way has removed it before.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(Error::io(format!("remove {}", path.display()))),
+    }
 }
 
 fn make_folder(path: &Path) -> Result<(), Error> {

@@ -85,6 +85,7 @@ impl World {
                     throughput: spec.throughput,
                     initialization_rate: None,
                     token: None,
+                    source: None,
                     window: Some(window),
                     loop_device: None,
                     disk: numbers.get(spec.name.as_str()).copied(),
@@ -144,39 +145,6 @@ impl World {
     /// A volume, to change.
     pub fn volume_mut(&mut self, id: &VolumeId) -> Option<&mut Volume> {
         self.volumes.iter_mut().find(|volume| volume.id == *id)
-    }
-
-    /// Ends what was under way when the server ended: attachments are as they would have become, a volume whose
-    /// data was on its way is lost, and what was being deleted is gone. The windows have to be freed.
-    pub fn settle(&mut self) -> Vec<Window> {
-        let deleting = |volume: &Volume| volume.stage == Stage::Deleting;
-        let freed = self.volumes.iter().filter(|volume| deleting(volume)).filter_map(|volume| volume.window);
-        let freed = freed.collect();
-        for volume in self.volumes.iter().filter(|volume| deleting(volume)) {
-            self.tags.remove(volume.id.as_str());
-        }
-        self.volumes.retain(|volume| !deleting(volume));
-        let mut next = self.free_disk();
-        for volume in &mut self.volumes {
-            volume.loop_device = None;
-            if volume.stage == Stage::Creating {
-                volume.stage = Stage::Error;
-            }
-            match volume.attachment.as_mut().map(|attachment| &mut attachment.state) {
-                Some(state @ AttachmentState::Attaching) => {
-                    *state = AttachmentState::Attached;
-                    volume.disk.get_or_insert_with(|| {
-                        next += 1;
-                        next - 1
-                    });
-                }
-                Some(AttachmentState::Detaching | AttachmentState::Busy) => {
-                    (volume.attachment, volume.disk) = (None, None);
-                }
-                _ => {}
-            }
-        }
-        freed
     }
 
     /// The lowest number that no disk in the view has.
@@ -254,6 +222,7 @@ impl World {
             throughput: None,
             initialization_rate: None,
             token: None,
+            source: None,
             window: None,
             loop_device: None,
             disk: None,
@@ -264,6 +233,81 @@ impl World {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn world(specs: &[&str]) -> World {
+        let mut scenario = Scenario::default();
+        for spec in specs {
+            scenario.volumes.push(spec.parse().expect("a good spec"));
+        }
+        let windows = crate::host::lay_out(&vec![1 << 20; specs.len()]);
+        World::new(&scenario, &windows, Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn a_volume_is_in_use_while_it_has_an_attachment() {
+        let mut world = world(&["name=a,size=1MiB", "name=b,size=1MiB,detached"]);
+        assert_eq!((world.volumes[0].status(), world.volumes[1].status()), ("in-use", "available"));
+        assert_eq!((world.volumes[0].disk, world.volumes[1].disk, world.free_disk()), (Some(1), None, 2));
+        assert_eq!(world.launch_devices, ["/dev/sdf"]);
+        for (state, name, mapped) in [
+            (AttachmentState::Attaching, "attaching", "attaching"),
+            (AttachmentState::Busy, "busy", "detaching"),
+        ] {
+            assert_eq!((state.name(), state.mapped_name()), (name, mapped));
+            let attachment = Attachment { state, ..Attachment::complete(Timestamp::UNIX_EPOCH, false) };
+            world.volumes[1].attachment = Some(attachment);
+            assert!(world.volumes[1].is_under_way() && !world.volumes[0].is_under_way());
+            assert_eq!(world.attached().count(), 2);
+        }
+        world.volumes[1].attachment = None;
+        for (stage, status) in
+            [(Stage::Creating, "creating"), (Stage::Deleting, "deleting"), (Stage::Error, "error")]
+        {
+            world.volumes[1].stage = stage;
+            assert_eq!(world.volumes[1].status(), status);
+        }
+        let (home, id) = (world.home().to_owned(), world.volumes[0].id.to_string());
+        assert!(world.volume(&home, &id).is_some());
+        assert!(world.volume("us-west-2", &id).is_none());
+    }
+
+    #[test]
+    fn changes_are_counted_from_the_last_good_snapshot_of_the_line() {
+        let mut world = world(&["name=a,size=1MiB", "name=b,size=1MiB"]);
+        let (a, b) = (world.volumes[0].id.clone(), world.volumes[1].id.clone());
+        let mut take = |volume: &VolumeId, fails| {
+            let snapshot = Snapshot {
+                id: SnapshotId::random(),
+                region: world.home().to_owned(),
+                volume_id: volume.clone(),
+                size_gib: 1,
+                size_bytes: 1 << 20,
+                description: String::new(),
+                started: Timestamp::UNIX_EPOCH,
+                takes: std::time::Duration::ZERO,
+                fails,
+                encrypted: false,
+                image: None,
+                sizes: Sizes::Unknown,
+            };
+            let id = snapshot.id.clone();
+            world.snapshots.insert(id.clone(), snapshot);
+            id
+        };
+        let first = take(&a, false);
+        let failed = take(&a, true);
+        let second = take(&a, false);
+        let of_b = take(&b, false);
+        let previous = |world: &World, id: &SnapshotId| world.previous(id).map(|found| found.id.clone());
+        assert_eq!(previous(&world, &first), None);
+        assert_eq!(previous(&world, &failed), Some(first.clone()));
+        assert_eq!(previous(&world, &second), Some(first.clone()));
+        assert_eq!(previous(&world, &of_b), None);
+        world.volumes[1].snapshot_id = Some(second.clone());
+        assert_eq!(previous(&world, &of_b), Some(second.clone()));
+        world.snapshots.shift_remove(&second);
+        assert_eq!(previous(&world, &of_b), None);
+    }
 
     #[test]
     fn volumes_without_a_device_name_get_free_ones() {

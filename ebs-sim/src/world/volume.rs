@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::Image;
 use crate::host::Window;
 use crate::ids::{SnapshotId, VolumeId};
 use crate::scenario::{Kind, Scenario};
@@ -54,6 +55,8 @@ pub struct Volume {
     pub initialization_rate: Option<u32>,
     /// The client token that made it, and what else was asked for.
     pub token: Option<(String, String)>,
+    /// What it is filled with while it is creating: a private copy, which goes then.
+    pub source: Option<Image>,
     /// Its window in the pool; none when a fault made it up.
     pub window: Option<Window>,
     /// Its device, while there is one.
@@ -135,6 +138,17 @@ impl Volume {
     /// Whether EC2 knows it at all.
     pub fn is_ebs(&self) -> bool {
         self.kind != Kind::InstanceStore
+    }
+
+    /// Whether an attachment is coming or going.
+    pub fn is_under_way(&self) -> bool {
+        self.attachment.as_ref().is_some_and(|attachment| attachment.state != AttachmentState::Attached)
+    }
+
+    /// Whether its device is there, as far as its state goes.
+    pub fn has_device(&self) -> bool {
+        let state = self.attachment.as_ref().map(|attachment| attachment.state);
+        state == Some(AttachmentState::Attached)
     }
 
     /// Its state as DescribeVolumes says it.

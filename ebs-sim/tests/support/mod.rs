@@ -3,6 +3,8 @@
 //! Not every test binary needs all of it.
 #![allow(dead_code)]
 
+pub mod ec2;
+
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

@@ -161,14 +161,13 @@ impl Create {
             }
         };
         let mut world = sim.change();
-        let volume = self.make(&world, context)?;
+        let mut volume = self.make(&world, context)?;
+        volume.source = source;
         if !self.tags.is_empty() {
             world.tags.insert(volume.id.to_string(), self.tags.clone());
         }
         world.volumes.push(volume.clone());
-        if let Some(window) = volume.window {
-            drop(tokio::spawn(lifecycle::create(sim.clone(), volume.id.clone(), window, source)));
-        }
+        lifecycle::go_on(sim, &volume);
         Ok(context.response(|xml| write(xml, &world, &volume)))
     }
 
@@ -255,6 +254,7 @@ impl Create {
             throughput: self.wanted.throughput,
             initialization_rate: self.initialization_rate,
             token: self.token.clone(),
+            source: None,
             window: Some(world.free_window(size_bytes)),
             loop_device: None,
             disk: None,
