@@ -3,6 +3,8 @@
 //! In: JSON from tests and from ebs-sim's own commands, unsigned. Out: JSON. It must never be reachable
 //! from beyond this machine: the server listens on loopback only.
 
+mod keys;
+
 use std::sync::Arc;
 
 use axum::http::Method;
@@ -50,6 +52,10 @@ pub async fn handle(sim: Arc<Sim>, call: Call) -> Reply {
         (Method::GET, ["faults"]) => Ok(json!(sim.faults().list())),
         (Method::GET, ["requests"]) => Ok(json!(sim.log().entries())),
         (Method::GET, ["snapshots"]) => Ok(snapshots(&sim)),
+        (Method::GET, ["kms-keys"]) => Ok(keys::list(&sim)),
+        (Method::POST, ["kms-keys", region, id]) => {
+            read(&call).and_then(|body| keys::set(&sim, region, id, body))
+        }
         (Method::POST, ["reset"]) => reset(sim).await,
         (Method::POST, ["iam"]) => read::<Deny>(&call).map(|body| {
             sim.change().deny = body.deny;
@@ -111,6 +117,7 @@ async fn reset(sim: Arc<Sim>) -> Outcome {
             .map(|image| image.path)
             .collect();
         world.tags.retain(|id, _| !id.starts_with(SnapshotId::PREFIX));
+        world.reset_images_and_keys();
         world.volumes.retain(|volume| volume.window.is_some());
         let specs = world.scenario.volumes.clone();
         for (volume, spec) in world.volumes.iter_mut().zip(specs) {
@@ -123,6 +130,7 @@ async fn reset(sim: Arc<Sim>) -> Outcome {
         // Snapshots of a set share an image: the second removal finds nothing.
         let _ = std::fs::remove_file(image);
     }
+    sim.throttle().refill();
     sim.faults().clear();
     sim.log().clear();
     Ok(json!({}))

@@ -7,14 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod key;
 mod volume;
 
+pub use key::{KeySpec, KeyState};
 pub use volume::{Kind, VolumeSpec};
 
 use serde::{Deserialize, Serialize};
 
 use crate::faults::Fault;
-use crate::ids::InstanceId;
+use crate::ids::{ImageId, InstanceId};
 use crate::units::{Bytes, MIB};
 
 /// A scenario that cannot be simulated.
@@ -77,6 +79,9 @@ pub struct Scenario {
     pub snapshots: Snapshots,
     /// EC2's limits.
     pub limits: Limits,
+    /// KMS keys besides every Region's default one.
+    #[serde(rename = "kms_key")]
+    pub kms_keys: Vec<KeySpec>,
     /// Its volumes, in the order of attachment.
     #[serde(rename = "volume")]
     pub volumes: Vec<VolumeSpec>,
@@ -94,6 +99,7 @@ impl Default for Scenario {
             iam: Iam::default(),
             snapshots: Snapshots::default(),
             limits: Limits::default(),
+            kms_keys: Vec::new(),
             volumes: Vec::new(),
             faults: Vec::new(),
         }
@@ -125,6 +131,8 @@ pub struct Instance {
     pub root_device_name: Option<String>,
     /// The role of its instance profile; an empty name means that it has none.
     pub role: String,
+    /// What GetInstanceUefiData answers; absent: that it is not supported.
+    pub uefi_data: Option<String>,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
 }
@@ -142,6 +150,7 @@ impl Default for Instance {
             private_ip: std::net::Ipv4Addr::new(10, 0, 0, 10),
             root_device_name: None,
             role: "ebs-sim-role".into(),
+            uefi_data: None,
             tags: BTreeMap::new(),
         }
     }
@@ -228,8 +237,26 @@ pub struct Limits {
     pub pending_per_volume: usize,
     /// Most snapshots of the account in progress; 0 switches it off.
     pub pending_per_account: usize,
+    /// Most snapshots in one Region; 0 switches it off.
+    pub snapshots: usize,
+    /// Most copies in progress to one Region; 0 switches it off.
+    pub copies_per_region: usize,
     /// Most items in one answer, whatever MaxResults says.
     pub page_size: usize,
+    /// Whether too many requests in too short a time are refused.
+    pub throttling: bool,
+    /// Buckets of actions that are not EC2's.
+    pub bucket: BTreeMap<String, Bucket>,
+}
+
+/// `[limits.bucket.ACTION]`: how many requests at once, and how many more each second.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bucket {
+    /// Tokens when it is full.
+    pub size: f64,
+    /// Tokens that come back each second.
+    pub refill: f64,
 }
 
 impl Default for Limits {
@@ -238,7 +265,11 @@ impl Default for Limits {
             per_volume_interval: Duration::from_secs(15),
             pending_per_volume: 5,
             pending_per_account: 100,
+            snapshots: 100_000,
+            copies_per_region: 20,
             page_size: 1000,
+            throttling: true,
+            bucket: BTreeMap::new(),
         }
     }
 }
@@ -301,6 +332,22 @@ impl Scenario {
                 "other_regions holds {}, which is the instance's own",
                 self.instance.region
             ));
+        }
+        if ImageId::parse(&self.instance.image_id).is_none() {
+            return wrong(format!(
+                "instance.image_id = {:?} is not an id such as ami-0abcdef1234567890",
+                self.instance.image_id
+            ));
+        }
+        let regions: Vec<&str> =
+            std::iter::once(&self.instance.region).chain(&self.other_regions).map(String::as_str).collect();
+        if let Some(problem) = self.kms_keys.iter().find_map(|key| key.problem(&regions)) {
+            return wrong(problem);
+        }
+        for (action, bucket) in &self.limits.bucket {
+            if !(bucket.size >= 1.0 && bucket.refill >= 0.0 && (bucket.size + bucket.refill).is_finite()) {
+                return wrong(format!("limits.bucket.{action}: size is at least 1, refill at least 0"));
+            }
         }
         if self.limits.page_size == 0 {
             return wrong("limits.page_size = 0 would never end".into());

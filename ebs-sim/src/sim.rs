@@ -7,6 +7,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::ec2::Throttle;
 use crate::faults::{Fault, Faults};
 use crate::host::{Host, Store};
 use crate::keys::Keys;
@@ -21,6 +22,7 @@ pub struct Sim {
     faults: Mutex<Faults>,
     keys: Mutex<Keys>,
     log: Mutex<Log>,
+    throttle: Mutex<Throttle>,
     changes: AtomicU64,
     /// The pool and its clones.
     pub store: Store,
@@ -44,6 +46,7 @@ impl Sim {
             faults: Mutex::new(faults),
             keys: Mutex::new(keys),
             log: Mutex::new(Log::default()),
+            throttle: Mutex::new(Throttle::default()),
             changes: AtomicU64::new(0),
             store,
             commit: tokio::sync::Mutex::new(()),
@@ -74,6 +77,11 @@ impl Sim {
     /// The access keys.
     pub fn keys(&self) -> MutexGuard<'_, Keys> {
         lock(&self.keys)
+    }
+
+    /// The token buckets.
+    pub fn throttle(&self) -> MutexGuard<'_, Throttle> {
+        lock(&self.throttle)
     }
 
     /// The request log.
