@@ -395,6 +395,8 @@ mod tests {
         default.instance.root_device_name = Some("/dev/xvda".into());
         shown.volumes.clear();
         shown.faults.clear();
+        shown.kms_keys.clear();
+        shown.limits.bucket.clear();
         assert_eq!(format!("{shown:?}"), format!("{default:?}"));
     }
 

@@ -9,7 +9,7 @@ mod support;
 use std::io::Write as _;
 use std::net::TcpStream;
 
-use support::{Sim, http, is_root, values, wait_for};
+use support::{Sim, is_root, values, wait_for};
 
 const SCENARIO: &str = "
 [limits]
@@ -63,8 +63,7 @@ fn wait_until(sim: &Sim, region: &str, id: &str, state: &str) {
 
 /// Makes a snapshot of a volume that begins with these bytes.
 fn completed_snapshot(sim: &Sim, text: &str) -> String {
-    let mut device =
-        std::fs::OpenOptions::new().write(true).open(sim.device("a")).expect("the device opens");
+    let mut device = std::fs::OpenOptions::new().write(true).open(sim.device("a")).expect("the device opens");
     device.write_all(&[text.as_bytes(), &vec![b'.'; 4096 - text.len()]].concat()).expect("it is written");
     device.sync_all().expect("it is synced");
     let id = sim.create_snapshot("a");
@@ -194,9 +193,8 @@ fn an_image_keeps_its_snapshots_until_it_is_deregistered() {
     let home = "us-east-1";
     let ebs = format!("BlockDeviceMapping.1.Ebs.SnapshotId={snapshot}");
     let base = ["Name=db-1", "RootDeviceName=/dev/xvda", "BlockDeviceMapping.1.DeviceName=/dev/xvda", &ebs];
-    let register = |region: &str, rest: &[&str]| {
-        call(&sim, region, "RegisterImage", &[&base[..], rest].concat())
-    };
+    let register =
+        |region: &str, rest: &[&str]| call(&sim, region, "RegisterImage", &[&base[..], rest].concat());
     assert_eq!(register("us-west-2", &[]), Err("InvalidSnapshot.NotFound".into()));
     let image = one(&register(home, &["Architecture=x86_64"]).expect("good"), "imageId");
     assert_eq!(register(home, &[]), Err("InvalidAMIName.Duplicate".into()));
@@ -220,12 +218,12 @@ fn an_image_keeps_its_snapshots_until_it_is_deregistered() {
 
     let delete = || call(&sim, home, "DeleteSnapshot", &[&format!("SnapshotId={snapshot}")]);
     assert_eq!(delete(), Err("InvalidSnapshot.InUse".into()));
-    let deregister = |id: &str, rest: &str| call(&sim, home, "DeregisterImage", &[&format!("ImageId={id}"), rest]);
+    let deregister =
+        |id: &str, rest: &str| call(&sim, home, "DeregisterImage", &[&format!("ImageId={id}"), rest]);
     assert_eq!(deregister("ami-0abcdef1234567890", "DryRun=false"), Err("AuthFailure".into()));
     deregister(&image, "DryRun=false").expect("good");
     assert_eq!(describe(&by_id), Err("InvalidAMIID.NotFound".into()));
     let second = one(&register(home, &[]).expect("the name is free again"), "imageId");
-    sim.ok(&["faults", "clear"]);
     let xml = deregister(&second, "DeleteAssociatedSnapshots=true").expect("good");
     assert_eq!(one(&xml, "returnCode"), "success");
     assert_eq!(delete(), Err("InvalidSnapshot.NotFound".into()));
@@ -276,8 +274,11 @@ fn control(sim: &Sim, key: &str, body: &str) {
     let mut stream = TcpStream::connect(endpoint).expect("it listens");
     let path = format!("POST /_ebs-sim/kms-keys/us-west-2/{key}");
     let length = body.len();
-    write!(stream, "{path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}")
-        .expect("it is sent");
+    write!(
+        stream,
+        "{path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+    .expect("it is sent");
     let mut answer = String::new();
     std::io::Read::read_to_string(&mut stream, &mut answer).expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
