@@ -7,9 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod bucket;
 mod key;
 mod volume;
 
+pub use bucket::Bucket;
 pub use key::{KeySpec, KeyState};
 pub use volume::{Kind, VolumeSpec};
 
@@ -249,16 +251,6 @@ pub struct Limits {
     pub bucket: BTreeMap<String, Bucket>,
 }
 
-/// `[limits.bucket.ACTION]`: how many requests at once, and how many more each second.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Bucket {
-    /// Tokens when it is full.
-    pub size: f64,
-    /// Tokens that come back each second.
-    pub refill: f64,
-}
-
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -344,10 +336,9 @@ impl Scenario {
         if let Some(problem) = self.kms_keys.iter().find_map(|key| key.problem(&regions)) {
             return wrong(problem);
         }
-        for (action, bucket) in &self.limits.bucket {
-            if !(bucket.size >= 1.0 && bucket.refill >= 0.0 && (bucket.size + bucket.refill).is_finite()) {
-                return wrong(format!("limits.bucket.{action}: size is at least 1, refill at least 0"));
-            }
+        let mut buckets = self.limits.bucket.iter();
+        if let Some((action, _)) = buckets.find(|(_, bucket)| !bucket.makes_sense()) {
+            return wrong(format!("limits.bucket.{action}: size is at least 1, refill at least 0"));
         }
         if self.limits.page_size == 0 {
             return wrong("limits.page_size = 0 would never end".into());

@@ -21,6 +21,7 @@ pub enum Call {
     DeleteSnapshot(delete::Delete),
     DeleteTags(tags::Delete),
     DeregisterImage(images::Deregister),
+    DescribeImageAttribute(images::DescribeAttribute),
     DescribeImages(images::Describe),
     DescribeInstanceTypes(types::Describe),
     DescribeInstances(instances::Describe),
@@ -32,6 +33,7 @@ pub enum Call {
     DescribeVolumes(volumes::Describe),
     GetInstanceUefiData(images::Uefi),
     LockSnapshot(lock::Set),
+    ModifyImageAttribute(images::ModifyAttribute),
     ModifySnapshotAttribute(share::Modify),
     ModifySnapshotTier(tier::Archive),
     RegisterImage(images::Register),
@@ -51,6 +53,9 @@ impl Call {
             "DeleteSnapshot" => Call::DeleteSnapshot(delete::Delete::parse(params)?),
             "DeleteTags" => Call::DeleteTags(tags::Delete::parse(params)?),
             "DeregisterImage" => Call::DeregisterImage(images::Deregister::parse(params)?),
+            "DescribeImageAttribute" => {
+                Call::DescribeImageAttribute(images::DescribeAttribute::parse(params)?)
+            }
             "DescribeImages" => Call::DescribeImages(images::Describe::parse(params)?),
             "DescribeInstanceTypes" => Call::DescribeInstanceTypes(types::Describe::parse(params)?),
             "DescribeInstances" => Call::DescribeInstances(instances::Describe::parse(params)?),
@@ -62,6 +67,7 @@ impl Call {
             "DescribeVolumes" => Call::DescribeVolumes(volumes::Describe::parse(params)?),
             "GetInstanceUefiData" => Call::GetInstanceUefiData(images::Uefi::parse(params)?),
             "LockSnapshot" => Call::LockSnapshot(lock::Set::parse(params)?),
+            "ModifyImageAttribute" => Call::ModifyImageAttribute(images::ModifyAttribute::parse(params)?),
             "ModifySnapshotAttribute" => Call::ModifySnapshotAttribute(share::Modify::parse(params)?),
             "ModifySnapshotTier" => Call::ModifySnapshotTier(tier::Archive::parse(params)?),
             "RegisterImage" => Call::RegisterImage(images::Register::parse(params)?),
@@ -87,6 +93,7 @@ impl Call {
             Call::DeleteSnapshot(call) => call.needs(world),
             Call::DeleteTags(call) => call.needs(world),
             Call::DeregisterImage(call) => call.needs(world),
+            Call::DescribeImageAttribute(call) => call.needs(world),
             Call::DescribeImages(_) => vec![Need::on_all("ec2:DescribeImages")],
             Call::DescribeInstanceTypes(_) => vec![Need::on_all("ec2:DescribeInstanceTypes")],
             Call::DescribeInstances(_) => vec![Need::on_all("ec2:DescribeInstances")],
@@ -98,6 +105,7 @@ impl Call {
             Call::DescribeVolumes(_) => vec![Need::on_all("ec2:DescribeVolumes")],
             Call::GetInstanceUefiData(call) => call.needs(world),
             Call::LockSnapshot(call) => call.needs(world),
+            Call::ModifyImageAttribute(call) => call.needs(world),
             Call::ModifySnapshotAttribute(call) => call.needs(world),
             Call::ModifySnapshotTier(call) => call.needs(world),
             Call::RegisterImage(call) => call.needs(world),
@@ -117,6 +125,7 @@ impl Call {
             Call::DeleteSnapshot(call) => call.act(context).await,
             Call::DeleteTags(call) => call.act(context),
             Call::DeregisterImage(call) => call.act(context).await,
+            Call::DescribeImageAttribute(call) => call.act(context),
             Call::DescribeImages(call) => call.act(context),
             Call::DescribeInstanceTypes(call) => call.act(context),
             Call::DescribeInstances(call) => call.act(context),
@@ -128,6 +137,7 @@ impl Call {
             Call::DescribeVolumes(call) => call.act(context),
             Call::GetInstanceUefiData(call) => call.act(context),
             Call::LockSnapshot(call) => call.act(context),
+            Call::ModifyImageAttribute(call) => call.act(context),
             Call::ModifySnapshotAttribute(call) => call.act(context),
             Call::ModifySnapshotTier(call) => call.act(context),
             Call::RegisterImage(call) => call.act(context),
@@ -135,5 +145,57 @@ impl Call {
             Call::RestoreSnapshotTier(call) => call.act(context),
             Call::UnlockSnapshot(call) => call.act(context),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::Scenario;
+
+    /// Each action with the least that it takes.
+    const ACTIONS: &[(&str, &str)] = &[
+        ("CopySnapshot", "SourceRegion=us-east-1&SourceSnapshotId=snap-0123456789abcdef0"),
+        ("CreateSnapshot", "VolumeId=vol-0123456789abcdef0"),
+        ("CreateSnapshots", "InstanceSpecification.InstanceId=i-0123456789abcdef0"),
+        ("CreateTags", "ResourceId.1=snap-0123456789abcdef0&Tag.1.Key=k"),
+        ("DeleteSnapshot", "SnapshotId=snap-0123456789abcdef0"),
+        ("DeleteTags", "ResourceId.1=snap-0123456789abcdef0"),
+        ("DeregisterImage", "ImageId=ami-0123456789abcdef0"),
+        ("DescribeImageAttribute", "ImageId=ami-0123456789abcdef0&Attribute=description"),
+        ("DescribeImages", ""),
+        ("DescribeInstanceTypes", ""),
+        ("DescribeInstances", ""),
+        ("DescribeLockedSnapshots", ""),
+        ("DescribeSnapshotAttribute", "SnapshotId=snap-0123456789abcdef0&Attribute=productCodes"),
+        ("DescribeSnapshotTierStatus", ""),
+        ("DescribeSnapshots", ""),
+        ("DescribeTags", ""),
+        ("DescribeVolumes", ""),
+        ("GetInstanceUefiData", "InstanceId=i-0123456789abcdef0"),
+        ("LockSnapshot", "SnapshotId=snap-0123456789abcdef0&LockMode=governance&LockDuration=1"),
+        ("ModifyImageAttribute", "ImageId=ami-0123456789abcdef0&Description.Value=x"),
+        ("ModifySnapshotAttribute", "SnapshotId=snap-0123456789abcdef0&OperationType=add&UserGroup.1=all"),
+        ("ModifySnapshotTier", "SnapshotId=snap-0123456789abcdef0&StorageTier=archive"),
+        ("RegisterImage", "Name=abc&RootDeviceName=/dev/xvda"),
+        ("ResetSnapshotAttribute", "SnapshotId=snap-0123456789abcdef0&Attribute=createVolumePermission"),
+        ("RestoreSnapshotTier", "SnapshotId=snap-0123456789abcdef0&PermanentRestore=true"),
+        ("UnlockSnapshot", "SnapshotId=snap-0123456789abcdef0"),
+    ];
+
+    #[test]
+    fn every_action_needs_its_own_permission_and_refuses_what_it_does_not_know() {
+        let world = World::new(&Scenario::default(), &[], jiff::Timestamp::UNIX_EPOCH);
+        for (action, form) in ACTIONS {
+            let mut params = Params::parse(&[form.as_bytes(), b"Colour=red"]);
+            let call = Call::parse(action, &mut params).map_err(|error| error.to_string()).expect(action);
+            let left = params.finish().expect_err("the colour");
+            assert_eq!(left.message, "The parameter Colour is not recognized", "{action}");
+            let needs = call.needs(&world);
+            let own = format!("ec2:{action}");
+            assert!(needs.iter().any(|need| need.action() == own), "{action} needs {needs:?}");
+        }
+        let unknown = Call::parse("MakeCoffee", &mut Params::default()).err().map(|error| error.code);
+        assert_eq!(unknown.as_deref(), Some("InvalidAction"));
     }
 }

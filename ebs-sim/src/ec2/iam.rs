@@ -31,6 +31,14 @@ impl Need {
     }
 }
 
+#[cfg(test)]
+impl Need {
+    /// What it is about.
+    pub fn action(&self) -> &'static str {
+        self.action
+    }
+}
+
 /// Passes when no denial matches.
 pub fn authorise(world: &World, signer: &Signer, need: &Need) -> Result<(), Ec2Error> {
     let action = need.action;
@@ -82,5 +90,8 @@ mod tests {
         );
         assert!(error.message.ends_with(&expected), "{}", error.message);
         assert!(authorise(&world, &signer, &Need::on_all("ec2:DescribeVolumes")).is_ok());
+        let signer = Signer { region: "us-west-2".into(), ..signer };
+        let elsewhere = authorise(&world, &signer, &need).expect_err("denied there too").message;
+        assert!(elsewhere.contains("arn:aws:ec2:us-west-2::snapshot/*"), "{elsewhere}");
     }
 }

@@ -3,13 +3,16 @@
 //! In: accounts and the group `all`. Out: the snapshot's permissions. What is encrypted must never become public,
 //! and what the default key encrypted must never be shared at all.
 
+use jiff::Timestamp;
+
 use super::Context;
 use super::error::Ec2Error;
 use super::iam::Need;
 use super::params::Params;
+use super::xml::Xml;
 use super::{keys, snapshots};
 use crate::ids::SnapshotId;
-use crate::world::{Sharing, World};
+use crate::world::{Sharing, Snapshot, World};
 
 const ATTRIBUTES: &[&str] = &["createVolumePermission", "productCodes"];
 /// Most changes in one request.
@@ -19,21 +22,18 @@ fn need(action: &'static str, world: &World, id: &SnapshotId) -> Vec<Need> {
     vec![Need::on(action, world, &format!("snapshot/{id}"))]
 }
 
-/// ModifySnapshotAttribute.
-pub struct Modify {
-    id: SnapshotId,
+/// Who is added to the permissions of a resource, or removed from them.
+#[derive(Debug, Default)]
+pub struct Change {
     add: Sharing,
     remove: Sharing,
 }
 
-impl Modify {
-    pub fn parse(params: &mut Params) -> Result<Self, Ec2Error> {
-        let id = snapshots::parse_id(&params.required("SnapshotId")?)?;
-        if params.choice("Attribute", ATTRIBUTES)?.as_deref() == Some("productCodes") {
-            return Err(Ec2Error::invalid_value("Only the attribute createVolumePermission can be modified"));
-        }
-        let mut add = permissions(params, "CreateVolumePermission.Add")?;
-        let mut remove = permissions(params, "CreateVolumePermission.Remove")?;
+impl Change {
+    /// Reads both forms, `LIST.Add.N.…` and OperationType; none when there is neither.
+    pub fn parse(params: &mut Params, list: &str) -> Result<Option<Self>, Ec2Error> {
+        let mut add = permissions(params, &format!("{list}.Add"))?;
+        let mut remove = permissions(params, &format!("{list}.Remove"))?;
         let users = params.list("UserId");
         let groups = params.list("UserGroup");
         match params.choice("OperationType", &["add", "remove"])?.as_deref() {
@@ -49,49 +49,46 @@ impl Modify {
                 "Permissions cannot be added and removed in one request",
             ));
         }
-        if adds + removes == 0 {
-            return Err(Ec2Error::missing("CreateVolumePermission"));
-        }
         if adds + removes > MAX_CHANGES {
             return Err(Ec2Error::invalid_value(format!(
                 "The number of modifications exceeds the maximum of {MAX_CHANGES}"
             )));
         }
-        Ok(Self { id, add, remove })
+        Ok((adds + removes > 0).then_some(Self { add, remove }))
     }
 
-    pub fn needs(&self, world: &World) -> Vec<Need> {
-        need("ec2:ModifySnapshotAttribute", world, &self.id)
-    }
-
-    pub fn act(self, context: &Context) -> Result<String, Ec2Error> {
-        let mut world = context.sim.change();
-        self.change(&mut world, context.region(), context.now)?;
-        Ok(context.done())
-    }
-
-    fn change(&self, world: &mut World, region: &str, now: jiff::Timestamp) -> Result<(), Ec2Error> {
-        let snapshot = snapshots::find(world, region, &self.id)?;
+    /// Fails when a snapshot may not be seen by those who are added.
+    pub fn check(&self, world: &World, snapshot: &Snapshot, now: Timestamp) -> Result<(), Ec2Error> {
         let denied = |message: &str| Err(Ec2Error::new("OperationNotPermitted", message));
-        if count(&self.add) > 0 {
-            let with_default =
-                snapshot.kms_key_id.as_deref().is_some_and(|arn| keys::is_default(world, region, arn));
-            if snapshot.encrypted && with_default {
-                return denied("Encrypted snapshots with EBS default key cannot be shared");
-            }
-            if snapshot.encrypted && self.add.public {
-                return denied("Encrypted snapshots cannot be shared publicly");
-            }
-            if snapshot.is_archived(now) {
-                return denied("Archived snapshots cannot be shared");
-            }
+        if count(&self.add) == 0 {
+            return Ok(());
         }
-        let shared = &mut snapshots::find_mut(world, region, &self.id)?.later.shared;
+        let key = snapshot.kms_key_id.as_deref();
+        if snapshot.encrypted && key.is_some_and(|arn| keys::is_default(world, &snapshot.region, arn)) {
+            return denied("Encrypted snapshots with EBS default key cannot be shared");
+        }
+        if snapshot.encrypted && self.add.public {
+            return denied("Encrypted snapshots cannot be shared publicly");
+        }
+        if snapshot.is_archived(now) {
+            return denied("Archived snapshots cannot be shared");
+        }
+        Ok(())
+    }
+
+    /// Changes the permissions.
+    pub fn apply(&self, shared: &mut Sharing) {
         shared.users.extend(self.add.users.iter().cloned());
         shared.users.retain(|user| !self.remove.users.contains(user));
         shared.public = (shared.public || self.add.public) && !self.remove.public;
-        Ok(())
     }
+}
+
+/// Permissions as EC2 lists them.
+pub fn write(xml: &mut Xml, list: &str, shared: &Sharing) {
+    let everybody = shared.public.then_some(("group", "all"));
+    let users = shared.users.iter().map(|user| ("userId", user.as_str()));
+    xml.list(list, users.chain(everybody), |xml, (name, who)| xml.text(name, who));
 }
 
 fn count(sharing: &Sharing) -> usize {
@@ -128,6 +125,40 @@ fn extend(
     Ok(())
 }
 
+/// ModifySnapshotAttribute.
+pub struct Modify {
+    id: SnapshotId,
+    change: Change,
+}
+
+impl Modify {
+    pub fn parse(params: &mut Params) -> Result<Self, Ec2Error> {
+        let id = snapshots::parse_id(&params.required("SnapshotId")?)?;
+        if params.choice("Attribute", ATTRIBUTES)?.as_deref() == Some("productCodes") {
+            return Err(Ec2Error::invalid_value("Only the attribute createVolumePermission can be modified"));
+        }
+        let list = "CreateVolumePermission";
+        let change = Change::parse(params, list)?.ok_or_else(|| Ec2Error::missing(list))?;
+        Ok(Self { id, change })
+    }
+
+    pub fn needs(&self, world: &World) -> Vec<Need> {
+        need("ec2:ModifySnapshotAttribute", world, &self.id)
+    }
+
+    pub fn act(self, context: &Context) -> Result<String, Ec2Error> {
+        let mut world = context.sim.change();
+        self.modify(&mut world, context.region(), context.now)?;
+        Ok(context.done())
+    }
+
+    fn modify(&self, world: &mut World, region: &str, now: Timestamp) -> Result<(), Ec2Error> {
+        self.change.check(world, snapshots::find(world, region, &self.id)?, now)?;
+        self.change.apply(&mut snapshots::find_mut(world, region, &self.id)?.later.shared);
+        Ok(())
+    }
+}
+
 /// DescribeSnapshotAttribute.
 pub struct Describe {
     id: SnapshotId,
@@ -157,11 +188,7 @@ impl Describe {
                 xml.node("productCodes", |_| {});
                 return;
             }
-            let everybody = shared.public.then_some(("group", "all"));
-            let users = shared.users.iter().map(|user| ("userId", user.as_str()));
-            xml.list("createVolumePermission", users.chain(everybody), |xml, (name, who)| {
-                xml.text(name, who);
-            });
+            write(xml, "createVolumePermission", &shared);
         }))
     }
 }
@@ -197,7 +224,6 @@ mod tests {
     use super::*;
     use crate::scenario::{KeySpec, KeyState, Scenario};
     use crate::world::test_snapshot;
-    use jiff::Timestamp;
 
     const KEY: &str = "1234abcd-12ab-34cd-56ef-1234567890ab";
 
@@ -221,7 +247,7 @@ mod tests {
 
     fn apply(world: &mut World, id: &SnapshotId, rest: &str) -> Result<Sharing, String> {
         let change = modify(id, rest).map_err(|error| error.code)?;
-        change.change(world, "us-east-1", Timestamp::UNIX_EPOCH).map_err(|error| error.code)?;
+        change.modify(world, "us-east-1", Timestamp::UNIX_EPOCH).map_err(|error| error.code)?;
         Ok(world.snapshots[id].later.shared.clone())
     }
 

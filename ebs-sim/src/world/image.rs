@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{ImageId, SnapshotId};
 use crate::scenario::{Kind, Scenario};
 use crate::units::GIB;
+use crate::world::Sharing;
 
 /// The account that Amazon's own Linux images belong to.
 const AMAZON: &str = "137112412989";
@@ -32,8 +33,8 @@ pub struct Ami {
     pub owner: String,
     /// `amazon`, for those that are Amazon's.
     pub owner_alias: Option<String>,
-    /// Whether everybody may use it.
-    pub public: bool,
+    /// Who else may launch it.
+    pub shared: Sharing,
     /// `x86_64` …
     pub architecture: String,
     /// `hvm` or `paravirtual`.
@@ -118,7 +119,7 @@ impl Ami {
             description: Some("The image that the instance was launched from".into()),
             owner: AMAZON.into(),
             owner_alias: Some("amazon".into()),
-            public: true,
+            shared: Sharing { public: true, ..Sharing::default() },
             architecture: instance.architecture.clone(),
             virtualization: "hvm".into(),
             ena: !xen,

@@ -202,6 +202,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_was_done_to_snapshots_survives_being_written_down() {
+        let now = Timestamp::UNIX_EPOCH;
+        let mut world = World::new(&Scenario::default(), &[], now);
+        let mut snapshot = test_snapshot(0, false);
+        let (mode, until) = (Mode::Compliance, Until::Days(2));
+        let lock = Lock { mode, until, cool_off: Some(1), created: now, mode_since: now, completed: now };
+        snapshot.later.lock = Some(lock);
+        snapshot.later.shared.users.insert("111111111111".into());
+        let takes = std::time::Duration::from_secs(1);
+        let wanted = Move::Borrow(3);
+        snapshot.later.tiering = Some(Tiering { wanted, started: now, takes, archived: now });
+        world.snapshots.insert(snapshot.id.clone(), snapshot);
+        let text = serde_json::to_string(&world).expect("it can be written");
+        let read: World = serde_json::from_str(&text).expect("it can be read");
+        assert_eq!(format!("{read:?}"), format!("{world:?}"));
+    }
+
+    #[test]
     fn volumes_without_a_device_name_get_free_ones() {
         let mut scenario = Scenario::default();
         for spec in [

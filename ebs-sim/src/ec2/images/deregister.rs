@@ -7,7 +7,7 @@ use super::super::error::Ec2Error;
 use super::super::iam::{self, Need};
 use super::super::params::Params;
 use super::super::{Context, delete};
-use super::{not_found, parse_id};
+use super::{own, parse_id};
 use crate::ids::{ImageId, SnapshotId};
 use crate::world::World;
 
@@ -60,10 +60,7 @@ impl Deregister {
 
     /// Takes the image out of the account, and says which snapshots are to follow.
     fn remove(&self, world: &mut World, region: &str) -> Result<Vec<SnapshotId>, Ec2Error> {
-        let image = world.image(region, &self.id).ok_or_else(|| not_found(self.id.as_str()))?;
-        if image.owner != world.scenario.instance.account_id {
-            return Err(Ec2Error::new("AuthFailure", format!("Not authorized for image:{}", self.id)));
-        }
+        let image = own(world, region, &self.id)?;
         let mut snapshots: Vec<SnapshotId> = if self.with_snapshots {
             image.volumes().filter_map(|(_, ebs)| ebs.snapshot.clone()).collect()
         } else {

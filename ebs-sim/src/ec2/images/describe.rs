@@ -92,8 +92,12 @@ impl Describe {
                 || image.owner_alias.as_ref() == Some(owner)
                 || (owner == "self" && image.owner == *account)
         };
-        // Launch permissions cannot be given to single accounts here, so only public images have any.
-        let executable = |by: &String| by == "all" && image.public;
+        // A permission of one's own has to be given too: to own an image is another thing.
+        let executable = |by: &String| match by.as_str() {
+            "all" => image.shared.public,
+            "self" => image.shared.users.contains(account),
+            by => image.shared.users.contains(by),
+        };
         let id = image.id.as_str();
         (self.owners.is_empty() || self.owners.iter().any(owned))
             && (self.executable_by.is_empty() || self.executable_by.iter().any(executable))
@@ -125,7 +129,7 @@ fn field(image: &Ami, name: &str, now: Timestamp) -> Vec<String> {
         "hypervisor" => one("xen"),
         "image-id" => one(image.id.as_str()),
         "image-type" => one("machine"),
-        "is-public" => one(&image.public.to_string()),
+        "is-public" => one(&image.shared.public.to_string()),
         "kernel-id" => maybe(&image.kernel),
         "manifest-location" => one(&location(image)),
         "name" => one(&image.name),
@@ -147,7 +151,7 @@ fn write(xml: &mut Xml, world: &World, image: &Ami, now: Timestamp) {
     xml.text("imageState", image.state(now));
     xml.text("imageOwnerId", &image.owner);
     xml.text("creationDate", time(image.created));
-    xml.text("isPublic", image.public);
+    xml.text("isPublic", image.shared.public);
     xml.text("architecture", &image.architecture);
     xml.text("imageType", "machine");
     xml.maybe("kernelId", image.kernel.as_ref());
@@ -159,14 +163,7 @@ fn write(xml: &mut Xml, world: &World, image: &Ami, now: Timestamp) {
     xml.maybe("description", image.description.as_ref());
     xml.text("rootDeviceType", "ebs");
     xml.text("rootDeviceName", &image.root_device_name);
-    xml.list("blockDeviceMapping", &image.mapping, |xml, mapped| {
-        xml.text("deviceName", &mapped.device);
-        match &mapped.target {
-            Target::Ebs(ebs) => xml.node("ebs", |xml| write_ebs(xml, ebs)),
-            Target::Virtual(name) => xml.text("virtualName", name),
-            Target::Nothing => xml.text("noDevice", ""),
-        }
-    });
+    write_mapping(xml, image, true);
     xml.text("virtualizationType", &image.virtualization);
     xml.tags(world.tags_of(image.id.as_str()));
     xml.text("hypervisor", "xen");
@@ -177,14 +174,28 @@ fn write(xml: &mut Xml, world: &World, image: &Ami, now: Timestamp) {
     xml.maybe("imdsSupport", image.imds.as_ref());
 }
 
-fn write_ebs(xml: &mut Xml, ebs: &Ebs) {
+/// The block devices. DescribeImageAttribute says nothing of their encryption.
+pub fn write_mapping(xml: &mut Xml, image: &Ami, encryption: bool) {
+    xml.list("blockDeviceMapping", &image.mapping, |xml, mapped| {
+        xml.text("deviceName", &mapped.device);
+        match &mapped.target {
+            Target::Ebs(ebs) => xml.node("ebs", |xml| write_ebs(xml, ebs, encryption)),
+            Target::Virtual(name) => xml.text("virtualName", name),
+            Target::Nothing => xml.text("noDevice", ""),
+        }
+    });
+}
+
+fn write_ebs(xml: &mut Xml, ebs: &Ebs, encryption: bool) {
     xml.maybe("snapshotId", ebs.snapshot.as_ref());
     xml.text("volumeSize", ebs.size_gib);
     xml.text("deleteOnTermination", ebs.delete_on_termination);
     xml.text("volumeType", &ebs.volume_type);
     xml.maybe("iops", ebs.iops);
     xml.maybe("throughput", ebs.throughput);
-    xml.text("encrypted", ebs.encrypted);
+    if encryption {
+        xml.text("encrypted", ebs.encrypted);
+    }
 }
 
 #[cfg(test)]
@@ -206,7 +217,9 @@ mod tests {
         let mut own = Ami::of_instance(&world.scenario, Timestamp::UNIX_EPOCH);
         own.id = ImageId::random();
         own.owner = world.scenario.instance.account_id.clone();
-        (own.owner_alias, own.public, own.name) = (None, false, "db".into());
+        (own.owner_alias, own.name) = (None, "db".into());
+        own.shared = crate::world::Sharing::default();
+        own.shared.users.insert("111111111111".into());
         world.images.insert(own.id.clone(), own);
         for (form, count) in [
             ("", 2),
@@ -215,6 +228,7 @@ mod tests {
             ("Owner.1=123456789012&Owner.2=amazon", 2),
             ("ExecutableBy.1=all", 1),
             ("ExecutableBy.1=self", 0),
+            ("ExecutableBy.1=111111111111", 1),
             ("Filter.1.Name=name&Filter.1.Value.1=d?", 1),
             ("Filter.1.Name=state&Filter.1.Value.1=available", 1),
             ("Filter.1.Name=owner-alias&Filter.1.Value.1=amazon&IncludeDisabled=true", 1),

@@ -12,7 +12,7 @@ use super::super::params::Params;
 use super::super::{snapshots, tags};
 use super::mapping::{self, Entry};
 use crate::ids::ImageId;
-use crate::world::{Ami, Tags, Target, World};
+use crate::world::{Ami, Sharing, Tags, Target, World};
 
 /// The request.
 pub struct Register {
@@ -149,7 +149,7 @@ impl Register {
             description: self.description.clone(),
             owner,
             owner_alias: None,
-            public: false,
+            shared: Sharing::default(),
             architecture: self.architecture.clone(),
             virtualization: self.virtualization.clone(),
             ena: self.ena,
