@@ -30,6 +30,9 @@ alias = 'alias/old'
 state = 'disabled'
 ";
 
+/// A key of us-west-2 in the control API.
+const KEY: &str = "kms-keys/us-west-2/1234abcd-12ab-34cd-56ef-1234567890ab";
+
 /// One request, in a Region: the body when it is answered, or EC2's code.
 fn call(sim: &Sim, region: &str, action: &str, parameters: &[&str]) -> Result<String, String> {
     let mut arguments = vec!["call", action];
@@ -263,23 +266,70 @@ fn a_keys_state_can_be_changed_while_it_runs() {
         one(&call(&sim, "us-west-2", "CopySnapshot", &all).expect("answered"), "snapshotId")
     };
     let good = copy();
-    control(&sim, "1234abcd-12ab-34cd-56ef-1234567890ab", r#"{"state": "pending-deletion"}"#);
+    control(&sim, KEY, r#"{"state": "pending-deletion"}"#);
     let bad = copy();
     wait_until(&sim, "us-west-2", &good, "completed");
     wait_until(&sim, "us-west-2", &bad, "error");
 }
 
-fn control(sim: &Sim, key: &str, body: &str) {
+fn control(sim: &Sim, path: &str, body: &str) {
     let endpoint = sim.ready["endpoint"].as_str().expect("a URL").replace("http://", "");
     let mut stream = TcpStream::connect(endpoint).expect("it listens");
-    let path = format!("POST /_ebs-sim/kms-keys/us-west-2/{key}");
-    let length = body.len();
-    write!(
-        stream,
-        "{path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
-    )
-    .expect("it is sent");
+    let head = format!("POST /_ebs-sim/{path} HTTP/1.1\r\nhost: x\r\nconnection: close");
+    write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).expect("it is sent");
     let mut answer = String::new();
     std::io::Read::read_to_string(&mut stream, &mut answer).expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[test]
+fn a_reset_forgets_images_fills_the_buckets_and_restores_the_keys() {
+    if !is_root() {
+        return;
+    }
+    let sim = Sim::start(SCENARIO, &["name=a,size=1MiB"]);
+    let home = "us-east-1";
+    let snapshot = completed_snapshot(&sim, "x");
+    let ebs = format!("BlockDeviceMapping.1.Ebs.SnapshotId={snapshot}");
+    let name = ["Name=db-1", "RootDeviceName=/dev/sda1", "BlockDeviceMapping.1.DeviceName=/dev/sda1", &ebs];
+    call(&sim, home, "RegisterImage", &name).expect("good");
+    let tags = || call(&sim, home, "DescribeTags", &[]);
+    while tags().is_ok() {}
+    control(&sim, KEY, r#"{"state": "disabled"}"#);
+    let usable = |snapshot: &str| {
+        let from = format!("SourceSnapshotId={snapshot}");
+        let all = ["SourceRegion=us-east-1", &from, "Encrypted=true", "KmsKeyId=alias/backup"];
+        let copy = one(&call(&sim, "us-west-2", "CopySnapshot", &all).expect("answered"), "snapshotId");
+        wait_for("an end", || one(&shown(&sim, "us-west-2", &copy), "status") != "pending");
+        one(&shown(&sim, "us-west-2", &copy), "status") == "completed"
+    };
+    assert!(!usable(&snapshot));
+    control(&sim, "reset", "");
+    tags().expect("the bucket is full");
+    let images = call(&sim, home, "DescribeImages", &[]).expect("good");
+    assert_eq!(one(&images, "imageOwnerAlias"), "amazon", "only the instance's own is left");
+    assert!(usable(&completed_snapshot(&sim, "x")));
+}
+
+#[test]
+fn a_region_has_room_for_so_many_snapshots() {
+    if !is_root() {
+        return;
+    }
+    let scenario = SCENARIO.replace("[limits]", "[limits]\nsnapshots = 2");
+    let sim = Sim::start(&scenario, &["name=a,size=1MiB"]);
+    let id = completed_snapshot(&sim, "x");
+    let volume = format!("VolumeId={}", sim.id("a"));
+    let instance = sim.ready["instance_id"].as_str().expect("an id");
+    let instance = format!("InstanceSpecification.InstanceId={instance}");
+    let full = Err("SnapshotLimitExceeded".to_owned());
+    let home = "us-east-1";
+    call(&sim, home, "CreateSnapshot", &[&volume]).expect("the second of two");
+    assert_eq!(call(&sim, home, "CreateSnapshot", &[&volume]), full);
+    assert_eq!(call(&sim, home, "CreateSnapshots", &[&instance]), full);
+    let from = ["SourceRegion=us-east-1", &format!("SourceSnapshotId={id}")];
+    assert_eq!(call(&sim, home, "CopySnapshot", &from), full);
+    call(&sim, "us-west-2", "CopySnapshot", &from).expect("there is room elsewhere");
+    call(&sim, home, "DeleteSnapshot", &[&format!("SnapshotId={id}")]).expect("good");
+    call(&sim, home, "CreateSnapshots", &[&instance]).expect("there is room again");
 }
