@@ -53,7 +53,7 @@ pub fn check(world: &World, region: &str, id: &SnapshotId, now: Timestamp) -> Re
             format!("The snapshot {id} is currently in use by {}", image.id),
         ));
     }
-    if snapshot.later.lock.is_some_and(|lock| lock.state(now) != State::Expired) {
+    if snapshot.lock().is_some_and(|lock| lock.state(now) != State::Expired) {
         return Err(Ec2Error::new(
             "SnapshotLocked",
             format!("The snapshot {id} is locked and cannot be deleted"),

@@ -96,7 +96,7 @@ impl Set {
             mode_since: now,
             completed: snapshot.completion(),
         };
-        let lock = match &snapshot.later.lock {
+        let lock = match snapshot.lock() {
             None => wanted,
             Some(lock) => lock.changed(wanted, now).map_err(|why| refused(id, why))?,
         };
@@ -124,7 +124,7 @@ impl Unset {
     pub fn act(self, context: &Context) -> Result<String, Ec2Error> {
         let mut world = context.sim.change();
         let snapshot = snapshots::find_mut(&mut world, context.region(), &self.0)?;
-        match snapshot.later.lock.map(|lock| lock.state(context.now)) {
+        match snapshot.lock().map(|lock| lock.state(context.now)) {
             None | Some(State::Expired) => return Err(refused(&self.0, "the snapshot is not locked")),
             Some(State::Compliance) => {
                 return Err(refused(&self.0, "it is in compliance mode and the cooling-off period is over"));
@@ -156,7 +156,7 @@ impl Describe {
             .snapshots
             .values()
             .filter(|snapshot| snapshot.region == context.region())
-            .filter_map(|snapshot| Some((snapshot, snapshot.later.lock?)))
+            .filter_map(|snapshot| Some((snapshot, snapshot.lock()?)))
             .filter(|(snapshot, lock)| {
                 let id = snapshot.id.as_str();
                 self.0.wants(id, world.tags_of(id), |name| match name {
@@ -247,6 +247,10 @@ mod tests {
         let later = shown(&snapshot, 1010);
         assert!(later.contains("<lockDurationStartTime>1970-01-01T00:16:50.000Z<"), "{later}");
         assert!(later.contains("<lockExpiresOn>1970-01-02T00:16:50.000Z<"), "{later}");
+        snapshot.later.lock = Some(lock);
+        snapshot.takes = std::time::Duration::from_secs(20);
+        assert_eq!(snapshot.lock().map(|lock| lock.starts()), Some(at(1020)), "it took longer");
+        snapshot.takes = std::time::Duration::from_secs(10);
         snapshot.fails = true;
         assert!(wanted.lock(&snapshot, at(1010)).is_err(), "it is in error");
     }

@@ -114,6 +114,11 @@ impl Snapshot {
         self.volume_id.as_str() == NO_VOLUME
     }
 
+    /// Its lock, whose duration begins no earlier than the snapshot is completed.
+    pub fn lock(&self) -> Option<Lock> {
+        self.later.lock.map(|lock| Lock { completed: self.completion(), ..lock })
+    }
+
     /// Whether it is in the archive, where its data cannot be used.
     pub fn is_archived(&self, now: Timestamp) -> bool {
         self.later.tiering.as_ref().is_some_and(|tiering| tiering.is_archived(now))
