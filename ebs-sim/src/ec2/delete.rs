@@ -152,6 +152,9 @@ mod tests {
         let lock = Lock { mode, until: day, cool_off: None, created: now, mode_since: now, completed: now };
         world.snapshots.get_mut(&id).expect("there").later.lock = Some(lock);
         assert_eq!(code(&world, "us-east-1"), Err("SnapshotLocked".into()));
-        assert!(check(&world, "us-east-1", &id, Timestamp::from_second(86_400).expect("in range")).is_ok());
+        // The snapshot was completed at 1000.
+        let at = |second| Timestamp::from_second(second).expect("in range");
+        assert!(check(&world, "us-east-1", &id, at(1000 + 86_399)).is_err());
+        assert!(check(&world, "us-east-1", &id, at(1000 + 86_400)).is_ok());
     }
 }
