@@ -14,7 +14,9 @@ use serde_json::{Value, json};
 use crate::faults::Fault;
 use crate::http::{Call, Reply};
 use crate::ids::SnapshotId;
+use crate::lifecycle;
 use crate::sim::Sim;
+use crate::world::{Attachment, Sizes};
 
 /// Where the control API is.
 pub const PREFIX: &str = "/_ebs-sim/";
@@ -61,6 +63,10 @@ pub async fn handle(sim: Arc<Sim>, call: Call) -> Reply {
             sim.change().deny = body.deny;
             json!({})
         }),
+        (Method::POST, ["view"]) => {
+            lifecycle::publish(&sim).await;
+            Ok(json!({}))
+        }
         (Method::POST, ["volumes", volume, "attach"]) => set_attached(&sim, volume, true),
         (Method::POST, ["volumes", volume, "detach"]) => set_attached(&sim, volume, false),
         (Method::POST, ["devices"]) => match read::<NewDevice>(&call) {
@@ -88,6 +94,10 @@ fn snapshots(sim: &Sim) -> Value {
         .values()
         .map(|snapshot| {
             let progress = snapshot.progress(now);
+            let (full, changed) = match snapshot.sizes {
+                Sizes::Known { full, changed } => (Some(full), Some(changed)),
+                Sizes::Measuring | Sizes::Unknown => (None, None),
+            };
             json!({
                 "id": snapshot.id,
                 "volume_id": snapshot.volume_id,
@@ -99,6 +109,8 @@ fn snapshots(sim: &Sim) -> Value {
                 "image": snapshot.image.as_ref().map(|image| &image.path),
                 "offset": snapshot.image.as_ref().map(|image| image.window.offset),
                 "length": snapshot.image.as_ref().map(|image| image.window.length),
+                "full_bytes": full,
+                "changed_bytes": changed,
             })
         })
         .collect();
@@ -119,9 +131,9 @@ async fn reset(sim: Arc<Sim>) -> Outcome {
         world.tags.retain(|id, _| !id.starts_with(SnapshotId::PREFIX));
         world.reset_images_and_keys();
         world.volumes.retain(|volume| volume.window.is_some());
-        let specs = world.scenario.volumes.clone();
-        for (volume, spec) in world.volumes.iter_mut().zip(specs) {
-            volume.attached = !spec.detached;
+        for volume in world.volumes.iter_mut().filter(|volume| volume.loop_device.is_some()) {
+            // Detached in the API only.
+            volume.attachment.get_or_insert(Attachment::complete(volume.created, volume.boot));
         }
         world.deny = world.scenario.iam.deny.clone();
         images
@@ -144,8 +156,11 @@ fn set_attached(sim: &Sim, volume: &str, attached: bool) -> Outcome {
         .find(|known| known.is_ebs() && (known.id.as_str() == volume || known.name == volume));
     match found {
         None => Err((404, format!("there is no volume {volume}"))),
+        Some(known) if known.loop_device.is_none() => {
+            Err((409, format!("{volume} has no device: use AttachVolume")))
+        }
         Some(known) => {
-            known.attached = attached;
+            known.attachment = attached.then(|| Attachment::complete(jiff::Timestamp::now(), known.boot));
             Ok(json!({ "id": known.id, "attached": attached }))
         }
     }

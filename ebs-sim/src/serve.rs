@@ -17,7 +17,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::error::Error as Failure;
 use crate::host::{self, Host};
 use crate::imds::Tokens;
-use crate::ready::{Credentials, Ready, Volume};
+use crate::publish::Publisher;
+use crate::ready::{self, Credentials, Ready};
 use crate::scenario::Scenario;
 use crate::sim::Sim;
 use crate::units::Bytes;
@@ -146,8 +147,12 @@ impl Serving {
         let store = host.make_store(pool, settings.host_size)?;
         let mut world = World::new(&settings.scenario, &windows, Timestamp::now());
         for (volume, &window) in world.volumes.iter_mut().zip(&windows) {
-            volume.loop_device = Some(host.expose(&store, window)?);
+            if volume.attachment.is_some() {
+                volume.loop_device = Some(host.expose(&store, window)?);
+            }
         }
+
+        let view = view::Live::new(&host.mount_view()?)?;
 
         let local = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), settings.port);
         let (ec2_listener, ec2_address) = listen(local).await?;
@@ -167,7 +172,7 @@ impl Serving {
                 move |call: http::Call| imds::handle(sim.clone(), tokens.clone(), call)
             })),
         ];
-        ready.write(&dir)?;
+        sim.set_publisher(Publisher::new(dir, ready.clone(), view)?);
         Ok(Self { ready, sim, tasks })
     }
 
@@ -241,21 +246,6 @@ fn ready(sim: &Sim, dir: &Path, ec2: SocketAddr, imds: SocketAddr) -> Ready {
             access_key_id: keys.fixed().access_key_id.clone(),
             secret_access_key: keys.fixed().secret_access_key.clone(),
         },
-        volumes: world
-            .volumes
-            .iter()
-            .filter_map(|volume| {
-                Some(Volume {
-                    id: volume.id.clone(),
-                    name: volume.name.clone(),
-                    device_name: volume.device_name.clone(),
-                    loop_device: volume.loop_device.clone()?,
-                    size_bytes: volume.size_bytes,
-                    kind: volume.kind,
-                    boot: volume.boot,
-                    offset: volume.window?.offset,
-                })
-            })
-            .collect(),
+        volumes: ready::volumes(&world),
     }
 }

@@ -12,6 +12,7 @@ use crate::faults::{Fault, Faults};
 use crate::host::{Host, Store};
 use crate::keys::Keys;
 use crate::log::{Entry, Log};
+use crate::publish::Publisher;
 use crate::world::World;
 
 /// One running simulation.
@@ -24,6 +25,7 @@ pub struct Sim {
     log: Mutex<Log>,
     throttle: Mutex<Throttle>,
     changes: AtomicU64,
+    publisher: Mutex<Option<Publisher>>,
     /// The pool and its clones.
     pub store: Store,
     /// Held from checking the limits of a creation until its snapshots are known.
@@ -48,6 +50,7 @@ impl Sim {
             log: Mutex::new(Log::default()),
             throttle: Mutex::new(Throttle::default()),
             changes: AtomicU64::new(0),
+            publisher: Mutex::new(None),
             store,
             commit: tokio::sync::Mutex::new(()),
         }
@@ -87,6 +90,23 @@ impl Sim {
     /// The request log.
     pub fn log(&self) -> MutexGuard<'_, Log> {
         lock(&self.log)
+    }
+
+    /// From now on, `publish` has somewhere to publish to.
+    pub fn set_publisher(&self, publisher: Publisher) {
+        *lock(&self.publisher) = Some(publisher);
+    }
+
+    /// Shows the devices that there are now in the view and in `ebs-sim.json`. It writes files: not for the
+    /// threads that serve.
+    pub fn publish(&self) {
+        let mut publisher = lock(&self.publisher);
+        let Some(publisher) = publisher.as_mut() else { return };
+        // The last look at the world is the one that is shown, as nobody else publishes meanwhile.
+        let volumes = crate::ready::volumes(&self.world());
+        if let Err(error) = publisher.update(volumes) {
+            tracing::error!("devices are not shown as they are: {error}");
+        }
     }
 
     /// Counts a request and takes the faults that hit it, and notes them in the log.

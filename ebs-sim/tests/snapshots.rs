@@ -9,7 +9,7 @@ mod support;
 use std::io::Write as _;
 use std::net::TcpStream;
 
-use support::{Sim, is_root, values, wait_for};
+use support::{Sim, needs_root, values, wait_for};
 
 const SCENARIO: &str = "
 [limits]
@@ -83,9 +83,7 @@ fn beginning(sim: &Sim, snapshot: &str, length: usize) -> String {
 
 #[test]
 fn a_copy_is_encrypted_shared_locked_and_outlives_its_source() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let sim = Sim::start(SCENARIO, &["name=a,size=1MiB,tag:Name=a"]);
     let source = completed_snapshot(&sim, "first");
     let from = format!("SourceSnapshotId={source}");
@@ -170,9 +168,7 @@ fn a_copy_is_encrypted_shared_locked_and_outlives_its_source() {
 
 #[test]
 fn the_image_of_a_set_goes_with_its_last_snapshot() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let sim = Sim::start(SCENARIO, &["name=a,size=1MiB"]);
     let source = completed_snapshot(&sim, "text");
     let images = || std::fs::read_dir(sim.dir().join("host/snapshots")).expect("a folder").count();
@@ -188,9 +184,7 @@ fn the_image_of_a_set_goes_with_its_last_snapshot() {
 
 #[test]
 fn an_image_keeps_its_snapshots_until_it_is_deregistered() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let sim = Sim::start(SCENARIO, &["name=a,size=1MiB"]);
     let snapshot = completed_snapshot(&sim, "root");
     let home = "us-east-1";
@@ -239,9 +233,7 @@ fn an_image_keeps_its_snapshots_until_it_is_deregistered() {
 
 #[test]
 fn an_archived_snapshot_must_be_restored_first() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let sim = Sim::start(SCENARIO, &["name=a,size=1MiB"]);
     let id = completed_snapshot(&sim, "old");
     let home = "us-east-1";
@@ -260,9 +252,7 @@ fn an_archived_snapshot_must_be_restored_first() {
 
 #[test]
 fn a_keys_state_can_be_changed_while_it_runs() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let sim = Sim::start(SCENARIO, &["name=a,size=1MiB"]);
     let source = completed_snapshot(&sim, "x");
     let from = format!("SourceSnapshotId={source}");
@@ -289,9 +279,7 @@ fn control(sim: &Sim, path: &str, body: &str) {
 
 #[test]
 fn a_reset_forgets_images_fills_the_buckets_and_restores_the_keys() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let sim = Sim::start(SCENARIO, &["name=a,size=1MiB"]);
     let home = "us-east-1";
     let snapshot = completed_snapshot(&sim, "x");
@@ -318,9 +306,7 @@ fn a_reset_forgets_images_fills_the_buckets_and_restores_the_keys() {
 
 #[test]
 fn a_region_has_room_for_so_many_snapshots() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let scenario = SCENARIO.replace("[limits]", "[limits]\nsnapshots = 2");
     let sim = Sim::start(&scenario, &["name=a,size=1MiB"]);
     let id = completed_snapshot(&sim, "x");

@@ -132,6 +132,7 @@ impl Copy {
             kms_key_id: key.and_then(|key| key.arn),
             reason: (!usable).then(|| keys::UNUSABLE.to_owned()),
             image: source.image.clone(),
+            sizes: source.sizes,
             later: Later { completion_minutes: self.minutes, ..Later::default() },
         })
     }

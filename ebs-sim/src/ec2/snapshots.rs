@@ -11,7 +11,7 @@ use super::params::Params;
 use super::query::Query;
 use super::xml::{Xml, time};
 use crate::ids::SnapshotId;
-use crate::world::{Snapshot, World};
+use crate::world::{Sizes, Snapshot, World};
 
 const FILTERS: &[&str] = &[
     "description",
@@ -218,6 +218,8 @@ fn write(xml: &mut Xml, world: &World, snapshot: &Snapshot, now: Timestamp) {
     xml.maybe("completionDurationMinutes", snapshot.later.completion_minutes);
     if progress.state == "completed" {
         xml.text("completionTime", time(snapshot.completion()));
-        xml.text("fullSnapshotSizeInBytes", snapshot.size_bytes);
+        if let Sizes::Known { full, .. } = snapshot.sizes {
+            xml.text("fullSnapshotSizeInBytes", full);
+        }
     }
 }

@@ -31,12 +31,13 @@ pub fn reclaim(dir: &Path) -> Result<(), Error> {
             loops::detach(&device)?;
         }
     }
-    let root = dir.join("host");
-    if is_mount_point(&root) {
-        nix::mount::umount2(&root, MntFlags::MNT_DETACH).map_err(|errno| Error::Io {
-            what: format!("unmount {}", root.display()),
-            source: errno.into(),
-        })?;
+    for mounted in [dir.join("view"), dir.join("host")] {
+        if is_mount_point(&mounted) {
+            nix::mount::umount2(&mounted, MntFlags::MNT_DETACH).map_err(|errno| Error::Io {
+                what: format!("unmount {}", mounted.display()),
+                source: errno.into(),
+            })?;
+        }
     }
     let image = dir.join("host.img");
     for device in loop_devices() {
@@ -110,7 +111,8 @@ fn loop_devices() -> Vec<PathBuf> {
         .collect()
 }
 
-fn is_mount_point(path: &Path) -> bool {
+/// Whether something is mounted here.
+pub fn is_mount_point(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     let device = |path: &Path| std::fs::metadata(path).map(|m| m.dev()).ok();
     match path.parent() {

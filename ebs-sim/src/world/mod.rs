@@ -16,7 +16,7 @@ use indexmap::IndexMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::host::Window;
+use crate::host::{Window, place};
 use crate::ids::{ImageId, InstanceId, SnapshotId, VolumeId, random_hex};
 use crate::scenario::{Kind, Scenario};
 use crate::units::GIB;
@@ -26,10 +26,10 @@ pub use key::{DEFAULT_ALIAS, KmsKey};
 pub use lock::{Lock, MAX_DAYS, Mode, State, Until};
 #[cfg(test)]
 pub use snapshot::tests::snapshot as test_snapshot;
-pub use snapshot::{Image, Later, NO_VOLUME, Sharing, Snapshot};
+pub use snapshot::{Image, Later, NO_VOLUME, Sharing, Sizes, Snapshot};
 pub use tier::{Move, Tiering};
-use volume::DeviceNames;
-pub use volume::Volume;
+pub use volume::{Attachment, AttachmentState, Stage, Volume, attachment_point};
+use volume::{DeviceNames, first_numbers};
 
 /// Tags of one resource.
 pub type Tags = BTreeMap<String, String>;
@@ -47,6 +47,8 @@ pub struct World {
     pub reservation_id: String,
     /// All volumes, in the order of attachment.
     pub volumes: Vec<Volume>,
+    /// The device names of the launch, without the root's: what the metadata service goes on saying.
+    pub launch_devices: Vec<String>,
     /// All snapshots of all Regions, in the order of creation.
     pub snapshots: IndexMap<SnapshotId, Snapshot>,
     /// All images of all Regions, in the order of registration.
@@ -64,6 +66,10 @@ impl World {
     pub fn new(scenario: &Scenario, windows: &[Window], now: Timestamp) -> Self {
         let mut names = DeviceNames::new(scenario);
         let mut tags = BTreeMap::new();
+        let attached: Vec<_> = scenario.volumes.iter().filter(|spec| !spec.detached).collect();
+        let boot: Vec<bool> = attached.iter().map(|spec| spec.boot).collect();
+        let numbers: BTreeMap<&str, u32> =
+            attached.iter().map(|spec| spec.name.as_str()).zip(first_numbers(&boot)).collect();
         let volumes: Vec<Volume> = scenario
             .volumes
             .iter()
@@ -81,15 +87,29 @@ impl World {
                     volume_type: spec.volume_type.clone(),
                     kind: spec.kind,
                     boot: spec.boot,
-                    attached: !spec.detached,
+                    region: scenario.instance.region.clone(),
+                    zone: scenario.instance.zone(),
+                    stage: Stage::Ready,
+                    snapshot_id: None,
+                    created: now,
+                    attachment: (!spec.detached).then(|| Attachment::complete(now, spec.boot)),
                     encrypted: spec.encrypted,
+                    kms_key: None,
                     iops: spec.iops,
                     throughput: spec.throughput,
-                    since: now,
+                    initialization_rate: None,
+                    token: None,
+                    source: None,
                     window: Some(window),
                     loop_device: None,
+                    disk: numbers.get(spec.name.as_str()).copied(),
                 }
             })
+            .collect();
+        let launch_devices = volumes
+            .iter()
+            .filter(|volume| volume.is_ebs() && volume.attachment.is_some() && !volume.boot)
+            .map(|volume| volume.device_name.clone())
             .collect();
         if !scenario.instance.tags.is_empty() {
             tags.insert(scenario.instance.id.to_string(), scenario.instance.tags.clone());
@@ -100,6 +120,7 @@ impl World {
             launched: now,
             reservation_id: format!("r-{}", random_hex()),
             volumes,
+            launch_devices,
             snapshots: IndexMap::new(),
             images: IndexMap::from([(image.id.clone(), image)]),
             kms_keys: key::all(scenario),
@@ -130,7 +151,45 @@ impl World {
 
     /// The volumes that are attached to the instance.
     pub fn attached(&self) -> impl Iterator<Item = &Volume> {
-        self.ebs().filter(|volume| volume.attached)
+        self.ebs().filter(|volume| volume.attachment.is_some())
+    }
+
+    /// A volume that EC2 knows, when it is in this Region.
+    pub fn volume(&self, region: &str, id: &str) -> Option<&Volume> {
+        self.ebs().find(|volume| volume.region == region && volume.id.as_str() == id)
+    }
+
+    /// A volume, to change.
+    pub fn volume_mut(&mut self, id: &VolumeId) -> Option<&mut Volume> {
+        self.volumes.iter_mut().find(|volume| volume.id == *id)
+    }
+
+    /// The lowest number that no disk in the view has.
+    pub fn free_disk(&self) -> u32 {
+        let taken: Vec<u32> = self.volumes.iter().filter_map(|volume| volume.disk).collect();
+        // 0 is the root's, also when the root is not simulated.
+        (1..).find(|number| !taken.contains(number)).unwrap_or(u32::MAX)
+    }
+
+    /// A window of the pool that no volume has.
+    pub fn free_window(&self, length: u64) -> Window {
+        let taken: Vec<Window> = self.volumes.iter().filter_map(|volume| volume.window).collect();
+        place(&taken, length)
+    }
+
+    /// The snapshot that another one's changes are counted from: the last one of the same volume, else the
+    /// one that the volume was made from.
+    pub fn previous(&self, id: &SnapshotId) -> Option<&Snapshot> {
+        let snapshot = self.snapshots.get(id)?;
+        let older = self.snapshots.values().take_while(|other| other.id != *id);
+        older
+            .filter(|other| other.volume_id == snapshot.volume_id && other.region == snapshot.region)
+            .filter(|other| !other.fails)
+            .last()
+            .or_else(|| {
+                let volume = self.volumes.iter().find(|volume| volume.id == snapshot.volume_id)?;
+                self.snapshot(&volume.region, volume.snapshot_id.as_ref()?)
+            })
     }
 
     /// A resource's tags.
@@ -186,13 +245,22 @@ impl World {
             volume_type: "gp3".into(),
             kind: Kind::Nvme,
             boot: false,
-            attached: true,
+            region: self.scenario.instance.region.clone(),
+            zone: self.scenario.instance.zone(),
+            stage: Stage::Ready,
+            snapshot_id: None,
+            created: now,
+            attachment: Some(Attachment::complete(now, false)),
             encrypted: false,
+            kms_key: None,
             iops: None,
             throughput: None,
-            since: now,
+            initialization_rate: None,
+            token: None,
+            source: None,
             window: None,
             loop_device: None,
+            disk: None,
         });
     }
 }
