@@ -77,6 +77,10 @@ pub struct Scenario {
     pub snapshots: Snapshots,
     /// EC2's limits.
     pub limits: Limits,
+    /// How EC2 is reached.
+    pub endpoint: Endpoint,
+    /// How much of what was asked is remembered.
+    pub log: Log,
     /// Its volumes, in the order of attachment.
     #[serde(rename = "volume")]
     pub volumes: Vec<VolumeSpec>,
@@ -94,6 +98,8 @@ impl Default for Scenario {
             iam: Iam::default(),
             snapshots: Snapshots::default(),
             limits: Limits::default(),
+            endpoint: Endpoint::default(),
+            log: Log::default(),
             volumes: Vec::new(),
             faults: Vec::new(),
         }
@@ -160,7 +166,7 @@ impl Instance {
 pub struct Imds {
     /// Off means that every request is answered with 403.
     pub enabled: bool,
-    /// What DescribeInstances reports; packets are not counted.
+    /// How many hops a token may travel: the IP TTL of its packets.
     pub hop_limit: u8,
     /// Whether tags/instance is there.
     pub instance_tags: bool,
@@ -243,6 +249,28 @@ impl Default for Limits {
     }
 }
 
+/// `[endpoint]`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Endpoint {
+    /// Whether commands are led to the TLS port.
+    pub tls: bool,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// How many requests are remembered.
+    pub keep: usize,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { keep: 10_000 }
+    }
+}
+
 impl Scenario {
     /// Reads the file, adds the volumes of the command line, and checks the whole.
     pub fn load(file: Option<&Path>, volumes: &[VolumeSpec]) -> Result<Self, Error> {
@@ -301,6 +329,15 @@ impl Scenario {
                 "other_regions holds {}, which is the instance's own",
                 self.instance.region
             ));
+        }
+        if !(1..=64).contains(&self.imds.hop_limit) {
+            return wrong(format!("imds.hop_limit = {} is not between 1 and 64", self.imds.hop_limit));
+        }
+        if self.log.keep == 0 {
+            return wrong("log.keep = 0 would forget requests while they are handled".into());
+        }
+        for fault in &self.faults {
+            fault.check().map_err(Error::Wrong)?;
         }
         if self.limits.page_size == 0 {
             return wrong("limits.page_size = 0 would never end".into());

@@ -7,7 +7,7 @@ use super::error::Ec2Error;
 use super::iam::Need;
 use super::params::Params;
 use super::{Context, create, instances, snapshots, tags, volumes};
-use crate::faults::Fault;
+use crate::faults::Hit;
 use crate::world::World;
 
 /// One call.
@@ -61,7 +61,7 @@ impl Call {
     }
 
     /// Does it, and gives the response body.
-    pub async fn act(self, context: &Context, faults: &[Fault]) -> Result<String, Ec2Error> {
+    pub async fn act(self, context: &Context, faults: &[Hit]) -> Result<String, Ec2Error> {
         match self {
             Call::CreateSnapshot(call) => call.act(context, faults).await,
             Call::CreateSnapshots(call) => call.act(context, faults).await,

@@ -13,7 +13,7 @@ use super::iam::Need;
 use super::params::Params;
 use super::xml::{Xml, time};
 use super::{instances, tags, volumes};
-use crate::faults::{Fault, Kind};
+use crate::faults::{Hit, Kind};
 use crate::ids::{SnapshotId, VolumeId};
 use crate::log::unix_nanos;
 use crate::world::{Image, Snapshot, Tags, Volume, World};
@@ -80,7 +80,7 @@ impl One {
         needs
     }
 
-    pub async fn act(self, context: &Context, faults: &[Fault]) -> Result<String, Ec2Error> {
+    pub async fn act(self, context: &Context, faults: &[Hit]) -> Result<String, Ec2Error> {
         let choose = |world: &World| {
             let volume = world.ebs().find(|volume| volume.id == self.volume);
             Ok(vec![volume.cloned().ok_or_else(|| volumes::not_found(self.volume.as_str()))?])
@@ -143,8 +143,12 @@ impl Set {
         needs
     }
 
-    pub async fn act(self, context: &Context, faults: &[Fault]) -> Result<String, Ec2Error> {
-        let made = commit(context, faults, &self.common, self.copy_tags, |world| self.choose(world)).await?;
+    pub async fn act(self, context: &Context, faults: &[Hit]) -> Result<String, Ec2Error> {
+        let choose = |world: &World| self.choose(world);
+        let mut made = commit(context, faults, &self.common, self.copy_tags, choose).await?;
+        if faults.iter().any(|hit| hit.fault.kind == Kind::MissingSnapshot) {
+            made.pop();
+        }
         let world = context.sim.world();
         Ok(context.response(|xml| {
             xml.list("snapshotSet", &made, |xml, snapshot| {
@@ -194,19 +198,23 @@ fn parse_volume(id: &str) -> Result<VolumeId, Ec2Error> {
 /// Chooses, checks the limits, clones, and makes the snapshots known.
 async fn commit(
     context: &Context,
-    faults: &[Fault],
+    faults: &[Hit],
     common: &Common,
     copy_tags: bool,
     choose: impl Fn(&World) -> Result<Vec<Volume>, Ec2Error>,
 ) -> Result<Vec<Snapshot>, Ec2Error> {
     let sim = &context.sim;
-    let has = |kind| faults.iter().any(|fault| fault.kind == kind);
+    let has = |kind| faults.iter().any(|hit| hit.fault.kind == kind);
+    let of = |kind| faults.iter().map(|hit| &hit.fault).find(|fault| fault.kind == kind);
     let _commit = sim.commit.lock().await;
     let started = Timestamp::now();
     let volumes = {
         let mut world = sim.change();
         if has(Kind::ExtraVolume) {
             world.attach_unknown_volume(started);
+        }
+        if let Some(fault) = of(Kind::DetachVolume) {
+            world.detach_silently(fault.volume.as_deref());
         }
         let volumes = choose(&world)?;
         for volume in &volumes {
@@ -234,6 +242,7 @@ async fn commit(
         volumes
             .iter()
             .map(|volume| {
+                let takes = world.scenario.snapshots.time_to_complete(volume.size_bytes);
                 let snapshot = Snapshot {
                     id: SnapshotId::random(),
                     region: context.region().to_owned(),
@@ -242,8 +251,10 @@ async fn commit(
                     size_bytes: volume.size_bytes,
                     description: common.description.clone(),
                     started,
-                    takes: world.scenario.snapshots.time_to_complete(volume.size_bytes),
+                    takes: of(Kind::SlowProgress).map_or(takes, |fault| fault.slowed(takes)),
                     fails: has(Kind::SnapshotError),
+                    visible_from: of(Kind::LateVisibility)
+                        .and_then(|fault| started.checked_add(fault.delay()).ok()),
                     encrypted: volume.encrypted,
                     image: volume.window.map(|window| Image { path: path.clone(), window }),
                 };

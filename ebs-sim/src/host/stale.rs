@@ -94,7 +94,7 @@ pub fn remove_files(dir: &Path) {
         }
         let _ = std::fs::remove_dir(&root);
     }
-    for name in ["host.img", ready::FILE] {
+    for name in ["host.img", crate::tls::FILE, ready::FILE] {
         let _ = std::fs::remove_file(dir.join(name));
     }
     let _ = std::fs::remove_dir(dir.join("view"));

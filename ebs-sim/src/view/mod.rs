@@ -20,7 +20,7 @@ use std::process::Command;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
-use crate::error::Error as Failure;
+use crate::env::{self, Reach};
 use crate::ready::Ready;
 
 /// The view could not be made.
@@ -74,21 +74,20 @@ pub fn enter_network() -> Result<(), Error> {
     enter(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
 }
 
-/// The variable that leads AWS's clients to another metadata service.
-pub const IMDS_VARIABLE: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
-
 /// `ebs-sim exec`: becomes the command.
-pub fn exec(dir: &Path, command: &[OsString]) -> Result<std::convert::Infallible, Failure> {
-    let ready = Ready::read(dir)?;
+pub fn exec(ready: &Ready, reach: Reach, command: &[OsString]) -> Result<std::convert::Infallible, Error> {
     enter(CloneFlags::CLONE_NEWNS)?;
-    make(&ready)?;
+    make(ready)?;
     let mut words = command.iter();
     let program = words.next().cloned().unwrap_or_default();
     let mut command = Command::new(&program);
     // Where the service has its real address nothing must lead away from it.
-    command.args(words).env_remove(IMDS_VARIABLE).envs(&ready.env).env("EBS_SIM_DIR", &ready.dir);
+    for name in env::stray(reach) {
+        command.env_remove(name);
+    }
+    command.args(words).envs(env::variables(ready, reach)).env("EBS_SIM_DIR", &ready.dir);
     let source = command.exec();
-    Err(Error::Exec { command: program, source }.into())
+    Err(Error::Exec { command: program, source })
 }
 
 const COVERED: [&str; 4] = ["/sys/devices", "/sys/dev/block", "/sys/block", "/sys/class/block"];

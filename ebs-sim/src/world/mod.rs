@@ -3,6 +3,7 @@
 //! In: a scenario, and changes by the actions. Out: facts for the answers. It must never know about files
 //! and devices beyond naming them, and never read the clock: `now` comes in.
 
+mod instance;
 mod snapshot;
 mod volume;
 
@@ -17,6 +18,7 @@ use crate::ids::{InstanceId, SnapshotId, VolumeId, random_hex};
 use crate::scenario::{Kind, Scenario};
 use crate::units::GIB;
 
+pub use instance::{GROUP, INTERFACE, MAC, SUBNET, VPC};
 pub use snapshot::{Image, Snapshot};
 use volume::DeviceNames;
 pub use volume::Volume;
@@ -134,6 +136,18 @@ impl World {
     /// A snapshot, when it is in this Region.
     pub fn snapshot(&self, region: &str, id: &SnapshotId) -> Option<&Snapshot> {
         self.snapshots.get(id).filter(|snapshot| snapshot.region == region)
+    }
+
+    /// Detaches a volume behind everybody's back: the one that is named, or the last data volume.
+    pub fn detach_silently(&mut self, volume: Option<&str>) {
+        let meant = |known: &&mut Volume| match volume {
+            Some(name) => known.id.as_str() == name || known.name == name,
+            None => !known.boot,
+        };
+        let mut attached = self.volumes.iter_mut().rev().filter(|known| known.is_ebs() && known.attached);
+        if let Some(known) = attached.find(meant) {
+            known.attached = false;
+        }
     }
 
     /// A volume that was attached behind everybody's back. It has no device and no data.

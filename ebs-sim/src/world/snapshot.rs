@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub takes: Duration,
     /// Whether it ends in `error`.
     pub fails: bool,
+    /// When DescribeSnapshots knows of it at the earliest.
+    pub visible_from: Option<Timestamp>,
     /// As the volume.
     pub encrypted: bool,
     /// Its data; none when a fault made its volume up.
@@ -96,6 +98,7 @@ mod tests {
             started: Timestamp::from_second(1000).expect("in range"),
             takes: Duration::from_secs(takes),
             fails,
+            visible_from: None,
             encrypted: false,
             image: None,
         }
