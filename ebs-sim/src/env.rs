@@ -69,9 +69,12 @@ pub fn usual(endpoint: &str, imds: Option<&str>, tls: Option<(&str, &str)>) -> B
     set
 }
 
-/// What to unset: variables that would lead elsewhere, or that belong to other credentials.
-pub fn stray(reach: Reach) -> Vec<&'static str> {
+/// What to unset first: variables that lead elsewhere, name other authorities or belong to other credentials.
+pub fn stray(ready: &Ready, reach: Reach) -> Vec<&'static str> {
     let mut stray = vec![IMDS];
+    if reach.tls || ready.env.contains_key(AUTHORITIES[0]) {
+        stray.extend(["SSL_CERT_DIR", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"]);
+    }
     if reach.static_credentials {
         stray.extend(["AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE"]);
     }
@@ -80,7 +83,7 @@ pub fn stray(reach: Reach) -> Vec<&'static str> {
 
 /// Lines that a shell can evaluate.
 pub fn lines(ready: &Ready, reach: Reach) -> String {
-    let unset = stray(reach).into_iter().map(|name| format!("unset {name}\n"));
+    let unset = stray(ready, reach).into_iter().map(|name| format!("unset {name}\n"));
     let mut set = variables(ready, reach);
     set.insert("EBS_SIM_DIR".into(), ready.dir.to_string_lossy().into_owned());
     let set = set.into_iter().map(|(name, value)| format!("export {name}={}\n", quoted(&value)));

@@ -82,7 +82,7 @@ pub fn exec(ready: &Ready, reach: Reach, command: &[OsString]) -> Result<std::co
     let program = words.next().cloned().unwrap_or_default();
     let mut command = Command::new(&program);
     // Where the service has its real address nothing must lead away from it.
-    for name in env::stray(reach) {
+    for name in env::stray(ready, reach) {
         command.env_remove(name);
     }
     command.args(words).envs(env::variables(ready, reach)).env("EBS_SIM_DIR", &ready.dir);
