@@ -118,7 +118,9 @@ fn exec_and_run_lead_clients_to_tls() {
     let check = |output: std::process::Output| {
         let stdout = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
-        assert!(stdout.contains("<instanceId>i-") && stdout.contains("AWS_ENDPOINT_URL_EC2=https://127.0.0.1:"));
+        assert!(
+            stdout.contains("<instanceId>i-") && stdout.contains("AWS_ENDPOINT_URL_EC2=https://127.0.0.1:")
+        );
     };
     let sim = Sim::start(QUICK, ONE);
     let flags = ["--tls", "--static-credentials", "--", "sh", "-c", script];
@@ -154,12 +156,16 @@ fn connections_are_refused_and_stalled_by_their_number() {
         return;
     }
     let sim = Sim::start(QUICK, ONE);
-    let add = |more: &[&str]| sim.ok(&[&["faults", "add", "--action", "connection", "--kind"], more].concat());
+    let add =
+        |more: &[&str]| sim.ok(&[&["faults", "add", "--action", "connection", "--kind"], more].concat());
     add(&["refuse", "--call", "2", "--times", "2"]);
     // It depends on the moment whether curl sees the reset while it connects or later.
     let refused = [exit::CONNECT, exit::HANDSHAKE, exit::RECEIVE];
     let exits: Vec<i32> = (0..4).map(|_| Client::new(&sim).call(DESCRIBE).exit).collect();
-    assert_eq!(exits.iter().map(|exit| refused.contains(exit)).collect::<Vec<_>>(), [false, true, true, false]);
+    assert_eq!(
+        exits.iter().map(|exit| refused.contains(exit)).collect::<Vec<_>>(),
+        [false, true, true, false]
+    );
     assert_eq!((exits[0], exits[3]), (0, 0));
 
     add(&["tls-stall", "--call", "1"]);
