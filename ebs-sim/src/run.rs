@@ -22,7 +22,7 @@ pub fn run(mut settings: Settings, reach: Reach, command: &[OsString]) -> Result
     host::preflight(&settings.dir, true)?;
     // Namespaces belong to threads: enter them before there is more than one.
     view::enter_network()?;
-    settings.imds_listener = Some(network::make(settings.scenario.instance.private_ip)?);
+    settings.imds_listener = network::make(settings.scenario.instance.private_ip)?;
     serve::runtime()?.block_on(async {
         let mut signals = Signals::catch()?;
         let mut serving = Serving::start(settings).await?;

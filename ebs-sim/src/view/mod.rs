@@ -66,7 +66,23 @@ impl Error {
 fn enter(flags: CloneFlags) -> Result<(), Error> {
     unshare(flags).map_err(|errno| Error::Namespace(errno.into()))?;
     let flags = MsFlags::MS_SLAVE | MsFlags::MS_REC;
-    mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).map_err(Error::io("make / a slave mount"))
+    mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).map_err(Error::io("make / a slave mount"))?;
+    forget_stores();
+    Ok(())
+}
+
+/// Unmounts the copies of every ebs-sim's store that the new namespace got: they would keep a store alive
+/// that its own ebs-sim takes down.
+fn forget_stores() {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    for point in table.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new) {
+        let is_store =
+            point.ends_with("host") && point.parent().is_some_and(|dir| dir.join("host.img").is_file());
+        if is_store {
+            // One that is gone by now needs nothing.
+            let _ = umount2(point, MntFlags::MNT_DETACH);
+        }
+    }
 }
 
 /// Enters a network namespace and a mount namespace.
