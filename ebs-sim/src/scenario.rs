@@ -7,8 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod endpoint;
 mod volume;
 
+pub use endpoint::{Endpoint, Log};
 pub use volume::{Kind, VolumeSpec};
 
 use serde::{Deserialize, Serialize};
@@ -246,28 +248,6 @@ impl Default for Limits {
             pending_per_account: 100,
             page_size: 1000,
         }
-    }
-}
-
-/// `[endpoint]`
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Endpoint {
-    /// Whether commands are led to the TLS port.
-    pub tls: bool,
-}
-
-/// `[log]`
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Log {
-    /// How many requests are remembered.
-    pub keep: usize,
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self { keep: 10_000 }
     }
 }
 
