@@ -39,6 +39,9 @@ pub enum Error {
         #[source]
         source: Boxed,
     },
+    /// A fault could never strike.
+    #[error("{0}")]
+    Fault(String),
     /// The parts do not fit together.
     #[error("{0}")]
     Wrong(String),
@@ -54,6 +57,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Read { .. } => None,
+            Error::Fault(_) => Some("kinds and keys of faults are listed in ebs-sim's README".into()),
             Error::Parse { .. } => Some("the keys are listed in ebs-sim's README".into()),
             Error::Wrong(_) => Some(
                 "a volume is name=data,size=1GiB[,device=/dev/sdf][,type=gp3][,kind=nvme|xen|instance-store][,boot]"
@@ -317,7 +321,7 @@ impl Scenario {
             return wrong("log.keep = 0 would forget requests while they are handled".into());
         }
         for fault in &self.faults {
-            fault.check().map_err(Error::Wrong)?;
+            fault.check().map_err(Error::Fault)?;
         }
         if self.limits.page_size == 0 {
             return wrong("limits.page_size = 0 would never end".into());
@@ -375,6 +379,9 @@ mod tests {
         assert_eq!(load(""), Ok(false));
         assert_eq!(load(&volume("")), Ok(true));
         assert_eq!(load(&format!("{}{}", volume(""), volume(""))), Ok(false));
+        assert_eq!(load(&format!("{}[[fault]]\naction='*'\nkind='hang'", volume(""))), Ok(true));
+        assert_eq!(load(&format!("{}[[fault]]\naction='*'\nkind='clock-skew'", volume(""))), Ok(false));
+        assert_eq!(load(&format!("{}[imds]\nhop_limit=0", volume(""))), Ok(false));
         assert_eq!(load(&volume("boot=true\nkind='instance-store'")), Ok(false));
         assert!(load(&volume("kind='tape'")).is_err());
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
-use support::{EBS_SIM, QUICK, Sim, is_root, values};
+use support::{EBS_SIM, QUICK, Sim, is_root, values, wait_for};
 
 const THREE: &[&str] = &["name=root,size=16MiB,boot", "name=a,size=16MiB", "name=b,size=16MiB"];
 
@@ -60,21 +60,20 @@ fn snapshots_are_slow_and_late_as_asked() {
     let usual = sim.create_snapshots().remove(0);
     add(&sim, &["slow-progress", "--factor", "100", "--call", "1"]);
     let slow = sim.create_snapshots().remove(0);
-    add(&sim, &["slow-progress", "--delay", "500ms", "--call", "1"]);
+    add(&sim, &["slow-progress", "--delay", "2s", "--call", "1"]);
     let delayed = sim.create_snapshots().remove(0);
-    std::thread::sleep(Duration::from_millis(250));
-    assert_eq!([state(&usual), state(&slow), state(&delayed)], ["completed", "pending", "pending"]);
-    std::thread::sleep(Duration::from_millis(300));
-    assert_eq!([state(&slow), state(&delayed)], ["pending", "completed"]);
+    wait_for("the usual end", || state(&usual) == "completed");
+    assert_eq!(state(&delayed), "pending");
+    wait_for("the end after two seconds", || state(&delayed) == "completed");
+    assert_eq!(state(&slow), "pending");
 
-    add(&sim, &["late-visibility", "--delay", "400ms", "--call", "1"]);
+    add(&sim, &["late-visibility", "--delay", "2s", "--call", "1"]);
     let late = sim.create_snapshots().remove(0);
     let found = || sim.command(&["call", "DescribeSnapshots", &format!("SnapshotId.1={late}")]);
     assert!(String::from_utf8_lossy(&found().stdout).contains("InvalidSnapshot.NotFound"));
     let all = values(&sim.ok(&["call", "DescribeSnapshots"]), "snapshotId");
     assert_eq!(all.len(), 9);
-    std::thread::sleep(Duration::from_millis(400));
-    assert!(found().status.success());
+    wait_for("the late snapshot", || found().status.success());
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn signatures_are_checked_over_http_and_tls() {
         };
         let mut wrong = client(&sim);
         wrong.key = "AKIASTRANGER:secret".into();
-        assert_eq!(refused(wrong, DESCRIBE), (401, "AuthFailure".into()));
+        assert_eq!(refused(wrong, &format!("{DESCRIBE}&DryRun=true")), (401, "AuthFailure".into()));
         let mut wrong = client(&sim);
         wrong.key.push('x');
         assert_eq!(refused(wrong, DESCRIBE), (403, "SignatureDoesNotMatch".into()));
@@ -64,6 +64,8 @@ fn signatures_are_checked_over_http_and_tls() {
     let refused: Vec<_> = log.iter().filter(|entry| entry["outcome"] != "ok").collect();
     assert_eq!(refused.len(), 10);
     assert!(refused.iter().all(|entry| entry["access_key_id"].is_null()));
+    // A DryRun is one in the log, whatever became of it.
+    assert_eq!(log.iter().filter(|entry| entry["dry_run"] == true).count(), 2);
     let last = log.last().expect("an entry");
     assert_eq!((&last["tls"], &last["region"]), (&true.into(), &"us-west-2".into()));
     assert!(last["user_agent"].as_str().expect("a name").starts_with("curl/"));
@@ -162,10 +164,8 @@ fn connections_are_refused_and_stalled_by_their_number() {
     // It depends on the moment whether curl sees the reset while it connects or later.
     let refused = [exit::CONNECT, exit::HANDSHAKE, exit::RECEIVE];
     let exits: Vec<i32> = (0..4).map(|_| Client::new(&sim).call(DESCRIBE).exit).collect();
-    assert_eq!(
-        exits.iter().map(|exit| refused.contains(exit)).collect::<Vec<_>>(),
-        [false, true, true, false]
-    );
+    let hit: Vec<bool> = exits.iter().map(|exit| refused.contains(exit)).collect();
+    assert_eq!(hit, [false, true, true, false], "{exits:?}");
     assert_eq!((exits[0], exits[3]), (0, 0));
 
     add(&["tls-stall", "--call", "1"]);
