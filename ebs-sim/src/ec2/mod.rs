@@ -125,15 +125,13 @@ pub async fn handle(sim: Arc<Sim>, http: http::Call) -> Reply {
         ..Entry::default()
     });
     let early = sim.strike(number, Stage::Signature, &claimed.target(&sim, &http));
-    let skew = skew(&sim, &early, &claimed);
+    let skew = before_signature(&sim, &early, &claimed);
     let outcome = process(&sim, &http, params, number, &claimed, skew, &request_id).await;
     let answer = |status: u16, body: String| {
         let mut answer = Answer::new(status, CONTENT_TYPE, body);
         answer.headers.push(("x-amzn-requestid", request_id.clone()));
         if !skew.is_zero() {
-            answer
-                .headers
-                .push(("date", http_date(Timestamp::now().saturating_add(skew).unwrap_or(Timestamp::MAX))));
+            answer.headers.push(("date", http_date(ahead(Timestamp::now(), skew))));
         }
         answer
     };
@@ -161,8 +159,8 @@ pub async fn handle(sim: Arc<Sim>, http: http::Call) -> Reply {
     reply
 }
 
-/// Lets keys expire, and says how far EC2's clock is ahead.
-fn skew(sim: &Sim, faults: &[Hit], claimed: &Claimed) -> Duration {
+/// What faults do before the signature is checked: keys expire. Says how far EC2's clock is ahead.
+fn before_signature(sim: &Sim, faults: &[Hit], claimed: &Claimed) -> Duration {
     let mut skew = Duration::ZERO;
     for fault in faults.iter().map(|hit| &hit.fault) {
         match (fault.kind, &claimed.access_key_id) {
@@ -174,6 +172,10 @@ fn skew(sim: &Sim, faults: &[Hit], claimed: &Claimed) -> Duration {
         }
     }
     skew
+}
+
+fn ahead(now: Timestamp, by: Duration) -> Timestamp {
+    now.saturating_add(by).unwrap_or(Timestamp::MAX)
 }
 
 /// A time as HTTP's Date header has it.
@@ -194,7 +196,7 @@ async fn process(
         return Err(Stop::Raw(405));
     }
     let now = Timestamp::now();
-    let signer = check_signature(sim, http, now.saturating_add(skew).unwrap_or(Timestamp::MAX))?;
+    let signer = check_signature(sim, http, ahead(now, skew))?;
     sim.note(number, |entry| entry.access_key_id = Some(signer.access_key_id.clone()));
     let action = params.text("Action").ok_or_else(|| Ec2Error::missing("Action"))?;
     let _version = params.text("Version");

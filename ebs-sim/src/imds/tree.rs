@@ -201,6 +201,11 @@ mod tests {
         assert_eq!(get("/latest/meta-data/block-device-mapping").as_deref(), Some("ami\nebs1\nroot"));
         assert_eq!(get("/latest/meta-data/block-device-mapping/ebs1").as_deref(), Some("sdf"));
         assert_eq!(get("/latest/meta-data/iam/security-credentials/").as_deref(), Some("ebs-sim-role"));
+        assert_eq!(get("/latest/meta-data/iam/").as_deref(), Some("info\nsecurity-credentials/"));
+        assert_eq!(get("/latest/meta-data/system").as_deref(), Some("nitro"));
+        let network = format!("/latest/meta-data/network/interfaces/macs/{MAC}");
+        assert_eq!(get(&format!("{network}/subnet-id")).as_deref(), Some(SUBNET));
+        assert_eq!(get("/latest/dynamic/instance-identity").as_deref(), Some("document"));
         assert_eq!(get("/latest/meta-data/tags/instance"), None);
         assert_eq!(get("/latest/meta-data/placement/regio"), None);
         assert!(get("/latest/meta-data/").is_some_and(|text| text.contains("placement/\n")));
