@@ -6,20 +6,19 @@ use super::Sim;
 
 /// curl's exit codes.
 pub mod exit {
-    /// No connection.
-    pub const CONNECT: i32 = 7;
     /// The body is shorter than promised.
     pub const PARTIAL: i32 = 18;
     /// The time was up.
     pub const TIMEOUT: i32 = 28;
-    /// The TLS handshake failed.
-    pub const HANDSHAKE: i32 = 35;
     /// The connection was closed without an answer.
     pub const EMPTY: i32 = 52;
     /// The connection was reset.
     pub const RECEIVE: i32 = 56;
     /// The certificate is not trusted.
     pub const UNTRUSTED: i32 = 60;
+    /// A connection that is reset at once: it depends on the moment whether curl notices while it connects, in the
+    /// handshake, while it sends or while it receives.
+    pub const REFUSED: [i32; 4] = [7, 35, 55, RECEIVE];
 }
 
 /// What came of a request.
