@@ -4,6 +4,7 @@
 //! and devices beyond naming them, and never read the clock: `now` comes in.
 
 mod image;
+mod instance;
 mod key;
 mod lock;
 mod snapshot;
@@ -22,6 +23,7 @@ use crate::scenario::{Kind, Scenario};
 use crate::units::GIB;
 
 pub use image::{Ami, Ebs, Mapped, Target};
+pub use instance::{GROUP, INTERFACE, MAC, SUBNET, VPC};
 pub use key::{DEFAULT_ALIAS, KmsKey};
 pub use lock::{Lock, MAX_DAYS, Mode, State, Until};
 #[cfg(test)]
@@ -228,6 +230,19 @@ impl World {
     /// A snapshot, when it is in this Region.
     pub fn snapshot(&self, region: &str, id: &SnapshotId) -> Option<&Snapshot> {
         self.snapshots.get(id).filter(|snapshot| snapshot.region == region)
+    }
+
+    /// Detaches a volume behind everybody's back: the one that is named, or the last data volume.
+    pub fn detach_silently(&mut self, volume: Option<&str>) {
+        let meant = |known: &&mut Volume| match volume {
+            Some(name) => known.id.as_str() == name || known.name == name,
+            None => !known.boot,
+        };
+        let mut attached =
+            self.volumes.iter_mut().rev().filter(|known| known.is_ebs() && known.attachment.is_some());
+        if let Some(known) = attached.find(meant) {
+            known.attachment = None;
+        }
     }
 
     /// A volume that was attached behind everybody's back. It has no device and no data.
