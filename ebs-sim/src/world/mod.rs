@@ -326,20 +326,7 @@ mod tests {
         let mut world = world(&["name=a,size=1MiB", "name=b,size=1MiB"]);
         let (a, b) = (world.volumes[0].id.clone(), world.volumes[1].id.clone());
         let mut take = |volume: &VolumeId, fails| {
-            let snapshot = Snapshot {
-                id: SnapshotId::random(),
-                region: world.home().to_owned(),
-                volume_id: volume.clone(),
-                size_gib: 1,
-                size_bytes: 1 << 20,
-                description: String::new(),
-                started: Timestamp::UNIX_EPOCH,
-                takes: std::time::Duration::ZERO,
-                fails,
-                encrypted: false,
-                image: None,
-                sizes: Sizes::Unknown,
-            };
+            let snapshot = Snapshot { volume_id: volume.clone(), fails, ..test_snapshot(0, false) };
             let id = snapshot.id.clone();
             world.snapshots.insert(id.clone(), snapshot);
             id
