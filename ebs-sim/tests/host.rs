@@ -12,7 +12,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::{EBS_SIM, loops_under, needs_root, sh, values};
+use support::{EBS_SIM, QUICK, Sim, loops_under, needs_root, sh, values, wait_for};
 use tempfile::TempDir;
 
 fn temp() -> TempDir {
@@ -154,4 +154,28 @@ fn a_filesystem_that_can_clone_is_used_as_it_is_and_another_is_not() {
         assert_eq!(loops_under(&dir), [""; 0]);
         assert!(!dir.exists());
     }
+}
+
+/// Whoever makes a mount namespace gets a copy of every mount there is, and knows nothing of it.
+#[test]
+fn a_mount_namespace_made_meanwhile_does_not_keep_the_store() {
+    needs_root();
+    let mut sim = Sim::start(QUICK, &["name=a,size=16MiB"]);
+    let mut other = std::process::Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sleep", "30"])
+        .spawn()
+        .expect("unshare is there");
+    let store = sim.dir().join("host");
+    let table = format!("/proc/{}/mountinfo", other.id());
+    let sees =
+        || std::fs::read_to_string(&table).is_ok_and(|table| table.contains(store.to_str().expect("UTF-8")));
+    wait_for("the copy of the store", || {
+        let command = std::fs::read_to_string(format!("/proc/{}/comm", other.id())).unwrap_or_default();
+        command.trim() == "sleep" && sees()
+    });
+    let (code, said) = sim.end(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!sees());
+    other.kill().expect("it runs");
+    other.wait().expect("it ends");
 }

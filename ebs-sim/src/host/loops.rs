@@ -82,7 +82,7 @@ pub fn offset(device: &Path) -> Option<u64> {
 }
 
 /// The `major:minor` of a device and of its partitions.
-fn numbers_of(device: &Path) -> Vec<String> {
+pub fn numbers_of(device: &Path) -> Vec<String> {
     let folder = sys(device);
     let partitions = std::fs::read_dir(&folder).into_iter().flatten().flatten();
     std::iter::once(folder.clone())

@@ -365,6 +365,7 @@ impl Host {
             errors.push(Error::Io { what: format!("unmount {}", root.display()), source: errno.into() });
         }
         if let Some(device) = self.image_loop.take() {
+            busy::recall(&loops::numbers_of(&device), &root);
             match loops::detach(&device) {
                 // The image is in use only because volumes are, and those are named already.
                 Ok(Some(user)) if in_use.is_empty() => in_use.push(user),
