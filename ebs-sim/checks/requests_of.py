@@ -81,6 +81,8 @@ BETTER = {
     "CreateVolume VolumeType": {"VolumeType": "gp3"},
     "DeleteSnapshot SnapshotId": {},
     "DeleteTags Resources[]": {},
+    "DeleteTags Tags[].Key": {"Tags": [{"Key": "a"}]},
+    "DeleteTags Tags[].Value": {"Tags": [{"Key": "a", "Value": "b"}]},
     "DeleteVolume VolumeId": {},
     "DeregisterImage ImageId": {},
     "DescribeImages Filters[].Name": {"Filters": [{"Name": "name", "Values": ["x"]}]},

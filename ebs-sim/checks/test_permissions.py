@@ -70,4 +70,4 @@ def test_a_stranger_is_refused_before_anything_is_looked_at(sim, actions):
     for action in actions:
         params = requests_of.plain(sim)[action]
         assert call(stranger, action, **params) == ("AuthFailure", 401), action
-        assert call(forger, action, **params) == ("AuthFailure", 401), action
+        assert call(forger, action, **params) == ("SignatureDoesNotMatch", 403), action

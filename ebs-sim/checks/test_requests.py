@@ -44,6 +44,8 @@ def test_every_member_is_taken_or_refused_as_listed(sim, actions):
             params = requests_of.wire(action, requests_of.with_member(sim, action, path, leaf))
             code, message = outcome(sim, params)
             name = requests_of.wire_name(action, leaf)
+            if code == "InvalidPaginationToken" and path == "NextToken":
+                continue  # taken, and looked at: no other than ebs-sim can make one up
             if code == "DryRunOperation":
                 if key in expected:
                     faults.append(f"{key}: it is taken; strike it off refused.toml")
