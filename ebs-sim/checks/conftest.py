@@ -43,3 +43,10 @@ def toured(sim, actions):
     answers = tour.Tour(sim, actions).answers
     yield answers
     sim.reset()
+
+
+@pytest.fixture(scope="session")
+def moto():
+    running = rig.Moto()
+    yield running
+    running.stop()

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import urllib.error
 import urllib.request
@@ -144,3 +145,28 @@ def raw(endpoint, key, secret, params, region=REGION):
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()
+
+
+class Moto:
+    """moto's server in a process of its own, which ends with this one."""
+
+    KEY = ("AKIAIOSFODNN7EXAMPLE", "any")
+
+    def __init__(self):
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).parent / "serve_moto.py")],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.endpoint = self.process.stdout.readline().strip()
+        if not self.endpoint:
+            raise RuntimeError("moto's server does not start")
+
+    def stop(self):
+        self.process.stdin.close()
+        self.process.wait(30)
+        self.process.stdout.close()
+
+    def client(self, region=REGION, validate=False):
+        return client(self.endpoint, *self.KEY, region, validate)
+
+    def raw(self, params, region=REGION):
+        return raw(self.endpoint, *self.KEY, params, region)
