@@ -65,6 +65,7 @@ step("volumes: a token that nobody gave", "DescribeVolumes", NextToken="nonsense
 step("volumes: DryRun", "DescribeVolumes", DryRun=True)
 step("volumes: unknown parameter", "DescribeVolumes", extra={"Colour": "red"})
 step("an action that is none", "DescribeVolumes", extra={"Action": "DescribeNonsense"})
+step("no action", "DescribeVolumes", extra={"Action": ""})
 
 # CreateSnapshot.
 step("snapshot of a volume", "CreateSnapshot", VolumeId="$data", Description="one", save={"one": "SnapshotId"})
