@@ -45,7 +45,7 @@ class Side:
             self.ids[name] = min(answer.found.get(path, [""]))
         await_("everything to settle", self.quiet)
         items = count(step.action, body)
-        said = "200 ok" if items is None else f"200 ok, {items} items"
+        said = "200 ok" if items is None else f"200 ok, {items} item{'s' * (items != 1)}"
         return Outcome(said, set(answer.found), answer.unknown + answer.wrong)
 
     def _filled(self, value):
@@ -131,7 +131,8 @@ def differences(results):
     outcomes = {step.name: (there.said, here.said) for step, there, here in results if there.said != here.said}
     members = set()
     for step, there, here in results:
-        if there.said.startswith("200") and here.said.startswith("200"):
+        # Where one has fewer items than the other, it has fewer members too.
+        if there.said == here.said:
             members |= {("moto", step.action, path) for path in top(there.members - here.members)}
             members |= {("ebs-sim", step.action, path) for path in top(here.members - there.members)}
         members |= {("moto's own", step.action, fault) for fault in there.faults}

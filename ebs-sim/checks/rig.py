@@ -155,7 +155,9 @@ class Moto:
     def __init__(self):
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).parent / "serve_moto.py")],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            # Without the thousand images of others that it would list.
+            env={**os.environ, "MOTO_EC2_LOAD_DEFAULT_AMIS": "false"})
         self.endpoint = self.process.stdout.readline().strip()
         if not self.endpoint:
             raise RuntimeError("moto's server does not start")

@@ -123,12 +123,12 @@ step("snapshots: first page", "DescribeSnapshots", MaxResults=5, Filters=filters
 step("snapshots: second page", "DescribeSnapshots", MaxResults=5, NextToken="$token", Filters=filters(tag_key=["Run"]))
 step("snapshots: filter without a match", "DescribeSnapshots", Filters=filters(snapshot_id=["snap-00000000000000001"]))
 step("snapshots: unknown filter", "DescribeSnapshots", Filters=filters(colour=["red"]))
-step("snapshots: MaxResults too small", "DescribeSnapshots", MaxResults=4)
+step("snapshots: MaxResults too small", "DescribeSnapshots", MaxResults=4, Filters=filters(tag_key=["Run"]))
 step("snapshot that is missing", "DescribeSnapshots", SnapshotIds=[NO_SNAPSHOT])
 step("snapshot id that is malformed", "DescribeSnapshots", SnapshotIds=["nonsense"])
 step("snapshots, one of them missing", "DescribeSnapshots", SnapshotIds=["$one", NO_SNAPSHOT])
 step("snapshot of another Region", "DescribeSnapshots", SnapshotIds=["$one"], region=THERE)
-step("snapshots: DryRun", "DescribeSnapshots", DryRun=True)
+step("snapshots: DryRun", "DescribeSnapshots", Filters=filters(tag_key=["Run"]), DryRun=True)
 
 # Tags.
 step("tags on two", "CreateTags", Resources=["$one", "$data"], Tags=[{"Key": "Name", "Value": "x"}, {"Key": "E", "Value": ""}])
