@@ -7,13 +7,13 @@ from pathlib import Path
 import model
 import requests_of
 
-REFUSED = tomllib.loads((Path(__file__).parent / "refused.toml").read_text())["group"]
+LISTS = tomllib.loads((Path(__file__).parent / "refused.toml").read_text())
 
 
 def refused():
     """{"Action Path": code}"""
     found = {}
-    for group in REFUSED:
+    for group in LISTS["group"]:
         for action, paths in group["members"].items():
             for path in paths:
                 assert f"{action} {path}" not in found, f"{action} {path} is listed twice"
