@@ -8,7 +8,7 @@ import copy
 import botocore.serialize
 
 import model
-from tour import KEY, tags
+from tour import KEY_HERE, tags
 
 
 def plain(sim):
@@ -31,10 +31,12 @@ def plain(sim):
         "DescribeInstances": {},
         "DescribeLockedSnapshots": {},
         "DescribeSnapshotAttribute": {"SnapshotId": snapshot, "Attribute": "createVolumePermission"},
+        "DescribeSnapshotTierStatus": {},
         "DescribeSnapshots": {},
         "DescribeTags": {},
         "DescribeVolumes": {},
         "DetachVolume": {"VolumeId": volume},
+        "GetInstanceUefiData": {"InstanceId": sim.instance_id},
         "LockSnapshot": {"SnapshotId": snapshot, "LockMode": "governance", "LockDuration": 1},
         "ModifySnapshotAttribute": {"SnapshotId": snapshot, "CreateVolumePermission": {"Add": [{"Group": "all"}]}},
         "ModifySnapshotTier": {"SnapshotId": snapshot, "StorageTier": "archive"},
@@ -42,6 +44,8 @@ def plain(sim):
             "Name": "plain", "RootDeviceName": "/dev/xvda",
             "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}],
         },
+        "ResetSnapshotAttribute": {"SnapshotId": snapshot, "Attribute": "createVolumePermission"},
+        "RestoreSnapshotTier": {"SnapshotId": snapshot, "PermanentRestore": True},
         "UnlockSnapshot": {"SnapshotId": snapshot},
     }
 
@@ -56,11 +60,12 @@ TAGGED = {
 
 # What a made-up value would not do for: a value, merged into the plain request, or None to take a key out of it.
 BETTER = {
+    "AttachVolume EbsCardIndex": {"EbsCardIndex": 0},
     "AttachVolume InstanceId": {},
     "AttachVolume VolumeId": {},
     "CopySnapshot CompletionDurationMinutes": {"CompletionDurationMinutes": 15},
     "CopySnapshot DestinationRegion": {"DestinationRegion": "us-east-1"},
-    "CopySnapshot KmsKeyId": {"Encrypted": True, "KmsKeyId": KEY.replace("us-west-2", "us-east-1")},
+    "CopySnapshot KmsKeyId": {"Encrypted": True, "KmsKeyId": KEY_HERE},
     "CopySnapshot SourceRegion": {"SourceRegion": "us-west-2"},
     "CopySnapshot SourceSnapshotId": {},
     "CreateSnapshots CopyTagsFromSource": {"CopyTagsFromSource": "volume"},
@@ -72,7 +77,7 @@ BETTER = {
     "CreateVolume AvailabilityZone": {},
     "CreateVolume AvailabilityZoneId": {"AvailabilityZone": None, "AvailabilityZoneId": "use1-az1"},
     "CreateVolume Iops": {"VolumeType": "gp3", "Iops": 3000},
-    "CreateVolume KmsKeyId": {"Encrypted": True, "KmsKeyId": KEY.replace("us-west-2", "us-east-1")},
+    "CreateVolume KmsKeyId": {"Encrypted": True, "KmsKeyId": KEY_HERE},
     "CreateVolume MultiAttachEnabled": {"VolumeType": "io2", "Iops": 400, "MultiAttachEnabled": True},
     "CreateVolume SnapshotId": {"SnapshotId": "snap-0123456789abcdef0"},
     "CreateVolume Throughput": {"VolumeType": "gp3", "Throughput": 125},
@@ -126,7 +131,12 @@ BETTER = {
     "ModifySnapshotAttribute UserIds[]": {
         "CreateVolumePermission": None, "Attribute": "createVolumePermission", "OperationType": "add",
         "UserIds": ["111122223333"]},
+    "GetInstanceUefiData InstanceId": {},
     "ModifySnapshotTier SnapshotId": {},
+    "ResetSnapshotAttribute SnapshotId": {},
+    "ResetSnapshotAttribute Attribute": {},
+    "RestoreSnapshotTier SnapshotId": {},
+    "RestoreSnapshotTier TemporaryRestoreDays": {"PermanentRestore": None, "TemporaryRestoreDays": 2},
     "RegisterImage Architecture": {"Architecture": "x86_64"},
     "RegisterImage BlockDeviceMappings[].DeviceName": {},
     "RegisterImage BlockDeviceMappings[].Ebs.Iops":
@@ -140,12 +150,15 @@ BETTER = {
         {"BlockDeviceMappings": [{"Ebs": None, "VirtualName": "ephemeral0"}]},
     "RegisterImage RootDeviceName": {},
     "RegisterImage SriovNetSupport": {"SriovNetSupport": "simple"},
+    "RegisterImage TpmSupport": {"BootMode": "uefi", "TpmSupport": "v2.0"},
+    "RegisterImage UefiData": {"BootMode": "uefi", "UefiData": "QU1aTlVFRkk="},
     "RegisterImage VirtualizationType": {"VirtualizationType": "hvm"},
     "UnlockSnapshot SnapshotId": {},
 }
 # Every action that takes filters or tags takes them in the same way.
-for _action in ("DescribeInstances", "DescribeSnapshots", "DescribeTags", "DescribeVolumes", "DescribeInstanceTypes"):
-    _name = {"DescribeTags": "key", "DescribeInstanceTypes": "instance-type"}.get(_action, "tag-key")
+for _action in ("DescribeInstances", "DescribeInstanceTypes", "DescribeSnapshotTierStatus", "DescribeSnapshots", "DescribeTags",
+                "DescribeVolumes"):
+    _name = {"DescribeTags": "key", "DescribeInstanceTypes": "instance-type", "DescribeSnapshotTierStatus": "snapshot-id"}.get(_action, "tag-key")
     for _leaf in ("Name", "Values[]"):
         BETTER[f"{_action} Filters[].{_leaf}"] = {"Filters": [{"Name": _name, "Values": ["x"]}]}
 for _action, _kind in TAGGED.items():

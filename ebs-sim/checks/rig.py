@@ -40,6 +40,10 @@ seconds_to_complete = 0.2
 per_volume_interval = "0s"
 pending_per_volume = 0
 pending_per_account = 0
+throttling = false
+[volumes]
+seconds_to_create = 0.1
+seconds_to_attach = 0.1
 """
 
 

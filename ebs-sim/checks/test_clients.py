@@ -3,7 +3,7 @@
 import pytest
 
 import model
-from tour import tags
+from tour import await_, tags
 
 
 def needs(actions, *needed):
@@ -40,6 +40,9 @@ def test_waiters_for_volumes(sim, actions):
     client.get_waiter("volume_available").wait(**this)
     client.attach_volume(VolumeId=made["VolumeId"], InstanceId=sim.instance_id, Device="/dev/sdw")
     client.get_waiter("volume_in_use").wait(**this)
+    # In use is a volume already while it is being attached, and then it cannot be detached.
+    await_("an attachment", lambda: client.describe_volumes(
+        VolumeIds=[made["VolumeId"]])["Volumes"][0]["Attachments"][0]["State"] == "attached")
     client.detach_volume(VolumeId=made["VolumeId"])
     client.get_waiter("volume_available").wait(**this)
     client.delete_volume(VolumeId=made["VolumeId"])
@@ -65,6 +68,7 @@ PAGED = {
     "DescribeInstanceTypes": ("InstanceTypes", {}),
     "DescribeInstances": ("Reservations", {}),
     "DescribeLockedSnapshots": ("Snapshots", {}),
+    "DescribeSnapshotTierStatus": ("SnapshotTierStatuses", {}),
     "DescribeSnapshots": ("Snapshots", {"OwnerIds": ["self"]}),
     "DescribeTags": ("Tags", {}),
     "DescribeVolumes": ("Volumes", {}),

@@ -53,7 +53,7 @@ def test_every_member_is_taken_or_refused_as_listed(sim, actions):
                 faults.append(f"{key}: {code}: {message}")
             elif code != expected[key]:
                 faults.append(f"{key}: refused with {code}, not {expected[key]}: {message}")
-            elif not re.search(bare(name), message, re.I):
+            elif bare(name).lower() not in message.lower().replace(" ", ""):
                 faults.append(f"{key}: the error does not name it: {message}")
     faults += [f"{key}: listed in refused.toml, and no such member" for key in expected.keys() - met]
     assert not faults, f"{len(faults)} members\n" + "\n".join(sorted(faults))
@@ -64,13 +64,17 @@ def bare(name):
     return [part for part in name.split(".") if not part.isdigit()][-1]
 
 
+# These name something that there may be; that is not looked at for a DryRun.
+EXIST = ("InstanceTypes[]",)
+
+
 def test_values_of_a_wrong_type_are_refused(sim, actions):
     """What is taken has to be looked at: a value that cannot be right is not let through."""
     listed, faults, tried = refused(), [], 0
     for action in actions:
         for path, leaf, shape in model.input_members(action):
             free_text = shape.type_name == "string" and not getattr(shape, "enum", None)
-            if free_text or f"{action} {path}" in listed:
+            if free_text or f"{action} {path}" in listed or path in EXIST:
                 continue
             tried += 1
             params = requests_of.wire(action, requests_of.with_member(sim, action, path, leaf))

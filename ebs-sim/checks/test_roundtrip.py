@@ -4,7 +4,7 @@ import pytest
 
 import rig
 from test_clients import QUICK, needs
-from tour import KEY, OTHER_REGION, tags
+from tour import KEY, KEY_HERE, OTHER_REGION, tags
 
 
 @pytest.fixture
@@ -53,6 +53,7 @@ def test_a_volume(sim, actions, ec2):
         {"Size": 1},
         {"Size": 2, "SnapshotId": source, "VolumeType": "gp3", "Iops": 3500, "Throughput": 200},
         {"Size": 4, "VolumeType": "io2", "Iops": 300, "Encrypted": True},
+        {"Size": 1, "Encrypted": True, "KmsKeyId": KEY_HERE},
     ):
         made = ec2.create_volume(
             **given, AvailabilityZone=zone, TagSpecifications=[{"ResourceType": "volume", "Tags": LABELS}])
@@ -134,8 +135,8 @@ def test_an_image(sim, actions, ec2):
     ]
     image = ec2.register_image(
         **given, BlockDeviceMappings=mapping, TagSpecifications=[{"ResourceType": "image", "Tags": LABELS}])["ImageId"]
+    ec2.get_waiter("image_available").wait(ImageIds=[image], WaiterConfig=QUICK)
     (told,) = ec2.describe_images(ImageIds=[image])["Images"]
-    # SriovNetSupport `simple` and ImdsSupport `v2.0` are told as they are given.
     assert not differing({**given, "Tags": LABELS, "State": "available", "Public": False}, told)
     for wanted, found in zip(mapping, told["BlockDeviceMappings"], strict=True):
         assert not differing(wanted.get("Ebs", {}), found.get("Ebs", {}))

@@ -11,6 +11,7 @@ import rig
 SCENARIO = """
 [instance]
 tags = { Name = "db", Stage = "test" }
+uefi_data = "QU1aTlVFRkk="
 [imds]
 instance_tags = true
 [snapshots]
@@ -19,6 +20,16 @@ seconds_to_complete = 0.4
 per_volume_interval = "0s"
 pending_per_volume = 0
 pending_per_account = 0
+throttling = false
+[volumes]
+seconds_to_create = 0.2
+seconds_to_attach = 0.2
+[[kms_key]]
+id = "11111111-2222-4333-8444-555555555555"
+region = "us-west-2"
+[[kms_key]]
+id = "66666666-7777-4888-8999-000000000000"
+region = "us-east-1"
 """
 
 # More than one page of five; one of each kind that EC2 describes in another way.
@@ -34,6 +45,7 @@ VOLUMES = (
 
 OTHER_REGION = "us-west-2"
 KEY = "arn:aws:kms:us-west-2:123456789012:key/11111111-2222-4333-8444-555555555555"
+KEY_HERE = "arn:aws:kms:us-east-1:123456789012:key/66666666-7777-4888-8999-000000000000"
 
 
 class Tour:
@@ -63,6 +75,13 @@ class Tour:
         made = self.here.create_snapshot(VolumeId=self.sim.volume("data"), **more)["SnapshotId"]
         self.completed(self.here, made)
         return made
+
+    def volume(self, volume, wanted):
+        """Waits until a volume, or its attachment, is in a state."""
+        def states():
+            (found,) = self.here.describe_volumes(VolumeIds=[volume])["Volumes"]
+            return [found["State"], *(attachment["State"] for attachment in found["Attachments"])]
+        await_(f"a volume to be {wanted}", lambda: wanted in states())
 
     @staticmethod
     def completed(client, *ids):
@@ -144,19 +163,20 @@ def volumes(t):
     source = t.snapshot()
     ids = [t.here.create_volume(AvailabilityZone=zone, SnapshotId=source, **more)["VolumeId"] for more in (
         {"VolumeType": "gp3", "Iops": 3500, "Throughput": 200, "TagSpecifications": tags("volume", Name="new")},
-        {"VolumeType": "io2", "Iops": 500, "Encrypted": True, "Size": 2},
+        {"VolumeType": "io2", "Iops": 500, "Encrypted": True, "Size": 4},
     )]
     ids.append(t.here.create_volume(AvailabilityZone=zone, Size=1)["VolumeId"])
     for each, device in zip(ids, ("/dev/sdx", "/dev/sdy", "/dev/sdz")):
-        await_("a volume", lambda: t.here.describe_volumes(VolumeIds=[each])["Volumes"][0]["State"] == "available")
+        t.volume(each, "available")
         t.here.attach_volume(VolumeId=each, InstanceId=t.sim.instance_id, Device=device)
-        await_("a volume", lambda: t.here.describe_volumes(VolumeIds=[each])["Volumes"][0]["State"] == "in-use")
+    for each in ids:
+        t.volume(each, "attached")
     t.here.describe_instances()
     t.here.detach_volume(VolumeId=ids[0])
     t.here.detach_volume(VolumeId=ids[1], InstanceId=t.sim.instance_id, Device="/dev/sdy")
     t.here.detach_volume(VolumeId=ids[2], Force=True)
     for each in ids:
-        await_("a volume", lambda: t.here.describe_volumes(VolumeIds=[each])["Volumes"][0]["State"] == "available")
+        t.volume(each, "available")
         t.here.delete_volume(VolumeId=each)
 
 
@@ -207,11 +227,39 @@ def sharing(t):
     t.here.describe_snapshot_attribute(SnapshotId=made, Attribute="productCodes")
 
 
-@stop("ModifySnapshotTier", "CreateSnapshot")
+@stop("ModifySnapshotTier", "RestoreSnapshotTier", "DescribeSnapshotTierStatus")
 def tiers(t):
-    made = t.snapshot()
-    t.here.modify_snapshot_tier(SnapshotId=made, StorageTier="archive")
-    t.here.describe_snapshots(SnapshotIds=[made])
+    made = [t.snapshot(TagSpecifications=tags("snapshot", Name="archive")) for _ in range(6)]
+
+    def tier(each, wanted):
+        await_(f"the tier {wanted}", lambda: t.here.describe_snapshots(
+            SnapshotIds=[each])["Snapshots"][0]["StorageTier"] == wanted)
+
+    for each in made:
+        t.here.modify_snapshot_tier(SnapshotId=each, StorageTier="archive")
+    t.here.describe_snapshot_tier_status()
+    for each in made:
+        tier(each, "archive")
+    t.here.describe_snapshots(SnapshotIds=made)
+    first = t.here.describe_snapshot_tier_status(MaxResults=5)
+    t.here.describe_snapshot_tier_status(MaxResults=5, NextToken=first["NextToken"])
+    t.here.restore_snapshot_tier(SnapshotId=made[0], TemporaryRestoreDays=2)
+    t.here.restore_snapshot_tier(SnapshotId=made[1], PermanentRestore=True)
+    t.here.describe_snapshot_tier_status()
+    for each in made[:2]:
+        tier(each, "standard")
+    t.here.describe_snapshots(SnapshotIds=made)
+    t.here.describe_snapshot_tier_status()
+
+
+@stop("ResetSnapshotAttribute", "CreateSnapshot")
+def no_longer_shared(t):
+    t.here.reset_snapshot_attribute(SnapshotId=t.snapshot(), Attribute="createVolumePermission")
+
+
+@stop("GetInstanceUefiData")
+def uefi(t):
+    t.here.get_instance_uefi_data(InstanceId=t.sim.instance_id)
 
 
 @stop("RegisterImage", "DescribeImages", "DeregisterImage", "CreateSnapshot")
