@@ -101,7 +101,7 @@ class Answer:
         if rule and not rule.fullmatch(text):
             self.wrong.append(f"{path}: {text!r} is no {shape.type_name}")
         if getattr(shape, "enum", None) and text not in shape.enum:
-            self.wrong.append(f"{path}: {text!r} is not one of {', '.join(shape.enum)}")
+            self.wrong.append(f"{path}: {text!r} is no {shape.name}")
 
 
 def _bare(element):

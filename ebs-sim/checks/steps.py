@@ -91,6 +91,7 @@ step("snapshot: unknown parameter", "CreateSnapshot", VolumeId="$data", extra={"
 # CreateSnapshots.
 step("set of all volumes", "CreateSnapshots", InstanceSpecification={"InstanceId": "$instance"}, Description="set",
      TagSpecifications=tags("snapshot", Run="2"), save={"three": "Snapshots[].SnapshotId"})
+step("set without tags", "CreateSnapshots", InstanceSpecification={"InstanceId": "$instance"})
 step("set without the boot volume", "CreateSnapshots",
      InstanceSpecification={"InstanceId": "$instance", "ExcludeBootVolume": True},
      TagSpecifications=tags("snapshot", Run="3"))
@@ -258,6 +259,9 @@ step("attribute that is not named", "DescribeSnapshotAttribute", SnapshotId="$on
 step("archived", "ModifySnapshotTier", SnapshotId="$copy", StorageTier="archive")
 step("archived to an invented tier", "ModifySnapshotTier", SnapshotId="$one", StorageTier="nonsense")
 step("archived: a missing snapshot", "ModifySnapshotTier", SnapshotId=NO_SNAPSHOT, StorageTier="archive")
+step("restored from the archive", "RestoreSnapshotTier", SnapshotId="$copy", PermanentRestore=True)
+step("states of tiers", "DescribeSnapshotTierStatus")
+step("no longer shared", "ResetSnapshotAttribute", SnapshotId="$one", Attribute="createVolumePermission")
 step("locked", "LockSnapshot", SnapshotId="$one", LockMode="governance", LockDuration=1)
 step("locked snapshots", "DescribeLockedSnapshots")
 step("unlocked", "UnlockSnapshot", SnapshotId="$one")
@@ -289,9 +293,10 @@ step("image deregistered twice", "DeregisterImage", ImageId="$image")
 step("image deregistered: missing", "DeregisterImage", ImageId=NO_IMAGE)
 step("image deregistered: malformed id", "DeregisterImage", ImageId="nonsense")
 
-# Types.
+# Types, and what an instance boots from.
+step("UEFI data", "GetInstanceUefiData", InstanceId="$instance")
 step("instance type", "DescribeInstanceTypes", InstanceTypes=["m6i.large"])
 step("instance types by filter", "DescribeInstanceTypes", Filters=filters(instance_type=["m6i.large"]))
 step("instance type that is none", "DescribeInstanceTypes", InstanceTypes=["nonsense.large"])
 step("instance types: unknown filter", "DescribeInstanceTypes", Filters=filters(colour=["red"]))
-step("instance types: DryRun", "DescribeInstanceTypes", DryRun=True)
+step("instance types: DryRun", "DescribeInstanceTypes", InstanceTypes=["m6i.large"], DryRun=True)
