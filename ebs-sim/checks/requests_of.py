@@ -26,6 +26,7 @@ def plain(sim):
         "DeleteTags": {"Resources": [volume]},
         "DeleteVolume": {"VolumeId": volume},
         "DeregisterImage": {"ImageId": "ami-0123456789abcdef0"},
+        "DescribeImageAttribute": {"ImageId": "ami-0123456789abcdef0", "Attribute": "description"},
         "DescribeImages": {},
         "DescribeInstanceTypes": {},
         "DescribeInstances": {},
@@ -38,6 +39,7 @@ def plain(sim):
         "DetachVolume": {"VolumeId": volume},
         "GetInstanceUefiData": {"InstanceId": sim.instance_id},
         "LockSnapshot": {"SnapshotId": snapshot, "LockMode": "governance", "LockDuration": 1},
+        "ModifyImageAttribute": {"ImageId": "ami-0123456789abcdef0", "Description": {"Value": "x"}},
         "ModifySnapshotAttribute": {"SnapshotId": snapshot, "CreateVolumePermission": {"Add": [{"Group": "all"}]}},
         "ModifySnapshotTier": {"SnapshotId": snapshot, "StorageTier": "archive"},
         "RegisterImage": {
@@ -90,6 +92,8 @@ BETTER = {
     "DeleteTags Tags[].Value": {"Tags": [{"Key": "a", "Value": "b"}]},
     "DeleteVolume VolumeId": {},
     "DeregisterImage ImageId": {},
+    "DescribeImageAttribute Attribute": {"Attribute": "launchPermission"},
+    "DescribeImageAttribute ImageId": {},
     "DescribeImages Filters[].Name": {"Filters": [{"Name": "name", "Values": ["x"]}]},
     "DescribeImages Filters[].Values[]": {"Filters": [{"Name": "name", "Values": ["x"]}]},
     "DescribeImages ImageIds[]": {"ImageIds": ["ami-0123456789abcdef0"]},
@@ -113,6 +117,25 @@ BETTER = {
     "LockSnapshot ExpirationDate": {"LockDuration": None, "ExpirationDate": "2100-01-02T03:04:05.000Z"},
     "LockSnapshot LockMode": {"LockMode": "governance"},
     "LockSnapshot SnapshotId": {},
+    "ModifyImageAttribute Attribute": {"Description": None, "Attribute": "description", "Value": "x"},
+    "ModifyImageAttribute Description.Value": {},
+    "ModifyImageAttribute ImageId": {},
+    "ModifyImageAttribute ImdsSupport.Value": {"Description": None, "ImdsSupport": {"Value": "v2.0"}},
+    "ModifyImageAttribute LaunchPermission.Add[].Group":
+        {"Description": None, "LaunchPermission": {"Add": [{"Group": "all"}]}},
+    "ModifyImageAttribute LaunchPermission.Add[].UserId":
+        {"Description": None, "LaunchPermission": {"Add": [{"UserId": "111122223333"}]}},
+    "ModifyImageAttribute LaunchPermission.Remove[].Group":
+        {"Description": None, "LaunchPermission": {"Remove": [{"Group": "all"}]}},
+    "ModifyImageAttribute LaunchPermission.Remove[].UserId":
+        {"Description": None, "LaunchPermission": {"Remove": [{"UserId": "111122223333"}]}},
+    "ModifyImageAttribute OperationType": {
+        "Description": None, "Attribute": "launchPermission", "OperationType": "add", "UserIds": ["111122223333"]},
+    "ModifyImageAttribute UserGroups[]": {
+        "Description": None, "Attribute": "launchPermission", "OperationType": "add", "UserGroups": ["all"]},
+    "ModifyImageAttribute UserIds[]": {
+        "Description": None, "Attribute": "launchPermission", "OperationType": "add", "UserIds": ["111122223333"]},
+    "ModifyImageAttribute Value": {"Description": None, "Attribute": "description", "Value": "x"},
     "ModifySnapshotAttribute Attribute": {"Attribute": "createVolumePermission"},
     "ModifySnapshotAttribute CreateVolumePermission.Add[].Group": {},
     "ModifySnapshotAttribute CreateVolumePermission.Add[].UserId":

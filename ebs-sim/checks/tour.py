@@ -287,6 +287,28 @@ def images(t):
     t.here.deregister_image(ImageId=ids[0], DeleteAssociatedSnapshots=True)
 
 
+@stop("DescribeImageAttribute", "ModifyImageAttribute", "RegisterImage")
+def image_attributes(t):
+    ebs = {"SnapshotId": t.snapshot(), "VolumeType": "gp3", "Iops": 3500, "Throughput": 150}
+    image = t.here.register_image(
+        Name="attributes", Description="before", RootDeviceName="/dev/xvda", BootMode="uefi", TpmSupport="v2.0",
+        ImdsSupport="v2.0", SriovNetSupport="simple", VirtualizationType="hvm", Architecture="x86_64",
+        UefiData="QU1aTlVFRkk=", BlockDeviceMappings=[
+            {"DeviceName": "/dev/xvda", "Ebs": ebs}, {"DeviceName": "/dev/sdb", "VirtualName": "ephemeral0"}])["ImageId"]
+    t.here.modify_image_attribute(ImageId=image, Description={"Value": "after"})
+    t.here.modify_image_attribute(ImageId=image, LaunchPermission={"Add": [{"UserId": "111122223333"}]})
+    t.here.modify_image_attribute(
+        ImageId=image, Attribute="launchPermission", OperationType="add", UserGroups=["all"])
+    for attribute in ("description", "blockDeviceMapping", "launchPermission", "sriovNetSupport", "bootMode",
+                      "tpmSupport", "imdsSupport", "kernel", "ramdisk", "productCodes", "uefiData", "lastLaunchedTime",
+                      "deregistrationProtection"):
+        try:
+            t.here.describe_image_attribute(ImageId=image, Attribute=attribute)
+        except t.here.exceptions.ClientError:
+            pass  # then its member is missing, and has to be listed
+    t.here.deregister_image(ImageId=image)
+
+
 @stop("DescribeImages", "DescribeInstances")
 def the_image_it_runs_from(t):
     instance = t.here.describe_instances()["Reservations"][0]["Instances"][0]
