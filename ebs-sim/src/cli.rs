@@ -15,8 +15,9 @@ use crate::error::Error;
 use crate::faults::{Fault, Kind};
 use crate::ready::Ready;
 use crate::scenario::{Scenario, VolumeSpec};
+use crate::serve::Source;
 use crate::units::Bytes;
-use crate::{client, host, run, serve, view};
+use crate::{client, host, run, serve, state, view};
 
 /// A stand-in for EC2 and IMDS over real block devices: volumes are loop devices, and a snapshot is a
 /// point-in-time clone of them.
@@ -45,7 +46,7 @@ enum Verb {
     /// is taken down, and the command's exit status is passed through.
     Run(RunArgs),
     /// Stop the ebs-sim that serves from DIR, or clean up after one that was killed.
-    Stop(DirArg),
+    Stop(StopArgs),
     /// Make a device of a private copy of a snapshot, and print its path.
     SnapshotDevice(SnapshotDeviceArgs),
     /// Take a device down that snapshot-device made.
@@ -71,6 +72,15 @@ struct DirArg {
 }
 
 #[derive(Debug, Args)]
+struct StopArgs {
+    #[command(flatten)]
+    dir: DirArg,
+    /// Remove what --keep kept, too.
+    #[arg(long)]
+    discard: bool,
+}
+
+#[derive(Debug, Args)]
 struct Simulation {
     /// What to simulate, as a TOML file.
     #[arg(long, value_name = "FILE.toml")]
@@ -84,6 +94,12 @@ struct Simulation {
     /// EC2's port on 127.0.0.1; 0 takes any.
     #[arg(long, default_value_t = 0)]
     port: u16,
+    /// Keep volumes, snapshots, tags and keys in DIR at the end, and go on with them at the next start.
+    ///
+    /// That start takes no --scenario and no --volume. Tokens, the request log and devices of snapshots are
+    /// not kept; faults are the scenario's again.
+    #[arg(long)]
+    keep: bool,
     /// The size of the filesystem that holds volumes and snapshots, when DIR is not on one that can clone.
     #[arg(long, value_name = "SIZE")]
     host_size: Option<Bytes>,
@@ -219,13 +235,13 @@ impl AddFault {
 
 impl Simulation {
     fn settings(self, dir: PathBuf, imds: SocketAddr) -> Result<serve::Settings, Error> {
-        Ok(serve::Settings {
-            dir,
-            scenario: Scenario::load(self.scenario.as_deref(), &self.volumes)?,
-            port: self.port,
-            imds,
-            host_size: self.host_size,
-        })
+        let given = self.scenario.is_some() || !self.volumes.is_empty();
+        let source = match state::read(&dir)? {
+            Some(saved) if self.keep && !given => Source::Saved(Box::new(saved)),
+            Some(_) => return Err(state::Error::Kept(dir).into()),
+            None => Source::New(Box::new(Scenario::load(self.scenario.as_deref(), &self.volumes)?)),
+        };
+        Ok(serve::Settings { dir, source, keep: self.keep, port: self.port, imds, host_size: self.host_size })
     }
 }
 
@@ -250,7 +266,11 @@ pub fn dispatch() -> Result<ExitCode, Error> {
             run::run(settings, &args.command)
         }
         Verb::Stop(args) => {
-            host::stop(&args.dir)?;
+            host::stop(&args.dir.dir)?;
+            if args.discard {
+                state::discard(&args.dir.dir)?;
+                host::stop(&args.dir.dir)?;
+            }
             Ok(ExitCode::SUCCESS)
         }
         Verb::SnapshotDevice(args) => {

@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 use crate::faults::Fault;
 use crate::http::{Call, Reply};
 use crate::ids::SnapshotId;
+use crate::lifecycle;
 use crate::sim::Sim;
+use crate::world::{Attachment, Sizes, Stage, Volume};
 
 /// Where the control API is.
 pub const PREFIX: &str = "/_ebs-sim/";
@@ -49,21 +51,27 @@ pub async fn handle(sim: Arc<Sim>, call: Call) -> Reply {
         }
         (Method::GET, ["faults"]) => Ok(json!(sim.faults().list())),
         (Method::GET, ["requests"]) => Ok(json!(sim.log().entries())),
+        (Method::GET, ["actions"]) => Ok(json!(crate::ec2::ACTIONS)),
         (Method::GET, ["snapshots"]) => Ok(snapshots(&sim)),
-        (Method::POST, ["reset"]) => reset(sim).await,
+        (Method::POST, ["reset"]) => reset(sim.clone()).await,
         (Method::POST, ["iam"]) => read::<Deny>(&call).map(|body| {
             sim.change().deny = body.deny;
             json!({})
         }),
+        (Method::POST, ["view"]) => {
+            lifecycle::publish(&sim).await;
+            Ok(json!({}))
+        }
         (Method::POST, ["volumes", volume, "attach"]) => set_attached(&sim, volume, true),
         (Method::POST, ["volumes", volume, "detach"]) => set_attached(&sim, volume, false),
         (Method::POST, ["devices"]) => match read::<NewDevice>(&call) {
-            Ok(body) => make_device(sim, body).await,
+            Ok(body) => make_device(sim.clone(), body).await,
             Err(error) => Err(error),
         },
-        (Method::DELETE, ["devices", name]) => release_device(sim, format!("/dev/{name}")).await,
+        (Method::DELETE, ["devices", name]) => release_device(sim.clone(), format!("/dev/{name}")).await,
         _ => Err((404, format!("{} {path} is not part of the control API", call.method))),
     };
+    sim.save();
     match outcome {
         Ok(value) => Reply::json(200, &value),
         Err((status, error)) => Reply::json(status, &json!({ "error": error })),
@@ -82,6 +90,10 @@ fn snapshots(sim: &Sim) -> Value {
         .values()
         .map(|snapshot| {
             let progress = snapshot.progress(now);
+            let (full, changed) = match snapshot.sizes {
+                Sizes::Known { full, changed } => (Some(full), Some(changed)),
+                Sizes::Measuring | Sizes::Unknown => (None, None),
+            };
             json!({
                 "id": snapshot.id,
                 "volume_id": snapshot.volume_id,
@@ -93,6 +105,8 @@ fn snapshots(sim: &Sim) -> Value {
                 "image": snapshot.image.as_ref().map(|image| &image.path),
                 "offset": snapshot.image.as_ref().map(|image| image.window.offset),
                 "length": snapshot.image.as_ref().map(|image| image.window.length),
+                "full_bytes": full,
+                "changed_bytes": changed,
             })
         })
         .collect();
@@ -112,9 +126,10 @@ async fn reset(sim: Arc<Sim>) -> Outcome {
             .collect();
         world.tags.retain(|id, _| !id.starts_with(SnapshotId::PREFIX));
         world.volumes.retain(|volume| volume.window.is_some());
-        let specs = world.scenario.volumes.clone();
-        for (volume, spec) in world.volumes.iter_mut().zip(specs) {
-            volume.attached = !spec.detached;
+        let has_device = |volume: &&mut Volume| volume.loop_device.is_some() && volume.stage == Stage::Ready;
+        for volume in world.volumes.iter_mut().filter(has_device) {
+            // Detached in the API only.
+            volume.attachment.get_or_insert(Attachment::complete(volume.created, volume.boot));
         }
         world.deny = world.scenario.iam.deny.clone();
         images
@@ -136,8 +151,15 @@ fn set_attached(sim: &Sim, volume: &str, attached: bool) -> Outcome {
         .find(|known| known.is_ebs() && (known.id.as_str() == volume || known.name == volume));
     match found {
         None => Err((404, format!("there is no volume {volume}"))),
+        Some(known) if known.loop_device.is_none() => {
+            Err((409, format!("{volume} has no device: use AttachVolume")))
+        }
+        // Its device is on the way, which would be forgotten.
+        Some(known) if !matches!(known.status(), "available" | "in-use") || known.is_under_way() => {
+            Err((409, format!("{volume} is being attached, detached or deleted")))
+        }
         Some(known) => {
-            known.attached = attached;
+            known.attachment = attached.then(|| Attachment::complete(jiff::Timestamp::now(), known.boot));
             Ok(json!({ "id": known.id, "attached": attached }))
         }
     }

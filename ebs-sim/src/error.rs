@@ -24,6 +24,9 @@ pub enum Error {
     /// The servers could not be started or went wrong.
     #[error(transparent)]
     Serve(#[from] crate::serve::Error),
+    /// `state.json` could not be read or written, or is in the way.
+    #[error(transparent)]
+    State(#[from] crate::state::Error),
     /// `ebs-sim.json` could not be written or read.
     #[error(transparent)]
     Ready(#[from] crate::ready::Error),
@@ -38,6 +41,7 @@ impl Error {
             Error::View(error) => error.hint(),
             Error::Client(error) => error.hint(),
             Error::Serve(error) => error.hint(),
+            Error::State(error) => error.hint(),
             Error::Ready(error) => error.hint(),
         }
     }
@@ -59,7 +63,7 @@ impl Error {
     /// 78 for a wrong scenario, 77 for a missing right, 69 when nothing answers, 1 otherwise.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Error::Scenario(_) => 78,
+            Error::Scenario(_) | Error::State(crate::state::Error::Kept(_)) => 78,
             Error::Host(crate::host::Error::NotRoot) => 77,
             Error::Client(crate::client::Error::Unreachable { .. }) | Error::Ready(_) => 69,
             _ => 1,

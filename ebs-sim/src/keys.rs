@@ -6,22 +6,20 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::ids::random_hex;
 
 /// A key pair, with a session token when it is a role's.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Key {
     /// `AKIA…` or `ASIA…`.
     pub access_key_id: String,
     /// The secret.
     pub secret_access_key: String,
     /// The role's session token.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub session_token: Option<String>,
     /// When a role's key was made and when it ends.
-    #[serde(skip)]
     pub life: Option<(Timestamp, Timestamp)>,
 }
 
@@ -43,7 +41,7 @@ impl Key {
 }
 
 /// Every key that was handed out.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Keys {
     fixed: Key,
     role: Vec<Key>,
@@ -59,6 +57,11 @@ impl Keys {
     /// The static key.
     pub fn fixed(&self) -> &Key {
         &self.fixed
+    }
+
+    /// How many keys of the role there were so far: it grows with each rotation.
+    pub fn rotations(&self) -> usize {
+        self.role.len()
     }
 
     /// The role's current key; a new one once a quarter of the life or less is left, so that whoever

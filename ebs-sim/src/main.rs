@@ -7,6 +7,8 @@
 //!       ──► imds (token → tree)                                       ──►  │
 //!       ──► control (/_ebs-sim/: faults, log, devices)                ──►  │
 //!                 │
+//!  lifecycle (what volumes become after the answer), measure (sizes) ──► publish (ebs-sim.json, DIR/view)
+//!                 │
 //!  exec ──► view (a mount namespace whose /sys shows the loops as EBS disks) ──► COMMAND
 //! ```
 //!
@@ -27,12 +29,16 @@ mod http;
 mod ids;
 mod imds;
 mod keys;
+mod lifecycle;
 mod log;
+mod measure;
+mod publish;
 mod ready;
 mod run;
 mod scenario;
 mod serve;
 mod sim;
+mod state;
 mod units;
 mod view;
 mod world;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 mod volume;
 
-pub use volume::{Kind, VolumeSpec};
+pub use volume::{Kind, VolumeSpec, Volumes};
 
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +77,9 @@ pub struct Scenario {
     pub snapshots: Snapshots,
     /// EC2's limits.
     pub limits: Limits,
+    /// How long what happens to volumes takes.
+    #[serde(rename = "volumes")]
+    pub volume_times: Volumes,
     /// Its volumes, in the order of attachment.
     #[serde(rename = "volume")]
     pub volumes: Vec<VolumeSpec>,
@@ -94,6 +97,7 @@ impl Default for Scenario {
             iam: Iam::default(),
             snapshots: Snapshots::default(),
             limits: Limits::default(),
+            volume_times: Volumes::default(),
             volumes: Vec::new(),
             faults: Vec::new(),
         }
@@ -285,6 +289,9 @@ impl Scenario {
             if volume.size.0 == 0 || volume.size.0 % MIB != 0 {
                 return wrong(format!("volume {name}: its size is not a multiple of 1 MiB"));
             }
+            if volume.boot && volume.detached {
+                return wrong(format!("volume {name}: the root volume cannot be detached"));
+            }
             if volume.boot && volume.kind == Kind::InstanceStore {
                 return wrong(format!("volume {name}: an instance-store disk cannot be the root volume"));
             }
@@ -295,6 +302,13 @@ impl Scenario {
         let seconds = self.snapshots.seconds_to_complete;
         if !(0.0..=1e6).contains(&seconds) {
             return wrong(format!("snapshots.seconds_to_complete = {seconds} makes no sense"));
+        }
+        for (key, seconds) in
+            [("create", self.volume_times.seconds_to_create), ("attach", self.volume_times.seconds_to_attach)]
+        {
+            if !(0.0..=1e6).contains(&seconds) {
+                return wrong(format!("volumes.seconds_to_{key} = {seconds} makes no sense"));
+            }
         }
         if self.other_regions.contains(&self.instance.region) {
             return wrong(format!(

@@ -15,14 +15,17 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::error::Error as Failure;
-use crate::host::{self, Host};
+use crate::host::{self, Host, Store};
 use crate::imds::Tokens;
-use crate::ready::{Credentials, Ready, Volume};
+use crate::keys::Keys;
+use crate::publish::Publisher;
+use crate::ready::{self, Credentials, Ready};
 use crate::scenario::Scenario;
 use crate::sim::Sim;
+use crate::state::Saved;
 use crate::units::Bytes;
-use crate::world::World;
-use crate::{control, ec2, http, imds, run, view};
+use crate::world::{Sizes, Snapshot, World};
+use crate::{control, ec2, http, imds, lifecycle, measure, run, view};
 
 /// The servers could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -61,13 +64,24 @@ impl Error {
     }
 }
 
+/// Where a simulation comes from.
+#[derive(Debug)]
+pub enum Source {
+    /// It begins.
+    New(Box<Scenario>),
+    /// It goes on.
+    Saved(Box<Saved>),
+}
+
 /// What to serve and where.
 #[derive(Debug)]
 pub struct Settings {
     /// The folder.
     pub dir: PathBuf,
     /// What to simulate.
-    pub scenario: Scenario,
+    pub source: Source,
+    /// Whether the state outlives the server.
+    pub keep: bool,
     /// EC2's port; 0 for any.
     pub port: u16,
     /// The metadata service's address.
@@ -140,19 +154,25 @@ impl Serving {
     pub async fn start(settings: Settings) -> Result<Self, Failure> {
         let mut host = Host::open(&settings.dir)?;
         let dir = host.dir().to_owned();
-        let sizes: Vec<u64> = settings.scenario.volumes.iter().map(|v| v.size.0).collect();
-        let windows = host::lay_out(&sizes);
-        let pool = windows.last().map_or(0, |last| last.offset + last.length);
-        let store = host.make_store(pool, settings.host_size)?;
-        let mut world = World::new(&settings.scenario, &windows, Timestamp::now());
-        for (volume, &window) in world.volumes.iter_mut().zip(&windows) {
-            volume.loop_device = Some(host.expose(&store, window)?);
+        let (mut world, keys, store) = match settings.source {
+            Source::New(scenario) => begin(&scenario, &mut host, settings.host_size)?,
+            Source::Saved(saved) => resume(*saved, &mut host)?,
+        };
+        for volume in &mut world.volumes {
+            volume.loop_device = match (volume.window, volume.has_device()) {
+                (Some(window), true) => Some(host.expose(&store, window)?),
+                _ => None,
+            };
         }
+
+        let view = view::Live::new(&host.mount_view()?)?;
 
         let local = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), settings.port);
         let (ec2_listener, ec2_address) = listen(local).await?;
         let (imds_listener, imds_address) = listen(settings.imds).await?;
-        let sim = Arc::new(Sim::new(world, host, store));
+        let keep = settings.keep.then_some(dir.as_path());
+        let sim = Arc::new(Sim::new(world, keys, host, store, keep));
+        sim.save();
         let ready = ready(&sim, &dir, ec2_address, imds_address);
 
         let connections = Arc::new(AtomicU64::new(0));
@@ -167,7 +187,8 @@ impl Serving {
                 move |call: http::Call| imds::handle(sim.clone(), tokens.clone(), call)
             })),
         ];
-        ready.write(&dir)?;
+        sim.set_publisher(Publisher::new(dir, ready.clone(), view)?);
+        go_on(&sim);
         Ok(Self { ready, sim, tasks })
     }
 
@@ -176,6 +197,7 @@ impl Serving {
         for task in self.tasks.drain(..) {
             task.abort();
         }
+        self.sim.save();
         let (in_use, errors) = self.sim.host().close();
         for user in &in_use {
             eprintln!("ebs-sim: {user}");
@@ -189,6 +211,49 @@ impl Serving {
         }
         ExitCode::from(u8::from(failed))
     }
+}
+
+/// What was under way when a predecessor ended.
+fn go_on(sim: &Arc<Sim>) {
+    let volumes = sim.world().volumes.clone();
+    for volume in &volumes {
+        lifecycle::go_on(sim, volume);
+    }
+    let unmeasured: Vec<_> = {
+        let world = sim.world();
+        let waits = |snapshot: &&Snapshot| snapshot.sizes == Sizes::Measuring;
+        world.snapshots.values().filter(waits).map(|snapshot| snapshot.id.clone()).collect()
+    };
+    if !unmeasured.is_empty() {
+        let sim = sim.clone();
+        tokio::task::spawn_blocking(move || measure::measure(&sim, &unmeasured));
+    }
+}
+
+/// A simulation at its beginning.
+fn begin(
+    scenario: &Scenario,
+    host: &mut Host,
+    image: Option<Bytes>,
+) -> Result<(World, Keys, Store), host::Error> {
+    let sizes: Vec<u64> = scenario.volumes.iter().map(|v| v.size.0).collect();
+    let windows = host::lay_out(&sizes);
+    let pool = windows.last().map_or(0, |last| last.offset + last.length);
+    let store = host.make_store(pool, image)?;
+    let keys = Keys::new(scenario.imds.credentials_lifetime);
+    Ok((World::new(scenario, &windows, Timestamp::now()), keys, store))
+}
+
+/// A simulation that goes on.
+fn resume(saved: Saved, host: &mut Host) -> Result<(World, Keys, Store), host::Error> {
+    let Saved { world, keys } = saved;
+    let windows = world.volumes.iter().filter_map(|volume| volume.window);
+    let pool = windows.map(|window| window.offset + window.length).max().unwrap_or(0);
+    let store = host.open_store(pool)?;
+    let images = world.snapshots.values().filter_map(|snapshot| snapshot.image.as_ref());
+    let sources = world.volumes.iter().filter_map(|volume| volume.source.as_ref());
+    store.remove_orphans(&images.chain(sources).map(|image| image.path.as_path()).collect::<Vec<_>>());
+    Ok((world, keys, store))
 }
 
 impl Drop for Serving {
@@ -241,21 +306,6 @@ fn ready(sim: &Sim, dir: &Path, ec2: SocketAddr, imds: SocketAddr) -> Ready {
             access_key_id: keys.fixed().access_key_id.clone(),
             secret_access_key: keys.fixed().secret_access_key.clone(),
         },
-        volumes: world
-            .volumes
-            .iter()
-            .filter_map(|volume| {
-                Some(Volume {
-                    id: volume.id.clone(),
-                    name: volume.name.clone(),
-                    device_name: volume.device_name.clone(),
-                    loop_device: volume.loop_device.clone()?,
-                    size_bytes: volume.size_bytes,
-                    kind: volume.kind,
-                    boot: volume.boot,
-                    offset: volume.window?.offset,
-                })
-            })
-            .collect(),
+        volumes: ready::volumes(&world),
     }
 }

@@ -4,6 +4,7 @@
 //! be held over an await or over disk work; the one exception is `commit`, which is there for that.
 
 use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -11,7 +12,15 @@ use crate::faults::{Fault, Faults};
 use crate::host::{Host, Store};
 use crate::keys::Keys;
 use crate::log::{Entry, Log};
+use crate::publish::Publisher;
 use crate::world::World;
+
+/// Where the state is kept, and how much of it the file holds.
+#[derive(Debug)]
+struct Kept {
+    dir: PathBuf,
+    written: Mutex<Option<(u64, usize)>>,
+}
 
 /// One running simulation.
 #[derive(Debug)]
@@ -22,6 +31,8 @@ pub struct Sim {
     keys: Mutex<Keys>,
     log: Mutex<Log>,
     changes: AtomicU64,
+    kept: Option<Kept>,
+    publisher: Mutex<Option<Publisher>>,
     /// The pool and its clones.
     pub store: Store,
     /// Held from checking the limits of a creation until its snapshots are known.
@@ -34,10 +45,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Sim {
-    /// Puts the parts together.
-    pub fn new(world: World, host: Host, store: Store) -> Self {
+    /// Puts the parts together. `keep` is the folder whose `state.json` follows every change.
+    pub fn new(world: World, keys: Keys, host: Host, store: Store, keep: Option<&Path>) -> Self {
         let faults = Faults::new(&world.scenario.faults);
-        let keys = Keys::new(world.scenario.imds.credentials_lifetime);
         Self {
             world: Mutex::new(world),
             host: Mutex::new(host),
@@ -45,6 +55,8 @@ impl Sim {
             keys: Mutex::new(keys),
             log: Mutex::new(Log::default()),
             changes: AtomicU64::new(0),
+            kept: keep.map(|dir| Kept { dir: dir.to_owned(), written: Mutex::new(None) }),
+            publisher: Mutex::new(None),
             store,
             commit: tokio::sync::Mutex::new(()),
         }
@@ -57,8 +69,31 @@ impl Sim {
 
     /// The account, to change: whatever has to outlive this process is known to have changed.
     pub fn change(&self) -> impl DerefMut<Target = World> {
+        let world = lock(&self.world);
+        // Under the lock, so that whoever saves cannot count a change that it does not see.
         self.changes.fetch_add(1, Ordering::Relaxed);
-        lock(&self.world)
+        world
+    }
+
+    /// Writes what has changed, before it is answered: EC2 does not forget what it has said.
+    pub fn save(&self) {
+        let Some(kept) = &self.kept else { return };
+        let mut written = lock(&kept.written);
+        let (now, text) = {
+            let world = self.world();
+            let keys = self.keys();
+            let now = (self.changes.load(Ordering::Relaxed), keys.rotations());
+            if *written == Some(now) {
+                return;
+            }
+            (now, crate::state::text(&world, &keys))
+        };
+        match crate::state::write(&kept.dir, &text) {
+            Ok(()) => *written = Some(now),
+            Err(error) => {
+                tracing::error!("{error}: {:?}", std::error::Error::source(&error).map(ToString::to_string));
+            }
+        }
     }
 
     /// Devices and mounts.
@@ -79,6 +114,23 @@ impl Sim {
     /// The request log.
     pub fn log(&self) -> MutexGuard<'_, Log> {
         lock(&self.log)
+    }
+
+    /// From now on, `publish` has somewhere to publish to.
+    pub fn set_publisher(&self, publisher: Publisher) {
+        *lock(&self.publisher) = Some(publisher);
+    }
+
+    /// Shows the devices that there are now in the view and in `ebs-sim.json`. It writes files: not for the
+    /// threads that serve.
+    pub fn publish(&self) {
+        let mut publisher = lock(&self.publisher);
+        let Some(publisher) = publisher.as_mut() else { return };
+        // The last look at the world is the one that is shown, as nobody else publishes meanwhile.
+        let volumes = crate::ready::volumes(&self.world());
+        if let Err(error) = publisher.update(volumes) {
+            tracing::error!("devices are not shown as they are: {error}");
+        }
     }
 
     /// Counts a request and takes the faults that hit it, and notes them in the log.

@@ -16,7 +16,8 @@ use super::{instances, tags, volumes};
 use crate::faults::{Fault, Kind};
 use crate::ids::{SnapshotId, VolumeId};
 use crate::log::unix_nanos;
-use crate::world::{Image, Snapshot, Tags, Volume, World};
+use crate::measure::measure;
+use crate::world::{Image, Sizes, Snapshot, Stage, Tags, Volume, World};
 
 /// Most volumes that one CreateSnapshots takes.
 const MAX_VOLUMES: usize = 128;
@@ -67,7 +68,7 @@ pub struct One {
 impl One {
     pub fn parse(params: &mut Params) -> Result<Self, Ec2Error> {
         let id = params.required("VolumeId")?;
-        Ok(Self { volume: parse_volume(&id)?, common: Common::parse(params)? })
+        Ok(Self { volume: volumes::parse_id(&id)?, common: Common::parse(params)? })
     }
 
     pub fn needs(&self, world: &World) -> Vec<Need> {
@@ -82,8 +83,11 @@ impl One {
 
     pub async fn act(self, context: &Context, faults: &[Fault]) -> Result<String, Ec2Error> {
         let choose = |world: &World| {
-            let volume = world.ebs().find(|volume| volume.id == self.volume);
-            Ok(vec![volume.cloned().ok_or_else(|| volumes::not_found(self.volume.as_str()))?])
+            let volume = volumes::find(world, context.region(), self.volume.as_str())?;
+            match volume.stage {
+                Stage::Ready => Ok(vec![volume.clone()]),
+                _ => Err(volumes::incorrect_state(volume)),
+            }
         };
         let made = commit(context, faults, &self.common, false, choose).await?;
         let world = context.sim.world();
@@ -120,7 +124,7 @@ impl Set {
                 "The number of excluded data volumes exceeds the maximum of {MAX_EXCLUDED}"
             )));
         }
-        let excluded = excluded.iter().map(|id| parse_volume(id)).collect::<Result<_, _>>()?;
+        let excluded = excluded.iter().map(|id| volumes::parse_id(id)).collect::<Result<_, _>>()?;
         let copy_tags = match params.text("CopyTagsFromSource").as_deref() {
             None => false,
             Some("volume") => true,
@@ -144,7 +148,10 @@ impl Set {
     }
 
     pub async fn act(self, context: &Context, faults: &[Fault]) -> Result<String, Ec2Error> {
-        let made = commit(context, faults, &self.common, self.copy_tags, |world| self.choose(world)).await?;
+        let made = commit(context, faults, &self.common, self.copy_tags, |world| {
+            self.choose(world, context.region())
+        })
+        .await?;
         let world = context.sim.world();
         Ok(context.response(|xml| {
             xml.list("snapshotSet", &made, |xml, snapshot| {
@@ -154,8 +161,8 @@ impl Set {
     }
 
     /// Everything that is attached, but what is excluded.
-    fn choose(&self, world: &World) -> Result<Vec<Volume>, Ec2Error> {
-        if world.instance_id().as_str() != self.instance {
+    fn choose(&self, world: &World, region: &str) -> Result<Vec<Volume>, Ec2Error> {
+        if world.instance_id().as_str() != self.instance || region != world.home() {
             return Err(instances::not_found(&self.instance));
         }
         for id in &self.excluded {
@@ -183,12 +190,6 @@ impl Set {
             _ => Ok(chosen),
         }
     }
-}
-
-fn parse_volume(id: &str) -> Result<VolumeId, Ec2Error> {
-    VolumeId::parse(id).ok_or_else(|| {
-        Ec2Error::new("InvalidVolumeID.Malformed", format!("Invalid id: \"{id}\" (expecting \"vol-...\")"))
-    })
 }
 
 /// Chooses, checks the limits, clones, and makes the snapshots known.
@@ -246,6 +247,10 @@ async fn commit(
                     fails: has(Kind::SnapshotError),
                     encrypted: volume.encrypted,
                     image: volume.window.map(|window| Image { path: path.clone(), window }),
+                    sizes: match volume.window {
+                        Some(_) => Sizes::Measuring,
+                        None => Sizes::Unknown,
+                    },
                 };
                 let tags = tags_for(&world, common, copy_tags, volume);
                 if !tags.is_empty() {
@@ -262,13 +267,16 @@ async fn commit(
         entry.snapshot_ids = made.iter().map(|snapshot| snapshot.id.to_string()).collect();
     });
 
-    // The instant is fixed; what the set does not hold is given up without anybody waiting for it.
+    // The instant is fixed; what the set does not hold is given up, and the rest measured, without anybody
+    // waiting for it.
     let kept: Vec<_> = volumes.iter().filter_map(|volume| volume.window).collect();
+    let ids: Vec<_> = made.iter().map(|snapshot| snapshot.id.clone()).collect();
     let worker = sim.clone();
     tokio::task::spawn_blocking(move || {
         if let Err(error) = worker.store.trim(&path, &kept) {
             tracing::warn!("{error}");
         }
+        measure(&worker, &ids);
     });
     Ok(made)
 }

@@ -8,7 +8,7 @@ use super::error::Ec2Error;
 use super::params::Params;
 use super::query::Query;
 use super::xml::{Xml, time};
-use crate::world::World;
+use crate::world::{Attachment, Volume, World};
 
 const FILTERS: &[&str] = &[
     "architecture",
@@ -66,8 +66,9 @@ impl Describe {
     pub fn act(&self, context: &Context) -> Result<String, Ec2Error> {
         let world = context.sim.world();
         let id = world.instance_id().as_str();
-        self.0.check_ids("i-", "InvalidInstanceID.Malformed", not_found, |wanted| wanted == id)?;
-        let wanted = self.0.wants(id, world.tags_of(id), |name| field(&world, name));
+        let here = context.region() == world.home();
+        self.0.check_ids("i-", "InvalidInstanceID.Malformed", not_found, |wanted| here && wanted == id)?;
+        let wanted = here && self.0.wants(id, world.tags_of(id), |name| field(&world, name));
         let limit = world.scenario.limits.page_size;
         let items = if wanted { vec![id] } else { vec![] };
         let (page, token) = self.0.page(items, limit, |id| (*id).to_owned());
@@ -117,19 +118,27 @@ fn boot_mode(world: &World) -> &'static str {
     }
 }
 
+fn attachments(world: &World) -> impl Iterator<Item = (&Volume, &Attachment)> {
+    world.attached().filter_map(|volume| Some((volume, volume.attachment.as_ref()?)))
+}
+
 fn field(world: &World, name: &str) -> Vec<String> {
     let instance = &world.scenario.instance;
-    let mapped = |of: fn(&crate::world::Volume) -> String| world.attached().map(of).collect();
+    let mapped = |of: fn(&Volume, &Attachment) -> String| {
+        attachments(world).map(|(volume, attachment)| of(volume, attachment)).collect()
+    };
     let one = |value: &str| vec![value.to_owned()];
     let (hypervisor, ena) = virtualization(world);
     match name {
         "architecture" => one(&instance.architecture),
         "availability-zone" => one(&instance.zone()),
-        "block-device-mapping.attach-time" => mapped(|volume| time(volume.since)),
-        "block-device-mapping.delete-on-termination" => mapped(|volume| volume.boot.to_string()),
-        "block-device-mapping.device-name" => mapped(|volume| volume.device_name.clone()),
-        "block-device-mapping.status" => mapped(|_| "attached".into()),
-        "block-device-mapping.volume-id" => mapped(|volume| volume.id.to_string()),
+        "block-device-mapping.attach-time" => mapped(|_, attachment| time(attachment.since)),
+        "block-device-mapping.delete-on-termination" => {
+            mapped(|_, attachment| attachment.delete_on_termination.to_string())
+        }
+        "block-device-mapping.device-name" => mapped(|volume, _| volume.device_name.clone()),
+        "block-device-mapping.status" => mapped(|_, attachment| attachment.state.mapped_name().into()),
+        "block-device-mapping.volume-id" => mapped(|volume, _| volume.id.to_string()),
         "boot-mode" => one(boot_mode(world)),
         "ebs-optimized" | "ena-support" => one(&ena.to_string()),
         "hypervisor" => one(hypervisor),
@@ -193,13 +202,13 @@ fn write(xml: &mut Xml, world: &World) {
     xml.text("architecture", &instance.architecture);
     xml.text("rootDeviceType", "ebs");
     xml.text("rootDeviceName", world.root_device_name());
-    xml.list("blockDeviceMapping", world.attached(), |xml, volume| {
+    xml.list("blockDeviceMapping", attachments(world), |xml, (volume, attachment)| {
         xml.text("deviceName", &volume.device_name);
         xml.node("ebs", |xml| {
             xml.text("volumeId", &volume.id);
-            xml.text("status", "attached");
-            xml.text("attachTime", time(volume.since));
-            xml.text("deleteOnTermination", volume.boot);
+            xml.text("status", attachment.state.mapped_name());
+            xml.text("attachTime", time(attachment.since));
+            xml.text("deleteOnTermination", attachment.delete_on_termination);
             xml.node("operator", |xml| xml.text("managed", false));
         });
     });

@@ -37,6 +37,7 @@ use params::Params;
 use sigv4::Signer;
 use xml::Xml;
 
+pub use call::ACTIONS;
 pub use instances::private_dns_name;
 
 const XMLNS: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
@@ -107,6 +108,7 @@ pub async fn handle(sim: Arc<Sim>, http: http::Call) -> Reply {
         ..Entry::default()
     });
     let outcome = process(&sim, &http, params, number, &action, &request_id).await;
+    sim.save();
     let answer = |status: u16, body: String| {
         let mut reply = Reply::new(status, CONTENT_TYPE, body);
         if let Reply::Answer { headers, .. } = &mut reply {

@@ -13,7 +13,7 @@ use super::query::Query;
 use super::xml::{Xml, time};
 use crate::host::Window;
 use crate::ids::SnapshotId;
-use crate::world::{Snapshot, World};
+use crate::world::{Sizes, Snapshot, World};
 
 const FILTERS: &[&str] = &[
     "description",
@@ -131,7 +131,9 @@ fn write(xml: &mut Xml, world: &World, snapshot: &Snapshot, now: Timestamp) {
     xml.text("transferType", "standard");
     if progress.state == "completed" {
         xml.text("completionTime", time(snapshot.completion()));
-        xml.text("fullSnapshotSizeInBytes", snapshot.size_bytes);
+        if let Sizes::Known { full, .. } = snapshot.sizes {
+            xml.text("fullSnapshotSizeInBytes", full);
+        }
     }
 }
 

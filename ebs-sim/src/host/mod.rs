@@ -10,6 +10,7 @@
 //! touch a device, mount or file that it did not make, and nothing at all before `preflight` passed.
 
 mod busy;
+pub mod extents;
 mod loops;
 mod preflight;
 mod stale;
@@ -23,7 +24,7 @@ use nix::mount::{MntFlags, MsFlags};
 
 pub use busy::InUse;
 pub use preflight::preflight;
-pub use stale::stop;
+pub use stale::{is_mount_point, stop};
 pub use store::Store;
 
 use crate::units::{Bytes, GIB, MIB};
@@ -114,6 +115,9 @@ pub fn run(command: &mut Command) -> Result<String, Error> {
     }
 }
 
+/// The file that holds the reflink filesystem, when DIR is not on one.
+const IMAGE: &str = "host.img";
+
 /// A window of the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Window {
@@ -136,6 +140,20 @@ pub fn lay_out(sizes: &[u64]) -> Vec<Window> {
         .collect()
 }
 
+/// The first gap between the windows that are taken which is long enough, or the place behind them all.
+pub fn place(taken: &[Window], length: u64) -> Window {
+    let mut taken = taken.to_vec();
+    taken.sort_by_key(|window| window.offset);
+    let mut offset = 0;
+    for window in taken {
+        if window.offset >= offset + length {
+            break;
+        }
+        offset = offset.max((window.offset + window.length).next_multiple_of(MIB));
+    }
+    Window { offset, length }
+}
+
 /// What was made on this machine. Closing it takes everything down again; so does dropping it, for the
 /// case that setting up fails half way.
 #[derive(Debug)]
@@ -145,6 +163,7 @@ pub struct Host {
     image_loop: Option<PathBuf>,
     mounted: bool,
     loops: Vec<PathBuf>,
+    view: Option<PathBuf>,
     closed: bool,
     lock: Option<Flock<std::fs::File>>,
 }
@@ -166,6 +185,7 @@ impl Host {
             image_loop: None,
             mounted: false,
             loops: Vec::new(),
+            view: None,
             closed: false,
             lock: Some(lock),
         })
@@ -178,22 +198,41 @@ impl Host {
 
     /// Makes the reflink filesystem (unless the folder is on one) and the pool.
     pub fn make_store(&mut self, pool: u64, image: Option<Bytes>) -> Result<Store, Error> {
-        let root = self.dir.join("host");
+        let root = self.root();
         std::fs::create_dir_all(&root).map_err(Error::io(format!("create {}", root.display())))?;
         if !store::can_clone_in(&root) {
-            // Room for a dozen full copies; the image is sparse, so this costs nothing until it is used.
-            let size = image.map_or(pool.saturating_mul(12) + 2 * GIB, |bytes| bytes.0);
-            self.mount_image(&root, size.max(GIB))?;
+            // Room for a dozen full copies and for volumes that are made later; the image is sparse, so this
+            // costs nothing until it is used.
+            let size = image.map_or(pool.saturating_mul(12) + 16 * GIB, |bytes| bytes.0);
+            self.make_image(size.max(GIB))?;
+            self.mount_image()?;
         }
         Store::create(&root, pool)
     }
 
-    fn mount_image(&mut self, root: &Path, size: u64) -> Result<(), Error> {
-        let image = self.dir.join("host.img");
+    /// Finds the store that a predecessor kept.
+    pub fn open_store(&mut self, pool: u64) -> Result<Store, Error> {
+        if self.dir.join(IMAGE).exists() {
+            self.mount_image()?;
+        }
+        Store::open(&self.root(), pool)
+    }
+
+    fn root(&self) -> PathBuf {
+        self.dir.join("host")
+    }
+
+    fn make_image(&self, size: u64) -> Result<(), Error> {
+        let image = self.dir.join(IMAGE);
         std::fs::File::create(&image)
             .and_then(|file| file.set_len(size))
             .map_err(Error::io(format!("create {}", image.display())))?;
         run(Command::new("mkfs.xfs").args(["-q", "-f", "-K", "-m", "reflink=1"]).arg(&image))?;
+        Ok(())
+    }
+
+    fn mount_image(&mut self) -> Result<(), Error> {
+        let (image, root) = (self.dir.join(IMAGE), &self.root());
         let device = loops::attach(&image, None, false)?;
         self.image_loop = Some(device.clone());
         nix::mount::mount(
@@ -222,6 +261,42 @@ impl Host {
         let device = loops::attach(store.pool(), Some(window), false)?;
         self.loops.push(device.clone());
         Ok(device)
+    }
+
+    /// Tells a volume's device to go, which it does when nobody uses it any more: see [`Host::is_gone`].
+    pub fn let_go(&mut self, device: &Path) -> Result<(), Error> {
+        loops::let_go(device)
+    }
+
+    /// Whether a volume's device has gone. Once it has, it is not ours any more.
+    pub fn is_gone(&mut self, store: &Store, device: &Path, window: Window) -> bool {
+        let gone = !loops::shows(device, store.pool(), window.offset);
+        if gone {
+            self.loops.retain(|known| known != device);
+        }
+        gone
+    }
+
+    /// Mounts the tmpfs that views are made of.
+    pub fn mount_view(&mut self) -> Result<PathBuf, Error> {
+        let stage = self.dir.join("view");
+        std::fs::create_dir_all(&stage).map_err(Error::io(format!("create {}", stage.display())))?;
+        let failed = |what: &str, errno: nix::Error| Error::Io {
+            what: format!("{what} {}", stage.display()),
+            source: errno.into(),
+        };
+        nix::mount::mount(
+            Some("tmpfs"),
+            &stage,
+            Some("tmpfs"),
+            MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+            Some("mode=755"),
+        )
+        .map_err(|errno| failed("mount a tmpfs on", errno))?;
+        self.view = Some(stage.clone());
+        nix::mount::mount(None::<&str>, &stage, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>)
+            .map_err(|errno| failed("make private the mount", errno))?;
+        Ok(stage)
     }
 
     /// Makes a device of a private copy of a snapshot.
@@ -259,13 +334,22 @@ impl Host {
         if std::mem::replace(&mut self.closed, true) {
             return (in_use, errors);
         }
+        if let Some(view) = self.view.take()
+            && let Err(errno) = nix::mount::umount2(&view, MntFlags::MNT_DETACH)
+        {
+            errors.push(Error::Io { what: format!("unmount {}", view.display()), source: errno.into() });
+        }
         for device in self.loops.drain(..).rev() {
+            // It may have gone by itself, and its number may be somebody else's.
+            if !loops::shows_under(&device, &self.dir) {
+                continue;
+            }
             match loops::detach(&device) {
                 Ok(user) => in_use.extend(user),
                 Err(error) => errors.push(error),
             }
         }
-        let root = self.dir.join("host");
+        let root = self.root();
         if self.mounted
             && nix::mount::umount(&root).is_err()
             && let Err(errno) = nix::mount::umount2(&root, MntFlags::MNT_DETACH)
@@ -302,6 +386,15 @@ impl Drop for Host {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gap_is_used_again_when_it_is_long_enough() {
+        let taken = [Window { offset: 6 * MIB, length: MIB }, Window { offset: 0, length: 2 * MIB }];
+        assert_eq!(place(&taken, 4 * MIB).offset, 2 * MIB);
+        assert_eq!(place(&taken, 5 * MIB).offset, 7 * MIB);
+        assert_eq!(place(&[Window { offset: 0, length: 5 }], MIB).offset, MIB);
+        assert_eq!(place(&[], MIB).offset, 0);
+    }
 
     #[test]
     fn windows_do_not_overlap_and_begin_on_a_mib() {

@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 
 use super::{Error, Host, loops};
 use crate::ready::{self, Ready};
+use crate::state;
 
 /// Takes down what a killed predecessor left in `dir`. The caller holds the folder's lock.
 pub fn reclaim(dir: &Path) -> Result<(), Error> {
@@ -31,14 +32,15 @@ pub fn reclaim(dir: &Path) -> Result<(), Error> {
             loops::detach(&device)?;
         }
     }
-    let root = dir.join("host");
-    if is_mount_point(&root) {
-        nix::mount::umount2(&root, MntFlags::MNT_DETACH).map_err(|errno| Error::Io {
-            what: format!("unmount {}", root.display()),
-            source: errno.into(),
-        })?;
+    for mounted in [dir.join("view"), dir.join("host")] {
+        if is_mount_point(&mounted) {
+            nix::mount::umount2(&mounted, MntFlags::MNT_DETACH).map_err(|errno| Error::Io {
+                what: format!("unmount {}", mounted.display()),
+                source: errno.into(),
+            })?;
+        }
     }
-    let image = dir.join("host.img");
+    let image = dir.join(super::IMAGE);
     for device in loop_devices() {
         if loops::backing_file(&device).is_some_and(|file| Path::new(&file) == image) {
             loops::detach(&device)?;
@@ -82,8 +84,13 @@ pub fn stop(dir: &Path) -> Result<(), Error> {
     }
 }
 
-/// Removes ebs-sim's own files, and nothing else.
+/// Removes ebs-sim's own files, and nothing else. What a saved simulation needs stays.
 pub fn remove_files(dir: &Path) {
+    let _ = std::fs::remove_file(dir.join(ready::FILE));
+    let _ = std::fs::remove_dir(dir.join("view"));
+    if state::is_kept(dir) {
+        return;
+    }
     let root = dir.join("host");
     if !is_mount_point(&root) {
         for name in ["pool", ".clone-a", ".clone-b"] {
@@ -94,10 +101,7 @@ pub fn remove_files(dir: &Path) {
         }
         let _ = std::fs::remove_dir(&root);
     }
-    for name in ["host.img", ready::FILE] {
-        let _ = std::fs::remove_file(dir.join(name));
-    }
-    let _ = std::fs::remove_dir(dir.join("view"));
+    let _ = std::fs::remove_file(dir.join(super::IMAGE));
 }
 
 fn loop_devices() -> Vec<PathBuf> {
@@ -110,7 +114,8 @@ fn loop_devices() -> Vec<PathBuf> {
         .collect()
 }
 
-fn is_mount_point(path: &Path) -> bool {
+/// Whether something is mounted here.
+pub fn is_mount_point(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     let device = |path: &Path| std::fs::metadata(path).map(|m| m.dev()).ok();
     match path.parent() {

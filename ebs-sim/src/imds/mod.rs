@@ -57,6 +57,7 @@ pub async fn handle(sim: Arc<Sim>, tokens: Arc<Tokens>, call: Call) -> Reply {
         Some(reply) => reply,
         None => after(&faults, respond(&sim, &tokens, &call)).await,
     };
+    sim.save();
     let (outcome, status) = match &reply {
         Reply::Answer { status: 200, .. } => ("ok".to_owned(), Some(200)),
         Reply::Answer { status, .. } => (format!("http-{status}"), Some(*status)),

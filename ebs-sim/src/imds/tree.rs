@@ -103,10 +103,9 @@ fn block_devices(world: &World, leaves: &mut BTreeMap<String, String>) {
     let mut put = |name: String, text| leaves.insert(format!("block-device-mapping/{name}"), text);
     put("ami".into(), bare(&root));
     put("root".into(), root);
-    // NVMe instance-store disks are not in the mapping, nor is what a fault made up later.
-    let at_launch = world.ebs().filter(|volume| !volume.boot && volume.window.is_some());
-    for (number, volume) in at_launch.enumerate() {
-        put(format!("ebs{}", number + 1), bare(&volume.device_name));
+    // NVMe instance-store disks are not in the mapping.
+    for (number, name) in world.launch_devices.iter().enumerate() {
+        put(format!("ebs{}", number + 1), bare(name));
     }
 }
 

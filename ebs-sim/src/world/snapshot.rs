@@ -20,6 +20,23 @@ pub struct Image {
     pub window: Window,
 }
 
+/// How much a snapshot holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Sizes {
+    /// It is being found out; so long the snapshot is not completed.
+    Measuring,
+    /// In whole blocks of EBS.
+    Known {
+        /// What it holds in full.
+        full: u64,
+        /// What differs from the snapshot before it.
+        changed: u64,
+    },
+    /// It could not be found out, or nobody tried.
+    #[default]
+    Unknown,
+}
+
 /// A snapshot.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -45,6 +62,9 @@ pub struct Snapshot {
     pub encrypted: bool,
     /// Its data; none when a fault made its volume up.
     pub image: Option<Image>,
+    /// How much it holds.
+    #[serde(default)]
+    pub sizes: Sizes,
 }
 
 /// A snapshot's state and progress at some moment.
@@ -66,7 +86,7 @@ impl Snapshot {
         } else {
             (elapsed.as_secs_f64() / self.takes.as_secs_f64()).min(1.0)
         };
-        if done < 1.0 {
+        if done < 1.0 || self.sizes == Sizes::Measuring {
             Progress { state: "pending", percent: format!("{}%", (done * 100.0).floor().min(99.0)) }
         } else if self.fails {
             Progress { state: "error", percent: "0%".into() }
@@ -98,7 +118,16 @@ mod tests {
             fails,
             encrypted: false,
             image: None,
+            sizes: Sizes::Unknown,
         }
+    }
+
+    #[test]
+    fn what_is_not_measured_is_not_completed() {
+        let mut snapshot = snapshot(0, false);
+        snapshot.sizes = Sizes::Measuring;
+        let progress = snapshot.progress(snapshot.started);
+        assert_eq!((progress.state, progress.percent.as_str()), ("pending", "99%"));
     }
 
     #[test]

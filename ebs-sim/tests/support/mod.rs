@@ -1,4 +1,9 @@
 //! A running ebs-sim, mounts that go away, and the writer whose records tell a true point in time.
+//!
+//! Not every test binary needs all of it.
+#![allow(dead_code)]
+
+pub mod ec2;
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -19,13 +24,9 @@ pub const EBS_SIM: &str = env!("CARGO_BIN_EXE_ebs-sim");
 /// Without the limit of 15 s between two snapshots of a volume, which would make every test slow.
 pub const QUICK: &str = "[limits]\nper_volume_interval = '0s'\n[snapshots]\nseconds_to_complete = 0.2\n";
 
-/// Whether this process may make devices. A test that may not says so and passes.
-pub fn is_root() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        println!("skipped: needs root");
-    }
-    root
+/// These tests make devices. One that cannot run must not look passed.
+pub fn needs_root() {
+    assert!(nix::unistd::geteuid().is_root(), "this test makes loop devices and mounts: run it as root");
 }
 
 /// Runs a command that must succeed, and gives its stdout.
@@ -33,6 +34,25 @@ pub fn sh(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().expect("the command can be run");
     assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// Starts `ebs-sim serve` and gives its first line, which is empty when it ended instead.
+pub fn serve(dir: &Path, arguments: &[&str]) -> (Vec<u8>, Child) {
+    let mut child = Command::new(EBS_SIM)
+        .args(["serve", "--die-with-parent", "--dir"])
+        .arg(dir)
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("ebs-sim starts");
+    let mut line = Vec::new();
+    let mut stdout = child.stdout.take().expect("a pipe");
+    let mut byte = [0];
+    while stdout.read(&mut byte).expect("stdout is read") == 1 && byte[0] != b'\n' {
+        line.push(byte[0]);
+    }
+    (line, child)
 }
 
 /// A running `ebs-sim serve`, which is stopped when dropped.
@@ -50,25 +70,26 @@ impl Sim {
         let temp = TempDir::new().expect("a temporary folder");
         let file = temp.path().join("scenario.toml");
         std::fs::write(&file, scenario).expect("the scenario is written");
-        let mut command = Command::new(EBS_SIM);
-        command.arg("serve").arg("--die-with-parent").arg("--dir").arg(temp.path().join("sim"));
-        command.arg("--scenario").arg(file);
-        for volume in volumes {
-            command.arg("--volume").arg(volume);
-        }
-        let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("ebs-sim starts");
-        let mut line = Vec::new();
-        let mut stdout = child.stdout.take().expect("a pipe");
-        let mut byte = [0];
-        while stdout.read(&mut byte).expect("stdout is read") == 1 && byte[0] != b'\n' {
-            line.push(byte[0]);
-        }
-        let Ok(ready) = serde_json::from_slice(&line) else {
+        let mut arguments = vec!["--scenario", file.to_str().expect("UTF-8")];
+        arguments.extend(volumes.iter().flat_map(|volume| ["--volume", volume]));
+        Self::launch(temp, &arguments)
+    }
+
+    /// Starts one in TEMP/sim; it must come up.
+    pub fn launch(temp: TempDir, arguments: &[&str]) -> Self {
+        let (ready, child) = serve(&temp.path().join("sim"), arguments);
+        let Ok(ready) = serde_json::from_slice(&ready) else {
             let output = child.wait_with_output().expect("it ended");
             panic!("ebs-sim did not start: {}", String::from_utf8_lossy(&output.stderr));
         };
         Self { ready, temp, child: Some(child) }
+    }
+
+    /// Ends this one with a signal and starts another in the same folder.
+    pub fn restart(mut self, signal: nix::sys::signal::Signal, arguments: &[&str]) -> Self {
+        self.end(signal);
+        let temp = std::mem::replace(&mut self.temp, TempDir::new().expect("a temporary folder"));
+        Self::launch(temp, arguments)
     }
 
     /// Its folder.
@@ -213,6 +234,7 @@ impl Writer {
         let mut files = [open(a), open(b)];
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
+        let (begun, wait) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             let mut number = 0;
             while !stopped.load(Ordering::Relaxed) {
@@ -221,9 +243,12 @@ impl Writer {
                     file.write_all(record(number).as_bytes()).expect("a record is written");
                     file.sync_data().expect("it is synced");
                 }
+                let _ = begun.send(());
             }
             number
         });
+        // On a busy machine the first snapshot could otherwise come before the first record.
+        wait.recv().expect("the first record");
         Self { stop, thread: Some(thread) }
     }
 

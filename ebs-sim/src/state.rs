@@ -1,0 +1,135 @@
+//! `state.json`: what outlives a server that was told to keep it.
+//!
+//! In: the account and its keys. Out: one file in DIR, and the same back at the next start. While the file is
+//! there, nothing that it speaks of must be removed; it must never be seen half written.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::keys::Keys;
+use crate::world::World;
+
+/// The file's name in DIR.
+pub const FILE: &str = "state.json";
+/// Goes up whenever an older ebs-sim could not read the file rightly.
+const VERSION: u32 = 1;
+
+/// The file could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It is there but cannot be read.
+    #[error("cannot read the saved state {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// It is not what this version writes.
+    #[error("cannot understand the saved state {}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: serde_json::Error,
+    },
+    /// Another version wrote it.
+    #[error("the saved state {} has format {found}, not {VERSION}", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// It cannot be written.
+    #[error("cannot write the saved state {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A start that does not fit with what the folder holds.
+    #[error("{} holds a saved simulation", .0.display())]
+    Kept(PathBuf),
+}
+
+impl Error {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::Write { .. } => None,
+            Error::Kept(_) => Some(
+                "to go on with it: --keep, without --scenario and --volume; to forget it: `ebs-sim stop --discard --dir DIR`"
+                    .into(),
+            ),
+            _ => Some("to forget it: `ebs-sim stop --discard --dir DIR`".into()),
+        }
+    }
+}
+
+/// What the file holds.
+#[derive(Debug, Deserialize)]
+pub struct Saved {
+    /// The account, with the scenario it came from.
+    pub world: World,
+    /// The keys that clients may still hold.
+    pub keys: Keys,
+}
+
+#[derive(Serialize)]
+struct Saving<'a> {
+    version: u32,
+    world: &'a World,
+    keys: &'a Keys,
+}
+
+/// Whether a folder holds a saved simulation.
+pub fn is_kept(dir: &Path) -> bool {
+    dir.join(FILE).exists()
+}
+
+/// Reads a folder's saved simulation, when it holds one.
+pub fn read(dir: &Path) -> Result<Option<Saved>, Error> {
+    #[derive(Deserialize)]
+    struct Format {
+        version: u32,
+    }
+    let path = dir.join(FILE);
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(Error::Read { path, source }),
+    };
+    // The version first: what another one wrote need not have the same fields.
+    let parse = |source| Error::Parse { path: path.clone(), source };
+    let format: Format = serde_json::from_slice(&text).map_err(parse)?;
+    if format.version != VERSION {
+        return Err(Error::Version { path, found: format.version });
+    }
+    serde_json::from_slice(&text).map(Some).map_err(parse)
+}
+
+/// The file's text.
+pub fn text(world: &World, keys: &Keys) -> Vec<u8> {
+    serde_json::to_vec(&Saving { version: VERSION, world, keys }).unwrap_or_default()
+}
+
+/// Writes it under another name and renames it.
+pub fn write(dir: &Path, text: &[u8]) -> Result<(), Error> {
+    let path = dir.join(FILE);
+    let partial = dir.join(format!(".{FILE}.new"));
+    std::fs::write(&partial, text)
+        .and_then(|()| std::fs::rename(&partial, &path))
+        .map_err(|source| Error::Write { path, source })
+}
+
+/// Forgets it.
+pub fn discard(dir: &Path) -> Result<(), Error> {
+    let path = dir.join(FILE);
+    match std::fs::remove_file(&path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(Error::Write { path, source }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,85 @@
+//! What is kept from one server to the next.
+// The code that tests share is a test too: a panic there is the failure report.
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout)]
+
+mod support;
+
+use nix::sys::signal::Signal;
+use support::{Mount, QUICK, Sim, needs_root, serve, sh, values};
+
+fn start(volume: &str) -> Sim {
+    let temp = tempfile::TempDir::new().expect("a temporary folder");
+    let file = temp.path().join("scenario.toml");
+    std::fs::write(&file, QUICK).expect("the scenario is written");
+    let file = file.to_str().expect("UTF-8").to_owned();
+    Sim::launch(temp, &["--keep", "--scenario", &file, "--volume", volume])
+}
+
+fn files(sim: &Sim) -> usize {
+    std::fs::read_dir(sim.dir()).map_or(0, Iterator::count)
+}
+
+fn write(sim: &Sim, text: &str) {
+    let mount = Mount::new(sim, "a", &sim.device("a"), "rw");
+    std::fs::write(mount.path().join("file"), text).expect("a file");
+    drop(mount);
+}
+
+fn read(sim: &Sim, device: &str) -> String {
+    let mount = Mount::new(sim, "look", device, "ro");
+    std::fs::read_to_string(mount.path().join("file")).expect("the file")
+}
+
+/// The same whether it ends in order or is killed right after an answer.
+#[test]
+fn volumes_snapshots_tags_and_keys_outlive_the_server() {
+    needs_root();
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        let sim = start("name=a,size=64MiB,tag:Name=db");
+        sh("mkfs.ext4", &["-q", "-F", &sim.device("a")]);
+        write(&sim, "before");
+        let snapshot = sim.create_snapshots().remove(0);
+        write(&sim, "after");
+        sim.ok(&["call", "CreateTags", &format!("ResourceId.1={snapshot}"), "Tag.1.Key=k", "Tag.1.Value=v"]);
+        let before = sim.ready.clone();
+
+        let sim = sim.restart(signal, &["--keep"]);
+        for key in ["instance_id", "credentials", "region"] {
+            assert_eq!(sim.ready[key], before[key], "{key}");
+        }
+        assert_eq!(sim.id("a"), before["volumes"][0]["id"]);
+        assert_eq!(read(&sim, &sim.device("a")), "after");
+        let xml = sim.ok(&["call", "DescribeSnapshots", &format!("SnapshotId.1={snapshot}")]);
+        assert_eq!(values(&xml, "value"), ["v"]);
+        let device = sim.snapshot_device(&snapshot);
+        assert_eq!(read(&sim, &device), "before");
+        sim.ok(&["release-device", &device]);
+        // A set goes on to be one clone over what was there.
+        assert_eq!(sim.create_snapshot("a").len(), snapshot.len());
+        sim.ok(&["stop", "--discard"]);
+        assert_eq!(files(&sim), 0, "{signal}: nothing is left");
+        std::mem::forget(sim);
+    }
+}
+
+#[test]
+fn a_kept_folder_is_not_begun_again() {
+    needs_root();
+    let mut sim = start("name=a,size=16MiB");
+    sim.end(Signal::SIGTERM);
+    for arguments in
+        [&["--volume", "name=a,size=16MiB"][..], &["--keep", "--volume", "name=b,size=16MiB"], &[]]
+    {
+        let (line, child) = serve(&sim.dir(), arguments);
+        let output = child.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(line.is_empty() && said.contains("holds a saved simulation"), "{arguments:?}: {said}");
+        assert_eq!(output.status.code(), Some(78));
+    }
+    std::fs::write(sim.dir().join("state.json"), "{\"version\":0}").expect("another version's");
+    let (_, child) = serve(&sim.dir(), &["--keep"]);
+    let said = String::from_utf8_lossy(&child.wait_with_output().expect("it ends").stderr).into_owned();
+    assert!(said.contains("has format 0, not 1") && said.contains("--discard"), "{said}");
+    sim.ok(&["stop", "--discard"]);
+    assert_eq!(files(&sim), 0);
+}
