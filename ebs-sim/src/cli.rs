@@ -162,6 +162,9 @@ struct ReleaseDeviceArgs {
 
 #[derive(Debug, Args)]
 struct CallArgs {
+    /// The Region to ask; the instance's when absent.
+    #[arg(long)]
+    region: Option<String>,
     #[command(flatten)]
     dir: DirArg,
     /// The action, such as DescribeVolumes.
@@ -292,7 +295,7 @@ pub fn dispatch() -> Result<ExitCode, Error> {
         }
         Verb::Call(args) => {
             let ready = Ready::read(&args.dir.dir)?;
-            let answer = client::call(&ready, &args.action, &args.params)?;
+            let answer = client::call(&ready, args.region.as_deref(), &args.action, &args.params)?;
             println!("{}", answer.body);
             Ok(ExitCode::from(u8::from(answer.status != 200)))
         }

@@ -3,6 +3,8 @@
 //! In: JSON from tests and from ebs-sim's own commands, unsigned. Out: JSON. It must never be reachable
 //! from beyond this machine: the server listens on loopback only.
 
+mod keys;
+
 use std::sync::Arc;
 
 use axum::http::Method;
@@ -53,6 +55,10 @@ pub async fn handle(sim: Arc<Sim>, call: Call) -> Reply {
         (Method::GET, ["requests"]) => Ok(json!(sim.log().entries())),
         (Method::GET, ["actions"]) => Ok(json!(crate::ec2::ACTIONS)),
         (Method::GET, ["snapshots"]) => Ok(snapshots(&sim)),
+        (Method::GET, ["kms-keys"]) => Ok(keys::list(&sim)),
+        (Method::POST, ["kms-keys", region, id]) => {
+            read(&call).and_then(|body| keys::set(&sim, region, id, body))
+        }
         (Method::POST, ["reset"]) => reset(sim.clone()).await,
         (Method::POST, ["iam"]) => read::<Deny>(&call).map(|body| {
             sim.change().deny = body.deny;
@@ -125,6 +131,7 @@ async fn reset(sim: Arc<Sim>) -> Outcome {
             .map(|image| image.path)
             .collect();
         world.tags.retain(|id, _| !id.starts_with(SnapshotId::PREFIX));
+        world.reset_images_and_keys();
         world.volumes.retain(|volume| volume.window.is_some());
         let has_device = |volume: &&mut Volume| volume.loop_device.is_some() && volume.stage == Stage::Ready;
         for volume in world.volumes.iter_mut().filter(has_device) {
@@ -138,6 +145,7 @@ async fn reset(sim: Arc<Sim>) -> Outcome {
         // Snapshots of a set share an image: the second removal finds nothing.
         let _ = std::fs::remove_file(image);
     }
+    sim.throttle().refill();
     sim.faults().clear();
     sim.log().clear();
     Ok(json!({}))

@@ -7,14 +7,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod bucket;
+mod key;
 mod volume;
 
+pub use bucket::Bucket;
+pub use key::{KeySpec, KeyState};
 pub use volume::{Kind, VolumeSpec, Volumes};
 
 use serde::{Deserialize, Serialize};
 
 use crate::faults::Fault;
-use crate::ids::InstanceId;
+use crate::ids::{ImageId, InstanceId};
 use crate::units::{Bytes, MIB};
 
 /// A scenario that cannot be simulated.
@@ -77,6 +81,9 @@ pub struct Scenario {
     pub snapshots: Snapshots,
     /// EC2's limits.
     pub limits: Limits,
+    /// KMS keys besides every Region's default one.
+    #[serde(rename = "kms_key")]
+    pub kms_keys: Vec<KeySpec>,
     /// How long what happens to volumes takes.
     #[serde(rename = "volumes")]
     pub volume_times: Volumes,
@@ -97,6 +104,7 @@ impl Default for Scenario {
             iam: Iam::default(),
             snapshots: Snapshots::default(),
             limits: Limits::default(),
+            kms_keys: Vec::new(),
             volume_times: Volumes::default(),
             volumes: Vec::new(),
             faults: Vec::new(),
@@ -129,6 +137,8 @@ pub struct Instance {
     pub root_device_name: Option<String>,
     /// The role of its instance profile; an empty name means that it has none.
     pub role: String,
+    /// What GetInstanceUefiData answers; absent: that it is not supported.
+    pub uefi_data: Option<String>,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
 }
@@ -146,6 +156,7 @@ impl Default for Instance {
             private_ip: std::net::Ipv4Addr::new(10, 0, 0, 10),
             root_device_name: None,
             role: "ebs-sim-role".into(),
+            uefi_data: None,
             tags: BTreeMap::new(),
         }
     }
@@ -232,8 +243,16 @@ pub struct Limits {
     pub pending_per_volume: usize,
     /// Most snapshots of the account in progress; 0 switches it off.
     pub pending_per_account: usize,
+    /// Most snapshots in one Region; 0 switches it off.
+    pub snapshots: usize,
+    /// Most copies in progress to one Region; 0 switches it off.
+    pub copies_per_region: usize,
     /// Most items in one answer, whatever MaxResults says.
     pub page_size: usize,
+    /// Whether too many requests in too short a time are refused.
+    pub throttling: bool,
+    /// Buckets of actions that are not EC2's.
+    pub bucket: BTreeMap<String, Bucket>,
 }
 
 impl Default for Limits {
@@ -242,7 +261,11 @@ impl Default for Limits {
             per_volume_interval: Duration::from_secs(15),
             pending_per_volume: 5,
             pending_per_account: 100,
+            snapshots: 100_000,
+            copies_per_region: 20,
             page_size: 1000,
+            throttling: true,
+            bucket: BTreeMap::new(),
         }
     }
 }
@@ -316,6 +339,21 @@ impl Scenario {
                 self.instance.region
             ));
         }
+        if ImageId::parse(&self.instance.image_id).is_none() {
+            return wrong(format!(
+                "instance.image_id = {:?} is not an id such as ami-0abcdef1234567890",
+                self.instance.image_id
+            ));
+        }
+        let regions: Vec<&str> =
+            std::iter::once(&self.instance.region).chain(&self.other_regions).map(String::as_str).collect();
+        if let Some(problem) = self.kms_keys.iter().find_map(|key| key.problem(&regions)) {
+            return wrong(problem);
+        }
+        let mut buckets = self.limits.bucket.iter();
+        if let Some((action, _)) = buckets.find(|(_, bucket)| !bucket.makes_sense()) {
+            return wrong(format!("limits.bucket.{action}: size is at least 1, refill at least 0"));
+        }
         if self.limits.page_size == 0 {
             return wrong("limits.page_size = 0 would never end".into());
         }
@@ -362,6 +400,8 @@ mod tests {
         default.instance.root_device_name = Some("/dev/xvda".into());
         shown.volumes.clear();
         shown.faults.clear();
+        shown.kms_keys.clear();
+        shown.limits.bucket.clear();
         assert_eq!(format!("{shown:?}"), format!("{default:?}"));
     }
 

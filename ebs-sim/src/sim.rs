@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::ec2::Throttle;
 use crate::faults::{Fault, Faults};
 use crate::host::{Host, Store};
 use crate::keys::Keys;
@@ -30,6 +31,7 @@ pub struct Sim {
     faults: Mutex<Faults>,
     keys: Mutex<Keys>,
     log: Mutex<Log>,
+    throttle: Mutex<Throttle>,
     changes: AtomicU64,
     kept: Option<Kept>,
     publisher: Mutex<Option<Publisher>>,
@@ -54,6 +56,7 @@ impl Sim {
             faults: Mutex::new(faults),
             keys: Mutex::new(keys),
             log: Mutex::new(Log::default()),
+            throttle: Mutex::new(Throttle::default()),
             changes: AtomicU64::new(0),
             kept: keep.map(|dir| Kept { dir: dir.to_owned(), written: Mutex::new(None) }),
             publisher: Mutex::new(None),
@@ -109,6 +112,11 @@ impl Sim {
     /// The access keys.
     pub fn keys(&self) -> MutexGuard<'_, Keys> {
         lock(&self.keys)
+    }
+
+    /// The token buckets.
+    pub fn throttle(&self) -> MutexGuard<'_, Throttle> {
+        lock(&self.throttle)
     }
 
     /// The request log.

@@ -12,12 +12,12 @@ use super::error::Ec2Error;
 use super::iam::Need;
 use super::params::Params;
 use super::xml::{Xml, time};
-use super::{instances, tags, volumes};
+use super::{instances, snapshots, tags, volumes};
 use crate::faults::{Fault, Kind};
 use crate::ids::{SnapshotId, VolumeId};
 use crate::log::unix_nanos;
 use crate::measure::measure;
-use crate::world::{Image, Sizes, Snapshot, Stage, Tags, Volume, World};
+use crate::world::{Image, Later, Sizes, Snapshot, Stage, Tags, Volume, World};
 
 /// Most volumes that one CreateSnapshots takes.
 const MAX_VOLUMES: usize = 128;
@@ -32,10 +32,7 @@ struct Common {
 
 impl Common {
     fn parse(params: &mut Params) -> Result<Self, Ec2Error> {
-        let description = params.text("Description").unwrap_or_default();
-        if description.chars().count() > 255 {
-            return Err(Ec2Error::invalid_value("Description exceeds the maximum length of 255 characters"));
-        }
+        let description = snapshots::description(params)?;
         if params.text("OutpostArn").is_some() {
             return Err(Ec2Error::invalid_value(
                 "The OutpostArn parameter is not supported: the instance is not on an Outpost",
@@ -210,6 +207,7 @@ async fn commit(
             world.attach_unknown_volume(started);
         }
         let volumes = choose(&world)?;
+        snapshots::check_room(&world, context.region(), volumes.len())?;
         for volume in &volumes {
             check_limits(&world, volume, volumes.len(), started)?;
             tags::check_count(tags_for(&world, common, copy_tags, volume).len())?;
@@ -246,6 +244,11 @@ async fn commit(
                     takes: world.scenario.snapshots.time_to_complete(volume.size_bytes),
                     fails: has(Kind::SnapshotError),
                     encrypted: volume.encrypted,
+                    kms_key_id: volume
+                        .encrypted
+                        .then(|| volume.kms_key.clone().unwrap_or_else(|| volumes::kms_key(&world))),
+                    reason: None,
+                    later: Later::default(),
                     image: volume.window.map(|window| Image { path: path.clone(), window }),
                     sizes: match volume.window {
                         Some(_) => Sizes::Measuring,

@@ -1,24 +1,33 @@
 //! The EC2 Query API, version 2016-11-15.
 //!
 //! ```text
-//! form → log → verify signature → parse → faults before → authorise → DryRun → act → faults after → XML
+//! form → log → verify signature → throttle → parse → faults before → authorise → DryRun → act → faults after → XML
 //! ```
 //!
 //! In: HTTP requests. Out: EC2's XML, its errors and their statuses. DryRun is decided right after the
 //! permissions: it must never promise more than EC2 does, so nothing else is checked for it.
 
 mod call;
+mod copy;
 mod create;
+mod delete;
 mod error;
 mod filter;
 mod iam;
+mod images;
 mod instances;
+mod keys;
+mod lock;
 mod page;
 mod params;
 mod query;
+mod share;
 pub mod sigv4;
 mod snapshots;
 mod tags;
+mod throttle;
+mod tier;
+mod types;
 mod volumes;
 mod xml;
 
@@ -39,6 +48,7 @@ use xml::Xml;
 
 pub use call::ACTIONS;
 pub use instances::private_dns_name;
+pub use throttle::Throttle;
 
 const XMLNS: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
 const CONTENT_TYPE: &str = "text/xml;charset=UTF-8";
@@ -158,6 +168,8 @@ async fn process(
     let _version = params.text("Version");
     let dry_run = params.flag("DryRun")?;
     sim.note(number, |entry| entry.dry_run = dry_run);
+    let class = throttle::Class::of(action, &params);
+    sim.throttle().take(&sim.world().scenario.limits, &signer.region, action, class, now)?;
     let call = Call::parse(action, &mut params)?;
     params.finish()?;
 

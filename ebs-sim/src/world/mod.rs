@@ -3,7 +3,11 @@
 //! In: a scenario, and changes by the actions. Out: facts for the answers. It must never know about files
 //! and devices beyond naming them, and never read the clock: `now` comes in.
 
+mod image;
+mod key;
+mod lock;
 mod snapshot;
+mod tier;
 mod volume;
 
 use std::collections::BTreeMap;
@@ -13,11 +17,17 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::host::{Window, place};
-use crate::ids::{InstanceId, SnapshotId, VolumeId, random_hex};
+use crate::ids::{ImageId, InstanceId, SnapshotId, VolumeId, random_hex};
 use crate::scenario::{Kind, Scenario};
 use crate::units::GIB;
 
-pub use snapshot::{Image, Sizes, Snapshot};
+pub use image::{Ami, Ebs, Mapped, Target};
+pub use key::{DEFAULT_ALIAS, KmsKey};
+pub use lock::{Lock, MAX_DAYS, Mode, State, Until};
+#[cfg(test)]
+pub use snapshot::tests::snapshot as test_snapshot;
+pub use snapshot::{Image, Later, NO_VOLUME, Sharing, Sizes, Snapshot};
+pub use tier::{Move, Tiering};
 pub use volume::{Attachment, AttachmentState, Stage, Volume, attachment_point};
 use volume::{DeviceNames, first_numbers};
 
@@ -41,6 +51,10 @@ pub struct World {
     pub launch_devices: Vec<String>,
     /// All snapshots of all Regions, in the order of creation.
     pub snapshots: IndexMap<SnapshotId, Snapshot>,
+    /// All images of all Regions, in the order of registration.
+    pub images: IndexMap<ImageId, Ami>,
+    /// All KMS keys of all Regions.
+    pub kms_keys: Vec<KmsKey>,
     /// Tags by resource id.
     pub tags: BTreeMap<String, Tags>,
     /// Denied actions, now.
@@ -100,6 +114,7 @@ impl World {
         if !scenario.instance.tags.is_empty() {
             tags.insert(scenario.instance.id.to_string(), scenario.instance.tags.clone());
         }
+        let image = Ami::of_instance(scenario, now);
         Self {
             scenario: scenario.clone(),
             launched: now,
@@ -107,6 +122,8 @@ impl World {
             volumes,
             launch_devices,
             snapshots: IndexMap::new(),
+            images: IndexMap::from([(image.id.clone(), image)]),
+            kms_keys: key::all(scenario),
             tags,
             deny: scenario.iam.deny.clone(),
         }
@@ -188,6 +205,24 @@ impl World {
     /// Every Region that answers, the instance's first.
     pub fn regions(&self) -> impl Iterator<Item = &str> {
         std::iter::once(self.home()).chain(self.scenario.other_regions.iter().map(String::as_str))
+    }
+
+    /// An image, when it is in this Region.
+    pub fn image(&self, region: &str, id: &ImageId) -> Option<&Ami> {
+        self.images.get(id).filter(|image| image.region == region)
+    }
+
+    /// The key that a request in this Region means.
+    pub fn kms_key(&self, region: &str, name: &str) -> Option<&KmsKey> {
+        self.kms_keys.iter().find(|key| key.region == region && key.is_named(name))
+    }
+
+    /// Images and keys as they were at the beginning.
+    pub fn reset_images_and_keys(&mut self) {
+        let own = &self.scenario.instance.image_id;
+        self.images.retain(|id, _| id.as_str() == own);
+        self.tags.retain(|id, _| !id.starts_with(ImageId::PREFIX));
+        self.kms_keys = key::all(&self.scenario);
     }
 
     /// A snapshot, when it is in this Region.
@@ -307,6 +342,24 @@ mod tests {
         assert_eq!(previous(&world, &of_b), Some(second.clone()));
         world.snapshots.shift_remove(&second);
         assert_eq!(previous(&world, &of_b), None);
+    }
+
+    #[test]
+    fn what_was_done_to_snapshots_survives_being_written_down() {
+        let now = Timestamp::UNIX_EPOCH;
+        let mut world = World::new(&Scenario::default(), &[], now);
+        let mut snapshot = test_snapshot(0, false);
+        let (mode, until) = (Mode::Compliance, Until::Days(2));
+        let lock = Lock { mode, until, cool_off: Some(1), created: now, mode_since: now, completed: now };
+        snapshot.later.lock = Some(lock);
+        snapshot.later.shared.users.insert("111111111111".into());
+        let takes = std::time::Duration::from_secs(1);
+        let wanted = Move::Borrow(3);
+        snapshot.later.tiering = Some(Tiering { wanted, started: now, takes, archived: now });
+        world.snapshots.insert(snapshot.id.clone(), snapshot);
+        let text = serde_json::to_string(&world).expect("it can be written");
+        let read: World = serde_json::from_str(&text).expect("it can be read");
+        assert_eq!(format!("{read:?}"), format!("{world:?}"));
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! A snapshot: where its data is, and how far it has come.
+//! A snapshot: where its data is, how far it has come, and what was done to it since.
 //!
 //! In: what a call made. Out: its state at some moment. It must never read the clock: `now` comes in.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,11 +11,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::Window;
 use crate::ids::{SnapshotId, VolumeId};
+use crate::world::{Lock, Tiering};
+
+/// The volume that EC2 names for every copy.
+pub const NO_VOLUME: &str = "vol-ffffffff";
 
 /// Where a snapshot's data is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Image {
-    /// The clone, which all snapshots of a set share.
+    /// The clone, which all snapshots of a set share, and their copies.
     pub path: PathBuf,
     /// The volume's window in it.
     pub window: Window,
@@ -60,11 +65,40 @@ pub struct Snapshot {
     pub fails: bool,
     /// As the volume.
     pub encrypted: bool,
+    /// Its key's ARN, when it is encrypted.
+    pub kms_key_id: Option<String>,
+    /// Why it ends in `error`, when that is known.
+    pub reason: Option<String>,
     /// Its data; none when a fault made its volume up.
     pub image: Option<Image>,
+    /// What was done to it since.
+    #[serde(default)]
+    pub later: Later,
     /// How much it holds.
     #[serde(default)]
     pub sizes: Sizes,
+}
+
+/// What is done to a snapshot after it was made.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Later {
+    /// Within how many minutes a copy was to be done.
+    pub completion_minutes: Option<u32>,
+    /// Its lock, which may have expired.
+    pub lock: Option<Lock>,
+    /// Who else may make volumes of it.
+    pub shared: Sharing,
+    /// Its last archival or restore.
+    pub tiering: Option<Tiering>,
+}
+
+/// Who besides the owner may use a resource.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sharing {
+    /// These accounts.
+    pub users: BTreeSet<String>,
+    /// Everybody.
+    pub public: bool,
 }
 
 /// A snapshot's state and progress at some moment.
@@ -95,6 +129,26 @@ impl Snapshot {
         }
     }
 
+    /// Whether it is a copy of another.
+    pub fn is_copy(&self) -> bool {
+        self.volume_id.as_str() == NO_VOLUME
+    }
+
+    /// Its lock, whose duration begins no earlier than the snapshot is completed.
+    pub fn lock(&self) -> Option<Lock> {
+        self.later.lock.map(|lock| Lock { completed: self.completion(), ..lock })
+    }
+
+    /// Whether it is in the archive, where its data cannot be used.
+    pub fn is_archived(&self, now: Timestamp) -> bool {
+        self.later.tiering.as_ref().is_some_and(|tiering| tiering.is_archived(now))
+    }
+
+    /// Who else may make volumes of it at this moment: an archived snapshot is not shared.
+    pub fn shared(&self, now: Timestamp) -> Option<&Sharing> {
+        (!self.is_archived(now)).then_some(&self.later.shared)
+    }
+
     /// When it was or will be completed.
     pub fn completion(&self) -> Timestamp {
         self.started.checked_add(self.takes).unwrap_or(Timestamp::MAX)
@@ -102,10 +156,10 @@ impl Snapshot {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
-    fn snapshot(takes: u64, fails: bool) -> Snapshot {
+    pub fn snapshot(takes: u64, fails: bool) -> Snapshot {
         Snapshot {
             id: SnapshotId::random(),
             region: "us-east-1".into(),
@@ -117,7 +171,10 @@ mod tests {
             takes: Duration::from_secs(takes),
             fails,
             encrypted: false,
+            kms_key_id: None,
+            reason: None,
             image: None,
+            later: Later::default(),
             sizes: Sizes::Unknown,
         }
     }

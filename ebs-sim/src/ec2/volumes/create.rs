@@ -193,20 +193,8 @@ impl Create {
         self.zone_in(world, region)?;
         let snapshot = match &self.wanted.snapshot {
             None => None,
-            Some(id) => {
-                let known = world.snapshot(region, id);
-                Some(known.ok_or_else(|| snapshots::not_found(id.as_str()))?)
-            }
+            Some(id) => Some(snapshots::usable(world, region, id, context.now)?),
         };
-        if let Some(snapshot) = snapshot {
-            let state = snapshot.progress(context.now).state;
-            if state != "completed" {
-                return Err(Ec2Error::new(
-                    "IncorrectState",
-                    format!("Snapshot is in invalid state - {state}"),
-                ));
-            }
-        }
         self.wanted.size(snapshot)?;
         Ok(snapshot)
     }
