@@ -105,7 +105,7 @@ impl Create {
         if params.flag("MultiAttachEnabled")? {
             return Err(Ec2Error::new(
                 "UnsupportedOperation",
-                "Multi-Attach is not supported: there is one instance",
+                "The MultiAttachEnabled parameter is not supported: there is one instance",
             ));
         }
         if params.text("OutpostArn").is_some() {
