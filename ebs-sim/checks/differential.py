@@ -94,7 +94,10 @@ def sim_side(sim):
         volumes = client.describe_volumes()["Volumes"]
         states = [v["State"] for v in volumes] + [a["State"] for v in volumes for a in v["Attachments"]]
         states += [s["state"] for s in sim.control("GET", "snapshots")]
-        return not {"pending", "creating", "attaching", "detaching", "deleting"} & set(states)
+        tiers = client.describe_snapshot_tier_status()["SnapshotTierStatuses"]
+        states += [tier["LastTieringOperationStatus"] for tier in tiers if tier.get("LastTieringOperationStatus")]
+        moving = {"pending", "creating", "attaching", "detaching", "deleting"}
+        return not any(state in moving or state.endswith("-in-progress") for state in states)
 
     ids = {volume["name"]: volume["id"] for volume in sim.ready["volumes"]}
     ids |= {"instance": sim.instance_id, "zone": sim.ready["availability_zone"]}

@@ -51,11 +51,12 @@ class Sim:
     """One `ebs-sim serve`, stopped by `stop`."""
 
     def __init__(self, scenario=QUICK, volumes=("name=data,size=64MiB", "name=log,size=64MiB")):
+        ebs_sim = program("EBS_SIM", "ebs-sim")
         self.folder = Path(tempfile.mkdtemp(prefix="ebs-sim-checks-", dir=MEMORY))
         self.dir = self.folder / "sim"
         self.process = None
         (self.folder / "scenario.toml").write_text(scenario)
-        command = [program("EBS_SIM", "ebs-sim"), "serve", "--die-with-parent", "--dir", str(self.dir)]
+        command = [ebs_sim, "serve", "--die-with-parent", "--dir", str(self.dir)]
         command += ["--scenario", str(self.folder / "scenario.toml")]
         for volume in volumes:
             command += ["--volume", volume]
