@@ -43,10 +43,14 @@ pub async fn handle(sim: Arc<Sim>, call: Call) -> Reply {
     let rest = path.strip_prefix(PREFIX).unwrap_or_default();
     let parts: Vec<&str> = rest.split('/').collect();
     let outcome = match (call.method.clone(), parts.as_slice()) {
-        (Method::POST, ["faults"]) => read::<Fault>(&call).map(|fault| {
-            sim.faults().add(fault);
-            json!({})
+        (Method::POST, ["faults"]) => read::<Fault>(&call).and_then(|fault| {
+            fault.check().map_err(|error| (400, error))?;
+            Ok(json!({ "id": sim.faults().add(fault) }))
         }),
+        (Method::DELETE, ["faults", id]) => match id.parse() {
+            Ok(id) if sim.faults().remove(id) => Ok(json!({})),
+            _ => Err((404, format!("there is no fault {id}, or it has struck for the last time"))),
+        },
         (Method::DELETE, ["faults"]) => {
             sim.faults().clear();
             Ok(json!({}))

@@ -5,9 +5,19 @@
 
 use std::path::PathBuf;
 
-use crate::error::Error as Failure;
-use crate::ready::{Ready, Volume};
-use crate::view::Live;
+use crate::ready::{self, Ready, Volume};
+use crate::view::{self, Live};
+
+/// What there is could not be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The view could not be changed.
+    #[error(transparent)]
+    View(#[from] view::Error),
+    /// `ebs-sim.json` could not be written.
+    #[error(transparent)]
+    Ready(#[from] ready::Error),
+}
 
 /// Keeps both up to date.
 #[derive(Debug)]
@@ -19,19 +29,19 @@ pub struct Publisher {
 
 impl Publisher {
     /// Announces a simulation for the first time.
-    pub fn new(dir: PathBuf, ready: Ready, view: Live) -> Result<Self, Failure> {
+    pub fn new(dir: PathBuf, ready: Ready, view: Live) -> Result<Self, Error> {
         let mut publisher = Self { dir, ready, view };
         publisher.write()?;
         Ok(publisher)
     }
 
     /// Shows the devices that there are now.
-    pub fn update(&mut self, volumes: Vec<Volume>) -> Result<(), Failure> {
+    pub fn update(&mut self, volumes: Vec<Volume>) -> Result<(), Error> {
         self.ready.volumes = volumes;
         self.write()
     }
 
-    fn write(&mut self) -> Result<(), Failure> {
+    fn write(&mut self) -> Result<(), Error> {
         // Who finds a device in the file must find it in the view.
         self.view.update(&self.ready.volumes)?;
         self.ready.write(&self.dir)?;

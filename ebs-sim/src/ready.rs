@@ -65,6 +65,12 @@ pub struct Ready {
     pub dir: PathBuf,
     /// EC2's URL.
     pub endpoint: String,
+    /// EC2's URL with TLS.
+    pub tls_endpoint: String,
+    /// The authority that signed its certificate.
+    pub ca_bundle: PathBuf,
+    /// The control API's URL, which faults on connections do not concern.
+    pub control: String,
     /// The metadata service's URL.
     pub imds: String,
     /// The Region.

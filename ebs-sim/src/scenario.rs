@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 mod bucket;
+mod endpoint;
 mod key;
 mod volume;
 
 pub use bucket::Bucket;
+pub use endpoint::{Endpoint, Log};
 pub use key::{KeySpec, KeyState};
 pub use volume::{Kind, VolumeSpec, Volumes};
 
@@ -41,6 +43,9 @@ pub enum Error {
         #[source]
         source: Boxed,
     },
+    /// A fault could never strike.
+    #[error("{0}")]
+    Fault(String),
     /// The parts do not fit together.
     #[error("{0}")]
     Wrong(String),
@@ -56,6 +61,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Read { .. } => None,
+            Error::Fault(_) => Some("kinds and keys of faults are listed in ebs-sim's README".into()),
             Error::Parse { .. } => Some("the keys are listed in ebs-sim's README".into()),
             Error::Wrong(_) => Some(
                 "a volume is name=data,size=1GiB[,device=/dev/sdf][,type=gp3][,kind=nvme|xen|instance-store][,boot]"
@@ -87,6 +93,10 @@ pub struct Scenario {
     /// How long what happens to volumes takes.
     #[serde(rename = "volumes")]
     pub volume_times: Volumes,
+    /// How EC2 is reached.
+    pub endpoint: Endpoint,
+    /// How much of what was asked is remembered.
+    pub log: Log,
     /// Its volumes, in the order of attachment.
     #[serde(rename = "volume")]
     pub volumes: Vec<VolumeSpec>,
@@ -106,6 +116,8 @@ impl Default for Scenario {
             limits: Limits::default(),
             kms_keys: Vec::new(),
             volume_times: Volumes::default(),
+            endpoint: Endpoint::default(),
+            log: Log::default(),
             volumes: Vec::new(),
             faults: Vec::new(),
         }
@@ -175,7 +187,7 @@ impl Instance {
 pub struct Imds {
     /// Off means that every request is answered with 403.
     pub enabled: bool,
-    /// What DescribeInstances reports; packets are not counted.
+    /// How many hops a token may travel: the IP TTL of its packets.
     pub hop_limit: u8,
     /// Whether tags/instance is there.
     pub instance_tags: bool,
@@ -354,6 +366,15 @@ impl Scenario {
         if let Some((action, _)) = buckets.find(|(_, bucket)| !bucket.makes_sense()) {
             return wrong(format!("limits.bucket.{action}: size is at least 1, refill at least 0"));
         }
+        if !(1..=64).contains(&self.imds.hop_limit) {
+            return wrong(format!("imds.hop_limit = {} is not between 1 and 64", self.imds.hop_limit));
+        }
+        if self.log.keep == 0 {
+            return wrong("log.keep = 0 would forget requests while they are handled".into());
+        }
+        for fault in &self.faults {
+            fault.check().map_err(Error::Fault)?;
+        }
         if self.limits.page_size == 0 {
             return wrong("limits.page_size = 0 would never end".into());
         }
@@ -412,6 +433,9 @@ mod tests {
         assert_eq!(load(""), Ok(false));
         assert_eq!(load(&volume("")), Ok(true));
         assert_eq!(load(&format!("{}{}", volume(""), volume(""))), Ok(false));
+        assert_eq!(load(&format!("{}[[fault]]\naction='*'\nkind='hang'", volume(""))), Ok(true));
+        assert_eq!(load(&format!("{}[[fault]]\naction='*'\nkind='clock-skew'", volume(""))), Ok(false));
+        assert_eq!(load(&format!("{}[imds]\nhop_limit=0", volume(""))), Ok(false));
         assert_eq!(load(&volume("boot=true\nkind='instance-store'")), Ok(false));
         assert!(load(&volume("kind='tape'")).is_err());
     }

@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::ec2::Throttle;
-use crate::faults::{Fault, Faults};
+use crate::faults::{CONNECTION, Faults, Hit, IMDS_CONNECTION, Kind, Stage, Target};
 use crate::host::{Host, Store};
+use crate::http::Welcome;
 use crate::keys::Keys;
-use crate::log::{Entry, Log};
+use crate::log::{Entry, Log, unix_nanos};
 use crate::publish::Publisher;
 use crate::world::World;
 
@@ -50,12 +51,13 @@ impl Sim {
     /// Puts the parts together. `keep` is the folder whose `state.json` follows every change.
     pub fn new(world: World, keys: Keys, host: Host, store: Store, keep: Option<&Path>) -> Self {
         let faults = Faults::new(&world.scenario.faults);
+        let log = Log::new(world.scenario.log.keep);
         Self {
             world: Mutex::new(world),
             host: Mutex::new(host),
             faults: Mutex::new(faults),
             keys: Mutex::new(keys),
-            log: Mutex::new(Log::default()),
+            log: Mutex::new(log),
             throttle: Mutex::new(Throttle::default()),
             changes: AtomicU64::new(0),
             kept: keep.map(|dir| Kept { dir: dir.to_owned(), written: Mutex::new(None) }),
@@ -142,13 +144,31 @@ impl Sim {
     }
 
     /// Counts a request and takes the faults that hit it, and notes them in the log.
-    pub fn strike(&self, number: u64, action: &str, dry_run: bool) -> Vec<Fault> {
-        let hits = self.faults().strike(action, dry_run);
+    pub fn strike(&self, number: u64, stage: Stage, target: &Target<'_>) -> Vec<Hit> {
+        let hits = self.faults().strike(stage, target);
         if !hits.is_empty() {
-            let kinds = hits.iter().map(|fault| fault.kind.name()).collect();
-            self.note(number, |entry| entry.faults = kinds);
+            self.note(number, |entry| entry.add_faults(&hits));
         }
         hits
+    }
+
+    /// Decides about a new connection. One that a fault hits gets an entry in the log of its own.
+    pub fn welcome(&self, imds: bool, connection: u64, tls: bool) -> Welcome {
+        let action = if imds { IMDS_CONNECTION } else { CONNECTION };
+        let target = Target { action, tls, ..Target::default() };
+        let hits = self.faults().strike(Stage::Connection, &target);
+        let Some(hit) = hits.first() else {
+            return Welcome::Served;
+        };
+        let mut entry =
+            Entry { connection, tls, action: action.into(), started_ns: unix_nanos(), ..Entry::default() };
+        entry.add_faults(&hits);
+        let number = self.log().begin(entry);
+        self.note(number, |entry| entry.outcome = hit.fault.kind.name());
+        match hit.fault.kind {
+            Kind::TlsStall => Welcome::Silence,
+            _ => Welcome::Reset,
+        }
     }
 
     /// Changes a request's log entry.

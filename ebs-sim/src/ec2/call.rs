@@ -9,7 +9,7 @@ use super::params::Params;
 use super::{
     Context, copy, create, delete, images, instances, lock, share, snapshots, tags, tier, types, volumes,
 };
-use crate::faults::Fault;
+use crate::faults::Hit;
 use crate::world::World;
 
 /// Every action; nothing else is parsed.
@@ -164,7 +164,7 @@ impl Call {
     }
 
     /// Does it, and gives the response body.
-    pub async fn act(self, context: &Context, faults: &[Fault]) -> Result<String, Ec2Error> {
+    pub async fn act(self, context: &Context, faults: &[Hit]) -> Result<String, Ec2Error> {
         match self {
             Call::CopySnapshot(call) => call.act(context, faults).await,
             Call::CreateSnapshot(call) => call.act(context, faults).await,

@@ -12,7 +12,7 @@ use super::error::Ec2Error;
 use super::iam::Need;
 use super::params::Params;
 use super::{keys, snapshots, tags};
-use crate::faults::{Fault, Kind};
+use crate::faults::{Hit, Kind};
 use crate::ids::{SnapshotId, VolumeId};
 use crate::world::{Later, NO_VOLUME, Snapshot, Tags, World};
 
@@ -69,10 +69,10 @@ impl Copy {
         needs
     }
 
-    pub async fn act(self, context: &Context, faults: &[Fault]) -> Result<String, Ec2Error> {
+    pub async fn act(self, context: &Context, faults: &[Hit]) -> Result<String, Ec2Error> {
         // The source's image must not go while the copy begins to need it.
         let _commit = context.sim.commit.lock().await;
-        let fails = faults.iter().any(|fault| fault.kind == Kind::SnapshotError);
+        let fails = faults.iter().any(|hit| hit.fault.kind == Kind::SnapshotError);
         let id = {
             let mut world = context.sim.change();
             let mut copy = self.make(&world, context.region(), context.now)?;
@@ -119,6 +119,7 @@ impl Copy {
         let promised = self.minutes.map(|minutes| Duration::from_secs(u64::from(minutes) * 60));
         let Some(volume_id) = VolumeId::parse(NO_VOLUME) else { return Err(Ec2Error::internal()) };
         Ok(Snapshot {
+            visible_from: None,
             id: SnapshotId::random(),
             region: region.to_owned(),
             volume_id,

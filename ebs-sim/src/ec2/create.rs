@@ -13,7 +13,7 @@ use super::iam::Need;
 use super::params::Params;
 use super::xml::{Xml, time};
 use super::{instances, snapshots, tags, volumes};
-use crate::faults::{Fault, Kind};
+use crate::faults::{Hit, Kind};
 use crate::ids::{SnapshotId, VolumeId};
 use crate::log::unix_nanos;
 use crate::measure::measure;
@@ -78,7 +78,7 @@ impl One {
         needs
     }
 
-    pub async fn act(self, context: &Context, faults: &[Fault]) -> Result<String, Ec2Error> {
+    pub async fn act(self, context: &Context, faults: &[Hit]) -> Result<String, Ec2Error> {
         let choose = |world: &World| {
             let volume = volumes::find(world, context.region(), self.volume.as_str())?;
             match volume.stage {
@@ -144,11 +144,12 @@ impl Set {
         needs
     }
 
-    pub async fn act(self, context: &Context, faults: &[Fault]) -> Result<String, Ec2Error> {
-        let made = commit(context, faults, &self.common, self.copy_tags, |world| {
-            self.choose(world, context.region())
-        })
-        .await?;
+    pub async fn act(self, context: &Context, faults: &[Hit]) -> Result<String, Ec2Error> {
+        let choose = |world: &World| self.choose(world, context.region());
+        let mut made = commit(context, faults, &self.common, self.copy_tags, choose).await?;
+        if faults.iter().any(|hit| hit.fault.kind == Kind::MissingSnapshot) {
+            made.pop();
+        }
         let world = context.sim.world();
         Ok(context.response(|xml| {
             xml.list("snapshotSet", &made, |xml, snapshot| {
@@ -192,19 +193,23 @@ impl Set {
 /// Chooses, checks the limits, clones, and makes the snapshots known.
 async fn commit(
     context: &Context,
-    faults: &[Fault],
+    faults: &[Hit],
     common: &Common,
     copy_tags: bool,
     choose: impl Fn(&World) -> Result<Vec<Volume>, Ec2Error>,
 ) -> Result<Vec<Snapshot>, Ec2Error> {
     let sim = &context.sim;
-    let has = |kind| faults.iter().any(|fault| fault.kind == kind);
+    let has = |kind| faults.iter().any(|hit| hit.fault.kind == kind);
+    let of = |kind| faults.iter().map(|hit| &hit.fault).find(|fault| fault.kind == kind);
     let _commit = sim.commit.lock().await;
     let started = Timestamp::now();
     let volumes = {
         let mut world = sim.change();
         if has(Kind::ExtraVolume) {
             world.attach_unknown_volume(started);
+        }
+        if let Some(fault) = of(Kind::DetachVolume) {
+            world.detach_silently(fault.volume.as_deref());
         }
         let volumes = choose(&world)?;
         snapshots::check_room(&world, context.region(), volumes.len())?;
@@ -233,6 +238,7 @@ async fn commit(
         volumes
             .iter()
             .map(|volume| {
+                let takes = world.scenario.snapshots.time_to_complete(volume.size_bytes);
                 let snapshot = Snapshot {
                     id: SnapshotId::random(),
                     region: context.region().to_owned(),
@@ -241,8 +247,10 @@ async fn commit(
                     size_bytes: volume.size_bytes,
                     description: common.description.clone(),
                     started,
-                    takes: world.scenario.snapshots.time_to_complete(volume.size_bytes),
+                    takes: of(Kind::SlowProgress).map_or(takes, |fault| fault.slowed(takes)),
                     fails: has(Kind::SnapshotError),
+                    visible_from: of(Kind::LateVisibility)
+                        .and_then(|fault| started.checked_add(fault.delay()).ok()),
                     encrypted: volume.encrypted,
                     kms_key_id: volume
                         .encrypted

@@ -8,7 +8,7 @@ use super::error::Ec2Error;
 use super::params::Params;
 use super::query::Query;
 use super::xml::{Xml, time};
-use crate::world::{Attachment, Volume, World};
+use crate::world::{Attachment, GROUP, INTERFACE, MAC, SUBNET, VPC, Volume, World};
 
 const FILTERS: &[&str] = &[
     "architecture",
@@ -41,10 +41,6 @@ const FILTERS: &[&str] = &[
     "virtualization-type",
     "vpc-id",
 ];
-
-const VPC: &str = "vpc-0123456789abcdef0";
-const SUBNET: &str = "subnet-0123456789abcdef0";
-const GROUP: &str = "sg-0123456789abcdef0";
 
 /// The request.
 pub struct Describe(Query);
@@ -101,16 +97,6 @@ fn profile_arn(world: &World) -> Option<String> {
         .then(|| format!("arn:aws:iam::{}:instance-profile/{}", instance.account_id, instance.role))
 }
 
-/// The instance's name in its VPC.
-pub fn private_dns_name(world: &World) -> String {
-    let instance = &world.scenario.instance;
-    let dashed = instance.private_ip.to_string().replace('.', "-");
-    match instance.region.as_str() {
-        "us-east-1" => format!("ip-{dashed}.ec2.internal"),
-        region => format!("ip-{dashed}.{region}.compute.internal"),
-    }
-}
-
 fn boot_mode(world: &World) -> &'static str {
     match world.scenario.instance.architecture.as_str() {
         "arm64" => "uefi",
@@ -151,7 +137,7 @@ fn field(world: &World, name: &str) -> Vec<String> {
         "launch-time" => one(&time(world.launched)),
         "metadata-options.http-tokens" => one("required"),
         "owner-id" => one(&instance.account_id),
-        "private-dns-name" => one(&private_dns_name(world)),
+        "private-dns-name" => one(&world.private_dns_name()),
         "private-ip-address" => one(&instance.private_ip.to_string()),
         "reservation-id" => one(&world.reservation_id),
         "root-device-name" => one(&world.root_device_name()),
@@ -174,7 +160,7 @@ fn group(xml: &mut Xml) {
 fn write(xml: &mut Xml, world: &World) {
     let instance = &world.scenario.instance;
     let (hypervisor, ena) = virtualization(world);
-    let dns = private_dns_name(world);
+    let dns = world.private_dns_name();
     xml.text("instanceId", &instance.id);
     xml.text("imageId", &instance.image_id);
     xml.node("instanceState", |xml| {
@@ -265,13 +251,13 @@ fn metadata_options(xml: &mut Xml, world: &World) {
 fn network_interface(xml: &mut Xml, world: &World, dns: &str) {
     let instance = &world.scenario.instance;
     xml.list("networkInterfaceSet", [()], |xml, ()| {
-        xml.text("networkInterfaceId", "eni-0123456789abcdef0");
+        xml.text("networkInterfaceId", INTERFACE);
         xml.text("subnetId", SUBNET);
         xml.text("vpcId", VPC);
         xml.text("description", "");
         xml.text("ownerId", &instance.account_id);
         xml.text("status", "in-use");
-        xml.text("macAddress", crate::imds::MAC);
+        xml.text("macAddress", MAC);
         xml.text("privateIpAddress", instance.private_ip);
         xml.text("privateDnsName", dns);
         xml.text("sourceDestCheck", true);

@@ -31,6 +31,11 @@ impl Params {
         self.0.clone()
     }
 
+    /// A value, without taking it.
+    pub fn peek(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
     /// A value, which EC2 treats as absent when it is empty.
     pub fn text(&mut self, name: &str) -> Option<String> {
         self.0.remove(name).filter(|value| !value.is_empty())

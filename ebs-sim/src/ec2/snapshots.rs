@@ -159,6 +159,9 @@ impl Describe {
 /// EC2 is eventually consistent: a new snapshot may not be found for a while.
 fn visible(world: &World, snapshot: &Snapshot, now: Timestamp) -> bool {
     let hidden = world.scenario.snapshots.visible_after;
+    if snapshot.visible_from.is_some_and(|from| now < from) {
+        return false;
+    }
     hidden.is_zero() || snapshot.started.checked_add(hidden).is_ok_and(|from| from <= now)
 }
 

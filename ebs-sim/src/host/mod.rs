@@ -96,6 +96,14 @@ impl Error {
     }
 }
 
+/// An error with its causes, on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        None => error.to_string(),
+        Some(cause) => format!("{error}: {}", chain(cause)),
+    }
+}
+
 /// Runs a command and gives back what it printed.
 pub fn run(command: &mut Command) -> Result<String, Error> {
     let line = std::iter::once(command.get_program())

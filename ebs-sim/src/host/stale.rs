@@ -101,7 +101,9 @@ pub fn remove_files(dir: &Path) {
         }
         let _ = std::fs::remove_dir(&root);
     }
-    let _ = std::fs::remove_file(dir.join(super::IMAGE));
+    for name in [super::IMAGE, crate::tls::FILE] {
+        let _ = std::fs::remove_file(dir.join(name));
+    }
 }
 
 fn loop_devices() -> Vec<PathBuf> {

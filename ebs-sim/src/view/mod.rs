@@ -23,7 +23,7 @@ use std::process::Command;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
-use crate::error::Error as Failure;
+use crate::env::{self, Reach};
 use crate::ready::{Ready, Volume};
 use disks::Disk;
 
@@ -70,7 +70,23 @@ impl Error {
 fn enter(flags: CloneFlags) -> Result<(), Error> {
     unshare(flags).map_err(|errno| Error::Namespace(errno.into()))?;
     let flags = MsFlags::MS_SLAVE | MsFlags::MS_REC;
-    mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).map_err(Error::io("make / a slave mount"))
+    mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).map_err(Error::io("make / a slave mount"))?;
+    forget_stores();
+    Ok(())
+}
+
+/// Unmounts the copies of every ebs-sim's store that the new namespace got: they would keep a store alive
+/// that its own ebs-sim takes down.
+fn forget_stores() {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    for point in table.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new) {
+        let is_store =
+            point.ends_with("host") && point.parent().is_some_and(|dir| dir.join("host.img").is_file());
+        if is_store {
+            // One that is gone by now needs nothing.
+            let _ = umount2(point, MntFlags::MNT_DETACH);
+        }
+    }
 }
 
 /// Enters a network namespace and a mount namespace.
@@ -78,23 +94,22 @@ pub fn enter_network() -> Result<(), Error> {
     enter(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
 }
 
-/// The variable that leads AWS's clients to another metadata service.
-pub const IMDS_VARIABLE: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
-
 /// `ebs-sim exec`: becomes the command.
-pub fn exec(dir: &Path, command: &[OsString]) -> Result<std::convert::Infallible, Failure> {
-    let ready = Ready::read(dir)?;
+pub fn exec(ready: &Ready, reach: Reach, command: &[OsString]) -> Result<std::convert::Infallible, Error> {
     // For partitions that came meanwhile. A server that does not answer leaves the view as it is.
-    let _ = crate::client::control(&ready, "POST", "view", "");
+    let _ = crate::client::control(ready, "POST", "view", "");
     enter(CloneFlags::CLONE_NEWNS)?;
-    make(&ready)?;
+    make(ready)?;
     let mut words = command.iter();
     let program = words.next().cloned().unwrap_or_default();
     let mut command = Command::new(&program);
     // Where the service has its real address nothing must lead away from it.
-    command.args(words).env_remove(IMDS_VARIABLE).envs(&ready.env).env("EBS_SIM_DIR", &ready.dir);
+    for name in env::stray(ready, reach) {
+        command.env_remove(name);
+    }
+    command.args(words).envs(env::variables(ready, reach)).env("EBS_SIM_DIR", &ready.dir);
     let source = command.exec();
-    Err(Error::Exec { command: program, source }.into())
+    Err(Error::Exec { command: program, source })
 }
 
 const COVERED: [&str; 4] = ["/sys/devices", "/sys/dev/block", "/sys/block", "/sys/class/block"];

@@ -4,6 +4,7 @@
 //! and devices beyond naming them, and never read the clock: `now` comes in.
 
 mod image;
+mod instance;
 mod key;
 mod lock;
 mod snapshot;
@@ -22,6 +23,7 @@ use crate::scenario::{Kind, Scenario};
 use crate::units::GIB;
 
 pub use image::{Ami, Ebs, Mapped, Target};
+pub use instance::{GROUP, INTERFACE, MAC, SUBNET, VPC};
 pub use key::{DEFAULT_ALIAS, KmsKey};
 pub use lock::{Lock, MAX_DAYS, Mode, State, Until};
 #[cfg(test)]
@@ -230,6 +232,19 @@ impl World {
         self.snapshots.get(id).filter(|snapshot| snapshot.region == region)
     }
 
+    /// Detaches a volume behind everybody's back: the one that is named, or the last data volume.
+    pub fn detach_silently(&mut self, volume: Option<&str>) {
+        let meant = |known: &&mut Volume| match volume {
+            Some(name) => known.id.as_str() == name || known.name == name,
+            None => !known.boot,
+        };
+        let mut attached =
+            self.volumes.iter_mut().rev().filter(|known| known.is_ebs() && known.attachment.is_some());
+        if let Some(known) = attached.find(meant) {
+            known.attachment = None;
+        }
+    }
+
     /// A volume that was attached behind everybody's back. It has no device and no data.
     pub fn attach_unknown_volume(&mut self, now: Timestamp) {
         let taken: Vec<_> = self.volumes.iter().map(|v| v.device_name.clone()).collect();
@@ -311,20 +326,7 @@ mod tests {
         let mut world = world(&["name=a,size=1MiB", "name=b,size=1MiB"]);
         let (a, b) = (world.volumes[0].id.clone(), world.volumes[1].id.clone());
         let mut take = |volume: &VolumeId, fails| {
-            let snapshot = Snapshot {
-                id: SnapshotId::random(),
-                region: world.home().to_owned(),
-                volume_id: volume.clone(),
-                size_gib: 1,
-                size_bytes: 1 << 20,
-                description: String::new(),
-                started: Timestamp::UNIX_EPOCH,
-                takes: std::time::Duration::ZERO,
-                fails,
-                encrypted: false,
-                image: None,
-                sizes: Sizes::Unknown,
-            };
+            let snapshot = Snapshot { volume_id: volume.clone(), fails, ..test_snapshot(0, false) };
             let id = snapshot.id.clone();
             world.snapshots.insert(id.clone(), snapshot);
             id

@@ -63,6 +63,8 @@ pub struct Snapshot {
     pub takes: Duration,
     /// Whether it ends in `error`.
     pub fails: bool,
+    /// When DescribeSnapshots knows of it at the earliest.
+    pub visible_from: Option<Timestamp>,
     /// As the volume.
     pub encrypted: bool,
     /// Its key's ARN, when it is encrypted.
@@ -170,6 +172,7 @@ pub mod tests {
             started: Timestamp::from_second(1000).expect("in range"),
             takes: Duration::from_secs(takes),
             fails,
+            visible_from: None,
             encrypted: false,
             kms_key_id: None,
             reason: None,
