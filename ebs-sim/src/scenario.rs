@@ -9,18 +9,20 @@ use std::time::Duration;
 
 mod bucket;
 mod endpoint;
+mod instance;
 mod key;
 mod volume;
 
 pub use bucket::Bucket;
 pub use endpoint::{Endpoint, Log};
+pub use instance::{Imds, Instance};
 pub use key::{KeySpec, KeyState};
 pub use volume::{Kind, VolumeSpec, Volumes};
 
 use serde::{Deserialize, Serialize};
 
 use crate::faults::Fault;
-use crate::ids::{ImageId, InstanceId};
+use crate::ids::ImageId;
 use crate::units::{Bytes, MIB};
 
 /// A scenario that cannot be simulated.
@@ -120,89 +122,6 @@ impl Default for Scenario {
             log: Log::default(),
             volumes: Vec::new(),
             faults: Vec::new(),
-        }
-    }
-}
-
-/// `[instance]`
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Instance {
-    /// Its id.
-    pub id: InstanceId,
-    /// Its type, such as `m6i.large`.
-    #[serde(rename = "type")]
-    pub instance_type: String,
-    /// The AMI it was launched from.
-    pub image_id: String,
-    /// Its Region.
-    pub region: String,
-    /// Its Availability Zone; the Region's first when absent.
-    pub availability_zone: Option<String>,
-    /// The account that owns everything.
-    pub account_id: String,
-    /// `x86_64` or `arm64`.
-    pub architecture: String,
-    /// Its address in the VPC.
-    pub private_ip: std::net::Ipv4Addr,
-    /// The device name of the root volume.
-    pub root_device_name: Option<String>,
-    /// The role of its instance profile; an empty name means that it has none.
-    pub role: String,
-    /// What GetInstanceUefiData answers; absent: that it is not supported.
-    pub uefi_data: Option<String>,
-    /// Its tags.
-    pub tags: BTreeMap<String, String>,
-}
-
-impl Default for Instance {
-    fn default() -> Self {
-        Self {
-            id: InstanceId::random(),
-            instance_type: "m6i.large".into(),
-            image_id: "ami-0abcdef1234567890".into(),
-            region: "us-east-1".into(),
-            availability_zone: None,
-            account_id: "123456789012".into(),
-            architecture: "x86_64".into(),
-            private_ip: std::net::Ipv4Addr::new(10, 0, 0, 10),
-            root_device_name: None,
-            role: "ebs-sim-role".into(),
-            uefi_data: None,
-            tags: BTreeMap::new(),
-        }
-    }
-}
-
-impl Instance {
-    /// The Availability Zone, chosen or derived.
-    pub fn zone(&self) -> String {
-        self.availability_zone.clone().unwrap_or_else(|| format!("{}a", self.region))
-    }
-}
-
-/// `[imds]`
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Imds {
-    /// Off means that every request is answered with 403.
-    pub enabled: bool,
-    /// How many hops a token may travel: the IP TTL of its packets.
-    pub hop_limit: u8,
-    /// Whether tags/instance is there.
-    pub instance_tags: bool,
-    /// How long the role's credentials last.
-    #[serde(with = "crate::units::duration")]
-    pub credentials_lifetime: Duration,
-}
-
-impl Default for Imds {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            hop_limit: 2,
-            instance_tags: false,
-            credentials_lifetime: Duration::from_secs(6 * 3600),
         }
     }
 }

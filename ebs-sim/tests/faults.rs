@@ -155,3 +155,41 @@ fn run_kills_its_command_only_when_it_was_asked_twice() {
     let status = child.wait().expect("it ends");
     assert_eq!((status.code(), status.signal()), (Some(128 + 9), None));
 }
+
+#[test]
+fn copies_can_be_late_slow_and_failed_too() {
+    needs_root();
+    let sim = Sim::start(QUICK, &["name=a,size=16MiB"]);
+    let source = sim.create_snapshots().remove(0);
+    let describe = |id: &str| {
+        let output = sim.command(&["call", "DescribeSnapshots", &format!("SnapshotId.1={id}")]);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    wait_for("the source", || values(&describe(&source), "status") == ["completed"]);
+    let copy = |kind: &str| {
+        sim.ok(&[
+            "faults",
+            "add",
+            "--action",
+            "CopySnapshot",
+            "--call",
+            "1",
+            "--kind",
+            kind,
+            "--delay",
+            "1500ms",
+        ]);
+        let from = format!("SourceSnapshotId={source}");
+        values(&sim.ok(&["call", "CopySnapshot", "SourceRegion=us-east-1", &from]), "snapshotId").remove(0)
+    };
+    let late = copy("late-visibility");
+    assert!(describe(&late).contains("InvalidSnapshot.NotFound"));
+    wait_for("the late copy", || describe(&late).contains("<snapshotSet>"));
+    let slow = copy("slow-progress");
+    std::thread::sleep(std::time::Duration::from_millis(600));
+    assert_eq!(values(&describe(&slow), "status"), ["pending"], "others take 0.2 s");
+    let failed = copy("snapshot-error");
+    wait_for("the failed copy", || values(&describe(&failed), "status") == ["error"]);
+    sim.ok(&["reset"]);
+    assert!(describe(&source).contains("InvalidSnapshot.NotFound"));
+}

@@ -65,6 +65,8 @@ enum Verb {
     /// Set, show or forget faults.
     #[command(subcommand)]
     Faults(FaultsVerb),
+    /// Forget snapshots, images, faults, log and denials; volumes and their data stay.
+    Reset(DirArg),
     /// Print the request log as JSON.
     Requests(DirArg),
     /// Print the snapshots as JSON, with the files that hold their data.
@@ -292,6 +294,10 @@ pub fn dispatch() -> Result<ExitCode, Error> {
         Verb::Faults(FaultsVerb::List(dir)) => show(&dir, "faults"),
         Verb::Faults(FaultsVerb::Clear(dir)) => {
             control(&dir, "DELETE", "faults", None)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Reset(dir) => {
+            control(&dir, "POST", "reset", None)?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::Requests(dir) => show(&dir, "requests"),

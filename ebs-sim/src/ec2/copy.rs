@@ -72,11 +72,16 @@ impl Copy {
     pub async fn act(self, context: &Context, faults: &[Hit]) -> Result<String, Ec2Error> {
         // The source's image must not go while the copy begins to need it.
         let _commit = context.sim.commit.lock().await;
-        let fails = faults.iter().any(|hit| hit.fault.kind == Kind::SnapshotError);
+        let of = |kind| faults.iter().map(|hit| &hit.fault).find(|fault| fault.kind == kind);
         let id = {
             let mut world = context.sim.change();
             let mut copy = self.make(&world, context.region(), context.now)?;
-            copy.fails |= fails;
+            copy.fails |= of(Kind::SnapshotError).is_some();
+            if let Some(fault) = of(Kind::SlowProgress) {
+                copy.takes = fault.slowed(copy.takes);
+            }
+            copy.visible_from =
+                of(Kind::LateVisibility).and_then(|fault| copy.started.checked_add(fault.delay()).ok());
             let id = copy.id.clone();
             if !self.tags.is_empty() {
                 world.tags.insert(id.to_string(), self.tags.clone());

@@ -144,7 +144,12 @@ impl Fault {
             }
             _ => {}
         }
-        if kind.is_about_snapshots() && !meets(&["CreateSnapshot", "CreateSnapshots"]) {
+        let copies = matches!(kind, Kind::SnapshotError | Kind::SlowProgress | Kind::LateVisibility);
+        let creators: &[&str] = match copies {
+            true => &["CreateSnapshot", "CreateSnapshots", "CopySnapshot"],
+            false => &["CreateSnapshot", "CreateSnapshots"],
+        };
+        if kind.is_about_snapshots() && !meets(creators) {
             return wrong("the action creates no snapshots".into());
         }
         if self.path.is_some() && (!imds || kind.stage() == Stage::Connection) {
