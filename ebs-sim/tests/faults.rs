@@ -183,7 +183,8 @@ fn copies_can_be_late_slow_and_failed_too() {
         values(&sim.ok(&["call", "CopySnapshot", "SourceRegion=us-east-1", &from]), "snapshotId").remove(0)
     };
     let late = copy("late-visibility");
-    assert!(describe(&late).contains("InvalidSnapshot.NotFound"));
+    let told = describe(&late);
+    assert!(told.contains("InvalidSnapshot.NotFound"), "{told} {:#?}", sim.requests("CopySnapshot"));
     wait_for("the late copy", || describe(&late).contains("<snapshotSet>"));
     let slow = copy("slow-progress");
     std::thread::sleep(std::time::Duration::from_millis(600));

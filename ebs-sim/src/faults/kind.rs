@@ -89,17 +89,17 @@ impl Kind {
         }
     }
 
-    /// Whether it needs a call that creates snapshots.
-    pub fn is_about_snapshots(self) -> bool {
-        matches!(
-            self,
-            Kind::ExtraVolume
-                | Kind::DetachVolume
-                | Kind::MissingSnapshot
-                | Kind::SnapshotError
-                | Kind::SlowProgress
-                | Kind::LateVisibility
-        )
+    /// The actions that it is about; none for kinds that any action can have.
+    pub fn actions(self) -> Option<&'static [&'static str]> {
+        match self {
+            Kind::ExtraVolume | Kind::DetachVolume | Kind::MissingSnapshot => {
+                Some(&["CreateSnapshot", "CreateSnapshots"])
+            }
+            Kind::SnapshotError | Kind::SlowProgress | Kind::LateVisibility => {
+                Some(&["CreateSnapshot", "CreateSnapshots", "CopySnapshot"])
+            }
+            _ => None,
+        }
     }
 
     /// Whether the metadata service can have it too.

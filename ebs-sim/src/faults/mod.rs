@@ -144,12 +144,7 @@ impl Fault {
             }
             _ => {}
         }
-        let copies = matches!(kind, Kind::SnapshotError | Kind::SlowProgress | Kind::LateVisibility);
-        let creators: &[&str] = match copies {
-            true => &["CreateSnapshot", "CreateSnapshots", "CopySnapshot"],
-            false => &["CreateSnapshot", "CreateSnapshots"],
-        };
-        if kind.is_about_snapshots() && !meets(creators) {
+        if kind.actions().is_some_and(|actions| !meets(actions)) {
             return wrong("the action creates no snapshots".into());
         }
         if self.path.is_some() && (!imds || kind.stage() == Stage::Connection) {

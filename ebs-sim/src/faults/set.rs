@@ -66,8 +66,7 @@ impl Fault {
             && self.path.as_ref().is_none_or(|pattern| wildcard(pattern, target.path))
             && (target.tls || !matches!(self.kind, Kind::TlsStall | Kind::TlsStallMid))
             && (target.role || self.kind != Kind::CredentialsExpired)
-            && (!self.kind.is_about_snapshots()
-                || matches!(target.action, "CreateSnapshot" | "CreateSnapshots"))
+            && self.kind.actions().is_none_or(|actions| actions.contains(&target.action))
     }
 }
 

@@ -22,7 +22,8 @@ use tempfile::TempDir;
 pub const EBS_SIM: &str = env!("CARGO_BIN_EXE_ebs-sim");
 
 /// Without the limit of 15 s between two snapshots of a volume, which would make every test slow.
-pub const QUICK: &str = "[limits]\nper_volume_interval = '0s'\n[snapshots]\nseconds_to_complete = 0.2\n";
+pub const QUICK: &str =
+    "[limits]\nper_volume_interval = '0s'\nthrottling = false\n[snapshots]\nseconds_to_complete = 0.2\n";
 
 /// These tests make devices. One that cannot run must not look passed.
 pub fn needs_root() {
