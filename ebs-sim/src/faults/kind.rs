@@ -105,7 +105,7 @@ impl Kind {
     /// Whether the metadata service can have it too.
     pub fn suits_imds(self) -> bool {
         self.stage() != Stage::Signature
-            && !self.is_about_snapshots()
+            && self.actions().is_none()
             && !matches!(self, Kind::TlsStall | Kind::TlsStallMid | Kind::NotXml | Kind::WrongRoot)
     }
 
