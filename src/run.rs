@@ -171,9 +171,13 @@ pub async fn snapshot<E: Ec2>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -
     }
     // A look-up that saw nothing is no proof.
     let unknown = journal.state.created == Created::Maybe;
-    let undone = ended.record.still_frozen.is_empty() && journal.state.unmounted.is_empty();
-    if undone && settled(&ended) && !unknown {
-        journal.close();
+    if ended.record.still_frozen.is_empty() && settled(&ended) && !unknown {
+        if journal.state.unmounted.is_empty() {
+            journal.close();
+        } else {
+            // The set has its verdict: whoever mounts the rest must not label it again.
+            let _ = journal.update(|state| state.created = Created::No);
+        }
     } // else the next start and ExecStopPost go on from the journal
     Ok(ended)
 }

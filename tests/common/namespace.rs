@@ -103,7 +103,11 @@ impl Namespace {
         let temp = self.at("");
         let text = self.sh("cat /proc/self/mountinfo");
         let mut table = Vec::new();
-        for line in text.lines().filter(|l| l.contains(&temp) && !l.contains("/sim/")) {
+        let mut lines: Vec<&str> =
+            text.lines().filter(|l| l.contains(&temp) && !l.contains("/sim/")).collect();
+        // The kernel lists them in the order in which they were made.
+        lines.sort_by_key(|l| l.split(' ').nth(4));
+        for line in lines {
             let mut words: Vec<String> = line.split(' ').skip(3).map(str::to_owned).collect();
             for word in &mut words {
                 let Some((kind @ ("shared" | "master"), id)) = word.split_once(':') else { continue };
@@ -119,7 +123,10 @@ impl Namespace {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        self.rig.command_in(self.pid(), arguments)
+        let mut command = self.rig.command_in(self.pid(), arguments);
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{}:{path}", self.at("bin")));
+        command
     }
 
     pub fn spawn(&self, arguments: &[&str]) -> Run {
@@ -138,6 +145,36 @@ impl Namespace {
         let run = self.spawn(arguments);
         await_some("the create call", Duration::from_secs(20), || self.rig.creates().into_iter().nth(before));
         run
+    }
+
+    /// A systemctl that keeps each unit's state in `units/NAME`, does what is in `stopping/NAME`, and notes what it is told in `log`.
+    pub fn with_systemctl(&self, units: &[(&str, &str)]) {
+        use std::os::unix::fs::PermissionsExt as _;
+        for folder in ["bin", "units", "stopping", "bound"] {
+            std::fs::create_dir_all(self.path(folder)).unwrap();
+        }
+        for (unit, state) in units {
+            std::fs::write(self.path("units").join(unit), state).unwrap();
+        }
+        let script = format!(
+            "#!/bin/sh\ncd {}\nverb=$1; for unit in \"$@\"; do :; done\n\
+             case $verb in\n\
+             show) if [ -e units/$unit ]; then echo LoadState=loaded; echo ActiveState=$(cat units/$unit); \
+             else echo LoadState=not-found; echo ActiveState=inactive; fi; \
+             echo BoundBy=$(cat bound/$unit 2>/dev/null);;\n\
+             stop) echo stop $unit >> log; echo inactive > units/$unit; [ ! -e stopping/$unit ] || . ./stopping/$unit;;\n\
+             start) echo start $unit >> log; [ ! -e stopping/start-$unit ] || . ./stopping/start-$unit; echo active > units/$unit;;\n\
+             *) exit 9;; esac\n",
+            self.at("")
+        );
+        let path = self.path("bin/systemctl");
+        std::fs::write(&path, script).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// What systemctl was told.
+    pub fn told(&self) -> Vec<String> {
+        super::hooks::log(&self.rig)
     }
 
     /// Configures the method `unmount` for these.

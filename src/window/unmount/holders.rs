@@ -183,13 +183,14 @@ fn mapped(line: &str, devs: &BTreeSet<DevNo>) -> Option<String> {
     devs.contains(&dev).then(|| path.to_owned())
 }
 
-/// The system's unit of a process: the first service or scope in its path.
+/// The system's unit of a process: the first service or scope in its path, in systemd's own hierarchy or the unified one.
 fn unit(cgroup: &str) -> Option<String> {
-    let path = cgroup
-        .lines()
-        .find_map(|l| l.strip_prefix("0::").or_else(|| l.split_once(":name=systemd:").map(|(_, p)| p)))?;
     let is_unit = |part: &&str| part.ends_with(".service") || part.ends_with(".scope");
-    path.split('/').find(is_unit).map(str::to_owned)
+    let paths = cgroup.lines().filter_map(|line| {
+        let (_, rest) = line.split_once(':')?;
+        rest.strip_prefix("name=systemd:").or_else(|| rest.strip_prefix(':'))
+    });
+    paths.filter_map(|path| path.split('/').find(is_unit)).next().map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -198,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_unit_is_the_first_service_or_scope() {
-        let of = |path: &str| unit(&format!("1:name=systemd:/x\n0::{path}\n"));
+        let of = |path: &str| unit(&format!("3:cpu:/no.service\n1:name=systemd:/\n0::{path}\n"));
         let instance = "/system.slice/system-postgresql.slice/postgresql@14-main.service";
         assert_eq!(of(instance).as_deref(), Some("postgresql@14-main.service"));
         assert_eq!(of("/user.slice/user-0.slice/session-1.scope").as_deref(), Some("session-1.scope"));
