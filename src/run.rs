@@ -163,7 +163,9 @@ pub async fn snapshot<E: Ec2>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -
     settle::label(stage, &mut ended.record).await;
     ended.record.exit_code = exit(stage.settings, &ended).code();
     let blocked = settle::warn_of_frozen(stage.state_dir, &ended.record.still_frozen);
-    if blocked {
+    if ended.record.not_mounted.iter().any(|m| stage.state_dir.starts_with(m)) {
+        ended.record.after.push("no record is kept: what it is kept on is not mounted".to_owned());
+    } else if blocked {
         ended.record.after.push("no record is kept: it would be written to what is still frozen".to_owned());
     } else if let Err(e) = record::keep(stage.state_dir, &ended.record) {
         ended.record.after.push(format!("cannot keep the record in {}: {e}", stage.state_dir.display()));

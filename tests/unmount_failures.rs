@@ -116,7 +116,9 @@ fn a_unit_that_is_not_known_is_a_wrong_configuration() {
 fn everything_is_back_when_ec2_refuses() {
     let space = with_units();
     let before = space.table();
-    space.rig.fault("CreateSnapshot", "error", "0s");
+    let fault = ["--action", "CreateSnapshot", "--call", "1", "--kind", "error", "--status", "400"];
+    let code = ["--code", "SnapshotCreationPerVolumeRateExceeded"];
+    space.rig.sim(&[&["faults", "add"], &fault[..], &code[..]].concat());
     space.run(&["snapshot"]).exits(23);
     assert_eq!(space.told(), STOPPED_AND_STARTED);
     nothing_left(&space, &before);
@@ -259,7 +261,7 @@ fn a_failed_mount_is_loud_and_tried_again() {
     space.run(&["snapshot"]).exits(41).says(&by_hand);
     assert_eq!(space.rig.journals().len(), 1);
     std::fs::write(space.path("a"), "a file now").unwrap();
-    space.run(&["thaw"]).exits(41).says("Not a directory");
+    space.run(&["thaw"]).exits(41).says("its mount point is not a folder any more");
 
     std::fs::remove_file(space.path("a")).unwrap();
     std::fs::create_dir(space.path("a")).unwrap();

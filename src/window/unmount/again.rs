@@ -125,8 +125,15 @@ fn make(recipe: &Recipe, mount: &Mounted) -> Result<(), String> {
     };
     let wanted = flags(&mount.options);
     set(&made, wanted, ALL & !wanted | ATIME, 0)?;
-    mounts::attach(made.as_fd(), &c_string(mount.mount_point.as_os_str())?)
-        .map_err(|errno| said("cannot attach it there", errno))?;
+    mounts::attach(made.as_fd(), &c_string(mount.mount_point.as_os_str())?).map_err(|errno| {
+        // The kernel says EINVAL when one is a folder and the other is not.
+        let kind = std::fs::symlink_metadata(&mount.mount_point).map(|m| m.file_type().is_dir());
+        let what = match kind {
+            Ok(false) if errno == Errno::EINVAL => "its mount point is not a folder any more",
+            _ => "cannot attach it there",
+        };
+        said(what, errno)
+    })?;
     // On a shared parent every new mount becomes shared: put right what was not.
     for step in propagation.steps() {
         set(&made, 0, 0, *step)?;
