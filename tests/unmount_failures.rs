@@ -189,6 +189,93 @@ fn after_sigkill_while_a_unit_stops_it_is_started() {
     nothing_left(&space, &before);
 }
 
+/// Killed at every call that unmounts or mounts, in turn: the journal knows enough at each of them.
+#[test]
+fn after_sigkill_at_any_mount_or_unmount_everything_comes_back() {
+    let space = Namespace::empty(&[("a", Fs::Ext4), ("b", Fs::Btrfs)]);
+    space.mount("a", "noatime");
+    space.mount("b", "nodev,compress=zstd:1");
+    let a = space.at("a");
+    space.sh(&format!(
+        "mkdir {a}/sub {a}-bind; mount --bind {a}/sub {a}-bind; mount -o remount,bind,ro {a}-bind"
+    ));
+    space.with_systemctl(&[("db.service", "active")]);
+    space.unmounting(&["a", "b"], "stop_units = [\"db.service\"]");
+    let before = space.table();
+    assert_eq!(before.len(), 3);
+    let mut died = 0;
+    // strace counts by threads: the main one unmounts, and makes the first two calls of mount_setattr, for the check.
+    for (call, nth) in [
+        ("umount2", 1..=3),
+        ("fsmount", 1..=2),
+        ("open_tree", 1..=1),
+        ("mount_setattr", 3..=9),
+        ("move_mount", 1..=3),
+    ] {
+        for n in nth {
+            let ended = space.run_injected(&format!("{call}:signal=SIGKILL:when={n}"), &["snapshot"]);
+            space.rig.await_quiet();
+            if ended.signal != Some(Signal::SIGKILL as i32) {
+                assert_eq!(call, "mount_setattr", "{ended:?}"); // as many as there are
+                ended.exits(0);
+                continue;
+            }
+            died += 1;
+            let thaw = space.run(&["thaw"]);
+            thaw.exits(0);
+            assert_eq!(space.table(), before, "{call} {n}: {}", thaw.err);
+            let told = space.told();
+            assert_eq!(told[told.len() - 2..], ["stop db.service", "start db.service"], "{call} {n}");
+        }
+    }
+    assert!(died >= 14, "{died}");
+    space.run(&["snapshot"]).exits(0);
+    nothing_left(&space, &before);
+}
+
+#[test]
+fn an_unmount_that_fails_halfway_is_undone() {
+    let space = Namespace::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
+    space.with_systemctl(&[("db.service", "active")]);
+    space.unmounting(&["a", "b"], "stop_units = [\"db.service\"]");
+    let before = space.table();
+    // As something in the kernel would hold it that no process shows.
+    let ended = space.run_injected("umount2:error=EBUSY:when=2+", &["snapshot"]);
+    ended.exits(21).says(&format!("cannot unmount {}: ", space.at("a"))).says("no process holds it");
+    assert_eq!(space.rig.creates().len(), 0);
+    assert_eq!(space.told(), ["stop db.service", "start db.service"]);
+    nothing_left(&space, &before);
+}
+
+/// A mount in a namespace that no process is in: only the claim of the device sees it.
+#[test]
+fn a_mount_that_nobody_can_see_is_found_by_the_claim() {
+    let space = Namespace::start(&[("a", Fs::Ext4)]);
+    space.unmounting(&["a"], "");
+    let (before, kept) = (space.table(), space.at("kept"));
+    space.sh(&format!("touch {kept}; mount --bind {kept} {kept}; mount --make-private {kept}; unshare --mount={kept} --propagation private true"));
+    let ended = space.run(&["snapshot"]);
+    space.sh(&format!("umount {kept}; umount {kept}"));
+    ended.exits(21).says("is unmounted here and still held").says("lsns");
+    assert_eq!(space.rig.creates().len(), 0);
+    nothing_left(&space, &before);
+    space.run(&["snapshot"]).exits(0);
+}
+
+/// One cannot be mounted at first, the other can.
+#[test]
+fn one_failed_mount_does_not_keep_the_others_away() {
+    let space = Namespace::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
+    space.unmounting(&["a", "b"], "");
+    let before = space.table();
+    let ended = space.run_injected("move_mount:error=EIO:when=1", &["snapshot", "-o", "json"]);
+    assert_eq!(ended.exits(41).record()["not_mounted"].as_array().unwrap().len(), 1);
+    assert_eq!(space.table().len(), 1);
+    assert_labels(&space.rig, 2, "filesystem");
+    space.run(&["thaw"]).exits(0);
+    nothing_left(&space, &before);
+}
+
 /// What a run leaves that was killed between two unmounts, or between two mounts: some are there, some are not.
 #[test]
 fn after_sigkill_halfway_only_what_is_missing_is_mounted() {

@@ -50,7 +50,7 @@ enum Command {
     Snapshot(snapshot::Snapshot),
     /// Show what `snapshot` would do, and why. Changes nothing.
     Plan(plan::Plan),
-    /// Thaw and release what a run that died left behind; with --all, thaw every filesystem.
+    /// Thaw, mount and release what a run that died left behind; with --all, thaw every filesystem.
     Thaw(thaw::Thaw),
     /// Show or check the configuration.
     Config(config::Config),

@@ -4,12 +4,12 @@
 //! of a unit. Must never: start a unit that was not active, or talk to systemd where it does not run.
 
 use std::collections::BTreeMap;
-use std::future::pending;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
-use super::{HookEnv, Phase, command};
+use super::{HookEnv, Phase};
 use crate::config::settings::{Hook, OnFailure};
 
 /// The longest systemctl may take to say what a unit's state is.
@@ -59,15 +59,17 @@ impl Systemctl {
         properties: &str,
         env: &HookEnv,
     ) -> Result<BTreeMap<String, String>, String> {
-        let argv: Vec<String> =
-            [&*self.0.to_string_lossy(), "show", "--property", properties, unit].map(str::to_owned).into();
-        let name = format!("unit {unit}");
-        let vars = env.vars(&name, Phase::Pre);
-        let said = command::run(&name, Phase::Pre, &argv, &vars, ASKING, pending()).await;
-        if !said.succeeded() {
-            return Err(format!("systemctl does not say what {unit} is: it {}", said.status));
+        let mut command = tokio::process::Command::new(&self.0);
+        command.args(["show", "--property", properties, unit]).env_clear().envs(env.vars(unit, Phase::Pre));
+        command.current_dir("/").stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+        let failed = |why: String| format!("systemctl does not say what {unit} is: {why}");
+        let said = tokio::time::timeout(ASKING, command.output()).await;
+        let said = said.map_err(|_| failed("it does not answer".to_owned()))?;
+        let said = said.map_err(|e| failed(e.to_string()))?;
+        if !said.status.success() {
+            return Err(failed(said.status.to_string()));
         }
-        Ok(read(&said.output))
+        Ok(read(&String::from_utf8_lossy(&said.stdout)))
     }
 }
 

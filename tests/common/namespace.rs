@@ -137,6 +137,23 @@ impl Namespace {
         self.spawn(arguments).end()
     }
 
+    /// A run in which strace injects this into system calls, such as `umount2:error=EBUSY:when=2`.
+    pub fn run_injected(&self, inject: &str, arguments: &[&str]) -> Ended {
+        let plain = self.command(arguments);
+        let words: Vec<_> = plain.get_args().map(std::ffi::OsStr::to_os_string).collect();
+        let split = words.iter().position(|w| w == "--").unwrap() + 1;
+        let mut command = Command::new(plain.get_program());
+        command.args(&words[..split]).args(["strace", "-f", "-o", "/dev/null", "-e"]);
+        command.arg(format!("inject={inject}")).args(&words[split..]);
+        for (name, value) in plain.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        Run::start(command).end()
+    }
+
     /// A run whose create call has come in and is answered after this delay.
     pub fn in_the_window(&self, delay: &str, arguments: &[&str]) -> Run {
         let before = self.rig.creates().len();
