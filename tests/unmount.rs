@@ -6,8 +6,10 @@ mod common;
 
 use common::namespace::Namespace;
 use common::probe::{Writer, assert_labels, needs_recovery};
-use common::rig::Fs;
+use common::rig::{Fs, Rig, sh};
 use serde_json::Value;
+use stillpoint::ids::DevNo;
+use stillpoint::window::unmount::{self, Device, Wanted, again};
 
 /// A set was taken, everything is as before, and nothing is left to do.
 fn comes_back(space: &Namespace, unmount: &[&str]) -> Value {
@@ -86,6 +88,38 @@ fn subvolumes_come_back_each_with_its_own_options() {
     assert_eq!(shown.len(), 3, "{shown:#?}");
     assert!(shown[0].contains("compress=zstd:3") && shown[0].ends_with("subvol=/home"), "{shown:#?}");
     comes_back(&space, &["a"]);
+}
+
+/// Not through the program: in ebs-sim's view a btrfs does not show all of its devices.
+#[test]
+fn a_btrfs_over_two_devices_comes_back_though_the_kernel_forgot_them() {
+    let rig = Rig::formatted(&[("a", Fs::Btrfs), ("b", Fs::Btrfs)], "");
+    let (one, two, place) = (rig.device("a"), rig.device("b"), rig.path("a"));
+    sh("mkfs.btrfs", &["-q", "-f", "-d", "raid0", "-m", "raid1", &one, &two]);
+    sh("mount", &["-o", "noatime", &one, place.to_str().unwrap()]);
+    let line = || unmount::now().unwrap().into_iter().find(|l| l.mount_point == place);
+    let before = line().unwrap();
+    let device = |path: &String| Device { path: path.into(), dev: number(path) };
+    let devices = vec![device(&one), device(&two)];
+    let recipe = unmount::recipe(&[before.clone()], &[Wanted { ids: vec![before.id], devices }]).unwrap();
+    again::check(&recipe).unwrap();
+    unmount::unmount(&recipe, &recipe.mounts[0]).unwrap();
+    assert_eq!(line(), None);
+    sh("btrfs", &["device", "scan", "--forget", &one]);
+    sh("btrfs", &["device", "scan", "--forget", &two]);
+    let result = again::again(&recipe);
+    assert_eq!((result.failed, result.differs), (vec![], vec![]));
+    assert_eq!(result.mounted, [place.clone()]);
+    let after = line().unwrap();
+    assert_eq!((after.options, after.super_options), (before.options, before.super_options));
+    assert!(unmount::by_hand(&recipe, &recipe.mounts[0]).contains(&format!("device={two}")));
+}
+
+fn number(path: &str) -> DevNo {
+    use std::os::unix::fs::MetadataExt as _;
+    let rdev = std::fs::metadata(path).unwrap().rdev();
+    let part = |n: u64| u32::try_from(n).unwrap();
+    DevNo { major: part(nix::sys::stat::major(rdev)), minor: part(nix::sys::stat::minor(rdev)) }
 }
 
 #[test]
@@ -226,6 +260,12 @@ fn what_holds_it_without_a_process_is_named() {
     space.sh(&format!("mkdir {a}/t; mount -t tmpfs t {a}/t"));
     is_refused(&space, &[&format!("{a}/t (tmpfs) is mounted on it")]);
     space.sh(&format!("umount {a}/t"));
+
+    space.sh(&format!(
+        "mkdir {a}/up {a}/work {a}-low {a}-over; mount -t overlay -o lowerdir={a}-low,upperdir={a}/up,workdir={a}/work o {a}-over"
+    ));
+    is_refused(&space, &[&format!("the overlay on {a}-over writes to it")]);
+    space.sh(&format!("umount {a}-over"));
 
     let image = format!("{a}/image");
     let device = space.sh(&format!("truncate -s 1M {image}; losetup --find --show {image}"));

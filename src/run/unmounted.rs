@@ -18,7 +18,7 @@ use super::journal::Journal;
 use super::{Ended, Failure, Stage, preflight};
 use crate::config::settings::Hook;
 use crate::discover::mountinfo::MountLine;
-use crate::discover::{self, DeviceKind, Filesystem, HostFacts};
+use crate::discover::{self, Backing, DeviceKind, Filesystem, HostFacts};
 use crate::error::chain;
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
@@ -335,7 +335,7 @@ fn of_host(host: &HostFacts, lines: &[MountLine], planned: &PlannedFilesystem) -
     Ok(Wanted { ids, devices })
 }
 
-/// Mounts on it, image files and swap files.
+/// Mounts on it, overlays over it, image files and swap files.
 fn fixed(host: &HostFacts, lines: &[MountLine], targets: &Targets) -> Vec<Holder> {
     let holder = |what| Holder { pid: None, unit: None, what };
     let mut all = Vec::new();
@@ -349,6 +349,13 @@ fn fixed(host: &HostFacts, lines: &[MountLine], targets: &Targets) -> Vec<Holder
             && on_it(of)
         {
             all.push(holder(format!("{} is over its file {}", device.name, shown(file))));
+        }
+    }
+    for filesystem in &host.filesystems {
+        if let Backing::Overlay { upper } = &filesystem.backing
+            && on_it(upper)
+        {
+            all.push(holder(format!("the overlay on {} writes to it", shown(filesystem.mount_point()))));
         }
     }
     for swap in host.swap_files.iter().filter(|s| on_it(&s.holder)) {

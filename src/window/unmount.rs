@@ -42,7 +42,8 @@ pub struct Superblock {
     pub source: PathBuf,
     /// Every device it is on.
     pub devices: Vec<Device>,
-    /// Options of the superblock, unescaped: `key` or `key=value`; without those that choose a btrfs subvolume.
+    /// Options of the superblock, unescaped: `key` or `key=value`; without those that choose a btrfs subvolume, and with
+    /// its other devices.
     pub options: Vec<String>,
 }
 
@@ -139,12 +140,17 @@ pub fn recipe(lines: &[MountLine], wanted: &[Wanted]) -> Result<Recipe, NoRecipe
         let (shown, Some(source)) = (&first.source, wanted.devices.first()) else {
             return Err(refuse(first, "it cannot be told which device it is mounted from"));
         };
+        let mut options = options(first);
+        if first.fstype == "btrfs" {
+            // The kernel remembers them, unless somebody tells it to forget.
+            options.extend(wanted.devices.iter().skip(1).map(|d| format!("device={}", d.path.display())));
+        }
         recipe.filesystems.push(Superblock {
             fstype: first.fstype.clone(),
             shown_source: shown.to_string_lossy().into_owned(),
             source: source.path.clone(),
             devices: wanted.devices.clone(),
-            options: options(first),
+            options,
         });
         for line in of_it {
             left.push((line.id, line.parent, mounted(line, recipe.filesystems.len() - 1)));
@@ -244,7 +250,9 @@ fn mountinfo_option(shown: &str, name: &str) -> Option<std::ffi::OsString> {
 fn options(line: &MountLine) -> Vec<String> {
     let chooses = |o: &&[u8]| o.starts_with(b"subvol=") || o.starts_with(b"subvolid=");
     let all = line.super_options.as_bytes().split(|b| *b == b',').filter(|o| !o.is_empty());
-    all.filter(|o| line.fstype != "btrfs" || !chooses(o))
+    // SELinux shows `seclabel` for every filesystem that it labels; it is no option that is set.
+    all.filter(|o| *o != b"seclabel")
+        .filter(|o| line.fstype != "btrfs" || !chooses(o))
         .map(|o| String::from_utf8_lossy(&mountinfo::unescape(o)).into_owned())
         .collect()
 }
@@ -332,7 +340,7 @@ mod tests {
 32 20 7:0 /sub /b ro,noatime - ext4 /dev/loop0 rw,errors=remount-ro
 33 20 7:0 /sub/x /c rw shared:5 - ext4 /dev/loop0 rw,errors=remount-ro
 34 20 7:0 / /d rw master:5 - ext4 /dev/loop0 rw,errors=remount-ro
-40 20 0:40 /@home /home rw,relatime - btrfs /dev/loop2 rw,space_cache=v2,subvolid=256,subvol=/@home
+40 20 0:40 /@home /home rw,relatime - btrfs /dev/loop2 rw,seclabel,space_cache=v2,subvolid=256,subvol=/@home
 41 20 0:41 /deep /deep rw - ext4 /dev/loop3 rw
 42 20 7:4 / /cov\\040er'd rw - ext4 /dev/loop4 rw
 43 42 0:50 / /cov\\040er'd rw - tmpfs tmpfs rw
@@ -370,7 +378,7 @@ mod tests {
     fn a_subvolume_is_made_by_its_name_and_its_choice_is_no_option_of_the_superblock() {
         let recipe = of(&["0:40"]).unwrap();
         assert_eq!(recipe.mounts[0].make, Make::New);
-        assert_eq!(recipe.filesystems[0].options, ["rw", "space_cache=v2"]);
+        assert_eq!(recipe.filesystems[0].options, ["rw", "space_cache=v2"], "and seclabel is none either");
         assert_eq!(
             by_hand(&recipe, &recipe.mounts[0]),
             "mount -t btrfs -o rw,relatime,subvol=/@home,space_cache=v2 /dev/loop2 /home && mount --make-private /home"
