@@ -90,7 +90,11 @@ async fn release(mut journal: Journal, (thawed, failed): Thaws) -> Recovered {
         while journal.lingers() && Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        back = unmounted::back(&mut journal, Vec::new()).await;
+        back = if journal.lingers() {
+            unmounted::not_yet(&journal, "a thread of the dead run is still in the kernel")
+        } else {
+            unmounted::back(&mut journal, Vec::new()).await
+        };
     }
     let released = match &journal.state.env {
         Some(env) => quiesce::release(&journal.state.attempted, env).await,

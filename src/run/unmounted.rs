@@ -487,12 +487,21 @@ pub(super) async fn back(journal: &mut Journal, claims: Vec<Claim>) -> Back {
 
 fn late(recipe: &Recipe) -> Again {
     let why = format!("it is not mounted after {}", humantime::format_duration(MOUNTING));
+    Again { failed: all_failed(recipe, &why), ..Again::default() }
+}
+
+/// What is owed, and why it is not done now; the journal keeps it.
+pub(super) fn not_yet(journal: &Journal, why: &str) -> Back {
+    Back { failed: all_failed(&journal.state.unmounted.recipe, why), ..Back::default() }
+}
+
+fn all_failed(recipe: &Recipe, why: &str) -> Vec<Failed> {
     let failed = |m: &unmount::Mounted| Failed {
         mount_point: m.mount_point.clone(),
-        why: why.clone(),
+        why: why.to_owned(),
         by_hand: unmount::by_hand(recipe, m),
     };
-    Again { failed: recipe.mounts.iter().map(failed).collect(), ..Again::default() }
+    recipe.mounts.iter().map(failed).collect()
 }
 
 /// Mount units that were active and are not, though their mounts are back.
