@@ -101,7 +101,8 @@ fn a_btrfs_over_two_devices_comes_back_though_the_kernel_forgot_them() {
     let before = line().unwrap();
     let device = |path: &String| Device { path: path.into(), dev: number(path) };
     let devices = vec![device(&one), device(&two)];
-    let recipe = unmount::recipe(&[before.clone()], &[Wanted { ids: vec![before.id], devices }]).unwrap();
+    let recipe =
+        unmount::recipe(std::slice::from_ref(&before), &[Wanted { ids: vec![before.id], devices }]).unwrap();
     again::check(&recipe).unwrap();
     unmount::unmount(&recipe, &recipe.mounts[0]).unwrap();
     assert_eq!(line(), None);
@@ -109,7 +110,7 @@ fn a_btrfs_over_two_devices_comes_back_though_the_kernel_forgot_them() {
     sh("btrfs", &["device", "scan", "--forget", &two]);
     let result = again::again(&recipe);
     assert_eq!((result.failed, result.differs), (vec![], vec![]));
-    assert_eq!(result.mounted, [place.clone()]);
+    assert_eq!(result.mounted, std::slice::from_ref(&place));
     let after = line().unwrap();
     assert_eq!((after.options, after.super_options), (before.options, before.super_options));
     assert!(unmount::by_hand(&recipe, &recipe.mounts[0]).contains(&format!("device={two}")));

@@ -9,37 +9,32 @@
 //! In: the plan, systemd where it runs. Out: [`Away`] while they are away, [`Back`] when they are back. Must never: touch anything before
 //! it is known how to mount it again, start a unit while its filesystem is missing, or unmount what somebody holds.
 
-use std::collections::BTreeSet;
+mod ground;
+mod systemd;
+
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use self::ground::Ground;
+use self::systemd::{Systemd, unnoticed};
 use super::journal::Journal;
 use super::{Ended, Failure, Stage, preflight};
 use crate::config::settings::Hook;
-use crate::discover::mountinfo::MountLine;
-use crate::discover::{self, Backing, DeviceKind, Filesystem, HostFacts};
-use crate::error::chain;
+use crate::discover::Filesystem;
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
-use crate::plan::{Method, PlannedFilesystem, shown};
-use crate::quiesce::units::{self, Systemctl};
+use crate::plan::{Method, PlannedFilesystem};
 use crate::quiesce::{self, HookEnv, HookOutcome};
 use crate::window::unmount::again::{self, Again, Failed};
-use crate::window::unmount::claim::{self, Claim, claim};
-use crate::window::unmount::holders::{self, Holder, Targets};
-use crate::window::unmount::{self, Device, Recipe, Wanted};
+use crate::window::unmount::claim::{Claim, claim};
+use crate::window::unmount::holders::Holder;
+use crate::window::unmount::{self, Recipe};
 
 /// How long processes that were told to end may go on holding a filesystem.
 const ENDING: Duration = Duration::from_secs(2);
-/// How long umount(2) is tried against EBUSY: what a process held goes a moment after the process.
-const BUSY: Duration = Duration::from_secs(1);
 /// How long mounting may take before the run reports without it. A large btrfs takes minutes.
 const MOUNTING: Duration = Duration::from_secs(300);
-/// How long systemd has to notice what is mounted again.
-const NOTICING: Duration = Duration::from_secs(2);
-/// The most holders that a message names.
-const NAMED: usize = 8;
 
 /// Filesystems that are unmounted now. Dropped, it mounts them: a panic must not leave them away. The journal still has them then.
 #[derive(Debug, Default)]
@@ -200,253 +195,6 @@ async fn bounded<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + 
     tokio::time::timeout(limit, done).await.ok()?.ok()
 }
 
-/// What is to be unmounted, as it is now.
-struct Ground {
-    recipe: Recipe,
-    targets: Targets,
-    /// Holders that are no processes.
-    fixed: Vec<Holder>,
-    /// Units of automounts above which something is mounted.
-    automounts: Vec<String>,
-}
-
-impl Ground {
-    fn look(planned: &[&PlannedFilesystem]) -> Result<Self, Failure> {
-        let unreadable = |e: String| Failure::new(Exit::Freeze, format!("cannot look at the mounts: {e}"));
-        let host = discover::host(Path::new("/")).map_err(|e| unreadable(chain(&e)))?;
-        let lines = unmount::now().map_err(|e| unreadable(e.to_string()))?;
-        let mut wanted = Vec::new();
-        for filesystem in planned {
-            wanted.push(of_host(&host, &lines, filesystem)?);
-        }
-        let hint = "use the method \"freeze\" or \"sync\" for it";
-        let recipe = unmount::recipe(&lines, &wanted).map_err(|e| refused(e.to_string(), hint))?;
-        again::check(&recipe).map_err(|e| refused(e.to_string(), hint))?;
-        let ids: BTreeSet<u32> = wanted.iter().flat_map(|w| w.ids.iter().copied()).collect();
-        let of_ids = |id: u32| lines.iter().find(move |l| l.id == id);
-        let parents: Vec<&MountLine> = ids.iter().filter_map(|id| of_ids(of_ids(*id)?.parent)).collect();
-        let spreads = parents.iter().flat_map(|p| &p.optional).filter_map(|o| o.strip_prefix("shared:"));
-        let targets = Targets {
-            devs: lines.iter().filter(|l| ids.contains(&l.id)).map(|l| l.dev).collect(),
-            spreads: spreads.map(str::to_owned).collect(),
-            ids,
-        };
-        let automounts = parents.iter().filter(|p| p.fstype == "autofs");
-        let automounts = automounts.map(|p| units::named_after(&p.mount_point, "automount")).collect();
-        let fixed = fixed(&host, &lines, &targets);
-        Ok(Self { recipe, targets, fixed, automounts })
-    }
-
-    /// Refuses while somebody holds it for whom `counts` says so.
-    async fn free(&self, patience: Duration, counts: impl Fn(&Holder) -> bool) -> Result<(), Failure> {
-        let end = Instant::now() + patience;
-        loop {
-            let targets = self.targets.clone();
-            let (found, cut) =
-                tokio::task::spawn_blocking(move || holders::processes(&targets, holders::LIMIT))
-                    .await
-                    .unwrap_or_default();
-            let all: Vec<Holder> = self.fixed.iter().cloned().chain(found).filter(|h| counts(h)).collect();
-            if all.is_empty() {
-                return Ok(());
-            }
-            if Instant::now() >= end {
-                return Err(self.held(&all, cut));
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    }
-
-    fn held(&self, holders: &[Holder], cut: bool) -> Failure {
-        let mut places: Vec<&Path> = self.recipe.mounts.iter().map(|m| m.mount_point.as_path()).collect();
-        places.dedup();
-        let places: Vec<_> = places.into_iter().map(shown).collect();
-        let mut names: Vec<_> = holders.iter().take(NAMED).map(ToString::to_string).collect();
-        if holders.len() > NAMED {
-            names.push(format!("{} more", holders.len() - NAMED));
-        }
-        if cut {
-            names.push("perhaps others: there was no time to look at every process".to_owned());
-        }
-        let units: BTreeSet<&str> =
-            holders.iter().filter_map(|h| h.unit.as_deref()).filter(|u| u.ends_with(".service")).collect();
-        let hint = if units.is_empty() {
-            "nothing was unmounted; end what holds it, or stop its units by `stop_units`".to_owned()
-        } else {
-            let units: Vec<_> = units.iter().map(|u| format!("{u:?}")).collect();
-            format!("nothing was unmounted; stop them first: stop_units = [{}]", units.join(", "))
-        };
-        refused(format!("cannot unmount {}: {}", places.join(", "), names.join("; ")), &hint)
-    }
-
-    async fn unmount(&self, mount: &unmount::Mounted) -> Result<(), Failure> {
-        let end = Instant::now() + BUSY;
-        loop {
-            match unmount::unmount(&self.recipe, mount) {
-                Ok(()) => return Ok(()),
-                Err(nix::errno::Errno::EBUSY) if Instant::now() < end => {
-                    tokio::time::sleep(Duration::from_millis(20)).await
-                }
-                Err(errno) => {
-                    // Who came meanwhile is named; what holds it inside the kernel has no name.
-                    self.free(Duration::ZERO, |_| true).await?;
-                    let what = format!("cannot unmount {}: {}", mount.mount_point.display(), errno.desc());
-                    return Err(refused(
-                        what,
-                        "no process holds it: look for NFS exports, overlays, and namespaces kept by a file (lsns, findmnt)",
-                    ));
-                }
-            }
-        }
-    }
-}
-
-/// The mounts and devices of a planned filesystem.
-fn of_host(host: &HostFacts, lines: &[MountLine], planned: &PlannedFilesystem) -> Result<Wanted, Failure> {
-    let place = planned.mount_point.display();
-    let found = host.filesystems.iter().find(|f| f.dev == planned.dev);
-    if found.is_none() {
-        return Err(refused(
-            format!("{place} is not mounted any more"),
-            "hooks must not unmount what the run unmounts",
-        ));
-    }
-    let ids: Vec<u32> = found.iter().flat_map(|f| f.mounts.iter().map(|m| m.id)).collect();
-    let sources: Vec<PathBuf> =
-        lines.iter().filter(|l| ids.contains(&l.id)).map(|l| PathBuf::from(&l.source)).collect();
-    let mut devices = Vec::new();
-    for witness in &planned.witnesses {
-        let device = host.devices.iter().find(|d| d.name == witness.name);
-        let node = device.and_then(|d| {
-            let likely: Vec<PathBuf> =
-                sources.iter().cloned().chain([Path::new("/dev").join(&d.name)]).collect();
-            Some(Device { path: claim::node(d.dev, &likely)?, dev: d.dev })
-        });
-        let Some(node) = node else {
-            return Err(refused(
-                format!("cannot unmount {place}: no node of {} is to be found", witness.name),
-                "use another method for it",
-            ));
-        };
-        // Mounted from what it was mounted from, where that is a device of it.
-        let at = if sources.contains(&node.path) { 0 } else { devices.len() };
-        devices.insert(at, node);
-    }
-    Ok(Wanted { ids, devices })
-}
-
-/// Mounts on it, overlays over it, image files and swap files.
-fn fixed(host: &HostFacts, lines: &[MountLine], targets: &Targets) -> Vec<Holder> {
-    let holder = |what| Holder { pid: None, unit: None, what };
-    let mut all = Vec::new();
-    for line in lines.iter().filter(|l| targets.ids.contains(&l.parent) && !targets.ids.contains(&l.id)) {
-        all.push(holder(format!("{} ({}) is mounted on it", shown(&line.mount_point), line.fstype)));
-    }
-    // btrfs: the plan goes by the first of its device numbers, and so do the holders.
-    let on_it = |dev: &Option<crate::ids::DevNo>| dev.is_some_and(|d| targets.devs.contains(&d));
-    for device in &host.devices {
-        if let DeviceKind::Loop { backing_file: Some(file), holder: of } = &device.kind
-            && on_it(of)
-        {
-            all.push(holder(format!("{} is over its file {}", device.name, shown(file))));
-        }
-    }
-    for filesystem in &host.filesystems {
-        if let Backing::Overlay { upper } = &filesystem.backing
-            && on_it(upper)
-        {
-            all.push(holder(format!("the overlay on {} writes to it", shown(filesystem.mount_point()))));
-        }
-    }
-    for swap in host.swap_files.iter().filter(|s| on_it(&s.holder)) {
-        all.push(holder(format!("swap is on its file {}", shown(&swap.path))));
-    }
-    all
-}
-
-/// What systemd has to do with it.
-#[derive(Default)]
-struct Systemd {
-    systemctl: Option<Systemctl>,
-    /// Stopped once the devices are claimed, so that nothing is triggered in between and nothing is unmounted lazily.
-    automounts: Vec<Hook>,
-    mount_units: Vec<String>,
-}
-
-impl Systemd {
-    async fn look(ground: &Ground, stop_units: &[String], env: &HookEnv) -> Result<Self, Failure> {
-        let mut this = Self { systemctl: Systemctl::find(), ..Self::default() };
-        if !stop_units.is_empty() && this.systemctl.is_none() {
-            return Err(Failure::new(
-                Exit::Config,
-                "`stop_units` names units, and there is no systemctl in PATH",
-            ));
-        }
-        let Some(systemctl) = this.systemctl.clone().filter(|_| units::booted()) else {
-            return match ground.automounts.first() {
-                Some(unit) => Err(refused(
-                    format!("an automounter that is not systemd would mount it in the window ({unit})"),
-                    "stop it by a hook",
-                )),
-                None => Ok(this),
-            };
-        };
-        let asked = |e: String| Failure::new(Exit::Freeze, e);
-        for unit in &ground.automounts {
-            let state = systemctl.show(unit, "ActiveState", env).await.map_err(asked)?;
-            if !units::is_active(&state) {
-                let what = format!(
-                    "an automounter that is not systemd would mount it in the window ({unit} is not active)"
-                );
-                return Err(refused(what, "stop it by a hook"));
-            }
-            this.automounts.push(systemctl.hook(unit, MOUNTING));
-        }
-        for mount in &ground.recipe.mounts {
-            let unit = units::named_after(&mount.mount_point, "mount");
-            let state = systemctl.show(&unit, "ActiveState,BoundBy", env).await.map_err(asked)?;
-            if !units::is_active(&state) {
-                continue;
-            }
-            // systemd stops what is bound to a mount that goes, and nobody would start it again.
-            for bound in state.get("BoundBy").iter().flat_map(|b| b.split_whitespace()) {
-                let known = stop_units.iter().chain(&ground.automounts).any(|u| u == bound);
-                if !known
-                    && units::is_active(&systemctl.show(bound, "ActiveState", env).await.map_err(asked)?)
-                {
-                    let what = format!("{bound} is bound to {unit}: systemd would stop it");
-                    return Err(refused(
-                        what,
-                        &format!("stop it first, and have it started again: stop_units = [{bound:?}]"),
-                    ));
-                }
-            }
-            this.mount_units.push(unit);
-        }
-        Ok(this)
-    }
-
-    /// The units that are active, in order.
-    async fn stop(&self, names: &[String], timeout: Duration, env: &HookEnv) -> Result<Vec<Hook>, Failure> {
-        let mut hooks = Vec::new();
-        let Some(systemctl) = &self.systemctl else { return Ok(hooks) };
-        for unit in names {
-            let state = systemctl.show(unit, "LoadState,ActiveState", env).await;
-            let state = state.map_err(|e| Failure::new(Exit::Freeze, e))?;
-            if state.get("LoadState").is_some_and(|l| l == "not-found") {
-                return Err(Failure::new(
-                    Exit::Config,
-                    format!("`stop_units` names {unit}, which systemd does not know"),
-                ));
-            }
-            if units::is_active(&state) {
-                hooks.push(systemctl.hook(unit, timeout));
-            }
-        }
-        Ok(hooks)
-    }
-}
-
 /// Mounts everything again and starts what was stopped. Not to be interrupted.
 pub(super) async fn end(mut away: Away, journal: &mut Journal, outcomes: &mut Vec<HookOutcome>) -> Back {
     away.recipe = Recipe::default(); // from here on it is the journal's
@@ -502,23 +250,6 @@ fn all_failed(recipe: &Recipe, why: &str) -> Vec<Failed> {
         by_hand: unmount::by_hand(recipe, m),
     };
     recipe.mounts.iter().map(failed).collect()
-}
-
-/// Mount units that were active and are not, though their mounts are back.
-async fn unnoticed(mount_units: &[String], env: &HookEnv) -> Vec<String> {
-    let Some(systemctl) = Systemctl::find().filter(|_| !mount_units.is_empty()) else { return Vec::new() };
-    let end = Instant::now() + NOTICING;
-    let mut said = Vec::new();
-    for unit in mount_units {
-        while !systemctl.show(unit, "ActiveState", env).await.is_ok_and(|s| units::is_active(&s)) {
-            if Instant::now() > end {
-                said.push(format!("{unit} was active, and systemd does not see it mounted again"));
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    }
-    said
 }
 
 /// Writes into the record what the user has to know.
