@@ -1,11 +1,12 @@
 //! Who still uses a device.
 //!
 //! In: device numbers. Out: mount points, in every mount namespace that `/proc` shows. It must never
-//! unmount them: they are the user's.
+//! unmount them, but for the store: they are the user's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// A device that could not be detached at once.
 #[derive(Debug, Clone)]
@@ -29,6 +30,27 @@ impl fmt::Display for InUse {
 
 /// The mount points of these `major:minor` numbers.
 pub fn users_of(numbers: &[String]) -> Vec<String> {
+    let mounts = everywhere(numbers).into_iter();
+    let users: BTreeSet<String> =
+        mounts.map(|(pid, at)| format!("mounted on {at} (seen by process {pid})")).collect();
+    users.into_iter().collect()
+}
+
+/// Takes the store out of the mount namespaces that somebody made while it was mounted: each has a copy of
+/// every mount, which nobody there knows of and which would keep the device.
+pub fn recall(numbers: &[String], store: &Path) {
+    for (pid, at) in everywhere(numbers) {
+        if Path::new(&at) == store {
+            let mut command = Command::new("nsenter");
+            command.args(["--mount", "--target", &pid.to_string(), "umount", "--lazy"]).arg(store);
+            // A namespace that has ended meanwhile has nothing left to take out.
+            let _ = super::run(&mut command);
+        }
+    }
+}
+
+/// Where these numbers are mounted, by a process of each mount namespace.
+fn everywhere(numbers: &[String]) -> Vec<(u32, String)> {
     let mut namespaces = BTreeMap::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -37,14 +59,12 @@ pub fn users_of(numbers: &[String]) -> Vec<String> {
             namespaces.entry(namespace).or_insert(pid);
         }
     }
-    let mut users = BTreeSet::new();
+    let mut found = Vec::new();
     for pid in namespaces.into_values() {
         let table = std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
-        for mount_point in mounts_of(&table, numbers) {
-            users.insert(format!("mounted on {mount_point} (seen by process {pid})"));
-        }
+        found.extend(mounts_of(&table, numbers).into_iter().map(|at| (pid, at)));
     }
-    users.into_iter().collect()
+    found
 }
 
 fn mounts_of(table: &str, numbers: &[String]) -> Vec<String> {
