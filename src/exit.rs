@@ -14,7 +14,7 @@ pub enum Exit {
     After = 11,
     /// A hook failed; nothing was taken.
     Hook = 20,
-    /// A freeze failed; everything is thawed, nothing was taken.
+    /// A freeze or unmount failed; everything is thawed and mounted, nothing was taken.
     Freeze = 21,
     /// The window ran out or a freeze did not hold, and the policy refuses less.
     NotHeld = 22,
@@ -22,6 +22,8 @@ pub enum Exit {
     Ec2 = 23,
     /// A filesystem may still be frozen. Outranks every other code.
     StillFrozen = 40,
+    /// A filesystem that was unmounted could not be mounted again.
+    NotMounted = 41,
     /// Wrong use of the command line.
     Usage = 64,
     /// IMDS is not available.
@@ -38,7 +40,7 @@ pub enum Exit {
 
 impl Exit {
     /// Every code, in order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Ok,
         Self::Lower,
         Self::After,
@@ -47,6 +49,7 @@ impl Exit {
         Self::NotHeld,
         Self::Ec2,
         Self::StillFrozen,
+        Self::NotMounted,
         Self::Usage,
         Self::Imds,
         Self::Bug,
@@ -69,10 +72,11 @@ impl Exit {
             Self::Lower => "set taken at a lower consistency, which the policy allows",
             Self::After => "set taken; something after it failed (post hook, tags, record)",
             Self::Hook => "a hook failed, nothing taken",
-            Self::Freeze => "a freeze failed, everything thawed, nothing taken",
+            Self::Freeze => "a freeze or unmount failed, everything thawed, nothing taken",
             Self::NotHeld => "the window ran out or a freeze did not hold, and the policy refuses less",
             Self::Ec2 => "EC2 refused or could not be reached; everything thawed",
             Self::StillFrozen => "A FILESYSTEM MAY STILL BE FROZEN (outranks every other code)",
+            Self::NotMounted => "a filesystem that was unmounted could not be mounted again",
             Self::Usage => "wrong use of the command line",
             Self::Imds => "IMDS is not available",
             Self::Bug => "a bug",

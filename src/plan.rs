@@ -99,6 +99,8 @@ pub enum Method {
     Freeze,
     /// syncfs, then proven quiet by the write counter (for filesystems that cannot freeze).
     Sync,
+    /// Unmounted over the point in time, its device claimed so that nobody can mount it, and mounted again after it.
+    Unmount,
 }
 
 /// When a filesystem is frozen. Lower waves first; thawing is all at once.

@@ -3,8 +3,10 @@
 //! ```text
 //! preflight   permissions, pending snapshots, hooks executable, journal not on a frozen filesystem
 //! quiesce     pre hooks in order; each journaled before it starts
+//! unmount     filesystems with this method: holders named, units stopped, devices claimed
 //! prepare     fds, flush, watchdog, warm connection
 //! freeze      waves; then the one call that fixes the point in time; then thaw, all at once
+//! mount       what was unmounted, exactly as it was; units started
 //! verdict     application | filesystem | crash, with evidence
 //! release     post hooks in reverse, also after a failure or a signal
 //! settle      tags, record
@@ -19,6 +21,7 @@ mod outcome;
 mod preflight;
 pub mod recover;
 mod settle;
+pub mod unmounted;
 pub mod verdict;
 
 use std::path::Path;
@@ -30,6 +33,7 @@ use nix::sys::signal::Signal;
 use self::journal::{Created, Journal};
 use self::outcome::{describe, evidence, exit, settled};
 pub use self::settle::create_request;
+use self::unmounted::Away;
 use self::verdict::verdict;
 use crate::config::settings::{OnLower, PlanSettings};
 use crate::discover::Facts;
@@ -124,10 +128,16 @@ pub async fn snapshot<E: Ec2>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -
 
     let mut env = hook_env(stage);
     let mut hooks = Vec::new();
-    let mut window = match quiesce(stage, &mut journal, &env, interrupt, &mut hooks).await {
+    let mut away = Away::default();
+    let mut ready = quiesce(stage, &mut journal, &env, interrupt, &mut hooks).await;
+    if ready.is_ok() {
+        ready = unmounted::begin(stage, &mut journal, &env, interrupt, &mut hooks, &mut away).await;
+    }
+    let mut window = match ready {
         Ok(()) => window(stage, &request, &mut journal, interrupt).await,
         Err(failure) => Window { failure: Some(failure), ..Window::default() },
     };
+    let back = unmounted::end(away, &mut journal, &mut hooks).await;
     if window.lost {
         // The look-up takes seconds: applications are not kept waiting for it. They are told that the result is unknown.
         release(&mut journal, &env, &mut hooks).await;
@@ -149,10 +159,13 @@ pub async fn snapshot<E: Ec2>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -
     release(&mut journal, &env, &mut hooks).await;
 
     let mut ended = describe(stage, asked, window, verdict, hooks);
+    unmounted::tell(&mut ended, back);
     settle::label(stage, &mut ended.record).await;
     ended.record.exit_code = exit(stage.settings, &ended).code();
     let blocked = settle::warn_of_frozen(stage.state_dir, &ended.record.still_frozen);
-    if blocked {
+    if ended.record.not_mounted.iter().any(|m| stage.state_dir.starts_with(m)) {
+        ended.record.after.push("no record is kept: what it is kept on is not mounted".to_owned());
+    } else if blocked {
         ended.record.after.push("no record is kept: it would be written to what is still frozen".to_owned());
     } else if let Err(e) = record::keep(stage.state_dir, &ended.record) {
         ended.record.after.push(format!("cannot keep the record in {}: {e}", stage.state_dir.display()));
@@ -161,7 +174,12 @@ pub async fn snapshot<E: Ec2>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -
     // A look-up that saw nothing is no proof.
     let unknown = journal.state.created == Created::Maybe;
     if ended.record.still_frozen.is_empty() && settled(&ended) && !unknown {
-        journal.close();
+        if journal.state.unmounted.is_empty() {
+            journal.close();
+        } else {
+            // The set has its verdict: whoever mounts the rest must not label it again.
+            let _ = journal.update(|state| state.created = Created::No);
+        }
     } // else the next start and ExecStopPost go on from the journal
     Ok(ended)
 }

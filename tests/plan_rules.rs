@@ -261,9 +261,24 @@ fn methods() {
     assert_eq!(plan.best, Consistency::Filesystem, "quiet is as good as frozen");
     let error = plan_with(&nitro, |s| s.methods.extend([("/boot/efi".into(), Method::Freeze)])).unwrap_err();
     assert!(matches!(error, PlanError::CannotFreeze { .. }));
+    let error = plan_with(&nitro, |s| s.methods.extend([("/".into(), Method::Unmount)])).unwrap_err();
+    assert!(matches!(error, PlanError::CannotUnmount { .. }));
     let two = [("/srv".into(), Method::Sync), ("/srv/logs".into(), Method::Freeze)];
     let error = plan_with(&nitro, |s| s.methods.extend(two)).unwrap_err();
     assert!(matches!(error, PlanError::TwoMethods { .. }));
+}
+
+#[test]
+fn what_cannot_freeze_is_offered_the_unmount_until_its_method_is_said() {
+    let nitro = facts("nitro");
+    let offers = |plan: &Plan| plan.notes.iter().filter(|n| n.contains("/boot/efi (vfat)")).count();
+    assert_eq!(offers(&plan_with(&nitro, |_| {}).unwrap()), 1);
+    for method in [Method::Sync, Method::Unmount] {
+        let plan = plan_with(&nitro, |s| s.methods.extend([("/boot/efi".into(), method)])).unwrap();
+        assert_eq!(filesystem(&plan, "/boot/efi").method, method);
+        assert_eq!(offers(&plan), 0);
+        assert_eq!(plan.best, Consistency::Filesystem);
+    }
 }
 
 #[test]

@@ -37,7 +37,8 @@ pub struct Cli {
 
 const AFTER_HELP: &str = "Snapshot ids and JSON go to stdout, everything else to stderr.\n\
 Exit codes: 0 done; 10 lower consistency, allowed; 11 taken, but something after it failed;\n\
-20 hook failed; 21 freeze failed; 22 freeze did not hold; 23 EC2; 40 MAY STILL BE FROZEN;\n\
+20 hook failed; 21 freeze or unmount failed; 22 freeze did not hold; 23 EC2;\n\
+40 MAY STILL BE FROZEN; 41 could not be mounted again;\n\
 64 usage; 69 IMDS; 70 bug; 75 locked; 77 permission; 78 configuration.";
 
 /// Options of every command, apart from its own.
@@ -49,7 +50,7 @@ enum Command {
     Snapshot(snapshot::Snapshot),
     /// Show what `snapshot` would do, and why. Changes nothing.
     Plan(plan::Plan),
-    /// Thaw and release what a run that died left behind; with --all, thaw every filesystem.
+    /// Thaw, mount and release what a run that died left behind; with --all, thaw every filesystem.
     Thaw(thaw::Thaw),
     /// Show or check the configuration.
     Config(config::Config),

@@ -97,8 +97,8 @@ impl Snapshot {
         }
         let exit = Exit::ALL.into_iter().find(|e| e.code() == record.exit_code).unwrap_or(Exit::Bug);
         match ended.signal {
-            // Code 40 outranks the signal: whoever started us must see it.
-            Some(signal) if exit != Exit::StillFrozen => die_by(signal),
+            // Codes 40 and 41 outrank the signal: whoever started us must see them.
+            Some(signal) if !matches!(exit, Exit::StillFrozen | Exit::NotMounted) => die_by(signal),
             _ => Ok(exit),
         }
     }
@@ -123,9 +123,19 @@ async fn clean_up(run_dir: &Path) -> Result<Vec<run::journal::Journal>, Error> {
     }
     let mut unsettled = Vec::new();
     for run in recovered {
-        if super::thaw::report(&run) == Exit::StillFrozen {
-            return Err(Error::new(Exit::StillFrozen, format!("run {} left filesystems frozen", run.run))
+        match super::thaw::report(&run) {
+            Exit::StillFrozen => {
+                return Err(Error::new(
+                    Exit::StillFrozen,
+                    format!("run {} left filesystems frozen", run.run),
+                )
                 .hint("`stillpoint thaw --all` is the rescue"));
+            }
+            Exit::NotMounted => {
+                return Err(Error::new(Exit::NotMounted, format!("run {} left filesystems unmounted", run.run))
+                    .hint("mount them by hand as said above, or remove what is in the way; `stillpoint thaw` tries again"));
+            }
+            _ => {}
         }
         unsettled.extend(run.unsettled);
     }

@@ -10,6 +10,7 @@ use clap::Args;
 use super::{Global, print, say};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::run::journal::Created;
 use crate::run::recover;
 
 #[derive(Debug, Args)]
@@ -61,13 +62,24 @@ pub(super) fn report(run: &recover::Recovered) -> Exit {
     for mount in &run.thawed {
         say(&format!("  thawed {}", mount.display()));
     }
-    for outcome in &run.released {
+    for mount in &run.back.mounted {
+        say(&format!("  mounted {}", mount.display()));
+    }
+    for differs in &run.back.differs {
+        say(&format!("warning: {differs}"));
+        exit = Exit::After;
+    }
+    for outcome in run.back.outcomes.iter().chain(&run.released) {
         say(&format!("  {outcome}"));
         if !outcome.succeeded() {
             exit = Exit::After;
         }
     }
-    if run.unsettled.is_some() {
+    for failed in &run.back.failed {
+        say(&format!("error: {failed}"));
+        exit = Exit::NotMounted;
+    }
+    if run.unsettled.as_ref().is_some_and(|j| j.state.created != Created::No) {
         say("  it may have made snapshots: `stillpoint snapshot` looks them up at its next start");
     }
     for (mount, errno) in &run.failed {
@@ -78,5 +90,10 @@ pub(super) fn report(run: &recover::Recovered) -> Exit {
 }
 
 fn worse(a: Exit, b: Exit) -> Exit {
-    if b.code() > a.code() { b } else { a }
+    // 40 outranks every other code, 41 the rest.
+    let rank = |exit: Exit| match exit {
+        Exit::StillFrozen => u8::MAX,
+        other => other.code(),
+    };
+    if rank(b) > rank(a) { b } else { a }
 }

@@ -16,6 +16,8 @@ pub const MAX_TAGS: usize = 20;
 pub const WINDOW: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(300));
 /// Limits of `freeze_timeout`; it must also be below the window.
 pub const FREEZE_TIMEOUT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(300));
+/// Limits of `unmount_timeout`.
+pub const UNMOUNT_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3600));
 /// Limits of `call_timeout`.
 pub const CALL_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(300));
 /// Limits of `volume_interval`.
@@ -117,7 +119,8 @@ pub(super) const CONSISTENCIES: &[(&str, Consistency)] = &[
     ("filesystem", Consistency::Filesystem),
     ("application", Consistency::Application),
 ];
-pub(super) const METHODS: &[(&str, Method)] = &[("freeze", Method::Freeze), ("sync", Method::Sync)];
+pub(super) const METHODS: &[(&str, Method)] =
+    &[("freeze", Method::Freeze), ("sync", Method::Sync), ("unmount", Method::Unmount)];
 pub(super) const ON_LOWER: &[(&str, OnLower)] = &[("fail", OnLower::Fail), ("keep", OnLower::Keep)];
 pub(super) const ON_FAILURE: &[(&str, OnFailure)] =
     &[("abort", OnFailure::Abort), ("continue", OnFailure::Continue)];
@@ -227,6 +230,23 @@ pub(super) fn hook_name(text: &str) -> Result<String, Fault> {
     Ok(text.to_owned())
 }
 
+/// A unit that systemctl can stop and start, with its type spelled out.
+pub(super) fn unit_name(text: &str) -> Result<String, Fault> {
+    const TYPES: [&str; 6] = [".service", ".socket", ".timer", ".path", ".target", ".slice"];
+    // systemd.unit(5); a leading dash would be an option.
+    let good = (1..256).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b':' | b'-' | b'_' | b'.' | b'\\' | b'@'))
+        && !text.starts_with(['-', '.'])
+        && TYPES.iter().any(|t| text.ends_with(t));
+    if good {
+        return Ok(text.to_owned());
+    }
+    Err(Fault::new(format!("is `{text}`, which is not the name of a unit"))
+        .hint("write it in full, like postgresql.service"))
+}
+
 /// A command: the program's absolute path, then its arguments as they are.
 pub(super) fn argv(words: Vec<String>) -> Result<Vec<String>, Fault> {
     let Some(program) = words.first() else {
@@ -306,6 +326,11 @@ mod tests {
         assert!(region("us-gov-west-1").is_ok() && region("Frankfurt").is_err());
         assert!(plan_name("db-1").is_ok() && plan_name("-x").is_err() && plan_name("a/b").is_err());
         assert!(argv(vec!["sh".to_owned()]).is_err() && argv(Vec::new()).is_err());
+        assert!(unit_name("postgresql@14-main.service").is_ok() && unit_name(r"dev-a\x2db.socket").is_ok());
+        for bad in ["postgresql", "--all.service", ".service", "a b.service", "/etc/x.service", "data.mount"]
+        {
+            assert!(unit_name(bad).is_err(), "{bad}");
+        }
         assert_eq!(key_value("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
         assert!(key_value("=x").is_err());
     }

@@ -109,6 +109,8 @@ input! {
         on_lower: OnLower = |n: &Node<'_>| n.checked(check::on_lower);
         window: Duration = |n: &Node<'_>| n.duration(check::WINDOW);
         freeze_timeout: Duration = |n: &Node<'_>| n.duration(check::FREEZE_TIMEOUT);
+        stop_units: Vec<String> = |n: &Node<'_>| n.list(|n| n.checked(check::unit_name));
+        unmount_timeout: Duration = |n: &Node<'_>| n.duration(check::UNMOUNT_TIMEOUT);
         copy_volume_tags: bool = Node::flag;
         description: String = |n: &Node<'_>| n.checked(check::description);
     } per_entry {

@@ -13,12 +13,14 @@ use super::raw::{Fragment, HookInput, Input, PlanInput};
 use super::settings::{
     Ec2Settings, Hook, IdentityOverrides, OnLower, PlanSettings, Settings, UnmountedVolumes,
 };
+use crate::plan::Method;
 
 /// The plan that always exists.
 pub const DEFAULT_PLAN: &str = "default";
 
 const WINDOW: Duration = Duration::from_secs(10);
 const FREEZE_TIMEOUT: Duration = Duration::from_secs(5);
+const UNMOUNT_TIMEOUT: Duration = Duration::from_secs(30);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// EC2's own limit (errors overview, SnapshotCreationPerVolumeRateExceeded).
 const VOLUME_INTERVAL: Duration = Duration::from_secs(15);
@@ -133,6 +135,7 @@ fn plan(
 ) -> Result<PlanSettings, ConfigError> {
     check_freeze_timeout(&input)?;
     check_tag_count(&input)?;
+    check_stop_units(&input)?;
     let mut take = Taken { origins, table: "plan." };
     let window = take.or("window", input.window, WINDOW);
     // A short window without a word about the freeze must not be an error: the default follows.
@@ -153,6 +156,8 @@ fn plan(
         on_lower: take.or("on_lower", input.on_lower, OnLower::Fail),
         window,
         freeze_timeout,
+        stop_units: take.or("stop_units", input.stop_units, Vec::new()),
+        unmount_timeout: take.or("unmount_timeout", input.unmount_timeout, UNMOUNT_TIMEOUT),
         copy_volume_tags: take.or("copy_volume_tags", input.copy_volume_tags, false),
         tags: take.entries("tags", input.tags, String::clone),
         description: take.optional("description", input.description),
@@ -184,6 +189,18 @@ fn check_freeze_timeout(input: &PlanInput) -> Result<(), ConfigError> {
         format!("is {}, not less than `window`, which is {} ({from})", show(freeze.value), show(window));
     let hint = "the window also has to hold the snapshot request and the thaw";
     Err(Fault::new(problem).hint(hint).at(freeze.origin.clone(), "freeze_timeout"))
+}
+
+/// Units that would never be stopped are a misunderstanding.
+fn check_stop_units(input: &PlanInput) -> Result<(), ConfigError> {
+    let Some(units) = input.stop_units.as_ref().filter(|u| !u.value.is_empty()) else { return Ok(()) };
+    if input.methods.values().any(|m| m.value == Method::Unmount) {
+        return Ok(());
+    }
+    let fault = Fault::new("names units, but no mount of this plan has the method `unmount`");
+    Err(fault
+        .hint("units are stopped for an unmount only; hooks can stop them for a freeze")
+        .at(units.origin.clone(), "stop_units"))
 }
 
 fn check_tag_count(input: &PlanInput) -> Result<(), ConfigError> {

@@ -83,6 +83,13 @@ pub struct PlanSettings {
     /// Longest time all the FIFREEZE calls together may take, less than `window`; default 5 s, or half of a shorter window.
     #[serde(serialize_with = "duration")]
     pub freeze_timeout: Duration,
+    /// systemd units that are stopped before filesystems with the method `unmount` are unmounted, in this order; those that were
+    /// active are started again after the last one is mounted, in reverse order.
+    pub stop_units: Vec<String>,
+    /// Longest time that stopping the units and flushing before the unmount may take together, and that mounting again
+    /// may take; default 30 s.
+    #[serde(serialize_with = "duration")]
+    pub unmount_timeout: Duration,
     /// Copy the volumes' tags to the snapshots (`CopyTagsFromSource`); default false, because EC2 allows 50 tags.
     pub copy_volume_tags: bool,
     /// Tags of the user's own for every snapshot.

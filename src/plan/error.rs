@@ -117,6 +117,12 @@ pub enum PlanError {
         /// Its type.
         fstype: String,
     },
+    /// `methods` asks to unmount what the system runs from.
+    #[error("`methods` asks to unmount / ({fstype}), which this system runs from")]
+    CannotUnmount {
+        /// Its type.
+        fstype: String,
+    },
     /// `methods` names one filesystem by two mount points, with different methods.
     #[error("`methods` gives {} and {} different methods, but they are one filesystem", shown(.mounts.0.as_path()), shown(.mounts.1.as_path()))]
     TwoMethods {
@@ -180,6 +186,7 @@ impl PlanError {
             Self::CannotFreeze { .. } => {
                 Some("use the method `sync`, which proves it quiet by its write counter".to_owned())
             }
+            Self::CannotUnmount { .. } => Some("freeze it, which is the default".to_owned()),
             Self::TwoMethods { .. } => Some("keep one of the two".to_owned()),
             Self::TooMany { .. } => Some(
                 "split it into several plans with `mounts` or `volumes`; each plan is one point in time".to_owned(),

@@ -71,6 +71,7 @@ impl Make<'_> {
         let beside = beside(self.facts, self.walk, &self.sound_volumes(), &self.known_devices());
         let mut notes = self.chosen.notes.clone();
         notes.extend(call_note);
+        notes.extend(self.offer(&filesystems));
         let raw = volumes.iter().filter(|v| v.mount_points.is_empty() && v.best == Consistency::Crash);
         let raw: Vec<_> = raw.map(|v| v.id.as_str()).collect();
         if !raw.is_empty() {
@@ -107,6 +108,21 @@ impl Make<'_> {
         }
         planned.sort_by(|a, b| (a.wave, &a.mount_point).cmp(&(b.wave, &b.mount_point)));
         Ok(planned)
+    }
+
+    /// What else could be done with filesystems that cannot freeze, where nobody has said what.
+    fn offer(&self, planned: &[PlannedFilesystem]) -> Option<String> {
+        let said = |f: &PlannedFilesystem| self.settings.methods.keys().any(|m| f.mount_points.contains(m));
+        let synced =
+            planned.iter().filter(|f| f.method == Method::Sync && !is_read_only_image(&f.fstype) && !said(f));
+        let names: Vec<_> = synced.map(|f| format!("{} ({})", shown(&f.mount_point), f.fstype)).collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "Cannot freeze; synced and watched, and the set is `crash` if it is written to meanwhile: {}. The method \
+                 \"unmount\" would take it away over the point in time.",
+                names.join(", ")
+            )
+        })
     }
 
     fn filesystem(
@@ -299,6 +315,9 @@ fn method(filesystem: &Filesystem, wanted: Option<Method>) -> Result<Method, Pla
             mount: filesystem.mount_point().to_owned(),
             fstype: filesystem.fstype.clone(),
         }),
+        Some(Method::Unmount) if filesystem.mounts.iter().any(|m| m.mount_point.as_os_str() == "/") => {
+            Err(PlanError::CannotUnmount { fstype: filesystem.fstype.clone() })
+        }
         Some(method) => Ok(method),
         None if freezes => Ok(Method::Freeze),
         None => Ok(Method::Sync),

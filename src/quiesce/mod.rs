@@ -25,6 +25,7 @@ mod env;
 mod outcome;
 #[cfg(test)]
 mod tests;
+pub mod units;
 
 pub use env::{HookEnv, RunResult};
 pub use outcome::{Exit, HookOutcome, HookStatus, Phase};

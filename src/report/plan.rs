@@ -108,6 +108,7 @@ fn method(method: Method) -> &'static str {
     match method {
         Method::Freeze => "freeze",
         Method::Sync => "sync",
+        Method::Unmount => "unmount",
     }
 }
 

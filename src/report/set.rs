@@ -55,6 +55,10 @@ pub fn human(record: &SetRecord) -> String {
     for trouble in &record.after {
         let _ = writeln!(text, "after the set: {trouble}");
     }
+    for mount in &record.not_mounted {
+        let _ =
+            writeln!(text, "NOT MOUNTED: {} (`stillpoint thaw` and the next run try again)", mount.display());
+    }
     for mount in &record.still_frozen {
         let _ = writeln!(
             text,

@@ -12,6 +12,7 @@ use crate::config::settings::Hook;
 use crate::ids::{DevNo, RunId, SnapshotId};
 use crate::plan::{Method, Plan};
 use crate::quiesce::HookEnv;
+use crate::window::unmount::Recipe;
 
 /// How far the create call had come.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +36,27 @@ pub struct FrozenMount {
     pub mount_point: PathBuf,
 }
 
+/// What a run may have stopped and unmounted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unmounted {
+    /// Units whose stop was attempted, in order. Started once everything is mounted: a database must not start on an empty folder.
+    pub units: Vec<Hook>,
+    /// Every mount that may be gone, and how to make it again. Nothing in it that is mounted needs anything.
+    pub recipe: Recipe,
+    /// Automounts whose stop was attempted. Started before anything is mounted: systemd refuses afterwards.
+    pub automounts: Vec<Hook>,
+    /// Mount units that were active.
+    pub mount_units: Vec<String>,
+}
+
+impl Unmounted {
+    /// Nothing is to be done.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// What a run would leave behind.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct State {
@@ -54,6 +76,9 @@ pub struct State {
     pub env: Option<HookEnv>,
     /// Filesystems that may be frozen.
     pub frozen: Vec<FrozenMount>,
+    /// Filesystems that may be unmounted, and units that may be stopped for that.
+    #[serde(default)]
+    pub unmounted: Unmounted,
     /// The create call.
     pub created: Created,
 }
@@ -84,6 +109,7 @@ impl Journal {
             attempted: Vec::new(),
             env: None,
             frozen: Vec::new(),
+            unmounted: Unmounted::default(),
             created: Created::No,
         };
         let journal = Self { path: folder.join(format!("{run}.json")), state };

@@ -61,6 +61,7 @@ pub(super) fn describe<E>(
             window_ms: thawed.length.as_secs_f64() * 1e3,
             call_ms: window.call.map(|c| c.as_secs_f64() * 1e3),
             still_frozen: thawed.still_frozen,
+            not_mounted: Vec::new(),
             hooks,
             after,
             plan: stage.plan.clone(),
@@ -75,6 +76,9 @@ pub(super) fn exit(settings: &PlanSettings, ended: &Ended) -> Exit {
     let failed = Exit::ALL.into_iter().find(|e| e.code() == record.exit_code).unwrap_or(Exit::Bug);
     if !record.still_frozen.is_empty() {
         return Exit::StillFrozen;
+    }
+    if !record.not_mounted.is_empty() {
+        return Exit::NotMounted;
     }
     match record.consistency {
         _ if !matches!(failed, Exit::Ok | Exit::Lower | Exit::After | Exit::NotHeld) => failed,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Failure, Stage};
+use super::{Failure, Stage, unmounted};
 use crate::discover::mountinfo::{self, MountTree};
 use crate::discover::{self, Facts};
 use crate::ec2::{CreateRequest, Ec2, Ec2Error};
@@ -71,7 +71,7 @@ pub(super) fn unchanged<E>(stage: &Stage<'_, E>) -> Result<(), Failure> {
     };
     let now = discover::host(Path::new("/")).map_err(|e| failed(chain(&e)))?;
     let facts = Facts {
-        filesystems: now.filesystems,
+        filesystems: unmounted::with_those_away(stage, now.filesystems),
         devices: now.devices,
         swap_files: now.swap_files,
         ..stage.facts.clone()

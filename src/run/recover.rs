@@ -1,4 +1,4 @@
-//! What a run that died left behind: thawed, released, and its snapshots found.
+//! What a run that died left behind: thawed, mounted, released, and its snapshots found.
 //!
 //! In: journals in /run whose process is gone. Out: what was done about each. Must never: touch a run that lives, or
 //! thaw a mount point that now leads to another filesystem.
@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::journal::{Created, FrozenMount, Journal};
+use super::unmounted::{self, Back};
 use crate::discover::mountinfo;
 use crate::ec2::reconcile::{self, Outcome};
 use crate::ec2::{Ec2, Ec2Error};
@@ -38,13 +39,15 @@ pub struct Recovered {
     pub thawed: Vec<PathBuf>,
     /// Mount points that may still be frozen, and why.
     pub failed: Vec<(PathBuf, Errno)>,
+    /// What was mounted again, and what could not be.
+    pub back: Back,
     /// Post commands, as they ran.
     pub released: Vec<HookOutcome>,
     /// Its journal, where EC2 must still be asked what it made.
     pub unsettled: Option<Journal>,
 }
 
-/// Thaws and releases what dead runs left; unreadable journals come as text.
+/// Thaws, mounts and releases what dead runs left; unreadable journals come as text.
 ///
 /// Thawing takes no lock, so that nothing can hold it up. Releasing does: two recoveries at once must not run a post command twice.
 pub async fn local(run_dir: &Path) -> (Vec<Recovered>, Vec<String>) {
@@ -80,6 +83,19 @@ async fn release_lock(run_dir: &Path) -> Option<Flock<std::fs::File>> {
 }
 
 async fn release(mut journal: Journal, (thawed, failed): Thaws) -> Recovered {
+    let mut back = Back::default();
+    if !journal.state.unmounted.is_empty() {
+        // A thread of the dead run may still be inside umount(2) or mounting.
+        let end = Instant::now() + PATIENCE;
+        while journal.lingers() && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        back = if journal.lingers() {
+            unmounted::not_yet(&journal, "a thread of the dead run is still in the kernel")
+        } else {
+            unmounted::back(&mut journal, Vec::new()).await
+        };
+    }
     let released = match &journal.state.env {
         Some(env) => quiesce::release(&journal.state.attempted, env).await,
         None => Vec::new(),
@@ -90,13 +106,14 @@ async fn release(mut journal: Journal, (thawed, failed): Thaws) -> Recovered {
         state.attempted.clear();
         state.frozen.retain(|f| failed.iter().any(|(m, _)| *m == f.mount_point));
     });
-    let unsettled = if journal.state.created == Created::No && failed.is_empty() && kept.is_ok() {
+    let done = failed.is_empty() && journal.state.unmounted.is_empty();
+    let unsettled = if journal.state.created == Created::No && done && kept.is_ok() {
         journal.close();
         None
     } else {
         Some(journal)
     };
-    Recovered { run, thawed, failed, released, unsettled }
+    Recovered { run, thawed, failed, back, released, unsettled }
 }
 
 /// FITHAW on each, a thread each. EINVAL means that it was not frozen, which is what we want.
@@ -175,7 +192,7 @@ pub async fn settle<E: Ec2>(ec2: &E, journal: Journal) -> Result<Vec<SnapshotId>
         ];
         ec2.tag(&ids, &tags).await?;
     }
-    if !ids.is_empty() || journal.age() > SETTLED {
+    if (!ids.is_empty() || journal.age() > SETTLED) && journal.state.unmounted.is_empty() {
         journal.close();
     }
     Ok(ids)

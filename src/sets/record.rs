@@ -44,7 +44,10 @@ pub struct SetRecord {
     /// Mount points that may still be frozen.
     #[serde(serialize_with = "lossy::paths")]
     pub still_frozen: Vec<PathBuf>,
-    /// Hooks, as they ran.
+    /// Mount points that were unmounted and could not be mounted again.
+    #[serde(serialize_with = "lossy::paths")]
+    pub not_mounted: Vec<PathBuf>,
+    /// Hooks, and units stopped for an unmount, as they ran.
     pub hooks: Vec<HookOutcome>,
     /// What failed after the set was taken.
     pub after: Vec<String>,

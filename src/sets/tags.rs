@@ -105,6 +105,7 @@ fn filesystem_line(f: &PlannedFilesystem) -> String {
     let method = match f.method {
         crate::plan::Method::Freeze => "freeze",
         crate::plan::Method::Sync => "sync",
+        crate::plan::Method::Unmount => "unmount",
     };
     line.push_str(&format!(
         " method={method} on={} stack={} options={}",

@@ -18,6 +18,7 @@ pub mod kernel;
 mod member;
 pub mod superblock;
 mod thawed;
+pub mod unmount;
 pub mod watchdog;
 pub mod witness;
 
@@ -194,10 +195,14 @@ impl Prepared {
         program: &Path,
     ) -> Result<Self, PrepareError> {
         let mut members = Vec::with_capacity(plan.filesystems.len());
+        let mut idle = open_witnesses(&plan.witnesses)?;
         for filesystem in &plan.filesystems {
-            members.push(Member::open(kernel, filesystem)?);
+            match filesystem.method {
+                // Its device is claimed; nothing is there to freeze, and the watchdog has nothing to do.
+                Method::Unmount => idle.extend(open_witnesses(&filesystem.witnesses)?),
+                Method::Freeze | Method::Sync => members.push(Member::open(kernel, filesystem)?),
+            }
         }
-        let idle = open_witnesses(&plan.witnesses)?;
         sync_all(kernel, &members)?;
         let mut fds = Vec::new();
         for member in members.iter_mut().filter(|m| m.method == Method::Freeze) {

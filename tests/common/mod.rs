@@ -4,6 +4,7 @@
 
 pub mod fixture;
 pub mod hooks;
+pub mod namespace;
 pub mod probe;
 pub mod program;
 pub mod rig;
@@ -33,6 +34,8 @@ pub fn settings() -> PlanSettings {
         on_lower: OnLower::Fail,
         window: Duration::from_secs(10),
         freeze_timeout: Duration::from_secs(5),
+        stop_units: vec![],
+        unmount_timeout: Duration::from_secs(30),
         copy_volume_tags: false,
         tags: BTreeMap::new(),
         description: None,

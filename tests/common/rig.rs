@@ -97,6 +97,15 @@ impl Rig {
 
     /// The same with more of a scenario.
     pub fn with(volumes: &[(&str, Fs)], scenario: &str) -> Self {
+        let rig = Self::formatted(volumes, scenario);
+        for ((name, _), mount) in volumes.iter().zip(&rig.mounts) {
+            sh("mount", &[&rig.device(name), mount.to_str().unwrap()]);
+        }
+        rig
+    }
+
+    /// The same with nothing mounted yet; the folders are there.
+    pub fn formatted(volumes: &[(&str, Fs)], scenario: &str) -> Self {
         assert!(
             nix::unistd::geteuid().is_root(),
             "this test freezes filesystems on loop devices: run it as root"
@@ -125,10 +134,7 @@ impl Rig {
         let rig = Self { temp, ready, sim, mounts, rescue };
         // All before the first mount: for mkfs.btrfs, loops over one file are one device.
         volumes.iter().for_each(|(name, fs)| fs.make(&rig.device(name)));
-        for ((name, _), mount) in volumes.iter().zip(&rig.mounts) {
-            std::fs::create_dir(mount).unwrap();
-            sh("mount", &[&rig.device(name), mount.to_str().unwrap()]);
-        }
+        rig.mounts.iter().for_each(|mount| std::fs::create_dir(mount).unwrap());
         rig
     }
 
@@ -191,6 +197,24 @@ impl Rig {
         }
         command.arg(STILLPOINT);
         self.tail(command, arguments)
+    }
+
+    /// The program in the mount namespace of this process, which was started in the view.
+    pub fn command_in(&self, pid: u32, arguments: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--mount=/proc/{pid}/ns/mnt")).args(["--", STILLPOINT]);
+        let mut command = self.tail(command, arguments);
+        for (name, value) in self.ready["env"].as_object().unwrap() {
+            command.env(name, value.as_str().unwrap());
+        }
+        command
+    }
+
+    /// Something else in the view.
+    pub fn view(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(ebs_sim());
+        command.arg("exec").arg("--dir").arg(self.path("sim")).arg("--").arg(program).args(arguments);
+        command
     }
 
     /// Adds what keeps the program from this host's own folders, and the arguments.
@@ -322,7 +346,10 @@ impl Drop for Rig {
         for mount in &self.mounts {
             let mount = mount.to_str().unwrap();
             let end = Instant::now() + Duration::from_secs(2);
-            while !bounded("umount", &[mount]) && Instant::now() < end {
+            while bounded("mountpoint", &["-q", mount])
+                && !bounded("umount", &[mount])
+                && Instant::now() < end
+            {
                 std::thread::sleep(Duration::from_millis(50));
             }
             bounded("umount", &["--lazy", mount]);

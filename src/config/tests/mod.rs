@@ -82,7 +82,9 @@ fn every_key_arrives() {
         boot_volume = false
         allow_partial = true
         unmounted_volumes = "crash"
-        methods = { "/boot/efi" = "sync" }
+        methods = { "/boot/efi" = "sync", "/srv" = "unmount" }
+        stop_units = ["db.service"]
+        unmount_timeout = "20s"
         consistency = "crash"
         on_lower = "keep"
         window = "2s 500ms"
@@ -109,6 +111,11 @@ fn every_key_arrives() {
     assert_eq!(plan.mounts[0].as_os_str(), "/data");
     assert_eq!(plan.volume_tags["aws:cloudformation:stack-name"], "db");
     assert_eq!(plan.methods[Path::new("/boot/efi")], Method::Sync);
+    assert_eq!(plan.methods[Path::new("/srv")], Method::Unmount);
+    assert_eq!(
+        (plan.stop_units.as_slice(), plan.unmount_timeout),
+        (["db.service".to_owned()].as_slice(), Duration::from_secs(20))
+    );
     assert_eq!((plan.consistency, plan.on_lower), (Some(Consistency::Crash), OnLower::Keep));
     assert_eq!(plan.window, Duration::from_millis(2500));
     assert_eq!(plan.hooks.len(), 2);
@@ -244,6 +251,12 @@ fn values_are_checked_against_each_other() {
     assert!(!hint.is_empty());
     let (message, _) = error("[defaults]\nfreeze_timeout = \"10s\"");
     assert!(message.contains("which is 10s (built-in default)"), "{message}");
+    let (message, hint) = error("[defaults]\nstop_units = [\"db.service\"]\nmethods = { \"/d\" = \"sync\" }");
+    assert!(message.starts_with(":2:1: `stop_units` names units, but no mount"), "{message}");
+    assert!(hint.contains("hooks"), "{hint}");
+    let (message, hint) = error("[defaults]\nmethods = { \"/d\" = \"unmount\" }\nstop_units = [\"db\"]");
+    assert!(message.starts_with(":3:15: `defaults.stop_units` is `db`"), "{message}");
+    assert!(hint.contains("postgresql.service"), "{hint}");
     // A short window alone is no fault: the freeze's default follows.
     let plan = parse("[defaults]\nwindow = \"4s\"").unwrap().settings.plan;
     assert_eq!(plan.freeze_timeout, Duration::from_secs(2));

@@ -1,0 +1,280 @@
+//! Filesystems with the method `unmount`: away before anything is frozen, back once everything is thawed.
+//!
+//! ```text
+//! recipe ─→ holders? ─→ stop units ─→ holders? ─→ flush ─→ journal ─→ unmount ─→ claim ─→ stop automounts
+//!                          ⋮ the window ⋮
+//! start automounts ─→ mount again ─→ start units in reverse
+//! ```
+//!
+//! In: the plan, systemd where it runs. Out: [`Away`] while they are away, [`Back`] when they are back. Must never: touch anything before
+//! it is known how to mount it again, start a unit while its filesystem is missing, or unmount what somebody holds.
+
+mod ground;
+mod systemd;
+
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use self::ground::Ground;
+use self::systemd::{Systemd, unnoticed};
+use super::journal::Journal;
+use super::{Ended, Failure, Stage, preflight};
+use crate::config::settings::Hook;
+use crate::discover::Filesystem;
+use crate::exit::Exit;
+use crate::interrupt::Interrupt;
+use crate::plan::{Method, PlannedFilesystem};
+use crate::quiesce::{self, HookEnv, HookOutcome};
+use crate::window::unmount::again::{self, Again, Failed};
+use crate::window::unmount::claim::{Claim, claim};
+use crate::window::unmount::holders::Holder;
+use crate::window::unmount::{self, Recipe};
+
+/// How long processes that were told to end may go on holding a filesystem.
+const ENDING: Duration = Duration::from_secs(2);
+/// How long mounting may take before the run reports without it. A large btrfs takes minutes.
+const MOUNTING: Duration = Duration::from_secs(300);
+
+/// Filesystems that are unmounted now. Dropped, it mounts them: a panic must not leave them away. The journal still has them then.
+#[derive(Debug, Default)]
+pub(super) struct Away {
+    recipe: Recipe,
+    claims: Vec<Claim>,
+}
+
+impl Drop for Away {
+    fn drop(&mut self) {
+        self.claims.clear();
+        if !self.recipe.mounts.is_empty() {
+            let _ = again::again(&self.recipe);
+        }
+    }
+}
+
+/// What came of mounting again.
+#[derive(Debug, Default)]
+#[must_use = "a filesystem may not be mounted"]
+pub struct Back {
+    /// Mounted again.
+    pub mounted: Vec<PathBuf>,
+    /// Not mounted; they stay in the journal.
+    pub failed: Vec<Failed>,
+    /// Mounted, but not as before.
+    pub differs: Vec<String>,
+    /// Units, as they were started.
+    pub outcomes: Vec<HookOutcome>,
+}
+
+fn refused(what: impl Into<String>, hint: &str) -> Failure {
+    Failure { hint: Some(hint.to_owned()), ..Failure::new(Exit::Freeze, what) }
+}
+
+/// Unmounts what the plan says. On failure whatever was done is undone by [`end`].
+pub(super) async fn begin<E>(
+    stage: &Stage<'_, E>,
+    journal: &mut Journal,
+    env: &HookEnv,
+    interrupt: &mut Interrupt,
+    outcomes: &mut Vec<HookOutcome>,
+    away: &mut Away,
+) -> Result<(), Failure> {
+    let planned: Vec<_> = stage.plan.filesystems.iter().filter(|f| f.method == Method::Unmount).collect();
+    if planned.is_empty() {
+        return Ok(());
+    }
+    preflight::unchanged(stage)?;
+    let end = Instant::now() + stage.settings.unmount_timeout;
+    let ground = Ground::look(&planned)?;
+    let systemd = Systemd::look(&ground, &stage.settings.stop_units, env).await?;
+    // Processes of units may go when the units are stopped; nothing else will.
+    let stops = !stage.settings.stop_units.is_empty();
+    let stays = |h: &Holder| !stops || h.unit.as_ref().is_none_or(|u| !u.ends_with(".service"));
+    ground.free(Duration::ZERO, stays).await?;
+
+    let changed = journal.update(|state| {
+        state.env = Some(env.clone());
+        state.unmounted.mount_units.clone_from(&systemd.mount_units);
+    });
+    changed.map_err(|e| Failure::new(Exit::Freeze, format!("cannot write the journal: {e}")))?;
+    for hook in systemd.stop(&stage.settings.stop_units, stage.settings.unmount_timeout, env).await? {
+        let left = end.saturating_duration_since(Instant::now());
+        attempt(journal, env, interrupt, outcomes, hook, left, |state| &mut state.units).await?;
+    }
+    ground.free(if stops { ENDING } else { Duration::ZERO }, |_| true).await?;
+    flush(stage, &planned, end).await?;
+    if let Some(signal) = interrupt.pending() {
+        return Err(Failure::by(signal));
+    }
+
+    let journaled = journal.update(|state| state.unmounted.recipe = ground.recipe.clone());
+    journaled.map_err(|e| Failure::new(Exit::Freeze, format!("cannot write the journal: {e}")))?;
+    away.recipe = ground.recipe.clone();
+    for mount in ground.recipe.mounts.iter().rev() {
+        ground.unmount(mount).await?;
+        tracing::info!("unmounted {}", mount.mount_point.display());
+    }
+    for device in ground.recipe.filesystems.iter().flat_map(|f| &f.devices) {
+        away.claims.push(claim(device).map_err(|errno| {
+            let what = format!("{} is unmounted here and still held: {}", device.path.display(), errno.desc());
+            refused(what, "something else has mounted or opened it: look for other mount namespaces (lsns -t mnt) and containers")
+        })?);
+    }
+    for hook in systemd.automounts {
+        attempt(journal, env, interrupt, outcomes, hook, stage.settings.unmount_timeout, |state| {
+            &mut state.automounts
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Journals a stop before it is tried, then tries it.
+async fn attempt(
+    journal: &mut Journal,
+    env: &HookEnv,
+    interrupt: &mut Interrupt,
+    outcomes: &mut Vec<HookOutcome>,
+    hook: Hook,
+    limit: Duration,
+    list: fn(&mut super::journal::Unmounted) -> &mut Vec<Hook>,
+) -> Result<(), Failure> {
+    if let Some(signal) = interrupt.pending() {
+        return Err(Failure::by(signal));
+    }
+    journal
+        .update(|state| list(&mut state.unmounted).push(hook.clone()))
+        .map_err(|e| Failure::new(Exit::Freeze, format!("cannot write the journal: {e}")))?;
+    let cancelled = async {
+        interrupt.caught().await;
+    };
+    let outcome = quiesce::run_pre_until(&Hook { timeout: limit, ..hook }, env, cancelled).await;
+    let (good, said) = (outcome.succeeded(), outcome.to_string());
+    outcomes.push(outcome);
+    match interrupt.pending() {
+        Some(signal) => Err(Failure::by(signal)),
+        None if good => Ok(()),
+        None => Err(refused(
+            said,
+            "nothing was taken, and what was stopped is started again; `unmount_timeout` bounds the stop",
+        )),
+    }
+}
+
+/// syncfs first, so that umount(2), which cannot be broken off, has little to write.
+async fn flush<E>(stage: &Stage<'_, E>, planned: &[&PlannedFilesystem], end: Instant) -> Result<(), Failure> {
+    for filesystem in planned {
+        let (kernel, path) = (std::sync::Arc::clone(&stage.kernel), filesystem.mount_point.clone());
+        let flushed = bounded(end.saturating_duration_since(Instant::now()), move || {
+            let fd = kernel.open(&path)?;
+            kernel.syncfs(fd.as_fd())
+        });
+        let place = filesystem.mount_point.display();
+        match flushed.await {
+            Some(Ok(())) => {}
+            Some(Err(errno)) => {
+                return Err(Failure::new(Exit::Freeze, format!("cannot flush {place}: {}", errno.desc())));
+            }
+            None => {
+                return Err(refused(
+                    format!("flushing {place} takes longer than `unmount_timeout`"),
+                    "nothing was unmounted; raise it, or flush before",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// In a thread, waited for no longer than this. A thread that hangs in the kernel is left behind.
+async fn bounded<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (tell, done) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = tell.send(work());
+    });
+    tokio::time::timeout(limit, done).await.ok()?.ok()
+}
+
+/// Mounts everything again and starts what was stopped. Not to be interrupted.
+pub(super) async fn end(mut away: Away, journal: &mut Journal, outcomes: &mut Vec<HookOutcome>) -> Back {
+    away.recipe = Recipe::default(); // from here on it is the journal's
+    let claims = std::mem::take(&mut away.claims);
+    let mut back = back(journal, claims).await;
+    outcomes.append(&mut back.outcomes);
+    back
+}
+
+/// Does what the journal says is owed: automounts, mounts, units. What fails stays in it.
+pub(super) async fn back(journal: &mut Journal, claims: Vec<Claim>) -> Back {
+    let owed = journal.state.unmounted.clone();
+    let mut back = Back::default();
+    if owed.is_empty() {
+        return back;
+    }
+    let Some(env) = journal.state.env.clone() else { return back };
+    // While the devices are claimed, an automount that is triggered fails; it cannot come first.
+    back.outcomes.extend(quiesce::release(&owed.automounts, &env).await);
+    let _ = journal.update(|state| state.unmounted.automounts.clear());
+    drop(claims);
+    let recipe = owed.recipe.clone();
+    let mounted = bounded(MOUNTING, move || again::again(&recipe)).await;
+    let Again { mounted, failed, differs } = mounted.unwrap_or_else(|| late(&owed.recipe));
+    (back.mounted, back.failed, back.differs) = (mounted, failed, differs);
+    for failed in &back.failed {
+        tracing::error!("{failed}");
+    }
+    if !back.failed.is_empty() {
+        return back;
+    }
+    let _ = journal.update(|state| state.unmounted.recipe = Recipe::default());
+    back.differs.extend(unnoticed(&owed.mount_units, &env).await);
+    back.outcomes.extend(quiesce::release(&owed.units, &env).await);
+    let _ = journal.update(|state| state.unmounted = super::journal::Unmounted::default());
+    back
+}
+
+fn late(recipe: &Recipe) -> Again {
+    let why = format!("it is not mounted after {}", humantime::format_duration(MOUNTING));
+    Again { failed: all_failed(recipe, &why), ..Again::default() }
+}
+
+/// What is owed, and why it is not done now; the journal keeps it.
+pub(super) fn not_yet(journal: &Journal, why: &str) -> Back {
+    Back { failed: all_failed(&journal.state.unmounted.recipe, why), ..Back::default() }
+}
+
+fn all_failed(recipe: &Recipe, why: &str) -> Vec<Failed> {
+    let failed = |m: &unmount::Mounted| Failed {
+        mount_point: m.mount_point.clone(),
+        why: why.to_owned(),
+        by_hand: unmount::by_hand(recipe, m),
+    };
+    recipe.mounts.iter().map(failed).collect()
+}
+
+/// Writes into the record what the user has to know.
+pub(super) fn tell(ended: &mut Ended, back: Back) {
+    let record = &mut ended.record;
+    if !back.failed.is_empty() {
+        ended.hint = Some("remove what is in the way, then `stillpoint thaw` mounts them again, as the next run does; or type the command".to_owned());
+    }
+    for failed in back.failed {
+        record.after.push(failed.to_string());
+        record.not_mounted.push(failed.mount_point);
+    }
+    record.after.extend(back.differs);
+}
+
+/// `now`, and what this run itself has unmounted, where it was.
+pub(super) fn with_those_away<E>(stage: &Stage<'_, E>, mut now: Vec<Filesystem>) -> Vec<Filesystem> {
+    for planned in stage.plan.filesystems.iter().filter(|f| f.method == Method::Unmount) {
+        let known = &stage.facts.filesystems;
+        if now.iter().any(|f| f.dev == planned.dev) {
+            continue;
+        }
+        if let Some(at) = known.iter().position(|f| f.dev == planned.dev) {
+            now.insert(at.min(now.len()), known[at].clone());
+        }
+    }
+    now
+}

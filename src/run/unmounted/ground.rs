@@ -1,0 +1,192 @@
+//! What is to be unmounted, as it is now: its mounts, its devices, and who holds it.
+//!
+//! In: planned filesystems. Out: [`Ground`], with the recipe and the refusals. Must never: touch anything but by [`Ground::unmount`].
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use super::refused;
+use crate::discover::mountinfo::MountLine;
+use crate::discover::{self, Backing, DeviceKind, HostFacts};
+use crate::error::chain;
+use crate::exit::Exit;
+use crate::ids::DevNo;
+use crate::plan::{PlannedFilesystem, shown};
+use crate::quiesce::units;
+use crate::run::Failure;
+use crate::window::unmount::again;
+use crate::window::unmount::claim;
+use crate::window::unmount::holders::{self, Holder, Targets};
+use crate::window::unmount::{self, Device, Recipe, Wanted};
+
+/// How long umount(2) is tried against EBUSY: what a process held goes a moment after the process.
+const BUSY: Duration = Duration::from_secs(1);
+/// The most holders that a message names.
+const NAMED: usize = 8;
+
+/// What is to be unmounted, as it is now.
+pub(super) struct Ground {
+    pub recipe: Recipe,
+    targets: Targets,
+    /// Holders that are no processes.
+    fixed: Vec<Holder>,
+    /// Units of automounts above which something is mounted.
+    pub automounts: Vec<String>,
+}
+
+impl Ground {
+    pub fn look(planned: &[&PlannedFilesystem]) -> Result<Self, Failure> {
+        let unreadable = |e: String| Failure::new(Exit::Freeze, format!("cannot look at the mounts: {e}"));
+        let host = discover::host(Path::new("/")).map_err(|e| unreadable(chain(&e)))?;
+        let lines = unmount::now().map_err(|e| unreadable(e.to_string()))?;
+        let mut wanted = Vec::new();
+        for filesystem in planned {
+            wanted.push(of_host(&host, &lines, filesystem)?);
+        }
+        let hint = "use the method \"freeze\" or \"sync\" for it";
+        let recipe = unmount::recipe(&lines, &wanted).map_err(|e| refused(e.to_string(), hint))?;
+        again::check(&recipe).map_err(|e| refused(e.to_string(), hint))?;
+        let ids: BTreeSet<u32> = wanted.iter().flat_map(|w| w.ids.iter().copied()).collect();
+        let of_ids = |id: u32| lines.iter().find(move |l| l.id == id);
+        let parents: Vec<&MountLine> = ids.iter().filter_map(|id| of_ids(of_ids(*id)?.parent)).collect();
+        let spreads = parents.iter().flat_map(|p| &p.optional).filter_map(|o| o.strip_prefix("shared:"));
+        let targets = Targets {
+            devs: lines.iter().filter(|l| ids.contains(&l.id)).map(|l| l.dev).collect(),
+            spreads: spreads.map(str::to_owned).collect(),
+            ids,
+        };
+        let automounts = parents.iter().filter(|p| p.fstype == "autofs");
+        let automounts = automounts.map(|p| units::named_after(&p.mount_point, "automount")).collect();
+        let fixed = fixed(&host, &lines, &targets);
+        Ok(Self { recipe, targets, fixed, automounts })
+    }
+
+    /// Refuses while somebody holds it for whom `counts` says so.
+    pub async fn free(&self, patience: Duration, counts: impl Fn(&Holder) -> bool) -> Result<(), Failure> {
+        let end = Instant::now() + patience;
+        loop {
+            let targets = self.targets.clone();
+            let (found, cut) =
+                tokio::task::spawn_blocking(move || holders::processes(&targets, holders::LIMIT))
+                    .await
+                    .unwrap_or_default();
+            let all: Vec<Holder> = self.fixed.iter().cloned().chain(found).filter(|h| counts(h)).collect();
+            if all.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() >= end {
+                return Err(self.held(&all, cut));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    fn held(&self, holders: &[Holder], cut: bool) -> Failure {
+        let mut places: Vec<&Path> = self.recipe.mounts.iter().map(|m| m.mount_point.as_path()).collect();
+        places.dedup();
+        let places: Vec<_> = places.into_iter().map(shown).collect();
+        let mut names: Vec<_> = holders.iter().take(NAMED).map(ToString::to_string).collect();
+        if holders.len() > NAMED {
+            names.push(format!("{} more", holders.len() - NAMED));
+        }
+        if cut {
+            names.push("perhaps others: there was no time to look at every process".to_owned());
+        }
+        let units: BTreeSet<&str> =
+            holders.iter().filter_map(|h| h.unit.as_deref()).filter(|u| u.ends_with(".service")).collect();
+        let hint = if units.is_empty() {
+            "nothing was unmounted; end what holds it, or stop its units by `stop_units`".to_owned()
+        } else {
+            let units: Vec<_> = units.iter().map(|u| format!("{u:?}")).collect();
+            format!("nothing was unmounted; stop them first: stop_units = [{}]", units.join(", "))
+        };
+        refused(format!("cannot unmount {}: {}", places.join(", "), names.join("; ")), &hint)
+    }
+
+    pub async fn unmount(&self, mount: &unmount::Mounted) -> Result<(), Failure> {
+        let end = Instant::now() + BUSY;
+        loop {
+            match unmount::unmount(&self.recipe, mount) {
+                Ok(()) => return Ok(()),
+                Err(Errno::EBUSY) if Instant::now() < end => {
+                    tokio::time::sleep(Duration::from_millis(20)).await
+                }
+                Err(errno) => {
+                    // Who came meanwhile is named; what holds it inside the kernel has no name.
+                    self.free(Duration::ZERO, |_| true).await?;
+                    let what = format!("cannot unmount {}: {}", mount.mount_point.display(), errno.desc());
+                    return Err(refused(
+                        what,
+                        "no process holds it: look for NFS exports, overlays, and namespaces kept by a file (lsns, findmnt)",
+                    ));
+                }
+            }
+        }
+    }
+}
+
+/// The mounts and devices of a planned filesystem.
+fn of_host(host: &HostFacts, lines: &[MountLine], planned: &PlannedFilesystem) -> Result<Wanted, Failure> {
+    let place = planned.mount_point.display();
+    let found = host.filesystems.iter().find(|f| f.dev == planned.dev);
+    if found.is_none() {
+        return Err(refused(
+            format!("{place} is not mounted any more"),
+            "hooks must not unmount what the run unmounts",
+        ));
+    }
+    let ids: Vec<u32> = found.iter().flat_map(|f| f.mounts.iter().map(|m| m.id)).collect();
+    let sources: Vec<PathBuf> =
+        lines.iter().filter(|l| ids.contains(&l.id)).map(|l| PathBuf::from(&l.source)).collect();
+    let mut devices = Vec::new();
+    for witness in &planned.witnesses {
+        let device = host.devices.iter().find(|d| d.name == witness.name);
+        let node = device.and_then(|d| {
+            let likely: Vec<PathBuf> =
+                sources.iter().cloned().chain([Path::new("/dev").join(&d.name)]).collect();
+            Some(Device { path: claim::node(d.dev, &likely)?, dev: d.dev })
+        });
+        let Some(node) = node else {
+            return Err(refused(
+                format!("cannot unmount {place}: no node of {} is to be found", witness.name),
+                "use another method for it",
+            ));
+        };
+        // Mounted from what it was mounted from, where that is a device of it.
+        let at = if sources.contains(&node.path) { 0 } else { devices.len() };
+        devices.insert(at, node);
+    }
+    Ok(Wanted { ids, devices })
+}
+
+/// Mounts on it, overlays over it, image files and swap files.
+fn fixed(host: &HostFacts, lines: &[MountLine], targets: &Targets) -> Vec<Holder> {
+    let holder = |what| Holder { pid: None, unit: None, what };
+    let mut all = Vec::new();
+    for line in lines.iter().filter(|l| targets.ids.contains(&l.parent) && !targets.ids.contains(&l.id)) {
+        all.push(holder(format!("{} ({}) is mounted on it", shown(&line.mount_point), line.fstype)));
+    }
+    // btrfs: the plan goes by the first of its device numbers, and so do the holders.
+    let on_it = |dev: &Option<DevNo>| dev.is_some_and(|d| targets.devs.contains(&d));
+    for device in &host.devices {
+        if let DeviceKind::Loop { backing_file: Some(file), holder: of } = &device.kind
+            && on_it(of)
+        {
+            all.push(holder(format!("{} is over its file {}", device.name, shown(file))));
+        }
+    }
+    for filesystem in &host.filesystems {
+        if let Backing::Overlay { upper } = &filesystem.backing
+            && on_it(upper)
+        {
+            all.push(holder(format!("the overlay on {} writes to it", shown(filesystem.mount_point()))));
+        }
+    }
+    for swap in host.swap_files.iter().filter(|s| on_it(&s.holder)) {
+        all.push(holder(format!("swap is on its file {}", shown(&swap.path))));
+    }
+    all
+}

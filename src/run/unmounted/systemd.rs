@@ -1,0 +1,121 @@
+//! What systemd has to do with an unmount: units to stop, units it would stop itself, automounts, mount units.
+//!
+//! In: what is to be unmounted. Out: [`Systemd`]. Must never: start or stop anything (its hooks do, once they are journaled).
+
+use std::time::{Duration, Instant};
+
+use super::ground::Ground;
+use super::{MOUNTING, refused};
+use crate::config::settings::Hook;
+use crate::exit::Exit;
+use crate::quiesce::HookEnv;
+use crate::quiesce::units::{self, Systemctl};
+use crate::run::Failure;
+
+/// How long systemd has to notice what is mounted again.
+const NOTICING: Duration = Duration::from_secs(2);
+
+/// What systemd has to do with it.
+#[derive(Default)]
+pub(super) struct Systemd {
+    systemctl: Option<Systemctl>,
+    /// Stopped once the devices are claimed, so that nothing is triggered in between and nothing is unmounted lazily.
+    pub automounts: Vec<Hook>,
+    pub mount_units: Vec<String>,
+}
+
+impl Systemd {
+    pub async fn look(ground: &Ground, stop_units: &[String], env: &HookEnv) -> Result<Self, Failure> {
+        let mut this = Self { systemctl: Systemctl::find(), ..Self::default() };
+        if !stop_units.is_empty() && this.systemctl.is_none() {
+            return Err(Failure::new(
+                Exit::Config,
+                "`stop_units` names units, and there is no systemctl in PATH",
+            ));
+        }
+        let Some(systemctl) = this.systemctl.clone().filter(|_| units::booted()) else {
+            return match ground.automounts.first() {
+                Some(unit) => Err(refused(
+                    format!("an automounter that is not systemd would mount it in the window ({unit})"),
+                    "stop it by a hook",
+                )),
+                None => Ok(this),
+            };
+        };
+        let asked = |e: String| Failure::new(Exit::Freeze, e);
+        for unit in &ground.automounts {
+            let state = systemctl.show(unit, "ActiveState", env).await.map_err(asked)?;
+            if !units::is_active(&state) {
+                let what = format!(
+                    "an automounter that is not systemd would mount it in the window ({unit} is not active)"
+                );
+                return Err(refused(what, "stop it by a hook"));
+            }
+            this.automounts.push(systemctl.hook(unit, MOUNTING));
+        }
+        for mount in &ground.recipe.mounts {
+            let unit = units::named_after(&mount.mount_point, "mount");
+            let state = systemctl.show(&unit, "ActiveState,BoundBy", env).await.map_err(asked)?;
+            if !units::is_active(&state) {
+                continue;
+            }
+            // systemd stops what is bound to a mount that goes, and nobody would start it again.
+            for bound in state.get("BoundBy").iter().flat_map(|b| b.split_whitespace()) {
+                let known = stop_units.iter().chain(&ground.automounts).any(|u| u == bound);
+                if !known
+                    && units::is_active(&systemctl.show(bound, "ActiveState", env).await.map_err(asked)?)
+                {
+                    let what = format!("{bound} is bound to {unit}: systemd would stop it");
+                    return Err(refused(
+                        what,
+                        &format!("stop it first, and have it started again: stop_units = [{bound:?}]"),
+                    ));
+                }
+            }
+            this.mount_units.push(unit);
+        }
+        Ok(this)
+    }
+
+    /// The units that are active, in order.
+    pub async fn stop(
+        &self,
+        names: &[String],
+        timeout: Duration,
+        env: &HookEnv,
+    ) -> Result<Vec<Hook>, Failure> {
+        let mut hooks = Vec::new();
+        let Some(systemctl) = &self.systemctl else { return Ok(hooks) };
+        for unit in names {
+            let state = systemctl.show(unit, "LoadState,ActiveState", env).await;
+            let state = state.map_err(|e| Failure::new(Exit::Freeze, e))?;
+            if state.get("LoadState").is_some_and(|l| l == "not-found") {
+                return Err(Failure::new(
+                    Exit::Config,
+                    format!("`stop_units` names {unit}, which systemd does not know"),
+                ));
+            }
+            if units::is_active(&state) {
+                hooks.push(systemctl.hook(unit, timeout));
+            }
+        }
+        Ok(hooks)
+    }
+}
+
+/// Mount units that were active and are not, though their mounts are back.
+pub(super) async fn unnoticed(mount_units: &[String], env: &HookEnv) -> Vec<String> {
+    let Some(systemctl) = Systemctl::find().filter(|_| !mount_units.is_empty()) else { return Vec::new() };
+    let end = Instant::now() + NOTICING;
+    let mut said = Vec::new();
+    for unit in mount_units {
+        while !systemctl.show(unit, "ActiveState", env).await.is_ok_and(|s| units::is_active(&s)) {
+            if Instant::now() > end {
+                said.push(format!("{unit} was active, and systemd does not see it mounted again"));
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    said
+}

@@ -1,0 +1,310 @@
+//! Mounting again, exactly as it was.
+//!
+//! In: a [`Recipe`], from this run or from the journal of a dead one. Out: what could not be mounted, with the command that does it
+//! by hand, and what is mounted but not as it was. Must never: mount twice what is mounted already (it is run again after a
+//! crash in the middle of it), or stop at the first failure.
+
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::libc;
+
+use super::{Make, Mounted, NoRecipe, Recipe, Superblock, by_hand, now};
+use crate::discover::mountinfo::MountLine;
+use crate::window::kernel::mounts::{self, Attributes};
+
+/// What came of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[must_use = "a filesystem may not be mounted"]
+pub struct Again {
+    /// Mounted now, and not before this.
+    pub mounted: Vec<PathBuf>,
+    /// Not mounted.
+    pub failed: Vec<Failed>,
+    /// Mounted, and different from before: what, in words.
+    pub differs: Vec<String>,
+}
+
+/// A mount that could not be made again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// Where.
+    pub mount_point: PathBuf,
+    /// Why.
+    pub why: String,
+    /// What to type.
+    pub by_hand: String,
+}
+
+impl std::fmt::Display for Failed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { mount_point, why, by_hand } = self;
+        write!(f, "cannot mount {} again: {why}; by hand: {by_hand}", mount_point.display())
+    }
+}
+
+/// Would the kernel take what the recipe says? Asked without mounting anything.
+///
+/// # Errors
+/// When it is too old, or the filesystem does not know an option that it shows.
+pub fn check(recipe: &Recipe) -> Result<(), NoRecipe> {
+    for (of, filesystem) in recipe.filesystems.iter().enumerate() {
+        let Some(mount) = recipe.mounts.iter().find(|m| m.of == of) else { continue };
+        let refuse = |why: String| NoRecipe { mount_point: mount.mount_point.clone(), why };
+        if mounts::set(-1, &Attributes::default()) == Err(Errno::ENOSYS) {
+            return Err(refuse("this kernel has no mount_setattr (it came with Linux 5.12)".to_owned()));
+        }
+        context(filesystem, Path::new("/")).map_err(refuse)?;
+    }
+    Ok(())
+}
+
+/// Mounts whatever of the recipe is not mounted.
+pub fn again(recipe: &Recipe) -> Again {
+    let mut result = Again::default();
+    for mount in &recipe.mounts {
+        let failed =
+            |why| Failed { mount_point: mount.mount_point.clone(), why, by_hand: by_hand(recipe, mount) };
+        match is_there(recipe, mount) {
+            Ok(true) => {}
+            Ok(false) => match make(recipe, mount) {
+                Ok(()) => result.mounted.push(mount.mount_point.clone()),
+                Err(why) => result.failed.push(failed(why)),
+            },
+            Err(e) => result.failed.push(failed(e.to_string())),
+        }
+    }
+    result.differs = differences(recipe);
+    result
+}
+
+fn is_there(recipe: &Recipe, mount: &Mounted) -> std::io::Result<bool> {
+    Ok(now()?.iter().any(|line| mount.line_is(&recipe.filesystems[mount.of], line)))
+}
+
+fn make(recipe: &Recipe, mount: &Mounted) -> Result<(), String> {
+    let said = |what: &str, errno: Errno| format!("{what}: {}", errno.desc());
+    let propagation = Propagation::of(mount);
+    let made: OwnedFd = match &mount.make {
+        Make::New => {
+            let context = context(&recipe.filesystems[mount.of], &mount.root)?;
+            mounts::create(context.as_fd()).map_err(|errno| {
+                let complaint = mounts::complaint(context.as_fd());
+                if complaint.is_empty() {
+                    errno.desc().to_owned()
+                } else {
+                    format!("{} ({complaint})", errno.desc())
+                }
+            })?
+        }
+        Make::CopyOf(from) => {
+            let from = &recipe.mounts[*from];
+            if !is_there(recipe, from).map_err(|e| e.to_string())? {
+                return Err(format!("{} is not mounted", from.mount_point.display()));
+            }
+            let below = mount.root.strip_prefix(&from.root).unwrap_or(Path::new(""));
+            let path = if below.as_os_str().is_empty() {
+                from.mount_point.clone()
+            } else {
+                from.mount_point.join(below)
+            };
+            let copy = mounts::copy(&c_string(path.as_os_str())?)
+                .map_err(|errno| said(&format!("cannot copy the mount of {}", path.display()), errno))?;
+            // A copy is a peer of its original, where that is shared.
+            let same = |kind| mount.group(kind).is_some() && mount.group(kind) == from.group("shared");
+            if same("master") {
+                set(&copy, 0, 0, libc::MS_SLAVE)?;
+            } else if !same("shared") {
+                set(&copy, 0, 0, libc::MS_PRIVATE)?;
+            }
+            copy
+        }
+    };
+    let wanted = flags(&mount.options);
+    set(&made, wanted, ALL & !wanted | ATIME, 0)?;
+    mounts::attach(made.as_fd(), &c_string(mount.mount_point.as_os_str())?).map_err(|errno| {
+        // The kernel says EINVAL when one is a folder and the other is not.
+        let kind = std::fs::symlink_metadata(&mount.mount_point).map(|m| m.file_type().is_dir());
+        let what = match kind {
+            Ok(false) if errno == Errno::EINVAL => "its mount point is not a folder any more",
+            _ => "cannot attach it there",
+        };
+        said(what, errno)
+    })?;
+    // On a shared parent every new mount becomes shared: put right what was not.
+    for step in propagation.steps() {
+        set(&made, 0, 0, *step)?;
+    }
+    Ok(())
+}
+
+fn set(mount: &OwnedFd, set: u64, clear: u64, propagation: libc::c_ulong) -> Result<(), String> {
+    mounts::set(mount.as_raw_fd(), &Attributes { set, clear, propagation, userns: 0 })
+        .map_err(|errno| format!("cannot set its options: {}", errno.desc()))
+}
+
+/// A context with every option of the superblock, for the mount with this root.
+fn context(of: &Superblock, root: &Path) -> Result<OwnedFd, String> {
+    let context = mounts::context(&c_string(OsStr::new(&of.fstype))?)
+        .map_err(|errno| format!("the kernel cannot open a mount of {}: {}", of.fstype, errno.desc()))?;
+    let put = |key: &str, value: Option<&OsStr>| {
+        let (name, value) = (c_string(OsStr::new(key))?, value.map(c_string).transpose()?);
+        mounts::option(context.as_fd(), &name, value.as_deref()).map_err(|errno| {
+            let complaint = mounts::complaint(context.as_fd());
+            format!("{} does not take its own option {key}: {} {complaint}", of.fstype, errno.desc())
+                .trim()
+                .to_owned()
+        })
+    };
+    put("source", Some(of.source.as_os_str()))?;
+    for option in &of.options {
+        match option.split_once('=') {
+            Some((key, value)) => put(key, Some(OsStr::new(value)))?,
+            None => put(option, None)?,
+        }
+    }
+    if of.fstype == "btrfs" {
+        put("subvol", Some(root.as_os_str()))?;
+    }
+    Ok(context)
+}
+
+fn c_string(text: &OsStr) -> Result<CString, String> {
+    CString::new(text.as_bytes()).map_err(|_| "a NUL character in a path or option".to_owned())
+}
+
+/// Every flag that is set or cleared here (linux/mount.h, `MOUNT_ATTR_*`); the times of access are one field.
+const ATIME: u64 = libc::MOUNT_ATTR__ATIME;
+const ALL: u64 = libc::MOUNT_ATTR_RDONLY
+    | libc::MOUNT_ATTR_NOSUID
+    | libc::MOUNT_ATTR_NODEV
+    | libc::MOUNT_ATTR_NOEXEC
+    | libc::MOUNT_ATTR_NODIRATIME
+    | libc::MOUNT_ATTR_NOSYMFOLLOW;
+
+/// mountinfo's options of a mount as flags. `relatime` is the absence of both others, and no word means `strictatime`.
+fn flags(options: &str) -> u64 {
+    let has = |name: &str| options.split(',').any(|o| o == name);
+    let atime = match () {
+        () if has("noatime") => libc::MOUNT_ATTR_NOATIME,
+        () if has("relatime") => libc::MOUNT_ATTR_RELATIME,
+        () => libc::MOUNT_ATTR_STRICTATIME,
+    };
+    [
+        ("ro", libc::MOUNT_ATTR_RDONLY),
+        ("nosuid", libc::MOUNT_ATTR_NOSUID),
+        ("nodev", libc::MOUNT_ATTR_NODEV),
+        ("noexec", libc::MOUNT_ATTR_NOEXEC),
+        ("nodiratime", libc::MOUNT_ATTR_NODIRATIME),
+        ("nosymfollow", libc::MOUNT_ATTR_NOSYMFOLLOW),
+    ]
+    .into_iter()
+    .filter(|(name, _)| has(name))
+    .fold(atime, |all, (_, flag)| all | flag)
+}
+
+/// How mounts and unmounts below a mount spread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Propagation {
+    Private,
+    Unbindable,
+    Shared,
+    Slave,
+    SharedSlave,
+}
+
+impl Propagation {
+    pub(super) fn of(mount: &Mounted) -> Self {
+        Self::shown(&mount.propagation)
+    }
+
+    fn shown(optional: &[String]) -> Self {
+        let has = |kind: &str| optional.iter().any(|o| o.starts_with(kind));
+        match (has("shared:"), has("master:")) {
+            (true, true) => Self::SharedSlave,
+            (true, false) => Self::Shared,
+            (false, true) => Self::Slave,
+            (false, false) if has("unbindable") => Self::Unbindable,
+            (false, false) => Self::Private,
+        }
+    }
+
+    /// What is set once it is attached. A slave is made before; on a shared parent it has become shared, too.
+    fn steps(self) -> &'static [libc::c_ulong] {
+        match self {
+            Self::Private => &[libc::MS_PRIVATE],
+            Self::Unbindable => &[libc::MS_UNBINDABLE],
+            Self::Shared | Self::SharedSlave => &[libc::MS_SHARED],
+            Self::Slave => &[libc::MS_SLAVE],
+        }
+    }
+
+    /// For mount(8)'s `--make-…`.
+    pub(super) fn word(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Private => "private",
+            Self::Unbindable => "unbindable",
+            Self::Shared => "shared",
+            Self::Slave => "slave",
+            Self::SharedSlave => return None,
+        })
+    }
+}
+
+/// What is mounted, and not as it was.
+fn differences(recipe: &Recipe) -> Vec<String> {
+    let Ok(lines) = now() else { return Vec::new() };
+    let mut found = Vec::new();
+    for mount in &recipe.mounts {
+        let of = &recipe.filesystems[mount.of];
+        let Some(line) = lines.iter().find(|l| mount.line_is(of, l)) else { continue };
+        found.extend(difference(mount, line));
+    }
+    found
+}
+
+fn difference(mount: &Mounted, line: &MountLine) -> Option<String> {
+    let place = mount.mount_point.display();
+    let shown = line.super_options.to_string_lossy();
+    if line.options != mount.options {
+        return Some(format!(
+            "{place} is mounted with the options {}, before: {}",
+            line.options, mount.options
+        ));
+    }
+    if shown != mount.super_options {
+        return Some(format!("{place} has the options {shown}, before: {}", mount.super_options));
+    }
+    let (is, was) = (Propagation::shown(&line.optional), Propagation::of(mount));
+    (is != was).then(|| format!("{place} has the propagation {is:?}, before: {was:?}").to_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_become_flags() {
+        assert_eq!(flags("rw,relatime"), 0);
+        assert_eq!(flags("rw"), libc::MOUNT_ATTR_STRICTATIME);
+        assert_eq!(
+            flags("ro,nosuid,nodev,noexec,noatime,nodiratime,nosymfollow"),
+            ALL | libc::MOUNT_ATTR_NOATIME,
+            "every flag has its word"
+        );
+    }
+
+    #[test]
+    fn a_slave_that_is_shared_is_neither() {
+        let of =
+            |fields: &[&str]| Propagation::shown(&fields.iter().map(|f| (*f).to_owned()).collect::<Vec<_>>());
+        assert_eq!(of(&[]), Propagation::Private);
+        assert_eq!(of(&["shared:3"]), Propagation::Shared);
+        assert_eq!(of(&["master:3", "propagate_from:2"]), Propagation::Slave);
+        assert_eq!(of(&["shared:4", "master:3"]), Propagation::SharedSlave);
+        assert_eq!(of(&["unbindable"]), Propagation::Unbindable);
+    }
+}

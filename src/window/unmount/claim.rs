@@ -1,0 +1,70 @@
+//! The proof that a filesystem is unmounted: its devices are ours alone.
+//!
+//! In: devices. Out: [`Claim`]s, held from before the request until after the response. Must never: let go of one before that, or open a
+//! device for writing (udev would look at it when it is closed).
+//!
+//! A block device opened with O_EXCL cannot be claimed by anybody else, and every mount claims its devices: as long as this is open, mounting
+//! fails with EBUSY, in every namespace; and it cannot be opened like that while it is mounted anywhere.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{Mode, fstat, major, minor};
+
+use super::Device;
+use crate::ids::DevNo;
+
+/// Whoever looked at a device a moment ago (udev, blkid) may hold it still.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A device that nobody else can mount.
+#[derive(Debug)]
+#[must_use = "dropping it lets others mount the device"]
+pub struct Claim {
+    _fd: OwnedFd,
+}
+
+/// Claims a device.
+///
+/// # Errors
+/// EBUSY when it is mounted or otherwise held, ENXIO when its node is another device by now.
+pub fn claim(device: &Device) -> nix::Result<Claim> {
+    let end = Instant::now() + PATIENCE;
+    let fd = loop {
+        match open(&device.path, OFlag::O_RDONLY | OFlag::O_EXCL | OFlag::O_CLOEXEC, Mode::empty()) {
+            Err(Errno::EBUSY) if Instant::now() < end => std::thread::sleep(Duration::from_millis(20)),
+            said => break said?,
+        }
+    };
+    let number = fstat(&fd)?.st_rdev;
+    if u64::from(device.dev.major) != major(number) || u64::from(device.dev.minor) != minor(number) {
+        return Err(Errno::ENXIO);
+    }
+    Ok(Claim { _fd: fd })
+}
+
+/// A node of this device: one of `likely`, else what /dev has.
+#[must_use]
+pub fn node(dev: DevNo, likely: &[PathBuf]) -> Option<PathBuf> {
+    let is = |path: &Path| {
+        std::fs::metadata(path).is_ok_and(|m| {
+            m.file_type().is_block_device()
+                && major(m.rdev()) == u64::from(dev.major)
+                && minor(m.rdev()) == u64::from(dev.minor)
+        })
+    };
+    if let Some(found) = likely.iter().find(|p| is(p)) {
+        return Some(found.clone());
+    }
+    let by_number = PathBuf::from(format!("/dev/block/{dev}"));
+    if let Some(target) = std::fs::canonicalize(&by_number).ok().filter(|p| is(p)) {
+        return Some(target);
+    }
+    let mut nodes: Vec<PathBuf> = std::fs::read_dir("/dev").ok()?.flatten().map(|e| e.path()).collect();
+    nodes.sort();
+    nodes.into_iter().find(|p| is(p))
+}

@@ -1,0 +1,227 @@
+//! Who holds a filesystem, so that it cannot be unmounted.
+//!
+//! In: the mounts in question, /proc. Out: [`Holder`]s, with pid, command and path where they have one. Must never: follow a path into any
+//! filesystem (a dead NFS server would hang it), or take longer than it is given.
+//!
+//! Open files are told by the mount id in `fdinfo`, mapped ones by the device number in `maps`. What holds a mount inside the kernel (an NFS
+//! export, an overlay's layer, a detached mount) is in neither: umount(2) and the claim of the device have the last word.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use nix::libc;
+
+use crate::discover::mountinfo::{self, MountLine};
+use crate::ids::DevNo;
+
+/// The longest a look at all processes may take; a host with 100 000 open files takes about a second.
+pub const LIMIT: Duration = Duration::from_secs(5);
+
+/// Something that keeps a filesystem from being unmounted.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Holder {
+    /// The process, where it is one.
+    pub pid: Option<i32>,
+    /// The systemd unit that it belongs to.
+    pub unit: Option<String>,
+    /// What it is and how it holds it, in words.
+    pub what: String,
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+/// What is looked for.
+#[derive(Debug, Clone, Default)]
+pub struct Targets {
+    /// mountinfo's ids of the mounts in our namespace.
+    pub ids: BTreeSet<u32>,
+    /// Their device numbers.
+    pub devs: BTreeSet<DevNo>,
+    /// Peer groups of the mounts that they are mounted on: unmounting spreads along these.
+    pub spreads: BTreeSet<String>,
+}
+
+/// Every process that holds one of the targets. The second value says that there was no time to look at all of them.
+#[must_use]
+pub fn processes(targets: &Targets, limit: Duration) -> (Vec<Holder>, bool) {
+    let (tell, done) = channel();
+    let (targets, end) = (targets.clone(), Instant::now() + limit);
+    // In a thread: a read in /proc waits for the lock of a process that may hang.
+    std::thread::spawn(move || {
+        let mut look = Look { targets, end, found: BTreeSet::new() };
+        let cut = !look.all();
+        let _ = tell.send((look.found.into_iter().collect(), cut));
+    });
+    done.recv_timeout(limit + Duration::from_millis(500)).unwrap_or((Vec::new(), true))
+}
+
+struct Look {
+    targets: Targets,
+    end: Instant,
+    found: BTreeSet<Holder>,
+}
+
+impl Look {
+    /// False when the time ran out.
+    fn all(&mut self) -> bool {
+        let pids: Vec<i32> = fs::read_dir("/proc")
+            .map(|all| all.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect())
+            .unwrap_or_default();
+        let mut namespaces: BTreeMap<PathBuf, i32> = BTreeMap::new();
+        for pid in &pids {
+            if let Ok(namespace) = fs::read_link(format!("/proc/{pid}/ns/mnt")) {
+                namespaces.entry(namespace).or_insert(*pid);
+            }
+        }
+        let own = fs::read_link("/proc/self/ns/mnt").unwrap_or_default();
+        for (_, pid) in namespaces.into_iter().filter(|(n, _)| *n != own) {
+            self.namespace(pid);
+        }
+        for pid in pids {
+            if Instant::now() > self.end {
+                return false;
+            }
+            self.process(pid);
+        }
+        true
+    }
+
+    /// Mounts of the same filesystems in another mount namespace. Those that go when ours go are only remembered, for the open files
+    /// on them; any other stays, and the filesystem with it.
+    fn namespace(&mut self, pid: i32) {
+        let table = fs::read(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+        let lines = mountinfo::parse(&table).unwrap_or_default();
+        for line in &lines {
+            if !self.targets.devs.contains(&line.dev) {
+                continue;
+            }
+            self.targets.ids.insert(line.id);
+            if !goes_too(line, &lines, &self.targets.spreads) {
+                let what = format!("has it mounted on {} in its mount namespace", line.mount_point.display());
+                self.add(pid, &what);
+            }
+        }
+    }
+
+    fn process(&mut self, pid: i32) {
+        let folder = PathBuf::from(format!("/proc/{pid}"));
+        for (name, words) in [("cwd", "has its working directory in"), ("root", "has its root in")] {
+            let link = folder.join(name);
+            if mount_id_of(&link).is_some_and(|id| self.targets.ids.contains(&id)) {
+                self.add(pid, &format!("{words} {}", target(&link)));
+            }
+        }
+        for entry in fs::read_dir(folder.join("fdinfo")).into_iter().flatten().flatten() {
+            if mount_id(&entry.path()).is_some_and(|id| self.targets.ids.contains(&id)) {
+                self.add(pid, &format!("has {} open", target(&folder.join("fd").join(entry.file_name()))));
+            }
+            if Instant::now() > self.end {
+                return;
+            }
+        }
+        let maps = fs::read(folder.join("maps")).unwrap_or_default();
+        for line in maps.split(|b| *b == b'\n') {
+            if let Some(path) = mapped(&String::from_utf8_lossy(line), &self.targets.devs) {
+                self.add(pid, &format!("has {path} mapped"));
+            }
+        }
+    }
+
+    fn add(&mut self, pid: i32, how: &str) {
+        let command = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let unit = unit(&fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default());
+        let of = unit.as_ref().map_or_else(String::new, |u| format!(", {u}"));
+        let what = format!("process {pid} ({}{of}) {how}", command.trim_end());
+        self.found.insert(Holder { pid: Some(pid), unit, what });
+    }
+}
+
+/// Will this mount of another namespace be unmounted together with ours? It is when what it is mounted on receives from, or is a peer of,
+/// what ours is mounted on.
+fn goes_too(line: &MountLine, lines: &[MountLine], spreads: &BTreeSet<String>) -> bool {
+    let Some(parent) = lines.iter().find(|l| l.id == line.parent) else { return false };
+    parent.optional.iter().any(|o| {
+        ["shared:", "master:", "propagate_from:"]
+            .iter()
+            .any(|k| o.strip_prefix(k).is_some_and(|id| spreads.contains(id)))
+    })
+}
+
+/// `mnt_id` of an fdinfo file.
+fn mount_id(fdinfo: &Path) -> Option<u32> {
+    let text = fs::read_to_string(fdinfo).ok()?;
+    text.lines().find_map(|l| l.strip_prefix("mnt_id:"))?.trim().parse().ok()
+}
+
+/// The mount that a link of /proc leads to. O_PATH: nothing is asked of the filesystem.
+fn mount_id_of(link: &Path) -> Option<u32> {
+    let file =
+        fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_CLOEXEC).open(link).ok()?;
+    mount_id(Path::new(&format!("/proc/self/fdinfo/{}", file.as_raw_fd())))
+}
+
+fn target(link: &Path) -> String {
+    fs::read_link(link).map_or_else(|_| "a file".to_owned(), |p| crate::plan::shown(&p))
+}
+
+/// The path of a line of `maps` when it is on one of these devices; device numbers there are hexadecimal.
+fn mapped(line: &str, devs: &BTreeSet<DevNo>) -> Option<String> {
+    let mut fields = line.split_ascii_whitespace();
+    let (major, minor) = fields.nth(3)?.split_once(':')?;
+    let number = |text| u32::from_str_radix(text, 16).ok();
+    let dev = DevNo { major: number(major)?, minor: number(minor)? };
+    let path = fields.nth(1)?;
+    devs.contains(&dev).then(|| path.to_owned())
+}
+
+/// The system's unit of a process: the first service or scope in its path, in systemd's own hierarchy or the unified one.
+fn unit(cgroup: &str) -> Option<String> {
+    let is_unit = |part: &&str| part.ends_with(".service") || part.ends_with(".scope");
+    let paths = cgroup.lines().filter_map(|line| {
+        let (_, rest) = line.split_once(':')?;
+        rest.strip_prefix("name=systemd:").or_else(|| rest.strip_prefix(':'))
+    });
+    paths.filter_map(|path| path.split('/').find(is_unit)).next().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_is_the_first_service_or_scope() {
+        let of = |path: &str| unit(&format!("3:cpu:/no.service\n1:name=systemd:/\n0::{path}\n"));
+        let instance = "/system.slice/system-postgresql.slice/postgresql@14-main.service";
+        assert_eq!(of(instance).as_deref(), Some("postgresql@14-main.service"));
+        assert_eq!(of("/user.slice/user-0.slice/session-1.scope").as_deref(), Some("session-1.scope"));
+        assert_eq!(of("/"), None);
+    }
+
+    #[test]
+    fn mapped_files_are_told_by_the_device() {
+        let devs = BTreeSet::from([DevNo { major: 259, minor: 10 }]);
+        let line = "7f00-7f01 r--p 00000000 103:0a 131 /data/lib.so";
+        assert_eq!(mapped(line, &devs).as_deref(), Some("/data/lib.so"));
+        assert_eq!(mapped("7f00-7f01 r--p 00000000 103:0b 131 /data/lib.so", &devs), None);
+        assert_eq!(mapped("7f00-7f01 rw-p 00000000 00:00 0", &devs), None);
+    }
+
+    #[test]
+    fn a_mount_elsewhere_goes_too_when_its_parent_receives_from_ours() {
+        let table = b"1 1 8:1 / / rw master:7 - ext4 /dev/a rw\n2 1 8:2 / /d rw master:8 - ext4 /dev/b rw\n";
+        let lines = mountinfo::parse(table).unwrap();
+        let spreads = |ids: &[&str]| ids.iter().map(|i| (*i).to_owned()).collect();
+        assert!(goes_too(&lines[1], &lines, &spreads(&["7"])));
+        assert!(!goes_too(&lines[1], &lines, &spreads(&["8"])), "its own group says nothing");
+        assert!(!goes_too(&lines[1], &lines, &spreads(&[])));
+    }
+}
