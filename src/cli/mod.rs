@@ -4,6 +4,7 @@
 
 mod config;
 mod plan;
+mod rehearse;
 mod snapshot;
 mod thaw;
 
@@ -49,6 +50,8 @@ enum Command {
     Snapshot(snapshot::Snapshot),
     /// Show what `snapshot` would do, and why. Changes nothing.
     Plan(plan::Plan),
+    /// Do all that `snapshot` does but the call: measures the stall, suggests a window.
+    Rehearse(rehearse::Rehearse),
     /// Thaw and release what a run that died left behind; with --all, thaw every filesystem.
     Thaw(thaw::Thaw),
     /// Show or check the configuration.
@@ -159,6 +162,7 @@ pub fn main() -> std::process::ExitCode {
         match &cli.command {
             Command::Snapshot(command) => command.run(&cli.global).await,
             Command::Plan(command) => command.run(&cli.global).await,
+            Command::Rehearse(command) => command.run(&cli.global).await,
             Command::Thaw(command) => command.run(&cli.global).await,
             Command::Config(command) => command.run(&cli.global),
         }
