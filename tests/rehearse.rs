@@ -65,7 +65,8 @@ fn it_really_is_frozen_for_the_hold() {
     let ended = run.end();
     let said: Value = serde_json::from_str(&ended.exits(0).out).unwrap();
     let round = &said["rounds"][0];
-    let (hold, stall) = (round["hold_ms"].as_f64().unwrap(), round["mounts"][0]["stall_ms"].as_f64().unwrap());
+    let (hold, stall) =
+        (round["hold_ms"].as_f64().unwrap(), round["mounts"][0]["stall_ms"].as_f64().unwrap());
     assert!(1500.0 <= hold && hold < stall, "{round:#}");
     // The hold is no part of what the window needs.
     let longest = said["suggestion"]["longest_ms"].as_f64().unwrap();
