@@ -3,6 +3,7 @@
 //! In: argv. Out: an exit code; ids and JSON on stdout, all else on stderr. Must never: touch the host before its input is checked.
 
 mod config;
+mod doctor;
 mod plan;
 mod rehearse;
 mod snapshot;
@@ -54,6 +55,8 @@ enum Command {
     Rehearse(rehearse::Rehearse),
     /// Thaw and release what a run that died left behind; with --all, thaw every filesystem.
     Thaw(thaw::Thaw),
+    /// Look for what would make a run fail or be worth less, with remedies. Changes nothing.
+    Doctor(doctor::Doctor),
     /// Show or check the configuration.
     Config(config::Config),
 }
@@ -164,6 +167,7 @@ pub fn main() -> std::process::ExitCode {
             Command::Plan(command) => command.run(&cli.global).await,
             Command::Rehearse(command) => command.run(&cli.global).await,
             Command::Thaw(command) => command.run(&cli.global).await,
+            Command::Doctor(command) => command.run(&cli.global).await,
             Command::Config(command) => command.run(&cli.global),
         }
     });

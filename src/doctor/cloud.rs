@@ -75,7 +75,11 @@ pub fn call(action: &str, said: Result<(), &Ec2Error>) -> Finding {
     match said {
         Ok(()) => Finding::ok(ID, format!("ec2:{action} is allowed")).at([format!("ec2:{action}")]),
         Err(e) => {
-            let finding = Finding::problem(if e.denied() { ID } else { "ec2" }, e.exit(), e.to_string())
+            let (id, action) = match e.denied_action() {
+                Some(denied) => (ID, denied),
+                None => ("ec2", action),
+            };
+            let finding = Finding::problem(id, e.exit(), e.to_string())
                 .at([format!("ec2:{action}")])
                 .why("a run needs this call");
             match e.hint() {

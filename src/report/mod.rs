@@ -2,6 +2,7 @@
 //!
 //! In: values of the flow. Out: text and JSON, as strings. Must never: print, or decide anything.
 
+pub mod findings;
 pub mod log;
 mod page;
 pub mod plan;

@@ -4,6 +4,7 @@
 
 pub mod fixture;
 pub mod hooks;
+pub mod listener;
 pub mod probe;
 pub mod program;
 pub mod rig;
