@@ -95,15 +95,16 @@ fn still_finding(
         return Finding::warning(id, what)
             .at(at)
             .why("a task that waits inside a write keeps FIFREEZE waiting, and nobody can end that")
-            .remedy(
-                "see what it waits for: cat /proc/PID/stack; a dead disk or network filesystem as a rule",
-            );
+            .remedy(format!(
+                "see what it waits for: cat /proc/{0}/stack; a dead disk or network filesystem as a rule",
+                task.process.pid
+            ));
     }
     let places = open.iter().map(|w| format!("{} on {}", shown(&w.path), set.name(w.dev)));
     Finding::problem(id, Exit::Config, what)
         .at(at.chain(places))
         .why("it has a file of the set open for writing: FIFREEZE may wait for it without end, or the filesystem is frozen already")
-        .remedy("see what it waits for: cat /proc/PID/stack; if something left the filesystem frozen: stillpoint thaw --all")
+        .remedy(format!("see what it waits for: cat /proc/{0}/stack; if something left the filesystem frozen: stillpoint thaw --all", task.process.pid))
 }
 
 /// Other programs that freeze.

@@ -70,7 +70,7 @@ pub fn names(plan: &Plan) -> Vec<Finding> {
 pub fn images(devices: &[BlockDevice], set: &Set<'_>) -> Vec<Finding> {
     const ID: &str = "loop-images";
     let mut found = Vec::new();
-    let mut inner_first = Vec::new();
+    let (mut inner_first, mut unmounted) = (Vec::new(), Vec::new());
     for device in devices {
         let DeviceKind::Loop { backing_file: Some(file), holder: Some(holder) } = &device.kind else {
             continue;
@@ -98,13 +98,22 @@ pub fn images(devices: &[BlockDevice], set: &Set<'_>) -> Vec<Finding> {
                 .why("its writes hang in the window all the same, and its image is only crash-consistent in the set")
                 .remedy("take it into the set too, or move the image file elsewhere"),
             ),
-            None => found.push(
-                Finding::warning(ID, format!("{} is an image file on {}", image, set.name(*holder)))
-                    .at([image])
-                    .why("whatever uses that device waits in the window, and its contents are only crash-consistent")
-                    .remedy("detach it before the window (losetup -d), or hold its user by a hook"),
-            ),
+            None => unmounted.push(image),
         }
+    }
+    if !unmounted.is_empty() {
+        let n = unmounted.len();
+        let what = format!(
+            "{n} image file{} on the set {} in use without a mounted filesystem",
+            if n == 1 { "" } else { "s" },
+            if n == 1 { "is" } else { "are" }
+        );
+        found.push(
+            Finding::warning(ID, what)
+                .at(unmounted)
+                .why("whatever writes to such a device waits in the window, and its contents are only crash-consistent")
+                .remedy("detach it before the window (losetup -d), or hold its user by a hook"),
+        );
     }
     if found.is_empty() {
         found.push(Finding::ok(

@@ -75,20 +75,24 @@ pub fn privileges(root: &Path) -> Vec<Finding> {
 #[must_use]
 pub fn namespace(root: &Path) -> Vec<Finding> {
     const ID: &str = "mount-namespace";
-    let of = |who: &str| std::fs::read_link(root.join("proc").join(who).join("ns/mnt"));
-    let (own, init) = match (of("self"), of("1")) {
-        (Ok(own), Ok(init)) => (own, init),
-        (Err(e), _) | (_, Err(e)) => return vec![Finding::not_checked(ID, format!("/proc/1/ns/mnt: {e}"))],
+    let table = |who: &str| {
+        let table = std::fs::read(root.join("proc").join(who).join("mountinfo")).ok()?;
+        mountinfo::parse(&table).ok()
     };
-    if own == init {
+    let (Some(own), Some(init)) = (table("self"), table("1")) else {
+        return vec![Finding::not_checked(ID, "/proc/1/mountinfo cannot be read")];
+    };
+    let link = |who: &str| std::fs::read_link(root.join("proc").join(who).join("ns/mnt"));
+    let same = match (link("self"), link("1")) {
+        (Ok(own), Ok(init)) => own == init,
+        // Without leave to look at pid 1: no two namespaces have a mount id in common.
+        _ => own.iter().any(|l| init.iter().any(|i| i.id == l.id)),
+    };
+    if same {
         return vec![Finding::ok(ID, "the mounts seen here are the host's")];
     }
-    let table = |who: &str| {
-        let table = std::fs::read(root.join("proc").join(who).join("mountinfo")).unwrap_or_default();
-        mountinfo::parse(&table).unwrap_or_default()
-    };
-    let seen: BTreeSet<DevNo> = table("self").iter().map(|l| l.dev).collect();
-    let unseen: BTreeSet<String> = table("1")
+    let seen: BTreeSet<DevNo> = own.iter().map(|l| l.dev).collect();
+    let unseen: BTreeSet<String> = init
         .iter()
         .filter(|l| (l.dev.major != 0 || l.fstype == "btrfs") && !seen.contains(&l.dev))
         .map(|l| shown(&l.mount_point))
@@ -235,4 +239,108 @@ pub fn unit(name: &str, shown: &str) -> Vec<Finding> {
         found.push(Finding::ok(ID, format!("{name} is set up as shipped")).at([name]));
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::doctor::Severity;
+
+    fn host(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (file, text) in files {
+            let path = root.path().join("proc").join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        root
+    }
+
+    fn severities(found: &[Finding]) -> Vec<Severity> {
+        found.iter().map(|f| f.severity).collect()
+    }
+
+    #[test]
+    fn each_missing_capability_is_a_finding() {
+        let limits = "Max locked memory         8388608              8388608              bytes\n";
+        let with = |caps: &str| {
+            let status = format!("Name:\tx\nCapEff:\t{caps}\n");
+            privileges(host(&[("self/status", &status), ("self/limits", limits)]).path())
+        };
+        assert_eq!(severities(&with("000001ffffffffff")), [Severity::Ok]);
+        let none = with("0000000000000000");
+        let (p, w) = (Severity::Problem, Severity::Warning);
+        assert_eq!(severities(&none), [p, p, w, w]);
+        assert!(none[..2].iter().all(|f| f.exit() == Exit::Permission));
+        // SYS_ADMIN, SYS_PTRACE and DAC_READ_SEARCH, and memory that may be locked by its limit alone.
+        let status = "CapEff:\t0000000000280004\n";
+        let limits = "Max locked memory         unlimited            unlimited            bytes\n";
+        let found = privileges(host(&[("self/status", status), ("self/limits", limits)]).path());
+        assert_eq!(severities(&found), [Severity::Ok]);
+        assert_eq!(severities(&privileges(host(&[]).path())), [Severity::NotChecked]);
+    }
+
+    #[test]
+    fn a_namespace_of_its_own_names_what_it_does_not_see() {
+        let own = "51 1 259:1 / / rw - ext4 /dev/a rw\n52 51 0:9 / /proc rw - proc proc rw\n";
+        let init = "21 1 259:1 / / rw - ext4 /dev/a rw\n33 21 259:7 / /data rw - xfs /dev/b rw\n\
+                    34 21 0:9 / /proc rw - proc proc rw\n";
+        let differs = host(&[("self/mountinfo", own), ("1/mountinfo", init)]);
+        let found = namespace(differs.path());
+        assert_eq!((severities(&found), &found[0].at), (vec![Severity::Warning], &vec!["/data".to_owned()]));
+        // The links count where they can be read.
+        for who in ["self", "1"] {
+            std::fs::create_dir_all(differs.path().join("proc").join(who).join("ns")).unwrap();
+            symlink("mnt:[4026531841]", differs.path().join("proc").join(who).join("ns/mnt")).unwrap();
+        }
+        assert_eq!(severities(&namespace(differs.path())), [Severity::Ok]);
+        let same = host(&[("self/mountinfo", init), ("1/mountinfo", init)]);
+        assert_eq!(severities(&namespace(same.path())), [Severity::Ok]);
+        assert_eq!(severities(&namespace(host(&[("self/mountinfo", own)]).path())), [Severity::NotChecked]);
+    }
+
+    #[test]
+    fn a_window_longer_than_the_kernels_patience_is_a_problem() {
+        let with = |panic: &str, timeout: &str| {
+            let root = host(&[
+                ("sys/kernel/hung_task_panic", panic),
+                ("sys/kernel/hung_task_timeout_secs", timeout),
+            ]);
+            severities(&hung_task_panic(root.path(), Duration::from_secs(10)))
+        };
+        assert_eq!(with("0\n", "5\n"), [Severity::Ok]);
+        assert_eq!(with("1\n", "0\n"), [Severity::Ok]);
+        assert_eq!(with("1\n", "10\n"), [Severity::Problem]);
+        assert_eq!(with("1\n", "120\n"), [Severity::Warning]);
+        assert_eq!(severities(&hung_task_panic(host(&[]).path(), Duration::ZERO)), [Severity::Ok]);
+    }
+
+    #[test]
+    fn the_unit_as_shipped_is_fine_and_hardening_that_hides_mounts_is_not() {
+        let shipped = "LoadState=loaded\nPrivateMounts=no\nPrivateTmp=no\nProtectSystem=no\nProtectHome=no\n\
+                       LimitMEMLOCK=infinity\nOOMScoreAdjust=-1000\nExecStopPost={ path=/usr/bin/stillpoint ; }\n";
+        assert_eq!(severities(&unit("u", shipped)), [Severity::Ok]);
+        let hardened = shipped
+            .replace("PrivateTmp=no", "PrivateTmp=yes")
+            .replace("ProtectSystem=no", "ProtectSystem=strict");
+        let found = unit("u", &hardened);
+        assert_eq!(severities(&found), [Severity::Problem]);
+        assert_eq!(found[0].what, "u has PrivateTmp=yes ProtectSystem=strict");
+        let bare = unit("u", "LoadState=loaded\nLimitMEMLOCK=8388608\nOOMScoreAdjust=0\n");
+        assert_eq!(severities(&bare), [Severity::Warning; 3]);
+        assert_eq!(severities(&unit("u", "LoadState=not-found\n")), [Severity::Ok]);
+    }
+
+    #[test]
+    fn a_program_that_is_gone_cannot_guard() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("stillpoint");
+        assert_eq!(severities(&program(Ok(&path))), [Severity::Problem]);
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(severities(&program(Ok(&path))), [Severity::Problem], "not executable");
+        assert_eq!(severities(&program(Ok(Path::new("/bin/sh")))), [Severity::Ok]);
+        assert_eq!(severities(&program(Ok(Path::new("/bin/sh (deleted)")))), [Severity::Problem]);
+    }
 }
