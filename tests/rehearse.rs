@@ -10,6 +10,7 @@ use common::hooks::{hook, log, note};
 use common::probe::{BlockedWrite, Writer, assert_settled, is_frozen};
 use common::program::await_some;
 use common::rig::{Fs, Rig};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 /// Nothing was made, tagged or kept, and nothing is left.
@@ -79,7 +80,7 @@ fn a_window_that_is_too_short_fails_as_it_would_in_a_run() {
     let rig = Rig::start(&[("a", Fs::Ext4)]);
     let ended = rig.run(&["rehearse", "--window", "1s", "--hold", "3s"]);
     ended.exits(23);
-    assert!(ended.out.contains("did not answer within the window of 1s"), "{}", ended.out);
+    assert!(ended.out.contains("the window of 1s ran out during the hold"), "{}", ended.out);
     assert!(BlockedWrite::start(&rig.mount("a")).done(Duration::from_secs(1)).is_some());
     assert_nothing_taken(&rig);
 }
@@ -107,5 +108,54 @@ fn its_exit_codes_are_those_of_a_run() {
 fn a_missing_permission_is_found_before_anything_freezes() {
     let rig = Rig::with(&[("a", Fs::Ext4)], "[iam]\ndeny = ['ec2:CreateSnapshot']\n");
     rig.run(&["rehearse"]).exits(77).says("ec2:CreateSnapshot is missing");
+    assert_nothing_taken(&rig);
+}
+
+#[test]
+fn a_signal_thaws_and_releases() {
+    let rig = Rig::start(&[("a", Fs::Ext4)]);
+    rig.configure(&hooks(&rig));
+    let run = rig.spawn(&["rehearse", "--hold", "8s"]);
+    let mount = rig.mount("a");
+    await_some("a to be frozen", Duration::from_secs(10), || is_frozen(&mount).then_some(()));
+    run.signal(Signal::SIGTERM);
+    let ended = run.end();
+    assert_eq!(ended.signal, Some(Signal::SIGTERM as i32), "{}{}", ended.out, ended.err);
+    assert_eq!(log(&rig), ["pre", "post failed"]);
+    assert_nothing_taken(&rig);
+}
+
+/// The watchdog thaws; the next start releases, and does not take it for a run that may have made something.
+#[test]
+fn one_that_is_killed_leaves_nothing_but_its_post_hooks_to_do() {
+    let rig = Rig::start(&[("a", Fs::Ext4)]);
+    rig.configure(&hooks(&rig));
+    let run = rig.spawn(&["rehearse", "--hold", "8s"]);
+    let mount = rig.mount("a");
+    await_some("a to be frozen", Duration::from_secs(10), || is_frozen(&mount).then_some(()));
+    run.signal(Signal::SIGKILL);
+    run.end();
+    assert!(BlockedWrite::start(&mount).done(Duration::from_secs(2)).is_some(), "the watchdog did not thaw");
+    assert_eq!(rig.journals().len(), 1);
+    let ended = rig.run(&["thaw"]);
+    ended.exits(0).says("died before its end");
+    assert!(!ended.err.contains("may have made snapshots"), "{}", ended.err);
+    assert_eq!(log(&rig), ["pre", "post unknown"]);
+    assert_nothing_taken(&rig);
+}
+
+/// Everything of a real run goes the same way: what it would have been called if the freeze had not held.
+#[test]
+fn a_thaw_by_somebody_else_is_told() {
+    let rig = Rig::start(&[("a", Fs::Ext4)]);
+    let run = rig.spawn(&["rehearse", "--hold", "3s", "-o", "json"]);
+    let mount = rig.mount("a");
+    await_some("a to be frozen", Duration::from_secs(10), || is_frozen(&mount).then_some(()));
+    assert!(std::process::Command::new("fsfreeze").arg("--unfreeze").arg(&mount).status().unwrap().success());
+    let ended = run.end();
+    let said: Value = serde_json::from_str(&ended.exits(22).out).unwrap();
+    let round = &said["rounds"][0];
+    assert_eq!(round["consistency"], "crash");
+    assert!(round["reason"].as_str().unwrap().contains("thawed by something else"), "{round:#}");
     assert_nothing_taken(&rig);
 }

@@ -123,7 +123,7 @@ impl Ask<'_> {
         }
         let tag = ec2.may_tag().await;
         self.found.push(match &tag.allowed {
-            Some(said) => cloud::call("CreateTags", said.as_ref().map(|()| ())),
+            Some(said) => cloud::call("CreateTags", said.as_ref().copied()),
             None => Finding::not_checked("iam", "EC2 did not say whether ec2:CreateTags is allowed"),
         });
         self.found.push(cloud::clock(tag.dates.1, tag.dates.0));
@@ -204,7 +204,7 @@ impl Ask<'_> {
             Some(other) => {
                 Finding::not_checked("iam", format!("whether ec2:{action} is allowed: ec2:{other} is not"))
             }
-            None => cloud::call(action, said.as_ref().map(|()| ())),
+            None => cloud::call(action, said.as_ref().copied()),
         });
         let ids: Vec<_> = plan.volumes.iter().map(|v| v.id.clone()).collect();
         let pending = ec2.pending(&ids).await;

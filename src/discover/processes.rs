@@ -288,8 +288,11 @@ mod tests {
 
     use super::*;
 
-    /// A /proc with one process a line: pid, name, and its files as `fd → target: fdinfo`.
-    fn host(processes: &[(i32, &str, &[(&str, &str)])]) -> tempfile::TempDir {
+    /// What a file descriptor leads to, and its fdinfo.
+    type Fd = (&'static str, &'static str);
+
+    /// A /proc with these processes: pid, name, file descriptors.
+    fn host(processes: &[(i32, &str, &[Fd])]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         let proc = root.path().join("proc");
         fs::create_dir_all(proc.join("self")).unwrap();

@@ -56,6 +56,9 @@ pub struct State {
     pub frozen: Vec<FrozenMount>,
     /// The create call.
     pub created: Created,
+    /// It is a rehearsal: no create call will be sent.
+    #[serde(default)]
+    pub rehearsal: bool,
 }
 
 /// The journal file of this run.
@@ -85,6 +88,7 @@ impl Journal {
             env: None,
             frozen: Vec::new(),
             created: Created::No,
+            rehearsal: false,
         };
         let journal = Self { path: folder.join(format!("{run}.json")), state };
         journal.write()?;
@@ -134,7 +138,9 @@ impl Journal {
             .collect();
         self.update(|state| {
             state.frozen = frozen;
-            state.created = Created::Maybe;
+            if !state.rehearsal {
+                state.created = Created::Maybe;
+            }
         })
     }
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde::{Serialize, Serializer};
 
-use super::journal::{Created, Journal};
+use super::journal::Journal;
 use super::outcome::evidence;
 use super::{Stage, Window, create_request, preflight};
 use crate::config::settings::OnLower;
@@ -218,9 +218,11 @@ pub async fn rehearse<E: Ec2>(
     let asked = super::asked(stage)?;
     let request = create_request(&stage.run, stage.facts, stage.plan, stage.settings, asked);
     preflight::check(stage, &request).await?;
-    let mut journal = Journal::start(stage.run_dir, &stage.run, &stage.plan.name).map_err(|e| {
+    let unwritable = |e: std::io::Error| {
         Error::new(Exit::Permission, format!("cannot write the journal in {}: {e}", stage.run_dir.display()))
-    })?;
+    };
+    let mut journal = Journal::start(stage.run_dir, &stage.run, &stage.plan.name).map_err(unwritable)?;
+    journal.update(|state| state.rehearsal = true).map_err(unwritable)?;
     let mut env = super::hook_env(stage);
     let mut hooks = Vec::new();
     let mut busy = Busy::default();
@@ -232,10 +234,14 @@ pub async fn rehearse<E: Ec2>(
         Err(failure) => Window { failure: Some(failure), ..Window::default() },
     };
     let writers = busy.since(stage);
-    // The call that was not made is no failure. A window that ran out, or lost its watchdog, is one, and asks no look-up.
+    // The call that was not made is no failure. A window that ran out, or lost its watchdog, is one, but there is nothing to look up.
     let instead = Rehearsed::<E>::instead("create").to_string();
     let reached = window.failure.take_if(|f| f.reason == instead).is_some();
-    let _ = journal.update(|state| state.created = Created::No);
+    if let Some(failure) = window.failure.as_mut().filter(|f| window.lost && f.exit == Exit::Ec2) {
+        let limit = humantime::format_duration(stage.settings.window);
+        failure.reason = format!("the window of {limit} ran out during the hold");
+        failure.hint = Some("hold for less (--hold), or give it a longer --window".to_owned());
+    }
     env.result = if reached { RunResult::Rehearsed } else { RunResult::Failed };
     super::release(&mut journal, &env, &mut hooks).await;
 
