@@ -5,15 +5,20 @@
 mod common;
 
 use std::path::Path;
+use std::time::Duration;
 
 use common::fixture::Host;
 use common::plan_with;
 use insta::assert_snapshot;
 use jiff::{SignedDuration, Timestamp};
+use stillpoint::discover::processes::Process;
 use stillpoint::doctor::{Finding, Set, Severity, cloud, storage};
 use stillpoint::ec2::SnapshotView;
 use stillpoint::exit::Exit;
+use stillpoint::plan::Consistency;
 use stillpoint::report::findings::human;
+use stillpoint::report::rehearsal::Rehearsal;
+use stillpoint::run::rehearse::{MountRound, Round, Writer, suggest};
 
 /// One volume with `/data` on it, and whatever is added.
 fn host(more: &str) -> Host {
@@ -131,5 +136,52 @@ fn the_report_is_readable_at_80_columns() {
         assert!(line.chars().count() <= 80 || line.contains("\"Effect\"") || line.contains("arn:"), "{line}");
         assert_eq!(line, line.trim_end());
     }
+    assert_snapshot!(text);
+}
+
+#[test]
+fn a_rehearsal_is_readable_at_80_columns() {
+    let ms = Duration::from_millis;
+    let mount = |path: &str, freeze: Option<u64>, stall: u64, writers: Vec<Writer>| MountRound {
+        mount_point: path.into(),
+        fstype: "ext4".into(),
+        flush: ms(47),
+        freeze: freeze.map(ms),
+        stall: freeze.map(|_| ms(stall)),
+        writers,
+    };
+    let process = Process { pid: 4711, comm: "postgres".into() };
+    let path = "/var/lib/postgresql/15/main/pg_wal/000000010000000000000001".into();
+    let busy = Writer { process, path, written: Some(40 << 20) };
+    let round = Round {
+        window: ms(1900),
+        hold: ms(500),
+        mounts: vec![
+            mount("/var/lib/postgresql", Some(235), 1800, vec![busy]),
+            mount("/", Some(30), 1100, vec![]),
+            mount("/boot/efi", None, 0, vec![]),
+        ],
+        hooks: vec![],
+        consistency: Some(Consistency::Filesystem),
+        reason: Some("pre command of hook `db` failed with exit code 3 after 10ms".into()),
+        still_frozen: vec![],
+        after: vec![],
+        exit_code: 10,
+        hint: None,
+        signal: None,
+    };
+    let dry_runs = vec![ms(20), ms(12), ms(90)];
+    let rounds = vec![round];
+    let rehearsal = Rehearsal {
+        version: 1,
+        plan: "default".into(),
+        configured_window: ms(4000),
+        suggestion: suggest(&rounds, &[&dry_runs[..], &[ms(700)]].concat()),
+        rounds,
+        dry_runs,
+        calls: vec![ms(700)],
+    };
+    let text = stillpoint::report::rehearsal::human(&rehearsal);
+    assert!(text.lines().all(|l| l.chars().count() <= 80 && l == l.trim_end()), "{text}");
     assert_snapshot!(text);
 }

@@ -204,7 +204,7 @@ fn windows(page: &mut Page, rehearsal: &Rehearsal) {
 
 fn troubles(page: &mut Page, rounds: &[Round]) {
     for (i, round) in rounds.iter().enumerate() {
-        let which = if rounds.len() == 1 { String::new() } else { format!("round {}: ", i + 1) };
+        let which = if rounds.len() == 1 { "Result: ".to_owned() } else { format!("Round {}: ", i + 1) };
         if let Some(reason) = &round.reason {
             let what = match round.consistency {
                 Some(reached) => format!("{which}a set would only be {reached}-consistent: {reason}"),
