@@ -6,6 +6,7 @@
 //! ec2        IMDS identity; the warm, pinned connection; the few calls, behind one trait
 //! discover   mounts → filesystems → device stacks → disks → EBS volumes
 //! plan       facts + settings → Plan (pure; `plan` prints it, `snapshot` carries it out)
+//! doctor     findings with remedies; a run's preflight refuses by the same rules
 //! run        the order of a run: preflight, quiesce, window, verdict, release, settle
 //!   quiesce    hooks: pre in order, post in reverse
 //!   window     prepare → freeze → one call → thaw; watchdog; the only unsafe code (kernel.rs)
@@ -20,6 +21,7 @@ pub mod config;
 pub mod ec2;
 pub mod discover;
 pub mod plan;
+pub mod doctor;
 pub mod run;
 pub mod quiesce;
 pub mod window;

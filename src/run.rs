@@ -20,6 +20,7 @@ pub mod lock;
 mod outcome;
 mod preflight;
 pub mod recover;
+pub mod rehearse;
 mod settle;
 pub mod unmounted;
 pub mod verdict;
@@ -272,7 +273,7 @@ async fn window<E: Ec2>(
     let limits = Limits { window: stage.settings.window, freeze: stage.settings.freeze_timeout };
     let prepared = match Prepared::open(&stage.kernel, stage.plan, limits, stage.program) {
         Ok(prepared) => prepared,
-        Err(e) => return failed(Failure::new(Exit::Freeze, chain(&e))),
+        Err(e) => return failed(Failure { hint: e.hint(), ..Failure::new(Exit::Freeze, chain(&e)) }),
     };
     // After the flush, which can take minutes: EC2 may have closed idle connections meanwhile.
     if let Err(failure) = preflight::warm(stage, request).await.and_then(|()| preflight::unchanged(stage)) {

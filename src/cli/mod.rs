@@ -3,7 +3,9 @@
 //! In: argv. Out: an exit code; ids and JSON on stdout, all else on stderr. Must never: touch the host before its input is checked.
 
 mod config;
+mod doctor;
 mod plan;
+mod rehearse;
 mod snapshot;
 mod thaw;
 
@@ -50,8 +52,12 @@ enum Command {
     Snapshot(snapshot::Snapshot),
     /// Show what `snapshot` would do, and why. Changes nothing.
     Plan(plan::Plan),
+    /// Do all that `snapshot` does but the call: measures the stall, suggests a window.
+    Rehearse(rehearse::Rehearse),
     /// Thaw, mount and release what a run that died left behind; with --all, thaw every filesystem.
     Thaw(thaw::Thaw),
+    /// Look for what would make a run fail or be worth less, with remedies. Changes nothing.
+    Doctor(doctor::Doctor),
     /// Show or check the configuration.
     Config(config::Config),
 }
@@ -160,7 +166,9 @@ pub fn main() -> std::process::ExitCode {
         match &cli.command {
             Command::Snapshot(command) => command.run(&cli.global).await,
             Command::Plan(command) => command.run(&cli.global).await,
+            Command::Rehearse(command) => command.run(&cli.global).await,
             Command::Thaw(command) => command.run(&cli.global).await,
+            Command::Doctor(command) => command.run(&cli.global).await,
             Command::Config(command) => command.run(&cli.global),
         }
     });

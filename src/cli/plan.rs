@@ -2,9 +2,13 @@
 //!
 //! In: the choice. Out: the plan on stdout. Must never: change anything.
 
+use std::path::Path;
+
 use clap::Args;
 
-use super::{Choice, Global, Output, calls, look, print, say};
+use super::{Choice, Global, Output, Planned, calls, look, print, say};
+use crate::config::Loaded;
+use crate::doctor::{Set, Severity, hooks, processes, storage};
 use crate::ec2::Ec2;
 use crate::error::Error;
 use crate::exit::Exit;
@@ -42,8 +46,32 @@ impl Plan {
             planned.plan.best,
         );
         planned.ec2.dry_run(&request).await?;
+        warn(&loaded, &planned);
         let n = calls(&planned.plan.call);
         say(&format!("permission checked by DryRun: {n} {}", if n == 1 { "call" } else { "calls" }));
         Ok(Exit::Ok)
+    }
+}
+
+/// What `doctor` would say of hooks and listeners; the rest is its own to tell.
+fn warn(loaded: &Loaded, planned: &Planned) {
+    let set = Set::planned(&planned.facts, &planned.plan);
+    let root = Path::new("/");
+    let settings = &loaded.settings;
+    let found = [
+        hooks::runnable(&settings.plan.hooks),
+        hooks::writable(&settings.plan.hooks),
+        processes::fanotify(root, &set),
+        storage::run_dir(root, &settings.run_dir, &set),
+        storage::images(&planned.facts.devices, &set),
+    ];
+    let mut told = false;
+    for finding in found.into_iter().flatten().filter(|f| f.severity >= Severity::Warning) {
+        let kind = if finding.severity == Severity::Problem { "problem" } else { "warning" };
+        say(&format!("{kind}: {}", finding.what));
+        told = true;
+    }
+    if told {
+        say("hint: `stillpoint doctor` says why and what to do");
     }
 }

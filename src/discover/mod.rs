@@ -9,6 +9,7 @@ pub mod fsuuid;
 mod host;
 pub(crate) mod lossy;
 pub mod mountinfo;
+pub mod processes;
 pub mod sys;
 pub mod volumes;
 

@@ -2,6 +2,8 @@
 //!
 //! In: a warm [`Connection`]. Out: plain values. Must never: let an SDK type out, or call a failed create call "refused" when it may have been carried out.
 
+pub mod probe;
+
 use aws_sdk_ec2::config::http::HttpResponse;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::types::{

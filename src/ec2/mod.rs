@@ -104,6 +104,17 @@ impl Ec2Error {
         matches!(self, Self::Refused { code, .. } if code == "UnauthorizedOperation")
     }
 
+    /// The action that is not allowed, without `ec2:`. It can be another one than the call's: tagging on create is CreateTags.
+    #[must_use]
+    pub fn denied_action(&self) -> Option<&str> {
+        match self {
+            Self::Refused { action, message, .. } if self.denied() => {
+                Some(denied_in(message).unwrap_or(action))
+            }
+            _ => None,
+        }
+    }
+
     /// The exit code of a run that it ends: a missing permission is not EC2's fault.
     #[must_use]
     pub fn exit(&self) -> Exit {
@@ -135,12 +146,7 @@ impl From<Ec2Error> for Error {
 fn hint_for(action: &str, code: &str, message: &str) -> Option<String> {
     Some(match code {
         "UnauthorizedOperation" => {
-            // The denied action can be another one than the call's: tagging on create is ec2:CreateTags.
-            let denied = message
-                .split_once("perform: ec2:")
-                .and_then(|(_, rest)| rest.split_whitespace().next())
-                .unwrap_or(action);
-            return Some(policy_hint(denied));
+            return Some(policy_hint(denied_in(message).unwrap_or(action)));
         }
         "SnapshotCreationPerVolumeRateExceeded" => {
             "EC2 allows one snapshot of a volume every 15 s: run again later".to_owned()
@@ -169,6 +175,11 @@ fn hint_for(action: &str, code: &str, message: &str) -> Option<String> {
         }
         _ => return None,
     })
+}
+
+/// The action that EC2's words name as not allowed.
+fn denied_in(message: &str) -> Option<&str> {
+    message.split_once("perform: ec2:").and_then(|(_, rest)| rest.split_whitespace().next())
 }
 
 /// The IAM statement that allows one action, as least privilege asks for it.

@@ -48,6 +48,8 @@ pub enum RunResult {
     Taken,
     /// There is none.
     Failed,
+    /// There is none, as meant: it was a rehearsal, and it went well.
+    Rehearsed,
     /// The run died before it knew. What a journal says until the run corrects it.
     #[default]
     Unknown,
@@ -74,6 +76,7 @@ impl HookEnv {
             let result = match self.result {
                 RunResult::Taken => "taken",
                 RunResult::Failed => "failed",
+                RunResult::Rehearsed => "rehearsed",
                 RunResult::Unknown => "unknown",
             };
             let consistency = self.consistency.map(|c| c.to_string()).unwrap_or_default();

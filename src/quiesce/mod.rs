@@ -156,24 +156,16 @@ impl NotExecutable {
     }
 }
 
-/// Checks that every command of every hook can be run, before any of them is: a post command that is missing has to be found
+/// Commands of hooks that cannot be run: not there, not a file or not executable. A post command that is missing has to be found
 /// while nothing is held.
-///
-/// # Errors
-/// The first command that is not there, not a file or not executable.
-pub fn check_executables(hooks: &[Hook]) -> Result<(), NotExecutable> {
-    for hook in hooks {
-        for (phase, argv) in [(Phase::Pre, &hook.pre), (Phase::Post, &hook.post)] {
-            let Some(program) = argv.as_ref().and_then(|argv| argv.first()) else { continue };
-            executable(Path::new(program)).map_err(|source| NotExecutable {
-                hook: hook.name.clone(),
-                phase,
-                program: program.into(),
-                source,
-            })?;
-        }
-    }
-    Ok(())
+pub fn not_executable(hooks: &[Hook]) -> impl Iterator<Item = NotExecutable> {
+    let commands =
+        hooks.iter().flat_map(|h| [(h, Phase::Pre, &h.pre), (h, Phase::Post, &h.post)].into_iter());
+    commands.filter_map(|(hook, phase, argv)| {
+        let program = argv.as_ref()?.first()?;
+        let source = executable(Path::new(program)).err()?;
+        Some(NotExecutable { hook: hook.name.clone(), phase, program: program.into(), source })
+    })
 }
 
 fn executable(program: &Path) -> io::Result<()> {

@@ -2,6 +2,9 @@
 //!
 //! In: values of the flow. Out: text and JSON, as strings. Must never: print, or decide anything.
 
+pub mod findings;
 pub mod log;
+mod page;
 pub mod plan;
+pub mod rehearsal;
 pub mod set;

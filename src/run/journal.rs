@@ -81,6 +81,9 @@ pub struct State {
     pub unmounted: Unmounted,
     /// The create call.
     pub created: Created,
+    /// It is a rehearsal: no create call will be sent.
+    #[serde(default)]
+    pub rehearsal: bool,
 }
 
 /// The journal file of this run.
@@ -111,6 +114,7 @@ impl Journal {
             frozen: Vec::new(),
             unmounted: Unmounted::default(),
             created: Created::No,
+            rehearsal: false,
         };
         let journal = Self { path: folder.join(format!("{run}.json")), state };
         journal.write()?;
@@ -160,7 +164,9 @@ impl Journal {
             .collect();
         self.update(|state| {
             state.frozen = frozen;
-            state.created = Created::Maybe;
+            if !state.rehearsal {
+                state.created = Created::Maybe;
+            }
         })
     }
 

@@ -3,43 +3,29 @@
 //! In: the stage and the very request that will be sent. Out: nothing, or a refusal with a hint. Must never: change anything on
 //! the host or in EC2.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Failure, Stage, unmounted};
-use crate::discover::mountinfo::{self, MountTree};
 use crate::discover::{self, Facts};
+use crate::doctor::{self, Set, cloud, refuse, storage};
 use crate::ec2::{CreateRequest, Ec2, Ec2Error};
 use crate::error::{Error, chain};
 use crate::exit::Exit;
 use crate::plan::{self, Plan};
-use crate::quiesce;
-use crate::sets::tags;
-
-/// Pending snapshots of one volume that EC2 allows (errors overview, ConcurrentSnapshotLimitExceeded).
-fn most_pending(volume_type: &str) -> usize {
-    if matches!(volume_type, "st1" | "sc1") { 1 } else { 5 }
-}
 
 /// Checks everything that can be checked.
 ///
 /// # Errors
 /// When the run would fail. Nothing has been touched.
 pub(super) async fn check<E: Ec2>(stage: &Stage<'_, E>, request: &CreateRequest) -> Result<(), Error> {
-    quiesce::check_executables(&stage.settings.hooks).map_err(|e| {
-        let hint = e.hint();
-        Error::new(Exit::Config, e).maybe_hint(hint)
-    })?;
-    journal_is_safe(stage)?;
-    tags_fit(request)?;
-    if let Some(f) = stage.plan.filesystems.iter().find(|f| f.mount_point.to_str().is_none()) {
-        // The journal could not name it, and the rescue could not find it.
-        let what = format!("the mount point {} is not UTF-8", f.mount_point.display());
-        return Err(Error::new(Exit::Config, what).hint("mount it elsewhere, or leave it out"));
-    }
+    let set = Set::planned(stage.facts, stage.plan);
+    refuse(doctor::hooks::runnable(&stage.settings.hooks))?;
+    refuse(storage::run_dir(Path::new("/"), stage.run_dir, &set))?;
+    refuse(cloud::tags_fit(request))?;
+    refuse(storage::names(stage.plan))?;
     stage.ec2.dry_run(request).await.map_err(Error::from)?;
     pending(stage).await
 }
@@ -98,55 +84,11 @@ pub(super) fn unchanged<E>(stage: &Stage<'_, E>) -> Result<(), Failure> {
     }))
 }
 
-/// EC2 allows 50 tags a snapshot; the verdict's must still fit when the set is there.
-fn tags_fit(request: &CreateRequest) -> Result<(), Error> {
-    let most = request.copied_tags.values().map(Vec::len).max().unwrap_or_default();
-    let total = request.tags.len() + most + tags::VERDICT_TAGS;
-    if total <= tags::MAX_TAGS {
-        return Ok(());
-    }
-    let what = format!("the snapshots would need {total} tags, EC2 allows {}", tags::MAX_TAGS);
-    Err(Error::new(Exit::Config, what).hint("set copy_volume_tags = false, or fewer tags of your own"))
-}
-
-/// The journal is written right before the freeze and read by the rescue: it must not be on what is frozen.
-fn journal_is_safe<E>(stage: &Stage<'_, E>) -> Result<(), Error> {
-    let unreadable =
-        |e: String| Error::new(Exit::Permission, format!("cannot read /proc/self/mountinfo: {e}"));
-    let table = std::fs::read("/proc/self/mountinfo").map_err(|e| unreadable(e.to_string()))?;
-    let lines = mountinfo::parse(&table).map_err(|e| unreadable(e.to_string()))?;
-    let tree = MountTree::new(&lines);
-    let path = std::fs::canonicalize(stage.run_dir).unwrap_or_else(|_| stage.run_dir.to_path_buf());
-    let Some(holder) = tree.holding(&path) else { return Ok(()) };
-    match stage.plan.filesystems.iter().find(|f| f.dev == holder.dev) {
-        Some(f) => Err(Error::new(
-            Exit::Config,
-            format!(
-                "run_dir {} is on {}, which will be frozen",
-                stage.run_dir.display(),
-                f.mount_point.display()
-            ),
-        )
-        .hint("keep run_dir on a memory filesystem, such as /run/stillpoint")),
-        None => Ok(()),
-    }
-}
-
 /// The 15 s rule is waited out; too many pending snapshots are a refusal.
 async fn pending<E: Ec2>(stage: &Stage<'_, E>) -> Result<(), Error> {
     let ids: Vec<_> = stage.plan.volumes.iter().map(|v| v.id.clone()).collect();
     let pending = stage.ec2.pending(&ids).await.map_err(Error::from)?;
-    let mut count: BTreeMap<_, usize> = BTreeMap::new();
-    for snapshot in &pending {
-        *count.entry(&snapshot.volume).or_default() += 1;
-    }
-    for volume in &stage.plan.volumes {
-        let n = count.get(&volume.id).copied().unwrap_or_default();
-        if n >= most_pending(&volume.volume_type) {
-            let what = format!("{} ({}) has {n} pending snapshots already", volume.id, volume.device_name);
-            return Err(Error::new(Exit::Ec2, what).hint("run again when they are completed"));
-        }
-    }
+    refuse(cloud::pending(stage.plan, &pending))?;
     let now = Timestamp::now();
     // EC2's clock and ours may differ, and completed snapshots count too.
     let minutes: Vec<String> = [-60, 0, 60]

@@ -92,3 +92,16 @@ pub fn keep(state_dir: &Path, record: &SetRecord) -> std::io::Result<PathBuf> {
     std::fs::rename(&temporary, &path)?;
     Ok(path)
 }
+
+/// How long EC2's answer took in the kept records of this plan. What cannot be read is left out.
+#[must_use]
+pub fn call_times(state_dir: &Path, plan: &str) -> Vec<std::time::Duration> {
+    let Ok(folder) = std::fs::read_dir(state_dir.join("sets")) else { return Vec::new() };
+    let time = |entry: std::fs::DirEntry| {
+        let record: serde_json::Value = serde_json::from_slice(&std::fs::read(entry.path()).ok()?).ok()?;
+        let of_plan = record["plan"]["name"] == plan;
+        let ms = record["call_ms"].as_f64().filter(|_| of_plan)?;
+        std::time::Duration::try_from_secs_f64(ms / 1e3).ok()
+    };
+    folder.flatten().filter_map(time).collect()
+}

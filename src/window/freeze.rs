@@ -76,10 +76,38 @@ impl Report {
     }
 }
 
+/// When what happened to one filesystem, by the monotonic clock: it is read without entering the kernel (vDSO), so that may be
+/// done while frozen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stamps {
+    /// Just before the FIFREEZE that froze it, or that is still in progress: from here on writers wait.
+    pub begun: Option<Instant>,
+    /// FIFREEZE had returned.
+    pub frozen: Option<Instant>,
+    /// FITHAW had returned, with success or because somebody else had thawed it.
+    pub thawed: Option<Instant>,
+}
+
+impl Stamps {
+    /// How long writers had to wait at most; none while it may be frozen, or when it never was.
+    #[must_use]
+    pub fn stalled(&self) -> Option<Duration> {
+        Some(self.thawed?.duration_since(self.begun?))
+    }
+
+    /// How long FIFREEZE took.
+    #[must_use]
+    pub fn freeze(&self) -> Option<Duration> {
+        Some(self.frozen?.duration_since(self.begun?))
+    }
+}
+
 /// Where the threads report. Blocking readers use the condition variable, asynchronous ones the notification.
 #[derive(Debug, Default)]
 pub struct Board {
     reports: Mutex<Vec<Report>>,
+    /// As many as reports, from before the window.
+    stamps: Mutex<Vec<Stamps>>,
     changed: Condvar,
     notify: Notify,
 }
@@ -96,6 +124,18 @@ impl Board {
         }
         self.changed.notify_all();
         self.notify.notify_one();
+    }
+
+    fn stamp(&self, index: usize, write: impl FnOnce(&mut Stamps)) {
+        if let Some(slot) = self.stamps.lock().unwrap_or_else(PoisonError::into_inner).get_mut(index) {
+            write(slot);
+        }
+    }
+
+    /// When what happened, one entry a filesystem.
+    #[must_use]
+    pub fn stamps(&self) -> Vec<Stamps> {
+        self.stamps.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// All reports as they stand.
@@ -163,6 +203,7 @@ impl Freezers {
     ) -> std::io::Result<Self> {
         let board = Arc::new(Board::default());
         board.lock().resize(fds.len(), Report::Waiting);
+        board.stamps.lock().unwrap_or_else(PoisonError::into_inner).resize(fds.len(), Stamps::default());
         let abort = Arc::new(AtomicBool::new(false));
         let mut orders = Vec::with_capacity(fds.len());
         for (index, fd) in fds.into_iter().enumerate() {
@@ -256,9 +297,12 @@ impl Worker {
         let start = Instant::now();
         loop {
             self.state(State::Freezing);
+            // Each try anew: while it is somebody else's freeze, it is somebody else's stall.
+            self.board.stamp(self.index, |s| s.begun = Some(Instant::now()));
             match self.kernel.freeze(self.fd.as_fd()) {
                 Ok(()) => {
                     self.state(State::Frozen);
+                    self.board.stamp(self.index, |s| s.frozen = Some(Instant::now()));
                     if self.aborted() {
                         self.thaw();
                         return false;
@@ -282,7 +326,11 @@ impl Worker {
     /// Thaws, trying until it works or turns out not to be frozen.
     fn thaw(&self) {
         loop {
-            match self.kernel.thaw(self.fd.as_fd()) {
+            let said = self.kernel.thaw(self.fd.as_fd());
+            if matches!(said, Ok(()) | Err(Errno::EINVAL)) {
+                self.board.stamp(self.index, |s| s.thawed = Some(Instant::now()));
+            }
+            match said {
                 Ok(()) => {
                     self.state(State::Thawed);
                     return self.board.set(self.index, Report::Thawed);

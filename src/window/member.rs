@@ -3,16 +3,21 @@
 //! In: the plan's filesystems. Out: [`Member`]s with open fds and counters. Must never: run while anything is frozen.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
 use super::kernel::Kernel;
 use super::witness::Witness;
 use super::{PrepareError, superblock};
+use crate::discover::processes;
 use crate::plan::{Method, PlannedFilesystem, Wave};
+
+/// Longest that opening all mount points may take. It takes microseconds where nobody is asked for leave.
+pub(super) const OPEN_LIMIT: Duration = Duration::from_secs(5);
 
 /// A filesystem of the window.
 #[derive(Debug)]
@@ -25,30 +30,70 @@ pub(super) struct Member {
     /// Index among the freezers; none for filesystems that are only synced.
     pub freezer: Option<usize>,
     pub witnesses: Vec<Witness>,
+    /// How long flushing took before the freeze.
+    pub flush: Duration,
     /// Flushing it failed, and it is not frozen: what is on the device may be incomplete.
     pub unsynced: Option<Errno>,
 }
 
 impl Member {
-    pub fn open(kernel: &Arc<dyn Kernel>, planned: &PlannedFilesystem) -> Result<Self, PrepareError> {
-        let mount_point = planned.mount_point.clone();
-        let fd = kernel.open(&mount_point).map_err(|source| PrepareError::Open {
-            mount_point: mount_point.clone(),
-            fstype: planned.fstype.clone(),
-            source,
-        })?;
+    fn of(fd: OwnedFd, planned: &PlannedFilesystem) -> Result<Self, PrepareError> {
         check_superblock(&fd, planned)?;
         Ok(Self {
-            mount_point,
+            mount_point: planned.mount_point.clone(),
             fstype: planned.fstype.clone(),
             method: planned.method,
             wave: planned.wave,
             fd: Arc::new(fd),
             freezer: None,
             witnesses: open_witnesses(&planned.witnesses)?,
+            flush: Duration::ZERO,
             unsynced: None,
         })
     }
+}
+
+/// Opens every mount point at once, a thread each, and does not wait for ever: a fanotify listener that is asked for leave and
+/// never answers keeps open(2) waiting. Nothing is frozen yet. A thread that hangs is left behind; the process can end all the same.
+pub(super) fn open_all(
+    kernel: &Arc<dyn Kernel>,
+    planned: &[PlannedFilesystem],
+) -> Result<Vec<Member>, PrepareError> {
+    let end = Instant::now() + OPEN_LIMIT;
+    let mut opening = Vec::with_capacity(planned.len());
+    for filesystem in planned.iter().filter(|f| f.method != Method::Unmount) {
+        let (tell, told) = sync_channel(1);
+        let (kernel, path) = (Arc::clone(kernel), filesystem.mount_point.clone());
+        std::thread::Builder::new()
+            .name("open".to_owned())
+            .spawn(move || {
+                let _ = tell.send(kernel.open(&path));
+            })
+            .map_err(PrepareError::Thread)?;
+        opening.push((filesystem, told));
+    }
+    opening
+        .into_iter()
+        .map(|(filesystem, told)| {
+            let said = match told.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(said) => said,
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(PrepareError::OpenHangs {
+                        path: filesystem.mount_point.clone(),
+                        limit: OPEN_LIMIT,
+                        suspects: processes::asking(Path::new("/")),
+                    });
+                }
+                Err(RecvTimeoutError::Disconnected) => Err(Errno::EIO),
+            };
+            let fd = said.map_err(|source| PrepareError::Open {
+                mount_point: filesystem.mount_point.clone(),
+                fstype: filesystem.fstype.clone(),
+                source,
+            })?;
+            Member::of(fd, filesystem)
+        })
+        .collect()
 }
 
 /// Is this fd on the superblock that was planned? Hooks or an automounter may have unmounted it meanwhile, and its path then
@@ -72,13 +117,21 @@ pub(super) fn open_witnesses(devices: &[crate::plan::WitnessDevice]) -> Result<V
 }
 
 /// syncfs on all at once, so that FIFREEZE finds little to write (512 MiB dirty: 235 ms down to 23 ms on ext4).
-pub(super) fn sync_all(kernel: &Arc<dyn Kernel>, members: &[Member]) -> Result<(), PrepareError> {
+pub(super) fn sync_all(kernel: &Arc<dyn Kernel>, members: &mut [Member]) -> Result<(), PrepareError> {
     std::thread::scope(|scope| {
-        let running: Vec<_> =
-            members.iter().map(|m| (m, scope.spawn(|| kernel.syncfs(m.fd.as_fd())))).collect();
+        let flush = |fd: Arc<OwnedFd>| {
+            let started = Instant::now();
+            (kernel.syncfs(fd.as_fd()), started.elapsed())
+        };
+        let mut running = Vec::with_capacity(members.len());
+        for member in members {
+            let fd = Arc::clone(&member.fd);
+            running.push((member, scope.spawn(move || flush(fd))));
+        }
         for (member, thread) in running {
-            let said = thread.join().unwrap_or(Err(Errno::EIO));
+            let (said, took) = thread.join().unwrap_or((Err(Errno::EIO), Duration::ZERO));
             said.map_err(|source| PrepareError::Sync { mount_point: member.mount_point.clone(), source })?;
+            member.flush = took;
         }
         Ok(())
     })

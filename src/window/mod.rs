@@ -23,6 +23,7 @@ pub mod watchdog;
 pub mod witness;
 
 use std::future::Future;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,9 +36,10 @@ use nix::sys::mman::{MlockAllFlags, mlockall, munlockall};
 use self::freeze::{Freezers, Report};
 use self::guard::{Guard, GuardError};
 use self::kernel::Kernel;
-use self::member::{Member, open_witnesses, quiesce_by_sync, sync_all};
-pub use self::thawed::{Thawed, Times};
+use self::member::{Member, open_all, open_witnesses, quiesce_by_sync, sync_all};
+pub use self::thawed::{Stall, Thawed, Times};
 use self::witness::{Moved, Witness};
+use crate::discover::processes::{self, Listener};
 use crate::gate;
 use crate::interrupt::Interrupt;
 use crate::plan::{Method, Plan, Wave};
@@ -79,6 +81,16 @@ pub enum PrepareError {
         /// Why.
         source: Errno,
     },
+    /// Opening a file does not come back: something that is asked for leave does not answer.
+    #[error("opening {} takes longer than {}{}", path.display(), humantime::format_duration(*limit), asked(suspects))]
+    OpenHangs {
+        /// What was opened.
+        path: PathBuf,
+        /// How long it was waited for.
+        limit: Duration,
+        /// Processes that the kernel asks for leave at each open.
+        suspects: Vec<Listener>,
+    },
     /// The mount point now leads to another filesystem than the plan saw.
     #[error("{} is not the filesystem that was planned (device {found}, planned {planned})", mount_point.display())]
     Changed {
@@ -111,6 +123,32 @@ pub enum PrepareError {
     /// A thread could not be started.
     #[error("cannot start a freezing thread")]
     Thread(#[source] std::io::Error),
+}
+
+impl PrepareError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::OpenHangs { suspects, .. } if suspects.is_empty() => Some(
+                "nothing is frozen; look for processes in state D (ps -eo pid,stat,wchan,comm)".to_owned(),
+            ),
+            Self::OpenHangs { .. } => Some(
+                "nothing is frozen; restart or stop that process, or let it leave this filesystem alone; \
+                 `stillpoint doctor` lists every such listener"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    }
+}
+
+fn asked(suspects: &[Listener]) -> String {
+    if suspects.is_empty() {
+        return String::new();
+    }
+    let names: Vec<_> = suspects.iter().map(|l| l.process.to_string()).collect();
+    format!("; who answers for opens by fanotify: {}", names.join(", "))
 }
 
 /// Why the freeze was not completed; everything that was frozen has been thawed, as `thawed` says.
@@ -194,22 +232,19 @@ impl Prepared {
         limits: Limits,
         program: &Path,
     ) -> Result<Self, PrepareError> {
-        let mut members = Vec::with_capacity(plan.filesystems.len());
+        let mut members = open_all(kernel, &plan.filesystems)?;
         let mut idle = open_witnesses(&plan.witnesses)?;
-        for filesystem in &plan.filesystems {
-            match filesystem.method {
-                // Its device is claimed; nothing is there to freeze, and the watchdog has nothing to do.
-                Method::Unmount => idle.extend(open_witnesses(&filesystem.witnesses)?),
-                Method::Freeze | Method::Sync => members.push(Member::open(kernel, filesystem)?),
-            }
+        // Its device is claimed; nothing is there to freeze, and the watchdog has nothing to do.
+        for away in plan.filesystems.iter().filter(|f| f.method == Method::Unmount) {
+            idle.extend(open_witnesses(&away.witnesses)?);
         }
-        sync_all(kernel, &members)?;
+        sync_all(kernel, &mut members)?;
         let mut fds = Vec::new();
         for member in members.iter_mut().filter(|m| m.method == Method::Freeze) {
             member.freezer = Some(fds.len());
             fds.push(Arc::clone(&member.fd));
         }
-        let guard = Guard::start(program, &fds)?;
+        let guard = start_guard(program, &fds)?;
         let freezers = Freezers::start(kernel, guard.page(), fds).map_err(PrepareError::Thread)?;
         // A page that has to be read back while memory is short waits for write-back, which waits for the thaw.
         if let Err(errno) = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE) {
@@ -376,6 +411,30 @@ impl Drop for Frozen {
     }
 }
 
+/// Starts the watchdog in a thread, since exec opens files too and may be kept waiting as [`open_all`] may.
+fn start_guard(program: &Path, fds: &[Arc<OwnedFd>]) -> Result<Guard, PrepareError> {
+    let runtime = tokio::runtime::Handle::current();
+    let (tell, told) = std::sync::mpsc::sync_channel(1);
+    let (path, fds) = (program.to_path_buf(), fds.to_vec());
+    std::thread::Builder::new()
+        .name("start-watchdog".to_owned())
+        .spawn(move || {
+            let _runtime = runtime.enter();
+            let _ = tell.send(Guard::start(&path, &fds));
+        })
+        .map_err(PrepareError::Thread)?;
+    // The watchdog itself has a limit of its own to get ready.
+    let limit = member::OPEN_LIMIT + Duration::from_secs(10);
+    match told.recv_timeout(limit) {
+        Ok(said) => Ok(said?),
+        Err(_) => Err(PrepareError::OpenHangs {
+            path: program.to_path_buf(),
+            limit,
+            suspects: processes::asking(Path::new("/")),
+        }),
+    }
+}
+
 impl Prepared {
     fn check(&self, indices: &[usize], reports: &[Report]) -> Result<(), FreezeFailure> {
         for member in &self.members {
@@ -424,7 +483,15 @@ impl Prepared {
     ) -> Thawed {
         let mut thawed =
             Thawed { moved, times, length, fired: fired.or(self.guard.fired()), ..Thawed::default() };
+        let stamps = self.freezers.board().stamps();
         for member in &self.members {
+            let stamps = member.freezer.and_then(|i| stamps.get(i).copied()).unwrap_or_default();
+            thawed.stalls.push(Stall {
+                mount_point: member.mount_point.clone(),
+                flush: member.flush,
+                freeze: stamps.freeze(),
+                stalled: stamps.stalled(),
+            });
             if member.unsynced.is_some() {
                 thawed.unsynced.push(member.mount_point.clone());
             }

@@ -26,6 +26,20 @@ pub struct Times {
     pub thawed: Option<Timestamp>,
 }
 
+/// What one filesystem went through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stall {
+    /// The mount point it was reached by.
+    pub mount_point: PathBuf,
+    /// How long flushing it took before the freeze, while everything still ran.
+    pub flush: Duration,
+    /// How long FIFREEZE took; none when it did not return, or was never called.
+    pub freeze: Option<Duration>,
+    /// From the begin of its FIFREEZE to the return of its FITHAW: the longest that a writer can have waited. None when it was not
+    /// frozen, or may still be.
+    pub stalled: Option<Duration>,
+}
+
 /// The evidence that is left when everything is thawed.
 #[derive(Debug, Default)]
 #[must_use = "it says whether the freeze held, and whether something may still be frozen"]
@@ -40,6 +54,8 @@ pub struct Thawed {
     pub unsynced: Vec<PathBuf>,
     /// The watchdog fired.
     pub fired: Option<watchdog::Trigger>,
+    /// What each filesystem went through, in the order of the plan.
+    pub stalls: Vec<Stall>,
     /// Devices that were written to between freeze and thaw.
     pub moved: Vec<Moved>,
     /// When what happened.

@@ -4,6 +4,7 @@
 
 pub mod fixture;
 pub mod hooks;
+pub mod listener;
 pub mod namespace;
 pub mod probe;
 pub mod program;

@@ -1,0 +1,245 @@
+//! `stillpoint doctor`: what would go wrong, and what to do about it.
+//!
+//! In: the choice. Out: findings on stdout. Must never: freeze, change anything, or stop at the first thing that is missing: without
+//! root, IMDS or EC2 it says what could not be checked.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{Choice, Global, Output, credentials_needed, print};
+use crate::config::{self, Loaded};
+use crate::discover::{self, Facts, HostFacts, Identity};
+use crate::doctor::{self, Finding, Set, cloud, hooks, processes, storage, system};
+use crate::ec2::Ec2;
+use crate::ec2::aws::Aws;
+use crate::ec2::connect::connect;
+use crate::ec2::imds::identity;
+use crate::error::{Error, chain};
+use crate::exit::Exit;
+use crate::ids::RunId;
+use crate::plan::{self as planning, Plan};
+use crate::{report, run};
+
+/// Width of text where stdout is no terminal.
+const WIDTH: usize = 80;
+
+#[derive(Debug, Args)]
+pub(super) struct Doctor {
+    #[command(flatten)]
+    choice: Choice,
+}
+
+impl Doctor {
+    pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
+        let mut found = Vec::new();
+        let loaded = match global.load(self.choice.plan.as_deref(), self.choice.overrides()) {
+            Ok(loaded) => {
+                found.push(Finding::ok("configuration", "the configuration can be read"));
+                loaded
+            }
+            Err(e) => {
+                // The rest is looked at with what is built in.
+                let finding = Finding::problem("configuration", Exit::Config, e.to_string());
+                found.push(match e.hint {
+                    Some(hint) => finding.remedy(hint),
+                    None => finding,
+                });
+                config::load(Path::new("/"), Some(Path::new("/dev/null")), None, &self.choice.overrides())
+                    .map_err(|e| Error::new(Exit::Config, e))?
+            }
+        };
+        let name = loaded.settings.plan.name.clone();
+        self.examine(&loaded, &mut found).await;
+        print(&match self.choice.output {
+            Output::Text => report::findings::human(&name, &found, WIDTH),
+            Output::Json => report::findings::json(&name, &found).map_err(|e| Error::new(Exit::Bug, e))?,
+        });
+        Ok(doctor::exit(&found))
+    }
+
+    async fn examine(&self, loaded: &Loaded, found: &mut Vec<Finding>) {
+        let settings = &loaded.settings;
+        let root = Path::new("/");
+        found.extend(system::privileges(root));
+        found.extend(system::program(std::env::current_exe().as_deref().map_err(|e| e.kind().into())));
+        found.extend(system::namespace(root));
+        found.extend(system::hung_task_panic(root, settings.plan.window));
+        found.extend(unit(&settings.plan.name).await);
+        found.extend(hooks::runnable(&settings.plan.hooks));
+        found.extend(hooks::writable(&settings.plan.hooks));
+        found.extend(processes::freezers(root));
+
+        let host = match discover::host(root) {
+            Ok(host) => host,
+            Err(e) => {
+                found.push(Finding::not_checked("host", chain(&e)));
+                return;
+            }
+        };
+        let mut ask = Ask { loaded, found, host: &host };
+        let planned = ask.ec2().await;
+        let set = match &planned {
+            Some((facts, plan)) => Set::planned(facts, plan),
+            None => {
+                found.push(Finding::not_checked(
+                    "plan",
+                    "without a plan, what follows is about every filesystem on a block device",
+                ));
+                Set::possible(&host.filesystems)
+            }
+        };
+        found.extend(processes::fanotify(root, &set));
+        found.extend(processes::still(root, &set).await);
+        found.extend(storage::run_dir(root, &settings.run_dir, &set));
+        found.extend(planned.iter().flat_map(|(_, plan)| storage::names(plan)));
+        found.extend(storage::images(&host.devices, &set));
+        found.extend(storage::swap(&host.swap_files, &set));
+        found.extend(storage::others(root, &settings.state_dir, &set));
+    }
+}
+
+/// What IMDS and EC2 are asked, one step after the other; where one fails, the findings say so and the rest is not asked.
+struct Ask<'a> {
+    loaded: &'a Loaded,
+    found: &'a mut Vec<Finding>,
+    host: &'a HostFacts,
+}
+
+impl Ask<'_> {
+    async fn ec2(&mut self) -> Option<(Facts, Plan)> {
+        let identity = self.identity().await?;
+        let ec2 = self.connect(&identity).await?;
+        let id = &identity.instance_id;
+        let (instance, attached) = tokio::join!(ec2.instance(id), ec2.volumes(id));
+        self.found.push(cloud::call("DescribeInstances", instance.as_ref().map(drop)));
+        self.found.push(cloud::call("DescribeVolumes", attached.as_ref().map(drop)));
+        if let Ok(limit) = ec2.hop_limit(id).await {
+            let in_container =
+                ["/.dockerenv", "/run/.containerenv"].iter().any(|marker| Path::new(marker).exists());
+            self.found.extend(cloud::hop_limit(limit, in_container));
+        }
+        let tag = ec2.may_tag().await;
+        self.found.push(match &tag.allowed {
+            Some(said) => cloud::call("CreateTags", said.as_ref().copied()),
+            None => Finding::not_checked("iam", "EC2 did not say whether ec2:CreateTags is allowed"),
+        });
+        self.found.push(cloud::clock(tag.dates.1, tag.dates.0));
+        let (instance, attached) = (instance.ok()?, attached.ok()?);
+        let hostname =
+            nix::unistd::gethostname().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let facts =
+            discover::facts(identity, hostname, instance.root_device_name, attached, self.host.clone());
+        let plan = match planning::plan(&facts, &self.loaded.settings.plan) {
+            Ok(plan) => plan,
+            Err(e) => {
+                let finding = Finding::problem("plan", Exit::Config, chain(&e));
+                self.found.push(match e.hint() {
+                    Some(hint) => finding.remedy(hint),
+                    None => finding,
+                });
+                return None;
+            }
+        };
+        self.set(&ec2, &facts, &plan).await;
+        Some((facts, plan))
+    }
+
+    async fn identity(&mut self) -> Option<Identity> {
+        const ID: &str = "imds";
+        match identity(&self.loaded.settings.identity).await {
+            Ok(identity) => {
+                let what = format!("this is {} in {}", identity.instance_id, identity.region);
+                self.found.push(Finding::ok(ID, what).at([identity.instance_id.to_string()]));
+                Some(identity)
+            }
+            Err(e) => {
+                let finding = Finding::problem(ID, Exit::Imds, chain(&e))
+                    .why("without its identity a run does not know whose volumes these are")
+                    .remedy(e.hint());
+                self.found.push(finding);
+                self.found.push(Finding::not_checked("ec2", "the instance is not known"));
+                None
+            }
+        }
+    }
+
+    async fn connect(&mut self, identity: &Identity) -> Option<Aws> {
+        let settings = &self.loaded.settings;
+        let imds = settings.identity.imds_endpoint.as_deref();
+        match connect(&settings.ec2, &identity.region, imds, credentials_needed(self.loaded), 4).await {
+            Ok(connection) => Some(Aws::new(connection)),
+            Err(e) => {
+                let finding = Finding::problem("ec2", Exit::Permission, chain(&e))
+                    .why("a run cannot call EC2")
+                    .remedy(e.hint());
+                self.found.push(finding);
+                None
+            }
+        }
+    }
+
+    /// What can be asked of EC2 once the set is known.
+    async fn set(&mut self, ec2: &Aws, facts: &Facts, plan: &Plan) {
+        let settings = &self.loaded.settings;
+        let what = format!(
+            "{} filesystems on {} volumes, {}-consistent at best",
+            plan.filesystems.len(),
+            plan.volumes.len(),
+            plan.best
+        );
+        self.found.push(Finding::ok("plan", what));
+        let request = run::create_request(&RunId::generate(), facts, plan, &settings.plan, plan.best);
+        self.found.extend(cloud::tags_fit(&request));
+        let said = ec2.dry_run(&request).await;
+        let action = match plan.call {
+            planning::PointInTimeCall::CreateSnapshots { .. } => "CreateSnapshots",
+            _ => "CreateSnapshot",
+        };
+        // The request carries tags, so ec2:CreateTags may be what is missing: that was asked on its own, and hides the rest.
+        let other = said.as_ref().err().and_then(|e| e.denied_action()).filter(|a| *a != action);
+        self.found.push(match other {
+            Some(other) => {
+                Finding::not_checked("iam", format!("whether ec2:{action} is allowed: ec2:{other} is not"))
+            }
+            None => cloud::call(action, said.as_ref().copied()),
+        });
+        let ids: Vec<_> = plan.volumes.iter().map(|v| v.id.clone()).collect();
+        let pending = ec2.pending(&ids).await;
+        self.found.push(cloud::call("DescribeSnapshots", pending.as_ref().map(drop)));
+        if let Ok(pending) = pending {
+            self.found.extend(cloud::pending(plan, &pending));
+        }
+        match ec2.volume_states(&facts.identity.instance_id, &ids).await {
+            Ok(states) => self.found.extend(cloud::volumes(plan, &states)),
+            Err(e) => self.found.push(Finding::not_checked("volumes", e)),
+        }
+    }
+}
+
+/// What systemd says of the plan's unit, where systemd runs.
+async fn unit(plan: &str) -> Vec<Finding> {
+    const ID: &str = "unit";
+    if !Path::new("/run/systemd/system").is_dir() {
+        return vec![Finding::not_checked(ID, "systemd does not run here")];
+    }
+    let name = format!("stillpoint@{plan}.service");
+    let mut systemctl = tokio::process::Command::new("systemctl");
+    systemctl
+        .arg("show")
+        .arg(format!("--property={}", system::UNIT_PROPERTIES))
+        .arg("--")
+        .arg(&name)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    match tokio::time::timeout(Duration::from_secs(5), systemctl.output()).await {
+        Ok(Ok(output)) if output.status.success() => {
+            system::unit(&name, &String::from_utf8_lossy(&output.stdout))
+        }
+        Ok(Ok(output)) => vec![Finding::not_checked(ID, String::from_utf8_lossy(&output.stderr).trim())],
+        Ok(Err(e)) => vec![Finding::not_checked(ID, format!("systemctl: {e}"))],
+        Err(_) => vec![Finding::not_checked(ID, "systemctl did not answer within 5 s")],
+    }
+}

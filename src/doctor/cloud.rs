@@ -1,0 +1,155 @@
+//! EC2 and IMDS: identity, permissions, volumes, snapshots that are pending, the clock.
+//!
+//! In: what was answered. Out: findings. Must never: ask anything itself, or call a permission there that was not checked.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Finding;
+use crate::ec2::{CreateRequest, Ec2Error, SnapshotView};
+use crate::exit::Exit;
+use crate::ids::VolumeId;
+use crate::plan::Plan;
+use crate::sets::tags;
+
+/// Pending snapshots of one volume that EC2 allows (errors overview, ConcurrentSnapshotLimitExceeded).
+#[must_use]
+pub fn most_pending(volume_type: &str) -> usize {
+    if matches!(volume_type, "st1" | "sc1") { 1 } else { 5 }
+}
+
+/// Is there room for one more pending snapshot of each volume?
+#[must_use]
+pub fn pending(plan: &Plan, pending: &[SnapshotView]) -> Vec<Finding> {
+    const ID: &str = "pending-snapshots";
+    let mut count: BTreeMap<_, usize> = BTreeMap::new();
+    for snapshot in pending {
+        *count.entry(&snapshot.volume).or_default() += 1;
+    }
+    let mut found = Vec::new();
+    for volume in &plan.volumes {
+        let n = count.get(&volume.id).copied().unwrap_or_default();
+        let most = most_pending(&volume.volume_type);
+        let what =
+            |n: usize| format!("{} ({}) has {n} pending snapshots already", volume.id, volume.device_name);
+        let at = [volume.id.to_string()];
+        let limit = format!("EC2 allows {most} of a {} volume at a time", volume.volume_type);
+        if n >= most {
+            found.push(
+                Finding::problem(ID, Exit::Ec2, what(n))
+                    .at(at)
+                    .why(limit)
+                    .remedy("run again when they are completed"),
+            );
+        } else if n > 0 && n + 1 == most {
+            found.push(Finding::warning(ID, what(n)).at(at).why(limit).remedy("take sets less often"));
+        }
+    }
+    if found.is_empty() {
+        found.push(Finding::ok(ID, "there is room for another snapshot of every volume"));
+    }
+    found
+}
+
+/// EC2 allows 50 tags a snapshot; the verdict's must still fit when the set is there.
+#[must_use]
+pub fn tags_fit(request: &CreateRequest) -> Vec<Finding> {
+    const ID: &str = "tags";
+    let most = request.copied_tags.values().map(Vec::len).max().unwrap_or_default();
+    let total = request.tags.len() + most + tags::VERDICT_TAGS;
+    if total <= tags::MAX_TAGS {
+        return vec![Finding::ok(ID, format!("{total} of {} tags are used", tags::MAX_TAGS))];
+    }
+    let what = format!("the snapshots would need {total} tags, EC2 allows {}", tags::MAX_TAGS);
+    let finding = Finding::problem(ID, Exit::Config, what)
+        .why("EC2 refuses the create call, or the verdict cannot be tagged")
+        .remedy("set copy_volume_tags = false, or fewer tags of your own");
+    vec![finding]
+}
+
+/// A call that a run makes, and what came of trying it (for real where it only reads, else by DryRun).
+#[must_use]
+pub fn call(action: &str, said: Result<(), &Ec2Error>) -> Finding {
+    const ID: &str = "iam";
+    match said {
+        Ok(()) => Finding::ok(ID, format!("ec2:{action} is allowed")).at([format!("ec2:{action}")]),
+        Err(e) => {
+            let (id, action) = match e.denied_action() {
+                Some(denied) => (ID, denied),
+                None => ("ec2", action),
+            };
+            let finding = Finding::problem(id, e.exit(), e.to_string())
+                .at([format!("ec2:{action}")])
+                .why("a run needs this call");
+            match e.hint() {
+                Some(hint) => finding.remedy(hint),
+                None => finding,
+            }
+        }
+    }
+}
+
+/// EC2's state of each volume, where it is not as it should be.
+#[must_use]
+pub fn volumes(plan: &Plan, states: &[(VolumeId, String, String)]) -> Vec<Finding> {
+    const ID: &str = "volumes";
+    let mut found = Vec::new();
+    for volume in &plan.volumes {
+        match states.iter().find(|(id, ..)| *id == volume.id) {
+            Some((_, state, attached)) if state == "in-use" && attached == "attached" => {}
+            Some((_, state, attached)) => found.push(
+                Finding::problem(
+                    ID,
+                    Exit::Config,
+                    format!("{} is {state}, its attachment {attached}", volume.id),
+                )
+                .at([volume.id.to_string(), volume.device_name.clone()])
+                .why("a volume on its way in or out cannot be part of one point in time")
+                .remedy("wait until it is attached"),
+            ),
+            None => found.push(Finding::not_checked(ID, format!("EC2 says nothing of {}", volume.id))),
+        }
+    }
+    if found.is_empty() {
+        let n = plan.volumes.len();
+        found.push(Finding::ok(ID, format!("EC2 lists {n} of {n} volumes of the set as attached")));
+    }
+    found
+}
+
+/// This host's clock against EC2's, whose answers tell whole seconds.
+#[must_use]
+pub fn clock(here: Timestamp, theirs: Option<Timestamp>) -> Finding {
+    const ID: &str = "clock";
+    /// SigV4 refuses requests that are 5 minutes old (EC2 API reference, "RequestExpired").
+    const REFUSED: SignedDuration = SignedDuration::from_mins(5);
+    const LARGE: SignedDuration = SignedDuration::from_secs(5);
+    let Some(theirs) = theirs else { return Finding::not_checked(ID, "EC2's answer had no date") };
+    let off = here.duration_since(theirs).abs();
+    let what = format!("this host's clock and EC2's differ by {} s", off.as_secs());
+    let why = "EC2 refuses requests signed with a wrong time, and records would say wrong times";
+    let remedy = "see chronyc tracking; the Amazon Time Sync Service is at 169.254.169.123";
+    if off >= REFUSED {
+        Finding::problem(ID, Exit::Config, what).why(why).remedy(remedy)
+    } else if off >= LARGE {
+        Finding::warning(ID, what).why(why).remedy(remedy)
+    } else {
+        Finding::ok(ID, "this host's clock agrees with EC2's")
+    }
+}
+
+/// Does IMDS's answer reach into a container?
+#[must_use]
+pub fn hop_limit(limit: Option<i32>, in_container: bool) -> Option<Finding> {
+    const ID: &str = "imds-hop-limit";
+    match limit {
+        Some(1) if in_container => Some(
+            Finding::warning(ID, "IMDS answers reach no further than the host (hop limit 1), and this is a container")
+                .why("a token call from a bridged network gets no answer, so credentials of the instance's role cannot be had")
+                .remedy("aws ec2 modify-instance-metadata-options --http-put-response-hop-limit 2, or use the host's network"),
+        ),
+        Some(n) => Some(Finding::ok(ID, format!("IMDS answers go {n} hop{}", if n == 1 { "" } else { "s" }))),
+        None => None,
+    }
+}

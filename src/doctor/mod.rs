@@ -1,0 +1,202 @@
+//! What can be known to go wrong before a run, as findings with remedies.
+//!
+//! ```text
+//! hooks      can they run; can others write them
+//! processes  who may hold up an open or a freeze
+//! storage    what lies on the filesystems of the set: run_dir, images, swap, overlays, free space
+//! system     capabilities, mount namespace, hung_task_panic, the program's own file, the systemd unit
+//! cloud      IMDS, credentials, IAM actions, volumes, pending snapshots, the clock
+//! ```
+//! In: `/proc` below a root, settings, what EC2 says. Out: [`Finding`]s: `doctor` prints all of them, and the preflight of a run
+//! refuses at the first problem of the same rules. Must never: freeze, change anything, or call something fine that was not looked at.
+
+pub mod cloud;
+pub mod hooks;
+pub mod processes;
+pub mod storage;
+pub mod system;
+
+use serde::Serialize;
+
+use crate::discover::{Facts, Filesystem};
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::ids::DevNo;
+use crate::plan::{Plan, shown};
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// Looked at, and fine.
+    Ok,
+    /// Could not be looked at; the finding says why.
+    NotChecked,
+    /// A run works, but may do worse than it could.
+    Warning,
+    /// A run would be refused or fail, or could not be trusted.
+    Problem,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The check; stable, for programs.
+    pub id: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What was found.
+    pub what: String,
+    /// Mount points, volumes, paths and processes that it is about.
+    #[serde(rename = "where")]
+    pub at: Vec<String>,
+    /// Why it matters.
+    pub why: Option<String>,
+    /// What to do.
+    pub remedy: Option<String>,
+    /// The exit code of a run that is refused for it; only of problems.
+    #[serde(skip)]
+    exit: Exit,
+}
+
+impl Finding {
+    fn new(id: &'static str, severity: Severity, exit: Exit, what: impl Into<String>) -> Self {
+        Self { id, severity, what: what.into(), at: Vec::new(), why: None, remedy: None, exit }
+    }
+
+    /// It is fine.
+    #[must_use]
+    pub fn ok(id: &'static str, what: impl Into<String>) -> Self {
+        Self::new(id, Severity::Ok, Exit::Ok, what)
+    }
+
+    /// It could not be looked at, and why.
+    #[must_use]
+    pub fn not_checked(id: &'static str, why: impl std::fmt::Display) -> Self {
+        Self::new(id, Severity::NotChecked, Exit::Ok, format!("not checked: {why}"))
+    }
+
+    /// A run works, but.
+    #[must_use]
+    pub fn warning(id: &'static str, what: impl Into<String>) -> Self {
+        Self::new(id, Severity::Warning, Exit::Ok, what)
+    }
+
+    /// A run would end with this exit code, or should.
+    #[must_use]
+    pub fn problem(id: &'static str, exit: Exit, what: impl Into<String>) -> Self {
+        Self::new(id, Severity::Problem, exit, what)
+    }
+
+    /// What it is about.
+    #[must_use]
+    pub fn at(mut self, at: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.at = at.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Why it matters.
+    #[must_use]
+    pub fn why(mut self, why: impl Into<String>) -> Self {
+        self.why = Some(why.into());
+        self
+    }
+
+    /// What to do.
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+
+    /// The exit code of a run that is refused for it.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        self.exit
+    }
+}
+
+/// Lets a run go on when no finding is a problem.
+///
+/// # Errors
+/// The first problem, as the run's end.
+pub fn refuse(findings: impl IntoIterator<Item = Finding>) -> Result<(), Error> {
+    match findings.into_iter().find(|f| f.severity == Severity::Problem) {
+        Some(f) => Err(Error::new(f.exit, f.what).maybe_hint(f.remedy)),
+        None => Ok(()),
+    }
+}
+
+/// The exit code of `doctor`: 0 without a problem; 77 when the first problem is a missing permission, else 78.
+#[must_use]
+pub fn exit(findings: &[Finding]) -> Exit {
+    match findings.iter().find(|f| f.severity == Severity::Problem).map(Finding::exit) {
+        None => Exit::Ok,
+        Some(Exit::Permission) => Exit::Permission,
+        Some(_) => Exit::Config,
+    }
+}
+
+/// The filesystems that a run would make quiet, among all of this host.
+#[derive(Debug, Clone)]
+pub struct Set<'a> {
+    filesystems: &'a [Filesystem],
+    devs: Vec<DevNo>,
+}
+
+impl<'a> Set<'a> {
+    /// Those of a plan.
+    #[must_use]
+    pub fn planned(facts: &'a Facts, plan: &Plan) -> Self {
+        Self { filesystems: &facts.filesystems, devs: plan.filesystems.iter().map(|f| f.dev).collect() }
+    }
+
+    /// Every filesystem on a block device: what could be in a set, where no plan can be made.
+    #[must_use]
+    pub fn possible(filesystems: &'a [Filesystem]) -> Self {
+        let on_device = |f: &&Filesystem| matches!(&f.backing, crate::discover::Backing::Devices { devices } if !devices.is_empty());
+        Self { filesystems, devs: filesystems.iter().filter(on_device).map(|f| f.dev).collect() }
+    }
+
+    /// Keys of its filesystems.
+    #[must_use]
+    pub fn devs(&self) -> &[DevNo] {
+        &self.devs
+    }
+
+    /// Is it in the set?
+    #[must_use]
+    pub fn has(&self, dev: DevNo) -> bool {
+        self.devs.contains(&dev)
+    }
+
+    fn members(&self) -> impl Iterator<Item = &'a Filesystem> {
+        let devs = self.devs.clone();
+        self.filesystems.iter().filter(move |f| devs.contains(&f.dev))
+    }
+
+    /// The mount point of a filesystem, for messages.
+    fn name(&self, dev: DevNo) -> String {
+        let found = self.filesystems.iter().find(|f| f.dev == dev);
+        found.map_or_else(|| dev.to_string(), |f| shown(f.mount_point()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_refused_by_problems_alone_and_doctor_ends_by_the_first() {
+        let fine = || vec![Finding::ok("a", "x"), Finding::warning("b", "x"), Finding::not_checked("c", "x")];
+        assert!(refuse(fine()).is_ok());
+        assert_eq!(exit(&fine()), Exit::Ok);
+        let problem = |exit| Finding::problem("d", exit, "bad").remedy("mend it");
+        let mut found = fine();
+        found.extend([problem(Exit::Imds), problem(Exit::Permission)]);
+        assert_eq!(exit(&found), Exit::Config);
+        let refused = refuse(found).unwrap_err();
+        assert_eq!((refused.exit, refused.render().as_str()), (Exit::Imds, "error: bad\nhint: mend it"));
+        assert_eq!(exit(&[problem(Exit::Permission), problem(Exit::Config)]), Exit::Permission);
+    }
+}

@@ -1,0 +1,129 @@
+//! Processes that may hold up an open or a freeze.
+//!
+//! In: `/proc` below a root. Out: findings with pid and name. Must never: signal one.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::{Finding, Set};
+use crate::discover::processes::{self, Listener, Waiting};
+use crate::exit::Exit;
+use crate::plan::shown;
+
+/// A task that stands still for this long in state D is worth a word.
+pub const STILL: Duration = Duration::from_secs(2);
+
+/// Programs that freeze filesystems on their own account, by their names in /proc/PID/comm.
+const FREEZERS: [&str; 5] = ["qemu-ga", "vmtoolsd", "hv_vss_daemon", "fsfreeze", "xfs_freeze"];
+
+/// Who is asked for leave at each open, on the set's filesystems and elsewhere.
+#[must_use]
+pub fn fanotify(root: &Path, set: &Set<'_>) -> Vec<Finding> {
+    const ID: &str = "fanotify";
+    let listeners = match processes::listeners(root) {
+        Ok(listeners) => listeners,
+        Err(e) => return vec![Finding::not_checked(ID, format!("/proc: {e}"))],
+    };
+    let asked: Vec<&Listener> = listeners.found.iter().filter(|l| l.asked).collect();
+    let mut found: Vec<Finding> = asked
+        .iter()
+        .map(|listener| {
+            let on: Vec<String> =
+                listener.on.iter().filter(|d| set.has(**d)).map(|d| set.name(*d)).collect();
+            let place = if on.is_empty() { "elsewhere".to_owned() } else { format!("on {}", on.join(", ")) };
+            let what = format!("{} is asked for leave at opens or reads {place}", listener.process);
+            Finding::warning(ID, what)
+                .at(std::iter::once(format!("pid {}", listener.process.pid)).chain(on))
+                .why(
+                    "when it stops answering, every open hangs: a run then ends with code 21 before anything is frozen. \
+                     If it writes to a frozen filesystem, such as its own log, it stops answering for the window",
+                )
+                .remedy("keep its log and its state off the set's filesystems; it may leave them out, or be stopped by a hook")
+        })
+        .collect();
+    if found.is_empty() && listeners.hidden == 0 {
+        found.push(Finding::ok(ID, "nobody is asked for leave at opens"));
+    }
+    if listeners.hidden > 0 {
+        found.push(hidden(ID, listeners.hidden));
+    }
+    found
+}
+
+fn hidden(id: &'static str, n: usize) -> Finding {
+    Finding::not_checked(id, format!("the files of {n} processes cannot be seen without CAP_SYS_PTRACE"))
+        .remedy("run it with sudo")
+}
+
+/// Tasks that stand still in state D at two looks, [`STILL`] apart.
+pub async fn still(root: &Path, set: &Set<'_>) -> Vec<Finding> {
+    const ID: &str = "hung-tasks";
+    let looks = async {
+        let before = processes::waiting(root)?;
+        if before.is_empty() {
+            return Ok(before);
+        }
+        tokio::time::sleep(STILL).await;
+        Ok::<_, std::io::Error>(processes::still_waiting(&before, processes::waiting(root)?))
+    };
+    let stuck = match looks.await {
+        Ok(stuck) => stuck,
+        Err(e) => return vec![Finding::not_checked(ID, format!("/proc: {e}"))],
+    };
+    if stuck.is_empty() {
+        return vec![Finding::ok(ID, "no process stands still in the kernel (state D)")];
+    }
+    let writers = processes::writers(root, set.devs()).map(|w| w.found).unwrap_or_default();
+    stuck.iter().map(|task| still_finding(ID, task, set, &writers)).collect()
+}
+
+fn still_finding(
+    id: &'static str,
+    task: &Waiting,
+    set: &Set<'_>,
+    writers: &[processes::OpenFile],
+) -> Finding {
+    let wchan = match task.wchan.as_str() {
+        "" | "0" => String::new(),
+        name => format!(" in {name}"),
+    };
+    let still = humantime::format_duration(STILL);
+    let what = format!("{} has been waiting in the kernel{wchan} for more than {still}", task.process);
+    let open: Vec<_> = writers.iter().filter(|w| w.process.pid == task.process.pid).collect();
+    let at = std::iter::once(format!("pid {}", task.process.pid));
+    if open.is_empty() {
+        return Finding::warning(id, what)
+            .at(at)
+            .why("a task that waits inside a write keeps FIFREEZE waiting, and nobody can end that")
+            .remedy(format!(
+                "see what it waits for: cat /proc/{0}/stack; a dead disk or network filesystem as a rule",
+                task.process.pid
+            ));
+    }
+    let places = open.iter().map(|w| format!("{} on {}", shown(&w.path), set.name(w.dev)));
+    Finding::problem(id, Exit::Config, what)
+        .at(at.chain(places))
+        .why("it has a file of the set open for writing: FIFREEZE may wait for it without end, or the filesystem is frozen already")
+        .remedy(format!("see what it waits for: cat /proc/{0}/stack; if something left the filesystem frozen: stillpoint thaw --all", task.process.pid))
+}
+
+/// Other programs that freeze.
+#[must_use]
+pub fn freezers(root: &Path) -> Vec<Finding> {
+    const ID: &str = "other-freezers";
+    let pids = match processes::pids(root) {
+        Ok(pids) => pids,
+        Err(e) => return vec![Finding::not_checked(ID, format!("/proc: {e}"))],
+    };
+    let running = pids.into_iter().map(|pid| processes::process(root, pid));
+    let found: Vec<Finding> = running
+        .filter(|p| FREEZERS.contains(&p.comm.as_str()))
+        .map(|p| {
+            Finding::warning(ID, format!("{p} freezes filesystems too"))
+                .at([format!("pid {}", p.pid)])
+                .why("a freeze of somebody else's is never thawed by stillpoint: while it lasts, a run fails with code 21")
+                .remedy("see that the two do not run at the same time")
+        })
+        .collect();
+    if found.is_empty() { vec![Finding::ok(ID, "no other program that freezes is running")] } else { found }
+}

@@ -1,0 +1,245 @@
+//! What lies on the filesystems of the set and may suffer when they are frozen, or make the freeze worth less.
+//!
+//! In: facts of the host. Out: findings. Must never: write, or follow a path of a filesystem outside of the set.
+
+use std::path::Path;
+
+use super::{Finding, Set};
+use crate::discover::mountinfo::{self, MountTree};
+use crate::discover::{Backing, BlockDevice, DeviceKind, Filesystem, SwapFile};
+use crate::exit::Exit;
+use crate::plan::{Plan, shown};
+use crate::window::superblock;
+
+/// The journal is written right before the freeze and read by the rescue: it must not be on what is frozen.
+#[must_use]
+pub fn run_dir(root: &Path, run_dir: &Path, set: &Set<'_>) -> Vec<Finding> {
+    const ID: &str = "run-dir";
+    let unreadable = |e: String| {
+        let what = format!("cannot read /proc/self/mountinfo: {e}");
+        vec![Finding::problem(ID, Exit::Permission, what)]
+    };
+    let table = match std::fs::read(root.join("proc/self/mountinfo")) {
+        Ok(table) => table,
+        Err(e) => return unreadable(e.to_string()),
+    };
+    let lines = match mountinfo::parse(&table) {
+        Ok(lines) => lines,
+        Err(e) => return unreadable(e.to_string()),
+    };
+    let path = std::fs::canonicalize(run_dir).unwrap_or_else(|_| run_dir.to_path_buf());
+    let holder = MountTree::new(&lines).holding(&path);
+    match holder.and_then(|line| holder_in(set, line)) {
+        Some(f) => {
+            let what = format!(
+                "run_dir {} is on {}, which will be frozen",
+                run_dir.display(),
+                shown(f.mount_point())
+            );
+            let finding = Finding::problem(ID, Exit::Config, what)
+                .at([shown(run_dir), shown(f.mount_point())])
+                .why("the journal there is what the rescue reads when a run dies")
+                .remedy("keep run_dir on a memory filesystem, such as /run/stillpoint");
+            vec![finding]
+        }
+        None => vec![Finding::ok(ID, format!("run_dir {} is not frozen", shown(run_dir)))],
+    }
+}
+
+/// A btrfs may show several device numbers: the mount id tells which filesystem it is.
+fn holder_in<'a>(set: &Set<'a>, line: &mountinfo::MountLine) -> Option<&'a Filesystem> {
+    set.members().find(|f| f.dev == line.dev || f.mounts.iter().any(|m| m.id == line.id))
+}
+
+/// The journal names mount points in JSON, and the rescue has to find them.
+#[must_use]
+pub fn names(plan: &Plan) -> Vec<Finding> {
+    let odd = plan.filesystems.iter().filter(|f| f.mount_point.to_str().is_none());
+    odd.map(|f| {
+        let what = format!("the mount point {} is not UTF-8", f.mount_point.display());
+        Finding::problem("mount-names", Exit::Config, what)
+            .at([shown(&f.mount_point)])
+            .why("the journal could not name it, and the rescue could not find it")
+            .remedy("mount it elsewhere, or leave it out")
+    })
+    .collect()
+}
+
+/// Image files between filesystems of the set and others.
+#[must_use]
+pub fn images(devices: &[BlockDevice], set: &Set<'_>) -> Vec<Finding> {
+    const ID: &str = "loop-images";
+    let mut found = Vec::new();
+    let (mut inner_first, mut unmounted) = (Vec::new(), Vec::new());
+    for device in devices {
+        let DeviceKind::Loop { backing_file: Some(file), holder: Some(holder) } = &device.kind else {
+            continue;
+        };
+        if !set.has(*holder) {
+            continue;
+        }
+        let on = set
+            .filesystems
+            .iter()
+            .find(|f| matches!(&f.backing, Backing::Devices { devices } if devices.contains(&device.name)));
+        let image = format!("{} ({})", shown(file), device.name);
+        match on {
+            Some(inner) if set.has(inner.dev) => inner_first.push(shown(inner.mount_point())),
+            Some(inner) => found.push(
+                Finding::warning(
+                    ID,
+                    format!(
+                        "{}, which is not frozen, is in an image file on {}, which is",
+                        shown(inner.mount_point()),
+                        set.name(*holder)
+                    ),
+                )
+                .at([shown(inner.mount_point()), image])
+                .why("its writes hang in the window all the same, and its image is only crash-consistent in the set")
+                .remedy("take it into the set too, or move the image file elsewhere"),
+            ),
+            None => unmounted.push(image),
+        }
+    }
+    if !unmounted.is_empty() {
+        let n = unmounted.len();
+        let what = format!(
+            "{n} image file{} on the set {} in use without a mounted filesystem",
+            if n == 1 { "" } else { "s" },
+            if n == 1 { "is" } else { "are" }
+        );
+        found.push(
+            Finding::warning(ID, what)
+                .at(unmounted)
+                .why("whatever writes to such a device waits in the window, and its contents are only crash-consistent")
+                .remedy("detach it before the window (losetup -d), or hold its user by a hook"),
+        );
+    }
+    if found.is_empty() {
+        found.push(Finding::ok(
+            ID,
+            match inner_first.as_slice() {
+                [] => "no image files in use lie on the set".to_owned(),
+                inner => format!("in image files on the set, and frozen before them: {}", inner.join(", ")),
+            },
+        ));
+    }
+    found
+}
+
+/// Swap that moves the write counter of a frozen device.
+#[must_use]
+pub fn swap(swap_files: &[SwapFile], set: &Set<'_>) -> Vec<Finding> {
+    const ID: &str = "swap";
+    let on = swap_files.iter().filter(|s| s.holder.is_some_and(|dev| set.has(dev)));
+    let found: Vec<Finding> = on
+        .map(|s| {
+            let holder = s.holder.map(|dev| set.name(dev)).unwrap_or_default();
+            Finding::warning(ID, format!("the swap file {} is on {holder}, which is frozen", shown(&s.path)))
+                .at([shown(&s.path), holder])
+                .why(
+                    "swapping goes past the freeze and moves the write counter that witnesses it: a set is then only called \
+                     crash-consistent",
+                )
+                .remedy("swap to a partition or volume of its own, or to none (swapoff)")
+        })
+        .collect();
+    if found.is_empty() { vec![Finding::ok(ID, "no swap file is on the set")] } else { found }
+}
+
+/// Who writes through the set's filesystems by another name, and what writes there all the time.
+#[must_use]
+pub fn others(root: &Path, state_dir: &Path, set: &Set<'_>) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let overlays: Vec<_> = set
+        .filesystems
+        .iter()
+        .filter(|f| matches!(f.backing, Backing::Overlay { upper: Some(dev) } if set.has(dev)))
+        .map(|f| shown(f.mount_point()))
+        .collect();
+    if !overlays.is_empty() {
+        let what = format!(
+            "{} write to the set: containers in them wait in the window",
+            if overlays.len() == 1 { "1 overlay".to_owned() } else { format!("{} overlays", overlays.len()) }
+        );
+        found.push(Finding::ok("overlays", what).at(overlays));
+    }
+    let read_only = |f: &&Filesystem| f.mounts.iter().all(|m| m.options.split(',').any(|o| o == "ro"));
+    let read_only: Vec<_> = set.members().filter(read_only).map(|f| shown(f.mount_point())).collect();
+    if !read_only.is_empty() {
+        found.push(Finding::ok("read-only", "read-only filesystems freeze like all others").at(read_only));
+    }
+    let table = std::fs::read(root.join("proc/self/mountinfo")).unwrap_or_default();
+    let lines = mountinfo::parse(&table).unwrap_or_default();
+    let tree = MountTree::new(&lines);
+    let on_set = |path: &Path| {
+        tree.holding(path).and_then(|line| holder_in(set, line)).map(|f| shown(f.mount_point()))
+    };
+    let journald = Path::new("/var/log/journal");
+    if let Some(mount) = on_set(journald).filter(|_| root.join("var/log/journal").is_dir()) {
+        let what = format!(
+            "journald writes to {mount} and waits in the window; stillpoint sends it nothing until the thaw"
+        );
+        found.push(Finding::ok("log", what).at([shown(journald)]));
+    }
+    let stderr = superblock::of(std::io::stderr()).filter(|dev| set.has(*dev));
+    if let Some(dev) = stderr {
+        let what = format!("standard error goes to a file on {}, which will be frozen", set.name(dev));
+        found.push(
+            Finding::warning("log", what)
+                .at([set.name(dev)])
+                .why("it is held back until the thaw; should one filesystem stay frozen, nothing more can be said there")
+                .remedy("send it to the journal or to a memory filesystem"),
+        );
+    }
+    found.extend(full(root, state_dir, set));
+    found
+}
+
+/// Little room: less than this share of a filesystem of the set.
+const LEAST_PERCENT: u64 = 2;
+/// Little room for records.
+const LEAST_BYTES: u64 = 8 << 20;
+
+fn full(root: &Path, state_dir: &Path, set: &Set<'_>) -> Vec<Finding> {
+    let free = |path: &Path| {
+        let s = nix::sys::statvfs::statvfs(path).ok()?;
+        Some((s.blocks_available() * s.fragment_size(), s.blocks() * s.fragment_size()))
+    };
+    let mut found = Vec::new();
+    // Read-only images are full by nature.
+    let writable = set.members().filter(|f| f.mounts.iter().any(|m| m.options.split(',').any(|o| o == "rw")));
+    for filesystem in writable {
+        let mount = filesystem.mount_point();
+        let Some((available, size)) = free(&below(root, mount)) else { continue };
+        if size > 0 && available * 100 / size < LEAST_PERCENT {
+            let what = format!("{} has {} MiB left of {} MiB", shown(mount), available >> 20, size >> 20);
+            found.push(
+                Finding::warning("free-space", what)
+                    .at([shown(mount)])
+                    .why("a restored copy of it is as full: applications may not start on it")
+                    .remedy("make room, or grow the volume"),
+            );
+        }
+    }
+    let nearest = state_dir.ancestors().find(|p| below(root, p).exists()).unwrap_or(Path::new("/"));
+    if let Some((available, _)) =
+        free(&below(root, nearest)).filter(|(available, _)| *available < LEAST_BYTES)
+    {
+        let what = format!("{} KiB are left where records are kept", available >> 10);
+        found.push(
+            Finding::warning("free-space", what)
+                .at([shown(state_dir)])
+                .why("a set whose record cannot be kept ends with code 11")
+                .remedy("make room, or set state_dir"),
+        );
+    }
+    if found.is_empty() {
+        found.push(Finding::ok("free-space", "there is room on the set's filesystems and for records"));
+    }
+    found
+}
+
+fn below(root: &Path, path: &Path) -> std::path::PathBuf {
+    path.strip_prefix("/").map_or_else(|_| path.to_path_buf(), |p| root.join(p))
+}

@@ -1,0 +1,346 @@
+//! The host as a place to freeze from: privileges, mount namespace, kernel settings, the program's own file, its unit.
+//!
+//! In: `/proc` below a root, systemd's answer. Out: findings. Must never: raise a privilege or a limit.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::unistd::{AccessFlags, access};
+
+use super::Finding;
+use crate::discover::mountinfo;
+use crate::exit::Exit;
+use crate::ids::DevNo;
+use crate::plan::shown;
+
+/// Bits of CapEff (include/uapi/linux/capability.h).
+const DAC_READ_SEARCH: u32 = 2;
+const IPC_LOCK: u32 = 14;
+const SYS_PTRACE: u32 = 19;
+const SYS_ADMIN: u32 = 21;
+
+/// Capabilities and the limit on locked memory.
+#[must_use]
+pub fn privileges(root: &Path) -> Vec<Finding> {
+    const ID: &str = "privileges";
+    let read = |file: &str| std::fs::read_to_string(root.join("proc/self").join(file));
+    let status = match read("status") {
+        Ok(status) => status,
+        Err(e) => return vec![Finding::not_checked(ID, format!("/proc/self/status: {e}"))],
+    };
+    let effective = status.lines().find_map(|l| l.strip_prefix("CapEff:"));
+    let Some(effective) = effective.and_then(|c| u64::from_str_radix(c.trim(), 16).ok()) else {
+        return vec![Finding::not_checked(ID, "/proc/self/status has no CapEff")];
+    };
+    let has = |bit: u32| effective & (1 << bit) != 0;
+    let mut found = Vec::new();
+    let sudo = "run it as root, or give the unit's CapabilityBoundingSet= this capability";
+    if !has(SYS_ADMIN) {
+        found.push(
+            Finding::problem(ID, Exit::Permission, "CAP_SYS_ADMIN is missing")
+                .why("FIFREEZE and FITHAW need it")
+                .remedy(sudo),
+        );
+    }
+    let limits = read("limits").unwrap_or_default();
+    let locked = limits.lines().find_map(|l| l.strip_prefix("Max locked memory")).unwrap_or_default();
+    let unlimited = locked.split_whitespace().next() == Some("unlimited");
+    if !has(IPC_LOCK) && !unlimited {
+        found.push(
+            Finding::problem(ID, Exit::Permission, "memory cannot be locked: neither CAP_IPC_LOCK nor LimitMEMLOCK=infinity")
+                .why("a watchdog whose pages have to be read back from a frozen disk cannot thaw it, so it refuses to start")
+                .remedy("give the unit CAP_IPC_LOCK, or LimitMEMLOCK=infinity"),
+        );
+    }
+    for (bit, name, why) in [
+        (
+            DAC_READ_SEARCH,
+            "CAP_DAC_READ_SEARCH",
+            "mount points in folders that only others may enter cannot be opened",
+        ),
+        (SYS_PTRACE, "CAP_SYS_PTRACE", "processes of others cannot be named when they hold something up"),
+    ] {
+        if !has(bit) {
+            found.push(Finding::warning(ID, format!("{name} is missing")).why(why).remedy(sudo));
+        }
+    }
+    if found.is_empty() {
+        found.push(Finding::ok(ID, "every capability is there, and memory can be locked"));
+    }
+    found
+}
+
+/// Is this process's mount namespace the host's?
+#[must_use]
+pub fn namespace(root: &Path) -> Vec<Finding> {
+    const ID: &str = "mount-namespace";
+    let table = |who: &str| {
+        let table = std::fs::read(root.join("proc").join(who).join("mountinfo")).ok()?;
+        mountinfo::parse(&table).ok()
+    };
+    let (Some(own), Some(init)) = (table("self"), table("1")) else {
+        return vec![Finding::not_checked(ID, "/proc/1/mountinfo cannot be read")];
+    };
+    let link = |who: &str| std::fs::read_link(root.join("proc").join(who).join("ns/mnt"));
+    let same = match (link("self"), link("1")) {
+        (Ok(own), Ok(init)) => own == init,
+        // Without leave to look at pid 1: no two namespaces have a mount id in common.
+        _ => own.iter().any(|l| init.iter().any(|i| i.id == l.id)),
+    };
+    if same {
+        return vec![Finding::ok(ID, "the mounts seen here are the host's")];
+    }
+    let seen: BTreeSet<DevNo> = own.iter().map(|l| l.dev).collect();
+    let unseen: BTreeSet<String> = init
+        .iter()
+        .filter(|l| (l.dev.major != 0 || l.fstype == "btrfs") && !seen.contains(&l.dev))
+        .map(|l| shown(&l.mount_point))
+        .collect();
+    let what = if unseen.is_empty() {
+        "this runs in a mount namespace of its own; so far it sees all of the host's filesystems".to_owned()
+    } else {
+        "this runs in a mount namespace of its own, and does not see all of the host's filesystems".to_owned()
+    };
+    let finding = Finding::warning(ID, what)
+        .at(unseen)
+        .why("what is not seen here is not frozen, and what is mounted later on the host is not seen")
+        .remedy("no PrivateMounts=, PrivateTmp= or ProtectSystem= in the unit; in a container, nsenter --mount --target 1");
+    vec![finding]
+}
+
+/// Would the kernel take a window for a hang?
+#[must_use]
+pub fn hung_task_panic(root: &Path, window: Duration) -> Vec<Finding> {
+    const ID: &str = "hung-task-panic";
+    let read = |name: &str| {
+        let text = std::fs::read_to_string(root.join("proc/sys/kernel").join(name)).ok()?;
+        text.trim().parse::<u64>().ok()
+    };
+    let (Some(panic), Some(timeout)) = (read("hung_task_panic"), read("hung_task_timeout_secs")) else {
+        return vec![Finding::ok(ID, "this kernel does not watch for hung tasks")];
+    };
+    if panic == 0 || timeout == 0 {
+        return vec![Finding::ok(ID, "the kernel does not panic over a task that waits long")];
+    }
+    let what = format!("the kernel panics when a task waits for {timeout} s (kernel.hung_task_panic = 1)");
+    let short = humantime::format_duration(window);
+    let finding = if Duration::from_secs(timeout) <= window {
+        Finding::problem(ID, Exit::Config, what)
+            .why(format!("writers wait as long as the window, which may be {short}"))
+            .remedy(format!(
+                "set `window` below {timeout}s, or sysctl kernel.hung_task_timeout_secs above {short}"
+            ))
+    } else {
+        Finding::warning(ID, what)
+            .why(format!(
+                "the window of {short} is shorter; but a FIFREEZE that waits for a stuck writer lasts longer than any window"
+            ))
+            .remedy("sysctl kernel.hung_task_panic=0, if a hung writer is no reason for you to restart the host")
+    };
+    vec![finding]
+}
+
+/// Can this program be started again as the watchdog?
+#[must_use]
+pub fn program(path: std::io::Result<&Path>) -> Vec<Finding> {
+    const ID: &str = "program";
+    let problem = |what: String, remedy: &str| {
+        let finding = Finding::problem(ID, Exit::Config, what)
+            .why("the watchdog is this file, started again; without a watchdog nothing is frozen")
+            .remedy(remedy);
+        vec![finding]
+    };
+    let path = match path {
+        Ok(path) => path,
+        Err(e) => return vec![Finding::not_checked(ID, format!("/proc/self/exe: {e}"))],
+    };
+    if path.to_string_lossy().ends_with(" (deleted)") || !path.exists() {
+        let what = format!("the file of this program is gone: {}", shown(path));
+        return problem(what, "start the installed program anew");
+    }
+    // Asked of the kernel rather than read from the mode: a noexec mount counts.
+    match access(path, AccessFlags::X_OK) {
+        Ok(()) => {
+            vec![Finding::ok(ID, format!("{} can be started as the watchdog", shown(path))).at([shown(path)])]
+        }
+        Err(errno) => problem(
+            format!("{} cannot be started: {}", shown(path), errno.desc()),
+            "install it on a filesystem that is not mounted noexec",
+        ),
+    }
+}
+
+/// What `systemctl show` is asked for.
+pub const UNIT_PROPERTIES: &str = "LoadState,PrivateMounts,PrivateTmp,ProtectSystem,ProtectHome,ProtectKernelTunables,\
+     ProtectKernelModules,ProtectControlGroups,MountFlags,LimitMEMLOCK,OOMScoreAdjust,OOMPolicy,ExecStopPost";
+
+/// The plan's unit, from what `systemctl show --property=…` printed.
+#[must_use]
+pub fn unit(name: &str, shown: &str) -> Vec<Finding> {
+    const ID: &str = "unit";
+    let value = |key: &str| {
+        shown.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix('=')).unwrap_or_default().trim()
+    };
+    if value("LoadState") != "loaded" {
+        return vec![Finding::ok(ID, format!("{name} is not installed"))];
+    }
+    let mut found = Vec::new();
+    let own_namespace: Vec<String> = [
+        "PrivateMounts",
+        "PrivateTmp",
+        "ProtectSystem",
+        "ProtectHome",
+        "ProtectKernelTunables",
+        "ProtectKernelModules",
+        "ProtectControlGroups",
+    ]
+    .into_iter()
+    .map(|key| (key, value(key)))
+    .filter(|(_, v)| !matches!(*v, "" | "no"))
+    .map(|(key, v)| format!("{key}={v}"))
+    .collect();
+    if !own_namespace.is_empty() {
+        found.push(
+            Finding::problem(ID, Exit::Config, format!("{name} has {}", own_namespace.join(" ")))
+                .at([name])
+                .why("it gets a mount namespace of its own: filesystems mounted later on the host are not seen and not frozen")
+                .remedy(format!("systemctl edit {name}, and set them to no")),
+        );
+    }
+    let warn = |what: &str, why: &str, remedy: &str| {
+        Finding::warning(ID, format!("{name} {what}"))
+            .at([name])
+            .why(why)
+            .remedy(format!("systemctl edit {name}: {remedy}"))
+    };
+    if value("ExecStopPost").is_empty() {
+        found.push(warn(
+            "has no ExecStopPost=",
+            "the control group's SIGKILL takes the watchdog too: what is frozen then stays so",
+            "ExecStopPost=/usr/bin/stillpoint thaw",
+        ));
+    }
+    if value("OOMScoreAdjust") != "-1000" {
+        found.push(warn(
+            "can be chosen by the OOM killer",
+            "while a filesystem is frozen, memory runs short sooner, and only this process can thaw",
+            "OOMScoreAdjust=-1000",
+        ));
+    }
+    if value("LimitMEMLOCK") != "infinity" {
+        found.push(warn(
+            "may not be able to lock its memory",
+            "a page that has to be read back waits for the disk",
+            "LimitMEMLOCK=infinity",
+        ));
+    }
+    if found.is_empty() {
+        found.push(Finding::ok(ID, format!("{name} is set up as shipped")).at([name]));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::doctor::Severity;
+
+    fn host(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (file, text) in files {
+            let path = root.path().join("proc").join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        root
+    }
+
+    fn severities(found: &[Finding]) -> Vec<Severity> {
+        found.iter().map(|f| f.severity).collect()
+    }
+
+    #[test]
+    fn each_missing_capability_is_a_finding() {
+        let limits = "Max locked memory         8388608              8388608              bytes\n";
+        let with = |caps: &str| {
+            let status = format!("Name:\tx\nCapEff:\t{caps}\n");
+            privileges(host(&[("self/status", &status), ("self/limits", limits)]).path())
+        };
+        assert_eq!(severities(&with("000001ffffffffff")), [Severity::Ok]);
+        let none = with("0000000000000000");
+        let (p, w) = (Severity::Problem, Severity::Warning);
+        assert_eq!(severities(&none), [p, p, w, w]);
+        assert!(none[..2].iter().all(|f| f.exit() == Exit::Permission));
+        // SYS_ADMIN, SYS_PTRACE and DAC_READ_SEARCH, and memory that may be locked by its limit alone.
+        let status = "CapEff:\t0000000000280004\n";
+        let limits = "Max locked memory         unlimited            unlimited            bytes\n";
+        let found = privileges(host(&[("self/status", status), ("self/limits", limits)]).path());
+        assert_eq!(severities(&found), [Severity::Ok]);
+        assert_eq!(severities(&privileges(host(&[]).path())), [Severity::NotChecked]);
+    }
+
+    #[test]
+    fn a_namespace_of_its_own_names_what_it_does_not_see() {
+        let own = "51 1 259:1 / / rw - ext4 /dev/a rw\n52 51 0:9 / /proc rw - proc proc rw\n";
+        let init = "21 1 259:1 / / rw - ext4 /dev/a rw\n33 21 259:7 / /data rw - xfs /dev/b rw\n\
+                    34 21 0:9 / /proc rw - proc proc rw\n";
+        let differs = host(&[("self/mountinfo", own), ("1/mountinfo", init)]);
+        let found = namespace(differs.path());
+        assert_eq!((severities(&found), &found[0].at), (vec![Severity::Warning], &vec!["/data".to_owned()]));
+        // The links count where they can be read.
+        for who in ["self", "1"] {
+            std::fs::create_dir_all(differs.path().join("proc").join(who).join("ns")).unwrap();
+            symlink("mnt:[4026531841]", differs.path().join("proc").join(who).join("ns/mnt")).unwrap();
+        }
+        assert_eq!(severities(&namespace(differs.path())), [Severity::Ok]);
+        let same = host(&[("self/mountinfo", init), ("1/mountinfo", init)]);
+        assert_eq!(severities(&namespace(same.path())), [Severity::Ok]);
+        assert_eq!(severities(&namespace(host(&[("self/mountinfo", own)]).path())), [Severity::NotChecked]);
+    }
+
+    #[test]
+    fn a_window_longer_than_the_kernels_patience_is_a_problem() {
+        let with = |panic: &str, timeout: &str| {
+            let root = host(&[
+                ("sys/kernel/hung_task_panic", panic),
+                ("sys/kernel/hung_task_timeout_secs", timeout),
+            ]);
+            severities(&hung_task_panic(root.path(), Duration::from_secs(10)))
+        };
+        assert_eq!(with("0\n", "5\n"), [Severity::Ok]);
+        assert_eq!(with("1\n", "0\n"), [Severity::Ok]);
+        assert_eq!(with("1\n", "10\n"), [Severity::Problem]);
+        assert_eq!(with("1\n", "120\n"), [Severity::Warning]);
+        assert_eq!(severities(&hung_task_panic(host(&[]).path(), Duration::ZERO)), [Severity::Ok]);
+    }
+
+    #[test]
+    fn the_unit_as_shipped_is_fine_and_hardening_that_hides_mounts_is_not() {
+        let shipped = "LoadState=loaded\nPrivateMounts=no\nPrivateTmp=no\nProtectSystem=no\nProtectHome=no\n\
+                       LimitMEMLOCK=infinity\nOOMScoreAdjust=-1000\nExecStopPost={ path=/usr/bin/stillpoint ; }\n";
+        assert_eq!(severities(&unit("u", shipped)), [Severity::Ok]);
+        let hardened = shipped
+            .replace("PrivateTmp=no", "PrivateTmp=yes")
+            .replace("ProtectSystem=no", "ProtectSystem=strict");
+        let found = unit("u", &hardened);
+        assert_eq!(severities(&found), [Severity::Problem]);
+        assert_eq!(found[0].what, "u has PrivateTmp=yes ProtectSystem=strict");
+        let bare = unit("u", "LoadState=loaded\nLimitMEMLOCK=8388608\nOOMScoreAdjust=0\n");
+        assert_eq!(severities(&bare), [Severity::Warning; 3]);
+        assert_eq!(severities(&unit("u", "LoadState=not-found\n")), [Severity::Ok]);
+    }
+
+    #[test]
+    fn a_program_that_is_gone_cannot_guard() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("stillpoint");
+        assert_eq!(severities(&program(Ok(&path))), [Severity::Problem]);
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(severities(&program(Ok(&path))), [Severity::Problem], "not executable");
+        assert_eq!(severities(&program(Ok(Path::new("/bin/sh")))), [Severity::Ok]);
+        assert_eq!(severities(&program(Ok(Path::new("/bin/sh (deleted)")))), [Severity::Problem]);
+    }
+}

@@ -1,0 +1,80 @@
+//! Questions that only `doctor` asks: what may this role do, and how do EC2's clock and volumes stand?
+//!
+//! In: ids. Out: plain values. Must never: send a request that changes anything without DryRun.
+
+use aws_sdk_ec2::error::SdkError;
+use aws_sdk_ec2::types::Tag;
+use jiff::Timestamp;
+
+use super::{Aws, allowed, parse, sort};
+use crate::ec2::Ec2Error;
+use crate::ids::{InstanceId, VolumeId};
+
+/// Well-formed, and nobody's.
+const NO_SNAPSHOT: &str = "snap-00000000000000000";
+
+/// What a DryRun of CreateTags told.
+#[derive(Debug)]
+pub struct MayTag {
+    /// Whether it is allowed; none when EC2 did not say, since it looked for the snapshot first.
+    pub allowed: Option<Result<(), Ec2Error>>,
+    /// The date in EC2's answer, and this host's time when it came.
+    pub dates: (Option<Timestamp>, Timestamp),
+}
+
+impl Aws {
+    /// DryRun of CreateTags on a snapshot that does not exist.
+    pub async fn may_tag(&self) -> MayTag {
+        const ACTION: &str = "CreateTags";
+        let tag = Tag::builder().key("stillpoint:doctor").value("").build();
+        let call = self.connection.client.create_tags().resources(NO_SNAPSHOT).tags(tag).dry_run(true);
+        let said = call.send().await;
+        let here = Timestamp::now();
+        let date = match &said {
+            Err(SdkError::ServiceError(e)) => e.raw().headers().get("date").and_then(date),
+            _ => None,
+        };
+        let allowed = match allowed(ACTION, said.map(drop).map_err(|e| sort(ACTION, &e))) {
+            Err(Ec2Error::Refused { code, .. }) if code.starts_with("InvalidSnapshot") => None,
+            told => Some(told),
+        };
+        MayTag { allowed, dates: (date, here) }
+    }
+
+    /// How many hops IMDS's answer to a token call may go; none when EC2 does not say.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn hop_limit(&self, id: &InstanceId) -> Result<Option<i32>, Ec2Error> {
+        let call = self.connection.client.describe_instances().instance_ids(id.as_str());
+        let answer = call.send().await.map_err(|e| sort("DescribeInstances", &e))?;
+        let instance = answer.reservations().iter().flat_map(|r| r.instances()).next();
+        Ok(instance.and_then(|i| i.metadata_options()).and_then(|o| o.http_put_response_hop_limit()))
+    }
+
+    /// State of each volume, and of its attachment to this instance.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn volume_states(
+        &self,
+        instance: &InstanceId,
+        volumes: &[VolumeId],
+    ) -> Result<Vec<(VolumeId, String, String)>, Ec2Error> {
+        const ACTION: &str = "DescribeVolumes";
+        let ids = volumes.iter().map(|v| v.as_str().to_owned()).collect();
+        let call = self.connection.client.describe_volumes().set_volume_ids(Some(ids));
+        let answer = call.send().await.map_err(|e| sort(ACTION, &e))?;
+        let states = answer.volumes().iter().map(|v| {
+            let here = v.attachments().iter().find(|a| a.instance_id() == Some(instance.as_str()));
+            let attached = here.and_then(|a| a.state()).map_or("unknown", |s| s.as_str());
+            let state = v.state().map_or("unknown", |s| s.as_str());
+            Ok((parse(ACTION, v.volume_id())?, state.to_owned(), attached.to_owned()))
+        });
+        states.collect()
+    }
+}
+
+fn date(text: &str) -> Option<Timestamp> {
+    jiff::fmt::rfc2822::parse(text).ok().map(|t| t.timestamp())
+}
