@@ -3,8 +3,10 @@
 //! In: argv. Out: an exit code; ids and JSON on stdout, all else on stderr. Must never: touch the host before its input is checked.
 
 mod config;
+mod freeze;
 mod plan;
 mod snapshot;
+mod status;
 mod thaw;
 
 use std::collections::BTreeMap;
@@ -49,8 +51,12 @@ enum Command {
     Snapshot(snapshot::Snapshot),
     /// Show what `snapshot` would do, and why. Changes nothing.
     Plan(plan::Plan),
-    /// Thaw and release what a run that died left behind; with --all, thaw every filesystem.
+    /// Freeze, and return while it lasts: for somebody else's snapshots. Ended by `thaw`, or at the deadline.
+    Freeze(freeze::Freeze),
+    /// End a freeze, and undo what a run that died left behind; with --all, thaw every filesystem.
     Thaw(thaw::Thaw),
+    /// Show what may be frozen, by which run, until when, and what is owed.
+    Status(status::Status),
     /// Show or check the configuration.
     Config(config::Config),
 }
@@ -142,7 +148,8 @@ fn absolute(text: &str) -> Result<PathBuf, String> {
 /// Parses, runs, and says how it ended. Usage errors exit 64, not clap's 2.
 #[must_use]
 pub fn main() -> std::process::ExitCode {
-    let cli = match Cli::try_parse() {
+    let (holder, arguments) = freeze::Holder::of(std::env::args_os().collect());
+    let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(e) => {
             let _ = e.print();
@@ -159,7 +166,12 @@ pub fn main() -> std::process::ExitCode {
         match &cli.command {
             Command::Snapshot(command) => command.run(&cli.global).await,
             Command::Plan(command) => command.run(&cli.global).await,
+            Command::Freeze(command) => match holder {
+                Some(holder) => command.hold(&cli.global, holder).await,
+                None => command.run(&cli.global).await,
+            },
             Command::Thaw(command) => command.run(&cli.global).await,
+            Command::Status(command) => command.run(&cli.global),
             Command::Config(command) => command.run(&cli.global),
         }
     });

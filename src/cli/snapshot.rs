@@ -105,7 +105,7 @@ impl Snapshot {
 }
 
 /// Nothing of this process may touch a filesystem that will be frozen: its folder is /run, and it leaves no core dump.
-fn prepare_process() {
+pub(super) fn prepare_process() {
     use nix::sys::resource::{Resource, setrlimit};
     for folder in ["/run", "/"] {
         if nix::unistd::chdir(folder).is_ok() {
@@ -116,7 +116,7 @@ fn prepare_process() {
 }
 
 /// Undoes what dead runs left on this host; their journals that still need EC2 come back.
-async fn clean_up(run_dir: &Path) -> Result<Vec<run::journal::Journal>, Error> {
+pub(super) async fn clean_up(run_dir: &Path) -> Result<Vec<run::journal::Journal>, Error> {
     let (recovered, unreadable) = recover::local(run_dir).await;
     for text in unreadable {
         tracing::warn!("cannot read the journal {text}");
@@ -132,7 +132,7 @@ async fn clean_up(run_dir: &Path) -> Result<Vec<run::journal::Journal>, Error> {
     Ok(unsettled)
 }
 
-async fn settle_dead(ec2: &crate::ec2::aws::Aws, journal: run::journal::Journal) {
+pub(super) async fn settle_dead(ec2: &crate::ec2::aws::Aws, journal: run::journal::Journal) {
     let dead = journal.state.run.clone();
     match recover::settle(ec2, journal).await {
         Ok(ids) if ids.is_empty() => say(&format!("run {dead}: EC2 shows no snapshots of it")),

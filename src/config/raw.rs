@@ -109,6 +109,7 @@ input! {
         on_lower: OnLower = |n: &Node<'_>| n.checked(check::on_lower);
         window: Duration = |n: &Node<'_>| n.duration(check::WINDOW);
         freeze_timeout: Duration = |n: &Node<'_>| n.duration(check::FREEZE_TIMEOUT);
+        rcu_expedited: bool = Node::flag;
         copy_volume_tags: bool = Node::flag;
         description: String = |n: &Node<'_>| n.checked(check::description);
     } per_entry {

@@ -153,6 +153,7 @@ fn plan(
         on_lower: take.or("on_lower", input.on_lower, OnLower::Fail),
         window,
         freeze_timeout,
+        rcu_expedited: take.or("rcu_expedited", input.rcu_expedited, false),
         copy_volume_tags: take.or("copy_volume_tags", input.copy_volume_tags, false),
         tags: take.entries("tags", input.tags, String::clone),
         description: take.optional("description", input.description),

@@ -83,6 +83,8 @@ pub struct PlanSettings {
     /// Longest time all the FIFREEZE calls together may take, less than `window`; default 5 s, or half of a shorter window.
     #[serde(serialize_with = "duration")]
     pub freeze_timeout: Duration,
+    /// Raise `/sys/kernel/rcu_expedited`, which is host-wide, while FIFREEZE runs; default false.
+    pub rcu_expedited: bool,
     /// Copy the volumes' tags to the snapshots (`CopyTagsFromSource`); default false, because EC2 allows 50 tags.
     pub copy_volume_tags: bool,
     /// Tags of the user's own for every snapshot.

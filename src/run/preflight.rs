@@ -29,19 +29,25 @@ fn most_pending(volume_type: &str) -> usize {
 /// # Errors
 /// When the run would fail. Nothing has been touched.
 pub(super) async fn check<E: Ec2>(stage: &Stage<'_, E>, request: &CreateRequest) -> Result<(), Error> {
+    host(stage)?;
+    tags_fit(request)?;
+    stage.ec2.dry_run(request).await.map_err(Error::from)?;
+    pending(stage).await
+}
+
+/// The part of it that needs no EC2.
+pub(super) fn host<E>(stage: &Stage<'_, E>) -> Result<(), Error> {
     quiesce::check_executables(&stage.settings.hooks).map_err(|e| {
         let hint = e.hint();
         Error::new(Exit::Config, e).maybe_hint(hint)
     })?;
     journal_is_safe(stage)?;
-    tags_fit(request)?;
     if let Some(f) = stage.plan.filesystems.iter().find(|f| f.mount_point.to_str().is_none()) {
         // The journal could not name it, and the rescue could not find it.
         let what = format!("the mount point {} is not UTF-8", f.mount_point.display());
         return Err(Error::new(Exit::Config, what).hint("mount it elsewhere, or leave it out"));
     }
-    stage.ec2.dry_run(request).await.map_err(Error::from)?;
-    pending(stage).await
+    Ok(())
 }
 
 /// Warms the connections with the same request, again: hooks may have taken long.

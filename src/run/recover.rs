@@ -11,13 +11,16 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+use super::desk;
 use super::journal::{Created, FrozenMount, Journal};
 use crate::discover::mountinfo;
 use crate::ec2::reconcile::{self, Outcome};
 use crate::ec2::{Ec2, Ec2Error};
 use crate::ids::{DevNo, RunId, SnapshotId};
 use crate::quiesce::{self, HookOutcome};
+use crate::window::expedite::Former;
 use crate::window::kernel::{Kernel, Linux};
+use crate::window::probe::Target;
 use crate::window::superblock;
 
 /// How long a FIFREEZE that the dead run left in progress is waited for.
@@ -42,6 +45,10 @@ pub struct Recovered {
     pub released: Vec<HookOutcome>,
     /// Its journal, where EC2 must still be asked what it made.
     pub unsettled: Option<Journal>,
+    /// It was a run of `freeze`.
+    pub hold: bool,
+    /// `rcu_expedited` was still raised, and is as it was.
+    pub put_back: bool,
 }
 
 /// Thaws and releases what dead runs left; unreadable journals come as text.
@@ -58,7 +65,7 @@ pub async fn local(run_dir: &Path) -> (Vec<Recovered>, Vec<String>) {
         match journal {
             Ok(journal) => {
                 let thawed = thaws.remove(&journal.state.run).unwrap_or_default();
-                done.push(release(journal, thawed).await);
+                done.push(release(run_dir, journal, thawed).await);
             }
             Err(e) => unreadable.push(e),
         }
@@ -79,11 +86,28 @@ async fn release_lock(run_dir: &Path) -> Option<Flock<std::fs::File>> {
     }
 }
 
-async fn release(mut journal: Journal, (thawed, failed): Thaws) -> Recovered {
+async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) -> Recovered {
+    let put_back = match journal.state.expedited.as_ref().map(Former::recover) {
+        Some(Err(e)) => {
+            tracing::warn!("cannot put back /sys/kernel/rcu_expedited: {e}");
+            false
+        }
+        put_back => put_back.is_some_and(Result::unwrap_or_default),
+    };
+    let record = journal.state.hold.clone().map(|hold| {
+        // What it kept itself says more than what it knew before the freeze.
+        desk::kept(run_dir, Some(&journal.state.run)).unwrap_or(hold.record).died()
+    });
+    let hold = record.is_some();
     let released = match &journal.state.env {
         Some(env) => quiesce::release(&journal.state.attempted, env).await,
         None => Vec::new(),
     };
+    if let Some(mut record) = record {
+        record.after.extend(released.iter().filter(|h| !h.succeeded()).map(ToString::to_string));
+        record.hooks.extend(released.iter().cloned());
+        desk::keep(run_dir, &record);
+    }
     let run = journal.state.run.clone();
     // Each owed post command has been run once; running it again at every start would help nobody.
     let kept = journal.update(|state| {
@@ -96,7 +120,7 @@ async fn release(mut journal: Journal, (thawed, failed): Thaws) -> Recovered {
     } else {
         Some(journal)
     };
-    Recovered { run, thawed, failed, released, unsettled }
+    Recovered { run, thawed, failed, released, unsettled, hold, put_back }
 }
 
 /// FITHAW on each, a thread each. EINVAL means that it was not frozen, which is what we want.
@@ -138,6 +162,12 @@ fn thaw_one(path: &Path, dev: DevNo, owner: Option<&Journal>) -> Result<bool, Er
             Err(_) => std::thread::sleep(Duration::from_millis(20)),
         }
     }
+}
+
+/// Thaws what a run that lives and does not answer has frozen.
+#[must_use]
+pub fn by_force(journal: &Journal) -> Thaws {
+    thaw(&journal.state.frozen, None)
 }
 
 fn other_mounts(dev: DevNo) -> impl Iterator<Item = PathBuf> {
@@ -186,11 +216,33 @@ pub async fn settle<E: Ec2>(ec2: &E, journal: Journal) -> Result<Vec<SnapshotId>
 /// # Errors
 /// When not even this process's mounts can be read.
 pub fn thaw_everything() -> std::io::Result<Thaws> {
+    let reach = reach()?;
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let running: Vec<_> = reach.iter().map(|t| scope.spawn(|| thaw_any(&t.paths))).collect();
+        running.into_iter().map(|t| t.join().unwrap_or(Err(Errno::EIO))).collect()
+    });
+    let (mut thawed, mut failed) = (Vec::new(), Vec::new());
+    for (target, result) in reach.into_iter().zip(results) {
+        let Some(name) = target.paths.into_iter().next() else { continue };
+        match result {
+            Ok(true) => thawed.push(name),
+            Ok(false) => {}
+            Err(errno) => failed.push((name, errno)),
+        }
+    }
+    Ok((thawed, failed))
+}
+
+/// Every superblock of this host that could be frozen, with every path to it, in every mount namespace. Opens none of them.
+///
+/// # Errors
+/// When not even this process's mounts can be read.
+pub fn reach() -> std::io::Result<Vec<Target>> {
     let mut reach: BTreeMap<DevNo, Vec<PathBuf>> = BTreeMap::new();
     let mut collect = |table: &[u8], root: &Path| {
         for line in mountinfo::parse(table).unwrap_or_default() {
             // Only what can freeze, so that nothing is opened that may hang (NFS, FUSE, autofs).
-            if line.dev.major != 0 || line.fstype == "btrfs" {
+            if (line.dev.major != 0 && !line.fstype.starts_with("fuse")) || line.fstype == "btrfs" {
                 let path =
                     line.mount_point.strip_prefix("/").map_or_else(|_| root.to_path_buf(), |p| root.join(p));
                 reach.entry(line.dev).or_default().push(path);
@@ -205,20 +257,7 @@ pub fn thaw_everything() -> std::io::Result<Thaws> {
             collect(&table, &entry.path().join("root"));
         }
     }
-    let results: Vec<_> = std::thread::scope(|scope| {
-        let running: Vec<_> = reach.values().map(|paths| scope.spawn(|| thaw_any(paths))).collect();
-        running.into_iter().map(|t| t.join().unwrap_or(Err(Errno::EIO))).collect()
-    });
-    let (mut thawed, mut failed) = (Vec::new(), Vec::new());
-    for (paths, result) in reach.into_values().zip(results) {
-        let Some(name) = paths.into_iter().next() else { continue };
-        match result {
-            Ok(true) => thawed.push(name),
-            Ok(false) => {}
-            Err(errno) => failed.push((name, errno)),
-        }
-    }
-    Ok((thawed, failed))
+    Ok(reach.into_iter().map(|(dev, paths)| Target { dev, paths }).collect())
 }
 
 /// FITHAW through every path of one superblock: some are covered by another mount, some processes are gone by now. Thawing what such

@@ -12,10 +12,12 @@
 //! Guards, from the inside out: explicit thaw, `Drop`, the watchdog process, the journal in /run.
 
 pub mod clock;
+pub mod expedite;
 pub mod freeze;
 pub mod guard;
 pub mod kernel;
 mod member;
+pub mod probe;
 pub mod superblock;
 mod thawed;
 pub mod watchdog;
@@ -31,6 +33,7 @@ use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::sys::mman::{MlockAllFlags, mlockall, munlockall};
 
+use self::expedite::{Former, Knob};
 use self::freeze::{Freezers, Report};
 use self::guard::{Guard, GuardError};
 use self::kernel::Kernel;
@@ -63,6 +66,15 @@ impl Limits {
         let margin = (self.window / 10).clamp(Duration::from_millis(20), Duration::from_millis(200));
         self.window.saturating_sub(margin)
     }
+}
+
+/// What not every window has.
+#[derive(Debug, Default)]
+pub struct Extras {
+    /// `rcu_expedited`, raised while FIFREEZE runs.
+    pub knob: Option<Knob>,
+    /// What the watchdog starts once everything is thawed because the agent is gone: a program and its arguments.
+    pub afterwards: Option<Vec<PathBuf>>,
 }
 
 /// Why the window never opened. Nothing is frozen.
@@ -178,6 +190,7 @@ pub struct Prepared {
     guard: Guard,
     freezers: Freezers,
     limits: Limits,
+    knob: Option<Knob>,
 }
 
 impl Prepared {
@@ -193,6 +206,20 @@ impl Prepared {
         limits: Limits,
         program: &Path,
     ) -> Result<Self, PrepareError> {
+        Self::open_with(kernel, plan, limits, program, Extras::default())
+    }
+
+    /// The same with [`Extras`].
+    ///
+    /// # Errors
+    /// As [`Prepared::open`].
+    pub fn open_with(
+        kernel: &Arc<dyn Kernel>,
+        plan: &Plan,
+        limits: Limits,
+        program: &Path,
+        extras: Extras,
+    ) -> Result<Self, PrepareError> {
         let mut members = Vec::with_capacity(plan.filesystems.len());
         for filesystem in &plan.filesystems {
             members.push(Member::open(kernel, filesystem)?);
@@ -204,13 +231,20 @@ impl Prepared {
             member.freezer = Some(fds.len());
             fds.push(Arc::clone(&member.fd));
         }
-        let guard = Guard::start(program, &fds)?;
+        let Extras { knob, afterwards } = extras;
+        let guard = Guard::start(program, &fds, knob.as_ref(), afterwards.as_deref())?;
         let freezers = Freezers::start(kernel, guard.page(), fds).map_err(PrepareError::Thread)?;
         // A page that has to be read back while memory is short waits for write-back, which waits for the thaw.
         if let Err(errno) = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE) {
             tracing::warn!("cannot lock memory ({}): the window is safe, but may be longer", errno.desc());
         }
-        Ok(Self { kernel: Arc::clone(kernel), members, idle, guard, freezers, limits })
+        Ok(Self { kernel: Arc::clone(kernel), members, idle, guard, freezers, limits, knob })
+    }
+
+    /// What the journal has to know to put `rcu_expedited` back.
+    #[must_use]
+    pub fn expedited(&self) -> Option<Former> {
+        self.knob.as_ref().map(|k| k.former().clone())
     }
 
     /// The watchdog's process id.
@@ -241,11 +275,18 @@ impl Prepared {
         let times = Times { started: Timestamp::now(), ..Times::default() };
         let limits = self.limits;
         let armed = self.guard.arm(limits.window);
+        if armed.is_ok()
+            && let Some(knob) = &mut self.knob
+        {
+            knob.raise(self.guard.page());
+        }
         let mut frozen = Frozen { window: Some(self), started, times, gate: Some(shut) };
         if armed.is_err() {
             return Err(frozen.fail(FreezeFailure::WatchdogLost).await);
         }
-        match frozen.freeze_waves(interrupt, limits.freeze).await {
+        let waves = frozen.freeze_waves(interrupt, limits.freeze).await;
+        frozen.put_back();
+        match waves {
             Ok(()) => {
                 frozen.look();
                 frozen.times.frozen = Some(Timestamp::now());
@@ -292,6 +333,19 @@ impl Frozen {
             }
         }
         Ok(())
+    }
+
+    /// FITHAW waits for no grace period: the host has `rcu_expedited` as it was as soon as everything is frozen.
+    fn put_back(&mut self) {
+        if let Some(knob) = self.window.as_mut().and_then(|w| w.knob.as_mut()) {
+            knob.put_back();
+        }
+    }
+
+    /// When what happened, so far.
+    #[must_use]
+    pub fn times(&self) -> Times {
+        self.times
     }
 
     /// First look at the write counters of what is now frozen.

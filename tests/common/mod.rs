@@ -33,6 +33,7 @@ pub fn settings() -> PlanSettings {
         on_lower: OnLower::Fail,
         window: Duration::from_secs(10),
         freeze_timeout: Duration::from_secs(5),
+        rcu_expedited: false,
         copy_volume_tags: false,
         tags: BTreeMap::new(),
         description: None,
