@@ -227,8 +227,19 @@ impl Freeze {
 
 /// The superblocks that this command's output goes to, for the holder to refuse what would block it.
 fn outputs() -> String {
-    let devices = [superblock::of(std::io::stdout()), superblock::of(std::io::stderr())];
+    let (out, err) = (std::io::stdout(), std::io::stderr());
+    let devices = [on(&out), on(&err)];
     devices.into_iter().flatten().map(|d| d.to_string()).collect::<Vec<_>>().join(",")
+}
+
+/// A file of another mount namespace is in no table of ours; its st_dev is right for all but btrfs.
+fn on(fd: &impl AsFd) -> Option<DevNo> {
+    use nix::sys::stat::{fstat, major, minor};
+    let number = |n| u32::try_from(n).unwrap_or(u32::MAX);
+    superblock::of(fd).or_else(|| {
+        let dev = fstat(fd).ok()?.st_dev;
+        Some(DevNo { major: number(major(dev)), minor: number(minor(dev)) })
+    })
 }
 
 /// What the holder writes, passed on to stderr: the holder has none of the caller's pipes, which somebody may wait for the end of.

@@ -4,6 +4,7 @@
 
 use std::fmt::Write;
 
+use crate::exit::Exit;
 use crate::run::hold::HoldRecord;
 
 /// A few lines.
@@ -21,11 +22,12 @@ pub fn human(record: &HoldRecord) -> String {
     }
     let reason = record.reason.as_deref().unwrap_or("no reason is known");
     let label = record.consistency.map(|c| c.to_string()).unwrap_or_default();
+    let never = [Exit::Hook, Exit::Freeze].iter().any(|e| e.code() == record.exit_code);
     let _ = match record.held {
         Some(true) => {
             writeln!(text, "run {run}: the freeze held for {:.1} ms, {label}-consistent: {mounts}", record.frozen_ms)
         }
-        _ if record.times.frozen.is_none() => writeln!(text, "run {run}: nothing was frozen: {reason}"),
+        _ if never => writeln!(text, "run {run}: nothing was frozen: {reason}"),
         _ => writeln!(text, "run {run}: THE FREEZE DID NOT HOLD: {reason}"),
     };
     if record.held == Some(true) && record.reason.is_some() {

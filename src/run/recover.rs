@@ -16,6 +16,7 @@ use super::journal::{Created, FrozenMount, Journal};
 use crate::discover::mountinfo;
 use crate::ec2::reconcile::{self, Outcome};
 use crate::ec2::{Ec2, Ec2Error};
+use crate::exit::Exit;
 use crate::ids::{DevNo, RunId, SnapshotId};
 use crate::quiesce::{self, HookOutcome};
 use crate::window::expedite::Former;
@@ -106,6 +107,9 @@ async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) 
     if let Some(mut record) = record {
         record.after.extend(released.iter().filter(|h| !h.succeeded()).map(ToString::to_string));
         record.hooks.extend(released.iter().cloned());
+        if record.exit_code == Exit::Ok.code() && !record.after.is_empty() {
+            record.exit_code = Exit::After.code();
+        }
         desk::keep(run_dir, &record);
     }
     let run = journal.state.run.clone();
