@@ -22,6 +22,7 @@ mod preflight;
 pub mod recover;
 mod settle;
 pub mod status;
+mod uncover;
 pub mod verdict;
 
 use std::path::Path;

@@ -247,18 +247,6 @@ fn while_a_freeze_is_held_nothing_else_starts_and_recorded_leaves_it_alone() {
 }
 
 #[test]
-fn thaw_all_thaws_what_is_held_and_ends_it() {
-    let rig = two();
-    let record = freeze(&rig, "60s");
-    let writes = blocked(&rig);
-    thaw(&rig, &["--all"]).exits(22).says("DID NOT HOLD");
-    all_done(&writes, Duration::from_secs(5)).expect("it was not thawed");
-    assert_eq!(log(&rig), RELEASED);
-    did_not_hold(&rig, &record, "something else");
-    assert_settled(&rig);
-}
-
-#[test]
 fn a_failed_pre_hook_freezes_nothing_and_releases() {
     let rig = two();
     let bad = hook("bad", "exit 3", &note(&rig, "post-bad"), "");

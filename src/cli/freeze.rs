@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use tokio::io::BufReader;
@@ -135,8 +135,12 @@ impl Freeze {
                 }
             }
             Some(record) => {
-                let _ = holder.wait(); // it holds the lock until it is gone
                 self.tell(&record)?;
+                // It has the lock until it is gone, and cannot go while a FIFREEZE of its own is in progress.
+                let end = Instant::now() + Duration::from_secs(2);
+                while matches!(holder.try_wait(), Ok(None)) && Instant::now() < end {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
                 Ok(Exit::ALL.into_iter().find(|e| e.code() == record.exit_code).unwrap_or(Exit::Bug))
             }
             None => {

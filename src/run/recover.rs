@@ -4,7 +4,7 @@
 //! thaw a mount point that now leads to another filesystem.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::desk;
 use super::journal::{Created, FrozenMount, Journal};
+use super::uncover;
 use crate::discover::mountinfo;
 use crate::ec2::reconcile::{self, Outcome};
 use crate::ec2::{Ec2, Ec2Error};
@@ -145,14 +146,11 @@ fn thaw(mounts: &[FrozenMount], owner: Option<&Journal>) -> Thaws {
     (thawed, failed)
 }
 
-/// True when it was frozen and is not any more. EBUSY when a FIFREEZE of the dead run is still in progress.
+/// True when it was frozen and is not any more. EBUSY when a FIFREEZE of the dead run is still in progress; ENOLINK when it is
+/// mounted nowhere and could not be reached all the same.
 fn thaw_one(path: &Path, dev: DevNo, owner: Option<&Journal>) -> Result<bool, Errno> {
-    // Its path may be covered or gone by now; any other mount of it will do.
-    let Some(fd) = std::iter::once(path.to_path_buf()).chain(other_mounts(dev)).find_map(|p| {
-        let fd = Linux.open(&p).ok()?;
-        (superblock::of(&fd) == Some(dev)).then_some(fd)
-    }) else {
-        return Ok(false); // mounted nowhere any more
+    let Some(fd) = reached(path, dev)? else {
+        return Ok(false); // there is no such filesystem any more
     };
     let end = Instant::now() + PATIENCE;
     loop {
@@ -174,10 +172,22 @@ pub fn by_force(journal: &Journal) -> Thaws {
     thaw(&journal.state.frozen, None)
 }
 
-fn other_mounts(dev: DevNo) -> impl Iterator<Item = PathBuf> {
-    let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-    let lines = mountinfo::parse(&table).unwrap_or_default();
-    lines.into_iter().filter(move |l| l.dev == dev).map(|l| l.mount_point)
+/// An fd on this superblock: by its path, by any other mount of it in any namespace, below what covers it, or by mounting it again.
+fn reached(path: &Path, dev: DevNo) -> Result<Option<OwnedFd>, Errno> {
+    let open = |p: &Path| Linux.open(p).ok().filter(|fd| superblock::at(fd, p) == Some(dev));
+    if let Some(fd) = open(path) {
+        return Ok(Some(fd));
+    }
+    let all = reach().unwrap_or_default();
+    let paths = all.iter().find(|t| t.dev == dev).map(|t| t.paths.as_slice()).unwrap_or_default();
+    if let Some(fd) = paths.iter().find_map(|p| open(p)) {
+        return Ok(Some(fd));
+    }
+    if let Some(fd) = uncover::covered(dev)? {
+        return Ok(Some(fd));
+    }
+    let lost = uncover::pathless(|d| d != dev || all.iter().any(|t| t.dev == d));
+    lost.first().map(|lost| uncover::mounted_again(lost).map_err(|_| Errno::ENOLINK)).transpose()
 }
 
 /// Finds what a dead run made, labels it `crash`, and closes its journal. Returns the ids.
@@ -215,19 +225,40 @@ pub async fn settle<E: Ec2>(ec2: &E, journal: Journal) -> Result<Vec<SnapshotId>
     Ok(ids)
 }
 
-/// The rescue: FITHAW on every filesystem of this host, in every mount namespace. Returns what was thawed and what failed.
+/// The rescue: FITHAW on every filesystem of this host, in every mount namespace, below covers, and on those that were unmounted
+/// while frozen. Returns what was thawed and what failed; one that hangs (a dead server on the way to it) is given up.
 ///
 /// # Errors
 /// When not even this process's mounts can be read.
 pub fn thaw_everything() -> std::io::Result<Thaws> {
     let reach = reach()?;
-    let results: Vec<_> = std::thread::scope(|scope| {
-        let running: Vec<_> = reach.iter().map(|t| scope.spawn(|| thaw_any(&t.paths))).collect();
-        running.into_iter().map(|t| t.join().unwrap_or(Err(Errno::EIO))).collect()
-    });
+    let lost = uncover::pathless(|dev| reach.iter().any(|t| t.dev == dev));
+    let mut names: Vec<PathBuf> = reach.iter().filter_map(|t| t.paths.first().cloned()).collect();
+    names.extend(lost.iter().map(|l| l.device.clone()));
+    let (tell, told) = std::sync::mpsc::channel();
+    let mut spawn = 0..names.len();
+    let mut start = |work: Box<dyn FnOnce() -> Result<bool, Errno> + Send>| {
+        let (tell, index) = (tell.clone(), spawn.next());
+        std::thread::spawn(move || {
+            let _ = tell.send((index, work()));
+        });
+    };
+    for target in reach {
+        start(Box::new(move || thaw_any(&target)));
+    }
+    for lost in lost {
+        start(Box::new(move || thaw_fd(&uncover::mounted_again(&lost).map_err(|_| Errno::ENOLINK)?)));
+    }
+    let mut results = vec![Err(Errno::ETIMEDOUT); names.len()];
+    let end = Instant::now() + PATIENCE;
+    for _ in 0..results.len() {
+        let Ok((index, result)) = told.recv_timeout(end.saturating_duration_since(Instant::now())) else { break };
+        if let Some(slot) = index.and_then(|i| results.get_mut(i)) {
+            *slot = result;
+        }
+    }
     let (mut thawed, mut failed) = (Vec::new(), Vec::new());
-    for (target, result) in reach.into_iter().zip(results) {
-        let Some(name) = target.paths.into_iter().next() else { continue };
+    for (name, result) in names.into_iter().zip(results) {
         match result {
             Ok(true) => thawed.push(name),
             Ok(false) => {}
@@ -266,15 +297,29 @@ pub fn reach() -> std::io::Result<Vec<Target>> {
 
 /// FITHAW through every path of one superblock: some are covered by another mount, some processes are gone by now. Thawing what such
 /// a path leads to instead is harmless here, since everything is thawed.
-fn thaw_any(paths: &[PathBuf]) -> Result<bool, Errno> {
-    let mut failed = None;
-    let mut thawed = false;
-    for fd in paths.iter().filter_map(|p| Linux.open(p).ok()) {
-        match Linux.thaw(fd.as_fd()) {
-            Ok(()) => thawed = true,
-            Err(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOTTY) => {}
+fn thaw_any(target: &Target) -> Result<bool, Errno> {
+    let (mut failed, mut thawed, mut reached) = (None, false, false);
+    for path in &target.paths {
+        let Ok(fd) = Linux.open(path) else { continue };
+        reached |= superblock::at(&fd, path) == Some(target.dev);
+        match thaw_fd(&fd) {
+            Ok(now) => thawed |= now,
+            Err(errno) => failed = Some(errno),
+        }
+    }
+    if !reached {
+        match uncover::covered(target.dev).and_then(|fd| fd.map_or(Ok(false), |fd| thaw_fd(&fd))) {
+            Ok(now) => thawed |= now,
             Err(errno) => failed = Some(errno),
         }
     }
     failed.filter(|_| !thawed).map_or(Ok(thawed), Err)
+}
+
+fn thaw_fd(fd: &OwnedFd) -> Result<bool, Errno> {
+    match Linux.thaw(fd.as_fd()) {
+        Ok(()) => Ok(true),
+        Err(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOTTY) => Ok(false),
+        Err(errno) => Err(errno),
+    }
 }
