@@ -69,7 +69,11 @@ fn await_log(rig: &Rig, lines: &[&str]) {
 fn did_not_hold(rig: &Rig, record: &Value, reason: &str) -> Value {
     let late = thaw(rig, &["--run", id(record), "-o", "json"]);
     let said = late.exits(22).record();
-    assert_eq!((said["held"].as_bool(), said["consistency"].as_str()), (Some(false), Some("crash")), "{said:#}");
+    assert_eq!(
+        (said["held"].as_bool(), said["consistency"].as_str()),
+        (Some(false), Some("crash")),
+        "{said:#}"
+    );
     assert!(said["reason"].as_str().unwrap().contains(reason), "{}", said["reason"]);
     thaw(rig, &["--run", id(record)]).exits(22);
     thaw(rig, &[]).exits(22);
@@ -289,7 +293,8 @@ fn a_filesystem_that_somebody_else_froze_is_refused_and_left_frozen() {
 #[test]
 fn the_command_is_killed_before_the_freeze_and_nothing_is_frozen() {
     let rig = two();
-    let slow = hook("slow", &format!("{}; exec sleep 8", note(&rig, "pre-slow")), &note(&rig, "post-slow"), "");
+    let slow =
+        hook("slow", &format!("{}; exec sleep 8", note(&rig, "pre-slow")), &note(&rig, "post-slow"), "");
     rig.configure(&format!("{}{slow}", noting(&rig, "first")));
     let run = rig.spawn(&["freeze", "--for", "30s"]);
     await_log(&rig, &["pre-first", "pre-slow"]);
@@ -340,7 +345,9 @@ fn the_orchestrators_image_needs_no_recovery() {
     assert_eq!(thawed["consistency"], "filesystem");
     assert!(!needs_recovery(&rig, made["id"].as_str().unwrap()));
     let point: i128 = rig.creates().pop().unwrap()["point_in_time_ns"].as_i64().unwrap().into();
-    assert!(nanoseconds(&record["times"]["frozen"]) < point && point < nanoseconds(&thawed["times"]["thawed"]));
+    assert!(
+        nanoseconds(&record["times"]["frozen"]) < point && point < nanoseconds(&thawed["times"]["thawed"])
+    );
     assert_settled(&rig);
 }
 
@@ -348,8 +355,24 @@ fn the_orchestrators_image_needs_no_recovery() {
 #[test]
 fn while_held_nothing_is_opened_written_or_started() {
     const ALLOWED: &[&str] = &[
-        "accept4", "clock_gettime", "clock_nanosleep", "close", "epoll_ctl", "epoll_wait", "fcntl", "futex",
-        "getsockname", "ioctl", "lseek", "poll", "read", "recvfrom", "restart_syscall", "sendto", "shutdown", "write",
+        "accept4",
+        "clock_gettime",
+        "clock_nanosleep",
+        "close",
+        "epoll_ctl",
+        "epoll_wait",
+        "fcntl",
+        "futex",
+        "getsockname",
+        "ioctl",
+        "lseek",
+        "poll",
+        "read",
+        "recvfrom",
+        "restart_syscall",
+        "sendto",
+        "shutdown",
+        "write",
         "writev",
     ];
     let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
@@ -400,4 +423,50 @@ fn the_run_id_may_be_the_callers() {
         thaw(&rig, &["--run", run]).exits(0);
     }
     assert_clean(&rig);
+}
+
+/// The document for Systems Manager that is shipped, run as the agent runs it: its parameters filled in, in a shell of its own each.
+#[test]
+fn the_example_document_for_data_lifecycle_manager() {
+    let document = include_str!("../packaging/examples/ssm-data-lifecycle-manager.yaml");
+    let (_, script) = document.split_once("    - |\n").unwrap();
+    let script: String = script.lines().map(|l| format!("{}\n", l.strip_prefix("      ").unwrap_or(l))).collect();
+    let rig = two();
+    rig.configure(&format!("[plan.dlm]\nboot_volume = false\n{}", noting(&rig, "db")));
+    let wrapper = rig.path("stillpoint");
+    let plain = rig.command(&[]);
+    let words = std::iter::once(plain.get_program()).chain(plain.get_args());
+    let words: Vec<String> = words.map(|w| format!("'{}'", w.to_str().unwrap())).collect();
+    std::fs::write(&wrapper, format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" "))).unwrap();
+    sh("chmod", &["755", wrapper.to_str().unwrap()]);
+    let script = script.replace("/usr/bin/stillpoint", wrapper.to_str().unwrap());
+    let script = script.replace("/run/stillpoint", rig.path("run").to_str().unwrap());
+    let script = script.replace("{{ executionId }}", "None");
+    let run = |command: &str| {
+        let file = rig.path("_script.sh");
+        std::fs::write(&file, script.replace("{{ command }}", command)).unwrap();
+        let mut shell = Command::new("sh");
+        shell.arg(file).env_remove("AWS_REGION").env_remove("AWS_DEFAULT_REGION");
+        Run::start(shell).end()
+    };
+    run("dry-run").exits(0);
+    run("post-script").exits(205);
+    assert_eq!(log(&rig), Vec::<String>::new());
+
+    run("pre-script").exits(0);
+    drop(blocked(&rig));
+    // Whoever comes in between is told so, and the one that holds it goes on.
+    run("pre-script").exits(204);
+    drop(blocked(&rig));
+    run("post-script").exits(0);
+    run("post-script").exits(0);
+    assert_eq!(log(&rig), ["pre-db", "post-db unknown"]);
+
+    run("pre-script").exits(0);
+    sh("fsfreeze", &["--unfreeze", rig.mount("a").to_str().unwrap()]);
+    run("post-script").exits(203);
+    run("post-script").exits(203);
+    rig.configure(&format!("[plan.dlm]\n{}", hook("bad", "false", "true", "")));
+    run("pre-script").exits(201);
+    assert_settled(&rig);
 }

@@ -119,7 +119,8 @@ fn all_ends_a_freeze_that_is_held() {
         let all = std::iter::once(plain.get_program()).chain(plain.get_args());
         all.map(|w| format!("'{}'", w.to_str().unwrap())).collect()
     };
-    let script = format!("{} >/dev/null\nstillpoint thaw --all || [ $? = 22 ]\nstillpoint thaw", words.join(" "));
+    let script =
+        format!("{} >/dev/null\nstillpoint thaw --all || [ $? = 22 ]\nstillpoint thaw", words.join(" "));
     alone(&rig, &script).exits(22).says("thawed 1 filesystems").says("DID NOT HOLD");
     assert_eq!(log(&rig), ["pre-db", "post-db unknown"]);
     assert!(!is_frozen(&rig.mount("a")));
@@ -136,7 +137,8 @@ fn abandoned(rig: &Rig) -> Value {
     kill(Pid::from_raw(holder), Signal::SIGKILL).unwrap();
     guards.iter().for_each(|w| kill(*w, Signal::SIGKILL).unwrap());
     common::program::await_some("their end", Duration::from_secs(5), || {
-        (watchdogs(rig).is_empty() && !std::path::Path::new(&format!("/proc/{holder}/fd/0")).exists()).then_some(())
+        (watchdogs(rig).is_empty() && !std::path::Path::new(&format!("/proc/{holder}/fd/0")).exists())
+            .then_some(())
     });
     record
 }

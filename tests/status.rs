@@ -22,7 +22,8 @@ fn status(rig: &Rig, arguments: &[&str]) -> Ended {
 /// What differs from run to run, by its name.
 fn steady(rig: &Rig, text: &str) -> String {
     let mut out = text.replace(rig.path("").to_str().unwrap().trim_end_matches('/'), "RIG");
-    if let Ok(Value::Array(runs)) = serde_json::from_str::<Value>(&status(rig, &["-o", "json"]).out).map(|s| s["runs"].clone())
+    if let Ok(Value::Array(runs)) =
+        serde_json::from_str::<Value>(&status(rig, &["-o", "json"]).out).map(|s| s["runs"].clone())
     {
         for run in &runs {
             for (key, name) in [("run_id", "RUN"), ("started", "STARTED"), ("until", "UNTIL")] {
@@ -116,7 +117,11 @@ fn the_probe_finds_what_anybody_froze_and_changes_nothing() {
     for name in ["a", "b", "c"] {
         assert_eq!(probed(&rig, &ended, name)["frozen"], false);
     }
-    assert_eq!(rig.mounts().iter().map(|m| times(m)).collect::<Vec<_>>(), before, "the probe changed something");
+    assert_eq!(
+        rig.mounts().iter().map(|m| times(m)).collect::<Vec<_>>(),
+        before,
+        "the probe changed something"
+    );
 
     for name in ["a", "b", "c"] {
         let mount = rig.mount(name);

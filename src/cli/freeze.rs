@@ -95,11 +95,13 @@ impl Freeze {
         let loaded = global.load(self.choice.plan.as_deref(), self.choice.overrides())?;
         let run_dir = loaded.settings.run_dir;
         let run = self.run.clone().unwrap_or_else(RunId::generate);
-        let failed = |what: &str, e: std::io::Error| Error::new(Exit::Permission, format!("cannot {what}: {e}"));
+        let failed =
+            |what: &str, e: std::io::Error| Error::new(Exit::Permission, format!("cannot {what}: {e}"));
         std::fs::create_dir_all(journal::folder(&run_dir)).map_err(|e| failed("make the run folder", e))?;
         let log = desk::log_of(&run_dir, &run);
         let mut relay = Relay::open(&log).map_err(|e| failed("write the run's log", e))?;
-        let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(|e| failed("make a socket", e))?;
+        let (ours, theirs) =
+            std::os::unix::net::UnixStream::pair().map_err(|e| failed("make a socket", e))?;
         let program = std::env::current_exe().map_err(|e| failed("find this program's own file", e))?;
         let output = || relay.file.try_clone().map(Stdio::from).map_err(|e| failed("write the run's log", e));
         let mut holder = Command::new(program)
@@ -151,7 +153,10 @@ impl Freeze {
                     return Ok(exit); // it has said why
                 }
                 let (dead, _) = recover::local(&run_dir).await;
-                let exits = dead.iter().map(super::thaw::report).map(|e| if e == Exit::StillFrozen { e } else { Exit::Freeze });
+                let exits = dead
+                    .iter()
+                    .map(super::thaw::report)
+                    .map(|e| if e == Exit::StillFrozen { e } else { Exit::Freeze });
                 let exit = exits.max_by_key(|e| e.code()).unwrap_or(Exit::Freeze);
                 Err(Error::new(exit, format!("the process that was to hold the freeze died ({status})")))
             }

@@ -88,7 +88,11 @@ impl Thaw {
                     say(&format!(
                         "error: process {} holds the freeze and does not answer; thawed by force: {}",
                         journal.state.pid,
-                        if thawed.is_empty() { "nothing was frozen any more".to_owned() } else { list(&thawed) }
+                        if thawed.is_empty() {
+                            "nothing was frozen any more".to_owned()
+                        } else {
+                            list(&thawed)
+                        }
                     ));
                     say(&format!(
                         "hint: post hooks are due: end process {} (SIGCONT, or SIGKILL), then `stillpoint thaw`",

@@ -25,7 +25,11 @@ pub fn human(record: &HoldRecord) -> String {
     let never = [Exit::Hook, Exit::Freeze].iter().any(|e| e.code() == record.exit_code);
     let _ = match record.held {
         Some(true) => {
-            writeln!(text, "run {run}: the freeze held for {:.1} ms, {label}-consistent: {mounts}", record.frozen_ms)
+            writeln!(
+                text,
+                "run {run}: the freeze held for {:.1} ms, {label}-consistent: {mounts}",
+                record.frozen_ms
+            )
         }
         _ if never => writeln!(text, "run {run}: nothing was frozen: {reason}"),
         _ => writeln!(text, "run {run}: THE FREEZE DID NOT HOLD: {reason}"),

@@ -18,7 +18,10 @@ pub fn human(status: &Status) -> String {
     }
     match &status.probed {
         None if status.runs.is_empty() && status.unreadable.is_empty() => {
-            let _ = writeln!(text, "no run holds anything or left anything behind (--probe asks the filesystems themselves)");
+            let _ = writeln!(
+                text,
+                "no run holds anything or left anything behind (--probe asks the filesystems themselves)"
+            );
         }
         None => {}
         Some(probed) => all(&mut text, probed),
@@ -50,9 +53,12 @@ fn one(text: &mut String, run: &RunStatus) {
         let ids: Vec<_> = run.unlabelled.iter().map(crate::ids::SnapshotId::as_str).collect();
         let _ = writeln!(text, "  snapshots without a label: {}", ids.join(" "));
     }
-    if !run.alive {
-        let _ = writeln!(text, "  `stillpoint thaw --recorded`, or the next start, undoes what it left");
-    }
+    let undo = match (run.may_be_frozen.is_empty() && run.owed.is_empty(), run.alive) {
+        (_, true) => return,
+        (true, _) => "`stillpoint snapshot` looks at that at its next start",
+        _ => "`stillpoint thaw --recorded`, or the next start, undoes what it left",
+    };
+    let _ = writeln!(text, "  {undo}");
 }
 
 fn all(text: &mut String, probed: &[Probed]) {

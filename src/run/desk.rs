@@ -89,7 +89,14 @@ impl Desk {
                 });
             }
         });
-        Ok(Self { run_dir: run_dir.to_path_buf(), run: run.clone(), caller: to_caller, asked, answer, waiting })
+        Ok(Self {
+            run_dir: run_dir.to_path_buf(),
+            run: run.clone(),
+            caller: to_caller,
+            asked,
+            answer,
+            waiting,
+        })
     }
 
     /// Waits until somebody asks for the thaw.

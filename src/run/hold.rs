@@ -11,7 +11,7 @@
 //! In: a plan, its settings, the kernel. Out: a [`HoldRecord`]. This process and the watchdog guard each other: whichever dies,
 //! the other thaws; both keep the deadline. Must never: extend the deadline, or say that a freeze held which was not proven so.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -33,6 +33,9 @@ use crate::window::{Extras, FreezeFailure, Held, Limits, Prepared, Times};
 
 /// Version of the JSON below; raised when a field changes its meaning or goes.
 pub const VERSION: u32 = 1;
+
+/// Where the Systems Manager agent keeps its state.
+const SSM_AGENT: &str = "/var/lib/amazon/ssm";
 
 /// What `freeze` and `thaw` print.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -133,6 +136,7 @@ pub async fn hold<E: Ec2>(
     let asked = asked(stage)?;
     preflight::host(stage)?;
     outputs_are_safe(stage, outputs)?;
+    agent_is_safe(stage)?;
     let mut record = begun(stage, asked);
     let mut journal = Journal::start(stage.run_dir, &stage.run, &stage.plan.name)
         .and_then(|mut j| {
@@ -210,7 +214,8 @@ async fn window<E: Ec2>(
     let failed = |failure| Window { failure: Some(failure), ..Window::default() };
     let limits = Limits { window: lasts, freeze: stage.settings.freeze_timeout.min(lasts / 2) };
     // If this process dies, nobody else is left who knows that post hooks are due.
-    let recovery = [stage.program, "--run-dir".as_ref(), stage.run_dir, "thaw".as_ref(), "--recorded".as_ref()];
+    let recovery =
+        [stage.program, "--run-dir".as_ref(), stage.run_dir, "thaw".as_ref(), "--recorded".as_ref()];
     let extras = Extras {
         afterwards: Some(recovery.iter().map(|p| p.to_path_buf()).collect()),
         ..super::extras(stage.settings)
@@ -273,9 +278,10 @@ async fn window<E: Ec2>(
     let show = humantime::format_duration(lasts);
     let failure = match held {
         Held::Ended(()) => None,
-        Held::RanOut => {
-            Some(Failure::new(Exit::NotHeld, format!("nobody asked for the thaw within {show}: thawed at the deadline")))
-        }
+        Held::RanOut => Some(Failure::new(
+            Exit::NotHeld,
+            format!("nobody asked for the thaw within {show}: thawed at the deadline"),
+        )),
         Held::WatchdogLost => Some(Failure::new(Exit::NotHeld, "the watchdog fired or died")),
         Held::Interrupted(signal) => Some(Failure { exit: Exit::NotHeld, ..Failure::by(signal) }),
     };
@@ -316,9 +322,29 @@ fn judge<E>(stage: &Stage<'_, E>, record: &mut HoldRecord, window: Window, hooks
 
 /// The command that waits prints while everything is frozen: what it prints must not be written there.
 fn outputs_are_safe<E>(stage: &Stage<'_, E>, outputs: &[DevNo]) -> Result<(), Error> {
-    let frozen = stage.plan.filesystems.iter().find(|f| f.method == Method::Freeze && outputs.contains(&f.dev));
+    let frozen =
+        stage.plan.filesystems.iter().find(|f| f.method == Method::Freeze && outputs.contains(&f.dev));
     frozen.map_or(Ok(()), |f| {
-        let what = format!("standard output or error is a file on {}, which will be frozen", f.mount_point.display());
-        Err(Error::new(Exit::Config, what).hint("send them elsewhere: what is printed says that it is frozen"))
+        let what = format!(
+            "standard output or error is a file on {}, which will be frozen",
+            f.mount_point.display()
+        );
+        Err(Error::new(Exit::Config, what)
+            .hint("send them elsewhere: what is printed says that it is frozen"))
     })
+}
+
+/// Whoever is to ask for the thaw has to be able to work meanwhile: the Systems Manager agent writes there before it starts a script.
+fn agent_is_safe<E>(stage: &Stage<'_, E>) -> Result<(), Error> {
+    let agent = Path::new(SSM_AGENT);
+    if agent.exists()
+        && let Some(on) = preflight::planned_at(stage, agent)?.filter(|f| f.method == Method::Freeze)
+    {
+        tracing::warn!(
+            "{SSM_AGENT} is on {}: while that is frozen the Systems Manager agent cannot start the script that would \
+             thaw it, and only the deadline does; leave it out (boot_volume = false)",
+            on.mount_point.display()
+        );
+    }
+    Ok(())
 }

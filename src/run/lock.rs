@@ -48,7 +48,9 @@ pub async fn take(run_dir: &Path, wait: Duration) -> Result<RunLock, Error> {
             Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
                 if let Some(held) = super::desk::held(run_dir, None) {
                     return Err(Error::new(Exit::Locked, format!("run {} holds a freeze", held.state.run))
-                        .hint("`stillpoint thaw` ends it; `stillpoint status` says until when it lasts at most"));
+                        .hint(
+                            "`stillpoint thaw` ends it; `stillpoint status` says until when it lasts at most",
+                        ));
                 }
                 let mut pid = String::new();
                 let _ = file.read_to_string(&mut pid);

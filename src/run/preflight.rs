@@ -117,14 +117,7 @@ fn tags_fit(request: &CreateRequest) -> Result<(), Error> {
 
 /// The journal is written right before the freeze and read by the rescue: it must not be on what is frozen.
 fn journal_is_safe<E>(stage: &Stage<'_, E>) -> Result<(), Error> {
-    let unreadable =
-        |e: String| Error::new(Exit::Permission, format!("cannot read /proc/self/mountinfo: {e}"));
-    let table = std::fs::read("/proc/self/mountinfo").map_err(|e| unreadable(e.to_string()))?;
-    let lines = mountinfo::parse(&table).map_err(|e| unreadable(e.to_string()))?;
-    let tree = MountTree::new(&lines);
-    let path = std::fs::canonicalize(stage.run_dir).unwrap_or_else(|_| stage.run_dir.to_path_buf());
-    let Some(holder) = tree.holding(&path) else { return Ok(()) };
-    match stage.plan.filesystems.iter().find(|f| f.dev == holder.dev) {
+    match planned_at(stage, stage.run_dir)? {
         Some(f) => Err(Error::new(
             Exit::Config,
             format!(
@@ -136,6 +129,21 @@ fn journal_is_safe<E>(stage: &Stage<'_, E>) -> Result<(), Error> {
         .hint("keep run_dir on a memory filesystem, such as /run/stillpoint")),
         None => Ok(()),
     }
+}
+
+/// The filesystem of the plan that this path is on.
+pub(super) fn planned_at<'a, E>(
+    stage: &Stage<'a, E>,
+    path: &Path,
+) -> Result<Option<&'a plan::PlannedFilesystem>, Error> {
+    let unreadable =
+        |e: String| Error::new(Exit::Permission, format!("cannot read /proc/self/mountinfo: {e}"));
+    let table = std::fs::read("/proc/self/mountinfo").map_err(|e| unreadable(e.to_string()))?;
+    let lines = mountinfo::parse(&table).map_err(|e| unreadable(e.to_string()))?;
+    let tree = MountTree::new(&lines);
+    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let Some(holder) = tree.holding(&path) else { return Ok(None) };
+    Ok(stage.plan.filesystems.iter().find(|f| f.dev == holder.dev))
 }
 
 /// The 15 s rule is waited out; too many pending snapshots are a refusal.

@@ -252,7 +252,9 @@ pub fn thaw_everything() -> std::io::Result<Thaws> {
     let mut results = vec![Err(Errno::ETIMEDOUT); names.len()];
     let end = Instant::now() + PATIENCE;
     for _ in 0..results.len() {
-        let Ok((index, result)) = told.recv_timeout(end.saturating_duration_since(Instant::now())) else { break };
+        let Ok((index, result)) = told.recv_timeout(end.saturating_duration_since(Instant::now())) else {
+            break;
+        };
         if let Some(slot) = index.and_then(|i| results.get_mut(i)) {
             *slot = result;
         }

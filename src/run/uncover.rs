@@ -78,7 +78,8 @@ pub fn pathless(mounted: impl Fn(DevNo) -> bool) -> Vec<Pathless> {
         let Ok(entries) = std::fs::read_dir(Path::new("/sys/fs").join(fstype)) else { continue };
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let Ok(dev) = std::fs::read_to_string(Path::new("/sys/class/block").join(&name).join("dev")) else {
+            let Ok(dev) = std::fs::read_to_string(Path::new("/sys/class/block").join(&name).join("dev"))
+            else {
                 continue; // `features` and other folders that are no device
             };
             let Ok(dev) = dev.trim().parse::<DevNo>() else { continue };
@@ -110,7 +111,8 @@ fn table() -> nix::Result<Vec<MountLine>> {
 }
 
 fn mount_of<'a>(fd: &OwnedFd, table: &'a [MountLine]) -> Option<&'a MountLine> {
-    let info = std::fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()?;
+    let info =
+        std::fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()?;
     let id: u32 = info.lines().find_map(|l| l.strip_prefix("mnt_id:"))?.trim().parse().ok()?;
     table.iter().find(|l| l.id == id)
 }
