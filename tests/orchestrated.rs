@@ -432,7 +432,8 @@ fn the_example_document_for_data_lifecycle_manager() {
     let (_, script) = document.split_once("    - |\n").unwrap();
     let script: String = script.lines().map(|l| format!("{}\n", l.strip_prefix("      ").unwrap_or(l))).collect();
     let rig = two();
-    rig.configure(&format!("[plan.dlm]\nboot_volume = false\n{}", noting(&rig, "db")));
+    // This host has no boot volume to leave out.
+    rig.configure(&format!("[plan.dlm]\nwindow = \"10s\"\n{}", noting(&rig, "db")));
     let wrapper = rig.path("stillpoint");
     let plain = rig.command(&[]);
     let words = std::iter::once(plain.get_program()).chain(plain.get_args());
@@ -466,7 +467,7 @@ fn the_example_document_for_data_lifecycle_manager() {
     sh("fsfreeze", &["--unfreeze", rig.mount("a").to_str().unwrap()]);
     run("post-script").exits(203);
     run("post-script").exits(203);
-    rig.configure(&format!("[plan.dlm]\n{}", hook("bad", "false", "true", "")));
+    rig.configure(&format!("[plan.dlm]\nwindow = \"10s\"\n{}", hook("bad", "false", "true", "")));
     run("pre-script").exits(201);
     assert_settled(&rig);
 }
