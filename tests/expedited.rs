@@ -22,12 +22,22 @@ fn now() -> String {
     std::fs::read_to_string(KNOB).unwrap().trim().to_owned()
 }
 
-/// One of these tests at a time, over all processes: the knob is the host's.
-fn alone() -> Flock<std::fs::File> {
+/// The knob is the host's: a failed test must not leave it raised.
+struct Alone(Flock<std::fs::File>);
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        let _ = std::fs::write(KNOB, "0");
+        let _ = self.0.sync_all(); // held until here
+    }
+}
+
+/// One of these tests at a time, over all processes.
+fn alone() -> Alone {
     let file = std::fs::File::create("/dev/shm/stillpoint-test-expedited.lock").unwrap();
     let lock = Flock::lock(file, FlockArg::LockExclusive).unwrap();
     assert_eq!(now(), "0", "{KNOB} is raised by something else: this test can say nothing");
-    lock
+    Alone(lock)
 }
 
 /// True when the knob was seen raised while `work` ran.

@@ -430,7 +430,8 @@ fn the_run_id_may_be_the_callers() {
 fn the_example_document_for_data_lifecycle_manager() {
     let document = include_str!("../packaging/examples/ssm-data-lifecycle-manager.yaml");
     let (_, script) = document.split_once("    - |\n").unwrap();
-    let script: String = script.lines().map(|l| format!("{}\n", l.strip_prefix("      ").unwrap_or(l))).collect();
+    let script: String =
+        script.lines().map(|l| format!("{}\n", l.strip_prefix("      ").unwrap_or(l))).collect();
     let rig = two();
     // This host has no boot volume to leave out.
     rig.configure(&format!("[plan.dlm]\nwindow = \"10s\"\n{}", noting(&rig, "db")));

@@ -51,6 +51,30 @@ fn alone(rig: &Rig, script: &str) -> Ended {
     Run::start(command).end()
 }
 
+/// Unmounted while frozen: mounted again at the end, and thawed if nobody has, or a failed test would leave it to the machine.
+struct Unmounted<'a>(&'a Rig);
+
+impl<'a> Unmounted<'a> {
+    fn of(rig: &'a Rig) -> Self {
+        sh("umount", &[rig.mount("a").to_str().unwrap()]);
+        Self(rig)
+    }
+
+    /// Mounts it again, and says whether it was still frozen.
+    fn was_frozen(self) -> bool {
+        sh("mount", &[&self.0.device("a"), self.0.mount("a").to_str().unwrap()]);
+        is_frozen(&self.0.mount("a"))
+    }
+}
+
+impl Drop for Unmounted<'_> {
+    fn drop(&mut self) {
+        let mount = self.0.mount("a");
+        let _ = Command::new("mount").arg(self.0.device("a")).arg(&mount).output();
+        let _ = Command::new("fsfreeze").arg("--unfreeze").arg(&mount).output();
+    }
+}
+
 #[test]
 fn all_reaches_a_filesystem_that_is_frozen_and_nothing_else() {
     let rig = Rig::start(&[("a", Fs::Ext4)]);
@@ -65,7 +89,7 @@ fn all_reaches_a_filesystem_that_is_frozen_and_nothing_else() {
 #[test]
 fn all_reaches_a_filesystem_that_is_mounted_only_in_another_namespace() {
     let rig = Rig::start(&[("a", Fs::Ext4)]);
-    sh("umount", &[rig.mount("a").to_str().unwrap()]);
+    let unmounted = Unmounted::of(&rig);
     let script = r#"
         mkdir $T/only
         unshare -m sh -c "mount $A $T/only && fsfreeze -f $T/only && touch $T/ready && exec sleep 30" & other=$!
@@ -76,7 +100,7 @@ fn all_reaches_a_filesystem_that_is_mounted_only_in_another_namespace() {
         kill $other
     "#;
     alone(&rig, script).exits(0).says("thawed 1 filesystems");
-    sh("mount", &[&rig.device("a"), rig.mount("a").to_str().unwrap()]);
+    assert!(!unmounted.was_frozen());
     assert_settled(&rig);
 }
 
@@ -101,12 +125,11 @@ fn all_reaches_a_filesystem_that_was_unmounted_while_frozen() {
     let rig = Rig::start(&[("a", Fs::Ext4)]);
     let (mount, device) = (rig.mount("a"), rig.device("a"));
     sh("fsfreeze", &["--freeze", mount.to_str().unwrap()]);
-    sh("umount", &[mount.to_str().unwrap()]);
+    let unmounted = Unmounted::of(&rig);
     let ended = alone(&rig, "stillpoint thaw --all");
     ended.exits(0).says("thawed 1 filesystems");
     assert_eq!(ended.out.trim(), device);
-    sh("mount", &[&device, mount.to_str().unwrap()]);
-    assert!(!is_frozen(&mount));
+    assert!(!unmounted.was_frozen());
     assert_settled(&rig);
 }
 
@@ -166,11 +189,9 @@ fn what_is_recorded_is_thawed_below_what_covers_it() {
 fn what_is_recorded_is_thawed_though_it_was_unmounted_while_frozen() {
     let rig = Rig::start(&[("a", Fs::Xfs)]);
     abandoned(&rig);
-    let mount = rig.mount("a");
-    sh("umount", &[mount.to_str().unwrap()]);
+    let unmounted = Unmounted::of(&rig);
     recorded(&rig).exits(0).says("thawed");
-    sh("mount", &[&rig.device("a"), mount.to_str().unwrap()]);
-    assert!(!is_frozen(&mount));
+    assert!(!unmounted.was_frozen());
     assert_eq!(log(&rig), ["pre-db", "post-db unknown"]);
     assert_settled(&rig);
 }
