@@ -306,6 +306,77 @@ fn the_command_is_killed_before_the_freeze_and_nothing_is_frozen() {
     assert_settled(&rig);
 }
 
+/// It dies after the freeze, before it has said so: the same.
+#[test]
+fn the_command_is_killed_before_it_has_told_anyone_and_everything_is_thawed() {
+    let rig = two();
+    let slow =
+        hook("slow", &format!("{}; exec sleep 1", note(&rig, "pre-slow")), &note(&rig, "post-slow"), "");
+    rig.configure(&slow);
+    let run = rig.spawn(&["freeze", "--for", "60s"]);
+    await_log(&rig, &["pre-slow"]);
+    run.signal(Signal::SIGSTOP);
+    await_some("the freeze", Duration::from_secs(10), || {
+        let write = BlockedWrite::start(&rig.mount("b"));
+        write.done(Duration::from_millis(200)).is_none().then_some(())
+    });
+    let writes = blocked(&rig);
+    run.signal(Signal::SIGKILL);
+    all_done(&writes, Duration::from_secs(5)).expect("nobody was told, and it stays frozen");
+    run.end();
+    await_log(&rig, &["pre-slow", "post-slow"]);
+    await_some("its end", Duration::from_secs(5), || rig.journals().is_empty().then_some(()));
+    thaw(&rig, &[]).exits(22).says("DID NOT HOLD");
+    assert_settled(&rig);
+}
+
+/// The freeze was over by then and had been proven to hold: that stays true, and the post hooks still run.
+#[test]
+fn the_holder_is_killed_in_a_post_hook() {
+    let rig = two();
+    let once = format!(
+        "{}; [ -e {1} ] || {{ touch {1}; sleep 8; }}",
+        note(&rig, "post-slow"),
+        rig.path("once").display()
+    );
+    rig.configure(&format!("{}{}", noting(&rig, "first"), hook("slow", "true", &once, "")));
+    let record = freeze(&rig, "60s");
+    let waits = Run::start(rig.bare_command(&["thaw", "--run", id(&record)]));
+    await_log(&rig, &["pre-first", "post-slow"]);
+    kill(pid(&record["pid"]), Signal::SIGKILL).unwrap();
+    waits.end().exits(0).says("died before its end").says("the freeze held");
+    assert_eq!(log(&rig), ["pre-first", "post-slow", "post-slow", "post-first unknown"]);
+    assert_settled(&rig);
+}
+
+/// A FIFREEZE that cannot return: the command says so in time, though its holder cannot end.
+#[test]
+fn a_stuck_writer_is_said_and_the_others_thaw() {
+    let rig = two();
+    rig.configure(&format!("[defaults]\nfreeze_timeout = \"1s\"\n{}", noting(&rig, "first")));
+    let code = format!(
+        "import os\nr,w=os.pipe()\nf=os.open({:?},os.O_CREAT|os.O_WRONLY)\nos.splice(r,f,4096)",
+        rig.mount("a").join("stuck").to_str().unwrap()
+    );
+    let mut writer = Command::new("python3").args(["-c", &code]).spawn().unwrap();
+    let call = format!("/proc/{}/syscall", writer.id());
+    await_some("the writer inside splice", Duration::from_secs(10), || {
+        let call = std::fs::read_to_string(&call).ok()?;
+        (call.starts_with("275 ") || call.starts_with("76 ")).then_some(())
+    });
+    let ended = rig.run(&["freeze", "--for", "30s"]);
+    ended.exits(40).says("STILL FROZEN").says(rig.mount("a").to_str().unwrap());
+    assert_eq!(log(&rig), ["pre-first", "post-first unknown"]);
+    assert!(BlockedWrite::start(&rig.mount("b")).done(Duration::from_secs(2)).is_some(), "b is still frozen");
+    status(&rig, &[]).exits(40);
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    await_some("its end", Duration::from_secs(10), || watchdogs(&rig).is_empty().then_some(()));
+    thaw(&rig, &[]).exits(22);
+    assert_eq!(log(&rig), ["pre-first", "post-first unknown"]);
+    assert_settled(&rig);
+}
+
 #[test]
 fn what_cannot_be_meant_is_refused() {
     let rig = Rig::start(&[("a", Fs::Ext4)]);

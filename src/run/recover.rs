@@ -108,6 +108,10 @@ async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) 
     if let Some(mut record) = record {
         record.after.extend(released.iter().filter(|h| !h.succeeded()).map(ToString::to_string));
         record.hooks.extend(released.iter().cloned());
+        record.still_frozen.retain(|m| failed.iter().any(|(f, _)| f == m));
+        if record.exit_code == Exit::StillFrozen.code() && record.still_frozen.is_empty() {
+            record.exit_code = Exit::NotHeld.code();
+        }
         if record.exit_code == Exit::Ok.code() && !record.after.is_empty() {
             record.exit_code = Exit::After.code();
         }

@@ -42,6 +42,8 @@ pub const BEAT: Duration = Duration::from_millis(25);
 const RETRY: Duration = Duration::from_millis(20);
 /// How long the watchdog sleeps at most before it looks at the heartbeat.
 const LOOK: u16 = 40;
+/// Longer than this between two looks, in nanoseconds, and the watchdog itself was not run.
+const PAUSE: u64 = 250_000_000;
 /// Stack of a thawing thread.
 const STACK: usize = 64 * 1024;
 
@@ -179,6 +181,7 @@ impl Watchdog {
     fn watch(mut self) {
         let mut armed = false;
         let mut socket_open = true;
+        let mut looked = boottime_ns();
         loop {
             let mut fds = [
                 PollFd::new(self.agent.as_fd(), PollFlags::POLLIN),
@@ -233,8 +236,12 @@ impl Watchdog {
                 armed = false;
             }
             let beat = self.page.beat.load(Ordering::SeqCst);
-            let gap = boottime_ns().saturating_sub(beat);
-            if armed && u128::from(gap) > HEARTBEAT_GAP.as_nanos() {
+            let now = boottime_ns();
+            let gap = now.saturating_sub(beat);
+            // Where this process was not run either, the whole machine stood still: the agent gets one look's time to beat again.
+            let paused = now.saturating_sub(looked) > PAUSE;
+            looked = now;
+            if armed && !paused && u128::from(gap) > HEARTBEAT_GAP.as_nanos() {
                 self.fire(Trigger::Heartbeat);
                 armed = false;
             }
