@@ -7,6 +7,9 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|a| a == stillpoint::window::watchdog::ARGUMENT) {
         return stillpoint::window::watchdog::main();
     }
+    if std::env::args_os().nth(1).is_some_and(|a| a == stillpoint::window::probe::ARGUMENT) {
+        return stillpoint::window::probe::main(std::env::args_os().skip(2));
+    }
     stillpoint::window::kernel::one_malloc_arena();
     stillpoint::gate::install_panic_hook();
     std::panic::catch_unwind(stillpoint::cli::main).unwrap_or_else(|_| {

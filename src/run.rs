@@ -15,6 +15,8 @@
 //! In: a plan, its settings, EC2, the kernel. Out: a [`SetRecord`] with its exit code. Must never: return with something quiesced
 //! and not released, or retry the create call.
 
+pub mod desk;
+pub mod hold;
 pub mod journal;
 pub mod lock;
 mod outcome;
@@ -23,6 +25,8 @@ pub mod recover;
 pub mod rehearse;
 mod settle;
 pub mod unmounted;
+pub mod status;
+mod uncover;
 pub mod verdict;
 
 use std::path::Path;
@@ -46,8 +50,9 @@ use crate::interrupt::Interrupt;
 use crate::plan::{Consistency, Plan, PlannedVolume};
 use crate::quiesce::{self, HookEnv, HookOutcome, Quiesce, RunResult};
 use crate::sets::record::{self, SetRecord};
+use crate::window::expedite::{self, Knob};
 use crate::window::kernel::Kernel;
-use crate::window::{FreezeFailure, Held, Limits, Prepared, Thawed};
+use crate::window::{Extras, FreezeFailure, Held, Limits, Prepared, Thawed};
 
 /// What a run works on.
 #[derive(Debug)]
@@ -271,7 +276,8 @@ async fn window<E: Ec2>(
 ) -> Window {
     let failed = |failure| Window { failure: Some(failure), ..Window::default() };
     let limits = Limits { window: stage.settings.window, freeze: stage.settings.freeze_timeout };
-    let prepared = match Prepared::open(&stage.kernel, stage.plan, limits, stage.program) {
+    let extras = extras(stage.settings);
+    let prepared = match Prepared::open_with(&stage.kernel, stage.plan, limits, stage.program, extras) {
         Ok(prepared) => prepared,
         Err(e) => return failed(Failure { hint: e.hint(), ..Failure::new(Exit::Freeze, chain(&e)) }),
     };
@@ -280,6 +286,7 @@ async fn window<E: Ec2>(
         prepared.dismiss();
         return failed(failure);
     }
+    journal.state.expedited = prepared.expedited();
     if let Err(e) = journal.before_window(stage.plan) {
         prepared.dismiss();
         journal.state.created = Created::No;
@@ -295,6 +302,7 @@ async fn window<E: Ec2>(
         Err(not) => {
             let _ = journal.update(|state| {
                 state.created = Created::No;
+                state.expedited = None;
                 // Refused mounts are frozen by somebody else, if at all: not for the recovery.
                 state.frozen.retain(|f| not.thawed.still_frozen.contains(&f.mount_point));
             });
@@ -313,7 +321,10 @@ async fn window<E: Ec2>(
     let call = sent.elapsed();
     let thawed = frozen.thaw().await;
     // ---- everything is thawed ----
-    let _ = journal.update(|state| state.frozen.retain(|f| thawed.still_frozen.contains(&f.mount_point)));
+    let _ = journal.update(|state| {
+        state.frozen.retain(|f| thawed.still_frozen.contains(&f.mount_point));
+        state.expedited = None;
+    });
     let mut window = Window { thawed: Some(thawed), call: Some(call), ..Window::default() };
     window.lost = match held {
         Held::Ended(Ok(made)) => {
@@ -351,6 +362,15 @@ async fn window<E: Ec2>(
         let _ = journal.update(|state| state.created = Created::No);
     }
     window
+}
+
+/// `rcu_expedited`, where the plan asks for it. It makes freezing faster and nothing else: without it the run goes on.
+fn extras(settings: &PlanSettings) -> Extras {
+    let knob = settings.rcu_expedited.then(|| Knob::open(Path::new(expedite::PATH)));
+    let knob = knob.and_then(|opened| {
+        opened.inspect_err(|e| tracing::warn!("freezing is not expedited: {}", chain(e))).ok()
+    });
+    Extras { knob, ..Extras::default() }
 }
 
 fn freeze_hint(cause: &FreezeFailure) -> Option<String> {

@@ -4,9 +4,11 @@
 
 mod config;
 mod doctor;
+mod freeze;
 mod plan;
 mod rehearse;
 mod snapshot;
+mod status;
 mod thaw;
 
 use std::collections::BTreeMap;
@@ -54,8 +56,12 @@ enum Command {
     Plan(plan::Plan),
     /// Do all that `snapshot` does but the call: measures the stall, suggests a window.
     Rehearse(rehearse::Rehearse),
-    /// Thaw, mount and release what a run that died left behind; with --all, thaw every filesystem.
+    /// Freeze, and return while it lasts: for somebody else's snapshots. Ended by `thaw`, or at the deadline.
+    Freeze(freeze::Freeze),
+    /// End a freeze, and undo what a run that died left behind; with --all, thaw every filesystem.
     Thaw(thaw::Thaw),
+    /// Show what may be frozen, by which run, until when, and what is owed.
+    Status(status::Status),
     /// Look for what would make a run fail or be worth less, with remedies. Changes nothing.
     Doctor(doctor::Doctor),
     /// Show or check the configuration.
@@ -149,7 +155,8 @@ fn absolute(text: &str) -> Result<PathBuf, String> {
 /// Parses, runs, and says how it ended. Usage errors exit 64, not clap's 2.
 #[must_use]
 pub fn main() -> std::process::ExitCode {
-    let cli = match Cli::try_parse() {
+    let (holder, arguments) = freeze::Holder::of(std::env::args_os().collect());
+    let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(e) => {
             let _ = e.print();
@@ -167,8 +174,13 @@ pub fn main() -> std::process::ExitCode {
             Command::Snapshot(command) => command.run(&cli.global).await,
             Command::Plan(command) => command.run(&cli.global).await,
             Command::Rehearse(command) => command.run(&cli.global).await,
+            Command::Freeze(command) => match holder {
+                Some(holder) => command.hold(&cli.global, holder).await,
+                None => command.run(&cli.global).await,
+            },
             Command::Thaw(command) => command.run(&cli.global).await,
             Command::Doctor(command) => command.run(&cli.global).await,
+            Command::Status(command) => command.run(&cli.global),
             Command::Config(command) => command.run(&cli.global),
         }
     });

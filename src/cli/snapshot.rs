@@ -142,7 +142,7 @@ pub(super) async fn clean_up(run_dir: &Path) -> Result<Vec<run::journal::Journal
     Ok(unsettled)
 }
 
-async fn settle_dead(ec2: &crate::ec2::aws::Aws, journal: run::journal::Journal) {
+pub(super) async fn settle_dead(ec2: &crate::ec2::aws::Aws, journal: run::journal::Journal) {
     let dead = journal.state.run.clone();
     match recover::settle(ec2, journal).await {
         Ok(ids) if ids.is_empty() => say(&format!("run {dead}: EC2 shows no snapshots of it")),

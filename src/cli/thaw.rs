@@ -1,58 +1,158 @@
-//! `stillpoint thaw`: the rescue.
+//! `stillpoint thaw`: ends a freeze that is held, undoes what dead runs left; the rescue.
 //!
-//! In: journals of dead runs, or every mount. Out: what was thawed and released. Must never: need EC2, IMDS, the configuration or the
-//! network: it is run on the worst day.
+//! In: the freeze's socket, journals of dead runs, or every mount. Out: what was thawed and released, and whether the freeze held.
+//! Must never: need EC2, IMDS, the configuration or the network (it is run on the worst day), or say of a freeze that it held
+//! unless the process that held it has proven so.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 
-use super::{Global, print, say};
+use super::{Global, Output, print, say};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::ids::RunId;
+use crate::report;
+use crate::run::desk::{self, Asked};
+use crate::run::hold::HoldRecord;
 use crate::run::journal::Created;
 use crate::run::recover;
+
+/// How often a holder that is just ending is looked at again.
+const ENDING: (u32, Duration) = (100, Duration::from_millis(50));
 
 #[derive(Debug, Args)]
 pub(super) struct Thaw {
     /// Thaw every filesystem of this host, whoever froze it.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "recorded")]
     all: bool,
+    /// Only what runs that died left behind, as their journals say; a freeze that is held goes on. For ExecStopPost=.
+    #[arg(long, conflicts_with = "run")]
+    recorded: bool,
+    /// The freeze to end, as `freeze` printed it; without it the one that is held.
+    #[arg(long, value_name = "RUN")]
+    run: Option<RunId>,
+    /// What stdout gets: text or json.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
 }
 
 impl Thaw {
     pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
         super::need_root()?;
-        // A broken configuration must not keep the rescue from working.
-        let run_dir = match global.load(None, crate::config::Overrides::default()) {
-            Ok(loaded) => loaded.settings.run_dir,
-            Err(_) => global.run_dir.clone().unwrap_or_else(|| Path::new("/run/stillpoint").to_path_buf()),
-        };
+        let run_dir = run_dir(global);
         let mut exit = Exit::Ok;
+        if self.all {
+            exit = everything()?;
+        }
+        let ended = if self.recorded { None } else { self.end(&run_dir).await };
         let (recovered, unreadable) = recover::local(&run_dir).await;
         for text in unreadable {
             say(&format!("warning: cannot read the journal {text}"));
-            exit = Exit::After;
+            exit = worse(exit, Exit::After);
         }
         for run in &recovered {
             exit = worse(exit, report(run));
         }
-        if self.all {
-            let (thawed, failed) = recover::thaw_everything()
-                .map_err(|e| Error::new(Exit::StillFrozen, format!("cannot list the mounts: {e}")))?;
-            for mount in &thawed {
-                print(&mount.display().to_string());
+        if self.recorded {
+            if recovered.is_empty() {
+                say("no run left anything behind");
             }
-            for (mount, errno) in &failed {
-                say(&format!("error: cannot thaw {}: {}", mount.display(), errno.desc()));
-                exit = Exit::StillFrozen;
-            }
-            say(&format!("thawed {} filesystems", thawed.len()));
-        } else if recovered.is_empty() {
-            say("no run left anything behind");
+            return Ok(exit);
+        }
+        match ended {
+            Some(End::Said(record)) => exit = worse(exit, self.tell(&record)?),
+            Some(End::Forced(forced)) => exit = worse(exit, forced),
+            None => match desk::kept(&run_dir, self.run.as_ref()) {
+                Some(record) => exit = worse(exit, self.tell(&record)?),
+                None if self.run.is_some() => {
+                    say("error: no freeze of this run is known since the last boot");
+                    say("hint: nothing is frozen by it, and nothing can be said of what was");
+                    exit = worse(exit, Exit::NotHeld);
+                }
+                None if recovered.is_empty() && !self.all => say("no run left anything behind"),
+                None => {}
+            },
         }
         Ok(exit)
     }
+
+    /// Ends the freeze that is held.
+    async fn end(&self, run_dir: &Path) -> Option<End> {
+        for _ in 0..ENDING.0 {
+            let journal = desk::held(run_dir, self.run.as_ref())?;
+            match desk::ask(run_dir, &journal.state.run).await {
+                Asked::Done(record) => return Some(End::Said(record)),
+                Asked::Silent => {
+                    let (thawed, failed) = recover::by_force(&journal);
+                    say(&format!(
+                        "error: process {} holds the freeze and does not answer; thawed by force: {}",
+                        journal.state.pid,
+                        if thawed.is_empty() {
+                            "nothing was frozen any more".to_owned()
+                        } else {
+                            list(&thawed)
+                        }
+                    ));
+                    say(&format!(
+                        "hint: post hooks are due: end process {} (SIGCONT, or SIGKILL), then `stillpoint thaw`",
+                        journal.state.pid
+                    ));
+                    return Some(End::Forced(failures(&failed).unwrap_or(Exit::NotHeld)));
+                }
+                Asked::Ending => tokio::time::sleep(ENDING.1).await,
+            }
+        }
+        None
+    }
+
+    /// Says what became of the freeze; the exit code that it asks for.
+    fn tell(&self, record: &HoldRecord) -> Result<Exit, Error> {
+        if self.output == Output::Json {
+            print(&serde_json::to_string_pretty(record).map_err(|e| Error::new(Exit::Bug, e))?);
+        }
+        say(&report::hold::human(record));
+        Ok(record.thaw_exit())
+    }
+}
+
+/// How a freeze ended.
+enum End {
+    /// Its holder said so.
+    Said(Box<HoldRecord>),
+    /// Thawed past a holder that does not answer.
+    Forced(Exit),
+}
+
+/// A broken configuration must not keep the rescue from working.
+pub(super) fn run_dir(global: &Global) -> PathBuf {
+    match global.load(None, crate::config::Overrides::default()) {
+        Ok(loaded) => loaded.settings.run_dir,
+        Err(_) => global.run_dir.clone().unwrap_or_else(|| Path::new("/run/stillpoint").to_path_buf()),
+    }
+}
+
+fn everything() -> Result<Exit, Error> {
+    let (thawed, failed) = recover::thaw_everything()
+        .map_err(|e| Error::new(Exit::StillFrozen, format!("cannot list the mounts: {e}")))?;
+    for mount in &thawed {
+        print(&mount.display().to_string());
+    }
+    let exit = failures(&failed).unwrap_or(Exit::Ok);
+    say(&format!("thawed {} filesystems", thawed.len()));
+    Ok(exit)
+}
+
+fn failures(failed: &[(PathBuf, nix::errno::Errno)]) -> Option<Exit> {
+    for (mount, errno) in failed {
+        say(&format!("error: cannot thaw {}: {}", mount.display(), errno.desc()));
+    }
+    (!failed.is_empty()).then_some(Exit::StillFrozen)
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(" ")
 }
 
 /// Says what was done about a dead run; the exit code that it asks for.
@@ -61,6 +161,9 @@ pub(super) fn report(run: &recover::Recovered) -> Exit {
     say(&format!("run {} died before its end", run.run));
     for mount in &run.thawed {
         say(&format!("  thawed {}", mount.display()));
+    }
+    if run.put_back {
+        say("  put back /sys/kernel/rcu_expedited");
     }
     for mount in &run.back.mounted {
         say(&format!("  mounted {}", mount.display()));
@@ -82,11 +185,7 @@ pub(super) fn report(run: &recover::Recovered) -> Exit {
     if run.unsettled.as_ref().is_some_and(|j| j.state.created != Created::No) {
         say("  it may have made snapshots: `stillpoint snapshot` looks them up at its next start");
     }
-    for (mount, errno) in &run.failed {
-        say(&format!("error: cannot thaw {}: {}", mount.display(), errno.desc()));
-        exit = Exit::StillFrozen;
-    }
-    exit
+    failures(&run.failed).unwrap_or(exit)
 }
 
 fn worse(a: Exit, b: Exit) -> Exit {

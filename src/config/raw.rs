@@ -111,6 +111,7 @@ input! {
         freeze_timeout: Duration = |n: &Node<'_>| n.duration(check::FREEZE_TIMEOUT);
         stop_units: Vec<String> = |n: &Node<'_>| n.list(|n| n.checked(check::unit_name));
         unmount_timeout: Duration = |n: &Node<'_>| n.duration(check::UNMOUNT_TIMEOUT);
+        rcu_expedited: bool = Node::flag;
         copy_volume_tags: bool = Node::flag;
         description: String = |n: &Node<'_>| n.checked(check::description);
     } per_entry {

@@ -158,6 +158,7 @@ fn plan(
         freeze_timeout,
         stop_units: take.or("stop_units", input.stop_units, Vec::new()),
         unmount_timeout: take.or("unmount_timeout", input.unmount_timeout, UNMOUNT_TIMEOUT),
+        rcu_expedited: take.or("rcu_expedited", input.rcu_expedited, false),
         copy_volume_tags: take.or("copy_volume_tags", input.copy_volume_tags, false),
         tags: take.entries("tags", input.tags, String::clone),
         description: take.optional("description", input.description),

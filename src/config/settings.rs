@@ -90,6 +90,8 @@ pub struct PlanSettings {
     /// may take; default 30 s.
     #[serde(serialize_with = "duration")]
     pub unmount_timeout: Duration,
+    /// Raise `/sys/kernel/rcu_expedited`, which is host-wide, while FIFREEZE runs; default false.
+    pub rcu_expedited: bool,
     /// Copy the volumes' tags to the snapshots (`CopyTagsFromSource`); default false, because EC2 allows 50 tags.
     pub copy_volume_tags: bool,
     /// Tags of the user's own for every snapshot.

@@ -3,8 +3,10 @@
 //! In: values of the flow. Out: text and JSON, as strings. Must never: print, or decide anything.
 
 pub mod findings;
+pub mod hold;
 pub mod log;
 mod page;
 pub mod plan;
 pub mod rehearsal;
 pub mod set;
+pub mod status;

@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::hold::HoldRecord;
 use crate::config::settings::Hook;
 use crate::ids::{DevNo, RunId, SnapshotId};
 use crate::plan::{Method, Plan};
 use crate::quiesce::HookEnv;
+use crate::window::expedite::Former;
 use crate::window::unmount::Recipe;
 
 /// How far the create call had come.
@@ -57,6 +59,15 @@ impl Unmounted {
     }
 }
 
+/// A freeze that is held for somebody else: the run takes no snapshots itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Hold {
+    /// The watchdog's process id, once there is one.
+    pub watchdog: Option<u32>,
+    /// What is known before the freeze.
+    pub record: HoldRecord,
+}
+
 /// What a run would leave behind.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct State {
@@ -84,6 +95,12 @@ pub struct State {
     /// It is a rehearsal: no create call will be sent.
     #[serde(default)]
     pub rehearsal: bool,
+    /// Set in runs of `freeze`.
+    #[serde(default)]
+    pub hold: Option<Hold>,
+    /// The host-wide setting that was raised for the freeze, as it was before.
+    #[serde(default)]
+    pub expedited: Option<Former>,
 }
 
 /// The journal file of this run.
@@ -115,6 +132,8 @@ impl Journal {
             unmounted: Unmounted::default(),
             created: Created::No,
             rehearsal: false,
+            hold: None,
+            expedited: None,
         };
         let journal = Self { path: folder.join(format!("{run}.json")), state };
         journal.write()?;
@@ -124,6 +143,12 @@ impl Journal {
     /// Reads the journals of runs that are dead. Unreadable files are reported, never deleted.
     #[must_use]
     pub fn dead(run_dir: &Path) -> Vec<Result<Self, String>> {
+        Self::all(run_dir).into_iter().filter(|j| !j.as_ref().is_ok_and(Self::lives)).collect()
+    }
+
+    /// Reads every journal there is.
+    #[must_use]
+    pub fn all(run_dir: &Path) -> Vec<Result<Self, String>> {
         let Ok(entries) = std::fs::read_dir(folder(run_dir)) else { return Vec::new() };
         let mut paths: Vec<PathBuf> = entries.flatten().map(|e| e.path()).collect();
         paths.retain(|p| p.extension().is_some_and(|x| x == "json"));
@@ -134,12 +159,17 @@ impl Journal {
                 .map_err(|e| e.to_string())
                 .and_then(|bytes| serde_json::from_slice::<State>(&bytes).map_err(|e| e.to_string()));
             match read {
-                Ok(state) if start_time(state.pid) == Some(state.pid_start) => {} // alive
                 Ok(state) => found.push(Ok(Self { path, state })),
                 Err(e) => found.push(Err(format!("{}: {e}", path.display()))),
             }
         }
         found
+    }
+
+    /// Is the run's process there? A stopped one is.
+    #[must_use]
+    pub fn lives(&self) -> bool {
+        start_time(self.state.pid) == Some(self.state.pid_start)
     }
 
     /// Changes the journal and writes it, atomically.
@@ -156,14 +186,8 @@ impl Journal {
     /// # Errors
     /// As [`Journal::update`].
     pub fn before_window(&mut self, plan: &Plan) -> std::io::Result<()> {
-        let frozen = plan
-            .filesystems
-            .iter()
-            .filter(|f| f.method == Method::Freeze)
-            .map(|f| FrozenMount { dev: f.dev, mount_point: f.mount_point.clone() })
-            .collect();
         self.update(|state| {
-            state.frozen = frozen;
+            state.frozen = will_freeze(plan);
             if !state.rehearsal {
                 state.created = Created::Maybe;
             }
@@ -207,7 +231,16 @@ impl Journal {
     }
 }
 
-fn folder(run_dir: &Path) -> PathBuf {
+/// What a plan freezes.
+#[must_use]
+pub fn will_freeze(plan: &Plan) -> Vec<FrozenMount> {
+    let frozen = plan.filesystems.iter().filter(|f| f.method == Method::Freeze);
+    frozen.map(|f| FrozenMount { dev: f.dev, mount_point: f.mount_point.clone() }).collect()
+}
+
+/// Where journals are, and what else belongs to a run.
+#[must_use]
+pub fn folder(run_dir: &Path) -> PathBuf {
     run_dir.join("runs")
 }
 

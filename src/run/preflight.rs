@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Failure, Stage, unmounted};
+use crate::discover::mountinfo::{self, MountTree};
 use crate::discover::{self, Facts};
 use crate::doctor::{self, Set, cloud, refuse, storage};
 use crate::ec2::{CreateRequest, Ec2, Ec2Error};
@@ -21,13 +22,18 @@ use crate::plan::{self, Plan};
 /// # Errors
 /// When the run would fail. Nothing has been touched.
 pub(super) async fn check<E: Ec2>(stage: &Stage<'_, E>, request: &CreateRequest) -> Result<(), Error> {
+    host(stage)?;
+    refuse(cloud::tags_fit(request))?;
+    stage.ec2.dry_run(request).await.map_err(Error::from)?;
+    pending(stage).await
+}
+
+/// The part of it that needs no EC2.
+pub(super) fn host<E>(stage: &Stage<'_, E>) -> Result<(), Error> {
     let set = Set::planned(stage.facts, stage.plan);
     refuse(doctor::hooks::runnable(&stage.settings.hooks))?;
     refuse(storage::run_dir(Path::new("/"), stage.run_dir, &set))?;
-    refuse(cloud::tags_fit(request))?;
-    refuse(storage::names(stage.plan))?;
-    stage.ec2.dry_run(request).await.map_err(Error::from)?;
-    pending(stage).await
+    refuse(storage::names(stage.plan))
 }
 
 /// Warms the connections with the same request, again: hooks may have taken long.
@@ -82,6 +88,21 @@ pub(super) fn unchanged<E>(stage: &Stage<'_, E>) -> Result<(), Failure> {
         (gone, "") => format!("unmounted meanwhile: {gone}"),
         (gone, new) => format!("unmounted meanwhile: {gone}; mounted meanwhile: {new}"),
     }))
+}
+
+/// The filesystem of the plan that this path is on.
+pub(super) fn planned_at<'a, E>(
+    stage: &Stage<'a, E>,
+    path: &Path,
+) -> Result<Option<&'a plan::PlannedFilesystem>, Error> {
+    let unreadable =
+        |e: String| Error::new(Exit::Permission, format!("cannot read /proc/self/mountinfo: {e}"));
+    let table = std::fs::read("/proc/self/mountinfo").map_err(|e| unreadable(e.to_string()))?;
+    let lines = mountinfo::parse(&table).map_err(|e| unreadable(e.to_string()))?;
+    let tree = MountTree::new(&lines);
+    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let Some(holder) = tree.holding(&path) else { return Ok(None) };
+    Ok(stage.plan.filesystems.iter().find(|f| f.dev == holder.dev))
 }
 
 /// The 15 s rule is waited out; too many pending snapshots are a refusal.

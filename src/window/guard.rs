@@ -5,7 +5,7 @@
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +18,7 @@ use nix::sys::socket::{
 use tokio::io::unix::AsyncFd;
 
 use super::clock::{boottime, boottime_ns};
+use super::expedite::Knob;
 use super::kernel::SharedPage;
 use super::watchdog::{ARGUMENT, ARM, BEAT, DONE, FDS_PER_MESSAGE, Hello, READY, Trigger};
 
@@ -57,9 +58,16 @@ pub struct Guard {
 impl Guard {
     /// Starts `program` again as the watchdog over these fds, and waits until it is ready. Blocking, bounded.
     ///
+    /// `knob` is what the watchdog puts back too; `afterwards` what it starts when the agent has died and everything is thawed.
+    ///
     /// # Errors
     /// When it cannot be started or does not get ready within 5 s. Nothing is frozen then.
-    pub fn start(program: &Path, fds: &[Arc<OwnedFd>]) -> Result<Self, GuardError> {
+    pub fn start(
+        program: &Path,
+        fds: &[Arc<OwnedFd>],
+        knob: Option<&Knob>,
+        afterwards: Option<&[PathBuf]>,
+    ) -> Result<Self, GuardError> {
         let failed = |what| move |source| GuardError::NotReady { what, source };
         let (page, memfd) = SharedPage::create().map_err(failed("shared page"))?;
         let (ours, theirs) = socketpair(
@@ -85,7 +93,12 @@ impl Guard {
                 .spawn()
                 .map_err(spawn_failed)?
         };
-        let hello = Hello { agent: i32::try_from(std::process::id()).unwrap_or(0), filesystems: fds.len() };
+        let hello = Hello {
+            agent: i32::try_from(std::process::id()).unwrap_or(0),
+            filesystems: fds.len(),
+            former: knob.map(|k| k.former().value.clone()),
+            afterwards: afterwards.map(<[PathBuf]>::to_vec),
+        };
         let hello = serde_json::to_vec(&hello).unwrap_or_default();
         let mut guard = Self {
             child,
@@ -93,8 +106,9 @@ impl Guard {
             page: Arc::new(page),
             beating: Arc::new(AtomicBool::new(false)),
         };
+        let with: Vec<RawFd> = std::iter::once(memfd.as_raw_fd()).chain(knob.map(Knob::raw)).collect();
         let told = guard
-            .send_fds(&hello, &[memfd.as_raw_fd()])
+            .send_fds(&hello, &with)
             .and_then(|()| {
                 fds.chunks(FDS_PER_MESSAGE).try_for_each(|chunk| {
                     let raw: Vec<RawFd> = chunk.iter().map(|fd| fd.as_raw_fd()).collect();

@@ -115,6 +115,8 @@ pub struct Page {
     pub fired: AtomicU32,
     /// How many superblocks the watchdog has thawed.
     pub thawed_by_watchdog: AtomicU32,
+    /// 1 while the agent may have raised `rcu_expedited`: see [`super::expedite`].
+    pub expedited: AtomicU32,
     /// One word a superblock: see [`super::freeze::State`].
     pub states: [AtomicU32; MAX_FILESYSTEMS],
 }

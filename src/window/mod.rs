@@ -12,10 +12,12 @@
 //! Guards, from the inside out: explicit thaw, `Drop`, the watchdog process, the journal in /run.
 
 pub mod clock;
+pub mod expedite;
 pub mod freeze;
 pub mod guard;
 pub mod kernel;
 mod member;
+pub mod probe;
 pub mod superblock;
 mod thawed;
 pub mod unmount;
@@ -33,6 +35,7 @@ use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::sys::mman::{MlockAllFlags, mlockall, munlockall};
 
+use self::expedite::{Former, Knob};
 use self::freeze::{Freezers, Report};
 use self::guard::{Guard, GuardError};
 use self::kernel::Kernel;
@@ -66,6 +69,15 @@ impl Limits {
         let margin = (self.window / 10).clamp(Duration::from_millis(20), Duration::from_millis(200));
         self.window.saturating_sub(margin)
     }
+}
+
+/// What not every window has.
+#[derive(Debug, Default)]
+pub struct Extras {
+    /// `rcu_expedited`, raised while FIFREEZE runs.
+    pub knob: Option<Knob>,
+    /// What the watchdog starts once everything is thawed because the agent is gone: a program and its arguments.
+    pub afterwards: Option<Vec<PathBuf>>,
 }
 
 /// Why the window never opened. Nothing is frozen.
@@ -217,6 +229,7 @@ pub struct Prepared {
     guard: Guard,
     freezers: Freezers,
     limits: Limits,
+    knob: Option<Knob>,
 }
 
 impl Prepared {
@@ -232,6 +245,20 @@ impl Prepared {
         limits: Limits,
         program: &Path,
     ) -> Result<Self, PrepareError> {
+        Self::open_with(kernel, plan, limits, program, Extras::default())
+    }
+
+    /// The same with [`Extras`].
+    ///
+    /// # Errors
+    /// As [`Prepared::open`].
+    pub fn open_with(
+        kernel: &Arc<dyn Kernel>,
+        plan: &Plan,
+        limits: Limits,
+        program: &Path,
+        extras: Extras,
+    ) -> Result<Self, PrepareError> {
         let mut members = open_all(kernel, &plan.filesystems)?;
         let mut idle = open_witnesses(&plan.witnesses)?;
         // Its device is claimed; nothing is there to freeze, and the watchdog has nothing to do.
@@ -244,13 +271,19 @@ impl Prepared {
             member.freezer = Some(fds.len());
             fds.push(Arc::clone(&member.fd));
         }
-        let guard = start_guard(program, &fds)?;
+        let (guard, knob) = start_guard(program, &fds, extras)?;
         let freezers = Freezers::start(kernel, guard.page(), fds).map_err(PrepareError::Thread)?;
         // A page that has to be read back while memory is short waits for write-back, which waits for the thaw.
         if let Err(errno) = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE) {
             tracing::warn!("cannot lock memory ({}): the window is safe, but may be longer", errno.desc());
         }
-        Ok(Self { kernel: Arc::clone(kernel), members, idle, guard, freezers, limits })
+        Ok(Self { kernel: Arc::clone(kernel), members, idle, guard, freezers, limits, knob })
+    }
+
+    /// What the journal has to know to put `rcu_expedited` back.
+    #[must_use]
+    pub fn expedited(&self) -> Option<Former> {
+        self.knob.as_ref().map(|k| k.former().clone())
     }
 
     /// The watchdog's process id.
@@ -281,11 +314,18 @@ impl Prepared {
         let times = Times { started: Timestamp::now(), ..Times::default() };
         let limits = self.limits;
         let armed = self.guard.arm(limits.window);
+        if armed.is_ok()
+            && let Some(knob) = &mut self.knob
+        {
+            knob.raise(self.guard.page());
+        }
         let mut frozen = Frozen { window: Some(self), started, times, gate: Some(shut) };
         if armed.is_err() {
             return Err(frozen.fail(FreezeFailure::WatchdogLost).await);
         }
-        match frozen.freeze_waves(interrupt, limits.freeze).await {
+        let waves = frozen.freeze_waves(interrupt, limits.freeze).await;
+        frozen.put_back();
+        match waves {
             Ok(()) => {
                 frozen.look();
                 frozen.times.frozen = Some(Timestamp::now());
@@ -332,6 +372,19 @@ impl Frozen {
             }
         }
         Ok(())
+    }
+
+    /// FITHAW waits for no grace period: the host has `rcu_expedited` as it was as soon as everything is frozen.
+    fn put_back(&mut self) {
+        if let Some(knob) = self.window.as_mut().and_then(|w| w.knob.as_mut()) {
+            knob.put_back();
+        }
+    }
+
+    /// When what happened, so far.
+    #[must_use]
+    pub fn times(&self) -> Times {
+        self.times
     }
 
     /// First look at the write counters of what is now frozen.
@@ -412,7 +465,11 @@ impl Drop for Frozen {
 }
 
 /// Starts the watchdog in a thread, since exec opens files too and may be kept waiting as [`open_all`] may.
-fn start_guard(program: &Path, fds: &[Arc<OwnedFd>]) -> Result<Guard, PrepareError> {
+fn start_guard(
+    program: &Path,
+    fds: &[Arc<OwnedFd>],
+    extras: Extras,
+) -> Result<(Guard, Option<Knob>), PrepareError> {
     let runtime = tokio::runtime::Handle::current();
     let (tell, told) = std::sync::mpsc::sync_channel(1);
     let (path, fds) = (program.to_path_buf(), fds.to_vec());
@@ -420,13 +477,15 @@ fn start_guard(program: &Path, fds: &[Arc<OwnedFd>]) -> Result<Guard, PrepareErr
         .name("start-watchdog".to_owned())
         .spawn(move || {
             let _runtime = runtime.enter();
-            let _ = tell.send(Guard::start(&path, &fds));
+            let Extras { knob, afterwards } = extras;
+            let started = Guard::start(&path, &fds, knob.as_ref(), afterwards.as_deref());
+            let _ = tell.send((started, knob));
         })
         .map_err(PrepareError::Thread)?;
     // The watchdog itself has a limit of its own to get ready.
     let limit = member::OPEN_LIMIT + Duration::from_secs(10);
     match told.recv_timeout(limit) {
-        Ok(said) => Ok(said?),
+        Ok((started, knob)) => Ok((started?, knob)),
         Err(_) => Err(PrepareError::OpenHangs {
             path: program.to_path_buf(),
             limit,

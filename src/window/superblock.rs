@@ -3,6 +3,7 @@
 //! In: an fd. Out: mountinfo's `major:minor`, the key that plans use. Must never: go by st_dev, which btrfs and overlay make up.
 
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::{Component, Path};
 
 use crate::discover::mountinfo;
 use crate::ids::DevNo;
@@ -10,9 +11,25 @@ use crate::ids::DevNo;
 /// The superblock of this file; none when it is on none that mountinfo lists (pipes, sockets, other namespaces).
 #[must_use]
 pub fn of(fd: impl AsFd) -> Option<DevNo> {
+    in_table(fd, Path::new("/proc/self/mountinfo"))
+}
+
+/// The same for a file opened by this path, which may lead through `/proc/PID/root` into another mount namespace.
+#[must_use]
+pub fn at(fd: impl AsFd, path: &Path) -> Option<DevNo> {
+    let mut parts = path.strip_prefix("/proc").ok().into_iter().flat_map(Path::components);
+    match (parts.next(), parts.next()) {
+        (Some(pid), Some(Component::Normal(root))) if root == "root" => {
+            in_table(fd, &Path::new("/proc").join(pid).join("mountinfo"))
+        }
+        _ => of(fd),
+    }
+}
+
+fn in_table(fd: impl AsFd, table: &Path) -> Option<DevNo> {
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()?;
     let id: u32 = info.lines().find_map(|l| l.strip_prefix("mnt_id:"))?.trim().parse().ok()?;
-    let lines = mountinfo::parse(&std::fs::read("/proc/self/mountinfo").ok()?).ok()?;
+    let lines = mountinfo::parse(&std::fs::read(table).ok()?).ok()?;
     lines.iter().find(|l| l.id == id).map(|l| l.dev)
 }
 

@@ -1,9 +1,10 @@
 //! The watchdog: a process of its own that thaws when the agent does not.
 //!
 //! In: a socket on fd 0 (agent's pid, one fd a superblock, the shared page, then "armed until" and "done").
-//! Out: FITHAW on every superblock that the page says may be frozen, and a line in the kernel's log.
-//! Must never: allocate, open, close, exec or write to a file after it said "ready"; extend its deadline; thaw a superblock
-//! whose word says that we have not touched it; give up while something may be frozen.
+//! Out: FITHAW on every superblock that the page says may be frozen, `rcu_expedited` as it was, and a line in the kernel's log.
+//! Must never: allocate, open, close, exec or write to a file after it said "ready" and while something may be frozen (but the
+//! kernel's own two, open already); extend its deadline; thaw a superblock whose word says that we have not touched it; give up
+//! while something may be frozen. Where a freeze was held for somebody else and the agent is gone, it starts the recovery at the very end.
 //!
 //! Triggers: the absolute deadline (CLOCK_BOOTTIME), a gap in the heartbeat, end of file on the socket, the pidfd.
 //! The last two alone are not enough: a dying process can hang in D inside exit() with its socket open.
@@ -11,6 +12,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -26,6 +28,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::clock::boottime_ns;
+use super::expedite::PutBack;
 use super::freeze::State;
 use super::kernel::{self, Kernel, Linux, MAX_FILESYSTEMS, SharedPage};
 
@@ -39,6 +42,8 @@ pub const BEAT: Duration = Duration::from_millis(25);
 const RETRY: Duration = Duration::from_millis(20);
 /// How long the watchdog sleeps at most before it looks at the heartbeat.
 const LOOK: u16 = 40;
+/// Longer than this between two looks, in nanoseconds, and the watchdog itself was not run.
+const PAUSE: u64 = 250_000_000;
 /// Stack of a thawing thread.
 const STACK: usize = 64 * 1024;
 
@@ -84,6 +89,10 @@ pub(super) struct Hello {
     pub agent: i32,
     /// How many fds follow, in messages of at most [`FDS_PER_MESSAGE`].
     pub filesystems: usize,
+    /// What `rcu_expedited` is put back to; its fd comes with the page's, after it.
+    pub former: Option<String>,
+    /// What is started once everything is thawed because the agent is gone: the recovery.
+    pub afterwards: Option<Vec<std::path::PathBuf>>,
 }
 
 /// SCM_RIGHTS takes at most 253 fds a message (SCM_MAX_FD).
@@ -118,6 +127,8 @@ struct Watchdog {
     /// The agent's process is gone, every thread of it: no FIFREEZE can be in progress any more.
     gone: Arc<AtomicBool>,
     threads: Vec<std::thread::JoinHandle<()>>,
+    knob: Option<PutBack>,
+    afterwards: Option<Command>,
 }
 
 impl Watchdog {
@@ -128,9 +139,13 @@ impl Watchdog {
         nix::unistd::chdir("/")?;
         let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");
         close_inherited();
-        let mut buffer = [0_u8; 256];
+        let mut buffer = [0_u8; 8192];
         let (n, mut fds) = kernel::receive_fds(socket(), &mut buffer)?;
         let hello: Hello = serde_json::from_slice(&buffer[..n]).map_err(|_| Errno::EPROTO)?;
+        let knob = match hello.former {
+            Some(former) => Some(PutBack::new(fds.pop().ok_or(Errno::EPROTO)?, former)),
+            None => None,
+        };
         let page = fds.pop().ok_or(Errno::EPROTO)?;
         let page = Arc::new(SharedPage::map(page.as_fd())?);
         let mut filesystems = Vec::new();
@@ -157,14 +172,16 @@ impl Watchdog {
                     .map_err(|_| Errno::EAGAIN)?,
             );
         }
+        let afterwards = hello.afterwards.as_deref().and_then(command);
         mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE)?;
         send(0, &[READY], MsgFlags::MSG_NOSIGNAL)?;
-        Ok(Self { agent, timer, page, gone, threads })
+        Ok(Self { agent, timer, page, gone, threads, knob, afterwards })
     }
 
-    fn watch(self) {
+    fn watch(mut self) {
         let mut armed = false;
         let mut socket_open = true;
+        let mut looked = boottime_ns();
         loop {
             let mut fds = [
                 PollFd::new(self.agent.as_fd(), PollFlags::POLLIN),
@@ -200,10 +217,16 @@ impl Watchdog {
             }
             if agent_gone {
                 self.fire(Trigger::AgentGone);
+                // Once more: the agent may have raised it after the watchdog had fired.
+                self.put_back();
                 self.gone.store(true, Ordering::SeqCst);
                 // Each thread ends when its filesystem is certainly thawed. They may wait for a stuck one for long.
-                for thread in self.threads {
+                for thread in self.threads.drain(..) {
                     let _ = thread.join();
+                }
+                // Nothing is frozen any more: what the agent owes may be started.
+                if let Some(mut recovery) = self.afterwards {
+                    let _ = recovery.spawn();
                 }
                 return;
             }
@@ -213,8 +236,12 @@ impl Watchdog {
                 armed = false;
             }
             let beat = self.page.beat.load(Ordering::SeqCst);
-            let gap = boottime_ns().saturating_sub(beat);
-            if armed && u128::from(gap) > HEARTBEAT_GAP.as_nanos() {
+            let now = boottime_ns();
+            let gap = now.saturating_sub(beat);
+            // Where this process was not run either, the whole machine stood still: the agent gets one look's time to beat again.
+            let paused = now.saturating_sub(looked) > PAUSE;
+            looked = now;
+            if armed && !paused && u128::from(gap) > HEARTBEAT_GAP.as_nanos() {
                 self.fire(Trigger::Heartbeat);
                 armed = false;
             }
@@ -233,8 +260,22 @@ impl Watchdog {
                 thread.thread().unpark();
             }
             let _ = send(0, &[FIRED], MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT);
+            self.put_back();
         }
     }
+
+    fn put_back(&self) {
+        if let Some(knob) = self.knob.as_ref().filter(|_| self.page.expedited.load(Ordering::SeqCst) != 0) {
+            knob.write();
+        }
+    }
+}
+
+fn command(words: &[std::path::PathBuf]) -> Option<Command> {
+    let (program, arguments) = words.split_first()?;
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Some(command)
 }
 
 /// One superblock's thread, waiting from before the window.

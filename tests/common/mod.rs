@@ -37,6 +37,7 @@ pub fn settings() -> PlanSettings {
         freeze_timeout: Duration::from_secs(5),
         stop_units: vec![],
         unmount_timeout: Duration::from_secs(30),
+        rcu_expedited: false,
         copy_volume_tags: false,
         tags: BTreeMap::new(),
         description: None,

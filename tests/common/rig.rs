@@ -293,7 +293,8 @@ impl Rig {
     /// Journals of runs that are not settled.
     pub fn journals(&self) -> Vec<String> {
         let Ok(folder) = std::fs::read_dir(self.path("run/runs")) else { return Vec::new() };
-        folder.map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect()
+        let names = folder.map(|e| e.unwrap().file_name().to_string_lossy().into_owned());
+        names.filter(|n| n.ends_with(".json")).collect()
     }
 
     /// True when the rescue had to thaw: then what a test saw means nothing.

@@ -89,7 +89,8 @@ fn every_key_arrives() {
         on_lower = "keep"
         window = "2s 500ms"
         freeze_timeout = "1s"
-        copy_volume_tags = true
+        rcu_expedited = true
+copy_volume_tags = true
         tags = { Team = "storage" }
         description = "nightly"
         [[hook]]

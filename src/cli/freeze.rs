@@ -1,0 +1,279 @@
+//! `stillpoint freeze`: quiesce, freeze, and return while a process of its own holds the freeze.
+//!
+//! In: the choice, and how long at most. Out: the run's id (or JSON) on stdout once everything is frozen. Must never: return
+//! 0 with something not frozen, or leave a freeze behind that nobody was told of: the holder ends it when this command dies first.
+
+use std::ffi::OsString;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use tokio::io::BufReader;
+use tokio::net::UnixStream;
+
+use super::snapshot::{clean_up, prepare_process, settle_dead};
+use super::{Choice, Global, Output, look, print, say};
+use crate::config::Loaded;
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::ids::{DevNo, RunId};
+use crate::interrupt::Interrupt;
+use crate::report;
+use crate::run::desk::{self, Desk};
+use crate::run::hold::{self, HoldRecord};
+use crate::run::{Stage, journal, lock, recover};
+use crate::window::kernel::Linux;
+use crate::window::superblock;
+
+/// The hidden first argument of the process that holds the freeze; the run's id and the caller's outputs follow.
+const HOLDER: &str = "__hold";
+/// Limits of `--for`.
+const LASTS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(600));
+/// Pause between two looks at what the holder has written to its log.
+const RELAY: Duration = Duration::from_millis(50);
+
+#[derive(Debug, Args)]
+pub(super) struct Freeze {
+    #[command(flatten)]
+    choice: Choice,
+    /// Longest time to stay frozen, such as 30s; at most 10m. Everything is thawed then, whoever asks or not.
+    #[arg(long = "for", value_name = "TIME", value_parser = lasts)]
+    lasts: Duration,
+    /// The run's id, a UUID, instead of a new one.
+    #[arg(long, value_name = "RUN")]
+    run: Option<RunId>,
+    /// Print the plan and stop.
+    #[arg(long, short = 'n')]
+    dry_run: bool,
+}
+
+fn lasts(text: &str) -> Result<Duration, String> {
+    let lasts = crate::config::duration(text).map_err(|e| e.to_string())?;
+    let show = humantime::format_duration;
+    if (LASTS.0..=LASTS.1).contains(&lasts) {
+        return Ok(lasts);
+    }
+    Err(format!("is {}, outside {} to {}", show(lasts), show(LASTS.0), show(LASTS.1)))
+}
+
+/// What the process that holds the freeze is started with.
+#[derive(Debug)]
+pub(super) struct Holder {
+    run: RunId,
+    outputs: Vec<DevNo>,
+}
+
+impl Holder {
+    /// Takes the hidden arguments out.
+    pub(super) fn of(mut arguments: Vec<OsString>) -> (Option<Self>, Vec<OsString>) {
+        if arguments.get(1).is_none_or(|a| a != HOLDER) {
+            return (None, arguments);
+        }
+        let text = |i: usize| arguments.get(i).and_then(|a| a.to_str()).unwrap_or_default();
+        let outputs = text(3).split(',').filter_map(|d| d.parse().ok()).collect();
+        let holder = text(2).parse().ok().map(|run| Self { run, outputs });
+        arguments.drain(1..arguments.len().min(4));
+        (holder, arguments)
+    }
+}
+
+impl Freeze {
+    /// The command that the orchestrator runs.
+    pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
+        if self.choice.window.is_some() || !self.choice.tag.is_empty() {
+            let what = "`freeze` takes neither --window nor --tag: it makes no snapshots";
+            return Err(Error::new(Exit::Usage, what).hint("--for is the longest time to stay frozen"));
+        }
+        if self.dry_run {
+            return super::plan::Plan::of(self.choice.clone()).run(global).await;
+        }
+        super::need_root()?;
+        let loaded = global.load(self.choice.plan.as_deref(), self.choice.overrides())?;
+        let run_dir = loaded.settings.run_dir;
+        let run = self.run.clone().unwrap_or_else(RunId::generate);
+        let failed =
+            |what: &str, e: std::io::Error| Error::new(Exit::Permission, format!("cannot {what}: {e}"));
+        std::fs::create_dir_all(journal::folder(&run_dir)).map_err(|e| failed("make the run folder", e))?;
+        let log = desk::log_of(&run_dir, &run);
+        let mut relay = Relay::open(&log).map_err(|e| failed("write the run's log", e))?;
+        let (ours, theirs) =
+            std::os::unix::net::UnixStream::pair().map_err(|e| failed("make a socket", e))?;
+        let program = std::env::current_exe().map_err(|e| failed("find this program's own file", e))?;
+        let output = || relay.file.try_clone().map(Stdio::from).map_err(|e| failed("write the run's log", e));
+        let mut holder = Command::new(program)
+            .arg(HOLDER)
+            .arg(run.as_str())
+            .arg(outputs())
+            .args(std::env::args_os().skip(1))
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(output()?)
+            .stderr(output()?)
+            .spawn()
+            .map_err(|e| failed("start the process that holds the freeze", e))?;
+        ours.set_nonblocking(true).map_err(|e| failed("make a socket", e))?;
+        let mut from = BufReader::new(UnixStream::from_std(ours).map_err(|e| failed("make a socket", e))?);
+        let record = {
+            let next = desk::next_record(&mut from);
+            tokio::pin!(next);
+            loop {
+                tokio::select! {
+                    record = &mut next => break record,
+                    () = tokio::time::sleep(RELAY) => relay.pass_on(),
+                }
+            }
+        };
+        relay.pass_on();
+        match record {
+            Some(record) if record.lasts() => {
+                self.tell(&record)?;
+                match desk::told(&mut from).await {
+                    Ok(()) => Ok(Exit::Ok),
+                    Err(_) => Err(Error::new(Exit::NotHeld, "the process that holds the freeze is gone")
+                        .hint("`stillpoint thaw` undoes what it left")),
+                }
+            }
+            Some(record) => {
+                self.tell(&record)?;
+                // It has the lock until it is gone, and cannot go while a FIFREEZE of its own is in progress.
+                let end = Instant::now() + Duration::from_secs(2);
+                while matches!(holder.try_wait(), Ok(None)) && Instant::now() < end {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                Ok(Exit::ALL.into_iter().find(|e| e.code() == record.exit_code).unwrap_or(Exit::Bug))
+            }
+            None => {
+                let status = holder.wait().map_err(|e| failed("wait for the holder", e))?;
+                relay.pass_on();
+                let exit = Exit::ALL.into_iter().find(|e| status.code() == Some(e.code().into()));
+                if let Some(exit) = exit.filter(|e| *e != Exit::Ok) {
+                    return Ok(exit); // it has said why
+                }
+                let (dead, _) = recover::local(&run_dir).await;
+                let exits = dead
+                    .iter()
+                    .map(super::thaw::report)
+                    .map(|e| if e == Exit::StillFrozen { e } else { Exit::Freeze });
+                let exit = exits.max_by_key(|e| e.code()).unwrap_or(Exit::Freeze);
+                Err(Error::new(exit, format!("the process that was to hold the freeze died ({status})")))
+            }
+        }
+    }
+
+    fn tell(&self, record: &HoldRecord) -> Result<(), Error> {
+        match self.choice.output {
+            Output::Text if record.lasts() => print(record.run_id.as_str()),
+            Output::Text => {}
+            Output::Json => {
+                print(&serde_json::to_string_pretty(record).map_err(|e| Error::new(Exit::Bug, e))?);
+            }
+        }
+        say(&report::hold::human(record));
+        Ok(())
+    }
+
+    /// The process that holds the freeze.
+    pub(super) async fn hold(&self, global: &Global, holder: Holder) -> Result<Exit, Error> {
+        let bug = |what: &str| Error::new(Exit::Bug, format!("cannot {what}"));
+        // Of its own: neither the terminal's signals nor those for the caller's group are meant for it.
+        nix::unistd::setsid().map_err(|_| bug("make a session"))?;
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+        let caller = std::io::stdin().as_fd().try_clone_to_owned().map_err(|_| bug("use standard input"))?;
+        let loaded = global.load(self.choice.plan.as_deref(), self.choice.overrides())?;
+        prepare_process();
+        let mut interrupt = Interrupt::listen().map_err(|_| bug("catch signals"))?;
+        self.locked(&loaded, holder, caller, &mut interrupt).await
+    }
+
+    async fn locked(
+        &self,
+        loaded: &Loaded,
+        holder: Holder,
+        caller: OwnedFd,
+        interrupt: &mut Interrupt,
+    ) -> Result<Exit, Error> {
+        let settings = &loaded.settings;
+        let _lock = lock::take(&settings.run_dir, Duration::ZERO).await?;
+        let unsettled = clean_up(&settings.run_dir).await?;
+        let mut desk = Desk::open(&settings.run_dir, &holder.run, caller).map_err(|e| {
+            Error::new(Exit::Permission, format!("cannot make the socket for `thaw`: {e}"))
+                .hint("the path of run_dir may be too long: a socket's is at most 107 bytes")
+        })?;
+        let mut early = interrupt.clone();
+        let before = async {
+            let planned = look(loaded).await?;
+            for journal in unsettled {
+                settle_dead(&planned.ec2, journal).await;
+            }
+            Ok::<_, Error>(planned)
+        };
+        let planned = tokio::select! {
+            ready = before => ready?,
+            signal = early.caught() => return Err(Error::new(Exit::Freeze, format!("interrupted by {signal}"))),
+        };
+        let program = std::env::current_exe()
+            .map_err(|e| Error::new(Exit::Bug, format!("cannot find this program's own file: {e}")))?;
+        let stage = Stage {
+            ec2: &planned.ec2,
+            kernel: Arc::new(Linux),
+            program: &program,
+            facts: &planned.facts,
+            plan: &planned.plan,
+            settings: &settings.plan,
+            volume_interval: settings.ec2.volume_interval,
+            state_dir: &settings.state_dir,
+            run_dir: &settings.run_dir,
+            run: holder.run,
+        };
+        let record = hold::hold(&stage, self.lasts, &holder.outputs, &mut desk, interrupt).await?;
+        desk.close(&record).await;
+        Ok(record.thaw_exit())
+    }
+}
+
+/// The superblocks that this command's output goes to, for the holder to refuse what would block it.
+fn outputs() -> String {
+    let (out, err) = (std::io::stdout(), std::io::stderr());
+    let devices = [on(&out), on(&err)];
+    devices.into_iter().flatten().map(|d| d.to_string()).collect::<Vec<_>>().join(",")
+}
+
+/// A file of another mount namespace is in no table of ours; its st_dev is right for all but btrfs.
+fn on(fd: &impl AsFd) -> Option<DevNo> {
+    use nix::sys::stat::{fstat, major, minor};
+    let number = |n| u32::try_from(n).unwrap_or(u32::MAX);
+    superblock::of(fd).or_else(|| {
+        let dev = fstat(fd).ok()?.st_dev;
+        Some(DevNo { major: number(major(dev)), minor: number(minor(dev)) })
+    })
+}
+
+/// What the holder writes, passed on to stderr: the holder has none of the caller's pipes, which somebody may wait for the end of.
+struct Relay {
+    file: std::fs::File,
+    seen: u64,
+    path: PathBuf,
+}
+
+impl Relay {
+    fn open(path: &std::path::Path) -> std::io::Result<Self> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let file = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+        Ok(Self { seen: file.metadata()?.len(), file, path: path.to_path_buf() })
+    }
+
+    fn pass_on(&mut self) {
+        let mut new = Vec::new();
+        let read = std::fs::File::open(&self.path).and_then(|mut f| {
+            f.seek(SeekFrom::Start(self.seen))?;
+            f.read_to_end(&mut new)
+        });
+        if let Ok(n) = read {
+            self.seen += u64::try_from(n).unwrap_or_default();
+            let _ = crate::gate::Stderr.write_all(&new);
+        }
+    }
+}

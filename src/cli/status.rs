@@ -1,0 +1,41 @@
+//! `stillpoint status`: what may be frozen, by which run, until when, and what is owed.
+//!
+//! In: journals; with --probe, the filesystems themselves. Out: text or JSON on stdout, exit code 0 or 40. Must never: change anything,
+//! or touch a filesystem that may be frozen from this process.
+
+use clap::Args;
+
+use super::{Global, Output, print};
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::report;
+use crate::run::status;
+
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    /// Ask every filesystem whether it is frozen, by whomever. Takes at most a second; a probe that finds one waits there, in
+    /// state D, until it is thawed.
+    #[arg(long)]
+    probe: bool,
+    /// What stdout gets: text or json.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
+}
+
+impl Status {
+    pub(super) fn run(&self, global: &Global) -> Result<Exit, Error> {
+        super::need_root()?;
+        let run_dir = super::thaw::run_dir(global);
+        let program = std::env::current_exe()
+            .map_err(|e| Error::new(Exit::Bug, format!("cannot find this program's own file: {e}")))?;
+        let status = status::look(&run_dir, self.probe.then_some(program.as_path()))
+            .map_err(|e| Error::new(Exit::StillFrozen, format!("cannot list the mounts: {e}")))?;
+        match self.output {
+            Output::Text => print(&report::status::human(&status)),
+            Output::Json => {
+                print(&serde_json::to_string_pretty(&status).map_err(|e| Error::new(Exit::Bug, e))?);
+            }
+        }
+        Ok(if status.exit_code == 0 { Exit::Ok } else { Exit::StillFrozen })
+    }
+}

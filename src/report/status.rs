@@ -1,0 +1,75 @@
+//! What may be frozen and what is owed, for people.
+//!
+//! In: a [`Status`]. Out: text. Must never: print (the caller does), or call anything thawed that was not asked.
+
+use std::fmt::Write;
+
+use crate::run::status::{Probed, RunStatus, Status};
+
+/// Runs, then what the probe found.
+#[must_use]
+pub fn human(status: &Status) -> String {
+    let mut text = String::new();
+    for run in &status.runs {
+        one(&mut text, run);
+    }
+    for journal in &status.unreadable {
+        let _ = writeln!(text, "cannot read the journal {journal}");
+    }
+    match &status.probed {
+        None if status.runs.is_empty() && status.unreadable.is_empty() => {
+            let _ = writeln!(
+                text,
+                "no run holds anything or left anything behind (--probe asks the filesystems themselves)"
+            );
+        }
+        None => {}
+        Some(probed) => all(&mut text, probed),
+    }
+    text
+}
+
+fn one(text: &mut String, run: &RunStatus) {
+    let life = if run.alive { "goes on" } else { "died before its end" };
+    let _ = writeln!(text, "run {} ({} {}, pid {}) {life}", run.run_id, run.command, run.plan, run.pid);
+    let _ = writeln!(text, "  started {:.0}", run.started);
+    if !run.may_be_frozen.is_empty() {
+        let mounts: Vec<_> = run.may_be_frozen.iter().map(|m| m.display().to_string()).collect();
+        let _ = writeln!(text, "  may be frozen: {}", mounts.join(" "));
+        if let Some(until) = run.until {
+            let _ = writeln!(text, "  until {until:.0} at the latest");
+        }
+        if let Some(watchdog) = run.watchdog {
+            let _ = writeln!(text, "  watchdog: pid {watchdog}");
+        }
+    }
+    if !run.owed.is_empty() {
+        let _ = writeln!(text, "  post hooks are due: {}", run.owed.join(" "));
+    }
+    if run.snapshots_unknown {
+        let _ = writeln!(text, "  it may have made snapshots");
+    }
+    if !run.unlabelled.is_empty() {
+        let ids: Vec<_> = run.unlabelled.iter().map(crate::ids::SnapshotId::as_str).collect();
+        let _ = writeln!(text, "  snapshots without a label: {}", ids.join(" "));
+    }
+    let undo = match (run.may_be_frozen.is_empty() && run.owed.is_empty(), run.alive) {
+        (_, true) => return,
+        (true, _) => "`stillpoint snapshot` looks at that at its next start",
+        _ => "`stillpoint thaw --recorded`, or the next start, undoes what it left",
+    };
+    let _ = writeln!(text, "  {undo}");
+}
+
+fn all(text: &mut String, probed: &[Probed]) {
+    for p in probed.iter().filter(|p| p.frozen != Some(false)) {
+        let by = p.by.as_ref().map_or_else(|| "not by stillpoint".to_owned(), |run| format!("run {run}"));
+        let name = p.mount_point.display();
+        let _ = match p.waiting_pid {
+            Some(pid) => writeln!(text, "FROZEN: {name} ({by}); probe {pid} waits there until it is thawed"),
+            None => writeln!(text, "not known: {name} (no path leads to it)"),
+        };
+    }
+    let thawed = probed.iter().filter(|p| p.frozen == Some(false)).count();
+    let _ = writeln!(text, "{thawed} of {} filesystems answered: not frozen", probed.len());
+}

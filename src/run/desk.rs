@@ -1,0 +1,253 @@
+//! What the process that holds a freeze, the command that started it, and `thaw` say to each other.
+//!
+//! In: the socket of the command that waits for the freeze; a socket `runs/RUN.sock` in the run folder, made before anything is
+//! frozen. Out: "somebody asked for the thaw"; the record, for both and as `runs/RUN.held`, so that a `thaw` that comes too late
+//! is told the same. Must never: do more than send and receive while frozen, or hold a freeze that nobody was told of.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, raise};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+
+use super::hold::HoldRecord;
+use super::journal::{self, Journal};
+use crate::ids::RunId;
+
+/// What `thaw` asks for.
+const THAW: &str = "thaw\n";
+/// The answer to it, at once.
+const THAWING: &str = "thawing\n";
+/// The command that started the freeze has said so: from here on the freeze outlives it.
+const TOLD: &str = "told\n";
+/// Longest time a peer may take for its line.
+const LINE_LIMIT: Duration = Duration::from_secs(1);
+/// Longest time `thaw` waits for the first word: a process that is stopped does not answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(3);
+
+fn socket_of(run_dir: &Path, run: &RunId) -> PathBuf {
+    journal::folder(run_dir).join(format!("{run}.sock"))
+}
+
+fn record_of(run_dir: &Path, run: &RunId) -> PathBuf {
+    journal::folder(run_dir).join(format!("{run}.held"))
+}
+
+/// Where the process that holds the freeze writes its prose.
+#[must_use]
+pub fn log_of(run_dir: &Path, run: &RunId) -> PathBuf {
+    journal::folder(run_dir).join(format!("{run}.log"))
+}
+
+/// The holder's side.
+#[derive(Debug)]
+pub struct Desk {
+    run_dir: PathBuf,
+    run: RunId,
+    caller: OwnedWriteHalf,
+    asked: watch::Receiver<bool>,
+    answer: watch::Sender<Option<Arc<str>>>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Desk {
+    /// Opens the desk: from now on `thaw` can be asked for. `caller` is the socket of the command that started this.
+    ///
+    /// # Errors
+    /// When the socket cannot be made.
+    pub fn open(run_dir: &Path, run: &RunId, caller: OwnedFd) -> std::io::Result<Self> {
+        sweep(run_dir, run);
+        let caller = std::os::unix::net::UnixStream::from(caller);
+        caller.set_nonblocking(true)?;
+        let (from_caller, to_caller) = UnixStream::from_std(caller)?.into_split();
+        tokio::spawn(async move {
+            let mut line = String::new();
+            let _ = BufReader::new(from_caller).read_line(&mut line).await;
+            if line != TOLD {
+                // It went away before it could tell anyone that there is a freeze: nobody will ask for the thaw.
+                let _ = raise(Signal::SIGHUP);
+            }
+        });
+        let listener = UnixListener::bind(socket_of(run_dir, run))?;
+        let (ask, asked) = watch::channel(false);
+        let (answer, answered) = watch::channel(None);
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let clients = Arc::clone(&waiting);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (ask, answered, clients) = (ask.clone(), answered.clone(), Arc::clone(&clients));
+                tokio::spawn(async move {
+                    clients.fetch_add(1, Ordering::SeqCst);
+                    let _ = serve(client, &ask, answered).await;
+                    clients.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+        });
+        Ok(Self {
+            run_dir: run_dir.to_path_buf(),
+            run: run.clone(),
+            caller: to_caller,
+            asked,
+            answer,
+            waiting,
+        })
+    }
+
+    /// Waits until somebody asks for the thaw.
+    pub async fn asked(&mut self) {
+        if self.asked.wait_for(|asked| *asked).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Has somebody asked already?
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        *self.asked.borrow()
+    }
+
+    /// One record for the command that started this. It may be gone.
+    pub async fn tell(&mut self, record: &HoldRecord) {
+        let mut line = serde_json::to_vec(record).unwrap_or_default();
+        line.push(b'\n');
+        let _ = self.caller.write_all(&line).await;
+    }
+
+    /// Keeps the record for whoever asks later. Nothing is frozen.
+    pub fn keep(&self, record: &HoldRecord) {
+        keep(&self.run_dir, record);
+    }
+
+    /// Answers everybody who waits.
+    pub async fn close(mut self, record: &HoldRecord) {
+        self.keep(record);
+        let _ = std::fs::remove_file(socket_of(&self.run_dir, &self.run));
+        let text = serde_json::to_string(record).unwrap_or_default();
+        let _ = self.answer.send(Some(Arc::from(text)));
+        self.tell(record).await;
+        let end = Instant::now() + LINE_LIMIT;
+        while self.waiting.load(Ordering::SeqCst) > 0 && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+async fn serve(
+    client: UnixStream,
+    ask: &watch::Sender<bool>,
+    mut answered: watch::Receiver<Option<Arc<str>>>,
+) -> std::io::Result<()> {
+    let (read, mut write) = client.into_split();
+    let mut line = String::new();
+    // A client that says nothing must not be kept for ever, and ends nothing.
+    let mut read = BufReader::new(read.take(64));
+    let _ = tokio::time::timeout(LINE_LIMIT, read.read_line(&mut line)).await;
+    if line != THAW {
+        return Ok(());
+    }
+    let _ = ask.send(true);
+    write.write_all(THAWING.as_bytes()).await?;
+    let text = answered.wait_for(Option::is_some).await.ok().and_then(|text| text.clone());
+    write.write_all(text.as_deref().unwrap_or_default().as_bytes()).await?;
+    write.shutdown().await
+}
+
+/// Removes what runs before this one left for a late `thaw`; this run's id may be used again too.
+fn sweep(run_dir: &Path, run: &RunId) {
+    let Ok(entries) = std::fs::read_dir(journal::folder(run_dir)) else { return };
+    for path in entries.flatten().map(|e| e.path()) {
+        let own = path.file_stem().is_some_and(|s| s == run.as_str());
+        let extension = path.extension().and_then(|x| x.to_str()).unwrap_or_default();
+        if matches!(extension, "held" | "sock" | "held-new") || (extension == "log" && !own) {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// The side of the command that started it: the next record; none when the holder went away.
+pub async fn next_record(from: &mut BufReader<UnixStream>) -> Option<HoldRecord> {
+    let mut line = String::new();
+    from.read_line(&mut line).await.ok()?;
+    serde_json::from_str(&line).ok()
+}
+
+/// Says that the freeze has been told: from here on it lasts without this process.
+///
+/// # Errors
+/// When the holder is gone.
+pub async fn told(to: &mut BufReader<UnixStream>) -> std::io::Result<()> {
+    to.get_mut().write_all(TOLD.as_bytes()).await
+}
+
+/// The freeze that is held now: its journal. With `run`, only that one.
+#[must_use]
+pub fn held(run_dir: &Path, run: Option<&RunId>) -> Option<Journal> {
+    let wanted = |j: &Journal| j.state.hold.is_some() && run.is_none_or(|r| *r == j.state.run) && j.lives();
+    Journal::all(run_dir).into_iter().flatten().find(wanted)
+}
+
+/// Keeps the record of a freeze for whoever asks later.
+pub fn keep(run_dir: &Path, record: &HoldRecord) {
+    let path = record_of(run_dir, &record.run_id);
+    let temporary = path.with_extension("held-new");
+    let kept = serde_json::to_vec_pretty(record)
+        .map_err(std::io::Error::from)
+        .and_then(|bytes| std::fs::write(&temporary, bytes))
+        .and_then(|()| std::fs::rename(&temporary, &path));
+    if let Err(e) = kept {
+        tracing::warn!("cannot keep the record in {}: {e}", path.display());
+    }
+}
+
+/// What became of a freeze; without `run`, of the last one since boot.
+#[must_use]
+pub fn kept(run_dir: &Path, run: Option<&RunId>) -> Option<HoldRecord> {
+    let read = |path: &Path| serde_json::from_slice(&std::fs::read(path).ok()?).ok();
+    if let Some(run) = run {
+        return read(&record_of(run_dir, run));
+    }
+    let entries = std::fs::read_dir(journal::folder(run_dir)).ok()?;
+    let paths = entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|x| x == "held"));
+    let newest = paths.max_by_key(|p| std::fs::metadata(p).and_then(|m| m.modified()).ok())?;
+    read(&newest)
+}
+
+/// How asking for the thaw went.
+#[derive(Debug)]
+pub enum Asked {
+    /// It is done, and everything is released.
+    Done(Box<HoldRecord>),
+    /// The holder has just ended by itself, or is about to.
+    Ending,
+    /// The holder is there and does not answer.
+    Silent,
+}
+
+/// Asks the holder for the thaw, and waits until everything is released.
+pub async fn ask(run_dir: &Path, run: &RunId) -> Asked {
+    let connected = UnixStream::connect(socket_of(run_dir, run)).await;
+    let Ok(mut stream) = connected else { return Asked::Ending };
+    let first = async {
+        stream.write_all(THAW.as_bytes()).await.ok()?;
+        let mut word = [0; THAWING.len()];
+        stream.read_exact(&mut word).await.ok().filter(|_| word == THAWING.as_bytes())
+    };
+    match tokio::time::timeout(ANSWER_LIMIT, first).await {
+        Err(_) => return Asked::Silent,
+        Ok(None) => return Asked::Ending,
+        Ok(Some(_)) => {}
+    }
+    // As long as the post hooks take; each has its own limit.
+    let mut text = String::new();
+    let read = stream.read_to_string(&mut text).await;
+    match read.ok().and_then(|_| serde_json::from_str(&text).ok()) {
+        Some(record) => Asked::Done(Box::new(record)),
+        None => Asked::Ending,
+    }
+}

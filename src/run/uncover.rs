@@ -1,0 +1,118 @@
+//! Filesystems that no path leads to: covered by another mount, or unmounted while they were frozen.
+//!
+//! In: the device number of a superblock. Out: an fd on it, for FITHAW. It is found in a mount namespace of its own thread, a private
+//! copy in which covers are taken off and devices mounted again. Must never: change a mount that anybody else sees.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+
+use crate::discover::mountinfo::{self, MountLine};
+use crate::ids::DevNo;
+use crate::window::kernel::{Kernel, Linux};
+
+/// Most covers that are taken off one filesystem.
+const COVERS: usize = 64;
+const NONE: Option<&str> = None;
+
+/// A superblock that is alive and mounted nowhere: frozen when it was unmounted, or held by something else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pathless {
+    /// Key of the superblock.
+    pub dev: DevNo,
+    /// Its device, in /dev.
+    pub device: PathBuf,
+    /// Its type.
+    pub fstype: String,
+}
+
+/// An fd on a filesystem of this namespace whose mount points are covered by others. None when it is not mounted here.
+///
+/// # Errors
+/// When there can be no private namespace, or a cover cannot be taken off.
+pub fn covered(dev: DevNo) -> nix::Result<Option<OwnedFd>> {
+    in_private(move || {
+        for _ in 0..COVERS {
+            let table = table()?;
+            let Some(wanted) = table.iter().find(|l| l.dev == dev) else { return Ok(None) };
+            let fd = Linux.open(&wanted.mount_point)?;
+            let Some(reached) = mount_of(&fd, &table) else { return Err(Errno::ESTALE) };
+            if reached.dev == dev {
+                return Ok(Some(fd));
+            }
+            let cover = reached.mount_point.clone();
+            drop(fd);
+            if cover == Path::new("/") {
+                return Err(Errno::EBUSY);
+            }
+            umount2(&cover, MntFlags::MNT_DETACH)?;
+        }
+        Err(Errno::ELOOP)
+    })
+}
+
+/// An fd on a superblock that is mounted nowhere: mounting its device again leads to it.
+///
+/// # Errors
+/// What mount(2) says.
+pub fn mounted_again(lost: &Pathless) -> nix::Result<OwnedFd> {
+    let lost = lost.clone();
+    in_private(move || {
+        // Any folder will do: nobody else sees what is mounted there.
+        let place = Path::new("/proc");
+        let again = |flags| mount(Some(&lost.device), place, Some(lost.fstype.as_str()), flags, NONE);
+        // A superblock that is read-only refuses to be mounted otherwise.
+        again(MsFlags::empty()).or_else(|_| again(MsFlags::MS_RDONLY))?;
+        Linux.open(place)
+    })
+}
+
+/// Superblocks of ext4 and xfs that are alive though no mount table in `mounted` has them. (btrfs shows no device number there.)
+#[must_use]
+pub fn pathless(mounted: impl Fn(DevNo) -> bool) -> Vec<Pathless> {
+    let mut found = Vec::new();
+    for fstype in ["ext4", "xfs"] {
+        let Ok(entries) = std::fs::read_dir(Path::new("/sys/fs").join(fstype)) else { continue };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let Ok(dev) = std::fs::read_to_string(Path::new("/sys/class/block").join(&name).join("dev"))
+            else {
+                continue; // `features` and other folders that are no device
+            };
+            let Ok(dev) = dev.trim().parse::<DevNo>() else { continue };
+            if !mounted(dev) {
+                let device = Path::new("/dev").join(&name);
+                found.push(Pathless { dev, device, fstype: fstype.to_owned() });
+            }
+        }
+    }
+    found
+}
+
+/// In a thread of its own, whose mounts are a copy that goes with it.
+fn in_private<T: Send>(work: impl FnOnce() -> nix::Result<T> + Send) -> nix::Result<T> {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNS)?;
+            // Else taking a cover off would be passed on to the host.
+            mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
+            work()
+        });
+        thread.join().unwrap_or(Err(Errno::EIO))
+    })
+}
+
+fn table() -> nix::Result<Vec<MountLine>> {
+    let bytes = std::fs::read("/proc/thread-self/mountinfo").map_err(|_| Errno::EIO)?;
+    mountinfo::parse(&bytes).map_err(|_| Errno::EIO)
+}
+
+fn mount_of<'a>(fd: &OwnedFd, table: &'a [MountLine]) -> Option<&'a MountLine> {
+    let info =
+        std::fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()?;
+    let id: u32 = info.lines().find_map(|l| l.strip_prefix("mnt_id:"))?.trim().parse().ok()?;
+    table.iter().find(|l| l.id == id)
+}

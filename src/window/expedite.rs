@@ -1,0 +1,211 @@
+//! `rcu_expedited`, raised while FIFREEZE runs: each FIFREEZE waits for RCU grace periods, 25–35 ms on an idle host.
+//!
+//! In: /sys/kernel/rcu_expedited, host-wide, 0 or 1 (kernel parameter rcupdate.rcu_expedited). Out: a [`Knob`].
+//! Must never: stay raised. It is put back by the agent, by its drop, by the watchdog, and from the journal; and it is left
+//! alone when somebody else has raised it or another run has hold of it, so that no run takes another's 1 for the former value.
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use super::kernel::SharedPage;
+
+/// Where the kernel has it.
+pub const PATH: &str = "/sys/kernel/rcu_expedited";
+const RAISED: &str = "1";
+
+/// What was there before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Former {
+    /// Where.
+    pub path: PathBuf,
+    /// The value, as it was read.
+    pub value: String,
+}
+
+/// Why there is nothing to raise. The freeze goes on without.
+#[derive(Debug, thiserror::Error)]
+pub enum NoKnob {
+    /// The kernel has no such setting, or it may not be written here.
+    #[error("cannot use {}", path.display())]
+    Unusable {
+        /// The setting.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another run has hold of it.
+    #[error("another run has hold of {}", path.display())]
+    Taken {
+        /// The setting.
+        path: PathBuf,
+    },
+    /// It is raised already.
+    #[error("{} is raised already", path.display())]
+    Raised {
+        /// The setting.
+        path: PathBuf,
+    },
+}
+
+/// The setting, open, locked against other runs, and not raised yet.
+#[derive(Debug)]
+pub struct Knob {
+    file: Flock<File>,
+    former: Former,
+    /// Set while it is raised.
+    page: Option<Arc<SharedPage>>,
+}
+
+impl Knob {
+    /// Opens it and remembers its value.
+    ///
+    /// # Errors
+    /// When it cannot be used, or is not ours to raise.
+    pub fn open(path: &Path) -> Result<Self, NoKnob> {
+        let unusable = |source| NoKnob::Unusable { path: path.to_path_buf(), source };
+        let file = OpenOptions::new().read(true).write(true).open(path).map_err(unusable)?;
+        // One lock for agent and watchdog, which has the same open file: it goes when both are gone.
+        let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+            Errno::EWOULDBLOCK => NoKnob::Taken { path: path.to_path_buf() },
+            other => unusable(other.into()),
+        })?;
+        let value = read(&file).map_err(unusable)?;
+        if value != "0" {
+            return Err(NoKnob::Raised { path: path.to_path_buf() });
+        }
+        // Whether it can be written is known only by writing: the value that it has.
+        file.write_at(value.as_bytes(), 0).map_err(unusable)?;
+        Ok(Self { file, former: Former { path: path.to_path_buf(), value }, page: None })
+    }
+
+    /// What it was.
+    #[must_use]
+    pub fn former(&self) -> &Former {
+        &self.former
+    }
+
+    /// The fd, for the watchdog.
+    pub(super) fn raw(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+
+    /// Raises it. The page says so first: from then on the watchdog puts it back too.
+    pub(super) fn raise(&mut self, page: &Arc<SharedPage>) {
+        page.expedited.store(1, Ordering::SeqCst);
+        self.page = Some(Arc::clone(page));
+        let _ = self.file.write_at(RAISED.as_bytes(), 0); // without it, freezing takes as long as ever
+    }
+
+    /// Puts it back, once.
+    pub fn put_back(&mut self) {
+        if let Some(page) = self.page.take()
+            && self.file.write_at(self.former.value.as_bytes(), 0).is_ok()
+        {
+            page.expedited.store(0, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Drop for Knob {
+    fn drop(&mut self) {
+        self.put_back();
+    }
+}
+
+/// The watchdog's end: everything that writing it back needs, made before the window.
+#[derive(Debug)]
+pub(super) struct PutBack {
+    file: File,
+    former: String,
+}
+
+impl PutBack {
+    pub(super) fn new(fd: OwnedFd, former: String) -> Self {
+        Self { file: File::from(fd), former }
+    }
+
+    pub(super) fn write(&self) {
+        let _ = self.file.write_at(self.former.as_bytes(), 0);
+    }
+}
+
+impl Former {
+    /// Puts back what a dead run left raised. True when that was needed.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn recover(&self) -> std::io::Result<bool> {
+        let file = OpenOptions::new().read(true).write(true).open(&self.path)?;
+        // Without the lock: the dead run itself may still have it, while a FIFREEZE of its is in progress. To another run that is
+        // freezing right now this costs time and nothing else.
+        if read(&file)? == self.value {
+            return Ok(false);
+        }
+        file.write_at(self.value.as_bytes(), 0)?;
+        Ok(true)
+    }
+}
+
+fn read(file: &File) -> std::io::Result<String> {
+    let mut bytes = [0_u8; 32];
+    let n = file.read_at(&mut bytes, 0)?;
+    Ok(String::from_utf8_lossy(&bytes[..n]).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn knob(value: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, format!("{value}\n")).unwrap();
+        file
+    }
+
+    fn now(file: &tempfile::NamedTempFile) -> String {
+        std::fs::read_to_string(file).unwrap().trim().to_owned()
+    }
+
+    #[test]
+    fn it_is_raised_and_put_back_also_by_drop() {
+        let file = knob("0");
+        let page = Arc::new(SharedPage::create().unwrap().0);
+        let mut one = Knob::open(file.path()).unwrap();
+        one.raise(&page);
+        assert_eq!((now(&file).as_str(), page.expedited.load(Ordering::SeqCst)), ("1", 1));
+        one.put_back();
+        assert_eq!((now(&file).as_str(), page.expedited.load(Ordering::SeqCst)), ("0", 0));
+        one.raise(&page);
+        drop(one);
+        assert_eq!(now(&file), "0");
+    }
+
+    #[test]
+    fn somebody_elses_one_is_never_taken_for_the_former_value() {
+        let file = knob("0");
+        let page = Arc::new(SharedPage::create().unwrap().0);
+        let mut one = Knob::open(file.path()).unwrap();
+        one.raise(&page);
+        assert!(matches!(Knob::open(file.path()), Err(NoKnob::Taken { .. })));
+        drop(one);
+        assert!(matches!(Knob::open(knob("1").path()), Err(NoKnob::Raised { .. })));
+        assert!(matches!(Knob::open(Path::new("/nowhere/at/all")), Err(NoKnob::Unusable { .. })));
+    }
+
+    #[test]
+    fn what_a_dead_run_left_raised_is_put_back() {
+        let file = knob("1");
+        let former = Former { path: file.path().to_path_buf(), value: "0".into() };
+        assert!(former.recover().unwrap());
+        assert_eq!(now(&file), "0");
+        assert!(!former.recover().unwrap(), "nothing left to do");
+    }
+}

@@ -1,0 +1,103 @@
+//! Is a filesystem frozen? Asked by a child that may be lost over it: no file in /proc or /sys says it.
+//!
+//! In: a superblock and paths to it. Out: an [`Answer`] within a bound. The child asks for the removal of a directory that is not
+//! there: the kernel waits for the thaw first (mnt_want_write, then sb_start_write), and then finds nothing to change. So a
+//! filesystem that is not frozen is not written to. Must never: open or touch any filesystem in the calling process.
+
+use std::ffi::OsString;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use super::kernel::{Kernel, Linux};
+use super::superblock;
+use crate::ids::DevNo;
+
+/// The hidden first argument that makes this binary a probe. After it: a superblock, then paths.
+pub const ARGUMENT: &str = "__probe";
+/// Exit code of a probe that found no path to the superblock.
+const NO_PATH: u8 = 3;
+/// A name that nobody has.
+const NOBODY: &str = ".stillpoint-probe-43f1a6c9d2e8";
+
+/// What a probe found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It can be written to.
+    Thawed,
+    /// The probe did not come back in time. It stays, in state D, until the filesystem is thawed.
+    Blocked {
+        /// The child that waits.
+        pid: u32,
+    },
+    /// It could not be asked.
+    Unknown,
+}
+
+/// A superblock to ask about.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Key of the superblock.
+    pub dev: DevNo,
+    /// Where it may be reached; some may lead elsewhere.
+    pub paths: Vec<PathBuf>,
+}
+
+/// Asks about all of them at once, and waits for `limit` at most.
+#[must_use]
+pub fn ask(program: &Path, targets: &[Target], limit: Duration) -> Vec<Answer> {
+    let end = Instant::now() + limit;
+    let children: Vec<_> = targets.iter().map(|target| spawn(program, target)).collect();
+    children
+        .into_iter()
+        .map(|child| {
+            let Ok(mut child) = child else { return Answer::Unknown };
+            loop {
+                match child.try_wait() {
+                    Ok(Some(status)) if status.success() => return Answer::Thawed,
+                    Ok(None) if Instant::now() < end => std::thread::sleep(Duration::from_millis(2)),
+                    // Not killed: it would not end, and not be gone, before the thaw.
+                    Ok(None) => return Answer::Blocked { pid: child.id() },
+                    _ => return Answer::Unknown,
+                }
+            }
+        })
+        .collect()
+}
+
+fn spawn(program: &Path, target: &Target) -> std::io::Result<Child> {
+    Command::new(program)
+        .arg(ARGUMENT)
+        .arg(target.dev.to_string())
+        .args(&target.paths)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+}
+
+/// The whole life of the child.
+#[must_use]
+pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let mut arguments = arguments;
+    let dev = arguments.next().and_then(|d| d.to_str()?.parse::<DevNo>().ok());
+    let Some(dev) = dev else { return ExitCode::from(NO_PATH) };
+    for path in arguments.map(PathBuf::from) {
+        let Ok(folder) = Linux.open(&path) else { continue };
+        if superblock::at(&folder, &path) != Some(dev) {
+            continue; // covered by another mount
+        }
+        match unlinkat(folder.as_fd(), NOBODY, UnlinkatFlags::RemoveDir) {
+            // Mounted on a file: nothing was asked of the filesystem.
+            Err(Errno::ENOTDIR) => {}
+            // Whatever it says, it says it: nobody answers while frozen.
+            _ => return ExitCode::SUCCESS,
+        }
+    }
+    ExitCode::from(NO_PATH)
+}

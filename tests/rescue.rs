@@ -1,0 +1,224 @@
+//! The rescue reaches what no ordinary path leads to: other mount namespaces, covered mounts, and filesystems that were unmounted
+//! while frozen.
+//!
+//! `thaw --all` thaws every filesystem there is, also those of tests that run beside this one: it is only ever run in namespaces of
+//! its own, in which they are not to be seen.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::process::Command;
+use std::time::Duration;
+
+use common::hooks::{log, noting};
+use common::probe::{BlockedWrite, assert_settled, is_frozen, watchdogs};
+use common::program::{Ended, Run};
+use common::rig::{Fs, Rig, STILLPOINT, sh};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+/// Runs a script as the first process of its own namespaces, with nothing to be seen of other tests' filesystems. `$A` is the device
+/// of the volume `a`, `$M` its mount point, `$T` a folder in memory, `stillpoint` the program with this rig's folders.
+fn alone(rig: &Rig, script: &str) -> Ended {
+    let program = format!(
+        "exec_stillpoint() {{ {STILLPOINT} --config {0}/stillpoint.toml --run-dir {0}/run --state-dir {0}/state \"$@\"; }}",
+        rig.path("").display().to_string().trim_end_matches('/')
+    );
+    let device = rig.device("a");
+    let name = device.rsplit('/').next().unwrap();
+    let hide = r#"
+        set -e
+        own=" $* "
+        while read -r id parent dev root at rest; do
+            case "$rest" in *" - "*" /dev/loop"*)
+                from=${rest##* - }; from=${from#* }; from=${from%% *}
+                case "$own" in *" $from "*) ;; *) umount -l "$at" 2>/dev/null || true ;; esac ;;
+            esac
+        done < /proc/self/mountinfo
+        mount -t tmpfs none /sys/fs
+        for d in "$@"; do mkdir -p "/sys/fs/ext4/${d##*/}"; done
+    "#;
+    let whole = format!(
+        "{hide}\n{program}\nstillpoint() {{ exec_stillpoint \"$@\"; }}\nA={device} M={} T={} NAME={name}\n{script}",
+        rig.mount("a").display(),
+        rig.path("").display(),
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--pid", "--fork", "--mount-proc", "--propagation", "private"]);
+    command.args(["sh", "-c", &whole, "sh", &device]);
+    Run::start(command).end()
+}
+
+/// Unmounted while frozen: mounted again at the end, and thawed if nobody has, or a failed test would leave it to the machine.
+struct Unmounted<'a>(&'a Rig);
+
+impl<'a> Unmounted<'a> {
+    fn of(rig: &'a Rig) -> Self {
+        sh("umount", &[rig.mount("a").to_str().unwrap()]);
+        Self(rig)
+    }
+
+    /// Mounts it again, and says whether it was still frozen.
+    fn was_frozen(self) -> bool {
+        sh("mount", &[&self.0.device("a"), self.0.mount("a").to_str().unwrap()]);
+        is_frozen(&self.0.mount("a"))
+    }
+}
+
+impl Drop for Unmounted<'_> {
+    fn drop(&mut self) {
+        let mount = self.0.mount("a");
+        let _ = Command::new("mount").arg(self.0.device("a")).arg(&mount).output();
+        let _ = Command::new("fsfreeze").arg("--unfreeze").arg(&mount).output();
+    }
+}
+
+#[test]
+fn all_reaches_a_filesystem_that_is_frozen_and_nothing_else() {
+    let rig = Rig::start(&[("a", Fs::Ext4)]);
+    let ended = alone(&rig, "fsfreeze -f $M; stillpoint thaw --all");
+    ended.exits(0).says("thawed 1 filesystems");
+    assert_eq!(ended.out.trim(), rig.mount("a").to_str().unwrap());
+    assert!(!is_frozen(&rig.mount("a")));
+    alone(&rig, "stillpoint thaw --all").exits(0).says("thawed 0 filesystems");
+    assert_settled(&rig);
+}
+
+#[test]
+fn all_reaches_a_filesystem_that_is_mounted_only_in_another_namespace() {
+    let rig = Rig::start(&[("a", Fs::Ext4)]);
+    let unmounted = Unmounted::of(&rig);
+    let script = r#"
+        mkdir $T/only
+        unshare -m sh -c "mount $A $T/only && fsfreeze -f $T/only && touch $T/ready && exec sleep 30" & other=$!
+        while ! [ -e $T/ready ]; do sleep 0.05; done
+        ! grep -q $T/only /proc/self/mountinfo
+        stillpoint thaw --all
+        timeout 5 touch /proc/$other/root/$T/only/written
+        kill $other
+    "#;
+    alone(&rig, script).exits(0).says("thawed 1 filesystems");
+    assert!(!unmounted.was_frozen());
+    assert_settled(&rig);
+}
+
+#[test]
+fn all_reaches_a_filesystem_below_what_covers_it() {
+    let rig = Rig::start(&[("a", Fs::Ext4)]);
+    let script = r#"
+        fsfreeze -f $M
+        mount -t tmpfs one $M; mount -t tmpfs two $M
+        stillpoint thaw --all
+        # What covers it is still there: it was taken off for the rescue alone.
+        [ $(grep -c " $M " /proc/self/mountinfo) = 3 ]
+        umount $M; umount $M
+        timeout 5 touch $M/written
+    "#;
+    alone(&rig, script).exits(0).says("thawed 1 filesystems");
+    assert_settled(&rig);
+}
+
+#[test]
+fn all_reaches_a_filesystem_that_was_unmounted_while_frozen() {
+    let rig = Rig::start(&[("a", Fs::Ext4)]);
+    let (mount, device) = (rig.mount("a"), rig.device("a"));
+    sh("fsfreeze", &["--freeze", mount.to_str().unwrap()]);
+    let unmounted = Unmounted::of(&rig);
+    let ended = alone(&rig, "stillpoint thaw --all");
+    ended.exits(0).says("thawed 1 filesystems");
+    assert_eq!(ended.out.trim(), device);
+    assert!(!unmounted.was_frozen());
+    assert_settled(&rig);
+}
+
+#[test]
+fn all_ends_a_freeze_that_is_held() {
+    let rig = Rig::start(&[("a", Fs::Ext4)]);
+    rig.configure(&noting(&rig, "db"));
+    let words: Vec<String> = {
+        let plain = rig.command(&["freeze", "--for", "60s"]);
+        let all = std::iter::once(plain.get_program()).chain(plain.get_args());
+        all.map(|w| format!("'{}'", w.to_str().unwrap())).collect()
+    };
+    let script =
+        format!("{} >/dev/null\nstillpoint thaw --all || [ $? = 22 ]\nstillpoint thaw", words.join(" "));
+    alone(&rig, &script).exits(22).says("thawed 1 filesystems").says("DID NOT HOLD");
+    assert_eq!(log(&rig), ["pre-db", "post-db unknown"]);
+    assert!(!is_frozen(&rig.mount("a")));
+    assert_settled(&rig);
+}
+
+/// A freeze whose two guards are both killed: frozen, and only the journal knows.
+fn abandoned(rig: &Rig) -> Value {
+    rig.configure(&noting(rig, "db"));
+    let record = rig.run(&["freeze", "--for", "60s", "-o", "json"]).exits(0).record();
+    let guards = watchdogs(rig);
+    guards.iter().for_each(|w| kill(*w, Signal::SIGSTOP).unwrap());
+    let holder = i32::try_from(record["pid"].as_i64().unwrap()).unwrap();
+    kill(Pid::from_raw(holder), Signal::SIGKILL).unwrap();
+    guards.iter().for_each(|w| kill(*w, Signal::SIGKILL).unwrap());
+    common::program::await_some("their end", Duration::from_secs(5), || {
+        (watchdogs(rig).is_empty() && !std::path::Path::new(&format!("/proc/{holder}/fd/0")).exists())
+            .then_some(())
+    });
+    record
+}
+
+fn recorded(rig: &Rig) -> Ended {
+    Run::start(rig.bare_command(&["thaw", "--recorded"])).end()
+}
+
+#[test]
+fn what_is_recorded_is_thawed_below_what_covers_it() {
+    let rig = Rig::start(&[("a", Fs::Ext4)]);
+    abandoned(&rig);
+    let mount = rig.mount("a");
+    let write = BlockedWrite::certain(&mount);
+    sh("mount", &["-t", "tmpfs", "cover", mount.to_str().unwrap()]);
+    let ended = recorded(&rig);
+    sh("umount", &[mount.to_str().unwrap()]);
+    ended.exits(0).says("thawed");
+    write.done(Duration::from_secs(5)).expect("it was not thawed");
+    assert_eq!(log(&rig), ["pre-db", "post-db unknown"]);
+    assert_settled(&rig);
+}
+
+#[test]
+fn what_is_recorded_is_thawed_though_it_was_unmounted_while_frozen() {
+    let rig = Rig::start(&[("a", Fs::Xfs)]);
+    abandoned(&rig);
+    let unmounted = Unmounted::of(&rig);
+    recorded(&rig).exits(0).says("thawed");
+    assert!(!unmounted.was_frozen());
+    assert_eq!(log(&rig), ["pre-db", "post-db unknown"]);
+    assert_settled(&rig);
+}
+
+/// Its mount point leads to another filesystem by now, which somebody else froze: that one is not ours.
+#[test]
+fn what_is_mounted_there_instead_is_left_alone() {
+    let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Ext4)]);
+    abandoned(&rig);
+    let (a, b) = (rig.mount("a"), rig.mount("b"));
+    sh("fsfreeze", &["--unfreeze", b.to_str().unwrap()]);
+    sh("fsfreeze", &["--unfreeze", a.to_str().unwrap()]);
+    sh("umount", &[a.to_str().unwrap()]);
+    sh("umount", &[b.to_str().unwrap()]);
+    // b's device is where a was, and frozen by somebody else; b itself is in the journal too, so only a's entry is looked at.
+    let journal = rig.path("run/runs").join(&rig.journals()[0]);
+    let mut state: Value = serde_json::from_slice(&std::fs::read(&journal).unwrap()).unwrap();
+    state["frozen"].as_array_mut().unwrap().retain(|f| f["mount_point"] == a.to_str().unwrap());
+    std::fs::write(&journal, serde_json::to_vec(&state).unwrap()).unwrap();
+    sh("mount", &[&rig.device("b"), a.to_str().unwrap()]);
+    sh("fsfreeze", &["--freeze", a.to_str().unwrap()]);
+    recorded(&rig).exits(0);
+    let still = is_frozen(&a);
+    sh("fsfreeze", &["--unfreeze", a.to_str().unwrap()]);
+    assert!(still, "somebody else's freeze was thawed");
+    sh("umount", &[a.to_str().unwrap()]);
+    sh("mount", &[&rig.device("a"), a.to_str().unwrap()]);
+    sh("mount", &[&rig.device("b"), b.to_str().unwrap()]);
+    assert_settled(&rig);
+}
