@@ -19,6 +19,7 @@ mod outcome;
 mod preflight;
 pub mod recover;
 mod settle;
+pub mod step;
 pub mod verdict;
 
 use std::path::Path;
@@ -30,6 +31,7 @@ use nix::sys::signal::Signal;
 use self::journal::{Created, Journal};
 use self::outcome::{describe, evidence, exit, settled};
 pub use self::settle::create_request;
+use self::step::{Step, Steps};
 use self::verdict::verdict;
 use crate::config::settings::{OnLower, PlanSettings};
 use crate::discover::Facts;
@@ -67,6 +69,14 @@ pub struct Stage<'a, E> {
     pub run_dir: &'a Path,
     /// The run.
     pub run: RunId,
+    /// Who is told each step: [`step::PROGRESS`].
+    pub steps: &'a dyn Steps,
+}
+
+impl<E> Stage<'_, E> {
+    fn at(&self, step: Step) {
+        self.steps.at(step);
+    }
 }
 
 /// How a run ended.
@@ -118,6 +128,7 @@ pub async fn snapshot<E: Ec2>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -
     let asked = asked(stage)?;
     let request = create_request(&stage.run, stage.facts, stage.plan, stage.settings, asked);
     preflight::check(stage, &request).await?;
+    stage.at(Step::JournalStart);
     let mut journal = Journal::start(stage.run_dir, &stage.run, &stage.plan.name).map_err(|e| {
         Error::new(Exit::Permission, format!("cannot write the journal in {}: {e}", stage.run_dir.display()))
     })?;
@@ -130,7 +141,8 @@ pub async fn snapshot<E: Ec2>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -
     };
     if window.lost {
         // The look-up takes seconds: applications are not kept waiting for it. They are told that the result is unknown.
-        release(&mut journal, &env, &mut hooks).await;
+        release(stage, &mut journal, &env, &mut hooks).await;
+        stage.at(Step::LookUp);
         settle::look_up(
             stage,
             &mut window,
@@ -143,14 +155,17 @@ pub async fn snapshot<E: Ec2>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -
     env.result = if window.made.is_empty() { RunResult::Failed } else { RunResult::Taken };
     env.snapshots = verdict.snapshots.iter().map(|s| s.id.clone()).collect();
     env.consistency = (!window.made.is_empty()).then_some(verdict.consistency);
+    stage.at(Step::Judged);
     if known && !env.snapshots.is_empty() {
         let _ = journal.update(|state| state.created = Created::Made(env.snapshots.clone()));
     }
-    release(&mut journal, &env, &mut hooks).await;
+    release(stage, &mut journal, &env, &mut hooks).await;
 
     let mut ended = describe(stage, asked, window, verdict, hooks);
+    stage.at(Step::Label);
     settle::label(stage, &mut ended.record).await;
     ended.record.exit_code = exit(stage.settings, &ended).code();
+    stage.at(Step::Record);
     let blocked = settle::warn_of_frozen(stage.state_dir, &ended.record.still_frozen);
     if blocked {
         ended.record.after.push("no record is kept: it would be written to what is still frozen".to_owned());
@@ -158,6 +173,7 @@ pub async fn snapshot<E: Ec2>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -
         ended.record.after.push(format!("cannot keep the record in {}: {e}", stage.state_dir.display()));
         ended.record.exit_code = exit(stage.settings, &ended).code();
     }
+    stage.at(Step::Close);
     // A look-up that saw nothing is no proof.
     let unknown = journal.state.created == Created::Maybe;
     if ended.record.still_frozen.is_empty() && settled(&ended) && !unknown {
@@ -207,12 +223,16 @@ async fn quiesce<E>(
         if let Some(signal) = interrupt.pending() {
             return Err(Failure::by(signal));
         }
-        journal
-            .update(|state| {
-                state.attempted.push(hook.clone());
-                state.env = Some(env.clone());
-            })
-            .map_err(|e| Failure::new(Exit::Hook, format!("cannot write the journal: {e}")))?;
+        stage.at(Step::Attempt);
+        let noted = journal.update(|state| {
+            state.attempted.push(hook.clone());
+            state.env = Some(env.clone());
+        });
+        if let Err(e) = noted {
+            journal.state.attempted.pop(); // it will not be started: nothing is owed
+            return Err(Failure::new(Exit::Hook, format!("cannot write the journal: {e}")));
+        }
+        stage.at(Step::PreHook);
         tracing::info!(hook = hook.name, "pre hook");
         let cancelled = async {
             interrupt.caught().await;
@@ -236,11 +256,14 @@ async fn quiesce<E>(
     Ok(())
 }
 
-/// Post hooks of everything attempted, once. A journal that cannot be written must not keep them from running.
-async fn release(journal: &mut Journal, env: &HookEnv, outcomes: &mut Vec<HookOutcome>) {
-    let _ = journal.update(|state| state.env = Some(env.clone()));
-    outcomes.extend(quiesce::release(&journal.state.attempted, env).await);
-    let _ = journal.update(|state| state.attempted.clear());
+/// Post hooks of everything attempted.
+async fn release<E>(
+    stage: &Stage<'_, E>,
+    journal: &mut Journal,
+    env: &HookEnv,
+    outcomes: &mut Vec<HookOutcome>,
+) {
+    outcomes.extend(journal.release(env, |step| stage.at(step)).await);
 }
 
 /// Prepare, freeze, one call, thaw.
@@ -252,15 +275,18 @@ async fn window<E: Ec2>(
 ) -> Window {
     let failed = |failure| Window { failure: Some(failure), ..Window::default() };
     let limits = Limits { window: stage.settings.window, freeze: stage.settings.freeze_timeout };
+    stage.at(Step::Prepare);
     let prepared = match Prepared::open(&stage.kernel, stage.plan, limits, stage.program) {
         Ok(prepared) => prepared,
         Err(e) => return failed(Failure::new(Exit::Freeze, chain(&e))),
     };
+    stage.at(Step::Guarded);
     // After the flush, which can take minutes: EC2 may have closed idle connections meanwhile.
     if let Err(failure) = preflight::warm(stage, request).await.and_then(|()| preflight::unchanged(stage)) {
         prepared.dismiss();
         return failed(failure);
     }
+    stage.at(Step::JournalWindow);
     if let Err(e) = journal.before_window(stage.plan) {
         prepared.dismiss();
         journal.state.created = Created::No;
@@ -271,6 +297,7 @@ async fn window<E: Ec2>(
         let _ = journal.update(|state| state.created = Created::No);
         return failed(Failure::by(signal));
     }
+    stage.at(Step::Freezing);
     let mut frozen = match prepared.freeze(interrupt).await {
         Ok(frozen) => frozen,
         Err(not) => {
@@ -289,11 +316,18 @@ async fn window<E: Ec2>(
         }
     };
     // ---- the point in time: between here and `thaw` there is one call and nothing else ----
+    stage.at(Step::Frozen);
     let sent = Instant::now();
-    let held = frozen.hold(interrupt, stage.ec2.create(request)).await;
+    let call = async {
+        stage.at(Step::Request);
+        stage.ec2.create(request).await
+    };
+    let held = frozen.hold(interrupt, call).await;
     let call = sent.elapsed();
+    stage.at(Step::Answered);
     let thawed = frozen.thaw().await;
     // ---- everything is thawed ----
+    stage.at(Step::Thawed);
     let _ = journal.update(|state| state.frozen.retain(|f| thawed.still_frozen.contains(&f.mount_point)));
     let mut window = Window { thawed: Some(thawed), call: Some(call), ..Window::default() };
     window.lost = match held {

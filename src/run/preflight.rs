@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::step::Step;
 use super::{Failure, Stage};
 use crate::discover::mountinfo::{self, MountTree};
 use crate::discover::{self, Facts};
@@ -29,6 +30,7 @@ fn most_pending(volume_type: &str) -> usize {
 /// # Errors
 /// When the run would fail. Nothing has been touched.
 pub(super) async fn check<E: Ec2>(stage: &Stage<'_, E>, request: &CreateRequest) -> Result<(), Error> {
+    stage.at(Step::Preflight);
     quiesce::check_executables(&stage.settings.hooks).map_err(|e| {
         let hint = e.hint();
         Error::new(Exit::Config, e).maybe_hint(hint)
@@ -40,12 +42,15 @@ pub(super) async fn check<E: Ec2>(stage: &Stage<'_, E>, request: &CreateRequest)
         let what = format!("the mount point {} is not UTF-8", f.mount_point.display());
         return Err(Error::new(Exit::Config, what).hint("mount it elsewhere, or leave it out"));
     }
+    stage.at(Step::Permission);
     stage.ec2.dry_run(request).await.map_err(Error::from)?;
+    stage.at(Step::Pending);
     pending(stage).await
 }
 
 /// Warms the connections with the same request, again: hooks may have taken long.
 pub(super) async fn warm<E: Ec2>(stage: &Stage<'_, E>, request: &CreateRequest) -> Result<(), Failure> {
+    stage.at(Step::Warm);
     let failed = |e: Ec2Error| Failure { hint: e.hint(), ..Failure::new(e.exit(), e.to_string()) };
     for _ in 0..3 {
         // Two at once leave a spare connection, in case the server closes one.
@@ -69,6 +74,7 @@ pub(super) fn unchanged<E>(stage: &Stage<'_, E>) -> Result<(), Failure> {
         hint: Some("run again; hooks must not mount or unmount filesystems of the set".to_owned()),
         ..Failure::new(Exit::Freeze, format!("the host changed since it was planned: {what}"))
     };
+    stage.at(Step::Unchanged);
     let now = discover::host(Path::new("/")).map_err(|e| failed(chain(&e)))?;
     let facts = Facts {
         filesystems: now.filesystems,

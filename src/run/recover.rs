@@ -16,7 +16,7 @@ use crate::discover::mountinfo;
 use crate::ec2::reconcile::{self, Outcome};
 use crate::ec2::{Ec2, Ec2Error};
 use crate::ids::{DevNo, RunId, SnapshotId};
-use crate::quiesce::{self, HookOutcome};
+use crate::quiesce::HookOutcome;
 use crate::window::kernel::{Kernel, Linux};
 use crate::window::superblock;
 
@@ -80,14 +80,12 @@ async fn release_lock(run_dir: &Path) -> Option<Flock<std::fs::File>> {
 }
 
 async fn release(mut journal: Journal, (thawed, failed): Thaws) -> Recovered {
-    let released = match &journal.state.env {
-        Some(env) => quiesce::release(&journal.state.attempted, env).await,
+    let released = match journal.state.env.clone() {
+        Some(env) => journal.release(&env, |_| ()).await,
         None => Vec::new(),
     };
     let run = journal.state.run.clone();
-    // Each owed post command has been run once; running it again at every start would help nobody.
     let kept = journal.update(|state| {
-        state.attempted.clear();
         state.frozen.retain(|f| failed.iter().any(|(m, _)| *m == f.mount_point));
     });
     let unsettled = if journal.state.created == Created::No && failed.is_empty() && kept.is_ok() {

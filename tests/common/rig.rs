@@ -64,6 +64,7 @@ pub struct Rig {
     pub ready: Value,
     sim: Child,
     mounts: Vec<PathBuf>,
+    ext4: bool,
     rescue: Child,
 }
 
@@ -78,7 +79,8 @@ pub fn sh(program: &str, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn ebs_sim() -> PathBuf {
+/// The stand-in for EC2.
+pub fn ebs_sim() -> PathBuf {
     let path = Path::new(STILLPOINT).with_file_name("ebs-sim");
     assert!(path.exists(), "{} is missing: run `cargo build --workspace` first", path.display());
     path
@@ -117,7 +119,8 @@ impl Rig {
         };
         let mounts: Vec<_> = volumes.iter().map(|(name, _)| temp.path().join(name)).collect();
         let rescue = rescue(temp.path(), &mounts);
-        let rig = Self { temp, ready, sim, mounts, rescue };
+        let ext4 = volumes.iter().all(|(_, fs)| *fs == Fs::Ext4);
+        let rig = Self { temp, ready, sim, mounts, ext4, rescue };
         // All before the first mount: for mkfs.btrfs, loops over one file are one device.
         volumes.iter().for_each(|(name, fs)| fs.make(&rig.device(name)));
         for ((name, _), mount) in volumes.iter().zip(&rig.mounts) {
@@ -125,6 +128,12 @@ impl Rig {
             sh("mount", &[&rig.device(name), mount.to_str().unwrap()]);
         }
         rig
+    }
+
+    /// A rescue with all its time before it, for a rig that lives through many runs.
+    pub fn renew_rescue(&mut self) {
+        let fresh = rescue(self.temp.path(), &self.mounts);
+        end_group(&mut std::mem::replace(&mut self.rescue, fresh));
     }
 
     /// A path beside the mounts, in memory.
@@ -142,6 +151,11 @@ impl Rig {
     /// Every mount.
     pub fn mounts(&self) -> &[PathBuf] {
         &self.mounts
+    }
+
+    /// Is every volume ext4?
+    pub fn is_ext4(&self) -> bool {
+        self.ext4
     }
 
     fn volume(&self, name: &str, key: &str) -> String {
@@ -271,6 +285,11 @@ fn real(request: &Value) -> bool {
     request["params"]["DryRun"] != "true"
 }
 
+fn end_group(leader: &mut Child) {
+    let _ = kill(Pid::from_raw(-i32::try_from(leader.id()).unwrap()), Signal::SIGKILL);
+    let _ = leader.wait();
+}
+
 /// A process of its own, so that it thaws even when this one hangs or is killed.
 fn rescue(temp: &Path, mounts: &[PathBuf]) -> Child {
     let script = "sleep \"$1\"; shift; touch \"$1\"; shift; \
@@ -321,7 +340,6 @@ impl Drop for Rig {
                 let _ = self.sim.kill();
             }
         }
-        let _ = kill(Pid::from_raw(-i32::try_from(self.rescue.id()).unwrap()), Signal::SIGKILL);
-        let _ = self.rescue.wait();
+        end_group(&mut self.rescue);
     }
 }

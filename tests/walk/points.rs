@@ -1,0 +1,285 @@
+//! Where a run can be hit, by what, and how it may end then.
+//!
+//! In: the steps of a run, and the calls at its two boundaries. Out: cases, each with a name that repeats it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use stillpoint::run::step::Step;
+
+use crate::common::rig::Fs;
+
+/// A place in a run: a step, a call of the kernel or of EC2, or a hook that is running; and which time it comes by there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Point {
+    pub name: String,
+    pub nth: u32,
+}
+
+impl Point {
+    fn new(name: &str, nth: u32) -> Self {
+        Self { name: name.to_owned(), nth }
+    }
+
+    pub fn is(&self, name: &str) -> bool {
+        self.name == name
+    }
+
+    /// Every point, in the order of a run. Two hooks, two filesystems.
+    pub fn all() -> Vec<Self> {
+        let mut all = Vec::new();
+        for step in Step::ALL {
+            // What comes by before the step of that name.
+            match step {
+                Step::Prepare => all.push(Self::new(PRE_RUNNING, 1)),
+                Step::Frozen => all.extend([Self::new(LOOK, 1)]),
+                Step::Answered => all.extend([IN_FLIGHT, COMMITTED].map(|n| Self::new(n, 1))),
+                Step::Thawed => all.extend([MOVED, THAW, THAW_DONE].map(|n| Self::new(n, 1))),
+                _ => {}
+            }
+            all.push(Self::new(step.name(), 1));
+            match step {
+                Step::Permission => all.push(Self::new(PERMITTED, 1)),
+                Step::Attempt | Step::PreHook | Step::PostHook | Step::Released => {
+                    all.push(Self::new(step.name(), 2));
+                }
+                Step::Prepare => {
+                    all.extend([(OPEN, 1), (OPEN, 2), (SYNC, 1), (SYNC, 2)].map(|(n, i)| Self::new(n, i)));
+                }
+                Step::Freezing => {
+                    let calls = [(FREEZE, 1), (FREEZE_DONE, 1), (FREEZE, 2), (FREEZE_DONE, 2)];
+                    all.extend(calls.map(|(n, i)| Self::new(n, i)));
+                }
+                Step::Answered => all.extend([Self::new(THAW, 2), Self::new(THAW_DONE, 2)]),
+                Step::LookUp => all.push(Self::new(LOOKED, 1)),
+                Step::Label => all.push(Self::new(TAGGED, 1)),
+                _ => {}
+            }
+        }
+        all.push(Self::new(POST_RUNNING, 1));
+        all
+    }
+
+    /// The fault of the API without which it is not reached.
+    pub fn needs(&self) -> Option<(&'static str, u64)> {
+        match self.name.as_str() {
+            "look-up" | LOOKED => Some(("drop-after", 0)),
+            IN_FLIGHT => Some(("delay-before", 250)),
+            COMMITTED => Some(("delay-after", 250)),
+            _ => None,
+        }
+    }
+
+    /// Is the answer to the create call known before it?
+    fn after_answer(&self) -> bool {
+        let done = [MOVED, THAW, THAW_DONE, LOOKED, TAGGED, POST_RUNNING];
+        done.contains(&self.name.as_str()) || self.step().is_some_and(|s| s >= Step::Answered)
+    }
+
+    fn step(&self) -> Option<Step> {
+        Step::ALL.into_iter().find(|s| s.name() == self.name)
+    }
+
+    /// May something be frozen at it?
+    pub fn in_window(&self) -> bool {
+        let calls = [FREEZE, FREEZE_DONE, LOOK, IN_FLIGHT, COMMITTED, MOVED, THAW, THAW_DONE];
+        calls.contains(&self.name.as_str()) || self.step().is_some_and(Step::in_window)
+    }
+
+    /// In a thread of its own, where a panic is not the run's.
+    fn in_freezing_thread(&self) -> bool {
+        [FREEZE, FREEZE_DONE, THAW, THAW_DONE].contains(&self.name.as_str())
+    }
+
+    fn guarded(&self) -> bool {
+        (self.in_window() && !(self.name == THAW_DONE && self.nth == 2))
+            || self.step().is_some_and(|s| (Step::Guarded..=Step::Answered).contains(&s))
+    }
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.name, self.nth)
+    }
+}
+
+pub const PERMITTED: &str = "ec2.permitted";
+pub const OPEN: &str = "kernel.open";
+pub const SYNC: &str = "kernel.syncfs";
+pub const FREEZE: &str = "kernel.freeze";
+pub const FREEZE_DONE: &str = "kernel.freeze-done";
+pub const LOOK: &str = "kernel.look";
+pub const IN_FLIGHT: &str = "ec2.in-flight";
+pub const COMMITTED: &str = "ec2.committed";
+pub const MOVED: &str = "kernel.moved";
+pub const THAW: &str = "kernel.thaw";
+pub const THAW_DONE: &str = "kernel.thaw-done";
+pub const LOOKED: &str = "ec2.looked";
+pub const TAGGED: &str = "ec2.tagged";
+pub const PRE_RUNNING: &str = "pre-running";
+pub const POST_RUNNING: &str = "post-running";
+
+/// What happens there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// What is done there fails.
+    Error,
+    Panic,
+    Kill,
+    /// SIGSTOP; SIGKILL once the deadline is over.
+    Stop,
+    Term,
+    Int,
+    /// SIGSTOP; SIGCONT once the deadline is over.
+    Pause,
+    /// SIGKILL for the watchdog.
+    Unguard,
+}
+
+impl Fault {
+    pub const ALL: [Self; 8] =
+        [Self::Error, Self::Panic, Self::Kill, Self::Stop, Self::Term, Self::Int, Self::Pause, Self::Unguard];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Panic => "panic",
+            Self::Kill => "sigkill",
+            Self::Stop => "sigstop",
+            Self::Term => "sigterm",
+            Self::Int => "sigint",
+            Self::Pause => "pause",
+            Self::Unguard => "no-watchdog",
+        }
+    }
+
+    /// Can it happen there?
+    pub fn fits(self, point: &Point) -> bool {
+        let by_a_hook = point.is(PRE_RUNNING) || point.is(POST_RUNNING);
+        match self {
+            Self::Error | Self::Panic => !by_a_hook,
+            Self::Unguard => point.guarded(),
+            _ => true,
+        }
+    }
+
+    /// Does the agent die without a word?
+    pub fn kills(self) -> bool {
+        matches!(self, Self::Kill | Self::Stop)
+    }
+}
+
+/// How an agent ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum End {
+    Code(i32),
+    Signal(i32),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit {code}"),
+            Self::Signal(signal) => write!(f, "signal {signal}"),
+        }
+    }
+}
+
+/// One case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Case {
+    pub point: Point,
+    pub fault: Fault,
+    pub fs: Fs,
+    /// A fault of the API on top, by name.
+    pub api: Option<String>,
+}
+
+impl Case {
+    /// Every combination that there is.
+    pub fn all() -> Vec<Self> {
+        let mut all = Vec::new();
+        for fault in Fault::ALL {
+            for point in Point::all().into_iter().filter(|p| fault.fits(p)) {
+                for fs in [Fs::Ext4, Fs::Xfs, Fs::Btrfs] {
+                    all.push(Self { point: point.clone(), fault, fs, api: None });
+                }
+            }
+        }
+        all
+    }
+
+    /// Every point once, faults and filesystems in turn.
+    pub fn sample() -> Vec<Self> {
+        let mut faults = Fault::ALL.into_iter().cycle();
+        let mut all = Vec::new();
+        for (n, point) in Point::all().into_iter().enumerate() {
+            let fault = faults.by_ref().find(|f| f.fits(&point)).unwrap();
+            let fs = [Fs::Ext4, Fs::Xfs, Fs::Btrfs][n % 3];
+            all.push(Self { point, fault, fs, api: None });
+        }
+        all
+    }
+
+    /// How the agent may end. `late` is what a run ends with that the fault does nothing to.
+    pub fn ends(&self) -> Vec<End> {
+        use End::{Code, Signal};
+        let point = &self.point;
+        // A look-up is only reached when the answer was lost.
+        let late = if point.needs().is_some_and(|(kind, _)| kind == "drop-after") { 23 } else { 0 };
+        match self.fault {
+            Fault::Error => vec![Code(self.error())],
+            Fault::Panic if point.in_freezing_thread() => vec![Code(21), Code(22), Code(40)],
+            Fault::Panic if point.is(SYNC) => vec![Code(21)],
+            Fault::Panic => vec![Code(70)],
+            Fault::Kill | Fault::Stop => vec![Signal(9)],
+            Fault::Term | Fault::Int if point.after_answer() => vec![Code(late)],
+            Fault::Term => vec![Signal(15)],
+            Fault::Int => vec![Signal(2)],
+            Fault::Pause if point.is(THAW_DONE) => vec![Code(0), Code(22)],
+            Fault::Pause if point.in_window() => vec![Code(21), Code(22)],
+            Fault::Pause => vec![Code(late)],
+            Fault::Unguard if point.after_answer() => vec![Code(late)],
+            Fault::Unguard => vec![Code(21), Code(22)],
+        }
+    }
+
+    fn error(&self) -> i32 {
+        match self.point.name.as_str() {
+            "preflight" => 78,
+            "journal-start" => 77,
+            "permission" | "pending" | "warm" | "request" | "look-up" | PERMITTED | IN_FLIGHT | COMMITTED
+            | LOOKED => 23,
+            "attempt" | "pre-hook" => 20,
+            "prepare" | "guarded" | "unchanged" | "journal-window" | "freezing" | OPEN | SYNC | FREEZE => 21,
+            "frozen" | "answered" | FREEZE_DONE | LOOK | MOVED | THAW_DONE => 22,
+            "post-hook" | "label" | "record" => 11,
+            "thawed" | "judged" | "released" | "close" | THAW | TAGGED => 0,
+            other => panic!("what does an error at {other} end with?"),
+        }
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.point, self.fault.name(), format!("{:?}", self.fs).to_lowercase())?;
+        self.api.as_ref().map_or(Ok(()), |api| write!(f, "/{api}"))
+    }
+}
+
+impl FromStr for Case {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("no case: {text}");
+        let parts: Vec<&str> = text.split('/').collect();
+        let [point, fault, fs, api @ ..] = parts.as_slice() else { return Err(wrong()) };
+        let point = Point::all().into_iter().find(|p| p.to_string() == *point).ok_or_else(wrong)?;
+        let fault = Fault::ALL.into_iter().find(|f| f.name() == *fault).ok_or_else(wrong)?;
+        let fs = [Fs::Ext4, Fs::Xfs, Fs::Btrfs]
+            .into_iter()
+            .find(|f| format!("{f:?}").to_lowercase() == *fs)
+            .ok_or_else(wrong)?;
+        Ok(Self { point, fault, fs, api: api.first().map(|a| (*a).to_owned()) })
+    }
+}
