@@ -8,6 +8,7 @@
 //! every thread checks the abort flag the moment FIFREEZE returns, and thaws at once when it is set.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -175,10 +176,13 @@ impl Freezers {
                 board: Arc::clone(&board),
                 abort: Arc::clone(&abort),
             };
-            std::thread::Builder::new()
-                .name(format!("freeze-{index}"))
-                .stack_size(STACK)
-                .spawn(move || worker.run(&receive))?;
+            std::thread::Builder::new().name(format!("freeze-{index}")).stack_size(STACK).spawn(
+                move || {
+                    while catch_unwind(AssertUnwindSafe(|| worker.run(&receive))).is_err() {
+                        worker.after_panic();
+                    }
+                },
+            )?;
             orders.push(send);
         }
         Ok(Self { orders, board, abort })
@@ -240,6 +244,20 @@ impl Worker {
         // The owner went away without ordering a thaw: never leave it frozen.
         if ours {
             self.thaw();
+        }
+    }
+
+    /// A panic must not leave it frozen until the watchdog's deadline, nor be taken for a freeze that held.
+    fn after_panic(&self) {
+        let freezing = self.board.read().get(self.index) == Some(&Report::Freezing);
+        if matches!(
+            State::of(self.page.states[self.index].load(Ordering::SeqCst)),
+            State::Freezing | State::Frozen
+        ) {
+            self.thaw();
+        }
+        if freezing {
+            self.board.set(self.index, Report::Failed(Errno::EIO));
         }
     }
 

@@ -229,7 +229,7 @@ impl Case {
         let late = if point.needs().is_some_and(|(kind, _)| kind == "drop-after") { 23 } else { 0 };
         match self.fault {
             Fault::Error => vec![Code(self.error())],
-            Fault::Panic if point.in_freezing_thread() => vec![Code(21), Code(22), Code(40)],
+            Fault::Panic if point.in_freezing_thread() => vec![Code(21), Code(22)],
             Fault::Panic if point.is(SYNC) => vec![Code(21)],
             Fault::Panic => vec![Code(70)],
             Fault::Kill | Fault::Stop => vec![Signal(9)],
