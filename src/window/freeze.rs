@@ -250,15 +250,13 @@ impl Worker {
     /// A panic must not leave it frozen until the watchdog's deadline, nor be taken for a freeze that held.
     fn after_panic(&self) {
         let freezing = self.board.read().get(self.index) == Some(&Report::Freezing);
-        if matches!(
-            State::of(self.page.states[self.index].load(Ordering::SeqCst)),
-            State::Freezing | State::Frozen
-        ) {
-            self.thaw();
-        }
-        if freezing {
-            self.board.set(self.index, Report::Failed(Errno::EIO));
-        }
+        let state = State::of(self.page.states[self.index].load(Ordering::SeqCst));
+        let report = match state {
+            State::Freezing | State::Frozen => self.thaw_at_last(),
+            _ => Report::ThawedByOther,
+        };
+        // One report: the run goes on with the first that is not `Freezing`.
+        self.board.set(self.index, if freezing { Report::Failed(Errno::EIO) } else { report });
     }
 
     fn aborted(&self) -> bool {
@@ -297,17 +295,22 @@ impl Worker {
         }
     }
 
-    /// Thaws, trying until it works or turns out not to be frozen.
     fn thaw(&self) {
+        let report = self.thaw_at_last();
+        self.board.set(self.index, report);
+    }
+
+    /// Thaws, trying until it works or turns out not to be frozen.
+    fn thaw_at_last(&self) -> Report {
         loop {
             match self.kernel.thaw(self.fd.as_fd()) {
                 Ok(()) => {
                     self.state(State::Thawed);
-                    return self.board.set(self.index, Report::Thawed);
+                    return Report::Thawed;
                 }
                 Err(Errno::EINVAL) => {
                     self.state(State::Thawed);
-                    return self.board.set(self.index, Report::ThawedByOther);
+                    return Report::ThawedByOther;
                 }
                 Err(errno) => {
                     self.board.set(self.index, Report::ThawFails(errno));

@@ -374,15 +374,17 @@ impl Drop for Frozen {
 impl Prepared {
     fn check(&self, indices: &[usize], reports: &[Report]) -> Result<(), FreezeFailure> {
         for member in &self.members {
-            if let Some(index) = member.freezer.filter(|i| indices.contains(i))
-                && let Report::Failed(errno) = reports[index]
-            {
-                return Err(FreezeFailure::Refused {
-                    mount_point: member.mount_point.clone(),
-                    fstype: member.fstype.clone(),
-                    errno,
-                });
-            }
+            let Some(index) = member.freezer.filter(|i| indices.contains(i)) else { continue };
+            let errno = match reports[index] {
+                Report::Frozen(_) => continue,
+                Report::Failed(errno) | Report::ThawFails(errno) => errno,
+                _ => Errno::EIO, // its thread panicked
+            };
+            return Err(FreezeFailure::Refused {
+                mount_point: member.mount_point.clone(),
+                fstype: member.fstype.clone(),
+                errno,
+            });
         }
         Ok(())
     }
