@@ -40,6 +40,9 @@ pub enum Fs {
 }
 
 impl Fs {
+    /// Each.
+    pub const ALL: [Self; 3] = [Self::Ext4, Self::Xfs, Self::Btrfs];
+
     fn size(self) -> &'static str {
         match self {
             Self::Ext4 => "64MiB",
@@ -227,8 +230,8 @@ impl Rig {
         self.sim(&["faults", "add", "--action", action, "--call", "1", "--kind", kind, "--delay", delay]);
     }
 
-    /// A request to `ebs-sim`'s control interface.
-    pub fn control(&self, method: &str, path: &str, body: &str) {
+    /// A request to `ebs-sim`'s control interface, and its answer.
+    pub fn control(&self, method: &str, path: &str, body: &str) -> Value {
         let address = self.ready["endpoint"].as_str().unwrap().trim_start_matches("http://");
         let mut stream = TcpStream::connect(address).unwrap();
         let length = body.len();
@@ -237,11 +240,13 @@ impl Rig {
         let mut answer = String::new();
         let _ = stream.read_to_string(&mut answer); // a reset after the answer is no loss
         assert!(answer.starts_with("HTTP/1.1 200"), "{method} {path}: {answer}");
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str(body).unwrap_or_else(|e| panic!("{method} {path}: {e}: {body}"))
     }
 
     /// The log of requests.
     pub fn requests(&self) -> Vec<Value> {
-        serde_json::from_str(&self.sim(&["requests"])).unwrap()
+        list(self.control("GET", "requests", ""))
     }
 
     /// Real requests (no DryRun) of one action, in order.
@@ -257,7 +262,7 @@ impl Rig {
 
     /// Every snapshot there is, with its tags.
     pub fn snapshots(&self) -> Vec<Value> {
-        serde_json::from_str(&self.sim(&["snapshots"])).unwrap()
+        list(self.control("GET", "snapshots", ""))
     }
 
     /// Waits until no request is being handled and no snapshot is pending.
@@ -277,6 +282,13 @@ impl Rig {
     /// True when the rescue had to thaw: then what a test saw means nothing.
     pub fn rescued(&self) -> bool {
         self.path("rescued").exists()
+    }
+}
+
+fn list(value: Value) -> Vec<Value> {
+    match value {
+        Value::Array(items) => items,
+        other => panic!("no list: {other}"),
     }
 }
 

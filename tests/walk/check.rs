@@ -7,7 +7,8 @@ use serde_json::Value;
 use crate::common::probe::{needs_recovery, tag};
 use crate::common::program::Ended;
 use crate::common::rig::Rig;
-use crate::lane::{Events, in_doubt};
+use crate::lane::{Events, too_busy};
+use crate::load::Load;
 use crate::points::{Case, FREEZE_DONE, Fault, POST_RUNNING, THAW};
 
 /// What was not as it has to be.
@@ -23,7 +24,7 @@ impl Checks {
         }
     }
 
-    pub fn run(&mut self, rig: &Rig, case: &Case, events: &Events, ended: &Ended) {
+    pub fn run(&mut self, rig: &Rig, load: &[Load], case: &Case, events: &Events, ended: &Ended) {
         let Ok(run) = std::fs::read_to_string(rig.path("run-id")) else {
             return self.that(false, || format!("the agent never began: {}", ended.err));
         };
@@ -31,7 +32,7 @@ impl Checks {
         let record: Option<Value> = serde_json::from_str(&ended.out).ok();
         let creates = rig.creates();
         self.that(creates.len() <= 1, || format!("{} create calls", creates.len()));
-        self.label_is_true(rig, &run, events);
+        self.label_is_true(rig, load, &run, events);
         let died = ended.signal == Some(9) || ended.code == Some(70);
         let told =
             if died || !rig.journals().is_empty() { self.next_start(rig, case) } else { String::new() };
@@ -56,8 +57,8 @@ impl Checks {
             self.that(rescue.code == Some(0), || format!("thaw: {rescue:?}"));
         }
         let next = rig.run(&["snapshot"]);
-        let doubted = next.code == Some(22) && in_doubt(&next.err);
-        self.that(next.code == Some(0) || doubted, || format!("the next start: {next:?}"));
+        let good = next.code == Some(0) || too_busy(next.code, &next.err);
+        self.that(good, || format!("the next start: {next:?}"));
         next.err
     }
 
@@ -81,7 +82,7 @@ impl Checks {
     }
 
     /// A snapshot that is called more than `crash` was taken of frozen filesystems.
-    fn label_is_true(&mut self, rig: &Rig, run: &str, events: &Events) {
+    fn label_is_true(&mut self, rig: &Rig, load: &[Load], run: &str, events: &Events) {
         let create = rig.creates().into_iter().next();
         for snapshot in of_run(rig, run) {
             if !["filesystem", "application"].contains(&tag(&snapshot, "stillpoint:consistency")) {
@@ -96,6 +97,10 @@ impl Checks {
             let thaw = events.at(&format!("{THAW}#1"));
             self.that(thaw.is_some() && time("point_in_time_ns").is_some_and(|t| Some(t) < thaw), || {
                 format!("{id} was done after the first FITHAW: {create:?} {events:?}")
+            });
+            let over = frozen.zip(time("point_in_time_ns"));
+            self.that(over.is_some_and(|(from, to)| !load.iter().any(|l| l.wrote_between(from, to))), || {
+                format!("{id} is called consistent, and a write went through before its point in time")
             });
             if rig.is_ext4() {
                 self.that(!needs_recovery(rig, id), || format!("{id} needs its journal: it was not frozen"));

@@ -7,34 +7,32 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Longer writes than this are remembered.
+/// A write that takes longer was held up.
 const HELD_UP_NS: i128 = 1_000_000;
+/// Length of the file.
 const MOST: u64 = 2 << 20;
+/// How many writes are remembered: some seconds.
+const REMEMBERED: usize = 16 * 1024;
 
 /// Unix nanoseconds, as in ebs-sim's log and the agent's events.
 pub fn now() -> i128 {
     jiff::Timestamp::now().as_nanosecond()
 }
 
-#[derive(Debug, Default)]
-struct Seen {
-    /// Beginning of the last write that is through.
-    last_began: i128,
-    /// Beginning and end of writes that took long.
-    held_up: VecDeque<(i128, i128)>,
-}
+/// Beginning and end of each write, the latest last.
+type Writes = Arc<Mutex<VecDeque<(i128, i128)>>>;
 
 /// A writer on one filesystem. It ends with the process, or when it is told to and not blocked.
 pub struct Load {
-    seen: Arc<Mutex<Seen>>,
+    writes: Writes,
     stop: Arc<AtomicBool>,
 }
 
 impl Load {
     pub fn start(mount: &Path) -> Self {
         let mut file = std::fs::File::create(mount.join("load")).unwrap();
-        let load = Self { seen: Arc::default(), stop: Arc::default() };
-        let (seen, stop) = (Arc::clone(&load.seen), Arc::clone(&load.stop));
+        let load = Self { writes: Arc::default(), stop: Arc::default() };
+        let (writes, stop) = (Arc::clone(&load.writes), Arc::clone(&load.stop));
         std::thread::spawn(move || {
             let mut length = 0;
             while !stop.load(Ordering::Relaxed) {
@@ -42,13 +40,10 @@ impl Load {
                 file.write_all(&[b'x'; 4096]).unwrap();
                 let ended = now();
                 {
-                    let mut seen = seen.lock().unwrap();
-                    seen.last_began = began;
-                    if ended - began > HELD_UP_NS {
-                        seen.held_up.push_back((began, ended));
-                        if seen.held_up.len() > 1000 {
-                            seen.held_up.pop_front();
-                        }
+                    let mut writes = writes.lock().unwrap();
+                    writes.push_back((began, ended));
+                    if writes.len() > REMEMBERED {
+                        writes.pop_front();
                     }
                 }
                 file.sync_data().unwrap();
@@ -66,13 +61,18 @@ impl Load {
 
     /// Has a write that began after this time gone through?
     pub fn wrote_after(&self, time: i128) -> bool {
-        self.seen.lock().unwrap().last_began > time
+        self.writes.lock().unwrap().back().is_some_and(|w| w.0 > time)
     }
 
     /// The end of the write that was held up at this time.
     pub fn let_go(&self, time: i128) -> Option<i128> {
-        let around = |w: &&(i128, i128)| w.0 < time + 5_000_000 && w.1 > time;
-        self.seen.lock().unwrap().held_up.iter().find(around).map(|w| w.1)
+        let around = |w: &&(i128, i128)| w.0 < time + 5_000_000 && w.1 > time && w.1 - w.0 > HELD_UP_NS;
+        self.writes.lock().unwrap().iter().find(around).map(|w| w.1)
+    }
+
+    /// Did a write go through between these times? Then it was not frozen all the while.
+    pub fn wrote_between(&self, from: i128, to: i128) -> bool {
+        self.writes.lock().unwrap().iter().any(|w| w.1 > from && w.1 < to)
     }
 }
 

@@ -10,7 +10,8 @@
 //! check       what has to hold after each case
 //! ```
 //!
-//! `STILLPOINT_WALK`: `sample` (each point once; the default), `full` (all), or one case such as `request#1/sigkill/xfs`.
+//! `STILLPOINT_WALK`: `sample` (each point once; the default), `full` (all), `soak` (by chance, see scripts/soak), or one case such as
+//! `request#1/sigkill/xfs`, or a part of cases' names. `STILLPOINT_WALK_VERBOSE` prints each case.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
@@ -23,15 +24,17 @@ mod lane;
 mod load;
 mod points;
 mod report;
+mod soak;
 mod walker;
 
 use std::process::ExitCode;
 use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::rig::Fs;
 use lane::{Lane, Outcome};
 use points::Case;
+use soak::Soak;
 
 fn main() -> ExitCode {
     if let Ok(case) = std::env::var(agent::CASE) {
@@ -39,38 +42,54 @@ fn main() -> ExitCode {
     }
     let what = std::env::var("STILLPOINT_WALK").unwrap_or_else(|_| "sample".to_owned());
     let started = Instant::now();
-    let (cases, whole) = match what.as_str() {
-        "sample" => (Case::sample(), true),
-        "full" => (Case::all(), true),
-        // A word of a case's name stands for all cases with it.
-        one => match one.parse() {
-            Ok(case) => (vec![case], false),
-            Err(_) => (Case::all().into_iter().filter(|c| c.to_string().contains(one)).collect(), false),
-        },
+    let (outcomes, whole) = match what.as_str() {
+        "sample" => (walk(&|fs| of(fs, Case::sample())), true),
+        "full" => (walk(&|fs| of(fs, Case::all())), true),
+        "soak" => {
+            let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse().ok());
+            let minutes: u64 = number("STILLPOINT_SOAK_MINUTES").unwrap_or(1);
+            let seed: u64 = number("STILLPOINT_SOAK_SEED").unwrap_or(1);
+            println!("seed {seed}, {minutes} min");
+            let time = Duration::from_secs(60 * minutes);
+            (walk(&|fs| Box::new(Soak::new(seed, fs, time))), false)
+        }
+        // A part of a case's name stands for all cases with it.
+        one => {
+            let chosen = match one.parse() {
+                Ok(case) => vec![case],
+                Err(_) => Case::all().into_iter().filter(|c| c.to_string().contains(one)).collect::<Vec<_>>(),
+            };
+            if chosen.is_empty() {
+                eprintln!("no such case: {what}");
+                return ExitCode::FAILURE;
+            }
+            (walk(&|fs| of(fs, chosen.clone())), false)
+        }
     };
-    if cases.is_empty() {
-        eprintln!("no such case: {what}");
-        return ExitCode::FAILURE;
-    }
-    let outcomes = walk(&cases);
     let good = report::print(&outcomes, whole, started.elapsed());
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+type Cases = Box<dyn Iterator<Item = Case>>;
+
+fn of(fs: Fs, cases: Vec<Case>) -> Cases {
+    Box::new(cases.into_iter().filter(move |c| c.fs == fs))
+}
+
 /// A lane for each filesystem, all at once.
-fn walk(cases: &[Case]) -> Vec<Outcome> {
+fn walk(cases: &(dyn Fn(Fs) -> Cases + Sync)) -> Vec<Outcome> {
     let outcomes = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for fs in [Fs::Ext4, Fs::Xfs, Fs::Btrfs] {
-            let mine: Vec<&Case> = cases.iter().filter(|c| c.fs == fs).collect();
+        for fs in Fs::ALL {
             let outcomes = &outcomes;
-            if mine.is_empty() {
-                continue;
-            }
             scope.spawn(move || {
+                let mut cases = cases(fs).peekable();
+                if cases.peek().is_none() {
+                    return;
+                }
                 let mut lane = Lane::new(fs);
-                for case in mine {
-                    let outcome = lane.walk(case);
+                for case in cases {
+                    let outcome = lane.walk(&case);
                     report::line(&outcome);
                     outcomes.lock().unwrap().push(outcome);
                 }

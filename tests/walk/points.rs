@@ -169,6 +169,44 @@ impl Fault {
     }
 }
 
+/// A fault of the API, for the soak.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Api {
+    pub name: &'static str,
+    /// As ebs-sim's control interface takes it.
+    pub body: &'static str,
+}
+
+const fn api(name: &'static str, body: &'static str) -> Api {
+    Api { name, body }
+}
+
+impl Api {
+    #[rustfmt::skip]
+    pub const ALL: &[Self] = &[
+        api("throttled", r#"{"action": "CreateSnapshots", "call": 1, "kind": "error", "code": "RequestLimitExceeded", "status": 503}"#),
+        api("denied", r#"{"action": "CreateSnapshots", "call": 1, "kind": "error", "code": "UnauthorizedOperation", "status": 403}"#),
+        api("http-500", r#"{"action": "CreateSnapshots", "call": 1, "kind": "http-500"}"#),
+        api("error-after", r#"{"action": "CreateSnapshots", "call": 1, "kind": "error-after"}"#),
+        api("drop-before", r#"{"action": "CreateSnapshots", "call": 1, "kind": "drop-before"}"#),
+        api("drop-after", r#"{"action": "CreateSnapshots", "call": 1, "kind": "drop-after"}"#),
+        api("hang", r#"{"action": "CreateSnapshots", "call": 1, "kind": "hang"}"#),
+        api("hang-after", r#"{"action": "CreateSnapshots", "call": 1, "kind": "hang-after"}"#),
+        api("late-before", r#"{"action": "CreateSnapshots", "call": 1, "kind": "delay-before", "delay_ms": 300}"#),
+        api("late-after", r#"{"action": "CreateSnapshots", "call": 1, "kind": "delay-after", "delay_ms": 300}"#),
+        api("too-late-before", r#"{"action": "CreateSnapshots", "call": 1, "kind": "delay-before", "delay_ms": 1500}"#),
+        api("too-late-after", r#"{"action": "CreateSnapshots", "call": 1, "kind": "delay-after", "delay_ms": 1500}"#),
+        api("malformed", r#"{"action": "CreateSnapshots", "call": 1, "kind": "malformed"}"#),
+        api("extra-volume", r#"{"action": "CreateSnapshots", "call": 1, "kind": "extra-volume"}"#),
+        api("snapshot-error", r#"{"action": "CreateSnapshots", "call": 1, "kind": "snapshot-error"}"#),
+        api("dry-run-dropped", r#"{"action": "CreateSnapshots", "call": 2, "dry_run": true, "kind": "drop-before"}"#),
+        api("no-tags", r#"{"action": "CreateTags", "kind": "http-500"}"#),
+        api("tags-dropped-once", r#"{"action": "CreateTags", "call": 1, "kind": "drop-after"}"#),
+        api("no-look-ups", r#"{"action": "DescribeSnapshots", "kind": "http-500"}"#),
+        api("slow-api", r#"{"action": "*", "dry_run": null, "kind": "delay-after", "delay_ms": 60}"#),
+    ];
+}
+
 /// How an agent ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum End {
@@ -191,8 +229,8 @@ pub struct Case {
     pub point: Point,
     pub fault: Fault,
     pub fs: Fs,
-    /// A fault of the API on top, by name.
-    pub api: Option<String>,
+    /// A fault of the API on top.
+    pub api: Option<&'static Api>,
 }
 
 impl Case {
@@ -201,7 +239,7 @@ impl Case {
         let mut all = Vec::new();
         for fault in Fault::ALL {
             for point in Point::all().into_iter().filter(|p| fault.fits(p)) {
-                for fs in [Fs::Ext4, Fs::Xfs, Fs::Btrfs] {
+                for fs in Fs::ALL {
                     all.push(Self { point: point.clone(), fault, fs, api: None });
                 }
             }
@@ -215,15 +253,20 @@ impl Case {
         let mut all = Vec::new();
         for (n, point) in Point::all().into_iter().enumerate() {
             let fault = faults.by_ref().find(|f| f.fits(&point)).unwrap();
-            let fs = [Fs::Ext4, Fs::Xfs, Fs::Btrfs][n % 3];
+            let fs = Fs::ALL[n % 3];
             all.push(Self { point, fault, fs, api: None });
         }
         all
     }
 
-    /// How the agent may end. `late` is what a run ends with that the fault does nothing to.
+    /// How the agent may end.
     pub fn ends(&self) -> Vec<End> {
         use End::{Code, Signal};
+        if self.api.is_some() {
+            // Two faults at once: how it ends depends on which comes first. Never with 40.
+            let codes = [0, 11, 20, 21, 22, 23, 70, 77, 78].map(Code);
+            return codes.into_iter().chain([2, 9, 15].map(Signal)).collect();
+        }
         let point = &self.point;
         // A look-up is only reached when the answer was lost.
         let late = if point.needs().is_some_and(|(kind, _)| kind == "drop-after") { 23 } else { 0 };
@@ -263,7 +306,7 @@ impl Case {
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.point, self.fault.name(), format!("{:?}", self.fs).to_lowercase())?;
-        self.api.as_ref().map_or(Ok(()), |api| write!(f, "/{api}"))
+        self.api.map_or(Ok(()), |api| write!(f, "/{}", api.name))
     }
 }
 
@@ -276,10 +319,11 @@ impl FromStr for Case {
         let [point, fault, fs, api @ ..] = parts.as_slice() else { return Err(wrong()) };
         let point = Point::all().into_iter().find(|p| p.to_string() == *point).ok_or_else(wrong)?;
         let fault = Fault::ALL.into_iter().find(|f| f.name() == *fault).ok_or_else(wrong)?;
-        let fs = [Fs::Ext4, Fs::Xfs, Fs::Btrfs]
-            .into_iter()
-            .find(|f| format!("{f:?}").to_lowercase() == *fs)
-            .ok_or_else(wrong)?;
-        Ok(Self { point, fault, fs, api: api.first().map(|a| (*a).to_owned()) })
+        let fs = Fs::ALL.into_iter().find(|f| format!("{f:?}").to_lowercase() == *fs).ok_or_else(wrong)?;
+        let api = match api {
+            [] => None,
+            [name, ..] => Some(Api::ALL.iter().find(|a| a.name == *name).ok_or_else(wrong)?),
+        };
+        Ok(Self { point, fault, fs, api })
     }
 }

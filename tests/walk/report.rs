@@ -56,10 +56,12 @@ pub fn print(outcomes: &[Outcome], whole: bool, took: Duration) -> bool {
         );
     }
     let failed = outcomes.iter().filter(|o| !o.wrong.is_empty()).count();
-    let doubted = outcomes.iter().filter(|o| o.doubted).count();
+    let busy = outcomes.iter().filter(|o| o.busy).count();
     println!("{} cases, {failed} failed, {:.0} s", outcomes.len(), took.as_secs_f64());
-    if doubted > 0 {
-        println!("{doubted} of them called `crash` though frozen, since a loop device counted a write late");
+    if busy > 0 {
+        println!(
+            "{busy} of them reached less than they could have, since this machine was busy, and said so"
+        );
     }
     let reached: BTreeSet<&str> =
         outcomes.iter().flat_map(|o| o.reached.iter().map(String::as_str)).collect();
