@@ -86,11 +86,6 @@ impl Point {
         calls.contains(&self.name.as_str()) || self.step().is_some_and(Step::in_window)
     }
 
-    /// In a thread of its own, where a panic is not the run's.
-    fn in_freezing_thread(&self) -> bool {
-        [FREEZE, FREEZE_DONE, THAW, THAW_DONE].contains(&self.name.as_str())
-    }
-
     fn guarded(&self) -> bool {
         (self.in_window() && !(self.name == THAW_DONE && self.nth == 2))
             || self.step().is_some_and(|s| (Step::Guarded..=Step::Answered).contains(&s))
@@ -272,7 +267,10 @@ impl Case {
         let late = if point.needs().is_some_and(|(kind, _)| kind == "drop-after") { 23 } else { 0 };
         match self.fault {
             Fault::Error => vec![Code(self.error())],
-            Fault::Panic if point.in_freezing_thread() => vec![Code(21), Code(22)],
+            // In a thread that thaws what it has frozen, and goes on.
+            Fault::Panic if point.is(THAW) => vec![Code(0)],
+            Fault::Panic if point.is(THAW_DONE) => vec![Code(22)],
+            Fault::Panic if point.is(FREEZE) || point.is(FREEZE_DONE) => vec![Code(21)],
             Fault::Panic if point.is(SYNC) => vec![Code(21)],
             Fault::Panic => vec![Code(70)],
             Fault::Kill | Fault::Stop => vec![Signal(9)],
