@@ -333,9 +333,11 @@ impl Frozen {
     }
 
     async fn thaw_now(&mut self) -> Thawed {
+        // Looked at while `Drop` still owns the window: whatever happens here, it waits for the thaw before the process can end.
+        let Some((fired_before, moved)) = self.window.as_ref().map(|w| (w.guard.fired(), w.moved())) else {
+            return Thawed::default();
+        };
         let Some(window) = self.window.take() else { return Thawed::default() };
-        let fired_before = window.guard.fired();
-        let moved = window.moved();
         window.freezers.thaw_all();
         let all_back = |reports: &[Report]| !reports.iter().any(|r| r.may_be_frozen());
         let board = Arc::clone(window.freezers.board());

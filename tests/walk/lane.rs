@@ -32,6 +32,8 @@ pub struct Outcome {
     pub thawed_ns: Option<i128>,
     /// This machine was too busy: the run ended with less than it would have, and said so.
     pub busy: bool,
+    /// The kernel made a filesystem read-only, see [`made_read_only`].
+    pub read_only: bool,
     /// What was not as it has to be.
     pub wrong: Vec<String>,
 }
@@ -89,7 +91,15 @@ impl Lane {
         let Some(ended) = ended else {
             checks.that(false, || "the agent did not end".to_owned());
             let (case, wrong) = (case.clone(), checks.wrong);
-            return Outcome { case, end: None, reached: vec![], thawed_ns: None, busy: false, wrong };
+            return Outcome {
+                case,
+                end: None,
+                reached: vec![],
+                thawed_ns: None,
+                busy: false,
+                read_only: false,
+                wrong,
+            };
         };
         let end = ended.code.map_or(End::Signal(ended.signal.unwrap_or_default()), End::Code);
         // A fault of the API may end a run before it gets there.
@@ -104,6 +114,22 @@ impl Lane {
             });
         }
         self.nothing_left(&mut checks);
+        let failed: Vec<String> = self.load.iter().filter_map(Load::failed).collect();
+        let read_only = !failed.is_empty() && made_read_only(case);
+        checks.that(failed.is_empty() || read_only, || format!("a writer failed: {}", failed.join(", ")));
+        if read_only {
+            let (case, wrong) = (case.clone(), checks.wrong);
+            *self = Self::new(case.fs);
+            return Outcome {
+                case,
+                end: Some(end),
+                reached: vec![],
+                thawed_ns: None,
+                busy,
+                read_only,
+                wrong,
+            };
+        }
         checks.run(&self.rig, &self.load, case, &events, &ended);
         if checks.wrong.is_empty() {
             self.remove();
@@ -113,7 +139,15 @@ impl Lane {
             Some(let_go - t)
         });
         let reached = events.0.iter().map(|(_, n)| n.clone()).collect();
-        Outcome { case: case.clone(), end: Some(end), reached, thawed_ns, busy, wrong: checks.wrong }
+        Outcome {
+            case: case.clone(),
+            end: Some(end),
+            reached,
+            thawed_ns,
+            busy,
+            read_only,
+            wrong: checks.wrong,
+        }
     }
 
     fn remove(&self) {
@@ -212,7 +246,7 @@ fi
             // It ended by itself: its last word must be true at once.
             _ if ended.code.is_some_and(|c| c != 40) => {}
             Some(deadline) => {
-                let goes_on = || self.load.iter().all(|l| l.wrote_after(died));
+                let goes_on = || self.load.iter().all(|l| l.wrote_after(died) || l.failed().is_some());
                 while now() < deadline && !goes_on() {
                     std::thread::sleep(Duration::from_millis(1));
                 }
@@ -255,11 +289,18 @@ fi
         checks.that(!self.rig.rescued(), || "the rescue had to thaw".to_owned());
         let died = now();
         let limit = Instant::now() + Duration::from_secs(10);
-        while !self.load.iter().all(|l| l.wrote_after(died)) && Instant::now() < limit {
+        let goes_on = |l: &Load| l.wrote_after(died) || l.failed().is_some();
+        while !self.load.iter().all(goes_on) && Instant::now() < limit {
             std::thread::sleep(Duration::from_millis(1));
         }
-        checks.that(self.load.iter().all(|l| l.wrote_after(died)), || "a writer is stuck".to_owned());
+        checks.that(self.load.iter().all(goes_on), || "a writer is stuck".to_owned());
     }
+}
+
+/// SIGKILL, while one of the agent's threads is inside FITHAW, makes a btrfs read-only (Linux 6.18: `btrfs_unfreeze` takes the EINTR
+/// from reading its superblock for a superblock that was changed meanwhile). No program can keep that from itself.
+fn made_read_only(case: &Case) -> bool {
+    case.fs == Fs::Btrfs && case.fault == Fault::Kill && case.point.in_window()
 }
 
 /// The window was too short; or a loop device counted a write long after whoever waited for it had gone on (the kernel's thread is

@@ -25,38 +25,28 @@ type Writes = Arc<Mutex<VecDeque<(i128, i128)>>>;
 /// A writer on one filesystem. It ends with the process, or when it is told to and not blocked.
 pub struct Load {
     writes: Writes,
+    /// Why it ended by itself.
+    failed: Arc<Mutex<Option<std::io::Error>>>,
     stop: Arc<AtomicBool>,
 }
 
 impl Load {
     pub fn start(mount: &Path) -> Self {
         let mut file = std::fs::File::create(mount.join("load")).unwrap();
-        let load = Self { writes: Arc::default(), stop: Arc::default() };
-        let (writes, stop) = (Arc::clone(&load.writes), Arc::clone(&load.stop));
+        let load = Self { writes: Arc::default(), failed: Arc::default(), stop: Arc::default() };
+        let (writes, failed, stop) =
+            (Arc::clone(&load.writes), Arc::clone(&load.failed), Arc::clone(&load.stop));
         std::thread::spawn(move || {
-            let mut length = 0;
-            while !stop.load(Ordering::Relaxed) {
-                let began = now();
-                file.write_all(&[b'x'; 4096]).unwrap();
-                let ended = now();
-                {
-                    let mut writes = writes.lock().unwrap();
-                    writes.push_back((began, ended));
-                    if writes.len() > REMEMBERED {
-                        writes.pop_front();
-                    }
-                }
-                file.sync_data().unwrap();
-                length += 4096;
-                if length > MOST {
-                    file.set_len(0).unwrap();
-                    file.rewind().unwrap();
-                    length = 0;
-                }
-                std::thread::sleep(Duration::from_millis(1));
+            if let Err(e) = write(&mut file, &writes, &stop) {
+                *failed.lock().unwrap() = Some(e);
             }
         });
         load
+    }
+
+    /// Did a write fail? Then no more follow.
+    pub fn failed(&self) -> Option<String> {
+        self.failed.lock().unwrap().as_ref().map(ToString::to_string)
     }
 
     /// Has a write that began after this time gone through?
@@ -74,6 +64,31 @@ impl Load {
     pub fn wrote_between(&self, from: i128, to: i128) -> bool {
         self.writes.lock().unwrap().iter().any(|w| w.1 > from && w.1 < to)
     }
+}
+
+fn write(file: &mut std::fs::File, writes: &Writes, stop: &AtomicBool) -> std::io::Result<()> {
+    let mut length = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let began = now();
+        file.write_all(&[b'x'; 4096])?;
+        let ended = now();
+        {
+            let mut writes = writes.lock().unwrap();
+            writes.push_back((began, ended));
+            if writes.len() > REMEMBERED {
+                writes.pop_front();
+            }
+        }
+        file.sync_data()?;
+        length += 4096;
+        if length > MOST {
+            file.set_len(0)?;
+            file.rewind()?;
+            length = 0;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 impl Drop for Load {

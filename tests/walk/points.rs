@@ -275,8 +275,14 @@ impl Case {
             Fault::Panic => vec![Code(70)],
             Fault::Kill | Fault::Stop => vec![Signal(9)],
             Fault::Term | Fault::Int if point.after_answer() => vec![Code(late)],
-            Fault::Term => vec![Signal(15)],
-            Fault::Int => vec![Signal(2)],
+            Fault::Term | Fault::Int => {
+                let signal = Signal(if self.fault == Fault::Term { 15 } else { 2 });
+                // The answer may be there before the signal is seen: then the set is good.
+                let close = [FREEZE, FREEZE_DONE, LOOK, "frozen", "request"].contains(&point.name.as_str());
+                if close { vec![signal, Code(0)] } else { vec![signal] }
+            }
+            // The deadline has not begun, and nothing is frozen.
+            Fault::Pause if point.is("freezing") => vec![Code(0)],
             Fault::Pause if point.is(THAW_DONE) => vec![Code(0), Code(22)],
             Fault::Pause if point.in_window() => vec![Code(21), Code(22)],
             Fault::Pause => vec![Code(late)],

@@ -63,6 +63,10 @@ pub fn print(outcomes: &[Outcome], whole: bool, took: Duration) -> bool {
             "{busy} of them reached less than they could have, since this machine was busy, and said so"
         );
     }
+    let read_only: Vec<_> = outcomes.iter().filter(|o| o.read_only).map(|o| o.case.to_string()).collect();
+    if !read_only.is_empty() {
+        println!("the kernel made a btrfs read-only, killed inside FITHAW: {}", read_only.join(" "));
+    }
     let reached: BTreeSet<&str> =
         outcomes.iter().flat_map(|o| o.reached.iter().map(String::as_str)).collect();
     let steps = Step::ALL.into_iter().map(|s| format!("{}#1", s.name()));
