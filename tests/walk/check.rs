@@ -72,7 +72,11 @@ impl Checks {
             // Killed after it has run and before that is noted, it is run again: nobody can know better.
             let unnoted = (case.point.is("released") && case.point.nth == 3 - n)
                 || (case.point.is(POST_RUNNING) && n == 2);
-            let again = unnoted && (case.fault.kills() || case.fault == Fault::Panic);
+            // So it is where the journal cannot be written any more, and stays because an answer was lost.
+            let unwritable = case.api.is_some()
+                && case.fault == Fault::Error
+                && ["thawed", "judged", "released"].iter().any(|s| case.point.is(s));
+            let again = unwritable || unnoted && (case.fault.kills() || case.fault == Fault::Panic);
             let most = usize::from(attempted) + usize::from(again);
             self.that(pre <= usize::from(attempted), || format!("pre hook {n} ran {pre} times:\n{log}"));
             self.that((usize::from(attempted)..=most).contains(&post), || {
