@@ -95,7 +95,7 @@ fn parse(answer: &[u8]) -> Option<Answer> {
 /// Asks the control API, and fails when it refuses.
 pub fn control(ready: &Ready, method: &str, path: &str, body: &str) -> Result<String, Error> {
     let path = format!("{}{path}", crate::control::PREFIX);
-    let answer = exchange(&ready.endpoint, method, &path, &[], body)?;
+    let answer = exchange(&ready.control, method, &path, &[], body)?;
     if answer.status == 200 {
         return Ok(answer.body);
     }
@@ -106,8 +106,13 @@ pub fn control(ready: &Ready, method: &str, path: &str, body: &str) -> Result<St
     Err(Error::Refused(reason))
 }
 
-/// Makes one EC2 call, signed with the static key.
-pub fn call(ready: &Ready, action: &str, params: &[(String, String)]) -> Result<Answer, Error> {
+/// Makes one EC2 call in a Region (the instance's when none is named), signed with the static key.
+pub fn call(
+    ready: &Ready,
+    region: Option<&str>,
+    action: &str,
+    params: &[(String, String)],
+) -> Result<Answer, Error> {
     let mut form = form_urlencoded::Serializer::new(String::new());
     form.append_pair("Action", action);
     form.append_pair("Version", "2016-11-15");
@@ -121,7 +126,7 @@ pub fn call(ready: &Ready, action: &str, params: &[(String, String)]) -> Result<
     };
     let scope = Scope {
         time: sigv4::amz_date(Timestamp::now()),
-        region: ready.region.clone(),
+        region: region.unwrap_or(&ready.region).to_owned(),
         service: "ec2".into(),
     };
     let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());

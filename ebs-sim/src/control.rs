@@ -3,6 +3,8 @@
 //! In: JSON from tests and from ebs-sim's own commands, unsigned. Out: JSON. It must never be reachable
 //! from beyond this machine: the server listens on loopback only.
 
+mod keys;
+
 use std::sync::Arc;
 
 use axum::http::Method;
@@ -12,7 +14,9 @@ use serde_json::{Value, json};
 use crate::faults::Fault;
 use crate::http::{Call, Reply};
 use crate::ids::SnapshotId;
+use crate::lifecycle;
 use crate::sim::Sim;
+use crate::world::{Attachment, Sizes, Stage, Volume};
 
 /// Where the control API is.
 pub const PREFIX: &str = "/_ebs-sim/";
@@ -39,10 +43,14 @@ pub async fn handle(sim: Arc<Sim>, call: Call) -> Reply {
     let rest = path.strip_prefix(PREFIX).unwrap_or_default();
     let parts: Vec<&str> = rest.split('/').collect();
     let outcome = match (call.method.clone(), parts.as_slice()) {
-        (Method::POST, ["faults"]) => read::<Fault>(&call).map(|fault| {
-            sim.faults().add(fault);
-            json!({})
+        (Method::POST, ["faults"]) => read::<Fault>(&call).and_then(|fault| {
+            fault.check().map_err(|error| (400, error))?;
+            Ok(json!({ "id": sim.faults().add(fault) }))
         }),
+        (Method::DELETE, ["faults", id]) => match id.parse() {
+            Ok(id) if sim.faults().remove(id) => Ok(json!({})),
+            _ => Err((404, format!("there is no fault {id}, or it has struck for the last time"))),
+        },
         (Method::DELETE, ["faults"]) => {
             sim.faults().clear();
             Ok(json!({}))
@@ -51,11 +59,19 @@ pub async fn handle(sim: Arc<Sim>, call: Call) -> Reply {
         (Method::GET, ["requests"]) => Ok(json!(sim.log().entries())),
         (Method::GET, ["actions"]) => Ok(json!(crate::ec2::ACTIONS)),
         (Method::GET, ["snapshots"]) => Ok(snapshots(&sim)),
+        (Method::GET, ["kms-keys"]) => Ok(keys::list(&sim)),
+        (Method::POST, ["kms-keys", region, id]) => {
+            read(&call).and_then(|body| keys::set(&sim, region, id, body))
+        }
         (Method::POST, ["reset"]) => reset(sim.clone()).await,
         (Method::POST, ["iam"]) => read::<Deny>(&call).map(|body| {
             sim.change().deny = body.deny;
             json!({})
         }),
+        (Method::POST, ["view"]) => {
+            lifecycle::publish(&sim).await;
+            Ok(json!({}))
+        }
         (Method::POST, ["volumes", volume, "attach"]) => set_attached(&sim, volume, true),
         (Method::POST, ["volumes", volume, "detach"]) => set_attached(&sim, volume, false),
         (Method::POST, ["devices"]) => match read::<NewDevice>(&call) {
@@ -84,6 +100,10 @@ fn snapshots(sim: &Sim) -> Value {
         .values()
         .map(|snapshot| {
             let progress = snapshot.progress(now);
+            let (full, changed) = match snapshot.sizes {
+                Sizes::Known { full, changed } => (Some(full), Some(changed)),
+                Sizes::Measuring | Sizes::Unknown => (None, None),
+            };
             json!({
                 "id": snapshot.id,
                 "volume_id": snapshot.volume_id,
@@ -95,6 +115,8 @@ fn snapshots(sim: &Sim) -> Value {
                 "image": snapshot.image.as_ref().map(|image| &image.path),
                 "offset": snapshot.image.as_ref().map(|image| image.window.offset),
                 "length": snapshot.image.as_ref().map(|image| image.window.length),
+                "full_bytes": full,
+                "changed_bytes": changed,
             })
         })
         .collect();
@@ -113,10 +135,12 @@ async fn reset(sim: Arc<Sim>) -> Outcome {
             .map(|image| image.path)
             .collect();
         world.tags.retain(|id, _| !id.starts_with(SnapshotId::PREFIX));
+        world.reset_images_and_keys();
         world.volumes.retain(|volume| volume.window.is_some());
-        let specs = world.scenario.volumes.clone();
-        for (volume, spec) in world.volumes.iter_mut().zip(specs) {
-            volume.attached = !spec.detached;
+        let has_device = |volume: &&mut Volume| volume.loop_device.is_some() && volume.stage == Stage::Ready;
+        for volume in world.volumes.iter_mut().filter(has_device) {
+            // Detached in the API only.
+            volume.attachment.get_or_insert(Attachment::complete(volume.created, volume.boot));
         }
         world.deny = world.scenario.iam.deny.clone();
         images
@@ -125,6 +149,7 @@ async fn reset(sim: Arc<Sim>) -> Outcome {
         // Snapshots of a set share an image: the second removal finds nothing.
         let _ = std::fs::remove_file(image);
     }
+    sim.throttle().refill();
     sim.faults().clear();
     sim.log().clear();
     Ok(json!({}))
@@ -138,8 +163,15 @@ fn set_attached(sim: &Sim, volume: &str, attached: bool) -> Outcome {
         .find(|known| known.is_ebs() && (known.id.as_str() == volume || known.name == volume));
     match found {
         None => Err((404, format!("there is no volume {volume}"))),
+        Some(known) if known.loop_device.is_none() => {
+            Err((409, format!("{volume} has no device: use AttachVolume")))
+        }
+        // Its device is on the way, which would be forgotten.
+        Some(known) if !matches!(known.status(), "available" | "in-use") || known.is_under_way() => {
+            Err((409, format!("{volume} is being attached, detached or deleted")))
+        }
         Some(known) => {
-            known.attached = attached;
+            known.attachment = attached.then(|| Attachment::complete(jiff::Timestamp::now(), known.boot));
             Ok(json!({ "id": known.id, "attached": attached }))
         }
     }

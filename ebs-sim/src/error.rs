@@ -64,7 +64,8 @@ impl Error {
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Error::Scenario(_) | Error::State(crate::state::Error::Kept(_)) => 78,
-            Error::Host(crate::host::Error::NotRoot) => 77,
+            Error::Host(crate::host::Error::NotRoot)
+            | Error::Serve(crate::serve::Error::Host(crate::host::Error::NotRoot)) => 77,
             Error::Client(crate::client::Error::Unreachable { .. }) | Error::Ready(_) => 69,
             _ => 1,
         })

@@ -85,6 +85,11 @@ id!(
     SnapshotId,
     "snap-"
 );
+id!(
+    /// An AMI: `ami-…`.
+    ImageId,
+    "ami-"
+);
 
 #[cfg(test)]
 mod tests {

@@ -80,6 +80,16 @@ impl Keys {
         key
     }
 
+    /// Ends a role's key, and says whether there was one to end.
+    pub fn expire(&mut self, access_key_id: &str, now: Timestamp) -> bool {
+        let known = self.role.iter_mut().find(|key| key.access_key_id == access_key_id);
+        let Some((_, end)) = known.and_then(|key| key.life.as_mut()) else {
+            return false;
+        };
+        *end = now.min(*end);
+        true
+    }
+
     /// The key that an access key id names, and whether it is the role's.
     pub fn find(&self, access_key_id: &str) -> Option<(&Key, bool)> {
         if self.fixed.access_key_id == access_key_id {
@@ -103,5 +113,11 @@ mod tests {
         assert_ne!(second.access_key_id, first.access_key_id);
         let (known, is_role) = keys.find(&first.access_key_id).expect("still known");
         assert!(is_role && !known.expired(at(99)) && known.expired(at(100)));
+
+        assert!(keys.expire(&second.access_key_id, at(81)));
+        assert!(keys.find(&second.access_key_id).is_some_and(|(key, _)| key.expired(at(81))));
+        assert_ne!(keys.role(at(81)).access_key_id, second.access_key_id);
+        let fixed = keys.fixed().access_key_id.clone();
+        assert!(!keys.expire(&fixed, at(81)), "the static key does not end");
     }
 }

@@ -3,14 +3,17 @@
 //! ```text
 //!  scenario ──► host (reflink filesystem, one pool file, loop devices)
 //!                 │
-//!  HTTP ──► ec2 (parse → verify signature → faults → authorise → act) ──► sim (world, pool, log)
-//!       ──► imds (token → tree)                                       ──►  │
-//!       ──► control (/_ebs-sim/: faults, log, devices)                ──►  │
+//!  HTTP, TLS ─► ec2 (parse → verify signature → faults → authorise → act) ──► sim (world, pool, log)
+//!            ─► imds (token → tree)                                       ──►  │
+//!            ─► control (/_ebs-sim/: faults, log, devices)                ──►  │
+//!                 │
+//!  lifecycle (what volumes become after the answer), measure (sizes) ──► publish (ebs-sim.json, DIR/view)
 //!                 │
 //!  exec ──► view (a mount namespace whose /sys shows the loops as EBS disks) ──► COMMAND
+//!  run  ──► network (namespaces in which IMDS has its real address), serve, exec
 //! ```
 //!
-//! In: a command line and a scenario file. Out: devices, two HTTP servers, and a report of what was
+//! In: a command line and a scenario file. Out: devices, the servers, and a report of what was
 //! done to them. It must never touch a device, mount or file that it did not make itself.
 #![forbid(unsafe_code)]
 // A command prints: results to stdout, everything else to stderr.
@@ -20,6 +23,7 @@ mod cli;
 mod client;
 mod control;
 mod ec2;
+mod env;
 mod error;
 mod faults;
 mod host;
@@ -27,13 +31,19 @@ mod http;
 mod ids;
 mod imds;
 mod keys;
+mod lifecycle;
 mod log;
+mod measure;
+mod publish;
+mod network;
+mod pattern;
 mod ready;
 mod run;
 mod scenario;
 mod serve;
 mod sim;
 mod state;
+mod tls;
 mod units;
 mod view;
 mod world;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{InstanceId, VolumeId};
 use crate::scenario::Kind;
+use crate::world::World;
 
 /// The file's name in DIR.
 pub const FILE: &str = "ebs-sim.json";
@@ -64,6 +65,12 @@ pub struct Ready {
     pub dir: PathBuf,
     /// EC2's URL.
     pub endpoint: String,
+    /// EC2's URL with TLS.
+    pub tls_endpoint: String,
+    /// The authority that signed its certificate.
+    pub ca_bundle: PathBuf,
+    /// The control API's URL, which faults on connections do not concern.
+    pub control: String,
     /// The metadata service's URL.
     pub imds: String,
     /// The Region.
@@ -78,7 +85,7 @@ pub struct Ready {
     pub credentials: Credentials,
     /// What to set so that AWS's clients find it.
     pub env: BTreeMap<String, String>,
-    /// The volumes, in the order of attachment.
+    /// The volumes that have a device, in the order of attachment.
     pub volumes: Vec<Volume>,
 }
 
@@ -111,6 +118,29 @@ pub struct Volume {
     pub boot: bool,
     /// Where its window begins in the pool.
     pub offset: u64,
+    /// The number of its disk in the view.
+    pub disk: u32,
+}
+
+/// The volumes that have a device.
+pub fn volumes(world: &World) -> Vec<Volume> {
+    world
+        .volumes
+        .iter()
+        .filter_map(|volume| {
+            Some(Volume {
+                id: volume.id.clone(),
+                name: volume.name.clone(),
+                device_name: volume.device_name.clone(),
+                loop_device: volume.loop_device.clone()?,
+                size_bytes: volume.size_bytes,
+                kind: volume.kind,
+                boot: volume.boot,
+                offset: volume.window?.offset,
+                disk: volume.disk?,
+            })
+        })
+        .collect()
 }
 
 impl Ready {

@@ -5,32 +5,28 @@
 //! nor outlive its devices unnoticed.
 
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Command, ExitCode, ExitStatus};
+use std::process::{ExitCode, ExitStatus};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
+use crate::env::Reach;
 use crate::error::Error as Failure;
-use crate::host;
 use crate::serve::{self, Error, Serving, Settings, Signals};
-use crate::view;
-
-/// Where every EC2 instance finds its metadata.
-pub const IMDS_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)), 80);
+use crate::{host, network, view};
 
 /// `ebs-sim run`
-pub fn run(settings: Settings, command: &[OsString]) -> Result<ExitCode, Failure> {
+pub fn run(mut settings: Settings, reach: Reach, command: &[OsString]) -> Result<ExitCode, Failure> {
     host::preflight(&settings.dir, true)?;
     // Namespaces belong to threads: enter them before there is more than one.
     view::enter_network()?;
-    ip(&["link", "set", "lo", "up"])?;
-    ip(&["address", "add", "169.254.169.254/32", "dev", "lo"])?;
+    settings.imds_listener = network::make(settings.source.scenario().instance.private_ip)?;
     serve::runtime()?.block_on(async {
         let mut signals = Signals::catch()?;
         let mut serving = Serving::start(settings).await?;
-        let status = attend(&serving, &mut signals, command).await;
+        let status = attend(&serving, &mut signals, reach, command).await;
         let stopped = serving.stop();
         let status = status?;
         match status.code() {
@@ -46,29 +42,54 @@ pub fn run(settings: Settings, command: &[OsString]) -> Result<ExitCode, Failure
 }
 
 /// Runs the command in its view and passes signals on to it.
-async fn attend(serving: &Serving, signals: &mut Signals, command: &[OsString]) -> Result<ExitStatus, Error> {
+async fn attend(
+    serving: &Serving,
+    signals: &mut Signals,
+    reach: Reach,
+    command: &[OsString],
+) -> Result<ExitStatus, Error> {
     let mut child = tokio::process::Command::new("/proc/self/exe")
         .arg("exec")
         .arg("--dir")
         .arg(&serving.ready.dir)
+        .args(reach.arguments())
         .arg("--")
         .args(command)
         .kill_on_drop(true)
         .spawn()
         .map_err(Error::runtime("start the command"))?;
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
-    let mut asked = false;
+    let mut asked = Asked::default();
     loop {
         tokio::select! {
             status = child.wait() => return status.map_err(Error::runtime("wait for the command")),
             signal = signals.any() => {
                 let Some(pid) = pid else { continue };
-                // Who asks twice means it.
-                let signal = if asked { Signal::SIGKILL } else { signal };
+                let means_it = asked.again(signal, Instant::now());
+                let signal = if means_it { Signal::SIGKILL } else { signal };
                 if signal != Signal::SIGINT || !at_a_terminal() {
                     let _ = nix::sys::signal::kill(pid, signal);
                 }
-                asked = true;
+            }
+        }
+    }
+}
+
+/// Ctrl-C and a wrapper's SIGTERM arrive together, and so may the same signal from two sides: that is asking once.
+const ONCE: Duration = Duration::from_secs(1);
+
+/// How often the user asked for the end.
+#[derive(Debug, Default)]
+struct Asked(Vec<(Signal, Instant)>);
+
+impl Asked {
+    /// Whether this signal was there before, long enough ago: who asks twice means it.
+    fn again(&mut self, signal: Signal, now: Instant) -> bool {
+        match self.0.iter().find(|(known, _)| *known == signal) {
+            Some((_, first)) => now.duration_since(*first) >= ONCE,
+            None => {
+                self.0.push((signal, now));
+                false
             }
         }
     }
@@ -79,6 +100,19 @@ fn at_a_terminal() -> bool {
     nix::unistd::tcgetpgrp(std::io::stdin()).is_ok_and(|group| group == nix::unistd::getpgrp())
 }
 
-fn ip(arguments: &[&str]) -> Result<(), host::Error> {
-    host::run(Command::new("ip").args(arguments)).map(drop)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_same_signal_again_and_later_means_it() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut asked = Asked::default();
+        assert!(!asked.again(Signal::SIGINT, at(0)));
+        assert!(!asked.again(Signal::SIGTERM, at(10)), "a wrapper passes it on");
+        assert!(!asked.again(Signal::SIGINT, at(999)));
+        assert!(asked.again(Signal::SIGINT, at(1000)));
+        assert!(!asked.again(Signal::SIGTERM, at(1000)));
+    }
 }

@@ -7,14 +7,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod bucket;
+mod endpoint;
+mod key;
 mod volume;
 
-pub use volume::{Kind, VolumeSpec};
+pub use bucket::Bucket;
+pub use endpoint::{Endpoint, Log};
+pub use key::{KeySpec, KeyState};
+pub use volume::{Kind, VolumeSpec, Volumes};
 
 use serde::{Deserialize, Serialize};
 
 use crate::faults::Fault;
-use crate::ids::InstanceId;
+use crate::ids::{ImageId, InstanceId};
 use crate::units::{Bytes, MIB};
 
 /// A scenario that cannot be simulated.
@@ -37,6 +43,9 @@ pub enum Error {
         #[source]
         source: Boxed,
     },
+    /// A fault could never strike.
+    #[error("{0}")]
+    Fault(String),
     /// The parts do not fit together.
     #[error("{0}")]
     Wrong(String),
@@ -52,6 +61,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Read { .. } => None,
+            Error::Fault(_) => Some("kinds and keys of faults are listed in ebs-sim's README".into()),
             Error::Parse { .. } => Some("the keys are listed in ebs-sim's README".into()),
             Error::Wrong(_) => Some(
                 "a volume is name=data,size=1GiB[,device=/dev/sdf][,type=gp3][,kind=nvme|xen|instance-store][,boot]"
@@ -77,6 +87,16 @@ pub struct Scenario {
     pub snapshots: Snapshots,
     /// EC2's limits.
     pub limits: Limits,
+    /// KMS keys besides every Region's default one.
+    #[serde(rename = "kms_key")]
+    pub kms_keys: Vec<KeySpec>,
+    /// How long what happens to volumes takes.
+    #[serde(rename = "volumes")]
+    pub volume_times: Volumes,
+    /// How EC2 is reached.
+    pub endpoint: Endpoint,
+    /// How much of what was asked is remembered.
+    pub log: Log,
     /// Its volumes, in the order of attachment.
     #[serde(rename = "volume")]
     pub volumes: Vec<VolumeSpec>,
@@ -94,6 +114,10 @@ impl Default for Scenario {
             iam: Iam::default(),
             snapshots: Snapshots::default(),
             limits: Limits::default(),
+            kms_keys: Vec::new(),
+            volume_times: Volumes::default(),
+            endpoint: Endpoint::default(),
+            log: Log::default(),
             volumes: Vec::new(),
             faults: Vec::new(),
         }
@@ -125,6 +149,8 @@ pub struct Instance {
     pub root_device_name: Option<String>,
     /// The role of its instance profile; an empty name means that it has none.
     pub role: String,
+    /// What GetInstanceUefiData answers; absent: that it is not supported.
+    pub uefi_data: Option<String>,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
 }
@@ -142,6 +168,7 @@ impl Default for Instance {
             private_ip: std::net::Ipv4Addr::new(10, 0, 0, 10),
             root_device_name: None,
             role: "ebs-sim-role".into(),
+            uefi_data: None,
             tags: BTreeMap::new(),
         }
     }
@@ -160,7 +187,7 @@ impl Instance {
 pub struct Imds {
     /// Off means that every request is answered with 403.
     pub enabled: bool,
-    /// What DescribeInstances reports; packets are not counted.
+    /// How many hops a token may travel: the IP TTL of its packets.
     pub hop_limit: u8,
     /// Whether tags/instance is there.
     pub instance_tags: bool,
@@ -228,8 +255,16 @@ pub struct Limits {
     pub pending_per_volume: usize,
     /// Most snapshots of the account in progress; 0 switches it off.
     pub pending_per_account: usize,
+    /// Most snapshots in one Region; 0 switches it off.
+    pub snapshots: usize,
+    /// Most copies in progress to one Region; 0 switches it off.
+    pub copies_per_region: usize,
     /// Most items in one answer, whatever MaxResults says.
     pub page_size: usize,
+    /// Whether too many requests in too short a time are refused.
+    pub throttling: bool,
+    /// Buckets of actions that are not EC2's.
+    pub bucket: BTreeMap<String, Bucket>,
 }
 
 impl Default for Limits {
@@ -238,7 +273,11 @@ impl Default for Limits {
             per_volume_interval: Duration::from_secs(15),
             pending_per_volume: 5,
             pending_per_account: 100,
+            snapshots: 100_000,
+            copies_per_region: 20,
             page_size: 1000,
+            throttling: true,
+            bucket: BTreeMap::new(),
         }
     }
 }
@@ -285,6 +324,9 @@ impl Scenario {
             if volume.size.0 == 0 || volume.size.0 % MIB != 0 {
                 return wrong(format!("volume {name}: its size is not a multiple of 1 MiB"));
             }
+            if volume.boot && volume.detached {
+                return wrong(format!("volume {name}: the root volume cannot be detached"));
+            }
             if volume.boot && volume.kind == Kind::InstanceStore {
                 return wrong(format!("volume {name}: an instance-store disk cannot be the root volume"));
             }
@@ -296,11 +338,42 @@ impl Scenario {
         if !(0.0..=1e6).contains(&seconds) {
             return wrong(format!("snapshots.seconds_to_complete = {seconds} makes no sense"));
         }
+        for (key, seconds) in
+            [("create", self.volume_times.seconds_to_create), ("attach", self.volume_times.seconds_to_attach)]
+        {
+            if !(0.0..=1e6).contains(&seconds) {
+                return wrong(format!("volumes.seconds_to_{key} = {seconds} makes no sense"));
+            }
+        }
         if self.other_regions.contains(&self.instance.region) {
             return wrong(format!(
                 "other_regions holds {}, which is the instance's own",
                 self.instance.region
             ));
+        }
+        if ImageId::parse(&self.instance.image_id).is_none() {
+            return wrong(format!(
+                "instance.image_id = {:?} is not an id such as ami-0abcdef1234567890",
+                self.instance.image_id
+            ));
+        }
+        let regions: Vec<&str> =
+            std::iter::once(&self.instance.region).chain(&self.other_regions).map(String::as_str).collect();
+        if let Some(problem) = self.kms_keys.iter().find_map(|key| key.problem(&regions)) {
+            return wrong(problem);
+        }
+        let mut buckets = self.limits.bucket.iter();
+        if let Some((action, _)) = buckets.find(|(_, bucket)| !bucket.makes_sense()) {
+            return wrong(format!("limits.bucket.{action}: size is at least 1, refill at least 0"));
+        }
+        if !(1..=64).contains(&self.imds.hop_limit) {
+            return wrong(format!("imds.hop_limit = {} is not between 1 and 64", self.imds.hop_limit));
+        }
+        if self.log.keep == 0 {
+            return wrong("log.keep = 0 would forget requests while they are handled".into());
+        }
+        for fault in &self.faults {
+            fault.check().map_err(Error::Fault)?;
         }
         if self.limits.page_size == 0 {
             return wrong("limits.page_size = 0 would never end".into());
@@ -348,6 +421,8 @@ mod tests {
         default.instance.root_device_name = Some("/dev/xvda".into());
         shown.volumes.clear();
         shown.faults.clear();
+        shown.kms_keys.clear();
+        shown.limits.bucket.clear();
         assert_eq!(format!("{shown:?}"), format!("{default:?}"));
     }
 
@@ -358,6 +433,9 @@ mod tests {
         assert_eq!(load(""), Ok(false));
         assert_eq!(load(&volume("")), Ok(true));
         assert_eq!(load(&format!("{}{}", volume(""), volume(""))), Ok(false));
+        assert_eq!(load(&format!("{}[[fault]]\naction='*'\nkind='hang'", volume(""))), Ok(true));
+        assert_eq!(load(&format!("{}[[fault]]\naction='*'\nkind='clock-skew'", volume(""))), Ok(false));
+        assert_eq!(load(&format!("{}[imds]\nhop_limit=0", volume(""))), Ok(false));
         assert_eq!(load(&volume("boot=true\nkind='instance-store'")), Ok(false));
         assert!(load(&volume("kind='tape'")).is_err());
     }

@@ -3,7 +3,6 @@
 //! In: a folder and a scenario. Out: two servers until a signal comes. Whatever ends it, it must never leave
 //! a loop device or mount of its own behind without saying so.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,21 +13,34 @@ use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::error::Error as Failure;
 use crate::host::{self, Host, Store};
 use crate::imds::Tokens;
 use crate::keys::Keys;
-use crate::ready::{Credentials, Ready, Volume};
+use crate::publish::{self, Publisher};
+use crate::ready::{self, Credentials, Ready};
 use crate::scenario::Scenario;
 use crate::sim::Sim;
 use crate::state::Saved;
+use crate::tls::{self, Identity};
 use crate::units::Bytes;
-use crate::world::World;
-use crate::{control, ec2, http, imds, run, view};
+use crate::world::{Sizes, Snapshot, World};
+use crate::{control, ec2, env, http, imds, lifecycle, measure, view};
 
 /// The servers could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Devices, mounts or files could not be made or taken down.
+    #[error(transparent)]
+    Host(#[from] host::Error),
+    /// The devices could not be announced.
+    #[error(transparent)]
+    Publish(#[from] publish::Error),
+    /// The view could not be made.
+    #[error(transparent)]
+    View(#[from] view::Error),
+    /// There is no certificate.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
     /// An address is taken or not there.
     #[error("cannot listen on {address}")]
     Listen {
@@ -52,7 +64,9 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Listen { .. } => Some("port 0 takes any free port".into()),
-            Error::Runtime { .. } => None,
+            Error::Host(error) => error.hint(),
+            Error::View(error) => error.hint(),
+            Error::Publish(_) | Error::Tls(_) | Error::Runtime { .. } => None,
         }
     }
 
@@ -72,6 +86,16 @@ pub enum Source {
     Saved(Box<Saved>),
 }
 
+impl Source {
+    /// What is simulated.
+    pub fn scenario(&self) -> &Scenario {
+        match self {
+            Source::New(scenario) => scenario,
+            Source::Saved(saved) => &saved.world.scenario,
+        }
+    }
+}
+
 /// What to serve and where.
 #[derive(Debug)]
 pub struct Settings {
@@ -83,8 +107,12 @@ pub struct Settings {
     pub keep: bool,
     /// EC2's port; 0 for any.
     pub port: u16,
-    /// The metadata service's address.
+    /// EC2's port with TLS; 0 for any.
+    pub tls_port: u16,
+    /// The metadata service's address, when it has no listener yet.
     pub imds: SocketAddr,
+    /// Its listener, when that is in another network namespace.
+    pub imds_listener: Option<std::net::TcpListener>,
     /// The size of the host image, when it is not to be derived.
     pub host_size: Option<Bytes>,
 }
@@ -137,7 +165,7 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, Error> {
 }
 
 /// `ebs-sim serve`
-pub fn serve(settings: Settings) -> Result<ExitCode, Failure> {
+pub fn serve(settings: Settings) -> Result<ExitCode, Error> {
     host::preflight(&settings.dir, false)?;
     runtime()?.block_on(async {
         let mut signals = Signals::catch()?;
@@ -150,7 +178,7 @@ pub fn serve(settings: Settings) -> Result<ExitCode, Failure> {
 
 impl Serving {
     /// Makes the devices, then the servers, and announces them.
-    pub async fn start(settings: Settings) -> Result<Self, Failure> {
+    pub async fn start(settings: Settings) -> Result<Self, Error> {
         let mut host = Host::open(&settings.dir)?;
         let dir = host.dir().to_owned();
         let (mut world, keys, store) = match settings.source {
@@ -158,30 +186,61 @@ impl Serving {
             Source::Saved(saved) => resume(*saved, &mut host)?,
         };
         for volume in &mut world.volumes {
-            volume.loop_device = volume.window.map(|window| host.expose(&store, window)).transpose()?;
+            volume.loop_device = match (volume.window, volume.has_device()) {
+                (Some(window), true) => Some(host.expose(&store, window)?),
+                _ => None,
+            };
         }
 
-        let local = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), settings.port);
-        let (ec2_listener, ec2_address) = listen(local).await?;
-        let (imds_listener, imds_address) = listen(settings.imds).await?;
+        let view = view::Live::new(&host.mount_view()?)?;
+
+        let local = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+        let ec2_listener = listen(local(settings.port)).await?;
+        let tls_listener = listen(local(settings.tls_port)).await?;
+        // A way of its own, which faults on EC2's connections do not close.
+        let control_listener = listen(local(0)).await?;
+        let imds_listener = match settings.imds_listener {
+            None => listen(settings.imds).await?,
+            Some(listener) => TcpListener::from_std(listener)
+                .map_err(Error::runtime("take the metadata service's listener"))?,
+        };
+        let identity = Identity::make(world.regions())?;
+        let authority = dir.join(tls::FILE);
+        std::fs::write(&authority, &identity.authority)
+            .map_err(Error::runtime(format!("write {}", authority.display())))?;
         let keep = settings.keep.then_some(dir.as_path());
         let sim = Arc::new(Sim::new(world, keys, host, store, keep));
         sim.save();
-        let ready = ready(&sim, &dir, ec2_address, imds_address);
+        let ready = ready(&sim, &dir, &[&ec2_listener, &tls_listener, &control_listener, &imds_listener])?;
 
         let connections = Arc::new(AtomicU64::new(0));
         let tokens = Arc::new(Tokens::default());
+        let door = |listener, tls| http::Door { listener, connections: connections.clone(), tls };
+        let welcome = |imds| {
+            let sim = sim.clone();
+            move |connection, tls| sim.welcome(imds, connection, tls)
+        };
+        let both = {
+            let sim = sim.clone();
+            move |call: http::Call| route(sim.clone(), call)
+        };
+        let only_ec2 = {
+            let sim = sim.clone();
+            move |call: http::Call| ec2::handle(sim.clone(), call)
+        };
+        let only_imds = {
+            let sim = sim.clone();
+            move |call: http::Call| imds::handle(sim.clone(), tokens.clone(), call)
+        };
+        let tls = Some(identity.acceptor);
         let tasks = vec![
-            tokio::spawn(http::serve(ec2_listener, connections.clone(), {
-                let sim = sim.clone();
-                move |call: http::Call| route(sim.clone(), call)
-            })),
-            tokio::spawn(http::serve(imds_listener, connections, {
-                let sim = sim.clone();
-                move |call: http::Call| imds::handle(sim.clone(), tokens.clone(), call)
-            })),
+            tokio::spawn(http::serve(door(ec2_listener, None), welcome(false), both.clone())),
+            tokio::spawn(http::serve(door(tls_listener, tls), welcome(false), only_ec2)),
+            tokio::spawn(http::serve(door(control_listener, None), |_, _| http::Welcome::Served, both)),
+            tokio::spawn(http::serve(door(imds_listener, None), welcome(true), only_imds)),
         ];
-        ready.write(&dir)?;
+        sim.set_publisher(Publisher::new(dir, ready.clone(), view)?);
+        go_on(&sim);
         Ok(Self { ready, sim, tasks })
     }
 
@@ -200,9 +259,26 @@ impl Serving {
         }
         let failed = !errors.is_empty() || !in_use.is_empty();
         for error in errors {
-            Failure::from(error).print();
+            eprintln!("ebs-sim: {}", host::chain(&error));
         }
         ExitCode::from(u8::from(failed))
+    }
+}
+
+/// What was under way when a predecessor ended.
+fn go_on(sim: &Arc<Sim>) {
+    let volumes = sim.world().volumes.clone();
+    for volume in &volumes {
+        lifecycle::go_on(sim, volume);
+    }
+    let unmeasured: Vec<_> = {
+        let world = sim.world();
+        let waits = |snapshot: &&Snapshot| snapshot.sizes == Sizes::Measuring;
+        world.snapshots.values().filter(waits).map(|snapshot| snapshot.id.clone()).collect()
+    };
+    if !unmeasured.is_empty() {
+        let sim = sim.clone();
+        tokio::task::spawn_blocking(move || measure::measure(&sim, &unmeasured));
     }
 }
 
@@ -222,12 +298,13 @@ fn begin(
 
 /// A simulation that goes on.
 fn resume(saved: Saved, host: &mut Host) -> Result<(World, Keys, Store), host::Error> {
-    let Saved { world, keys, .. } = saved;
+    let Saved { world, keys } = saved;
     let windows = world.volumes.iter().filter_map(|volume| volume.window);
     let pool = windows.map(|window| window.offset + window.length).max().unwrap_or(0);
     let store = host.open_store(pool)?;
     let images = world.snapshots.values().filter_map(|snapshot| snapshot.image.as_ref());
-    store.remove_orphans(&images.map(|image| image.path.as_path()).collect::<Vec<_>>());
+    let sources = world.volumes.iter().filter_map(|volume| volume.source.as_ref());
+    store.remove_orphans(&images.chain(sources).map(|image| image.path.as_path()).collect::<Vec<_>>());
     Ok((world, keys, store))
 }
 
@@ -246,32 +323,38 @@ async fn route(sim: Arc<Sim>, call: http::Call) -> http::Reply {
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
-    let failed = |source| Error::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let bound = listener.local_addr().map_err(|source| Error::Listen { address, source })?;
-    Ok((listener, bound))
+async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
 }
 
-fn ready(sim: &Sim, dir: &Path, ec2: SocketAddr, imds: SocketAddr) -> Ready {
+/// What is announced. The listeners are EC2's, EC2's with TLS, the control API's and the metadata service's.
+fn ready(sim: &Sim, dir: &Path, listeners: &[&TcpListener; 4]) -> Result<Ready, Error> {
     let world = sim.world();
     let instance = &world.scenario.instance;
-    let endpoint = format!("http://{ec2}");
-    let is_real = imds == run::IMDS_ADDRESS;
-    let imds = match imds.port() {
-        80 => format!("http://{}", imds.ip()),
-        _ => format!("http://{imds}"),
+    let address = |n: usize| listeners[n].local_addr().map_err(Error::runtime("tell a listener's address"));
+    let endpoint = format!("http://{}", address(0)?);
+    let tls_endpoint = format!("https://{}", address(1)?);
+    let imds_address = address(3)?;
+    let imds = match imds_address.port() {
+        80 => format!("http://{}", imds_address.ip()),
+        _ => format!("http://{imds_address}"),
     };
-    let mut env = BTreeMap::from([("AWS_ENDPOINT_URL_EC2".to_owned(), endpoint.clone())]);
-    if !is_real {
-        env.insert(view::IMDS_VARIABLE.to_owned(), imds.clone());
-    }
+    let ca_bundle = dir.join(tls::FILE);
+    let authority = ca_bundle.to_string_lossy();
+    let env = env::usual(
+        &endpoint,
+        (imds_address != imds::ADDRESS).then_some(imds.as_str()),
+        world.scenario.endpoint.tls.then_some((tls_endpoint.as_str(), authority.as_ref())),
+    );
     let keys = sim.keys();
-    Ready {
+    Ok(Ready {
         pid: std::process::id(),
         dir: dir.to_owned(),
         env,
         endpoint,
+        tls_endpoint,
+        control: format!("http://{}", address(2)?),
+        ca_bundle: ca_bundle.clone(),
         imds,
         region: instance.region.clone(),
         availability_zone: instance.zone(),
@@ -281,21 +364,6 @@ fn ready(sim: &Sim, dir: &Path, ec2: SocketAddr, imds: SocketAddr) -> Ready {
             access_key_id: keys.fixed().access_key_id.clone(),
             secret_access_key: keys.fixed().secret_access_key.clone(),
         },
-        volumes: world
-            .volumes
-            .iter()
-            .filter_map(|volume| {
-                Some(Volume {
-                    id: volume.id.clone(),
-                    name: volume.name.clone(),
-                    device_name: volume.device_name.clone(),
-                    loop_device: volume.loop_device.clone()?,
-                    size_bytes: volume.size_bytes,
-                    kind: volume.kind,
-                    boot: volume.boot,
-                    offset: volume.window?.offset,
-                })
-            })
-            .collect(),
-    }
+        volumes: ready::volumes(&world),
+    })
 }

@@ -8,10 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::faults::{Fault, Faults};
+use crate::ec2::Throttle;
+use crate::faults::{CONNECTION, Faults, Hit, IMDS_CONNECTION, Kind, Stage, Target};
 use crate::host::{Host, Store};
+use crate::http::Welcome;
 use crate::keys::Keys;
-use crate::log::{Entry, Log};
+use crate::log::{Entry, Log, unix_nanos};
+use crate::publish::Publisher;
 use crate::world::World;
 
 /// Where the state is kept, and how much of it the file holds.
@@ -29,8 +32,10 @@ pub struct Sim {
     faults: Mutex<Faults>,
     keys: Mutex<Keys>,
     log: Mutex<Log>,
+    throttle: Mutex<Throttle>,
     changes: AtomicU64,
     kept: Option<Kept>,
+    publisher: Mutex<Option<Publisher>>,
     /// The pool and its clones.
     pub store: Store,
     /// Held from checking the limits of a creation until its snapshots are known.
@@ -46,14 +51,17 @@ impl Sim {
     /// Puts the parts together. `keep` is the folder whose `state.json` follows every change.
     pub fn new(world: World, keys: Keys, host: Host, store: Store, keep: Option<&Path>) -> Self {
         let faults = Faults::new(&world.scenario.faults);
+        let log = Log::new(world.scenario.log.keep);
         Self {
             world: Mutex::new(world),
             host: Mutex::new(host),
             faults: Mutex::new(faults),
             keys: Mutex::new(keys),
-            log: Mutex::new(Log::default()),
+            log: Mutex::new(log),
+            throttle: Mutex::new(Throttle::default()),
             changes: AtomicU64::new(0),
             kept: keep.map(|dir| Kept { dir: dir.to_owned(), written: Mutex::new(None) }),
+            publisher: Mutex::new(None),
             store,
             commit: tokio::sync::Mutex::new(()),
         }
@@ -108,19 +116,59 @@ impl Sim {
         lock(&self.keys)
     }
 
+    /// The token buckets.
+    pub fn throttle(&self) -> MutexGuard<'_, Throttle> {
+        lock(&self.throttle)
+    }
+
     /// The request log.
     pub fn log(&self) -> MutexGuard<'_, Log> {
         lock(&self.log)
     }
 
+    /// From now on, `publish` has somewhere to publish to.
+    pub fn set_publisher(&self, publisher: Publisher) {
+        *lock(&self.publisher) = Some(publisher);
+    }
+
+    /// Shows the devices that there are now in the view and in `ebs-sim.json`. It writes files: not for the
+    /// threads that serve.
+    pub fn publish(&self) {
+        let mut publisher = lock(&self.publisher);
+        let Some(publisher) = publisher.as_mut() else { return };
+        // The last look at the world is the one that is shown, as nobody else publishes meanwhile.
+        let volumes = crate::ready::volumes(&self.world());
+        if let Err(error) = publisher.update(volumes) {
+            tracing::error!("devices are not shown as they are: {error}");
+        }
+    }
+
     /// Counts a request and takes the faults that hit it, and notes them in the log.
-    pub fn strike(&self, number: u64, action: &str, dry_run: bool) -> Vec<Fault> {
-        let hits = self.faults().strike(action, dry_run);
+    pub fn strike(&self, number: u64, stage: Stage, target: &Target<'_>) -> Vec<Hit> {
+        let hits = self.faults().strike(stage, target);
         if !hits.is_empty() {
-            let kinds = hits.iter().map(|fault| fault.kind.name()).collect();
-            self.note(number, |entry| entry.faults = kinds);
+            self.note(number, |entry| entry.add_faults(&hits));
         }
         hits
+    }
+
+    /// Decides about a new connection. One that a fault hits gets an entry in the log of its own.
+    pub fn welcome(&self, imds: bool, connection: u64, tls: bool) -> Welcome {
+        let action = if imds { IMDS_CONNECTION } else { CONNECTION };
+        let target = Target { action, tls, ..Target::default() };
+        let hits = self.faults().strike(Stage::Connection, &target);
+        let Some(hit) = hits.first() else {
+            return Welcome::Served;
+        };
+        let mut entry =
+            Entry { connection, tls, action: action.into(), started_ns: unix_nanos(), ..Entry::default() };
+        entry.add_faults(&hits);
+        let number = self.log().begin(entry);
+        self.note(number, |entry| entry.outcome = hit.fault.kind.name());
+        match hit.fault.kind {
+            Kind::TlsStall => Welcome::Silence,
+            _ => Welcome::Reset,
+        }
     }
 
     /// Changes a request's log entry.

@@ -2,7 +2,7 @@
 //!
 //! Each promise has its negative control in the same test: an oracle that cannot fail proves nothing.
 // The code that tests share is a test too: a panic there is the failure report.
-#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout)]
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, dead_code)]
 
 mod support;
 
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use support::{
-    EBS_SIM, Mount, QUICK, Sim, Writer, http, is_root, loops_under, records, sh, values, wait_for,
+    EBS_SIM, Mount, QUICK, Sim, Writer, http, loops_under, needs_root, records, sh, values, wait_for,
 };
 
 fn two_filesystems() -> Sim {
@@ -38,9 +38,7 @@ fn records_in(sim: &Sim, a: &str, b: &str) -> (u64, u64) {
 
 #[test]
 fn create_snapshots_is_one_point_in_time_and_two_calls_are_not() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let sim = two_filesystems();
     let a = Mount::new(&sim, "a", &sim.device("a"), "rw");
     let b = Mount::new(&sim, "b", &sim.device("b"), "rw");
@@ -67,9 +65,7 @@ fn create_snapshots_is_one_point_in_time_and_two_calls_are_not() {
 
 #[test]
 fn a_frozen_filesystem_is_snapshotted_clean_and_a_live_one_is_not() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let sim = Sim::start(QUICK, &["name=a,size=64MiB"]);
     sh("mkfs.ext4", &["-q", "-F", &sim.device("a")]);
     let mount = Mount::new(&sim, "a", &sim.device("a"), "rw");
@@ -96,9 +92,7 @@ fn a_frozen_filesystem_is_snapshotted_clean_and_a_live_one_is_not() {
 
 #[test]
 fn exec_shows_the_loops_as_ebs_disks() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let sim = Sim::start(
         QUICK,
         &[
@@ -160,9 +154,7 @@ fn exec_shows_the_loops_as_ebs_disks() {
 
 #[test]
 fn imds_wants_a_token_and_connections_stay_open() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let sim = Sim::start(QUICK, &["name=a,size=16MiB"]);
     let address = sim.ready["imds"].as_str().expect("a URL").replace("http://", "");
     let mut stream = TcpStream::connect(address).expect("it listens");
@@ -189,9 +181,7 @@ fn imds_wants_a_token_and_connections_stay_open() {
 
 #[test]
 fn faults_strike_before_or_after_the_commit() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let sim = Sim::start(QUICK, &["name=a,size=16MiB"]);
     let target = format!("VolumeId={}", sim.id("a"));
     let create = || sim.command(&["call", "CreateSnapshot", &target]);
@@ -236,9 +226,7 @@ fn faults_strike_before_or_after_the_commit() {
 
 #[test]
 fn the_end_leaves_nothing() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let mut sim = two_filesystems();
     let set = sim.create_snapshots();
     sim.snapshot_device(&set[0]);
@@ -253,9 +241,7 @@ fn the_end_leaves_nothing() {
 
 #[test]
 fn what_the_user_still_mounts_is_named_and_goes_later() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let mut sim = two_filesystems();
     let mount = Mount::new(&sim, "mine", &sim.device("a"), "rw");
     let (code, stderr) = sim.end(Signal::SIGINT);
@@ -269,9 +255,7 @@ fn what_the_user_still_mounts_is_named_and_goes_later() {
 
 #[test]
 fn stop_cleans_up_after_a_killed_one() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let mut sim = two_filesystems();
     sim.end(Signal::SIGKILL);
     assert_eq!(loops_under(&sim.dir()).len(), 3, "the negative control");
@@ -279,13 +263,13 @@ fn stop_cleans_up_after_a_killed_one() {
     assert_eq!(loops_under(&sim.dir()), [""; 0]);
     assert!(!sim.dir().join("ebs-sim.json").exists());
     assert!(!sim.dir().join("host.img").exists());
+    let mounts = std::fs::read_to_string("/proc/self/mounts").expect("mounts");
+    assert!(!mounts.contains(sim.dir().to_str().expect("UTF-8")), "the view is unmounted too");
 }
 
 #[test]
 fn run_has_imds_at_its_real_address() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let script = format!("{EBS_SIM} call DescribeInstances | grep -o '<instanceId>[^<]*' && env && exit 5",);
     let output = Command::new(EBS_SIM)
         .args(["run", "--volume", "name=a,size=16MiB", "--", "sh", "-c", &script])

@@ -5,7 +5,7 @@
 mod support;
 
 use nix::sys::signal::Signal;
-use support::{Mount, QUICK, Sim, is_root, serve, sh, values};
+use support::{Mount, QUICK, Sim, needs_root, serve, sh, values};
 
 fn start(volume: &str) -> Sim {
     let temp = tempfile::TempDir::new().expect("a temporary folder");
@@ -33,9 +33,7 @@ fn read(sim: &Sim, device: &str) -> String {
 /// The same whether it ends in order or is killed right after an answer.
 #[test]
 fn volumes_snapshots_tags_and_keys_outlive_the_server() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
         let sim = start("name=a,size=64MiB,tag:Name=db");
         sh("mkfs.ext4", &["-q", "-F", &sim.device("a")]);
@@ -66,9 +64,7 @@ fn volumes_snapshots_tags_and_keys_outlive_the_server() {
 
 #[test]
 fn a_kept_folder_is_not_begun_again() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let mut sim = start("name=a,size=16MiB");
     sim.end(Signal::SIGTERM);
     for arguments in

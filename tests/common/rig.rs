@@ -28,8 +28,9 @@ pub const STILLPOINT: &str = env!("CARGO_BIN_EXE_stillpoint");
 const RESCUE: &str = "90";
 /// A memory filesystem: the program's journal must not be on what a test freezes.
 pub const MEMORY: &str = "/dev/shm";
-/// Without EC2's limit of 15 s between two snapshots of a volume, and with snapshots that are soon completed.
-const QUICK: &str = "[limits]\nper_volume_interval = '0s'\n[snapshots]\nseconds_to_complete = 0.2\n";
+/// Without EC2's limits of 15 s between two snapshots of a volume and of 100 pending ones, and with snapshots that are soon completed.
+const QUICK: &str =
+    "[limits]\nper_volume_interval = '0s'\npending_per_account = 0\n[snapshots]\nseconds_to_complete = 0.2\n";
 
 /// How a volume is formatted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub enum Fs {
     Ext4,
     Xfs,
     Btrfs,
+    /// ext4, as small as it gets: for many.
+    Tiny,
 }
 
 impl Fs {
@@ -48,6 +51,7 @@ impl Fs {
             Self::Ext4 => "64MiB",
             Self::Xfs => "320MiB",
             Self::Btrfs => "128MiB",
+            Self::Tiny => "8MiB",
         }
     }
 
@@ -56,6 +60,7 @@ impl Fs {
             Self::Ext4 => sh("mkfs.ext4", &["-q", "-F", device]),
             Self::Xfs => sh("mkfs.xfs", &["-q", "-f", device]),
             Self::Btrfs => sh("mkfs.btrfs", &["-q", "-f", device]),
+            Self::Tiny => sh("mkfs.ext4", &["-q", "-F", "-J", "size=1", device]),
         };
     }
 }
@@ -184,9 +189,14 @@ impl Rig {
 
     /// The program, seeing the volumes as EBS disks: `exec` becomes it, so the child's pid is the agent's.
     pub fn command(&self, arguments: &[&str]) -> Command {
+        let command = self.exec(Path::new(STILLPOINT));
+        self.tail(command, arguments)
+    }
+
+    /// Another program in the view.
+    pub fn exec(&self, program: &Path) -> Command {
         let mut command = Command::new(ebs_sim());
-        command.arg("exec").arg("--dir").arg(self.path("sim")).arg("--");
-        self.tail(&mut command, arguments);
+        command.arg("exec").arg("--dir").arg(self.path("sim")).arg("--").arg(program);
         command
     }
 
@@ -196,14 +206,16 @@ impl Rig {
         for name in ["AWS_ENDPOINT_URL_EC2", "AWS_REGION", "AWS_DEFAULT_REGION"] {
             command.arg("-u").arg(name);
         }
-        self.tail(&mut command, arguments);
-        command
+        command.arg(STILLPOINT);
+        self.tail(command, arguments)
     }
 
-    fn tail(&self, command: &mut Command, arguments: &[&str]) {
-        command.arg(STILLPOINT).arg("--config").arg(self.path("stillpoint.toml"));
+    /// Adds what keeps the program from this host's own folders, and the arguments.
+    pub fn tail(&self, mut command: Command, arguments: &[&str]) -> Command {
+        command.arg("--config").arg(self.path("stillpoint.toml"));
         command.arg("--run-dir").arg(self.path("run")).arg("--state-dir").arg(self.path("state"));
         command.args(arguments).env_remove("AWS_REGION").env_remove("AWS_DEFAULT_REGION");
+        command
     }
 
     /// Starts the program in the view.

@@ -6,21 +6,44 @@
 use super::error::Ec2Error;
 use super::iam::Need;
 use super::params::Params;
-use super::{Context, create, instances, snapshots, tags, volumes};
-use crate::faults::Fault;
+use super::{
+    Context, copy, create, delete, images, instances, lock, share, snapshots, tags, tier, types, volumes,
+};
+use crate::faults::Hit;
 use crate::world::World;
 
 /// Every action; nothing else is parsed.
 pub const ACTIONS: &[&str] = &[
+    "AttachVolume",
+    "CopySnapshot",
     "CreateSnapshot",
     "CreateSnapshots",
     "CreateTags",
+    "CreateVolume",
     "DeleteSnapshot",
     "DeleteTags",
+    "DeleteVolume",
+    "DeregisterImage",
+    "DescribeImageAttribute",
+    "DescribeImages",
+    "DescribeInstanceTypes",
     "DescribeInstances",
+    "DescribeLockedSnapshots",
+    "DescribeSnapshotAttribute",
+    "DescribeSnapshotTierStatus",
     "DescribeSnapshots",
     "DescribeTags",
     "DescribeVolumes",
+    "DetachVolume",
+    "GetInstanceUefiData",
+    "LockSnapshot",
+    "ModifyImageAttribute",
+    "ModifySnapshotAttribute",
+    "ModifySnapshotTier",
+    "RegisterImage",
+    "ResetSnapshotAttribute",
+    "RestoreSnapshotTier",
+    "UnlockSnapshot",
 ];
 
 fn invalid(action: &str) -> Ec2Error {
@@ -29,15 +52,36 @@ fn invalid(action: &str) -> Ec2Error {
 
 /// One call.
 pub enum Call {
+    CopySnapshot(copy::Copy),
     CreateSnapshot(create::One),
     CreateSnapshots(create::Set),
     CreateTags(tags::Create),
-    DeleteSnapshot(snapshots::Delete),
+    DeleteSnapshot(delete::Delete),
+    AttachVolume(volumes::Attach),
+    CreateVolume(Box<volumes::Create>),
+    DeleteVolume(volumes::Delete),
+    DetachVolume(volumes::Detach),
     DeleteTags(tags::Delete),
+    DeregisterImage(images::Deregister),
+    DescribeImageAttribute(images::DescribeAttribute),
+    DescribeImages(images::Describe),
+    DescribeInstanceTypes(types::Describe),
     DescribeInstances(instances::Describe),
+    DescribeLockedSnapshots(lock::Describe),
+    DescribeSnapshotAttribute(share::Describe),
+    DescribeSnapshotTierStatus(tier::Describe),
     DescribeSnapshots(snapshots::Describe),
     DescribeTags(tags::Describe),
     DescribeVolumes(volumes::Describe),
+    GetInstanceUefiData(images::Uefi),
+    LockSnapshot(lock::Set),
+    ModifyImageAttribute(images::ModifyAttribute),
+    ModifySnapshotAttribute(share::Modify),
+    ModifySnapshotTier(tier::Archive),
+    RegisterImage(images::Register),
+    ResetSnapshotAttribute(share::Reset),
+    RestoreSnapshotTier(tier::Restore),
+    UnlockSnapshot(lock::Unset),
 }
 
 impl Call {
@@ -47,15 +91,38 @@ impl Call {
             return Err(invalid(action));
         }
         Ok(match action {
+            "CopySnapshot" => Call::CopySnapshot(copy::Copy::parse(params)?),
             "CreateSnapshot" => Call::CreateSnapshot(create::One::parse(params)?),
             "CreateSnapshots" => Call::CreateSnapshots(create::Set::parse(params)?),
+            "AttachVolume" => Call::AttachVolume(volumes::Attach::parse(params)?),
+            "CreateVolume" => Call::CreateVolume(Box::new(volumes::Create::parse(params)?)),
+            "DeleteVolume" => Call::DeleteVolume(volumes::Delete::parse(params)?),
+            "DetachVolume" => Call::DetachVolume(volumes::Detach::parse(params)?),
             "CreateTags" => Call::CreateTags(tags::Create::parse(params)?),
-            "DeleteSnapshot" => Call::DeleteSnapshot(snapshots::Delete::parse(params)?),
+            "DeleteSnapshot" => Call::DeleteSnapshot(delete::Delete::parse(params)?),
             "DeleteTags" => Call::DeleteTags(tags::Delete::parse(params)?),
+            "DeregisterImage" => Call::DeregisterImage(images::Deregister::parse(params)?),
+            "DescribeImageAttribute" => {
+                Call::DescribeImageAttribute(images::DescribeAttribute::parse(params)?)
+            }
+            "DescribeImages" => Call::DescribeImages(images::Describe::parse(params)?),
+            "DescribeInstanceTypes" => Call::DescribeInstanceTypes(types::Describe::parse(params)?),
             "DescribeInstances" => Call::DescribeInstances(instances::Describe::parse(params)?),
+            "DescribeLockedSnapshots" => Call::DescribeLockedSnapshots(lock::Describe::parse(params)?),
+            "DescribeSnapshotAttribute" => Call::DescribeSnapshotAttribute(share::Describe::parse(params)?),
+            "DescribeSnapshotTierStatus" => Call::DescribeSnapshotTierStatus(tier::Describe::parse(params)?),
             "DescribeSnapshots" => Call::DescribeSnapshots(snapshots::Describe::parse(params)?),
             "DescribeTags" => Call::DescribeTags(tags::Describe::parse(params)?),
             "DescribeVolumes" => Call::DescribeVolumes(volumes::Describe::parse(params)?),
+            "GetInstanceUefiData" => Call::GetInstanceUefiData(images::Uefi::parse(params)?),
+            "LockSnapshot" => Call::LockSnapshot(lock::Set::parse(params)?),
+            "ModifyImageAttribute" => Call::ModifyImageAttribute(images::ModifyAttribute::parse(params)?),
+            "ModifySnapshotAttribute" => Call::ModifySnapshotAttribute(share::Modify::parse(params)?),
+            "ModifySnapshotTier" => Call::ModifySnapshotTier(tier::Archive::parse(params)?),
+            "RegisterImage" => Call::RegisterImage(images::Register::parse(params)?),
+            "ResetSnapshotAttribute" => Call::ResetSnapshotAttribute(share::Reset::parse(params)?),
+            "RestoreSnapshotTier" => Call::RestoreSnapshotTier(tier::Restore::parse(params)?),
+            "UnlockSnapshot" => Call::UnlockSnapshot(lock::Unset::parse(params)?),
             _ => return Err(invalid(action)),
         })
     }
@@ -63,30 +130,72 @@ impl Call {
     /// What the caller must be allowed to do.
     pub fn needs(&self, world: &World) -> Vec<Need> {
         match self {
+            Call::CopySnapshot(call) => call.needs(world),
             Call::CreateSnapshot(call) => call.needs(world),
             Call::CreateSnapshots(call) => call.needs(world),
+            Call::AttachVolume(call) => call.needs(world),
+            Call::CreateVolume(call) => call.needs(world),
+            Call::DeleteVolume(call) => call.needs(world),
+            Call::DetachVolume(call) => call.needs(world),
             Call::CreateTags(call) => call.needs(world),
             Call::DeleteSnapshot(call) => call.needs(world),
             Call::DeleteTags(call) => call.needs(world),
+            Call::DeregisterImage(call) => call.needs(world),
+            Call::DescribeImageAttribute(call) => call.needs(world),
+            Call::DescribeImages(_) => vec![Need::on_all("ec2:DescribeImages")],
+            Call::DescribeInstanceTypes(_) => vec![Need::on_all("ec2:DescribeInstanceTypes")],
             Call::DescribeInstances(_) => vec![Need::on_all("ec2:DescribeInstances")],
+            Call::DescribeLockedSnapshots(_) => vec![Need::on_all("ec2:DescribeLockedSnapshots")],
+            Call::DescribeSnapshotAttribute(call) => call.needs(world),
+            Call::DescribeSnapshotTierStatus(_) => vec![Need::on_all("ec2:DescribeSnapshotTierStatus")],
             Call::DescribeSnapshots(_) => vec![Need::on_all("ec2:DescribeSnapshots")],
             Call::DescribeTags(_) => vec![Need::on_all("ec2:DescribeTags")],
             Call::DescribeVolumes(_) => vec![Need::on_all("ec2:DescribeVolumes")],
+            Call::GetInstanceUefiData(call) => call.needs(world),
+            Call::LockSnapshot(call) => call.needs(world),
+            Call::ModifyImageAttribute(call) => call.needs(world),
+            Call::ModifySnapshotAttribute(call) => call.needs(world),
+            Call::ModifySnapshotTier(call) => call.needs(world),
+            Call::RegisterImage(call) => call.needs(world),
+            Call::ResetSnapshotAttribute(call) => call.needs(world),
+            Call::RestoreSnapshotTier(call) => call.needs(world),
+            Call::UnlockSnapshot(call) => call.needs(world),
         }
     }
 
     /// Does it, and gives the response body.
-    pub async fn act(self, context: &Context, faults: &[Fault]) -> Result<String, Ec2Error> {
+    pub async fn act(self, context: &Context, faults: &[Hit]) -> Result<String, Ec2Error> {
         match self {
+            Call::CopySnapshot(call) => call.act(context, faults).await,
             Call::CreateSnapshot(call) => call.act(context, faults).await,
             Call::CreateSnapshots(call) => call.act(context, faults).await,
+            Call::AttachVolume(call) => call.act(context),
+            Call::CreateVolume(call) => call.act(context).await,
+            Call::DeleteVolume(call) => call.act(context),
+            Call::DetachVolume(call) => call.act(context),
             Call::CreateTags(call) => call.act(context),
             Call::DeleteSnapshot(call) => call.act(context).await,
             Call::DeleteTags(call) => call.act(context),
+            Call::DeregisterImage(call) => call.act(context).await,
+            Call::DescribeImageAttribute(call) => call.act(context),
+            Call::DescribeImages(call) => call.act(context),
+            Call::DescribeInstanceTypes(call) => call.act(context),
             Call::DescribeInstances(call) => call.act(context),
+            Call::DescribeLockedSnapshots(call) => call.act(context),
+            Call::DescribeSnapshotAttribute(call) => call.act(context),
+            Call::DescribeSnapshotTierStatus(call) => call.act(context),
             Call::DescribeSnapshots(call) => call.act(context),
             Call::DescribeTags(call) => call.act(context),
             Call::DescribeVolumes(call) => call.act(context),
+            Call::GetInstanceUefiData(call) => call.act(context),
+            Call::LockSnapshot(call) => call.act(context),
+            Call::ModifyImageAttribute(call) => call.act(context),
+            Call::ModifySnapshotAttribute(call) => call.act(context),
+            Call::ModifySnapshotTier(call) => call.act(context),
+            Call::RegisterImage(call) => call.act(context),
+            Call::ResetSnapshotAttribute(call) => call.act(context),
+            Call::RestoreSnapshotTier(call) => call.act(context),
+            Call::UnlockSnapshot(call) => call.act(context),
         }
     }
 }
@@ -94,14 +203,56 @@ impl Call {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::Scenario;
+
+    /// Each action with the least that it takes.
+    const LEAST: &[(&str, &str)] = &[
+        ("AttachVolume", "VolumeId=vol-0123456789abcdef0&InstanceId=i-0123456789abcdef0&Device=/dev/sdf"),
+        ("CopySnapshot", "SourceRegion=us-east-1&SourceSnapshotId=snap-0123456789abcdef0"),
+        ("CreateSnapshot", "VolumeId=vol-0123456789abcdef0"),
+        ("CreateSnapshots", "InstanceSpecification.InstanceId=i-0123456789abcdef0"),
+        ("CreateTags", "ResourceId.1=snap-0123456789abcdef0&Tag.1.Key=k"),
+        ("CreateVolume", "AvailabilityZone=us-east-1a&Size=1"),
+        ("DeleteSnapshot", "SnapshotId=snap-0123456789abcdef0"),
+        ("DeleteTags", "ResourceId.1=snap-0123456789abcdef0"),
+        ("DeleteVolume", "VolumeId=vol-0123456789abcdef0"),
+        ("DeregisterImage", "ImageId=ami-0123456789abcdef0"),
+        ("DescribeImageAttribute", "ImageId=ami-0123456789abcdef0&Attribute=description"),
+        ("DescribeImages", ""),
+        ("DescribeInstanceTypes", ""),
+        ("DescribeInstances", ""),
+        ("DescribeLockedSnapshots", ""),
+        ("DescribeSnapshotAttribute", "SnapshotId=snap-0123456789abcdef0&Attribute=productCodes"),
+        ("DescribeSnapshotTierStatus", ""),
+        ("DescribeSnapshots", ""),
+        ("DescribeTags", ""),
+        ("DescribeVolumes", ""),
+        ("DetachVolume", "VolumeId=vol-0123456789abcdef0"),
+        ("GetInstanceUefiData", "InstanceId=i-0123456789abcdef0"),
+        ("LockSnapshot", "SnapshotId=snap-0123456789abcdef0&LockMode=governance&LockDuration=1"),
+        ("ModifyImageAttribute", "ImageId=ami-0123456789abcdef0&Description.Value=x"),
+        ("ModifySnapshotAttribute", "SnapshotId=snap-0123456789abcdef0&OperationType=add&UserGroup.1=all"),
+        ("ModifySnapshotTier", "SnapshotId=snap-0123456789abcdef0&StorageTier=archive"),
+        ("RegisterImage", "Name=abc&RootDeviceName=/dev/xvda"),
+        ("ResetSnapshotAttribute", "SnapshotId=snap-0123456789abcdef0&Attribute=createVolumePermission"),
+        ("RestoreSnapshotTier", "SnapshotId=snap-0123456789abcdef0&PermanentRestore=true"),
+        ("UnlockSnapshot", "SnapshotId=snap-0123456789abcdef0"),
+    ];
 
     #[test]
-    fn every_action_of_the_list_is_parsed() {
-        for action in ACTIONS {
-            // Most miss parameters; none may be unknown.
-            let code = Call::parse(action, &mut Params::default()).err().map(|error| error.code);
-            assert_ne!(code.as_deref(), Some("InvalidAction"), "{action}");
+    fn every_action_needs_its_own_permission_and_refuses_what_it_does_not_know() {
+        assert!(LEAST.iter().map(|(action, _)| *action).eq(ACTIONS.iter().copied()));
+        let world = World::new(&Scenario::default(), &[], jiff::Timestamp::UNIX_EPOCH);
+        for (action, form) in LEAST {
+            let mut params = Params::parse(&[form.as_bytes(), b"Colour=red"]);
+            let call = Call::parse(action, &mut params).map_err(|error| error.to_string()).expect(action);
+            let left = params.finish().expect_err("the colour");
+            assert_eq!(left.message, "The parameter Colour is not recognized", "{action}");
+            let needs = call.needs(&world);
+            let own = format!("ec2:{action}");
+            assert!(needs.iter().any(|need| need.action() == own), "{action} needs {needs:?}");
         }
-        assert!(Call::parse("RunInstances", &mut Params::default()).is_err());
+        let unknown = Call::parse("MakeCoffee", &mut Params::default()).err().map(|error| error.code);
+        assert_eq!(unknown.as_deref(), Some("InvalidAction"));
     }
 }

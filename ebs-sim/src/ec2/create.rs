@@ -12,11 +12,12 @@ use super::error::Ec2Error;
 use super::iam::Need;
 use super::params::Params;
 use super::xml::{Xml, time};
-use super::{instances, tags, volumes};
-use crate::faults::{Fault, Kind};
+use super::{instances, snapshots, tags, volumes};
+use crate::faults::{Hit, Kind};
 use crate::ids::{SnapshotId, VolumeId};
 use crate::log::unix_nanos;
-use crate::world::{Image, Snapshot, Tags, Volume, World};
+use crate::measure::measure;
+use crate::world::{Image, Later, Sizes, Snapshot, Stage, Tags, Volume, World};
 
 /// Most volumes that one CreateSnapshots takes.
 const MAX_VOLUMES: usize = 128;
@@ -31,10 +32,7 @@ struct Common {
 
 impl Common {
     fn parse(params: &mut Params) -> Result<Self, Ec2Error> {
-        let description = params.text("Description").unwrap_or_default();
-        if description.chars().count() > 255 {
-            return Err(Ec2Error::invalid_value("Description exceeds the maximum length of 255 characters"));
-        }
+        let description = snapshots::description(params)?;
         if params.text("OutpostArn").is_some() {
             return Err(Ec2Error::invalid_value(
                 "The OutpostArn parameter is not supported: the instance is not on an Outpost",
@@ -67,7 +65,7 @@ pub struct One {
 impl One {
     pub fn parse(params: &mut Params) -> Result<Self, Ec2Error> {
         let id = params.required("VolumeId")?;
-        Ok(Self { volume: parse_volume(&id)?, common: Common::parse(params)? })
+        Ok(Self { volume: volumes::parse_id(&id)?, common: Common::parse(params)? })
     }
 
     pub fn needs(&self, world: &World) -> Vec<Need> {
@@ -80,10 +78,13 @@ impl One {
         needs
     }
 
-    pub async fn act(self, context: &Context, faults: &[Fault]) -> Result<String, Ec2Error> {
+    pub async fn act(self, context: &Context, faults: &[Hit]) -> Result<String, Ec2Error> {
         let choose = |world: &World| {
-            let volume = world.ebs().find(|volume| volume.id == self.volume);
-            Ok(vec![volume.cloned().ok_or_else(|| volumes::not_found(self.volume.as_str()))?])
+            let volume = volumes::find(world, context.region(), self.volume.as_str())?;
+            match volume.stage {
+                Stage::Ready => Ok(vec![volume.clone()]),
+                _ => Err(volumes::incorrect_state(volume)),
+            }
         };
         let made = commit(context, faults, &self.common, false, choose).await?;
         let world = context.sim.world();
@@ -120,7 +121,7 @@ impl Set {
                 "The number of excluded data volumes exceeds the maximum of {MAX_EXCLUDED}"
             )));
         }
-        let excluded = excluded.iter().map(|id| parse_volume(id)).collect::<Result<_, _>>()?;
+        let excluded = excluded.iter().map(|id| volumes::parse_id(id)).collect::<Result<_, _>>()?;
         let copy_tags = match params.text("CopyTagsFromSource").as_deref() {
             None => false,
             Some("volume") => true,
@@ -143,8 +144,12 @@ impl Set {
         needs
     }
 
-    pub async fn act(self, context: &Context, faults: &[Fault]) -> Result<String, Ec2Error> {
-        let made = commit(context, faults, &self.common, self.copy_tags, |world| self.choose(world)).await?;
+    pub async fn act(self, context: &Context, faults: &[Hit]) -> Result<String, Ec2Error> {
+        let choose = |world: &World| self.choose(world, context.region());
+        let mut made = commit(context, faults, &self.common, self.copy_tags, choose).await?;
+        if faults.iter().any(|hit| hit.fault.kind == Kind::MissingSnapshot) {
+            made.pop();
+        }
         let world = context.sim.world();
         Ok(context.response(|xml| {
             xml.list("snapshotSet", &made, |xml, snapshot| {
@@ -154,8 +159,8 @@ impl Set {
     }
 
     /// Everything that is attached, but what is excluded.
-    fn choose(&self, world: &World) -> Result<Vec<Volume>, Ec2Error> {
-        if world.instance_id().as_str() != self.instance {
+    fn choose(&self, world: &World, region: &str) -> Result<Vec<Volume>, Ec2Error> {
+        if world.instance_id().as_str() != self.instance || region != world.home() {
             return Err(instances::not_found(&self.instance));
         }
         for id in &self.excluded {
@@ -185,22 +190,17 @@ impl Set {
     }
 }
 
-fn parse_volume(id: &str) -> Result<VolumeId, Ec2Error> {
-    VolumeId::parse(id).ok_or_else(|| {
-        Ec2Error::new("InvalidVolumeID.Malformed", format!("Invalid id: \"{id}\" (expecting \"vol-...\")"))
-    })
-}
-
 /// Chooses, checks the limits, clones, and makes the snapshots known.
 async fn commit(
     context: &Context,
-    faults: &[Fault],
+    faults: &[Hit],
     common: &Common,
     copy_tags: bool,
     choose: impl Fn(&World) -> Result<Vec<Volume>, Ec2Error>,
 ) -> Result<Vec<Snapshot>, Ec2Error> {
     let sim = &context.sim;
-    let has = |kind| faults.iter().any(|fault| fault.kind == kind);
+    let has = |kind| faults.iter().any(|hit| hit.fault.kind == kind);
+    let of = |kind| faults.iter().map(|hit| &hit.fault).find(|fault| fault.kind == kind);
     let _commit = sim.commit.lock().await;
     let started = Timestamp::now();
     let volumes = {
@@ -208,7 +208,11 @@ async fn commit(
         if has(Kind::ExtraVolume) {
             world.attach_unknown_volume(started);
         }
+        if let Some(fault) = of(Kind::DetachVolume) {
+            world.detach_silently(fault.volume.as_deref());
+        }
         let volumes = choose(&world)?;
+        snapshots::check_room(&world, context.region(), volumes.len())?;
         for volume in &volumes {
             check_limits(&world, volume, volumes.len(), started)?;
             tags::check_count(tags_for(&world, common, copy_tags, volume).len())?;
@@ -234,6 +238,7 @@ async fn commit(
         volumes
             .iter()
             .map(|volume| {
+                let takes = world.scenario.snapshots.time_to_complete(volume.size_bytes);
                 let snapshot = Snapshot {
                     id: SnapshotId::random(),
                     region: context.region().to_owned(),
@@ -242,10 +247,21 @@ async fn commit(
                     size_bytes: volume.size_bytes,
                     description: common.description.clone(),
                     started,
-                    takes: world.scenario.snapshots.time_to_complete(volume.size_bytes),
+                    takes: of(Kind::SlowProgress).map_or(takes, |fault| fault.slowed(takes)),
                     fails: has(Kind::SnapshotError),
+                    visible_from: of(Kind::LateVisibility)
+                        .and_then(|fault| started.checked_add(fault.delay()).ok()),
                     encrypted: volume.encrypted,
+                    kms_key_id: volume
+                        .encrypted
+                        .then(|| volume.kms_key.clone().unwrap_or_else(|| volumes::kms_key(&world))),
+                    reason: None,
+                    later: Later::default(),
                     image: volume.window.map(|window| Image { path: path.clone(), window }),
+                    sizes: match volume.window {
+                        Some(_) => Sizes::Measuring,
+                        None => Sizes::Unknown,
+                    },
                 };
                 let tags = tags_for(&world, common, copy_tags, volume);
                 if !tags.is_empty() {
@@ -262,13 +278,16 @@ async fn commit(
         entry.snapshot_ids = made.iter().map(|snapshot| snapshot.id.to_string()).collect();
     });
 
-    // The instant is fixed; what the set does not hold is given up without anybody waiting for it.
+    // The instant is fixed; what the set does not hold is given up, and the rest measured, without anybody
+    // waiting for it.
     let kept: Vec<_> = volumes.iter().filter_map(|volume| volume.window).collect();
+    let ids: Vec<_> = made.iter().map(|snapshot| snapshot.id.clone()).collect();
     let worker = sim.clone();
     tokio::task::spawn_blocking(move || {
         if let Err(error) = worker.store.trim(&path, &kept) {
             tracing::warn!("{error}");
         }
+        measure(&worker, &ids);
     });
     Ok(made)
 }

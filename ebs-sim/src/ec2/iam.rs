@@ -12,8 +12,8 @@ use crate::world::World;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Need {
     action: &'static str,
-    /// None for actions without resource-level permissions.
-    resource: Option<String>,
+    /// The account and the resource in its ARN; none for actions without resource-level permissions.
+    resource: Option<(String, String)>,
 }
 
 impl Need {
@@ -22,12 +22,20 @@ impl Need {
         Self { action, resource: None }
     }
 
-    /// An action on one resource, such as `volume/vol-…`. Snapshots are the only ones whose ARN has no
-    /// account.
+    /// An action on one resource, such as `volume/vol-…`, in the Region of the request. The ARNs of
+    /// snapshots and images have no account.
     pub fn on(action: &'static str, world: &World, resource: &str) -> Self {
-        let instance = &world.scenario.instance;
-        let account = if resource.starts_with("snapshot/") { "" } else { &instance.account_id };
-        Self { action, resource: Some(format!("arn:aws:ec2:{}:{account}:{resource}", instance.region)) }
+        let nobodys = resource.starts_with("snapshot/") || resource.starts_with("image/");
+        let account = if nobodys { "" } else { &world.scenario.instance.account_id };
+        Self { action, resource: Some((account.to_owned(), resource.to_owned())) }
+    }
+}
+
+#[cfg(test)]
+impl Need {
+    /// What it is about.
+    pub fn action(&self) -> &'static str {
+        self.action
     }
 }
 
@@ -39,7 +47,9 @@ pub fn authorise(world: &World, signer: &Signer, need: &Need) -> Result<(), Ec2E
         return Ok(());
     }
     let resource = match &need.resource {
-        Some(arn) => format!(" on resource: {arn}"),
+        Some((account, resource)) => {
+            format!(" on resource: arn:aws:ec2:{}:{account}:{resource}", signer.region)
+        }
         None => String::new(),
     };
     Err(Ec2Error::new(
@@ -80,5 +90,8 @@ mod tests {
         );
         assert!(error.message.ends_with(&expected), "{}", error.message);
         assert!(authorise(&world, &signer, &Need::on_all("ec2:DescribeVolumes")).is_ok());
+        let signer = Signer { region: "us-west-2".into(), ..signer };
+        let elsewhere = authorise(&world, &signer, &need).expect_err("denied there too").message;
+        assert!(elsewhere.contains("arn:aws:ec2:us-west-2::snapshot/*"), "{elsewhere}");
     }
 }

@@ -8,7 +8,7 @@ use super::error::Ec2Error;
 use super::params::Params;
 use super::query::Query;
 use super::xml::{Xml, time};
-use crate::world::World;
+use crate::world::{Attachment, GROUP, INTERFACE, MAC, SUBNET, VPC, Volume, World};
 
 const FILTERS: &[&str] = &[
     "architecture",
@@ -42,10 +42,6 @@ const FILTERS: &[&str] = &[
     "vpc-id",
 ];
 
-const VPC: &str = "vpc-0123456789abcdef0";
-const SUBNET: &str = "subnet-0123456789abcdef0";
-const GROUP: &str = "sg-0123456789abcdef0";
-
 /// The request.
 pub struct Describe(Query);
 
@@ -66,8 +62,9 @@ impl Describe {
     pub fn act(&self, context: &Context) -> Result<String, Ec2Error> {
         let world = context.sim.world();
         let id = world.instance_id().as_str();
-        self.0.check_ids("i-", "InvalidInstanceID.Malformed", not_found, |wanted| wanted == id)?;
-        let wanted = self.0.wants(id, world.tags_of(id), |name| field(&world, name));
+        let here = context.region() == world.home();
+        self.0.check_ids("i-", "InvalidInstanceID.Malformed", not_found, |wanted| here && wanted == id)?;
+        let wanted = here && self.0.wants(id, world.tags_of(id), |name| field(&world, name));
         let limit = world.scenario.limits.page_size;
         let items = if wanted { vec![id] } else { vec![] };
         let (page, token) = self.0.page(items, limit, |id| (*id).to_owned());
@@ -100,16 +97,6 @@ fn profile_arn(world: &World) -> Option<String> {
         .then(|| format!("arn:aws:iam::{}:instance-profile/{}", instance.account_id, instance.role))
 }
 
-/// The instance's name in its VPC.
-pub fn private_dns_name(world: &World) -> String {
-    let instance = &world.scenario.instance;
-    let dashed = instance.private_ip.to_string().replace('.', "-");
-    match instance.region.as_str() {
-        "us-east-1" => format!("ip-{dashed}.ec2.internal"),
-        region => format!("ip-{dashed}.{region}.compute.internal"),
-    }
-}
-
 fn boot_mode(world: &World) -> &'static str {
     match world.scenario.instance.architecture.as_str() {
         "arm64" => "uefi",
@@ -117,19 +104,27 @@ fn boot_mode(world: &World) -> &'static str {
     }
 }
 
+fn attachments(world: &World) -> impl Iterator<Item = (&Volume, &Attachment)> {
+    world.attached().filter_map(|volume| Some((volume, volume.attachment.as_ref()?)))
+}
+
 fn field(world: &World, name: &str) -> Vec<String> {
     let instance = &world.scenario.instance;
-    let mapped = |of: fn(&crate::world::Volume) -> String| world.attached().map(of).collect();
+    let mapped = |of: fn(&Volume, &Attachment) -> String| {
+        attachments(world).map(|(volume, attachment)| of(volume, attachment)).collect()
+    };
     let one = |value: &str| vec![value.to_owned()];
     let (hypervisor, ena) = virtualization(world);
     match name {
         "architecture" => one(&instance.architecture),
         "availability-zone" => one(&instance.zone()),
-        "block-device-mapping.attach-time" => mapped(|volume| time(volume.since)),
-        "block-device-mapping.delete-on-termination" => mapped(|volume| volume.boot.to_string()),
-        "block-device-mapping.device-name" => mapped(|volume| volume.device_name.clone()),
-        "block-device-mapping.status" => mapped(|_| "attached".into()),
-        "block-device-mapping.volume-id" => mapped(|volume| volume.id.to_string()),
+        "block-device-mapping.attach-time" => mapped(|_, attachment| time(attachment.since)),
+        "block-device-mapping.delete-on-termination" => {
+            mapped(|_, attachment| attachment.delete_on_termination.to_string())
+        }
+        "block-device-mapping.device-name" => mapped(|volume, _| volume.device_name.clone()),
+        "block-device-mapping.status" => mapped(|_, attachment| attachment.state.mapped_name().into()),
+        "block-device-mapping.volume-id" => mapped(|volume, _| volume.id.to_string()),
         "boot-mode" => one(boot_mode(world)),
         "ebs-optimized" | "ena-support" => one(&ena.to_string()),
         "hypervisor" => one(hypervisor),
@@ -142,7 +137,7 @@ fn field(world: &World, name: &str) -> Vec<String> {
         "launch-time" => one(&time(world.launched)),
         "metadata-options.http-tokens" => one("required"),
         "owner-id" => one(&instance.account_id),
-        "private-dns-name" => one(&private_dns_name(world)),
+        "private-dns-name" => one(&world.private_dns_name()),
         "private-ip-address" => one(&instance.private_ip.to_string()),
         "reservation-id" => one(&world.reservation_id),
         "root-device-name" => one(&world.root_device_name()),
@@ -165,7 +160,7 @@ fn group(xml: &mut Xml) {
 fn write(xml: &mut Xml, world: &World) {
     let instance = &world.scenario.instance;
     let (hypervisor, ena) = virtualization(world);
-    let dns = private_dns_name(world);
+    let dns = world.private_dns_name();
     xml.text("instanceId", &instance.id);
     xml.text("imageId", &instance.image_id);
     xml.node("instanceState", |xml| {
@@ -193,13 +188,13 @@ fn write(xml: &mut Xml, world: &World) {
     xml.text("architecture", &instance.architecture);
     xml.text("rootDeviceType", "ebs");
     xml.text("rootDeviceName", world.root_device_name());
-    xml.list("blockDeviceMapping", world.attached(), |xml, volume| {
+    xml.list("blockDeviceMapping", attachments(world), |xml, (volume, attachment)| {
         xml.text("deviceName", &volume.device_name);
         xml.node("ebs", |xml| {
             xml.text("volumeId", &volume.id);
-            xml.text("status", "attached");
-            xml.text("attachTime", time(volume.since));
-            xml.text("deleteOnTermination", volume.boot);
+            xml.text("status", attachment.state.mapped_name());
+            xml.text("attachTime", time(attachment.since));
+            xml.text("deleteOnTermination", attachment.delete_on_termination);
             xml.node("operator", |xml| xml.text("managed", false));
         });
     });
@@ -256,13 +251,13 @@ fn metadata_options(xml: &mut Xml, world: &World) {
 fn network_interface(xml: &mut Xml, world: &World, dns: &str) {
     let instance = &world.scenario.instance;
     xml.list("networkInterfaceSet", [()], |xml, ()| {
-        xml.text("networkInterfaceId", "eni-0123456789abcdef0");
+        xml.text("networkInterfaceId", INTERFACE);
         xml.text("subnetId", SUBNET);
         xml.text("vpcId", VPC);
         xml.text("description", "");
         xml.text("ownerId", &instance.account_id);
         xml.text("status", "in-use");
-        xml.text("macAddress", crate::imds::MAC);
+        xml.text("macAddress", MAC);
         xml.text("privateIpAddress", instance.private_ip);
         xml.text("privateDnsName", dns);
         xml.text("sourceDestCheck", true);

@@ -1,33 +1,44 @@
 //! The EC2 Query API, version 2016-11-15.
 //!
 //! ```text
-//! form → log → verify signature → parse → faults before → authorise → DryRun → act → faults after → XML
+//! form → log → (clock, expiry) → verify signature → throttle → parse → faults before → authorise → DryRun → act → faults after → XML
 //! ```
 //!
 //! In: HTTP requests. Out: EC2's XML, its errors and their statuses. DryRun is decided right after the
 //! permissions: it must never promise more than EC2 does, so nothing else is checked for it.
 
 mod call;
+mod copy;
 mod create;
+mod delete;
 mod error;
 mod filter;
 mod iam;
+mod images;
 mod instances;
+mod keys;
+mod lock;
 mod page;
 mod params;
 mod query;
+mod share;
 pub mod sigv4;
 mod snapshots;
+mod stop;
 mod tags;
+mod throttle;
+mod tier;
+mod types;
 mod volumes;
 mod xml;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::faults::{Fault, Kind};
-use crate::http::{self, Reply};
+use crate::faults::{Hit, Kind, Stage, Target};
+use crate::http::{self, Answer, Reply};
 use crate::log::{Entry, unix_nanos};
 use crate::sim::Sim;
 
@@ -35,10 +46,11 @@ use call::Call;
 use error::Ec2Error;
 use params::Params;
 use sigv4::Signer;
+use stop::Stop;
 use xml::Xml;
 
 pub use call::ACTIONS;
-pub use instances::private_dns_name;
+pub use throttle::Throttle;
 
 const XMLNS: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
 const CONTENT_TYPE: &str = "text/xml;charset=UTF-8";
@@ -77,58 +89,80 @@ impl Context {
     }
 }
 
-/// How a request ends without its answer.
-enum Stop {
-    Error(Ec2Error),
-    /// A status with a body that is not EC2's.
-    Raw(u16),
-    Hang,
-    Drop,
+/// What a request says before anything about it was checked.
+struct Claimed {
+    action: String,
+    dry_run: bool,
+    access_key_id: Option<String>,
+    region: Option<String>,
 }
 
-impl From<Ec2Error> for Stop {
-    fn from(error: Ec2Error) -> Self {
-        Stop::Error(error)
+impl Claimed {
+    fn read(http: &http::Call, params: &Params) -> Self {
+        let signer = sigv4::claimed_signer(&incoming(http));
+        let (access_key_id, region) = signer.unzip();
+        Self {
+            action: params.peek("Action").unwrap_or_default().to_owned(),
+            dry_run: params.peek("DryRun").is_some_and(|text| text.eq_ignore_ascii_case("true")),
+            access_key_id,
+            region,
+        }
+    }
+
+    /// What faults know the request by.
+    fn target(&self, sim: &Sim, http: &http::Call) -> Target<'_> {
+        let keys = sim.keys();
+        let role = self.access_key_id.as_ref().is_some_and(|id| keys.find(id).is_some_and(|(_, role)| role));
+        Target { action: &self.action, dry_run: self.dry_run, path: "", tls: http.tls, role }
     }
 }
 
 /// Answers one request.
 pub async fn handle(sim: Arc<Sim>, http: http::Call) -> Reply {
     let started_ns = unix_nanos();
-    let query = http.uri.query().unwrap_or_default().as_bytes();
-    let mut params = Params::parse(&[query, http.body.as_ref()]);
-    let action = params.text("Action").unwrap_or_default();
+    let query = sigv4::without_signature(http.uri.query().unwrap_or_default());
+    let params = Params::parse(&[query.as_bytes(), http.body.as_ref()]);
+    let claimed = Claimed::read(&http, &params);
     let request_id = uuid::Uuid::new_v4().to_string();
     let number = sim.log().begin(Entry {
         connection: http.connection,
-        action: action.clone(),
+        tls: http.tls,
+        action: claimed.action.clone(),
+        dry_run: claimed.dry_run,
         params: params.all(),
+        region: claimed.region.clone(),
+        user_agent: http.header("user-agent").map(str::to_owned),
         request_id: request_id.clone(),
         started_ns,
         ..Entry::default()
     });
-    let outcome = process(&sim, &http, params, number, &action, &request_id).await;
+    let early = sim.strike(number, Stage::Signature, &claimed.target(&sim, &http));
+    let skew = before_signature(&sim, &early, &claimed);
+    let outcome = process(&sim, &http, params, number, &claimed, skew, &request_id).await;
     sim.save();
     let answer = |status: u16, body: String| {
-        let mut reply = Reply::new(status, CONTENT_TYPE, body);
-        if let Reply::Answer { headers, .. } = &mut reply {
-            headers.push(("x-amzn-requestid", request_id.clone()));
+        let mut answer = Answer::new(status, CONTENT_TYPE, body);
+        answer.headers.push(("x-amzn-requestid", request_id.clone()));
+        if !skew.is_zero() {
+            answer.headers.push(("date", http_date(ahead(Timestamp::now(), skew))));
         }
-        (reply, Some(status))
+        answer
     };
-    let (name, (reply, status)) = match outcome {
-        Ok(body) => ("ok".to_owned(), answer(200, body)),
+    let (name, reply, status) = match outcome {
+        Ok(body) => ("ok".to_owned(), Reply::Answer(answer(200, body)), Some(200)),
         Err(Stop::Error(error)) => {
             let body = error.to_xml(&request_id);
-            (error.code, answer(error.status, body))
+            (error.code, Reply::Answer(answer(error.status, body)), Some(error.status))
         }
         Err(Stop::Raw(status)) => {
             let body = "<html><body><b>The service could not answer</b></body></html>\n";
-            let reply = Reply::new(status, "text/html", body);
-            (format!("http-{status}"), (reply, Some(status)))
+            (format!("http-{status}"), Reply::new(status, "text/html", body), Some(status))
         }
-        Err(Stop::Hang) => ("hang".into(), (Reply::Hang, None)),
-        Err(Stop::Drop) => ("drop".into(), (Reply::Drop, None)),
+        Err(Stop::Truncated(body)) => ("truncated".into(), Reply::Truncated(answer(200, body)), None),
+        Err(Stop::Stalled(body)) => ("stalled".into(), Reply::Stalled(answer(200, body)), None),
+        Err(Stop::Hang) => ("hang".into(), Reply::Hang, None),
+        Err(Stop::Drop) => ("drop".into(), Reply::Drop, None),
+        Err(Stop::Reset) => ("reset".into(), Reply::Reset, None),
     };
     sim.note(number, |entry| {
         entry.outcome = name;
@@ -138,56 +172,77 @@ pub async fn handle(sim: Arc<Sim>, http: http::Call) -> Reply {
     reply
 }
 
+/// What faults do before the signature is checked: keys expire. Says how far EC2's clock is ahead.
+fn before_signature(sim: &Sim, faults: &[Hit], claimed: &Claimed) -> Duration {
+    let mut skew = Duration::ZERO;
+    for fault in faults.iter().map(|hit| &hit.fault) {
+        match (fault.kind, &claimed.access_key_id) {
+            (Kind::ClockSkew, _) => skew += fault.delay(),
+            (Kind::CredentialsExpired, Some(id)) => {
+                sim.keys().expire(id, Timestamp::now());
+            }
+            _ => {}
+        }
+    }
+    skew
+}
+
+fn ahead(now: Timestamp, by: Duration) -> Timestamp {
+    now.saturating_add(by).unwrap_or(Timestamp::MAX)
+}
+
+/// A time as HTTP's Date header has it.
+fn http_date(at: Timestamp) -> String {
+    at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
+
 async fn process(
     sim: &Arc<Sim>,
     http: &http::Call,
     mut params: Params,
     number: u64,
-    action: &str,
+    claimed: &Claimed,
+    skew: Duration,
     request_id: &str,
 ) -> Result<String, Stop> {
     if http.method != axum::http::Method::POST && http.method != axum::http::Method::GET {
         return Err(Stop::Raw(405));
     }
     let now = Timestamp::now();
-    let signer = check_signature(sim, http, now)?;
+    let signer = check_signature(sim, http, ahead(now, skew))?;
     sim.note(number, |entry| entry.access_key_id = Some(signer.access_key_id.clone()));
-    if action.is_empty() {
-        return Err(Ec2Error::missing("Action").into());
-    }
+    let action = params.text("Action").ok_or_else(|| Ec2Error::missing("Action"))?;
     let _version = params.text("Version");
     let dry_run = params.flag("DryRun")?;
-    sim.note(number, |entry| entry.dry_run = dry_run);
-    let call = Call::parse(action, &mut params)?;
+    let class = throttle::Class::of(&action, &params);
+    sim.throttle().take(&sim.world().scenario.limits, &signer.region, &action, class, now)?;
+    let call = Call::parse(&action, &mut params)?;
     params.finish()?;
 
-    let faults = sim.strike(number, action, dry_run);
-    before(&faults).await?;
-    let context = Context {
-        sim: Arc::clone(sim),
-        number,
-        request_id: request_id.to_owned(),
-        action: action.to_owned(),
-        now,
-        signer,
-    };
+    let faults = sim.strike(number, Stage::Request, &claimed.target(sim, http));
+    stop::before(&faults).await?;
+    let context =
+        Context { sim: Arc::clone(sim), number, request_id: request_id.to_owned(), action, now, signer };
     let outcome = act(&context, call, dry_run, &faults).await;
-    after(&faults, outcome).await
+    stop::after(&faults, outcome).await
 }
 
-fn check_signature(sim: &Sim, http: &http::Call, now: Timestamp) -> Result<Signer, Ec2Error> {
-    let regions: Vec<String> = sim.world().regions().map(str::to_owned).collect();
-    let incoming = sigv4::Incoming {
+fn incoming(http: &http::Call) -> sigv4::Incoming<'_> {
+    sigv4::Incoming {
         method: http.method.as_str(),
         path: http.uri.path(),
         query: http.uri.query().unwrap_or_default(),
         headers: &http.headers,
         body: &http.body,
-    };
-    sigv4::verify(&incoming, &sim.keys(), &regions, now)
+    }
 }
 
-async fn act(context: &Context, call: Call, dry_run: bool, faults: &[Fault]) -> Result<String, Ec2Error> {
+fn check_signature(sim: &Sim, http: &http::Call, now: Timestamp) -> Result<Signer, Ec2Error> {
+    let regions: Vec<String> = sim.world().regions().map(str::to_owned).collect();
+    sigv4::verify(&incoming(http), &sim.keys(), &regions, now)
+}
+
+async fn act(context: &Context, call: Call, dry_run: bool, faults: &[Hit]) -> Result<String, Ec2Error> {
     {
         let world = context.sim.world();
         for need in call.needs(&world) {
@@ -202,40 +257,4 @@ async fn act(context: &Context, call: Call, dry_run: bool, faults: &[Fault]) -> 
         .status(412));
     }
     call.act(context, faults).await
-}
-
-fn asked_for(fault: &Fault, code: &str, status: u16) -> Ec2Error {
-    let code = fault.code.clone().unwrap_or_else(|| code.to_owned());
-    let message = fault.message.clone().unwrap_or_else(|| "An internal error has occurred".into());
-    Ec2Error::new(code, message).status(fault.status.unwrap_or(status))
-}
-
-async fn before(faults: &[Fault]) -> Result<(), Stop> {
-    for fault in faults {
-        match fault.kind {
-            Kind::DelayBefore => tokio::time::sleep(fault.delay()).await,
-            Kind::Error => return Err(asked_for(fault, "InternalError", 500).into()),
-            Kind::Http500 => return Err(Stop::Raw(fault.status.unwrap_or(500))),
-            Kind::Hang => return Err(Stop::Hang),
-            Kind::DropBefore => return Err(Stop::Drop),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-async fn after(faults: &[Fault], outcome: Result<String, Ec2Error>) -> Result<String, Stop> {
-    let mut outcome = outcome.map_err(Stop::Error);
-    for fault in faults.iter().filter(|fault| fault.kind.is_after()) {
-        match fault.kind {
-            Kind::DelayAfter => tokio::time::sleep(fault.delay()).await,
-            Kind::ErrorAfter => return Err(asked_for(fault, "InternalError", 500).into()),
-            Kind::HangAfter => return Err(Stop::Hang),
-            Kind::DropAfter => return Err(Stop::Drop),
-            _ => {
-                outcome = outcome.map(|body| body.chars().take(body.chars().count() / 2).collect());
-            }
-        }
-    }
-    outcome
 }

@@ -31,6 +31,11 @@ impl Params {
         self.0.clone()
     }
 
+    /// A value, without taking it.
+    pub fn peek(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
     /// A value, which EC2 treats as absent when it is empty.
     pub fn text(&mut self, name: &str) -> Option<String> {
         self.0.remove(name).filter(|value| !value.is_empty())
@@ -63,8 +68,29 @@ impl Params {
             .transpose()
     }
 
+    /// One of a few words.
+    pub fn choice(&mut self, name: &str, words: &[&str]) -> Result<Option<String>, Ec2Error> {
+        match self.text(name) {
+            Some(text) if !words.contains(&text.as_str()) => Err(Ec2Error::invalid_value(format!(
+                "Value ({text}) for parameter {name} is invalid. Expected one of: {}.",
+                words.join(", ")
+            ))),
+            found => Ok(found),
+        }
+    }
+
+    /// A flag that may also be absent.
+    pub fn maybe_flag(&mut self, name: &str) -> Result<Option<bool>, Ec2Error> {
+        if self.0.contains_key(name) { self.flag(name).map(Some) } else { Ok(None) }
+    }
+
+    /// Whether a parameter begins like this.
+    pub fn any(&self, prefix: &str) -> bool {
+        self.0.keys().any(|name| name.starts_with(prefix))
+    }
+
     /// The numbers N for which `NAME.N` or `NAME.N.…` is there, ascending.
-    fn indexes(&self, name: &str) -> Vec<u32> {
+    pub fn indexes(&self, name: &str) -> Vec<u32> {
         let found: BTreeSet<u32> = self
             .0
             .keys()

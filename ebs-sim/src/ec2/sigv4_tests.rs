@@ -119,8 +119,10 @@ fn wrong_ones_are_refused_as_ec2_does() {
     let changed = case.check(&fixed, case.now, east, |_, body| body.extend(b"&DryRun=false"));
     assert_eq!(code(changed), "SignatureDoesNotMatch");
     assert_eq!(code(case.check(&fixed, case.now, "eu-west-1", |_, _| {})), "SignatureDoesNotMatch");
-    assert_eq!(code(case.check(&fixed, later(301), east, |_, _| {})), "RequestExpired");
-    assert!(case.check(&fixed, later(-299), east, |_, _| {}).is_ok());
+    assert_eq!(code(case.check(&fixed, later(901), east, |_, _| {})), "RequestExpired");
+    assert_eq!(code(case.check(&fixed, later(-901), east, |_, _| {})), "RequestExpired");
+    assert!(case.check(&fixed, later(-899), east, |_, _| {}).is_ok());
+    assert!(case.check(&fixed, later(899), east, |_, _| {}).is_ok());
     let unsigned = case.check(&fixed, case.now, east, |headers, _| {
         headers.remove("authorization");
     });
@@ -132,4 +134,54 @@ fn wrong_ones_are_refused_as_ec2_does() {
 
     let late = Case { keys: case.keys, now: later(3600) };
     assert_eq!(code(late.check(&role, late.now, east, |_, _| {})), "RequestExpired");
+}
+
+/// Presigns `query` for ten minutes and checks it `after` seconds.
+fn presigned(
+    case: &Case,
+    key: &Key,
+    after: i64,
+    change: impl FnOnce(String) -> String,
+) -> Result<Signer, String> {
+    let scope = Scope { time: amz_date(case.now), region: "us-east-1".into(), service: "ec2".into() };
+    let mut query = form_urlencoded::Serializer::new("Action=DescribeVolumes&".to_owned());
+    query.append_pair("X-Amz-Algorithm", ALGORITHM);
+    query.append_pair("X-Amz-Credential", &format!("{}/{}", key.access_key_id, scope.text()));
+    query.append_pair("X-Amz-Date", &scope.time);
+    query.append_pair("X-Amz-Expires", "600");
+    query.append_pair("X-Amz-SignedHeaders", "host");
+    if let Some(token) = &key.session_token {
+        query.append_pair("X-Amz-Security-Token", token);
+    }
+    let query = query.finish();
+    let signed = Signed {
+        method: "GET",
+        path: "/",
+        query: &query,
+        headers: &pairs(&[("host", "127.0.0.1:1")]),
+        payload_hash: &sha256(b""),
+    };
+    let query =
+        change(format!("{query}&X-Amz-Signature={}", signature(&signed, &scope, &key.secret_access_key)));
+    let mut headers = HeaderMap::new();
+    headers.insert("host", "127.0.0.1:1".parse().expect("a value"));
+    let request = Incoming { method: "GET", path: "/", query: &query, headers: &headers, body: b"" };
+    let now = Timestamp::from_second(case.now.as_second() + after).expect("in range");
+    verify(&request, &case.keys, &["us-east-1".into()], now).map_err(|error| error.code)
+}
+
+#[test]
+fn presigned_requests_are_good_until_they_expire() {
+    let mut case = Case::new();
+    let role = case.keys.role(case.now);
+    let fixed = case.keys.fixed().clone();
+    let code = |result: Result<Signer, String>| result.expect_err("refused");
+    assert!(presigned(&case, &fixed, 0, |query| query).is_ok());
+    assert!(presigned(&case, &role, 600, |query| query).is_ok_and(|signer| signer.is_role));
+    assert_eq!(code(presigned(&case, &role, 601, |query| query)), "RequestExpired");
+    let tampered = presigned(&case, &fixed, 0, |query| query.replace("DescribeVolumes", "DeleteSnapshot"));
+    assert_eq!(code(tampered), "SignatureDoesNotMatch");
+    let longer = presigned(&case, &fixed, 0, |query| query.replace("Expires=600", "Expires=604801"));
+    assert_eq!(code(longer), "IncompleteSignature");
+    assert_eq!(without_signature("Action=A&X-Amz-Date=1&B=%26"), "Action=A&B=%26");
 }

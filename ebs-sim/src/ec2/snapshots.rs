@@ -1,19 +1,17 @@
-//! DescribeSnapshots and DeleteSnapshot.
+//! DescribeSnapshots, and what all actions on snapshots have in common.
 //!
-//! In: the account's snapshots. Out: those that are meant, with the progress of this moment. An image must
-//! never be removed while another snapshot of its set still needs it.
+//! In: the account's snapshots. Out: those that are meant, with the progress of this moment. A snapshot of
+//! another Region must never be found.
 
 use jiff::Timestamp;
 
 use super::Context;
 use super::error::Ec2Error;
-use super::iam::Need;
 use super::params::Params;
 use super::query::Query;
 use super::xml::{Xml, time};
-use crate::host::Window;
 use crate::ids::SnapshotId;
-use crate::world::{Snapshot, World};
+use crate::world::{Sizes, Snapshot, World};
 
 const FILTERS: &[&str] = &[
     "description",
@@ -33,6 +31,74 @@ const FILTERS: &[&str] = &[
 /// A snapshot that does not exist.
 pub fn not_found(id: &str) -> Ec2Error {
     Ec2Error::new("InvalidSnapshot.NotFound", format!("The snapshot '{id}' does not exist."))
+}
+
+/// The id in a request.
+pub fn parse_id(id: &str) -> Result<SnapshotId, Ec2Error> {
+    SnapshotId::parse(id).ok_or_else(|| {
+        Ec2Error::new("InvalidSnapshotID.Malformed", format!("Invalid id: \"{id}\" (expecting \"snap-...\")"))
+    })
+}
+
+/// `Description`, which may not be too long.
+pub fn description(params: &mut Params) -> Result<String, Ec2Error> {
+    let text = params.text("Description").unwrap_or_default();
+    if text.chars().count() > 255 {
+        return Err(Ec2Error::invalid_value("Description exceeds the maximum length of 255 characters"));
+    }
+    Ok(text)
+}
+
+/// A snapshot of this Region.
+pub fn find<'a>(world: &'a World, region: &str, id: &SnapshotId) -> Result<&'a Snapshot, Ec2Error> {
+    world.snapshot(region, id).ok_or_else(|| not_found(id.as_str()))
+}
+
+/// The same, to change.
+pub fn find_mut<'a>(
+    world: &'a mut World,
+    region: &str,
+    id: &SnapshotId,
+) -> Result<&'a mut Snapshot, Ec2Error> {
+    let found = world.snapshots.get_mut(id).filter(|snapshot| snapshot.region == region);
+    found.ok_or_else(|| not_found(id.as_str()))
+}
+
+/// A snapshot of this Region whose data can be used: it is completed and not in the archive.
+pub fn usable<'a>(
+    world: &'a World,
+    region: &str,
+    id: &SnapshotId,
+    now: Timestamp,
+) -> Result<&'a Snapshot, Ec2Error> {
+    let snapshot = find(world, region, id)?;
+    let state = snapshot.progress(now).state;
+    if state != "completed" {
+        return Err(Ec2Error::new(
+            "IncorrectState",
+            format!("The snapshot '{id}' is '{state}'; it must be 'completed'."),
+        ));
+    }
+    if snapshot.is_archived(now) {
+        return Err(Ec2Error::new(
+            "IncorrectState",
+            format!("The snapshot '{id}' is archived. Restore it to the standard tier to use it."),
+        ));
+    }
+    Ok(snapshot)
+}
+
+/// Fails when a Region would have more snapshots than it may.
+pub fn check_room(world: &World, region: &str, more: usize) -> Result<(), Ec2Error> {
+    let most = world.scenario.limits.snapshots;
+    let here = || world.snapshots.values().filter(|snapshot| snapshot.region == region).count();
+    if most > 0 && here() + more > most {
+        return Err(Ec2Error::new(
+            "SnapshotLimitExceeded",
+            format!("You have exceeded your maximum snapshot limit: {most}"),
+        ));
+    }
+    Ok(())
 }
 
 /// DescribeSnapshots.
@@ -60,15 +126,22 @@ impl Describe {
             known.iter().any(|snapshot| snapshot.id.as_str() == id)
         })?;
         let account = &world.scenario.instance.account_id;
-        let mine =
-            |names: &[String]| names.is_empty() || names.iter().any(|name| name == "self" || name == account);
+        let mine = |name: &String| name == "self" || name == account;
+        // Whoever owns it can restore it too.
+        let restorable = |snapshot: &Snapshot, by: &String| {
+            mine(by)
+                || snapshot
+                    .shared(now)
+                    .is_some_and(|shared| if by == "all" { shared.public } else { shared.users.contains(by) })
+        };
         let wanted = known
             .into_iter()
             .filter(|snapshot| {
                 let id = snapshot.id.as_str();
                 let field = |name: &str| field(&world, snapshot, name, now);
-                mine(&self.owners)
-                    && (mine(&self.restorable_by) || self.restorable_by.iter().any(|n| n == "all"))
+                (self.owners.is_empty() || self.owners.iter().any(mine))
+                    && (self.restorable_by.is_empty()
+                        || self.restorable_by.iter().any(|by| restorable(snapshot, by)))
                     && self.query.wants(id, world.tags_of(id), field)
             })
             .collect();
@@ -86,6 +159,9 @@ impl Describe {
 /// EC2 is eventually consistent: a new snapshot may not be found for a while.
 fn visible(world: &World, snapshot: &Snapshot, now: Timestamp) -> bool {
     let hidden = world.scenario.snapshots.visible_after;
+    if snapshot.visible_from.is_some_and(|from| now < from) {
+        return false;
+    }
     hidden.is_zero() || snapshot.started.checked_add(hidden).is_ok_and(|from| from <= now)
 }
 
@@ -99,12 +175,22 @@ fn field(world: &World, snapshot: &Snapshot, name: &str, now: Timestamp) -> Vec<
         "snapshot-id" => snapshot.id.to_string(),
         "start-time" => time(snapshot.started),
         "status" => progress.state.into(),
-        "storage-tier" | "transfer-type" => "standard".into(),
+        "storage-tier" => storage_tier(snapshot, now).into(),
+        "transfer-type" => transfer_type(snapshot).into(),
         "volume-id" => snapshot.volume_id.to_string(),
         "volume-size" => snapshot.size_gib.to_string(),
         _ => return vec![],
     };
     vec![value]
+}
+
+/// `archive` or `standard`.
+pub fn storage_tier(snapshot: &Snapshot, now: Timestamp) -> &'static str {
+    if snapshot.is_archived(now) { "archive" } else { "standard" }
+}
+
+fn transfer_type(snapshot: &Snapshot) -> &'static str {
+    if snapshot.later.completion_minutes.is_some() { "time-based" } else { "standard" }
 }
 
 /// A snapshot as DescribeSnapshots shows it.
@@ -114,7 +200,8 @@ fn write(xml: &mut Xml, world: &World, snapshot: &Snapshot, now: Timestamp) {
     xml.text("volumeId", &snapshot.volume_id);
     xml.text("status", progress.state);
     if progress.state == "error" {
-        xml.text("statusMessage", "An internal error occurred while the snapshot was created");
+        let unknown = "An internal error occurred while the snapshot was created";
+        xml.text("statusMessage", snapshot.reason.as_deref().unwrap_or(unknown));
     }
     xml.text("startTime", time(snapshot.started));
     xml.text("progress", &progress.percent);
@@ -124,73 +211,18 @@ fn write(xml: &mut Xml, world: &World, snapshot: &Snapshot, now: Timestamp) {
     xml.tags(world.tags_of(snapshot.id.as_str()));
     xml.text("encrypted", snapshot.encrypted);
     if snapshot.encrypted {
-        xml.text("kmsKeyId", super::volumes::kms_key(world));
+        xml.maybe("kmsKeyId", snapshot.kms_key_id.as_ref());
         xml.text("sseType", "sse-kms");
     }
-    xml.text("storageTier", "standard");
-    xml.text("transferType", "standard");
+    xml.text("storageTier", storage_tier(snapshot, now));
+    let expiry = snapshot.later.tiering.as_ref().and_then(crate::world::Tiering::expires);
+    xml.maybe("restoreExpiryTime", expiry.filter(|end| now < *end).map(time));
+    xml.text("transferType", transfer_type(snapshot));
+    xml.maybe("completionDurationMinutes", snapshot.later.completion_minutes);
     if progress.state == "completed" {
         xml.text("completionTime", time(snapshot.completion()));
-        xml.text("fullSnapshotSizeInBytes", snapshot.size_bytes);
-    }
-}
-
-/// DeleteSnapshot.
-pub struct Delete {
-    id: SnapshotId,
-}
-
-impl Delete {
-    pub fn parse(params: &mut Params) -> Result<Self, Ec2Error> {
-        let id = params.required("SnapshotId")?;
-        match SnapshotId::parse(&id) {
-            Some(id) => Ok(Self { id }),
-            None => Err(Ec2Error::new(
-                "InvalidSnapshotID.Malformed",
-                format!("Invalid id: \"{id}\" (expecting \"snap-...\")"),
-            )),
+        if let Sizes::Known { full, .. } = snapshot.sizes {
+            xml.text("fullSnapshotSizeInBytes", full);
         }
-    }
-
-    pub fn needs(&self, world: &World) -> Vec<Need> {
-        let resource = format!("snapshot/{}", self.id);
-        vec![Need::on("ec2:DeleteSnapshot", world, &resource)]
-    }
-
-    pub async fn act(self, context: &Context) -> Result<String, Ec2Error> {
-        // An image that a creation is about to share must not be judged unused.
-        let _commit = context.sim.commit.lock().await;
-        let (image, kept) = {
-            let mut world = context.sim.change();
-            let known = world.snapshot(context.region(), &self.id).is_some();
-            let Some(gone) = known.then(|| world.snapshots.shift_remove(&self.id)).flatten() else {
-                return Err(not_found(self.id.as_str()));
-            };
-            world.tags.remove(self.id.as_str());
-            let Some(image) = gone.image else {
-                return Ok(context.done());
-            };
-            let kept: Vec<Window> = world
-                .snapshots
-                .values()
-                .filter_map(|snapshot| snapshot.image.as_ref())
-                .filter(|other| other.path == image.path)
-                .map(|other| other.window)
-                .collect();
-            (image, kept)
-        };
-        let sim = context.sim.clone();
-        let freed = tokio::task::spawn_blocking(move || {
-            if kept.is_empty() {
-                std::fs::remove_file(&image.path).map_err(|error| error.to_string())
-            } else {
-                sim.store.trim(&image.path, &kept).map_err(|error| error.to_string())
-            }
-        })
-        .await;
-        if let Ok(Err(error)) = freed {
-            tracing::warn!("the space of {} is not freed: {error}", self.id);
-        }
-        Ok(context.done())
     }
 }

@@ -8,8 +8,8 @@ use super::error::Ec2Error;
 use super::iam::Need;
 use super::params::Params;
 use super::query::Query;
-use super::{instances, snapshots, volumes};
-use crate::ids::SnapshotId;
+use super::{images, instances, snapshots, volumes};
+use crate::ids::{ImageId, SnapshotId};
 use crate::world::{Tags, World};
 
 /// Most tags that a resource may have.
@@ -31,22 +31,34 @@ fn resource_type(id: &str) -> &'static str {
         Some("i") => "instance",
         Some("vol") => "volume",
         Some("snap") => "snapshot",
+        Some("ami") => "image",
         _ => "unknown",
     }
 }
 
-fn check_exists(world: &World, id: &str) -> Result<(), Ec2Error> {
-    let (exists, missing): (bool, fn(&str) -> Ec2Error) = match resource_type(id) {
-        "instance" => (world.instance_id().as_str() == id, instances::not_found),
-        "volume" => (world.ebs().any(|v| v.id.as_str() == id), volumes::not_found),
-        "snapshot" => {
-            (SnapshotId::parse(id).is_some_and(|id| world.snapshots.contains_key(&id)), snapshots::not_found)
-        }
+/// Whether this Region has it.
+fn exists(world: &World, region: &str, id: &str) -> bool {
+    let home = region == world.home();
+    match resource_type(id) {
+        "instance" => home && world.instance_id().as_str() == id,
+        "volume" => home && world.ebs().any(|v| v.id.as_str() == id),
+        "snapshot" => SnapshotId::parse(id).is_some_and(|id| world.snapshot(region, &id).is_some()),
+        "image" => ImageId::parse(id).is_some_and(|id| world.image(region, &id).is_some()),
+        _ => false,
+    }
+}
+
+fn check_exists(world: &World, region: &str, id: &str) -> Result<(), Ec2Error> {
+    let missing = match resource_type(id) {
+        "instance" => instances::not_found,
+        "volume" => volumes::not_found,
+        "snapshot" => snapshots::not_found,
+        "image" => images::not_found,
         _ => {
             return Err(Ec2Error::new("InvalidID", format!("The ID '{id}' is not valid")));
         }
     };
-    if exists { Ok(()) } else { Err(missing(id)) }
+    if exists(world, region, id) { Ok(()) } else { Err(missing(id)) }
 }
 
 fn resources(params: &mut Params) -> Result<Vec<String>, Ec2Error> {
@@ -84,7 +96,7 @@ impl Create {
     pub fn act(self, context: &Context) -> Result<String, Ec2Error> {
         let mut world = context.sim.change();
         for id in &self.ids {
-            check_exists(&world, id)?;
+            check_exists(&world, context.region(), id)?;
             let mut merged = world.tags_of(id).clone();
             merged.extend(self.tags.clone());
             check_count(merged.len())?;
@@ -115,7 +127,7 @@ impl Delete {
     pub fn act(self, context: &Context) -> Result<String, Ec2Error> {
         let mut world = context.sim.change();
         for id in &self.ids {
-            check_exists(&world, id)?;
+            check_exists(&world, context.region(), id)?;
         }
         for id in &self.ids {
             let Some(tags) = world.tags.get_mut(id) else { continue };
@@ -144,7 +156,7 @@ impl Describe {
     pub fn act(&self, context: &Context) -> Result<String, Ec2Error> {
         let world = context.sim.world();
         let mut found = Vec::new();
-        for (id, tags) in &world.tags {
+        for (id, tags) in world.tags.iter().filter(|(id, _)| exists(&world, context.region(), id)) {
             for (key, value) in tags {
                 // tag:KEY here means this very tag.
                 let this = Tags::from([(key.clone(), value.clone())]);

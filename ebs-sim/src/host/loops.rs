@@ -45,6 +45,22 @@ pub fn detach(device: &Path) -> Result<Option<InUse>, Error> {
     Ok(None)
 }
 
+/// Tells a device to go. The kernel does it when the last user closes it.
+pub fn let_go(device: &Path) -> Result<(), Error> {
+    run(Command::new("losetup").arg("--detach").arg(device)).map(drop)
+}
+
+/// Whether a device shows this file from this offset on.
+pub fn shows(device: &Path, file: &Path, from: u64) -> bool {
+    backing_file(device).is_some_and(|shown| Path::new(&shown) == file) && offset(device) == Some(from)
+}
+
+/// Whether a device shows a file in this folder, be it one without a name by now.
+pub fn shows_under(device: &Path, folder: &Path) -> bool {
+    // The path is as seen from the mount of the file, when that is ours and was unmounted lazily.
+    backing_file(device).is_some_and(|shown| Path::new(&shown).starts_with(folder))
+}
+
 /// The name of a device in `/sys/block`.
 fn name(device: &Path) -> String {
     device.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()

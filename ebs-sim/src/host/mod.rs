@@ -10,6 +10,7 @@
 //! touch a device, mount or file that it did not make, and nothing at all before `preflight` passed.
 
 mod busy;
+pub mod extents;
 mod loops;
 mod preflight;
 mod stale;
@@ -23,7 +24,7 @@ use nix::mount::{MntFlags, MsFlags};
 
 pub use busy::InUse;
 pub use preflight::preflight;
-pub use stale::stop;
+pub use stale::{is_mount_point, stop};
 pub use store::Store;
 
 use crate::units::{Bytes, GIB, MIB};
@@ -95,6 +96,14 @@ impl Error {
     }
 }
 
+/// An error with its causes, on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        None => error.to_string(),
+        Some(cause) => format!("{error}: {}", chain(cause)),
+    }
+}
+
 /// Runs a command and gives back what it printed.
 pub fn run(command: &mut Command) -> Result<String, Error> {
     let line = std::iter::once(command.get_program())
@@ -139,6 +148,20 @@ pub fn lay_out(sizes: &[u64]) -> Vec<Window> {
         .collect()
 }
 
+/// The first gap between the windows that are taken which is long enough, or the place behind them all.
+pub fn place(taken: &[Window], length: u64) -> Window {
+    let mut taken = taken.to_vec();
+    taken.sort_by_key(|window| window.offset);
+    let mut offset = 0;
+    for window in taken {
+        if window.offset >= offset + length {
+            break;
+        }
+        offset = offset.max((window.offset + window.length).next_multiple_of(MIB));
+    }
+    Window { offset, length }
+}
+
 /// What was made on this machine. Closing it takes everything down again; so does dropping it, for the
 /// case that setting up fails half way.
 #[derive(Debug)]
@@ -148,6 +171,7 @@ pub struct Host {
     image_loop: Option<PathBuf>,
     mounted: bool,
     loops: Vec<PathBuf>,
+    view: Option<PathBuf>,
     closed: bool,
     lock: Option<Flock<std::fs::File>>,
 }
@@ -169,6 +193,7 @@ impl Host {
             image_loop: None,
             mounted: false,
             loops: Vec::new(),
+            view: None,
             closed: false,
             lock: Some(lock),
         })
@@ -184,8 +209,9 @@ impl Host {
         let root = self.root();
         std::fs::create_dir_all(&root).map_err(Error::io(format!("create {}", root.display())))?;
         if !store::can_clone_in(&root) {
-            // Room for a dozen full copies; the image is sparse, so this costs nothing until it is used.
-            let size = image.map_or(pool.saturating_mul(12) + 2 * GIB, |bytes| bytes.0);
+            // Room for a dozen full copies and for volumes that are made later; the image is sparse, so this
+            // costs nothing until it is used.
+            let size = image.map_or(pool.saturating_mul(12) + 16 * GIB, |bytes| bytes.0);
             self.make_image(size.max(GIB))?;
             self.mount_image()?;
         }
@@ -245,6 +271,42 @@ impl Host {
         Ok(device)
     }
 
+    /// Tells a volume's device to go, which it does when nobody uses it any more: see [`Host::is_gone`].
+    pub fn let_go(&mut self, device: &Path) -> Result<(), Error> {
+        loops::let_go(device)
+    }
+
+    /// Whether a volume's device has gone. Once it has, it is not ours any more.
+    pub fn is_gone(&mut self, store: &Store, device: &Path, window: Window) -> bool {
+        let gone = !loops::shows(device, store.pool(), window.offset);
+        if gone {
+            self.loops.retain(|known| known != device);
+        }
+        gone
+    }
+
+    /// Mounts the tmpfs that views are made of.
+    pub fn mount_view(&mut self) -> Result<PathBuf, Error> {
+        let stage = self.dir.join("view");
+        std::fs::create_dir_all(&stage).map_err(Error::io(format!("create {}", stage.display())))?;
+        let failed = |what: &str, errno: nix::Error| Error::Io {
+            what: format!("{what} {}", stage.display()),
+            source: errno.into(),
+        };
+        nix::mount::mount(
+            Some("tmpfs"),
+            &stage,
+            Some("tmpfs"),
+            MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+            Some("mode=755"),
+        )
+        .map_err(|errno| failed("mount a tmpfs on", errno))?;
+        self.view = Some(stage.clone());
+        nix::mount::mount(None::<&str>, &stage, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>)
+            .map_err(|errno| failed("make private the mount", errno))?;
+        Ok(stage)
+    }
+
     /// Makes a device of a private copy of a snapshot.
     pub fn expose_copy(
         &mut self,
@@ -280,7 +342,16 @@ impl Host {
         if std::mem::replace(&mut self.closed, true) {
             return (in_use, errors);
         }
+        if let Some(view) = self.view.take()
+            && let Err(errno) = nix::mount::umount2(&view, MntFlags::MNT_DETACH)
+        {
+            errors.push(Error::Io { what: format!("unmount {}", view.display()), source: errno.into() });
+        }
         for device in self.loops.drain(..).rev() {
+            // It may have gone by itself, and its number may be somebody else's.
+            if !loops::shows_under(&device, &self.dir) {
+                continue;
+            }
             match loops::detach(&device) {
                 Ok(user) => in_use.extend(user),
                 Err(error) => errors.push(error),
@@ -323,6 +394,15 @@ impl Drop for Host {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gap_is_used_again_when_it_is_long_enough() {
+        let taken = [Window { offset: 6 * MIB, length: MIB }, Window { offset: 0, length: 2 * MIB }];
+        assert_eq!(place(&taken, 4 * MIB).offset, 2 * MIB);
+        assert_eq!(place(&taken, 5 * MIB).offset, 7 * MIB);
+        assert_eq!(place(&[Window { offset: 0, length: 5 }], MIB).offset, MIB);
+        assert_eq!(place(&[], MIB).offset, 0);
+    }
 
     #[test]
     fn windows_do_not_overlap_and_begin_on_a_mib() {

@@ -32,12 +32,13 @@ pub fn reclaim(dir: &Path) -> Result<(), Error> {
             loops::detach(&device)?;
         }
     }
-    let root = dir.join("host");
-    if is_mount_point(&root) {
-        nix::mount::umount2(&root, MntFlags::MNT_DETACH).map_err(|errno| Error::Io {
-            what: format!("unmount {}", root.display()),
-            source: errno.into(),
-        })?;
+    for mounted in [dir.join("view"), dir.join("host")] {
+        if is_mount_point(&mounted) {
+            nix::mount::umount2(&mounted, MntFlags::MNT_DETACH).map_err(|errno| Error::Io {
+                what: format!("unmount {}", mounted.display()),
+                source: errno.into(),
+            })?;
+        }
     }
     let image = dir.join(super::IMAGE);
     for device in loop_devices() {
@@ -100,7 +101,9 @@ pub fn remove_files(dir: &Path) {
         }
         let _ = std::fs::remove_dir(&root);
     }
-    let _ = std::fs::remove_file(dir.join(super::IMAGE));
+    for name in [super::IMAGE, crate::tls::FILE] {
+        let _ = std::fs::remove_file(dir.join(name));
+    }
 }
 
 fn loop_devices() -> Vec<PathBuf> {
@@ -113,7 +116,8 @@ fn loop_devices() -> Vec<PathBuf> {
         .collect()
 }
 
-fn is_mount_point(path: &Path) -> bool {
+/// Whether something is mounted here.
+pub fn is_mount_point(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     let device = |path: &Path| std::fs::metadata(path).map(|m| m.dev()).ok();
     match path.parent() {

@@ -3,21 +3,28 @@
 //! In: windows. Out: clones. A point in time of every volume is **one** FICLONE of the one pool file: the
 //! kernel locks the file for it, so no write is in it without those that were acknowledged before. It must
 //! never be two clones where one instant is asked for.
+//!
+//! A snapshot of one volume is a clone of the whole pool too. Cloning only its window would cost less, and as
+//! one FICLONERANGE it would be as true. But no safe binding has that call, and copy_file_range stops after
+//! 2 GiB and falls back to copying without a word, which is not one instant.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::FallocateFlags;
 
 use super::{Error, Window};
+use crate::units::MIB;
 
 /// The files of a simulated account: the pool and everything cloned from it.
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
     pool: PathBuf,
-    size: u64,
+    /// Held while the pool's size changes.
+    size: Mutex<u64>,
     copies: AtomicU64,
 }
 
@@ -36,23 +43,25 @@ impl Store {
             .open(&pool)
             .map_err(Error::io(format!("create {}", pool.display())))?;
         file.set_len(size).map_err(Error::io(format!("size {}", pool.display())))?;
-        Ok(Self { root: root.to_owned(), pool, size, copies: AtomicU64::new(0) })
+        Ok(Self { root: root.to_owned(), pool, size: Mutex::new(size), copies: AtomicU64::new(0) })
     }
 
     /// The pool that is there, with its clones.
     pub fn open(root: &Path, size: u64) -> Result<Self, Error> {
         let pool = root.join("pool");
         let length = std::fs::metadata(&pool).map_err(Error::io(format!("open {}", pool.display())))?.len();
-        // Private copies had no names while they were in use: what is here was never handed out.
-        let copies = root.join("devices");
-        let _ = std::fs::remove_dir_all(&copies);
-        std::fs::create_dir_all(&copies).map_err(Error::io(format!("create {}", copies.display())))?;
-        Ok(Self { root: root.to_owned(), pool, size: size.max(length), copies: AtomicU64::new(0) })
+        Ok(Self {
+            root: root.to_owned(),
+            pool,
+            size: Mutex::new(size.max(length)),
+            copies: AtomicU64::new(0),
+        })
     }
 
-    /// Removes the images that no snapshot has: their call was not answered before the end.
+    /// Removes the images and copies that nothing needs: what they were made for did not come to be.
     pub fn remove_orphans(&self, known: &[&Path]) {
-        for entry in std::fs::read_dir(self.root.join("snapshots")).into_iter().flatten().flatten() {
+        let entries = ["snapshots", "devices"].map(|folder| std::fs::read_dir(self.root.join(folder)));
+        for entry in entries.into_iter().flatten().flatten().flatten() {
             if !known.contains(&entry.path().as_path()) {
                 let _ = std::fs::remove_file(entry.path());
             }
@@ -89,29 +98,88 @@ impl Store {
             .write(true)
             .open(image)
             .map_err(Error::io(format!("open {}", image.display())))?;
-        for hole in complement(kept, self.size) {
-            rustix::fs::fallocate(
-                &file,
-                FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
-                hole.offset,
-                hole.length,
-            )
-            .map_err(|errno| Error::Io { what: format!("trim {}", image.display()), source: errno.into() })?;
+        let size = file.metadata().map_err(Error::io(format!("look at {}", image.display())))?.len();
+        for hole in complement(kept, size) {
+            punch(&file, hole).map_err(Error::io(format!("trim {}", image.display())))?;
         }
         Ok(())
     }
 
+    /// Makes the pool long enough for a window. It is sparse: this takes no space.
+    pub fn grow(&self, window: Window) -> Result<(), Error> {
+        let mut size = self.size.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = window.offset + window.length;
+        if end > *size {
+            self.open_pool()?
+                .set_len(end)
+                .map_err(Error::io(format!("size {} to {end} bytes", self.pool.display())))?;
+            *size = end;
+        }
+        Ok(())
+    }
+
+    /// Gives up the data in a window of the pool. Whoever has it next reads zeros.
+    pub fn free(&self, window: Window) -> Result<(), Error> {
+        punch(&self.open_pool()?, window)
+            .map_err(Error::io(format!("free a part of {}", self.pool.display())))
+    }
+
+    /// Puts what is in a window of an image into a free window of the pool: its blocks are shared, not
+    /// copied, where the filesystem can. In pieces, so that a clone of the pool never waits long for it.
+    pub fn fill(&self, image: &Path, from: Window, to: Window) -> Result<(), Error> {
+        let what = || format!("copy {} into {}", image.display(), self.pool.display());
+        let source = File::open(image).map_err(Error::io(what()))?;
+        let pool = self.open_pool()?;
+        let length = from.length.min(to.length);
+        let mut done = 0;
+        while done < length {
+            let (mut read_at, mut write_at) = (from.offset + done, to.offset + done);
+            let piece = usize::try_from((length - done).min(PIECE)).unwrap_or(usize::MAX);
+            let copied =
+                rustix::fs::copy_file_range(&source, Some(&mut read_at), &pool, Some(&mut write_at), piece)
+                    .map_err(|errno| Error::Io { what: what(), source: errno.into() })?;
+            if copied == 0 {
+                // The image is shorter than its window: the pool had not grown that far, so it is zeros.
+                break;
+            }
+            done += copied as u64;
+        }
+        Ok(())
+    }
+
+    fn open_pool(&self) -> Result<File, Error> {
+        File::options()
+            .read(true)
+            .write(true)
+            .open(&self.pool)
+            .map_err(Error::io(format!("open {}", self.pool.display())))
+    }
+
     /// A copy of an image that can be written to.
     pub fn private_copy(&self, image: &Path) -> Result<PathBuf, Error> {
-        let number = self.copies.fetch_add(1, Ordering::Relaxed);
-        let to = self.root.join("devices").join(format!("copy{number}"));
+        let from = File::open(image).map_err(Error::io(format!("open {}", image.display())))?;
+        let (to, copy) = loop {
+            let number = self.copies.fetch_add(1, Ordering::Relaxed);
+            let to = self.root.join("devices").join(format!("copy{number}"));
+            match File::create_new(&to) {
+                Ok(copy) => break (to, copy),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(Error::io(format!("create {}", to.display()))(error)),
+            }
+        };
         let what = || format!("clone {} to {}", image.display(), to.display());
-        let from = File::open(image).map_err(Error::io(what()))?;
-        let copy = File::create_new(&to).map_err(Error::io(what()))?;
         rustix::fs::ioctl_ficlone(&copy, &from)
             .map_err(|errno| Error::Io { what: what(), source: errno.into() })?;
         Ok(to)
     }
+}
+
+/// How much of a fill is done in one call.
+const PIECE: u64 = 64 * MIB;
+
+fn punch(file: &File, window: Window) -> std::io::Result<()> {
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    rustix::fs::fallocate(file, flags, window.offset, window.length).map_err(Into::into)
 }
 
 /// What lies between the windows, up to `end`.

@@ -6,18 +6,20 @@
 mod tree;
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::http::Method;
 use jiff::Timestamp;
 
-use crate::faults::{Fault, Kind};
-use crate::http::{Call, Reply};
+use crate::faults::{Hit, Kind, Stage, Target};
+use crate::http::{Answer, Call, Reply};
 use crate::log::{Entry, unix_nanos};
 use crate::sim::Sim;
 
-pub use tree::MAC;
+/// Where every EC2 instance finds its metadata.
+pub const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)), 80);
 
 const TTL_HEADER: &str = "x-aws-ec2-metadata-token-ttl-seconds";
 const TOKEN_HEADER: &str = "x-aws-ec2-metadata-token";
@@ -47,22 +49,27 @@ pub async fn handle(sim: Arc<Sim>, tokens: Arc<Tokens>, call: Call) -> Reply {
     let action = if call.method == Method::PUT { "imds:PutToken" } else { "imds:Get" };
     let number = sim.log().begin(Entry {
         connection: call.connection,
+        user_agent: call.header("user-agent").map(str::to_owned),
         action: action.into(),
         params: [("path".to_owned(), call.uri.path().to_owned())].into(),
         started_ns: unix_nanos(),
         ..Entry::default()
     });
-    let faults = sim.strike(number, action, false);
+    let target = Target { action, path: call.uri.path(), ..Target::default() };
+    let faults = sim.strike(number, Stage::Request, &target);
     let reply = match before(&faults).await {
         Some(reply) => reply,
-        None => after(&faults, respond(&sim, &tokens, &call)).await,
+        None => after(&faults, respond(&sim, &tokens, &call)),
     };
     sim.save();
     let (outcome, status) = match &reply {
-        Reply::Answer { status: 200, .. } => ("ok".to_owned(), Some(200)),
-        Reply::Answer { status, .. } => (format!("http-{status}"), Some(*status)),
+        Reply::Answer(Answer { status: 200, .. }) => ("ok".to_owned(), Some(200)),
+        Reply::Answer(Answer { status, .. }) => (format!("http-{status}"), Some(*status)),
+        Reply::Truncated(_) => ("truncated".into(), None),
+        Reply::Stalled(_) => ("stalled".into(), None),
         Reply::Hang => ("hang".into(), None),
         Reply::Drop => ("drop".into(), None),
+        Reply::Reset => ("reset".into(), None),
     };
     sim.note(number, |entry| {
         entry.outcome = outcome;
@@ -72,13 +79,16 @@ pub async fn handle(sim: Arc<Sim>, tokens: Arc<Tokens>, call: Call) -> Reply {
     reply
 }
 
-async fn before(faults: &[Fault]) -> Option<Reply> {
-    for fault in faults {
+async fn before(faults: &[Hit]) -> Option<Reply> {
+    for fault in faults.iter().map(|hit| &hit.fault) {
         match fault.kind {
             Kind::DelayBefore | Kind::DelayAfter => tokio::time::sleep(fault.delay()).await,
             Kind::Error | Kind::ErrorAfter | Kind::Http500 => {
-                return Some(page(fault.status.unwrap_or(500), "Internal Server Error"));
+                let status = fault.status.unwrap_or(500);
+                return Some(page(status, title(status)));
             }
+            Kind::Throttle => return Some(page(fault.status.unwrap_or(503), "Service Unavailable")),
+            Kind::ResetBefore | Kind::ResetAfter => return Some(Reply::Reset),
             Kind::Hang | Kind::HangAfter => return Some(Reply::Hang),
             Kind::DropBefore | Kind::DropAfter => return Some(Reply::Drop),
             _ => {}
@@ -87,13 +97,21 @@ async fn before(faults: &[Fault]) -> Option<Reply> {
     None
 }
 
-async fn after(faults: &[Fault], mut reply: Reply) -> Reply {
-    if faults.iter().any(|fault| fault.kind == Kind::Malformed)
-        && let Reply::Answer { body, .. } = &mut reply
-    {
-        *body = body.chars().take(body.chars().count() / 2).collect();
+fn after(faults: &[Hit], reply: Reply) -> Reply {
+    let has = |kind| faults.iter().any(|hit| hit.fault.kind == kind);
+    match reply {
+        Reply::Answer(answer) if has(Kind::Truncated) => Reply::Truncated(answer),
+        Reply::Answer(mut answer) if has(Kind::Malformed) => {
+            answer.body = answer.body.chars().take(answer.body.chars().count() / 2).collect();
+            Reply::Answer(answer)
+        }
+        reply => reply,
     }
-    reply
+}
+
+fn title(status: u16) -> &'static str {
+    let known = axum::http::StatusCode::from_u16(status).ok();
+    known.and_then(|status| status.canonical_reason()).unwrap_or("Error")
 }
 
 /// An error as the service shows it: a small page.
@@ -108,7 +126,6 @@ fn respond(sim: &Sim, tokens: &Tokens, call: &Call) -> Reply {
     if !sim.world().scenario.imds.enabled {
         return page(403, "Forbidden");
     }
-    let header = |name: &str| call.headers.get(name).and_then(|value| value.to_str().ok());
     let path = call.uri.path();
     match call.method {
         Method::PUT if path.trim_end_matches('/') == "/latest/api/token" => {
@@ -116,23 +133,23 @@ fn respond(sim: &Sim, tokens: &Tokens, call: &Call) -> Reply {
             if call.headers.contains_key("x-forwarded-for") {
                 return page(403, "Forbidden");
             }
-            let ttl = header(TTL_HEADER)
+            let ttl = call
+                .header(TTL_HEADER)
                 .and_then(|text| text.parse().ok())
                 .filter(|ttl| (1..=MAX_TTL).contains(ttl));
             let Some(ttl) = ttl else {
                 return page(400, "Bad Request");
             };
-            let token = tokens.issue(Duration::from_secs(ttl), Instant::now());
-            Reply::Answer {
-                status: 200,
-                content_type: "text/plain",
-                headers: vec![(TTL_HEADER, ttl.to_string())],
-                body: token,
-            }
+            let mut answer =
+                Answer::new(200, "text/plain", tokens.issue(Duration::from_secs(ttl), Instant::now()));
+            answer.headers.push((TTL_HEADER, ttl.to_string()));
+            // A packet that may travel one hop does not get beyond the instance, into a container of its.
+            answer.hops = Some(sim.world().scenario.imds.hop_limit);
+            Reply::Answer(answer)
         }
         Method::GET | Method::HEAD => {
             let now = Instant::now();
-            if !header(TOKEN_HEADER).is_some_and(|token| tokens.is_valid(token, now)) {
+            if !call.header(TOKEN_HEADER).is_some_and(|token| tokens.is_valid(token, now)) {
                 return page(401, "Unauthorized");
             }
             let key = sim.keys().role(Timestamp::now());

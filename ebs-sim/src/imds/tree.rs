@@ -9,10 +9,8 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::keys::Key;
-use crate::world::World;
-
-/// The address of the only network interface.
-pub const MAC: &str = "0e:49:61:0f:c3:11";
+use crate::scenario::Kind;
+use crate::world::{GROUP, INTERFACE, MAC, SUBNET, VPC, World};
 
 /// The text at `path`.
 pub fn lookup(world: &World, key: &Key, path: &str) -> Option<String> {
@@ -51,36 +49,51 @@ pub fn lookup(world: &World, key: &Key, path: &str) -> Option<String> {
 
 fn leaves(world: &World, key: &Key) -> BTreeMap<String, String> {
     let instance = &world.scenario.instance;
-    let dns = crate::ec2::private_dns_name(world);
+    let dns = world.private_dns_name();
     let zone = instance.zone();
+    let xen = world.ebs().any(|volume| volume.kind == Kind::Xen);
     let mut leaves: BTreeMap<String, String> = [
         ("ami-id", instance.image_id.clone()),
         ("ami-launch-index", "0".into()),
         ("ami-manifest-path", "(unknown)".into()),
+        ("events/maintenance/history", "[]".into()),
+        ("events/maintenance/scheduled", "[]".into()),
         ("hostname", dns.clone()),
         ("instance-action", "none".into()),
         ("instance-id", instance.id.to_string()),
         ("instance-life-cycle", "on-demand".into()),
         ("instance-type", instance.instance_type.clone()),
-        ("local-hostname", dns),
+        ("local-hostname", dns.clone()),
         ("local-ipv4", instance.private_ip.to_string()),
         ("mac", MAC.into()),
         ("placement/availability-zone", zone.clone()),
         ("placement/region", instance.region.clone()),
+        ("profile", "default-hvm".into()),
         ("reservation-id", world.reservation_id.clone()),
         ("security-groups", "default".into()),
         ("services/domain", "amazonaws.com".into()),
         ("services/partition", "aws".into()),
+        ("system", if xen { "xen" } else { "nitro" }.into()),
     ]
     .into_iter()
     .map(|(path, text)| (path.to_owned(), text))
     .collect();
 
-    let network = format!("network/interfaces/macs/{MAC}");
-    leaves.insert(format!("{network}/device-number"), "0".into());
-    leaves.insert(format!("{network}/local-ipv4s"), instance.private_ip.to_string());
-    leaves.insert(format!("{network}/mac"), MAC.into());
-    leaves.insert(format!("{network}/owner-id"), instance.account_id.clone());
+    let of_interface = [
+        ("device-number", "0"),
+        ("interface-id", INTERFACE),
+        ("local-hostname", &dns),
+        ("local-ipv4s", &instance.private_ip.to_string()),
+        ("mac", MAC),
+        ("owner-id", &instance.account_id),
+        ("security-group-ids", GROUP),
+        ("security-groups", "default"),
+        ("subnet-id", SUBNET),
+        ("vpc-id", VPC),
+    ];
+    for (name, text) in of_interface {
+        leaves.insert(format!("network/interfaces/macs/{MAC}/{name}"), text.to_owned());
+    }
 
     block_devices(world, &mut leaves);
     if !instance.role.is_empty() {
@@ -103,10 +116,9 @@ fn block_devices(world: &World, leaves: &mut BTreeMap<String, String>) {
     let mut put = |name: String, text| leaves.insert(format!("block-device-mapping/{name}"), text);
     put("ami".into(), bare(&root));
     put("root".into(), root);
-    // NVMe instance-store disks are not in the mapping, nor is what a fault made up later.
-    let at_launch = world.ebs().filter(|volume| !volume.boot && volume.window.is_some());
-    for (number, volume) in at_launch.enumerate() {
-        put(format!("ebs{}", number + 1), bare(&volume.device_name));
+    // NVMe instance-store disks are not in the mapping.
+    for (number, name) in world.launch_devices.iter().enumerate() {
+        put(format!("ebs{}", number + 1), bare(name));
     }
 }
 
@@ -188,6 +200,11 @@ mod tests {
         assert_eq!(get("/latest/meta-data/block-device-mapping").as_deref(), Some("ami\nebs1\nroot"));
         assert_eq!(get("/latest/meta-data/block-device-mapping/ebs1").as_deref(), Some("sdf"));
         assert_eq!(get("/latest/meta-data/iam/security-credentials/").as_deref(), Some("ebs-sim-role"));
+        assert_eq!(get("/latest/meta-data/iam/").as_deref(), Some("info\nsecurity-credentials/"));
+        assert_eq!(get("/latest/meta-data/system").as_deref(), Some("nitro"));
+        let network = format!("/latest/meta-data/network/interfaces/macs/{MAC}");
+        assert_eq!(get(&format!("{network}/subnet-id")).as_deref(), Some(SUBNET));
+        assert_eq!(get("/latest/dynamic/instance-identity").as_deref(), Some("document"));
         assert_eq!(get("/latest/meta-data/tags/instance"), None);
         assert_eq!(get("/latest/meta-data/placement/regio"), None);
         assert!(get("/latest/meta-data/").is_some_and(|text| text.contains("placement/\n")));

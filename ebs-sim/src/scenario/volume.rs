@@ -24,6 +24,22 @@ pub enum Kind {
     InstanceStore,
 }
 
+/// `[volumes]`: how long what happens to volumes takes.
+#[derive(Debug, Clone, serde::Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Volumes {
+    /// How long a new volume is `creating`, at least.
+    pub seconds_to_create: f64,
+    /// How long an attachment is `attaching`, at least.
+    pub seconds_to_attach: f64,
+}
+
+impl Default for Volumes {
+    fn default() -> Self {
+        Self { seconds_to_create: 1.0, seconds_to_attach: 0.5 }
+    }
+}
+
 /// `[[volume]]`, or one `--volume`.
 #[derive(Debug, Clone, serde::Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,7 +64,7 @@ pub struct VolumeSpec {
     /// Whether EC2 reports it as encrypted; nothing is.
     #[serde(default)]
     pub encrypted: bool,
-    /// Whether it starts out detached, as EC2 sees it.
+    /// Whether it starts out detached: it has no device until it is attached.
     #[serde(default)]
     pub detached: bool,
     /// Provisioned IOPS.

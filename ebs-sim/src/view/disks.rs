@@ -1,7 +1,7 @@
 //! How the volumes look: names, places on the bus, partitions.
 //!
-//! In: the volumes and the real `/sys/devices`. Out: a list of disks. The numbers must never follow the order
-//! of attachment: on EC2 they do not, and nobody should come to rely on it.
+//! In: the volumes with their numbers and a bus. Out: a list of disks. A disk's name must never depend on which
+//! other disks there are: those come and go.
 
 use std::path::{Path, PathBuf};
 
@@ -38,19 +38,22 @@ pub struct Nvme {
     pub device_id: &'static str,
 }
 
-/// Gives every volume its name and its place.
-pub fn plan(volumes: &[Volume], devices: &Path) -> Vec<Disk> {
-    // Real Nitro instances use pci0000:00; where this machine has one, a bus that it does not have.
-    let bus = (0..256u32)
+/// The bus of the made disks. Real Nitro instances use pci0000:00; where this machine has one, it is a bus
+/// that it does not have.
+pub fn free_bus(devices: &Path) -> String {
+    (0..256u32)
         .map(|n| format!("pci0000:{n:02x}"))
         .find(|bus| !devices.join(bus).exists())
-        .unwrap_or_else(|| "pci0001:00".into());
+        .unwrap_or_else(|| "pci0001:00".into())
+}
+
+/// Gives every volume its name and its place.
+pub fn plan(volumes: &[Volume], bus: &str) -> Vec<Disk> {
     let number = bus.rsplit(':').next().unwrap_or("00").to_owned();
-    let numbers = numbers(volumes);
     volumes
         .iter()
-        .zip(numbers)
-        .map(|(volume, n)| {
+        .map(|volume| {
+            let n = volume.disk;
             let real = loop_folder(volume);
             let (name, place, nvme) = match volume.kind {
                 Kind::Xen => {
@@ -63,9 +66,11 @@ pub fn plan(volumes: &[Volume], devices: &Path) -> Vec<Disk> {
                 kind => {
                     let controller = format!("nvme{n}");
                     let name = format!("{controller}n1");
-                    let function = format!("0000:{number}:{:02x}.0", n + 4);
+                    // A bus has 32 slots, each of eight functions.
+                    let (slot, of_slot) = ((n + 4) % 32, (n + 4) / 32);
+                    let function = format!("0000:{number}:{slot:02x}.{of_slot}");
                     let place = Path::new("devices")
-                        .join(&bus)
+                        .join(bus)
                         .join(&function)
                         .join("nvme")
                         .join(&controller)
@@ -89,17 +94,6 @@ fn nvme(kind: Kind, volume: &Volume, controller: String, function: String) -> Nv
         _ => ("Amazon Elastic Block Store", format!("vol{digits}"), "0x8061"),
     };
     Nvme { controller, function, model, serial, device_id }
-}
-
-/// The root is 0; the others count backwards from the last one attached.
-fn numbers(volumes: &[Volume]) -> Vec<u32> {
-    let mut next = 0;
-    let mut numbers = vec![0; volumes.len()];
-    for (at, _) in volumes.iter().enumerate().rev().filter(|(_, v)| !v.boot) {
-        next += 1;
-        numbers[at] = next;
-    }
-    numbers
 }
 
 /// `/dev/sdf` and `xvdf` are `xvdf`; `/dev/sda1` is the disk `xvda`.
@@ -141,37 +135,48 @@ mod tests {
     use super::*;
     use crate::ids::VolumeId;
 
-    fn volume(name: &str, device: &str, kind: Kind, boot: bool) -> Volume {
+    fn volume(disk: u32, device: &str, kind: Kind) -> Volume {
         Volume {
             id: VolumeId::parse("vol-0123456789abcdef0").expect("an id"),
-            name: name.into(),
+            name: device.into(),
             device_name: device.into(),
             loop_device: "/dev/loop999".into(),
             size_bytes: 1 << 30,
             kind,
-            boot,
+            boot: disk == 0,
             offset: 0,
+            disk,
         }
     }
 
     #[test]
-    fn nvme_numbers_do_not_follow_attachment() {
+    fn disks_are_named_by_their_numbers() {
         let disks = plan(
             &[
-                volume("a", "/dev/sdf", Kind::Nvme, false),
-                volume("root", "/dev/xvda", Kind::Nvme, true),
-                volume("b", "/dev/sdg", Kind::Nvme, false),
-                volume("scratch", "", Kind::InstanceStore, false),
+                volume(3, "/dev/sdf", Kind::Nvme),
+                volume(0, "/dev/xvda", Kind::Nvme),
+                volume(130, "/dev/sdg", Kind::Nvme),
+                volume(1, "", Kind::InstanceStore),
             ],
-            Path::new("/nonexistent"),
+            "pci0000:00",
         );
         let names: Vec<_> = disks.iter().map(|disk| disk.name.as_str()).collect();
-        assert_eq!(names, ["nvme3n1", "nvme0n1", "nvme2n1", "nvme1n1"]);
+        assert_eq!(names, ["nvme3n1", "nvme0n1", "nvme130n1", "nvme1n1"]);
         let nvme = disks[0].nvme.as_ref().expect("an NVMe disk");
         assert_eq!(nvme.serial, "vol0123456789abcdef0");
         assert_eq!(disks[0].place, Path::new("devices/pci0000:00/0000:00:07.0/nvme/nvme3/nvme3n1"));
+        let last = disks[2].nvme.as_ref().expect("an NVMe disk");
+        assert_eq!(last.function, "0000:00:06.4");
         let scratch = disks[3].nvme.as_ref().expect("an NVMe disk");
         assert!(scratch.serial.starts_with("AWS"));
+    }
+
+    #[test]
+    fn the_bus_is_one_that_is_not_there() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        assert_eq!(free_bus(folder.path()), "pci0000:00");
+        std::fs::create_dir(folder.path().join("pci0000:00")).expect("a folder");
+        assert_eq!(free_bus(folder.path()), "pci0000:01");
     }
 
     #[test]
@@ -181,7 +186,7 @@ mod tests {
         {
             assert_eq!(xen_name(device), name, "{device}");
         }
-        let disks = plan(&[volume("a", "/dev/sdf", Kind::Xen, false)], Path::new("/nonexistent"));
+        let disks = plan(&[volume(1, "/dev/sdf", Kind::Xen)], "pci0000:00");
         assert_eq!((disks[0].name.as_str(), &disks[0].nvme), ("xvdf", &None));
     }
 }

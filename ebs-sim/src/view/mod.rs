@@ -6,8 +6,11 @@
 //! /sys/dev/block, /sys/block, /sys/class/block   links, copied or made
 //! ```
 //!
-//! In: `ebs-sim.json`. Out: this thread in namespaces of its own. It must never mount anything that the
-//! rest of the system can see, so it makes its own mount namespace a slave before everything else.
+//! The server makes all that is made in one tmpfs, DIR/view, and every command binds parts of it over `/sys`:
+//! a disk that the server adds or removes later comes and goes in all of them.
+//!
+//! In: `ebs-sim.json` and DIR/view. Out: this thread in namespaces of its own. It must never mount anything
+//! that the rest of the system can see, so it makes its own mount namespace a slave before everything else.
 
 mod disks;
 mod tree;
@@ -20,8 +23,9 @@ use std::process::Command;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
-use crate::error::Error as Failure;
-use crate::ready::Ready;
+use crate::env::{self, Reach};
+use crate::ready::{Ready, Volume};
+use disks::Disk;
 
 /// The view could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +70,23 @@ impl Error {
 fn enter(flags: CloneFlags) -> Result<(), Error> {
     unshare(flags).map_err(|errno| Error::Namespace(errno.into()))?;
     let flags = MsFlags::MS_SLAVE | MsFlags::MS_REC;
-    mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).map_err(Error::io("make / a slave mount"))
+    mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).map_err(Error::io("make / a slave mount"))?;
+    forget_stores();
+    Ok(())
+}
+
+/// Unmounts the copies of every ebs-sim's store that the new namespace got: they would keep a store alive
+/// that its own ebs-sim takes down.
+fn forget_stores() {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    for point in table.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new) {
+        let is_store =
+            point.ends_with("host") && point.parent().is_some_and(|dir| dir.join("host.img").is_file());
+        if is_store {
+            // One that is gone by now needs nothing.
+            let _ = umount2(point, MntFlags::MNT_DETACH);
+        }
+    }
 }
 
 /// Enters a network namespace and a mount namespace.
@@ -74,21 +94,22 @@ pub fn enter_network() -> Result<(), Error> {
     enter(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
 }
 
-/// The variable that leads AWS's clients to another metadata service.
-pub const IMDS_VARIABLE: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
-
 /// `ebs-sim exec`: becomes the command.
-pub fn exec(dir: &Path, command: &[OsString]) -> Result<std::convert::Infallible, Failure> {
-    let ready = Ready::read(dir)?;
+pub fn exec(ready: &Ready, reach: Reach, command: &[OsString]) -> Result<std::convert::Infallible, Error> {
+    // For partitions that came meanwhile. A server that does not answer leaves the view as it is.
+    let _ = crate::client::control(ready, "POST", "view", "");
     enter(CloneFlags::CLONE_NEWNS)?;
-    make(&ready)?;
+    make(ready)?;
     let mut words = command.iter();
     let program = words.next().cloned().unwrap_or_default();
     let mut command = Command::new(&program);
     // Where the service has its real address nothing must lead away from it.
-    command.args(words).env_remove(IMDS_VARIABLE).envs(&ready.env).env("EBS_SIM_DIR", &ready.dir);
+    for name in env::stray(ready, reach) {
+        command.env_remove(name);
+    }
+    command.args(words).envs(env::variables(ready, reach)).env("EBS_SIM_DIR", &ready.dir);
     let source = command.exec();
-    Err(Error::Exec { command: program, source }.into())
+    Err(Error::Exec { command: program, source })
 }
 
 const COVERED: [&str; 4] = ["/sys/devices", "/sys/dev/block", "/sys/block", "/sys/class/block"];
@@ -101,22 +122,67 @@ fn make(ready: &Ready) -> Result<(), Error> {
             umount2(*path, MntFlags::MNT_DETACH).map_err(Error::io(format!("uncover {path}")))?;
         }
     }
-    // The store must not be found, let alone frozen, by what runs here.
-    let host = ready.dir.join("host");
-    if host.is_dir() {
-        // EINVAL: it is no mount, as the folder itself is on a reflink filesystem.
-        let _ = umount2(&host, MntFlags::MNT_DETACH);
-    }
     let stage = ready.dir.join("view");
-    std::fs::create_dir_all(&stage).map_err(Error::io(format!("create {}", stage.display())))?;
-    mount(Some("tmpfs"), &stage, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=755"))
-        .map_err(Error::io(format!("mount a tmpfs on {}", stage.display())))?;
-    let disks = disks::plan(&ready.volumes, Path::new("/sys/devices"));
-    tree::build(&stage, &disks)?;
+    // A store must not be found, let alone frozen, by what runs here, nor kept alive by it when its server ends.
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    for mounted in made_by_servers(&table).iter().filter(|mounted| **mounted != stage) {
+        // One that a mount of somebody else's covers stays: it cannot be reached either.
+        let _ = umount2(mounted, MntFlags::MNT_DETACH);
+    }
+    if !crate::host::is_mount_point(&stage) {
+        // This namespace is older than the server: what it gets is what there is now.
+        std::fs::create_dir_all(&stage).map_err(Error::io(format!("create {}", stage.display())))?;
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        mount(Some("tmpfs"), &stage, Some("tmpfs"), flags, Some("mode=755"))
+            .map_err(Error::io(format!("mount a tmpfs on {}", stage.display())))?;
+        Live::new(&stage)?.update(&ready.volumes)?;
+    }
+    let real = tree::real_devices(&stage)?;
+    for (from, to) in &real {
+        bind(from, to)?;
+    }
     for path in COVERED {
         bind(&staged(&stage, path), Path::new(path))?;
     }
-    umount2(&stage, MntFlags::MNT_DETACH).map_err(Error::io(format!("unmount {}", stage.display())))
+    for (_, to) in &real {
+        umount2(to, MntFlags::MNT_DETACH).map_err(Error::io(format!("unmount {}", to.display())))?;
+    }
+    Ok(())
+}
+
+/// The stores and views of all servers on this machine. A path with a space in it is not among them.
+fn made_by_servers(table: &str) -> Vec<PathBuf> {
+    table
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4).map(PathBuf::from))
+        .filter(|path| path.ends_with("host") || path.ends_with("view"))
+        .filter(|path| path.parent().is_some_and(|dir| dir.join(crate::ready::FILE).is_file()))
+        .collect()
+}
+
+/// The view, as the server keeps it.
+#[derive(Debug)]
+pub struct Live {
+    stage: PathBuf,
+    bus: String,
+    shown: Vec<Disk>,
+}
+
+impl Live {
+    /// An empty one in a folder, which is a tmpfs.
+    pub fn new(stage: &Path) -> Result<Self, Error> {
+        tree::prepare(stage)?;
+        let bus = disks::free_bus(Path::new("/sys/devices"));
+        Ok(Self { stage: stage.to_owned(), bus, shown: Vec::new() })
+    }
+
+    /// Shows these volumes with the partitions that they have now, and no others.
+    pub fn update(&mut self, volumes: &[Volume]) -> Result<(), Error> {
+        let wanted = disks::plan(volumes, &self.bus);
+        tree::update(&self.stage, &self.shown, &wanted)?;
+        self.shown = wanted;
+        Ok(())
+    }
 }
 
 /// Where a covered folder is prepared.

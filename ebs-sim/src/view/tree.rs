@@ -1,6 +1,7 @@
 //! The files and links of the view.
 //!
-//! In: the disks, and the real `/sys`. Out: four prepared folders. What changes while the command runs (`stat`
+//! In: the disks, and the real `/sys`. Out: four folders, and later changes in them, which whoever looks at
+//! them sees. What changes while the command runs (`stat`
 //! above all) must never be copied: it is a link to the real file.
 
 use std::collections::BTreeMap;
@@ -8,44 +9,96 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Component, Path, PathBuf};
 
+use super::Error;
 use super::disks::{Disk, Nvme};
-use super::{Error, bind};
 
 /// The files that are links to the real device's.
 const LIVE: [&str; 10] =
     ["stat", "inflight", "ro", "size", "dev", "queue", "removable", "range", "start", "alignment_offset"];
 
-/// Prepares `devices`, `dev/block`, `block` and `class/block` in `stage`.
-pub fn build(stage: &Path, disks: &[Disk]) -> Result<(), Error> {
-    copy_devices(&stage.join("devices"))?;
-    for disk in disks {
-        make_disk(stage, disk)?;
-    }
-    for folder in ["dev/block", "block", "class/block"] {
-        make_links(stage, folder, disks)?;
-    }
-    Ok(())
-}
+const LINKED: [&str; 3] = ["dev/block", "block", "class/block"];
 
-/// Shows every real device where it is: folders and files by bind mounts, links as links.
-fn copy_devices(to: &Path) -> Result<(), Error> {
-    make_folder(to)?;
-    let real = Path::new("/sys/devices");
-    for entry in fs::read_dir(real).map_err(Error::io("read /sys/devices"))? {
+/// Makes what stays: the folders, and places for the real devices.
+pub fn prepare(stage: &Path) -> Result<(), Error> {
+    for folder in LINKED {
+        make_folder(&stage.join(folder))?;
+    }
+    let to = stage.join("devices");
+    make_folder(&to)?;
+    for entry in fs::read_dir(REAL).map_err(Error::io("read /sys/devices"))? {
         let entry = entry.map_err(Error::io("read /sys/devices"))?;
         let (from, to) = (entry.path(), to.join(entry.file_name()));
         let kind = entry.file_type().map_err(Error::io("read /sys/devices"))?;
         if kind.is_dir() {
             make_folder(&to)?;
-            bind(&from, &to)?;
         } else if kind.is_file() {
             write(&to, "")?;
-            bind(&from, &to)?;
         } else if let Ok(target) = fs::read_link(&from) {
             link(&target, &to)?;
         }
     }
     Ok(())
+}
+
+/// Where the real devices are, as long as nothing covers them.
+const REAL: &str = "/sys/devices";
+
+/// The real devices that are shown where they are, by bind mounts: folders and files, as seen now.
+pub fn real_devices(stage: &Path) -> Result<Vec<(PathBuf, PathBuf)>, Error> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(REAL).map_err(Error::io("read /sys/devices"))? {
+        let entry = entry.map_err(Error::io("read /sys/devices"))?;
+        let to = stage.join("devices").join(entry.file_name());
+        let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+        // What came after the view was made has no place in it.
+        if !is_link && to.exists() {
+            found.push((entry.path(), to));
+        }
+    }
+    Ok(found)
+}
+
+/// Brings the view from the disks that it shows to those that it must show. Who looks meanwhile finds no link
+/// that leads nowhere.
+pub fn update(stage: &Path, shown: &[Disk], wanted: &[Disk]) -> Result<(), Error> {
+    let whole = |disk: &Disk| Disk { partitions: Vec::new(), ..disk.clone() };
+    for disk in wanted {
+        if shown.iter().any(|old| whole(old) == whole(disk)) {
+            for partition in &disk.partitions {
+                if !stage.join(&disk.place).join(&partition.1).exists() {
+                    make_partition(stage, disk, partition)?;
+                }
+            }
+        } else {
+            // What another device left in the same place, if anything did.
+            if stage.join(&disk.place).exists() {
+                remove_disk(stage, disk)?;
+            }
+            make_disk(stage, disk)?;
+        }
+    }
+    for folder in LINKED {
+        make_links(stage, folder, wanted)?;
+    }
+    for old in shown {
+        match wanted.iter().find(|disk| disk.place == old.place) {
+            None => remove_disk(stage, old)?,
+            Some(disk) => {
+                let gone = old.partitions.iter().filter(|partition| !disk.partitions.contains(partition));
+                for (_, name) in gone {
+                    remove_folder(&stage.join(&old.place).join(name))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Takes away a disk with its controller and its place on the bus.
+fn remove_disk(stage: &Path, disk: &Disk) -> Result<(), Error> {
+    // devices/BUS/FUNCTION/… and devices/vbd-N/…
+    let depth = if disk.nvme.is_some() { 3 } else { 2 };
+    remove_folder(&stage.join(disk.place.components().take(depth).collect::<PathBuf>()))
 }
 
 /// One disk with its controller and its partitions.
@@ -69,21 +122,26 @@ fn make_disk(stage: &Path, disk: &Disk) -> Result<(), Error> {
             write(&bus.join("modalias"), "xen:vbd\n")?;
         }
     }
-    for (real, shown) in &disk.partitions {
-        let place = disk.place.join(shown);
-        let folder = stage.join(&place);
-        make_folder(&folder)?;
-        let real = disk.real.join(real);
-        let sys = Path::new("/sys").join(&real);
-        link_live(&folder, &up_to_root(&place).join(&real), &sys)?;
-        make_folder(&folder.join("holders"))?;
-        link(&up_to_root(&place).join("class/block"), &folder.join("subsystem"))?;
-        let partition = read(&sys.join("partition"));
-        write(&folder.join("partition"), &format!("{partition}\n"))?;
-        let number = read(&sys.join("dev"));
-        write(&folder.join("uevent"), &uevent(&number, shown, "partition", Some(&partition)))?;
+    for partition in &disk.partitions {
+        make_partition(stage, disk, partition)?;
     }
     Ok(())
+}
+
+/// A partition's folder in its disk's.
+fn make_partition(stage: &Path, disk: &Disk, (real, shown): &(String, String)) -> Result<(), Error> {
+    let place = disk.place.join(shown);
+    let folder = stage.join(&place);
+    make_folder(&folder)?;
+    let real = disk.real.join(real);
+    let sys = Path::new("/sys").join(&real);
+    link_live(&folder, &up_to_root(&place).join(&real), &sys)?;
+    make_folder(&folder.join("holders"))?;
+    link(&up_to_root(&place).join("class/block"), &folder.join("subsystem"))?;
+    let partition = read(&sys.join("partition"));
+    write(&folder.join("partition"), &format!("{partition}\n"))?;
+    let number = read(&sys.join("dev"));
+    write(&folder.join("uevent"), &uevent(&number, shown, "partition", Some(&partition)))
 }
 
 /// The controller's folder above the disk's, and the PCI function's above that.
@@ -124,10 +182,9 @@ fn link_live(folder: &Path, target: &Path, real: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Copies the real links but those of our loop devices, and adds the made ones.
+/// Copies the real links but those of our loop devices, and adds the made ones. What is there already stays.
 fn make_links(stage: &Path, folder: &str, disks: &[Disk]) -> Result<(), Error> {
     let to = stage.join(folder);
-    make_folder(&to)?;
     let real = Path::new("/sys").join(folder);
     let mut links = BTreeMap::new();
     for entry in fs::read_dir(&real).map_err(Error::io(format!("read {}", real.display())))? {
@@ -158,10 +215,31 @@ fn make_links(stage: &Path, folder: &str, disks: &[Disk]) -> Result<(), Error> {
             }
         }
     }
+    for (name, target) in links_in(&to)? {
+        if links.get(&name) == Some(&target) {
+            links.remove(&name);
+        } else if !links.contains_key(&name) {
+            remove(&to.join(name))?;
+        }
+    }
     for (name, target) in links {
-        link(&target, &to.join(name))?;
+        // Under another name first: the old one leads somewhere until the new one does.
+        let (name, new) = (to.join(&name), to.join(format!(".{name}.new")));
+        link(&target, &new)?;
+        fs::rename(&new, &name).map_err(Error::io(format!("link {}", name.display())))?;
     }
     Ok(())
+}
+
+fn links_in(folder: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
+    let failed = || Error::io(format!("read {}", folder.display()));
+    let mut links = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed())? {
+        let entry = entry.map_err(failed())?;
+        let target = fs::read_link(entry.path()).map_err(failed())?;
+        links.push((entry.file_name().to_string_lossy().into_owned(), target));
+    }
+    Ok(links)
 }
 
 /// `../../..`, as many as it takes from a folder in `/sys` to `/sys`.
@@ -180,6 +258,18 @@ fn uevent(number: &str, name: &str, kind: &str, partition: Option<&str>) -> Stri
 
 fn read(path: &Path) -> String {
     fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    fs::remove_file(path).map_err(Error::io(format!("remove {}", path.display())))
+}
+
+fn remove_folder(path: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(path) {
+        // An update that failed half way has removed it before.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(Error::io(format!("remove {}", path.display()))),
+    }
 }
 
 fn make_folder(path: &Path) -> Result<(), Error> {

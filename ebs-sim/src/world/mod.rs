@@ -3,7 +3,12 @@
 //! In: a scenario, and changes by the actions. Out: facts for the answers. It must never know about files
 //! and devices beyond naming them, and never read the clock: `now` comes in.
 
+mod image;
+mod instance;
+mod key;
+mod lock;
 mod snapshot;
+mod tier;
 mod volume;
 
 use std::collections::BTreeMap;
@@ -12,14 +17,21 @@ use indexmap::IndexMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::host::Window;
-use crate::ids::{InstanceId, SnapshotId, VolumeId, random_hex};
+use crate::host::{Window, place};
+use crate::ids::{ImageId, InstanceId, SnapshotId, VolumeId, random_hex};
 use crate::scenario::{Kind, Scenario};
 use crate::units::GIB;
 
-pub use snapshot::{Image, Snapshot};
-use volume::DeviceNames;
-pub use volume::Volume;
+pub use image::{Ami, Ebs, Mapped, Target};
+pub use instance::{GROUP, INTERFACE, MAC, SUBNET, VPC};
+pub use key::{DEFAULT_ALIAS, KmsKey};
+pub use lock::{Lock, MAX_DAYS, Mode, State, Until};
+#[cfg(test)]
+pub use snapshot::tests::snapshot as test_snapshot;
+pub use snapshot::{Image, Later, NO_VOLUME, Sharing, Sizes, Snapshot};
+pub use tier::{Move, Tiering};
+pub use volume::{Attachment, AttachmentState, Stage, Volume, attachment_point};
+use volume::{DeviceNames, first_numbers};
 
 /// Tags of one resource.
 pub type Tags = BTreeMap<String, String>;
@@ -37,8 +49,14 @@ pub struct World {
     pub reservation_id: String,
     /// All volumes, in the order of attachment.
     pub volumes: Vec<Volume>,
+    /// The device names of the launch, without the root's: what the metadata service goes on saying.
+    pub launch_devices: Vec<String>,
     /// All snapshots of all Regions, in the order of creation.
     pub snapshots: IndexMap<SnapshotId, Snapshot>,
+    /// All images of all Regions, in the order of registration.
+    pub images: IndexMap<ImageId, Ami>,
+    /// All KMS keys of all Regions.
+    pub kms_keys: Vec<KmsKey>,
     /// Tags by resource id.
     pub tags: BTreeMap<String, Tags>,
     /// Denied actions, now.
@@ -50,6 +68,10 @@ impl World {
     pub fn new(scenario: &Scenario, windows: &[Window], now: Timestamp) -> Self {
         let mut names = DeviceNames::new(scenario);
         let mut tags = BTreeMap::new();
+        let attached: Vec<_> = scenario.volumes.iter().filter(|spec| !spec.detached).collect();
+        let boot: Vec<bool> = attached.iter().map(|spec| spec.boot).collect();
+        let numbers: BTreeMap<&str, u32> =
+            attached.iter().map(|spec| spec.name.as_str()).zip(first_numbers(&boot)).collect();
         let volumes: Vec<Volume> = scenario
             .volumes
             .iter()
@@ -67,25 +89,43 @@ impl World {
                     volume_type: spec.volume_type.clone(),
                     kind: spec.kind,
                     boot: spec.boot,
-                    attached: !spec.detached,
+                    region: scenario.instance.region.clone(),
+                    zone: scenario.instance.zone(),
+                    stage: Stage::Ready,
+                    snapshot_id: None,
+                    created: now,
+                    attachment: (!spec.detached).then(|| Attachment::complete(now, spec.boot)),
                     encrypted: spec.encrypted,
+                    kms_key: None,
                     iops: spec.iops,
                     throughput: spec.throughput,
-                    since: now,
+                    initialization_rate: None,
+                    token: None,
+                    source: None,
                     window: Some(window),
                     loop_device: None,
+                    disk: numbers.get(spec.name.as_str()).copied(),
                 }
             })
+            .collect();
+        let launch_devices = volumes
+            .iter()
+            .filter(|volume| volume.is_ebs() && volume.attachment.is_some() && !volume.boot)
+            .map(|volume| volume.device_name.clone())
             .collect();
         if !scenario.instance.tags.is_empty() {
             tags.insert(scenario.instance.id.to_string(), scenario.instance.tags.clone());
         }
+        let image = Ami::of_instance(scenario, now);
         Self {
             scenario: scenario.clone(),
             launched: now,
             reservation_id: format!("r-{}", random_hex()),
             volumes,
+            launch_devices,
             snapshots: IndexMap::new(),
+            images: IndexMap::from([(image.id.clone(), image)]),
+            kms_keys: key::all(scenario),
             tags,
             deny: scenario.iam.deny.clone(),
         }
@@ -113,7 +153,45 @@ impl World {
 
     /// The volumes that are attached to the instance.
     pub fn attached(&self) -> impl Iterator<Item = &Volume> {
-        self.ebs().filter(|volume| volume.attached)
+        self.ebs().filter(|volume| volume.attachment.is_some())
+    }
+
+    /// A volume that EC2 knows, when it is in this Region.
+    pub fn volume(&self, region: &str, id: &str) -> Option<&Volume> {
+        self.ebs().find(|volume| volume.region == region && volume.id.as_str() == id)
+    }
+
+    /// A volume, to change.
+    pub fn volume_mut(&mut self, id: &VolumeId) -> Option<&mut Volume> {
+        self.volumes.iter_mut().find(|volume| volume.id == *id)
+    }
+
+    /// The lowest number that no disk in the view has.
+    pub fn free_disk(&self) -> u32 {
+        let taken: Vec<u32> = self.volumes.iter().filter_map(|volume| volume.disk).collect();
+        // 0 is the root's, also when the root is not simulated.
+        (1..).find(|number| !taken.contains(number)).unwrap_or(u32::MAX)
+    }
+
+    /// A window of the pool that no volume has.
+    pub fn free_window(&self, length: u64) -> Window {
+        let taken: Vec<Window> = self.volumes.iter().filter_map(|volume| volume.window).collect();
+        place(&taken, length)
+    }
+
+    /// The snapshot that another one's changes are counted from: the last one of the same volume, else the
+    /// one that the volume was made from.
+    pub fn previous(&self, id: &SnapshotId) -> Option<&Snapshot> {
+        let snapshot = self.snapshots.get(id)?;
+        let older = self.snapshots.values().take_while(|other| other.id != *id);
+        older
+            .filter(|other| other.volume_id == snapshot.volume_id && other.region == snapshot.region)
+            .filter(|other| !other.fails)
+            .last()
+            .or_else(|| {
+                let volume = self.volumes.iter().find(|volume| volume.id == snapshot.volume_id)?;
+                self.snapshot(&volume.region, volume.snapshot_id.as_ref()?)
+            })
     }
 
     /// A resource's tags.
@@ -131,9 +209,40 @@ impl World {
         std::iter::once(self.home()).chain(self.scenario.other_regions.iter().map(String::as_str))
     }
 
+    /// An image, when it is in this Region.
+    pub fn image(&self, region: &str, id: &ImageId) -> Option<&Ami> {
+        self.images.get(id).filter(|image| image.region == region)
+    }
+
+    /// The key that a request in this Region means.
+    pub fn kms_key(&self, region: &str, name: &str) -> Option<&KmsKey> {
+        self.kms_keys.iter().find(|key| key.region == region && key.is_named(name))
+    }
+
+    /// Images and keys as they were at the beginning.
+    pub fn reset_images_and_keys(&mut self) {
+        let own = &self.scenario.instance.image_id;
+        self.images.retain(|id, _| id.as_str() == own);
+        self.tags.retain(|id, _| !id.starts_with(ImageId::PREFIX));
+        self.kms_keys = key::all(&self.scenario);
+    }
+
     /// A snapshot, when it is in this Region.
     pub fn snapshot(&self, region: &str, id: &SnapshotId) -> Option<&Snapshot> {
         self.snapshots.get(id).filter(|snapshot| snapshot.region == region)
+    }
+
+    /// Detaches a volume behind everybody's back: the one that is named, or the last data volume.
+    pub fn detach_silently(&mut self, volume: Option<&str>) {
+        let meant = |known: &&mut Volume| match volume {
+            Some(name) => known.id.as_str() == name || known.name == name,
+            None => !known.boot,
+        };
+        let mut attached =
+            self.volumes.iter_mut().rev().filter(|known| known.is_ebs() && known.attachment.is_some());
+        if let Some(known) = attached.find(meant) {
+            known.attachment = None;
+        }
     }
 
     /// A volume that was attached behind everybody's back. It has no device and no data.
@@ -151,13 +260,22 @@ impl World {
             volume_type: "gp3".into(),
             kind: Kind::Nvme,
             boot: false,
-            attached: true,
+            region: self.scenario.instance.region.clone(),
+            zone: self.scenario.instance.zone(),
+            stage: Stage::Ready,
+            snapshot_id: None,
+            created: now,
+            attachment: Some(Attachment::complete(now, false)),
             encrypted: false,
+            kms_key: None,
             iops: None,
             throughput: None,
-            since: now,
+            initialization_rate: None,
+            token: None,
+            source: None,
             window: None,
             loop_device: None,
+            disk: None,
         });
     }
 }
@@ -165,6 +283,99 @@ impl World {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn world(specs: &[&str]) -> World {
+        let mut scenario = Scenario::default();
+        for spec in specs {
+            scenario.volumes.push(spec.parse().expect("a good spec"));
+        }
+        let windows = crate::host::lay_out(&vec![1 << 20; specs.len()]);
+        World::new(&scenario, &windows, Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn a_volume_is_in_use_while_it_has_an_attachment() {
+        let mut world = world(&["name=a,size=1MiB", "name=b,size=1MiB,detached"]);
+        assert_eq!((world.volumes[0].status(), world.volumes[1].status()), ("in-use", "available"));
+        assert_eq!((world.volumes[0].disk, world.volumes[1].disk, world.free_disk()), (Some(1), None, 2));
+        assert_eq!(world.launch_devices, ["/dev/sdf"]);
+        for (state, name, mapped) in [
+            (AttachmentState::Attaching, "attaching", "attaching"),
+            (AttachmentState::Busy, "busy", "detaching"),
+        ] {
+            assert_eq!((state.name(), state.mapped_name()), (name, mapped));
+            let attachment = Attachment { state, ..Attachment::complete(Timestamp::UNIX_EPOCH, false) };
+            world.volumes[1].attachment = Some(attachment);
+            assert!(world.volumes[1].is_under_way() && !world.volumes[0].is_under_way());
+            assert_eq!(world.attached().count(), 2);
+        }
+        world.volumes[1].attachment = None;
+        for (stage, status) in
+            [(Stage::Creating, "creating"), (Stage::Deleting, "deleting"), (Stage::Error, "error")]
+        {
+            world.volumes[1].stage = stage;
+            assert_eq!(world.volumes[1].status(), status);
+        }
+        let (home, id) = (world.home().to_owned(), world.volumes[0].id.to_string());
+        assert!(world.volume(&home, &id).is_some());
+        assert!(world.volume("us-west-2", &id).is_none());
+    }
+
+    #[test]
+    fn changes_are_counted_from_the_last_good_snapshot_of_the_line() {
+        let mut world = world(&["name=a,size=1MiB", "name=b,size=1MiB"]);
+        let (a, b) = (world.volumes[0].id.clone(), world.volumes[1].id.clone());
+        let mut take = |volume: &VolumeId, fails| {
+            let snapshot = Snapshot {
+                id: SnapshotId::random(),
+                region: world.home().to_owned(),
+                volume_id: volume.clone(),
+                size_gib: 1,
+                size_bytes: 1 << 20,
+                description: String::new(),
+                started: Timestamp::UNIX_EPOCH,
+                takes: std::time::Duration::ZERO,
+                fails,
+                encrypted: false,
+                image: None,
+                sizes: Sizes::Unknown,
+            };
+            let id = snapshot.id.clone();
+            world.snapshots.insert(id.clone(), snapshot);
+            id
+        };
+        let first = take(&a, false);
+        let failed = take(&a, true);
+        let second = take(&a, false);
+        let of_b = take(&b, false);
+        let previous = |world: &World, id: &SnapshotId| world.previous(id).map(|found| found.id.clone());
+        assert_eq!(previous(&world, &first), None);
+        assert_eq!(previous(&world, &failed), Some(first.clone()));
+        assert_eq!(previous(&world, &second), Some(first.clone()));
+        assert_eq!(previous(&world, &of_b), None);
+        world.volumes[1].snapshot_id = Some(second.clone());
+        assert_eq!(previous(&world, &of_b), Some(second.clone()));
+        world.snapshots.shift_remove(&second);
+        assert_eq!(previous(&world, &of_b), None);
+    }
+
+    #[test]
+    fn what_was_done_to_snapshots_survives_being_written_down() {
+        let now = Timestamp::UNIX_EPOCH;
+        let mut world = World::new(&Scenario::default(), &[], now);
+        let mut snapshot = test_snapshot(0, false);
+        let (mode, until) = (Mode::Compliance, Until::Days(2));
+        let lock = Lock { mode, until, cool_off: Some(1), created: now, mode_since: now, completed: now };
+        snapshot.later.lock = Some(lock);
+        snapshot.later.shared.users.insert("111111111111".into());
+        let takes = std::time::Duration::from_secs(1);
+        let wanted = Move::Borrow(3);
+        snapshot.later.tiering = Some(Tiering { wanted, started: now, takes, archived: now });
+        world.snapshots.insert(snapshot.id.clone(), snapshot);
+        let text = serde_json::to_string(&world).expect("it can be written");
+        let read: World = serde_json::from_str(&text).expect("it can be read");
+        assert_eq!(format!("{read:?}"), format!("{world:?}"));
+    }
 
     #[test]
     fn volumes_without_a_device_name_get_free_ones() {

@@ -1,7 +1,8 @@
-//! A snapshot: where its data is, and how far it has come.
+//! A snapshot: where its data is, how far it has come, and what was done to it since.
 //!
 //! In: what a call made. Out: its state at some moment. It must never read the clock: `now` comes in.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,14 +11,35 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::Window;
 use crate::ids::{SnapshotId, VolumeId};
+use crate::world::{Lock, Tiering};
+
+/// The volume that EC2 names for every copy.
+pub const NO_VOLUME: &str = "vol-ffffffff";
 
 /// Where a snapshot's data is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Image {
-    /// The clone, which all snapshots of a set share.
+    /// The clone, which all snapshots of a set share, and their copies.
     pub path: PathBuf,
     /// The volume's window in it.
     pub window: Window,
+}
+
+/// How much a snapshot holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Sizes {
+    /// It is being found out; so long the snapshot is not completed.
+    Measuring,
+    /// In whole blocks of EBS.
+    Known {
+        /// What it holds in full.
+        full: u64,
+        /// What differs from the snapshot before it.
+        changed: u64,
+    },
+    /// It could not be found out, or nobody tried.
+    #[default]
+    Unknown,
 }
 
 /// A snapshot.
@@ -41,10 +63,44 @@ pub struct Snapshot {
     pub takes: Duration,
     /// Whether it ends in `error`.
     pub fails: bool,
+    /// When DescribeSnapshots knows of it at the earliest.
+    pub visible_from: Option<Timestamp>,
     /// As the volume.
     pub encrypted: bool,
+    /// Its key's ARN, when it is encrypted.
+    pub kms_key_id: Option<String>,
+    /// Why it ends in `error`, when that is known.
+    pub reason: Option<String>,
     /// Its data; none when a fault made its volume up.
     pub image: Option<Image>,
+    /// What was done to it since.
+    #[serde(default)]
+    pub later: Later,
+    /// How much it holds.
+    #[serde(default)]
+    pub sizes: Sizes,
+}
+
+/// What is done to a snapshot after it was made.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Later {
+    /// Within how many minutes a copy was to be done.
+    pub completion_minutes: Option<u32>,
+    /// Its lock, which may have expired.
+    pub lock: Option<Lock>,
+    /// Who else may make volumes of it.
+    pub shared: Sharing,
+    /// Its last archival or restore.
+    pub tiering: Option<Tiering>,
+}
+
+/// Who besides the owner may use a resource.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sharing {
+    /// These accounts.
+    pub users: BTreeSet<String>,
+    /// Everybody.
+    pub public: bool,
 }
 
 /// A snapshot's state and progress at some moment.
@@ -66,13 +122,33 @@ impl Snapshot {
         } else {
             (elapsed.as_secs_f64() / self.takes.as_secs_f64()).min(1.0)
         };
-        if done < 1.0 {
+        if done < 1.0 || self.sizes == Sizes::Measuring {
             Progress { state: "pending", percent: format!("{}%", (done * 100.0).floor().min(99.0)) }
         } else if self.fails {
             Progress { state: "error", percent: "0%".into() }
         } else {
             Progress { state: "completed", percent: "100%".into() }
         }
+    }
+
+    /// Whether it is a copy of another.
+    pub fn is_copy(&self) -> bool {
+        self.volume_id.as_str() == NO_VOLUME
+    }
+
+    /// Its lock, whose duration begins no earlier than the snapshot is completed.
+    pub fn lock(&self) -> Option<Lock> {
+        self.later.lock.map(|lock| Lock { completed: self.completion(), ..lock })
+    }
+
+    /// Whether it is in the archive, where its data cannot be used.
+    pub fn is_archived(&self, now: Timestamp) -> bool {
+        self.later.tiering.as_ref().is_some_and(|tiering| tiering.is_archived(now))
+    }
+
+    /// Who else may make volumes of it at this moment: an archived snapshot is not shared.
+    pub fn shared(&self, now: Timestamp) -> Option<&Sharing> {
+        (!self.is_archived(now)).then_some(&self.later.shared)
     }
 
     /// When it was or will be completed.
@@ -82,10 +158,10 @@ impl Snapshot {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
-    fn snapshot(takes: u64, fails: bool) -> Snapshot {
+    pub fn snapshot(takes: u64, fails: bool) -> Snapshot {
         Snapshot {
             id: SnapshotId::random(),
             region: "us-east-1".into(),
@@ -96,9 +172,22 @@ mod tests {
             started: Timestamp::from_second(1000).expect("in range"),
             takes: Duration::from_secs(takes),
             fails,
+            visible_from: None,
             encrypted: false,
+            kms_key_id: None,
+            reason: None,
             image: None,
+            later: Later::default(),
+            sizes: Sizes::Unknown,
         }
+    }
+
+    #[test]
+    fn what_is_not_measured_is_not_completed() {
+        let mut snapshot = snapshot(0, false);
+        snapshot.sizes = Sizes::Measuring;
+        let progress = snapshot.progress(snapshot.started);
+        assert_eq!((progress.state, progress.percent.as_str()), ("pending", "99%"));
     }
 
     #[test]

@@ -1,15 +1,16 @@
 //! A volume, its attachment and the names that attachments get.
 //!
 //! In: what was asked for. Out: facts for the answers. It must never know more of files and devices than
-//! their names.
+//! their names, and never read the clock.
 
 use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::Image;
 use crate::host::Window;
-use crate::ids::VolumeId;
+use crate::ids::{SnapshotId, VolumeId};
 use crate::scenario::{Kind, Scenario};
 use crate::units::GIB;
 
@@ -18,9 +19,13 @@ use crate::units::GIB;
 pub struct Volume {
     /// Its id.
     pub id: VolumeId,
-    /// Its name in the scenario.
+    /// Its name in the scenario; its id, when it was made later.
     pub name: String,
-    /// The attachment's device name.
+    /// The Region it is in.
+    pub region: String,
+    /// The Availability Zone it is in.
+    pub zone: String,
+    /// The device name of its attachment, or of its last one.
     pub device_name: String,
     /// Its real size; EC2 reports it in GiB, rounded up.
     pub size_bytes: u64,
@@ -30,20 +35,98 @@ pub struct Volume {
     pub kind: Kind,
     /// Whether it is the root volume.
     pub boot: bool,
-    /// Whether it is attached, as EC2 sees it.
-    pub attached: bool,
+    /// How far its life has come, apart from attachments.
+    pub stage: Stage,
+    /// The snapshot that it was made from.
+    pub snapshot_id: Option<SnapshotId>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Its attachment, as EC2 sees it.
+    pub attachment: Option<Attachment>,
     /// Whether EC2 reports it as encrypted.
     pub encrypted: bool,
+    /// The key that was asked for.
+    pub kms_key: Option<String>,
     /// Provisioned IOPS.
     pub iops: Option<u32>,
     /// Provisioned throughput.
     pub throughput: Option<u32>,
-    /// When it was made and attached.
-    pub since: Timestamp,
+    /// The rate of initialisation that was asked for, in MiB/s.
+    pub initialization_rate: Option<u32>,
+    /// The client token that made it, and what else was asked for.
+    pub token: Option<(String, String)>,
+    /// What it is filled with while it is creating: a private copy, which goes then.
+    pub source: Option<Image>,
     /// Its window in the pool; none when a fault made it up.
     pub window: Option<Window>,
-    /// Its device.
+    /// Its device, while there is one.
     pub loop_device: Option<PathBuf>,
+    /// Which number its disk has in the view, while there is one.
+    pub disk: Option<u32>,
+}
+
+/// A volume's life, apart from attachments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// Its data is not there yet.
+    Creating,
+    /// It can be attached.
+    Ready,
+    /// Its space is being freed.
+    Deleting,
+    /// Its data could not be put there.
+    Error,
+}
+
+/// A volume's attachment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// When it was asked for.
+    pub since: Timestamp,
+    /// How far it is.
+    pub state: AttachmentState,
+    /// Whether the volume goes with the instance.
+    pub delete_on_termination: bool,
+}
+
+/// How far an attachment is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AttachmentState {
+    /// The device is not there yet.
+    Attaching,
+    /// The device is there.
+    Attached,
+    /// The device is going.
+    Detaching,
+    /// The device would go, but somebody uses it.
+    Busy,
+}
+
+impl AttachmentState {
+    /// As DescribeVolumes says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            AttachmentState::Attaching => "attaching",
+            AttachmentState::Attached => "attached",
+            AttachmentState::Detaching => "detaching",
+            AttachmentState::Busy => "busy",
+        }
+    }
+
+    /// As DescribeInstances says it, which knows no `busy`.
+    pub fn mapped_name(self) -> &'static str {
+        match self {
+            AttachmentState::Busy => "detaching",
+            state => state.name(),
+        }
+    }
+}
+
+impl Attachment {
+    /// One that is complete.
+    pub fn complete(since: Timestamp, delete_on_termination: bool) -> Self {
+        Self { since, state: AttachmentState::Attached, delete_on_termination }
+    }
 }
 
 impl Volume {
@@ -55,6 +138,28 @@ impl Volume {
     /// Whether EC2 knows it at all.
     pub fn is_ebs(&self) -> bool {
         self.kind != Kind::InstanceStore
+    }
+
+    /// Whether an attachment is coming or going.
+    pub fn is_under_way(&self) -> bool {
+        self.attachment.as_ref().is_some_and(|attachment| attachment.state != AttachmentState::Attached)
+    }
+
+    /// Whether its device is there, as far as its state goes.
+    pub fn has_device(&self) -> bool {
+        let state = self.attachment.as_ref().map(|attachment| attachment.state);
+        state == Some(AttachmentState::Attached)
+    }
+
+    /// Its state as DescribeVolumes says it.
+    pub fn status(&self) -> &'static str {
+        match (self.stage, &self.attachment) {
+            (Stage::Creating, _) => "creating",
+            (Stage::Deleting, _) => "deleting",
+            (Stage::Error, _) => "error",
+            (Stage::Ready, Some(_)) => "in-use",
+            (Stage::Ready, None) => "available",
+        }
     }
 }
 
@@ -91,5 +196,42 @@ impl DeviceNames {
             .unwrap_or_default();
         self.taken.push(name.clone());
         name
+    }
+}
+
+/// What two device names must not have in common: `/dev/sdf` and `xvdf` are one place.
+pub fn attachment_point(device_name: &str) -> &str {
+    let bare = device_name.strip_prefix("/dev/").unwrap_or(device_name);
+    bare.strip_prefix("xvd").or_else(|| bare.strip_prefix("sd")).unwrap_or(bare)
+}
+
+/// The numbers of the disks that are there from the beginning: the root is 0, the others count backwards
+/// from the last one attached. They must not follow the order of attachment, as on EC2 they do not.
+pub fn first_numbers(boot: &[bool]) -> Vec<u32> {
+    let mut next = 0;
+    let mut numbers = vec![0; boot.len()];
+    for (at, _) in boot.iter().enumerate().rev().filter(|(_, boot)| !**boot) {
+        next += 1;
+        numbers[at] = next;
+    }
+    numbers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_place_has_many_names() {
+        for name in ["/dev/sdf", "sdf", "/dev/xvdf", "xvdf"] {
+            assert_eq!(attachment_point(name), "f");
+        }
+        assert_ne!(attachment_point("/dev/xvdba"), attachment_point("/dev/sdb"));
+    }
+
+    #[test]
+    fn numbers_do_not_follow_attachment() {
+        assert_eq!(first_numbers(&[false, true, false, false]), [3, 0, 2, 1]);
+        assert_eq!(first_numbers(&[]), [0; 0]);
     }
 }

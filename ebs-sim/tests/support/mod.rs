@@ -3,6 +3,8 @@
 //! Not every test binary needs all of it.
 #![allow(dead_code)]
 
+pub mod ec2;
+
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -22,13 +24,9 @@ pub const EBS_SIM: &str = env!("CARGO_BIN_EXE_ebs-sim");
 /// Without the limit of 15 s between two snapshots of a volume, which would make every test slow.
 pub const QUICK: &str = "[limits]\nper_volume_interval = '0s'\n[snapshots]\nseconds_to_complete = 0.2\n";
 
-/// Whether this process may make devices. A test that may not says so and passes.
-pub fn is_root() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        println!("skipped: needs root");
-    }
-    root
+/// These tests make devices. One that cannot run must not look passed.
+pub fn needs_root() {
+    assert!(nix::unistd::geteuid().is_root(), "this test makes loop devices and mounts: run it as root");
 }
 
 /// Runs a command that must succeed, and gives its stdout.

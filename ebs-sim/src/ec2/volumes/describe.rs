@@ -3,12 +3,13 @@
 //! In: the account. Out: volumes and their attachments. Instance-store disks are not volumes and must never
 //! appear.
 
-use super::Context;
-use super::error::Ec2Error;
-use super::params::Params;
-use super::query::Query;
-use super::xml::{Xml, time};
-use crate::world::{Volume, World};
+use super::super::Context;
+use super::super::error::Ec2Error;
+use super::super::params::Params;
+use super::super::query::Query;
+use super::super::xml::{Xml, time};
+use super::{kms_key, not_found, zone};
+use crate::world::{Attachment, Volume, World};
 
 const FILTERS: &[&str] = &[
     "attachment.attach-time",
@@ -17,21 +18,19 @@ const FILTERS: &[&str] = &[
     "attachment.instance-id",
     "attachment.status",
     "availability-zone",
+    "availability-zone-id",
     "create-time",
     "encrypted",
     "fast-restored",
     "multi-attach-enabled",
+    "operator.managed",
+    "operator.principal",
     "size",
     "snapshot-id",
     "status",
     "volume-id",
     "volume-type",
 ];
-
-/// A volume that does not exist.
-pub fn not_found(id: &str) -> Ec2Error {
-    Ec2Error::new("InvalidVolume.NotFound", format!("The volume '{id}' does not exist."))
-}
 
 /// The request.
 pub struct Describe(Query);
@@ -45,10 +44,12 @@ impl Describe {
 
     pub fn act(&self, context: &Context) -> Result<String, Ec2Error> {
         let world = context.sim.world();
-        let exists = |id: &str| world.ebs().any(|volume| volume.id.as_str() == id);
+        let region = context.region();
+        let exists = |id: &str| world.volume(region, id).is_some();
         self.0.check_ids("vol-", "InvalidVolumeID.Malformed", not_found, exists)?;
         let wanted = world
             .ebs()
+            .filter(|volume| volume.region == region)
             .filter(|volume| {
                 let tags = world.tags_of(volume.id.as_str());
                 self.0.wants(volume.id.as_str(), tags, |name| field(&world, volume, name))
@@ -64,56 +65,42 @@ impl Describe {
 }
 
 fn field(world: &World, volume: &Volume, name: &str) -> Vec<String> {
-    let attached = |value: String| if volume.attached { vec![value] } else { vec![] };
+    let attached = |of: fn(&Attachment) -> String| volume.attachment.iter().map(of).collect();
     match name {
-        "attachment.attach-time" => attached(time(volume.since)),
-        "attachment.delete-on-termination" => attached(volume.boot.to_string()),
-        "attachment.device" => attached(volume.device_name.clone()),
-        "attachment.instance-id" => attached(world.instance_id().to_string()),
-        "attachment.status" => attached("attached".into()),
-        "availability-zone" => vec![world.scenario.instance.zone()],
-        "create-time" => vec![time(volume.since)],
+        "attachment.attach-time" => attached(|attachment| time(attachment.since)),
+        "attachment.delete-on-termination" => {
+            attached(|attachment| attachment.delete_on_termination.to_string())
+        }
+        "attachment.device" => volume.attachment.iter().map(|_| volume.device_name.clone()).collect(),
+        "attachment.instance-id" => {
+            volume.attachment.iter().map(|_| world.instance_id().to_string()).collect()
+        }
+        "attachment.status" => attached(|attachment| attachment.state.name().into()),
+        "availability-zone" => vec![volume.zone.clone()],
+        "availability-zone-id" => vec![zone::id(&volume.zone)],
+        "create-time" => vec![time(volume.created)],
         "encrypted" => vec![volume.encrypted.to_string()],
-        "fast-restored" | "multi-attach-enabled" => vec!["false".into()],
+        "fast-restored" | "multi-attach-enabled" | "operator.managed" => vec!["false".into()],
         "size" => vec![volume.size_gib().to_string()],
-        "status" => vec![status(volume).into()],
+        "snapshot-id" => volume.snapshot_id.iter().map(ToString::to_string).collect(),
+        "status" => vec![volume.status().into()],
         "volume-id" => vec![volume.id.to_string()],
         "volume-type" => vec![volume.volume_type.clone()],
         _ => vec![],
     }
 }
 
-fn status(volume: &Volume) -> &'static str {
-    if volume.attached { "in-use" } else { "available" }
-}
-
-/// The ARN that encrypted volumes and snapshots name.
-pub fn kms_key(world: &World) -> String {
-    let instance = &world.scenario.instance;
-    format!(
-        "arn:aws:kms:{}:{}:key/00000000-0000-4000-8000-000000000000",
-        instance.region, instance.account_id
-    )
-}
-
-fn write(xml: &mut Xml, world: &World, volume: &Volume) {
+/// A volume, as CreateVolume and DescribeVolumes show it.
+pub fn write(xml: &mut Xml, world: &World, volume: &Volume) {
     xml.text("volumeId", &volume.id);
     xml.text("size", volume.size_gib());
-    xml.text("snapshotId", "");
-    xml.text("availabilityZone", world.scenario.instance.zone());
-    xml.text("status", status(volume));
-    xml.text("createTime", time(volume.since));
-    xml.node("attachmentSet", |xml| {
-        if volume.attached {
-            xml.node("item", |xml| {
-                xml.text("volumeId", &volume.id);
-                xml.text("instanceId", world.instance_id());
-                xml.text("device", &volume.device_name);
-                xml.text("status", "attached");
-                xml.text("attachTime", time(volume.since));
-                xml.text("deleteOnTermination", volume.boot);
-            });
-        }
+    xml.text("snapshotId", volume.snapshot_id.as_ref().map_or("", |id| id.as_str()));
+    xml.text("availabilityZone", &volume.zone);
+    xml.text("availabilityZoneId", zone::id(&volume.zone));
+    xml.text("status", volume.status());
+    xml.text("createTime", time(volume.created));
+    xml.list("attachmentSet", &volume.attachment, |xml, attachment| {
+        write_attachment(xml, world, volume, attachment);
     });
     xml.tags(world.tags_of(volume.id.as_str()));
     xml.text("volumeType", &volume.volume_type);
@@ -122,11 +109,22 @@ fn write(xml: &mut Xml, world: &World, volume: &Volume) {
     xml.maybe("throughput", throughput);
     xml.text("encrypted", volume.encrypted);
     if volume.encrypted {
-        xml.text("kmsKeyId", kms_key(world));
+        xml.text("kmsKeyId", volume.kms_key.clone().unwrap_or_else(|| kms_key(world)));
         xml.text("sseType", "sse-kms");
     }
     xml.text("multiAttachEnabled", false);
+    xml.maybe("volumeInitializationRate", volume.initialization_rate);
     xml.node("operator", |xml| xml.text("managed", false));
+}
+
+/// An attachment, as AttachVolume, DetachVolume and DescribeVolumes show it.
+pub fn write_attachment(xml: &mut Xml, world: &World, volume: &Volume, attachment: &Attachment) {
+    xml.text("volumeId", &volume.id);
+    xml.text("instanceId", world.instance_id());
+    xml.text("device", &volume.device_name);
+    xml.text("status", attachment.state.name());
+    xml.text("attachTime", time(attachment.since));
+    xml.text("deleteOnTermination", attachment.delete_on_termination);
 }
 
 /// What EC2 reports when nothing was provisioned.

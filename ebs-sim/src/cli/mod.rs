@@ -3,6 +3,8 @@
 //! In: arguments. Out: one call of the module that does it. What scripts read goes to stdout, all else to
 //! stderr; it must never mix the two.
 
+mod faults;
+
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -11,13 +13,14 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use serde_json::{Value, json};
 
+use crate::env::Reach;
 use crate::error::Error;
-use crate::faults::{Fault, Kind};
 use crate::ready::Ready;
 use crate::scenario::{Scenario, VolumeSpec};
 use crate::serve::Source;
 use crate::units::Bytes;
-use crate::{client, host, run, serve, state, view};
+use crate::{client, env, host, imds, run, serve, state, view};
+use faults::FaultsVerb;
 
 /// A stand-in for EC2 and IMDS over real block devices: volumes are loop devices, and a snapshot is a
 /// point-in-time clone of them.
@@ -45,6 +48,10 @@ enum Verb {
     /// Both live in a new network namespace in which 169.254.169.254:80 answers. Afterwards everything
     /// is taken down, and the command's exit status is passed through.
     Run(RunArgs),
+    /// Print lines for a shell that lead its AWS clients to a running ebs-sim.
+    ///
+    /// eval "$(ebs-sim env --dir DIR)"; aws ec2 describe-volumes. Static key and Region are always among them.
+    Env(EnvArgs),
     /// Stop the ebs-sim that serves from DIR, or clean up after one that was killed.
     Stop(StopArgs),
     /// Make a device of a private copy of a snapshot, and print its path.
@@ -100,6 +107,9 @@ struct Simulation {
     /// not kept; faults are the scenario's again.
     #[arg(long)]
     keep: bool,
+    /// EC2's port with TLS on 127.0.0.1; 0 takes any.
+    #[arg(long, default_value_t = 0)]
+    tls_port: u16,
     /// The size of the filesystem that holds volumes and snapshots, when DIR is not on one that can clone.
     #[arg(long, value_name = "SIZE")]
     host_size: Option<Bytes>,
@@ -124,9 +134,20 @@ struct ServeArgs {
 struct ExecArgs {
     #[command(flatten)]
     dir: DirArg,
+    #[command(flatten)]
+    reach: Reach,
     /// The command and its arguments.
     #[arg(last = true, required = true)]
     command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+struct EnvArgs {
+    #[command(flatten)]
+    dir: DirArg,
+    /// Lead to the TLS port, and trust the simulation's authority alone.
+    #[arg(long)]
+    tls: bool,
 }
 
 #[derive(Debug, Args)]
@@ -136,6 +157,8 @@ struct RunArgs {
     dir: Option<PathBuf>,
     #[command(flatten)]
     simulation: Simulation,
+    #[command(flatten)]
+    reach: Reach,
     /// The command and its arguments.
     #[arg(last = true, required = true)]
     command: Vec<OsString>,
@@ -162,6 +185,9 @@ struct ReleaseDeviceArgs {
 
 #[derive(Debug, Args)]
 struct CallArgs {
+    /// The Region to ask; the instance's when absent.
+    #[arg(long)]
+    region: Option<String>,
     #[command(flatten)]
     dir: DirArg,
     /// The action, such as DescribeVolumes.
@@ -177,62 +203,6 @@ fn key_value(text: &str) -> Result<(String, String), String> {
         .ok_or_else(|| "expected KEY=VALUE".into())
 }
 
-#[derive(Debug, Subcommand)]
-enum FaultsVerb {
-    /// Set one more fault.
-    Add(AddFault),
-    /// Show the faults that are set.
-    List(DirArg),
-    /// Forget all faults.
-    Clear(DirArg),
-}
-
-#[derive(Debug, Args)]
-struct AddFault {
-    #[command(flatten)]
-    dir: DirArg,
-    /// The action it hits: CreateSnapshots, imds:PutToken, imds:Get, or * for all of EC2's.
-    #[arg(long)]
-    action: String,
-    /// What happens.
-    #[arg(long)]
-    kind: Kind,
-    /// Only the Nth matching call from now, counted from 1.
-    #[arg(long)]
-    call: Option<u64>,
-    /// Which requests it hits.
-    #[arg(long, default_value = "false", value_parser = ["true", "false", "any"])]
-    dry_run: String,
-    /// The error code.
-    #[arg(long)]
-    code: Option<String>,
-    /// The error message.
-    #[arg(long)]
-    message: Option<String>,
-    /// The HTTP status.
-    #[arg(long)]
-    status: Option<u16>,
-    /// How long a delay takes, such as 500ms.
-    #[arg(long, value_parser = humantime::parse_duration, default_value = "0s")]
-    delay: std::time::Duration,
-}
-
-impl AddFault {
-    fn fault(&self) -> Fault {
-        let mut fault = Fault::new(&self.action, self.kind);
-        fault.call = self.call;
-        fault.dry_run = match self.dry_run.as_str() {
-            "any" => None,
-            text => Some(text == "true"),
-        };
-        fault.code.clone_from(&self.code);
-        fault.message.clone_from(&self.message);
-        fault.status = self.status;
-        fault.delay_ms = u64::try_from(self.delay.as_millis()).unwrap_or(u64::MAX);
-        fault
-    }
-}
-
 impl Simulation {
     fn settings(self, dir: PathBuf, imds: SocketAddr) -> Result<serve::Settings, Error> {
         let given = self.scenario.is_some() || !self.volumes.is_empty();
@@ -241,7 +211,16 @@ impl Simulation {
             Some(_) => return Err(state::Error::Kept(dir).into()),
             None => Source::New(Box::new(Scenario::load(self.scenario.as_deref(), &self.volumes)?)),
         };
-        Ok(serve::Settings { dir, source, keep: self.keep, port: self.port, imds, host_size: self.host_size })
+        Ok(serve::Settings {
+            dir,
+            source,
+            keep: self.keep,
+            port: self.port,
+            tls_port: self.tls_port,
+            imds,
+            imds_listener: None,
+            host_size: self.host_size,
+        })
     }
 }
 
@@ -254,16 +233,21 @@ pub fn dispatch() -> Result<ExitCode, Error> {
                     .map_err(|errno| serve::Error::runtime("watch the parent")(errno.into()))?;
             }
             let imds = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), args.imds_port);
-            serve::serve(args.simulation.settings(args.dir, imds)?)
+            Ok(serve::serve(args.simulation.settings(args.dir, imds)?)?)
         }
-        Verb::Exec(args) => match view::exec(&args.dir.dir, &args.command)? {},
+        Verb::Exec(args) => match view::exec(&Ready::read(&args.dir.dir)?, args.reach, &args.command)? {},
         Verb::Run(args) => {
             let dir = args.dir.unwrap_or_else(|| {
                 let name = format!("ebs-sim-{}", uuid::Uuid::new_v4().simple());
                 std::env::temp_dir().join(name)
             });
-            let settings = args.simulation.settings(dir, run::IMDS_ADDRESS)?;
-            run::run(settings, &args.command)
+            let settings = args.simulation.settings(dir, imds::ADDRESS)?;
+            run::run(settings, args.reach, &args.command)
+        }
+        Verb::Env(args) => {
+            let reach = Reach { tls: args.tls, static_credentials: true };
+            print!("{}", env::lines(&Ready::read(&args.dir.dir)?, reach));
+            Ok(ExitCode::SUCCESS)
         }
         Verb::Stop(args) => {
             host::stop(&args.dir.dir)?;
@@ -292,12 +276,17 @@ pub fn dispatch() -> Result<ExitCode, Error> {
         }
         Verb::Call(args) => {
             let ready = Ready::read(&args.dir.dir)?;
-            let answer = client::call(&ready, &args.action, &args.params)?;
+            let answer = client::call(&ready, args.region.as_deref(), &args.action, &args.params)?;
             println!("{}", answer.body);
             Ok(ExitCode::from(u8::from(answer.status != 200)))
         }
         Verb::Faults(FaultsVerb::Add(args)) => {
-            control(&args.dir, "POST", "faults", Some(json!(args.fault())))?;
+            let answer = control(&args.dir, "POST", "faults", Some(json!(args.fault())))?;
+            println!("{}", answer["id"]);
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Faults(FaultsVerb::Remove(args)) => {
+            control(&args.dir, "DELETE", &format!("faults/{}", args.id), None)?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::Faults(FaultsVerb::List(dir)) => show(&dir, "faults"),

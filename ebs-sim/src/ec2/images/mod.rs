@@ -1,0 +1,42 @@
+//! AMIs: RegisterImage, DescribeImages, DeregisterImage, and the UEFI data that goes into one.
+//!
+//! In: snapshots of a Region. Out: images of that Region. An image of another Region must never be found.
+
+mod attribute;
+mod deregister;
+mod describe;
+mod mapping;
+mod register;
+mod uefi;
+
+pub use attribute::{DescribeAttribute, ModifyAttribute};
+pub use deregister::Deregister;
+pub use describe::Describe;
+pub use register::Register;
+pub use uefi::Uefi;
+
+use super::error::Ec2Error;
+use crate::ids::ImageId;
+use crate::world::{Ami, World};
+
+/// An image that does not exist.
+pub fn not_found(id: &str) -> Ec2Error {
+    Ec2Error::new("InvalidAMIID.NotFound", format!("The image id '[{id}]' does not exist"))
+}
+
+/// An image of this Region that belongs to this account.
+fn own<'a>(world: &'a World, region: &str, id: &ImageId) -> Result<&'a Ami, Ec2Error> {
+    let image = world.image(region, id).ok_or_else(|| not_found(id.as_str()))?;
+    if image.owner == world.scenario.instance.account_id {
+        Ok(image)
+    } else {
+        Err(Ec2Error::new("AuthFailure", format!("Not authorized for image:{id}")))
+    }
+}
+
+/// The id in a request.
+fn parse_id(id: &str) -> Result<ImageId, Ec2Error> {
+    ImageId::parse(id).ok_or_else(|| {
+        Ec2Error::new("InvalidAMIID.Malformed", format!("Invalid id: \"{id}\" (expecting \"ami-...\")"))
+    })
+}

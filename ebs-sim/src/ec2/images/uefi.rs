@@ -1,0 +1,48 @@
+//! GetInstanceUefiData: the variables that an instance booted with.
+//!
+//! In: the scenario's `uefi_data`. Out: the same. Data must never be made up: an image that is registered with it
+//! would boot with it.
+
+use super::super::Context;
+use super::super::error::Ec2Error;
+use super::super::iam::Need;
+use super::super::instances;
+use super::super::params::Params;
+use crate::ids::InstanceId;
+use crate::world::World;
+
+/// The request.
+pub struct Uefi(InstanceId);
+
+impl Uefi {
+    pub fn parse(params: &mut Params) -> Result<Self, Ec2Error> {
+        let id = params.required("InstanceId")?;
+        InstanceId::parse(&id).map(Self).ok_or_else(|| {
+            Ec2Error::new(
+                "InvalidInstanceID.Malformed",
+                format!("Invalid id: \"{id}\" (expecting \"i-...\")"),
+            )
+        })
+    }
+
+    pub fn needs(&self, world: &World) -> Vec<Need> {
+        vec![Need::on("ec2:GetInstanceUefiData", world, &format!("instance/{}", self.0))]
+    }
+
+    pub fn act(&self, context: &Context) -> Result<String, Ec2Error> {
+        let world = context.sim.world();
+        if *world.instance_id() != self.0 || context.region() != world.home() {
+            return Err(instances::not_found(self.0.as_str()));
+        }
+        let Some(data) = &world.scenario.instance.uefi_data else {
+            return Err(Ec2Error::new(
+                "UnsupportedOperation",
+                format!("The instance '{}' has no UEFI data", self.0),
+            ));
+        };
+        Ok(context.response(|xml| {
+            xml.text("instanceId", &self.0);
+            xml.text("uefiData", data);
+        }))
+    }
+}

@@ -1,0 +1,61 @@
+//! The KMS keys that requests name.
+//!
+//! In: a key's name and a Region. Out: its ARN, and whether it can be used now. A key that cannot be used must
+//! never be told of in the answer: EC2 finds it out only later.
+
+use crate::scenario::KeyState;
+use crate::world::{DEFAULT_ALIAS, World};
+
+/// What EC2 says of a key that is not there, not ours, or not enabled.
+pub const UNUSABLE: &str = "Given key ID is not accessible";
+
+/// What came of looking for a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its ARN, as far as it is known.
+    pub arn: Option<String>,
+    /// Whether it can be used.
+    pub usable: bool,
+}
+
+/// The key of this name; the Region's default one when there is none.
+pub fn find(world: &World, region: &str, name: Option<&str>) -> Found {
+    let name = name.unwrap_or(DEFAULT_ALIAS);
+    match world.kms_key(region, name) {
+        Some(key) => Found { arn: Some(key.arn()), usable: key.state == KeyState::Enabled },
+        None => Found { arn: name.starts_with("arn:").then(|| name.to_owned()), usable: false },
+    }
+}
+
+/// Whether it is the account's default key in this Region.
+pub fn is_default(world: &World, region: &str, arn: &str) -> bool {
+    world.kms_key(region, arn).is_some_and(crate::world::KmsKey::is_default)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{KeySpec, Scenario};
+
+    #[test]
+    fn only_enabled_keys_of_the_region_can_be_used() {
+        let mut scenario = Scenario::default();
+        for (digit, state) in
+            [('1', KeyState::Enabled), ('2', KeyState::Disabled), ('3', KeyState::PendingDeletion)]
+        {
+            scenario.kms_keys.push(KeySpec {
+                id: format!("{digit}234abcd-12ab-34cd-56ef-1234567890ab"),
+                region: Some("us-west-2".into()),
+                alias: Some(format!("alias/k{digit}")),
+                state,
+            });
+        }
+        let world = World::new(&scenario, &[], jiff::Timestamp::UNIX_EPOCH);
+        let usable = |region, name| find(&world, region, name).usable;
+        assert!(usable("us-west-2", None) && usable("us-west-2", Some("alias/k1")));
+        assert!(!usable("us-west-2", Some("alias/k2")) && !usable("us-west-2", Some("alias/k3")));
+        assert!(!usable("us-east-1", Some("alias/k1")) && !usable("us-west-2", Some("nonsense")));
+        let default = find(&world, "us-west-2", None).arn.expect("known");
+        assert!(is_default(&world, "us-west-2", &default) && !is_default(&world, "us-east-1", &default));
+    }
+}

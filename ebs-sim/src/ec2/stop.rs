@@ -1,0 +1,83 @@
+//! How a request ends when faults have their way.
+//!
+//! In: the faults that hit a request, and its outcome. Out: the outcome as the client is to see it. Before the
+//! commit nothing must have been done; after it everything.
+
+use super::error::Ec2Error;
+use crate::faults::{Fault, Hit, Kind};
+
+/// How a request ends without its answer.
+pub enum Stop {
+    Error(Ec2Error),
+    /// A status with a body that is not EC2's.
+    Raw(u16),
+    Hang,
+    Drop,
+    Reset,
+    /// Half of this answer.
+    Truncated(String),
+    /// The first bytes of this answer.
+    Stalled(String),
+}
+
+impl From<Ec2Error> for Stop {
+    fn from(error: Ec2Error) -> Self {
+        Stop::Error(error)
+    }
+}
+
+fn asked_for(fault: &Fault, code: &str, message: &str, status: u16) -> Stop {
+    let code = fault.code.as_deref().unwrap_or(code);
+    let message = fault.message.as_deref().unwrap_or(message);
+    Ec2Error::new(code, message).status(fault.status.unwrap_or(status)).into()
+}
+
+fn internal(fault: &Fault) -> Stop {
+    asked_for(fault, "InternalError", "An internal error has occurred", 500)
+}
+
+/// What faults do before the commit.
+pub async fn before(faults: &[Hit]) -> Result<(), Stop> {
+    for fault in faults.iter().map(|hit| &hit.fault) {
+        match fault.kind {
+            Kind::DelayBefore => tokio::time::sleep(fault.delay()).await,
+            Kind::Error => return Err(internal(fault)),
+            Kind::Throttle => {
+                return Err(asked_for(fault, "RequestLimitExceeded", "Request limit exceeded.", 503));
+            }
+            Kind::Http500 => return Err(Stop::Raw(fault.status.unwrap_or(500))),
+            Kind::Hang => return Err(Stop::Hang),
+            Kind::DropBefore => return Err(Stop::Drop),
+            Kind::ResetBefore => return Err(Stop::Reset),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// What faults do after the commit. An error is answered as it is: only answers can be damaged.
+pub async fn after(faults: &[Hit], outcome: Result<String, Ec2Error>) -> Result<String, Stop> {
+    let mut outcome = outcome.map_err(Stop::Error);
+    for fault in faults.iter().map(|hit| &hit.fault) {
+        outcome = match fault.kind {
+            Kind::DelayAfter => {
+                tokio::time::sleep(fault.delay()).await;
+                outcome
+            }
+            Kind::ErrorAfter => return Err(internal(fault)),
+            Kind::HangAfter => return Err(Stop::Hang),
+            Kind::DropAfter => return Err(Stop::Drop),
+            Kind::ResetAfter => return Err(Stop::Reset),
+            Kind::Truncated => outcome.and_then(|body| Err(Stop::Truncated(body))),
+            Kind::TlsStallMid => outcome.and_then(|body| Err(Stop::Stalled(body))),
+            Kind::Malformed => outcome.map(|body| body.chars().take(body.chars().count() / 2).collect()),
+            Kind::NotXml => outcome.map(|_| "this is not XML\n".to_owned()),
+            Kind::WrongRoot => outcome.map(|_| {
+                "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<html><body>this is not EC2's</body></html>"
+                    .to_owned()
+            }),
+            _ => outcome,
+        };
+    }
+    outcome
+}

@@ -1,0 +1,164 @@
+//! Request rates: a token bucket for each action, in each Region.
+//!
+//! In: an action and the time. Out: nothing, or RequestLimitExceeded. It must never read the clock, and a
+//! request that is refused must never cost a token.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::error::Ec2Error;
+use super::params::Params;
+use crate::scenario::{Bucket, Limits};
+
+/// The actions for which a request without a filter and without pages has a smaller bucket of its own.
+const UNFILTERED: &[&str] = &["DescribeInstances", "DescribeSnapshots", "DescribeVolumes"];
+
+/// What buckets differ by, besides the action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// All requests but:
+    Usual,
+    /// Those that neither filter nor page where that counts.
+    Unfiltered,
+}
+
+impl Class {
+    /// The class of a request whose parameters are still to be read.
+    pub fn of(action: &str, params: &Params) -> Self {
+        let narrowed = params.any("Filter.") || params.any("MaxResults") || params.any("NextToken");
+        if UNFILTERED.contains(&action) && !narrowed { Class::Unfiltered } else { Class::Usual }
+    }
+}
+
+/// EC2's sizes and refills, by its throttling guide.
+fn usual(action: &str, class: Class) -> Bucket {
+    let (size, refill) = match action {
+        _ if class == Class::Unfiltered => (50.0, 10.0),
+        "CreateSnapshot" | "CreateSnapshots" | "DeleteSnapshot" => (100.0, 5.0),
+        "CreateTags" => (100.0, 10.0),
+        _ if ["Describe", "Get", "List", "Search"].iter().any(|verb| action.starts_with(verb)) => {
+            (100.0, 20.0)
+        }
+        _ => (50.0, 5.0),
+    };
+    Bucket { size, refill }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Level {
+    tokens: f64,
+    at: Timestamp,
+}
+
+/// All buckets that were drawn from.
+#[derive(Debug, Default)]
+pub struct Throttle(HashMap<(String, String, Class), Level>);
+
+impl Throttle {
+    /// Takes one token for a request.
+    pub fn take(
+        &mut self,
+        limits: &Limits,
+        region: &str,
+        action: &str,
+        class: Class,
+        now: Timestamp,
+    ) -> Result<(), Ec2Error> {
+        if !limits.throttling {
+            return Ok(());
+        }
+        // A bucket of the scenario's own holds for all requests of its action.
+        let (bucket, class) = match limits.bucket.get(action) {
+            Some(bucket) => (*bucket, Class::Usual),
+            None => (usual(action, class), class),
+        };
+        let level = self
+            .0
+            .entry((region.to_owned(), action.to_owned(), class))
+            .or_insert(Level { tokens: bucket.size, at: now });
+        // A clock that went back adds nothing.
+        let passed = Duration::try_from(now.duration_since(level.at)).unwrap_or_default();
+        level.tokens = (level.tokens + passed.as_secs_f64() * bucket.refill).min(bucket.size);
+        level.at = level.at.max(now);
+        if level.tokens < 1.0 {
+            return Err(Ec2Error::new("RequestLimitExceeded", "Request limit exceeded.").status(503));
+        }
+        level.tokens -= 1.0;
+        Ok(())
+    }
+
+    /// All buckets are full again.
+    pub fn refill(&mut self) {
+        self.0.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(milliseconds: i64) -> Timestamp {
+        Timestamp::from_millisecond(milliseconds).expect("in range")
+    }
+
+    /// How many of a thousand requests at one moment pass.
+    fn pass(throttle: &mut Throttle, limits: &Limits, action: &str, class: Class, now: i64) -> usize {
+        (0..1000).filter(|_| throttle.take(limits, "us-east-1", action, class, at(now)).is_ok()).count()
+    }
+
+    #[test]
+    fn buckets_have_ec2s_sizes_and_refills() {
+        let limits = Limits::default();
+        for (action, class, size, refill) in [
+            ("CreateSnapshots", Class::Usual, 100, 5),
+            ("CreateTags", Class::Usual, 100, 10),
+            ("DescribeSnapshots", Class::Usual, 100, 20),
+            ("DescribeSnapshots", Class::Unfiltered, 50, 10),
+            ("CopySnapshot", Class::Usual, 50, 5),
+        ] {
+            let mut throttle = Throttle::default();
+            assert_eq!(pass(&mut throttle, &limits, action, class, 0), size, "{action} {class:?}");
+            assert_eq!(pass(&mut throttle, &limits, action, class, 1000), refill, "{action} {class:?}");
+            assert_eq!(pass(&mut throttle, &limits, action, class, 1_000_000), size, "{action} {class:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_costs_nothing_and_the_clock_may_go_back() {
+        let mut limits = Limits::default();
+        limits.bucket.insert("CreateSnapshots".into(), Bucket { size: 1.0, refill: 0.5 });
+        let mut throttle = Throttle::default();
+        let mut take = |now| throttle.take(&limits, "us-east-1", "CreateSnapshots", Class::Usual, at(now));
+        assert!(take(10_000).is_ok());
+        for now in [10_000, 5_000, 11_000, 11_900] {
+            let error = take(now).expect_err("empty");
+            assert_eq!((error.code.as_str(), error.status), ("RequestLimitExceeded", 503));
+        }
+        assert!(take(12_000).is_ok());
+    }
+
+    #[test]
+    fn actions_and_regions_have_buckets_of_their_own_and_all_can_be_off() {
+        let mut limits = Limits::default();
+        let mut throttle = Throttle::default();
+        assert_eq!(pass(&mut throttle, &limits, "CreateSnapshot", Class::Usual, 0), 100);
+        assert_eq!(pass(&mut throttle, &limits, "CreateSnapshots", Class::Usual, 0), 100);
+        assert!(throttle.take(&limits, "us-west-2", "CreateSnapshot", Class::Usual, at(0)).is_ok());
+        assert_eq!(pass(&mut throttle, &limits, "CreateSnapshot", Class::Usual, 0), 0);
+        throttle.refill();
+        assert_eq!(pass(&mut throttle, &limits, "CreateSnapshot", Class::Usual, 0), 100);
+        limits.throttling = false;
+        assert_eq!(pass(&mut throttle, &limits, "CreateSnapshot", Class::Usual, 0), 1000);
+    }
+
+    #[test]
+    fn only_some_actions_mind_that_nothing_is_filtered() {
+        let class = |action, form: &str| Class::of(action, &Params::parse(&[form.as_bytes()]));
+        assert_eq!(class("DescribeSnapshots", "SnapshotId.1=snap-1"), Class::Unfiltered);
+        assert_eq!(class("DescribeSnapshots", "Filter.1.Name=status"), Class::Usual);
+        assert_eq!(class("DescribeVolumes", "MaxResults=5"), Class::Usual);
+        assert_eq!(class("DescribeTags", ""), Class::Usual);
+    }
+}

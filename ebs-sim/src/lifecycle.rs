@@ -1,0 +1,179 @@
+//! What happens to volumes after the answer: they come to be, their devices come and go, their space is freed.
+//!
+//! ```text
+//! creating ─► available ─► attaching ─► attached ─► detaching (busy while it is used) ─► available ─► deleting
+//!   fill                    the device comes         the device goes                                   punch
+//! ```
+//!
+//! In: a volume whose state says what is under way. Out: the next state, once the device or the data is as it
+//! says. A window must never be given up while a device still shows it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::host::{Error, Window};
+use crate::ids::VolumeId;
+use crate::sim::Sim;
+use crate::world::{AttachmentState, Stage, Volume};
+
+/// How often a device that should go is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Goes on with what a volume's state says is under way.
+pub fn go_on(sim: &Arc<Sim>, volume: &Volume) {
+    let (sim, id) = (Arc::clone(sim), volume.id.clone());
+    match (volume.stage, volume.attachment.as_ref().map(|attachment| attachment.state)) {
+        (Stage::Creating, _) => drop(tokio::spawn(create(sim, id))),
+        (Stage::Deleting, _) => drop(tokio::spawn(delete(sim, id))),
+        (_, Some(AttachmentState::Attaching)) => drop(tokio::spawn(attach(sim, id))),
+        (_, Some(AttachmentState::Detaching | AttachmentState::Busy)) => drop(tokio::spawn(detach(sim, id))),
+        _ => {}
+    }
+}
+
+/// Fills a new volume with what it is to hold, and makes it available.
+async fn create(sim: Arc<Sim>, id: VolumeId) {
+    let pause = tokio::time::sleep(seconds(sim.world().scenario.volume_times.seconds_to_create));
+    let found = sim.world().volumes.iter().find(|volume| volume.id == id).cloned();
+    let Some(Volume { window: Some(window), source, .. }) = found else { return };
+    let filled = blocking(&sim, move |sim| {
+        sim.store.grow(window)?;
+        if let Some(image) = source {
+            let filled = sim.store.fill(&image.path, image.window, window);
+            let _ = std::fs::remove_file(&image.path);
+            filled?;
+        }
+        Ok(())
+    })
+    .await;
+    pause.await;
+    change(&sim, &id, |volume| {
+        volume.source = None;
+        volume.stage = if filled.is_some() { Stage::Ready } else { Stage::Error };
+    });
+    sim.save();
+}
+
+async fn attach(sim: Arc<Sim>, id: VolumeId) {
+    let pause = seconds(sim.world().scenario.volume_times.seconds_to_attach);
+    tokio::time::sleep(pause).await;
+    let found = find(&sim, &id);
+    let Some((window, device)) = found else { return };
+    let device = match (device, window) {
+        (None, Some(window)) => blocking(&sim, move |sim| sim.host().expose(&sim.store, window)).await,
+        (device, _) => device,
+    };
+    let Some(device) = device else {
+        change(&sim, &id, |volume| volume.attachment = None);
+        return;
+    };
+    {
+        let mut world = sim.change();
+        let disk = world.free_disk();
+        if let Some(volume) = world.volume_mut(&id) {
+            volume.loop_device = Some(device);
+            volume.disk.get_or_insert(disk);
+        }
+    }
+    // Who reads `attached` must find the device.
+    publish(&sim).await;
+    set_attachment(&sim, &id, AttachmentState::Attached);
+    sim.save();
+}
+
+async fn detach(sim: Arc<Sim>, id: VolumeId) {
+    take_device(&sim, &id).await;
+    change(&sim, &id, |volume| volume.attachment = None);
+    sim.save();
+}
+
+async fn delete(sim: Arc<Sim>, id: VolumeId) {
+    take_device(&sim, &id).await;
+    if let Some((Some(window), _)) = find(&sim, &id) {
+        // A clone of the pool that was made for this volume must not find it half gone.
+        let _commit = sim.commit.lock().await;
+        if blocking(&sim, move |sim| sim.store.free(window)).await.is_none() {
+            // Its space must not become another volume's, with data in it.
+            return;
+        }
+    }
+    {
+        let mut world = sim.change();
+        world.volumes.retain(|volume| volume.id != id);
+        world.tags.remove(id.as_str());
+    }
+    sim.save();
+}
+
+/// Waits until a volume's device has gone, for as long as somebody uses it.
+async fn take_device(sim: &Arc<Sim>, id: &VolumeId) {
+    let Some((Some(window), Some(device))) = find(sim, id) else { return };
+    let told = device.clone();
+    blocking(sim, move |sim| sim.host().let_go(&told)).await;
+    let mut is_busy = false;
+    loop {
+        let told = device.clone();
+        let gone = blocking(sim, move |sim| Ok(sim.host().is_gone(&sim.store, &told, window))).await;
+        if gone != Some(false) {
+            break;
+        }
+        if !is_busy {
+            set_attachment(sim, id, AttachmentState::Busy);
+            is_busy = true;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    change(sim, id, |volume| (volume.loop_device, volume.disk) = (None, None));
+    publish(sim).await;
+}
+
+fn find(sim: &Sim, id: &VolumeId) -> Option<(Option<Window>, Option<PathBuf>)> {
+    let world = sim.world();
+    let volume = world.volumes.iter().find(|volume| volume.id == *id)?;
+    Some((volume.window, volume.loop_device.clone()))
+}
+
+fn change(sim: &Sim, id: &VolumeId, change: impl FnOnce(&mut Volume)) {
+    if let Some(volume) = sim.change().volume_mut(id) {
+        change(volume);
+    }
+}
+
+fn set_attachment(sim: &Sim, id: &VolumeId, state: AttachmentState) {
+    change(sim, id, |volume| {
+        if let Some(attachment) = &mut volume.attachment {
+            attachment.state = state;
+        }
+    });
+}
+
+/// Shows in the view and in `ebs-sim.json` what has changed.
+pub async fn publish(sim: &Arc<Sim>) {
+    let worker = Arc::clone(sim);
+    let _ = tokio::task::spawn_blocking(move || worker.publish()).await;
+}
+
+fn seconds(number: f64) -> Duration {
+    Duration::try_from_secs_f64(number).unwrap_or_default()
+}
+
+/// Disk work beside the servers. What fails is told to whoever runs the simulation.
+async fn blocking<T: Send + 'static>(
+    sim: &Arc<Sim>,
+    work: impl FnOnce(&Sim) -> Result<T, Error> + Send + 'static,
+) -> Option<T> {
+    let worker = Arc::clone(sim);
+    match tokio::task::spawn_blocking(move || work(&worker)).await {
+        Ok(Ok(value)) => Some(value),
+        Ok(Err(error)) => {
+            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+            tracing::error!("{error}{}", cause.unwrap_or_default());
+            None
+        }
+        Err(error) => {
+            tracing::error!("{error}");
+            None
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! An AMI: what an instance is launched from.
+//!
+//! In: what RegisterImage was given, and the instance's own AMI. Out: facts for the answers. It must never read
+//! the clock: `now` comes in.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{ImageId, SnapshotId};
+use crate::scenario::{Kind, Scenario};
+use crate::units::GIB;
+use crate::world::Sharing;
+
+/// The account that Amazon's own Linux images belong to.
+const AMAZON: &str = "137112412989";
+/// How long a new image is `pending`.
+const PENDING: Duration = Duration::from_millis(200);
+
+/// One AMI.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Ami {
+    /// Its id.
+    pub id: ImageId,
+    /// The Region it is in.
+    pub region: String,
+    /// Its name, which no other has in its Region and account.
+    pub name: String,
+    /// As given.
+    pub description: Option<String>,
+    /// The account it belongs to.
+    pub owner: String,
+    /// `amazon`, for those that are Amazon's.
+    pub owner_alias: Option<String>,
+    /// Who else may launch it.
+    pub shared: Sharing,
+    /// `x86_64` …
+    pub architecture: String,
+    /// `hvm` or `paravirtual`.
+    pub virtualization: String,
+    /// Enhanced networking with ENA.
+    pub ena: bool,
+    /// `simple`
+    pub sriov: Option<String>,
+    /// `uefi` …
+    pub boot_mode: Option<String>,
+    /// `v2.0`
+    pub tpm: Option<String>,
+    /// `v2.0`
+    pub imds: Option<String>,
+    /// The variables that its instances boot with.
+    pub uefi_data: Option<String>,
+    /// `aki-…`
+    pub kernel: Option<String>,
+    /// `ari-…`
+    pub ramdisk: Option<String>,
+    /// Where its root volume is.
+    pub root_device_name: String,
+    /// Its block devices.
+    pub mapping: Vec<Mapped>,
+    /// When it was registered.
+    pub created: Timestamp,
+}
+
+/// One block device of an AMI.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mapped {
+    /// `/dev/sdf`
+    pub device: String,
+    /// What is there.
+    pub target: Target,
+}
+
+/// What is at a device name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Target {
+    /// A volume.
+    Ebs(Ebs),
+    /// `ephemeral0`
+    Virtual(String),
+    /// Nothing, on purpose.
+    Nothing,
+}
+
+/// A volume that an instance is launched with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ebs {
+    /// What it is made from.
+    pub snapshot: Option<SnapshotId>,
+    /// Its size.
+    pub size_gib: u64,
+    /// `gp3` …
+    pub volume_type: String,
+    /// Whether it goes with the instance.
+    pub delete_on_termination: bool,
+    /// As its snapshot.
+    pub encrypted: bool,
+    /// Provisioned IOPS.
+    pub iops: Option<u32>,
+    /// Provisioned throughput.
+    pub throughput: Option<u32>,
+}
+
+impl Ami {
+    /// The AMI that the scenario's instance was launched from: Amazon's, and public.
+    pub fn of_instance(scenario: &Scenario, launched: Timestamp) -> Self {
+        let instance = &scenario.instance;
+        let boot = scenario.volumes.iter().find(|volume| volume.boot);
+        let root = instance.root_device_name.clone();
+        let root = boot.and_then(|volume| volume.device.clone()).or(root);
+        let root = root.unwrap_or_else(|| "/dev/xvda".into());
+        let xen = scenario.volumes.iter().any(|volume| volume.kind == Kind::Xen);
+        let boot_mode = if instance.architecture == "arm64" { "uefi" } else { "uefi-preferred" };
+        Self {
+            id: ImageId::parse(&instance.image_id).unwrap_or_else(ImageId::random),
+            region: instance.region.clone(),
+            name: format!("al2023-ami-ebs-sim-{}", instance.architecture),
+            description: Some("The image that the instance was launched from".into()),
+            owner: AMAZON.into(),
+            owner_alias: Some("amazon".into()),
+            shared: Sharing { public: true, ..Sharing::default() },
+            architecture: instance.architecture.clone(),
+            virtualization: "hvm".into(),
+            ena: !xen,
+            sriov: Some("simple".into()),
+            boot_mode: Some(boot_mode.into()),
+            tpm: None,
+            imds: Some("v2.0".into()),
+            uefi_data: None,
+            kernel: None,
+            ramdisk: None,
+            root_device_name: root.clone(),
+            mapping: vec![Mapped {
+                device: root,
+                target: Target::Ebs(Ebs {
+                    // Amazon's, so that no Describe of this account knows it.
+                    snapshot: Some(SnapshotId::random()),
+                    size_gib: boot.map_or(8, |volume| volume.size.0.div_ceil(GIB)),
+                    volume_type: boot.map_or_else(|| "gp3".into(), |volume| volume.volume_type.clone()),
+                    delete_on_termination: true,
+                    encrypted: false,
+                    iops: None,
+                    throughput: None,
+                }),
+            }],
+            created: launched,
+        }
+    }
+
+    /// `pending` or `available`.
+    pub fn state(&self, now: Timestamp) -> &'static str {
+        let ready = self.created.checked_add(PENDING).unwrap_or(Timestamp::MAX);
+        // Amazon's was there before the instance.
+        if self.owner_alias.is_some() || now >= ready { "available" } else { "pending" }
+    }
+
+    /// Its volumes, with their device names.
+    pub fn volumes(&self) -> impl Iterator<Item = (&str, &Ebs)> {
+        self.mapping.iter().filter_map(|mapped| match &mapped.target {
+            Target::Ebs(ebs) => Some((mapped.device.as_str(), ebs)),
+            Target::Virtual(_) | Target::Nothing => None,
+        })
+    }
+
+    /// Whether one of its volumes is made from this snapshot.
+    pub fn uses(&self, snapshot: &SnapshotId) -> bool {
+        self.volumes().any(|(_, ebs)| ebs.snapshot.as_ref() == Some(snapshot))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_instances_image_is_amazons_and_has_its_root() {
+        let mut scenario = Scenario::default();
+        scenario.volumes.push("name=root,size=3GiB,boot,type=gp2".parse().expect("a good spec"));
+        let ami = Ami::of_instance(&scenario, Timestamp::UNIX_EPOCH);
+        assert_eq!(ami.owner_alias.as_deref(), Some("amazon"));
+        assert_eq!(ami.state(Timestamp::UNIX_EPOCH), "available");
+        let volumes: Vec<_> = ami.volumes().map(|(name, ebs)| (name, ebs.size_gib)).collect();
+        assert_eq!(volumes, [("/dev/xvda", 3)]);
+    }
+
+    #[test]
+    fn a_new_image_is_pending_for_a_moment() {
+        let mut ami = Ami::of_instance(&Scenario::default(), Timestamp::UNIX_EPOCH);
+        ami.owner_alias = None;
+        assert_eq!(ami.state(Timestamp::UNIX_EPOCH), "pending");
+        assert_eq!(ami.state(Timestamp::from_second(1).expect("in range")), "available");
+    }
+}

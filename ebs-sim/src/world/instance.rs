@@ -1,0 +1,28 @@
+//! What is fixed about the instance's network, for EC2 and the metadata service alike.
+//!
+//! In: the account. Out: names and addresses. The two services must never tell different ones.
+
+use super::World;
+
+/// The address of the only network interface.
+pub const MAC: &str = "0e:49:61:0f:c3:11";
+/// The VPC.
+pub const VPC: &str = "vpc-0123456789abcdef0";
+/// The subnet.
+pub const SUBNET: &str = "subnet-0123456789abcdef0";
+/// The only security group.
+pub const GROUP: &str = "sg-0123456789abcdef0";
+/// The only network interface.
+pub const INTERFACE: &str = "eni-0123456789abcdef0";
+
+impl World {
+    /// The instance's name in its VPC.
+    pub fn private_dns_name(&self) -> String {
+        let instance = &self.scenario.instance;
+        let dashed = instance.private_ip.to_string().replace('.', "-");
+        match instance.region.as_str() {
+            "us-east-1" => format!("ip-{dashed}.ec2.internal"),
+            region => format!("ip-{dashed}.{region}.compute.internal"),
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Faults on request: on the snapshots of a call, by number and by chance; and signals to `run`.
+// The code that tests share is a test too: a panic there is the failure report.
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, dead_code)]
+
+mod support;
+
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use serde_json::Value;
+use support::{EBS_SIM, QUICK, Sim, needs_root, values, wait_for};
+
+const THREE: &[&str] = &["name=root,size=16MiB,boot", "name=a,size=16MiB", "name=b,size=16MiB"];
+
+fn add(sim: &Sim, kind: &[&str]) -> String {
+    sim.ok(&[&["faults", "add", "--action", "CreateSnapshots", "--kind"], kind].concat())
+}
+
+fn shown(sim: &Sim) -> Vec<Value> {
+    serde_json::from_str(&sim.ok(&["snapshots"])).expect("json")
+}
+
+#[test]
+fn sets_are_wrong_as_asked() {
+    needs_root();
+    let sim = Sim::start(QUICK, THREE);
+    assert_eq!(sim.create_snapshots().len(), 3);
+    add(&sim, &["missing-snapshot", "--call", "1"]);
+    let told = sim.create_snapshots();
+    let made = shown(&sim);
+    assert_eq!((told.len(), made.len()), (2, 6));
+    assert!(!told.contains(&made[5]["id"].as_str().expect("an id").to_owned()));
+
+    add(&sim, &["detach-volume", "--call", "1"]);
+    assert_eq!(sim.create_snapshots().len(), 2);
+    let volumes: Vec<_> = shown(&sim)[6..].iter().map(|snapshot| snapshot["volume_id"].clone()).collect();
+    assert_eq!(volumes, [sim.id("root"), sim.id("a")], "the last one went");
+    add(&sim, &["detach-volume", "--volume", "root", "--call", "1"]);
+    assert_eq!(sim.create_snapshots().len(), 1);
+    assert_eq!(shown(&sim)[8]["volume_id"], sim.id("a"));
+    add(&sim, &["extra-volume", "--call", "1"]);
+    assert_eq!(sim.create_snapshots().len(), 2);
+}
+
+#[test]
+fn snapshots_are_slow_and_late_as_asked() {
+    needs_root();
+    let sim = Sim::start(QUICK, THREE);
+    let state = |id: &str| {
+        let found = shown(&sim).into_iter().find(|snapshot| snapshot["id"] == id).expect("it is known");
+        found["state"].as_str().expect("a state").to_owned()
+    };
+    let usual = sim.create_snapshots().remove(0);
+    add(&sim, &["slow-progress", "--factor", "100", "--call", "1"]);
+    let slow = sim.create_snapshots().remove(0);
+    add(&sim, &["slow-progress", "--delay", "2s", "--call", "1"]);
+    let delayed = sim.create_snapshots().remove(0);
+    wait_for("the usual end", || state(&usual) == "completed");
+    assert_eq!(state(&delayed), "pending");
+    wait_for("the end after two seconds", || state(&delayed) == "completed");
+    assert_eq!(state(&slow), "pending");
+
+    add(&sim, &["late-visibility", "--delay", "2s", "--call", "1"]);
+    let late = sim.create_snapshots().remove(0);
+    let found = || sim.command(&["call", "DescribeSnapshots", &format!("SnapshotId.1={late}")]);
+    assert!(String::from_utf8_lossy(&found().stdout).contains("InvalidSnapshot.NotFound"));
+    let all = values(&sim.ok(&["call", "DescribeSnapshots"]), "snapshotId");
+    assert_eq!(all.len(), 9);
+    wait_for("the late snapshot", || found().status.success());
+}
+
+#[test]
+fn number_and_chance_choose_the_calls() {
+    needs_root();
+    let throttled = |sim: &Sim| -> Vec<bool> {
+        (0..20).map(|_| !sim.command(&["call", "DescribeVolumes"]).status.success()).collect()
+    };
+    let fault = "[[fault]]\naction = 'Describe*'\nkind = 'throttle'\nprobability = 0.3\nseed = 7\n";
+    let one = Sim::start(&format!("{fault}[log]\nkeep = 5\n"), THREE);
+    let other = Sim::start("", THREE);
+    other.ok(&[
+        "faults",
+        "add",
+        "--action",
+        "Describe*",
+        "--kind",
+        "throttle",
+        "--probability",
+        "0.3",
+        "--seed",
+        "7",
+    ]);
+    let fallen = throttled(&one);
+    assert!(fallen.contains(&true) && fallen.contains(&false));
+    assert_eq!(fallen, throttled(&other));
+    let log = one.requests("DescribeVolumes");
+    assert_eq!((log.len(), &log[4]["number"]), (5, &20.into()), "the log is bounded");
+
+    other.ok(&["faults", "clear"]);
+    let id =
+        other.ok(&["faults", "add", "--action", "*", "--kind", "throttle", "--call", "2", "--times", "3"]);
+    assert_eq!(throttled(&other)[..6], [false, true, true, true, false, false]);
+    let hit = &other.requests("DescribeVolumes")[21];
+    assert_eq!(
+        (&hit["outcome"], &hit["fault_ids"]),
+        (&"RequestLimitExceeded".into(), &serde_json::json!([2]))
+    );
+    assert_eq!(id, "2");
+    assert!(!other.command(&["faults", "add", "--action", "connection", "--kind", "hang"]).status.success());
+    assert_eq!(other.ok(&["faults", "list"]), "[]");
+}
+
+/// `ebs-sim run` of a script that says when it is ready.
+fn run(script: &str) -> (Child, impl FnMut() -> String + use<>) {
+    let mut child = Command::new(EBS_SIM)
+        .args(["run", "--volume", "name=a,size=16MiB", "--", "bash", "-c", script])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("ebs-sim can be run");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let mut line = move || lines.next().and_then(Result::ok).unwrap_or_default();
+    assert_eq!(line(), "ready");
+    (child, line)
+}
+
+fn tell(child: &Child, signal: Signal) {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+    kill(pid, signal).expect("it can be signalled");
+}
+
+#[test]
+fn run_kills_its_command_only_when_it_was_asked_twice() {
+    needs_root();
+    // Ctrl-C and a wrapper's SIGTERM right behind it: the command ends in its own time.
+    let (mut child, mut line) = run(
+        "trap 'echo INT' INT; trap 'sleep 0.3; echo TERM; exit 3' TERM; echo ready; while :; do sleep 0.05; done",
+    );
+    tell(&child, Signal::SIGINT);
+    assert_eq!(line(), "INT");
+    tell(&child, Signal::SIGTERM);
+    std::thread::sleep(Duration::from_millis(50));
+    tell(&child, Signal::SIGTERM);
+    assert_eq!(line(), "TERM");
+    assert_eq!(child.wait().expect("it ends").code(), Some(3));
+
+    let (mut child, _) = run("trap '' TERM; echo ready; while :; do sleep 0.05; done");
+    tell(&child, Signal::SIGTERM);
+    std::thread::sleep(Duration::from_millis(1100));
+    assert!(child.try_wait().expect("it is ours").is_none());
+    tell(&child, Signal::SIGTERM);
+    let status = child.wait().expect("it ends");
+    assert_eq!((status.code(), status.signal()), (Some(128 + 9), None));
+}
