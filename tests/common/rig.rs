@@ -244,7 +244,7 @@ impl Rig {
 
     /// A request to `ebs-sim`'s control interface, and its answer.
     pub fn control(&self, method: &str, path: &str, body: &str) -> Value {
-        let address = self.ready["endpoint"].as_str().unwrap().trim_start_matches("http://");
+        let address = self.ready["control"].as_str().unwrap().trim_start_matches("http://");
         let mut stream = TcpStream::connect(address).unwrap();
         let length = body.len();
         let head = format!("{method} /_ebs-sim/{path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
