@@ -275,7 +275,10 @@ fn a_missing_permission_is_found_before_anything_is_touched() {
 fn an_ec2_that_cannot_be_reached_is_found_before_anything_is_touched() {
     let rig = two();
     let ran = rig.path("hook-ran");
-    rig.configure(&format!("[[hook]]\nname = 'db'\npre = ['/usr/bin/touch', '{}']\ntimeout = '5s'\n", ran.display()));
+    rig.configure(&format!(
+        "[[hook]]\nname = 'db'\npre = ['/usr/bin/touch', '{}']\ntimeout = '5s'\n",
+        ran.display()
+    ));
     rig.sim(&["faults", "add", "--action", "connection", "--kind", "refuse"]);
     rig.run(&["snapshot"]).exits(23);
     assert!(!ran.exists(), "a hook ran");
