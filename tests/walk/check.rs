@@ -52,7 +52,7 @@ impl Checks {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
         let _ = std::fs::set_permissions(rig.path("hook"), mode);
         rig.control("DELETE", "faults", "");
-        if case.to_string().len() % 2 == 0 {
+        if case.to_string().len().is_multiple_of(2) {
             let rescue = rig.run(&["thaw"]);
             self.that(rescue.code == Some(0), || format!("thaw: {rescue:?}"));
         }

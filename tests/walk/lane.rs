@@ -80,7 +80,7 @@ impl Lane {
         self.prepare(case);
         // Short where the deadline is waited for; in every second case it comes before the heartbeat's gap.
         let window = match case.fault {
-            Fault::Stop if self.number % 2 == 0 => 450,
+            Fault::Stop if self.number.is_multiple_of(2) => 450,
             Fault::Stop | Fault::Pause => 1000,
             _ => 3000,
         };

@@ -50,7 +50,7 @@ impl Iterator for Soak {
         let faults: Vec<_> = Fault::ALL.into_iter().filter(|f| f.fits(&point)).collect();
         let fault = self.chance.pick(&faults);
         let api = self.chance.pick(&Api::ALL.iter().collect::<Vec<_>>());
-        let alone = self.chance.next() % 3 == 0 || point.needs().is_some();
+        let alone = self.chance.next().is_multiple_of(3) || point.needs().is_some();
         Some(Case { point, fault, fs: self.fs, api: (!alone).then_some(api) })
     }
 }
