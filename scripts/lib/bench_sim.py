@@ -28,6 +28,8 @@ seconds_to_complete = 0
 per_volume_interval = "0s"
 pending_per_volume = 0
 pending_per_account = 0
+snapshots = 0
+throttling = false
 """
 
 

@@ -3,8 +3,6 @@
 //! In: an instance or a volume. Out: pending snapshots over one clone of the pool. The clone is made while
 //! the request is handled: it must never begin before the request was read, nor end after the answer.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 
 use super::Context;
@@ -12,7 +10,7 @@ use super::error::Ec2Error;
 use super::iam::Need;
 use super::params::Params;
 use super::xml::{Xml, time};
-use super::{instances, snapshots, tags, volumes};
+use super::{instances, limits, snapshots, tags, volumes};
 use crate::faults::{Hit, Kind};
 use crate::ids::{SnapshotId, VolumeId};
 use crate::log::unix_nanos;
@@ -213,8 +211,8 @@ async fn commit(
         }
         let volumes = choose(&world)?;
         snapshots::check_room(&world, context.region(), volumes.len())?;
+        limits::check(&world, &volumes, started)?;
         for volume in &volumes {
-            check_limits(&world, volume, volumes.len(), started)?;
             tags::check_count(tags_for(&world, common, copy_tags, volume).len())?;
         }
         volumes
@@ -298,44 +296,6 @@ fn tags_for(world: &World, common: &Common, copy_tags: bool, volume: &Volume) ->
     tags
 }
 
-fn check_limits(world: &World, volume: &Volume, set: usize, now: Timestamp) -> Result<(), Ec2Error> {
-    let limits = &world.scenario.limits;
-    let of_volume = || world.snapshots.values().filter(|s| s.volume_id == volume.id);
-    // EC2 counts snapshots that ended in error as if they were still in progress.
-    let busy = |snapshot: &&Snapshot| snapshot.progress(now).state != "completed";
-    let too_soon = of_volume().any(|snapshot| {
-        let since = now.duration_since(snapshot.started);
-        Duration::try_from(since).is_ok_and(|since| since < limits.per_volume_interval)
-    });
-    if too_soon {
-        return Err(Ec2Error::new(
-            "SnapshotCreationPerVolumeRateExceeded",
-            "The maximum per volume CreateSnapshot request rate has been exceeded. Use an increasing or variable sleep interval between requests.",
-        ));
-    }
-    // HDD volumes may have only one.
-    let most = match volume.volume_type.as_str() {
-        "st1" | "sc1" => limits.pending_per_volume.min(1),
-        _ => limits.pending_per_volume,
-    };
-    if most > 0 && of_volume().filter(busy).count() >= most {
-        return Err(Ec2Error::new(
-            "ConcurrentSnapshotLimitExceeded",
-            format!("Maximum allowed in-progress snapshots for a single volume exceeded: {}", volume.id),
-        ));
-    }
-    let most = limits.pending_per_account;
-    let pending =
-        world.snapshots.values().filter(|snapshot| snapshot.progress(now).state == "pending").count();
-    if most > 0 && pending + set > most {
-        return Err(Ec2Error::new(
-            "PendingSnapshotLimitExceeded",
-            format!("Maximum allowed pending snapshots exceeded: {most}"),
-        ));
-    }
-    Ok(())
-}
-
 /// A snapshot as the two actions answer it; they differ in how they call the state. It is always pending,
 /// whatever it has become since.
 fn write(xml: &mut Xml, world: &World, snapshot: &Snapshot, state: &str) {
@@ -351,5 +311,5 @@ fn write(xml: &mut Xml, world: &World, snapshot: &Snapshot, state: &str) {
     if snapshot.encrypted {
         xml.text("sseType", "sse-kms");
     }
-    xml.tags(world.tags_of(snapshot.id.as_str()));
+    xml.tag_set(world.tags_of(snapshot.id.as_str()));
 }

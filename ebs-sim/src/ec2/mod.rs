@@ -17,6 +17,7 @@ mod iam;
 mod images;
 mod instances;
 mod keys;
+mod limits;
 mod lock;
 mod page;
 mod params;
@@ -211,7 +212,9 @@ async fn process(
     let now = Timestamp::now();
     let signer = check_signature(sim, http, ahead(now, skew))?;
     sim.note(number, |entry| entry.access_key_id = Some(signer.access_key_id.clone()));
-    let action = params.text("Action").ok_or_else(|| Ec2Error::missing("Action"))?;
+    let action = params
+        .text("Action")
+        .ok_or_else(|| Ec2Error::new("MissingAction", "The request is missing the parameter Action"))?;
     let _version = params.text("Version");
     let dry_run = params.flag("DryRun")?;
     let class = throttle::Class::of(&action, &params);

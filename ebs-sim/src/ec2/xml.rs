@@ -55,11 +55,16 @@ impl Xml {
     /// Tags, as every resource shows them. EC2 leaves an empty set out.
     pub fn tags(&mut self, tags: &std::collections::BTreeMap<String, String>) {
         if !tags.is_empty() {
-            self.list("tagSet", tags, |xml, (key, value)| {
-                xml.text("key", key);
-                xml.text("value", value);
-            });
+            self.tag_set(tags);
         }
+    }
+
+    /// Tags as the calls that create something answer them: an empty set too.
+    pub fn tag_set(&mut self, tags: &std::collections::BTreeMap<String, String>) {
+        self.list("tagSet", tags, |xml, (key, value)| {
+            xml.text("key", key);
+            xml.text("value", value);
+        });
     }
 
     /// The text.

@@ -55,6 +55,8 @@ pub struct World {
     pub snapshots: IndexMap<SnapshotId, Snapshot>,
     /// All images of all Regions, in the order of registration.
     pub images: IndexMap<ImageId, Ami>,
+    /// Images that are no more, and the Regions that they were in.
+    pub deregistered: BTreeMap<ImageId, String>,
     /// All KMS keys of all Regions.
     pub kms_keys: Vec<KmsKey>,
     /// Tags by resource id.
@@ -125,6 +127,7 @@ impl World {
             launch_devices,
             snapshots: IndexMap::new(),
             images: IndexMap::from([(image.id.clone(), image)]),
+            deregistered: BTreeMap::new(),
             kms_keys: key::all(scenario),
             tags,
             deny: scenario.iam.deny.clone(),
@@ -182,12 +185,16 @@ impl World {
     /// The snapshot that another one's changes are counted from: the last one of the same volume, else the
     /// one that the volume was made from.
     pub fn previous(&self, id: &SnapshotId) -> Option<&Snapshot> {
-        let snapshot = self.snapshots.get(id)?;
-        let older = self.snapshots.values().take_while(|other| other.id != *id);
-        older
-            .filter(|other| other.volume_id == snapshot.volume_id && other.region == snapshot.region)
-            .filter(|other| !other.fails)
-            .last()
+        let (at, _, snapshot) = self.snapshots.get_full(id)?;
+        let same =
+            |other: &&Snapshot| other.volume_id == snapshot.volume_id && other.region == snapshot.region;
+        // From the end: it is mostly near.
+        self.snapshots
+            .as_slice()
+            .get_range(..at)?
+            .values()
+            .rev()
+            .find(|other| same(other) && !other.fails)
             .or_else(|| {
                 let volume = self.volumes.iter().find(|volume| volume.id == snapshot.volume_id)?;
                 self.snapshot(&volume.region, volume.snapshot_id.as_ref()?)
@@ -223,6 +230,7 @@ impl World {
     pub fn reset_images_and_keys(&mut self) {
         let own = &self.scenario.instance.image_id;
         self.images.retain(|id, _| id.as_str() == own);
+        self.deregistered.clear();
         self.tags.retain(|id, _| !id.starts_with(ImageId::PREFIX));
         self.kms_keys = key::all(&self.scenario);
     }
@@ -326,20 +334,7 @@ mod tests {
         let mut world = world(&["name=a,size=1MiB", "name=b,size=1MiB"]);
         let (a, b) = (world.volumes[0].id.clone(), world.volumes[1].id.clone());
         let mut take = |volume: &VolumeId, fails| {
-            let snapshot = Snapshot {
-                id: SnapshotId::random(),
-                region: world.home().to_owned(),
-                volume_id: volume.clone(),
-                size_gib: 1,
-                size_bytes: 1 << 20,
-                description: String::new(),
-                started: Timestamp::UNIX_EPOCH,
-                takes: std::time::Duration::ZERO,
-                fails,
-                encrypted: false,
-                image: None,
-                sizes: Sizes::Unknown,
-            };
+            let snapshot = Snapshot { volume_id: volume.clone(), fails, ..test_snapshot(0, false) };
             let id = snapshot.id.clone();
             world.snapshots.insert(id.clone(), snapshot);
             id

@@ -68,6 +68,7 @@ impl Deregister {
         };
         snapshots.dedup();
         world.images.shift_remove(&self.id);
+        world.deregistered.insert(self.id.clone(), region.to_owned());
         world.tags.remove(self.id.as_str());
         Ok(snapshots)
     }
@@ -103,5 +104,9 @@ mod tests {
         world.images[&id].owner = world.scenario.instance.account_id.clone();
         assert_eq!(wanted(true).remove(&mut world, "us-east-1").expect("own").len(), 1);
         assert!(world.images.is_empty());
+        assert_eq!(
+            code(wanted(false).remove(&mut world, "us-east-1")).as_deref(),
+            Some("InvalidAMIID.Unavailable")
+        );
     }
 }

@@ -26,7 +26,15 @@ pub fn not_found(id: &str) -> Ec2Error {
 
 /// An image of this Region that belongs to this account.
 fn own<'a>(world: &'a World, region: &str, id: &ImageId) -> Result<&'a Ami, Ec2Error> {
-    let image = world.image(region, id).ok_or_else(|| not_found(id.as_str()))?;
+    let image = world.image(region, id).ok_or_else(|| {
+        if world.deregistered.get(id).is_some_and(|was| was == region) {
+            return Ec2Error::new(
+                "InvalidAMIID.Unavailable",
+                format!("The image ID '{id}' is no longer available"),
+            );
+        }
+        not_found(id.as_str())
+    })?;
     if image.owner == world.scenario.instance.account_id {
         Ok(image)
     } else {

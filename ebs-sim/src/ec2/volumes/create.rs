@@ -105,7 +105,7 @@ impl Create {
         if params.flag("MultiAttachEnabled")? {
             return Err(Ec2Error::new(
                 "UnsupportedOperation",
-                "Multi-Attach is not supported: there is one instance",
+                "The MultiAttachEnabled parameter is not supported: there is one instance",
             ));
         }
         if params.text("OutpostArn").is_some() {
@@ -277,7 +277,10 @@ impl Wanted {
         };
         let iops = params.number("Iops")?;
         if iops.is_none() && (name == "io1" || name == "io2") {
-            return Err(Ec2Error::missing("iops"));
+            return Err(Ec2Error::new(
+                "InvalidParameterCombination",
+                format!("The parameter iops must be specified for {name} volumes."),
+            ));
         }
         let throughput = params.number("Throughput")?;
         check_range("iops", &name, iops, limits.iops)?;
