@@ -24,9 +24,10 @@ mod preflight;
 pub mod recover;
 pub mod rehearse;
 mod settle;
-pub mod unmounted;
 pub mod status;
+pub mod step;
 mod uncover;
+pub mod unmounted;
 pub mod verdict;
 
 use std::path::Path;
@@ -38,6 +39,7 @@ use nix::sys::signal::Signal;
 use self::journal::{Created, Journal};
 use self::outcome::{describe, evidence, exit, settled};
 pub use self::settle::create_request;
+use self::step::{Step, Steps};
 use self::unmounted::Away;
 use self::verdict::verdict;
 use crate::config::settings::{OnLower, PlanSettings};
@@ -77,6 +79,14 @@ pub struct Stage<'a, E> {
     pub run_dir: &'a Path,
     /// The run.
     pub run: RunId,
+    /// Who is told each step: [`step::PROGRESS`].
+    pub steps: &'a dyn Steps,
+}
+
+impl<E> Stage<'_, E> {
+    fn at(&self, step: Step) {
+        self.steps.at(step);
+    }
 }
 
 /// How a run ended.
@@ -128,6 +138,7 @@ pub async fn snapshot<E: Ec2>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -
     let asked = asked(stage)?;
     let request = create_request(&stage.run, stage.facts, stage.plan, stage.settings, asked);
     preflight::check(stage, &request).await?;
+    stage.at(Step::JournalStart);
     let mut journal = Journal::start(stage.run_dir, &stage.run, &stage.plan.name).map_err(|e| {
         Error::new(Exit::Permission, format!("cannot write the journal in {}: {e}", stage.run_dir.display()))
     })?;
@@ -146,7 +157,8 @@ pub async fn snapshot<E: Ec2>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -
     let back = unmounted::end(away, &mut journal, &mut hooks).await;
     if window.lost {
         // The look-up takes seconds: applications are not kept waiting for it. They are told that the result is unknown.
-        release(&mut journal, &env, &mut hooks).await;
+        release(stage, &mut journal, &env, &mut hooks).await;
+        stage.at(Step::LookUp);
         settle::look_up(
             stage,
             &mut window,
@@ -159,15 +171,18 @@ pub async fn snapshot<E: Ec2>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -
     env.result = if window.made.is_empty() { RunResult::Failed } else { RunResult::Taken };
     env.snapshots = verdict.snapshots.iter().map(|s| s.id.clone()).collect();
     env.consistency = (!window.made.is_empty()).then_some(verdict.consistency);
+    stage.at(Step::Judged);
     if known && !env.snapshots.is_empty() {
         let _ = journal.update(|state| state.created = Created::Made(env.snapshots.clone()));
     }
-    release(&mut journal, &env, &mut hooks).await;
+    release(stage, &mut journal, &env, &mut hooks).await;
 
     let mut ended = describe(stage, asked, window, verdict, hooks);
     unmounted::tell(&mut ended, back);
+    stage.at(Step::Label);
     settle::label(stage, &mut ended.record).await;
     ended.record.exit_code = exit(stage.settings, &ended).code();
+    stage.at(Step::Record);
     let blocked = settle::warn_of_frozen(stage.state_dir, &ended.record.still_frozen);
     if ended.record.not_mounted.iter().any(|m| stage.state_dir.starts_with(m)) {
         ended.record.after.push("no record is kept: what it is kept on is not mounted".to_owned());
@@ -177,6 +192,7 @@ pub async fn snapshot<E: Ec2>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -
         ended.record.after.push(format!("cannot keep the record in {}: {e}", stage.state_dir.display()));
         ended.record.exit_code = exit(stage.settings, &ended).code();
     }
+    stage.at(Step::Close);
     // A look-up that saw nothing is no proof.
     let unknown = journal.state.created == Created::Maybe;
     if ended.record.still_frozen.is_empty() && settled(&ended) && !unknown {
@@ -231,12 +247,16 @@ async fn quiesce<E>(
         if let Some(signal) = interrupt.pending() {
             return Err(Failure::by(signal));
         }
-        journal
-            .update(|state| {
-                state.attempted.push(hook.clone());
-                state.env = Some(env.clone());
-            })
-            .map_err(|e| Failure::new(Exit::Hook, format!("cannot write the journal: {e}")))?;
+        stage.at(Step::Attempt);
+        let noted = journal.update(|state| {
+            state.attempted.push(hook.clone());
+            state.env = Some(env.clone());
+        });
+        if let Err(e) = noted {
+            journal.state.attempted.pop(); // it will not be started: nothing is owed
+            return Err(Failure::new(Exit::Hook, format!("cannot write the journal: {e}")));
+        }
+        stage.at(Step::PreHook);
         tracing::info!(hook = hook.name, "pre hook");
         let cancelled = async {
             interrupt.caught().await;
@@ -260,11 +280,14 @@ async fn quiesce<E>(
     Ok(())
 }
 
-/// Post hooks of everything attempted, once. A journal that cannot be written must not keep them from running.
-async fn release(journal: &mut Journal, env: &HookEnv, outcomes: &mut Vec<HookOutcome>) {
-    let _ = journal.update(|state| state.env = Some(env.clone()));
-    outcomes.extend(quiesce::release(&journal.state.attempted, env).await);
-    let _ = journal.update(|state| state.attempted.clear());
+/// Post hooks of everything attempted.
+async fn release<E>(
+    stage: &Stage<'_, E>,
+    journal: &mut Journal,
+    env: &HookEnv,
+    outcomes: &mut Vec<HookOutcome>,
+) {
+    outcomes.extend(journal.release(env, |step| stage.at(step)).await);
 }
 
 /// Prepare, freeze, one call, thaw.
@@ -276,16 +299,19 @@ async fn window<E: Ec2>(
 ) -> Window {
     let failed = |failure| Window { failure: Some(failure), ..Window::default() };
     let limits = Limits { window: stage.settings.window, freeze: stage.settings.freeze_timeout };
+    stage.at(Step::Prepare);
     let extras = extras(stage.settings);
     let prepared = match Prepared::open_with(&stage.kernel, stage.plan, limits, stage.program, extras) {
         Ok(prepared) => prepared,
         Err(e) => return failed(Failure { hint: e.hint(), ..Failure::new(Exit::Freeze, chain(&e)) }),
     };
+    stage.at(Step::Guarded);
     // After the flush, which can take minutes: EC2 may have closed idle connections meanwhile.
     if let Err(failure) = preflight::warm(stage, request).await.and_then(|()| preflight::unchanged(stage)) {
         prepared.dismiss();
         return failed(failure);
     }
+    stage.at(Step::JournalWindow);
     journal.state.expedited = prepared.expedited();
     if let Err(e) = journal.before_window(stage.plan) {
         prepared.dismiss();
@@ -297,6 +323,7 @@ async fn window<E: Ec2>(
         let _ = journal.update(|state| state.created = Created::No);
         return failed(Failure::by(signal));
     }
+    stage.at(Step::Freezing);
     let mut frozen = match prepared.freeze(interrupt).await {
         Ok(frozen) => frozen,
         Err(not) => {
@@ -316,11 +343,18 @@ async fn window<E: Ec2>(
         }
     };
     // ---- the point in time: between here and `thaw` there is one call and nothing else ----
+    stage.at(Step::Frozen);
     let sent = Instant::now();
-    let held = frozen.hold(interrupt, stage.ec2.create(request)).await;
+    let call = async {
+        stage.at(Step::Request);
+        stage.ec2.create(request).await
+    };
+    let held = frozen.hold(interrupt, call).await;
     let call = sent.elapsed();
+    stage.at(Step::Answered);
     let thawed = frozen.thaw().await;
     // ---- everything is thawed ----
+    stage.at(Step::Thawed);
     let _ = journal.update(|state| {
         state.frozen.retain(|f| thawed.still_frozen.contains(&f.mount_point));
         state.expedited = None;

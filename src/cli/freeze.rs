@@ -25,7 +25,7 @@ use crate::interrupt::Interrupt;
 use crate::report;
 use crate::run::desk::{self, Desk};
 use crate::run::hold::{self, HoldRecord};
-use crate::run::{Stage, journal, lock, recover};
+use crate::run::{Stage, journal, lock, recover, step};
 use crate::window::kernel::Linux;
 use crate::window::superblock;
 
@@ -217,6 +217,7 @@ impl Freeze {
         let program = std::env::current_exe()
             .map_err(|e| Error::new(Exit::Bug, format!("cannot find this program's own file: {e}")))?;
         let stage = Stage {
+            steps: &step::PROGRESS,
             ec2: &planned.ec2,
             kernel: Arc::new(Linux),
             program: &program,

@@ -15,7 +15,7 @@ use crate::ids::RunId;
 use crate::interrupt::Interrupt;
 use crate::report;
 use crate::run::rehearse::{Hold, Rehearsed, rehearse, suggest};
-use crate::run::{Stage, lock};
+use crate::run::{Stage, lock, step};
 use crate::sets::record;
 use crate::window::kernel::{Linux, die_by};
 
@@ -67,6 +67,7 @@ impl Rehearse {
         let mut rounds = Vec::new();
         for _ in 0..self.repeat {
             let stage = Stage {
+                steps: &step::PROGRESS,
                 ec2: &ec2,
                 kernel: Arc::new(Linux),
                 program: &program,

@@ -15,7 +15,7 @@ use crate::exit::Exit;
 use crate::ids::RunId;
 use crate::interrupt::Interrupt;
 use crate::report;
-use crate::run::{self, Stage, lock, recover};
+use crate::run::{self, Stage, lock, recover, step};
 use crate::window::kernel::{Linux, die_by};
 
 #[derive(Debug, Args)]
@@ -80,6 +80,7 @@ impl Snapshot {
             state_dir: &settings.state_dir,
             run_dir: &settings.run_dir,
             run: RunId::generate(),
+            steps: &step::PROGRESS,
         };
         let ended = run::snapshot(&stage, interrupt).await?;
         let record = &ended.record;

@@ -296,7 +296,11 @@ fn sort<E: ProvideErrorMetadata + std::error::Error + 'static>(
 ) -> Ec2Error {
     let text = || chain(error);
     match error {
-        SdkError::ServiceError(said) if said.raw().status().is_server_error() || error.code().is_none() => {
+        // Throttling is an answer too, though its status is 503: EC2 has not looked at the request.
+        SdkError::ServiceError(said)
+            if (said.raw().status().is_server_error() && error.code() != Some("RequestLimitExceeded"))
+                || error.code().is_none() =>
+        {
             // A 5xx may come after the deed (EC2 guide, "eventual consistency" and "idempotency").
             Ec2Error::Unknown {
                 action,

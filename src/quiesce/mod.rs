@@ -89,13 +89,19 @@ pub async fn run_post(hook: &Hook, env: &HookEnv) -> HookOutcome {
 pub async fn release(attempted: &[Hook], env: &HookEnv) -> Vec<HookOutcome> {
     let mut outcomes = Vec::with_capacity(attempted.len());
     for hook in attempted.iter().rev() {
-        let outcome = run_post(hook, env).await;
-        if !outcome.succeeded() {
-            tracing::error!(hook = hook.name, "{outcome}");
-        }
-        outcomes.push(outcome);
+        outcomes.push(release_one(hook, env).await);
     }
     outcomes
+}
+
+/// One of these. A failure is logged.
+#[must_use = "a hook may not have been released"]
+pub async fn release_one(hook: &Hook, env: &HookEnv) -> HookOutcome {
+    let outcome = run_post(hook, env).await;
+    if !outcome.succeeded() {
+        tracing::error!(hook = hook.name, "{outcome}");
+    }
+    outcome
 }
 
 async fn run(hook: &Hook, phase: Phase, env: &HookEnv, cancel: impl Future<Output = ()>) -> HookOutcome {

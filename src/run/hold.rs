@@ -122,6 +122,19 @@ impl HoldRecord {
     }
 }
 
+/// What is unmounted would have to stay away until somebody else is done, and come back by another process.
+fn none_is_unmounted<E>(stage: &Stage<'_, E>) -> Result<(), Error> {
+    match stage.plan.filesystems.iter().find(|f| f.method == Method::Unmount) {
+        None => Ok(()),
+        Some(f) => {
+            let what =
+                format!("{} has the method \"unmount\", which `freeze` cannot hold", f.mount_point.display());
+            Err(Error::new(Exit::Config, what)
+                .hint("give it another method in the plan for this, or leave it out (--exclude-mount)"))
+        }
+    }
+}
+
 /// Holds a freeze for `lasts` at most. `outputs` are the superblocks that the waiting command writes to.
 ///
 /// # Errors
@@ -134,6 +147,7 @@ pub async fn hold<E: Ec2>(
     interrupt: &mut Interrupt,
 ) -> Result<HoldRecord, Error> {
     let asked = asked(stage)?;
+    none_is_unmounted(stage)?;
     preflight::host(stage)?;
     outputs_are_safe(stage, outputs)?;
     agent_is_safe(stage)?;
@@ -159,7 +173,7 @@ pub async fn hold<E: Ec2>(
     judge(stage, &mut record, window, &hooks);
     // Told before the post hooks too: they may take long, and this process may be killed over them.
     desk.keep(&record);
-    release(&mut journal, &env, &mut hooks).await;
+    release(stage, &mut journal, &env, &mut hooks).await;
     let failed = hooks.iter().filter(|h| h.phase == Phase::Post && !h.succeeded());
     record.after = failed.map(ToString::to_string).collect();
     record.hooks = hooks;

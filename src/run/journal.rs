@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::hold::HoldRecord;
+use super::step::Step;
 use crate::config::settings::Hook;
 use crate::ids::{DevNo, RunId, SnapshotId};
 use crate::plan::{Method, Plan};
-use crate::quiesce::HookEnv;
+use crate::quiesce::{self, HookEnv, HookOutcome};
 use crate::window::expedite::Former;
 use crate::window::unmount::Recipe;
 
@@ -192,6 +193,22 @@ impl Journal {
                 state.created = Created::Maybe;
             }
         })
+    }
+
+    /// Runs the post commands that are owed, in reverse order, going on past failures, and strikes each out when it has run: if this
+    /// process dies meanwhile, the next start runs no other command twice than the one it died in.
+    ///
+    /// A journal that cannot be written keeps none from running; what failed once is not run again.
+    pub async fn release(&mut self, env: &HookEnv, at: impl Fn(Step)) -> Vec<HookOutcome> {
+        let mut outcomes = Vec::with_capacity(self.state.attempted.len());
+        let _ = self.update(|state| state.env = Some(env.clone()));
+        while let Some(hook) = self.state.attempted.last().cloned() {
+            at(Step::PostHook);
+            outcomes.push(quiesce::release_one(&hook, env).await);
+            at(Step::Released);
+            let _ = self.update(|state| state.attempted.truncate(state.attempted.len() - 1));
+        }
+        outcomes
     }
 
     fn write(&self) -> std::io::Result<()> {

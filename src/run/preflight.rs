@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::step::Step;
 use super::{Failure, Stage, unmounted};
 use crate::discover::mountinfo::{self, MountTree};
 use crate::discover::{self, Facts};
@@ -22,9 +23,12 @@ use crate::plan::{self, Plan};
 /// # Errors
 /// When the run would fail. Nothing has been touched.
 pub(super) async fn check<E: Ec2>(stage: &Stage<'_, E>, request: &CreateRequest) -> Result<(), Error> {
+    stage.at(Step::Preflight);
     host(stage)?;
     refuse(cloud::tags_fit(request))?;
+    stage.at(Step::Permission);
     stage.ec2.dry_run(request).await.map_err(Error::from)?;
+    stage.at(Step::Pending);
     pending(stage).await
 }
 
@@ -38,6 +42,7 @@ pub(super) fn host<E>(stage: &Stage<'_, E>) -> Result<(), Error> {
 
 /// Warms the connections with the same request, again: hooks may have taken long.
 pub(super) async fn warm<E: Ec2>(stage: &Stage<'_, E>, request: &CreateRequest) -> Result<(), Failure> {
+    stage.at(Step::Warm);
     let failed = |e: Ec2Error| Failure { hint: e.hint(), ..Failure::new(e.exit(), e.to_string()) };
     for _ in 0..3 {
         // Two at once leave a spare connection, in case the server closes one.
@@ -61,6 +66,7 @@ pub(super) fn unchanged<E>(stage: &Stage<'_, E>) -> Result<(), Failure> {
         hint: Some("run again; hooks must not mount or unmount filesystems of the set".to_owned()),
         ..Failure::new(Exit::Freeze, format!("the host changed since it was planned: {what}"))
     };
+    stage.at(Step::Unchanged);
     let now = discover::host(Path::new("/")).map_err(|e| failed(chain(&e)))?;
     let facts = Facts {
         filesystems: unmounted::with_those_away(stage, now.filesystems),

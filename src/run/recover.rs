@@ -20,7 +20,7 @@ use crate::ec2::reconcile::{self, Outcome};
 use crate::ec2::{Ec2, Ec2Error};
 use crate::exit::Exit;
 use crate::ids::{DevNo, RunId, SnapshotId};
-use crate::quiesce::{self, HookOutcome};
+use crate::quiesce::HookOutcome;
 use crate::window::expedite::Former;
 use crate::window::kernel::{Kernel, Linux};
 use crate::window::probe::Target;
@@ -117,8 +117,8 @@ async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) 
             unmounted::back(&mut journal, Vec::new()).await
         };
     }
-    let released = match &journal.state.env {
-        Some(env) => quiesce::release(&journal.state.attempted, env).await,
+    let released = match journal.state.env.clone() {
+        Some(env) => journal.release(&env, |_| ()).await,
         None => Vec::new(),
     };
     if let Some(mut record) = record {
@@ -134,9 +134,7 @@ async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) 
         desk::keep(run_dir, &record);
     }
     let run = journal.state.run.clone();
-    // Each owed post command has been run once; running it again at every start would help nobody.
     let kept = journal.update(|state| {
-        state.attempted.clear();
         state.frozen.retain(|f| failed.iter().any(|(m, _)| *m == f.mount_point));
     });
     let done = failed.is_empty() && journal.state.unmounted.is_empty();

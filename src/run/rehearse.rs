@@ -17,6 +17,7 @@ use serde::{Serialize, Serializer};
 
 use super::journal::Journal;
 use super::outcome::evidence;
+use super::unmounted::{self, Away, Back};
 use super::{Stage, Window, create_request, preflight};
 use crate::config::settings::OnLower;
 use crate::discover::lossy;
@@ -165,6 +166,23 @@ pub struct Round {
     pub signal: Option<Signal>,
 }
 
+impl Round {
+    /// What became of what was unmounted.
+    fn tell(&mut self, back: Back) {
+        let (failed, differs) = (back.failed, back.differs);
+        if !failed.is_empty() {
+            self.hint = Some(unmounted::AGAIN.to_owned());
+            // What may still be frozen outranks it.
+            if self.still_frozen.is_empty() {
+                self.exit_code = Exit::NotMounted.code();
+            }
+        } else if !differs.is_empty() && self.exit_code == Exit::Ok.code() {
+            self.exit_code = Exit::After.code();
+        }
+        self.after.extend(failed.iter().map(ToString::to_string).chain(differs));
+    }
+}
+
 /// One filesystem in a rehearsal.
 #[derive(Debug, Serialize)]
 pub struct MountRound {
@@ -226,13 +244,19 @@ pub async fn rehearse<E: Ec2>(
     let mut env = super::hook_env(stage);
     let mut hooks = Vec::new();
     let mut busy = Busy::default();
-    let mut window = match super::quiesce(stage, &mut journal, &env, interrupt, &mut hooks).await {
+    let mut away = Away::default();
+    let mut ready = super::quiesce(stage, &mut journal, &env, interrupt, &mut hooks).await;
+    if ready.is_ok() {
+        ready = unmounted::begin(stage, &mut journal, &env, interrupt, &mut hooks, &mut away).await;
+    }
+    let mut window = match ready {
         Ok(()) => {
             busy = Busy::look(stage);
             super::window(stage, &request, &mut journal, interrupt).await
         }
         Err(failure) => Window { failure: Some(failure), ..Window::default() },
     };
+    let back = unmounted::end(away, &mut journal, &mut hooks).await;
     let writers = busy.since(stage);
     // The call that was not made is no failure. A window that ran out, or lost its watchdog, is one, but there is nothing to look up.
     let instead = Rehearsed::<E>::instead("create").to_string();
@@ -243,11 +267,12 @@ pub async fn rehearse<E: Ec2>(
         failure.hint = Some("hold for less (--hold), or give it a longer --window".to_owned());
     }
     env.result = if reached { RunResult::Rehearsed } else { RunResult::Failed };
-    super::release(&mut journal, &env, &mut hooks).await;
+    super::release(stage, &mut journal, &env, &mut hooks).await;
 
-    let round = describe(stage, asked, window, hooks, &writers);
+    let mut round = describe(stage, asked, window, hooks, &writers);
+    round.tell(back);
     super::settle::warn_of_frozen(stage.state_dir, &round.still_frozen);
-    if round.still_frozen.is_empty() {
+    if round.still_frozen.is_empty() && journal.state.unmounted.is_empty() {
         journal.close();
     }
     Ok(round)

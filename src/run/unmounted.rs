@@ -252,11 +252,14 @@ fn all_failed(recipe: &Recipe, why: &str) -> Vec<Failed> {
     recipe.mounts.iter().map(failed).collect()
 }
 
+/// What to do about what could not be mounted again.
+pub(super) const AGAIN: &str = "remove what is in the way, then `stillpoint thaw` mounts them again, as the next run does; or type the command";
+
 /// Writes into the record what the user has to know.
 pub(super) fn tell(ended: &mut Ended, back: Back) {
     let record = &mut ended.record;
     if !back.failed.is_empty() {
-        ended.hint = Some("remove what is in the way, then `stillpoint thaw` mounts them again, as the next run does; or type the command".to_owned());
+        ended.hint = Some(AGAIN.to_owned());
     }
     for failed in back.failed {
         record.after.push(failed.to_string());

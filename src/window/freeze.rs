@@ -8,6 +8,7 @@
 //! every thread checks the abort flag the moment FIFREEZE returns, and thaws at once when it is set.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -216,10 +217,13 @@ impl Freezers {
                 board: Arc::clone(&board),
                 abort: Arc::clone(&abort),
             };
-            std::thread::Builder::new()
-                .name(format!("freeze-{index}"))
-                .stack_size(STACK)
-                .spawn(move || worker.run(&receive))?;
+            std::thread::Builder::new().name(format!("freeze-{index}")).stack_size(STACK).spawn(
+                move || {
+                    while catch_unwind(AssertUnwindSafe(|| worker.run(&receive))).is_err() {
+                        worker.after_panic();
+                    }
+                },
+            )?;
             orders.push(send);
         }
         Ok(Self { orders, board, abort })
@@ -284,6 +288,18 @@ impl Worker {
         }
     }
 
+    /// A panic must not leave it frozen until the watchdog's deadline, nor be taken for a freeze that held.
+    fn after_panic(&self) {
+        let freezing = self.board.read().get(self.index) == Some(&Report::Freezing);
+        let state = State::of(self.page.states[self.index].load(Ordering::SeqCst));
+        let report = match state {
+            State::Freezing | State::Frozen => self.thaw_at_last(),
+            _ => Report::ThawedByOther,
+        };
+        // One report: the run goes on with the first that is not `Freezing`.
+        self.board.set(self.index, if freezing { Report::Failed(Errno::EIO) } else { report });
+    }
+
     fn aborted(&self) -> bool {
         self.abort.load(Ordering::SeqCst) || self.page.fired.load(Ordering::SeqCst) != 0
     }
@@ -323,8 +339,13 @@ impl Worker {
         }
     }
 
-    /// Thaws, trying until it works or turns out not to be frozen.
     fn thaw(&self) {
+        let report = self.thaw_at_last();
+        self.board.set(self.index, report);
+    }
+
+    /// Thaws, trying until it works or turns out not to be frozen.
+    fn thaw_at_last(&self) -> Report {
         loop {
             let said = self.kernel.thaw(self.fd.as_fd());
             if matches!(said, Ok(()) | Err(Errno::EINVAL)) {
@@ -333,11 +354,11 @@ impl Worker {
             match said {
                 Ok(()) => {
                     self.state(State::Thawed);
-                    return self.board.set(self.index, Report::Thawed);
+                    return Report::Thawed;
                 }
                 Err(Errno::EINVAL) => {
                     self.state(State::Thawed);
-                    return self.board.set(self.index, Report::ThawedByOther);
+                    return Report::ThawedByOther;
                 }
                 Err(errno) => {
                     self.board.set(self.index, Report::ThawFails(errno));

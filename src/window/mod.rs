@@ -426,9 +426,11 @@ impl Frozen {
     }
 
     async fn thaw_now(&mut self) -> Thawed {
+        // Looked at while `Drop` still owns the window: whatever happens here, it waits for the thaw before the process can end.
+        let Some((fired_before, moved)) = self.window.as_ref().map(|w| (w.guard.fired(), w.moved())) else {
+            return Thawed::default();
+        };
         let Some(window) = self.window.take() else { return Thawed::default() };
-        let fired_before = window.guard.fired();
-        let moved = window.moved();
         window.freezers.thaw_all();
         let all_back = |reports: &[Report]| !reports.iter().any(|r| r.may_be_frozen());
         let board = Arc::clone(window.freezers.board());
@@ -497,15 +499,17 @@ fn start_guard(
 impl Prepared {
     fn check(&self, indices: &[usize], reports: &[Report]) -> Result<(), FreezeFailure> {
         for member in &self.members {
-            if let Some(index) = member.freezer.filter(|i| indices.contains(i))
-                && let Report::Failed(errno) = reports[index]
-            {
-                return Err(FreezeFailure::Refused {
-                    mount_point: member.mount_point.clone(),
-                    fstype: member.fstype.clone(),
-                    errno,
-                });
-            }
+            let Some(index) = member.freezer.filter(|i| indices.contains(i)) else { continue };
+            let errno = match reports[index] {
+                Report::Frozen(_) => continue,
+                Report::Failed(errno) | Report::ThawFails(errno) => errno,
+                _ => Errno::EIO, // its thread panicked
+            };
+            return Err(FreezeFailure::Refused {
+                mount_point: member.mount_point.clone(),
+                fstype: member.fstype.clone(),
+                errno,
+            });
         }
         Ok(())
     }

@@ -67,6 +67,11 @@ impl Run {
         kill(self.pid(), signal).unwrap();
     }
 
+    /// Has it ended?
+    pub fn over(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Waits for its end.
     pub fn end(mut self) -> Ended {
         let Some(status) = wait(&mut self.child, LIMIT) else {

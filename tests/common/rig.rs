@@ -43,6 +43,9 @@ pub enum Fs {
 }
 
 impl Fs {
+    /// Each.
+    pub const ALL: [Self; 3] = [Self::Ext4, Self::Xfs, Self::Btrfs];
+
     fn size(self) -> &'static str {
         match self {
             Self::Ext4 => "64MiB",
@@ -69,6 +72,7 @@ pub struct Rig {
     pub ready: Value,
     sim: Child,
     mounts: Vec<PathBuf>,
+    ext4: bool,
     rescue: Child,
 }
 
@@ -83,7 +87,8 @@ pub fn sh(program: &str, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn ebs_sim() -> PathBuf {
+/// The stand-in for EC2.
+pub fn ebs_sim() -> PathBuf {
     let path = Path::new(STILLPOINT).with_file_name("ebs-sim");
     assert!(path.exists(), "{} is missing: run `cargo build --workspace` first", path.display());
     path
@@ -131,11 +136,18 @@ impl Rig {
         };
         let mounts: Vec<_> = volumes.iter().map(|(name, _)| temp.path().join(name)).collect();
         let rescue = rescue(temp.path(), &mounts);
-        let rig = Self { temp, ready, sim, mounts, rescue };
+        let ext4 = volumes.iter().all(|(_, fs)| *fs == Fs::Ext4);
+        let rig = Self { temp, ready, sim, mounts, ext4, rescue };
         // All before the first mount: for mkfs.btrfs, loops over one file are one device.
         volumes.iter().for_each(|(name, fs)| fs.make(&rig.device(name)));
         rig.mounts.iter().for_each(|mount| std::fs::create_dir(mount).unwrap());
         rig
+    }
+
+    /// A rescue with all its time before it, for a rig that lives through many runs.
+    pub fn renew_rescue(&mut self) {
+        let fresh = rescue(self.temp.path(), &self.mounts);
+        end_group(&mut std::mem::replace(&mut self.rescue, fresh));
     }
 
     /// A path beside the mounts, in memory.
@@ -153,6 +165,11 @@ impl Rig {
     /// Every mount.
     pub fn mounts(&self) -> &[PathBuf] {
         &self.mounts
+    }
+
+    /// Is every volume ext4?
+    pub fn is_ext4(&self) -> bool {
+        self.ext4
     }
 
     fn volume(&self, name: &str, key: &str) -> String {
@@ -249,9 +266,9 @@ impl Rig {
         self.sim(&["faults", "add", "--action", action, "--call", "1", "--kind", kind, "--delay", delay]);
     }
 
-    /// A request to `ebs-sim`'s control interface.
-    pub fn control(&self, method: &str, path: &str, body: &str) {
-        let address = self.ready["endpoint"].as_str().unwrap().trim_start_matches("http://");
+    /// A request to `ebs-sim`'s control interface, and its answer.
+    pub fn control(&self, method: &str, path: &str, body: &str) -> Value {
+        let address = self.ready["control"].as_str().unwrap().trim_start_matches("http://");
         let mut stream = TcpStream::connect(address).unwrap();
         let length = body.len();
         let head = format!("{method} /_ebs-sim/{path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
@@ -259,11 +276,13 @@ impl Rig {
         let mut answer = String::new();
         let _ = stream.read_to_string(&mut answer); // a reset after the answer is no loss
         assert!(answer.starts_with("HTTP/1.1 200"), "{method} {path}: {answer}");
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str(body).unwrap_or_else(|e| panic!("{method} {path}: {e}: {body}"))
     }
 
     /// The log of requests.
     pub fn requests(&self) -> Vec<Value> {
-        serde_json::from_str(&self.sim(&["requests"])).unwrap()
+        list(self.control("GET", "requests", ""))
     }
 
     /// Real requests (no DryRun) of one action, in order.
@@ -279,7 +298,7 @@ impl Rig {
 
     /// Every snapshot there is, with its tags.
     pub fn snapshots(&self) -> Vec<Value> {
-        serde_json::from_str(&self.sim(&["snapshots"])).unwrap()
+        list(self.control("GET", "snapshots", ""))
     }
 
     /// Waits until no request is being handled and no snapshot is pending.
@@ -303,9 +322,21 @@ impl Rig {
     }
 }
 
+fn list(value: Value) -> Vec<Value> {
+    match value {
+        Value::Array(items) => items,
+        other => panic!("no list: {other}"),
+    }
+}
+
 /// Not a DryRun; by what was asked, for `dry_run` is only known once the request is looked at.
 fn real(request: &Value) -> bool {
     request["params"]["DryRun"] != "true"
+}
+
+fn end_group(leader: &mut Child) {
+    let _ = kill(Pid::from_raw(-i32::try_from(leader.id()).unwrap()), Signal::SIGKILL);
+    let _ = leader.wait();
 }
 
 /// A process of its own, so that it thaws even when this one hangs or is killed.
@@ -361,7 +392,6 @@ impl Drop for Rig {
                 let _ = self.sim.kill();
             }
         }
-        let _ = kill(Pid::from_raw(-i32::try_from(self.rescue.id()).unwrap()), Signal::SIGKILL);
-        let _ = self.rescue.wait();
+        end_group(&mut self.rescue);
     }
 }

@@ -1,0 +1,181 @@
+//! The steps of a run, by name.
+//!
+//! In: the run, which tells each step as it is reached. Out: whoever listens: in production one atomic and a debug line, in tests
+//! whatever is to go wrong there. Must never: log, allocate or block at a step where filesystems are frozen.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A step, told just before it is done unless its line says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Step {
+    /// Checks on this host: hooks, journal, tags.
+    Preflight,
+    /// The permission check by DryRun.
+    Permission,
+    /// The look at snapshots that are pending or just begun.
+    Pending,
+    /// The journal's first line.
+    JournalStart,
+    /// A pre hook goes into the journal; once a hook.
+    Attempt,
+    /// A pre hook starts, and its post command is owed from here on; once a hook.
+    PreHook,
+    /// Filesystems are opened and flushed, the watchdog is started.
+    Prepare,
+    /// The watchdog is ready.
+    Guarded,
+    /// Connections are warmed.
+    Warm,
+    /// Has the host changed since it was planned?
+    Unchanged,
+    /// The journal says what may be frozen from here on.
+    JournalWindow,
+    /// The deadline starts, then the first FIFREEZE.
+    Freezing,
+    /// Everything is frozen.
+    Frozen,
+    /// The one call.
+    Request,
+    /// The answer is read, or will not be waited for.
+    Answered,
+    /// Everything is thawed; the journal is told.
+    Thawed,
+    /// EC2 is asked what a request without an answer made.
+    LookUp,
+    /// The verdict is known; the journal is told what was made.
+    Judged,
+    /// A post hook starts; once a hook.
+    PostHook,
+    /// A post hook has run; the journal is told.
+    Released,
+    /// The snapshots get their verdict.
+    Label,
+    /// The record is kept.
+    Record,
+    /// The journal is closed.
+    Close,
+}
+
+impl Step {
+    /// Every step, in the order of a run without faults; [`Step::LookUp`] is only reached when an answer was lost.
+    pub const ALL: [Self; 23] = [
+        Self::Preflight,
+        Self::Permission,
+        Self::Pending,
+        Self::JournalStart,
+        Self::Attempt,
+        Self::PreHook,
+        Self::Prepare,
+        Self::Guarded,
+        Self::Warm,
+        Self::Unchanged,
+        Self::JournalWindow,
+        Self::Freezing,
+        Self::Frozen,
+        Self::Request,
+        Self::Answered,
+        Self::Thawed,
+        Self::LookUp,
+        Self::Judged,
+        Self::PostHook,
+        Self::Released,
+        Self::Label,
+        Self::Record,
+        Self::Close,
+    ];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Preflight => "preflight",
+            Self::Permission => "permission",
+            Self::Pending => "pending",
+            Self::JournalStart => "journal-start",
+            Self::Attempt => "attempt",
+            Self::PreHook => "pre-hook",
+            Self::Prepare => "prepare",
+            Self::Guarded => "guarded",
+            Self::Warm => "warm",
+            Self::Unchanged => "unchanged",
+            Self::JournalWindow => "journal-window",
+            Self::Freezing => "freezing",
+            Self::Frozen => "frozen",
+            Self::Request => "request",
+            Self::Answered => "answered",
+            Self::Thawed => "thawed",
+            Self::LookUp => "look-up",
+            Self::Judged => "judged",
+            Self::PostHook => "post-hook",
+            Self::Released => "released",
+            Self::Label => "label",
+            Self::Record => "record",
+            Self::Close => "close",
+        }
+    }
+
+    /// May filesystems be frozen at it?
+    #[must_use]
+    pub fn in_window(self) -> bool {
+        (Self::Freezing..=Self::Answered).contains(&self)
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Who is told each step.
+pub trait Steps: Send + Sync + fmt::Debug {
+    /// The run is at this step.
+    fn at(&self, step: Step);
+}
+
+/// How far the run has come: one number, so that it can be written while frozen.
+#[derive(Debug)]
+pub struct Progress(AtomicUsize);
+
+/// The progress of this process's run.
+pub static PROGRESS: Progress = Progress(AtomicUsize::new(0));
+
+impl Progress {
+    /// The step that the run is at; none before the first.
+    #[must_use]
+    pub fn step(&self) -> Option<Step> {
+        Step::ALL.get(self.0.load(Ordering::Relaxed).checked_sub(1)?).copied()
+    }
+}
+
+impl Steps for Progress {
+    fn at(&self, step: Step) {
+        self.0.store(step as usize + 1, Ordering::Relaxed);
+        if !step.in_window() {
+            tracing::debug!("step: {step}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_in_order_and_complete() {
+        for (n, step) in Step::ALL.into_iter().enumerate() {
+            assert_eq!(step as usize, n, "{step}");
+        }
+        let progress = Progress(AtomicUsize::new(0));
+        assert_eq!(progress.step(), None);
+        progress.at(Step::Close);
+        assert_eq!(progress.step(), Some(Step::Close));
+    }
+
+    #[test]
+    fn between_the_first_freeze_and_the_last_thaw_nothing_is_logged() {
+        let quiet: Vec<_> = Step::ALL.into_iter().filter(|s| s.in_window()).collect();
+        assert_eq!(quiet, [Step::Freezing, Step::Frozen, Step::Request, Step::Answered]);
+    }
+}

@@ -1,0 +1,112 @@
+//! The agent: a process of its own that does what `stillpoint snapshot` does, over the boundaries with points in them.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use nix::sys::resource::{Resource, setrlimit};
+use stillpoint::config::{self, Loaded, Overrides};
+use stillpoint::discover;
+use stillpoint::ec2::Ec2 as _;
+use stillpoint::ec2::aws::Aws;
+use stillpoint::ec2::connect::connect;
+use stillpoint::ec2::imds::identity;
+use stillpoint::exit::Exit;
+use stillpoint::gate;
+use stillpoint::ids::RunId;
+use stillpoint::interrupt::Interrupt;
+use stillpoint::plan;
+use stillpoint::run::{self, Stage, lock};
+use stillpoint::window::LEFT_FROZEN;
+use stillpoint::window::kernel::{die_by, one_malloc_arena};
+
+use crate::boundaries::{WalkedEc2, WalkedKernel};
+use crate::common::rig::STILLPOINT;
+use crate::points::Case;
+use crate::walker::Walker;
+
+/// The case; this process is an agent when it is set.
+pub const CASE: &str = "STILLPOINT_WALK_AGENT";
+/// The rig's folder.
+pub const FOLDER: &str = "STILLPOINT_WALK_FOLDER";
+/// The window's limit.
+pub const WINDOW: &str = "STILLPOINT_WALK_WINDOW";
+
+/// As the program's own `main`.
+pub fn main(case: &str) -> ExitCode {
+    one_malloc_arena();
+    gate::install_panic_hook();
+    let case: Case = case.parse().unwrap();
+    std::panic::catch_unwind(|| work(case)).unwrap_or_else(|_| {
+        let frozen = LEFT_FROZEN.load(std::sync::atomic::Ordering::SeqCst);
+        let exit = if frozen { Exit::StillFrozen } else { Exit::Bug };
+        ExitCode::from(exit.code())
+    })
+}
+
+fn work(case: Case) -> ExitCode {
+    stillpoint::report::log::start(false);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let code = runtime.block_on(snapshot(case));
+    runtime.shutdown_background();
+    ExitCode::from(code)
+}
+
+fn loaded(folder: &Path) -> Loaded {
+    let window = std::env::var(WINDOW).unwrap();
+    let overrides = Overrides {
+        run_dir: Some(folder.join("run")),
+        state_dir: Some(folder.join("state")),
+        window: Some(humantime::parse_duration(&window).unwrap()),
+        ..Overrides::default()
+    };
+    config::load(Path::new("/"), Some(&folder.join("stillpoint.toml")), None, &overrides).unwrap()
+}
+
+async fn snapshot(case: Case) -> u8 {
+    let folder = PathBuf::from(std::env::var(FOLDER).unwrap());
+    let loaded = loaded(&folder);
+    let settings = &loaded.settings;
+    std::env::set_current_dir("/run").unwrap();
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).unwrap();
+    let mut interrupt = Interrupt::listen().unwrap();
+    let _lock = lock::take(&settings.run_dir, std::time::Duration::ZERO).await.unwrap();
+    let identity = identity(&settings.identity).await.unwrap();
+    let imds = settings.identity.imds_endpoint.as_deref();
+    let need = std::time::Duration::from_secs(60);
+    let real = Aws::new(connect(&settings.ec2, &identity.region, imds, need, 4).await.unwrap());
+    let root_device = real.instance(&identity.instance_id).await.unwrap().root_device_name;
+    let volumes = real.volumes(&identity.instance_id).await.unwrap();
+    let host = discover::host(Path::new("/")).unwrap();
+    let facts = discover::facts(identity, "walked".to_owned(), root_device, volumes, host);
+    let plan = plan::plan(&facts, &settings.plan).unwrap();
+    let run = RunId::generate();
+    std::fs::write(folder.join("run-id"), run.as_str()).unwrap();
+    let walker = Arc::new(Walker::new(case, &folder, &run));
+    let ec2 = WalkedEc2 { real, walker: Arc::clone(&walker) };
+    let stage = Stage {
+        ec2: &ec2,
+        kernel: Arc::new(WalkedKernel(Arc::clone(&walker))),
+        program: Path::new(STILLPOINT),
+        facts: &facts,
+        plan: &plan,
+        settings: &settings.plan,
+        volume_interval: settings.ec2.volume_interval,
+        state_dir: &settings.state_dir,
+        run_dir: &settings.run_dir,
+        run,
+        steps: &*walker,
+    };
+    let ended = match run::snapshot(&stage, &mut interrupt).await {
+        Ok(ended) => ended,
+        Err(e) => {
+            eprintln!("{}", e.render());
+            return e.exit.code();
+        }
+    };
+    println!("{}", serde_json::to_string(&ended.record).unwrap());
+    match ended.signal {
+        Some(signal) if ended.record.exit_code != Exit::StillFrozen.code() => die_by(signal),
+        _ => ended.record.exit_code,
+    }
+}

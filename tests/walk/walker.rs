@@ -1,0 +1,164 @@
+//! The one who does the fault: told every point that the agent comes by, it notes each and strikes at one.
+//!
+//! In: a point and a fault, from the environment. Out: `events` in the rig's folder (on a tmpfs that nobody freezes), one line a
+//! point: `NANOSECONDS NAME#N`; `!FAULT` when it strikes.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use stillpoint::ids::RunId;
+use stillpoint::run::step::{Step, Steps};
+
+use crate::points::{Case, Fault};
+
+/// What fails the next time it is tried, because of a step that cannot fail itself.
+#[derive(Debug, Default)]
+pub struct Fails {
+    pub open: AtomicBool,
+    pub freeze: AtomicBool,
+    pub counter: AtomicBool,
+    pub dry_run: AtomicBool,
+    pub pending: AtomicBool,
+    pub create: AtomicBool,
+    /// From now on.
+    pub find: AtomicBool,
+    /// From now on.
+    pub tag: AtomicBool,
+}
+
+#[derive(Debug)]
+pub struct Walker {
+    case: Case,
+    folder: PathBuf,
+    run: RunId,
+    events: File,
+    came_by: Mutex<HashMap<String, u32>>,
+    pub answered: AtomicBool,
+    pub fails: Fails,
+}
+
+/// What is to be done there fails.
+#[derive(Debug)]
+pub struct Struck;
+
+impl Walker {
+    pub fn new(case: Case, folder: &Path, run: &RunId) -> Self {
+        let events = File::options().append(true).create(true).open(folder.join("events")).unwrap();
+        Self {
+            case,
+            folder: folder.to_path_buf(),
+            run: run.clone(),
+            events,
+            came_by: Mutex::default(),
+            answered: AtomicBool::new(false),
+            fails: Fails::default(),
+        }
+    }
+
+    fn note(&self, what: &str) {
+        let now = jiff::Timestamp::now().as_nanosecond();
+        (&self.events).write_all(format!("{now} {what}\n").as_bytes()).unwrap();
+    }
+
+    /// The agent is at this point.
+    pub fn reach(&self, name: &str) -> Result<(), Struck> {
+        let nth = {
+            let mut came_by = self.came_by.lock().unwrap();
+            let nth = came_by.entry(name.to_owned()).or_default();
+            *nth += 1;
+            *nth
+        };
+        self.note(&format!("{name}#{nth}"));
+        if name != self.case.point.name || nth != self.case.point.nth {
+            return Ok(());
+        }
+        self.note(&format!("!{}", self.case.fault.name()));
+        match self.case.fault {
+            Fault::Error => return Err(Struck),
+            Fault::Panic => panic!("injected at {name}"),
+            Fault::Kill => me(Signal::SIGKILL),
+            Fault::Stop | Fault::Pause => me(Signal::SIGSTOP),
+            Fault::Term => me(Signal::SIGTERM),
+            Fault::Int => me(Signal::SIGINT),
+            Fault::Unguard => kill(watchdog(), Signal::SIGKILL).unwrap(),
+        }
+        Ok(())
+    }
+
+    /// Nothing that the run does at this step fails by itself: something that it needs is broken.
+    fn sabotage(&self, step: Step) {
+        let soon = |what: &AtomicBool| what.store(true, Ordering::SeqCst);
+        let journal = self.folder.join("run/runs").join(format!("{}.json", self.run));
+        match step {
+            Step::Preflight => {
+                std::fs::set_permissions(
+                    self.folder.join("hook"),
+                    std::os::unix::fs::PermissionsExt::from_mode(0o600),
+                )
+                .unwrap();
+            }
+            Step::Permission | Step::Warm => soon(&self.fails.dry_run),
+            Step::Pending => soon(&self.fails.pending),
+            Step::JournalStart
+            | Step::Attempt
+            | Step::JournalWindow
+            | Step::Thawed
+            | Step::Judged
+            | Step::Released => std::fs::create_dir_all(journal.with_extension("new")).unwrap(),
+            Step::PreHook => std::fs::write(self.folder.join("fail-pre"), "").unwrap(),
+            Step::PostHook => std::fs::write(self.folder.join("fail-post"), "").unwrap(),
+            Step::Prepare => soon(&self.fails.open),
+            Step::Guarded => kill(watchdog(), Signal::SIGKILL).unwrap(),
+            // In this process's own namespace.
+            Step::Unchanged => {
+                nix::mount::umount2(&self.folder.join("a"), nix::mount::MntFlags::MNT_DETACH).unwrap();
+            }
+            Step::Freezing => soon(&self.fails.freeze),
+            Step::Frozen | Step::Answered => soon(&self.fails.counter),
+            Step::Request => soon(&self.fails.create),
+            Step::LookUp => soon(&self.fails.find),
+            Step::Label => soon(&self.fails.tag),
+            Step::Record => {
+                std::fs::create_dir_all(self.folder.join("state")).unwrap();
+                std::fs::write(self.folder.join("state/sets"), "").unwrap();
+            }
+            // What is a mount point cannot be removed.
+            Step::Close => {
+                let flags = nix::mount::MsFlags::MS_BIND;
+                nix::mount::mount(Some(&journal), &journal, None::<&str>, flags, None::<&str>).unwrap();
+            }
+        }
+    }
+}
+
+impl Steps for Walker {
+    fn at(&self, step: Step) {
+        if step == Step::Answered {
+            self.answered.store(true, Ordering::SeqCst);
+        }
+        if self.reach(step.name()).is_err() {
+            self.sabotage(step);
+        }
+    }
+}
+
+fn me(signal: Signal) {
+    kill(Pid::this(), signal).unwrap();
+}
+
+/// This process's watchdog.
+fn watchdog() -> Pid {
+    let me = format!("PPid:\t{}\n", Pid::this());
+    let mine = |e: &std::fs::DirEntry| {
+        let read = |name: &str| std::fs::read_to_string(e.path().join(name)).unwrap_or_default();
+        read("status").contains(&me) && read("cmdline").contains("__watchdog")
+    };
+    let found = std::fs::read_dir("/proc").unwrap().flatten().find(mine).expect("a watchdog");
+    Pid::from_raw(found.file_name().to_string_lossy().parse().unwrap())
+}
