@@ -5,7 +5,7 @@
 mod support;
 
 use nix::sys::signal::Signal;
-use support::{Mount, QUICK, Sim, needs_root, serve, sh, values};
+use support::{Mount, QUICK, Sim, needs_root, serve, sh, values, wait_for};
 
 fn start(volume: &str) -> Sim {
     let temp = tempfile::TempDir::new().expect("a temporary folder");
@@ -82,4 +82,60 @@ fn a_kept_folder_is_not_begun_again() {
     assert!(said.contains("has format 0, not 1") && said.contains("--discard"), "{said}");
     sim.ok(&["stop", "--discard"]);
     assert_eq!(files(&sim), 0);
+}
+
+fn await_status(sim: &Sim, action: &str, id: &str, status: &str) {
+    wait_for(&format!("{id} to be {status}"), || {
+        values(&sim.ok(&["call", action, id]), "status").first().is_some_and(|now| now == status)
+    });
+}
+
+/// What calls made later is kept as what was there from the beginning, and what was under way goes on.
+#[test]
+fn volumes_locks_copies_and_images_outlive_the_server() {
+    needs_root();
+    let sim = start("name=a,size=64MiB,device=/dev/sdf");
+    sh("mkfs.ext4", &["-q", "-F", &sim.device("a")]);
+    write(&sim, "in the snapshot");
+    let snapshot = sim.create_snapshots().remove(0);
+    let snapshot_1 = format!("SnapshotId.1={snapshot}");
+    await_status(&sim, "DescribeSnapshots", &snapshot_1, "completed");
+    let snapshot_id = format!("SnapshotId={snapshot}");
+    let from = ["call", "CreateVolume", "AvailabilityZone=us-east-1a", &snapshot_id];
+    let attached = values(&sim.ok(&from), "volumeId").remove(0);
+    await_status(&sim, "DescribeVolumes", &format!("VolumeId.1={attached}"), "available");
+    let instance = format!("InstanceId={}", sim.ready["instance_id"].as_str().expect("an id"));
+    sim.ok(&["call", "AttachVolume", &format!("VolumeId={attached}"), &instance, "Device=/dev/sdg"]);
+    await_status(&sim, "DescribeVolumes", &format!("VolumeId.1={attached}"), "in-use");
+    sim.ok(&["call", "LockSnapshot", &snapshot_id, "LockMode=governance", "LockDuration=3"]);
+    let source = format!("SourceSnapshotId={snapshot}");
+    let copy = ["call", "--region", "us-west-2", "CopySnapshot", "SourceRegion=us-east-1", &source];
+    let copy = values(&sim.ok(&copy), "snapshotId").remove(0);
+    let root = format!("BlockDeviceMapping.1.Ebs.SnapshotId={snapshot}");
+    let image = [
+        "call",
+        "RegisterImage",
+        "Name=kept",
+        "RootDeviceName=/dev/xvda",
+        "BlockDeviceMapping.1.DeviceName=/dev/xvda",
+        &root,
+    ];
+    let image = values(&sim.ok(&image), "imageId").remove(0);
+    // Killed while this one is being made.
+    let unfinished = values(&sim.ok(&from), "volumeId").remove(0);
+
+    let sim = sim.restart(Signal::SIGKILL, &["--keep"]);
+    await_status(&sim, "DescribeVolumes", &format!("VolumeId.1={unfinished}"), "available");
+    let xml = sim.ok(&["call", "DescribeLockedSnapshots"]);
+    assert_eq!(values(&xml, "snapshotId"), [snapshot.as_str()]);
+    let xml = sim.ok(&["call", "--region", "us-west-2", "DescribeSnapshots", "Owner.1=self"]);
+    assert_eq!(values(&xml, "snapshotId"), [copy.as_str()]);
+    let xml = sim.ok(&["call", "DescribeImages", "Owner.1=self"]);
+    assert_eq!(values(&xml, "imageId"), [image.as_str()]);
+    let volumes = sim.ready["volumes"].as_array().expect("a list");
+    let device = volumes.iter().find(|volume| volume["id"] == attached.as_str()).expect("it is attached");
+    assert_eq!(read(&sim, device["loop"].as_str().expect("a path")), "in the snapshot");
+    sim.ok(&["stop", "--discard"]);
+    assert_eq!(files(&sim), 0);
+    std::mem::forget(sim);
 }
