@@ -37,14 +37,13 @@ async fn create(sim: Arc<Sim>, id: VolumeId) {
     let pause = tokio::time::sleep(seconds(sim.world().scenario.volume_times.seconds_to_create));
     let found = sim.world().volumes.iter().find(|volume| volume.id == id).cloned();
     let Some(Volume { window: Some(window), source, .. }) = found else { return };
+    let from = source.clone();
     let filled = blocking(&sim, move |sim| {
         sim.store.grow(window)?;
-        if let Some(image) = source {
-            let filled = sim.store.fill(&image.path, image.window, window);
-            let _ = std::fs::remove_file(&image.path);
-            filled?;
+        match from {
+            Some(image) => sim.store.fill(&image.path, image.window, window),
+            None => Ok(()),
         }
-        Ok(())
     })
     .await;
     pause.await;
@@ -53,6 +52,10 @@ async fn create(sim: Arc<Sim>, id: VolumeId) {
         volume.stage = if filled.is_some() { Stage::Ready } else { Stage::Error };
     });
     sim.save();
+    // Only now: a server that ends before this fills the volume again at its next start.
+    if let Some(image) = source {
+        let _ = std::fs::remove_file(&image.path);
+    }
 }
 
 async fn attach(sim: Arc<Sim>, id: VolumeId) {

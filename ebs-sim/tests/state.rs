@@ -132,9 +132,16 @@ fn volumes_locks_copies_and_images_outlive_the_server() {
     assert_eq!(values(&xml, "snapshotId"), [copy.as_str()]);
     let xml = sim.ok(&["call", "DescribeImages", "Owner.1=self"]);
     assert_eq!(values(&xml, "imageId"), [image.as_str()]);
-    let volumes = sim.ready["volumes"].as_array().expect("a list");
-    let device = volumes.iter().find(|volume| volume["id"] == attached.as_str()).expect("it is attached");
-    assert_eq!(read(&sim, device["loop"].as_str().expect("a path")), "in the snapshot");
+    // It was still being attached: its device comes.
+    let device = || {
+        let ready = std::fs::read(sim.dir().join("ebs-sim.json")).expect("the file");
+        let ready: serde_json::Value = serde_json::from_slice(&ready).expect("json");
+        let volumes = ready["volumes"].as_array().expect("a list");
+        let volume = volumes.iter().find(|volume| volume["id"] == attached.as_str())?;
+        Some(volume["loop"].as_str().expect("a path").to_owned())
+    };
+    wait_for("the attached volume's device", || device().is_some());
+    assert_eq!(read(&sim, &device().expect("it came")), "in the snapshot");
     sim.ok(&["stop", "--discard"]);
     assert_eq!(files(&sim), 0);
     std::mem::forget(sim);

@@ -205,7 +205,7 @@ fn wrong_requests_are_refused_as_ec2_does() {
         (vec![zone, "Size=1", &from], "InvalidParameterValue"),
         (vec![zone, "SnapshotId=snap-0123456789abcdef0"], "InvalidSnapshot.NotFound"),
         (vec![zone, "SnapshotId=snap-x"], "InvalidSnapshotID.Malformed"),
-        (vec![zone, "Size=4", "VolumeType=io2"], "MissingParameter"),
+        (vec![zone, "Size=4", "VolumeType=io2"], "InvalidParameterCombination"),
         (vec![zone, "Size=4", "VolumeType=io2", "Iops=1"], "InvalidParameterValue"),
         (vec![zone, "Size=1", "Iops=3000"], "InvalidParameterCombination"),
         (vec![zone, "Size=1", "VolumeType=io1", "Iops=100", "Throughput=125"], "InvalidParameterCombination"),

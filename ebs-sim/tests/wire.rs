@@ -100,7 +100,7 @@ fn tls_needs_the_authority_and_keeps_connections_open() {
     }
     // The control API is not there.
     let answer = Client { url: format!("{url}/_ebs-sim/faults"), ..Client::tls(&sim) }.call("");
-    assert_eq!((answer.status, code(&answer.body)), (400, "MissingParameter".into()), "{answer:?}");
+    assert_eq!((answer.status, code(&answer.body)), (400, "MissingAction".into()), "{answer:?}");
 }
 
 #[test]

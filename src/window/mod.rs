@@ -17,6 +17,7 @@ pub mod freeze;
 pub mod guard;
 pub mod kernel;
 mod member;
+mod memory;
 pub mod probe;
 pub mod superblock;
 mod thawed;
@@ -33,7 +34,6 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use nix::errno::Errno;
-use nix::sys::mman::{MlockAllFlags, mlockall, munlockall};
 
 use self::expedite::{Former, Knob};
 use self::freeze::{Freezers, Report};
@@ -273,10 +273,7 @@ impl Prepared {
         }
         let (guard, knob) = start_guard(program, &fds, extras)?;
         let freezers = Freezers::start(kernel, guard.page(), fds).map_err(PrepareError::Thread)?;
-        // A page that has to be read back while memory is short waits for write-back, which waits for the thaw.
-        if let Err(errno) = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE) {
-            tracing::warn!("cannot lock memory ({}): the window is safe, but may be longer", errno.desc());
-        }
+        memory::lock();
         Ok(Self { kernel: Arc::clone(kernel), members, idle, guard, freezers, limits, knob })
     }
 
@@ -569,7 +566,7 @@ impl Prepared {
         if thawed.still_frozen.is_empty() {
             self.guard.dismiss();
         }
-        let _ = munlockall();
+        memory::unlock();
         thawed
     }
 }
