@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::ec2;
 use crate::host::{Error, Window};
 use crate::ids::VolumeId;
 use crate::sim::Sim;
@@ -36,7 +37,7 @@ pub fn go_on(sim: &Arc<Sim>, volume: &Volume) {
 async fn create(sim: Arc<Sim>, id: VolumeId) {
     let pause = tokio::time::sleep(seconds(sim.world().scenario.volume_times.seconds_to_create));
     let found = sim.world().volumes.iter().find(|volume| volume.id == id).cloned();
-    let Some(Volume { window: Some(window), source, .. }) = found else { return };
+    let Some(Volume { window: Some(window), source, kms_key, region, .. }) = found else { return };
     let from = source.clone();
     let filled = blocking(&sim, move |sim| {
         sim.store.grow(window)?;
@@ -47,9 +48,11 @@ async fn create(sim: Arc<Sim>, id: VolumeId) {
     })
     .await;
     pause.await;
+    // EC2 finds out only now whether it can use the key.
+    let usable = kms_key.is_none_or(|key| ec2::key_is_usable(&sim.world(), &region, &key));
     change(&sim, &id, |volume| {
         volume.source = None;
-        volume.stage = if filled.is_some() { Stage::Ready } else { Stage::Error };
+        volume.stage = if filled.is_some() && usable { Stage::Ready } else { Stage::Error };
     });
     sim.save();
     // Only now: a server that ends before this fills the volume again at its next start.

@@ -9,7 +9,7 @@ mod support;
 use std::io::Write as _;
 use std::net::TcpStream;
 
-use support::{Sim, needs_root, values, wait_for};
+use support::{QUICK, Sim, needs_root, values, wait_for};
 
 const SCENARIO: &str = "
 [limits]
@@ -323,4 +323,29 @@ fn a_region_has_room_for_so_many_snapshots() {
     call(&sim, "us-west-2", "CopySnapshot", &from).expect("there is room elsewhere");
     call(&sim, home, "DeleteSnapshot", &[&format!("SnapshotId={id}")]).expect("good");
     call(&sim, home, "CreateSnapshots", &[&instance]).expect("there is room again");
+}
+
+/// As with copies, EC2 finds out about a volume's key only after the answer.
+#[test]
+fn a_volume_with_a_key_that_cannot_be_used_ends_in_error() {
+    needs_root();
+    let scenario = format!(
+        "{QUICK}[[kms_key]]\nid = '1234abcd-12ab-34cd-56ef-1234567890ab'\nalias = 'alias/backup'\n[volumes]\nseconds_to_create = 0.1\n"
+    );
+    let sim = Sim::start(&scenario, &["name=a,size=16MiB"]);
+    let made = |key: &str| {
+        let key = format!("KmsKeyId={key}");
+        let call = ["call", "CreateVolume", "AvailabilityZone=us-east-1a", "Size=1", "Encrypted=true", &key];
+        format!("VolumeId.1={}", values(&sim.ok(&call), "volumeId").remove(0))
+    };
+    let ends = |volume: &str, status: &str| {
+        wait_for(&format!("{volume} to be {status}"), || {
+            values(&sim.ok(&["call", "DescribeVolumes", volume]), "status") == [status]
+        });
+    };
+    let good = made("alias/backup");
+    ends(&good, "available");
+    let arn = values(&sim.ok(&["call", "DescribeVolumes", &good]), "kmsKeyId").remove(0);
+    assert!(arn.ends_with("key/1234abcd-12ab-34cd-56ef-1234567890ab"), "{arn}");
+    ends(&made("alias/nobody"), "error");
 }

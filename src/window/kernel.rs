@@ -25,7 +25,7 @@ use nix::sys::stat::Mode;
 pub struct WriteCounter {
     /// Writes completed since boot.
     pub writes: u64,
-    /// Requests in flight now, reads included.
+    /// Requests in flight now, reads included where only `stat` is known.
     pub in_flight: u64,
 }
 
@@ -56,6 +56,26 @@ pub trait Kernel: Send + Sync + std::fmt::Debug + 'static {
     /// # Errors
     /// When the file cannot be read or is not a block `stat` file.
     fn write_counter(&self, stat: &File) -> std::io::Result<WriteCounter>;
+    /// Reads how many writes are in flight, without reads, from an already open `inflight` file
+    /// (kernel Documentation/ABI/stable/sysfs-block: reads, then writes).
+    ///
+    /// # Errors
+    /// When the file cannot be read or is not a block `inflight` file.
+    fn writes_in_flight(&self, inflight: &File) -> std::io::Result<u64> {
+        let mut text = [0_u8; 64];
+        let text = read_again(inflight, &mut text)?;
+        let writes = text.split_ascii_whitespace().nth(1).and_then(|f| f.parse().ok());
+        writes.ok_or_else(|| {
+            std::io::Error::new(std::io::ErrorKind::InvalidData, "not a block device's inflight file")
+        })
+    }
+}
+
+/// Reads a small file from its beginning, into memory that is there already.
+fn read_again<'a>(mut file: &File, text: &'a mut [u8]) -> std::io::Result<&'a str> {
+    file.rewind()?;
+    let n = file.read(text)?;
+    Ok(std::str::from_utf8(text.get(..n).unwrap_or_default()).unwrap_or_default())
 }
 
 /// The running kernel.
@@ -89,11 +109,9 @@ impl Kernel for Linux {
         nix::unistd::syncfs(fd)
     }
 
-    fn write_counter(&self, mut stat: &File) -> std::io::Result<WriteCounter> {
+    fn write_counter(&self, stat: &File) -> std::io::Result<WriteCounter> {
         let mut text = [0_u8; 512];
-        stat.rewind()?;
-        let n = stat.read(&mut text)?;
-        let mut fields = std::str::from_utf8(&text[..n]).unwrap_or_default().split_ascii_whitespace();
+        let mut fields = read_again(stat, &mut text)?.split_ascii_whitespace();
         let mut field = |skip: usize| fields.nth(skip).and_then(|f| f.parse::<u64>().ok());
         match (field(4), field(3)) {
             (Some(writes), Some(in_flight)) => Ok(WriteCounter { writes, in_flight }),

@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use super::kernel::{Kernel, WriteCounter};
 use crate::plan::WitnessDevice;
 
-/// How long the first look waits for requests in flight.
-const SETTLING: Duration = Duration::from_millis(20);
+/// How long the first look waits for writes in flight. On a busy host the thread that counts them may not run for a while.
+const SETTLING: Duration = Duration::from_millis(200);
+/// The same where reads, which go on while frozen, cannot be told from writes.
+const SETTLING_WITH_READS: Duration = Duration::from_millis(20);
 
 /// One watched device.
 #[derive(Debug)]
@@ -19,6 +21,7 @@ pub struct Witness {
     /// Kernel name.
     pub name: String,
     stat: File,
+    inflight: Option<File>,
     before: Option<WriteCounter>,
 }
 
@@ -47,18 +50,30 @@ impl Witness {
     /// # Errors
     /// When the `stat` file cannot be opened.
     pub fn open(device: &WitnessDevice) -> std::io::Result<Self> {
-        Ok(Self { name: device.name.clone(), stat: File::open(&device.stat)?, before: None })
+        let stat = File::open(&device.stat)?;
+        let inflight = File::open(device.stat.with_file_name("inflight")).ok();
+        Ok(Self { name: device.name.clone(), stat, inflight, before: None })
+    }
+
+    /// The counter, with the writes in flight where they are known apart from reads.
+    fn read(&self, kernel: &Arc<dyn Kernel>) -> std::io::Result<WriteCounter> {
+        let mut counter = kernel.write_counter(&self.stat)?;
+        if let Some(inflight) = &self.inflight {
+            counter.in_flight = kernel.writes_in_flight(inflight)?;
+        }
+        Ok(counter)
     }
 
     /// First look.
     ///
     /// The block layer wakes whoever waits for a write *before* it counts it as completed (blk_mq_end_request: end_io, then
     /// accounting), so a write that FIFREEZE has waited for may be counted a moment later. Until then it is in flight, and waited
-    /// for; reads are in flight too, and go on while frozen, so this wait is bounded.
+    /// for. No write can follow, so this ends as soon as the counting thread has run; it is bounded all the same.
     pub fn look(&mut self, kernel: &Arc<dyn Kernel>) {
-        let end = Instant::now() + SETTLING;
+        let limit = if self.inflight.is_some() { SETTLING } else { SETTLING_WITH_READS };
+        let end = Instant::now() + limit;
         loop {
-            self.before = kernel.write_counter(&self.stat).ok();
+            self.before = self.read(kernel).ok();
             if self.before.is_none_or(|c| c.in_flight == 0) || Instant::now() > end {
                 return;
             }
@@ -68,14 +83,14 @@ impl Witness {
 
     /// True when nothing is in flight right now.
     pub fn idle(&self, kernel: &Arc<dyn Kernel>) -> bool {
-        kernel.write_counter(&self.stat).is_ok_and(|c| c.in_flight == 0)
+        self.read(kernel).is_ok_and(|c| c.in_flight == 0)
     }
 
     /// Second look: what happened since the first one. `idle` asks for nothing in flight too, for devices whose
     /// filesystem is not frozen.
     pub fn moved(&self, kernel: &Arc<dyn Kernel>, idle: bool) -> Option<Moved> {
         let moved = |writes| Some(Moved { device: self.name.clone(), writes });
-        match (self.before, kernel.write_counter(&self.stat)) {
+        match (self.before, self.read(kernel)) {
             (Some(before), Ok(now)) if now.writes != before.writes => {
                 moved(Some(now.writes.wrapping_sub(before.writes)))
             }

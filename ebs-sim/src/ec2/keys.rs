@@ -27,6 +27,11 @@ pub fn find(world: &World, region: &str, name: Option<&str>) -> Found {
     }
 }
 
+/// Whether a key can be used now.
+pub fn is_usable(world: &World, region: &str, name: &str) -> bool {
+    find(world, region, Some(name)).usable
+}
+
 /// Whether it is the account's default key in this Region.
 pub fn is_default(world: &World, region: &str, arn: &str) -> bool {
     world.kms_key(region, arn).is_some_and(crate::world::KmsKey::is_default)

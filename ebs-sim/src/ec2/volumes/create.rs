@@ -6,9 +6,9 @@
 use super::super::error::Ec2Error;
 use super::super::iam::Need;
 use super::super::params::Params;
-use super::super::{Context, snapshots, tags};
+use super::super::{Context, keys, snapshots, tags};
 use super::describe::write;
-use super::{key_arn, zone};
+use super::zone;
 use crate::ids::{SnapshotId, VolumeId};
 use crate::lifecycle;
 use crate::scenario::Kind;
@@ -234,10 +234,11 @@ impl Create {
             created: context.now,
             attachment: None,
             encrypted: self.encrypted || snapshot.is_some_and(|snapshot| snapshot.encrypted),
-            kms_key: self.kms_key.as_ref().map(|key| {
-                // EC2 shows the key's ARN, whichever way it was named.
-                if key.starts_with("arn:") { key.clone() } else { key_arn(world, region, key) }
-            }),
+            // EC2 shows the key's ARN, whichever way it was named. Without one it is the snapshot's.
+            kms_key: match &self.kms_key {
+                Some(name) => Some(keys::find(world, region, Some(name)).arn.unwrap_or_else(|| name.clone())),
+                None => snapshot.and_then(|snapshot| snapshot.kms_key_id.clone()),
+            },
             iops: self.wanted.iops,
             throughput: self.wanted.throughput,
             initialization_rate: self.initialization_rate,
