@@ -11,6 +11,7 @@
 //! frozen filesystem, or do anything between the last FIFREEZE and the first FITHAW but hold the caller's one call.
 //! Guards, from the inside out: explicit thaw, `Drop`, the watchdog process, the journal in /run.
 
+mod ask;
 pub mod clock;
 pub mod expedite;
 mod flush;
@@ -38,7 +39,7 @@ use nix::sys::mman::{MlockAllFlags, mlockall, munlockall};
 
 use self::expedite::{Former, Knob};
 pub use self::flush::FlushError;
-use self::freeze::{Freezers, Report};
+use self::freeze::{Freezers, Report, Subject};
 use self::guard::{Guard, GuardError};
 use self::kernel::Kernel;
 use self::member::{Member, open_all, open_witnesses};
@@ -271,13 +272,14 @@ impl Prepared {
             idle.extend(open_witnesses(&away.witnesses)?);
         }
         flush::all(kernel, &mut members, limits.flush, interrupt).await?;
-        let mut fds = Vec::new();
+        let (mut fds, mut subjects) = (Vec::new(), Vec::new());
         for member in members.iter_mut().filter(|m| m.method == Method::Freeze) {
             member.freezer = Some(fds.len());
             fds.push(Arc::clone(&member.fd));
+            subjects.push(Subject { fd: Arc::clone(&member.fd), elsewhere: ask::is_for(&member.fstype) });
         }
         let (guard, knob) = start_guard(program, &fds, extras)?;
-        let freezers = Freezers::start(kernel, guard.page(), fds).map_err(PrepareError::Thread)?;
+        let freezers = Freezers::start(kernel, guard.page(), subjects).map_err(PrepareError::Thread)?;
         // A page that has to be read back while memory is short waits for write-back, which waits for the thaw.
         if let Err(errno) = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE) {
             tracing::warn!("cannot lock memory ({}): the window is safe, but may be longer", errno.desc());
