@@ -71,6 +71,43 @@ fn bind_mounts_and_subvolumes_are_frozen_once() {
     assert_settled(&rig);
 }
 
+/// One filesystem over two volumes: both are one set, and what they hold at that point in time is one filesystem again.
+#[test]
+fn a_btrfs_over_two_volumes_is_taken_whole() {
+    let rig = Rig::start(&[("a", Fs::Btrfs), ("b", Fs::Btrfs)]);
+    for name in ["a", "b"] {
+        sh("umount", &[text(&rig.mount(name))]);
+    }
+    sh("mkfs.btrfs", &["-q", "-f", "-m", "raid1", "-d", "raid0", &rig.device("a"), &rig.device("b")]);
+    let both = Also::mount(&[&rig.device("a")], &rig.path("both"));
+    let data: Vec<u8> = (0..8_u32 << 20).map(|n| (n / 4096) as u8).collect();
+    std::fs::write(both.0.join("file"), &data).unwrap();
+    let record = takes_all(&rig, 2);
+    assert_eq!(record["plan"]["filesystems"].as_array().unwrap().len(), 1);
+    std::fs::remove_file(both.0.join("file")).unwrap();
+    drop(both);
+    rig.await_quiet();
+
+    // btrfs finds its devices by its UUID: the originals have to be gone first.
+    for name in ["a", "b"] {
+        sh("btrfs", &["device", "scan", "--forget", &rig.device(name)]);
+        sh("wipefs", &["-q", "-a", &rig.device(name)]);
+    }
+    let snapshots = record["snapshots"].as_array().unwrap();
+    let image =
+        |s: &serde_json::Value| rig.sim(&["snapshot-device", s["id"].as_str().unwrap()]).trim().to_owned();
+    let images: Vec<String> = snapshots.iter().map(image).collect();
+    sh("btrfs", &["device", "scan", &images[0], &images[1]]);
+    let restored = Also::mount(&[&images[0]], &rig.path("restored"));
+    assert!(std::fs::read(restored.0.join("file")).unwrap() == data, "the file differs");
+    drop(restored);
+    for device in &images {
+        sh("btrfs", &["device", "scan", "--forget", device]);
+        rig.sim(&["release-device", device]);
+    }
+    assert_settled(&rig);
+}
+
 #[test]
 fn a_read_only_mount_freezes_too() {
     let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
