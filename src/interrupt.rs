@@ -1,4 +1,8 @@
-//! SIGTERM, SIGINT, SIGHUP and SIGQUIT: caught once, noticed by every step, re-raised at the end.
+//! SIGTERM, SIGINT, SIGHUP and SIGQUIT: caught once, and noticed by every step until EC2 has answered.
+//!
+//! A run that a signal has ended thaws, releases, reports, and then dies by that signal (but codes 40 and 41 outrank it). Once the answer is
+//! there the set is taken, and what is left is short: it is labelled, kept and reported, and the exit code says what became of it. A
+//! set that is good must not look like one that was given up.
 //!
 //! In: signals. Out: [`Interrupt::caught`]. Must never: end the process itself; what is frozen or quiesced comes first.
 

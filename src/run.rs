@@ -54,7 +54,7 @@ use crate::quiesce::{self, HookEnv, HookOutcome, Quiesce, RunResult};
 use crate::sets::record::{self, SetRecord};
 use crate::window::expedite::{self, Knob};
 use crate::window::kernel::Kernel;
-use crate::window::{Extras, FreezeFailure, Held, Limits, Prepared, Thawed};
+use crate::window::{Extras, FlushError, FreezeFailure, Held, Limits, PrepareError, Prepared, Thawed};
 
 /// What a run works on.
 #[derive(Debug)]
@@ -116,6 +116,13 @@ impl Failure {
 
     fn by(signal: Signal) -> Self {
         Self { signal: Some(signal), ..Self::new(Exit::Freeze, format!("interrupted by {signal}")) }
+    }
+
+    fn unprepared(e: &PrepareError) -> Self {
+        match e {
+            PrepareError::Flush(FlushError::Interrupted(signal)) => Self::by(*signal),
+            e => Self { hint: e.hint(), ..Self::new(Exit::Freeze, chain(e)) },
+        }
     }
 }
 
@@ -298,12 +305,17 @@ async fn window<E: Ec2>(
     interrupt: &mut Interrupt,
 ) -> Window {
     let failed = |failure| Window { failure: Some(failure), ..Window::default() };
-    let limits = Limits { window: stage.settings.window, freeze: stage.settings.freeze_timeout };
+    let limits = Limits {
+        window: stage.settings.window,
+        freeze: stage.settings.freeze_timeout,
+        flush: stage.settings.flush_timeout,
+    };
     stage.at(Step::Prepare);
     let extras = extras(stage.settings);
-    let prepared = match Prepared::open_with(&stage.kernel, stage.plan, limits, stage.program, extras) {
+    let opened = Prepared::open_with(&stage.kernel, stage.plan, limits, stage.program, interrupt, extras);
+    let prepared = match opened.await {
         Ok(prepared) => prepared,
-        Err(e) => return failed(Failure { hint: e.hint(), ..Failure::new(Exit::Freeze, chain(&e)) }),
+        Err(e) => return failed(Failure::unprepared(&e)),
     };
     stage.at(Step::Guarded);
     // After the flush, which can take minutes: EC2 may have closed idle connections meanwhile.
@@ -409,6 +421,7 @@ fn extras(settings: &PlanSettings) -> Extras {
 
 fn freeze_hint(cause: &FreezeFailure) -> Option<String> {
     Some(match cause {
+        FreezeFailure::Flush(e) => return e.hint(),
         FreezeFailure::Refused { errno: nix::errno::Errno::EBUSY, .. } => {
             "something else has frozen it (another backup agent, fsfreeze, LVM): let it finish; stillpoint never thaws \
              what it did not freeze"

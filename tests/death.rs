@@ -62,6 +62,26 @@ fn sigint_while_frozen() {
     signal_while_frozen(Signal::SIGINT);
 }
 
+/// The set is there and good: the signal does not take that away, and the rest is done.
+#[test]
+fn a_signal_after_the_answer_changes_nothing() {
+    let rig = two();
+    let slow = hook("slow", "true", &format!("{}; sleep 1; {}", note(&rig, "begun"), note(&rig, "done")), "");
+    rig.configure(&slow);
+    for (number, signal) in [Signal::SIGTERM, Signal::SIGINT].into_iter().enumerate() {
+        let run = rig.spawn(&["snapshot", "-o", "json"]);
+        await_some("the post hook", Duration::from_secs(20), || {
+            (log(&rig).len() == 2 * number + 1).then_some(())
+        });
+        run.signal(signal);
+        let record = run.end().exits(0).record();
+        assert_eq!(record["consistency"], "application", "{record:#}");
+        assert_eq!(log(&rig).len(), 2 * number + 2, "the post hook was broken off");
+    }
+    assert_labels(&rig, 4, "application");
+    assert_settled(&rig);
+}
+
 fn signal_during_a_hook(signal: Signal) {
     let rig = two();
     let slow = hook("slow", &format!("{}; sleep 30", note(&rig, "pre-slow")), &note(&rig, "post-slow"), "");

@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use common::hooks::{log, noting};
 use common::probe::{BlockedWrite, assert_labels, assert_settled, is_frozen, needs_recovery};
 use common::program::{await_some, wait};
 use common::rig::{Fs, Rig, sh};
 use nix::mount::{MntFlags, umount2};
+use nix::sys::signal::Signal;
 
 /// A further mount of a test, undone before the rig's own.
 struct Also(PathBuf);
@@ -66,6 +68,43 @@ fn bind_mounts_and_subvolumes_are_frozen_once() {
     let record = takes_all(&rig, 2);
     // A second FIFREEZE of one superblock would have said EBUSY and failed the run.
     assert!(record["reason"].is_null(), "{record:#}");
+    assert_settled(&rig);
+}
+
+/// One filesystem over two volumes: both are one set, and what they hold at that point in time is one filesystem again.
+#[test]
+fn a_btrfs_over_two_volumes_is_taken_whole() {
+    let rig = Rig::start(&[("a", Fs::Btrfs), ("b", Fs::Btrfs)]);
+    for name in ["a", "b"] {
+        sh("umount", &[text(&rig.mount(name))]);
+    }
+    sh("mkfs.btrfs", &["-q", "-f", "-m", "raid1", "-d", "raid0", &rig.device("a"), &rig.device("b")]);
+    let both = Also::mount(&[&rig.device("a")], &rig.path("both"));
+    let data: Vec<u8> = (0..8_u32 << 20).map(|n| (n / 4096) as u8).collect();
+    std::fs::write(both.0.join("file"), &data).unwrap();
+    let record = takes_all(&rig, 2);
+    assert_eq!(record["plan"]["filesystems"].as_array().unwrap().len(), 1);
+    std::fs::remove_file(both.0.join("file")).unwrap();
+    drop(both);
+    rig.await_quiet();
+
+    // btrfs finds its devices by its UUID: the originals have to be gone first.
+    for name in ["a", "b"] {
+        sh("btrfs", &["device", "scan", "--forget", &rig.device(name)]);
+        sh("wipefs", &["-q", "-a", &rig.device(name)]);
+    }
+    let snapshots = record["snapshots"].as_array().unwrap();
+    let image =
+        |s: &serde_json::Value| rig.sim(&["snapshot-device", s["id"].as_str().unwrap()]).trim().to_owned();
+    let images: Vec<String> = snapshots.iter().map(image).collect();
+    sh("btrfs", &["device", "scan", &images[0], &images[1]]);
+    let restored = Also::mount(&[&images[0]], &rig.path("restored"));
+    assert!(std::fs::read(restored.0.join("file")).unwrap() == data, "the file differs");
+    drop(restored);
+    for device in &images {
+        sh("btrfs", &["device", "scan", "--forget", device]);
+        rig.sim(&["release-device", device]);
+    }
     assert_settled(&rig);
 }
 
@@ -153,6 +192,64 @@ fn a_dirty_image_on_what_somebody_else_froze_is_waited_for() {
     let (inner, run) = on_a_foreign_freeze(&rig, true);
     sh("fsfreeze", &["--unfreeze", text(&rig.mount("a"))]);
     run.end().exits(0);
+    assert_free(&[&inner.0, &rig.mount("a"), &rig.mount("b")]);
+    drop(inner);
+    assert_settled(&rig);
+}
+
+/// A run whose flush does not come back, up to the moment that it is in it.
+fn in_the_flush(rig: &Rig, timeout: &str) -> (Also, common::program::Run) {
+    let inner = image_on(rig, "a");
+    std::fs::write(inner.0.join("dirty"), "data").unwrap();
+    sh("fsfreeze", &["--freeze", text(&rig.mount("a"))]);
+    rig.configure(&format!("[plan.default]\nflush_timeout = \"{timeout}\"\n{}", noting(rig, "db")));
+    let run = rig.spawn(&["snapshot"]);
+    await_some("the pre hook", Duration::from_secs(10), || (log(rig) == ["pre-db"]).then_some(()));
+    (inner, run)
+}
+
+/// The applications are not held for as long as somebody else likes. The process itself cannot go before its syncfs returns.
+#[test]
+fn a_flush_that_does_not_come_back_ends_the_run_and_releases_the_applications() {
+    let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
+    let (inner, mut run) = in_the_flush(&rig, "1s");
+    await_some("the post hook, while they still hold it", Duration::from_secs(10), || {
+        log(&rig).into_iter().nth(1)
+    });
+    await_some("the report", Duration::from_secs(10), || run.said().contains("hint: ").then_some(()));
+    assert!(!run.over(), "nothing hung: this test shows nothing");
+    assert_free(&[&rig.mount("b")]);
+    sh("fsfreeze", &["--unfreeze", text(&rig.mount("a"))]);
+    let ended = run.end();
+    ended
+        .exits(21)
+        .says(&format!("flushing takes longer than 1s: {}", inner.0.display()))
+        .says("flush_timeout");
+    assert_eq!(log(&rig), ["pre-db", "post-db failed"]);
+    assert_eq!(rig.creates().len(), 0);
+    assert_free(&[&inner.0, &rig.mount("a")]);
+    drop(inner);
+    assert_settled(&rig);
+}
+
+#[test]
+fn a_signal_ends_a_flush_that_does_not_come_back() {
+    let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
+    let (inner, mut run) = in_the_flush(&rig, "10m");
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(log(&rig), ["pre-db"]);
+    run.signal(Signal::SIGTERM);
+    await_some("the post hook, while they still hold it", Duration::from_secs(10), || {
+        log(&rig).into_iter().nth(1)
+    });
+    await_some("the report", Duration::from_secs(10), || {
+        run.said().contains("interrupted by SIGTERM").then_some(())
+    });
+    assert!(!run.over(), "nothing hung: this test shows nothing");
+    sh("fsfreeze", &["--unfreeze", text(&rig.mount("a"))]);
+    assert_eq!(run.end().signal, Some(Signal::SIGTERM as i32));
+    assert_eq!(log(&rig), ["pre-db", "post-db failed"]);
+    assert_eq!(rig.creates().len(), 0);
     assert_free(&[&inner.0, &rig.mount("a"), &rig.mount("b")]);
     drop(inner);
     assert_settled(&rig);

@@ -80,6 +80,17 @@ fn did_not_hold(rig: &Rig, record: &Value, reason: &str) -> Value {
     said
 }
 
+/// Whoever asks for the thaw has taken the snapshot: nothing would mount it again in time.
+#[test]
+fn a_plan_that_unmounts_is_refused_before_anything_is_touched() {
+    let rig = two();
+    let method = format!("[plan.default]\nmethods = {{ \"{}\" = \"unmount\" }}\n", rig.mount("a").display());
+    rig.configure(&format!("{method}{}", noting(&rig, "first")));
+    rig.run(&["freeze", "--for", "10s"]).exits(78).says("unmount").says(rig.mount("a").to_str().unwrap());
+    assert_eq!(log(&rig), Vec::<String>::new());
+    assert_settled(&rig);
+}
+
 #[test]
 fn freeze_returns_while_frozen_and_thaw_says_that_it_held() {
     let rig = two();

@@ -5,6 +5,7 @@
 mod common;
 
 use std::cmp::Reverse;
+use std::path::Path;
 
 use common::fixture::{Host, facts};
 use common::{plan_with, told, vol};
@@ -29,12 +30,13 @@ fn left<'a>(plan: &'a Plan, what: &str) -> &'a str {
     &plan.left_out.iter().find(|l| l.what.starts_with(what)).unwrap().reason
 }
 
+const ROOT: &str = "ebs nvme0n1 259:0 8192 vol-00000000000000000\n\
+    mount 1 0 259:0 / / rw - ext4 /dev/nvme0n1 rw\nroot-device /dev/xvda\n\
+    attached vol-00000000000000000 /dev/xvda 8 gp3\n";
+
 /// A root on one volume, then `rest`.
 fn host(rest: &str) -> Facts {
-    let base = "ebs nvme0n1 259:0 8192 vol-00000000000000000\n\
-                mount 1 0 259:0 / / rw - ext4 /dev/nvme0n1 rw\nroot-device /dev/xvda\n\
-                attached vol-00000000000000000 /dev/xvda 8 gp3\n";
-    Host::of(&format!("{base}{rest}")).facts()
+    Host::of(&format!("{ROOT}{rest}")).facts()
 }
 
 #[test]
@@ -411,6 +413,40 @@ fn a_filesystem_that_may_be_anywhere_is_refused() {
     assert!(matches!(error, PlanError::UnknownDevices { .. }), "{error}");
     let plan = plan_with(&facts, |s| s.exclude_mounts = vec!["/b".into()]).unwrap();
     assert_eq!(plan.witnesses[0].name, "nvme0n1p1", "should it be there after all, the counter tells");
+}
+
+/// Its source names one of its devices: that must not be taken for all of them.
+#[test]
+fn a_btrfs_whose_devices_are_not_all_known_is_refused() {
+    let uuid = "0f3b9a52-5f0e-4a52-9d3b-0a4e1d1f7c11";
+    let text = format!(
+        "ebs nvme1n1 259:1 9 vol-11111111111111111\nebs nvme2n1 259:2 9 vol-22222222222222222\n\
+         btrfs {uuid} nvme1n1 nvme2n1\nmount 2 1 0:50 / /b rw - btrfs /dev/nvme1n1 rw\n\
+         attached vol-11111111111111111 /dev/sdf 1 gp3\nattached vol-22222222222222222 /dev/sdg 1 gp3\n"
+    );
+    let members = format!("sys/fs/btrfs/{uuid}");
+    let plan = |change: &dyn Fn(&Path)| {
+        let host = Host::of(&format!("{ROOT}{text}"));
+        change(&host.path(&members));
+        plan_with(&host.facts(), |_| {})
+    };
+    assert_eq!(plan(&|_| {}).unwrap().volumes.len(), 3);
+    let unknown = |change: &dyn Fn(&Path)| {
+        let error = plan(change).unwrap_err();
+        assert!(matches!(error, PlanError::UnknownDevices { .. }), "{error}");
+    };
+    // A link that leads nowhere, a device that is missing, and a filesystem that sysfs does not know.
+    unknown(&|at| {
+        std::fs::remove_file(at.join("devices/nvme2n1")).unwrap();
+        std::os::unix::fs::symlink("../nowhere/loop7", at.join("devices/loop7")).unwrap();
+    });
+    unknown(&|at| {
+        std::fs::remove_file(at.join("devices/nvme2n1")).unwrap();
+        for id in ["1", "2"] {
+            std::fs::create_dir_all(at.join("devinfo").join(id)).unwrap();
+        }
+    });
+    unknown(&|at| std::fs::remove_dir_all(at).unwrap());
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod common;
 
 use common::namespace::Namespace;
 use common::probe::{Writer, assert_labels, needs_recovery};
+use common::program::await_some;
 use common::rig::{Fs, Rig, sh};
 use serde_json::Value;
 use stillpoint::ids::DevNo;
@@ -421,5 +422,39 @@ fn a_mount_unit_that_does_not_come_back_is_told() {
     std::fs::write(space.path("units").join(&mount), "inactive").unwrap();
     run.end().exits(11).says(&format!("{mount} was active, and systemd does not see it mounted again"));
     assert_eq!(space.table().len(), 1);
+    assert_eq!(space.rig.journals(), Vec::<String>::new());
+}
+
+#[test]
+fn a_rehearsal_unmounts_and_mounts_again_and_takes_nothing() {
+    let space = Namespace::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
+    space.unmounting(&["a"], "");
+    let before = space.table();
+    let run = space.spawn(&["rehearse", "--hold", "1500ms", "-o", "json"]);
+    await_some("a to be away", std::time::Duration::from_secs(20), || {
+        (space.table().len() == 1).then_some(())
+    });
+    let ended = run.end();
+    let said: Value = serde_json::from_str(&ended.exits(0).out).unwrap();
+    let round = &said["rounds"][0];
+    assert_eq!((&round["consistency"], &round["exit_code"]), (&"filesystem".into(), &0.into()), "{round:#}");
+    assert_eq!(space.table(), before);
+    assert_eq!((space.rig.creates().len(), space.rig.snapshots().len()), (0, 0));
+    assert_eq!(space.rig.journals(), Vec::<String>::new());
+}
+
+#[test]
+fn a_rehearsal_that_cannot_mount_again_is_as_loud_as_a_run() {
+    let space = Namespace::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
+    space.unmounting(&["a"], "");
+    let before = space.table();
+    let ended = space.run_injected("move_mount:error=EIO:when=1", &["rehearse", "-o", "json"]);
+    let said: Value = serde_json::from_str(&ended.exits(41).says(&space.at("a")).out).unwrap();
+    assert_eq!(said["rounds"][0]["exit_code"], 41, "{said:#}");
+    assert_ne!(space.table(), before);
+    assert_eq!(space.rig.creates().len(), 0);
+    assert_eq!(space.rig.journals().len(), 1, "what is owed is kept");
+    space.run(&["thaw"]).exits(0).says(&format!("mounted {}", space.at("a")));
+    assert_eq!(space.table(), before);
     assert_eq!(space.rig.journals(), Vec::<String>::new());
 }

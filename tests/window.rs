@@ -15,7 +15,7 @@ use stillpoint::interrupt::Interrupt;
 use stillpoint::plan::{Consistency, Method, Plan, PlannedFilesystem, PointInTimeCall, Wave, WitnessDevice};
 use stillpoint::window::kernel::{Kernel, Linux, WriteCounter};
 use stillpoint::window::superblock;
-use stillpoint::window::{FreezeFailure, Held, Limits, Prepared, Thawed};
+use stillpoint::window::{FlushError, FreezeFailure, Held, Limits, PrepareError, Prepared, Thawed};
 
 #[derive(Debug, Clone, Copy, Default)]
 enum Does {
@@ -27,6 +27,8 @@ enum Does {
     /// FIFREEZE returns after this long, with success.
     Slow(Duration),
     Panics,
+    /// syncfs does not return for this long, from its n-th call on.
+    FlushHangs(Duration, usize),
     /// Somebody else thaws it: FITHAW says EINVAL.
     ThawedByOther,
 }
@@ -63,7 +65,7 @@ impl Kernel for Fake {
         let does = self.does.lock().unwrap().get(&path).copied().unwrap_or_default();
         match does {
             Does::Refuses(errno) => return Err(errno),
-            Does::BusyFor(0) | Does::Works | Does::ThawedByOther => {}
+            Does::BusyFor(0) | Does::Works | Does::ThawedByOther | Does::FlushHangs(..) => {}
             Does::BusyFor(n) => {
                 self.does.lock().unwrap().insert(path, Does::BusyFor(n - 1));
                 return Err(Errno::EBUSY);
@@ -93,7 +95,14 @@ impl Kernel for Fake {
     }
 
     fn syncfs(&self, fd: BorrowedFd<'_>) -> nix::Result<()> {
-        self.note("sync", &self.path(fd));
+        let path = self.path(fd);
+        self.note("sync", &path);
+        let before = self.log.lock().unwrap().iter().filter(|l| **l == ("sync", path.clone())).count();
+        let does = self.does.lock().unwrap().get(&path).copied();
+        match does {
+            Some(Does::FlushHangs(time, from)) if before >= from => std::thread::sleep(time),
+            _ => {}
+        }
         Ok(())
     }
 
@@ -155,15 +164,24 @@ impl Host {
         Self { _folder: folder, fake, plan }
     }
 
-    fn prepare(&self) -> Prepared {
+    async fn prepare(&self) -> Prepared {
+        self.open(&mut Interrupt::never()).await.unwrap()
+    }
+
+    async fn open(&self, interrupt: &mut Interrupt) -> Result<Prepared, PrepareError> {
         let kernel: Arc<dyn Kernel> = self.fake.clone();
-        let limits = Limits { window: Duration::from_secs(3), freeze: Duration::from_millis(300) };
-        Prepared::open(&kernel, &self.plan, limits, Path::new(env!("CARGO_BIN_EXE_stillpoint"))).unwrap()
+        let limits = Limits {
+            window: Duration::from_secs(3),
+            freeze: Duration::from_millis(300),
+            flush: Duration::from_millis(500),
+        };
+        let program = Path::new(env!("CARGO_BIN_EXE_stillpoint"));
+        Prepared::open(&kernel, &self.plan, limits, program, interrupt).await
     }
 
     fn fail(&self) -> (FreezeFailure, Thawed) {
         run(async {
-            let not = *self.prepare().freeze(&mut Interrupt::never()).await.unwrap_err();
+            let not = *self.prepare().await.freeze(&mut Interrupt::never()).await.unwrap_err();
             (not.cause, not.thawed)
         })
     }
@@ -185,7 +203,7 @@ fn run<T>(f: impl Future<Output = T>) -> T {
 fn waves_freeze_in_order_and_everything_thaws() {
     let host = Host::new(&[]);
     let (order, thawed) = run(async {
-        let mut frozen = host.prepare().freeze(&mut Interrupt::never()).await.unwrap();
+        let mut frozen = host.prepare().await.freeze(&mut Interrupt::never()).await.unwrap();
         let log: Vec<_> = host.fake.log.lock().unwrap().clone();
         let held = frozen.hold(&mut Interrupt::never(), async { 7 }).await;
         assert!(matches!(held, Held::Ended(7)));
@@ -220,7 +238,7 @@ fn one_refusal_thaws_the_others_and_freezes_no_later_wave() {
 fn somebody_elses_freeze_is_waited_for_and_never_thawed() {
     let host = Host::new(&[("data", Does::BusyFor(3))]);
     let thawed = run(async {
-        let frozen = host.prepare().freeze(&mut Interrupt::never()).await.unwrap();
+        let frozen = host.prepare().await.freeze(&mut Interrupt::never()).await.unwrap();
         frozen.thaw().await
     });
     assert_eq!(thawed.doubt(), None);
@@ -256,7 +274,7 @@ fn a_panicking_freeze_thread_leaves_nothing_frozen_and_is_not_called_fine() {
 fn dropping_a_frozen_window_thaws() {
     let host = Host::new(&[]);
     run(async {
-        let frozen = host.prepare().freeze(&mut Interrupt::never()).await.unwrap();
+        let frozen = host.prepare().await.freeze(&mut Interrupt::never()).await.unwrap();
         assert_eq!(host.frozen_now().len(), 4);
         drop(frozen);
     });
@@ -267,12 +285,13 @@ fn dropping_a_frozen_window_thaws() {
 #[test]
 fn a_foreign_thaw_and_a_moved_counter_are_doubts() {
     let host = Host::new(&[("data", Does::ThawedByOther)]);
-    let thawed = run(async { host.prepare().freeze(&mut Interrupt::never()).await.unwrap().thaw().await });
+    let thawed =
+        run(async { host.prepare().await.freeze(&mut Interrupt::never()).await.unwrap().thaw().await });
     assert!(thawed.doubt().unwrap().contains("data"), "{:?}", thawed.doubt());
 
     let host = Host::new(&[]);
     let thawed = run(async {
-        let frozen = host.prepare().freeze(&mut Interrupt::never()).await.unwrap();
+        let frozen = host.prepare().await.freeze(&mut Interrupt::never()).await.unwrap();
         *host.fake.writes.lock().unwrap() += 3;
         frozen.thaw().await
     });
@@ -283,7 +302,7 @@ fn a_foreign_thaw_and_a_moved_counter_are_doubts() {
 fn a_call_that_hangs_ends_with_the_window_and_before_the_watchdog_has_to() {
     let host = Host::new(&[]);
     let thawed = run(async {
-        let mut frozen = host.prepare().freeze(&mut Interrupt::never()).await.unwrap();
+        let mut frozen = host.prepare().await.freeze(&mut Interrupt::never()).await.unwrap();
         let held = frozen.hold(&mut Interrupt::never(), std::future::pending::<()>()).await;
         assert!(matches!(held, Held::RanOut), "{held:?}");
         frozen.thaw().await
@@ -292,13 +311,44 @@ fn a_call_that_hangs_ends_with_the_window_and_before_the_watchdog_has_to() {
     assert!(host.frozen_now().is_empty());
 }
 
+/// How long a flush that hangs lasts here: longer than any limit of this test.
+const HANGS: Duration = Duration::from_secs(20);
+
+#[test]
+fn a_flush_that_does_not_return_is_not_waited_for_and_named() {
+    let host = Host::new(&[("data", Does::FlushHangs(HANGS, 1))]);
+    let refused = run(async { host.open(&mut Interrupt::never()).await.map(drop) }).unwrap_err();
+    let PrepareError::Flush(FlushError::TooLong { flushing, .. }) = &refused else { panic!("{refused}") };
+    assert_eq!(*flushing, [host.plan.filesystems[1].mount_point.clone()]);
+    assert!(refused.hint().unwrap().contains("nothing was frozen"));
+    assert_eq!(host.times("freeze"), 0);
+}
+
+/// What cannot freeze is flushed once more at the last moment, with everything prepared.
+#[test]
+fn the_last_flush_of_what_cannot_freeze_is_bounded_too() {
+    let mut host = Host::new(&[("more", Does::FlushHangs(HANGS, 2))]);
+    host.plan.filesystems[2].method = Method::Sync;
+    let (cause, thawed) = host.fail();
+    let FreezeFailure::Flush(FlushError::TooLong { flushing, .. }) = &cause else { panic!("{cause}") };
+    assert_eq!(*flushing, [host.plan.filesystems[2].mount_point.clone()]);
+    assert_eq!((host.times("freeze"), thawed.still_frozen), (0, vec![]));
+}
+
 #[test]
 fn without_a_watchdog_nothing_is_frozen() {
     let host = Host::new(&[]);
     let kernel: Arc<dyn Kernel> = host.fake.clone();
-    let limits = Limits { window: Duration::from_secs(3), freeze: Duration::from_millis(300) };
-    let refused =
-        run(async { Prepared::open(&kernel, &host.plan, limits, Path::new("/bin/true")).map(drop) });
+    let limits = Limits {
+        window: Duration::from_secs(3),
+        freeze: Duration::from_millis(300),
+        flush: Duration::from_millis(500),
+    };
+    let refused = run(async {
+        Prepared::open(&kernel, &host.plan, limits, Path::new("/bin/true"), &mut Interrupt::never())
+            .await
+            .map(drop)
+    });
     assert!(refused.unwrap_err().to_string().contains("watchdog"));
     assert_eq!(host.times("freeze"), 0);
 }

@@ -16,6 +16,8 @@ pub const MAX_TAGS: usize = 20;
 pub const WINDOW: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(300));
 /// Limits of `freeze_timeout`; it must also be below the window.
 pub const FREEZE_TIMEOUT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(300));
+/// Limits of `flush_timeout`.
+pub const FLUSH_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3600));
 /// Limits of `unmount_timeout`.
 pub const UNMOUNT_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3600));
 /// Limits of `call_timeout`.

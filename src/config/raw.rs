@@ -109,6 +109,7 @@ input! {
         on_lower: OnLower = |n: &Node<'_>| n.checked(check::on_lower);
         window: Duration = |n: &Node<'_>| n.duration(check::WINDOW);
         freeze_timeout: Duration = |n: &Node<'_>| n.duration(check::FREEZE_TIMEOUT);
+        flush_timeout: Duration = |n: &Node<'_>| n.duration(check::FLUSH_TIMEOUT);
         stop_units: Vec<String> = |n: &Node<'_>| n.list(|n| n.checked(check::unit_name));
         unmount_timeout: Duration = |n: &Node<'_>| n.duration(check::UNMOUNT_TIMEOUT);
         rcu_expedited: bool = Node::flag;

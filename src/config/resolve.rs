@@ -20,6 +20,7 @@ pub const DEFAULT_PLAN: &str = "default";
 
 const WINDOW: Duration = Duration::from_secs(10);
 const FREEZE_TIMEOUT: Duration = Duration::from_secs(5);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(300);
 const UNMOUNT_TIMEOUT: Duration = Duration::from_secs(30);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// EC2's own limit (errors overview, SnapshotCreationPerVolumeRateExceeded).
@@ -156,6 +157,7 @@ fn plan(
         on_lower: take.or("on_lower", input.on_lower, OnLower::Fail),
         window,
         freeze_timeout,
+        flush_timeout: take.or("flush_timeout", input.flush_timeout, FLUSH_TIMEOUT),
         stop_units: take.or("stop_units", input.stop_units, Vec::new()),
         unmount_timeout: take.or("unmount_timeout", input.unmount_timeout, UNMOUNT_TIMEOUT),
         rcu_expedited: take.or("rcu_expedited", input.rcu_expedited, false),

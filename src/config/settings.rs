@@ -83,6 +83,9 @@ pub struct PlanSettings {
     /// Longest time all the FIFREEZE calls together may take, less than `window`; default 5 s, or half of a shorter window.
     #[serde(serialize_with = "duration")]
     pub freeze_timeout: Duration,
+    /// Longest time that flushing before the first FIFREEZE may take, while the applications are held; default 5 min.
+    #[serde(serialize_with = "duration")]
+    pub flush_timeout: Duration,
     /// systemd units that are stopped before filesystems with the method `unmount` are unmounted, in this order; those that were
     /// active are started again after the last one is mounted, in reverse order.
     pub stop_units: Vec<String>,

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::mountinfo::{self, MountLine, MountTree};
-use super::sys::{self, DeviceNames};
+use super::sys::{self, DeviceNames, Members};
 use super::{Backing, BlockDevice, DeviceKind, DiscoverError, Filesystem, Mount, SwapFile, fsuuid};
 use crate::ids::DevNo;
 
@@ -38,7 +38,7 @@ pub fn host(root: &Path) -> Result<HostFacts, DiscoverError> {
     let mut devices = sys::devices(root)?;
     let found = {
         let names = DeviceNames::new(root, &devices);
-        let btrfs = sys::btrfs(root);
+        let btrfs = sys::btrfs(root, &devices);
         let seen = Seen::new(&lines, &names, &btrfs);
         let swaps = sys::swaps(root);
         Found {
@@ -86,17 +86,13 @@ struct Seen<'a> {
     tree: MountTree<'a>,
     names: &'a DeviceNames<'a>,
     /// Device number of a btrfs superblock → its UUID and members.
-    btrfs: HashMap<DevNo, (&'a str, &'a [String])>,
+    btrfs: HashMap<DevNo, (&'a str, &'a Members)>,
     /// Device number in mountinfo → the one its superblock goes by (differs where a btrfs shows several).
     key: HashMap<DevNo, DevNo>,
 }
 
 impl<'a> Seen<'a> {
-    fn new(
-        lines: &'a [MountLine],
-        names: &'a DeviceNames<'a>,
-        btrfs: &'a BTreeMap<String, Vec<String>>,
-    ) -> Self {
+    fn new(lines: &'a [MountLine], names: &'a DeviceNames<'a>, btrfs: &'a BTreeMap<String, Members>) -> Self {
         let mut by_dev = HashMap::new();
         for line in lines.iter().filter(|l| l.fstype == "btrfs") {
             if let Some(found) = btrfs_of(line, names, btrfs) {
@@ -150,7 +146,12 @@ impl<'a> Seen<'a> {
             return Backing::Overlay { upper: upper.and_then(|u| self.holder(&u)) };
         }
         if let Some((_, members)) = self.btrfs.get(&line.dev) {
-            return Backing::Devices { devices: members.to_vec() };
+            // With some of them unknown it may be anywhere: a part of it must not be taken for all.
+            let devices = if members.complete { members.names.clone() } else { Vec::new() };
+            return Backing::Devices { devices };
+        }
+        if line.fstype == "btrfs" {
+            return Backing::Devices { devices: Vec::new() }; // its source is one of its devices, and nobody knows of how many
         }
         let mut devices: Vec<String> = Vec::new();
         if line.dev.major != 0 {
@@ -163,7 +164,7 @@ impl<'a> Seen<'a> {
             let sources = line.source.as_bytes().split(|b| *b == b':').map(OsStr::from_bytes);
             let found = sources.map(|s| Some(self.names.at(Path::new(s))?.name.clone()));
             devices.extend(found.collect::<Option<Vec<_>>>().unwrap_or_default());
-            if devices.is_empty() && !matches!(line.fstype.as_str(), "btrfs" | "bcachefs") {
+            if devices.is_empty() && line.fstype != "bcachefs" {
                 return Backing::None;
             }
         }
@@ -214,13 +215,13 @@ impl<'a> Seen<'a> {
 fn btrfs_of<'a>(
     line: &MountLine,
     names: &DeviceNames<'_>,
-    btrfs: &'a BTreeMap<String, Vec<String>>,
-) -> Option<(&'a str, &'a [String])> {
+    btrfs: &'a BTreeMap<String, Members>,
+) -> Option<(&'a str, &'a Members)> {
     let source = names.at(Path::new(&line.source)).or_else(|| names.numbered(line.dev));
-    let member = |members: &[String]| source.is_some_and(|s| members.contains(&s.name));
+    let member = |members: &Members| source.is_some_and(|s| members.names.contains(&s.name));
     let found = btrfs.iter().find(|(_, members)| member(members));
     let only = || btrfs.iter().next().filter(|_| btrfs.len() == 1 && source.is_none());
-    found.or_else(only).map(|(uuid, members)| (uuid.as_str(), members.as_slice()))
+    found.or_else(only).map(|(uuid, members)| (uuid.as_str(), members))
 }
 
 /// overlay takes `\` before a comma, colon or backslash of a path as its own escape (kernel, overlayfs.rst).

@@ -191,7 +191,7 @@ pub enum Backing {
     /// Block devices: one, or each member of a btrfs.
     Devices {
         /// Kernel names (`nvme1n1p1`, `dm-0`), sorted. Empty when the device is gone, or cannot be told (a btrfs whose
-        /// members are not in sysfs).
+        /// members are not all known by sysfs).
         devices: Vec<String>,
     },
     /// An overlay whose writes go to the filesystem that holds its upper directory.

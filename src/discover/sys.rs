@@ -109,27 +109,41 @@ fn line(path: &Path) -> Option<PathBuf> {
     (!bytes.is_empty()).then(|| PathBuf::from(std::ffi::OsString::from_vec(bytes)))
 }
 
-/// Members of every mounted btrfs, by UUID (`/sys/fs/btrfs/UUID/devices`), as kernel names.
+/// The devices of a mounted btrfs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Members {
+    /// Kernel names of those that could be told, sorted.
+    pub names: Vec<String>,
+    /// Are these all of them? Not when one is missing, or its link leads to no block device of this host.
+    pub complete: bool,
+}
+
+/// Members of every mounted btrfs, by UUID (`/sys/fs/btrfs/UUID/devices`).
 #[must_use]
-pub fn btrfs(root: &Path) -> BTreeMap<String, Vec<String>> {
+pub fn btrfs(root: &Path, devices: &[BlockDevice]) -> BTreeMap<String, Members> {
     let folder = root.join("sys/fs/btrfs");
     let uuids = names_in(&folder).into_iter().filter(|n| uuid::Uuid::parse_str(n).is_ok());
-    uuids
-        .map(|uuid| {
-            let members = folder.join(&uuid).join("devices");
-            let mut names: Vec<String> = names_in(&members)
-                .into_iter()
-                // The link's own name is the kernel name; its folder's wins where the two differ.
-                .map(|n| {
-                    let folder = resolve(root, &members.join(&n)).ok();
-                    let name = folder.as_deref().and_then(Path::file_name).map(OsStr::to_string_lossy);
-                    name.map_or(n, std::borrow::Cow::into_owned)
-                })
-                .collect();
-            names.sort();
-            (uuid, names)
-        })
-        .collect()
+    uuids.map(|uuid| (uuid.clone(), members(root, &folder.join(uuid), devices))).collect()
+}
+
+fn members(root: &Path, folder: &Path, devices: &[BlockDevice]) -> Members {
+    let links = names_in(&folder.join("devices"));
+    let of = DeviceNames::new(root, devices);
+    let find = |link: &String| {
+        let target = resolve(root, &folder.join("devices").join(link)).ok();
+        // Its number, since names can differ between what a link says and where it leads.
+        let dev = target.as_deref().and_then(|t| text(&t.join("dev"))).and_then(|n| n.parse().ok());
+        let by_folder = || of.named(&target.as_deref()?.file_name()?.to_string_lossy());
+        let found = dev.map_or_else(by_folder, |dev| of.numbered(dev));
+        found.or_else(|| of.at(&Path::new("/dev").join(link.replace('!', "/")))).map(|d| d.name.clone())
+    };
+    let mut names: Vec<String> = links.iter().filter_map(find).collect();
+    names.sort();
+    names.dedup();
+    // One folder a device, those that are missing included (Linux 5.6 and later).
+    let devinfo = names_in(&folder.join("devinfo")).iter().filter(|n| n.parse::<u64>().is_ok()).count();
+    let complete = !names.is_empty() && names.len() == links.len().max(devinfo);
+    Members { names, complete }
 }
 
 /// One line of `/proc/swaps`.

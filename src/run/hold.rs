@@ -23,7 +23,7 @@ use super::{Failure, Stage, Window, asked, freeze_hint, hook_env, outcome, prefl
 use crate::config::settings::OnLower;
 use crate::discover::lossy;
 use crate::ec2::Ec2;
-use crate::error::{Error, chain};
+use crate::error::Error;
 use crate::exit::Exit;
 use crate::ids::{DevNo, RunId, VolumeId};
 use crate::interrupt::Interrupt;
@@ -226,7 +226,11 @@ async fn window<E: Ec2>(
     interrupt: &mut Interrupt,
 ) -> Window {
     let failed = |failure| Window { failure: Some(failure), ..Window::default() };
-    let limits = Limits { window: lasts, freeze: stage.settings.freeze_timeout.min(lasts / 2) };
+    let limits = Limits {
+        window: lasts,
+        freeze: stage.settings.freeze_timeout.min(lasts / 2),
+        flush: stage.settings.flush_timeout,
+    };
     // If this process dies, nobody else is left who knows that post hooks are due.
     let recovery =
         [stage.program, "--run-dir".as_ref(), stage.run_dir, "thaw".as_ref(), "--recorded".as_ref()];
@@ -234,9 +238,10 @@ async fn window<E: Ec2>(
         afterwards: Some(recovery.iter().map(|p| p.to_path_buf()).collect()),
         ..super::extras(stage.settings)
     };
-    let prepared = match Prepared::open_with(&stage.kernel, stage.plan, limits, stage.program, extras) {
+    let opened = Prepared::open_with(&stage.kernel, stage.plan, limits, stage.program, interrupt, extras);
+    let prepared = match opened.await {
         Ok(prepared) => prepared,
-        Err(e) => return failed(Failure::new(Exit::Freeze, chain(&e))),
+        Err(e) => return failed(Failure::unprepared(&e)),
     };
     record.until = Timestamp::now().checked_add(lasts).ok();
     let ready = preflight::unchanged(stage)

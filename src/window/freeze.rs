@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use tokio::sync::Notify;
 
+use super::ask;
 use super::kernel::{Kernel, SharedPage};
 
 /// Words of the shared page, written by the freezing thread *before* each step so that the watchdog knows what may be
@@ -184,6 +185,15 @@ const RETRY: Duration = Duration::from_millis(20);
 /// Stack of a freezing thread: it calls two ioctls. Small, because mlockall pins it.
 const STACK: usize = 128 * 1024;
 
+/// What one thread freezes.
+#[derive(Debug)]
+pub struct Subject {
+    /// Any fd of the filesystem.
+    pub fd: Arc<OwnedFd>,
+    /// Its FITHAW is left to the watchdog, where that answers: see [`super::ask`].
+    pub elsewhere: bool,
+}
+
 /// The freezing threads, ready and waiting.
 #[derive(Debug)]
 pub struct Freezers {
@@ -193,25 +203,25 @@ pub struct Freezers {
 }
 
 impl Freezers {
-    /// Starts one thread for each fd; thread `i` uses word `i` of the page.
+    /// Starts one thread for each filesystem; thread `i` uses word `i` of the page.
     ///
     /// # Errors
     /// When a thread cannot be started. None has touched its filesystem then.
     pub fn start(
         kernel: &Arc<dyn Kernel>,
         page: &Arc<SharedPage>,
-        fds: Vec<Arc<OwnedFd>>,
+        subjects: Vec<Subject>,
     ) -> std::io::Result<Self> {
         let board = Arc::new(Board::default());
-        board.lock().resize(fds.len(), Report::Waiting);
-        board.stamps.lock().unwrap_or_else(PoisonError::into_inner).resize(fds.len(), Stamps::default());
+        board.lock().resize(subjects.len(), Report::Waiting);
+        board.stamps.lock().unwrap_or_else(PoisonError::into_inner).resize(subjects.len(), Stamps::default());
         let abort = Arc::new(AtomicBool::new(false));
-        let mut orders = Vec::with_capacity(fds.len());
-        for (index, fd) in fds.into_iter().enumerate() {
+        let mut orders = Vec::with_capacity(subjects.len());
+        for (index, subject) in subjects.into_iter().enumerate() {
             let (send, receive) = channel();
             let worker = Worker {
                 index,
-                fd,
+                subject,
                 kernel: Arc::clone(kernel),
                 page: Arc::clone(page),
                 board: Arc::clone(&board),
@@ -261,7 +271,7 @@ impl Freezers {
 
 struct Worker {
     index: usize,
-    fd: Arc<OwnedFd>,
+    subject: Subject,
     kernel: Arc<dyn Kernel>,
     page: Arc<SharedPage>,
     board: Arc<Board>,
@@ -315,7 +325,7 @@ impl Worker {
             self.state(State::Freezing);
             // Each try anew: while it is somebody else's freeze, it is somebody else's stall.
             self.board.stamp(self.index, |s| s.begun = Some(Instant::now()));
-            match self.kernel.freeze(self.fd.as_fd()) {
+            match self.kernel.freeze(self.subject.fd.as_fd()) {
                 Ok(()) => {
                     self.state(State::Frozen);
                     self.board.stamp(self.index, |s| s.frozen = Some(Instant::now()));
@@ -347,7 +357,12 @@ impl Worker {
     /// Thaws, trying until it works or turns out not to be frozen.
     fn thaw_at_last(&self) -> Report {
         loop {
-            let said = self.kernel.thaw(self.fd.as_fd());
+            let fd = self.subject.fd.as_fd();
+            let said = if self.subject.elsewhere {
+                self.kernel.thaw_elsewhere(fd, &|| ask::watchdog(&self.page, self.index))
+            } else {
+                self.kernel.thaw(fd)
+            };
             if matches!(said, Ok(()) | Err(Errno::EINVAL)) {
                 self.board.stamp(self.index, |s| s.thawed = Some(Instant::now()));
             }
@@ -358,6 +373,9 @@ impl Worker {
                 }
                 Err(Errno::EINVAL) => {
                     self.state(State::Thawed);
+                    if self.subject.elsewhere && ask::held_after_all(&self.page, self.index) {
+                        return Report::Thawed;
+                    }
                     return Report::ThawedByOther;
                 }
                 Err(errno) => {

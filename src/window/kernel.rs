@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -46,6 +47,17 @@ pub trait Kernel: Send + Sync + std::fmt::Debug + 'static {
     /// # Errors
     /// EINVAL: it was not frozen (any more), or a FIFREEZE is still in progress.
     fn thaw(&self, fd: BorrowedFd<'_>) -> nix::Result<()>;
+    /// FITHAW, done elsewhere if `ask` has an answer to give.
+    ///
+    /// # Errors
+    /// As [`Kernel::thaw`].
+    fn thaw_elsewhere(
+        &self,
+        fd: BorrowedFd<'_>,
+        ask: &dyn Fn() -> Option<nix::Result<()>>,
+    ) -> nix::Result<()> {
+        ask().unwrap_or_else(|| self.thaw(fd))
+    }
     /// syncfs(2).
     ///
     /// # Errors
@@ -137,6 +149,10 @@ pub struct Page {
     pub expedited: AtomicU32,
     /// One word a superblock: see [`super::freeze::State`].
     pub states: [AtomicU32; MAX_FILESYSTEMS],
+    /// One word a superblock, by which the agent asks for a thaw: see [`super::ask`].
+    pub asks: [AtomicU32; MAX_FILESYSTEMS],
+    /// One word a superblock, by which the watchdog answers.
+    pub answers: [AtomicU32; MAX_FILESYSTEMS],
 }
 
 /// A mapping of [`Page`], shared through a memfd.
@@ -205,6 +221,21 @@ impl Drop for SharedPage {
         // SAFETY: the exact mapping made in `map`; no reference into it outlives self.
         let _ = unsafe { munmap(self.page.cast(), size_of::<Page>()) };
     }
+}
+
+/// Sleeps while this word of a shared page has this value, until it is woken or the time is over. Returns early at any time.
+pub fn sleep_on(word: &AtomicU32, value: u32, limit: Option<Duration>) {
+    let limit = limit.map(nix::sys::time::TimeSpec::from_duration);
+    let time = limit.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: futex(2) reads an aligned word that lives as long as the reference, and a timespec (TimeSpec is transparent over it) that
+    // outlives the call, or null. Not FUTEX_PRIVATE: the other side is another process.
+    unsafe { nix::libc::syscall(nix::libc::SYS_futex, word.as_ptr(), nix::libc::FUTEX_WAIT, value, time) };
+}
+
+/// Wakes whoever sleeps on this word, in any process.
+pub fn wake(word: &AtomicU32) {
+    // SAFETY: futex(2) only takes the word's address to look for sleepers.
+    unsafe { nix::libc::syscall(nix::libc::SYS_futex, word.as_ptr(), nix::libc::FUTEX_WAKE, i32::MAX) };
 }
 
 /// Receives one message with the fds that came with it. `Ok((0, []))` is end of file.

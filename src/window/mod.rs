@@ -11,8 +11,10 @@
 //! frozen filesystem, or do anything between the last FIFREEZE and the first FITHAW but hold the caller's one call.
 //! Guards, from the inside out: explicit thaw, `Drop`, the watchdog process, the journal in /run.
 
+mod ask;
 pub mod clock;
 pub mod expedite;
+mod flush;
 pub mod freeze;
 pub mod guard;
 pub mod kernel;
@@ -36,10 +38,11 @@ use jiff::Timestamp;
 use nix::errno::Errno;
 
 use self::expedite::{Former, Knob};
-use self::freeze::{Freezers, Report};
+pub use self::flush::FlushError;
+use self::freeze::{Freezers, Report, Subject};
 use self::guard::{Guard, GuardError};
 use self::kernel::Kernel;
-use self::member::{Member, open_all, open_witnesses, quiesce_by_sync, sync_all};
+use self::member::{Member, open_all, open_witnesses};
 pub use self::thawed::{Stall, Thawed, Times};
 use self::witness::{Moved, Witness};
 use crate::discover::processes::{self, Listener};
@@ -60,6 +63,8 @@ pub struct Limits {
     pub window: Duration,
     /// Longest time all freezing may take.
     pub freeze: Duration,
+    /// Longest time that flushing before may take.
+    pub flush: Duration,
 }
 
 impl Limits {
@@ -113,14 +118,9 @@ pub enum PrepareError {
         /// What is there now.
         found: String,
     },
-    /// Flushing failed before the freeze.
-    #[error("cannot flush {}", mount_point.display())]
-    Sync {
-        /// The mount point.
-        mount_point: PathBuf,
-        /// Why.
-        source: Errno,
-    },
+    /// Not everything was flushed.
+    #[error(transparent)]
+    Flush(#[from] FlushError),
     /// A write counter could not be opened.
     #[error("cannot watch the write counter of {device}")]
     Witness {
@@ -150,6 +150,7 @@ impl PrepareError {
                  `stillpoint doctor` lists every such listener"
                     .to_owned(),
             ),
+            Self::Flush(e) => e.hint(),
             _ => None,
         }
     }
@@ -193,6 +194,9 @@ pub enum FreezeFailure {
         /// Mount points still inside FIFREEZE.
         stuck: Vec<PathBuf>,
     },
+    /// What cannot freeze was not flushed; nothing was frozen.
+    #[error(transparent)]
+    Flush(FlushError),
     /// The watchdog fired or died.
     #[error("the watchdog is gone or has fired")]
     WatchdogLost,
@@ -235,28 +239,30 @@ pub struct Prepared {
 impl Prepared {
     /// Opens every filesystem, flushes all of them in parallel, starts the watchdog and the freezing threads.
     ///
-    /// `program` is the binary to start as the watchdog. Blocks as long as flushing takes.
+    /// `program` is the binary to start as the watchdog. Waits as long as flushing takes.
     ///
     /// # Errors
-    /// When anything is missing. Nothing is frozen then.
-    pub fn open(
+    /// When anything is missing, or a signal comes. Nothing is frozen then.
+    pub async fn open(
         kernel: &Arc<dyn Kernel>,
         plan: &Plan,
         limits: Limits,
         program: &Path,
+        interrupt: &mut Interrupt,
     ) -> Result<Self, PrepareError> {
-        Self::open_with(kernel, plan, limits, program, Extras::default())
+        Self::open_with(kernel, plan, limits, program, interrupt, Extras::default()).await
     }
 
     /// The same with [`Extras`].
     ///
     /// # Errors
     /// As [`Prepared::open`].
-    pub fn open_with(
+    pub async fn open_with(
         kernel: &Arc<dyn Kernel>,
         plan: &Plan,
         limits: Limits,
         program: &Path,
+        interrupt: &mut Interrupt,
         extras: Extras,
     ) -> Result<Self, PrepareError> {
         let mut members = open_all(kernel, &plan.filesystems)?;
@@ -265,14 +271,15 @@ impl Prepared {
         for away in plan.filesystems.iter().filter(|f| f.method == Method::Unmount) {
             idle.extend(open_witnesses(&away.witnesses)?);
         }
-        sync_all(kernel, &mut members)?;
-        let mut fds = Vec::new();
+        flush::all(kernel, &mut members, limits.flush, interrupt).await?;
+        let (mut fds, mut subjects) = (Vec::new(), Vec::new());
         for member in members.iter_mut().filter(|m| m.method == Method::Freeze) {
             member.freezer = Some(fds.len());
             fds.push(Arc::clone(&member.fd));
+            subjects.push(Subject { fd: Arc::clone(&member.fd), elsewhere: ask::is_for(&member.fstype) });
         }
         let (guard, knob) = start_guard(program, &fds, extras)?;
-        let freezers = Freezers::start(kernel, guard.page(), fds).map_err(PrepareError::Thread)?;
+        let freezers = Freezers::start(kernel, guard.page(), subjects).map_err(PrepareError::Thread)?;
         memory::lock();
         Ok(Self { kernel: Arc::clone(kernel), members, idle, guard, freezers, limits, knob })
     }
@@ -300,8 +307,11 @@ impl Prepared {
     /// When a freeze fails, takes too long, or the run is interrupted; everything is thawed again then.
     pub async fn freeze(mut self, interrupt: &mut Interrupt) -> Result<Frozen, Box<NotFrozen>> {
         // Filesystems that cannot freeze: flush once more, then hold them to their write counters from here on.
+        let mut flushed = Ok(());
         for member in self.members.iter_mut().filter(|m| m.method == Method::Sync) {
-            quiesce_by_sync(&self.kernel, member);
+            if flushed.is_ok() {
+                flushed = flush::quiesce(&self.kernel, member, self.limits.flush, interrupt).await;
+            }
         }
         for witness in &mut self.idle {
             witness.look(&self.kernel);
@@ -310,6 +320,15 @@ impl Prepared {
         let started = Instant::now();
         let times = Times { started: Timestamp::now(), ..Times::default() };
         let limits = self.limits;
+        if let Err(e) = flushed {
+            let frozen = Frozen { window: Some(self), started, times, gate: Some(shut) };
+            return Err({ frozen }
+                .fail(match e {
+                    FlushError::Interrupted(signal) => FreezeFailure::Interrupted(signal),
+                    other => FreezeFailure::Flush(other),
+                })
+                .await);
+        }
         let armed = self.guard.arm(limits.window);
         if armed.is_ok()
             && let Some(knob) = &mut self.knob

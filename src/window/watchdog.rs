@@ -2,6 +2,7 @@
 //!
 //! In: a socket on fd 0 (agent's pid, one fd a superblock, the shared page, then "armed until" and "done").
 //! Out: FITHAW on every superblock that the page says may be frozen, `rcu_expedited` as it was, and a line in the kernel's log.
+//! While the agent is well, it only does the FITHAW that the agent asks for (see `ask.rs`).
 //! Must never: allocate, open, close, exec or write to a file after it said "ready" and while something may be frozen (but the
 //! kernel's own two, open already); extend its deadline; thaw a superblock whose word says that we have not touched it; give up
 //! while something may be frozen. Where a freeze was held for somebody else and the agent is gone, it starts the recovery at the very end.
@@ -27,6 +28,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use super::ask;
 use super::clock::boottime_ns;
 use super::expedite::PutBack;
 use super::freeze::State;
@@ -256,8 +258,8 @@ impl Watchdog {
 
     fn fire(&self, why: Trigger) {
         if self.page.fired.compare_exchange(0, why as u32, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
-            for thread in &self.threads {
-                thread.thread().unpark();
+            for index in 0..self.threads.len() {
+                ask::fire(&self.page, index);
             }
             let _ = send(0, &[FIRED], MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT);
             self.put_back();
@@ -290,9 +292,7 @@ struct Thaw {
 
 impl Thaw {
     fn run(&self) {
-        while self.page.fired.load(Ordering::SeqCst) == 0 {
-            std::thread::park();
-        }
+        ask::serve(&self.page, self.index, self.fd.as_fd());
         let word = &self.page.states[self.index];
         loop {
             // Read before the thaw: only an EINVAL that comes *after* the agent was gone is final.

@@ -85,7 +85,7 @@ impl Host {
         discover::facts(identity, "db1".into(), root_device_name, self.attached.clone(), self.host())
     }
 
-    fn path(&self, below: impl AsRef<Path>) -> PathBuf {
+    pub fn path(&self, below: impl AsRef<Path>) -> PathBuf {
         self.root.path().join(below)
     }
 

@@ -35,6 +35,7 @@ pub fn settings() -> PlanSettings {
         on_lower: OnLower::Fail,
         window: Duration::from_secs(10),
         freeze_timeout: Duration::from_secs(5),
+        flush_timeout: Duration::from_secs(300),
         stop_units: vec![],
         unmount_timeout: Duration::from_secs(30),
         rcu_expedited: false,

@@ -72,6 +72,14 @@ impl Run {
         self.child.try_wait().unwrap().is_some()
     }
 
+    /// What it has said on stderr so far.
+    pub fn said(&self) -> String {
+        let mut bytes = vec![0; 64 << 10];
+        // Not read: the child's offset is this one too.
+        let n = std::os::unix::fs::FileExt::read_at(&self.err, &mut bytes, 0).unwrap();
+        String::from_utf8_lossy(&bytes[..n]).into_owned()
+    }
+
     /// Waits for its end.
     pub fn end(mut self) -> Ended {
         let Some(status) = wait(&mut self.child, LIMIT) else {

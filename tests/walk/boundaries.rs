@@ -56,6 +56,16 @@ impl Kernel for WalkedKernel {
         self.0.reach(THAW_DONE).map_err(|_| Errno::EIO)
     }
 
+    fn thaw_elsewhere(
+        &self,
+        fd: BorrowedFd<'_>,
+        ask: &dyn Fn() -> Option<nix::Result<()>>,
+    ) -> nix::Result<()> {
+        self.0.reach(THAW).map_err(|_| Errno::EIO)?;
+        ask().unwrap_or_else(|| Linux.thaw(fd))?;
+        self.0.reach(THAW_DONE).map_err(|_| Errno::EIO)
+    }
+
     fn syncfs(&self, fd: BorrowedFd<'_>) -> nix::Result<()> {
         self.0.reach(SYNC).map_err(|_| Errno::EIO)?;
         Linux.syncfs(fd)

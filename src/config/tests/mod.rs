@@ -89,6 +89,7 @@ fn every_key_arrives() {
         on_lower = "keep"
         window = "2s 500ms"
         freeze_timeout = "1s"
+        flush_timeout = "2m"
         rcu_expedited = true
 copy_volume_tags = true
         tags = { Team = "storage" }
@@ -119,6 +120,7 @@ copy_volume_tags = true
     );
     assert_eq!((plan.consistency, plan.on_lower), (Some(Consistency::Crash), OnLower::Keep));
     assert_eq!(plan.window, Duration::from_millis(2500));
+    assert_eq!(plan.flush_timeout, Duration::from_secs(120));
     assert_eq!(plan.hooks.len(), 2);
     assert_eq!((plan.hooks[0].name.as_str(), plan.hooks[0].on_failure), ("true", OnFailure::Abort));
     assert_eq!(plan.hooks[0].pre.as_deref(), Some(["/bin/true".to_owned(), "a b".to_owned()].as_slice()));

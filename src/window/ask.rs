@@ -1,0 +1,173 @@
+//! FITHAW of a btrfs, done by the watchdog because the agent asks for it.
+//!
+//! In: two words of the shared page for each superblock. Out: what FITHAW said in the watchdog. Must never: leave a thaw to a watchdog that
+//! does not answer, or report success that the kernel did not report.
+//!
+//! btrfs reads its super block again while it thaws, and a fatal signal breaks that off: the filesystem then goes read-only for good
+//! ("super block got modified unexpectedly", errno -4; Linux 6.18, fs/btrfs/super.c, btrfs_unfreeze). The agent is a process that people
+//! and systemd kill; the watchdog ignores what can be ignored and nobody has a reason to kill it alone.
+//!
+//! ```text
+//! ask     IDLE ──agent──▶ ASKED ──watchdog──▶ TAKEN        agent, after LIMIT: ASKED ──▶ IDLE, and it thaws itself
+//!           └───────────────┴────── fired ──────┴──▶ FIRED   the watchdog thaws on its own account
+//! answer  NONE ──watchdog──▶ HELD | NOT_FROZEN | FAILED ──agent──▶ NONE
+//! ```
+
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use super::freeze::State;
+use super::kernel::{Kernel, Linux, Page, sleep_on, wake};
+
+const IDLE: u32 = 0;
+const ASKED: u32 = 1;
+const TAKEN: u32 = 2;
+const FIRED: u32 = 3;
+
+const NONE: u32 = 0;
+const HELD: u32 = 1;
+const NOT_FROZEN: u32 = 2;
+const FAILED: u32 = 3;
+
+/// How long the watchdog may take to begin. It takes a tenth of a millisecond, unless it is gone or stopped.
+const LIMIT: Duration = Duration::from_millis(50);
+/// How long it may be inside FITHAW before the agent tries too, which then waits in the kernel as well.
+const INSIDE: Duration = Duration::from_secs(1);
+
+/// Is FITHAW on this filesystem better not done by a process that may be killed?
+#[must_use]
+pub(super) fn is_for(fstype: &str) -> bool {
+    fstype == "btrfs"
+}
+
+/// The agent's side, blocking: what FITHAW said in the watchdog; none when it was not done there, or nobody knows.
+pub(super) fn watchdog(page: &Page, index: usize) -> Option<nix::Result<()>> {
+    let (ask, answer) = (&page.asks[index], &page.answers[index]);
+    if !step(ask, IDLE, ASKED) {
+        return None;
+    }
+    wake(ask);
+    let mut end = Instant::now() + LIMIT;
+    let mut taken = false;
+    loop {
+        match answer.swap(NONE, Ordering::SeqCst) {
+            HELD => return Some(Ok(())),
+            NOT_FROZEN => return Some(Err(Errno::EINVAL)),
+            FAILED => return None,
+            _ => {}
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        if !left.is_zero() {
+            sleep_on(answer, NONE, Some(left));
+        } else if taken || step(ask, ASKED, IDLE) || ask.load(Ordering::SeqCst) != TAKEN {
+            return None;
+        } else {
+            taken = true;
+            end = Instant::now() + INSIDE;
+        }
+    }
+}
+
+/// Did the watchdog's FITHAW return 0 after all, though it was not waited for?
+pub(super) fn held_after_all(page: &Page, index: usize) -> bool {
+    page.answers[index].swap(NONE, Ordering::SeqCst) == HELD
+}
+
+/// The watchdog's side: does what is asked for, until it fires.
+pub(super) fn serve(page: &Page, index: usize, fd: BorrowedFd<'_>) {
+    let (ask, answer) = (&page.asks[index], &page.answers[index]);
+    while page.fired.load(Ordering::SeqCst) == 0 {
+        if step(ask, ASKED, TAKEN) {
+            let said = match Linux.thaw(fd) {
+                Ok(()) => HELD,
+                Err(Errno::EINVAL) => NOT_FROZEN,
+                Err(_) => FAILED,
+            };
+            if said != FAILED {
+                page.states[index].store(State::Thawed as u32, Ordering::SeqCst);
+            }
+            answer.store(said, Ordering::SeqCst);
+            wake(answer);
+        }
+        // FIRED is set after `fired`, which may have been looked at before: nobody would wake a sleeper on it.
+        match ask.load(Ordering::SeqCst) {
+            ASKED => {}
+            FIRED => return,
+            other => sleep_on(ask, other, None),
+        }
+    }
+}
+
+/// Wakes the watchdog's thread of this superblock once `fired` is set.
+pub(super) fn fire(page: &Page, index: usize) {
+    page.asks[index].store(FIRED, Ordering::SeqCst);
+    wake(&page.asks[index]);
+}
+
+fn step(word: &AtomicU32, from: u32, to: u32) -> bool {
+    word.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::sync::Arc;
+
+    use super::super::kernel::SharedPage;
+    use super::*;
+
+    #[test]
+    fn nobody_answers_and_the_agent_goes_on_by_itself() {
+        let (page, _fd) = SharedPage::create().unwrap();
+        assert_eq!(watchdog(&page, 0), None);
+        assert_eq!(
+            page.asks[0].load(Ordering::SeqCst),
+            IDLE,
+            "withdrawn: a late watchdog must not thaw twice"
+        );
+    }
+
+    #[test]
+    fn after_it_has_fired_nothing_is_left_to_it() {
+        let (page, _fd) = SharedPage::create().unwrap();
+        page.fired.store(1, Ordering::SeqCst);
+        fire(&page, 3);
+        assert_eq!(watchdog(&page, 3), None);
+    }
+
+    /// The thread may have looked at `fired` just before it was set.
+    #[test]
+    fn firing_is_never_slept_through() {
+        let (page, _fd) = SharedPage::create().unwrap();
+        let page = Arc::new(page);
+        fire(&page, 0);
+        let (tell, told) = std::sync::mpsc::channel();
+        let server = Arc::clone(&page);
+        std::thread::spawn(move || {
+            serve(&server, 0, std::io::stdin().as_fd());
+            let _ = tell.send(());
+        });
+        told.recv_timeout(Duration::from_secs(5)).expect("it sleeps");
+    }
+
+    /// A tmpfs is never frozen: asked for in another thread, FITHAW says EINVAL, and that is heard once.
+    #[test]
+    fn what_fithaw_says_is_what_the_agent_hears() {
+        let (page, _fd) = SharedPage::create().unwrap();
+        let page = Arc::new(page);
+        let folder = std::fs::File::open("/dev/shm").unwrap();
+        let server = {
+            let page = Arc::clone(&page);
+            std::thread::spawn(move || serve(&page, 0, folder.as_fd()))
+        };
+        assert_eq!(watchdog(&page, 0), Some(Err(Errno::EINVAL)));
+        assert_eq!(watchdog(&page, 0), None, "the second thaw is the agent's own");
+        assert!(!held_after_all(&page, 0));
+        page.fired.store(1, Ordering::SeqCst);
+        fire(&page, 0);
+        server.join().unwrap();
+    }
+}
