@@ -13,7 +13,8 @@ import subprocess
 import sys
 import time
 
-from bench_host import MIB, aim, command, ended, env, held, load, rest, row, say, stat, stillpoint, until
+from bench_host import MIB, aim, command, ended, env, held, load, rest, row, say, stat, stillpoint, unix_ns, until
+from bench_window import floor
 
 WRITE_RATE, DIRTY = 100 * MIB, 512 * MIB
 # Writes a byte for each line that it reads, and tells when that was through.
@@ -47,29 +48,39 @@ def rounds(least):
 def scale(host):
     """All mounts in one set against one mount, in turns."""
     one, many = host.mounts[:1], host.mounts
-    taken = {name: [] for name in ["window 1", "window n", "call 1", "call n", "own 1", "own n", "whole", "own"]}
+    taken = {}
     for number in range(1 + max(7, rounds(7) // 2)):
-        record = {}
-        for mounts in (one, many) if number % 2 else (many, one):
+        round = {}
+        for name, mounts in (("1", one), ("n", many)) if number % 2 else (("n", many), ("1", one)):
             rest(mounts, 1 << 16)
-            record[len(mounts)] = stillpoint(mounts)
+            of = stillpoint(mounts)
+            at = {name: unix_ns(text) / 1e6 for name, text in of["times"].items()}
+            round |= {
+                f"window {name}": of["window_ms"],
+                f"call {name}": of["call_ms"],
+                f"own {name}": of["window_ms"] - of["call_ms"],
+                f"freezing {name}": at["frozen"] - at["started"],
+                f"thawing {name}": at["thawed"] - at["responded"],
+            }
+            rest(mounts, 1 << 16)
+            round[f"floor {name}"] = floor(host.fds[: len(mounts)])
         if not number:
             continue  # the first round warms up
-        for name, mounts in (("1", one), ("n", many)):
-            of = record[len(mounts)]
-            taken[f"window {name}"].append(of["window_ms"])
-            taken[f"call {name}"].append(of["call_ms"])
-            taken[f"own {name}"].append(of["window_ms"] - of["call_ms"])
-        for name, of in (("whole", "window"), ("own", "own")):
-            taken[name].append(taken[f"{of} n"][-1] / taken[f"{of} 1"][-1])
+        round["whole"] = round["window n"] / round["window 1"]
+        round["own"] = round["own n"] / round["own 1"]
+        round["kernel"] = round["floor n"] / round["floor 1"]
+        for name, value in round.items():
+            taken.setdefault(name, []).append(value)
     n = len(many)
     say(f"\n   {n} ext4 mounts in one set, and one of them alone, {load()}: median (least – most)")
-    row(f"window, {n} mounts", taken["window n"])
-    row("  API time (ebs-sim clones a volume after the other)", taken["call n"])
-    row("  the rest: freezing and thawing", taken["own n"])
-    row("window, 1 mount", taken["window 1"])
-    row("  API time", taken["call 1"])
-    row("  the rest: freezing and thawing", taken["own 1"])
+    for name, text in (("n", f"window, {n} mounts"), ("1", "window, 1 mount")):
+        row(text, taken[f"window {name}"])
+        row("  API time (ebs-sim clones one volume after the other)", taken[f"call {name}"])
+        row("  the rest", taken[f"own {name}"])
+        row("    freezing", taken[f"freezing {name}"])
+        row("    thawing", taken[f"thawing {name}"])
+        row("  parallel freeze and thaw without stillpoint", taken[f"floor {name}"])
+    row("freeze and thaw without stillpoint, ratio", taken["kernel"], "")
     row(f"{n} mounts / 1 mount, with the API time", taken["whole"], "")
     met = aim(f"{n} mounts / 1 mount, without it", taken["own"], 2, "")
     with held(host, many) as pids:

@@ -18,6 +18,9 @@ use crate::plan::{Method, PlannedFilesystem, Wave};
 
 /// Longest that opening all mount points may take. It takes microseconds where nobody is asked for leave.
 pub(super) const OPEN_LIMIT: Duration = Duration::from_secs(5);
+/// Stack of a thread that opens or flushes: it makes one call. Small, because the C library keeps the stacks of ended threads, and
+/// mlockall pins them.
+const STACK: usize = 128 * 1024;
 
 /// A filesystem of the window.
 #[derive(Debug)]
@@ -66,6 +69,7 @@ pub(super) fn open_all(
         let (kernel, path) = (Arc::clone(kernel), filesystem.mount_point.clone());
         std::thread::Builder::new()
             .name("open".to_owned())
+            .stack_size(STACK)
             .spawn(move || {
                 let _ = tell.send(kernel.open(&path));
             })
@@ -126,7 +130,12 @@ pub(super) fn sync_all(kernel: &Arc<dyn Kernel>, members: &mut [Member]) -> Resu
         let mut running = Vec::with_capacity(members.len());
         for member in members {
             let fd = Arc::clone(&member.fd);
-            running.push((member, scope.spawn(move || flush(fd))));
+            let thread = std::thread::Builder::new()
+                .name("flush".to_owned())
+                .stack_size(STACK)
+                .spawn_scoped(scope, move || flush(fd))
+                .map_err(PrepareError::Thread)?;
+            running.push((member, thread));
         }
         for (member, thread) in running {
             let (said, took) = thread.join().unwrap_or((Err(Errno::EIO), Duration::ZERO));

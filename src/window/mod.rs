@@ -477,6 +477,7 @@ fn start_guard(
     let (path, fds) = (program.to_path_buf(), fds.to_vec());
     std::thread::Builder::new()
         .name("start-watchdog".to_owned())
+        .stack_size(256 * 1024) // the C library keeps it, and mlockall pins it
         .spawn(move || {
             let _runtime = runtime.enter();
             let Extras { knob, afterwards } = extras;
