@@ -273,11 +273,17 @@ impl Prepared {
         }
         let (guard, knob) = start_guard(program, &fds, extras)?;
         let freezers = Freezers::start(kernel, guard.page(), fds).map_err(PrepareError::Thread)?;
+        let mut prepared = Self { kernel: Arc::clone(kernel), members, idle, guard, freezers, limits, knob };
+        // What was written since: the first flush and starting the watchdog took their time.
+        if let Err(e) = sync_all(kernel, &mut prepared.members) {
+            prepared.dismiss();
+            return Err(e);
+        }
         // A page that has to be read back while memory is short waits for write-back, which waits for the thaw.
         if let Err(errno) = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE) {
             tracing::warn!("cannot lock memory ({}): the window is safe, but may be longer", errno.desc());
         }
-        Ok(Self { kernel: Arc::clone(kernel), members, idle, guard, freezers, limits, knob })
+        Ok(prepared)
     }
 
     /// What the journal has to know to put `rcu_expedited` back.
