@@ -127,7 +127,10 @@ pub(super) fn open_witnesses(devices: &[crate::plan::WitnessDevice]) -> Result<V
 
 /// syncfs on all at once, so that FIFREEZE finds little to write (512 MiB dirty: 235 ms down to 23 ms on ext4); and again where it
 /// took long, since much may have been written meanwhile.
-pub(super) fn sync_all(kernel: &Arc<dyn Kernel>, members: &mut [Member]) -> Result<(), PrepareError> {
+pub(super) fn sync_all<'a>(
+    kernel: &Arc<dyn Kernel>,
+    members: impl Iterator<Item = &'a mut Member>,
+) -> Result<(), PrepareError> {
     std::thread::scope(|scope| {
         let flush = |fd: Arc<OwnedFd>| {
             let started = Instant::now();
@@ -137,7 +140,7 @@ pub(super) fn sync_all(kernel: &Arc<dyn Kernel>, members: &mut [Member]) -> Resu
             });
             (said, started.elapsed())
         };
-        let mut running = Vec::with_capacity(members.len());
+        let mut running = Vec::new();
         for member in members {
             let fd = Arc::clone(&member.fd);
             let thread = std::thread::Builder::new()
@@ -168,6 +171,11 @@ fn flush_until_short(mut flush: impl FnMut() -> nix::Result<Duration>) -> nix::R
         before = took;
     }
     Ok(())
+}
+
+/// Once more where flushing took long: writers have gone on while the watchdog was started.
+pub(super) fn sync_again(kernel: &Arc<dyn Kernel>, members: &mut [Member]) -> Result<(), PrepareError> {
+    sync_all(kernel, members.iter_mut().filter(|m| m.flush >= LONG))
 }
 
 /// Flushes a filesystem that cannot freeze until its device is idle, then takes the first look at its counters.

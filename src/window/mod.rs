@@ -39,7 +39,7 @@ use self::expedite::{Former, Knob};
 use self::freeze::{Freezers, Report};
 use self::guard::{Guard, GuardError};
 use self::kernel::Kernel;
-use self::member::{Member, open_all, open_witnesses, quiesce_by_sync, sync_all};
+use self::member::{Member, open_all, open_witnesses, quiesce_by_sync, sync_again, sync_all};
 pub use self::thawed::{Stall, Thawed, Times};
 use self::witness::{Moved, Witness};
 use crate::discover::processes::{self, Listener};
@@ -265,7 +265,7 @@ impl Prepared {
         for away in plan.filesystems.iter().filter(|f| f.method == Method::Unmount) {
             idle.extend(open_witnesses(&away.witnesses)?);
         }
-        sync_all(kernel, &mut members)?;
+        sync_all(kernel, members.iter_mut())?;
         let mut fds = Vec::new();
         for member in members.iter_mut().filter(|m| m.method == Method::Freeze) {
             member.freezer = Some(fds.len());
@@ -274,8 +274,7 @@ impl Prepared {
         let (guard, knob) = start_guard(program, &fds, extras)?;
         let freezers = Freezers::start(kernel, guard.page(), fds).map_err(PrepareError::Thread)?;
         let mut prepared = Self { kernel: Arc::clone(kernel), members, idle, guard, freezers, limits, knob };
-        // What was written since: the first flush and starting the watchdog took their time.
-        if let Err(e) = sync_all(kernel, &mut prepared.members) {
+        if let Err(e) = sync_again(kernel, &mut prepared.members) {
             prepared.dismiss();
             return Err(e);
         }
