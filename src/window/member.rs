@@ -18,6 +18,9 @@ use crate::plan::{Method, PlannedFilesystem, Wave};
 
 /// Longest that opening all mount points may take. It takes microseconds where nobody is asked for leave.
 pub(super) const OPEN_LIMIT: Duration = Duration::from_secs(5);
+/// Stack of a thread that opens or flushes: it makes one call. Small, because the C library keeps the stacks of ended threads, and
+/// mlockall pins them.
+pub(super) const STACK: usize = 128 * 1024;
 
 /// A filesystem of the window.
 #[derive(Debug)]
@@ -66,6 +69,7 @@ pub(super) fn open_all(
         let (kernel, path) = (Arc::clone(kernel), filesystem.mount_point.clone());
         std::thread::Builder::new()
             .name("open".to_owned())
+            .stack_size(STACK)
             .spawn(move || {
                 let _ = tell.send(kernel.open(&path));
             })

@@ -280,8 +280,13 @@ impl Prepared {
         }
         let (guard, knob) = start_guard(program, &fds, extras)?;
         let freezers = Freezers::start(kernel, guard.page(), subjects).map_err(PrepareError::Thread)?;
+        let mut prepared = Self { kernel: Arc::clone(kernel), members, idle, guard, freezers, limits, knob };
+        if let Err(e) = flush::again(kernel, &mut prepared.members, limits.flush, interrupt).await {
+            prepared.dismiss();
+            return Err(e.into());
+        }
         memory::lock();
-        Ok(Self { kernel: Arc::clone(kernel), members, idle, guard, freezers, limits, knob })
+        Ok(prepared)
     }
 
     /// What the journal has to know to put `rcu_expedited` back.
@@ -493,6 +498,7 @@ fn start_guard(
     let (path, fds) = (program.to_path_buf(), fds.to_vec());
     std::thread::Builder::new()
         .name("start-watchdog".to_owned())
+        .stack_size(256 * 1024) // the C library keeps it, and mlockall pins it
         .spawn(move || {
             let _runtime = runtime.enter();
             let Extras { knob, afterwards } = extras;
