@@ -28,6 +28,50 @@ fn with_units() -> Namespace {
     space
 }
 
+/// The same with a hook that notes how it is released, and what it is told of what is not mounted.
+fn with_a_hook(space: &Namespace) {
+    let told = note(&space.rig, "post $STILLPOINT_RESULT [$STILLPOINT_NOT_MOUNTED]");
+    let text = std::fs::read_to_string(space.path("stillpoint.toml")).unwrap();
+    let hook = hook("app", "true", &told, "");
+    space.rig.configure(&format!("{}\n{hook}", text.replace(common::rig::NO_INTERVAL, "")));
+}
+
+/// A database must not be let go onto an empty folder: its post hook knows, whoever runs it.
+#[test]
+fn a_post_hook_is_told_what_is_not_mounted() {
+    let space = Namespace::start(&[("a", Fs::Ext4)]);
+    space.unmounting(&["a"], "");
+    with_a_hook(&space);
+    let before = space.table();
+    let a = space.at("a");
+    space.run(&["snapshot"]).exits(0);
+    for (command, result) in [("snapshot", "taken"), ("rehearse", "rehearsed")] {
+        space.run_injected("move_mount:error=EIO:when=1", &[command]).exits(41);
+        assert_eq!(space.told().last(), Some(&format!("post {result} [{a}]")));
+        space.run(&["thaw"]).exits(0);
+    }
+    let run = space.in_the_window("1s", &["snapshot"]);
+    run.signal(Signal::SIGKILL);
+    run.end();
+    space.rig.await_quiet();
+    std::fs::remove_dir(space.path("a")).unwrap();
+    space.run(&["thaw"]).exits(41);
+    assert_eq!(space.told().last(), Some(&format!("post unknown [{a}]")));
+    std::fs::create_dir(space.path("a")).unwrap();
+    space.run(&["thaw"]).exits(0);
+    assert_eq!(space.table(), before);
+    let told = space.told();
+    assert_eq!(
+        told,
+        [
+            "post taken []".to_owned(),
+            format!("post taken [{a}]"),
+            format!("post rehearsed [{a}]"),
+            format!("post unknown [{a}]")
+        ]
+    );
+}
+
 const STOPPED_AND_STARTED: [&str; 4] =
     ["stop db.service", "stop other.service", "start other.service", "start db.service"];
 
@@ -362,6 +406,29 @@ fn a_failed_mount_is_loud_and_tried_again() {
     // Nobody takes its good set for one that a dead run left without a verdict.
     space.run(&["snapshot"]).exits(0);
     assert_labels(&space.rig, 2, "filesystem");
+}
+
+/// A rehearsal leaves it as it is, and says so: no further round, and no signal, hides that it is not mounted.
+#[test]
+fn a_rehearsal_ends_with_what_is_not_mounted() {
+    let space = Namespace::start(&[("a", Fs::Ext4)]);
+    space.unmounting(&["a"], "");
+    let before = space.table();
+    let ended = space.run_injected("move_mount:error=EIO:when=1", &["rehearse", "--repeat", "3"]);
+    assert!(ended.exits(41).out.contains("1 round"), "{}", ended.out);
+    assert_eq!(space.table(), Vec::<String>::new());
+    space.run(&["thaw"]).exits(0);
+    nothing_left(&space, &before);
+
+    let run = space.spawn(&["rehearse", "--hold", "8s"]);
+    await_some("the unmount", Duration::from_secs(20), || space.table().is_empty().then_some(()));
+    std::fs::remove_dir(space.path("a")).unwrap();
+    run.signal(Signal::SIGTERM);
+    let ended = run.end();
+    assert!(ended.exits(41).out.contains("cannot mount"), "{}", ended.out);
+    std::fs::create_dir(space.path("a")).unwrap();
+    space.run(&["thaw"]).exits(0);
+    nothing_left(&space, &before);
 }
 
 #[test]

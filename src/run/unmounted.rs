@@ -12,8 +12,10 @@
 mod ground;
 mod systemd;
 
+use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use self::ground::Ground;
@@ -36,18 +38,24 @@ const ENDING: Duration = Duration::from_secs(2);
 /// How long mounting may take before the run reports without it. A large btrfs takes minutes.
 const MOUNTING: Duration = Duration::from_secs(300);
 
+/// Set when [`Away`] was dropped, by a panic, and something is not mounted again: `main` then exits 41, not 70.
+pub static LEFT_UNMOUNTED: AtomicBool = AtomicBool::new(false);
+
 /// Filesystems that are unmounted now. Dropped, it mounts them: a panic must not leave them away. The journal still has them then.
 #[derive(Debug, Default)]
 pub(super) struct Away {
     recipe: Recipe,
     claims: Vec<Claim>,
+    /// Every device, open from before its umount(2) until after it is mounted: at its last close a loop device that was set up by
+    /// `mount -o loop` loses its image.
+    kept: Vec<File>,
 }
 
 impl Drop for Away {
     fn drop(&mut self) {
         self.claims.clear();
-        if !self.recipe.mounts.is_empty() {
-            let _ = again::again(&self.recipe);
+        if !self.recipe.mounts.is_empty() && !again::again(&self.recipe).failed.is_empty() {
+            LEFT_UNMOUNTED.store(true, Ordering::SeqCst);
         }
     }
 }
@@ -64,6 +72,13 @@ pub struct Back {
     pub differs: Vec<String>,
     /// Units, as they were started.
     pub outcomes: Vec<HookOutcome>,
+}
+
+impl Back {
+    /// Where something is missing, for post hooks.
+    pub(super) fn not_mounted(&self) -> Vec<PathBuf> {
+        self.failed.iter().map(|f| f.mount_point.clone()).collect()
+    }
 }
 
 fn refused(what: impl Into<String>, hint: &str) -> Failure {
@@ -110,6 +125,7 @@ pub(super) async fn begin<E>(
     let journaled = journal.update(|state| state.unmounted.recipe = ground.recipe.clone());
     journaled.map_err(|e| Failure::new(Exit::Freeze, format!("cannot write the journal: {e}")))?;
     away.recipe = ground.recipe.clone();
+    away.kept = kept_open(&ground.recipe)?;
     for mount in ground.recipe.mounts.iter().rev() {
         ground.unmount(mount).await?;
         tracing::info!("unmounted {}", mount.mount_point.display());
@@ -127,6 +143,14 @@ pub(super) async fn begin<E>(
         .await?;
     }
     Ok(())
+}
+
+fn kept_open(recipe: &Recipe) -> Result<Vec<File>, Failure> {
+    let open = |device: &unmount::Device| {
+        File::open(&device.path)
+            .map_err(|e| Failure::new(Exit::Freeze, format!("cannot open {}: {e}", device.path.display())))
+    };
+    recipe.filesystems.iter().flat_map(|f| &f.devices).map(open).collect()
 }
 
 /// Journals a stop before it is tried, then tries it.
@@ -200,6 +224,7 @@ pub(super) async fn end(mut away: Away, journal: &mut Journal, outcomes: &mut Ve
     away.recipe = Recipe::default(); // from here on it is the journal's
     let claims = std::mem::take(&mut away.claims);
     let mut back = back(journal, claims).await;
+    away.kept.clear(); // not before: see there
     outcomes.append(&mut back.outcomes);
     back
 }
