@@ -157,6 +157,33 @@ fn a_unit_that_is_not_known_is_a_wrong_configuration() {
 }
 
 #[test]
+fn what_would_start_a_stopped_unit_again_is_named() {
+    let space = Namespace::start(&[("a", Fs::Ext4)]);
+    space.with_systemctl(&[
+        ("db.service", "active"),
+        ("db.socket", "active"),
+        ("db.timer", "active"),
+        ("db.path", "inactive"),
+    ]);
+    std::fs::write(space.path("triggers/db.service"), "db.path db.socket db.timer").unwrap();
+    let before = space.table();
+    let says = "db.socket and db.timer would start db.service while its filesystem is away";
+    space.unmounting(&["a"], "stop_units = [\"db.service\"]");
+    let hint = "stop_units = [\"db.socket\", \"db.timer\", \"db.service\"]";
+    space.run(&["snapshot"]).exits(21).says(says).says(hint);
+    // In the wrong order it could be started between the two stops.
+    space.unmounting(&["a"], "stop_units = [\"db.timer\", \"db.service\", \"db.socket\"]");
+    space.run(&["snapshot"]).exits(21).says("db.socket would start db.service");
+    assert_eq!(space.told(), Vec::<String>::new());
+    assert_eq!(space.rig.creates().len(), 0);
+    nothing_left(&space, &before);
+    space.unmounting(&["a"], "stop_units = [\"db.socket\", \"db.timer\", \"db.service\"]");
+    space.run(&["snapshot"]).exits(0);
+    assert_eq!(space.told()[3..], ["start db.service", "start db.timer", "start db.socket"]);
+    nothing_left(&space, &before);
+}
+
+#[test]
 fn everything_is_back_when_ec2_refuses() {
     let space = with_units();
     let before = space.table();
@@ -196,7 +223,16 @@ fn after_sigkill_thaw_mounts_it_and_starts_the_units() {
     let space = with_units();
     let before = space.table();
     killed_in_the_window(&space);
+    let status = |exit| space.run(&["status", "-o", "json"]).exits(exit).record();
+    let dead = &status(41)["runs"][0];
+    assert_eq!(dead["unmounted"], serde_json::json!([space.at("a")]));
+    assert_eq!(dead["units"], serde_json::json!(["other.service", "db.service"]));
+    let text = space.run(&["status"]).exits(41).out.clone();
+    assert!(text.contains(&format!("may be unmounted: {}\n", space.at("a"))), "{text}");
+    assert!(text.contains("may be stopped: other.service db.service\n"), "{text}");
     space.run(&["thaw"]).exits(0).says(&format!("mounted {}", space.at("a")));
+    assert_eq!(space.rig.journals().len(), 1, "what it made is still to be looked up");
+    status(0);
     assert_eq!(space.table(), before);
     assert_eq!(space.told(), STOPPED_AND_STARTED);
     // Once: neither mounted twice nor started twice.
@@ -423,6 +459,7 @@ fn a_rehearsal_ends_with_what_is_not_mounted() {
     let run = space.spawn(&["rehearse", "--hold", "8s"]);
     await_some("the unmount", Duration::from_secs(20), || space.table().is_empty().then_some(()));
     std::fs::remove_dir(space.path("a")).unwrap();
+    assert_eq!(space.run(&["status", "-o", "json"]).record()["runs"][0]["command"], "rehearse");
     run.signal(Signal::SIGTERM);
     let ended = run.end();
     assert!(ended.exits(41).out.contains("cannot mount"), "{}", ended.out);
