@@ -7,9 +7,10 @@ mod common;
 use std::time::Duration;
 
 use common::hooks::{hook, note};
+use common::listener::Listener;
 use common::namespace::Namespace;
 use common::probe::{assert_labels, tag};
-use common::program::await_some;
+use common::program::{Run, await_some};
 use common::rig::Fs;
 use nix::sys::signal::Signal;
 
@@ -311,6 +312,41 @@ fn after_sigkill_at_any_mount_or_unmount_everything_comes_back() {
     assert!(died >= 14, "{died}");
     space.run(&["snapshot"]).exits(0);
     nothing_left(&space, &before);
+}
+
+/// The watchdog's exec would hang, and its child would keep the devices claimed: found out while everything is still mounted.
+#[test]
+fn an_exec_that_hangs_is_found_before_anything_is_unmounted() {
+    let space = Namespace::start(&[("a", Fs::Ext4)]);
+    let own = space.at("own");
+    space.sh(&format!(
+        "mkdir {own}; mount -t tmpfs own {own}; cp {} {own}/stillpoint",
+        common::rig::STILLPOINT
+    ));
+    let waits = format!("touch {0}/pre; until [ -e {0}/go ]; do sleep 0.05; done", space.at(""));
+    space.unmounting(&["a"], "");
+    let text =
+        std::fs::read_to_string(space.path("stillpoint.toml")).unwrap().replace(common::rig::NO_INTERVAL, "");
+    space.rig.configure(&format!("{text}\n{}", hook("app", &waits, "true", "")));
+    let before = space.table();
+    let plain = space.command(&["snapshot"]);
+    let mut command = std::process::Command::new(plain.get_program());
+    for word in plain.get_args() {
+        let program = word == common::rig::STILLPOINT;
+        command.arg(if program { format!("{own}/stillpoint").into() } else { word.to_os_string() });
+    }
+    command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let run = Run::start(command);
+    await_some("the hook", Duration::from_secs(20), || space.path("pre").exists().then_some(()));
+    let listener = Listener::start(std::path::Path::new(&format!("/proc/{}/root{own}", space.pid())));
+    std::fs::write(space.path("go"), "").unwrap();
+    let ended = run.end();
+    let after = space.table();
+    drop(listener);
+    ended.exits(21).says("does not start within 5s");
+    assert_eq!(after, before);
+    assert_eq!(space.rig.journals(), Vec::<String>::new());
+    await_some("its child's end", Duration::from_secs(10), || space.try_sh(&format!("umount {own}")).ok());
 }
 
 #[test]

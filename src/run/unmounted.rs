@@ -15,6 +15,7 @@ mod systemd;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,8 @@ use crate::window::unmount::{self, Recipe};
 
 /// How long processes that were told to end may go on holding a filesystem.
 const ENDING: Duration = Duration::from_secs(2);
+/// How long this program may take to start, before anything is unmounted.
+const STARTING: Duration = Duration::from_secs(5);
 /// How long mounting may take before the run reports without it. A large btrfs takes minutes.
 const MOUNTING: Duration = Duration::from_secs(300);
 
@@ -118,6 +121,7 @@ pub(super) async fn begin<E>(
     }
     ground.free(if stops { ENDING } else { Duration::ZERO }, |_| true).await?;
     flush(stage, &planned, end).await?;
+    program_starts(stage).await?;
     if let Some(signal) = interrupt.pending() {
         return Err(Failure::by(signal));
     }
@@ -143,6 +147,26 @@ pub(super) async fn begin<E>(
         .await?;
     }
     Ok(())
+}
+
+/// A child that hangs in exec keeps a copy of every claim, and with a claim nothing can be mounted again: the watchdog is not to be the
+/// first to find out that exec does not come back (a silent fanotify listener).
+async fn program_starts<E>(stage: &Stage<'_, E>) -> Result<(), Failure> {
+    let mut command = std::process::Command::new(stage.program);
+    command.arg("--version").env_clear().current_dir("/");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let program = stage.program.display();
+    match bounded(STARTING, move || command.status()).await {
+        Some(Ok(_)) => Ok(()),
+        Some(Err(e)) => Err(Failure::new(Exit::Freeze, format!("cannot start {program}: {e}"))),
+        None => {
+            let limit = humantime::format_duration(STARTING);
+            Err(refused(
+                format!("{program} does not start within {limit}, and the watchdog would not either"),
+                "nothing was unmounted; something that is asked at every exec does not answer (a virus scanner): `stillpoint doctor` names it",
+            ))
+        }
+    }
 }
 
 fn kept_open(recipe: &Recipe) -> Result<Vec<File>, Failure> {
@@ -305,4 +329,37 @@ pub(super) fn with_those_away<E>(stage: &Stage<'_, E>, mut now: Vec<Filesystem>)
         }
     }
     now
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::window::unmount::{Make, Mounted, Superblock};
+
+    #[test]
+    fn what_a_panic_leaves_unmounted_is_remembered_for_the_exit_code() {
+        drop(Away::default());
+        assert!(!LEFT_UNMOUNTED.load(Ordering::SeqCst));
+        let nowhere = PathBuf::from("/nonexistent");
+        let filesystem = Superblock {
+            fstype: "ext4".to_owned(),
+            shown_source: "/nonexistent".to_owned(),
+            source: nowhere.clone(),
+            devices: Vec::new(),
+            options: Vec::new(),
+        };
+        let mount = Mounted {
+            of: 0,
+            dev: "7:4000".parse().unwrap(),
+            mount_point: nowhere,
+            root: "/".into(),
+            options: "rw".to_owned(),
+            propagation: Vec::new(),
+            super_options: "rw".to_owned(),
+            make: Make::New,
+        };
+        let recipe = Recipe { filesystems: vec![filesystem], mounts: vec![mount] };
+        drop(Away { recipe, claims: Vec::new(), kept: Vec::new() });
+        assert!(LEFT_UNMOUNTED.load(Ordering::SeqCst));
+    }
 }
