@@ -64,6 +64,23 @@ impl Exit {
         self as u8
     }
 
+    /// The worse of two: 40 outranks every other code, 41 the rest, and then the number says it.
+    #[must_use]
+    pub fn or_worse(self, other: Self) -> Self {
+        let rank = |exit: Self| match exit {
+            Self::StillFrozen => u8::MAX,
+            Self::NotMounted => u8::MAX - 1,
+            other => other.code(),
+        };
+        if rank(other) > rank(self) { other } else { self }
+    }
+
+    /// Is something left that hurts for as long as nobody looks? Then no signal may hide the code.
+    #[must_use]
+    pub fn hurts(self) -> bool {
+        matches!(self, Self::StillFrozen | Self::NotMounted)
+    }
+
     /// What it means, in one line.
     #[must_use]
     pub fn meaning(self) -> &'static str {
@@ -90,6 +107,22 @@ impl Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn forty_outranks_every_code_and_forty_one_the_rest() {
+        let worst = |all: &[Exit]| all.iter().copied().fold(Exit::Ok, Exit::or_worse);
+        assert_eq!(worst(&[]), Exit::Ok);
+        for other in Exit::ALL {
+            assert_eq!(worst(&[other, Exit::StillFrozen]), Exit::StillFrozen, "{other:?}");
+            assert_eq!(worst(&[Exit::StillFrozen, other]), Exit::StillFrozen, "{other:?}");
+            if other != Exit::StillFrozen {
+                assert_eq!(worst(&[other, Exit::NotMounted]), Exit::NotMounted, "{other:?}");
+                assert_eq!(worst(&[Exit::NotMounted, other]), Exit::NotMounted, "{other:?}");
+            }
+            assert_eq!(other.hurts(), matches!(other.code(), 40 | 41), "{other:?}");
+        }
+        assert_eq!(worst(&[Exit::Lower, Exit::Ec2, Exit::After]), Exit::Ec2);
+    }
 
     #[test]
     fn the_documented_table_is_this_list() {

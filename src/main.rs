@@ -13,8 +13,15 @@ fn main() -> ExitCode {
     stillpoint::window::kernel::one_malloc_arena();
     stillpoint::gate::install_panic_hook();
     std::panic::catch_unwind(stillpoint::cli::main).unwrap_or_else(|_| {
-        let frozen = stillpoint::window::LEFT_FROZEN.load(std::sync::atomic::Ordering::SeqCst);
-        let exit = if frozen { stillpoint::exit::Exit::StillFrozen } else { stillpoint::exit::Exit::Bug };
+        use stillpoint::exit::Exit;
+        let is = |left: &std::sync::atomic::AtomicBool| left.load(std::sync::atomic::Ordering::SeqCst);
+        let exit = if is(&stillpoint::window::LEFT_FROZEN) {
+            Exit::StillFrozen
+        } else if is(&stillpoint::run::unmounted::LEFT_UNMOUNTED) {
+            Exit::NotMounted
+        } else {
+            Exit::Bug
+        };
         ExitCode::from(exit.code())
     })
 }

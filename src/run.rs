@@ -162,6 +162,7 @@ pub async fn snapshot<E: Ec2>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -
         Err(failure) => Window { failure: Some(failure), ..Window::default() },
     };
     let back = unmounted::end(away, &mut journal, &mut hooks).await;
+    env.not_mounted = back.not_mounted();
     if window.lost {
         // The look-up takes seconds: applications are not kept waiting for it. They are told that the result is unknown.
         release(stage, &mut journal, &env, &mut hooks).await;
@@ -238,6 +239,7 @@ fn hook_env<E>(stage: &Stage<'_, E>) -> HookEnv {
         result: RunResult::Unknown,
         consistency: None,
         snapshots: Vec::new(),
+        not_mounted: Vec::new(),
     }
 }
 

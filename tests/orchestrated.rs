@@ -428,7 +428,7 @@ fn the_orchestrators_image_needs_no_recovery() {
     assert!(!needs_recovery(&rig, made["id"].as_str().unwrap()));
     let point: i128 = rig.creates().pop().unwrap()["point_in_time_ns"].as_i64().unwrap().into();
     assert!(
-        nanoseconds(&record["times"]["frozen"]) < point && point < nanoseconds(&thawed["times"]["thawed"])
+        nanoseconds(&record["times"]["frozen"]) < point && point < nanoseconds(&thawed["times"]["responded"])
     );
     assert_settled(&rig);
 }

@@ -10,7 +10,7 @@ use common::program::await_some;
 use common::rig::{Fs, Rig, sh};
 use serde_json::Value;
 use stillpoint::ids::DevNo;
-use stillpoint::window::unmount::{self, Device, Wanted, again};
+use stillpoint::window::unmount::{self, Device, Wanted, again, claim};
 
 /// A set was taken, everything is as before, and nothing is left to do.
 fn comes_back(space: &Namespace, unmount: &[&str]) -> Value {
@@ -117,6 +117,30 @@ fn a_btrfs_over_two_devices_comes_back_though_the_kernel_forgot_them() {
     assert!(unmount::by_hand(&recipe, &recipe.mounts[0]).contains(&format!("device={two}")));
 }
 
+/// Somebody has taken the device just before it is to be mounted again, and lets go of it a moment later. Not through the program:
+/// nothing can be between its letting go and its mounting.
+#[test]
+fn a_device_that_somebody_holds_for_a_moment_is_waited_for() {
+    let rig = Rig::formatted(&[("a", Fs::Ext4)], "");
+    let (path, place) = (rig.device("a"), rig.path("a"));
+    sh("mount", &[&path, place.to_str().unwrap()]);
+    let line = || unmount::now().unwrap().into_iter().find(|l| l.mount_point == place);
+    let before = line().unwrap();
+    let devices = vec![Device { path: (&path).into(), dev: number(&path) }];
+    let recipe =
+        unmount::recipe(std::slice::from_ref(&before), &[Wanted { ids: vec![before.id], devices }]).unwrap();
+    unmount::unmount(&recipe, &recipe.mounts[0]).unwrap();
+    let held = claim::claim(&recipe.filesystems[0].devices[0]).unwrap();
+    let holder = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        drop(held);
+    });
+    let result = again::again(&recipe);
+    holder.join().unwrap();
+    assert_eq!((result.failed, result.differs), (vec![], vec![]));
+    assert_eq!(line().map(|l| l.options), Some(before.options));
+}
+
 fn number(path: &str) -> DevNo {
     use std::os::unix::fs::MetadataExt as _;
     let rdev = std::fs::metadata(path).unwrap().rdev();
@@ -161,6 +185,30 @@ fn on_a_shared_parent_a_private_mount_stays_private() {
     space.run(&["snapshot"]).exits(0);
     assert_eq!(space.table(), before);
     space.sh(&format!("umount {a}/m {a}/n {a}"));
+}
+
+/// `mount -o loop`: umount(2) is the last close of the device, and the kernel would take its image away.
+#[test]
+fn a_loop_device_that_clears_itself_keeps_its_image() {
+    let space = Namespace::start(&[("a", Fs::Ext4)]);
+    let (a, inner) = (space.at("a"), space.at("inner"));
+    space.sh(&format!(
+        "mkdir {inner}; truncate -s 16M {a}/image; mkfs.ext4 -q {a}/image; mount -o loop,noatime {a}/image {inner}; echo x > {inner}/file"
+    ));
+    let device = space.sh(&format!("findmnt -n -o SOURCE {inner}"));
+    let cleared = format!("/sys/block/{}/loop/autoclear", device.trim().trim_start_matches("/dev/"));
+    let clears = || std::fs::read_to_string(&cleared).unwrap();
+    assert_eq!(clears(), "1\n");
+    space.unmounting(&["inner"], "");
+    let before = space.table();
+    assert_eq!(before.len(), 2, "{before:#?}");
+    let ended = space.run(&["snapshot"]);
+    let after = space.table();
+    space.try_sh(&format!("umount {inner}")).ok();
+    ended.exits(0).says("filesystem-consistent");
+    assert_eq!(after, before);
+    // And it still clears itself.
+    space.sh(&format!("umount {a}"));
 }
 
 #[test]

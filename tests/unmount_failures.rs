@@ -7,9 +7,10 @@ mod common;
 use std::time::Duration;
 
 use common::hooks::{hook, note};
+use common::listener::Listener;
 use common::namespace::Namespace;
 use common::probe::{assert_labels, tag};
-use common::program::await_some;
+use common::program::{Run, await_some};
 use common::rig::Fs;
 use nix::sys::signal::Signal;
 
@@ -26,6 +27,50 @@ fn with_units() -> Namespace {
     ]);
     space.unmounting(&["a"], UNITS);
     space
+}
+
+/// The same with a hook that notes how it is released, and what it is told of what is not mounted.
+fn with_a_hook(space: &Namespace) {
+    let told = note(&space.rig, "post $STILLPOINT_RESULT [$STILLPOINT_NOT_MOUNTED]");
+    let text = std::fs::read_to_string(space.path("stillpoint.toml")).unwrap();
+    let hook = hook("app", "true", &told, "");
+    space.rig.configure(&format!("{}\n{hook}", text.replace(common::rig::NO_INTERVAL, "")));
+}
+
+/// A database must not be let go onto an empty folder: its post hook knows, whoever runs it.
+#[test]
+fn a_post_hook_is_told_what_is_not_mounted() {
+    let space = Namespace::start(&[("a", Fs::Ext4)]);
+    space.unmounting(&["a"], "");
+    with_a_hook(&space);
+    let before = space.table();
+    let a = space.at("a");
+    space.run(&["snapshot"]).exits(0);
+    for (command, result) in [("snapshot", "taken"), ("rehearse", "rehearsed")] {
+        space.run_injected("move_mount:error=EIO:when=1", &[command]).exits(41);
+        assert_eq!(space.told().last(), Some(&format!("post {result} [{a}]")));
+        space.run(&["thaw"]).exits(0);
+    }
+    let run = space.in_the_window("1s", &["snapshot"]);
+    run.signal(Signal::SIGKILL);
+    run.end();
+    space.rig.await_quiet();
+    std::fs::remove_dir(space.path("a")).unwrap();
+    space.run(&["thaw"]).exits(41);
+    assert_eq!(space.told().last(), Some(&format!("post unknown [{a}]")));
+    std::fs::create_dir(space.path("a")).unwrap();
+    space.run(&["thaw"]).exits(0);
+    assert_eq!(space.table(), before);
+    let told = space.told();
+    assert_eq!(
+        told,
+        [
+            "post taken []".to_owned(),
+            format!("post taken [{a}]"),
+            format!("post rehearsed [{a}]"),
+            format!("post unknown [{a}]")
+        ]
+    );
 }
 
 const STOPPED_AND_STARTED: [&str; 4] =
@@ -113,6 +158,33 @@ fn a_unit_that_is_not_known_is_a_wrong_configuration() {
 }
 
 #[test]
+fn what_would_start_a_stopped_unit_again_is_named() {
+    let space = Namespace::start(&[("a", Fs::Ext4)]);
+    space.with_systemctl(&[
+        ("db.service", "active"),
+        ("db.socket", "active"),
+        ("db.timer", "active"),
+        ("db.path", "inactive"),
+    ]);
+    std::fs::write(space.path("triggers/db.service"), "db.path db.socket db.timer").unwrap();
+    let before = space.table();
+    let says = "db.socket and db.timer would start db.service while its filesystem is away";
+    space.unmounting(&["a"], "stop_units = [\"db.service\"]");
+    let hint = "stop_units = [\"db.socket\", \"db.timer\", \"db.service\"]";
+    space.run(&["snapshot"]).exits(21).says(says).says(hint);
+    // In the wrong order it could be started between the two stops.
+    space.unmounting(&["a"], "stop_units = [\"db.timer\", \"db.service\", \"db.socket\"]");
+    space.run(&["snapshot"]).exits(21).says("db.socket would start db.service");
+    assert_eq!(space.told(), Vec::<String>::new());
+    assert_eq!(space.rig.creates().len(), 0);
+    nothing_left(&space, &before);
+    space.unmounting(&["a"], "stop_units = [\"db.socket\", \"db.timer\", \"db.service\"]");
+    space.run(&["snapshot"]).exits(0);
+    assert_eq!(space.told()[3..], ["start db.service", "start db.timer", "start db.socket"]);
+    nothing_left(&space, &before);
+}
+
+#[test]
 fn everything_is_back_when_ec2_refuses() {
     let space = with_units();
     let before = space.table();
@@ -152,7 +224,16 @@ fn after_sigkill_thaw_mounts_it_and_starts_the_units() {
     let space = with_units();
     let before = space.table();
     killed_in_the_window(&space);
+    let status = |exit| space.run(&["status", "-o", "json"]).exits(exit).record();
+    let dead = &status(41)["runs"][0];
+    assert_eq!(dead["unmounted"], serde_json::json!([space.at("a")]));
+    assert_eq!(dead["units"], serde_json::json!(["other.service", "db.service"]));
+    let text = space.run(&["status"]).exits(41).out.clone();
+    assert!(text.contains(&format!("may be unmounted: {}\n", space.at("a"))), "{text}");
+    assert!(text.contains("may be stopped: other.service db.service\n"), "{text}");
     space.run(&["thaw"]).exits(0).says(&format!("mounted {}", space.at("a")));
+    assert_eq!(space.rig.journals().len(), 1, "what it made is still to be looked up");
+    status(0);
     assert_eq!(space.table(), before);
     assert_eq!(space.told(), STOPPED_AND_STARTED);
     // Once: neither mounted twice nor started twice.
@@ -231,6 +312,41 @@ fn after_sigkill_at_any_mount_or_unmount_everything_comes_back() {
     assert!(died >= 14, "{died}");
     space.run(&["snapshot"]).exits(0);
     nothing_left(&space, &before);
+}
+
+/// The watchdog's exec would hang, and its child would keep the devices claimed: found out while everything is still mounted.
+#[test]
+fn an_exec_that_hangs_is_found_before_anything_is_unmounted() {
+    let space = Namespace::start(&[("a", Fs::Ext4)]);
+    let own = space.at("own");
+    space.sh(&format!(
+        "mkdir {own}; mount -t tmpfs own {own}; cp {} {own}/stillpoint",
+        common::rig::STILLPOINT
+    ));
+    let waits = format!("touch {0}/pre; until [ -e {0}/go ]; do sleep 0.05; done", space.at(""));
+    space.unmounting(&["a"], "");
+    let text =
+        std::fs::read_to_string(space.path("stillpoint.toml")).unwrap().replace(common::rig::NO_INTERVAL, "");
+    space.rig.configure(&format!("{text}\n{}", hook("app", &waits, "true", "")));
+    let before = space.table();
+    let plain = space.command(&["snapshot"]);
+    let mut command = std::process::Command::new(plain.get_program());
+    for word in plain.get_args() {
+        let program = word == common::rig::STILLPOINT;
+        command.arg(if program { format!("{own}/stillpoint").into() } else { word.to_os_string() });
+    }
+    command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let run = Run::start(command);
+    await_some("the hook", Duration::from_secs(20), || space.path("pre").exists().then_some(()));
+    let listener = Listener::start(std::path::Path::new(&format!("/proc/{}/root{own}", space.pid())));
+    std::fs::write(space.path("go"), "").unwrap();
+    let ended = run.end();
+    let after = space.table();
+    drop(listener);
+    ended.exits(21).says("does not start within 5s");
+    assert_eq!(after, before);
+    assert_eq!(space.rig.journals(), Vec::<String>::new());
+    await_some("its child's end", Duration::from_secs(10), || space.try_sh(&format!("umount {own}")).ok());
 }
 
 #[test]
@@ -362,6 +478,30 @@ fn a_failed_mount_is_loud_and_tried_again() {
     // Nobody takes its good set for one that a dead run left without a verdict.
     space.run(&["snapshot"]).exits(0);
     assert_labels(&space.rig, 2, "filesystem");
+}
+
+/// A rehearsal leaves it as it is, and says so: no further round, and no signal, hides that it is not mounted.
+#[test]
+fn a_rehearsal_ends_with_what_is_not_mounted() {
+    let space = Namespace::start(&[("a", Fs::Ext4)]);
+    space.unmounting(&["a"], "");
+    let before = space.table();
+    let ended = space.run_injected("move_mount:error=EIO:when=1", &["rehearse", "--repeat", "3"]);
+    assert!(ended.exits(41).out.contains("1 round"), "{}", ended.out);
+    assert_eq!(space.table(), Vec::<String>::new());
+    space.run(&["thaw"]).exits(0);
+    nothing_left(&space, &before);
+
+    let run = space.spawn(&["rehearse", "--hold", "8s"]);
+    await_some("the unmount", Duration::from_secs(20), || space.table().is_empty().then_some(()));
+    std::fs::remove_dir(space.path("a")).unwrap();
+    assert_eq!(space.run(&["status", "-o", "json"]).record()["runs"][0]["command"], "rehearse");
+    run.signal(Signal::SIGTERM);
+    let ended = run.end();
+    assert!(ended.exits(41).out.contains("cannot mount"), "{}", ended.out);
+    std::fs::create_dir(space.path("a")).unwrap();
+    space.run(&["thaw"]).exits(0);
+    nothing_left(&space, &before);
 }
 
 #[test]

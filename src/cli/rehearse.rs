@@ -14,7 +14,7 @@ use crate::exit::Exit;
 use crate::ids::RunId;
 use crate::interrupt::Interrupt;
 use crate::report;
-use crate::run::rehearse::{Hold, Rehearsed, rehearse, suggest};
+use crate::run::rehearse::{Hold, Rehearsed, Round, rehearse, suggest};
 use crate::run::{Stage, lock, step};
 use crate::sets::record;
 use crate::window::kernel::{Linux, die_by};
@@ -80,7 +80,9 @@ impl Rehearse {
                 run: RunId::generate(),
             };
             let round = rehearse(&stage, &mut interrupt).await?;
-            let ended = round.consistency.is_none() || round.signal.is_some();
+            // Nothing is tried again on top of what is still frozen or not mounted.
+            let hurts = exit_of(&round).hurts();
+            let ended = hurts || round.consistency.is_none() || round.signal.is_some();
             rounds.push(round);
             if ended {
                 break;
@@ -109,17 +111,15 @@ impl Rehearse {
         if let Some(hint) = rehearsal.rounds.last().and_then(|r| r.hint.as_ref()) {
             say(&format!("hint: {hint}"));
         }
-        let exit = worst(&rehearsal);
+        let exit = rehearsal.rounds.iter().map(exit_of).fold(Exit::Ok, Exit::or_worse);
         match rehearsal.rounds.last().and_then(|r| r.signal) {
-            // Code 40 outranks the signal: whoever started us must see it.
-            Some(signal) if exit != Exit::StillFrozen => die_by(signal),
+            // Codes 40 and 41 outrank the signal: whoever started us must see them.
+            Some(signal) if !exit.hurts() => die_by(signal),
             _ => Ok(exit),
         }
     }
 }
 
-/// Codes grow with how bad it is, and the last round is the only one that can have failed outright.
-fn worst(rehearsal: &report::rehearsal::Rehearsal) -> Exit {
-    let worst = rehearsal.rounds.iter().map(|r| r.exit_code).max().unwrap_or_default();
-    Exit::ALL.into_iter().find(|e| e.code() == worst).unwrap_or(Exit::Bug)
+fn exit_of(round: &Round) -> Exit {
+    Exit::ALL.into_iter().find(|e| e.code() == round.exit_code).unwrap_or(Exit::Bug)
 }

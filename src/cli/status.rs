@@ -1,6 +1,6 @@
 //! `stillpoint status`: what may be frozen, by which run, until when, and what is owed.
 //!
-//! In: journals; with --probe, the filesystems themselves. Out: text or JSON on stdout, exit code 0 or 40. Must never: change anything,
+//! In: journals; with --probe, the filesystems themselves. Out: text or JSON on stdout, exit code 0, 40 or 41. Must never: change anything,
 //! or touch a filesystem that may be frozen from this process.
 
 use clap::Args;
@@ -36,6 +36,6 @@ impl Status {
                 print(&serde_json::to_string_pretty(&status).map_err(|e| Error::new(Exit::Bug, e))?);
             }
         }
-        Ok(if status.exit_code == 0 { Exit::Ok } else { Exit::StillFrozen })
+        Ok(Exit::ALL.into_iter().find(|e| e.code() == status.exit_code).unwrap_or(Exit::StillFrozen))
     }
 }

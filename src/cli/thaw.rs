@@ -189,10 +189,5 @@ pub(super) fn report(run: &recover::Recovered) -> Exit {
 }
 
 fn worse(a: Exit, b: Exit) -> Exit {
-    // 40 outranks every other code, 41 the rest.
-    let rank = |exit: Exit| match exit {
-        Exit::StillFrozen => u8::MAX,
-        other => other.code(),
-    };
-    if rank(b) > rank(a) { b } else { a }
+    a.or_worse(b)
 }

@@ -38,6 +38,9 @@ pub struct HookEnv {
     /// The set's snapshots, when there is a set; post commands are told.
     #[serde(default)]
     pub snapshots: Vec<SnapshotId>,
+    /// What was unmounted and could not be mounted again; post commands are told.
+    #[serde(default, with = "paths")]
+    pub not_mounted: Vec<PathBuf>,
 }
 
 /// What became of a run.
@@ -84,6 +87,7 @@ impl HookEnv {
                 ("STILLPOINT_RESULT", result.into()),
                 ("STILLPOINT_CONSISTENCY", consistency.into()),
                 ("STILLPOINT_SNAPSHOTS", words(self.snapshots.iter().map(SnapshotId::as_str))),
+                ("STILLPOINT_NOT_MOUNTED", mount_lines(&self.not_mounted)),
             ]);
         }
         vars

@@ -23,6 +23,7 @@ fn env() -> HookEnv {
         result: RunResult::Unknown,
         consistency: None,
         snapshots: Vec::new(),
+        not_mounted: Vec::new(),
     }
 }
 
@@ -272,11 +273,13 @@ async fn the_environment_is_exactly_the_documented_one() {
         result: RunResult::Taken,
         consistency: Some(Consistency::Filesystem),
         snapshots: vec!["snap-0123456789abcdef0".parse().unwrap(), "snap-0fedcba9876543210".parse().unwrap()],
+        not_mounted: vec!["/mnt/a\nb".into(), "/c".into()],
         ..env()
     };
     let mut expected = common("post");
     expected.extend([
         "STILLPOINT_CONSISTENCY=filesystem".to_owned(),
+        "STILLPOINT_NOT_MOUNTED=/mnt/a\\012b\n/c".to_owned(),
         "STILLPOINT_RESULT=taken".to_owned(),
         "STILLPOINT_SNAPSHOTS=snap-0123456789abcdef0 snap-0fedcba9876543210".to_owned(),
     ]);

@@ -43,6 +43,16 @@ fn one(text: &mut String, run: &RunStatus) {
             let _ = writeln!(text, "  watchdog: pid {watchdog}");
         }
     }
+    if !run.unmounted.is_empty() {
+        let mounts: Vec<_> = run.unmounted.iter().map(|m| m.display().to_string()).collect();
+        let _ = writeln!(text, "  may be unmounted: {}", mounts.join(" "));
+    }
+    if !run.units.is_empty() {
+        let _ = writeln!(text, "  may be stopped: {}", run.units.join(" "));
+    }
+    if run.expedited {
+        let _ = writeln!(text, "  may be raised: /sys/kernel/rcu_expedited");
+    }
     if !run.owed.is_empty() {
         let _ = writeln!(text, "  post hooks are due: {}", run.owed.join(" "));
     }
@@ -53,7 +63,8 @@ fn one(text: &mut String, run: &RunStatus) {
         let ids: Vec<_> = run.unlabelled.iter().map(crate::ids::SnapshotId::as_str).collect();
         let _ = writeln!(text, "  snapshots without a label: {}", ids.join(" "));
     }
-    let undo = match (run.may_be_frozen.is_empty() && run.owed.is_empty(), run.alive) {
+    let nothing = run.may_be_frozen.is_empty() && run.unmounted.is_empty() && run.units.is_empty();
+    let undo = match (nothing && !run.expedited && run.owed.is_empty(), run.alive) {
         (_, true) => return,
         (true, _) => "`stillpoint snapshot` looks at that at its next start",
         _ => "`stillpoint thaw --recorded`, or the next start, undoes what it left",

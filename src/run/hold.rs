@@ -54,7 +54,8 @@ pub struct HoldRecord {
     pub volumes: Vec<VolumeId>,
     /// When everything is thawed at the latest.
     pub until: Option<Timestamp>,
-    /// `started` and `frozen`, later `thawed`. A snapshot's point in time has to lie between the last two.
+    /// A snapshot's point in time has to lie between `frozen` and `responded`, which is when the thaw was asked for and before the
+    /// first FITHAW; at `thawed`, after the last, some filesystems have been writable for a while.
     pub times: Times,
     /// Did the freeze hold, on every filesystem, from `frozen` until it was thawed on request? None while it lasts.
     pub held: Option<bool>,

@@ -58,6 +58,12 @@ impl Unmounted {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    /// Names of the units that may be stopped, in the order in which they are started.
+    pub fn stopped(&self) -> impl Iterator<Item = &str> {
+        let hooks = self.automounts.iter().rev().chain(self.units.iter().rev());
+        hooks.map(|h| h.name.strip_prefix("unit ").unwrap_or(&h.name))
+    }
 }
 
 /// A freeze that is held for somebody else: the run takes no snapshots itself.

@@ -118,7 +118,10 @@ async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) 
         };
     }
     let released = match journal.state.env.clone() {
-        Some(env) => journal.release(&env, |_| ()).await,
+        Some(mut env) => {
+            env.not_mounted = back.not_mounted();
+            journal.release(&env, |_| ()).await
+        }
         None => Vec::new(),
     };
     if let Some(mut record) = record {

@@ -257,6 +257,7 @@ pub async fn rehearse<E: Ec2>(
         Err(failure) => Window { failure: Some(failure), ..Window::default() },
     };
     let back = unmounted::end(away, &mut journal, &mut hooks).await;
+    env.not_mounted = back.not_mounted();
     let writers = busy.since(stage);
     // The call that was not made is no failure. A window that ran out, or lost its watchdog, is one, but there is nothing to look up.
     let instead = Rehearsed::<E>::instead("create").to_string();

@@ -30,7 +30,7 @@ pub struct Status {
     pub unreadable: Vec<String>,
     /// What the probe found; none without one.
     pub probed: Option<Vec<Probed>>,
-    /// 0 or 40.
+    /// 0, 40 or 41.
     pub exit_code: u8,
 }
 
@@ -39,7 +39,7 @@ pub struct Status {
 pub struct RunStatus {
     /// Its id.
     pub run_id: RunId,
-    /// `snapshot` or `freeze`.
+    /// `snapshot`, `rehearse` or `freeze`.
     pub command: &'static str,
     /// Its plan's name.
     pub plan: String,
@@ -56,6 +56,13 @@ pub struct RunStatus {
     /// What it may have frozen.
     #[serde(serialize_with = "lossy::paths")]
     pub may_be_frozen: Vec<PathBuf>,
+    /// What it may have unmounted.
+    #[serde(serialize_with = "lossy::paths")]
+    pub unmounted: Vec<PathBuf>,
+    /// Units that it may have stopped for that, in the order in which they are started.
+    pub units: Vec<String>,
+    /// It may have raised `rcu_expedited`.
+    pub expedited: bool,
     /// Hooks whose post command is due, in the order in which they will run.
     pub owed: Vec<String>,
     /// It may have made snapshots that nobody knows of.
@@ -100,7 +107,13 @@ pub fn look(run_dir: &Path, program: Option<&Path>) -> std::io::Result<Status> {
         // What could not be asked is believed to be as the journals say.
         Some(all) => all.iter().any(|p| p.frozen.unwrap_or(p.by.is_some())),
     };
-    let exit = if frozen { Exit::StillFrozen } else { Exit::Ok };
+    // While it lives, a run brings back itself what it took away.
+    let away = runs.iter().any(|r| !r.alive && !(r.unmounted.is_empty() && r.units.is_empty()));
+    let exit = match (frozen, away) {
+        (true, _) => Exit::StillFrozen,
+        (false, true) => Exit::NotMounted,
+        (false, false) => Exit::Ok,
+    };
     Ok(Status { version: 1, runs, unreadable, probed, exit_code: exit.code() })
 }
 
@@ -109,7 +122,11 @@ fn of(journal: &Journal) -> RunStatus {
     let hold = state.hold.as_ref();
     RunStatus {
         run_id: state.run.clone(),
-        command: if hold.is_some() { "freeze" } else { "snapshot" },
+        command: match hold {
+            Some(_) => "freeze",
+            None if state.rehearsal => "rehearse",
+            None => "snapshot",
+        },
         plan: state.plan.clone(),
         pid: state.pid,
         alive: journal.lives(),
@@ -117,6 +134,9 @@ fn of(journal: &Journal) -> RunStatus {
         started: state.started,
         until: hold.and_then(|h| h.record.until),
         may_be_frozen: state.frozen.iter().map(|f| f.mount_point.clone()).collect(),
+        unmounted: state.unmounted.recipe.mounts.iter().map(|m| m.mount_point.clone()).collect(),
+        units: state.unmounted.stopped().map(str::to_owned).collect(),
+        expedited: state.expedited.is_some(),
         owed: state.attempted.iter().rev().map(|h| h.name.clone()).collect(),
         snapshots_unknown: state.created == Created::Maybe,
         unlabelled: match &state.created {

@@ -12,8 +12,11 @@
 mod ground;
 mod systemd;
 
+use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use self::ground::Ground;
@@ -33,21 +36,29 @@ use crate::window::unmount::{self, Recipe};
 
 /// How long processes that were told to end may go on holding a filesystem.
 const ENDING: Duration = Duration::from_secs(2);
+/// How long this program may take to start, before anything is unmounted.
+const STARTING: Duration = Duration::from_secs(5);
 /// How long mounting may take before the run reports without it. A large btrfs takes minutes.
 const MOUNTING: Duration = Duration::from_secs(300);
+
+/// Set when [`Away`] was dropped, by a panic, and something is not mounted again: `main` then exits 41, not 70.
+pub static LEFT_UNMOUNTED: AtomicBool = AtomicBool::new(false);
 
 /// Filesystems that are unmounted now. Dropped, it mounts them: a panic must not leave them away. The journal still has them then.
 #[derive(Debug, Default)]
 pub(super) struct Away {
     recipe: Recipe,
     claims: Vec<Claim>,
+    /// Every device, open from before its umount(2) until after it is mounted: at its last close a loop device that was set up by
+    /// `mount -o loop` loses its image.
+    kept: Vec<File>,
 }
 
 impl Drop for Away {
     fn drop(&mut self) {
         self.claims.clear();
-        if !self.recipe.mounts.is_empty() {
-            let _ = again::again(&self.recipe);
+        if !self.recipe.mounts.is_empty() && !again::again(&self.recipe).failed.is_empty() {
+            LEFT_UNMOUNTED.store(true, Ordering::SeqCst);
         }
     }
 }
@@ -64,6 +75,13 @@ pub struct Back {
     pub differs: Vec<String>,
     /// Units, as they were started.
     pub outcomes: Vec<HookOutcome>,
+}
+
+impl Back {
+    /// Where something is missing, for post hooks.
+    pub(super) fn not_mounted(&self) -> Vec<PathBuf> {
+        self.failed.iter().map(|f| f.mount_point.clone()).collect()
+    }
 }
 
 fn refused(what: impl Into<String>, hint: &str) -> Failure {
@@ -103,6 +121,7 @@ pub(super) async fn begin<E>(
     }
     ground.free(if stops { ENDING } else { Duration::ZERO }, |_| true).await?;
     flush(stage, &planned, end).await?;
+    program_starts(stage).await?;
     if let Some(signal) = interrupt.pending() {
         return Err(Failure::by(signal));
     }
@@ -110,6 +129,7 @@ pub(super) async fn begin<E>(
     let journaled = journal.update(|state| state.unmounted.recipe = ground.recipe.clone());
     journaled.map_err(|e| Failure::new(Exit::Freeze, format!("cannot write the journal: {e}")))?;
     away.recipe = ground.recipe.clone();
+    away.kept = kept_open(&ground.recipe)?;
     for mount in ground.recipe.mounts.iter().rev() {
         ground.unmount(mount).await?;
         tracing::info!("unmounted {}", mount.mount_point.display());
@@ -127,6 +147,34 @@ pub(super) async fn begin<E>(
         .await?;
     }
     Ok(())
+}
+
+/// A child that hangs in exec keeps a copy of every claim, and with a claim nothing can be mounted again: the watchdog is not to be the
+/// first to find out that exec does not come back (a silent fanotify listener).
+async fn program_starts<E>(stage: &Stage<'_, E>) -> Result<(), Failure> {
+    let mut command = std::process::Command::new(stage.program);
+    command.arg("--version").env_clear().current_dir("/");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let program = stage.program.display();
+    match bounded(STARTING, move || command.status()).await {
+        Some(Ok(_)) => Ok(()),
+        Some(Err(e)) => Err(Failure::new(Exit::Freeze, format!("cannot start {program}: {e}"))),
+        None => {
+            let limit = humantime::format_duration(STARTING);
+            Err(refused(
+                format!("{program} does not start within {limit}, and the watchdog would not either"),
+                "nothing was unmounted; something that is asked at every exec does not answer (a virus scanner): `stillpoint doctor` names it",
+            ))
+        }
+    }
+}
+
+fn kept_open(recipe: &Recipe) -> Result<Vec<File>, Failure> {
+    let open = |device: &unmount::Device| {
+        File::open(&device.path)
+            .map_err(|e| Failure::new(Exit::Freeze, format!("cannot open {}: {e}", device.path.display())))
+    };
+    recipe.filesystems.iter().flat_map(|f| &f.devices).map(open).collect()
 }
 
 /// Journals a stop before it is tried, then tries it.
@@ -200,6 +248,7 @@ pub(super) async fn end(mut away: Away, journal: &mut Journal, outcomes: &mut Ve
     away.recipe = Recipe::default(); // from here on it is the journal's
     let claims = std::mem::take(&mut away.claims);
     let mut back = back(journal, claims).await;
+    away.kept.clear(); // not before: see there
     outcomes.append(&mut back.outcomes);
     back
 }
@@ -280,4 +329,37 @@ pub(super) fn with_those_away<E>(stage: &Stage<'_, E>, mut now: Vec<Filesystem>)
         }
     }
     now
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::window::unmount::{Make, Mounted, Superblock};
+
+    #[test]
+    fn what_a_panic_leaves_unmounted_is_remembered_for_the_exit_code() {
+        drop(Away::default());
+        assert!(!LEFT_UNMOUNTED.load(Ordering::SeqCst));
+        let nowhere = PathBuf::from("/nonexistent");
+        let filesystem = Superblock {
+            fstype: "ext4".to_owned(),
+            shown_source: "/nonexistent".to_owned(),
+            source: nowhere.clone(),
+            devices: Vec::new(),
+            options: Vec::new(),
+        };
+        let mount = Mounted {
+            of: 0,
+            dev: "7:4000".parse().unwrap(),
+            mount_point: nowhere,
+            root: "/".into(),
+            options: "rw".to_owned(),
+            propagation: Vec::new(),
+            super_options: "rw".to_owned(),
+            make: Make::New,
+        };
+        let recipe = Recipe { filesystems: vec![filesystem], mounts: vec![mount] };
+        drop(Away { recipe, claims: Vec::new(), kept: Vec::new() });
+        assert!(LEFT_UNMOUNTED.load(Ordering::SeqCst));
+    }
 }

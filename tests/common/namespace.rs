@@ -167,7 +167,7 @@ impl Namespace {
     /// A systemctl that keeps each unit's state in `units/NAME`, does what is in `stopping/NAME`, and notes what it is told in `log`.
     pub fn with_systemctl(&self, units: &[(&str, &str)]) {
         use std::os::unix::fs::PermissionsExt as _;
-        for folder in ["bin", "units", "stopping", "bound"] {
+        for folder in ["bin", "units", "stopping", "bound", "triggers"] {
             std::fs::create_dir_all(self.path(folder)).unwrap();
         }
         for (unit, state) in units {
@@ -178,7 +178,7 @@ impl Namespace {
              case $verb in\n\
              show) if [ -e units/$unit ]; then echo LoadState=loaded; echo ActiveState=$(cat units/$unit); \
              else echo LoadState=not-found; echo ActiveState=inactive; fi; \
-             echo BoundBy=$(cat bound/$unit 2>/dev/null);;\n\
+             echo BoundBy=$(cat bound/$unit 2>/dev/null); echo TriggeredBy=$(cat triggers/$unit 2>/dev/null);;\n\
              stop) echo stop $unit >> log; echo inactive > units/$unit; [ ! -e stopping/$unit ] || . ./stopping/$unit;;\n\
              start) echo start $unit >> log; [ ! -e stopping/start-$unit ] || . ./stopping/start-$unit; echo active > units/$unit;;\n\
              *) exit 9;; esac\n",

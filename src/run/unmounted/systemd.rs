@@ -33,6 +33,9 @@ impl Systemd {
                 "`stop_units` names units, and there is no systemctl in PATH",
             ));
         }
+        if let Some(systemctl) = &this.systemctl {
+            not_triggered(systemctl, stop_units, env).await?;
+        }
         let Some(systemctl) = this.systemctl.clone().filter(|_| units::booted()) else {
             return match ground.automounts.first() {
                 Some(unit) => Err(refused(
@@ -101,6 +104,31 @@ impl Systemd {
         }
         Ok(hooks)
     }
+}
+
+/// A socket, timer or path that stays active would start a stopped unit again while its filesystem is away. One that comes earlier in
+/// the list is stopped by then.
+async fn not_triggered(systemctl: &Systemctl, stop_units: &[String], env: &HookEnv) -> Result<(), Failure> {
+    let asked = |e: String| Failure::new(Exit::Freeze, e);
+    for (at, unit) in stop_units.iter().enumerate() {
+        let state = systemctl.show(unit, "TriggeredBy", env).await.map_err(asked)?;
+        let mut active = Vec::new();
+        for trigger in state.get("TriggeredBy").iter().flat_map(|t| t.split_whitespace()) {
+            if !stop_units[..at].iter().any(|u| u == trigger)
+                && units::is_active(&systemctl.show(trigger, "ActiveState", env).await.map_err(asked)?)
+            {
+                active.push(trigger);
+            }
+        }
+        if !active.is_empty() {
+            let first: Vec<_> = active.iter().chain([&unit.as_str()]).map(|u| format!("{u:?}")).collect();
+            return Err(refused(
+                format!("{} would start {unit} while its filesystem is away", active.join(" and ")),
+                &format!("stop it first, and have it started again: stop_units = [{}]", first.join(", ")),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Mount units that were active and are not, though their mounts are back.

@@ -8,6 +8,7 @@ use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -15,6 +16,11 @@ use nix::libc;
 use super::{Make, Mounted, NoRecipe, Recipe, Superblock, by_hand, now};
 use crate::discover::mountinfo::MountLine;
 use crate::window::kernel::mounts::{self, Attributes};
+
+/// Whoever looked at a device a moment ago (udev, blkid, fsck) may hold it still.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// What came of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -90,15 +96,23 @@ fn make(recipe: &Recipe, mount: &Mounted) -> Result<(), String> {
     let propagation = Propagation::of(mount);
     let made: OwnedFd = match &mount.make {
         Make::New => {
-            let context = context(&recipe.filesystems[mount.of], &mount.root)?;
-            mounts::create(context.as_fd()).map_err(|errno| {
-                let complaint = mounts::complaint(context.as_fd());
-                if complaint.is_empty() {
-                    errno.desc().to_owned()
-                } else {
-                    format!("{} ({complaint})", errno.desc())
+            let end = Instant::now() + PATIENCE;
+            loop {
+                // A context that has failed once answers EBUSY for good: a new one each time.
+                let context = context(&recipe.filesystems[mount.of], &mount.root)?;
+                match mounts::create(context.as_fd()) {
+                    Ok(made) => break made,
+                    Err(Errno::EBUSY) if Instant::now() < end => std::thread::sleep(PAUSE),
+                    Err(errno) => {
+                        let complaint = mounts::complaint(context.as_fd());
+                        return Err(if complaint.is_empty() {
+                            errno.desc().to_owned()
+                        } else {
+                            format!("{} ({complaint})", errno.desc())
+                        });
+                    }
                 }
-            })?
+            }
         }
         Make::CopyOf(from) => {
             let from = &recipe.mounts[*from];
