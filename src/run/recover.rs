@@ -69,7 +69,10 @@ pub async fn local(run_dir: &Path) -> (Vec<Recovered>, Vec<String>) {
     for journal in Journal::dead(run_dir) {
         match journal {
             Ok(journal) => {
-                let thawed = thaws.remove(&journal.state.run).unwrap_or_default();
+                // One that died since the first look has not been thawed yet.
+                let thawed = thaws
+                    .remove(&journal.state.run)
+                    .unwrap_or_else(|| thaw(&journal.state.frozen, Some(&journal)));
                 done.push(release(run_dir, journal, thawed).await);
             }
             Err(e) => unreadable.push(e),
