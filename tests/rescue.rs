@@ -233,7 +233,8 @@ fn what_dies_between_the_two_looks_is_thawed_before_its_journal_is_closed() {
     std::fs::rename(&journal, &aside).unwrap();
     let lock = rig.path("run/recover.lock");
     let file = std::fs::File::create(&lock).unwrap();
-    let held = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive).map_err(|(_, e)| e).unwrap();
+    let held =
+        nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive).map_err(|(_, e)| e).unwrap();
     let run = Run::start(rig.bare_command(&["thaw", "--recorded"]));
     common::program::await_some("the wait for the lock", Duration::from_secs(10), || {
         let fds = std::fs::read_dir(format!("/proc/{}/fd", run.pid())).ok()?;

@@ -47,10 +47,20 @@ impl Thaw {
             exit = everything()?;
         }
         let ended = if self.recorded { None } else { self.end(&run_dir).await };
-        let (recovered, unreadable) = recover::local(&run_dir).await;
+        let recover::Local { recovered, unreadable, busy } = recover::local(&run_dir).await;
         for text in unreadable {
-            say(&format!("warning: cannot read the journal {text}"));
-            exit = worse(exit, Exit::After);
+            say(&format!("error: cannot read the journal {text}"));
+            // As `status` has it: what that run froze is not known. With --all it is thawed.
+            if self.all {
+                exit = worse(exit, Exit::After);
+            } else {
+                say("hint: `stillpoint thaw --all` thaws whatever it froze; then remove the file");
+                exit = worse(exit, Exit::StillFrozen);
+            }
+        }
+        if let Some(who) = busy {
+            say(&format!("error: another recovery ({who}) goes on; post hooks may be due still"));
+            exit = worse(exit, Exit::Locked);
         }
         for run in &recovered {
             exit = worse(exit, report(run));
@@ -74,7 +84,9 @@ impl Thaw {
                 // Somebody else's post script must never read "it held" from this.
                 None if recovered.is_empty() && !self.all => {
                     say("no run left anything behind, and no freeze is known since the last boot");
-                    say("hint: `stillpoint thaw --recorded` undoes what dead runs left, and is content with nothing");
+                    say(
+                        "hint: `stillpoint thaw --recorded` undoes what dead runs left, and is content with nothing",
+                    );
                     exit = worse(exit, Exit::NotHeld);
                 }
                 None => {}
@@ -192,10 +204,11 @@ pub(super) fn report(run: &recover::Recovered) -> Exit {
     failures(&run.failed).unwrap_or(exit)
 }
 
-fn worse(a: Exit, b: Exit) -> Exit {
+pub(super) fn worse(a: Exit, b: Exit) -> Exit {
     // 40 outranks every other code, 41 the rest.
     let rank = |exit: Exit| match exit {
         Exit::StillFrozen => u8::MAX,
+        Exit::NotMounted => u8::MAX - 1,
         other => other.code(),
     };
     if rank(b) > rank(a) { b } else { a }

@@ -284,7 +284,8 @@ fn start_time(pid: i32) -> Option<u64> {
 
 /// There is no such process any more: ENOENT at open, ESRCH at read.
 fn is_gone(error: &std::io::Error) -> bool {
-    error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::errno::Errno::ESRCH as i32)
+    error.kind() == std::io::ErrorKind::NotFound
+        || error.raw_os_error() == Some(nix::errno::Errno::ESRCH as i32)
 }
 
 /// State and start time: fields 3 and 22 of /proc/PID/stat. The command name in field 2 may hold spaces and parentheses.
@@ -323,7 +324,12 @@ mod tests {
         for errno in [nix::errno::Errno::ENOENT as i32, nix::errno::Errno::ESRCH as i32] {
             assert!(is_gone(&Error::from_raw_os_error(errno)));
         }
-        for errno in [nix::errno::Errno::EMFILE as i32, nix::errno::Errno::ENFILE as i32, nix::errno::Errno::ENOMEM as i32, nix::errno::Errno::EACCES as i32] {
+        for errno in [
+            nix::errno::Errno::EMFILE as i32,
+            nix::errno::Errno::ENFILE as i32,
+            nix::errno::Errno::ENOMEM as i32,
+            nix::errno::Errno::EACCES as i32,
+        ] {
             assert!(!is_gone(&Error::from_raw_os_error(errno)));
         }
     }

@@ -14,6 +14,7 @@ mod systemd;
 
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use self::ground::Ground;
@@ -34,7 +35,7 @@ use crate::window::unmount::{self, Recipe};
 /// How long processes that were told to end may go on holding a filesystem.
 const ENDING: Duration = Duration::from_secs(2);
 /// How long mounting may take before the run reports without it. A large btrfs takes minutes.
-const MOUNTING: Duration = Duration::from_secs(300);
+pub const MOUNTING: Duration = Duration::from_secs(300);
 
 /// Filesystems that are unmounted now. Dropped, it mounts them: a panic must not leave them away. The journal still has them then.
 #[derive(Debug, Default)]
@@ -189,9 +190,18 @@ async fn flush<E>(stage: &Stage<'_, E>, planned: &[&PlannedFilesystem], end: Ins
 /// In a thread, waited for no longer than this. A thread that hangs in the kernel is left behind.
 async fn bounded<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (tell, done) = tokio::sync::oneshot::channel();
-    std::thread::spawn(move || {
-        let _ = tell.send(work());
+    // Kept beside: a thread that cannot be started takes what it was given with it.
+    let kept = Arc::new(Mutex::new(Some(work)));
+    let take = |work: &Mutex<Option<_>>| work.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let given = Arc::clone(&kept);
+    let started = std::thread::Builder::new().spawn(move || {
+        if let Some(work) = take(&given) {
+            let _ = tell.send(work());
+        }
     });
+    if started.is_err() {
+        return take(&kept).map(|work| work());
+    }
     tokio::time::timeout(limit, done).await.ok()?.ok()
 }
 
