@@ -167,6 +167,46 @@ fn the_watchdog_is_killed_and_the_holder_thaws_and_the_hooks_run() {
     assert_settled(&rig);
 }
 
+/// The watchdog has all signals blocked; what it starts, and what that starts, has not.
+#[test]
+fn post_hooks_of_the_recovery_take_signals_and_it_has_a_path() {
+    let rig = two();
+    let said = rig.path("said");
+    let post = format!(
+        "grep ^SigBlk /proc/self/status >> {0}; tr '\\000' '\\n' < /proc/$PPID/environ | grep ^PATH= >> {0}; {1}",
+        said.display(),
+        note(&rig, "post-mask")
+    );
+    rig.configure(&hook("mask", "true", &post, ""));
+    let record = freeze(&rig, "60s");
+    kill(pid(&record["pid"]), Signal::SIGKILL).unwrap();
+    await_log(&rig, &["post-mask"]);
+    let said = std::fs::read_to_string(said).unwrap();
+    assert!(said.contains("SigBlk:\t0000000000000000"), "{said}");
+    assert!(said.contains("PATH=/usr/local/sbin:"), "{said}");
+    await_some("the recovery's end", Duration::from_secs(10), || rig.journals().is_empty().then_some(()));
+    assert_settled(&rig);
+}
+
+/// No fd is left to the holder for a while: whoever comes later is heard all the same.
+#[test]
+fn a_client_that_could_not_be_accepted_is_not_the_last() {
+    let rig = two();
+    let record = freeze(&rig, "60s");
+    let holder = record["pid"].to_string();
+    let limit = |soft: &str| sh("prlimit", &["--pid", &holder, &format!("--nofile={soft}:")]);
+    let former = sh("prlimit", &["--pid", &holder, "--nofile", "--noheadings", "--output", "SOFT"]);
+    limit("3");
+    let socket = rig.path("run/runs").join(format!("{}.sock", id(&record)));
+    let waiting = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    limit(former.trim());
+    thaw(&rig, &["--run", id(&record)]).exits(0).says("the freeze held");
+    drop(waiting);
+    assert_eq!(log(&rig), RELEASED);
+    assert_settled(&rig);
+}
+
 /// What a kill of the whole control group does. Nobody is left to thaw; `thaw` does, from the journal.
 #[test]
 fn both_are_killed_at_once_and_thaw_undoes_it() {

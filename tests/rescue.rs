@@ -222,3 +222,28 @@ fn what_is_mounted_there_instead_is_left_alone() {
     sh("mount", &[&rig.device("b"), b.to_str().unwrap()]);
     assert_settled(&rig);
 }
+
+/// A run that dies while another recovery is waited for: its journal was not there at the first look.
+#[test]
+fn what_dies_between_the_two_looks_is_thawed_before_its_journal_is_closed() {
+    let rig = Rig::start(&[("a", Fs::Ext4)]);
+    abandoned(&rig);
+    let journal = rig.path("run/runs").join(&rig.journals()[0]);
+    let aside = journal.with_extension("aside");
+    std::fs::rename(&journal, &aside).unwrap();
+    let lock = rig.path("run/recover.lock");
+    let file = std::fs::File::create(&lock).unwrap();
+    let held =
+        nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive).map_err(|(_, e)| e).unwrap();
+    let run = Run::start(rig.bare_command(&["thaw", "--recorded"]));
+    common::program::await_some("the wait for the lock", Duration::from_secs(10), || {
+        let fds = std::fs::read_dir(format!("/proc/{}/fd", run.pid())).ok()?;
+        fds.flatten().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|p| p == lock)).then_some(())
+    });
+    std::fs::rename(&aside, &journal).unwrap();
+    drop(held);
+    run.end().exits(0).says("thawed").says(rig.mount("a").to_str().unwrap());
+    assert!(!is_frozen(&rig.mount("a")));
+    assert_eq!(log(&rig), ["pre-db", "post-db unknown"]);
+    assert_settled(&rig);
+}

@@ -149,4 +149,6 @@ fn a_journal_that_cannot_be_read_is_no_peace_of_mind() {
     std::fs::write(rig.path("run/runs/x.json"), "{").unwrap();
     let ended = status(&rig, &[]);
     assert!(ended.exits(40).out.contains("cannot read the journal"), "{}", ended.out);
+    // The same to `thaw`, which cannot know what to undo.
+    Run::start(rig.bare_command(&["thaw", "--recorded"])).end().exits(40).says("cannot read the journal");
 }

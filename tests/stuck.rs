@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use common::probe::{BlockedWrite, assert_settled, is_frozen, watchdogs};
-use common::program::await_some;
+use common::program::{Run, await_some};
 use common::rig::{Fs, Rig};
 use nix::sys::signal::{Signal, kill};
 
@@ -32,6 +32,29 @@ fn stuck_writer(rig: &Rig, name: &str) -> Child {
     });
     child.stdout.take();
     child
+}
+
+/// journald may itself wait for what is stuck, and its socket then fills up: the exit code has to come out without it.
+#[test]
+fn nothing_is_said_to_journald_while_something_is_stuck() {
+    let rig = Rig::start(&[("a", Fs::Ext4)]);
+    let mut writer = stuck_writer(&rig, "a");
+    let plain = rig.command(&["snapshot", "--window", "2s"]);
+    let mut command = std::process::Command::new("sh");
+    let script = "JOURNAL_STREAM=$(stat -L -c %d:%i /proc/$$/fd/2); export JOURNAL_STREAM; exec \"$@\"";
+    command.args(["-c", script, "sh"]).arg(plain.get_program()).args(plain.get_args());
+    command.env_remove("AWS_REGION").env_remove("AWS_DEFAULT_REGION");
+    let run = Run::start(command);
+    await_some("the run's journal", Duration::from_secs(10), || (rig.journals().len() == 1).then_some(()));
+    std::thread::sleep(Duration::from_millis(8500));
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    let ended = run.end();
+    ended.exits(40);
+    assert!(!ended.err.contains("STILL FROZEN"), "{}", ended.err);
+    await_some("the watchdog to go", Duration::from_secs(5), || watchdogs(&rig).is_empty().then_some(()));
+    rig.run(&["snapshot"]).exits(0);
+    assert_settled(&rig);
 }
 
 #[test]

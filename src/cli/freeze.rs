@@ -152,8 +152,9 @@ impl Freeze {
                 if let Some(exit) = exit.filter(|e| *e != Exit::Ok) {
                     return Ok(exit); // it has said why
                 }
-                let (dead, _) = recover::local(&run_dir).await;
+                let dead = recover::local(&run_dir).await;
                 let exits = dead
+                    .recovered
                     .iter()
                     .map(super::thaw::report)
                     .map(|e| if e == Exit::StillFrozen { e } else { Exit::Freeze });

@@ -27,6 +27,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::ids::{InstanceId, VolumeId};
 use crate::plan::{Consistency, PointInTimeCall};
+use crate::run::unmounted::MOUNTING;
 use crate::{discover, plan as planning};
 
 /// Consistent EBS snapshots, taken from inside the instance.
@@ -155,6 +156,9 @@ fn absolute(text: &str) -> Result<PathBuf, String> {
 /// Parses, runs, and says how it ended. Usage errors exit 64, not clap's 2.
 #[must_use]
 pub fn main() -> std::process::ExitCode {
+    // Whoever starts it may have signals blocked: the watchdog has all of them, and hooks would inherit that. (The watchdog cannot
+    // unblock them before it starts the recovery: one that is pending there would end it first.)
+    let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
     let (holder, arguments) = freeze::Holder::of(std::env::args_os().collect());
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
@@ -259,7 +263,14 @@ struct Planned {
 /// Longest a run needs its credentials: every hook twice, the window, and the settling after it.
 fn credentials_needed(loaded: &Loaded) -> Duration {
     let hooks: Duration = loaded.settings.plan.hooks.iter().map(|h| h.timeout * 2).sum();
-    hooks + loaded.settings.plan.window + Duration::from_secs(120)
+    let unmounts = loaded.settings.plan.methods.values().any(|m| *m == planning::Method::Unmount);
+    // Stopping units and flushing, then mounting again.
+    let away = if unmounts { loaded.settings.plan.unmount_timeout * 2 + MOUNTING } else { Duration::ZERO };
+    hooks
+        + away
+        + loaded.settings.plan.window
+        + loaded.settings.ec2.volume_interval
+        + Duration::from_secs(120)
 }
 
 /// Looks at EC2 and this host, and makes the plan.

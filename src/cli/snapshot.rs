@@ -118,29 +118,39 @@ pub(super) fn prepare_process() {
 
 /// Undoes what dead runs left on this host; their journals that still need EC2 come back.
 pub(super) async fn clean_up(run_dir: &Path) -> Result<Vec<run::journal::Journal>, Error> {
-    let (recovered, unreadable) = recover::local(run_dir).await;
+    let recover::Local { recovered, unreadable, busy } = recover::local(run_dir).await;
     for text in unreadable {
         tracing::warn!("cannot read the journal {text}");
     }
+    // Every one is reported before any of them ends this: the worst does.
+    let mut worst: Option<Error> = None;
     let mut unsettled = Vec::new();
     for run in recovered {
-        match super::thaw::report(&run) {
+        let error = match super::thaw::report(&run) {
             Exit::StillFrozen => {
-                return Err(Error::new(
-                    Exit::StillFrozen,
-                    format!("run {} left filesystems frozen", run.run),
-                )
-                .hint("`stillpoint thaw --all` is the rescue"));
+                let what = format!("run {} left filesystems frozen", run.run);
+                Some(Error::new(Exit::StillFrozen, what).hint("`stillpoint thaw --all` is the rescue"))
             }
             Exit::NotMounted => {
-                return Err(Error::new(Exit::NotMounted, format!("run {} left filesystems unmounted", run.run))
-                    .hint("mount them by hand as said above, or remove what is in the way; `stillpoint thaw` tries again"));
+                let what = format!("run {} left filesystems unmounted", run.run);
+                Some(Error::new(Exit::NotMounted, what).hint(
+                    "mount them by hand as said above, or remove what is in the way; `stillpoint thaw` tries again",
+                ))
             }
-            _ => {}
+            _ => None,
+        };
+        if let Some(error) = error
+            && worst.as_ref().is_none_or(|w| super::thaw::worse(w.exit, error.exit) != w.exit)
+        {
+            worst = Some(error);
         }
         unsettled.extend(run.unsettled);
     }
-    Ok(unsettled)
+    let busy = busy.map(|who| {
+        Error::new(Exit::Locked, format!("another recovery ({who}) goes on"))
+            .hint("it runs post hooks that are owed; wait for it")
+    });
+    worst.or(busy).map_or(Ok(unsettled), Err)
 }
 
 pub(super) async fn settle_dead(ec2: &crate::ec2::aws::Aws, journal: run::journal::Journal) {

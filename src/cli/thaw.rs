@@ -16,7 +16,7 @@ use crate::ids::RunId;
 use crate::report;
 use crate::run::desk::{self, Asked};
 use crate::run::hold::HoldRecord;
-use crate::run::journal::Created;
+use crate::run::journal::{Created, Journal};
 use crate::run::recover;
 
 /// How often a holder that is just ending is looked at again.
@@ -47,10 +47,20 @@ impl Thaw {
             exit = everything()?;
         }
         let ended = if self.recorded { None } else { self.end(&run_dir).await };
-        let (recovered, unreadable) = recover::local(&run_dir).await;
+        let recover::Local { recovered, unreadable, busy } = recover::local(&run_dir).await;
         for text in unreadable {
-            say(&format!("warning: cannot read the journal {text}"));
-            exit = worse(exit, Exit::After);
+            say(&format!("error: cannot read the journal {text}"));
+            // As `status` has it: what that run froze is not known. With --all it is thawed.
+            if self.all {
+                exit = worse(exit, Exit::After);
+            } else {
+                say("hint: `stillpoint thaw --all` thaws whatever it froze; then remove the file");
+                exit = worse(exit, Exit::StillFrozen);
+            }
+        }
+        if let Some(who) = busy {
+            say(&format!("error: another recovery ({who}) goes on; post hooks may be due still"));
+            exit = worse(exit, Exit::Locked);
         }
         for run in &recovered {
             exit = worse(exit, report(run));
@@ -71,7 +81,14 @@ impl Thaw {
                     say("hint: nothing is frozen by it, and nothing can be said of what was");
                     exit = worse(exit, Exit::NotHeld);
                 }
-                None if recovered.is_empty() && !self.all => say("no run left anything behind"),
+                // Somebody else's post script must never read "it held" from this.
+                None if recovered.is_empty() && !self.all => {
+                    say("no run left anything behind, and no freeze is known since the last boot");
+                    say(
+                        "hint: `stillpoint thaw --recorded` undoes what dead runs left, and is content with nothing",
+                    );
+                    exit = worse(exit, Exit::NotHeld);
+                }
                 None => {}
             },
         }
@@ -84,27 +101,12 @@ impl Thaw {
             let journal = desk::held(run_dir, self.run.as_ref())?;
             match desk::ask(run_dir, &journal.state.run).await {
                 Asked::Done(record) => return Some(End::Said(record)),
-                Asked::Silent => {
-                    let (thawed, failed) = recover::by_force(&journal);
-                    say(&format!(
-                        "error: process {} holds the freeze and does not answer; thawed by force: {}",
-                        journal.state.pid,
-                        if thawed.is_empty() {
-                            "nothing was frozen any more".to_owned()
-                        } else {
-                            list(&thawed)
-                        }
-                    ));
-                    say(&format!(
-                        "hint: post hooks are due: end process {} (SIGCONT, or SIGKILL), then `stillpoint thaw`",
-                        journal.state.pid
-                    ));
-                    return Some(End::Forced(failures(&failed).unwrap_or(Exit::NotHeld)));
-                }
+                Asked::Silent => return Some(force(&journal)),
                 Asked::Ending => tokio::time::sleep(ENDING.1).await,
             }
         }
-        None
+        // It has not ended in all that time: it cannot be asked, and may hold the freeze still.
+        desk::held(run_dir, self.run.as_ref()).map(|journal| force(&journal))
     }
 
     /// Says what became of the freeze; the exit code that it asks for.
@@ -123,6 +125,20 @@ enum End {
     Said(Box<HoldRecord>),
     /// Thawed past a holder that does not answer.
     Forced(Exit),
+}
+
+/// Thaws past a holder that cannot be asked.
+fn force(journal: &Journal) -> End {
+    let (thawed, failed) = recover::by_force(journal);
+    let pid = journal.state.pid;
+    say(&format!(
+        "error: process {pid} holds the freeze and does not answer; thawed by force: {}",
+        if thawed.is_empty() { "nothing was frozen any more".to_owned() } else { list(&thawed) }
+    ));
+    say(&format!(
+        "hint: post hooks are due: end process {pid} (SIGCONT, or SIGKILL), then `stillpoint thaw`"
+    ));
+    End::Forced(failures(&failed).unwrap_or(Exit::NotHeld))
 }
 
 /// A broken configuration must not keep the rescue from working.
@@ -188,6 +204,6 @@ pub(super) fn report(run: &recover::Recovered) -> Exit {
     failures(&run.failed).unwrap_or(exit)
 }
 
-fn worse(a: Exit, b: Exit) -> Exit {
+pub(super) fn worse(a: Exit, b: Exit) -> Exit {
     a.or_worse(b)
 }

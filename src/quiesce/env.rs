@@ -58,12 +58,15 @@ pub enum RunResult {
     Unknown,
 }
 
+/// Where commands are looked for, whatever this process was started with.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 impl HookEnv {
     /// The complete environment of a hook's command.
     #[must_use]
     pub fn vars(&self, hook: &str, phase: Phase) -> Vec<(&'static str, OsString)> {
         let mut vars: Vec<(&'static str, OsString)> = vec![
-            ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()),
+            ("PATH", PATH.into()),
             ("LANG", "C.UTF-8".into()),
             ("HOME", home()),
             ("STILLPOINT_RUN_ID", self.run_id.as_str().into()),

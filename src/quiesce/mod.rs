@@ -27,7 +27,7 @@ mod outcome;
 mod tests;
 pub mod units;
 
-pub use env::{HookEnv, RunResult};
+pub use env::{HookEnv, PATH, RunResult};
 pub use outcome::{Exit, HookOutcome, HookStatus, Phase};
 
 /// The hooks of a run, and how far it came with them.

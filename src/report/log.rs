@@ -4,6 +4,7 @@
 //! SDK's canonical requests, which hold signatures.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
@@ -58,7 +59,9 @@ pub fn start(verbose: bool) {
             Err(_) => filter,
         }
     };
-    let journald = under_systemd().then(|| tracing_journald::layer().ok()).flatten();
+    let under_systemd = under_systemd();
+    UNDER_SYSTEMD.store(under_systemd, Ordering::SeqCst);
+    let journald = under_systemd.then(|| tracing_journald::layer().ok()).flatten();
     let to_stderr = journald.is_none().then(|| {
         tracing_subscriber::fmt::layer()
             .event_format(Prose)
@@ -76,6 +79,14 @@ pub fn start(verbose: bool) {
             .with_filter(filter())
     });
     tracing_subscriber::registry().with(to_stderr).with(to_journald).init();
+}
+
+static UNDER_SYSTEMD: AtomicBool = AtomicBool::new(false);
+
+/// Do stderr and the log go to journald? It may itself wait for what is frozen, and then takes nothing more.
+#[must_use]
+pub fn to_journald() -> bool {
+    UNDER_SYSTEMD.load(Ordering::SeqCst)
 }
 
 /// True when stderr is connected to the journal (systemd.exec(5), JOURNAL_STREAM).

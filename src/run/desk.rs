@@ -30,6 +30,8 @@ const TOLD: &str = "told\n";
 const LINE_LIMIT: Duration = Duration::from_secs(1);
 /// Longest time `thaw` waits for the first word: a process that is stopped does not answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
+/// Pause after a client that could not be accepted.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
 fn socket_of(run_dir: &Path, run: &RunId) -> PathBuf {
     journal::folder(run_dir).join(format!("{run}.sock"))
@@ -80,7 +82,12 @@ impl Desk {
         let waiting = Arc::new(AtomicUsize::new(0));
         let clients = Arc::clone(&waiting);
         tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
+            loop {
+                // No fd or no memory for this one now: whoever comes later must be heard all the same.
+                let Ok((client, _)) = listener.accept().await else {
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                    continue;
+                };
                 let (ask, answered, clients) = (ask.clone(), answered.clone(), Arc::clone(&clients));
                 tokio::spawn(async move {
                     clients.fetch_add(1, Ordering::SeqCst);
@@ -122,6 +129,7 @@ impl Desk {
     /// Keeps the record for whoever asks later. Nothing is frozen.
     pub fn keep(&self, record: &HoldRecord) {
         keep(&self.run_dir, record);
+        sweep_records(&self.run_dir, &self.run);
     }
 
     /// Answers everybody who waits.
@@ -158,13 +166,25 @@ async fn serve(
     write.shutdown().await
 }
 
-/// Removes what runs before this one left for a late `thaw`; this run's id may be used again too.
+/// Removes the sockets of runs before this one, and what an earlier run of the same id kept. The records of others stay until this one
+/// keeps its own: it may never come to a freeze, and a `thaw` of theirs is still to be told.
 fn sweep(run_dir: &Path, run: &RunId) {
+    swept(run_dir, run, |own, extension| {
+        matches!(extension, "sock" | "held-new") || (extension == "held" && own)
+    });
+}
+
+/// Removes the records and logs of runs before this one.
+fn sweep_records(run_dir: &Path, run: &RunId) {
+    swept(run_dir, run, |own, extension| !own && matches!(extension, "held" | "log"));
+}
+
+fn swept(run_dir: &Path, run: &RunId, goes: impl Fn(bool, &str) -> bool) {
     let Ok(entries) = std::fs::read_dir(journal::folder(run_dir)) else { return };
     for path in entries.flatten().map(|e| e.path()) {
         let own = path.file_stem().is_some_and(|s| s == run.as_str());
         let extension = path.extension().and_then(|x| x.to_str()).unwrap_or_default();
-        if matches!(extension, "held" | "sock" | "held-new") || (extension == "log" && !own) {
+        if goes(own, extension) {
             let _ = std::fs::remove_file(path);
         }
     }

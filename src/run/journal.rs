@@ -176,7 +176,12 @@ impl Journal {
     /// Is the run's process there? A stopped one is.
     #[must_use]
     pub fn lives(&self) -> bool {
-        start_time(self.state.pid) == Some(self.state.pid_start)
+        match std::fs::read_to_string(format!("/proc/{}/stat", self.state.pid)) {
+            // A zombie will run nothing more.
+            Ok(text) => parse(&text).is_none_or(|(s, start)| s != 'Z' && start == self.state.pid_start),
+            // Not to be had is not gone: of a run that lives, nothing may be undone.
+            Err(e) => !is_gone(&e),
+        }
     }
 
     /// Changes the journal and writes it, atomically.
@@ -228,12 +233,22 @@ impl Journal {
     /// Is a thread of the run's process left, in exit() or inside FIFREEZE?
     #[must_use]
     pub fn lingers(&self) -> bool {
-        let pid = self.state.pid;
+        Self::left(self.state.pid, self.state.pid_start)
+    }
+
+    /// The same of a process by its id and start time.
+    #[must_use]
+    pub fn left(pid: i32, pid_start: u64) -> bool {
         // The leader, even as a zombie, keeps its start time: another one means that the pid is used again.
-        if stat(&format!("/proc/{pid}/stat")).is_none_or(|(_, start)| start != self.state.pid_start) {
-            return false;
+        match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+            Ok(text) if parse(&text).is_some_and(|(_, start)| start != pid_start) => return false,
+            Err(e) if is_gone(&e) => return false,
+            _ => {}
         }
-        let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+        let threads = match std::fs::read_dir(format!("/proc/{pid}/task")) {
+            Ok(threads) => threads,
+            Err(e) => return !is_gone(&e),
+        };
         threads.flatten().any(|t| {
             let path = t.path().join("stat");
             stat(&path.to_string_lossy()).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))
@@ -273,9 +288,18 @@ fn start_time(pid: i32) -> Option<u64> {
     (state != 'Z').then_some(start)
 }
 
+/// There is no such process any more: ENOENT at open, ESRCH at read.
+fn is_gone(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::NotFound
+        || error.raw_os_error() == Some(nix::errno::Errno::ESRCH as i32)
+}
+
 /// State and start time: fields 3 and 22 of /proc/PID/stat. The command name in field 2 may hold spaces and parentheses.
 fn stat(path: &str) -> Option<(char, u64)> {
-    let stat = std::fs::read_to_string(path).ok()?;
+    parse(&std::fs::read_to_string(path).ok()?)
+}
+
+fn parse(stat: &str) -> Option<(char, u64)> {
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
@@ -297,6 +321,23 @@ mod tests {
         assert_eq!(dead[0].as_ref().unwrap().state.run, journal.state.run);
         journal.close();
         assert!(Journal::dead(dir.path()).is_empty());
+    }
+
+    /// No fd left, or hidden by hidepid: nothing says that it is dead.
+    #[test]
+    fn only_no_such_process_means_dead() {
+        use std::io::Error;
+        for errno in [nix::errno::Errno::ENOENT as i32, nix::errno::Errno::ESRCH as i32] {
+            assert!(is_gone(&Error::from_raw_os_error(errno)));
+        }
+        for errno in [
+            nix::errno::Errno::EMFILE as i32,
+            nix::errno::Errno::ENFILE as i32,
+            nix::errno::Errno::ENOMEM as i32,
+            nix::errno::Errno::EACCES as i32,
+        ] {
+            assert!(!is_gone(&Error::from_raw_os_error(errno)));
+        }
     }
 
     #[test]

@@ -4,8 +4,10 @@
 //! thaw a mount point that now leads to another filesystem.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -32,6 +34,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// After this, what EC2 does not show does not exist.
 const SETTLED: Duration = Duration::from_secs(600);
 
+/// How much longer than that the whole thaw of a dead run may take.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// How long another recovery is waited for. It runs post hooks, each with a limit of its own, and mounts.
+const LOCK_LIMIT: Duration = Duration::from_secs(600);
+
+/// Thaws one superblock: true when it was frozen.
+type Work = Box<dyn FnOnce() -> Result<bool, Errno> + Send>;
+
 /// What was frozen and is thawed now; what could not be thawed, and why.
 pub type Thaws = (Vec<PathBuf>, Vec<(PathBuf, Errno)>);
 
@@ -56,36 +67,95 @@ pub struct Recovered {
     pub put_back: bool,
 }
 
-/// Thaws, mounts and releases what dead runs left; unreadable journals come as text.
+/// What was done about what dead runs left.
+#[derive(Debug, Default)]
+pub struct Local {
+    /// Each dead run.
+    pub recovered: Vec<Recovered>,
+    /// Journals that cannot be read, and why.
+    pub unreadable: Vec<String>,
+    /// Another recovery goes on for longer than it is waited for: nothing was mounted or released here. Its process, as far as known.
+    pub busy: Option<String>,
+}
+
+/// Thaws, mounts and releases what dead runs left.
 ///
 /// Thawing takes no lock, so that nothing can hold it up. Releasing does: two recoveries at once must not run a post command twice.
-pub async fn local(run_dir: &Path) -> (Vec<Recovered>, Vec<String>) {
+pub async fn local(run_dir: &Path) -> Local {
+    within(run_dir, LOCK_LIMIT).await
+}
+
+async fn within(run_dir: &Path, limit: Duration) -> Local {
     let mut thaws = BTreeMap::new();
     for journal in Journal::dead(run_dir).into_iter().flatten() {
         thaws.insert(journal.state.run.clone(), thaw(&journal.state.frozen, Some(&journal)));
     }
-    let _lock = release_lock(run_dir).await;
-    let (mut done, mut unreadable) = (Vec::new(), Vec::new());
+    let mut local = Local::default();
+    let _lock = match release_lock(run_dir, limit).await {
+        Ok(lock) => lock,
+        Err(who) => {
+            local.recovered =
+                thaws.into_iter().map(|(run, thaws)| Recovered::only_thawed(run, thaws)).collect();
+            local.busy = Some(who);
+            return local;
+        }
+    };
     for journal in Journal::dead(run_dir) {
         match journal {
             Ok(journal) => {
-                let thawed = thaws.remove(&journal.state.run).unwrap_or_default();
-                done.push(release(run_dir, journal, thawed).await);
+                // One that died since the first look has not been thawed yet.
+                let thawed = thaws
+                    .remove(&journal.state.run)
+                    .unwrap_or_else(|| thaw(&journal.state.frozen, Some(&journal)));
+                local.recovered.push(release(run_dir, journal, thawed).await);
             }
-            Err(e) => unreadable.push(e),
+            Err(e) => local.unreadable.push(e),
         }
     }
-    (done, unreadable)
+    local
 }
 
-/// None where it cannot be had (no run folder, nothing to release then).
-async fn release_lock(run_dir: &Path) -> Option<Flock<std::fs::File>> {
-    let mut file = std::fs::File::create(run_dir.join("recover.lock")).ok()?;
+impl Recovered {
+    fn only_thawed(run: RunId, (thawed, failed): Thaws) -> Self {
+        Self {
+            run,
+            thawed,
+            failed,
+            back: Back::default(),
+            released: Vec::new(),
+            unsettled: None,
+            hold: false,
+            put_back: false,
+        }
+    }
+}
+
+/// None where it cannot be had at all (no run folder, nothing to release then).
+///
+/// # Errors
+/// Who has it, when it is not free within `limit`.
+async fn release_lock(run_dir: &Path, limit: Duration) -> Result<Option<Flock<std::fs::File>>, String> {
+    let mut options = std::fs::OpenOptions::new();
+    options.create(true).truncate(false).read(true).write(true);
+    let Ok(mut file) = options.open(run_dir.join("recover.lock")) else { return Ok(None) };
+    let end = Instant::now() + limit;
     loop {
         file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(held) => return Some(held),
-            Err((file, Errno::EWOULDBLOCK)) => file,
-            Err(_) => return None,
+            Ok(mut held) => {
+                let _ = held.set_len(0);
+                let _ = writeln!(&mut *held, "{}", std::process::id());
+                return Ok(Some(held));
+            }
+            Err((file, Errno::EWOULDBLOCK)) if Instant::now() < end => file,
+            Err((mut file, Errno::EWOULDBLOCK)) => {
+                let mut pid = String::new();
+                let _ = file.read_to_string(&mut pid);
+                return Err(match pid.trim() {
+                    "" => "unknown process".to_owned(),
+                    pid => format!("process {pid}"),
+                });
+            }
+            Err(_) => return Ok(None),
         };
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -97,7 +167,11 @@ async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) 
             tracing::warn!("cannot put back /sys/kernel/rcu_expedited: {e}");
             false
         }
-        put_back => put_back.is_some_and(Result::unwrap_or_default),
+        put_back => {
+            // Done once: what is raised later is somebody else's.
+            journal.state.expedited = None;
+            put_back.is_some_and(Result::unwrap_or_default)
+        }
     };
     let record = journal.state.hold.clone().map(|hold| {
         // What it kept itself says more than what it knew before the freeze.
@@ -127,7 +201,10 @@ async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) 
     if let Some(mut record) = record {
         record.after.extend(released.iter().filter(|h| !h.succeeded()).map(ToString::to_string));
         record.hooks.extend(released.iter().cloned());
-        record.still_frozen.retain(|m| failed.iter().any(|(f, _)| f == m));
+        record.still_frozen = failed.iter().map(|(m, _)| m.clone()).collect();
+        if !failed.is_empty() {
+            record.exit_code = Exit::StillFrozen.code();
+        }
         if record.exit_code == Exit::StillFrozen.code() && record.still_frozen.is_empty() {
             record.exit_code = Exit::NotHeld.code();
         }
@@ -140,7 +217,7 @@ async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) 
     let kept = journal.update(|state| {
         state.frozen.retain(|f| failed.iter().any(|(m, _)| *m == f.mount_point));
     });
-    let done = failed.is_empty() && journal.state.unmounted.is_empty();
+    let done = failed.is_empty() && journal.state.unmounted.is_empty() && journal.state.expedited.is_none();
     let unsettled = if journal.state.created == Created::No && done && kept.is_ok() {
         journal.close();
         None
@@ -150,19 +227,53 @@ async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) 
     Recovered { run, thawed, failed, back, released, unsettled, hold, put_back }
 }
 
-/// FITHAW on each, a thread each. EINVAL means that it was not frozen, which is what we want.
+/// FITHAW on each. EINVAL means that it was not frozen, which is what we want.
 fn thaw(mounts: &[FrozenMount], owner: Option<&Journal>) -> Thaws {
-    let results: Vec<_> = std::thread::scope(|scope| {
-        let running: Vec<_> =
-            mounts.iter().map(|m| scope.spawn(|| thaw_one(&m.mount_point, m.dev, owner))).collect();
-        running.into_iter().map(|t| t.join().unwrap_or(Err(Errno::EIO))).collect()
+    let owner = owner.map(|j| (j.state.pid, j.state.pid_start));
+    let work = mounts.iter().map(|m| {
+        let FrozenMount { dev, mount_point } = m.clone();
+        (mount_point.clone(), Box::new(move || thaw_one(&mount_point, dev, owner)) as Work)
     });
+    // Each has a limit of its own; opening, or mounting again, may hang beyond it.
+    side_by_side(work.collect(), PATIENCE + MARGIN)
+}
+
+/// Each in a thread of its own, waited for no longer than `limit`: what hangs then has failed with ETIMEDOUT. What no thread can be had
+/// for is done here, last.
+fn side_by_side(work: Vec<(PathBuf, Work)>, limit: Duration) -> Thaws {
+    let (tell, told) = std::sync::mpsc::channel();
+    let mut results = vec![Err(Errno::ETIMEDOUT); work.len()];
+    let (mut names, mut here) = (Vec::with_capacity(work.len()), Vec::new());
+    for (index, (name, work)) in work.into_iter().enumerate() {
+        names.push(name);
+        // Kept beside: a thread that cannot be started takes what it was given with it.
+        let kept = Arc::new(Mutex::new(Some(work)));
+        let (given, tell) = (Arc::clone(&kept), tell.clone());
+        let started = std::thread::Builder::new().name("thaw".to_owned()).spawn(move || {
+            let work = given.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(work) = work {
+                let _ = tell.send((index, work()));
+            }
+        });
+        if started.is_err() {
+            here.extend(kept.lock().unwrap_or_else(PoisonError::into_inner).take().map(|w| (index, w)));
+        }
+    }
+    drop(tell);
+    for (index, work) in here {
+        results[index] = work();
+    }
+    let end = Instant::now() + limit;
+    // Ends early when every thread has told, or is gone.
+    while let Ok((index, result)) = told.recv_timeout(end.saturating_duration_since(Instant::now())) {
+        results[index] = result;
+    }
     let (mut thawed, mut failed) = (Vec::new(), Vec::new());
-    for (mount, result) in mounts.iter().zip(results) {
+    for (name, result) in names.into_iter().zip(results) {
         match result {
-            Ok(true) => thawed.push(mount.mount_point.clone()),
+            Ok(true) => thawed.push(name),
             Ok(false) => {}
-            Err(errno) => failed.push((mount.mount_point.clone(), errno)),
+            Err(errno) => failed.push((name, errno)),
         }
     }
     (thawed, failed)
@@ -170,14 +281,14 @@ fn thaw(mounts: &[FrozenMount], owner: Option<&Journal>) -> Thaws {
 
 /// True when it was frozen and is not any more. EBUSY when a FIFREEZE of the dead run is still in progress; ENOLINK when it is
 /// mounted nowhere and could not be reached all the same.
-fn thaw_one(path: &Path, dev: DevNo, owner: Option<&Journal>) -> Result<bool, Errno> {
+fn thaw_one(path: &Path, dev: DevNo, owner: Option<(i32, u64)>) -> Result<bool, Errno> {
     let Some(fd) = reached(path, dev)? else {
         return Ok(false); // there is no such filesystem any more
     };
     let end = Instant::now() + PATIENCE;
     loop {
         // Looked at before the thaw: while a thread of the dead run is left, EINVAL may mean a FIFREEZE in progress.
-        let lingering = owner.is_some_and(Journal::lingers);
+        let lingering = owner.is_some_and(|(pid, start)| Journal::left(pid, start));
         match Linux.thaw(fd.as_fd()) {
             Ok(()) => return Ok(true),
             Err(Errno::EINVAL) if !lingering => return Ok(false),
@@ -241,7 +352,8 @@ pub async fn settle<E: Ec2>(ec2: &E, journal: Journal) -> Result<Vec<SnapshotId>
         ];
         ec2.tag(&ids, &tags).await?;
     }
-    if (!ids.is_empty() || journal.age() > SETTLED) && journal.state.unmounted.is_empty() {
+    let owed = !journal.state.unmounted.is_empty() || journal.state.expedited.is_some();
+    if (!ids.is_empty() || journal.age() > SETTLED) && !owed {
         journal.close();
     }
     Ok(ids)
@@ -255,41 +367,19 @@ pub async fn settle<E: Ec2>(ec2: &E, journal: Journal) -> Result<Vec<SnapshotId>
 pub fn thaw_everything() -> std::io::Result<Thaws> {
     let reach = reach()?;
     let lost = uncover::pathless(|dev| reach.iter().any(|t| t.dev == dev));
-    let mut names: Vec<PathBuf> = reach.iter().filter_map(|t| t.paths.first().cloned()).collect();
-    names.extend(lost.iter().map(|l| l.device.clone()));
-    let (tell, told) = std::sync::mpsc::channel();
-    let mut spawn = 0..names.len();
-    let mut start = |work: Box<dyn FnOnce() -> Result<bool, Errno> + Send>| {
-        let (tell, index) = (tell.clone(), spawn.next());
-        std::thread::spawn(move || {
-            let _ = tell.send((index, work()));
-        });
-    };
+    let mut work: Vec<(PathBuf, Work)> = Vec::new();
     for target in reach {
-        start(Box::new(move || thaw_any(&target)));
+        let name = target.paths.first().cloned().unwrap_or_default();
+        work.push((name, Box::new(move || thaw_any(&target))));
     }
     for lost in lost {
-        start(Box::new(move || thaw_fd(&uncover::mounted_again(&lost).map_err(|_| Errno::ENOLINK)?)));
+        let name = lost.device.clone();
+        work.push((
+            name,
+            Box::new(move || thaw_fd(&uncover::mounted_again(&lost).map_err(|_| Errno::ENOLINK)?)),
+        ));
     }
-    let mut results = vec![Err(Errno::ETIMEDOUT); names.len()];
-    let end = Instant::now() + PATIENCE;
-    for _ in 0..results.len() {
-        let Ok((index, result)) = told.recv_timeout(end.saturating_duration_since(Instant::now())) else {
-            break;
-        };
-        if let Some(slot) = index.and_then(|i| results.get_mut(i)) {
-            *slot = result;
-        }
-    }
-    let (mut thawed, mut failed) = (Vec::new(), Vec::new());
-    for (name, result) in names.into_iter().zip(results) {
-        match result {
-            Ok(true) => thawed.push(name),
-            Ok(false) => {}
-            Err(errno) => failed.push((name, errno)),
-        }
-    }
-    Ok((thawed, failed))
+    Ok(side_by_side(work, PATIENCE))
 }
 
 /// Every superblock of this host that could be frozen, with every path to it, in every mount namespace. Opens none of them.
@@ -345,5 +435,107 @@ fn thaw_fd(fd: &OwnedFd) -> Result<bool, Errno> {
         Ok(()) => Ok(true),
         Err(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOTTY) => Ok(false),
         Err(errno) => Err(errno),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A journal of a process that is gone.
+    fn dead(run_dir: &Path) -> Journal {
+        let mut journal = Journal::start(run_dir, &RunId::generate(), "p").unwrap();
+        journal.update(|s| s.pid_start += 1).unwrap();
+        journal
+    }
+
+    #[tokio::test]
+    async fn a_recovery_that_does_not_end_is_not_waited_for_without_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dead(dir.path()).state.run;
+        let held = release_lock(dir.path(), Duration::ZERO).await.unwrap();
+        let local = within(dir.path(), Duration::from_millis(120)).await;
+        assert_eq!(local.busy, Some(format!("process {}", std::process::id())));
+        assert_eq!(local.recovered[0].run, run);
+        assert_eq!(Journal::dead(dir.path()).len(), 1, "released past the lock");
+        drop(held);
+        let local = within(dir.path(), Duration::ZERO).await;
+        assert_eq!((local.busy, local.recovered.len()), (None, 1));
+        assert!(Journal::dead(dir.path()).is_empty());
+    }
+
+    #[test]
+    fn what_hangs_has_failed_and_the_others_are_told() {
+        let work: Vec<(PathBuf, Work)> = vec![
+            (
+                "/hangs".into(),
+                Box::new(|| {
+                    loop {
+                        std::thread::park()
+                    }
+                }),
+            ),
+            ("/was".into(), Box::new(|| Ok(true))),
+            ("/was-not".into(), Box::new(|| Ok(false))),
+        ];
+        let (thawed, failed) = side_by_side(work, Duration::from_millis(200));
+        assert_eq!(thawed, [PathBuf::from("/was")]);
+        assert_eq!(failed, [(PathBuf::from("/hangs"), Errno::ETIMEDOUT)]);
+    }
+
+    /// Its journal stays, for EC2: the next recovery must not put back what somebody else has raised since.
+    #[tokio::test]
+    async fn what_was_raised_is_put_back_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let knob = dir.path().join("knob");
+        std::fs::write(&knob, "1\n").unwrap();
+        let former = Former { path: knob.clone(), value: "0".into() };
+        let change = |s: &mut super::super::journal::State| {
+            s.created = Created::Maybe;
+            s.expedited = Some(former);
+        };
+        dead(dir.path()).update(change).unwrap();
+        assert!(local(dir.path()).await.recovered[0].put_back);
+        assert_eq!(std::fs::read_to_string(&knob).unwrap().trim(), "0");
+        std::fs::write(&knob, "1\n").unwrap();
+        assert!(!local(dir.path()).await.recovered[0].put_back);
+        assert_eq!(std::fs::read_to_string(&knob).unwrap().trim(), "1", "somebody else's");
+    }
+
+    /// Its holder died, and the recovery could not thaw: whoever asks later is told 40, and 22 once it is thawed.
+    #[tokio::test]
+    async fn the_record_of_a_freeze_says_what_the_recovery_could_not_thaw() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = dead(dir.path());
+        let run = journal.state.run.clone();
+        let mount_point = PathBuf::from("/data");
+        let record = serde_json::json!({
+            "version": 1, "run_id": run, "plan": "p", "pid": 1, "filesystems": [], "volumes": [], "until": null,
+            "times": crate::window::Times::default(), "held": null, "asked": "filesystem", "consistency": null,
+            "reason": null, "hint": null, "frozen_ms": 0.0, "still_frozen": [], "hooks": [], "after": [], "exit_code": 0,
+        });
+        let hold =
+            super::super::journal::Hold { watchdog: None, record: serde_json::from_value(record).unwrap() };
+        let frozen = FrozenMount { dev: DevNo { major: 7, minor: 9999 }, mount_point: mount_point.clone() };
+        let change = |s: &mut super::super::journal::State| (s.hold, s.frozen) = (Some(hold), vec![frozen]);
+        journal.update(change).unwrap();
+        let thaws = (Vec::new(), vec![(mount_point.clone(), Errno::ETIMEDOUT)]);
+        let left = release(dir.path(), journal, thaws).await.unsettled.unwrap();
+        let kept = || desk::kept(dir.path(), Some(&run)).unwrap();
+        assert_eq!((kept().thaw_exit(), kept().still_frozen), (Exit::StillFrozen, vec![mount_point]));
+        assert!(release(dir.path(), left, Thaws::default()).await.unsettled.is_none());
+        assert_eq!((kept().thaw_exit(), kept().still_frozen), (Exit::NotHeld, Vec::new()));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_put_back_stays_in_the_journal() {
+        let dir = tempfile::tempdir().unwrap();
+        let former = Former { path: dir.path().join("knob"), value: "0".into() };
+        dead(dir.path()).update(|s| s.expedited = Some(former)).unwrap();
+        assert!(local(dir.path()).await.recovered[0].unsettled.is_some());
+        assert_eq!(Journal::dead(dir.path()).len(), 1);
+        std::fs::write(dir.path().join("knob"), "1\n").unwrap();
+        assert!(local(dir.path()).await.recovered[0].put_back);
+        assert!(Journal::dead(dir.path()).is_empty());
     }
 }

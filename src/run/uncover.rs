@@ -95,13 +95,14 @@ pub fn pathless(mounted: impl Fn(DevNo) -> bool) -> Vec<Pathless> {
 /// In a thread of its own, whose mounts are a copy that goes with it.
 fn in_private<T: Send>(work: impl FnOnce() -> nix::Result<T> + Send) -> nix::Result<T> {
     std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, || {
             unshare(CloneFlags::CLONE_NEWNS)?;
             // Else taking a cover off would be passed on to the host.
             mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
             work()
         });
-        thread.join().unwrap_or(Err(Errno::EIO))
+        // Not to be done here instead: what the rest of this process sees would change too.
+        thread.map_err(|_| Errno::EAGAIN)?.join().unwrap_or(Err(Errno::EIO))
     })
 }
 

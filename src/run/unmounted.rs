@@ -17,6 +17,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use self::ground::Ground;
@@ -39,7 +40,7 @@ const ENDING: Duration = Duration::from_secs(2);
 /// How long this program may take to start, before anything is unmounted.
 const STARTING: Duration = Duration::from_secs(5);
 /// How long mounting may take before the run reports without it. A large btrfs takes minutes.
-const MOUNTING: Duration = Duration::from_secs(300);
+pub const MOUNTING: Duration = Duration::from_secs(300);
 
 /// Set when [`Away`] was dropped, by a panic, and something is not mounted again: `main` then exits 41, not 70.
 pub static LEFT_UNMOUNTED: AtomicBool = AtomicBool::new(false);
@@ -237,9 +238,18 @@ async fn flush<E>(stage: &Stage<'_, E>, planned: &[&PlannedFilesystem], end: Ins
 /// In a thread, waited for no longer than this. A thread that hangs in the kernel is left behind.
 async fn bounded<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (tell, done) = tokio::sync::oneshot::channel();
-    std::thread::spawn(move || {
-        let _ = tell.send(work());
+    // Kept beside: a thread that cannot be started takes what it was given with it.
+    let kept = Arc::new(Mutex::new(Some(work)));
+    let take = |work: &Mutex<Option<_>>| work.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let given = Arc::clone(&kept);
+    let started = std::thread::Builder::new().spawn(move || {
+        if let Some(work) = take(&given) {
+            let _ = tell.send(work());
+        }
     });
+    if started.is_err() {
+        return take(&kept).map(|work| work());
+    }
     tokio::time::timeout(limit, done).await.ok()?.ok()
 }
 

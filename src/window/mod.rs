@@ -480,6 +480,11 @@ impl Drop for Frozen {
             if reports.iter().any(|r| r.may_be_frozen()) {
                 // The watchdog stays: the closing socket makes it fire.
                 LEFT_FROZEN.store(true, Ordering::SeqCst);
+                if window.stderr_may_block(&reports)
+                    && let Some(gate) = self.gate.take()
+                {
+                    gate.leak();
+                }
             } else {
                 window.guard.dismiss();
             }
@@ -543,6 +548,10 @@ impl Prepared {
     }
 
     fn stderr_may_block(&self, reports: &[Report]) -> bool {
+        // It may have its own files on what is stuck, and its socket then fills up.
+        if crate::report::log::to_journald() {
+            return true;
+        }
         let stuck = |m: &&Member| m.freezer.is_some_and(|i| reports[i].may_be_frozen());
         let stderr = superblock::of(std::io::stderr());
         stderr.is_some() && self.members.iter().filter(stuck).any(|m| superblock::of(&*m.fd) == stderr)

@@ -277,6 +277,7 @@ fn command(words: &[std::path::PathBuf]) -> Option<Command> {
     let (program, arguments) = words.split_first()?;
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.env("PATH", crate::quiesce::PATH); // the watchdog has none, and units are started by the systemctl in it
     Some(command)
 }
 
