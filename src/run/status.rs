@@ -108,7 +108,7 @@ pub fn look(run_dir: &Path, program: Option<&Path>) -> std::io::Result<Status> {
         Some(all) => all.iter().any(|p| p.frozen.unwrap_or(p.by.is_some())),
     };
     // While it lives, a run brings back itself what it took away.
-    let away = runs.iter().any(|r| !r.alive && (!r.unmounted.is_empty() || !r.units.is_empty()));
+    let away = runs.iter().filter(|r| !r.alive).any(|r| !r.unmounted.is_empty() || !r.units.is_empty());
     let exit = match (frozen, away) {
         (true, _) => Exit::StillFrozen,
         (false, true) => Exit::NotMounted,
