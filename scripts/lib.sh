@@ -98,6 +98,11 @@ build() {
         note "the first build compiles the EC2 SDK: about 6 minutes and 8 GiB of memory"
         note "into $target"
     fi
+    # Cargo takes what another clone has built here for fresh where this clone's files are older.
+    if [ "$(cat "$target/.built-from" 2>/dev/null)" != "$repo" ]; then
+        find "$repo" -path "$repo/target" -prune -o -name '*.rs' -exec touch {} +
+        mkdir -p "$target" && printf '%s\n' "$repo" >"$target/.built-from"
+    fi
     (cd "$repo" && cargo build --quiet --workspace --locked) || die "the build failed"
     note "built in $((SECONDS - started)) s"
 }

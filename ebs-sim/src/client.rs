@@ -94,7 +94,7 @@ fn parse(answer: &[u8]) -> Option<Answer> {
 
 /// Asks the control API, and fails when it refuses.
 pub fn control(ready: &Ready, method: &str, path: &str, body: &str) -> Result<String, Error> {
-    let path = format!("{}{path}", crate::control::PREFIX);
+    let path = format!("{}{path}", crate::ready::CONTROL);
     let answer = exchange(&ready.control, method, &path, &[], body)?;
     if answer.status == 200 {
         return Ok(answer.body);

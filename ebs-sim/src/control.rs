@@ -15,11 +15,9 @@ use crate::faults::Fault;
 use crate::http::{Call, Reply};
 use crate::ids::SnapshotId;
 use crate::lifecycle;
+use crate::ready::CONTROL;
 use crate::sim::Sim;
 use crate::world::{Attachment, Sizes, Stage, Volume};
-
-/// Where the control API is.
-pub const PREFIX: &str = "/_ebs-sim/";
 
 type Outcome = Result<Value, (u16, String)>;
 
@@ -40,7 +38,7 @@ struct NewDevice {
 /// Answers one control request.
 pub async fn handle(sim: Arc<Sim>, call: Call) -> Reply {
     let path = call.uri.path().to_owned();
-    let rest = path.strip_prefix(PREFIX).unwrap_or_default();
+    let rest = path.strip_prefix(CONTROL).unwrap_or_default();
     let parts: Vec<&str> = rest.split('/').collect();
     let outcome = match (call.method.clone(), parts.as_slice()) {
         (Method::POST, ["faults"]) => read::<Fault>(&call).and_then(|fault| {

@@ -12,7 +12,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::ec2;
 use crate::host::{Error, Window};
 use crate::ids::VolumeId;
 use crate::sim::Sim;
@@ -49,7 +48,8 @@ async fn create(sim: Arc<Sim>, id: VolumeId) {
     .await;
     pause.await;
     // EC2 finds out only now whether it can use the key.
-    let usable = kms_key.is_none_or(|key| ec2::key_is_usable(&sim.world(), &region, &key));
+    let usable = kms_key
+        .is_none_or(|name| sim.world().kms_key(&region, &name).is_some_and(crate::world::KmsKey::is_usable));
     change(&sim, &id, |volume| {
         volume.source = None;
         volume.stage = if filled.is_some() && usable { Stage::Ready } else { Stage::Error };

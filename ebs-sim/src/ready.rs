@@ -15,6 +15,8 @@ use crate::world::World;
 
 /// The file's name in DIR.
 pub const FILE: &str = "ebs-sim.json";
+/// Where the control API is, on the address in `control`.
+pub const CONTROL: &str = "/_ebs-sim/";
 
 /// The file could not be written or read.
 #[derive(Debug, thiserror::Error)]

@@ -316,7 +316,7 @@ impl Drop for Serving {
 }
 
 async fn route(sim: Arc<Sim>, call: http::Call) -> http::Reply {
-    if call.uri.path().starts_with(control::PREFIX) {
+    if call.uri.path().starts_with(ready::CONTROL) {
         control::handle(sim, call).await
     } else {
         ec2::handle(sim, call).await

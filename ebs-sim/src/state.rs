@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::host::KEPT;
 use crate::keys::Keys;
 use crate::world::World;
 
-/// The file's name in DIR.
-pub const FILE: &str = "state.json";
 /// Goes up whenever an older ebs-sim could not read the file rightly.
 const VERSION: u32 = 1;
 
@@ -85,18 +84,13 @@ struct Saving<'a> {
     keys: &'a Keys,
 }
 
-/// Whether a folder holds a saved simulation.
-pub fn is_kept(dir: &Path) -> bool {
-    dir.join(FILE).exists()
-}
-
 /// Reads a folder's saved simulation, when it holds one.
 pub fn read(dir: &Path) -> Result<Option<Saved>, Error> {
     #[derive(Deserialize)]
     struct Format {
         version: u32,
     }
-    let path = dir.join(FILE);
+    let path = dir.join(KEPT);
     let text = match std::fs::read(&path) {
         Ok(text) => text,
         Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -118,8 +112,8 @@ pub fn text(world: &World, keys: &Keys) -> Vec<u8> {
 
 /// Writes it under another name and renames it.
 pub fn write(dir: &Path, text: &[u8]) -> Result<(), Error> {
-    let path = dir.join(FILE);
-    let partial = dir.join(format!(".{FILE}.new"));
+    let path = dir.join(KEPT);
+    let partial = dir.join(format!(".{KEPT}.new"));
     std::fs::write(&partial, text)
         .and_then(|()| std::fs::rename(&partial, &path))
         .map_err(|source| Error::Write { path, source })
@@ -127,7 +121,7 @@ pub fn write(dir: &Path, text: &[u8]) -> Result<(), Error> {
 
 /// Forgets it.
 pub fn discard(dir: &Path) -> Result<(), Error> {
-    let path = dir.join(FILE);
+    let path = dir.join(KEPT);
     match std::fs::remove_file(&path) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(Error::Write { path, source }),
         _ => Ok(()),

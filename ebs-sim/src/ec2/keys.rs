@@ -3,7 +3,6 @@
 //! In: a key's name and a Region. Out: its ARN, and whether it can be used now. A key that cannot be used must
 //! never be told of in the answer: EC2 finds it out only later.
 
-use crate::scenario::KeyState;
 use crate::world::{DEFAULT_ALIAS, World};
 
 /// What EC2 says of a key that is not there, not ours, or not enabled.
@@ -22,14 +21,9 @@ pub struct Found {
 pub fn find(world: &World, region: &str, name: Option<&str>) -> Found {
     let name = name.unwrap_or(DEFAULT_ALIAS);
     match world.kms_key(region, name) {
-        Some(key) => Found { arn: Some(key.arn()), usable: key.state == KeyState::Enabled },
+        Some(key) => Found { arn: Some(key.arn()), usable: key.is_usable() },
         None => Found { arn: name.starts_with("arn:").then(|| name.to_owned()), usable: false },
     }
-}
-
-/// Whether a key can be used now.
-pub fn is_usable(world: &World, region: &str, name: &str) -> bool {
-    find(world, region, Some(name)).usable
 }
 
 /// Whether it is the account's default key in this Region.
@@ -40,7 +34,7 @@ pub fn is_default(world: &World, region: &str, arn: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{KeySpec, Scenario};
+    use crate::scenario::{KeySpec, KeyState, Scenario};
 
     #[test]
     fn only_enabled_keys_of_the_region_can_be_used() {

@@ -51,7 +51,6 @@ use stop::Stop;
 use xml::Xml;
 
 pub use call::ACTIONS;
-pub use keys::is_usable as key_is_usable;
 pub use throttle::Throttle;
 
 const XMLNS: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";

@@ -123,6 +123,8 @@ pub fn run(command: &mut Command) -> Result<String, Error> {
     }
 }
 
+/// The file that marks a folder as kept: while it is there, nothing that it speaks of is removed.
+pub const KEPT: &str = "state.json";
 /// The file that holds the reflink filesystem, when DIR is not on one.
 const IMAGE: &str = "host.img";
 

@@ -12,7 +12,6 @@ use nix::unistd::Pid;
 
 use super::{Error, Host, loops};
 use crate::ready::{self, Ready};
-use crate::state;
 
 /// Takes down what a killed predecessor left in `dir`. The caller holds the folder's lock.
 pub fn reclaim(dir: &Path) -> Result<(), Error> {
@@ -88,7 +87,7 @@ pub fn stop(dir: &Path) -> Result<(), Error> {
 pub fn remove_files(dir: &Path) {
     let _ = std::fs::remove_file(dir.join(ready::FILE));
     let _ = std::fs::remove_dir(dir.join("view"));
-    if state::is_kept(dir) {
+    if dir.join(super::KEPT).exists() {
         return;
     }
     let root = dir.join("host");

@@ -33,6 +33,11 @@ impl KmsKey {
         format!("arn:aws:kms:{}:{}:key/{}", self.region, self.account, self.id)
     }
 
+    /// Whether it can be used now.
+    pub fn is_usable(&self) -> bool {
+        self.state == KeyState::Enabled
+    }
+
     /// Whether it is the account's default key of its Region, which is never shared.
     pub fn is_default(&self) -> bool {
         self.alias.as_deref() == Some(DEFAULT_ALIAS)
