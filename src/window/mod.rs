@@ -50,6 +50,11 @@ use crate::gate;
 use crate::interrupt::Interrupt;
 use crate::plan::{Method, Plan, Wave};
 
+/// Between two looks at the write counters that have to agree.
+const SETTLING_TIME: Duration = Duration::from_millis(3);
+/// Most looks after the first.
+const SETTLING_LOOKS: u32 = 20;
+
 /// How long a thaw is waited for before the run says that a filesystem may still be frozen.
 const THAW_LIMIT: Duration = Duration::from_secs(5);
 
@@ -408,13 +413,22 @@ impl Frozen {
         self.times
     }
 
-    /// First look at the write counters of what is now frozen.
+    /// First look at the write counters of what is now frozen: until two looks agree.
+    ///
+    /// A completed write is neither in flight nor counted until the thread that completed it has run on. On NVMe that is an interrupt; a
+    /// loop device has a worker for it, which the waiter that it woke may have pushed aside.
     fn look(&mut self) {
-        if let Some(window) = &mut self.window {
-            for member in window.members.iter_mut().filter(|m| m.method == Method::Freeze) {
-                for witness in &mut member.witnesses {
-                    witness.look(&window.kernel);
-                }
+        let Some(window) = &mut self.window else { return };
+        let frozen = window.members.iter_mut().filter(|m| m.method == Method::Freeze);
+        let mut witnesses: Vec<&mut Witness> = frozen.flat_map(|m| &mut m.witnesses).collect();
+        for witness in &mut witnesses {
+            witness.look(&window.kernel);
+        }
+        for _ in 0..SETTLING_LOOKS {
+            std::thread::sleep(SETTLING_TIME);
+            let late = witnesses.iter_mut().filter(|w| w.moved(&window.kernel, false).is_some());
+            if late.map(|w| w.look(&window.kernel)).count() == 0 {
+                break;
             }
         }
     }
