@@ -314,7 +314,7 @@ async fn window<E: Ec2>(
     };
     stage.at(Step::Prepare);
     let extras = extras(stage.settings);
-    let opened = Prepared::open_with(&stage.kernel, stage.plan, limits, stage.program, interrupt, extras);
+    let opened = Prepared::open(&stage.kernel, stage.plan, limits, stage.program, interrupt, extras);
     let prepared = match opened.await {
         Ok(prepared) => prepared,
         Err(e) => return failed(Failure::unprepared(&e)),

@@ -15,7 +15,7 @@ use stillpoint::interrupt::Interrupt;
 use stillpoint::plan::{Consistency, Method, Plan, PlannedFilesystem, PointInTimeCall, Wave, WitnessDevice};
 use stillpoint::window::kernel::{Kernel, Linux, WriteCounter};
 use stillpoint::window::superblock;
-use stillpoint::window::{FlushError, FreezeFailure, Held, Limits, PrepareError, Prepared, Thawed};
+use stillpoint::window::{Extras, FlushError, FreezeFailure, Held, Limits, PrepareError, Prepared, Thawed};
 
 #[derive(Debug, Clone, Copy, Default)]
 enum Does {
@@ -176,7 +176,7 @@ impl Host {
             flush: Duration::from_millis(500),
         };
         let program = Path::new(env!("CARGO_BIN_EXE_stillpoint"));
-        Prepared::open(&kernel, &self.plan, limits, program, interrupt).await
+        Prepared::open(&kernel, &self.plan, limits, program, interrupt, Extras::default()).await
     }
 
     fn fail(&self) -> (FreezeFailure, Thawed) {
@@ -345,9 +345,16 @@ fn without_a_watchdog_nothing_is_frozen() {
         flush: Duration::from_millis(500),
     };
     let refused = run(async {
-        Prepared::open(&kernel, &host.plan, limits, Path::new("/bin/true"), &mut Interrupt::never())
-            .await
-            .map(drop)
+        Prepared::open(
+            &kernel,
+            &host.plan,
+            limits,
+            Path::new("/bin/true"),
+            &mut Interrupt::never(),
+            Extras::default(),
+        )
+        .await
+        .map(drop)
     });
     assert!(refused.unwrap_err().to_string().contains("watchdog"));
     assert_eq!(host.times("freeze"), 0);

@@ -15,8 +15,8 @@ use clap::Args;
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
 
-use super::snapshot::{clean_up, prepare_process, settle_dead};
-use super::{Choice, Global, Output, look, print, say};
+use super::start::{clean_up, look_and_settle, prepare_process};
+use super::{Choice, Global, Output, print, say};
 use crate::config::Loaded;
 use crate::error::Error;
 use crate::exit::Exit;
@@ -204,19 +204,11 @@ impl Freeze {
                 .hint("the path of run_dir may be too long: a socket's is at most 107 bytes")
         })?;
         let mut early = interrupt.clone();
-        let before = async {
-            let planned = look(loaded).await?;
-            for journal in unsettled {
-                settle_dead(&planned.ec2, journal).await;
-            }
-            Ok::<_, Error>(planned)
-        };
         let planned = tokio::select! {
-            ready = before => ready?,
+            ready = look_and_settle(loaded, unsettled) => ready?,
             signal = early.caught() => return Err(Error::new(Exit::Freeze, format!("interrupted by {signal}"))),
         };
-        let program = std::env::current_exe()
-            .map_err(|e| Error::new(Exit::Bug, format!("cannot find this program's own file: {e}")))?;
+        let program = super::start::own_program()?;
         let stage = Stage {
             steps: &step::PROGRESS,
             ec2: &planned.ec2,

@@ -8,6 +8,7 @@ mod freeze;
 mod plan;
 mod rehearse;
 mod snapshot;
+mod start;
 mod status;
 mod thaw;
 

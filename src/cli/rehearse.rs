@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::snapshot::{clean_up, prepare_process};
+use super::start::{clean_up, prepare_process};
 use super::{Choice, Global, Output, look, print, say};
 use crate::error::Error;
 use crate::exit::Exit;
@@ -61,8 +61,7 @@ impl Rehearse {
             ready = look(&loaded) => ready?,
             signal = early.caught() => die_by(signal),
         };
-        let program = std::env::current_exe()
-            .map_err(|e| Error::new(Exit::Bug, format!("cannot find this program's own file: {e}")))?;
+        let program = super::start::own_program()?;
         let ec2 = Rehearsed::new(&planned.ec2, self.hold);
         let mut rounds = Vec::new();
         for _ in 0..self.repeat {

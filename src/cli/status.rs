@@ -26,8 +26,7 @@ impl Status {
     pub(super) fn run(&self, global: &Global) -> Result<Exit, Error> {
         super::need_root()?;
         let run_dir = super::thaw::run_dir(global);
-        let program = std::env::current_exe()
-            .map_err(|e| Error::new(Exit::Bug, format!("cannot find this program's own file: {e}")))?;
+        let program = super::start::own_program()?;
         let status = status::look(&run_dir, self.probe.then_some(program.as_path()))
             .map_err(|e| Error::new(Exit::StillFrozen, format!("cannot list the mounts: {e}")))?;
         match self.output {

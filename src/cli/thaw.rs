@@ -52,18 +52,18 @@ impl Thaw {
             say(&format!("error: cannot read the journal {text}"));
             // As `status` has it: what that run froze is not known. With --all it is thawed.
             if self.all {
-                exit = worse(exit, Exit::After);
+                exit = exit.or_worse(Exit::After);
             } else {
                 say("hint: `stillpoint thaw --all` thaws whatever it froze; then remove the file");
-                exit = worse(exit, Exit::StillFrozen);
+                exit = exit.or_worse(Exit::StillFrozen);
             }
         }
         if let Some(who) = busy {
             say(&format!("error: another recovery ({who}) goes on; post hooks may be due still"));
-            exit = worse(exit, Exit::Locked);
+            exit = exit.or_worse(Exit::Locked);
         }
         for run in &recovered {
-            exit = worse(exit, report(run));
+            exit = exit.or_worse(report(run));
         }
         if self.recorded {
             if recovered.is_empty() {
@@ -72,14 +72,14 @@ impl Thaw {
             return Ok(exit);
         }
         match ended {
-            Some(End::Said(record)) => exit = worse(exit, self.tell(&record)?),
-            Some(End::Forced(forced)) => exit = worse(exit, forced),
+            Some(End::Said(record)) => exit = exit.or_worse(self.tell(&record)?),
+            Some(End::Forced(forced)) => exit = exit.or_worse(forced),
             None => match desk::kept(&run_dir, self.run.as_ref()) {
-                Some(record) => exit = worse(exit, self.tell(&record)?),
+                Some(record) => exit = exit.or_worse(self.tell(&record)?),
                 None if self.run.is_some() => {
                     say("error: no freeze of this run is known since the last boot");
                     say("hint: nothing is frozen by it, and nothing can be said of what was");
-                    exit = worse(exit, Exit::NotHeld);
+                    exit = exit.or_worse(Exit::NotHeld);
                 }
                 None if recovered.is_empty() && !self.all => {
                     say(
@@ -199,8 +199,4 @@ pub(super) fn report(run: &recover::Recovered) -> Exit {
         say("  it may have made snapshots: `stillpoint snapshot` looks them up at its next start");
     }
     failures(&run.failed).unwrap_or(exit)
-}
-
-pub(super) fn worse(a: Exit, b: Exit) -> Exit {
-    a.or_worse(b)
 }

@@ -239,7 +239,7 @@ async fn window<E: Ec2>(
         afterwards: Some(recovery.iter().map(|p| p.to_path_buf()).collect()),
         ..super::extras(stage.settings)
     };
-    let opened = Prepared::open_with(&stage.kernel, stage.plan, limits, stage.program, interrupt, extras);
+    let opened = Prepared::open(&stage.kernel, stage.plan, limits, stage.program, interrupt, extras);
     let prepared = match opened.await {
         Ok(prepared) => prepared,
         Err(e) => return failed(Failure::unprepared(&e)),

@@ -254,20 +254,6 @@ impl Prepared {
         limits: Limits,
         program: &Path,
         interrupt: &mut Interrupt,
-    ) -> Result<Self, PrepareError> {
-        Self::open_with(kernel, plan, limits, program, interrupt, Extras::default()).await
-    }
-
-    /// The same with [`Extras`].
-    ///
-    /// # Errors
-    /// As [`Prepared::open`].
-    pub async fn open_with(
-        kernel: &Arc<dyn Kernel>,
-        plan: &Plan,
-        limits: Limits,
-        program: &Path,
-        interrupt: &mut Interrupt,
         extras: Extras,
     ) -> Result<Self, PrepareError> {
         let mut members = open_all(kernel, &plan.filesystems)?;

@@ -67,8 +67,8 @@ impl Witness {
     /// First look.
     ///
     /// The block layer wakes whoever waits for a write *before* it counts it as completed (blk_mq_end_request: end_io, then
-    /// accounting), so a write that FIFREEZE has waited for may be counted a moment later. Until then it is in flight, and waited
-    /// for. No write can follow, so this ends as soon as the counting thread has run; it is bounded all the same.
+    /// accounting), so a write that FIFREEZE has waited for may be counted a moment later. Most of that time it is in flight, and waited
+    /// for, within bounds; at its end it is neither in flight nor counted, which is why the window looks until two looks agree.
     pub fn look(&mut self, kernel: &Arc<dyn Kernel>) {
         let limit = if self.inflight.is_some() { SETTLING } else { SETTLING_WITH_READS };
         let end = Instant::now() + limit;

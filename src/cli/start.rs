@@ -1,0 +1,89 @@
+//! How every command begins that freezes: its process made safe, dead runs cleaned up after, the plan made.
+//!
+//! In: the configuration. Out: a plan, or the refusal that what a dead run left asks for. Must never: go on while a dead run's filesystems
+//! may be frozen or are not mounted.
+
+use std::path::{Path, PathBuf};
+
+use super::{Planned, look, say};
+use crate::config::Loaded;
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::run::journal::Journal;
+use crate::run::recover;
+
+/// What the watchdog, the holder and the probe are started from.
+pub(super) fn own_program() -> Result<PathBuf, Error> {
+    std::env::current_exe()
+        .map_err(|e| Error::new(Exit::Bug, format!("cannot find this program's own file: {e}")))
+}
+
+/// Makes the plan; EC2 then tells what the dead runs of these journals made.
+pub(super) async fn look_and_settle(loaded: &Loaded, unsettled: Vec<Journal>) -> Result<Planned, Error> {
+    let planned = look(loaded).await?;
+    for journal in unsettled {
+        settle_dead(&planned.ec2, journal).await;
+    }
+    Ok(planned)
+}
+
+/// Nothing of this process may touch a filesystem that will be frozen: its folder is /run, and it leaves no core dump.
+pub(super) fn prepare_process() {
+    use nix::sys::resource::{Resource, setrlimit};
+    for folder in ["/run", "/"] {
+        if nix::unistd::chdir(folder).is_ok() {
+            break;
+        }
+    }
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+}
+
+/// Undoes what dead runs left on this host; their journals that still need EC2 come back.
+pub(super) async fn clean_up(run_dir: &Path) -> Result<Vec<Journal>, Error> {
+    let recover::Local { recovered, unreadable, busy } = recover::local(run_dir).await;
+    for text in unreadable {
+        tracing::warn!("cannot read the journal {text}");
+    }
+    // Every one is reported before any of them ends this: the worst does.
+    let mut worst: Option<Error> = None;
+    let mut unsettled = Vec::new();
+    for run in recovered {
+        let error = match super::thaw::report(&run) {
+            Exit::StillFrozen => {
+                let what = format!("run {} left filesystems frozen", run.run);
+                Some(Error::new(Exit::StillFrozen, what).hint("`stillpoint thaw --all` is the rescue"))
+            }
+            Exit::NotMounted => {
+                let what = format!("run {} left filesystems unmounted", run.run);
+                Some(Error::new(Exit::NotMounted, what).hint(
+                    "mount them by hand as said above, or remove what is in the way; `stillpoint thaw` tries again",
+                ))
+            }
+            _ => None,
+        };
+        if let Some(error) = error
+            && worst.as_ref().is_none_or(|w| w.exit.or_worse(error.exit) != w.exit)
+        {
+            worst = Some(error);
+        }
+        unsettled.extend(run.unsettled);
+    }
+    let busy = busy.map(|who| {
+        Error::new(Exit::Locked, format!("another recovery ({who}) goes on"))
+            .hint("it runs post hooks that are owed; wait for it")
+    });
+    worst.or(busy).map_or(Ok(unsettled), Err)
+}
+
+/// Finds and labels what a dead run made.
+async fn settle_dead(ec2: &crate::ec2::aws::Aws, journal: Journal) {
+    let dead = journal.state.run.clone();
+    match recover::settle(ec2, journal).await {
+        Ok(ids) if ids.is_empty() => say(&format!("run {dead}: EC2 shows no snapshots of it")),
+        Ok(ids) => {
+            let ids: Vec<_> = ids.iter().map(crate::ids::SnapshotId::as_str).collect();
+            say(&format!("run {dead} had made {}: labelled crash", ids.join(" ")));
+        }
+        Err(e) => tracing::warn!("cannot look up what run {dead} made: {e}"),
+    }
+}
