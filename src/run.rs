@@ -23,6 +23,7 @@ mod outcome;
 mod preflight;
 pub mod recover;
 pub mod rehearse;
+pub mod rescue;
 mod settle;
 pub mod status;
 pub mod step;

@@ -17,7 +17,7 @@ use crate::report;
 use crate::run::desk::{self, Asked};
 use crate::run::hold::HoldRecord;
 use crate::run::journal::{Created, Journal};
-use crate::run::recover;
+use crate::run::{recover, rescue};
 
 /// How often a holder that is just ending is looked at again.
 const ENDING: (u32, Duration) = (100, Duration::from_millis(50));
@@ -126,7 +126,7 @@ enum End {
 
 /// Thaws past a holder that cannot be asked.
 fn force(journal: &Journal) -> End {
-    let (thawed, failed) = recover::by_force(journal);
+    let (thawed, failed) = rescue::by_force(journal);
     let pid = journal.state.pid;
     say(&format!(
         "error: process {pid} holds the freeze and does not answer; thawed by force: {}",
@@ -147,7 +147,7 @@ pub(super) fn run_dir(global: &Global) -> PathBuf {
 }
 
 fn everything() -> Result<Exit, Error> {
-    let (thawed, failed) = recover::thaw_everything()
+    let (thawed, failed) = rescue::everything()
         .map_err(|e| Error::new(Exit::StillFrozen, format!("cannot list the mounts: {e}")))?;
     for mount in &thawed {
         print(&mount.display().to_string());

@@ -5,46 +5,28 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::desk;
-use super::journal::{Created, FrozenMount, Journal};
-use super::uncover;
+use super::journal::{Created, Journal};
+use super::rescue::{self, PATIENCE, Thaws};
 use super::unmounted::{self, Back};
-use crate::discover::mountinfo;
 use crate::ec2::reconcile::{self, Outcome};
 use crate::ec2::{Ec2, Ec2Error};
 use crate::exit::Exit;
-use crate::ids::{DevNo, RunId, SnapshotId};
+use crate::ids::{RunId, SnapshotId};
 use crate::quiesce::HookOutcome;
 use crate::window::expedite::Former;
-use crate::window::kernel::{Kernel, Linux};
-use crate::window::probe::Target;
-use crate::window::superblock;
-
-/// How long a FIFREEZE that the dead run left in progress is waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// After this, what EC2 does not show does not exist.
 const SETTLED: Duration = Duration::from_secs(600);
 
-/// How much longer than that the whole thaw of a dead run may take.
-const MARGIN: Duration = Duration::from_secs(5);
-
 /// How long another recovery is waited for. It runs post hooks, each with a limit of its own, and mounts.
 const LOCK_LIMIT: Duration = Duration::from_secs(600);
-
-/// Thaws one superblock: true when it was frozen.
-type Work = Box<dyn FnOnce() -> Result<bool, Errno> + Send>;
-
-/// What was frozen and is thawed now; what could not be thawed, and why.
-pub type Thaws = (Vec<PathBuf>, Vec<(PathBuf, Errno)>);
 
 /// What was done about one dead run.
 #[derive(Debug)]
@@ -88,7 +70,7 @@ pub async fn local(run_dir: &Path) -> Local {
 async fn within(run_dir: &Path, limit: Duration) -> Local {
     let mut thaws = BTreeMap::new();
     for journal in Journal::dead(run_dir).into_iter().flatten() {
-        thaws.insert(journal.state.run.clone(), thaw(&journal.state.frozen, Some(&journal)));
+        thaws.insert(journal.state.run.clone(), rescue::recorded(&journal.state.frozen, Some(&journal)));
     }
     let mut local = Local::default();
     let _lock = match release_lock(run_dir, limit).await {
@@ -106,7 +88,7 @@ async fn within(run_dir: &Path, limit: Duration) -> Local {
                 // One that died since the first look has not been thawed yet.
                 let thawed = thaws
                     .remove(&journal.state.run)
-                    .unwrap_or_else(|| thaw(&journal.state.frozen, Some(&journal)));
+                    .unwrap_or_else(|| rescue::recorded(&journal.state.frozen, Some(&journal)));
                 local.recovered.push(release(run_dir, journal, thawed).await);
             }
             Err(e) => local.unreadable.push(e),
@@ -227,102 +209,6 @@ async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) 
     Recovered { run, thawed, failed, back, released, unsettled, hold, put_back }
 }
 
-/// FITHAW on each. EINVAL means that it was not frozen, which is what we want.
-fn thaw(mounts: &[FrozenMount], owner: Option<&Journal>) -> Thaws {
-    let owner = owner.map(|j| (j.state.pid, j.state.pid_start));
-    let work = mounts.iter().map(|m| {
-        let FrozenMount { dev, mount_point } = m.clone();
-        (mount_point.clone(), Box::new(move || thaw_one(&mount_point, dev, owner)) as Work)
-    });
-    // Each has a limit of its own; opening, or mounting again, may hang beyond it.
-    side_by_side(work.collect(), PATIENCE + MARGIN)
-}
-
-/// Each in a thread of its own, waited for no longer than `limit`: what hangs then has failed with ETIMEDOUT. What no thread can be had
-/// for is done here, last.
-fn side_by_side(work: Vec<(PathBuf, Work)>, limit: Duration) -> Thaws {
-    let (tell, told) = std::sync::mpsc::channel();
-    let mut results = vec![Err(Errno::ETIMEDOUT); work.len()];
-    let (mut names, mut here) = (Vec::with_capacity(work.len()), Vec::new());
-    for (index, (name, work)) in work.into_iter().enumerate() {
-        names.push(name);
-        // Kept beside: a thread that cannot be started takes what it was given with it.
-        let kept = Arc::new(Mutex::new(Some(work)));
-        let (given, tell) = (Arc::clone(&kept), tell.clone());
-        let started = std::thread::Builder::new().name("thaw".to_owned()).spawn(move || {
-            let work = given.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(work) = work {
-                let _ = tell.send((index, work()));
-            }
-        });
-        if started.is_err() {
-            here.extend(kept.lock().unwrap_or_else(PoisonError::into_inner).take().map(|w| (index, w)));
-        }
-    }
-    drop(tell);
-    for (index, work) in here {
-        results[index] = work();
-    }
-    let end = Instant::now() + limit;
-    // Ends early when every thread has told, or is gone.
-    while let Ok((index, result)) = told.recv_timeout(end.saturating_duration_since(Instant::now())) {
-        results[index] = result;
-    }
-    let (mut thawed, mut failed) = (Vec::new(), Vec::new());
-    for (name, result) in names.into_iter().zip(results) {
-        match result {
-            Ok(true) => thawed.push(name),
-            Ok(false) => {}
-            Err(errno) => failed.push((name, errno)),
-        }
-    }
-    (thawed, failed)
-}
-
-/// True when it was frozen and is not any more. EBUSY when a FIFREEZE of the dead run is still in progress; ENOLINK when it is
-/// mounted nowhere and could not be reached all the same.
-fn thaw_one(path: &Path, dev: DevNo, owner: Option<(i32, u64)>) -> Result<bool, Errno> {
-    let Some(fd) = reached(path, dev)? else {
-        return Ok(false); // there is no such filesystem any more
-    };
-    let end = Instant::now() + PATIENCE;
-    loop {
-        // Looked at before the thaw: while a thread of the dead run is left, EINVAL may mean a FIFREEZE in progress.
-        let lingering = owner.is_some_and(|(pid, start)| Journal::left(pid, start));
-        match Linux.thaw(fd.as_fd()) {
-            Ok(()) => return Ok(true),
-            Err(Errno::EINVAL) if !lingering => return Ok(false),
-            Err(Errno::EINVAL) if Instant::now() > end => return Err(Errno::EBUSY),
-            Err(errno) if Instant::now() > end => return Err(errno),
-            Err(_) => std::thread::sleep(Duration::from_millis(20)),
-        }
-    }
-}
-
-/// Thaws what a run that lives and does not answer has frozen.
-#[must_use]
-pub fn by_force(journal: &Journal) -> Thaws {
-    thaw(&journal.state.frozen, None)
-}
-
-/// An fd on this superblock: by its path, by any other mount of it in any namespace, below what covers it, or by mounting it again.
-fn reached(path: &Path, dev: DevNo) -> Result<Option<OwnedFd>, Errno> {
-    let open = |p: &Path| Linux.open(p).ok().filter(|fd| superblock::at(fd, p) == Some(dev));
-    if let Some(fd) = open(path) {
-        return Ok(Some(fd));
-    }
-    let all = reach().unwrap_or_default();
-    let paths = all.iter().find(|t| t.dev == dev).map(|t| t.paths.as_slice()).unwrap_or_default();
-    if let Some(fd) = paths.iter().find_map(|p| open(p)) {
-        return Ok(Some(fd));
-    }
-    if let Some(fd) = uncover::covered(dev)? {
-        return Ok(Some(fd));
-    }
-    let lost = uncover::pathless(|d| d != dev || all.iter().any(|t| t.dev == d));
-    lost.first().map(|lost| uncover::mounted_again(lost).map_err(|_| Errno::ENOLINK)).transpose()
-}
-
 /// Finds what a dead run made, labels it `crash`, and closes its journal. Returns the ids.
 ///
 /// EC2 is eventually consistent: where nothing is seen, the journal of a run that died a moment ago stays for the next start.
@@ -359,88 +245,11 @@ pub async fn settle<E: Ec2>(ec2: &E, journal: Journal) -> Result<Vec<SnapshotId>
     Ok(ids)
 }
 
-/// The rescue: FITHAW on every filesystem of this host, in every mount namespace, below covers, and on those that were unmounted
-/// while frozen. Returns what was thawed and what failed; one that hangs (a dead server on the way to it) is given up.
-///
-/// # Errors
-/// When not even this process's mounts can be read.
-pub fn thaw_everything() -> std::io::Result<Thaws> {
-    let reach = reach()?;
-    let lost = uncover::pathless(|dev| reach.iter().any(|t| t.dev == dev));
-    let mut work: Vec<(PathBuf, Work)> = Vec::new();
-    for target in reach {
-        let name = target.paths.first().cloned().unwrap_or_default();
-        work.push((name, Box::new(move || thaw_any(&target))));
-    }
-    for lost in lost {
-        let name = lost.device.clone();
-        work.push((
-            name,
-            Box::new(move || thaw_fd(&uncover::mounted_again(&lost).map_err(|_| Errno::ENOLINK)?)),
-        ));
-    }
-    Ok(side_by_side(work, PATIENCE))
-}
-
-/// Every superblock of this host that could be frozen, with every path to it, in every mount namespace. Opens none of them.
-///
-/// # Errors
-/// When not even this process's mounts can be read.
-pub fn reach() -> std::io::Result<Vec<Target>> {
-    let mut reach: BTreeMap<DevNo, Vec<PathBuf>> = BTreeMap::new();
-    let mut collect = |table: &[u8], root: &Path| {
-        for line in mountinfo::parse(table).unwrap_or_default() {
-            // Only what can freeze, so that nothing is opened that may hang (NFS, FUSE, autofs).
-            if (line.dev.major != 0 && !line.fstype.starts_with("fuse")) || line.fstype == "btrfs" {
-                let path =
-                    line.mount_point.strip_prefix("/").map_or_else(|_| root.to_path_buf(), |p| root.join(p));
-                reach.entry(line.dev).or_default().push(path);
-            }
-        }
-    };
-    collect(&std::fs::read("/proc/self/mountinfo")?, Path::new("/"));
-    for entry in std::fs::read_dir("/proc")?.flatten() {
-        if entry.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit())
-            && let Ok(table) = std::fs::read(entry.path().join("mountinfo"))
-        {
-            collect(&table, &entry.path().join("root"));
-        }
-    }
-    Ok(reach.into_iter().map(|(dev, paths)| Target { dev, paths }).collect())
-}
-
-/// FITHAW through every path of one superblock: some are covered by another mount, some processes are gone by now. Thawing what such
-/// a path leads to instead is harmless here, since everything is thawed.
-fn thaw_any(target: &Target) -> Result<bool, Errno> {
-    let (mut failed, mut thawed, mut reached) = (None, false, false);
-    for path in &target.paths {
-        let Ok(fd) = Linux.open(path) else { continue };
-        reached |= superblock::at(&fd, path) == Some(target.dev);
-        match thaw_fd(&fd) {
-            Ok(now) => thawed |= now,
-            Err(errno) => failed = Some(errno),
-        }
-    }
-    if !reached {
-        match uncover::covered(target.dev).and_then(|fd| fd.map_or(Ok(false), |fd| thaw_fd(&fd))) {
-            Ok(now) => thawed |= now,
-            Err(errno) => failed = Some(errno),
-        }
-    }
-    failed.filter(|_| !thawed).map_or(Ok(thawed), Err)
-}
-
-fn thaw_fd(fd: &OwnedFd) -> Result<bool, Errno> {
-    match Linux.thaw(fd.as_fd()) {
-        Ok(()) => Ok(true),
-        Err(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOTTY) => Ok(false),
-        Err(errno) => Err(errno),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::DevNo;
+    use crate::run::journal::FrozenMount;
 
     /// A journal of a process that is gone.
     fn dead(run_dir: &Path) -> Journal {
@@ -462,25 +271,6 @@ mod tests {
         let local = within(dir.path(), Duration::ZERO).await;
         assert_eq!((local.busy, local.recovered.len()), (None, 1));
         assert!(Journal::dead(dir.path()).is_empty());
-    }
-
-    #[test]
-    fn what_hangs_has_failed_and_the_others_are_told() {
-        let work: Vec<(PathBuf, Work)> = vec![
-            (
-                "/hangs".into(),
-                Box::new(|| {
-                    loop {
-                        std::thread::park()
-                    }
-                }),
-            ),
-            ("/was".into(), Box::new(|| Ok(true))),
-            ("/was-not".into(), Box::new(|| Ok(false))),
-        ];
-        let (thawed, failed) = side_by_side(work, Duration::from_millis(200));
-        assert_eq!(thawed, [PathBuf::from("/was")]);
-        assert_eq!(failed, [(PathBuf::from("/hangs"), Errno::ETIMEDOUT)]);
     }
 
     /// Its journal stays, for EC2: the next recovery must not put back what somebody else has raised since.

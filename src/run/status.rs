@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::journal::{Created, Journal};
-use super::recover;
+use super::rescue;
 use crate::discover::lossy;
 use crate::exit::Exit;
 use crate::ids::{DevNo, RunId, SnapshotId};
@@ -148,7 +148,7 @@ fn of(journal: &Journal) -> RunStatus {
 }
 
 fn probe_all(program: &Path, runs: &[RunStatus]) -> std::io::Result<Vec<Probed>> {
-    let mut targets = recover::reach()?;
+    let mut targets = rescue::reach()?;
     // What a journal names and no mount table has is out of reach, and not to be passed over in silence.
     for run in runs {
         for (dev, path) in run.devices.iter().zip(&run.may_be_frozen) {

@@ -269,8 +269,14 @@ impl Prepared {
             fds.push(Arc::clone(&member.fd));
             subjects.push(Subject { fd: Arc::clone(&member.fd), elsewhere: ask::is_for(&member.fstype) });
         }
-        let (guard, knob) = start_guard(program, &fds, extras)?;
-        let freezers = Freezers::start(kernel, guard.page(), subjects).map_err(PrepareError::Thread)?;
+        let (mut guard, knob) = start_guard(program, &fds, extras)?;
+        let freezers = match Freezers::start(kernel, guard.page(), subjects) {
+            Ok(freezers) => freezers,
+            Err(e) => {
+                guard.dismiss(); // else it would stay for as long as this process does
+                return Err(PrepareError::Thread(e));
+            }
+        };
         let mut prepared = Self { kernel: Arc::clone(kernel), members, idle, guard, freezers, limits, knob };
         if let Err(e) = flush::again(kernel, &mut prepared.members, limits.flush, interrupt).await {
             prepared.dismiss();
