@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::check::{Fault, MAX_TAGS};
 use super::error::{ConfigError, Origin, Sourced, choices};
-use super::raw::{Fragment, HookInput, Input, PlanInput};
+use super::raw::{Fragment, Input, PlanInput};
+use super::raw_hooks::HookInput;
 use super::settings::{
     Ec2Settings, Hook, IdentityOverrides, OnLower, PlanSettings, Settings, UnmountedVolumes,
 };
@@ -173,9 +174,9 @@ fn belongs(hook: &HookInput, plan: &str) -> bool {
 }
 
 fn hook(input: HookInput, take: &mut Taken<'_>) -> Hook {
-    let HookInput { name, pre, post, timeout, on_failure, plans: _, origin } = input;
+    let HookInput { name, kind, timeout, on_failure, plans: _, origin } = input;
     take.origins.insert(format!("plan.hooks.{name}"), origin);
-    Hook { name, pre, post, timeout, on_failure }
+    Hook { name, kind, timeout, on_failure }
 }
 
 fn check_freeze_timeout(input: &PlanInput) -> Result<(), ConfigError> {

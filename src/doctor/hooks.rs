@@ -43,7 +43,7 @@ pub fn writable(hooks: &[Hook]) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut looked = 0;
     for hook in hooks {
-        for argv in [&hook.pre, &hook.post].into_iter().flatten() {
+        for (_, argv) in hook.commands() {
             for file in files(argv) {
                 looked += 1;
                 if let Some((place, how)) = loose(file) {

@@ -4,13 +4,14 @@
 //! of a unit. Must never: start a unit that was not active, or talk to systemd where it does not run.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use super::{HookEnv, Phase};
-use crate::config::settings::{Hook, OnFailure};
+use super::{HookEnv, HookOutcome, HookStatus, Phase};
+use crate::config::settings::{CommandHook, Hook, HookKind, OnFailure, SystemdHook};
 
 /// The longest systemctl may take to say what a unit's state is.
 const ASKING: Duration = Duration::from_secs(10);
@@ -42,8 +43,11 @@ impl Systemctl {
             |verb: &str| Some(vec![self.0.to_string_lossy().into_owned(), verb.to_owned(), unit.to_owned()]);
         Hook {
             name: format!("unit {unit}"),
-            pre: argv("stop"),
-            post: argv("start"),
+            kind: HookKind::Hook(CommandHook {
+                pre: argv("stop"),
+                post: argv("start"),
+                ..CommandHook::default()
+            }),
             timeout,
             on_failure: OnFailure::Abort,
         }
@@ -71,6 +75,28 @@ impl Systemctl {
         }
         Ok(read(&String::from_utf8_lossy(&said.stdout)))
     }
+}
+
+/// The units that run now, and what would be stopped with them; none when none does.
+pub(super) async fn due(
+    hook: &Hook,
+    _units: &SystemdHook,
+    _env: &HookEnv,
+) -> Result<Option<Hook>, HookOutcome> {
+    let status = HookStatus::Refused("not built yet".into());
+    Err(HookOutcome::new(&hook.name, Phase::Pre, status, Duration::ZERO, String::new()))
+}
+
+/// Stops or freezes them, or lets them go on.
+pub(super) async fn call(
+    hook: &Hook,
+    _units: &SystemdHook,
+    phase: Phase,
+    _env: &HookEnv,
+    _cancel: impl Future<Output = ()>,
+) -> HookOutcome {
+    let status = HookStatus::Refused("not built yet".into());
+    HookOutcome::new(&hook.name, phase, status, Duration::ZERO, String::new())
 }
 
 fn read(output: &str) -> BTreeMap<String, String> {

@@ -13,7 +13,7 @@ use super::step::Step;
 use crate::config::settings::Hook;
 use crate::ids::{DevNo, RunId, SnapshotId};
 use crate::plan::{Method, Plan};
-use crate::quiesce::{self, HookEnv, HookOutcome};
+use crate::quiesce::{self, HookEnv, HookOutcome, Live};
 use crate::window::expedite::Former;
 use crate::window::unmount::Recipe;
 
@@ -210,12 +210,12 @@ impl Journal {
     /// process dies meanwhile, the next start runs no other command twice than the one it died in.
     ///
     /// A journal that cannot be written keeps none from running; what failed once is not run again.
-    pub async fn release(&mut self, env: &HookEnv, at: impl Fn(Step)) -> Vec<HookOutcome> {
+    pub async fn release(&mut self, env: &HookEnv, live: &mut Live, at: impl Fn(Step)) -> Vec<HookOutcome> {
         let mut outcomes = Vec::with_capacity(self.state.attempted.len());
         let _ = self.update(|state| state.env = Some(env.clone()));
         while let Some(hook) = self.state.attempted.last().cloned() {
             at(Step::PostHook);
-            outcomes.push(quiesce::release_one(&hook, env).await);
+            outcomes.push(quiesce::release_one(&hook, env, live).await);
             at(Step::Released);
             let _ = self.update(|state| state.attempted.truncate(state.attempted.len() - 1));
         }

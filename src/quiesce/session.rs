@@ -1,0 +1,273 @@
+//! The agent's side of a session: a process that holds an application across the window.
+//!
+//! ```text
+//! start ─→ lines … `ready` ─→ held ─→ … the window: nothing is read or said … ─→ `thaw`, stdin closed ─→ exit 0
+//!   │                                                                              ├ had ended before: lost
+//!   └ ends, `failed WHY`, timeout, cancel: not held                                └ not 0, timeout: killed, lost
+//! ```
+//!
+//! | line on standard output | |
+//! |---|---|
+//! | `ready` | it holds |
+//! | `fact KEY VALUE` | goes into the record and the tags; `\n` and `\\` in VALUE stand for a line feed and a backslash |
+//! | `failed WHY`, `hint WHAT` | why it cannot hold, or did not; what to do about it |
+//! | `note TEXT`, anything else | goes to the log |
+//!
+//! In: argv, user, environment, a first line for standard input. Out: a [`Session`] that holds, then a [`HookOutcome`]. Must never: say
+//! that one held which had ended, or leave its process group behind.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, ChildStdin};
+use tokio::time::{sleep, timeout};
+
+use super::command::{self, DRAIN, Group, Output, Program};
+use super::outcome::{HookOutcome, HookStatus, Phase};
+
+/// What a session said in the words of the protocol.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Said {
+    /// It holds.
+    pub ready: bool,
+    /// Facts.
+    pub facts: BTreeMap<String, String>,
+    /// Why it does not.
+    pub failed: Option<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Said {
+    /// Takes a line; false when it is for the log.
+    pub(super) fn take(&mut self, line: &str) -> bool {
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match word {
+            "ready" if rest.trim().is_empty() => self.ready = true,
+            "fact" => {
+                let (key, value) = rest.split_once(' ').unwrap_or((rest, ""));
+                self.facts.insert(key.to_owned(), unescaped(value));
+            }
+            "failed" => self.failed = Some(rest.to_owned()),
+            "hint" => self.hint = Some(rest.to_owned()),
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// A value on one line.
+#[must_use]
+pub fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('\n', "\\n")
+}
+
+fn unescaped(value: &str) -> String {
+    let mut out = String::with_capacity(value.len());
+    let mut rest = value.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '\\' => match rest.next() {
+                Some('n') => out.push('\n'),
+                Some(other) => out.push(other),
+                None => out.push('\\'),
+            },
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// A process that holds.
+#[derive(Debug)]
+#[must_use = "it holds an application until it is released"]
+pub struct Session {
+    name: String,
+    child: Child,
+    group: Group,
+    output: Output,
+    stdin: Option<ChildStdin>,
+}
+
+/// Starts a session and waits until it holds. `first` is written to its standard input at once.
+pub async fn hold(
+    name: &str,
+    program: Program<'_>,
+    first: Option<&str>,
+    limit: Duration,
+    cancel: impl Future<Output = ()>,
+) -> (HookOutcome, Option<Session>) {
+    let started = Instant::now();
+    let outcome = |status, output| HookOutcome::new(name, Phase::Pre, status, started.elapsed(), output);
+    let mut session = match start(name, program) {
+        Ok(session) => session,
+        Err(e) => return (outcome(HookStatus::NotStarted(e.to_string()), String::new()), None),
+    };
+    let begun = async {
+        session.say(first).await;
+        session.output.until_ready().await;
+    };
+    let stopped = tokio::select! {
+        () = begun => None,
+        () = sleep(limit) => Some(HookStatus::TimedOut),
+        () = cancel => Some(HookStatus::Cancelled),
+    };
+    let said = session.output.said().cloned().unwrap_or_default();
+    let with =
+        |outcome: HookOutcome, said: Said| HookOutcome { facts: said.facts, hint: said.hint, ..outcome };
+    if stopped.is_none() && said.ready {
+        return (with(outcome(HookStatus::Ok, String::new()), said), Some(session));
+    }
+    // It has closed its output without being ready, or has to be stopped.
+    let (status, output) = session.end(stopped).await;
+    let said = session.output.said().cloned().unwrap_or_default();
+    let status = match (status, &said.failed) {
+        (HookStatus::Failed(_), Some(why)) => HookStatus::Refused(why.clone()),
+        (HookStatus::Ok, _) => HookStatus::Refused("its process ended without a word".to_owned()),
+        (status, _) => status,
+    };
+    (with(outcome(status, output), said), None)
+}
+
+/// Runs a session's program that is not to hold: it says what it finds, and ends.
+pub async fn run(
+    name: &str,
+    phase: Phase,
+    program: Program<'_>,
+    first: &str,
+    limit: Duration,
+) -> HookOutcome {
+    let started = Instant::now();
+    let mut session = match start(name, program) {
+        Ok(session) => session,
+        Err(e) => {
+            let status = HookStatus::NotStarted(e.to_string());
+            return HookOutcome::new(name, phase, status, started.elapsed(), String::new());
+        }
+    };
+    session.say(Some(first)).await;
+    session.finish(phase, started, limit).await
+}
+
+fn start(name: &str, program: Program<'_>) -> io::Result<Session> {
+    let (mut child, group, mut output) = command::start(name, program, Stdio::piped())?;
+    output.listen();
+    let stdin = child.stdin.take();
+    Ok(Session { name: name.to_owned(), child, group, output, stdin })
+}
+
+impl Session {
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Tells it to let go, and waits for its end.
+    pub async fn release(mut self, limit: Duration) -> HookOutcome {
+        let started = Instant::now();
+        // Looked at before it is told: what ended by itself held nothing at the end.
+        let ended = !matches!(self.child.try_wait(), Ok(None));
+        if !ended {
+            self.say(Some("thaw")).await;
+        }
+        self.stdin = None;
+        let mut outcome = self.finish(Phase::Post, started, limit).await;
+        if ended && outcome.succeeded() {
+            let why = "its process ended before it was told to let go".to_owned();
+            outcome.status = HookStatus::Refused(why);
+        }
+        outcome.lost = !outcome.succeeded();
+        outcome
+    }
+
+    async fn finish(&mut self, phase: Phase, started: Instant, limit: Duration) -> HookOutcome {
+        let ended = timeout(limit, self.output.while_waiting(self.child.wait())).await;
+        let (status, output) = match ended {
+            Ok(exit) => {
+                self.group.release();
+                let _ = timeout(DRAIN, self.output.drain()).await;
+                (command::judge(exit), self.output.finish())
+            }
+            Err(_) => self.end(Some(HookStatus::TimedOut)).await,
+        };
+        let said = self.output.said().cloned().unwrap_or_default();
+        let status = match (status, said.failed) {
+            (HookStatus::Failed(_), Some(why)) => HookStatus::Refused(why),
+            (status, _) => status,
+        };
+        let facts = said.facts;
+        HookOutcome {
+            facts,
+            hint: said.hint,
+            ..HookOutcome::new(&self.name, phase, status, started.elapsed(), output)
+        }
+    }
+
+    /// Waits for its end, or brings it about when it has to be `stopped`.
+    async fn end(&mut self, stopped: Option<HookStatus>) -> (HookStatus, String) {
+        self.stdin = None;
+        let stopped = match stopped {
+            // Its output is closed; the rest should take a moment.
+            None => timeout(command::GRACE, self.child.wait())
+                .await
+                .map(command::judge)
+                .map_err(|_| HookStatus::TimedOut),
+            Some(stopped) => Err(stopped),
+        };
+        let status = match stopped {
+            Ok(status) => {
+                self.group.release();
+                status
+            }
+            Err(status) => {
+                command::stop(&mut self.child, &mut self.group, &mut self.output).await;
+                status
+            }
+        };
+        let _ = timeout(DRAIN, self.output.drain()).await;
+        (status, self.output.finish())
+    }
+
+    /// Writes a line. What cannot be written shows in how the process ends.
+    async fn say(&mut self, line: Option<&str>) {
+        let (Some(stdin), Some(line)) = (&mut self.stdin, line) else { return };
+        // A pipe holds 64 KiB: only a process that reads nothing at all could keep this waiting, and only for a longer line.
+        let _ = timeout(command::GRACE, stdin.write_all(format!("{line}\n").as_bytes())).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_the_protocol_are_taken_and_all_else_is_for_the_log() {
+        let mut said = Said::default();
+        for line in
+            ["fact lsn 0/3000028", r"fact label START\nEND\\n", "hint wait", "failed because", "ready"]
+        {
+            assert!(said.take(line), "{line}");
+        }
+        assert_eq!(said.facts["lsn"], "0/3000028");
+        assert_eq!(said.facts["label"], "START\nEND\\n");
+        assert_eq!((said.hint.as_deref(), said.failed.as_deref()), (Some("wait"), Some("because")));
+        assert!(said.ready);
+        let mut said = Said::default();
+        for line in ["ready or not", "note hello", "", "reading", "facts are", "thaw"] {
+            assert!(!said.take(line), "{line}");
+        }
+        assert_eq!(said, Said::default());
+    }
+
+    #[test]
+    fn values_come_back_as_they_were() {
+        for value in ["", "plain", "a\nb", r"C:\new", "\\\n\\n"] {
+            assert_eq!(unescaped(&escaped(value)), value);
+        }
+    }
+}
