@@ -148,6 +148,7 @@ pub async fn snapshot<E: Ec2>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -
     let asked = asked(stage)?;
     let request = create_request(&stage.run, stage.facts, stage.plan, stage.settings, asked);
     preflight::check(stage, &request).await?;
+    applications::check(stage, interrupt).await?;
     stage.at(Step::JournalStart);
     let mut journal = Journal::start(stage.run_dir, &stage.run, &stage.plan.name).map_err(|e| {
         Error::new(Exit::Permission, format!("cannot write the journal in {}: {e}", stage.run_dir.display()))

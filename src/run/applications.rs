@@ -12,8 +12,9 @@ use crate::config::settings::{Hook, OnFailure, PlanSettings};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
-use crate::plan::{Method, Plan};
+use crate::plan::{Consistency, Method, Plan};
 use crate::quiesce::{self, HookEnv, HookOutcome, HookStatus, Live, Phase, RunResult, builtin::SetMount};
+use crate::sets::record::ApplicationRecord;
 
 /// Beyond the sum of all limits, before a session lets go by itself.
 const MARGIN: Duration = Duration::from_secs(30);
@@ -60,10 +61,15 @@ fn hold_limit(plan: &Plan, settings: &PlanSettings) -> Duration {
 ///
 /// # Errors
 /// When one that the run may not go without could not. Nothing has been touched.
-pub(super) async fn check<E>(stage: &Stage<'_, E>, env: &HookEnv) -> Result<(), Error> {
+pub(super) async fn check<E>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -> Result<(), Error> {
     quiesce::expand(&stage.settings.hooks).map_err(unreadable)?;
+    let env = hook_env(stage);
     for hook in &stage.settings.hooks {
-        let Some(outcome) = quiesce::check(hook, env).await.filter(|o| !o.succeeded()) else { continue };
+        let checked = tokio::select! {
+            checked = quiesce::check(hook, &env) => checked,
+            signal = interrupt.caught() => return Err(Error::new(Exit::Hook, format!("interrupted by {signal}"))),
+        };
+        let Some(outcome) = checked.filter(|o| !o.succeeded()) else { continue };
         if hook.on_failure == OnFailure::Degrade {
             tracing::warn!("{outcome}");
             continue;
@@ -182,4 +188,38 @@ pub(super) fn doubt(settings: &PlanSettings, outcomes: &[HookOutcome]) -> Option
 pub(super) fn after(outcomes: &[HookOutcome]) -> Vec<String> {
     let late = |h: &&HookOutcome| h.phase != Phase::Pre && !h.succeeded();
     outcomes.iter().filter(late).map(ToString::to_string).collect()
+}
+
+/// What became of each application, in the order in which they were held. `taken` is the most that this set can be to any of them, and
+/// why.
+pub(super) fn records(
+    settings: &PlanSettings,
+    outcomes: &[HookOutcome],
+    taken: Option<(Consistency, &str)>,
+) -> Vec<ApplicationRecord> {
+    let section = |name: &str| {
+        let of = |h: &&Hook| {
+            name == h.name || name.strip_prefix(h.name.as_str()).is_some_and(|r| r.starts_with('/'))
+        };
+        settings.hooks.iter().find(of).map(|h| h.kind.section().to_owned())
+    };
+    let mut records = Vec::new();
+    for held in outcomes.iter().filter(|h| h.phase == Phase::Pre) {
+        // Units that are stopped for an unmount are no hooks of the plan.
+        let Some(kind) = section(&held.name) else { continue };
+        let let_go = outcomes.iter().find(|h| h.phase == Phase::Post && h.name == held.name);
+        let failed = Some(held).filter(|h| !h.succeeded()).or(let_go.filter(|h| h.lost));
+        let (consistency, reason) = match (taken, failed) {
+            (None, failed) => (None, failed.map(ToString::to_string)),
+            (Some((cap, _)), Some(failed)) if cap >= Consistency::Filesystem => {
+                (Some(Consistency::Filesystem), Some(failed.to_string()))
+            }
+            (Some((Consistency::Application, _)), _) => (Some(Consistency::Application), None),
+            (Some((cap, why)), _) => (Some(cap), Some(why.to_owned())),
+        };
+        let mut facts = held.facts.clone();
+        facts.extend(let_go.map(|h| h.facts.clone()).unwrap_or_default());
+        records.push(ApplicationRecord { name: held.name.clone(), kind, consistency, reason, facts });
+    }
+    records
 }

@@ -153,6 +153,7 @@ pub async fn hold<E: Ec2>(
     preflight::host(stage)?;
     outputs_are_safe(stage, outputs)?;
     agent_is_safe(stage)?;
+    applications::check(stage, interrupt).await?;
     let mut record = begun(stage, asked);
     let mut journal = Journal::start(stage.run_dir, &stage.run, &stage.plan.name)
         .and_then(|mut j| {
