@@ -15,7 +15,7 @@
 //! In: a plan, its settings, EC2, the kernel. Out: a [`SetRecord`] with its exit code. Must never: return with something quiesced
 //! and not released, or retry the create call.
 
-mod applications;
+pub mod applications;
 pub mod desk;
 pub mod hold;
 pub mod journal;

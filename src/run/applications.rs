@@ -9,8 +9,10 @@ use super::journal::Journal;
 use super::step::Step;
 use super::{Failure, Stage};
 use crate::config::settings::{Hook, OnFailure, PlanSettings};
+use crate::discover::Facts;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::ids::RunId;
 use crate::interrupt::Interrupt;
 use crate::plan::{Consistency, Method, Plan};
 use crate::quiesce::{self, HookEnv, HookOutcome, HookStatus, Live, Phase, RunResult, builtin::SetMount};
@@ -30,20 +32,26 @@ pub(super) struct Applications {
 
 /// What hooks are told before the outcome is known.
 pub(super) fn hook_env<E>(stage: &Stage<'_, E>) -> HookEnv {
-    let quiet = stage.plan.filesystems.iter();
+    env(&stage.run, stage.facts, stage.plan, stage.settings)
+}
+
+/// The same, for whoever only asks.
+#[must_use]
+pub fn env(run: &RunId, facts: &Facts, plan: &Plan, settings: &PlanSettings) -> HookEnv {
+    let quiet = plan.filesystems.iter();
     HookEnv {
-        run_id: stage.run.clone(),
-        plan: stage.plan.name.clone(),
-        instance_id: stage.facts.identity.instance_id.clone(),
-        region: stage.facts.identity.region.clone(),
+        run_id: run.clone(),
+        plan: plan.name.clone(),
+        instance_id: facts.identity.instance_id.clone(),
+        region: facts.identity.region.clone(),
         mounts: quiet.clone().map(|f| f.mount_point.clone()).collect(),
-        volumes: stage.plan.volumes.iter().map(|v| v.id.clone()).collect(),
+        volumes: plan.volumes.iter().map(|v| v.id.clone()).collect(),
         result: RunResult::Unknown,
         consistency: None,
         snapshots: Vec::new(),
         not_mounted: Vec::new(),
         set: quiet.map(|f| SetMount { mount_point: f.mount_point.clone(), dev: f.dev }).collect(),
-        hold_limit: hold_limit(stage.plan, stage.settings),
+        hold_limit: hold_limit(plan, settings),
         frozen: false,
     }
 }
