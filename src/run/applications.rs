@@ -231,3 +231,127 @@ pub(super) fn records(
     }
     records
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::settings::{HookKind, Redis, RedisMode};
+
+    fn settings() -> PlanSettings {
+        let nowhere = std::path::Path::new("/nonexistent");
+        let loaded =
+            crate::config::load_with(nowhere, None, None, &crate::config::Overrides::default(), &|_| None)
+                .unwrap();
+        let redis = Redis {
+            mode: RedisMode::Pause,
+            socket: None,
+            host: None,
+            port: None,
+            user: None,
+            password_file: None,
+            credential: None,
+        };
+        let hook = |name: &str, kind: HookKind| Hook {
+            name: name.to_owned(),
+            kind,
+            timeout: Duration::from_secs(5),
+            on_failure: OnFailure::Degrade,
+        };
+        let directory = crate::config::settings::DirectoryHook { path: "/d".into() };
+        let hooks = vec![
+            hook("queue", HookKind::Hook(crate::config::settings::CommandHook::default())),
+            hook("d", HookKind::HookDirectory(directory)),
+            hook("cache", HookKind::Redis(redis)),
+        ];
+        PlanSettings { hooks, ..loaded.settings.plan }
+    }
+
+    fn ran(name: &str, phase: Phase, status: HookStatus) -> HookOutcome {
+        HookOutcome::new(name, phase, status, Duration::ZERO, String::new())
+    }
+
+    fn all_well() -> Vec<HookOutcome> {
+        let mut all: Vec<_> =
+            ["queue", "d/10-app", "cache"].map(|n| ran(n, Phase::Pre, HookStatus::Ok)).into_iter().collect();
+        all.extend(["cache", "d/10-app", "queue"].map(|n| ran(n, Phase::Post, HookStatus::Ok)));
+        all
+    }
+
+    fn labels(outcomes: &[HookOutcome], taken: Option<(Consistency, &str)>) -> Vec<Option<Consistency>> {
+        records(&settings(), outcomes, taken).into_iter().map(|r| r.consistency).collect()
+    }
+
+    use Consistency::{Application, Crash, Filesystem};
+
+    #[test]
+    fn each_application_has_a_label_of_its_own() {
+        let mut outcomes = all_well();
+        outcomes[0].facts.insert("offset".to_owned(), "17".to_owned());
+        outcomes[5].facts.insert("end".to_owned(), "18".to_owned());
+        let records = records(&settings(), &outcomes, Some((Application, "")));
+        let seen: Vec<_> =
+            records.iter().map(|r| (r.name.as_str(), r.kind.as_str(), r.consistency)).collect();
+        let good = Some(Application);
+        assert_eq!(
+            seen,
+            [("queue", "hook", good), ("d/10-app", "hook_directory", good), ("cache", "redis", good)]
+        );
+        assert_eq!(records[0].facts.keys().collect::<Vec<_>>(), ["end", "offset"]);
+        // Units stopped for an unmount are in the outcomes, and are no application.
+        outcomes.push(ran("unit a.service", Phase::Pre, HookStatus::Ok));
+        assert_eq!(labels(&outcomes, Some((Application, ""))).len(), 3);
+    }
+
+    #[test]
+    fn what_was_not_held_or_was_lost_is_no_more_than_its_files() {
+        let mut outcomes = all_well();
+        outcomes[0].status = HookStatus::TimedOut;
+        outcomes[3].lost = true;
+        outcomes[3].status = HookStatus::Refused("moved".into());
+        assert_eq!(
+            labels(&outcomes, Some((Application, ""))),
+            [Some(Filesystem), Some(Application), Some(Filesystem)]
+        );
+        assert!(doubt(&settings(), &outcomes).unwrap().contains("queue"));
+        assert_eq!(labels(&outcomes, None), [None, None, None]);
+        outcomes[0].status = HookStatus::Ok;
+        assert!(
+            doubt(&settings(), &outcomes).unwrap().contains("`cache` was not let go as it should be: moved")
+        );
+        outcomes[3].lost = false;
+        outcomes[3].status = HookStatus::Failed(crate::quiesce::Exit::Code(1));
+        assert_eq!(doubt(&settings(), &outcomes), None, "a post command that fails is told after the set");
+        assert_eq!(after(&outcomes).len(), 1);
+    }
+
+    #[test]
+    fn none_is_worth_more_than_the_set_can_be() {
+        let mut outcomes = all_well();
+        let why = Some("the freeze did not hold");
+        let lowered = records(&settings(), &outcomes, Some((Crash, why.unwrap())));
+        assert!(lowered.iter().all(|r| r.consistency == Some(Crash) && r.reason.as_deref() == why));
+        outcomes[0].status = HookStatus::TimedOut;
+        assert_eq!(labels(&outcomes, Some((Crash, "x")))[0], Some(Crash));
+        assert_eq!(labels(&outcomes, Some((Filesystem, "x"))), [Some(Filesystem); 3]);
+    }
+
+    #[test]
+    fn a_session_may_hold_as_long_as_everything_around_it_may_take() {
+        let settings = settings();
+        let plan = Plan {
+            name: "p".into(),
+            filesystems: vec![],
+            volumes: vec![],
+            witnesses: vec![],
+            left_out: vec![],
+            call: crate::plan::PointInTimeCall::CreateSnapshots {
+                exclude_boot_volume: false,
+                exclude_data_volumes: vec![],
+            },
+            notes: vec![],
+            best: Application,
+        };
+        let least = Duration::from_secs(3 * 5 * 2) + settings.flush_timeout * 2 + settings.window;
+        assert!(hold_limit(&plan, &settings) > least);
+    }
+}

@@ -165,6 +165,7 @@ pub async fn hold<E: Ec2>(
             Error::new(Exit::Permission, what)
         })?;
     let mut env = hook_env(stage);
+    env.hold_limit += lasts;
     let mut apps = Applications::default();
     let window = match quiesce(stage, &mut journal, &env, interrupt, &mut apps).await {
         Ok(()) => {

@@ -108,7 +108,7 @@ pub(super) async fn label<E: Ec2>(stage: &Stage<'_, E>, record: &mut SetRecord) 
     }
     let ids: Vec<_> = record.snapshots.iter().map(|s| s.id.clone()).collect();
     let mut verdict = tags::verdict(record);
-    verdict.extend(tags::applications(record, stage.settings));
+    verdict.extend(tags::applications(&record.applications, stage.settings));
     let mut result = patiently(|| stage.ec2.tag(&ids, &verdict)).await;
     for (id, own) in tags::parts(record) {
         if result.is_err() {

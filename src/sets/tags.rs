@@ -17,7 +17,7 @@
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use super::record::SetRecord;
+use super::record::{ApplicationRecord, SetRecord};
 use crate::config::settings::PlanSettings;
 use crate::discover::Identity;
 use crate::ec2::RUN_TAG;
@@ -99,11 +99,11 @@ fn app_tags(settings: &PlanSettings) -> usize {
 
 /// The applications, each on a line of its own, within the room that was kept for them.
 #[must_use]
-pub fn applications(record: &SetRecord, settings: &PlanSettings) -> Vec<(String, String)> {
+pub fn applications(records: &[ApplicationRecord], settings: &PlanSettings) -> Vec<(String, String)> {
     let room = app_tags(settings).saturating_sub(1);
     let mut tags = Vec::new();
     let mut partial = false;
-    for (n, app) in record.applications.iter().enumerate() {
+    for (n, app) in records.iter().enumerate() {
         let label = app.consistency.unwrap_or(Consistency::Crash);
         let mut line = format!("{} type={} label={label}", text(&app.name), app.kind);
         let key = format!("stillpoint:app.{n}");
@@ -251,6 +251,14 @@ mod tests {
         assert_eq!(path(Path::new("/a b,c%")), "/a%20b%2Cc%25");
     }
 
+    fn defaults() -> PlanSettings {
+        let nothing = crate::config::Overrides::default();
+        crate::config::load_with(Path::new("/nonexistent"), None, None, &nothing, &|_| None)
+            .unwrap()
+            .settings
+            .plan
+    }
+
     fn filesystem(n: usize) -> PlannedFilesystem {
         let mount_point = PathBuf::from(format!("/{}/{n}", "deep/".repeat(40)));
         PlannedFilesystem {
@@ -267,6 +275,53 @@ mod tests {
             volumes: vec!["vol-0123456789abcdef0".parse().unwrap()],
             reason: String::new(),
         }
+    }
+
+    #[test]
+    fn applications_have_their_positions_in_tags_and_never_more_than_was_kept_for_them() {
+        use crate::config::settings::{Hook, HookKind, OnFailure, SessionHook};
+        let hook = |name: &str| Hook {
+            name: name.into(),
+            kind: HookKind::Session(SessionHook {
+                command: vec![],
+                user: None,
+                environment: Default::default(),
+            }),
+            timeout: std::time::Duration::ZERO,
+            on_failure: OnFailure::Abort,
+        };
+        let mut settings = defaults();
+        let app = |name: &str, facts: &[(&str, String)]| ApplicationRecord {
+            name: name.into(),
+            kind: "session".into(),
+            consistency: Some(Consistency::Application),
+            reason: None,
+            facts: facts.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect(),
+        };
+        settings.hooks = vec![hook("my db")];
+        let tags =
+            applications(&[app("my db", &[("lsn", "0/30".into()), ("label", "A\nB c".into())])], &settings);
+        assert_eq!(
+            tags,
+            [(
+                "stillpoint:app.0".to_owned(),
+                "my%20db type=session label=application lsn=0/30 label=A%0AB%20c".to_owned()
+            )]
+        );
+        // What is too long is left out whole, and said to be; positions stay.
+        let long = app("a", &[("huge", "x".repeat(2000)), ("gtid", "0-1-7".into())]);
+        let tags = applications(&[long.clone()], &settings);
+        assert_eq!(tags.last().unwrap(), &("stillpoint:apps".to_owned(), "partial".to_owned()));
+        assert!(tags[0].1.ends_with("gtid=0-1-7"), "{tags:?}");
+        for n in [1, 2, 5, 40] {
+            settings.hooks = vec![hook("x"); n];
+            let half = app("h", &[("half", "y".repeat(700))]);
+            let tags = applications(&vec![half; n], &settings);
+            assert!(tags.len() + VERDICT_TAGS <= later(&settings), "{n}: {}", tags.len());
+            assert!(later(&settings) <= VERDICT_TAGS + MAX_APP_TAGS);
+        }
+        settings.hooks = Vec::new();
+        assert!(applications(&[], &settings).is_empty() && later(&settings) == VERDICT_TAGS);
     }
 
     #[test]
@@ -289,16 +344,7 @@ mod tests {
             notes: vec![],
             best: Consistency::Filesystem,
         };
-        let settings = crate::config::load_with(
-            Path::new("/nonexistent"),
-            None,
-            None,
-            &crate::config::Overrides::default(),
-            &|_| None,
-        )
-        .unwrap()
-        .settings
-        .plan;
+        let settings = defaults();
         let tags = |n: usize, copied: usize| {
             on_create(
                 &RunId::generate(),
