@@ -159,7 +159,8 @@ async fn attempt<E>(
     let cancelled = async {
         interrupt.caught().await;
     };
-    Ok(quiesce::hold(&hook, env, &mut apps.live, cancelled).await)
+    let noted = |pid| journal.note_session(&hook.name, pid);
+    Ok(quiesce::hold_noting(&hook, env, &mut apps.live, noted, cancelled).await)
 }
 
 /// Lets go of everything attempted, in reverse.
