@@ -128,7 +128,9 @@ pub async fn release(attempted: &[Hook], env: &HookEnv) -> Vec<HookOutcome> {
 /// Undoes what a session may have left that is gone.
 async fn rescue(hook: &Hook, env: &HookEnv) -> HookOutcome {
     match &hook.kind {
-        HookKind::Mysql(_) | HookKind::Redis(_) => ask(hook, env, Task::Rescue, Phase::Post).await,
+        HookKind::Postgresql(_) | HookKind::Mysql(_) | HookKind::Redis(_) => {
+            ask(hook, env, Task::Rescue, Phase::Post).await
+        }
         _ => HookOutcome::new(&hook.name, Phase::Post, HookStatus::Ok, Duration::ZERO, String::new()),
     }
 }
