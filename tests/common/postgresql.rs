@@ -65,6 +65,7 @@ pub struct Cluster {
     pub run: PathBuf,
     /// Its data directory.
     pub data: PathBuf,
+    pub port: u16,
     child: Child,
 }
 
@@ -114,8 +115,10 @@ impl Cluster {
             command.args(["-c", option]);
         }
         command.stdout(log.try_clone().unwrap()).stderr(log);
-        let mut cluster =
-            Self { run: run.to_owned(), data: data.to_owned(), child: command.spawn().unwrap() };
+        let settings = std::fs::read_to_string(data.join("postgresql.conf")).unwrap();
+        let port = settings.lines().find_map(|l| l.strip_prefix("port = ")?.trim().parse().ok());
+        let (run, data, port) = (run.to_owned(), data.to_owned(), port.unwrap_or(5432));
+        let mut cluster = Self { run, data, port, child: command.spawn().unwrap() };
         let end = Instant::now() + READY;
         loop {
             if cluster.child.try_wait().unwrap().is_some() || Instant::now() > end {
@@ -130,7 +133,8 @@ impl Cluster {
 
     /// A section for it.
     pub fn section(&self, more: &str) -> String {
-        format!("[[postgresql]]\nhost = \"{}\"\ntimeout = \"20s\"\n{more}\n", self.run.display())
+        let port = if self.port == 5432 { String::new() } else { format!("port = {}\n", self.port) };
+        format!("[[postgresql]]\nhost = \"{}\"\n{port}timeout = \"20s\"\n{more}\n", self.run.display())
     }
 
     pub fn log(&self) -> String {
@@ -149,7 +153,7 @@ impl Cluster {
 
     fn try_sql(&self, sql: &str) -> Result<Vec<Vec<String>>, String> {
         runtime().block_on(async {
-            let client = connect(&self.run).await?;
+            let client = connect(&self.run, self.port).await?;
             let messages = client.simple_query(sql).await.map_err(|e| format!("{e:?}"))?;
             let rows = messages.into_iter().filter_map(|m| match m {
                 SimpleQueryMessage::Row(r) => {
@@ -199,9 +203,9 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-async fn connect(run: &Path) -> Result<Client, String> {
+async fn connect(run: &Path, port: u16) -> Result<Client, String> {
     let mut config = Config::new();
-    config.host_path(run).user(POSTGRES).dbname(POSTGRES);
+    config.host_path(run).port(port).user(POSTGRES).dbname(POSTGRES);
     let (client, connection) = config.connect(NoTls).await.map_err(|e| format!("{e:?}"))?;
     tokio::spawn(connection);
     Ok(client)

@@ -53,8 +53,8 @@ impl Load {
     pub fn start(cluster: &Cluster) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let clients = (0..CLIENTS).map(|client| {
-            let (stop, run) = (Arc::clone(&stop), cluster.run.clone());
-            std::thread::spawn(move || runtime().block_on(transfers(client, &run, &stop)))
+            let (stop, run, port) = (Arc::clone(&stop), cluster.run.clone(), cluster.port);
+            std::thread::spawn(move || runtime().block_on(transfers(client, &run, port, &stop)))
         });
         Self { clients: clients.collect(), stop }
     }
@@ -76,8 +76,8 @@ fn now() -> i128 {
     jiff::Timestamp::now().as_nanosecond()
 }
 
-async fn transfers(client: usize, run: &Path, stop: &AtomicBool) -> Vec<Transfer> {
-    let session = connect(run).await.unwrap();
+async fn transfers(client: usize, run: &Path, port: u16, stop: &AtomicBool) -> Vec<Transfer> {
+    let session = connect(run, port).await.unwrap();
     let mut done = Vec::new();
     let first = session
         .query_one_scalar::<i64, str>(

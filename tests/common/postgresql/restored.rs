@@ -23,6 +23,11 @@ pub struct Restored<'a> {
 impl<'a> Restored<'a> {
     /// `snapshots` by volume: of `data`, and of `wal`.
     pub fn mount(rig: &'a Rig, name: &str, data: &str, wal: &str) -> Self {
+        Self::mount_folder(rig, name, data, wal, "pgdata")
+    }
+
+    /// The same, of a server whose data directory is another folder of the data volume.
+    pub fn mount_folder(rig: &'a Rig, name: &str, data: &str, wal: &str, folder: &str) -> Self {
         rig.await_quiet();
         let (run, mut devices, mut mounts) = (rig.path(&format!("{name}-run")), Vec::new(), Vec::new());
         for (volume, snapshot) in [("data", data), ("wal", wal)] {
@@ -35,12 +40,11 @@ impl<'a> Restored<'a> {
             devices.push(device);
             mounts.push(at);
         }
-        let data = mounts[0].join("pgdata");
+        let data = mounts[0].join(folder);
         std::fs::remove_file(data.join("postmaster.pid")).unwrap(); // the original's, which runs
-        std::fs::remove_file(data.join("pg_wal")).unwrap();
-        std::os::unix::fs::symlink(mounts[1].join("pg_wal"), data.join("pg_wal")).unwrap();
-        for link in std::fs::read_dir(data.join("pg_tblspc")).unwrap() {
-            let link = link.unwrap().path();
+        let mut links = vec![data.join("pg_wal")];
+        links.extend(std::fs::read_dir(data.join("pg_tblspc")).unwrap().map(|e| e.unwrap().path()));
+        for link in links {
             let target = restored(rig, name, &std::fs::read_link(&link).unwrap());
             std::fs::remove_file(&link).unwrap();
             std::os::unix::fs::symlink(target, &link).unwrap();
@@ -61,9 +65,11 @@ impl<'a> Restored<'a> {
     }
 }
 
-/// Where a path on the data volume is in the restored copy.
+/// Where a path on a volume is in the restored copy.
 pub fn restored(rig: &Rig, name: &str, path: &Path) -> PathBuf {
-    rig.path(&format!("{name}-data")).join(path.strip_prefix(rig.mount("data")).unwrap())
+    let at =
+        |volume| Some(rig.path(&format!("{name}-{volume}")).join(path.strip_prefix(rig.mount(volume)).ok()?));
+    at("data").or_else(|| at("wal")).unwrap()
 }
 
 impl Drop for Restored<'_> {
