@@ -162,6 +162,38 @@ fn backed_up_sets_restore_as_they_are_or_with_their_label_and_an_archive() {
     assert_settled(&rig);
 }
 
+/// What is shipped and documented is run, at this test's places.
+#[test]
+fn the_shipped_example_and_the_documented_section_take_a_set() {
+    let rig = Rig::start(&VOLUMES);
+    let server = cluster(&rig, "");
+    let doc = include_str!("../docs/databases-postgresql.md");
+    let documented = doc.split("```toml\n").nth(1).and_then(|b| b.split_once("```")).unwrap().0;
+    for text in [include_str!("../packaging/examples/postgresql.toml"), documented] {
+        let here = |name| rig.mount(name).to_str().unwrap().to_owned();
+        let section = format!("[[postgresql]]\nhost = \"{}\"", server.run.display());
+        let text = text
+            .replace("\"/var/lib/postgresql\"", &format!("\"{}\"", here("data")))
+            .replace("\"/var/lib/postgresql-wal\"", &format!("\"{}\"", here("wal")))
+            .replace("boot_volume = false\n", "") // there is none here
+            .replace("[[postgresql]]", &section);
+        rig.configure(&text);
+        let record = rig.run(&["snapshot", "postgresql", "-o", "json"]).exits(0).record();
+        assert_eq!(record["consistency"], "application", "{record:#}");
+    }
+    // Every key there is, and no other.
+    let all = server.section(
+        "mode = \"backup\"\nuser = \"postgres\"\ndatabase = \"postgres\"\nos_user = \"postgres\"\nallow_standby = true\n\
+         name = \"pg\"\non_failure = \"degrade\"\nplans = [\"default\"]",
+    );
+    rig.configure(&all);
+    rig.run(&["snapshot"]).exits(0);
+    for key in all.lines().filter_map(|l| l.split_once(" = ")).map(|(key, _)| key) {
+        assert!(doc.contains(&format!("`{key}`")), "{key} is not documented");
+    }
+    assert_settled(&rig);
+}
+
 fn one(rig: &Rig, volume: &str) -> String {
     let answer = rig.sim(&["call", "CreateSnapshot", &format!("VolumeId={}", rig.id(volume))]);
     let (_, rest) = answer.split_once("<snapshotId>").unwrap();
@@ -203,5 +235,6 @@ fn snapshots_of_data_and_wal_one_after_the_other_do_not_restore() {
     let checkpoint_before = restore("data-checkpoint-wal", &data_3, &wal_3).unwrap_err();
     assert!(checkpoint_before.contains(lost), "{checkpoint_before}");
     let pages_of_the_future = restore("wal-data", &data_2, &wal_2).unwrap_err();
-    println!("{} transfers; pages newer than the WAL: {pages_of_the_future}", seen.count());
+    let found: Vec<_> = pages_of_the_future.lines().take(3).collect();
+    println!("{} transfers; pages newer than the WAL: {}", seen.count(), found.join(" "));
 }
