@@ -18,7 +18,9 @@ use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
 use super::program::wait;
 use super::rig::{Rig, sh};
+#[allow(unused_imports, reason = "each test uses its part")]
 pub use load::{Load, Seen};
+#[allow(unused_imports, reason = "each test uses its part")]
 pub use restored::{Restored, restored};
 
 /// The system user and the role.
