@@ -38,7 +38,7 @@ mod redis;
 pub use place::SetMount;
 
 /// The first argument of a process of this kind.
-pub const ARGUMENT: &str = "__hold";
+pub const ARGUMENT: &str = "__database";
 
 /// What the process is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
