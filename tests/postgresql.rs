@@ -75,8 +75,9 @@ fn checkpointed_sets_under_load_recover_to_their_instant() {
         sets.push(Set::take(&rig));
     }
     let seen = load.stop();
+    let windows: Vec<_> = sets.iter().map(|s| s.record["window_ms"].as_f64().unwrap()).collect();
     println!(
-        "{} sets, {} transfers: the longest took {:?}, without sets {quiet:?}",
+        "{} sets, {} transfers: the longest took {:?}, without sets {quiet:?}; windows {windows:.1?} ms",
         sets.len(),
         seen.count(),
         seen.longest()
@@ -88,6 +89,8 @@ fn checkpointed_sets_under_load_recover_to_their_instant() {
     assert_eq!(facts["system_identifier"], server.value("SELECT system_identifier FROM pg_control_system()"));
     assert_eq!((facts["timeline"].as_str(), facts["role"].as_str()), ("1", "primary"));
     assert!(lsn(&facts["redo_lsn"]) <= lsn(&facts["lsn"]), "{facts:#?}");
+    let checkpoints = server.log().matches("checkpoint starting: immediate force wait").count();
+    assert!(checkpoints >= sets.len(), "{checkpoints} checkpoints were asked for");
     for (i, set) in sets.iter().enumerate() {
         assert_recovers(&rig, set, &seen, &format!("set-{i}"));
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::hooks::in_the_window;
 use common::postgresql::{Cluster, Load, Restored, facts, folder, snapshot_of};
 use common::probe::{assert_clean, assert_labels, assert_settled};
-use common::program::{Ended, await_some};
+use common::program::{Ended, Run, await_some};
 use common::rig::{Fs, Rig};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -206,6 +206,47 @@ fn passwords_come_from_their_files_and_go_nowhere() {
     assert_settled(&rig);
 }
 
+/// Where every libpq looks: the home of the system user, which here is a folder of the test's, mounted over the real one in the view alone.
+#[test]
+fn the_system_users_own_files_are_looked_at() {
+    let rig = Rig::start(&VOLUMES);
+    let server = cluster(&rig, "");
+    server.sql(&format!("CREATE ROLE with_password LOGIN SUPERUSER PASSWORD '{SECRET}'"));
+    let home = folder(&rig.path("home"));
+    let write = |name: &str, text: &str, mode: u32| {
+        let file = home.join(name);
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        common::rig::sh("chown", &["postgres:", file.to_str().unwrap()]);
+    };
+    let run = || {
+        let script = "mount --bind \"$0\" \"$(getent passwd postgres | cut -d: -f6)\" && exec \"$@\"";
+        let command = rig.view("sh", &["-c", script, home.to_str().unwrap(), common::rig::STILLPOINT]);
+        Run::start(rig.tail(command, &["snapshot"])).end()
+    };
+    rig.configure("[[postgresql]]\nservice = \"mine\"\n");
+    run().exits(20).says("there is no service `mine` in").says(".pg_service.conf");
+    write(".pg_service.conf", &format!("[mine]\nhost={}\nuser=with_password\n", server.run.display()), 0o644);
+    run().exits(20).says("it asks for a password");
+    let line = format!("{}:5432:postgres:with_password:{SECRET}\n", server.run.display());
+    write(".pgpass", &line, 0o604);
+    run().exits(20).says("has group or world access (mode 0604)");
+    write(".pgpass", &line, 0o600);
+    run().exits(0);
+    // The system user may not read what only root may, whatever its own files name.
+    let of_root = rig.path("of-root");
+    std::fs::write(&of_root, &line).unwrap();
+    std::fs::set_permissions(&of_root, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let named = format!(
+        "[mine]\nhost={}\nuser=with_password\npassfile={}\n",
+        server.run.display(),
+        of_root.display()
+    );
+    write(".pg_service.conf", &named, 0o644);
+    run().exits(20).says("cannot read the password file");
+    assert_settled(&rig);
+}
+
 #[test]
 fn a_standby_is_held_when_that_is_allowed() {
     let rig = Rig::start(&VOLUMES);
@@ -299,6 +340,98 @@ fn a_checkpoint_that_does_not_end_is_given_up_in_time() {
     let ended = rig.run(&["snapshot"]);
     ended.exits(0);
     assert_settled(&rig);
+}
+
+/// Killed in the middle of it, with the agent or alone, while the server can do nothing but wait.
+#[test]
+fn what_is_killed_while_the_checkpoint_runs_leaves_no_session() {
+    let rig = Rig::start(&VOLUMES);
+    let server = cluster(&rig, "");
+    let checkpointer = server.value("SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'");
+    rig.configure(&server.section("mode = \"backup\""));
+    for agent_too in [false, true] {
+        kill(pid(&checkpointer), Signal::SIGSTOP).unwrap();
+        let run = rig.spawn(&["snapshot"]);
+        await_some("the backup's start", Duration::from_secs(20), || {
+            let waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'stillpoint%' AND \
+                         query LIKE '%pg_backup_start%' AND wait_event LIKE 'Checkpoint%'";
+            (server.value(waits) == "1").then_some(())
+        });
+        let holder = holder(&rig);
+        if agent_too {
+            run.signal(Signal::SIGKILL);
+        }
+        kill(holder, Signal::SIGKILL).unwrap();
+        if agent_too {
+            assert_eq!(run.end().signal, Some(9));
+            // Nobody is left to end it: the server looks every second whether somebody still listens.
+            await_some("the end of its session", Duration::from_secs(4), || {
+                server.sessions().is_empty().then_some(())
+            });
+        } else {
+            run.end().exits(20).says("SIGKILL");
+            assert_eq!(server.sessions(), Vec::<String>::new(), "it was not ended");
+        }
+        kill(pid(&checkpointer), Signal::SIGCONT).unwrap();
+    }
+    rig.run(&["snapshot"]).exits(0);
+    assert_settled(&rig);
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_given_up_in_time() {
+    let rig = Rig::start(&VOLUMES);
+    let server = cluster(&rig, "");
+    kill(server.pid(), Signal::SIGSTOP).unwrap();
+    let section = server.section("").replace("20s", "1s");
+    let ended = refused(&rig, &section, &[], &["PostgreSQL on", "did not answer within 750ms"]);
+    assert!(ended.took < Duration::from_secs(8), "{:?}", ended.took);
+    kill(server.pid(), Signal::SIGCONT).unwrap();
+    assert_settled(&rig);
+}
+
+/// The process that holds is stopped, and does not go on: the server ends the session by itself.
+#[test]
+fn a_holder_that_is_stopped_loses_its_session() {
+    if std::env::var_os("STILLPOINT_LONG").is_none() {
+        return; // half a minute
+    }
+    let rig = Rig::start(&VOLUMES);
+    let server = cluster(&rig, "");
+    let kind = format!(
+        r#""type":"postgresql","mode":"backup","host":"{}","allow_standby":false"#,
+        server.run.display()
+    );
+    let mounts: Vec<_> = rig.mounts().iter().map(|m| set_mount(m)).collect();
+    let order = format!(
+        r#"{{"task":"hold","name":"pg","run":"0197f3c2-8b1e-7c55-9d3f-2f6a1c0b9e11","kind":{{{kind}}},"set":[{}],"timeout":"20s","hold_limit":"1s"}}"#,
+        mounts.join(",")
+    );
+    let mut child = std::process::Command::new(common::rig::STILLPOINT)
+        .arg("__database")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(child.stdin.as_mut().unwrap(), format!("{order}\n").as_bytes()).unwrap();
+    await_some("the hold", Duration::from_secs(10), || {
+        let idle = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'stillpoint%' AND state = 'idle' \
+                    AND query LIKE '%timeline%' OR query LIKE '%pg_walfile_name%' AND pid <> pg_backend_pid()";
+        (server.value(idle) == "1").then_some(())
+    });
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGSTOP).unwrap();
+    await_some("the end of its session", Duration::from_secs(40), || {
+        server.sessions().is_empty().then_some(())
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(server.log().contains("idle-session timeout"), "{}", server.log());
+}
+
+/// As the agent tells it.
+fn set_mount(mount: &Path) -> String {
+    let dev = common::rig::sh("findmnt", &["-no", "MAJ:MIN", mount.to_str().unwrap()]);
+    format!(r#"{{"mount_point":"{}","dev":"{}"}}"#, mount.display(), dev.trim())
 }
 
 /// The process that holds, by the session that it has.

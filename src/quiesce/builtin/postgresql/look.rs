@@ -52,6 +52,11 @@ pub(super) async fn look(
             .hint("run this on the primary, or allow it: allow_standby = true"));
     }
     privileges(session, settings.mode).await?;
+    if settings.mode == PostgresqlMode::Backup && session.value("SHOW wal_level").await? == "minimal" {
+        return Err(session
+            .refusal("has wal_level = minimal, with which it makes no backup")
+            .hint("set wal_level = replica there, or use mode = \"checkpoint\""));
+    }
     let row = session
         .row("SELECT current_setting('server_version'), (SELECT system_identifier FROM pg_control_system())")
         .await?;

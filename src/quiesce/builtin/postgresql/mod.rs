@@ -42,7 +42,6 @@ pub(super) struct Server {
     session: Session,
     mode: PostgresqlMode,
     seen: Seen,
-    identity: Identity,
     /// The backup's label.
     label: String,
     timeout: Duration,
@@ -65,9 +64,9 @@ impl Quiescer for Server {
         let limit = earlier(start.timeout);
         let session = Session::connect(&target, &label, limit, start.hold_limit + IDLE_MARGIN).await?;
         let seen = look::seen(&session).await?;
-        let identity = look::look(&session, start, settings, &seen).await?;
+        tell(&look::look(&session, start, settings, &seen).await?, &seen);
         let (mode, timeout) = (settings.mode, start.timeout);
-        Ok(Self { session, mode, seen, identity, label, timeout, deadline, held: None })
+        Ok(Self { session, mode, seen, label, timeout, deadline, held: None })
     }
 
     async fn hold(&mut self) -> Result<(), Refusal> {
@@ -88,8 +87,9 @@ impl Quiescer for Server {
             }
         }
         let (lsn, timeline) = self.position().await?;
-        let redo = self.session.value("SELECT redo_lsn FROM pg_control_checkpoint()").await?;
-        self.tell(&lsn, &timeline, &redo);
+        fact("redo_lsn", self.session.value("SELECT redo_lsn FROM pg_control_checkpoint()").await?);
+        fact("lsn", lsn);
+        fact("timeline", &timeline);
         self.held = Some(Held { timeline });
         Ok(())
     }
@@ -100,7 +100,9 @@ impl Quiescer for Server {
             let _ = timeout(CANCEL, self.session.canceller().cancel_query(NoTls)).await;
             return Ok(());
         };
-        self.same(&timeline).await.map_err(|refusal| {
+        let limit = earlier(self.timeout);
+        let same = timeout(limit, self.same(&timeline)).await;
+        same.unwrap_or_else(|_| Err(self.session.silent(limit))).map_err(|refusal| {
             let hint = "the server's log says what happened; the set is no more than its filesystems are";
             Refusal { hint: refusal.hint.clone().or_else(|| Some(hint.to_owned())), ..refusal }
         })
@@ -149,9 +151,7 @@ impl Server {
         // Empty without pg_read_all_stats, and while it computes.
         let waits = self.session.value(asked).await.unwrap_or_default();
         let waits = if waits.is_empty() { String::new() } else { format!(" (it is at {waits})") };
-        let limit = humantime::format_duration(Duration::from_millis(
-            u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
-        ));
+        let limit = session::shown(limit);
         self.session
             .refusal(format!("did not finish {what} within {limit}: it waited for the checkpointer{waits}"))
             .hint(
@@ -173,24 +173,6 @@ impl Server {
             })
             .await?;
         Ok((text(&row, 0), text(&row, 1)))
-    }
-
-    fn tell(&self, lsn: &str, timeline: &str, redo: &str) {
-        let Identity { version, system, data, wal, config_file, tablespaces } = &self.identity;
-        fact("server_version", version);
-        fact("system_identifier", system);
-        fact("timeline", timeline);
-        fact("role", if self.seen.standby { "standby" } else { "primary" });
-        fact("data_directory", data.display());
-        fact("config_file", config_file);
-        if let Some(wal) = wal {
-            fact("wal_directory", wal.display());
-        }
-        if !tablespaces.is_empty() {
-            fact("tablespaces", tablespaces.join("\n"));
-        }
-        fact("lsn", lsn);
-        fact("redo_lsn", redo);
     }
 
     /// Ends the hold. An error unless it is the very session that began it, on a server that went on all the time.
@@ -236,6 +218,22 @@ impl Server {
             fact("tablespace_map", map);
         }
         Ok(())
+    }
+}
+
+/// Which database it is.
+fn tell(identity: &Identity, seen: &Seen) {
+    let Identity { version, system, data, wal, config_file, tablespaces } = identity;
+    fact("server_version", version);
+    fact("system_identifier", system);
+    fact("role", if seen.standby { "standby" } else { "primary" });
+    fact("data_directory", data.display());
+    fact("config_file", config_file);
+    if let Some(wal) = wal {
+        fact("wal_directory", wal.display());
+    }
+    if !tablespaces.is_empty() {
+        fact("tablespaces", tablespaces.join("\n"));
     }
 }
 

@@ -7,6 +7,7 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{CancelToken, Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
@@ -47,13 +48,15 @@ impl Session {
             config.password(password);
         }
         let name = target.to_string();
-        let (client, connection) = config.connect(NoTls).await.map_err(|e| cannot_connect(target, &e))?;
+        let connected = timeout(limit, config.connect(NoTls)).await.map_err(|_| silent(&name, limit))?;
+        let (client, connection) = connected.map_err(|e| cannot_connect(target, &e))?;
         let traffic = tokio::spawn(async move {
             // How it ended shows at the next statement.
             let _ = connection.await;
         });
         let mut session = Self { client, traffic, name, version: 0 };
-        session.limits(limit, idle).await?;
+        let limits = timeout(limit, session.limits(limit, idle)).await;
+        limits.map_err(|_| session.silent(limit))??;
         Ok(session)
     }
 
@@ -135,6 +138,11 @@ impl Session {
         Refusal::new(format!("{} {what}", self.name))
     }
 
+    /// It did not answer at all.
+    pub fn silent(&self, limit: Duration) -> Refusal {
+        silent(&self.name, limit)
+    }
+
     fn failed(&self, e: &tokio_postgres::Error) -> Refusal {
         if self.closed() || e.is_closed() {
             return self.refusal(format!("has closed the connection: {}", said(e)));
@@ -165,6 +173,16 @@ fn rows(messages: Vec<SimpleQueryMessage>) -> impl Iterator<Item = SimpleQueryRo
         SimpleQueryMessage::Row(row) => Some(row),
         _ => None,
     })
+}
+
+fn silent(name: &str, limit: Duration) -> Refusal {
+    Refusal::new(format!("{name} did not answer within {}", shown(limit)))
+        .hint("it may be stopped, or out of memory: see its processes and its log")
+}
+
+/// A time in words, without what nobody wants to read.
+pub(super) fn shown(time: Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
 }
 
 fn millis(time: Duration) -> i32 {
