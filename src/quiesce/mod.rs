@@ -178,7 +178,9 @@ async fn slipped(hook: &Hook, env: &HookEnv) -> Option<String> {
 /// Undoes what a session may have left that is gone.
 async fn rescue(hook: &Hook, env: &HookEnv) -> HookOutcome {
     match &hook.kind {
-        HookKind::Mysql(_) | HookKind::Redis(_) => ask(hook, env, Task::Rescue, Phase::Post).await,
+        HookKind::Postgresql(_) | HookKind::Mysql(_) | HookKind::Redis(_) => {
+            ask(hook, env, Task::Rescue, Phase::Post).await
+        }
         _ => HookOutcome::new(&hook.name, Phase::Post, HookStatus::Ok, Duration::ZERO, String::new()),
     }
 }

@@ -6,6 +6,7 @@ pub mod fixture;
 pub mod hooks;
 pub mod listener;
 pub mod namespace;
+pub mod postgresql;
 pub mod probe;
 pub mod program;
 pub mod rig;
