@@ -201,6 +201,21 @@ pub struct Mysql {
     pub tries: u32,
     /// Stop the SQL thread of a replica, and start it again; default false.
     pub stop_replica: bool,
+    /// How it is held.
+    pub method: MysqlMethod,
+    /// The sources whose SQL threads ran when the run came to this hook: these are stopped, and no others are started. Not a key.
+    #[serde(default)]
+    pub stopping: Vec<String>,
+}
+
+/// How a MySQL or MariaDB server is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MysqlMethod {
+    /// By what the server has for backups: BACKUP STAGE, or LOCK INSTANCE FOR BACKUP and FLUSH TABLES WITH READ LOCK (default).
+    Backup,
+    /// FLUSH TABLES WITH READ LOCK alone.
+    ReadLock,
 }
 
 /// A Redis or Valkey server.

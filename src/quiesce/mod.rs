@@ -23,7 +23,7 @@ use nix::unistd::{AccessFlags, access};
 use self::builtin::{Start, Task};
 use self::command::Program;
 use self::session::Session;
-use crate::config::settings::{CommandHook, Hook, HookKind, OnFailure};
+use crate::config::settings::{CommandHook, Hook, HookKind, Mysql, OnFailure};
 
 mod answer;
 pub mod builtin;
@@ -67,6 +67,15 @@ pub async fn due(hook: &Hook, env: &HookEnv) -> Result<Option<Hook>, HookOutcome
     match &hook.kind {
         HookKind::Systemd(units) => units::due(hook, units, env).await,
         HookKind::Container(containers) => containers::due(hook, containers, env).await,
+        HookKind::Mysql(mysql) if mysql.stop_replica => {
+            let asked = ask(hook, env, Task::Check, Phase::Pre).await;
+            if !asked.succeeded() {
+                return Err(asked);
+            }
+            // In the journal before anything is stopped: whoever cleans up starts what ran, and nothing else.
+            let stopping = builtin::running_sql_threads(&asked.facts);
+            Ok(Some(Hook { kind: HookKind::Mysql(Mysql { stopping, ..mysql.clone() }), ..hook.clone() }))
+        }
         _ => Ok(Some(hook.clone())),
     }
 }

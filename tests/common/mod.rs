@@ -5,6 +5,7 @@
 pub mod fixture;
 pub mod hooks;
 pub mod listener;
+pub mod mysql;
 pub mod namespace;
 pub mod postgresql;
 pub mod probe;

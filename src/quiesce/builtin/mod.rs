@@ -122,6 +122,11 @@ pub(super) fn fact(key: &str, value: impl fmt::Display) {
     say("fact", &format!("{key} {}", super::session::escaped(&value.to_string())));
 }
 
+/// The sources whose SQL threads run, of a MySQL server that was asked.
+pub(super) fn running_sql_threads(facts: &std::collections::BTreeMap<String, String>) -> Vec<String> {
+    mysql::channels(facts.get(mysql::RUNNING))
+}
+
 /// Says something for the log.
 pub(super) fn note(text: impl fmt::Display) {
     say("note", &text.to_string().replace('\n', " "));
