@@ -8,6 +8,7 @@ pub mod listener;
 pub mod namespace;
 pub mod probe;
 pub mod program;
+pub mod redis;
 pub mod rig;
 
 use std::collections::BTreeMap;
