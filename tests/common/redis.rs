@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -14,9 +16,12 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use redis::{Connection, FromRedisValue};
+use stillpoint::config::settings::{self, HookKind, RedisMode};
+use stillpoint::ids::RunId;
+use stillpoint::quiesce::builtin::{SetMount, Start, Task};
 
 use super::program::{await_some, wait};
-use super::rig::{Rig, sh};
+use super::rig::{Rig, STILLPOINT, sh};
 
 /// A running redis-server, which dies with the test.
 pub struct Server {
@@ -224,5 +229,75 @@ impl Drop for Restored<'_> {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg(&self.at).status();
         self.rig.sim(&["release-device", &self.device]);
+    }
+}
+
+/// What a process that holds a database is told first.
+pub fn order(task: Task, server: &Server, mounts: &[PathBuf], hold_limit: Duration, change: impl FnOnce(&mut settings::Redis)) -> Start {
+    let mut redis = settings::Redis {
+        mode: RedisMode::Pause,
+        socket: Some(server.socket.clone()),
+        host: None,
+        port: None,
+        user: None,
+        password_file: None,
+        credential: None,
+    };
+    change(&mut redis);
+    let set = mounts.iter().map(|m| {
+        let dev = std::fs::metadata(m).unwrap().dev();
+        let (major, minor) = (nix::sys::stat::major(dev), nix::sys::stat::minor(dev));
+        SetMount { mount_point: m.clone(), dev: format!("{major}:{minor}").parse().unwrap() }
+    });
+    Start {
+        task,
+        name: "redis".into(),
+        run: RunId::generate(),
+        kind: HookKind::Redis(redis),
+        set: set.collect(),
+        timeout: Duration::from_secs(4),
+        hold_limit,
+    }
+}
+
+/// A process that holds a database, driven by hand.
+pub struct Holder {
+    pub child: Child,
+    out: BufReader<ChildStdout>,
+    /// What it has said.
+    pub said: String,
+}
+
+impl Holder {
+    pub fn start(order: &Start) -> Self {
+        Self::with(order, |_| {})
+    }
+
+    /// With more of an environment.
+    pub fn with(order: &Start, change: impl FnOnce(&mut Command)) -> Self {
+        let mut command = Command::new(STILLPOINT);
+        command.arg("__hold").stdin(Stdio::piped()).stdout(Stdio::piped());
+        change(&mut command);
+        let mut child = command.spawn().unwrap();
+        let line = serde_json::to_string(order).unwrap();
+        writeln!(child.stdin.as_mut().unwrap(), "{line}").unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        Self { child, out, said: String::new() }
+    }
+
+    /// Waits until it holds.
+    pub fn ready(mut self) -> Self {
+        while !self.said.ends_with("ready \n") {
+            assert!(self.out.read_line(&mut self.said).unwrap() > 0, "not ready: {}", self.said);
+        }
+        self
+    }
+
+    /// Tells it to let go, and waits for its end: did it say that all went well, and all that it said.
+    pub fn end(mut self) -> (bool, String) {
+        drop(self.child.stdin.take());
+        self.out.read_to_string(&mut self.said).unwrap();
+        let status = wait(&mut self.child, Duration::from_secs(15)).expect("its process ends");
+        (status.success(), self.said)
     }
 }

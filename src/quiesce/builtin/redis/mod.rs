@@ -25,7 +25,9 @@ use crate::config::settings::{HookKind, Redis, RedisMode};
 
 mod files;
 mod info;
-pub(crate) mod link;
+mod link;
+
+pub(crate) use self::link::CREDENTIALS;
 
 /// How often the server is asked how far it is.
 const POLL: Duration = Duration::from_millis(10);
