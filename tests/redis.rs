@@ -12,7 +12,7 @@ use common::hooks::in_the_window;
 use common::probe::{assert_labels, assert_settled};
 use common::program::{Run, await_some};
 use common::redis::{Holder, Load, Pairs, Restored, Server, order};
-use common::rig::{Fs, Rig};
+use common::rig::{Fs, Rig, sh};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use stillpoint::config::settings::{Redis, RedisMode};
@@ -87,7 +87,17 @@ fn sets_taken_under_load_hold_every_acknowledged_write() {
 
 /// A server whose fsync takes long, as on a busy volume: `everysec` then keeps acknowledged writes in memory for up to two seconds.
 fn slow(rig: &Rig) -> Server {
-    let slow = ["strace", "-f", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", "inject=fdatasync:delay_enter=1500000"];
+    let slow = [
+        "strace",
+        "-f",
+        "--seccomp-bpf",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=fdatasync",
+        "-e",
+        "inject=fdatasync:delay_enter=1500000",
+    ];
     let server = Server::under(rig, &rig.mount("data").join("redis"), &slow, &[]);
     server.ask::<u64>("INCR warm");
     server
@@ -168,7 +178,7 @@ fn a_dump_is_whole_and_as_new_as_the_hold() {
 /// Is a server of these settings accepted? What is said against it.
 fn check(rig: &Rig, server: &Server, change: impl FnOnce(&mut Redis)) -> Result<(), String> {
     let order = order(Task::Check, server, rig.mounts(), SOON, change);
-    match Holder::start(&order).end() {
+    match Holder::start(&order).ended() {
         (true, _) => Ok(()),
         (false, said) => Err(said),
     }
@@ -193,12 +203,15 @@ fn what_could_not_be_held_is_refused_before_anything_is_touched() {
     says(check(&rig, &good, gone), &["hint is it running", "cannot reach /nowhere.sock"]);
 
     let outside = Server::start(&rig, &rig.path("outside"), &[]);
-    says(check(&rig, &outside, |_| {}), &["outside is not on a filesystem of the set", inside.to_str().unwrap()]);
+    says(
+        check(&rig, &outside, |_| {}),
+        &["outside is not on a filesystem of the set", inside.to_str().unwrap()],
+    );
 
     // The folder is in the set, and the append-only files are not.
     let linked = inside.join("linked");
-    std::fs::create_dir(&linked).unwrap();
-    std::fs::create_dir(rig.path("elsewhere")).unwrap();
+    drop(Server::start(&rig, &linked, &[]));
+    sh("mv", &[linked.join("appendonlydir").to_str().unwrap(), rig.path("elsewhere").to_str().unwrap()]);
     std::os::unix::fs::symlink(rig.path("elsewhere"), linked.join("appendonlydir")).unwrap();
     let linked = Server::start(&rig, &linked, &[]);
     says(check(&rig, &linked, |_| {}), &["the append-only folder", "is not on a filesystem of the set"]);
@@ -213,13 +226,10 @@ fn what_could_not_be_held_is_refused_before_anything_is_touched() {
     let renamed = Server::start(&rig, &inside.join("renamed"), &["--rename-command", "CONFIG", ""]);
     says(check(&rig, &renamed, |_| {}), &["does not know the command CONFIG GET", "rename-command"]);
 
-    // In the folder of another: what a server in a container, or on another host behind a tunnel, says of itself.
-    let moved = inside.join("moved");
-    let away = Server::start(&rig, &moved, &[]);
-    std::fs::rename(&moved, inside.join("moved-away")).unwrap();
-    std::fs::create_dir_all(moved.join("appendonlydir")).unwrap();
-    let told = check(&rig, &away, |_| {});
-    assert!(told.is_ok() || told.as_ref().is_err_and(|t| t.contains("no such process of this host")), "{told:?}");
+    // Its process ids and paths are not this host's, as with a server in a container.
+    let apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--"];
+    let apart = Server::under(&rig, &inside.join("apart"), &apart, &[]);
+    says(check(&rig, &apart, |_| {}), &["says that it is process", "no such process of this host"]);
 }
 
 #[test]
@@ -252,7 +262,10 @@ fn passwords_come_from_files_that_are_kept_and_are_never_said() {
         s.user = Some("stillpoint".into());
     };
     let told = check(&rig, &server, user);
-    says(told.clone(), &["does not let the user `stillpoint` run CONFIG GET", "hint in redis-cli: ACL SETUSER stillpoint "]);
+    says(
+        told.clone(),
+        &["does not let the user `stillpoint` run CONFIG GET", "hint in redis-cli: ACL SETUSER stillpoint "],
+    );
     let told = told.unwrap_err();
     let remedy = told.lines().find_map(|l| l.strip_prefix("hint in redis-cli: ")).unwrap();
     server.ask::<String>(remedy);
@@ -261,7 +274,7 @@ fn passwords_come_from_files_that_are_kept_and_are_never_said() {
     assert!(well, "{said}");
     // Who may not end a pause must not begin one.
     server.ask::<String>("ACL SETUSER stillpoint -client|unpause");
-    let (well, said) = Holder::start(&hold(&user)).end();
+    let (well, said) = Holder::start(&hold(&user)).ended();
     assert!(!well && said.contains("run CLIENT UNPAUSE"), "{said}");
     assert!(server.writes_within(Duration::from_millis(500)).is_some(), "it was paused");
 
@@ -269,9 +282,15 @@ fn passwords_come_from_files_that_are_kept_and_are_never_said() {
     let folder = rig.path("credentials");
     std::fs::create_dir(&folder).unwrap();
     keep(&folder.join("redis"), &format!("{secret}\n"), 0o400);
-    let env = format!("[[hook]]\nname = \"env\"\npre = [\"/bin/sh\", \"-c\", \"env > {}\"]\ntimeout = \"5s\"\n", rig.path("env").display());
+    let env = format!(
+        "[[hook]]\nname = \"env\"\npre = [\"/bin/sh\", \"-c\", \"env > {}\"]\ntimeout = \"5s\"\n",
+        rig.path("env").display()
+    );
     rig.configure(&format!("{env}{}", server.section("credential = \"redis\"")));
-    says(check(&rig, &server, |s| s.credential = Some("redis".into())), &["there is no systemd credential `redis`"]);
+    says(
+        check(&rig, &server, |s| s.credential = Some("redis".into())),
+        &["there is no systemd credential `redis`"],
+    );
     rig.fault("CreateSnapshot", "delay-before", "300ms");
     let mut command = rig.command(&["snapshot", "-o", "json"]);
     command.env("CREDENTIALS_DIRECTORY", &folder);
@@ -353,7 +372,7 @@ fn when_the_agent_is_killed_writes_go_on_at_once() {
     let server = on(&rig, &[]);
     let pairs = Pairs::start(&server);
     rig.configure(&server.section(""));
-    let run = in_the_window(&rig, "delay-before", "5s", &["snapshot"]);
+    let run = in_the_window(&rig, "delay-before", "2500ms", &["snapshot"]);
     pairs.standing();
     let killed = Instant::now();
     run.signal(Signal::SIGKILL);
@@ -362,6 +381,10 @@ fn when_the_agent_is_killed_writes_go_on_at_once() {
     run.end();
     // What is owed is the journal's; a second release of what was let go does no harm.
     Run::start(rig.bare_command(&["thaw"])).end().exits(0);
+    pairs.goes_on(10, SOON);
+    // What became of the request is asked at the next start.
+    rig.await_quiet();
+    rig.run(&["snapshot"]).exits(0);
     pairs.goes_on(10, SOON);
     assert_settled(&rig);
 }
@@ -372,7 +395,7 @@ fn when_the_session_is_killed_too_the_rescue_ends_the_pause() {
     let server = on(&rig, &[]);
     let pairs = Pairs::start(&server);
     rig.configure(&server.section(""));
-    let run = in_the_window(&rig, "delay-before", "5s", &["snapshot"]);
+    let run = in_the_window(&rig, "delay-before", "2500ms", &["snapshot"]);
     let sessions = holders(run.pid());
     assert_eq!(sessions.len(), 1);
     run.signal(Signal::SIGSTOP); // so that it does not see its session die first
@@ -382,6 +405,10 @@ fn when_the_session_is_killed_too_the_rescue_ends_the_pause() {
     pairs.standing();
     assert!(server.writes_within(Duration::from_millis(500)).is_none(), "the pause is in force");
     Run::start(rig.bare_command(&["thaw"])).end().exits(0);
+    pairs.goes_on(10, SOON);
+    // What became of the request is asked at the next start.
+    rig.await_quiet();
+    rig.run(&["snapshot"]).exits(0);
     pairs.goes_on(10, SOON);
     assert_settled(&rig);
 }

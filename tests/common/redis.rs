@@ -21,7 +21,7 @@ use stillpoint::ids::RunId;
 use stillpoint::quiesce::builtin::{SetMount, Start, Task};
 
 use super::program::{await_some, wait};
-use super::rig::{Rig, STILLPOINT, sh};
+use super::rig::{Rig, STILLPOINT, ebs_sim, sh};
 
 /// A running redis-server, which dies with the test.
 pub struct Server {
@@ -40,7 +40,10 @@ impl Server {
     /// The same under another program, such as strace.
     pub fn under(rig: &Rig, dir: &Path, wrapper: &[&str], more: &[&str]) -> Self {
         std::fs::create_dir_all(dir).unwrap();
-        let name = format!("redis-{:x}", dir.to_str().unwrap().bytes().fold(7u64, |h, b| h.wrapping_mul(31) + u64::from(b)));
+        let name = format!(
+            "redis-{:x}",
+            dir.to_str().unwrap().bytes().fold(7u64, |h, b| h.wrapping_mul(31) + u64::from(b))
+        );
         let socket = rig.path(&format!("{name}.sock"));
         let _ = std::fs::remove_file(&socket);
         let log = File::create(rig.path(&format!("{name}.log"))).unwrap();
@@ -57,11 +60,13 @@ impl Server {
             .spawn()
             .unwrap_or_else(|e| panic!("setpriv (util-linux) and redis-server are needed by this test: {e}"));
         let password = more.iter().position(|w| *w == "--requirepass").map(|at| more[at + 1].to_owned());
-        let server = Self { child, dir: dir.to_owned(), socket, password };
-        await_some("redis-server", Duration::from_secs(20), || {
-            let mut connection = server.try_connect().ok()?;
-            redis::cmd("PING").query::<String>(&mut connection).ok()
-        });
+        let mut server = Self { child, dir: dir.to_owned(), socket, password };
+        let end = Instant::now() + Duration::from_secs(20);
+        while server.try_connect().and_then(|mut c| redis::cmd("PING").query::<String>(&mut c)).is_err() {
+            let over = Instant::now() > end || server.child.try_wait().unwrap().is_some();
+            assert!(!over, "{}", std::fs::read_to_string(rig.path(&format!("{name}.log"))).unwrap());
+            std::thread::sleep(Duration::from_millis(5));
+        }
         server
     }
 
@@ -133,7 +138,13 @@ impl Pairs {
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::SeqCst) {
                 let begun = Instant::now();
-                let both = redis::pipe().atomic().cmd("INCR").arg("a").cmd("INCR").arg("b").query::<(u64, u64)>(&mut connection);
+                let both = redis::pipe()
+                    .atomic()
+                    .cmd("INCR")
+                    .arg("a")
+                    .cmd("INCR")
+                    .arg("b")
+                    .query::<(u64, u64)>(&mut connection);
                 let Ok((a, b)) = both else { return }; // the server was ended
                 assert_eq!(a, b);
                 ack.store(a, Ordering::SeqCst);
@@ -185,7 +196,20 @@ impl Load {
     pub fn start(server: &Server) -> Self {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--", "redis-benchmark", "-s"]).arg(&server.socket);
-        command.args(["-q", "-l", "-c", "4", "-r", "500", "-n", "100000", "-d", "200", "-t", "set,incr,lpush,lpop,sadd,hset"]);
+        command.args([
+            "-q",
+            "-l",
+            "-c",
+            "4",
+            "-r",
+            "500",
+            "-n",
+            "100000",
+            "-d",
+            "200",
+            "-t",
+            "set,incr,lpush,lpop,sadd,hset",
+        ]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         Self(command.spawn().unwrap_or_else(|e| panic!("setpriv and redis-benchmark (redis-tools): {e}")))
     }
@@ -228,12 +252,27 @@ impl<'a> Restored<'a> {
 impl Drop for Restored<'_> {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg(&self.at).status();
-        self.rig.sim(&["release-device", &self.device]);
+        // A command in ebs-sim's view has a copy of the mount for as long as it runs. What stays is cleaned up with the rig.
+        let end = Instant::now() + Duration::from_secs(5);
+        let release = || {
+            let mut command = Command::new(ebs_sim());
+            command.args(["release-device", &self.device]).env("EBS_SIM_DIR", self.rig.path("sim"));
+            command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+        };
+        while !release() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 }
 
 /// What a process that holds a database is told first.
-pub fn order(task: Task, server: &Server, mounts: &[PathBuf], hold_limit: Duration, change: impl FnOnce(&mut settings::Redis)) -> Start {
+pub fn order(
+    task: Task,
+    server: &Server,
+    mounts: &[PathBuf],
+    hold_limit: Duration,
+    change: impl FnOnce(&mut settings::Redis),
+) -> Start {
     let mut redis = settings::Redis {
         mode: RedisMode::Pause,
         socket: Some(server.socket.clone()),
@@ -293,9 +332,14 @@ impl Holder {
         self
     }
 
-    /// Tells it to let go, and waits for its end: did it say that all went well, and all that it said.
+    /// Tells it to let go, and waits for its end.
     pub fn end(mut self) -> (bool, String) {
         drop(self.child.stdin.take());
+        self.ended()
+    }
+
+    /// Waits for its end: did it say that all went well, and all that it said.
+    pub fn ended(mut self) -> (bool, String) {
         self.out.read_to_string(&mut self.said).unwrap();
         let status = wait(&mut self.child, Duration::from_secs(15)).expect("its process ends");
         (status.success(), self.said)

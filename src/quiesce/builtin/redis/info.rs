@@ -19,7 +19,8 @@ impl Info {
     }
 
     pub(super) fn text(&self, name: &str) -> Result<&str, Refusal> {
-        let missing = || Refusal::new(format!("its INFO says nothing of `{name}`: is it a Redis or Valkey server?"));
+        let missing =
+            || Refusal::new(format!("its INFO says nothing of `{name}`: is it a Redis or Valkey server?"));
         self.0.get(name).map(String::as_str).ok_or_else(missing)
     }
 
@@ -55,7 +56,8 @@ impl Info {
         let databases = self.0.iter().filter(|(name, _)| {
             name.strip_prefix("db").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
         });
-        let keys = databases.filter_map(|(_, v)| v.split(',').next()?.strip_prefix("keys=")?.parse::<u64>().ok());
+        let keys =
+            databases.filter_map(|(_, v)| v.split(',').next()?.strip_prefix("keys=")?.parse::<u64>().ok());
         keys.sum()
     }
 }

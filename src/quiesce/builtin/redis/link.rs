@@ -56,7 +56,8 @@ impl Link {
     pub(super) async fn open(settings: &Redis) -> Result<Self, NoLink> {
         let (address, at) = address(settings);
         let user = settings.user.clone().unwrap_or_else(|| "default".to_owned());
-        let mut login = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP2).set_skip_set_lib_name();
+        let mut login =
+            RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP2).set_skip_set_lib_name();
         if let Some(user) = &settings.user {
             login = login.set_username(user);
         }
@@ -113,7 +114,9 @@ impl Link {
 
 async fn connect(client: &Client) -> Result<MultiplexedConnection, RedisError> {
     // The library's own limit on an answer is half a second; a fork for BGSAVE alone can take longer.
-    let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(Some(Duration::from_secs(10)));
+    let config = AsyncConnectionConfig::new()
+        .set_response_timeout(None)
+        .set_connection_timeout(Some(Duration::from_secs(10)));
     client.get_multiplexed_async_connection_with_config(&config).await
 }
 
@@ -181,8 +184,10 @@ fn password(settings: &Redis) -> Result<Option<String>, Refusal> {
         return Err(Refusal::new(format!("the password file {shown} is no file")));
     }
     if meta.permissions().mode() & 0o066 != 0 {
-        return Err(Refusal::new(format!("others than its owner can read or change the password file {shown}"))
-            .hint(format!("chmod 600 {shown}")));
+        return Err(Refusal::new(format!(
+            "others than its owner can read or change the password file {shown}"
+        ))
+        .hint(format!("chmod 600 {shown}")));
     }
     let mut line = String::new();
     BufReader::new(file.take(LONGEST)).read_line(&mut line).map_err(|e| match e.kind() {
@@ -198,8 +203,10 @@ fn password(settings: &Redis) -> Result<Option<String>, Refusal> {
 
 fn credential(name: &str) -> Result<PathBuf, Refusal> {
     let Some(folder) = std::env::var_os(CREDENTIALS) else {
-        return Err(Refusal::new(format!("there is no systemd credential `{name}`: this is no service with credentials"))
-            .hint(format!("LoadCredential={name}:/PATH in stillpoint's unit; by hand, use `password_file`")));
+        return Err(Refusal::new(format!(
+            "there is no systemd credential `{name}`: this is no service with credentials"
+        ))
+        .hint(format!("LoadCredential={name}:/PATH in stillpoint's unit; by hand, use `password_file`")));
     };
     Ok(Path::new(&folder).join(name))
 }

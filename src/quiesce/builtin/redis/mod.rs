@@ -114,7 +114,9 @@ impl Quiescer for Server {
             Err(_) => return Err(self.lost("it did not answer when the pause was to end")),
         };
         if let Some(moved) = before.moved(&now) {
-            return Err(self.lost(&moved).hint("something wrote although writes were paused: did somebody else run CLIENT UNPAUSE?"));
+            return Err(self
+                .lost(&moved)
+                .hint("something wrote although writes were paused: did somebody else run CLIENT UNPAUSE?"));
         }
         if elapsed >= self.hold_limit {
             return Err(self.lost("the pause ran out"));
@@ -156,9 +158,14 @@ impl Server {
         let info = self
             .until(drained, "the append-only file to be written", |info| {
                 match info.text("aof_last_write_status")? {
-                    "ok" => Ok(info.number("aof_buffer_length")? == 0 && info.number("aof_pending_bio_fsync")? == 0),
-                    other => Err(Refusal::new(format!("its last write to the append-only file ended in `{other}`"))
-                        .hint("see its log, and whether its filesystem is full")),
+                    "ok" => {
+                        Ok(info.number("aof_buffer_length")? == 0
+                            && info.number("aof_pending_bio_fsync")? == 0)
+                    }
+                    other => Err(Refusal::new(format!(
+                        "its last write to the append-only file ended in `{other}`"
+                    ))
+                    .hint("see its log, and whether its filesystem is full")),
                 }
             })
             .await?;
@@ -182,18 +189,24 @@ impl Server {
             match self.link.raw::<String>(BGSAVE).await {
                 Ok(_) => break time.first().and_then(|t| t.parse::<u64>().ok()).unwrap_or(u64::MAX),
                 // Somebody else's began in between.
-                Err(e) if e.detail().is_some_and(|d| d.contains("in progress") || d.contains("child process")) => {
+                Err(e)
+                    if e.detail()
+                        .is_some_and(|d| d.contains("in progress") || d.contains("child process")) =>
+                {
                     sleep(SLOW_POLL).await;
                 }
                 Err(e) => return Err(self.link.explain(&e, BGSAVE)),
             }
         };
-        let info =
-            self.until(self.deadline, "BGSAVE to end", |info| Ok(!info.flag("rdb_bgsave_in_progress")?)).await?;
+        let info = self
+            .until(self.deadline, "BGSAVE to end", |info| Ok(!info.flag("rdb_bgsave_in_progress")?))
+            .await?;
         let status = info.text("rdb_last_bgsave_status")?;
         if status != "ok" || info.number("rdb_last_save_time")? < before {
             return Err(Refusal::new(format!("BGSAVE of {} failed: its status is `{status}`", self.link.at))
-                .hint("see the server's log: memory for the fork (vm.overcommit_memory), space on the volume"));
+                .hint(
+                    "see the server's log: memory for the fork (vm.overcommit_memory), space on the volume",
+                ));
         }
         if let Some(dump) = &self.dump {
             fact("dump", dump.display());
@@ -249,12 +262,16 @@ fn pausable(info: &Info, at: &str) -> Result<(), Refusal> {
     }
     if info.text("role")? != "master" {
         let of = format!("{}:{}", info.text("master_host")?, info.text("master_port")?);
-        return Err(Refusal::new(format!("{at} is a replica of {of}: a pause would not stop what it is sent"))
-            .hint("take the set where the primary runs, or use mode = \"bgsave\""));
+        return Err(Refusal::new(format!(
+            "{at} is a replica of {of}: a pause would not stop what it is sent"
+        ))
+        .hint("take the set where the primary runs, or use mode = \"bgsave\""));
     }
     if !info.flag("aof_enabled")? {
-        return Err(Refusal::new(format!("{at} has no append-only file: writes since its last dump are on no disk"))
-            .hint("use mode = \"bgsave\", or switch `appendonly` on"));
+        return Err(Refusal::new(format!(
+            "{at} has no append-only file: writes since its last dump are on no disk"
+        ))
+        .hint("use mode = \"bgsave\", or switch `appendonly` on"));
     }
     Ok(())
 }
