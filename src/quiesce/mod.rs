@@ -290,6 +290,11 @@ fn vars(hook: &Hook, env: &HookEnv, phase: Phase) -> Vec<(String, OsString)> {
     }
     vars.retain(|(k, _)| !own.contains_key(k));
     vars.extend(own.into_iter().map(|(k, v)| (k, v.into())));
+    if matches!(&hook.kind, HookKind::Redis(redis) if redis.credential.is_some()) {
+        // Where systemd put this service's credentials; the only variable of stillpoint's own that is handed on, and only to itself.
+        let folder = std::env::var_os(builtin::CREDENTIALS);
+        vars.extend(folder.map(|folder| (builtin::CREDENTIALS.to_owned(), folder)));
+    }
     vars
 }
 

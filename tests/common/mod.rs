@@ -10,6 +10,7 @@ pub mod namespace;
 pub mod postgresql;
 pub mod probe;
 pub mod program;
+pub mod redis;
 pub mod rig;
 
 use std::collections::BTreeMap;

@@ -36,6 +36,7 @@ mod postgresql;
 mod redis;
 
 pub use place::SetMount;
+pub(super) use redis::CREDENTIALS;
 
 /// The first argument of a process of this kind.
 pub const ARGUMENT: &str = "__database";
