@@ -328,9 +328,9 @@ mod tests {
     #[test]
     fn none_is_worth_more_than_the_set_can_be() {
         let mut outcomes = all_well();
-        let why = Some("the freeze did not hold");
-        let lowered = records(&settings(), &outcomes, Some((Crash, why.unwrap())));
-        assert!(lowered.iter().all(|r| r.consistency == Some(Crash) && r.reason.as_deref() == why));
+        let why = "the freeze did not hold";
+        let lowered = records(&settings(), &outcomes, Some((Crash, why)));
+        assert!(lowered.iter().all(|r| r.consistency == Some(Crash) && r.reason.as_deref() == Some(why)));
         outcomes[0].status = HookStatus::TimedOut;
         assert_eq!(labels(&outcomes, Some((Crash, "x")))[0], Some(Crash));
         assert_eq!(labels(&outcomes, Some((Filesystem, "x"))), [Some(Filesystem); 3]);
