@@ -9,6 +9,7 @@ pub mod namespace;
 pub mod probe;
 pub mod program;
 pub mod rig;
+pub mod systemd;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
