@@ -71,7 +71,7 @@ impl Systemctl {
 
 /// What is asked of each unit: how it is, and what a stop of it would stop or bring back.
 const PROPERTIES: &str = "Id,LoadState,ActiveState,Transient,CanStart,CanStop,CanFreeze,FreezerState,RequiredBy,BoundBy,\
-                          ConsistsOf,PropagatesStopTo,TriggeredBy";
+                          ConsistsOf,PropagatesStopTo,TriggeredBy,After";
 
 /// systemd stops these along with the unit.
 const STOPPED_ALONG: [&str; 4] = ["RequiredBy", "BoundBy", "ConsistsOf", "PropagatesStopTo"];
@@ -116,7 +116,7 @@ fn plain(why: String) -> Refused {
 async fn to_stop(units: &SystemdHook, env: &HookEnv) -> Result<Vec<String>, Refused> {
     let systemctl = systemctl().map_err(plain)?;
     let mut open: Vec<(String, bool)> = units.units.iter().rev().map(|u| (u.clone(), true)).collect();
-    let (mut seen, mut running) = (BTreeSet::new(), Vec::new());
+    let (mut seen, mut running) = (BTreeSet::new(), Vec::<(String, String)>::new());
     while let Some((unit, named)) = open.pop() {
         if !seen.insert(unit.clone()) {
             continue;
@@ -140,8 +140,8 @@ async fn to_stop(units: &SystemdHook, env: &HookEnv) -> Result<Vec<String>, Refu
             }
             // An alias is the same unit.
             seen.insert(id.clone());
-            if !running.contains(&id) {
-                running.push(id);
+            if !running.iter().any(|(known, _)| *known == id) {
+                running.push((id, state.get("After").cloned().unwrap_or_default()));
             }
         }
         // What does not run passes a stop on all the same.
@@ -150,7 +150,27 @@ async fn to_stop(units: &SystemdHook, env: &HookEnv) -> Result<Vec<String>, Refu
             open.push((next.to_owned(), false));
         }
     }
-    Ok(running)
+    Ok(in_order(running))
+}
+
+/// In the order in which they are started: systemctl asks for one after another, and systemd may begin with the first before it has heard
+/// of the last.
+fn in_order(mut units: Vec<(String, String)>) -> Vec<String> {
+    let mut ordered = Vec::with_capacity(units.len());
+    while !units.is_empty() {
+        let free = |(_, after): &(String, String)| {
+            !after.split_whitespace().any(|a| units.iter().any(|(u, _)| u == a))
+        };
+        // Where they wait for each other, in a circle, systemd decides.
+        let next = units.iter().position(free).unwrap_or(0);
+        ordered.push(units.remove(next).0);
+    }
+    ordered
+}
+
+/// Could it start another unit by itself?
+fn triggers(unit: &String) -> bool {
+    [".socket", ".timer", ".path", ".automount"].iter().any(|kind| unit.ends_with(kind))
 }
 
 /// Those that run and are not frozen yet.
@@ -214,7 +234,7 @@ pub(super) async fn slipped(units: &SystemdHook, env: &HookEnv) -> Option<String
     None
 }
 
-/// Stops or freezes them, or lets them go on: all in one call, so that systemd orders them.
+/// Stops or freezes them, or lets them go on: all in one call, so that systemd does it side by side where it may.
 pub(super) async fn call(
     hook: &Hook,
     units: &SystemdHook,
@@ -289,6 +309,17 @@ mod tests {
         ] {
             assert_eq!(named_after(Path::new(path), "mount"), name);
         }
+    }
+
+    #[test]
+    fn units_are_started_after_what_they_come_after() {
+        let of = |units: &[(&str, &str)]| {
+            in_order(units.iter().map(|(u, a)| ((*u).to_owned(), (*a).to_owned())).collect())
+        };
+        let mixed =
+            [("web", "app x"), ("app", "db x"), ("db.service", "db.socket"), ("db", "y"), ("db.socket", "")];
+        assert_eq!(of(&mixed), ["db", "app", "web", "db.socket", "db.service"]);
+        assert_eq!(of(&[("a", "b"), ("b", "a")]), ["a", "b"]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod probe;
 pub mod program;
 pub mod redis;
 pub mod rig;
+pub mod systemd;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
