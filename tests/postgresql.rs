@@ -237,7 +237,9 @@ fn snapshots_of_data_and_wal_one_after_the_other_do_not_restore() {
     assert!(after_a_checkpoint.contains(lost), "{after_a_checkpoint}");
     let checkpoint_before = restore("data-checkpoint-wal", &data_3, &wal_3).unwrap_err();
     assert!(checkpoint_before.contains(lost), "{checkpoint_before}");
-    let pages_of_the_future = restore("wal-data", &data_2, &wal_2).unwrap_err();
-    let found: Vec<_> = pages_of_the_future.lines().take(3).collect();
+    // Not asserted: now and then no page of the few that were written in between is one that matters.
+    let pages_of_the_future = restore("wal-data", &data_2, &wal_2);
+    let found = pages_of_the_future.err().unwrap_or_else(|| "nothing is found broken, this time".to_owned());
+    let found: Vec<_> = found.lines().take(3).collect();
     println!("{} transfers; pages newer than the WAL: {}", seen.count(), found.join(" "));
 }

@@ -28,22 +28,25 @@ pub const POSTGRES: &str = "postgres";
 const READY: Duration = Duration::from_secs(40);
 /// Small, so that it fits the volumes and checkpoints are frequent.
 const SETTINGS: &str = "listen_addresses = ''\nshared_buffers = 16MB\nmax_connections = 30\nmax_wal_size = 16MB\n\
-                        min_wal_size = 4MB\nlc_messages = 'C'\nlog_checkpoints = on\nwal_level = replica\n";
+                        min_wal_size = 4MB\nlc_messages = 'C'\nlog_checkpoints = on\nwal_level = replica\n\
+                        password_encryption = 'scram-sha-256'\njit = off\n";
 /// root is the test, postgres is stillpoint.
 const HBA: &str = "local replication postgres peer map=test\nlocal all postgres peer map=test\n\
                    local all with_password scram-sha-256\nlocal all refused reject\nlocal all all trust\n\
                    host all with_password 127.0.0.1/32 scram-sha-256\n";
 const IDENT: &str = "test root postgres\ntest postgres postgres\n";
 
-/// A program of the server's package.
+/// A program of the server's package: the newest there is, or of the version whose programs are in `STILLPOINT_POSTGRESQL`.
 pub fn program(name: &str) -> PathBuf {
-    let mut found: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
-        .expect("this test needs Debian's package postgresql")
-        .map(|e| e.unwrap().path().join("bin").join(name))
-        .filter(|p| p.exists())
-        .collect();
-    found.sort();
-    found.pop().unwrap_or_else(|| panic!("no {name} in /usr/lib/postgresql"))
+    let mut folders: Vec<PathBuf> = match std::env::var_os("STILLPOINT_POSTGRESQL") {
+        Some(folder) => vec![folder.into()],
+        None => std::fs::read_dir("/usr/lib/postgresql")
+            .expect("this test needs Debian's package postgresql")
+            .map(|e| e.unwrap().path().join("bin"))
+            .collect(),
+    };
+    folders.sort();
+    folders.pop().unwrap().join(name)
 }
 
 /// A command of the system user, which ends with this thread.
@@ -165,6 +168,11 @@ impl Cluster {
             });
             Ok(rows.collect())
         })
+    }
+
+    /// Its major version.
+    pub fn version(&self) -> u32 {
+        self.value("SHOW server_version_num").parse::<u32>().unwrap() / 10_000
     }
 
     /// The postmaster.

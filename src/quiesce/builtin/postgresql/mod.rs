@@ -22,7 +22,7 @@ mod target;
 
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::NoTls;
 
 use self::look::{Identity, Seen};
@@ -36,6 +36,8 @@ const IDLE_MARGIN: Duration = Duration::from_secs(30);
 const CANCEL: Duration = Duration::from_secs(2);
 /// What a limit of the server's is less than the process's own, so that it is the server which answers.
 const EARLIER: Duration = Duration::from_millis(500);
+/// What is left of the process's own limit when a server that says nothing at all is given up.
+const SPARE: Duration = Duration::from_millis(50);
 
 /// A connected server.
 pub(super) struct Server {
@@ -63,34 +65,23 @@ impl Quiescer for Server {
         let label = application(start);
         let limit = earlier(start.timeout);
         let session = Session::connect(&target, &label, limit, start.hold_limit + IDLE_MARGIN).await?;
-        let seen = look::seen(&session).await?;
-        tell(&look::look(&session, start, settings, &seen).await?, &seen);
+        let looked = async {
+            let seen = look::seen(&session).await?;
+            Ok((look::look(&session, start, settings, &seen).await?, seen))
+        };
+        // The server's own limits do not end a wait for what a stopped process of it holds.
+        let looked = timeout_at(deadline - SPARE, looked).await;
+        let (identity, seen) = looked.unwrap_or_else(|_| Err(session.silent(limit)))?;
+        tell(&identity, &seen);
         let (mode, timeout) = (settings.mode, start.timeout);
         Ok(Self { session, mode, seen, label, timeout, deadline, held: None })
     }
 
     async fn hold(&mut self) -> Result<(), Refusal> {
         let left = earlier(self.deadline.saturating_duration_since(Instant::now()));
-        self.session.limit(left).await?;
-        let begun = Instant::now();
-        match self.mode {
-            PostgresqlMode::Checkpoint => {
-                self.long("CHECKPOINT", "CHECKPOINT", begun, left).await?;
-            }
-            PostgresqlMode::Backup => {
-                let sql = if self.session.version >= 15_00_00 {
-                    format!("SELECT pg_backup_start('{}', true)", self.label)
-                } else {
-                    format!("SELECT pg_start_backup('{}', true, false)", self.label)
-                };
-                fact("start_lsn", self.long("the start of the backup", &sql, begun, left).await?);
-            }
-        }
-        let (lsn, timeline) = self.position().await?;
-        fact("redo_lsn", self.session.value("SELECT redo_lsn FROM pg_control_checkpoint()").await?);
-        fact("lsn", lsn);
-        fact("timeline", &timeline);
-        self.held = Some(Held { timeline });
+        let by = self.deadline - SPARE;
+        let begun = timeout_at(by, self.begin(left)).await;
+        self.held = Some(begun.unwrap_or_else(|_| Err(self.session.silent(left)))?);
         Ok(())
     }
 
@@ -133,6 +124,30 @@ impl Quiescer for Server {
 }
 
 impl Server {
+    /// Begins the hold.
+    async fn begin(&self, left: Duration) -> Result<Held, Refusal> {
+        self.session.limit(left).await?;
+        let begun = Instant::now();
+        match self.mode {
+            PostgresqlMode::Checkpoint => {
+                self.long("CHECKPOINT", "CHECKPOINT", begun, left).await?;
+            }
+            PostgresqlMode::Backup => {
+                let sql = if self.session.version >= 15_00_00 {
+                    format!("SELECT pg_backup_start('{}', true)", self.label)
+                } else {
+                    format!("SELECT pg_start_backup('{}', true, false)", self.label)
+                };
+                fact("start_lsn", self.long("the start of the backup", &sql, begun, left).await?);
+            }
+        }
+        let (lsn, timeline) = self.position().await?;
+        fact("redo_lsn", self.session.value("SELECT redo_lsn FROM pg_control_checkpoint()").await?);
+        fact("lsn", lsn);
+        fact("timeline", &timeline);
+        Ok(Held { timeline })
+    }
+
     /// A statement that waits for the disks: its first value, or what it waited for.
     async fn long(&self, what: &str, sql: &str, begun: Instant, limit: Duration) -> Result<String, Refusal> {
         match self.session.long(sql).await {
