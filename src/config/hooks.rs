@@ -247,6 +247,23 @@ pub enum RedisMode {
     Bgsave,
 }
 
+impl HookKind {
+    /// The section it is configured in, without the brackets; an executable of a directory has its directory's.
+    #[must_use]
+    pub fn section(&self) -> &'static str {
+        match self {
+            Self::Hook(_) => "hook",
+            Self::Session(_) => "session",
+            Self::HookDirectory(_) | Self::Script(_) => "hook_directory",
+            Self::Systemd(_) => "systemd",
+            Self::Container(_) => "container",
+            Self::Postgresql(_) => "postgresql",
+            Self::Mysql(_) => "mysql",
+            Self::Redis(_) => "redis",
+        }
+    }
+}
+
 impl Hook {
     /// The commands that are the user's own: what each is for, and its argv.
     pub fn commands(&self) -> impl Iterator<Item = (&'static str, &[String])> {

@@ -7,8 +7,10 @@ pub mod hooks;
 pub mod listener;
 pub mod mysql;
 pub mod namespace;
+pub mod postgresql;
 pub mod probe;
 pub mod program;
+pub mod redis;
 pub mod rig;
 
 use std::collections::BTreeMap;
