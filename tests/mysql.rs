@@ -366,7 +366,7 @@ fn a_replica_stands_still_for_the_set_and_runs_again_even_when_the_agent_is_kill
 /// The process that holds the server for this run.
 fn holder(run: &Run) -> Pid {
     let of = run.pid().as_raw().to_string();
-    let found = Command::new("pgrep").args(["-P", &of, "-f", "__hold"]).output().unwrap();
+    let found = Command::new("pgrep").args(["-P", &of, "-f", "__database"]).output().unwrap();
     Pid::from_raw(String::from_utf8(found.stdout).unwrap().trim().parse().unwrap())
 }
 
