@@ -77,6 +77,14 @@ need_postgresql() {
     need_packages /usr/lib/postgresql:postgresql
 }
 
+# Debian's MariaDB, for tests that start their own: these packages have the programs and no service.
+need_mariadb() {
+    need_packages mariadbd:mariadb-server-core mariadb-install-db:mariadb-server-core mariadb-binlog:mariadb-client \
+        setpriv:util-linux pgrep:procps
+    # Its system user comes with the package that has the service.
+    getent passwd mysql >/dev/null || useradd --system --no-create-home --shell /usr/sbin/nologin mysql
+}
+
 # Puts cargo into PATH. Under sudo, the caller's toolchain serves, but root's own cache, so that nothing of root's is left
 # in the caller's home.
 need_cargo() {

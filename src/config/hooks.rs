@@ -204,7 +204,7 @@ pub struct Mysql {
     /// How it is held.
     pub method: MysqlMethod,
     /// The sources whose SQL threads ran when the run came to this hook: these are stopped, and no others are started. Not a key.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stopping: Vec<String>,
 }
 

@@ -328,9 +328,16 @@ impl Drop for Restored {
     fn drop(&mut self) {
         for (device, at) in &self.devices {
             let _ = Command::new("umount").arg(at).status();
-            let mut release = Command::new(super::rig::ebs_sim());
-            release.args(["release-device", device]).env("EBS_SIM_DIR", &self.sim);
-            let _ = release.stdout(Stdio::null()).status();
+            // Another test's agent may have a copy of the mount for a moment.
+            let end = Instant::now() + Duration::from_secs(5);
+            while Instant::now() < end {
+                let mut release = Command::new(super::rig::ebs_sim());
+                release.args(["release-device", device]).env("EBS_SIM_DIR", &self.sim);
+                if release.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success()) {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
         }
     }
 }

@@ -3,22 +3,17 @@
 //! In: the server's process list, from a second connection. Out: one line that names the likeliest, for the log and the refusal. Must never:
 //! show what is between quotes in a query, or more than [`TEXT`] characters of it.
 
-use super::session::{Columns, Failed, Session};
+use std::time::Duration;
+
+use super::flavour::Flavour;
+use super::session::{Columns, Session};
 
 /// How much of a query is shown.
 const TEXT: usize = 100;
 
-/// Those who run something and do not themselves wait for a lock of ours, the longest first; then sessions that do nothing and have a
-/// transaction open.
-const RUNNING: &str = "SELECT id, user, time, state, LEFT(info, 400) AS info FROM information_schema.processlist \
-     WHERE command NOT IN ('Sleep', 'Daemon', 'Binlog Dump', 'Binlog Dump GTID') AND id NOT IN ({own}) \
-     AND info IS NOT NULL AND COALESCE(state, '') NOT LIKE 'Waiting for %lock%' \
-     AND COALESCE(state, '') NOT LIKE 'Waiting for table flush%' ORDER BY time DESC, id LIMIT 1";
-const IDLE: &str = "SELECT id, user, time, state, info FROM information_schema.processlist \
-     WHERE command = 'Sleep' AND id NOT IN ({own}) ORDER BY time DESC, id LIMIT 1";
 /// MySQL 8 knows it exactly.
 const GRANTED: &str = "SELECT p.processlist_id AS id, p.processlist_user AS user, p.processlist_time AS time, \
-     p.processlist_state AS state, LEFT(p.processlist_info, 400) AS info \
+     p.processlist_command AS command, LEFT(p.processlist_info, 400) AS info \
      FROM performance_schema.metadata_locks h \
      JOIN performance_schema.metadata_locks w ON w.object_type = h.object_type \
        AND w.object_schema <=> h.object_schema AND w.object_name <=> h.object_name \
@@ -26,26 +21,50 @@ const GRANTED: &str = "SELECT p.processlist_id AS id, p.processlist_user AS user
      JOIN performance_schema.threads p ON p.thread_id = h.owner_thread_id \
      WHERE w.lock_status = 'PENDING' AND h.lock_status = 'GRANTED' AND p.processlist_id NOT IN ({own}) \
      ORDER BY p.processlist_time DESC LIMIT 1";
+/// So does MariaDB with its plugin `metadata_lock_info`.
+const PLUGIN: &str = "SELECT p.id, p.user, p.time, p.command, LEFT(p.info, 400) AS info \
+     FROM information_schema.metadata_lock_info m \
+     JOIN information_schema.processlist p ON p.id = m.thread_id \
+     WHERE m.lock_type = 'Backup lock' AND p.id NOT IN ({own}) AND p.{since} \
+     AND COALESCE(p.state, '') NOT LIKE 'Waiting for %lock%' ORDER BY p.time DESC, p.id LIMIT 1";
+/// Else it is likely one that has run something since before it was waited for, and does not itself wait for a lock of ours; the
+/// longest first. Or it is one that does nothing, and has taken its locks before.
+const LONGEST: &str = "SELECT id, user, time, command, LEFT(info, 400) AS info \
+     FROM information_schema.processlist \
+     WHERE command NOT IN ('Daemon', 'Binlog Dump', 'Binlog Dump GTID') AND id NOT IN ({own}) AND {since} \
+     AND COALESCE(state, '') NOT LIKE 'Waiting for %lock%' \
+     AND COALESCE(state, '') NOT LIKE 'Waiting for table flush%' \
+     AND (info IS NOT NULL OR command = 'Sleep') ORDER BY command = 'Sleep', time DESC, id LIMIT 1";
 
-/// Names whoever seems to be in the way of `holder`, whose own connections are left out.
-pub(super) async fn name(aside: &mut Session, holder: u64) -> Option<String> {
+/// Names whoever seems to have been in the way of `holder` since `waited` ago. Our own connections are left out.
+pub(super) async fn name(
+    aside: &mut Session,
+    holder: u64,
+    flavour: Flavour,
+    waited: Duration,
+) -> Option<String> {
     let own = format!("{holder}, {}", aside.id);
-    for (query, idle) in [(GRANTED, false), (RUNNING, false), (IDLE, true)] {
-        let query = query.replace("{own}", &own).replace("{holder}", &holder.to_string());
-        // MariaDB has its performance schema off; the next one serves.
-        let row: Result<Option<Columns>, Failed> = aside.row(&query).await;
-        if let Ok(Some(row)) = row {
-            return Some(line(&row, idle));
+    let since = if flavour.is_mariadb() {
+        format!("time_ms >= {}", waited.as_millis())
+    } else {
+        format!("time >= {}", waited.as_secs())
+    };
+    for query in [GRANTED, PLUGIN, LONGEST] {
+        let query = query.replace("{own}", &own).replace("{since}", &since);
+        let query = query.replace("{holder}", &holder.to_string());
+        // What the server does not have is an error; the next one serves.
+        if let Ok(Some(row)) = aside.row(&query).await {
+            return Some(line(&row));
         }
     }
     None
 }
 
-fn line(row: &Columns, idle: bool) -> String {
+fn line(row: &Columns) -> String {
     let get = |name: &str| row.get(name).unwrap_or_default();
     let (id, user, time) = (get("id"), get("user"), get("time"));
     let doing = match row.get("info") {
-        Some(info) if !idle => shown(&info),
+        Some(info) if get("command") != "Sleep" => shown(&info),
         _ => "nothing, idle: perhaps with LOCK TABLES or a transaction open".to_owned(),
     };
     format!("thread {id} of `{user}`, for {time} s: {doing}")

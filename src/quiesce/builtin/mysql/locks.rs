@@ -103,7 +103,7 @@ impl Server {
         statement: &str,
         limit: Duration,
     ) -> Result<Option<(Failed, Option<String>)>, Refusal> {
-        let (holder, aside) = (&mut self.holder, &mut self.aside);
+        let (holder, aside, flavour) = (&mut self.holder, &mut self.aside, self.flavour);
         let id = holder.id;
         let mut run = std::pin::pin!(holder.run(statement));
         // Looked at while it waits: afterwards the one in the way may be gone. A lock that is to be had takes milliseconds.
@@ -113,7 +113,7 @@ impl Server {
         }
         let mut blocker = None;
         let looked = async {
-            blocker = blocker::name(aside, id).await;
+            blocker = blocker::name(aside, id, flavour, early).await;
             sleep(limit.saturating_sub(early) + LATE).await;
         };
         let done = tokio::select! {
