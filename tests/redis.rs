@@ -424,3 +424,36 @@ fn a_pause_ends_by_itself_when_nobody_is_left() {
     assert!((Duration::from_secs(1)..Duration::from_secs(4)).contains(&took), "{took:?}");
     println!("a pause of 2 s ended {took:?} after its process was killed");
 }
+
+/// What `plan` says of a server that runs, and that its suggestion holds it.
+#[test]
+fn the_plan_shows_the_server_and_its_suggestion_holds_it() {
+    let rig = one(Fs::Ext4);
+    let server = on(&rig, &[]);
+    let elsewhere = Server::start(&rig, &rig.path("elsewhere"), &[]);
+    let found =
+        |arguments: &[&str]| rig.run(arguments).exits(0).record()["databases"].as_array().unwrap().clone();
+    let databases = found(&["plan", "-o", "json"]);
+    let [database] = databases.as_slice() else { panic!("{databases:#?}") };
+    let pid: i32 = server.info("process_id").parse().unwrap();
+    assert_eq!((&database["kind"], &database["process"]["pid"]), (&"redis".into(), &pid.into()));
+    assert_eq!(database["data"], server.dir.to_str().unwrap());
+    assert_eq!(database["mounts"][0], rig.mount("data").to_str().unwrap());
+    assert_eq!(database["section"], serde_json::Value::Null);
+    let suggestion = database["suggestion"].as_str().unwrap();
+    assert_eq!(suggestion, format!("[[redis]]\nsocket = \"{}\"\n", server.socket.display()));
+    let connections = server.info("total_connections_received");
+    let text = rig.run(&["plan"]);
+    assert!(text.exits(0).out.contains("not configured: nothing holds it"), "{}", text.out);
+    let after: u64 = server.info("total_connections_received").parse().unwrap();
+    assert_eq!(
+        after,
+        connections.parse::<u64>().unwrap() + 1,
+        "that is this test's own: the plan has connected"
+    );
+    rig.configure(suggestion);
+    assert_eq!(found(&["plan", "-o", "json"])[0]["section"], "redis");
+    assert_eq!(rig.run(&["snapshot", "-o", "json"]).exits(0).record()["consistency"], "application");
+    assert_eq!(elsewhere.writes_within(SOON).is_some(), true);
+    assert_settled(&rig);
+}
