@@ -69,6 +69,14 @@ need_tools() {
         dumpe2fs:e2fsprogs mkfs.xfs:xfsprogs xfs_logprint:xfsprogs xfs_repair:xfsprogs mkfs.btrfs:btrfs-progs "$@"
 }
 
+# Debian's PostgreSQL, for tests that start their own: without the server that its package would start.
+need_postgresql() {
+    [ -d /usr/lib/postgresql ] && return
+    mkdir -p /etc/postgresql-common/createcluster.d
+    echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/stillpoint-tests.conf
+    need_packages /usr/lib/postgresql:postgresql
+}
+
 # Puts cargo into PATH. Under sudo, the caller's toolchain serves, but root's own cache, so that nothing of root's is left
 # in the caller's home.
 need_cargo() {

@@ -15,7 +15,7 @@
 //! In: a plan, its settings, EC2, the kernel. Out: a [`SetRecord`] with its exit code. Must never: return with something quiesced
 //! and not released, or retry the create call.
 
-mod applications;
+pub mod applications;
 pub mod desk;
 pub mod hold;
 pub mod journal;
@@ -148,6 +148,7 @@ pub async fn snapshot<E: Ec2>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -
     let asked = asked(stage)?;
     let request = create_request(&stage.run, stage.facts, stage.plan, stage.settings, asked);
     preflight::check(stage, &request).await?;
+    applications::check(stage, interrupt).await?;
     stage.at(Step::JournalStart);
     let mut journal = Journal::start(stage.run_dir, &stage.run, &stage.plan.name).map_err(|e| {
         Error::new(Exit::Permission, format!("cannot write the journal in {}: {e}", stage.run_dir.display()))

@@ -21,9 +21,53 @@ fn with_hooks_a_set_is_application_consistent() {
     let ended = rig.run(&["snapshot", "-o", "json"]);
     let record = ended.exits(0).record();
     assert_eq!((&record["asked"], &record["consistency"]), (&"application".into(), &"application".into()));
-    let all = ["pre-one", "pre-two", "post-two taken application", "post-one taken application"];
+    let all = ["pre-one", "pre-two", "post-two taken", "post-one taken"];
     assert_eq!(log(&rig), all, "released in reverse");
     assert_labels(&rig, 2, "application");
+    assert_settled(&rig);
+}
+
+/// The label is known only when what was held has been let go; whoever wants it is told at the end.
+#[test]
+fn the_ends_of_a_run_are_told_the_label() {
+    let rig = two();
+    let script = |edge: &str| {
+        let text = note(
+            &rig,
+            &format!("{edge} $STILLPOINT_PHASE $STILLPOINT_RESULT ${{STILLPOINT_CONSISTENCY-none}}"),
+        );
+        format!("{edge} = [\"/bin/sh\", \"-c\", '''{text}''']\n")
+    };
+    let ends = ["pre", "post", "completed", "failed"].map(script).concat();
+    rig.configure(&format!("[[hook]]\nname = \"told\"\n{ends}timeout = \"10s\"\n"));
+    rig.run(&["snapshot"]).exits(0);
+    let all = ["pre pre none", "post post taken none", "completed completed taken application"];
+    assert_eq!(log(&rig), all);
+    std::fs::remove_file(rig.path("log")).unwrap();
+    rig.fault("CreateSnapshots", "throttle", "0s");
+    rig.run(&["snapshot"]).exits(23);
+    assert_eq!(log(&rig), ["pre pre none", "post post failed none", "failed failed failed"]);
+    std::fs::remove_file(rig.path("log")).unwrap();
+    // Neither: nothing was to be taken.
+    rig.run(&["rehearse"]).exits(0);
+    assert_eq!(log(&rig), ["pre pre none", "post post rehearsed none"]);
+    assert_settled(&rig);
+}
+
+#[test]
+fn a_failing_end_is_a_failure_after_the_set() {
+    let rig = two();
+    let ends = "completed = [\"/bin/sh\", \"-c\", \"exit 9\"]";
+    rig.configure(&hook("db", "exit 0", "exit 0", ends));
+    let ended = rig.run(&["snapshot", "-o", "json"]);
+    let record = ended.exits(11).record();
+    assert_eq!(record["consistency"], "application");
+    assert!(
+        record["after"][0]
+            .as_str()
+            .unwrap()
+            .contains("completed command of hook `db` failed with exit code 9")
+    );
     assert_settled(&rig);
 }
 
@@ -36,7 +80,7 @@ fn hooks_are_released_after_the_thaw_and_not_before() {
     assert_eq!(log(&rig), ["pre-db"], "held while frozen");
     assert!(write.done(Duration::from_secs(10)).is_some());
     run.end().exits(0);
-    assert_eq!(log(&rig), ["pre-db", "post-db taken application"]);
+    assert_eq!(log(&rig), ["pre-db", "post-db taken"]);
     assert_settled(&rig);
 }
 
@@ -73,7 +117,7 @@ fn a_pre_hook_that_takes_too_long_is_killed_and_released() {
 
 fn continuing(arguments: &[&str], code: i32) {
     let rig = two();
-    rig.configure(&hook("bad", "exit 1", &note(&rig, "post-bad"), "on_failure = \"continue\""));
+    rig.configure(&hook("bad", "exit 1", &note(&rig, "post-bad"), "on_failure = \"degrade\""));
     let ended = rig.run(&[&["snapshot", "-o", "json"], arguments].concat());
     let record = ended.exits(code).record();
     assert_eq!((&record["asked"], &record["consistency"]), (&"application".into(), &"filesystem".into()));
@@ -104,7 +148,7 @@ fn a_failing_post_hook_is_told_and_keeps_the_set() {
         record["after"][0].as_str().unwrap().contains("post command of hook `bad` failed with exit code 5")
     );
     assert_eq!(record["consistency"], "application");
-    assert_eq!(log(&rig), ["pre-first", "post-first taken application"], "the others are released");
+    assert_eq!(log(&rig), ["pre-first", "post-first taken"], "the others are released");
     assert_labels(&rig, 2, "application");
     assert_settled(&rig);
 }

@@ -381,8 +381,7 @@ fn a_device_below_swap_or_over_an_image_is_no_witness() {
 fn hooks_raise_what_can_be_reached() {
     let hook = stillpoint::config::settings::Hook {
         name: "pg".into(),
-        pre: None,
-        post: None,
+        kind: stillpoint::config::settings::HookKind::Hook(Default::default()),
         timeout: std::time::Duration::from_secs(1),
         on_failure: stillpoint::config::settings::OnFailure::Abort,
     };

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::error::{ConfigError, Origin, choices};
 use super::settings::{
-    ContainerEngine, OnFailure, OnLower, PostgresqlMode, RedisMode, UnitMethod, UnmountedVolumes,
+    ContainerEngine, MysqlMethod, OnFailure, OnLower, PostgresqlMode, RedisMode, UnitMethod, UnmountedVolumes,
 };
 use crate::plan::{Consistency, Method};
 
@@ -136,6 +136,8 @@ pub(super) const ENGINES: &[(&str, ContainerEngine)] =
     &[("docker", ContainerEngine::Docker), ("podman", ContainerEngine::Podman)];
 pub(super) const POSTGRESQL_MODES: &[(&str, PostgresqlMode)] =
     &[("checkpoint", PostgresqlMode::Checkpoint), ("backup", PostgresqlMode::Backup)];
+pub(super) const MYSQL_METHODS: &[(&str, MysqlMethod)] =
+    &[("backup", MysqlMethod::Backup), ("read-lock", MysqlMethod::ReadLock)];
 pub(super) const REDIS_MODES: &[(&str, RedisMode)] =
     &[("pause", RedisMode::Pause), ("bgsave", RedisMode::Bgsave)];
 pub(super) const UNMOUNTED: &[(&str, UnmountedVolumes)] =

@@ -201,6 +201,21 @@ pub struct Mysql {
     pub tries: u32,
     /// Stop the SQL thread of a replica, and start it again; default false.
     pub stop_replica: bool,
+    /// How it is held.
+    pub method: MysqlMethod,
+    /// The sources whose SQL threads ran when the run came to this hook: these are stopped, and no others are started. Not a key.
+    #[serde(default)]
+    pub stopping: Vec<String>,
+}
+
+/// How a MySQL or MariaDB server is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MysqlMethod {
+    /// By what the server has for backups: BACKUP STAGE, or LOCK INSTANCE FOR BACKUP and FLUSH TABLES WITH READ LOCK (default).
+    Backup,
+    /// FLUSH TABLES WITH READ LOCK alone.
+    ReadLock,
 }
 
 /// A Redis or Valkey server.
@@ -230,6 +245,23 @@ pub enum RedisMode {
     Pause,
     /// BGSAVE, awaited: the dump file is whole, and as old as that.
     Bgsave,
+}
+
+impl HookKind {
+    /// The section it is configured in, without the brackets; an executable of a directory has its directory's.
+    #[must_use]
+    pub fn section(&self) -> &'static str {
+        match self {
+            Self::Hook(_) => "hook",
+            Self::Session(_) => "session",
+            Self::HookDirectory(_) | Self::Script(_) => "hook_directory",
+            Self::Systemd(_) => "systemd",
+            Self::Container(_) => "container",
+            Self::Postgresql(_) => "postgresql",
+            Self::Mysql(_) => "mysql",
+            Self::Redis(_) => "redis",
+        }
+    }
 }
 
 impl Hook {

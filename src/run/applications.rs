@@ -9,11 +9,14 @@ use super::journal::Journal;
 use super::step::Step;
 use super::{Failure, Stage};
 use crate::config::settings::{Hook, OnFailure, PlanSettings};
+use crate::discover::Facts;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::ids::RunId;
 use crate::interrupt::Interrupt;
-use crate::plan::{Method, Plan};
+use crate::plan::{Consistency, Method, Plan};
 use crate::quiesce::{self, HookEnv, HookOutcome, HookStatus, Live, Phase, RunResult, builtin::SetMount};
+use crate::sets::record::ApplicationRecord;
 
 /// Beyond the sum of all limits, before a session lets go by itself.
 const MARGIN: Duration = Duration::from_secs(30);
@@ -29,20 +32,26 @@ pub(super) struct Applications {
 
 /// What hooks are told before the outcome is known.
 pub(super) fn hook_env<E>(stage: &Stage<'_, E>) -> HookEnv {
-    let quiet = stage.plan.filesystems.iter();
+    env(&stage.run, stage.facts, stage.plan, stage.settings)
+}
+
+/// The same, for whoever only asks.
+#[must_use]
+pub fn env(run: &RunId, facts: &Facts, plan: &Plan, settings: &PlanSettings) -> HookEnv {
+    let quiet = plan.filesystems.iter();
     HookEnv {
-        run_id: stage.run.clone(),
-        plan: stage.plan.name.clone(),
-        instance_id: stage.facts.identity.instance_id.clone(),
-        region: stage.facts.identity.region.clone(),
+        run_id: run.clone(),
+        plan: plan.name.clone(),
+        instance_id: facts.identity.instance_id.clone(),
+        region: facts.identity.region.clone(),
         mounts: quiet.clone().map(|f| f.mount_point.clone()).collect(),
-        volumes: stage.plan.volumes.iter().map(|v| v.id.clone()).collect(),
+        volumes: plan.volumes.iter().map(|v| v.id.clone()).collect(),
         result: RunResult::Unknown,
         consistency: None,
         snapshots: Vec::new(),
         not_mounted: Vec::new(),
         set: quiet.map(|f| SetMount { mount_point: f.mount_point.clone(), dev: f.dev }).collect(),
-        hold_limit: hold_limit(stage.plan, stage.settings),
+        hold_limit: hold_limit(plan, settings),
         frozen: false,
     }
 }
@@ -60,10 +69,15 @@ fn hold_limit(plan: &Plan, settings: &PlanSettings) -> Duration {
 ///
 /// # Errors
 /// When one that the run may not go without could not. Nothing has been touched.
-pub(super) async fn check<E>(stage: &Stage<'_, E>, env: &HookEnv) -> Result<(), Error> {
+pub(super) async fn check<E>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -> Result<(), Error> {
     quiesce::expand(&stage.settings.hooks).map_err(unreadable)?;
+    let env = hook_env(stage);
     for hook in &stage.settings.hooks {
-        let Some(outcome) = quiesce::check(hook, env).await.filter(|o| !o.succeeded()) else { continue };
+        let checked = tokio::select! {
+            checked = quiesce::check(hook, &env) => checked,
+            signal = interrupt.caught() => return Err(Error::new(Exit::Hook, format!("interrupted by {signal}"))),
+        };
+        let Some(outcome) = checked.filter(|o| !o.succeeded()) else { continue };
         if hook.on_failure == OnFailure::Degrade {
             tracing::warn!("{outcome}");
             continue;
@@ -145,7 +159,8 @@ async fn attempt<E>(
     let cancelled = async {
         interrupt.caught().await;
     };
-    Ok(quiesce::hold(&hook, env, &mut apps.live, cancelled).await)
+    let noted = |pid| journal.note_session(&hook.name, pid);
+    Ok(quiesce::hold_noting(&hook, env, &mut apps.live, noted, cancelled).await)
 }
 
 /// Lets go of everything attempted, in reverse.
@@ -182,4 +197,162 @@ pub(super) fn doubt(settings: &PlanSettings, outcomes: &[HookOutcome]) -> Option
 pub(super) fn after(outcomes: &[HookOutcome]) -> Vec<String> {
     let late = |h: &&HookOutcome| h.phase != Phase::Pre && !h.succeeded();
     outcomes.iter().filter(late).map(ToString::to_string).collect()
+}
+
+/// What became of each application, in the order in which they were held. `taken` is the most that this set can be to any of them, and
+/// why.
+pub(super) fn records(
+    settings: &PlanSettings,
+    outcomes: &[HookOutcome],
+    taken: Option<(Consistency, &str)>,
+) -> Vec<ApplicationRecord> {
+    let section = |name: &str| {
+        let of = |h: &&Hook| {
+            name == h.name || name.strip_prefix(h.name.as_str()).is_some_and(|r| r.starts_with('/'))
+        };
+        settings.hooks.iter().find(of).map(|h| h.kind.section().to_owned())
+    };
+    let mut records = Vec::new();
+    for held in outcomes.iter().filter(|h| h.phase == Phase::Pre) {
+        // Units that are stopped for an unmount are no hooks of the plan.
+        let Some(kind) = section(&held.name) else { continue };
+        let let_go = outcomes.iter().find(|h| h.phase == Phase::Post && h.name == held.name);
+        let failed = Some(held).filter(|h| !h.succeeded()).or(let_go.filter(|h| h.lost));
+        let (consistency, reason) = match (taken, failed) {
+            (None, failed) => (None, failed.map(ToString::to_string)),
+            (Some((cap, _)), Some(failed)) if cap >= Consistency::Filesystem => {
+                (Some(Consistency::Filesystem), Some(failed.to_string()))
+            }
+            (Some((Consistency::Application, _)), _) => (Some(Consistency::Application), None),
+            (Some((cap, why)), _) => (Some(cap), Some(why.to_owned())),
+        };
+        let mut facts = held.facts.clone();
+        facts.extend(let_go.map(|h| h.facts.clone()).unwrap_or_default());
+        records.push(ApplicationRecord { name: held.name.clone(), kind, consistency, reason, facts });
+    }
+    records
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::settings::{HookKind, Redis, RedisMode};
+
+    fn settings() -> PlanSettings {
+        let nowhere = std::path::Path::new("/nonexistent");
+        let loaded =
+            crate::config::load_with(nowhere, None, None, &crate::config::Overrides::default(), &|_| None)
+                .unwrap();
+        let redis = Redis {
+            mode: RedisMode::Pause,
+            socket: None,
+            host: None,
+            port: None,
+            user: None,
+            password_file: None,
+            credential: None,
+        };
+        let hook = |name: &str, kind: HookKind| Hook {
+            name: name.to_owned(),
+            kind,
+            timeout: Duration::from_secs(5),
+            on_failure: OnFailure::Degrade,
+        };
+        let directory = crate::config::settings::DirectoryHook { path: "/d".into() };
+        let hooks = vec![
+            hook("queue", HookKind::Hook(crate::config::settings::CommandHook::default())),
+            hook("d", HookKind::HookDirectory(directory)),
+            hook("cache", HookKind::Redis(redis)),
+        ];
+        PlanSettings { hooks, ..loaded.settings.plan }
+    }
+
+    fn ran(name: &str, phase: Phase, status: HookStatus) -> HookOutcome {
+        HookOutcome::new(name, phase, status, Duration::ZERO, String::new())
+    }
+
+    fn all_well() -> Vec<HookOutcome> {
+        let mut all: Vec<_> =
+            ["queue", "d/10-app", "cache"].map(|n| ran(n, Phase::Pre, HookStatus::Ok)).into_iter().collect();
+        all.extend(["cache", "d/10-app", "queue"].map(|n| ran(n, Phase::Post, HookStatus::Ok)));
+        all
+    }
+
+    fn labels(outcomes: &[HookOutcome], taken: Option<(Consistency, &str)>) -> Vec<Option<Consistency>> {
+        records(&settings(), outcomes, taken).into_iter().map(|r| r.consistency).collect()
+    }
+
+    use Consistency::{Application, Crash, Filesystem};
+
+    #[test]
+    fn each_application_has_a_label_of_its_own() {
+        let mut outcomes = all_well();
+        outcomes[0].facts.insert("offset".to_owned(), "17".to_owned());
+        outcomes[5].facts.insert("end".to_owned(), "18".to_owned());
+        let records = records(&settings(), &outcomes, Some((Application, "")));
+        let seen: Vec<_> =
+            records.iter().map(|r| (r.name.as_str(), r.kind.as_str(), r.consistency)).collect();
+        let good = Some(Application);
+        assert_eq!(
+            seen,
+            [("queue", "hook", good), ("d/10-app", "hook_directory", good), ("cache", "redis", good)]
+        );
+        assert_eq!(records[0].facts.keys().collect::<Vec<_>>(), ["end", "offset"]);
+        // Units stopped for an unmount are in the outcomes, and are no application.
+        outcomes.push(ran("unit a.service", Phase::Pre, HookStatus::Ok));
+        assert_eq!(labels(&outcomes, Some((Application, ""))).len(), 3);
+    }
+
+    #[test]
+    fn what_was_not_held_or_was_lost_is_no_more_than_its_files() {
+        let mut outcomes = all_well();
+        outcomes[0].status = HookStatus::TimedOut;
+        outcomes[3].lost = true;
+        outcomes[3].status = HookStatus::Refused("moved".into());
+        assert_eq!(
+            labels(&outcomes, Some((Application, ""))),
+            [Some(Filesystem), Some(Application), Some(Filesystem)]
+        );
+        assert!(doubt(&settings(), &outcomes).unwrap().contains("queue"));
+        assert_eq!(labels(&outcomes, None), [None, None, None]);
+        outcomes[0].status = HookStatus::Ok;
+        assert!(
+            doubt(&settings(), &outcomes).unwrap().contains("`cache` was not let go as it should be: moved")
+        );
+        outcomes[3].lost = false;
+        outcomes[3].status = HookStatus::Failed(crate::quiesce::Exit::Code(1));
+        assert_eq!(doubt(&settings(), &outcomes), None, "a post command that fails is told after the set");
+        assert_eq!(after(&outcomes).len(), 1);
+    }
+
+    #[test]
+    fn none_is_worth_more_than_the_set_can_be() {
+        let mut outcomes = all_well();
+        let why = Some("the freeze did not hold");
+        let lowered = records(&settings(), &outcomes, Some((Crash, why.unwrap())));
+        assert!(lowered.iter().all(|r| r.consistency == Some(Crash) && r.reason.as_deref() == why));
+        outcomes[0].status = HookStatus::TimedOut;
+        assert_eq!(labels(&outcomes, Some((Crash, "x")))[0], Some(Crash));
+        assert_eq!(labels(&outcomes, Some((Filesystem, "x"))), [Some(Filesystem); 3]);
+    }
+
+    #[test]
+    fn a_session_may_hold_as_long_as_everything_around_it_may_take() {
+        let settings = settings();
+        let plan = Plan {
+            name: "p".into(),
+            filesystems: vec![],
+            volumes: vec![],
+            witnesses: vec![],
+            left_out: vec![],
+            call: crate::plan::PointInTimeCall::CreateSnapshots {
+                exclude_boot_volume: false,
+                exclude_data_volumes: vec![],
+            },
+            notes: vec![],
+            best: Application,
+        };
+        let least = Duration::from_secs(3 * 5 * 2) + settings.flush_timeout * 2 + settings.window;
+        assert!(hold_limit(&plan, &settings) > least);
+    }
 }

@@ -153,6 +153,7 @@ pub async fn hold<E: Ec2>(
     preflight::host(stage)?;
     outputs_are_safe(stage, outputs)?;
     agent_is_safe(stage)?;
+    applications::check(stage, interrupt).await?;
     let mut record = begun(stage, asked);
     let mut journal = Journal::start(stage.run_dir, &stage.run, &stage.plan.name)
         .and_then(|mut j| {
@@ -164,6 +165,7 @@ pub async fn hold<E: Ec2>(
             Error::new(Exit::Permission, what)
         })?;
     let mut env = hook_env(stage);
+    env.hold_limit += lasts;
     let mut apps = Applications::default();
     let window = match quiesce(stage, &mut journal, &env, interrupt, &mut apps).await {
         Ok(()) => {

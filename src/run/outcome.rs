@@ -36,6 +36,9 @@ pub(super) fn describe<E>(
     let failure = window.failure;
     let lower = consistency.is_none_or(|c| c < asked);
     let after = applications::after(&hooks);
+    let cap = if verdict.doubtful { Consistency::Crash } else { stage.plan.best };
+    let why = verdict.reason.as_deref().unwrap_or("see `plan`");
+    let applications = applications::records(stage.settings, &hooks, taken.then_some((cap, why)));
     let exit_code = match &failure {
         Some(failure) => failure.exit.code(),
         None if !verdict.missing.is_empty() => Exit::Ec2.code(),
@@ -58,6 +61,7 @@ pub(super) fn describe<E>(
             call_ms: window.call.map(|c| c.as_secs_f64() * 1e3),
             still_frozen: thawed.still_frozen,
             not_mounted: Vec::new(),
+            applications,
             hooks,
             after,
             plan: stage.plan.clone(),

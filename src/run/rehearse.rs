@@ -237,6 +237,7 @@ pub async fn rehearse<E: Ec2>(
     let asked = super::asked(stage)?;
     let request = create_request(&stage.run, stage.facts, stage.plan, stage.settings, asked);
     preflight::check(stage, &request).await?;
+    applications::check(stage, interrupt).await?;
     let unwritable = |e: std::io::Error| {
         Error::new(Exit::Permission, format!("cannot write the journal in {}: {e}", stage.run_dir.display()))
     };

@@ -17,9 +17,9 @@ pub fn note(rig: &Rig, text: &str) -> String {
     format!("echo {text} >> {}", rig.path("log").display())
 }
 
-/// A hook that notes `pre-NAME` and `post-NAME RESULT CONSISTENCY`.
+/// A hook that notes `pre-NAME` and `post-NAME RESULT`.
 pub fn noting(rig: &Rig, name: &str) -> String {
-    let post = note(rig, &format!("post-{name} $STILLPOINT_RESULT $STILLPOINT_CONSISTENCY"));
+    let post = note(rig, &format!("post-{name} $STILLPOINT_RESULT"));
     hook(name, &note(rig, &format!("pre-{name}")), &post, "")
 }
 

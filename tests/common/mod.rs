@@ -5,7 +5,9 @@
 pub mod fixture;
 pub mod hooks;
 pub mod listener;
+pub mod mysql;
 pub mod namespace;
+pub mod postgresql;
 pub mod probe;
 pub mod program;
 pub mod redis;

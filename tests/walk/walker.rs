@@ -86,7 +86,7 @@ impl Walker {
             Fault::Stop | Fault::Pause => me(Signal::SIGSTOP),
             Fault::Term => me(Signal::SIGTERM),
             Fault::Int => me(Signal::SIGINT),
-            Fault::Unguard => kill(watchdog(), Signal::SIGKILL).unwrap(),
+            Fault::Unguard => unguard(),
         }
         Ok(())
     }
@@ -109,12 +109,12 @@ impl Walker {
             | Step::Attempt
             | Step::JournalWindow
             | Step::Thawed
-            | Step::Judged
+            | Step::Made
             | Step::Released => std::fs::create_dir_all(journal.with_extension("new")).unwrap(),
             Step::PreHook => std::fs::write(self.folder.join("fail-pre"), "").unwrap(),
             Step::PostHook => std::fs::write(self.folder.join("fail-post"), "").unwrap(),
             Step::Prepare => soon(&self.fails.open),
-            Step::Guarded => kill(watchdog(), Signal::SIGKILL).unwrap(),
+            Step::Guarded => unguard(),
             // In this process's own namespace.
             Step::Unchanged => {
                 nix::mount::umount2(&self.folder.join("a"), nix::mount::MntFlags::MNT_DETACH).unwrap();
@@ -128,6 +128,8 @@ impl Walker {
                 std::fs::create_dir_all(self.folder.join("state")).unwrap();
                 std::fs::write(self.folder.join("state/sets"), "").unwrap();
             }
+            // Pure: nothing that it needs can be broken.
+            Step::Judged => {}
             // What is a mount point cannot be removed.
             Step::Close => {
                 let flags = nix::mount::MsFlags::MS_BIND;
@@ -150,6 +152,18 @@ impl Steps for Walker {
 
 fn me(signal: Signal) {
     kill(Pid::this(), signal).unwrap();
+}
+
+/// Kills the watchdog, and comes back when it is dead: on a busy host it takes a while to die, and until then it has not been lost.
+fn unguard() {
+    let watchdog = watchdog();
+    kill(watchdog, Signal::SIGKILL).unwrap();
+    let stat = format!("/proc/{watchdog}/stat");
+    let lives = || std::fs::read_to_string(&stat).is_ok_and(|s| !s.contains(") Z ") && !s.contains(") X "));
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    while lives() && std::time::Instant::now() < end {
+        std::thread::yield_now();
+    }
 }
 
 /// This process's watchdog.

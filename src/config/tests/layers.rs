@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::super::settings::{Hook, HookKind};
 use super::super::*;
 use super::{get, put};
 
@@ -32,7 +33,8 @@ fn later_files_win_key_by_key() {
     assert_eq!((plan.window, plan.boot_volume), (Duration::from_secs(8), false));
     assert_eq!(plan.mounts, [PathBuf::from("/c")]);
     assert_eq!(plan.tags, BTreeMap::from([("a".into(), "1".into()), ("b".into(), "2".into())]));
-    let programs: Vec<_> = plan.hooks.iter().map(|h| (h.name.as_str(), h.pre.is_some())).collect();
+    let has_pre = |h: &Hook| matches!(&h.kind, HookKind::Hook(c) if c.pre.is_some());
+    let programs: Vec<_> = plan.hooks.iter().map(|h| (h.name.as_str(), has_pre(h))).collect();
     assert_eq!(programs, [("one", true), ("two", true), ("three", false)]);
     assert_eq!(plan.hooks[0].timeout, Duration::from_secs(2));
     let at = |file: &str, line: usize| format!("{}:{line}", r.join(file).display());

@@ -68,11 +68,18 @@ fn every_toml_block_in_the_documentation_is_a_configuration() {
 
 #[test]
 fn every_key_is_in_the_documentation() {
-    use super::raw::{Ec2Input, HookKeys, IdentityInput, Input, PlanInput, TopInput};
-    let text = include_str!("../../../docs/configuration.md");
-    let tables = [TopInput::KEYS, IdentityInput::KEYS, Ec2Input::KEYS, PlanInput::KEYS, HookKeys::KEYS];
-    for key in tables.concat() {
-        assert!(text.contains(&format!("| `{key}` |")), "{key} is not documented");
+    use super::raw::{Ec2Input, IdentityInput, Input, PlanInput, TopInput};
+    use super::raw_hooks::{ContainerKeys, DirectoryKeys, HookKeys, SessionKeys, SystemdKeys};
+    let configuration = [TopInput::KEYS, IdentityInput::KEYS, Ec2Input::KEYS, PlanInput::KEYS];
+    let hooks =
+        [HookKeys::KEYS, SessionKeys::KEYS, DirectoryKeys::KEYS, SystemdKeys::KEYS, ContainerKeys::KEYS];
+    for (text, keys) in [
+        (include_str!("../../../docs/configuration.md"), configuration.concat()),
+        (include_str!("../../../docs/hooks.md"), hooks.concat()),
+    ] {
+        for key in keys {
+            assert!(text.contains(&format!("| `{key}` |")), "{key} is not documented");
+        }
     }
 }
 

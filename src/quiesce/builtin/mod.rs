@@ -39,7 +39,7 @@ pub use place::SetMount;
 pub(super) use redis::CREDENTIALS;
 
 /// The first argument of a process of this kind.
-pub const ARGUMENT: &str = "__hold";
+pub const ARGUMENT: &str = "__database";
 
 /// What the process is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,6 +121,11 @@ pub(super) trait Quiescer: Sized {
 /// Says a fact about the set, which goes into its record and tags: a position, an identity. Never a secret.
 pub(super) fn fact(key: &str, value: impl fmt::Display) {
     say("fact", &format!("{key} {}", super::session::escaped(&value.to_string())));
+}
+
+/// The sources whose SQL threads run, of a MySQL server that was asked.
+pub(super) fn running_sql_threads(facts: &std::collections::BTreeMap<String, String>) -> Vec<String> {
+    mysql::channels(facts.get(mysql::RUNNING))
 }
 
 /// Says something for the log.
