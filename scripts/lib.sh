@@ -77,6 +77,11 @@ need_postgresql() {
     need_packages /usr/lib/postgresql:postgresql
 }
 
+# The server itself; Debian's package redis-server would start one.
+need_redis() {
+    need_packages redis-benchmark:redis-tools redis-server:redis-tools
+}
+
 # Puts cargo into PATH. Under sudo, the caller's toolchain serves, but root's own cache, so that nothing of root's is left
 # in the caller's home.
 need_cargo() {

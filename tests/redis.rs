@@ -16,7 +16,7 @@ use common::rig::{Fs, Rig, sh};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use stillpoint::config::settings::{Redis, RedisMode};
-use stillpoint::quiesce::builtin::Task;
+use stillpoint::quiesce::builtin::{ARGUMENT, Task};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -52,7 +52,7 @@ fn holders(agent: Pid) -> Vec<Pid> {
     let pids = children.split_whitespace().map(|p| Pid::from_raw(p.parse().unwrap()));
     let holds = |pid: &Pid| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.split(|b| *b == 0).any(|a| a == b"__hold")
+        line.split(|b| *b == 0).any(|a| a == ARGUMENT.as_bytes())
     };
     pids.filter(holds).collect()
 }
@@ -414,6 +414,21 @@ fn when_the_session_is_killed_too_the_rescue_ends_the_pause() {
 }
 
 #[test]
+fn a_pause_that_ends_before_the_run_does_is_no_hold() {
+    let rig = one(Fs::Ext4);
+    let server = on(&rig, &[]);
+    rig.configure(&server.section("pause_limit = \"1s\""));
+    let run =
+        in_the_window(&rig, "delay-before", "1500ms", &["snapshot", "--on-lower", "keep", "-o", "json"]);
+    // Nobody has written, so only the clock tells.
+    let ended = run.end();
+    assert!(matches!(ended.code, Some(10 | 11)), "{ended:?}");
+    ended.says("the pause ended by itself after 1s");
+    assert_eq!(ended.record()["consistency"], "filesystem");
+    assert_settled(&rig);
+}
+
+#[test]
 fn a_pause_ends_by_itself_when_nobody_is_left() {
     let rig = one(Fs::Ext4);
     let server = on(&rig, &[]);
@@ -455,5 +470,24 @@ fn the_plan_shows_the_server_and_its_suggestion_holds_it() {
     assert_eq!(found(&["plan", "-o", "json"])[0]["section"], "redis");
     assert_eq!(rig.run(&["snapshot", "-o", "json"]).exits(0).record()["consistency"], "application");
     assert_eq!(elsewhere.writes_within(SOON).is_some(), true);
+    assert_settled(&rig);
+}
+
+/// What is shipped and documented is run, at this test's places.
+#[test]
+fn the_shipped_example_and_the_documented_section_take_a_set() {
+    let rig = one(Fs::Ext4);
+    let server = on(&rig, &[]);
+    let doc = include_str!("../docs/databases-redis.md");
+    let documented = doc.split("```toml\n").nth(1).and_then(|b| b.split_once("```")).unwrap().0;
+    for text in [include_str!("../packaging/examples/redis.toml"), documented] {
+        let text = text
+            .replace("/var/lib/redis", rig.mount("data").to_str().unwrap())
+            .replace("/run/redis/redis-server.sock", server.socket.to_str().unwrap())
+            .replace("boot_volume = false\n", ""); // there is none here
+        rig.configure(&text);
+        let record = rig.run(&["snapshot", "redis", "-o", "json"]).exits(0).record();
+        assert_eq!(record["consistency"], "application", "{record:#}");
+    }
     assert_settled(&rig);
 }
