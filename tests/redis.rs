@@ -175,6 +175,20 @@ fn a_dump_is_whole_and_as_new_as_the_hold() {
     assert_settled(&rig);
 }
 
+#[test]
+fn a_dump_that_fails_stops_the_run() {
+    let rig = one(Fs::Ext4);
+    let server = on(&rig, &["--appendonly", "no"]);
+    server.ask::<String>("SET a 1");
+    rig.configure(&server.section("mode = \"bgsave\""));
+    let dir = server.dir.to_str().unwrap();
+    sh("chattr", &["+i", dir]);
+    rig.run(&["snapshot"]).exits(20).says("BGSAVE of").says("its status is `err`");
+    sh("chattr", &["-i", dir]);
+    assert_eq!(rig.creates().len(), 0);
+    assert_settled(&rig);
+}
+
 /// Is a server of these settings accepted? What is said against it.
 fn check(rig: &Rig, server: &Server, change: impl FnOnce(&mut Redis)) -> Result<(), String> {
     let order = order(Task::Check, server, rig.mounts(), SOON, change);
