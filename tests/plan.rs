@@ -115,6 +115,7 @@ fn redis_section(name: &str, port: u16) -> Hook {
         user: None,
         password_file: None,
         credential: None,
+        pause_limit: None,
     };
     let timeout = std::time::Duration::from_secs(60);
     Hook { name: name.into(), kind: HookKind::Redis(redis), timeout, on_failure: OnFailure::Abort }

@@ -16,7 +16,7 @@ use common::rig::{Fs, Rig, sh};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use stillpoint::config::settings::{Redis, RedisMode};
-use stillpoint::quiesce::builtin::Task;
+use stillpoint::quiesce::builtin::{ARGUMENT, Task};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -52,7 +52,7 @@ fn holders(agent: Pid) -> Vec<Pid> {
     let pids = children.split_whitespace().map(|p| Pid::from_raw(p.parse().unwrap()));
     let holds = |pid: &Pid| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.split(|b| *b == 0).any(|a| a == b"__hold")
+        line.split(|b| *b == 0).any(|a| a == ARGUMENT.as_bytes())
     };
     pids.filter(holds).collect()
 }
@@ -175,6 +175,20 @@ fn a_dump_is_whole_and_as_new_as_the_hold() {
     assert_settled(&rig);
 }
 
+#[test]
+fn a_dump_that_fails_stops_the_run() {
+    let rig = one(Fs::Ext4);
+    let server = on(&rig, &["--appendonly", "no"]);
+    server.ask::<String>("SET a 1");
+    rig.configure(&server.section("mode = \"bgsave\""));
+    let dir = server.dir.to_str().unwrap();
+    sh("chattr", &["+i", dir]);
+    rig.run(&["snapshot"]).exits(20).says("BGSAVE of").says("its status is `err`");
+    sh("chattr", &["-i", dir]);
+    assert_eq!(rig.creates().len(), 0);
+    assert_settled(&rig);
+}
+
 /// Is a server of these settings accepted? What is said against it.
 fn check(rig: &Rig, server: &Server, change: impl FnOnce(&mut Redis)) -> Result<(), String> {
     let order = order(Task::Check, server, rig.mounts(), SOON, change);
@@ -274,9 +288,11 @@ fn passwords_come_from_files_that_are_kept_and_are_never_said() {
     assert!(well, "{said}");
     // Who may not end a pause must not begin one.
     server.ask::<String>("ACL SETUSER stillpoint -client|unpause");
+    let begun = Instant::now();
     let (well, said) = Holder::start(&hold(&user)).ended();
     assert!(!well && said.contains("run CLIENT UNPAUSE"), "{said}");
-    assert!(server.writes_within(Duration::from_millis(500)).is_some(), "it was paused");
+    // A pause would have ended by itself by then, not before.
+    assert!(begun.elapsed() < SOON && server.writes_within(Duration::from_millis(500)).is_some(), "paused");
 
     // A systemd credential, in a whole run: nowhere is the password to be read.
     let folder = rig.path("credentials");
@@ -414,6 +430,21 @@ fn when_the_session_is_killed_too_the_rescue_ends_the_pause() {
 }
 
 #[test]
+fn a_pause_that_ends_before_the_run_does_is_no_hold() {
+    let rig = one(Fs::Ext4);
+    let server = on(&rig, &[]);
+    rig.configure(&server.section("pause_limit = \"1s\""));
+    let run =
+        in_the_window(&rig, "delay-before", "1500ms", &["snapshot", "--on-lower", "keep", "-o", "json"]);
+    // Nobody has written, so only the clock tells.
+    let ended = run.end();
+    assert!(matches!(ended.code, Some(10 | 11)), "{ended:?}");
+    ended.says("the pause ended by itself after 1s");
+    assert_eq!(ended.record()["consistency"], "filesystem");
+    assert_settled(&rig);
+}
+
+#[test]
 fn a_pause_ends_by_itself_when_nobody_is_left() {
     let rig = one(Fs::Ext4);
     let server = on(&rig, &[]);
@@ -423,4 +454,56 @@ fn a_pause_ends_by_itself_when_nobody_is_left() {
     let took = server.writes_within(Duration::from_secs(6)).expect("the pause has an end");
     assert!((Duration::from_secs(1)..Duration::from_secs(4)).contains(&took), "{took:?}");
     println!("a pause of 2 s ended {took:?} after its process was killed");
+}
+
+/// What `plan` says of a server that runs, and that its suggestion holds it.
+#[test]
+fn the_plan_shows_the_server_and_its_suggestion_holds_it() {
+    let rig = one(Fs::Ext4);
+    let server = on(&rig, &[]);
+    let elsewhere = Server::start(&rig, &rig.path("elsewhere"), &[]);
+    let found =
+        |arguments: &[&str]| rig.run(arguments).exits(0).record()["databases"].as_array().unwrap().clone();
+    let databases = found(&["plan", "-o", "json"]);
+    let [database] = databases.as_slice() else { panic!("{databases:#?}") };
+    let pid: i32 = server.info("process_id").parse().unwrap();
+    assert_eq!((&database["kind"], &database["process"]["pid"]), (&"redis".into(), &pid.into()));
+    assert_eq!(database["data"], server.dir.to_str().unwrap());
+    assert_eq!(database["mounts"][0], rig.mount("data").to_str().unwrap());
+    assert_eq!(database["section"], serde_json::Value::Null);
+    let suggestion = database["suggestion"].as_str().unwrap();
+    assert_eq!(suggestion, format!("[[redis]]\nsocket = \"{}\"\n", server.socket.display()));
+    let connections = server.info("total_connections_received");
+    let text = rig.run(&["plan"]);
+    assert!(text.exits(0).out.contains("not configured: nothing holds it"), "{}", text.out);
+    let after: u64 = server.info("total_connections_received").parse().unwrap();
+    assert_eq!(
+        after,
+        connections.parse::<u64>().unwrap() + 1,
+        "that is this test's own: the plan has connected"
+    );
+    rig.configure(suggestion);
+    assert_eq!(found(&["plan", "-o", "json"])[0]["section"], "redis");
+    assert_eq!(rig.run(&["snapshot", "-o", "json"]).exits(0).record()["consistency"], "application");
+    assert_eq!(elsewhere.writes_within(SOON).is_some(), true);
+    assert_settled(&rig);
+}
+
+/// What is shipped and documented is run, at this test's places.
+#[test]
+fn the_shipped_example_and_the_documented_section_take_a_set() {
+    let rig = one(Fs::Ext4);
+    let server = on(&rig, &[]);
+    let doc = include_str!("../docs/databases-redis.md");
+    let documented = doc.split("```toml\n").nth(1).and_then(|b| b.split_once("```")).unwrap().0;
+    for text in [include_str!("../packaging/examples/redis.toml"), documented] {
+        let text = text
+            .replace("/var/lib/redis", rig.mount("data").to_str().unwrap())
+            .replace("/run/redis/redis-server.sock", server.socket.to_str().unwrap())
+            .replace("boot_volume = false\n", ""); // there is none here
+        rig.configure(&text);
+        let record = rig.run(&["snapshot", "redis", "-o", "json"]).exits(0).record();
+        assert_eq!(record["consistency"], "application", "{record:#}");
+    }
+    assert_settled(&rig);
 }

@@ -28,6 +28,8 @@ pub const CALL_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Dura
 pub const VOLUME_INTERVAL: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(300));
 /// Limits of `lock_wait`.
 pub const LOCK_WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
+/// Limits of `pause_limit`.
+pub const PAUSE_LIMIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
 /// Limits of a hook's timeout; a day, so that `1M` (a month) written for `1m` is seen.
 pub const HOOK_TIMEOUT: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(86_400));
 

@@ -235,6 +235,9 @@ pub struct Redis {
     pub password_file: Option<PathBuf>,
     /// A systemd credential (`LoadCredential=`) that is the password.
     pub credential: Option<String>,
+    /// When a pause ends by itself, whatever has died; none means the longest time that the run can need.
+    #[serde(default, with = "optional_duration", skip_serializing_if = "Option::is_none")]
+    pub pause_limit: Option<Duration>,
 }
 
 /// What is done to a Redis server.
@@ -303,5 +306,25 @@ pub(crate) mod duration {
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(d)?;
         humantime::parse_duration(&text).map_err(D::Error::custom)
+    }
+}
+
+/// The same where there may be none.
+mod optional_duration {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(d: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {
+        match d {
+            Some(d) => super::duration::serialize(d, s),
+            None => s.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Error> {
+        #[derive(Deserialize)]
+        struct Text(#[serde(with = "super::duration")] Duration);
+        Ok(Option::<Text>::deserialize(d)?.map(|text| text.0))
     }
 }

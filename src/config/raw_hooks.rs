@@ -118,6 +118,7 @@ section! { RedisKeys {
     user: String = |n: &Node<'_>| n.checked(check::word);
     password_file: PathBuf = Node::path;
     credential: String = |n: &Node<'_>| n.checked(check::credential);
+    pause_limit: Duration = |n: &Node<'_>| n.duration(check::PAUSE_LIMIT);
 } per_entry {} }
 
 /// What every section has.
@@ -308,7 +309,14 @@ fn redis(table: &Table<'_>, fault: impl Fn(&str, &str) -> ConfigError) -> Sectio
         user: value(k.user),
         password_file: value(k.password_file),
         credential: value(k.credential),
+        pause_limit: value(k.pause_limit),
     };
+    if settings.pause_limit.is_some() && settings.mode == RedisMode::Bgsave {
+        return Err(fault(
+            "has a `pause_limit`, and mode \"bgsave\" pauses nothing",
+            "leave one of them out",
+        ));
+    }
     if settings.socket.is_some() && settings.host.is_some() {
         return Err(fault("has a `socket` and a `host`", "leave one of them out"));
     }

@@ -4,7 +4,8 @@
 //! that no section is for.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -80,8 +81,8 @@ fn leads_to(hook: &HookKind, database: &Database) -> bool {
 }
 
 /// /var/run is a link to /run.
-fn same(one: &std::path::Path, other: &std::path::Path) -> bool {
-    let run = |p: &std::path::Path| {
+fn same(one: &Path, other: &Path) -> bool {
+    let run = |p: &Path| {
         p.strip_prefix("/var/run").map_or(p.to_path_buf(), |rest| PathBuf::from("/run").join(rest))
     };
     run(one) == run(other)
@@ -98,7 +99,7 @@ const REDIS_PORT: u16 = 6379;
 fn pg_ports(database: &Database) -> Vec<u16> {
     let of_socket = |s: &PathBuf| s.file_name()?.to_str()?.strip_prefix(PG_SOCKET)?.parse().ok();
     let sockets = database.sockets.iter().filter_map(of_socket);
-    sockets.chain(database.addresses.iter().map(std::net::SocketAddr::port)).collect()
+    sockets.chain(database.addresses.iter().map(SocketAddr::port)).collect()
 }
 
 /// The section to add. `named`: there is another of its kind.
@@ -113,7 +114,7 @@ fn suggestion(database: &Database, named: bool) -> Option<String> {
         Kind::Mongodb => return None,
     };
     let mut keys: Vec<(&str, String)> = Vec::new();
-    let text = |p: &std::path::Path| toml::Value::String(p.to_string_lossy().into_owned()).to_string();
+    let text = |p: &Path| toml::Value::String(p.to_string_lossy().into_owned()).to_string();
     // Not every address can be connected to: 0.0.0.0 stands for all, the host's own included.
     let address = database.addresses.first().map(|a| {
         let all = a.ip().is_unspecified() || a.ip().is_loopback();
@@ -162,12 +163,18 @@ fn suggestion(database: &Database, named: bool) -> Option<String> {
         }
     }
     if named {
-        let data = database.data.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let data: String = data.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-        keys.insert(0, ("name", format!("\"{section}-{}\"", data.trim_matches('-').to_lowercase())));
+        keys.insert(0, ("name", format!("\"{}\"", name(section, &database.data))));
     }
     let lines = keys.into_iter().map(|(key, value)| format!("{key} = {value}\n"));
     Some(format!("[[{section}]]\n{}", lines.collect::<String>()))
+}
+
+/// A name of its own: the last part of where its data is.
+fn name(section: &str, data: &Path) -> String {
+    let last = data.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let last: String = last.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let last = last.trim_matches('-');
+    if last.starts_with(section) { last.to_owned() } else { format!("{section}-{last}") }
 }
 
 /// A section of the plan's text; nothing when there is no database.

@@ -251,6 +251,7 @@ mod tests {
             user: None,
             password_file: None,
             credential: None,
+            pause_limit: None,
         };
         let hook = |name: &str, kind: HookKind| Hook {
             name: name.to_owned(),

@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use redis::{Connection, FromRedisValue};
 use stillpoint::config::settings::{self, HookKind, RedisMode};
 use stillpoint::ids::RunId;
-use stillpoint::quiesce::builtin::{SetMount, Start, Task};
+use stillpoint::quiesce::builtin::{ARGUMENT, SetMount, Start, Task};
 
 use super::program::{await_some, wait};
 use super::rig::{Rig, STILLPOINT, ebs_sim, sh};
@@ -281,6 +281,7 @@ pub fn order(
         user: None,
         password_file: None,
         credential: None,
+        pause_limit: None,
     };
     change(&mut redis);
     let set = mounts.iter().map(|m| {
@@ -315,7 +316,7 @@ impl Holder {
     /// With more of an environment.
     pub fn with(order: &Start, change: impl FnOnce(&mut Command)) -> Self {
         let mut command = Command::new(STILLPOINT);
-        command.arg("__hold").stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.arg(ARGUMENT).stdin(Stdio::piped()).stdout(Stdio::piped());
         change(&mut command);
         let mut child = command.spawn().unwrap();
         let line = serde_json::to_string(order).unwrap();

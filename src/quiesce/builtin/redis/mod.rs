@@ -45,7 +45,8 @@ pub(super) struct Server {
     timeout: Duration,
     /// When holding has to be done.
     deadline: Instant,
-    hold_limit: Duration,
+    /// When the pause ends by itself.
+    limit: Duration,
     pause: Option<Pause>,
     /// Where the dump goes, for a fact.
     dump: Option<PathBuf>,
@@ -88,8 +89,8 @@ impl Quiescer for Server {
                 Some(files::dump(&mut link, &info, &start.set).await?)
             }
         };
-        let (timeout, hold_limit) = (start.timeout, start.hold_limit);
-        Ok(Self { settings, link, timeout, deadline, hold_limit, pause: None, dump })
+        let limit = settings.pause_limit.map_or(start.hold_limit, |limit| limit.min(start.hold_limit));
+        Ok(Self { settings, link, timeout: start.timeout, deadline, limit, pause: None, dump })
     }
 
     async fn hold(&mut self) -> Result<(), Refusal> {
@@ -118,8 +119,9 @@ impl Quiescer for Server {
                 .lost(&moved)
                 .hint("something wrote although writes were paused: did somebody else run CLIENT UNPAUSE?"));
         }
-        if elapsed >= self.hold_limit {
-            return Err(self.lost("the pause ran out"));
+        if elapsed >= self.limit {
+            let limit = humantime::format_duration(self.limit);
+            return Err(self.lost(&format!("the pause ended by itself after {limit}")));
         }
         Ok(())
     }
@@ -152,7 +154,7 @@ impl Server {
         // Whoever may not end a pause must not begin one.
         self.link.ask::<()>(&["CLIENT", "UNPAUSE"]).await?;
         self.pause = Some(Pause { since: Instant::now(), witness: None });
-        let limit = self.hold_limit.as_millis().to_string();
+        let limit = self.limit.as_millis().to_string();
         self.link.ask::<()>(&["CLIENT", "PAUSE", &limit, "WRITE"]).await?;
         let drained = self.deadline.min(Instant::now() + DRAIN);
         let info = self
