@@ -212,7 +212,8 @@ pub async fn snapshot<E: Ec2>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -
     stage.at(Step::Close);
     // A look-up that saw nothing is no proof.
     let unknown = journal.state.created == Created::Maybe;
-    if ended.record.still_frozen.is_empty() && settled(&ended) && !unknown {
+    let owed = !journal.state.attempted.is_empty();
+    if ended.record.still_frozen.is_empty() && settled(&ended) && !unknown && !owed {
         if journal.state.unmounted.is_empty() {
             journal.close();
         } else {
@@ -225,7 +226,7 @@ pub async fn snapshot<E: Ec2>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -
 
 fn asked<E>(stage: &Stage<'_, E>) -> Result<Consistency, Error> {
     let natural =
-        if stage.settings.hooks.is_empty() { Consistency::Filesystem } else { Consistency::Application };
+        if stage.settings.holds_applications() { Consistency::Application } else { Consistency::Filesystem };
     let asked = stage.settings.consistency.unwrap_or(natural);
     if asked > stage.plan.best && stage.settings.on_lower == OnLower::Fail {
         let what =

@@ -357,3 +357,23 @@ fn debians_qemu_guest_agent_hook_runs_unchanged() {
     }
     assert_settled(&rig);
 }
+
+/// A deployment that lost the executable bit must not make every set a good one.
+#[test]
+fn an_empty_hook_directory_holds_nothing() {
+    let rig = two();
+    let folder = rig.path("hooks.d");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("10-app"), "#!/bin/sh\nexit 0\n").unwrap();
+    let section = |more: &str| {
+        format!("[[hook_directory]]\nname = \"d\"\npath = \"{}\"\ntimeout = \"5s\"\n{more}", folder.display())
+    };
+    rig.configure(&section(""));
+    let ended = rig.run(&["snapshot"]);
+    ended.exits(20);
+    ended.says("has no executable file");
+    assert!(rig.creates().is_empty());
+    rig.configure(&section("on_failure = \"degrade\"\n"));
+    rig.run(&["snapshot", "--on-lower", "keep"]).exits(10);
+    assert_labels(&rig, 2, "filesystem");
+}

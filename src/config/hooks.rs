@@ -283,6 +283,21 @@ impl Hook {
         found.into_iter()
     }
 
+    /// Does it hold anything? A `[[hook]]` without `pre` only tells somebody something.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        !matches!(&self.kind, HookKind::Hook(CommandHook { pre: None, .. }))
+    }
+
+    /// Can its release be done again without harm?
+    #[must_use]
+    pub fn releases_again(&self) -> bool {
+        matches!(
+            self.kind,
+            HookKind::Systemd(_) | HookKind::Container(_) | HookKind::Mysql(_) | HookKind::Redis(_)
+        )
+    }
+
     /// Does a process of it hold the application across the window?
     #[must_use]
     pub fn is_session(&self) -> bool {

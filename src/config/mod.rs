@@ -94,6 +94,7 @@ pub fn load_with(
     let plan = plan.unwrap_or(DEFAULT_PLAN);
     resolve::known_plan(&inputs, plan)?;
     resolve::check_hook_plans(&inputs)?;
+    resolve::check_hook_names(&inputs)?;
     let plans = resolve::plan_names(&inputs);
     inputs.overlay_environment(env)?;
     inputs.overlay_flags(plan, overrides)?;
@@ -120,6 +121,7 @@ pub fn check(root: &Path, config_file: Option<&Path>) -> Result<Checked, ConfigE
     if faults.is_empty() {
         // With a file missing from the whole, what follows would be faults that are none.
         faults.extend(resolve::check_hook_plans(&inputs).err());
+        faults.extend(resolve::check_hook_names(&inputs).err());
         for plan in &plans {
             faults.extend(resolve::settings(inputs.clone(), plan).err());
         }

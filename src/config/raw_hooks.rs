@@ -29,6 +29,8 @@ pub(super) const SECTIONS: [&str; 8] =
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct HookInput {
     pub name: String,
+    /// The name is the user's own.
+    pub named: bool,
     pub kind: HookKind,
     pub timeout: Duration,
     pub on_failure: OnFailure,
@@ -211,12 +213,14 @@ pub(super) fn hook(section: &str, element: &Node<'_>) -> Result<HookInput, Confi
         }
         None => TIMEOUT,
     };
+    let named = common.name.is_some();
     let name = match common.name {
         Some(name) => name.value,
         None => check::hook_name(&called).map_err(|f| f.at(element.origin(), section))?,
     };
     Ok(HookInput {
         name,
+        named,
         kind,
         timeout,
         on_failure: value(common.on_failure).unwrap_or(OnFailure::Abort),

@@ -110,6 +110,14 @@ pub struct PlanSettings {
     pub hooks: Vec<Hook>,
 }
 
+impl PlanSettings {
+    /// Is there anything that could vouch for an application?
+    #[must_use]
+    pub fn holds_applications(&self) -> bool {
+        self.hooks.iter().any(Hook::holds)
+    }
+}
+
 /// What becomes of attached volumes without a mounted filesystem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

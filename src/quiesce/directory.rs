@@ -53,6 +53,10 @@ pub fn expand(hooks: &[Hook]) -> Result<Vec<Hook>, String> {
             }
         }
         programs.sort();
+        if programs.is_empty() {
+            // Nothing can be held by it: whoever holds has to say so.
+            all.push(hook.clone());
+        }
         all.extend(programs.into_iter().map(|program| Hook {
             name: format!("{}/{}", hook.name, program.file_name().unwrap_or_default().to_string_lossy()),
             kind: HookKind::Script(ScriptHook { program }),

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::journal::Journal;
 use super::step::Step;
+use super::unmounted::MOUNTING;
 use super::{Failure, Stage};
-use crate::config::settings::{Hook, OnFailure, PlanSettings};
+use crate::config::settings::{Hook, HookKind, OnFailure, PlanSettings};
 use crate::discover::Facts;
 use crate::error::Error;
 use crate::exit::Exit;
@@ -18,8 +19,8 @@ use crate::plan::{Consistency, Method, Plan};
 use crate::quiesce::{self, HookEnv, HookOutcome, HookStatus, Live, Phase, RunResult, builtin::SetMount};
 use crate::sets::record::ApplicationRecord;
 
-/// Beyond the sum of all limits, before a session lets go by itself.
-const MARGIN: Duration = Duration::from_secs(30);
+/// Beyond the sum of all limits, before a session lets go by itself: connections are warmed, units and containers are asked.
+const MARGIN: Duration = Duration::from_secs(120);
 
 /// What is held for a run.
 #[derive(Debug, Default)]
@@ -28,6 +29,17 @@ pub(super) struct Applications {
     attempted: Vec<Hook>,
     /// Everything that ran, in order.
     pub outcomes: Vec<HookOutcome>,
+}
+
+impl Applications {
+    /// A hook that was not attempted, and cannot be.
+    fn refused(&mut self, hook: &Hook, why: String) -> Result<(), Failure> {
+        let status = HookStatus::Refused(why);
+        let outcome = HookOutcome::new(&hook.name, Phase::Pre, status, Duration::ZERO, String::new());
+        let said = outcome.to_string();
+        self.outcomes.push(outcome);
+        if hook.on_failure == OnFailure::Abort { Err(Failure::new(Exit::Hook, said)) } else { Ok(()) }
+    }
 }
 
 /// What hooks are told before the outcome is known.
@@ -58,9 +70,11 @@ pub fn env(run: &RunId, facts: &Facts, plan: &Plan, settings: &PlanSettings) -> 
 
 /// The longest that a session can have to hold: everything between the first hook and the last release that has a limit.
 fn hold_limit(plan: &Plan, settings: &PlanSettings) -> Duration {
-    let hooks: Duration = settings.hooks.iter().map(|h| h.timeout * 2).sum();
+    let hooks = quiesce::expand(&settings.hooks).unwrap_or_else(|_| settings.hooks.clone());
+    // A database is asked, held and let go; nobody waits for it longer than this.
+    let hooks: Duration = hooks.iter().map(|h| h.timeout * if h.is_session() { 4 } else { 2 }).sum();
     let unmounts = plan.filesystems.iter().any(|f| f.method == Method::Unmount);
-    let away = if unmounts { settings.unmount_timeout * 2 } else { Duration::ZERO };
+    let away = if unmounts { settings.unmount_timeout * 2 + MOUNTING } else { Duration::ZERO };
     // Flushed twice: before the watchdog and after it.
     hooks + away + settings.flush_timeout * 2 + settings.window + MARGIN
 }
@@ -105,6 +119,12 @@ pub(super) async fn quiesce<E>(
     for hook in hooks {
         if let Some(signal) = interrupt.pending() {
             return Err(Failure::by(signal));
+        }
+        if let HookKind::HookDirectory(directory) = &hook.kind {
+            // Left by `expand`: it has nothing that could hold.
+            let why = format!("{} has no executable file", directory.path.display());
+            apps.refused(&hook, why)?;
+            continue;
         }
         let due = tokio::select! {
             due = quiesce::due(&hook, env) => due,
@@ -170,7 +190,7 @@ pub(super) async fn release<E>(
     env: &HookEnv,
     apps: &mut Applications,
 ) {
-    apps.outcomes.extend(journal.release(env, &mut apps.live, |step| stage.at(step)).await);
+    apps.outcomes.extend(journal.release(env, &mut apps.live, true, |step| stage.at(step)).await);
 }
 
 /// The commands for the end of the run. What fails is a failure after the set.
@@ -186,7 +206,7 @@ pub(super) async fn finish(env: &HookEnv, apps: &Applications) -> Vec<HookOutcom
 
 /// Why the hooks vouch for nothing, if so.
 pub(super) fn doubt(settings: &PlanSettings, outcomes: &[HookOutcome]) -> Option<String> {
-    if settings.hooks.is_empty() {
+    if !settings.holds_applications() {
         return Some("no hooks: nothing vouches for the applications".to_owned());
     }
     let failed = |h: &&HookOutcome| h.lost || (h.phase == Phase::Pre && !h.succeeded());
@@ -195,7 +215,8 @@ pub(super) fn doubt(settings: &PlanSettings, outcomes: &[HookOutcome]) -> Option
 
 /// What failed once the set was there, or was not to be.
 pub(super) fn after(outcomes: &[HookOutcome]) -> Vec<String> {
-    let late = |h: &&HookOutcome| h.phase != Phase::Pre && !h.succeeded();
+    // What was lost takes the label down instead.
+    let late = |h: &&HookOutcome| h.phase != Phase::Pre && !h.succeeded() && !h.lost;
     outcomes.iter().filter(late).map(ToString::to_string).collect()
 }
 
@@ -307,6 +328,7 @@ mod tests {
     #[test]
     fn what_was_not_held_or_was_lost_is_no_more_than_its_files() {
         let mut outcomes = all_well();
+        assert_eq!(doubt(&settings(), &outcomes), None);
         outcomes[0].status = HookStatus::TimedOut;
         outcomes[3].lost = true;
         outcomes[3].status = HookStatus::Refused("moved".into());
@@ -335,6 +357,21 @@ mod tests {
         outcomes[0].status = HookStatus::TimedOut;
         assert_eq!(labels(&outcomes, Some((Crash, "x")))[0], Some(Crash));
         assert_eq!(labels(&outcomes, Some((Filesystem, "x"))), [Some(Filesystem); 3]);
+    }
+
+    #[test]
+    fn what_only_tells_somebody_vouches_for_nothing() {
+        let told = crate::config::settings::CommandHook {
+            completed: Some(vec!["/bin/true".into()]),
+            ..Default::default()
+        };
+        let mut settings = settings();
+        settings.hooks.truncate(1);
+        settings.hooks[0].kind = HookKind::Hook(told.clone());
+        assert!(doubt(&settings, &[ran("queue", Phase::Pre, HookStatus::Ok)]).is_some());
+        let held = crate::config::settings::CommandHook { pre: Some(vec!["/bin/true".into()]), ..told };
+        settings.hooks[0].kind = HookKind::Hook(held);
+        assert_eq!(doubt(&settings, &[ran("queue", Phase::Pre, HookStatus::Ok)]), None);
     }
 
     #[test]

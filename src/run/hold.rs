@@ -177,7 +177,7 @@ pub async fn hold<E: Ec2>(
     env.frozen = record.times.frozen.is_some();
     judge(stage, &mut record, &window, &apps.outcomes);
     // Told before the post hooks too: they may take long, and this process may be killed over them.
-    desk.keep(&record);
+    desk.keep(&unconfirmed(stage, &record, &journal));
     release(stage, &mut journal, &env, &mut apps).await;
     // Once more: what a session says when it lets go counts.
     judge(stage, &mut record, &window, &apps.outcomes);
@@ -186,10 +186,25 @@ pub async fn hold<E: Ec2>(
     if record.exit_code == Exit::Ok.code() && !record.after.is_empty() {
         record.exit_code = Exit::After.code();
     }
-    if record.still_frozen.is_empty() {
+    if record.still_frozen.is_empty() && journal.state.attempted.is_empty() {
         journal.close();
     } // else the next start and `thaw` go on from the journal
     Ok(record)
+}
+
+/// What may be said while sessions have not yet confirmed that they held: nobody may ever be able to ask them.
+fn unconfirmed<E>(stage: &Stage<'_, E>, record: &HoldRecord, journal: &Journal) -> HoldRecord {
+    let mut early = record.clone();
+    let open = journal.state.attempted.iter().any(|h| h.is_session() || h.releases_again());
+    if open && early.consistency == Some(Consistency::Application) {
+        early.consistency = Some(Consistency::Filesystem);
+        early.reason = Some("whether the applications were held all the time is not known".to_owned());
+        if early.asked > Consistency::Filesystem && early.exit_code == Exit::Ok.code() {
+            let lower = if stage.settings.on_lower == OnLower::Fail { Exit::NotHeld } else { Exit::Lower };
+            early.exit_code = lower.code();
+        }
+    }
+    early
 }
 
 /// What is known before anything is touched.

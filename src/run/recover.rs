@@ -176,7 +176,7 @@ async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) 
     let released = match journal.state.env.clone() {
         Some(mut env) => {
             env.not_mounted = back.not_mounted();
-            journal.release(&env, &mut Live::default(), |_| ()).await
+            journal.release(&env, &mut Live::default(), false, |_| ()).await
         }
         None => Vec::new(),
     };

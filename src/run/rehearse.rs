@@ -276,7 +276,10 @@ pub async fn rehearse<E: Ec2>(
     let mut round = describe(stage, asked, window, apps.outcomes, &writers);
     round.tell(back);
     super::settle::warn_of_frozen(stage.state_dir, &round.still_frozen);
-    if round.still_frozen.is_empty() && journal.state.unmounted.is_empty() {
+    if round.still_frozen.is_empty()
+        && journal.state.unmounted.is_empty()
+        && journal.state.attempted.is_empty()
+    {
         journal.close();
     }
     Ok(round)

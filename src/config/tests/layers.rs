@@ -152,3 +152,21 @@ fn check_finds_the_faults_of_all_files_and_all_plans() {
     fs::remove_file(r.join("run/stillpoint/config.d/1.toml")).unwrap();
     assert!(check(r, None).unwrap().show().ends_with("no faults found\n"));
 }
+
+/// Two databases of which neither was given a name are two: the second must not replace the first in silence.
+#[test]
+fn only_a_name_that_both_were_given_replaces() {
+    let files = |first: &str, second: &str| {
+        let root = tempfile::tempdir().unwrap();
+        put(root.path(), "etc/stillpoint/config.d/10-a.toml", &format!("[[redis]]\nport = 1\n{first}"));
+        put(root.path(), "etc/stillpoint/config.d/20-b.toml", &format!("[[redis]]\nport = 2\n{second}"));
+        get(root.path(), None, &Overrides::default()).map(|l| l.settings.plan.hooks.len())
+    };
+    for (first, second) in [("", ""), ("name = \"redis\"", ""), ("", "name = \"redis\"")] {
+        let error = files(first, second).unwrap_err();
+        assert!(error.to_string().contains("has the name `redis`, as has the one at"), "{error}");
+        assert!(error.hint().unwrap().contains("give both the same `name`"));
+    }
+    assert_eq!(files("name = \"r\"", "name = \"r\"").unwrap(), 1);
+    assert_eq!(files("", "name = \"other\"").unwrap(), 2);
+}

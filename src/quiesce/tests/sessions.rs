@@ -180,7 +180,7 @@ async fn orphan(d: &str, start: impl Fn(u64) -> u64, timeout: Duration) -> (Vec<
     journal.update(|s| s.attempted.push(hook)).unwrap();
     journal.note_session("s", pid);
     journal.update(|s| s.sessions[0].pid_start = start(s.sessions[0].pid_start)).unwrap();
-    let outcomes = journal.release(&env(), &mut Live::default(), |_| ()).await;
+    let outcomes = journal.release(&env(), &mut Live::default(), false, |_| ()).await;
     assert!(journal.state.attempted.is_empty() && journal.state.sessions.is_empty());
     let pid = i32::try_from(pid).unwrap();
     let alive = lives(pid);
