@@ -89,8 +89,14 @@ pub async fn run(
     };
     // A child of the command may hold the pipe open for as long as it likes.
     let _ = timeout(DRAIN, output.drain()).await;
-    outcome(status, output.finish())
+    let said = output.finish();
+    output.leave_open();
+    outcome(status, said)
 }
+
+/// Reading ends of pipes that children left behind still write to. Nobody reads them, but a child that holds a lock until the post command
+/// tells it must not die of a word on standard error before it has cleaned up (qemu's mysql-flush under dash).
+static LEFT_OPEN: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
 
 /// What an exit status means.
 pub(super) fn judge(exit: io::Result<ExitStatus>) -> HookStatus {
@@ -290,6 +296,12 @@ impl Output {
             self.keep(b"\n");
         }
         tracing::info!(hook = self.hook, "{}", text.trim_end());
+    }
+
+    /// Until the end of this process, where somebody still has the writing end.
+    fn leave_open(&mut self) {
+        let fd = self.reader.take().and_then(|reader| reader.into_nonblocking_fd().ok());
+        LEFT_OPEN.lock().unwrap_or_else(PoisonError::into_inner).extend(fd);
     }
 
     pub(super) fn finish(&mut self) -> String {
