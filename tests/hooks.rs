@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use common::hooks::{hook, in_the_window, log, note, noting};
 use common::probe::{BlockedWrite, assert_labels, assert_settled};
+use common::program::await_some;
 use common::rig::{Fs, Rig};
 
 fn two() -> Rig {
@@ -202,5 +203,157 @@ fn hooks_see_the_volumes_and_no_credentials() {
     assert!(!env.contains("AWS_") && !env.contains("s3cret"), "{env}");
     assert!(env.contains(&rig.id("a")) && env.contains(&rig.id("b")), "{env}");
     assert!(env.contains(rig.mount("a").to_str().unwrap()), "{env}");
+    assert_settled(&rig);
+}
+
+fn user_hook(user: &str, pre: &str, more: &str) -> String {
+    hook("theirs", pre, "exit 0", &format!("user = \"{user}\"\n{more}"))
+}
+
+/// `list` and `games` are on every Debian; `postgres` has a group beside its own.
+fn a_user() -> &'static str {
+    let known =
+        |name: &str| std::process::Command::new("id").arg(name).output().is_ok_and(|o| o.status.success());
+    if known("postgres") { "postgres" } else { "games" }
+}
+
+#[test]
+fn a_hook_of_a_user_has_that_users_groups_and_home_and_nothing_of_roots() {
+    let rig = two();
+    let user = a_user();
+    let script =
+        "id -un; id -G; grep -E ^Cap[IPEA] /proc/self/status; echo $HOME $GREETING $STILLPOINT_PHASE";
+    rig.configure(&user_hook(user, script, "environment = { GREETING = \"hello\" }"));
+    let ended = rig.run(&["snapshot", "-o", "json"]);
+    let record = ended.exits(0).record();
+    let said = record["hooks"][0]["output"].as_str().unwrap().to_owned();
+    let shell = |script: &str| common::rig::sh("sh", &["-c", script]).trim().to_owned();
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!(lines[..2], [user.to_owned(), shell(&format!("id -G {user}"))], "{said}");
+    let capabilities: Vec<_> =
+        lines[2..lines.len() - 1].iter().map(|l| l.split_whitespace().nth(1)).collect();
+    assert_eq!(capabilities, [Some("0000000000000000"); 4], "{said}");
+    let home = shell(&format!("getent passwd {user} | cut -d: -f6"));
+    assert_eq!(lines[lines.len() - 1], format!("{home} hello pre"));
+    rig.configure(&user_hook("nobody-at-all", "exit 0", "on_failure = \"abort\""));
+    rig.run(&["snapshot"]).exits(20).says("there is no system user `nobody-at-all`");
+    // A home of one's own choice.
+    rig.configure(&user_hook(user, "test $HOME = /elsewhere", "environment = { HOME = \"/elsewhere\" }"));
+    rig.run(&["snapshot"]).exits(0);
+    assert_settled(&rig);
+}
+
+#[test]
+fn a_hook_of_a_user_is_killed_at_its_timeout_all_the_same() {
+    let rig = two();
+    rig.configure(&user_hook(a_user(), "trap : TERM; sleep 40; sleep 40", "").replace("10s", "500ms"));
+    let ended = rig.run(&["snapshot"]);
+    ended.exits(20).says("timed out and was killed");
+    assert!(ended.took < Duration::from_secs(10), "{:?}", ended.took);
+    assert_settled(&rig);
+}
+
+/// Whoever can write what root runs is root.
+#[test]
+fn hooks_that_others_can_write_are_refused_before_anything_is_touched() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let rig = two();
+    let mode = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let folder = rig.path("scripts");
+    std::fs::create_dir(&folder).unwrap();
+    let script = folder.join("run.sh");
+    std::fs::write(&script, "#!/bin/sh\n[ \"$1\" ] || { echo ready; read word; }\n").unwrap();
+    let (shown, place) = (script.display(), folder.display());
+    let sections = [
+        format!("[[hook]]\npre = [\"{shown}\", \"x\"]\ntimeout = \"5s\"\n"),
+        format!(
+            "[[hook]]\npre = [\"/bin/true\"]\ncompleted = [\"/bin/sh\", \"-e\", \"{shown}\", \"x\"]\ntimeout = \"5s\"\n"
+        ),
+        format!("[[session]]\ncommand = [\"{shown}\"]\ntimeout = \"5s\"\n"),
+        format!("[[hook_directory]]\npath = \"{place}\"\ntimeout = \"5s\"\n"),
+    ];
+    for section in &sections {
+        rig.configure(&format!("{}{section}", noting(&rig, "first")));
+        mode(&folder, 0o755);
+        mode(&script, 0o755);
+        rig.run(&["snapshot"]).exits(0);
+        std::fs::remove_file(rig.path("log")).unwrap();
+        let creates = rig.creates().len();
+        for (folder_mode, script_mode, says) in [
+            (0o755, 0o757, "run.sh can be written by everybody"),
+            (0o777, 0o755, "scripts can be written by everybody"),
+        ] {
+            mode(&folder, folder_mode);
+            mode(&script, script_mode);
+            rig.run(&["snapshot"]).exits(78).says(says);
+            rig.run(&["rehearse"]).exits(78);
+        }
+        mode(&folder, 0o755);
+        mode(&script, 0o755);
+        std::os::unix::fs::chown(&script, Some(65534), None).unwrap();
+        rig.run(&["snapshot"]).exits(78).says("run.sh belongs to user 65534").says("chown root:root");
+        std::os::unix::fs::chown(&script, Some(0), None).unwrap();
+        assert_eq!((log(&rig), rig.creates().len()), (vec![], creates), "something was touched");
+    }
+    assert_settled(&rig);
+}
+
+#[test]
+fn a_hook_directory_that_is_not_there_is_refused() {
+    let rig = two();
+    rig.configure(&format!(
+        "{}[[hook_directory]]\npath = \"{}\"\ntimeout = \"5s\"\n",
+        noting(&rig, "first"),
+        rig.path("none").display()
+    ));
+    rig.run(&["snapshot"]).exits(78).says("hook directory");
+    assert_eq!(log(&rig), Vec::<String>::new());
+}
+
+/// The dispatcher that Debian ships for qemu-guest-agent, unchanged, over a script in the manner of qemu's mysql-flush: `freeze` leaves a
+/// process behind that holds until `thaw` tells it by a FIFO; any other word is an error.
+#[test]
+fn debians_qemu_guest_agent_hook_runs_unchanged() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let rig = two();
+    let dispatcher = "/etc/qemu/fsfreeze-hook";
+    let text =
+        std::fs::read(dispatcher).unwrap_or_else(|e| panic!("{dispatcher} (package qemu-guest-agent): {e}"));
+    let put = |path: std::path::PathBuf, text: &[u8]| {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let script = format!(
+        "#!/bin/sh\nfifo={0}/fifo\ncase $1 in\nfreeze) mkfifo $fifo; (read word <$fifo; rm $fifo; echo released >>{0}/log) & echo frozen >>{0}/log;;\n\
+         thaw) [ -p $fifo ] || exit 1; echo thaw >$fifo;;\n*) echo usage >>{0}/log; exit 1;; esac\n",
+        rig.path("").to_str().unwrap().trim_end_matches('/')
+    );
+    put(rig.path("qemu/fsfreeze-hook"), &text);
+    put(rig.path("qemu/fsfreeze-hook.d/lock.sh"), script.as_bytes());
+    put(rig.path("qemu/fsfreeze-hook.d/off.sh.sample"), b"#!/bin/sh\nexit 1\n");
+    let released = || {
+        await_some("the release", Duration::from_secs(5), || {
+            log(&rig).contains(&"released".to_owned()).then_some(())
+        });
+        let all = log(&rig);
+        std::fs::remove_file(rig.path("log")).unwrap();
+        all
+    };
+    for directory in ["qemu", "qemu/fsfreeze-hook.d"] {
+        let section =
+            format!("[[hook_directory]]\npath = \"{}\"\ntimeout = \"10s\"\n", rig.path(directory).display());
+        rig.configure(&section);
+        let run = in_the_window(&rig, "delay-before", "400ms", &["snapshot", "-o", "json"]);
+        assert_eq!(log(&rig), ["frozen"], "held while frozen");
+        assert_eq!(run.end().exits(0).record()["consistency"], "application");
+        assert_eq!(released(), ["frozen", "released"]);
+        // Nothing comes to be frozen: they know no other word for that than `thaw`.
+        rig.configure(&format!("{section}{}", hook("bad", "exit 1", "exit 0", "")));
+        rig.run(&["snapshot"]).exits(20);
+        assert_eq!(released(), ["frozen", "released"]);
+    }
     assert_settled(&rig);
 }

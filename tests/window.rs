@@ -107,7 +107,8 @@ impl Kernel for Fake {
     }
 
     fn write_counter(&self, _: &File) -> std::io::Result<WriteCounter> {
-        Ok(WriteCounter { writes: *self.writes.lock().unwrap(), in_flight: 0 })
+        let writes = *self.writes.lock().unwrap();
+        Ok(WriteCounter { writes, sectors: writes * 8, in_flight: 0 })
     }
 }
 

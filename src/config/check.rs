@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::error::{ConfigError, Origin, choices};
 use super::settings::{
-    ContainerEngine, OnFailure, OnLower, PostgresqlMode, RedisMode, UnitMethod, UnmountedVolumes,
+    ContainerEngine, MysqlMethod, OnFailure, OnLower, PostgresqlMode, RedisMode, UnitMethod, UnmountedVolumes,
 };
 use crate::plan::{Consistency, Method};
 
@@ -28,6 +28,8 @@ pub const CALL_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Dura
 pub const VOLUME_INTERVAL: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(300));
 /// Limits of `lock_wait`.
 pub const LOCK_WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
+/// Limits of `pause_limit`.
+pub const PAUSE_LIMIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
 /// Limits of a hook's timeout; a day, so that `1M` (a month) written for `1m` is seen.
 pub const HOOK_TIMEOUT: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(86_400));
 
@@ -136,6 +138,8 @@ pub(super) const ENGINES: &[(&str, ContainerEngine)] =
     &[("docker", ContainerEngine::Docker), ("podman", ContainerEngine::Podman)];
 pub(super) const POSTGRESQL_MODES: &[(&str, PostgresqlMode)] =
     &[("checkpoint", PostgresqlMode::Checkpoint), ("backup", PostgresqlMode::Backup)];
+pub(super) const MYSQL_METHODS: &[(&str, MysqlMethod)] =
+    &[("backup", MysqlMethod::Backup), ("read-lock", MysqlMethod::ReadLock)];
 pub(super) const REDIS_MODES: &[(&str, RedisMode)] =
     &[("pause", RedisMode::Pause), ("bgsave", RedisMode::Bgsave)];
 pub(super) const UNMOUNTED: &[(&str, UnmountedVolumes)] =

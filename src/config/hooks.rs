@@ -201,6 +201,21 @@ pub struct Mysql {
     pub tries: u32,
     /// Stop the SQL thread of a replica, and start it again; default false.
     pub stop_replica: bool,
+    /// How it is held.
+    pub method: MysqlMethod,
+    /// The sources whose SQL threads ran when the run came to this hook: these are stopped, and no others are started. Not a key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stopping: Vec<String>,
+}
+
+/// How a MySQL or MariaDB server is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MysqlMethod {
+    /// By what the server has for backups: BACKUP STAGE, or LOCK INSTANCE FOR BACKUP and FLUSH TABLES WITH READ LOCK (default).
+    Backup,
+    /// FLUSH TABLES WITH READ LOCK alone.
+    ReadLock,
 }
 
 /// A Redis or Valkey server.
@@ -220,6 +235,9 @@ pub struct Redis {
     pub password_file: Option<PathBuf>,
     /// A systemd credential (`LoadCredential=`) that is the password.
     pub credential: Option<String>,
+    /// When a pause ends by itself, whatever has died; none means the longest time that the run can need.
+    #[serde(default, with = "optional_duration", skip_serializing_if = "Option::is_none")]
+    pub pause_limit: Option<Duration>,
 }
 
 /// What is done to a Redis server.
@@ -288,5 +306,25 @@ pub(crate) mod duration {
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(d)?;
         humantime::parse_duration(&text).map_err(D::Error::custom)
+    }
+}
+
+/// The same where there may be none.
+mod optional_duration {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(d: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {
+        match d {
+            Some(d) => super::duration::serialize(d, s),
+            None => s.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Error> {
+        #[derive(Deserialize)]
+        struct Text(#[serde(with = "super::duration")] Duration);
+        Ok(Option::<Text>::deserialize(d)?.map(|text| text.0))
     }
 }

@@ -12,8 +12,8 @@ use super::error::{ConfigError, Origin, Sourced};
 use super::node::{Node, Table};
 use super::raw::{Input, input};
 use super::settings::{
-    CommandHook, ContainerEngine, ContainerHook, DirectoryHook, HookKind, Mysql, OnFailure, Postgresql,
-    PostgresqlMode, Redis, RedisMode, SessionHook, SystemdHook, UnitMethod,
+    CommandHook, ContainerEngine, ContainerHook, DirectoryHook, HookKind, Mysql, MysqlMethod, OnFailure,
+    Postgresql, PostgresqlMode, Redis, RedisMode, SessionHook, SystemdHook, UnitMethod,
 };
 
 /// Longest time for what has no timeout of its own in the file.
@@ -107,6 +107,7 @@ section! { MysqlKeys {
     lock_wait: Duration = |n: &Node<'_>| n.duration(check::LOCK_WAIT);
     tries: u32 = |n: &Node<'_>| n.number(1, 100);
     stop_replica: bool = Node::flag;
+    method: MysqlMethod = |n: &Node<'_>| n.checked(|t| check::choice(t, check::MYSQL_METHODS));
 } per_entry {} }
 
 section! { RedisKeys {
@@ -117,6 +118,7 @@ section! { RedisKeys {
     user: String = |n: &Node<'_>| n.checked(check::word);
     password_file: PathBuf = Node::path;
     credential: String = |n: &Node<'_>| n.checked(check::credential);
+    pause_limit: Duration = |n: &Node<'_>| n.duration(check::PAUSE_LIMIT);
 } per_entry {} }
 
 /// What every section has.
@@ -282,6 +284,8 @@ fn mysql(table: &Table<'_>, fault: impl Fn(&str, &str) -> ConfigError) -> Sectio
         lock_wait: value(k.lock_wait).unwrap_or(LOCK_WAIT),
         tries: value(k.tries).unwrap_or(TRIES),
         stop_replica: value(k.stop_replica).unwrap_or(false),
+        method: value(k.method).unwrap_or(MysqlMethod::Backup),
+        stopping: Vec::new(),
     };
     if settings.socket.is_some() && settings.host.is_some() {
         return Err(fault("has a `socket` and a `host`", "leave one of them out"));
@@ -305,7 +309,14 @@ fn redis(table: &Table<'_>, fault: impl Fn(&str, &str) -> ConfigError) -> Sectio
         user: value(k.user),
         password_file: value(k.password_file),
         credential: value(k.credential),
+        pause_limit: value(k.pause_limit),
     };
+    if settings.pause_limit.is_some() && settings.mode == RedisMode::Bgsave {
+        return Err(fault(
+            "has a `pause_limit`, and mode \"bgsave\" pauses nothing",
+            "leave one of them out",
+        ));
+    }
     if settings.socket.is_some() && settings.host.is_some() {
         return Err(fault("has a `socket` and a `host`", "leave one of them out"));
     }

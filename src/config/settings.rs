@@ -9,8 +9,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use super::hooks::{
-    CommandHook, ContainerEngine, ContainerHook, DirectoryHook, Hook, HookKind, Mysql, OnFailure, Postgresql,
-    PostgresqlMode, Redis, RedisMode, ScriptHook, SessionHook, SystemdHook, UnitMethod,
+    CommandHook, ContainerEngine, ContainerHook, DirectoryHook, Hook, HookKind, Mysql, MysqlMethod,
+    OnFailure, Postgresql, PostgresqlMode, Redis, RedisMode, ScriptHook, SessionHook, SystemdHook,
+    UnitMethod,
 };
 use crate::ids::{InstanceId, VolumeId};
 use crate::plan::{Consistency, Method};

@@ -1,17 +1,18 @@
 //! Hook directories, as qemu-guest-agent and open-vm-tools have them: every executable is called with `freeze`, and in reverse order with
-//! `thaw`, or `freezeFail` when nothing came to be frozen.
+//! `thaw`, or `freezeFail` when nothing came to be frozen and it knows that word.
 //!
 //! In: the directory. Out: one hook for each of its executables, in the order of their names, so that each is owed its own thaw. Must
 //! never: run what run-parts(8) and qemu's own fsfreeze-hook would leave out (editors' and dpkg's leftovers).
 
 use std::future::{Future, pending};
+use std::io::Read;
 use std::path::Path;
 
 use super::{Hook, HookEnv, HookKind, HookOutcome, Phase, executable, run};
 use crate::config::settings::ScriptHook;
 
-/// What is left out, as qemu's fsfreeze-hook does it, and dpkg's own leftovers.
-const LEFTOVERS: [&str; 10] = [
+/// What is left out, as qemu's fsfreeze-hook does it.
+const LEFTOVERS: [&str; 14] = [
     "~",
     ".bak",
     ".orig",
@@ -21,10 +22,18 @@ const LEFTOVERS: [&str; 10] = [
     ".sample",
     ".dpkg-old",
     ".dpkg-new",
+    ".dpkg-tmp",
     ".dpkg-dist",
+    ".dpkg-bak",
+    ".dpkg-backup",
+    ".dpkg-remove",
 ];
+/// The word of open-vm-tools for a freeze that failed.
+const FREEZE_FAIL: &str = "freezeFail";
+/// How much of a script is searched for it.
+const SEARCHED: u64 = 1 << 20;
 
-/// The hooks with every hook directory replaced by its executables. One that is not there has none.
+/// The hooks with every hook directory replaced by its executables.
 ///
 /// # Errors
 /// When a directory cannot be read; the text says which.
@@ -70,12 +79,20 @@ pub(super) async fn call(
     if phase == Phase::Pre {
         return run(hook, phase, &argv("freeze"), env, cancel).await;
     }
-    // Scripts written for qemu-guest-agent do not know this word, and say so by a failure.
-    if !env.frozen {
-        let told = run(hook, phase, &argv("freezeFail"), env, pending()).await;
+    // One that has not the word may end well all the same, without letting anything go:
+    // qemu's own dispatcher does.
+    if !env.frozen && knows_freeze_fail(&script.program) {
+        let told = run(hook, phase, &argv(FREEZE_FAIL), env, pending()).await;
         if told.succeeded() {
             return told;
         }
     }
     run(hook, phase, &argv("thaw"), env, cancel).await
+}
+
+/// Scripts written for qemu-guest-agent know `freeze` and `thaw` alone, and are told `thaw` by it when the freeze failed.
+fn knows_freeze_fail(program: &Path) -> bool {
+    let mut text = Vec::new();
+    let read = std::fs::File::open(program).and_then(|file| file.take(SEARCHED).read_to_end(&mut text));
+    read.is_ok() && text.windows(FREEZE_FAIL.len()).any(|w| w == FREEZE_FAIL.as_bytes())
 }

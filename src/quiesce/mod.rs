@@ -11,7 +11,7 @@
 //! In: hooks in order and what they are told ([`HookEnv`]). Out: one [`HookOutcome`] a command. Must never: run anything inside the
 //! frozen window, leave an attempted hook without its release, or outlive a hook's timeout by more than [`command::GRACE`] twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::future::{Future, pending};
 use std::io;
@@ -23,13 +23,15 @@ use nix::unistd::{AccessFlags, access};
 use self::builtin::{Start, Task};
 use self::command::Program;
 use self::session::Session;
-use crate::config::settings::{CommandHook, Hook, HookKind, OnFailure};
+use crate::config::settings::{CommandHook, Hook, HookKind, Mysql, OnFailure};
 
+mod answer;
 pub mod builtin;
 pub mod command;
 mod containers;
 mod directory;
 mod env;
+pub(crate) mod left;
 mod outcome;
 pub mod session;
 #[cfg(test)]
@@ -41,9 +43,21 @@ pub use directory::expand;
 pub use env::{HookEnv, PATH, RunResult};
 pub use outcome::{Exit, HookOutcome, HookStatus, Phase};
 
-/// The sessions that hold, by their hooks' names. Whoever cleans up after a dead run has none: they ended with it.
+/// What holds, by the hooks' names. Whoever cleans up after a dead run has nothing here: sessions ended with it.
 #[derive(Debug, Default)]
-pub struct Live(BTreeMap<String, Session>);
+pub struct Live {
+    sessions: BTreeMap<String, Session>,
+    /// Units and containers: nothing of this process keeps them as they are.
+    away: BTreeSet<String>,
+}
+
+impl Live {
+    /// Is there a session of this hook?
+    #[must_use]
+    pub fn has_session(&self, hook: &str) -> bool {
+        self.sessions.contains_key(hook)
+    }
+}
 
 /// What there is to hold of this hook: the hook itself, less of it (units that do not run), or nothing.
 ///
@@ -53,6 +67,15 @@ pub async fn due(hook: &Hook, env: &HookEnv) -> Result<Option<Hook>, HookOutcome
     match &hook.kind {
         HookKind::Systemd(units) => units::due(hook, units, env).await,
         HookKind::Container(containers) => containers::due(hook, containers, env).await,
+        HookKind::Mysql(mysql) if mysql.stop_replica => {
+            let asked = ask(hook, env, Task::Check, Phase::Pre).await;
+            if !asked.succeeded() {
+                return Err(asked);
+            }
+            // In the journal before anything is stopped: whoever cleans up starts what ran, and nothing else.
+            let stopping = builtin::running_sql_threads(&asked.facts);
+            Ok(Some(Hook { kind: HookKind::Mysql(Mysql { stopping, ..mysql.clone() }), ..hook.clone() }))
+        }
         _ => Ok(Some(hook.clone())),
     }
 }
@@ -67,23 +90,40 @@ pub async fn hold(
     live: &mut Live,
     cancel: impl Future<Output = ()>,
 ) -> HookOutcome {
+    hold_noting(hook, env, live, |_| (), cancel).await
+}
+
+/// The same; the process id of a session is `noted` as soon as there is one.
+pub async fn hold_noting(
+    hook: &Hook,
+    env: &HookEnv,
+    live: &mut Live,
+    noted: impl FnOnce(u32),
+    cancel: impl Future<Output = ()>,
+) -> HookOutcome {
     let vars = vars(hook, env, Phase::Pre);
     let (outcome, session) = match &hook.kind {
         HookKind::Session(s) => {
             let program = Program { argv: &s.command, user: s.user.as_deref(), vars: &vars };
-            session::hold(&hook.name, program, None, hook.timeout, cancel).await
+            session::hold(&hook.name, program, None, hook.timeout, noted, cancel).await
         }
         HookKind::Postgresql(_) | HookKind::Mysql(_) | HookKind::Redis(_) => {
             let (argv, first) = database(hook, env, Task::Hold);
             let program = Program { argv: &argv, user: None, vars: &vars };
             // It keeps to the timeout itself, and says what it waited for; this is for one that hangs.
             let limit = hook.timeout * 2 + command::GRACE;
-            session::hold(&hook.name, program, Some(&first), limit, cancel).await
+            session::hold(&hook.name, program, Some(&first), limit, noted, cancel).await
         }
-        _ => return commands(hook, Phase::Pre, env, cancel).await,
+        kind => {
+            let outcome = commands(hook, Phase::Pre, env, cancel).await;
+            if outcome.succeeded() && matches!(kind, HookKind::Systemd(_) | HookKind::Container(_)) {
+                live.away.insert(hook.name.clone());
+            }
+            return outcome;
+        }
     };
     if let Some(session) = session {
-        live.0.insert(hook.name.clone(), session);
+        live.sessions.insert(hook.name.clone(), session);
     }
     outcome
 }
@@ -91,7 +131,7 @@ pub async fn hold(
 /// Releases one hook. A failure is logged. It cannot be cancelled short of dropping it: a signal that stops the run must not stop this.
 #[must_use = "a hook may not have been released"]
 pub async fn release_one(hook: &Hook, env: &HookEnv, live: &mut Live) -> HookOutcome {
-    let outcome = match (live.0.remove(&hook.name), &hook.kind) {
+    let outcome = match (live.sessions.remove(&hook.name), &hook.kind) {
         (Some(session), _) => {
             let limit = if matches!(hook.kind, HookKind::Session(_)) {
                 hook.timeout
@@ -107,7 +147,17 @@ pub async fn release_one(hook: &Hook, env: &HookEnv, live: &mut Live) -> HookOut
         }
         // It never held, or its agent is dead, and it with it.
         (None, _) if hook.is_session() => rescue(hook, env).await,
-        (None, _) => commands(hook, Phase::Post, env, pending()).await,
+        (None, _) => {
+            let slipped = if live.away.remove(&hook.name) { slipped(hook, env).await } else { None };
+            let mut outcome = commands(hook, Phase::Post, env, pending()).await;
+            if let Some(why) = slipped {
+                outcome.lost = true;
+                if outcome.succeeded() {
+                    outcome.status = HookStatus::Refused(why);
+                }
+            }
+            outcome
+        }
     };
     if !outcome.succeeded() {
         tracing::error!(hook = hook.name, "{outcome}");
@@ -123,6 +173,15 @@ pub async fn release(attempted: &[Hook], env: &HookEnv) -> Vec<HookOutcome> {
         outcomes.push(release_one(hook, env, &mut Live::default()).await);
     }
     outcomes
+}
+
+/// Why what was held by somebody else's hand was not held until now. Nobody sees to it in between that it stays so.
+async fn slipped(hook: &Hook, env: &HookEnv) -> Option<String> {
+    match &hook.kind {
+        HookKind::Systemd(units) => units::slipped(units, env).await,
+        HookKind::Container(containers) => containers::slipped(containers, env).await,
+        _ => None,
+    }
 }
 
 /// Undoes what a session may have left that is gone.
@@ -226,11 +285,16 @@ fn vars(hook: &Hook, env: &HookEnv, phase: Phase) -> Vec<(String, OsString)> {
     };
     let mut vars = env.vars(&hook.name, phase);
     if user.is_some() {
-        // Root's home is not that user's; whoever needs it says so in `environment`.
+        // Root's home is not that user's; theirs is looked up once it is them.
         vars.retain(|(k, _)| k != "HOME");
     }
     vars.retain(|(k, _)| !own.contains_key(k));
     vars.extend(own.into_iter().map(|(k, v)| (k, v.into())));
+    if matches!(&hook.kind, HookKind::Redis(redis) if redis.credential.is_some()) {
+        // Where systemd put this service's credentials; the only variable of stillpoint's own that is handed on, and only to itself.
+        let folder = std::env::var_os(builtin::CREDENTIALS);
+        vars.extend(folder.map(|folder| (builtin::CREDENTIALS.to_owned(), folder)));
+    }
     vars
 }
 

@@ -29,6 +29,9 @@ use tokio::time::{sleep, timeout};
 use super::command::{self, DRAIN, Group, Output, Program};
 use super::outcome::{HookOutcome, HookStatus, Phase};
 
+/// How many facts are taken of one session.
+const MOST_FACTS: usize = 64;
+
 /// What a session said in the words of the protocol.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Said {
@@ -48,7 +51,8 @@ impl Said {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match word {
             "ready" if rest.trim().is_empty() => self.ready = true,
-            "fact" => {
+            // Tags and the record have no room for more, nor has this process's memory.
+            "fact" if self.facts.len() < MOST_FACTS => {
                 let (key, value) = rest.split_once(' ').unwrap_or((rest, ""));
                 self.facts.insert(key.to_owned(), unescaped(value));
             }
@@ -93,12 +97,13 @@ pub struct Session {
     stdin: Option<ChildStdin>,
 }
 
-/// Starts a session and waits until it holds. `first` is written to its standard input at once.
+/// Starts a session and waits until it holds. `first` is written to its standard input at once; its process id is `noted` before.
 pub async fn hold(
     name: &str,
     program: Program<'_>,
     first: Option<&str>,
     limit: Duration,
+    noted: impl FnOnce(u32),
     cancel: impl Future<Output = ()>,
 ) -> (HookOutcome, Option<Session>) {
     let started = Instant::now();
@@ -107,6 +112,9 @@ pub async fn hold(
         Ok(session) => session,
         Err(e) => return (outcome(HookStatus::NotStarted(e.to_string()), String::new()), None),
     };
+    if let Some(pid) = session.pid() {
+        noted(pid);
+    }
     let begun = async {
         session.say(first).await;
         session.output.until_ready().await;
@@ -123,11 +131,15 @@ pub async fn hold(
         return (with(outcome(HookStatus::Ok, String::new()), said), Some(session));
     }
     // It has closed its output without being ready, or has to be stopped.
+    let closed = stopped.is_none();
     let (status, output) = session.end(stopped).await;
     let said = session.output.said().cloned().unwrap_or_default();
     let status = match (status, &said.failed) {
         (HookStatus::Failed(_), Some(why)) => HookStatus::Refused(why.clone()),
         (HookStatus::Ok, _) => HookStatus::Refused("its process ended without a word".to_owned()),
+        (HookStatus::TimedOut, _) if closed => {
+            HookStatus::Refused("it closed its output before it was ready".to_owned())
+        }
         (status, _) => status,
     };
     (with(outcome(status, output), said), None)
@@ -189,7 +201,8 @@ impl Session {
         let ended = timeout(limit, self.output.while_waiting(self.child.wait())).await;
         let (status, output) = match ended {
             Ok(exit) => {
-                self.group.release();
+                // A child that it left behind may be what holds.
+                command::stop(&mut self.child, &mut self.group, &mut self.output).await;
                 let _ = timeout(DRAIN, self.output.drain()).await;
                 (command::judge(exit), self.output.finish())
             }
@@ -220,15 +233,9 @@ impl Session {
             Some(stopped) => Err(stopped),
         };
         let status = match stopped {
-            Ok(status) => {
-                self.group.release();
-                status
-            }
-            Err(status) => {
-                command::stop(&mut self.child, &mut self.group, &mut self.output).await;
-                status
-            }
+            Ok(status) | Err(status) => status,
         };
+        command::stop(&mut self.child, &mut self.group, &mut self.output).await;
         let _ = timeout(DRAIN, self.output.drain()).await;
         (status, self.output.finish())
     }

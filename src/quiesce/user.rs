@@ -25,9 +25,15 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     use std::os::unix::process::CommandExt;
     let args: Vec<OsString> = args.collect();
     let [user, program, arguments @ ..] = args.as_slice() else { return ExitCode::from(127) };
-    let why = match become_user(&user.to_string_lossy()) {
-        Ok(()) => {
-            let failed = std::process::Command::new(program).args(arguments).exec();
+    let name = user.to_string_lossy();
+    // Looked up here: a directory server that does not answer holds up this process alone, which has a timeout.
+    let why = match found(&name).and_then(|user| become_it(&name, &user).map(|()| user)) {
+        Ok(user) => {
+            let mut command = std::process::Command::new(program);
+            if std::env::var_os("HOME").is_none() {
+                command.env("HOME", &user.dir);
+            }
+            let failed = command.args(arguments).exec();
             format!("cannot run {}: {failed}", program.to_string_lossy())
         }
         Err(why) => why.to_string(),
@@ -58,9 +64,19 @@ pub enum BecomeError {
 /// # Errors
 /// When there is no such user, or this process is neither root nor that user.
 pub fn become_user(name: &str) -> Result<(), BecomeError> {
-    let refused = |source| BecomeError::Refused { user: name.to_owned(), source };
-    let user =
-        User::from_name(name).map_err(refused)?.ok_or_else(|| BecomeError::Unknown(name.to_owned()))?;
+    become_it(name, &found(name)?)
+}
+
+fn refused(name: &str, source: nix::errno::Errno) -> BecomeError {
+    BecomeError::Refused { user: name.to_owned(), source }
+}
+
+fn found(name: &str) -> Result<User, BecomeError> {
+    let user = User::from_name(name).map_err(|e| refused(name, e))?;
+    user.ok_or_else(|| BecomeError::Unknown(name.to_owned()))
+}
+
+fn become_it(name: &str, user: &User) -> Result<(), BecomeError> {
     if geteuid() == user.uid {
         return Ok(());
     }
@@ -68,9 +84,9 @@ pub fn become_user(name: &str) -> Result<(), BecomeError> {
     initgroups(&c_name, user.gid)
         .and_then(|()| setgid(user.gid))
         .and_then(|()| setuid(user.uid))
-        .map_err(refused)?;
+        .map_err(|e| refused(name, e))?;
     // Else /proc/self belongs to root from here on, and mount tables could not be asked about open files.
-    nix::sys::prctl::set_dumpable(true).map_err(refused)
+    nix::sys::prctl::set_dumpable(true).map_err(|e| refused(name, e))
 }
 
 impl BecomeError {

@@ -159,7 +159,8 @@ async fn attempt<E>(
     let cancelled = async {
         interrupt.caught().await;
     };
-    Ok(quiesce::hold(&hook, env, &mut apps.live, cancelled).await)
+    let noted = |pid| journal.note_session(&hook.name, pid);
+    Ok(quiesce::hold_noting(&hook, env, &mut apps.live, noted, cancelled).await)
 }
 
 /// Lets go of everything attempted, in reverse.
@@ -250,6 +251,7 @@ mod tests {
             user: None,
             password_file: None,
             credential: None,
+            pause_limit: None,
         };
         let hook = |name: &str, kind: HookKind| Hook {
             name: name.to_owned(),
@@ -327,9 +329,9 @@ mod tests {
     #[test]
     fn none_is_worth_more_than_the_set_can_be() {
         let mut outcomes = all_well();
-        let why = Some("the freeze did not hold");
-        let lowered = records(&settings(), &outcomes, Some((Crash, why.unwrap())));
-        assert!(lowered.iter().all(|r| r.consistency == Some(Crash) && r.reason.as_deref() == why));
+        let why = "the freeze did not hold";
+        let lowered = records(&settings(), &outcomes, Some((Crash, why)));
+        assert!(lowered.iter().all(|r| r.consistency == Some(Crash) && r.reason.as_deref() == Some(why)));
         outcomes[0].status = HookStatus::TimedOut;
         assert_eq!(labels(&outcomes, Some((Crash, "x")))[0], Some(Crash));
         assert_eq!(labels(&outcomes, Some((Filesystem, "x"))), [Some(Filesystem); 3]);

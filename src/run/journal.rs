@@ -75,6 +75,17 @@ pub struct Hold {
     pub record: HoldRecord,
 }
 
+/// The process of a session. It ends by itself when the agent is gone; the recovery makes sure of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionProcess {
+    /// Its hook.
+    pub hook: String,
+    /// Its process id, which is its group's too.
+    pub pid: i32,
+    /// Its start time, as in [`State::pid_start`].
+    pub pid_start: u64,
+}
+
 /// What a run would leave behind.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct State {
@@ -90,6 +101,9 @@ pub struct State {
     pub pid_start: u64,
     /// Hooks attempted and not yet released, in order.
     pub attempted: Vec<Hook>,
+    /// Processes of those that are sessions.
+    #[serde(default)]
+    pub sessions: Vec<SessionProcess>,
     /// Their environment.
     pub env: Option<HookEnv>,
     /// Filesystems that may be frozen.
@@ -134,6 +148,7 @@ impl Journal {
             pid,
             pid_start: start_time(pid).unwrap_or_default(),
             attempted: Vec::new(),
+            sessions: Vec::new(),
             env: None,
             frozen: Vec::new(),
             unmounted: Unmounted::default(),
@@ -206,6 +221,13 @@ impl Journal {
         })
     }
 
+    /// Notes the process of a session that was started a moment ago. Best effort: it ends without the agent, unless it is broken.
+    pub fn note_session(&mut self, hook: &str, pid: u32) {
+        let Ok(pid) = i32::try_from(pid) else { return };
+        let Some(pid_start) = start_time(pid) else { return };
+        let _ = self.update(|s| s.sessions.push(SessionProcess { hook: hook.to_owned(), pid, pid_start }));
+    }
+
     /// Runs the post commands that are owed, in reverse order, going on past failures, and strikes each out when it has run: if this
     /// process dies meanwhile, the next start runs no other command twice than the one it died in.
     ///
@@ -215,9 +237,18 @@ impl Journal {
         let _ = self.update(|state| state.env = Some(env.clone()));
         while let Some(hook) = self.state.attempted.last().cloned() {
             at(Step::PostHook);
-            outcomes.push(quiesce::release_one(&hook, env, live).await);
+            let left = self.state.sessions.iter().find(|s| s.hook == hook.name).cloned();
+            let ended = match left.filter(|_| !live.has_session(&hook.name)) {
+                Some(left) => quiesce::left::end(&left, env, &hook).await,
+                None => None,
+            };
+            let released = quiesce::release_one(&hook, env, live).await;
+            outcomes.push(ended.filter(|_| released.succeeded()).unwrap_or(released));
             at(Step::Released);
-            let _ = self.update(|state| state.attempted.truncate(state.attempted.len() - 1));
+            let _ = self.update(|state| {
+                state.attempted.truncate(state.attempted.len() - 1);
+                state.sessions.retain(|s| s.hook != hook.name);
+            });
         }
         outcomes
     }
@@ -292,6 +323,15 @@ fn start_time(pid: i32) -> Option<u64> {
 fn is_gone(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::NotFound
         || error.raw_os_error() == Some(nix::errno::Errno::ESRCH as i32)
+}
+
+/// The process group and the start time of a process that is no zombie: fields 5 and 22 of /proc/PID/stat.
+pub(crate) fn group_and_start(pid: i32) -> Option<(i32, u64)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (state, start) = parse(&text)?;
+    let (_, rest) = text.rsplit_once(')')?;
+    let group = rest.split_ascii_whitespace().nth(2)?.parse().ok()?;
+    (state != 'Z').then_some((group, start))
 }
 
 /// State and start time: fields 3 and 22 of /proc/PID/stat. The command name in field 2 may hold spaces and parentheses.

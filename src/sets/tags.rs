@@ -310,7 +310,7 @@ mod tests {
         );
         // What is too long is left out whole, and said to be; positions stay.
         let long = app("a", &[("huge", "x".repeat(2000)), ("gtid", "0-1-7".into())]);
-        let tags = applications(&[long.clone()], &settings);
+        let tags = applications(&[long], &settings);
         assert_eq!(tags.last().unwrap(), &("stillpoint:apps".to_owned(), "partial".to_owned()));
         assert!(tags[0].1.ends_with("gtid=0-1-7"), "{tags:?}");
         for n in [1, 2, 5, 40] {

@@ -91,8 +91,8 @@ impl Witness {
     pub fn moved(&self, kernel: &Arc<dyn Kernel>, idle: bool) -> Option<Moved> {
         let moved = |writes| Some(Moved { device: self.name.clone(), writes });
         match (self.before, self.read(kernel)) {
-            (Some(before), Ok(now)) if now.writes != before.writes => {
-                moved(Some(now.writes.wrapping_sub(before.writes)))
+            (Some(before), Ok(now)) if now.sectors != before.sectors => {
+                moved(Some(now.writes.wrapping_sub(before.writes).max(1)))
             }
             (Some(_), Ok(now)) if idle && now.in_flight > 0 => moved(Some(0)),
             (Some(_), Ok(_)) => None,

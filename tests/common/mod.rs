@@ -5,11 +5,14 @@
 pub mod fixture;
 pub mod hooks;
 pub mod listener;
+pub mod mysql;
 pub mod namespace;
 pub mod postgresql;
 pub mod probe;
 pub mod program;
+pub mod redis;
 pub mod rig;
+pub mod systemd;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

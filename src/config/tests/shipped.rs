@@ -66,6 +66,26 @@ fn every_toml_block_in_the_documentation_is_a_configuration() {
     }
 }
 
+/// What a shipped hook shows in its own head.
+#[test]
+fn the_example_of_every_shipped_hook_is_a_configuration() {
+    for (name, text) in [
+        ("sql-session", include_str!("../../../packaging/hooks/sql-session")),
+        ("mongodb-fsynclock", include_str!("../../../packaging/hooks/mongodb-fsynclock")),
+    ] {
+        let lines = text.lines().filter_map(|l| l.strip_prefix("#   ")).collect::<Vec<_>>().join("\n");
+        let root = tempfile::tempdir().unwrap();
+        put(root.path(), MAIN_FILE, &lines);
+        let checked = check(root.path(), None).unwrap();
+        assert!(checked.faults.is_empty(), "{name}:\n{lines}\n{:?}", checked.faults);
+        let hooks = get(root.path(), None, &Overrides::default()).unwrap().settings.plan.hooks;
+        let argv: Vec<_> = hooks.iter().flat_map(|h| h.commands()).collect();
+        assert!(
+            !argv.is_empty() && argv.iter().all(|(_, argv)| argv[0].ends_with(&format!("/hooks/{name}")))
+        );
+    }
+}
+
 #[test]
 fn every_key_is_in_the_documentation() {
     use super::raw::{Ec2Input, IdentityInput, Input, PlanInput, TopInput};

@@ -36,6 +36,7 @@ mod postgresql;
 mod redis;
 
 pub use place::SetMount;
+pub(super) use redis::CREDENTIALS;
 
 /// The first argument of a process of this kind.
 pub const ARGUMENT: &str = "__database";
@@ -122,6 +123,11 @@ pub(super) fn fact(key: &str, value: impl fmt::Display) {
     say("fact", &format!("{key} {}", super::session::escaped(&value.to_string())));
 }
 
+/// The sources whose SQL threads run, of a MySQL server that was asked.
+pub(super) fn running_sql_threads(facts: &std::collections::BTreeMap<String, String>) -> Vec<String> {
+    mysql::channels(facts.get(mysql::RUNNING))
+}
+
 /// Says something for the log.
 pub(super) fn note(text: impl fmt::Display) {
     say("note", &text.to_string().replace('\n', " "));
@@ -161,7 +167,7 @@ struct Told {
 
 impl Told {
     /// Returns when it is time to let go.
-    async fn to_let_go(&mut self) {
+    async fn until_told(&mut self) {
         tokio::select! {
             // Any line, the end, an error: whatever it is, holding on would be wrong.
             _ = self.lines.next_line() => {}
@@ -196,7 +202,7 @@ async fn live<Q: Quiescer>(start: &Start, mut told: Told) -> Result<(), Refusal>
     let begun = tokio::time::Instant::now();
     let mut quiescer = tokio::select! {
         opened = bounded(start.timeout, Q::open(start)) => opened?,
-        () = told.to_let_go() => return Err(Refusal::new("told to stop before it was connected")),
+        () = told.until_told() => return Err(Refusal::new("told to stop before it was connected")),
     };
     if start.task == Task::Check {
         return Ok(());
@@ -204,7 +210,7 @@ async fn live<Q: Quiescer>(start: &Start, mut told: Told) -> Result<(), Refusal>
     let left = start.timeout.saturating_sub(begun.elapsed());
     let held = tokio::select! {
         held = bounded(left, quiescer.hold()) => held,
-        () = told.to_let_go() => Err(Refusal::new("told to stop before it held")),
+        () = told.until_told() => Err(Refusal::new("told to stop before it held")),
     };
     if let Err(refusal) = held {
         if let Err(e) = bounded(start.timeout, quiescer.release()).await {
@@ -213,7 +219,7 @@ async fn live<Q: Quiescer>(start: &Start, mut told: Told) -> Result<(), Refusal>
         return Err(refusal);
     }
     say("ready", "");
-    let in_time = timeout(start.hold_limit, told.to_let_go()).await.is_ok();
+    let in_time = timeout(start.hold_limit, told.until_told()).await.is_ok();
     // ---- from `ready` to here nothing is done ----
     bounded(start.timeout, quiescer.release()).await?;
     if in_time {

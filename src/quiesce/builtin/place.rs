@@ -4,8 +4,10 @@
 //! that cannot be looked at for one that is within.
 
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 
 use super::Refusal;
@@ -25,7 +27,9 @@ pub struct SetMount {
 pub(super) fn within(set: &[SetMount], what: &str, path: &Path) -> Result<(), Refusal> {
     let unknown =
         |e: &dyn std::fmt::Display| Refusal::new(format!("cannot look at {what} {}: {e}", path.display()));
-    let fd = File::open(path).map_err(|e| unknown(&e))?;
+    // Not to be read: a system user without rights to the folder itself can still be told where it is.
+    let path_only = OFlag::O_PATH.bits();
+    let fd = File::options().read(true).custom_flags(path_only).open(path).map_err(|e| unknown(&e))?;
     let dev = superblock::of(&fd).ok_or_else(|| unknown(&"it is on no mount that mountinfo lists"))?;
     if set.iter().any(|m| m.dev == dev) {
         return Ok(());

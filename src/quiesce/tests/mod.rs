@@ -9,7 +9,9 @@ use tempfile::TempDir;
 use super::*;
 
 mod commands;
+mod directory;
 mod environment;
+mod sessions;
 
 fn env() -> HookEnv {
     HookEnv {
