@@ -137,6 +137,18 @@ fn backed_up_sets_restore_as_they_are_or_with_their_label_and_an_archive() {
     assert!(facts["tablespace_map"].contains(space.to_str().unwrap()), "{facts:#?}");
     let run_id = set.record["run_id"].as_str().unwrap();
     assert!(facts["backup_label"].contains(&format!("LABEL: stillpoint {run_id}")), "{facts:#?}");
+    let snapshot = snapshot_of(&rig, &set.record, "data");
+    let all = rig.snapshots();
+    let tags = all.iter().find(|s| s["id"] == snapshot.as_str()).unwrap()["tags"].as_object().unwrap();
+    let app: String = (0..4)
+        .filter_map(|n| {
+            tags.get(&if n == 0 { "stillpoint:app.0".to_owned() } else { format!("stillpoint:app.0.{n}") })
+        })
+        .map(|v| v.as_str().unwrap())
+        .collect();
+    for key in ["lsn", "lsn_after", "timeline", "system_identifier", "start_lsn", "stop_lsn", "redo_lsn"] {
+        assert!(app.contains(&format!(" {key}={}", facts[key])), "{key} is not in the tags: {tags:#?}");
+    }
     let with_label = |name: &str| {
         let volumes = set.mount(&rig, name);
         let map = facts["tablespace_map"]

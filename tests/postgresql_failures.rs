@@ -8,8 +8,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use common::hooks::in_the_window;
-use common::postgresql::{Cluster, Load, Restored, facts, folder, snapshot_of};
+use common::hooks::{hook, in_the_window};
+use common::postgresql::{Cluster, Load, Restored, facts, folder, program, snapshot_of};
 use common::probe::{assert_clean, assert_labels, assert_settled};
 use common::program::{Ended, Run, await_some};
 use common::rig::{Fs, Rig};
@@ -292,6 +292,19 @@ fn a_standby_is_held_when_that_is_allowed() {
         assert!(!facts["lsn"].is_empty() && !facts["lsn_after"].is_empty(), "{facts:#?}");
     }
     assert!(facts(&records[1])["backup_label"].contains("BACKUP FROM: standby"), "{:#?}", facts(&records[1]));
+    // Promoted between the thaw and its own release, by what is held after it.
+    let promote = format!(
+        "exec runuser -u postgres -- {} promote -w -D {}",
+        program("pg_ctl").display(),
+        copy.display()
+    );
+    let promoting = hook("promoter", "true", &promote, "");
+    rig.configure(&format!("{}{promoting}", standby.section("allow_standby = true")));
+    let lowered = rig.run(&["snapshot", "-o", "json"]);
+    let record = lowered.exits(22).record();
+    lowered.says("was not held all the time: it was promoted");
+    assert_eq!(record["consistency"], "filesystem", "{record:#}");
+
     // What was replayed is whole; how far that was, a standby does not promise.
     let of = |volume| snapshot_of(&rig, &records[1], volume);
     let volumes = Restored::mount_folder(&rig, "restored", &of("data"), &of("wal"), "standby");

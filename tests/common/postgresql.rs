@@ -229,11 +229,12 @@ pub fn snapshot_of(rig: &Rig, record: &Value, volume: &str) -> String {
     found["id"].as_str().unwrap().to_owned()
 }
 
-/// What the section said of the set, in both phases.
+/// What the section said of the set.
 pub fn facts(record: &Value) -> BTreeMap<String, String> {
-    let hooks = record["hooks"].as_array().unwrap();
-    let facts = hooks.iter().filter_map(|h| h["facts"].as_object()).flatten();
-    facts.map(|(k, v)| (k.clone(), v.as_str().unwrap().to_owned())).collect()
+    let all = record["applications"].as_array().unwrap();
+    let ours = all.iter().find(|a| a["type"] == "postgresql").unwrap_or_else(|| panic!("{record:#}"));
+    let facts = ours["facts"].as_object().unwrap();
+    facts.iter().map(|(k, v)| (k.clone(), v.as_str().unwrap().to_owned())).collect()
 }
 
 /// A position in the WAL as a number.
