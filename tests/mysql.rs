@@ -468,7 +468,7 @@ fn what_could_not_be_restored_or_held_is_refused_and_said() {
 }
 
 #[test]
-fn a_password_is_seen_by_nobody_but_the_server() {
+fn the_shipped_example_takes_a_set_and_a_password_is_seen_by_nobody_but_the_server() {
     let rig = two();
     let original = server(&rig);
     let mut root = original.client();
@@ -476,8 +476,15 @@ fn a_password_is_seen_by_nobody_but_the_server() {
     root.run("GRANT RELOAD, PROCESS, BINLOG MONITOR, SLAVE MONITOR ON *.* TO st@localhost");
     let options = rig.path("st.cnf");
     std::fs::write(&options, format!("[stillpoint]\nuser = st\npassword = \"{SECRET}\"\n")).unwrap();
-    rig.configure(&original.section(&format!("defaults_file = \"{}\"", options.display())));
-    let run = in_the_window(&rig, "delay-before", "700ms", &["snapshot", "-o", "json", "-v"]);
+    // As it is shipped, with the paths of this place.
+    let example = include_str!("../packaging/examples/mysql.toml")
+        .replace("\"/var/lib/mysql\"", &format!("{:?}", rig.mount("data")))
+        .replace("\"/var/log/mysql\"", &format!("{:?}", rig.mount("log")))
+        .replace("# socket = \"/run/mysqld/mysqld.sock\"", &format!("socket = {:?}", original.socket))
+        .replace("# defaults_file = \"/etc/stillpoint/mysql.cnf\"", &format!("defaults_file = {options:?}"));
+    assert!(!example.contains("/var/l") && !example.contains("# socket") && !example.contains("# defaults"));
+    rig.configure(&example);
+    let run = in_the_window(&rig, "delay-before", "700ms", &["snapshot", "mysql", "-o", "json", "-v"]);
     let users = root.rows("SELECT DISTINCT user FROM information_schema.processlist WHERE user = 'st'");
     assert_eq!(users, ["st"]);
     let seen = |file: &str| {
@@ -493,7 +500,7 @@ fn a_password_is_seen_by_nobody_but_the_server() {
     assert!(rig.path("run").exists());
     assert_eq!(in_files("run"), "");
     let ended = run.end();
-    ended.exits(0);
+    assert_eq!(ended.exits(0).record()["consistency"], "application");
     assert!(!ended.out.contains(SECRET) && !ended.err.contains(SECRET), "{}{}", ended.out, ended.err);
     assert_eq!(in_files("run") + &in_files("state"), "");
     assert!(!serde_json::to_string(&rig.requests()).unwrap().contains(SECRET));
