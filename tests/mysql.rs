@@ -189,13 +189,12 @@ fn nothing_is_locked(server: &Server) {
 fn a_query_that_is_in_the_way_is_named_and_nobody_queues_up_behind_the_locks() {
     let rig = two();
     let original = server(&rig);
+    let update = "UPDATE t.m SET amount = amount + SLEEP(15) + LENGTH('hidden') * 0 WHERE id = 1";
     for (method, statement, named) in [
+        // The first of the stages is not to be had; the third is not, and the second was.
         ("backup", "LOCK TABLES t.m WRITE", "idle: perhaps with LOCK TABLES"),
-        (
-            "read-lock",
-            "UPDATE t.m SET amount = amount + SLEEP(15) + LENGTH('hidden') * 0 WHERE id = 1",
-            "LENGTH('…')",
-        ),
+        ("backup", update, "LENGTH('…')"),
+        ("read-lock", update, "LENGTH('…')"),
     ] {
         rig.configure(&original.section(&format!("method = \"{method}\"\nlock_wait = \"1s\"\ntries = 2")));
         let mut long = original.client();
@@ -210,7 +209,7 @@ fn a_query_that_is_in_the_way_is_named_and_nobody_queues_up_behind_the_locks() {
             }
         });
         let mut root = original.client();
-        if method == "backup" {
+        if statement != update {
             holds.recv().unwrap();
         } else {
             await_some("the query", Duration::from_secs(5), || {
@@ -247,6 +246,33 @@ fn a_query_that_is_in_the_way_is_named_and_nobody_queues_up_behind_the_locks() {
         nothing_is_locked(&original);
     }
     assert_eq!(rig.creates().len(), 0);
+    assert_settled(&rig);
+}
+
+#[test]
+fn a_run_that_is_stopped_while_it_waits_leaves_nothing_waiting() {
+    let rig = two();
+    let original = server(&rig);
+    let mut root = original.client();
+    root.run("LOCK TABLES t.m WRITE");
+    for method in ["backup", "read-lock"] {
+        rig.configure(&original.section(&format!("method = \"{method}\"\nlock_wait = \"15s\"\ntries = 1")));
+        let run = rig.spawn(&["snapshot"]);
+        let waiting = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'BACKUP STAGE START%' \
+                       OR info LIKE 'FLUSH TABLES WITH%'";
+        let mut other = original.client();
+        while other.one(waiting) != "1" {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let told = Instant::now();
+        run.signal(Signal::SIGTERM);
+        let ended = run.end();
+        assert_eq!(ended.signal, Some(Signal::SIGTERM as i32), "{ended:?}");
+        assert!(told.elapsed() < Duration::from_secs(4), "{:?}", told.elapsed());
+        assert_eq!(other.one(waiting), "0", "{method}: it would wait on for 15 s");
+    }
+    root.run("UNLOCK TABLES");
+    nothing_is_locked(&original);
     assert_settled(&rig);
 }
 
@@ -442,7 +468,7 @@ fn what_could_not_be_restored_or_held_is_refused_and_said() {
 }
 
 #[test]
-fn a_password_is_seen_by_nobody_but_the_server() {
+fn the_shipped_example_takes_a_set_and_a_password_is_seen_by_nobody_but_the_server() {
     let rig = two();
     let original = server(&rig);
     let mut root = original.client();
@@ -450,8 +476,16 @@ fn a_password_is_seen_by_nobody_but_the_server() {
     root.run("GRANT RELOAD, PROCESS, BINLOG MONITOR, SLAVE MONITOR ON *.* TO st@localhost");
     let options = rig.path("st.cnf");
     std::fs::write(&options, format!("[stillpoint]\nuser = st\npassword = \"{SECRET}\"\n")).unwrap();
-    rig.configure(&original.section(&format!("defaults_file = \"{}\"", options.display())));
-    let run = in_the_window(&rig, "delay-before", "700ms", &["snapshot", "-o", "json", "-v"]);
+    // As it is shipped, with the paths of this place, where there is no boot volume.
+    let example = include_str!("../packaging/examples/mysql.toml")
+        .replace("boot_volume = false", "")
+        .replace("\"/var/lib/mysql\"", &format!("{:?}", rig.mount("data")))
+        .replace("\"/var/log/mysql\"", &format!("{:?}", rig.mount("log")))
+        .replace("# socket = \"/run/mysqld/mysqld.sock\"", &format!("socket = {:?}", original.socket))
+        .replace("# defaults_file = \"/etc/stillpoint/mysql.cnf\"", &format!("defaults_file = {options:?}"));
+    assert!(!example.contains("/var/l") && !example.contains("# socket") && !example.contains("# defaults"));
+    rig.configure(&example);
+    let run = in_the_window(&rig, "delay-before", "700ms", &["snapshot", "mysql", "-o", "json", "-v"]);
     let users = root.rows("SELECT DISTINCT user FROM information_schema.processlist WHERE user = 'st'");
     assert_eq!(users, ["st"]);
     let seen = |file: &str| {
@@ -467,7 +501,7 @@ fn a_password_is_seen_by_nobody_but_the_server() {
     assert!(rig.path("run").exists());
     assert_eq!(in_files("run"), "");
     let ended = run.end();
-    ended.exits(0);
+    assert_eq!(ended.exits(0).record()["consistency"], "application");
     assert!(!ended.out.contains(SECRET) && !ended.err.contains(SECRET), "{}{}", ended.out, ended.err);
     assert_eq!(in_files("run") + &in_files("state"), "");
     assert!(!serde_json::to_string(&rig.requests()).unwrap().contains(SECRET));

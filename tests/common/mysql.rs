@@ -257,6 +257,8 @@ impl Load {
                         longest.fetch_max(took, Ordering::Relaxed);
                     }
                     done.fetch_add(1, Ordering::Relaxed);
+                    // The volumes are small: a load without a pause fills them in a long run.
+                    std::thread::sleep(Duration::from_millis(5));
                 }
             })
         });

@@ -87,7 +87,10 @@ impl Server {
             let left = end.saturating_duration_since(Instant::now());
             let wait = format!("SET SESSION lock_wait_timeout = {}", seconds(left));
             self.holder.run(&wait).await.map_err(|e| self.holder.refusal(&wait, &e))?;
-            let Some((failed, blocker)) = self.begin(statement, left).await? else { continue };
+            self.waiting = true;
+            let begun = self.begin(statement, left).await?;
+            self.waiting = false;
+            let Some((failed, blocker)) = begun else { continue };
             if !matches!(failed.code, Some(LOCK_WAIT_TIMEOUT | INTERRUPTED)) {
                 return Err(self.holder.refusal(statement, &failed));
             }
@@ -172,6 +175,11 @@ impl Server {
 
     /// Looks whether it still holds, and lets go whatever that says.
     pub(super) async fn unlock(&mut self) -> Result<(), Refusal> {
+        if self.waiting {
+            // Broken off in the middle of a statement, which the server does not know: it would wait on, with others behind it.
+            let kill = format!("KILL {}", self.holder.id);
+            return self.aside.run(&kill).await.map_err(|e| self.aside.refusal(&kill, &e));
+        }
         let moved = match &self.position {
             Some(before) => {
                 let before = before.clone();

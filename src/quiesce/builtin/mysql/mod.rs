@@ -45,8 +45,10 @@ pub(super) struct Server {
     variables: Variables,
     /// When trying has to end.
     end: Instant,
-    /// Statements of `lock` that were begun.
+    /// Statements of `lock` were begun.
     taken: bool,
+    /// One of them waits, as far as is known: if whoever called for it has gone away, the connection is of no use any more.
+    waiting: bool,
     position: Option<Position>,
     /// SQL threads that this process stopped.
     stopped: Vec<String>,
@@ -61,7 +63,8 @@ fn settings(start: &Start) -> Result<Mysql, Refusal> {
 
 /// What every connection is told first: to be left alone for as long as it may take, and to wait for no lock without a limit.
 async fn settle(session: &mut Session, hold: Duration, lock_wait: Duration) -> Result<(), Refusal> {
-    let (idle, wait) = (hold.as_secs() + 3600, locks::seconds(lock_wait));
+    // The server takes no more than a year, and in strict mode refuses more.
+    let (idle, wait) = ((hold.as_secs() + 3600).min(31_536_000), locks::seconds(lock_wait));
     let statement = format!("SET SESSION wait_timeout = {idle}, lock_wait_timeout = {wait}, autocommit = 1");
     session.run(&statement).await.map_err(|e| session.refusal("SET SESSION", &e))
 }
@@ -101,9 +104,20 @@ impl Quiescer for Server {
             }
         }
         let sources = replica::sources(&mut aside, flavour).await?;
-        let (taken, position, stopped) = (false, None, Vec::new());
-        let server =
-            Self { holder, aside, settings, flavour, lock, variables, end, taken, position, stopped };
+        let (taken, waiting, position, stopped) = (false, false, None, Vec::new());
+        let server = Self {
+            holder,
+            aside,
+            settings,
+            flavour,
+            lock,
+            variables,
+            end,
+            taken,
+            waiting,
+            position,
+            stopped,
+        };
         fact(replica::RUNNING, replica::running(&sources));
         Ok(server)
     }

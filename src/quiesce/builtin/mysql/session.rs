@@ -98,8 +98,11 @@ impl Login {
 
     pub(super) async fn connect(&self) -> Result<Session, Refusal> {
         let opts = self.opts.clone();
-        // A task, since the client panics on a way to log in that it was built without.
+        // A task, since the client panics on a way to log in that it was built without; that is told below.
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| ()));
         let connected = tokio::spawn(async move { Conn::new(opts).await }).await;
+        std::panic::set_hook(hook);
         let conn = match connected {
             Ok(Ok(conn)) => conn,
             Ok(Err(e)) => return Err(self.refused(&e)),
