@@ -80,7 +80,9 @@ fn the_example_of_every_shipped_hook_is_a_configuration() {
         assert!(checked.faults.is_empty(), "{name}:\n{lines}\n{:?}", checked.faults);
         let hooks = get(root.path(), None, &Overrides::default()).unwrap().settings.plan.hooks;
         let argv: Vec<_> = hooks.iter().flat_map(|h| h.commands()).collect();
-        assert!(!argv.is_empty() && argv.iter().all(|(_, argv)| argv[0].ends_with(&format!("/hooks/{name}"))));
+        assert!(
+            !argv.is_empty() && argv.iter().all(|(_, argv)| argv[0].ends_with(&format!("/hooks/{name}")))
+        );
     }
 }
 
