@@ -168,8 +168,15 @@ fn in_order(mut units: Vec<(String, String)>) -> Vec<String> {
     ordered
 }
 
+/// The other way round; but what triggers others goes before what it would start again.
+fn for_stop(units: &[String]) -> Vec<String> {
+    let mut which: Vec<String> = units.iter().rev().cloned().collect();
+    which.sort_by_key(|unit| !triggers(unit));
+    which
+}
+
 /// Could it start another unit by itself?
-fn triggers(unit: &String) -> bool {
+fn triggers(unit: &str) -> bool {
     [".socket", ".timer", ".path", ".automount"].iter().any(|kind| unit.ends_with(kind))
 }
 
@@ -255,10 +262,8 @@ pub(super) async fn call(
         (UnitMethod::Freeze, Phase::Pre) => "freeze",
         (UnitMethod::Freeze, _) => "thaw",
     };
-    let argv: Vec<String> = [systemctl, verb.to_owned(), "--".to_owned()]
-        .into_iter()
-        .chain(units.units.iter().cloned())
-        .collect();
+    let which = if verb == "stop" { for_stop(&units.units) } else { units.units.clone() };
+    let argv: Vec<String> = [systemctl, verb.to_owned(), "--".to_owned()].into_iter().chain(which).collect();
     run(hook, phase, &argv, env, cancel).await
 }
 
@@ -320,6 +325,7 @@ mod tests {
             [("web", "app x"), ("app", "db x"), ("db.service", "db.socket"), ("db", "y"), ("db.socket", "")];
         assert_eq!(of(&mixed), ["db", "app", "web", "db.socket", "db.service"]);
         assert_eq!(of(&[("a", "b"), ("b", "a")]), ["a", "b"]);
+        assert_eq!(for_stop(&of(&mixed)), ["db.socket", "db.service", "web", "app", "db"]);
     }
 
     #[test]
