@@ -485,7 +485,7 @@ fn the_plan_shows_the_server_and_its_suggestion_holds_it() {
     rig.configure(suggestion);
     assert_eq!(found(&["plan", "-o", "json"])[0]["section"], "redis");
     assert_eq!(rig.run(&["snapshot", "-o", "json"]).exits(0).record()["consistency"], "application");
-    assert_eq!(elsewhere.writes_within(SOON).is_some(), true);
+    assert!(elsewhere.writes_within(SOON).is_some());
     assert_settled(&rig);
 }
 

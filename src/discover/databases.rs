@@ -394,6 +394,7 @@ mod tests {
         proc.process(13, 1, "redis-server", "/data/sentinel", &[]);
         proc.write("13/cmdline", "redis-server *:26379 [sentinel]\0");
         proc.process(14, 1, "cat", "/data", &[("+/data/x", 33)]);
+        proc.process(15, 1, "redis-server", "/etc", &[("/data/only-read", 33)]);
         let found = proc.found(&[DATA]);
         let told: Vec<_> = found.iter().map(|d| (d.process.pid, d.append_only)).collect();
         assert_eq!(told, [(10, false), (11, true)]);

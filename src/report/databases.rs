@@ -53,12 +53,13 @@ pub fn on_set(found: Vec<Database>, hooks: &[Hook], plan: &Plan) -> Vec<OnSet> {
 }
 
 fn is_for(hook: &HookKind, kind: Kind) -> bool {
-    matches!(
-        (hook, kind),
+    match (hook, kind) {
         (HookKind::Postgresql(_), Kind::Postgresql)
-            | (HookKind::Mysql(_), Kind::Mysql)
-            | (HookKind::Redis(_), Kind::Redis)
-    )
+        | (HookKind::Mysql(_), Kind::Mysql)
+        | (HookKind::Redis(_), Kind::Redis) => true,
+        (HookKind::Session(s), Kind::Mongodb) => s.command.iter().any(|word| word.contains("mongo")),
+        _ => false,
+    }
 }
 
 /// Does this section connect to where this server listens?
@@ -94,6 +95,8 @@ const PG_SOCKET: &str = ".s.PGSQL.";
 const MYSQL_PORT: u16 = 3306;
 const MYSQL_SOCKETS: [&str; 2] = ["/run/mysqld/mysqld.sock", "/var/run/mysqld/mysqld.sock"];
 const REDIS_PORT: u16 = 6379;
+const MONGODB_PORT: u16 = 27017;
+const MONGODB_HOOK: &str = "/usr/share/stillpoint/hooks/mongodb-fsynclock";
 
 /// The port is in the name of the socket too.
 fn pg_ports(database: &Database) -> Vec<u16> {
@@ -111,7 +114,7 @@ fn suggestion(database: &Database, named: bool) -> Option<String> {
         Kind::Postgresql => "postgresql",
         Kind::Mysql => "mysql",
         Kind::Redis => "redis",
-        Kind::Mongodb => return None,
+        Kind::Mongodb => return Some(mongodb(database)),
     };
     let mut keys: Vec<(&str, String)> = Vec::new();
     let text = |p: &Path| toml::Value::String(p.to_string_lossy().into_owned()).to_string();
@@ -169,6 +172,16 @@ fn suggestion(database: &Database, named: bool) -> Option<String> {
     Some(format!("[[{section}]]\n{}", lines.collect::<String>()))
 }
 
+/// MongoDB has no section of its own; a hook that is shipped holds it.
+fn mongodb(database: &Database) -> String {
+    let other = database.addresses.iter().map(SocketAddr::port).find(|p| *p != MONGODB_PORT);
+    let other = other.map(|p| format!("# port {p}: see MONGODB_URI_FILE in that file\n")).unwrap_or_default();
+    format!(
+        "[[hook]]\nname = \"mongodb-unlock\"\npost = [\"{MONGODB_HOOK}\", \"unlock\"]\ntimeout = \"20s\"\n\
+         [[session]]\nname = \"mongodb\"\ncommand = [\"{MONGODB_HOOK}\"]\ntimeout = \"60s\"\n{other}"
+    )
+}
+
 /// A name of its own: the last part of where its data is.
 fn name(section: &str, data: &Path) -> String {
     let last = data.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
@@ -197,9 +210,6 @@ pub(super) fn section(page: &mut Page, databases: &[OnSet]) {
         let about = match (section, suggestion, database.kind) {
             (Some(name), _, _) => format!("held by the section `{name}`"),
             (None, Some(_), _) => "not configured: nothing holds it. To have it held, add".to_owned(),
-            (None, None, Kind::Mongodb) => {
-                "no section is for it; a `[[session]]` can hold it with fsyncLock, see packaging/hooks".to_owned()
-            }
             (None, None, _) => {
                 "it runs in a container, and nothing holds it that is seen here: a `[[container]]` or a `[[session]]` can"
                     .to_owned()

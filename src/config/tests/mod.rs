@@ -10,6 +10,7 @@ use super::*;
 use crate::plan::{Consistency, Method};
 
 mod layers;
+mod redis;
 mod shipped;
 
 fn put(root: &Path, path: &str, text: &str) {

@@ -277,3 +277,26 @@ fn pausable(info: &Info, at: &str) -> Result<(), Refusal> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_without_a_pause_of_writes_are_refused() {
+        let told = |version: &str| {
+            let info = Info::parse(&format!("redis_version:{version}\nrole:master\naof_enabled:1\n"));
+            pausable(&info, "here").map_err(|r| (r.what, r.hint.unwrap_or_default()))
+        };
+        for version in ["6.2.0", "7.0.15", "8.0.0"] {
+            assert_eq!(told(version), Ok(()), "{version}");
+        }
+        for version in ["6.0.16", "5.0.14", "2.8"] {
+            let (what, hint) = told(version).unwrap_err();
+            assert!(
+                what.contains(version) && what.contains("6.2") && hint.contains("bgsave"),
+                "{what}\n{hint}"
+            );
+        }
+    }
+}
