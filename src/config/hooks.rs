@@ -84,6 +84,9 @@ pub struct CommandHook {
 pub struct SessionHook {
     /// Its argv.
     pub command: Vec<String>,
+    /// Run when nobody saw it let go: it was killed, or stillpoint was. It has to be right when nothing is held.
+    #[serde(default)]
+    pub release: Option<Vec<String>>,
     /// As in [`CommandHook`].
     #[serde(default)]
     pub user: Option<String>,
@@ -277,7 +280,10 @@ impl Hook {
                     [("pre", &h.pre), ("post", &h.post), ("completed", &h.completed), ("failed", &h.failed)];
                 found.extend(all.into_iter().filter_map(|(edge, argv)| Some((edge, argv.as_deref()?))));
             }
-            HookKind::Session(h) => found.push(("session", &h.command)),
+            HookKind::Session(h) => {
+                found.push(("session", &h.command));
+                found.extend(h.release.as_deref().map(|argv| ("release", argv)));
+            }
             _ => {}
         }
         found.into_iter()

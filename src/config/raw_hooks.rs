@@ -71,6 +71,7 @@ section! { HookKeys {
 
 section! { SessionKeys {
     command: Words = Node::argv;
+    release: Words = Node::argv;
     user: String = |n: &Node<'_>| n.checked(check::user_name);
 } per_entry { environment: String, String = |n: &Node<'_>| n.tags(check::variable); } }
 
@@ -165,6 +166,7 @@ pub(super) fn hook(section: &str, element: &Node<'_>) -> Result<HookInput, Confi
                 common,
                 called,
                 HookKind::Session(SessionHook {
+                    release: value(k.release),
                     command,
                     user: value(k.user),
                     environment: entries(k.environment),

@@ -40,6 +40,9 @@ pub(super) async fn due(
     let mut running = Vec::new();
     for container in &containers.containers {
         let (id, state) = inspect(containers, container, env).await.map_err(|why| refused(hook, why))?;
+        if matches!(state.as_str(), "restarting" | "stopping" | "removing" | "initialized") {
+            return Err(refused(hook, format!("{container} is {state}: it cannot be told what it will be")));
+        }
         if state == "running" && !running.contains(&id) {
             running.push(id);
         } else {

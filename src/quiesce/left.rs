@@ -37,6 +37,39 @@ pub(crate) async fn end(left: &SessionProcess, env: &HookEnv, hook: &Hook) -> Op
     Some(HookOutcome { lost: true, ..outcome })
 }
 
+/// Ends what still holds the application in the name of a dead run: a `pre` command that goes on would finish after its `post`. What such a
+/// command has left behind on purpose is no leader of the group it was started in, and is left alone.
+pub(crate) async fn end_commands(env: &HookEnv, hook: &Hook) {
+    let wanted = [
+        format!("STILLPOINT_RUN_ID={}", env.run_id),
+        format!("STILLPOINT_HOOK={}", hook.name),
+        format!("STILLPOINT_PHASE={}", Phase::Pre),
+    ];
+    let runs = || -> Vec<i32> { others().filter(|pid| leads(*pid) && has_all(*pid, &wanted)).collect() };
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        let found = runs();
+        for pid in &found {
+            tracing::warn!(hook = hook.name, "its pre command still runs (process {pid}): {signal}");
+            let _ = killpg(Pid::from_raw(*pid), signal);
+        }
+        let end = Instant::now() + GRACE;
+        while !found.is_empty() && !runs().is_empty() && Instant::now() < end {
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// Leader of its process group, and not of a session of its own: as stillpoint starts commands.
+fn leads(pid: i32) -> bool {
+    let id = Pid::from_raw(pid);
+    nix::unistd::getpgid(Some(id)) == Ok(id) && nix::unistd::getsid(Some(id)).is_ok_and(|sid| sid != id)
+}
+
+fn has_all(pid: i32, wanted: &[String]) -> bool {
+    let vars = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    wanted.iter().all(|w| vars.split(|b| *b == 0).any(|var| var == w.as_bytes()))
+}
+
 async fn gone_within(left: &SessionProcess, env: &HookEnv, limit: Duration) -> bool {
     let end = Instant::now() + limit;
     while is_there(left, env) {
@@ -64,7 +97,5 @@ fn others() -> impl Iterator<Item = i32> {
 }
 
 fn is_of_the_run(pid: i32, env: &HookEnv) -> bool {
-    let wanted = format!("STILLPOINT_RUN_ID={}", env.run_id);
-    let vars = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    vars.split(|b| *b == 0).any(|var| var == wanted.as_bytes())
+    has_all(pid, &[format!("STILLPOINT_RUN_ID={}", env.run_id)])
 }

@@ -23,7 +23,7 @@ use nix::unistd::{AccessFlags, access};
 use self::builtin::{Start, Task};
 use self::command::Program;
 use self::session::Session;
-use crate::config::settings::{CommandHook, Hook, HookKind, Mysql, OnFailure};
+use crate::config::settings::{CommandHook, Hook, HookKind, Mysql, OnFailure, SessionHook};
 
 mod answer;
 pub mod builtin;
@@ -49,9 +49,22 @@ pub struct Live {
     sessions: BTreeMap<String, Session>,
     /// Units and containers: nothing of this process keeps them as they are.
     away: BTreeSet<String>,
+    /// Those of them that were not as they were left, and why.
+    slipped: BTreeMap<String, String>,
 }
 
 impl Live {
+    /// Looks at all of them before the first is let go: starting one unit may start another.
+    pub async fn look(&mut self, hooks: &[Hook], env: &HookEnv) {
+        for hook in hooks {
+            if self.away.remove(&hook.name)
+                && let Some(why) = slipped(hook, env).await
+            {
+                self.slipped.insert(hook.name.clone(), why);
+            }
+        }
+    }
+
     /// Is there a session of this hook?
     #[must_use]
     pub fn has_session(&self, hook: &str) -> bool {
@@ -140,15 +153,19 @@ pub async fn release_one(hook: &Hook, env: &HookEnv, live: &mut Live) -> HookOut
             };
             let outcome = session.release(limit).await;
             // It was killed, or could not let go: what a connection's end does not undo is undone from a new one.
-            if outcome.lost && !rescue(hook, env).await.succeeded() {
-                tracing::error!(hook = hook.name, "it may still be held");
+            if outcome.lost {
+                let undone = rescue(hook, env).await;
+                let none = matches!(&hook.kind, HookKind::Session(SessionHook { release: None, .. }));
+                if none || !undone.succeeded() {
+                    tracing::error!(hook = hook.name, "it may still be held: {undone}");
+                }
             }
             outcome
         }
         // It never held, or its agent is dead, and it with it.
         (None, _) if hook.is_session() => rescue(hook, env).await,
         (None, _) => {
-            let slipped = if live.away.remove(&hook.name) { slipped(hook, env).await } else { None };
+            let slipped = live.slipped.remove(&hook.name);
             let mut outcome = commands(hook, Phase::Post, env, pending()).await;
             if let Some(why) = slipped {
                 outcome.lost = true;
@@ -189,6 +206,9 @@ async fn rescue(hook: &Hook, env: &HookEnv) -> HookOutcome {
     match &hook.kind {
         HookKind::Postgresql(_) | HookKind::Mysql(_) | HookKind::Redis(_) => {
             ask(hook, env, Task::Rescue, Phase::Post).await
+        }
+        HookKind::Session(SessionHook { release: Some(argv), .. }) => {
+            run(hook, Phase::Post, argv, env, pending()).await
         }
         _ => HookOutcome::new(&hook.name, Phase::Post, HookStatus::Ok, Duration::ZERO, String::new()),
     }
@@ -259,7 +279,9 @@ async fn run(
 ) -> HookOutcome {
     let vars = vars(hook, env, phase);
     let user = match &hook.kind {
-        HookKind::Hook(CommandHook { user, .. }) => user.as_deref(),
+        HookKind::Hook(CommandHook { user, .. }) | HookKind::Session(SessionHook { user, .. }) => {
+            user.as_deref()
+        }
         _ => None,
     };
     command::run(&hook.name, phase, Program { argv, user, vars: &vars }, hook.timeout, cancel).await

@@ -14,7 +14,7 @@
 //! | `note TEXT`, anything else | goes to the log |
 //!
 //! In: argv, user, environment, a first line for standard input. Out: a [`Session`] that holds, then a [`HookOutcome`]. Must never: say
-//! that one held which had ended, or leave its process group behind.
+//! that one held which had ended, or signal one that was not first given the end of its standard input.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -230,7 +230,11 @@ impl Session {
                 .await
                 .map(command::judge)
                 .map_err(|_| HookStatus::TimedOut),
-            Some(stopped) => Err(stopped),
+            // One that goes by the end of its standard input gets to clean up before it is signalled.
+            Some(stopped) => {
+                let _ = timeout(command::GRACE, self.output.while_waiting(self.child.wait())).await;
+                Err(stopped)
+            }
         };
         let status = match stopped {
             Ok(status) | Err(status) => status,
@@ -245,6 +249,15 @@ impl Session {
         let (Some(stdin), Some(line)) = (&mut self.stdin, line) else { return };
         // A pipe holds 64 KiB: only a process that reads nothing at all could keep this waiting, and only for a longer line.
         let _ = timeout(command::GRACE, stdin.write_all(format!("{line}\n").as_bytes())).await;
+    }
+}
+
+/// Not killed: a panic of the agent drops it, and it has to see the end of its standard input and let go. One that does not is ended by the
+/// recovery, from the journal.
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.stdin = None;
+        self.group.release();
     }
 }
 

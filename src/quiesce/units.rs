@@ -126,6 +126,7 @@ async fn to_stop(units: &SystemdHook, env: &HookEnv) -> Result<Vec<String>, Refu
         if named && !is("LoadState", "loaded") {
             return Err(plain(format!("there is no unit {unit}")));
         }
+        settled(&unit, &state)?;
         if !is_active(&state) && named {
             continue;
         }
@@ -151,6 +152,17 @@ async fn to_stop(units: &SystemdHook, env: &HookEnv) -> Result<Vec<String>, Refu
         }
     }
     Ok(in_order(running))
+}
+
+/// What is just being stopped still writes, and is nothing that could be held.
+fn settled(unit: &str, state: &BTreeMap<String, String>) -> Result<(), Refused> {
+    match state.get("ActiveState").map(String::as_str) {
+        Some(going @ ("deactivating" | "maintenance")) => Err((
+            format!("{unit} is {going}: it cannot be told what it will be"),
+            Some("run again when it has settled".to_owned()),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// In the order in which they are started: systemctl asks for one after another, and systemd may begin with the first before it has heard
@@ -190,6 +202,7 @@ async fn to_freeze(units: &SystemdHook, env: &HookEnv) -> Result<Vec<String>, Re
         if get("LoadState") != "loaded" {
             return Err(plain(format!("there is no unit {unit}")));
         }
+        settled(unit, &state)?;
         if !is_active(&state) || matches!(get("FreezerState"), "frozen" | "freezing") {
             continue;
         }

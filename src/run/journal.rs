@@ -241,6 +241,7 @@ impl Journal {
         again: bool,
         at: impl Fn(Step),
     ) -> Vec<HookOutcome> {
+        live.look(&self.state.attempted, env).await;
         let mut owed = Vec::new();
         let mut outcomes = Vec::with_capacity(self.state.attempted.len());
         let _ = self.update(|state| state.env = Some(env.clone()));
@@ -251,6 +252,9 @@ impl Journal {
                 Some(left) => quiesce::left::end(&left, env, &hook).await,
                 None => None,
             };
+            if !again {
+                quiesce::left::end_commands(env, &hook).await;
+            }
             let released = quiesce::release_one(&hook, env, live).await;
             let not_run = matches!(released.status, HookStatus::NotStarted(_));
             if again && !released.succeeded() && !released.lost && (not_run || hook.releases_again()) {

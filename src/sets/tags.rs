@@ -283,6 +283,7 @@ mod tests {
         let hook = |name: &str| Hook {
             name: name.into(),
             kind: HookKind::Session(SessionHook {
+                release: None,
                 command: vec![],
                 user: None,
                 environment: Default::default(),

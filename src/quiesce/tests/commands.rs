@@ -211,3 +211,35 @@ fn commands_are_checked_before_any_of_them_runs() {
     assert!(not_executable(&hooks(&file)).next().is_none());
     assert!(not_executable(&hooks(&d)).next().is_some(), "a directory");
 }
+
+/// The agent was killed while it ran: it would hold after its release.
+#[tokio::test]
+async fn a_pre_command_that_outlives_its_agent_is_ended_before_its_release() {
+    let (_dir, d) = dir();
+    let script =
+        format!("setsid sleep 60 & echo $! >{d}/on-purpose; echo $$ >{d}/pre; while :; do sleep 0.1; done");
+    // Tests run side by side in one run: only this one has a hook of that name.
+    let hook = hook("left-behind", &script, "true");
+    let start = |name: &str, run: &str| {
+        let mut command = tokio::process::Command::new("/bin/sh");
+        let vars = env().vars("left-behind", Phase::Pre).into_iter();
+        let vars = vars.map(|(k, v)| if k == "STILLPOINT_RUN_ID" { (k, run.into()) } else { (k, v) });
+        command.args(["-c", &script.replace("/pre;", &format!("/{name};"))]).env_clear().envs(vars);
+        command.process_group(0).kill_on_drop(true).spawn().unwrap()
+    };
+    let run = env().run_id.to_string();
+    let mut left = start("pre", &run);
+    let mut others = start("other", "0197f3c2-8b1e-7c55-9d3f-2f6a1c0b9e99");
+    let file = |name: &str| Path::new(&d).join(name);
+    let (pre, other) = (pid_in(&file("pre")).await, pid_in(&file("other")).await);
+    let reaper = tokio::spawn(async move { left.wait().await });
+    left::end_commands(&env(), &hook).await;
+    assert!(!lives(pre) && lives(other));
+    let on_purpose = pid_in(&file("on-purpose")).await;
+    assert!(lives(on_purpose), "what has a session of its own was left behind on purpose");
+    for pid in [on_purpose, other] {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+    }
+    let _ = others.wait().await;
+    reaper.abort();
+}

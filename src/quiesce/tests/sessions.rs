@@ -11,7 +11,8 @@ use crate::run::journal::Journal;
 
 fn session(script: &str, timeout: Duration) -> Hook {
     let command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
-    let kind = HookKind::Session(SessionHook { command, user: None, environment: BTreeMap::new() });
+    let kind =
+        HookKind::Session(SessionHook { command, release: None, user: None, environment: BTreeMap::new() });
     Hook { timeout, ..of("s", kind) }
 }
 
@@ -148,7 +149,7 @@ async fn children_that_it_leaves_are_ended() {
 }
 
 #[tokio::test]
-async fn cancelling_ends_it_and_dropping_it_kills_it() {
+async fn cancelling_ends_it_and_dropping_it_lets_it_go() {
     let (_dir, d) = dir();
     let hook = session(&format!("trap '' TERM; sleep 60 & echo $! >{d}/pid; wait"), LONG);
     let file = Path::new(&d).join("pid");
@@ -158,14 +159,38 @@ async fn cancelling_ends_it_and_dropping_it_kills_it() {
     let outcome = hold(&hook, &env(), &mut Live::default(), cancel).await;
     assert_eq!(outcome.status, HookStatus::Cancelled);
     assert!(dies(pid_in(&file).await).await);
+    // A panic of the agent drops it: it is not killed, so that it can let go.
     let mut live = Live::default();
-    let hook =
-        session(&format!("echo $$ >{d}/held; echo ready; trap '' TERM; while :; do sleep 1; done"), LONG);
+    let hook = session(&format!("echo ready; cat >/dev/null; sleep 0.2; echo $$ >{d}/let-go"), LONG);
     assert!(hold(&hook, &env(), &mut live, pending()).await.succeeded());
-    let pid = pid_in(&Path::new(&d).join("held")).await;
-    assert!(lives(pid));
     drop(live);
-    assert!(dies(pid).await);
+    pid_in(&Path::new(&d).join("let-go")).await;
+}
+
+/// One that is stopped before it holds sees the end of its input first: it may have half of a lock.
+#[tokio::test]
+async fn one_that_is_given_up_may_clean_up() {
+    let (_dir, d) = dir();
+    let (held, _) = over(&session(&format!("cat >/dev/null; echo $$ >{d}/let-go"), SHORT), nothing()).await;
+    assert_eq!(held.status, HookStatus::TimedOut);
+    pid_in(&Path::new(&d).join("let-go")).await;
+}
+
+#[tokio::test]
+async fn what_was_lost_is_released_by_the_command_for_that_and_nothing_else_is() {
+    for (script, released) in [("echo ready; read word; exit 3", true), ("echo ready; read word", false)] {
+        let (_dir, d) = dir();
+        let mut hook = session(script, LONG);
+        let file = Path::new(&d).join("released");
+        if let HookKind::Session(s) = &mut hook.kind {
+            s.release = super::sh(&format!("echo $STILLPOINT_PHASE >{}", file.display()));
+        }
+        let (_, outcome) = over(&hook, nothing()).await;
+        assert_eq!((outcome.lost, file.exists()), (released, released), "{script}");
+        // The recovery has nobody to ask.
+        assert!(release_one(&hook, &env(), &mut Live::default()).await.succeeded());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "post\n");
+    }
 }
 
 /// A journal as a killed agent leaves it, and a process that did not notice.
