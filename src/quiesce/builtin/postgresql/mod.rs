@@ -36,7 +36,8 @@ const IDLE_MARGIN: Duration = Duration::from_secs(30);
 const CANCEL: Duration = Duration::from_secs(2);
 /// What a limit of the server's is less than the process's own, so that it is the server which answers.
 const EARLIER: Duration = Duration::from_millis(500);
-/// What is left of the process's own limit when a server that says nothing at all is given up.
+/// What is left of the process's own limit when a server that says nothing at all is given up; and how far its clock and this one's may be
+/// apart over one statement.
 const SPARE: Duration = Duration::from_millis(50);
 
 /// A connected server.
@@ -153,7 +154,8 @@ impl Server {
         match self.session.long(sql).await {
             Ok(row) => Ok(row.map(|row| text(&row, 0)).unwrap_or_default()),
             Err(Long::Failed(refusal)) => Err(refusal),
-            Err(Long::Cancelled) if begun.elapsed() < limit => {
+            // The server counts whole milliseconds, and from a moment of its own.
+            Err(Long::Cancelled) if begun.elapsed() + SPARE < limit => {
                 Err(self.session.refusal(format!("has cancelled {what}: somebody asked it to")))
             }
             Err(Long::Cancelled) => Err(self.too_long(what, limit).await),
