@@ -118,7 +118,7 @@ fn what_redis_keeps_back_is_written_before_it_is_held() {
     rig.configure(&server.section(""));
     pairs.goes_on(10, SOON);
     await_unwritten(&server);
-    let run = in_the_window(&rig, "delay-before", "400ms", &["snapshot"]);
+    let run = in_the_window(&rig, "delay-before", "800ms", &["snapshot"]);
     let acknowledged = pairs.standing();
     run.end().exits(0);
     assert_eq!(counters(&rig, &restored(&rig), &[]), (acknowledged, acknowledged));
@@ -164,9 +164,9 @@ fn a_dump_is_whole_and_as_new_as_the_hold() {
     rig.configure(&server.section("mode = \"bgsave\""));
     pairs.goes_on(50, SOON);
     let before = pairs.acknowledged();
-    let run = in_the_window(&rig, "delay-before", "300ms", &["snapshot", "-o", "json"]);
+    let run = in_the_window(&rig, "delay-before", "1s", &["snapshot", "-o", "json"]);
     let during = pairs.acknowledged();
-    pairs.goes_on(10, Duration::from_millis(200));
+    pairs.goes_on(10, Duration::from_millis(800));
     let record = run.end().exits(0).record();
     assert_eq!(record["consistency"], "application");
     let restored = restored(&rig);
@@ -236,6 +236,7 @@ fn what_could_not_be_held_is_refused_before_anything_is_touched() {
 
     let replica = Server::start(&rig, &inside.join("replica"), &["--replicaof", "127.0.0.1 9"]);
     says(check(&rig, &replica, |_| {}), &["is a replica of 127.0.0.1:9", "a pause would not stop"]);
+    assert_eq!(check(&rig, &replica, |s| s.mode = RedisMode::Bgsave), Ok(()));
 
     let renamed = Server::start(&rig, &inside.join("renamed"), &["--rename-command", "CONFIG", ""]);
     says(check(&rig, &renamed, |_| {}), &["does not know the command CONFIG GET", "rename-command"]);
@@ -355,7 +356,7 @@ fn a_pause_that_somebody_else_ended_is_no_hold() {
     let server = on(&rig, &[]);
     let pairs = Pairs::start(&server);
     rig.configure(&server.section(""));
-    let run = in_the_window(&rig, "delay-before", "600ms", &["snapshot", "--on-lower", "keep", "-o", "json"]);
+    let run = in_the_window(&rig, "delay-before", "800ms", &["snapshot", "--on-lower", "keep", "-o", "json"]);
     pairs.standing();
     server.ask::<()>("CLIENT UNPAUSE");
     let ended = run.end();

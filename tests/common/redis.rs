@@ -161,7 +161,7 @@ impl Pairs {
 
     /// The same, while writers are held: it must not move any more.
     pub fn standing(&self) -> u64 {
-        std::thread::sleep(Duration::from_millis(50)); // for the reply that was on its way
+        std::thread::sleep(Duration::from_millis(100)); // for the reply that was on its way
         let value = self.acknowledged();
         std::thread::sleep(Duration::from_millis(150));
         assert_eq!(self.acknowledged(), value, "writes go on");
