@@ -21,7 +21,31 @@ use stillpoint::ids::RunId;
 use stillpoint::quiesce::builtin::{ARGUMENT, SetMount, Start, Task};
 
 use super::program::{await_some, wait};
-use super::rig::{Rig, STILLPOINT, ebs_sim, sh};
+use super::rig::{Fs, Rig, STILLPOINT, ebs_sim, sh};
+
+/// Long enough for whatever should happen.
+pub const SOON: Duration = Duration::from_secs(10);
+
+/// A rig with one volume, `data`.
+pub fn one(fs: Fs) -> Rig {
+    Rig::start(&[("data", fs)])
+}
+
+/// A server on it.
+pub fn on(rig: &Rig, more: &[&str]) -> Server {
+    Server::start(rig, &rig.mount("data").join("redis"), more)
+}
+
+/// The processes that hold a database for this agent.
+pub fn holders(agent: Pid) -> Vec<Pid> {
+    let children = std::fs::read_to_string(format!("/proc/{agent}/task/{agent}/children")).unwrap();
+    let pids = children.split_whitespace().map(|p| Pid::from_raw(p.parse().unwrap()));
+    let holds = |pid: &Pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|b| *b == 0).any(|a| a == ARGUMENT.as_bytes())
+    };
+    pids.filter(holds).collect()
+}
 
 /// A running redis-server, which dies with the test.
 pub struct Server {
@@ -161,7 +185,7 @@ impl Pairs {
 
     /// The same, while writers are held: it must not move any more.
     pub fn standing(&self) -> u64 {
-        std::thread::sleep(Duration::from_millis(50)); // for the reply that was on its way
+        std::thread::sleep(Duration::from_millis(100)); // for the reply that was on its way
         let value = self.acknowledged();
         std::thread::sleep(Duration::from_millis(150));
         assert_eq!(self.acknowledged(), value, "writes go on");
