@@ -478,8 +478,12 @@ fn the_shipped_example_takes_a_set_and_a_password_is_seen_by_nobody_but_the_serv
     root.run("GRANT RELOAD, PROCESS, BINLOG MONITOR, SLAVE MONITOR ON *.* TO st@localhost");
     let options = rig.path("st.cnf");
     std::fs::write(&options, format!("[stillpoint]\nuser = st\npassword = \"{SECRET}\"\n")).unwrap();
+    let shipped = include_str!("../packaging/examples/mysql.toml");
+    for line in common::documented("mysql").lines() {
+        assert!(shipped.lines().any(|l| l.starts_with(line)), "documented and not run: {line}");
+    }
     // As it is shipped, with the paths of this place, where there is no boot volume.
-    let example = include_str!("../packaging/examples/mysql.toml")
+    let example = shipped
         .replace("boot_volume = false", "")
         .replace("\"/var/lib/mysql\"", &format!("{:?}", rig.mount("data")))
         .replace("\"/var/log/mysql\"", &format!("{:?}", rig.mount("log")))

@@ -182,9 +182,7 @@ fn backed_up_sets_restore_as_they_are_or_with_their_label_and_an_archive() {
 fn the_shipped_example_and_the_documented_section_take_a_set() {
     let rig = Rig::start(&VOLUMES);
     let server = cluster(&rig, "");
-    let doc = include_str!("../docs/databases-postgresql.md");
-    let documented = doc.split("```toml\n").nth(1).and_then(|b| b.split_once("```")).unwrap().0;
-    for text in [include_str!("../packaging/examples/postgresql.toml"), documented] {
+    for text in [include_str!("../packaging/examples/postgresql.toml"), common::documented("postgresql")] {
         let here = |name| rig.mount(name).to_str().unwrap().to_owned();
         let section = format!("[[postgresql]]\nhost = \"{}\"", server.run.display());
         let text = text
@@ -196,6 +194,7 @@ fn the_shipped_example_and_the_documented_section_take_a_set() {
         let record = rig.run(&["snapshot", "postgresql", "-o", "json"]).exits(0).record();
         assert_eq!(record["consistency"], "application", "{record:#}");
     }
+    let doc = include_str!("../docs/databases.md");
     // Every key there is, and no other.
     let all = server.section(
         "mode = \"backup\"\nuser = \"postgres\"\ndatabase = \"postgres\"\nos_user = \"postgres\"\nallow_standby = true\n\

@@ -326,9 +326,7 @@ fn the_plan_shows_the_server_and_its_suggestion_holds_it() {
 fn the_shipped_example_and_the_documented_section_take_a_set() {
     let rig = one(Fs::Ext4);
     let server = on(&rig, &[]);
-    let doc = include_str!("../docs/databases-redis.md");
-    let documented = doc.split("```toml\n").nth(1).and_then(|b| b.split_once("```")).unwrap().0;
-    for text in [include_str!("../packaging/examples/redis.toml"), documented] {
+    for text in [include_str!("../packaging/examples/redis.toml"), common::documented("redis")] {
         let text = text
             .replace("/var/lib/redis", rig.mount("data").to_str().unwrap())
             .replace("/run/redis/redis-server.sock", server.socket.to_str().unwrap())

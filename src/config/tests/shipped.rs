@@ -53,6 +53,8 @@ fn every_toml_block_in_the_documentation_is_a_configuration() {
     let docs = [
         ("configuration.md", include_str!("../../../docs/configuration.md")),
         ("hooks.md", include_str!("../../../docs/hooks.md")),
+        ("databases.md", include_str!("../../../docs/databases.md")),
+        ("README.md", include_str!("../../../README.md")),
     ];
     for (name, text) in docs {
         let blocks: Vec<_> = text.split("```toml\n").skip(1).filter_map(|b| b.split_once("```")).collect();

@@ -64,7 +64,7 @@ fn settings(start: &Start) -> Result<Mysql, Refusal> {
 /// What every connection is told first: to be left alone for as long as it may take, and to wait for no lock without a limit.
 async fn settle(session: &mut Session, hold: Duration, lock_wait: Duration) -> Result<(), Refusal> {
     // The server takes no more than a year, and in strict mode refuses more.
-    let (idle, wait) = ((hold.as_secs() + 3600).min(31_536_000), locks::seconds(lock_wait));
+    let (idle, wait) = ((hold.as_secs() + 60).min(31_536_000), locks::seconds(lock_wait));
     let statement = format!("SET SESSION wait_timeout = {idle}, lock_wait_timeout = {wait}, autocommit = 1");
     session.run(&statement).await.map_err(|e| session.refusal("SET SESSION", &e))
 }
