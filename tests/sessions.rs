@@ -52,7 +52,7 @@ fn a_session_holds_until_after_the_thaw_and_its_facts_are_in_the_record() {
 
 #[test]
 fn a_session_that_ends_in_the_window_lowers_the_label() {
-    for (policy, code) in [("fail", 22), ("keep", 11)] {
+    for (policy, code) in [("fail", 22), ("keep", 10)] {
         let rig = two();
         rig.configure(&session(&rig, "echo ready; read word", ""));
         let run =
