@@ -214,8 +214,7 @@ fn the_mongodb_session_locks_and_unlocks_whatever_happens() {
         );
         let program = hooks.join("mongodb-fsynclock");
         rig.configure(&format!(
-            "[[hook]]\nname = \"mongodb-unlock\"\npost = [\"{0}\", \"unlock\"]\ntimeout = \"20s\"\n{environment}\n\
-             [[session]]\nname = \"mongodb\"\ncommand = [\"{0}\"]\ntimeout = \"20s\"\n{environment}\n",
+            "[[session]]\nname = \"mongodb\"\ncommand = [\"{0}\"]\nrelease = [\"{0}\", \"unlock\"]\ntimeout = \"20s\"\n{environment}\n",
             program.display()
         ));
     };
@@ -242,7 +241,7 @@ fn the_mongodb_session_locks_and_unlocks_whatever_happens() {
     rig.await_quiet();
     rig.run(&["thaw", "--recorded"]).exits(0);
 
-    // The session is killed, and the server stays locked: the hook before it unlocks.
+    // The session is killed, and the server stays locked: its release unlocks.
     let run = in_the_window(&rig, "delay-before", "600ms", &["snapshot", "-o", "json"]);
     sh("kill", &["-9", &std::fs::read_to_string(place.join("pid")).unwrap()]);
     assert_eq!(locks(), "1");

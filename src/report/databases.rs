@@ -177,8 +177,8 @@ fn mongodb(database: &Database) -> String {
     let other = database.addresses.iter().map(SocketAddr::port).find(|p| *p != MONGODB_PORT);
     let other = other.map(|p| format!("# port {p}: see MONGODB_URI_FILE in that file\n")).unwrap_or_default();
     format!(
-        "[[hook]]\nname = \"mongodb-unlock\"\npost = [\"{MONGODB_HOOK}\", \"unlock\"]\ntimeout = \"20s\"\n\
-         [[session]]\nname = \"mongodb\"\ncommand = [\"{MONGODB_HOOK}\"]\ntimeout = \"60s\"\n{other}"
+        "[[session]]\nname = \"mongodb\"\ncommand = [\"{MONGODB_HOOK}\"]\nrelease = [\"{MONGODB_HOOK}\", \"unlock\"]\n\
+         timeout = \"60s\"\n{other}"
     )
 }
 

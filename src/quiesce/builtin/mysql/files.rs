@@ -15,21 +15,24 @@ use super::super::{Refusal, fact, note};
 pub(super) type Variables = BTreeMap<String, String>;
 
 /// Of these, the ones that name a place which must be in the set: what a server cannot start without.
-const FOLDERS: [(&str, &str); 5] = [
+const FOLDERS: [(&str, &str); 7] = [
     ("innodb_data_home_dir", "InnoDB's data"),
     ("innodb_log_group_home_dir", "InnoDB's log"),
     ("innodb_undo_directory", "InnoDB's undo log"),
     ("innodb_doublewrite_dir", "InnoDB's doublewrite buffer"),
     ("aria_log_dir_path", "Aria's log"),
+    ("rocksdb_datadir", "MyRocks' data"),
+    ("rocksdb_wal_dir", "MyRocks' log"),
 ];
 
 /// All names that are asked for.
-pub(super) const NAMES: [&str; 17] = [
+pub(super) const NAMES: [&str; 20] = [
     "aria_log_dir_path",
     "datadir",
     "gtid_mode",
     "innodb_data_file_path",
     "innodb_data_home_dir",
+    "innodb_directories",
     "innodb_doublewrite_dir",
     "innodb_log_group_home_dir",
     "innodb_undo_directory",
@@ -37,6 +40,8 @@ pub(super) const NAMES: [&str; 17] = [
     "log_bin_basename",
     "pid_file",
     "relay_log_basename",
+    "rocksdb_datadir",
+    "rocksdb_wal_dir",
     "server_id",
     "server_uuid",
     "socket",
@@ -56,6 +61,10 @@ pub(super) fn check(set: &[SetMount], variables: &Variables) -> Result<(), Refus
         if let Some(folder) = get(name) {
             within(set, &format!("{what} ({name})"), &datadir.join(folder))?;
         }
+    }
+    // MySQL 8 keeps tablespaces outside the data directory only where it is told to look for them, and leaves no `.isl` file behind.
+    for folder in get("innodb_directories").into_iter().flat_map(|d| d.split(';')).filter(|d| !d.is_empty()) {
+        within(set, "a folder of innodb_directories,", &datadir.join(folder))?;
     }
     let home = datadir.join(get("innodb_data_home_dir").unwrap_or_default());
     for file in get("innodb_data_file_path").unwrap_or_default().split(';') {
