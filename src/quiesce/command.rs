@@ -29,7 +29,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
 use super::outcome::{Exit, HookOutcome, HookStatus, Phase};
-use super::session::Said;
+use super::said::Said;
 use super::user;
 
 /// How long a group has between SIGTERM and SIGKILL, and how long SIGKILL is waited for.

@@ -33,6 +33,7 @@ mod directory;
 mod env;
 pub(crate) mod left;
 mod outcome;
+pub mod said;
 pub mod session;
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@
 //!                          ←─ fact KEY VALUE …; exit 0
 //! ```
 //!
-//! In: a [`Start`] on standard input. Out: lines of the session protocol on standard output ([`super::session`]); exit 0 when all went
+//! In: a [`Start`] on standard input. Out: lines of the session protocol on standard output ([`super::said`]); exit 0 when all went
 //! well. The end of standard input, SIGTERM and the limit of the hold all mean: let go now. Must never: write a password anywhere, do
 //! anything at all while the agent holds filesystems frozen, or outlive the agent with something held.
 
@@ -120,7 +120,7 @@ pub(super) trait Quiescer: Sized {
 
 /// Says a fact about the set, which goes into its record and tags: a position, an identity. Never a secret.
 pub(super) fn fact(key: &str, value: impl fmt::Display) {
-    say("fact", &format!("{key} {}", super::session::escaped(&value.to_string())));
+    say("fact", &format!("{key} {}", super::said::escaped(&value.to_string())));
 }
 
 /// The sources whose SQL threads run, of a MySQL server that was asked.
