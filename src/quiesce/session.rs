@@ -22,6 +22,7 @@ use tokio::time::{sleep, timeout};
 
 use super::command::{self, DRAIN, Group, Output, Program};
 use super::outcome::{HookOutcome, HookStatus, Phase};
+use super::said::Said;
 
 /// A process that holds.
 #[derive(Debug)]
