@@ -69,6 +69,34 @@ need_tools() {
         dumpe2fs:e2fsprogs mkfs.xfs:xfsprogs xfs_logprint:xfsprogs xfs_repair:xfsprogs mkfs.btrfs:btrfs-progs "$@"
 }
 
+# Debian's PostgreSQL, for tests that start their own: without the server that its package would start.
+need_postgresql() {
+    [ -d /usr/lib/postgresql ] && return
+    mkdir -p /etc/postgresql-common/createcluster.d
+    echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/stillpoint-tests.conf
+    need_packages /usr/lib/postgresql:postgresql
+}
+
+# Debian's MariaDB, for tests that start their own: these packages have the programs and no service.
+need_mariadb() {
+    need_packages mariadbd:mariadb-server-core mariadb-install-db:mariadb-server-core mariadb-binlog:mariadb-client \
+        setpriv:util-linux pgrep:procps
+    # Its system user comes with the package that has the service.
+    getent passwd mysql >/dev/null || useradd --system --no-create-home --shell /usr/sbin/nologin mysql
+}
+
+# Debian's redis-server would be started by its own installation.
+need_redis() {
+    (
+        if [ ! -e /usr/sbin/policy-rc.d ] && ! command -v redis-server >/dev/null; then
+            trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+            printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+            chmod 755 /usr/sbin/policy-rc.d
+        fi
+        need_packages redis-server:redis-server redis-benchmark:redis-tools strace:strace setpriv:util-linux
+    )
+}
+
 # Puts cargo into PATH. Under sudo, the caller's toolchain serves, but root's own cache, so that nothing of root's is left
 # in the caller's home.
 need_cargo() {

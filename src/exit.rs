@@ -87,7 +87,7 @@ impl Exit {
         match self {
             Self::Ok => "done; the set was taken at the consistency asked for",
             Self::Lower => "set taken at a lower consistency, which the policy allows",
-            Self::After => "set taken; something after it failed (post hook, tags, record)",
+            Self::After => "set taken; something after it failed (post or completed hook, tags, record)",
             Self::Hook => "a hook failed, nothing taken",
             Self::Freeze => "a freeze or unmount failed, everything thawed, nothing taken",
             Self::NotHeld => "the window ran out or a freeze did not hold, and the policy refuses less",

@@ -7,8 +7,8 @@
 //! discover   mounts → filesystems → device stacks → disks → EBS volumes
 //! plan       facts + settings → Plan (pure; `plan` prints it, `snapshot` carries it out)
 //! doctor     findings with remedies; a run's preflight refuses by the same rules
-//! run        the order of a run: preflight, quiesce, window, verdict, release, settle
-//!   quiesce    hooks: pre in order, post in reverse
+//! run        the order of a run: preflight, quiesce, window, release, verdict, settle
+//!   quiesce    applications: held in order, let go in reverse; a database by a process of its own
 //!   window     prepare → freeze → one call → thaw; watchdog; the only unsafe code (kernel.rs)
 //! sets       the set as tags and as a record
 //! report     text, JSON, journald

@@ -2,19 +2,20 @@
 //!
 //! ```text
 //! preflight   permissions, pending snapshots, hooks executable, journal not on a frozen filesystem
-//! quiesce     pre hooks in order; each journaled before it starts
+//! quiesce     hooks in order, each journaled before it starts; sessions stay open
 //! unmount     filesystems with this method: holders named, units stopped, devices claimed
 //! prepare     fds, flush, watchdog, warm connection
 //! freeze      waves; then the one call that fixes the point in time; then thaw, all at once
 //! mount       what was unmounted, exactly as it was; units started
+//! release     sessions and post hooks in reverse, also after a failure or a signal
 //! verdict     application | filesystem | crash, with evidence
-//! release     post hooks in reverse, also after a failure or a signal
-//! settle      tags, record
+//! settle      tags, commands for the end, record
 //! ```
 //!
 //! In: a plan, its settings, EC2, the kernel. Out: a [`SetRecord`] with its exit code. Must never: return with something quiesced
 //! and not released, or retry the create call.
 
+pub mod applications;
 pub mod desk;
 pub mod hold;
 pub mod journal;
@@ -37,6 +38,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use self::applications::{Applications, hook_env, quiesce, release};
 use self::journal::{Created, Journal};
 use self::outcome::{describe, evidence, exit, settled};
 pub use self::settle::create_request;
@@ -51,7 +53,7 @@ use crate::exit::Exit;
 use crate::ids::RunId;
 use crate::interrupt::Interrupt;
 use crate::plan::{Consistency, Plan, PlannedVolume};
-use crate::quiesce::{self, HookEnv, HookOutcome, Quiesce, RunResult};
+use crate::quiesce::RunResult;
 use crate::sets::record::{self, SetRecord};
 use crate::window::expedite::{self, Knob};
 use crate::window::kernel::Kernel;
@@ -146,27 +148,29 @@ pub async fn snapshot<E: Ec2>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -
     let asked = asked(stage)?;
     let request = create_request(&stage.run, stage.facts, stage.plan, stage.settings, asked);
     preflight::check(stage, &request).await?;
+    applications::check(stage, interrupt).await?;
     stage.at(Step::JournalStart);
     let mut journal = Journal::start(stage.run_dir, &stage.run, &stage.plan.name).map_err(|e| {
         Error::new(Exit::Permission, format!("cannot write the journal in {}: {e}", stage.run_dir.display()))
     })?;
 
     let mut env = hook_env(stage);
-    let mut hooks = Vec::new();
+    let mut apps = Applications::default();
     let mut away = Away::default();
-    let mut ready = quiesce(stage, &mut journal, &env, interrupt, &mut hooks).await;
+    let mut ready = quiesce(stage, &mut journal, &env, interrupt, &mut apps).await;
     if ready.is_ok() {
-        ready = unmounted::begin(stage, &mut journal, &env, interrupt, &mut hooks, &mut away).await;
+        ready = unmounted::begin(stage, &mut journal, &env, interrupt, &mut apps.outcomes, &mut away).await;
     }
     let mut window = match ready {
         Ok(()) => window(stage, &request, &mut journal, interrupt).await,
         Err(failure) => Window { failure: Some(failure), ..Window::default() },
     };
-    let back = unmounted::end(away, &mut journal, &mut hooks).await;
+    let back = unmounted::end(away, &mut journal, &mut apps.outcomes).await;
     env.not_mounted = back.not_mounted();
+    env.frozen = window.call.is_some();
     if window.lost {
         // The look-up takes seconds: applications are not kept waiting for it. They are told that the result is unknown.
-        release(stage, &mut journal, &env, &mut hooks).await;
+        release(stage, &mut journal, &env, &mut apps).await;
         stage.at(Step::LookUp);
         settle::look_up(
             stage,
@@ -176,20 +180,24 @@ pub async fn snapshot<E: Ec2>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -
     }
     // With a lost answer and snapshots missing, EC2 is asked once more at the next start.
     let known = !window.lost || window.made.len() >= stage.plan.volumes.len();
-    let verdict = verdict(stage.plan, &window.made, &evidence(stage, &window, &hooks));
     env.result = if window.made.is_empty() { RunResult::Failed } else { RunResult::Taken };
-    env.snapshots = verdict.snapshots.iter().map(|s| s.id.clone()).collect();
-    env.consistency = (!window.made.is_empty()).then_some(verdict.consistency);
-    stage.at(Step::Judged);
+    env.snapshots = window.made.iter().map(|s| s.id.clone()).collect();
+    stage.at(Step::Made);
     if known && !env.snapshots.is_empty() {
         let _ = journal.update(|state| state.created = Created::Made(env.snapshots.clone()));
     }
-    release(stage, &mut journal, &env, &mut hooks).await;
+    release(stage, &mut journal, &env, &mut apps).await;
+    stage.at(Step::Judged);
+    let verdict = verdict(stage.plan, &window.made, &evidence(stage, &window, &apps.outcomes));
+    env.consistency = (!window.made.is_empty()).then_some(verdict.consistency);
 
-    let mut ended = describe(stage, asked, window, verdict, hooks);
+    let mut ended = describe(stage, asked, window, verdict, std::mem::take(&mut apps.outcomes));
     unmounted::tell(&mut ended, back);
     stage.at(Step::Label);
     settle::label(stage, &mut ended.record).await;
+    let finished = applications::finish(&env, &apps).await;
+    ended.record.after.extend(applications::after(&finished));
+    ended.record.hooks.extend(finished);
     ended.record.exit_code = exit(stage.settings, &ended).code();
     stage.at(Step::Record);
     let blocked = settle::warn_of_frozen(stage.state_dir, &ended.record.still_frozen);
@@ -204,7 +212,8 @@ pub async fn snapshot<E: Ec2>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -
     stage.at(Step::Close);
     // A look-up that saw nothing is no proof.
     let unknown = journal.state.created == Created::Maybe;
-    if ended.record.still_frozen.is_empty() && settled(&ended) && !unknown {
+    let owed = !journal.state.attempted.is_empty();
+    if ended.record.still_frozen.is_empty() && settled(&ended) && !unknown && !owed {
         if journal.state.unmounted.is_empty() {
             journal.close();
         } else {
@@ -217,7 +226,7 @@ pub async fn snapshot<E: Ec2>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -
 
 fn asked<E>(stage: &Stage<'_, E>) -> Result<Consistency, Error> {
     let natural =
-        if stage.settings.hooks.is_empty() { Consistency::Filesystem } else { Consistency::Application };
+        if stage.settings.holds_applications() { Consistency::Application } else { Consistency::Filesystem };
     let asked = stage.settings.consistency.unwrap_or(natural);
     if asked > stage.plan.best && stage.settings.on_lower == OnLower::Fail {
         let what =
@@ -227,77 +236,6 @@ fn asked<E>(stage: &Stage<'_, E>) -> Result<Consistency, Error> {
         ));
     }
     Ok(asked)
-}
-
-fn hook_env<E>(stage: &Stage<'_, E>) -> HookEnv {
-    HookEnv {
-        run_id: stage.run.clone(),
-        plan: stage.plan.name.clone(),
-        instance_id: stage.facts.identity.instance_id.clone(),
-        region: stage.facts.identity.region.clone(),
-        mounts: stage.plan.filesystems.iter().map(|f| f.mount_point.clone()).collect(),
-        volumes: stage.plan.volumes.iter().map(|v| v.id.clone()).collect(),
-        result: RunResult::Unknown,
-        consistency: None,
-        snapshots: Vec::new(),
-        not_mounted: Vec::new(),
-    }
-}
-
-/// Pre hooks in order. Each is in the journal before it is started, so its post command is owed whatever happens next.
-async fn quiesce<E>(
-    stage: &Stage<'_, E>,
-    journal: &mut Journal,
-    env: &HookEnv,
-    interrupt: &mut Interrupt,
-    outcomes: &mut Vec<HookOutcome>,
-) -> Result<(), Failure> {
-    let mut order = Quiesce::new(&stage.settings.hooks);
-    while let Some(hook) = order.attempt() {
-        if let Some(signal) = interrupt.pending() {
-            return Err(Failure::by(signal));
-        }
-        stage.at(Step::Attempt);
-        let noted = journal.update(|state| {
-            state.attempted.push(hook.clone());
-            state.env = Some(env.clone());
-        });
-        if let Err(e) = noted {
-            journal.state.attempted.pop(); // it will not be started: nothing is owed
-            return Err(Failure::new(Exit::Hook, format!("cannot write the journal: {e}")));
-        }
-        stage.at(Step::PreHook);
-        tracing::info!(hook = hook.name, "pre hook");
-        let cancelled = async {
-            interrupt.caught().await;
-        };
-        let outcome = quiesce::run_pre_until(hook, env, cancelled).await;
-        let stop = quiesce::aborts(hook, &outcome);
-        let said = outcome.to_string();
-        outcomes.push(outcome);
-        if let Some(signal) = interrupt.pending() {
-            return Err(Failure::by(signal));
-        }
-        if stop {
-            let mut failure = Failure::new(Exit::Hook, said);
-            failure.hint = Some(
-                "nothing was frozen and nothing was taken; the hooks attempted so far are released"
-                    .to_owned(),
-            );
-            return Err(failure);
-        }
-    }
-    Ok(())
-}
-
-/// Post hooks of everything attempted.
-async fn release<E>(
-    stage: &Stage<'_, E>,
-    journal: &mut Journal,
-    env: &HookEnv,
-    outcomes: &mut Vec<HookOutcome>,
-) {
-    outcomes.extend(journal.release(env, |step| stage.at(step)).await);
 }
 
 /// Prepare, freeze, one call, thaw.

@@ -144,7 +144,7 @@ fn sigkill_while_frozen_and_the_next_start_cleans_up() {
     killed_while_frozen(&rig);
     let ended = rig.run(&["snapshot", "-o", "json"]);
     ended.exits(0).says("died before its end").says("labelled crash");
-    assert_eq!(log(&rig), ["pre-db", "post-db unknown", "pre-db", "post-db taken application"]);
+    assert_eq!(log(&rig), ["pre-db", "post-db unknown", "pre-db", "post-db taken"]);
     assert_orphans_are_labelled(&rig, &ended.record());
 }
 

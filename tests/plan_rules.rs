@@ -378,16 +378,20 @@ fn a_device_below_swap_or_over_an_image_is_no_witness() {
 }
 
 #[test]
-fn hooks_raise_what_can_be_reached() {
-    let hook = stillpoint::config::settings::Hook {
-        name: "pg".into(),
-        pre: None,
-        post: None,
-        timeout: std::time::Duration::from_secs(1),
-        on_failure: stillpoint::config::settings::OnFailure::Abort,
+fn what_holds_something_raises_what_can_be_reached_and_what_only_tells_does_not() {
+    use stillpoint::config::settings::{CommandHook, Hook, HookKind, OnFailure};
+    let command = || Some(vec!["/bin/true".to_owned()]);
+    let best = |pre, post| {
+        let hook = Hook {
+            name: "pg".into(),
+            kind: HookKind::Hook(CommandHook { pre, post, ..CommandHook::default() }),
+            timeout: std::time::Duration::from_secs(1),
+            on_failure: OnFailure::Abort,
+        };
+        plan_with(&facts("xen"), |s| s.hooks = vec![hook]).unwrap().best
     };
-    let plan = plan_with(&facts("xen"), |s| s.hooks = vec![hook]).unwrap();
-    assert_eq!(plan.best, Consistency::Application);
+    assert_eq!(best(command(), None), Consistency::Application);
+    assert_eq!(best(None, command()), Consistency::Filesystem);
 }
 
 #[test]

@@ -52,9 +52,24 @@ fn calls<'a>(lines: &[&'a str]) -> Vec<Call<'a>> {
 
 #[test]
 fn while_frozen_there_is_one_call_and_nothing_else() {
+    one_call_and_nothing_else("", "filesystem");
+}
+
+/// What a session says in the window is read after it.
+#[test]
+fn a_session_that_does_not_stop_talking_changes_nothing() {
+    let talk = "echo ready; (while :; do echo still here; sleep 0.002; done) & read told; kill $!";
+    let session = format!(
+        "[[session]]\nname = \"talk\"\ncommand = [\"/bin/bash\", \"-c\", \"{talk}\"]\ntimeout = \"10s\"\n"
+    );
+    one_call_and_nothing_else(&session, "application");
+}
+
+fn one_call_and_nothing_else(config: &str, label: &str) {
     let strace = Command::new("strace").arg("-V").output();
     assert!(strace.is_ok_and(|o| o.status.success()), "this test needs strace (package `strace`)");
     let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs), ("c", Fs::Btrfs)]);
+    rig.configure(config);
     let trace = rig.path("trace");
     // exec replaces itself by what it is given, so strace has the program as its child, in the view.
     let plain = rig.command(&["snapshot", "--window", "30s", "-v"]);
@@ -65,7 +80,7 @@ fn while_frozen_there_is_one_call_and_nothing_else() {
     command.env_remove("AWS_REGION").env_remove("AWS_DEFAULT_REGION");
     let ended = Run::start(command).end();
     ended.exits(0);
-    assert_labels(&rig, 3, "filesystem");
+    assert_labels(&rig, 3, label);
     assert_settled(&rig);
 
     let trace = std::fs::read_to_string(&trace).unwrap();

@@ -12,7 +12,7 @@ use clap::Args;
 use super::{Choice, Global, Output, credentials_needed, print};
 use crate::config::{self, Loaded};
 use crate::discover::{self, Facts, HostFacts, Identity};
-use crate::doctor::{self, Finding, Set, cloud, hooks, processes, storage, system};
+use crate::doctor::{self, Finding, Set, applications, cloud, hooks, processes, storage, system};
 use crate::ec2::Ec2;
 use crate::ec2::aws::Aws;
 use crate::ec2::connect::connect;
@@ -91,6 +91,10 @@ impl Doctor {
                 Set::possible(&host.filesystems)
             }
         };
+        if let Some((facts, plan)) = &planned {
+            let env = run::applications::env(&RunId::generate(), facts, plan, &settings.plan);
+            found.extend(applications::databases(&settings.plan.hooks, &env).await);
+        }
         found.extend(processes::fanotify(root, &set));
         found.extend(processes::still(root, &set).await);
         found.extend(storage::run_dir(root, &settings.run_dir, &set));

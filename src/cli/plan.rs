@@ -8,12 +8,13 @@ use clap::Args;
 
 use super::{Choice, Global, Output, Planned, calls, look, print, say};
 use crate::config::Loaded;
+use crate::discover;
 use crate::doctor::{Set, Severity, hooks, processes, storage};
 use crate::ec2::Ec2;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::ids::RunId;
-use crate::report;
+use crate::report::{self, databases::OnSet};
 use crate::run;
 
 /// Width of text where stdout is no terminal.
@@ -34,9 +35,12 @@ impl Plan {
     pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
         let loaded = global.load(self.choice.plan.as_deref(), self.choice.overrides())?;
         let planned = look(&loaded).await?;
+        let databases = databases(&loaded, &planned);
         print(&match self.choice.output {
-            Output::Text => report::plan::human(&planned.plan, WIDTH),
-            Output::Json => report::plan::json(&planned.plan).map_err(|e| Error::new(Exit::Bug, e))?,
+            Output::Text => report::plan::human(&planned.plan, &databases, WIDTH),
+            Output::Json => {
+                report::plan::json(&planned.plan, &databases).map_err(|e| Error::new(Exit::Bug, e))?
+            }
         });
         let request = run::create_request(
             &RunId::generate(),
@@ -50,6 +54,23 @@ impl Plan {
         let n = calls(&planned.plan.call);
         say(&format!("permission checked by DryRun: {n} {}", if n == 1 { "call" } else { "calls" }));
         Ok(Exit::Ok)
+    }
+}
+
+/// The databases on the plan's filesystems. What cannot be looked at is said, and costs nobody the plan.
+fn databases(loaded: &Loaded, planned: &Planned) -> Vec<OnSet> {
+    let on: Vec<_> = planned.plan.filesystems.iter().map(|f| f.dev).collect();
+    match discover::databases::databases(Path::new("/"), &on) {
+        Ok(found) => {
+            if found.hidden > 0 {
+                say("warning: databases of other users cannot be looked at; run `stillpoint plan` as root");
+            }
+            report::databases::on_set(found.found, &loaded.settings.plan.hooks, &planned.plan)
+        }
+        Err(e) => {
+            say(&format!("warning: cannot look for databases: {e}"));
+            Vec::new()
+        }
     }
 }
 

@@ -7,7 +7,9 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::error::{ConfigError, Origin, choices};
-use super::settings::{OnFailure, OnLower, UnmountedVolumes};
+use super::settings::{
+    ContainerEngine, MysqlMethod, OnFailure, OnLower, PostgresqlMode, RedisMode, UnitMethod, UnmountedVolumes,
+};
 use crate::plan::{Consistency, Method};
 
 /// Most user tags on a snapshot: EC2 allows 50, and the tool's own and copied ones need room.
@@ -24,6 +26,10 @@ pub const UNMOUNT_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), D
 pub const CALL_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(300));
 /// Limits of `volume_interval`.
 pub const VOLUME_INTERVAL: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(300));
+/// Limits of `lock_wait`.
+pub const LOCK_WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
+/// Limits of `pause_limit`.
+pub const PAUSE_LIMIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
 /// Limits of a hook's timeout; a day, so that `1M` (a month) written for `1m` is seen.
 pub const HOOK_TIMEOUT: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(86_400));
 
@@ -125,7 +131,17 @@ pub(super) const METHODS: &[(&str, Method)] =
     &[("freeze", Method::Freeze), ("sync", Method::Sync), ("unmount", Method::Unmount)];
 pub(super) const ON_LOWER: &[(&str, OnLower)] = &[("fail", OnLower::Fail), ("keep", OnLower::Keep)];
 pub(super) const ON_FAILURE: &[(&str, OnFailure)] =
-    &[("abort", OnFailure::Abort), ("continue", OnFailure::Continue)];
+    &[("abort", OnFailure::Abort), ("degrade", OnFailure::Degrade)];
+pub(super) const UNIT_METHODS: &[(&str, UnitMethod)] =
+    &[("stop", UnitMethod::Stop), ("freeze", UnitMethod::Freeze)];
+pub(super) const ENGINES: &[(&str, ContainerEngine)] =
+    &[("docker", ContainerEngine::Docker), ("podman", ContainerEngine::Podman)];
+pub(super) const POSTGRESQL_MODES: &[(&str, PostgresqlMode)] =
+    &[("checkpoint", PostgresqlMode::Checkpoint), ("backup", PostgresqlMode::Backup)];
+pub(super) const MYSQL_METHODS: &[(&str, MysqlMethod)] =
+    &[("backup", MysqlMethod::Backup), ("read-lock", MysqlMethod::ReadLock)];
+pub(super) const REDIS_MODES: &[(&str, RedisMode)] =
+    &[("pause", RedisMode::Pause), ("bgsave", RedisMode::Bgsave)];
 pub(super) const UNMOUNTED: &[(&str, UnmountedVolumes)] =
     &[("exclude", UnmountedVolumes::Exclude), ("crash", UnmountedVolumes::Crash)];
 
@@ -230,6 +246,65 @@ pub(super) fn hook_name(text: &str) -> Result<String, Fault> {
         return Err(Fault::new("must be 1 to 64 characters on one line"));
     }
     Ok(text.to_owned())
+}
+
+/// A system user's name, as useradd takes it (useradd(8)), and what directories hand out.
+pub(super) fn user_name(text: &str) -> Result<String, Fault> {
+    let good = (1..=256).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'@'))
+        && !text.starts_with('-');
+    if good {
+        Ok(text.to_owned())
+    } else {
+        Err(Fault::new(format!("is `{text}`, which is not a user's name")))
+    }
+}
+
+/// One line of text that is not empty.
+pub(super) fn word(text: &str) -> Result<String, Fault> {
+    if text.trim().is_empty() || text.chars().count() > 256 || text.chars().any(char::is_control) {
+        return Err(Fault::new("must be 1 to 256 characters on one line"));
+    }
+    Ok(text.to_owned())
+}
+
+/// The name of a systemd credential: it is a file's name (systemd.exec(5)).
+pub(super) fn credential(text: &str) -> Result<String, Fault> {
+    let good = !matches!(text, "." | "..") && !text.contains('/');
+    if good {
+        word(text)
+    } else {
+        Err(Fault::new(format!("is `{text}`, which is not the name of a credential")))
+    }
+}
+
+/// A container's name or id (docker: `[a-zA-Z0-9][a-zA-Z0-9_.-]+`).
+pub(super) fn container_name(text: &str) -> Result<String, Fault> {
+    let good = (1..=256).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+        && text.as_bytes()[0].is_ascii_alphanumeric();
+    if good {
+        Ok(text.to_owned())
+    } else {
+        Err(Fault::new(format!("is `{text}`, which is not a container's name")))
+    }
+}
+
+/// A variable of a hook's environment. What stillpoint itself says there is not to be had otherwise.
+pub(super) fn variable(key: &str, value: &str) -> Result<(), Fault> {
+    let good = !key.is_empty()
+        && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && !key.as_bytes()[0].is_ascii_digit();
+    if !good {
+        return Err(Fault::new(format!("has `{key}`, which is not a variable's name")));
+    }
+    if key.starts_with("STILLPOINT_") {
+        return Err(Fault::new(format!("has `{key}`; STILLPOINT_ is for what stillpoint says")));
+    }
+    if value.contains('\0') {
+        return Err(Fault::new(format!("has a NUL character in `{key}`")));
+    }
+    Ok(())
 }
 
 /// A unit that systemctl can stop and start, with its type spelled out.

@@ -65,7 +65,8 @@ impl Fragment {
         }
         for hook in later.hooks {
             // In place: a drop-in that changes a hook must not change the order of execution.
-            match self.hooks.iter_mut().find(|h| h.name == hook.name) {
+            // Only by a name that both were given: two databases that nobody named are two.
+            match self.hooks.iter_mut().find(|h| h.name == hook.name && h.named && hook.named) {
                 Some(slot) => *slot = hook,
                 None => self.hooks.push(hook),
             }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! files    which files there are, in which order        files.rs
-//! parse    one file → Fragment, each value checked      raw.rs, node.rs, check.rs
+//! parse    one file → Fragment, each value checked      raw.rs, raw_hooks.rs, node.rs, check.rs
 //! merge    later over earlier, then the flags           merge.rs
 //! resolve  defaults < [defaults] < [plan.NAME] → Settings, and its origins   resolve.rs
 //! show     config show, config check                    show.rs
@@ -16,9 +16,11 @@ use std::path::Path;
 mod check;
 mod error;
 mod files;
+pub mod hooks;
 mod merge;
 mod node;
 mod raw;
+mod raw_hooks;
 mod resolve;
 pub mod settings;
 mod show;
@@ -92,6 +94,7 @@ pub fn load_with(
     let plan = plan.unwrap_or(DEFAULT_PLAN);
     resolve::known_plan(&inputs, plan)?;
     resolve::check_hook_plans(&inputs)?;
+    resolve::check_hook_names(&inputs)?;
     let plans = resolve::plan_names(&inputs);
     inputs.overlay_environment(env)?;
     inputs.overlay_flags(plan, overrides)?;
@@ -118,6 +121,7 @@ pub fn check(root: &Path, config_file: Option<&Path>) -> Result<Checked, ConfigE
     if faults.is_empty() {
         // With a file missing from the whole, what follows would be faults that are none.
         faults.extend(resolve::check_hook_plans(&inputs).err());
+        faults.extend(resolve::check_hook_names(&inputs).err());
         for plan in &plans {
             faults.extend(resolve::settings(inputs.clone(), plan).err());
         }

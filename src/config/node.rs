@@ -153,6 +153,18 @@ impl<'a> Node<'a> {
         value.and_then(|v| check::within(v, limits)).map_err(|f| self.fault(f))
     }
 
+    /// A whole number within limits.
+    pub(super) fn number(&self, min: u32, max: u32) -> Result<u32, ConfigError> {
+        let DeValue::Integer(number) = self.value else { return Err(self.wrong_type("a whole number")) };
+        let value = number.to_string().parse::<u32>().ok().filter(|n| (min..=max).contains(n));
+        value.ok_or_else(|| self.fault(Fault::new(format!("is {number}, outside {min} to {max}"))))
+    }
+
+    /// A TCP port.
+    pub(super) fn port(&self) -> Result<u16, ConfigError> {
+        self.number(1, 65_535).map(|n| u16::try_from(n).unwrap_or_default())
+    }
+
     pub(super) fn path(&self) -> Result<PathBuf, ConfigError> {
         self.checked(|text| check::absolute(Path::new(text)))
     }

@@ -13,7 +13,8 @@ use toml::de::DeTable;
 use super::check::{self, Fault};
 use super::error::{ConfigError, Origin, Sourced};
 use super::node::{Document, Node, Table};
-use super::settings::{OnFailure, OnLower, UnmountedVolumes};
+use super::raw_hooks::{self, HookInput, SECTIONS};
+use super::settings::{OnLower, UnmountedVolumes};
 use crate::ids::{InstanceId, VolumeId};
 use crate::plan::{Consistency, Method};
 
@@ -68,6 +69,7 @@ macro_rules! input {
         }
     };
 }
+pub(super) use input;
 
 input! {
     /// What stands outside of tables.
@@ -122,31 +124,6 @@ input! {
     }
 }
 
-input! {
-    /// The keys of a `[[hook]]`.
-    HookKeys {
-        name: String = |n: &Node<'_>| n.checked(check::hook_name);
-        pre: Vec<String> = Node::argv;
-        post: Vec<String> = Node::argv;
-        timeout: Duration = |n: &Node<'_>| n.duration(check::HOOK_TIMEOUT);
-        on_failure: OnFailure = |n: &Node<'_>| n.checked(|t| check::choice(t, check::ON_FAILURE));
-        plans: Vec<Sourced<String>> = |n: &Node<'_>| n.list(|n| n.sourced(|n| n.checked(check::plan_name)));
-    } per_entry {}
-}
-
-/// `[[hook]]`, complete in itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct HookInput {
-    pub name: String,
-    pub pre: Option<Vec<String>>,
-    pub post: Option<Vec<String>>,
-    pub timeout: Duration,
-    pub on_failure: OnFailure,
-    /// The plans it belongs to; none means all.
-    pub plans: Option<Vec<Sourced<String>>>,
-    pub origin: Origin,
-}
-
 /// What one file sets, or what several set together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Fragment {
@@ -159,7 +136,7 @@ pub(super) struct Fragment {
 }
 
 /// The tables beside the keys of [`TopInput`].
-const TABLES: [&str; 5] = ["identity", "ec2", "defaults", "plan", "hook"];
+const TABLES: [&str; 4] = ["identity", "ec2", "defaults", "plan"];
 
 /// Reads one file's text.
 pub(super) fn parse(file: &Path, text: &str) -> Result<Fragment, ConfigError> {
@@ -168,7 +145,8 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Fragment, ConfigError> {
         place: doc.place(e.span().map_or(0, |span| span.start)),
         message: e.message().to_owned(),
     })?;
-    let known = [TopInput::KEYS, &TABLES].concat();
+    let known = [TopInput::KEYS, &TABLES, &SECTIONS].concat();
+    let mut found = Vec::new();
     let mut fragment = Fragment::default();
     Table::top(&doc, parsed.get_ref()).each(&known, |node| {
         match node.name {
@@ -176,11 +154,16 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Fragment, ConfigError> {
             "ec2" => fragment.ec2 = Ec2Input::read(&node.table()?)?,
             "defaults" => fragment.defaults = PlanInput::read(&node.table()?)?,
             "plan" => fragment.plans = plans(node)?,
-            "hook" => fragment.hooks = hooks(node)?,
+            section if SECTIONS.contains(&section) => {
+                for element in node.elements()? {
+                    found.push(raw_hooks::hook(section, &element)?);
+                }
+            }
             _ => return fragment.top.set(node),
         }
         Ok(true)
     })?;
+    fragment.hooks = hooks(found)?;
     Ok(fragment)
 }
 
@@ -202,51 +185,20 @@ fn plans(node: &Node<'_>) -> Result<BTreeMap<String, PlanInput>, ConfigError> {
     Ok(plans)
 }
 
-fn hooks(node: &Node<'_>) -> Result<Vec<HookInput>, ConfigError> {
-    let mut hooks = Vec::<HookInput>::new();
-    for element in node.elements()? {
-        let hook = hook(&element)?;
-        if let Some(first) = hooks.iter().find(|h| h.name == hook.name) {
+/// The sections of hooks of one file, in the order in which they stand there.
+fn hooks(mut found: Vec<HookInput>) -> Result<Vec<HookInput>, ConfigError> {
+    let line = |h: &HookInput| match &h.origin {
+        Origin::File(place) => (place.line, place.column),
+        _ => (0, 0),
+    };
+    found.sort_by_key(line);
+    for (i, hook) in found.iter().enumerate() {
+        if let Some(first) = found[..i].iter().find(|h| h.name == hook.name) {
             let fault =
                 Fault::new(format!("has the name `{}`, as has the one at {}", hook.name, first.origin))
                     .hint("give one of them another `name`");
-            return Err(fault.at(hook.origin, "hook"));
+            return Err(fault.at(hook.origin.clone(), "hook"));
         }
-        hooks.push(hook);
     }
-    Ok(hooks)
-}
-
-fn hook(element: &Node<'_>) -> Result<HookInput, ConfigError> {
-    let origin = element.origin();
-    let HookKeys { name, pre, post, timeout, on_failure, plans } =
-        HookKeys::read(&element.table_as("[[hook]]".to_owned())?)?;
-    let missing = |problem: &str, hint: &str| Fault::new(problem).hint(hint).at(origin.clone(), "hook");
-    let (pre, post) = (pre.map(|s| s.value), post.map(|s| s.value));
-    let Some(program) = pre.as_ref().or(post.as_ref()).and_then(|argv| argv.first()) else {
-        return Err(missing(
-            "has neither `pre` nor `post`",
-            "give it a command: pre = [\"/path/to/program\"]",
-        ));
-    };
-    let Some(timeout) = timeout else {
-        let hint = "give each hook the longest time it may take: timeout = \"30s\"";
-        return Err(missing("has no `timeout`", hint));
-    };
-    let name = match name {
-        Some(name) => name.value,
-        None => {
-            let file_name = Path::new(program).file_name().and_then(|n| n.to_str()).unwrap_or(program);
-            check::hook_name(file_name).map_err(|f| f.at(origin.clone(), "hook"))?
-        }
-    };
-    Ok(HookInput {
-        name,
-        pre,
-        post,
-        timeout: timeout.value,
-        on_failure: on_failure.map_or(OnFailure::Abort, |s| s.value),
-        plans: plans.map(|s| s.value),
-        origin,
-    })
+    Ok(found)
 }

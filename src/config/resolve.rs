@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::check::{Fault, MAX_TAGS};
 use super::error::{ConfigError, Origin, Sourced, choices};
-use super::raw::{Fragment, HookInput, Input, PlanInput};
+use super::raw::{Fragment, Input, PlanInput};
+use super::raw_hooks::HookInput;
 use super::settings::{
     Ec2Settings, Hook, IdentityOverrides, OnLower, PlanSettings, Settings, UnmountedVolumes,
 };
@@ -102,6 +103,19 @@ pub(super) fn check_hook_plans(inputs: &Fragment) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// An error when two have one name, which would be one of them to whoever reads the record. Within a file the reader has seen to that.
+pub(super) fn check_hook_names(inputs: &Fragment) -> Result<(), ConfigError> {
+    for (i, hook) in inputs.hooks.iter().enumerate() {
+        if let Some(first) = inputs.hooks[..i].iter().find(|h| h.name == hook.name) {
+            let what = format!("has the name `{}`, as has the one at {}", hook.name, first.origin);
+            return Err(Fault::new(what)
+                .hint("give both the same `name` to replace the first one, or give one of them another")
+                .at(hook.origin.clone(), "hook"));
+        }
+    }
+    Ok(())
+}
+
 /// The settings of one plan, which must exist.
 pub(super) fn settings(inputs: Fragment, name: &str) -> Result<(Settings, Origins), ConfigError> {
     let mut origins = Origins::new();
@@ -173,9 +187,9 @@ fn belongs(hook: &HookInput, plan: &str) -> bool {
 }
 
 fn hook(input: HookInput, take: &mut Taken<'_>) -> Hook {
-    let HookInput { name, pre, post, timeout, on_failure, plans: _, origin } = input;
+    let HookInput { name, named: _, kind, timeout, on_failure, plans: _, origin } = input;
     take.origins.insert(format!("plan.hooks.{name}"), origin);
-    Hook { name, pre, post, timeout, on_failure }
+    Hook { name, kind, timeout, on_failure }
 }
 
 fn check_freeze_timeout(input: &PlanInput) -> Result<(), ConfigError> {

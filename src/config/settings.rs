@@ -8,6 +8,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+pub use super::hooks::{
+    CommandHook, ContainerEngine, ContainerHook, DirectoryHook, Hook, HookKind, Mysql, MysqlMethod,
+    OnFailure, Postgresql, PostgresqlMode, Redis, RedisMode, ScriptHook, SessionHook, SystemdHook,
+    UnitMethod,
+};
 use crate::ids::{InstanceId, VolumeId};
 use crate::plan::{Consistency, Method};
 
@@ -105,6 +110,14 @@ pub struct PlanSettings {
     pub hooks: Vec<Hook>,
 }
 
+impl PlanSettings {
+    /// Is there anything that could vouch for an application?
+    #[must_use]
+    pub fn holds_applications(&self) -> bool {
+        self.hooks.iter().any(Hook::holds)
+    }
+}
+
 /// What becomes of attached volumes without a mounted filesystem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -125,37 +138,6 @@ pub enum OnLower {
     Keep,
 }
 
-/// `[[hook]]`: an application's quiesce and release.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
-pub struct Hook {
-    /// Name, for messages and the environment; the pre command's file name when not given.
-    pub name: String,
-    /// Run before the window.
-    pub pre: Option<Vec<String>>,
-    /// Run after the thaw, in reverse order of the hooks, when pre was attempted.
-    pub post: Option<Vec<String>>,
-    /// Longest time each of the two may take.
-    #[serde(serialize_with = "duration", deserialize_with = "de_duration")]
-    pub timeout: Duration,
-    /// What a failed pre command does.
-    pub on_failure: OnFailure,
-}
-
-/// What a failed pre command does to the run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnFailure {
-    /// Stop before anything is frozen, exit 20 (default).
-    Abort,
-    /// Go on; the set is at most filesystem-consistent.
-    Continue,
-}
-
 fn duration<S: serde::Serializer>(d: &Duration, s: S) -> Result<S::Ok, S::Error> {
     s.collect_str(&humantime::format_duration(*d))
-}
-
-fn de_duration<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
-    let text = <String as serde::Deserialize>::deserialize(d)?;
-    humantime::parse_duration(&text).map_err(serde::de::Error::custom)
 }

@@ -80,12 +80,14 @@ impl Loaded {
         }
         for hook in &self.settings.plan.hooks {
             let origin = self.origin(&format!("plan.hooks.{}", hook.name));
-            let _ = writeln!(out, "\n[[hook]]  # {origin}");
             let value = serde_json::to_value(hook).unwrap_or_default();
-            for key in
-                ["name", "pre", "post", "timeout", "on_failure"].iter().filter(|k| !value[**k].is_null())
-            {
-                let _ = writeln!(out, "{key} = {}", toml_text(&value[*key]));
+            let section = value["type"].as_str().unwrap_or_default();
+            let _ = writeln!(out, "\n[[{section}]]  # {origin}");
+            let unset = |v: &Value| v.is_null() || v.as_object().is_some_and(serde_json::Map::is_empty);
+            for (key, value) in value.as_object().into_iter().flatten().filter(|(k, _)| *k != "type") {
+                if !unset(value) {
+                    let _ = writeln!(out, "{key} = {}", toml_text(value));
+                }
             }
         }
         out

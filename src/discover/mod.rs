@@ -4,6 +4,7 @@
 //! Out: [`Facts`], plain data. Must never: decide what goes into a set (that is [`crate::plan`]), change
 //! anything on the host, or trust a device name where the kernel gives a number.
 
+pub mod databases;
 mod error;
 pub mod fsuuid;
 mod host;

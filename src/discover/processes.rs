@@ -159,13 +159,13 @@ fn marks(info: &str) -> Vec<Mark> {
 }
 
 /// Mount ids → superblocks. Ids are unique on the host, but a process of another namespace has mounts that we do not list.
-struct MountIds<'a> {
+pub(super) struct MountIds<'a> {
     root: &'a Path,
     known: HashMap<u32, DevNo>,
 }
 
 impl<'a> MountIds<'a> {
-    fn new(root: &'a Path) -> Self {
+    pub(super) fn new(root: &'a Path) -> Self {
         let mut ids = Self { root, known: HashMap::new() };
         ids.learn("self");
         ids
@@ -174,6 +174,11 @@ impl<'a> MountIds<'a> {
     fn learn(&mut self, pid: &str) {
         let table = fs::read(self.root.join("proc").join(pid).join("mountinfo")).unwrap_or_default();
         self.known.extend(mountinfo::parse(&table).unwrap_or_default().into_iter().map(|l| (l.id, l.dev)));
+    }
+
+    /// The superblock of a mount that this process sees.
+    pub(super) fn of_mount(&mut self, pid: i32, id: u32) -> Option<DevNo> {
+        self.of(pid, Place::Mount(id))
     }
 
     fn of(&mut self, pid: i32, place: Place) -> Option<DevNo> {

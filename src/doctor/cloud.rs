@@ -57,7 +57,7 @@ pub fn pending(plan: &Plan, pending: &[SnapshotView]) -> Vec<Finding> {
 pub fn tags_fit(request: &CreateRequest) -> Vec<Finding> {
     const ID: &str = "tags";
     let most = request.copied_tags.values().map(Vec::len).max().unwrap_or_default();
-    let total = request.tags.len() + most + tags::VERDICT_TAGS;
+    let total = request.tags.len() + most + request.later_tags;
     if total <= tags::MAX_TAGS {
         return vec![Finding::ok(ID, format!("{total} of {} tags are used", tags::MAX_TAGS))];
     }

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::Finding;
-use crate::config::settings::Hook;
+use crate::config::settings::{Hook, HookKind};
 use crate::error::chain;
 use crate::exit::Exit;
 use crate::plan::shown;
@@ -19,6 +19,11 @@ const INTERPRETERS: [&str; 9] = ["sh", "bash", "dash", "zsh", "ksh", "python", "
 /// Every command that cannot be run.
 #[must_use]
 pub fn runnable(hooks: &[Hook]) -> Vec<Finding> {
+    let unreadable = |hook| {
+        let why = quiesce::expand(std::slice::from_ref(hook)).err()?;
+        let remedy = "create it, or take the [[hook_directory]] out of the configuration";
+        Some(Finding::problem("hook-runs", Exit::Config, why).remedy(remedy))
+    };
     let found: Vec<_> = quiesce::not_executable(hooks)
         .map(|e| {
             let finding = Finding::problem("hook-runs", Exit::Config, chain(&e))
@@ -29,6 +34,7 @@ pub fn runnable(hooks: &[Hook]) -> Vec<Finding> {
                 None => finding,
             }
         })
+        .chain(hooks.iter().filter_map(unreadable))
         .collect();
     match (found.is_empty(), hooks.len()) {
         (false, _) => found,
@@ -43,18 +49,16 @@ pub fn writable(hooks: &[Hook]) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut looked = 0;
     for hook in hooks {
-        for argv in [&hook.pre, &hook.post].into_iter().flatten() {
-            for file in files(argv) {
-                looked += 1;
-                if let Some((place, how)) = loose(file) {
-                    let what = format!("hook `{}`: {} {how}", hook.name, shown(&place));
-                    let finding = Finding::problem("hook-writable", Exit::Config, what)
-                        .at([shown(file)])
-                        .why("hooks run as root: whoever can change this file, or what it lies in, is root")
-                        .remedy(format!("chown root:root {0} && chmod go-w {0}", shown(&place)));
-                    if !found.contains(&finding) {
-                        found.push(finding);
-                    }
+        for file in of(hook) {
+            looked += 1;
+            if let Some((place, how)) = loose(&file) {
+                let what = format!("hook `{}`: {} {how}", hook.name, shown(&place));
+                let finding = Finding::problem("hook-writable", Exit::Config, what)
+                    .at([shown(&file)])
+                    .why("hooks run as root: whoever can change this file, or what it lies in, is root")
+                    .remedy(format!("chown root:root {0} && chmod go-w {0}", shown(&place)));
+                if !found.contains(&finding) {
+                    found.push(finding);
                 }
             }
         }
@@ -65,11 +69,27 @@ pub fn writable(hooks: &[Hook]) -> Vec<Finding> {
     found
 }
 
+/// Every file that this hook would run, a hook directory itself among them: who can add to it is root as well.
+fn of(hook: &Hook) -> Vec<PathBuf> {
+    let mut all: Vec<PathBuf> =
+        hook.commands().flat_map(|(_, argv)| files(argv)).map(Path::to_path_buf).collect();
+    if let HookKind::HookDirectory(directory) = &hook.kind {
+        all.push(directory.path.clone());
+    }
+    for script in quiesce::expand(std::slice::from_ref(hook)).unwrap_or_default() {
+        if let HookKind::Script(script) = script.kind {
+            all.push(script.program);
+        }
+    }
+    all
+}
+
 /// The program, and the script that an interpreter is given.
 fn files(argv: &[String]) -> impl Iterator<Item = &Path> {
     let program = argv.first().map(Path::new);
     let name = program.and_then(Path::file_name).and_then(|n| n.to_str()).unwrap_or_default();
-    let script = argv.get(1).map(Path::new).filter(|p| INTERPRETERS.contains(&name) && p.is_file());
+    let script = argv.iter().skip(1).find(|a| !a.starts_with('-')).map(Path::new);
+    let script = script.filter(|p| INTERPRETERS.contains(&name) && p.is_file());
     program.into_iter().chain(script)
 }
 

@@ -1,6 +1,7 @@
 //! What can be known to go wrong before a run, as findings with remedies.
 //!
 //! ```text
+//! applications could each database be held
 //! hooks      can they run; can others write them
 //! processes  who may hold up an open or a freeze
 //! storage    what lies on the filesystems of the set: run_dir, images, swap, overlays, free space
@@ -10,6 +11,7 @@
 //! In: `/proc` below a root, settings, what EC2 says. Out: [`Finding`]s: `doctor` prints all of them, and the preflight of a run
 //! refuses at the first problem of the same rules. Must never: freeze, change anything, or call something fine that was not looked at.
 
+pub mod applications;
 pub mod cloud;
 pub mod hooks;
 pub mod processes;

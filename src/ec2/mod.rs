@@ -43,6 +43,8 @@ pub struct CreateRequest {
     /// The volumes' own tags, when they are to be copied: by `CopyTagsFromSource=volume` with CreateSnapshots, by hand with
     /// CreateSnapshot, which has no such parameter.
     pub copied_tags: BTreeMap<VolumeId, Vec<(String, String)>>,
+    /// How many more tags a snapshot gets once the verdict is known.
+    pub later_tags: usize,
 }
 
 /// A snapshot as a create or describe call tells it.

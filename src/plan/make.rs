@@ -182,8 +182,11 @@ impl Make<'_> {
     fn volume(&self, volume: &Volume) -> PlannedVolume {
         let on_it = self.chosen.filesystems.keys().filter(|at| self.seen[**at].is_on(&volume.id));
         let mount_points = on_it.map(|at| self.seen[*at].filesystem.mount_point().to_owned());
-        let full =
-            if self.settings.hooks.is_empty() { Consistency::Filesystem } else { Consistency::Application };
+        let full = if self.settings.holds_applications() {
+            Consistency::Application
+        } else {
+            Consistency::Filesystem
+        };
         PlannedVolume {
             id: volume.id.clone(),
             device_name: volume.device_name.clone(),

@@ -7,7 +7,7 @@
 //! dropped: SIGKILL to the group
 //! ```
 //!
-//! In: argv, the whole environment, a timeout. Out: a [`HookOutcome`]. Must never: wait without a limit, not for the process
+//! In: argv, the user, the whole environment, a timeout. Out: a [`HookOutcome`]. Must never: wait without a limit, not for the process
 //! (it may hang in the kernel) and not for its output (a child may hold the pipe).
 
 use std::ffi::OsString;
@@ -29,6 +29,8 @@ use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
 use super::outcome::{Exit, HookOutcome, HookStatus, Phase};
+use super::said::Said;
+use super::user;
 
 /// How long a group has between SIGTERM and SIGKILL, and how long SIGKILL is waited for.
 pub const GRACE: Duration = Duration::from_secs(2);
@@ -36,6 +38,8 @@ pub const GRACE: Duration = Duration::from_secs(2);
 pub const DRAIN: Duration = Duration::from_millis(500);
 /// How much of the output is kept.
 pub const TAIL: usize = 4096;
+/// The longest line of a session that is read as one: a tablespace map has a line for each tablespace.
+const LONGEST_FACT: usize = 64 * 1024;
 
 /// How the wait for a command ended.
 enum Ended {
@@ -43,24 +47,28 @@ enum Ended {
     Stopped(HookStatus),
 }
 
-/// Runs one command. `vars` is its whole environment.
+/// A program, who it runs as, and its whole environment.
+#[derive(Debug, Clone, Copy)]
+pub struct Program<'a> {
+    /// Program and arguments.
+    pub argv: &'a [String],
+    /// The user's name; none means this process's own.
+    pub user: Option<&'a str>,
+    /// All of it.
+    pub vars: &'a [(String, OsString)],
+}
+
+/// Runs one command.
 pub async fn run(
     name: &str,
     phase: Phase,
-    argv: &[String],
-    vars: &[(&'static str, OsString)],
+    program: Program<'_>,
     limit: Duration,
     cancel: impl Future<Output = ()>,
 ) -> HookOutcome {
     let started = Instant::now();
-    let outcome = |status, output| HookOutcome {
-        name: name.to_owned(),
-        phase,
-        status,
-        duration: started.elapsed(),
-        output,
-    };
-    let (mut child, mut group, mut output) = match start(name, argv, vars) {
+    let outcome = |status, output| HookOutcome::new(name, phase, status, started.elapsed(), output);
+    let (mut child, mut group, mut output) = match start(name, program, Stdio::null()) {
         Ok(running) => running,
         Err(e) => return outcome(HookStatus::NotStarted(e.to_string()), String::new()),
     };
@@ -81,10 +89,17 @@ pub async fn run(
     };
     // A child of the command may hold the pipe open for as long as it likes.
     let _ = timeout(DRAIN, output.drain()).await;
-    outcome(status, output.finish())
+    let said = output.finish();
+    output.leave_open();
+    outcome(status, said)
 }
 
-fn judge(exit: io::Result<ExitStatus>) -> HookStatus {
+/// Reading ends of pipes that children left behind still write to. Nobody reads them, but a child that holds a lock until the post command
+/// tells it must not die of a word on standard error before it has cleaned up (qemu's mysql-flush under dash).
+static LEFT_OPEN: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
+
+/// What an exit status means.
+pub(super) fn judge(exit: io::Result<ExitStatus>) -> HookStatus {
     match exit.map(|status| (status.code(), status.signal())) {
         Ok((Some(0), _)) => HookStatus::Ok,
         Ok((Some(code), _)) => HookStatus::Failed(Exit::Code(code)),
@@ -97,23 +112,22 @@ fn judge(exit: io::Result<ExitStatus>) -> HookStatus {
 /// Spawning changes the umask of the whole process for a moment; two at once would restore each other's.
 static SPAWNING: Mutex<()> = Mutex::new(());
 
-fn start(
-    name: &str,
-    argv: &[String],
-    vars: &[(&'static str, OsString)],
-) -> io::Result<(Child, Group, Output)> {
-    let (program, arguments) =
+/// Starts it in a process group of its own.
+pub(super) fn start(name: &str, program: Program<'_>, stdin: Stdio) -> io::Result<(Child, Group, Output)> {
+    let as_user = program.user.map(|user| user::argv(user, program.argv));
+    let argv = as_user.as_deref().unwrap_or(program.argv);
+    let (program_file, arguments) =
         argv.split_first().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "empty argv"))?;
     // One pipe for both streams keeps their lines in order.
     let (reader, writer) = io::pipe()?;
     let reader = pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?;
-    let mut command = Command::new(program);
+    let mut command = Command::new(program_file);
     command
         .args(arguments)
         .env_clear()
-        .envs(vars.iter().map(|(k, v)| (k, v)))
+        .envs(program.vars.iter().map(|(k, v)| (k, v)))
         .current_dir("/")
-        .stdin(Stdio::null())
+        .stdin(stdin)
         .stdout(writer.try_clone()?)
         .stderr(writer)
         // The group is what gets killed; it also keeps a Ctrl-C for stillpoint away from the command.
@@ -132,7 +146,8 @@ fn start(
     // `command` and with it the writing end are dropped here: the end of the output can be seen.
 }
 
-async fn stop(child: &mut Child, group: &mut Group, output: &mut Output) {
+/// SIGTERM to the group, [`GRACE`], SIGKILL.
+pub(super) async fn stop(child: &mut Child, group: &mut Group, output: &mut Output) {
     group.signal(Signal::SIGTERM);
     if timeout(GRACE, output.while_waiting(group.gone(child))).await.is_err() {
         group.signal(Signal::SIGKILL);
@@ -146,7 +161,8 @@ async fn stop(child: &mut Child, group: &mut Group, output: &mut Output) {
 ///
 /// Its id cannot belong to anybody else while its leader has not been waited for, or any member lives. In the moment between the
 /// two the kernel would have to hand out every other process id first.
-struct Group(Option<Pid>);
+#[derive(Debug)]
+pub(super) struct Group(Option<Pid>);
 
 impl Group {
     /// Sends a signal to all of it; a group that is gone is fine.
@@ -157,7 +173,7 @@ impl Group {
     }
 
     /// Leaves it alone from now on.
-    fn release(&mut self) {
+    pub(super) fn release(&mut self) {
         self.0 = None;
     }
 
@@ -185,20 +201,40 @@ impl Drop for Group {
 }
 
 /// What a command prints: forwarded by lines, and the end of it kept.
-struct Output {
+#[derive(Debug)]
+pub(super) struct Output {
     hook: String,
     reader: Option<pipe::Receiver>,
     line: Vec<u8>,
     tail: Vec<u8>,
+    /// What a session said in the words of its protocol. None where there is no protocol.
+    said: Option<Said>,
 }
 
 impl Output {
     fn new(hook: &str, reader: pipe::Receiver) -> Self {
-        Self { hook: hook.to_owned(), reader: Some(reader), line: Vec::new(), tail: Vec::new() }
+        Self { hook: hook.to_owned(), reader: Some(reader), line: Vec::new(), tail: Vec::new(), said: None }
+    }
+
+    /// From now on lines of the session protocol are taken out of the output.
+    pub(super) fn listen(&mut self) {
+        self.said = Some(Said::default());
+    }
+
+    /// What was said so far.
+    pub(super) fn said(&self) -> Option<&Said> {
+        self.said.as_ref()
+    }
+
+    /// Reads until it is ready, or nobody writes any more.
+    pub(super) async fn until_ready(&mut self) {
+        while self.reader.is_some() && !self.said.as_ref().is_some_and(|s| s.ready) {
+            self.read().await;
+        }
     }
 
     /// Reads on until `until` completes.
-    async fn while_waiting<T>(&mut self, until: impl Future<Output = T>) -> T {
+    pub(super) async fn while_waiting<T>(&mut self, until: impl Future<Output = T>) -> T {
         tokio::pin!(until);
         loop {
             tokio::select! {
@@ -209,7 +245,7 @@ impl Output {
     }
 
     /// Reads until nobody holds the writing end any more.
-    async fn drain(&mut self) {
+    pub(super) async fn drain(&mut self) {
         while self.reader.is_some() {
             self.read().await;
         }
@@ -226,29 +262,49 @@ impl Output {
     }
 
     fn take(&mut self, bytes: &[u8]) {
-        self.tail.extend_from_slice(bytes);
-        let too_much = self.tail.len().saturating_sub(TAIL);
-        self.tail.drain(..too_much);
+        // Of a session only what is not its protocol is kept, line by line.
+        if self.said.is_none() {
+            self.keep(bytes);
+        }
         for byte in bytes {
             if *byte == b'\n' {
                 self.forward();
             } else {
                 self.line.push(*byte);
                 // A line without an end must not grow without one.
-                if self.line.len() >= TAIL {
+                if self.line.len() >= if self.said.is_some() { LONGEST_FACT } else { TAIL } {
                     self.forward();
                 }
             }
         }
     }
 
+    fn keep(&mut self, bytes: &[u8]) {
+        self.tail.extend_from_slice(bytes);
+        let too_much = self.tail.len().saturating_sub(TAIL);
+        self.tail.drain(..too_much);
+    }
+
     fn forward(&mut self) {
         let line = std::mem::take(&mut self.line);
         let text = String::from_utf8_lossy(&line);
+        if self.said.as_mut().is_some_and(|said| said.take(text.trim_end())) {
+            return;
+        }
+        if self.said.is_some() {
+            self.keep(&line);
+            self.keep(b"\n");
+        }
         tracing::info!(hook = self.hook, "{}", text.trim_end());
     }
 
-    fn finish(mut self) -> String {
+    /// Until the end of this process, where somebody still has the writing end.
+    fn leave_open(&mut self) {
+        let fd = self.reader.take().and_then(|reader| reader.into_nonblocking_fd().ok());
+        LEFT_OPEN.lock().unwrap_or_else(PoisonError::into_inner).extend(fd);
+    }
+
+    pub(super) fn finish(&mut self) -> String {
         if !self.line.is_empty() {
             self.forward();
         }

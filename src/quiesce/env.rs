@@ -6,9 +6,11 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::builtin::SetMount;
 use super::outcome::Phase;
 use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
 use crate::plan::Consistency;
@@ -32,7 +34,7 @@ pub struct HookEnv {
     /// What became of the run; post commands are told.
     #[serde(default)]
     pub result: RunResult,
-    /// The set's label, when there is a set; post commands are told.
+    /// The set's label, when there is a set; commands at the end of the run are told.
     #[serde(default)]
     pub consistency: Option<Consistency>,
     /// The set's snapshots, when there is a set; post commands are told.
@@ -41,6 +43,15 @@ pub struct HookEnv {
     /// What was unmounted and could not be mounted again; post commands are told.
     #[serde(default, with = "paths")]
     pub not_mounted: Vec<PathBuf>,
+    /// The filesystems of the set: what a database writes to has to lie there.
+    #[serde(default)]
+    pub set: Vec<SetMount>,
+    /// The longest time from holding to letting go that this run can need; a session ends its hold by itself after it.
+    #[serde(default)]
+    pub hold_limit: Duration,
+    /// Everything was frozen when the snapshots were asked for, as far as known.
+    #[serde(default)]
+    pub frozen: bool,
 }
 
 /// What became of a run.
@@ -64,7 +75,7 @@ pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 impl HookEnv {
     /// The complete environment of a hook's command.
     #[must_use]
-    pub fn vars(&self, hook: &str, phase: Phase) -> Vec<(&'static str, OsString)> {
+    pub fn vars(&self, hook: &str, phase: Phase) -> Vec<(String, OsString)> {
         let mut vars: Vec<(&'static str, OsString)> = vec![
             ("PATH", PATH.into()),
             ("LANG", "C.UTF-8".into()),
@@ -78,22 +89,26 @@ impl HookEnv {
             ("STILLPOINT_MOUNTS", mount_lines(&self.mounts)),
             ("STILLPOINT_VOLUMES", words(self.volumes.iter().map(VolumeId::as_str))),
         ];
-        if phase == Phase::Post {
+        if phase == Phase::Pre {
+            vars.push(("STILLPOINT_HOLD_LIMIT", self.hold_limit.as_secs().to_string().into()));
+        } else {
             let result = match self.result {
                 RunResult::Taken => "taken",
                 RunResult::Failed => "failed",
                 RunResult::Rehearsed => "rehearsed",
                 RunResult::Unknown => "unknown",
             };
-            let consistency = self.consistency.map(|c| c.to_string()).unwrap_or_default();
             vars.extend([
                 ("STILLPOINT_RESULT", result.into()),
-                ("STILLPOINT_CONSISTENCY", consistency.into()),
                 ("STILLPOINT_SNAPSHOTS", words(self.snapshots.iter().map(SnapshotId::as_str))),
                 ("STILLPOINT_NOT_MOUNTED", mount_lines(&self.not_mounted)),
             ]);
         }
-        vars
+        if matches!(phase, Phase::Completed | Phase::Failed) {
+            let consistency = self.consistency.map(|c| c.to_string()).unwrap_or_default();
+            vars.push(("STILLPOINT_CONSISTENCY", consistency.into()));
+        }
+        vars.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()
     }
 }
 

@@ -1,16 +1,18 @@
-//! Hooks: applications are held before the window and let go after it.
+//! Applications are held before the window and let go after it.
 //!
 //! ```text
-//! Quiesce::new ── attempt() ─→ journal ─→ run_pre ─┐   one at a time, in order
-//!                    ↑                             │
-//!                    └─────────────────────────────┘
-//!                 release() ─→ run_post of every attempted hook, in reverse, past failures
+//! expand ─→ due ─→ journal ─→ hold ─┐   one at a time, in order
+//!            ↑                      │   (sessions go on: Live)
+//!            └──────────────────────┘
+//!                     release of every attempted hook, in reverse, past failures
+//!                     finish: commands for the end of the run
 //! ```
 //!
-//! In: hooks in order and what they are told ([`HookEnv`]). Out: one [`HookOutcome`] a command. Must never: run inside the
-//! frozen window, leave an attempted hook without its post command, or outlive a hook's timeout by more than
-//! [`command::GRACE`] twice.
+//! In: hooks in order and what they are told ([`HookEnv`]). Out: one [`HookOutcome`] a command. Must never: run anything inside the
+//! frozen window, leave an attempted hook without its release, or outlive a hook's timeout by more than [`command::GRACE`] twice.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::future::{Future, pending};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,115 +20,312 @@ use std::time::Duration;
 
 use nix::unistd::{AccessFlags, access};
 
-use crate::config::settings::{Hook, OnFailure};
+use self::builtin::{Start, Task};
+use self::command::Program;
+use self::session::Session;
+use crate::config::settings::{CommandHook, Hook, HookKind, Mysql, OnFailure, SessionHook};
 
+mod answer;
+pub mod builtin;
 pub mod command;
+mod containers;
+mod directory;
 mod env;
+pub(crate) mod left;
 mod outcome;
+pub mod said;
+pub mod session;
 #[cfg(test)]
 mod tests;
 pub mod units;
+pub mod user;
 
+pub use directory::expand;
 pub use env::{HookEnv, PATH, RunResult};
 pub use outcome::{Exit, HookOutcome, HookStatus, Phase};
 
-/// The hooks of a run, and how far it came with them.
-#[derive(Debug)]
-#[must_use = "attempted hooks have to be released"]
-pub struct Quiesce<'a> {
-    hooks: &'a [Hook],
-    attempted: usize,
+/// What holds, by the hooks' names. Whoever cleans up after a dead run has nothing here: sessions ended with it.
+#[derive(Debug, Default)]
+pub struct Live {
+    sessions: BTreeMap<String, Session>,
+    /// Units and containers: nothing of this process keeps them as they are.
+    away: BTreeSet<String>,
+    /// Those of them that were not as they were left, and why.
+    slipped: BTreeMap<String, String>,
 }
 
-impl<'a> Quiesce<'a> {
-    /// Nothing attempted yet.
-    pub fn new(hooks: &'a [Hook]) -> Self {
-        Self { hooks, attempted: 0 }
+impl Live {
+    /// Looks at all of them before the first is let go: starting one unit may start another.
+    pub async fn look(&mut self, hooks: &[Hook], env: &HookEnv) {
+        for hook in hooks {
+            if self.away.remove(&hook.name)
+                && let Some(why) = slipped(hook, env).await
+            {
+                self.slipped.insert(hook.name.clone(), why);
+            }
+        }
     }
 
-    /// Marks the next hook as attempted and returns it; none after the last. The caller journals
-    /// [`Quiesce::attempted`] before it starts the hook, since from then on the post command is owed.
-    pub fn attempt(&mut self) -> Option<&'a Hook> {
-        let hook = self.hooks.get(self.attempted)?;
-        self.attempted += 1;
-        Some(hook)
-    }
-
-    /// The hooks that are owed their post command, in the order they were attempted.
+    /// Is there a session of this hook?
     #[must_use]
-    pub fn attempted(&self) -> &'a [Hook] {
-        &self.hooks[..self.attempted]
-    }
-
-    /// Runs what is owed; see [`release`].
-    #[must_use = "a hook may not have been released"]
-    pub async fn release(self, env: &HookEnv) -> Vec<HookOutcome> {
-        release(self.attempted(), env).await
+    pub fn has_session(&self, hook: &str) -> bool {
+        self.sessions.contains_key(hook)
     }
 }
 
-/// Runs the pre command to its end or its timeout. A hook without one succeeds at once.
+/// What there is to hold of this hook: the hook itself, less of it (units that do not run), or nothing.
 ///
-/// Dropping the future kills the command's process group at once (SIGKILL).
-pub async fn run_pre(hook: &Hook, env: &HookEnv) -> HookOutcome {
-    run_pre_until(hook, env, pending()).await
-}
-
-/// [`run_pre`], stopped early when `cancel` completes: SIGTERM, then SIGKILL after [`command::GRACE`]. The post command is
-/// owed all the same.
-pub async fn run_pre_until(hook: &Hook, env: &HookEnv, cancel: impl Future<Output = ()>) -> HookOutcome {
-    run(hook, Phase::Pre, env, cancel).await
-}
-
-/// Runs the post command to its end or its timeout. A hook without one succeeds at once.
-pub async fn run_post(hook: &Hook, env: &HookEnv) -> HookOutcome {
-    run(hook, Phase::Post, env, pending()).await
-}
-
-/// Runs the post commands of `attempted` in reverse order, going on past failures. It cannot be cancelled short of dropping
-/// it: a signal that stops the run must not stop this.
-#[must_use = "a hook may not have been released"]
-pub async fn release(attempted: &[Hook], env: &HookEnv) -> Vec<HookOutcome> {
-    let mut outcomes = Vec::with_capacity(attempted.len());
-    for hook in attempted.iter().rev() {
-        outcomes.push(release_one(hook, env).await);
+/// # Errors
+/// When it cannot be told: the hook has failed, and was not attempted.
+pub async fn due(hook: &Hook, env: &HookEnv) -> Result<Option<Hook>, HookOutcome> {
+    match &hook.kind {
+        HookKind::Systemd(units) => units::due(hook, units, env).await,
+        HookKind::Container(containers) => containers::due(hook, containers, env).await,
+        HookKind::Mysql(mysql) if mysql.stop_replica => {
+            let asked = ask(hook, env, Task::Check, Phase::Pre).await;
+            if !asked.succeeded() {
+                return Err(asked);
+            }
+            // In the journal before anything is stopped: whoever cleans up starts what ran, and nothing else.
+            let stopping = builtin::running_sql_threads(&asked.facts);
+            Ok(Some(Hook { kind: HookKind::Mysql(Mysql { stopping, ..mysql.clone() }), ..hook.clone() }))
+        }
+        _ => Ok(Some(hook.clone())),
     }
-    outcomes
 }
 
-/// One of these. A failure is logged.
+/// Holds one application, to the hook's timeout at most. A hook without anything to run succeeds at once. When `cancel` completes it
+/// is stopped: SIGTERM, then SIGKILL after [`command::GRACE`]. The release is owed all the same.
+///
+/// Dropping the future kills the process group at once (SIGKILL).
+pub async fn hold(
+    hook: &Hook,
+    env: &HookEnv,
+    live: &mut Live,
+    cancel: impl Future<Output = ()>,
+) -> HookOutcome {
+    hold_noting(hook, env, live, |_| (), cancel).await
+}
+
+/// The same; the process id of a session is `noted` as soon as there is one.
+pub async fn hold_noting(
+    hook: &Hook,
+    env: &HookEnv,
+    live: &mut Live,
+    noted: impl FnOnce(u32),
+    cancel: impl Future<Output = ()>,
+) -> HookOutcome {
+    let vars = vars(hook, env, Phase::Pre);
+    let (outcome, session) = match &hook.kind {
+        HookKind::Session(s) => {
+            let program = Program { argv: &s.command, user: s.user.as_deref(), vars: &vars };
+            session::hold(&hook.name, program, None, hook.timeout, noted, cancel).await
+        }
+        HookKind::Postgresql(_) | HookKind::Mysql(_) | HookKind::Redis(_) => {
+            let (argv, first) = database(hook, env, Task::Hold);
+            let program = Program { argv: &argv, user: None, vars: &vars };
+            // It keeps to the timeout itself, and says what it waited for; this is for one that hangs.
+            let limit = hook.timeout * 2 + command::GRACE;
+            session::hold(&hook.name, program, Some(&first), limit, noted, cancel).await
+        }
+        kind => {
+            let outcome = commands(hook, Phase::Pre, env, cancel).await;
+            if outcome.succeeded() && matches!(kind, HookKind::Systemd(_) | HookKind::Container(_)) {
+                live.away.insert(hook.name.clone());
+            }
+            return outcome;
+        }
+    };
+    if let Some(session) = session {
+        live.sessions.insert(hook.name.clone(), session);
+    }
+    outcome
+}
+
+/// Releases one hook. A failure is logged. It cannot be cancelled short of dropping it: a signal that stops the run must not stop this.
 #[must_use = "a hook may not have been released"]
-pub async fn release_one(hook: &Hook, env: &HookEnv) -> HookOutcome {
-    let outcome = run_post(hook, env).await;
+pub async fn release_one(hook: &Hook, env: &HookEnv, live: &mut Live) -> HookOutcome {
+    let outcome = match (live.sessions.remove(&hook.name), &hook.kind) {
+        (Some(session), _) => {
+            let limit = if matches!(hook.kind, HookKind::Session(_)) {
+                hook.timeout
+            } else {
+                hook.timeout + command::GRACE
+            };
+            let outcome = session.release(limit).await;
+            // It was killed, or could not let go: what a connection's end does not undo is undone from a new one.
+            if outcome.lost {
+                let undone = rescue(hook, env).await;
+                let none = matches!(&hook.kind, HookKind::Session(SessionHook { release: None, .. }));
+                if none || !undone.succeeded() {
+                    tracing::error!(hook = hook.name, "it may still be held: {undone}");
+                }
+            }
+            outcome
+        }
+        // It never held, or its agent is dead, and it with it.
+        (None, _) if hook.is_session() => rescue(hook, env).await,
+        (None, _) => {
+            let slipped = live.slipped.remove(&hook.name);
+            let mut outcome = commands(hook, Phase::Post, env, pending()).await;
+            if let Some(why) = slipped {
+                outcome.lost = true;
+                if outcome.succeeded() {
+                    outcome.status = HookStatus::Refused(why);
+                }
+            }
+            outcome
+        }
+    };
     if !outcome.succeeded() {
         tracing::error!(hook = hook.name, "{outcome}");
     }
     outcome
 }
 
-async fn run(hook: &Hook, phase: Phase, env: &HookEnv, cancel: impl Future<Output = ()>) -> HookOutcome {
-    let argv = match phase {
-        Phase::Pre => &hook.pre,
-        Phase::Post => &hook.post,
-    };
-    let Some(argv) = argv else {
-        return HookOutcome {
-            name: hook.name.clone(),
-            phase,
-            status: HookStatus::Ok,
-            duration: Duration::ZERO,
-            output: String::new(),
-        };
-    };
-    let vars = env.vars(&hook.name, phase);
-    command::run(&hook.name, phase, argv, &vars, hook.timeout, cancel).await
+/// Releases commands that hold nothing themselves, in reverse order, going on past failures.
+#[must_use = "a hook may not have been released"]
+pub async fn release(attempted: &[Hook], env: &HookEnv) -> Vec<HookOutcome> {
+    let mut outcomes = Vec::with_capacity(attempted.len());
+    for hook in attempted.iter().rev() {
+        outcomes.push(release_one(hook, env, &mut Live::default()).await);
+    }
+    outcomes
 }
 
-/// What a failed pre command does to the run.
+/// Why what was held by somebody else's hand was not held until now. Nobody sees to it in between that it stays so.
+async fn slipped(hook: &Hook, env: &HookEnv) -> Option<String> {
+    match &hook.kind {
+        HookKind::Systemd(units) => units::slipped(units, env).await,
+        HookKind::Container(containers) => containers::slipped(containers, env).await,
+        _ => None,
+    }
+}
+
+/// Undoes what a session may have left that is gone.
+async fn rescue(hook: &Hook, env: &HookEnv) -> HookOutcome {
+    match &hook.kind {
+        HookKind::Postgresql(_) | HookKind::Mysql(_) | HookKind::Redis(_) => {
+            ask(hook, env, Task::Rescue, Phase::Post).await
+        }
+        HookKind::Session(SessionHook { release: Some(argv), .. }) => {
+            run(hook, Phase::Post, argv, env, pending()).await
+        }
+        _ => HookOutcome::new(&hook.name, Phase::Post, HookStatus::Ok, Duration::ZERO, String::new()),
+    }
+}
+
+/// Could this hook hold? Only a database is asked; nothing is changed.
+pub async fn check(hook: &Hook, env: &HookEnv) -> Option<HookOutcome> {
+    match &hook.kind {
+        HookKind::Postgresql(_) | HookKind::Mysql(_) | HookKind::Redis(_) => {
+            Some(ask(hook, env, Task::Check, Phase::Pre).await)
+        }
+        _ => None,
+    }
+}
+
+async fn ask(hook: &Hook, env: &HookEnv, task: Task, phase: Phase) -> HookOutcome {
+    let vars = vars(hook, env, phase);
+    let (argv, first) = database(hook, env, task);
+    let program = Program { argv: &argv, user: None, vars: &vars };
+    session::run(&hook.name, phase, program, &first, hook.timeout + command::GRACE).await
+}
+
+/// The process that holds a database, and its first line.
+fn database(hook: &Hook, env: &HookEnv, task: Task) -> (Vec<String>, String) {
+    let start = Start {
+        task,
+        name: hook.name.clone(),
+        run: env.run_id.clone(),
+        kind: hook.kind.clone(),
+        set: env.set.clone(),
+        timeout: hook.timeout,
+        hold_limit: env.hold_limit,
+    };
+    // Plain values: it cannot fail, and an empty order is refused by whoever reads it.
+    let first = serde_json::to_string(&start).unwrap_or_default();
+    (vec!["/proc/self/exe".to_owned(), builtin::ARGUMENT.to_owned()], first)
+}
+
+/// The commands for the end of a run, of the hooks that were attempted, in their order.
+pub async fn finish(attempted: &[Hook], phase: Phase, env: &HookEnv) -> Vec<HookOutcome> {
+    let mut outcomes = Vec::new();
+    for hook in attempted.iter().filter(|h| argv(h, phase).is_some()) {
+        outcomes.push(commands(hook, phase, env, pending()).await);
+    }
+    outcomes
+}
+
+/// What runs as plain commands.
+async fn commands(hook: &Hook, phase: Phase, env: &HookEnv, cancel: impl Future<Output = ()>) -> HookOutcome {
+    match &hook.kind {
+        HookKind::Script(script) => directory::call(hook, script, phase, env, cancel).await,
+        HookKind::Systemd(units) => units::call(hook, units, phase, env, cancel).await,
+        HookKind::Container(containers) => containers::call(hook, containers, phase, env, cancel).await,
+        _ => match argv(hook, phase) {
+            Some(argv) => run(hook, phase, argv, env, cancel).await,
+            None => HookOutcome::new(&hook.name, phase, HookStatus::Ok, Duration::ZERO, String::new()),
+        },
+    }
+}
+
+/// One command of a hook.
+async fn run(
+    hook: &Hook,
+    phase: Phase,
+    argv: &[String],
+    env: &HookEnv,
+    cancel: impl Future<Output = ()>,
+) -> HookOutcome {
+    let vars = vars(hook, env, phase);
+    let user = match &hook.kind {
+        HookKind::Hook(CommandHook { user, .. }) | HookKind::Session(SessionHook { user, .. }) => {
+            user.as_deref()
+        }
+        _ => None,
+    };
+    command::run(&hook.name, phase, Program { argv, user, vars: &vars }, hook.timeout, cancel).await
+}
+
+fn argv(hook: &Hook, phase: Phase) -> Option<&[String]> {
+    let HookKind::Hook(h) = &hook.kind else { return None };
+    let argv = match phase {
+        Phase::Pre => &h.pre,
+        Phase::Post => &h.post,
+        Phase::Completed => &h.completed,
+        Phase::Failed => &h.failed,
+    };
+    argv.as_deref()
+}
+
+/// The user's own variables come first: stillpoint's cannot be had otherwise.
+fn vars(hook: &Hook, env: &HookEnv, phase: Phase) -> Vec<(String, OsString)> {
+    let (own, user) = match &hook.kind {
+        HookKind::Hook(CommandHook { environment, user, .. }) => (environment.clone(), user),
+        HookKind::Session(s) => (s.environment.clone(), &s.user),
+        _ => (BTreeMap::new(), &None),
+    };
+    let mut vars = env.vars(&hook.name, phase);
+    if user.is_some() {
+        // Root's home is not that user's; theirs is looked up once it is them.
+        vars.retain(|(k, _)| k != "HOME");
+    }
+    vars.retain(|(k, _)| !own.contains_key(k));
+    vars.extend(own.into_iter().map(|(k, v)| (k, v.into())));
+    if matches!(&hook.kind, HookKind::Redis(redis) if redis.credential.is_some()) {
+        // Where systemd put this service's credentials; the only variable of stillpoint's own that is handed on, and only to itself.
+        let folder = std::env::var_os(builtin::CREDENTIALS);
+        vars.extend(folder.map(|folder| (builtin::CREDENTIALS.to_owned(), folder)));
+    }
+    vars
+}
+
+/// What a failure to hold does to the run.
 #[must_use]
 pub fn aborts(hook: &Hook, outcome: &HookOutcome) -> bool {
     match outcome.status {
-        HookStatus::Ok => false,
+        HookStatus::Ok | HookStatus::NotRunning => false,
         // Somebody wants the run to end, whatever the hook's policy says.
         HookStatus::Cancelled => true,
         _ => hook.on_failure == OnFailure::Abort,
@@ -135,12 +334,12 @@ pub fn aborts(hook: &Hook, outcome: &HookOutcome) -> bool {
 
 /// A hook whose command cannot be run. Nothing has been touched.
 #[derive(Debug, thiserror::Error)]
-#[error("hook `{hook}`: cannot run its {phase} command {}", program.display())]
+#[error("hook `{hook}`: cannot run its {edge} command {}", program.display())]
 pub struct NotExecutable {
     /// The hook.
     pub hook: String,
     /// Which of its commands.
-    pub phase: Phase,
+    pub edge: &'static str,
     /// The program.
     pub program: PathBuf,
     /// What the kernel said.
@@ -165,12 +364,11 @@ impl NotExecutable {
 /// Commands of hooks that cannot be run: not there, not a file or not executable. A post command that is missing has to be found
 /// while nothing is held.
 pub fn not_executable(hooks: &[Hook]) -> impl Iterator<Item = NotExecutable> {
-    let commands =
-        hooks.iter().flat_map(|h| [(h, Phase::Pre, &h.pre), (h, Phase::Post, &h.post)].into_iter());
-    commands.filter_map(|(hook, phase, argv)| {
-        let program = argv.as_ref()?.first()?;
+    let commands = hooks.iter().flat_map(|h| h.commands().map(move |(edge, argv)| (h, edge, argv)));
+    commands.filter_map(|(hook, edge, argv)| {
+        let program = argv.first()?;
         let source = executable(Path::new(program)).err()?;
-        Some(NotExecutable { hook: hook.name.clone(), phase, program: program.into(), source })
+        Some(NotExecutable { hook: hook.name.clone(), edge, program: program.into(), source })
     })
 }
 

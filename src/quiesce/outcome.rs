@@ -3,6 +3,7 @@
 //! In: what [`super::command`] saw. Out: a value for the journal, the report and the log. Must never: call anything but exit
 //! code 0 a success.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -17,6 +18,10 @@ pub enum Phase {
     Pre,
     /// After the thaw.
     Post,
+    /// At the end of a run that took a set.
+    Completed,
+    /// At the end of a run that took none.
+    Failed,
 }
 
 impl fmt::Display for Phase {
@@ -24,6 +29,8 @@ impl fmt::Display for Phase {
         f.pad(match self {
             Self::Pre => "pre",
             Self::Post => "post",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
         })
     }
 }
@@ -41,6 +48,15 @@ pub struct HookOutcome {
     pub duration: Duration,
     /// The last 4 KiB of standard output and error together.
     pub output: String,
+    /// It is a session, a database for one, which did not hold until it was told to let go: the set is not what the hook vouches for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lost: bool,
+    /// What a session said of the set: positions, identities.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub facts: BTreeMap<String, String>,
+    /// What to do about a failure, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// How a command ended.
@@ -57,6 +73,10 @@ pub enum HookStatus {
     Cancelled,
     /// There was no process; the text is the kernel's.
     NotStarted(String),
+    /// It said itself why it cannot hold, or did not.
+    Refused(String),
+    /// There was nothing to hold: it did not run.
+    NotRunning,
 }
 
 /// How a process ended.
@@ -70,10 +90,17 @@ pub enum Exit {
 }
 
 impl HookOutcome {
+    /// Of a command that said nothing but its output.
+    #[must_use]
+    pub fn new(name: &str, phase: Phase, status: HookStatus, duration: Duration, output: String) -> Self {
+        let (lost, facts, hint) = (false, BTreeMap::new(), None);
+        Self { name: name.to_owned(), phase, status, duration, output, lost, facts, hint }
+    }
+
     /// Whether the command did what it is there for.
     #[must_use]
     pub fn succeeded(&self) -> bool {
-        self.status == HookStatus::Ok
+        matches!(self.status, HookStatus::Ok | HookStatus::NotRunning)
     }
 }
 
@@ -89,19 +116,26 @@ impl fmt::Display for HookStatus {
             Self::TimedOut => f.write_str("timed out and was killed"),
             Self::Cancelled => f.write_str("was killed because the run was stopped"),
             Self::NotStarted(error) => write!(f, "could not be started: {error}"),
+            Self::Refused(why) => f.write_str(why),
+            Self::NotRunning => f.write_str("had nothing to do: it does not run"),
         }
     }
 }
 
 impl fmt::Display for HookOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, phase, status, duration, output } = self;
+        let Self { name, phase, status, duration, output, .. } = self;
+        if let HookStatus::Refused(why) = status {
+            let doing =
+                if *phase == Phase::Pre { "cannot be held" } else { "was not let go as it should be" };
+            return write!(f, "`{name}` {doing}: {why}");
+        }
         let duration = humantime::format_duration(Duration::from_millis(
             u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
         ));
         write!(f, "{phase} command of hook `{name}` {status} after {duration}")?;
         match output.lines().rev().find(|line| !line.trim().is_empty()) {
-            Some(last) if *status != HookStatus::Ok => write!(f, "; its last line was: {}", last.trim()),
+            Some(last) if !self.succeeded() => write!(f, "; its last line was: {}", last.trim()),
             _ => Ok(()),
         }
     }

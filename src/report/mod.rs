@@ -2,6 +2,7 @@
 //!
 //! In: values of the flow. Out: text and JSON, as strings. Must never: print, or decide anything.
 
+pub mod databases;
 pub mod findings;
 pub mod hold;
 pub mod log;

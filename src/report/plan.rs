@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::databases::{self, OnSet};
 use super::page::{Columns, Page, layers_whole, whole};
 use crate::ids::VolumeId;
 use crate::plan::{
@@ -16,28 +17,30 @@ use crate::plan::{
 /// Version of the JSON form. It grows when a field is renamed or removed, not when one is added.
 pub const JSON_VERSION: u32 = 1;
 
-/// The plan as JSON: `{"version":1,"plan":{…}}`.
+/// The plan as JSON: `{"version":1,"plan":{…},"databases":[…]}`.
 ///
 /// # Errors
 /// Never with today's types; the serializer's own error is passed on.
-pub fn json(plan: &Plan) -> Result<String, serde_json::Error> {
+pub fn json(plan: &Plan, databases: &[OnSet]) -> Result<String, serde_json::Error> {
     #[derive(Serialize)]
     struct Envelope<'a> {
         version: u32,
         plan: &'a Plan,
+        databases: &'a [OnSet],
     }
-    serde_json::to_string_pretty(&Envelope { version: JSON_VERSION, plan })
+    serde_json::to_string_pretty(&Envelope { version: JSON_VERSION, plan, databases })
 }
 
 /// The plan for people, in lines of at most `width` columns where paths and ids allow it.
 #[must_use]
-pub fn human(plan: &Plan, width: usize) -> String {
+pub fn human(plan: &Plan, databases: &[OnSet], width: usize) -> String {
     let mut page = Page::new(width);
     page.wrapped("", "", &headline(plan));
     filesystems(&mut page, plan);
     volumes(&mut page, &plan.volumes);
     page.blank();
     page.wrapped("Call: ", "      ", &call(&plan.call));
+    databases::section(&mut page, databases);
     left_out(&mut page, &plan.left_out);
     if !plan.notes.is_empty() {
         page.heading("Notes");

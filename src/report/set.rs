@@ -39,6 +39,10 @@ pub fn human(record: &SetRecord) -> String {
             _ => writeln!(text, "{line}\n    {mounts}"),
         };
     }
+    for app in &record.applications {
+        let label = app.consistency.map_or_else(|| "not taken".to_owned(), |c| format!("{c}-consistent"));
+        let _ = writeln!(text, "  {} ({}): {label}", app.name, app.kind);
+    }
     if record.window_ms > 0.0 {
         let _ = write!(text, "frozen window {:.1} ms", record.window_ms);
         let _ = match record.call_ms {

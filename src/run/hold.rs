@@ -17,9 +17,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::applications::{self, Applications, hook_env, quiesce, release};
 use super::desk::Desk;
 use super::journal::{Hold, Journal, will_freeze};
-use super::{Failure, Stage, Window, asked, freeze_hint, hook_env, outcome, preflight, quiesce, release};
+use super::{Failure, Stage, Window, asked, freeze_hint, outcome, preflight};
 use crate::config::settings::OnLower;
 use crate::discover::lossy;
 use crate::ec2::Ec2;
@@ -28,7 +29,7 @@ use crate::exit::Exit;
 use crate::ids::{DevNo, RunId, VolumeId};
 use crate::interrupt::Interrupt;
 use crate::plan::{Consistency, Method};
-use crate::quiesce::{HookOutcome, Phase};
+use crate::quiesce::HookOutcome;
 use crate::window::{Extras, FreezeFailure, Held, Limits, Prepared, Times};
 
 /// Version of the JSON below; raised when a field changes its meaning or goes.
@@ -152,6 +153,7 @@ pub async fn hold<E: Ec2>(
     preflight::host(stage)?;
     outputs_are_safe(stage, outputs)?;
     agent_is_safe(stage)?;
+    applications::check(stage, interrupt).await?;
     let mut record = begun(stage, asked);
     let mut journal = Journal::start(stage.run_dir, &stage.run, &stage.plan.name)
         .and_then(|mut j| {
@@ -162,29 +164,47 @@ pub async fn hold<E: Ec2>(
             let what = format!("cannot write the journal in {}: {e}", stage.run_dir.display());
             Error::new(Exit::Permission, what)
         })?;
-    let env = hook_env(stage);
-    let mut hooks = Vec::new();
-    let window = match quiesce(stage, &mut journal, &env, interrupt, &mut hooks).await {
+    let mut env = hook_env(stage);
+    env.hold_limit += lasts;
+    let mut apps = Applications::default();
+    let window = match quiesce(stage, &mut journal, &env, interrupt, &mut apps).await {
         Ok(()) => {
-            record.hooks.clone_from(&hooks);
+            record.hooks.clone_from(&apps.outcomes);
             window(stage, lasts, &mut record, &mut journal, desk, interrupt).await
         }
         Err(failure) => Window { failure: Some(failure), ..Window::default() },
     };
-    judge(stage, &mut record, window, &hooks);
+    env.frozen = record.times.frozen.is_some();
+    judge(stage, &mut record, &window, &apps.outcomes);
     // Told before the post hooks too: they may take long, and this process may be killed over them.
-    desk.keep(&record);
-    release(stage, &mut journal, &env, &mut hooks).await;
-    let failed = hooks.iter().filter(|h| h.phase == Phase::Post && !h.succeeded());
-    record.after = failed.map(ToString::to_string).collect();
-    record.hooks = hooks;
+    desk.keep(&unconfirmed(stage, &record, &journal));
+    release(stage, &mut journal, &env, &mut apps).await;
+    // Once more: what a session says when it lets go counts.
+    judge(stage, &mut record, &window, &apps.outcomes);
+    record.after = applications::after(&apps.outcomes);
+    record.hooks = apps.outcomes;
     if record.exit_code == Exit::Ok.code() && !record.after.is_empty() {
         record.exit_code = Exit::After.code();
     }
-    if record.still_frozen.is_empty() {
+    if record.still_frozen.is_empty() && journal.state.attempted.is_empty() {
         journal.close();
     } // else the next start and `thaw` go on from the journal
     Ok(record)
+}
+
+/// What may be said while sessions have not yet confirmed that they held: nobody may ever be able to ask them.
+fn unconfirmed<E>(stage: &Stage<'_, E>, record: &HoldRecord, journal: &Journal) -> HoldRecord {
+    let mut early = record.clone();
+    let open = journal.state.attempted.iter().any(|h| h.is_session() || h.releases_again());
+    if open && early.consistency == Some(Consistency::Application) {
+        early.consistency = Some(Consistency::Filesystem);
+        early.reason = Some("whether the applications were held all the time is not known".to_owned());
+        if early.asked > Consistency::Filesystem && early.exit_code == Exit::Ok.code() {
+            let lower = if stage.settings.on_lower == OnLower::Fail { Exit::NotHeld } else { Exit::Lower };
+            early.exit_code = lower.code();
+        }
+    }
+    early
 }
 
 /// What is known before anything is touched.
@@ -309,8 +329,8 @@ async fn window<E: Ec2>(
 }
 
 /// What may be said of the freeze.
-fn judge<E>(stage: &Stage<'_, E>, record: &mut HoldRecord, window: Window, hooks: &[HookOutcome]) {
-    let evidence = outcome::evidence(stage, &window, hooks);
+fn judge<E>(stage: &Stage<'_, E>, record: &mut HoldRecord, window: &Window, hooks: &[HookOutcome]) {
+    let evidence = outcome::evidence(stage, window, hooks);
     let held = evidence.doubt.is_none();
     let label = match (&evidence.doubt, &evidence.hooks) {
         (Some(_), _) => Consistency::Crash,
@@ -319,7 +339,7 @@ fn judge<E>(stage: &Stage<'_, E>, record: &mut HoldRecord, window: Window, hooks
     };
     let label = label.min(stage.plan.best);
     let lower = label < record.asked;
-    let thawed = window.thawed.unwrap_or_default();
+    let thawed = window.thawed.clone().unwrap_or_default();
     record.held = Some(held);
     record.consistency = Some(label);
     record.reason = evidence.doubt.or(evidence.hooks.filter(|_| lower));
@@ -328,7 +348,7 @@ fn judge<E>(stage: &Stage<'_, E>, record: &mut HoldRecord, window: Window, hooks
         record.times = thawed.times;
     }
     let failed = window.failure.as_ref().map_or(Exit::NotHeld, |f| f.exit);
-    record.hint = window.failure.and_then(|f| f.hint);
+    record.hint = window.failure.as_ref().and_then(|f| f.hint.clone());
     let exit = match (held, lower) {
         _ if !thawed.still_frozen.is_empty() => Exit::StillFrozen,
         (false, _) => failed,

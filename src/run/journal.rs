@@ -4,6 +4,7 @@
 //! read. Must never: be written while anything is frozen, or live on a disk.
 
 use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,7 @@ use super::step::Step;
 use crate::config::settings::Hook;
 use crate::ids::{DevNo, RunId, SnapshotId};
 use crate::plan::{Method, Plan};
-use crate::quiesce::{self, HookEnv, HookOutcome};
+use crate::quiesce::{self, HookEnv, HookOutcome, HookStatus, Live};
 use crate::window::expedite::Former;
 use crate::window::unmount::Recipe;
 
@@ -75,6 +76,17 @@ pub struct Hold {
     pub record: HoldRecord,
 }
 
+/// The process of a session. It ends by itself when the agent is gone; the recovery makes sure of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionProcess {
+    /// Its hook.
+    pub hook: String,
+    /// Its process id, which is its group's too.
+    pub pid: i32,
+    /// Its start time, as in [`State::pid_start`].
+    pub pid_start: u64,
+}
+
 /// What a run would leave behind.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct State {
@@ -90,6 +102,9 @@ pub struct State {
     pub pid_start: u64,
     /// Hooks attempted and not yet released, in order.
     pub attempted: Vec<Hook>,
+    /// Processes of those that are sessions.
+    #[serde(default)]
+    pub sessions: Vec<SessionProcess>,
     /// Their environment.
     pub env: Option<HookEnv>,
     /// Filesystems that may be frozen.
@@ -125,7 +140,7 @@ impl Journal {
     /// When the file cannot be written.
     pub fn start(run_dir: &Path, run: &RunId, plan: &str) -> std::io::Result<Self> {
         let folder = folder(run_dir);
-        std::fs::create_dir_all(&folder)?;
+        make_folder(&folder)?;
         let pid = i32::try_from(std::process::id()).unwrap_or_default();
         let state = State {
             run: run.clone(),
@@ -134,6 +149,7 @@ impl Journal {
             pid,
             pid_start: start_time(pid).unwrap_or_default(),
             attempted: Vec::new(),
+            sessions: Vec::new(),
             env: None,
             frozen: Vec::new(),
             unmounted: Unmounted::default(),
@@ -206,25 +222,66 @@ impl Journal {
         })
     }
 
+    /// Notes the process of a session that was started a moment ago. Best effort: it ends without the agent, unless it is broken.
+    pub fn note_session(&mut self, hook: &str, pid: u32) {
+        let Ok(pid) = i32::try_from(pid) else { return };
+        let Some(pid_start) = start_time(pid) else { return };
+        let _ = self.update(|s| s.sessions.push(SessionProcess { hook: hook.to_owned(), pid, pid_start }));
+    }
+
     /// Runs the post commands that are owed, in reverse order, going on past failures, and strikes each out when it has run: if this
     /// process dies meanwhile, the next start runs no other command twice than the one it died in.
     ///
-    /// A journal that cannot be written keeps none from running; what failed once is not run again.
-    pub async fn release(&mut self, env: &HookEnv, at: impl Fn(Step)) -> Vec<HookOutcome> {
+    /// A journal that cannot be written keeps none from running. What failed stays in the journal when it can be done again without harm
+    /// and `again` says that somebody will; else it is not run again.
+    pub async fn release(
+        &mut self,
+        env: &HookEnv,
+        live: &mut Live,
+        again: bool,
+        at: impl Fn(Step),
+    ) -> Vec<HookOutcome> {
+        live.look(&self.state.attempted, env).await;
+        let mut owed = Vec::new();
         let mut outcomes = Vec::with_capacity(self.state.attempted.len());
         let _ = self.update(|state| state.env = Some(env.clone()));
         while let Some(hook) = self.state.attempted.last().cloned() {
             at(Step::PostHook);
-            outcomes.push(quiesce::release_one(&hook, env).await);
+            let left = self.state.sessions.iter().find(|s| s.hook == hook.name).cloned();
+            let ended = match left.filter(|_| !live.has_session(&hook.name)) {
+                Some(left) => quiesce::left::end(&left, env, &hook).await,
+                None => None,
+            };
+            if !again {
+                quiesce::left::end_commands(env, &hook).await;
+            }
+            let released = quiesce::release_one(&hook, env, live).await;
+            let not_run = matches!(released.status, HookStatus::NotStarted(_));
+            if again && !released.succeeded() && !released.lost && (not_run || hook.releases_again()) {
+                owed.insert(0, hook.clone());
+            }
+            outcomes.push(ended.filter(|_| released.succeeded()).unwrap_or(released));
             at(Step::Released);
-            let _ = self.update(|state| state.attempted.truncate(state.attempted.len() - 1));
+            let _ = self.update(|state| {
+                state.attempted.truncate(state.attempted.len() - 1);
+                state.sessions.retain(|s| s.hook != hook.name);
+            });
+        }
+        if !owed.is_empty() {
+            let _ = self.update(|state| state.attempted = owed);
         }
         outcomes
     }
 
     fn write(&self) -> std::io::Result<()> {
         let temporary = self.path.with_extension("new");
-        let mut file = std::fs::File::create(&temporary)?;
+        // It has the hooks' environments in it, which may hold a password.
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
         file.write_all(&serde_json::to_vec_pretty(&self.state)?)?;
         drop(file);
         std::fs::rename(&temporary, &self.path)
@@ -276,6 +333,11 @@ pub fn will_freeze(plan: &Plan) -> Vec<FrozenMount> {
     frozen.map(|f| FrozenMount { dev: f.dev, mount_point: f.mount_point.clone() }).collect()
 }
 
+/// Makes a folder below /run, for root alone.
+pub(super) fn make_folder(folder: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
 /// Where journals are, and what else belongs to a run.
 #[must_use]
 pub fn folder(run_dir: &Path) -> PathBuf {
@@ -292,6 +354,15 @@ fn start_time(pid: i32) -> Option<u64> {
 fn is_gone(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::NotFound
         || error.raw_os_error() == Some(nix::errno::Errno::ESRCH as i32)
+}
+
+/// The process group and the start time of a process that is no zombie: fields 5 and 22 of /proc/PID/stat.
+pub(crate) fn group_and_start(pid: i32) -> Option<(i32, u64)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (state, start) = parse(&text)?;
+    let (_, rest) = text.rsplit_once(')')?;
+    let group = rest.split_ascii_whitespace().nth(2)?.parse().ok()?;
+    (state != 'Z').then_some((group, start))
 }
 
 /// State and start time: fields 3 and 22 of /proc/PID/stat. The command name in field 2 may hold spaces and parentheses.
@@ -337,6 +408,48 @@ mod tests {
             nix::errno::Errno::EACCES as i32,
         ] {
             assert!(!is_gone(&Error::from_raw_os_error(errno)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_release_that_could_not_be_started_is_owed_to_the_recovery_and_then_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let env = serde_json::from_value(serde_json::json!({
+            "run_id": RunId::generate(), "plan": "p", "instance_id": "i-0123456789abcdef0", "region": "r", "mounts": [],
+            "volumes": [],
+        }));
+        let env: HookEnv = env.unwrap();
+        let post = |program: &str| crate::config::settings::CommandHook {
+            post: Some(vec![program.to_owned()]),
+            ..Default::default()
+        };
+        let hook = |name: &str, program: &str| Hook {
+            name: name.to_owned(),
+            kind: crate::config::settings::HookKind::Hook(post(program)),
+            timeout: std::time::Duration::from_secs(5),
+            on_failure: crate::config::settings::OnFailure::Abort,
+        };
+        let mut journal = Journal::start(dir.path(), &RunId::generate(), "p").unwrap();
+        let hooks =
+            vec![hook("gone", "/nonexistent/x"), hook("fails", "/bin/false"), hook("good", "/bin/true")];
+        journal.update(|s| s.attempted = hooks).unwrap();
+        let ran = journal.release(&env, &mut Live::default(), true, |_| ()).await;
+        assert_eq!(ran.iter().map(HookOutcome::succeeded).collect::<Vec<_>>(), [true, false, false]);
+        let owed: Vec<_> = journal.state.attempted.iter().map(|h| h.name.as_str()).collect();
+        assert_eq!(owed, ["gone"], "what ran and failed is not run twice");
+        assert_eq!(journal.release(&env, &mut Live::default(), false, |_| ()).await.len(), 1);
+        assert!(journal.state.attempted.is_empty());
+    }
+
+    /// Hooks may have passwords in their environment.
+    #[test]
+    fn only_root_can_read_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let run_dir = dir.path().join("run");
+        let journal = Journal::start(&run_dir, &RunId::generate(), "p").unwrap();
+        for path in [run_dir.as_path(), &run_dir.join("runs"), &journal.path] {
+            assert_eq!(path.metadata().unwrap().permissions().mode() & 0o077, 0, "{}", path.display());
         }
     }
 

@@ -26,7 +26,7 @@ pub async fn take(run_dir: &Path, wait: Duration) -> Result<RunLock, Error> {
     let denied = |e: std::io::Error| {
         Error::new(Exit::Permission, format!("cannot use {}: {e}", run_dir.display())).hint("run as root")
     };
-    std::fs::create_dir_all(run_dir).map_err(denied)?;
+    super::journal::make_folder(run_dir).map_err(denied)?;
     let end = Instant::now() + wait;
     let mut options = OpenOptions::new();
     let mut file = options

@@ -2,13 +2,14 @@
 //!
 //! In: the window's results and the hooks'. Out: [`Ended`]. Must never: touch the host or EC2.
 
+use super::applications;
 use super::settle;
 use super::verdict::{self, Evidence};
 use super::{Ended, Stage, Window};
 use crate::config::settings::{OnLower, PlanSettings};
 use crate::exit::Exit;
 use crate::plan::Consistency;
-use crate::quiesce::{HookOutcome, Phase};
+use crate::quiesce::HookOutcome;
 use crate::sets::record::{self, SetRecord};
 use crate::window::Times;
 
@@ -18,11 +19,7 @@ pub(super) fn evidence<E>(stage: &Stage<'_, E>, window: &Window, hooks: &[HookOu
         (None, Some(thawed)) => thawed.doubt(),
         (None, None) => Some("there was no window".to_owned()),
     };
-    let hooks = if stage.settings.hooks.is_empty() {
-        Some("no hooks: nothing vouches for the applications".to_owned())
-    } else {
-        hooks.iter().find(|h| h.phase == Phase::Pre && !h.succeeded()).map(ToString::to_string)
-    };
+    let hooks = applications::doubt(stage.settings, hooks);
     Evidence { doubt, hooks }
 }
 
@@ -38,8 +35,10 @@ pub(super) fn describe<E>(
     let consistency = taken.then_some(verdict.consistency);
     let failure = window.failure;
     let lower = consistency.is_none_or(|c| c < asked);
-    let after =
-        hooks.iter().filter(|h| h.phase == Phase::Post && !h.succeeded()).map(ToString::to_string).collect();
+    let after = applications::after(&hooks);
+    let cap = if verdict.doubtful { Consistency::Crash } else { stage.plan.best };
+    let why = verdict.reason.as_deref().unwrap_or("see `plan`");
+    let applications = applications::records(stage.settings, &hooks, taken.then_some((cap, why)));
     let exit_code = match &failure {
         Some(failure) => failure.exit.code(),
         None if !verdict.missing.is_empty() => Exit::Ec2.code(),
@@ -62,6 +61,7 @@ pub(super) fn describe<E>(
             call_ms: window.call.map(|c| c.as_secs_f64() * 1e3),
             still_frozen: thawed.still_frozen,
             not_mounted: Vec::new(),
+            applications,
             hooks,
             after,
             plan: stage.plan.clone(),

@@ -36,6 +36,7 @@ pub(super) async fn check<E: Ec2>(stage: &Stage<'_, E>, request: &CreateRequest)
 pub(super) fn host<E>(stage: &Stage<'_, E>) -> Result<(), Error> {
     let set = Set::planned(stage.facts, stage.plan);
     refuse(doctor::hooks::runnable(&stage.settings.hooks))?;
+    refuse(doctor::hooks::writable(&stage.settings.hooks))?;
     refuse(storage::run_dir(Path::new("/"), stage.run_dir, &set))?;
     refuse(storage::names(stage.plan))
 }

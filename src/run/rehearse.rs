@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde::{Serialize, Serializer};
 
+use super::applications::{self, Applications};
 use super::journal::Journal;
 use super::outcome::evidence;
 use super::unmounted::{self, Away, Back};
@@ -29,7 +30,7 @@ use crate::exit::Exit;
 use crate::ids::{DevNo, InstanceId, RunId, SnapshotId, VolumeId};
 use crate::interrupt::Interrupt;
 use crate::plan::Consistency;
-use crate::quiesce::{HookOutcome, Phase, RunResult};
+use crate::quiesce::{HookOutcome, RunResult};
 
 /// Never suggest less: EC2's real answer takes longer than that of a DryRun, and not always the same time.
 pub const LEAST: Duration = Duration::from_secs(2);
@@ -236,18 +237,19 @@ pub async fn rehearse<E: Ec2>(
     let asked = super::asked(stage)?;
     let request = create_request(&stage.run, stage.facts, stage.plan, stage.settings, asked);
     preflight::check(stage, &request).await?;
+    applications::check(stage, interrupt).await?;
     let unwritable = |e: std::io::Error| {
         Error::new(Exit::Permission, format!("cannot write the journal in {}: {e}", stage.run_dir.display()))
     };
     let mut journal = Journal::start(stage.run_dir, &stage.run, &stage.plan.name).map_err(unwritable)?;
     journal.update(|state| state.rehearsal = true).map_err(unwritable)?;
     let mut env = super::hook_env(stage);
-    let mut hooks = Vec::new();
+    let mut apps = Applications::default();
     let mut busy = Busy::default();
     let mut away = Away::default();
-    let mut ready = super::quiesce(stage, &mut journal, &env, interrupt, &mut hooks).await;
+    let mut ready = super::quiesce(stage, &mut journal, &env, interrupt, &mut apps).await;
     if ready.is_ok() {
-        ready = unmounted::begin(stage, &mut journal, &env, interrupt, &mut hooks, &mut away).await;
+        ready = unmounted::begin(stage, &mut journal, &env, interrupt, &mut apps.outcomes, &mut away).await;
     }
     let mut window = match ready {
         Ok(()) => {
@@ -256,8 +258,9 @@ pub async fn rehearse<E: Ec2>(
         }
         Err(failure) => Window { failure: Some(failure), ..Window::default() },
     };
-    let back = unmounted::end(away, &mut journal, &mut hooks).await;
+    let back = unmounted::end(away, &mut journal, &mut apps.outcomes).await;
     env.not_mounted = back.not_mounted();
+    env.frozen = window.call.is_some();
     let writers = busy.since(stage);
     // The call that was not made is no failure. A window that ran out, or lost its watchdog, is one, but there is nothing to look up.
     let instead = Rehearsed::<E>::instead("create").to_string();
@@ -268,12 +271,15 @@ pub async fn rehearse<E: Ec2>(
         failure.hint = Some("hold for less (--hold), or give it a longer --window".to_owned());
     }
     env.result = if reached { RunResult::Rehearsed } else { RunResult::Failed };
-    super::release(stage, &mut journal, &env, &mut hooks).await;
+    super::release(stage, &mut journal, &env, &mut apps).await;
 
-    let mut round = describe(stage, asked, window, hooks, &writers);
+    let mut round = describe(stage, asked, window, apps.outcomes, &writers);
     round.tell(back);
     super::settle::warn_of_frozen(stage.state_dir, &round.still_frozen);
-    if round.still_frozen.is_empty() && journal.state.unmounted.is_empty() {
+    if round.still_frozen.is_empty()
+        && journal.state.unmounted.is_empty()
+        && journal.state.attempted.is_empty()
+    {
         journal.close();
     }
     Ok(round)
@@ -293,8 +299,7 @@ fn describe<E>(
         (None, None) => stage.plan.best,
     };
     let thawed = window.thawed.unwrap_or_default();
-    let after: Vec<_> =
-        hooks.iter().filter(|h| h.phase == Phase::Post && !h.succeeded()).map(ToString::to_string).collect();
+    let after = applications::after(&hooks);
     let lower = reached < asked;
     let exit = match &window.failure {
         _ if !thawed.still_frozen.is_empty() => Exit::StillFrozen,

@@ -55,6 +55,7 @@ pub fn create_request(
         description,
         tags: tags::on_create(run, &facts.identity, &facts.hostname, plan, settings, asked, copied),
         copied_tags,
+        later_tags: tags::later(settings),
     }
 }
 
@@ -106,7 +107,8 @@ pub(super) async fn label<E: Ec2>(stage: &Stage<'_, E>, record: &mut SetRecord) 
         return;
     }
     let ids: Vec<_> = record.snapshots.iter().map(|s| s.id.clone()).collect();
-    let verdict = tags::verdict(record);
+    let mut verdict = tags::verdict(record);
+    verdict.extend(tags::applications(&record.applications, stage.settings));
     let mut result = patiently(|| stage.ec2.tag(&ids, &verdict)).await;
     for (id, own) in tags::parts(record) {
         if result.is_err() {

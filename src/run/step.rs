@@ -43,12 +43,14 @@ pub enum Step {
     Thawed,
     /// EC2 is asked what a request without an answer made.
     LookUp,
-    /// The verdict is known; the journal is told what was made.
-    Judged,
+    /// The journal is told what was made.
+    Made,
     /// A post hook starts; once a hook.
     PostHook,
     /// A post hook has run; the journal is told.
     Released,
+    /// The verdict is given: what the hooks said when they let go counts.
+    Judged,
     /// The snapshots get their verdict.
     Label,
     /// The record is kept.
@@ -59,7 +61,7 @@ pub enum Step {
 
 impl Step {
     /// Every step, in the order of a run without faults; [`Step::LookUp`] is only reached when an answer was lost.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Preflight,
         Self::Permission,
         Self::Pending,
@@ -77,9 +79,10 @@ impl Step {
         Self::Answered,
         Self::Thawed,
         Self::LookUp,
-        Self::Judged,
+        Self::Made,
         Self::PostHook,
         Self::Released,
+        Self::Judged,
         Self::Label,
         Self::Record,
         Self::Close,
@@ -106,6 +109,7 @@ impl Step {
             Self::Answered => "answered",
             Self::Thawed => "thawed",
             Self::LookUp => "look-up",
+            Self::Made => "made",
             Self::Judged => "judged",
             Self::PostHook => "post-hook",
             Self::Released => "released",

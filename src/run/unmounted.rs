@@ -29,7 +29,7 @@ use crate::discover::Filesystem;
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
 use crate::plan::{Method, PlannedFilesystem};
-use crate::quiesce::{self, HookEnv, HookOutcome};
+use crate::quiesce::{self, HookEnv, HookOutcome, Live};
 use crate::window::unmount::again::{self, Again, Failed};
 use crate::window::unmount::claim::{Claim, claim};
 use crate::window::unmount::holders::Holder;
@@ -197,7 +197,7 @@ async fn attempt(
     let cancelled = async {
         interrupt.caught().await;
     };
-    let outcome = quiesce::run_pre_until(&Hook { timeout: limit, ..hook }, env, cancelled).await;
+    let outcome = quiesce::hold(&Hook { timeout: limit, ..hook }, env, &mut Live::default(), cancelled).await;
     let (good, said) = (outcome.succeeded(), outcome.to_string());
     outcomes.push(outcome);
     match interrupt.pending() {

@@ -18,6 +18,8 @@ pub struct Verdict {
     pub snapshots: Vec<SnapshotRecord>,
     /// Volumes of the plan of which there is no good snapshot: the set cannot be restored as a whole.
     pub missing: Vec<VolumeId>,
+    /// The freeze cannot be said to have held, or the set is not whole: nothing in it is worth more than after a crash.
+    pub doubtful: bool,
 }
 
 /// What is known about the window.
@@ -84,7 +86,8 @@ pub fn verdict(plan: &Plan, made: &[SnapshotView], evidence: &Evidence) -> Verdi
         let names: Vec<_> = missing.iter().map(VolumeId::as_str).collect();
         reason = Some(format!("incomplete: EC2 made no good snapshot of {}", names.join(", ")));
     }
-    Verdict { consistency, reason, snapshots, missing }
+    let doubtful = evidence.doubt.is_some() || !missing.is_empty();
+    Verdict { consistency, reason, snapshots, missing, doubtful }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! In: the run's results. Out: stable, documented JSON. Must never: lose a fact that a failed run found out.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -47,6 +48,8 @@ pub struct SetRecord {
     /// Mount points that were unmounted and could not be mounted again.
     #[serde(serialize_with = "lossy::paths")]
     pub not_mounted: Vec<PathBuf>,
+    /// The applications that the plan holds, each with a label of its own.
+    pub applications: Vec<ApplicationRecord>,
     /// Hooks, and units stopped for an unmount, as they ran.
     pub hooks: Vec<HookOutcome>,
     /// What failed after the set was taken.
@@ -73,6 +76,22 @@ pub struct SnapshotRecord {
     pub state: String,
     /// What this part can be restored to.
     pub consistency: Consistency,
+}
+
+/// What became of one application: a hook of the plan, or an executable of a hook directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ApplicationRecord {
+    /// The hook's name.
+    pub name: String,
+    /// Its section: `hook`, `session`, `postgresql`, …
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What the set is worth to this application; none when nothing was taken.
+    pub consistency: Option<Consistency>,
+    /// Why it is not `application`.
+    pub reason: Option<String>,
+    /// What it said of the point in time: positions, identities.
+    pub facts: BTreeMap<String, String>,
 }
 
 /// Keeps the record as `DIR/sets/RUN.json`, readable by root only.

@@ -11,11 +11,13 @@
 //! | `stillpoint:fs.N`, `stillpoint:fs.N.M` | create | `/data type=ext4 uuid=… method=freeze on=vol-…,… stack=…`, continued in M = 1, 2, … |
 //! | `stillpoint:layout` | create | `partial` when not every line fitted |
 //! | `stillpoint:consistency`, `:reason`, `:frozen`, `:requested`, `:responded`, `:thawed` | verdict | of the set |
+//! | `stillpoint:app.N`, `stillpoint:app.N.M` | verdict | `orders type=postgresql label=application lsn=0/3000028 …`, continued |
+//! | `stillpoint:apps` | verdict | `partial` when not every line fitted whole: the record has them |
 //! | `stillpoint:part`, `:device`, `:mounts` | verdict | of this snapshot |
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use super::record::SetRecord;
+use super::record::{ApplicationRecord, SetRecord};
 use crate::config::settings::PlanSettings;
 use crate::discover::Identity;
 use crate::ec2::RUN_TAG;
@@ -26,8 +28,12 @@ use crate::plan::{Consistency, Plan, PlannedFilesystem, PlannedVolume};
 pub const MAX_TAGS: usize = 50;
 /// EC2 allows this many characters a value.
 const MAX_VALUE: usize = 256;
-/// Tags that the verdict adds afterwards: they must still fit.
-pub const VERDICT_TAGS: usize = 9;
+/// Tags that the verdict adds afterwards, without those of applications: they must still fit.
+const VERDICT_TAGS: usize = 9;
+/// Tags that all applications together have at most.
+const MAX_APP_TAGS: usize = 15;
+/// Tags for one session: a name, a label, positions, PostgreSQL's backup label.
+const SESSION_TAGS: usize = 4;
 /// Space and comma separate, `%` escapes.
 const ESCAPE: &AsciiSet = &CONTROLS.add(b' ').add(b',').add(b'%').add(b'<').add(b'>').add(b'\\').add(b'"');
 
@@ -68,13 +74,59 @@ pub fn on_create(
         layout.push(continued(&format!("stillpoint:fs.{n}"), &filesystem_line(filesystem)));
     }
     // One tag is kept for `layout=partial` itself.
-    let room = MAX_TAGS.saturating_sub(VERDICT_TAGS + copied + 1);
+    let room = MAX_TAGS.saturating_sub(later(settings) + copied + 1);
     for lines in layout {
         if tags.len() + lines.len() > room {
             tags.push(tag("stillpoint:layout", "partial".to_owned()));
             break;
         }
         tags.extend(lines);
+    }
+    tags
+}
+
+/// How many tags the verdict adds to a snapshot at most.
+#[must_use]
+pub fn later(settings: &PlanSettings) -> usize {
+    VERDICT_TAGS + app_tags(settings)
+}
+
+fn app_tags(settings: &PlanSettings) -> usize {
+    let each = settings.hooks.iter().map(|h| if h.is_session() { SESSION_TAGS } else { 1 });
+    // One more says that a line was left out.
+    (each.sum::<usize>() + usize::from(!settings.hooks.is_empty())).min(MAX_APP_TAGS)
+}
+
+/// The applications, each on a line of its own, within the room that was kept for them.
+#[must_use]
+pub fn applications(records: &[ApplicationRecord], settings: &PlanSettings) -> Vec<(String, String)> {
+    let room = app_tags(settings).saturating_sub(1);
+    let mut tags = Vec::new();
+    let mut partial = false;
+    for (n, app) in records.iter().enumerate() {
+        let label = app.consistency.unwrap_or(Consistency::Crash);
+        let mut line = format!("{} type={} label={label}", text(&app.name), app.kind);
+        let key = format!("stillpoint:app.{n}");
+        let mut facts: Vec<_> = app.facts.iter().collect();
+        // Short ones first: positions are worth more than what only the record has room for.
+        facts.sort_by_key(|(k, v)| (v.len(), *k));
+        for (name, value) in facts {
+            let longer = format!("{line} {}={}", text(name), text(value));
+            if tags.len() + continued(&key, &longer).len() > room {
+                partial = true;
+            } else {
+                line = longer;
+            }
+        }
+        let lines = continued(&key, &line);
+        if tags.len() + lines.len() > room {
+            partial = true;
+        } else {
+            tags.extend(lines);
+        }
+    }
+    if partial {
+        tags.push(("stillpoint:apps".to_owned(), "partial".to_owned()));
     }
     tags
 }
@@ -199,6 +251,14 @@ mod tests {
         assert_eq!(path(Path::new("/a b,c%")), "/a%20b%2Cc%25");
     }
 
+    fn defaults() -> PlanSettings {
+        let nothing = crate::config::Overrides::default();
+        crate::config::load_with(Path::new("/nonexistent"), None, None, &nothing, &|_| None)
+            .unwrap()
+            .settings
+            .plan
+    }
+
     fn filesystem(n: usize) -> PlannedFilesystem {
         let mount_point = PathBuf::from(format!("/{}/{n}", "deep/".repeat(40)));
         PlannedFilesystem {
@@ -215,6 +275,54 @@ mod tests {
             volumes: vec!["vol-0123456789abcdef0".parse().unwrap()],
             reason: String::new(),
         }
+    }
+
+    #[test]
+    fn applications_have_their_positions_in_tags_and_never_more_than_was_kept_for_them() {
+        use crate::config::settings::{Hook, HookKind, OnFailure, SessionHook};
+        let hook = |name: &str| Hook {
+            name: name.into(),
+            kind: HookKind::Session(SessionHook {
+                release: None,
+                command: vec![],
+                user: None,
+                environment: Default::default(),
+            }),
+            timeout: std::time::Duration::ZERO,
+            on_failure: OnFailure::Abort,
+        };
+        let mut settings = defaults();
+        let app = |name: &str, facts: &[(&str, String)]| ApplicationRecord {
+            name: name.into(),
+            kind: "session".into(),
+            consistency: Some(Consistency::Application),
+            reason: None,
+            facts: facts.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect(),
+        };
+        settings.hooks = vec![hook("my db")];
+        let tags =
+            applications(&[app("my db", &[("lsn", "0/30".into()), ("label", "A\nB c".into())])], &settings);
+        assert_eq!(
+            tags,
+            [(
+                "stillpoint:app.0".to_owned(),
+                "my%20db type=session label=application lsn=0/30 label=A%0AB%20c".to_owned()
+            )]
+        );
+        // What is too long is left out whole, and said to be; positions stay.
+        let long = app("a", &[("huge", "x".repeat(2000)), ("gtid", "0-1-7".into())]);
+        let tags = applications(&[long], &settings);
+        assert_eq!(tags.last().unwrap(), &("stillpoint:apps".to_owned(), "partial".to_owned()));
+        assert!(tags[0].1.ends_with("gtid=0-1-7"), "{tags:?}");
+        for n in [1, 2, 5, 40] {
+            settings.hooks = vec![hook("x"); n];
+            let half = app("h", &[("half", "y".repeat(700))]);
+            let tags = applications(&vec![half; n], &settings);
+            assert!(tags.len() + VERDICT_TAGS <= later(&settings), "{n}: {}", tags.len());
+            assert!(later(&settings) <= VERDICT_TAGS + MAX_APP_TAGS);
+        }
+        settings.hooks = Vec::new();
+        assert!(applications(&[], &settings).is_empty() && later(&settings) == VERDICT_TAGS);
     }
 
     #[test]
@@ -237,16 +345,7 @@ mod tests {
             notes: vec![],
             best: Consistency::Filesystem,
         };
-        let settings = crate::config::load_with(
-            Path::new("/nonexistent"),
-            None,
-            None,
-            &crate::config::Overrides::default(),
-            &|_| None,
-        )
-        .unwrap()
-        .settings
-        .plan;
+        let settings = defaults();
         let tags = |n: usize, copied: usize| {
             on_create(
                 &RunId::generate(),
@@ -262,7 +361,7 @@ mod tests {
         assert!(!partial(&tags(3, 0)));
         for (n, copied) in [(60, 0), (60, 20), (10, 10)] {
             let tags = tags(n, copied);
-            assert!(tags.len() + copied + VERDICT_TAGS <= MAX_TAGS, "{} tags", tags.len());
+            assert!(tags.len() + copied + later(&settings) <= MAX_TAGS, "{} tags", tags.len());
         }
         assert!(partial(&tags(60, 0)), "and it says so when a line was left out");
     }

@@ -41,7 +41,7 @@ pub struct Stall {
 }
 
 /// The evidence that is left when everything is thawed.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 #[must_use = "it says whether the freeze held, and whether something may still be frozen"]
 pub struct Thawed {
     /// FITHAW returned 0 on these.

@@ -17,9 +17,9 @@ pub fn note(rig: &Rig, text: &str) -> String {
     format!("echo {text} >> {}", rig.path("log").display())
 }
 
-/// A hook that notes `pre-NAME` and `post-NAME RESULT CONSISTENCY`.
+/// A hook that notes `pre-NAME` and `post-NAME RESULT`.
 pub fn noting(rig: &Rig, name: &str) -> String {
-    let post = note(rig, &format!("post-{name} $STILLPOINT_RESULT $STILLPOINT_CONSISTENCY"));
+    let post = note(rig, &format!("post-{name} $STILLPOINT_RESULT"));
     hook(name, &note(rig, &format!("pre-{name}")), &post, "")
 }
 
@@ -31,10 +31,15 @@ pub fn log(rig: &Rig) -> Vec<String> {
 
 /// A run that is in its window: everything is frozen, the create call has come in and is not answered.
 pub fn in_the_window(rig: &Rig, kind: &str, delay: &str, arguments: &[&str]) -> Run {
+    in_the_window_of(rig, kind, delay, rig.command(arguments))
+}
+
+/// The same of this command.
+pub fn in_the_window_of(rig: &Rig, kind: &str, delay: &str, command: std::process::Command) -> Run {
     let before = rig.creates().len();
     let action = if rig.mounts().len() == 1 { "CreateSnapshot" } else { "CreateSnapshots" };
     rig.fault(action, kind, delay);
-    let run = rig.spawn(arguments);
+    let run = Run::start(command);
     await_some("the create call", std::time::Duration::from_secs(20), || {
         rig.creates().into_iter().nth(before)
     });

@@ -5,10 +5,14 @@
 pub mod fixture;
 pub mod hooks;
 pub mod listener;
+pub mod mysql;
 pub mod namespace;
+pub mod postgresql;
 pub mod probe;
 pub mod program;
+pub mod redis;
 pub mod rig;
+pub mod systemd;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -61,4 +65,13 @@ pub fn told(error: &PlanError) -> String {
 /// `vol-` and a digit seventeen times.
 pub fn vol(digit: char) -> VolumeId {
     format!("vol-{}", digit.to_string().repeat(17)).parse().unwrap()
+}
+
+/// The section of docs/databases.md whose example begins with this plan.
+#[allow(dead_code)] // not every test is about a database
+pub fn documented(plan: &str) -> &'static str {
+    let blocks = include_str!("../../docs/databases.md").split("```toml\n").skip(1);
+    let mut blocks = blocks.filter_map(|b| b.split_once("```")).map(|(block, _)| block);
+    let head = format!("[plan.{plan}]");
+    blocks.find(|b| b.starts_with(&head)).unwrap_or_else(|| panic!("no example of {plan}"))
 }

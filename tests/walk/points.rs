@@ -304,7 +304,7 @@ impl Case {
             "post-hook" | "label" | "record" => 11,
             // Before the request the counters are looked at until two looks agree: one that failed does no harm. One that goes on
             // failing is the error at "frozen".
-            "thawed" | "judged" | "released" | "close" | THAW | TAGGED | LOOK => 0,
+            "thawed" | "made" | "judged" | "released" | "close" | THAW | TAGGED | LOOK => 0,
             other => panic!("what does an error at {other} end with?"),
         }
     }

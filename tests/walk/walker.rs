@@ -109,7 +109,7 @@ impl Walker {
             | Step::Attempt
             | Step::JournalWindow
             | Step::Thawed
-            | Step::Judged
+            | Step::Made
             | Step::Released => std::fs::create_dir_all(journal.with_extension("new")).unwrap(),
             Step::PreHook => std::fs::write(self.folder.join("fail-pre"), "").unwrap(),
             Step::PostHook => std::fs::write(self.folder.join("fail-post"), "").unwrap(),
@@ -128,6 +128,8 @@ impl Walker {
                 std::fs::create_dir_all(self.folder.join("state")).unwrap();
                 std::fs::write(self.folder.join("state/sets"), "").unwrap();
             }
+            // Pure: nothing that it needs can be broken.
+            Step::Judged => {}
             // What is a mount point cannot be removed.
             Step::Close => {
                 let flags = nix::mount::MsFlags::MS_BIND;

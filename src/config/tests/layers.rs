@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::super::settings::{Hook, HookKind};
 use super::super::*;
 use super::{get, put};
 
@@ -32,7 +33,8 @@ fn later_files_win_key_by_key() {
     assert_eq!((plan.window, plan.boot_volume), (Duration::from_secs(8), false));
     assert_eq!(plan.mounts, [PathBuf::from("/c")]);
     assert_eq!(plan.tags, BTreeMap::from([("a".into(), "1".into()), ("b".into(), "2".into())]));
-    let programs: Vec<_> = plan.hooks.iter().map(|h| (h.name.as_str(), h.pre.is_some())).collect();
+    let has_pre = |h: &Hook| matches!(&h.kind, HookKind::Hook(c) if c.pre.is_some());
+    let programs: Vec<_> = plan.hooks.iter().map(|h| (h.name.as_str(), has_pre(h))).collect();
     assert_eq!(programs, [("one", true), ("two", true), ("three", false)]);
     assert_eq!(plan.hooks[0].timeout, Duration::from_secs(2));
     let at = |file: &str, line: usize| format!("{}:{line}", r.join(file).display());
@@ -149,4 +151,22 @@ fn check_finds_the_faults_of_all_files_and_all_plans() {
     fs::remove_file(r.join("etc/stillpoint/config.d/1.toml")).unwrap();
     fs::remove_file(r.join("run/stillpoint/config.d/1.toml")).unwrap();
     assert!(check(r, None).unwrap().show().ends_with("no faults found\n"));
+}
+
+/// Two databases of which neither was given a name are two: the second must not replace the first in silence.
+#[test]
+fn only_a_name_that_both_were_given_replaces() {
+    let files = |first: &str, second: &str| {
+        let root = tempfile::tempdir().unwrap();
+        put(root.path(), "etc/stillpoint/config.d/10-a.toml", &format!("[[redis]]\nport = 1\n{first}"));
+        put(root.path(), "etc/stillpoint/config.d/20-b.toml", &format!("[[redis]]\nport = 2\n{second}"));
+        get(root.path(), None, &Overrides::default()).map(|l| l.settings.plan.hooks.len())
+    };
+    for (first, second) in [("", ""), ("name = \"redis\"", ""), ("", "name = \"redis\"")] {
+        let error = files(first, second).unwrap_err();
+        assert!(error.to_string().contains("has the name `redis`, as has the one at"), "{error}");
+        assert!(error.hint().unwrap().contains("give both the same `name`"));
+    }
+    assert_eq!(files("name = \"r\"", "name = \"r\"").unwrap(), 1);
+    assert_eq!(files("", "name = \"other\"").unwrap(), 2);
 }

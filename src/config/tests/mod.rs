@@ -5,11 +5,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::settings::{OnFailure, OnLower, UnmountedVolumes};
+use super::settings::{HookKind, OnFailure, OnLower, UnmountedVolumes};
 use super::*;
 use crate::plan::{Consistency, Method};
 
 mod layers;
+mod redis;
 mod shipped;
 
 fn put(root: &Path, path: &str, text: &str) {
@@ -101,7 +102,7 @@ copy_volume_tags = true
         name = "second"
         post = ["/bin/true"]
         timeout = "5s"
-        on_failure = "continue"
+        on_failure = "degrade"
         plans = ["default"]
         "#,
     )
@@ -123,8 +124,9 @@ copy_volume_tags = true
     assert_eq!(plan.flush_timeout, Duration::from_secs(120));
     assert_eq!(plan.hooks.len(), 2);
     assert_eq!((plan.hooks[0].name.as_str(), plan.hooks[0].on_failure), ("true", OnFailure::Abort));
-    assert_eq!(plan.hooks[0].pre.as_deref(), Some(["/bin/true".to_owned(), "a b".to_owned()].as_slice()));
-    assert_eq!((plan.hooks[1].name.as_str(), plan.hooks[1].on_failure), ("second", OnFailure::Continue));
+    let HookKind::Hook(first) = &plan.hooks[0].kind else { panic!("{:?}", plan.hooks[0]) };
+    assert_eq!(first.pre.as_deref(), Some(["/bin/true".to_owned(), "a b".to_owned()].as_slice()));
+    assert_eq!((plan.hooks[1].name.as_str(), plan.hooks[1].on_failure), ("second", OnFailure::Degrade));
     // No key was forgotten above: each one has an origin in the file.
     let defaults: Vec<_> = loaded.origins.iter().filter(|(_, o)| **o == Origin::Default).collect();
     assert!(defaults.is_empty(), "{defaults:?}");

@@ -53,6 +53,8 @@ fn every_toml_block_in_the_documentation_is_a_configuration() {
     let docs = [
         ("configuration.md", include_str!("../../../docs/configuration.md")),
         ("hooks.md", include_str!("../../../docs/hooks.md")),
+        ("databases.md", include_str!("../../../docs/databases.md")),
+        ("README.md", include_str!("../../../README.md")),
     ];
     for (name, text) in docs {
         let blocks: Vec<_> = text.split("```toml\n").skip(1).filter_map(|b| b.split_once("```")).collect();
@@ -66,13 +68,40 @@ fn every_toml_block_in_the_documentation_is_a_configuration() {
     }
 }
 
+/// What a shipped hook shows in its own head.
+#[test]
+fn the_example_of_every_shipped_hook_is_a_configuration() {
+    for (name, text) in [
+        ("sql-session", include_str!("../../../packaging/hooks/sql-session")),
+        ("mongodb-fsynclock", include_str!("../../../packaging/hooks/mongodb-fsynclock")),
+    ] {
+        let lines = text.lines().filter_map(|l| l.strip_prefix("#   ")).collect::<Vec<_>>().join("\n");
+        let root = tempfile::tempdir().unwrap();
+        put(root.path(), MAIN_FILE, &lines);
+        let checked = check(root.path(), None).unwrap();
+        assert!(checked.faults.is_empty(), "{name}:\n{lines}\n{:?}", checked.faults);
+        let hooks = get(root.path(), None, &Overrides::default()).unwrap().settings.plan.hooks;
+        let argv: Vec<_> = hooks.iter().flat_map(|h| h.commands()).collect();
+        assert!(
+            !argv.is_empty() && argv.iter().all(|(_, argv)| argv[0].ends_with(&format!("/hooks/{name}")))
+        );
+    }
+}
+
 #[test]
 fn every_key_is_in_the_documentation() {
-    use super::raw::{Ec2Input, HookKeys, IdentityInput, Input, PlanInput, TopInput};
-    let text = include_str!("../../../docs/configuration.md");
-    let tables = [TopInput::KEYS, IdentityInput::KEYS, Ec2Input::KEYS, PlanInput::KEYS, HookKeys::KEYS];
-    for key in tables.concat() {
-        assert!(text.contains(&format!("| `{key}` |")), "{key} is not documented");
+    use super::raw::{Ec2Input, IdentityInput, Input, PlanInput, TopInput};
+    use super::raw_hooks::{ContainerKeys, DirectoryKeys, HookKeys, SessionKeys, SystemdKeys};
+    let configuration = [TopInput::KEYS, IdentityInput::KEYS, Ec2Input::KEYS, PlanInput::KEYS];
+    let hooks =
+        [HookKeys::KEYS, SessionKeys::KEYS, DirectoryKeys::KEYS, SystemdKeys::KEYS, ContainerKeys::KEYS];
+    for (text, keys) in [
+        (include_str!("../../../docs/configuration.md"), configuration.concat()),
+        (include_str!("../../../docs/hooks.md"), hooks.concat()),
+    ] {
+        for key in keys {
+            assert!(text.contains(&format!("| `{key}` |")), "{key} is not documented");
+        }
     }
 }
 

@@ -1,0 +1,425 @@
+//! Database servers that run on this host and keep their data on given filesystems.
+//!
+//! In: `/proc` below a root. Out: one [`Database`] a server, with where it listens. Must never: connect to one, follow a process's file
+//! descriptor or folder into a filesystem (only the links in /proc are read), or take what could not be read for "none".
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::lossy;
+use super::mountinfo::{self, MountTree};
+use super::processes::{self, Found, MountIds, Process};
+use crate::ids::DevNo;
+
+/// A kind of database, by its section of the configuration where it has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// PostgreSQL.
+    Postgresql,
+    /// MySQL, MariaDB, Percona Server.
+    Mysql,
+    /// Redis, Valkey.
+    Redis,
+    /// MongoDB, which has no section.
+    Mongodb,
+}
+
+impl Kind {
+    /// By the name of a process (/proc/PID/comm).
+    fn of(comm: &str) -> Option<Self> {
+        Some(match comm {
+            "postgres" | "postmaster" => Self::Postgresql,
+            "mysqld" | "mariadbd" => Self::Mysql,
+            "redis-server" | "valkey-server" => Self::Redis,
+            "mongod" => Self::Mongodb,
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Postgresql => "PostgreSQL",
+            Self::Mysql => "MySQL or MariaDB",
+            Self::Redis => "Redis or Valkey",
+            Self::Mongodb => "MongoDB",
+        })
+    }
+}
+
+/// A server, with all of its processes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Database {
+    /// What it is.
+    pub kind: Kind,
+    /// Its first process.
+    pub process: Process,
+    /// Its data directory, as it calls it.
+    #[serde(serialize_with = "lossy::path")]
+    pub data: PathBuf,
+    /// Superblocks of the data directory and of files that it has open for writing, of those that were asked for.
+    #[serde(skip)]
+    pub on: Vec<DevNo>,
+    /// Unix sockets that it listens on.
+    #[serde(serialize_with = "lossy::paths")]
+    pub sockets: Vec<PathBuf>,
+    /// Addresses that it listens on.
+    pub addresses: Vec<SocketAddr>,
+    /// It has an append-only file open (Redis).
+    #[serde(skip)]
+    pub append_only: bool,
+    /// It runs in namespaces of its own, as a container does: its paths and ports are not the host's.
+    pub container: bool,
+}
+
+/// Every server that has its data, or a file open for writing, on these superblocks.
+///
+/// # Errors
+/// When /proc cannot be listed.
+pub fn databases(root: &Path, on: &[DevNo]) -> io::Result<Found<Database>> {
+    let of: HashMap<i32, Server> = processes::pids(root)?
+        .into_iter()
+        .filter_map(|pid| {
+            let process = processes::process(root, pid);
+            let kind = Kind::of(&process.comm)?;
+            Some((pid, Server { kind, parent: parent(root, pid), process }))
+        })
+        .collect();
+    let mut families: Vec<(i32, Vec<i32>)> = Vec::new();
+    let mut pids: Vec<i32> = of.keys().copied().collect();
+    pids.sort_unstable();
+    for pid in pids {
+        let first = first(&of, pid);
+        match families.iter_mut().find(|(f, _)| *f == first) {
+            Some((_, family)) => family.push(pid),
+            None => families.push((first, vec![pid])),
+        }
+    }
+    let mut mounts = MountIds::new(root);
+    let mut found = Found { found: Vec::new(), hidden: 0 };
+    for (first, family) in families {
+        let server = &of[&first];
+        match look(root, &mut mounts, server, &family, on) {
+            Ok(Some(database)) => found.found.push(database),
+            Ok(None) => {}
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => found.hidden += 1,
+            Err(_) => {} // gone meanwhile
+        }
+    }
+    Ok(found)
+}
+
+struct Server {
+    kind: Kind,
+    parent: Option<i32>,
+    process: Process,
+}
+
+fn parent(root: &Path, pid: i32) -> Option<i32> {
+    let status = fs::read_to_string(root.join(format!("proc/{pid}/status"))).ok()?;
+    status.lines().find_map(|l| l.strip_prefix("PPid:"))?.trim().parse().ok()
+}
+
+/// The first process of the server that this one belongs to: backends and children that save are its descendants.
+fn first(of: &HashMap<i32, Server>, pid: i32) -> i32 {
+    let mut first = pid;
+    // A process that ended in between could have left a circle of ids.
+    for _ in 0..of.len() {
+        let same = |parent: &i32| of.get(parent).is_some_and(|p| p.kind == of[&first].kind);
+        match of[&first].parent.filter(same) {
+            Some(parent) => first = parent,
+            None => break,
+        }
+    }
+    first
+}
+
+/// One server; none when it has nothing on these superblocks, or is no database after all.
+fn look(
+    root: &Path,
+    mounts: &mut MountIds<'_>,
+    server: &Server,
+    family: &[i32],
+    on: &[DevNo],
+) -> io::Result<Option<Database>> {
+    let first = server.process.pid;
+    let of = root.join(format!("proc/{first}"));
+    let arguments = fs::read(of.join("cmdline"))?;
+    if arguments.windows(10).any(|w| w == b"[sentinel]") {
+        return Ok(None);
+    }
+    let folder = fs::read_link(of.join("cwd"))?;
+    let (mut devices, mut sockets, mut written) = (Vec::new(), Vec::new(), Vec::new());
+    for pid in family {
+        let files = match files(root, *pid) {
+            Err(_) if *pid != first => continue, // a child that has ended
+            files => files?,
+        };
+        for (fd, target) in files {
+            if let Some(inode) = socket_inode(&target).filter(|_| *pid == first) {
+                sockets.push(inode);
+            } else if let Some(id) = written_to(root, *pid, &fd).filter(|_| target.is_absolute()) {
+                devices.extend(mounts.of_mount(*pid, id));
+                written.push(target);
+            }
+        }
+    }
+    let data = match server.kind {
+        // It stays in `/`; its lock is in the data directory, and open.
+        Kind::Mongodb => written
+            .iter()
+            .find(|f| f.file_name().is_some_and(|n| n == "mongod.lock" || n == "WiredTiger.lock"))
+            .and_then(|f| f.parent())
+            .map_or(folder, Path::to_path_buf),
+        // These make the data directory their own.
+        _ => folder,
+    };
+    let table = mountinfo::parse(&fs::read(of.join("mountinfo"))?).unwrap_or_default();
+    devices.extend(MountTree::new(&table).holding(&data).map(|line| line.dev));
+    devices.retain(|d| on.contains(d));
+    devices.sort_unstable();
+    devices.dedup();
+    if devices.is_empty() {
+        return Ok(None);
+    }
+    let (paths, addresses) = listening(&of, &sockets);
+    Ok(Some(Database {
+        kind: server.kind,
+        process: server.process.clone(),
+        data,
+        on: devices,
+        sockets: paths,
+        addresses,
+        append_only: written.iter().any(|f| f.extension().is_some_and(|e| e == "aof")),
+        container: elsewhere(root, &of),
+    }))
+}
+
+/// The open files: the fd, and what it leads to. The link's text only: to follow it could block.
+fn files(root: &Path, pid: i32) -> io::Result<Vec<(String, PathBuf)>> {
+    let fds = fs::read_dir(root.join(format!("proc/{pid}/fd")))?;
+    let file = |fd: fs::DirEntry| Some((fd.file_name().to_str()?.to_owned(), fs::read_link(fd.path()).ok()?));
+    Ok(fds.flatten().filter_map(file).collect())
+}
+
+fn socket_inode(target: &Path) -> Option<String> {
+    Some(target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())
+}
+
+/// The mount id of a file that is open for writing: O_WRONLY is 1, O_RDWR is 2 (open(2)).
+fn written_to(root: &Path, pid: i32, fd: &str) -> Option<u32> {
+    let info = fs::read_to_string(root.join(format!("proc/{pid}/fdinfo/{fd}"))).ok()?;
+    let field = |name| info.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
+    let flags = u64::from_str_radix(field("flags:")?, 8).ok()?;
+    field("mnt_id:")?.parse().ok().filter(|_| flags & 3 != 0)
+}
+
+/// Where these sockets listen, from the tables of the process's own network.
+fn listening(of: &Path, inodes: &[String]) -> (Vec<PathBuf>, Vec<SocketAddr>) {
+    let table = |name: &str| fs::read_to_string(of.join("net").join(name)).unwrap_or_default();
+    let ours = |inode: Option<&&str>| inode.is_some_and(|i| inodes.iter().any(|o| o == i));
+    let mut paths = Vec::new();
+    for line in table("unix").lines().skip(1) {
+        // Num RefCount Protocol Flags Type St Inode Path; the flag 10000 is a socket that listens (net/unix/af_unix.c).
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let listens = fields.get(3).is_some_and(|f| *f == "00010000");
+        let path = fields.get(7).filter(|p| p.starts_with('/'));
+        paths.extend(path.filter(|_| listens && ours(fields.get(6))).map(PathBuf::from));
+    }
+    let mut addresses = Vec::new();
+    for line in
+        ["tcp", "tcp6"].iter().flat_map(|name| table(name).lines().map(str::to_owned).collect::<Vec<_>>())
+    {
+        // sl local_address rem_address st … inode; the state 0A is one that listens (include/net/tcp_states.h).
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        if fields.get(3) == Some(&"0A") && ours(fields.get(9)) {
+            addresses.extend(fields.get(1).and_then(|a| address(a)));
+        }
+    }
+    paths.sort();
+    paths.dedup();
+    addresses.sort_unstable();
+    addresses.dedup();
+    (paths, addresses)
+}
+
+/// `0100007F:1538`: words of the address as this machine stores them, and the port.
+fn address(text: &str) -> Option<SocketAddr> {
+    let (ip, port) = text.split_once(':')?;
+    let words: Option<Vec<[u8; 4]>> = (0..ip.len() / 8)
+        .map(|i| Some(u32::from_str_radix(ip.get(i * 8..i * 8 + 8)?, 16).ok()?.to_ne_bytes()))
+        .collect();
+    let ip = match words?.as_slice() {
+        [v4] => IpAddr::V4(Ipv4Addr::from(*v4)),
+        [a, b, c, d] => {
+            let mut bytes = [0; 16];
+            bytes.iter_mut().zip([a, b, c, d].into_iter().flatten()).for_each(|(to, from)| *to = *from);
+            IpAddr::V6(Ipv6Addr::from(bytes))
+        }
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
+}
+
+/// Is its process id table or its network another than this host's? Services have mount namespaces of their own, and are none.
+fn elsewhere(root: &Path, of: &Path) -> bool {
+    let link = |process: &Path, name| fs::read_link(process.join("ns").join(name)).ok();
+    let own = root.join("proc/self");
+    ["pid", "net"].into_iter().any(|name| match (link(&own, name), link(of, name)) {
+        (Some(ours), Some(theirs)) => ours != theirs,
+        _ => false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    const DATA: DevNo = DevNo { major: 259, minor: 7 };
+    const WAL: DevNo = DevNo { major: 259, minor: 9 };
+    const TABLE: &str = "21 1 259:1 / / rw - ext4 /dev/a rw\n33 21 259:7 / /data rw - xfs /dev/b rw\n\
+                         34 21 259:9 / /wal rw - xfs /dev/c rw\n";
+
+    struct Proc(tempfile::TempDir);
+
+    impl Proc {
+        fn new() -> Self {
+            let proc = Self(tempfile::tempdir().unwrap());
+            proc.write("self/mountinfo", TABLE);
+            proc.link("self/ns/net", "net:[1]");
+            proc
+        }
+
+        fn write(&self, path: &str, text: &str) {
+            let path = self.0.path().join("proc").join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+
+        fn link(&self, path: &str, target: &str) {
+            let path = self.0.path().join("proc").join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            symlink(target, path).unwrap();
+        }
+
+        /// A process; files are open for writing when they begin with `+`.
+        fn process(&self, pid: i32, parent: i32, comm: &str, cwd: &str, files: &[(&str, u32)]) {
+            self.write(&format!("{pid}/comm"), &format!("{comm}\n"));
+            self.write(&format!("{pid}/cmdline"), &format!("{comm}\0"));
+            self.write(&format!("{pid}/status"), &format!("Name:\t{comm}\nPPid:\t{parent}\n"));
+            self.write(&format!("{pid}/mountinfo"), TABLE);
+            self.link(&format!("{pid}/cwd"), cwd);
+            self.link(&format!("{pid}/ns/net"), "net:[1]");
+            fs::create_dir_all(self.0.path().join(format!("proc/{pid}/fd"))).unwrap();
+            for (fd, (file, mount)) in files.iter().enumerate() {
+                self.link(&format!("{pid}/fd/{fd}"), file.trim_start_matches('+'));
+                let flags = if file.starts_with('+') { "0100002" } else { "0100000" };
+                self.write(
+                    &format!("{pid}/fdinfo/{fd}"),
+                    &format!("pos:\t0\nflags:\t{flags}\nmnt_id:\t{mount}\n"),
+                );
+            }
+        }
+
+        fn found(&self, on: &[DevNo]) -> Vec<Database> {
+            databases(self.0.path(), on).unwrap().found
+        }
+    }
+
+    #[test]
+    fn the_processes_of_one_server_are_one_database() {
+        let proc = Proc::new();
+        proc.process(
+            10,
+            1,
+            "postgres",
+            "/data/main",
+            &[("socket:[77]", 9), ("socket:[78]", 9), ("+/data/main/x", 33)],
+        );
+        proc.process(11, 10, "postgres", "/data/main", &[("+/wal/0001", 34)]);
+        proc.process(12, 10, "postgres", "/data/main", &[]);
+        proc.write(
+            "10/net/unix",
+            "Num RefCount Protocol Flags Type St Inode Path\n\
+             0: 00000002 00000000 00010000 0001 01 77 /run/postgresql/.s.PGSQL.5433\n\
+             0: 00000003 00000000 00000000 0001 03 78 /run/postgresql/.s.PGSQL.5433\n\
+             0: 00000002 00000000 00010000 0001 01 99 /run/other\n",
+        );
+        proc.write(
+            "10/net/tcp",
+            "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
+             \x20  0: 0100007F:1539 00000000:0000 0A 00000000:00000000 00:00000000 00000000   109        0 78 1\n\
+             \x20  1: 0100007F:1539 0100007F:9999 01 00000000:00000000 00:00000000 00000000   109        0 78 1\n",
+        );
+        proc.write(
+            "10/net/tcp6",
+            "  sl  local_address                         remote_address                        st\n\
+             \x20  0: 00000000000000000000000001000000:1539 00000000000000000000000000000000:0000 0A 0:0 0:0 0 109 0 78 1\n",
+        );
+        let found = proc.found(&[DATA, WAL]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        let pg = &found[0];
+        assert_eq!((pg.kind, pg.process.pid, pg.data.to_str()), (Kind::Postgresql, 10, Some("/data/main")));
+        assert_eq!(pg.on, [DATA, WAL], "a child writes there");
+        assert_eq!(pg.sockets, [Path::new("/run/postgresql/.s.PGSQL.5433")]);
+        let addresses: Vec<String> = pg.addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["127.0.0.1:5433", "[::1]:5433"]);
+        assert!(!pg.container);
+        assert_eq!(proc.found(&[WAL]).len(), 1);
+        assert_eq!(proc.found(&[DevNo { major: 8, minor: 1 }]), []);
+    }
+
+    #[test]
+    fn a_server_without_open_files_is_where_its_folder_is() {
+        let proc = Proc::new();
+        proc.process(10, 1, "redis-server", "/data/redis", &[]);
+        proc.process(
+            11,
+            1,
+            "redis-server",
+            "/data/redis-aof",
+            &[("+/data/redis-aof/appendonlydir/x.incr.aof", 33)],
+        );
+        proc.process(12, 1, "redis-server", "/etc", &[]);
+        proc.process(13, 1, "redis-server", "/data/sentinel", &[]);
+        proc.write("13/cmdline", "redis-server *:26379 [sentinel]\0");
+        proc.process(14, 1, "cat", "/data", &[("+/data/x", 33)]);
+        proc.process(15, 1, "redis-server", "/etc", &[("/data/only-read", 33)]);
+        let found = proc.found(&[DATA]);
+        let told: Vec<_> = found.iter().map(|d| (d.process.pid, d.append_only)).collect();
+        assert_eq!(told, [(10, false), (11, true)]);
+    }
+
+    #[test]
+    fn mongod_is_where_its_lock_is() {
+        let proc = Proc::new();
+        proc.process(
+            10,
+            1,
+            "mongod",
+            "/",
+            &[("+/var/log/mongod.log", 21), ("+/data/mongo/WiredTiger.lock", 33)],
+        );
+        let found = proc.found(&[DATA]);
+        assert_eq!((found[0].kind, found[0].data.to_str()), (Kind::Mongodb, Some("/data/mongo")));
+    }
+
+    #[test]
+    fn another_network_is_told() {
+        let proc = Proc::new();
+        proc.process(10, 1, "mariadbd", "/data/mysql", &[]);
+        fs::remove_file(proc.0.path().join("proc/10/ns/net")).unwrap();
+        proc.link("10/ns/net", "net:[2]");
+        assert!(proc.found(&[DATA])[0].container);
+    }
+}

@@ -1,0 +1,246 @@
+//! The process that holds one database: connected before the freeze, told to let go after the thaw, gone with the agent.
+//!
+//! ```text
+//! agent                      this process
+//!   └ Start (a line, JSON) ─→ open: connect, look, refuse what could not be held   ─┐ bounded by `timeout`
+//!                             hold                                                 ─┘
+//!                          ←─ fact KEY VALUE …, ready
+//!     … unmount, flush, freeze, the call, thaw: nothing is said …
+//!     `thaw`, or the end ──→ release: is it the same hold? let go
+//!                          ←─ fact KEY VALUE …; exit 0
+//! ```
+//!
+//! In: a [`Start`] on standard input. Out: lines of the session protocol on standard output ([`super::said`]); exit 0 when all went
+//! well. The end of standard input, SIGTERM and the limit of the hold all mean: let go now. Must never: write a password anywhere, do
+//! anything at all while the agent holds filesystems frozen, or outlive the agent with something held.
+
+use std::fmt;
+use std::future::Future;
+use std::io::Write as _;
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::unix::pipe;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
+
+use crate::config::settings::HookKind;
+use crate::ids::RunId;
+
+mod mysql;
+mod place;
+mod postgresql;
+mod redis;
+
+pub use place::SetMount;
+pub(super) use redis::CREDENTIALS;
+
+/// The first argument of a process of this kind.
+pub const ARGUMENT: &str = "__database";
+
+/// What the process is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Task {
+    /// Connect, look, say what would be refused; nothing is changed.
+    Check,
+    /// Hold until told.
+    Hold,
+    /// Undo what a process that was killed may have left; it must be right when nothing was left.
+    Rescue,
+}
+
+/// The first line on standard input.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Start {
+    /// What to do.
+    pub task: Task,
+    /// The hook's name.
+    pub name: String,
+    /// The run.
+    pub run: RunId,
+    /// A database.
+    pub kind: HookKind,
+    /// The filesystems of the set.
+    pub set: Vec<SetMount>,
+    /// Longest time until it holds, and again until it has let go.
+    #[serde(with = "crate::config::hooks::duration")]
+    pub timeout: Duration,
+    /// Longest time it may hold: if the agent is stopped, nobody else ends it.
+    #[serde(with = "crate::config::hooks::duration")]
+    pub hold_limit: Duration,
+}
+
+/// Why it cannot be held, or was not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What failed, on which server, and why.
+    pub what: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Refusal {
+    /// Without a hint.
+    pub fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), hint: None }
+    }
+
+    /// With one.
+    #[must_use]
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+/// One kind of database. Everything is bounded from outside; dropping a future must leave nothing but what [`Quiescer::release`] or
+/// the end of the connection undoes.
+pub(super) trait Quiescer: Sized {
+    /// Connects and looks. Refuses what could not be held; changes nothing.
+    fn open(start: &Start) -> impl Future<Output = Result<Self, Refusal>>;
+
+    /// Holds it. On an error, [`Quiescer::release`] is called all the same.
+    fn hold(&mut self) -> impl Future<Output = Result<(), Refusal>>;
+
+    /// Lets go of whatever may be held. An error when it was not held all the time, or cannot be let go.
+    fn release(&mut self) -> impl Future<Output = Result<(), Refusal>>;
+
+    /// Undoes what a process that was killed may have left.
+    fn rescue(start: &Start) -> impl Future<Output = Result<(), Refusal>>;
+}
+
+/// Says a fact about the set, which goes into its record and tags: a position, an identity. Never a secret.
+pub(super) fn fact(key: &str, value: impl fmt::Display) {
+    say("fact", &format!("{key} {}", super::said::escaped(&value.to_string())));
+}
+
+/// The sources whose SQL threads run, of a MySQL server that was asked.
+pub(super) fn running_sql_threads(facts: &std::collections::BTreeMap<String, String>) -> Vec<String> {
+    mysql::channels(facts.get(mysql::RUNNING))
+}
+
+/// Says something for the log.
+pub(super) fn note(text: impl fmt::Display) {
+    say("note", &text.to_string().replace('\n', " "));
+}
+
+fn say(word: &str, rest: &str) {
+    let mut out = std::io::stdout().lock();
+    // Without a reader there is nobody to tell; the end of standard input says so too.
+    let _ = writeln!(out, "{word} {rest}").and_then(|()| out.flush());
+}
+
+/// The whole process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let done = match runtime {
+        Ok(runtime) => runtime.block_on(serve()),
+        Err(e) => Err(Refusal::new(format!("cannot start: {e}"))),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(refusal) => {
+            if let Some(hint) = &refusal.hint {
+                say("hint", &hint.replace('\n', " "));
+            }
+            say("failed", &refusal.what.replace('\n', " "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What the agent says after the first line.
+struct Told {
+    lines: tokio::io::Lines<BufReader<pipe::Receiver>>,
+    terminated: tokio::signal::unix::Signal,
+}
+
+impl Told {
+    /// Returns when it is time to let go.
+    async fn until_told(&mut self) {
+        tokio::select! {
+            // Any line, the end, an error: whatever it is, holding on would be wrong.
+            _ = self.lines.next_line() => {}
+            _ = self.terminated.recv() => {}
+        }
+    }
+}
+
+async fn serve() -> Result<(), Refusal> {
+    // SIGINT comes to the agent's group, which this process is not in; SIGTERM comes from the agent.
+    let terminated =
+        signal(SignalKind::terminate()).map_err(|e| Refusal::new(format!("cannot listen: {e}")))?;
+    let stdin = std::io::stdin().as_fd().try_clone_to_owned().and_then(pipe::Receiver::from_owned_fd);
+    let stdin = stdin.map_err(|e| Refusal::new(format!("standard input is no pipe: {e}")))?;
+    let mut lines = BufReader::new(stdin).lines();
+    let first = lines.next_line().await.ok().flatten().unwrap_or_default();
+    let start: Start = serde_json::from_str(&first).map_err(|e| Refusal::new(format!("no order: {e}")))?;
+    let told = Told { lines, terminated };
+    match &start.kind {
+        HookKind::Postgresql(_) => live::<postgresql::Server>(&start, told).await,
+        HookKind::Mysql(_) => live::<mysql::Server>(&start, told).await,
+        HookKind::Redis(_) => live::<redis::Server>(&start, told).await,
+        _ => Err(Refusal::new(format!("`{}` is no database", start.name))),
+    }
+}
+
+/// The life of one of these processes.
+async fn live<Q: Quiescer>(start: &Start, mut told: Told) -> Result<(), Refusal> {
+    if start.task == Task::Rescue {
+        return bounded(start.timeout, Q::rescue(start)).await;
+    }
+    let begun = tokio::time::Instant::now();
+    let mut quiescer = tokio::select! {
+        opened = bounded(start.timeout, Q::open(start)) => opened?,
+        () = told.until_told() => return Err(Refusal::new("told to stop before it was connected")),
+    };
+    if start.task == Task::Check {
+        return Ok(());
+    }
+    let left = start.timeout.saturating_sub(begun.elapsed());
+    let held = tokio::select! {
+        held = bounded(left, quiescer.hold()) => held,
+        () = told.until_told() => Err(Refusal::new("told to stop before it held")),
+    };
+    if let Err(refusal) = held {
+        if let Err(e) = bounded(start.timeout, quiescer.release()).await {
+            note(format!("cannot let go: {e}"));
+        }
+        return Err(refusal);
+    }
+    say("ready", "");
+    let in_time = timeout(start.hold_limit, told.until_told()).await.is_ok();
+    // ---- from `ready` to here nothing is done ----
+    bounded(start.timeout, quiescer.release()).await?;
+    if in_time {
+        Ok(())
+    } else {
+        let limit = humantime::format_duration(start.hold_limit);
+        Err(Refusal::new(format!("let go by itself after {limit}: the agent did not ask")))
+    }
+}
+
+async fn bounded<T>(limit: Duration, work: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+    timeout(limit, work).await.unwrap_or_else(|_| {
+        Err(Refusal::new(format!("did not answer within {}", humantime::format_duration(limit)))
+            .hint("see what the server waits for, or give it a longer `timeout`"))
+    })
+}
+
+/// Becomes this system user for good: peer and socket authentication go by the user of the process.
+///
+/// # Errors
+/// As [`super::user::become_user`].
+pub(super) fn become_user(name: &str) -> Result<(), Refusal> {
+    super::user::become_user(name).map_err(|e| Refusal::new(e.to_string()).hint(e.hint()))
+}

@@ -1,0 +1,46 @@
+//! Is what a database writes to within the set?
+//!
+//! In: the set's filesystems, a path. Out: whether the filesystem that holds the path is frozen with the set. Must never: take a path
+//! that cannot be looked at for one that is within.
+
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+use serde::{Deserialize, Serialize};
+
+use super::Refusal;
+use crate::ids::DevNo;
+use crate::window::superblock;
+
+/// A filesystem of the set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetMount {
+    /// Where it is mounted.
+    pub mount_point: PathBuf,
+    /// Its key in mountinfo.
+    pub dev: DevNo,
+}
+
+/// An error unless `path` is on a filesystem of the set. `what` says what it is: `the data directory`.
+pub(super) fn within(set: &[SetMount], what: &str, path: &Path) -> Result<(), Refusal> {
+    let unknown =
+        |e: &dyn std::fmt::Display| Refusal::new(format!("cannot look at {what} {}: {e}", path.display()));
+    // Not to be read: a system user without rights to the folder itself can still be told where it is.
+    let path_only = OFlag::O_PATH.bits();
+    let fd = File::options().read(true).custom_flags(path_only).open(path).map_err(|e| unknown(&e))?;
+    let dev = superblock::of(&fd).ok_or_else(|| unknown(&"it is on no mount that mountinfo lists"))?;
+    if set.iter().any(|m| m.dev == dev) {
+        return Ok(());
+    }
+    let mounts: Vec<_> = set.iter().map(|m| m.mount_point.display().to_string()).collect();
+    Err(Refusal::new(format!(
+        "{what} {} is not on a filesystem of the set ({})",
+        path.display(),
+        mounts.join(", ")
+    ))
+    .hint(
+        "take that filesystem into the plan too (`mounts`), or the set cannot be restored as this database",
+    ))
+}

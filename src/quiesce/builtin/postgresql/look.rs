@@ -1,0 +1,188 @@
+//! What a server is, and whether it can be held: on this host, within the set, with enough privileges.
+//!
+//! In: a session, the set. Out: [`Seen`], or the refusal. Must never: change anything.
+
+use std::path::{Path, PathBuf};
+
+use super::super::{Refusal, Start, place};
+use super::session::{Session, text};
+use crate::config::settings::{Postgresql, PostgresqlMode};
+
+/// What was seen of a server. It has to be the same when it is let go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// The server's process that serves this session.
+    pub backend: String,
+    /// When the server was started.
+    pub started: String,
+    /// Does it replay another's WAL?
+    pub standby: bool,
+}
+
+/// What identifies the database, for the record.
+#[derive(Debug)]
+pub(super) struct Identity {
+    pub version: String,
+    pub system: String,
+    pub data: PathBuf,
+    pub wal: Option<PathBuf>,
+    pub config_file: String,
+    /// A line each: object id, name, folder.
+    pub tablespaces: Vec<String>,
+}
+
+/// Asks who it is.
+pub(super) async fn seen(session: &Session) -> Result<Seen, Refusal> {
+    let row = session
+        .row("SELECT pg_backend_pid(), extract(epoch FROM pg_postmaster_start_time()), pg_is_in_recovery()")
+        .await?;
+    Ok(Seen { backend: text(&row, 0), started: text(&row, 1), standby: text(&row, 2) == "t" })
+}
+
+/// Looks at everything that has to be right.
+pub(super) async fn look(
+    session: &Session,
+    start: &Start,
+    settings: &Postgresql,
+    seen: &Seen,
+) -> Result<Identity, Refusal> {
+    if seen.standby && !settings.allow_standby {
+        return Err(session
+            .refusal("is a standby")
+            .hint("run this on the primary, or allow it: allow_standby = true"));
+    }
+    privileges(session, settings.mode).await?;
+    if settings.mode == PostgresqlMode::Backup && session.value("SHOW wal_level").await? == "minimal" {
+        return Err(session
+            .refusal("has wal_level = minimal, with which it makes no backup")
+            .hint("set wal_level = replica there, or use mode = \"checkpoint\""));
+    }
+    let row = session
+        .row("SELECT current_setting('server_version'), (SELECT system_identifier FROM pg_control_system())")
+        .await?;
+    let (version, system) = (text(&row, 0), text(&row, 1));
+    let data = PathBuf::from(session.value("SHOW data_directory").await?);
+    let config_file = session.value("SHOW config_file").await?;
+    on_this_host(session, &data, &seen.backend)?;
+    let tablespaces = within(session, start, &data).await?;
+    let wal = std::fs::read_link(data.join("pg_wal")).ok();
+    Ok(Identity { version, system, data, wal, config_file, tablespaces })
+}
+
+async fn privileges(session: &Session, mode: PostgresqlMode) -> Result<(), Refusal> {
+    let me = "SELECT current_user, rolsuper, pg_has_role('pg_read_all_settings', 'USAGE')";
+    let row = session.row(&format!("{me} FROM pg_roles WHERE rolname = current_user")).await?;
+    let (role, superuser) = (text(&row, 0), text(&row, 1) == "t");
+    if superuser {
+        return Ok(());
+    }
+    let quoted = format!("\"{}\"", role.replace('"', "\"\""));
+    let lacks = |what: &str, hint: String| {
+        Err(session.refusal(format!("does not let role `{role}` {what}")).hint(hint))
+    };
+    if text(&row, 2) != "t" {
+        let hint = format!("GRANT pg_read_all_settings TO {quoted}");
+        return lacks("see where its data directory is", hint);
+    }
+    match mode {
+        PostgresqlMode::Checkpoint if session.version < 15_00_00 => lacks(
+            "run CHECKPOINT",
+            "before version 15 only a superuser may; or use mode = \"backup\"".to_owned(),
+        ),
+        PostgresqlMode::Checkpoint => {
+            match session.value("SELECT pg_has_role('pg_checkpoint', 'USAGE')").await?.as_str() {
+                "t" => Ok(()),
+                _ => lacks("run CHECKPOINT", format!("GRANT pg_checkpoint TO {quoted}")),
+            }
+        }
+        PostgresqlMode::Backup => {
+            for function in backup_functions(session.version) {
+                let sql = format!("SELECT has_function_privilege('{function}', 'EXECUTE')");
+                if session.value(&sql).await? != "t" {
+                    let database = "in the database that is connected to";
+                    let hint = format!("GRANT EXECUTE ON FUNCTION {function} TO {quoted}, {database}");
+                    return lacks(&format!("call {function}"), hint);
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+fn backup_functions(version: u32) -> [&'static str; 2] {
+    if version >= 15_00_00 {
+        ["pg_backup_start(text, boolean)", "pg_backup_stop(boolean)"]
+    } else {
+        ["pg_start_backup(text, boolean, boolean)", "pg_stop_backup(boolean, boolean)"]
+    }
+}
+
+/// The session's process has to be a child of the server whose data directory is here: a virtual address, or a path that is the same on
+/// two hosts, would else pass.
+fn on_this_host(session: &Session, data: &Path, backend: &str) -> Result<(), Refusal> {
+    let path = data.display();
+    let file = data.join("postmaster.pid");
+    let text = std::fs::read_to_string(&file).map_err(|e| match e.kind() {
+        std::io::ErrorKind::PermissionDenied => session
+            .refusal(format!("has its data directory at {path}, which cannot be looked into: {e}"))
+            .hint("connect as the system user that it runs as (`os_user`); pg_ident.conf maps that user to a role"),
+        _ => elsewhere(session, &format!("its data directory {path} is not here: {e}")),
+    })?;
+    let postmaster = text.lines().next().unwrap_or_default().trim();
+    match parent(backend) {
+        Some(parent) if parent == postmaster => Ok(()),
+        _ => Err(elsewhere(
+            session,
+            &format!("its session is no child of process {postmaster}, which serves {path} here"),
+        )),
+    }
+}
+
+fn elsewhere(session: &Session, why: &str) -> Refusal {
+    session.refusal(format!("does not run on this host, or runs in a container: {why}")).hint(
+        "run stillpoint where the server runs, and connect by its socket; for one in a container see [[session]] and [[container]]",
+    )
+}
+
+fn parent(pid: &str) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before it is in brackets, and may have brackets and spaces in it.
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(1).map(str::to_owned)
+}
+
+/// Every folder that recovery needs is within the set. The tablespaces.
+async fn within(session: &Session, start: &Start, data: &Path) -> Result<Vec<String>, Refusal> {
+    place::within(&start.set, "the data directory", data)?;
+    let unreadable = |what: &Path, e| session.refusal(format!("has {}: {e}", what.display()));
+    for entry in std::fs::read_dir(data).map_err(|e| unreadable(data, e))? {
+        let entry = entry.map_err(|e| unreadable(data, e))?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let path = entry.path();
+        // Statistics are thrown away by recovery, logs are not read by it.
+        if !(name == "base" || name == "global" || name.starts_with("pg_"))
+            || name == "pg_stat_tmp"
+            || name == "pg_log"
+            || !path.is_dir()
+        {
+            continue;
+        }
+        let what = if name == "pg_wal" { "the WAL directory".to_owned() } else { format!("its {name}") };
+        place::within(&start.set, &what, &real(&path))?;
+    }
+    let mut tablespaces = Vec::new();
+    let all = "SELECT oid, spcname FROM pg_tablespace WHERE spcname NOT IN ('pg_default', 'pg_global') ORDER BY oid";
+    for row in session.rows(all).await? {
+        let (oid, name) = (text(&row, 0), text(&row, 1));
+        let path = real(&data.join("pg_tblspc").join(&oid));
+        place::within(&start.set, &format!("the tablespace `{name}`"), &path)?;
+        tablespaces.push(format!("{oid} {name} {}", path.display()));
+    }
+    Ok(tablespaces)
+}
+
+/// Without links, for messages; a path that cannot be resolved is refused by whoever opens it.
+fn real(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}

@@ -1,0 +1,101 @@
+//! A session whose agent is dead: it should have ended with it, and is made to.
+//!
+//! In: what the journal says of its process. Out: nothing when it ended by itself, else an outcome. Must never: signal a process that only
+//! has the same id, or wait without a limit.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::time::sleep;
+
+use super::command::GRACE;
+use super::{Hook, HookEnv, HookOutcome, HookStatus, Phase};
+use crate::run::journal::{SessionProcess, group_and_start};
+
+/// Gives it the hook's timeout to let go by itself, since its standard input has ended; then SIGTERM, then SIGKILL to its group.
+pub(crate) async fn end(left: &SessionProcess, env: &HookEnv, hook: &Hook) -> Option<HookOutcome> {
+    let started = Instant::now();
+    if gone_within(left, env, hook.timeout).await {
+        return None;
+    }
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        if is_there(left, env) {
+            let _ = killpg(Pid::from_raw(left.pid), signal);
+        }
+        if gone_within(left, env, GRACE).await {
+            break;
+        }
+    }
+    tracing::warn!(
+        hook = hook.name,
+        "its process {} had to be killed: it does not end with stillpoint",
+        left.pid
+    );
+    let outcome =
+        HookOutcome::new(&hook.name, Phase::Post, HookStatus::TimedOut, started.elapsed(), String::new());
+    Some(HookOutcome { lost: true, ..outcome })
+}
+
+/// Ends what still holds the application in the name of a dead run: a `pre` command that goes on would finish after its `post`. What such a
+/// command has left behind on purpose is no leader of the group it was started in, and is left alone.
+pub(crate) async fn end_commands(env: &HookEnv, hook: &Hook) {
+    let wanted = [
+        format!("STILLPOINT_RUN_ID={}", env.run_id),
+        format!("STILLPOINT_HOOK={}", hook.name),
+        format!("STILLPOINT_PHASE={}", Phase::Pre),
+    ];
+    let runs = || -> Vec<i32> { others().filter(|pid| leads(*pid) && has_all(*pid, &wanted)).collect() };
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        let found = runs();
+        for pid in &found {
+            tracing::warn!(hook = hook.name, "its pre command still runs (process {pid}): {signal}");
+            let _ = killpg(Pid::from_raw(*pid), signal);
+        }
+        let end = Instant::now() + GRACE;
+        while !found.is_empty() && !runs().is_empty() && Instant::now() < end {
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// Leader of its process group, and not of a session of its own: as stillpoint starts commands.
+fn leads(pid: i32) -> bool {
+    let id = Pid::from_raw(pid);
+    nix::unistd::getpgid(Some(id)) == Ok(id) && nix::unistd::getsid(Some(id)).is_ok_and(|sid| sid != id)
+}
+
+fn has_all(pid: i32, wanted: &[String]) -> bool {
+    let vars = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    wanted.iter().all(|w| vars.split(|b| *b == 0).any(|var| var == w.as_bytes()))
+}
+
+async fn gone_within(left: &SessionProcess, env: &HookEnv, limit: Duration) -> bool {
+    let end = Instant::now() + limit;
+    while is_there(left, env) {
+        if Instant::now() >= end {
+            return false;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    true
+}
+
+/// Its leader, or what its leader left in its group. While the group has a member, the kernel gives its id to no other process.
+fn is_there(left: &SessionProcess, env: &HookEnv) -> bool {
+    match group_and_start(left.pid) {
+        Some((_, start)) => start == left.pid_start,
+        None => others().any(|pid| {
+            group_and_start(pid).is_some_and(|(group, _)| group == left.pid) && is_of_the_run(pid, env)
+        }),
+    }
+}
+
+fn others() -> impl Iterator<Item = i32> {
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    all.filter_map(|e| e.file_name().to_str()?.parse().ok())
+}
+
+fn is_of_the_run(pid: i32, env: &HookEnv) -> bool {
+    has_all(pid, &[format!("STILLPOINT_RUN_ID={}", env.run_id)])
+}

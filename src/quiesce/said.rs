@@ -1,0 +1,100 @@
+//! The words of a session: what it says on its standard output, a line each.
+//!
+//! | line on standard output | |
+//! |---|---|
+//! | `ready` | it holds |
+//! | `fact KEY VALUE` | goes into the record and the tags; `\n` and `\\` in VALUE stand for a line feed and a backslash |
+//! | `failed WHY`, `hint WHAT` | why it cannot hold, or did not; what to do about it |
+//! | `note TEXT`, anything else | goes to the log |
+//!
+//! In: lines. Out: [`Said`]. Must never: take for the protocol what is for the log, or keep more than a session may say.
+
+use std::collections::BTreeMap;
+
+/// How many facts are taken of one session.
+const MOST_FACTS: usize = 64;
+
+/// What a session said in the words of the protocol.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Said {
+    /// It holds.
+    pub ready: bool,
+    /// Facts.
+    pub facts: BTreeMap<String, String>,
+    /// Why it does not.
+    pub failed: Option<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Said {
+    /// Takes a line; false when it is for the log.
+    pub(super) fn take(&mut self, line: &str) -> bool {
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match word {
+            "ready" if rest.trim().is_empty() => self.ready = true,
+            // Tags and the record have no room for more, nor has this process's memory.
+            "fact" if self.facts.len() < MOST_FACTS => {
+                let (key, value) = rest.split_once(' ').unwrap_or((rest, ""));
+                self.facts.insert(key.to_owned(), unescaped(value));
+            }
+            "failed" => self.failed = Some(rest.to_owned()),
+            "hint" => self.hint = Some(rest.to_owned()),
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// A value on one line.
+#[must_use]
+pub fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('\n', "\\n")
+}
+
+fn unescaped(value: &str) -> String {
+    let mut out = String::with_capacity(value.len());
+    let mut rest = value.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '\\' => match rest.next() {
+                Some('n') => out.push('\n'),
+                Some(other) => out.push(other),
+                None => out.push('\\'),
+            },
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_the_protocol_are_taken_and_all_else_is_for_the_log() {
+        let mut said = Said::default();
+        for line in
+            ["fact lsn 0/3000028", r"fact label START\nEND\\n", "hint wait", "failed because", "ready"]
+        {
+            assert!(said.take(line), "{line}");
+        }
+        assert_eq!(said.facts["lsn"], "0/3000028");
+        assert_eq!(said.facts["label"], "START\nEND\\n");
+        assert_eq!((said.hint.as_deref(), said.failed.as_deref()), (Some("wait"), Some("because")));
+        assert!(said.ready);
+        let mut said = Said::default();
+        for line in ["ready or not", "note hello", "", "reading", "facts are", "thaw"] {
+            assert!(!said.take(line), "{line}");
+        }
+        assert_eq!(said, Said::default());
+    }
+
+    #[test]
+    fn values_come_back_as_they_were() {
+        for value in ["", "plain", "a\nb", r"C:\new", "\\\n\\n"] {
+            assert_eq!(unescaped(&escaped(value)), value);
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The agent's side of a session: a process that holds an application across the window.
+//!
+//! ```text
+//! start ─→ lines … `ready` ─→ held ─→ … the window: nothing is read or said … ─→ `thaw`, stdin closed ─→ exit 0
+//!   │                                                                              ├ had ended before: lost
+//!   └ ends, `failed WHY`, timeout, cancel: not held                                └ not 0, timeout: killed, lost
+//! ```
+//!
+//! What it says is in [`super::said`].
+//!
+//! In: argv, user, environment, a first line for standard input. Out: a [`Session`] that holds, then a [`HookOutcome`]. Must never: say
+//! that one held which had ended, or signal one that was not first given the end of its standard input.
+
+use std::future::Future;
+use std::io;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, ChildStdin};
+use tokio::time::{sleep, timeout};
+
+use super::command::{self, DRAIN, Group, Output, Program};
+use super::outcome::{HookOutcome, HookStatus, Phase};
+use super::said::Said;
+
+/// A process that holds.
+#[derive(Debug)]
+#[must_use = "it holds an application until it is released"]
+pub struct Session {
+    name: String,
+    child: Child,
+    group: Group,
+    output: Output,
+    stdin: Option<ChildStdin>,
+}
+
+/// Starts a session and waits until it holds. `first` is written to its standard input at once; its process id is `noted` before.
+pub async fn hold(
+    name: &str,
+    program: Program<'_>,
+    first: Option<&str>,
+    limit: Duration,
+    noted: impl FnOnce(u32),
+    cancel: impl Future<Output = ()>,
+) -> (HookOutcome, Option<Session>) {
+    let started = Instant::now();
+    let outcome = |status, output| HookOutcome::new(name, Phase::Pre, status, started.elapsed(), output);
+    let mut session = match start(name, program) {
+        Ok(session) => session,
+        Err(e) => return (outcome(HookStatus::NotStarted(e.to_string()), String::new()), None),
+    };
+    if let Some(pid) = session.pid() {
+        noted(pid);
+    }
+    let begun = async {
+        session.say(first).await;
+        session.output.until_ready().await;
+    };
+    let stopped = tokio::select! {
+        () = begun => None,
+        () = sleep(limit) => Some(HookStatus::TimedOut),
+        () = cancel => Some(HookStatus::Cancelled),
+    };
+    let said = session.output.said().cloned().unwrap_or_default();
+    let with =
+        |outcome: HookOutcome, said: Said| HookOutcome { facts: said.facts, hint: said.hint, ..outcome };
+    if stopped.is_none() && said.ready {
+        return (with(outcome(HookStatus::Ok, String::new()), said), Some(session));
+    }
+    // It has closed its output without being ready, or has to be stopped.
+    let closed = stopped.is_none();
+    let (status, output) = session.end(stopped).await;
+    let said = session.output.said().cloned().unwrap_or_default();
+    let status = match (status, &said.failed) {
+        (HookStatus::Failed(_), Some(why)) => HookStatus::Refused(why.clone()),
+        (HookStatus::Ok, _) => HookStatus::Refused("its process ended without a word".to_owned()),
+        (HookStatus::TimedOut, _) if closed => {
+            HookStatus::Refused("it closed its output before it was ready".to_owned())
+        }
+        (status, _) => status,
+    };
+    (with(outcome(status, output), said), None)
+}
+
+/// Runs a session's program that is not to hold: it says what it finds, and ends.
+pub async fn run(
+    name: &str,
+    phase: Phase,
+    program: Program<'_>,
+    first: &str,
+    limit: Duration,
+) -> HookOutcome {
+    let started = Instant::now();
+    let mut session = match start(name, program) {
+        Ok(session) => session,
+        Err(e) => {
+            let status = HookStatus::NotStarted(e.to_string());
+            return HookOutcome::new(name, phase, status, started.elapsed(), String::new());
+        }
+    };
+    session.say(Some(first)).await;
+    session.finish(phase, started, limit).await
+}
+
+fn start(name: &str, program: Program<'_>) -> io::Result<Session> {
+    let (mut child, group, mut output) = command::start(name, program, Stdio::piped())?;
+    output.listen();
+    let stdin = child.stdin.take();
+    Ok(Session { name: name.to_owned(), child, group, output, stdin })
+}
+
+impl Session {
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Tells it to let go, and waits for its end.
+    pub async fn release(mut self, limit: Duration) -> HookOutcome {
+        let started = Instant::now();
+        // Looked at before it is told: what ended by itself held nothing at the end.
+        let ended = !matches!(self.child.try_wait(), Ok(None));
+        if !ended {
+            self.say(Some("thaw")).await;
+        }
+        self.stdin = None;
+        let mut outcome = self.finish(Phase::Post, started, limit).await;
+        if ended && outcome.succeeded() {
+            let why = "its process ended before it was told to let go".to_owned();
+            outcome.status = HookStatus::Refused(why);
+        }
+        outcome.lost = !outcome.succeeded();
+        outcome
+    }
+
+    async fn finish(&mut self, phase: Phase, started: Instant, limit: Duration) -> HookOutcome {
+        let ended = timeout(limit, self.output.while_waiting(self.child.wait())).await;
+        let (status, output) = match ended {
+            Ok(exit) => {
+                // A child that it left behind may be what holds.
+                command::stop(&mut self.child, &mut self.group, &mut self.output).await;
+                let _ = timeout(DRAIN, self.output.drain()).await;
+                (command::judge(exit), self.output.finish())
+            }
+            Err(_) => self.end(Some(HookStatus::TimedOut)).await,
+        };
+        let said = self.output.said().cloned().unwrap_or_default();
+        let status = match (status, said.failed) {
+            (HookStatus::Failed(_), Some(why)) => HookStatus::Refused(why),
+            (status, _) => status,
+        };
+        let facts = said.facts;
+        HookOutcome {
+            facts,
+            hint: said.hint,
+            ..HookOutcome::new(&self.name, phase, status, started.elapsed(), output)
+        }
+    }
+
+    /// Waits for its end, or brings it about when it has to be `stopped`.
+    async fn end(&mut self, stopped: Option<HookStatus>) -> (HookStatus, String) {
+        self.stdin = None;
+        let stopped = match stopped {
+            // Its output is closed; the rest should take a moment.
+            None => timeout(command::GRACE, self.child.wait())
+                .await
+                .map(command::judge)
+                .map_err(|_| HookStatus::TimedOut),
+            // One that goes by the end of its standard input gets to clean up before it is signalled.
+            Some(stopped) => {
+                let _ = timeout(command::GRACE, self.output.while_waiting(self.child.wait())).await;
+                Err(stopped)
+            }
+        };
+        let status = match stopped {
+            Ok(status) | Err(status) => status,
+        };
+        command::stop(&mut self.child, &mut self.group, &mut self.output).await;
+        let _ = timeout(DRAIN, self.output.drain()).await;
+        (status, self.output.finish())
+    }
+
+    /// Writes a line. What cannot be written shows in how the process ends.
+    async fn say(&mut self, line: Option<&str>) {
+        let (Some(stdin), Some(line)) = (&mut self.stdin, line) else { return };
+        // A pipe holds 64 KiB: only a process that reads nothing at all could keep this waiting, and only for a longer line.
+        let _ = timeout(command::GRACE, stdin.write_all(format!("{line}\n").as_bytes())).await;
+    }
+}
+
+/// Not killed: a panic of the agent drops it, and it has to see the end of its standard input and let go. One that does not is ended by the
+/// recovery, from the journal.
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.stdin = None;
+        self.group.release();
+    }
+}

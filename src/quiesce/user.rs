@@ -1,0 +1,99 @@
+//! Another user: a process becomes it, for good, before it runs what is not stillpoint's own.
+//!
+//! In: a user's name. Out: a process of that user, with that user's groups. Must never: keep a group or an id of root, or run the program
+//! when it could not become the user.
+
+use std::ffi::{CString, OsString};
+use std::process::ExitCode;
+
+use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
+
+/// The first argument of a process that becomes a user and then another program.
+pub const ARGUMENT: &str = "__as";
+
+/// The argv that runs `argv` as `user`. This program's own file is found by its open inode: that user may not reach its path.
+#[must_use]
+pub fn argv(user: &str, argv: &[String]) -> Vec<String> {
+    let mut all = vec!["/proc/self/exe".to_owned(), ARGUMENT.to_owned(), user.to_owned()];
+    all.extend_from_slice(argv);
+    all
+}
+
+/// Becomes the user and runs the rest of the arguments. Returns only when that failed.
+#[must_use]
+pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    use std::os::unix::process::CommandExt;
+    let args: Vec<OsString> = args.collect();
+    let [user, program, arguments @ ..] = args.as_slice() else { return ExitCode::from(127) };
+    let name = user.to_string_lossy();
+    // Looked up here: a directory server that does not answer holds up this process alone, which has a timeout.
+    let why = match found(&name).and_then(|user| become_it(&name, &user).map(|()| user)) {
+        Ok(user) => {
+            let mut command = std::process::Command::new(program);
+            if std::env::var_os("HOME").is_none() {
+                command.env("HOME", &user.dir);
+            }
+            let failed = command.args(arguments).exec();
+            format!("cannot run {}: {failed}", program.to_string_lossy())
+        }
+        Err(why) => why.to_string(),
+    };
+    // Standard error is the hook's output, which is what the log and the outcome quote.
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{why}\n").as_bytes());
+    ExitCode::from(127)
+}
+
+/// Why this process cannot become that user.
+#[derive(Debug, thiserror::Error)]
+pub enum BecomeError {
+    /// There is none of that name.
+    #[error("there is no system user `{0}`")]
+    Unknown(String),
+    /// The kernel, or the user database, refused.
+    #[error("cannot become the system user `{user}`: {source}")]
+    Refused {
+        /// Who.
+        user: String,
+        /// Why.
+        source: nix::errno::Errno,
+    },
+}
+
+/// Becomes this system user, with all its groups, for good. This process must have one thread.
+///
+/// # Errors
+/// When there is no such user, or this process is neither root nor that user.
+pub fn become_user(name: &str) -> Result<(), BecomeError> {
+    become_it(name, &found(name)?)
+}
+
+fn refused(name: &str, source: nix::errno::Errno) -> BecomeError {
+    BecomeError::Refused { user: name.to_owned(), source }
+}
+
+fn found(name: &str) -> Result<User, BecomeError> {
+    let user = User::from_name(name).map_err(|e| refused(name, e))?;
+    user.ok_or_else(|| BecomeError::Unknown(name.to_owned()))
+}
+
+fn become_it(name: &str, user: &User) -> Result<(), BecomeError> {
+    if geteuid() == user.uid {
+        return Ok(());
+    }
+    let c_name = CString::new(name).map_err(|_| BecomeError::Unknown(name.to_owned()))?;
+    initgroups(&c_name, user.gid)
+        .and_then(|()| setgid(user.gid))
+        .and_then(|()| setuid(user.uid))
+        .map_err(|e| refused(name, e))?;
+    // Else /proc/self belongs to root from here on, and mount tables could not be asked about open files.
+    nix::sys::prctl::set_dumpable(true).map_err(|e| refused(name, e))
+}
+
+impl BecomeError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        let (Self::Unknown(user) | Self::Refused { user, .. }) = self;
+        format!("only root can become `{user}`; see `user` and `os_user` in the configuration")
+    }
+}

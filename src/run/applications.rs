@@ -1,0 +1,396 @@
+//! The applications of a run: checked, held one by one before the window, let go after it, told how it ended.
+//!
+//! In: the plan's hooks. Out: [`Applications`], which owns the sessions, and every outcome. Each hook is in the journal before it is
+//! started, so that its release is owed whatever happens next. Must never: start a hook that the journal does not have.
+
+use std::time::Duration;
+
+use super::journal::Journal;
+use super::step::Step;
+use super::unmounted::MOUNTING;
+use super::{Failure, Stage};
+use crate::config::settings::{Hook, HookKind, OnFailure, PlanSettings};
+use crate::discover::Facts;
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::ids::RunId;
+use crate::interrupt::Interrupt;
+use crate::plan::{Consistency, Method, Plan};
+use crate::quiesce::{self, HookEnv, HookOutcome, HookStatus, Live, Phase, RunResult, builtin::SetMount};
+use crate::sets::record::ApplicationRecord;
+
+/// Beyond the sum of all limits, before a session lets go by itself: connections are warmed, units and containers are asked.
+const MARGIN: Duration = Duration::from_secs(120);
+
+/// What is held for a run.
+#[derive(Debug, Default)]
+pub(super) struct Applications {
+    live: Live,
+    attempted: Vec<Hook>,
+    /// Everything that ran, in order.
+    pub outcomes: Vec<HookOutcome>,
+}
+
+impl Applications {
+    /// A hook that was not attempted, and cannot be.
+    fn refused(&mut self, hook: &Hook, why: String) -> Result<(), Failure> {
+        let status = HookStatus::Refused(why);
+        let outcome = HookOutcome::new(&hook.name, Phase::Pre, status, Duration::ZERO, String::new());
+        let said = outcome.to_string();
+        self.outcomes.push(outcome);
+        if hook.on_failure == OnFailure::Abort { Err(Failure::new(Exit::Hook, said)) } else { Ok(()) }
+    }
+}
+
+/// What hooks are told before the outcome is known.
+pub(super) fn hook_env<E>(stage: &Stage<'_, E>) -> HookEnv {
+    env(&stage.run, stage.facts, stage.plan, stage.settings)
+}
+
+/// The same, for whoever only asks.
+#[must_use]
+pub fn env(run: &RunId, facts: &Facts, plan: &Plan, settings: &PlanSettings) -> HookEnv {
+    let quiet = plan.filesystems.iter();
+    HookEnv {
+        run_id: run.clone(),
+        plan: plan.name.clone(),
+        instance_id: facts.identity.instance_id.clone(),
+        region: facts.identity.region.clone(),
+        mounts: quiet.clone().map(|f| f.mount_point.clone()).collect(),
+        volumes: plan.volumes.iter().map(|v| v.id.clone()).collect(),
+        result: RunResult::Unknown,
+        consistency: None,
+        snapshots: Vec::new(),
+        not_mounted: Vec::new(),
+        set: quiet.map(|f| SetMount { mount_point: f.mount_point.clone(), dev: f.dev }).collect(),
+        hold_limit: hold_limit(plan, settings),
+        frozen: false,
+    }
+}
+
+/// The longest that a session can have to hold: everything between the first hook and the last release that has a limit.
+fn hold_limit(plan: &Plan, settings: &PlanSettings) -> Duration {
+    let hooks = quiesce::expand(&settings.hooks).unwrap_or_else(|_| settings.hooks.clone());
+    // A database is asked, held and let go; nobody waits for it longer than this.
+    let hooks: Duration = hooks.iter().map(|h| h.timeout * if h.is_session() { 4 } else { 2 }).sum();
+    let unmounts = plan.filesystems.iter().any(|f| f.method == Method::Unmount);
+    let away = if unmounts { settings.unmount_timeout * 2 + MOUNTING } else { Duration::ZERO };
+    // Flushed twice: before the watchdog and after it.
+    hooks + away + settings.flush_timeout * 2 + settings.window + MARGIN
+}
+
+/// Asks every database whether it could be held.
+///
+/// # Errors
+/// When one that the run may not go without could not. Nothing has been touched.
+pub(super) async fn check<E>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -> Result<(), Error> {
+    quiesce::expand(&stage.settings.hooks).map_err(unreadable)?;
+    let env = hook_env(stage);
+    for hook in &stage.settings.hooks {
+        let checked = tokio::select! {
+            checked = quiesce::check(hook, &env) => checked,
+            signal = interrupt.caught() => return Err(Error::new(Exit::Hook, format!("interrupted by {signal}"))),
+        };
+        let Some(outcome) = checked.filter(|o| !o.succeeded()) else { continue };
+        if hook.on_failure == OnFailure::Degrade {
+            tracing::warn!("{outcome}");
+            continue;
+        }
+        let error = Error::new(Exit::Hook, outcome.to_string());
+        let hint = "nothing was touched; with on_failure = \"degrade\" the set is taken at a lower label";
+        return Err(error.hint(outcome.hint.unwrap_or_else(|| hint.to_owned())));
+    }
+    Ok(())
+}
+
+fn unreadable(what: String) -> Error {
+    Error::new(Exit::Hook, what).hint("create it, or take the [[hook_directory]] out of the configuration")
+}
+
+/// Holds them in order.
+pub(super) async fn quiesce<E>(
+    stage: &Stage<'_, E>,
+    journal: &mut Journal,
+    env: &HookEnv,
+    interrupt: &mut Interrupt,
+    apps: &mut Applications,
+) -> Result<(), Failure> {
+    let hooks = quiesce::expand(&stage.settings.hooks).map_err(|e| Failure::new(Exit::Hook, e))?;
+    for hook in hooks {
+        if let Some(signal) = interrupt.pending() {
+            return Err(Failure::by(signal));
+        }
+        if let HookKind::HookDirectory(directory) = &hook.kind {
+            // Left by `expand`: it has nothing that could hold.
+            let why = format!("{} has no executable file", directory.path.display());
+            apps.refused(&hook, why)?;
+            continue;
+        }
+        let due = tokio::select! {
+            due = quiesce::due(&hook, env) => due,
+            signal = interrupt.caught() => return Err(Failure::by(signal)),
+        };
+        let outcome = match due {
+            Ok(Some(hook)) => attempt(stage, journal, env, interrupt, apps, hook).await?,
+            Ok(None) => {
+                let nothing = HookStatus::NotRunning;
+                HookOutcome::new(&hook.name, Phase::Pre, nothing, Duration::ZERO, String::new())
+            }
+            Err(outcome) => outcome,
+        };
+        let stop = quiesce::aborts(&hook, &outcome);
+        let (said, hint) = (outcome.to_string(), outcome.hint.clone());
+        apps.outcomes.push(outcome);
+        if let Some(signal) = interrupt.pending() {
+            return Err(Failure::by(signal));
+        }
+        if stop {
+            let mut failure = Failure::new(Exit::Hook, said);
+            failure.hint = Some(hint.unwrap_or_else(|| {
+                "nothing was frozen and nothing was taken; the hooks attempted so far are released".to_owned()
+            }));
+            return Err(failure);
+        }
+    }
+    Ok(())
+}
+
+/// Journals one and holds it.
+async fn attempt<E>(
+    stage: &Stage<'_, E>,
+    journal: &mut Journal,
+    env: &HookEnv,
+    interrupt: &mut Interrupt,
+    apps: &mut Applications,
+    hook: Hook,
+) -> Result<HookOutcome, Failure> {
+    stage.at(Step::Attempt);
+    let noted = journal.update(|state| {
+        state.attempted.push(hook.clone());
+        state.env = Some(env.clone());
+    });
+    if let Err(e) = noted {
+        journal.state.attempted.pop(); // it will not be started: nothing is owed
+        return Err(Failure::new(Exit::Hook, format!("cannot write the journal: {e}")));
+    }
+    apps.attempted.push(hook.clone());
+    stage.at(Step::PreHook);
+    tracing::info!(hook = hook.name, "pre hook");
+    let cancelled = async {
+        interrupt.caught().await;
+    };
+    let noted = |pid| journal.note_session(&hook.name, pid);
+    Ok(quiesce::hold_noting(&hook, env, &mut apps.live, noted, cancelled).await)
+}
+
+/// Lets go of everything attempted, in reverse.
+pub(super) async fn release<E>(
+    stage: &Stage<'_, E>,
+    journal: &mut Journal,
+    env: &HookEnv,
+    apps: &mut Applications,
+) {
+    apps.outcomes.extend(journal.release(env, &mut apps.live, true, |step| stage.at(step)).await);
+}
+
+/// The commands for the end of the run. What fails is a failure after the set.
+pub(super) async fn finish(env: &HookEnv, apps: &Applications) -> Vec<HookOutcome> {
+    let phase = match env.result {
+        RunResult::Taken => Phase::Completed,
+        RunResult::Failed => Phase::Failed,
+        // A rehearsal is neither; what is not known cannot be told.
+        RunResult::Rehearsed | RunResult::Unknown => return Vec::new(),
+    };
+    quiesce::finish(&apps.attempted, phase, env).await
+}
+
+/// Why the hooks vouch for nothing, if so.
+pub(super) fn doubt(settings: &PlanSettings, outcomes: &[HookOutcome]) -> Option<String> {
+    if !settings.holds_applications() {
+        return Some("no hooks: nothing vouches for the applications".to_owned());
+    }
+    let failed = |h: &&HookOutcome| h.lost || (h.phase == Phase::Pre && !h.succeeded());
+    outcomes.iter().find(failed).map(ToString::to_string)
+}
+
+/// What failed once the set was there, or was not to be.
+pub(super) fn after(outcomes: &[HookOutcome]) -> Vec<String> {
+    // What was lost takes the label down instead.
+    let late = |h: &&HookOutcome| h.phase != Phase::Pre && !h.succeeded() && !h.lost;
+    outcomes.iter().filter(late).map(ToString::to_string).collect()
+}
+
+/// What became of each application, in the order in which they were held. `taken` is the most that this set can be to any of them, and
+/// why.
+pub(super) fn records(
+    settings: &PlanSettings,
+    outcomes: &[HookOutcome],
+    taken: Option<(Consistency, &str)>,
+) -> Vec<ApplicationRecord> {
+    let section = |name: &str| {
+        let of = |h: &&Hook| {
+            name == h.name || name.strip_prefix(h.name.as_str()).is_some_and(|r| r.starts_with('/'))
+        };
+        settings.hooks.iter().find(of).map(|h| h.kind.section().to_owned())
+    };
+    let mut records = Vec::new();
+    for held in outcomes.iter().filter(|h| h.phase == Phase::Pre) {
+        // Units that are stopped for an unmount are no hooks of the plan.
+        let Some(kind) = section(&held.name) else { continue };
+        let let_go = outcomes.iter().find(|h| h.phase == Phase::Post && h.name == held.name);
+        let failed = Some(held).filter(|h| !h.succeeded()).or(let_go.filter(|h| h.lost));
+        let (consistency, reason) = match (taken, failed) {
+            (None, failed) => (None, failed.map(ToString::to_string)),
+            (Some((cap, _)), Some(failed)) if cap >= Consistency::Filesystem => {
+                (Some(Consistency::Filesystem), Some(failed.to_string()))
+            }
+            (Some((Consistency::Application, _)), _) => (Some(Consistency::Application), None),
+            (Some((cap, why)), _) => (Some(cap), Some(why.to_owned())),
+        };
+        let mut facts = held.facts.clone();
+        facts.extend(let_go.map(|h| h.facts.clone()).unwrap_or_default());
+        records.push(ApplicationRecord { name: held.name.clone(), kind, consistency, reason, facts });
+    }
+    records
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::settings::{HookKind, Redis, RedisMode};
+
+    fn settings() -> PlanSettings {
+        let nowhere = std::path::Path::new("/nonexistent");
+        let loaded =
+            crate::config::load_with(nowhere, None, None, &crate::config::Overrides::default(), &|_| None)
+                .unwrap();
+        let redis = Redis {
+            mode: RedisMode::Pause,
+            socket: None,
+            host: None,
+            port: None,
+            user: None,
+            password_file: None,
+            credential: None,
+            pause_limit: None,
+        };
+        let hook = |name: &str, kind: HookKind| Hook {
+            name: name.to_owned(),
+            kind,
+            timeout: Duration::from_secs(5),
+            on_failure: OnFailure::Degrade,
+        };
+        let directory = crate::config::settings::DirectoryHook { path: "/d".into() };
+        let hooks = vec![
+            hook("queue", HookKind::Hook(crate::config::settings::CommandHook::default())),
+            hook("d", HookKind::HookDirectory(directory)),
+            hook("cache", HookKind::Redis(redis)),
+        ];
+        PlanSettings { hooks, ..loaded.settings.plan }
+    }
+
+    fn ran(name: &str, phase: Phase, status: HookStatus) -> HookOutcome {
+        HookOutcome::new(name, phase, status, Duration::ZERO, String::new())
+    }
+
+    fn all_well() -> Vec<HookOutcome> {
+        let mut all: Vec<_> =
+            ["queue", "d/10-app", "cache"].map(|n| ran(n, Phase::Pre, HookStatus::Ok)).into_iter().collect();
+        all.extend(["cache", "d/10-app", "queue"].map(|n| ran(n, Phase::Post, HookStatus::Ok)));
+        all
+    }
+
+    fn labels(outcomes: &[HookOutcome], taken: Option<(Consistency, &str)>) -> Vec<Option<Consistency>> {
+        records(&settings(), outcomes, taken).into_iter().map(|r| r.consistency).collect()
+    }
+
+    use Consistency::{Application, Crash, Filesystem};
+
+    #[test]
+    fn each_application_has_a_label_of_its_own() {
+        let mut outcomes = all_well();
+        outcomes[0].facts.insert("offset".to_owned(), "17".to_owned());
+        outcomes[5].facts.insert("end".to_owned(), "18".to_owned());
+        let records = records(&settings(), &outcomes, Some((Application, "")));
+        let seen: Vec<_> =
+            records.iter().map(|r| (r.name.as_str(), r.kind.as_str(), r.consistency)).collect();
+        let good = Some(Application);
+        assert_eq!(
+            seen,
+            [("queue", "hook", good), ("d/10-app", "hook_directory", good), ("cache", "redis", good)]
+        );
+        assert_eq!(records[0].facts.keys().collect::<Vec<_>>(), ["end", "offset"]);
+        // Units stopped for an unmount are in the outcomes, and are no application.
+        outcomes.push(ran("unit a.service", Phase::Pre, HookStatus::Ok));
+        assert_eq!(labels(&outcomes, Some((Application, ""))).len(), 3);
+    }
+
+    #[test]
+    fn what_was_not_held_or_was_lost_is_no_more_than_its_files() {
+        let mut outcomes = all_well();
+        assert_eq!(doubt(&settings(), &outcomes), None);
+        outcomes[0].status = HookStatus::TimedOut;
+        outcomes[3].lost = true;
+        outcomes[3].status = HookStatus::Refused("moved".into());
+        assert_eq!(
+            labels(&outcomes, Some((Application, ""))),
+            [Some(Filesystem), Some(Application), Some(Filesystem)]
+        );
+        assert!(doubt(&settings(), &outcomes).unwrap().contains("queue"));
+        assert_eq!(labels(&outcomes, None), [None, None, None]);
+        outcomes[0].status = HookStatus::Ok;
+        assert!(
+            doubt(&settings(), &outcomes).unwrap().contains("`cache` was not let go as it should be: moved")
+        );
+        outcomes[3].lost = false;
+        outcomes[3].status = HookStatus::Failed(crate::quiesce::Exit::Code(1));
+        assert_eq!(doubt(&settings(), &outcomes), None, "a post command that fails is told after the set");
+        assert_eq!(after(&outcomes).len(), 1);
+    }
+
+    #[test]
+    fn none_is_worth_more_than_the_set_can_be() {
+        let mut outcomes = all_well();
+        let why = "the freeze did not hold";
+        let lowered = records(&settings(), &outcomes, Some((Crash, why)));
+        assert!(lowered.iter().all(|r| r.consistency == Some(Crash) && r.reason.as_deref() == Some(why)));
+        outcomes[0].status = HookStatus::TimedOut;
+        assert_eq!(labels(&outcomes, Some((Crash, "x")))[0], Some(Crash));
+        assert_eq!(labels(&outcomes, Some((Filesystem, "x"))), [Some(Filesystem); 3]);
+    }
+
+    #[test]
+    fn what_only_tells_somebody_vouches_for_nothing() {
+        let told = crate::config::settings::CommandHook {
+            completed: Some(vec!["/bin/true".into()]),
+            ..Default::default()
+        };
+        let mut settings = settings();
+        settings.hooks.truncate(1);
+        settings.hooks[0].kind = HookKind::Hook(told.clone());
+        assert!(doubt(&settings, &[ran("queue", Phase::Pre, HookStatus::Ok)]).is_some());
+        let held = crate::config::settings::CommandHook { pre: Some(vec!["/bin/true".into()]), ..told };
+        settings.hooks[0].kind = HookKind::Hook(held);
+        assert_eq!(doubt(&settings, &[ran("queue", Phase::Pre, HookStatus::Ok)]), None);
+    }
+
+    #[test]
+    fn a_session_may_hold_as_long_as_everything_around_it_may_take() {
+        let settings = settings();
+        let plan = Plan {
+            name: "p".into(),
+            filesystems: vec![],
+            volumes: vec![],
+            witnesses: vec![],
+            left_out: vec![],
+            call: crate::plan::PointInTimeCall::CreateSnapshots {
+                exclude_boot_volume: false,
+                exclude_data_volumes: vec![],
+            },
+            notes: vec![],
+            best: Application,
+        };
+        let least = Duration::from_secs(3 * 5 * 2) + settings.flush_timeout * 2 + settings.window;
+        assert!(hold_limit(&plan, &settings) > least);
+    }
+}
