@@ -7,10 +7,9 @@ mod common;
 
 use common::hooks::in_the_window_of;
 use common::probe::{assert_labels, assert_settled};
-use common::program::Run;
+use common::program::{Run, put_executable};
 use common::rig::{Fs, Rig};
 use nix::sys::signal::Signal;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -34,9 +33,7 @@ impl Podman {
             std::fs::create_dir_all(rig.path(folder)).unwrap();
         }
         let script = rig.path("bin/podman");
-        std::fs::write(&script, PODMAN.replace("TEMP", rig.path("").to_str().unwrap().trim_end_matches('/')))
-            .unwrap();
-        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+        put_executable(&script, PODMAN.replace("TEMP", rig.path("").to_str().unwrap().trim_end_matches('/')));
         let podman = Self { rig };
         let skipped = |why: &str| {
             eprintln!("\n*** NOT TESTED with a real Podman: {why} ***\n");

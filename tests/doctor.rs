@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::listener::Listener;
 use common::probe::{BlockedWrite, assert_settled, is_frozen};
-use common::program::Run;
+use common::program::{Run, put_executable};
 use common::rig::{Fs, Rig, STILLPOINT, sh};
 use serde_json::Value;
 
@@ -154,7 +154,7 @@ fn a_process_that_hangs_on_a_frozen_filesystem() {
 fn hooks_that_others_can_write_or_that_are_not_there() {
     let rig = one();
     let script = rig.path("hold");
-    std::fs::write(&script, "#!/bin/sh\n").unwrap();
+    put_executable(&script, "#!/bin/sh\n");
     let mode = |m| std::fs::set_permissions(&script, std::fs::Permissions::from_mode(m)).unwrap();
     let path = script.to_str().unwrap();
     rig.configure(&format!(
@@ -225,10 +225,8 @@ fn without_imds_the_host_is_looked_at_all_the_same() {
 fn without_root_it_says_what_it_could_not_see() {
     let rig = one();
     let copy = rig.path("stillpoint");
-    std::fs::copy(STILLPOINT, &copy).unwrap();
-    for path in [&copy, &rig.path("")] {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    }
+    put_executable(&copy, std::fs::read(STILLPOINT).unwrap());
+    std::fs::set_permissions(rig.path(""), std::fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = Command::new("runuser");
     command.args(["-u", "nobody", "--"]).arg(&copy).args(["doctor", "-o", "json", "--config", "/dev/null"]);
     command.args(["--imds-endpoint", "http://127.0.0.1:9"]);

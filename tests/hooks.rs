@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::hooks::{hook, in_the_window, log, note, noting};
 use common::probe::{BlockedWrite, assert_labels, assert_settled};
-use common::program::await_some;
+use common::program::{await_some, put_executable};
 use common::rig::{Fs, Rig};
 
 fn two() -> Rig {
@@ -264,7 +264,7 @@ fn hooks_that_others_can_write_are_refused_before_anything_is_touched() {
     let folder = rig.path("scripts");
     std::fs::create_dir(&folder).unwrap();
     let script = folder.join("run.sh");
-    std::fs::write(&script, "#!/bin/sh\n[ \"$1\" ] || { echo ready; read word; }\n").unwrap();
+    put_executable(&script, "#!/bin/sh\n[ \"$1\" ] || { echo ready; read word; }\n");
     let (shown, place) = (script.display(), folder.display());
     let sections = [
         format!("[[hook]]\npre = [\"{shown}\", \"x\"]\ntimeout = \"5s\"\n"),
@@ -316,15 +316,13 @@ fn a_hook_directory_that_is_not_there_is_refused() {
 /// process behind that holds until `thaw` tells it by a FIFO; any other word is an error.
 #[test]
 fn debians_qemu_guest_agent_hook_runs_unchanged() {
-    use std::os::unix::fs::PermissionsExt as _;
     let rig = two();
     let dispatcher = "/etc/qemu/fsfreeze-hook";
     let text =
         std::fs::read(dispatcher).unwrap_or_else(|e| panic!("{dispatcher} (package qemu-guest-agent): {e}"));
     let put = |path: std::path::PathBuf, text: &[u8]| {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, text).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        put_executable(&path, text);
     };
     let script = format!(
         "#!/bin/sh\nfifo={0}/fifo\ncase $1 in\nfreeze) mkfifo $fifo; (read word <$fifo; rm $fifo; echo released >>{0}/log) & echo frozen >>{0}/log;;\n\

@@ -12,7 +12,7 @@ use common::hooks::{hook, log, note, noting};
 use common::probe::{
     BlockedWrite, Writer, assert_clean, assert_settled, nanoseconds, needs_recovery, watchdogs,
 };
-use common::program::{Ended, Run, await_some};
+use common::program::{Ended, Run, await_some, put_executable};
 use common::rig::{Fs, Rig, sh};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -569,8 +569,7 @@ fn the_example_document_for_data_lifecycle_manager() {
     let plain = rig.command(&[]);
     let words = std::iter::once(plain.get_program()).chain(plain.get_args());
     let words: Vec<String> = words.map(|w| format!("'{}'", w.to_str().unwrap())).collect();
-    std::fs::write(&wrapper, format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" "))).unwrap();
-    sh("chmod", &["755", wrapper.to_str().unwrap()]);
+    put_executable(&wrapper, format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" ")));
     let script = script.replace("/usr/bin/stillpoint", wrapper.to_str().unwrap());
     let script = script.replace("/run/stillpoint", rig.path("run").to_str().unwrap());
     let script = script.replace("{{ executionId }}", "None");

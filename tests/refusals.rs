@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::hooks::in_the_window;
 use common::probe::{assert_labels, assert_settled};
-use common::program::Run;
+use common::program::{Run, put_executable};
 use common::rig::{Fs, Rig, STILLPOINT};
 
 fn one() -> Rig {
@@ -102,8 +102,7 @@ fn a_run_needs_root() {
     let rig = one();
     // Where nobody may read and execute it: the build folder may belong to root alone.
     let copy = rig.path("stillpoint");
-    std::fs::copy(STILLPOINT, &copy).unwrap();
-    std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755)).unwrap();
+    put_executable(&copy, std::fs::read(STILLPOINT).unwrap());
     std::fs::set_permissions(copy.parent().unwrap(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = Command::new("runuser");
     command.args(["-u", "nobody", "--"]).arg(&copy).args(["snapshot"]);

@@ -8,7 +8,7 @@ mod common;
 
 use common::hooks::in_the_window;
 use common::probe::assert_settled;
-use common::program::await_some;
+use common::program::{await_some, put_executable};
 use common::rig::{Fs, Rig, sh};
 use nix::sys::signal::Signal;
 use std::os::unix::fs::PermissionsExt as _;
@@ -34,7 +34,7 @@ fn installed(rig: &Rig) -> PathBuf {
     std::fs::create_dir_all(&folder).unwrap();
     for entry in std::fs::read_dir(HOOKS).unwrap() {
         let from = entry.unwrap().path();
-        std::fs::copy(&from, folder.join(from.file_name().unwrap())).unwrap();
+        put_executable(&folder.join(from.file_name().unwrap()), std::fs::read(&from).unwrap());
     }
     folder
 }
@@ -195,8 +195,7 @@ new Function('return (async () => {{' + text + '}})()')();
         place.display()
     );
     let file = place.join("mongosh");
-    std::fs::write(&file, program).unwrap();
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    put_executable(&file, program);
     place
 }
 

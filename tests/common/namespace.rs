@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::program::{Ended, Run, await_some, wait};
+use super::program::{Ended, Run, await_some, put_executable, wait};
 use super::rig::{Fs, Rig};
 
 /// A rig whose volumes are mounted in a namespace of their own.
@@ -166,7 +166,6 @@ impl Namespace {
 
     /// A systemctl that keeps each unit's state in `units/NAME`, does what is in `stopping/NAME`, and notes what it is told in `log`.
     pub fn with_systemctl(&self, units: &[(&str, &str)]) {
-        use std::os::unix::fs::PermissionsExt as _;
         for folder in ["bin", "units", "stopping", "bound", "triggers"] {
             std::fs::create_dir_all(self.path(folder)).unwrap();
         }
@@ -185,8 +184,7 @@ impl Namespace {
             self.at("")
         );
         let path = self.path("bin/systemctl");
-        std::fs::write(&path, script).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        put_executable(&path, script);
     }
 
     /// What systemctl was told.

@@ -3,12 +3,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::program::put_executable;
 use super::rig::{Rig, sh};
 
 const SYSTEMD: &str = "/lib/systemd/systemd";
@@ -74,8 +74,7 @@ impl Manager {
             manager.folder.display()
         );
         let systemctl = manager.folder.join("bin/systemctl");
-        std::fs::write(&systemctl, script).unwrap();
-        std::fs::set_permissions(&systemctl, std::fs::Permissions::from_mode(0o755)).unwrap();
+        put_executable(&systemctl, script);
         let end = Instant::now() + Duration::from_secs(10);
         while manager.state("dbus.service", "ActiveState") != "active" {
             if Instant::now() > end {

@@ -14,7 +14,7 @@ use stillpoint::window::kernel::{Kernel as _, Linux};
 use crate::agent;
 use crate::check::Checks;
 use crate::common::probe::watchdogs;
-use crate::common::program::{Ended, Run};
+use crate::common::program::{Ended, Run, put_executable};
 use crate::common::rig::{Fs, NO_INTERVAL, Rig, ebs_sim};
 use crate::load::{Load, now};
 use crate::points::{Case, End, Fault};
@@ -185,8 +185,7 @@ fi
 "#
         );
         let path = self.rig.path("hook");
-        std::fs::write(&path, hook).unwrap();
-        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        put_executable(&path, hook);
         let hooks: String = [1, 2]
             .iter()
             .map(|n| {
