@@ -316,8 +316,8 @@ impl Restored {
             let device = rig.sim(&["snapshot-device", snapshot]).trim().to_owned();
             let at = rig.path(&format!("copy-{name}"));
             std::fs::create_dir_all(&at).unwrap();
-            // The original is mounted too, and XFS knows it by its UUID.
-            let xfs = sh("blkid", &["-o", "value", "-s", "TYPE", &device]).trim() == "xfs";
+            // The original is mounted too, and XFS knows it by its UUID. -p, for without it a cache may answer for the device before.
+            let xfs = sh("blkid", &["-p", "-o", "value", "-s", "TYPE", &device]).trim() == "xfs";
             let options = if xfs { "nouuid" } else { "defaults" };
             sh("mount", &["-o", options, &device, at.to_str().unwrap()]);
             restored.devices.push((device, at));

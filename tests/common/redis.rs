@@ -258,7 +258,7 @@ impl<'a> Restored<'a> {
         let device = rig.sim(&["snapshot-device", snapshot]).trim().to_owned();
         let at = rig.path(&format!("restored-{snapshot}"));
         std::fs::create_dir(&at).unwrap();
-        let xfs = sh("blkid", &["-o", "value", "-s", "TYPE", &device]).trim() == "xfs";
+        let xfs = sh("blkid", &["-p", "-o", "value", "-s", "TYPE", &device]).trim() == "xfs";
         // The original is mounted too, and has the same UUID.
         sh("mount", &["-o", if xfs { "nouuid" } else { "defaults" }, &device, at.to_str().unwrap()]);
         Self { rig, device, at }
