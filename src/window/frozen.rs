@@ -1,0 +1,238 @@
+//! The frozen window, from the first FIFREEZE to the last FITHAW.
+//!
+//! In: a prepared window whose watchdog runs. Out: [`Thawed`], with the evidence. Must never: let go of a frozen filesystem, or do
+//! anything between the last FIFREEZE and the first FITHAW but look at counters and hold the caller's one call.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::failure::{FreezeFailure, NotFrozen};
+use super::flush::FlushError;
+use super::freeze::Report;
+use super::prepared::Prepared;
+use super::thawed::{Thawed, Times};
+use super::witness::Witness;
+use super::{LEFT_FROZEN, flush};
+use crate::gate;
+use crate::interrupt::Interrupt;
+use crate::plan::{Method, Wave};
+
+/// Between two looks at the write counters that have to agree.
+const SETTLING_TIME: Duration = Duration::from_millis(3);
+/// Most looks after the first.
+const SETTLING_LOOKS: u32 = 20;
+
+/// How long a thaw is waited for before the run says that a filesystem may still be frozen.
+const THAW_LIMIT: Duration = Duration::from_secs(5);
+/// How the held call ended.
+#[derive(Debug)]
+pub enum Held<T> {
+    /// It returned.
+    Ended(T),
+    /// The window ran out first.
+    RanOut,
+    /// The watchdog fired or died.
+    WatchdogLost,
+    /// A signal came.
+    Interrupted(nix::sys::signal::Signal),
+}
+
+impl Prepared {
+    /// Freezes wave by wave. The watchdog's deadline runs from here.
+    ///
+    /// # Errors
+    /// When a freeze fails, takes too long, or the run is interrupted; everything is thawed again then.
+    pub async fn freeze(mut self, interrupt: &mut Interrupt) -> Result<Frozen, Box<NotFrozen>> {
+        // Filesystems that cannot freeze: flush once more, then hold them to their write counters from here on.
+        let mut flushed = Ok(());
+        for member in self.members.iter_mut().filter(|m| m.method == Method::Sync) {
+            if flushed.is_ok() {
+                flushed = flush::quiesce(&self.kernel, member, self.limits.flush, interrupt).await;
+            }
+        }
+        for witness in &mut self.idle {
+            witness.look(&self.kernel);
+        }
+        let shut = gate::shut();
+        let started = Instant::now();
+        let times = Times { started: Timestamp::now(), ..Times::default() };
+        let limits = self.limits;
+        if let Err(e) = flushed {
+            let frozen = Frozen { window: Some(self), started, times, gate: Some(shut) };
+            return Err({ frozen }
+                .fail(match e {
+                    FlushError::Interrupted(signal) => FreezeFailure::Interrupted(signal),
+                    other => FreezeFailure::Flush(other),
+                })
+                .await);
+        }
+        let armed = self.guard.arm(limits.window);
+        if armed.is_ok()
+            && let Some(knob) = &mut self.knob
+        {
+            knob.raise(self.guard.page());
+        }
+        let mut frozen = Frozen { window: Some(self), started, times, gate: Some(shut) };
+        if armed.is_err() {
+            return Err(frozen.fail(FreezeFailure::WatchdogLost).await);
+        }
+        let waves = frozen.freeze_waves(interrupt, limits.freeze).await;
+        frozen.put_back();
+        match waves {
+            Ok(()) => {
+                frozen.look();
+                frozen.times.frozen = Some(Timestamp::now());
+                Ok(frozen)
+            }
+            Err(cause) => Err(frozen.fail(cause).await),
+        }
+    }
+}
+
+/// Filesystems frozen, deadline running.
+#[derive(Debug)]
+#[must_use = "dropping thaws; call thaw to learn whether the freeze held"]
+pub struct Frozen {
+    window: Option<Prepared>,
+    started: Instant,
+    times: Times,
+    gate: Option<gate::Shut>,
+}
+
+impl Frozen {
+    async fn freeze_waves(&self, interrupt: &mut Interrupt, limit: Duration) -> Result<(), FreezeFailure> {
+        let Some(window) = &self.window else { return Ok(()) };
+        let end = self.started + limit;
+        let mut waves: Vec<Wave> = window.members.iter().map(|m| m.wave).collect();
+        waves.sort_unstable();
+        waves.dedup();
+        for wave in waves {
+            let indices: Vec<usize> =
+                window.members.iter().filter(|m| m.wave == wave).filter_map(|m| m.freezer).collect();
+            window.freezers.freeze(&indices);
+            let settled = window
+                .freezers
+                .board()
+                .wait(|reports| indices.iter().all(|&i| reports[i] != Report::Freezing));
+            tokio::select! {
+                biased;
+                reports = settled => window.check(&indices, &reports)?,
+                signal = interrupt.caught() => return Err(FreezeFailure::Interrupted(signal)),
+                () = window.guard.lost() => return Err(FreezeFailure::WatchdogLost),
+                () = tokio::time::sleep_until(end.into()) => {
+                    return Err(FreezeFailure::TooLong { limit, stuck: window.stuck() });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// FITHAW waits for no grace period: the host has `rcu_expedited` as it was as soon as everything is frozen.
+    fn put_back(&mut self) {
+        if let Some(knob) = self.window.as_mut().and_then(|w| w.knob.as_mut()) {
+            knob.put_back();
+        }
+    }
+
+    /// When what happened, so far.
+    #[must_use]
+    pub fn times(&self) -> Times {
+        self.times
+    }
+
+    /// First look at the write counters of what is now frozen: until two looks agree.
+    ///
+    /// A completed write is neither in flight nor counted until the thread that completed it has run on. On NVMe that is an interrupt; a
+    /// loop device has a worker for it, which the waiter that it woke may have pushed aside.
+    fn look(&mut self) {
+        let Some(window) = &mut self.window else { return };
+        let frozen = window.members.iter_mut().filter(|m| m.method == Method::Freeze);
+        let mut witnesses: Vec<&mut Witness> = frozen.flat_map(|m| &mut m.witnesses).collect();
+        for witness in &mut witnesses {
+            witness.look(&window.kernel);
+        }
+        for _ in 0..SETTLING_LOOKS {
+            std::thread::sleep(SETTLING_TIME);
+            let late = witnesses.iter_mut().filter(|w| w.moved(&window.kernel, false).is_some());
+            if late.map(|w| w.look(&window.kernel)).count() == 0 {
+                break;
+            }
+        }
+    }
+
+    /// Holds the freeze while `call` runs: the one thing that happens between the last FIFREEZE and the first FITHAW.
+    pub async fn hold<T>(&mut self, interrupt: &mut Interrupt, call: impl Future<Output = T>) -> Held<T> {
+        let Some(window) = &self.window else { return Held::WatchdogLost };
+        let end = self.started + window.limits.own_deadline();
+        self.times.requested = Some(Timestamp::now());
+        let ended = tokio::select! {
+            biased;
+            ended = call => Held::Ended(ended),
+            signal = interrupt.caught() => Held::Interrupted(signal),
+            () = window.guard.lost() => Held::WatchdogLost,
+            () = tokio::time::sleep_until(end.into()) => Held::RanOut,
+        };
+        if matches!(ended, Held::Ended(_)) {
+            self.times.responded = Some(Timestamp::now());
+        }
+        ended
+    }
+
+    /// Thaws everything at once and says whether the freeze held until here.
+    pub async fn thaw(mut self) -> Thawed {
+        self.thaw_now().await
+    }
+
+    async fn fail(&mut self, cause: FreezeFailure) -> Box<NotFrozen> {
+        Box::new(NotFrozen { cause, thawed: self.thaw_now().await })
+    }
+
+    async fn thaw_now(&mut self) -> Thawed {
+        // Looked at while `Drop` still owns the window: whatever happens here, it waits for the thaw before the process can end.
+        let Some((fired_before, moved)) = self.window.as_ref().map(|w| (w.guard.fired(), w.moved())) else {
+            return Thawed::default();
+        };
+        let Some(window) = self.window.take() else { return Thawed::default() };
+        window.freezers.thaw_all();
+        let all_back = |reports: &[Report]| !reports.iter().any(|r| r.may_be_frozen());
+        let board = Arc::clone(window.freezers.board());
+        let _ = tokio::time::timeout(THAW_LIMIT, board.wait(all_back)).await;
+        let reports = board.read();
+        self.times.thawed = Some(Timestamp::now());
+        let length = self.started.elapsed();
+        let stuck = reports.iter().any(|r| r.may_be_frozen());
+        match self.gate.take() {
+            // A write to a frozen filesystem would hang for good, and with it the report of code 40.
+            Some(gate) if stuck && window.stderr_may_block(&reports) => gate.leak(),
+            gate => drop(gate), // the log may flow again
+        }
+        window.finish(&reports, fired_before, moved, self.times, length)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        if let Some(mut window) = self.window.take() {
+            window.freezers.thaw_all();
+            let reports = window
+                .freezers
+                .board()
+                .wait_blocking(THAW_LIMIT, |reports| !reports.iter().any(|r| r.may_be_frozen()));
+            if reports.iter().any(|r| r.may_be_frozen()) {
+                // The watchdog stays: the closing socket makes it fire.
+                LEFT_FROZEN.store(true, Ordering::SeqCst);
+                if window.stderr_may_block(&reports)
+                    && let Some(gate) = self.gate.take()
+                {
+                    gate.leak();
+                }
+            } else {
+                window.guard.dismiss();
+            }
+        }
+    }
+}
