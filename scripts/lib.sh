@@ -33,12 +33,30 @@ need_root() {
     [ "$(id -u)" = 0 ] || die "needs root: it makes block devices, mounts and freezes" "sudo $0"
 }
 
-# What this machine lacks of command:package pairs is installed by apt, which sometimes fails once and works when repeated.
+# Runs what needs the network up to four times: a mirror that fails once often works later.
+again() { # COMMAND…
+    local pause
+    for pause in 5 20 60; do
+        "$@" && return
+        note "${1##*/} failed, once more in $pause s"
+        sleep "$pause"
+    done
+    "$@"
+}
+
+apt_install() { # LOG PACKAGE…
+    local log=$1
+    shift
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"; } \
+        >"$log" 2>&1 </dev/null
+}
+
+# What this machine lacks of command:package pairs is installed by apt. A pair may begin with a path or a pattern, too.
 need_packages() {
     local pair missing=()
     for pair in "$@"; do
         case $pair in
-        /*) [ -e "${pair%%:*}" ] || missing+=("${pair##*:}") ;;
+        /*) compgen -G "${pair%%:*}" >/dev/null || missing+=("${pair##*:}") ;;
         *) command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}") ;;
         esac
     done
@@ -46,16 +64,12 @@ need_packages() {
     mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
     command -v apt-get >/dev/null || die "missing: ${missing[*]} (names of Debian's packages)" "install them, then run $0 again"
     note "installing ${missing[*]}"
-    local log try
+    local log
     log=$(mktemp)
-    for try in 1 2; do
-        if { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-            "${missing[@]}"; } >"$log" 2>&1 </dev/null; then
-            rm -f "$log"
-            return
-        fi
-        [ "$try" = 2 ] || { note "apt failed, once more"; sleep 3; }
-    done
+    if again apt_install "$log" "${missing[@]}"; then
+        rm -f "$log"
+        return
+    fi
     tail -n 20 "$log" >&2
     rm -f "$log"
     die "apt could not install ${missing[*]}"
@@ -71,10 +85,12 @@ need_tools() {
 
 # Debian's PostgreSQL, for tests that start their own: without the server that its package would start.
 need_postgresql() {
-    [ -d /usr/lib/postgresql ] && return
+    # The folder is there with the client alone, too.
+    local server='/usr/lib/postgresql/*/bin/initdb'
+    compgen -G "$server" >/dev/null && return
     mkdir -p /etc/postgresql-common/createcluster.d
     echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/stillpoint-tests.conf
-    need_packages /usr/lib/postgresql:postgresql
+    need_packages "$server:postgresql"
 }
 
 # Debian's MariaDB, for tests that start their own: these packages have the programs and no service.

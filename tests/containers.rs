@@ -91,7 +91,9 @@ impl Podman {
     }
 
     fn in_the_window(&self) -> Run {
-        in_the_window_of(&self.rig, "delay-before", "2500ms", self.command(&["snapshot", "-o", "json"]))
+        // Podman takes its time for each of its commands.
+        let command = self.command(&["snapshot", "--window", "30s", "-o", "json"]);
+        in_the_window_of(&self.rig, "delay-before", "6s", command)
     }
 }
 

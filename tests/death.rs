@@ -32,13 +32,13 @@ fn thawed_after(writes: &[BlockedWrite], since: Instant) -> Duration {
 fn signal_while_frozen(signal: Signal) {
     let rig = two();
     rig.configure(&noting(&rig, "db"));
-    let run = in_the_window(&rig, "delay-before", "1500ms", &["snapshot", "-o", "json"]);
+    let run = in_the_window(&rig, "delay-before", "6s", &["snapshot", "-o", "json"]);
     let writes = blocked(&rig);
     let told = Instant::now();
     run.signal(signal);
     let took = thawed_after(&writes, told);
     println!("thawed {took:?} after {signal}");
-    assert!(took < Duration::from_secs(1), "thawed {took:?} after {signal}");
+    assert!(took < Duration::from_secs(4), "thawed {took:?} after {signal}");
     let ended = run.end();
     assert_eq!(ended.signal, Some(signal as i32), "{ended:?}");
     // What the aborted call made is found by its run id, reported and labelled.
@@ -66,7 +66,7 @@ fn sigint_while_frozen() {
 #[test]
 fn a_signal_after_the_answer_changes_nothing() {
     let rig = two();
-    let slow = hook("slow", "true", &format!("{}; sleep 1; {}", note(&rig, "begun"), note(&rig, "done")), "");
+    let slow = hook("slow", "true", &format!("{}; sleep 4; {}", note(&rig, "begun"), note(&rig, "done")), "");
     rig.configure(&slow);
     for (number, signal) in [Signal::SIGTERM, Signal::SIGINT].into_iter().enumerate() {
         let run = rig.spawn(&["snapshot", "-o", "json"]);
@@ -94,7 +94,7 @@ fn signal_during_a_hook(signal: Signal) {
     run.signal(signal);
     let ended = run.end();
     assert_eq!(ended.signal, Some(signal as i32), "{ended:?}");
-    assert!(ended.took < Duration::from_secs(10), "the hook was waited for: {:?}", ended.took);
+    assert!(ended.took < Duration::from_secs(20), "the hook was waited for: {:?}", ended.took);
     assert_eq!(log(&rig), ["pre-first", "pre-slow", "post-slow", "post-first failed"]);
     assert_eq!(rig.creates().len(), 0);
     assert_settled(&rig);
@@ -113,13 +113,13 @@ fn sigint_during_a_hook() {
 /// Kills the agent in its window and waits until the filesystems are thawed. The call is carried out later on.
 fn killed_while_frozen(rig: &Rig) {
     rig.configure(&noting(rig, "db"));
-    let run = in_the_window(rig, "delay-before", "1500ms", &["snapshot", "--window", "30s"]);
+    let run = in_the_window(rig, "delay-before", "6s", &["snapshot", "--window", "30s"]);
     let writes = blocked(rig);
     let killed = Instant::now();
     run.signal(Signal::SIGKILL);
     let took = thawed_after(&writes, killed);
     println!("thawed {took:?} after SIGKILL");
-    assert!(took < Duration::from_millis(1500), "thawed {took:?} after SIGKILL");
+    assert!(took < Duration::from_secs(4), "thawed {took:?} after SIGKILL");
     assert_eq!(run.end().signal, Some(Signal::SIGKILL as i32));
     assert_clean(rig);
     assert_eq!(log(rig), ["pre-db"], "nobody was there to release it yet");
@@ -192,13 +192,13 @@ fn sigkill_during_a_hook_and_the_next_start_releases() {
 #[test]
 fn sigstop_while_frozen_is_noticed_by_the_heartbeat() {
     let rig = two();
-    let run = in_the_window(&rig, "delay-before", "1200ms", &["snapshot", "--window", "30s", "-o", "json"]);
+    let run = in_the_window(&rig, "delay-before", "6s", &["snapshot", "--window", "30s", "-o", "json"]);
     let writes = blocked(&rig);
     let stopped = Instant::now();
     run.signal(Signal::SIGSTOP);
     let took = thawed_after(&writes, stopped);
     println!("thawed {took:?} after SIGSTOP");
-    assert!(took < Duration::from_secs(3), "thawed {took:?} after SIGSTOP");
+    assert!(took < Duration::from_secs(4), "thawed {took:?} after SIGSTOP");
     run.signal(Signal::SIGCONT);
     let ended = run.end();
     let record = ended.exits(22).record();
@@ -211,7 +211,7 @@ fn sigstop_while_frozen_is_noticed_by_the_heartbeat() {
 #[test]
 fn without_its_watchdog_the_agent_thaws_at_once() {
     let rig = two();
-    let run = in_the_window(&rig, "delay-before", "1200ms", &["snapshot", "--window", "30s", "-o", "json"]);
+    let run = in_the_window(&rig, "delay-before", "6s", &["snapshot", "--window", "30s", "-o", "json"]);
     let guards = watchdogs(&rig);
     assert_eq!(guards.len(), 1);
     let writes = blocked(&rig);
@@ -219,7 +219,7 @@ fn without_its_watchdog_the_agent_thaws_at_once() {
     kill(guards[0], Signal::SIGKILL).unwrap();
     let took = thawed_after(&writes, killed);
     println!("thawed {took:?} after the watchdog's death");
-    assert!(took < Duration::from_secs(1), "thawed {took:?} after the watchdog's death");
+    assert!(took < Duration::from_secs(4), "thawed {took:?} after the watchdog's death");
     let ended = run.end();
     let record = ended.exits(22).record();
     assert_eq!(record["consistency"], "crash");
@@ -231,7 +231,7 @@ fn without_its_watchdog_the_agent_thaws_at_once() {
 #[test]
 fn signals_for_the_terminal_do_not_reach_the_watchdog() {
     let rig = two();
-    let run = in_the_window(&rig, "delay-before", "1s", &["snapshot", "-o", "json"]);
+    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json"]);
     let guards = watchdogs(&rig);
     assert_eq!(guards.len(), 1);
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT] {

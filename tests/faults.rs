@@ -86,7 +86,7 @@ const NONE: &str = "";
 const CRASH: &str = "crash";
 const FILESYSTEM: &str = "filesystem";
 
-/// Two volumes, a window of 1 s, filesystem consistency asked for. One line a fault; docs/faults.md is this table.
+/// Two volumes, filesystem consistency asked for. One line a fault; docs/faults.md is this table.
 #[rustfmt::skip]
 const TABLE: &[Row] = &[
     row("SnapshotCreationPerVolumeRateExceeded", "--kind error --code SnapshotCreationPerVolumeRateExceeded --status 400", 23, NONE, Made::Nothing, "one snapshot of a volume every 15 s"),
@@ -111,12 +111,12 @@ const TABLE: &[Row] = &[
     row("connection closed, request carried out", "--kind drop-after", 23, CRASH, Made::Found, "2 snapshots of this run exist all the same"),
     row("connection reset, request not carried out", "--kind reset-before", 23, NONE, Made::NotSeen, "no snapshot of this run is to be seen"),
     row("connection reset, request carried out", "--kind reset-after", 23, CRASH, Made::Found, "2 snapshots of this run exist all the same"),
-    row("no answer, request not carried out", "--kind hang", 23, NONE, Made::NotSeen, "did not answer within the window of 1s"),
+    row("no answer, request not carried out", "--kind hang", 23, NONE, Made::NotSeen, "did not answer within the window of 3s"),
     row("no answer, request carried out", "--kind hang-after", 23, CRASH, Made::Found, "2 snapshots of this run exist all the same"),
     row("answered late, within the window", "--kind delay-after --delay 500ms", 0, FILESYSTEM, Made::Told, ""),
     row("carried out late, within the window", "--kind delay-before --delay 500ms", 0, FILESYSTEM, Made::Told, ""),
-    row("answered after the deadline", "--kind delay-after --delay 1500ms", 23, CRASH, Made::Found, "did not answer within the window of 1s"),
-    row("carried out after the deadline", "--kind delay-before --delay 1500ms", 23, CRASH, Made::Found, "did not answer within the window of 1s"),
+    row("answered after the deadline", "--kind delay-after --delay 4500ms", 23, CRASH, Made::Found, "did not answer within the window of 3s"),
+    row("carried out after the deadline", "--kind delay-before --delay 4500ms", 23, CRASH, Made::Found, "did not answer within the window of 3s"),
     row("an answer that ends in the middle", "--kind malformed", 23, CRASH, Made::Found, "2 snapshots of this run exist all the same"),
     row("an answer cut off by the end of its connection", "--kind truncated", 23, CRASH, Made::Found, "2 snapshots of this run exist all the same"),
     row("an answer that is not XML", "--kind not-xml", 23, CRASH, Made::Found, "2 snapshots of this run exist all the same"),
@@ -130,12 +130,18 @@ const TABLE: &[Row] = &[
 
 /// With EC2 over TLS.
 #[rustfmt::skip]
-const TLS_STALL: &Row = &row("TLS that stalls in the answer", "--kind tls-stall-mid", 23, CRASH, Made::Found, "did not answer within the window of 1s");
+const TLS_STALL: &Row = &row("TLS that stalls in the answer", "--kind tls-stall-mid", 23, CRASH, Made::Found, "did not answer within the window of 3s");
 
 impl Row {
     fn documented(&self) -> String {
         let label = if self.label.is_empty() { "none" } else { self.label };
         format!("| {} | {} | {label} | {} |", self.what, self.exit, self.made.words())
+    }
+
+    /// Short where its end is waited for; everywhere else a busy machine must not come to it.
+    fn window(&self) -> &'static str {
+        let to_the_end = ["--kind hang", "--kind tls-stall", "--delay 4500ms"];
+        if to_the_end.iter().any(|text| self.fault.contains(text)) { "3s" } else { "10s" }
     }
 
     fn check(&self, rig: &Rig) {
@@ -144,7 +150,7 @@ impl Row {
         let _ = std::fs::remove_dir_all(rig.path("run"));
         let fault: Vec<_> = self.fault.split(' ').collect();
         rig.sim(&[&["faults", "add", "--action", "CreateSnapshots", "--call", "1"], &fault[..]].concat());
-        let ended = rig.run(&["snapshot", "--window", "1s", "-o", "json"]);
+        let ended = rig.run(&["snapshot", "--window", self.window(), "-o", "json"]);
         ended.exits(self.exit).says(self.says);
         let record = ended.record();
         let creates = rig.creates();
@@ -180,7 +186,7 @@ fn every_fault_of_the_create_call_ends_as_the_table_says() {
     let rows = Mutex::new(TABLE.iter());
     let failed = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for _ in 0..4 {
+        for _ in 0..2 {
             scope.spawn(|| {
                 let mut rig = two();
                 loop {
@@ -226,19 +232,19 @@ fn a_volume_attached_meanwhile_lowers_the_set_and_not_its_parts() {
 #[test]
 fn a_hanging_api_ends_with_the_window() {
     let rig = two();
-    let run = in_the_window(&rig, "hang", "0s", &["snapshot", "--window", "1s", "-o", "json"]);
+    let run = in_the_window(&rig, "hang", "0s", &["snapshot", "--window", "3s", "-o", "json"]);
     let sent = Instant::now();
     let writes: Vec<_> = rig.mounts().iter().map(|m| BlockedWrite::certain(m)).collect();
     for write in &writes {
         let took = write.done(Duration::from_secs(10)).expect("thawed by itself").duration_since(sent);
-        println!("thawed {took:?} after the request was seen, window 1 s");
-        assert!(took < Duration::from_millis(1500), "thawed {took:?} after the request");
+        println!("thawed {took:?} after the request was seen, window 3 s");
+        assert!(took < Duration::from_secs(5), "thawed {took:?} after the request");
     }
     let ended = run.end();
     let record = ended.exits(23).record();
-    ended.says("did not answer within the window of 1s").says("stillpoint:run=");
+    ended.says("did not answer within the window of 3s").says("stillpoint:run=");
     assert_eq!(record["consistency"], Value::Null);
-    assert!(record["window_ms"].as_f64().unwrap() < 1100.0, "{}", record["window_ms"]);
+    assert!(record["window_ms"].as_f64().unwrap() < 5000.0, "{}", record["window_ms"]);
     assert!(look_ups(&rig, &record) >= 3, "EC2 is eventually consistent: one look is not enough");
     assert_eq!(rig.creates().len(), 1);
     assert_eq!(rig.snapshots().len(), 0);
@@ -302,8 +308,7 @@ fn fsfreeze(what: &str, mount: &Path) {
 
 fn foreign_thaw(arguments: &[&str], code: i32) {
     let rig = two();
-    let run =
-        in_the_window(&rig, "delay-before", "700ms", &[&["snapshot", "-o", "json"], arguments].concat());
+    let run = in_the_window(&rig, "delay-before", "3s", &[&["snapshot", "-o", "json"], arguments].concat());
     fsfreeze("--unfreeze", &rig.mount("a"));
     let ended = run.end();
     let record = ended.exits(code).record();
@@ -327,7 +332,7 @@ fn a_foreign_thaw_is_kept_where_the_policy_says_so() {
 #[test]
 fn a_foreign_thaw_and_freeze_is_seen_by_the_write_counter() {
     let rig = two();
-    let run = in_the_window(&rig, "delay-before", "1s", &["snapshot", "-o", "json"]);
+    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json"]);
     let mount = rig.mount("a");
     fsfreeze("--unfreeze", &mount);
     let mut file = std::fs::File::create(mount.join("meanwhile")).unwrap();

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use common::probe::{BlockedWrite, Writer, assert_labels, assert_settled, is_frozen};
-use common::program::{Run, await_some};
+use common::hooks::in_the_window_of;
+use common::probe::{Writer, assert_labels, assert_settled, is_thawed};
 use common::rig::{Fs, Rig, STILLPOINT, sh};
+use common::systemd::cgroups;
 
 /// Everything that can be dropped of the page cache: whatever is used next has to be read again.
 fn drop_caches() {
@@ -25,13 +26,12 @@ fn the_program_may_live_on_what_it_freezes() {
     // Without its symbols: the debug build is larger than the filesystem.
     sh("strip", &["-o", program.to_str().unwrap(), STILLPOINT]);
     let _writer = Writer::start(&rig.mount("b"));
-    rig.fault("CreateSnapshots", "delay-before", "1200ms");
     let (out, err) = (rig.mount("a").join("out"), rig.mount("a").join("err"));
     let script = "cd \"$1\" && shift && exec \"$@\" >out 2>err";
     let mut command = rig.exec(Path::new("sh"));
     command.args(["-c", script, "sh", rig.mount("a").to_str().unwrap()]).arg(&program);
-    let run = Run::start(rig.tail(command, &["-v", "snapshot", "-o", "json"]));
-    await_some("the set to be frozen", Duration::from_secs(10), || is_frozen(&rig.mount("a")).then_some(()));
+    let command = rig.tail(command, &["-v", "snapshot", "-o", "json"]);
+    let run = in_the_window_of(&rig, "delay-before", "3s", command);
     drop_caches();
     run.end().exits(0);
     let read = |path: &Path| std::fs::read_to_string(path).unwrap();
@@ -47,19 +47,37 @@ struct Squeeze(PathBuf);
 impl Squeeze {
     fn new(bytes: u64) -> Self {
         let name = format!("stillpoint-test-{}", std::process::id());
-        let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-        let (group, files) = if unified {
-            (Path::new("/sys/fs/cgroup").join(name), ["memory.max", "memory.swap.max"])
-        } else {
-            (
-                Path::new("/sys/fs/cgroup/memory").join(name),
-                ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"],
-            )
+        let lists = |file: PathBuf| {
+            std::fs::read_to_string(file).is_ok_and(|t| t.split_whitespace().any(|w| w == "memory"))
+        };
+        let unified = cgroups().filter(|root| lists(root.join("cgroup.controllers")));
+        let (group, files) = match &unified {
+            Some(root) => {
+                let control = root.join("cgroup.subtree_control");
+                if !lists(control.clone()) {
+                    let enabled = std::fs::write(&control, "+memory");
+                    let place = control.display();
+                    assert!(
+                        enabled.is_ok(),
+                        "this test needs the memory controller, and +memory in {place}: {enabled:?}"
+                    );
+                }
+                (root.join(name), ["memory.max", "memory.swap.max"])
+            }
+            None => {
+                let root = Path::new("/sys/fs/cgroup/memory");
+                assert!(
+                    root.exists(),
+                    "this test needs the memory controller: neither cgroup2 nor {} has it",
+                    root.display()
+                );
+                (root.join(name), ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"])
+            }
         };
         std::fs::create_dir(&group).expect("this test needs a memory control group");
         let limit = |file: &str, bytes: u64| std::fs::write(group.join(file), bytes.to_string());
         limit(files[0], bytes).expect("this test needs the memory controller");
-        let _ = limit(files[1], if unified { 0 } else { bytes }); // absent where swap is not accounted
+        let _ = limit(files[1], if unified.is_some() { 0 } else { bytes }); // absent where swap is not accounted
         Self(group)
     }
 
@@ -86,12 +104,11 @@ impl Drop for Squeeze {
 fn a_control_group_without_memory_changes_nothing() {
     let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
     let group = Squeeze::new(160 << 20);
-    rig.fault("CreateSnapshots", "delay-before", "2500ms");
     let enter = format!("echo $$ > {}/cgroup.procs && exec \"$@\"", group.0.display());
     let mut command = rig.exec(Path::new("sh"));
     command.args(["-c", &enter, "sh", STILLPOINT]);
-    let run = Run::start(rig.tail(command, &["snapshot", "-o", "json"]));
-    await_some("the set to be frozen", Duration::from_secs(20), || is_frozen(&rig.mount("a")).then_some(()));
+    let command = rig.tail(command, &["snapshot", "-o", "json"]);
+    let run = in_the_window_of(&rig, "delay-before", "4s", command);
     // It fills the group's page cache and its own memory; the kernel kills it first, as it is told to.
     let eat = format!(
         "echo $$ > {}/cgroup.procs && echo 1000 > /proc/$$/oom_score_adj && exec python3 -c \"{}\"",
@@ -107,7 +124,7 @@ fn a_control_group_without_memory_changes_nothing() {
     assert_eq!(record["consistency"], "filesystem", "{record:#}");
     assert_labels(&rig, 2, "filesystem");
     for mount in rig.mounts() {
-        assert!(BlockedWrite::start(mount).done(Duration::from_secs(2)).is_some());
+        assert!(is_thawed(mount));
     }
     assert_settled(&rig);
 }
@@ -117,7 +134,8 @@ fn a_control_group_without_memory_changes_nothing() {
 fn a_hundred_and_twenty_eight_filesystems_are_one_set() {
     let names: Vec<String> = (0..128).map(|n| format!("v{n}")).collect();
     let volumes: Vec<(&str, Fs)> = names.iter().map(|n| (n.as_str(), Fs::Tiny)).collect();
-    let rig = Rig::start(&volumes);
+    let mut rig = Rig::start(&volumes);
+    rig.renew_rescue(); // formatting took its time
     let ended = rig.run(&["snapshot", "-o", "json"]);
     let record = ended.exits(0).record();
     assert_eq!(record["snapshots"].as_array().unwrap().len(), 128);

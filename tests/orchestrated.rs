@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::hooks::{hook, log, note, noting};
 use common::probe::{
-    BlockedWrite, Writer, assert_clean, assert_settled, nanoseconds, needs_recovery, watchdogs,
+    BlockedWrite, Writer, assert_clean, assert_settled, is_thawed, nanoseconds, needs_recovery, watchdogs,
 };
 use common::program::{Ended, Run, await_some, put_executable};
 use common::rig::{Fs, Rig, sh};
@@ -123,13 +123,13 @@ fn what_nobody_knows_of_did_not_hold() {
 #[test]
 fn nobody_thaws_and_the_deadline_does_and_the_hooks_run() {
     let rig = two();
-    let record = freeze(&rig, "1500ms");
+    let record = freeze(&rig, "5s");
     let writes = blocked(&rig);
-    let end = all_done(&writes, Duration::from_secs(10)).expect("it was never thawed");
+    let end = all_done(&writes, Duration::from_secs(15)).expect("it was never thawed");
     let since = jiff::Timestamp::now().as_nanosecond() - i128::try_from(end.elapsed().as_nanos()).unwrap();
     let late = since - nanoseconds(&record["until"]);
     println!("thawed {} ms after the deadline", late / 1_000_000);
-    assert!(late < 250_000_000, "thawed {} ms after the deadline", late / 1_000_000);
+    assert!(late < 2_000_000_000, "thawed {} ms after the deadline", late / 1_000_000);
     await_log(&rig, &RELEASED);
     did_not_hold(&rig, &record, "deadline");
     assert_eq!(log(&rig), RELEASED);
@@ -238,7 +238,7 @@ fn a_stopped_holder_is_thawed_past_and_releases_when_it_goes_on() {
     assert_eq!(log(&rig), ["pre-first", "pre-second"]);
     kill(pid(&record["pid"]), Signal::SIGCONT).unwrap();
     await_log(&rig, &RELEASED);
-    await_some("its end", Duration::from_secs(5), || rig.journals().is_empty().then_some(()));
+    await_some("its end", Duration::from_secs(10), || rig.journals().is_empty().then_some(()));
     did_not_hold(&rig, &record, "watchdog");
     assert_settled(&rig);
 }
@@ -352,7 +352,7 @@ fn the_command_is_killed_before_the_freeze_and_nothing_is_frozen() {
     run.signal(Signal::SIGKILL);
     run.end();
     await_log(&rig, &["pre-first", "pre-slow", "post-slow", "post-first unknown"]);
-    await_some("its end", Duration::from_secs(5), || rig.journals().is_empty().then_some(()));
+    await_some("its end", Duration::from_secs(10), || rig.journals().is_empty().then_some(()));
     thaw(&rig, &[]).exits(22).says("nothing was frozen");
     assert_settled(&rig);
 }
@@ -362,21 +362,22 @@ fn the_command_is_killed_before_the_freeze_and_nothing_is_frozen() {
 fn the_command_is_killed_before_it_has_told_anyone_and_everything_is_thawed() {
     let rig = two();
     let slow =
-        hook("slow", &format!("{}; exec sleep 1", note(&rig, "pre-slow")), &note(&rig, "post-slow"), "");
+        hook("slow", &format!("{}; exec sleep 4", note(&rig, "pre-slow")), &note(&rig, "post-slow"), "");
     rig.configure(&slow);
     let run = rig.spawn(&["freeze", "--for", "60s"]);
     await_log(&rig, &["pre-slow"]);
     run.signal(Signal::SIGSTOP);
-    await_some("the freeze", Duration::from_secs(10), || {
+    // Not only slow: by then everything is frozen.
+    await_some("the freeze", Duration::from_secs(20), || {
         let write = BlockedWrite::start(&rig.mount("b"));
-        write.done(Duration::from_millis(200)).is_none().then_some(())
+        write.done(Duration::from_secs(2)).is_none().then_some(())
     });
     let writes = blocked(&rig);
     run.signal(Signal::SIGKILL);
     all_done(&writes, Duration::from_secs(5)).expect("nobody was told, and it stays frozen");
     run.end();
     await_log(&rig, &["pre-slow", "post-slow"]);
-    await_some("its end", Duration::from_secs(5), || rig.journals().is_empty().then_some(()));
+    await_some("its end", Duration::from_secs(10), || rig.journals().is_empty().then_some(()));
     thaw(&rig, &[]).exits(22).says("DID NOT HOLD");
     assert_settled(&rig);
 }
@@ -404,7 +405,7 @@ fn the_holder_is_killed_in_a_post_hook() {
 #[test]
 fn a_stuck_writer_is_said_and_the_others_thaw() {
     let rig = two();
-    rig.configure(&format!("[defaults]\nfreeze_timeout = \"1s\"\n{}", noting(&rig, "first")));
+    rig.configure(&format!("[defaults]\nfreeze_timeout = \"3s\"\n{}", noting(&rig, "first")));
     let code = format!(
         "import os\nr,w=os.pipe()\nf=os.open({:?},os.O_CREAT|os.O_WRONLY)\nos.splice(r,f,4096)",
         rig.mount("a").join("stuck").to_str().unwrap()
@@ -418,7 +419,7 @@ fn a_stuck_writer_is_said_and_the_others_thaw() {
     let ended = rig.run(&["freeze", "--for", "30s"]);
     ended.exits(40).says("STILL FROZEN").says(rig.mount("a").to_str().unwrap());
     assert_eq!(log(&rig), ["pre-first", "post-first unknown"]);
-    assert!(BlockedWrite::start(&rig.mount("b")).done(Duration::from_secs(2)).is_some(), "b is still frozen");
+    assert!(is_thawed(&rig.mount("b")), "b is still frozen");
     status(&rig, &[]).exits(40);
     writer.kill().unwrap();
     writer.wait().unwrap();
@@ -448,7 +449,10 @@ fn what_cannot_be_meant_is_refused() {
 fn the_orchestrators_image_needs_no_recovery() {
     let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
     let writers = [Writer::start(&rig.mount("a")), Writer::start(&rig.mount("b"))];
-    std::thread::sleep(Duration::from_millis(200));
+    await_some("both to write", Duration::from_secs(10), || {
+        let written = |m: &std::path::PathBuf| std::fs::metadata(m.join("log")).unwrap().len() > 8192;
+        rig.mounts().iter().all(written).then_some(())
+    });
     let create = || {
         let before = rig.snapshots().len();
         let instance = rig.ready["instance_id"].as_str().unwrap();
@@ -506,7 +510,7 @@ fn while_held_nothing_is_opened_written_or_started() {
     assert_eq!(guards.len(), 1);
     strace.args(["-p", &guards[0].to_string()]).stderr(std::process::Stdio::null());
     let mut strace = strace.spawn().expect("this test needs strace");
-    await_some("the trace", Duration::from_secs(5), || {
+    await_some("the trace", Duration::from_secs(15), || {
         std::fs::read_to_string(&trace).is_ok_and(|t| t.lines().count() > 20).then_some(())
     });
     // Asked of while frozen, as an orchestrator might.

@@ -37,6 +37,11 @@ fn refused(rig: &Rig, section: &str, arguments: &[&str], words: &[&str]) -> Ende
     ended
 }
 
+/// A session ends a moment after its process. One whose process is left stays for minutes.
+fn no_session(server: &Cluster) {
+    await_some("no session", Duration::from_secs(10), || server.sessions().is_empty().then_some(()));
+}
+
 fn pid(text: &str) -> Pid {
     Pid::from_raw(text.parse().unwrap())
 }
@@ -129,7 +134,7 @@ fn what_cannot_be_restored_or_is_not_allowed_is_refused_with_a_hint() {
     server.sql(if new { "GRANT pg_checkpoint TO limited" } else { "ALTER ROLE limited SUPERUSER" });
     rig.configure(&limited);
     rig.run(&["snapshot"]).exits(0);
-    assert_eq!(server.sessions(), Vec::<String>::new());
+    no_session(&server);
     server.stop(Signal::SIGINT);
     let minimal =
         Cluster::start(&server.data, &server.run, &["wal_level=minimal", "max_wal_senders=0"]).unwrap();
@@ -183,7 +188,7 @@ fn passwords_come_from_their_files_and_go_nowhere() {
     write(&line, 0o600);
     std::fs::set_permissions(&secrets, std::fs::Permissions::from_mode(0o700)).unwrap();
     rig.configure(&by_file);
-    let run = in_the_window(&rig, "delay-before", "400ms", &["snapshot", "-o", "json"]);
+    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json"]);
     assert_nowhere(SECRET, &rig.path("run"));
     let ended = run.end();
     ended.exits(0);
@@ -319,7 +324,7 @@ fn lost(mode: &str) {
     let rig = Rig::start(&VOLUMES);
     let server = cluster(&rig, "");
     rig.configure(&server.section(&format!("mode = \"{mode}\"")));
-    let run = in_the_window(&rig, "delay-before", "700ms", &["snapshot", "-o", "json"]);
+    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json"]);
     let sessions = server.sessions();
     assert_eq!(sessions.len(), 1, "{sessions:?}");
     // By hand, as the kernel would: asking the server would be another session on frozen volumes.
@@ -330,7 +335,7 @@ fn lost(mode: &str) {
     assert_eq!(record["consistency"], "filesystem", "{record:#}");
     assert!(record["reason"].as_str().unwrap().contains("was not held all the time"), "{}", record["reason"]);
     assert_labels(&rig, 2, "filesystem");
-    assert_eq!(server.sessions(), Vec::<String>::new());
+    no_session(&server);
     assert_eq!(server.log().contains("aborting backup"), mode == "backup", "{}", server.log());
     assert_settled(&rig);
 }
@@ -352,14 +357,14 @@ fn a_checkpoint_that_does_not_end_is_given_up_in_time() {
     let checkpointer = server.value("SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'");
     for mode in ["checkpoint", "backup"] {
         kill(pid(&checkpointer), Signal::SIGSTOP).unwrap();
-        let section = server.section(&format!("mode = \"{mode}\"")).replace("20s", "2s");
+        let section = server.section(&format!("mode = \"{mode}\"")).replace("20s", "5s");
         let ended =
             refused(&rig, &section, &[], &["within", "it waited for the checkpointer", "longer `timeout`"]);
         kill(pid(&checkpointer), Signal::SIGCONT).unwrap();
         // Else it is stopped in the middle, with locks that nobody else waits for with a limit.
         server.sql("CHECKPOINT");
         println!("{mode}: given up after {:?}: {}", ended.took, ended.err);
-        assert!(ended.took < Duration::from_secs(8), "{:?}", ended.took);
+        assert!(ended.took < Duration::from_secs(15), "{:?}", ended.took);
         assert_eq!(server.sessions(), Vec::<String>::new());
     }
     let ended = rig.run(&["snapshot"]);
@@ -390,7 +395,7 @@ fn what_is_killed_while_the_checkpoint_runs_leaves_no_session() {
         if agent_too {
             assert_eq!(run.end().signal, Some(9));
             // Nobody is left to end it: the server looks every second whether somebody still listens.
-            await_some("the end of its session", Duration::from_secs(4), || {
+            await_some("the end of its session", Duration::from_secs(10), || {
                 server.sessions().is_empty().then_some(())
             });
         } else {
@@ -410,7 +415,7 @@ fn a_server_that_does_not_answer_is_given_up_in_time() {
     kill(server.pid(), Signal::SIGSTOP).unwrap();
     let section = server.section("").replace("20s", "1s");
     let ended = refused(&rig, &section, &[], &["PostgreSQL on", "did not answer within 750ms"]);
-    assert!(ended.took < Duration::from_secs(8), "{:?}", ended.took);
+    assert!(ended.took < Duration::from_secs(15), "{:?}", ended.took);
     kill(server.pid(), Signal::SIGCONT).unwrap();
     assert_settled(&rig);
 }
@@ -445,7 +450,7 @@ fn a_holder_that_is_stopped_loses_its_session() {
         (server.value(idle) == "1").then_some(())
     });
     kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGSTOP).unwrap();
-    await_some("the end of its session", Duration::from_secs(40), || {
+    await_some("the end of its session", Duration::from_secs(60), || {
         server.sessions().is_empty().then_some(())
     });
     child.kill().unwrap();
@@ -463,7 +468,7 @@ fn set_mount(mount: &Path) -> String {
 fn holder(rig: &Rig) -> Pid {
     let run = rig.path("run");
     let run = run.to_str().unwrap();
-    await_some("the process that holds", Duration::from_secs(5), || {
+    await_some("the process that holds", Duration::from_secs(10), || {
         std::fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
             let arguments = std::fs::read(entry.path().join("cmdline")).ok()?;
             let status = std::fs::read_to_string(entry.path().join("status")).ok()?;
@@ -483,7 +488,7 @@ fn a_killed_agent_leaves_no_session_and_no_backup() {
     Load::prepare(&server);
     let load = Load::start(&server);
     rig.configure(&server.section("mode = \"backup\""));
-    let run = in_the_window(&rig, "delay-before", "600ms", &["snapshot"]);
+    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot"]);
     let held = server.sessions();
     assert_eq!(held.len(), 1, "{held:?}");
     run.signal(Signal::SIGKILL);
@@ -491,7 +496,7 @@ fn a_killed_agent_leaves_no_session_and_no_backup() {
     await_some("the end of its session", Duration::from_secs(20), || {
         server.sessions().is_empty().then_some(())
     });
-    await_some("transfers that go on", Duration::from_secs(5), || {
+    await_some("transfers that go on", Duration::from_secs(10), || {
         let count = || server.value("SELECT count(*) FROM history").parse::<u64>().unwrap();
         let before = count();
         std::thread::sleep(Duration::from_millis(100));
@@ -500,7 +505,7 @@ fn a_killed_agent_leaves_no_session_and_no_backup() {
     load.stop();
     assert_clean(&rig);
     rig.run(&["snapshot"]).exits(0);
-    assert_eq!(server.sessions(), Vec::<String>::new());
+    no_session(&server);
     assert_settled(&rig);
 }
 
@@ -509,7 +514,7 @@ fn a_killed_holder_is_no_hold_and_leaves_no_backup() {
     let rig = Rig::start(&VOLUMES);
     let server = cluster(&rig, "");
     rig.configure(&server.section("mode = \"backup\""));
-    let run = in_the_window(&rig, "delay-before", "700ms", &["snapshot", "-o", "json"]);
+    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json"]);
     kill(holder(&rig), Signal::SIGKILL).unwrap();
     let record = run.end().exits(22).record();
     assert_eq!(record["consistency"], "filesystem", "{record:#}");

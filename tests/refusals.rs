@@ -26,10 +26,10 @@ fn assert_untouched(rig: &Rig) {
 #[test]
 fn a_second_run_is_told_who_holds_the_lock() {
     let rig = one();
-    let first = in_the_window(&rig, "delay-before", "1500ms", &["snapshot"]);
+    let first = in_the_window(&rig, "delay-before", "6s", &["snapshot"]);
     let second = rig.run(&["snapshot"]);
     second.exits(75).says(&format!("(pid {})", first.pid())).says("--wait-lock");
-    assert!(second.took < Duration::from_secs(1), "{:?}", second.took);
+    assert!(second.took < Duration::from_secs(4), "{:?}", second.took);
     let third = rig.spawn(&["snapshot", "--wait-lock", "30s"]);
     first.end().exits(0);
     third.end().exits(0);
@@ -43,7 +43,7 @@ fn a_second_run_is_told_who_holds_the_lock() {
 #[test]
 fn a_dead_run_holds_no_lock() {
     let rig = one();
-    let first = in_the_window(&rig, "delay-before", "500ms", &["snapshot"]);
+    let first = in_the_window(&rig, "delay-before", "3s", &["snapshot"]);
     first.signal(nix::sys::signal::Signal::SIGKILL);
     first.end();
     rig.await_quiet();
@@ -85,7 +85,7 @@ fn a_host_that_is_not_on_ec2_is_told_so_soon() {
     command.env("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:9");
     let ended = Run::start(command).end();
     ended.exits(69).says("hint: is this an EC2 instance?").says("--instance-id and --region");
-    assert!(ended.took < Duration::from_secs(8), "{:?}", ended.took);
+    assert!(ended.took < Duration::from_secs(20), "{:?}", ended.took);
     assert_untouched(&rig);
 }
 

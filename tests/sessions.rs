@@ -19,7 +19,7 @@ fn two() -> Rig {
 fn session(rig: &Rig, script: &str, more: &str) -> String {
     let pid = rig.path("pid");
     format!(
-        "[[session]]\nname = \"db\"\ncommand = [\"/bin/sh\", \"-c\", '''echo $$ > {}; {script}''']\ntimeout = \"2s\"\n{more}\n",
+        "[[session]]\nname = \"db\"\ncommand = [\"/bin/sh\", \"-c\", '''echo $$ > {}; {script}''']\ntimeout = \"10s\"\n{more}\n",
         pid.display()
     )
 }
@@ -39,7 +39,7 @@ fn a_session_holds_until_after_the_thaw_and_its_facts_are_in_the_record() {
     let rig = two();
     let told = note(&rig, "told $word");
     rig.configure(&session(&rig, &format!("echo fact lsn 0/17; echo ready; read word; {told}"), ""));
-    let run = in_the_window(&rig, "delay-before", "500ms", &["snapshot", "-o", "json"]);
+    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json"]);
     assert!(lives(&pid(&rig)) && log(&rig).is_empty(), "held while frozen");
     let ended = run.end();
     let record = ended.exits(0).record();
@@ -56,7 +56,7 @@ fn a_session_that_ends_in_the_window_lowers_the_label() {
         let rig = two();
         rig.configure(&session(&rig, "echo ready; read word", ""));
         let run =
-            in_the_window(&rig, "delay-before", "500ms", &["snapshot", "-o", "json", "--on-lower", policy]);
+            in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json", "--on-lower", policy]);
         common::rig::sh("kill", &["-9", &pid(&rig)]);
         let ended = run.end();
         let record = ended.exits(code).record();
@@ -73,7 +73,7 @@ fn a_session_that_ends_with_success_in_the_window_lowers_the_label_too() {
     let go = rig.path("go");
     let script = format!("echo ready; while [ ! -e {} ]; do sleep 0.02; done; exit 0", go.display());
     rig.configure(&session(&rig, &script, ""));
-    let run = in_the_window(&rig, "delay-before", "700ms", &["snapshot", "-o", "json"]);
+    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json"]);
     std::fs::write(&go, "").unwrap();
     let ended = run.end();
     let record = ended.exits(22).record();
@@ -85,7 +85,8 @@ fn a_session_that_ends_with_success_in_the_window_lowers_the_label_too() {
 #[test]
 fn a_session_that_does_not_let_go_is_killed() {
     let rig = two();
-    rig.configure(&session(&rig, "trap '' TERM; echo ready; while :; do sleep 0.1; done", ""));
+    let stays = session(&rig, "trap '' TERM; echo ready; while :; do sleep 0.1; done", "");
+    rig.configure(&stays.replace("10s", "4s"));
     let ended = rig.run(&["snapshot", "-o", "json"]);
     assert_eq!(ended.exits(22).record()["consistency"], "filesystem");
     ended.says("timed out and was killed");
@@ -96,7 +97,7 @@ fn a_session_that_does_not_let_go_is_killed() {
 #[test]
 fn a_session_that_is_not_ready_in_time_stops_the_run() {
     let rig = two();
-    rig.configure(&session(&rig, "sleep 60", ""));
+    rig.configure(&session(&rig, "sleep 60", "").replace("10s", "3s"));
     rig.run(&["snapshot"]).exits(20).says("`db` timed out and was killed");
     assert!(!lives(&pid(&rig)));
     assert_eq!(rig.creates().len(), 0);
@@ -115,19 +116,19 @@ fn a_session_that_cannot_hold_may_degrade_the_set() {
     assert_settled(&rig);
 }
 
-/// It writes from before the freeze on, and nobody reads until after the thaw: a window of 3 s is enough all the same.
+/// It writes from before the freeze on, and nobody reads until after the thaw: the window does not run out all the same.
 #[test]
 fn a_session_that_writes_all_the_time_does_not_hold_the_window_up() {
     let rig = two();
     rig.configure(&session(&rig, "echo ready; yes $(seq -s- 100) | head -c 6000000; read word", ""));
-    let ended = rig.run(&["snapshot", "-o", "json", "--window", "3s"]);
+    let ended = rig.run(&["snapshot", "-o", "json", "--window", "10s"]);
     assert_eq!(ended.exits(0).record()["consistency"], "application");
     assert_settled(&rig);
 }
 
 fn killed(rig: &Rig, script: &str) {
     rig.configure(&session(rig, script, ""));
-    let run = in_the_window(rig, "delay-before", "800ms", &["snapshot"]);
+    let run = in_the_window(rig, "delay-before", "3s", &["snapshot"]);
     run.signal(Signal::SIGKILL);
     run.end();
 }
@@ -136,7 +137,7 @@ fn killed(rig: &Rig, script: &str) {
 fn a_session_sees_the_end_of_a_killed_agent_by_itself() {
     let rig = two();
     killed(&rig, &format!("echo ready; read word; {}", note(&rig, "let go $word")));
-    await_some("the end of the session", Duration::from_secs(5), || (!lives(&pid(&rig))).then_some(()));
+    await_some("the end of the session", Duration::from_secs(10), || (!lives(&pid(&rig))).then_some(()));
     assert_eq!(log(&rig), ["let go"]);
     rig.await_quiet();
 }
@@ -146,7 +147,8 @@ fn a_session_that_does_not_notice_a_killed_agent_is_ended_by_the_recovery() {
     let rig = two();
     let child = rig.path("child");
     let script = format!(
-        "trap '' TERM; sh -c 'trap \"\" TERM; echo $$ > {}; while :; do sleep 0.1; done' & echo ready; while :; do sleep 0.1; done",
+        "trap '' TERM; sh -c 'trap \"\" TERM; echo $$ > {0}; while :; do sleep 0.1; done' & \
+         until [ -s {0} ]; do sleep 0.02; done; echo ready; while :; do sleep 0.1; done",
         child.display()
     );
     killed(&rig, &script);

@@ -125,12 +125,12 @@ fn an_sql_session_holds_a_real_lock_across_the_window_and_a_killed_agent_leaves_
     let hooks = installed(&rig);
 
     rig.configure(&postgres.section(&hooks, HOLD, "COMMIT;"));
-    let run = in_the_window(&rig, "delay-before", "1s", &["snapshot", "-o", "json"]);
+    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json"]);
     assert!(!postgres.writable(), "held while frozen");
     assert_eq!(run.end().exits(0).record()["consistency"], "application");
     assert!(postgres.writable());
 
-    let run = in_the_window(&rig, "delay-before", "1s", &["snapshot"]);
+    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot"]);
     assert!(!postgres.writable());
     run.signal(Signal::SIGKILL);
     run.end();
@@ -139,7 +139,7 @@ fn an_sql_session_holds_a_real_lock_across_the_window_and_a_killed_agent_leaves_
     rig.run(&["thaw", "--recorded"]).exits(0);
 
     // Its connection ends in the window: nothing was held at the end.
-    let run = in_the_window(&rig, "delay-before", "1s", &["snapshot", "-o", "json"]);
+    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json"]);
     let end = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE mode = 'ExclusiveLock' AND relation = 'orders'::regclass";
     assert!(postgres.sql(end).status.success());
     let ended = run.end();
@@ -220,7 +220,7 @@ fn the_mongodb_session_locks_and_unlocks_whatever_happens() {
     let locks = || std::fs::read_to_string(place.join("locks")).unwrap_or_default();
     configure("mongodb://backup:s3cret@127.0.0.1/");
 
-    let run = in_the_window(&rig, "delay-before", "600ms", &["snapshot", "-o", "json"]);
+    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json"]);
     assert_eq!(locks(), "1", "held while frozen");
     let ended = run.end();
     assert_eq!(ended.exits(0).record()["consistency"], "application");
@@ -233,7 +233,7 @@ fn the_mongodb_session_locks_and_unlocks_whatever_happens() {
     assert!(std::fs::read_to_string(place.join("log")).unwrap().contains("s3cret"), "it was used");
 
     // The agent is killed: the session unlocks by itself.
-    let run = in_the_window(&rig, "delay-before", "600ms", &["snapshot"]);
+    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot"]);
     run.signal(Signal::SIGKILL);
     run.end();
     await_some("the unlock", Duration::from_secs(10), || (locks() == "0").then_some(()));
@@ -241,7 +241,7 @@ fn the_mongodb_session_locks_and_unlocks_whatever_happens() {
     rig.run(&["thaw", "--recorded"]).exits(0);
 
     // The session is killed, and the server stays locked: its release unlocks.
-    let run = in_the_window(&rig, "delay-before", "600ms", &["snapshot", "-o", "json"]);
+    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json"]);
     sh("kill", &["-9", &std::fs::read_to_string(place.join("pid")).unwrap()]);
     assert_eq!(locks(), "1");
     assert_eq!(run.end().exits(22).record()["consistency"], "filesystem");

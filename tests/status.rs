@@ -78,7 +78,7 @@ fn a_freeze_that_is_held() {
 #[test]
 fn a_run_in_its_hooks_and_one_that_died_in_its_window() {
     let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
-    rig.configure(&hook("slow", &format!("{}; exec sleep 2", note(&rig, "pre-slow")), "true", ""));
+    rig.configure(&hook("slow", &format!("{}; exec sleep 6", note(&rig, "pre-slow")), "true", ""));
     let run = rig.spawn(&["snapshot"]);
     await_some("the hook", Duration::from_secs(10), || rig.path("log").exists().then_some(()));
     let text = status(&rig, &[]);
@@ -86,10 +86,10 @@ fn a_run_in_its_hooks_and_one_that_died_in_its_window() {
     run.end().exits(0);
 
     rig.configure(&noting(&rig, "db"));
-    let run = in_the_window(&rig, "delay-before", "1500ms", &["snapshot", "--window", "30s"]);
+    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "--window", "30s"]);
     run.signal(Signal::SIGKILL);
     run.end();
-    await_some("the watchdog's end", Duration::from_secs(5), || watchdogs(&rig).is_empty().then_some(()));
+    await_some("the watchdog's end", Duration::from_secs(10), || watchdogs(&rig).is_empty().then_some(()));
     // The journal cannot know that the watchdog has thawed; the probe can.
     let text = status(&rig, &[]);
     insta::assert_snapshot!("died", steady(&rig, &text.exits(40).out));
@@ -134,7 +134,7 @@ fn the_probe_finds_what_anybody_froze_and_changes_nothing() {
         let waits = Pid::from_raw(i32::try_from(found["waiting_pid"].as_i64().unwrap()).unwrap());
         kill(waits, None).expect("the probe waits there");
         sh("fsfreeze", &["--unfreeze", mount.to_str().unwrap()]);
-        await_some("the probe's end", Duration::from_secs(5), || kill(waits, None).is_err().then_some(()));
+        await_some("the probe's end", Duration::from_secs(10), || kill(waits, None).is_err().then_some(()));
         assert_eq!(probed(&rig, &status(&rig, &["--probe", "-o", "json"]), name)["frozen"], false);
     }
     let text = status(&rig, &["--probe"]);

@@ -7,7 +7,7 @@ mod common;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use common::probe::{BlockedWrite, assert_settled, is_frozen, watchdogs};
+use common::probe::{BlockedWrite, assert_settled, is_frozen, is_thawed, watchdogs};
 use common::program::{Run, await_some};
 use common::rig::{Fs, Rig};
 use nix::sys::signal::{Signal, kill};
@@ -46,13 +46,14 @@ fn nothing_is_said_to_journald_while_something_is_stuck() {
     command.env_remove("AWS_REGION").env_remove("AWS_DEFAULT_REGION");
     let run = Run::start(command);
     await_some("the run's journal", Duration::from_secs(10), || (rig.journals().len() == 1).then_some(()));
-    std::thread::sleep(Duration::from_millis(8500));
+    // Nothing is said while it is stuck: the freeze limit (1 s), the time for thawing (5 s), and as much again.
+    std::thread::sleep(Duration::from_secs(12));
     writer.kill().unwrap();
     writer.wait().unwrap();
     let ended = run.end();
     ended.exits(40);
     assert!(!ended.err.contains("STILL FROZEN"), "{}", ended.err);
-    await_some("the watchdog to go", Duration::from_secs(5), || watchdogs(&rig).is_empty().then_some(()));
+    await_some("the watchdog to go", Duration::from_secs(10), || watchdogs(&rig).is_empty().then_some(()));
     rig.run(&["snapshot"]).exits(0);
     assert_settled(&rig);
 }
@@ -61,17 +62,17 @@ fn nothing_is_said_to_journald_while_something_is_stuck() {
 fn the_others_thaw_at_once_and_the_stuck_one_as_soon_as_its_writer_leaves() {
     let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
     let mut writer = stuck_writer(&rig, "a");
-    let ended = rig.spawn(&["snapshot", "--window", "2s", "-o", "json"]);
+    let run = rig.spawn(&["snapshot", "--window", "6s", "-o", "json"]);
     let stuck = rig.mount("a");
     // `b` was frozen, and is thawed at the freeze limit (half of the window) while `a` is still stuck.
-    std::thread::sleep(Duration::from_millis(2500));
+    await_some("b to be frozen", Duration::from_secs(10), || is_frozen(&rig.mount("b")).then_some(()));
     let other = BlockedWrite::start(&rig.mount("b"));
-    assert!(other.done(Duration::from_secs(1)).is_some(), "b is still frozen");
+    assert!(other.done(Duration::from_secs(5)).is_some(), "b is still frozen");
     // The run says 40 without waiting for the writer; its process cannot go before the writer does, so its output is read later.
-    std::thread::sleep(Duration::from_secs(6));
+    await_some("the verdict", Duration::from_secs(20), || run.said().contains("STILL FROZEN").then_some(()));
     writer.kill().unwrap();
     writer.wait().unwrap();
-    let ended = ended.end();
+    let ended = run.end();
     ended
         .exits(40)
         .says("STILL FROZEN")
@@ -81,9 +82,8 @@ fn the_others_thaw_at_once_and_the_stuck_one_as_soon_as_its_writer_leaves() {
     assert_eq!(record["still_frozen"][0].as_str(), stuck.to_str());
     assert_eq!(rig.creates().len(), 0);
     // The watchdog, or the freezing thread itself, thaws it the moment FIFREEZE returns.
-    let write = BlockedWrite::start(&stuck);
-    assert!(write.done(Duration::from_secs(2)).is_some(), "a stays frozen");
-    await_some("the watchdog to go", Duration::from_secs(5), || watchdogs(&rig).is_empty().then_some(()));
+    assert!(is_thawed(&stuck), "a stays frozen");
+    await_some("the watchdog to go", Duration::from_secs(10), || watchdogs(&rig).is_empty().then_some(()));
     // What is left is in the journal, and the next start clears it.
     assert_eq!(rig.journals().len(), 1);
     rig.run(&["snapshot"]).exits(0).says("died before its end");
@@ -95,10 +95,13 @@ fn the_others_thaw_at_once_and_the_stuck_one_as_soon_as_its_writer_leaves() {
 #[test]
 fn with_agent_and_watchdog_gone_the_rescue_does_not_give_up_on_a_freeze_in_progress() {
     let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
+    rig.configure("[defaults]\nwindow = \"30s\"\nfreeze_timeout = \"15s\"\n");
     let mut writer = stuck_writer(&rig, "a");
-    let run = rig.spawn(&["snapshot", "--window", "30s"]);
-    let frozen = rig.mount("b");
-    await_some("b to be frozen", Duration::from_secs(10), || is_frozen(&frozen).then_some(()));
+    let run = rig.spawn(&["snapshot"]);
+    // Not only slow: by then FIFREEZE of `a` is in progress, too.
+    await_some("b to be frozen", Duration::from_secs(10), || {
+        BlockedWrite::start(&rig.mount("b")).done(Duration::from_secs(2)).is_none().then_some(())
+    });
     for guard in watchdogs(&rig) {
         kill(guard, Signal::SIGKILL).unwrap();
     }
@@ -113,7 +116,6 @@ fn with_agent_and_watchdog_gone_the_rescue_does_not_give_up_on_a_freeze_in_progr
     writer.wait().unwrap();
     run.end();
     rig.run(&["thaw"]).exits(0).says("thawed");
-    let write = BlockedWrite::start(&rig.mount("a"));
-    assert!(write.done(Duration::from_secs(2)).is_some(), "a stays frozen");
+    assert!(is_thawed(&rig.mount("a")), "a stays frozen");
     assert!(!rig.rescued(), "the test's own rescue had to thaw");
 }

@@ -53,7 +53,7 @@ fn run(rig: &Rig, manager: &Manager, arguments: &[&str]) -> Ended {
 }
 
 fn snapshot_in_the_window(rig: &Rig, manager: &Manager) -> Run {
-    in_the_window_of(rig, "delay-before", "1500ms", command(rig, manager, &["snapshot", "-o", "json"]))
+    in_the_window_of(rig, "delay-before", "4s", command(rig, manager, &["snapshot", "-o", "json"]))
 }
 
 fn states(manager: &Manager, property: &str) -> Vec<String> {
@@ -182,7 +182,7 @@ fn what_cannot_be_held_is_refused_and_what_does_not_run_is_nothing_to_hold() {
 #[test]
 fn a_stop_that_is_cut_off_is_started_again() {
     let Some((rig, manager)) = started(&STOP.replace("db.service", "slow.service")) else { return };
-    let text = "[Service]\nExecStart=/bin/sleep 300\nExecStop=/bin/sleep 3\n";
+    let text = "[Service]\nExecStart=/bin/sleep 300\nExecStop=/bin/sleep 5\n";
     std::fs::write(rig.path("systemd/units/slow.service"), text).unwrap();
     manager.ctl(&["daemon-reload"]);
     manager.ctl(&["start", "slow.service"]);

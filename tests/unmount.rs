@@ -4,6 +4,9 @@
 
 mod common;
 
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
 use common::namespace::Namespace;
 use common::probe::{Writer, assert_labels, needs_recovery};
 use common::program::await_some;
@@ -107,8 +110,14 @@ fn a_btrfs_over_two_devices_comes_back_though_the_kernel_forgot_them() {
     again::check(&recipe).unwrap();
     unmount::unmount(&recipe, &recipe.mounts[0]).unwrap();
     assert_eq!(line(), None);
-    sh("btrfs", &["device", "scan", "--forget", &one]);
-    sh("btrfs", &["device", "scan", "--forget", &two]);
+    // Another test's mount namespace, made meanwhile, may still have a copy of the mount.
+    for path in [&one, &two] {
+        await_some("the kernel to forget the device", Duration::from_secs(40), || {
+            let mut forget = Command::new("btrfs");
+            forget.args(["device", "scan", "--forget", path]).stderr(Stdio::null());
+            forget.status().unwrap().success().then_some(())
+        });
+    }
     let result = again::again(&recipe);
     assert_eq!((result.failed, result.differs), (vec![], vec![]));
     assert_eq!(result.mounted, std::slice::from_ref(&place));
@@ -132,7 +141,7 @@ fn a_device_that_somebody_holds_for_a_moment_is_waited_for() {
     unmount::unmount(&recipe, &recipe.mounts[0]).unwrap();
     let held = claim::claim(&recipe.filesystems[0].devices[0]).unwrap();
     let holder = std::thread::spawn(move || {
-        std::thread::sleep(std::time::Duration::from_secs(1));
+        std::thread::sleep(Duration::from_secs(1));
         drop(held);
     });
     let result = again::again(&recipe);
@@ -249,7 +258,7 @@ fn nobody_else_can_mount_it_in_the_window() {
     let space = Namespace::start(&[("a", Fs::Ext4)]);
     space.unmounting(&["a"], "");
     let before = space.table();
-    let run = space.in_the_window("1500ms", &["snapshot", "-o", "json"]);
+    let run = space.in_the_window("3s", &["snapshot", "-o", "json"]);
     assert_eq!(space.table(), Vec::<String>::new(), "it is not unmounted");
     std::fs::create_dir(space.path("x")).unwrap();
     let said = space.try_sh(&format!("mount {} {}", space.rig.device("a"), space.at("x"))).unwrap_err();
@@ -264,7 +273,7 @@ fn nobody_else_can_mount_it_in_the_window() {
 fn a_write_to_the_device_in_the_window_lowers_the_label() {
     let space = Namespace::start(&[("a", Fs::Ext4)]);
     space.unmounting(&["a"], "");
-    let run = space.in_the_window("1500ms", &["snapshot", "-o", "json"]);
+    let run = space.in_the_window("3s", &["snapshot", "-o", "json"]);
     // The last block: ext4 keeps no data there in a new filesystem of this size.
     let device = space.rig.device("a");
     space.sh(&format!(
@@ -276,27 +285,33 @@ fn a_write_to_the_device_in_the_window_lowers_the_label() {
     assert_eq!(space.table().len(), 1);
 }
 
+/// Waits until the process is this program: until then it is the shell that becomes it.
+fn await_exec(pid: u32, name: &str) {
+    await_some("exec", Duration::from_secs(10), || {
+        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+        comm.is_ok_and(|c| c.trim_end() == name).then_some(())
+    });
+}
+
 #[test]
 fn holders_are_named_and_nothing_is_touched() {
     let space = Namespace::start(&[("a", Fs::Ext4)]);
     space.unmounting(&["a"], "");
     let a = space.at("a");
     let open = space.background(&format!("exec 9>{a}/file; echo ready; exec cat"));
+    await_exec(open.pid(), "cat");
     is_refused(
         &space,
         &[&format!("cannot unmount {a}: process {} (cat) has {a}/file open", open.pid()), "stop_units"],
     );
     drop(open);
     let inside = space.background(&format!("cd {a}; echo ready; exec cat"));
+    await_exec(inside.pid(), "cat");
     is_refused(&space, &[&format!("process {} (cat) has its working directory in {a}", inside.pid())]);
     drop(inside);
     space.sh(&format!("mkdir {a}/bin; cp $(command -v sleep) {a}/bin/sleepy"));
     let running = space.background(&format!("echo ready; exec {a}/bin/sleepy 60"));
-    common::program::await_some("exec", std::time::Duration::from_secs(5), || {
-        std::fs::read_to_string(format!("/proc/{}/comm", running.pid()))
-            .is_ok_and(|c| c == "sleepy\n")
-            .then_some(())
-    });
+    await_exec(running.pid(), "sleepy");
     is_refused(&space, &[&format!("process {} (sleepy) has {a}/bin/sleepy mapped", running.pid())]);
     drop(running);
     space.run(&["snapshot"]).exits(0);
@@ -334,6 +349,7 @@ fn a_mount_in_another_namespace_is_named() {
     let space = Namespace::start(&[("a", Fs::Ext4)]);
     space.unmounting(&["a"], "");
     let other = space.background("exec unshare --mount --propagation private sh -c 'echo ready; exec cat'");
+    await_exec(other.pid(), "cat");
     let what =
         format!("process {} (cat) has it mounted on {} in its mount namespace", other.pid(), space.at("a"));
     is_refused(&space, &[&what]);
@@ -352,17 +368,17 @@ fn a_namespace_that_follows_ours_is_no_holder() {
     let theirs = || std::fs::read_to_string(format!("/proc/{}/mountinfo", other.pid())).unwrap();
     let there = format!(" {a}/m ");
     assert!(theirs().contains(&there));
-    let run = space.in_the_window("1s", &["snapshot", "-o", "json"]);
+    let run = space.in_the_window("3s", &["snapshot", "-o", "json"]);
     assert!(!theirs().contains(&there), "it did not go there");
     run.end().exits(0);
     assert!(theirs().contains(&there), "it did not come back there");
     // A process of theirs that holds it is found through its own namespace's mount.
-    let holder = std::process::Command::new("nsenter")
+    let holder = Command::new("nsenter")
         .arg(format!("--mount=/proc/{}/ns/mnt", other.pid()))
         .args(["--", "sh", "-c", &format!("cd {a}/m; exec sleep 30")])
         .spawn();
     let mut holder = holder.unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    await_exec(holder.id(), "sleep");
     let ended = space.run(&["snapshot"]);
     ended.exits(21).says(&format!("process {} (sleep) has its working directory in {a}/m", holder.id()));
     holder.kill().unwrap();
@@ -424,7 +440,7 @@ fn an_automount_is_stopped_in_the_window_and_started_before_the_mount() {
     };
     let before = kinds();
     assert_eq!((before.0, before.1), (1, 2), "{before:?}");
-    let run = space.in_the_window("1s", &["snapshot"]);
+    let run = space.in_the_window("3s", &["snapshot"]);
     assert_eq!(kinds(), (0, 0, None));
     run.end().exits(0);
     assert_eq!(space.told(), [format!("stop {automount}"), format!("start {automount}")]);
@@ -466,7 +482,7 @@ fn a_mount_unit_that_does_not_come_back_is_told() {
     let (space, mount, _) = booted();
     space.mount("a", "defaults");
     space.with_systemctl(&[(&mount, "active")]);
-    let run = space.in_the_window("1s", &["snapshot"]);
+    let run = space.in_the_window("3s", &["snapshot"]);
     std::fs::write(space.path("units").join(&mount), "inactive").unwrap();
     run.end().exits(11).says(&format!("{mount} was active, and systemd does not see it mounted again"));
     assert_eq!(space.table().len(), 1);
@@ -478,10 +494,8 @@ fn a_rehearsal_unmounts_and_mounts_again_and_takes_nothing() {
     let space = Namespace::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
     space.unmounting(&["a"], "");
     let before = space.table();
-    let run = space.spawn(&["rehearse", "--hold", "1500ms", "-o", "json"]);
-    await_some("a to be away", std::time::Duration::from_secs(20), || {
-        (space.table().len() == 1).then_some(())
-    });
+    let run = space.spawn(&["rehearse", "--hold", "3s", "-o", "json"]);
+    await_some("a to be away", Duration::from_secs(20), || (space.table().len() == 1).then_some(()));
     let ended = run.end();
     let said: Value = serde_json::from_str(&ended.exits(0).out).unwrap();
     let round = &said["rounds"][0];

@@ -8,13 +8,32 @@ use std::time::Duration;
 
 use common::hooks::{hook, note};
 use common::listener::Listener;
-use common::namespace::Namespace;
+use common::namespace::{Background, Namespace};
 use common::probe::{assert_labels, tag};
 use common::program::{Run, await_some};
 use common::rig::Fs;
+use common::systemd::cgroups;
 use nix::sys::signal::Signal;
 
 const UNITS: &str = "stop_units = [\"db.service\", \"other.service\", \"idle.service\"]";
+
+/// A process that holds a file of `a` open, once it is called `cat`.
+fn holder(space: &Namespace) -> Background {
+    let held = space.background(&format!("exec 9>{}/file; echo ready; exec cat", space.at("a")));
+    await_some("exec", Duration::from_secs(10), || {
+        let comm = std::fs::read_to_string(format!("/proc/{}/comm", held.pid()));
+        comm.is_ok_and(|c| c == "cat\n").then_some(())
+    });
+    held
+}
+
+/// Puts a process into the control group of a service of its own, and gives the group's folder.
+fn in_a_unit(space: &Namespace, pid: u32) -> String {
+    let root = cgroups().expect("this test needs cgroup2 to be mounted");
+    let group = format!("{}/stillpoint-test-{pid}.service", root.display());
+    space.sh(&format!("mkdir {group}; echo {pid} > {group}/cgroup.procs"));
+    group
+}
 
 /// One ext4 at `a` with a table, and three units of which two run.
 fn with_units() -> Namespace {
@@ -51,7 +70,7 @@ fn a_post_hook_is_told_what_is_not_mounted() {
         assert_eq!(space.told().last(), Some(&format!("post {result} [{a}]")));
         space.run(&["thaw"]).exits(0);
     }
-    let run = space.in_the_window("1s", &["snapshot"]);
+    let run = space.in_the_window("3s", &["snapshot"]);
     run.signal(Signal::SIGKILL);
     run.end();
     space.rig.await_quiet();
@@ -86,9 +105,8 @@ fn units_that_run_are_stopped_and_started_in_reverse() {
     let space = with_units();
     let before = space.table();
     // A process of the first unit holds the filesystem, and goes when the unit is stopped.
-    let held = space.background(&format!("exec 9>{}/file; echo ready; exec cat", space.at("a")));
-    let group = format!("/sys/fs/cgroup/unified/stillpoint-test-{}.service", held.pid());
-    space.sh(&format!("mkdir {group}; echo {} > {group}/cgroup.procs", held.pid()));
+    let held = holder(&space);
+    let group = in_a_unit(&space, held.pid());
     std::fs::write(space.path("stopping/db.service"), format!("kill -9 {}\n", held.pid())).unwrap();
     let ended = space.run(&["snapshot", "-o", "json"]);
     drop(held);
@@ -106,7 +124,7 @@ fn units_that_run_are_stopped_and_started_in_reverse() {
 fn a_holder_that_no_unit_has_is_refused_before_any_unit_is_stopped() {
     let space = with_units();
     let before = space.table();
-    let held = space.background(&format!("exec 9>{}/file; echo ready; exec cat", space.at("a")));
+    let held = holder(&space);
     space.run(&["snapshot"]).exits(21).says(&format!("process {} (cat)", held.pid()));
     assert_eq!(space.told(), Vec::<String>::new());
     nothing_left(&space, &before);
@@ -116,9 +134,8 @@ fn a_holder_that_no_unit_has_is_refused_before_any_unit_is_stopped() {
 fn a_holder_that_outlives_its_unit_is_refused_and_the_units_are_started() {
     let space = with_units();
     let before = space.table();
-    let held = space.background(&format!("exec 9>{}/file; echo ready; exec cat", space.at("a")));
-    let group = format!("/sys/fs/cgroup/unified/stillpoint-test-{}.service", held.pid());
-    space.sh(&format!("mkdir {group}; echo {} > {group}/cgroup.procs", held.pid()));
+    let held = holder(&space);
+    let group = in_a_unit(&space, held.pid());
     let ended = space.run(&["snapshot"]);
     let unit = format!("stillpoint-test-{}.service", held.pid());
     ended
@@ -144,7 +161,7 @@ fn a_unit_that_does_not_stop_ends_the_run_and_is_started() {
     nothing_left(&space, &before);
     // The time for stopping is bounded.
     std::fs::write(space.path("stopping/other.service"), "exec sleep 60\n").unwrap();
-    space.unmounting(&["a"], &format!("{UNITS}\nunmount_timeout = \"1s\""));
+    space.unmounting(&["a"], &format!("{UNITS}\nunmount_timeout = \"3s\""));
     space.run(&["snapshot"]).exits(21).says("`unit other.service` timed out");
     nothing_left(&space, &before);
 }
@@ -200,7 +217,7 @@ fn everything_is_back_when_ec2_refuses() {
 fn everything_is_back_after_a_signal_in_the_window() {
     let space = with_units();
     let before = space.table();
-    let run = space.in_the_window("1500ms", &["snapshot"]);
+    let run = space.in_the_window("3s", &["snapshot"]);
     assert_eq!(space.table(), Vec::<String>::new());
     run.signal(Signal::SIGTERM);
     assert_eq!(run.end().signal, Some(Signal::SIGTERM as i32));
@@ -210,7 +227,7 @@ fn everything_is_back_after_a_signal_in_the_window() {
 
 /// Kills a run in its window: unmounted, units stopped.
 fn killed_in_the_window(space: &Namespace) {
-    let run = space.in_the_window("1s", &["snapshot"]);
+    let run = space.in_the_window("3s", &["snapshot"]);
     assert_eq!(space.table(), Vec::<String>::new());
     run.signal(Signal::SIGKILL);
     assert_eq!(run.end().signal, Some(Signal::SIGKILL as i32));
@@ -260,7 +277,7 @@ fn after_sigkill_the_next_run_mounts_it_first() {
 fn after_sigkill_while_a_unit_stops_it_is_started() {
     let space = with_units();
     let before = space.table();
-    std::fs::write(space.path("stopping/other.service"), "exec sleep 2\n").unwrap();
+    std::fs::write(space.path("stopping/other.service"), "exec sleep 4\n").unwrap();
     let run = space.spawn(&["snapshot"]);
     await_some("the stop", Duration::from_secs(20), || (space.told().len() == 2).then_some(()));
     run.signal(Signal::SIGKILL);
@@ -407,7 +424,7 @@ fn after_sigkill_halfway_only_what_is_missing_is_mounted() {
     space.unmounting(&["a", "b"], "");
     let before = space.table();
     assert_eq!(before.len(), 4);
-    let run = space.in_the_window("1s", &["snapshot"]);
+    let run = space.in_the_window("3s", &["snapshot"]);
     run.signal(Signal::SIGKILL);
     run.end();
     space.rig.await_quiet();
@@ -427,7 +444,7 @@ fn after_sigkill_the_others_are_thawed_too() {
     let space = Namespace::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
     space.unmounting(&["a"], "");
     let before = space.table();
-    let run = space.in_the_window("1s", &["snapshot"]);
+    let run = space.in_the_window("3s", &["snapshot"]);
     run.signal(Signal::SIGKILL);
     run.end();
     space.rig.await_quiet();
@@ -441,7 +458,7 @@ fn after_sigkill_the_others_are_thawed_too() {
 fn a_failed_mount_is_loud_and_tried_again() {
     let space = with_units();
     let before = space.table();
-    let run = space.in_the_window("1s", &["snapshot", "-o", "json"]);
+    let run = space.in_the_window("3s", &["snapshot", "-o", "json"]);
     std::fs::remove_dir(space.path("a")).unwrap();
     let ended = run.end();
     let by_hand = format!(
@@ -512,7 +529,7 @@ fn the_command_by_hand_does_it() {
         mount -o subvol='my home',compress=lzo,nodev {device} {a}; mount --bind {a}/sub '{a}-it'\\''s'; mount -o remount,bind,ro,noexec '{a}-it'\\''s'"));
     let before = space.table();
     space.unmounting(&["a"], "");
-    let run = space.in_the_window("1s", &["snapshot"]);
+    let run = space.in_the_window("3s", &["snapshot"]);
     std::fs::remove_dir(space.path("a")).unwrap();
     let ended = run.end();
     ended.exits(41);

@@ -9,7 +9,7 @@ import signal
 import subprocess
 
 # No window is as long as this.
-RESCUE = 60
+RESCUE = 240
 SCRIPT = """
 sleep "$1"; shift; touch "$1"; shift
 for i in 1 2 3 4 5; do for m in "$@"; do fsfreeze --unfreeze "$m"; done; sleep 1; done

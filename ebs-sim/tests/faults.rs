@@ -54,16 +54,16 @@ fn snapshots_are_slow_and_late_as_asked() {
         found["state"].as_str().expect("a state").to_owned()
     };
     let usual = sim.create_snapshots().remove(0);
-    add(&sim, &["slow-progress", "--factor", "100", "--call", "1"]);
+    add(&sim, &["slow-progress", "--factor", "1000", "--call", "1"]);
     let slow = sim.create_snapshots().remove(0);
-    add(&sim, &["slow-progress", "--delay", "2s", "--call", "1"]);
+    add(&sim, &["slow-progress", "--delay", "5s", "--call", "1"]);
     let delayed = sim.create_snapshots().remove(0);
     wait_for("the usual end", || state(&usual) == "completed");
     assert_eq!(state(&delayed), "pending");
-    wait_for("the end after two seconds", || state(&delayed) == "completed");
+    wait_for("the end after five seconds", || state(&delayed) == "completed");
     assert_eq!(state(&slow), "pending");
 
-    add(&sim, &["late-visibility", "--delay", "2s", "--call", "1"]);
+    add(&sim, &["late-visibility", "--delay", "5s", "--call", "1"]);
     let late = sim.create_snapshots().remove(0);
     let found = || sim.command(&["call", "DescribeSnapshots", &format!("SnapshotId.1={late}")]);
     assert!(String::from_utf8_lossy(&found().stdout).contains("InvalidSnapshot.NotFound"));
@@ -149,7 +149,8 @@ fn run_kills_its_command_only_when_it_was_asked_twice() {
 
     let (mut child, _) = run("trap '' TERM; echo ready; while :; do sleep 0.05; done");
     tell(&child, Signal::SIGTERM);
-    std::thread::sleep(Duration::from_millis(1100));
+    // The second one counts a second after the first was seen.
+    std::thread::sleep(Duration::from_secs(3));
     assert!(child.try_wait().expect("it is ours").is_none());
     tell(&child, Signal::SIGTERM);
     let status = child.wait().expect("it ends");
@@ -166,7 +167,7 @@ fn copies_can_be_late_slow_and_failed_too() {
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     wait_for("the source", || values(&describe(&source), "status") == ["completed"]);
-    let copy = |kind: &str| {
+    let copy = |kind: &str, delay: &str| {
         sim.ok(&[
             "faults",
             "add",
@@ -177,19 +178,19 @@ fn copies_can_be_late_slow_and_failed_too() {
             "--kind",
             kind,
             "--delay",
-            "1500ms",
+            delay,
         ]);
         let from = format!("SourceSnapshotId={source}");
         values(&sim.ok(&["call", "CopySnapshot", "SourceRegion=us-east-1", &from]), "snapshotId").remove(0)
     };
-    let late = copy("late-visibility");
+    let late = copy("late-visibility", "4s");
     let told = describe(&late);
     assert!(told.contains("InvalidSnapshot.NotFound"), "{told} {:#?}", sim.requests("CopySnapshot"));
     wait_for("the late copy", || describe(&late).contains("<snapshotSet>"));
-    let slow = copy("slow-progress");
+    let slow = copy("slow-progress", "6s");
     std::thread::sleep(std::time::Duration::from_millis(600));
     assert_eq!(values(&describe(&slow), "status"), ["pending"], "others take 0.2 s");
-    let failed = copy("snapshot-error");
+    let failed = copy("snapshot-error", "1s");
     wait_for("the failed copy", || values(&describe(&failed), "status") == ["error"]);
     sim.ok(&["reset"]);
     assert!(describe(&source).contains("InvalidSnapshot.NotFound"));

@@ -105,7 +105,13 @@ impl Xfs {
 
 impl Drop for Xfs {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
+        // The loop device of a file on it may be held open for a moment.
+        for _ in 0..500 {
+            if nix::mount::umount(&self.0) != Err(nix::errno::Errno::EBUSY) {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
     }
 }
 
@@ -163,7 +169,7 @@ fn a_mount_namespace_made_meanwhile_does_not_keep_the_store() {
     needs_root();
     let mut sim = Sim::start(QUICK, &["name=a,size=16MiB"]);
     let mut other = std::process::Command::new("unshare")
-        .args(["--mount", "--propagation", "private", "sleep", "30"])
+        .args(["--mount", "--propagation", "private", "sleep", "60"])
         .spawn()
         .expect("unshare is there");
     let store = sim.dir().join("host");

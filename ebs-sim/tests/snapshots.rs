@@ -77,7 +77,7 @@ fn completed_snapshot(sim: &Sim, text: &str) -> String {
 fn beginning(sim: &Sim, snapshot: &str, length: usize) -> String {
     let device = sim.snapshot_device(snapshot);
     let data = std::fs::read(&device).expect("it can be read");
-    sim.ok(&["release-device", &device]);
+    sim.release_device(&device);
     String::from_utf8_lossy(&data[..length]).into_owned()
 }
 

@@ -53,7 +53,7 @@ fn volumes_snapshots_tags_and_keys_outlive_the_server() {
         assert_eq!(values(&xml, "value"), ["v"]);
         let device = sim.snapshot_device(&snapshot);
         assert_eq!(read(&sim, &device), "before");
-        sim.ok(&["release-device", &device]);
+        sim.release_device(&device);
         // A set goes on to be one clone over what was there.
         assert_eq!(sim.create_snapshot("a").len(), snapshot.len());
         sim.ok(&["stop", "--discard"]);

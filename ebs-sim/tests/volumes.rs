@@ -12,6 +12,11 @@ use support::ec2::{
 };
 use support::{EBS_SIM, Mount, Sim, loops_under, needs_root, sh, values, wait_for};
 
+/// What is on the way can be seen even where a process that looks takes a second or two to start.
+fn unhurried() -> String {
+    LIVELY.replace("= 0.3", "= 3.0")
+}
+
 /// A shell in the view that runs one line after the other.
 struct Shell {
     child: Child,
@@ -64,7 +69,8 @@ impl Drop for Shell {
 #[test]
 fn a_volume_made_from_a_snapshot_comes_and_goes_while_a_command_runs() {
     needs_root();
-    let sim = Sim::start(LIVELY, &["name=root,size=16MiB,boot", "name=a,size=64MiB", "name=b,size=16MiB"]);
+    let volumes = ["name=root,size=16MiB,boot", "name=a,size=64MiB", "name=b,size=16MiB"];
+    let sim = Sim::start(&unhurried(), &volumes);
     sh("mkfs.ext4", &["-q", "-F", &sim.device("a")]);
     let mount = Mount::new(&sim, "a", &sim.device("a"), "rw");
     std::fs::write(mount.path().join("file"), "from the snapshot").expect("a file");
@@ -187,7 +193,7 @@ fn space_of_a_deleted_volume_is_used_again_and_is_empty() {
 fn wrong_requests_are_refused_as_ec2_does() {
     needs_root();
     let sim = Sim::start(
-        &LIVELY.replace("complete = 0.1", "complete = 2.0"),
+        &unhurried().replace("complete = 0.1", "complete = 5.0"),
         &["name=root,size=16MiB,boot", "name=a,size=2048MiB", "name=spare,size=16MiB,detached"],
     );
     let snapshot = sim.create_snapshot("a");
@@ -321,7 +327,7 @@ fn another_region_has_volumes_of_its_own() {
 #[test]
 fn a_detachment_in_the_api_only_leaves_the_device() {
     needs_root();
-    let sim = Sim::start(LIVELY, &["name=a,size=16MiB", "name=b,size=16MiB"]);
+    let sim = Sim::start(&unhurried(), &["name=a,size=16MiB", "name=b,size=16MiB"]);
     let control = |path: &str| {
         let address = sim.ready["endpoint"].as_str().expect("a URL").replace("http://", "");
         let mut stream = std::net::TcpStream::connect(address).expect("it listens");

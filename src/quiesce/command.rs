@@ -112,6 +112,13 @@ pub(super) fn judge(exit: io::Result<ExitStatus>) -> HookStatus {
 /// Spawning changes the umask of the whole process for a moment; two at once would restore each other's.
 static SPAWNING: Mutex<()> = Mutex::new(());
 
+/// For a test that gives this process another umask: a spawn of another test must not put the old one back.
+#[cfg(test)]
+pub(super) fn change_umask(to: Mode) -> Mode {
+    let _not_while_one_spawns = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
+    umask(to)
+}
+
 /// Starts it in a process group of its own.
 pub(super) fn start(name: &str, program: Program<'_>, stdin: Stdio) -> io::Result<(Child, Group, Output)> {
     let as_user = program.user.map(|user| user::argv(user, program.argv));

@@ -6,7 +6,7 @@ use std::io::Read as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// One that ends itself after 40 s: its own rescue, since every open of that filesystem hangs until then.
+/// One that ends itself after 80 s: its own rescue, since every open of that filesystem hangs until then.
 pub struct Listener {
     child: Child,
 }
@@ -16,7 +16,7 @@ impl Listener {
     /// FAN_MARK_FILESYSTEM; FAN_OPEN_PERM | FAN_ONDIR.
     pub fn start(mount: &Path) -> Self {
         let code = format!(
-            "import ctypes,signal,sys\nsignal.alarm(40)\nc=ctypes.CDLL(None)\nf=c.fanotify_init(4,0)\n\
+            "import ctypes,signal,sys\nsignal.alarm(80)\nc=ctypes.CDLL(None)\nf=c.fanotify_init(4,0)\n\
              r=c.fanotify_mark(f,0x101,ctypes.c_uint64(0x40010000),-100,{:?}.encode())\n\
              print('R' if f>=0 and r==0 else 'E',end='',flush=True)\nsignal.pause()",
             mount.to_str().unwrap()

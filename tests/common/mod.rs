@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub mod copy;
 pub mod fixture;
 pub mod hooks;
 pub mod listener;

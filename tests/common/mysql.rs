@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, OptsBuilder, Row, Value};
 
+use super::copy::Copy;
 use super::program::await_some;
 use super::rig::{Rig, sh};
 
@@ -95,7 +96,7 @@ impl Server {
         command.args(&place.more).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().unwrap();
         let server = Self { child, socket, port, error_log };
-        await_some(&format!("{name} answers: see its log"), Duration::from_secs(20), || {
+        await_some(&format!("{name} answers: see its log"), Duration::from_secs(40), || {
             Client::try_new(&server.socket, "root", None).ok()
         });
         server
@@ -278,7 +279,7 @@ impl Load {
     /// Waits until it has moved on: nothing holds it.
     pub fn goes_on(&self) {
         let before = self.done();
-        await_some("the load goes on", Duration::from_secs(5), || (self.done() > before + 8).then_some(()));
+        await_some("the load goes on", Duration::from_secs(10), || (self.done() > before + 8).then_some(()));
     }
 
     pub fn stop(mut self) {
@@ -293,55 +294,21 @@ impl Drop for Load {
     }
 }
 
-/// Volumes made of a set's snapshots, mounted beside the original.
-pub struct Restored {
-    devices: Vec<(String, PathBuf)>,
-    sim: PathBuf,
-}
-
-impl Restored {
-    /// Each volume by its name in the rig, at `TEMP/copy-NAME`.
-    pub fn of(rig: &Rig, record: &serde_json::Value, volumes: &[&str]) -> Self {
-        let mut restored = Self { devices: Vec::new(), sim: rig.path("sim") };
-        for name in volumes {
-            let id = rig.id(name);
-            let all = rig.snapshots();
-            let run = record["run_id"].as_str().unwrap();
-            let own = all.iter().find(|s| {
-                s["tags"]["stillpoint:run"] == run
-                    && (s["volume"] == id.as_str() || s["volume_id"] == id.as_str())
-            });
-            let snapshot = own.unwrap_or_else(|| panic!("no snapshot of {id} in {all:#?}"));
-            let snapshot = snapshot["id"].as_str().or(snapshot["snapshot_id"].as_str()).unwrap();
-            let device = rig.sim(&["snapshot-device", snapshot]).trim().to_owned();
-            let at = rig.path(&format!("copy-{name}"));
-            std::fs::create_dir_all(&at).unwrap();
-            // The original is mounted too, and XFS knows it by its UUID. -p, for without it a cache may answer for the device before.
-            let xfs = sh("blkid", &["-p", "-o", "value", "-s", "TYPE", &device]).trim() == "xfs";
-            let options = if xfs { "nouuid" } else { "defaults" };
-            sh("mount", &["-o", options, &device, at.to_str().unwrap()]);
-            restored.devices.push((device, at));
-        }
-        restored
-    }
-}
-
-impl Drop for Restored {
-    fn drop(&mut self) {
-        for (device, at) in &self.devices {
-            let _ = Command::new("umount").arg(at).status();
-            // Another test's agent may have a copy of the mount for a moment.
-            let end = Instant::now() + Duration::from_secs(5);
-            while Instant::now() < end {
-                let mut release = Command::new(super::rig::ebs_sim());
-                release.args(["release-device", device]).env("EBS_SIM_DIR", &self.sim);
-                if release.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success()) {
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(100));
-            }
-        }
-    }
+/// Volumes made of a set's snapshots, each by its name in the rig at `TEMP/copy-NAME`.
+pub fn restored(rig: &Rig, record: &serde_json::Value, volumes: &[&str]) -> Vec<Copy> {
+    let run = record["run_id"].as_str().unwrap();
+    let all = rig.snapshots();
+    let copy = |name: &&str| {
+        let id = rig.id(name);
+        let own = all.iter().find(|s| {
+            s["tags"]["stillpoint:run"] == run
+                && (s["volume"] == id.as_str() || s["volume_id"] == id.as_str())
+        });
+        let snapshot = own.unwrap_or_else(|| panic!("no snapshot of {id} in {all:#?}"));
+        let snapshot = snapshot["id"].as_str().or(snapshot["snapshot_id"].as_str()).unwrap();
+        Copy::mount(rig, snapshot, &format!("copy-{name}"))
+    };
+    volumes.iter().map(copy).collect()
 }
 
 /// What is wrong with the tables, if anything: sums, and CHECK TABLE's word on each.

@@ -32,6 +32,11 @@ pub fn is_frozen(mount: &Path) -> bool {
     writer.done(Duration::from_millis(200)).is_none()
 }
 
+/// Is it thawed? Answered by a write that has time enough on a busy machine, where one that takes 200 ms looks frozen.
+pub fn is_thawed(mount: &Path) -> bool {
+    BlockedWrite::start(mount).done(Duration::from_secs(5)).is_some()
+}
+
 /// A write that ends when the filesystem is thawed.
 pub struct BlockedWrite {
     done: Receiver<Instant>,
@@ -92,7 +97,7 @@ pub fn assert_clean(rig: &Rig) {
     for mount in rig.mounts() {
         assert!(!was_frozen(mount), "{} was left frozen", mount.display());
     }
-    await_some("no watchdog left", Duration::from_secs(3), || watchdogs(rig).is_empty().then_some(()));
+    await_some("no watchdog left", Duration::from_secs(15), || watchdogs(rig).is_empty().then_some(()));
 }
 
 /// The same, and there is nothing that a next start would have to do.

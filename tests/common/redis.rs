@@ -21,7 +21,7 @@ use stillpoint::ids::RunId;
 use stillpoint::quiesce::builtin::{ARGUMENT, SetMount, Start, Task};
 
 use super::program::{await_some, wait};
-use super::rig::{Fs, Rig, STILLPOINT, ebs_sim, sh};
+use super::rig::{Fs, Rig, STILLPOINT};
 
 /// Long enough for whatever should happen.
 pub const SOON: Duration = Duration::from_secs(10);
@@ -183,13 +183,19 @@ impl Pairs {
         self.acknowledged.load(Ordering::SeqCst)
     }
 
-    /// The same, while writers are held: it must not move any more.
+    /// The same, while writers are held: it must not move any more, but for the reply that was on its way.
     pub fn standing(&self) -> u64 {
-        std::thread::sleep(Duration::from_millis(100)); // for the reply that was on its way
-        let value = self.acknowledged();
-        std::thread::sleep(Duration::from_millis(150));
-        assert_eq!(self.acknowledged(), value, "writes go on");
-        value
+        let end = Instant::now() + Duration::from_secs(5);
+        let mut before = self.acknowledged();
+        loop {
+            std::thread::sleep(Duration::from_millis(500));
+            let value = self.acknowledged();
+            if value == before {
+                return value;
+            }
+            assert!(Instant::now() < end, "writes go on");
+            before = value;
+        }
     }
 
     /// The longest that a write has taken since the last call.
@@ -246,47 +252,12 @@ impl Drop for Load {
     }
 }
 
-/// A snapshot, mounted beside the original.
-pub struct Restored<'a> {
-    rig: &'a Rig,
-    device: String,
-    pub at: PathBuf,
-}
-
-impl<'a> Restored<'a> {
-    pub fn mount(rig: &'a Rig, snapshot: &str) -> Self {
-        let device = rig.sim(&["snapshot-device", snapshot]).trim().to_owned();
-        let at = rig.path(&format!("restored-{snapshot}"));
-        std::fs::create_dir(&at).unwrap();
-        let xfs = sh("blkid", &["-p", "-o", "value", "-s", "TYPE", &device]).trim() == "xfs";
-        // The original is mounted too, and has the same UUID.
-        sh("mount", &["-o", if xfs { "nouuid" } else { "defaults" }, &device, at.to_str().unwrap()]);
-        Self { rig, device, at }
-    }
-
-    /// What redis-check-aof says of the append-only file below this folder: it must need no repair.
-    pub fn check_aof(&self, folder: &str) {
-        let manifest = self.at.join(folder).join("appendonlydir/appendonly.aof.manifest");
-        let output = Command::new("redis-check-aof").arg(&manifest).stdin(Stdio::null()).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && said.contains("All AOF files and manifest are valid"), "{said}");
-    }
-}
-
-impl Drop for Restored<'_> {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.at).status();
-        // A command in ebs-sim's view has a copy of the mount for as long as it runs. What stays is cleaned up with the rig.
-        let end = Instant::now() + Duration::from_secs(5);
-        let release = || {
-            let mut command = Command::new(ebs_sim());
-            command.args(["release-device", &self.device]).env("EBS_SIM_DIR", self.rig.path("sim"));
-            command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
-        };
-        while !release() && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
+/// What redis-check-aof says of the append-only file below this folder: it must need no repair.
+pub fn check_aof(folder: &Path) {
+    let manifest = folder.join("appendonlydir/appendonly.aof.manifest");
+    let output = Command::new("redis-check-aof").arg(&manifest).stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("All AOF files and manifest are valid"), "{said}");
 }
 
 /// What a process that holds a database is told first.
@@ -319,7 +290,7 @@ pub fn order(
         run: RunId::generate(),
         kind: HookKind::Redis(redis),
         set: set.collect(),
-        timeout: Duration::from_secs(4),
+        timeout: Duration::from_secs(12),
         hold_limit,
     }
 }

@@ -25,9 +25,13 @@ pub const NO_INTERVAL: &str = "\n[ec2]\nvolume_interval = \"0s\"\n";
 /// The program under test.
 pub const STILLPOINT: &str = env!("CARGO_BIN_EXE_stillpoint");
 /// Seconds until the rescue thaws. No test has a window as long as this.
-const RESCUE: &str = "90";
+const RESCUE: &str = "240";
 /// A memory filesystem: the program's journal must not be on what a test freezes.
 pub const MEMORY: &str = "/dev/shm";
+/// What it has to hold at least, in MiB: a filesystem on a volume that cannot grow says only that it cannot write.
+const ROOM: u64 = 256;
+/// Else ext4lazyinit writes to the volume at moments of its own after the first mount.
+const NOT_LAZY: &str = "lazy_itable_init=0,lazy_journal_init=0";
 /// Without EC2's limits of 15 s between two snapshots of a volume and of 100 pending ones, and with snapshots that are soon completed.
 const QUICK: &str =
     "[limits]\nper_volume_interval = '0s'\npending_per_account = 0\n[snapshots]\nseconds_to_complete = 0.2\n";
@@ -57,10 +61,10 @@ impl Fs {
 
     fn make(self, device: &str) {
         match self {
-            Self::Ext4 => sh("mkfs.ext4", &["-q", "-F", device]),
+            Self::Ext4 => sh("mkfs.ext4", &["-q", "-F", "-E", NOT_LAZY, device]),
             Self::Xfs => sh("mkfs.xfs", &["-q", "-f", device]),
             Self::Btrfs => sh("mkfs.btrfs", &["-q", "-f", device]),
-            Self::Tiny => sh("mkfs.ext4", &["-q", "-F", "-J", "size=1", device]),
+            Self::Tiny => sh("mkfs.ext4", &["-q", "-F", "-E", NOT_LAZY, "-J", "size=1", device]),
         };
     }
 }
@@ -118,6 +122,12 @@ impl Rig {
         assert!(Path::new("/dev/loop-control").exists(), "this test needs loop devices (/dev/loop-control)");
         let memory = nix::sys::statfs::statfs(MEMORY).unwrap().filesystem_type();
         assert_eq!(memory, nix::sys::statfs::TMPFS_MAGIC, "{MEMORY} has to be a tmpfs");
+        let memory = nix::sys::statvfs::statvfs(MEMORY).unwrap();
+        let room = memory.blocks() * memory.fragment_size() / (1 << 20);
+        assert!(
+            room >= ROOM,
+            "{MEMORY} has {room} MiB, and the volumes need {ROOM} MiB: in Docker, use --shm-size=2g"
+        );
         let temp = tempfile::Builder::new().prefix("stillpoint-test-").tempdir_in(MEMORY).unwrap();
         let file = temp.path().join("scenario.toml");
         std::fs::write(&file, format!("{QUICK}{scenario}")).unwrap();
@@ -303,7 +313,7 @@ impl Rig {
 
     /// Waits until no request is being handled and no snapshot is pending.
     pub fn await_quiet(&self) {
-        await_some("every request answered and every snapshot completed", Duration::from_secs(20), || {
+        await_some("every request answered and every snapshot completed", Duration::from_secs(30), || {
             let idle = !self.requests().iter().any(|r| r["outcome"] == "pending");
             (idle && !self.snapshots().iter().any(|s| s["state"] == "pending")).then_some(())
         });

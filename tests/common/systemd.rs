@@ -75,7 +75,7 @@ impl Manager {
         );
         let systemctl = manager.folder.join("bin/systemctl");
         put_executable(&systemctl, script);
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + Duration::from_secs(30);
         while manager.state("dbus.service", "ActiveState") != "active" {
             if Instant::now() > end {
                 return skipped(&std::fs::read_to_string(manager.folder.join("log")).unwrap());
@@ -119,7 +119,7 @@ impl Drop for Manager {
     }
 }
 
-fn cgroups() -> Option<PathBuf> {
+pub fn cgroups() -> Option<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
     let place = |line: &str| {
         let mut fields = line.split(' ');

@@ -279,7 +279,7 @@ fi
     }
 
     fn nothing_left(&self, checks: &mut Checks) {
-        let end = Instant::now() + Duration::from_secs(3);
+        let end = Instant::now() + Duration::from_secs(15);
         while !watchdogs(&self.rig).is_empty() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(2));
         }

@@ -64,8 +64,8 @@ impl Point {
     pub fn needs(&self) -> Option<(&'static str, u64)> {
         match self.name.as_str() {
             "look-up" | LOOKED => Some(("drop-after", 0)),
-            IN_FLIGHT => Some(("delay-before", 250)),
-            COMMITTED => Some(("delay-after", 250)),
+            IN_FLIGHT => Some(("delay-before", 600)),
+            COMMITTED => Some(("delay-after", 600)),
             _ => None,
         }
     }

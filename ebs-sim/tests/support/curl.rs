@@ -77,7 +77,7 @@ impl Client {
     pub fn call(&self, form: &str) -> Answer {
         answer(
             Command::new("curl")
-                .args(["--silent", "--show-error", "--max-time", "5", "--write-out", "\n%{http_code}"])
+                .args(["--silent", "--show-error", "--max-time", "15", "--write-out", "\n%{http_code}"])
                 .args(["--aws-sigv4", &format!("aws:amz:{}:ec2", self.region), "--user", &self.key])
                 .args(["--data", form])
                 .args(&self.more)

@@ -156,6 +156,13 @@ impl Sim {
         self.ok(&["snapshot-device", snapshot])
     }
 
+    /// Gives such a device back.
+    pub fn release_device(&self, device: &str) {
+        let output = self.command(&["release-device", device]);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() || used_by_others(&self.dir(), &stderr), "{device}: {stderr}");
+    }
+
     /// The log's entries of one action.
     pub fn requests(&self, action: &str) -> Vec<Value> {
         let log: Value = serde_json::from_str(&self.ok(&["requests"])).expect("json");
@@ -177,10 +184,48 @@ impl Drop for Sim {
         if self.child.is_some() {
             let (code, stderr) = self.end(nix::sys::signal::Signal::SIGTERM);
             if !std::thread::panicking() {
-                assert_eq!(code, Some(0), "{stderr}");
+                let later = code == Some(1) && used_by_others(&self.dir(), &stderr);
+                assert!(code == Some(0) || later, "{code:?}: {stderr}");
             }
         }
     }
+}
+
+/// Whether only others keep what is said to be still in use: a mount namespace that another test made meanwhile has a copy of
+/// every mount, and udev looks at devices. Of the store there must be no copy, and what this process mounts is the test's own.
+fn used_by_others(dir: &Path, stderr: &str) -> bool {
+    let mut complaints = stderr.lines().filter_map(|line| line.strip_prefix("ebs-sim: ")).peekable();
+    complaints.peek().is_some()
+        && complaints.all(|complaint| match complaint.split_once(" is still in use") {
+            Some((device, users)) if users.starts_with(": mounted on ") => {
+                !users.contains(&format!("mounted on {}/", dir.display())) && !is_mounted_here(device)
+            }
+            Some((device, _)) => goes_by_itself(device),
+            None => false,
+        })
+}
+
+/// Whether this process sees a mount of a device or of its partitions.
+fn is_mounted_here(device: &str) -> bool {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").expect("mounts");
+    let mut sources = mounts.lines().filter_map(|line| line.split(' ').next());
+    sources.any(|source| {
+        source.strip_prefix(device).is_some_and(|rest| rest.is_empty() || rest.starts_with('p'))
+    })
+}
+
+/// Whether a device that was held open for a moment shows its file no more; its number may be another's by then.
+fn goes_by_itself(device: &str) -> bool {
+    let file = Path::new("/sys/block").join(device.replace("/dev/", "")).join("loop/backing_file");
+    let shown = || std::fs::read_to_string(&file).ok();
+    let (first, deadline) = (shown(), Instant::now() + Duration::from_secs(10));
+    while first.is_some() && shown() == first {
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    true
 }
 
 /// The texts of all elements of this name.
@@ -269,6 +314,11 @@ impl Drop for Writer {
     }
 }
 
+/// How many records were written to the log so far.
+pub fn written(folder: &Path) -> u64 {
+    std::fs::metadata(folder.join("log")).expect("there is a log").len() / RECORD as u64
+}
+
 /// How many whole records the log holds. A torn or wrong record fails the test.
 pub fn records(folder: &Path) -> u64 {
     let mut text = Vec::new();
@@ -281,9 +331,9 @@ pub fn records(folder: &Path) -> u64 {
     count
 }
 
-/// Waits until `done`, for at most five seconds.
+/// Waits until `done`, for at most half a minute: on a slow machine each look takes its time.
 pub fn wait_for(what: &str, done: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(30);
     while !done() {
         assert!(Instant::now() < deadline, "{what} does not come");
         std::thread::sleep(Duration::from_millis(20));

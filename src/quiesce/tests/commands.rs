@@ -104,13 +104,14 @@ async fn the_timeout_kills_children_too_even_those_that_ignore_sigterm() {
     let script = format!(
         "/bin/sh -c 'trap \"\" TERM; echo $$ >{d}/child; while :; do sleep 1; done' & echo $$ >{d}/leader; wait"
     );
-    let hook = Hook { timeout: Duration::from_millis(500), ..hook("x", &script, "true") };
+    let hook = Hook { timeout: Duration::from_secs(3), ..hook("x", &script, "true") };
     let started = Instant::now();
     let outcome = pre(&hook, &env()).await;
     assert_eq!(outcome.status, HookStatus::TimedOut);
     assert!(aborts(&hook, &outcome));
     let took = started.elapsed();
-    assert!(took >= Duration::from_millis(2400) && took < Duration::from_secs(8), "{took:?}");
+    // The timeout and the grace; no more than that, but for what a slow machine adds.
+    assert!(took >= Duration::from_millis(4900) && took < Duration::from_secs(20), "{took:?}");
     for file in ["leader", "child"] {
         let pid = pid_in(&Path::new(&d).join(file)).await;
         assert!(dies(pid).await, "{file} lives");
@@ -122,11 +123,11 @@ async fn a_group_that_obeys_sigterm_may_clean_up_and_is_not_waited_for_any_longe
     let (_dir, d) = dir();
     let script =
         format!("trap 'echo bye >{d}/clean; exit 0' TERM; echo $$ >{d}/pid; while :; do sleep 0.1; done");
-    let hook = Hook { timeout: Duration::from_secs(1), ..hook("x", &script, "true") };
+    let hook = Hook { timeout: Duration::from_secs(3), ..hook("x", &script, "true") };
     let started = Instant::now();
     let outcome = pre(&hook, &env()).await;
     assert_eq!(outcome.status, HookStatus::TimedOut, "exit code 0 after the timeout is no success");
-    assert!(started.elapsed() < Duration::from_millis(2900), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_millis(4900), "{:?}", started.elapsed());
     assert_eq!(fs::read_to_string(format!("{d}/clean")).unwrap(), "bye\n");
 }
 
@@ -139,7 +140,7 @@ async fn a_child_that_holds_the_pipe_does_not_hold_the_run() {
     let outcome = pre(&hook, &env()).await;
     assert!(outcome.succeeded(), "{outcome}");
     assert_eq!(outcome.output, "held\n");
-    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
     let pid = pid_in(&Path::new(&d).join("pid")).await;
     // A kill, were there one, takes a moment to be seen.
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -159,7 +160,7 @@ async fn a_child_that_is_left_behind_may_still_say_something() {
     for _ in 0..2 {
         assert!(pre(&hook, &env()).await.succeeded());
         assert!(post(&hook, &env()).await.succeeded());
-        for _ in 0..500 {
+        for _ in 0..2000 {
             if Path::new(&d).join("log").exists() {
                 break;
             }
@@ -217,14 +218,14 @@ fn commands_are_checked_before_any_of_them_runs() {
 async fn a_pre_command_that_outlives_its_agent_is_ended_before_its_release() {
     let (_dir, d) = dir();
     let script =
-        format!("setsid sleep 60 & echo $! >{d}/on-purpose; echo $$ >{d}/pre; while :; do sleep 0.1; done");
+        format!("setsid sleep 60 & echo $! >{d}/of-pre; echo $$ >{d}/pre; while :; do sleep 0.1; done");
     // Tests run side by side in one run: only this one has a hook of that name.
     let hook = hook("left-behind", &script, "true");
     let start = |name: &str, run: &str| {
         let mut command = tokio::process::Command::new("/bin/sh");
         let vars = env().vars("left-behind", Phase::Pre).into_iter();
         let vars = vars.map(|(k, v)| if k == "STILLPOINT_RUN_ID" { (k, run.into()) } else { (k, v) });
-        command.args(["-c", &script.replace("/pre;", &format!("/{name};"))]).env_clear().envs(vars);
+        command.args(["-c", &script.replace("pre;", &format!("{name};"))]).env_clear().envs(vars);
         command.process_group(0).kill_on_drop(true).spawn().unwrap()
     };
     let run = env().run_id.to_string();
@@ -232,12 +233,20 @@ async fn a_pre_command_that_outlives_its_agent_is_ended_before_its_release() {
     let mut others = start("other", "0197f3c2-8b1e-7c55-9d3f-2f6a1c0b9e99");
     let file = |name: &str| Path::new(&d).join(name);
     let (pre, other) = (pid_in(&file("pre")).await, pid_in(&file("other")).await);
+    let (on_purpose, others_own) = (pid_in(&file("of-pre")).await, pid_in(&file("of-other")).await);
+    // It is forked into the group and leaves it a moment later.
+    let id = nix::unistd::Pid::from_raw(on_purpose);
+    for _ in 0..2000 {
+        if nix::unistd::getsid(Some(id)) == Ok(id) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     let reaper = tokio::spawn(async move { left.wait().await });
     left::end_commands(&env(), &hook).await;
     assert!(!lives(pre) && lives(other));
-    let on_purpose = pid_in(&file("on-purpose")).await;
     assert!(lives(on_purpose), "what has a session of its own was left behind on purpose");
-    for pid in [on_purpose, other] {
+    for pid in [on_purpose, others_own, other] {
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
     }
     let _ = others.wait().await;

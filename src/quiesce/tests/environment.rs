@@ -93,9 +93,10 @@ fn inheritable_descriptors() -> usize {
 #[tokio::test]
 async fn the_process_is_as_documented() {
     let script = "pwd; umask; readlink /proc/self/fd/0; ls /proc/self/fd | wc -l; cut -d' ' -f5 /proc/$$/stat; echo $$";
-    let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+    // Other tests spawn meanwhile.
+    let before = command::change_umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let outcome = pre(&hook("x", script, "true"), &env()).await;
-    let own = nix::sys::stat::umask(before);
+    let own = command::change_umask(before);
     assert_eq!(own.bits(), 0o077, "stillpoint's own umask is put back");
     let lines: Vec<_> = outcome.output.lines().collect();
     assert_eq!(lines[..3], ["/", "0022", "/dev/null"], "{}", outcome.output);
@@ -111,7 +112,10 @@ async fn a_hook_has_the_oom_score_of_an_ordinary_process() {
     let before = fs::read_to_string(own).unwrap();
     // Lowering it takes CAP_SYS_RESOURCE; without that nothing can be inherited that would be wrong.
     let lowered = fs::write(own, "-500").is_ok();
-    let outcome = pre(&hook("x", "sleep 0.2; cat /proc/self/oom_score_adj", "true"), &env()).await;
+    // It is set right after the spawn, which the hook may be quicker than; what the hook starts inherits it.
+    let script = "for i in $(seq 100); do read score </proc/$$/oom_score_adj; [ $score = 0 ] && break; sleep 0.1; done; \
+                  cat /proc/self/oom_score_adj";
+    let outcome = pre(&hook("x", script, "true"), &env()).await;
     fs::write(own, before.trim()).unwrap();
     if lowered {
         assert_eq!(outcome.output, "0\n");

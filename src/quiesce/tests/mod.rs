@@ -64,7 +64,7 @@ fn dir() -> (TempDir, String) {
 
 /// The process id in a file, once it is there.
 async fn pid_in(file: &Path) -> i32 {
-    for _ in 0..500 {
+    for _ in 0..2000 {
         if let Some(pid) = fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok()) {
             return pid;
         }
@@ -80,7 +80,7 @@ fn lives(pid: i32) -> bool {
 }
 
 async fn dies(pid: i32) -> bool {
-    for _ in 0..500 {
+    for _ in 0..2000 {
         if !lives(pid) {
             return true;
         }

@@ -114,7 +114,7 @@ impl Seen {
     /// The longest time that a client waited for one transfer.
     pub fn longest(&self) -> Duration {
         let took = self.transfers.values().flatten().map(|t| t.acknowledged - t.begun);
-        Duration::from_nanos(u64::try_from(took.max().unwrap()).unwrap())
+        Duration::from_nanos(u64::try_from(took.max().unwrap_or(0)).unwrap())
     }
 
     pub fn count(&self) -> usize {
