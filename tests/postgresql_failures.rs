@@ -504,6 +504,8 @@ fn a_killed_agent_leaves_no_session_and_no_backup() {
     });
     load.stop();
     assert_clean(&rig);
+    // What became of the request is asked at the next start.
+    rig.await_quiet();
     rig.run(&["snapshot"]).exits(0);
     no_session(&server);
     assert_settled(&rig);

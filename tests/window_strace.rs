@@ -56,7 +56,8 @@ fn calls<'a>(lines: &[&'a str]) -> Vec<Call<'a>> {
 
 #[test]
 fn while_frozen_there_is_one_call_and_nothing_else() {
-    one_call_and_nothing_else("", "filesystem");
+    let in_time = (0..4).any(|_| one_call_and_nothing_else("", "filesystem"));
+    assert!(in_time, "the agent thawed the btrfs");
 }
 
 /// What a session says in the window is read after it.
@@ -69,7 +70,8 @@ fn a_session_that_does_not_stop_talking_changes_nothing() {
     one_call_and_nothing_else(&session, "application");
 }
 
-fn one_call_and_nothing_else(config: &str, label: &str) {
+/// Traces a run. Whether the watchdog alone thawed the btrfs, in its time.
+fn one_call_and_nothing_else(config: &str, label: &str) -> bool {
     let _alone = TRACES.lock().unwrap_or_else(PoisonError::into_inner);
     let strace = Command::new("strace").arg("-V").output();
     assert!(strace.is_ok_and(|o| o.status.success()), "this test needs strace (package `strace`)");
@@ -109,17 +111,20 @@ fn one_call_and_nothing_else(config: &str, label: &str) {
             assert!(quiet, "written while frozen: {}\n{}", call.line, listing());
         }
     }
-    // A SIGKILL inside the FITHAW of a btrfs leaves it read-only, so that is left to the watchdog (unless it does not begin in time, and
-    // then both may come to it); the others are not.
-    for (name, anybody) in [("a", false), ("b", false), ("c", true)] {
+    // A SIGKILL inside the FITHAW of a btrfs leaves it read-only, so that is left to the watchdog; the others are not. The agent comes
+    // to it all the same when the watchdog does not begin in time.
+    let thaws = |name: &str| {
         let at = format!("<{}>", rig.mount(name).display());
-        let thaws: Vec<_> = lines.iter().filter(|l| l.contains("FITHAW") && l.contains(&at)).collect();
-        assert!(thaws.len() == 1 || anybody && thaws.len() == 2, "{name}: {thaws:?}");
-        let by = thaws[0].split(' ').next().unwrap();
-        assert!(anybody || agent_threads.contains(&by), "{name}: {thaws:?}");
+        let thaws = lines.iter().filter(|l| l.contains("FITHAW") && l.contains(&at));
+        let here = |line: &&str| agent_threads.contains(&line.split(' ').next().unwrap());
+        thaws.map(here).collect::<Vec<_>>()
+    };
+    for name in ["a", "b"] {
+        assert_eq!(thaws(name), [true], "{name}");
     }
     let sent = window.iter().filter(|c| c.line.contains("POST / HTTP/1.1")).count();
     assert_eq!(sent, 1, "one request:\n{}", listing());
+    thaws("c") == [false]
 }
 
 /// The line on which the last FIFREEZE came back: from there on everything is frozen.

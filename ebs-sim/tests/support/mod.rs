@@ -336,7 +336,8 @@ pub fn wait_for(what: &str, done: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !done() {
         assert!(Instant::now() < deadline, "{what} does not come");
-        std::thread::sleep(Duration::from_millis(20));
+        // The simulator throttles what asks more often, and an answer of that kind looks like the end of something.
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 
