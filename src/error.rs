@@ -4,6 +4,8 @@
 
 use std::fmt::Write;
 
+use nix::sys::signal::Signal;
+
 use crate::exit::Exit;
 
 /// A command that ends here.
@@ -15,12 +17,21 @@ pub struct Error {
     pub what: Box<dyn std::error::Error + Send + Sync>,
     /// What to do about it.
     pub hint: Option<String>,
+    /// The signal to die by, once it is said.
+    pub signal: Option<Signal>,
 }
 
 impl Error {
     /// An error without a hint.
     pub fn new(exit: Exit, what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self { exit, what: what.into(), hint: None }
+        Self { exit, what: what.into(), hint: None, signal: None }
+    }
+
+    /// A signal came before anything was touched. The process dies by it, for whoever started it to see; where it cannot, the code is 21.
+    #[must_use]
+    pub fn interrupted(signal: Signal) -> Self {
+        let what = format!("interrupted by {signal}, before anything was touched");
+        Self { signal: Some(signal), ..Self::new(Exit::Freeze, what) }
     }
 
     /// The same with a hint.

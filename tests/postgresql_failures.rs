@@ -42,6 +42,13 @@ fn no_session(server: &Cluster) {
     await_some("no session", Duration::from_secs(10), || server.sessions().is_empty().then_some(()));
 }
 
+/// Is there a process that talks to a database for it?
+fn asks(run: &Run) -> bool {
+    let of = run.pid().to_string();
+    let found = std::process::Command::new("pgrep").args(["-P", &of, "-f", "__database"]).output().unwrap();
+    found.status.success()
+}
+
 fn pid(text: &str) -> Pid {
     Pid::from_raw(text.parse().unwrap())
 }
@@ -416,6 +423,18 @@ fn a_server_that_does_not_answer_is_given_up_in_time() {
     let section = server.section("").replace("20s", "1s");
     let ended = refused(&rig, &section, &[], &["PostgreSQL on", "did not answer within 750ms"]);
     assert!(ended.took < Duration::from_secs(15), "{:?}", ended.took);
+
+    // While it is asked, a signal ends the run as it would anywhere else.
+    rig.configure(&server.section("").replace("20s", "60s"));
+    for (command, signal) in [("snapshot", Signal::SIGTERM), ("rehearse", Signal::SIGINT)] {
+        let run = rig.spawn(&[command]);
+        await_some("the question", Duration::from_secs(20), || asks(&run).then_some(()));
+        run.signal(signal);
+        let ended = run.end();
+        assert_eq!(ended.signal, Some(signal as i32), "{}", ended.err);
+        ended.says(&format!("interrupted by {signal}, before anything was touched"));
+    }
+    assert_eq!(rig.creates().len(), 0);
     kill(server.pid(), Signal::SIGCONT).unwrap();
     assert_settled(&rig);
 }

@@ -186,7 +186,9 @@ impl Freeze {
         let loaded = global.load(self.choice.plan.as_deref(), self.choice.overrides())?;
         prepare_process();
         let mut interrupt = Interrupt::listen().map_err(|_| bug("catch signals"))?;
-        self.locked(&loaded, holder, caller, &mut interrupt).await
+        // A signal is told by a code: the process that waits for this one reads that, and would take a death for something that is owed.
+        let held = self.locked(&loaded, holder, caller, &mut interrupt).await;
+        held.map_err(|e| Error { signal: None, ..e })
     }
 
     async fn locked(
@@ -206,7 +208,7 @@ impl Freeze {
         let mut early = interrupt.clone();
         let planned = tokio::select! {
             ready = look_and_settle(loaded, unsettled) => ready?,
-            signal = early.caught() => return Err(Error::new(Exit::Freeze, format!("interrupted by {signal}"))),
+            signal = early.caught() => return Err(Error::interrupted(signal)),
         };
         let program = super::start::own_program()?;
         let stage = Stage {

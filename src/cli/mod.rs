@@ -29,6 +29,7 @@ use crate::exit::Exit;
 use crate::ids::{InstanceId, VolumeId};
 use crate::plan::{Consistency, PointInTimeCall};
 use crate::run::unmounted::MOUNTING;
+use crate::window::kernel::die_by;
 use crate::{discover, plan as planning};
 
 /// Consistent EBS snapshots, taken from inside the instance.
@@ -199,6 +200,9 @@ pub fn main() -> std::process::ExitCode {
 
 fn fail(error: &Error) -> std::process::ExitCode {
     say(&error.render());
+    if let Some(signal) = error.signal {
+        die_by(signal);
+    }
     error.exit.code().into()
 }
 

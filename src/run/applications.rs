@@ -89,7 +89,7 @@ pub(super) async fn check<E>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) ->
     for hook in &stage.settings.hooks {
         let checked = tokio::select! {
             checked = quiesce::check(hook, &env) => checked,
-            signal = interrupt.caught() => return Err(Error::new(Exit::Hook, format!("interrupted by {signal}"))),
+            signal = interrupt.caught() => return Err(Error::interrupted(signal)),
         };
         let Some(outcome) = checked.filter(|o| !o.succeeded()) else { continue };
         if hook.on_failure == OnFailure::Degrade {

@@ -101,6 +101,9 @@ async fn snapshot(case: Case) -> u8 {
         Ok(ended) => ended,
         Err(e) => {
             eprintln!("{}", e.render());
+            if let Some(signal) = e.signal {
+                die_by(signal);
+            }
             return e.exit.code();
         }
     };
