@@ -11,11 +11,9 @@ use common::hooks::in_the_window;
 use common::mysql::{
     Client, Load, Place, SECRET, Server, checksums, faults, install, median, prepare, restored,
 };
-use common::probe::{assert_clean, assert_labels, assert_settled};
-use common::program::Run;
+use common::probe::{assert_clean, assert_labels, assert_settled, database_process};
 use common::rig::{Fs, Rig};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::Value;
 
 /// How many sets are taken under load: more in a long run.
@@ -381,7 +379,7 @@ fn a_replica_stands_still_for_the_set_and_runs_again_even_when_the_agent_is_kill
         rig.await_quiet();
         let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "--window", "30s"]);
         assert_eq!(sql(), "No");
-        kill(holder(&run), Signal::SIGKILL).unwrap();
+        kill(database_process(&run).expect("a process that holds the server"), Signal::SIGKILL).unwrap();
         run.signal(Signal::SIGKILL);
         run.end();
         nothing_is_locked_soon(&held);
@@ -404,13 +402,6 @@ fn a_replica_stands_still_for_the_set_and_runs_again_even_when_the_agent_is_kill
     caught_up(&source, &held);
     assert_eq!(checksums(&mut held.client(), "t"), checksums(&mut source.client(), "t"));
     assert_settled(&rig);
-}
-
-/// The process that holds the server for this run.
-fn holder(run: &Run) -> Pid {
-    let of = run.pid().as_raw().to_string();
-    let found = Command::new("pgrep").args(["-P", &of, "-f", "__database"]).output().unwrap();
-    Pid::from_raw(String::from_utf8(found.stdout).unwrap().trim().parse().unwrap())
 }
 
 fn nothing_is_locked_soon(server: &Server) {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::hooks::{hook, in_the_window};
 use common::postgresql::{Cluster, Load, Restored, facts, folder, program, snapshot_of};
-use common::probe::{assert_clean, assert_labels, assert_settled};
+use common::probe::{assert_clean, assert_labels, assert_settled, database_process};
 use common::program::{Ended, Run, await_some};
 use common::rig::{Fs, Rig};
 use nix::sys::signal::{Signal, kill};
@@ -40,13 +40,6 @@ fn refused(rig: &Rig, section: &str, arguments: &[&str], words: &[&str]) -> Ende
 /// A session ends a moment after its process. One whose process is left stays for minutes.
 fn no_session(server: &Cluster) {
     await_some("no session", Duration::from_secs(10), || server.sessions().is_empty().then_some(()));
-}
-
-/// Is there a process that talks to a database for it?
-fn asks(run: &Run) -> bool {
-    let of = run.pid().to_string();
-    let found = std::process::Command::new("pgrep").args(["-P", &of, "-f", "__database"]).output().unwrap();
-    found.status.success()
 }
 
 fn pid(text: &str) -> Pid {
@@ -428,7 +421,7 @@ fn a_server_that_does_not_answer_is_given_up_in_time() {
     rig.configure(&server.section("").replace("20s", "60s"));
     for (command, signal) in [("snapshot", Signal::SIGTERM), ("rehearse", Signal::SIGINT)] {
         let run = rig.spawn(&[command]);
-        await_some("the question", Duration::from_secs(20), || asks(&run).then_some(()));
+        await_some("the question", Duration::from_secs(20), || database_process(&run));
         run.signal(signal);
         let ended = run.end();
         assert_eq!(ended.signal, Some(signal as i32), "{}", ended.err);

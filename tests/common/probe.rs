@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::program::await_some;
+use super::program::{Run, await_some};
 use super::rig::Rig;
 
 /// Is it frozen? Answered by a child that thaws, so that afterwards it is not: EINVAL means that it was not.
@@ -170,4 +170,11 @@ pub fn assert_labels(rig: &Rig, number: usize, label: &str) {
 /// Unix nanoseconds of a time in a record.
 pub fn nanoseconds(time: &Value) -> i128 {
     time.as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_nanosecond()
+}
+
+/// The process that asks or holds a database for this run.
+pub fn database_process(run: &Run) -> Option<Pid> {
+    let of = run.pid().to_string();
+    let found = Command::new("pgrep").args(["-P", &of, "-f", "__database"]).output().unwrap();
+    String::from_utf8(found.stdout).unwrap().trim().parse().ok().map(Pid::from_raw)
 }
