@@ -9,6 +9,7 @@
 //! doctor     findings with remedies; a run's preflight refuses by the same rules
 //! run        the order of a run: preflight, quiesce, window, release, verdict, settle
 //!   quiesce    applications: held in order, let go in reverse; a database by a process of its own
+//!   unmount    filesystems with the method `unmount`: what holds them, and how they are mounted again
 //!   window     prepare → freeze → one call → thaw; watchdog; the only unsafe code (kernel.rs)
 //! sets       the set as tags and as a record
 //! report     text, JSON, journald
@@ -24,6 +25,7 @@ pub mod plan;
 pub mod doctor;
 pub mod run;
 pub mod quiesce;
+pub mod unmount;
 pub mod window;
 pub mod sets;
 pub mod report;

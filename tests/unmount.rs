@@ -13,7 +13,7 @@ use common::program::await_some;
 use common::rig::{Fs, Rig, sh};
 use serde_json::Value;
 use stillpoint::ids::DevNo;
-use stillpoint::window::unmount::{self, Device, Wanted, again, claim};
+use stillpoint::unmount::{self, Device, Wanted, again, claim};
 
 /// A set was taken, everything is as before, and nothing is left to do.
 fn comes_back(space: &Namespace, unmount: &[&str]) -> Value {

@@ -15,8 +15,8 @@ use crate::config::settings::Hook;
 use crate::ids::{DevNo, RunId, SnapshotId};
 use crate::plan::{Method, Plan};
 use crate::quiesce::{self, HookEnv, HookOutcome, HookStatus, Live};
+use crate::unmount::Recipe;
 use crate::window::expedite::Former;
-use crate::window::unmount::Recipe;
 
 /// How far the create call had come.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

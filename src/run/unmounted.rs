@@ -30,10 +30,10 @@ use crate::exit::Exit;
 use crate::interrupt::Interrupt;
 use crate::plan::{Method, PlannedFilesystem};
 use crate::quiesce::{self, HookEnv, HookOutcome, Live};
-use crate::window::unmount::again::{self, Again, Failed};
-use crate::window::unmount::claim::{Claim, claim};
-use crate::window::unmount::holders::Holder;
-use crate::window::unmount::{self, Recipe};
+use crate::unmount::again::{self, Again, Failed};
+use crate::unmount::claim::{Claim, claim};
+use crate::unmount::holders::Holder;
+use crate::unmount::{self, Recipe};
 
 /// How long processes that were told to end may go on holding a filesystem.
 const ENDING: Duration = Duration::from_secs(2);
@@ -344,7 +344,7 @@ pub(super) fn with_those_away<E>(stage: &Stage<'_, E>, mut now: Vec<Filesystem>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::window::unmount::{Make, Mounted, Superblock};
+    use crate::unmount::{Make, Mounted, Superblock};
 
     #[test]
     fn what_a_panic_leaves_unmounted_is_remembered_for_the_exit_code() {

@@ -26,7 +26,6 @@ mod prepared;
 pub mod probe;
 pub mod superblock;
 mod thawed;
-pub mod unmount;
 pub mod watchdog;
 pub mod witness;
 

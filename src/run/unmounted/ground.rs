@@ -17,10 +17,10 @@ use crate::ids::DevNo;
 use crate::plan::{PlannedFilesystem, shown};
 use crate::quiesce::units;
 use crate::run::Failure;
-use crate::window::unmount::again;
-use crate::window::unmount::claim;
-use crate::window::unmount::holders::{self, Holder, Targets};
-use crate::window::unmount::{self, Device, Recipe, Wanted};
+use crate::unmount::again;
+use crate::unmount::claim;
+use crate::unmount::holders::{self, Holder, Targets};
+use crate::unmount::{self, Device, Recipe, Wanted};
 
 /// How long umount(2) is tried against EBUSY: what a process held goes a moment after the process.
 const BUSY: Duration = Duration::from_secs(1);
