@@ -13,7 +13,7 @@ use tokio::sync::watch;
 /// The first signal that came, if one did. Clones see the same signal.
 #[derive(Debug, Clone)]
 pub struct Interrupt {
-    seen: watch::Receiver<Option<Signal>>,
+    first: watch::Receiver<Option<Signal>>,
 }
 
 impl Interrupt {
@@ -22,7 +22,7 @@ impl Interrupt {
     /// # Errors
     /// When a handler cannot be installed.
     pub fn listen() -> std::io::Result<Self> {
-        let (tell, seen) = watch::channel(None);
+        let (tx, first) = watch::channel(None);
         for (kind, number) in [
             (SignalKind::terminate(), Signal::SIGTERM),
             (SignalKind::interrupt(), Signal::SIGINT),
@@ -30,28 +30,28 @@ impl Interrupt {
             (SignalKind::quit(), Signal::SIGQUIT),
         ] {
             let mut stream = signal(kind)?;
-            let tell = tell.clone();
+            let tx = tx.clone();
             tokio::spawn(async move {
                 while stream.recv().await.is_some() {
-                    tell.send_if_modified(|first| first.is_none().then(|| *first = Some(number)).is_some());
+                    tx.send_if_modified(|first| first.is_none().then(|| *first = Some(number)).is_some());
                 }
             });
         }
-        Ok(Self { seen })
+        Ok(Self { first })
     }
 
     /// One that is never interrupted.
     #[must_use]
     pub fn never() -> Self {
-        let (tell, seen) = watch::channel(None);
-        std::mem::forget(tell); // a closed channel would look like a signal
-        Self { seen }
+        let (tx, first) = watch::channel(None);
+        std::mem::forget(tx); // a closed channel would look like a signal
+        Self { first }
     }
 
     /// The signal that came, if one did.
     #[must_use]
     pub fn pending(&self) -> Option<Signal> {
-        *self.seen.borrow()
+        *self.first.borrow()
     }
 
     /// Waits for a signal; at once when one has come already.
@@ -60,7 +60,7 @@ impl Interrupt {
             if let Some(signal) = self.pending() {
                 return signal;
             }
-            if self.seen.changed().await.is_err() {
+            if self.first.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
         }

@@ -8,7 +8,7 @@ mod classify;
 mod error;
 mod make;
 mod names;
-mod seen;
+mod placement;
 mod select;
 mod stack;
 mod watch;
@@ -21,7 +21,7 @@ pub(crate) use classify::shown;
 pub use error::PlanError;
 pub use make::plan;
 
-use crate::discover::lossy;
+use crate::discover::path_encoding;
 use crate::ids::{DevNo, VolumeId};
 
 /// CreateSnapshots takes at most this many volumes, root included (EBS guide, "create multi-volume snapshots").
@@ -56,10 +56,10 @@ pub struct PlannedFilesystem {
     /// Key of the superblock.
     pub dev: DevNo,
     /// The mount point it is reached by.
-    #[serde(serialize_with = "lossy::path")]
+    #[serde(serialize_with = "path_encoding::path")]
     pub mount_point: PathBuf,
     /// Every mount point of it that its path reaches (mounts that another one covers are not listed).
-    #[serde(serialize_with = "lossy::paths")]
+    #[serde(serialize_with = "path_encoding::paths")]
     pub mount_points: Vec<PathBuf>,
     /// Filesystem type.
     pub fstype: String,
@@ -87,7 +87,7 @@ pub struct WitnessDevice {
     /// Kernel name.
     pub name: String,
     /// Its `stat` file.
-    #[serde(serialize_with = "lossy::path")]
+    #[serde(serialize_with = "path_encoding::path")]
     pub stat: PathBuf,
 }
 
@@ -140,7 +140,7 @@ pub struct PlannedVolume {
     /// Encrypted.
     pub encrypted: bool,
     /// Mount points of the filesystems on it that are made quiet.
-    #[serde(serialize_with = "lossy::paths")]
+    #[serde(serialize_with = "path_encoding::paths")]
     pub mount_points: Vec<PathBuf>,
     /// The highest consistency this volume's part can reach.
     pub best: Consistency,

@@ -55,9 +55,9 @@ use crate::interrupt::Interrupt;
 use crate::plan::{Consistency, Plan, PlannedVolume};
 use crate::quiesce::RunResult;
 use crate::sets::record::{self, SetRecord};
-use crate::window::expedite::{self, Knob};
+use crate::window::expedite::{self, RcuExpedited};
 use crate::window::kernel::Kernel;
-use crate::window::{Extras, FlushError, FreezeFailure, Held, Limits, PrepareError, Prepared, Thawed};
+use crate::window::{Called, Extras, FlushError, FreezeFailure, Limits, PrepareError, Prepared, Thawed};
 
 /// What a run works on.
 #[derive(Debug)]
@@ -302,7 +302,7 @@ async fn window<E: Ec2>(
         stage.at(Step::Request);
         stage.ec2.create(request).await
     };
-    let held = frozen.hold(interrupt, call).await;
+    let called = frozen.call(interrupt, call).await;
     let call = sent.elapsed();
     stage.at(Step::Answered);
     let thawed = frozen.thaw().await;
@@ -313,8 +313,8 @@ async fn window<E: Ec2>(
         state.expedited = None;
     });
     let mut window = Window { thawed: Some(thawed), call: Some(call), ..Window::default() };
-    window.lost = match held {
-        Held::Ended(Ok(made)) => {
+    window.lost = match called {
+        Called::Returned(Ok(made)) => {
             let absent = |v: &&PlannedVolume| !made.iter().any(|s| s.volume == v.id);
             let absent = stage.plan.volumes.iter().find(absent).map(|v| v.id.clone());
             window.made = made;
@@ -323,24 +323,24 @@ async fn window<E: Ec2>(
             window.failure = Some(Failure::new(Exit::Ec2, format!("EC2's answer says nothing of {absent}")));
             true
         }
-        Held::Ended(Err(CreateFailed { error, outcome_unknown, made })) => {
+        Called::Returned(Err(CreateFailed { error, outcome_unknown, made })) => {
             window.failure =
                 Some(Failure { hint: error.hint(), ..Failure::new(error.exit(), error.to_string()) });
             window.made = made;
             outcome_unknown
         }
-        Held::RanOut => {
+        Called::RanOut => {
             let limit = humantime::format_duration(stage.settings.window);
             window.failure =
                 Some(Failure::new(Exit::Ec2, format!("EC2 did not answer within the window of {limit}")));
             true
         }
-        Held::WatchdogLost => {
+        Called::WatchdogLost => {
             window.failure =
                 Some(Failure::new(Exit::NotHeld, "the watchdog fired or died before EC2 answered"));
             true
         }
-        Held::Interrupted(signal) => {
+        Called::Interrupted(signal) => {
             window.failure = Some(Failure::by(signal));
             true
         }
@@ -353,11 +353,11 @@ async fn window<E: Ec2>(
 
 /// `rcu_expedited`, where the plan asks for it. It makes freezing faster and nothing else: without it the run goes on.
 fn extras(settings: &PlanSettings) -> Extras {
-    let knob = settings.rcu_expedited.then(|| Knob::open(Path::new(expedite::PATH)));
-    let knob = knob.and_then(|opened| {
+    let raised = settings.rcu_expedited.then(|| RcuExpedited::open(Path::new(expedite::PATH)));
+    let raised = raised.and_then(|opened| {
         opened.inspect_err(|e| tracing::warn!("freezing is not expedited: {}", chain(e))).ok()
     });
-    Extras { knob, ..Extras::default() }
+    Extras { rcu_expedited: raised, ..Extras::default() }
 }
 
 fn freeze_hint(cause: &FreezeFailure) -> Option<String> {

@@ -42,9 +42,9 @@ fn the_recorded_stacks() {
     assert_eq!(at(&host, "/mnt/ov").backing, Backing::Overlay { upper: Some(lv.dev) });
     let image = host.devices.iter().find(|d| d.name == "loop0").unwrap();
     let on_md = Some(at(&host, "/mnt/md").dev);
-    assert!(matches!(image.kind, DeviceKind::Loop { holder, .. } if holder == on_md), "{image:?}");
+    assert!(matches!(image.kind, DeviceKind::Loop { superblock, .. } if superblock == on_md), "{image:?}");
     let free = host.devices.iter().find(|d| d.name == "loop1").unwrap();
-    assert_eq!(free.kind, DeviceKind::Loop { backing_file: None, holder: None });
+    assert_eq!(free.kind, DeviceKind::Loop { backing_file: None, superblock: None });
     assert_eq!(image.size, 64 << 20);
 }
 
@@ -92,7 +92,7 @@ fn swap_is_marked_and_swap_files_find_their_filesystem() {
     let swaps: Vec<_> = host.devices.iter().filter(|d| d.swap).map(|d| d.name.as_str()).collect();
     assert_eq!(swaps, ["nvme0n1p2"]);
     assert_eq!(host.swap_files[0].path, PathBuf::from("/swapfile"));
-    assert_eq!(host.swap_files[0].holder, Some(at(&host, "/").dev));
+    assert_eq!(host.swap_files[0].superblock, Some(at(&host, "/").dev));
 }
 
 #[test]
@@ -117,21 +117,13 @@ fn an_image_is_on_the_mount_that_holds_its_file() {
          mount 3 1 7:1 / /over rw - ext4 /dev/loop1 rw\n",
     )
     .host();
-    let holder = |name: &str| match host.devices.iter().find(|d| d.name == name).unwrap().kind {
-        DeviceKind::Loop { holder, .. } => holder,
+    let on = |name: &str| match host.devices.iter().find(|d| d.name == name).unwrap().kind {
+        DeviceKind::Loop { superblock, .. } => superblock,
         _ => None,
     };
-    assert_eq!(
-        holder("loop0"),
-        Some(DevNo { major: 8, minor: 1 }),
-        "a deleted file still has its blocks there"
-    );
-    assert_eq!(holder("loop1"), Some(DevNo { major: 8, minor: 0 }), "an image mounted over its own folder");
-    assert_eq!(
-        (holder("loop2"), below(&host, "loop2")),
-        (None, vec!["b".to_owned()]),
-        "a loop over a device"
-    );
+    assert_eq!(on("loop0"), Some(DevNo { major: 8, minor: 1 }), "a deleted file still has its blocks there");
+    assert_eq!(on("loop1"), Some(DevNo { major: 8, minor: 0 }), "an image mounted over its own folder");
+    assert_eq!((on("loop2"), below(&host, "loop2")), (None, vec!["b".to_owned()]), "a loop over a device");
 }
 
 #[test]

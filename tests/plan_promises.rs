@@ -27,7 +27,7 @@ fn below(facts: &Facts, device: &str) -> BTreeSet<String> {
     let own = facts.volumes.iter().filter(|v| v.disk.as_ref().is_some_and(|m| m.name == device));
     let mut found: BTreeSet<String> = own.map(|v| v.id.to_string()).collect();
     found.extend(d.below.iter().flat_map(|b| below(facts, b)));
-    if let stillpoint::discover::DeviceKind::Loop { holder: Some(holder), .. } = d.kind {
+    if let stillpoint::discover::DeviceKind::Loop { superblock: Some(holder), .. } = d.kind {
         let holder = facts.filesystems.iter().find(|f| f.dev == holder);
         found.extend(holder.into_iter().flat_map(|h| under(facts, h)));
     }

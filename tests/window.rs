@@ -15,7 +15,7 @@ use stillpoint::interrupt::Interrupt;
 use stillpoint::plan::{Consistency, Method, Plan, PlannedFilesystem, PointInTimeCall, Wave, WitnessDevice};
 use stillpoint::window::kernel::{Kernel, Linux, WriteCounter};
 use stillpoint::window::superblock;
-use stillpoint::window::{Extras, FlushError, FreezeFailure, Held, Limits, PrepareError, Prepared, Thawed};
+use stillpoint::window::{Called, Extras, FlushError, FreezeFailure, Limits, PrepareError, Prepared, Thawed};
 
 #[derive(Debug, Clone, Copy, Default)]
 enum Does {
@@ -139,7 +139,7 @@ impl Host {
             let mount_point = folder.path().join(name);
             std::fs::create_dir(&mount_point).unwrap();
             PlannedFilesystem {
-                dev: superblock::of(File::open(&mount_point).unwrap()).unwrap(),
+                dev: superblock::of_fd(File::open(&mount_point).unwrap()).unwrap(),
                 mount_points: vec![mount_point.clone()],
                 mount_point: mount_point.clone(),
                 fstype: "ext4".into(),
@@ -206,8 +206,8 @@ fn waves_freeze_in_order_and_everything_thaws() {
     let (order, thawed) = run(async {
         let mut frozen = host.prepare().await.freeze(&mut Interrupt::never()).await.unwrap();
         let log: Vec<_> = host.fake.log.lock().unwrap().clone();
-        let held = frozen.hold(&mut Interrupt::never(), async { 7 }).await;
-        assert!(matches!(held, Held::Ended(7)));
+        let called = frozen.call(&mut Interrupt::never(), async { 7 }).await;
+        assert!(matches!(called, Called::Returned(7)));
         (log, frozen.thaw().await)
     });
     let frozen: Vec<_> = order
@@ -306,13 +306,13 @@ fn a_call_that_hangs_ends_with_the_window_and_before_the_watchdog_has_to() {
     let by_itself = (0..3).any(|_| {
         let mut host = Host::new(&[]);
         host.limits.window = Duration::from_secs(6);
-        let (held, thawed) = run(async {
+        let (called, thawed) = run(async {
             let mut frozen = host.prepare().await.freeze(&mut Interrupt::never()).await.unwrap();
-            let held = frozen.hold(&mut Interrupt::never(), std::future::pending::<()>()).await;
-            (held, frozen.thaw().await)
+            let called = frozen.call(&mut Interrupt::never(), std::future::pending::<()>()).await;
+            (called, frozen.thaw().await)
         });
         assert!(host.frozen_now().is_empty());
-        matches!(held, Held::RanOut) && thawed.fired.is_none()
+        matches!(called, Called::RanOut) && thawed.fired.is_none()
     });
     assert!(by_itself, "the watchdog had to");
 }

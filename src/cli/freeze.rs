@@ -241,7 +241,7 @@ fn outputs() -> String {
 fn on(fd: &impl AsFd) -> Option<DevNo> {
     use nix::sys::stat::{fstat, major, minor};
     let number = |n| u32::try_from(n).unwrap_or(u32::MAX);
-    superblock::of(fd).or_else(|| {
+    superblock::of_fd(fd).or_else(|| {
         let dev = fstat(fd).ok()?.st_dev;
         Some(DevNo { major: number(major(dev)), minor: number(minor(dev)) })
     })

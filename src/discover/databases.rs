@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::lossy;
 use super::mountinfo::{self, MountTree};
+use super::path_encoding;
 use super::processes::{self, Found, MountIds, Process};
 use crate::ids::DevNo;
 
@@ -33,7 +33,7 @@ pub enum Kind {
 
 impl Kind {
     /// By the name of a process (/proc/PID/comm).
-    fn of(comm: &str) -> Option<Self> {
+    fn from_comm(comm: &str) -> Option<Self> {
         Some(match comm {
             "postgres" | "postmaster" => Self::Postgresql,
             "mysqld" | "mariadbd" => Self::Mysql,
@@ -63,13 +63,13 @@ pub struct Database {
     /// Its first process.
     pub process: Process,
     /// Its data directory, as it calls it.
-    #[serde(serialize_with = "lossy::path")]
+    #[serde(serialize_with = "path_encoding::path")]
     pub data: PathBuf,
     /// Superblocks of the data directory and of files that it has open for writing, of those that were asked for.
     #[serde(skip)]
     pub on: Vec<DevNo>,
     /// Unix sockets that it listens on.
-    #[serde(serialize_with = "lossy::paths")]
+    #[serde(serialize_with = "path_encoding::paths")]
     pub sockets: Vec<PathBuf>,
     /// Addresses that it listens on.
     pub addresses: Vec<SocketAddr>,
@@ -89,7 +89,7 @@ pub fn databases(root: &Path, on: &[DevNo]) -> io::Result<Found<Database>> {
         .into_iter()
         .filter_map(|pid| {
             let process = processes::process(root, pid);
-            let kind = Kind::of(&process.comm)?;
+            let kind = Kind::from_comm(&process.comm)?;
             Some((pid, Server { kind, parent: parent(root, pid), process }))
         })
         .collect();
@@ -107,7 +107,7 @@ pub fn databases(root: &Path, on: &[DevNo]) -> io::Result<Found<Database>> {
     let mut found = Found { found: Vec::new(), hidden: 0 };
     for (first, family) in families {
         let server = &of[&first];
-        match look(root, &mut mounts, server, &family, on) {
+        match examine(root, &mut mounts, server, &family, on) {
             Ok(Some(database)) => found.found.push(database),
             Ok(None) => {}
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => found.hidden += 1,
@@ -143,7 +143,7 @@ fn first(of: &HashMap<i32, Server>, pid: i32) -> i32 {
 }
 
 /// One server; none when it has nothing on these superblocks, or is no database after all.
-fn look(
+fn examine(
     root: &Path,
     mounts: &mut MountIds<'_>,
     server: &Server,
@@ -167,7 +167,7 @@ fn look(
             if let Some(inode) = socket_inode(&target).filter(|_| *pid == first) {
                 sockets.push(inode);
             } else if let Some(id) = written_to(root, *pid, &fd).filter(|_| target.is_absolute()) {
-                devices.extend(mounts.of_mount(*pid, id));
+                devices.extend(mounts.superblock(*pid, id));
                 written.push(target);
             }
         }
@@ -183,7 +183,7 @@ fn look(
         _ => folder,
     };
     let table = mountinfo::parse(&fs::read(of.join("mountinfo"))?).unwrap_or_default();
-    devices.extend(MountTree::new(&table).holding(&data).map(|line| line.dev));
+    devices.extend(MountTree::new(&table).mount_of(&data).map(|line| line.dev));
     devices.retain(|d| on.contains(d));
     devices.sort_unstable();
     devices.dedup();

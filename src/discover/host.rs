@@ -39,10 +39,10 @@ pub fn host(root: &Path) -> Result<HostFacts, DiscoverError> {
     let found = {
         let names = DeviceNames::new(root, &devices);
         let btrfs = sys::btrfs(root, &devices);
-        let seen = Seen::new(&lines, &names, &btrfs);
+        let superblocks = Superblocks::new(&lines, &names, &btrfs);
         let swaps = sys::swaps(root);
         Found {
-            loops: devices.iter().filter_map(|d| seen.under_loop(d)).collect(),
+            loops: devices.iter().filter_map(|d| superblocks.under_loop(d)).collect(),
             swap_devices: swaps
                 .iter()
                 .filter(|s| !s.file)
@@ -51,15 +51,15 @@ pub fn host(root: &Path) -> Result<HostFacts, DiscoverError> {
             swap_files: swaps
                 .into_iter()
                 .filter(|s| s.file)
-                .map(|s| SwapFile { holder: seen.holder(&s.path), path: s.path })
+                .map(|s| SwapFile { superblock: superblocks.superblock_of(&s.path), path: s.path })
                 .collect(),
-            filesystems: seen.filesystems(root),
+            filesystems: superblocks.filesystems(root),
         }
     };
     for device in &mut devices {
         device.swap = found.swap_devices.contains(&device.dev);
         match (found.loops.get(&device.dev), &mut device.kind) {
-            (Some(UnderLoop::File(of)), DeviceKind::Loop { holder, .. }) => *holder = Some(*of),
+            (Some(UnderLoop::File(of)), DeviceKind::Loop { superblock, .. }) => *superblock = Some(*of),
             (Some(UnderLoop::Device(name)), _) => device.below = vec![name.clone()],
             _ => {}
         }
@@ -81,7 +81,7 @@ enum UnderLoop {
 }
 
 /// mountinfo, with the superblocks told apart.
-struct Seen<'a> {
+struct Superblocks<'a> {
     lines: &'a [MountLine],
     tree: MountTree<'a>,
     names: &'a DeviceNames<'a>,
@@ -91,7 +91,7 @@ struct Seen<'a> {
     key: HashMap<DevNo, DevNo>,
 }
 
-impl<'a> Seen<'a> {
+impl<'a> Superblocks<'a> {
     fn new(lines: &'a [MountLine], names: &'a DeviceNames<'a>, btrfs: &'a BTreeMap<String, Members>) -> Self {
         let mut by_dev = HashMap::new();
         for line in lines.iter().filter(|l| l.fstype == "btrfs") {
@@ -143,7 +143,7 @@ impl<'a> Seen<'a> {
     fn backing(&self, line: &MountLine) -> Backing {
         if line.fstype == "overlay" {
             let upper = line.super_option("upperdir").map(|u| overlay_path(u.as_bytes()));
-            return Backing::Overlay { upper: upper.and_then(|u| self.holder(&u)) };
+            return Backing::Overlay { upper: upper.and_then(|u| self.superblock_of(&u)) };
         }
         if let Some((_, members)) = self.btrfs.get(&line.dev) {
             // With some of them unknown it may be anywhere: a part of it must not be taken for all.
@@ -184,8 +184,8 @@ impl<'a> Seen<'a> {
     }
 
     /// The superblock that holds a path.
-    fn holder(&self, path: &Path) -> Option<DevNo> {
-        let line = self.tree.holding(path)?;
+    fn superblock_of(&self, path: &Path) -> Option<DevNo> {
+        let line = self.tree.mount_of(path)?;
         Some(self.key.get(&line.dev).copied().unwrap_or(line.dev))
     }
 
@@ -198,7 +198,7 @@ impl<'a> Seen<'a> {
             return Some((device.dev, UnderLoop::Device(on.name.clone())));
         }
         // An image mounted over the folder it lies in: what holds it is the mount below its own.
-        let mut line = self.tree.holding(path)?;
+        let mut line = self.tree.mount_of(path)?;
         for _ in self.lines {
             if line.dev != device.dev {
                 break;

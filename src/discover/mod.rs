@@ -8,7 +8,7 @@ pub mod databases;
 mod error;
 pub mod fsuuid;
 mod host;
-pub(crate) mod lossy;
+pub(crate) mod path_encoding;
 pub mod mountinfo;
 pub mod processes;
 pub mod sys;
@@ -80,10 +80,10 @@ pub fn facts(
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SwapFile {
     /// Its path.
-    #[serde(serialize_with = "lossy::path")]
+    #[serde(serialize_with = "path_encoding::path")]
     pub path: PathBuf,
     /// The superblock that holds it.
-    pub holder: Option<DevNo>,
+    pub superblock: Option<DevNo>,
 }
 
 /// An attached EBS volume as EC2 knows it, joined with the disk it is on this host.
@@ -170,10 +170,10 @@ pub struct Mount {
     /// Mount id (field 1).
     pub id: u32,
     /// Where it is mounted, unescaped.
-    #[serde(serialize_with = "lossy::path")]
+    #[serde(serialize_with = "path_encoding::path")]
     pub mount_point: PathBuf,
     /// The folder within the filesystem that is mounted (`/` unless a bind mount or subvolume).
-    #[serde(serialize_with = "lossy::path")]
+    #[serde(serialize_with = "path_encoding::path")]
     pub root: PathBuf,
     /// Mount options (field 6), such as `rw,relatime`.
     pub options: String,
@@ -219,7 +219,7 @@ pub struct BlockDevice {
     /// Size in bytes.
     pub size: u64,
     /// The `stat` file with its write counter, below the root in use.
-    #[serde(serialize_with = "lossy::path")]
+    #[serde(serialize_with = "path_encoding::path")]
     pub stat: PathBuf,
     /// Used as swap (listed in /proc/swaps).
     pub swap: bool,
@@ -256,11 +256,11 @@ pub enum DeviceKind {
     /// A loop device over a file.
     Loop {
         /// `loop/backing_file`, none when detached.
-        #[serde(serialize_with = "lossy::optional")]
+        #[serde(serialize_with = "path_encoding::optional")]
         backing_file: Option<PathBuf>,
         /// The superblock that holds the file; none when it cannot be told, and for a loop device
         /// over a block device, which is then in `below`.
-        holder: Option<DevNo>,
+        superblock: Option<DevNo>,
     },
     /// Anything else (zram, nbd, drbd, floppy).
     Other,

@@ -185,11 +185,11 @@ impl<'a> MountTree<'a> {
 
     /// The mount that holds `path`; none for a relative path or one outside every mount (a chroot).
     #[must_use]
-    pub fn holding(&self, path: &Path) -> Option<&'a MountLine> {
-        self.index_holding(path).map(|i| &self.lines[i])
+    pub fn mount_of(&self, path: &Path) -> Option<&'a MountLine> {
+        self.index_of_mount(path).map(|i| &self.lines[i])
     }
 
-    fn index_holding(&self, path: &Path) -> Option<usize> {
+    fn index_of_mount(&self, path: &Path) -> Option<usize> {
         if !path.is_absolute() {
             return None;
         }
@@ -216,7 +216,7 @@ impl<'a> MountTree<'a> {
     /// True when the path of this mount leads to another mount, which covers it.
     #[must_use]
     pub fn is_hidden(&self, line: &MountLine) -> bool {
-        self.holding(&line.mount_point).is_none_or(|top| top.id != line.id)
+        self.mount_of(&line.mount_point).is_none_or(|top| top.id != line.id)
     }
 }
 

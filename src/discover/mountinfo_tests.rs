@@ -67,12 +67,12 @@ fn later_and_higher_mounts_win() {
     )
     .unwrap();
     let tree = MountTree::new(&lines);
-    let at = |p: &str| tree.holding(Path::new(p)).unwrap().id;
+    let at = |p: &str| tree.mount_of(Path::new(p)).unwrap().id;
     assert_eq!(at("/"), 20);
     assert_eq!(at("/a/b/x"), 32, "the mount over /a hides /a/b");
     assert_eq!(at("/ab"), 33, "a prefix ends at a slash");
     assert_eq!((at("/c/d/e"), at("/c/dd")), (41, 40));
-    assert!(tree.holding(Path::new("relative")).is_none());
+    assert!(tree.mount_of(Path::new("relative")).is_none());
     let hidden: Vec<u32> = lines.iter().filter(|l| tree.is_hidden(l)).map(|l| l.id).collect();
     assert_eq!(hidden, [30, 31]);
 }
@@ -85,8 +85,8 @@ fn a_chroot_without_its_root_mount_falls_back_to_the_longest_prefix() {
     )
     .unwrap();
     let tree = MountTree::new(&lines);
-    assert_eq!(tree.holding(Path::new("/a/b/c")).unwrap().id, 32);
-    assert!(tree.holding(Path::new("/x")).is_none());
+    assert_eq!(tree.mount_of(Path::new("/a/b/c")).unwrap().id, 32);
+    assert!(tree.mount_of(Path::new("/x")).is_none());
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn a_circle_of_parents_ends() {
     let lines =
         parse(b"1 1 0:1 / / rw - rootfs rootfs rw\n2 3 0:2 / / rw - a a rw\n3 2 0:3 / / rw - b b rw\n")
             .unwrap();
-    assert_eq!(MountTree::new(&lines).holding(Path::new("/x")).unwrap().id, 1);
+    assert_eq!(MountTree::new(&lines).mount_of(Path::new("/x")).unwrap().id, 1);
 }
 
 /// What the kernel writes: `mangle_path` escapes these four, and `#` in sources.

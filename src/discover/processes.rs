@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{lossy, mountinfo};
+use super::{mountinfo, path_encoding};
 use crate::ids::DevNo;
 
 /// Marks for which the kernel waits for the listener's answer: FAN_OPEN_PERM, FAN_ACCESS_PERM, FAN_OPEN_EXEC_PERM, FAN_PRE_ACCESS
 /// (include/uapi/linux/fanotify.h).
-const ASKING: u64 = 0x1_0000 | 0x2_0000 | 0x4_0000 | 0x10_0000;
+const PERMISSION_EVENTS: u64 = 0x1_0000 | 0x2_0000 | 0x4_0000 | 0x10_0000;
 
 /// A process.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -38,9 +38,9 @@ impl fmt::Display for Process {
 pub struct Listener {
     /// Who.
     pub process: Process,
-    /// The kernel asks it for leave at each open or read, and waits for the answer.
-    pub asked: bool,
-    /// Superblocks it has marked, or on which it has marked a mount, folder or file; with [`Listener::asked`], only where it is asked.
+    /// It listens for permission events: the kernel waits for its answer at each open or read.
+    pub permission: bool,
+    /// Superblocks it has marked, or on which it has marked a mount, folder or file; with [`Listener::permission`], only with such a mark.
     pub on: Vec<DevNo>,
 }
 
@@ -65,7 +65,7 @@ pub struct OpenFile {
     /// Superblock of the file.
     pub dev: DevNo,
     /// Its path, as the process opened it.
-    #[serde(serialize_with = "lossy::path")]
+    #[serde(serialize_with = "path_encoding::path")]
     pub path: PathBuf,
 }
 
@@ -111,31 +111,34 @@ pub fn listeners(root: &Path) -> io::Result<Found<Listener>> {
         }
         let Ok(info) = fs::read_to_string(root.join(format!("proc/{pid}/fdinfo/{fd}"))) else { return };
         let marks = marks(&info);
-        let asked = marks.iter().any(|m| m.asks);
-        let on = marks.iter().filter(|m| m.asks == asked).filter_map(|m| mounts.of(pid, m.place));
+        let permission = marks.iter().any(|m| m.permission);
+        let on = marks
+            .iter()
+            .filter(|m| m.permission == permission)
+            .filter_map(|m| mounts.superblock_at(pid, m.marked));
         let mut on: Vec<DevNo> = on.collect();
         on.sort_unstable();
         on.dedup();
-        found.push(Listener { process: process(root, pid), asked, on });
+        found.push(Listener { process: process(root, pid), permission, on });
     })?;
     Ok(Found { found, hidden })
 }
 
-/// Listeners that are asked for leave; for the moment when an open does not come back. Empty when none can be seen.
+/// Listeners for permission events; for the moment when an open does not come back. Empty when none can be seen.
 #[must_use]
-pub fn asking(root: &Path) -> Vec<Listener> {
+pub fn permission_listeners(root: &Path) -> Vec<Listener> {
     let listeners = listeners(root).map(|l| l.found).unwrap_or_default();
-    listeners.into_iter().filter(|l| l.asked).collect()
+    listeners.into_iter().filter(|l| l.permission).collect()
 }
 
 /// A fanotify mark, from a line of fdinfo (proc_pid_fdinfo(5)).
 struct Mark {
-    place: Place,
-    asks: bool,
+    marked: Marked,
+    permission: bool,
 }
 
 #[derive(Clone, Copy)]
-enum Place {
+enum Marked {
     Mount(u32),
     Superblock(DevNo),
 }
@@ -145,15 +148,15 @@ fn marks(info: &str) -> Vec<Mark> {
         let fields: HashMap<&str, &str> =
             line.strip_prefix("fanotify ")?.split(' ').filter_map(|f| f.split_once(':')).collect();
         let hex = |name| u64::from_str_radix(fields.get(name)?, 16).ok();
-        let place = match hex("mnt_id") {
-            Some(id) => Place::Mount(u32::try_from(id).ok()?),
+        let marked = match hex("mnt_id") {
+            Some(id) => Marked::Mount(u32::try_from(id).ok()?),
             // The kernel's own packing: 12 bits major, 20 bits minor (include/linux/kdev_t.h).
             None => {
                 let dev = u32::try_from(hex("sdev")?).ok()?;
-                Place::Superblock(DevNo { major: dev >> 20, minor: dev & 0xf_ffff })
+                Marked::Superblock(DevNo { major: dev >> 20, minor: dev & 0xf_ffff })
             }
         };
-        Some(Mark { place, asks: hex("mask")? & ASKING != 0 })
+        Some(Mark { marked, permission: hex("mask")? & PERMISSION_EVENTS != 0 })
     };
     info.lines().filter_map(mark).collect()
 }
@@ -177,14 +180,14 @@ impl<'a> MountIds<'a> {
     }
 
     /// The superblock of a mount that this process sees.
-    pub(super) fn of_mount(&mut self, pid: i32, id: u32) -> Option<DevNo> {
-        self.of(pid, Place::Mount(id))
+    pub(super) fn superblock(&mut self, pid: i32, id: u32) -> Option<DevNo> {
+        self.superblock_at(pid, Marked::Mount(id))
     }
 
-    fn of(&mut self, pid: i32, place: Place) -> Option<DevNo> {
-        match place {
-            Place::Superblock(dev) => Some(dev),
-            Place::Mount(id) => {
+    fn superblock_at(&mut self, pid: i32, marked: Marked) -> Option<DevNo> {
+        match marked {
+            Marked::Superblock(dev) => Some(dev),
+            Marked::Mount(id) => {
                 if !self.known.contains_key(&id) {
                     self.learn(&pid.to_string());
                 }
@@ -249,7 +252,9 @@ pub fn writers(root: &Path, on: &[DevNo]) -> io::Result<Found<OpenFile>> {
         // O_WRONLY is 1, O_RDWR is 2 (open(2)).
         let writes = field("flags:").and_then(|f| u64::from_str_radix(f, 8).ok()).is_some_and(|f| f & 3 != 0);
         let Some(id) = field("mnt_id:").and_then(|id| id.parse().ok()).filter(|_| writes) else { return };
-        let Some(dev) = mounts.of(pid, Place::Mount(id)).filter(|d| on.contains(d)) else { return };
+        let Some(dev) = mounts.superblock_at(pid, Marked::Mount(id)).filter(|d| on.contains(d)) else {
+            return;
+        };
         if !found.iter().any(|o| o.process.pid == pid && o.path == target) {
             found.push(OpenFile { process: process(root, pid), dev, path: target.to_path_buf() });
         }
@@ -264,8 +269,8 @@ pub fn written(root: &Path, pid: i32) -> Option<u64> {
     io.lines().find_map(|l| l.strip_prefix("write_bytes:"))?.trim().parse().ok()
 }
 
-/// Calls `look` with each open file of each process; how many processes could not be looked at.
-fn each_fd(root: &Path, mut look: impl FnMut(i32, &str, &Path)) -> io::Result<usize> {
+/// Calls `visit` with each open file of each process; how many processes could not be looked at.
+fn each_fd(root: &Path, mut visit: impl FnMut(i32, &str, &Path)) -> io::Result<usize> {
     let mut hidden = 0;
     for pid in pids(root)? {
         let fds = match fs::read_dir(root.join(format!("proc/{pid}/fd"))) {
@@ -280,7 +285,7 @@ fn each_fd(root: &Path, mut look: impl FnMut(i32, &str, &Path)) -> io::Result<us
             let name = fd.file_name();
             // The link's text only: to follow it could block.
             if let (Some(name), Ok(target)) = (name.to_str(), fs::read_link(fd.path())) {
-                look(pid, name, &target);
+                visit(pid, name, &target);
             }
         }
     }
@@ -332,13 +337,13 @@ mod tests {
         let found = listeners(root.path()).unwrap();
         assert_eq!(found.hidden, 0);
         // mnt_id is hexadecimal: 0x21 is 33.
-        let of = |pid, comm: &str, asked| Listener {
+        let of = |pid, comm: &str, permission| Listener {
             process: Process { pid, comm: comm.into() },
-            asked,
+            permission,
             on: vec![DATA],
         };
         assert_eq!(found.found, [of(7, "fapolicyd", true), of(9, "indexer", false)]);
-        assert_eq!(asking(root.path()).len(), 1);
+        assert_eq!(permission_listeners(root.path()).len(), 1);
     }
 
     #[test]

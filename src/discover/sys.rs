@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use super::{BlockDevice, DeviceKind, DiscoverError, mountinfo};
 use crate::ids::DevNo;
 
-/// Every block device of the host, with `holder` of loop devices and `swap` still to be filled in.
+/// Every block device of the host, with `superblock` of loop devices and `swap` still to be filled in.
 ///
 /// # Errors
 /// When sysfs cannot be read or holds no block device.
@@ -64,7 +64,7 @@ fn block_device(folder: &Path, dev: DevNo) -> Option<BlockDevice> {
     } else if folder.join("md").is_dir() {
         DeviceKind::Md { level: text(&folder.join("md/level")).unwrap_or_default() }
     } else if folder.join("loop").is_dir() || (name.starts_with("loop") && !folder.join("device").exists()) {
-        DeviceKind::Loop { backing_file: line(&folder.join("loop/backing_file")), holder: None }
+        DeviceKind::Loop { backing_file: line(&folder.join("loop/backing_file")), superblock: None }
     } else if folder.join("device").exists() {
         let of = |f: &str| {
             text(&folder.join("device").join(f)).or_else(|| text(&folder.join(f))).unwrap_or_default()

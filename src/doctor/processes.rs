@@ -24,8 +24,8 @@ pub fn fanotify(root: &Path, set: &Set<'_>) -> Vec<Finding> {
         Ok(listeners) => listeners,
         Err(e) => return vec![Finding::not_checked(ID, format!("/proc: {e}"))],
     };
-    let asked: Vec<&Listener> = listeners.found.iter().filter(|l| l.asked).collect();
-    let mut found: Vec<Finding> = asked
+    let deciding: Vec<&Listener> = listeners.found.iter().filter(|l| l.permission).collect();
+    let mut found: Vec<Finding> = deciding
         .iter()
         .map(|listener| {
             let on: Vec<String> =

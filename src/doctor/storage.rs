@@ -28,8 +28,8 @@ pub fn run_dir(root: &Path, run_dir: &Path, set: &Set<'_>) -> Vec<Finding> {
         Err(e) => return unreadable(e.to_string()),
     };
     let path = std::fs::canonicalize(run_dir).unwrap_or_else(|_| run_dir.to_path_buf());
-    let holder = MountTree::new(&lines).holding(&path);
-    match holder.and_then(|line| holder_in(set, line)) {
+    let holder = MountTree::new(&lines).mount_of(&path);
+    match holder.and_then(|line| filesystem_in(set, line)) {
         Some(f) => {
             let what = format!(
                 "run_dir {} is on {}, which will be frozen",
@@ -47,7 +47,7 @@ pub fn run_dir(root: &Path, run_dir: &Path, set: &Set<'_>) -> Vec<Finding> {
 }
 
 /// A btrfs may show several device numbers: the mount id tells which filesystem it is.
-fn holder_in<'a>(set: &Set<'a>, line: &mountinfo::MountLine) -> Option<&'a Filesystem> {
+fn filesystem_in<'a>(set: &Set<'a>, line: &mountinfo::MountLine) -> Option<&'a Filesystem> {
     set.members().find(|f| f.dev == line.dev || f.mounts.iter().any(|m| m.id == line.id))
 }
 
@@ -72,7 +72,7 @@ pub fn images(devices: &[BlockDevice], set: &Set<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     let (mut inner_first, mut unmounted) = (Vec::new(), Vec::new());
     for device in devices {
-        let DeviceKind::Loop { backing_file: Some(file), holder: Some(holder) } = &device.kind else {
+        let DeviceKind::Loop { backing_file: Some(file), superblock: Some(holder) } = &device.kind else {
             continue;
         };
         if !set.has(*holder) {
@@ -131,10 +131,10 @@ pub fn images(devices: &[BlockDevice], set: &Set<'_>) -> Vec<Finding> {
 #[must_use]
 pub fn swap(swap_files: &[SwapFile], set: &Set<'_>) -> Vec<Finding> {
     const ID: &str = "swap";
-    let on = swap_files.iter().filter(|s| s.holder.is_some_and(|dev| set.has(dev)));
+    let on = swap_files.iter().filter(|s| s.superblock.is_some_and(|dev| set.has(dev)));
     let found: Vec<Finding> = on
         .map(|s| {
-            let holder = s.holder.map(|dev| set.name(dev)).unwrap_or_default();
+            let holder = s.superblock.map(|dev| set.name(dev)).unwrap_or_default();
             Finding::warning(ID, format!("the swap file {} is on {holder}, which is frozen", shown(&s.path)))
                 .at([shown(&s.path), holder])
                 .why(
@@ -173,7 +173,7 @@ pub fn others(root: &Path, state_dir: &Path, set: &Set<'_>) -> Vec<Finding> {
     let lines = mountinfo::parse(&table).unwrap_or_default();
     let tree = MountTree::new(&lines);
     let on_set = |path: &Path| {
-        tree.holding(path).and_then(|line| holder_in(set, line)).map(|f| shown(f.mount_point()))
+        tree.mount_of(path).and_then(|line| filesystem_in(set, line)).map(|f| shown(f.mount_point()))
     };
     let journald = Path::new("/var/log/journal");
     if let Some(mount) = on_set(journald).filter(|_| root.join("var/log/journal").is_dir()) {
@@ -182,7 +182,7 @@ pub fn others(root: &Path, state_dir: &Path, set: &Set<'_>) -> Vec<Finding> {
         );
         found.push(Finding::ok("log", what).at([shown(journald)]));
     }
-    let stderr = superblock::of(std::io::stderr()).filter(|dev| set.has(*dev));
+    let stderr = superblock::of_fd(std::io::stderr()).filter(|dev| set.has(*dev));
     if let Some(dev) = stderr {
         let what = format!("standard error goes to a file on {}, which will be frozen", set.name(dev));
         found.push(

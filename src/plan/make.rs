@@ -7,8 +7,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::classify::{SYSTEM_PATHS, can_freeze, is_read_only_image, shown};
-use super::names::{Names, holding};
-use super::seen::{Place, Seen, overlay_reason, seen};
+use super::names::{Names, mount_of};
+use super::placement::{PlacedFilesystem, Placement, overlay_reason, placed};
 use super::select::{Chosen, select};
 use super::stack::{Stack, Walk};
 use super::watch::{beside, swap_files, witness};
@@ -29,20 +29,20 @@ const FOLD: usize = 4;
 /// When a choice names something that is not there, or the set would be only partly consistent without leave.
 pub fn plan(facts: &Facts, settings: &PlanSettings) -> Result<Plan, PlanError> {
     let walk = Walk::new(facts);
-    let seen = seen(facts, &walk);
-    let boot = boot(facts, &seen);
-    let chosen = select(facts, settings, &seen, boot.as_ref())?;
-    let make = Make { facts, settings, walk: &walk, seen: &seen, chosen: &chosen, boot };
+    let placed = placed(facts, &walk);
+    let boot = boot(facts, &placed);
+    let chosen = select(facts, settings, &placed, boot.as_ref())?;
+    let make = Make { facts, settings, walk: &walk, placed: &placed, chosen: &chosen, boot };
     make.plan()
 }
 
 /// The boot volume: the one attached as RootDeviceName, else the only one under `/`.
-fn boot(facts: &Facts, seen: &[Seen<'_>]) -> Option<VolumeId> {
+fn boot(facts: &Facts, placed: &[PlacedFilesystem<'_>]) -> Option<VolumeId> {
     if let Some(volume) = facts.volumes.iter().find(|v| v.boot) {
         return Some(volume.id.clone());
     }
-    let (root, _) = holding(facts, std::path::Path::new("/"))?;
-    let mut volumes = seen.iter().find(|s| s.filesystem.dev == root.dev)?.volumes();
+    let (root, _) = mount_of(facts, std::path::Path::new("/"))?;
+    let mut volumes = placed.iter().find(|s| s.filesystem.dev == root.dev)?.volumes();
     let only = volumes.next()?;
     volumes.next().is_none().then(|| only.clone())
 }
@@ -51,7 +51,7 @@ struct Make<'a> {
     facts: &'a Facts,
     settings: &'a PlanSettings,
     walk: &'a Walk<'a>,
-    seen: &'a [Seen<'a>],
+    placed: &'a [PlacedFilesystem<'a>],
     chosen: &'a Chosen,
     boot: Option<VolumeId>,
 }
@@ -92,7 +92,7 @@ impl Make<'_> {
     }
 
     fn is_quiet(&self, filesystem: &Filesystem) -> bool {
-        self.chosen.filesystems.keys().any(|at| self.seen[*at].filesystem.dev == filesystem.dev)
+        self.chosen.filesystems.keys().any(|at| self.placed[*at].filesystem.dev == filesystem.dev)
     }
 
     fn filesystems(&self) -> Result<Vec<PlannedFilesystem>, PlanError> {
@@ -101,8 +101,8 @@ impl Make<'_> {
         let system = self.system();
         let mut planned = Vec::new();
         for (at, reason) in &self.chosen.filesystems {
-            let filesystem = self.seen[*at].filesystem;
-            let Place::On(stack) = &self.seen[*at].place else { continue };
+            let filesystem = self.placed[*at].filesystem;
+            let Placement::On(stack) = &self.placed[*at].placement else { continue };
             let method = method(filesystem, methods.get(at).copied())?;
             planned.push(self.filesystem(filesystem, stack, method, &system, reason));
         }
@@ -167,8 +167,8 @@ impl Make<'_> {
 
     /// Filesystems that hold the paths the system lives on.
     fn system(&self) -> BTreeSet<DevNo> {
-        let held = SYSTEM_PATHS.iter().filter_map(|p| holding(self.facts, std::path::Path::new(p)));
-        held.filter_map(|(f, _)| self.walk.written(f)).map(|f| f.dev).collect()
+        let mounts = SYSTEM_PATHS.iter().filter_map(|p| mount_of(self.facts, std::path::Path::new(p)));
+        mounts.filter_map(|(f, _)| self.walk.written(f)).map(|f| f.dev).collect()
     }
 
     /// Boot volume first, then by device name (`/dev/sdb` before `/dev/sdaa`).
@@ -180,8 +180,8 @@ impl Make<'_> {
     }
 
     fn volume(&self, volume: &Volume) -> PlannedVolume {
-        let on_it = self.chosen.filesystems.keys().filter(|at| self.seen[**at].is_on(&volume.id));
-        let mount_points = on_it.map(|at| self.seen[*at].filesystem.mount_point().to_owned());
+        let on_it = self.chosen.filesystems.keys().filter(|at| self.placed[**at].is_on(&volume.id));
+        let mount_points = on_it.map(|at| self.placed[*at].filesystem.mount_point().to_owned());
         let full = if self.settings.holds_applications() {
             Consistency::Application
         } else {
@@ -230,8 +230,8 @@ impl Make<'_> {
 
     /// Devices under a mounted filesystem on EBS, in the set or knowingly not.
     fn known_devices(&self) -> BTreeSet<String> {
-        let stacks = self.seen.iter().filter_map(|s| match &s.place {
-            Place::On(stack) => Some(stack),
+        let stacks = self.placed.iter().filter_map(|s| match &s.placement {
+            Placement::On(stack) => Some(stack),
             _ => None,
         });
         stacks.flat_map(|s| s.devices.iter().cloned()).collect()
@@ -240,23 +240,23 @@ impl Make<'_> {
     fn left_out(&self) -> Vec<LeftOut> {
         let mut lines: Vec<(Vec<String>, String, String)> = Vec::new();
         let mut kernel = 0usize;
-        for (at, seen) in self.seen.iter().enumerate() {
+        for (at, placed) in self.placed.iter().enumerate() {
             if self.chosen.filesystems.contains_key(&at) {
                 continue;
             }
             let asked = self.chosen.left_filesystems.get(&at).cloned();
-            let reason = match &seen.place {
-                Place::Kernel => {
+            let reason = match &placed.placement {
+                Placement::Kernel => {
                     kernel += 1;
                     continue;
                 }
-                Place::Overlay => overlay_reason(seen.filesystem, self.walk, |f| self.is_quiet(f)),
-                Place::Out(reason) => asked.unwrap_or_else(|| reason.clone()),
-                Place::On(_) => asked.unwrap_or_else(|| "not chosen".to_owned()),
+                Placement::Overlay => overlay_reason(placed.filesystem, self.walk, |f| self.is_quiet(f)),
+                Placement::Out(reason) => asked.unwrap_or_else(|| reason.clone()),
+                Placement::On(_) => asked.unwrap_or_else(|| "not chosen".to_owned()),
             };
-            let (what, kind) = (shown(seen.filesystem.mount_point()), seen.filesystem.fstype.clone());
+            let (what, kind) = (shown(placed.filesystem.mount_point()), placed.filesystem.fstype.clone());
             // Only what could not be in the set anyway may be folded.
-            let may_fold = !matches!(seen.place, Place::On(_));
+            let may_fold = !matches!(placed.placement, Placement::On(_));
             match lines.iter_mut().find(|(_, k, r)| may_fold && *k == kind && *r == reason) {
                 Some((whats, ..)) => whats.push(what),
                 None => lines.push((vec![what], kind, reason)),
@@ -291,7 +291,7 @@ impl Make<'_> {
             return reason.clone();
         }
         let Some(disk) = &volume.disk else { return "no disk of this host is it".to_owned() };
-        let mut mounted = self.seen.iter().enumerate().filter(|(_, s)| s.is_on(&volume.id)).peekable();
+        let mut mounted = self.placed.iter().enumerate().filter(|(_, s)| s.is_on(&volume.id)).peekable();
         if mounted.peek().is_some() {
             let asked: BTreeMap<_, _> = mounted
                 .filter_map(|(at, s)| {

@@ -30,8 +30,8 @@ impl<'a> Names<'a> {
         found.ok_or_else(|| PlanError::UnknownMount {
             key,
             mount: mount.to_owned(),
-            within: holding(self.facts, mount).map(|(_, at)| at.to_owned()),
-            near: self.near_mounts(mount, holding(self.facts, mount).map(|(_, at)| at)),
+            within: mount_of(self.facts, mount).map(|(_, at)| at.to_owned()),
+            near: self.near_mounts(mount, mount_of(self.facts, mount).map(|(_, at)| at)),
         })
     }
 
@@ -85,7 +85,7 @@ impl<'a> Names<'a> {
 }
 
 /// The mount a path is on. Covered mounts do not count, so the longest prefix is the right one.
-pub(super) fn holding<'a>(facts: &'a Facts, path: &Path) -> Option<(&'a Filesystem, &'a Path)> {
+pub(super) fn mount_of<'a>(facts: &'a Facts, path: &Path) -> Option<(&'a Filesystem, &'a Path)> {
     let mounts = facts.filesystems.iter().flat_map(|f| f.mounts.iter().map(move |m| (f, m)));
     mounts
         .filter(|(_, m)| !m.hidden && path.starts_with(&m.mount_point))

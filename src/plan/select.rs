@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::PlanError;
 use super::classify::shown;
 use super::names::Names;
-use super::seen::{Place, Seen};
+use super::placement::{PlacedFilesystem, Placement};
 use crate::config::settings::{PlanSettings, UnmountedVolumes};
 use crate::discover::{Facts, Volume};
 use crate::ids::VolumeId;
@@ -30,7 +30,7 @@ pub(super) struct Chosen {
 pub(super) fn select(
     facts: &Facts,
     settings: &PlanSettings,
-    seen: &[Seen<'_>],
+    placed: &[PlacedFilesystem<'_>],
     boot: Option<&VolumeId>,
 ) -> Result<Chosen, PlanError> {
     let names = Names { facts };
@@ -43,7 +43,7 @@ pub(super) fn select(
         return Err(PlanError::BootUnknown);
     }
     let select =
-        Select { settings, seen, excluded, barred: barred(facts, settings, boot)?, out: Chosen::default() };
+        Select { settings, placed, excluded, barred: barred(facts, settings, boot)?, out: Chosen::default() };
     select.run(facts, &chosen)
 }
 
@@ -91,7 +91,7 @@ struct Barred {
 
 struct Select<'a> {
     settings: &'a PlanSettings,
-    seen: &'a [Seen<'a>],
+    placed: &'a [PlacedFilesystem<'a>],
     excluded: BTreeSet<usize>,
     barred: BTreeMap<VolumeId, Barred>,
     out: Chosen,
@@ -104,19 +104,19 @@ impl Select<'_> {
         }
         let all = self.settings.mounts.is_empty() && self.settings.volumes.is_empty();
         self.check_chosen(facts, chosen)?;
-        let filesystems = self.seen;
-        for (at, seen) in filesystems.iter().enumerate() {
+        let filesystems = self.placed;
+        for (at, placed) in filesystems.iter().enumerate() {
             if self.excluded.contains(&at) {
                 continue;
             }
-            let by_volume = seen.volumes().find(|v| self.settings.volumes.contains(v));
+            let by_volume = placed.volumes().find(|v| self.settings.volumes.contains(v));
             let reason = match by_volume {
                 _ if chosen.contains(&at) => "chosen by `mounts`".to_owned(),
                 Some(volume) => format!("on {volume}, chosen by `volumes`"),
                 None if all => "on EBS".to_owned(),
                 None => continue,
             };
-            self.not_attached(seen)?;
+            self.not_attached(placed)?;
             self.want(at, reason)?;
         }
         for volume in self.settings.volumes.iter().filter(|v| !self.barred.contains_key(v)) {
@@ -137,20 +137,22 @@ impl Select<'_> {
             _ => Ok(()),
         };
         for at in chosen {
-            let seen = &self.seen[*at];
-            let mount = seen.filesystem.mount_point();
+            let placed = &self.placed[*at];
+            let mount = placed.filesystem.mount_point();
             if self.excluded.contains(at) {
                 let (what, why) = (shown(mount), "excluded by `exclude_mounts`".to_owned());
                 return Err(PlanError::Contradiction { key: "mounts", what, why });
             }
-            self.not_attached(seen)?;
-            if let Some(reason) = seen.not_on_ebs() {
-                let (mount, fstype) = (mount.to_owned(), seen.filesystem.fstype.clone());
+            self.not_attached(placed)?;
+            if let Some(reason) = placed.not_on_ebs() {
+                let (mount, fstype) = (mount.to_owned(), placed.filesystem.fstype.clone());
                 return Err(PlanError::NotOnEbs { mount, fstype, reason });
             }
             // With some of its volumes barred the filesystem is partial, which has its own message.
-            if seen.volumes().all(|v| self.barred.contains_key(v)) {
-                seen.volumes().try_for_each(|v| against(format!("{} on {v}", shown(mount)), "mounts", v))?;
+            if placed.volumes().all(|v| self.barred.contains_key(v)) {
+                placed
+                    .volumes()
+                    .try_for_each(|v| against(format!("{} on {v}", shown(mount)), "mounts", v))?;
             }
         }
         for volume in facts.volumes.iter().filter(|v| self.settings.volumes.contains(&v.id)) {
@@ -159,7 +161,7 @@ impl Select<'_> {
             if volume.disk.is_none() {
                 return Err(PlanError::NoDisk { volume: id, device_name });
             }
-            let mounted = self.seen.iter().any(|s| s.is_on(&volume.id));
+            let mounted = self.placed.iter().any(|s| s.is_on(&volume.id));
             if !mounted && self.settings.unmounted_volumes == UnmountedVolumes::Exclude {
                 return Err(PlanError::NoFilesystem { volume: id, device_name });
             }
@@ -169,12 +171,12 @@ impl Select<'_> {
 
     /// Refuses a wanted filesystem whose disk EC2 does not list: leaving it out quietly would break the promise
     /// that everything on EBS is taken.
-    fn not_attached(&self, seen: &Seen<'_>) -> Result<(), PlanError> {
-        match seen.not_attached() {
-            Some((volume, disk)) if seen.volumes().next().is_none() && !self.settings.allow_partial => {
+    fn not_attached(&self, placed: &PlacedFilesystem<'_>) -> Result<(), PlanError> {
+        match placed.not_attached() {
+            Some((volume, disk)) if placed.volumes().next().is_none() && !self.settings.allow_partial => {
                 Err(PlanError::NotAttached {
-                    mount: seen.filesystem.mount_point().to_owned(),
-                    fstype: seen.filesystem.fstype.clone(),
+                    mount: placed.filesystem.mount_point().to_owned(),
+                    fstype: placed.filesystem.fstype.clone(),
                     volume: volume.clone(),
                     disk: disk.to_owned(),
                 })
@@ -185,11 +187,11 @@ impl Select<'_> {
 
     /// Takes a filesystem and its volumes, as far as they are not barred.
     fn want(&mut self, at: usize, reason: String) -> Result<(), PlanError> {
-        let seen = &self.seen[at];
-        let Place::On(stack) = &seen.place else { return Ok(()) };
+        let placed = &self.placed[at];
+        let Placement::On(stack) = &placed.placement else { return Ok(()) };
         let (barred, free): (Vec<_>, Vec<_>) =
             stack.volumes.iter().cloned().partition(|v| self.barred.contains_key(v));
-        let mount = shown(seen.filesystem.mount_point());
+        let mount = shown(placed.filesystem.mount_point());
         let mut missing: Vec<String> =
             barred.iter().map(|v| format!("{v} is {}", self.barred.get(v).map_or("", |b| &b.why))).collect();
         if free.is_empty() {
@@ -197,7 +199,7 @@ impl Select<'_> {
             return Ok(());
         }
         missing.extend(stack.off.iter().map(ToString::to_string));
-        if seen.filesystem.mounts.iter().all(|m| m.hidden) {
+        if placed.filesystem.mounts.iter().all(|m| m.hidden) {
             missing.push("another mount covers it, so it cannot be reached".to_owned());
             self.partly(at, &free, &missing.join("; "))?;
             self.out.left_filesystems.insert(at, "another mount covers it".to_owned());
@@ -216,7 +218,7 @@ impl Select<'_> {
 
     /// Refuses, or lowers the volumes to `crash` where the settings allow it.
     fn partly(&mut self, at: usize, volumes: &[VolumeId], why: &str) -> Result<(), PlanError> {
-        let mount = self.seen[at].filesystem.mount_point();
+        let mount = self.placed[at].filesystem.mount_point();
         if !self.settings.allow_partial {
             let (mount, volumes) = (mount.to_owned(), volumes.to_vec());
             return Err(PlanError::Partial { mount, volumes, why: why.to_owned() });
@@ -238,7 +240,7 @@ impl Select<'_> {
         }
         for volume in facts.volumes.iter().filter(|v| v.disk.is_some() && !self.barred.contains_key(&v.id)) {
             let wanted = all || self.settings.volumes.contains(&volume.id);
-            if wanted && !self.seen.iter().any(|s| s.is_on(&volume.id)) {
+            if wanted && !self.placed.iter().any(|s| s.is_on(&volume.id)) {
                 let reason = "no mounted filesystem, taken by `unmounted_volumes`".to_owned();
                 self.out.volumes.insert(volume.id.clone(), reason);
                 self.out.crash.insert(volume.id.clone());
@@ -250,20 +252,20 @@ impl Select<'_> {
     fn close(&mut self) -> Result<(), PlanError> {
         let mut met: BTreeSet<usize> = BTreeSet::new();
         loop {
-            let next = self.seen.iter().enumerate().find_map(|(at, seen)| {
+            let next = self.placed.iter().enumerate().find_map(|(at, placed)| {
                 let taken = self.out.filesystems.contains_key(&at) || met.contains(&at);
-                let shared = seen.volumes().find(|v| self.out.volumes.contains_key(v));
+                let shared = placed.volumes().find(|v| self.out.volumes.contains_key(v));
                 shared.filter(|_| !taken).map(|v| (at, v.clone()))
             });
             let Some((at, volume)) = next else { return Ok(()) };
             met.insert(at);
-            let with = self.out.filesystems.keys().find(|i| self.seen[**i].is_on(&volume));
-            let with =
-                with.map_or_else(|| "the set".to_owned(), |i| shown(self.seen[*i].filesystem.mount_point()));
+            let with = self.out.filesystems.keys().find(|i| self.placed[**i].is_on(&volume));
+            let with = with
+                .map_or_else(|| "the set".to_owned(), |i| shown(self.placed[*i].filesystem.mount_point()));
             if self.excluded.contains(&at) {
-                let seen = &self.seen[at];
+                let placed = &self.placed[at];
                 let on: Vec<_> =
-                    seen.volumes().filter(|v| self.out.volumes.contains_key(v)).cloned().collect();
+                    placed.volumes().filter(|v| self.out.volumes.contains_key(v)).cloned().collect();
                 let why = format!("excluded by `exclude_mounts`, but shares {volume} with {with}");
                 self.partly(at, &on, &why)?;
                 self.out.left_filesystems.insert(at, why);
@@ -275,11 +277,11 @@ impl Select<'_> {
 
     /// A filesystem that may be anywhere may be on the set.
     fn check_lost(&self) -> Result<(), PlanError> {
-        let lost = self.seen.iter().enumerate().find(|(at, s)| s.lost && !self.excluded.contains(at));
+        let lost = self.placed.iter().enumerate().find(|(at, s)| s.lost && !self.excluded.contains(at));
         match lost {
-            Some((_, seen)) if !self.settings.allow_partial => Err(PlanError::UnknownDevices {
-                mount: seen.filesystem.mount_point().to_owned(),
-                fstype: seen.filesystem.fstype.clone(),
+            Some((_, placed)) if !self.settings.allow_partial => Err(PlanError::UnknownDevices {
+                mount: placed.filesystem.mount_point().to_owned(),
+                fstype: placed.filesystem.fstype.clone(),
             }),
             _ => Ok(()),
         }

@@ -148,8 +148,8 @@ impl<'a> Walk<'a> {
         }
         way.devices.insert(name, 0);
         let depth = match &device.kind {
-            DeviceKind::Loop { holder, .. } if device.below.is_empty() => {
-                match holder.and_then(|h| self.filesystem(h)) {
+            DeviceKind::Loop { superblock, .. } if device.below.is_empty() => {
+                match superblock.and_then(|h| self.filesystem(h)) {
                     Some(holder) => 1 + self.add_filesystem(holder, way, false),
                     None => {
                         way.stack.off.insert(Off::Image(name.to_owned()));

@@ -71,7 +71,7 @@ pub(super) fn beside(
 /// Swap files on filesystems of the set: swapping out bypasses the freeze and moves the witness's counter.
 pub(super) fn swap_files(facts: &Facts, quiet: impl Fn(&Filesystem) -> bool) -> Option<String> {
     let on_quiet = facts.swap_files.iter().filter(|s| {
-        let holder = s.holder.and_then(|dev| facts.filesystems.iter().find(|f| f.dev == dev));
+        let holder = s.superblock.and_then(|dev| facts.filesystems.iter().find(|f| f.dev == dev));
         holder.is_some_and(&quiet)
     });
     let files: Vec<_> = on_quiet.map(|s| shown(&s.path)).collect();

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::page::{Page, whole};
 use crate::config::settings::{Hook, HookKind, Mysql, Postgresql, Redis};
 use crate::discover::databases::{Database, Kind};
-use crate::discover::lossy;
+use crate::discover::path_encoding;
 use crate::plan::Plan;
 
 /// A database, and what the configuration does for it.
@@ -22,7 +22,7 @@ pub struct OnSet {
     #[serde(flatten)]
     pub database: Database,
     /// The mount points that it writes to, of the plan.
-    #[serde(serialize_with = "lossy::paths")]
+    #[serde(serialize_with = "path_encoding::paths")]
     pub mounts: Vec<PathBuf>,
     /// The section that holds it, by its name; none when there is none.
     pub section: Option<String>,

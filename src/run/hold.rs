@@ -22,7 +22,7 @@ use super::desk::Desk;
 use super::journal::{Hold, Journal, will_freeze};
 use super::{Failure, Stage, Window, asked, freeze_hint, outcome, preflight};
 use crate::config::settings::OnLower;
-use crate::discover::lossy;
+use crate::discover::path_encoding;
 use crate::ec2::Ec2;
 use crate::error::Error;
 use crate::exit::Exit;
@@ -30,7 +30,7 @@ use crate::ids::{DevNo, RunId, VolumeId};
 use crate::interrupt::Interrupt;
 use crate::plan::{Consistency, Method};
 use crate::quiesce::HookOutcome;
-use crate::window::{Extras, FreezeFailure, Held, Limits, Prepared, Times};
+use crate::window::{Called, Extras, FreezeFailure, Limits, Prepared, Times};
 
 /// Version of the JSON below; raised when a field changes its meaning or goes.
 pub const VERSION: u32 = 1;
@@ -71,7 +71,7 @@ pub struct HoldRecord {
     /// From before the first FIFREEZE to after the last FITHAW, in milliseconds.
     pub frozen_ms: f64,
     /// Mount points that may still be frozen.
-    #[serde(serialize_with = "lossy::paths")]
+    #[serde(serialize_with = "path_encoding::paths")]
     pub still_frozen: Vec<PathBuf>,
     /// Hooks, as they ran.
     pub hooks: Vec<HookOutcome>,
@@ -311,19 +311,19 @@ async fn window<E: Ec2>(
         desk.tell(record).await;
         desk.asked().await;
     };
-    let held = frozen.hold(interrupt, call).await;
+    let called = frozen.call(interrupt, call).await;
     let thawed = frozen.thaw().await;
     // ---- everything is thawed ----
     after(journal, &thawed.still_frozen);
     let show = humantime::format_duration(lasts);
-    let failure = match held {
-        Held::Ended(()) => None,
-        Held::RanOut => Some(Failure::new(
+    let failure = match called {
+        Called::Returned(()) => None,
+        Called::RanOut => Some(Failure::new(
             Exit::NotHeld,
             format!("nobody asked for the thaw within {show}: thawed at the deadline"),
         )),
-        Held::WatchdogLost => Some(Failure::new(Exit::NotHeld, "the watchdog fired or died")),
-        Held::Interrupted(signal) => Some(Failure { exit: Exit::NotHeld, ..Failure::by(signal) }),
+        Called::WatchdogLost => Some(Failure::new(Exit::NotHeld, "the watchdog fired or died")),
+        Called::Interrupted(signal) => Some(Failure { exit: Exit::NotHeld, ..Failure::by(signal) }),
     };
     Window { thawed: Some(thawed), failure, ..Window::default() }
 }

@@ -108,7 +108,7 @@ pub(super) fn planned_at<'a, E>(
     let lines = mountinfo::parse(&table).map_err(|e| unreadable(e.to_string()))?;
     let tree = MountTree::new(&lines);
     let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    let Some(holder) = tree.holding(&path) else { return Ok(None) };
+    let Some(holder) = tree.mount_of(&path) else { return Ok(None) };
     Ok(stage.plan.filesystems.iter().find(|f| f.dev == holder.dev))
 }
 

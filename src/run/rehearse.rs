@@ -21,7 +21,7 @@ use super::outcome::evidence;
 use super::unmounted::{self, Away, Back};
 use super::{Stage, Window, create_request, preflight};
 use crate::config::settings::OnLower;
-use crate::discover::lossy;
+use crate::discover::path_encoding;
 use crate::discover::processes::{self, OpenFile, Process};
 use crate::discover::volumes::AttachedVolume;
 use crate::ec2::{CreateFailed, CreateRequest, Ec2, Ec2Error, InstanceView, SnapshotView};
@@ -153,7 +153,7 @@ pub struct Round {
     /// Why it is less than asked, or why it failed.
     pub reason: Option<String>,
     /// Mount points that may still be frozen.
-    #[serde(serialize_with = "lossy::paths")]
+    #[serde(serialize_with = "path_encoding::paths")]
     pub still_frozen: Vec<PathBuf>,
     /// Post hooks that failed.
     pub after: Vec<String>,
@@ -188,7 +188,7 @@ impl Round {
 #[derive(Debug, Serialize)]
 pub struct MountRound {
     /// Where.
-    #[serde(serialize_with = "lossy::path")]
+    #[serde(serialize_with = "path_encoding::path")]
     pub mount_point: PathBuf,
     /// Filesystem type.
     pub fstype: String,
@@ -212,7 +212,7 @@ pub struct Writer {
     #[serde(flatten)]
     pub process: Process,
     /// One of its files.
-    #[serde(serialize_with = "lossy::path")]
+    #[serde(serialize_with = "path_encoding::path")]
     pub path: PathBuf,
     /// Bytes it wrote to any storage from before the flush until after the thaw; none when that cannot be read.
     pub written: Option<u64>,

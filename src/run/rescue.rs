@@ -112,7 +112,7 @@ pub fn by_force(journal: &Journal) -> Thaws {
 
 /// An fd on this superblock: by its path, by any other mount of it in any namespace, below what covers it, or by mounting it again.
 fn reached(path: &Path, dev: DevNo) -> Result<Option<OwnedFd>, Errno> {
-    let open = |p: &Path| Linux.open(p).ok().filter(|fd| superblock::at(fd, p) == Some(dev));
+    let open = |p: &Path| Linux.open(p).ok().filter(|fd| superblock::of_opened(fd, p) == Some(dev));
     if let Some(fd) = open(path) {
         return Ok(Some(fd));
     }
@@ -184,7 +184,7 @@ fn thaw_any(target: &Target) -> Result<bool, Errno> {
     let (mut failed, mut thawed, mut reached) = (None, false, false);
     for path in &target.paths {
         let Ok(fd) = Linux.open(path) else { continue };
-        reached |= superblock::at(&fd, path) == Some(target.dev);
+        reached |= superblock::of_opened(&fd, path) == Some(target.dev);
         match thaw_fd(&fd) {
             Ok(now) => thawed |= now,
             Err(errno) => failed = Some(errno),

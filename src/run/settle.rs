@@ -71,7 +71,7 @@ pub(super) fn warn_of_frozen(state_dir: &Path, still_frozen: &[PathBuf]) -> bool
         .write(true)
         .open("/dev/kmsg")
         .and_then(|mut f| f.write_all(line.as_bytes()));
-    let on = |path: &Path| std::fs::File::open(path).ok().and_then(superblock::of);
+    let on = |path: &Path| std::fs::File::open(path).ok().and_then(superblock::of_fd);
     let nearest = state_dir.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
     let state = on(nearest);
     state.is_none() || still_frozen.iter().any(|m| on(m) == state)

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::journal::{Created, Journal};
 use super::rescue;
-use crate::discover::lossy;
+use crate::discover::path_encoding;
 use crate::exit::Exit;
 use crate::ids::{DevNo, RunId, SnapshotId};
 use crate::window::probe::{self, Answer};
@@ -54,10 +54,10 @@ pub struct RunStatus {
     /// When everything is thawed at the latest, for `freeze`.
     pub until: Option<Timestamp>,
     /// What it may have frozen.
-    #[serde(serialize_with = "lossy::paths")]
+    #[serde(serialize_with = "path_encoding::paths")]
     pub may_be_frozen: Vec<PathBuf>,
     /// What it may have unmounted.
-    #[serde(serialize_with = "lossy::paths")]
+    #[serde(serialize_with = "path_encoding::paths")]
     pub unmounted: Vec<PathBuf>,
     /// Units that it may have stopped for that, in the order in which they are started.
     pub units: Vec<String>,
@@ -77,7 +77,7 @@ pub struct RunStatus {
 #[derive(Debug, Serialize)]
 pub struct Probed {
     /// Where it is mounted.
-    #[serde(serialize_with = "lossy::path")]
+    #[serde(serialize_with = "path_encoding::path")]
     pub mount_point: PathBuf,
     /// Its device number.
     pub dev: DevNo,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::discover::{Identity, lossy};
+use crate::discover::{Identity, path_encoding};
 use crate::ids::{RunId, SnapshotId, VolumeId};
 use crate::plan::{Consistency, Plan};
 use crate::quiesce::HookOutcome;
@@ -43,10 +43,10 @@ pub struct SetRecord {
     /// Length of the one call in milliseconds.
     pub call_ms: Option<f64>,
     /// Mount points that may still be frozen.
-    #[serde(serialize_with = "lossy::paths")]
+    #[serde(serialize_with = "path_encoding::paths")]
     pub still_frozen: Vec<PathBuf>,
     /// Mount points that were unmounted and could not be mounted again.
-    #[serde(serialize_with = "lossy::paths")]
+    #[serde(serialize_with = "path_encoding::paths")]
     pub not_mounted: Vec<PathBuf>,
     /// The applications that the plan holds, each with a label of its own.
     pub applications: Vec<ApplicationRecord>,
@@ -70,7 +70,7 @@ pub struct SnapshotRecord {
     /// The attachment's device name, for volumes of the plan.
     pub device_name: Option<String>,
     /// Mount points on it that were made quiet.
-    #[serde(serialize_with = "lossy::paths")]
+    #[serde(serialize_with = "path_encoding::paths")]
     pub mount_points: Vec<PathBuf>,
     /// State in the response, `pending`.
     pub state: String,

@@ -159,7 +159,7 @@ pub fn recipe(lines: &[MountLine], wanted: &[Wanted]) -> Result<Recipe, NoRecipe
     for (id, ..) in &left {
         // By its path a covered mount cannot be reached, unless what covers it is unmounted first.
         let Some(line) = lines.iter().find(|l| l.id == *id) else { continue };
-        if let Some(top) = tree.holding(&line.mount_point)
+        if let Some(top) = tree.mount_of(&line.mount_point)
             && top.id != line.id
             && !left.iter().any(|(other, ..)| *other == top.id)
         {
@@ -263,7 +263,7 @@ fn options(line: &MountLine) -> Vec<String> {
 /// EBUSY when it is held, ESTALE when its path leads elsewhere now.
 pub fn unmount(recipe: &Recipe, mount: &Mounted) -> Result<(), Errno> {
     let lines = now().map_err(|_| Errno::EIO)?;
-    let top = MountTree::new(&lines).holding(&mount.mount_point).cloned();
+    let top = MountTree::new(&lines).mount_of(&mount.mount_point).cloned();
     match top {
         Some(top) if mount.line_is(&recipe.filesystems[mount.of], &top) => {
             umount2(&mount.mount_point, MntFlags::UMOUNT_NOFOLLOW)

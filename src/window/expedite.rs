@@ -1,6 +1,6 @@
 //! `rcu_expedited`, raised while FIFREEZE runs: each FIFREEZE waits for RCU grace periods, 25–35 ms on an idle host.
 //!
-//! In: /sys/kernel/rcu_expedited, host-wide, 0 or 1 (kernel parameter rcupdate.rcu_expedited). Out: a [`Knob`].
+//! In: /sys/kernel/rcu_expedited, host-wide, 0 or 1 (kernel parameter rcupdate.rcu_expedited). Out: a [`RcuExpedited`].
 //! Must never: stay raised. It is put back by the agent, by its drop, by the watchdog, and from the journal; and it is left
 //! alone when somebody else has raised it or another run has hold of it, so that no run takes another's 1 for the former value.
 
@@ -32,7 +32,7 @@ pub struct Former {
 
 /// Why there is nothing to raise. The freeze goes on without.
 #[derive(Debug, thiserror::Error)]
-pub enum NoKnob {
+pub enum RcuExpeditedError {
     /// The kernel has no such setting, or it may not be written here.
     #[error("cannot use {}", path.display())]
     Unusable {
@@ -57,29 +57,29 @@ pub enum NoKnob {
 
 /// The setting, open, locked against other runs, and not raised yet.
 #[derive(Debug)]
-pub struct Knob {
+pub struct RcuExpedited {
     file: Flock<File>,
     former: Former,
     /// Set while it is raised.
     page: Option<Arc<SharedPage>>,
 }
 
-impl Knob {
+impl RcuExpedited {
     /// Opens it and remembers its value.
     ///
     /// # Errors
     /// When it cannot be used, or is not ours to raise.
-    pub fn open(path: &Path) -> Result<Self, NoKnob> {
-        let unusable = |source| NoKnob::Unusable { path: path.to_path_buf(), source };
+    pub fn open(path: &Path) -> Result<Self, RcuExpeditedError> {
+        let unusable = |source| RcuExpeditedError::Unusable { path: path.to_path_buf(), source };
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(unusable)?;
         // One lock for agent and watchdog, which has the same open file: it goes when both are gone.
         let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-            Errno::EWOULDBLOCK => NoKnob::Taken { path: path.to_path_buf() },
+            Errno::EWOULDBLOCK => RcuExpeditedError::Taken { path: path.to_path_buf() },
             other => unusable(other.into()),
         })?;
         let value = read(&file).map_err(unusable)?;
         if value != "0" {
-            return Err(NoKnob::Raised { path: path.to_path_buf() });
+            return Err(RcuExpeditedError::Raised { path: path.to_path_buf() });
         }
         // Whether it can be written is known only by writing: the value that it has.
         file.write_at(value.as_bytes(), 0).map_err(unusable)?;
@@ -114,7 +114,7 @@ impl Knob {
     }
 }
 
-impl Drop for Knob {
+impl Drop for RcuExpedited {
     fn drop(&mut self) {
         self.put_back();
     }
@@ -164,7 +164,7 @@ fn read(file: &File) -> std::io::Result<String> {
 mod tests {
     use super::*;
 
-    fn knob(value: &str) -> tempfile::NamedTempFile {
+    fn rcu_expedited(value: &str) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&file, format!("{value}\n")).unwrap();
         file
@@ -176,9 +176,9 @@ mod tests {
 
     #[test]
     fn it_is_raised_and_put_back_also_by_drop() {
-        let file = knob("0");
+        let file = rcu_expedited("0");
         let page = Arc::new(SharedPage::create().unwrap().0);
-        let mut one = Knob::open(file.path()).unwrap();
+        let mut one = RcuExpedited::open(file.path()).unwrap();
         one.raise(&page);
         assert_eq!((now(&file).as_str(), page.expedited.load(Ordering::SeqCst)), ("1", 1));
         one.put_back();
@@ -190,19 +190,25 @@ mod tests {
 
     #[test]
     fn somebody_elses_one_is_never_taken_for_the_former_value() {
-        let file = knob("0");
+        let file = rcu_expedited("0");
         let page = Arc::new(SharedPage::create().unwrap().0);
-        let mut one = Knob::open(file.path()).unwrap();
+        let mut one = RcuExpedited::open(file.path()).unwrap();
         one.raise(&page);
-        assert!(matches!(Knob::open(file.path()), Err(NoKnob::Taken { .. })));
+        assert!(matches!(RcuExpedited::open(file.path()), Err(RcuExpeditedError::Taken { .. })));
         drop(one);
-        assert!(matches!(Knob::open(knob("1").path()), Err(NoKnob::Raised { .. })));
-        assert!(matches!(Knob::open(Path::new("/nowhere/at/all")), Err(NoKnob::Unusable { .. })));
+        assert!(matches!(
+            RcuExpedited::open(rcu_expedited("1").path()),
+            Err(RcuExpeditedError::Raised { .. })
+        ));
+        assert!(matches!(
+            RcuExpedited::open(Path::new("/nowhere/at/all")),
+            Err(RcuExpeditedError::Unusable { .. })
+        ));
     }
 
     #[test]
     fn what_a_dead_run_left_raised_is_put_back() {
-        let file = knob("1");
+        let file = rcu_expedited("1");
         let former = Former { path: file.path().to_path_buf(), value: "0".into() };
         assert!(former.recover().unwrap());
         assert_eq!(now(&file), "0");

@@ -27,7 +27,7 @@ pub enum PrepareError {
         source: Errno,
     },
     /// Opening a file does not come back: something that is asked for leave does not answer.
-    #[error("opening {} takes longer than {}{}", path.display(), humantime::format_duration(*limit), asked(suspects))]
+    #[error("opening {} takes longer than {}{}", path.display(), humantime::format_duration(*limit), named(suspects))]
     OpenHangs {
         /// What was opened.
         path: PathBuf,
@@ -84,7 +84,7 @@ impl PrepareError {
     }
 }
 
-fn asked(suspects: &[Listener]) -> String {
+fn named(suspects: &[Listener]) -> String {
     if suspects.is_empty() {
         return String::new();
     }

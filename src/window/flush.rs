@@ -15,8 +15,8 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use tokio::sync::mpsc::unbounded_channel;
 
+use super::filesystem::{Filesystem, STACK};
 use super::kernel::Kernel;
-use super::member::{Member, STACK};
 use crate::interrupt::Interrupt;
 
 /// A flush from this long on is followed by another one.
@@ -68,33 +68,33 @@ impl FlushError {
 /// took long, since much may have been written meanwhile.
 pub(super) async fn all(
     kernel: &Arc<dyn Kernel>,
-    members: &mut [Member],
+    filesystems: &mut [Filesystem],
     limit: Duration,
     interrupt: &mut Interrupt,
 ) -> Result<(), FlushError> {
-    these(kernel, members.iter_mut().collect(), limit, interrupt).await
+    these(kernel, filesystems.iter_mut().collect(), limit, interrupt).await
 }
 
 /// Once more where flushing took long: writers have gone on while the watchdog was started.
 pub(super) async fn again(
     kernel: &Arc<dyn Kernel>,
-    members: &mut [Member],
+    filesystems: &mut [Filesystem],
     limit: Duration,
     interrupt: &mut Interrupt,
 ) -> Result<(), FlushError> {
-    these(kernel, members.iter_mut().filter(|m| m.flush >= LONG).collect(), limit, interrupt).await
+    these(kernel, filesystems.iter_mut().filter(|m| m.flush >= LONG).collect(), limit, interrupt).await
 }
 
 async fn these(
     kernel: &Arc<dyn Kernel>,
-    members: Vec<&mut Member>,
+    filesystems: Vec<&mut Filesystem>,
     limit: Duration,
     interrupt: &mut Interrupt,
 ) -> Result<(), FlushError> {
-    let of: Vec<_> = members.iter().map(|m| (m.mount_point.clone(), Arc::clone(&m.fd))).collect();
+    let of: Vec<_> = filesystems.iter().map(|m| (m.mount_point.clone(), Arc::clone(&m.fd))).collect();
     let took = each(kernel, of, limit, interrupt).await?;
-    for (member, took) in members.into_iter().zip(took) {
-        member.flush += took;
+    for (filesystem, took) in filesystems.into_iter().zip(took) {
+        filesystem.flush += took;
     }
     Ok(())
 }
@@ -116,27 +116,27 @@ fn until_short(mut flush: impl FnMut() -> nix::Result<Duration>) -> nix::Result<
 /// Flushes a filesystem that cannot freeze until its device is idle, then takes the first look at its counters.
 pub(super) async fn quiesce(
     kernel: &Arc<dyn Kernel>,
-    member: &mut Member,
+    filesystem: &mut Filesystem,
     limit: Duration,
     interrupt: &mut Interrupt,
 ) -> Result<(), FlushError> {
     let end = Instant::now() + limit;
     for _ in 0..50 {
-        let of = vec![(member.mount_point.clone(), Arc::clone(&member.fd))];
+        let of = vec![(filesystem.mount_point.clone(), Arc::clone(&filesystem.fd))];
         match each(kernel, of, end.saturating_duration_since(Instant::now()), interrupt).await {
             Ok(_) => {}
             // The kernel reports a failed write-back once: a later success must not cover it.
-            Err(FlushError::Failed { source, .. }) => member.unsynced = Some(source),
+            Err(FlushError::Failed { source, .. }) => filesystem.unsynced = Some(source),
             Err(FlushError::TooLong { flushing, .. }) => return Err(FlushError::TooLong { limit, flushing }),
             Err(other) => return Err(other),
         }
-        if member.witnesses.iter().all(|w| w.idle(kernel)) {
+        if filesystem.witnesses.iter().all(|w| w.idle(kernel)) {
             break;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    for witness in &mut member.witnesses {
-        witness.look(kernel);
+    for witness in &mut filesystem.witnesses {
+        witness.take_baseline(kernel);
     }
     Ok(())
 }
@@ -149,28 +149,28 @@ async fn each(
     interrupt: &mut Interrupt,
 ) -> Result<Vec<Duration>, FlushError> {
     let end = Instant::now() + limit;
-    let (tell, mut told) = unbounded_channel();
+    let (tx, mut rx) = unbounded_channel();
     for (index, (_, fd)) in of.iter().enumerate() {
-        let (kernel, fd, tell) = (Arc::clone(kernel), Arc::clone(fd), tell.clone());
+        let (kernel, fd, tx) = (Arc::clone(kernel), Arc::clone(fd), tx.clone());
         let flush = move || {
             let started = Instant::now();
             let said = until_short(|| {
                 let began = Instant::now();
                 kernel.syncfs(fd.as_fd()).map(|()| began.elapsed())
             });
-            // Before it is told: this fd must not be the last one, to be closed at any time.
+            // Before it is rx: this fd must not be the last one, to be closed at any time.
             drop(fd);
-            let _ = tell.send((index, said, started.elapsed()));
+            let _ = tx.send((index, said, started.elapsed()));
         };
         let thread = std::thread::Builder::new().name("flush".to_owned()).stack_size(STACK).spawn(flush);
         thread.map_err(|e| FlushError::Thread(Errno::from_raw(e.raw_os_error().unwrap_or_default())))?;
     }
-    drop(tell);
+    drop(tx);
     let mut took = vec![None; of.len()];
     while let Some(index) = took.iter().position(Option::is_none) {
         let failed = |index: usize, source| FlushError::Failed { mount_point: of[index].0.clone(), source };
         tokio::select! {
-            said = told.recv() => match said {
+            said = rx.recv() => match said {
                 Some((index, Ok(()), time)) => took[index] = Some(time),
                 Some((index, Err(errno), _)) => return Err(failed(index, errno)),
                 None => return Err(failed(index, Errno::EIO)), // its thread panicked
@@ -203,6 +203,6 @@ mod tests {
         assert_eq!(passes(&[800, 90, 10]), Ok(3));
         assert_eq!(passes(&[800, 700]), Ok(2), "a writer as fast as the disk");
         assert_eq!(passes(&[6400, 3200, 1600, 800]), Ok(4), "not for ever");
-        assert_eq!(passes(&[800]), Err(Errno::EIO), "a failed flush is told");
+        assert_eq!(passes(&[800]), Err(Errno::EIO), "a failed flush is rx");
     }
 }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use tokio::sync::Notify;
 
-use super::ask;
+use super::delegated_thaw;
 use super::kernel::{Kernel, SharedPage};
 
 /// Words of the shared page, written by the freezing thread *before* each step so that the watchdog knows what may be
@@ -40,7 +40,7 @@ pub enum State {
 impl State {
     /// The state of a word; an unknown word counts as frozen, the careful reading.
     #[must_use]
-    pub fn of(word: u32) -> Self {
+    pub fn from_word(word: u32) -> Self {
         match word {
             0 => Self::Idle,
             1 => Self::Freezing,
@@ -190,8 +190,8 @@ const STACK: usize = 128 * 1024;
 pub struct Subject {
     /// Any fd of the filesystem.
     pub fd: Arc<OwnedFd>,
-    /// Its FITHAW is left to the watchdog, where that answers: see [`super::ask`].
-    pub elsewhere: bool,
+    /// Its FITHAW is left to the watchdog, where that answers: see [`super::delegated_thaw`].
+    pub delegated: bool,
 }
 
 /// The freezing threads, ready and waiting.
@@ -301,7 +301,7 @@ impl Worker {
     /// A panic must not leave it frozen until the watchdog's deadline, nor be taken for a freeze that held.
     fn after_panic(&self) {
         let freezing = self.board.read().get(self.index) == Some(&Report::Freezing);
-        let state = State::of(self.page.states[self.index].load(Ordering::SeqCst));
+        let state = State::from_word(self.page.states[self.index].load(Ordering::SeqCst));
         let report = match state {
             State::Freezing | State::Frozen => self.thaw_at_last(),
             _ => Report::ThawedByOther,
@@ -358,8 +358,8 @@ impl Worker {
     fn thaw_at_last(&self) -> Report {
         loop {
             let fd = self.subject.fd.as_fd();
-            let said = if self.subject.elsewhere {
-                self.kernel.thaw_elsewhere(fd, &|| ask::watchdog(&self.page, self.index))
+            let said = if self.subject.delegated {
+                self.kernel.thaw_delegated(fd, &|| delegated_thaw::request(&self.page, self.index))
             } else {
                 self.kernel.thaw(fd)
             };
@@ -373,7 +373,7 @@ impl Worker {
                 }
                 Err(Errno::EINVAL) => {
                     self.state(State::Thawed);
-                    if self.subject.elsewhere && ask::held_after_all(&self.page, self.index) {
+                    if self.subject.delegated && delegated_thaw::succeeded_late(&self.page, self.index) {
                         return Report::Thawed;
                     }
                     return Report::ThawedByOther;

@@ -1,7 +1,7 @@
 //! The frozen window, from the first FIFREEZE to the last FITHAW.
 //!
 //! In: a prepared window whose watchdog runs. Out: [`Thawed`], with the evidence. Must never: let go of a frozen filesystem, or do
-//! anything between the last FIFREEZE and the first FITHAW but look at counters and hold the caller's one call.
+//! anything between the last FIFREEZE and the first FITHAW but look at counters and await the caller's one call.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -28,11 +28,11 @@ const SETTLING_LOOKS: u32 = 20;
 
 /// How long a thaw is waited for before the run says that a filesystem may still be frozen.
 const THAW_LIMIT: Duration = Duration::from_secs(5);
-/// How the held call ended.
+/// How the call ended.
 #[derive(Debug)]
-pub enum Held<T> {
+pub enum Called<T> {
     /// It returned.
-    Ended(T),
+    Returned(T),
     /// The window ran out first.
     RanOut,
     /// The watchdog fired or died.
@@ -49,13 +49,13 @@ impl Prepared {
     pub async fn freeze(mut self, interrupt: &mut Interrupt) -> Result<Frozen, Box<NotFrozen>> {
         // Filesystems that cannot freeze: flush once more, then hold them to their write counters from here on.
         let mut flushed = Ok(());
-        for member in self.members.iter_mut().filter(|m| m.method == Method::Sync) {
+        for filesystem in self.filesystems.iter_mut().filter(|m| m.method == Method::Sync) {
             if flushed.is_ok() {
-                flushed = flush::quiesce(&self.kernel, member, self.limits.flush, interrupt).await;
+                flushed = flush::quiesce(&self.kernel, filesystem, self.limits.flush, interrupt).await;
             }
         }
         for witness in &mut self.idle {
-            witness.look(&self.kernel);
+            witness.take_baseline(&self.kernel);
         }
         let shut = gate::shut();
         let started = Instant::now();
@@ -72,9 +72,9 @@ impl Prepared {
         }
         let armed = self.guard.arm(limits.window);
         if armed.is_ok()
-            && let Some(knob) = &mut self.knob
+            && let Some(rcu_expedited) = &mut self.rcu_expedited
         {
-            knob.raise(self.guard.page());
+            rcu_expedited.raise(self.guard.page());
         }
         let mut frozen = Frozen { window: Some(self), started, times, gate: Some(shut) };
         if armed.is_err() {
@@ -84,7 +84,7 @@ impl Prepared {
         frozen.put_back();
         match waves {
             Ok(()) => {
-                frozen.look();
+                frozen.take_baselines();
                 frozen.times.frozen = Some(Timestamp::now());
                 Ok(frozen)
             }
@@ -107,12 +107,12 @@ impl Frozen {
     async fn freeze_waves(&self, interrupt: &mut Interrupt, limit: Duration) -> Result<(), FreezeFailure> {
         let Some(window) = &self.window else { return Ok(()) };
         let end = self.started + limit;
-        let mut waves: Vec<Wave> = window.members.iter().map(|m| m.wave).collect();
+        let mut waves: Vec<Wave> = window.filesystems.iter().map(|m| m.wave).collect();
         waves.sort_unstable();
         waves.dedup();
         for wave in waves {
             let indices: Vec<usize> =
-                window.members.iter().filter(|m| m.wave == wave).filter_map(|m| m.freezer).collect();
+                window.filesystems.iter().filter(|m| m.wave == wave).filter_map(|m| m.freezer).collect();
             window.freezers.freeze(&indices);
             let settled = window
                 .freezers
@@ -133,8 +133,8 @@ impl Frozen {
 
     /// FITHAW waits for no grace period: the host has `rcu_expedited` as it was as soon as everything is frozen.
     fn put_back(&mut self) {
-        if let Some(knob) = self.window.as_mut().and_then(|w| w.knob.as_mut()) {
-            knob.put_back();
+        if let Some(rcu_expedited) = self.window.as_mut().and_then(|w| w.rcu_expedited.as_mut()) {
+            rcu_expedited.put_back();
         }
     }
 
@@ -148,35 +148,39 @@ impl Frozen {
     ///
     /// A completed write is neither in flight nor counted until the thread that completed it has run on. On NVMe that is an interrupt; a
     /// loop device has a worker for it, which the waiter that it woke may have pushed aside.
-    fn look(&mut self) {
+    fn take_baselines(&mut self) {
         let Some(window) = &mut self.window else { return };
-        let frozen = window.members.iter_mut().filter(|m| m.method == Method::Freeze);
+        let frozen = window.filesystems.iter_mut().filter(|m| m.method == Method::Freeze);
         let mut witnesses: Vec<&mut Witness> = frozen.flat_map(|m| &mut m.witnesses).collect();
         for witness in &mut witnesses {
-            witness.look(&window.kernel);
+            witness.take_baseline(&window.kernel);
         }
         for _ in 0..SETTLING_LOOKS {
             std::thread::sleep(SETTLING_TIME);
             let late = witnesses.iter_mut().filter(|w| w.moved(&window.kernel, false).is_some());
-            if late.map(|w| w.look(&window.kernel)).count() == 0 {
+            if late.map(|w| w.take_baseline(&window.kernel)).count() == 0 {
                 break;
             }
         }
     }
 
-    /// Holds the freeze while `call` runs: the one thing that happens between the last FIFREEZE and the first FITHAW.
-    pub async fn hold<T>(&mut self, interrupt: &mut Interrupt, call: impl Future<Output = T>) -> Held<T> {
-        let Some(window) = &self.window else { return Held::WatchdogLost };
+    /// Keeps everything frozen while `request` runs: the one thing that happens between the last FIFREEZE and the first FITHAW.
+    pub async fn call<T>(
+        &mut self,
+        interrupt: &mut Interrupt,
+        request: impl Future<Output = T>,
+    ) -> Called<T> {
+        let Some(window) = &self.window else { return Called::WatchdogLost };
         let end = self.started + window.limits.own_deadline();
         self.times.requested = Some(Timestamp::now());
         let ended = tokio::select! {
             biased;
-            ended = call => Held::Ended(ended),
-            signal = interrupt.caught() => Held::Interrupted(signal),
-            () = window.guard.lost() => Held::WatchdogLost,
-            () = tokio::time::sleep_until(end.into()) => Held::RanOut,
+            ended = request => Called::Returned(ended),
+            signal = interrupt.caught() => Called::Interrupted(signal),
+            () = window.guard.lost() => Called::WatchdogLost,
+            () = tokio::time::sleep_until(end.into()) => Called::RanOut,
         };
-        if matches!(ended, Held::Ended(_)) {
+        if matches!(ended, Called::Returned(_)) {
             self.times.responded = Some(Timestamp::now());
         }
         ended

@@ -18,7 +18,7 @@ use nix::sys::socket::{
 use tokio::io::unix::AsyncFd;
 
 use super::clock::{boottime, boottime_ns};
-use super::expedite::Knob;
+use super::expedite::RcuExpedited;
 use super::kernel::SharedPage;
 use super::watchdog::{ARGUMENT, ARM, BEAT, DONE, FDS_PER_MESSAGE, Hello, READY, Trigger};
 
@@ -58,14 +58,14 @@ pub struct Guard {
 impl Guard {
     /// Starts `program` again as the watchdog over these fds, and waits until it is ready. Blocking, bounded.
     ///
-    /// `knob` is what the watchdog puts back too; `afterwards` what it starts when the agent has died and everything is thawed.
+    /// `rcu_expedited` is what the watchdog puts back too; `afterwards` what it starts when the agent has died and everything is thawed.
     ///
     /// # Errors
     /// When it cannot be started or does not get ready within 5 s. Nothing is frozen then.
     pub fn start(
         program: &Path,
         fds: &[Arc<OwnedFd>],
-        knob: Option<&Knob>,
+        rcu_expedited: Option<&RcuExpedited>,
         afterwards: Option<&[PathBuf]>,
     ) -> Result<Self, GuardError> {
         let failed = |what| move |source| GuardError::NotReady { what, source };
@@ -96,7 +96,7 @@ impl Guard {
         let hello = Hello {
             agent: i32::try_from(std::process::id()).unwrap_or(0),
             filesystems: fds.len(),
-            former: knob.map(|k| k.former().value.clone()),
+            former: rcu_expedited.map(|k| k.former().value.clone()),
             afterwards: afterwards.map(<[PathBuf]>::to_vec),
         };
         let hello = serde_json::to_vec(&hello).unwrap_or_default();
@@ -106,7 +106,8 @@ impl Guard {
             page: Arc::new(page),
             beating: Arc::new(AtomicBool::new(false)),
         };
-        let with: Vec<RawFd> = std::iter::once(memfd.as_raw_fd()).chain(knob.map(Knob::raw)).collect();
+        let with: Vec<RawFd> =
+            std::iter::once(memfd.as_raw_fd()).chain(rcu_expedited.map(RcuExpedited::raw)).collect();
         let told = guard
             .send_fds(&hello, &with)
             .and_then(|()| {
@@ -197,7 +198,7 @@ impl Guard {
     /// Why the watchdog fired, if it has.
     #[must_use]
     pub fn fired(&self) -> Option<Trigger> {
-        Trigger::of(self.page.fired.load(Ordering::SeqCst))
+        Trigger::from_word(self.page.fired.load(Ordering::SeqCst))
     }
 
     /// Returns when the watchdog has fired or is gone. Either way the window is over.

@@ -50,16 +50,16 @@ pub trait Kernel: Send + Sync + std::fmt::Debug + 'static {
     /// # Errors
     /// EINVAL: it was not frozen (any more), or a FIFREEZE is still in progress.
     fn thaw(&self, fd: BorrowedFd<'_>) -> nix::Result<()>;
-    /// FITHAW, done elsewhere if `ask` has an answer to give.
+    /// FITHAW, done by another process if `delegate` has a result to give.
     ///
     /// # Errors
     /// As [`Kernel::thaw`].
-    fn thaw_elsewhere(
+    fn thaw_delegated(
         &self,
         fd: BorrowedFd<'_>,
-        ask: &dyn Fn() -> Option<nix::Result<()>>,
+        delegate: &dyn Fn() -> Option<nix::Result<()>>,
     ) -> nix::Result<()> {
-        ask().unwrap_or_else(|| self.thaw(fd))
+        delegate().unwrap_or_else(|| self.thaw(fd))
     }
     /// syncfs(2).
     ///
@@ -152,10 +152,10 @@ pub struct Page {
     pub expedited: AtomicU32,
     /// One word a superblock: see [`super::freeze::State`].
     pub states: [AtomicU32; MAX_FILESYSTEMS],
-    /// One word a superblock, by which the agent asks for a thaw: see [`super::ask`].
-    pub asks: [AtomicU32; MAX_FILESYSTEMS],
-    /// One word a superblock, by which the watchdog answers.
-    pub answers: [AtomicU32; MAX_FILESYSTEMS],
+    /// One word a superblock, by which the agent requests a thaw: see [`super::delegated_thaw`].
+    pub thaw_requests: [AtomicU32; MAX_FILESYSTEMS],
+    /// One word a superblock, by which the watchdog replies.
+    pub thaw_replies: [AtomicU32; MAX_FILESYSTEMS],
 }
 
 /// A mapping of [`Page`], shared through a memfd.

@@ -8,10 +8,10 @@
 //! ```
 //!
 //! In: the plan's filesystems. Out: [`Thawed`], with the evidence whether the freeze held. Must never: let go of a
-//! frozen filesystem, or do anything between the last FIFREEZE and the first FITHAW but hold the caller's one call.
+//! frozen filesystem, or do anything between the last FIFREEZE and the first FITHAW but await the caller's one call.
 //! Guards, from the inside out: explicit thaw, `Drop`, the watchdog process, the journal in /run.
 
-mod ask;
+mod delegated_thaw;
 pub mod clock;
 pub mod expedite;
 mod failure;
@@ -20,7 +20,7 @@ pub mod freeze;
 mod frozen;
 pub mod guard;
 pub mod kernel;
-mod member;
+mod filesystem;
 mod memory;
 mod prepared;
 pub mod probe;
@@ -33,10 +33,10 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use self::expedite::Knob;
+use self::expedite::RcuExpedited;
 pub use self::failure::{FreezeFailure, NotFrozen, PrepareError};
 pub use self::flush::FlushError;
-pub use self::frozen::{Frozen, Held};
+pub use self::frozen::{Called, Frozen};
 pub use self::prepared::Prepared;
 pub use self::thawed::{Stall, Thawed, Times};
 
@@ -67,7 +67,7 @@ impl Limits {
 #[derive(Debug, Default)]
 pub struct Extras {
     /// `rcu_expedited`, raised while FIFREEZE runs.
-    pub knob: Option<Knob>,
+    pub rcu_expedited: Option<RcuExpedited>,
     /// What the watchdog starts once everything is thawed because the agent is gone: a program and its arguments.
     pub afterwards: Option<Vec<PathBuf>>,
 }

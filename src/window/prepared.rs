@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::expedite::{Former, Knob};
+use super::expedite::{Former, RcuExpedited};
 use super::failure::{FreezeFailure, PrepareError};
+use super::filesystem::{self, Filesystem, open_all, open_witnesses};
 use super::freeze::{Freezers, Report, Subject};
 use super::guard::Guard;
 use super::kernel::Kernel;
-use super::member::{self, Member, open_all, open_witnesses};
 use super::thawed::{Stall, Thawed, Times};
 use super::witness::{Moved, Witness};
-use super::{Extras, Limits, ask, flush, memory, superblock, watchdog};
+use super::{Extras, Limits, delegated_thaw, flush, memory, superblock, watchdog};
 use crate::discover::processes;
 use crate::interrupt::Interrupt;
 use crate::plan::{Method, Plan};
@@ -27,13 +27,13 @@ use crate::plan::{Method, Plan};
 #[must_use = "a prepared window does nothing until it is frozen"]
 pub struct Prepared {
     pub(super) kernel: Arc<dyn Kernel>,
-    pub(super) members: Vec<Member>,
+    pub(super) filesystems: Vec<Filesystem>,
     /// Devices without a frozen filesystem, on volumes of the set.
     pub(super) idle: Vec<Witness>,
     pub(super) guard: Guard,
     pub(super) freezers: Freezers,
     pub(super) limits: Limits,
-    pub(super) knob: Option<Knob>,
+    pub(super) rcu_expedited: Option<RcuExpedited>,
 }
 
 impl Prepared {
@@ -51,20 +51,23 @@ impl Prepared {
         interrupt: &mut Interrupt,
         extras: Extras,
     ) -> Result<Self, PrepareError> {
-        let mut members = open_all(kernel, &plan.filesystems)?;
+        let mut filesystems = open_all(kernel, &plan.filesystems)?;
         let mut idle = open_witnesses(&plan.witnesses)?;
         // Its device is claimed; nothing is there to freeze, and the watchdog has nothing to do.
         for away in plan.filesystems.iter().filter(|f| f.method == Method::Unmount) {
             idle.extend(open_witnesses(&away.witnesses)?);
         }
-        flush::all(kernel, &mut members, limits.flush, interrupt).await?;
+        flush::all(kernel, &mut filesystems, limits.flush, interrupt).await?;
         let (mut fds, mut subjects) = (Vec::new(), Vec::new());
-        for member in members.iter_mut().filter(|m| m.method == Method::Freeze) {
-            member.freezer = Some(fds.len());
-            fds.push(Arc::clone(&member.fd));
-            subjects.push(Subject { fd: Arc::clone(&member.fd), elsewhere: ask::is_for(&member.fstype) });
+        for filesystem in filesystems.iter_mut().filter(|m| m.method == Method::Freeze) {
+            filesystem.freezer = Some(fds.len());
+            fds.push(Arc::clone(&filesystem.fd));
+            subjects.push(Subject {
+                fd: Arc::clone(&filesystem.fd),
+                delegated: delegated_thaw::applies_to(&filesystem.fstype),
+            });
         }
-        let (mut guard, knob) = start_guard(program, &fds, extras)?;
+        let (mut guard, rcu_expedited) = start_guard(program, &fds, extras)?;
         let freezers = match Freezers::start(kernel, guard.page(), subjects) {
             Ok(freezers) => freezers,
             Err(e) => {
@@ -72,8 +75,9 @@ impl Prepared {
                 return Err(PrepareError::Thread(e));
             }
         };
-        let mut prepared = Self { kernel: Arc::clone(kernel), members, idle, guard, freezers, limits, knob };
-        if let Err(e) = flush::again(kernel, &mut prepared.members, limits.flush, interrupt).await {
+        let mut prepared =
+            Self { kernel: Arc::clone(kernel), filesystems, idle, guard, freezers, limits, rcu_expedited };
+        if let Err(e) = flush::again(kernel, &mut prepared.filesystems, limits.flush, interrupt).await {
             prepared.dismiss();
             return Err(e.into());
         }
@@ -84,7 +88,7 @@ impl Prepared {
     /// What the journal has to know to put `rcu_expedited` back.
     #[must_use]
     pub fn expedited(&self) -> Option<Former> {
-        self.knob.as_ref().map(|k| k.former().clone())
+        self.rcu_expedited.as_ref().map(|k| k.former().clone())
     }
 
     /// The watchdog's process id.
@@ -104,43 +108,43 @@ fn start_guard(
     program: &Path,
     fds: &[Arc<OwnedFd>],
     extras: Extras,
-) -> Result<(Guard, Option<Knob>), PrepareError> {
+) -> Result<(Guard, Option<RcuExpedited>), PrepareError> {
     let runtime = tokio::runtime::Handle::current();
-    let (tell, told) = std::sync::mpsc::sync_channel(1);
+    let (tx, rx) = std::sync::mpsc::sync_channel(1);
     let (path, fds) = (program.to_path_buf(), fds.to_vec());
     std::thread::Builder::new()
         .name("start-watchdog".to_owned())
         .stack_size(256 * 1024) // the C library keeps it, and mlockall pins it
         .spawn(move || {
             let _runtime = runtime.enter();
-            let Extras { knob, afterwards } = extras;
-            let started = Guard::start(&path, &fds, knob.as_ref(), afterwards.as_deref());
-            let _ = tell.send((started, knob));
+            let Extras { rcu_expedited, afterwards } = extras;
+            let started = Guard::start(&path, &fds, rcu_expedited.as_ref(), afterwards.as_deref());
+            let _ = tx.send((started, rcu_expedited));
         })
         .map_err(PrepareError::Thread)?;
     // The watchdog itself has a limit of its own to get ready.
-    let limit = member::OPEN_LIMIT + Duration::from_secs(10);
-    match told.recv_timeout(limit) {
-        Ok((started, knob)) => Ok((started?, knob)),
+    let limit = filesystem::OPEN_LIMIT + Duration::from_secs(10);
+    match rx.recv_timeout(limit) {
+        Ok((started, rcu_expedited)) => Ok((started?, rcu_expedited)),
         Err(_) => Err(PrepareError::OpenHangs {
             path: program.to_path_buf(),
             limit,
-            suspects: processes::asking(Path::new("/")),
+            suspects: processes::permission_listeners(Path::new("/")),
         }),
     }
 }
 impl Prepared {
     pub(super) fn check(&self, indices: &[usize], reports: &[Report]) -> Result<(), FreezeFailure> {
-        for member in &self.members {
-            let Some(index) = member.freezer.filter(|i| indices.contains(i)) else { continue };
+        for filesystem in &self.filesystems {
+            let Some(index) = filesystem.freezer.filter(|i| indices.contains(i)) else { continue };
             let errno = match reports[index] {
                 Report::Frozen(_) => continue,
                 Report::Failed(errno) | Report::ThawFails(errno) => errno,
                 _ => Errno::EIO, // its thread panicked
             };
             return Err(FreezeFailure::Refused {
-                mount_point: member.mount_point.clone(),
-                fstype: member.fstype.clone(),
+                mount_point: filesystem.mount_point.clone(),
+                fstype: filesystem.fstype.clone(),
                 errno,
             });
         }
@@ -149,8 +153,8 @@ impl Prepared {
 
     pub(super) fn stuck(&self) -> Vec<PathBuf> {
         let reports = self.freezers.board().read();
-        let stuck = |m: &&Member| m.freezer.is_some_and(|i| reports[i] == Report::Freezing);
-        self.members.iter().filter(stuck).map(|m| m.mount_point.clone()).collect()
+        let stuck = |m: &&Filesystem| m.freezer.is_some_and(|i| reports[i] == Report::Freezing);
+        self.filesystems.iter().filter(stuck).map(|m| m.mount_point.clone()).collect()
     }
 
     pub(super) fn stderr_may_block(&self, reports: &[Report]) -> bool {
@@ -158,16 +162,16 @@ impl Prepared {
         if crate::report::log::to_journald() {
             return true;
         }
-        let stuck = |m: &&Member| m.freezer.is_some_and(|i| reports[i].may_be_frozen());
-        let stderr = superblock::of(std::io::stderr());
-        stderr.is_some() && self.members.iter().filter(stuck).any(|m| superblock::of(&*m.fd) == stderr)
+        let stuck = |m: &&Filesystem| m.freezer.is_some_and(|i| reports[i].may_be_frozen());
+        let stderr = superblock::of_fd(std::io::stderr());
+        stderr.is_some() && self.filesystems.iter().filter(stuck).any(|m| superblock::of_fd(&*m.fd) == stderr)
     }
 
     pub(super) fn moved(&self) -> Vec<Moved> {
         let mut moved = Vec::new();
-        for member in &self.members {
-            let unfrozen = member.method != Method::Freeze;
-            moved.extend(member.witnesses.iter().filter_map(|w| w.moved(&self.kernel, unfrozen)));
+        for filesystem in &self.filesystems {
+            let unfrozen = filesystem.method != Method::Freeze;
+            moved.extend(filesystem.witnesses.iter().filter_map(|w| w.moved(&self.kernel, unfrozen)));
         }
         moved.extend(self.idle.iter().filter_map(|w| w.moved(&self.kernel, true)));
         moved
@@ -184,22 +188,22 @@ impl Prepared {
         let mut thawed =
             Thawed { moved, times, length, fired: fired.or(self.guard.fired()), ..Thawed::default() };
         let stamps = self.freezers.board().stamps();
-        for member in &self.members {
-            let stamps = member.freezer.and_then(|i| stamps.get(i).copied()).unwrap_or_default();
+        for filesystem in &self.filesystems {
+            let stamps = filesystem.freezer.and_then(|i| stamps.get(i).copied()).unwrap_or_default();
             thawed.stalls.push(Stall {
-                mount_point: member.mount_point.clone(),
-                flush: member.flush,
+                mount_point: filesystem.mount_point.clone(),
+                flush: filesystem.flush,
                 freeze: stamps.freeze(),
                 stalled: stamps.stalled(),
             });
-            if member.unsynced.is_some() {
-                thawed.unsynced.push(member.mount_point.clone());
+            if filesystem.unsynced.is_some() {
+                thawed.unsynced.push(filesystem.mount_point.clone());
             }
-            let Some(report) = member.freezer.map(|i| reports[i]) else { continue };
+            let Some(report) = filesystem.freezer.map(|i| reports[i]) else { continue };
             match report {
-                Report::Thawed => thawed.held.push(member.mount_point.clone()),
-                Report::ThawedByOther => thawed.thawed_by_other.push(member.mount_point.clone()),
-                r if r.may_be_frozen() => thawed.still_frozen.push(member.mount_point.clone()),
+                Report::Thawed => thawed.held.push(filesystem.mount_point.clone()),
+                Report::ThawedByOther => thawed.thawed_by_other.push(filesystem.mount_point.clone()),
+                r if r.may_be_frozen() => thawed.still_frozen.push(filesystem.mount_point.clone()),
                 _ => {}
             }
         }

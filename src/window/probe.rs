@@ -89,7 +89,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let Some(dev) = dev else { return ExitCode::from(NO_PATH) };
     for path in arguments.map(PathBuf::from) {
         let Ok(folder) = Linux.open(&path) else { continue };
-        if superblock::at(&folder, &path) != Some(dev) {
+        if superblock::of_opened(&folder, &path) != Some(dev) {
             continue; // covered by another mount
         }
         match unlinkat(folder.as_fd(), NOBODY, UnlinkatFlags::RemoveDir) {

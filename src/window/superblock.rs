@@ -10,19 +10,19 @@ use crate::ids::DevNo;
 
 /// The superblock of this file; none when it is on none that mountinfo lists (pipes, sockets, other namespaces).
 #[must_use]
-pub fn of(fd: impl AsFd) -> Option<DevNo> {
+pub fn of_fd(fd: impl AsFd) -> Option<DevNo> {
     in_table(fd, Path::new("/proc/self/mountinfo"))
 }
 
 /// The same for a file opened by this path, which may lead through `/proc/PID/root` into another mount namespace.
 #[must_use]
-pub fn at(fd: impl AsFd, path: &Path) -> Option<DevNo> {
+pub fn of_opened(fd: impl AsFd, path: &Path) -> Option<DevNo> {
     let mut parts = path.strip_prefix("/proc").ok().into_iter().flat_map(Path::components);
     match (parts.next(), parts.next()) {
         (Some(pid), Some(Component::Normal(root))) if root == "root" => {
             in_table(fd, &Path::new("/proc").join(pid).join("mountinfo"))
         }
-        _ => of(fd),
+        _ => of_fd(fd),
     }
 }
 
@@ -42,8 +42,8 @@ mod tests {
         let folder = std::fs::File::open("/dev/shm").unwrap();
         let listed = mountinfo::parse(&std::fs::read("/proc/self/mountinfo").unwrap()).unwrap();
         let shm = listed.iter().rfind(|l| l.mount_point == std::path::Path::new("/dev/shm")).unwrap();
-        assert_eq!(of(&folder), Some(shm.dev));
+        assert_eq!(of_fd(&folder), Some(shm.dev));
         let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
-        assert_eq!(of(&socket), None);
+        assert_eq!(of_fd(&socket), None);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! In: a socket on fd 0 (agent's pid, one fd a superblock, the shared page, then "armed until" and "done").
 //! Out: FITHAW on every superblock that the page says may be frozen, `rcu_expedited` as it was, and a line in the kernel's log.
-//! While the agent is well, it only does the FITHAW that the agent asks for (see `ask.rs`).
+//! While the agent is well, it only does the FITHAW that the agent asks for (see `delegated_thaw.rs`).
 //! Must never: allocate, open, close, exec or write to a file after it said "ready" and while something may be frozen (but the
 //! kernel's own two, open already); extend its deadline; thaw a superblock whose word says that we have not touched it; give up
 //! while something may be frozen. Where a freeze was held for somebody else and the agent is gone, it starts the recovery at the very end.
@@ -28,8 +28,8 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::ask;
 use super::clock::boottime_ns;
+use super::delegated_thaw;
 use super::expedite::PutBack;
 use super::freeze::State;
 use super::kernel::{self, Kernel, Linux, MAX_FILESYSTEMS, SharedPage};
@@ -64,7 +64,7 @@ pub enum Trigger {
 impl Trigger {
     /// The trigger of the page's `fired` word.
     #[must_use]
-    pub fn of(word: u32) -> Option<Self> {
+    pub fn from_word(word: u32) -> Option<Self> {
         match word {
             0 => None,
             1 => Some(Self::Deadline),
@@ -129,7 +129,7 @@ struct Watchdog {
     /// The agent's process is gone, every thread of it: no FIFREEZE can be in progress any more.
     gone: Arc<AtomicBool>,
     threads: Vec<std::thread::JoinHandle<()>>,
-    knob: Option<PutBack>,
+    rcu_expedited: Option<PutBack>,
     afterwards: Option<Command>,
 }
 
@@ -144,7 +144,7 @@ impl Watchdog {
         let mut buffer = [0_u8; 8192];
         let (n, mut fds) = kernel::receive_fds(socket(), &mut buffer)?;
         let hello: Hello = serde_json::from_slice(&buffer[..n]).map_err(|_| Errno::EPROTO)?;
-        let knob = match hello.former {
+        let rcu_expedited = match hello.former {
             Some(former) => Some(PutBack::new(fds.pop().ok_or(Errno::EPROTO)?, former)),
             None => None,
         };
@@ -177,7 +177,7 @@ impl Watchdog {
         let afterwards = hello.afterwards.as_deref().and_then(command);
         mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE)?;
         send(0, &[READY], MsgFlags::MSG_NOSIGNAL)?;
-        Ok(Self { agent, timer, page, gone, threads, knob, afterwards })
+        Ok(Self { agent, timer, page, gone, threads, rcu_expedited, afterwards })
     }
 
     fn watch(mut self) {
@@ -259,7 +259,7 @@ impl Watchdog {
     fn fire(&self, why: Trigger) {
         if self.page.fired.compare_exchange(0, why as u32, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
             for index in 0..self.threads.len() {
-                ask::fire(&self.page, index);
+                delegated_thaw::fire(&self.page, index);
             }
             let _ = send(0, &[FIRED], MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT);
             self.put_back();
@@ -267,8 +267,10 @@ impl Watchdog {
     }
 
     fn put_back(&self) {
-        if let Some(knob) = self.knob.as_ref().filter(|_| self.page.expedited.load(Ordering::SeqCst) != 0) {
-            knob.write();
+        if let Some(rcu_expedited) =
+            self.rcu_expedited.as_ref().filter(|_| self.page.expedited.load(Ordering::SeqCst) != 0)
+        {
+            rcu_expedited.write();
         }
     }
 }
@@ -293,12 +295,12 @@ struct Thaw {
 
 impl Thaw {
     fn run(&self) {
-        ask::serve(&self.page, self.index, self.fd.as_fd());
+        delegated_thaw::serve(&self.page, self.index, self.fd.as_fd());
         let word = &self.page.states[self.index];
         loop {
             // Read before the thaw: only an EINVAL that comes *after* the agent was gone is final.
             let gone = self.gone.load(Ordering::SeqCst);
-            let finished = match State::of(word.load(Ordering::SeqCst)) {
+            let finished = match State::from_word(word.load(Ordering::SeqCst)) {
                 State::Idle | State::Thawed | State::ThawedByWatchdog => true,
                 State::Freezing | State::Frozen => match Linux.thaw(self.fd.as_fd()) {
                     Ok(()) => {

@@ -69,7 +69,7 @@ impl Witness {
     /// The block layer wakes whoever waits for a write *before* it counts it as completed (blk_mq_end_request: end_io, then
     /// accounting), so a write that FIFREEZE has waited for may be counted a moment later. Most of that time it is in flight, and waited
     /// for, within bounds; at its end it is neither in flight nor counted, which is why the window looks until two looks agree.
-    pub fn look(&mut self, kernel: &Arc<dyn Kernel>) {
+    pub fn take_baseline(&mut self, kernel: &Arc<dyn Kernel>) {
         let limit = if self.inflight.is_some() { SETTLING } else { SETTLING_WITH_READS };
         let end = Instant::now() + limit;
         loop {

@@ -56,7 +56,7 @@ impl Kernel for WalkedKernel {
         self.0.reach(THAW_DONE).map_err(|_| Errno::EIO)
     }
 
-    fn thaw_elsewhere(
+    fn thaw_delegated(
         &self,
         fd: BorrowedFd<'_>,
         ask: &dyn Fn() -> Option<nix::Result<()>>,

@@ -30,7 +30,7 @@ pub(super) fn within(set: &[SetMount], what: &str, path: &Path) -> Result<(), Re
     // Not to be read: a system user without rights to the folder itself can still be told where it is.
     let path_only = OFlag::O_PATH.bits();
     let fd = File::options().read(true).custom_flags(path_only).open(path).map_err(|e| unknown(&e))?;
-    let dev = superblock::of(&fd).ok_or_else(|| unknown(&"it is on no mount that mountinfo lists"))?;
+    let dev = superblock::of_fd(&fd).ok_or_else(|| unknown(&"it is on no mount that mountinfo lists"))?;
     if set.iter().any(|m| m.dev == dev) {
         return Ok(());
     }

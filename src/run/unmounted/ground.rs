@@ -172,7 +172,7 @@ fn fixed(host: &HostFacts, lines: &[MountLine], targets: &Targets) -> Vec<Holder
     // btrfs: the plan goes by the first of its device numbers, and so do the holders.
     let on_it = |dev: &Option<DevNo>| dev.is_some_and(|d| targets.devs.contains(&d));
     for device in &host.devices {
-        if let DeviceKind::Loop { backing_file: Some(file), holder: of } = &device.kind
+        if let DeviceKind::Loop { backing_file: Some(file), superblock: of } = &device.kind
             && on_it(of)
         {
             all.push(holder(format!("{} is over its file {}", device.name, shown(file))));
@@ -185,7 +185,7 @@ fn fixed(host: &HostFacts, lines: &[MountLine], targets: &Targets) -> Vec<Holder
             all.push(holder(format!("the overlay on {} writes to it", shown(filesystem.mount_point()))));
         }
     }
-    for swap in host.swap_files.iter().filter(|s| on_it(&s.holder)) {
+    for swap in host.swap_files.iter().filter(|s| on_it(&s.superblock)) {
         all.push(holder(format!("swap is on its file {}", shown(&swap.path))));
     }
     all

@@ -173,7 +173,7 @@ mod tests {
     use crate::window::superblock;
 
     fn set_of(path: &Path) -> Vec<SetMount> {
-        let dev = superblock::of(std::fs::File::open(path).unwrap()).unwrap();
+        let dev = superblock::of_fd(std::fs::File::open(path).unwrap()).unwrap();
         vec![SetMount { mount_point: "/set".into(), dev }]
     }
 

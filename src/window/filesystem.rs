@@ -1,6 +1,6 @@
 //! The filesystems of a window: opened, checked, flushed.
 //!
-//! In: the plan's filesystems. Out: [`Member`]s with open fds and counters. Must never: run while anything is frozen.
+//! In: the plan's filesystems. Out: [`Filesystem`]s with open fds and counters. Must never: run while anything is frozen.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ pub(super) const STACK: usize = 128 * 1024;
 
 /// A filesystem of the window.
 #[derive(Debug)]
-pub(super) struct Member {
+pub(super) struct Filesystem {
     pub mount_point: PathBuf,
     pub fstype: String,
     pub method: Method,
@@ -39,8 +39,8 @@ pub(super) struct Member {
     pub unsynced: Option<Errno>,
 }
 
-impl Member {
-    fn of(fd: OwnedFd, planned: &PlannedFilesystem) -> Result<Self, PrepareError> {
+impl Filesystem {
+    fn new(fd: OwnedFd, planned: &PlannedFilesystem) -> Result<Self, PrepareError> {
         check_superblock(&fd, planned)?;
         Ok(Self {
             mount_point: planned.mount_point.clone(),
@@ -61,31 +61,31 @@ impl Member {
 pub(super) fn open_all(
     kernel: &Arc<dyn Kernel>,
     planned: &[PlannedFilesystem],
-) -> Result<Vec<Member>, PrepareError> {
+) -> Result<Vec<Filesystem>, PrepareError> {
     let end = Instant::now() + OPEN_LIMIT;
     let mut opening = Vec::with_capacity(planned.len());
     for filesystem in planned.iter().filter(|f| f.method != Method::Unmount) {
-        let (tell, told) = sync_channel(1);
+        let (tx, rx) = sync_channel(1);
         let (kernel, path) = (Arc::clone(kernel), filesystem.mount_point.clone());
         std::thread::Builder::new()
             .name("open".to_owned())
             .stack_size(STACK)
             .spawn(move || {
-                let _ = tell.send(kernel.open(&path));
+                let _ = tx.send(kernel.open(&path));
             })
             .map_err(PrepareError::Thread)?;
-        opening.push((filesystem, told));
+        opening.push((filesystem, rx));
     }
     opening
         .into_iter()
-        .map(|(filesystem, told)| {
-            let said = match told.recv_timeout(end.saturating_duration_since(Instant::now())) {
+        .map(|(filesystem, rx)| {
+            let said = match rx.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(said) => said,
                 Err(RecvTimeoutError::Timeout) => {
                     return Err(PrepareError::OpenHangs {
                         path: filesystem.mount_point.clone(),
                         limit: OPEN_LIMIT,
-                        suspects: processes::asking(Path::new("/")),
+                        suspects: processes::permission_listeners(Path::new("/")),
                     });
                 }
                 Err(RecvTimeoutError::Disconnected) => Err(Errno::EIO),
@@ -95,7 +95,7 @@ pub(super) fn open_all(
                 fstype: filesystem.fstype.clone(),
                 source,
             })?;
-            Member::of(fd, filesystem)
+            Filesystem::new(fd, filesystem)
         })
         .collect()
 }
@@ -103,7 +103,7 @@ pub(super) fn open_all(
 /// Is this fd on the superblock that was planned? Hooks or an automounter may have unmounted it meanwhile, and its path then
 /// leads to the filesystem below.
 fn check_superblock(fd: &OwnedFd, planned: &PlannedFilesystem) -> Result<(), PrepareError> {
-    match superblock::of(fd) {
+    match superblock::of_fd(fd) {
         Some(found) if found == planned.dev => Ok(()),
         found => Err(PrepareError::Changed {
             mount_point: planned.mount_point.clone(),

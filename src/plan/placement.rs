@@ -1,6 +1,6 @@
 //! Every filesystem with its place: on EBS, or out and why.
 //!
-//! In: [`Facts`]. Out: one [`Seen`] a filesystem, in the same order. Must never: look at the settings.
+//! In: [`Facts`]. Out: one [`PlacedFilesystem`] a filesystem, in the same order. Must never: look at the settings.
 
 use super::classify::{is_kernel_made, is_read_only_image, shown, spans_devices, without_devices};
 use super::stack::{Off, Stack, Walk};
@@ -8,15 +8,15 @@ use crate::discover::{Backing, Facts, Filesystem};
 use crate::ids::VolumeId;
 
 /// A filesystem and where it is.
-pub(super) struct Seen<'a> {
+pub(super) struct PlacedFilesystem<'a> {
     pub filesystem: &'a Filesystem,
-    pub place: Place,
+    pub placement: Placement,
     /// It may be on any device.
     pub lost: bool,
     not_attached: Option<(VolumeId, String)>,
 }
 
-pub(super) enum Place {
+pub(super) enum Placement {
     /// At least partly on attached EBS volumes.
     On(Stack),
     /// On none, for this reason.
@@ -27,11 +27,11 @@ pub(super) enum Place {
     Overlay,
 }
 
-impl Seen<'_> {
+impl PlacedFilesystem<'_> {
     /// Volumes it is on.
     pub fn volumes(&self) -> impl Iterator<Item = &VolumeId> {
-        let stack = match &self.place {
-            Place::On(stack) => Some(stack),
+        let stack = match &self.placement {
+            Placement::On(stack) => Some(stack),
             _ => None,
         };
         stack.into_iter().flat_map(|s| s.volumes.iter())
@@ -43,11 +43,11 @@ impl Seen<'_> {
 
     /// Why it cannot be chosen; none when it can.
     pub fn not_on_ebs(&self) -> Option<String> {
-        match &self.place {
-            Place::On(_) => None,
-            Place::Out(reason) => Some(reason.clone()),
-            Place::Kernel => Some("in memory or made by the kernel".to_owned()),
-            Place::Overlay => {
+        match &self.placement {
+            Placement::On(_) => None,
+            Placement::Out(reason) => Some(reason.clone()),
+            Placement::Kernel => Some("in memory or made by the kernel".to_owned()),
+            Placement::Overlay => {
                 Some("its files are on another filesystem, which must be named instead".to_owned())
             }
         }
@@ -59,39 +59,40 @@ impl Seen<'_> {
     }
 }
 
-pub(super) fn seen<'a>(facts: &'a Facts, walk: &Walk<'a>) -> Vec<Seen<'a>> {
+pub(super) fn placed<'a>(facts: &'a Facts, walk: &Walk<'a>) -> Vec<PlacedFilesystem<'a>> {
     facts.filesystems.iter().map(|f| one(f, walk)).collect()
 }
 
-fn one<'a>(filesystem: &'a Filesystem, walk: &Walk<'a>) -> Seen<'a> {
+fn one<'a>(filesystem: &'a Filesystem, walk: &Walk<'a>) -> PlacedFilesystem<'a> {
     let fstype = filesystem.fstype.as_str();
-    let mut seen = Seen { filesystem, place: Place::Kernel, lost: false, not_attached: None };
-    seen.place = match &filesystem.backing {
-        Backing::None if is_kernel_made(fstype) => Place::Kernel,
-        Backing::None => Place::Out(without_devices(fstype).to_owned()),
-        Backing::Overlay { .. } => Place::Overlay,
+    let mut placed =
+        PlacedFilesystem { filesystem, placement: Placement::Kernel, lost: false, not_attached: None };
+    placed.placement = match &filesystem.backing {
+        Backing::None if is_kernel_made(fstype) => Placement::Kernel,
+        Backing::None => Placement::Out(without_devices(fstype).to_owned()),
+        Backing::Overlay { .. } => Placement::Overlay,
         Backing::Devices { devices } if devices.is_empty() && spans_devices(fstype) => {
-            seen.lost = true;
-            Place::Out("its devices cannot be told".to_owned())
+            placed.lost = true;
+            Placement::Out("its devices cannot be told".to_owned())
         }
         Backing::Devices { .. } => {
             let stack = walk.stack(filesystem);
-            seen.not_attached = stack.off.iter().find_map(|off| match off {
+            placed.not_attached = stack.off.iter().find_map(|off| match off {
                 Off::NotAttached { volume, disk } => Some((volume.clone(), disk.clone())),
                 _ => None,
             });
             if is_read_only_image(fstype) && stack.depth > 0 {
                 // Nothing can write to it, and its image file is quiet with the filesystem that holds it.
-                Place::Out("read-only image".to_owned())
+                Placement::Out("read-only image".to_owned())
             } else if stack.volumes.is_empty() {
                 let off: Vec<_> = stack.off.iter().map(ToString::to_string).collect();
-                Place::Out(off.join("; "))
+                Placement::Out(off.join("; "))
             } else {
-                Place::On(stack)
+                Placement::On(stack)
             }
         }
     };
-    seen
+    placed
 }
 
 /// Why an overlay stays out, which depends on where its writes go.

@@ -1,16 +1,16 @@
-//! FITHAW of a btrfs, done by the watchdog because the agent asks for it.
+//! FITHAW of a btrfs, done by the watchdog because the agent requests it.
 //!
 //! In: two words of the shared page for each superblock. Out: what FITHAW said in the watchdog. Must never: leave a thaw to a watchdog that
-//! does not answer, or report success that the kernel did not report.
+//! does not reply, or report success that the kernel did not report.
 //!
 //! btrfs reads its super block again while it thaws, and a fatal signal breaks that off: the filesystem then goes read-only for good
 //! ("super block got modified unexpectedly", errno -4; Linux 6.18, fs/btrfs/super.c, btrfs_unfreeze). The agent is a process that people
 //! and systemd kill; the watchdog ignores what can be ignored and nobody has a reason to kill it alone.
 //!
 //! ```text
-//! ask     IDLE ──agent──▶ ASKED ──watchdog──▶ TAKEN        agent, after LIMIT: ASKED ──▶ IDLE, and it thaws itself
-//!           └───────────────┴────── fired ──────┴──▶ FIRED   the watchdog thaws on its own account
-//! answer  NONE ──watchdog──▶ HELD | NOT_FROZEN | FAILED ──agent──▶ NONE
+//! request  IDLE ──agent──▶ REQUESTED ──watchdog──▶ TAKEN     agent, after LIMIT: REQUESTED ──▶ IDLE, and it thaws itself
+//!           └──────────────────┴────── fired ────────┴──▶ FIRED     the watchdog thaws on its own account
+//! reply    NONE ──watchdog──▶ THAWED | NOT_FROZEN | FAILED ──agent──▶ NONE
 //! ```
 
 use std::os::fd::BorrowedFd;
@@ -23,12 +23,12 @@ use super::freeze::State;
 use super::kernel::{Kernel, Linux, Page, sleep_on, wake};
 
 const IDLE: u32 = 0;
-const ASKED: u32 = 1;
+const REQUESTED: u32 = 1;
 const TAKEN: u32 = 2;
 const FIRED: u32 = 3;
 
 const NONE: u32 = 0;
-const HELD: u32 = 1;
+const THAWED: u32 = 1;
 const NOT_FROZEN: u32 = 2;
 const FAILED: u32 = 3;
 
@@ -39,30 +39,31 @@ const INSIDE: Duration = Duration::from_secs(1);
 
 /// Is FITHAW on this filesystem better not done by a process that may be killed?
 #[must_use]
-pub(super) fn is_for(fstype: &str) -> bool {
+pub(super) fn applies_to(fstype: &str) -> bool {
     fstype == "btrfs"
 }
 
 /// The agent's side, blocking: what FITHAW said in the watchdog; none when it was not done there, or nobody knows.
-pub(super) fn watchdog(page: &Page, index: usize) -> Option<nix::Result<()>> {
-    let (ask, answer) = (&page.asks[index], &page.answers[index]);
-    if !step(ask, IDLE, ASKED) {
+pub(super) fn request(page: &Page, index: usize) -> Option<nix::Result<()>> {
+    let (request_word, reply) = (&page.thaw_requests[index], &page.thaw_replies[index]);
+    if !step(request_word, IDLE, REQUESTED) {
         return None;
     }
-    wake(ask);
+    wake(request_word);
     let mut end = Instant::now() + LIMIT;
     let mut taken = false;
     loop {
-        match answer.swap(NONE, Ordering::SeqCst) {
-            HELD => return Some(Ok(())),
+        match reply.swap(NONE, Ordering::SeqCst) {
+            THAWED => return Some(Ok(())),
             NOT_FROZEN => return Some(Err(Errno::EINVAL)),
             FAILED => return None,
             _ => {}
         }
         let left = end.saturating_duration_since(Instant::now());
         if !left.is_zero() {
-            sleep_on(answer, NONE, Some(left));
-        } else if taken || step(ask, ASKED, IDLE) || ask.load(Ordering::SeqCst) != TAKEN {
+            sleep_on(reply, NONE, Some(left));
+        } else if taken || step(request_word, REQUESTED, IDLE) || request_word.load(Ordering::SeqCst) != TAKEN
+        {
             return None;
         } else {
             taken = true;
@@ -72,39 +73,39 @@ pub(super) fn watchdog(page: &Page, index: usize) -> Option<nix::Result<()>> {
 }
 
 /// Did the watchdog's FITHAW return 0 after all, though it was not waited for?
-pub(super) fn held_after_all(page: &Page, index: usize) -> bool {
-    page.answers[index].swap(NONE, Ordering::SeqCst) == HELD
+pub(super) fn succeeded_late(page: &Page, index: usize) -> bool {
+    page.thaw_replies[index].swap(NONE, Ordering::SeqCst) == THAWED
 }
 
-/// The watchdog's side: does what is asked for, until it fires.
+/// The watchdog's side: does what is requested, until it fires.
 pub(super) fn serve(page: &Page, index: usize, fd: BorrowedFd<'_>) {
-    let (ask, answer) = (&page.asks[index], &page.answers[index]);
+    let (request_word, reply) = (&page.thaw_requests[index], &page.thaw_replies[index]);
     while page.fired.load(Ordering::SeqCst) == 0 {
-        if step(ask, ASKED, TAKEN) {
+        if step(request_word, REQUESTED, TAKEN) {
             let said = match Linux.thaw(fd) {
-                Ok(()) => HELD,
+                Ok(()) => THAWED,
                 Err(Errno::EINVAL) => NOT_FROZEN,
                 Err(_) => FAILED,
             };
             if said != FAILED {
                 page.states[index].store(State::Thawed as u32, Ordering::SeqCst);
             }
-            answer.store(said, Ordering::SeqCst);
-            wake(answer);
+            reply.store(said, Ordering::SeqCst);
+            wake(reply);
         }
         // FIRED is set after `fired`, which may have been looked at before: nobody would wake a sleeper on it.
-        match ask.load(Ordering::SeqCst) {
-            ASKED => {}
+        match request_word.load(Ordering::SeqCst) {
+            REQUESTED => {}
             FIRED => return,
-            other => sleep_on(ask, other, None),
+            other => sleep_on(request_word, other, None),
         }
     }
 }
 
 /// Wakes the watchdog's thread of this superblock once `fired` is set.
 pub(super) fn fire(page: &Page, index: usize) {
-    page.asks[index].store(FIRED, Ordering::SeqCst);
-    wake(&page.asks[index]);
+    page.thaw_requests[index].store(FIRED, Ordering::SeqCst);
+    wake(&page.thaw_requests[index]);
 }
 
 fn step(word: &AtomicU32, from: u32, to: u32) -> bool {
@@ -122,9 +123,9 @@ mod tests {
     #[test]
     fn nobody_answers_and_the_agent_goes_on_by_itself() {
         let (page, _fd) = SharedPage::create().unwrap();
-        assert_eq!(watchdog(&page, 0), None);
+        assert_eq!(request(&page, 0), None);
         assert_eq!(
-            page.asks[0].load(Ordering::SeqCst),
+            page.thaw_requests[0].load(Ordering::SeqCst),
             IDLE,
             "withdrawn: a late watchdog must not thaw twice"
         );
@@ -135,7 +136,7 @@ mod tests {
         let (page, _fd) = SharedPage::create().unwrap();
         page.fired.store(1, Ordering::SeqCst);
         fire(&page, 3);
-        assert_eq!(watchdog(&page, 3), None);
+        assert_eq!(request(&page, 3), None);
     }
 
     /// The thread may have looked at `fired` just before it was set.
@@ -144,13 +145,13 @@ mod tests {
         let (page, _fd) = SharedPage::create().unwrap();
         let page = Arc::new(page);
         fire(&page, 0);
-        let (tell, told) = std::sync::mpsc::channel();
+        let (tx, rx) = std::sync::mpsc::channel();
         let server = Arc::clone(&page);
         std::thread::spawn(move || {
             serve(&server, 0, std::io::stdin().as_fd());
-            let _ = tell.send(());
+            let _ = tx.send(());
         });
-        told.recv_timeout(Duration::from_secs(20)).expect("it sleeps");
+        rx.recv_timeout(Duration::from_secs(20)).expect("it sleeps");
     }
 
     /// A tmpfs is never frozen: asked for in another thread, FITHAW says EINVAL, and that is heard once.
@@ -167,11 +168,11 @@ mod tests {
         let end = Instant::now() + Duration::from_secs(5);
         let mut said = None;
         while said.is_none() && Instant::now() < end {
-            said = watchdog(&page, 0);
+            said = request(&page, 0);
         }
         assert_eq!(said, Some(Err(Errno::EINVAL)));
-        assert_eq!(watchdog(&page, 0), None, "the second thaw is the agent's own");
-        assert!(!held_after_all(&page, 0));
+        assert_eq!(request(&page, 0), None, "the second thaw is the agent's own");
+        assert!(!succeeded_late(&page, 0));
         page.fired.store(1, Ordering::SeqCst);
         fire(&page, 0);
         server.join().unwrap();
