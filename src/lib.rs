@@ -4,6 +4,7 @@
 //! cli        argv → one subcommand
 //! config     files, drop-ins, flags → settings; every value with its origin
 //! ec2        IMDS identity; the warm, pinned connection; the few calls, behind one trait
+//! host       what this machine is, below a root that can be set: /proc, /sys, files, locks; no upward imports
 //! discover   mounts → filesystems → device stacks → disks → EBS volumes
 //! plan       facts + settings → Plan (pure; `plan` prints it, `snapshot` carries it out)
 //! doctor     findings with remedies; a run's preflight refuses by the same rules
@@ -20,6 +21,7 @@
 pub mod cli;
 pub mod config;
 pub mod ec2;
+pub mod host;
 pub mod discover;
 pub mod plan;
 pub mod doctor;

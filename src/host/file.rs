@@ -1,0 +1,89 @@
+//! Files that are replaced as a whole, and folders for root alone.
+//!
+//! In: a path and bytes. Out: the old content or the new one, whenever the process dies. Must never: leave a part of the new content under
+//! the name, or let others read for a moment what only some may read.
+
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// How long the new content has to last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lasts {
+    /// Until the machine stops: it is on a memory filesystem, and fsync(2) would do nothing.
+    UntilShutdown,
+    /// Past a power cut: fsync(2) before the rename.
+    OnDisk,
+}
+
+/// Writes a file under another name beside it, with this mode, and renames it into place.
+///
+/// # Errors
+/// When it cannot be written; `path` then has its former content.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32, lasts: Lasts) -> std::io::Result<()> {
+    let temporary = temporary(path);
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
+    file.write_all(bytes)?;
+    if lasts == Lasts::OnDisk {
+        file.sync_all()?;
+    }
+    drop(file);
+    std::fs::rename(&temporary, path)
+}
+
+/// `NAME.new`: appended, so that files which differ only in their extension do not share it.
+fn temporary(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    PathBuf::from(name)
+}
+
+/// Makes a folder and those above it, with this mode. A folder that is there is left as it is.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn make_folder(folder: &Path, mode: u32) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(mode).create(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn the_new_content_stands_alone_under_the_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.json");
+        for (bytes, lasts) in [("first", Lasts::UntilShutdown), ("2nd", Lasts::OnDisk)] {
+            replace(&path, bytes.as_bytes(), 0o600, lasts).unwrap();
+            assert_eq!((std::fs::read_to_string(&path).unwrap().as_str(), mode(&path)), (bytes, 0o600));
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_written_leaves_the_former_content() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.json");
+        replace(&path, b"former", 0o600, Lasts::UntilShutdown).unwrap();
+        std::fs::create_dir(temporary(&path)).unwrap();
+        assert!(replace(&path, b"new", 0o600, Lasts::UntilShutdown).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"former");
+    }
+
+    #[test]
+    fn folders_are_made_with_their_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("a/b");
+        make_folder(&folder, 0o700).unwrap();
+        make_folder(&folder, 0o755).unwrap();
+        assert_eq!((mode(&folder), mode(&dir.path().join("a"))), (0o700, 0o700));
+    }
+}

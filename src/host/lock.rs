@@ -1,0 +1,91 @@
+//! A file that one process at a time holds (flock(2)), and that says who does.
+//!
+//! In: a path. Out: a [`FileLock`] that lasts until it is dropped or the process ends. Must never: be passed on to a child (the
+//! descriptor is closed on exec), or wait without a limit.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The lock. Dropping it lets the next one have it.
+#[derive(Debug)]
+pub struct FileLock {
+    _file: Flock<File>,
+}
+
+/// Why there is no lock.
+#[derive(Debug, thiserror::Error)]
+pub enum NoLock {
+    /// Another process has it.
+    #[error("another process has it{}", pid.map(|p| format!(" (pid {p})")).unwrap_or_default())]
+    Taken {
+        /// Which, where the file says so.
+        pid: Option<i32>,
+    },
+    /// The file cannot be used.
+    #[error(transparent)]
+    Unusable(#[from] std::io::Error),
+}
+
+/// Takes the lock, waiting for at most `wait`, and writes this process's id into the file.
+///
+/// # Errors
+/// When another process has it all that time, or the file cannot be opened or locked.
+pub async fn take(path: &Path, wait: Duration) -> Result<FileLock, NoLock> {
+    let end = Instant::now() + wait;
+    let mut options = OpenOptions::new();
+    let mut file = options.create(true).truncate(false).read(true).write(true).open(path)?;
+    loop {
+        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(mut locked) => {
+                // Who has it is only told to people: a failure to write it is none.
+                let _ = locked.set_len(0);
+                let _ = locked.rewind();
+                let _ = writeln!(&mut *locked, "{}", std::process::id());
+                return Ok(FileLock { _file: locked });
+            }
+            Err((file, Errno::EWOULDBLOCK)) if Instant::now() < end => file,
+            Err((mut file, Errno::EWOULDBLOCK)) => {
+                let mut pid = String::new();
+                let _ = file.read_to_string(&mut pid);
+                return Err(NoLock::Taken { pid: pid.trim().parse().ok() });
+            }
+            Err((_, errno)) => return Err(NoLock::Unusable(errno.into())),
+        };
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_second_is_told_who_has_it_and_gets_it_after_him() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let first = take(&path, Duration::ZERO).await.unwrap();
+        let own = i32::try_from(std::process::id()).unwrap();
+        let said = take(&path, Duration::ZERO).await.unwrap_err();
+        assert!(matches!(said, NoLock::Taken { pid: Some(pid) } if pid == own), "{said}");
+        let second = tokio::spawn({
+            let path = path.clone();
+            async move { take(&path, Duration::from_secs(20)).await.is_ok() }
+        });
+        drop(first);
+        assert!(second.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_used_is_not_taken_for_a_lock_that_is_held() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(take(dir.path(), Duration::ZERO).await, Err(NoLock::Unusable(_))));
+    }
+}
