@@ -111,6 +111,15 @@ pub struct DevNo {
     pub minor: u32,
 }
 
+impl DevNo {
+    /// From `st_dev` or `st_rdev`.
+    #[must_use]
+    pub fn from_raw(number: u64) -> Self {
+        let part = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        Self { major: part(nix::sys::stat::major(number)), minor: part(nix::sys::stat::minor(number)) }
+    }
+}
+
 impl FromStr for DevNo {
     type Err = InvalidId;
 

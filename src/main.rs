@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|a| a == stillpoint::quiesce::user::ARGUMENT) {
         return stillpoint::quiesce::user::main(std::env::args_os().skip(2));
     }
-    stillpoint::window::kernel::one_malloc_arena();
+    stillpoint::host::kernel::one_malloc_arena();
     stillpoint::gate::install_panic_hook();
     std::panic::catch_unwind(stillpoint::cli::main).unwrap_or_else(|_| {
         use stillpoint::exit::Exit;

@@ -17,12 +17,11 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-pub(crate) use classify::shown;
 pub use error::PlanError;
 pub use make::plan;
 
-use crate::discover::path_encoding;
 use crate::ids::{DevNo, VolumeId};
+use crate::path_encoding;
 
 /// CreateSnapshots takes at most this many volumes, root included (EBS guide, "create multi-volume snapshots").
 pub const MAX_SET: usize = 128;

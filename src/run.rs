@@ -50,13 +50,13 @@ use crate::discover::Facts;
 use crate::ec2::{CreateFailed, CreateRequest, Ec2, SnapshotView, reconcile};
 use crate::error::{Error, chain};
 use crate::exit::Exit;
+use crate::host::kernel::Kernel;
 use crate::ids::RunId;
 use crate::interrupt::Interrupt;
 use crate::plan::{Consistency, Plan, PlannedVolume};
 use crate::quiesce::RunResult;
 use crate::sets::record::{self, SetRecord};
 use crate::window::expedite::{self, RcuExpedited};
-use crate::window::kernel::Kernel;
 use crate::window::{Called, Extras, FlushError, FreezeFailure, Limits, PrepareError, Prepared, Thawed};
 
 /// What a run works on.

@@ -7,7 +7,8 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::fixture::{Host, facts};
-use stillpoint::discover::{Backing, DeviceKind, DiscoverError, Filesystem, HostFacts, host};
+use stillpoint::discover::{Backing, DeviceKind, Filesystem, HostFacts, host};
+use stillpoint::host::HostError;
 use stillpoint::ids::DevNo;
 
 fn at<'a>(host: &'a HostFacts, mount: &str) -> &'a Filesystem {
@@ -159,15 +160,15 @@ fn the_uuid_is_read_from_the_device_below_the_root() {
 fn errors_name_the_file_and_the_line() {
     let host_ = Host::of("disk a 8:0 9\nmount 1 0 8:0 / / rw - ext4 /dev/a rw\nmount nonsense\n");
     let error = host(host_.root()).unwrap_err();
-    assert!(matches!(error, DiscoverError::Mountinfo { .. }), "{error}");
+    assert!(matches!(error, HostError::Mountinfo { .. }), "{error}");
     let cause = std::error::Error::source(&error).unwrap().to_string();
     assert_eq!(cause, "line 2: the mount id is not a number: `nonsense`");
     assert!(error.hint().is_some());
 
     let empty = Host::of("mount 1 0 8:0 / / rw - ext4 /dev/a rw\n");
-    assert!(matches!(host(empty.root()), Err(DiscoverError::NoBlockDevices { .. })));
+    assert!(matches!(host(empty.root()), Err(HostError::NoBlockDevices { .. })));
     std::fs::remove_file(empty.root().join("proc/self/mountinfo")).unwrap();
-    assert!(matches!(host(empty.root()), Err(DiscoverError::Read { .. })));
+    assert!(matches!(host(empty.root()), Err(HostError::Read { .. })));
 }
 
 #[test]

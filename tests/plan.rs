@@ -10,7 +10,7 @@ use insta::assert_snapshot;
 use stillpoint::config::settings::UnmountedVolumes;
 use stillpoint::config::settings::{Hook, HookKind, OnFailure, Redis, RedisMode};
 use stillpoint::discover::databases::{Database, Kind};
-use stillpoint::discover::processes::Process;
+use stillpoint::host::processes::Process;
 use stillpoint::plan::Plan;
 use stillpoint::report;
 use stillpoint::report::databases::{OnSet, on_set};

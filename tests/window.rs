@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use stillpoint::host::kernel::{Kernel, Linux, WriteCounter};
+use stillpoint::host::superblock;
 use stillpoint::interrupt::Interrupt;
 use stillpoint::plan::{Consistency, Method, Plan, PlannedFilesystem, PointInTimeCall, Wave, WitnessDevice};
-use stillpoint::window::kernel::{Kernel, Linux, WriteCounter};
-use stillpoint::window::superblock;
 use stillpoint::window::{Called, Extras, FlushError, FreezeFailure, Limits, PrepareError, Prepared, Thawed};
 
 #[derive(Debug, Clone, Copy, Default)]

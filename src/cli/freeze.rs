@@ -20,14 +20,14 @@ use super::{Choice, Global, Output, print, say};
 use crate::config::Loaded;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::host::kernel::Linux;
+use crate::host::superblock;
 use crate::ids::{DevNo, RunId};
 use crate::interrupt::Interrupt;
 use crate::report;
 use crate::run::desk::{self, Desk};
 use crate::run::hold::{self, HoldRecord};
 use crate::run::{Stage, journal, lock, recover, step};
-use crate::window::kernel::Linux;
-use crate::window::superblock;
 
 /// The hidden first argument of the process that holds the freeze; the run's id and the caller's outputs follow.
 const HOLDER: &str = "__hold";

@@ -26,10 +26,10 @@ use crate::ec2::connect::{ConnectError, connect};
 use crate::ec2::imds::identity;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::host::kernel::die_by;
 use crate::ids::{InstanceId, VolumeId};
 use crate::plan::{Consistency, PointInTimeCall};
 use crate::run::unmounted::MOUNTING;
-use crate::window::kernel::die_by;
 use crate::{discover, plan as planning};
 
 /// Consistent EBS snapshots, taken from inside the instance.

@@ -11,13 +11,13 @@ use super::start::{clean_up, prepare_process};
 use super::{Choice, Global, Output, look, print, say};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::host::kernel::{Linux, die_by};
 use crate::ids::RunId;
 use crate::interrupt::Interrupt;
 use crate::report;
 use crate::run::rehearse::{Hold, Rehearsed, Round, rehearse, suggest};
 use crate::run::{Stage, lock, step};
 use crate::sets::record;
-use crate::window::kernel::{Linux, die_by};
 
 #[derive(Debug, Args)]
 pub(super) struct Rehearse {

@@ -12,11 +12,11 @@ use super::{Choice, Global, Output, print, say};
 use crate::config::Loaded;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::host::kernel::{Linux, die_by};
 use crate::ids::RunId;
 use crate::interrupt::Interrupt;
 use crate::report;
 use crate::run::{self, Stage, lock, step};
-use crate::window::kernel::{Linux, die_by};
 
 #[derive(Debug, Args)]
 pub(super) struct Snapshot {

@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::mountinfo::{self, MountTree};
-use super::path_encoding;
-use super::processes::{self, Found, MountIds, Process};
+use crate::host::mountinfo::{self, MountTree};
+use crate::host::processes::{self, Found, MountIds, Process};
 use crate::ids::DevNo;
+use crate::path_encoding;
 
 /// A kind of database, by its section of the configuration where it has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

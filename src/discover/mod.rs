@@ -5,24 +5,19 @@
 //! anything on the host, or trust a device name where the kernel gives a number.
 
 pub mod databases;
-mod error;
-pub mod fsuuid;
-mod host;
-pub(crate) mod path_encoding;
-pub mod mountinfo;
-pub mod processes;
-pub mod sys;
+mod filesystems;
 pub mod volumes;
 
 use std::path::PathBuf;
 
 use serde::Serialize;
 
-pub use error::DiscoverError;
-pub use host::{HostFacts, host};
+pub use filesystems::{HostFacts, host};
 pub use volumes::{AttachedVolume, join};
 
+pub use crate::host::block::{BlockDevice, DeviceKind};
 use crate::ids::{DevNo, InstanceId, VolumeId};
+use crate::path_encoding;
 
 /// Who this instance is, from the identity document of IMDS or from overrides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -202,66 +197,4 @@ pub enum Backing {
     },
     /// In memory, network, FUSE or kernel-made: nothing on a block device.
     None,
-}
-
-/// A block device and what it is made of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct BlockDevice {
-    /// Kernel name (`nvme1n1p1`, `dm-0`, `md0`, `loop3`).
-    pub name: String,
-    /// Its number.
-    pub dev: DevNo,
-    /// What kind of layer it is.
-    pub kind: DeviceKind,
-    /// Kernel names of the devices directly below it: the whole disk of a partition, the slaves of dm and md.
-    /// Empty for disks, and for loop devices over a file (see `DeviceKind::Loop`).
-    pub below: Vec<String>,
-    /// Size in bytes.
-    pub size: u64,
-    /// The `stat` file with its write counter, below the root in use.
-    #[serde(serialize_with = "path_encoding::path")]
-    pub stat: PathBuf,
-    /// Used as swap (listed in /proc/swaps).
-    pub swap: bool,
-}
-
-/// Layers of a device stack.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum DeviceKind {
-    /// A whole disk.
-    Disk {
-        /// `device/model`, trimmed.
-        model: String,
-        /// `device/serial`, trimmed.
-        serial: String,
-    },
-    /// A partition of a disk.
-    Partition {
-        /// Its number.
-        number: u32,
-    },
-    /// Device mapper: LVM, LUKS, thin, multipath.
-    Dm {
-        /// `dm/name`.
-        name: String,
-        /// `dm/uuid`, whose prefix tells the user (`LVM-`, `CRYPT-`, `mpath-`).
-        uuid: String,
-    },
-    /// Software RAID.
-    Md {
-        /// `raid0`, `raid1`, …
-        level: String,
-    },
-    /// A loop device over a file.
-    Loop {
-        /// `loop/backing_file`, none when detached.
-        #[serde(serialize_with = "path_encoding::optional")]
-        backing_file: Option<PathBuf>,
-        /// The superblock that holds the file; none when it cannot be told, and for a loop device
-        /// over a block device, which is then in `below`.
-        superblock: Option<DevNo>,
-    },
-    /// Anything else (zram, nbd, drbd, floppy).
-    Other,
 }

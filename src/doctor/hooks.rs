@@ -10,7 +10,7 @@ use super::Finding;
 use crate::config::settings::{Hook, HookKind};
 use crate::error::chain;
 use crate::exit::Exit;
-use crate::plan::shown;
+use crate::path_encoding::shown;
 use crate::quiesce;
 
 /// What runs what its first argument names.

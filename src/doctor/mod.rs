@@ -24,7 +24,8 @@ use crate::discover::{Facts, Filesystem};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::ids::DevNo;
-use crate::plan::{Plan, shown};
+use crate::path_encoding::shown;
+use crate::plan::Plan;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{Finding, Set};
-use crate::discover::processes::{self, Listener, Waiting};
 use crate::exit::Exit;
-use crate::plan::shown;
+use crate::host::processes::{self, Listener, Waiting};
+use crate::path_encoding::shown;
 
 /// A task that stands still for this long in state D is worth a word.
 pub const STILL: Duration = Duration::from_secs(2);

@@ -5,11 +5,12 @@
 use std::path::Path;
 
 use super::{Finding, Set};
-use crate::discover::mountinfo::{self, MountTree};
 use crate::discover::{Backing, BlockDevice, DeviceKind, Filesystem, SwapFile};
 use crate::exit::Exit;
-use crate::plan::{Plan, shown};
-use crate::window::superblock;
+use crate::host::mountinfo::{self, MountTree};
+use crate::host::superblock;
+use crate::path_encoding::shown;
+use crate::plan::Plan;
 
 /// The journal is written right before the freeze and read by the rescue: it must not be on what is frozen.
 #[must_use]

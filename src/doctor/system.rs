@@ -9,10 +9,10 @@ use std::time::Duration;
 use nix::unistd::{AccessFlags, access};
 
 use super::Finding;
-use crate::discover::mountinfo;
 use crate::exit::Exit;
+use crate::host::mountinfo;
 use crate::ids::DevNo;
-use crate::plan::shown;
+use crate::path_encoding::shown;
 
 /// Bits of CapEff (include/uapi/linux/capability.h).
 const DAC_READ_SEARCH: u32 = 2;

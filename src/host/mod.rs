@@ -1,16 +1,31 @@
 //! What this machine is, below a root folder that can be set.
 //!
 //! ```text
-//! process    /proc/PID: is it there, is it still the same one
-//! fdinfo     /proc/PID/fdinfo: the mount of an open file, and how it was opened
-//! file       files that are replaced as a whole, folders for root alone
-//! lock       a file that one process at a time holds
+//! mountinfo    /proc/PID/mountinfo: its lines, and which mount a path is on
+//! superblock   which superblock an open file is on
+//! fsuuid       a filesystem's own UUID, from its superblock
+//! block        /sys/dev/block: block devices and what they are made of; members of btrfs; swap
+//! process      /proc/PID: is it there, is it still the same one
+//! processes    all of /proc: fanotify listeners, tasks that wait in the kernel, open files
+//! fdinfo       /proc/PID/fdinfo: the mount of an open file, and how it was opened
+//! file         files that are replaced as a whole, folders for root alone
+//! lock         a file that one process at a time holds
+//! kernel       the boundary to the kernel, and the only unsafe code
 //! ```
 //!
 //! In: files below a root, which is `/` but in tests; open file descriptors. Out: facts and handles. Must never: judge what it finds,
 //! or import a part of the flow (config, discover, plan, quiesce, window, run, ec2): all of them stand on this.
 
+pub mod block;
+mod error;
 pub mod fdinfo;
 pub mod file;
+pub mod fsuuid;
+pub mod kernel;
 pub mod lock;
+pub mod mountinfo;
 pub mod process;
+pub mod processes;
+pub mod superblock;
+
+pub use error::HostError;

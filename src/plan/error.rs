@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::MAX_SET;
-use super::classify::shown;
 use crate::ids::VolumeId;
+use crate::path_encoding::shown;
 
 /// Why no plan could be made. Nothing has been touched.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

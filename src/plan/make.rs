@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::classify::{SYSTEM_PATHS, can_freeze, is_read_only_image, shown};
+use super::classify::{SYSTEM_PATHS, can_freeze, is_read_only_image};
 use super::names::{Names, mount_of};
 use super::placement::{PlacedFilesystem, Placement, overlay_reason, placed};
 use super::select::{Chosen, select};
@@ -19,6 +19,7 @@ use super::{
 use crate::config::settings::PlanSettings;
 use crate::discover::{Backing, Facts, Filesystem, Volume};
 use crate::ids::{DevNo, VolumeId};
+use crate::path_encoding::shown;
 
 /// Mounts that stay out for the same reason are one line from this many on (a container host has hundreds of overlays).
 const FOLD: usize = 4;

@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::classify::{is_kernel_made, shown};
+use super::classify::is_kernel_made;
 use super::{Method, PlanError};
 use crate::discover::{Facts, Filesystem};
 use crate::ids::VolumeId;
+use crate::path_encoding::shown;
 
 pub(super) struct Names<'a> {
     pub facts: &'a Facts,

@@ -2,10 +2,11 @@
 //!
 //! In: [`Facts`]. Out: one [`PlacedFilesystem`] a filesystem, in the same order. Must never: look at the settings.
 
-use super::classify::{is_kernel_made, is_read_only_image, shown, spans_devices, without_devices};
+use super::classify::{is_kernel_made, is_read_only_image, spans_devices, without_devices};
 use super::stack::{Off, Stack, Walk};
 use crate::discover::{Backing, Facts, Filesystem};
 use crate::ids::VolumeId;
+use crate::path_encoding::shown;
 
 /// A filesystem and where it is.
 pub(super) struct PlacedFilesystem<'a> {

@@ -6,12 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::PlanError;
-use super::classify::shown;
 use super::names::Names;
 use super::placement::{PlacedFilesystem, Placement};
 use crate::config::settings::{PlanSettings, UnmountedVolumes};
 use crate::discover::{Facts, Volume};
 use crate::ids::VolumeId;
+use crate::path_encoding::shown;
 
 /// What is in, by index into the facts' filesystems and by volume id, each with its reason.
 #[derive(Debug, Default)]

@@ -6,10 +6,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
-use super::classify::shown;
 use crate::discover::volumes::{INSTANCE_STORE_MODEL, serial_volume};
 use crate::discover::{Backing, BlockDevice, DeviceKind, Facts, Filesystem};
 use crate::ids::{DevNo, VolumeId};
+use crate::path_encoding::shown;
 
 /// What a filesystem stands on.
 #[derive(Debug, Default, Clone)]

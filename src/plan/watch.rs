@@ -6,10 +6,10 @@
 use std::collections::BTreeSet;
 
 use super::WitnessDevice;
-use super::classify::shown;
 use super::stack::Walk;
 use crate::discover::{BlockDevice, Facts, Filesystem};
 use crate::ids::VolumeId;
+use crate::path_encoding::shown;
 
 /// Nearly every image has a BIOS boot partition (1 to 4 MiB): watched like all others, but not worth a note.
 const TOO_SMALL_FOR_DATA: u64 = 8 << 20;

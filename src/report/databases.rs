@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::page::{Page, whole};
 use crate::config::settings::{Hook, HookKind, Mysql, Postgresql, Redis};
 use crate::discover::databases::{Database, Kind};
-use crate::discover::path_encoding;
+use crate::path_encoding;
 use crate::plan::Plan;
 
 /// A database, and what the configuration does for it.

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use crate::plan::shown;
+use crate::path_encoding::shown;
 
 /// Widths of the columns before the free text of a row.
 pub(super) struct Columns {

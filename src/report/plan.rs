@@ -10,8 +10,9 @@ use serde::Serialize;
 use super::databases::{self, OnSet};
 use super::page::{Columns, Page, layers_whole, whole};
 use crate::ids::VolumeId;
+use crate::path_encoding::shown;
 use crate::plan::{
-    Consistency, LeftOut, Method, Plan, PlannedFilesystem, PlannedVolume, PointInTimeCall, Wave, shown,
+    Consistency, LeftOut, Method, Plan, PlannedFilesystem, PlannedVolume, PointInTimeCall, Wave,
 };
 
 /// Version of the JSON form. It grows when a field is renamed or removed, not when one is added.

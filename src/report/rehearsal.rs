@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::page::{Columns, Page};
-use crate::plan::shown;
+use crate::path_encoding::shown;
 use crate::run::rehearse::{FACTOR, LEAST, MountRound, Round, SLOW, Suggestion};
 
 /// Version of the JSON form. It grows when a field changes its meaning or goes.

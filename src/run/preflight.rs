@@ -10,12 +10,12 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::step::Step;
 use super::{Failure, Stage, unmounted};
-use crate::discover::mountinfo::{self, MountTree};
 use crate::discover::{self, Facts};
 use crate::doctor::{self, Set, cloud, refuse, storage};
 use crate::ec2::{CreateRequest, Ec2, Ec2Error};
 use crate::error::{Error, chain};
 use crate::exit::Exit;
+use crate::host::mountinfo::{self, MountTree};
 use crate::plan::{self, Plan};
 
 /// Checks everything that can be checked.

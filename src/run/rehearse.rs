@@ -21,14 +21,14 @@ use super::outcome::evidence;
 use super::unmounted::{self, Away, Back};
 use super::{Stage, Window, create_request, preflight};
 use crate::config::settings::OnLower;
-use crate::discover::path_encoding;
-use crate::discover::processes::{self, OpenFile, Process};
 use crate::discover::volumes::AttachedVolume;
 use crate::ec2::{CreateFailed, CreateRequest, Ec2, Ec2Error, InstanceView, SnapshotView};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::host::processes::{self, OpenFile, Process};
 use crate::ids::{DevNo, InstanceId, RunId, SnapshotId, VolumeId};
 use crate::interrupt::Interrupt;
+use crate::path_encoding;
 use crate::plan::Consistency;
 use crate::quiesce::{HookOutcome, RunResult};
 

@@ -14,11 +14,11 @@ use nix::errno::Errno;
 
 use super::journal::{FrozenMount, Journal};
 use super::uncover;
-use crate::discover::mountinfo;
+use crate::host::kernel::{Kernel, Linux};
+use crate::host::mountinfo;
+use crate::host::superblock;
 use crate::ids::DevNo;
-use crate::window::kernel::{Kernel, Linux};
 use crate::window::probe::Target;
-use crate::window::superblock;
 
 /// How long a FIFREEZE that the dead run left in progress is waited for.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);

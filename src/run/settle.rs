@@ -15,11 +15,11 @@ use crate::config::settings::PlanSettings;
 use crate::discover::{Facts, Volume};
 use crate::ec2::reconcile::Outcome;
 use crate::ec2::{CreateRequest, Ec2, Ec2Error};
+use crate::host::superblock;
 use crate::ids::RunId;
 use crate::plan::{Consistency, Plan};
 use crate::sets::record::SetRecord;
 use crate::sets::tags;
-use crate::window::superblock;
 
 /// How a message starts that says that snapshots lack their verdict.
 pub(super) const UNLABELLED: &str = "cannot tag the snapshots with their verdict";

@@ -11,9 +11,9 @@ use serde::Serialize;
 
 use super::journal::{Created, Journal};
 use super::rescue;
-use crate::discover::path_encoding;
 use crate::exit::Exit;
 use crate::ids::{DevNo, RunId, SnapshotId};
+use crate::path_encoding;
 use crate::window::probe::{self, Answer};
 
 /// How long a probe may take. A filesystem that answers later counts as frozen.

@@ -10,9 +10,9 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
-use crate::discover::mountinfo::{self, MountLine};
+use crate::host::kernel::{Kernel, Linux};
+use crate::host::mountinfo::{self, MountLine};
 use crate::ids::DevNo;
-use crate::window::kernel::{Kernel, Linux};
 
 /// Most covers that are taken off one filesystem.
 const COVERS: usize = 64;

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::discover::{Identity, path_encoding};
+use crate::discover::Identity;
 use crate::ids::{RunId, SnapshotId, VolumeId};
+use crate::path_encoding;
 use crate::plan::{Consistency, Plan};
 use crate::quiesce::HookOutcome;
 use crate::window::Times;

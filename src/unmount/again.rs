@@ -14,8 +14,8 @@ use nix::errno::Errno;
 use nix::libc;
 
 use super::{Make, Mounted, NoRecipe, Recipe, Superblock, by_hand, now};
-use crate::discover::mountinfo::MountLine;
-use crate::window::kernel::mounts::{self, Attributes};
+use crate::host::kernel::mounts::{self, Attributes};
+use crate::host::mountinfo::MountLine;
 
 /// Whoever looked at a device a moment ago (udev, blkid, fsck) may hold it still.
 const PATIENCE: Duration = Duration::from_secs(10);

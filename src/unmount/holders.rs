@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use nix::libc;
 
-use crate::discover::mountinfo::{self, MountLine};
+use crate::host::mountinfo::{self, MountLine};
 use crate::ids::DevNo;
 
 /// The longest a look at all processes may take; a host with 100 000 open files takes about a second.
@@ -174,7 +174,7 @@ fn mount_id_of(link: &Path) -> Option<u32> {
 }
 
 fn target(link: &Path) -> String {
-    fs::read_link(link).map_or_else(|_| "a file".to_owned(), |p| crate::plan::shown(&p))
+    fs::read_link(link).map_or_else(|_| "a file".to_owned(), |p| crate::path_encoding::shown(&p))
 }
 
 /// The path of a line of `maps` when it is on one of these devices; device numbers there are hexadecimal.

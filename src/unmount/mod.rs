@@ -19,7 +19,7 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 use serde::{Deserialize, Serialize};
 
-use crate::discover::mountinfo::{self, MountLine, MountTree};
+use crate::host::mountinfo::{self, MountLine, MountTree};
 use crate::ids::DevNo;
 
 /// What is unmounted, and how it is mounted again.

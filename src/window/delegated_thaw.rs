@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::freeze::State;
-use super::kernel::{Kernel, Linux, Page, sleep_on, wake};
+use crate::host::kernel::{Kernel, Linux, Page, sleep_on, wake};
 
 const IDLE: u32 = 0;
 const REQUESTED: u32 = 1;
@@ -117,8 +117,8 @@ mod tests {
     use std::os::fd::AsFd;
     use std::sync::Arc;
 
-    use super::super::kernel::SharedPage;
     use super::*;
+    use crate::host::kernel::SharedPage;
 
     #[test]
     fn nobody_answers_and_the_agent_goes_on_by_itself() {

@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
-use super::kernel::SharedPage;
+use crate::host::kernel::SharedPage;
 
 /// Where the kernel has it.
 pub const PATH: &str = "/sys/kernel/rcu_expedited";

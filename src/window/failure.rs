@@ -11,7 +11,7 @@ use super::flush::FlushError;
 use super::guard::GuardError;
 use super::list;
 use super::thawed::Thawed;
-use crate::discover::processes::Listener;
+use crate::host::processes::Listener;
 
 /// Why the window never opened. Nothing is frozen.
 #[derive(Debug, thiserror::Error)]

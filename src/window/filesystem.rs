@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::kernel::Kernel;
+use super::PrepareError;
 use super::witness::Witness;
-use super::{PrepareError, superblock};
-use crate::discover::processes;
+use crate::host::kernel::Kernel;
+use crate::host::processes;
+use crate::host::superblock;
 use crate::plan::{Method, PlannedFilesystem, Wave};
 
 /// Longest that opening all mount points may take. It takes microseconds where nobody is asked for leave.

@@ -16,7 +16,7 @@ use nix::sys::signal::Signal;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::filesystem::{Filesystem, STACK};
-use super::kernel::Kernel;
+use crate::host::kernel::Kernel;
 use crate::interrupt::Interrupt;
 
 /// A flush from this long on is followed by another one.

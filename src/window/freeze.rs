@@ -18,7 +18,7 @@ use nix::errno::Errno;
 use tokio::sync::Notify;
 
 use super::delegated_thaw;
-use super::kernel::{Kernel, SharedPage};
+use crate::host::kernel::{Kernel, SharedPage};
 
 /// Words of the shared page, written by the freezing thread *before* each step so that the watchdog knows what may be
 /// frozen whatever instruction the agent dies at.

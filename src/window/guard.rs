@@ -19,8 +19,8 @@ use tokio::io::unix::AsyncFd;
 
 use super::clock::{boottime, boottime_ns};
 use super::expedite::RcuExpedited;
-use super::kernel::SharedPage;
 use super::watchdog::{ARGUMENT, ARM, BEAT, DONE, FDS_PER_MESSAGE, Hello, READY, Trigger};
+use crate::host::kernel::SharedPage;
 
 /// Longest time the watchdog may take to be ready.
 const START_LIMIT: Duration = Duration::from_secs(5);
@@ -102,7 +102,7 @@ impl Guard {
         let hello = serde_json::to_vec(&hello).unwrap_or_default();
         let mut guard = Self {
             child,
-            socket: super::kernel::async_fd(ours).map_err(spawn_failed)?,
+            socket: crate::host::kernel::async_fd(ours).map_err(spawn_failed)?,
             page: Arc::new(page),
             beating: Arc::new(AtomicBool::new(false)),
         };

@@ -14,11 +14,12 @@ use super::failure::{FreezeFailure, PrepareError};
 use super::filesystem::{self, Filesystem, open_all, open_witnesses};
 use super::freeze::{Freezers, Report, Subject};
 use super::guard::Guard;
-use super::kernel::Kernel;
 use super::thawed::{Stall, Thawed, Times};
 use super::witness::{Moved, Witness};
-use super::{Extras, Limits, delegated_thaw, flush, memory, superblock, watchdog};
-use crate::discover::processes;
+use super::{Extras, Limits, delegated_thaw, flush, memory, watchdog};
+use crate::host::kernel::Kernel;
+use crate::host::processes;
+use crate::host::superblock;
 use crate::interrupt::Interrupt;
 use crate::plan::{Method, Plan};
 

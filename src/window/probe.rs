@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::kernel::{Kernel, Linux};
-use super::superblock;
+use crate::host::kernel::{Kernel, Linux};
+use crate::host::superblock;
 use crate::ids::DevNo;
 
 /// The hidden first argument that makes this binary a probe. After it: a superblock, then paths.

@@ -32,7 +32,7 @@ use super::clock::boottime_ns;
 use super::delegated_thaw;
 use super::expedite::PutBack;
 use super::freeze::State;
-use super::kernel::{self, Kernel, Linux, MAX_FILESYSTEMS, SharedPage};
+use crate::host::kernel::{self, Kernel, Linux, MAX_FILESYSTEMS, SharedPage};
 
 /// The hidden first argument that makes this binary a watchdog.
 pub const ARGUMENT: &str = "__watchdog";

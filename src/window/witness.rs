@@ -7,7 +7,7 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::kernel::{Kernel, WriteCounter};
+use crate::host::kernel::{Kernel, WriteCounter};
 use crate::plan::WitnessDevice;
 
 /// How long the first look waits for writes in flight. On a busy host the thread that counts them may not run for a while.

@@ -13,12 +13,12 @@ use stillpoint::ec2::connect::connect;
 use stillpoint::ec2::imds::identity;
 use stillpoint::exit::Exit;
 use stillpoint::gate;
+use stillpoint::host::kernel::{die_by, one_malloc_arena};
 use stillpoint::ids::RunId;
 use stillpoint::interrupt::Interrupt;
 use stillpoint::plan;
 use stillpoint::run::{self, Stage, lock};
 use stillpoint::window::LEFT_FROZEN;
-use stillpoint::window::kernel::{die_by, one_malloc_arena};
 
 use crate::boundaries::{WalkedEc2, WalkedKernel};
 use crate::common::rig::STILLPOINT;

@@ -12,8 +12,8 @@ use nix::errno::Errno;
 use stillpoint::discover::AttachedVolume;
 use stillpoint::ec2::aws::Aws;
 use stillpoint::ec2::{CreateFailed, CreateRequest, Ec2, Ec2Error, InstanceView, SnapshotView};
+use stillpoint::host::kernel::{Kernel, Linux, WriteCounter};
 use stillpoint::ids::{InstanceId, RunId, SnapshotId, VolumeId};
-use stillpoint::window::kernel::{Kernel, Linux, WriteCounter};
 
 use crate::points::{
     COMMITTED, FREEZE, FREEZE_DONE, IN_FLIGHT, LOOK, LOOKED, MOVED, OPEN, PERMITTED, SYNC, TAGGED, THAW,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
-use stillpoint::window::kernel::{Kernel as _, Linux};
+use stillpoint::host::kernel::{Kernel as _, Linux};
 
 use crate::agent;
 use crate::check::Checks;

@@ -11,8 +11,8 @@ use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 
 use super::Refusal;
+use crate::host::superblock;
 use crate::ids::DevNo;
-use crate::window::superblock;
 
 /// A filesystem of the set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

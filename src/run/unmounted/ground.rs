@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::refused;
-use crate::discover::mountinfo::MountLine;
 use crate::discover::{self, Backing, DeviceKind, HostFacts};
 use crate::error::chain;
 use crate::exit::Exit;
+use crate::host::mountinfo::MountLine;
 use crate::ids::DevNo;
-use crate::plan::{PlannedFilesystem, shown};
+use crate::path_encoding::shown;
+use crate::plan::PlannedFilesystem;
 use crate::quiesce::units;
 use crate::run::Failure;
 use crate::unmount::again;

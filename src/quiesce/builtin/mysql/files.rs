@@ -170,7 +170,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::window::superblock;
+    use crate::host::superblock;
 
     fn set_of(path: &Path) -> Vec<SetMount> {
         let dev = superblock::of_fd(std::fs::File::open(path).unwrap()).unwrap();

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{mountinfo, path_encoding};
+use super::mountinfo;
 use crate::ids::DevNo;
+use crate::path_encoding;
 
 /// Marks for which the kernel waits for the listener's answer: FAN_OPEN_PERM, FAN_ACCESS_PERM, FAN_OPEN_EXEC_PERM, FAN_PRE_ACCESS
 /// (include/uapi/linux/fanotify.h).
@@ -162,13 +163,13 @@ fn marks(info: &str) -> Vec<Mark> {
 }
 
 /// Mount ids → superblocks. Ids are unique on the host, but a process of another namespace has mounts that we do not list.
-pub(super) struct MountIds<'a> {
+pub(crate) struct MountIds<'a> {
     root: &'a Path,
     known: HashMap<u32, DevNo>,
 }
 
 impl<'a> MountIds<'a> {
-    pub(super) fn new(root: &'a Path) -> Self {
+    pub(crate) fn new(root: &'a Path) -> Self {
         let mut ids = Self { root, known: HashMap::new() };
         ids.learn("self");
         ids
@@ -180,7 +181,7 @@ impl<'a> MountIds<'a> {
     }
 
     /// The superblock of a mount that this process sees.
-    pub(super) fn superblock(&mut self, pid: i32, id: u32) -> Option<DevNo> {
+    pub(crate) fn superblock(&mut self, pid: i32, id: u32) -> Option<DevNo> {
         self.superblock_at(pid, Marked::Mount(id))
     }
 

@@ -12,29 +12,94 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use super::{BlockDevice, DeviceKind, DiscoverError, mountinfo};
+use serde::Serialize;
+
+use super::{HostError, mountinfo};
 use crate::ids::DevNo;
+use crate::path_encoding;
+
+/// A block device and what it is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BlockDevice {
+    /// Kernel name (`nvme1n1p1`, `dm-0`, `md0`, `loop3`).
+    pub name: String,
+    /// Its number.
+    pub dev: DevNo,
+    /// What kind of layer it is.
+    pub kind: DeviceKind,
+    /// Kernel names of the devices directly below it: the whole disk of a partition, the slaves of dm and md.
+    /// Empty for disks, and for loop devices over a file (see `DeviceKind::Loop`).
+    pub below: Vec<String>,
+    /// Size in bytes.
+    pub size: u64,
+    /// The `stat` file with its write counter, below the root in use.
+    #[serde(serialize_with = "path_encoding::path")]
+    pub stat: PathBuf,
+    /// Used as swap (listed in /proc/swaps).
+    pub swap: bool,
+}
+
+/// Layers of a device stack.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum DeviceKind {
+    /// A whole disk.
+    Disk {
+        /// `device/model`, trimmed.
+        model: String,
+        /// `device/serial`, trimmed.
+        serial: String,
+    },
+    /// A partition of a disk.
+    Partition {
+        /// Its number.
+        number: u32,
+    },
+    /// Device mapper: LVM, LUKS, thin, multipath.
+    Dm {
+        /// `dm/name`.
+        name: String,
+        /// `dm/uuid`, whose prefix tells the user (`LVM-`, `CRYPT-`, `mpath-`).
+        uuid: String,
+    },
+    /// Software RAID.
+    Md {
+        /// `raid0`, `raid1`, …
+        level: String,
+    },
+    /// A loop device over a file.
+    Loop {
+        /// `loop/backing_file`, none when detached.
+        #[serde(serialize_with = "path_encoding::optional")]
+        backing_file: Option<PathBuf>,
+        /// The superblock that holds the file; none when it cannot be told, and for a loop device
+        /// over a block device, which is then in `below`.
+        superblock: Option<DevNo>,
+    },
+    /// Anything else (zram, nbd, drbd, floppy).
+    Other,
+}
 
 /// Every block device of the host, with `superblock` of loop devices and `swap` still to be filled in.
 ///
 /// # Errors
 /// When sysfs cannot be read or holds no block device.
-pub fn devices(root: &Path) -> Result<Vec<BlockDevice>, DiscoverError> {
+pub fn devices(root: &Path) -> Result<Vec<BlockDevice>, HostError> {
     let folder = root.join("sys/dev/block");
     let mut devices = Vec::new();
-    for entry in fs::read_dir(&folder).map_err(DiscoverError::read(&folder))? {
-        let entry = entry.map_err(DiscoverError::read(&folder))?;
+    for entry in fs::read_dir(&folder).map_err(HostError::unreadable(&folder))? {
+        let entry = entry.map_err(HostError::unreadable(&folder))?;
         let Some(dev) = entry.file_name().to_str().and_then(|n| n.parse::<DevNo>().ok()) else { continue };
         let link = entry.path();
         match resolve(root, &link) {
             Ok(device) => devices.extend(block_device(&device, dev)),
             // Unplugged between the listing and now.
             Err(e) if e.kind() == ErrorKind::NotFound => {}
-            Err(e) => return Err(DiscoverError::read(&link)(e)),
+            Err(e) => return Err(HostError::unreadable(&link)(e)),
         }
     }
     if devices.is_empty() {
-        return Err(DiscoverError::NoBlockDevices { path: folder });
+        return Err(HostError::NoBlockDevices { path: folder });
     }
     devices.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(devices)
@@ -200,7 +265,7 @@ impl<'a> DeviceNames<'a> {
         if let Ok(node) = fs::metadata(&below_root)
             && node.file_type().is_block_device()
         {
-            return self.numbered(dev_no(node.rdev()));
+            return self.numbered(DevNo::from_raw(node.rdev()));
         }
         if let Ok(target) = fs::canonicalize(&below_root)
             && let Some(device) = self.named(&target.file_name()?.to_string_lossy())
@@ -225,11 +290,4 @@ impl<'a> DeviceNames<'a> {
         };
         self.devices.iter().find(|d| matches!(&d.kind, DeviceKind::Dm { name, .. } if *name == wanted))
     }
-}
-
-/// The number as the kernel prints it.
-#[must_use]
-pub fn dev_no(rdev: u64) -> DevNo {
-    let part = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-    DevNo { major: part(nix::sys::stat::major(rdev)), minor: part(nix::sys::stat::minor(rdev)) }
 }

@@ -6,7 +6,7 @@ use super::mountinfo::BadLine;
 
 /// The host could not be read. Nothing has been touched.
 #[derive(Debug, thiserror::Error)]
-pub enum DiscoverError {
+pub enum HostError {
     /// A file or folder of `/proc` or `/sys` could not be read.
     #[error("cannot read {}", path.display())]
     Read {
@@ -33,7 +33,7 @@ pub enum DiscoverError {
     },
 }
 
-impl DiscoverError {
+impl HostError {
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
@@ -54,7 +54,7 @@ impl DiscoverError {
         }
     }
 
-    pub(super) fn read(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+    pub(crate) fn unreadable(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
         move |source| Self::Read { path: path.to_owned(), source }
     }
 }

@@ -144,15 +144,15 @@ pub const MAX_FILESYSTEMS: usize = 1000;
 pub struct Page {
     /// CLOCK_BOOTTIME of the agent's last heartbeat, in nanoseconds.
     pub beat: AtomicU64,
-    /// Why the watchdog fired, 0 while it has not: see [`super::watchdog::Trigger`].
+    /// Why the watchdog fired, 0 while it has not: see [`crate::window::watchdog::Trigger`].
     pub fired: AtomicU32,
     /// How many superblocks the watchdog has thawed.
     pub thawed_by_watchdog: AtomicU32,
-    /// 1 while the agent may have raised `rcu_expedited`: see [`super::expedite`].
+    /// 1 while the agent may have raised `rcu_expedited`: see [`crate::window::expedite`].
     pub expedited: AtomicU32,
-    /// One word a superblock: see [`super::freeze::State`].
+    /// One word a superblock: see [`crate::window::freeze::State`].
     pub states: [AtomicU32; MAX_FILESYSTEMS],
-    /// One word a superblock, by which the agent requests a thaw: see [`super::delegated_thaw`].
+    /// One word a superblock, by which the agent requests a thaw: see `window/delegated_thaw.rs`.
     pub thaw_requests: [AtomicU32; MAX_FILESYSTEMS],
     /// One word a superblock, by which the watchdog replies.
     pub thaw_replies: [AtomicU32; MAX_FILESYSTEMS],

@@ -5,7 +5,7 @@
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Component, Path};
 
-use crate::discover::mountinfo;
+use crate::host::mountinfo;
 use crate::ids::DevNo;
 
 /// The superblock of this file; none when it is on none that mountinfo lists (pipes, sockets, other namespaces).

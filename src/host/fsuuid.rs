@@ -8,7 +8,6 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use super::sys::dev_no;
 use crate::ids::DevNo;
 
 /// The UUID on a mounted block device, found as `/dev/block/M:m`, `/dev/NAME`, then by the mount source.
@@ -21,7 +20,7 @@ pub fn of_device(root: &Path, fstype: &str, dev: DevNo, name: &str, source: &Pat
         // O_NONBLOCK: should the path be a FIFO or a tape, the open must not wait.
         let mut file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path).ok()?;
         let meta = file.metadata().ok()?;
-        let is_it = meta.file_type().is_block_device() && dev_no(meta.rdev()) == dev;
+        let is_it = meta.file_type().is_block_device() && DevNo::from_raw(meta.rdev()) == dev;
         (is_it || meta.is_file()).then(|| read(&mut file, fstype)).flatten()
     })
 }

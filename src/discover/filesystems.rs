@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::mountinfo::{self, MountLine, MountTree};
-use super::sys::{self, DeviceNames, Members};
-use super::{Backing, BlockDevice, DeviceKind, DiscoverError, Filesystem, Mount, SwapFile, fsuuid};
+use super::{Backing, Filesystem, Mount, SwapFile};
+use crate::host::block::{self, BlockDevice, DeviceKind, DeviceNames, Members};
+use crate::host::mountinfo::{self, MountLine, MountTree};
+use crate::host::{HostError, fsuuid};
 use crate::ids::DevNo;
 
 /// What is on this host, before EC2 is asked.
@@ -31,16 +32,16 @@ pub struct HostFacts {
 ///
 /// # Errors
 /// When mountinfo or sysfs cannot be read or understood.
-pub fn host(root: &Path) -> Result<HostFacts, DiscoverError> {
+pub fn host(root: &Path) -> Result<HostFacts, HostError> {
     let path = root.join("proc/self/mountinfo");
-    let bytes = fs::read(&path).map_err(DiscoverError::read(&path))?;
-    let lines = mountinfo::parse(&bytes).map_err(|source| DiscoverError::Mountinfo { path, source })?;
-    let mut devices = sys::devices(root)?;
+    let bytes = fs::read(&path).map_err(HostError::unreadable(&path))?;
+    let lines = mountinfo::parse(&bytes).map_err(|source| HostError::Mountinfo { path, source })?;
+    let mut devices = block::devices(root)?;
     let found = {
         let names = DeviceNames::new(root, &devices);
-        let btrfs = sys::btrfs(root, &devices);
+        let btrfs = block::btrfs(root, &devices);
         let superblocks = Superblocks::new(&lines, &names, &btrfs);
-        let swaps = sys::swaps(root);
+        let swaps = block::swaps(root);
         Found {
             loops: devices.iter().filter_map(|d| superblocks.under_loop(d)).collect(),
             swap_devices: swaps
