@@ -45,7 +45,7 @@ pub use self::settle::create_request;
 use self::step::{Step, Steps};
 use self::unmounted::Away;
 use self::verdict::verdict;
-use crate::config::settings::{OnLower, PlanSettings};
+use crate::config::settings::{OnDegraded, PlanSettings};
 use crate::discover::Facts;
 use crate::ec2::{CreateFailed, CreateRequest, Ec2, SnapshotView, reconcile};
 use crate::error::{Error, chain};
@@ -145,8 +145,8 @@ struct Window {
 /// # Errors
 /// When the run is refused before anything is touched.
 pub async fn snapshot<E: Ec2>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -> Result<Ended, Error> {
-    let asked = asked(stage)?;
-    let request = create_request(&stage.run, stage.facts, stage.plan, stage.settings, asked);
+    let requested = requested(stage)?;
+    let request = create_request(&stage.run, stage.facts, stage.plan, stage.settings, requested);
     preflight::check(stage, &request).await?;
     applications::check(stage, interrupt).await?;
     stage.at(Step::JournalStart);
@@ -189,9 +189,9 @@ pub async fn snapshot<E: Ec2>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -
     release(stage, &mut journal, &env, &mut apps).await;
     stage.at(Step::Judged);
     let verdict = verdict(stage.plan, &window.made, &evidence(stage, &window, &apps.outcomes));
-    env.consistency = (!window.made.is_empty()).then_some(verdict.consistency);
+    env.consistency = (!window.made.is_empty()).then_some(verdict.achieved);
 
-    let mut ended = describe(stage, asked, window, verdict, std::mem::take(&mut apps.outcomes));
+    let mut ended = describe(stage, requested, window, verdict, std::mem::take(&mut apps.outcomes));
     unmounted::tell(&mut ended, back);
     stage.at(Step::Label);
     settle::label(stage, &mut ended.record).await;
@@ -224,18 +224,18 @@ pub async fn snapshot<E: Ec2>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -
     Ok(ended)
 }
 
-fn asked<E>(stage: &Stage<'_, E>) -> Result<Consistency, Error> {
+fn requested<E>(stage: &Stage<'_, E>) -> Result<Consistency, Error> {
     let natural =
         if stage.settings.holds_applications() { Consistency::Application } else { Consistency::Filesystem };
-    let asked = stage.settings.consistency.unwrap_or(natural);
-    if asked > stage.plan.best && stage.settings.on_lower == OnLower::Fail {
+    let requested = stage.settings.consistency.unwrap_or(natural);
+    if requested > stage.plan.best && stage.settings.on_degraded == OnDegraded::Fail {
         let what =
-            format!("this plan can reach {} consistency at best, {asked} is asked for", stage.plan.best);
+            format!("this plan can reach {} consistency at best, {requested} is requested", stage.plan.best);
         return Err(Error::new(Exit::Config, what).hint(
-            "ask for less (--consistency), or allow less (--on-lower keep); `stillpoint plan` says why",
+            "ask for less (--consistency), or allow less (--on-degraded keep); `stillpoint plan` says why",
         ));
     }
-    Ok(asked)
+    Ok(requested)
 }
 
 /// Prepare, freeze, one call, thaw.

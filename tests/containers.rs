@@ -111,7 +111,7 @@ fn containers_are_paused_and_one_that_was_paused_before_stays_so() {
     podman.configure("\"db\", \"before\", \"stopped\"");
     let window = podman.in_the_window();
     assert_eq!(podman.state("db"), "paused");
-    assert_eq!(window.end().exits(0).record()["consistency"], "application");
+    assert_eq!(window.end().exits(0).record()["achieved"], "application");
     assert_eq!(["db", "before", "stopped"].map(|c| podman.state(c)), ["running", "paused", "exited"]);
     assert_labels(&podman.rig, 2, "application");
     assert_settled(&podman.rig);
@@ -128,7 +128,7 @@ fn containers_of_a_killed_agent_go_on_after_the_recovery() {
     window.signal(Signal::SIGKILL);
     window.end();
     assert_eq!(podman.state("db"), "paused", "nobody was there yet");
-    Run::start(podman.command(&["thaw", "--recorded"])).end().exits(0);
+    Run::start(podman.command(&["thaw", "--recover"])).end().exits(0);
     assert_eq!(podman.state("db"), "running");
     podman.rig.await_quiet();
 }
@@ -142,7 +142,7 @@ fn a_container_that_somebody_unpaused_meanwhile_lowers_the_label() {
     podman.ctl(&["unpause", "db"]);
     let ended = window.end();
     let record = ended.exits(22).record();
-    assert_eq!(record["consistency"], "filesystem");
+    assert_eq!(record["achieved"], "filesystem");
     assert!(
         record["reason"].as_str().unwrap().contains("running, not paused any more"),
         "{}",

@@ -55,6 +55,6 @@ fn servers_of_each_kind_are_found_once_and_held_as_suggested() {
     rig.configure(&suggestions);
     assert!(found().iter().all(|d| d["section"] == d["kind"] && d["suggestion"].is_null()), "{:#?}", found());
     let record = rig.run(&["snapshot", "-o", "json"]).exits(0).record();
-    assert_eq!(record["consistency"], "application", "{suggestions}\n{record:#}");
+    assert_eq!(record["achieved"], "application", "{suggestions}\n{record:#}");
     assert_settled(&rig);
 }

@@ -43,7 +43,7 @@ fn signal_while_frozen(signal: Signal) {
     assert_eq!(ended.signal, Some(signal as i32), "{ended:?}");
     // What the aborted call made is found by its run id, reported and labelled.
     let record = ended.record();
-    assert_eq!(record["consistency"], "crash");
+    assert_eq!(record["achieved"], "crash");
     assert_eq!(record["snapshots"].as_array().unwrap().len(), 2);
     assert!(record["reason"].as_str().unwrap().contains(signal.as_str()), "{}", record["reason"]);
     assert_eq!(log(&rig), ["pre-db", "post-db unknown"]);
@@ -75,7 +75,7 @@ fn a_signal_after_the_answer_changes_nothing() {
         });
         run.signal(signal);
         let record = run.end().exits(0).record();
-        assert_eq!(record["consistency"], "application", "{record:#}");
+        assert_eq!(record["achieved"], "application", "{record:#}");
         assert_eq!(log(&rig).len(), 2 * number + 2, "the post hook was broken off");
     }
     assert_labels(&rig, 4, "application");
@@ -202,7 +202,7 @@ fn sigstop_while_frozen_is_noticed_by_the_heartbeat() {
     run.signal(Signal::SIGCONT);
     let ended = run.end();
     let record = ended.exits(22).record();
-    assert_eq!(record["consistency"], "crash", "{record:#}");
+    assert_eq!(record["achieved"], "crash", "{record:#}");
     assert_eq!(rig.creates().len(), 1);
     assert_labels(&rig, 2, "crash");
     assert_settled(&rig);
@@ -222,7 +222,7 @@ fn without_its_watchdog_the_agent_thaws_at_once() {
     assert!(took < Duration::from_secs(4), "thawed {took:?} after the watchdog's death");
     let ended = run.end();
     let record = ended.exits(22).record();
-    assert_eq!(record["consistency"], "crash");
+    assert_eq!(record["achieved"], "crash");
     assert!(record["reason"].as_str().unwrap().contains("watchdog"), "{}", record["reason"]);
     assert_labels(&rig, 2, "crash");
     assert_settled(&rig);

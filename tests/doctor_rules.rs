@@ -162,7 +162,7 @@ fn a_rehearsal_is_readable_at_80_columns() {
             mount("/boot/efi", None, 0, vec![]),
         ],
         hooks: vec![],
-        consistency: Some(Consistency::Filesystem),
+        achieved: Some(Consistency::Filesystem),
         reason: Some("pre command of hook `db` failed with exit code 3 after 10ms".into()),
         still_frozen: vec![],
         after: vec![],

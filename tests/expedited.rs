@@ -111,7 +111,7 @@ fn the_watchdog_puts_it_back() {
     writer.kill().unwrap();
     writer.wait().unwrap();
     run.end();
-    Run::start(rig.bare_command(&["thaw", "--recorded"])).end().exits(0);
+    Run::start(rig.bare_command(&["thaw", "--recover"])).end().exits(0);
     assert_clean(&rig);
 }
 
@@ -132,7 +132,7 @@ fn the_journal_puts_it_back_when_both_were_killed() {
     writer.kill().unwrap();
     writer.wait().unwrap();
     run.end();
-    Run::start(rig.bare_command(&["thaw", "--recorded"])).end().exits(0).says("put back").says("thawed");
+    Run::start(rig.bare_command(&["thaw", "--recover"])).end().exits(0).says("put back").says("thawed");
     assert_eq!(now(), "0");
     assert_clean(&rig);
 }

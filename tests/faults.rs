@@ -156,7 +156,7 @@ impl Row {
         let creates = rig.creates();
         assert_eq!(creates.len(), 1, "the create call is never repeated");
         assert_eq!(creates[0]["faults"].as_array().unwrap().len(), 1, "the fault was met");
-        assert_eq!(record["consistency"].as_str().unwrap_or(NONE), self.label, "{record:#}");
+        assert_eq!(record["achieved"].as_str().unwrap_or(NONE), self.label, "{record:#}");
         let ids =
             |v: &[Value]| v.iter().map(|s| s["id"].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>();
         let reported = ids(record["snapshots"].as_array().unwrap());
@@ -224,7 +224,7 @@ fn a_volume_attached_meanwhile_lowers_the_set_and_not_its_parts() {
     let rig = two();
     rig.fault("CreateSnapshots", "extra-volume", "0s");
     let record = rig.run(&["snapshot", "-o", "json"]).exits(22).record();
-    let parts: Vec<_> = record["snapshots"].as_array().unwrap().iter().map(|s| &s["consistency"]).collect();
+    let parts: Vec<_> = record["snapshots"].as_array().unwrap().iter().map(|s| &s["achieved"]).collect();
     assert_eq!(parts, ["filesystem", "filesystem", "crash"]);
     assert_settled(&rig);
 }
@@ -243,7 +243,7 @@ fn a_hanging_api_ends_with_the_window() {
     let ended = run.end();
     let record = ended.exits(23).record();
     ended.says("did not answer within the window of 3s").says("stillpoint:run=");
-    assert_eq!(record["consistency"], Value::Null);
+    assert_eq!(record["achieved"], Value::Null);
     assert!(record["window_ms"].as_f64().unwrap() < 5000.0, "{}", record["window_ms"]);
     assert!(look_ups(&rig, &record) >= 3, "EC2 is eventually consistent: one look is not enough");
     assert_eq!(rig.creates().len(), 1);
@@ -312,7 +312,7 @@ fn foreign_thaw(arguments: &[&str], code: i32) {
     fsfreeze("--unfreeze", &rig.mount("a"));
     let ended = run.end();
     let record = ended.exits(code).record();
-    assert_eq!(record["consistency"], "crash");
+    assert_eq!(record["achieved"], "crash");
     let reason = record["reason"].as_str().unwrap();
     assert!(reason.contains("thawed by something else") && reason.contains("/a"), "{reason}");
     assert_labels(&rig, 2, "crash");
@@ -326,7 +326,7 @@ fn a_foreign_thaw_takes_the_label() {
 
 #[test]
 fn a_foreign_thaw_is_kept_where_the_policy_says_so() {
-    foreign_thaw(&["--on-lower", "keep"], 10);
+    foreign_thaw(&["--on-degraded", "keep"], 10);
 }
 
 #[test]
@@ -341,7 +341,7 @@ fn a_foreign_thaw_and_freeze_is_seen_by_the_write_counter() {
     fsfreeze("--freeze", &mount);
     let ended = run.end();
     let record = ended.exits(22).record();
-    assert_eq!(record["consistency"], "crash");
+    assert_eq!(record["achieved"], "crash");
     assert!(record["reason"].as_str().unwrap().contains("was written to"), "{}", record["reason"]);
     assert_labels(&rig, 2, "crash");
     assert_settled(&rig);

@@ -36,7 +36,7 @@ fn the_program_may_live_on_what_it_freezes() {
     run.end().exits(0);
     let read = |path: &Path| std::fs::read_to_string(path).unwrap();
     let record: serde_json::Value = serde_json::from_str(&read(&out)).unwrap();
-    assert_eq!(record["consistency"], "filesystem", "{}", read(&err));
+    assert_eq!(record["achieved"], "filesystem", "{}", read(&err));
     assert_labels(&rig, 2, "filesystem");
     assert_settled(&rig);
 }
@@ -121,7 +121,7 @@ fn a_control_group_without_memory_changes_nothing() {
     assert!(!status.success());
     assert!(group.killed() > 0, "the control group was never short of memory");
     let record = run.end().exits(0).record();
-    assert_eq!(record["consistency"], "filesystem", "{record:#}");
+    assert_eq!(record["achieved"], "filesystem", "{record:#}");
     assert_labels(&rig, 2, "filesystem");
     for mount in rig.mounts() {
         assert!(is_thawed(mount));

@@ -21,7 +21,7 @@ fn with_hooks_a_set_is_application_consistent() {
     rig.configure(&format!("{}{}", noting(&rig, "one"), noting(&rig, "two")));
     let ended = rig.run(&["snapshot", "-o", "json"]);
     let record = ended.exits(0).record();
-    assert_eq!((&record["asked"], &record["consistency"]), (&"application".into(), &"application".into()));
+    assert_eq!((&record["requested"], &record["achieved"]), (&"application".into(), &"application".into()));
     let all = ["pre-one", "pre-two", "post-two taken", "post-one taken"];
     assert_eq!(log(&rig), all, "released in reverse");
     assert_labels(&rig, 2, "application");
@@ -62,7 +62,7 @@ fn a_failing_end_is_a_failure_after_the_set() {
     rig.configure(&hook("db", "exit 0", "exit 0", ends));
     let ended = rig.run(&["snapshot", "-o", "json"]);
     let record = ended.exits(11).record();
-    assert_eq!(record["consistency"], "application");
+    assert_eq!(record["achieved"], "application");
     assert!(
         record["after"][0]
             .as_str()
@@ -121,7 +121,7 @@ fn continuing(arguments: &[&str], code: i32) {
     rig.configure(&hook("bad", "exit 1", &note(&rig, "post-bad"), "on_failure = \"degrade\""));
     let ended = rig.run(&[&["snapshot", "-o", "json"], arguments].concat());
     let record = ended.exits(code).record();
-    assert_eq!((&record["asked"], &record["consistency"]), (&"application".into(), &"filesystem".into()));
+    assert_eq!((&record["requested"], &record["achieved"]), (&"application".into(), &"filesystem".into()));
     assert!(record["reason"].as_str().unwrap().contains("hook `bad`"), "{}", record["reason"]);
     assert_eq!(log(&rig), ["post-bad"]);
     assert_labels(&rig, 2, "filesystem");
@@ -135,7 +135,7 @@ fn going_on_after_a_failing_hook_is_filesystem_consistent_at_most() {
 
 #[test]
 fn going_on_after_a_failing_hook_is_kept_where_the_policy_says_so() {
-    continuing(&["--on-lower", "keep"], 10);
+    continuing(&["--on-degraded", "keep"], 10);
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn a_failing_post_hook_is_told_and_keeps_the_set() {
     assert!(
         record["after"][0].as_str().unwrap().contains("post command of hook `bad` failed with exit code 5")
     );
-    assert_eq!(record["consistency"], "application");
+    assert_eq!(record["achieved"], "application");
     assert_eq!(log(&rig), ["pre-first", "post-first taken"], "the others are released");
     assert_labels(&rig, 2, "application");
     assert_settled(&rig);
@@ -346,7 +346,7 @@ fn debians_qemu_guest_agent_hook_runs_unchanged() {
         rig.configure(&section);
         let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json"]);
         assert_eq!(log(&rig), ["frozen"], "held while frozen");
-        assert_eq!(run.end().exits(0).record()["consistency"], "application");
+        assert_eq!(run.end().exits(0).record()["achieved"], "application");
         assert_eq!(released(), ["frozen", "released"]);
         // Nothing comes to be frozen: they know no other word for that than `thaw`.
         rig.configure(&format!("{section}{}", hook("bad", "exit 1", "exit 0", "")));
@@ -372,6 +372,6 @@ fn an_empty_hook_directory_holds_nothing() {
     ended.says("has no executable file");
     assert!(rig.creates().is_empty());
     rig.configure(&section("on_failure = \"degrade\"\n"));
-    rig.run(&["snapshot", "--on-lower", "keep"]).exits(10);
+    rig.run(&["snapshot", "--on-degraded", "keep"]).exits(10);
     assert_labels(&rig, 2, "filesystem");
 }

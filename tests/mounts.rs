@@ -157,7 +157,7 @@ fn an_image_is_frozen_before_what_holds_it() {
     sh("umount", &["--lazy", text(&rig.mount("b"))]);
     let ended = rig.run(&["snapshot", "-o", "json"]);
     let record = ended.exits(0).record();
-    assert_eq!(record["consistency"], "filesystem", "{record:#}");
+    assert_eq!(record["achieved"], "filesystem", "{record:#}");
     for folder in [&in_a, &in_b, &again] {
         assert!(is_thawed(&folder.0), "{} stays frozen", folder.0.display());
     }
@@ -293,7 +293,7 @@ fn a_filesystem_lazily_unmounted_during_the_window_is_thawed_all_the_same() {
     sh("umount", &["--lazy", text(&rig.mount("a"))]);
     let record = run.end().exits(0).record();
     // The held fd kept it: FITHAW said 0, and its write counter did not move.
-    assert_eq!(record["consistency"], "filesystem");
+    assert_eq!(record["achieved"], "filesystem");
     sh("mount", &[&rig.device("a"), text(&rig.mount("a"))]);
     assert!(is_thawed(&rig.mount("a")), "a stays frozen");
     let snapshot =
@@ -358,9 +358,9 @@ fn what_is_mounted_only_in_another_namespace_is_never_called_consistent() {
 
     takes_all(&rig, 1);
     rig.configure("[plan.default]\nunmounted_volumes = \"crash\"\n");
-    let ended = rig.run(&["snapshot", "--on-lower", "keep", "-o", "json"]);
+    let ended = rig.run(&["snapshot", "--on-degraded", "keep", "-o", "json"]);
     let record = ended.exits(10).record();
-    assert_eq!(record["consistency"], "crash", "{record:#}");
+    assert_eq!(record["achieved"], "crash", "{record:#}");
     drop(writer);
     drop(elsewhere);
     sh("mount", &[&rig.device("b"), text(&rig.mount("b"))]);

@@ -113,7 +113,7 @@ fn whole_under_load(method: &str, few: usize) {
         load.stall();
         let record = taken(&rig);
         stalls.push(load.stall());
-        assert_eq!(record["consistency"], "application", "{record:#}");
+        assert_eq!(record["achieved"], "application", "{record:#}");
         load.goes_on();
         let copies = restored(&rig, &record, &["data", "log"]);
         let server = copy(&rig, true);
@@ -158,7 +158,7 @@ fn without_the_hold_tables_without_transactions_are_broken() {
         load.stall();
         let record = taken(&rig);
         stalls.push(load.stall());
-        assert_eq!(record["consistency"], "filesystem");
+        assert_eq!(record["achieved"], "filesystem");
         let _copies = restored(&rig, &record, &["data", "log"]);
         let server = copy(&rig, true);
         let found = faults(&mut server.client());
@@ -303,7 +303,7 @@ fn a_connection_that_is_killed_in_the_window_takes_the_label_along() {
     root.run(&format!("KILL {}", held[0]));
     let ended = run.end();
     let record = ended.exits(22).record();
-    assert_eq!(record["consistency"], "filesystem", "{record:#}");
+    assert_eq!(record["achieved"], "filesystem", "{record:#}");
     assert!(record["reason"].as_str().unwrap().contains("its locks were lost"), "{}", record["reason"]);
     nothing_is_locked(&original);
     assert_labels(&rig, 2, "filesystem");
@@ -462,7 +462,7 @@ fn what_could_not_be_restored_or_held_is_refused_and_said() {
     let record = rig.run(&["snapshot", "-o", "json", "--mount", &data]).exits(0).record();
     load.stop();
     assert_eq!(
-        (&facts(&record)["binlog_in_set"], &record["consistency"]),
+        (&facts(&record)["binlog_in_set"], &record["achieved"]),
         (&"no".into(), &"application".into())
     );
     let _copies = restored(&rig, &record, &["data"]);
@@ -488,7 +488,7 @@ fn the_shipped_example_takes_a_set_and_a_password_is_seen_by_nobody_but_the_serv
     }
     // As it is shipped, with the paths of this place, where there is no boot volume.
     let example = shipped
-        .replace("boot_volume = false", "")
+        .replace("exclude_boot_volume = true", "")
         .replace("\"/var/lib/mysql\"", &format!("{:?}", rig.mount("data")))
         .replace("\"/var/log/mysql\"", &format!("{:?}", rig.mount("log")))
         .replace("# socket = \"/run/mysqld/mysqld.sock\"", &format!("socket = {:?}", original.socket))
@@ -511,7 +511,7 @@ fn the_shipped_example_takes_a_set_and_a_password_is_seen_by_nobody_but_the_serv
     assert!(rig.path("run").exists());
     assert_eq!(in_files("run"), "");
     let ended = run.end();
-    assert_eq!(ended.exits(0).record()["consistency"], "application");
+    assert_eq!(ended.exits(0).record()["achieved"], "application");
     assert!(!ended.out.contains(SECRET) && !ended.err.contains(SECRET), "{}{}", ended.out, ended.err);
     assert_eq!(in_files("run") + &in_files("state"), "");
     assert!(!serde_json::to_string(&rig.requests()).unwrap().contains(SECRET));
@@ -538,6 +538,6 @@ fn an_account_with_socket_authentication_is_reached_as_its_system_user() {
         Command::new("chown").args(["-R", "mysql"]).arg(rig.mount("data")).stdin(Stdio::null()).status();
     assert!(status.unwrap().success());
     let record = taken(&rig);
-    assert_eq!(record["consistency"], "application");
+    assert_eq!(record["achieved"], "application");
     assert_settled(&rig);
 }

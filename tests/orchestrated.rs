@@ -69,11 +69,7 @@ fn await_log(rig: &Rig, lines: &[&str]) {
 fn did_not_hold(rig: &Rig, record: &Value, reason: &str) -> Value {
     let late = thaw(rig, &["--run", id(record), "-o", "json"]);
     let said = late.exits(22).record();
-    assert_eq!(
-        (said["held"].as_bool(), said["consistency"].as_str()),
-        (Some(false), Some("crash")),
-        "{said:#}"
-    );
+    assert_eq!((said["held"].as_bool(), said["achieved"].as_str()), (Some(false), Some("crash")), "{said:#}");
     assert!(said["reason"].as_str().unwrap().contains(reason), "{}", said["reason"]);
     thaw(rig, &["--run", id(record)]).exits(22);
     thaw(rig, &[]).exits(22);
@@ -104,7 +100,7 @@ fn freeze_returns_while_frozen_and_thaw_says_that_it_held() {
     let record = thawed.exits(0).says("the freeze held").record();
     let took = all_done(&writes, Duration::from_secs(5)).expect("it was not thawed") - asked;
     println!("thawed {took:?} after `thaw` was started");
-    assert_eq!((record["held"].as_bool(), record["consistency"].as_str()), (Some(true), Some("application")));
+    assert_eq!((record["held"].as_bool(), record["achieved"].as_str()), (Some(true), Some("application")));
     assert_eq!(log(&rig), RELEASED);
     assert_eq!(record["hooks"].as_array().unwrap().len(), 4);
     assert_settled(&rig);
@@ -288,7 +284,7 @@ fn while_a_freeze_is_held_nothing_else_starts_and_recorded_leaves_it_alone() {
     let record = freeze(&rig, "60s");
     rig.run(&["freeze", "--for", "5s"]).exits(75).says("holds a freeze").says("stillpoint thaw");
     rig.run(&["snapshot"]).exits(75).says("holds a freeze");
-    thaw(&rig, &["--recorded"]).exits(0).says("no run left anything behind");
+    thaw(&rig, &["--recover"]).exits(0).says("no run left anything behind");
     drop(blocked(&rig));
     // A client that says nothing ends nothing either.
     let socket = rig.path("run/runs").join(format!("{}.sock", id(&record)));
@@ -436,7 +432,7 @@ fn what_cannot_be_meant_is_refused() {
     rig.run(&["freeze", "--for", "30"]).exits(64).says("without a unit");
     rig.run(&["freeze"]).exits(64).says("--for");
     rig.run(&["freeze", "--for", "30s", "--window", "3s"]).exits(64).says("neither --window");
-    rig.run(&["thaw", "--all", "--recorded"]).exits(64);
+    rig.run(&["thaw", "--all", "--recover"]).exits(64);
     // Its own word would be written to what is frozen.
     let mut command = rig.command(&["freeze", "--for", "30s"]);
     let on_it = std::fs::File::create(rig.mount("a").join("out")).unwrap();
@@ -468,7 +464,7 @@ fn the_orchestrators_image_needs_no_recovery() {
     let made = create();
     let thawed = thaw(&rig, &["--run", id(&record), "-o", "json"]).exits(0).record();
     writers.into_iter().for_each(|w| assert!(w.stop() > 0));
-    assert_eq!(thawed["consistency"], "filesystem");
+    assert_eq!(thawed["achieved"], "filesystem");
     assert!(!needs_recovery(&rig, made["id"].as_str().unwrap()));
     let point: i128 = rig.creates().pop().unwrap()["point_in_time_ns"].as_i64().unwrap().into();
     assert!(

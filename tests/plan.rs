@@ -54,7 +54,7 @@ fn nitro_with_unmounted_volumes() {
 
 #[test]
 fn nitro_without_boot_volume() {
-    let plan = plan_with(&facts("nitro"), |s| s.boot_volume = false).unwrap();
+    let plan = plan_with(&facts("nitro"), |s| s.exclude_boot_volume = true).unwrap();
     assert_snapshot!(human(&plan));
 }
 

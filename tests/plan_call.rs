@@ -60,8 +60,8 @@ fn the_boot_volume_is_first_and_is_known_without_its_name() {
         ("/dev/d0", "/dev/d2", "/dev/d11")
     );
     facts.volumes.iter_mut().for_each(|v| v.boot = false);
-    let plan = plan_with(&facts, |s| s.boot_volume = false).unwrap();
+    let plan = plan_with(&facts, |s| s.exclude_boot_volume = true).unwrap();
     assert!(matches!(plan.call, PointInTimeCall::CreateSnapshots { exclude_boot_volume: true, .. }));
     facts.filesystems.retain(|f| f.mount_point().to_str() != Some("/"));
-    assert_eq!(plan_with(&facts, |s| s.boot_volume = false), Err(PlanError::BootUnknown));
+    assert_eq!(plan_with(&facts, |s| s.exclude_boot_volume = true), Err(PlanError::BootUnknown));
 }

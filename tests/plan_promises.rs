@@ -54,7 +54,7 @@ proptest! {
         exclude_mounts in subsequence((0..40usize).collect::<Vec<_>>(), 0..3),
         volumes in subsequence((0..6usize).collect::<Vec<_>>(), 0..2),
         exclude_volumes in subsequence((0..6usize).collect::<Vec<_>>(), 0..3),
-        boot_volume: bool, allow_partial: bool, crash: bool,
+        exclude_boot_volume: bool, allow_partial: bool, crash: bool,
     ) {
         let facts = made(name);
         let mount = |i: &usize| facts.filesystems.get(*i).map(|f| f.mount_point().to_owned());
@@ -64,7 +64,7 @@ proptest! {
             s.exclude_mounts = exclude_mounts.iter().filter_map(mount).collect();
             s.volumes = volumes.iter().filter_map(volume).collect();
             s.exclude_volumes = exclude_volumes.iter().filter_map(volume).collect();
-            (s.boot_volume, s.allow_partial) = (boot_volume, allow_partial);
+            (s.exclude_boot_volume, s.allow_partial) = (exclude_boot_volume, allow_partial);
             if crash {
                 s.unmounted_volumes = stillpoint::config::settings::UnmountedVolumes::Crash;
             }

@@ -216,7 +216,7 @@ fn a_choice_that_cannot_be_had_is_an_error() {
     let against = |change: fn(&mut stillpoint::config::settings::PlanSettings)| plan_with(&nitro, change);
     for error in [
         against(|s| (s.mounts, s.exclude_mounts) = (vec!["/srv".into()], vec!["/srv/logs".into()])),
-        against(|s| (s.mounts, s.boot_volume) = (vec!["/".into()], false)),
+        against(|s| (s.mounts, s.exclude_boot_volume) = (vec!["/".into()], true)),
         against(|s| (s.volumes, s.exclude_volumes) = (vec![vol('2')], vec![vol('2')])),
     ] {
         assert!(matches!(error, Err(PlanError::Contradiction { .. })), "{error:?}");

@@ -31,7 +31,7 @@ struct Set {
 impl Set {
     fn take(rig: &Rig) -> Self {
         let record = rig.run(&["snapshot", "-o", "json"]).exits(0).record();
-        assert_eq!(record["consistency"], "application", "{record:#}");
+        assert_eq!(record["achieved"], "application", "{record:#}");
         let point = rig.creates().pop().unwrap()["point_in_time_ns"].as_i64().unwrap().into();
         Self { frozen: nanoseconds(&record["times"]["frozen"]), point, record }
     }
@@ -192,11 +192,11 @@ fn the_shipped_example_and_the_documented_section_take_a_set() {
         let text = text
             .replace("\"/var/lib/postgresql\"", &format!("\"{}\"", here("data")))
             .replace("\"/var/lib/postgresql-wal\"", &format!("\"{}\"", here("wal")))
-            .replace("boot_volume = false\n", "") // there is none here
+            .replace("exclude_boot_volume = true\n", "") // there is none here
             .replace("[[postgresql]]", &section);
         rig.configure(&text);
         let record = rig.run(&["snapshot", "postgresql", "-o", "json"]).exits(0).record();
-        assert_eq!(record["consistency"], "application", "{record:#}");
+        assert_eq!(record["achieved"], "application", "{record:#}");
     }
     let doc = include_str!("../docs/databases.md");
     // Every key there is, and no other.

@@ -291,7 +291,7 @@ fn a_standby_is_held_when_that_is_allowed() {
     }
     let seen = load.stop();
     for record in &records {
-        assert_eq!(record["consistency"], "application", "{record:#}");
+        assert_eq!(record["achieved"], "application", "{record:#}");
         let facts = facts(record);
         assert_eq!((facts["role"].as_str(), facts["timeline"].as_str()), ("standby", "1"));
         assert!(!facts["lsn"].is_empty() && !facts["lsn_after"].is_empty(), "{facts:#?}");
@@ -308,7 +308,7 @@ fn a_standby_is_held_when_that_is_allowed() {
     let lowered = rig.run(&["snapshot", "-o", "json"]);
     let record = lowered.exits(22).record();
     lowered.says("was not held all the time: it was promoted");
-    assert_eq!(record["consistency"], "filesystem", "{record:#}");
+    assert_eq!(record["achieved"], "filesystem", "{record:#}");
 
     // What was replayed is whole; how far that was, a standby does not promise.
     let of = |volume| snapshot_of(&rig, &records[1], volume);
@@ -332,7 +332,7 @@ fn lost(mode: &str) {
     let ended = run.end();
     let record = ended.exits(22).record();
     ended.says("was not held all the time: it has closed the connection");
-    assert_eq!(record["consistency"], "filesystem", "{record:#}");
+    assert_eq!(record["achieved"], "filesystem", "{record:#}");
     assert!(record["reason"].as_str().unwrap().contains("was not held all the time"), "{}", record["reason"]);
     assert_labels(&rig, 2, "filesystem");
     no_session(&server);
@@ -531,7 +531,7 @@ fn a_killed_holder_is_no_hold_and_leaves_no_backup() {
     let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json"]);
     kill(holder(&rig), Signal::SIGKILL).unwrap();
     let record = run.end().exits(22).record();
-    assert_eq!(record["consistency"], "filesystem", "{record:#}");
+    assert_eq!(record["achieved"], "filesystem", "{record:#}");
     assert_eq!(server.sessions(), Vec::<String>::new());
     assert!(server.log().contains("aborting backup"), "{}", server.log());
     assert_settled(&rig);

@@ -58,7 +58,7 @@ fn sets_taken_under_load_hold_every_acknowledged_write() {
         let run = in_the_window(&rig, "delay-before", "4s", &["snapshot", "-o", "json"]);
         let executed = held(&server, &pairs);
         let record = run.end().exits(0).record();
-        assert_eq!(record["consistency"], "application", "{record:#}");
+        assert_eq!(record["achieved"], "application", "{record:#}");
         pairs.goes_on(10, SOON);
         stalls.push(pairs.longest());
         let restored = restored(&rig);
@@ -160,7 +160,7 @@ fn a_dump_is_whole_and_as_new_as_the_hold() {
     let during: u64 = server.ask("GET a");
     pairs.goes_on(10, Duration::from_secs(4));
     let record = run.end().exits(0).record();
-    assert_eq!(record["consistency"], "application");
+    assert_eq!(record["achieved"], "application");
     let restored = restored(&rig);
     let (a, b) = counters(&rig, &restored, &dumps);
     assert!(a == b && (before..=during).contains(&a), "{a} {b}, {before}..={during}");
@@ -195,7 +195,7 @@ fn expiry_and_idle_connections_do_not_end_a_hold() {
     std::thread::sleep(Duration::from_millis(4200).saturating_sub(set.elapsed()));
     assert_eq!((server.info("expired_keys"), server.ask::<u64>("DBSIZE")), (expired, 1), "kept while held");
     let record = run.end().exits(0).record();
-    assert_eq!(record["consistency"], "application", "{record:#}");
+    assert_eq!(record["achieved"], "application", "{record:#}");
     await_some("it expires", SOON, || (server.ask::<u64>("DBSIZE") == 0).then_some(()));
     assert_settled(&rig);
 }
@@ -206,14 +206,14 @@ fn a_pause_that_somebody_else_ended_is_no_hold() {
     let server = on(&rig, &[]);
     let pairs = Pairs::start(&server);
     rig.configure(&server.section(""));
-    let run = in_the_window(&rig, "delay-before", "4s", &["snapshot", "--on-lower", "keep", "-o", "json"]);
+    let run = in_the_window(&rig, "delay-before", "4s", &["snapshot", "--on-degraded", "keep", "-o", "json"]);
     pairs.standing();
     server.ask::<()>("CLIENT UNPAUSE");
     let ended = run.end();
     // The set is there and is worth less.
     ended.exits(10);
     ended.says("was not held all the time");
-    assert_eq!(ended.record()["consistency"], "filesystem");
+    assert_eq!(ended.record()["achieved"], "filesystem");
     assert_labels(&rig, 1, "filesystem");
     pairs.goes_on(10, SOON);
     assert_settled(&rig);
@@ -286,12 +286,12 @@ fn a_pause_that_ends_before_the_run_does_is_no_hold() {
     let server = on(&rig, &[]);
     rig.configure(&server.section("pause_limit = \"1s\""));
     let run =
-        in_the_window(&rig, "delay-before", "1500ms", &["snapshot", "--on-lower", "keep", "-o", "json"]);
+        in_the_window(&rig, "delay-before", "1500ms", &["snapshot", "--on-degraded", "keep", "-o", "json"]);
     // Nobody has written, so only the clock tells.
     let ended = run.end();
     ended.exits(10);
     ended.says("the pause ended by itself after 1s");
-    assert_eq!(ended.record()["consistency"], "filesystem");
+    assert_eq!(ended.record()["achieved"], "filesystem");
     assert_settled(&rig);
 }
 
@@ -335,7 +335,7 @@ fn the_plan_shows_the_server_and_its_suggestion_holds_it() {
     );
     rig.configure(suggestion);
     assert_eq!(found(&["plan", "-o", "json"])[0]["section"], "redis");
-    assert_eq!(rig.run(&["snapshot", "-o", "json"]).exits(0).record()["consistency"], "application");
+    assert_eq!(rig.run(&["snapshot", "-o", "json"]).exits(0).record()["achieved"], "application");
     assert!(elsewhere.writes_within(SOON).is_some());
     assert_settled(&rig);
 }
@@ -349,10 +349,10 @@ fn the_shipped_example_and_the_documented_section_take_a_set() {
         let text = text
             .replace("/var/lib/redis", rig.mount("data").to_str().unwrap())
             .replace("/run/redis/redis-server.sock", server.socket.to_str().unwrap())
-            .replace("boot_volume = false\n", ""); // there is none here
+            .replace("exclude_boot_volume = true\n", ""); // there is none here
         rig.configure(&text);
         let record = rig.run(&["snapshot", "redis", "-o", "json"]).exits(0).record();
-        assert_eq!(record["consistency"], "application", "{record:#}");
+        assert_eq!(record["achieved"], "application", "{record:#}");
     }
     assert_settled(&rig);
 }

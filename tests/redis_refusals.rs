@@ -149,7 +149,7 @@ fn passwords_come_from_files_that_are_kept_and_are_never_said() {
     }
     let ended = run.end();
     ended.exits(0);
-    assert_eq!(ended.record()["consistency"], "application");
+    assert_eq!(ended.record()["achieved"], "application");
     let mut texts = vec![ended.out, ended.err, std::fs::read_to_string(rig.path("env")).unwrap()];
     assert!(!texts[2].contains("CREDENTIALS"), "{}", texts[2]);
     for folder in ["state", "run"] {

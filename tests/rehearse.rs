@@ -46,7 +46,7 @@ fn it_freezes_thaws_and_releases_and_takes_nothing() {
     let rounds = said["rounds"].as_array().unwrap();
     assert_eq!(rounds.len(), 2);
     for round in rounds {
-        assert_eq!(round["consistency"], "application", "{round:#}");
+        assert_eq!(round["achieved"], "application", "{round:#}");
         assert_eq!(round["hooks"].as_array().unwrap().len(), 2);
         let window = round["window_ms"].as_f64().unwrap();
         for mount in round["mounts"].as_array().unwrap() {
@@ -164,7 +164,7 @@ fn a_thaw_by_somebody_else_is_told() {
     let ended = run.end();
     let said: Value = serde_json::from_str(&ended.exits(22).out).unwrap();
     let round = &said["rounds"][0];
-    assert_eq!(round["consistency"], "crash");
+    assert_eq!(round["achieved"], "crash");
     assert!(round["reason"].as_str().unwrap().contains("thawed by something else"), "{round:#}");
     assert_nothing_taken(&rig);
 }

@@ -175,7 +175,7 @@ fn abandoned(rig: &Rig) -> Value {
 }
 
 fn recorded(rig: &Rig) -> Ended {
-    Run::start(rig.bare_command(&["thaw", "--recorded"])).end()
+    Run::start(rig.bare_command(&["thaw", "--recover"])).end()
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn what_dies_between_the_two_looks_is_thawed_before_its_journal_is_closed() {
     let file = std::fs::File::create(&lock).unwrap();
     let held =
         nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive).map_err(|(_, e)| e).unwrap();
-    let run = Run::start(rig.bare_command(&["thaw", "--recorded"]));
+    let run = Run::start(rig.bare_command(&["thaw", "--recover"]));
     await_some("the wait for the lock", Duration::from_secs(10), || {
         let fds = std::fs::read_dir(format!("/proc/{}/fd", run.pid())).ok()?;
         fds.flatten().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|p| p == lock)).then_some(())

@@ -43,7 +43,7 @@ fn a_session_holds_until_after_the_thaw_and_its_facts_are_in_the_record() {
     assert!(lives(&pid(&rig)) && log(&rig).is_empty(), "held while frozen");
     let ended = run.end();
     let record = ended.exits(0).record();
-    assert_eq!(record["consistency"], "application");
+    assert_eq!(record["achieved"], "application");
     assert_eq!(record["hooks"][0]["facts"]["lsn"], "0/17", "{}", record["hooks"]);
     assert_eq!(log(&rig), ["told thaw"]);
     assert_labels(&rig, 2, "application");
@@ -56,11 +56,11 @@ fn a_session_that_ends_in_the_window_lowers_the_label() {
         let rig = two();
         rig.configure(&session(&rig, "echo ready; read word", ""));
         let run =
-            in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json", "--on-lower", policy]);
+            in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json", "--on-degraded", policy]);
         common::rig::sh("kill", &["-9", &pid(&rig)]);
         let ended = run.end();
         let record = ended.exits(code).record();
-        assert_eq!(record["consistency"], "filesystem");
+        assert_eq!(record["achieved"], "filesystem");
         assert!(record["reason"].as_str().unwrap().contains("`db`"), "{}", record["reason"]);
         assert_labels(&rig, 2, "filesystem");
         assert_settled(&rig);
@@ -77,7 +77,7 @@ fn a_session_that_ends_with_success_in_the_window_lowers_the_label_too() {
     std::fs::write(&go, "").unwrap();
     let ended = run.end();
     let record = ended.exits(22).record();
-    assert_eq!(record["consistency"], "filesystem");
+    assert_eq!(record["achieved"], "filesystem");
     assert!(record["reason"].as_str().unwrap().contains("ended before it was told to let go"));
     assert_settled(&rig);
 }
@@ -88,7 +88,7 @@ fn a_session_that_does_not_let_go_is_killed() {
     let stays = session(&rig, "trap '' TERM; echo ready; while :; do sleep 0.1; done", "");
     rig.configure(&stays.replace("10s", "4s"));
     let ended = rig.run(&["snapshot", "-o", "json"]);
-    assert_eq!(ended.exits(22).record()["consistency"], "filesystem");
+    assert_eq!(ended.exits(22).record()["achieved"], "filesystem");
     ended.says("timed out and was killed");
     assert!(!lives(&pid(&rig)));
     assert_settled(&rig);
@@ -109,9 +109,9 @@ fn a_session_that_is_not_ready_in_time_stops_the_run() {
 fn a_session_that_cannot_hold_may_degrade_the_set() {
     let rig = two();
     rig.configure(&session(&rig, "echo failed no room; exit 1", "on_failure = \"degrade\""));
-    let ended = rig.run(&["snapshot", "-o", "json", "--on-lower", "keep"]);
+    let ended = rig.run(&["snapshot", "-o", "json", "--on-degraded", "keep"]);
     let record = ended.exits(10).record();
-    assert_eq!(record["consistency"], "filesystem");
+    assert_eq!(record["achieved"], "filesystem");
     assert!(record["reason"].as_str().unwrap().contains("no room"), "{}", record["reason"]);
     assert_settled(&rig);
 }
@@ -122,7 +122,7 @@ fn a_session_that_writes_all_the_time_does_not_hold_the_window_up() {
     let rig = two();
     rig.configure(&session(&rig, "echo ready; yes $(seq -s- 100) | head -c 6000000; read word", ""));
     let ended = rig.run(&["snapshot", "-o", "json", "--window", "10s"]);
-    assert_eq!(ended.exits(0).record()["consistency"], "application");
+    assert_eq!(ended.exits(0).record()["achieved"], "application");
     assert_settled(&rig);
 }
 
@@ -154,7 +154,7 @@ fn a_session_that_does_not_notice_a_killed_agent_is_ended_by_the_recovery() {
     killed(&rig, &script);
     let child = std::fs::read_to_string(child).unwrap().trim().to_owned();
     assert!(lives(&pid(&rig)) && lives(&child) && Path::new(&format!("/proc/{child}")).exists());
-    let ended = rig.run(&["thaw", "--recorded"]);
+    let ended = rig.run(&["thaw", "--recover"]);
     ended.says("it does not end with stillpoint");
     assert!(!lives(&pid(&rig)) && !lives(&child), "its whole group");
     rig.await_quiet();

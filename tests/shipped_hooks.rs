@@ -127,7 +127,7 @@ fn an_sql_session_holds_a_real_lock_across_the_window_and_a_killed_agent_leaves_
     rig.configure(&postgres.section(&hooks, HOLD, "COMMIT;"));
     let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json"]);
     assert!(!postgres.writable(), "held while frozen");
-    assert_eq!(run.end().exits(0).record()["consistency"], "application");
+    assert_eq!(run.end().exits(0).record()["achieved"], "application");
     assert!(postgres.writable());
 
     let run = in_the_window(&rig, "delay-before", "3s", &["snapshot"]);
@@ -136,7 +136,7 @@ fn an_sql_session_holds_a_real_lock_across_the_window_and_a_killed_agent_leaves_
     run.end();
     await_some("the lock's end", Duration::from_secs(10), || postgres.writable().then_some(()));
     rig.await_quiet();
-    rig.run(&["thaw", "--recorded"]).exits(0);
+    rig.run(&["thaw", "--recover"]).exits(0);
 
     // Its connection ends in the window: nothing was held at the end.
     let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json"]);
@@ -144,7 +144,7 @@ fn an_sql_session_holds_a_real_lock_across_the_window_and_a_killed_agent_leaves_
     assert!(postgres.sql(end).status.success());
     let ended = run.end();
     let record = ended.exits(22).record();
-    assert_eq!(record["consistency"], "filesystem");
+    assert_eq!(record["achieved"], "filesystem");
     assert!(
         record["reason"].as_str().unwrap().contains("was not let go as it should be"),
         "{}",
@@ -223,7 +223,7 @@ fn the_mongodb_session_locks_and_unlocks_whatever_happens() {
     let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json"]);
     assert_eq!(locks(), "1", "held while frozen");
     let ended = run.end();
-    assert_eq!(ended.exits(0).record()["consistency"], "application");
+    assert_eq!(ended.exits(0).record()["achieved"], "application");
     assert_eq!(locks(), "0");
     let argv = std::fs::read_to_string(place.join("argv")).unwrap();
     assert!(
@@ -238,13 +238,13 @@ fn the_mongodb_session_locks_and_unlocks_whatever_happens() {
     run.end();
     await_some("the unlock", Duration::from_secs(10), || (locks() == "0").then_some(()));
     rig.await_quiet();
-    rig.run(&["thaw", "--recorded"]).exits(0);
+    rig.run(&["thaw", "--recover"]).exits(0);
 
     // The session is killed, and the server stays locked: its release unlocks.
     let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json"]);
     sh("kill", &["-9", &std::fs::read_to_string(place.join("pid")).unwrap()]);
     assert_eq!(locks(), "1");
-    assert_eq!(run.end().exits(22).record()["consistency"], "filesystem");
+    assert_eq!(run.end().exits(22).record()["achieved"], "filesystem");
     assert_eq!(locks(), "0");
 
     configure("mongodb://refused/");

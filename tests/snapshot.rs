@@ -34,7 +34,7 @@ fn the_four_times_enclose_the_point_in_time() {
     let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs), ("c", Fs::Btrfs)]);
     let ended = rig.run(&["snapshot", "-o", "json"]);
     let record = ended.exits(0).record();
-    assert_eq!(record["consistency"], "filesystem");
+    assert_eq!(record["achieved"], "filesystem");
     assert_eq!(record["snapshots"].as_array().unwrap().len(), 3);
     let create = rig.creates().remove(0);
     let point = create["point_in_time_ns"].as_i64().unwrap().into();
@@ -96,7 +96,7 @@ fn the_run_id_is_in_the_call_and_the_verdict_comes_after() {
         .collect();
     let has = |key: &str, value: &str| sent.iter().any(|(k, v)| k == key && v == value);
     assert!(has("stillpoint:run", record["run_id"].as_str().unwrap()), "{sent:#?}");
-    assert!(has("Team", "storage") && has("stillpoint:asked", "filesystem"), "{sent:#?}");
+    assert!(has("Team", "storage") && has("stillpoint:requested-consistency", "filesystem"), "{sent:#?}");
     // What is true only afterwards must not be claimed before.
     assert!(!sent.iter().any(|(k, _)| k == "stillpoint:consistency" || k == "stillpoint:part"), "{sent:#?}");
 
@@ -185,13 +185,13 @@ fn a_flushed_filesystem_is_held_to_its_write_counter() {
     let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
     rig.configure(&format!("[defaults.methods]\n\"{}\" = \"sync\"\n", rig.mount("a").display()));
     let quiet = rig.run(&["snapshot", "-o", "json"]);
-    assert_eq!(quiet.exits(0).record()["consistency"], "filesystem");
+    assert_eq!(quiet.exits(0).record()["achieved"], "filesystem");
 
     let writer = Writer::start(&rig.mount("a"));
     let busy = rig.run(&["snapshot", "-o", "json"]);
     writer.stop();
     let record = busy.exits(22).record();
-    assert_eq!(record["consistency"], "crash");
+    assert_eq!(record["achieved"], "crash");
     assert!(record["reason"].as_str().unwrap().contains("write"), "{}", record["reason"]);
     assert_settled(&rig);
 }

@@ -95,7 +95,7 @@ fn a_run_in_its_hooks_and_one_that_died_in_its_window() {
     insta::assert_snapshot!("died", steady(&rig, &text.exits(40).out));
     let asked = status(&rig, &["--probe", "-o", "json"]);
     assert_eq!(probed(&rig, &asked, "a")["frozen"], false);
-    Run::start(rig.bare_command(&["thaw", "--recorded"])).end().exits(0);
+    Run::start(rig.bare_command(&["thaw", "--recover"])).end().exits(0);
     let text = status(&rig, &[]);
     insta::assert_snapshot!("undone", steady(&rig, &text.exits(0).out));
     rig.await_quiet();
@@ -150,5 +150,5 @@ fn a_journal_that_cannot_be_read_is_no_peace_of_mind() {
     let ended = status(&rig, &[]);
     assert!(ended.exits(40).out.contains("cannot read the journal"), "{}", ended.out);
     // The same to `thaw`, which cannot know what to undo.
-    Run::start(rig.bare_command(&["thaw", "--recorded"])).end().exits(40).says("cannot read the journal");
+    Run::start(rig.bare_command(&["thaw", "--recover"])).end().exits(40).says("cannot read the journal");
 }

@@ -42,7 +42,7 @@ fn systemd_accepts_the_units() {
 #[test]
 fn the_service_never_leaves_a_filesystem_frozen() {
     for (key, value) in [
-        ("ExecStopPost", "/usr/bin/stillpoint thaw --recorded"),
+        ("ExecStopPost", "/usr/bin/stillpoint thaw --recover"),
         ("KillMode", "mixed"),
         ("OOMScoreAdjust", "-1000"),
         ("OOMPolicy", "continue"),

@@ -70,7 +70,7 @@ fn units_are_stopped_with_what_hangs_on_them_and_only_what_ran_is_started() {
     let window = snapshot_in_the_window(&rig, &manager);
     assert_eq!(states(&manager, "ActiveState"), ["inactive"; 4]);
     let ended = window.end();
-    assert_eq!(ended.exits(0).record()["consistency"], "application");
+    assert_eq!(ended.exits(0).record()["achieved"], "application");
     assert_eq!(states(&manager, "ActiveState"), RUNNING);
     let all = ["stop web", "stop app", "stop db", "start db", "start app", "start web"];
     assert_eq!(log(&rig), all, "in the order of systemd");
@@ -96,7 +96,7 @@ fn killed(section: &str, property: &str, held: [&str; 4], after: [&str; 4]) {
     window.signal(Signal::SIGKILL);
     window.end();
     assert_eq!(states(&manager, property), held, "nobody was there yet");
-    run(&rig, &manager, &["thaw", "--recorded"]).exits(0);
+    run(&rig, &manager, &["thaw", "--recover"]).exits(0);
     assert_eq!(states(&manager, property), after);
     rig.await_quiet();
 }
@@ -119,7 +119,7 @@ fn lowered(section: &str, verb: &str, says: &str) {
     manager.ctl(&[verb, "db.service"]);
     let ended = window.end();
     let record = ended.exits(22).record();
-    assert_eq!(record["consistency"], "filesystem", "{record:#}");
+    assert_eq!(record["achieved"], "filesystem", "{record:#}");
     assert!(record["reason"].as_str().unwrap().contains(says), "{}", record["reason"]);
     assert_eq!(states(&manager, "ActiveState"), RUNNING);
     assert_eq!(states(&manager, "FreezerState"), ["running"; 4]);

@@ -21,7 +21,7 @@ fn comes_back(space: &Namespace, unmount: &[&str]) -> Value {
     let before = space.table();
     let ended = space.run(&["snapshot", "-o", "json"]);
     let record = ended.exits(0).record();
-    assert_eq!(record["consistency"], "filesystem", "{record:#}");
+    assert_eq!(record["achieved"], "filesystem", "{record:#}");
     assert_eq!(record["not_mounted"].as_array().unwrap().len(), 0);
     assert_eq!(space.table(), before);
     assert_eq!(space.rig.journals(), Vec::<String>::new());
@@ -264,7 +264,7 @@ fn nobody_else_can_mount_it_in_the_window() {
     let said = space.try_sh(&format!("mount {} {}", space.rig.device("a"), space.at("x"))).unwrap_err();
     assert!(said.contains("already mounted or mount point busy"), "{said}");
     let record = run.end().exits(0).record();
-    assert_eq!(record["consistency"], "filesystem");
+    assert_eq!(record["achieved"], "filesystem");
     assert_eq!(space.table(), before);
 }
 
@@ -280,7 +280,7 @@ fn a_write_to_the_device_in_the_window_lowers_the_label() {
         "dd if=/dev/zero of={device} bs=4096 seek=16383 count=1 oflag=direct conv=notrunc status=none"
     ));
     let record = run.end().exits(22).record();
-    assert_eq!(record["consistency"], "crash");
+    assert_eq!(record["achieved"], "crash");
     assert!(record["reason"].as_str().unwrap().contains("written to"), "{}", record["reason"]);
     assert_eq!(space.table().len(), 1);
 }
@@ -499,7 +499,7 @@ fn a_rehearsal_unmounts_and_mounts_again_and_takes_nothing() {
     let ended = run.end();
     let said: Value = serde_json::from_str(&ended.exits(0).out).unwrap();
     let round = &said["rounds"][0];
-    assert_eq!((&round["consistency"], &round["exit_code"]), (&"filesystem".into(), &0.into()), "{round:#}");
+    assert_eq!((&round["achieved"], &round["exit_code"]), (&"filesystem".into(), &0.into()), "{round:#}");
     assert_eq!(space.table(), before);
     assert_eq!((space.rig.creates().len(), space.rig.snapshots().len()), (0, 0));
     assert_eq!(space.rig.journals(), Vec::<String>::new());

@@ -113,7 +113,7 @@ fn units_that_run_are_stopped_and_started_in_reverse() {
     space.sh(&format!("rmdir {group}"));
     let record = ended.exits(0).record();
     assert_eq!(space.told(), STOPPED_AND_STARTED);
-    assert_eq!(record["consistency"], "filesystem");
+    assert_eq!(record["achieved"], "filesystem");
     let names: Vec<_> =
         record["hooks"].as_array().unwrap().iter().map(|h| h["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["unit db.service", "unit other.service", "unit other.service", "unit db.service"]);
@@ -560,7 +560,7 @@ fn hooks_are_released_last() {
     let text = std::fs::read_to_string(space.path("stillpoint.toml")).unwrap();
     space.rig.configure(&format!("{}\n{hooks}", text.replace(common::rig::NO_INTERVAL, "")));
     let record = space.run(&["snapshot", "-o", "json"]).exits(0).record();
-    assert_eq!(record["consistency"], "application");
+    assert_eq!(record["achieved"], "application");
     let mut all = vec!["pre"];
     all.extend(STOPPED_AND_STARTED);
     all.push("post-mounted");

@@ -93,7 +93,7 @@ def test_snapshot_of_all_data_volumes(host):
     assert not host.mounts.frozen() and not host.mounts.rescued()
     assert code == 0, err
     said = json.loads(out)
-    assert (said["consistency"], said["exit_code"], said["still_frozen"]) == ("filesystem", 0, [])
+    assert (said["achieved"], said["exit_code"], said["still_frozen"]) == ("filesystem", 0, [])
     assert said["identity"]["instance_id"] == host.id
     # ExcludeBootVolume is one of the exclusions that moto knows.
     made = host.snapshots(said["run_id"])
@@ -130,7 +130,7 @@ def test_a_volume_too_many_is_noticed(host):
     assert said["plan"]["call"]["exclude_data_volumes"] == [spare]
     made = host.snapshots(said["run_id"])
     assert made.keys() == {host.volumes["data"], host.volumes["log"], spare}
-    assert said["consistency"] == "crash", err
+    assert said["achieved"] == "crash", err
     assert spare in said["reason"]
     assert code == said["exit_code"] == 22
 

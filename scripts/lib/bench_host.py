@@ -132,7 +132,7 @@ def ended(words):
 
 def stillpoint(mounts, expedited=False):
     record = ended(command("snapshot", mounts, expedited))
-    if record["consistency"] != "filesystem" or len(record["snapshots"]) != len(mounts):
+    if record["achieved"] != "filesystem" or len(record["snapshots"]) != len(mounts):
         sys.exit(f"stillpoint took something else: {record}")
     return record
 

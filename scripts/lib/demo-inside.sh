@@ -124,7 +124,7 @@ status=0
 snapshot_of() { json "$work/set.json" "next(s['id'] for s in j['snapshots'] if s['volume_id'] == '$1')"; }
 set_a=$(snapshot_of "${volumes[0]}")
 set_b=$(snapshot_of "${volumes[1]}")
-label=$(json "$work/set.json" 'j["consistency"]')
+label=$(json "$work/set.json" 'j["achieved"]')
 window=$(json "$work/set.json" '"%.1f" % j["window_ms"]')
 call=$(json "$work/set.json" '"%.1f" % j["call_ms"]')
 sleep 0.5

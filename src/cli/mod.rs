@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::settings::OnLower;
+use crate::config::settings::OnDegraded;
 use crate::config::{self as configuration, Loaded, Overrides};
 use crate::ec2::Ec2;
 use crate::ec2::aws::Aws;
@@ -90,7 +90,7 @@ struct Global {
     imds_endpoint: Option<String>,
     /// EC2 endpoint [env: AWS_ENDPOINT_URL_EC2].
     #[arg(long, global = true, help_heading = HEADING, display_order = 900, value_name = "URL")]
-    endpoint: Option<String>,
+    endpoint_url: Option<String>,
     /// Where the lock and the journal are; a memory filesystem [default: /run/stillpoint].
     #[arg(long, global = true, help_heading = HEADING, display_order = 900, value_name = "DIR", value_parser = absolute)]
     run_dir: Option<PathBuf>,
@@ -122,7 +122,7 @@ struct Choice {
     exclude_volume: Vec<VolumeId>,
     /// Leave the boot volume out.
     #[arg(long)]
-    no_boot_volume: bool,
+    exclude_boot_volume: bool,
     /// Take filesystems that are only partly on EBS or only partly in the set.
     #[arg(long)]
     allow_partial: bool,
@@ -130,8 +130,8 @@ struct Choice {
     #[arg(long, value_parser = configuration::consistency)]
     consistency: Option<Consistency>,
     /// When less is reached: fail (exit 22) or keep (exit 10).
-    #[arg(long, value_parser = configuration::on_lower)]
-    on_lower: Option<OnLower>,
+    #[arg(long, value_parser = configuration::on_degraded)]
+    on_degraded: Option<OnDegraded>,
     /// Hard limit of the frozen window, such as 10s.
     #[arg(long, value_parser = configuration::duration)]
     window: Option<Duration>,
@@ -223,7 +223,7 @@ impl Global {
         overrides.instance_id.clone_from(&self.instance_id);
         overrides.region.clone_from(&self.region);
         overrides.imds_endpoint.clone_from(&self.imds_endpoint);
-        overrides.endpoint.clone_from(&self.endpoint);
+        overrides.endpoint_url.clone_from(&self.endpoint_url);
         overrides.run_dir.clone_from(&self.run_dir);
         overrides.state_dir.clone_from(&self.state_dir);
         configuration::load(Path::new("/"), self.config.as_deref(), plan, &overrides).map_err(|e| {
@@ -247,10 +247,10 @@ impl Choice {
             volume_tags: map(&self.volume_tag),
             exclude_mounts: some(&self.exclude_mount),
             exclude_volumes: some(&self.exclude_volume),
-            no_boot_volume: self.no_boot_volume.then_some(true),
+            exclude_boot_volume: self.exclude_boot_volume.then_some(true),
             allow_partial: self.allow_partial.then_some(true),
             consistency: self.consistency,
-            on_lower: self.on_lower,
+            on_degraded: self.on_degraded,
             window: self.window,
             tags: map(&self.tag),
             ..Overrides::default()

@@ -81,7 +81,7 @@ impl Rehearse {
             let round = rehearse(&stage, &mut interrupt).await?;
             // Nothing is tried again on top of what is still frozen or not mounted.
             let hurts = exit_of(&round).hurts();
-            let ended = hurts || round.consistency.is_none() || round.signal.is_some();
+            let ended = hurts || round.achieved.is_none() || round.signal.is_some();
             rounds.push(round);
             if ended {
                 break;

@@ -25,11 +25,11 @@ const ENDING: (u32, Duration) = (100, Duration::from_millis(50));
 #[derive(Debug, Args)]
 pub(super) struct Thaw {
     /// Thaw every filesystem of this host, whoever froze it.
-    #[arg(long, conflicts_with = "recorded")]
+    #[arg(long, conflicts_with = "recover")]
     all: bool,
     /// Only what runs that died left behind, as their journals say; a freeze that is held goes on. For ExecStopPost=.
     #[arg(long, conflicts_with = "run")]
-    recorded: bool,
+    recover: bool,
     /// The freeze to end, as `freeze` printed it; without it the one that is held.
     #[arg(long, value_name = "RUN")]
     run: Option<RunId>,
@@ -46,7 +46,7 @@ impl Thaw {
         if self.all {
             exit = everything()?;
         }
-        let ended = if self.recorded { None } else { self.end(&run_dir).await };
+        let ended = if self.recover { None } else { self.end(&run_dir).await };
         let recover::Local { recovered, unreadable, busy } = recover::local(&run_dir).await;
         for text in unreadable {
             say(&format!("error: cannot read the journal {text}"));
@@ -65,7 +65,7 @@ impl Thaw {
         for run in &recovered {
             exit = exit.or_worse(report(run));
         }
-        if self.recorded {
+        if self.recover {
             if recovered.is_empty() {
                 say("no run left anything behind");
             }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use super::error::{ConfigError, Origin, choices};
 use super::settings::{
-    ContainerEngine, MysqlMethod, OnFailure, OnLower, PostgresqlMode, RedisMode, UnitMethod, UnmountedVolumes,
+    ContainerEngine, MysqlMethod, OnDegraded, OnFailure, PostgresqlMode, RedisMode, UnitMethod,
+    UnmountedVolumes,
 };
 use crate::plan::{Consistency, Method};
 
@@ -129,7 +130,8 @@ pub(super) const CONSISTENCIES: &[(&str, Consistency)] = &[
 ];
 pub(super) const METHODS: &[(&str, Method)] =
     &[("freeze", Method::Freeze), ("sync", Method::Sync), ("unmount", Method::Unmount)];
-pub(super) const ON_LOWER: &[(&str, OnLower)] = &[("fail", OnLower::Fail), ("keep", OnLower::Keep)];
+pub(super) const ON_DEGRADED: &[(&str, OnDegraded)] =
+    &[("fail", OnDegraded::Fail), ("keep", OnDegraded::Keep)];
 pub(super) const ON_FAILURE: &[(&str, OnFailure)] =
     &[("abort", OnFailure::Abort), ("degrade", OnFailure::Degrade)];
 pub(super) const UNIT_METHODS: &[(&str, UnitMethod)] =
@@ -153,12 +155,12 @@ pub fn consistency(text: &str) -> Result<Consistency, Fault> {
     choice(text, CONSISTENCIES)
 }
 
-/// What `on_lower` is called, for a flag's value parser.
+/// What `on_degraded` is called, for a flag's value parser.
 ///
 /// # Errors
 /// When it is none.
-pub fn on_lower(text: &str) -> Result<OnLower, Fault> {
-    choice(text, ON_LOWER)
+pub fn on_degraded(text: &str) -> Result<OnDegraded, Fault> {
+    choice(text, ON_DEGRADED)
 }
 
 /// `KEY=VALUE`, or `KEY` alone for an empty value, for a flag's value parser.
@@ -388,7 +390,7 @@ mod tests {
         for (word, value) in CONSISTENCIES {
             assert_eq!(value.to_string(), *word);
         }
-        for (word, value) in ON_LOWER {
+        for (word, value) in ON_DEGRADED {
             assert_eq!(serde_json::to_value(value).unwrap(), *word);
         }
         for (word, value) in UNMOUNTED {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::check::{self, Fault};
 use super::error::{ConfigError, Origin, Sourced};
 use super::raw::{Fragment, Input, PlanInput};
-use super::settings::OnLower;
+use super::settings::OnDegraded;
 use crate::ids::{InstanceId, VolumeId};
 use crate::plan::Consistency;
 
@@ -27,14 +27,14 @@ pub struct Overrides {
     pub exclude_mounts: Option<Vec<PathBuf>>,
     /// `--exclude-volume`, replacing the plan's list.
     pub exclude_volumes: Option<Vec<VolumeId>>,
-    /// `--no-boot-volume`.
-    pub no_boot_volume: Option<bool>,
+    /// `--exclude-boot-volume`.
+    pub exclude_boot_volume: Option<bool>,
     /// `--allow-partial`.
     pub allow_partial: Option<bool>,
     /// `--consistency`.
     pub consistency: Option<Consistency>,
-    /// `--on-lower`.
-    pub on_lower: Option<OnLower>,
+    /// `--on-degraded`.
+    pub on_degraded: Option<OnDegraded>,
     /// `--window`.
     pub window: Option<Duration>,
     /// `--tag`, added to the plan's tags.
@@ -45,8 +45,8 @@ pub struct Overrides {
     pub instance_id: Option<InstanceId>,
     /// `--imds-endpoint`.
     pub imds_endpoint: Option<String>,
-    /// `--endpoint`.
-    pub endpoint: Option<String>,
+    /// `--endpoint-url`.
+    pub endpoint_url: Option<String>,
     /// `--run-dir`.
     pub run_dir: Option<PathBuf>,
     /// `--state-dir`.
@@ -93,7 +93,7 @@ impl Fragment {
         if !ignored {
             let service = read("AWS_ENDPOINT_URL_EC2")?;
             let endpoint = if service.is_some() { service } else { read("AWS_ENDPOINT_URL")? };
-            self.ec2.endpoint = endpoint.or_else(|| self.ec2.endpoint.take());
+            self.ec2.endpoint_url = endpoint.or_else(|| self.ec2.endpoint_url.take());
         }
         // AWS_REGION is not read: on a host it says where its user likes to work, not where the instance is.
         Ok(())
@@ -105,7 +105,7 @@ impl Fragment {
         set(&mut identity.region, "--region", flags.region.as_deref(), check::region)?;
         set(&mut identity.instance_id, "--instance-id", flags.instance_id.as_ref(), copy)?;
         set(&mut identity.imds_endpoint, "--imds-endpoint", flags.imds_endpoint.as_deref(), check::url)?;
-        set(&mut self.ec2.endpoint, "--endpoint", flags.endpoint.as_deref(), check::url)?;
+        set(&mut self.ec2.endpoint_url, "--endpoint-url", flags.endpoint_url.as_deref(), check::url)?;
         set(&mut self.top.run_dir, "--run-dir", flags.run_dir.as_deref(), check::absolute)?;
         set(&mut self.top.state_dir, "--state-dir", flags.state_dir.as_deref(), check::absolute)?;
         plan_flags(self.plans.entry(name.to_owned()).or_default(), &mut self.defaults, flags)
@@ -133,12 +133,11 @@ fn plan_flags(plan: &mut PlanInput, defaults: &mut PlanInput, flags: &Overrides)
     set(&mut plan.exclude_mounts, "--exclude-mount", flags.exclude_mounts.as_ref().filter(given), paths)?;
     let excluded = flags.exclude_volumes.as_ref().filter(|l| !l.is_empty());
     set(&mut plan.exclude_volumes, "--exclude-volume", excluded, copy)?;
-    set(&mut plan.boot_volume, "--no-boot-volume", flags.no_boot_volume.filter(|no| *no).as_ref(), |no| {
-        Ok(!no)
-    })?;
+    let boot = flags.exclude_boot_volume.filter(|yes| *yes);
+    set(&mut plan.exclude_boot_volume, "--exclude-boot-volume", boot.as_ref(), copy)?;
     set(&mut plan.allow_partial, "--allow-partial", flags.allow_partial.filter(|yes| *yes).as_ref(), copy)?;
     set(&mut plan.consistency, "--consistency", flags.consistency.as_ref(), copy)?;
-    set(&mut plan.on_lower, "--on-lower", flags.on_lower.as_ref(), copy)?;
+    set(&mut plan.on_degraded, "--on-degraded", flags.on_degraded.as_ref(), copy)?;
     set(&mut plan.window, "--window", flags.window.as_ref(), |w| check::within(*w, check::WINDOW))?;
     set_tags(&mut plan.tags, "--tag", flags.tags.as_ref(), check::own_tag)
 }

@@ -27,7 +27,7 @@ mod show;
 #[cfg(test)]
 mod tests;
 
-pub use check::{Fault, consistency, duration, key_value, on_lower};
+pub use check::{Fault, consistency, duration, key_value, on_degraded};
 pub use error::{ConfigError, Origin, Place};
 pub use files::{ConfigFile, DROP_IN_DIRS, FileStatus, MAIN_FILE};
 pub use merge::Overrides;

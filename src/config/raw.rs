@@ -14,7 +14,7 @@ use super::check::{self, Fault};
 use super::error::{ConfigError, Origin, Sourced};
 use super::node::{Document, Node, Table};
 use super::raw_hooks::{self, HookInput, SECTIONS};
-use super::settings::{OnLower, UnmountedVolumes};
+use super::settings::{OnDegraded, UnmountedVolumes};
 use crate::ids::{InstanceId, VolumeId};
 use crate::plan::{Consistency, Method};
 
@@ -91,7 +91,7 @@ input! {
 input! {
     /// `[ec2]`.
     Ec2Input {
-        endpoint: String = |n: &Node<'_>| n.checked(check::url);
+        endpoint_url: String = |n: &Node<'_>| n.checked(check::url);
         call_timeout: Duration = |n: &Node<'_>| n.duration(check::CALL_TIMEOUT);
         volume_interval: Duration = |n: &Node<'_>| n.duration(check::VOLUME_INTERVAL);
     } per_entry {}
@@ -104,11 +104,11 @@ input! {
         volumes: Vec<VolumeId> = Node::ids;
         exclude_mounts: Vec<PathBuf> = Node::paths;
         exclude_volumes: Vec<VolumeId> = Node::ids;
-        boot_volume: bool = Node::flag;
+        exclude_boot_volume: bool = Node::flag;
         allow_partial: bool = Node::flag;
         unmounted_volumes: UnmountedVolumes = |n: &Node<'_>| n.checked(|t| check::choice(t, check::UNMOUNTED));
         consistency: Consistency = |n: &Node<'_>| n.checked(check::consistency);
-        on_lower: OnLower = |n: &Node<'_>| n.checked(check::on_lower);
+        on_degraded: OnDegraded = |n: &Node<'_>| n.checked(check::on_degraded);
         window: Duration = |n: &Node<'_>| n.duration(check::WINDOW);
         freeze_timeout: Duration = |n: &Node<'_>| n.duration(check::FREEZE_TIMEOUT);
         flush_timeout: Duration = |n: &Node<'_>| n.duration(check::FLUSH_TIMEOUT);

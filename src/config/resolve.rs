@@ -12,7 +12,7 @@ use super::error::{ConfigError, Origin, Sourced, choices};
 use super::raw::{Fragment, Input, PlanInput};
 use super::raw_hooks::HookInput;
 use super::settings::{
-    Ec2Settings, Hook, IdentityOverrides, OnLower, PlanSettings, Settings, UnmountedVolumes,
+    Ec2Settings, Hook, IdentityOverrides, OnDegraded, PlanSettings, Settings, UnmountedVolumes,
 };
 use crate::plan::Method;
 
@@ -27,7 +27,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// EC2's own limit (errors overview, SnapshotCreationPerVolumeRateExceeded).
 const VOLUME_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Where each value came from: `run_dir`, `ec2.endpoint`, `plan.window`, `plan.tags.Team`, `plan.hooks.NAME`.
+/// Where each value came from: `run_dir`, `ec2.endpoint_url`, `plan.window`, `plan.tags.Team`, `plan.hooks.NAME`.
 pub type Origins = BTreeMap<String, Origin>;
 
 /// The origins of a table's values, while they are taken out of the inputs.
@@ -134,7 +134,7 @@ pub(super) fn settings(inputs: Fragment, name: &str) -> Result<(Settings, Origin
     };
     take.table = "ec2.";
     let ec2 = Ec2Settings {
-        endpoint: take.optional("endpoint", ec2.endpoint),
+        endpoint_url: take.optional("endpoint_url", ec2.endpoint_url),
         call_timeout: take.or("call_timeout", ec2.call_timeout, CALL_TIMEOUT),
         volume_interval: take.or("volume_interval", ec2.volume_interval, VOLUME_INTERVAL),
     };
@@ -163,12 +163,12 @@ fn plan(
         volume_tags: take.entries("volume_tags", input.volume_tags, String::clone),
         exclude_mounts: take.or("exclude_mounts", input.exclude_mounts, Vec::new()),
         exclude_volumes: take.or("exclude_volumes", input.exclude_volumes, Vec::new()),
-        boot_volume: take.or("boot_volume", input.boot_volume, true),
+        exclude_boot_volume: take.or("exclude_boot_volume", input.exclude_boot_volume, false),
         allow_partial: take.or("allow_partial", input.allow_partial, false),
         unmounted_volumes: take.or("unmounted_volumes", input.unmounted_volumes, UnmountedVolumes::Exclude),
         methods: take.entries("methods", input.methods, path),
         consistency: take.optional("consistency", input.consistency),
-        on_lower: take.or("on_lower", input.on_lower, OnLower::Fail),
+        on_degraded: take.or("on_degraded", input.on_degraded, OnDegraded::Fail),
         window,
         freeze_timeout,
         flush_timeout: take.or("flush_timeout", input.flush_timeout, FLUSH_TIMEOUT),

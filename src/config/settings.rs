@@ -46,7 +46,7 @@ pub struct IdentityOverrides {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Ec2Settings {
     /// Endpoint URL; none means the Region's own, or the SDK's environment variables.
-    pub endpoint: Option<String>,
+    pub endpoint_url: Option<String>,
     /// Longest time a call outside the window may take; default 10 s.
     #[serde(serialize_with = "duration")]
     pub call_timeout: Duration,
@@ -70,8 +70,8 @@ pub struct PlanSettings {
     pub exclude_mounts: Vec<PathBuf>,
     /// Leave these volumes out.
     pub exclude_volumes: Vec<VolumeId>,
-    /// Take the boot volume; default true.
-    pub boot_volume: bool,
+    /// Leave the boot volume out; default false.
+    pub exclude_boot_volume: bool,
     /// Take a filesystem that is only partly on EBS or only partly in the set; default false.
     pub allow_partial: bool,
     /// Attached volumes without a mounted filesystem: default exclude.
@@ -81,7 +81,7 @@ pub struct PlanSettings {
     /// The consistency asked for; none means `application` with hooks, else `filesystem`.
     pub consistency: Option<Consistency>,
     /// Reaching less than asked for: default fail.
-    pub on_lower: OnLower,
+    pub on_degraded: OnDegraded,
     /// Hard limit of the frozen window, from before the first FIFREEZE to the last FITHAW; default 10 s.
     #[serde(serialize_with = "duration")]
     pub window: Duration,
@@ -131,7 +131,7 @@ pub enum UnmountedVolumes {
 /// What to do when the consistency asked for is not reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum OnLower {
+pub enum OnDegraded {
     /// Keep the set under its true label, exit 22.
     Fail,
     /// Keep the set under its true label, exit 10.

@@ -58,7 +58,7 @@ impl ConnectError {
                 "attach an instance profile with an IAM role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             }
             Self::Expiring { .. } => "renew them, or shorten the hooks' timeouts",
-            Self::Endpoint { .. } => "check --endpoint, AWS_ENDPOINT_URL_EC2, the Region's name and DNS",
+            Self::Endpoint { .. } => "check --endpoint-url, AWS_ENDPOINT_URL_EC2, the Region's name and DNS",
             Self::Http(_) => "check the system's CA certificates (package ca-certificates)",
         }
     }
@@ -168,7 +168,7 @@ pub async fn connect(
         .load()
         .await;
     let pinned = pin_credentials(&shared, need).await?;
-    let endpoint = match &settings.endpoint {
+    let endpoint = match &settings.endpoint_url {
         Some(url) => url.clone(),
         None => default_endpoint(&shared, region.as_ref()).await?,
     };

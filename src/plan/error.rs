@@ -129,8 +129,8 @@ pub enum PlanError {
         /// The two mount points.
         mounts: (PathBuf, PathBuf),
     },
-    /// `boot_volume = false`, and nobody knows which that is.
-    #[error("`boot_volume = false`, but it cannot be told which volume is the boot volume")]
+    /// `exclude_boot_volume = true`, and nobody knows which that is.
+    #[error("`exclude_boot_volume = true`, but it cannot be told which volume is the boot volume")]
     BootUnknown,
     /// More volumes than a set can have.
     #[error("the set would have {count} volumes, and EC2 takes at most {MAX_SET} together")]

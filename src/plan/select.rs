@@ -39,7 +39,7 @@ pub(super) fn select(
         names.mounts("exclude_mounts", &settings.exclude_mounts)?.into_iter().collect();
     names.volumes("volumes", &settings.volumes)?;
     names.volumes("exclude_volumes", &settings.exclude_volumes)?;
-    if !settings.boot_volume && boot.is_none() {
+    if settings.exclude_boot_volume && boot.is_none() {
         return Err(PlanError::BootUnknown);
     }
     let select =
@@ -71,8 +71,11 @@ fn barred(
     for volume in &facts.volumes {
         let why = if settings.exclude_volumes.contains(&volume.id) {
             Barred { by_filter: false, why: "excluded by `exclude_volumes`".to_owned() }
-        } else if !settings.boot_volume && boot == Some(&volume.id) {
-            Barred { by_filter: false, why: "the boot volume, left out by `boot_volume = false`".to_owned() }
+        } else if settings.exclude_boot_volume && boot == Some(&volume.id) {
+            Barred {
+                by_filter: false,
+                why: "the boot volume, left out by `exclude_boot_volume = true`".to_owned(),
+            }
         } else if !matches(volume) {
             Barred { by_filter: true, why: format!("without {wanted}") }
         } else {

@@ -21,7 +21,7 @@ pub fn human(record: &HoldRecord) -> String {
         return text;
     }
     let reason = record.reason.as_deref().unwrap_or("no reason is known");
-    let label = record.consistency.map(|c| c.to_string()).unwrap_or_default();
+    let label = record.achieved.map(|c| c.to_string()).unwrap_or_default();
     let never = [Exit::Hook, Exit::Freeze].iter().any(|e| e.code() == record.exit_code);
     let _ = match record.held {
         Some(true) => {
@@ -35,7 +35,7 @@ pub fn human(record: &HoldRecord) -> String {
         _ => writeln!(text, "run {run}: THE FREEZE DID NOT HOLD: {reason}"),
     };
     if record.held == Some(true) && record.reason.is_some() {
-        let _ = writeln!(text, "not {}-consistent: {reason}", record.asked);
+        let _ = writeln!(text, "not {}-consistent: {reason}", record.requested);
     }
     for trouble in &record.after {
         let _ = writeln!(text, "after the thaw: {trouble}");

@@ -100,7 +100,7 @@ fn under_systemd() -> bool {
 /// The journald entry that ends a run.
 pub fn run_ended(record: &SetRecord) {
     let snapshots: Vec<_> = record.snapshots.iter().map(|s| s.id.as_str()).collect();
-    let consistency = record.consistency.map_or_else(|| "none".to_owned(), |c| c.to_string());
+    let consistency = record.achieved.map_or_else(|| "none".to_owned(), |c| c.to_string());
     tracing::info!(
         target: JOURNAL,
         MESSAGE_ID = RUN_ENDED,

@@ -206,7 +206,7 @@ fn troubles(page: &mut Page, rounds: &[Round]) {
     for (i, round) in rounds.iter().enumerate() {
         let which = if rounds.len() == 1 { "Result: ".to_owned() } else { format!("Round {}: ", i + 1) };
         if let Some(reason) = &round.reason {
-            let what = match round.consistency {
+            let what = match round.achieved {
                 Some(reached) => format!("{which}a set would only be {reached}-consistent: {reason}"),
                 None => format!("{which}failed: {reason}"),
             };

@@ -13,7 +13,7 @@ const WIDTH: usize = 80;
 #[must_use]
 pub fn human(record: &SetRecord) -> String {
     let mut text = String::new();
-    match record.consistency {
+    match record.achieved {
         Some(reached) => {
             let planned = record.plan.volumes.len();
             let _ = writeln!(
@@ -40,7 +40,7 @@ pub fn human(record: &SetRecord) -> String {
         };
     }
     for app in &record.applications {
-        let label = app.consistency.map_or_else(|| "not taken".to_owned(), |c| format!("{c}-consistent"));
+        let label = app.achieved.map_or_else(|| "not taken".to_owned(), |c| format!("{c}-consistent"));
         let _ = writeln!(text, "  {} ({}): {label}", app.name, app.kind);
     }
     if record.window_ms > 0.0 {
@@ -51,8 +51,8 @@ pub fn human(record: &SetRecord) -> String {
         };
     }
     if let Some(reason) = &record.reason {
-        let _ = match record.consistency {
-            Some(_) => writeln!(text, "not {}-consistent: {reason}", record.asked),
+        let _ = match record.achieved {
+            Some(_) => writeln!(text, "not {}-consistent: {reason}", record.requested),
             None => writeln!(text, "because: {reason}"),
         };
     }

@@ -67,7 +67,7 @@ fn one(text: &mut String, run: &RunStatus) {
     let undo = match (nothing && !run.expedited && run.owed.is_empty(), run.alive) {
         (_, true) => return,
         (true, _) => "`stillpoint snapshot` looks at that at its next start",
-        _ => "`stillpoint thaw --recorded`, or the next start, undoes what it left",
+        _ => "`stillpoint thaw --recover`, or the next start, undoes what it left",
     };
     let _ = writeln!(text, "  {undo}");
 }

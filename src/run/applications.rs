@@ -239,7 +239,7 @@ pub(super) fn records(
         let Some(kind) = section(&held.name) else { continue };
         let let_go = outcomes.iter().find(|h| h.phase == Phase::Post && h.name == held.name);
         let failed = Some(held).filter(|h| !h.succeeded()).or(let_go.filter(|h| h.lost));
-        let (consistency, reason) = match (taken, failed) {
+        let (achieved, reason) = match (taken, failed) {
             (None, failed) => (None, failed.map(ToString::to_string)),
             (Some((cap, _)), Some(failed)) if cap >= Consistency::Filesystem => {
                 (Some(Consistency::Filesystem), Some(failed.to_string()))
@@ -249,7 +249,7 @@ pub(super) fn records(
         };
         let mut facts = held.facts.clone();
         facts.extend(let_go.map(|h| h.facts.clone()).unwrap_or_default());
-        records.push(ApplicationRecord { name: held.name.clone(), kind, consistency, reason, facts });
+        records.push(ApplicationRecord { name: held.name.clone(), kind, achieved, reason, facts });
     }
     records
 }
@@ -301,7 +301,7 @@ mod tests {
     }
 
     fn labels(outcomes: &[HookOutcome], taken: Option<(Consistency, &str)>) -> Vec<Option<Consistency>> {
-        records(&settings(), outcomes, taken).into_iter().map(|r| r.consistency).collect()
+        records(&settings(), outcomes, taken).into_iter().map(|r| r.achieved).collect()
     }
 
     use Consistency::{Application, Crash, Filesystem};
@@ -312,8 +312,7 @@ mod tests {
         outcomes[0].facts.insert("offset".to_owned(), "17".to_owned());
         outcomes[5].facts.insert("end".to_owned(), "18".to_owned());
         let records = records(&settings(), &outcomes, Some((Application, "")));
-        let seen: Vec<_> =
-            records.iter().map(|r| (r.name.as_str(), r.kind.as_str(), r.consistency)).collect();
+        let seen: Vec<_> = records.iter().map(|r| (r.name.as_str(), r.kind.as_str(), r.achieved)).collect();
         let good = Some(Application);
         assert_eq!(
             seen,
@@ -353,7 +352,7 @@ mod tests {
         let mut outcomes = all_well();
         let why = "the freeze did not hold";
         let lowered = records(&settings(), &outcomes, Some((Crash, why)));
-        assert!(lowered.iter().all(|r| r.consistency == Some(Crash) && r.reason.as_deref() == Some(why)));
+        assert!(lowered.iter().all(|r| r.achieved == Some(Crash) && r.reason.as_deref() == Some(why)));
         outcomes[0].status = HookStatus::TimedOut;
         assert_eq!(labels(&outcomes, Some((Crash, "x")))[0], Some(Crash));
         assert_eq!(labels(&outcomes, Some((Filesystem, "x"))), [Some(Filesystem); 3]);

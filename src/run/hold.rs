@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 use super::applications::{self, Applications, hook_env, quiesce, release};
 use super::desk::Desk;
 use super::journal::{Hold, Journal, will_freeze};
-use super::{Failure, Stage, Window, asked, freeze_hint, outcome, preflight};
-use crate::config::settings::OnLower;
+use super::{Failure, Stage, Window, freeze_hint, outcome, preflight, requested};
+use crate::config::settings::OnDegraded;
 use crate::ec2::Ec2;
 use crate::error::Error;
 use crate::exit::Exit;
@@ -60,11 +60,11 @@ pub struct HoldRecord {
     pub times: Times,
     /// Did the freeze hold, on every filesystem, from `frozen` until it was thawed on request? None while it lasts.
     pub held: Option<bool>,
-    /// What was asked for.
-    pub asked: Consistency,
+    /// The consistency that was requested.
+    pub requested: Consistency,
     /// What a set may be called whose point in time lies in between; none while that is not known.
-    pub consistency: Option<Consistency>,
-    /// Why it did not hold, or why it is less than asked.
+    pub achieved: Option<Consistency>,
+    /// Why it did not hold, or why it is less than requested.
     pub reason: Option<String>,
     /// What to do about it.
     pub hint: Option<String>,
@@ -98,7 +98,7 @@ impl HoldRecord {
     pub fn died(mut self) -> Self {
         if self.held.is_none() {
             self.held = Some(false);
-            self.consistency = Some(Consistency::Crash);
+            self.achieved = Some(Consistency::Crash);
             self.reason = Some("the process that held the freeze died".to_owned());
             self.exit_code = Exit::NotHeld.code();
         }
@@ -148,13 +148,13 @@ pub async fn hold<E: Ec2>(
     desk: &mut Desk,
     interrupt: &mut Interrupt,
 ) -> Result<HoldRecord, Error> {
-    let asked = asked(stage)?;
+    let requested = requested(stage)?;
     none_is_unmounted(stage)?;
     preflight::host(stage)?;
     outputs_are_safe(stage, outputs)?;
     agent_is_safe(stage)?;
     applications::check(stage, interrupt).await?;
-    let mut record = begun(stage, asked);
+    let mut record = begun(stage, requested);
     let mut journal = Journal::start(stage.run_dir, &stage.run, &stage.plan.name)
         .and_then(|mut j| {
             j.update(|state| state.hold = Some(Hold { watchdog: None, record: record.clone() }))?;
@@ -196,11 +196,12 @@ pub async fn hold<E: Ec2>(
 fn unconfirmed<E>(stage: &Stage<'_, E>, record: &HoldRecord, journal: &Journal) -> HoldRecord {
     let mut early = record.clone();
     let open = journal.state.attempted.iter().any(|h| h.is_session() || h.releases_again());
-    if open && early.consistency == Some(Consistency::Application) {
-        early.consistency = Some(Consistency::Filesystem);
+    if open && early.achieved == Some(Consistency::Application) {
+        early.achieved = Some(Consistency::Filesystem);
         early.reason = Some("whether the applications were held all the time is not known".to_owned());
-        if early.asked > Consistency::Filesystem && early.exit_code == Exit::Ok.code() {
-            let lower = if stage.settings.on_lower == OnLower::Fail { Exit::NotHeld } else { Exit::Lower };
+        if early.requested > Consistency::Filesystem && early.exit_code == Exit::Ok.code() {
+            let lower =
+                if stage.settings.on_degraded == OnDegraded::Fail { Exit::NotHeld } else { Exit::Lower };
             early.exit_code = lower.code();
         }
     }
@@ -208,7 +209,7 @@ fn unconfirmed<E>(stage: &Stage<'_, E>, record: &HoldRecord, journal: &Journal) 
 }
 
 /// What is known before anything is touched.
-fn begun<E>(stage: &Stage<'_, E>, asked: Consistency) -> HoldRecord {
+fn begun<E>(stage: &Stage<'_, E>, requested: Consistency) -> HoldRecord {
     let method = |m: Method| serde_json::to_value(m).ok().and_then(|v| v.as_str().map(str::to_owned));
     let filesystem = |f: &crate::plan::PlannedFilesystem| HeldFilesystem {
         mount_point: f.mount_point.clone(),
@@ -225,8 +226,8 @@ fn begun<E>(stage: &Stage<'_, E>, asked: Consistency) -> HoldRecord {
         until: None,
         times: Times::default(),
         held: None,
-        asked,
-        consistency: None,
+        requested,
+        achieved: None,
         reason: None,
         hint: None,
         frozen_ms: 0.0,
@@ -254,7 +255,7 @@ async fn window<E: Ec2>(
     };
     // If this process dies, nobody else is left who knows that post hooks are due.
     let recovery =
-        [stage.program, "--run-dir".as_ref(), stage.run_dir, "thaw".as_ref(), "--recorded".as_ref()];
+        [stage.program, "--run-dir".as_ref(), stage.run_dir, "thaw".as_ref(), "--recover".as_ref()];
     let extras = Extras {
         afterwards: Some(recovery.iter().map(|p| p.to_path_buf()).collect()),
         ..super::extras(stage.settings)
@@ -338,10 +339,10 @@ fn judge<E>(stage: &Stage<'_, E>, record: &mut HoldRecord, window: &Window, hook
         (None, None) => Consistency::Application,
     };
     let label = label.min(stage.plan.best);
-    let lower = label < record.asked;
+    let lower = label < record.requested;
     let thawed = window.thawed.clone().unwrap_or_default();
     record.held = Some(held);
-    record.consistency = Some(label);
+    record.achieved = Some(label);
     record.reason = evidence.doubt.or(evidence.hooks.filter(|_| lower));
     record.frozen_ms = thawed.length.as_secs_f64() * 1e3;
     if !thawed.length.is_zero() {
@@ -352,7 +353,7 @@ fn judge<E>(stage: &Stage<'_, E>, record: &mut HoldRecord, window: &Window, hook
     let exit = match (held, lower) {
         _ if !thawed.still_frozen.is_empty() => Exit::StillFrozen,
         (false, _) => failed,
-        (true, true) if stage.settings.on_lower == OnLower::Fail => Exit::NotHeld,
+        (true, true) if stage.settings.on_degraded == OnDegraded::Fail => Exit::NotHeld,
         (true, true) => Exit::Lower,
         (true, false) => Exit::Ok,
     };
@@ -382,7 +383,7 @@ fn agent_is_safe<E>(stage: &Stage<'_, E>) -> Result<(), Error> {
     {
         tracing::warn!(
             "{SSM_AGENT} is on {}: while that is frozen the Systems Manager agent cannot start the script that would \
-             thaw it, and only the deadline does; leave it out (boot_volume = false)",
+             thaw it, and only the deadline does; leave it out (exclude_boot_volume = true)",
             on.mount_point.display()
         );
     }

@@ -6,7 +6,7 @@ use super::applications;
 use super::settle;
 use super::verdict::{self, Evidence};
 use super::{Ended, Stage, Window};
-use crate::config::settings::{OnLower, PlanSettings};
+use crate::config::settings::{OnDegraded, PlanSettings};
 use crate::exit::Exit;
 use crate::plan::Consistency;
 use crate::quiesce::HookOutcome;
@@ -25,16 +25,16 @@ pub(super) fn evidence<E>(stage: &Stage<'_, E>, window: &Window, hooks: &[HookOu
 
 pub(super) fn describe<E>(
     stage: &Stage<'_, E>,
-    asked: Consistency,
+    requested: Consistency,
     window: Window,
     verdict: verdict::Verdict,
     hooks: Vec<HookOutcome>,
 ) -> Ended {
     let thawed = window.thawed.unwrap_or_default();
     let taken = !window.made.is_empty();
-    let consistency = taken.then_some(verdict.consistency);
+    let achieved = taken.then_some(verdict.achieved);
     let failure = window.failure;
-    let lower = consistency.is_none_or(|c| c < asked);
+    let lower = achieved.is_none_or(|c| c < requested);
     let after = applications::after(&hooks);
     let cap = if verdict.doubtful { Consistency::Crash } else { stage.plan.best };
     let why = verdict.reason.as_deref().unwrap_or("see `plan`");
@@ -52,8 +52,8 @@ pub(super) fn describe<E>(
             run_id: stage.run.clone(),
             identity: stage.facts.identity.clone(),
             hostname: stage.facts.hostname.clone(),
-            asked,
-            consistency,
+            requested,
+            achieved,
             reason: failure.map(|f| f.reason).or(verdict.reason.filter(|_| lower)),
             snapshots: verdict.snapshots,
             times: if thawed.length.is_zero() { Times::default() } else { thawed.times },
@@ -80,13 +80,15 @@ pub(super) fn exit(settings: &PlanSettings, ended: &Ended) -> Exit {
     if !record.not_mounted.is_empty() {
         return Exit::NotMounted;
     }
-    match record.consistency {
+    match record.achieved {
         _ if !matches!(failed, Exit::Ok | Exit::Lower | Exit::After | Exit::NotHeld) => failed,
         None => failed,
-        Some(reached) if reached < record.asked && settings.on_lower == OnLower::Fail => Exit::NotHeld,
+        Some(reached) if reached < record.requested && settings.on_degraded == OnDegraded::Fail => {
+            Exit::NotHeld
+        }
         Some(_) if failed == Exit::NotHeld => failed,
         Some(_) if !record.after.is_empty() => Exit::After,
-        Some(reached) if reached < record.asked => Exit::Lower,
+        Some(reached) if reached < record.requested => Exit::Lower,
         Some(_) => Exit::Ok,
     }
 }

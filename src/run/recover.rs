@@ -301,7 +301,7 @@ mod tests {
         let mount_point = PathBuf::from("/data");
         let record = serde_json::json!({
             "version": 1, "run_id": run, "plan": "p", "pid": 1, "filesystems": [], "volumes": [], "until": null,
-            "times": crate::window::Times::default(), "held": null, "asked": "filesystem", "consistency": null,
+            "times": crate::window::Times::default(), "held": null, "requested": "filesystem", "achieved": null,
             "reason": null, "hint": null, "frozen_ms": 0.0, "still_frozen": [], "hooks": [], "after": [], "exit_code": 0,
         });
         let hold =

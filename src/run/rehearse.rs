@@ -20,7 +20,7 @@ use super::journal::Journal;
 use super::outcome::evidence;
 use super::unmounted::{self, Away, Back};
 use super::{Stage, Window, create_request, preflight};
-use crate::config::settings::OnLower;
+use crate::config::settings::OnDegraded;
 use crate::discover::volumes::AttachedVolume;
 use crate::ec2::{CreateFailed, CreateRequest, Ec2, Ec2Error, InstanceView, SnapshotView};
 use crate::error::Error;
@@ -149,8 +149,8 @@ pub struct Round {
     /// Hooks, as they ran.
     pub hooks: Vec<HookOutcome>,
     /// What a set would have been called; none when the window was not reached or not kept.
-    pub consistency: Option<Consistency>,
-    /// Why it is less than asked, or why it failed.
+    pub achieved: Option<Consistency>,
+    /// Why it is less than requested, or why it failed.
     pub reason: Option<String>,
     /// Mount points that may still be frozen.
     #[serde(serialize_with = "path_encoding::paths")]
@@ -234,8 +234,8 @@ pub async fn rehearse<E: Ec2>(
     stage: &Stage<'_, Rehearsed<'_, E>>,
     interrupt: &mut Interrupt,
 ) -> Result<Round, Error> {
-    let asked = super::asked(stage)?;
-    let request = create_request(&stage.run, stage.facts, stage.plan, stage.settings, asked);
+    let requested = super::requested(stage)?;
+    let request = create_request(&stage.run, stage.facts, stage.plan, stage.settings, requested);
     preflight::check(stage, &request).await?;
     applications::check(stage, interrupt).await?;
     let unwritable = |e: std::io::Error| {
@@ -273,7 +273,7 @@ pub async fn rehearse<E: Ec2>(
     env.result = if reached { RunResult::Rehearsed } else { RunResult::Failed };
     super::release(stage, &mut journal, &env, &mut apps).await;
 
-    let mut round = describe(stage, asked, window, apps.outcomes, &writers);
+    let mut round = describe(stage, requested, window, apps.outcomes, &writers);
     round.tell(back);
     super::settle::warn_of_frozen(stage.state_dir, &round.still_frozen);
     if round.still_frozen.is_empty()
@@ -287,7 +287,7 @@ pub async fn rehearse<E: Ec2>(
 
 fn describe<E>(
     stage: &Stage<'_, Rehearsed<'_, E>>,
-    asked: Consistency,
+    requested: Consistency,
     window: Window,
     hooks: Vec<HookOutcome>,
     writers: &[(DevNo, Writer)],
@@ -300,11 +300,11 @@ fn describe<E>(
     };
     let thawed = window.thawed.unwrap_or_default();
     let after = applications::after(&hooks);
-    let lower = reached < asked;
+    let lower = reached < requested;
     let exit = match &window.failure {
         _ if !thawed.still_frozen.is_empty() => Exit::StillFrozen,
         Some(failure) => failure.exit,
-        None if lower && stage.settings.on_lower == OnLower::Fail => Exit::NotHeld,
+        None if lower && stage.settings.on_degraded == OnDegraded::Fail => Exit::NotHeld,
         None if !after.is_empty() => Exit::After,
         None if lower => Exit::Lower,
         None => Exit::Ok,
@@ -330,7 +330,7 @@ fn describe<E>(
         window: thawed.length,
         hold: if thawed.length.is_zero() { Duration::ZERO } else { stage.ec2.held() },
         mounts: mounts.collect(),
-        consistency: failure.is_none().then_some(reached),
+        achieved: failure.is_none().then_some(reached),
         hint: failure.as_ref().and_then(|f| f.hint.clone()),
         signal: failure.as_ref().and_then(|f| f.signal),
         reason: failure.map(|f| f.reason).or(evidence.doubt.or(evidence.hooks).filter(|_| lower)),
@@ -397,7 +397,7 @@ pub struct Suggestion {
 /// round had a window that was kept.
 #[must_use]
 pub fn suggest(rounds: &[Round], answers: &[Duration]) -> Option<Suggestion> {
-    let kept = rounds.iter().filter(|r| r.consistency.is_some() && !r.window.is_zero());
+    let kept = rounds.iter().filter(|r| r.achieved.is_some() && !r.window.is_zero());
     let longest = kept.map(|r| r.window.saturating_sub(r.hold)).max()?;
     let answer = answers.iter().max().copied().unwrap_or_default();
     let wanted = (longest + answer) * FACTOR;
@@ -415,7 +415,7 @@ mod tests {
             hold: Duration::from_millis(hold),
             mounts: vec![],
             hooks: vec![],
-            consistency: Some(Consistency::Filesystem),
+            achieved: Some(Consistency::Filesystem),
             reason: None,
             still_frozen: vec![],
             after: vec![],
@@ -433,7 +433,7 @@ mod tests {
         // 3 × (800 + 400 ms) = 3.6 s.
         assert_eq!(suggested(&[round(60, 0), round(1300, 500)], &[ms(5), ms(400)]), ms(4000));
         assert_eq!(suggested(&[round(1000, 0)], &[]), ms(3000), "whole seconds stay what they are");
-        let failed = Round { consistency: None, ..round(9000, 0) };
+        let failed = Round { achieved: None, ..round(9000, 0) };
         assert_eq!(suggested(&[failed, round(1000, 0)], &[]), ms(3000));
         assert_eq!(suggest(&[], &[ms(5)]), None);
     }

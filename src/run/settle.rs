@@ -34,7 +34,7 @@ pub fn create_request(
     facts: &Facts,
     plan: &Plan,
     settings: &PlanSettings,
-    asked: Consistency,
+    requested: Consistency,
 ) -> CreateRequest {
     let in_set = |v: &&Volume| plan.volumes.iter().any(|p| p.id == v.id);
     // EC2 keeps tags that begin with `aws:` to itself.
@@ -53,7 +53,7 @@ pub fn create_request(
         instance: facts.identity.instance_id.clone(),
         call: plan.call.clone(),
         description,
-        tags: tags::on_create(run, &facts.identity, &facts.hostname, plan, settings, asked, copied),
+        tags: tags::on_create(run, &facts.identity, &facts.hostname, plan, settings, requested, copied),
         copied_tags,
         later_tags: tags::later(settings),
     }

@@ -11,7 +11,7 @@ use crate::sets::record::SnapshotRecord;
 #[derive(Debug, Clone)]
 pub struct Verdict {
     /// The lowest of its parts.
-    pub consistency: Consistency,
+    pub achieved: Consistency,
     /// Why it is less than the plan could have reached; none when it is not.
     pub reason: Option<String>,
     /// The parts, in the plan's order, then what was not planned.
@@ -61,7 +61,7 @@ pub fn verdict(plan: &Plan, made: &[SnapshotView], evidence: &Evidence) -> Verdi
             device_name: Some(volume.device_name.clone()),
             mount_points: volume.mount_points.clone(),
             state: s.state.clone(),
-            consistency: if failed { Consistency::Crash } else { part },
+            achieved: if failed { Consistency::Crash } else { part },
         });
     }
     for extra in made.iter().filter(|s| !plan.volumes.iter().any(|v| v.id == s.volume)) {
@@ -73,21 +73,21 @@ pub fn verdict(plan: &Plan, made: &[SnapshotView], evidence: &Evidence) -> Verdi
             device_name: None,
             mount_points: Vec::new(),
             state: extra.state.clone(),
-            consistency: Consistency::Crash,
+            achieved: Consistency::Crash,
         });
     }
     if base > Consistency::Crash {
         reason = lower.or(reason);
     }
-    let mut consistency =
-        snapshots.iter().map(|s| s.consistency).min().unwrap_or(Consistency::Crash).min(plan.best);
+    let mut achieved =
+        snapshots.iter().map(|s| s.achieved).min().unwrap_or(Consistency::Crash).min(plan.best);
     if !missing.is_empty() {
-        consistency = Consistency::Crash;
+        achieved = Consistency::Crash;
         let names: Vec<_> = missing.iter().map(VolumeId::as_str).collect();
         reason = Some(format!("incomplete: EC2 made no good snapshot of {}", names.join(", ")));
     }
     let doubtful = evidence.doubt.is_some() || !missing.is_empty();
-    Verdict { consistency, reason, snapshots, missing, doubtful }
+    Verdict { achieved, reason, snapshots, missing, doubtful }
 }
 
 #[cfg(test)]
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn with_all_evidence_it_is_what_the_plan_can_reach() {
         let verdict = verdict(&plan(&[APP, APP]), &made("ab", "pending"), &Evidence::default());
-        assert_eq!((verdict.consistency, verdict.reason), (APP, None));
+        assert_eq!((verdict.achieved, verdict.reason), (APP, None));
     }
 
     #[test]
@@ -156,7 +156,7 @@ mod tests {
         };
         let judge = |e: &Evidence| {
             let v = verdict(&plan(&[APP]), &made("a", "pending"), e);
-            (v.consistency, v.snapshots[0].consistency, v.reason.unwrap())
+            (v.achieved, v.snapshots[0].achieved, v.reason.unwrap())
         };
         let fs = Consistency::Filesystem;
         assert_eq!(judge(&evidence(None, Some("hook"))), (fs, fs, "hook".into()));
@@ -169,8 +169,8 @@ mod tests {
     fn a_set_is_as_good_as_its_worst_part() {
         let verdict =
             verdict(&plan(&[APP, Consistency::Crash]), &made("ab", "pending"), &Evidence::default());
-        assert_eq!(verdict.consistency, Consistency::Crash);
-        assert!(verdict.snapshots[0].consistency > Consistency::Crash, "each part keeps its own");
+        assert_eq!(verdict.achieved, Consistency::Crash);
+        assert!(verdict.snapshots[0].achieved > Consistency::Crash, "each part keeps its own");
         assert!(verdict.reason.unwrap().contains("no mounted filesystem"));
     }
 
@@ -178,12 +178,12 @@ mod tests {
     fn missing_failed_and_extra_volumes_are_never_consistent() {
         let set = plan(&[APP, APP]);
         let missing = verdict(&set, &made("a", "pending"), &Evidence::default());
-        assert_eq!((missing.consistency, missing.missing), (Consistency::Crash, vec![id('b')]));
+        assert_eq!((missing.achieved, missing.missing), (Consistency::Crash, vec![id('b')]));
         let failed = verdict(&set, &made("ab", "error"), &Evidence::default());
-        assert_eq!(failed.consistency, Consistency::Crash);
+        assert_eq!(failed.achieved, Consistency::Crash);
         assert_eq!(failed.snapshots.len(), 2, "they exist, so they are reported");
         let extra = verdict(&set, &made("abc", "pending"), &Evidence::default());
-        assert_eq!(extra.consistency, Consistency::Crash);
+        assert_eq!(extra.achieved, Consistency::Crash);
         assert!(extra.reason.unwrap().contains("not in the plan"));
     }
 }

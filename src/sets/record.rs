@@ -29,11 +29,11 @@ pub struct SetRecord {
     pub identity: Identity,
     /// The host's name.
     pub hostname: String,
-    /// What was asked for.
-    pub asked: Consistency,
-    /// What was reached; none when nothing was taken.
-    pub consistency: Option<Consistency>,
-    /// Why it is less than asked, or why nothing was taken.
+    /// The consistency that was requested.
+    pub requested: Consistency,
+    /// The consistency that was achieved; none when nothing was taken.
+    pub achieved: Option<Consistency>,
+    /// Why it is less than requested, or why nothing was taken.
     pub reason: Option<String>,
     /// The snapshots, boot volume first.
     pub snapshots: Vec<SnapshotRecord>,
@@ -76,7 +76,7 @@ pub struct SnapshotRecord {
     /// State in the response, `pending`.
     pub state: String,
     /// What this part can be restored to.
-    pub consistency: Consistency,
+    pub achieved: Consistency,
 }
 
 /// What became of one application: a hook of the plan, or an executable of a hook directory.
@@ -88,7 +88,7 @@ pub struct ApplicationRecord {
     #[serde(rename = "type")]
     pub kind: String,
     /// What the set is worth to this application; none when nothing was taken.
-    pub consistency: Option<Consistency>,
+    pub achieved: Option<Consistency>,
     /// Why it is not `application`.
     pub reason: Option<String>,
     /// What it said of the point in time: positions, identities.

@@ -6,7 +6,7 @@
 //! | tag | when | value |
 //! |---|---|---|
 //! | `stillpoint:run` | create | run id |
-//! | `stillpoint:plan`, `:host`, `:instance`, `:asked` | create | |
+//! | `stillpoint:plan`, `:host`, `:instance`, `:requested-consistency` | create | |
 //! | `stillpoint:volume.N` | create | `vol-… device=/dev/sdf gib=8 type=gp3 …`, one for each volume of the set |
 //! | `stillpoint:fs.N`, `stillpoint:fs.N.M` | create | `/data type=ext4 uuid=… method=freeze on=vol-…,… stack=…`, continued in M = 1, 2, … |
 //! | `stillpoint:layout` | create | `partial` when not every line fitted |
@@ -54,7 +54,7 @@ pub fn on_create(
     hostname: &str,
     plan: &Plan,
     settings: &PlanSettings,
-    asked: Consistency,
+    requested: Consistency,
     copied: usize,
 ) -> Vec<(String, String)> {
     let tag = |k: &str, v: String| (k.to_owned(), clip(&v, MAX_VALUE));
@@ -63,7 +63,7 @@ pub fn on_create(
         tag("stillpoint:plan", plan.name.clone()),
         tag("stillpoint:host", hostname.to_owned()),
         tag("stillpoint:instance", identity.instance_id.to_string()),
-        tag("stillpoint:asked", asked.to_string()),
+        tag("stillpoint:requested-consistency", requested.to_string()),
     ];
     tags.extend(settings.tags.iter().map(|(k, v)| (k.clone(), v.clone())));
     let mut layout = Vec::new();
@@ -104,7 +104,7 @@ pub fn applications(records: &[ApplicationRecord], settings: &PlanSettings) -> V
     let mut tags = Vec::new();
     let mut partial = false;
     for (n, app) in records.iter().enumerate() {
-        let label = app.consistency.unwrap_or(Consistency::Crash);
+        let label = app.achieved.unwrap_or(Consistency::Crash);
         let mut line = format!("{} type={} label={label}", text(&app.name), app.kind);
         let key = format!("stillpoint:app.{n}");
         let mut facts: Vec<_> = app.facts.iter().collect();
@@ -193,7 +193,7 @@ fn clip(s: &str, limit: usize) -> String {
 pub fn verdict(record: &SetRecord) -> Vec<(String, String)> {
     let mut tags = vec![(
         "stillpoint:consistency".to_owned(),
-        record.consistency.unwrap_or(Consistency::Crash).to_string(),
+        record.achieved.unwrap_or(Consistency::Crash).to_string(),
     )];
     if let Some(reason) = &record.reason {
         tags.push(("stillpoint:reason".to_owned(), clip(reason, MAX_VALUE)));
@@ -217,7 +217,7 @@ pub fn verdict(record: &SetRecord) -> Vec<(String, String)> {
 pub fn parts(record: &SetRecord) -> Vec<(SnapshotId, Vec<(String, String)>)> {
     let mut all = Vec::new();
     for snapshot in &record.snapshots {
-        let mut tags = vec![("stillpoint:part".to_owned(), snapshot.consistency.to_string())];
+        let mut tags = vec![("stillpoint:part".to_owned(), snapshot.achieved.to_string())];
         if let Some(device) = &snapshot.device_name {
             tags.push(("stillpoint:device".to_owned(), device.clone()));
         }
@@ -295,7 +295,7 @@ mod tests {
         let app = |name: &str, facts: &[(&str, String)]| ApplicationRecord {
             name: name.into(),
             kind: "session".into(),
-            consistency: Some(Consistency::Application),
+            achieved: Some(Consistency::Application),
             reason: None,
             facts: facts.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect(),
         };

@@ -18,7 +18,7 @@ pub mod systemd;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use stillpoint::config::settings::{OnLower, PlanSettings, UnmountedVolumes};
+use stillpoint::config::settings::{OnDegraded, PlanSettings, UnmountedVolumes};
 use stillpoint::discover::Facts;
 use stillpoint::ids::VolumeId;
 use stillpoint::plan::{Plan, PlanError, plan};
@@ -32,12 +32,12 @@ pub fn settings() -> PlanSettings {
         volume_tags: BTreeMap::new(),
         exclude_mounts: vec![],
         exclude_volumes: vec![],
-        boot_volume: true,
+        exclude_boot_volume: false,
         allow_partial: false,
         unmounted_volumes: UnmountedVolumes::Exclude,
         methods: BTreeMap::new(),
         consistency: None,
-        on_lower: OnLower::Fail,
+        on_degraded: OnDegraded::Fail,
         window: Duration::from_secs(10),
         freeze_timeout: Duration::from_secs(5),
         flush_timeout: Duration::from_secs(300),

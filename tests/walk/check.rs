@@ -127,7 +127,7 @@ impl Checks {
             let found = next.contains(id) && label == "crash";
             self.that(reported.contains(id) || found, || format!("{id} ({label:?}) is not reported: {next}"));
             self.that(!label.is_empty(), || format!("{id} has no verdict"));
-            let claimed = record.map_or("", |r| r["consistency"].as_str().unwrap_or_default());
+            let claimed = record.map_or("", |r| r["achieved"].as_str().unwrap_or_default());
             self.that(label == claimed || label == "crash", || {
                 format!("{id}: {label}, reported as {claimed}")
             });

@@ -27,10 +27,10 @@ fn later_files_win_key_by_key() {
          [[hook]]\nname = \"one\"\npre = [\"/bin/uno\"]\ntimeout = \"2s\"\n\
          [[hook]]\nname = \"three\"\npost = [\"/bin/three\"]\ntimeout = \"1s\"\nplans = [\"db\"]\n",
     );
-    put(r, "etc/stillpoint/config.d/60-y.toml", "plan.db.boot_volume = false");
+    put(r, "etc/stillpoint/config.d/60-y.toml", "plan.db.exclude_boot_volume = true");
     let db = get(r, Some("db"), &Overrides::default()).unwrap();
     let plan = &db.settings.plan;
-    assert_eq!((plan.window, plan.boot_volume), (Duration::from_secs(8), false));
+    assert_eq!((plan.window, plan.exclude_boot_volume), (Duration::from_secs(8), true));
     assert_eq!(plan.mounts, [PathBuf::from("/c")]);
     assert_eq!(plan.tags, BTreeMap::from([("a".into(), "1".into()), ("b".into(), "2".into())]));
     let has_pre = |h: &Hook| matches!(&h.kind, HookKind::Hook(c) if c.pre.is_some());
@@ -42,9 +42,9 @@ fn later_files_win_key_by_key() {
     assert_eq!(origin("plan.window"), at("usr/lib/stillpoint/config.d/50-x.toml", 5));
     assert_eq!(origin("plan.tags.a"), at(MAIN_FILE, 3));
     assert_eq!(origin("plan.tags.b"), at("usr/lib/stillpoint/config.d/50-x.toml", 2));
-    assert_eq!(origin("plan.boot_volume"), at("etc/stillpoint/config.d/60-y.toml", 1));
+    assert_eq!(origin("plan.exclude_boot_volume"), at("etc/stillpoint/config.d/60-y.toml", 1));
     assert_eq!(origin("plan.hooks.one"), at("usr/lib/stillpoint/config.d/50-x.toml", 6));
-    assert_eq!(origin("plan.on_lower"), "built-in default");
+    assert_eq!(origin("plan.on_degraded"), "built-in default");
 
     let default = get(r, None, &Overrides::default()).unwrap().settings.plan;
     assert_eq!((default.window, default.hooks.len()), (Duration::from_secs(9), 2));
@@ -69,7 +69,7 @@ fn flags_win_and_a_choice_on_the_command_line_is_the_whole_choice() {
         window: Some(Duration::from_secs(1)),
         tags: Some(BTreeMap::from([("b".into(), "2".into())])),
         run_dir: Some("/run/flag".into()),
-        no_boot_volume: Some(true),
+        exclude_boot_volume: Some(true),
         allow_partial: Some(false),
         exclude_mounts: Some(Vec::new()),
         ..Overrides::default()
@@ -78,7 +78,7 @@ fn flags_win_and_a_choice_on_the_command_line_is_the_whole_choice() {
     let plan = &loaded.settings.plan;
     assert_eq!(plan.mounts, [PathBuf::from("/data")]);
     assert!(plan.volumes.is_empty() && plan.volume_tags.is_empty(), "the file's choice must not be added");
-    assert_eq!((plan.tags.len(), plan.boot_volume, plan.allow_partial), (2, false, false));
+    assert_eq!((plan.tags.len(), plan.exclude_boot_volume, plan.allow_partial), (2, true, false));
     assert_eq!(plan.exclude_mounts, [PathBuf::from("/x")], "an empty flag is a flag not given");
     assert_eq!(loaded.settings.run_dir, Path::new("/run/flag"));
     assert_eq!(*loaded.origin("run_dir"), Origin::Flag("--run-dir"));
@@ -96,20 +96,20 @@ fn flags_win_and_a_choice_on_the_command_line_is_the_whole_choice() {
 #[test]
 fn the_sdks_endpoint_variables_win_over_files_and_lose_to_flags() {
     let root = tempfile::tempdir().unwrap();
-    put(root.path(), MAIN_FILE, "[ec2]\nendpoint = \"http://file\"");
+    put(root.path(), MAIN_FILE, "[ec2]\nendpoint_url = \"http://file\"");
     let get = |flags: &Overrides, vars: &[(&str, &str)]| {
         let env = |name: &str| vars.iter().find(|(k, _)| *k == name).map(|(_, v)| (*v).to_owned());
         load_with(root.path(), None, None, flags, &env)
     };
     let both = [("AWS_ENDPOINT_URL", "http://all"), ("AWS_ENDPOINT_URL_EC2", "http://ec2")];
     let loaded = get(&Overrides::default(), &both).unwrap();
-    assert_eq!(loaded.settings.ec2.endpoint.as_deref(), Some("http://ec2"));
-    assert_eq!(*loaded.origin("ec2.endpoint"), Origin::Environment("AWS_ENDPOINT_URL_EC2"));
-    let flags = Overrides { endpoint: Some("http://flag".into()), ..Overrides::default() };
-    assert_eq!(get(&flags, &both).unwrap().settings.ec2.endpoint.as_deref(), Some("http://flag"));
+    assert_eq!(loaded.settings.ec2.endpoint_url.as_deref(), Some("http://ec2"));
+    assert_eq!(*loaded.origin("ec2.endpoint_url"), Origin::Environment("AWS_ENDPOINT_URL_EC2"));
+    let flags = Overrides { endpoint_url: Some("http://flag".into()), ..Overrides::default() };
+    assert_eq!(get(&flags, &both).unwrap().settings.ec2.endpoint_url.as_deref(), Some("http://flag"));
     let ignored = [("AWS_ENDPOINT_URL", "http://all"), ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")];
     let loaded = get(&Overrides::default(), &ignored).unwrap();
-    assert_eq!(loaded.settings.ec2.endpoint.as_deref(), Some("http://file"));
+    assert_eq!(loaded.settings.ec2.endpoint_url.as_deref(), Some("http://file"));
     let e = get(&Overrides::default(), &[("AWS_ENDPOINT_URL", "nonsense")]).unwrap_err();
     assert!(e.to_string().starts_with("environment AWS_ENDPOINT_URL: "), "{e}");
 }

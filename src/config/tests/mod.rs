@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::settings::{HookKind, OnFailure, OnLower, UnmountedVolumes};
+use super::settings::{HookKind, OnDegraded, OnFailure, UnmountedVolumes};
 use super::*;
 use crate::plan::{Consistency, Method};
 
@@ -45,16 +45,16 @@ fn without_files_everything_is_a_documented_default() {
     let loaded = get(root.path(), None, &Overrides::default()).unwrap();
     let Settings { identity, ec2, state_dir, run_dir, plan } = &loaded.settings;
     assert_eq!(identity, &settings::IdentityOverrides::default());
-    assert_eq!(ec2.endpoint, None);
+    assert_eq!(ec2.endpoint_url, None);
     assert_eq!(ec2.call_timeout, Duration::from_secs(10));
     assert_eq!(ec2.volume_interval, Duration::from_secs(15));
     assert_eq!(state_dir, Path::new("/var/lib/stillpoint"));
     assert_eq!(run_dir, Path::new("/run/stillpoint"));
     assert_eq!(plan.name, "default");
     assert!(plan.mounts.is_empty() && plan.volumes.is_empty() && plan.hooks.is_empty());
-    assert!(plan.boot_volume && !plan.allow_partial && !plan.copy_volume_tags);
+    assert!(!plan.exclude_boot_volume && !plan.allow_partial && !plan.copy_volume_tags);
     assert_eq!(plan.unmounted_volumes, UnmountedVolumes::Exclude);
-    assert_eq!((plan.consistency, plan.on_lower), (None, OnLower::Fail));
+    assert_eq!((plan.consistency, plan.on_degraded), (None, OnDegraded::Fail));
     assert_eq!((plan.window, plan.freeze_timeout), (Duration::from_secs(10), Duration::from_secs(5)));
     assert!(loaded.origins.values().all(|o| *o == Origin::Default), "{:?}", loaded.origins);
     assert_eq!(loaded.plans, ["default"]);
@@ -71,7 +71,7 @@ fn every_key_arrives() {
         region = "eu-central-1"
         imds_endpoint = "http://127.0.0.1:1338"
         [ec2]
-        endpoint = "http://127.0.0.1:4566"
+        endpoint_url = "http://127.0.0.1:4566"
         call_timeout = "3s"
         volume_interval = "1s"
         [plan.default]
@@ -80,14 +80,14 @@ fn every_key_arrives() {
         volume_tags = { "aws:cloudformation:stack-name" = "db" }
         exclude_mounts = ["/scratch"]
         exclude_volumes = ["vol-0fedcba9876543210"]
-        boot_volume = false
+        exclude_boot_volume = true
         allow_partial = true
         unmounted_volumes = "crash"
         methods = { "/boot/efi" = "sync", "/srv" = "unmount" }
         stop_units = ["db.service"]
         unmount_timeout = "20s"
         consistency = "crash"
-        on_lower = "keep"
+        on_degraded = "keep"
         window = "2s 500ms"
         freeze_timeout = "1s"
         flush_timeout = "2m"
@@ -119,7 +119,7 @@ copy_volume_tags = true
         (plan.stop_units.as_slice(), plan.unmount_timeout),
         (["db.service".to_owned()].as_slice(), Duration::from_secs(20))
     );
-    assert_eq!((plan.consistency, plan.on_lower), (Some(Consistency::Crash), OnLower::Keep));
+    assert_eq!((plan.consistency, plan.on_degraded), (Some(Consistency::Crash), OnDegraded::Keep));
     assert_eq!(plan.window, Duration::from_millis(2500));
     assert_eq!(plan.flush_timeout, Duration::from_secs(120));
     assert_eq!(plan.hooks.len(), 2);
@@ -195,7 +195,11 @@ fn wrong_values_name_their_place_and_what_to_write() {
             ":2:12: `defaults.volumes` is wrong: `vol-1` is not a volume id",
             "",
         ),
-        ("[defaults]\nboot_volume = \"no\"", ":2:15: `defaults.boot_volume` must be true or false", ""),
+        (
+            "[defaults]\nexclude_boot_volume = \"no\"",
+            ":2:23: `defaults.exclude_boot_volume` must be true or false",
+            "",
+        ),
         ("[defaults]\ntags = { \"aws:x\" = \"\" }", ":2:10: `defaults.tags.aws:x` has the tag `aws:x`", ""),
         ("[defaults]\nconsistency = \"app\"", ":2:15: `defaults.consistency` is `app`", "`application`"),
         ("[identity]\nregion = \"x y\"", ":2:10: `identity.region` is `x y`", "eu-central-1"),

@@ -159,7 +159,7 @@ proptest! {
     #[test]
     fn no_value_makes_a_check_panic(text in any::<String>()) {
         let _ = (duration(&text), consistency(&text), key_value(&text));
-        let flags = Overrides { mounts: Some(vec![text.clone().into()]), endpoint: Some(text), ..Overrides::default() };
+        let flags = Overrides { mounts: Some(vec![text.clone().into()]), endpoint_url: Some(text), ..Overrides::default() };
         let _ = load_with(Path::new("/nonexistent"), None, None, &flags, &|_| None);
     }
 }
