@@ -431,7 +431,7 @@ fn what_cannot_be_meant_is_refused() {
     rig.run(&["freeze", "--for", "11m"]).exits(64).says("outside");
     rig.run(&["freeze", "--for", "30"]).exits(64).says("without a unit");
     rig.run(&["freeze"]).exits(64).says("--for");
-    rig.run(&["freeze", "--for", "30s", "--window", "3s"]).exits(64).says("neither --window");
+    rig.run(&["freeze", "--for", "30s", "--window", "3s"]).exits(64).says("'--window'");
     rig.run(&["thaw", "--all", "--recover"]).exits(64);
     // Its own word would be written to what is frozen.
     let mut command = rig.command(&["freeze", "--for", "30s"]);

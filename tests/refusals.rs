@@ -140,3 +140,15 @@ fn a_dry_run_prints_the_plan_and_changes_nothing() {
     assert!(!rig.path("run").exists() && !rig.path("state").exists());
     assert_untouched(&rig);
 }
+
+#[test]
+fn a_freezes_dry_run_needs_neither_a_time_nor_the_permission_to_make_snapshots() {
+    let rig = one();
+    rig.control("POST", "iam", r#"{"deny":["ec2:CreateSnapshot","ec2:CreateSnapshots"]}"#);
+    rig.run(&["plan"]).exits(77);
+    let ended = rig.run(&["freeze", "--dry-run"]);
+    ended.exits(0).says("makes no call");
+    assert!(ended.out.contains(&rig.id("a")) && ended.out.contains(rig.mount("a").to_str().unwrap()));
+    assert!(!rig.path("run").exists() && !rig.path("state").exists());
+    assert_untouched(&rig);
+}

@@ -29,7 +29,7 @@ impl Config {
     pub(super) fn run(&self, global: &Global) -> Result<Exit, Error> {
         match &self.command {
             Command::Show(choice) => {
-                let loaded = global.load(choice.plan.as_deref(), choice.overrides())?;
+                let loaded = choice.load(global)?;
                 print(&match choice.output {
                     Output::Text => loaded.show(),
                     Output::Json => format!("{:#}", loaded.show_json()),

@@ -35,7 +35,7 @@ pub(super) struct Doctor {
 impl Doctor {
     pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
         let mut found = Vec::new();
-        let loaded = match global.load(self.choice.plan.as_deref(), self.choice.overrides()) {
+        let loaded = match self.choice.load(global) {
             Ok(loaded) => {
                 found.push(Finding::ok("configuration", "the configuration can be read"));
                 loaded

@@ -16,7 +16,7 @@ use tokio::io::BufReader;
 use tokio::net::UnixStream;
 
 use super::start::{clean_up, look_and_settle, prepare_process};
-use super::{Choice, Global, Output, print, say};
+use super::{Global, Output, Selection, print, say};
 use crate::config::Loaded;
 use crate::error::Error;
 use crate::exit::Exit;
@@ -39,16 +39,19 @@ const RELAY: Duration = Duration::from_millis(50);
 #[derive(Debug, Args)]
 pub(super) struct Freeze {
     #[command(flatten)]
-    choice: Choice,
-    /// Longest time to stay frozen, such as 30s; at most 10m. Everything is thawed then, whoever asks or not.
-    #[arg(long = "for", value_name = "TIME", value_parser = lasts)]
-    lasts: Duration,
+    selection: Selection,
+    /// Longest time to stay frozen, such as 30s; at most 10m. When it is over, everything is thawed.
+    #[arg(long = "for", value_name = "TIME", value_parser = lasts, required_unless_present = "dry_run")]
+    lasts: Option<Duration>,
     /// The run's id, a UUID, instead of a new one.
     #[arg(long, value_name = "RUN")]
     run: Option<RunId>,
     /// Print the plan and stop.
     #[arg(long, short = 'n')]
     dry_run: bool,
+    /// What stdout gets: text or json.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
 }
 
 fn lasts(text: &str) -> Result<Duration, String> {
@@ -84,15 +87,11 @@ impl Holder {
 impl Freeze {
     /// The command that the orchestrator runs.
     pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
-        if self.choice.window.is_some() || !self.choice.tag.is_empty() {
-            let what = "`freeze` takes neither --window nor --tag: it makes no snapshots";
-            return Err(Error::new(Exit::Usage, what).hint("--for is the longest time to stay frozen"));
-        }
         if self.dry_run {
-            return super::plan::Plan::of(self.choice.clone()).run(global).await;
+            return super::plan::show_freeze(&self.selection.load(global)?, self.output).await;
         }
         super::need_root()?;
-        let loaded = global.load(self.choice.plan.as_deref(), self.choice.overrides())?;
+        let loaded = self.selection.load(global)?;
         let run_dir = loaded.settings.run_dir;
         let run = self.run.clone().unwrap_or_else(RunId::generate);
         let failed =
@@ -165,7 +164,7 @@ impl Freeze {
     }
 
     fn tell(&self, record: &HoldRecord) -> Result<(), Error> {
-        match self.choice.output {
+        match self.output {
             Output::Text if record.lasts() => print(record.run_id.as_str()),
             Output::Text => {}
             Output::Json => {
@@ -183,7 +182,7 @@ impl Freeze {
         nix::unistd::setsid().map_err(|_| bug("make a session"))?;
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
         let caller = std::io::stdin().as_fd().try_clone_to_owned().map_err(|_| bug("use standard input"))?;
-        let loaded = global.load(self.choice.plan.as_deref(), self.choice.overrides())?;
+        let loaded = self.selection.load(global)?;
         prepare_process();
         let mut interrupt = Interrupt::listen().map_err(|_| bug("catch signals"))?;
         // A signal is told by a code: the process that waits for this one reads that, and would take a death for something that is owed.
@@ -199,6 +198,7 @@ impl Freeze {
         interrupt: &mut Interrupt,
     ) -> Result<Exit, Error> {
         let settings = &loaded.settings;
+        let lasts = self.lasts.ok_or_else(|| Error::new(Exit::Usage, "`freeze` needs --for"))?;
         let _lock = lock::take(&settings.run_dir, Duration::ZERO).await?;
         let unsettled = clean_up(&settings.run_dir).await?;
         let mut desk = Desk::open(&settings.run_dir, &holder.run, caller).map_err(|e| {
@@ -224,7 +224,7 @@ impl Freeze {
             run_dir: &settings.run_dir,
             run: holder.run,
         };
-        let record = hold::hold(&stage, self.lasts, &holder.outputs, &mut desk, interrupt).await?;
+        let record = hold::hold(&stage, lasts, &holder.outputs, &mut desk, interrupt).await?;
         desk.close(&record).await;
         Ok(record.thaw_exit())
     }

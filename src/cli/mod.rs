@@ -10,6 +10,8 @@ mod rehearse;
 mod snapshot;
 mod start;
 mod status;
+#[cfg(test)]
+mod tests;
 mod thaw;
 
 use std::collections::BTreeMap;
@@ -99,9 +101,9 @@ struct Global {
     state_dir: Option<PathBuf>,
 }
 
-/// What goes into the set: over the configured plan.
+/// What is made quiet, and how well: laid over the configured plan.
 #[derive(Debug, Clone, Args)]
-struct Choice {
+struct Selection {
     /// Name of a configured plan.
     #[arg(value_name = "PLAN")]
     plan: Option<String>,
@@ -132,6 +134,13 @@ struct Choice {
     /// When less is reached: fail (exit 22) or keep (exit 10).
     #[arg(long, value_parser = configuration::on_degraded)]
     on_degraded: Option<OnDegraded>,
+}
+
+/// The same where a set of snapshots comes of it, or would.
+#[derive(Debug, Clone, Args)]
+struct Choice {
+    #[command(flatten)]
+    selection: Selection,
     /// Hard limit of the frozen window, such as 10s.
     #[arg(long, value_parser = configuration::duration)]
     window: Option<Duration>,
@@ -233,13 +242,18 @@ impl Global {
     }
 }
 
-impl Choice {
+fn map(list: &[(String, String)]) -> Option<BTreeMap<String, String>> {
+    (!list.is_empty()).then(|| list.iter().cloned().collect())
+}
+
+impl Selection {
+    fn load(&self, global: &Global) -> Result<Loaded, Error> {
+        global.load(self.plan.as_deref(), self.overrides())
+    }
+
     fn overrides(&self) -> Overrides {
         fn some<T: Clone>(list: &[T]) -> Option<Vec<T>> {
             (!list.is_empty()).then(|| list.to_vec())
-        }
-        fn map(list: &[(String, String)]) -> Option<BTreeMap<String, String>> {
-            (!list.is_empty()).then(|| list.iter().cloned().collect())
         }
         Overrides {
             mounts: some(&self.mount),
@@ -251,10 +265,18 @@ impl Choice {
             allow_partial: self.allow_partial.then_some(true),
             consistency: self.consistency,
             on_degraded: self.on_degraded,
-            window: self.window,
-            tags: map(&self.tag),
             ..Overrides::default()
         }
+    }
+}
+
+impl Choice {
+    fn load(&self, global: &Global) -> Result<Loaded, Error> {
+        global.load(self.selection.plan.as_deref(), self.overrides())
+    }
+
+    fn overrides(&self) -> Overrides {
+        Overrides { window: self.window, tags: map(&self.tag), ..self.selection.overrides() }
     }
 }
 

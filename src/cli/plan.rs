@@ -27,34 +27,46 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// The plan of another command's choice.
-    pub(super) fn of(choice: Choice) -> Self {
-        Self { choice }
-    }
-
     pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
-        let loaded = global.load(self.choice.plan.as_deref(), self.choice.overrides())?;
-        let planned = look(&loaded).await?;
-        let databases = databases(&loaded, &planned);
-        print(&match self.choice.output {
-            Output::Text => report::plan::human(&planned.plan, &databases, WIDTH),
-            Output::Json => {
-                report::plan::json(&planned.plan, &databases).map_err(|e| Error::new(Exit::Bug, e))?
-            }
-        });
-        let request = run::create_request(
-            &RunId::generate(),
-            &planned.facts,
-            &planned.plan,
-            &loaded.settings.plan,
-            planned.plan.best,
-        );
-        planned.ec2.dry_run(&request).await?;
-        warn(&loaded, &planned);
-        let n = calls(&planned.plan.call);
-        say(&format!("permission checked by DryRun: {n} {}", if n == 1 { "call" } else { "calls" }));
-        Ok(Exit::Ok)
+        show(&self.choice.load(global)?, self.choice.output).await
     }
+}
+
+/// Prints the plan of a set, and checks the permission to make its snapshots.
+pub(super) async fn show(loaded: &Loaded, output: Output) -> Result<Exit, Error> {
+    let planned = print_plan(loaded, output).await?;
+    let request = run::create_request(
+        &RunId::generate(),
+        &planned.facts,
+        &planned.plan,
+        &loaded.settings.plan,
+        planned.plan.best,
+    );
+    planned.ec2.dry_run(&request).await?;
+    warn(loaded, &planned);
+    let n = calls(&planned.plan.call);
+    say(&format!("permission checked by DryRun: {n} {}", if n == 1 { "call" } else { "calls" }));
+    Ok(Exit::Ok)
+}
+
+/// Prints the plan of a freeze. It makes no snapshots, so nobody has to be allowed to.
+pub(super) async fn show_freeze(loaded: &Loaded, output: Output) -> Result<Exit, Error> {
+    let planned = print_plan(loaded, output).await?;
+    warn(loaded, &planned);
+    say("`freeze` itself makes no call: the snapshots are taken by whoever asked for the freeze");
+    Ok(Exit::Ok)
+}
+
+async fn print_plan(loaded: &Loaded, output: Output) -> Result<Planned, Error> {
+    let planned = look(loaded).await?;
+    let databases = databases(loaded, &planned);
+    print(&match output {
+        Output::Text => report::plan::human(&planned.plan, &databases, WIDTH),
+        Output::Json => {
+            report::plan::json(&planned.plan, &databases).map_err(|e| Error::new(Exit::Bug, e))?
+        }
+    });
+    Ok(planned)
 }
 
 /// The databases on the plan's filesystems. What cannot be looked at is said, and costs nobody the plan.

@@ -44,7 +44,7 @@ fn hold(text: &str) -> Result<Hold, String> {
 impl Rehearse {
     pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
         super::need_root()?;
-        let loaded = global.load(self.choice.plan.as_deref(), self.choice.overrides())?;
+        let loaded = self.choice.load(global)?;
         let settings = &loaded.settings;
         prepare_process();
         let mut interrupt =

@@ -33,11 +33,10 @@ pub(super) struct Snapshot {
 impl Snapshot {
     pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
         if self.dry_run {
-            let plan = super::plan::Plan::of(self.choice.clone());
-            return plan.run(global).await;
+            return super::plan::show(&self.choice.load(global)?, self.choice.output).await;
         }
         super::need_root()?;
-        let loaded = global.load(self.choice.plan.as_deref(), self.choice.overrides())?;
+        let loaded = self.choice.load(global)?;
         prepare_process();
         let mut interrupt =
             Interrupt::listen().map_err(|e| Error::new(Exit::Bug, format!("cannot catch signals: {e}")))?;

@@ -1,0 +1,65 @@
+//! What the command line takes, without running anything.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser as _};
+
+use super::Cli;
+
+fn refused(arguments: &[&str]) -> ErrorKind {
+    Cli::try_parse_from([&["stillpoint"], arguments].concat()).expect_err("it was taken").kind()
+}
+
+#[test]
+fn the_flags_are_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn freeze_takes_only_what_a_freeze_needs() {
+    let mut cli = Cli::command();
+    let freeze = cli.find_subcommand_mut("freeze").unwrap();
+    let taken: Vec<_> = freeze.get_arguments().map(|a| a.get_long().unwrap_or(a.get_id().as_str())).collect();
+    let needed = [
+        "plan",
+        "mount",
+        "volume",
+        "volume-tag",
+        "exclude-mount",
+        "exclude-volume",
+        "exclude-boot-volume",
+        "allow-partial",
+        "consistency",
+        "on-degraded",
+        "for",
+        "run",
+        "dry-run",
+        "output",
+    ];
+    assert_eq!(taken, needed);
+    let help = freeze.render_long_help().to_string();
+    assert!(!help.contains("--window") && !help.contains("--tag"), "{help}");
+    assert_eq!(refused(&["freeze", "--for", "30s", "--window", "3s"]), ErrorKind::UnknownArgument);
+    assert_eq!(refused(&["freeze", "--for", "30s", "--tag", "a=b"]), ErrorKind::UnknownArgument);
+}
+
+#[test]
+fn a_freeze_needs_a_time_and_its_dry_run_none() {
+    assert_eq!(refused(&["freeze"]), ErrorKind::MissingRequiredArgument);
+    for arguments in [["--dry-run"].as_slice(), &["-n", "--for", "30s"], &["--for", "30s"]] {
+        Cli::try_parse_from([&["stillpoint", "freeze"], arguments].concat()).unwrap();
+    }
+}
+
+#[test]
+fn the_old_names_are_gone() {
+    for arguments in [
+        ["snapshot", "--endpoint", "http://x"].as_slice(),
+        &["snapshot", "--no-boot-volume"],
+        &["snapshot", "--on-lower", "keep"],
+        &["thaw", "--recorded"],
+    ] {
+        assert_eq!(refused(arguments), ErrorKind::UnknownArgument, "{arguments:?}");
+    }
+}
