@@ -21,9 +21,9 @@ use stillpoint::run::{self, Stage, lock};
 use stillpoint::window::LEFT_FROZEN;
 
 use crate::boundaries::{WalkedEc2, WalkedKernel};
-use crate::common::rig::STILLPOINT;
 use crate::points::Case;
 use crate::walker::Walker;
+use rig::stillpoint;
 
 /// The case; this process is an agent when it is set.
 pub const CASE: &str = "STILLPOINT_WALK_AGENT";
@@ -87,7 +87,7 @@ async fn snapshot(case: Case) -> u8 {
     let stage = Stage {
         ec2: &ec2,
         kernel: Arc::new(WalkedKernel(Arc::clone(&walker))),
-        program: Path::new(STILLPOINT),
+        program: Path::new(stillpoint()),
         facts: &facts,
         plan: &plan,
         settings: &settings.plan,

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::common::probe::{needs_recovery, tag};
-use crate::common::program::Ended;
-use crate::common::rig::Rig;
 use crate::lane::{Events, too_busy};
 use crate::load::Load;
 use crate::points::{Case, FREEZE_DONE, Fault, POST_RUNNING, THAW};
+use rig::Rig;
+use rig::probe::{needs_recovery, tag};
+use rig::program::Ended;
 
 /// What was not as it has to be.
 #[derive(Default)]

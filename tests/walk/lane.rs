@@ -13,11 +13,11 @@ use stillpoint::host::kernel::{Kernel as _, Linux};
 
 use crate::agent;
 use crate::check::Checks;
-use crate::common::probe::watchdogs;
-use crate::common::program::{Ended, Run, put_executable};
-use crate::common::rig::{Fs, NO_INTERVAL, Rig, ebs_sim};
 use crate::load::{Load, now};
 use crate::points::{Case, End, Fault};
+use rig::probe::watchdogs;
+use rig::program::{Ended, Run, put_executable};
+use rig::{Fs, NO_INTERVAL, Rig, ebs_sim};
 
 /// What the issue of a freeze is held to: nothing is frozen this long after the deadline.
 const GRACE: Duration = Duration::from_millis(250);

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use stillpoint::run::step::Step;
 
-use crate::common::rig::Fs;
+use rig::Fs;
 
 /// A place in a run: a step, a call of the kernel or of EC2, or a hook that is running; and which time it comes by there.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::rig::Fs;
 use crate::points::{Api, Case, Fault, Point};
+use rig::Fs;
 
 /// SplitMix64: small, and every seed is good.
 pub struct Chance(u64);

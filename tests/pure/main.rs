@@ -1,0 +1,19 @@
+//! What needs neither root nor a real filesystem: rules on made hosts, the window over a made kernel, the unit files.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a panic is how a test fails"
+)]
+
+mod discover;
+mod doctor_rules;
+mod plan;
+mod plan_call;
+mod plan_promises;
+mod plan_rules;
+mod systemd;
+mod window;

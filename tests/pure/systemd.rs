@@ -1,0 +1,120 @@
+//! The units as systemd reads them, and the promises that hang on single lines of them.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+const SERVICE: &str = include_str!("../../systemd/stillpoint@.service");
+const TIMER: &str = include_str!("../../systemd/stillpoint@.timer");
+
+/// The values of a key, in order.
+fn values<'a>(unit: &'a str, key: &str) -> Vec<&'a str> {
+    unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('=')).collect()
+}
+
+#[test]
+fn systemd_accepts_the_units() {
+    let dir = tempfile::tempdir().unwrap();
+    // verify wants the program to exist; here it is a stand-in, for the paths are what is checked.
+    let program = dir.path().join("stillpoint");
+    fs::write(&program, "#!/bin/sh\n").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let program = program.display().to_string();
+    // Instances, since a template by itself is not loaded.
+    let units =
+        [("stillpoint@default.service", SERVICE), ("stillpoint@default.timer", TIMER)].map(|(name, text)| {
+            let path = dir.path().join(name);
+            fs::write(&path, text.replace("/usr/bin/stillpoint", &program)).unwrap();
+            path
+        });
+    let run = Command::new("systemd-analyze")
+        // No man pages are installed where the tests run.
+        .args(["verify", "--man=no", "--recursive-errors=no"])
+        .args(&units)
+        .output()
+        .unwrap_or_else(|e| panic!("systemd-analyze is needed to check the units (package `systemd`): {e}"));
+    let said = String::from_utf8_lossy(&run.stderr);
+    // verify exits 0 for keys it does not know and only says so.
+    let about_ours: Vec<_> = said.lines().filter(|line| line.contains("stillpoint")).collect();
+    assert!(run.status.success() && about_ours.is_empty(), "systemd-analyze verify: {}\n{said}", run.status);
+}
+
+#[test]
+fn the_service_never_leaves_a_filesystem_frozen() {
+    for (key, value) in [
+        ("ExecStopPost", "/usr/bin/stillpoint thaw --recover"),
+        ("KillMode", "mixed"),
+        ("OOMScoreAdjust", "-1000"),
+        ("OOMPolicy", "continue"),
+        ("LimitMEMLOCK", "infinity"),
+        ("LimitCORE", "0"),
+        ("MemorySwapMax", "0"),
+        ("WorkingDirectory", "/run"),
+        ("RuntimeDirectory", "stillpoint"),
+        ("RuntimeDirectoryPreserve", "yes"),
+        ("SuccessExitStatus", "10"),
+    ] {
+        assert_eq!(values(SERVICE, key), [value], "{key}");
+    }
+    // Each of these makes a mount namespace (systemd.exec(5)), in which the host's mounts are not all seen.
+    let namespaced = [
+        "Private",
+        "Protect",
+        "ReadOnlyPaths",
+        "ReadWritePaths",
+        "InaccessiblePaths",
+        "BindPaths",
+        "BindReadOnlyPaths",
+        "TemporaryFileSystem",
+        "RootDirectory",
+        "RootImage",
+        "MountFlags",
+        "DynamicUser",
+        "MountAPIVFS",
+        "NoNewPrivileges",
+        "Restart=",
+    ];
+    for line in SERVICE.lines() {
+        assert!(!namespaced.iter().any(|key| line.starts_with(key)), "{line}");
+    }
+}
+
+#[test]
+fn every_line_that_is_not_obvious_says_why() {
+    for (name, unit) in [("service", SERVICE), ("timer", TIMER)] {
+        let obvious = [
+            "Description",
+            "Documentation",
+            "OnCalendar",
+            "ExecStart=",
+            "After",
+            "WantedBy",
+            "StateDirectory",
+            "RuntimeDirectoryMode",
+            "RuntimeDirectoryPreserve",
+            "UMask",
+            "CapabilityBoundingSet=CAP_SETUID",
+        ];
+        let mut above = "";
+        for line in unit.lines() {
+            let setting = line.contains('=') && !line.starts_with('#');
+            let commented = above.starts_with('#') || obvious.iter().any(|key| line.starts_with(key));
+            assert!(!setting || commented, "{name}: {line}");
+            above = line;
+        }
+    }
+}
+
+#[test]
+fn verify_notices_a_broken_unit() {
+    // Guards the check above: a key that does not exist only makes systemd-analyze print a line.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("stillpoint@default.service");
+    let unit =
+        SERVICE.replace("/usr/bin/stillpoint", "/bin/true").replace("KillMode=mixed", "KillMood=mixed");
+    fs::write(&path, unit).unwrap();
+    let run = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&path).output();
+    let run = run
+        .unwrap_or_else(|e| panic!("systemd-analyze is needed to check the units (package `systemd`): {e}"));
+    assert!(String::from_utf8_lossy(&run.stderr).contains("KillMood"), "{run:?}");
+}

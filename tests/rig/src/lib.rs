@@ -1,0 +1,49 @@
+//! What the tests stand on: made hosts, a simulated EC2 over real filesystems, probes, and servers to be held.
+//!
+//! ```text
+//! fixture     a host out of a text, and its facts and plan: no root, nothing real
+//! rig         ebs-sim, its volumes mounted and loaded; the program started in its view
+//!   namespace   the same with the volumes mounted in one other namespace only
+//! program     the program as a child, its end and what it printed
+//! probe       what is to be seen of a freeze from outside: blocked writers, watchdogs, images, labels
+//! hooks       hooks that write down what is done to them; a run that stands in its window
+//! copy        volumes made of snapshots
+//! listener    a fanotify listener that never answers
+//! mysql, postgresql, redis, systemd    real ones of the test's own
+//! ```
+//!
+//! In: what a test wants. Out: values that undo themselves when they are dropped, however the test ends. Must never leave anything
+//! frozen, wait without a bound, or touch a filesystem that it has not made.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "this is test code: a panic is how a test fails"
+)]
+
+pub mod copy;
+pub mod fixture;
+pub mod hooks;
+pub mod listener;
+pub mod mysql;
+pub mod namespace;
+pub mod postgresql;
+pub mod probe;
+pub mod program;
+pub mod redis;
+mod rig;
+pub mod systemd;
+
+pub use rig::{Fs, MEMORY, NO_INTERVAL, Rig, ebs_sim, sh, stillpoint};
+
+/// The section of docs/databases.md whose example begins with this plan.
+pub fn documented(plan: &str) -> &'static str {
+    let blocks = include_str!("../../../docs/databases.md").split("```toml\n").skip(1);
+    let mut blocks = blocks.filter_map(|b| b.split_once("```")).map(|(block, _)| block);
+    let head = format!("[plan.{plan}]");
+    blocks.find(|b| b.starts_with(&head)).unwrap_or_else(|| panic!("no example of {plan}"))
+}

@@ -1,0 +1,221 @@
+//! A mount namespace in which nobody but the test has mounted the rig's volumes.
+//!
+//! Every command in ebs-sim's view gets a copy of the host's mounts, so a filesystem that the host has mounted could never be
+//! unmounted there for good. Here the volumes are mounted in one namespace only, and every command of the test runs in it.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::program::{Ended, Run, await_some, put_executable, wait};
+use crate::{Fs, Rig};
+
+/// A rig whose volumes are mounted in a namespace of their own.
+pub struct Namespace {
+    holder: Child,
+    pub rig: Rig,
+}
+
+impl Namespace {
+    /// Volumes by name, formatted and mounted at `TEMP/NAME`.
+    pub fn start(volumes: &[(&str, Fs)]) -> Self {
+        let space = Self::empty(volumes);
+        for (name, _) in volumes {
+            space.mount(name, "defaults");
+        }
+        space
+    }
+
+    /// Nothing mounted.
+    pub fn empty(volumes: &[(&str, Fs)]) -> Self {
+        let rig = Rig::formatted(volumes, "");
+        let mut holder = rig
+            .view("sh", &["-c", "echo ready; exec cat >/dev/null"])
+            .stdin(Stdio::piped()) // ends with the test, however that ends
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        let space = Self { holder, rig };
+        // Copies of what other tests have mounted would keep their devices busy.
+        space.sh(
+            "awk '$5 ~ /stillpoint-test-/ {print $5}' /proc/self/mountinfo | tac | xargs -r -n 1 umount -l",
+        );
+        space
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.holder.id()
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.rig.path(name)
+    }
+
+    /// `TEMP/NAME` as text, for scripts.
+    pub fn at(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    pub fn mount(&self, name: &str, options: &str) {
+        self.sh(&format!("mount -o {options} {} {}", self.rig.device(name), self.at(name)));
+    }
+
+    fn shell(&self, script: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--mount=/proc/{}/ns/mnt", self.pid())).args(["--", "sh", "-euc", script]);
+        command
+    }
+
+    /// A script in the namespace; it must succeed.
+    pub fn sh(&self, script: &str) -> String {
+        let output = self.shell(script).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{script}: {said}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// A script in the namespace, and whether it succeeded.
+    pub fn try_sh(&self, script: &str) -> Result<String, String> {
+        let output = self.shell(script).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    /// A script that goes on in the namespace and has said `ready`.
+    pub fn background(&self, script: &str) -> Background {
+        let mut child = self.shell(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n", "{script}");
+        Background(child)
+    }
+
+    /// What mountinfo says of the rig's mounts, without what no program can restore: ids, and the numbers of peer groups (which are
+    /// numbered here in order of appearance) and of devices.
+    pub fn table(&self) -> Vec<String> {
+        let mut groups: Vec<String> = Vec::new();
+        let temp = self.at("");
+        let text = self.sh("cat /proc/self/mountinfo");
+        let mut table = Vec::new();
+        let mut lines: Vec<&str> =
+            text.lines().filter(|l| l.contains(&temp) && !l.contains("/sim/")).collect();
+        // The kernel lists them in the order in which they were made.
+        lines.sort_by_key(|l| l.split(' ').nth(4));
+        for line in lines {
+            let mut words: Vec<String> = line.split(' ').skip(3).map(str::to_owned).collect();
+            for word in &mut words {
+                let Some((kind @ ("shared" | "master"), id)) = word.split_once(':') else { continue };
+                let at = groups.iter().position(|g| g == id).unwrap_or_else(|| {
+                    groups.push(id.to_owned());
+                    groups.len() - 1
+                });
+                *word = format!("{kind}:{at}");
+            }
+            table.push(words.join(" "));
+        }
+        table
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.rig.command_in(self.pid(), arguments);
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{}:{path}", self.at("bin")));
+        command
+    }
+
+    pub fn spawn(&self, arguments: &[&str]) -> Run {
+        Run::start(self.command(arguments))
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Ended {
+        self.spawn(arguments).end()
+    }
+
+    /// A run in which strace injects this into system calls, such as `umount2:error=EBUSY:when=2`.
+    pub fn run_injected(&self, inject: &str, arguments: &[&str]) -> Ended {
+        let plain = self.command(arguments);
+        let words: Vec<_> = plain.get_args().map(std::ffi::OsStr::to_os_string).collect();
+        let split = words.iter().position(|w| w == "--").unwrap() + 1;
+        let mut command = Command::new(plain.get_program());
+        command.args(&words[..split]).args(["strace", "-f", "-o", "/dev/null", "-e"]);
+        command.arg(format!("inject={inject}")).args(&words[split..]);
+        for (name, value) in plain.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        Run::start(command).end()
+    }
+
+    /// A run whose create call has come in and is answered after this delay.
+    pub fn in_the_window(&self, delay: &str, arguments: &[&str]) -> Run {
+        let before = self.rig.creates().len();
+        let action = if self.rig.mounts().len() == 1 { "CreateSnapshot" } else { "CreateSnapshots" };
+        self.rig.fault(action, "delay-before", delay);
+        let run = self.spawn(arguments);
+        await_some("the create call", Duration::from_secs(20), || self.rig.creates().into_iter().nth(before));
+        run
+    }
+
+    /// A systemctl that keeps each unit's state in `units/NAME`, does what is in `stopping/NAME`, and notes what it is told in `log`.
+    pub fn with_systemctl(&self, units: &[(&str, &str)]) {
+        for folder in ["bin", "units", "stopping", "bound", "triggers"] {
+            std::fs::create_dir_all(self.path(folder)).unwrap();
+        }
+        for (unit, state) in units {
+            std::fs::write(self.path("units").join(unit), state).unwrap();
+        }
+        let script = format!(
+            "#!/bin/sh\ncd {}\nverb=$1; for unit in \"$@\"; do :; done\n\
+             case $verb in\n\
+             show) if [ -e units/$unit ]; then echo LoadState=loaded; echo ActiveState=$(cat units/$unit); \
+             else echo LoadState=not-found; echo ActiveState=inactive; fi; \
+             echo BoundBy=$(cat bound/$unit 2>/dev/null); echo TriggeredBy=$(cat triggers/$unit 2>/dev/null);;\n\
+             stop) echo stop $unit >> log; echo inactive > units/$unit; [ ! -e stopping/$unit ] || . ./stopping/$unit;;\n\
+             start) echo start $unit >> log; [ ! -e stopping/start-$unit ] || . ./stopping/start-$unit; echo active > units/$unit;;\n\
+             *) exit 9;; esac\n",
+            self.at("")
+        );
+        let path = self.path("bin/systemctl");
+        put_executable(&path, script);
+    }
+
+    /// What systemctl was told.
+    pub fn told(&self) -> Vec<String> {
+        crate::hooks::log(&self.rig)
+    }
+
+    /// Configures the method `unmount` for these.
+    pub fn unmounting(&self, names: &[&str], more: &str) {
+        let methods: Vec<_> = names.iter().map(|n| format!("\"{}\" = \"unmount\"", self.at(n))).collect();
+        self.rig.configure(&format!("[defaults]\n{more}\nmethods = {{ {} }}\n", methods.join(", ")));
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        drop(self.holder.stdin.take());
+        let _ = wait(&mut self.holder, Duration::from_secs(5));
+    }
+}
+
+/// A process that ends with this value.
+pub struct Background(Child);
+
+impl Background {
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

@@ -1,0 +1,417 @@
+//! The real program in a simulated EC2, over real filesystems that really freeze.
+//!
+//! Every rig has a rescue outside of this process, so that a failed test leaves nothing frozen, and none of its commands
+//! can make the test hang: what may block on a frozen filesystem is a child, waited for with a bound.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::program::{Ended, Run, await_some, wait};
+
+/// Ends every configuration: ebs-sim is told to have no such limit, and tests take one set after another.
+pub const NO_INTERVAL: &str = "\n[ec2]\nvolume_interval = \"0s\"\n";
+
+/// Seconds until the rescue thaws. No test has a window as long as this.
+const RESCUE: &str = "240";
+/// A memory filesystem: the program's journal must not be on what a test freezes.
+pub const MEMORY: &str = "/dev/shm";
+/// What it has to hold at least, in MiB: a filesystem on a volume that cannot grow says only that it cannot write.
+const ROOM: u64 = 256;
+/// Else ext4lazyinit writes to the volume at moments of its own after the first mount.
+const NOT_LAZY: &str = "lazy_itable_init=0,lazy_journal_init=0";
+/// Without EC2's limits of 15 s between two snapshots of a volume and of 100 pending ones, and with snapshots that are soon completed.
+const QUICK: &str =
+    "[limits]\nper_volume_interval = '0s'\npending_per_account = 0\n[snapshots]\nseconds_to_complete = 0.2\n";
+
+/// How a volume is formatted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fs {
+    Ext4,
+    Xfs,
+    Btrfs,
+    /// ext4, as small as it gets: for many.
+    Tiny,
+}
+
+impl Fs {
+    /// Each.
+    pub const ALL: [Self; 3] = [Self::Ext4, Self::Xfs, Self::Btrfs];
+
+    fn size(self) -> &'static str {
+        match self {
+            Self::Ext4 => "64MiB",
+            Self::Xfs => "320MiB",
+            Self::Btrfs => "128MiB",
+            Self::Tiny => "8MiB",
+        }
+    }
+
+    fn make(self, device: &str) {
+        match self {
+            Self::Ext4 => sh("mkfs.ext4", &["-q", "-F", "-E", NOT_LAZY, device]),
+            Self::Xfs => sh("mkfs.xfs", &["-q", "-f", device]),
+            Self::Btrfs => sh("mkfs.btrfs", &["-q", "-f", device]),
+            Self::Tiny => sh("mkfs.ext4", &["-q", "-F", "-E", NOT_LAZY, "-J", "size=1", device]),
+        };
+    }
+}
+
+/// A running `ebs-sim serve` and the mounts on its volumes.
+pub struct Rig {
+    temp: TempDir,
+    /// What `ebs-sim` announced.
+    pub ready: Value,
+    sim: Child,
+    mounts: Vec<PathBuf>,
+    ext4: bool,
+    rescue: Child,
+}
+
+/// Runs a command that must succeed, and gives its stdout.
+pub fn sh(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .unwrap_or_else(|e| panic!("{program} is needed by this test: {e}"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {}\n{said}", output.status);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The program under test.
+pub fn stillpoint() -> &'static str {
+    static PATH: LazyLock<String> = LazyLock::new(|| built("stillpoint"));
+    &PATH
+}
+
+/// The stand-in for EC2.
+pub fn ebs_sim() -> &'static str {
+    static PATH: LazyLock<String> = LazyLock::new(|| built("ebs-sim"));
+    &PATH
+}
+
+/// A program of this workspace. A test binary is in `deps/`, and they are beside that.
+fn built(name: &str) -> String {
+    let own = std::env::current_exe().unwrap();
+    let path = own.ancestors().nth(2).unwrap().join(name);
+    assert!(path.exists(), "{} is missing: run `cargo build --workspace` first", path.display());
+    path.into_os_string().into_string().unwrap()
+}
+
+impl Rig {
+    /// Volumes by name, formatted and mounted at `TEMP/NAME`.
+    pub fn start(volumes: &[(&str, Fs)]) -> Self {
+        Self::with(volumes, "")
+    }
+
+    /// The same with more of a scenario.
+    pub fn with(volumes: &[(&str, Fs)], scenario: &str) -> Self {
+        let rig = Self::formatted(volumes, scenario);
+        for ((name, _), mount) in volumes.iter().zip(&rig.mounts) {
+            sh("mount", &[&rig.device(name), mount.to_str().unwrap()]);
+        }
+        rig
+    }
+
+    /// The same with nothing mounted yet; the folders are there.
+    pub fn formatted(volumes: &[(&str, Fs)], scenario: &str) -> Self {
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "this test freezes filesystems on loop devices: run it as root"
+        );
+        assert!(Path::new("/dev/loop-control").exists(), "this test needs loop devices (/dev/loop-control)");
+        let memory = nix::sys::statfs::statfs(MEMORY).unwrap().filesystem_type();
+        assert_eq!(memory, nix::sys::statfs::TMPFS_MAGIC, "{MEMORY} has to be a tmpfs");
+        let memory = nix::sys::statvfs::statvfs(MEMORY).unwrap();
+        let room = memory.blocks() * memory.fragment_size() / (1 << 20);
+        assert!(
+            room >= ROOM,
+            "{MEMORY} has {room} MiB, and the volumes need {ROOM} MiB: in Docker, use --shm-size=2g"
+        );
+        let temp = tempfile::Builder::new().prefix("stillpoint-test-").tempdir_in(MEMORY).unwrap();
+        let file = temp.path().join("scenario.toml");
+        std::fs::write(&file, format!("{QUICK}{scenario}")).unwrap();
+        std::fs::write(temp.path().join("stillpoint.toml"), NO_INTERVAL).unwrap();
+        let mut command = Command::new(ebs_sim());
+        command.args(["serve", "--die-with-parent", "--dir"]).arg(temp.path().join("sim"));
+        command.arg("--scenario").arg(file);
+        for (name, fs) in volumes {
+            command.arg("--volume").arg(format!("name={name},size={}", fs.size()));
+        }
+        let log = std::fs::File::create(temp.path().join("ebs-sim.log")).unwrap();
+        let mut sim = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let ready = first_line(&mut sim);
+        let Ok(ready) = serde_json::from_str::<Value>(&ready) else {
+            panic!("ebs-sim: {}", std::fs::read_to_string(temp.path().join("ebs-sim.log")).unwrap());
+        };
+        let mounts: Vec<_> = volumes.iter().map(|(name, _)| temp.path().join(name)).collect();
+        let rescue = rescue(temp.path(), &mounts);
+        let ext4 = volumes.iter().all(|(_, fs)| *fs == Fs::Ext4);
+        let rig = Self { temp, ready, sim, mounts, ext4, rescue };
+        // All before the first mount: for mkfs.btrfs, loops over one file are one device.
+        volumes.iter().for_each(|(name, fs)| fs.make(&rig.device(name)));
+        rig.mounts.iter().for_each(|mount| std::fs::create_dir(mount).unwrap());
+        rig
+    }
+
+    /// A rescue with all its time before it, for a rig that lives through many runs.
+    pub fn renew_rescue(&mut self) {
+        let fresh = rescue(self.temp.path(), &self.mounts);
+        end_group(&mut std::mem::replace(&mut self.rescue, fresh));
+    }
+
+    /// A path beside the mounts, in memory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.temp.path().join(name)
+    }
+
+    /// Where a volume is mounted.
+    pub fn mount(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        assert!(self.mounts.contains(&path), "no mount {name}");
+        path
+    }
+
+    /// Every mount.
+    pub fn mounts(&self) -> &[PathBuf] {
+        &self.mounts
+    }
+
+    /// Is every volume ext4?
+    pub fn is_ext4(&self) -> bool {
+        self.ext4
+    }
+
+    fn volume(&self, name: &str, key: &str) -> String {
+        let volumes = self.ready["volumes"].as_array().unwrap();
+        let found = volumes.iter().find(|v| v["name"] == name).unwrap_or_else(|| panic!("no volume {name}"));
+        found[key].as_str().unwrap().to_owned()
+    }
+
+    /// A volume's loop device.
+    pub fn device(&self, name: &str) -> String {
+        self.volume(name, "loop")
+    }
+
+    /// A volume's id.
+    pub fn id(&self, name: &str) -> String {
+        self.volume(name, "id")
+    }
+
+    /// Writes the configuration file that every run is given.
+    pub fn configure(&self, text: &str) {
+        std::fs::write(self.path("stillpoint.toml"), format!("{text}{NO_INTERVAL}")).unwrap();
+    }
+
+    /// The program, seeing the volumes as EBS disks: `exec` becomes it, so the child's pid is the agent's.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let command = self.exec(Path::new(stillpoint()));
+        self.tail(command, arguments)
+    }
+
+    /// Another program in the view.
+    pub fn exec(&self, program: &Path) -> Command {
+        let mut command = Command::new(ebs_sim());
+        command.arg("exec").arg("--dir").arg(self.path("sim")).arg("--").arg(program);
+        command
+    }
+
+    /// The same outside of the view: no EC2, no IMDS, no EBS disks.
+    pub fn bare_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("env");
+        for name in ["AWS_ENDPOINT_URL_EC2", "AWS_REGION", "AWS_DEFAULT_REGION"] {
+            command.arg("-u").arg(name);
+        }
+        command.arg(stillpoint());
+        self.tail(command, arguments)
+    }
+
+    /// The program in the mount namespace of this process, which was started in the view.
+    pub fn command_in(&self, pid: u32, arguments: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--mount=/proc/{pid}/ns/mnt")).args(["--", stillpoint()]);
+        let mut command = self.tail(command, arguments);
+        for (name, value) in self.ready["env"].as_object().unwrap() {
+            command.env(name, value.as_str().unwrap());
+        }
+        command
+    }
+
+    /// Something else in the view.
+    pub fn view(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(ebs_sim());
+        command.arg("exec").arg("--dir").arg(self.path("sim")).arg("--").arg(program).args(arguments);
+        command
+    }
+
+    /// Adds what keeps the program from this host's own folders, and the arguments.
+    pub fn tail(&self, mut command: Command, arguments: &[&str]) -> Command {
+        command.arg("--config").arg(self.path("stillpoint.toml"));
+        command.arg("--run-dir").arg(self.path("run")).arg("--state-dir").arg(self.path("state"));
+        command.args(arguments).env_remove("AWS_REGION").env_remove("AWS_DEFAULT_REGION");
+        command
+    }
+
+    /// Starts the program in the view.
+    pub fn spawn(&self, arguments: &[&str]) -> Run {
+        Run::start(self.command(arguments))
+    }
+
+    /// Runs the program to its end.
+    pub fn run(&self, arguments: &[&str]) -> Ended {
+        self.spawn(arguments).end()
+    }
+
+    /// Runs one of `ebs-sim`'s own commands; it must succeed.
+    pub fn sim(&self, arguments: &[&str]) -> String {
+        let output =
+            Command::new(ebs_sim()).args(arguments).env("EBS_SIM_DIR", self.path("sim")).output().unwrap();
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "ebs-sim {arguments:?}: {out}{err}");
+        out.into_owned()
+    }
+
+    /// Sets a fault for the next real call of this action; `delay` is for kinds that have one.
+    pub fn fault(&self, action: &str, kind: &str, delay: &str) {
+        self.sim(&["faults", "add", "--action", action, "--call", "1", "--kind", kind, "--delay", delay]);
+    }
+
+    /// A request to `ebs-sim`'s control interface, and its answer.
+    pub fn control(&self, method: &str, path: &str, body: &str) -> Value {
+        let address = self.ready["control"].as_str().unwrap().trim_start_matches("http://");
+        let mut stream = TcpStream::connect(address).unwrap();
+        let length = body.len();
+        let head = format!("{method} /_ebs-sim/{path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
+        write!(stream, "{head}content-length: {length}\r\n\r\n{body}").unwrap();
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer); // a reset after the answer is no loss
+        assert!(answer.starts_with("HTTP/1.1 200"), "{method} {path}: {answer}");
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str(body).unwrap_or_else(|e| panic!("{method} {path}: {e}: {body}"))
+    }
+
+    /// The log of requests.
+    pub fn requests(&self) -> Vec<Value> {
+        list(self.control("GET", "requests", ""))
+    }
+
+    /// Real requests (no DryRun) of one action, in order.
+    pub fn calls(&self, action: &str) -> Vec<Value> {
+        self.requests().into_iter().filter(|r| r["action"] == action && real(r)).collect()
+    }
+
+    /// The create calls that were not DryRun, of either action.
+    pub fn creates(&self) -> Vec<Value> {
+        let create = |r: &Value| r["action"].as_str().unwrap().starts_with("CreateSnapshot");
+        self.requests().into_iter().filter(|r| create(r) && real(r)).collect()
+    }
+
+    /// Every snapshot there is, with its tags.
+    pub fn snapshots(&self) -> Vec<Value> {
+        list(self.control("GET", "snapshots", ""))
+    }
+
+    /// Waits until no request is being handled and no snapshot is pending.
+    pub fn await_quiet(&self) {
+        await_some("every request answered and every snapshot completed", Duration::from_secs(30), || {
+            let idle = !self.requests().iter().any(|r| r["outcome"] == "pending");
+            (idle && !self.snapshots().iter().any(|s| s["state"] == "pending")).then_some(())
+        });
+    }
+
+    /// Journals of runs that are not settled.
+    pub fn journals(&self) -> Vec<String> {
+        let Ok(folder) = std::fs::read_dir(self.path("run/runs")) else { return Vec::new() };
+        let names = folder.map(|e| e.unwrap().file_name().to_string_lossy().into_owned());
+        names.filter(|n| n.ends_with(".json")).collect()
+    }
+
+    /// True when the rescue had to thaw: then what a test saw means nothing.
+    pub fn rescued(&self) -> bool {
+        self.path("rescued").exists()
+    }
+}
+
+fn list(value: Value) -> Vec<Value> {
+    match value {
+        Value::Array(items) => items,
+        other => panic!("no list: {other}"),
+    }
+}
+
+/// Not a DryRun; by what was asked, for `dry_run` is only known once the request is looked at.
+fn real(request: &Value) -> bool {
+    request["params"]["DryRun"] != "true"
+}
+
+fn end_group(leader: &mut Child) {
+    let _ = kill(Pid::from_raw(-i32::try_from(leader.id()).unwrap()), Signal::SIGKILL);
+    let _ = leader.wait();
+}
+
+/// A process of its own, so that it thaws even when this one hangs or is killed.
+fn rescue(temp: &Path, mounts: &[PathBuf]) -> Child {
+    let script = "sleep \"$1\"; shift; touch \"$1\"; shift; \
+                  for i in 1 2 3 4 5; do for m in \"$@\"; do fsfreeze --unfreeze \"$m\"; done; sleep 1; done";
+    Command::new("sh")
+        .args(["-c", script, "rescue", RESCUE])
+        .arg(temp.join("rescued"))
+        .args(mounts)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .unwrap()
+}
+
+fn first_line(child: &mut Child) -> String {
+    let mut stdout = child.stdout.take().unwrap();
+    let (mut line, mut byte) = (Vec::new(), [0]);
+    while stdout.read(&mut byte).unwrap() == 1 && byte[0] != b'\n' {
+        line.push(byte[0]);
+    }
+    String::from_utf8(line).unwrap()
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        let bounded = |program: &str, arguments: &[&str]| {
+            let mut command = Command::new(program);
+            command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            let child = command.spawn().ok();
+            child.and_then(|mut c| wait(&mut c, Duration::from_secs(5))).is_some_and(|s| s.success())
+        };
+        for mount in &self.mounts {
+            bounded("fsfreeze", &["--unfreeze", mount.to_str().unwrap()]);
+        }
+        for mount in &self.mounts {
+            let mount = mount.to_str().unwrap();
+            let end = Instant::now() + Duration::from_secs(2);
+            while bounded("mountpoint", &["-q", mount])
+                && !bounded("umount", &[mount])
+                && Instant::now() < end
+            {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            bounded("umount", &["--lazy", mount]);
+        }
+        if self.sim.try_wait().is_ok_and(|s| s.is_none()) {
+            let _ = kill(Pid::from_raw(i32::try_from(self.sim.id()).unwrap()), Signal::SIGTERM);
+            if wait(&mut self.sim, Duration::from_secs(10)).is_none() {
+                let _ = self.sim.kill();
+            }
+        }
+        end_group(&mut self.rescue);
+    }
+}

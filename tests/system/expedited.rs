@@ -1,0 +1,165 @@
+//! `rcu_expedited`: raised while filesystems are being frozen, and always put back. On the host's real knob.
+
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::{Signal, kill};
+use rig::hooks::noting;
+use rig::probe::{assert_clean, assert_settled, watchdogs};
+use rig::program::{Run, await_some};
+use rig::{Fs, Rig};
+
+const KNOB: &str = "/sys/kernel/rcu_expedited";
+
+fn now() -> String {
+    std::fs::read_to_string(KNOB).unwrap().trim().to_owned()
+}
+
+/// The knob is the host's: a failed test must not leave it raised.
+struct Alone(Flock<std::fs::File>);
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        let _ = std::fs::write(KNOB, "0");
+        let _ = self.0.sync_all(); // held until here
+    }
+}
+
+/// One of these tests at a time, over all processes.
+fn alone() -> Alone {
+    let file = std::fs::File::create("/dev/shm/stillpoint-test-expedited.lock").unwrap();
+    let lock = Flock::lock(file, FlockArg::LockExclusive).unwrap();
+    assert_eq!(now(), "0", "{KNOB} is raised by something else: this test can say nothing");
+    Alone(lock)
+}
+
+/// True when the knob was seen raised while `work` ran.
+fn raised_during(work: impl FnOnce()) -> bool {
+    let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (stopped, saw) = (Arc::clone(&stop), Arc::clone(&seen));
+    let looker = std::thread::spawn(move || {
+        while !stopped.load(Ordering::SeqCst) {
+            if now() == "1" {
+                saw.store(true, Ordering::SeqCst);
+            }
+        }
+    });
+    work();
+    stop.store(true, Ordering::SeqCst);
+    looker.join().unwrap();
+    seen.load(Ordering::SeqCst)
+}
+
+/// `splice` from an empty pipe: FIFREEZE waits for it, so that the knob stays raised.
+fn stuck_writer(rig: &Rig) -> Child {
+    let file = rig.mount("a").join("stuck");
+    let code = format!(
+        "import os\nr,w=os.pipe()\nf=os.open({:?},os.O_CREAT|os.O_WRONLY)\nos.splice(r,f,4096)",
+        file.to_str().unwrap()
+    );
+    let child = Command::new("python3").args(["-c", &code]).stdout(Stdio::null()).spawn().unwrap();
+    let call = format!("/proc/{}/syscall", child.id());
+    await_some("the writer inside splice", Duration::from_secs(10), || {
+        let call = std::fs::read_to_string(&call).ok()?;
+        (call.starts_with("275 ") || call.starts_with("76 ")).then_some(())
+    });
+    child
+}
+
+const ASKED: &str = "[defaults]\nrcu_expedited = true\nwindow = \"20s\"\n";
+
+#[test]
+fn it_is_raised_only_where_asked_for_and_put_back() {
+    let _alone = alone();
+    let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
+    assert!(!raised_during(|| {
+        rig.run(&["snapshot"]).exits(0);
+    }));
+    rig.configure(&format!("{ASKED}freeze_timeout = \"15s\"\n"));
+    // Raised for a few ms only, and not to be missed: for as long as a writer keeps the freeze waiting.
+    for arguments in [&["snapshot"][..], &["freeze", "--for", "60s"]] {
+        let mut writer = stuck_writer(&rig);
+        let run = rig.spawn(arguments);
+        await_some("it to be raised", Duration::from_secs(10), || (now() == "1").then_some(()));
+        writer.kill().unwrap();
+        writer.wait().unwrap();
+        run.end().exits(0);
+        assert_eq!(now(), "0", "raised for longer than {arguments:?} freezes");
+    }
+    Run::start(rig.bare_command(&["thaw"])).end().exits(0);
+    assert_settled(&rig);
+}
+
+/// The agent can neither put it back nor end: a FIFREEZE of its own is in progress.
+#[test]
+fn the_watchdog_puts_it_back() {
+    let _alone = alone();
+    let rig = Rig::start(&[("a", Fs::Ext4)]);
+    rig.configure(&format!("{ASKED}freeze_timeout = \"15s\"\n{}", noting(&rig, "db")));
+    let mut writer = stuck_writer(&rig);
+    let run = rig.spawn(&["snapshot"]);
+    await_some("the freeze", Duration::from_secs(10), || (now() == "1").then_some(()));
+    run.signal(Signal::SIGKILL);
+    await_some("its former value", Duration::from_secs(10), || (now() == "0").then_some(()));
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    run.end();
+    Run::start(rig.bare_command(&["thaw", "--recover"])).end().exits(0);
+    assert_clean(&rig);
+}
+
+#[test]
+fn the_journal_puts_it_back_when_both_were_killed() {
+    let _alone = alone();
+    let rig = Rig::start(&[("a", Fs::Ext4)]);
+    rig.configure(&format!("{ASKED}freeze_timeout = \"15s\"\n{}", noting(&rig, "db")));
+    let mut writer = stuck_writer(&rig);
+    let run = rig.spawn(&["snapshot"]);
+    await_some("the freeze", Duration::from_secs(10), || (now() == "1").then_some(()));
+    let guards = watchdogs(&rig);
+    guards.iter().for_each(|w| kill(*w, Signal::SIGSTOP).unwrap());
+    run.signal(Signal::SIGKILL);
+    guards.iter().for_each(|w| kill(*w, Signal::SIGKILL).unwrap());
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(now(), "1", "nobody was left to put it back");
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    run.end();
+    Run::start(rig.bare_command(&["thaw", "--recover"])).end().exits(0).says("put back").says("thawed");
+    assert_eq!(now(), "0");
+    assert_clean(&rig);
+}
+
+/// A kernel without it, or where it may not be written: said, and no more.
+#[test]
+fn where_it_cannot_be_used_the_run_goes_on_without() {
+    let _alone = alone();
+    let rig = Rig::start(&[("a", Fs::Ext4)]);
+    rig.configure(ASKED);
+    let plain = rig.command(&["snapshot"]);
+    let words: Vec<_> = plain.get_args().map(std::ffi::OsStr::to_os_string).collect();
+    let split = words.iter().position(|w| w == "--").unwrap() + 1;
+    let mut command = Command::new(plain.get_program());
+    command.args(&words[..split]);
+    command.args([
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        &format!("mount --bind {KNOB} {KNOB} && mount -o remount,ro,bind {KNOB} && exec \"$@\""),
+        "sh",
+    ]);
+    command.args(&words[split..]).env_remove("AWS_REGION").env_remove("AWS_DEFAULT_REGION");
+    Run::start(command).end().exits(0).says("freezing is not expedited").says("Read-only");
+    // Somebody else has raised it: used, and left as it is.
+    std::fs::write(KNOB, "1").unwrap();
+    let ended = rig.run(&["snapshot"]);
+    let left = now();
+    std::fs::write(KNOB, "0").unwrap();
+    ended.exits(0).says("raised already");
+    assert_eq!(left, "1");
+    assert_settled(&rig);
+}

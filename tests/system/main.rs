@@ -1,0 +1,31 @@
+//! The real program over real filesystems that really freeze, in a simulated EC2. Needs root.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a panic is how a test fails"
+)]
+
+mod containers;
+mod death;
+mod doctor;
+mod expedited;
+mod faults;
+mod hardship;
+mod hooks;
+mod mounts;
+mod orchestrated;
+mod refusals;
+mod rehearse;
+mod rescue;
+mod sessions;
+mod snapshot;
+mod status;
+mod stuck;
+mod units;
+mod unmount;
+mod unmount_failures;
+mod window_strace;

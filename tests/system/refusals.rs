@@ -1,0 +1,150 @@
+//! What is refused before anything is touched, and what the user is told.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+use std::time::Duration;
+
+use rig::hooks::in_the_window;
+use rig::probe::{assert_labels, assert_settled};
+use rig::program::{Run, put_executable};
+use rig::{Fs, Rig, stillpoint};
+
+fn one() -> Rig {
+    Rig::start(&[("a", Fs::Ext4)])
+}
+
+/// Nothing was asked of EC2 that makes snapshots, and nothing is frozen.
+fn assert_untouched(rig: &Rig) {
+    assert_eq!(rig.creates().len(), 0);
+    assert_settled(rig);
+}
+
+#[test]
+fn a_second_run_is_told_who_holds_the_lock() {
+    let rig = one();
+    let first = in_the_window(&rig, "delay-before", "6s", &["snapshot"]);
+    let second = rig.run(&["snapshot"]);
+    second.exits(75).says(&format!("(pid {})", first.pid())).says("--wait-lock");
+    assert!(second.took < Duration::from_secs(4), "{:?}", second.took);
+    let third = rig.spawn(&["snapshot", "--wait-lock", "30s"]);
+    first.end().exits(0);
+    third.end().exits(0);
+    let creates = rig.creates();
+    assert_eq!(creates.len(), 2);
+    assert!(creates[1]["started_ns"].as_u64() > creates[0]["answered_ns"].as_u64(), "one after the other");
+    assert_labels(&rig, 2, "filesystem");
+    assert_settled(&rig);
+}
+
+#[test]
+fn a_dead_run_holds_no_lock() {
+    let rig = one();
+    let first = in_the_window(&rig, "delay-before", "3s", &["snapshot"]);
+    first.signal(nix::sys::signal::Signal::SIGKILL);
+    first.end();
+    rig.await_quiet();
+    rig.run(&["snapshot"]).exits(0);
+    assert_settled(&rig);
+}
+
+#[test]
+fn a_mount_that_is_not_absolute_is_wrong_usage() {
+    let rig = one();
+    rig.run(&["snapshot", "--mount", "data"]).exits(64).says("must be an absolute path");
+    rig.run(&["snapshot", "--no-such-flag"]).exits(64);
+    rig.run(&["snapshot", "--window", "10"]).exits(64);
+    assert_untouched(&rig);
+}
+
+#[test]
+fn an_unknown_mount_is_answered_with_the_nearest() {
+    let rig = one();
+    let near = rig.mount("a");
+    let wrong = format!("{}a", near.display());
+    rig.run(&["snapshot", "--mount", &wrong]).exits(78).says(&wrong).says(&format!("{}\n", near.display()));
+    assert_untouched(&rig);
+}
+
+#[test]
+fn an_unknown_key_is_named_with_file_and_line() {
+    let rig = one();
+    rig.configure("[defaults]\n\nwindw = \"5s\"\n");
+    let place = format!("{}:3:", rig.path("stillpoint.toml").display());
+    rig.run(&["snapshot"]).exits(78).says(&place).says("windw").says("`window`");
+    assert_untouched(&rig);
+}
+
+#[test]
+fn a_host_that_is_not_on_ec2_is_told_so_soon() {
+    let rig = one();
+    let mut command = rig.bare_command(&["snapshot"]);
+    command.env("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:9");
+    let ended = Run::start(command).end();
+    ended.exits(69).says("hint: is this an EC2 instance?").says("--instance-id and --region");
+    assert!(ended.took < Duration::from_secs(20), "{:?}", ended.took);
+    assert_untouched(&rig);
+}
+
+#[test]
+fn an_imds_that_is_switched_off_is_told_so() {
+    let rig = Rig::with(&[("a", Fs::Ext4)], "[imds]\nenabled = false\n");
+    let ended = rig.run(&["snapshot"]);
+    ended.exits(69).says("--http-endpoint enabled");
+    assert_untouched(&rig);
+}
+
+#[test]
+fn a_run_needs_root() {
+    let rig = one();
+    // Where nobody may read and execute it: the build folder may belong to root alone.
+    let copy = rig.path("stillpoint");
+    put_executable(&copy, std::fs::read(stillpoint()).unwrap());
+    std::fs::set_permissions(copy.parent().unwrap(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = Command::new("runuser");
+    command.args(["-u", "nobody", "--"]).arg(&copy).args(["snapshot"]);
+    Run::start(command).end().exits(77).says("needs root").says("hint: run it with sudo");
+    assert_untouched(&rig);
+}
+
+#[test]
+fn a_hook_that_cannot_run_is_found_before_anything_is_touched() {
+    let rig = one();
+    rig.configure("[[hook]]\nname = \"db\"\npre = [\"/nonexistent/hold\"]\ntimeout = \"5s\"\n");
+    rig.run(&["snapshot"]).exits(78).says("hook `db`").says("/nonexistent/hold");
+    assert_untouched(&rig);
+}
+
+#[test]
+fn a_journal_on_what_will_be_frozen_is_refused() {
+    let rig = one();
+    let inside = rig.mount("a").join("run");
+    let mut command = rig.command(&["snapshot"]);
+    command.arg("--run-dir").arg(&inside);
+    // Of two, the last one counts.
+    let says =
+        format!("run_dir {} is on {}, which will be frozen", inside.display(), rig.mount("a").display());
+    Run::start(command).end().exits(78).says(&says);
+    assert_untouched(&rig);
+}
+
+#[test]
+fn a_dry_run_prints_the_plan_and_changes_nothing() {
+    let rig = one();
+    let ended = rig.run(&["snapshot", "--dry-run"]);
+    ended.exits(0).says("permission checked by DryRun");
+    assert!(ended.out.contains(&rig.id("a")) && ended.out.contains(rig.mount("a").to_str().unwrap()));
+    assert!(!rig.path("run").exists() && !rig.path("state").exists());
+    assert_untouched(&rig);
+}
+
+#[test]
+fn a_freezes_dry_run_needs_neither_a_time_nor_the_permission_to_make_snapshots() {
+    let rig = one();
+    rig.control("POST", "iam", r#"{"deny":["ec2:CreateSnapshot","ec2:CreateSnapshots"]}"#);
+    rig.run(&["plan"]).exits(77);
+    let ended = rig.run(&["freeze", "--dry-run"]);
+    ended.exits(0).says("makes no call");
+    assert!(ended.out.contains(&rig.id("a")) && ended.out.contains(rig.mount("a").to_str().unwrap()));
+    assert!(!rig.path("run").exists() && !rig.path("state").exists());
+    assert_untouched(&rig);
+}

@@ -1,0 +1,150 @@
+//! `status`: what may be frozen and what is owed, and a probe that cannot hang the command.
+
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rig::hooks::{hook, in_the_window, note, noting};
+use rig::probe::{assert_settled, watchdogs};
+use rig::program::{Ended, Run, await_some};
+use rig::{Fs, Rig, sh};
+use serde_json::Value;
+
+fn status(rig: &Rig, arguments: &[&str]) -> Ended {
+    Run::start(rig.bare_command(&[&["status"], arguments].concat())).end()
+}
+
+/// What differs from run to run, by its name.
+fn steady(rig: &Rig, text: &str) -> String {
+    let mut out = text.replace(rig.path("").to_str().unwrap().trim_end_matches('/'), "RIG");
+    if let Ok(Value::Array(runs)) =
+        serde_json::from_str::<Value>(&status(rig, &["-o", "json"]).out).map(|s| s["runs"].clone())
+    {
+        for run in &runs {
+            for (key, name) in [("run_id", "RUN"), ("started", "STARTED"), ("until", "UNTIL")] {
+                let Some(value) = run[key].as_str() else { continue };
+                out = out.replace(value, name);
+                if let Ok(time) = value.parse::<jiff::Timestamp>() {
+                    out = out.replace(&format!("{time:.0}"), name);
+                }
+            }
+            for (key, name) in [("pid", "PID"), ("watchdog", "WATCHDOG")] {
+                out = out.replace(&format!("pid {}", run[key]), name);
+                out = out.replace(&format!("\"{key}\": {}", run[key]), &format!("\"{key}\": {name}"));
+            }
+        }
+    }
+    out
+}
+
+/// This rig's part of what a probe found: other tests freeze too.
+fn probed(rig: &Rig, ended: &Ended, name: &str) -> Value {
+    let mount = rig.mount(name);
+    let all = ended.record()["probed"].as_array().unwrap().clone();
+    all.into_iter().find(|p| p["mount_point"] == mount.to_str().unwrap()).expect("it was not probed")
+}
+
+#[test]
+fn nothing_is_held() {
+    let rig = Rig::start(&[("a", Fs::Ext4)]);
+    let ended = status(&rig, &[]);
+    insta::assert_snapshot!("nothing", ended.exits(0).out);
+    rig.run(&["snapshot"]).exits(0);
+    assert_eq!(status(&rig, &[]).exits(0).out, ended.out);
+}
+
+#[test]
+fn a_freeze_that_is_held() {
+    let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
+    rig.configure(&format!("{}{}", noting(&rig, "first"), noting(&rig, "second")));
+    rig.run(&["freeze", "--for", "60s"]).exits(0);
+    let text = status(&rig, &[]);
+    let json = status(&rig, &["-o", "json"]);
+    insta::assert_snapshot!("held", steady(&rig, &text.exits(40).out));
+    insta::assert_snapshot!("held_json", steady(&rig, &json.exits(40).out));
+
+    let asked = status(&rig, &["--probe", "-o", "json"]);
+    let found = probed(&rig, asked.exits(40), "a");
+    assert_eq!((found["frozen"].as_bool(), &found["by"]), (Some(true), &json.record()["runs"][0]["run_id"]));
+    Run::start(rig.bare_command(&["thaw"])).end().exits(0);
+    assert_settled(&rig);
+}
+
+#[test]
+fn a_run_in_its_hooks_and_one_that_died_in_its_window() {
+    let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
+    rig.configure(&hook("slow", &format!("{}; exec sleep 6", note(&rig, "pre-slow")), "true", ""));
+    let run = rig.spawn(&["snapshot"]);
+    await_some("the hook", Duration::from_secs(10), || rig.path("log").exists().then_some(()));
+    let text = status(&rig, &[]);
+    insta::assert_snapshot!("in_its_hooks", steady(&rig, &text.exits(0).out));
+    run.end().exits(0);
+
+    rig.configure(&noting(&rig, "db"));
+    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "--window", "30s"]);
+    run.signal(Signal::SIGKILL);
+    run.end();
+    await_some("the watchdog's end", Duration::from_secs(10), || watchdogs(&rig).is_empty().then_some(()));
+    // The journal cannot know that the watchdog has thawed; the probe can.
+    let text = status(&rig, &[]);
+    insta::assert_snapshot!("died", steady(&rig, &text.exits(40).out));
+    let asked = status(&rig, &["--probe", "-o", "json"]);
+    assert_eq!(probed(&rig, &asked, "a")["frozen"], false);
+    Run::start(rig.bare_command(&["thaw", "--recover"])).end().exits(0);
+    let text = status(&rig, &[]);
+    insta::assert_snapshot!("undone", steady(&rig, &text.exits(0).out));
+    rig.await_quiet();
+    rig.run(&["snapshot"]).exits(0);
+    assert_settled(&rig);
+}
+
+/// What somebody else froze is found, within a bound, and nothing that is not frozen is changed by asking.
+#[test]
+fn the_probe_finds_what_anybody_froze_and_changes_nothing() {
+    let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs), ("c", Fs::Btrfs)]);
+    let times = |p: &Path| {
+        use std::os::unix::fs::MetadataExt as _;
+        let m = std::fs::metadata(p).unwrap();
+        (m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec(), m.nlink())
+    };
+    let before: Vec<_> = rig.mounts().iter().map(|m| times(m)).collect();
+    let ended = status(&rig, &["--probe", "-o", "json"]);
+    for name in ["a", "b", "c"] {
+        assert_eq!(probed(&rig, &ended, name)["frozen"], false);
+    }
+    assert_eq!(
+        rig.mounts().iter().map(|m| times(m)).collect::<Vec<_>>(),
+        before,
+        "the probe changed something"
+    );
+
+    for name in ["a", "b", "c"] {
+        let mount = rig.mount(name);
+        sh("fsfreeze", &["--freeze", mount.to_str().unwrap()]);
+        let ended = status(&rig, &["--probe", "-o", "json"]);
+        let found = probed(&rig, ended.exits(40), name);
+        assert_eq!((found["frozen"].as_bool(), &found["by"]), (Some(true), &Value::Null), "{found:#}");
+        println!("{name}: the probe took {:?}", ended.took);
+        status(&rig, &["--probe"]).exits(40);
+        let waits = Pid::from_raw(i32::try_from(found["waiting_pid"].as_i64().unwrap()).unwrap());
+        kill(waits, None).expect("the probe waits there");
+        sh("fsfreeze", &["--unfreeze", mount.to_str().unwrap()]);
+        await_some("the probe's end", Duration::from_secs(10), || kill(waits, None).is_err().then_some(()));
+        assert_eq!(probed(&rig, &status(&rig, &["--probe", "-o", "json"]), name)["frozen"], false);
+    }
+    let text = status(&rig, &["--probe"]);
+    assert!(text.out.contains("filesystems answered: not frozen"), "{}", text.out);
+    assert_settled(&rig);
+}
+
+#[test]
+fn a_journal_that_cannot_be_read_is_no_peace_of_mind() {
+    let rig = Rig::start(&[("a", Fs::Ext4)]);
+    std::fs::create_dir_all(rig.path("run/runs")).unwrap();
+    std::fs::write(rig.path("run/runs/x.json"), "{").unwrap();
+    let ended = status(&rig, &[]);
+    assert!(ended.exits(40).out.contains("cannot read the journal"), "{}", ended.out);
+    // The same to `thaw`, which cannot know what to undo.
+    Run::start(rig.bare_command(&["thaw", "--recover"])).end().exits(40).says("cannot read the journal");
+}
