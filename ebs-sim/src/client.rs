@@ -54,6 +54,9 @@ pub struct Answer {
     pub body: String,
 }
 
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// Sends one request and reads the whole answer.
 fn exchange(
     endpoint: &str,
@@ -61,6 +64,7 @@ fn exchange(
     path: &str,
     headers: &[(String, String)],
     body: &str,
+    patience: Duration,
 ) -> Result<Answer, Error> {
     let host = endpoint.trim_start_matches("http://");
     let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n");
@@ -70,7 +74,7 @@ fn exchange(
     request.push_str(&format!("content-length: {}\r\n\r\n{body}", body.len()));
     let unreachable = |source| Error::Unreachable { endpoint: endpoint.to_owned(), source };
     let mut stream = TcpStream::connect(host).map_err(unreachable)?;
-    stream.set_read_timeout(Some(Duration::from_secs(120))).map_err(unreachable)?;
+    stream.set_read_timeout(Some(patience)).map_err(unreachable)?;
     stream.write_all(request.as_bytes()).map_err(unreachable)?;
     let mut answer = Vec::new();
     // A reset after the answer is no loss; whether the answer is whole is checked below.
@@ -94,8 +98,19 @@ fn parse(answer: &[u8]) -> Option<Answer> {
 
 /// Asks the control API, and fails when it refuses.
 pub fn control(ready: &Ready, method: &str, path: &str, body: &str) -> Result<String, Error> {
+    control_within(ready, method, path, body, Duration::ZERO)
+}
+
+/// The same, of something that takes this long by itself.
+pub fn control_within(
+    ready: &Ready,
+    method: &str,
+    path: &str,
+    body: &str,
+    takes: Duration,
+) -> Result<String, Error> {
     let path = format!("{}{path}", crate::ready::CONTROL);
-    let answer = exchange(&ready.control, method, &path, &[], body)?;
+    let answer = exchange(&ready.control, method, &path, &[], body, takes.saturating_add(PATIENCE))?;
     if answer.status == 200 {
         return Ok(answer.body);
     }
@@ -145,7 +160,7 @@ pub fn call(
         &key,
     );
     let headers = [content_type, date, ("authorization".to_owned(), authorization)];
-    exchange(&ready.endpoint, "POST", "/", &headers, &body)
+    exchange(&ready.endpoint, "POST", "/", &headers, &body, PATIENCE)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! In: JSON from tests and from ebs-sim's own commands, unsigned. Out: JSON. It must never be reachable
 //! from beyond this machine: the server listens on loopback only.
 
+mod faults;
 mod keys;
 
 use std::sync::Arc;
@@ -11,7 +12,6 @@ use axum::http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::faults::Fault;
 use crate::http::{Call, Reply};
 use crate::ids::SnapshotId;
 use crate::lifecycle;
@@ -41,19 +41,16 @@ pub async fn handle(sim: Arc<Sim>, call: Call) -> Reply {
     let rest = path.strip_prefix(CONTROL).unwrap_or_default();
     let parts: Vec<&str> = rest.split('/').collect();
     let outcome = match (call.method.clone(), parts.as_slice()) {
-        (Method::POST, ["faults"]) => read::<Fault>(&call).and_then(|fault| {
-            fault.check().map_err(|error| (400, error))?;
-            Ok(json!({ "id": sim.faults().add(fault) }))
-        }),
-        (Method::DELETE, ["faults", id]) => match id.parse() {
-            Ok(id) if sim.faults().remove(id) => Ok(json!({})),
-            _ => Err((404, format!("there is no fault {id}, or it has struck for the last time"))),
-        },
+        (Method::POST, ["faults"]) => read(&call).and_then(|fault| faults::add(&sim, fault)),
+        (Method::GET, ["faults"]) => Ok(json!(sim.faults().list())),
         (Method::DELETE, ["faults"]) => {
-            sim.faults().clear();
+            sim.clear_faults();
             Ok(json!({}))
         }
-        (Method::GET, ["faults"]) => Ok(json!(sim.faults().list())),
+        (Method::DELETE, ["faults", id]) => faults::remove(&sim, id),
+        (Method::GET, ["faults", id, "held"]) => faults::wait(&sim, id, &call).await,
+        (Method::POST, ["faults", id, "release"]) => faults::release(&sim, id),
+        (Method::GET, ["held"]) => Ok(json!(sim.held.list())),
         (Method::GET, ["requests"]) => Ok(json!(sim.log().entries())),
         (Method::GET, ["actions"]) => Ok(json!(crate::ec2::ACTIONS)),
         (Method::GET, ["snapshots"]) => Ok(snapshots(&sim)),
@@ -148,7 +145,7 @@ async fn reset(sim: Arc<Sim>) -> Outcome {
         let _ = std::fs::remove_file(image);
     }
     sim.throttle().refill();
-    sim.faults().clear();
+    sim.clear_faults();
     sim.log().clear();
     Ok(json!({}))
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::ec2::Throttle;
-use crate::faults::{CONNECTION, Faults, Hit, IMDS_CONNECTION, Kind, Stage, Target};
+use crate::faults::{CONNECTION, Faults, Held, Hit, IMDS_CONNECTION, Kind, Stage, Target};
 use crate::host::{Host, Store};
 use crate::http::Welcome;
 use crate::keys::Keys;
@@ -36,6 +36,8 @@ pub struct Sim {
     changes: AtomicU64,
     kept: Option<Kept>,
     publisher: Mutex<Option<Publisher>>,
+    /// The requests that faults hold.
+    pub held: Held,
     /// The pool and its clones.
     pub store: Store,
     /// Held from checking the limits of a creation until its snapshots are known.
@@ -62,6 +64,7 @@ impl Sim {
             changes: AtomicU64::new(0),
             kept: keep.map(|dir| Kept { dir: dir.to_owned(), written: Mutex::new(None) }),
             publisher: Mutex::new(None),
+            held: Held::default(),
             store,
             commit: tokio::sync::Mutex::new(()),
         }
@@ -150,6 +153,12 @@ impl Sim {
             self.note(number, |entry| entry.add_faults(&hits));
         }
         hits
+    }
+
+    /// Forgets all faults. What they hold goes on.
+    pub fn clear_faults(&self) {
+        self.faults().clear();
+        self.held.release_all();
     }
 
     /// Decides about a new connection. One that a fault hits gets an entry in the log of its own.

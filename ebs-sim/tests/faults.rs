@@ -1,17 +1,18 @@
-//! Faults on request: on the snapshots of a call, by number and by chance; and signals to `run`.
+//! Faults on request: on the snapshots of a call, by number and by chance, held until released; and signals to `run`.
 // The code that tests share is a test too: a panic there is the failure report.
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, dead_code)]
 
 mod support;
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
-use support::{EBS_SIM, QUICK, Sim, needs_root, values, wait_for};
+use support::{EBS_SIM, QUICK, Sim, http, needs_root, values, wait_for};
 
 const THREE: &[&str] = &["name=root,size=16MiB,boot", "name=a,size=16MiB", "name=b,size=16MiB"];
 
@@ -194,4 +195,128 @@ fn copies_can_be_late_slow_and_failed_too() {
     wait_for("the failed copy", || values(&describe(&failed), "status") == ["error"]);
     sim.ok(&["reset"]);
     assert!(describe(&source).contains("InvalidSnapshot.NotFound"));
+}
+
+/// A CreateSnapshots of the whole instance that somebody else asks for.
+fn asked_for(sim: &Sim) -> Child {
+    let instance = sim.ready["instance_id"].as_str().expect("an id");
+    Command::new(EBS_SIM)
+        .args(["call", "CreateSnapshots", &format!("InstanceSpecification.InstanceId={instance}")])
+        .env("EBS_SIM_DIR", sim.dir())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("ebs-sim can be run")
+}
+
+/// The snapshots that it was answered.
+fn answered(child: Child) -> Vec<String> {
+    let output = child.wait_with_output().expect("it ends");
+    values(&String::from_utf8_lossy(&output.stdout), "snapshotId")
+}
+
+/// The log's numbers of the requests that a fault holds, once it holds one.
+fn held(sim: &Sim, fault: &str) -> Vec<Value> {
+    let held: Vec<Value> = serde_json::from_str(&sim.ok(&["faults", "wait", fault])).expect("json");
+    held.iter().map(|held| held["request"].clone()).collect()
+}
+
+fn exit_status(sim: &Sim, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = sim.command(arguments);
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn a_request_is_held_until_it_is_released() {
+    needs_root();
+    let sim = Sim::start(QUICK, THREE);
+    for (kind, made_before) in [("hold-before", 0), ("hold-after", 3), ("hold-mid", 3)] {
+        let before = shown(&sim).len();
+        let fault = add(&sim, &[kind, "--call", "1"]);
+        let mut client = asked_for(&sim);
+        let requests = held(&sim, &fault);
+        let entry = sim.requests("CreateSnapshots").pop().expect("an entry");
+        assert_eq!(requests, [entry["number"].clone()]);
+        let outcome = if kind == "hold-mid" { "ok" } else { "pending" };
+        assert_eq!((&entry["outcome"], &entry["faults"][0]), (&outcome.into(), &kind.into()));
+        assert_eq!(shown(&sim).len() - before, made_before, "{kind}");
+        assert!(client.try_wait().expect("it is ours").is_none(), "{kind}");
+        assert_eq!(exit_status(&sim, &["faults", "release", &fault]).0, Some(0));
+        assert_eq!(answered(client).len(), 3, "{kind}");
+        let (code, stderr) = exit_status(&sim, &["faults", "release", &fault]);
+        assert!(code == Some(1) && stderr.contains("holds no request"), "{code:?}: {stderr}");
+        assert_eq!(shown(&sim).len() - before, 3);
+    }
+    assert_eq!(sim.ok(&["faults", "held"]), "[]");
+}
+
+#[test]
+fn a_client_that_is_gone_gets_what_it_asked_for() {
+    needs_root();
+    let sim = Sim::start(QUICK, THREE);
+    let fault = add(&sim, &["hold-before", "--call", "1"]);
+    let mut client = asked_for(&sim);
+    held(&sim, &fault);
+    client.kill().expect("it is ours");
+    client.wait().expect("it ends");
+    assert_eq!(shown(&sim).len(), 0);
+    sim.ok(&["faults", "release", &fault]);
+    wait_for("the snapshots", || shown(&sim).len() == 3);
+}
+
+#[test]
+fn what_nobody_releases_does_not_wait_for_ever() {
+    needs_root();
+    let sim = Sim::start(QUICK, THREE);
+    add(&sim, &["hold-before", "--call", "1", "--at-most", "100ms"]);
+    assert_eq!(sim.create_snapshots().len(), 3);
+
+    for forget in [&["faults", "clear"][..], &["faults", "remove"], &["reset"]] {
+        let fault = add(&sim, &["hold-after", "--times", "1"]);
+        let client = asked_for(&sim);
+        held(&sim, &fault);
+        let number = (forget == ["faults", "remove"]).then_some(fault.as_str());
+        sim.ok(&[forget, number.as_slice()].concat());
+        assert_eq!(answered(client).len(), 3, "{forget:?}");
+    }
+    let throttle = add(&sim, &["throttle"]);
+    let hold = add(&sim, &["hold-before"]);
+    for (arguments, complaint) in [
+        (&["faults", "wait", &hold, "--within", "10ms"][..], "holds 0 of 1 requests"),
+        (&["faults", "wait", &throttle], "throttle, which holds nothing"),
+        (&["faults", "wait", "99"], "there is no fault 99"),
+        (&["faults", "release", "99"], "there is no fault 99"),
+        (&["faults", "remove", "1"], "has struck for the last time"),
+    ] {
+        let (code, stderr) = exit_status(&sim, arguments);
+        assert!(code == Some(1) && stderr.contains(complaint), "{arguments:?}: {code:?}: {stderr}");
+    }
+}
+
+#[test]
+fn half_of_an_answer_comes_before_it_is_held() {
+    needs_root();
+    let sim = Sim::start(QUICK, &["name=a,size=16MiB"]);
+    let address = sim.ready["imds"].as_str().expect("a URL").replace("http://", "");
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    let ttl = [("x-aws-ec2-metadata-token-ttl-seconds", "60")];
+    let (_, _, token) = http(&mut stream, "PUT /latest/api/token", &ttl);
+    let fault = sim.ok(&["faults", "add", "--action", "imds:Get", "--call", "1", "--kind", "hold-mid"]);
+    let get = "GET /latest/meta-data/instance-id HTTP/1.1\r\nhost: x\r\n";
+    write!(stream, "{get}x-aws-ec2-metadata-token: {token}\r\n\r\n").expect("it is sent");
+    held(&sim, &fault);
+    let id = sim.ready["instance_id"].as_str().expect("an id");
+    let (first, second) = id.split_at(id.len() / 2);
+    let mut answer = Vec::new();
+    while !answer.ends_with(format!("\r\n\r\n{first}").as_bytes()) {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("the first half");
+        answer.extend(byte);
+    }
+    stream.set_read_timeout(Some(Duration::from_millis(50))).expect("a socket");
+    assert!(stream.read(&mut [0]).is_err(), "the second half is held");
+    stream.set_read_timeout(None).expect("a socket");
+    sim.ok(&["faults", "release", &fault]);
+    let mut rest = vec![0; second.len()];
+    stream.read_exact(&mut rest).expect("the second half");
+    assert_eq!(rest, second.as_bytes());
 }

@@ -14,19 +14,50 @@ pub enum FaultsVerb {
     Add(Box<AddFault>),
     /// Show the faults that are set, and how often each has hit.
     List(DirArg),
-    /// Forget one fault.
-    Remove(RemoveFault),
-    /// Forget all faults.
+    /// Wait until a fault holds a request, and print as JSON what it holds.
+    ///
+    /// The exit status is 1 when it holds none in time.
+    Wait(WaitForFault),
+    /// Let the requests go on that a fault holds.
+    ///
+    /// The exit status is 1 when it holds none.
+    Release(OneFault),
+    /// Show the requests that are held now.
+    Held(DirArg),
+    /// Forget one fault; what it holds goes on.
+    Remove(OneFault),
+    /// Forget all faults; what they hold goes on.
     Clear(DirArg),
 }
 
-/// Which fault to forget.
+/// Which fault is meant.
 #[derive(Debug, Args)]
-pub struct RemoveFault {
+pub struct OneFault {
     #[command(flatten)]
     pub dir: DirArg,
     /// Its number.
     pub id: u64,
+}
+
+/// What to wait for.
+#[derive(Debug, Args)]
+pub struct WaitForFault {
+    #[command(flatten)]
+    pub fault: OneFault,
+    /// For how many requests.
+    #[arg(long, default_value_t = 1)]
+    pub count: u64,
+    /// For how long, such as 500ms.
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "30s")]
+    pub within: std::time::Duration,
+}
+
+impl WaitForFault {
+    /// What is asked of the control API.
+    pub fn path(&self) -> String {
+        let within = milliseconds(self.within);
+        format!("faults/{}/held?within_ms={within}&count={}", self.fault.id, self.count)
+    }
 }
 
 /// A fault.
@@ -72,6 +103,9 @@ pub struct AddFault {
     /// How long a delay takes, such as 500ms.
     #[arg(long, value_parser = humantime::parse_duration, default_value = "0s")]
     delay: std::time::Duration,
+    /// Of hold-…: after how long a request goes on that nobody releases; a minute when absent.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    at_most: Option<std::time::Duration>,
     /// Of slow-progress: how many times as long, when there is no delay.
     #[arg(long)]
     factor: Option<f64>,
@@ -96,10 +130,15 @@ impl AddFault {
             code: self.code.clone(),
             message: self.message.clone(),
             status: self.status,
-            delay_ms: u64::try_from(self.delay.as_millis()).unwrap_or(u64::MAX),
+            delay_ms: milliseconds(self.delay),
+            at_most_ms: self.at_most.map(milliseconds),
             factor: self.factor,
             volume: self.volume.clone(),
             ..Fault::new(&self.action, self.kind)
         }
     }
+}
+
+fn milliseconds(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

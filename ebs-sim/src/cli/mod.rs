@@ -287,6 +287,17 @@ pub fn dispatch() -> Result<ExitCode, Error> {
             println!("{}", answer["id"]);
             Ok(ExitCode::SUCCESS)
         }
+        Verb::Faults(FaultsVerb::Wait(args)) => {
+            let ready = Ready::read(&args.fault.dir.dir)?;
+            let path = args.path();
+            print!("{}", client::control_within(&ready, "GET", &path, "", args.within)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Faults(FaultsVerb::Release(args)) => {
+            control(&args.dir, "POST", &format!("faults/{}/release", args.id), None)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Faults(FaultsVerb::Held(dir)) => show(&dir, "held"),
         Verb::Faults(FaultsVerb::Remove(args)) => {
             control(&args.dir, "DELETE", &format!("faults/{}", args.id), None)?;
             Ok(ExitCode::SUCCESS)

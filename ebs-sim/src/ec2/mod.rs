@@ -160,6 +160,7 @@ pub async fn handle(sim: Arc<Sim>, http: http::Call) -> Reply {
             (format!("http-{status}"), Reply::new(status, "text/html", body), Some(status))
         }
         Err(Stop::Truncated(body)) => ("truncated".into(), Reply::Truncated(answer(200, body)), None),
+        Err(Stop::Held(body, hold)) => ("ok".to_owned(), Reply::Held(answer(200, body), hold), Some(200)),
         Err(Stop::Stalled(body)) => ("stalled".into(), Reply::Stalled(answer(200, body)), None),
         Err(Stop::Hang) => ("hang".into(), Reply::Hang, None),
         Err(Stop::Drop) => ("drop".into(), Reply::Drop, None),
@@ -223,11 +224,18 @@ async fn process(
     params.finish()?;
 
     let faults = sim.strike(number, Stage::Request, &claimed.target(sim, http));
-    stop::before(&faults).await?;
-    let context =
-        Context { sim: Arc::clone(sim), number, request_id: request_id.to_owned(), action, now, signer };
+    let hold = |hit: &Hit| sim.held.hold(number, &action, hit);
+    stop::before(&faults, hold).await?;
+    let context = Context {
+        sim: Arc::clone(sim),
+        number,
+        request_id: request_id.to_owned(),
+        action: action.clone(),
+        now,
+        signer,
+    };
     let outcome = act(&context, call, dry_run, &faults).await;
-    stop::after(&faults, outcome).await
+    stop::after(&faults, hold, outcome).await
 }
 
 fn incoming(http: &http::Call) -> sigv4::Incoming<'_> {

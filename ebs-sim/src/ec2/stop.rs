@@ -4,7 +4,7 @@
 //! commit nothing must have been done; after it everything.
 
 use super::error::Ec2Error;
-use crate::faults::{Fault, Hit, Kind};
+use crate::faults::{Fault, Hit, Hold, Kind};
 
 /// How a request ends without its answer.
 pub enum Stop {
@@ -16,6 +16,8 @@ pub enum Stop {
     Reset,
     /// Half of this answer.
     Truncated(String),
+    /// Half of this answer, and the rest when it is released.
+    Held(String, Hold),
     /// The first bytes of this answer.
     Stalled(String),
 }
@@ -37,9 +39,11 @@ fn internal(fault: &Fault) -> Stop {
 }
 
 /// What faults do before the commit.
-pub async fn before(faults: &[Hit]) -> Result<(), Stop> {
-    for fault in faults.iter().map(|hit| &hit.fault) {
+pub async fn before(faults: &[Hit], hold: impl Fn(&Hit) -> Hold) -> Result<(), Stop> {
+    for hit in faults {
+        let fault = &hit.fault;
         match fault.kind {
+            Kind::HoldBefore => hold(hit).until_released().await,
             Kind::DelayBefore => tokio::time::sleep(fault.delay()).await,
             Kind::Error => return Err(internal(fault)),
             Kind::Throttle => {
@@ -56,10 +60,20 @@ pub async fn before(faults: &[Hit]) -> Result<(), Stop> {
 }
 
 /// What faults do after the commit. An error is answered as it is: only answers can be damaged.
-pub async fn after(faults: &[Hit], outcome: Result<String, Ec2Error>) -> Result<String, Stop> {
+pub async fn after(
+    faults: &[Hit],
+    hold: impl Fn(&Hit) -> Hold,
+    outcome: Result<String, Ec2Error>,
+) -> Result<String, Stop> {
     let mut outcome = outcome.map_err(Stop::Error);
-    for fault in faults.iter().map(|hit| &hit.fault) {
+    for hit in faults {
+        let fault = &hit.fault;
         outcome = match fault.kind {
+            Kind::HoldAfter => {
+                hold(hit).until_released().await;
+                outcome
+            }
+            Kind::HoldMid => outcome.and_then(|body| Err(Stop::Held(body, hold(hit)))),
             Kind::DelayAfter => {
                 tokio::time::sleep(fault.delay()).await;
                 outcome

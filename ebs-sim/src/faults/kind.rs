@@ -20,6 +20,12 @@ pub enum Kind {
     DelayBefore,
     /// It is done in time and answered late.
     DelayAfter,
+    /// It is done when it is released.
+    HoldBefore,
+    /// It is done in time and answered when it is released.
+    HoldAfter,
+    /// It is done and half of the answer is sent in time, the rest when it is released.
+    HoldMid,
     /// Nothing is done and nothing is answered; the connection stays open.
     Hang,
     /// It is done and never answered; the connection stays open.
@@ -107,6 +113,11 @@ impl Kind {
         self.stage() != Stage::Signature
             && self.actions().is_none()
             && !matches!(self, Kind::TlsStall | Kind::TlsStallMid | Kind::NotXml | Kind::WrongRoot)
+    }
+
+    /// Whether it waits until it is released.
+    pub fn holds(self) -> bool {
+        matches!(self, Kind::HoldBefore | Kind::HoldAfter | Kind::HoldMid)
     }
 
     /// Whether it does nothing without `delay_ms`.

@@ -3,6 +3,7 @@
 //! In: the scenario's `[[fault]]` tables and the control API. Out: for each request, the faults that
 //! hit it. A fault that could never strike must never be taken without a word.
 
+mod held;
 mod kind;
 mod set;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use held::{Held, Hold};
 pub use kind::{Kind, Stage};
 pub use set::{Faults, Hit, Target};
 
@@ -19,6 +21,9 @@ use crate::pattern::wildcard;
 pub const CONNECTION: &str = "connection";
 /// What a new connection to the metadata service is called.
 pub const IMDS_CONNECTION: &str = "imds:connection";
+
+/// How long a request is held that nobody releases, unless the fault says otherwise.
+const HOLD_AT_MOST: Duration = Duration::from_secs(60);
 
 /// One fault.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -59,6 +64,9 @@ pub struct Fault {
     /// How long a delay takes.
     #[serde(default)]
     pub delay_ms: u64,
+    /// Of `hold-…`: after how long a request goes on that nobody releases.
+    #[serde(default)]
+    pub at_most_ms: Option<u64>,
     /// Of `slow-progress`: how many times as long, when there is no delay.
     #[serde(default)]
     pub factor: Option<f64>,
@@ -105,6 +113,7 @@ impl Fault {
             message: None,
             status: None,
             delay_ms: 0,
+            at_most_ms: None,
             factor: None,
             volume: None,
         }
@@ -113,6 +122,11 @@ impl Fault {
     /// How long a delay takes.
     pub fn delay(&self) -> Duration {
         Duration::from_millis(self.delay_ms)
+    }
+
+    /// After how long a held request goes on that nobody releases.
+    pub fn at_most(&self) -> Duration {
+        self.at_most_ms.map_or(HOLD_AT_MOST, Duration::from_millis)
     }
 
     /// How long snapshots stay pending that would take `usual`.
@@ -158,6 +172,12 @@ impl Fault {
         }
         if kind.needs_delay() && self.delay_ms == 0 {
             return wrong("it needs a delay".into());
+        }
+        if kind.holds() && self.delay_ms != 0 {
+            return wrong("it ends when it is released: at_most_ms, not delay_ms, limits it".into());
+        }
+        if self.at_most_ms.is_some_and(|at_most| !kind.holds() || at_most == 0) {
+            return wrong("at_most_ms is for hold-before, hold-after and hold-mid, and at least 1".into());
         }
         if self.probability.is_some_and(|chance| !(0.0..=1.0).contains(&chance)) {
             return wrong("probability is between 0 and 1".into());

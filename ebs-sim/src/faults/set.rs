@@ -118,6 +118,11 @@ impl Faults {
         self.set.clear();
     }
 
+    /// Whether a fault ever had this number; one that has struck for the last time did.
+    pub fn knows(&self, id: u64) -> bool {
+        (1..=self.last).contains(&id)
+    }
+
     /// Those that can still hit.
     pub fn list(&self) -> &[Armed] {
         &self.set

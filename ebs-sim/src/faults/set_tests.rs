@@ -98,6 +98,7 @@ fn faults_go_by_their_number() {
     let mut faults = Faults::new(&[Fault::new("*", Kind::Hang), Fault::new("*", Kind::Throttle)]);
     assert!(faults.remove(1) && !faults.remove(1));
     assert_eq!(faults.add(Fault::new("*", Kind::Hang)), 3);
+    assert_eq!([0, 1, 3, 4].map(|id| faults.knows(id)), [false, true, true, false]);
     assert_eq!(faults.list().iter().map(|armed| armed.id).collect::<Vec<_>>(), [2, 3]);
 }
 
@@ -117,12 +118,18 @@ fn faults_that_could_never_strike_are_refused() {
         r#"{"action":"*","kind":"hang","call":0}"#,
         r#"{"action":"*","kind":"hang","times":0}"#,
         r#"{"action":"*","kind":"hang","volume":"data"}"#,
+        r#"{"action":"*","kind":"hang","at_most_ms":5}"#,
+        r#"{"action":"*","kind":"hold-before","at_most_ms":0}"#,
+        r#"{"action":"*","kind":"hold-after","delay_ms":5}"#,
+        r#"{"action":"connection","kind":"hold-before"}"#,
     ] {
         assert!(read(wrong).is_err(), "{wrong}");
     }
     for right in [
         r#"{"action":"*","kind":"refuse","probability":0.5,"seed":3}"#,
         r#"{"action":"imds:*","kind":"refuse"}"#,
+        r#"{"action":"imds:Get","kind":"hold-before","at_most_ms":5}"#,
+        r#"{"action":"*","kind":"hold-mid"}"#,
         r#"{"action":"Create*","kind":"slow-progress","factor":3}"#,
         r#"{"action":"CreateSnapshots","kind":"detach-volume","volume":"data"}"#,
     ] {

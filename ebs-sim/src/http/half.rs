@@ -1,8 +1,9 @@
-//! A body that breaks off.
+//! A body of which half is sent first.
 //!
-//! In: the part that is sent. Out: that part, and then an error in place of the rest. The part must never be lost
-//! with the error: it is given time to leave.
+//! In: a whole body. Out: its first half; then an error in place of the rest, or the rest when it is released. The
+//! first half must never be lost with the error: it is given time to leave.
 
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,21 +11,38 @@ use std::time::Duration;
 
 use axum::body::{Bytes, HttpBody};
 use http_body::Frame;
-use tokio::time::Sleep;
+
+use crate::faults::Hold;
 
 /// How long what was sent has to leave before the connection is closed.
 const LEAVE: Duration = Duration::from_millis(50);
 
-/// The first part of a body.
+/// The two halves of a body, and what is waited for between them.
 pub struct Half {
-    part: Option<Bytes>,
-    leaves: Pin<Box<Sleep>>,
+    first: Option<Bytes>,
+    between: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// What comes then; nothing once it has come.
+    second: Option<io::Result<Bytes>>,
 }
 
 impl Half {
-    /// A body that breaks off after `part`.
-    pub fn new(part: Bytes) -> Self {
-        Self { part: Some(part), leaves: Box::pin(tokio::time::sleep(LEAVE)) }
+    /// A body that breaks off.
+    pub fn cut_off(body: Bytes) -> Self {
+        Self {
+            first: Some(body.slice(..body.len() / 2)),
+            between: Box::pin(tokio::time::sleep(LEAVE)),
+            second: Some(Err(io::ErrorKind::ConnectionAborted.into())),
+        }
+    }
+
+    /// A body whose second half is held.
+    pub fn held(body: Bytes, hold: Hold) -> Self {
+        let middle = body.len() / 2;
+        Self {
+            first: Some(body.slice(..middle)),
+            between: Box::pin(hold.until_released()),
+            second: Some(Ok(body.slice(middle..))),
+        }
     }
 }
 
@@ -36,10 +54,12 @@ impl HttpBody for Half {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        if let Some(part) = self.part.take() {
-            return Poll::Ready(Some(Ok(Frame::data(part))));
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(Frame::data(first))));
         }
-        ready!(self.leaves.as_mut().poll(cx));
-        Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into())))
+        if self.second.is_some() {
+            ready!(self.between.as_mut().poll(cx));
+        }
+        Poll::Ready(self.second.take().map(|second| second.map(Frame::data)))
     }
 }

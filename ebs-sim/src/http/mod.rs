@@ -19,6 +19,7 @@ use axum::serve::IncomingStream;
 
 pub use door::{Door, Welcome};
 
+use crate::faults::Hold;
 use door::Lines;
 use half::Half;
 use line::Wire;
@@ -79,6 +80,8 @@ pub enum Reply {
     Answer(Answer),
     /// Content-Length promises the whole body, half of it is sent, and the connection is closed.
     Truncated(Answer),
+    /// Half of it is sent, and the rest when it is released.
+    Held(Answer, Hold),
     /// The answer stops in its first bytes, and the connection stays open.
     Stalled(Answer),
     /// It is never answered, and the connection stays open.
@@ -169,10 +172,11 @@ where
         Reply::Answer(answer) => response(&wire, answer, Body::from),
         Reply::Truncated(mut answer) => {
             answer.headers.push((header::CONTENT_LENGTH.as_str(), answer.body.len().to_string()));
-            response(&wire, answer, |body| {
-                let bytes = Bytes::from(body);
-                Body::new(Half::new(bytes.slice(..bytes.len() / 2)))
-            })
+            response(&wire, answer, |body| Body::new(Half::cut_off(body.into())))
+        }
+        Reply::Held(mut answer, hold) => {
+            answer.headers.push((header::CONTENT_LENGTH.as_str(), answer.body.len().to_string()));
+            response(&wire, answer, |body| Body::new(Half::held(body.into(), hold)))
         }
         Reply::Stalled(answer) => {
             wire.stall();

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use axum::http::Method;
 use jiff::Timestamp;
 
-use crate::faults::{Hit, Kind, Stage, Target};
+use crate::faults::{Hit, Hold, Kind, Stage, Target};
 use crate::http::{Answer, Call, Reply};
 use crate::log::{Entry, unix_nanos};
 use crate::sim::Sim;
@@ -57,14 +57,19 @@ pub async fn handle(sim: Arc<Sim>, tokens: Arc<Tokens>, call: Call) -> Reply {
     });
     let target = Target { action, path: call.uri.path(), ..Target::default() };
     let faults = sim.strike(number, Stage::Request, &target);
-    let reply = match before(&faults).await {
+    let hold = |hit: &Hit| sim.held.hold(number, action, hit);
+    let reply = match before(&faults, hold).await {
         Some(reply) => reply,
-        None => after(&faults, respond(&sim, &tokens, &call)),
+        None => after(&faults, hold, respond(&sim, &tokens, &call)),
     };
     sim.save();
     let (outcome, status) = match &reply {
-        Reply::Answer(Answer { status: 200, .. }) => ("ok".to_owned(), Some(200)),
-        Reply::Answer(Answer { status, .. }) => (format!("http-{status}"), Some(*status)),
+        Reply::Answer(Answer { status: 200, .. }) | Reply::Held(Answer { status: 200, .. }, _) => {
+            ("ok".to_owned(), Some(200))
+        }
+        Reply::Answer(Answer { status, .. }) | Reply::Held(Answer { status, .. }, _) => {
+            (format!("http-{status}"), Some(*status))
+        }
         Reply::Truncated(_) => ("truncated".into(), None),
         Reply::Stalled(_) => ("stalled".into(), None),
         Reply::Hang => ("hang".into(), None),
@@ -79,9 +84,11 @@ pub async fn handle(sim: Arc<Sim>, tokens: Arc<Tokens>, call: Call) -> Reply {
     reply
 }
 
-async fn before(faults: &[Hit]) -> Option<Reply> {
-    for fault in faults.iter().map(|hit| &hit.fault) {
+async fn before(faults: &[Hit], hold: impl Fn(&Hit) -> Hold) -> Option<Reply> {
+    for hit in faults {
+        let fault = &hit.fault;
         match fault.kind {
+            Kind::HoldBefore | Kind::HoldAfter => hold(hit).until_released().await,
             Kind::DelayBefore | Kind::DelayAfter => tokio::time::sleep(fault.delay()).await,
             Kind::Error | Kind::ErrorAfter | Kind::Http500 => {
                 let status = fault.status.unwrap_or(500);
@@ -97,7 +104,8 @@ async fn before(faults: &[Hit]) -> Option<Reply> {
     None
 }
 
-fn after(faults: &[Hit], reply: Reply) -> Reply {
+fn after(faults: &[Hit], hold: impl Fn(&Hit) -> Hold, reply: Reply) -> Reply {
+    let held = faults.iter().find(|hit| hit.fault.kind == Kind::HoldMid);
     let has = |kind| faults.iter().any(|hit| hit.fault.kind == kind);
     match reply {
         Reply::Answer(answer) if has(Kind::Truncated) => Reply::Truncated(answer),
@@ -105,6 +113,10 @@ fn after(faults: &[Hit], reply: Reply) -> Reply {
             answer.body = answer.body.chars().take(answer.body.chars().count() / 2).collect();
             Reply::Answer(answer)
         }
+        Reply::Answer(answer) => match held {
+            Some(hit) => Reply::Held(answer, hold(hit)),
+            None => Reply::Answer(answer),
+        },
         reply => reply,
     }
 }
