@@ -85,7 +85,7 @@ pub struct Database {
 /// # Errors
 /// When /proc cannot be listed.
 pub fn databases(root: &Path, on: &[DevNo]) -> io::Result<Found<Database>> {
-    let of: HashMap<i32, Server> = processes::pids(root)?
+    let servers: HashMap<i32, Server> = processes::pids(root)?
         .into_iter()
         .filter_map(|pid| {
             let process = processes::process(root, pid);
@@ -94,10 +94,10 @@ pub fn databases(root: &Path, on: &[DevNo]) -> io::Result<Found<Database>> {
         })
         .collect();
     let mut families: Vec<(i32, Vec<i32>)> = Vec::new();
-    let mut pids: Vec<i32> = of.keys().copied().collect();
+    let mut pids: Vec<i32> = servers.keys().copied().collect();
     pids.sort_unstable();
     for pid in pids {
-        let first = first(&of, pid);
+        let first = root_process(&servers, pid);
         match families.iter_mut().find(|(f, _)| *f == first) {
             Some((_, family)) => family.push(pid),
             None => families.push((first, vec![pid])),
@@ -106,7 +106,7 @@ pub fn databases(root: &Path, on: &[DevNo]) -> io::Result<Found<Database>> {
     let mut mounts = MountIds::new(root);
     let mut found = Found { found: Vec::new(), hidden: 0 };
     for (first, family) in families {
-        let server = &of[&first];
+        let server = &servers[&first];
         match examine(root, &mut mounts, server, &family, on) {
             Ok(Some(database)) => found.found.push(database),
             Ok(None) => {}
@@ -129,7 +129,7 @@ fn parent(root: &Path, pid: i32) -> Option<i32> {
 }
 
 /// The first process of the server that this one belongs to: backends and children that save are its descendants.
-fn first(of: &HashMap<i32, Server>, pid: i32) -> i32 {
+fn root_process(of: &HashMap<i32, Server>, pid: i32) -> i32 {
     let mut first = pid;
     // A process that ended in between could have left a circle of ids.
     for _ in 0..of.len() {
@@ -199,7 +199,7 @@ fn examine(
         sockets: paths,
         addresses,
         append_only: written.iter().any(|f| f.extension().is_some_and(|e| e == "aof")),
-        container: elsewhere(root, &of),
+        container: in_own_namespaces(root, &of),
     }))
 }
 
@@ -270,7 +270,7 @@ fn address(text: &str) -> Option<SocketAddr> {
 }
 
 /// Is its process id table or its network another than this host's? Services have mount namespaces of their own, and are none.
-fn elsewhere(root: &Path, of: &Path) -> bool {
+fn in_own_namespaces(root: &Path, of: &Path) -> bool {
     let link = |process: &Path, name| fs::read_link(process.join("ns").join(name)).ok();
     let own = root.join("proc/self");
     ["pid", "net"].into_iter().any(|name| match (link(&own, name), link(of, name)) {

@@ -47,10 +47,10 @@ pub fn runnable(hooks: &[Hook]) -> Vec<Finding> {
 #[must_use]
 pub fn writable(hooks: &[Hook]) -> Vec<Finding> {
     let mut found = Vec::new();
-    let mut looked = 0;
+    let mut examined = 0;
     for hook in hooks {
-        for file in of(hook) {
-            looked += 1;
+        for file in files_of(hook) {
+            examined += 1;
             if let Some((place, how)) = loose(&file) {
                 let what = format!("hook `{}`: {} {how}", hook.name, shown(&place));
                 let finding = Finding::problem("hook-writable", Exit::Config, what)
@@ -63,16 +63,16 @@ pub fn writable(hooks: &[Hook]) -> Vec<Finding> {
             }
         }
     }
-    if found.is_empty() && looked > 0 {
+    if found.is_empty() && examined > 0 {
         found.push(Finding::ok("hook-writable", "only root can change the hooks' files"));
     }
     found
 }
 
 /// Every file that this hook would run, a hook directory itself among them: who can add to it is root as well.
-fn of(hook: &Hook) -> Vec<PathBuf> {
+fn files_of(hook: &Hook) -> Vec<PathBuf> {
     let mut all: Vec<PathBuf> =
-        hook.commands().flat_map(|(_, argv)| files(argv)).map(Path::to_path_buf).collect();
+        hook.commands().flat_map(|(_, argv)| programs_in(argv)).map(Path::to_path_buf).collect();
     if let HookKind::HookDirectory(directory) = &hook.kind {
         all.push(directory.path.clone());
     }
@@ -85,7 +85,7 @@ fn of(hook: &Hook) -> Vec<PathBuf> {
 }
 
 /// The program, and the script that an interpreter is given.
-fn files(argv: &[String]) -> impl Iterator<Item = &Path> {
+fn programs_in(argv: &[String]) -> impl Iterator<Item = &Path> {
     let program = argv.first().map(Path::new);
     let name = program.and_then(Path::file_name).and_then(|n| n.to_str()).unwrap_or_default();
     let script = argv.iter().skip(1).find(|a| !a.starts_with('-')).map(Path::new);

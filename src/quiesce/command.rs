@@ -29,7 +29,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
 use super::outcome::{Exit, HookOutcome, HookStatus, Phase};
-use super::said::Said;
+use super::protocol::Messages;
 use super::user;
 
 /// How long a group has between SIGTERM and SIGKILL, and how long SIGKILL is waited for.
@@ -42,7 +42,7 @@ pub const TAIL: usize = 4096;
 const LONGEST_FACT: usize = 64 * 1024;
 
 /// How the wait for a command ended.
-enum Ended {
+enum WaitOutcome {
     Exited(io::Result<ExitStatus>),
     Stopped(HookStatus),
 }
@@ -73,25 +73,25 @@ pub async fn run(
         Err(e) => return outcome(HookStatus::NotStarted(e.to_string()), String::new()),
     };
     let ended = tokio::select! {
-        exit = output.while_waiting(child.wait()) => Ended::Exited(exit),
-        () = sleep(limit) => Ended::Stopped(HookStatus::TimedOut),
-        () = cancel => Ended::Stopped(HookStatus::Cancelled),
+        exit = output.while_waiting(child.wait()) => WaitOutcome::Exited(exit),
+        () = sleep(limit) => WaitOutcome::Stopped(HookStatus::TimedOut),
+        () = cancel => WaitOutcome::Stopped(HookStatus::Cancelled),
     };
     let status = match ended {
-        Ended::Exited(exit) => {
+        WaitOutcome::Exited(exit) => {
             group.release();
-            judge(exit)
+            status_of(exit)
         }
-        Ended::Stopped(status) => {
+        WaitOutcome::Stopped(status) => {
             stop(&mut child, &mut group, &mut output).await;
             status
         }
     };
     // A child of the command may hold the pipe open for as long as it likes.
     let _ = timeout(DRAIN, output.drain()).await;
-    let said = output.finish();
+    let printed = output.finish();
     output.leave_open();
-    outcome(status, said)
+    outcome(status, printed)
 }
 
 /// Reading ends of pipes that children left behind still write to. Nobody reads them, but a child that holds a lock until the post command
@@ -99,7 +99,7 @@ pub async fn run(
 static LEFT_OPEN: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
 
 /// What an exit status means.
-pub(super) fn judge(exit: io::Result<ExitStatus>) -> HookStatus {
+pub(super) fn status_of(exit: io::Result<ExitStatus>) -> HookStatus {
     match exit.map(|status| (status.code(), status.signal())) {
         Ok((Some(0), _)) => HookStatus::Ok,
         Ok((Some(code), _)) => HookStatus::Failed(Exit::Code(code)),
@@ -214,28 +214,34 @@ pub(super) struct Output {
     reader: Option<pipe::Receiver>,
     line: Vec<u8>,
     tail: Vec<u8>,
-    /// What a session said in the words of its protocol. None where there is no protocol.
-    said: Option<Said>,
+    /// What a session sent in the words of its protocol. None where there is no protocol.
+    messages: Option<Messages>,
 }
 
 impl Output {
     fn new(hook: &str, reader: pipe::Receiver) -> Self {
-        Self { hook: hook.to_owned(), reader: Some(reader), line: Vec::new(), tail: Vec::new(), said: None }
+        Self {
+            hook: hook.to_owned(),
+            reader: Some(reader),
+            line: Vec::new(),
+            tail: Vec::new(),
+            messages: None,
+        }
     }
 
     /// From now on lines of the session protocol are taken out of the output.
     pub(super) fn listen(&mut self) {
-        self.said = Some(Said::default());
+        self.messages = Some(Messages::default());
     }
 
     /// What was said so far.
-    pub(super) fn said(&self) -> Option<&Said> {
-        self.said.as_ref()
+    pub(super) fn messages(&self) -> Option<&Messages> {
+        self.messages.as_ref()
     }
 
     /// Reads until it is ready, or nobody writes any more.
     pub(super) async fn until_ready(&mut self) {
-        while self.reader.is_some() && !self.said.as_ref().is_some_and(|s| s.ready) {
+        while self.reader.is_some() && !self.messages.as_ref().is_some_and(|s| s.ready) {
             self.read().await;
         }
     }
@@ -270,7 +276,7 @@ impl Output {
 
     fn take(&mut self, bytes: &[u8]) {
         // Of a session only what is not its protocol is kept, line by line.
-        if self.said.is_none() {
+        if self.messages.is_none() {
             self.keep(bytes);
         }
         for byte in bytes {
@@ -279,7 +285,7 @@ impl Output {
             } else {
                 self.line.push(*byte);
                 // A line without an end must not grow without one.
-                if self.line.len() >= if self.said.is_some() { LONGEST_FACT } else { TAIL } {
+                if self.line.len() >= if self.messages.is_some() { LONGEST_FACT } else { TAIL } {
                     self.forward();
                 }
             }
@@ -295,10 +301,10 @@ impl Output {
     fn forward(&mut self) {
         let line = std::mem::take(&mut self.line);
         let text = String::from_utf8_lossy(&line);
-        if self.said.as_mut().is_some_and(|said| said.take(text.trim_end())) {
+        if self.messages.as_mut().is_some_and(|messages| messages.take(text.trim_end())) {
             return;
         }
-        if self.said.is_some() {
+        if self.messages.is_some() {
             self.keep(&line);
             self.keep(b"\n");
         }

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::answer::{answer, program};
+use super::query::{program, query};
 use super::{Hook, HookEnv, HookKind, HookOutcome, HookStatus, Phase, run};
 use crate::config::settings::{ContainerEngine, ContainerHook};
 
@@ -24,7 +24,7 @@ fn engine(hook: &ContainerHook) -> Result<PathBuf, String> {
 /// Id and state.
 async fn inspect(hook: &ContainerHook, container: &str, env: &HookEnv) -> Result<(String, String), String> {
     let asked = ["inspect", "--type", "container", "--format", FORMAT, container];
-    let said = answer(&engine(hook)?, &asked, env).await?;
+    let said = query(&engine(hook)?, &asked, env).await?;
     match said.trim().split_once(' ') {
         Some((id, state)) => Ok((id.to_owned(), state.to_owned())),
         None => Err(format!("it is not said what {container} is: {}", said.trim())),
@@ -58,7 +58,7 @@ fn refused(hook: &Hook, why: String) -> HookOutcome {
 }
 
 /// Why they were not all held until now, when it is so.
-pub(super) async fn slipped(containers: &ContainerHook, env: &HookEnv) -> Option<String> {
+pub(super) async fn released_early(containers: &ContainerHook, env: &HookEnv) -> Option<String> {
     for container in &containers.containers {
         match inspect(containers, container, env).await {
             Ok((_, state)) if state == "paused" => {}

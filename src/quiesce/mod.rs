@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! expand ─→ due ─→ journal ─→ hold ─┐   one at a time, in order
-//!            ↑                      │   (sessions go on: Live)
+//!            ↑                      │   (sessions go on: Quiesced)
 //!            └──────────────────────┘
 //!                     release of every attempted hook, in reverse, past failures
 //!                     finish: commands for the end of the run
@@ -20,20 +20,20 @@ use std::time::Duration;
 
 use nix::unistd::{AccessFlags, access};
 
-use self::builtin::{Start, Task};
 use self::command::Program;
+use self::databases::{Start, Task};
 use self::session::Session;
 use crate::config::settings::{CommandHook, Hook, HookKind, Mysql, OnFailure, SessionHook};
 
-mod answer;
-pub mod builtin;
+mod query;
+pub mod databases;
 pub mod command;
 mod containers;
 mod directory;
-mod env;
-pub(crate) mod left;
+mod environment;
+pub(crate) mod orphans;
 mod outcome;
-pub mod said;
+pub mod protocol;
 pub mod session;
 #[cfg(test)]
 mod tests;
@@ -41,27 +41,27 @@ pub mod units;
 pub mod user;
 
 pub use directory::expand;
-pub use env::{HookEnv, PATH, RunResult};
+pub use environment::{HookEnv, PATH, RunResult};
 pub use outcome::{Exit, HookOutcome, HookStatus, Phase};
 
 /// What holds, by the hooks' names. Whoever cleans up after a dead run has nothing here: sessions ended with it.
 #[derive(Debug, Default)]
-pub struct Live {
+pub struct Quiesced {
     sessions: BTreeMap<String, Session>,
     /// Units and containers: nothing of this process keeps them as they are.
-    away: BTreeSet<String>,
+    unattended: BTreeSet<String>,
     /// Those of them that were not as they were left, and why.
-    slipped: BTreeMap<String, String>,
+    released_early: BTreeMap<String, String>,
 }
 
-impl Live {
+impl Quiesced {
     /// Looks at all of them before the first is let go: starting one unit may start another.
-    pub async fn look(&mut self, hooks: &[Hook], env: &HookEnv) {
+    pub async fn find_released_early(&mut self, hooks: &[Hook], env: &HookEnv) {
         for hook in hooks {
-            if self.away.remove(&hook.name)
-                && let Some(why) = slipped(hook, env).await
+            if self.unattended.remove(&hook.name)
+                && let Some(why) = released_early(hook, env).await
             {
-                self.slipped.insert(hook.name.clone(), why);
+                self.released_early.insert(hook.name.clone(), why);
             }
         }
     }
@@ -82,12 +82,12 @@ pub async fn due(hook: &Hook, env: &HookEnv) -> Result<Option<Hook>, HookOutcome
         HookKind::Systemd(units) => units::due(hook, units, env).await,
         HookKind::Container(containers) => containers::due(hook, containers, env).await,
         HookKind::Mysql(mysql) if mysql.stop_replica => {
-            let asked = ask(hook, env, Task::Check, Phase::Pre).await;
+            let asked = ask_database(hook, env, Task::Check, Phase::Pre).await;
             if !asked.succeeded() {
                 return Err(asked);
             }
             // In the journal before anything is stopped: whoever cleans up starts what ran, and nothing else.
-            let stopping = builtin::running_sql_threads(&asked.facts);
+            let stopping = databases::running_sql_threads(&asked.facts);
             Ok(Some(Hook { kind: HookKind::Mysql(Mysql { stopping, ..mysql.clone() }), ..hook.clone() }))
         }
         _ => Ok(Some(hook.clone())),
@@ -98,20 +98,20 @@ pub async fn due(hook: &Hook, env: &HookEnv) -> Result<Option<Hook>, HookOutcome
 /// is stopped: SIGTERM, then SIGKILL after [`command::GRACE`]. The release is owed all the same.
 ///
 /// Dropping the future kills the process group at once (SIGKILL).
-pub async fn hold(
+pub async fn quiesce_one(
     hook: &Hook,
     env: &HookEnv,
-    live: &mut Live,
+    quiesced: &mut Quiesced,
     cancel: impl Future<Output = ()>,
 ) -> HookOutcome {
-    hold_noting(hook, env, live, |_| (), cancel).await
+    quiesce_one_noting(hook, env, quiesced, |_| (), cancel).await
 }
 
 /// The same; the process id of a session is `noted` as soon as there is one.
-pub async fn hold_noting(
+pub async fn quiesce_one_noting(
     hook: &Hook,
     env: &HookEnv,
-    live: &mut Live,
+    quiesced: &mut Quiesced,
     noted: impl FnOnce(u32),
     cancel: impl Future<Output = ()>,
 ) -> HookOutcome {
@@ -119,33 +119,33 @@ pub async fn hold_noting(
     let (outcome, session) = match &hook.kind {
         HookKind::Session(s) => {
             let program = Program { argv: &s.command, user: s.user.as_deref(), vars: &vars };
-            session::hold(&hook.name, program, None, hook.timeout, noted, cancel).await
+            session::start(&hook.name, program, None, hook.timeout, noted, cancel).await
         }
         HookKind::Postgresql(_) | HookKind::Mysql(_) | HookKind::Redis(_) => {
-            let (argv, first) = database(hook, env, Task::Hold);
+            let (argv, first) = start_of_database_process(hook, env, Task::Quiesce);
             let program = Program { argv: &argv, user: None, vars: &vars };
             // It keeps to the timeout itself, and says what it waited for; this is for one that hangs.
             let limit = hook.timeout * 2 + command::GRACE;
-            session::hold(&hook.name, program, Some(&first), limit, noted, cancel).await
+            session::start(&hook.name, program, Some(&first), limit, noted, cancel).await
         }
         kind => {
             let outcome = commands(hook, Phase::Pre, env, cancel).await;
             if outcome.succeeded() && matches!(kind, HookKind::Systemd(_) | HookKind::Container(_)) {
-                live.away.insert(hook.name.clone());
+                quiesced.unattended.insert(hook.name.clone());
             }
             return outcome;
         }
     };
     if let Some(session) = session {
-        live.sessions.insert(hook.name.clone(), session);
+        quiesced.sessions.insert(hook.name.clone(), session);
     }
     outcome
 }
 
 /// Releases one hook. A failure is logged. It cannot be cancelled short of dropping it: a signal that stops the run must not stop this.
 #[must_use = "a hook may not have been released"]
-pub async fn release_one(hook: &Hook, env: &HookEnv, live: &mut Live) -> HookOutcome {
-    let outcome = match (live.sessions.remove(&hook.name), &hook.kind) {
+pub async fn release_one(hook: &Hook, env: &HookEnv, quiesced: &mut Quiesced) -> HookOutcome {
+    let outcome = match (quiesced.sessions.remove(&hook.name), &hook.kind) {
         (Some(session), _) => {
             let limit = if matches!(hook.kind, HookKind::Session(_)) {
                 hook.timeout
@@ -155,7 +155,7 @@ pub async fn release_one(hook: &Hook, env: &HookEnv, live: &mut Live) -> HookOut
             let outcome = session.release(limit).await;
             // It was killed, or could not let go: what a connection's end does not undo is undone from a new one.
             if outcome.lost {
-                let undone = rescue(hook, env).await;
+                let undone = recover(hook, env).await;
                 let none = matches!(&hook.kind, HookKind::Session(SessionHook { release: None, .. }));
                 if none || !undone.succeeded() {
                     tracing::error!(hook = hook.name, "it may still be held: {undone}");
@@ -164,11 +164,11 @@ pub async fn release_one(hook: &Hook, env: &HookEnv, live: &mut Live) -> HookOut
             outcome
         }
         // It never held, or its agent is dead, and it with it.
-        (None, _) if hook.is_session() => rescue(hook, env).await,
+        (None, _) if hook.is_session() => recover(hook, env).await,
         (None, _) => {
-            let slipped = live.slipped.remove(&hook.name);
+            let released_early = quiesced.released_early.remove(&hook.name);
             let mut outcome = commands(hook, Phase::Post, env, pending()).await;
-            if let Some(why) = slipped {
+            if let Some(why) = released_early {
                 outcome.lost = true;
                 if outcome.succeeded() {
                     outcome.status = HookStatus::Refused(why);
@@ -188,25 +188,25 @@ pub async fn release_one(hook: &Hook, env: &HookEnv, live: &mut Live) -> HookOut
 pub async fn release(attempted: &[Hook], env: &HookEnv) -> Vec<HookOutcome> {
     let mut outcomes = Vec::with_capacity(attempted.len());
     for hook in attempted.iter().rev() {
-        outcomes.push(release_one(hook, env, &mut Live::default()).await);
+        outcomes.push(release_one(hook, env, &mut Quiesced::default()).await);
     }
     outcomes
 }
 
 /// Why what was held by somebody else's hand was not held until now. Nobody sees to it in between that it stays so.
-async fn slipped(hook: &Hook, env: &HookEnv) -> Option<String> {
+async fn released_early(hook: &Hook, env: &HookEnv) -> Option<String> {
     match &hook.kind {
-        HookKind::Systemd(units) => units::slipped(units, env).await,
-        HookKind::Container(containers) => containers::slipped(containers, env).await,
+        HookKind::Systemd(units) => units::released_early(units, env).await,
+        HookKind::Container(containers) => containers::released_early(containers, env).await,
         _ => None,
     }
 }
 
 /// Undoes what a session may have left that is gone.
-async fn rescue(hook: &Hook, env: &HookEnv) -> HookOutcome {
+async fn recover(hook: &Hook, env: &HookEnv) -> HookOutcome {
     match &hook.kind {
         HookKind::Postgresql(_) | HookKind::Mysql(_) | HookKind::Redis(_) => {
-            ask(hook, env, Task::Rescue, Phase::Post).await
+            ask_database(hook, env, Task::Recover, Phase::Post).await
         }
         HookKind::Session(SessionHook { release: Some(argv), .. }) => {
             run(hook, Phase::Post, argv, env, pending()).await
@@ -219,21 +219,21 @@ async fn rescue(hook: &Hook, env: &HookEnv) -> HookOutcome {
 pub async fn check(hook: &Hook, env: &HookEnv) -> Option<HookOutcome> {
     match &hook.kind {
         HookKind::Postgresql(_) | HookKind::Mysql(_) | HookKind::Redis(_) => {
-            Some(ask(hook, env, Task::Check, Phase::Pre).await)
+            Some(ask_database(hook, env, Task::Check, Phase::Pre).await)
         }
         _ => None,
     }
 }
 
-async fn ask(hook: &Hook, env: &HookEnv, task: Task, phase: Phase) -> HookOutcome {
+async fn ask_database(hook: &Hook, env: &HookEnv, task: Task, phase: Phase) -> HookOutcome {
     let vars = vars(hook, env, phase);
-    let (argv, first) = database(hook, env, task);
+    let (argv, first) = start_of_database_process(hook, env, task);
     let program = Program { argv: &argv, user: None, vars: &vars };
     session::run(&hook.name, phase, program, &first, hook.timeout + command::GRACE).await
 }
 
 /// The process that holds a database, and its first line.
-fn database(hook: &Hook, env: &HookEnv, task: Task) -> (Vec<String>, String) {
+fn start_of_database_process(hook: &Hook, env: &HookEnv, task: Task) -> (Vec<String>, String) {
     let start = Start {
         task,
         name: hook.name.clone(),
@@ -245,7 +245,7 @@ fn database(hook: &Hook, env: &HookEnv, task: Task) -> (Vec<String>, String) {
     };
     // Plain values: it cannot fail, and an empty order is refused by whoever reads it.
     let first = serde_json::to_string(&start).unwrap_or_default();
-    (vec!["/proc/self/exe".to_owned(), builtin::ARGUMENT.to_owned()], first)
+    (vec!["/proc/self/exe".to_owned(), databases::ARGUMENT.to_owned()], first)
 }
 
 /// The commands for the end of a run, of the hooks that were attempted, in their order.
@@ -315,8 +315,8 @@ fn vars(hook: &Hook, env: &HookEnv, phase: Phase) -> Vec<(String, OsString)> {
     vars.extend(own.into_iter().map(|(k, v)| (k, v.into())));
     if matches!(&hook.kind, HookKind::Redis(redis) if redis.credential.is_some()) {
         // Where systemd put this service's credentials; the only variable of stillpoint's own that is handed on, and only to itself.
-        let folder = std::env::var_os(builtin::CREDENTIALS);
-        vars.extend(folder.map(|folder| (builtin::CREDENTIALS.to_owned(), folder)));
+        let folder = std::env::var_os(databases::CREDENTIALS);
+        vars.extend(folder.map(|folder| (databases::CREDENTIALS.to_owned(), folder)));
     }
     vars
 }

@@ -1,12 +1,12 @@
 //! The agent's side of a session: a process that holds an application across the window.
 //!
 //! ```text
-//! start ─→ lines … `ready` ─→ held ─→ … the window: nothing is read or said … ─→ `thaw`, stdin closed ─→ exit 0
+//! start ─→ lines … `ready` ─→ held ─→ … the window: nothing is read or messages … ─→ `thaw`, stdin closed ─→ exit 0
 //!   │                                                                              ├ had ended before: lost
 //!   └ ends, `failed WHY`, timeout, cancel: not held                                └ not 0, timeout: killed, lost
 //! ```
 //!
-//! What it says is in [`super::said`].
+//! What it says is in [`super::protocol`].
 //!
 //! In: argv, user, environment, a first line for standard input. Out: a [`Session`] that holds, then a [`HookOutcome`]. Must never: say
 //! that one held which had ended, or signal one that was not first given the end of its standard input.
@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 
 use super::command::{self, DRAIN, Group, Output, Program};
 use super::outcome::{HookOutcome, HookStatus, Phase};
-use super::said::Said;
+use super::protocol::Messages;
 
 /// A process that holds.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub struct Session {
 }
 
 /// Starts a session and waits until it holds. `first` is written to its standard input at once; its process id is `noted` before.
-pub async fn hold(
+pub async fn start(
     name: &str,
     program: Program<'_>,
     first: Option<&str>,
@@ -46,7 +46,7 @@ pub async fn hold(
 ) -> (HookOutcome, Option<Session>) {
     let started = Instant::now();
     let outcome = |status, output| HookOutcome::new(name, Phase::Pre, status, started.elapsed(), output);
-    let mut session = match start(name, program) {
+    let mut session = match spawn(name, program) {
         Ok(session) => session,
         Err(e) => return (outcome(HookStatus::NotStarted(e.to_string()), String::new()), None),
     };
@@ -54,7 +54,7 @@ pub async fn hold(
         noted(pid);
     }
     let begun = async {
-        session.say(first).await;
+        session.send(first).await;
         session.output.until_ready().await;
     };
     let stopped = tokio::select! {
@@ -62,17 +62,20 @@ pub async fn hold(
         () = sleep(limit) => Some(HookStatus::TimedOut),
         () = cancel => Some(HookStatus::Cancelled),
     };
-    let said = session.output.said().cloned().unwrap_or_default();
-    let with =
-        |outcome: HookOutcome, said: Said| HookOutcome { facts: said.facts, hint: said.hint, ..outcome };
-    if stopped.is_none() && said.ready {
-        return (with(outcome(HookStatus::Ok, String::new()), said), Some(session));
+    let messages = session.output.messages().cloned().unwrap_or_default();
+    let with = |outcome: HookOutcome, messages: Messages| HookOutcome {
+        facts: messages.facts,
+        hint: messages.hint,
+        ..outcome
+    };
+    if stopped.is_none() && messages.ready {
+        return (with(outcome(HookStatus::Ok, String::new()), messages), Some(session));
     }
     // It has closed its output without being ready, or has to be stopped.
     let closed = stopped.is_none();
     let (status, output) = session.end(stopped).await;
-    let said = session.output.said().cloned().unwrap_or_default();
-    let status = match (status, &said.failed) {
+    let messages = session.output.messages().cloned().unwrap_or_default();
+    let status = match (status, &messages.failed) {
         (HookStatus::Failed(_), Some(why)) => HookStatus::Refused(why.clone()),
         (HookStatus::Ok, _) => HookStatus::Refused("its process ended without a word".to_owned()),
         (HookStatus::TimedOut, _) if closed => {
@@ -80,7 +83,7 @@ pub async fn hold(
         }
         (status, _) => status,
     };
-    (with(outcome(status, output), said), None)
+    (with(outcome(status, output), messages), None)
 }
 
 /// Runs a session's program that is not to hold: it says what it finds, and ends.
@@ -92,18 +95,18 @@ pub async fn run(
     limit: Duration,
 ) -> HookOutcome {
     let started = Instant::now();
-    let mut session = match start(name, program) {
+    let mut session = match spawn(name, program) {
         Ok(session) => session,
         Err(e) => {
             let status = HookStatus::NotStarted(e.to_string());
             return HookOutcome::new(name, phase, status, started.elapsed(), String::new());
         }
     };
-    session.say(Some(first)).await;
+    session.send(Some(first)).await;
     session.finish(phase, started, limit).await
 }
 
-fn start(name: &str, program: Program<'_>) -> io::Result<Session> {
+fn spawn(name: &str, program: Program<'_>) -> io::Result<Session> {
     let (mut child, group, mut output) = command::start(name, program, Stdio::piped())?;
     output.listen();
     let stdin = child.stdin.take();
@@ -123,7 +126,7 @@ impl Session {
         // Looked at before it is told: what ended by itself held nothing at the end.
         let ended = !matches!(self.child.try_wait(), Ok(None));
         if !ended {
-            self.say(Some("thaw")).await;
+            self.send(Some("thaw")).await;
         }
         self.stdin = None;
         let mut outcome = self.finish(Phase::Post, started, limit).await;
@@ -142,19 +145,19 @@ impl Session {
                 // A child that it left behind may be what holds.
                 command::stop(&mut self.child, &mut self.group, &mut self.output).await;
                 let _ = timeout(DRAIN, self.output.drain()).await;
-                (command::judge(exit), self.output.finish())
+                (command::status_of(exit), self.output.finish())
             }
             Err(_) => self.end(Some(HookStatus::TimedOut)).await,
         };
-        let said = self.output.said().cloned().unwrap_or_default();
-        let status = match (status, said.failed) {
+        let messages = self.output.messages().cloned().unwrap_or_default();
+        let status = match (status, messages.failed) {
             (HookStatus::Failed(_), Some(why)) => HookStatus::Refused(why),
             (status, _) => status,
         };
-        let facts = said.facts;
+        let facts = messages.facts;
         HookOutcome {
             facts,
-            hint: said.hint,
+            hint: messages.hint,
             ..HookOutcome::new(&self.name, phase, status, started.elapsed(), output)
         }
     }
@@ -166,7 +169,7 @@ impl Session {
             // Its output is closed; the rest should take a moment.
             None => timeout(command::GRACE, self.child.wait())
                 .await
-                .map(command::judge)
+                .map(command::status_of)
                 .map_err(|_| HookStatus::TimedOut),
             // One that goes by the end of its standard input gets to clean up before it is signalled.
             Some(stopped) => {
@@ -183,7 +186,7 @@ impl Session {
     }
 
     /// Writes a line. What cannot be written shows in how the process ends.
-    async fn say(&mut self, line: Option<&str>) {
+    async fn send(&mut self, line: Option<&str>) {
         let (Some(stdin), Some(line)) = (&mut self.stdin, line) else { return };
         // A pipe holds 64 KiB: only a process that reads nothing at all could keep this waiting, and only for a longer line.
         let _ = timeout(command::GRACE, stdin.write_all(format!("{line}\n").as_bytes())).await;

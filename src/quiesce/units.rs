@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::answer::{answer, program};
+use super::query::{program, query};
 use super::{HookEnv, HookOutcome, HookStatus, Phase, run};
 use crate::config::settings::{CommandHook, Hook, HookKind, OnFailure, SystemdHook, UnitMethod};
 
@@ -64,7 +64,7 @@ impl Systemctl {
         properties: &str,
         env: &HookEnv,
     ) -> Result<BTreeMap<String, String>, String> {
-        let said = answer(&self.0, &["show", "--property", properties, "--", unit], env).await;
+        let said = query(&self.0, &["show", "--property", properties, "--", unit], env).await;
         said.map(|said| read(&said)).map_err(|why| format!("systemctl does not say what {unit} is: {why}"))
     }
 }
@@ -230,7 +230,7 @@ fn not_this_one(units: Vec<String>, method: UnitMethod) -> Result<Vec<String>, R
 }
 
 /// Why they were not all held until now, when it is so.
-pub(super) async fn slipped(units: &SystemdHook, env: &HookEnv) -> Option<String> {
+pub(super) async fn released_early(units: &SystemdHook, env: &HookEnv) -> Option<String> {
     let systemctl = match systemctl() {
         Ok(systemctl) => systemctl,
         Err(why) => return Some(why),

@@ -27,7 +27,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let [user, program, arguments @ ..] = args.as_slice() else { return ExitCode::from(127) };
     let name = user.to_string_lossy();
     // Looked up here: a directory server that does not answer holds up this process alone, which has a timeout.
-    let why = match found(&name).and_then(|user| become_it(&name, &user).map(|()| user)) {
+    let why = match lookup(&name).and_then(|user| switch_to(&name, &user).map(|()| user)) {
         Ok(user) => {
             let mut command = std::process::Command::new(program);
             if std::env::var_os("HOME").is_none() {
@@ -64,19 +64,19 @@ pub enum BecomeError {
 /// # Errors
 /// When there is no such user, or this process is neither root nor that user.
 pub fn become_user(name: &str) -> Result<(), BecomeError> {
-    become_it(name, &found(name)?)
+    switch_to(name, &lookup(name)?)
 }
 
 fn refused(name: &str, source: nix::errno::Errno) -> BecomeError {
     BecomeError::Refused { user: name.to_owned(), source }
 }
 
-fn found(name: &str) -> Result<User, BecomeError> {
+fn lookup(name: &str) -> Result<User, BecomeError> {
     let user = User::from_name(name).map_err(|e| refused(name, e))?;
     user.ok_or_else(|| BecomeError::Unknown(name.to_owned()))
 }
 
-fn become_it(name: &str, user: &User) -> Result<(), BecomeError> {
+fn switch_to(name: &str, user: &User) -> Result<(), BecomeError> {
     if geteuid() == user.uid {
         return Ok(());
     }

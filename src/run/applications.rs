@@ -16,7 +16,9 @@ use crate::exit::Exit;
 use crate::ids::RunId;
 use crate::interrupt::Interrupt;
 use crate::plan::{Consistency, Method, Plan};
-use crate::quiesce::{self, HookEnv, HookOutcome, HookStatus, Live, Phase, RunResult, builtin::SetMount};
+use crate::quiesce::{
+    self, HookEnv, HookOutcome, HookStatus, Phase, Quiesced, RunResult, databases::SetMount,
+};
 use crate::sets::record::ApplicationRecord;
 
 /// Beyond the sum of all limits, before a session lets go by itself: connections are warmed, units and containers are asked.
@@ -25,7 +27,7 @@ const MARGIN: Duration = Duration::from_secs(120);
 /// What is held for a run.
 #[derive(Debug, Default)]
 pub(super) struct Applications {
-    live: Live,
+    quiesced: Quiesced,
     attempted: Vec<Hook>,
     /// Everything that ran, in order.
     pub outcomes: Vec<HookOutcome>,
@@ -180,7 +182,7 @@ async fn attempt<E>(
         interrupt.caught().await;
     };
     let noted = |pid| journal.note_session(&hook.name, pid);
-    Ok(quiesce::hold_noting(&hook, env, &mut apps.live, noted, cancelled).await)
+    Ok(quiesce::quiesce_one_noting(&hook, env, &mut apps.quiesced, noted, cancelled).await)
 }
 
 /// Lets go of everything attempted, in reverse.
@@ -190,7 +192,7 @@ pub(super) async fn release<E>(
     env: &HookEnv,
     apps: &mut Applications,
 ) {
-    apps.outcomes.extend(journal.release(env, &mut apps.live, true, |step| stage.at(step)).await);
+    apps.outcomes.extend(journal.release(env, &mut apps.quiesced, true, |step| stage.at(step)).await);
 }
 
 /// The commands for the end of the run. What fails is a failure after the set.

@@ -14,7 +14,7 @@ use super::step::Step;
 use crate::config::settings::Hook;
 use crate::ids::{DevNo, RunId, SnapshotId};
 use crate::plan::{Method, Plan};
-use crate::quiesce::{self, HookEnv, HookOutcome, HookStatus, Live};
+use crate::quiesce::{self, HookEnv, HookOutcome, HookStatus, Quiesced};
 use crate::unmount::Recipe;
 use crate::window::expedite::Former;
 
@@ -237,25 +237,25 @@ impl Journal {
     pub async fn release(
         &mut self,
         env: &HookEnv,
-        live: &mut Live,
+        quiesced: &mut Quiesced,
         again: bool,
         at: impl Fn(Step),
     ) -> Vec<HookOutcome> {
-        live.look(&self.state.attempted, env).await;
+        quiesced.find_released_early(&self.state.attempted, env).await;
         let mut owed = Vec::new();
         let mut outcomes = Vec::with_capacity(self.state.attempted.len());
         let _ = self.update(|state| state.env = Some(env.clone()));
         while let Some(hook) = self.state.attempted.last().cloned() {
             at(Step::PostHook);
             let left = self.state.sessions.iter().find(|s| s.hook == hook.name).cloned();
-            let ended = match left.filter(|_| !live.has_session(&hook.name)) {
-                Some(left) => quiesce::left::end(&left, env, &hook).await,
+            let ended = match left.filter(|_| !quiesced.has_session(&hook.name)) {
+                Some(left) => quiesce::orphans::end_session(&left, env, &hook).await,
                 None => None,
             };
             if !again {
-                quiesce::left::end_commands(env, &hook).await;
+                quiesce::orphans::end_commands(env, &hook).await;
             }
-            let released = quiesce::release_one(&hook, env, live).await;
+            let released = quiesce::release_one(&hook, env, quiesced).await;
             let not_run = matches!(released.status, HookStatus::NotStarted(_));
             if again && !released.succeeded() && !released.lost && (not_run || hook.releases_again()) {
                 owed.insert(0, hook.clone());
@@ -433,11 +433,11 @@ mod tests {
         let hooks =
             vec![hook("gone", "/nonexistent/x"), hook("fails", "/bin/false"), hook("good", "/bin/true")];
         journal.update(|s| s.attempted = hooks).unwrap();
-        let ran = journal.release(&env, &mut Live::default(), true, |_| ()).await;
+        let ran = journal.release(&env, &mut Quiesced::default(), true, |_| ()).await;
         assert_eq!(ran.iter().map(HookOutcome::succeeded).collect::<Vec<_>>(), [true, false, false]);
         let owed: Vec<_> = journal.state.attempted.iter().map(|h| h.name.as_str()).collect();
         assert_eq!(owed, ["gone"], "what ran and failed is not run twice");
-        assert_eq!(journal.release(&env, &mut Live::default(), false, |_| ()).await.len(), 1);
+        assert_eq!(journal.release(&env, &mut Quiesced::default(), false, |_| ()).await.len(), 1);
         assert!(journal.state.attempted.is_empty());
     }
 

@@ -19,7 +19,7 @@ use crate::ec2::reconcile::{self, Outcome};
 use crate::ec2::{Ec2, Ec2Error};
 use crate::exit::Exit;
 use crate::ids::{RunId, SnapshotId};
-use crate::quiesce::{HookOutcome, Live};
+use crate::quiesce::{HookOutcome, Quiesced};
 use crate::window::expedite::Former;
 
 /// After this, what EC2 does not show does not exist.
@@ -176,7 +176,7 @@ async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) 
     let released = match journal.state.env.clone() {
         Some(mut env) => {
             env.not_mounted = back.not_mounted();
-            journal.release(&env, &mut Live::default(), false, |_| ()).await
+            journal.release(&env, &mut Quiesced::default(), false, |_| ()).await
         }
         None => Vec::new(),
     };

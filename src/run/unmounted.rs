@@ -29,7 +29,7 @@ use crate::discover::Filesystem;
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
 use crate::plan::{Method, PlannedFilesystem};
-use crate::quiesce::{self, HookEnv, HookOutcome, Live};
+use crate::quiesce::{self, HookEnv, HookOutcome, Quiesced};
 use crate::unmount::again::{self, Again, Failed};
 use crate::unmount::claim::{Claim, claim};
 use crate::unmount::holders::Holder;
@@ -197,7 +197,9 @@ async fn attempt(
     let cancelled = async {
         interrupt.caught().await;
     };
-    let outcome = quiesce::hold(&Hook { timeout: limit, ..hook }, env, &mut Live::default(), cancelled).await;
+    let outcome =
+        quiesce::quiesce_one(&Hook { timeout: limit, ..hook }, env, &mut Quiesced::default(), cancelled)
+            .await;
     let (good, said) = (outcome.succeeded(), outcome.to_string());
     outcomes.push(outcome);
     match interrupt.pending() {

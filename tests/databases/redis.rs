@@ -10,7 +10,7 @@ use rig::probe::{assert_labels, assert_settled};
 use rig::program::{Run, await_some};
 use rig::redis::{Holder, Load, Pairs, SOON, Server, check_aof, holders, on, one, order};
 use rig::{Fs, Rig, sh};
-use stillpoint::quiesce::builtin::Task;
+use stillpoint::quiesce::databases::Task;
 
 /// How many sets are taken under load and restored.
 fn sets() -> usize {
@@ -219,7 +219,7 @@ fn a_pause_that_somebody_else_ended_is_no_hold() {
 fn a_server_that_was_restarted_meanwhile_was_not_held() {
     let rig = one(Fs::Ext4);
     let mut server = on(&rig, &[]);
-    let order = order(Task::Hold, &server, rig.mounts(), Duration::from_secs(60), |_| {});
+    let order = order(Task::Quiesce, &server, rig.mounts(), Duration::from_secs(60), |_| {});
     let holder = Holder::start(&order).ready();
     server.kill();
     drop(server);
@@ -295,7 +295,7 @@ fn a_pause_that_ends_before_the_run_does_is_no_hold() {
 fn a_pause_ends_by_itself_when_nobody_is_left() {
     let rig = one(Fs::Ext4);
     let server = on(&rig, &[]);
-    let order = order(Task::Hold, &server, rig.mounts(), Duration::from_secs(5), |_| {});
+    let order = order(Task::Quiesce, &server, rig.mounts(), Duration::from_secs(5), |_| {});
     let mut holder = Holder::start(&order).ready();
     holder.child.kill().unwrap();
     let took = server.writes_within(Duration::from_secs(12)).expect("the pause has an end");

@@ -9,7 +9,7 @@ use rig::program::{Run, await_some};
 use rig::redis::{Holder, SOON, Server, holders, on, one, order};
 use rig::{Fs, Rig, sh};
 use stillpoint::config::settings::{Redis, RedisMode};
-use stillpoint::quiesce::builtin::Task;
+use stillpoint::quiesce::databases::Task;
 
 /// Is a server of these settings accepted? What is said against it.
 fn check(rig: &Rig, server: &Server, change: impl FnOnce(&mut Redis)) -> Result<(), String> {
@@ -107,7 +107,8 @@ fn passwords_come_from_files_that_are_kept_and_are_never_said() {
     let remedy = told.lines().find_map(|l| l.strip_prefix("hint in redis-cli: ")).unwrap();
     server.ask::<String>(remedy);
     let limit = Duration::from_secs(60);
-    let hold = |change: &dyn Fn(&mut Redis)| order(Task::Hold, &server, rig.mounts(), limit, |s| change(s));
+    let hold =
+        |change: &dyn Fn(&mut Redis)| order(Task::Quiesce, &server, rig.mounts(), limit, |s| change(s));
     let (well, said) = Holder::start(&hold(&user)).ready().end();
     assert!(well, "{said}");
     // Who may not end a pause must not begin one.

@@ -178,7 +178,7 @@ async fn cancelling_stops_the_group() {
     let cancel = async {
         pid_in(&file).await;
     };
-    let outcome = hold(&hook, &env(), &mut Live::default(), cancel).await;
+    let outcome = quiesce_one(&hook, &env(), &mut Quiesced::default(), cancel).await;
     assert_eq!(outcome.status, HookStatus::Cancelled);
     assert!(dies(pid_in(&file).await).await);
 }
@@ -243,7 +243,7 @@ async fn a_pre_command_that_outlives_its_agent_is_ended_before_its_release() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let reaper = tokio::spawn(async move { left.wait().await });
-    left::end_commands(&env(), &hook).await;
+    orphans::end_commands(&env(), &hook).await;
     assert!(!lives(pre) && lives(other));
     assert!(lives(on_purpose), "what has a session of its own was left behind on purpose");
     for pid in [on_purpose, others_own, other] {

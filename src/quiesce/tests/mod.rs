@@ -49,11 +49,11 @@ fn pair(name: &str, pre: Option<Vec<String>>, post: Option<Vec<String>>) -> Hook
 }
 
 async fn pre(hook: &Hook, env: &HookEnv) -> HookOutcome {
-    hold(hook, env, &mut Live::default(), pending()).await
+    quiesce_one(hook, env, &mut Quiesced::default(), pending()).await
 }
 
 async fn post(hook: &Hook, env: &HookEnv) -> HookOutcome {
-    release_one(hook, env, &mut Live::default()).await
+    release_one(hook, env, &mut Quiesced::default()).await
 }
 
 fn dir() -> (TempDir, String) {

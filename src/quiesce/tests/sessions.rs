@@ -21,10 +21,10 @@ const LONG: Duration = Duration::from_secs(20);
 
 /// Holds it, does something, lets it go.
 async fn over(hook: &Hook, meanwhile: impl Future<Output = ()>) -> (HookOutcome, HookOutcome) {
-    let mut live = Live::default();
-    let held = hold(hook, &env(), &mut live, pending()).await;
+    let mut quiesced = Quiesced::default();
+    let held = quiesce_one(hook, &env(), &mut quiesced, pending()).await;
     meanwhile.await;
-    (held, release_one(hook, &env(), &mut live).await)
+    (held, release_one(hook, &env(), &mut quiesced).await)
 }
 
 async fn nothing() {}
@@ -166,14 +166,14 @@ async fn cancelling_ends_it_and_dropping_it_lets_it_go() {
     let cancel = async {
         pid_in(&file).await;
     };
-    let outcome = hold(&hook, &env(), &mut Live::default(), cancel).await;
+    let outcome = quiesce_one(&hook, &env(), &mut Quiesced::default(), cancel).await;
     assert_eq!(outcome.status, HookStatus::Cancelled);
     assert!(dies(pid_in(&file).await).await);
     // A panic of the agent drops it: it is not killed, so that it can let go.
-    let mut live = Live::default();
+    let mut quiesced = Quiesced::default();
     let hook = session(&format!("echo ready; cat >/dev/null; sleep 0.2; echo $$ >{d}/let-go"), LONG);
-    assert!(hold(&hook, &env(), &mut live, pending()).await.succeeded());
-    drop(live);
+    assert!(quiesce_one(&hook, &env(), &mut quiesced, pending()).await.succeeded());
+    drop(quiesced);
     pid_in(&Path::new(&d).join("let-go")).await;
 }
 
@@ -198,7 +198,7 @@ async fn what_was_lost_is_released_by_the_command_for_that_and_nothing_else_is()
         let (_, outcome) = over(&hook, nothing()).await;
         assert_eq!((outcome.lost, file.exists()), (released, released), "{script}");
         // The recovery has nobody to ask.
-        assert!(release_one(&hook, &env(), &mut Live::default()).await.succeeded());
+        assert!(release_one(&hook, &env(), &mut Quiesced::default()).await.succeeded());
         assert_eq!(fs::read_to_string(&file).unwrap(), "post\n");
     }
 }
@@ -215,7 +215,7 @@ async fn orphan(d: &str, start: impl Fn(u64) -> u64, timeout: Duration) -> (Vec<
     journal.update(|s| s.attempted.push(hook)).unwrap();
     journal.note_session("s", pid);
     journal.update(|s| s.sessions[0].pid_start = start(s.sessions[0].pid_start)).unwrap();
-    let outcomes = journal.release(&env(), &mut Live::default(), false, |_| ()).await;
+    let outcomes = journal.release(&env(), &mut Quiesced::default(), false, |_| ()).await;
     assert!(journal.state.attempted.is_empty() && journal.state.sessions.is_empty());
     let pid = i32::try_from(pid).unwrap();
     let alive = lives(pid);

@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use redis::{Connection, FromRedisValue};
 use stillpoint::config::settings::{self, HookKind, RedisMode};
 use stillpoint::ids::RunId;
-use stillpoint::quiesce::builtin::{ARGUMENT, SetMount, Start, Task};
+use stillpoint::quiesce::databases::{ARGUMENT, SetMount, Start, Task};
 
 use crate::program::{await_some, wait};
 use crate::{Fs, Rig, stillpoint};

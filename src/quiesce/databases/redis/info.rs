@@ -80,7 +80,7 @@ pub(super) struct Witness {
 }
 
 impl Witness {
-    pub(super) fn of(info: &Info) -> Result<Self, Refusal> {
+    pub(super) fn from_info(info: &Info) -> Result<Self, Refusal> {
         Ok(Self {
             run_id: info.text("run_id")?.to_owned(),
             aof_size: info.number("aof_current_size")?,
@@ -132,7 +132,7 @@ mod tests {
             Some((name, _)) if name == field => format!("{name}:{value}\r\n"),
             _ => format!("{l}\r\n"),
         });
-        Witness::of(&Info::parse(&lines.collect::<String>())).unwrap()
+        Witness::from_info(&Info::parse(&lines.collect::<String>())).unwrap()
     }
 
     #[test]

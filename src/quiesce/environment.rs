@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::builtin::SetMount;
+use super::databases::SetMount;
 use super::outcome::Phase;
 use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
 use crate::plan::Consistency;

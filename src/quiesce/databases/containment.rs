@@ -24,7 +24,7 @@ pub struct SetMount {
 }
 
 /// An error unless `path` is on a filesystem of the set. `what` says what it is: `the data directory`.
-pub(super) fn within(set: &[SetMount], what: &str, path: &Path) -> Result<(), Refusal> {
+pub(super) fn check(set: &[SetMount], what: &str, path: &Path) -> Result<(), Refusal> {
     let unknown =
         |e: &dyn std::fmt::Display| Refusal::new(format!("cannot look at {what} {}: {e}", path.display()));
     // Not to be read: a system user without rights to the folder itself can still be told where it is.

@@ -1,16 +1,16 @@
 //! What a server is, and whether it can be held: on this host, within the set, with enough privileges.
 //!
-//! In: a session, the set. Out: [`Seen`], or the refusal. Must never: change anything.
+//! In: a session, the set. Out: [`Instance`], or the refusal. Must never: change anything.
 
 use std::path::{Path, PathBuf};
 
-use super::super::{Refusal, Start, place};
+use super::super::{Refusal, Start, containment};
 use super::session::{Session, text};
 use crate::config::settings::{Postgresql, PostgresqlMode};
 
-/// What was seen of a server. It has to be the same when it is let go.
+/// What was instance of a server. It has to be the same when it is let go.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct Instance {
     /// The server's process that serves this session.
     pub backend: String,
     /// When the server was started.
@@ -32,21 +32,21 @@ pub(super) struct Identity {
 }
 
 /// Asks who it is.
-pub(super) async fn seen(session: &Session) -> Result<Seen, Refusal> {
+pub(super) async fn instance(session: &Session) -> Result<Instance, Refusal> {
     let row = session
         .row("SELECT pg_backend_pid(), extract(epoch FROM pg_postmaster_start_time()), pg_is_in_recovery()")
         .await?;
-    Ok(Seen { backend: text(&row, 0), started: text(&row, 1), standby: text(&row, 2) == "t" })
+    Ok(Instance { backend: text(&row, 0), started: text(&row, 1), standby: text(&row, 2) == "t" })
 }
 
 /// Looks at everything that has to be right.
-pub(super) async fn look(
+pub(super) async fn check(
     session: &Session,
     start: &Start,
     settings: &Postgresql,
-    seen: &Seen,
+    instance: &Instance,
 ) -> Result<Identity, Refusal> {
-    if seen.standby && !settings.allow_standby {
+    if instance.standby && !settings.allow_standby {
         return Err(session
             .refusal("is a standby")
             .hint("run this on the primary, or allow it: allow_standby = true"));
@@ -63,7 +63,7 @@ pub(super) async fn look(
     let (version, system) = (text(&row, 0), text(&row, 1));
     let data = PathBuf::from(session.value("SHOW data_directory").await?);
     let config_file = session.value("SHOW config_file").await?;
-    on_this_host(session, &data, &seen.backend)?;
+    on_this_host(session, &data, &instance.backend)?;
     let tablespaces = within(session, start, &data).await?;
     let wal = std::fs::read_link(data.join("pg_wal")).ok();
     Ok(Identity { version, system, data, wal, config_file, tablespaces })
@@ -153,7 +153,7 @@ fn parent(pid: &str) -> Option<String> {
 
 /// Every folder that recovery needs is within the set. The tablespaces.
 async fn within(session: &Session, start: &Start, data: &Path) -> Result<Vec<String>, Refusal> {
-    place::within(&start.set, "the data directory", data)?;
+    containment::check(&start.set, "the data directory", data)?;
     let unreadable = |what: &Path, e| session.refusal(format!("has {}: {e}", what.display()));
     for entry in std::fs::read_dir(data).map_err(|e| unreadable(data, e))? {
         let entry = entry.map_err(|e| unreadable(data, e))?;
@@ -169,14 +169,14 @@ async fn within(session: &Session, start: &Start, data: &Path) -> Result<Vec<Str
             continue;
         }
         let what = if name == "pg_wal" { "the WAL directory".to_owned() } else { format!("its {name}") };
-        place::within(&start.set, &what, &real(&path))?;
+        containment::check(&start.set, &what, &real(&path))?;
     }
     let mut tablespaces = Vec::new();
     let all = "SELECT oid, spcname FROM pg_tablespace WHERE spcname NOT IN ('pg_default', 'pg_global') ORDER BY oid";
     for row in session.rows(all).await? {
         let (oid, name) = (text(&row, 0), text(&row, 1));
         let path = real(&data.join("pg_tblspc").join(&oid));
-        place::within(&start.set, &format!("the tablespace `{name}`"), &path)?;
+        containment::check(&start.set, &format!("the tablespace `{name}`"), &path)?;
         tablespaces.push(format!("{oid} {name} {}", path.display()));
     }
     Ok(tablespaces)

@@ -18,16 +18,16 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
+use self::connection::{ConnectError, Connection};
 use self::info::{Info, Witness};
-use self::link::{Link, NoLink};
 use super::{Quiescer, Refusal, Start, fact, note};
 use crate::config::settings::{HookKind, Redis, RedisMode};
 
 mod files;
 mod info;
-mod link;
+mod connection;
 
-pub(crate) use self::link::CREDENTIALS;
+pub(crate) use self::connection::CREDENTIALS;
 
 /// How often the server is asked how far it is.
 const POLL: Duration = Duration::from_millis(10);
@@ -41,7 +41,7 @@ const MARGIN: Duration = Duration::from_millis(300);
 /// A connected server.
 pub(super) struct Server {
     settings: Redis,
-    link: Link,
+    connection: Connection,
     timeout: Duration,
     /// When holding has to be done.
     deadline: Instant,
@@ -70,12 +70,12 @@ impl Quiescer for Server {
     async fn open(start: &Start) -> Result<Self, Refusal> {
         let deadline = Instant::now() + start.timeout.saturating_sub(MARGIN);
         let settings = settings(start)?.clone();
-        let mut link = Link::open(&settings).await?;
-        let info = link.info().await?;
+        let mut connection = Connection::open(&settings).await?;
+        let info = connection.info().await?;
         let dump = match settings.mode {
             RedisMode::Pause => {
-                pausable(&info, &link.at)?;
-                files::append_only(&mut link, &info, &start.set).await?;
+                pausable(&info, &connection.at)?;
+                files::append_only(&mut connection, &info, &start.set).await?;
                 None
             }
             RedisMode::Bgsave => {
@@ -83,17 +83,17 @@ impl Quiescer for Server {
                     note(format!(
                         "{} has an append-only file: a server restored from this set starts from that, not from the dump; \
                          mode = \"pause\" holds both",
-                        link.at
+                        connection.at
                     ));
                 }
-                Some(files::dump(&mut link, &info, &start.set).await?)
+                Some(files::dump(&mut connection, &info, &start.set).await?)
             }
         };
         let limit = settings.pause_limit.map_or(start.hold_limit, |limit| limit.min(start.hold_limit));
-        Ok(Self { settings, link, timeout: start.timeout, deadline, limit, pause: None, dump })
+        Ok(Self { settings, connection, timeout: start.timeout, deadline, limit, pause: None, dump })
     }
 
-    async fn hold(&mut self) -> Result<(), Refusal> {
+    async fn quiesce(&mut self) -> Result<(), Refusal> {
         match self.settings.mode {
             RedisMode::Pause => self.pause().await,
             RedisMode::Bgsave => self.save().await,
@@ -105,13 +105,13 @@ impl Quiescer for Server {
         let Some(pause) = &self.pause else { return Ok(()) };
         let (since, before) = (pause.since, pause.witness.clone());
         // Looked at first, while nobody can have written yet; but whatever it says, and if it hangs, the pause is ended.
-        let looked = timeout(self.timeout / 3, self.link.info()).await;
+        let info = timeout(self.timeout / 3, self.connection.info()).await;
         let elapsed = since.elapsed();
-        self.link.ask::<()>(&["CLIENT", "UNPAUSE"]).await?;
+        self.connection.ask::<()>(&["CLIENT", "UNPAUSE"]).await?;
         self.pause = None;
         let Some(before) = before else { return Ok(()) };
-        let now = match looked {
-            Ok(info) => Witness::of(&info?)?,
+        let now = match info {
+            Ok(info) => Witness::from_info(&info?)?,
             Err(_) => return Err(self.lost("it did not answer when the pause was to end")),
         };
         if let Some(moved) = before.moved(&now) {
@@ -126,23 +126,23 @@ impl Quiescer for Server {
         Ok(())
     }
 
-    async fn rescue(start: &Start) -> Result<(), Refusal> {
+    async fn recover(start: &Start) -> Result<(), Refusal> {
         let settings = settings(start)?;
         if settings.mode != RedisMode::Pause {
             return Ok(());
         }
-        match Link::open(settings).await {
-            Ok(mut link) => link.ask::<()>(&["CLIENT", "UNPAUSE"]).await,
+        match Connection::open(settings).await {
+            Ok(mut connection) => connection.ask::<()>(&["CLIENT", "UNPAUSE"]).await,
             // A pause ends with its server.
-            Err(NoLink::NotRunning(_)) => Ok(()),
-            Err(NoLink::Refused(refusal)) => Err(refusal),
+            Err(ConnectError::NotRunning(_)) => Ok(()),
+            Err(ConnectError::Refused(refusal)) => Err(refusal),
         }
     }
 }
 
 impl Server {
     fn lost(&self, why: &str) -> Refusal {
-        Refusal::new(format!("{} was not held all the time: {why}", self.link.at))
+        Refusal::new(format!("{} was not held all the time: {why}", self.connection.at))
     }
 
     async fn pause(&mut self) -> Result<(), Refusal> {
@@ -152,10 +152,10 @@ impl Server {
         })
         .await?;
         // Whoever may not end a pause must not begin one.
-        self.link.ask::<()>(&["CLIENT", "UNPAUSE"]).await?;
+        self.connection.ask::<()>(&["CLIENT", "UNPAUSE"]).await?;
         self.pause = Some(Pause { since: Instant::now(), witness: None });
         let limit = self.limit.as_millis().to_string();
-        self.link.ask::<()>(&["CLIENT", "PAUSE", &limit, "WRITE"]).await?;
+        self.connection.ask::<()>(&["CLIENT", "PAUSE", &limit, "WRITE"]).await?;
         let drained = self.deadline.min(Instant::now() + DRAIN);
         let info = self
             .until(drained, "the append-only file to be written", |info| {
@@ -171,9 +171,9 @@ impl Server {
                 }
             })
             .await?;
-        // It may have become a replica, or lost its append-only file, since it was looked at.
-        pausable(&info, &self.link.at)?;
-        let witness = Witness::of(&info)?;
+        // It may have become a replica, or lost its append-only file, since it was info at.
+        pausable(&info, &self.connection.at)?;
+        let witness = Witness::from_info(&info)?;
         if let Some(pause) = &mut self.pause {
             pause.witness = Some(witness);
         }
@@ -187,8 +187,8 @@ impl Server {
                 Ok(!info.flag("rdb_bgsave_in_progress")? && !info.flag("aof_rewrite_in_progress")?)
             })
             .await?;
-            let time: Vec<String> = self.link.ask(&["TIME"]).await?;
-            match self.link.raw::<String>(BGSAVE).await {
+            let time: Vec<String> = self.connection.ask(&["TIME"]).await?;
+            match self.connection.raw::<String>(BGSAVE).await {
                 Ok(_) => break time.first().and_then(|t| t.parse::<u64>().ok()).unwrap_or(u64::MAX),
                 // Somebody else's began in between.
                 Err(e)
@@ -197,7 +197,7 @@ impl Server {
                 {
                     sleep(SLOW_POLL).await;
                 }
-                Err(e) => return Err(self.link.explain(&e, BGSAVE)),
+                Err(e) => return Err(self.connection.explain(&e, BGSAVE)),
             }
         };
         let info = self
@@ -205,10 +205,11 @@ impl Server {
             .await?;
         let status = info.text("rdb_last_bgsave_status")?;
         if status != "ok" || info.number("rdb_last_save_time")? < before {
-            return Err(Refusal::new(format!("BGSAVE of {} failed: its status is `{status}`", self.link.at))
-                .hint(
-                    "see the server's log: memory for the fork (vm.overcommit_memory), space on the volume",
-                ));
+            return Err(Refusal::new(format!(
+                "BGSAVE of {} failed: its status is `{status}`",
+                self.connection.at
+            ))
+            .hint("see the server's log: memory for the fork (vm.overcommit_memory), space on the volume"));
         }
         if let Some(dump) = &self.dump {
             fact("dump", dump.display());
@@ -239,7 +240,7 @@ impl Server {
     ) -> Result<Info, Refusal> {
         let begun = Instant::now();
         loop {
-            let info = self.link.info().await?;
+            let info = self.connection.info().await?;
             if done(&info)? {
                 return Ok(info);
             }
@@ -247,8 +248,11 @@ impl Server {
                 let waited = humantime::format_duration(Duration::from_millis(
                     u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
                 ));
-                return Err(Refusal::new(format!("{} was waited for for {waited}: {what}", self.link.at))
-                    .hint("run again later, or give it a longer `timeout`"));
+                return Err(Refusal::new(format!(
+                    "{} was waited for for {waited}: {what}",
+                    self.connection.at
+                ))
+                .hint("run again later, or give it a longer `timeout`"));
             }
             sleep(if begun.elapsed() < Duration::from_secs(1) { POLL } else { SLOW_POLL }).await;
         }

@@ -8,32 +8,40 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::Refusal;
+use super::connection::Connection;
 use super::info::Info;
-use super::link::Link;
-use crate::quiesce::builtin::place::{self, SetMount};
+use crate::quiesce::databases::containment::{self, SetMount};
 
 /// The append-only file has to be in the set, whole: since 7.0 it is a folder of files.
-pub(super) async fn append_only(link: &mut Link, info: &Info, set: &[SetMount]) -> Result<(), Refusal> {
-    let dir = directory(link, info).await?;
+pub(super) async fn append_only(
+    connection: &mut Connection,
+    info: &Info,
+    set: &[SetMount],
+) -> Result<(), Refusal> {
+    let dir = directory(connection, info).await?;
     let (setting, what) = match info.compatible()? {
         (7.., _) => ("appenddirname", "the append-only folder"),
         _ => ("appendfilename", "the append-only file"),
     };
-    let name = link.config(setting).await?;
-    place::within(set, "the server's directory", &dir)?;
-    place::within(set, what, &dir.join(name))
+    let name = connection.config(setting).await?;
+    containment::check(set, "the server's directory", &dir)?;
+    containment::check(set, what, &dir.join(name))
 }
 
 /// The dump has to be in the set. Where it goes.
-pub(super) async fn dump(link: &mut Link, info: &Info, set: &[SetMount]) -> Result<PathBuf, Refusal> {
-    let dir = directory(link, info).await?;
-    place::within(set, "the server's directory", &dir)?;
-    Ok(dir.join(link.config("dbfilename").await?))
+pub(super) async fn dump(
+    connection: &mut Connection,
+    info: &Info,
+    set: &[SetMount],
+) -> Result<PathBuf, Refusal> {
+    let dir = directory(connection, info).await?;
+    containment::check(set, "the server's directory", &dir)?;
+    Ok(dir.join(connection.config("dbfilename").await?))
 }
 
 /// The server's `dir`, which is its working directory too: that is how its process is told from one elsewhere.
-async fn directory(link: &mut Link, info: &Info) -> Result<PathBuf, Refusal> {
-    let dir = PathBuf::from(link.config("dir").await?);
+async fn directory(connection: &mut Connection, info: &Info) -> Result<PathBuf, Refusal> {
+    let dir = PathBuf::from(connection.config("dir").await?);
     let pid = info.number("process_id")?;
     let cwd = PathBuf::from(format!("/proc/{pid}/cwd"));
     let same = |a: &Path, b: &Path| {
@@ -45,7 +53,7 @@ async fn directory(link: &mut Link, info: &Info) -> Result<PathBuf, Refusal> {
     }
     Err(Refusal::new(format!(
         "{} says that it is process {pid} in {}, and no such process of this host is there",
-        link.at,
+        connection.at,
         dir.display()
     ))
     .hint("a server on another host or in a container cannot be held by [[redis]]; for a container use a [[session]]"))

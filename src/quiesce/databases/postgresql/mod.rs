@@ -14,7 +14,7 @@
 //!
 //! In: its settings, the set. Out: facts, and a hold. Must never: hold beyond the end of the process: a backup ends with its session.
 
-mod look;
+mod inspect;
 mod passfile;
 mod service;
 mod session;
@@ -25,7 +25,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::NoTls;
 
-use self::look::{Identity, Seen};
+use self::inspect::{Identity, Instance};
 use self::session::{Long, Session, text};
 use super::{Quiescer, Refusal, Start, fact, note};
 use crate::config::settings::{HookKind, Postgresql, PostgresqlMode};
@@ -44,7 +44,7 @@ const SPARE: Duration = Duration::from_millis(50);
 pub(super) struct Server {
     session: Session,
     mode: PostgresqlMode,
-    seen: Seen,
+    instance: Instance,
     /// The backup's label.
     label: String,
     timeout: Duration,
@@ -67,18 +67,18 @@ impl Quiescer for Server {
         let limit = earlier(start.timeout);
         let session = Session::connect(&target, &label, limit, start.hold_limit + IDLE_MARGIN).await?;
         let looked = async {
-            let seen = look::seen(&session).await?;
-            Ok((look::look(&session, start, settings, &seen).await?, seen))
+            let instance = inspect::instance(&session).await?;
+            Ok((inspect::check(&session, start, settings, &instance).await?, instance))
         };
         // The server's own limits do not end a wait for what a stopped process of it holds.
         let looked = timeout_at(deadline - SPARE, looked).await;
-        let (identity, seen) = looked.unwrap_or_else(|_| Err(session.silent(limit)))?;
-        tell(&identity, &seen);
+        let (identity, instance) = looked.unwrap_or_else(|_| Err(session.silent(limit)))?;
+        report(&identity, &instance);
         let (mode, timeout) = (settings.mode, start.timeout);
-        Ok(Self { session, mode, seen, label, timeout, deadline, held: None })
+        Ok(Self { session, mode, instance, label, timeout, deadline, held: None })
     }
 
-    async fn hold(&mut self) -> Result<(), Refusal> {
+    async fn quiesce(&mut self) -> Result<(), Refusal> {
         let left = earlier(self.deadline.saturating_duration_since(Instant::now()));
         let by = self.deadline - SPARE;
         let begun = timeout_at(by, self.begin(left)).await;
@@ -100,7 +100,7 @@ impl Quiescer for Server {
         })
     }
 
-    async fn rescue(start: &Start) -> Result<(), Refusal> {
+    async fn recover(start: &Start) -> Result<(), Refusal> {
         let settings = settings(start)?;
         let target = target::resolve(settings)?;
         let limit = earlier(start.timeout);
@@ -181,7 +181,7 @@ impl Server {
     async fn position(&self) -> Result<(String, String), Refusal> {
         let row = self
             .session
-            .row(if self.seen.standby {
+            .row(if self.instance.standby {
                 "SELECT pg_last_wal_replay_lsn(), greatest((SELECT timeline_id FROM pg_control_checkpoint()), \
                  (SELECT min_recovery_end_timeline FROM pg_control_recovery()))"
             } else {
@@ -199,15 +199,15 @@ impl Server {
             return Err(lost("it has closed the connection"));
         }
         self.session.limit(earlier(self.timeout)).await?;
-        let now = look::seen(&self.session).await?;
-        if now.started != self.seen.started {
+        let now = inspect::instance(&self.session).await?;
+        if now.started != self.instance.started {
             return Err(lost("it was started again"));
         }
-        if now.backend != self.seen.backend {
+        if now.backend != self.instance.backend {
             return Err(lost("this is another session (a pooler in between?)")
                 .hint("connect to the server itself, not to a pooler"));
         }
-        if now.standby != self.seen.standby {
+        if now.standby != self.instance.standby {
             return Err(lost("it was promoted"));
         }
         if self.mode == PostgresqlMode::Backup {
@@ -239,11 +239,11 @@ impl Server {
 }
 
 /// Which database it is.
-fn tell(identity: &Identity, seen: &Seen) {
+fn report(identity: &Identity, instance: &Instance) {
     let Identity { version, system, data, wal, config_file, tablespaces } = identity;
     fact("server_version", version);
     fact("system_identifier", system);
-    fact("role", if seen.standby { "standby" } else { "primary" });
+    fact("role", if instance.standby { "standby" } else { "primary" });
     fact("data_directory", data.display());
     fact("config_file", config_file);
     if let Some(wal) = wal {

@@ -8,7 +8,7 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::super::place::{SetMount, within};
+use super::super::containment::{self, SetMount};
 use super::super::{Refusal, fact, note};
 
 /// The server's variables that matter here, by their names.
@@ -55,22 +55,22 @@ pub(super) fn check(set: &[SetMount], variables: &Variables) -> Result<(), Refus
     let datadir = Path::new(get("datadir").unwrap_or("/"));
     let here = std::fs::metadata(datadir).map_err(|e| elsewhere(datadir, &e.to_string()))?;
     is_that_server(datadir, &here, variables)?;
-    within(set, "the data directory", datadir)?;
+    containment::check(set, "the data directory", datadir)?;
     fact("data_directory", datadir.display());
     for (name, what) in FOLDERS {
         if let Some(folder) = get(name) {
-            within(set, &format!("{what} ({name})"), &datadir.join(folder))?;
+            containment::check(set, &format!("{what} ({name})"), &datadir.join(folder))?;
         }
     }
     // MySQL 8 keeps tablespaces outside the data directory only where it is told to look for them, and leaves no `.isl` file behind.
     for folder in get("innodb_directories").into_iter().flat_map(|d| d.split(';')).filter(|d| !d.is_empty()) {
-        within(set, "a folder of innodb_directories,", &datadir.join(folder))?;
+        containment::check(set, "a folder of innodb_directories,", &datadir.join(folder))?;
     }
     let home = datadir.join(get("innodb_data_home_dir").unwrap_or_default());
     for file in get("innodb_data_file_path").unwrap_or_default().split(';') {
         let file = file.split(':').next().unwrap_or_default();
         if file.starts_with('/') {
-            within(set, "InnoDB's data (innodb_data_file_path)", &home.join(file))?;
+            containment::check(set, "InnoDB's data (innodb_data_file_path)", &home.join(file))?;
         }
     }
     strays(set, datadir, &here)?;
@@ -79,7 +79,7 @@ pub(super) fn check(set: &[SetMount], variables: &Variables) -> Result<(), Refus
         ("relay_log_basename", "the relay log", "relay_log_in_set"),
     ] {
         let Some(folder) = get(name).and_then(|base| Path::new(base).parent()) else { continue };
-        let outside = within(set, &format!("{what} ({name})"), &datadir.join(folder)).err();
+        let outside = containment::check(set, &format!("{what} ({name})"), &datadir.join(folder)).err();
         if let Some(refusal) = &outside {
             // The tables are whole without it: InnoDB's log is flushed under the locks.
             note(format!("{refusal}; the restored server starts without it, and without the events in it"));
@@ -154,14 +154,14 @@ fn lead(set: &[SetMount], path: &Path, here: &Metadata) -> Result<(), Refusal> {
     if path.extension().is_some_and(|e| e == "isl")
         && let Ok(target) = std::fs::read_to_string(path)
     {
-        return within(set, "a table's file", Path::new(target.trim()));
+        return containment::check(set, "a table's file", Path::new(target.trim()));
     }
     match std::fs::metadata(path) {
         Ok(there) if there.dev() == here.dev() => Ok(()),
         // Links that lead nowhere, and files that go away while they are looked at, hold nothing.
         Err(_) => Ok(()),
         Ok(_) if path.extension().is_some_and(|e| e == "sock") => Ok(()),
-        Ok(_) => within(set, "a part of the data directory,", path),
+        Ok(_) => containment::check(set, "a part of the data directory,", path),
     }
 }
 

@@ -10,7 +10,7 @@
 //!                          ←─ fact KEY VALUE …; exit 0
 //! ```
 //!
-//! In: a [`Start`] on standard input. Out: lines of the session protocol on standard output ([`super::said`]); exit 0 when all went
+//! In: a [`Start`] on standard input. Out: lines of the session protocol on standard output ([`super::protocol`]); exit 0 when all went
 //! well. The end of standard input, SIGTERM and the limit of the hold all mean: let go now. Must never: write a password anywhere, do
 //! anything at all while the agent holds filesystems frozen, or outlive the agent with something held.
 
@@ -31,11 +31,11 @@ use crate::config::settings::HookKind;
 use crate::ids::RunId;
 
 mod mysql;
-mod place;
+mod containment;
 mod postgresql;
 mod redis;
 
-pub use place::SetMount;
+pub use containment::SetMount;
 pub(super) use redis::CREDENTIALS;
 
 /// The first argument of a process of this kind.
@@ -48,9 +48,9 @@ pub enum Task {
     /// Connect, look, say what would be refused; nothing is changed.
     Check,
     /// Hold until told.
-    Hold,
+    Quiesce,
     /// Undo what a process that was killed may have left; it must be right when nothing was left.
-    Rescue,
+    Recover,
 }
 
 /// The first line on standard input.
@@ -109,18 +109,18 @@ pub(super) trait Quiescer: Sized {
     fn open(start: &Start) -> impl Future<Output = Result<Self, Refusal>>;
 
     /// Holds it. On an error, [`Quiescer::release`] is called all the same.
-    fn hold(&mut self) -> impl Future<Output = Result<(), Refusal>>;
+    fn quiesce(&mut self) -> impl Future<Output = Result<(), Refusal>>;
 
     /// Lets go of whatever may be held. An error when it was not held all the time, or cannot be let go.
     fn release(&mut self) -> impl Future<Output = Result<(), Refusal>>;
 
     /// Undoes what a process that was killed may have left.
-    fn rescue(start: &Start) -> impl Future<Output = Result<(), Refusal>>;
+    fn recover(start: &Start) -> impl Future<Output = Result<(), Refusal>>;
 }
 
 /// Says a fact about the set, which goes into its record and tags: a position, an identity. Never a secret.
 pub(super) fn fact(key: &str, value: impl fmt::Display) {
-    say("fact", &format!("{key} {}", super::said::escaped(&value.to_string())));
+    send("fact", &format!("{key} {}", super::protocol::escaped(&value.to_string())));
 }
 
 /// The sources whose SQL threads run, of a MySQL server that was asked.
@@ -130,10 +130,10 @@ pub(super) fn running_sql_threads(facts: &std::collections::BTreeMap<String, Str
 
 /// Says something for the log.
 pub(super) fn note(text: impl fmt::Display) {
-    say("note", &text.to_string().replace('\n', " "));
+    send("note", &text.to_string().replace('\n', " "));
 }
 
-fn say(word: &str, rest: &str) {
+fn send(word: &str, rest: &str) {
     let mut out = std::io::stdout().lock();
     // Without a reader there is nobody to tell; the end of standard input says so too.
     let _ = writeln!(out, "{word} {rest}").and_then(|()| out.flush());
@@ -151,23 +151,23 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(refusal) => {
             if let Some(hint) = &refusal.hint {
-                say("hint", &hint.replace('\n', " "));
+                send("hint", &hint.replace('\n', " "));
             }
-            say("failed", &refusal.what.replace('\n', " "));
+            send("failed", &refusal.what.replace('\n', " "));
             ExitCode::FAILURE
         }
     }
 }
 
 /// What the agent says after the first line.
-struct Told {
+struct Agent {
     lines: tokio::io::Lines<BufReader<pipe::Receiver>>,
     terminated: tokio::signal::unix::Signal,
 }
 
-impl Told {
+impl Agent {
     /// Returns when it is time to let go.
-    async fn until_told(&mut self) {
+    async fn release_requested(&mut self) {
         tokio::select! {
             // Any line, the end, an error: whatever it is, holding on would be wrong.
             _ = self.lines.next_line() => {}
@@ -185,32 +185,32 @@ async fn serve() -> Result<(), Refusal> {
     let mut lines = BufReader::new(stdin).lines();
     let first = lines.next_line().await.ok().flatten().unwrap_or_default();
     let start: Start = serde_json::from_str(&first).map_err(|e| Refusal::new(format!("no order: {e}")))?;
-    let told = Told { lines, terminated };
+    let agent = Agent { lines, terminated };
     match &start.kind {
-        HookKind::Postgresql(_) => live::<postgresql::Server>(&start, told).await,
-        HookKind::Mysql(_) => live::<mysql::Server>(&start, told).await,
-        HookKind::Redis(_) => live::<redis::Server>(&start, told).await,
+        HookKind::Postgresql(_) => run::<postgresql::Server>(&start, agent).await,
+        HookKind::Mysql(_) => run::<mysql::Server>(&start, agent).await,
+        HookKind::Redis(_) => run::<redis::Server>(&start, agent).await,
         _ => Err(Refusal::new(format!("`{}` is no database", start.name))),
     }
 }
 
 /// The life of one of these processes.
-async fn live<Q: Quiescer>(start: &Start, mut told: Told) -> Result<(), Refusal> {
-    if start.task == Task::Rescue {
-        return bounded(start.timeout, Q::rescue(start)).await;
+async fn run<Q: Quiescer>(start: &Start, mut agent: Agent) -> Result<(), Refusal> {
+    if start.task == Task::Recover {
+        return bounded(start.timeout, Q::recover(start)).await;
     }
     let begun = tokio::time::Instant::now();
     let mut quiescer = tokio::select! {
         opened = bounded(start.timeout, Q::open(start)) => opened?,
-        () = told.until_told() => return Err(Refusal::new("told to stop before it was connected")),
+        () = agent.release_requested() => return Err(Refusal::new("told to stop before it was connected")),
     };
     if start.task == Task::Check {
         return Ok(());
     }
     let left = start.timeout.saturating_sub(begun.elapsed());
     let held = tokio::select! {
-        held = bounded(left, quiescer.hold()) => held,
-        () = told.until_told() => Err(Refusal::new("told to stop before it held")),
+        held = bounded(left, quiescer.quiesce()) => held,
+        () = agent.release_requested() => Err(Refusal::new("told to stop before it held")),
     };
     if let Err(refusal) = held {
         if let Err(e) = bounded(start.timeout, quiescer.release()).await {
@@ -218,8 +218,8 @@ async fn live<Q: Quiescer>(start: &Start, mut told: Told) -> Result<(), Refusal>
         }
         return Err(refusal);
     }
-    say("ready", "");
-    let in_time = timeout(start.hold_limit, told.until_told()).await.is_ok();
+    send("ready", "");
+    let in_time = timeout(start.hold_limit, agent.release_requested()).await.is_ok();
     // ---- from `ready` to here nothing is done ----
     bounded(start.timeout, quiescer.release()).await?;
     if in_time {

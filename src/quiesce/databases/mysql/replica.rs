@@ -28,7 +28,7 @@ pub(super) struct Source {
 pub(super) async fn sources(session: &mut Session, flavour: Flavour) -> Result<Vec<Source>, Refusal> {
     let show = flavour.show_replica();
     let rows = session.rows(show).await.map_err(|e| session.refusal(show, &e))?;
-    Ok(rows.iter().map(Source::of).collect())
+    Ok(rows.iter().map(Source::from_row).collect())
 }
 
 /// The value of [`RUNNING`].
@@ -43,7 +43,7 @@ pub(in super::super) fn channels(value: Option<&String>) -> Vec<String> {
 }
 
 impl Source {
-    fn of(row: &Columns) -> Self {
+    fn from_row(row: &Columns) -> Self {
         let any = |names: &[&str]| row.any(names).unwrap_or_default();
         let failed = any(&["Last_SQL_Errno"]);
         Self {

@@ -7,16 +7,16 @@
 //! | `failed WHY`, `hint WHAT` | why it cannot hold, or did not; what to do about it |
 //! | `note TEXT`, anything else | goes to the log |
 //!
-//! In: lines. Out: [`Said`]. Must never: take for the protocol what is for the log, or keep more than a session may say.
+//! In: lines. Out: [`Messages`]. Must never: take for the protocol what is for the log, or keep more than a session may say.
 
 use std::collections::BTreeMap;
 
 /// How many facts are taken of one session.
 const MOST_FACTS: usize = 64;
 
-/// What a session said in the words of the protocol.
+/// What a session messages in the words of the protocol.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Said {
+pub struct Messages {
     /// It holds.
     pub ready: bool,
     /// Facts.
@@ -27,7 +27,7 @@ pub struct Said {
     pub hint: Option<String>,
 }
 
-impl Said {
+impl Messages {
     /// Takes a line; false when it is for the log.
     pub(super) fn take(&mut self, line: &str) -> bool {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -74,21 +74,21 @@ mod tests {
 
     #[test]
     fn the_words_of_the_protocol_are_taken_and_all_else_is_for_the_log() {
-        let mut said = Said::default();
+        let mut messages = Messages::default();
         for line in
             ["fact lsn 0/3000028", r"fact label START\nEND\\n", "hint wait", "failed because", "ready"]
         {
-            assert!(said.take(line), "{line}");
+            assert!(messages.take(line), "{line}");
         }
-        assert_eq!(said.facts["lsn"], "0/3000028");
-        assert_eq!(said.facts["label"], "START\nEND\\n");
-        assert_eq!((said.hint.as_deref(), said.failed.as_deref()), (Some("wait"), Some("because")));
-        assert!(said.ready);
-        let mut said = Said::default();
+        assert_eq!(messages.facts["lsn"], "0/3000028");
+        assert_eq!(messages.facts["label"], "START\nEND\\n");
+        assert_eq!((messages.hint.as_deref(), messages.failed.as_deref()), (Some("wait"), Some("because")));
+        assert!(messages.ready);
+        let mut messages = Messages::default();
         for line in ["ready or not", "note hello", "", "reading", "facts are", "thaw"] {
-            assert!(!said.take(line), "{line}");
+            assert!(!messages.take(line), "{line}");
         }
-        assert_eq!(said, Said::default());
+        assert_eq!(messages, Messages::default());
     }
 
     #[test]

@@ -14,23 +14,23 @@ use super::{Hook, HookEnv, HookOutcome, HookStatus, Phase};
 use crate::run::journal::{SessionProcess, group_and_start};
 
 /// Gives it the hook's timeout to let go by itself, since its standard input has ended; then SIGTERM, then SIGKILL to its group.
-pub(crate) async fn end(left: &SessionProcess, env: &HookEnv, hook: &Hook) -> Option<HookOutcome> {
+pub(crate) async fn end_session(session: &SessionProcess, env: &HookEnv, hook: &Hook) -> Option<HookOutcome> {
     let started = Instant::now();
-    if gone_within(left, env, hook.timeout).await {
+    if gone_within(session, env, hook.timeout).await {
         return None;
     }
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-        if is_there(left, env) {
-            let _ = killpg(Pid::from_raw(left.pid), signal);
+        if is_alive(session, env) {
+            let _ = killpg(Pid::from_raw(session.pid), signal);
         }
-        if gone_within(left, env, GRACE).await {
+        if gone_within(session, env, GRACE).await {
             break;
         }
     }
     tracing::warn!(
         hook = hook.name,
         "its process {} had to be killed: it does not end with stillpoint",
-        left.pid
+        session.pid
     );
     let outcome =
         HookOutcome::new(&hook.name, Phase::Post, HookStatus::TimedOut, started.elapsed(), String::new());
@@ -45,34 +45,36 @@ pub(crate) async fn end_commands(env: &HookEnv, hook: &Hook) {
         format!("STILLPOINT_HOOK={}", hook.name),
         format!("STILLPOINT_PHASE={}", Phase::Pre),
     ];
-    let runs = || -> Vec<i32> { others().filter(|pid| leads(*pid) && has_all(*pid, &wanted)).collect() };
+    let running = || -> Vec<i32> {
+        other_processes().filter(|pid| leads_its_group(*pid) && has_variables(*pid, &wanted)).collect()
+    };
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-        let found = runs();
+        let found = running();
         for pid in &found {
             tracing::warn!(hook = hook.name, "its pre command still runs (process {pid}): {signal}");
             let _ = killpg(Pid::from_raw(*pid), signal);
         }
         let end = Instant::now() + GRACE;
-        while !found.is_empty() && !runs().is_empty() && Instant::now() < end {
+        while !found.is_empty() && !running().is_empty() && Instant::now() < end {
             sleep(Duration::from_millis(20)).await;
         }
     }
 }
 
 /// Leader of its process group, and not of a session of its own: as stillpoint starts commands.
-fn leads(pid: i32) -> bool {
+fn leads_its_group(pid: i32) -> bool {
     let id = Pid::from_raw(pid);
     nix::unistd::getpgid(Some(id)) == Ok(id) && nix::unistd::getsid(Some(id)).is_ok_and(|sid| sid != id)
 }
 
-fn has_all(pid: i32, wanted: &[String]) -> bool {
+fn has_variables(pid: i32, wanted: &[String]) -> bool {
     let vars = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     wanted.iter().all(|w| vars.split(|b| *b == 0).any(|var| var == w.as_bytes()))
 }
 
-async fn gone_within(left: &SessionProcess, env: &HookEnv, limit: Duration) -> bool {
+async fn gone_within(session: &SessionProcess, env: &HookEnv, limit: Duration) -> bool {
     let end = Instant::now() + limit;
-    while is_there(left, env) {
+    while is_alive(session, env) {
         if Instant::now() >= end {
             return false;
         }
@@ -82,20 +84,20 @@ async fn gone_within(left: &SessionProcess, env: &HookEnv, limit: Duration) -> b
 }
 
 /// Its leader, or what its leader left in its group. While the group has a member, the kernel gives its id to no other process.
-fn is_there(left: &SessionProcess, env: &HookEnv) -> bool {
-    match group_and_start(left.pid) {
-        Some((_, start)) => start == left.pid_start,
-        None => others().any(|pid| {
-            group_and_start(pid).is_some_and(|(group, _)| group == left.pid) && is_of_the_run(pid, env)
+fn is_alive(session: &SessionProcess, env: &HookEnv) -> bool {
+    match group_and_start(session.pid) {
+        Some((_, start)) => start == session.pid_start,
+        None => other_processes().any(|pid| {
+            group_and_start(pid).is_some_and(|(group, _)| group == session.pid) && is_of_the_run(pid, env)
         }),
     }
 }
 
-fn others() -> impl Iterator<Item = i32> {
+fn other_processes() -> impl Iterator<Item = i32> {
     let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     all.filter_map(|e| e.file_name().to_str()?.parse().ok())
 }
 
 fn is_of_the_run(pid: i32, env: &HookEnv) -> bool {
-    has_all(pid, &[format!("STILLPOINT_RUN_ID={}", env.run_id)])
+    has_variables(pid, &[format!("STILLPOINT_RUN_ID={}", env.run_id)])
 }

@@ -75,7 +75,7 @@ async fn flavour(session: &mut Session) -> Result<(Flavour, Variables), Refusal>
     let rows = session.rows(&query).await.map_err(|e| session.refusal("SHOW VARIABLES", &e))?;
     let variables: Variables = rows.iter().filter_map(|r| Some((r.at(0)?, r.at(1)?))).collect();
     let get = |name: &str| variables.get(name).map_or("", String::as_str);
-    Ok((Flavour::of(get("version"), get("version_comment")), variables))
+    Ok((Flavour::parse(get("version"), get("version_comment")), variables))
 }
 
 impl Quiescer for Server {
@@ -122,7 +122,7 @@ impl Quiescer for Server {
         Ok(server)
     }
 
-    async fn hold(&mut self) -> Result<(), Refusal> {
+    async fn quiesce(&mut self) -> Result<(), Refusal> {
         self.stop_replica().await?;
         self.lock().await?;
         let doing = "FLUSH ENGINE LOGS";
@@ -143,7 +143,7 @@ impl Quiescer for Server {
         held.and(started)
     }
 
-    async fn rescue(start: &Start) -> Result<(), Refusal> {
+    async fn recover(start: &Start) -> Result<(), Refusal> {
         let settings = settings(start)?;
         // The locks are gone with the connection.
         if settings.stopping.is_empty() {

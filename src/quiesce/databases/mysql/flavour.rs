@@ -67,7 +67,7 @@ impl Lock {
 
 impl Flavour {
     /// From `@@version` and `@@version_comment`.
-    pub(super) fn of(version: &str, comment: &str) -> Self {
+    pub(super) fn parse(version: &str, comment: &str) -> Self {
         let maria = [version, comment].iter().any(|t| t.to_ascii_lowercase().contains("mariadb"));
         let make = if maria { Make::Mariadb } else { Make::Mysql };
         let numbers = version.split(|c: char| !c.is_ascii_digit() && c != '.').next().unwrap_or_default();
@@ -165,8 +165,8 @@ pub(super) fn missing(needed: &[&'static [&'static str]], grants: &[String]) -> 
 mod tests {
     use super::*;
 
-    fn of(version: &str) -> Flavour {
-        Flavour::of(version, "")
+    fn parse(version: &str) -> Flavour {
+        Flavour::parse(version, "")
     }
 
     #[test]
@@ -180,7 +180,7 @@ mod tests {
             ("8.4.0", "MySQL Community Server - GPL", "MySQL 8.4.0", Lock::InstanceAndRead),
             ("5.7.44-log", "", "MySQL 5.7.44", Lock::Read),
         ] {
-            let flavour = Flavour::of(version, comment);
+            let flavour = Flavour::parse(version, comment);
             assert_eq!((flavour.to_string().as_str(), flavour.lock(Backup)), (name, lock));
             assert_eq!(flavour.lock(ReadLock), Lock::Read);
         }
@@ -188,18 +188,18 @@ mod tests {
 
     #[test]
     fn statements_are_those_of_the_version() {
-        assert_eq!(of("8.4.0").show_position(), "SHOW BINARY LOG STATUS");
-        assert_eq!(of("8.0.36").show_position(), "SHOW MASTER STATUS");
-        assert_eq!(of("11.4.2-MariaDB").show_position(), "SHOW MASTER STATUS");
-        assert_eq!(of("10.6.1-MariaDB").sql_thread("STOP", "it's"), "STOP SLAVE 'it''s' SQL_THREAD");
-        assert_eq!(of("8.0.36").sql_thread("START", "c"), "START REPLICA SQL_THREAD FOR CHANNEL 'c'");
-        assert_eq!(of("5.6.1").sql_thread("STOP", ""), "STOP SLAVE SQL_THREAD");
+        assert_eq!(parse("8.4.0").show_position(), "SHOW BINARY LOG STATUS");
+        assert_eq!(parse("8.0.36").show_position(), "SHOW MASTER STATUS");
+        assert_eq!(parse("11.4.2-MariaDB").show_position(), "SHOW MASTER STATUS");
+        assert_eq!(parse("10.6.1-MariaDB").sql_thread("STOP", "it's"), "STOP SLAVE 'it''s' SQL_THREAD");
+        assert_eq!(parse("8.0.36").sql_thread("START", "c"), "START REPLICA SQL_THREAD FOR CHANNEL 'c'");
+        assert_eq!(parse("5.6.1").sql_thread("STOP", ""), "STOP SLAVE SQL_THREAD");
     }
 
     #[test]
     fn what_is_not_granted_everywhere_is_missing() {
         let grants = |lines: &[&str]| lines.iter().map(|l| (*l).to_owned()).collect::<Vec<_>>();
-        let maria = of("10.11.19-MariaDB");
+        let maria = parse("10.11.19-MariaDB");
         let needed = maria.privileges(Lock::Stages, true);
         let given = grants(&[
             "GRANT `r` TO `st2`@`localhost`",
@@ -210,10 +210,10 @@ mod tests {
         assert_eq!(missing(&needed, &given), ["SLAVE MONITOR", "REPLICATION SLAVE ADMIN"]);
         let all = grants(&["GRANT ALL PRIVILEGES ON *.* TO `root`@`localhost` WITH GRANT OPTION"]);
         assert!(missing(&needed, &all).is_empty());
-        let mysql = of("8.0.36").privileges(Lock::InstanceAndRead, false);
+        let mysql = parse("8.0.36").privileges(Lock::InstanceAndRead, false);
         let given =
             grants(&["GRANT RELOAD, PROCESS ON *.* TO `s`@`%`", "GRANT BACKUP_ADMIN ON *.* TO `s`@`%`"]);
         assert_eq!(missing(&mysql, &given), ["REPLICATION CLIENT"]);
-        assert_eq!(missing(&of("5.7.1").privileges(Lock::Read, true), &[]).len(), 4);
+        assert_eq!(missing(&parse("5.7.1").privileges(Lock::Read, true), &[]).len(), 4);
     }
 }

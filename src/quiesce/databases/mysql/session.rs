@@ -63,10 +63,10 @@ impl Login {
         if let (None, Some(me)) = (&settings.defaults_file, &me) {
             options.read(&me.dir.join(".my.cnf"), false)?;
         }
-        Ok(Self::of(settings, options, me.map(|me| me.name)))
+        Ok(Self::new(settings, options, me.map(|me| me.name)))
     }
 
-    fn of(settings: &Mysql, options: Options, me: Option<String>) -> Self {
+    fn new(settings: &Mysql, options: Options, me: Option<String>) -> Self {
         let user = settings.user.clone().or(options.user).or(me).unwrap_or_else(|| "root".to_owned());
         let port = settings.port.or(options.port).unwrap_or(3306);
         // A section that says how to connect is not overruled by an option file; `localhost` means the socket, as for MySQL's clients.
@@ -116,7 +116,7 @@ impl Login {
     }
 
     fn refused(&self, e: &Error) -> Refusal {
-        let what = format!("cannot connect {}: {}", self.described, Failed::of(e).why);
+        let what = format!("cannot connect {}: {}", self.described, Failed::from_error(e).why);
         match e {
             Error::Server(e) if matches!(e.code, 1045 | 1698) => Refusal::new(what).hint(
                 "put `user` and `password` into /root/.my.cnf or a `defaults_file`, group [client] or [stillpoint], \
@@ -138,7 +138,7 @@ fn usual_socket() -> PathBuf {
 }
 
 impl Failed {
-    fn of(e: &Error) -> Self {
+    fn from_error(e: &Error) -> Self {
         match e {
             Error::Server(e) => Self { code: Some(e.code), why: format!("{} (error {})", e.message, e.code) },
             Error::Io(e) => Self { code: None, why: chain(e) },
@@ -165,12 +165,12 @@ fn chain(e: &dyn std::error::Error) -> String {
 impl Session {
     /// A statement without an answer.
     pub(super) async fn run(&mut self, statement: &str) -> Result<(), Failed> {
-        self.conn.query_drop(statement).await.map_err(|e| Failed::of(&e))
+        self.conn.query_drop(statement).await.map_err(|e| Failed::from_error(&e))
     }
 
     /// Every row of an answer, as texts by column.
     pub(super) async fn rows(&mut self, statement: &str) -> Result<Vec<Columns>, Failed> {
-        let rows: Vec<Row> = self.conn.query(statement).await.map_err(|e| Failed::of(&e))?;
+        let rows: Vec<Row> = self.conn.query(statement).await.map_err(|e| Failed::from_error(&e))?;
         Ok(rows.into_iter().map(Columns).collect())
     }
 
@@ -231,7 +231,7 @@ mod tests {
     }
 
     fn described(settings: &Mysql, options: &Options) -> String {
-        Login::of(settings, options.clone(), Some("me".into())).described
+        Login::new(settings, options.clone(), Some("me".into())).described
     }
 
     #[test]

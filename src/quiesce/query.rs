@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{HookEnv, PATH, Phase, executable};
 
 /// The longest a program may take to say what something's state is.
-pub(super) const ASKING: Duration = Duration::from_secs(10);
+pub(super) const LIMIT: Duration = Duration::from_secs(10);
 
 /// A program by its name: in this process's PATH, then in the one that hooks have.
 pub(super) fn program(name: &str) -> Result<PathBuf, String> {
@@ -19,23 +19,23 @@ pub(super) fn program(name: &str) -> Result<PathBuf, String> {
     found.ok_or_else(|| format!("there is no {name} in PATH"))
 }
 
-/// What it prints, within [`ASKING`].
+/// What it prints, within [`LIMIT`].
 ///
 /// # Errors
-/// When it does not answer, or fails: what it said on standard error, last.
-pub(super) async fn answer(program: &Path, arguments: &[&str], env: &HookEnv) -> Result<String, String> {
+/// When it does not answer, or fails: what it output on standard error, last.
+pub(super) async fn query(program: &Path, arguments: &[&str], env: &HookEnv) -> Result<String, String> {
     let mut command = tokio::process::Command::new(program);
     command.args(arguments).env_clear().envs(env.vars("", Phase::Pre));
     command.current_dir("/").stdin(Stdio::null()).kill_on_drop(true);
     let name = program.file_name().unwrap_or_default().to_string_lossy();
-    let said = tokio::time::timeout(ASKING, command.output()).await;
-    let said =
-        said.map_err(|_| format!("{name} does not answer within {}", humantime::format_duration(ASKING)))?;
-    let said = said.map_err(|e| format!("cannot run {}: {e}", program.display()))?;
-    if said.status.success() {
-        return Ok(String::from_utf8_lossy(&said.stdout).into_owned());
+    let output = tokio::time::timeout(LIMIT, command.output()).await;
+    let output =
+        output.map_err(|_| format!("{name} does not answer within {}", humantime::format_duration(LIMIT)))?;
+    let output = output.map_err(|e| format!("cannot run {}: {e}", program.display()))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    let why = String::from_utf8_lossy(&said.stderr);
+    let why = String::from_utf8_lossy(&output.stderr);
     let why = why.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("it says nothing").trim();
-    Err(format!("{name}: {why} ({})", said.status))
+    Err(format!("{name}: {why} ({})", output.status))
 }

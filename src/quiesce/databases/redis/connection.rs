@@ -27,33 +27,33 @@ pub(crate) const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 const LONGEST: u64 = 64 * 1024;
 
 /// A connection.
-pub(super) struct Link {
+pub(super) struct Connection {
     /// Where it leads, for messages.
     pub at: String,
     /// The ACL user, for messages.
     user: String,
     client: Client,
-    connection: MultiplexedConnection,
+    inner: MultiplexedConnection,
 }
 
 /// Why there is no connection.
-pub(super) enum NoLink {
+pub(super) enum ConnectError {
     /// Nobody listens there.
     NotRunning(Refusal),
     /// Anything else.
     Refused(Refusal),
 }
 
-impl From<NoLink> for Refusal {
-    fn from(no: NoLink) -> Self {
-        let (NoLink::NotRunning(refusal) | NoLink::Refused(refusal)) = no;
+impl From<ConnectError> for Refusal {
+    fn from(no: ConnectError) -> Self {
+        let (ConnectError::NotRunning(refusal) | ConnectError::Refused(refusal)) = no;
         refusal
     }
 }
 
-impl Link {
+impl Connection {
     /// Connects and logs in.
-    pub(super) async fn open(settings: &Redis) -> Result<Self, NoLink> {
+    pub(super) async fn open(settings: &Redis) -> Result<Self, ConnectError> {
         let (address, at) = address(settings);
         let user = settings.user.clone().unwrap_or_else(|| "default".to_owned());
         let mut login =
@@ -61,17 +61,22 @@ impl Link {
         if let Some(user) = &settings.user {
             login = login.set_username(user);
         }
-        if let Some(password) = password(settings).map_err(NoLink::Refused)? {
+        if let Some(password) = password(settings).map_err(ConnectError::Refused)? {
             login = login.set_password(password);
         }
         let info = address.into_connection_info().map(|i| i.set_redis_settings(login));
         let client = info.and_then(Client::open);
-        let client = client.map_err(|e| NoLink::Refused(Refusal::new(format!("cannot reach {at}: {e}"))))?;
-        let connection = connect(&client).await.map_err(|e| {
+        let client =
+            client.map_err(|e| ConnectError::Refused(Refusal::new(format!("cannot reach {at}: {e}"))))?;
+        let inner = connect(&client).await.map_err(|e| {
             let refused = refused(&e, &at, &user, "AUTH");
-            if e.is_connection_refusal() { NoLink::NotRunning(refused) } else { NoLink::Refused(refused) }
+            if e.is_connection_refusal() {
+                ConnectError::NotRunning(refused)
+            } else {
+                ConnectError::Refused(refused)
+            }
         })?;
-        Ok(Self { at, user, client, connection })
+        Ok(Self { at, user, client, inner })
     }
 
     /// One command. A connection that was lost is made again: what this tool does hangs on no connection, and servers close idle ones.
@@ -85,10 +90,10 @@ impl Link {
         words.iter().for_each(|w| {
             command.arg(*w);
         });
-        match command.query_async(&mut self.connection).await {
+        match command.query_async(&mut self.inner).await {
             Err(e) if e.is_io_error() => {
-                self.connection = connect(&self.client).await?;
-                command.query_async(&mut self.connection).await
+                self.inner = connect(&self.client).await?;
+                command.query_async(&mut self.inner).await
             }
             answered => answered,
         }
