@@ -57,7 +57,11 @@ use crate::plan::{Consistency, Plan, PlannedVolume};
 use crate::quiesce::RunResult;
 use crate::sets::record::{self, SetRecord};
 use crate::window::expedite::{self, RcuExpedited};
-use crate::window::{Called, Extras, FlushError, FreezeFailure, Limits, PrepareError, Prepared, Thawed};
+use crate::window::guard::StartGuard;
+use crate::window::guard::process::Program;
+use crate::window::{
+    Called, Extras, FlushError, FreezeFailure, Limits, Machine, PrepareError, Prepared, Thawed,
+};
 
 /// What a run works on.
 #[derive(Debug)]
@@ -253,7 +257,9 @@ async fn window<E: Ec2>(
     };
     stage.at(Step::Prepare);
     let extras = extras(stage.settings);
-    let opened = Prepared::open(&stage.kernel, stage.plan, limits, stage.program, interrupt, extras);
+    let watchdog: Arc<dyn StartGuard> = Arc::new(Program::new(stage.program));
+    let machine = Machine { root: Path::new("/"), kernel: &stage.kernel, watchdog: &watchdog };
+    let opened = Prepared::open(machine, stage.plan, limits, interrupt, extras);
     let prepared = match opened.await {
         Ok(prepared) => prepared,
         Err(e) => return failed(Failure::unprepared(&e)),
@@ -353,7 +359,7 @@ async fn window<E: Ec2>(
 
 /// `rcu_expedited`, where the plan asks for it. It makes freezing faster and nothing else: without it the run goes on.
 fn extras(settings: &PlanSettings) -> Extras {
-    let raised = settings.rcu_expedited.then(|| RcuExpedited::open(Path::new(expedite::PATH)));
+    let raised = settings.rcu_expedited.then(|| RcuExpedited::open(&expedite::path(Path::new("/"))));
     let raised = raised.and_then(|opened| {
         opened.inspect_err(|e| tracing::warn!("freezing is not expedited: {}", chain(e))).ok()
     });

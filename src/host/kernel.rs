@@ -17,9 +17,11 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use nix::sys::mman::{MapFlags, MlockAllFlags, ProtFlags, mlockall, mmap, munlockall, munmap};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::sys::stat::Mode;
+
+use crate::ids::DevNo;
 
 /// A block device's write counter: `/sys/class/block/*/stat`, fields 5, 7 and 9 (kernel Documentation/block/stat.rst).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +68,24 @@ pub trait Kernel: Send + Sync + std::fmt::Debug + 'static {
     /// # Errors
     /// What syncfs says; EIO when writing back failed since the fd was opened.
     fn syncfs(&self, fd: BorrowedFd<'_>) -> nix::Result<()>;
+    /// The superblock that a descriptor is on: mountinfo's `major:minor`; none when no mount table lists it.
+    fn superblock(&self, fd: BorrowedFd<'_>) -> Option<DevNo> {
+        super::superblock::of_fd(fd)
+    }
+    /// mlockall(2), of what is mapped now and later.
+    ///
+    /// # Errors
+    /// ENOMEM or EPERM: neither CAP_IPC_LOCK nor LimitMEMLOCK allows it.
+    fn lock_memory(&self) -> nix::Result<()> {
+        mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE)
+    }
+    /// munlockall(2).
+    ///
+    /// # Errors
+    /// What munlockall says.
+    fn unlock_memory(&self) -> nix::Result<()> {
+        munlockall()
+    }
     /// Reads a write counter from an already open `stat` file: no open while frozen.
     ///
     /// # Errors

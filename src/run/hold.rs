@@ -12,6 +12,7 @@
 //! the other thaws; both keep the deadline. Must never: extend the deadline, or say that a freeze held which was not proven so.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -30,7 +31,9 @@ use crate::interrupt::Interrupt;
 use crate::path_encoding;
 use crate::plan::{Consistency, Method};
 use crate::quiesce::HookOutcome;
-use crate::window::{Called, Extras, FreezeFailure, Limits, Prepared, Times};
+use crate::window::guard::StartGuard;
+use crate::window::guard::process::Program;
+use crate::window::{Called, Extras, FreezeFailure, Limits, Machine, Prepared, Times};
 
 /// Version of the JSON below; raised when a field changes its meaning or goes.
 pub const VERSION: u32 = 1;
@@ -260,7 +263,9 @@ async fn window<E: Ec2>(
         afterwards: Some(recovery.iter().map(|p| p.to_path_buf()).collect()),
         ..super::extras(stage.settings)
     };
-    let opened = Prepared::open(&stage.kernel, stage.plan, limits, stage.program, interrupt, extras);
+    let watchdog: Arc<dyn StartGuard> = Arc::new(Program::new(stage.program));
+    let machine = Machine { root: Path::new("/"), kernel: &stage.kernel, watchdog: &watchdog };
+    let opened = Prepared::open(machine, stage.plan, limits, interrupt, extras);
     let prepared = match opened.await {
         Ok(prepared) => prepared,
         Err(e) => return failed(Failure::unprepared(&e)),

@@ -17,8 +17,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::kernel::SharedPage;
 
-/// Where the kernel has it.
-pub const PATH: &str = "/sys/kernel/rcu_expedited";
+/// Where the kernel has it, below a root.
+#[must_use]
+pub fn path(root: &Path) -> PathBuf {
+    root.join("sys/kernel/rcu_expedited")
+}
+
 const RAISED: &str = "1";
 
 /// What was there before.

@@ -2,7 +2,7 @@
 //!
 //! In: the plan's filesystems. Out: [`Filesystem`]s with open fds and counters. Must never: run while anything is frozen.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
@@ -14,7 +14,6 @@ use super::PrepareError;
 use super::witness::Witness;
 use crate::host::kernel::Kernel;
 use crate::host::processes;
-use crate::host::superblock;
 use crate::plan::{Method, PlannedFilesystem, Wave};
 
 /// Longest that opening all mount points may take. It takes microseconds where nobody is asked for leave.
@@ -41,8 +40,8 @@ pub(super) struct Filesystem {
 }
 
 impl Filesystem {
-    fn new(fd: OwnedFd, planned: &PlannedFilesystem) -> Result<Self, PrepareError> {
-        check_superblock(&fd, planned)?;
+    fn new(kernel: &dyn Kernel, fd: OwnedFd, planned: &PlannedFilesystem) -> Result<Self, PrepareError> {
+        check_superblock(kernel, &fd, planned)?;
         Ok(Self {
             mount_point: planned.mount_point.clone(),
             fstype: planned.fstype.clone(),
@@ -61,6 +60,7 @@ impl Filesystem {
 /// never answers keeps open(2) waiting. Nothing is frozen yet. A thread that hangs is left behind; the process can end all the same.
 pub(super) fn open_all(
     kernel: &Arc<dyn Kernel>,
+    root: &Path,
     planned: &[PlannedFilesystem],
 ) -> Result<Vec<Filesystem>, PrepareError> {
     let end = Instant::now() + OPEN_LIMIT;
@@ -86,7 +86,7 @@ pub(super) fn open_all(
                     return Err(PrepareError::OpenHangs {
                         path: filesystem.mount_point.clone(),
                         limit: OPEN_LIMIT,
-                        suspects: processes::permission_listeners(Path::new("/")),
+                        suspects: processes::permission_listeners(root),
                     });
                 }
                 Err(RecvTimeoutError::Disconnected) => Err(Errno::EIO),
@@ -96,15 +96,19 @@ pub(super) fn open_all(
                 fstype: filesystem.fstype.clone(),
                 source,
             })?;
-            Filesystem::new(fd, filesystem)
+            Filesystem::new(&**kernel, fd, filesystem)
         })
         .collect()
 }
 
 /// Is this fd on the superblock that was planned? Hooks or an automounter may have unmounted it meanwhile, and its path then
 /// leads to the filesystem below.
-fn check_superblock(fd: &OwnedFd, planned: &PlannedFilesystem) -> Result<(), PrepareError> {
-    match superblock::of_fd(fd) {
+fn check_superblock(
+    kernel: &dyn Kernel,
+    fd: &OwnedFd,
+    planned: &PlannedFilesystem,
+) -> Result<(), PrepareError> {
+    match kernel.superblock(fd.as_fd()) {
         Some(found) if found == planned.dev => Ok(()),
         found => Err(PrepareError::Changed {
             mount_point: planned.mount_point.clone(),

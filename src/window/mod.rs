@@ -27,7 +27,8 @@ mod thawed;
 pub mod watchdog;
 pub mod witness;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -35,11 +36,24 @@ use self::expedite::RcuExpedited;
 pub use self::failure::{FreezeFailure, NotFrozen, PrepareError};
 pub use self::flush::FlushError;
 pub use self::frozen::{Called, Frozen};
+use self::guard::StartGuard;
 pub use self::prepared::Prepared;
 pub use self::thawed::{Stall, Thawed, Times};
+use crate::host::kernel::Kernel;
 
 /// Set when a window was dropped, by a panic, and something may still be frozen: `main` then exits 40, not 70.
 pub static LEFT_FROZEN: AtomicBool = AtomicBool::new(false);
+
+/// What the window works on.
+#[derive(Debug, Clone, Copy)]
+pub struct Machine<'a> {
+    /// The folder that /proc is read below: `/` but in tests.
+    pub root: &'a Path,
+    /// The kernel.
+    pub kernel: &'a Arc<dyn Kernel>,
+    /// What the watchdog is started from.
+    pub watchdog: &'a Arc<dyn StartGuard>,
+}
 
 /// Limits of the window.
 #[derive(Debug, Clone, Copy)]

@@ -2,8 +2,8 @@
 //!
 //! In: the plan's filesystems. Out: [`Prepared`], with a watchdog that waits. Must never: freeze.
 
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +16,9 @@ use super::freeze::{Freezers, Report, Subject};
 use super::guard::Guard;
 use super::thawed::{Stall, Thawed, Times};
 use super::witness::{Moved, Witness};
-use super::{Extras, Limits, delegated_thaw, flush, memory, watchdog};
+use super::{Extras, Limits, Machine, delegated_thaw, flush, memory, watchdog};
 use crate::host::kernel::Kernel;
 use crate::host::processes;
-use crate::host::superblock;
 use crate::interrupt::Interrupt;
 use crate::plan::{Method, Plan};
 
@@ -31,7 +30,7 @@ pub struct Prepared {
     pub(super) filesystems: Vec<Filesystem>,
     /// Devices without a frozen filesystem, on volumes of the set.
     pub(super) idle: Vec<Witness>,
-    pub(super) guard: Guard,
+    pub(super) guard: Box<dyn Guard>,
     pub(super) freezers: Freezers,
     pub(super) limits: Limits,
     pub(super) rcu_expedited: Option<RcuExpedited>,
@@ -40,19 +39,19 @@ pub struct Prepared {
 impl Prepared {
     /// Opens every filesystem, flushes all of them in parallel, starts the watchdog and the freezing threads.
     ///
-    /// `program` is the binary to start as the watchdog. Waits as long as flushing takes.
+    /// Waits as long as flushing takes.
     ///
     /// # Errors
     /// When anything is missing, or a signal comes. Nothing is frozen then.
     pub async fn open(
-        kernel: &Arc<dyn Kernel>,
+        machine: Machine<'_>,
         plan: &Plan,
         limits: Limits,
-        program: &Path,
         interrupt: &mut Interrupt,
         extras: Extras,
     ) -> Result<Self, PrepareError> {
-        let mut filesystems = open_all(kernel, &plan.filesystems)?;
+        let kernel = machine.kernel;
+        let mut filesystems = open_all(kernel, machine.root, &plan.filesystems)?;
         let mut idle = open_witnesses(&plan.witnesses)?;
         // Its device is claimed; nothing is there to freeze, and the watchdog has nothing to do.
         for away in plan.filesystems.iter().filter(|f| f.method == Method::Unmount) {
@@ -68,7 +67,7 @@ impl Prepared {
                 delegated: delegated_thaw::applies_to(&filesystem.fstype),
             });
         }
-        let (mut guard, rcu_expedited) = start_guard(program, &fds, extras)?;
+        let (mut guard, rcu_expedited) = start_guard(&machine, &fds, extras)?;
         let freezers = match Freezers::start(kernel, guard.page(), subjects) {
             Ok(freezers) => freezers,
             Err(e) => {
@@ -82,7 +81,7 @@ impl Prepared {
             prepared.dismiss();
             return Err(e.into());
         }
-        memory::lock();
+        memory::lock(&**kernel);
         Ok(prepared)
     }
 
@@ -106,20 +105,20 @@ impl Prepared {
 
 /// Starts the watchdog in a thread, since exec opens files too and may be kept waiting as [`open_all`] may.
 fn start_guard(
-    program: &Path,
+    machine: &Machine<'_>,
     fds: &[Arc<OwnedFd>],
     extras: Extras,
-) -> Result<(Guard, Option<RcuExpedited>), PrepareError> {
+) -> Result<(Box<dyn Guard>, Option<RcuExpedited>), PrepareError> {
     let runtime = tokio::runtime::Handle::current();
     let (tx, rx) = std::sync::mpsc::sync_channel(1);
-    let (path, fds) = (program.to_path_buf(), fds.to_vec());
+    let (watchdog, fds) = (Arc::clone(machine.watchdog), fds.to_vec());
     std::thread::Builder::new()
         .name("start-watchdog".to_owned())
         .stack_size(256 * 1024) // the C library keeps it, and mlockall pins it
         .spawn(move || {
             let _runtime = runtime.enter();
             let Extras { rcu_expedited, afterwards } = extras;
-            let started = Guard::start(&path, &fds, rcu_expedited.as_ref(), afterwards.as_deref());
+            let started = watchdog.start(&fds, rcu_expedited.as_ref(), afterwards.as_deref());
             let _ = tx.send((started, rcu_expedited));
         })
         .map_err(PrepareError::Thread)?;
@@ -128,9 +127,9 @@ fn start_guard(
     match rx.recv_timeout(limit) {
         Ok((started, rcu_expedited)) => Ok((started?, rcu_expedited)),
         Err(_) => Err(PrepareError::OpenHangs {
-            path: program.to_path_buf(),
+            path: machine.watchdog.program(),
             limit,
-            suspects: processes::permission_listeners(Path::new("/")),
+            suspects: processes::permission_listeners(machine.root),
         }),
     }
 }
@@ -164,8 +163,9 @@ impl Prepared {
             return true;
         }
         let stuck = |m: &&Filesystem| m.freezer.is_some_and(|i| reports[i].may_be_frozen());
-        let stderr = superblock::of_fd(std::io::stderr());
-        stderr.is_some() && self.filesystems.iter().filter(stuck).any(|m| superblock::of_fd(&*m.fd) == stderr)
+        let stderr = self.kernel.superblock(std::io::stderr().as_fd());
+        stderr.is_some()
+            && self.filesystems.iter().filter(stuck).any(|m| self.kernel.superblock(m.fd.as_fd()) == stderr)
     }
 
     pub(super) fn moved(&self) -> Vec<Moved> {
@@ -211,7 +211,7 @@ impl Prepared {
         if thawed.still_frozen.is_empty() {
             self.guard.dismiss();
         }
-        memory::unlock();
+        memory::unlock(&*self.kernel);
         thawed
     }
 }

@@ -11,6 +11,7 @@
 
 mod discover;
 mod doctor_rules;
+mod made_window;
 mod plan;
 mod plan_call;
 mod plan_promises;

@@ -13,7 +13,11 @@ use stillpoint::host::kernel::{Kernel, Linux, WriteCounter};
 use stillpoint::host::superblock;
 use stillpoint::interrupt::Interrupt;
 use stillpoint::plan::{Consistency, Method, Plan, PlannedFilesystem, PointInTimeCall, Wave, WitnessDevice};
-use stillpoint::window::{Called, Extras, FlushError, FreezeFailure, Limits, PrepareError, Prepared, Thawed};
+use stillpoint::window::guard::StartGuard;
+use stillpoint::window::guard::process::Program;
+use stillpoint::window::{
+    Called, Extras, FlushError, FreezeFailure, Limits, Machine, PrepareError, Prepared, Thawed,
+};
 
 #[derive(Debug, Clone, Copy, Default)]
 enum Does {
@@ -173,9 +177,14 @@ impl Host {
     }
 
     async fn open(&self, interrupt: &mut Interrupt) -> Result<Prepared, PrepareError> {
+        self.guarded_by(rig::stillpoint(), interrupt).await
+    }
+
+    async fn guarded_by(&self, program: &str, interrupt: &mut Interrupt) -> Result<Prepared, PrepareError> {
         let kernel: Arc<dyn Kernel> = self.fake.clone();
-        let program = Path::new(rig::stillpoint());
-        Prepared::open(&kernel, &self.plan, self.limits, program, interrupt, Extras::default()).await
+        let watchdog: Arc<dyn StartGuard> = Arc::new(Program::new(program));
+        let machine = Machine { root: Path::new("/"), kernel: &kernel, watchdog: &watchdog };
+        Prepared::open(machine, &self.plan, self.limits, interrupt, Extras::default()).await
     }
 
     fn fail(&self) -> (FreezeFailure, Thawed) {
@@ -344,19 +353,7 @@ fn the_last_flush_of_what_cannot_freeze_is_bounded_too() {
 #[test]
 fn without_a_watchdog_nothing_is_frozen() {
     let host = Host::new(&[]);
-    let kernel: Arc<dyn Kernel> = host.fake.clone();
-    let refused = run(async {
-        Prepared::open(
-            &kernel,
-            &host.plan,
-            host.limits,
-            Path::new("/bin/true"),
-            &mut Interrupt::never(),
-            Extras::default(),
-        )
-        .await
-        .map(drop)
-    });
+    let refused = run(async { host.guarded_by("/bin/true", &mut Interrupt::never()).await.map(drop) });
     assert!(refused.unwrap_err().to_string().contains("watchdog"));
     assert_eq!(host.times("freeze"), 0);
 }

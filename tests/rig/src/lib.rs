@@ -7,6 +7,7 @@
 //! program     the program as a child, its end and what it printed
 //! probe       what is to be seen of a freeze from outside: blocked writers, watchdogs, images, labels
 //! hooks       hooks that write down what is done to them; a run that stands in its window
+//! made        a kernel and a watchdog for a made host, so that a window opens without root
 //! copy        volumes made of snapshots
 //! listener    a fanotify listener that never answers
 //! mysql, postgresql, redis, systemd    real ones of the test's own
@@ -29,6 +30,7 @@ pub mod copy;
 pub mod fixture;
 pub mod hooks;
 pub mod listener;
+pub mod made;
 pub mod mysql;
 pub mod namespace;
 pub mod postgresql;

@@ -1,0 +1,215 @@
+//! The agent's side of the watchdog: start it, arm it, beat, notice its loss, send it home.
+//!
+//! In: the program and the descriptors of the superblocks. Out: a [`Guard`] that is ready, or an error before anything is frozen.
+//! Must never: freeze without a ready watchdog, or let go of it while something may be frozen.
+
+use std::future::Future;
+use std::io::IoSlice;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, send, sendmsg, socketpair,
+};
+use tokio::io::unix::AsyncFd;
+
+use super::super::clock::{boottime, boottime_ns};
+use super::super::expedite::RcuExpedited;
+use super::super::watchdog::{ARGUMENT, ARM, BEAT, DONE, FDS_PER_MESSAGE, Hello, READY};
+use super::{Guard, GuardError, StartGuard};
+use crate::host::kernel::SharedPage;
+
+/// Longest time the watchdog may take to be ready.
+const START_LIMIT: Duration = Duration::from_secs(5);
+
+/// The program that is started again as the watchdog: this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program(PathBuf);
+
+impl Program {
+    /// By its path.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+}
+
+impl StartGuard for Program {
+    fn start(
+        &self,
+        fds: &[Arc<OwnedFd>],
+        rcu_expedited: Option<&RcuExpedited>,
+        afterwards: Option<&[PathBuf]>,
+    ) -> Result<Box<dyn Guard>, GuardError> {
+        Ok(Box::new(Process::start(&self.0, fds, rcu_expedited, afterwards)?))
+    }
+
+    fn program(&self) -> PathBuf {
+        self.0.clone()
+    }
+}
+
+/// A watchdog process that is ready.
+#[derive(Debug)]
+struct Process {
+    child: Child,
+    socket: AsyncFd<OwnedFd>,
+    page: Arc<SharedPage>,
+    beating: Arc<AtomicBool>,
+}
+
+impl Process {
+    fn start(
+        program: &Path,
+        fds: &[Arc<OwnedFd>],
+        rcu_expedited: Option<&RcuExpedited>,
+        afterwards: Option<&[PathBuf]>,
+    ) -> Result<Self, GuardError> {
+        let failed = |what| move |source| GuardError::NotReady { what, source };
+        let (page, memfd) = SharedPage::create().map_err(failed("shared page"))?;
+        let (ours, theirs) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        )
+        .map_err(failed("socket"))?;
+        // The watchdog's end blocks in recvmsg until it is ready: clear O_NONBLOCK on it.
+        nix::fcntl::fcntl(&theirs, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::empty()))
+            .map_err(failed("socket"))?;
+        let spawn_failed = |source| GuardError::Spawn { program: program.to_path_buf(), source };
+        let child = {
+            Command::new(program)
+                .arg(ARGUMENT)
+                .env_clear()
+                .env("MALLOC_ARENA_MAX", "1") // mlockall would pin an arena a thread
+                .stdin(Stdio::from(theirs))
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .current_dir("/")
+                .spawn()
+                .map_err(spawn_failed)?
+        };
+        let hello = Hello {
+            agent: i32::try_from(std::process::id()).unwrap_or(0),
+            filesystems: fds.len(),
+            former: rcu_expedited.map(|k| k.former().value.clone()),
+            afterwards: afterwards.map(<[PathBuf]>::to_vec),
+        };
+        let hello = serde_json::to_vec(&hello).unwrap_or_default();
+        let mut guard = Self {
+            child,
+            socket: crate::host::kernel::async_fd(ours).map_err(spawn_failed)?,
+            page: Arc::new(page),
+            beating: Arc::new(AtomicBool::new(false)),
+        };
+        let with: Vec<RawFd> =
+            std::iter::once(memfd.as_raw_fd()).chain(rcu_expedited.map(RcuExpedited::raw)).collect();
+        let told = guard
+            .send_fds(&hello, &with)
+            .and_then(|()| {
+                fds.chunks(FDS_PER_MESSAGE).try_for_each(|chunk| {
+                    let raw: Vec<RawFd> = chunk.iter().map(|fd| fd.as_raw_fd()).collect();
+                    guard.send_fds(b"+", &raw)
+                })
+            })
+            .and_then(|()| guard.await_answer(READY));
+        if let Err(source) = told.and_then(|()| guard.start_beating()) {
+            guard.dismiss();
+            return Err(GuardError::NotReady { what: "start-up", source });
+        }
+        Ok(guard)
+    }
+
+    fn send_fds(&self, bytes: &[u8], fds: &[RawFd]) -> nix::Result<()> {
+        let rights = [ControlMessage::ScmRights(fds)];
+        let fd = self.socket.as_raw_fd();
+        let end = Instant::now() + START_LIMIT;
+        loop {
+            match sendmsg::<()>(fd, &[IoSlice::new(bytes)], &rights, MsgFlags::MSG_NOSIGNAL, None) {
+                Err(Errno::EAGAIN) if Instant::now() < end => std::thread::sleep(Duration::from_millis(1)),
+                other => return other.map(drop),
+            }
+        }
+    }
+
+    /// Waits, blocking, for one byte. Read before the runtime polls the socket, so that `lost` never sees it.
+    fn await_answer(&self, expected: u8) -> nix::Result<()> {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        let limit = PollTimeout::try_from(START_LIMIT).map_err(|_| Errno::EINVAL)?;
+        let mut fds = [PollFd::new(self.socket.get_ref().as_fd(), PollFlags::POLLIN)];
+        if poll(&mut fds, limit)? == 0 {
+            return Err(Errno::ETIMEDOUT);
+        }
+        let mut byte = [0];
+        match recv(self.socket.as_raw_fd(), &mut byte, MsgFlags::empty()) {
+            Ok(1) if byte[0] == expected => Ok(()),
+            Ok(_) => Err(Errno::EPIPE),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Starts the heartbeat, long before it counts: starting a thread allocates.
+    fn start_beating(&self) -> nix::Result<()> {
+        self.beating.store(true, Ordering::SeqCst);
+        let (page, beating) = (Arc::clone(&self.page), Arc::clone(&self.beating));
+        std::thread::Builder::new()
+            .name("heartbeat".to_owned())
+            .stack_size(64 * 1024)
+            .spawn(move || {
+                while beating.load(Ordering::SeqCst) {
+                    page.beat.store(boottime_ns(), Ordering::SeqCst);
+                    std::thread::sleep(BEAT);
+                }
+            })
+            .map(drop)
+            .map_err(|_| Errno::EAGAIN)
+    }
+}
+
+impl Guard for Process {
+    fn page(&self) -> &Arc<SharedPage> {
+        &self.page
+    }
+
+    fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn arm(&self, window: Duration) -> nix::Result<()> {
+        self.page.beat.store(boottime_ns(), Ordering::SeqCst);
+        let deadline = u64::try_from((boottime() + window).as_nanos()).unwrap_or(u64::MAX);
+        let mut message = [0_u8; 9];
+        message[0] = ARM;
+        message[1..].copy_from_slice(&deadline.to_le_bytes());
+        send(self.socket.as_raw_fd(), &message, MsgFlags::MSG_NOSIGNAL)?;
+        self.await_answer(ARM)
+    }
+
+    fn lost(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async {
+            let _ = self.socket.readable().await;
+        })
+    }
+
+    fn dismiss(&mut self) {
+        self.beating.store(false, Ordering::SeqCst);
+        let _ = send(self.socket.as_raw_fd(), &[DONE], MsgFlags::MSG_NOSIGNAL);
+        let end = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < end {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        // It holds nothing that matters any more: the caller said so.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,242 @@
+//! A machine on which nothing is real but the files of a made host: a kernel and a watchdog for it.
+//!
+//! With [`Kernel`] and [`Watchdog`] a whole window, and a whole run, is walked in an ordinary test, without root and in milliseconds.
+//! What only the real kernel and the real watchdog can show is in the tests that need root.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::future::Future;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use stillpoint::host::kernel::{self, Linux, SharedPage, WriteCounter};
+use stillpoint::host::mountinfo::{self, MountTree};
+use stillpoint::ids::DevNo;
+use stillpoint::window::expedite::RcuExpedited;
+use stillpoint::window::freeze::State;
+use stillpoint::window::guard::{Guard, GuardError, StartGuard};
+use stillpoint::window::watchdog::Trigger;
+
+/// One call of [`Kernel`]: `open`, `sync`, `freeze` or `thaw`, and the mount point.
+pub type Call = (&'static str, PathBuf);
+
+/// A kernel that knows the mounts of a made host and freezes them in name only.
+#[derive(Debug, Default)]
+pub struct Kernel {
+    root: PathBuf,
+    /// Mount point and superblock of each open descriptor.
+    open: Mutex<HashMap<i32, (PathBuf, DevNo)>>,
+    frozen: Mutex<BTreeSet<DevNo>>,
+    calls: Mutex<Vec<Call>>,
+    /// What a call answers instead of success.
+    refusals: Mutex<HashMap<Call, Errno>>,
+}
+
+impl Kernel {
+    /// Below the root of a made host.
+    pub fn new(root: &Path) -> Arc<Self> {
+        Arc::new(Self { root: root.to_path_buf(), ..Self::default() })
+    }
+
+    /// From now on this call fails. FITHAW with EINVAL is what somebody else's thaw looks like.
+    pub fn refuse(&self, call: &'static str, mount_point: impl Into<PathBuf>, errno: Errno) {
+        self.refusals.lock().unwrap().insert((call, mount_point.into()), errno);
+    }
+
+    /// Every call so far, in order.
+    pub fn calls(&self) -> Vec<Call> {
+        self.calls.lock().unwrap().clone()
+    }
+
+    /// Mount points of which this call was made, in order.
+    pub fn called(&self, call: &str) -> Vec<PathBuf> {
+        self.calls().into_iter().filter(|(name, _)| *name == call).map(|(_, path)| path).collect()
+    }
+
+    /// Superblocks that are frozen now.
+    pub fn frozen(&self) -> Vec<DevNo> {
+        self.frozen.lock().unwrap().iter().copied().collect()
+    }
+
+    fn answer(&self, call: &'static str, fd: BorrowedFd<'_>) -> nix::Result<DevNo> {
+        let (path, dev) = self.open.lock().unwrap().get(&fd.as_raw_fd()).cloned().ok_or(Errno::EBADF)?;
+        self.calls.lock().unwrap().push((call, path.clone()));
+        match self.refusals.lock().unwrap().get(&(call, path)) {
+            Some(errno) => Err(*errno),
+            None => Ok(dev),
+        }
+    }
+}
+
+impl kernel::Kernel for Kernel {
+    fn open(&self, path: &Path) -> nix::Result<OwnedFd> {
+        let table = std::fs::read(self.root.join("proc/self/mountinfo")).map_err(|_| Errno::EIO)?;
+        let lines = mountinfo::parse(&table).map_err(|_| Errno::EIO)?;
+        let dev = MountTree::new(&lines).mount_of(path).ok_or(Errno::ENOENT)?.dev;
+        self.calls.lock().unwrap().push(("open", path.to_path_buf()));
+        if let Some(errno) = self.refusals.lock().unwrap().get(&("open", path.to_path_buf())) {
+            return Err(*errno);
+        }
+        // Any file will do: what it is on is what this kernel says.
+        let fd = OwnedFd::from(File::open(self.root.join("proc/self/mountinfo")).map_err(|_| Errno::EIO)?);
+        self.open.lock().unwrap().insert(fd.as_raw_fd(), (path.to_path_buf(), dev));
+        Ok(fd)
+    }
+
+    fn freeze(&self, fd: BorrowedFd<'_>) -> nix::Result<()> {
+        let dev = self.answer("freeze", fd)?;
+        if self.frozen.lock().unwrap().insert(dev) { Ok(()) } else { Err(Errno::EBUSY) }
+    }
+
+    fn thaw(&self, fd: BorrowedFd<'_>) -> nix::Result<()> {
+        // Refused or not, nothing stays frozen that somebody has thawed.
+        let answer = self.answer("thaw", fd);
+        let dev = self.open.lock().unwrap().get(&fd.as_raw_fd()).map(|(_, dev)| *dev);
+        let was = match answer {
+            Ok(_) | Err(Errno::EINVAL) => dev.is_some_and(|d| self.frozen.lock().unwrap().remove(&d)),
+            Err(errno) => return Err(errno),
+        };
+        answer.and(if was { Ok(()) } else { Err(Errno::EINVAL) })
+    }
+
+    fn syncfs(&self, fd: BorrowedFd<'_>) -> nix::Result<()> {
+        self.answer("sync", fd).map(drop)
+    }
+
+    fn superblock(&self, fd: BorrowedFd<'_>) -> Option<DevNo> {
+        self.open.lock().unwrap().get(&fd.as_raw_fd()).map(|(_, dev)| *dev)
+    }
+
+    fn lock_memory(&self) -> nix::Result<()> {
+        Ok(())
+    }
+
+    fn unlock_memory(&self) -> nix::Result<()> {
+        Ok(())
+    }
+
+    fn write_counter(&self, stat: &File) -> std::io::Result<WriteCounter> {
+        // The made host has the file: a test that writes to it is a device that was written to.
+        Linux.write_counter(stat)
+    }
+}
+
+/// Starts a watchdog that is a thread of this process: it keeps the deadline, and nothing else of what the real one promises.
+#[derive(Debug)]
+pub struct Watchdog {
+    kernel: Arc<Kernel>,
+}
+
+impl Watchdog {
+    /// One that thaws by this kernel.
+    pub fn over(kernel: &Arc<Kernel>) -> Arc<dyn StartGuard> {
+        Arc::new(Self { kernel: Arc::clone(kernel) })
+    }
+}
+
+impl StartGuard for Watchdog {
+    fn start(
+        &self,
+        fds: &[Arc<OwnedFd>],
+        _: Option<&RcuExpedited>,
+        _: Option<&[PathBuf]>,
+    ) -> Result<Box<dyn Guard>, GuardError> {
+        let (page, _memfd) =
+            SharedPage::create().map_err(|source| GuardError::NotReady { what: "shared page", source })?;
+        let watched = Watched {
+            page: Arc::new(page),
+            fds: fds.to_vec(),
+            kernel: Arc::clone(&self.kernel),
+            deadline: Arc::default(),
+            fired: Arc::default(),
+        };
+        let thread = watched.clone();
+        std::thread::spawn(move || thread.watch());
+        Ok(Box::new(watched))
+    }
+
+    fn program(&self) -> PathBuf {
+        "/made/watchdog".into()
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+enum Deadline {
+    #[default]
+    None,
+    At(Instant),
+    Dismissed,
+}
+
+#[derive(Debug, Clone)]
+struct Watched {
+    page: Arc<SharedPage>,
+    fds: Vec<Arc<OwnedFd>>,
+    kernel: Arc<Kernel>,
+    deadline: Arc<(Mutex<Deadline>, Condvar)>,
+    fired: Arc<tokio::sync::Notify>,
+}
+
+impl Watched {
+    fn set(&self, deadline: Deadline) {
+        *self.deadline.0.lock().unwrap() = deadline;
+        self.deadline.1.notify_all();
+    }
+
+    fn watch(&self) {
+        let mut deadline = self.deadline.0.lock().unwrap();
+        loop {
+            deadline = match *deadline {
+                Deadline::Dismissed => return,
+                Deadline::None => self.deadline.1.wait(deadline).unwrap(),
+                Deadline::At(end) => {
+                    let left = end.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        break;
+                    }
+                    self.deadline.1.wait_timeout(deadline, left).unwrap().0
+                }
+            };
+        }
+        drop(deadline);
+        self.page.fired.store(Trigger::Deadline as u32, Ordering::SeqCst);
+        let may_be_frozen = |word: &AtomicU32| {
+            matches!(State::from_word(word.load(Ordering::SeqCst)), State::Freezing | State::Frozen)
+        };
+        for (fd, word) in self.fds.iter().zip(&self.page.states).filter(|(_, word)| may_be_frozen(word)) {
+            if kernel::Kernel::thaw(&*self.kernel, fd.as_fd()).is_ok() {
+                word.store(State::ThawedByWatchdog as u32, Ordering::SeqCst);
+            }
+        }
+        self.fired.notify_waiters();
+        self.fired.notify_one();
+    }
+}
+
+impl Guard for Watched {
+    fn page(&self) -> &Arc<SharedPage> {
+        &self.page
+    }
+
+    fn pid(&self) -> u32 {
+        std::process::id()
+    }
+
+    fn arm(&self, window: Duration) -> nix::Result<()> {
+        self.set(Deadline::At(Instant::now() + window));
+        Ok(())
+    }
+
+    fn lost(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.fired.notified())
+    }
+
+    fn dismiss(&mut self) {
+        self.set(Deadline::Dismissed);
+    }
+}
