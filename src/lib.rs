@@ -15,7 +15,7 @@
 //! sets       the set as tags and as a record
 //! report     text, JSON, journald
 //! ```
-//! Beside the flow: `ids` (names of things), `error` and `exit` (how a command ends), `gate` (no log while frozen),
+//! Beside the flow: `ids` (names of things), `consistency` (what a set is worth), `error` and `exit` (how a command ends), `gate` (no log while frozen),
 //! `interrupt` (signals), `path_encoding` (paths as text).
 
 pub mod cli;
@@ -32,6 +32,7 @@ pub mod window;
 pub mod sets;
 pub mod report;
 
+pub mod consistency;
 pub mod error;
 pub mod exit;
 pub mod gate;

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+pub use crate::consistency::{Consistency, Method};
 pub use error::PlanError;
 pub use make::plan;
 
@@ -88,18 +89,6 @@ pub struct WitnessDevice {
     /// Its `stat` file.
     #[serde(serialize_with = "path_encoding::path")]
     pub stat: PathBuf,
-}
-
-/// How a filesystem is made quiet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Method {
-    /// FIFREEZE.
-    Freeze,
-    /// syncfs, then proven quiet by the write counter (for filesystems that cannot freeze).
-    Sync,
-    /// Unmounted over the point in time, its device claimed so that nobody can mount it, and mounted again after it.
-    Unmount,
 }
 
 /// When a filesystem is frozen. Lower waves first; thawing is all at once.
@@ -179,26 +168,4 @@ pub enum PointInTimeCall {
         /// The volumes.
         volumes: Vec<VolumeId>,
     },
-}
-
-/// What a snapshot set can be restored to. Ordered: crash < filesystem < application.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Consistency {
-    /// What a power cut leaves.
-    Crash,
-    /// Every filesystem of the set was frozen, unmounted or proven quiet over the point in time.
-    Filesystem,
-    /// That, and every configured hook and quiescer succeeded.
-    Application,
-}
-
-impl std::fmt::Display for Consistency {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Self::Crash => "crash",
-            Self::Filesystem => "filesystem",
-            Self::Application => "application",
-        })
-    }
 }

@@ -11,7 +11,7 @@ use super::settings::{
     ContainerEngine, MysqlMethod, OnDegraded, OnFailure, PostgresqlMode, RedisMode, UnitMethod,
     UnmountedVolumes,
 };
-use crate::plan::{Consistency, Method};
+use crate::consistency::{Consistency, Method};
 
 /// Most user tags on a snapshot: EC2 allows 50, and the tool's own and copied ones need room.
 pub const MAX_TAGS: usize = 20;

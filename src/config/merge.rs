@@ -11,8 +11,8 @@ use super::check::{self, Fault};
 use super::error::{ConfigError, Origin, Sourced};
 use super::raw::{Fragment, Input, PlanInput};
 use super::settings::OnDegraded;
+use crate::consistency::Consistency;
 use crate::ids::{InstanceId, VolumeId};
-use crate::plan::Consistency;
 
 /// What command-line flags say. `None`, an empty list or table, and `false` mean that the flag was not given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -15,8 +15,8 @@ use super::error::{ConfigError, Origin, Sourced};
 use super::node::{Document, Node, Table};
 use super::raw_hooks::{self, HookInput, SECTIONS};
 use super::settings::{OnDegraded, UnmountedVolumes};
+use crate::consistency::{Consistency, Method};
 use crate::ids::{InstanceId, VolumeId};
-use crate::plan::{Consistency, Method};
 
 /// A table of keys that may each be set.
 pub(super) trait Input: Default {

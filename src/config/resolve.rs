@@ -14,7 +14,7 @@ use super::raw_hooks::HookInput;
 use super::settings::{
     Ec2Settings, Hook, IdentityOverrides, OnDegraded, PlanSettings, Settings, UnmountedVolumes,
 };
-use crate::plan::Method;
+use crate::consistency::Method;
 
 /// The plan that always exists.
 pub const DEFAULT_PLAN: &str = "default";

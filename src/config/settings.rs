@@ -13,8 +13,8 @@ pub use super::hooks::{
     OnFailure, Postgresql, PostgresqlMode, Redis, RedisMode, ScriptHook, SessionHook, SystemdHook,
     UnitMethod,
 };
+use crate::consistency::{Consistency, Method};
 use crate::ids::{InstanceId, VolumeId};
-use crate::plan::{Consistency, Method};
 
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::settings::{HookKind, OnDegraded, OnFailure, UnmountedVolumes};
 use super::*;
-use crate::plan::{Consistency, Method};
+use crate::consistency::{Consistency, Method};
 
 mod layers;
 mod redis;

@@ -1,0 +1,39 @@
+//! What a set is worth, and how one filesystem of it is made quiet: words that settings, plans, sets and reports share.
+//!
+//! In: nothing. Out: two small types. Must never: depend on the settings or on the plan, which both name them.
+
+use serde::Serialize;
+
+/// What a snapshot set can be restored to. Ordered: crash < filesystem < application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Consistency {
+    /// What a power cut leaves.
+    Crash,
+    /// Every filesystem of the set was frozen, unmounted or proven quiet over the point in time.
+    Filesystem,
+    /// That, and every configured hook and quiescer succeeded.
+    Application,
+}
+
+impl std::fmt::Display for Consistency {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Crash => "crash",
+            Self::Filesystem => "filesystem",
+            Self::Application => "application",
+        })
+    }
+}
+
+/// How a filesystem is made quiet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// FIFREEZE.
+    Freeze,
+    /// syncfs, then proven quiet by the write counter (for filesystems that cannot freeze).
+    Sync,
+    /// Unmounted over the point in time, its device claimed so that nobody can mount it, and mounted again after it.
+    Unmount,
+}
