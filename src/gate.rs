@@ -3,10 +3,11 @@
 //! In: bytes for stderr. Out: the same bytes, at once or when the gate opens. Must never: write to stderr while shut.
 
 use std::io::Write;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 static SHUT: AtomicUsize = AtomicUsize::new(0);
+static TO_JOURNALD: AtomicBool = AtomicBool::new(false);
 static HELD_BACK: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
 fn held_back() -> MutexGuard<'static, Vec<u8>> {
@@ -28,6 +29,17 @@ pub fn shut() -> Shut {
 #[must_use]
 pub fn is_shut() -> bool {
     SHUT.load(Ordering::SeqCst) > 0
+}
+
+/// Says whether stderr and the log go to journald.
+pub fn set_journald(is: bool) {
+    TO_JOURNALD.store(is, Ordering::SeqCst);
+}
+
+/// Do stderr and the log go to journald? It may itself wait for what is frozen, and then takes nothing more.
+#[must_use]
+pub fn goes_to_journald() -> bool {
+    TO_JOURNALD.load(Ordering::SeqCst)
 }
 
 impl Shut {

@@ -70,7 +70,7 @@ pub enum RunResult {
 }
 
 /// Where commands are looked for, whatever this process was started with.
-pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub use crate::host::process::SEARCH_PATH as PATH;
 
 impl HookEnv {
     /// The complete environment of a hook's command.

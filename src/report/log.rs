@@ -4,7 +4,6 @@
 //! SDK's canonical requests, which hold signatures.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
@@ -60,7 +59,7 @@ pub fn start(verbose: bool) {
         }
     };
     let under_systemd = under_systemd();
-    UNDER_SYSTEMD.store(under_systemd, Ordering::SeqCst);
+    gate::set_journald(under_systemd);
     let journald = under_systemd.then(|| tracing_journald::layer().ok()).flatten();
     let to_stderr = journald.is_none().then(|| {
         tracing_subscriber::fmt::layer()
@@ -79,14 +78,6 @@ pub fn start(verbose: bool) {
             .with_filter(filter())
     });
     tracing_subscriber::registry().with(to_stderr).with(to_journald).init();
-}
-
-static UNDER_SYSTEMD: AtomicBool = AtomicBool::new(false);
-
-/// Do stderr and the log go to journald? It may itself wait for what is frozen, and then takes nothing more.
-#[must_use]
-pub fn to_journald() -> bool {
-    UNDER_SYSTEMD.load(Ordering::SeqCst)
 }
 
 /// True when stderr is connected to the journal (systemd.exec(5), JOURNAL_STREAM).

@@ -18,38 +18,8 @@ use nix::errno::Errno;
 use tokio::sync::Notify;
 
 use super::delegated_thaw;
+use super::state::State;
 use crate::host::kernel::{Kernel, SharedPage};
-
-/// Words of the shared page, written by the freezing thread *before* each step so that the watchdog knows what may be
-/// frozen whatever instruction the agent dies at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-pub enum State {
-    /// Not frozen by us. The watchdog leaves it alone: a freeze found here is somebody else's.
-    Idle = 0,
-    /// FIFREEZE has been called and has not returned.
-    Freezing = 1,
-    /// FIFREEZE returned 0.
-    Frozen = 2,
-    /// Thawed, by the agent.
-    Thawed = 3,
-    /// Thawed, by the watchdog.
-    ThawedByWatchdog = 4,
-}
-
-impl State {
-    /// The state of a word; an unknown word counts as frozen, the careful reading.
-    #[must_use]
-    pub fn from_word(word: u32) -> Self {
-        match word {
-            0 => Self::Idle,
-            1 => Self::Freezing,
-            3 => Self::Thawed,
-            4 => Self::ThawedByWatchdog,
-            _ => Self::Frozen,
-        }
-    }
-}
 
 /// How far one filesystem has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

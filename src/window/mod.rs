@@ -23,6 +23,7 @@ mod filesystem;
 mod memory;
 mod prepared;
 pub mod probe;
+pub mod state;
 mod thawed;
 pub mod watchdog;
 pub mod witness;

@@ -18,8 +18,8 @@ use stillpoint::host::kernel::{self, Linux, SharedPage, WriteCounter};
 use stillpoint::host::mountinfo::{self, MountTree};
 use stillpoint::ids::DevNo;
 use stillpoint::window::expedite::RcuExpedited;
-use stillpoint::window::freeze::State;
 use stillpoint::window::guard::{Guard, GuardError, StartGuard};
+use stillpoint::window::state::State;
 use stillpoint::window::watchdog::Trigger;
 
 /// One call of [`Kernel`]: `open`, `sync`, `freeze` or `thaw`, and the mount point.
