@@ -239,12 +239,8 @@ fn outputs() -> String {
 
 /// A file of another mount namespace is in no table of ours; its st_dev is right for all but btrfs.
 fn on(fd: &impl AsFd) -> Option<DevNo> {
-    use nix::sys::stat::{fstat, major, minor};
-    let number = |n| u32::try_from(n).unwrap_or(u32::MAX);
-    superblock::of_fd(fd).or_else(|| {
-        let dev = fstat(fd).ok()?.st_dev;
-        Some(DevNo { major: number(major(dev)), minor: number(minor(dev)) })
-    })
+    let st_dev = || Some(DevNo::from_raw(nix::sys::stat::fstat(fd).ok()?.st_dev));
+    superblock::of_fd(fd).or_else(st_dev)
 }
 
 /// What the holder writes, passed on to stderr: the holder has none of the caller's pipes, which somebody may wait for the end of.

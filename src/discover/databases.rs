@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::host::fdinfo::FdInfo;
 use crate::host::mountinfo::{self, MountTree};
 use crate::host::processes::{self, Found, MountIds, Process};
 use crate::ids::DevNo;
@@ -214,12 +215,10 @@ fn socket_inode(target: &Path) -> Option<String> {
     Some(target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())
 }
 
-/// The mount id of a file that is open for writing: O_WRONLY is 1, O_RDWR is 2 (open(2)).
+/// The mount id of a file that is open for writing.
 fn written_to(root: &Path, pid: i32, fd: &str) -> Option<u32> {
-    let info = fs::read_to_string(root.join(format!("proc/{pid}/fdinfo/{fd}"))).ok()?;
-    let field = |name| info.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
-    let flags = u64::from_str_radix(field("flags:")?, 8).ok()?;
-    field("mnt_id:")?.parse().ok().filter(|_| flags & 3 != 0)
+    let info = FdInfo::read(&root.join(format!("proc/{pid}/fdinfo/{fd}")))?;
+    info.mount().filter(|_| info.is_writable())
 }
 
 /// Where these sockets listen, from the tables of the process's own network.

@@ -18,7 +18,7 @@ pub fn of_device(root: &Path, fstype: &str, dev: DevNo, name: &str, source: &Pat
     let candidates = [Some(in_dev.join("block").join(dev.to_string())), Some(in_dev.join(name)), source];
     candidates.into_iter().flatten().find_map(|path| {
         // O_NONBLOCK: should the path be a FIFO or a tape, the open must not wait.
-        let mut file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path).ok()?;
+        let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
         let meta = file.metadata().ok()?;
         let is_it = meta.file_type().is_block_device() && DevNo::from_raw(meta.rdev()) == dev;
         (is_it || meta.is_file()).then(|| read(&mut file, fstype)).flatten()

@@ -13,7 +13,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64};
-use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -118,8 +117,8 @@ fn read_again<'a>(mut file: &File, text: &'a mut [u8]) -> std::io::Result<&'a st
 pub struct Linux;
 
 mod ioctl {
-    nix::ioctl_readwrite!(fifreeze, b'X', 119, nix::libc::c_int);
-    nix::ioctl_readwrite!(fithaw, b'X', 120, nix::libc::c_int);
+    nix::ioctl_readwrite!(fifreeze, b'X', 119, libc::c_int);
+    nix::ioctl_readwrite!(fithaw, b'X', 120, libc::c_int);
 }
 
 impl Kernel for Linux {
@@ -170,7 +169,7 @@ pub struct Page {
     pub thawed_by_watchdog: AtomicU32,
     /// 1 while the agent may have raised `rcu_expedited`: see [`crate::window::expedite`].
     pub expedited: AtomicU32,
-    /// One word a superblock: see [`crate::window::freeze::State`].
+    /// One word a superblock: see [`crate::window::state::State`].
     pub states: [AtomicU32; MAX_FILESYSTEMS],
     /// One word a superblock, by which the agent requests a thaw: see `window/delegated_thaw.rs`.
     pub thaw_requests: [AtomicU32; MAX_FILESYSTEMS],
@@ -246,21 +245,6 @@ impl Drop for SharedPage {
     }
 }
 
-/// Sleeps while this word of a shared page has this value, until it is woken or the time is over. Returns early at any time.
-pub fn sleep_on(word: &AtomicU32, value: u32, limit: Option<Duration>) {
-    let limit = limit.map(nix::sys::time::TimeSpec::from_duration);
-    let time = limit.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: futex(2) reads an aligned word that lives as long as the reference, and a timespec (TimeSpec is transparent over it) that
-    // outlives the call, or null. Not FUTEX_PRIVATE: the other side is another process.
-    unsafe { nix::libc::syscall(nix::libc::SYS_futex, word.as_ptr(), nix::libc::FUTEX_WAIT, value, time) };
-}
-
-/// Wakes whoever sleeps on this word, in any process.
-pub fn wake(word: &AtomicU32) {
-    // SAFETY: futex(2) only takes the word's address to look for sleepers.
-    unsafe { nix::libc::syscall(nix::libc::SYS_futex, word.as_ptr(), nix::libc::FUTEX_WAKE, i32::MAX) };
-}
-
 /// Receives one message with the fds that came with it. `Ok((0, []))` is end of file.
 ///
 /// # Errors
@@ -282,18 +266,6 @@ pub fn receive_fds(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<(us
     Ok((message.bytes, fds))
 }
 
-/// A pidfd: readable once the whole process is gone. No reliable sign of a *hanging* death (see `watchdog.rs`).
-///
-/// # Errors
-/// ESRCH when there is no such process.
-pub fn pidfd_open(pid: nix::unistd::Pid) -> nix::Result<OwnedFd> {
-    // SAFETY: pidfd_open(2) takes two integers and returns a new fd or -1.
-    let fd = unsafe { nix::libc::syscall(nix::libc::SYS_pidfd_open, pid.as_raw(), 0) };
-    let fd = Errno::result(fd)?;
-    // SAFETY: a new fd, owned by nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).map_err(|_| Errno::EBADF)?) })
-}
-
 /// An fd that the runtime can wait for.
 ///
 /// # Errors
@@ -309,146 +281,41 @@ pub fn one_malloc_arena() {
     // SAFETY: mallopt with a documented parameter; no other thread exists yet. Its failure costs memory, nothing else.
     #[cfg(target_env = "gnu")]
     unsafe {
-        nix::libc::mallopt(nix::libc::M_ARENA_MAX, 1);
+        libc::mallopt(libc::M_ARENA_MAX, 1);
     }
 }
 
-/// Linux's mount API (5.12 and later), as far as mounting again needs it. Each call says what the kernel says.
-pub mod mounts {
-    use std::ffi::CStr;
-    use std::io::Read;
-    use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+/// Changes of a mount for [`set_mount_attributes`]: `struct mount_attr` in its first version.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub struct MountAttributes {
+    /// Flags (`MOUNT_ATTR_*`) to set.
+    pub set: u64,
+    /// Flags to clear first.
+    pub clear: u64,
+    /// Propagation (`MS_SHARED`, …), 0 to leave it.
+    pub propagation: u64,
+    /// For idmapped mounts, which are not made here.
+    pub userns: u64,
+}
 
-    use nix::errno::Errno;
-    use nix::libc::{self, c_int, c_long};
-
-    /// Changes of a mount: flags (`MOUNT_ATTR_*`) to set and to clear, and the propagation (`MS_SHARED`, …), 0 to leave it.
-    #[derive(Debug, Clone, Copy, Default)]
-    #[repr(C)]
-    pub struct Attributes {
-        /// Flags to set.
-        pub set: u64,
-        /// Flags to clear first.
-        pub clear: u64,
-        /// Propagation.
-        pub propagation: u64,
-        /// For idmapped mounts, which are not made here.
-        pub userns: u64,
-    }
-
-    const FSCONFIG_SET_FLAG: c_int = 0;
-    const FSCONFIG_SET_STRING: c_int = 1;
-    const FSCONFIG_CMD_CREATE: c_int = 6;
-    const FSOPEN_CLOEXEC: c_int = 1;
-    const FSMOUNT_CLOEXEC: c_int = 1;
-    const OPEN_TREE_CLONE: c_int = 1;
-    const MOVE_MOUNT_F_EMPTY_PATH: c_int = 4;
-
-    fn new_fd(said: c_long) -> nix::Result<OwnedFd> {
-        let fd = Errno::result(said)?;
-        // SAFETY: the calls below return a new fd or -1, and nobody else knows its number.
-        Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).map_err(|_| Errno::EBADF)?) })
-    }
-
-    /// fsopen(2): a context that options are set in.
-    ///
-    /// # Errors
-    /// ENODEV: no such filesystem type. ENOSYS: a kernel before 5.2.
-    pub fn context(fstype: &CStr) -> nix::Result<OwnedFd> {
-        // SAFETY: the string ends in NUL and outlives the call.
-        new_fd(unsafe { libc::syscall(libc::SYS_fsopen, fstype.as_ptr(), FSOPEN_CLOEXEC) })
-    }
-
-    /// fsconfig(2): sets an option; without a value, a flag.
-    ///
-    /// # Errors
-    /// EINVAL: the filesystem does not know it; [`complaint`] says more.
-    pub fn option(context: BorrowedFd<'_>, key: &CStr, value: Option<&CStr>) -> nix::Result<()> {
-        let (command, value) = match value {
-            Some(value) => (FSCONFIG_SET_STRING, value.as_ptr()),
-            None => (FSCONFIG_SET_FLAG, std::ptr::null()),
-        };
-        // SAFETY: both strings end in NUL and outlive the call; a flag takes a null value.
-        let said = unsafe {
-            libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, key.as_ptr(), value, 0)
-        };
-        Errno::result(said).map(drop)
-    }
-
-    /// fsconfig(2) and fsmount(2): the superblock, and a mount of its root that is attached nowhere.
-    ///
-    /// # Errors
-    /// What mounting says: EBUSY when the device is held, EINVAL when it holds something else, EIO.
-    pub fn create(context: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
-        let none = std::ptr::null::<libc::c_char>();
-        // SAFETY: this command takes no key and no value.
-        let said = unsafe {
-            libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), FSCONFIG_CMD_CREATE, none, none, 0)
-        };
-        Errno::result(said)?;
-        // SAFETY: three integers.
-        new_fd(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, 0) })
-    }
-
-    /// What the kernel has to say about a context that failed; empty when nothing.
-    #[must_use]
-    pub fn complaint(context: BorrowedFd<'_>) -> String {
-        let Ok(copy) = context.try_clone_to_owned() else { return String::new() };
-        let (mut log, mut said, mut line) = (std::fs::File::from(copy), Vec::new(), [0; 1024]);
-        // One message a read, then ENODATA.
-        while let Ok(n @ 1..) = log.read(&mut line) {
-            said.push(String::from_utf8_lossy(&line[..n]).trim().to_owned());
-        }
-        said.join("; ")
-    }
-
-    /// open_tree(2): a copy of one mount from this path down, attached nowhere.
-    ///
-    /// # Errors
-    /// ENOENT, or EINVAL where it must not be copied (unbindable).
-    pub fn copy(path: &CStr) -> nix::Result<OwnedFd> {
-        let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | libc::AT_SYMLINK_NOFOLLOW;
-        // SAFETY: the string ends in NUL and outlives the call.
-        new_fd(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })
-    }
-
-    /// mount_setattr(2).
-    ///
-    /// # Errors
-    /// ENOSYS: a kernel before 5.12. EBADF: no mount behind this fd.
-    pub fn set(mount: RawFd, attributes: &Attributes) -> nix::Result<()> {
-        // SAFETY: the struct is `struct mount_attr` in its first version, its size is passed, and it outlives the call.
-        let said = unsafe {
-            libc::syscall(
-                libc::SYS_mount_setattr,
-                mount,
-                c"".as_ptr(),
-                libc::AT_EMPTY_PATH,
-                std::ptr::from_ref(attributes),
-                size_of::<Attributes>(),
-            )
-        };
-        Errno::result(said).map(drop)
-    }
-
-    /// move_mount(2): attaches a mount at a path, whose last part is not followed and triggers no automount.
-    ///
-    /// # Errors
-    /// ENOENT, or ENOTDIR when one is a folder and the other is not.
-    pub fn attach(mount: BorrowedFd<'_>, path: &CStr) -> nix::Result<()> {
-        // SAFETY: both strings end in NUL and outlive the call.
-        let said = unsafe {
-            libc::syscall(
-                libc::SYS_move_mount,
-                mount.as_raw_fd(),
-                c"".as_ptr(),
-                libc::AT_FDCWD,
-                path.as_ptr(),
-                MOVE_MOUNT_F_EMPTY_PATH,
-            )
-        };
-        Errno::result(said).map(drop)
-    }
+/// mount_setattr(2), which rustix does not have.
+///
+/// # Errors
+/// ENOSYS: a kernel before 5.12. EBADF: no mount behind this fd.
+pub fn set_mount_attributes(mount: RawFd, attributes: &MountAttributes) -> nix::Result<()> {
+    // SAFETY: the struct is `struct mount_attr` in its first version, its size is passed, and it outlives the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount,
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            std::ptr::from_ref(attributes),
+            size_of::<MountAttributes>(),
+        )
+    };
+    Errno::result(result).map(drop)
 }
 
 /// Ends this process by `signal`, as if it had never been caught, so that shells and systemd see the truth.

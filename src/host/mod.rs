@@ -10,6 +10,8 @@
 //! fdinfo       /proc/PID/fdinfo: the mount of an open file, and how it was opened
 //! file         files that are replaced as a whole, folders for root alone
 //! lock         a file that one process at a time holds
+//! mount_api    fsopen, fsmount, open_tree, move_mount
+//! futex        sleeping on a word that two processes share
 //! kernel       the boundary to the kernel, and the only unsafe code
 //! ```
 //!
@@ -21,8 +23,10 @@ mod error;
 pub mod fdinfo;
 pub mod file;
 pub mod fsuuid;
+pub mod futex;
 pub mod kernel;
 pub mod lock;
+pub mod mount_api;
 pub mod mountinfo;
 pub mod process;
 pub mod processes;

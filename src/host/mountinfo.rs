@@ -3,6 +3,9 @@
 //! In: the file's bytes. Out: one [`MountLine`] a line, in the kernel's order, and [`MountTree`] over them.
 //! Must never: skip a line it cannot read (a filesystem that is not seen is a filesystem that is not frozen), take
 //! a path for UTF-8, or touch a path it names.
+//!
+//! By hand, where crates parse it too: what was tried of them takes paths for UTF-8, drops lines that it does not understand, or undoes
+//! the escapes in superblock options, after which a comma of a value cannot be told from a separator.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -57,6 +60,15 @@ pub struct BadLine {
     pub problem: &'static str,
     /// The line itself.
     pub text: String,
+}
+
+/// The mounts that a process sees, by its name in `/proc`: its id, `self`, or `thread-self` in a thread with a namespace of its own.
+///
+/// # Errors
+/// When the table cannot be read, or has a line that is none (InvalidData).
+pub fn read(root: &Path, process: &str) -> std::io::Result<Vec<MountLine>> {
+    let table = std::fs::read(root.join("proc").join(process).join("mountinfo"))?;
+    parse(&table).map_err(|e| std::io::Error::new(std::io::ErrorKind::InvalidData, e))
 }
 
 /// Reads all lines.

@@ -62,6 +62,9 @@ impl ProcessId {
     }
 }
 
+/// Where programs are looked for that this one starts (PATH).
+pub const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// The state of a process that has ended and has not been waited for.
 const ZOMBIE: char = 'Z';
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::fdinfo::FdInfo;
 use super::mountinfo;
 use crate::ids::DevNo;
 use crate::path_encoding;
@@ -110,8 +111,8 @@ pub fn listeners(root: &Path) -> io::Result<Found<Listener>> {
         if target.as_os_str() != "anon_inode:[fanotify]" {
             return;
         }
-        let Ok(info) = fs::read_to_string(root.join(format!("proc/{pid}/fdinfo/{fd}"))) else { return };
-        let marks = marks(&info);
+        let Some(info) = FdInfo::read(&root.join(format!("proc/{pid}/fdinfo/{fd}"))) else { return };
+        let marks = marks(info.text());
         let permission = marks.iter().any(|m| m.permission);
         let on = marks
             .iter()
@@ -248,11 +249,8 @@ pub fn writers(root: &Path, on: &[DevNo]) -> io::Result<Found<OpenFile>> {
         if pid == own || !target.is_absolute() {
             return;
         }
-        let Ok(info) = fs::read_to_string(root.join(format!("proc/{pid}/fdinfo/{fd}"))) else { return };
-        let field = |name| info.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
-        // O_WRONLY is 1, O_RDWR is 2 (open(2)).
-        let writes = field("flags:").and_then(|f| u64::from_str_radix(f, 8).ok()).is_some_and(|f| f & 3 != 0);
-        let Some(id) = field("mnt_id:").and_then(|id| id.parse().ok()).filter(|_| writes) else { return };
+        let info = FdInfo::read(&root.join(format!("proc/{pid}/fdinfo/{fd}"))).filter(FdInfo::is_writable);
+        let Some(id) = info.and_then(|i| i.mount()) else { return };
         let Some(dev) = mounts.superblock_at(pid, Marked::Mount(id)).filter(|d| on.contains(d)) else {
             return;
         };

@@ -2,10 +2,11 @@
 //!
 //! In: an fd. Out: mountinfo's `major:minor`, the key that plans use. Must never: go by st_dev, which btrfs and overlay make up.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::path::{Component, Path};
 
-use crate::host::mountinfo;
+use super::fdinfo::FdInfo;
+use super::mountinfo;
 use crate::ids::DevNo;
 
 /// The superblock of this file; none when it is on none that mountinfo lists (pipes, sockets, other namespaces).
@@ -27,8 +28,7 @@ pub fn of_opened(fd: impl AsFd, path: &Path) -> Option<DevNo> {
 }
 
 fn in_table(fd: impl AsFd, table: &Path) -> Option<DevNo> {
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()?;
-    let id: u32 = info.lines().find_map(|l| l.strip_prefix("mnt_id:"))?.trim().parse().ok()?;
+    let id = FdInfo::of_fd(fd)?.mount()?;
     let lines = mountinfo::parse(&std::fs::read(table).ok()?).ok()?;
     lines.iter().find(|l| l.id == id).map(|l| l.dev)
 }

@@ -3,12 +3,12 @@
 //! In: the run's results. Out: stable, documented JSON. Must never: lose a fact that a failed run found out.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use crate::discover::Identity;
+use crate::host::file::{self, Lasts};
 use crate::ids::{RunId, SnapshotId, VolumeId};
 use crate::path_encoding;
 use crate::plan::{Consistency, Plan};
@@ -100,16 +100,10 @@ pub struct ApplicationRecord {
 /// # Errors
 /// When it cannot be written; the snapshots and their tags are not touched by that.
 pub fn keep(state_dir: &Path, record: &SetRecord) -> std::io::Result<PathBuf> {
-    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
     let folder = state_dir.join("sets");
-    std::fs::DirBuilder::new().recursive(true).mode(0o750).create(&folder)?;
+    file::make_folder(&folder, 0o750)?;
     let path = folder.join(format!("{}.json", record.run_id));
-    let temporary = path.with_extension("new");
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&temporary)?;
-    file.write_all(&serde_json::to_vec_pretty(record)?)?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, &path)?;
+    file::replace(&path, &serde_json::to_vec_pretty(record)?, 0o640, Lasts::OnDisk)?;
     Ok(path)
 }
 

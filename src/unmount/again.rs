@@ -4,17 +4,16 @@
 //! by hand, and what is mounted but not as it was. Must never: mount twice what is mounted already (it is run again after a
 //! crash in the middle of it), or stop at the first failure.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::libc;
 
 use super::{Make, Mounted, NoRecipe, Recipe, Superblock, by_hand, now};
-use crate::host::kernel::mounts::{self, Attributes};
+use crate::host::kernel::{MountAttributes, set_mount_attributes};
+use crate::host::mount_api;
 use crate::host::mountinfo::MountLine;
 
 /// Whoever looked at a device a moment ago (udev, blkid, fsck) may hold it still.
@@ -60,7 +59,7 @@ pub fn check(recipe: &Recipe) -> Result<(), NoRecipe> {
     for (of, filesystem) in recipe.filesystems.iter().enumerate() {
         let Some(mount) = recipe.mounts.iter().find(|m| m.of == of) else { continue };
         let refuse = |why: String| NoRecipe { mount_point: mount.mount_point.clone(), why };
-        if mounts::set(-1, &Attributes::default()) == Err(Errno::ENOSYS) {
+        if set_mount_attributes(-1, &MountAttributes::default()) == Err(Errno::ENOSYS) {
             return Err(refuse("this kernel has no mount_setattr (it came with Linux 5.12)".to_owned()));
         }
         context(filesystem, Path::new("/")).map_err(refuse)?;
@@ -100,11 +99,11 @@ fn make(recipe: &Recipe, mount: &Mounted) -> Result<(), String> {
             loop {
                 // A context that has failed once answers EBUSY for good: a new one each time.
                 let context = context(&recipe.filesystems[mount.of], &mount.root)?;
-                match mounts::create(context.as_fd()) {
+                match mount_api::create(context.as_fd()) {
                     Ok(made) => break made,
                     Err(Errno::EBUSY) if Instant::now() < end => std::thread::sleep(PAUSE),
                     Err(errno) => {
-                        let complaint = mounts::complaint(context.as_fd());
+                        let complaint = mount_api::complaint(context.as_fd());
                         return Err(if complaint.is_empty() {
                             errno.desc().to_owned()
                         } else {
@@ -125,7 +124,7 @@ fn make(recipe: &Recipe, mount: &Mounted) -> Result<(), String> {
             } else {
                 from.mount_point.join(below)
             };
-            let copy = mounts::copy(&c_string(path.as_os_str())?)
+            let copy = mount_api::copy(&path)
                 .map_err(|errno| said(&format!("cannot copy the mount of {}", path.display()), errno))?;
             // A copy is a peer of its original, where that is shared.
             let same = |kind| mount.group(kind).is_some() && mount.group(kind) == from.group("shared");
@@ -139,7 +138,7 @@ fn make(recipe: &Recipe, mount: &Mounted) -> Result<(), String> {
     };
     let wanted = flags(&mount.options);
     set(&made, wanted, ALL & !wanted | ATIME, 0)?;
-    mounts::attach(made.as_fd(), &c_string(mount.mount_point.as_os_str())?).map_err(|errno| {
+    mount_api::attach(made.as_fd(), &mount.mount_point).map_err(|errno| {
         // The kernel says EINVAL when one is a folder and the other is not.
         let kind = std::fs::symlink_metadata(&mount.mount_point).map(|m| m.file_type().is_dir());
         let what = match kind {
@@ -156,18 +155,17 @@ fn make(recipe: &Recipe, mount: &Mounted) -> Result<(), String> {
 }
 
 fn set(mount: &OwnedFd, set: u64, clear: u64, propagation: libc::c_ulong) -> Result<(), String> {
-    mounts::set(mount.as_raw_fd(), &Attributes { set, clear, propagation, userns: 0 })
+    set_mount_attributes(mount.as_raw_fd(), &MountAttributes { set, clear, propagation, userns: 0 })
         .map_err(|errno| format!("cannot set its options: {}", errno.desc()))
 }
 
 /// A context with every option of the superblock, for the mount with this root.
 fn context(of: &Superblock, root: &Path) -> Result<OwnedFd, String> {
-    let context = mounts::context(&c_string(OsStr::new(&of.fstype))?)
+    let context = mount_api::context(&of.fstype)
         .map_err(|errno| format!("the kernel cannot open a mount of {}: {}", of.fstype, errno.desc()))?;
     let put = |key: &str, value: Option<&OsStr>| {
-        let (name, value) = (c_string(OsStr::new(key))?, value.map(c_string).transpose()?);
-        mounts::option(context.as_fd(), &name, value.as_deref()).map_err(|errno| {
-            let complaint = mounts::complaint(context.as_fd());
+        mount_api::option(context.as_fd(), key, value).map_err(|errno| {
+            let complaint = mount_api::complaint(context.as_fd());
             format!("{} does not take its own option {key}: {} {complaint}", of.fstype, errno.desc())
                 .trim()
                 .to_owned()
@@ -184,10 +182,6 @@ fn context(of: &Superblock, root: &Path) -> Result<OwnedFd, String> {
         put("subvol", Some(root.as_os_str()))?;
     }
     Ok(context)
-}
-
-fn c_string(text: &OsStr) -> Result<CString, String> {
-    CString::new(text.as_bytes()).map_err(|_| "a NUL character in a path or option".to_owned())
 }
 
 /// Every flag that is set or cleared here (linux/mount.h, `MOUNT_ATTR_*`); the times of access are one field.

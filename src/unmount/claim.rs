@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::sys::stat::{Mode, fstat, major, minor};
+use nix::sys::stat::{Mode, fstat};
 
 use super::Device;
 use crate::ids::DevNo;
@@ -40,8 +40,7 @@ pub fn claim(device: &Device) -> nix::Result<Claim> {
             said => break said?,
         }
     };
-    let number = fstat(&fd)?.st_rdev;
-    if u64::from(device.dev.major) != major(number) || u64::from(device.dev.minor) != minor(number) {
+    if DevNo::from_raw(fstat(&fd)?.st_rdev) != device.dev {
         return Err(Errno::ENXIO);
     }
     Ok(Claim { _fd: fd })
@@ -51,11 +50,8 @@ pub fn claim(device: &Device) -> nix::Result<Claim> {
 #[must_use]
 pub fn node(dev: DevNo, likely: &[PathBuf]) -> Option<PathBuf> {
     let is = |path: &Path| {
-        std::fs::metadata(path).is_ok_and(|m| {
-            m.file_type().is_block_device()
-                && major(m.rdev()) == u64::from(dev.major)
-                && minor(m.rdev()) == u64::from(dev.minor)
-        })
+        std::fs::metadata(path)
+            .is_ok_and(|m| m.file_type().is_block_device() && DevNo::from_raw(m.rdev()) == dev)
     };
     if let Some(found) = likely.iter().find(|p| is(p)) {
         return Some(found.clone());

@@ -8,14 +8,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use nix::libc;
-
+use crate::host::fdinfo::FdInfo;
 use crate::host::mountinfo::{self, MountLine};
 use crate::ids::DevNo;
 
@@ -125,7 +123,8 @@ impl Look {
             }
         }
         for entry in fs::read_dir(folder.join("fdinfo")).into_iter().flatten().flatten() {
-            if mount_id(&entry.path()).is_some_and(|id| self.targets.ids.contains(&id)) {
+            let mount = FdInfo::read(&entry.path()).and_then(|i| i.mount());
+            if mount.is_some_and(|id| self.targets.ids.contains(&id)) {
                 self.add(pid, &format!("has {} open", target(&folder.join("fd").join(entry.file_name()))));
             }
             if Instant::now() > self.end {
@@ -160,17 +159,11 @@ fn goes_too(line: &MountLine, lines: &[MountLine], spreads: &BTreeSet<String>) -
     })
 }
 
-/// `mnt_id` of an fdinfo file.
-fn mount_id(fdinfo: &Path) -> Option<u32> {
-    let text = fs::read_to_string(fdinfo).ok()?;
-    text.lines().find_map(|l| l.strip_prefix("mnt_id:"))?.trim().parse().ok()
-}
-
 /// The mount that a link of /proc leads to. O_PATH: nothing is asked of the filesystem.
 fn mount_id_of(link: &Path) -> Option<u32> {
     let file =
         fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_CLOEXEC).open(link).ok()?;
-    mount_id(Path::new(&format!("/proc/self/fdinfo/{}", file.as_raw_fd())))
+    FdInfo::of_fd(&file)?.mount()
 }
 
 fn target(link: &Path) -> String {

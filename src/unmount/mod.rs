@@ -277,8 +277,7 @@ pub fn unmount(recipe: &Recipe, mount: &Mounted) -> Result<(), Errno> {
 /// # Errors
 /// When it cannot be read.
 pub fn now() -> std::io::Result<Vec<MountLine>> {
-    let table = std::fs::read("/proc/self/mountinfo")?;
-    mountinfo::parse(&table).map_err(|e| std::io::Error::new(std::io::ErrorKind::InvalidData, e))
+    mountinfo::read(Path::new("/"), "self")
 }
 
 /// The commands that mount this one by hand.

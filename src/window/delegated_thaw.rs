@@ -19,8 +19,9 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::freeze::State;
-use crate::host::kernel::{Kernel, Linux, Page, sleep_on, wake};
+use super::state::State;
+use crate::host::futex::{sleep_on, wake};
+use crate::host::kernel::{Kernel, Linux, Page};
 
 const IDLE: u32 = 0;
 const REQUESTED: u32 = 1;

@@ -26,12 +26,13 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use nix::unistd::Pid;
+use rustix::process::{PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 use super::clock::boottime_ns;
 use super::delegated_thaw;
 use super::expedite::PutBack;
-use super::freeze::State;
+use super::state::State;
 use crate::host::kernel::{self, Kernel, Linux, MAX_FILESYSTEMS, SharedPage};
 
 /// The hidden first argument that makes this binary a watchdog.
@@ -160,7 +161,8 @@ impl Watchdog {
         if filesystems.len() > MAX_FILESYSTEMS {
             return Err(Errno::E2BIG);
         }
-        let agent = kernel::pidfd_open(Pid::from_raw(hello.agent))?;
+        let agent = rustix::process::Pid::from_raw(hello.agent).ok_or(Errno::ESRCH)?;
+        let agent = pidfd_open(agent, PidfdFlags::empty()).map_err(|e| Errno::from_raw(e.raw_os_error()))?;
         let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC)?;
         let log = OpenOptions::new().write(true).open("/dev/kmsg").ok().map(Arc::new);
         let gone = Arc::new(AtomicBool::new(false));
@@ -279,7 +281,7 @@ fn command(words: &[std::path::PathBuf]) -> Option<Command> {
     let (program, arguments) = words.split_first()?;
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.env("PATH", crate::quiesce::PATH); // the watchdog has none, and units are started by the systemctl in it
+    command.env("PATH", crate::host::process::SEARCH_PATH); // the watchdog has none, and units are started by the systemctl in it
     Some(command)
 }
 

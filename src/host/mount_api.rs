@@ -1,0 +1,79 @@
+//! Linux's mount API (5.12 and later), as far as mounting again needs it.
+//!
+//! In: descriptors, names and paths. Out: what the kernel says. Must never: retry, or decide anything.
+//!
+//! rustix makes the calls; mount_setattr(2), which it lacks, is in [`kernel`](super::kernel).
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use rustix::fs::CWD;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
+
+fn errno(e: rustix::io::Errno) -> Errno {
+    Errno::from_raw(e.raw_os_error())
+}
+
+/// fsopen(2): a context that options are set in.
+///
+/// # Errors
+/// ENODEV: no such filesystem type. ENOSYS: a kernel before 5.2.
+pub fn context(fstype: &str) -> nix::Result<OwnedFd> {
+    rustix::mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).map_err(errno)
+}
+
+/// fsconfig(2): sets an option; without a value, a flag.
+///
+/// # Errors
+/// EINVAL: the filesystem does not know it; [`complaint`] says more.
+pub fn option(context: BorrowedFd<'_>, key: &str, value: Option<&OsStr>) -> nix::Result<()> {
+    match value {
+        Some(value) => rustix::mount::fsconfig_set_string(context, key, value),
+        None => rustix::mount::fsconfig_set_flag(context, key),
+    }
+    .map_err(errno)
+}
+
+/// fsconfig(2) and fsmount(2): the superblock, and a mount of its root that is attached nowhere.
+///
+/// # Errors
+/// What mounting says: EBUSY when the device is held, EINVAL when it holds something else, EIO.
+pub fn create(context: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
+    rustix::mount::fsconfig_create(context).map_err(errno)?;
+    rustix::mount::fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).map_err(errno)
+}
+
+/// What the kernel has to say about a context that failed; empty when nothing.
+#[must_use]
+pub fn complaint(context: BorrowedFd<'_>) -> String {
+    let Ok(copy) = context.try_clone_to_owned() else { return String::new() };
+    let (mut log, mut messages, mut message) = (File::from(copy), Vec::new(), [0; 1024]);
+    // One message a read, then ENODATA.
+    while let Ok(n @ 1..) = log.read(&mut message) {
+        messages.push(String::from_utf8_lossy(&message[..n]).trim().to_owned());
+    }
+    messages.join("; ")
+}
+
+/// open_tree(2): a copy of one mount from this path down, attached nowhere.
+///
+/// # Errors
+/// ENOENT, or EINVAL where it must not be copied (unbindable).
+pub fn copy(path: &Path) -> nix::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+    rustix::mount::open_tree(CWD, path, flags).map_err(errno)
+}
+
+/// move_mount(2): attaches a mount at a path, whose last part is not followed and triggers no automount.
+///
+/// # Errors
+/// ENOENT, or ENOTDIR when one is a folder and the other is not.
+pub fn attach(mount: BorrowedFd<'_>, path: &Path) -> nix::Result<()> {
+    rustix::mount::move_mount(mount, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(errno)
+}
