@@ -12,9 +12,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::host::{Error, Window};
+use crate::host::Error;
 use crate::ids::VolumeId;
 use crate::sim::Sim;
+use crate::window::Window;
 use crate::world::{AttachmentState, Stage, Volume};
 
 /// How often a device that should go is looked at.

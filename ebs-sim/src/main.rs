@@ -46,6 +46,7 @@ mod state;
 mod tls;
 mod units;
 mod view;
+mod window;
 mod world;
 
 use std::process::ExitCode;

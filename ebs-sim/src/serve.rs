@@ -24,7 +24,7 @@ use crate::state::Saved;
 use crate::tls::{self, Identity};
 use crate::units::Bytes;
 use crate::world::{Sizes, Snapshot, World};
-use crate::{control, ec2, env, http, imds, lifecycle, measure, view};
+use crate::{control, ec2, env, http, imds, lifecycle, measure, view, window};
 
 /// The servers could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -289,7 +289,7 @@ fn begin(
     image: Option<Bytes>,
 ) -> Result<(World, Keys, Store), host::Error> {
     let sizes: Vec<u64> = scenario.volumes.iter().map(|v| v.size.0).collect();
-    let windows = host::lay_out(&sizes);
+    let windows = window::lay_out(&sizes);
     let pool = windows.last().map_or(0, |last| last.offset + last.length);
     let store = host.make_store(pool, image)?;
     let keys = Keys::new(scenario.imds.credentials_lifetime);

@@ -12,9 +12,9 @@ use super::error::Ec2Error;
 use super::iam::Need;
 use super::params::Params;
 use super::snapshots::{self, not_found};
-use crate::host::Window;
 use crate::ids::SnapshotId;
 use crate::sim::Sim;
+use crate::window::Window;
 use crate::world::{Image, State, World};
 
 /// DeleteSnapshot.

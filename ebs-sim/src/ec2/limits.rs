@@ -81,7 +81,7 @@ mod tests {
         let mut scenario = Scenario::default();
         let spec = format!("name=a,size=1MiB,type={volume_type}");
         scenario.volumes.push(spec.parse().expect("a good spec"));
-        let mut world = World::new(&scenario, &crate::host::lay_out(&[1 << 20]), Timestamp::UNIX_EPOCH);
+        let mut world = World::new(&scenario, &crate::window::lay_out(&[1 << 20]), Timestamp::UNIX_EPOCH);
         let volume_id = world.volumes[0].id.clone();
         for &(takes, fails) in snapshots {
             let snapshot = Snapshot { volume_id: volume_id.clone(), ..test_snapshot(takes, fails) };

@@ -9,7 +9,8 @@ use std::path::Path;
 
 use fiemap::{Fiemap, FiemapExtentFlags, FiemapFlags};
 
-use super::{Error, Window};
+use super::Error;
+use crate::window::Window;
 
 /// EBS's block: what it stores and counts by.
 pub const BLOCK: u64 = 512 << 10;

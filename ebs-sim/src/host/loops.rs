@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::{Error, InUse, Window, busy, run};
+use super::{Error, InUse, busy, run};
+use crate::window::Window;
 
 /// Attaches a file, or a window of it. Direct I/O stays off: a clone must see the page cache, and the
 /// loop must not bypass it.

@@ -15,8 +15,9 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::FallocateFlags;
 
-use super::{Error, Window};
+use super::Error;
 use crate::units::MIB;
+use crate::window::Window;
 
 /// The files of a simulated account: the pool and everything cloned from it.
 #[derive(Debug)]

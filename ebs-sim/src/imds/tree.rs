@@ -186,7 +186,7 @@ mod tests {
         ] {
             scenario.volumes.push(spec.parse().expect("a good spec"));
         }
-        World::new(&scenario, &crate::host::lay_out(&[1 << 20; 3]), Timestamp::UNIX_EPOCH)
+        World::new(&scenario, &crate::window::lay_out(&[1 << 20; 3]), Timestamp::UNIX_EPOCH)
     }
 
     #[test]

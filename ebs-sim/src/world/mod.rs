@@ -17,10 +17,10 @@ use indexmap::IndexMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::host::{Window, place};
 use crate::ids::{ImageId, InstanceId, SnapshotId, VolumeId, random_hex};
 use crate::scenario::{Kind, Scenario};
 use crate::units::GIB;
+use crate::window::{Window, place};
 
 pub use image::{Ami, Ebs, Mapped, Target};
 pub use instance::{GROUP, INTERFACE, MAC, SUBNET, VPC};
@@ -297,7 +297,7 @@ mod tests {
         for spec in specs {
             scenario.volumes.push(spec.parse().expect("a good spec"));
         }
-        let windows = crate::host::lay_out(&vec![1 << 20; specs.len()]);
+        let windows = crate::window::lay_out(&vec![1 << 20; specs.len()]);
         World::new(&scenario, &windows, Timestamp::UNIX_EPOCH)
     }
 
@@ -383,7 +383,7 @@ mod tests {
         ] {
             scenario.volumes.push(spec.parse().expect("a good spec"));
         }
-        let windows = crate::host::lay_out(&[1 << 20; 4]);
+        let windows = crate::window::lay_out(&[1 << 20; 4]);
         let world = World::new(&scenario, &windows, Timestamp::UNIX_EPOCH);
         let names: Vec<_> = world.attached().map(|v| v.device_name.as_str()).collect();
         assert_eq!(names, ["/dev/xvda", "/dev/sdf", "/dev/sdg"]);

@@ -9,8 +9,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::host::Window;
 use crate::ids::{SnapshotId, VolumeId};
+use crate::window::Window;
 use crate::world::{Lock, Tiering};
 
 /// The volume that EC2 names for every copy.

@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Image;
-use crate::host::Window;
 use crate::ids::{SnapshotId, VolumeId};
 use crate::scenario::{Kind, Scenario};
 use crate::units::GIB;
+use crate::window::Window;
 
 /// A volume, or an instance-store disk, which EC2 does not know.
 #[derive(Debug, Clone, Serialize, Deserialize)]
