@@ -43,6 +43,7 @@ mod scenario;
 mod serve;
 mod sim;
 mod state;
+mod throttle;
 mod tls;
 mod units;
 mod view;

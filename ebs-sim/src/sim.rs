@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::ec2::Throttle;
 use crate::faults::{CONNECTION, Faults, Held, Hit, IMDS_CONNECTION, Kind, Stage, Target};
 use crate::host::{Host, Store};
 use crate::http::Welcome;
 use crate::keys::Keys;
 use crate::log::{Entry, Log, unix_nanos};
 use crate::publish::Publisher;
+use crate::throttle::Throttle;
 use crate::world::World;
 
 /// Where the state is kept, and how much of it the file holds.

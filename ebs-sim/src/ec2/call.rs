@@ -3,12 +3,11 @@
 //! In: an action's name and the form. Out: a typed call that says which permissions it needs and then acts.
 //! An action must never be half known: what is not here is answered with InvalidAction.
 
+use super::context::Context;
 use super::error::Ec2Error;
 use super::iam::Need;
 use super::params::Params;
-use super::{
-    Context, copy, create, delete, images, instances, lock, share, snapshots, tags, tier, types, volumes,
-};
+use super::{copy, create, delete, images, instances, lock, share, snapshots, tags, tier, types, volumes};
 use crate::faults::Hit;
 use crate::world::World;
 

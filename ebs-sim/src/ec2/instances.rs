@@ -3,7 +3,7 @@
 //! In: the account. Out: the instance as EC2 reports it. Its block device mapping must never show what is
 //! detached.
 
-use super::Context;
+use super::context::Context;
 use super::error::Ec2Error;
 use super::params::Params;
 use super::query::Query;

@@ -8,6 +8,7 @@
 //! permissions: it must never promise more than EC2 does, so nothing else is checked for it.
 
 mod call;
+mod context;
 mod copy;
 mod create;
 mod delete;
@@ -22,12 +23,12 @@ mod lock;
 mod page;
 mod params;
 mod query;
+mod rate;
 mod share;
 pub mod sigv4;
 mod snapshots;
 mod stop;
 mod tags;
-mod throttle;
 mod tier;
 mod types;
 mod volumes;
@@ -44,51 +45,15 @@ use crate::log::{Entry, unix_nanos};
 use crate::sim::Sim;
 
 use call::Call;
+use context::Context;
 use error::Ec2Error;
 use params::Params;
 use sigv4::Signer;
 use stop::Stop;
-use xml::Xml;
 
 pub use call::ACTIONS;
-pub use throttle::Throttle;
 
-const XMLNS: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
 const CONTENT_TYPE: &str = "text/xml;charset=UTF-8";
-
-/// What an action knows besides its parameters.
-struct Context {
-    sim: Arc<Sim>,
-    /// The log entry.
-    number: u64,
-    request_id: String,
-    action: String,
-    now: Timestamp,
-    signer: Signer,
-}
-
-impl Context {
-    /// The Region that the request is for.
-    fn region(&self) -> &str {
-        &self.signer.region
-    }
-
-    /// `<ActionResponse>` with the request's id and what `inside` adds.
-    fn response(&self, inside: impl FnOnce(&mut Xml)) -> String {
-        let mut xml = Xml::declaration();
-        let root = format!("{}Response xmlns=\"{XMLNS}\"", self.action);
-        xml.node(&root, |xml| {
-            xml.text("requestId", &self.request_id);
-            inside(xml);
-        });
-        xml.finish()
-    }
-
-    /// The answer of actions that have nothing to say.
-    fn done(&self) -> String {
-        self.response(|xml| xml.text("return", true))
-    }
-}
 
 /// What a request says before anything about it was checked.
 struct Claimed {
@@ -218,8 +183,7 @@ async fn process(
         .ok_or_else(|| Ec2Error::new("MissingAction", "The request is missing the parameter Action"))?;
     let _version = params.text("Version");
     let dry_run = params.flag("DryRun")?;
-    let class = throttle::Class::of(&action, &params);
-    sim.throttle().take(&sim.world().scenario.limits, &signer.region, &action, class, now)?;
+    rate::check(&mut sim.throttle(), &sim.world().scenario.limits, &signer.region, &action, &params, now)?;
     let call = Call::parse(&action, &mut params)?;
     params.finish()?;
 

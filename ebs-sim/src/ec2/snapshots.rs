@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 
-use super::Context;
+use super::context::Context;
 use super::error::Ec2Error;
 use super::params::Params;
 use super::query::Query;

@@ -3,7 +3,7 @@
 //! In: resource ids and tags. Out: the account's tags changed, or listed. A call over several resources must
 //! never change some of them and then fail.
 
-use super::Context;
+use super::context::Context;
 use super::error::Ec2Error;
 use super::iam::Need;
 use super::params::Params;

@@ -3,10 +3,11 @@
 //! In: an image of this account. Out: it is gone. A snapshot that another image uses, that is locked, or that the
 //! caller may not delete must never go with it.
 
+use super::super::context::Context;
+use super::super::delete;
 use super::super::error::Ec2Error;
 use super::super::iam::{self, Need};
 use super::super::params::Params;
-use super::super::{Context, delete};
 use super::{own, parse_id};
 use crate::ids::{ImageId, SnapshotId};
 use crate::world::World;

@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 
-use super::super::Context;
+use super::super::context::Context;
 use super::super::error::Ec2Error;
 use super::super::params::Params;
 use super::super::query::Query;

@@ -3,7 +3,7 @@
 //! In: the scenario's `uefi_data`. Out: the same. Data must never be made up: an image that is registered with it
 //! would boot with it.
 
-use super::super::Context;
+use super::super::context::Context;
 use super::super::error::Ec2Error;
 use super::super::iam::Need;
 use super::super::instances;

@@ -3,10 +3,11 @@
 //! In: a volume and a state to bring it to. Out: the state on the way there. An attachment must never begin
 //! or end without its device: `lifecycle` sees to that.
 
+use super::super::context::Context;
 use super::super::error::Ec2Error;
 use super::super::iam::Need;
+use super::super::instances;
 use super::super::params::Params;
-use super::super::{Context, instances};
 use super::describe::write_attachment;
 use super::{find, incorrect_state, parse_id};
 use crate::ids::{InstanceId, VolumeId};

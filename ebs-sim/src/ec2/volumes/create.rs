@@ -3,10 +3,11 @@
 //! In: a size or a snapshot. Out: a volume that is `creating`, with a window of its own in the pool. The
 //! snapshot's data must be held before the answer: the snapshot may be deleted right after.
 
+use super::super::context::Context;
 use super::super::error::Ec2Error;
 use super::super::iam::Need;
 use super::super::params::Params;
-use super::super::{Context, keys, snapshots, tags};
+use super::super::{keys, snapshots, tags};
 use super::describe::write;
 use super::zone;
 use crate::ids::{SnapshotId, VolumeId};

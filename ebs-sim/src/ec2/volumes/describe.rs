@@ -3,7 +3,7 @@
 //! In: the account. Out: volumes and their attachments. Instance-store disks are not volumes and must never
 //! appear.
 
-use super::super::Context;
+use super::super::context::Context;
 use super::super::error::Ec2Error;
 use super::super::params::Params;
 use super::super::query::Query;
