@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::ec2::sigv4::{self, Scope, Signed};
 use crate::keys::Key;
 use crate::ready::Ready;
+use crate::sigv4::{self, Scope, Signed};
 
 /// A running ebs-sim could not be asked.
 #[derive(Debug, thiserror::Error)]

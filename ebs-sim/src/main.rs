@@ -41,6 +41,7 @@ mod ready;
 mod run;
 mod scenario;
 mod serve;
+mod sigv4;
 mod sim;
 mod state;
 mod throttle;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::sigv4::Signer;
+use super::signature::Signer;
 use super::xml::Xml;
 use crate::sim::Sim;
 

@@ -5,7 +5,7 @@
 
 use super::error::Ec2Error;
 use super::filter::wildcard;
-use super::sigv4::Signer;
+use super::signature::Signer;
 use crate::world::World;
 
 /// One permission.

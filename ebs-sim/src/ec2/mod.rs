@@ -25,7 +25,7 @@ mod params;
 mod query;
 mod rate;
 mod share;
-pub mod sigv4;
+mod signature;
 mod snapshots;
 mod stop;
 mod tags;
@@ -48,7 +48,7 @@ use call::Call;
 use context::Context;
 use error::Ec2Error;
 use params::Params;
-use sigv4::Signer;
+use signature::Signer;
 use stop::Stop;
 
 pub use call::ACTIONS;
@@ -65,7 +65,7 @@ struct Claimed {
 
 impl Claimed {
     fn read(http: &http::Call, params: &Params) -> Self {
-        let signer = sigv4::claimed_signer(&incoming(http));
+        let signer = signature::claimed_signer(&incoming(http));
         let (access_key_id, region) = signer.unzip();
         Self {
             action: params.peek("Action").unwrap_or_default().to_owned(),
@@ -86,7 +86,7 @@ impl Claimed {
 /// Answers one request.
 pub async fn handle(sim: Arc<Sim>, http: http::Call) -> Reply {
     let started_ns = unix_nanos();
-    let query = sigv4::without_signature(http.uri.query().unwrap_or_default());
+    let query = signature::without_signature(http.uri.query().unwrap_or_default());
     let params = Params::parse(&[query.as_bytes(), http.body.as_ref()]);
     let claimed = Claimed::read(&http, &params);
     let request_id = uuid::Uuid::new_v4().to_string();
@@ -202,8 +202,8 @@ async fn process(
     stop::after(&faults, hold, outcome).await
 }
 
-fn incoming(http: &http::Call) -> sigv4::Incoming<'_> {
-    sigv4::Incoming {
+fn incoming(http: &http::Call) -> signature::Incoming<'_> {
+    signature::Incoming {
         method: http.method.as_str(),
         path: http.uri.path(),
         query: http.uri.query().unwrap_or_default(),
@@ -214,7 +214,7 @@ fn incoming(http: &http::Call) -> sigv4::Incoming<'_> {
 
 fn check_signature(sim: &Sim, http: &http::Call, now: Timestamp) -> Result<Signer, Ec2Error> {
     let regions: Vec<String> = sim.world().regions().map(str::to_owned).collect();
-    sigv4::verify(&incoming(http), &sim.keys(), &regions, now)
+    signature::verify(&incoming(http), &sim.keys(), &regions, now)
 }
 
 async fn act(context: &Context, call: Call, dry_run: bool, faults: &[Hit]) -> Result<String, Ec2Error> {

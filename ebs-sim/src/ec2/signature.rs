@@ -1,142 +1,21 @@
-//! AWS Signature Version 4, for checking requests and for signing ebs-sim's own.
+//! Whose request it is.
 //!
-//! In: a request. Out: its signature, or why the one that it carries is refused. A refusal must never tell
-//! the right signature.
+//! In: a request with a Signature Version 4, in its header or presigned. Out: who signed it, or why it is refused. A
+//! refusal must never tell the right signature.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use axum::http::HeaderMap;
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use jiff::Timestamp;
 use jiff::civil::DateTime;
-use sha2::{Digest as _, Sha256};
 
 use super::error::Ec2Error;
-use crate::keys::{Key, Keys};
+use crate::keys::Keys;
+use crate::sigv4::{ALGORITHM, Scope, Signed, sha256, signature};
 
-const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 /// How far the client's clock may be off: the minutes that EC2's list of errors gives for RequestExpired.
 const MAX_SKEW_SECONDS: i64 = 900;
-
-/// What is signed of a request.
-#[derive(Debug)]
-pub struct Signed<'a> {
-    /// GET or POST.
-    pub method: &'a str,
-    /// The path.
-    pub path: &'a str,
-    /// The query string, without its question mark.
-    pub query: &'a str,
-    /// The signed headers: lower-case names in order, and values.
-    pub headers: &'a [(String, String)],
-    /// The body's SHA-256 in hexadecimal.
-    pub payload_hash: &'a str,
-}
-
-/// What a signature is bound to, besides the request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scope {
-    /// `20150830T123600Z`
-    pub time: String,
-    /// `us-east-1`
-    pub region: String,
-    /// `ec2`
-    pub service: String,
-}
-
-impl Scope {
-    fn date(&self) -> &str {
-        self.time.get(..8).unwrap_or(&self.time)
-    }
-
-    fn text(&self) -> String {
-        format!("{}/{}/{}/aws4_request", self.date(), self.region, self.service)
-    }
-}
-
-/// SHA-256 in hexadecimal.
-pub fn sha256(data: &[u8]) -> String {
-    hex::encode(Sha256::digest(data))
-}
-
-fn hmac(key: &[u8], data: &str) -> Vec<u8> {
-    // HMAC takes keys of any length; an empty result would only be a wrong signature.
-    Hmac::<Sha256>::new_from_slice(key).map_or_else(
-        |_| Vec::new(),
-        |mut mac| {
-            mac.update(data.as_bytes());
-            mac.finalize().into_bytes().to_vec()
-        },
-    )
-}
-
-fn encode(text: &str, keep_slash: bool) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                out.push(char::from(byte));
-            }
-            b'/' if keep_slash => out.push('/'),
-            byte => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
-}
-
-fn canonical_query(query: &str) -> String {
-    let mut pairs: Vec<String> = form_urlencoded::parse(query.as_bytes())
-        .map(|(name, value)| format!("{}={}", encode(&name, false), encode(&value, false)))
-        .collect();
-    pairs.sort();
-    pairs.join("&")
-}
-
-/// The signature, in hexadecimal.
-pub fn signature(request: &Signed<'_>, scope: &Scope, secret: &str) -> String {
-    let names: Vec<&str> = request.headers.iter().map(|(name, _)| name.as_str()).collect();
-    let headers: String = request
-        .headers
-        .iter()
-        .map(|(name, value)| {
-            let value = value.split_whitespace().collect::<Vec<_>>().join(" ");
-            format!("{name}:{value}\n")
-        })
-        .collect();
-    let path = if request.path.is_empty() { "/" } else { request.path };
-    let canonical = format!(
-        "{}\n{}\n{}\n{headers}\n{}\n{}",
-        request.method,
-        encode(path, true),
-        canonical_query(request.query),
-        names.join(";"),
-        request.payload_hash
-    );
-    let to_sign = format!("{ALGORITHM}\n{}\n{}\n{}", scope.time, scope.text(), sha256(canonical.as_bytes()));
-    let mut key = hmac(format!("AWS4{secret}").as_bytes(), scope.date());
-    for part in [scope.region.as_str(), scope.service.as_str(), "aws4_request"] {
-        key = hmac(&key, part);
-    }
-    hex::encode(hmac(&key, &to_sign))
-}
-
-/// The Authorization header of a signed request.
-pub fn authorization(request: &Signed<'_>, scope: &Scope, key: &Key) -> String {
-    let names: Vec<&str> = request.headers.iter().map(|(name, _)| name.as_str()).collect();
-    format!(
-        "{ALGORITHM} Credential={}/{}, SignedHeaders={}, Signature={}",
-        key.access_key_id,
-        scope.text(),
-        names.join(";"),
-        signature(request, scope, &key.secret_access_key)
-    )
-}
-
-/// The time of a signature.
-pub fn amz_date(at: Timestamp) -> String {
-    at.strftime("%Y%m%dT%H%M%SZ").to_string()
-}
 
 /// Who signed a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -328,5 +207,5 @@ fn mismatch() -> Ec2Error {
 }
 
 #[cfg(test)]
-#[path = "sigv4_tests.rs"]
+#[path = "signature_tests.rs"]
 mod tests;
