@@ -16,19 +16,19 @@
 //! and not released, or retry the create call.
 
 pub mod applications;
-pub mod desk;
-pub mod hold;
+pub mod control_socket;
+pub mod held_freeze;
 pub mod journal;
 pub mod lock;
 mod outcome;
 mod preflight;
 pub mod recover;
-pub mod rehearse;
+pub mod rehearsal;
 pub mod rescue;
 mod settle;
 pub mod status;
 pub mod step;
-mod uncover;
+mod hidden_mounts;
 pub mod unmounted;
 pub mod verdict;
 
@@ -43,7 +43,7 @@ use self::journal::{Created, Journal};
 use self::outcome::{describe, evidence, exit, settled};
 pub use self::settle::create_request;
 use self::step::{Step, Steps};
-use self::unmounted::Away;
+use self::unmounted::Unmounted;
 use self::verdict::verdict;
 use crate::config::settings::{OnDegraded, PlanSettings};
 use crate::discover::Facts;
@@ -98,7 +98,7 @@ impl<E> Stage<'_, E> {
 
 /// How a run ended.
 #[derive(Debug)]
-pub struct Ended {
+pub struct Outcome {
     /// Everything that is known.
     pub record: SetRecord,
     /// What to do about it.
@@ -148,7 +148,7 @@ struct Window {
 ///
 /// # Errors
 /// When the run is refused before anything is touched.
-pub async fn snapshot<E: Ec2>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -> Result<Ended, Error> {
+pub async fn snapshot<E: Ec2>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -> Result<Outcome, Error> {
     let requested = requested(stage)?;
     let request = create_request(&stage.run, stage.facts, stage.plan, stage.settings, requested);
     preflight::check(stage, &request).await?;
@@ -160,7 +160,7 @@ pub async fn snapshot<E: Ec2>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -
 
     let mut env = hook_env(stage);
     let mut apps = Applications::default();
-    let mut away = Away::default();
+    let mut away = Unmounted::default();
     let mut ready = quiesce(stage, &mut journal, &env, interrupt, &mut apps).await;
     if ready.is_ok() {
         ready = unmounted::begin(stage, &mut journal, &env, interrupt, &mut apps.outcomes, &mut away).await;

@@ -25,8 +25,8 @@ use crate::host::superblock;
 use crate::ids::{DevNo, RunId};
 use crate::interrupt::Interrupt;
 use crate::report;
-use crate::run::desk::{self, Desk};
-use crate::run::hold::{self, HoldRecord};
+use crate::run::control_socket::{self, ControlSocket};
+use crate::run::held_freeze::{self, HeldFreezeRecord};
 use crate::run::{Stage, journal, lock, recover, step};
 
 /// The hidden first argument of the process that holds the freeze; the run's id and the caller's outputs follow.
@@ -97,7 +97,7 @@ impl Freeze {
         let failed =
             |what: &str, e: std::io::Error| Error::new(Exit::Permission, format!("cannot {what}: {e}"));
         std::fs::create_dir_all(journal::folder(&run_dir)).map_err(|e| failed("make the run folder", e))?;
-        let log = desk::log_of(&run_dir, &run);
+        let log = control_socket::log_of(&run_dir, &run);
         let mut relay = Relay::open(&log).map_err(|e| failed("write the run's log", e))?;
         let (ours, theirs) =
             std::os::unix::net::UnixStream::pair().map_err(|e| failed("make a socket", e))?;
@@ -116,7 +116,7 @@ impl Freeze {
         ours.set_nonblocking(true).map_err(|e| failed("make a socket", e))?;
         let mut from = BufReader::new(UnixStream::from_std(ours).map_err(|e| failed("make a socket", e))?);
         let record = {
-            let next = desk::next_record(&mut from);
+            let next = control_socket::next_record(&mut from);
             tokio::pin!(next);
             loop {
                 tokio::select! {
@@ -129,7 +129,7 @@ impl Freeze {
         match record {
             Some(record) if record.lasts() => {
                 self.tell(&record)?;
-                match desk::told(&mut from).await {
+                match control_socket::told(&mut from).await {
                     Ok(()) => Ok(Exit::Ok),
                     Err(_) => Err(Error::new(Exit::NotHeld, "the process that holds the freeze is gone")
                         .hint("`stillpoint thaw` undoes what it left")),
@@ -163,7 +163,7 @@ impl Freeze {
         }
     }
 
-    fn tell(&self, record: &HoldRecord) -> Result<(), Error> {
+    fn tell(&self, record: &HeldFreezeRecord) -> Result<(), Error> {
         match self.output {
             Output::Text if record.lasts() => print(record.run_id.as_str()),
             Output::Text => {}
@@ -171,7 +171,7 @@ impl Freeze {
                 print(&serde_json::to_string_pretty(record).map_err(|e| Error::new(Exit::Bug, e))?);
             }
         }
-        say(&report::hold::human(record));
+        say(&report::held_freeze::human(record));
         Ok(())
     }
 
@@ -201,7 +201,7 @@ impl Freeze {
         let lasts = self.lasts.ok_or_else(|| Error::new(Exit::Usage, "`freeze` needs --for"))?;
         let _lock = lock::take(&settings.run_dir, Duration::ZERO).await?;
         let unsettled = clean_up(&settings.run_dir).await?;
-        let mut desk = Desk::open(&settings.run_dir, &holder.run, caller).map_err(|e| {
+        let mut control = ControlSocket::open(&settings.run_dir, &holder.run, caller).map_err(|e| {
             Error::new(Exit::Permission, format!("cannot make the socket for `thaw`: {e}"))
                 .hint("the path of run_dir may be too long: a socket's is at most 107 bytes")
         })?;
@@ -224,8 +224,8 @@ impl Freeze {
             run_dir: &settings.run_dir,
             run: holder.run,
         };
-        let record = hold::hold(&stage, lasts, &holder.outputs, &mut desk, interrupt).await?;
-        desk.close(&record).await;
+        let record = held_freeze::hold(&stage, lasts, &holder.outputs, &mut control, interrupt).await?;
+        control.close(&record).await;
         Ok(record.thaw_exit())
     }
 }

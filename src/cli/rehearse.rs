@@ -15,7 +15,7 @@ use crate::host::kernel::{Linux, die_by};
 use crate::ids::RunId;
 use crate::interrupt::Interrupt;
 use crate::report;
-use crate::run::rehearse::{Hold, Rehearsed, Round, rehearse, suggest};
+use crate::run::rehearsal::{Hold, Rehearsed, Round, rehearse, suggest};
 use crate::run::{Stage, lock, step};
 use crate::sets::record;
 

@@ -14,8 +14,8 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::ids::RunId;
 use crate::report;
-use crate::run::desk::{self, Asked};
-use crate::run::hold::HoldRecord;
+use crate::run::control_socket::{self, Asked};
+use crate::run::held_freeze::HeldFreezeRecord;
 use crate::run::journal::{Created, Journal};
 use crate::run::{recover, rescue};
 
@@ -74,7 +74,7 @@ impl Thaw {
         match ended {
             Some(End::Said(record)) => exit = exit.or_worse(self.tell(&record)?),
             Some(End::Forced(forced)) => exit = exit.or_worse(forced),
-            None => match desk::kept(&run_dir, self.run.as_ref()) {
+            None => match control_socket::kept(&run_dir, self.run.as_ref()) {
                 Some(record) => exit = exit.or_worse(self.tell(&record)?),
                 None if self.run.is_some() => {
                     say("error: no freeze of this run is known since the last boot");
@@ -95,23 +95,23 @@ impl Thaw {
     /// Ends the freeze that is held.
     async fn end(&self, run_dir: &Path) -> Option<End> {
         for _ in 0..ENDING.0 {
-            let journal = desk::held(run_dir, self.run.as_ref())?;
-            match desk::ask(run_dir, &journal.state.run).await {
+            let journal = control_socket::held(run_dir, self.run.as_ref())?;
+            match control_socket::ask(run_dir, &journal.state.run).await {
                 Asked::Done(record) => return Some(End::Said(record)),
                 Asked::Silent => return Some(force(&journal)),
                 Asked::Ending => tokio::time::sleep(ENDING.1).await,
             }
         }
         // It has not ended in all that time: it cannot be asked, and may hold the freeze still.
-        desk::held(run_dir, self.run.as_ref()).map(|journal| force(&journal))
+        control_socket::held(run_dir, self.run.as_ref()).map(|journal| force(&journal))
     }
 
     /// Says what became of the freeze; the exit code that it asks for.
-    fn tell(&self, record: &HoldRecord) -> Result<Exit, Error> {
+    fn tell(&self, record: &HeldFreezeRecord) -> Result<Exit, Error> {
         if self.output == Output::Json {
             print(&serde_json::to_string_pretty(record).map_err(|e| Error::new(Exit::Bug, e))?);
         }
-        say(&report::hold::human(record));
+        say(&report::held_freeze::human(record));
         Ok(record.thaw_exit())
     }
 }
@@ -119,7 +119,7 @@ impl Thaw {
 /// How a freeze ended.
 enum End {
     /// Its holder said so.
-    Said(Box<HoldRecord>),
+    Said(Box<HeldFreezeRecord>),
     /// Thawed past a holder that does not answer.
     Forced(Exit),
 }

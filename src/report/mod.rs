@@ -4,7 +4,7 @@
 
 pub mod databases;
 pub mod findings;
-pub mod hold;
+pub mod held_freeze;
 pub mod log;
 mod page;
 pub mod plan;

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::page::{Columns, Page};
 use crate::path_encoding::shown;
-use crate::run::rehearse::{FACTOR, LEAST, MountRound, Round, SLOW, Suggestion};
+use crate::run::rehearsal::{FACTOR, LEAST, MountRound, Round, SLOW, Suggestion};
 
 /// Version of the JSON form. It grows when a field changes its meaning or goes.
 pub const VERSION: u32 = 1;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::hold::HoldRecord;
+use super::held_freeze::HeldFreezeRecord;
 use super::step::Step;
 use crate::config::settings::Hook;
 use crate::ids::{DevNo, RunId, SnapshotId};
@@ -42,7 +42,7 @@ pub struct FrozenMount {
 
 /// What a run may have stopped and unmounted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unmounted {
+pub struct ToRemount {
     /// Units whose stop was attempted, in order. Started once everything is mounted: a database must not start on an empty folder.
     pub units: Vec<Hook>,
     /// Every mount that may be gone, and how to make it again. Nothing in it that is mounted needs anything.
@@ -53,7 +53,7 @@ pub struct Unmounted {
     pub mount_units: Vec<String>,
 }
 
-impl Unmounted {
+impl ToRemount {
     /// Nothing is to be done.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -69,11 +69,11 @@ impl Unmounted {
 
 /// A freeze that is held for somebody else: the run takes no snapshots itself.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Hold {
+pub struct HeldFreeze {
     /// The watchdog's process id, once there is one.
     pub watchdog: Option<u32>,
     /// What is known before the freeze.
-    pub record: HoldRecord,
+    pub record: HeldFreezeRecord,
 }
 
 /// The process of a session. It ends by itself when the agent is gone; the recovery makes sure of it.
@@ -111,7 +111,7 @@ pub struct State {
     pub frozen: Vec<FrozenMount>,
     /// Filesystems that may be unmounted, and units that may be stopped for that.
     #[serde(default)]
-    pub unmounted: Unmounted,
+    pub unmounted: ToRemount,
     /// The create call.
     pub created: Created,
     /// It is a rehearsal: no create call will be sent.
@@ -119,7 +119,7 @@ pub struct State {
     pub rehearsal: bool,
     /// Set in runs of `freeze`.
     #[serde(default)]
-    pub hold: Option<Hold>,
+    pub held_freeze: Option<HeldFreeze>,
     /// The host-wide setting that was raised for the freeze, as it was before.
     #[serde(default)]
     pub expedited: Option<Former>,
@@ -152,10 +152,10 @@ impl Journal {
             sessions: Vec::new(),
             env: None,
             frozen: Vec::new(),
-            unmounted: Unmounted::default(),
+            unmounted: ToRemount::default(),
             created: Created::No,
             rehearsal: false,
-            hold: None,
+            held_freeze: None,
             expedited: None,
         };
         let journal = Self { path: folder.join(format!("{run}.json")), state };

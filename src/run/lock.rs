@@ -46,7 +46,7 @@ pub async fn take(run_dir: &Path, wait: Duration) -> Result<RunLock, Error> {
             }
             Err((file, nix::errno::Errno::EWOULDBLOCK)) if Instant::now() < end => file,
             Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
-                if let Some(held) = super::desk::held(run_dir, None) {
+                if let Some(held) = super::control_socket::held(run_dir, None) {
                     return Err(Error::new(Exit::Locked, format!("run {} holds a freeze", held.state.run))
                         .hint(
                             "`stillpoint thaw` ends it; `stillpoint status` says until when it lasts at most",

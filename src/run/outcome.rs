@@ -1,11 +1,11 @@
 //! From what happened to what is reported: evidence, record, exit code.
 //!
-//! In: the window's results and the hooks'. Out: [`Ended`]. Must never: touch the host or EC2.
+//! In: the window's results and the hooks'. Out: [`Outcome`]. Must never: touch the host or EC2.
 
 use super::applications;
 use super::settle;
 use super::verdict::{self, Evidence};
-use super::{Ended, Stage, Window};
+use super::{Outcome, Stage, Window};
 use crate::config::settings::{OnDegraded, PlanSettings};
 use crate::exit::Exit;
 use crate::plan::Consistency;
@@ -29,7 +29,7 @@ pub(super) fn describe<E>(
     window: Window,
     verdict: verdict::Verdict,
     hooks: Vec<HookOutcome>,
-) -> Ended {
+) -> Outcome {
     let thawed = window.thawed.unwrap_or_default();
     let taken = !window.made.is_empty();
     let achieved = taken.then_some(verdict.achieved);
@@ -44,7 +44,7 @@ pub(super) fn describe<E>(
         None if !verdict.missing.is_empty() => Exit::Ec2.code(),
         None => Exit::Ok.code(),
     };
-    Ended {
+    Outcome {
         hint: failure.as_ref().and_then(|f| f.hint.clone()),
         signal: failure.as_ref().and_then(|f| f.signal),
         record: SetRecord {
@@ -71,7 +71,7 @@ pub(super) fn describe<E>(
 }
 
 /// The exit code, from the worst down.
-pub(super) fn exit(settings: &PlanSettings, ended: &Ended) -> Exit {
+pub(super) fn exit(settings: &PlanSettings, ended: &Outcome) -> Exit {
     let record = &ended.record;
     let failed = Exit::ALL.into_iter().find(|e| e.code() == record.exit_code).unwrap_or(Exit::Bug);
     if !record.still_frozen.is_empty() {
@@ -94,6 +94,6 @@ pub(super) fn exit(settings: &PlanSettings, ended: &Ended) -> Exit {
 }
 
 /// Has everything that the journal could be needed for been done?
-pub(super) fn settled(ended: &Ended) -> bool {
+pub(super) fn settled(ended: &Outcome) -> bool {
     !ended.record.after.iter().any(|a| a.starts_with(settle::UNLABELLED))
 }

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-use super::desk;
+use super::control_socket;
 use super::journal::{Created, Journal};
 use super::rescue::{self, PATIENCE, Thaws};
-use super::unmounted::{self, Back};
+use super::unmounted::{self, Remounted};
 use crate::ec2::reconcile::{self, Outcome};
 use crate::ec2::{Ec2, Ec2Error};
 use crate::exit::Exit;
@@ -38,7 +38,7 @@ pub struct Recovered {
     /// Mount points that may still be frozen, and why.
     pub failed: Vec<(PathBuf, Errno)>,
     /// What was mounted again, and what could not be.
-    pub back: Back,
+    pub back: Remounted,
     /// Post commands, as they ran.
     pub released: Vec<HookOutcome>,
     /// Its journal, where EC2 must still be asked what it made.
@@ -103,7 +103,7 @@ impl Recovered {
             run,
             thawed,
             failed,
-            back: Back::default(),
+            back: Remounted::default(),
             released: Vec::new(),
             unsettled: None,
             hold: false,
@@ -155,12 +155,12 @@ async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) 
             put_back.is_some_and(Result::unwrap_or_default)
         }
     };
-    let record = journal.state.hold.clone().map(|hold| {
+    let record = journal.state.held_freeze.clone().map(|hold| {
         // What it kept itself says more than what it knew before the freeze.
-        desk::kept(run_dir, Some(&journal.state.run)).unwrap_or(hold.record).died()
+        control_socket::kept(run_dir, Some(&journal.state.run)).unwrap_or(hold.record).died()
     });
     let hold = record.is_some();
-    let mut back = Back::default();
+    let mut back = Remounted::default();
     if !journal.state.unmounted.is_empty() {
         // A thread of the dead run may still be inside umount(2) or mounting.
         let end = Instant::now() + PATIENCE;
@@ -193,7 +193,7 @@ async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) 
         if record.exit_code == Exit::Ok.code() && !record.after.is_empty() {
             record.exit_code = Exit::After.code();
         }
-        desk::keep(run_dir, &record);
+        control_socket::keep(run_dir, &record);
     }
     let run = journal.state.run.clone();
     let kept = journal.update(|state| {
@@ -305,13 +305,13 @@ mod tests {
             "reason": null, "hint": null, "frozen_ms": 0.0, "still_frozen": [], "hooks": [], "after": [], "exit_code": 0,
         });
         let hold =
-            super::super::journal::Hold { watchdog: None, record: serde_json::from_value(record).unwrap() };
+            super::super::journal::HeldFreeze { watchdog: None, record: serde_json::from_value(record).unwrap() };
         let frozen = FrozenMount { dev: DevNo { major: 7, minor: 9999 }, mount_point: mount_point.clone() };
-        let change = |s: &mut super::super::journal::State| (s.hold, s.frozen) = (Some(hold), vec![frozen]);
+        let change = |s: &mut super::super::journal::State| (s.held_freeze, s.frozen) = (Some(hold), vec![frozen]);
         journal.update(change).unwrap();
         let thaws = (Vec::new(), vec![(mount_point.clone(), Errno::ETIMEDOUT)]);
         let left = release(dir.path(), journal, thaws).await.unsettled.unwrap();
-        let kept = || desk::kept(dir.path(), Some(&run)).unwrap();
+        let kept = || control_socket::kept(dir.path(), Some(&run)).unwrap();
         assert_eq!((kept().thaw_exit(), kept().still_frozen), (Exit::StillFrozen, vec![mount_point]));
         assert!(release(dir.path(), left, Thaws::default()).await.unsettled.is_none());
         assert_eq!((kept().thaw_exit(), kept().still_frozen), (Exit::NotHeld, Vec::new()));

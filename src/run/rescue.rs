@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::journal::{FrozenMount, Journal};
-use super::uncover;
+use super::hidden_mounts;
 use crate::host::kernel::{Kernel, Linux};
 use crate::host::mountinfo;
 use crate::host::superblock;
@@ -121,11 +121,11 @@ fn reached(path: &Path, dev: DevNo) -> Result<Option<OwnedFd>, Errno> {
     if let Some(fd) = paths.iter().find_map(|p| open(p)) {
         return Ok(Some(fd));
     }
-    if let Some(fd) = uncover::covered(dev)? {
+    if let Some(fd) = hidden_mounts::covered(dev)? {
         return Ok(Some(fd));
     }
-    let lost = uncover::pathless(|d| d != dev || all.iter().any(|t| t.dev == d));
-    lost.first().map(|lost| uncover::mounted_again(lost).map_err(|_| Errno::ENOLINK)).transpose()
+    let lost = hidden_mounts::pathless(|d| d != dev || all.iter().any(|t| t.dev == d));
+    lost.first().map(|lost| hidden_mounts::mounted_again(lost).map_err(|_| Errno::ENOLINK)).transpose()
 }
 
 /// The rescue: FITHAW on every filesystem of this host, in every mount namespace, below covers, and on those that were unmounted
@@ -135,7 +135,7 @@ fn reached(path: &Path, dev: DevNo) -> Result<Option<OwnedFd>, Errno> {
 /// When not even this process's mounts can be read.
 pub fn everything() -> std::io::Result<Thaws> {
     let reach = reach()?;
-    let lost = uncover::pathless(|dev| reach.iter().any(|t| t.dev == dev));
+    let lost = hidden_mounts::pathless(|dev| reach.iter().any(|t| t.dev == dev));
     let mut work: Vec<(PathBuf, Work)> = Vec::new();
     for target in reach {
         let name = target.paths.first().cloned().unwrap_or_default();
@@ -145,7 +145,7 @@ pub fn everything() -> std::io::Result<Thaws> {
         let name = lost.device.clone();
         work.push((
             name,
-            Box::new(move || thaw_fd(&uncover::mounted_again(&lost).map_err(|_| Errno::ENOLINK)?)),
+            Box::new(move || thaw_fd(&hidden_mounts::mounted_again(&lost).map_err(|_| Errno::ENOLINK)?)),
         ));
     }
     Ok(side_by_side(work, PATIENCE))
@@ -191,7 +191,7 @@ fn thaw_any(target: &Target) -> Result<bool, Errno> {
         }
     }
     if !reached {
-        match uncover::covered(target.dev).and_then(|fd| fd.map_or(Ok(false), |fd| thaw_fd(&fd))) {
+        match hidden_mounts::covered(target.dev).and_then(|fd| fd.map_or(Ok(false), |fd| thaw_fd(&fd))) {
             Ok(now) => thawed |= now,
             Err(errno) => failed = Some(errno),
         }

@@ -119,7 +119,7 @@ pub fn look(run_dir: &Path, program: Option<&Path>) -> std::io::Result<Status> {
 
 fn of(journal: &Journal) -> RunStatus {
     let state = &journal.state;
-    let hold = state.hold.as_ref();
+    let hold = state.held_freeze.as_ref();
     RunStatus {
         run_id: state.run.clone(),
         command: match hold {

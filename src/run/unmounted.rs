@@ -6,10 +6,10 @@
 //! start automounts ─→ mount again ─→ start units in reverse
 //! ```
 //!
-//! In: the plan, systemd where it runs. Out: [`Away`] while they are away, [`Back`] when they are back. Must never: touch anything before
+//! In: the plan, systemd where it runs. Out: [`Unmounted`] while they are away, [`Remounted`] when they are back. Must never: touch anything before
 //! it is known how to mount it again, start a unit while its filesystem is missing, or unmount what somebody holds.
 
-mod ground;
+mod targets;
 mod systemd;
 
 use std::fs::File;
@@ -20,10 +20,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use self::ground::Ground;
+use self::targets::UnmountTargets;
 use self::systemd::{Systemd, unnoticed};
 use super::journal::Journal;
-use super::{Ended, Failure, Stage, preflight};
+use super::{Outcome, Failure, Stage, preflight};
 use crate::config::settings::Hook;
 use crate::discover::Filesystem;
 use crate::exit::Exit;
@@ -42,12 +42,12 @@ const STARTING: Duration = Duration::from_secs(5);
 /// How long mounting may take before the run reports without it. A large btrfs takes minutes.
 pub const MOUNTING: Duration = Duration::from_secs(300);
 
-/// Set when [`Away`] was dropped, by a panic, and something is not mounted again: `main` then exits 41, not 70.
+/// Set when [`Unmounted`] was dropped, by a panic, and something is not mounted again: `main` then exits 41, not 70.
 pub static LEFT_UNMOUNTED: AtomicBool = AtomicBool::new(false);
 
 /// Filesystems that are unmounted now. Dropped, it mounts them: a panic must not leave them away. The journal still has them then.
 #[derive(Debug, Default)]
-pub(super) struct Away {
+pub(super) struct Unmounted {
     recipe: Recipe,
     claims: Vec<Claim>,
     /// Every device, open from before its umount(2) until after it is mounted: at its last close a loop device that was set up by
@@ -55,7 +55,7 @@ pub(super) struct Away {
     kept: Vec<File>,
 }
 
-impl Drop for Away {
+impl Drop for Unmounted {
     fn drop(&mut self) {
         self.claims.clear();
         if !self.recipe.mounts.is_empty() && !again::again(&self.recipe).failed.is_empty() {
@@ -67,7 +67,7 @@ impl Drop for Away {
 /// What came of mounting again.
 #[derive(Debug, Default)]
 #[must_use = "a filesystem may not be mounted"]
-pub struct Back {
+pub struct Remounted {
     /// Mounted again.
     pub mounted: Vec<PathBuf>,
     /// Not mounted; they stay in the journal.
@@ -78,7 +78,7 @@ pub struct Back {
     pub outcomes: Vec<HookOutcome>,
 }
 
-impl Back {
+impl Remounted {
     /// Where something is missing, for post hooks.
     pub(super) fn not_mounted(&self) -> Vec<PathBuf> {
         self.failed.iter().map(|f| f.mount_point.clone()).collect()
@@ -96,7 +96,7 @@ pub(super) async fn begin<E>(
     env: &HookEnv,
     interrupt: &mut Interrupt,
     outcomes: &mut Vec<HookOutcome>,
-    away: &mut Away,
+    away: &mut Unmounted,
 ) -> Result<(), Failure> {
     let planned: Vec<_> = stage.plan.filesystems.iter().filter(|f| f.method == Method::Unmount).collect();
     if planned.is_empty() {
@@ -104,12 +104,12 @@ pub(super) async fn begin<E>(
     }
     preflight::unchanged(stage)?;
     let end = Instant::now() + stage.settings.unmount_timeout;
-    let ground = Ground::look(&planned)?;
-    let systemd = Systemd::look(&ground, &stage.settings.stop_units, env).await?;
+    let targets = UnmountTargets::look(&planned)?;
+    let systemd = Systemd::look(&targets, &stage.settings.stop_units, env).await?;
     // Processes of units may go when the units are stopped; nothing else will.
     let stops = !stage.settings.stop_units.is_empty();
     let stays = |h: &Holder| !stops || h.unit.as_ref().is_none_or(|u| !u.ends_with(".service"));
-    ground.free(Duration::ZERO, stays).await?;
+    targets.free(Duration::ZERO, stays).await?;
 
     let changed = journal.update(|state| {
         state.env = Some(env.clone());
@@ -120,22 +120,22 @@ pub(super) async fn begin<E>(
         let left = end.saturating_duration_since(Instant::now());
         attempt(journal, env, interrupt, outcomes, hook, left, |state| &mut state.units).await?;
     }
-    ground.free(if stops { ENDING } else { Duration::ZERO }, |_| true).await?;
+    targets.free(if stops { ENDING } else { Duration::ZERO }, |_| true).await?;
     flush(stage, &planned, end).await?;
     program_starts(stage).await?;
     if let Some(signal) = interrupt.pending() {
         return Err(Failure::by(signal));
     }
 
-    let journaled = journal.update(|state| state.unmounted.recipe = ground.recipe.clone());
+    let journaled = journal.update(|state| state.unmounted.recipe = targets.recipe.clone());
     journaled.map_err(|e| Failure::new(Exit::Freeze, format!("cannot write the journal: {e}")))?;
-    away.recipe = ground.recipe.clone();
-    away.kept = kept_open(&ground.recipe)?;
-    for mount in ground.recipe.mounts.iter().rev() {
-        ground.unmount(mount).await?;
+    away.recipe = targets.recipe.clone();
+    away.kept = kept_open(&targets.recipe)?;
+    for mount in targets.recipe.mounts.iter().rev() {
+        targets.unmount(mount).await?;
         tracing::info!("unmounted {}", mount.mount_point.display());
     }
-    for device in ground.recipe.filesystems.iter().flat_map(|f| &f.devices) {
+    for device in targets.recipe.filesystems.iter().flat_map(|f| &f.devices) {
         away.claims.push(claim(device).map_err(|errno| {
             let what = format!("{} is unmounted here and still held: {}", device.path.display(), errno.desc());
             refused(what, "something else has mounted or opened it: look for other mount namespaces (lsns -t mnt) and containers")
@@ -186,7 +186,7 @@ async fn attempt(
     outcomes: &mut Vec<HookOutcome>,
     hook: Hook,
     limit: Duration,
-    list: fn(&mut super::journal::Unmounted) -> &mut Vec<Hook>,
+    list: fn(&mut super::journal::ToRemount) -> &mut Vec<Hook>,
 ) -> Result<(), Failure> {
     if let Some(signal) = interrupt.pending() {
         return Err(Failure::by(signal));
@@ -256,7 +256,7 @@ async fn bounded<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + 
 }
 
 /// Mounts everything again and starts what was stopped. Not to be interrupted.
-pub(super) async fn end(mut away: Away, journal: &mut Journal, outcomes: &mut Vec<HookOutcome>) -> Back {
+pub(super) async fn end(mut away: Unmounted, journal: &mut Journal, outcomes: &mut Vec<HookOutcome>) -> Remounted {
     away.recipe = Recipe::default(); // from here on it is the journal's
     let claims = std::mem::take(&mut away.claims);
     let mut back = back(journal, claims).await;
@@ -266,9 +266,9 @@ pub(super) async fn end(mut away: Away, journal: &mut Journal, outcomes: &mut Ve
 }
 
 /// Does what the journal says is owed: automounts, mounts, units. What fails stays in it.
-pub(super) async fn back(journal: &mut Journal, claims: Vec<Claim>) -> Back {
+pub(super) async fn back(journal: &mut Journal, claims: Vec<Claim>) -> Remounted {
     let owed = journal.state.unmounted.clone();
-    let mut back = Back::default();
+    let mut back = Remounted::default();
     if owed.is_empty() {
         return back;
     }
@@ -290,7 +290,7 @@ pub(super) async fn back(journal: &mut Journal, claims: Vec<Claim>) -> Back {
     let _ = journal.update(|state| state.unmounted.recipe = Recipe::default());
     back.differs.extend(unnoticed(&owed.mount_units, &env).await);
     back.outcomes.extend(quiesce::release(&owed.units, &env).await);
-    let _ = journal.update(|state| state.unmounted = super::journal::Unmounted::default());
+    let _ = journal.update(|state| state.unmounted = super::journal::ToRemount::default());
     back
 }
 
@@ -300,8 +300,8 @@ fn late(recipe: &Recipe) -> Again {
 }
 
 /// What is owed, and why it is not done now; the journal keeps it.
-pub(super) fn not_yet(journal: &Journal, why: &str) -> Back {
-    Back { failed: all_failed(&journal.state.unmounted.recipe, why), ..Back::default() }
+pub(super) fn not_yet(journal: &Journal, why: &str) -> Remounted {
+    Remounted { failed: all_failed(&journal.state.unmounted.recipe, why), ..Remounted::default() }
 }
 
 fn all_failed(recipe: &Recipe, why: &str) -> Vec<Failed> {
@@ -317,7 +317,7 @@ fn all_failed(recipe: &Recipe, why: &str) -> Vec<Failed> {
 pub(super) const AGAIN: &str = "remove what is in the way, then `stillpoint thaw` mounts them again, as the next run does; or type the command";
 
 /// Writes into the record what the user has to know.
-pub(super) fn tell(ended: &mut Ended, back: Back) {
+pub(super) fn tell(ended: &mut Outcome, back: Remounted) {
     let record = &mut ended.record;
     if !back.failed.is_empty() {
         ended.hint = Some(AGAIN.to_owned());
@@ -350,7 +350,7 @@ mod tests {
 
     #[test]
     fn what_a_panic_leaves_unmounted_is_remembered_for_the_exit_code() {
-        drop(Away::default());
+        drop(Unmounted::default());
         assert!(!LEFT_UNMOUNTED.load(Ordering::SeqCst));
         let nowhere = PathBuf::from("/nonexistent");
         let filesystem = Superblock {
@@ -371,7 +371,7 @@ mod tests {
             make: Make::New,
         };
         let recipe = Recipe { filesystems: vec![filesystem], mounts: vec![mount] };
-        drop(Away { recipe, claims: Vec::new(), kept: Vec::new() });
+        drop(Unmounted { recipe, claims: Vec::new(), kept: Vec::new() });
         assert!(LEFT_UNMOUNTED.load(Ordering::SeqCst));
     }
 }

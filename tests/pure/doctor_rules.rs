@@ -13,7 +13,7 @@ use stillpoint::host::processes::Process;
 use stillpoint::plan::Consistency;
 use stillpoint::report::findings::human;
 use stillpoint::report::rehearsal::Rehearsal;
-use stillpoint::run::rehearse::{MountRound, Round, Writer, suggest};
+use stillpoint::run::rehearsal::{MountRound, Round, Writer, suggest};
 
 /// One volume with `/data` on it, and whatever is added.
 fn host(more: &str) -> Host {

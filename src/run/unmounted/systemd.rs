@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::ground::Ground;
+use super::targets::UnmountTargets;
 use super::{MOUNTING, refused};
 use crate::config::settings::Hook;
 use crate::exit::Exit;
@@ -25,7 +25,7 @@ pub(super) struct Systemd {
 }
 
 impl Systemd {
-    pub async fn look(ground: &Ground, stop_units: &[String], env: &HookEnv) -> Result<Self, Failure> {
+    pub async fn look(targets: &UnmountTargets, stop_units: &[String], env: &HookEnv) -> Result<Self, Failure> {
         let mut this = Self { systemctl: Systemctl::find(), ..Self::default() };
         if !stop_units.is_empty() && this.systemctl.is_none() {
             return Err(Failure::new(
@@ -37,7 +37,7 @@ impl Systemd {
             not_triggered(systemctl, stop_units, env).await?;
         }
         let Some(systemctl) = this.systemctl.clone().filter(|_| units::booted()) else {
-            return match ground.automounts.first() {
+            return match targets.automounts.first() {
                 Some(unit) => Err(refused(
                     format!("an automounter that is not systemd would mount it in the window ({unit})"),
                     "stop it by a hook",
@@ -46,7 +46,7 @@ impl Systemd {
             };
         };
         let asked = |e: String| Failure::new(Exit::Freeze, e);
-        for unit in &ground.automounts {
+        for unit in &targets.automounts {
             let state = systemctl.show(unit, "ActiveState", env).await.map_err(asked)?;
             if !units::is_active(&state) {
                 let what = format!(
@@ -56,7 +56,7 @@ impl Systemd {
             }
             this.automounts.push(systemctl.hook(unit, MOUNTING));
         }
-        for mount in &ground.recipe.mounts {
+        for mount in &targets.recipe.mounts {
             let unit = units::named_after(&mount.mount_point, "mount");
             let state = systemctl.show(&unit, "ActiveState,BoundBy", env).await.map_err(asked)?;
             if !units::is_active(&state) {
@@ -64,7 +64,7 @@ impl Systemd {
             }
             // systemd stops what is bound to a mount that goes, and nobody would start it again.
             for bound in state.get("BoundBy").iter().flat_map(|b| b.split_whitespace()) {
-                let known = stop_units.iter().chain(&ground.automounts).any(|u| u == bound);
+                let known = stop_units.iter().chain(&targets.automounts).any(|u| u == bound);
                 if !known
                     && units::is_active(&systemctl.show(bound, "ActiveState", env).await.map_err(asked)?)
                 {

@@ -1,6 +1,6 @@
 //! What is to be unmounted, as it is now: its mounts, its devices, and who holds it.
 //!
-//! In: planned filesystems. Out: [`Ground`], with the recipe and the refusals. Must never: touch anything but by [`Ground::unmount`].
+//! In: planned filesystems. Out: [`UnmountTargets`], with the recipe and the refusals. Must never: touch anything but by [`UnmountTargets::unmount`].
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ const BUSY: Duration = Duration::from_secs(1);
 const NAMED: usize = 8;
 
 /// What is to be unmounted, as it is now.
-pub(super) struct Ground {
+pub(super) struct UnmountTargets {
     pub recipe: Recipe,
     targets: Targets,
     /// Holders that are no processes.
@@ -38,7 +38,7 @@ pub(super) struct Ground {
     pub automounts: Vec<String>,
 }
 
-impl Ground {
+impl UnmountTargets {
     pub fn look(planned: &[&PlannedFilesystem]) -> Result<Self, Failure> {
         let unreadable = |e: String| Failure::new(Exit::Freeze, format!("cannot look at the mounts: {e}"));
         let host = discover::host(Path::new("/")).map_err(|e| unreadable(chain(&e)))?;

@@ -18,7 +18,7 @@ use serde::{Serialize, Serializer};
 use super::applications::{self, Applications};
 use super::journal::Journal;
 use super::outcome::evidence;
-use super::unmounted::{self, Away, Back};
+use super::unmounted::{self, Unmounted, Remounted};
 use super::{Stage, Window, create_request, preflight};
 use crate::config::settings::OnDegraded;
 use crate::discover::volumes::AttachedVolume;
@@ -169,7 +169,7 @@ pub struct Round {
 
 impl Round {
     /// What became of what was unmounted.
-    fn tell(&mut self, back: Back) {
+    fn tell(&mut self, back: Remounted) {
         let (failed, differs) = (back.failed, back.differs);
         if !failed.is_empty() {
             self.hint = Some(unmounted::AGAIN.to_owned());
@@ -246,7 +246,7 @@ pub async fn rehearse<E: Ec2>(
     let mut env = super::hook_env(stage);
     let mut apps = Applications::default();
     let mut busy = Busy::default();
-    let mut away = Away::default();
+    let mut away = Unmounted::default();
     let mut ready = super::quiesce(stage, &mut journal, &env, interrupt, &mut apps).await;
     if ready.is_ok() {
         ready = unmounted::begin(stage, &mut journal, &env, interrupt, &mut apps.outcomes, &mut away).await;

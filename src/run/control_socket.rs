@@ -16,7 +16,7 @@ use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
-use super::hold::HoldRecord;
+use super::held_freeze::HeldFreezeRecord;
 use super::journal::{self, Journal};
 use crate::ids::RunId;
 
@@ -49,7 +49,7 @@ pub fn log_of(run_dir: &Path, run: &RunId) -> PathBuf {
 
 /// The holder's side.
 #[derive(Debug)]
-pub struct Desk {
+pub struct ControlSocket {
     run_dir: PathBuf,
     run: RunId,
     caller: OwnedWriteHalf,
@@ -58,8 +58,8 @@ pub struct Desk {
     waiting: Arc<AtomicUsize>,
 }
 
-impl Desk {
-    /// Opens the desk: from now on `thaw` can be asked for. `caller` is the socket of the command that started this.
+impl ControlSocket {
+    /// Opens the control: from now on `thaw` can be asked for. `caller` is the socket of the command that started this.
     ///
     /// # Errors
     /// When the socket cannot be made.
@@ -120,20 +120,20 @@ impl Desk {
     }
 
     /// One record for the command that started this. It may be gone.
-    pub async fn tell(&mut self, record: &HoldRecord) {
+    pub async fn tell(&mut self, record: &HeldFreezeRecord) {
         let mut line = serde_json::to_vec(record).unwrap_or_default();
         line.push(b'\n');
         let _ = self.caller.write_all(&line).await;
     }
 
     /// Keeps the record for whoever asks later. Nothing is frozen.
-    pub fn keep(&self, record: &HoldRecord) {
+    pub fn keep(&self, record: &HeldFreezeRecord) {
         keep(&self.run_dir, record);
         sweep_records(&self.run_dir, &self.run);
     }
 
     /// Answers everybody who waits.
-    pub async fn close(mut self, record: &HoldRecord) {
+    pub async fn close(mut self, record: &HeldFreezeRecord) {
         self.keep(record);
         let _ = std::fs::remove_file(socket_of(&self.run_dir, &self.run));
         let text = serde_json::to_string(record).unwrap_or_default();
@@ -191,7 +191,7 @@ fn swept(run_dir: &Path, run: &RunId, goes: impl Fn(bool, &str) -> bool) {
 }
 
 /// The side of the command that started it: the next record; none when the holder went away.
-pub async fn next_record(from: &mut BufReader<UnixStream>) -> Option<HoldRecord> {
+pub async fn next_record(from: &mut BufReader<UnixStream>) -> Option<HeldFreezeRecord> {
     let mut line = String::new();
     from.read_line(&mut line).await.ok()?;
     serde_json::from_str(&line).ok()
@@ -208,12 +208,12 @@ pub async fn told(to: &mut BufReader<UnixStream>) -> std::io::Result<()> {
 /// The freeze that is held now: its journal. With `run`, only that one.
 #[must_use]
 pub fn held(run_dir: &Path, run: Option<&RunId>) -> Option<Journal> {
-    let wanted = |j: &Journal| j.state.hold.is_some() && run.is_none_or(|r| *r == j.state.run) && j.lives();
+    let wanted = |j: &Journal| j.state.held_freeze.is_some() && run.is_none_or(|r| *r == j.state.run) && j.lives();
     Journal::all(run_dir).into_iter().flatten().find(wanted)
 }
 
 /// Keeps the record of a freeze for whoever asks later.
-pub fn keep(run_dir: &Path, record: &HoldRecord) {
+pub fn keep(run_dir: &Path, record: &HeldFreezeRecord) {
     let path = record_of(run_dir, &record.run_id);
     let temporary = path.with_extension("held-new");
     let kept = serde_json::to_vec_pretty(record)
@@ -227,7 +227,7 @@ pub fn keep(run_dir: &Path, record: &HoldRecord) {
 
 /// What became of a freeze; without `run`, of the last one since boot.
 #[must_use]
-pub fn kept(run_dir: &Path, run: Option<&RunId>) -> Option<HoldRecord> {
+pub fn kept(run_dir: &Path, run: Option<&RunId>) -> Option<HeldFreezeRecord> {
     let read = |path: &Path| serde_json::from_slice(&std::fs::read(path).ok()?).ok();
     if let Some(run) = run {
         return read(&record_of(run_dir, run));
@@ -242,7 +242,7 @@ pub fn kept(run_dir: &Path, run: Option<&RunId>) -> Option<HoldRecord> {
 #[derive(Debug)]
 pub enum Asked {
     /// It is done, and everything is released.
-    Done(Box<HoldRecord>),
+    Done(Box<HeldFreezeRecord>),
     /// The holder has just ended by itself, or is about to.
     Ending,
     /// The holder is there and does not answer.

@@ -8,7 +8,7 @@
 //! release     post hooks in reverse
 //! ```
 //!
-//! In: a plan, its settings, the kernel. Out: a [`HoldRecord`]. This process and the watchdog guard each other: whichever dies,
+//! In: a plan, its settings, the kernel. Out: a [`HeldFreezeRecord`]. This process and the watchdog guard each other: whichever dies,
 //! the other thaws; both keep the deadline. Must never: extend the deadline, or say that a freeze held which was not proven so.
 
 use std::path::{Path, PathBuf};
@@ -19,8 +19,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::applications::{self, Applications, hook_env, quiesce, release};
-use super::desk::Desk;
-use super::journal::{Hold, Journal, will_freeze};
+use super::control_socket::ControlSocket;
+use super::journal::{HeldFreeze, Journal, will_freeze};
 use super::{Failure, Stage, Window, freeze_hint, outcome, preflight, requested};
 use crate::config::settings::OnDegraded;
 use crate::ec2::Ec2;
@@ -43,7 +43,7 @@ const SSM_AGENT: &str = "/var/lib/amazon/ssm";
 
 /// What `freeze` and `thaw` print.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct HoldRecord {
+pub struct HeldFreezeRecord {
     /// [`VERSION`].
     pub version: u32,
     /// The run.
@@ -95,7 +95,7 @@ pub struct HeldFilesystem {
     pub method: String,
 }
 
-impl HoldRecord {
+impl HeldFreezeRecord {
     /// What is left to say of a freeze whose process died, where it has not said it itself.
     #[must_use]
     pub fn died(mut self) -> Self {
@@ -148,9 +148,9 @@ pub async fn hold<E: Ec2>(
     stage: &Stage<'_, E>,
     lasts: Duration,
     outputs: &[DevNo],
-    desk: &mut Desk,
+    control: &mut ControlSocket,
     interrupt: &mut Interrupt,
-) -> Result<HoldRecord, Error> {
+) -> Result<HeldFreezeRecord, Error> {
     let requested = requested(stage)?;
     none_is_unmounted(stage)?;
     preflight::host(stage)?;
@@ -160,7 +160,7 @@ pub async fn hold<E: Ec2>(
     let mut record = begun(stage, requested);
     let mut journal = Journal::start(stage.run_dir, &stage.run, &stage.plan.name)
         .and_then(|mut j| {
-            j.update(|state| state.hold = Some(Hold { watchdog: None, record: record.clone() }))?;
+            j.update(|state| state.held_freeze = Some(HeldFreeze { watchdog: None, record: record.clone() }))?;
             Ok(j)
         })
         .map_err(|e| {
@@ -173,14 +173,14 @@ pub async fn hold<E: Ec2>(
     let window = match quiesce(stage, &mut journal, &env, interrupt, &mut apps).await {
         Ok(()) => {
             record.hooks.clone_from(&apps.outcomes);
-            window(stage, lasts, &mut record, &mut journal, desk, interrupt).await
+            window(stage, lasts, &mut record, &mut journal, control, interrupt).await
         }
         Err(failure) => Window { failure: Some(failure), ..Window::default() },
     };
     env.frozen = record.times.frozen.is_some();
     judge(stage, &mut record, &window, &apps.outcomes);
     // Told before the post hooks too: they may take long, and this process may be killed over them.
-    desk.keep(&unconfirmed(stage, &record, &journal));
+    control.keep(&unconfirmed(stage, &record, &journal));
     release(stage, &mut journal, &env, &mut apps).await;
     // Once more: what a session says when it lets go counts.
     judge(stage, &mut record, &window, &apps.outcomes);
@@ -196,7 +196,7 @@ pub async fn hold<E: Ec2>(
 }
 
 /// What may be said while sessions have not yet confirmed that they held: nobody may ever be able to ask them.
-fn unconfirmed<E>(stage: &Stage<'_, E>, record: &HoldRecord, journal: &Journal) -> HoldRecord {
+fn unconfirmed<E>(stage: &Stage<'_, E>, record: &HeldFreezeRecord, journal: &Journal) -> HeldFreezeRecord {
     let mut early = record.clone();
     let open = journal.state.attempted.iter().any(|h| h.is_session() || h.releases_again());
     if open && early.achieved == Some(Consistency::Application) {
@@ -212,14 +212,14 @@ fn unconfirmed<E>(stage: &Stage<'_, E>, record: &HoldRecord, journal: &Journal) 
 }
 
 /// What is known before anything is touched.
-fn begun<E>(stage: &Stage<'_, E>, requested: Consistency) -> HoldRecord {
+fn begun<E>(stage: &Stage<'_, E>, requested: Consistency) -> HeldFreezeRecord {
     let method = |m: Method| serde_json::to_value(m).ok().and_then(|v| v.as_str().map(str::to_owned));
     let filesystem = |f: &crate::plan::PlannedFilesystem| HeldFilesystem {
         mount_point: f.mount_point.clone(),
         fstype: f.fstype.clone(),
         method: method(f.method).unwrap_or_default(),
     };
-    HoldRecord {
+    HeldFreezeRecord {
         version: VERSION,
         run_id: stage.run.clone(),
         plan: stage.plan.name.clone(),
@@ -245,9 +245,9 @@ fn begun<E>(stage: &Stage<'_, E>, requested: Consistency) -> HoldRecord {
 async fn window<E: Ec2>(
     stage: &Stage<'_, E>,
     lasts: Duration,
-    record: &mut HoldRecord,
+    record: &mut HeldFreezeRecord,
     journal: &mut Journal,
-    desk: &mut Desk,
+    control: &mut ControlSocket,
     interrupt: &mut Interrupt,
 ) -> Window {
     let failed = |failure| Window { failure: Some(failure), ..Window::default() };
@@ -273,16 +273,16 @@ async fn window<E: Ec2>(
     record.until = Timestamp::now().checked_add(lasts).ok();
     let ready = preflight::unchanged(stage)
         .and_then(|()| {
-            if desk.is_asked() {
+            if control.is_asked() {
                 return Err(Failure::new(Exit::Freeze, "the thaw was asked for before anything was frozen"));
             }
             interrupt.pending().map_or(Ok(()), |signal| Err(Failure::by(signal)))
         })
         .and_then(|()| {
-            let hold = Hold { watchdog: Some(prepared.watchdog()), record: record.clone() };
+            let hold = HeldFreeze { watchdog: Some(prepared.watchdog()), record: record.clone() };
             let written = journal.update(|state| {
                 state.frozen = will_freeze(stage.plan);
-                state.hold = Some(hold);
+                state.held_freeze = Some(hold);
                 state.expedited = prepared.expedited();
             });
             written.map_err(|e| Failure::new(Exit::Freeze, format!("cannot write the journal: {e}")))
@@ -314,8 +314,8 @@ async fn window<E: Ec2>(
     record.until = record.times.started.checked_add(lasts).ok();
     // ---- frozen: between here and `thaw` a few messages over sockets that are open already, and nothing else ----
     let call = async {
-        desk.tell(record).await;
-        desk.asked().await;
+        control.tell(record).await;
+        control.asked().await;
     };
     let called = frozen.call(interrupt, call).await;
     let thawed = frozen.thaw().await;
@@ -335,7 +335,7 @@ async fn window<E: Ec2>(
 }
 
 /// What may be said of the freeze.
-fn judge<E>(stage: &Stage<'_, E>, record: &mut HoldRecord, window: &Window, hooks: &[HookOutcome]) {
+fn judge<E>(stage: &Stage<'_, E>, record: &mut HeldFreezeRecord, window: &Window, hooks: &[HookOutcome]) {
     let evidence = outcome::evidence(stage, window, hooks);
     let held = evidence.doubt.is_none();
     let label = match (&evidence.doubt, &evidence.hooks) {

@@ -1,15 +1,15 @@
 //! A freeze that is held, or has ended, for people.
 //!
-//! In: a [`HoldRecord`]. Out: text for stderr. Must never: print (the caller does), or say more than the record.
+//! In: a [`HeldFreezeRecord`]. Out: text for stderr. Must never: print (the caller does), or say more than the record.
 
 use std::fmt::Write;
 
 use crate::exit::Exit;
-use crate::run::hold::HoldRecord;
+use crate::run::held_freeze::HeldFreezeRecord;
 
 /// A few lines.
 #[must_use]
-pub fn human(record: &HoldRecord) -> String {
+pub fn human(record: &HeldFreezeRecord) -> String {
     let mut text = String::new();
     let mounts: Vec<_> = record.filesystems.iter().map(|f| f.mount_point.display().to_string()).collect();
     let mounts = mounts.join(" ");
