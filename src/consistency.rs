@@ -2,10 +2,10 @@
 //!
 //! In: nothing. Out: two small types. Must never: depend on the settings or on the plan, which both name them.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What a snapshot set can be restored to. Ordered: crash < filesystem < application.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Consistency {
     /// What a power cut leaves.
@@ -27,7 +27,7 @@ impl std::fmt::Display for Consistency {
 }
 
 /// How a filesystem is made quiet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
     /// FIFREEZE.

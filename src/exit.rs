@@ -3,7 +3,8 @@
 //! In: how a command ended. Out: its code. Must never: use one code for two meanings; unknown codes are failures.
 
 /// How a command ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(into = "u8", try_from = "u8")]
 #[repr(u8)]
 pub enum Exit {
     /// Done; a set was taken at the consistency asked for.
@@ -101,6 +102,21 @@ impl Exit {
             Self::Permission => "a permission is missing (host or IAM)",
             Self::Config => "the configuration is wrong or asks for what is not there",
         }
+    }
+}
+
+impl From<Exit> for u8 {
+    fn from(exit: Exit) -> Self {
+        exit.code()
+    }
+}
+
+impl TryFrom<u8> for Exit {
+    type Error = String;
+
+    fn try_from(code: u8) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|e| e.code() == code);
+        known.ok_or_else(|| format!("{code} is no exit code of stillpoint"))
     }
 }
 

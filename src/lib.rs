@@ -32,6 +32,7 @@ pub mod window;
 pub mod sets;
 pub mod report;
 
+pub mod clock;
 pub mod consistency;
 pub mod error;
 pub mod exit;

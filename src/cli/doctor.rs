@@ -8,21 +8,23 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use clap::Args;
+use jiff::Timestamp;
 
-use super::{Choice, Global, Output, credentials_needed, print};
+use super::{Choice, Global, Output, print};
 use crate::config::{self, Loaded};
 use crate::discover::{self, Facts, HostFacts, Identity};
 use crate::doctor::{self, Finding, Set, applications, cloud, hooks, processes, storage, system};
-use crate::ec2::Ec2;
+use crate::ec2::Describe;
 use crate::ec2::aws::Aws;
-use crate::ec2::connect::connect;
-use crate::ec2::imds::identity;
 use crate::error::{Error, chain};
 use crate::exit::Exit;
 use crate::ids::RunId;
 use crate::plan::{self as planning, Plan};
+use crate::run::planned;
 use crate::{report, run};
 
+/// Connections to EC2: a few calls at once.
+const CONNECTIONS: usize = 4;
 /// Width of text where stdout is no terminal.
 const WIDTH: usize = 80;
 
@@ -42,11 +44,7 @@ impl Doctor {
             }
             Err(e) => {
                 // The rest is looked at with what is built in.
-                let finding = Finding::problem("configuration", Exit::Config, e.to_string());
-                found.push(match e.hint {
-                    Some(hint) => finding.remedy(hint),
-                    None => finding,
-                });
+                found.push(Finding::refusal("configuration", &e));
                 config::load(Path::new("/"), Some(Path::new("/dev/null")), None, &self.choice.overrides())
                     .map_err(|e| Error::new(Exit::Config, e))?
             }
@@ -115,7 +113,13 @@ struct Ask<'a> {
 impl Ask<'_> {
     async fn ec2(&mut self) -> Option<(Facts, Plan)> {
         let identity = self.identity().await?;
-        let ec2 = self.connect(&identity).await?;
+        let ec2 = match planned::connect(self.loaded, &identity, CONNECTIONS).await {
+            Ok(ec2) => ec2,
+            Err(e) => {
+                self.found.push(Finding::refusal("ec2", &e).why("a run cannot call EC2"));
+                return None;
+            }
+        };
         let id = &identity.instance_id;
         let (instance, attached) = tokio::join!(ec2.instance(id), ec2.volumes(id));
         self.found.push(cloud::call("DescribeInstances", instance.as_ref().map(drop)));
@@ -132,18 +136,12 @@ impl Ask<'_> {
         });
         self.found.push(cloud::clock(tag.dates.1, tag.dates.0));
         let (instance, attached) = (instance.ok()?, attached.ok()?);
-        let hostname =
-            nix::unistd::gethostname().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let facts =
-            discover::facts(identity, hostname, instance.root_device_name, attached, self.host.clone());
-        let plan = match planning::plan(&facts, &self.loaded.settings.plan) {
+        let (name, root_device) = (planned::hostname(), instance.root_device_name);
+        let facts = discover::facts(identity, name, root_device, attached, self.host.clone());
+        let plan = match planned::make(self.loaded, &facts) {
             Ok(plan) => plan,
             Err(e) => {
-                let finding = Finding::problem("plan", Exit::Config, chain(&e));
-                self.found.push(match e.hint() {
-                    Some(hint) => finding.remedy(hint),
-                    None => finding,
-                });
+                self.found.push(Finding::refusal("plan", &e));
                 return None;
             }
         };
@@ -153,33 +151,16 @@ impl Ask<'_> {
 
     async fn identity(&mut self) -> Option<Identity> {
         const ID: &str = "imds";
-        match identity(&self.loaded.settings.identity).await {
+        match planned::identify(self.loaded).await {
             Ok(identity) => {
                 let what = format!("this is {} in {}", identity.instance_id, identity.region);
                 self.found.push(Finding::ok(ID, what).at([identity.instance_id.to_string()]));
                 Some(identity)
             }
             Err(e) => {
-                let finding = Finding::problem(ID, Exit::Imds, chain(&e))
-                    .why("without its identity a run does not know whose volumes these are")
-                    .remedy(e.hint());
-                self.found.push(finding);
+                let why = "without its identity a run does not know whose volumes these are";
+                self.found.push(Finding::refusal(ID, &e).why(why));
                 self.found.push(Finding::not_checked("ec2", "the instance is not known"));
-                None
-            }
-        }
-    }
-
-    async fn connect(&mut self, identity: &Identity) -> Option<Aws> {
-        let settings = &self.loaded.settings;
-        let imds = settings.identity.imds_endpoint.as_deref();
-        match connect(&settings.ec2, &identity.region, imds, credentials_needed(self.loaded), 4).await {
-            Ok(connection) => Some(Aws::new(connection)),
-            Err(e) => {
-                let finding = Finding::problem("ec2", Exit::Permission, chain(&e))
-                    .why("a run cannot call EC2")
-                    .remedy(e.hint());
-                self.found.push(finding);
                 None
             }
         }
@@ -195,7 +176,8 @@ impl Ask<'_> {
             plan.best
         );
         self.found.push(Finding::ok("plan", what));
-        let request = run::create_request(&RunId::generate(), facts, plan, &settings.plan, plan.best);
+        let request =
+            run::create_request(&RunId::generate(), facts, plan, &settings.plan, plan.best, Timestamp::now());
         self.found.extend(cloud::tags_fit(&request));
         let said = ec2.dry_run(&request).await;
         let action = match plan.call {

@@ -8,26 +8,24 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
 
-use super::start::{clean_up, look_and_settle, prepare_process};
+use super::start::{clean_up, environment, own_program, plan_and_settle, prepare_process};
 use super::{Global, Output, Selection, print, say};
 use crate::config::Loaded;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::host::kernel::Linux;
 use crate::host::superblock;
 use crate::ids::{DevNo, RunId};
 use crate::interrupt::Interrupt;
 use crate::report;
 use crate::run::control_socket::{self, ControlSocket};
-use crate::run::held_freeze::{self, HeldFreezeRecord};
-use crate::run::{Stage, journal, lock, recover, step};
+use crate::run::held_record::HeldFreezeRecord;
+use crate::run::{Job, held_freeze, journal, lock, recover};
 
 /// The hidden first argument of the process that holds the freeze; the run's id and the caller's outputs follow.
 const HOLDER: &str = "__hold";
@@ -142,7 +140,7 @@ impl Freeze {
                 while matches!(holder.try_wait(), Ok(None)) && Instant::now() < end {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
-                Ok(Exit::ALL.into_iter().find(|e| e.code() == record.exit_code).unwrap_or(Exit::Bug))
+                Ok(record.exit)
             }
             None => {
                 let status = holder.wait().map_err(|e| failed("wait for the holder", e))?;
@@ -207,24 +205,14 @@ impl Freeze {
         })?;
         let mut early = interrupt.clone();
         let planned = tokio::select! {
-            ready = look_and_settle(loaded, unsettled) => ready?,
+            planned = plan_and_settle(loaded, unsettled) => planned?,
             signal = early.caught() => return Err(Error::interrupted(signal)),
         };
-        let program = super::start::own_program()?;
-        let stage = Stage {
-            steps: &step::PROGRESS,
-            ec2: &planned.ec2,
-            kernel: Arc::new(Linux),
-            program: &program,
-            facts: &planned.facts,
-            plan: &planned.plan,
-            settings: &settings.plan,
-            volume_interval: settings.ec2.volume_interval,
-            state_dir: &settings.state_dir,
-            run_dir: &settings.run_dir,
-            run: holder.run,
-        };
-        let record = held_freeze::hold(&stage, lasts, &holder.outputs, &mut control, interrupt).await?;
+        let program = own_program()?;
+        let env = environment(loaded, &planned.ec2, &program);
+        let job = Job::new(holder.run, &planned.facts, &planned.plan, &settings.plan)?;
+        let held = held_freeze::hold(&env, &job, lasts, &holder.outputs, &mut control, interrupt);
+        let record = held.await?;
         control.close(&record).await;
         Ok(record.thaw_exit())
     }

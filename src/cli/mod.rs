@@ -22,17 +22,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::settings::OnDegraded;
 use crate::config::{self as configuration, Loaded, Overrides};
-use crate::ec2::Ec2;
-use crate::ec2::aws::Aws;
-use crate::ec2::connect::{ConnectError, connect};
-use crate::ec2::imds::identity;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::host::kernel::die_by;
 use crate::ids::{InstanceId, VolumeId};
 use crate::plan::{Consistency, PointInTimeCall};
-use crate::run::unmounted::MOUNTING;
-use crate::{discover, plan as planning};
 
 /// Consistent EBS snapshots, taken from inside the instance.
 #[derive(Debug, Parser)]
@@ -278,63 +272,6 @@ impl Choice {
     fn overrides(&self) -> Overrides {
         Overrides { window: self.window, tags: map(&self.tag), ..self.selection.overrides() }
     }
-}
-
-/// Identity, discovery and plan: what `plan` prints and `snapshot` carries out.
-struct Planned {
-    ec2: Aws,
-    facts: discover::Facts,
-    plan: planning::Plan,
-}
-
-/// Longest a run needs its credentials: every hook twice, the window, and the settling after it.
-fn credentials_needed(loaded: &Loaded) -> Duration {
-    let hooks: Duration = loaded.settings.plan.hooks.iter().map(|h| h.timeout * 2).sum();
-    let unmounts = loaded.settings.plan.methods.values().any(|m| *m == planning::Method::Unmount);
-    // Stopping units and flushing, then mounting again.
-    let away = if unmounts { loaded.settings.plan.unmount_timeout * 2 + MOUNTING } else { Duration::ZERO };
-    hooks
-        + away
-        + loaded.settings.plan.window
-        + loaded.settings.ec2.volume_interval
-        + Duration::from_secs(120)
-}
-
-/// Looks at EC2 and this host, and makes the plan.
-async fn look(loaded: &Loaded) -> Result<Planned, Error> {
-    let settings = &loaded.settings;
-    let identity = identity(&settings.identity).await.map_err(|e| {
-        let hint = e.hint();
-        Error::new(Exit::Imds, e).hint(hint)
-    })?;
-    let imds = settings.identity.imds_endpoint.as_deref();
-    // As many connections as the widest call may need at once.
-    let connection =
-        connect(&settings.ec2, &identity.region, imds, credentials_needed(loaded), planning::MAX_SET)
-            .await
-            .map_err(|e| {
-            let exit = match e {
-                ConnectError::Credentials(_) | ConnectError::Expiring { .. } => Exit::Permission,
-                _ => Exit::Ec2,
-            };
-            let hint = e.hint();
-            Error::new(exit, e).hint(hint)
-        })?;
-    let ec2 = Aws::new(connection);
-    let (instance, attached) =
-        tokio::join!(ec2.instance(&identity.instance_id), ec2.volumes(&identity.instance_id));
-    let (instance, attached) = (instance.map_err(Error::from)?, attached.map_err(Error::from)?);
-    let host = discover::host(Path::new("/")).map_err(|e| {
-        let hint = e.hint();
-        Error::new(Exit::Permission, e).maybe_hint(hint)
-    })?;
-    let hostname = nix::unistd::gethostname().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let facts = discover::facts(identity, hostname, instance.root_device_name, attached, host);
-    let plan = planning::plan(&facts, &settings.plan).map_err(|e| {
-        let hint = e.hint();
-        Error::new(Exit::Config, e).maybe_hint(hint)
-    })?;
-    Ok(Planned { ec2, facts, plan })
 }
 
 /// Freezing needs CAP_SYS_ADMIN, and the rescue too.

@@ -5,17 +5,20 @@
 use std::path::Path;
 
 use clap::Args;
+use jiff::Timestamp;
 
-use super::{Choice, Global, Output, Planned, calls, look, print, say};
+use super::start::ROOT;
+use super::{Choice, Global, Output, calls, print, say};
 use crate::config::Loaded;
 use crate::discover;
 use crate::doctor::{Set, Severity, hooks, processes, storage};
-use crate::ec2::Ec2;
+use crate::ec2::Describe;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::ids::RunId;
 use crate::report::{self, databases::OnSet};
 use crate::run;
+use crate::run::planned::{Planned, planned};
 
 /// Width of text where stdout is no terminal.
 const WIDTH: usize = 80;
@@ -41,6 +44,7 @@ pub(super) async fn show(loaded: &Loaded, output: Output) -> Result<Exit, Error>
         &planned.plan,
         &loaded.settings.plan,
         planned.plan.best,
+        Timestamp::now(),
     );
     planned.ec2.dry_run(&request).await?;
     warn(loaded, &planned);
@@ -58,7 +62,7 @@ pub(super) async fn show_freeze(loaded: &Loaded, output: Output) -> Result<Exit,
 }
 
 async fn print_plan(loaded: &Loaded, output: Output) -> Result<Planned, Error> {
-    let planned = look(loaded).await?;
+    let planned = planned(loaded, Path::new(ROOT)).await?;
     let databases = databases(loaded, &planned);
     print(&match output {
         Output::Text => report::plan::human(&planned.plan, &databases, WIDTH),

@@ -2,21 +2,19 @@
 //!
 //! In: the choice. Out: the measurements on stdout. Must never: create, tag or keep anything.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::start::{clean_up, prepare_process};
-use super::{Choice, Global, Output, look, print, say};
+use super::start::{Ready, end, listen, prepare_process};
+use super::{Choice, Global, Output, print, say};
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::host::kernel::{Linux, die_by};
 use crate::ids::RunId;
-use crate::interrupt::Interrupt;
 use crate::report;
-use crate::run::rehearsal::{Hold, Rehearsed, Round, rehearse, suggest};
-use crate::run::{Stage, lock, step};
+use crate::run::planned::Planned;
+use crate::run::rehearsal::{Hold, Rehearsal, suggest};
+use crate::run::{Environment, Job};
 use crate::sets::record;
 
 #[derive(Debug, Args)]
@@ -47,53 +45,31 @@ impl Rehearse {
         let loaded = self.choice.load(global)?;
         let settings = &loaded.settings;
         prepare_process();
-        let mut interrupt =
-            Interrupt::listen().map_err(|e| Error::new(Exit::Bug, format!("cannot catch signals: {e}")))?;
-        let mut early = interrupt.clone();
-        let locked = async { lock::take(&settings.run_dir, self.wait_lock).await };
-        let _lock = tokio::select! {
-            ready = locked => ready?,
-            signal = early.caught() => die_by(signal),
-        };
+        let mut interrupt = listen()?;
         // What a dead run owes on this host is done; what it may have made stays for the next `snapshot` to look up.
-        drop(clean_up(&settings.run_dir).await?);
-        let planned = tokio::select! {
-            ready = look(&loaded) => ready?,
-            signal = early.caught() => die_by(signal),
-        };
-        let program = super::start::own_program()?;
-        let ec2 = Rehearsed::new(&planned.ec2, self.hold);
+        let ready = Ready::get(&loaded, self.wait_lock, false, &interrupt).await?;
+        let Planned { facts, plan, .. } = &ready.planned;
+        // Nothing is taken, so EC2's least interval need not be waited for.
+        let env = Environment { volume_interval: Duration::ZERO, ..ready.environment(&loaded) };
+        let mut rehearsal = Rehearsal::new(self.hold);
         let mut rounds = Vec::new();
         for _ in 0..self.repeat {
-            let stage = Stage {
-                steps: &step::PROGRESS,
-                ec2: &ec2,
-                kernel: Arc::new(Linux),
-                program: &program,
-                facts: &planned.facts,
-                plan: &planned.plan,
-                settings: &settings.plan,
-                volume_interval: Duration::ZERO, // nothing is taken, so EC2's interval need not be waited for
-                state_dir: &settings.state_dir,
-                run_dir: &settings.run_dir,
-                run: RunId::generate(),
-            };
-            let round = rehearse(&stage, &mut interrupt).await?;
+            let job = Job::new(RunId::generate(), facts, plan, &settings.plan)?;
+            let round = rehearsal.round(&env, &job, &mut interrupt).await?;
             // Nothing is tried again on top of what is still frozen or not mounted.
-            let hurts = exit_of(&round).hurts();
-            let ended = hurts || round.achieved.is_none() || round.signal.is_some();
+            let ended = round.exit.hurts() || round.achieved.is_none() || round.signal.is_some();
             rounds.push(round);
             if ended {
                 break;
             }
         }
-        let answers = ec2.answers();
-        let calls = record::call_times(&settings.state_dir, &planned.plan.name);
+        let answers = rehearsal.answers;
+        let calls = record::call_times(&settings.state_dir, &plan.name);
         let all: Vec<_> = answers.iter().chain(&calls).copied().collect();
         let suggestion = suggest(&rounds, &all);
         let rehearsal = report::rehearsal::Rehearsal {
             version: report::rehearsal::VERSION,
-            plan: planned.plan.name.clone(),
+            plan: plan.name.clone(),
             configured_window: settings.plan.window,
             rounds,
             dry_runs: answers,
@@ -110,15 +86,7 @@ impl Rehearse {
         if let Some(hint) = rehearsal.rounds.last().and_then(|r| r.hint.as_ref()) {
             say(&format!("hint: {hint}"));
         }
-        let exit = rehearsal.rounds.iter().map(exit_of).fold(Exit::Ok, Exit::or_worse);
-        match rehearsal.rounds.last().and_then(|r| r.signal) {
-            // Codes 40 and 41 outrank the signal: whoever started us must see them.
-            Some(signal) if !exit.hurts() => die_by(signal),
-            _ => Ok(exit),
-        }
+        let exit = rehearsal.rounds.iter().map(|r| r.exit).fold(Exit::Ok, Exit::or_worse);
+        Ok(end(exit, rehearsal.rounds.last().and_then(|r| r.signal)))
     }
-}
-
-fn exit_of(round: &Round) -> Exit {
-    Exit::ALL.into_iter().find(|e| e.code() == round.exit_code).unwrap_or(Exit::Bug)
 }

@@ -2,21 +2,19 @@
 //!
 //! In: the choice. Out: snapshot ids (or JSON) on stdout, prose on stderr. Must never: leave by any way but the run's own end while something is frozen.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::start::{clean_up, look_and_settle, prepare_process};
+use super::start::{Ready, end, listen, prepare_process};
 use super::{Choice, Global, Output, print, say};
-use crate::config::Loaded;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::host::kernel::{Linux, die_by};
 use crate::ids::RunId;
-use crate::interrupt::Interrupt;
 use crate::report;
-use crate::run::{self, Stage, lock, step};
+use crate::run::Job;
+use crate::run::planned::Planned;
+use crate::run::take::snapshot;
 
 #[derive(Debug, Args)]
 pub(super) struct Snapshot {
@@ -38,43 +36,12 @@ impl Snapshot {
         super::need_root()?;
         let loaded = self.choice.load(global)?;
         prepare_process();
-        let mut interrupt =
-            Interrupt::listen().map_err(|e| Error::new(Exit::Bug, format!("cannot catch signals: {e}")))?;
-        let work = self.locked(&loaded, &mut interrupt);
-        work.await
-    }
-
-    async fn locked(&self, loaded: &Loaded, interrupt: &mut Interrupt) -> Result<Exit, Error> {
-        let settings = &loaded.settings;
-        // Until something is attempted, a signal may end it where it stands.
-        let mut early = interrupt.clone();
-        let locked = async { lock::take(&settings.run_dir, self.wait_lock).await };
-        let _lock = tokio::select! {
-            ready = locked => ready?,
-            signal = early.caught() => die_by(signal),
-        };
-        // Not to be broken off: it runs post commands that are owed.
-        let unsettled = clean_up(&settings.run_dir).await?;
-        let planned = tokio::select! {
-            ready = look_and_settle(loaded, unsettled) => ready?,
-            signal = early.caught() => die_by(signal),
-        };
-        let program = super::start::own_program()?;
-        let stage = Stage {
-            ec2: &planned.ec2,
-            kernel: Arc::new(Linux),
-            program: &program,
-            facts: &planned.facts,
-            plan: &planned.plan,
-            settings: &settings.plan,
-            volume_interval: settings.ec2.volume_interval,
-            state_dir: &settings.state_dir,
-            run_dir: &settings.run_dir,
-            run: RunId::generate(),
-            steps: &step::PROGRESS,
-        };
-        let ended = run::snapshot(&stage, interrupt).await?;
-        let record = &ended.record;
+        let mut interrupt = listen()?;
+        let ready = Ready::get(&loaded, self.wait_lock, true, &interrupt).await?;
+        let Planned { facts, plan, .. } = &ready.planned;
+        let job = Job::new(RunId::generate(), facts, plan, &loaded.settings.plan)?;
+        let outcome = snapshot(&ready.environment(&loaded), &job, &mut interrupt).await?;
+        let record = &outcome.record;
         report::log::run_ended(record);
         match self.choice.output {
             Output::Text => record.snapshots.iter().for_each(|s| print(s.id.as_str())),
@@ -84,14 +51,9 @@ impl Snapshot {
             }
         }
         say(&report::set::human(record));
-        if let Some(hint) = &ended.hint {
+        if let Some(hint) = &outcome.hint {
             say(&format!("hint: {hint}"));
         }
-        let exit = Exit::ALL.into_iter().find(|e| e.code() == record.exit_code).unwrap_or(Exit::Bug);
-        match ended.signal {
-            // Codes 40 and 41 outrank the signal: whoever started us must see them.
-            Some(signal) if !exit.hurts() => die_by(signal),
-            _ => Ok(exit),
-        }
+        Ok(end(record.exit, outcome.signal))
     }
 }

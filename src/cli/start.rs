@@ -4,13 +4,24 @@
 //! may be frozen or are not mounted.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::{Planned, look, say};
+use nix::sys::signal::Signal;
+
+use super::say;
+use crate::clock;
 use crate::config::Loaded;
+use crate::ec2::aws::Aws;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::host::kernel::{Linux, die_by};
+use crate::interrupt::Interrupt;
 use crate::run::journal::Journal;
-use crate::run::recover;
+use crate::run::lock::{self, RunLock};
+use crate::run::planned::{Planned, planned};
+use crate::run::{Environment, recover, step};
+use crate::window::guard::process::Program;
 
 /// What the watchdog, the holder and the probe are started from.
 pub(super) fn own_program() -> Result<PathBuf, Error> {
@@ -18,9 +29,83 @@ pub(super) fn own_program() -> Result<PathBuf, Error> {
         .map_err(|e| Error::new(Exit::Bug, format!("cannot find this program's own file: {e}")))
 }
 
+/// The root of this host.
+pub(super) const ROOT: &str = "/";
+
+/// A command that has the lock, its plan, and nothing of dead runs in its way.
+pub(super) struct Ready {
+    _lock: RunLock,
+    program: PathBuf,
+    pub planned: Planned,
+}
+
+impl Ready {
+    /// Takes the lock, cleans up after dead runs and makes the plan. Until something is attempted, a signal ends the process where it
+    /// stands.
+    ///
+    /// `settles`: what the dead runs may have made is looked up in EC2 too.
+    pub async fn get(
+        loaded: &Loaded,
+        wait: Duration,
+        settles: bool,
+        interrupt: &Interrupt,
+    ) -> Result<Self, Error> {
+        let run_dir = &loaded.settings.run_dir;
+        let mut early = interrupt.clone();
+        let lock = tokio::select! {
+            lock = lock::take(run_dir, wait) => lock?,
+            signal = early.caught() => die_by(signal),
+        };
+        // Not to be broken off: it runs post commands that are owed.
+        let unsettled = clean_up(run_dir).await?;
+        let unsettled = if settles { unsettled } else { Vec::new() };
+        let planned = tokio::select! {
+            planned = plan_and_settle(loaded, unsettled) => planned?,
+            signal = early.caught() => die_by(signal),
+        };
+        Ok(Self { _lock: lock, program: own_program()?, planned })
+    }
+
+    /// This machine, for a run.
+    pub fn environment<'a>(&'a self, loaded: &'a Loaded) -> Environment<'a, Aws> {
+        environment(loaded, &self.planned.ec2, &self.program)
+    }
+}
+
+/// This machine, for a run.
+pub(super) fn environment<'a>(loaded: &'a Loaded, ec2: &'a Aws, program: &'a Path) -> Environment<'a, Aws> {
+    let settings = &loaded.settings;
+    Environment {
+        ec2,
+        kernel: Arc::new(Linux),
+        root: Path::new(ROOT),
+        watchdog: Arc::new(Program::new(program)),
+        program,
+        clock: &clock::System,
+        volume_interval: settings.ec2.volume_interval,
+        run_dir: &settings.run_dir,
+        state_dir: &settings.state_dir,
+        steps: &step::PROGRESS,
+    }
+}
+
+/// Listens for the signals that end a run.
+pub(super) fn listen() -> Result<Interrupt, Error> {
+    Interrupt::listen().map_err(|e| Error::new(Exit::Bug, format!("cannot catch signals: {e}")))
+}
+
+/// Ends as a run ended: by its signal, unless a code outranks that.
+pub(super) fn end(exit: Exit, signal: Option<Signal>) -> Exit {
+    match signal {
+        // Codes 40 and 41 outrank the signal: whoever started us must see them.
+        Some(signal) if !exit.hurts() => die_by(signal),
+        _ => exit,
+    }
+}
+
 /// Makes the plan; EC2 then tells what the dead runs of these journals made.
-pub(super) async fn look_and_settle(loaded: &Loaded, unsettled: Vec<Journal>) -> Result<Planned, Error> {
-    let planned = look(loaded).await?;
+pub(super) async fn plan_and_settle(loaded: &Loaded, unsettled: Vec<Journal>) -> Result<Planned, Error> {
+    let planned = planned(loaded, Path::new(ROOT)).await?;
     for journal in unsettled {
         settle_dead(&planned.ec2, journal).await;
     }
@@ -76,9 +161,9 @@ pub(super) async fn clean_up(run_dir: &Path) -> Result<Vec<Journal>, Error> {
 }
 
 /// Finds and labels what a dead run made.
-async fn settle_dead(ec2: &crate::ec2::aws::Aws, journal: Journal) {
+async fn settle_dead(ec2: &Aws, journal: Journal) {
     let dead = journal.state.run.clone();
-    match recover::settle(ec2, journal).await {
+    match recover::settle(ec2, &clock::System, journal).await {
         Ok(ids) if ids.is_empty() => say(&format!("run {dead}: EC2 shows no snapshots of it")),
         Ok(ids) => {
             let ids: Vec<_> = ids.iter().map(crate::ids::SnapshotId::as_str).collect();

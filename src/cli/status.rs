@@ -35,6 +35,6 @@ impl Status {
                 print(&serde_json::to_string_pretty(&status).map_err(|e| Error::new(Exit::Bug, e))?);
             }
         }
-        Ok(Exit::ALL.into_iter().find(|e| e.code() == status.exit_code).unwrap_or(Exit::StillFrozen))
+        Ok(status.exit)
     }
 }

@@ -15,7 +15,7 @@ use crate::exit::Exit;
 use crate::ids::RunId;
 use crate::report;
 use crate::run::control_socket::{self, Asked};
-use crate::run::held_freeze::HeldFreezeRecord;
+use crate::run::held_record::HeldFreezeRecord;
 use crate::run::journal::{Created, Journal};
 use crate::run::{recover, rescue};
 

@@ -91,6 +91,16 @@ impl Finding {
         Self::new(id, Severity::Problem, exit, what)
     }
 
+    /// What a run would end with, refused by this error.
+    #[must_use]
+    pub fn refusal(id: &'static str, error: &Error) -> Self {
+        let finding = Self::problem(id, error.exit, error.to_string());
+        match &error.hint {
+            Some(hint) => finding.remedy(hint.clone()),
+            None => finding,
+        }
+    }
+
     /// What it is about.
     #[must_use]
     pub fn at(mut self, at: impl IntoIterator<Item = impl Into<String>>) -> Self {

@@ -13,7 +13,7 @@ use aws_sdk_ec2::types::{
 use jiff::Timestamp;
 
 use super::connect::Connection;
-use super::{CreateFailed, CreateRequest, Ec2, Ec2Error, InstanceView, RUN_TAG, SnapshotView};
+use super::{CreateFailed, CreateRequest, Describe, Ec2, Ec2Error, InstanceView, RUN_TAG, SnapshotView};
 use crate::discover::volumes::AttachedVolume;
 use crate::error::chain;
 use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
@@ -107,7 +107,7 @@ impl Aws {
     }
 }
 
-impl Ec2 for Aws {
+impl Describe for Aws {
     async fn instance(&self, id: &InstanceId) -> Result<InstanceView, Ec2Error> {
         const ACTION: &str = "DescribeInstances";
         let answer = self
@@ -202,7 +202,9 @@ impl Ec2 for Aws {
     fn warm_connections(&self) -> Option<usize> {
         Some(self.connection.idle())
     }
+}
 
+impl Ec2 for Aws {
     async fn create(&self, request: &CreateRequest) -> Result<Vec<SnapshotView>, CreateFailed> {
         let failed = |error: Ec2Error| CreateFailed {
             outcome_unknown: error.outcome_unknown(),

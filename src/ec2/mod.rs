@@ -200,8 +200,8 @@ pub fn policy_hint(action: &str) -> String {
     format!("ec2:{action} is missing in the instance role's policy; add\n  {statement}")
 }
 
-/// What this tool asks of EC2. One implementation is the AWS SDK; tests inject failures by another.
-pub trait Ec2 {
+/// What is asked of EC2 and changes nothing, DryRun among it. One implementation is the AWS SDK; tests have others.
+pub trait Describe {
     /// DescribeInstances for this instance.
     fn instance(&self, id: &InstanceId) -> impl Future<Output = Result<InstanceView, Ec2Error>>;
     /// DescribeVolumes, every page, attached to this instance.
@@ -214,10 +214,14 @@ pub trait Ec2 {
         volumes: &[VolumeId],
         minutes: &[String],
     ) -> impl Future<Output = Result<Vec<SnapshotView>, Ec2Error>>;
-    /// The very same request with DryRun: permission check and connection warm-up in one.
+    /// The create call with DryRun: permission check and connection warm-up in one.
     fn dry_run(&self, request: &CreateRequest) -> impl Future<Output = Result<(), Ec2Error>>;
     /// Idle connections the next call can take without connecting; none when that cannot be known.
     fn warm_connections(&self) -> Option<usize>;
+}
+
+/// What a run that takes a set asks of EC2. A goal that takes nothing is given [`Describe`] alone, and has no way to change anything.
+pub trait Ec2: Describe {
     /// The create call: one attempt, never retried. Snapshots made before a failure of a multi-call create come with it.
     fn create(
         &self,

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::{Ec2, Ec2Error, SnapshotView};
+use crate::clock::Clock;
 use crate::ids::RunId;
 
 /// What the look-up found.
@@ -23,14 +24,14 @@ pub const LOOKS: [Duration; 4] =
     [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(6)];
 
 /// Looks until something is found, after each of `pauses`; a find is looked at once more, in case it was still partial.
-pub async fn by_run<E: Ec2>(ec2: &E, run: &RunId, pauses: &[Duration]) -> Outcome {
+pub async fn by_run<E: Ec2>(ec2: &E, run: &RunId, pauses: &[Duration], clock: &dyn Clock) -> Outcome {
     let mut last = Outcome::NoneSeen;
     for pause in pauses {
-        tokio::time::sleep(*pause).await;
+        clock.pause(*pause).await;
         last = match ec2.find_run(run).await {
             Ok(found) if found.is_empty() => Outcome::NoneSeen,
             Ok(found) => {
-                tokio::time::sleep(*pause).await;
+                clock.pause(*pause).await;
                 let again = ec2.find_run(run).await.unwrap_or_default();
                 return Outcome::Made(if again.len() > found.len() { again } else { found });
             }

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use crate::exit::Exit;
-use crate::run::held_freeze::HeldFreezeRecord;
+use crate::run::held_record::HeldFreezeRecord;
 
 /// A few lines.
 #[must_use]
@@ -22,7 +22,7 @@ pub fn human(record: &HeldFreezeRecord) -> String {
     }
     let reason = record.reason.as_deref().unwrap_or("no reason is known");
     let label = record.achieved.map(|c| c.to_string()).unwrap_or_default();
-    let never = [Exit::Hook, Exit::Freeze].iter().any(|e| e.code() == record.exit_code);
+    let never = matches!(record.exit, Exit::Hook | Exit::Freeze);
     let _ = match record.held {
         Some(true) => {
             writeln!(

@@ -100,7 +100,7 @@ pub fn run_ended(record: &SetRecord) {
         STILLPOINT_CONSISTENCY = %consistency,
         STILLPOINT_SNAPSHOTS = %snapshots.join(" "),
         STILLPOINT_WINDOW_MS = record.window_ms,
-        STILLPOINT_EXIT_CODE = record.exit_code,
+        STILLPOINT_EXIT_CODE = record.exit.code(),
         STILLPOINT_REASON = %record.reason.as_deref().unwrap_or_default(),
         "run ended: {consistency}"
     );

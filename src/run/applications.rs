@@ -5,10 +5,12 @@
 
 use std::time::Duration;
 
+use super::environment::Environment;
+use super::failure::Failure;
+use super::job::Job;
 use super::journal::Journal;
 use super::step::Step;
 use super::unmounted::MOUNTING;
-use super::{Failure, Stage};
 use crate::config::settings::{Hook, HookKind, OnFailure, PlanSettings};
 use crate::discover::Facts;
 use crate::error::Error;
@@ -24,47 +26,52 @@ use crate::sets::record::ApplicationRecord;
 /// Beyond the sum of all limits, before a session lets go by itself: connections are warmed, units and containers are asked.
 const MARGIN: Duration = Duration::from_secs(120);
 
-/// What is held for a run.
-#[derive(Debug, Default)]
+/// The applications of one run.
+#[derive(Debug)]
 pub(super) struct Applications {
-    quiesced: Quiesced,
+    /// What hooks are told.
+    pub env: HookEnv,
+    /// Sessions that hold.
+    pub quiesced: Quiesced,
     attempted: Vec<Hook>,
     /// Everything that ran, in order.
     pub outcomes: Vec<HookOutcome>,
 }
 
 impl Applications {
+    /// None is held yet. `window` is the longest that everything may stay frozen.
+    pub fn new(job: &Job<'_>, window: Duration) -> Self {
+        let mut env = env(&job.run, job.facts, job.plan, job.settings);
+        env.hold_limit += window.saturating_sub(job.settings.window);
+        Self { env, quiesced: Quiesced::default(), attempted: Vec::new(), outcomes: Vec::new() }
+    }
+
     /// A hook that was not attempted, and cannot be.
     fn refused(&mut self, hook: &Hook, why: String) -> Result<(), Failure> {
         let status = HookStatus::Refused(why);
         let outcome = HookOutcome::new(&hook.name, Phase::Pre, status, Duration::ZERO, String::new());
-        let said = outcome.to_string();
+        let text = outcome.to_string();
         self.outcomes.push(outcome);
-        if hook.on_failure == OnFailure::Abort { Err(Failure::new(Exit::Hook, said)) } else { Ok(()) }
+        if hook.on_failure == OnFailure::Abort { Err(Failure::new(Exit::Hook, text)) } else { Ok(()) }
     }
 }
 
 /// What hooks are told before the outcome is known.
-pub(super) fn hook_env<E>(stage: &Stage<'_, E>) -> HookEnv {
-    env(&stage.run, stage.facts, stage.plan, stage.settings)
-}
-
-/// The same, for whoever only asks.
 #[must_use]
 pub fn env(run: &RunId, facts: &Facts, plan: &Plan, settings: &PlanSettings) -> HookEnv {
-    let quiet = plan.filesystems.iter();
+    let filesystems = plan.filesystems.iter();
     HookEnv {
         run_id: run.clone(),
         plan: plan.name.clone(),
         instance_id: facts.identity.instance_id.clone(),
         region: facts.identity.region.clone(),
-        mounts: quiet.clone().map(|f| f.mount_point.clone()).collect(),
+        mounts: filesystems.clone().map(|f| f.mount_point.clone()).collect(),
         volumes: plan.volumes.iter().map(|v| v.id.clone()).collect(),
         result: RunResult::Unknown,
         consistency: None,
         snapshots: Vec::new(),
         not_mounted: Vec::new(),
-        set: quiet.map(|f| SetMount { mount_point: f.mount_point.clone(), dev: f.dev }).collect(),
+        set: filesystems.map(|f| SetMount { mount_point: f.mount_point.clone(), dev: f.dev }).collect(),
         hold_limit: hold_limit(plan, settings),
         frozen: false,
     }
@@ -85,10 +92,10 @@ fn hold_limit(plan: &Plan, settings: &PlanSettings) -> Duration {
 ///
 /// # Errors
 /// When one that the run may not go without could not. Nothing has been touched.
-pub(super) async fn check<E>(stage: &Stage<'_, E>, interrupt: &mut Interrupt) -> Result<(), Error> {
-    quiesce::expand(&stage.settings.hooks).map_err(unreadable)?;
-    let env = hook_env(stage);
-    for hook in &stage.settings.hooks {
+pub(super) async fn check(job: &Job<'_>, interrupt: &mut Interrupt) -> Result<(), Error> {
+    quiesce::expand(&job.settings.hooks).map_err(unreadable)?;
+    let env = env(&job.run, job.facts, job.plan, job.settings);
+    for hook in &job.settings.hooks {
         let checked = tokio::select! {
             checked = quiesce::check(hook, &env) => checked,
             signal = interrupt.caught() => return Err(Error::interrupted(signal)),
@@ -111,16 +118,16 @@ fn unreadable(what: String) -> Error {
 
 /// Holds them in order.
 pub(super) async fn quiesce<E>(
-    stage: &Stage<'_, E>,
-    journal: &mut Journal,
-    env: &HookEnv,
-    interrupt: &mut Interrupt,
+    env: &Environment<'_, E>,
+    job: &Job<'_>,
     apps: &mut Applications,
+    journal: &mut Journal,
+    interrupt: &mut Interrupt,
 ) -> Result<(), Failure> {
-    let hooks = quiesce::expand(&stage.settings.hooks).map_err(|e| Failure::new(Exit::Hook, e))?;
+    let hooks = quiesce::expand(&job.settings.hooks).map_err(|e| Failure::new(Exit::Hook, e))?;
     for hook in hooks {
         if let Some(signal) = interrupt.pending() {
-            return Err(Failure::by(signal));
+            return Err(Failure::interrupted(signal));
         }
         if let HookKind::HookDirectory(directory) = &hook.kind {
             // Left by `expand`: it has nothing that could hold.
@@ -129,11 +136,11 @@ pub(super) async fn quiesce<E>(
             continue;
         }
         let due = tokio::select! {
-            due = quiesce::due(&hook, env) => due,
-            signal = interrupt.caught() => return Err(Failure::by(signal)),
+            due = quiesce::due(&hook, &apps.env) => due,
+            signal = interrupt.caught() => return Err(Failure::interrupted(signal)),
         };
         let outcome = match due {
-            Ok(Some(hook)) => attempt(stage, journal, env, interrupt, apps, hook).await?,
+            Ok(Some(hook)) => attempt(env, apps, journal, interrupt, hook).await?,
             Ok(None) => {
                 let nothing = HookStatus::NotRunning;
                 HookOutcome::new(&hook.name, Phase::Pre, nothing, Duration::ZERO, String::new())
@@ -141,17 +148,15 @@ pub(super) async fn quiesce<E>(
             Err(outcome) => outcome,
         };
         let stop = quiesce::aborts(&hook, &outcome);
-        let (said, hint) = (outcome.to_string(), outcome.hint.clone());
+        let (text, hint) = (outcome.to_string(), outcome.hint.clone());
         apps.outcomes.push(outcome);
         if let Some(signal) = interrupt.pending() {
-            return Err(Failure::by(signal));
+            return Err(Failure::interrupted(signal));
         }
         if stop {
-            let mut failure = Failure::new(Exit::Hook, said);
-            failure.hint = Some(hint.unwrap_or_else(|| {
+            return Err(Failure::new(Exit::Hook, text).hint(hint.unwrap_or_else(|| {
                 "nothing was frozen and nothing was taken; the hooks attempted so far are released".to_owned()
-            }));
-            return Err(failure);
+            })));
         }
     }
     Ok(())
@@ -159,51 +164,40 @@ pub(super) async fn quiesce<E>(
 
 /// Journals one and holds it.
 async fn attempt<E>(
-    stage: &Stage<'_, E>,
-    journal: &mut Journal,
-    env: &HookEnv,
-    interrupt: &mut Interrupt,
+    env: &Environment<'_, E>,
     apps: &mut Applications,
+    journal: &mut Journal,
+    interrupt: &mut Interrupt,
     hook: Hook,
 ) -> Result<HookOutcome, Failure> {
-    stage.at(Step::Attempt);
+    env.at(Step::Attempt);
     let noted = journal.update(|state| {
         state.attempted.push(hook.clone());
-        state.env = Some(env.clone());
+        state.env = Some(apps.env.clone());
     });
     if let Err(e) = noted {
         journal.state.attempted.pop(); // it will not be started: nothing is owed
-        return Err(Failure::new(Exit::Hook, format!("cannot write the journal: {e}")));
+        return Err(Failure { exit: Exit::Hook, ..Failure::no_journal(&e) });
     }
     apps.attempted.push(hook.clone());
-    stage.at(Step::PreHook);
+    env.at(Step::PreHook);
     tracing::info!(hook = hook.name, "pre hook");
     let cancelled = async {
         interrupt.caught().await;
     };
     let noted = |pid| journal.note_session(&hook.name, pid);
-    Ok(quiesce::quiesce_one_noting(&hook, env, &mut apps.quiesced, noted, cancelled).await)
-}
-
-/// Lets go of everything attempted, in reverse.
-pub(super) async fn release<E>(
-    stage: &Stage<'_, E>,
-    journal: &mut Journal,
-    env: &HookEnv,
-    apps: &mut Applications,
-) {
-    apps.outcomes.extend(journal.release(env, &mut apps.quiesced, true, |step| stage.at(step)).await);
+    Ok(quiesce::quiesce_one_noting(&hook, &apps.env, &mut apps.quiesced, noted, cancelled).await)
 }
 
 /// The commands for the end of the run. What fails is a failure after the set.
-pub(super) async fn finish(env: &HookEnv, apps: &Applications) -> Vec<HookOutcome> {
-    let phase = match env.result {
+pub(super) async fn finish(apps: &Applications) -> Vec<HookOutcome> {
+    let phase = match apps.env.result {
         RunResult::Taken => Phase::Completed,
         RunResult::Failed => Phase::Failed,
         // A rehearsal is neither; what is not known cannot be told.
         RunResult::Rehearsed | RunResult::Unknown => return Vec::new(),
     };
-    quiesce::finish(&apps.attempted, phase, env).await
+    quiesce::finish(&apps.attempted, phase, &apps.env).await
 }
 
 /// Why the hooks vouch for nothing, if so.

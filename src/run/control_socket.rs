@@ -16,7 +16,7 @@ use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
-use super::held_freeze::HeldFreezeRecord;
+use super::held_record::HeldFreezeRecord;
 use super::journal::{self, Journal};
 use crate::ids::RunId;
 
@@ -208,7 +208,8 @@ pub async fn told(to: &mut BufReader<UnixStream>) -> std::io::Result<()> {
 /// The freeze that is held now: its journal. With `run`, only that one.
 #[must_use]
 pub fn held(run_dir: &Path, run: Option<&RunId>) -> Option<Journal> {
-    let wanted = |j: &Journal| j.state.held_freeze.is_some() && run.is_none_or(|r| *r == j.state.run) && j.lives();
+    let wanted =
+        |j: &Journal| j.state.held_freeze.is_some() && run.is_none_or(|r| *r == j.state.run) && j.lives();
     Journal::all(run_dir).into_iter().flatten().find(wanted)
 }
 

@@ -9,12 +9,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::held_freeze::HeldFreezeRecord;
-use super::step::Step;
+use super::held_record::HeldFreezeRecord;
 use crate::config::settings::Hook;
 use crate::ids::{DevNo, RunId, SnapshotId};
 use crate::plan::{Method, Plan};
-use crate::quiesce::{self, HookEnv, HookOutcome, HookStatus, Quiesced};
+use crate::quiesce::HookEnv;
 use crate::unmount::Recipe;
 use crate::window::expedite::Former;
 
@@ -134,15 +133,20 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Starts the journal of a run.
+    /// Starts the journal of a run; `note` adds what its goal has to say from the first line on.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn start(run_dir: &Path, run: &RunId, plan: &str) -> std::io::Result<Self> {
+    pub fn start(
+        run_dir: &Path,
+        run: &RunId,
+        plan: &str,
+        note: impl FnOnce(&mut State),
+    ) -> std::io::Result<Self> {
         let folder = folder(run_dir);
         make_folder(&folder)?;
         let pid = i32::try_from(std::process::id()).unwrap_or_default();
-        let state = State {
+        let mut state = State {
             run: run.clone(),
             started: jiff::Timestamp::now(),
             plan: plan.to_owned(),
@@ -158,6 +162,7 @@ impl Journal {
             held_freeze: None,
             expedited: None,
         };
+        note(&mut state);
         let journal = Self { path: folder.join(format!("{run}.json")), state };
         journal.write()?;
         Ok(journal)
@@ -209,19 +214,6 @@ impl Journal {
         self.write()
     }
 
-    /// What will be frozen, and that the create call may be sent.
-    ///
-    /// # Errors
-    /// As [`Journal::update`].
-    pub fn before_window(&mut self, plan: &Plan) -> std::io::Result<()> {
-        self.update(|state| {
-            state.frozen = will_freeze(plan);
-            if !state.rehearsal {
-                state.created = Created::Maybe;
-            }
-        })
-    }
-
     /// Notes the process of a session that was started a moment ago. Best effort: it ends without the agent, unless it is broken.
     pub fn note_session(&mut self, hook: &str, pid: u32) {
         let Ok(pid) = i32::try_from(pid) else { return };
@@ -229,51 +221,8 @@ impl Journal {
         let _ = self.update(|s| s.sessions.push(SessionProcess { hook: hook.to_owned(), pid, pid_start }));
     }
 
-    /// Runs the post commands that are owed, in reverse order, going on past failures, and strikes each out when it has run: if this
-    /// process dies meanwhile, the next start runs no other command twice than the one it died in.
-    ///
-    /// A journal that cannot be written keeps none from running. What failed stays in the journal when it can be done again without harm
-    /// and `again` says that somebody will; else it is not run again.
-    pub async fn release(
-        &mut self,
-        env: &HookEnv,
-        quiesced: &mut Quiesced,
-        again: bool,
-        at: impl Fn(Step),
-    ) -> Vec<HookOutcome> {
-        quiesced.find_released_early(&self.state.attempted, env).await;
-        let mut owed = Vec::new();
-        let mut outcomes = Vec::with_capacity(self.state.attempted.len());
-        let _ = self.update(|state| state.env = Some(env.clone()));
-        while let Some(hook) = self.state.attempted.last().cloned() {
-            at(Step::PostHook);
-            let left = self.state.sessions.iter().find(|s| s.hook == hook.name).cloned();
-            let ended = match left.filter(|_| !quiesced.has_session(&hook.name)) {
-                Some(left) => quiesce::orphans::end_session(&left, env, &hook).await,
-                None => None,
-            };
-            if !again {
-                quiesce::orphans::end_commands(env, &hook).await;
-            }
-            let released = quiesce::release_one(&hook, env, quiesced).await;
-            let not_run = matches!(released.status, HookStatus::NotStarted(_));
-            if again && !released.succeeded() && !released.lost && (not_run || hook.releases_again()) {
-                owed.insert(0, hook.clone());
-            }
-            outcomes.push(ended.filter(|_| released.succeeded()).unwrap_or(released));
-            at(Step::Released);
-            let _ = self.update(|state| {
-                state.attempted.truncate(state.attempted.len() - 1);
-                state.sessions.retain(|s| s.hook != hook.name);
-            });
-        }
-        if !owed.is_empty() {
-            let _ = self.update(|state| state.attempted = owed);
-        }
-        outcomes
-    }
-
-    fn write(&self) -> std::io::Result<()> {
+    /// Writes it as it stands.
+    pub(super) fn write(&self) -> std::io::Result<()> {
         let temporary = self.path.with_extension("new");
         // It has the hooks' environments in it, which may hold a password.
         let mut file = std::fs::OpenOptions::new()
@@ -384,7 +333,7 @@ mod tests {
     #[test]
     fn a_live_run_is_not_dead_and_a_reused_pid_is() {
         let dir = tempfile::tempdir().unwrap();
-        let mut journal = Journal::start(dir.path(), &RunId::generate(), "p").unwrap();
+        let mut journal = Journal::start(dir.path(), &RunId::generate(), "p", |_| ()).unwrap();
         assert!(Journal::dead(dir.path()).is_empty());
         journal.update(|s| s.pid_start += 1).unwrap();
         let dead = Journal::dead(dir.path());
@@ -411,43 +360,13 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_release_that_could_not_be_started_is_owed_to_the_recovery_and_then_no_more() {
-        let dir = tempfile::tempdir().unwrap();
-        let env = serde_json::from_value(serde_json::json!({
-            "run_id": RunId::generate(), "plan": "p", "instance_id": "i-0123456789abcdef0", "region": "r", "mounts": [],
-            "volumes": [],
-        }));
-        let env: HookEnv = env.unwrap();
-        let post = |program: &str| crate::config::settings::CommandHook {
-            post: Some(vec![program.to_owned()]),
-            ..Default::default()
-        };
-        let hook = |name: &str, program: &str| Hook {
-            name: name.to_owned(),
-            kind: crate::config::settings::HookKind::Hook(post(program)),
-            timeout: std::time::Duration::from_secs(5),
-            on_failure: crate::config::settings::OnFailure::Abort,
-        };
-        let mut journal = Journal::start(dir.path(), &RunId::generate(), "p").unwrap();
-        let hooks =
-            vec![hook("gone", "/nonexistent/x"), hook("fails", "/bin/false"), hook("good", "/bin/true")];
-        journal.update(|s| s.attempted = hooks).unwrap();
-        let ran = journal.release(&env, &mut Quiesced::default(), true, |_| ()).await;
-        assert_eq!(ran.iter().map(HookOutcome::succeeded).collect::<Vec<_>>(), [true, false, false]);
-        let owed: Vec<_> = journal.state.attempted.iter().map(|h| h.name.as_str()).collect();
-        assert_eq!(owed, ["gone"], "what ran and failed is not run twice");
-        assert_eq!(journal.release(&env, &mut Quiesced::default(), false, |_| ()).await.len(), 1);
-        assert!(journal.state.attempted.is_empty());
-    }
-
     /// Hooks may have passwords in their environment.
     #[test]
     fn only_root_can_read_it() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let run_dir = dir.path().join("run");
-        let journal = Journal::start(&run_dir, &RunId::generate(), "p").unwrap();
+        let journal = Journal::start(&run_dir, &RunId::generate(), "p", |_| ()).unwrap();
         for path in [run_dir.as_path(), &run_dir.join("runs"), &journal.path] {
             assert_eq!(path.metadata().unwrap().permissions().mode() & 0o077, 0, "{}", path.display());
         }

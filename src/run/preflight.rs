@@ -4,84 +4,99 @@
 //! the host or in EC2.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
+use super::environment::Environment;
+use super::failure::Failure;
+use super::job::Job;
 use super::step::Step;
-use super::{Failure, Stage, unmounted};
-use crate::discover::{self, Facts};
+use crate::discover::{self, Facts, Filesystem};
 use crate::doctor::{self, Set, cloud, refuse, storage};
-use crate::ec2::{CreateRequest, Ec2, Ec2Error};
+use crate::ec2::{CreateRequest, Describe, Ec2Error};
 use crate::error::{Error, chain};
 use crate::exit::Exit;
 use crate::host::mountinfo::{self, MountTree};
-use crate::plan::{self, Plan};
+use crate::plan::{self, Method, Plan};
 
-/// Checks everything that can be checked.
+/// What this host can be asked, without EC2.
 ///
 /// # Errors
 /// When the run would fail. Nothing has been touched.
-pub(super) async fn check<E: Ec2>(stage: &Stage<'_, E>, request: &CreateRequest) -> Result<(), Error> {
-    stage.at(Step::Preflight);
-    host(stage)?;
+pub(super) fn host<E>(env: &Environment<'_, E>, job: &Job<'_>) -> Result<(), Error> {
+    let set = Set::planned(job.facts, job.plan);
+    refuse(doctor::hooks::runnable(&job.settings.hooks))?;
+    refuse(doctor::hooks::writable(&job.settings.hooks))?;
+    refuse(storage::run_dir(env.root, env.run_dir, &set))?;
+    refuse(storage::names(job.plan))
+}
+
+/// What EC2 can be asked. How long the DryRun took.
+///
+/// # Errors
+/// When the run would fail. Nothing has been touched.
+pub(super) async fn ec2<E: Describe>(
+    env: &Environment<'_, E>,
+    job: &Job<'_>,
+    request: &CreateRequest,
+) -> Result<Duration, Error> {
     refuse(cloud::tags_fit(request))?;
-    stage.at(Step::Permission);
-    stage.ec2.dry_run(request).await.map_err(Error::from)?;
-    stage.at(Step::Pending);
-    pending(stage).await
+    env.at(Step::Permission);
+    let took = timed(env.ec2, request).await.map_err(Error::from)?;
+    env.at(Step::Pending);
+    pending(env, job).await?;
+    Ok(took)
 }
 
-/// The part of it that needs no EC2.
-pub(super) fn host<E>(stage: &Stage<'_, E>) -> Result<(), Error> {
-    let set = Set::planned(stage.facts, stage.plan);
-    refuse(doctor::hooks::runnable(&stage.settings.hooks))?;
-    refuse(doctor::hooks::writable(&stage.settings.hooks))?;
-    refuse(storage::run_dir(Path::new("/"), stage.run_dir, &set))?;
-    refuse(storage::names(stage.plan))
-}
-
-/// Warms the connections with the same request, again: hooks may have taken long.
-pub(super) async fn warm<E: Ec2>(stage: &Stage<'_, E>, request: &CreateRequest) -> Result<(), Failure> {
-    stage.at(Step::Warm);
-    let failed = |e: Ec2Error| Failure { hint: e.hint(), ..Failure::new(e.exit(), e.to_string()) };
+/// Warms the connections with the same request, again: hooks may have taken long. How long each DryRun took.
+pub(super) async fn warm<E: Describe>(
+    env: &Environment<'_, E>,
+    request: &CreateRequest,
+) -> Result<Vec<Duration>, Failure> {
+    env.at(Step::Warm);
+    let mut took = Vec::new();
     for _ in 0..3 {
         // Two at once leave a spare connection, in case the server closes one.
-        let (one, two) = tokio::join!(stage.ec2.dry_run(request), stage.ec2.dry_run(request));
-        one.map_err(failed)?;
-        two.map_err(failed)?;
-        if stage.ec2.warm_connections().is_none_or(|n| n > 0) {
-            return Ok(());
+        let (one, two) = tokio::join!(timed(env.ec2, request), timed(env.ec2, request));
+        took.extend([one?, two?]);
+        if env.ec2.warm_connections().is_none_or(|n| n > 0) {
+            return Ok(took);
         }
     }
     // It costs the window one TLS handshake, and no look-up: names and credentials are pinned.
     tracing::warn!("EC2 closes connections after each reply: the window will be longer by a handshake");
-    Ok(())
+    Ok(took)
+}
+
+async fn timed<E: Describe>(ec2: &E, request: &CreateRequest) -> Result<Duration, Ec2Error> {
+    let sent = Instant::now();
+    ec2.dry_run(request).await.map(|()| sent.elapsed())
 }
 
 /// Has what would be frozen changed since the plan was made? Hooks and automounters mount and unmount.
 ///
 /// A filesystem mounted meanwhile on a volume of the set would be neither flushed nor frozen, and could still be called so.
-pub(super) fn unchanged<E>(stage: &Stage<'_, E>) -> Result<(), Failure> {
-    let failed = |what: String| Failure {
-        hint: Some("run again; hooks must not mount or unmount filesystems of the set".to_owned()),
-        ..Failure::new(Exit::Freeze, format!("the host changed since it was planned: {what}"))
+pub(super) fn unchanged<E>(env: &Environment<'_, E>, job: &Job<'_>) -> Result<(), Failure> {
+    let failed = |what: String| {
+        Failure::new(Exit::Freeze, format!("the host changed since it was planned: {what}"))
+            .hint("run again; hooks must not mount or unmount filesystems of the set")
     };
-    stage.at(Step::Unchanged);
-    let now = discover::host(Path::new("/")).map_err(|e| failed(chain(&e)))?;
+    env.at(Step::Unchanged);
+    let now = discover::host(env.root).map_err(|e| failed(chain(&e)))?;
     let facts = Facts {
-        filesystems: unmounted::with_those_away(stage, now.filesystems),
+        filesystems: with_those_unmounted(job, now.filesystems),
         devices: now.devices,
         swap_files: now.swap_files,
-        ..stage.facts.clone()
+        ..job.facts.clone()
     };
-    let again = plan::plan(&facts, stage.settings).map_err(|e| failed(chain(&e)))?;
+    let again = plan::plan(&facts, job.settings).map_err(|e| failed(chain(&e)))?;
     let shape = |p: &Plan| {
         let filesystems: Vec<_> =
             p.filesystems.iter().map(|f| (f.mount_point.clone(), f.dev, f.method, f.wave)).collect();
         (filesystems, p.witnesses.clone(), p.call.clone())
     };
-    let (before, after) = (shape(stage.plan), shape(&again));
+    let (before, after) = (shape(job.plan), shape(&again));
     if before == after {
         return Ok(());
     }
@@ -97,42 +112,57 @@ pub(super) fn unchanged<E>(stage: &Stage<'_, E>) -> Result<(), Failure> {
     }))
 }
 
+/// `now`, and what this run itself has unmounted, where it was.
+fn with_those_unmounted(job: &Job<'_>, mut now: Vec<Filesystem>) -> Vec<Filesystem> {
+    for planned in job.with_method(Method::Unmount) {
+        let known = &job.facts.filesystems;
+        if now.iter().any(|f| f.dev == planned.dev) {
+            continue;
+        }
+        if let Some(at) = known.iter().position(|f| f.dev == planned.dev) {
+            now.insert(at.min(now.len()), known[at].clone());
+        }
+    }
+    now
+}
+
 /// The filesystem of the plan that this path is on.
 pub(super) fn planned_at<'a, E>(
-    stage: &Stage<'a, E>,
+    env: &Environment<'_, E>,
+    job: &Job<'a>,
     path: &Path,
 ) -> Result<Option<&'a plan::PlannedFilesystem>, Error> {
     let unreadable =
         |e: String| Error::new(Exit::Permission, format!("cannot read /proc/self/mountinfo: {e}"));
-    let table = std::fs::read("/proc/self/mountinfo").map_err(|e| unreadable(e.to_string()))?;
+    let table = std::fs::read(env.root.join("proc/self/mountinfo")).map_err(|e| unreadable(e.to_string()))?;
     let lines = mountinfo::parse(&table).map_err(|e| unreadable(e.to_string()))?;
     let tree = MountTree::new(&lines);
     let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     let Some(holder) = tree.mount_of(&path) else { return Ok(None) };
-    Ok(stage.plan.filesystems.iter().find(|f| f.dev == holder.dev))
+    Ok(job.plan.filesystems.iter().find(|f| f.dev == holder.dev))
 }
 
 /// The 15 s rule is waited out; too many pending snapshots are a refusal.
-async fn pending<E: Ec2>(stage: &Stage<'_, E>) -> Result<(), Error> {
-    let ids: Vec<_> = stage.plan.volumes.iter().map(|v| v.id.clone()).collect();
-    let pending = stage.ec2.pending(&ids).await.map_err(Error::from)?;
-    refuse(cloud::pending(stage.plan, &pending))?;
-    let now = Timestamp::now();
+async fn pending<E: Describe>(env: &Environment<'_, E>, job: &Job<'_>) -> Result<(), Error> {
+    let ids: Vec<_> = job.plan.volumes.iter().map(|v| v.id.clone()).collect();
+    let pending = env.ec2.pending(&ids).await.map_err(Error::from)?;
+    refuse(cloud::pending(job.plan, &pending))?;
+    let now = env.clock.now();
     // EC2's clock and ours may differ, and completed snapshots count too.
     let minutes: Vec<String> = [-60, 0, 60]
         .iter()
         .filter_map(|s| now.checked_add(SignedDuration::from_secs(*s)).ok())
         .map(|t| t.strftime("%Y-%m-%dT%H:%M").to_string())
         .collect();
-    let recent = stage.ec2.started(&ids, &minutes).await.map_err(Error::from)?;
+    let recent = env.ec2.started(&ids, &minutes).await.map_err(Error::from)?;
     let newest = recent.iter().filter_map(|s| s.started).max();
-    let age = newest.and_then(|t| Duration::try_from(Timestamp::now().duration_since(t)).ok());
-    if let Some(left) = age.and_then(|age| stage.volume_interval.checked_sub(age)) {
+    let age = newest.and_then(|t| Duration::try_from(env.clock.now().duration_since(t)).ok());
+    if let Some(left) = age.and_then(|age| env.volume_interval.checked_sub(age)) {
         tracing::info!(
             "a volume of this set had a snapshot a moment ago: waiting {} s, EC2's least interval",
             left.as_secs() + 1
         );
-        tokio::time::sleep(left).await;
+        env.clock.pause(left).await;
     }
     Ok(())
 }

@@ -13,8 +13,10 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::control_socket;
 use super::journal::{Created, Journal};
+use super::release;
 use super::rescue::{self, PATIENCE, Thaws};
 use super::unmounted::{self, Remounted};
+use crate::clock::Clock;
 use crate::ec2::reconcile::{self, Outcome};
 use crate::ec2::{Ec2, Ec2Error};
 use crate::exit::Exit;
@@ -170,13 +172,13 @@ async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) 
         back = if journal.lingers() {
             unmounted::not_yet(&journal, "a thread of the dead run is still in the kernel")
         } else {
-            unmounted::back(&mut journal, Vec::new()).await
+            unmounted::owed(&mut journal, Vec::new()).await
         };
     }
     let released = match journal.state.env.clone() {
         Some(mut env) => {
             env.not_mounted = back.not_mounted();
-            journal.release(&env, &mut Quiesced::default(), false, |_| ()).await
+            release::owed(&mut journal, &env, &mut Quiesced::default(), false, |_| ()).await
         }
         None => Vec::new(),
     };
@@ -184,15 +186,12 @@ async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) 
         record.after.extend(released.iter().filter(|h| !h.succeeded()).map(ToString::to_string));
         record.hooks.extend(released.iter().cloned());
         record.still_frozen = failed.iter().map(|(m, _)| m.clone()).collect();
-        if !failed.is_empty() {
-            record.exit_code = Exit::StillFrozen.code();
-        }
-        if record.exit_code == Exit::StillFrozen.code() && record.still_frozen.is_empty() {
-            record.exit_code = Exit::NotHeld.code();
-        }
-        if record.exit_code == Exit::Ok.code() && !record.after.is_empty() {
-            record.exit_code = Exit::After.code();
-        }
+        record.exit = match record.exit {
+            _ if !failed.is_empty() => Exit::StillFrozen,
+            Exit::StillFrozen => Exit::NotHeld,
+            Exit::Ok if !record.after.is_empty() => Exit::After,
+            said => said,
+        };
         control_socket::keep(run_dir, &record);
     }
     let run = journal.state.run.clone();
@@ -215,12 +214,16 @@ async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) 
 ///
 /// # Errors
 /// When EC2 cannot be asked; the journal stays for the next start.
-pub async fn settle<E: Ec2>(ec2: &E, journal: Journal) -> Result<Vec<SnapshotId>, Ec2Error> {
+pub async fn settle<E: Ec2>(
+    ec2: &E,
+    clock: &dyn Clock,
+    journal: Journal,
+) -> Result<Vec<SnapshotId>, Ec2Error> {
     let mut ids = match &journal.state.created {
         Created::Made(ids) => ids.clone(),
         _ => Vec::new(),
     };
-    match reconcile::by_run(ec2, &journal.state.run, &reconcile::LOOKS[..2]).await {
+    match reconcile::by_run(ec2, &journal.state.run, &reconcile::LOOKS[..2], clock).await {
         Outcome::Made(found) => {
             for snapshot in found {
                 if !ids.contains(&snapshot.id) {
@@ -253,7 +256,7 @@ mod tests {
 
     /// A journal of a process that is gone.
     fn dead(run_dir: &Path) -> Journal {
-        let mut journal = Journal::start(run_dir, &RunId::generate(), "p").unwrap();
+        let mut journal = Journal::start(run_dir, &RunId::generate(), "p", |_| ()).unwrap();
         journal.update(|s| s.pid_start += 1).unwrap();
         journal
     }
@@ -304,10 +307,13 @@ mod tests {
             "times": crate::window::Times::default(), "held": null, "requested": "filesystem", "achieved": null,
             "reason": null, "hint": null, "frozen_ms": 0.0, "still_frozen": [], "hooks": [], "after": [], "exit_code": 0,
         });
-        let hold =
-            super::super::journal::HeldFreeze { watchdog: None, record: serde_json::from_value(record).unwrap() };
+        let hold = super::super::journal::HeldFreeze {
+            watchdog: None,
+            record: serde_json::from_value(record).unwrap(),
+        };
         let frozen = FrozenMount { dev: DevNo { major: 7, minor: 9999 }, mount_point: mount_point.clone() };
-        let change = |s: &mut super::super::journal::State| (s.held_freeze, s.frozen) = (Some(hold), vec![frozen]);
+        let change =
+            |s: &mut super::super::journal::State| (s.held_freeze, s.frozen) = (Some(hold), vec![frozen]);
         journal.update(change).unwrap();
         let thaws = (Vec::new(), vec![(mount_point.clone(), Errno::ETIMEDOUT)]);
         let left = release(dir.path(), journal, thaws).await.unsettled.unwrap();

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::journal::{FrozenMount, Journal};
 use super::hidden_mounts;
+use super::journal::{FrozenMount, Journal};
 use crate::host::kernel::{Kernel, Linux};
 use crate::host::mountinfo;
 use crate::host::superblock;

@@ -31,7 +31,8 @@ pub struct Status {
     /// What the probe found; none without one.
     pub probed: Option<Vec<Probed>>,
     /// 0, 40 or 41.
-    pub exit_code: u8,
+    #[serde(rename = "exit_code")]
+    pub exit: Exit,
 }
 
 /// One run.
@@ -114,7 +115,7 @@ pub fn look(run_dir: &Path, program: Option<&Path>) -> std::io::Result<Status> {
         (false, true) => Exit::NotMounted,
         (false, false) => Exit::Ok,
     };
-    Ok(Status { version: 1, runs, unreadable, probed, exit_code: exit.code() })
+    Ok(Status { version: 1, runs, unreadable, probed, exit })
 }
 
 fn of(journal: &Journal) -> RunStatus {

@@ -14,18 +14,21 @@ mod systemd;
 
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use self::targets::UnmountTargets;
 use self::systemd::{Systemd, unnoticed};
+use self::targets::UnmountTargets;
+use super::applications::Applications;
+use super::environment::Environment;
+use super::failure::Failure;
+use super::job::Job;
 use super::journal::Journal;
-use super::{Outcome, Failure, Stage, preflight};
+use super::preflight;
 use crate::config::settings::Hook;
-use crate::discover::Filesystem;
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
 use crate::plan::{Method, PlannedFilesystem};
@@ -86,49 +89,51 @@ impl Remounted {
 }
 
 fn refused(what: impl Into<String>, hint: &str) -> Failure {
-    Failure { hint: Some(hint.to_owned()), ..Failure::new(Exit::Freeze, what) }
+    Failure::new(Exit::Freeze, what).hint(hint)
 }
 
-/// Unmounts what the plan says. On failure whatever was done is undone by [`end`].
-pub(super) async fn begin<E>(
-    stage: &Stage<'_, E>,
+/// Unmounts what the plan says. On failure whatever was done is undone by [`remount`].
+pub(super) async fn unmount<E>(
+    env: &Environment<'_, E>,
+    job: &Job<'_>,
+    applications: &mut Applications,
     journal: &mut Journal,
-    env: &HookEnv,
     interrupt: &mut Interrupt,
-    outcomes: &mut Vec<HookOutcome>,
     away: &mut Unmounted,
 ) -> Result<(), Failure> {
-    let planned: Vec<_> = stage.plan.filesystems.iter().filter(|f| f.method == Method::Unmount).collect();
+    let planned: Vec<_> = job.with_method(Method::Unmount).collect();
     if planned.is_empty() {
         return Ok(());
     }
-    preflight::unchanged(stage)?;
-    let end = Instant::now() + stage.settings.unmount_timeout;
+    preflight::unchanged(env, job)?;
+    let Applications { env: told, outcomes, .. } = applications;
+    let settings = job.settings;
+    let end = Instant::now() + settings.unmount_timeout;
     let targets = UnmountTargets::look(&planned)?;
-    let systemd = Systemd::look(&targets, &stage.settings.stop_units, env).await?;
+    let systemd = Systemd::look(&targets, &settings.stop_units, told).await?;
     // Processes of units may go when the units are stopped; nothing else will.
-    let stops = !stage.settings.stop_units.is_empty();
+    let stops = !settings.stop_units.is_empty();
     let stays = |h: &Holder| !stops || h.unit.as_ref().is_none_or(|u| !u.ends_with(".service"));
     targets.free(Duration::ZERO, stays).await?;
 
     let changed = journal.update(|state| {
-        state.env = Some(env.clone());
+        state.env = Some(told.clone());
         state.unmounted.mount_units.clone_from(&systemd.mount_units);
     });
-    changed.map_err(|e| Failure::new(Exit::Freeze, format!("cannot write the journal: {e}")))?;
-    for hook in systemd.stop(&stage.settings.stop_units, stage.settings.unmount_timeout, env).await? {
+    changed.map_err(|e| Failure::no_journal(&e))?;
+    for hook in systemd.stop(&settings.stop_units, settings.unmount_timeout, told).await? {
         let left = end.saturating_duration_since(Instant::now());
-        attempt(journal, env, interrupt, outcomes, hook, left, |state| &mut state.units).await?;
+        attempt(journal, told, interrupt, outcomes, hook, left, |state| &mut state.units).await?;
     }
     targets.free(if stops { ENDING } else { Duration::ZERO }, |_| true).await?;
-    flush(stage, &planned, end).await?;
-    program_starts(stage).await?;
+    flush(env, &planned, end).await?;
+    program_starts(env.program).await?;
     if let Some(signal) = interrupt.pending() {
-        return Err(Failure::by(signal));
+        return Err(Failure::interrupted(signal));
     }
 
     let journaled = journal.update(|state| state.unmounted.recipe = targets.recipe.clone());
-    journaled.map_err(|e| Failure::new(Exit::Freeze, format!("cannot write the journal: {e}")))?;
+    journaled.map_err(|e| Failure::no_journal(&e))?;
     away.recipe = targets.recipe.clone();
     away.kept = kept_open(&targets.recipe)?;
     for mount in targets.recipe.mounts.iter().rev() {
@@ -142,7 +147,7 @@ pub(super) async fn begin<E>(
         })?);
     }
     for hook in systemd.automounts {
-        attempt(journal, env, interrupt, outcomes, hook, stage.settings.unmount_timeout, |state| {
+        attempt(journal, told, interrupt, outcomes, hook, settings.unmount_timeout, |state| {
             &mut state.automounts
         })
         .await?;
@@ -152,11 +157,11 @@ pub(super) async fn begin<E>(
 
 /// A child that hangs in exec keeps a copy of every claim, and with a claim nothing can be mounted again: the watchdog is not to be the
 /// first to find out that exec does not come back (a silent fanotify listener).
-async fn program_starts<E>(stage: &Stage<'_, E>) -> Result<(), Failure> {
-    let mut command = std::process::Command::new(stage.program);
+async fn program_starts(program: &Path) -> Result<(), Failure> {
+    let mut command = std::process::Command::new(program);
     command.arg("--version").env_clear().current_dir("/");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let program = stage.program.display();
+    let program = program.display();
     match bounded(STARTING, move || command.status()).await {
         Some(Ok(_)) => Ok(()),
         Some(Err(e)) => Err(Failure::new(Exit::Freeze, format!("cannot start {program}: {e}"))),
@@ -189,11 +194,11 @@ async fn attempt(
     list: fn(&mut super::journal::ToRemount) -> &mut Vec<Hook>,
 ) -> Result<(), Failure> {
     if let Some(signal) = interrupt.pending() {
-        return Err(Failure::by(signal));
+        return Err(Failure::interrupted(signal));
     }
     journal
         .update(|state| list(&mut state.unmounted).push(hook.clone()))
-        .map_err(|e| Failure::new(Exit::Freeze, format!("cannot write the journal: {e}")))?;
+        .map_err(|e| Failure::no_journal(&e))?;
     let cancelled = async {
         interrupt.caught().await;
     };
@@ -203,7 +208,7 @@ async fn attempt(
     let (good, said) = (outcome.succeeded(), outcome.to_string());
     outcomes.push(outcome);
     match interrupt.pending() {
-        Some(signal) => Err(Failure::by(signal)),
+        Some(signal) => Err(Failure::interrupted(signal)),
         None if good => Ok(()),
         None => Err(refused(
             said,
@@ -213,9 +218,13 @@ async fn attempt(
 }
 
 /// syncfs first, so that umount(2), which cannot be broken off, has little to write.
-async fn flush<E>(stage: &Stage<'_, E>, planned: &[&PlannedFilesystem], end: Instant) -> Result<(), Failure> {
+async fn flush<E>(
+    env: &Environment<'_, E>,
+    planned: &[&PlannedFilesystem],
+    end: Instant,
+) -> Result<(), Failure> {
     for filesystem in planned {
-        let (kernel, path) = (std::sync::Arc::clone(&stage.kernel), filesystem.mount_point.clone());
+        let (kernel, path) = (Arc::clone(&env.kernel), filesystem.mount_point.clone());
         let flushed = bounded(end.saturating_duration_since(Instant::now()), move || {
             let fd = kernel.open(&path)?;
             kernel.syncfs(fd.as_fd())
@@ -256,17 +265,21 @@ async fn bounded<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + 
 }
 
 /// Mounts everything again and starts what was stopped. Not to be interrupted.
-pub(super) async fn end(mut away: Unmounted, journal: &mut Journal, outcomes: &mut Vec<HookOutcome>) -> Remounted {
+pub(super) async fn remount(
+    mut away: Unmounted,
+    journal: &mut Journal,
+    applications: &mut Applications,
+) -> Remounted {
     away.recipe = Recipe::default(); // from here on it is the journal's
     let claims = std::mem::take(&mut away.claims);
-    let mut back = back(journal, claims).await;
+    let mut remounted = owed(journal, claims).await;
     away.kept.clear(); // not before: see there
-    outcomes.append(&mut back.outcomes);
-    back
+    applications.outcomes.append(&mut remounted.outcomes);
+    remounted
 }
 
 /// Does what the journal says is owed: automounts, mounts, units. What fails stays in it.
-pub(super) async fn back(journal: &mut Journal, claims: Vec<Claim>) -> Remounted {
+pub(super) async fn owed(journal: &mut Journal, claims: Vec<Claim>) -> Remounted {
     let owed = journal.state.unmounted.clone();
     let mut back = Remounted::default();
     if owed.is_empty() {
@@ -314,34 +327,7 @@ fn all_failed(recipe: &Recipe, why: &str) -> Vec<Failed> {
 }
 
 /// What to do about what could not be mounted again.
-pub(super) const AGAIN: &str = "remove what is in the way, then `stillpoint thaw` mounts them again, as the next run does; or type the command";
-
-/// Writes into the record what the user has to know.
-pub(super) fn tell(ended: &mut Outcome, back: Remounted) {
-    let record = &mut ended.record;
-    if !back.failed.is_empty() {
-        ended.hint = Some(AGAIN.to_owned());
-    }
-    for failed in back.failed {
-        record.after.push(failed.to_string());
-        record.not_mounted.push(failed.mount_point);
-    }
-    record.after.extend(back.differs);
-}
-
-/// `now`, and what this run itself has unmounted, where it was.
-pub(super) fn with_those_away<E>(stage: &Stage<'_, E>, mut now: Vec<Filesystem>) -> Vec<Filesystem> {
-    for planned in stage.plan.filesystems.iter().filter(|f| f.method == Method::Unmount) {
-        let known = &stage.facts.filesystems;
-        if now.iter().any(|f| f.dev == planned.dev) {
-            continue;
-        }
-        if let Some(at) = known.iter().position(|f| f.dev == planned.dev) {
-            now.insert(at.min(now.len()), known[at].clone());
-        }
-    }
-    now
-}
+pub(super) const BY_HAND: &str = "remove what is in the way, then `stillpoint thaw` mounts them again, as the next run does; or type the command";
 
 #[cfg(test)]
 mod tests {

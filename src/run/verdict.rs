@@ -1,10 +1,23 @@
-//! The verdict: what the set may be called, and why not more.
+//! The verdict: what a run may be called, why not more, and the exit code that follows. One ladder for every goal.
 //!
-//! In: the plan, EC2's answer, the evidence of the window and of the hooks. Out: a [`Verdict`]. Pure. Must never: round up.
+//! ```text
+//! doubt ───────────────→ crash         the freeze cannot be said to have held, on every device of the set
+//! applications ────────→ filesystem    nothing vouches for the applications, or one was not held all the time
+//! neither ─────────────→ application   but never more than the plan can reach
+//! ```
+//!
+//! In: the plan, EC2's answer, the evidence of the window and of the applications. Out: a label, a [`Verdict`] of a set, an [`Exit`].
+//! Pure. Must never: round up.
 
+use super::applications;
+use super::job::Job;
+use super::progress::Window;
+use crate::config::settings::OnDegraded;
 use crate::ec2::SnapshotView;
+use crate::exit::Exit;
 use crate::ids::VolumeId;
 use crate::plan::{Consistency, Plan};
+use crate::quiesce::HookOutcome;
 use crate::sets::record::SnapshotRecord;
 
 /// What the set may be called.
@@ -22,23 +35,81 @@ pub struct Verdict {
     pub doubtful: bool,
 }
 
-/// What is known about the window.
+/// What is known about the window and about the applications.
 #[derive(Debug, Clone, Default)]
 pub struct Evidence {
     /// Why the freeze cannot be said to have held over the point in time, if so.
     pub doubt: Option<String>,
-    /// Why the hooks do not count, if so.
-    pub hooks: Option<String>,
+    /// Why nothing vouches for the applications, if so.
+    pub applications: Option<String>,
 }
 
-/// Judges.
+impl Evidence {
+    /// The most that anything can be called by this evidence; what the plan can reach caps it.
+    #[must_use]
+    pub fn label(&self) -> Consistency {
+        match (&self.doubt, &self.applications) {
+            (Some(_), _) => Consistency::Crash,
+            (None, Some(_)) => Consistency::Filesystem,
+            (None, None) => Consistency::Application,
+        }
+    }
+
+    /// Why it is not called more.
+    #[must_use]
+    pub fn reason(&self) -> Option<&String> {
+        self.doubt.as_ref().or(self.applications.as_ref())
+    }
+}
+
+/// The evidence that a run has come to.
+pub(super) fn evidence(job: &Job<'_>, window: &Window, outcomes: &[HookOutcome]) -> Evidence {
+    let doubt = match (&window.failure, &window.thawed) {
+        (Some(failure), _) => Some(failure.reason.clone()),
+        (None, Some(thawed)) => thawed.doubt(),
+        (None, None) => Some("there was no window".to_owned()),
+    };
+    Evidence { doubt, applications: applications::doubt(job.settings, outcomes) }
+}
+
+/// How a run ended, as far as its exit code goes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ending {
+    /// A filesystem may still be frozen.
+    pub still_frozen: bool,
+    /// A filesystem could not be mounted again.
+    pub not_mounted: bool,
+    /// What failed up to the verdict.
+    pub failure: Option<Exit>,
+    /// The consistency that was achieved; none when nothing was.
+    pub achieved: Option<Consistency>,
+    /// Something failed after the point in time.
+    pub trouble_after: bool,
+}
+
+/// The exit code, from the worst down.
+pub(super) fn exit(job: &Job<'_>, ending: &Ending) -> Exit {
+    ladder(job.requested, job.settings.on_degraded, ending)
+}
+
+fn ladder(requested: Consistency, on_degraded: OnDegraded, ending: &Ending) -> Exit {
+    let lower = ending.achieved.is_some_and(|a| a < requested);
+    match ending.failure {
+        _ if ending.still_frozen => Exit::StillFrozen,
+        _ if ending.not_mounted => Exit::NotMounted,
+        Some(failed) => failed,
+        None if lower && on_degraded == OnDegraded::Fail => Exit::NotHeld,
+        None if ending.trouble_after => Exit::After,
+        None if lower => Exit::Lower,
+        None => Exit::Ok,
+    }
+}
+
+/// Judges a set.
 #[must_use]
 pub fn verdict(plan: &Plan, made: &[SnapshotView], evidence: &Evidence) -> Verdict {
-    let (base, mut reason) = match (&evidence.doubt, &evidence.hooks) {
-        (Some(doubt), _) => (Consistency::Crash, Some(doubt.clone())),
-        (None, Some(hooks)) => (Consistency::Filesystem, Some(hooks.clone())),
-        (None, None) => (Consistency::Application, None),
-    };
+    let base = evidence.label();
+    let mut reason = evidence.reason().cloned();
     let mut lower = None; // why a part is only `crash`: it says more than a missing hook
     let mut snapshots = Vec::new();
     let mut missing = Vec::new();
@@ -152,7 +223,7 @@ mod tests {
     fn failed_hooks_lower_to_filesystem_and_doubt_to_crash() {
         let evidence = |doubt: Option<&str>, hooks: Option<&str>| Evidence {
             doubt: doubt.map(Into::into),
-            hooks: hooks.map(Into::into),
+            applications: hooks.map(Into::into),
         };
         let judge = |e: &Evidence| {
             let v = verdict(&plan(&[APP]), &made("a", "pending"), e);
@@ -185,5 +256,29 @@ mod tests {
         let extra = verdict(&set, &made("abc", "pending"), &Evidence::default());
         assert_eq!(extra.achieved, Consistency::Crash);
         assert!(extra.reason.unwrap().contains("not in the plan"));
+    }
+
+    #[test]
+    fn the_exit_code_is_that_of_the_worst_that_happened() {
+        use Consistency::{Application, Crash, Filesystem};
+        let exit = |ending: Ending| {
+            [OnDegraded::Fail, OnDegraded::Keep].map(|policy| ladder(Filesystem, policy, &ending))
+        };
+        let good = Ending { achieved: Some(Application), ..Ending::default() };
+        assert_eq!(exit(good.clone()), [Exit::Ok; 2]);
+        assert_eq!(exit(Ending { achieved: Some(Filesystem), ..good.clone() }), [Exit::Ok; 2]);
+        let lower = Ending { achieved: Some(Crash), ..good.clone() };
+        assert_eq!(exit(lower.clone()), [Exit::NotHeld, Exit::Lower]);
+        let after = Ending { trouble_after: true, ..good };
+        assert_eq!(exit(after.clone()), [Exit::After; 2]);
+        let both = Ending { trouble_after: true, ..lower };
+        assert_eq!(exit(both.clone()), [Exit::NotHeld, Exit::After]);
+        for failed in [Exit::Hook, Exit::Freeze, Exit::NotHeld, Exit::Ec2, Exit::Permission] {
+            assert_eq!(exit(Ending { failure: Some(failed), ..both.clone() }), [failed; 2]);
+            assert_eq!(exit(Ending { failure: Some(failed), achieved: None, ..after.clone() }), [failed; 2]);
+        }
+        let away = Ending { not_mounted: true, failure: Some(Exit::Hook), ..both };
+        assert_eq!(exit(away.clone()), [Exit::NotMounted; 2]);
+        assert_eq!(exit(Ending { still_frozen: true, ..away }), [Exit::StillFrozen; 2]);
     }
 }

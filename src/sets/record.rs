@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::discover::Identity;
+use crate::exit::Exit;
 use crate::host::file::{self, Lasts};
 use crate::ids::{RunId, SnapshotId, VolumeId};
 use crate::path_encoding;
@@ -58,7 +59,8 @@ pub struct SetRecord {
     /// The plan that was carried out.
     pub plan: Plan,
     /// Exit code of the run.
-    pub exit_code: u8,
+    #[serde(rename = "exit_code")]
+    pub exit: Exit,
 }
 
 /// One snapshot of the set.

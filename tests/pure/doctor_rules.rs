@@ -161,7 +161,7 @@ fn a_rehearsal_is_readable_at_80_columns() {
         reason: Some("pre command of hook `db` failed with exit code 3 after 10ms".into()),
         still_frozen: vec![],
         after: vec![],
-        exit_code: 10,
+        exit: Exit::Lower,
         hint: None,
         signal: None,
     };

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use nix::sys::resource::{Resource, setrlimit};
+use stillpoint::clock;
 use stillpoint::config::{self, Loaded, Overrides};
 use stillpoint::discover;
-use stillpoint::ec2::Ec2 as _;
+use stillpoint::ec2::Describe as _;
 use stillpoint::ec2::aws::Aws;
 use stillpoint::ec2::connect::connect;
 use stillpoint::ec2::imds::identity;
@@ -17,8 +18,10 @@ use stillpoint::host::kernel::{die_by, one_malloc_arena};
 use stillpoint::ids::RunId;
 use stillpoint::interrupt::Interrupt;
 use stillpoint::plan;
-use stillpoint::run::{self, Stage, lock};
+use stillpoint::run::take::snapshot;
+use stillpoint::run::{Environment, Job, lock};
 use stillpoint::window::LEFT_FROZEN;
+use stillpoint::window::guard::process::Program;
 
 use crate::boundaries::{WalkedEc2, WalkedKernel};
 use crate::points::Case;
@@ -47,7 +50,7 @@ pub fn main(case: &str) -> ExitCode {
 fn work(case: Case) -> ExitCode {
     stillpoint::report::log::start(false);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let code = runtime.block_on(snapshot(case));
+    let code = runtime.block_on(take(case));
     runtime.shutdown_background();
     ExitCode::from(code)
 }
@@ -63,7 +66,7 @@ fn loaded(folder: &Path) -> Loaded {
     config::load(Path::new("/"), Some(&folder.join("stillpoint.toml")), None, &overrides).unwrap()
 }
 
-async fn snapshot(case: Case) -> u8 {
+async fn take(case: Case) -> u8 {
     let folder = PathBuf::from(std::env::var(FOLDER).unwrap());
     let loaded = loaded(&folder);
     let settings = &loaded.settings;
@@ -84,21 +87,21 @@ async fn snapshot(case: Case) -> u8 {
     std::fs::write(folder.join("run-id"), run.as_str()).unwrap();
     let walker = Arc::new(Walker::new(case, &folder, &run));
     let ec2 = WalkedEc2 { real, walker: Arc::clone(&walker) };
-    let stage = Stage {
+    let env = Environment {
         ec2: &ec2,
         kernel: Arc::new(WalkedKernel(Arc::clone(&walker))),
+        root: Path::new("/"),
+        watchdog: Arc::new(Program::new(Path::new(stillpoint()))),
         program: Path::new(stillpoint()),
-        facts: &facts,
-        plan: &plan,
-        settings: &settings.plan,
+        clock: &clock::System,
         volume_interval: settings.ec2.volume_interval,
         state_dir: &settings.state_dir,
         run_dir: &settings.run_dir,
-        run,
         steps: &*walker,
     };
-    let ended = match run::snapshot(&stage, &mut interrupt).await {
-        Ok(ended) => ended,
+    let job = Job::new(run, &facts, &plan, &settings.plan).unwrap();
+    let outcome = match snapshot(&env, &job, &mut interrupt).await {
+        Ok(outcome) => outcome,
         Err(e) => {
             eprintln!("{}", e.render());
             if let Some(signal) = e.signal {
@@ -107,9 +110,9 @@ async fn snapshot(case: Case) -> u8 {
             return e.exit.code();
         }
     };
-    println!("{}", serde_json::to_string(&ended.record).unwrap());
-    match ended.signal {
-        Some(signal) if ended.record.exit_code != Exit::StillFrozen.code() => die_by(signal),
-        _ => ended.record.exit_code,
+    println!("{}", serde_json::to_string(&outcome.record).unwrap());
+    match outcome.signal {
+        Some(signal) if outcome.record.exit != Exit::StillFrozen => die_by(signal),
+        _ => outcome.record.exit.code(),
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use stillpoint::discover::AttachedVolume;
 use stillpoint::ec2::aws::Aws;
-use stillpoint::ec2::{CreateFailed, CreateRequest, Ec2, Ec2Error, InstanceView, SnapshotView};
+use stillpoint::ec2::{CreateFailed, CreateRequest, Describe, Ec2, Ec2Error, InstanceView, SnapshotView};
 use stillpoint::host::kernel::{Kernel, Linux, WriteCounter};
 use stillpoint::ids::{InstanceId, RunId, SnapshotId, VolumeId};
 
@@ -94,7 +94,7 @@ fn lost(action: &'static str) -> Ec2Error {
     Ec2Error::Unknown { action, message: "injected".to_owned() }
 }
 
-impl Ec2 for WalkedEc2 {
+impl Describe for WalkedEc2 {
     fn instance(&self, id: &InstanceId) -> impl Future<Output = Result<InstanceView, Ec2Error>> {
         self.real.instance(id)
     }
@@ -129,7 +129,9 @@ impl Ec2 for WalkedEc2 {
     fn warm_connections(&self) -> Option<usize> {
         self.real.warm_connections()
     }
+}
 
+impl Ec2 for WalkedEc2 {
     async fn create(&self, request: &CreateRequest) -> Result<Vec<SnapshotView>, CreateFailed> {
         let failed =
             |error: Ec2Error| CreateFailed { outcome_unknown: error.outcome_unknown(), error, made: vec![] };

@@ -211,11 +211,12 @@ async fn orphan(d: &str, start: impl Fn(u64) -> u64, timeout: Duration) -> (Vec<
     let pid = child.id().unwrap();
     let reaper = tokio::spawn(async move { child.wait().await });
     let hook = session("exit 9", timeout);
-    let mut journal = Journal::start(Path::new(d), &env().run_id, "p").unwrap();
+    let mut journal = Journal::start(Path::new(d), &env().run_id, "p", |_| ()).unwrap();
     journal.update(|s| s.attempted.push(hook)).unwrap();
     journal.note_session("s", pid);
     journal.update(|s| s.sessions[0].pid_start = start(s.sessions[0].pid_start)).unwrap();
-    let outcomes = journal.release(&env(), &mut Quiesced::default(), false, |_| ()).await;
+    let outcomes =
+        crate::run::release::owed(&mut journal, &env(), &mut Quiesced::default(), false, |_| ()).await;
     assert!(journal.state.attempted.is_empty() && journal.state.sessions.is_empty());
     let pid = i32::try_from(pid).unwrap();
     let alive = lives(pid);

@@ -10,7 +10,7 @@ use crate::config::settings::Hook;
 use crate::exit::Exit;
 use crate::quiesce::HookEnv;
 use crate::quiesce::units::{self, Systemctl};
-use crate::run::Failure;
+use crate::run::failure::Failure;
 
 /// How long systemd has to notice what is mounted again.
 const NOTICING: Duration = Duration::from_secs(2);
@@ -25,7 +25,11 @@ pub(super) struct Systemd {
 }
 
 impl Systemd {
-    pub async fn look(targets: &UnmountTargets, stop_units: &[String], env: &HookEnv) -> Result<Self, Failure> {
+    pub async fn look(
+        targets: &UnmountTargets,
+        stop_units: &[String],
+        env: &HookEnv,
+    ) -> Result<Self, Failure> {
         let mut this = Self { systemctl: Systemctl::find(), ..Self::default() };
         if !stop_units.is_empty() && this.systemctl.is_none() {
             return Err(Failure::new(

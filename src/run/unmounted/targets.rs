@@ -17,7 +17,7 @@ use crate::ids::DevNo;
 use crate::path_encoding::shown;
 use crate::plan::PlannedFilesystem;
 use crate::quiesce::units;
-use crate::run::Failure;
+use crate::run::failure::Failure;
 use crate::unmount::again;
 use crate::unmount::claim;
 use crate::unmount::holders::{self, Holder, Targets};

@@ -1,0 +1,36 @@
+//! The wall clock and the pauses of a run, as one value that is passed.
+//!
+//! In: nothing. Out: the time now, and a pause. Must never: be asked for the deadline of the frozen window, which the monotonic
+//! clock and the watchdog keep.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// A pause that has begun.
+pub type Pause<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// What a run asks about time. A test passes a clock of its own, so that a pause of 15 s costs it nothing.
+pub trait Clock: fmt::Debug + Send + Sync {
+    /// The wall clock.
+    fn now(&self) -> Timestamp;
+    /// Waits for this long.
+    fn pause(&self, time: Duration) -> Pause<'_>;
+}
+
+/// The clock of this host.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct System;
+
+impl Clock for System {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    fn pause(&self, time: Duration) -> Pause<'_> {
+        Box::pin(tokio::time::sleep(time))
+    }
+}

@@ -1,0 +1,45 @@
+//! What the machine is, for a run: its folders, its kernel, EC2 and the clock.
+//!
+//! In: made by the command line, or by hand in a test. Out: read by every step. Must never: know what is to be done ([`Job`] does).
+//!
+//! [`Job`]: super::job::Job
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::step::{Step, Steps};
+use crate::clock::Clock;
+use crate::host::kernel::Kernel;
+use crate::window::guard::StartGuard;
+
+/// The machine that a run works on.
+#[derive(Debug)]
+pub struct Environment<'a, E> {
+    /// EC2.
+    pub ec2: &'a E,
+    /// The kernel.
+    pub kernel: Arc<dyn Kernel>,
+    /// The folder that /proc, /sys and /etc are read below: `/`, or a host made by hand.
+    pub root: &'a Path,
+    /// What the watchdog is started by.
+    pub watchdog: Arc<dyn StartGuard>,
+    /// This program's own file, which a recovery is started from.
+    pub program: &'a Path,
+    /// The wall clock and pauses.
+    pub clock: &'a dyn Clock,
+    /// EC2's least time between two snapshots of one volume.
+    pub volume_interval: Duration,
+    /// Where the lock and the journal are: on a memory filesystem.
+    pub run_dir: &'a Path,
+    /// Where records are kept.
+    pub state_dir: &'a Path,
+    /// Who hears of each step: [`super::step::PROGRESS`].
+    pub steps: &'a dyn Steps,
+}
+
+impl<E> Environment<'_, E> {
+    pub(super) fn at(&self, step: Step) {
+        self.steps.at(step);
+    }
+}

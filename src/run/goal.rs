@@ -1,0 +1,82 @@
+//! What is special about a run's goal. The order is the same for all of them and stands in [`super::run`].
+//!
+//! ```text
+//!                       take             rehearse            freeze for others
+//! preflight             permissions,     permissions,        who asks for the thaw is not
+//!                       pending          pending             frozen itself
+//! before_freeze         warm             warm                nobody has asked for the thaw
+//! point_in_time         one create call  a timer             "thaw" on the control socket
+//! thawed                look up a lost   who wrote           record for an early `thaw`
+//!                       answer
+//! settle                tags, record     measurements        record
+//! ```
+//!
+//! In: what a run has come to. Out: what its goal makes of it. Must never: change the order of a run.
+
+use std::path::PathBuf;
+
+use super::applications::Applications;
+use super::environment::Environment;
+use super::failure::Failure;
+use super::job::Job;
+use super::journal::State;
+use super::progress::Progress;
+use crate::error::Error;
+use crate::window::{Called, Limits, Prepared, Times};
+
+/// What a run is for.
+pub(super) trait Goal<E> {
+    /// What the one thing gives that everything is frozen for.
+    type Answer;
+    /// What is said in the end.
+    type Outcome;
+
+    /// The limits of the frozen window.
+    fn limits(&self, job: &Job<'_>) -> Limits {
+        let settings = job.settings;
+        Limits { window: settings.window, freeze: settings.freeze_timeout, flush: settings.flush_timeout }
+    }
+
+    /// What the watchdog starts once everything is thawed because this process is gone: a program and its arguments.
+    fn recovery(&self, _env: &Environment<'_, E>) -> Option<Vec<PathBuf>> {
+        None
+    }
+
+    /// Checks that only this goal has. Nothing has been touched, and nothing may be.
+    async fn preflight(&mut self, env: &Environment<'_, E>, job: &Job<'_>) -> Result<(), Error>;
+
+    /// What the journal says of this goal from its first line on.
+    fn note_start(&self, _state: &mut State) {}
+
+    /// Applications are quiesced, and nothing is flushed yet.
+    fn before_prepare(&mut self, _env: &Environment<'_, E>, _job: &Job<'_>) {}
+
+    /// Everything is flushed and guarded, and nothing is frozen yet.
+    async fn before_freeze(
+        &mut self,
+        env: &Environment<'_, E>,
+        job: &Job<'_>,
+        applications: &Applications,
+    ) -> Result<(), Failure>;
+
+    /// What the journal has to say while everything is frozen, since it is not written then.
+    fn note_freeze(&mut self, env: &Environment<'_, E>, prepared: &Prepared, state: &mut State);
+
+    /// The one thing between the last FIFREEZE and the first FITHAW.
+    async fn point_in_time(&mut self, env: &Environment<'_, E>, times: Times) -> Self::Answer;
+
+    /// What the answer means. Everything is thawed.
+    fn answered(&mut self, job: &Job<'_>, called: Called<Self::Answer>, state: &mut State)
+    -> Option<Failure>;
+
+    /// Everything is thawed and mounted again, and applications are not released yet.
+    async fn thawed(&mut self, env: &Environment<'_, E>, job: &Job<'_>, progress: &mut Progress);
+
+    /// The verdict, and all that comes after it. Applications are released.
+    async fn settle(
+        &mut self,
+        env: &Environment<'_, E>,
+        job: &Job<'_>,
+        progress: &mut Progress,
+    ) -> Self::Outcome;
+}

@@ -1,0 +1,120 @@
+//! The first third of a run: who this is, what is here, what will be done.
+//!
+//! ```text
+//! identify (IMDS) → connect → facts (EC2 and this host) → plan
+//! ```
+//!
+//! In: the configuration. Out: a [`Planned`], step by step for `doctor`, which goes on where it can. Must never: change anything.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::config::Loaded;
+use crate::discover::{self, Facts, HostFacts, Identity};
+use crate::ec2::aws::Aws;
+use crate::ec2::connect::{self, ConnectError};
+use crate::ec2::{Describe, imds};
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::plan::{self, Method, Plan};
+
+use super::unmounted::MOUNTING;
+
+/// Beyond every limit of a run, for what has none: tagging, looking up, reporting.
+const SETTLING: Duration = Duration::from_secs(120);
+
+/// Identity, discovery and plan: what `plan` prints and `snapshot` carries out.
+#[derive(Debug)]
+pub struct Planned {
+    /// EC2, connected.
+    pub ec2: Aws,
+    /// What is on this host.
+    pub facts: Facts,
+    /// What will be done.
+    pub plan: Plan,
+}
+
+/// All of it.
+///
+/// # Errors
+/// What failed first. Nothing has been touched.
+pub async fn planned(loaded: &Loaded, root: &Path) -> Result<Planned, Error> {
+    let identity = identify(loaded).await?;
+    // As many connections as the widest call may need at once.
+    let ec2 = connect(loaded, &identity, plan::MAX_SET).await?;
+    let id = &identity.instance_id;
+    let (instance, attached) = tokio::join!(ec2.instance(id), ec2.volumes(id));
+    let (instance, attached) = (instance.map_err(Error::from)?, attached.map_err(Error::from)?);
+    let facts = discover::facts(identity, hostname(), instance.root_device_name, attached, host(root)?);
+    let plan = make(loaded, &facts)?;
+    Ok(Planned { ec2, facts, plan })
+}
+
+/// Asks IMDS who this is.
+///
+/// # Errors
+/// When IMDS does not say; exit 69.
+pub async fn identify(loaded: &Loaded) -> Result<Identity, Error> {
+    imds::identity(&loaded.settings.identity).await.map_err(|e| {
+        let hint = e.hint();
+        Error::new(Exit::Imds, e).hint(hint)
+    })
+}
+
+/// Finds credentials that last for the run, and connects to EC2, with as many connections as this at once.
+///
+/// # Errors
+/// When there are no such credentials (exit 77), or EC2 cannot be reached (exit 23).
+pub async fn connect(loaded: &Loaded, identity: &Identity, connections: usize) -> Result<Aws, Error> {
+    let settings = &loaded.settings;
+    let imds = settings.identity.imds_endpoint.as_deref();
+    let connected =
+        connect::connect(&settings.ec2, &identity.region, imds, credentials_needed(loaded), connections);
+    let connection = connected.await.map_err(|e| {
+        let exit = match e {
+            ConnectError::Credentials(_) | ConnectError::Expiring { .. } => Exit::Permission,
+            _ => Exit::Ec2,
+        };
+        let hint = e.hint();
+        Error::new(exit, e).hint(hint)
+    })?;
+    Ok(Aws::new(connection))
+}
+
+/// What is on this host, read below `root`.
+///
+/// # Errors
+/// When the mounts or devices cannot be read.
+pub fn host(root: &Path) -> Result<HostFacts, Error> {
+    discover::host(root).map_err(|e| {
+        let hint = e.hint();
+        Error::new(Exit::Permission, e).maybe_hint(hint)
+    })
+}
+
+/// The host's name; empty when the kernel does not say it.
+#[must_use]
+pub fn hostname() -> String {
+    nix::unistd::gethostname().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Makes the plan.
+///
+/// # Errors
+/// When the configuration asks for what is not there; exit 78.
+pub fn make(loaded: &Loaded, facts: &Facts) -> Result<Plan, Error> {
+    plan::plan(facts, &loaded.settings.plan).map_err(|e| {
+        let hint = e.hint();
+        Error::new(Exit::Config, e).maybe_hint(hint)
+    })
+}
+
+/// Longest a run needs its credentials: every hook twice, the window, and the settling after it.
+fn credentials_needed(loaded: &Loaded) -> Duration {
+    let plan = &loaded.settings.plan;
+    let hooks: Duration = plan.hooks.iter().map(|h| h.timeout * 2).sum();
+    let unmounts = plan.methods.values().any(|m| *m == Method::Unmount);
+    // Stopping units and flushing, then mounting again.
+    let away = if unmounts { plan.unmount_timeout * 2 + MOUNTING } else { Duration::ZERO };
+    hooks + away + plan.window + loaded.settings.ec2.volume_interval + SETTLING
+}

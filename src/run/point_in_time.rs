@@ -1,0 +1,119 @@
+//! The point in time of a run: prepare, freeze, the goal's one thing, thaw.
+//!
+//! In: a run whose applications are quiesced. Out: a [`Window`]. Must never: do anything between the last FIFREEZE and the first FITHAW
+//! but wait for the goal's one thing, or freeze what the journal does not have.
+
+use std::path::Path;
+use std::time::Instant;
+
+use super::environment::Environment;
+use super::failure::Failure;
+use super::goal::Goal;
+use super::job::Job;
+use super::journal::{Created, Journal, will_freeze};
+use super::preflight;
+use super::progress::{Progress, Window};
+use super::step::Step;
+use crate::config::settings::PlanSettings;
+use crate::error::chain;
+use crate::interrupt::Interrupt;
+use crate::window::expedite::{self, RcuExpedited};
+use crate::window::{Extras, Machine, Prepared};
+
+/// Fixes it.
+pub(super) async fn fix<E, G: Goal<E>>(
+    env: &Environment<'_, E>,
+    job: &Job<'_>,
+    goal: &mut G,
+    progress: &mut Progress,
+    interrupt: &mut Interrupt,
+) -> Window {
+    let prepared = match prepare(env, job, goal, interrupt).await {
+        Ok(prepared) => prepared,
+        Err(failure) => return Window::never(failure),
+    };
+    if let Err(failure) = ready(env, job, goal, progress, &prepared, interrupt).await {
+        prepared.dismiss();
+        nothing_frozen(&mut progress.journal, &[]);
+        return Window::never(failure);
+    }
+    let journal = &mut progress.journal;
+    env.at(Step::Freezing);
+    let mut frozen = match prepared.freeze(interrupt).await {
+        Ok(frozen) => frozen,
+        Err(not) => {
+            // A mount that refused is frozen by somebody else, if at all: it is not for the recovery.
+            nothing_frozen(journal, &not.thawed.still_frozen);
+            let failure = Some(not.cause.into());
+            return Window { thawed: Some(not.thawed), failure, call: None };
+        }
+    };
+    // ---- the point in time: between here and `thaw` there is one thing and nothing else ----
+    env.at(Step::Frozen);
+    let (times, began) = (frozen.times(), Instant::now());
+    let called = frozen.call(interrupt, goal.point_in_time(env, times)).await;
+    let call = began.elapsed();
+    env.at(Step::Answered);
+    let thawed = frozen.thaw().await;
+    // ---- everything is thawed ----
+    env.at(Step::Thawed);
+    let mut failure = None;
+    let _ = journal.update(|state| {
+        state.frozen.retain(|f| thawed.still_frozen.contains(&f.mount_point));
+        state.expedited = None;
+        failure = goal.answered(job, called, state);
+    });
+    Window { thawed: Some(thawed), call: Some(call), failure }
+}
+
+async fn prepare<E, G: Goal<E>>(
+    env: &Environment<'_, E>,
+    job: &Job<'_>,
+    goal: &mut G,
+    interrupt: &mut Interrupt,
+) -> Result<Prepared, Failure> {
+    goal.before_prepare(env, job);
+    env.at(Step::Prepare);
+    let extras = Extras { afterwards: goal.recovery(env), rcu_expedited: expedited(env.root, job.settings) };
+    let machine = Machine { root: env.root, kernel: &env.kernel, watchdog: &env.watchdog };
+    let prepared = Prepared::open(machine, job.plan, goal.limits(job), interrupt, extras).await?;
+    env.at(Step::Guarded);
+    Ok(prepared)
+}
+
+/// The last checks, and what the journal has to say while it cannot be written.
+async fn ready<E, G: Goal<E>>(
+    env: &Environment<'_, E>,
+    job: &Job<'_>,
+    goal: &mut G,
+    progress: &mut Progress,
+    prepared: &Prepared,
+    interrupt: &Interrupt,
+) -> Result<(), Failure> {
+    // After the flush, which can take minutes: EC2 may have closed idle connections meanwhile.
+    goal.before_freeze(env, job, &progress.applications).await?;
+    preflight::unchanged(env, job)?;
+    env.at(Step::JournalWindow);
+    let written = progress.journal.update(|state| {
+        state.frozen = will_freeze(job.plan);
+        state.expedited = prepared.expedited();
+        goal.note_freeze(env, prepared, state);
+    });
+    written.map_err(|e| Failure::no_journal(&e))?;
+    interrupt.pending().map_or(Ok(()), |signal| Err(Failure::interrupted(signal)))
+}
+
+/// Nothing was requested, and nothing is frozen but what could not be thawed.
+fn nothing_frozen(journal: &mut Journal, still_frozen: &[std::path::PathBuf]) {
+    let _ = journal.update(|state| {
+        state.created = Created::No;
+        state.expedited = None;
+        state.frozen.retain(|f| still_frozen.contains(&f.mount_point));
+    });
+}
+
+/// `rcu_expedited`, where the plan asks for it. It makes freezing faster and nothing else: without it the run goes on.
+fn expedited(root: &Path, settings: &PlanSettings) -> Option<RcuExpedited> {
+    let opened = settings.rcu_expedited.then(|| RcuExpedited::open(&expedite::path(root)))?;
+    opened.inspect_err(|e| tracing::warn!("freezing is not expedited: {}", chain(e))).ok()
+}

@@ -1,0 +1,84 @@
+//! What one round of a rehearsal measured.
+//!
+//! In: the window's stamps. Out: stable, documented JSON. Must never: call anything a set.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde::Serialize;
+
+use super::writers::Writer;
+use crate::exit::Exit;
+use crate::path_encoding;
+use crate::plan::Consistency;
+use crate::quiesce::HookOutcome;
+
+/// One rehearsal.
+#[derive(Debug, Serialize)]
+pub struct Round {
+    /// From before the first FIFREEZE to after the last FITHAW, the hold included.
+    #[serde(rename = "window_ms", serialize_with = "millis::duration")]
+    pub window: Duration,
+    /// How long everything was held for the answer that was not asked for.
+    #[serde(rename = "hold_ms", serialize_with = "millis::duration")]
+    pub hold: Duration,
+    /// Every filesystem, in the order of the plan.
+    pub mounts: Vec<MountRound>,
+    /// Hooks, as they ran.
+    pub hooks: Vec<HookOutcome>,
+    /// What a set would have been called; none when the window was not reached or not kept.
+    pub achieved: Option<Consistency>,
+    /// Why it is less than requested, or why it failed.
+    pub reason: Option<String>,
+    /// Mount points that may still be frozen.
+    #[serde(serialize_with = "path_encoding::paths")]
+    pub still_frozen: Vec<PathBuf>,
+    /// Post hooks that failed.
+    pub after: Vec<String>,
+    /// The exit code that a run with this outcome has.
+    #[serde(rename = "exit_code")]
+    pub exit: Exit,
+    /// What to do about it.
+    #[serde(skip)]
+    pub hint: Option<String>,
+    /// The signal to die by.
+    #[serde(skip)]
+    pub signal: Option<Signal>,
+}
+
+/// One filesystem in a rehearsal.
+#[derive(Debug, Serialize)]
+pub struct MountRound {
+    /// Where.
+    #[serde(serialize_with = "path_encoding::path")]
+    pub mount_point: PathBuf,
+    /// Filesystem type.
+    pub fstype: String,
+    /// How long it was flushed before the freeze, while everything still ran.
+    #[serde(rename = "flush_ms", serialize_with = "millis::duration")]
+    pub flush: Duration,
+    /// How long its FIFREEZE took; none where it is not frozen, or did not get there.
+    #[serde(rename = "freeze_ms", serialize_with = "millis::option")]
+    pub freeze: Option<Duration>,
+    /// From the begin of its FIFREEZE to the return of its FITHAW: the longest that a writer can have waited.
+    #[serde(rename = "stall_ms", serialize_with = "millis::option")]
+    pub stall: Option<Duration>,
+    /// Who had files of it open for writing just before and just after, those that wrote most first.
+    pub writers: Vec<Writer>,
+}
+
+/// Durations as milliseconds in JSON.
+pub(super) mod millis {
+    use std::time::Duration;
+
+    use serde::{Serialize, Serializer};
+
+    pub fn duration<S: Serializer>(d: &Duration, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_f64(d.as_secs_f64() * 1e3)
+    }
+
+    pub fn option<S: Serializer>(d: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {
+        d.map(|d| d.as_secs_f64() * 1e3).serialize(s)
+    }
+}

@@ -1,0 +1,64 @@
+//! Who writes to the filesystems of a set.
+//!
+//! In: /proc, before the flush and after the thaw. Out: a [`Writer`] a process and filesystem. Must never: look while anything is frozen:
+//! to look opens files in /proc.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::host::processes::{self, OpenFile, Process};
+use crate::ids::DevNo;
+use crate::path_encoding;
+use crate::run::job::Job;
+
+/// A process with files open for writing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Writer {
+    /// Who.
+    #[serde(flatten)]
+    pub process: Process,
+    /// One of its files.
+    #[serde(serialize_with = "path_encoding::path")]
+    pub path: PathBuf,
+    /// Bytes it wrote to any storage from before the flush until after the thaw; none when that cannot be read.
+    pub written: Option<u64>,
+}
+
+/// Who has files open for writing, and how much each of them has written so far. Looked at before and after, never in the window:
+/// to look opens files in /proc.
+#[derive(Debug, Default)]
+pub(super) struct Busy {
+    files: Vec<OpenFile>,
+    written: BTreeMap<i32, Option<u64>>,
+}
+
+impl Busy {
+    pub fn look(root: &Path, job: &Job<'_>) -> Self {
+        let on: Vec<DevNo> = job.plan.filesystems.iter().map(|f| f.dev).collect();
+        let files = processes::writers(root, &on).map(|w| w.found).unwrap_or_default();
+        let written =
+            files.iter().map(|f| (f.process.pid, processes::written(root, f.process.pid))).collect();
+        Self { files, written }
+    }
+
+    /// One entry a process and filesystem, who wrote most since the first look first.
+    pub fn since(self, root: &Path, job: &Job<'_>) -> Vec<(DevNo, Writer)> {
+        let now = Self::look(root, job);
+        let wrote =
+            |pid| Some(now.written.get(&pid).copied()??.saturating_sub(self.written.get(&pid).copied()??));
+        let mut writers: Vec<(DevNo, Writer)> = Vec::new();
+        for file in self.files.iter().chain(&now.files) {
+            if !writers.iter().any(|(dev, w)| *dev == file.dev && w.process == file.process) {
+                let written = wrote(file.process.pid);
+                writers.push((
+                    file.dev,
+                    Writer { process: file.process.clone(), path: file.path.clone(), written },
+                ));
+            }
+        }
+        writers.sort_by_key(|(_, w)| std::cmp::Reverse(w.written));
+        writers
+    }
+}

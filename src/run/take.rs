@@ -1,0 +1,247 @@
+//! The goal of `snapshot`: a consistent set.
+//!
+//! In: the create request, complete before anything is touched. Out: an [`Outcome`] with the [`SetRecord`]. Must never: send the create
+//! call twice, or label a set higher than its evidence says.
+
+use nix::sys::signal::Signal;
+
+use super::applications::{self, Applications};
+use super::environment::Environment;
+use super::failure::Failure;
+use super::goal::Goal;
+use super::job::Job;
+use super::journal::{Created, State};
+use super::progress::Progress;
+use super::step::Step;
+use super::unmounted::{self, Remounted};
+use super::verdict::{self, Ending, evidence, verdict};
+use super::{create_request, preflight, release, settle};
+use crate::ec2::{CreateFailed, CreateRequest, Ec2, SnapshotView, reconcile};
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::interrupt::Interrupt;
+use crate::plan::{Consistency, PlannedVolume};
+use crate::quiesce::RunResult;
+use crate::sets::record::{self, SetRecord};
+use crate::window::{Called, Prepared, Times};
+
+/// How a run that takes a set ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Everything that is known.
+    pub record: SetRecord,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// The signal to die by, once everything is said.
+    pub signal: Option<Signal>,
+}
+
+/// Takes a set.
+///
+/// # Errors
+/// When the run is refused before anything is touched.
+pub async fn snapshot<E: Ec2>(
+    env: &Environment<'_, E>,
+    job: &Job<'_>,
+    interrupt: &mut Interrupt,
+) -> Result<Outcome, Error> {
+    let now = env.clock.now();
+    let request = create_request(&job.run, job.facts, job.plan, job.settings, job.requested, now);
+    super::run(env, job, &mut Take { request, made: Vec::new(), lost: false }, interrupt).await
+}
+
+struct Take {
+    request: CreateRequest,
+    made: Vec<SnapshotView>,
+    /// The request may have been carried out and its answer is lost: EC2 has to be asked.
+    lost: bool,
+}
+
+impl<E: Ec2> Goal<E> for Take {
+    type Answer = Result<Vec<SnapshotView>, CreateFailed>;
+    type Outcome = Outcome;
+
+    async fn preflight(&mut self, env: &Environment<'_, E>, job: &Job<'_>) -> Result<(), Error> {
+        preflight::ec2(env, job, &self.request).await.map(drop)
+    }
+
+    async fn before_freeze(
+        &mut self,
+        env: &Environment<'_, E>,
+        _: &Job<'_>,
+        _: &Applications,
+    ) -> Result<(), Failure> {
+        preflight::warm(env, &self.request).await.map(drop)
+    }
+
+    /// Nothing is written while frozen, so the journal says before it that the request may have been sent.
+    fn note_freeze(&mut self, _: &Environment<'_, E>, _: &Prepared, state: &mut State) {
+        state.created = Created::Maybe;
+    }
+
+    async fn point_in_time(&mut self, env: &Environment<'_, E>, _: Times) -> Self::Answer {
+        env.at(Step::Request);
+        env.ec2.create(&self.request).await
+    }
+
+    fn answered(
+        &mut self,
+        job: &Job<'_>,
+        called: Called<Self::Answer>,
+        state: &mut State,
+    ) -> Option<Failure> {
+        let failure = self.read(job, called);
+        if self.made.is_empty() && !self.lost {
+            state.created = Created::No;
+        }
+        failure
+    }
+
+    async fn thawed(&mut self, env: &Environment<'_, E>, job: &Job<'_>, progress: &mut Progress) {
+        if self.lost {
+            // The look-up takes seconds: applications are not kept waiting for it, and hear that the result is unknown.
+            release::all(env, progress).await;
+            env.at(Step::LookUp);
+            let outcome = reconcile::by_run(env.ec2, &job.run, &reconcile::LOOKS, env.clock).await;
+            settle::look_up(&job.run, &mut self.made, &mut progress.window.failure, outcome);
+        }
+        // With a lost answer and snapshots missing, EC2 is asked once more at the next start.
+        let known = !self.lost || self.made.len() >= job.plan.volumes.len();
+        let told = &mut progress.applications.env;
+        told.result = if self.made.is_empty() { RunResult::Failed } else { RunResult::Taken };
+        told.snapshots = self.made.iter().map(|s| s.id.clone()).collect();
+        env.at(Step::Made);
+        if known && !told.snapshots.is_empty() {
+            let made = Created::Made(told.snapshots.clone());
+            let _ = progress.journal.update(|state| state.created = made);
+        }
+    }
+
+    async fn settle(&mut self, env: &Environment<'_, E>, job: &Job<'_>, progress: &mut Progress) -> Outcome {
+        env.at(Step::Judged);
+        let evidence = evidence(job, &progress.window, &progress.applications.outcomes);
+        let verdict = verdict(job.plan, &self.made, &evidence);
+        progress.applications.env.consistency = (!self.made.is_empty()).then_some(verdict.achieved);
+        let failure = progress.window.failure.take();
+        let failed = match &failure {
+            Some(failure) => Some(failure.exit),
+            None => (!verdict.missing.is_empty()).then_some(Exit::Ec2),
+        };
+        let (hint, signal, reason) =
+            failure.map_or((None, None, None), |f| (f.hint, f.signal, Some(f.reason)));
+        let record = describe(job, reason, verdict, !self.made.is_empty(), progress);
+        let mut outcome = Outcome { record, hint, signal };
+        mention(&mut outcome, std::mem::take(&mut progress.remounted));
+        env.at(Step::Label);
+        let labelled = settle::label(env, job, &mut outcome.record).await;
+        let record = &mut outcome.record;
+        let finished = applications::finish(&progress.applications).await;
+        record.after.extend(applications::after(&finished));
+        record.hooks.extend(finished);
+        record.exit = exit(job, record, failed);
+        env.at(Step::Record);
+        if let Some(trouble) = settle::keep(env.state_dir, record) {
+            record.after.push(trouble);
+            record.exit = exit(job, record, failed);
+        }
+        let created = &mut progress.journal.state.created;
+        if labelled && matches!(created, Created::Made(_)) {
+            *created = Created::No; // nothing of this set is left to be looked up or labelled
+        }
+        outcome
+    }
+}
+
+impl Take {
+    /// Takes in what the call came to; why the run fails, if it does.
+    fn read(
+        &mut self,
+        job: &Job<'_>,
+        called: Called<Result<Vec<SnapshotView>, CreateFailed>>,
+    ) -> Option<Failure> {
+        let failure = match called {
+            Called::Returned(Ok(made)) => {
+                let absent = |v: &&PlannedVolume| !made.iter().any(|s| s.volume == v.id);
+                let absent = job.plan.volumes.iter().find(absent).map(|v| v.id.clone());
+                self.made = made;
+                // An answer that was cut off can still be read in part.
+                Failure::new(Exit::Ec2, format!("EC2's answer says nothing of {}", absent?))
+            }
+            Called::Returned(Err(CreateFailed { error, outcome_unknown, made })) => {
+                self.made = made;
+                self.lost = outcome_unknown;
+                return Some(error.into());
+            }
+            Called::RanOut => {
+                let limit = humantime::format_duration(job.settings.window);
+                Failure::new(Exit::Ec2, format!("EC2 did not answer within the window of {limit}"))
+            }
+            Called::WatchdogLost => {
+                Failure::new(Exit::NotHeld, "the watchdog fired or died before EC2 answered")
+            }
+            Called::Interrupted(signal) => Failure::interrupted(signal),
+        };
+        self.lost = true;
+        Some(failure)
+    }
+}
+
+fn exit(job: &Job<'_>, record: &SetRecord, failure: Option<Exit>) -> Exit {
+    let ending = Ending {
+        still_frozen: !record.still_frozen.is_empty(),
+        not_mounted: !record.not_mounted.is_empty(),
+        failure,
+        achieved: record.achieved,
+        trouble_after: !record.after.is_empty(),
+    };
+    verdict::exit(job, &ending)
+}
+
+fn describe(
+    job: &Job<'_>,
+    failure: Option<String>,
+    verdict: verdict::Verdict,
+    taken: bool,
+    progress: &mut Progress,
+) -> SetRecord {
+    let hooks = std::mem::take(&mut progress.applications.outcomes);
+    let call = progress.window.call;
+    let thawed = progress.window.thawed.clone().unwrap_or_default();
+    let achieved = taken.then_some(verdict.achieved);
+    let lower = achieved.is_none_or(|c| c < job.requested);
+    let cap = if verdict.doubtful { Consistency::Crash } else { job.plan.best };
+    let why = verdict.reason.as_deref().unwrap_or("see `plan`");
+    SetRecord {
+        version: record::VERSION,
+        run_id: job.run.clone(),
+        identity: job.facts.identity.clone(),
+        hostname: job.facts.hostname.clone(),
+        requested: job.requested,
+        achieved,
+        applications: applications::records(job.settings, &hooks, taken.then_some((cap, why))),
+        reason: failure.or(verdict.reason.filter(|_| lower)),
+        snapshots: verdict.snapshots,
+        times: if thawed.length.is_zero() { Times::default() } else { thawed.times },
+        window_ms: thawed.length.as_secs_f64() * 1e3,
+        call_ms: call.map(|c| c.as_secs_f64() * 1e3),
+        still_frozen: thawed.still_frozen,
+        not_mounted: Vec::new(),
+        after: applications::after(&hooks),
+        hooks,
+        plan: job.plan.clone(),
+        exit: Exit::Ok,
+    }
+}
+
+/// Writes into the record what the user has to know of what was mounted again.
+fn mention(outcome: &mut Outcome, remounted: Remounted) {
+    let record = &mut outcome.record;
+    if !remounted.failed.is_empty() {
+        outcome.hint = Some(unmounted::BY_HAND.to_owned());
+    }
+    for failed in remounted.failed {
+        record.after.push(failed.to_string());
+        record.not_mounted.push(failed.mount_point);
+    }
+    record.after.extend(remounted.differs);
+}
