@@ -1,6 +1,8 @@
-//! What a set is worth, and how one filesystem of it is made quiet: words that settings, plans, sets and reports share.
+//! What a set is worth, and how one filesystem of it is made quiet: words that settings, plans, sets and
+//! reports share.
 //!
-//! In: nothing. Out: two small types. Must never: depend on the settings or on the plan, which both name them.
+//! In: nothing. Out: two small types. Must never: depend on the settings or on the plan, which both name
+//! them.
 
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +36,7 @@ pub enum Method {
     Freeze,
     /// syncfs, then proven quiet by the write counter (for filesystems that cannot freeze).
     Sync,
-    /// Unmounted over the point in time, its device claimed so that nobody can mount it, and mounted again after it.
+    /// Unmounted over the point in time, its device claimed so that nobody can mount it, and mounted again
+    /// after it.
     Unmount,
 }

@@ -1,6 +1,8 @@
-//! The log's gate: shut while anything is frozen, since a write to a frozen filesystem blocks in D state for good.
+//! The log's gate: shut while anything is frozen, since a write to a frozen filesystem blocks in D state for
+//! good.
 //!
-//! In: bytes for stderr. Out: the same bytes, at once or when the gate opens. Must never: write to stderr while shut.
+//! In: bytes for stderr. Out: the same bytes, at once or when the gate opens. Must never: write to stderr
+//! while shut.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

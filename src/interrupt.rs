@@ -1,10 +1,11 @@
 //! SIGTERM, SIGINT, SIGHUP and SIGQUIT: caught once, and noticed by every step until EC2 has answered.
 //!
-//! A run that a signal has ended thaws, releases, reports, and then dies by that signal (but codes 40 and 41 outrank it). Once the answer is
-//! there the set is taken, and what is left is short: it is labelled, kept and reported, and the exit code says what became of it. A
-//! set that is good must not look like one that was given up.
+//! An interrupted run thaws, releases its applications, reports, and then ends by that signal, unless exit
+//! code 40 or 41 applies. Once EC2 has answered, a signal no longer interrupts: the set exists, what is left
+//! takes a moment, and a good set must not look like one that was given up.
 //!
-//! In: signals. Out: [`Interrupt::caught`]. Must never: end the process itself; what is frozen or quiesced comes first.
+//! In: signals. Out: [`Interrupt::caught`]. Must never: end the process itself; what is frozen or quiesced
+//! comes first.
 
 use nix::sys::signal::Signal;
 use tokio::signal::unix::{SignalKind, signal};

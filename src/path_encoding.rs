@@ -1,6 +1,7 @@
 //! How a path is written: for people, and in JSON.
 //!
-//! In: any path, which need not be UTF-8. Out: text. Must never: fail, or pass a control character on to a terminal.
+//! In: any path, which need not be UTF-8. Out: text. Must never: fail, or pass a control character on to a
+//! terminal.
 //!
 //! serde's own rule is to fail at a path that is not UTF-8; here its odd bytes become replacement characters.
 

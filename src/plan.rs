@@ -1,8 +1,9 @@
 //! Facts + settings → [`Plan`]: pure, and the same value is printed by `plan` and carried out by `snapshot`.
 //!
-//! In: [`Facts`](crate::discover::Facts) and [`PlanSettings`](crate::config::settings::PlanSettings). Out: what freezes in which wave, which volumes go into the set, which call is
-//! made, and the reason for every inclusion and exclusion. Must never: read a file, a clock or the network, or
-//! leave anything on the host unmentioned.
+//! In: [`Facts`](crate::discover::Facts) and [`PlanSettings`](crate::config::settings::PlanSettings). Out:
+//! what freezes in which wave, which volumes go into the set, which call is made, and the reason for every
+//! inclusion and exclusion. Must never: read a file, a clock or the network, or leave anything on the host
+//! unmentioned.
 
 mod classify;
 mod error;
@@ -24,7 +25,8 @@ pub use make::plan;
 use crate::ids::{DevNo, VolumeId};
 use crate::path_encoding;
 
-/// CreateSnapshots takes at most this many volumes, root included (EBS guide, "create multi-volume snapshots").
+/// CreateSnapshots takes at most this many volumes, root included (EBS guide, "create multi-volume
+/// snapshots").
 pub const MAX_SET: usize = 128;
 /// CreateSnapshots takes at most this many excluded data volumes (EC2 API reference, InstanceSpecification).
 pub const MAX_EXCLUSIONS: usize = 40;
@@ -38,7 +40,8 @@ pub struct Plan {
     pub filesystems: Vec<PlannedFilesystem>,
     /// Volumes of the set, boot volume first, then by device name.
     pub volumes: Vec<PlannedVolume>,
-    /// Block devices on volumes of the set that hold no frozen filesystem and are not swap: proven quiet by their write counter.
+    /// Block devices on volumes of the set that hold no frozen filesystem and are not swap: proven quiet by
+    /// their write counter.
     pub witnesses: Vec<WitnessDevice>,
     /// What stays out, and why: filesystems and volumes.
     pub left_out: Vec<LeftOut>,
@@ -95,7 +98,8 @@ pub struct WitnessDevice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Wave {
-    /// Stacked on a file of another filesystem of the set (loop images): frozen before what holds it, deepest first.
+    /// Stacked on a file of another filesystem of the set (loop images): frozen before what holds it, deepest
+    /// first.
     Inner(
         /// How deep it is stacked: the number of loop devices below it. Deeper freezes earlier.
         std::cmp::Reverse<u32>,
@@ -163,7 +167,8 @@ pub enum PointInTimeCall {
         /// That volume.
         volume: VolumeId,
     },
-    /// One CreateSnapshot a volume, all in flight at once in one window: the exclusions are too many for CreateSnapshots.
+    /// One CreateSnapshot a volume, all in flight at once in one window: the exclusions are too many for
+    /// CreateSnapshots.
     CreateSnapshotEach {
         /// The volumes.
         volumes: Vec<VolumeId>,

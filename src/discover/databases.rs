@@ -1,13 +1,14 @@
 //! Database servers that run on this host and keep their data on given filesystems.
 //!
-//! In: `/proc` below a root. Out: one [`Database`] a server, with where it listens. Must never: connect to one, follow a process's file
-//! descriptor or folder into a filesystem (only the links in /proc are read), or take what could not be read for "none".
+//! In: `/proc` below a root. Out: one [`Database`] a server, with where it listens. Must never: connect to
+//! one, follow a process's file descriptor or folder into a filesystem (only the links in /proc are read), or
+//! take what could not be read for "none".
 
 use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -15,6 +16,7 @@ use serde::Serialize;
 use crate::host::fdinfo::FdInfo;
 use crate::host::mountinfo::{self, MountTree};
 use crate::host::processes::{self, Found, MountIds, Process};
+use crate::host::sockets::listening;
 use crate::ids::DevNo;
 use crate::path_encoding;
 
@@ -66,7 +68,8 @@ pub struct Database {
     /// Its data directory, as it calls it.
     #[serde(serialize_with = "path_encoding::path")]
     pub data: PathBuf,
-    /// Superblocks of the data directory and of files that it has open for writing, of those that were asked for.
+    /// Superblocks of the data directory and of files that it has open for writing, of those that were asked
+    /// for.
     #[serde(skip)]
     pub on: Vec<DevNo>,
     /// Unix sockets that it listens on.
@@ -129,7 +132,8 @@ fn parent(root: &Path, pid: i32) -> Option<i32> {
     status.lines().find_map(|l| l.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
-/// The first process of the server that this one belongs to: backends and children that save are its descendants.
+/// The first process of the server that this one belongs to: backends and children that save are its
+/// descendants.
 fn root_process(of: &HashMap<i32, Server>, pid: i32) -> i32 {
     let mut first = pid;
     // A process that ended in between could have left a circle of ids.
@@ -221,54 +225,8 @@ fn written_to(root: &Path, pid: i32, fd: &str) -> Option<u32> {
     info.mount().filter(|_| info.is_writable())
 }
 
-/// Where these sockets listen, from the tables of the process's own network.
-fn listening(of: &Path, inodes: &[String]) -> (Vec<PathBuf>, Vec<SocketAddr>) {
-    let table = |name: &str| fs::read_to_string(of.join("net").join(name)).unwrap_or_default();
-    let ours = |inode: Option<&&str>| inode.is_some_and(|i| inodes.iter().any(|o| o == i));
-    let mut paths = Vec::new();
-    for line in table("unix").lines().skip(1) {
-        // Num RefCount Protocol Flags Type St Inode Path; the flag 10000 is a socket that listens (net/unix/af_unix.c).
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let listens = fields.get(3).is_some_and(|f| *f == "00010000");
-        let path = fields.get(7).filter(|p| p.starts_with('/'));
-        paths.extend(path.filter(|_| listens && ours(fields.get(6))).map(PathBuf::from));
-    }
-    let mut addresses = Vec::new();
-    for line in
-        ["tcp", "tcp6"].iter().flat_map(|name| table(name).lines().map(str::to_owned).collect::<Vec<_>>())
-    {
-        // sl local_address rem_address st … inode; the state 0A is one that listens (include/net/tcp_states.h).
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        if fields.get(3) == Some(&"0A") && ours(fields.get(9)) {
-            addresses.extend(fields.get(1).and_then(|a| address(a)));
-        }
-    }
-    paths.sort();
-    paths.dedup();
-    addresses.sort_unstable();
-    addresses.dedup();
-    (paths, addresses)
-}
-
-/// `0100007F:1538`: words of the address as this machine stores them, and the port.
-fn address(text: &str) -> Option<SocketAddr> {
-    let (ip, port) = text.split_once(':')?;
-    let words: Option<Vec<[u8; 4]>> = (0..ip.len() / 8)
-        .map(|i| Some(u32::from_str_radix(ip.get(i * 8..i * 8 + 8)?, 16).ok()?.to_ne_bytes()))
-        .collect();
-    let ip = match words?.as_slice() {
-        [v4] => IpAddr::V4(Ipv4Addr::from(*v4)),
-        [a, b, c, d] => {
-            let mut bytes = [0; 16];
-            bytes.iter_mut().zip([a, b, c, d].into_iter().flatten()).for_each(|(to, from)| *to = *from);
-            IpAddr::V6(Ipv6Addr::from(bytes))
-        }
-        _ => return None,
-    };
-    Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
-}
-
-/// Is its process id table or its network another than this host's? Services have mount namespaces of their own, and are none.
+/// Is its process id table or its network another than this host's? Services have mount namespaces of their
+/// own, and are none.
 fn in_own_namespaces(root: &Path, of: &Path) -> bool {
     let link = |process: &Path, name| fs::read_link(process.join("ns").join(name)).ok();
     let own = root.join("proc/self");

@@ -1,7 +1,7 @@
 //! The host alone: superblocks, what they sit on, and the block devices below them.
 //!
-//! In: `/proc` and `/sys` below a root. Out: [`HostFacts`]. Must never: decide, follow a path into a filesystem (a dead
-//! NFS server or a frozen mount would hang it), or count one superblock twice.
+//! In: `/proc` and `/sys` below a root. Out: [`HostFacts`]. Must never: decide, follow a path into a
+//! filesystem (a dead NFS server or a frozen mount would hang it), or count one superblock twice.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
@@ -152,7 +152,8 @@ impl<'a> Superblocks<'a> {
             return Backing::Devices { devices };
         }
         if line.fstype == "btrfs" {
-            return Backing::Devices { devices: Vec::new() }; // its source is one of its devices, and nobody knows of how many
+            // Its source is one of its devices, and how many there are is not known.
+            return Backing::Devices { devices: Vec::new() };
         }
         let mut devices: Vec<String> = Vec::new();
         if line.dev.major != 0 {
@@ -211,8 +212,8 @@ impl<'a> Superblocks<'a> {
     }
 }
 
-/// The btrfs a mount belongs to: the one that counts its source among its members. Where the source tells nothing,
-/// the only btrfs there is.
+/// The btrfs a mount belongs to: the one that counts its source among its members. Where the source tells
+/// nothing, the only btrfs there is.
 fn btrfs_of<'a>(
     line: &MountLine,
     names: &DeviceNames<'_>,

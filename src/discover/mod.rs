@@ -1,8 +1,8 @@
 //! What is on this host: mounts → filesystems → device stacks → disks → EBS volumes.
 //!
-//! In: `/proc/self/mountinfo`, `/sys` (below a root that a test can set), IMDS, DescribeInstances and DescribeVolumes.
-//! Out: [`Facts`], plain data. Must never: decide what goes into a set (that is [`crate::plan`]), change
-//! anything on the host, or trust a device name where the kernel gives a number.
+//! In: `/proc/self/mountinfo`, `/sys` (below a root that a test can set), IMDS, DescribeInstances and
+//! DescribeVolumes. Out: [`Facts`], plain data. Must never: decide what goes into a set (that is
+//! [`crate::plan`]), change anything on the host, or trust a device name where the kernel gives a number.
 
 pub mod databases;
 mod filesystems;
@@ -146,8 +146,8 @@ pub struct Filesystem {
 }
 
 impl Filesystem {
-    /// The mount point that names this filesystem in messages and reaches it: the first mount of the filesystem's own
-    /// root, else the first mount; covered mounts last.
+    /// The mount point that names this filesystem in messages and reaches it: the first mount of the
+    /// filesystem's own root, else the first mount; covered mounts last.
     #[must_use]
     pub fn mount_point(&self) -> &std::path::Path {
         let open = || self.mounts.iter().filter(|m| !m.hidden);
@@ -186,13 +186,14 @@ pub struct Mount {
 pub enum Backing {
     /// Block devices: one, or each member of a btrfs.
     Devices {
-        /// Kernel names (`nvme1n1p1`, `dm-0`), sorted. Empty when the device is gone, or cannot be told (a btrfs whose
-        /// members are not all known by sysfs).
+        /// Kernel names (`nvme1n1p1`, `dm-0`), sorted. Empty when the device is gone, or cannot be told (a
+        /// btrfs whose members are not all known by sysfs).
         devices: Vec<String>,
     },
     /// An overlay whose writes go to the filesystem that holds its upper directory.
     Overlay {
-        /// The superblock under the upper directory; none for a read-only overlay or one whose path is not visible here.
+        /// The superblock under the upper directory; none for a read-only overlay or one whose path is not
+        /// visible here.
         upper: Option<DevNo>,
     },
     /// In memory, network, FUSE or kernel-made: nothing on a block device.

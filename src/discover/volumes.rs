@@ -1,7 +1,8 @@
 //! Which disk of this host is which EBS volume.
 //!
-//! In: block devices and what EC2 says is attached. Out: every attached volume, with its disk where one was found.
-//! Must never: give one disk to two volumes, prefer a name over a serial number, or drop an attached volume.
+//! In: block devices and what EC2 says is attached. Out: every attached volume, with its disk where one was
+//! found. Must never: give one disk to two volumes, prefer a name over a serial number, or drop an attached
+//! volume.
 
 use serde::Serialize;
 
@@ -102,7 +103,8 @@ fn by_name(kernel: &str) -> MatchedBy {
     }
 }
 
-/// A whole disk that is not NVMe: those carry a serial number, and one that does not fit must not be overruled by a name.
+/// A whole disk that is not NVMe: those carry a serial number, and one that does not fit must not be
+/// overruled by a name.
 fn is_anonymous_disk(device: &BlockDevice) -> bool {
     match &device.kind {
         DeviceKind::Disk { model, .. } => {
@@ -112,8 +114,8 @@ fn is_anonymous_disk(device: &BlockDevice) -> bool {
     }
 }
 
-/// What the kernel may call an attachment (EC2 guide, "Device names for volumes": on Xen, /dev/sdX may show as
-/// /dev/xvdX). Not exact: /dev/sda1 names the disk that shows as xvda.
+/// What the kernel may call an attachment (EC2 guide, "Device names for volumes": on Xen, /dev/sdX may show
+/// as /dev/xvdX). Not exact: /dev/sda1 names the disk that shows as xvda.
 fn kernel_names(device_name: &str, exact: bool) -> Vec<String> {
     let name = device_name.strip_prefix("/dev/").unwrap_or(device_name);
     let disk = name.trim_end_matches(|c: char| c.is_ascii_digit());

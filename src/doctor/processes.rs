@@ -28,17 +28,20 @@ pub fn fanotify(root: &Path, set: &Set<'_>) -> Vec<Finding> {
     let mut found: Vec<Finding> = deciding
         .iter()
         .map(|listener| {
-            let on: Vec<String> =
-                listener.on.iter().filter(|d| set.has(**d)).map(|d| set.name(*d)).collect();
+            let on: Vec<String> = listener.on.iter().filter(|d| set.has(**d)).map(|d| set.name(*d)).collect();
             let place = if on.is_empty() { "elsewhere".to_owned() } else { format!("on {}", on.join(", ")) };
             let what = format!("{} is asked for leave at opens or reads {place}", listener.process);
             Finding::warning(ID, what)
                 .at(std::iter::once(format!("pid {}", listener.process.pid)).chain(on))
                 .why(
-                    "when it stops answering, every open hangs: a run then ends with code 21 before anything is frozen. \
-                     If it writes to a frozen filesystem, such as its own log, it stops answering for the window",
+                    "when it stops answering, every open hangs: a run then ends with code 21 before anything \
+                     is frozen. If it writes to a frozen filesystem, such as its own log, it stops answering \
+                     for the window",
                 )
-                .remedy("keep its log and its state off the set's filesystems; it may leave them out, or be stopped by a hook")
+                .remedy(
+                    "keep its log and its state off the set's filesystems; it may leave them out, or be \
+                     stopped by a hook",
+                )
         })
         .collect();
     if found.is_empty() && listeners.hidden == 0 {
@@ -103,8 +106,15 @@ fn still_finding(
     let places = open.iter().map(|w| format!("{} on {}", shown(&w.path), set.name(w.dev)));
     Finding::problem(id, Exit::Config, what)
         .at(at.chain(places))
-        .why("it has a file of the set open for writing: FIFREEZE may wait for it without end, or the filesystem is frozen already")
-        .remedy(format!("see what it waits for: cat /proc/{0}/stack; if something left the filesystem frozen: stillpoint thaw --all", task.process.pid))
+        .why(
+            "it has a file of the set open for writing: FIFREEZE may wait for it without end, or the \
+             filesystem is frozen already",
+        )
+        .remedy(format!(
+            "see what it waits for: cat /proc/{0}/stack; if something left the filesystem \
+             frozen: stillpoint thaw --all",
+            task.process.pid
+        ))
 }
 
 /// Other programs that freeze.
@@ -116,14 +126,16 @@ pub fn freezers(root: &Path) -> Vec<Finding> {
         Err(e) => return vec![Finding::not_checked(ID, format!("/proc: {e}"))],
     };
     let running = pids.into_iter().map(|pid| processes::process(root, pid));
-    let found: Vec<Finding> = running
-        .filter(|p| FREEZERS.contains(&p.comm.as_str()))
-        .map(|p| {
-            Finding::warning(ID, format!("{p} freezes filesystems too"))
+    let found: Vec<Finding> =
+        running
+            .filter(|p| FREEZERS.contains(&p.comm.as_str()))
+            .map(|p| {
+                Finding::warning(ID, format!("{p} freezes filesystems too"))
                 .at([format!("pid {}", p.pid)])
-                .why("a freeze of somebody else's is never thawed by stillpoint: while it lasts, a run fails with code 21")
+                .why("a freeze of somebody else's is never thawed by stillpoint: while it lasts, a run fails \
+                      with code 21")
                 .remedy("see that the two do not run at the same time")
-        })
-        .collect();
+            })
+            .collect();
     if found.is_empty() { vec![Finding::ok(ID, "no other program that freezes is running")] } else { found }
 }

@@ -1,6 +1,8 @@
-//! What lies on the filesystems of the set and may suffer when they are frozen, or make the freeze worth less.
+//! What lies on the filesystems of the set and may suffer when they are frozen, or make the freeze worth
+//! less.
 //!
-//! In: facts of the host. Out: findings. Must never: write, or follow a path of a filesystem outside of the set.
+//! In: facts of the host. Out: findings. Must never: write, or follow a path of a filesystem outside of the
+//! set.
 
 use std::path::Path;
 
@@ -96,7 +98,10 @@ pub fn images(devices: &[BlockDevice], set: &Set<'_>) -> Vec<Finding> {
                     ),
                 )
                 .at([shown(inner.mount_point()), image])
-                .why("its writes hang in the window all the same, and its image is only crash-consistent in the set")
+                .why(
+                    "its writes hang in the window all the same, and its image is only crash-consistent in \
+                     the set",
+                )
                 .remedy("take it into the set too, or move the image file elsewhere"),
             ),
             None => unmounted.push(image),
@@ -112,7 +117,10 @@ pub fn images(devices: &[BlockDevice], set: &Set<'_>) -> Vec<Finding> {
         found.push(
             Finding::warning(ID, what)
                 .at(unmounted)
-                .why("whatever writes to such a device waits in the window, and its contents are only crash-consistent")
+                .why(
+                    "whatever writes to such a device waits in the window, and its contents are only \
+                     crash-consistent",
+                )
                 .remedy("detach it before the window (losetup -d), or hold its user by a hook"),
         );
     }
@@ -139,8 +147,8 @@ pub fn swap(swap_files: &[SwapFile], set: &Set<'_>) -> Vec<Finding> {
             Finding::warning(ID, format!("the swap file {} is on {holder}, which is frozen", shown(&s.path)))
                 .at([shown(&s.path), holder])
                 .why(
-                    "swapping goes past the freeze and moves the write counter that witnesses it: a set is then only called \
-                     crash-consistent",
+                    "swapping goes past the freeze and moves the write counter that witnesses it: a set is \
+                     then only called crash-consistent",
                 )
                 .remedy("swap to a partition or volume of its own, or to none (swapoff)")
         })
@@ -189,7 +197,10 @@ pub fn others(root: &Path, state_dir: &Path, set: &Set<'_>) -> Vec<Finding> {
         found.push(
             Finding::warning("log", what)
                 .at([set.name(dev)])
-                .why("it is held back until the thaw; should one filesystem stay frozen, nothing more can be said there")
+                .why(
+                    "it is held back until the thaw; should one filesystem stay frozen, nothing more can be \
+                     said there",
+                )
                 .remedy("send it to the journal or to a memory filesystem"),
         );
     }

@@ -1,4 +1,5 @@
-//! The host as a place to freeze from: privileges, mount namespace, kernel settings, the program's own file, its unit.
+//! The host as a place to freeze from: privileges, mount namespace, kernel settings, the program's own file,
+//! its unit.
 //!
 //! In: `/proc` below a root, systemd's answer. Out: findings. Must never: raise a privilege or a limit.
 
@@ -48,9 +49,17 @@ pub fn privileges(root: &Path) -> Vec<Finding> {
     let unlimited = locked.split_whitespace().next() == Some("unlimited");
     if !has(IPC_LOCK) && !unlimited {
         found.push(
-            Finding::problem(ID, Exit::Permission, "memory cannot be locked: neither CAP_IPC_LOCK nor LimitMEMLOCK=infinity")
-                .why("a watchdog whose pages have to be read back from a frozen disk cannot thaw it, so it refuses to start")
-                .remedy("give the unit CAP_IPC_LOCK, or LimitMEMLOCK=infinity"),
+            Finding::problem(
+                ID,
+                Exit::Permission,
+                "memory cannot be locked: neither CAP_IPC_LOCK nor \
+                 LimitMEMLOCK=infinity",
+            )
+            .why(
+                "a watchdog whose pages have to be read back from a frozen disk cannot thaw it, so it \
+                 refuses to start",
+            )
+            .remedy("give the unit CAP_IPC_LOCK, or LimitMEMLOCK=infinity"),
         );
     }
     for (bit, name, why) in [
@@ -105,7 +114,10 @@ pub fn namespace(root: &Path) -> Vec<Finding> {
     let finding = Finding::warning(ID, what)
         .at(unseen)
         .why("what is not seen here is not frozen, and what is mounted later on the host is not seen")
-        .remedy("no PrivateMounts=, PrivateTmp= or ProtectSystem= in the unit; in a container, nsenter --mount --target 1");
+        .remedy(
+            "no PrivateMounts=, PrivateTmp= or ProtectSystem= in the unit; in a container, nsenter \
+             --mount --target 1",
+        );
     vec![finding]
 }
 
@@ -125,19 +137,22 @@ pub fn hung_task_panic(root: &Path, window: Duration) -> Vec<Finding> {
     }
     let what = format!("the kernel panics when a task waits for {timeout} s (kernel.hung_task_panic = 1)");
     let short = humantime::format_duration(window);
-    let finding = if Duration::from_secs(timeout) <= window {
-        Finding::problem(ID, Exit::Config, what)
-            .why(format!("writers wait as long as the window, which may be {short}"))
-            .remedy(format!(
-                "set `window` below {timeout}s, or sysctl kernel.hung_task_timeout_secs above {short}"
-            ))
-    } else {
-        Finding::warning(ID, what)
+    let finding =
+        if Duration::from_secs(timeout) <= window {
+            Finding::problem(ID, Exit::Config, what)
+                .why(format!("writers wait as long as the window, which may be {short}"))
+                .remedy(format!(
+                    "set `window` below {timeout}s, or sysctl kernel.hung_task_timeout_secs above {short}"
+                ))
+        } else {
+            Finding::warning(ID, what)
             .why(format!(
-                "the window of {short} is shorter; but a FIFREEZE that waits for a stuck writer lasts longer than any window"
+                "the window of {short} is shorter; but a FIFREEZE that waits for a stuck writer lasts longer \
+                 than any window"
             ))
-            .remedy("sysctl kernel.hung_task_panic=0, if a hung writer is no reason for you to restart the host")
-    };
+            .remedy("sysctl kernel.hung_task_panic=0, if a hung writer is no reason for you to \
+                     restart the host")
+        };
     vec![finding]
 }
 
@@ -204,7 +219,10 @@ pub fn unit(name: &str, shown: &str) -> Vec<Finding> {
         found.push(
             Finding::problem(ID, Exit::Config, format!("{name} has {}", own_namespace.join(" ")))
                 .at([name])
-                .why("it gets a mount namespace of its own: filesystems mounted later on the host are not seen and not frozen")
+                .why(
+                    "it gets a mount namespace of its own: filesystems mounted later on the host are not \
+                     seen and not frozen",
+                )
                 .remedy(format!("systemctl edit {name}, and set them to no")),
         );
     }
@@ -320,7 +338,8 @@ mod tests {
     #[test]
     fn the_unit_as_shipped_is_fine_and_hardening_that_hides_mounts_is_not() {
         let shipped = "LoadState=loaded\nPrivateMounts=no\nPrivateTmp=no\nProtectSystem=no\nProtectHome=no\n\
-                       LimitMEMLOCK=infinity\nOOMScoreAdjust=-1000\nExecStopPost={ path=/usr/bin/stillpoint ; }\n";
+                       LimitMEMLOCK=infinity\nOOMScoreAdjust=-1000\nExecStopPost={ \
+                       path=/usr/bin/stillpoint ; }\n";
         assert_eq!(severities(&unit("u", shipped)), [Severity::Ok]);
         let hardened = shipped
             .replace("PrivateTmp=no", "PrivateTmp=yes")

@@ -1,8 +1,8 @@
 //! Block devices as sysfs describes them.
 //!
-//! In: `sys/dev/block`, `sys/fs/btrfs` and `proc/swaps` below a root. Out: [`BlockDevice`]s sorted by name, the members of
-//! every btrfs, swap files. Must never: open a device, or take a name from anywhere but sysfs's own folder (a source
-//! such as `/dev/root` names nothing).
+//! In: `sys/dev/block`, `sys/fs/btrfs` and `proc/swaps` below a root. Out: [`BlockDevice`]s sorted by name,
+//! the members of every btrfs, swap files. Must never: open a device, or take a name from anywhere but
+//! sysfs's own folder (a source such as `/dev/root` names nothing).
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -140,7 +140,8 @@ fn block_device(folder: &Path, dev: DevNo) -> Option<BlockDevice> {
     };
     below.sort();
     below.dedup();
-    // `size` is in 512-byte sectors whatever the device's own sector is (sysfs-block in the kernel's ABI documents).
+    // `size` is in 512-byte sectors whatever the device's own sector is (sysfs-block in the kernel's ABI
+    // documents).
     let sectors: u64 = text(&folder.join("size")).and_then(|s| s.parse().ok()).unwrap_or(0);
     Some(BlockDevice {
         name,
@@ -281,7 +282,8 @@ impl<'a> DeviceNames<'a> {
         self.devices.iter().find(|d| d.name == name)
     }
 
-    /// `/dev/mapper/NAME`, and LVM's `/dev/VG/LV`, whose device-mapper name is `VG-LV` with hyphens inside doubled (lvm(8)).
+    /// `/dev/mapper/NAME`, and LVM's `/dev/VG/LV`, whose device-mapper name is `VG-LV` with hyphens inside
+    /// doubled (lvm(8)).
     fn mapped(&self, in_dev: &str) -> Option<&'a BlockDevice> {
         let (first, second) = in_dev.split_once('/')?;
         let wanted = match first {

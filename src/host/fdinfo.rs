@@ -1,7 +1,7 @@
 //! What the kernel says of an open file: its mount, and how it was opened.
 //!
-//! In: a file of `/proc/PID/fdinfo` (proc_pid_fdinfo(5)). Out: [`FdInfo`]. Must never: follow the descriptor into its filesystem, which
-//! may hang there.
+//! In: a file of `/proc/PID/fdinfo` (proc_pid_fdinfo(5)). Out: [`FdInfo`]. Must never: follow the descriptor
+//! into its filesystem, which may hang there.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
@@ -19,7 +19,8 @@ impl FdInfo {
         Some(Self { text: std::fs::read_to_string(path).ok()? })
     }
 
-    /// Of a descriptor of this process. By the calling thread's table, since a thread may have a mount namespace of its own.
+    /// Of a descriptor of this process. By the calling thread's table, since a thread may have a mount
+    /// namespace of its own.
     #[must_use]
     pub fn of_fd(fd: impl AsFd) -> Option<Self> {
         Self::read(Path::new(&format!("/proc/thread-self/fdinfo/{}", fd.as_fd().as_raw_fd())))

@@ -1,7 +1,7 @@
 //! Files that are replaced as a whole, and folders for root alone.
 //!
-//! In: a path and bytes. Out: the old content or the new one, whenever the process dies. Must never: leave a part of the new content under
-//! the name, or let others read for a moment what only some may read.
+//! In: a path and bytes. Out: the old content or the new one, whenever the process dies. Must never: leave a
+//! part of the new content under the name, or let others read for a moment what only some may read.
 
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};

@@ -1,7 +1,8 @@
 //! A filesystem's own UUID, from its superblock.
 //!
-//! In: the source device of a mount, opened for reading. Out: the UUID as blkid prints it, or none: it is a help
-//! for the restore, so no failure here stops a run. Must never: write, or read a device other than the one mounted.
+//! In: the source device of a mount, opened for reading. Out: the UUID as blkid prints it, or none: it is a
+//! help for the restore, so no failure here stops a run. Must never: write, or read a device other than the
+//! one mounted.
 
 use std::fs::OpenOptions;
 use std::io::{Read, Seek, SeekFrom};
@@ -27,8 +28,9 @@ pub fn of_device(root: &Path, fstype: &str, dev: DevNo, name: &str, source: &Pat
 
 /// The UUID in a superblock of the given type.
 ///
-/// Offsets: `struct ext4_super_block` at 1024 (`s_magic` +0x38, `s_uuid` +0x68); `struct xfs_dsb` at 0 (`sb_uuid` +32);
-/// `struct btrfs_super_block` at 64 KiB (`fsid` +0x20, `magic` +0x40); FAT boot sector (`vol_id` at 0x27, on FAT32 at 0x43).
+/// Offsets: `struct ext4_super_block` at 1024 (`s_magic` +0x38, `s_uuid` +0x68); `struct xfs_dsb` at 0
+/// (`sb_uuid` +32); `struct btrfs_super_block` at 64 KiB (`fsid` +0x20, `magic` +0x40); FAT boot sector
+/// (`vol_id` at 0x27, on FAT32 at 0x43).
 pub fn read(device: &mut (impl Read + Seek), fstype: &str) -> Option<String> {
     match fstype {
         "ext2" | "ext3" | "ext4" => {
@@ -119,7 +121,8 @@ mod tests {
             let path = dir.path().join(fstype);
             std::fs::File::create(&path).unwrap().set_len(mib << 20).unwrap();
             let made = Command::new(format!("mkfs.{fstype}")).arg(&path).output();
-            // Tests run where not every mkfs is installed; those missing are covered by the made superblocks above.
+            // Tests run where not every mkfs is installed; those missing are covered by the made superblocks
+            // above.
             if !made.is_ok_and(|m| m.status.success()) {
                 continue;
             }

@@ -1,7 +1,8 @@
 //! The boundary to the kernel: freeze, thaw, sync, write counters, and the few things that need `unsafe`.
 //!
-//! In: open file descriptors. Out: what the kernel said, never interpreted. Must never: decide anything, retry,
-//! allocate or log. This is the only file of the project with `unsafe` code; each use says why it is sound.
+//! In: open file descriptors. Out: what the kernel said, never interpreted. Must never: decide anything,
+//! retry, allocate or log. This is the only file of the project with `unsafe` code; each use says why it is
+//! sound.
 
 #![allow(unsafe_code)]
 
@@ -22,13 +23,14 @@ use nix::sys::stat::Mode;
 
 use crate::ids::DevNo;
 
-/// A block device's write counter: `/sys/class/block/*/stat`, fields 5, 7 and 9 (kernel Documentation/block/stat.rst).
+/// A block device's write counter: `/sys/class/block/*/stat`, fields 5, 7 and 9 (kernel
+/// Documentation/block/stat.rst).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WriteCounter {
     /// Writes completed since boot.
     pub writes: u64,
-    /// Sectors written since boot. An fsync(2) of a clean file, which is no matter while frozen, flushes the device's cache: that is
-    /// counted as a write of no sectors.
+    /// Sectors written since boot. An fsync(2) of a clean file, which is no matter while frozen, flushes the
+    /// device's cache: that is counted as a write of no sectors.
     pub sectors: u64,
     /// Requests in flight now, reads included where only `stat` is known.
     pub in_flight: u64,
@@ -129,7 +131,8 @@ impl Kernel for Linux {
 
     fn freeze(&self, fd: BorrowedFd<'_>) -> nix::Result<()> {
         let mut unused = 0;
-        // SAFETY: FIFREEZE ignores its argument (fs/ioctl.c, ioctl_fsfreeze); the pointer is valid all the same.
+        // SAFETY: FIFREEZE ignores its argument (fs/ioctl.c, ioctl_fsfreeze); the pointer is valid all the
+        // same.
         unsafe { ioctl::fifreeze(fd.as_raw_fd(), &raw mut unused) }.map(drop)
     }
 
@@ -213,8 +216,8 @@ impl SharedPage {
         if usize::try_from(size).is_ok_and(|s| s < size_of::<Page>()) {
             return Err(Errno::EINVAL); // a shorter file would be SIGBUS at the first touch
         }
-        // SAFETY: a fresh shared mapping of a memfd at least as long as Page (checked above), which only this program
-        // holds and nobody truncates; all zeroes is a valid Page; mmap aligns to a page.
+        // SAFETY: a fresh shared mapping of a memfd at least as long as Page (checked above), which only this
+        // program holds and nobody truncates; all zeroes is a valid Page; mmap aligns to a page.
         let page = unsafe {
             mmap(
                 None,
@@ -233,7 +236,8 @@ impl std::ops::Deref for SharedPage {
     type Target = Page;
 
     fn deref(&self) -> &Page {
-        // SAFETY: mapped for as long as self lives; only atomics inside, so a shared reference is always sound.
+        // SAFETY: mapped for as long as self lives; only atomics inside, so a shared reference is always
+        // sound.
         unsafe { self.page.as_ref() }
     }
 }
@@ -278,7 +282,8 @@ pub fn async_fd(fd: OwnedFd) -> std::io::Result<tokio::io::unix::AsyncFd<OwnedFd
 /// One malloc arena for all threads, so that mlockall does not pin 64 MiB of address space a thread.
 /// To be called before the first thread starts.
 pub fn one_malloc_arena() {
-    // SAFETY: mallopt with a documented parameter; no other thread exists yet. Its failure costs memory, nothing else.
+    // SAFETY: mallopt with a documented parameter; no other thread exists yet. Its failure costs memory,
+    // nothing else.
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
@@ -304,7 +309,8 @@ pub struct MountAttributes {
 /// # Errors
 /// ENOSYS: a kernel before 5.12. EBADF: no mount behind this fd.
 pub fn set_mount_attributes(mount: RawFd, attributes: &MountAttributes) -> nix::Result<()> {
-    // SAFETY: the struct is `struct mount_attr` in its first version, its size is passed, and it outlives the call.
+    // SAFETY: the struct is `struct mount_attr` in its first version, its size is passed, and it outlives the
+    // call.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,

@@ -1,7 +1,7 @@
 //! A file that one process at a time holds (flock(2)), and that says who does.
 //!
-//! In: a path. Out: a [`FileLock`] that lasts until it is dropped or the process ends. Must never: be passed on to a child (the
-//! descriptor is closed on exec), or wait without a limit.
+//! In: a path. Out: a [`FileLock`] that lasts until it is dropped or the process ends. Must never: be passed
+//! on to a child (the descriptor is closed on exec), or wait without a limit.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};

@@ -7,6 +7,7 @@
 //! block        /sys/dev/block: block devices and what they are made of; members of btrfs; swap
 //! process      /proc/PID: is it there, is it still the same one
 //! processes    all of /proc: fanotify listeners, tasks that wait in the kernel, open files
+//! sockets      /proc/PID/net: where the sockets of a process listen
 //! fdinfo       /proc/PID/fdinfo: the mount of an open file, and how it was opened
 //! file         files that are replaced as a whole, folders for root alone
 //! lock         a file that one process at a time holds
@@ -15,8 +16,9 @@
 //! kernel       the boundary to the kernel, and the only unsafe code
 //! ```
 //!
-//! In: files below a root, which is `/` but in tests; open file descriptors. Out: facts and handles. Must never: judge what it finds,
-//! or import a part of the flow (config, discover, plan, quiesce, window, run, ec2): all of them stand on this.
+//! In: files below a root, which is `/` but in tests; open file descriptors. Out: facts and handles. Must
+//! never: judge what it finds, or import a part of the flow (config, discover, plan, quiesce, window, run,
+//! ec2): all of them stand on this.
 
 pub mod block;
 mod error;
@@ -30,6 +32,7 @@ pub mod mount_api;
 pub mod mountinfo;
 pub mod process;
 pub mod processes;
+pub(crate) mod sockets;
 pub mod superblock;
 
 pub use error::HostError;

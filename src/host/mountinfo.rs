@@ -1,11 +1,12 @@
 //! `/proc/self/mountinfo`: its lines, and which mount a path is on.
 //!
 //! In: the file's bytes. Out: one [`MountLine`] a line, in the kernel's order, and [`MountTree`] over them.
-//! Must never: skip a line it cannot read (a filesystem that is not seen is a filesystem that is not frozen), take
-//! a path for UTF-8, or touch a path it names.
+//! Must never: skip a line it cannot read (a filesystem that is not seen is a filesystem that is not frozen),
+//! take a path for UTF-8, or touch a path it names.
 //!
-//! By hand, where crates parse it too: what was tried of them takes paths for UTF-8, drops lines that it does not understand, or undoes
-//! the escapes in superblock options, after which a comma of a value cannot be told from a separator.
+//! By hand, where crates parse it too: what was tried of them takes paths for UTF-8, drops lines that it does
+//! not understand, or undoes the escapes in superblock options, after which a comma of a value cannot be told
+//! from a separator.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -35,8 +36,8 @@ pub struct MountLine {
     pub fstype: String,
     /// Field 10: source, which may be any text.
     pub source: OsString,
-    /// Field 11: options of the superblock, still escaped: a comma that belongs to a value is written `\054`, and
-    /// undoing that would make it a separator.
+    /// Field 11: options of the superblock, still escaped: a comma that belongs to a value is written `\054`,
+    /// and undoing that would make it a separator.
     pub super_options: OsString,
 }
 
@@ -62,7 +63,8 @@ pub struct BadLine {
     pub text: String,
 }
 
-/// The mounts that a process sees, by its name in `/proc`: its id, `self`, or `thread-self` in a thread with a namespace of its own.
+/// The mounts that a process sees, by its name in `/proc`: its id, `self`, or `thread-self` in a thread with
+/// a namespace of its own.
 ///
 /// # Errors
 /// When the table cannot be read, or has a line that is none (InvalidData).
@@ -137,7 +139,8 @@ fn path(field: &[u8]) -> PathBuf {
     PathBuf::from(OsString::from_vec(unescape(field)))
 }
 
-/// Undoes the kernel's `\ooo` escapes (`seq_escape`, `mangle_path`); a backslash without three octal digits stays.
+/// Undoes the kernel's `\ooo` escapes (`seq_escape`, `mangle_path`); a backslash without three octal digits
+/// stays.
 #[must_use]
 pub fn unescape(field: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(field.len());
@@ -157,7 +160,8 @@ pub fn unescape(field: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Splits at commas that are not behind a backslash (overlay's own escape, in kernels that do not write `\054`).
+/// Splits at commas that are not behind a backslash (overlay's own escape, in kernels that do not write
+/// `\054`).
 fn split_options(options: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut behind_backslash = false;
     options.split(move |b| {

@@ -1,7 +1,7 @@
 //! A process, told apart from a later one with the same id.
 //!
-//! In: `/proc/PID/stat` below a root. Out: [`ProcessId`] and whether that process is there. Must never: take "could not be read" for
-//! "is gone": of a run that lives, nothing may be undone.
+//! In: `/proc/PID/stat` below a root. Out: [`ProcessId`] and whether that process is there. Must never: take
+//! "could not be read" for "is gone": of a run that lives, nothing may be undone.
 
 use std::path::Path;
 
@@ -46,7 +46,8 @@ impl ProcessId {
     #[must_use]
     pub fn lingers(&self, root: &Path) -> bool {
         match Stat::read(root, self.pid) {
-            // The first thread, even as a zombie, keeps its start time: another one means that the id is used again.
+            // The first thread, even as a zombie, keeps its start time: another one means that the id is used
+            // again.
             Ok(Some(stat)) if stat.start != self.start => return false,
             Err(e) if is_gone(&e) => return false,
             _ => {}

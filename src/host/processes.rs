@@ -1,7 +1,9 @@
-//! The host's processes, as far as they can hold up a freeze: fanotify listeners, tasks that wait in the kernel, writers.
+//! The host's processes, as far as they can hold up a freeze: fanotify listeners, tasks that wait in the
+//! kernel, writers.
 //!
-//! In: `/proc` below a root. Out: plain facts. Must never: follow a process's file descriptor or folder into a filesystem (only the
-//! links in /proc are read), run while anything is frozen, or take what could not be read for "none".
+//! In: `/proc` below a root. Out: plain facts. Must never: follow a process's file descriptor or folder into
+//! a filesystem (only the links in /proc are read), run while anything is frozen, or take what could not be
+//! read for "none".
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,8 +18,8 @@ use super::mountinfo;
 use crate::ids::DevNo;
 use crate::path_encoding;
 
-/// Marks for which the kernel waits for the listener's answer: FAN_OPEN_PERM, FAN_ACCESS_PERM, FAN_OPEN_EXEC_PERM, FAN_PRE_ACCESS
-/// (include/uapi/linux/fanotify.h).
+/// Marks for which the kernel waits for the listener's answer: FAN_OPEN_PERM, FAN_ACCESS_PERM,
+/// FAN_OPEN_EXEC_PERM, FAN_PRE_ACCESS (include/uapi/linux/fanotify.h).
 const PERMISSION_EVENTS: u64 = 0x1_0000 | 0x2_0000 | 0x4_0000 | 0x10_0000;
 
 /// A process.
@@ -42,7 +44,8 @@ pub struct Listener {
     pub process: Process,
     /// It listens for permission events: the kernel waits for its answer at each open or read.
     pub permission: bool,
-    /// Superblocks it has marked, or on which it has marked a mount, folder or file; with [`Listener::permission`], only with such a mark.
+    /// Superblocks it has marked, or on which it has marked a mount, folder or file; with
+    /// [`Listener::permission`], only with such a mark.
     pub on: Vec<DevNo>,
 }
 
@@ -126,7 +129,7 @@ pub fn listeners(root: &Path) -> io::Result<Found<Listener>> {
     Ok(Found { found, hidden })
 }
 
-/// Listeners for permission events; for the moment when an open does not come back. Empty when none can be seen.
+/// Listeners for permission events, to name them when an open does not return. Empty when none can be seen.
 #[must_use]
 pub fn permission_listeners(root: &Path) -> Vec<Listener> {
     let listeners = listeners(root).map(|l| l.found).unwrap_or_default();
@@ -163,7 +166,8 @@ fn marks(info: &str) -> Vec<Mark> {
     info.lines().filter_map(mark).collect()
 }
 
-/// Mount ids → superblocks. Ids are unique on the host, but a process of another namespace has mounts that we do not list.
+/// Mount ids → superblocks. Ids are unique on the host, but a process of another namespace has mounts that we
+/// do not list.
 pub(crate) struct MountIds<'a> {
     root: &'a Path,
     known: HashMap<u32, DevNo>,
@@ -231,7 +235,8 @@ pub fn waiting(root: &Path) -> io::Result<Vec<Waiting>> {
     Ok(found)
 }
 
-/// Of the tasks that waited at an earlier look, those that have not run since (as khungtaskd tells, kernel/hung_task.c).
+/// Of the tasks that waited at an earlier look, those that have not run since (as khungtaskd tells,
+/// kernel/hung_task.c).
 #[must_use]
 pub fn still_waiting(before: &[Waiting], now: Vec<Waiting>) -> Vec<Waiting> {
     now.into_iter().filter(|w| before.iter().any(|b| b.tid == w.tid && b.switches == w.switches)).collect()

@@ -1,6 +1,7 @@
 //! Which superblock an open file is on, by the kernel's mount id.
 //!
-//! In: an fd. Out: mountinfo's `major:minor`, the key that plans use. Must never: go by st_dev, which btrfs and overlay make up.
+//! In: an fd. Out: mountinfo's `major:minor`, the key that plans use. Must never: go by st_dev, which btrfs
+//! and overlay make up.
 
 use std::os::fd::AsFd;
 use std::path::{Component, Path};
@@ -9,13 +10,15 @@ use super::fdinfo::FdInfo;
 use super::mountinfo;
 use crate::ids::DevNo;
 
-/// The superblock of this file; none when it is on none that mountinfo lists (pipes, sockets, other namespaces).
+/// The superblock of this file; none when it is on none that mountinfo lists (pipes, sockets, other
+/// namespaces).
 #[must_use]
 pub fn of_fd(fd: impl AsFd) -> Option<DevNo> {
     in_table(fd, Path::new("/proc/self/mountinfo"))
 }
 
-/// The same for a file opened by this path, which may lead through `/proc/PID/root` into another mount namespace.
+/// The same for a file opened by this path, which may lead through `/proc/PID/root` into another mount
+/// namespace.
 #[must_use]
 pub fn of_opened(fd: impl AsFd, path: &Path) -> Option<DevNo> {
     let mut parts = path.strip_prefix("/proc").ok().into_iter().flat_map(Path::components);

@@ -1,7 +1,7 @@
 //! What kind of filesystem a type is.
 //!
-//! In: filesystem types and paths. Out: small answers. Must never: call a filesystem freezable that the kernel refuses, or
-//! call one memory that may be on a disk.
+//! In: filesystem types and paths. Out: small answers. Must never: call a filesystem freezable that the
+//! kernel refuses, or call one memory that may be on a disk.
 
 /// Paths a run itself needs, or that everything writes to: what holds them freezes last.
 pub(super) const SYSTEM_PATHS: [&str; 13] = [
@@ -20,8 +20,8 @@ pub(super) const SYSTEM_PATHS: [&str; 13] = [
     "/run",
 ];
 
-/// Types with a freeze operation: `freeze_fs` or `freeze_super` in the kernel's fs/*/super.c (Linux 6.18; ocfs2, ntfs3,
-/// exfat, vfat, hfsplus, udf and ubifs have none, so FIFREEZE answers EOPNOTSUPP).
+/// Types with a freeze operation: `freeze_fs` or `freeze_super` in the kernel's fs/*/super.c (Linux 6.18;
+/// ocfs2, ntfs3, exfat, vfat, hfsplus, udf and ubifs have none, so FIFREEZE answers EOPNOTSUPP).
 pub(super) fn can_freeze(fstype: &str) -> bool {
     matches!(
         fstype,

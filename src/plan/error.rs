@@ -124,7 +124,11 @@ pub enum PlanError {
         fstype: String,
     },
     /// `methods` names one filesystem by two mount points, with different methods.
-    #[error("`methods` gives {} and {} different methods, but they are one filesystem", shown(.mounts.0.as_path()), shown(.mounts.1.as_path()))]
+    #[error(
+        "`methods` gives {} and {} different methods, but they are one filesystem",
+        shown(.mounts.0.as_path()),
+        shown(.mounts.1.as_path())
+    )]
     TwoMethods {
         /// The two mount points.
         mounts: (PathBuf, PathBuf),
@@ -162,17 +166,19 @@ impl PlanError {
             Self::UnknownVolume { near, .. } if near.is_empty() => None,
             Self::UnknownVolume { near, .. } => Some(format!("attached are {}", list(near))),
             Self::NoTagMatch { .. } => {
-                Some("tags are those of the volumes, not of the instance; an empty value matches any".to_owned())
+                Some("tags are those of the volumes, not of the instance; an empty value \
+                      matches any".to_owned())
             }
             Self::Contradiction { .. } => Some("drop one of the two settings".to_owned()),
             Self::NotOnEbs { .. } | Self::BootUnknown => None,
             Self::NotAttached { mount, .. } => Some(format!(
-                "if it was attached or detached just now, try again; otherwise leave it out with `exclude_mounts = [\"{}\"]`",
+                "if it was attached or detached just now, try again; otherwise leave it out with \
+                 `exclude_mounts = [\"{}\"]`",
                 quotable(mount)
             )),
             Self::Partial { .. } => Some(
-                "take the filesystem whole, leave out its other volumes too, or set `allow_partial = true`, which \
-                 makes the set crash-consistent at best"
+                "take the filesystem whole, leave out its other volumes too, or set `allow_partial = true`, \
+                 which makes the set crash-consistent at best"
                     .to_owned(),
             ),
             Self::UnknownDevices { mount, .. } => Some(format!(
@@ -189,7 +195,8 @@ impl PlanError {
             Self::CannotUnmount { .. } => Some("freeze it, which is the default".to_owned()),
             Self::TwoMethods { .. } => Some("keep one of the two".to_owned()),
             Self::TooMany { .. } => Some(
-                "split it into several plans with `mounts` or `volumes`; each plan is one point in time".to_owned(),
+                "split it into several plans with `mounts` or `volumes`; each plan is one \
+                 point in time".to_owned(),
             ),
         }
     }

@@ -1,7 +1,7 @@
 //! Puts the plan together.
 //!
-//! In: facts, settings. Out: [`Plan`]. Must never: choose (that is `select`); here everything chosen is spelled out, and
-//! everything not chosen gets its line.
+//! In: facts, settings. Out: [`Plan`]. Must never: choose (that is `select`); here everything chosen is
+//! spelled out, and everything not chosen gets its line.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +21,8 @@ use crate::discover::{Backing, Facts, Filesystem, Volume};
 use crate::ids::{DevNo, VolumeId};
 use crate::path_encoding::shown;
 
-/// Mounts that stay out for the same reason are one line from this many on (a container host has hundreds of overlays).
+/// Mounts that stay out for the same reason are one line from this many on (a container host has hundreds of
+/// overlays).
 const FOLD: usize = 4;
 
 /// Makes the plan.
@@ -119,8 +120,8 @@ impl Make<'_> {
         let names: Vec<_> = synced.map(|f| format!("{} ({})", shown(&f.mount_point), f.fstype)).collect();
         (!names.is_empty()).then(|| {
             format!(
-                "Cannot freeze; synced and watched, and the set is `crash` if it is written to meanwhile: {}. The method \
-                 \"unmount\" would take it away over the point in time.",
+                "Cannot freeze; synced and watched, and the set is `crash` if it is written to meanwhile: \
+                 {}. The method \"unmount\" would take it away over the point in time.",
                 names.join(", ")
             )
         })
@@ -213,8 +214,9 @@ impl Make<'_> {
             out.map(|v| v.id.clone()).partition(|id| self.boot.as_ref() == Some(id));
         if data.len() > MAX_EXCLUSIONS {
             let note = format!(
-                "{} data volumes stay out, and CreateSnapshots can exclude {MAX_EXCLUSIONS}: each volume gets a call of \
-                 its own, all at once in one window, so their points in time differ while nothing is written.",
+                "{} data volumes stay out, and CreateSnapshots can exclude {MAX_EXCLUSIONS}: each volume \
+                 gets a call of its own, all at once in one window, so their points in time differ while \
+                 nothing is written.",
                 data.len()
             );
             let volumes = volumes.iter().map(|v| v.id.clone()).collect();

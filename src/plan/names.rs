@@ -1,7 +1,7 @@
 //! Mount points and volumes as the settings name them.
 //!
-//! In: names from the settings. Out: which filesystem or volume that is. Must never: guess; a name that is not exactly
-//! a mount point or an attached volume is an error that offers the nearest ones.
+//! In: names from the settings. Out: which filesystem or volume that is. Must never: guess; a name that is
+//! not exactly a mount point or an attached volume is an error that offers the nearest ones.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

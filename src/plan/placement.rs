@@ -1,6 +1,7 @@
 //! Every filesystem with its place: on EBS, or out and why.
 //!
-//! In: [`Facts`]. Out: one [`PlacedFilesystem`] a filesystem, in the same order. Must never: look at the settings.
+//! In: [`Facts`]. Out: one [`PlacedFilesystem`] a filesystem, in the same order. Must never: look at the
+//! settings.
 
 use super::classify::{is_kernel_made, is_read_only_image, spans_devices, without_devices};
 use super::stack::{Off, Stack, Walk};

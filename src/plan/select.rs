@@ -1,7 +1,7 @@
 //! Which filesystems and volumes are in: the choices of the settings, closed over what shares a volume.
 //!
-//! In: filesystems with their stacks, and the settings. Out: [`Chosen`]. Must never: let a filesystem stay written to on a
-//! volume of the set without either refusing or lowering that volume to `crash`.
+//! In: filesystems with their stacks, and the settings. Out: [`Chosen`]. Must never: let a filesystem stay
+//! written to on a volume of the set without either refusing or lowering that volume to `crash`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -172,8 +172,8 @@ impl Select<'_> {
         Ok(())
     }
 
-    /// Refuses a wanted filesystem whose disk EC2 does not list: leaving it out quietly would break the promise
-    /// that everything on EBS is taken.
+    /// Refuses a wanted filesystem whose disk EC2 does not list: leaving it out quietly would break the
+    /// promise that everything on EBS is taken.
     fn not_attached(&self, placed: &PlacedFilesystem<'_>) -> Result<(), PlanError> {
         match placed.not_attached() {
             Some((volume, disk)) if placed.volumes().next().is_none() && !self.settings.allow_partial => {

@@ -1,7 +1,8 @@
 //! From a filesystem down to the volumes it is on.
 //!
-//! In: [`Facts`]. Out: one [`Stack`] a filesystem: volumes, what is not EBS, devices passed, how deep it is stacked on image
-//! files. Must never: lose a branch (a stripe that is half on instance store is not on EBS), or loop for ever.
+//! In: [`Facts`]. Out: one [`Stack`] a filesystem: volumes, what is not EBS, devices passed, how deep it is
+//! stacked on image files. Must never: lose a branch (a stripe that is half on instance store is not on EBS),
+//! or loop for ever.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -246,7 +247,8 @@ fn off(device: &BlockDevice, kind: &DeviceKind) -> Off {
     }
 }
 
-/// The prefix of a dm uuid names its maker (`DM_UUID_PREFIX` conventions of libdevmapper, cryptsetup, multipath-tools and kpartx).
+/// The prefix of a dm uuid names its maker (`DM_UUID_PREFIX` conventions of libdevmapper, cryptsetup,
+/// multipath-tools and kpartx).
 fn dm_word(uuid: &str) -> &'static str {
     match uuid.split('-').next().unwrap_or_default() {
         "LVM" => "lvm",

@@ -1,7 +1,7 @@
 //! The block devices whose write counters witness that nothing was written, and what to say about the others.
 //!
-//! In: what is in the set. Out: witnesses and notes. Must never: watch a device that is written to for good reasons (swap;
-//! a disk whose partitions are in the set, whose counter is the sum of theirs).
+//! In: what is in the set. Out: witnesses and notes. Must never: watch a device that is written to for good
+//! reasons (swap; a disk whose partitions are in the set, whose counter is the sum of theirs).
 
 use std::collections::BTreeSet;
 
@@ -24,7 +24,8 @@ pub(super) struct Beside {
     pub notes: Vec<String>,
 }
 
-/// Looks at every device on `volumes` (those above crash consistency) that no filesystem in `known` stands on.
+/// Looks at every device on `volumes` (those above crash consistency) that no filesystem in `known` stands
+/// on.
 pub(super) fn beside(
     facts: &Facts,
     walk: &Walk<'_>,
@@ -39,8 +40,9 @@ pub(super) fn beside(
     let mut beside = Beside { witnesses: Vec::new(), notes: Vec::new() };
     let (mut swap, mut raw) = (Vec::new(), Vec::new());
     for device in &facts.devices {
-        // What has devices above it is written to through them, or only by the volume manager itself. A device over an
-        // image file is on no disk here: it is written to through the filesystem that holds the file.
+        // What has devices above it is written to through them, or only by the volume manager itself. A
+        // device over an image file is on no disk here: it is written to through the filesystem that holds
+        // the file.
         if known.contains(&device.name) || has_above.contains(device.name.as_str()) {
             continue;
         }

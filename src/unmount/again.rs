@@ -1,8 +1,8 @@
 //! Mounting again, exactly as it was.
 //!
-//! In: a [`Recipe`], from this run or from the journal of a dead one. Out: what could not be mounted, with the command that does it
-//! by hand, and what is mounted but not as it was. Must never: mount twice what is mounted already (it is run again after a
-//! crash in the middle of it), or stop at the first failure.
+//! In: a [`Recipe`], from this run or from the journal of a dead one. Out: what could not be mounted, with
+//! the command that does it by hand, and what is mounted but not as it was. Must never: mount twice what is
+//! mounted already (it is run again after a crash in the middle of it), or stop at the first failure.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -16,7 +16,7 @@ use crate::host::kernel::{MountAttributes, set_mount_attributes};
 use crate::host::mount_api;
 use crate::host::mountinfo::MountLine;
 
-/// Whoever looked at a device a moment ago (udev, blkid, fsck) may hold it still.
+/// udev, blkid or fsck may still have a device open that they looked at a moment ago.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -51,7 +51,7 @@ impl std::fmt::Display for Failed {
     }
 }
 
-/// Would the kernel take what the recipe says? Asked without mounting anything.
+/// Checks that this kernel takes what the recipe says, without mounting anything.
 ///
 /// # Errors
 /// When it is too old, or the filesystem does not know an option that it shows.
@@ -193,7 +193,8 @@ const ALL: u64 = libc::MOUNT_ATTR_RDONLY
     | libc::MOUNT_ATTR_NODIRATIME
     | libc::MOUNT_ATTR_NOSYMFOLLOW;
 
-/// mountinfo's options of a mount as flags. `relatime` is the absence of both others, and no word means `strictatime`.
+/// mountinfo's options of a mount as flags. `relatime` is the absence of both others, and no word means
+/// `strictatime`.
 fn flags(options: &str) -> u64 {
     let has = |name: &str| options.split(',').any(|o| o == name);
     let atime = match () {

@@ -1,10 +1,11 @@
 //! The proof that a filesystem is unmounted: its devices are ours alone.
 //!
-//! In: devices. Out: [`Claim`]s, held from before the request until after the response. Must never: let go of one before that, or open a
-//! device for writing (udev would look at it when it is closed).
+//! In: devices. Out: [`Claim`]s, held from before the request until after the response. Must never: let go of
+//! one before that, or open a device for writing (udev would look at it when it is closed).
 //!
-//! A block device opened with O_EXCL cannot be claimed by anybody else, and every mount claims its devices: as long as this is open, mounting
-//! fails with EBUSY, in every namespace; and it cannot be opened like that while it is mounted anywhere.
+//! A block device opened with O_EXCL cannot be claimed by anybody else, and every mount claims its devices:
+//! as long as this is open, mounting fails with EBUSY, in every namespace; and it cannot be opened like that
+//! while it is mounted anywhere.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -18,7 +19,7 @@ use nix::sys::stat::{Mode, fstat};
 use super::Device;
 use crate::ids::DevNo;
 
-/// Whoever looked at a device a moment ago (udev, blkid) may hold it still.
+/// udev or blkid may still have a device open that they looked at a moment ago.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A device that nobody else can mount.

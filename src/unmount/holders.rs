@@ -1,10 +1,12 @@
 //! Who holds a filesystem, so that it cannot be unmounted.
 //!
-//! In: the mounts in question, /proc. Out: [`Holder`]s, with pid, command and path where they have one. Must never: follow a path into any
-//! filesystem (a dead NFS server would hang it), or take longer than it is given.
+//! In: the mounts in question, /proc. Out: [`Holder`]s, with pid, command and path where they have one. Must
+//! never: follow a path into any filesystem (a dead NFS server would hang it), or take longer than it is
+//! given.
 //!
-//! Open files are told by the mount id in `fdinfo`, mapped ones by the device number in `maps`. What holds a mount inside the kernel (an NFS
-//! export, an overlay's layer, a detached mount) is in neither: umount(2) and the claim of the device have the last word.
+//! Open files are told by the mount id in `fdinfo`, mapped ones by the device number in `maps`. What holds a
+//! mount inside the kernel (an NFS export, an overlay's layer, a detached mount) is in neither: umount(2) and
+//! the claim of the device have the last word.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -48,7 +50,8 @@ pub struct Targets {
     pub spreads: BTreeSet<String>,
 }
 
-/// Every process that holds one of the targets. The second value says that there was no time to look at all of them.
+/// Every process that holds one of the targets. The second value says that there was no time to look at all
+/// of them.
 #[must_use]
 pub fn processes(targets: &Targets, limit: Duration) -> (Vec<Holder>, bool) {
     let (tell, done) = channel();
@@ -97,8 +100,8 @@ impl Look {
         true
     }
 
-    /// Mounts of the same filesystems in another mount namespace. Those that go when ours go are only remembered, for the open files
-    /// on them; any other stays, and the filesystem with it.
+    /// Mounts of the same filesystems in another mount namespace. Those that go when ours go are only
+    /// remembered, for the open files on them; any other stays, and the filesystem with it.
     fn namespace(&mut self, pid: i32) {
         let table = fs::read(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
         let lines = mountinfo::parse(&table).unwrap_or_default();
@@ -148,8 +151,8 @@ impl Look {
     }
 }
 
-/// Will this mount of another namespace be unmounted together with ours? It is when what it is mounted on receives from, or is a peer of,
-/// what ours is mounted on.
+/// Will this mount of another namespace be unmounted together with ours? It is when what it is mounted on
+/// receives from, or is a peer of, what ours is mounted on.
 fn goes_too(line: &MountLine, lines: &[MountLine], spreads: &BTreeSet<String>) -> bool {
     let Some(parent) = lines.iter().find(|l| l.id == line.parent) else { return false };
     parent.optional.iter().any(|o| {
@@ -180,7 +183,8 @@ fn mapped(line: &str, devs: &BTreeSet<DevNo>) -> Option<String> {
     devs.contains(&dev).then(|| path.to_owned())
 }
 
-/// The system's unit of a process: the first service or scope in its path, in systemd's own hierarchy or the unified one.
+/// The system's unit of a process: the first service or scope in its path, in systemd's own hierarchy or the
+/// unified one.
 fn unit(cgroup: &str) -> Option<String> {
     let is_unit = |part: &&str| part.ends_with(".service") || part.ends_with(".scope");
     let paths = cgroup.lines().filter_map(|line| {

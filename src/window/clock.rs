@@ -1,13 +1,14 @@
 //! The clocks of the window.
 //!
-//! In: nothing. Out: CLOCK_BOOTTIME for deadlines (it goes on through suspend and is never set), wall time for records.
-//! Must never: be used the other way round.
+//! In: nothing. Out: CLOCK_BOOTTIME for deadlines (it goes on through suspend and is never set), wall time
+//! for records. Must never: be used the other way round.
 
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-/// CLOCK_BOOTTIME as a duration since boot. Zero when the clock cannot be read, which no supported kernel does.
+/// CLOCK_BOOTTIME as a duration since boot. Zero when the clock cannot be read, which no supported kernel
+/// does.
 #[must_use]
 pub fn boottime() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()

@@ -1,11 +1,12 @@
 //! FITHAW of a btrfs, done by the watchdog because the agent requests it.
 //!
-//! In: two words of the shared page for each superblock. Out: what FITHAW said in the watchdog. Must never: leave a thaw to a watchdog that
-//! does not reply, or report success that the kernel did not report.
+//! In: two words of the shared page for each superblock. Out: what FITHAW said in the watchdog. Must never:
+//! leave a thaw to a watchdog that does not reply, or report success that the kernel did not report.
 //!
-//! btrfs reads its super block again while it thaws, and a fatal signal breaks that off: the filesystem then goes read-only for good
-//! ("super block got modified unexpectedly", errno -4; Linux 6.18, fs/btrfs/super.c, btrfs_unfreeze). The agent is a process that people
-//! and systemd kill; the watchdog ignores what can be ignored and nobody has a reason to kill it alone.
+//! btrfs reads its super block again while it thaws, and a fatal signal breaks that off: the filesystem then
+//! goes read-only for good ("super block got modified unexpectedly", errno -4; Linux 6.18, fs/btrfs/super.c,
+//! btrfs_unfreeze). The agent is a process that people and systemd kill; the watchdog ignores what can be
+//! ignored and nobody has a reason to kill it alone.
 //!
 //! ```text
 //! request  IDLE ──agent──▶ REQUESTED ──watchdog──▶ TAKEN     agent, after LIMIT: REQUESTED ──▶ IDLE, and it thaws itself
@@ -38,13 +39,14 @@ const LIMIT: Duration = Duration::from_millis(50);
 /// How long it may be inside FITHAW before the agent tries too, which then waits in the kernel as well.
 const INSIDE: Duration = Duration::from_secs(1);
 
-/// Is FITHAW on this filesystem better not done by a process that may be killed?
+/// Does a fatal signal during FITHAW harm this type of filesystem?
 #[must_use]
 pub(super) fn applies_to(fstype: &str) -> bool {
     fstype == "btrfs"
 }
 
-/// The agent's side, blocking: what FITHAW said in the watchdog; none when it was not done there, or nobody knows.
+/// The agent's side, blocking: the result of FITHAW in the watchdog; none when it was not done there, or when
+/// that is not known.
 pub(super) fn request(page: &Page, index: usize) -> Option<nix::Result<()>> {
     let (request_word, reply) = (&page.thaw_requests[index], &page.thaw_replies[index]);
     if !step(request_word, IDLE, REQUESTED) {
@@ -73,7 +75,7 @@ pub(super) fn request(page: &Page, index: usize) -> Option<nix::Result<()>> {
     }
 }
 
-/// Did the watchdog's FITHAW return 0 after all, though it was not waited for?
+/// Did the watchdog's FITHAW return 0 after [`request`] had stopped waiting for it?
 pub(super) fn succeeded_late(page: &Page, index: usize) -> bool {
     page.thaw_replies[index].swap(NONE, Ordering::SeqCst) == THAWED
 }
@@ -94,7 +96,8 @@ pub(super) fn serve(page: &Page, index: usize, fd: BorrowedFd<'_>) {
             reply.store(said, Ordering::SeqCst);
             wake(reply);
         }
-        // FIRED is set after `fired`, which may have been looked at before: nobody would wake a sleeper on it.
+        // `fire` sets FIRED after `fired`, which this loop may have read before: sleeping on FIRED would
+        // never end.
         match request_word.load(Ordering::SeqCst) {
             REQUESTED => {}
             FIRED => return,
@@ -165,7 +168,8 @@ mod tests {
             let page = Arc::clone(&page);
             std::thread::spawn(move || serve(&page, 0, folder.as_fd()))
         };
-        // The thread may not run within LIMIT of its start: what was asked is then withdrawn, and may be asked again.
+        // The thread may not run within LIMIT of its start: what was asked is then withdrawn, and may be
+        // asked again.
         let end = Instant::now() + Duration::from_secs(5);
         let mut said = None;
         while said.is_none() && Instant::now() < end {

@@ -1,8 +1,10 @@
-//! `rcu_expedited`, raised while FIFREEZE runs: each FIFREEZE waits for RCU grace periods, 25–35 ms on an idle host.
+//! `rcu_expedited`, raised while FIFREEZE runs: each FIFREEZE waits for RCU grace periods, 25–35 ms on an
+//! idle host.
 //!
-//! In: /sys/kernel/rcu_expedited, host-wide, 0 or 1 (kernel parameter rcupdate.rcu_expedited). Out: a [`RcuExpedited`].
-//! Must never: stay raised. It is put back by the agent, by its drop, by the watchdog, and from the journal; and it is left
-//! alone when somebody else has raised it or another run has hold of it, so that no run takes another's 1 for the former value.
+//! In: /sys/kernel/rcu_expedited, host-wide, 0 or 1 (kernel parameter rcupdate.rcu_expedited). Out: a
+//! [`RcuExpedited`]. Must never: stay raised. It is put back by the agent, by its drop, by the watchdog, and
+//! from the journal; and it is left alone when somebody else has raised it or another run has locked it, so
+//! that no run takes another's 1 for the former value.
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -45,8 +47,8 @@ pub enum RcuExpeditedError {
         /// Why.
         source: std::io::Error,
     },
-    /// Another run has hold of it.
-    #[error("another run has hold of {}", path.display())]
+    /// Another run has locked it.
+    #[error("another run has locked {}", path.display())]
     Taken {
         /// The setting.
         path: PathBuf,
@@ -148,8 +150,8 @@ impl Former {
     /// When it cannot be read or written.
     pub fn recover(&self) -> std::io::Result<bool> {
         let file = OpenOptions::new().read(true).write(true).open(&self.path)?;
-        // Without the lock: the dead run itself may still have it, while a FIFREEZE of its is in progress. To another run that is
-        // freezing right now this costs time and nothing else.
+        // Without the lock: the dead run itself may still have it, while a FIFREEZE of its is in progress. To
+        // another run that is freezing right now this costs time and nothing else.
         if read(&file)? == self.value {
             return Ok(false);
         }

@@ -1,6 +1,7 @@
 //! Why a window did not open, or did not freeze.
 //!
-//! In: what failed, on which mount point. Out: sentences, and what to do about it. Must never: decide anything.
+//! In: what failed, on which mount point. Out: sentences, and what to do about it. Must never: decide
+//! anything.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,18 +27,27 @@ pub enum PrepareError {
         /// Why.
         source: Errno,
     },
-    /// Opening a file does not come back: something that is asked for leave does not answer.
-    #[error("opening {} takes longer than {}{}", path.display(), humantime::format_duration(*limit), named(suspects))]
+    /// Opening a file does not return: a fanotify listener that has to permit it does not answer.
+    #[error(
+        "opening {} takes longer than {}{}",
+        path.display(),
+        humantime::format_duration(*limit),
+        named(suspects)
+    )]
     OpenHangs {
         /// What was opened.
         path: PathBuf,
         /// How long it was waited for.
         limit: Duration,
-        /// Processes that the kernel asks for leave at each open.
+        /// Processes that listen for permission events, so that the kernel waits for their answer at each
+        /// open.
         suspects: Vec<Listener>,
     },
     /// The mount point now leads to another filesystem than the plan saw.
-    #[error("{} is not the filesystem that was planned (device {found}, planned {planned})", mount_point.display())]
+    #[error(
+        "{} is not the filesystem that was planned (device {found}, planned {planned})",
+        mount_point.display()
+    )]
     Changed {
         /// The mount point.
         mount_point: PathBuf,
@@ -104,7 +114,7 @@ pub struct NotFrozen {
 /// What went wrong while freezing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FreezeFailure {
-    /// FIFREEZE said no.
+    /// FIFREEZE failed.
     #[error("cannot freeze {} ({fstype}): {}", mount_point.display(), errno.desc())]
     Refused {
         /// The mount point.

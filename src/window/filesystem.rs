@@ -1,6 +1,7 @@
 //! The filesystems of a window: opened, checked, flushed.
 //!
-//! In: the plan's filesystems. Out: [`Filesystem`]s with open fds and counters. Must never: run while anything is frozen.
+//! In: the plan's filesystems. Out: [`Filesystem`]s with open fds and counters. Must never: run while
+//! anything is frozen.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -16,10 +17,11 @@ use crate::host::kernel::Kernel;
 use crate::host::processes;
 use crate::plan::{Method, PlannedFilesystem, Wave};
 
-/// Longest that opening all mount points may take. It takes microseconds where nobody is asked for leave.
+/// Longest that opening all mount points may take. It takes microseconds, unless a fanotify listener has to
+/// permit each open.
 pub(super) const OPEN_LIMIT: Duration = Duration::from_secs(5);
-/// Stack of a thread that opens or flushes: it makes one call. Small, because the C library keeps the stacks of ended threads, and
-/// mlockall pins them.
+/// Stack of a thread that opens or flushes: it makes one call. Small, because the C library keeps the stacks
+/// of ended threads, and mlockall pins them.
 pub(super) const STACK: usize = 128 * 1024;
 
 /// A filesystem of the window.
@@ -56,8 +58,9 @@ impl Filesystem {
     }
 }
 
-/// Opens every mount point at once, a thread each, and does not wait for ever: a fanotify listener that is asked for leave and
-/// never answers keeps open(2) waiting. Nothing is frozen yet. A thread that hangs is left behind; the process can end all the same.
+/// Opens every mount point at once, one thread each, and waits no longer than [`OPEN_LIMIT`]: open(2) blocks
+/// for as long as a fanotify listener does not answer. Nothing is frozen yet. A blocked thread is left
+/// behind; the process can end all the same.
 pub(super) fn open_all(
     kernel: &Arc<dyn Kernel>,
     root: &Path,
@@ -101,8 +104,8 @@ pub(super) fn open_all(
         .collect()
 }
 
-/// Is this fd on the superblock that was planned? Hooks or an automounter may have unmounted it meanwhile, and its path then
-/// leads to the filesystem below.
+/// Is this fd on the superblock that was planned? Hooks or an automounter may have unmounted it meanwhile,
+/// and its path then leads to the filesystem below.
 fn check_superblock(
     kernel: &dyn Kernel,
     fd: &OwnedFd,

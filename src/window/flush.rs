@@ -1,10 +1,10 @@
 //! syncfs before the freeze: bounded, and broken off by a signal.
 //!
-//! In: the filesystems of a window. Out: all flushed, or why not. Must never: be waited for without a bound, since applications are held
-//! meanwhile, or run while anything is frozen.
+//! In: the filesystems of a window. Out: all flushed, or why not. Must never: be waited for without a bound,
+//! since applications are held meanwhile, or run while anything is frozen.
 //!
-//! A syncfs in progress cannot be aborted (a dead disk, an image on what somebody else has frozen). Its thread is left behind, and the
-//! process can do all it has to, but not be gone, before it returns.
+//! A syncfs in progress cannot be aborted (a dead disk, an image on what somebody else has frozen). Its
+//! thread is left behind, and the process can do all it has to, but not be gone, before it returns.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -24,10 +24,10 @@ const LONG: Duration = Duration::from_millis(50);
 /// Most flushes of one filesystem in a row.
 const FLUSHES: u32 = 4;
 
-/// Why not everything was flushed.
+/// Why flushing was not completed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FlushError {
-    /// syncfs said no.
+    /// syncfs failed.
     #[error("cannot flush {}", mount_point.display())]
     Failed {
         /// The mount point.
@@ -35,7 +35,7 @@ pub enum FlushError {
         /// Why.
         source: Errno,
     },
-    /// It does not come back.
+    /// It takes too long.
     #[error("flushing takes longer than {}: {}", humantime::format_duration(*limit), super::list(flushing))]
     TooLong {
         /// The limit, `flush_timeout`.
@@ -56,16 +56,17 @@ impl FlushError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         matches!(self, Self::TooLong { .. }).then(|| {
-            "nothing was frozen. What is written does not get through: a disk that does not answer, or an image file on a filesystem \
-             that something else has frozen (ps -eo pid,stat,wchan,comm shows processes in state D, dmesg tells of hung ones). A disk that \
-             is only slow needs a longer `flush_timeout`"
+            "nothing was frozen. What is written does not get through: a disk that does not answer, or an \
+             image file on a filesystem that something else has frozen (ps -eo pid,stat,wchan,comm shows \
+             processes in state D, dmesg tells of hung ones). A disk that is only slow needs a longer \
+             `flush_timeout`"
                 .to_owned()
         })
     }
 }
 
-/// syncfs on all at once, so that FIFREEZE finds little to write (512 MiB dirty: 235 ms down to 23 ms on ext4); and again where it
-/// took long, since much may have been written meanwhile.
+/// syncfs on all at once, so that FIFREEZE finds little to write (512 MiB dirty: 235 ms down to 23 ms on
+/// ext4); and again where it took long, since much may have been written meanwhile.
 pub(super) async fn all(
     kernel: &Arc<dyn Kernel>,
     filesystems: &mut [Filesystem],
@@ -99,8 +100,8 @@ async fn these(
     Ok(())
 }
 
-/// Repeats what says how long it took while that was long, gets much shorter each time, and at most a few times: a writer as fast
-/// as the disk is not waited for.
+/// Flushes again while that took long and each flush takes less than half of the one before, a few times at
+/// most: a writer as fast as the disk is not waited for.
 fn until_short(mut flush: impl FnMut() -> nix::Result<Duration>) -> nix::Result<()> {
     let mut before = Duration::MAX;
     for _ in 0..FLUSHES {
@@ -113,7 +114,7 @@ fn until_short(mut flush: impl FnMut() -> nix::Result<Duration>) -> nix::Result<
     Ok(())
 }
 
-/// Flushes a filesystem that cannot freeze until its device is idle, then takes the first look at its counters.
+/// Flushes a filesystem that cannot freeze until its device is idle, then reads its write counters.
 pub(super) async fn quiesce(
     kernel: &Arc<dyn Kernel>,
     filesystem: &mut Filesystem,
@@ -141,7 +142,7 @@ pub(super) async fn quiesce(
     Ok(())
 }
 
-/// A thread each; how long each took.
+/// Flushes each in a thread of its own; how long each took.
 async fn each(
     kernel: &Arc<dyn Kernel>,
     of: Vec<(PathBuf, Arc<OwnedFd>)>,
@@ -158,7 +159,8 @@ async fn each(
                 let began = Instant::now();
                 kernel.syncfs(fd.as_fd()).map(|()| began.elapsed())
             });
-            // Before it is rx: this fd must not be the last one, to be closed at any time.
+            // Before the result is sent: this must not be the last descriptor, which could then be closed at
+            // any time.
             drop(fd);
             let _ = tx.send((index, said, started.elapsed()));
         };
@@ -203,6 +205,6 @@ mod tests {
         assert_eq!(passes(&[800, 90, 10]), Ok(3));
         assert_eq!(passes(&[800, 700]), Ok(2), "a writer as fast as the disk");
         assert_eq!(passes(&[6400, 3200, 1600, 800]), Ok(4), "not for ever");
-        assert_eq!(passes(&[800]), Err(Errno::EIO), "a failed flush is rx");
+        assert_eq!(passes(&[800]), Err(Errno::EIO), "a failed flush is told");
     }
 }

@@ -1,7 +1,7 @@
 //! One small thread a superblock: it freezes, it thaws, it says how that went.
 //!
-//! In: an open fd a filesystem, made before the window. Out: a [`Report`] a filesystem on the [`Board`].
-//! Must never: open, allocate much, log or close anything while frozen, thaw what it did not freeze, or leave a
+//! In: an open fd a filesystem, made before the window. Out: a [`Report`] a filesystem on the [`Board`]. Must
+//! never: open, allocate much, log or close anything while frozen, thaw what it did not freeze, or leave a
 //! filesystem frozen that became frozen after the run was aborted.
 //!
 //! A FIFREEZE in progress cannot be aborted (it waits in D state for writers inside and ignores SIGKILL), so
@@ -48,8 +48,8 @@ impl Report {
     }
 }
 
-/// When what happened to one filesystem, by the monotonic clock: it is read without entering the kernel (vDSO), so that may be
-/// done while frozen.
+/// When what happened to one filesystem, by the monotonic clock: it is read without entering the kernel
+/// (vDSO), so that may be done while frozen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stamps {
     /// Just before the FIFREEZE that froze it, or that is still in progress: from here on writers wait.
@@ -232,7 +232,8 @@ impl Freezers {
     }
 
     fn order(&self, index: usize, order: Order) {
-        // A thread ends only when this value goes, so a failed send means it panicked: the watchdog has it then.
+        // A thread ends only when this value goes, so a failed send means it panicked: the watchdog has it
+        // then.
         if let Some(Err(_)) = self.orders.get(index).map(|o| o.send(order)) {
             self.board.set(index, Report::ThawFails(Errno::ESRCH));
         }

@@ -1,7 +1,8 @@
 //! The frozen window, from the first FIFREEZE to the last FITHAW.
 //!
-//! In: a prepared window whose watchdog runs. Out: [`Thawed`], with the evidence. Must never: let go of a frozen filesystem, or do
-//! anything between the last FIFREEZE and the first FITHAW but look at counters and await the caller's one call.
+//! In: a prepared window whose watchdog runs. Out: [`Thawed`], with the evidence. Must never: let go of a
+//! frozen filesystem, or do anything between the last FIFREEZE and the first FITHAW but look at counters and
+//! await the caller's one call.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -21,10 +22,10 @@ use crate::gate;
 use crate::interrupt::Interrupt;
 use crate::plan::{Method, Wave};
 
-/// Between two looks at the write counters that have to agree.
+/// Between two readings of the write counters that have to agree.
 const SETTLING_TIME: Duration = Duration::from_millis(3);
-/// Most looks after the first.
-const SETTLING_LOOKS: u32 = 20;
+/// Most readings after the first.
+const SETTLING_READINGS: u32 = 20;
 
 /// How long a thaw is waited for before the run says that a filesystem may still be frozen.
 const THAW_LIMIT: Duration = Duration::from_secs(5);
@@ -47,7 +48,7 @@ impl Prepared {
     /// # Errors
     /// When a freeze fails, takes too long, or the run is interrupted; everything is thawed again then.
     pub async fn freeze(mut self, interrupt: &mut Interrupt) -> Result<Frozen, Box<NotFrozen>> {
-        // Filesystems that cannot freeze: flush once more, then hold them to their write counters from here on.
+        // Filesystems that cannot freeze: flush once more, and watch their write counters from here on.
         let mut flushed = Ok(());
         for filesystem in self.filesystems.iter_mut().filter(|m| m.method == Method::Sync) {
             if flushed.is_ok() {
@@ -131,7 +132,8 @@ impl Frozen {
         Ok(())
     }
 
-    /// FITHAW waits for no grace period: the host has `rcu_expedited` as it was as soon as everything is frozen.
+    /// FITHAW waits for no grace period: the host has `rcu_expedited` as it was as soon as everything is
+    /// frozen.
     fn put_back(&mut self) {
         if let Some(rcu_expedited) = self.window.as_mut().and_then(|w| w.rcu_expedited.as_mut()) {
             rcu_expedited.put_back();
@@ -144,10 +146,11 @@ impl Frozen {
         self.times
     }
 
-    /// First look at the write counters of what is now frozen: until two looks agree.
+    /// Reads the write counters of what is now frozen, until two readings agree.
     ///
-    /// A completed write is neither in flight nor counted until the thread that completed it has run on. On NVMe that is an interrupt; a
-    /// loop device has a worker for it, which the waiter that it woke may have pushed aside.
+    /// A completed write is neither in flight nor counted until the thread that completed it has run on. On
+    /// NVMe that is an interrupt; a loop device has a worker for it, which the waiter that it woke may have
+    /// pushed aside.
     fn take_baselines(&mut self) {
         let Some(window) = &mut self.window else { return };
         let frozen = window.filesystems.iter_mut().filter(|m| m.method == Method::Freeze);
@@ -155,7 +158,7 @@ impl Frozen {
         for witness in &mut witnesses {
             witness.take_baseline(&window.kernel);
         }
-        for _ in 0..SETTLING_LOOKS {
+        for _ in 0..SETTLING_READINGS {
             std::thread::sleep(SETTLING_TIME);
             let late = witnesses.iter_mut().filter(|w| w.moved(&window.kernel, false).is_some());
             if late.map(|w| w.take_baseline(&window.kernel)).count() == 0 {
@@ -164,7 +167,8 @@ impl Frozen {
         }
     }
 
-    /// Keeps everything frozen while `request` runs: the one thing that happens between the last FIFREEZE and the first FITHAW.
+    /// Keeps everything frozen while `request` runs: the one thing that happens between the last FIFREEZE and
+    /// the first FITHAW.
     pub async fn call<T>(
         &mut self,
         interrupt: &mut Interrupt,
@@ -196,7 +200,8 @@ impl Frozen {
     }
 
     async fn thaw_now(&mut self) -> Thawed {
-        // Looked at while `Drop` still owns the window: whatever happens here, it waits for the thaw before the process can end.
+        // Read while `Drop` still owns the window: should this panic, `Drop` thaws before the process can
+        // end.
         let Some((fired_before, moved)) = self.window.as_ref().map(|w| (w.guard.fired(), w.moved())) else {
             return Thawed::default();
         };

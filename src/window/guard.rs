@@ -1,10 +1,11 @@
 //! The agent's side of a watchdog, whatever the watchdog is.
 //!
-//! In: descriptors of the superblocks. Out: a [`Guard`] that is ready, or an error before anything is frozen. Must never: be passed over:
-//! a window is not opened without one.
+//! In: descriptors of the superblocks. Out: a [`Guard`] that is ready, or an error before anything is frozen.
+//! Must never: be passed over: a window is not opened without one.
 //!
-//! There is one watchdog, a process of its own ([`process`]): only another process can thaw what a dead one has frozen. It is behind a
-//! trait so that a test without root can walk a window in which nothing is really frozen.
+//! There is one watchdog, a process of its own ([`process`]): only another process can thaw what a dead one
+//! has frozen. It is behind a trait so that a test without root can walk a window in which nothing is really
+//! frozen.
 
 pub mod process;
 
@@ -47,7 +48,8 @@ pub enum GuardError {
 pub trait StartGuard: Send + Sync + std::fmt::Debug {
     /// Starts it over these descriptors, and waits, blocking, until it is ready.
     ///
-    /// `rcu_expedited` is what it puts back too; `afterwards` what it starts when the agent has died and everything is thawed.
+    /// `rcu_expedited` is what it puts back too; `afterwards` what it starts when the agent has died and
+    /// everything is thawed.
     ///
     /// # Errors
     /// When it does not get ready. Nothing is frozen then.

@@ -7,9 +7,10 @@
 //!          nothing frozen      nothing frozen
 //! ```
 //!
-//! In: the plan's filesystems. Out: [`Thawed`], with the evidence whether the freeze held. Must never: let go of a
-//! frozen filesystem, or do anything between the last FIFREEZE and the first FITHAW but await the caller's one call.
-//! Guards, from the inside out: explicit thaw, `Drop`, the watchdog process, the journal in /run.
+//! In: the plan's filesystems. Out: [`Thawed`], with the evidence whether the freeze held. Must never: let go
+//! of a frozen filesystem, or do anything between the last FIFREEZE and the first FITHAW but await the
+//! caller's one call. Guards, from the inside out: explicit thaw, `Drop`, the watchdog process, the journal
+//! in /run.
 
 mod delegated_thaw;
 pub mod clock;
@@ -42,7 +43,8 @@ pub use self::prepared::Prepared;
 pub use self::thawed::{Stall, Thawed, Times};
 use crate::host::kernel::Kernel;
 
-/// Set when a window was dropped, by a panic, and something may still be frozen: `main` then exits 40, not 70.
+/// Set when a window was dropped, by a panic, and something may still be frozen: `main` then exits 40, not
+/// 70.
 pub static LEFT_FROZEN: AtomicBool = AtomicBool::new(false);
 
 /// What the window works on.
@@ -81,7 +83,8 @@ impl Limits {
 pub struct Extras {
     /// `rcu_expedited`, raised while FIFREEZE runs.
     pub rcu_expedited: Option<RcuExpedited>,
-    /// What the watchdog starts once everything is thawed because the agent is gone: a program and its arguments.
+    /// What the watchdog starts once everything is thawed because the agent is gone: a program and its
+    /// arguments.
     pub afterwards: Option<Vec<PathBuf>>,
 }
 

@@ -103,7 +103,7 @@ impl Prepared {
     }
 }
 
-/// Starts the watchdog in a thread, since exec opens files too and may be kept waiting as [`open_all`] may.
+/// Starts the watchdog in a thread: exec opens files too, and may block as [`open_all`] may.
 fn start_guard(
     machine: &Machine<'_>,
     fds: &[Arc<OwnedFd>],

@@ -1,8 +1,10 @@
-//! Is a filesystem frozen? Asked by a child that may be lost over it: no file in /proc or /sys says it.
+//! Finds out whether a filesystem is frozen, through a child process that may block: no file in /proc or /sys
+//! says it.
 //!
-//! In: a superblock and paths to it. Out: an [`Answer`] within a bound. The child asks for the removal of a directory that is not
-//! there: the kernel waits for the thaw first (mnt_want_write, then sb_start_write), and then finds nothing to change. So a
-//! filesystem that is not frozen is not written to. Must never: open or touch any filesystem in the calling process.
+//! In: a superblock and paths to it. Out: an [`Answer`] within a bound. The child removes a directory that
+//! does not exist: the kernel first waits for the thaw (mnt_want_write, then sb_start_write), and then finds
+//! nothing to change, so that a filesystem which is not frozen is not written to. Must never: open or touch
+//! any filesystem in the calling process.
 
 use std::ffi::OsString;
 use std::os::fd::AsFd;
@@ -21,7 +23,7 @@ use crate::ids::DevNo;
 pub const ARGUMENT: &str = "__probe";
 /// Exit code of a probe that found no path to the superblock.
 const NO_PATH: u8 = 3;
-/// A name that nobody has.
+/// A name that no directory has.
 const NOBODY: &str = ".stillpoint-probe-43f1a6c9d2e8";
 
 /// What a probe found.
@@ -29,12 +31,12 @@ const NOBODY: &str = ".stillpoint-probe-43f1a6c9d2e8";
 pub enum Answer {
     /// It can be written to.
     Thawed,
-    /// The probe did not come back in time. It stays, in state D, until the filesystem is thawed.
+    /// The probe did not return in time. It waits in state D until the filesystem is thawed.
     Blocked {
         /// The child that waits.
         pid: u32,
     },
-    /// It could not be asked.
+    /// No path led to it, or no child could be started.
     Unknown,
 }
 
@@ -60,7 +62,7 @@ pub fn ask(program: &Path, targets: &[Target], limit: Duration) -> Vec<Answer> {
                 match child.try_wait() {
                     Ok(Some(status)) if status.success() => return Answer::Thawed,
                     Ok(None) if Instant::now() < end => std::thread::sleep(Duration::from_millis(2)),
-                    // Not killed: it would not end, and not be gone, before the thaw.
+                    // Killing it is of no use: it would end only after the thaw.
                     Ok(None) => return Answer::Blocked { pid: child.id() },
                     _ => return Answer::Unknown,
                 }
@@ -90,12 +92,13 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     for path in arguments.map(PathBuf::from) {
         let Ok(folder) = Linux.open(&path) else { continue };
         if superblock::of_opened(&folder, &path) != Some(dev) {
-            continue; // covered by another mount
+            continue; // another mount covers this path
         }
         match unlinkat(folder.as_fd(), NOBODY, UnlinkatFlags::RemoveDir) {
-            // Mounted on a file: nothing was asked of the filesystem.
+            // The mount is of a single file: this did not reach the filesystem, and says nothing of it.
             Err(Errno::ENOTDIR) => {}
-            // Whatever it says, it says it: nobody answers while frozen.
+            // Any other result, success or error, came from a filesystem that is not frozen: a frozen one
+            // blocks.
             _ => return ExitCode::SUCCESS,
         }
     }

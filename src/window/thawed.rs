@@ -1,6 +1,7 @@
 //! What is left when everything is thawed: times and evidence.
 //!
-//! In: what the window saw. Out: [`Thawed`], and from it the doubt that lowers a label. Must never: call a freeze held that was not proven so.
+//! In: what the window saw. Out: [`Thawed`], and from it the doubt that lowers a label. Must never: call a
+//! freeze held that was not proven so.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -35,8 +36,8 @@ pub struct Stall {
     pub flush: Duration,
     /// How long FIFREEZE took; none when it did not return, or was never called.
     pub freeze: Option<Duration>,
-    /// From the begin of its FIFREEZE to the return of its FITHAW: the longest that a writer can have waited. None when it was not
-    /// frozen, or may still be.
+    /// From the begin of its FIFREEZE to the return of its FITHAW: the longest that a writer can have waited.
+    /// None when it was not frozen, or may still be.
     pub stalled: Option<Duration>,
 }
 

@@ -1,14 +1,16 @@
 //! The watchdog: a process of its own that thaws when the agent does not.
 //!
 //! In: a socket on fd 0 (agent's pid, one fd a superblock, the shared page, then "armed until" and "done").
-//! Out: FITHAW on every superblock that the page says may be frozen, `rcu_expedited` as it was, and a line in the kernel's log.
-//! While the agent is well, it only does the FITHAW that the agent asks for (see `delegated_thaw.rs`).
-//! Must never: allocate, open, close, exec or write to a file after it said "ready" and while something may be frozen (but the
-//! kernel's own two, open already); extend its deadline; thaw a superblock whose word says that we have not touched it; give up
-//! while something may be frozen. Where a freeze was held for somebody else and the agent is gone, it starts the recovery at the very end.
+//! Out: FITHAW on every superblock that the page says may be frozen, `rcu_expedited` as it was, and a line in
+//! the kernel's log. While the agent is well, it only does the FITHAW that the agent asks for (see
+//! `delegated_thaw.rs`). Must never: allocate, open, close, exec or write to a file after it said "ready" and
+//! while something may be frozen (but the kernel's own two, open already); extend its deadline; thaw a
+//! superblock whose word says that we have not touched it; give up while something may be frozen. Where a
+//! freeze was held for somebody else and the agent is gone, it starts the recovery at the very end.
 //!
-//! Triggers: the absolute deadline (CLOCK_BOOTTIME), a gap in the heartbeat, end of file on the socket, the pidfd.
-//! The last two alone are not enough: a dying process can hang in D inside exit() with its socket open.
+//! Triggers: the absolute deadline (CLOCK_BOOTTIME), a gap in the heartbeat, end of file on the socket, the
+//! pidfd. The last two alone are not enough: a dying process can hang in D inside exit() with its socket
+//! open.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -224,7 +226,8 @@ impl Watchdog {
                 // Once more: the agent may have raised it after the watchdog had fired.
                 self.put_back();
                 self.gone.store(true, Ordering::SeqCst);
-                // Each thread ends when its filesystem is certainly thawed. They may wait for a stuck one for long.
+                // Each thread ends when its filesystem is certainly thawed. They may wait for a stuck one for
+                // long.
                 for thread in self.threads.drain(..) {
                     let _ = thread.join();
                 }
@@ -242,7 +245,8 @@ impl Watchdog {
             let beat = self.page.beat.load(Ordering::SeqCst);
             let now = boottime_ns();
             let gap = now.saturating_sub(beat);
-            // Where this process was not run either, the whole machine stood still: the agent gets one look's time to beat again.
+            // Where this process was not run either, the whole machine stood still: the agent gets one look's
+            // time to beat again.
             let paused = now.saturating_sub(looked) > PAUSE;
             looked = now;
             if armed && !paused && u128::from(gap) > HEARTBEAT_GAP.as_nanos() {
@@ -281,7 +285,8 @@ fn command(words: &[std::path::PathBuf]) -> Option<Command> {
     let (program, arguments) = words.split_first()?;
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.env("PATH", crate::host::process::SEARCH_PATH); // the watchdog has none, and units are started by the systemctl in it
+    // The watchdog has no PATH, and what is started looks for systemctl in it.
+    command.env("PATH", crate::host::process::SEARCH_PATH);
     Some(command)
 }
 
@@ -335,7 +340,8 @@ impl Thaw {
     }
 }
 
-/// Whoever started the agent may have left fds open across exec; one on a frozen filesystem could block our exit.
+/// Whoever started the agent may have left fds open across exec; one on a frozen filesystem could block our
+/// exit.
 fn close_inherited() {
     let Ok(folder) = std::fs::read_dir("/proc/self/fd") else { return };
     let open: Vec<i32> = folder.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();

@@ -1,7 +1,7 @@
 //! The independent witness: block devices' write counters over the point in time.
 //!
-//! In: `stat` files, opened before the window. Out: which devices were written to. Must never: open a file while
-//! frozen, or count an unreadable counter as quiet.
+//! In: `stat` files, opened before the window. Out: which devices were written to. Must never: open a file
+//! while frozen, or count an unreadable counter as quiet.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use crate::host::kernel::{Kernel, WriteCounter};
 use crate::plan::WitnessDevice;
 
-/// How long the first look waits for writes in flight. On a busy host the thread that counts them may not run for a while.
+/// How long the first reading waits for writes in flight. On a busy host the thread that counts them may not
+/// run for a while.
 const SETTLING: Duration = Duration::from_millis(200);
 /// The same where reads, which go on while frozen, cannot be told from writes.
 const SETTLING_WITH_READS: Duration = Duration::from_millis(20);
@@ -30,7 +31,7 @@ pub struct Witness {
 pub struct Moved {
     /// Kernel name of the device.
     pub device: String,
-    /// Writes completed between the two looks; none when the counter could not be read.
+    /// Writes completed between the two readings; none when the counter could not be read.
     pub writes: Option<u64>,
 }
 
@@ -64,11 +65,12 @@ impl Witness {
         Ok(counter)
     }
 
-    /// First look.
+    /// Reads the counter that [`Witness::moved`] compares with.
     ///
-    /// The block layer wakes whoever waits for a write *before* it counts it as completed (blk_mq_end_request: end_io, then
-    /// accounting), so a write that FIFREEZE has waited for may be counted a moment later. Most of that time it is in flight, and waited
-    /// for, within bounds; at its end it is neither in flight nor counted, which is why the window looks until two looks agree.
+    /// The block layer wakes whoever waits for a write *before* it counts it as completed
+    /// (blk_mq_end_request: end_io, then accounting), so a write that FIFREEZE has waited for may be counted
+    /// a moment later. Most of that time it is in flight, and waited for, within bounds; at its end it is
+    /// neither in flight nor counted, which is why the window reads until two readings agree.
     pub fn take_baseline(&mut self, kernel: &Arc<dyn Kernel>) {
         let limit = if self.inflight.is_some() { SETTLING } else { SETTLING_WITH_READS };
         let end = Instant::now() + limit;
@@ -86,8 +88,8 @@ impl Witness {
         self.read(kernel).is_ok_and(|c| c.in_flight == 0)
     }
 
-    /// Second look: what happened since the first one. `idle` asks for nothing in flight too, for devices whose
-    /// filesystem is not frozen.
+    /// Reads it again: what happened since the baseline. With `idle` a write in flight counts too, for
+    /// devices whose filesystem is not frozen.
     pub fn moved(&self, kernel: &Arc<dyn Kernel>, idle: bool) -> Option<Moved> {
         let moved = |writes| Some(Moved { device: self.name.clone(), writes });
         match (self.before, self.read(kernel)) {

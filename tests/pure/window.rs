@@ -1,4 +1,5 @@
-//! The window with a kernel that fails on request: whatever happens, nothing stays frozen and nothing is claimed.
+//! The window with a kernel that fails on request: whatever happens, nothing stays frozen and nothing is
+//! claimed.
 //!
 //! The kernel is made up (tests/system has the real one); the watchdog process is the real binary.
 use std::collections::HashMap;

@@ -1,7 +1,9 @@
-//! The agent's side of the watchdog: start it, arm it, beat, notice its loss, send it home.
+//! The watchdog as a process of its own, from the agent's side: start it, arm it, beat, notice its loss,
+//! dismiss it.
 //!
-//! In: the program and the descriptors of the superblocks. Out: a [`Guard`] that is ready, or an error before anything is frozen.
-//! Must never: freeze without a ready watchdog, or let go of it while something may be frozen.
+//! In: the program and the descriptors of the superblocks. Out: a [`Guard`] that is ready, or an error before
+//! anything is frozen. Must never: freeze without a ready watchdog, or let go of it while something may be
+//! frozen.
 
 use std::future::Future;
 use std::io::IoSlice;

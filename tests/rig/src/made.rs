@@ -1,7 +1,8 @@
 //! A machine on which nothing is real but the files of a made host: a kernel and a watchdog for it.
 //!
-//! With [`Kernel`] and [`Watchdog`] a whole window, and a whole run, is walked in an ordinary test, without root and in milliseconds.
-//! What only the real kernel and the real watchdog can show is in the tests that need root.
+//! With [`Kernel`] and [`Watchdog`] a whole window, and a whole run, is walked in an ordinary test, without
+//! root and in milliseconds. What only the real kernel and the real watchdog can show is in the tests that
+//! need root.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -126,7 +127,8 @@ impl kernel::Kernel for Kernel {
     }
 }
 
-/// Starts a watchdog that is a thread of this process: it keeps the deadline, and nothing else of what the real one promises.
+/// Starts a watchdog that is a thread of this process: it keeps the deadline, and nothing else of what the
+/// real one promises.
 #[derive(Debug)]
 pub struct Watchdog {
     kernel: Arc<Kernel>,
