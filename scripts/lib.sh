@@ -1,7 +1,7 @@
 # Shared by the scripts in this folder; sourced, never run.
 #
-# In: nothing. Out: strict mode, $repo, $target (where cargo builds, outside the clone), $bin (the built programs), and
-# the functions below. Everything a person has to read goes to stderr through say, note and die.
+# In: nothing. Out: strict mode, $repo, $cache and in it $target (where cargo builds, outside the clone), $bin (the built programs),
+# and the functions below. Everything a person has to read goes to stderr through say, note and die.
 # shellcheck shell=bash
 
 set -euo pipefail
@@ -25,7 +25,8 @@ if [ "$(id -u)" = 0 ]; then
     HOME=$(getent passwd 0 | cut -d: -f6)
     export HOME
 fi
-target=${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/stillpoint/target}
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/stillpoint
+target=${CARGO_TARGET_DIR:-$cache/target}
 export CARGO_TARGET_DIR=$target
 bin=$target/debug
 
@@ -133,6 +134,28 @@ need_cargo() {
     [ "$(printf '%s\n%s\n' "$wanted" "${have%%-*}" | sort -V | head -n1)" = "$wanted" ] ||
         die "Rust $have is too old; $wanted or newer is needed" "rustup update stable"
     export PATH
+}
+
+# cargo-nextest runs each test in a process of its own. The machine's serves, or it is built once into the cache: unoptimized, since it
+# only starts tests, which takes half of the time.
+need_nextest() {
+    local version=0.9.143 root=$cache/nextest
+    nextest=$root/bin/cargo-nextest
+    if command -v cargo-nextest >/dev/null; then
+        nextest=cargo-nextest
+    elif [ "$("$nextest" nextest --version 2>/dev/null | sed -n 's/^release: //p')" != $version ]; then
+        note "building cargo-nextest $version into $root: about 3 minutes"
+        CARGO_TARGET_DIR=$root/build again cargo install --quiet --locked --version $version --root "$root" --profile dev \
+            --config profile.dev.debug=false --no-default-features --features default-no-update cargo-nextest ||
+            die "cargo-nextest could not be built"
+        rm -rf "$root/build"
+    fi
+}
+
+# As tests/nextest.toml says, those that mount in a mount namespace of their own.
+run_tests() { # ARGUMENTS OF NEXTEST…
+    "$nextest" nextest run --workspace --locked --config-file "$repo/tests/nextest.toml" --user-config-file none \
+        --config "target.'cfg(unix)'.runner = ['$repo/scripts/lib/in-namespace']" "$@"
 }
 
 # Always the whole workspace: other features would build the EC2 SDK a second time.

@@ -1,4 +1,4 @@
-//! What needs neither root nor a real filesystem: rules on made hosts, the window over a made kernel, the unit files.
+//! What needs neither root nor a real filesystem: rules on made hosts, the unit files.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,4 +17,3 @@ mod plan_call;
 mod plan_promises;
 mod plan_rules;
 mod systemd;
-mod window;

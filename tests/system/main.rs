@@ -28,4 +28,5 @@ mod stuck;
 mod units;
 mod unmount;
 mod unmount_failures;
+mod window;
 mod window_strace;

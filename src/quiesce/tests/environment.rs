@@ -34,7 +34,7 @@ async fn the_environment_is_exactly_the_documented_one() {
             format!("STILLPOINT_PHASE={phase}"),
             "STILLPOINT_PLAN=db".to_owned(),
             "STILLPOINT_REGION=eu-central-1".to_owned(),
-            "STILLPOINT_RUN_ID=0197f3c2-8b1e-7c55-9d3f-2f6a1c0b9e11".to_owned(),
+            format!("STILLPOINT_RUN_ID={}", env().run_id),
             "STILLPOINT_VOLUMES=vol-0123456789abcdef0 vol-0fedcba9876543210".to_owned(),
         ]
     };

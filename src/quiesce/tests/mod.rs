@@ -7,15 +7,21 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::*;
+use crate::ids::RunId;
 
 mod commands;
 mod directory;
 mod environment;
 mod sessions;
 
+thread_local! {
+    /// A test's own: orphans are found by the run id in their environment, on the whole host.
+    static RUN: RunId = RunId::generate();
+}
+
 fn env() -> HookEnv {
     HookEnv {
-        run_id: "0197f3c2-8b1e-7c55-9d3f-2f6a1c0b9e11".parse().unwrap(),
+        run_id: RUN.with(Clone::clone),
         plan: "db".to_owned(),
         instance_id: "i-0123456789abcdef0".parse().unwrap(),
         region: "eu-central-1".to_owned(),
