@@ -21,7 +21,7 @@ use std::time::Duration;
 use nix::unistd::{AccessFlags, access};
 
 use self::command::Program;
-use self::databases::{Start, Task};
+use self::databases::{Refusal, Start, Task};
 use self::session::Session;
 use crate::config::settings::{CommandHook, Hook, HookKind, Mysql, OnFailure, SessionHook};
 
@@ -122,7 +122,10 @@ pub async fn quiesce_one_noting(
             session::start(&hook.name, program, None, hook.timeout, noted, cancel).await
         }
         HookKind::Postgresql(_) | HookKind::Mysql(_) | HookKind::Redis(_) => {
-            let (argv, first) = start_of_database_process(hook, env, Task::Quiesce);
+            let (argv, first) = match database_process(hook, env, Task::Quiesce) {
+                Ok(process) => process,
+                Err(refusal) => return refused(hook, Phase::Pre, refusal),
+            };
             let program = Program { argv: &argv, user: None, vars: &vars };
             // It keeps to the timeout itself, and says what it waited for; this is for one that hangs.
             let limit = hook.timeout * 2 + command::GRACE;
@@ -227,14 +230,25 @@ pub async fn check(hook: &Hook, env: &HookEnv) -> Option<HookOutcome> {
 
 async fn ask_database(hook: &Hook, env: &HookEnv, task: Task, phase: Phase) -> HookOutcome {
     let vars = vars(hook, env, phase);
-    let (argv, first) = start_of_database_process(hook, env, task);
+    let (argv, first) = match database_process(hook, env, task) {
+        Ok(process) => process,
+        Err(refusal) => return refused(hook, phase, refusal),
+    };
     let program = Program { argv: &argv, user: None, vars: &vars };
     session::run(&hook.name, phase, program, &first, hook.timeout + command::GRACE).await
 }
 
-/// The process that holds a database, and its first line.
-fn start_of_database_process(hook: &Hook, env: &HookEnv, task: Task) -> (Vec<String>, String) {
-    let start = Start {
+fn refused(hook: &Hook, phase: Phase, refusal: Refusal) -> HookOutcome {
+    let Refusal { what, hint } = refusal;
+    let status = HookStatus::Refused(what);
+    HookOutcome { hint, ..HookOutcome::new(&hook.name, phase, status, Duration::ZERO, String::new()) }
+}
+
+/// The argv of the process that talks to a database, and its first line.
+fn database_process(hook: &Hook, env: &HookEnv, task: Task) -> Result<(Vec<String>, String), Refusal> {
+    let program = databases::program::find()?;
+    let first = Start {
+        version: databases::VERSION.to_owned(),
         task,
         name: hook.name.clone(),
         run: env.run_id.clone(),
@@ -244,8 +258,8 @@ fn start_of_database_process(hook: &Hook, env: &HookEnv, task: Task) -> (Vec<Str
         hold_limit: env.hold_limit,
     };
     // Plain values: it cannot fail, and an empty order is refused by whoever reads it.
-    let first = serde_json::to_string(&start).unwrap_or_default();
-    (vec!["/proc/self/exe".to_owned(), databases::ARGUMENT.to_owned()], first)
+    let first = serde_json::to_string(&first).unwrap_or_default();
+    Ok((vec![program], first))
 }
 
 /// The commands for the end of a run, of the hooks that were attempted, in their order.

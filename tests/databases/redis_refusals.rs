@@ -156,3 +156,29 @@ fn passwords_come_from_files_that_are_kept_and_are_never_said() {
     assert!(texts.iter().all(|t| !t.contains(secret)));
     assert_settled(&rig);
 }
+
+/// The agent finds the program beside its own file.
+#[test]
+fn without_the_program_that_talks_to_databases_nothing_is_touched() {
+    let rig = one(Fs::Ext4);
+    let server = on(&rig, &[]);
+    rig.configure(&server.section(""));
+    let alone = rig.path("bin");
+    std::fs::create_dir(&alone).unwrap();
+    for program in [rig::stillpoint(), rig::stillpoint_databases()] {
+        sh("cp", &[program, alone.to_str().unwrap()]);
+    }
+    let run = |more: &[&str]| {
+        let command = rig.exec(&alone.join("stillpoint"));
+        Run::start(rig.tail(command, &[&["snapshot"], more].concat())).end()
+    };
+    let clients = alone.join("stillpoint-databases");
+    run(&[]).exits(0);
+    let taken = rig.creates().len();
+    std::fs::set_permissions(&clients, std::fs::Permissions::from_mode(0o757)).unwrap();
+    run(&[]).exits(20).says("can be written by everybody").says("hint: install it anew");
+    std::fs::remove_file(&clients).unwrap();
+    run(&[]).exits(20).says("stillpoint-databases, cannot be used").says("from the same build");
+    assert_eq!(rig.creates().len(), taken);
+    assert_settled(&rig);
+}

@@ -16,4 +16,5 @@ mod plan;
 mod plan_call;
 mod plan_promises;
 mod plan_rules;
+mod programs;
 mod systemd;

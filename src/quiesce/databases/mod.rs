@@ -30,16 +30,17 @@ use tokio::time::timeout;
 use crate::config::settings::HookKind;
 use crate::ids::RunId;
 
-mod mysql;
 mod containment;
+mod mysql;
 mod postgresql;
+pub mod program;
 mod redis;
 
 pub use containment::SetMount;
 pub(super) use redis::CREDENTIALS;
 
-/// The first argument of a process of this kind.
-pub const ARGUMENT: &str = "__database";
+/// What both programs have to agree on.
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What the process is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +57,8 @@ pub enum Task {
 /// The first line on standard input.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Start {
+    /// The agent's version: both programs are to be of one build.
+    pub version: String,
     /// What to do.
     pub task: Task,
     /// The hook's name.
@@ -184,13 +187,29 @@ async fn serve() -> Result<(), Refusal> {
     let stdin = stdin.map_err(|e| Refusal::new(format!("standard input is no pipe: {e}")))?;
     let mut lines = BufReader::new(stdin).lines();
     let first = lines.next_line().await.ok().flatten().unwrap_or_default();
-    let start: Start = serde_json::from_str(&first).map_err(|e| Refusal::new(format!("no order: {e}")))?;
+    let start = order(&first)?;
     let agent = Agent { lines, terminated };
     match &start.kind {
         HookKind::Postgresql(_) => run::<postgresql::Server>(&start, agent).await,
         HookKind::Mysql(_) => run::<mysql::Server>(&start, agent).await,
         HookKind::Redis(_) => run::<redis::Server>(&start, agent).await,
         _ => Err(Refusal::new(format!("`{}` is no database", start.name))),
+    }
+}
+
+/// The order in the first line, from a stillpoint of this build.
+fn order(line: &str) -> Result<Start, Refusal> {
+    #[derive(Deserialize)]
+    struct Version {
+        version: String,
+    }
+    // The version first: another one may have other fields.
+    match serde_json::from_str(line).map(|Version { version }| version) {
+        Ok(version) if version != VERSION => {
+            let what = format!("{} is version {VERSION}, and stillpoint is version {version}", program::NAME);
+            Err(Refusal::new(what).hint("install both from the same build"))
+        }
+        _ => serde_json::from_str(line).map_err(|e| Refusal::new(format!("no order: {e}"))),
     }
 }
 
@@ -243,4 +262,19 @@ async fn bounded<T>(limit: Duration, work: impl Future<Output = Result<T, Refusa
 /// As [`super::user::become_user`].
 pub(super) fn become_user(name: &str) -> Result<(), Refusal> {
     super::user::become_user(name).map_err(|e| Refusal::new(e.to_string()).hint(e.hint()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_of_another_version_is_refused_by_its_version() {
+        let refusal = order("{\"version\":\"0.0.9\",\"with\":\"other fields\"}").unwrap_err();
+        assert!(refusal.what.contains(VERSION) && refusal.what.contains("0.0.9"), "{refusal}");
+        assert!(refusal.hint.unwrap().contains("same build"));
+        let refusal = order(&format!("{{\"version\":\"{VERSION}\"}}")).unwrap_err();
+        assert!(refusal.what.starts_with("no order"), "{refusal}");
+        assert!(order("").unwrap_err().what.starts_with("no order"));
+    }
 }

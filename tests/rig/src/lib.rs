@@ -40,7 +40,7 @@ pub mod redis;
 mod rig;
 pub mod systemd;
 
-pub use rig::{Fs, MEMORY, NO_INTERVAL, Rig, ebs_sim, sh, stillpoint};
+pub use rig::{Fs, MEMORY, NO_INTERVAL, Rig, ebs_sim, sh, stillpoint, stillpoint_databases};
 
 /// The section of docs/databases.md whose example begins with this plan.
 pub fn documented(plan: &str) -> &'static str {

@@ -173,6 +173,9 @@ pub fn nanoseconds(time: &Value) -> i128 {
 /// The process that asks or holds a database for this run.
 pub fn database_process(run: &Run) -> Option<Pid> {
     let of = run.pid().to_string();
-    let found = Command::new("pgrep").args(["-P", &of, "-f", "__database"]).output().unwrap();
+    let found = Command::new("pgrep")
+        .args(["-P", &of, "-f", stillpoint::quiesce::databases::program::NAME])
+        .output()
+        .unwrap();
     String::from_utf8(found.stdout).unwrap().trim().parse().ok().map(Pid::from_raw)
 }

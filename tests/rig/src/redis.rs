@@ -16,10 +16,10 @@ use nix::unistd::Pid;
 use redis::{Connection, FromRedisValue};
 use stillpoint::config::settings::{self, HookKind, RedisMode};
 use stillpoint::ids::RunId;
-use stillpoint::quiesce::databases::{ARGUMENT, SetMount, Start, Task};
+use stillpoint::quiesce::databases::{SetMount, Start, Task, program};
 
 use crate::program::{await_some, wait};
-use crate::{Fs, Rig, stillpoint};
+use crate::{Fs, Rig, stillpoint_databases};
 
 /// Long enough for whatever should happen.
 pub const SOON: Duration = Duration::from_secs(10);
@@ -40,7 +40,7 @@ pub fn holders(agent: Pid) -> Vec<Pid> {
     let pids = children.split_whitespace().map(|p| Pid::from_raw(p.parse().unwrap()));
     let holds = |pid: &Pid| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.split(|b| *b == 0).any(|a| a == ARGUMENT.as_bytes())
+        line.split(|b| *b == 0).next().is_some_and(|first| first.ends_with(program::NAME.as_bytes()))
     };
     pids.filter(holds).collect()
 }
@@ -283,6 +283,7 @@ pub fn order(
         SetMount { mount_point: m.clone(), dev: format!("{major}:{minor}").parse().unwrap() }
     });
     Start {
+        version: env!("CARGO_PKG_VERSION").into(),
         task,
         name: "redis".into(),
         run: RunId::generate(),
@@ -308,8 +309,8 @@ impl Holder {
 
     /// With more of an environment.
     pub fn with(order: &Start, change: impl FnOnce(&mut Command)) -> Self {
-        let mut command = Command::new(stillpoint());
-        command.arg(ARGUMENT).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut command = Command::new(stillpoint_databases());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         change(&mut command);
         let mut child = command.spawn().unwrap();
         let line = serde_json::to_string(order).unwrap();

@@ -94,6 +94,12 @@ pub fn stillpoint() -> &'static str {
     &PATH
 }
 
+/// The program that talks to databases for it.
+pub fn stillpoint_databases() -> &'static str {
+    static PATH: LazyLock<String> = LazyLock::new(|| built(stillpoint::quiesce::databases::program::NAME));
+    &PATH
+}
+
 /// The stand-in for EC2.
 pub fn ebs_sim() -> &'static str {
     static PATH: LazyLock<String> = LazyLock::new(|| built("ebs-sim"));
