@@ -7,7 +7,7 @@
 #[serde(into = "u8", try_from = "u8")]
 #[repr(u8)]
 pub enum Exit {
-    /// Done; a set was taken at the consistency asked for.
+    /// Done; a set was taken at the requested consistency.
     Ok = 0,
     /// A set was taken at a lower consistency, which the policy allows.
     Lower = 10,
@@ -86,7 +86,7 @@ impl Exit {
     #[must_use]
     pub fn meaning(self) -> &'static str {
         match self {
-            Self::Ok => "done; the set was taken at the consistency asked for",
+            Self::Ok => "done; the set was taken at the requested consistency",
             Self::Lower => "set taken at a lower consistency, which the policy allows",
             Self::After => "set taken; something after it failed (post or completed hook, tags, record)",
             Self::Hook => "a hook failed, nothing taken",
@@ -100,7 +100,7 @@ impl Exit {
             Self::Bug => "a bug",
             Self::Locked => "another run holds the lock",
             Self::Permission => "a permission is missing (host or IAM)",
-            Self::Config => "the configuration is wrong or asks for what is not there",
+            Self::Config => "the configuration is wrong, or names something that does not exist",
         }
     }
 }

@@ -53,15 +53,15 @@ enum Command {
     Snapshot(snapshot::Snapshot),
     /// Show what `snapshot` would do, and why. Changes nothing.
     Plan(plan::Plan),
-    /// Do all that `snapshot` does but the call: measures the stall, suggests a window.
+    /// Do what `snapshot` does, without the create call: measures the stall, suggests a window.
     Rehearse(rehearse::Rehearse),
-    /// Freeze, and return while it lasts: for somebody else's snapshots. Ended by `thaw`, or at the deadline.
+    /// Freeze for somebody else's snapshots, and return. The freeze lasts until `thaw` or its deadline.
     Freeze(freeze::Freeze),
-    /// End a freeze, and undo what a run that died left behind; with --all, thaw every filesystem.
+    /// End a held freeze, and undo what a run that died left behind. With --all, thaw every filesystem.
     Thaw(thaw::Thaw),
-    /// Show what may be frozen, by which run, until when, and what is owed.
+    /// Show what may be frozen, by which run, until when, and what is still to be undone.
     Status(status::Status),
-    /// Look for what would make a run fail or be worth less, with remedies. Changes nothing.
+    /// Look for what would make a run fail or lower its label, with remedies. Changes nothing.
     Doctor(doctor::Doctor),
     /// Show or check the configuration.
     Config(config::Config),
@@ -72,7 +72,7 @@ struct Global {
     /// Configuration file, instead of /etc/stillpoint/stillpoint.toml and its drop-ins.
     #[arg(long, global = true, help_heading = HEADING, display_order = 900, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Say more.
+    /// Print more messages.
     #[arg(short, long, global = true, help_heading = HEADING, display_order = 900)]
     verbose: bool,
     /// This instance's id, instead of asking IMDS (needs --region too).
@@ -101,7 +101,7 @@ struct Selection {
     /// Name of a configured plan.
     #[arg(value_name = "PLAN")]
     plan: Option<String>,
-    /// Only this mount point, and what shares its volumes; can be repeated.
+    /// Only this mount point, and those that share its volumes; can be repeated.
     #[arg(long, value_name = "PATH", value_parser = absolute)]
     mount: Vec<PathBuf>,
     /// Only this volume; can be repeated.
@@ -122,10 +122,10 @@ struct Selection {
     /// Take filesystems that are only partly on EBS or only partly in the set.
     #[arg(long)]
     allow_partial: bool,
-    /// Ask for this consistency: crash, filesystem or application.
+    /// The consistency to request: crash, filesystem or application.
     #[arg(long, value_parser = configuration::consistency)]
     consistency: Option<Consistency>,
-    /// When less is reached: fail (exit 22) or keep (exit 10).
+    /// When less is achieved: fail (exit 22) or keep (exit 10); the set is kept either way.
     #[arg(long, value_parser = configuration::on_degraded)]
     on_degraded: Option<OnDegraded>,
 }

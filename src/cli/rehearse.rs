@@ -24,7 +24,7 @@ pub(super) struct Rehearse {
     /// Stay frozen this long, such as 500ms; `answer`: as long as EC2's slowest DryRun took.
     #[arg(long, value_name = "TIME", value_parser = hold, default_value = "0s")]
     hold: Hold,
-    /// Rehearse this often.
+    /// How many times to rehearse.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100), default_value_t = 1)]
     repeat: u32,
     /// Wait this long for another run to end, such as 10m.

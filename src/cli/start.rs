@@ -154,8 +154,8 @@ pub(super) async fn clean_up(run_dir: &Path) -> Result<Vec<Journal>, Error> {
         unsettled.extend(run.unsettled);
     }
     let busy = busy.map(|who| {
-        Error::new(Exit::Locked, format!("another recovery ({who}) goes on"))
-            .hint("it runs post hooks that are owed; wait for it")
+        Error::new(Exit::Locked, format!("another recovery ({who}) is in progress"))
+            .hint("it runs the post hooks that are still due; wait for it")
     });
     worst.or(busy).map_or(Ok(unsettled), Err)
 }

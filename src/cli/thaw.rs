@@ -27,10 +27,10 @@ pub(super) struct Thaw {
     /// Thaw every filesystem of this host, whoever froze it.
     #[arg(long, conflicts_with = "recover")]
     all: bool,
-    /// Only what runs that died left behind, as their journals say; a freeze that is held goes on. For ExecStopPost=.
+    /// Only undo what dead runs left behind; a freeze that is held goes on. For ExecStopPost=.
     #[arg(long, conflicts_with = "run")]
     recover: bool,
-    /// The freeze to end, as `freeze` printed it; without it the one that is held.
+    /// The freeze to end, by the id that `freeze` printed [default: the one that is held].
     #[arg(long, value_name = "RUN")]
     run: Option<RunId>,
     /// What stdout gets: text or json.
@@ -59,7 +59,7 @@ impl Thaw {
             }
         }
         if let Some(who) = busy {
-            say(&format!("error: another recovery ({who}) goes on; post hooks may be due still"));
+            say(&format!("error: another recovery ({who}) is in progress; post hooks may still have to run"));
             exit = exit.or_worse(Exit::Locked);
         }
         for run in &recovered {
@@ -78,12 +78,12 @@ impl Thaw {
                 Some(record) => exit = exit.or_worse(self.tell(&record)?),
                 None if self.run.is_some() => {
                     say("error: no freeze of this run is known since the last boot");
-                    say("hint: nothing is frozen by it, and nothing can be said of what was");
+                    say("hint: it has nothing frozen now; whether it held before is not known");
                     exit = exit.or_worse(Exit::NotHeld);
                 }
                 None if recovered.is_empty() && !self.all => {
                     say(
-                        "no run left anything behind; no freeze is held, and of none it is known whether it held (give --run to be told 22)",
+                        "no run left anything behind, and no freeze is held (give --run to learn whether a certain one held)",
                     );
                 }
                 None => {}
@@ -133,7 +133,7 @@ fn force(journal: &Journal) -> End {
         if thawed.is_empty() { "nothing was frozen any more".to_owned() } else { list(&thawed) }
     ));
     say(&format!(
-        "hint: post hooks are due: end process {pid} (SIGCONT, or SIGKILL), then `stillpoint thaw`"
+        "hint: post hooks still have to run: end process {pid} (SIGCONT, or SIGKILL), then `stillpoint thaw`"
     ));
     End::Forced(failures(&failed).unwrap_or(Exit::NotHeld))
 }

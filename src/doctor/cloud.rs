@@ -63,7 +63,7 @@ pub fn tags_fit(request: &CreateRequest) -> Vec<Finding> {
     }
     let what = format!("the snapshots would need {total} tags, EC2 allows {}", tags::MAX_TAGS);
     let finding = Finding::problem(ID, Exit::Config, what)
-        .why("EC2 refuses the create call, or the verdict cannot be tagged")
+        .why("EC2 refuses the create call, or the label cannot be tagged")
         .remedy("set copy_volume_tags = false, or fewer tags of your own");
     vec![finding]
 }
@@ -105,7 +105,7 @@ pub fn volumes(plan: &Plan, states: &[(VolumeId, String, String)]) -> Vec<Findin
                     format!("{} is {state}, its attachment {attached}", volume.id),
                 )
                 .at([volume.id.to_string(), volume.device_name.clone()])
-                .why("a volume on its way in or out cannot be part of one point in time")
+                .why("a volume that is being attached or detached cannot be part of one point in time")
                 .remedy("wait until it is attached"),
             ),
             None => found.push(Finding::not_checked(ID, format!("EC2 says nothing of {}", volume.id))),
@@ -128,7 +128,7 @@ pub fn clock(here: Timestamp, theirs: Option<Timestamp>) -> Finding {
     let Some(theirs) = theirs else { return Finding::not_checked(ID, "EC2's answer had no date") };
     let off = here.duration_since(theirs).abs();
     let what = format!("this host's clock and EC2's differ by {} s", off.as_secs());
-    let why = "EC2 refuses requests signed with a wrong time, and records would say wrong times";
+    let why = "EC2 refuses requests signed with a wrong time, and the times in records would be wrong";
     let remedy = "see chronyc tracking; the Amazon Time Sync Service is at 169.254.169.123";
     if off >= REFUSED {
         Finding::problem(ID, Exit::Config, what).why(why).remedy(remedy)
@@ -146,7 +146,7 @@ pub fn hop_limit(limit: Option<i32>, in_container: bool) -> Option<Finding> {
     match limit {
         Some(1) if in_container => Some(
             Finding::warning(ID, "IMDS answers reach no further than the host (hop limit 1), and this is a container")
-                .why("a token call from a bridged network gets no answer, so credentials of the instance's role cannot be had")
+                .why("a token call from a bridged network gets no answer, so the credentials of the instance's role are out of reach")
                 .remedy("aws ec2 modify-instance-metadata-options --http-put-response-hop-limit 2, or use the host's network"),
         ),
         Some(n) => Some(Finding::ok(ID, format!("IMDS answers go {n} hop{}", if n == 1 { "" } else { "s" }))),

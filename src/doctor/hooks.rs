@@ -28,7 +28,7 @@ pub fn runnable(hooks: &[Hook]) -> Vec<Finding> {
         .map(|e| {
             let finding = Finding::problem("hook-runs", Exit::Config, chain(&e))
                 .at([shown(&e.program)])
-                .why("a hook that fails to start ends the run, and a post command that does leaves the application held");
+                .why("a hook that cannot be started ends the run; a post command that cannot be started leaves the application held");
             match e.hint() {
                 Some(hint) => finding.remedy(hint),
                 None => finding,
@@ -55,7 +55,7 @@ pub fn writable(hooks: &[Hook]) -> Vec<Finding> {
                 let what = format!("hook `{}`: {} {how}", hook.name, shown(&place));
                 let finding = Finding::problem("hook-writable", Exit::Config, what)
                     .at([shown(&file)])
-                    .why("hooks run as root: whoever can change this file, or what it lies in, is root")
+                    .why("hooks run as root: whoever can change this file, or a folder above it, can run commands as root")
                     .remedy(format!("chown root:root {0} && chmod go-w {0}", shown(&place)));
                 if !found.contains(&finding) {
                     found.push(finding);

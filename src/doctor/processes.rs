@@ -30,7 +30,8 @@ pub fn fanotify(root: &Path, set: &Set<'_>) -> Vec<Finding> {
         .map(|listener| {
             let on: Vec<String> = listener.on.iter().filter(|d| set.has(**d)).map(|d| set.name(*d)).collect();
             let place = if on.is_empty() { "elsewhere".to_owned() } else { format!("on {}", on.join(", ")) };
-            let what = format!("{} is asked for leave at opens or reads {place}", listener.process);
+            let what =
+                format!("{} is asked by the kernel to permit opens or reads {place}", listener.process);
             Finding::warning(ID, what)
                 .at(std::iter::once(format!("pid {}", listener.process.pid)).chain(on))
                 .why(
@@ -39,13 +40,13 @@ pub fn fanotify(root: &Path, set: &Set<'_>) -> Vec<Finding> {
                      for the window",
                 )
                 .remedy(
-                    "keep its log and its state off the set's filesystems; it may leave them out, or be \
-                     stopped by a hook",
+                    "keep its log and its state off the set's filesystems; or exclude those in its \
+                     configuration, or stop it by a hook",
                 )
         })
         .collect();
     if found.is_empty() && listeners.hidden == 0 {
-        found.push(Finding::ok(ID, "nobody is asked for leave at opens"));
+        found.push(Finding::ok(ID, "no process has to permit opens (fanotify)"));
     }
     if listeners.hidden > 0 {
         found.push(hidden(ID, listeners.hidden));
@@ -74,7 +75,7 @@ pub async fn still(root: &Path, set: &Set<'_>) -> Vec<Finding> {
         Err(e) => return vec![Finding::not_checked(ID, format!("/proc: {e}"))],
     };
     if stuck.is_empty() {
-        return vec![Finding::ok(ID, "no process stands still in the kernel (state D)")];
+        return vec![Finding::ok(ID, "no process hangs in the kernel (state D)")];
     }
     let writers = processes::writers(root, set.devs()).map(|w| w.found).unwrap_or_default();
     stuck.iter().map(|task| still_finding(ID, task, set, &writers)).collect()
@@ -99,7 +100,7 @@ fn still_finding(
             .at(at)
             .why("a task that waits inside a write keeps FIFREEZE waiting, and nobody can end that")
             .remedy(format!(
-                "see what it waits for: cat /proc/{0}/stack; a dead disk or network filesystem as a rule",
+                "see what it waits for: cat /proc/{0}/stack; usually a disk or network filesystem that does not answer",
                 task.process.pid
             ));
     }
@@ -126,16 +127,17 @@ pub fn freezers(root: &Path) -> Vec<Finding> {
         Err(e) => return vec![Finding::not_checked(ID, format!("/proc: {e}"))],
     };
     let running = pids.into_iter().map(|pid| processes::process(root, pid));
-    let found: Vec<Finding> =
-        running
-            .filter(|p| FREEZERS.contains(&p.comm.as_str()))
-            .map(|p| {
-                Finding::warning(ID, format!("{p} freezes filesystems too"))
+    let found: Vec<Finding> = running
+        .filter(|p| FREEZERS.contains(&p.comm.as_str()))
+        .map(|p| {
+            Finding::warning(ID, format!("{p} freezes filesystems too"))
                 .at([format!("pid {}", p.pid)])
-                .why("a freeze of somebody else's is never thawed by stillpoint: while it lasts, a run fails \
-                      with code 21")
-                .remedy("see that the two do not run at the same time")
-            })
-            .collect();
+                .why(
+                    "stillpoint never thaws what another program froze: while that lasts, a run fails \
+                      with code 21",
+                )
+                .remedy("make sure that the two do not run at the same time")
+        })
+        .collect();
     if found.is_empty() { vec![Finding::ok(ID, "no other program that freezes is running")] } else { found }
 }

@@ -198,8 +198,8 @@ pub fn others(root: &Path, state_dir: &Path, set: &Set<'_>) -> Vec<Finding> {
             Finding::warning("log", what)
                 .at([set.name(dev)])
                 .why(
-                    "it is held back until the thaw; should one filesystem stay frozen, nothing more can be \
-                     said there",
+                    "messages are held back until the thaw; if a filesystem stays frozen, none can be \
+                     written there",
                 )
                 .remedy("send it to the journal or to a memory filesystem"),
         );

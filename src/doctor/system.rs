@@ -113,7 +113,10 @@ pub fn namespace(root: &Path) -> Vec<Finding> {
     };
     let finding = Finding::warning(ID, what)
         .at(unseen)
-        .why("what is not seen here is not frozen, and what is mounted later on the host is not seen")
+        .why(
+            "a filesystem that is not seen here is not frozen, and one that is mounted later on the host \
+             is not seen",
+        )
         .remedy(
             "no PrivateMounts=, PrivateTmp= or ProtectSystem= in the unit; in a container, nsenter \
              --mount --target 1",
@@ -162,7 +165,7 @@ pub fn program(path: std::io::Result<&Path>) -> Vec<Finding> {
     const ID: &str = "program";
     let problem = |what: String, remedy: &str| {
         let finding = Finding::problem(ID, Exit::Config, what)
-            .why("the watchdog is this file, started again; without a watchdog nothing is frozen")
+            .why("the watchdog is started from this file, and without a watchdog nothing is frozen")
             .remedy(remedy);
         vec![finding]
     };
@@ -172,7 +175,7 @@ pub fn program(path: std::io::Result<&Path>) -> Vec<Finding> {
     };
     if path.to_string_lossy().ends_with(" (deleted)") || !path.exists() {
         let what = format!("the file of this program is gone: {}", shown(path));
-        return problem(what, "start the installed program anew");
+        return problem(what, "start the installed program again");
     }
     // Asked of the kernel rather than read from the mode: a noexec mount counts.
     match access(path, AccessFlags::X_OK) {
@@ -235,7 +238,7 @@ pub fn unit(name: &str, shown: &str) -> Vec<Finding> {
     if value("ExecStopPost").is_empty() {
         found.push(warn(
             "has no ExecStopPost=",
-            "the control group's SIGKILL takes the watchdog too: what is frozen then stays so",
+            "a SIGKILL of the control group also kills the watchdog: what is frozen then stays frozen",
             "ExecStopPost=/usr/bin/stillpoint thaw",
         ));
     }

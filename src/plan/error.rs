@@ -102,7 +102,7 @@ pub enum PlanError {
         device_name: String,
     },
     /// A chosen volume is on no disk of this host.
-    #[error("`volumes` names {volume} ({device_name}), but no disk of this host is it")]
+    #[error("`volumes` names {volume} ({device_name}), but no disk of this host belongs to it")]
     NoDisk {
         /// The volume.
         volume: VolumeId,

@@ -120,8 +120,8 @@ impl Make<'_> {
         let names: Vec<_> = synced.map(|f| format!("{} ({})", shown(&f.mount_point), f.fstype)).collect();
         (!names.is_empty()).then(|| {
             format!(
-                "Cannot freeze; synced and watched, and the set is `crash` if it is written to meanwhile: \
-                 {}. The method \"unmount\" would take it away over the point in time.",
+                "Cannot freeze, so they are synced and watched; the set is `crash` if one is written to \
+                 meanwhile: {}. The method \"unmount\" unmounts them over the point in time instead.",
                 names.join(", ")
             )
         })
@@ -293,7 +293,7 @@ impl Make<'_> {
         if let Some(reason) = self.chosen.left_volumes.get(&volume.id) {
             return reason.clone();
         }
-        let Some(disk) = &volume.disk else { return "no disk of this host is it".to_owned() };
+        let Some(disk) = &volume.disk else { return "no disk of this host belongs to it".to_owned() };
         let mut mounted = self.placed.iter().enumerate().filter(|(_, s)| s.is_on(&volume.id)).peekable();
         if mounted.peek().is_some() {
             let asked: BTreeMap<_, _> = mounted

@@ -59,7 +59,7 @@ pub(super) fn beside(
         }
     }
     if !swap.is_empty() {
-        beside.notes.push(format!("Swap is not data and is not watched: {}.", swap.join(", ")));
+        beside.notes.push(format!("Swap is not data, so it is not watched: {}.", swap.join(", ")));
     }
     if !raw.is_empty() {
         beside.notes.push(format!(

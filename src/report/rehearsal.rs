@@ -217,7 +217,7 @@ fn troubles(page: &mut Page, rounds: &[Round]) {
         }
         for mount in &round.still_frozen {
             let text = format!(
-                "STILL FROZEN: {} (the watchdog goes on trying; `stillpoint thaw --all` is the rescue)",
+                "STILL FROZEN: {} (the watchdog keeps trying; `stillpoint thaw --all` thaws everything)",
                 shown(mount)
             );
             page.wrapped("", "  ", &text);

@@ -66,7 +66,7 @@ pub fn human(record: &SetRecord) -> String {
     for mount in &record.still_frozen {
         let _ = writeln!(
             text,
-            "STILL FROZEN: {} (the watchdog goes on trying; `stillpoint thaw --all` is the rescue)",
+            "STILL FROZEN: {} (the watchdog keeps trying; `stillpoint thaw --all` thaws everything)",
             mount.display()
         );
     }

@@ -20,7 +20,7 @@ pub fn human(status: &Status) -> String {
         None if status.runs.is_empty() && status.unreadable.is_empty() => {
             let _ = writeln!(
                 text,
-                "no run holds anything or left anything behind (--probe asks the filesystems themselves)"
+                "no run holds anything or has left anything behind (--probe tests the filesystems themselves)"
             );
         }
         None => {}

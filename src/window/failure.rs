@@ -84,7 +84,7 @@ impl PrepareError {
                 "nothing is frozen; look for processes in state D (ps -eo pid,stat,wchan,comm)".to_owned(),
             ),
             Self::OpenHangs { .. } => Some(
-                "nothing is frozen; restart or stop that process, or let it leave this filesystem alone; \
+                "nothing is frozen; restart or stop that process, or exclude this filesystem in its configuration; \
                  `stillpoint doctor` lists every such listener"
                     .to_owned(),
             ),
@@ -99,7 +99,7 @@ fn named(suspects: &[Listener]) -> String {
         return String::new();
     }
     let names: Vec<_> = suspects.iter().map(|l| l.process.to_string()).collect();
-    format!("; who answers for opens by fanotify: {}", names.join(", "))
+    format!("; processes that have to permit opens (fanotify): {}", names.join(", "))
 }
 
 /// Why the freeze was not completed; everything that was frozen has been thawed, as `thawed` says.

@@ -117,10 +117,10 @@ fn the_report_is_readable_at_80_columns() {
             .at(["ec2:CreateTags"])
             .why("a run needs this call")
             .remedy(policy),
-        Finding::warning("fanotify", "fapolicyd (pid 812) is asked for leave at opens or reads on /, /data")
+        Finding::warning("fanotify", "fapolicyd (pid 812) is asked by the kernel to permit opens or reads on /, /data")
             .at(["pid 812", "/", "/data"])
             .why("when it stops answering, every open hangs: a run then ends with code 21 before anything is frozen")
-            .remedy("keep its log and its state off the set's filesystems; it may leave them out, or be stopped by a hook"),
+            .remedy("keep its log and its state off the set's filesystems; or exclude those in its configuration, or stop it by a hook"),
         Finding::warning("swap", "the swap file /data/a folder/swap is on /data, which is frozen"),
         Finding::not_checked("unit", "systemd does not run here"),
         Finding::ok("clock", "this host's clock agrees with EC2's"),

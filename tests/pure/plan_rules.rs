@@ -370,7 +370,7 @@ fn a_device_below_swap_or_over_an_image_is_no_witness() {
     );
     let plan = plan_with(&facts, |_| {}).unwrap();
     assert_eq!(plan.witnesses, [], "the partition under swap counts swap's writes");
-    assert_eq!(plan.notes, [format!("Swap is not data and is not watched: dm-0 vg-swap ({}).", vol('1'))]);
+    assert_eq!(plan.notes, [format!("Swap is not data, so it is not watched: dm-0 vg-swap ({}).", vol('1'))]);
 }
 
 #[test]

@@ -80,7 +80,10 @@ fn a_listener_is_found_by_pid_and_a_silent_one_does_not_hang_a_run() {
     assert!(names(finding, b.to_str().unwrap()) && !names(finding, rig.mount("a").to_str().unwrap()));
 
     let planned = rig.run(&["plan"]);
-    planned.exits(0).says(&format!("(pid {}) is asked for leave", listener.pid())).says("stillpoint doctor");
+    planned
+        .exits(0)
+        .says(&format!("(pid {}) is asked by the kernel to permit", listener.pid()))
+        .says("stillpoint doctor");
 
     for command in ["snapshot", "rehearse"] {
         let ended = rig.run(&[command]);

@@ -226,7 +226,10 @@ fn a_stopped_holder_is_thawed_past_and_releases_when_it_goes_on() {
     let writes = blocked(&rig);
     kill(pid(&record["pid"]), Signal::SIGSTOP).unwrap();
     all_done(&writes, Duration::from_secs(5)).expect("the heartbeat was not missed");
-    thaw(&rig, &["--run", id(&record)]).exits(22).says("does not answer").says("post hooks are due");
+    thaw(&rig, &["--run", id(&record)])
+        .exits(22)
+        .says("does not answer")
+        .says("post hooks still have to run");
     assert_eq!(log(&rig), ["pre-first", "pre-second"]);
     kill(pid(&record["pid"]), Signal::SIGCONT).unwrap();
     await_log(&rig, &RELEASED);
