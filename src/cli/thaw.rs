@@ -127,7 +127,7 @@ enum End {
 /// Thaws past a holder that cannot be asked.
 fn force(journal: &Journal) -> End {
     let (thawed, failed) = rescue::by_force(journal);
-    let pid = journal.state.pid;
+    let pid = journal.state.process.pid;
     say(&format!(
         "error: process {pid} holds the freeze and does not answer; thawed by force: {}",
         if thawed.is_empty() { "nothing was frozen any more".to_owned() } else { list(&thawed) }

@@ -30,14 +30,14 @@ impl ProcessId {
     #[must_use]
     pub fn of_live(root: &Path, pid: i32) -> Option<Self> {
         let stat = Stat::read(root, pid).ok().flatten()?;
-        (stat.state != ZOMBIE).then_some(Self { pid, start: stat.start })
+        (!stat.is_zombie()).then_some(Self { pid, start: stat.start })
     }
 
     /// Is it there? A stopped process is, a zombie is not, and one that cannot be looked at counts as there.
     #[must_use]
     pub fn lives(&self, root: &Path) -> bool {
         match Stat::read(root, self.pid) {
-            Ok(stat) => stat.is_none_or(|s| s.state != ZOMBIE && s.start == self.start),
+            Ok(stat) => stat.is_none_or(|s| !s.is_zombie() && s.start == self.start),
             Err(e) => !is_gone(&e),
         }
     }
@@ -87,6 +87,12 @@ impl Stat {
     /// When it cannot be read. ENOENT and ESRCH mean that there is no such process.
     pub fn read(root: &Path, pid: i32) -> std::io::Result<Option<Self>> {
         Ok(Self::parse(&std::fs::read_to_string(root.join(format!("proc/{pid}/stat")))?))
+    }
+
+    /// It has ended, and nobody has waited for it yet.
+    #[must_use]
+    pub fn is_zombie(&self) -> bool {
+        self.state == ZOMBIE
     }
 
     /// The command name in field 2 may hold spaces and parentheses.

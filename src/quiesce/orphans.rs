@@ -3,15 +3,27 @@
 //! In: what the journal says of its process. Out: nothing when it ended by itself, else an outcome. Must never: signal a process that only
 //! has the same id, or wait without a limit.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
 use super::command::GRACE;
 use super::{Hook, HookEnv, HookOutcome, HookStatus, Phase};
-use crate::run::journal::{SessionProcess, group_and_start};
+use crate::host::process::{ProcessId, Stat};
+
+/// The process of a session, as the journal keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionProcess {
+    /// Its hook.
+    pub hook: String,
+    /// Its process, whose id is its group's too.
+    #[serde(flatten)]
+    pub process: ProcessId,
+}
 
 /// Gives it the hook's timeout to let go by itself, since its standard input has ended; then SIGTERM, then SIGKILL to its group.
 pub(crate) async fn end_session(session: &SessionProcess, env: &HookEnv, hook: &Hook) -> Option<HookOutcome> {
@@ -21,7 +33,7 @@ pub(crate) async fn end_session(session: &SessionProcess, env: &HookEnv, hook: &
     }
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
         if is_alive(session, env) {
-            let _ = killpg(Pid::from_raw(session.pid), signal);
+            let _ = killpg(Pid::from_raw(session.process.pid), signal);
         }
         if gone_within(session, env, GRACE).await {
             break;
@@ -30,7 +42,7 @@ pub(crate) async fn end_session(session: &SessionProcess, env: &HookEnv, hook: &
     tracing::warn!(
         hook = hook.name,
         "its process {} had to be killed: it does not end with stillpoint",
-        session.pid
+        session.process.pid
     );
     let outcome =
         HookOutcome::new(&hook.name, Phase::Post, HookStatus::TimedOut, started.elapsed(), String::new());
@@ -85,12 +97,17 @@ async fn gone_within(session: &SessionProcess, env: &HookEnv, limit: Duration) -
 
 /// Its leader, or what its leader left in its group. While the group has a member, the kernel gives its id to no other process.
 fn is_alive(session: &SessionProcess, env: &HookEnv) -> bool {
-    match group_and_start(session.pid) {
-        Some((_, start)) => start == session.pid_start,
-        None => other_processes().any(|pid| {
-            group_and_start(pid).is_some_and(|(group, _)| group == session.pid) && is_of_the_run(pid, env)
-        }),
+    let ProcessId { pid, start } = session.process;
+    match running(pid) {
+        Some(leader) => leader.start == start,
+        None => other_processes()
+            .any(|other| running(other).is_some_and(|s| s.group == pid) && is_of_the_run(other, env)),
     }
+}
+
+/// A process that is no zombie.
+fn running(pid: i32) -> Option<Stat> {
+    Stat::read(Path::new("/"), pid).ok().flatten().filter(|s| !s.is_zombie())
 }
 
 fn other_processes() -> impl Iterator<Item = i32> {

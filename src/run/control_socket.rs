@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use super::held_record::HeldFreezeRecord;
 use super::journal::{self, Journal};
+use crate::host::file::{self, Lasts};
 use crate::ids::RunId;
 
 /// What `thaw` asks for.
@@ -169,23 +170,24 @@ async fn serve(
 /// Removes the sockets of runs before this one, and what an earlier run of the same id kept. The records of others stay until this one
 /// keeps its own: it may never come to a freeze, and a `thaw` of theirs is still to be told.
 fn sweep(run_dir: &Path, run: &RunId) {
-    swept(run_dir, run, |own, extension| {
-        matches!(extension, "sock" | "held-new") || (extension == "held" && own)
+    swept(run_dir, |name| {
+        let own = name.strip_prefix(run.as_str()).is_some_and(|rest| rest == ".held");
+        own || [".sock", ".held.new"].iter().any(|end| name.ends_with(end))
     });
 }
 
 /// Removes the records and logs of runs before this one.
 fn sweep_records(run_dir: &Path, run: &RunId) {
-    swept(run_dir, run, |own, extension| !own && matches!(extension, "held" | "log"));
+    swept(run_dir, |name| {
+        !name.starts_with(run.as_str()) && [".held", ".log"].iter().any(|end| name.ends_with(end))
+    });
 }
 
-fn swept(run_dir: &Path, run: &RunId, goes: impl Fn(bool, &str) -> bool) {
+fn swept(run_dir: &Path, goes: impl Fn(&str) -> bool) {
     let Ok(entries) = std::fs::read_dir(journal::folder(run_dir)) else { return };
-    for path in entries.flatten().map(|e| e.path()) {
-        let own = path.file_stem().is_some_and(|s| s == run.as_str());
-        let extension = path.extension().and_then(|x| x.to_str()).unwrap_or_default();
-        if goes(own, extension) {
-            let _ = std::fs::remove_file(path);
+    for entry in entries.flatten() {
+        if entry.file_name().to_str().is_some_and(&goes) {
+            let _ = std::fs::remove_file(entry.path());
         }
     }
 }
@@ -216,11 +218,9 @@ pub fn held(run_dir: &Path, run: Option<&RunId>) -> Option<Journal> {
 /// Keeps the record of a freeze for whoever asks later.
 pub fn keep(run_dir: &Path, record: &HeldFreezeRecord) {
     let path = record_of(run_dir, &record.run_id);
-    let temporary = path.with_extension("held-new");
     let kept = serde_json::to_vec_pretty(record)
         .map_err(std::io::Error::from)
-        .and_then(|bytes| std::fs::write(&temporary, bytes))
-        .and_then(|()| std::fs::rename(&temporary, &path));
+        .and_then(|bytes| file::replace(&path, &bytes, 0o600, Lasts::UntilShutdown));
     if let Err(e) = kept {
         tracing::warn!("cannot keep the record in {}: {e}", path.display());
     }

@@ -3,13 +3,14 @@
 //! In: the device number of a superblock. Out: an fd on it, for FITHAW. It is found in a mount namespace of its own thread, a private
 //! copy in which covers are taken off and devices mounted again. Must never: change a mount that anybody else sees.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
+use crate::host::fdinfo::FdInfo;
 use crate::host::kernel::{Kernel, Linux};
 use crate::host::mountinfo::{self, MountLine};
 use crate::ids::DevNo;
@@ -107,13 +108,10 @@ fn in_private<T: Send>(work: impl FnOnce() -> nix::Result<T> + Send) -> nix::Res
 }
 
 fn table() -> nix::Result<Vec<MountLine>> {
-    let bytes = std::fs::read("/proc/thread-self/mountinfo").map_err(|_| Errno::EIO)?;
-    mountinfo::parse(&bytes).map_err(|_| Errno::EIO)
+    mountinfo::read(Path::new("/"), "thread-self").map_err(|_| Errno::EIO)
 }
 
 fn mount_of<'a>(fd: &OwnedFd, table: &'a [MountLine]) -> Option<&'a MountLine> {
-    let info =
-        std::fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()?;
-    let id: u32 = info.lines().find_map(|l| l.strip_prefix("mnt_id:"))?.trim().parse().ok()?;
+    let id = FdInfo::of_fd(fd)?.mount()?;
     table.iter().find(|l| l.id == id)
 }

@@ -3,19 +3,23 @@
 //! In: what is about to be attempted, written *before* it is. Out: a file that the next start, and systemd's ExecStopPost,
 //! read. Must never: be written while anything is frozen, or live on a disk.
 
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::held_record::HeldFreezeRecord;
 use crate::config::settings::Hook;
+use crate::host::file::{self, Lasts};
+use crate::host::process::ProcessId;
 use crate::ids::{DevNo, RunId, SnapshotId};
 use crate::plan::{Method, Plan};
 use crate::quiesce::HookEnv;
+use crate::quiesce::orphans::SessionProcess;
 use crate::unmount::Recipe;
 use crate::window::expedite::Former;
+
+/// Journals are of processes of this very machine.
+const ROOT: &str = "/";
 
 /// How far the create call had come.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,17 +79,6 @@ pub struct HeldFreeze {
     pub record: HeldFreezeRecord,
 }
 
-/// The process of a session. It ends by itself when the agent is gone; the recovery makes sure of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SessionProcess {
-    /// Its hook.
-    pub hook: String,
-    /// Its process id, which is its group's too.
-    pub pid: i32,
-    /// Its start time, as in [`State::pid_start`].
-    pub pid_start: u64,
-}
-
 /// What a run would leave behind.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct State {
@@ -95,10 +88,9 @@ pub struct State {
     pub started: jiff::Timestamp,
     /// Its plan's name.
     pub plan: String,
-    /// The agent's process id.
-    pub pid: i32,
-    /// The process's start time in clock ticks (field 22 of /proc/PID/stat): pids are used again.
-    pub pid_start: u64,
+    /// The agent.
+    #[serde(flatten)]
+    pub process: ProcessId,
     /// Hooks attempted and not yet released, in order.
     pub attempted: Vec<Hook>,
     /// Processes of those that are sessions.
@@ -144,14 +136,12 @@ impl Journal {
         note: impl FnOnce(&mut State),
     ) -> std::io::Result<Self> {
         let folder = folder(run_dir);
-        make_folder(&folder)?;
-        let pid = i32::try_from(std::process::id()).unwrap_or_default();
+        file::make_folder(&folder, 0o700)?;
         let mut state = State {
             run: run.clone(),
             started: jiff::Timestamp::now(),
             plan: plan.to_owned(),
-            pid,
-            pid_start: start_time(pid).unwrap_or_default(),
+            process: ProcessId::own(ROOT.as_ref()),
             attempted: Vec::new(),
             sessions: Vec::new(),
             env: None,
@@ -197,12 +187,7 @@ impl Journal {
     /// Is the run's process there? A stopped one is.
     #[must_use]
     pub fn lives(&self) -> bool {
-        match std::fs::read_to_string(format!("/proc/{}/stat", self.state.pid)) {
-            // A zombie will run nothing more.
-            Ok(text) => parse(&text).is_none_or(|(s, start)| s != 'Z' && start == self.state.pid_start),
-            // Not to be had is not gone: of a run that lives, nothing may be undone.
-            Err(e) => !is_gone(&e),
-        }
+        self.state.process.lives(ROOT.as_ref())
     }
 
     /// Changes the journal and writes it, atomically.
@@ -216,49 +201,23 @@ impl Journal {
 
     /// Notes the process of a session that was started a moment ago. Best effort: it ends without the agent, unless it is broken.
     pub fn note_session(&mut self, hook: &str, pid: u32) {
-        let Ok(pid) = i32::try_from(pid) else { return };
-        let Some(pid_start) = start_time(pid) else { return };
-        let _ = self.update(|s| s.sessions.push(SessionProcess { hook: hook.to_owned(), pid, pid_start }));
+        let Some(process) = i32::try_from(pid).ok().and_then(|pid| ProcessId::of_live(ROOT.as_ref(), pid))
+        else {
+            return;
+        };
+        let _ = self.update(|s| s.sessions.push(SessionProcess { hook: hook.to_owned(), process }));
     }
 
     /// Writes it as it stands.
     pub(super) fn write(&self) -> std::io::Result<()> {
-        let temporary = self.path.with_extension("new");
         // It has the hooks' environments in it, which may hold a password.
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(&serde_json::to_vec_pretty(&self.state)?)?;
-        drop(file);
-        std::fs::rename(&temporary, &self.path)
+        file::replace(&self.path, &serde_json::to_vec_pretty(&self.state)?, 0o600, Lasts::UntilShutdown)
     }
 
     /// Is a thread of the run's process left, in exit() or inside FIFREEZE?
     #[must_use]
     pub fn lingers(&self) -> bool {
-        Self::left(self.state.pid, self.state.pid_start)
-    }
-
-    /// The same of a process by its id and start time.
-    #[must_use]
-    pub fn left(pid: i32, pid_start: u64) -> bool {
-        // The leader, even as a zombie, keeps its start time: another one means that the pid is used again.
-        match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-            Ok(text) if parse(&text).is_some_and(|(_, start)| start != pid_start) => return false,
-            Err(e) if is_gone(&e) => return false,
-            _ => {}
-        }
-        let threads = match std::fs::read_dir(format!("/proc/{pid}/task")) {
-            Ok(threads) => threads,
-            Err(e) => return !is_gone(&e),
-        };
-        threads.flatten().any(|t| {
-            let path = t.path().join("stat");
-            stat(&path.to_string_lossy()).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))
-        })
+        self.state.process.lingers(ROOT.as_ref())
     }
 
     /// How long ago the run was started.
@@ -282,48 +241,10 @@ pub fn will_freeze(plan: &Plan) -> Vec<FrozenMount> {
     frozen.map(|f| FrozenMount { dev: f.dev, mount_point: f.mount_point.clone() }).collect()
 }
 
-/// Makes a folder below /run, for root alone.
-pub(super) fn make_folder(folder: &Path) -> std::io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
-}
-
 /// Where journals are, and what else belongs to a run.
 #[must_use]
 pub fn folder(run_dir: &Path) -> PathBuf {
     run_dir.join("runs")
-}
-
-/// Start time of a live process. A zombie has none: it will run nothing more.
-fn start_time(pid: i32) -> Option<u64> {
-    let (state, start) = stat(&format!("/proc/{pid}/stat"))?;
-    (state != 'Z').then_some(start)
-}
-
-/// There is no such process any more: ENOENT at open, ESRCH at read.
-fn is_gone(error: &std::io::Error) -> bool {
-    error.kind() == std::io::ErrorKind::NotFound
-        || error.raw_os_error() == Some(nix::errno::Errno::ESRCH as i32)
-}
-
-/// The process group and the start time of a process that is no zombie: fields 5 and 22 of /proc/PID/stat.
-pub(crate) fn group_and_start(pid: i32) -> Option<(i32, u64)> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (state, start) = parse(&text)?;
-    let (_, rest) = text.rsplit_once(')')?;
-    let group = rest.split_ascii_whitespace().nth(2)?.parse().ok()?;
-    (state != 'Z').then_some((group, start))
-}
-
-/// State and start time: fields 3 and 22 of /proc/PID/stat. The command name in field 2 may hold spaces and parentheses.
-fn stat(path: &str) -> Option<(char, u64)> {
-    parse(&std::fs::read_to_string(path).ok()?)
-}
-
-fn parse(stat: &str) -> Option<(char, u64)> {
-    let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_ascii_whitespace();
-    let state = fields.next()?.chars().next()?;
-    Some((state, fields.nth(18)?.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -335,29 +256,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut journal = Journal::start(dir.path(), &RunId::generate(), "p", |_| ()).unwrap();
         assert!(Journal::dead(dir.path()).is_empty());
-        journal.update(|s| s.pid_start += 1).unwrap();
+        journal.update(|s| s.process.start += 1).unwrap();
         let dead = Journal::dead(dir.path());
         assert_eq!(dead.len(), 1);
         assert_eq!(dead[0].as_ref().unwrap().state.run, journal.state.run);
         journal.close();
         assert!(Journal::dead(dir.path()).is_empty());
-    }
-
-    /// No fd left, or hidden by hidepid: nothing says that it is dead.
-    #[test]
-    fn only_no_such_process_means_dead() {
-        use std::io::Error;
-        for errno in [nix::errno::Errno::ENOENT as i32, nix::errno::Errno::ESRCH as i32] {
-            assert!(is_gone(&Error::from_raw_os_error(errno)));
-        }
-        for errno in [
-            nix::errno::Errno::EMFILE as i32,
-            nix::errno::Errno::ENFILE as i32,
-            nix::errno::Errno::ENOMEM as i32,
-            nix::errno::Errno::EACCES as i32,
-        ] {
-            assert!(!is_gone(&Error::from_raw_os_error(errno)));
-        }
     }
 
     /// Hooks may have passwords in their environment.

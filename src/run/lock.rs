@@ -2,20 +2,19 @@
 //!
 //! In: the run folder. Out: a lock that lives as long as the process. Must never: be held by a hook or the watchdog (the fd is close-on-exec).
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, Write};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use nix::fcntl::{Flock, FlockArg};
-
+use super::control_socket;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::host::file;
+use crate::host::lock::{self, FileLock, NoLock};
 
 /// The lock.
 #[derive(Debug)]
 pub struct RunLock {
-    _held: Flock<File>,
+    _held: FileLock,
 }
 
 /// Takes the lock, waiting for at most `wait`.
@@ -26,43 +25,18 @@ pub async fn take(run_dir: &Path, wait: Duration) -> Result<RunLock, Error> {
     let denied = |e: std::io::Error| {
         Error::new(Exit::Permission, format!("cannot use {}: {e}", run_dir.display())).hint("run as root")
     };
-    super::journal::make_folder(run_dir).map_err(denied)?;
-    let end = Instant::now() + wait;
-    let mut options = OpenOptions::new();
-    let mut file = options
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(run_dir.join("lock"))
-        .map_err(denied)?;
-    loop {
-        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(mut held) => {
-                let _ = held.set_len(0);
-                let _ = held.rewind();
-                let _ = writeln!(&mut *held, "{}", std::process::id());
-                return Ok(RunLock { _held: held });
-            }
-            Err((file, nix::errno::Errno::EWOULDBLOCK)) if Instant::now() < end => file,
-            Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
-                if let Some(held) = super::control_socket::held(run_dir, None) {
-                    return Err(Error::new(Exit::Locked, format!("run {} holds a freeze", held.state.run))
-                        .hint(
-                            "`stillpoint thaw` ends it; `stillpoint status` says until when it lasts at most",
-                        ));
-                }
-                let mut pid = String::new();
-                let _ = file.read_to_string(&mut pid);
-                let who = match pid.trim() {
-                    "" => "another run".to_owned(),
-                    pid => format!("another run (pid {pid})"),
-                };
-                return Err(Error::new(Exit::Locked, format!("{who} holds {}/lock", run_dir.display()))
-                    .hint("wait for it, or give --wait-lock 10m"));
-            }
-            Err((_, errno)) => return Err(denied(errno.into())),
-        };
-        tokio::time::sleep(Duration::from_millis(100)).await;
+    file::make_folder(run_dir, 0o700).map_err(denied)?;
+    let pid = match lock::take(&run_dir.join("lock"), wait).await {
+        Ok(held) => return Ok(RunLock { _held: held }),
+        Err(NoLock::Unusable(e)) => return Err(denied(e)),
+        Err(NoLock::Taken { pid }) => pid,
+    };
+    if let Some(held) = control_socket::held(run_dir, None) {
+        let what = format!("run {} holds a freeze", held.state.run);
+        return Err(Error::new(Exit::Locked, what)
+            .hint("`stillpoint thaw` ends it; `stillpoint status` says until when it lasts at most"));
     }
+    let who = pid.map_or_else(|| "another run".to_owned(), |pid| format!("another run (pid {pid})"));
+    let what = format!("{who} holds {}/lock", run_dir.display());
+    Err(Error::new(Exit::Locked, what).hint("wait for it, or give --wait-lock 10m"))
 }

@@ -4,12 +4,10 @@
 //! thaw a mount point that now leads to another filesystem.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 
 use super::control_socket;
 use super::journal::{Created, Journal};
@@ -20,6 +18,7 @@ use crate::clock::Clock;
 use crate::ec2::reconcile::{self, Outcome};
 use crate::ec2::{Ec2, Ec2Error};
 use crate::exit::Exit;
+use crate::host::lock::{self, FileLock, NoLock};
 use crate::ids::{RunId, SnapshotId};
 use crate::quiesce::{HookOutcome, Quiesced};
 use crate::window::expedite::Former;
@@ -118,30 +117,12 @@ impl Recovered {
 ///
 /// # Errors
 /// Who has it, when it is not free within `limit`.
-async fn release_lock(run_dir: &Path, limit: Duration) -> Result<Option<Flock<std::fs::File>>, String> {
-    let mut options = std::fs::OpenOptions::new();
-    options.create(true).truncate(false).read(true).write(true);
-    let Ok(mut file) = options.open(run_dir.join("recover.lock")) else { return Ok(None) };
-    let end = Instant::now() + limit;
-    loop {
-        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(mut held) => {
-                let _ = held.set_len(0);
-                let _ = writeln!(&mut *held, "{}", std::process::id());
-                return Ok(Some(held));
-            }
-            Err((file, Errno::EWOULDBLOCK)) if Instant::now() < end => file,
-            Err((mut file, Errno::EWOULDBLOCK)) => {
-                let mut pid = String::new();
-                let _ = file.read_to_string(&mut pid);
-                return Err(match pid.trim() {
-                    "" => "unknown process".to_owned(),
-                    pid => format!("process {pid}"),
-                });
-            }
-            Err(_) => return Ok(None),
-        };
-        tokio::time::sleep(Duration::from_millis(50)).await;
+async fn release_lock(run_dir: &Path, limit: Duration) -> Result<Option<FileLock>, String> {
+    match lock::take(&run_dir.join("recover.lock"), limit).await {
+        Ok(held) => Ok(Some(held)),
+        Err(NoLock::Unusable(_)) => Ok(None),
+        Err(NoLock::Taken { pid: None }) => Err("unknown process".to_owned()),
+        Err(NoLock::Taken { pid: Some(pid) }) => Err(format!("process {pid}")),
     }
 }
 
@@ -257,7 +238,7 @@ mod tests {
     /// A journal of a process that is gone.
     fn dead(run_dir: &Path) -> Journal {
         let mut journal = Journal::start(run_dir, &RunId::generate(), "p", |_| ()).unwrap();
-        journal.update(|s| s.pid_start += 1).unwrap();
+        journal.update(|s| s.process.start += 1).unwrap();
         journal
     }
 

@@ -16,6 +16,7 @@ use super::hidden_mounts;
 use super::journal::{FrozenMount, Journal};
 use crate::host::kernel::{Kernel, Linux};
 use crate::host::mountinfo;
+use crate::host::process::ProcessId;
 use crate::host::superblock;
 use crate::ids::DevNo;
 use crate::window::probe::Target;
@@ -34,7 +35,7 @@ pub type Thaws = (Vec<PathBuf>, Vec<(PathBuf, Errno)>);
 
 /// FITHAW on each. EINVAL means that it was not frozen, which is what we want.
 pub(super) fn recorded(mounts: &[FrozenMount], owner: Option<&Journal>) -> Thaws {
-    let owner = owner.map(|j| (j.state.pid, j.state.pid_start));
+    let owner = owner.map(|j| j.state.process);
     let work = mounts.iter().map(|m| {
         let FrozenMount { dev, mount_point } = m.clone();
         (mount_point.clone(), Box::new(move || thaw_one(&mount_point, dev, owner)) as Work)
@@ -86,14 +87,14 @@ fn side_by_side(work: Vec<(PathBuf, Work)>, limit: Duration) -> Thaws {
 
 /// True when it was frozen and is not any more. EBUSY when a FIFREEZE of the dead run is still in progress; ENOLINK when it is
 /// mounted nowhere and could not be reached all the same.
-fn thaw_one(path: &Path, dev: DevNo, owner: Option<(i32, u64)>) -> Result<bool, Errno> {
+fn thaw_one(path: &Path, dev: DevNo, owner: Option<ProcessId>) -> Result<bool, Errno> {
     let Some(fd) = reached(path, dev)? else {
         return Ok(false); // there is no such filesystem any more
     };
     let end = Instant::now() + PATIENCE;
     loop {
         // Looked at before the thaw: while a thread of the dead run is left, EINVAL may mean a FIFREEZE in progress.
-        let lingering = owner.is_some_and(|(pid, start)| Journal::left(pid, start));
+        let lingering = owner.is_some_and(|p| p.lingers(Path::new("/")));
         match Linux.thaw(fd.as_fd()) {
             Ok(()) => return Ok(true),
             Err(Errno::EINVAL) if !lingering => return Ok(false),

@@ -129,7 +129,7 @@ fn of(journal: &Journal) -> RunStatus {
             None => "snapshot",
         },
         plan: state.plan.clone(),
-        pid: state.pid,
+        pid: state.process.pid,
         alive: journal.lives(),
         watchdog: hold.and_then(|h| h.watchdog),
         started: state.started,

@@ -214,7 +214,7 @@ async fn orphan(d: &str, start: impl Fn(u64) -> u64, timeout: Duration) -> (Vec<
     let mut journal = Journal::start(Path::new(d), &env().run_id, "p", |_| ()).unwrap();
     journal.update(|s| s.attempted.push(hook)).unwrap();
     journal.note_session("s", pid);
-    journal.update(|s| s.sessions[0].pid_start = start(s.sessions[0].pid_start)).unwrap();
+    journal.update(|s| s.sessions[0].process.start = start(s.sessions[0].process.start)).unwrap();
     let outcomes =
         crate::run::release::owed(&mut journal, &env(), &mut Quiesced::default(), false, |_| ()).await;
     assert!(journal.state.attempted.is_empty() && journal.state.sessions.is_empty());
