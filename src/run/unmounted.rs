@@ -33,9 +33,9 @@ use crate::exit::Exit;
 use crate::interrupt::Interrupt;
 use crate::plan::{Method, PlannedFilesystem};
 use crate::quiesce::{self, HookEnv, HookOutcome, Quiesced};
-use crate::unmount::again::{self, Again, Failed};
 use crate::unmount::claim::{Claim, claim};
 use crate::unmount::holders::Holder;
+use crate::unmount::remount::{self, Failed, Remount};
 use crate::unmount::{self, Recipe};
 
 /// How long processes that were told to end may go on holding a filesystem.
@@ -61,7 +61,7 @@ pub(super) struct Unmounted {
 impl Drop for Unmounted {
     fn drop(&mut self) {
         self.claims.clear();
-        if !self.recipe.mounts.is_empty() && !again::again(&self.recipe).failed.is_empty() {
+        if !self.recipe.mounts.is_empty() && !remount::remount(&self.recipe).failed.is_empty() {
             LEFT_UNMOUNTED.store(true, Ordering::SeqCst);
         }
     }
@@ -291,8 +291,8 @@ pub(super) async fn owed(journal: &mut Journal, claims: Vec<Claim>) -> Remounted
     let _ = journal.update(|state| state.unmounted.automounts.clear());
     drop(claims);
     let recipe = owed.recipe.clone();
-    let mounted = bounded(MOUNTING, move || again::again(&recipe)).await;
-    let Again { mounted, failed, differs } = mounted.unwrap_or_else(|| late(&owed.recipe));
+    let mounted = bounded(MOUNTING, move || remount::remount(&recipe)).await;
+    let Remount { mounted, failed, differs } = mounted.unwrap_or_else(|| late(&owed.recipe));
     (back.mounted, back.failed, back.differs) = (mounted, failed, differs);
     for failed in &back.failed {
         tracing::error!("{failed}");
@@ -307,9 +307,9 @@ pub(super) async fn owed(journal: &mut Journal, claims: Vec<Claim>) -> Remounted
     back
 }
 
-fn late(recipe: &Recipe) -> Again {
+fn late(recipe: &Recipe) -> Remount {
     let why = format!("it is not mounted after {}", humantime::format_duration(MOUNTING));
-    Again { failed: all_failed(recipe, &why), ..Again::default() }
+    Remount { failed: all_failed(recipe, &why), ..Remount::default() }
 }
 
 /// What is owed, and why it is not done now; the journal keeps it.

@@ -8,11 +8,11 @@
 //! as it was. Must never: unmount by force or lazily, touch a mount that no recipe covers, or leave out a
 //! mount that its recipe cannot make again.
 
-pub mod again;
 mod by_hand;
 pub mod claim;
 pub mod holders;
 mod recipe;
+pub mod remount;
 
 use std::path::Path;
 

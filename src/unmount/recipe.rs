@@ -118,7 +118,7 @@ pub struct Wanted {
     pub devices: Vec<Device>,
 }
 
-/// Makes the recipe. Pure: whether this kernel takes its options is checked by [`super::again::check`].
+/// Makes the recipe. Pure: whether this kernel takes its options is checked by [`super::remount::check`].
 ///
 /// # Errors
 /// When a mount could not be made again exactly.

@@ -9,7 +9,7 @@ use rig::program::await_some;
 use rig::{Fs, Rig, sh};
 use serde_json::Value;
 use stillpoint::ids::DevNo;
-use stillpoint::unmount::{self, Device, Wanted, again, claim};
+use stillpoint::unmount::{self, Device, Wanted, claim, remount};
 
 /// A set was taken, everything is as before, and nothing is left to do.
 fn comes_back(space: &Namespace, unmount: &[&str]) -> Value {
@@ -103,7 +103,7 @@ fn a_btrfs_over_two_devices_comes_back_though_the_kernel_forgot_them() {
     let devices = vec![device(&one), device(&two)];
     let recipe =
         unmount::recipe(std::slice::from_ref(&before), &[Wanted { ids: vec![before.id], devices }]).unwrap();
-    again::check(&recipe).unwrap();
+    remount::check(&recipe).unwrap();
     unmount::unmount(&recipe, &recipe.mounts[0]).unwrap();
     assert_eq!(line(), None);
     // Another test's mount namespace, made meanwhile, may still have a copy of the mount.
@@ -114,7 +114,7 @@ fn a_btrfs_over_two_devices_comes_back_though_the_kernel_forgot_them() {
             forget.status().unwrap().success().then_some(())
         });
     }
-    let result = again::again(&recipe);
+    let result = remount::remount(&recipe);
     assert_eq!((result.failed, result.differs), (vec![], vec![]));
     assert_eq!(result.mounted, std::slice::from_ref(&place));
     let after = line().unwrap();
@@ -140,7 +140,7 @@ fn a_device_that_somebody_holds_for_a_moment_is_waited_for() {
         std::thread::sleep(Duration::from_secs(1));
         drop(held);
     });
-    let result = again::again(&recipe);
+    let result = remount::remount(&recipe);
     holder.join().unwrap();
     assert_eq!((result.failed, result.differs), (vec![], vec![]));
     assert_eq!(line().map(|l| l.options), Some(before.options));

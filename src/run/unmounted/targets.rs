@@ -18,9 +18,9 @@ use crate::path_encoding::shown;
 use crate::plan::PlannedFilesystem;
 use crate::quiesce::units;
 use crate::run::failure::Failure;
-use crate::unmount::again;
 use crate::unmount::claim;
 use crate::unmount::holders::{self, Holder, Targets};
+use crate::unmount::remount;
 use crate::unmount::{self, Device, Recipe, Wanted};
 
 /// How long umount(2) is tried against EBUSY: what a process held goes a moment after the process.
@@ -49,7 +49,7 @@ impl UnmountTargets {
         }
         let hint = "use the method \"freeze\" or \"sync\" for it";
         let recipe = unmount::recipe(&lines, &wanted).map_err(|e| refused(e.to_string(), hint))?;
-        again::check(&recipe).map_err(|e| refused(e.to_string(), hint))?;
+        remount::check(&recipe).map_err(|e| refused(e.to_string(), hint))?;
         let ids: BTreeSet<u32> = wanted.iter().flat_map(|w| w.ids.iter().copied()).collect();
         let of_ids = |id: u32| lines.iter().find(move |l| l.id == id);
         let parents: Vec<&MountLine> = ids.iter().filter_map(|id| of_ids(of_ids(*id)?.parent)).collect();

@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// What came of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[must_use = "a filesystem may not be mounted"]
-pub struct Again {
+pub struct Remount {
     /// Mounted now, and not before this.
     pub mounted: Vec<PathBuf>,
     /// Not mounted.
@@ -68,8 +68,8 @@ pub fn check(recipe: &Recipe) -> Result<(), NoRecipe> {
 }
 
 /// Mounts whatever of the recipe is not mounted.
-pub fn again(recipe: &Recipe) -> Again {
-    let mut result = Again::default();
+pub fn remount(recipe: &Recipe) -> Remount {
+    let mut result = Remount::default();
     for mount in &recipe.mounts {
         let failed =
             |why| Failed { mount_point: mount.mount_point.clone(), why, by_hand: by_hand(recipe, mount) };
@@ -92,7 +92,7 @@ fn is_there(recipe: &Recipe, mount: &Mounted) -> std::io::Result<bool> {
 
 fn make(recipe: &Recipe, mount: &Mounted) -> Result<(), String> {
     let said = |what: &str, errno: Errno| format!("{what}: {}", errno.desc());
-    let propagation = Propagation::of(mount);
+    let propagation = Propagation::of_mount(mount);
     let made: OwnedFd = match &mount.make {
         Make::New => {
             let end = Instant::now() + PATIENCE;
@@ -226,11 +226,11 @@ pub(super) enum Propagation {
 }
 
 impl Propagation {
-    pub(super) fn of(mount: &Mounted) -> Self {
-        Self::shown(&mount.propagation)
+    pub(super) fn of_mount(mount: &Mounted) -> Self {
+        Self::from_optional(&mount.propagation)
     }
 
-    fn shown(optional: &[String]) -> Self {
+    fn from_optional(optional: &[String]) -> Self {
         let has = |kind: &str| optional.iter().any(|o| o.starts_with(kind));
         match (has("shared:"), has("master:")) {
             (true, true) => Self::SharedSlave,
@@ -287,7 +287,7 @@ fn difference(mount: &Mounted, line: &MountLine) -> Option<String> {
     if shown != mount.super_options {
         return Some(format!("{place} has the options {shown}, before: {}", mount.super_options));
     }
-    let (is, was) = (Propagation::shown(&line.optional), Propagation::of(mount));
+    let (is, was) = (Propagation::from_optional(&line.optional), Propagation::of_mount(mount));
     (is != was).then(|| format!("{place} has the propagation {is:?}, before: {was:?}").to_lowercase())
 }
 
@@ -308,8 +308,9 @@ mod tests {
 
     #[test]
     fn a_slave_that_is_shared_is_neither() {
-        let of =
-            |fields: &[&str]| Propagation::shown(&fields.iter().map(|f| (*f).to_owned()).collect::<Vec<_>>());
+        let of = |fields: &[&str]| {
+            Propagation::from_optional(&fields.iter().map(|f| (*f).to_owned()).collect::<Vec<_>>())
+        };
         assert_eq!(of(&[]), Propagation::Private);
         assert_eq!(of(&["shared:3"]), Propagation::Shared);
         assert_eq!(of(&["master:3", "propagate_from:2"]), Propagation::Slave);
