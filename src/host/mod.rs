@@ -22,13 +22,13 @@
 
 pub mod block;
 mod error;
-pub mod fdinfo;
+pub(crate) mod fdinfo;
 pub mod file;
-pub mod fsuuid;
-pub mod futex;
+pub(crate) mod fsuuid;
+pub(crate) mod futex;
 pub mod kernel;
 pub mod lock;
-pub mod mount_api;
+pub(crate) mod mount_api;
 pub mod mountinfo;
 pub mod process;
 pub mod processes;

@@ -1,6 +1,6 @@
 //! Who holds a filesystem, so that it cannot be unmounted.
 //!
-//! In: the mounts in question, /proc. Out: [`Holder`]s, with pid, command and path where they have one. Must
+//! In: the mounts in question, /proc below a root. Out: [`Holder`]s, with pid, command and path where they have one. Must
 //! never: follow a path into any filesystem (a dead NFS server would hang it), or take longer than it is
 //! given.
 //!
@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use crate::host::fdinfo::FdInfo;
 use crate::host::mountinfo::{self, MountLine};
+use crate::host::processes;
 use crate::ids::DevNo;
 
 /// The longest a look at all processes may take; a host with 100 000 open files takes about a second.
@@ -53,41 +54,44 @@ pub struct Targets {
 /// Every process that holds one of the targets. The second value says that there was no time to look at all
 /// of them.
 #[must_use]
-pub fn processes(targets: &Targets, limit: Duration) -> (Vec<Holder>, bool) {
-    let (tell, done) = channel();
-    let (targets, end) = (targets.clone(), Instant::now() + limit);
+pub fn processes(root: &Path, targets: &Targets, limit: Duration) -> (Vec<Holder>, bool) {
+    let (tx, rx) = channel();
+    let (root, targets, end) = (root.to_path_buf(), targets.clone(), Instant::now() + limit);
     // In a thread: a read in /proc waits for the lock of a process that may hang.
     let started = std::thread::Builder::new().spawn(move || {
-        let mut look = Look { targets, end, found: BTreeSet::new() };
-        let cut = !look.all();
-        let _ = tell.send((look.found.into_iter().collect(), cut));
+        let mut search = Search { root, targets, end, found: BTreeSet::new() };
+        let cut = !search.all();
+        let _ = tx.send((search.found.into_iter().collect(), cut));
     });
     // Without a thread nothing was looked at, and that is said; it is never done where it could hang.
     if started.is_err() {
         return (Vec::new(), true);
     }
-    done.recv_timeout(limit + Duration::from_millis(500)).unwrap_or((Vec::new(), true))
+    rx.recv_timeout(limit + Duration::from_millis(500)).unwrap_or((Vec::new(), true))
 }
 
-struct Look {
+struct Search {
+    root: PathBuf,
     targets: Targets,
     end: Instant,
     found: BTreeSet<Holder>,
 }
 
-impl Look {
+impl Search {
+    fn process(&self, pid: i32) -> PathBuf {
+        self.root.join(format!("proc/{pid}"))
+    }
+
     /// False when the time ran out.
     fn all(&mut self) -> bool {
-        let pids: Vec<i32> = fs::read_dir("/proc")
-            .map(|all| all.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect())
-            .unwrap_or_default();
+        let pids = processes::pids(&self.root).unwrap_or_default();
         let mut namespaces: BTreeMap<PathBuf, i32> = BTreeMap::new();
         for pid in &pids {
-            if let Ok(namespace) = fs::read_link(format!("/proc/{pid}/ns/mnt")) {
+            if let Ok(namespace) = fs::read_link(self.process(*pid).join("ns/mnt")) {
                 namespaces.entry(namespace).or_insert(*pid);
             }
         }
-        let own = fs::read_link("/proc/self/ns/mnt").unwrap_or_default();
+        let own = fs::read_link(self.root.join("proc/self/ns/mnt")).unwrap_or_default();
         for (_, pid) in namespaces.into_iter().filter(|(n, _)| *n != own) {
             self.namespace(pid);
         }
@@ -95,7 +99,7 @@ impl Look {
             if Instant::now() > self.end {
                 return false;
             }
-            self.process(pid);
+            self.look_at(pid);
         }
         true
     }
@@ -103,8 +107,7 @@ impl Look {
     /// Mounts of the same filesystems in another mount namespace. Those that go when ours go are only
     /// remembered, for the open files on them; any other stays, and the filesystem with it.
     fn namespace(&mut self, pid: i32) {
-        let table = fs::read(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
-        let lines = mountinfo::parse(&table).unwrap_or_default();
+        let lines = mountinfo::read(&self.root, &pid.to_string()).unwrap_or_default();
         for line in &lines {
             if !self.targets.devs.contains(&line.dev) {
                 continue;
@@ -117,8 +120,8 @@ impl Look {
         }
     }
 
-    fn process(&mut self, pid: i32) {
-        let folder = PathBuf::from(format!("/proc/{pid}"));
+    fn look_at(&mut self, pid: i32) {
+        let folder = self.process(pid);
         for (name, words) in [("cwd", "has its working directory in"), ("root", "has its root in")] {
             let link = folder.join(name);
             if mount_id_of(&link).is_some_and(|id| self.targets.ids.contains(&id)) {
@@ -143,10 +146,10 @@ impl Look {
     }
 
     fn add(&mut self, pid: i32, how: &str) {
-        let command = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        let unit = unit(&fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default());
+        let command = processes::process(&self.root, pid).comm;
+        let unit = unit(&fs::read_to_string(self.process(pid).join("cgroup")).unwrap_or_default());
         let of = unit.as_ref().map_or_else(String::new, |u| format!(", {u}"));
-        let what = format!("process {pid} ({}{of}) {how}", command.trim_end());
+        let what = format!("process {pid} ({command}{of}) {how}");
         self.found.insert(Holder { pid: Some(pid), unit, what });
     }
 }
@@ -224,5 +227,41 @@ mod tests {
         assert!(goes_too(&lines[1], &lines, &spreads(&["7"])));
         assert!(!goes_too(&lines[1], &lines, &spreads(&["8"])), "its own group says nothing");
         assert!(!goes_too(&lines[1], &lines, &spreads(&[])));
+    }
+
+    /// A `/proc` with one service that has files of two mounts open, and a namespace of its own.
+    #[test]
+    fn open_files_and_mounts_of_other_namespaces_are_found() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join("proc").join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let link = |path: &str, target: &str| {
+            let path = root.path().join("proc").join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink(target, path).unwrap();
+        };
+        link("self/ns/mnt", "mnt:[1]");
+        link("8/ns/mnt", "mnt:[2]");
+        write("8/comm", "db\n");
+        write("8/cgroup", "0::/system.slice/db.service\n");
+        write("8/mountinfo", "1 1 8:1 / / rw - ext4 /dev/a rw\n2 1 8:2 / /d rw - ext4 /dev/b rw\n");
+        for (fd, mount) in [("3", 33), ("4", 44)] {
+            link(&format!("8/fd/{fd}"), &format!("/data/{fd}"));
+            write(&format!("8/fdinfo/{fd}"), &format!("flags:\t0100002\nmnt_id:\t{mount}\n"));
+        }
+        let targets = Targets {
+            ids: BTreeSet::from([33]),
+            devs: BTreeSet::from([DevNo { major: 8, minor: 2 }]),
+            spreads: BTreeSet::new(),
+        };
+        let (found, cut) = processes(root.path(), &targets, LIMIT);
+        let what: Vec<_> = found.iter().map(ToString::to_string).collect();
+        let who = "process 8 (db, db.service)";
+        let open = format!("{who} has /data/3 open");
+        assert_eq!(what, [open, format!("{who} has it mounted on /d in its mount namespace")]);
+        assert!(!cut && found.iter().all(|h| h.unit.as_deref() == Some("db.service")));
     }
 }

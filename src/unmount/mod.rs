@@ -21,14 +21,14 @@ use nix::mount::{MntFlags, umount2};
 
 pub use self::by_hand::by_hand;
 pub use self::recipe::{Device, Make, Mounted, NoRecipe, Recipe, Superblock, Wanted, recipe};
-use crate::host::mountinfo::{self, MountLine, MountTree};
+use crate::host::mountinfo::{self, MountTree};
 
 /// Unmounts one, which must be what its path leads to. Neither forced nor lazy.
 ///
 /// # Errors
 /// EBUSY when it is held, ESTALE when its path leads elsewhere now.
 pub fn unmount(recipe: &Recipe, mount: &Mounted) -> Result<(), Errno> {
-    let lines = now().map_err(|_| Errno::EIO)?;
+    let lines = mountinfo::read(Path::new("/"), "self").map_err(|_| Errno::EIO)?;
     let top = MountTree::new(&lines).mount_of(&mount.mount_point).cloned();
     match top {
         Some(top) if mount.line_is(&recipe.filesystems[mount.of], &top) => {
@@ -36,12 +36,4 @@ pub fn unmount(recipe: &Recipe, mount: &Mounted) -> Result<(), Errno> {
         }
         _ => Err(Errno::ESTALE),
     }
-}
-
-/// mountinfo as it is now.
-///
-/// # Errors
-/// When it cannot be read.
-pub fn now() -> std::io::Result<Vec<MountLine>> {
-    mountinfo::read(Path::new("/"), "self")
 }

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::{Make, Mounted, NoRecipe, Recipe, Superblock, by_hand, now};
+use super::{Make, Mounted, NoRecipe, Recipe, Superblock, by_hand};
 use crate::host::kernel::{MountAttributes, set_mount_attributes};
 use crate::host::mount_api;
-use crate::host::mountinfo::MountLine;
+use crate::host::mountinfo::{self, MountLine};
 
 /// udev, blkid or fsck may still have a device open that they looked at a moment ago.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -84,6 +84,11 @@ pub fn remount(recipe: &Recipe) -> Remount {
     }
     result.differs = differences(recipe);
     result
+}
+
+/// The mounts of this process as the kernel has them: what is made here is made there.
+fn now() -> std::io::Result<Vec<MountLine>> {
+    mountinfo::read(Path::new("/"), "self")
 }
 
 fn is_there(recipe: &Recipe, mount: &Mounted) -> std::io::Result<bool> {

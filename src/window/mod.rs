@@ -13,11 +13,11 @@
 //! in /run.
 
 mod delegated_thaw;
-pub mod clock;
+mod clock;
 pub mod expedite;
 mod failure;
 mod flush;
-pub mod freeze;
+mod freeze;
 mod frozen;
 pub mod guard;
 mod filesystem;
@@ -27,7 +27,7 @@ pub mod probe;
 pub mod state;
 mod thawed;
 pub mod watchdog;
-pub mod witness;
+mod witness;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,6 +41,7 @@ pub use self::frozen::{Called, Frozen};
 use self::guard::StartGuard;
 pub use self::prepared::Prepared;
 pub use self::thawed::{Stall, Thawed, Times};
+pub use self::witness::Moved;
 use crate::host::kernel::Kernel;
 
 /// Set when a window was dropped, by a panic, and something may still be frozen: `main` then exits 40, not

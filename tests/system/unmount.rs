@@ -1,5 +1,6 @@
 //! The method `unmount`: away over the point in time, and back exactly as it was, whatever happens in between.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use rig::probe::{Writer, assert_labels, needs_recovery};
 use rig::program::await_some;
 use rig::{Fs, Rig, sh};
 use serde_json::Value;
+use stillpoint::host::mountinfo;
 use stillpoint::ids::DevNo;
 use stillpoint::unmount::{self, Device, Wanted, claim, remount};
 
@@ -97,7 +99,8 @@ fn a_btrfs_over_two_devices_comes_back_though_the_kernel_forgot_them() {
     let (one, two, place) = (rig.device("a"), rig.device("b"), rig.path("a"));
     sh("mkfs.btrfs", &["-q", "-f", "-d", "raid0", "-m", "raid1", &one, &two]);
     sh("mount", &["-o", "noatime", &one, place.to_str().unwrap()]);
-    let line = || unmount::now().unwrap().into_iter().find(|l| l.mount_point == place);
+    let line =
+        || mountinfo::read(Path::new("/"), "self").unwrap().into_iter().find(|l| l.mount_point == place);
     let before = line().unwrap();
     let device = |path: &String| Device { path: path.into(), dev: number(path) };
     let devices = vec![device(&one), device(&two)];
@@ -129,7 +132,8 @@ fn a_device_that_somebody_holds_for_a_moment_is_waited_for() {
     let rig = Rig::formatted(&[("a", Fs::Ext4)], "");
     let (path, place) = (rig.device("a"), rig.path("a"));
     sh("mount", &[&path, place.to_str().unwrap()]);
-    let line = || unmount::now().unwrap().into_iter().find(|l| l.mount_point == place);
+    let line =
+        || mountinfo::read(Path::new("/"), "self").unwrap().into_iter().find(|l| l.mount_point == place);
     let before = line().unwrap();
     let devices = vec![Device { path: (&path).into(), dev: number(&path) }];
     let recipe =

@@ -12,7 +12,7 @@ use super::refused;
 use crate::discover::{self, Backing, DeviceKind, HostFacts};
 use crate::error::chain;
 use crate::exit::Exit;
-use crate::host::mountinfo::MountLine;
+use crate::host::mountinfo::{self, MountLine};
 use crate::ids::DevNo;
 use crate::path_encoding::shown;
 use crate::plan::PlannedFilesystem;
@@ -42,7 +42,7 @@ impl UnmountTargets {
     pub fn look(planned: &[&PlannedFilesystem]) -> Result<Self, Failure> {
         let unreadable = |e: String| Failure::new(Exit::Freeze, format!("cannot look at the mounts: {e}"));
         let host = discover::host(Path::new("/")).map_err(|e| unreadable(chain(&e)))?;
-        let lines = unmount::now().map_err(|e| unreadable(e.to_string()))?;
+        let lines = mountinfo::read(Path::new("/"), "self").map_err(|e| unreadable(e.to_string()))?;
         let mut wanted = Vec::new();
         for filesystem in planned {
             wanted.push(of_host(&host, &lines, filesystem)?);
@@ -70,10 +70,11 @@ impl UnmountTargets {
         let end = Instant::now() + patience;
         loop {
             let targets = self.targets.clone();
-            let (found, cut) =
-                tokio::task::spawn_blocking(move || holders::processes(&targets, holders::LIMIT))
-                    .await
-                    .unwrap_or_default();
+            let (found, cut) = tokio::task::spawn_blocking(move || {
+                holders::processes(Path::new("/"), &targets, holders::LIMIT)
+            })
+            .await
+            .unwrap_or_default();
             let all: Vec<Holder> = self.fixed.iter().cloned().chain(found).filter(|h| counts(h)).collect();
             if all.is_empty() {
                 return Ok(());
