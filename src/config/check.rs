@@ -7,10 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::error::{ConfigError, Origin, choices};
-use super::settings::{
-    ContainerEngine, MysqlMethod, OnDegraded, OnFailure, PostgresqlMode, RedisMode, UnitMethod,
-    UnmountedVolumes,
-};
+use super::settings::{OnDegraded, UnmountedVolumes};
 use crate::consistency::{Consistency, Method};
 
 /// Most user tags on a snapshot: EC2 allows 50, and the tool's own and copied ones need room.
@@ -27,10 +24,6 @@ pub const UNMOUNT_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), D
 pub const CALL_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(300));
 /// Limits of `volume_interval`.
 pub const VOLUME_INTERVAL: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(300));
-/// Limits of `lock_wait`.
-pub const LOCK_WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
-/// Limits of `pause_limit`.
-pub const PAUSE_LIMIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
 /// Limits of a hook's timeout; a day, so that `1M` (a month) written for `1m` is seen.
 pub const HOOK_TIMEOUT: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(86_400));
 
@@ -132,18 +125,6 @@ pub(super) const METHODS: &[(&str, Method)] =
     &[("freeze", Method::Freeze), ("sync", Method::Sync), ("unmount", Method::Unmount)];
 pub(super) const ON_DEGRADED: &[(&str, OnDegraded)] =
     &[("fail", OnDegraded::Fail), ("keep", OnDegraded::Keep)];
-pub(super) const ON_FAILURE: &[(&str, OnFailure)] =
-    &[("abort", OnFailure::Abort), ("degrade", OnFailure::Degrade)];
-pub(super) const UNIT_METHODS: &[(&str, UnitMethod)] =
-    &[("stop", UnitMethod::Stop), ("freeze", UnitMethod::Freeze)];
-pub(super) const ENGINES: &[(&str, ContainerEngine)] =
-    &[("docker", ContainerEngine::Docker), ("podman", ContainerEngine::Podman)];
-pub(super) const POSTGRESQL_MODES: &[(&str, PostgresqlMode)] =
-    &[("checkpoint", PostgresqlMode::Checkpoint), ("backup", PostgresqlMode::Backup)];
-pub(super) const MYSQL_METHODS: &[(&str, MysqlMethod)] =
-    &[("backup", MysqlMethod::Backup), ("read-lock", MysqlMethod::ReadLock)];
-pub(super) const REDIS_MODES: &[(&str, RedisMode)] =
-    &[("pause", RedisMode::Pause), ("bgsave", RedisMode::Bgsave)];
 pub(super) const UNMOUNTED: &[(&str, UnmountedVolumes)] =
     &[("exclude", UnmountedVolumes::Exclude), ("crash", UnmountedVolumes::Crash)];
 

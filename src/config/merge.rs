@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::check::{self, Fault};
 use super::error::{ConfigError, Origin, Sourced};
-use super::raw::{Fragment, Input, PlanInput};
+use super::input::Input as _;
+use super::raw::{Fragment, PlanInput};
 use super::settings::OnDegraded;
 use crate::consistency::Consistency;
 use crate::ids::{InstanceId, VolumeId};

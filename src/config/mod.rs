@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! files    which files there are, in which order        files.rs
-//! parse    one file → Fragment, each value checked      raw.rs, raw_hooks.rs, node.rs, check.rs
+//! parse    one file → Fragment, each value checked      raw.rs, hooks/, input.rs, node.rs, check.rs
 //! merge    later over earlier, then the flags           merge.rs
 //! resolve  defaults < [defaults] < [plan.NAME] → Settings, and its origins   resolve.rs
 //! show     config show, config check                    show.rs
@@ -17,10 +17,10 @@ mod check;
 mod error;
 mod files;
 pub mod hooks;
+mod input;
 mod merge;
 mod node;
 mod raw;
-mod raw_hooks;
 mod resolve;
 pub mod settings;
 mod show;

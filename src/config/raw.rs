@@ -11,65 +11,13 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use super::check::{self, Fault};
-use super::error::{ConfigError, Origin, Sourced};
+use super::error::{ConfigError, Origin};
+use super::hooks::section::{HookInput, SECTIONS};
+use super::input::{Input, input};
 use super::node::{Document, Node, Table};
-use super::raw_hooks::{self, HookInput, SECTIONS};
 use super::settings::{OnDegraded, UnmountedVolumes};
 use crate::consistency::{Consistency, Method};
 use crate::ids::{InstanceId, VolumeId};
-
-/// A table of keys that may each be set.
-pub(super) trait Input: Default {
-    /// Every key, in documented order.
-    const KEYS: &'static [&'static str];
-
-    /// Takes one key; false when it is not known.
-    fn set(&mut self, node: &Node<'_>) -> Result<bool, ConfigError>;
-
-    /// Whatever `later` sets wins; tables merge entry by entry.
-    fn overlay(&mut self, later: Self);
-
-    fn read(table: &Table<'_>) -> Result<Self, ConfigError> {
-        let mut input = Self::default();
-        table.each(Self::KEYS, |node| input.set(node))?;
-        Ok(input)
-    }
-}
-
-/// The struct of a table, its list of keys, its reader and its merge, so that a key can be missing from none of them.
-macro_rules! input {
-    (
-        $(#[$doc:meta])* $name:ident
-        { $($key:ident: $type:ty = $read:expr;)* }
-        per_entry { $($table:ident: $k:ty, $v:ty = $read_table:expr;)* }
-    ) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Default, PartialEq, Eq)]
-        pub(super) struct $name {
-            $(pub $key: Option<Sourced<$type>>,)*
-            $(pub $table: BTreeMap<$k, Sourced<$v>>,)*
-        }
-
-        impl Input for $name {
-            const KEYS: &'static [&'static str] = &[$(stringify!($key),)* $(stringify!($table),)*];
-
-            fn set(&mut self, node: &Node<'_>) -> Result<bool, ConfigError> {
-                match node.name {
-                    $(stringify!($key) => self.$key = Some(node.sourced($read)?),)*
-                    $(stringify!($table) => self.$table = $read_table(node)?,)*
-                    _ => return Ok(false),
-                }
-                Ok(true)
-            }
-
-            fn overlay(&mut self, later: Self) {
-                $(if later.$key.is_some() { self.$key = later.$key; })*
-                $(self.$table.extend(later.$table);)*
-            }
-        }
-    };
-}
-pub(super) use input;
 
 input! {
     /// What stands outside of tables.
@@ -145,7 +93,7 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Fragment, ConfigError> {
         place: doc.place(e.span().map_or(0, |span| span.start)),
         message: e.message().to_owned(),
     })?;
-    let known = [TopInput::KEYS, &TABLES, &SECTIONS].concat();
+    let known = [TopInput::KEYS, &TABLES, &SECTIONS.map(|section| section.name)].concat();
     let mut found = Vec::new();
     let mut fragment = Fragment::default();
     Table::top(&doc, parsed.get_ref()).each(&known, |node| {
@@ -154,12 +102,14 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Fragment, ConfigError> {
             "ec2" => fragment.ec2 = Ec2Input::read(&node.table()?)?,
             "defaults" => fragment.defaults = PlanInput::read(&node.table()?)?,
             "plan" => fragment.plans = plans(node)?,
-            section if SECTIONS.contains(&section) => {
-                for element in node.elements()? {
-                    found.push(raw_hooks::hook(section, &element)?);
+            name => match SECTIONS.iter().find(|section| section.name == name) {
+                Some(section) => {
+                    for element in node.elements()? {
+                        found.push((section.read)(&element)?);
+                    }
                 }
-            }
-            _ => return fragment.top.set(node),
+                None => return fragment.top.set(node),
+            },
         }
         Ok(true)
     })?;

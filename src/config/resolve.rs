@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use super::check::{Fault, MAX_TAGS};
 use super::error::{ConfigError, Origin, Sourced, choices};
-use super::raw::{Fragment, Input, PlanInput};
-use super::raw_hooks::HookInput;
+use super::hooks::section::HookInput;
+use super::input::Input as _;
+use super::raw::{Fragment, PlanInput};
 use super::settings::{
     Ec2Settings, Hook, IdentityOverrides, OnDegraded, PlanSettings, Settings, UnmountedVolumes,
 };

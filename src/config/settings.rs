@@ -114,7 +114,7 @@ impl PlanSettings {
     /// Is there anything that could vouch for an application?
     #[must_use]
     pub fn holds_applications(&self) -> bool {
-        self.hooks.iter().any(Hook::holds)
+        self.hooks.iter().any(Hook::quiesces)
     }
 }
 

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::error::Origin;
 use super::files::{ConfigFile, FileStatus};
-use super::raw::{Ec2Input, IdentityInput, Input, PlanInput, TopInput};
+use super::input::Input as _;
+use super::raw::{Ec2Input, IdentityInput, PlanInput, TopInput};
 use super::{Checked, Loaded};
 
 /// One effective value.

@@ -90,14 +90,15 @@ fn the_example_of_every_shipped_hook_is_a_configuration() {
 
 #[test]
 fn every_key_is_in_the_documentation() {
-    use super::raw::{Ec2Input, IdentityInput, Input, PlanInput, TopInput};
-    use super::raw_hooks::{ContainerKeys, DirectoryKeys, HookKeys, SessionKeys, SystemdKeys};
-    let configuration = [TopInput::KEYS, IdentityInput::KEYS, Ec2Input::KEYS, PlanInput::KEYS];
-    let hooks =
-        [HookKeys::KEYS, SessionKeys::KEYS, DirectoryKeys::KEYS, SystemdKeys::KEYS, ContainerKeys::KEYS];
+    use super::hooks::section::SECTIONS;
+    use super::input::Input as _;
+    use super::raw::{Ec2Input, IdentityInput, PlanInput, TopInput};
+    let configuration = [TopInput::KEYS, IdentityInput::KEYS, Ec2Input::KEYS, PlanInput::KEYS].concat();
+    let applications =
+        concat!(include_str!("../../../docs/hooks.md"), include_str!("../../../docs/databases.md"));
     for (text, keys) in [
-        (include_str!("../../../docs/configuration.md"), configuration.concat()),
-        (include_str!("../../../docs/hooks.md"), hooks.concat()),
+        (include_str!("../../../docs/configuration.md"), configuration),
+        (applications, SECTIONS.iter().flat_map(|section| section.keys).copied().collect()),
     ] {
         for key in keys {
             assert!(text.contains(&format!("| `{key}` |")), "{key} is not documented");

@@ -1,7 +1,7 @@
 //! Where the program is that talks to databases: beside the one that runs.
 //!
-//! In: the file of the running program. Out: the path of [`NAME`] in the same folder. Must never: start a file that somebody could change
-//! who could not change the running program.
+//! In: the file of the running program. Out: the path of [`NAME`] in the same folder. Must never: start a
+//! file that somebody could change who could not change the running program.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
@@ -19,7 +19,8 @@ pub const NAME: &str = "stillpoint-databases";
 pub fn find() -> Result<String, Refusal> {
     let own = std::env::current_exe()
         .map_err(|e| Refusal::new(format!("cannot find the file of the running program: {e}")))?;
-    // The kernel's link to this process's own file leads to its inode, also where the file was replaced meanwhile.
+    // The kernel's link to this process's own file leads to its inode, also where the file was replaced
+    // meanwhile.
     let own_file = std::fs::metadata("/proc/self/exe").map_err(|e| unusable(&own, &e.to_string()))?;
     let path = beside(&own, &own_file)?;
     path.into_os_string().into_string().map_err(|path| unusable(Path::new(&path), "its path is not UTF-8"))
@@ -46,7 +47,8 @@ fn unusable(path: &Path, why: &str) -> Refusal {
         .hint(format!("install {NAME} into the folder that stillpoint is in, from the same build"))
 }
 
-/// Why this file may have been made or changed by somebody who could not have changed the running program, if so.
+/// Why this file may have been made or changed by somebody who could not have changed the running program, if
+/// so.
 fn why_untrusted(found: &Metadata, own: &Metadata) -> Option<String> {
     if !found.is_file() {
         return Some("is not a plain file".to_owned());

@@ -1,0 +1,63 @@
+//! `[[container]]`: containers that are paused, and go on.
+//!
+//! In: its keys. Out: [`ContainerHook`]. Must never: guess the engine: the same name may mean two containers.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Kind;
+use super::section::{Common, FaultAt, Section, TIMEOUT, keys, value};
+use crate::config::check;
+use crate::config::error::ConfigError;
+use crate::config::input::Input as _;
+use crate::config::node::{Node, Table};
+
+/// Containers that are paused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerHook {
+    /// Whose they are.
+    pub engine: ContainerEngine,
+    /// Names or ids.
+    pub containers: Vec<String>,
+}
+
+/// A program that runs containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ContainerEngine {
+    /// `docker`.
+    Docker,
+    /// `podman`.
+    Podman,
+}
+
+const ENGINES: &[(&str, ContainerEngine)] =
+    &[("docker", ContainerEngine::Docker), ("podman", ContainerEngine::Podman)];
+
+keys! { Keys {
+    engine: ContainerEngine = |n: &Node<'_>| n.checked(|t| check::choice(t, ENGINES));
+    containers: Vec<String> = |n: &Node<'_>| n.list(|n| n.checked(check::container_name));
+} per_entry {} }
+
+impl Kind for ContainerHook {
+    const SECTION: &'static str = "container";
+}
+
+impl Section for ContainerHook {
+    type Keys = Keys;
+
+    const TIMEOUT: Option<Duration> = Some(TIMEOUT);
+
+    fn read(table: &Table<'_>, fault: &FaultAt<'_>) -> Result<(Common, String, Self), ConfigError> {
+        let mut k = Keys::read(table)?;
+        let common = k.common();
+        let Some(containers) = value(k.containers).filter(|c| !c.is_empty()) else {
+            return Err(fault("has no `containers`", "name them: containers = [\"app\"]"));
+        };
+        let Some(engine) = value(k.engine) else {
+            return Err(fault("has no `engine`", "it can be \"docker\" or \"podman\""));
+        };
+        Ok((common, containers.join(" "), Self { engine, containers }))
+    }
+}

@@ -1,0 +1,168 @@
+//! One section of a file, such as `[[hook]]` or `[[mysql]]`: what all of them have in common.
+//!
+//! In: a section as it stands in a file. Out: a [`HookInput`], complete in itself, with its position. Must
+//! never: let one through that has no limit.
+//!
+//! A kind of application brings its own keys and defaults as [`Section`]; [`SECTIONS`] is the list of those
+//! that a file may have.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use super::{
+    CommandHook, ContainerHook, DirectoryHook, HookKind, Kind, Mysql, OnFailure, Postgresql, Redis,
+    SessionHook, SystemdHook,
+};
+use crate::config::check::{self, Fault};
+use crate::config::error::{ConfigError, Origin, Sourced};
+use crate::config::input::Input;
+use crate::config::node::{Node, Table};
+
+/// What is done by a program that is known has this limit where the section gives none.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
+
+const ON_FAILURE: &[(&str, OnFailure)] = &[("abort", OnFailure::Abort), ("degrade", OnFailure::Degrade)];
+
+/// What a file may have.
+pub(in crate::config) struct Readable {
+    /// Its name, without the brackets.
+    pub name: &'static str,
+    /// Its keys, for the test that each is documented.
+    #[cfg_attr(not(test), expect(dead_code))]
+    pub keys: &'static [&'static str],
+    /// Reads one element of it.
+    pub read: fn(&Node<'_>) -> Result<HookInput, ConfigError>,
+}
+
+/// Every section.
+pub(in crate::config) const SECTIONS: [Readable; 8] = [
+    section::<CommandHook>(),
+    section::<SessionHook>(),
+    section::<DirectoryHook>(),
+    section::<SystemdHook>(),
+    section::<ContainerHook>(),
+    section::<Postgresql>(),
+    section::<Mysql>(),
+    section::<Redis>(),
+];
+
+const fn section<S: Section>() -> Readable {
+    Readable { name: S::SECTION, keys: S::Keys::KEYS, read: read::<S> }
+}
+
+/// A kind of application that is configured by a section of its own.
+pub(super) trait Section: Kind + Into<HookKind> {
+    /// Its keys.
+    type Keys: Input;
+
+    /// The limit of quiescing and of releasing where the section gives none. A kind that runs what the user
+    /// wrote has none: how long that takes is the user's to know.
+    const TIMEOUT: Option<Duration>;
+
+    /// The keys of the section, and the name that a section without `name` gets.
+    fn read(table: &Table<'_>, fault: &FaultAt<'_>) -> Result<(Common, String, Self), ConfigError>;
+}
+
+/// Makes a fault of the whole section: the problem, and the hint.
+pub(super) type FaultAt<'a> = dyn Fn(&str, &str) -> ConfigError + 'a;
+
+/// The keys that every section has.
+pub(super) struct Common {
+    pub name: Option<Sourced<String>>,
+    pub timeout: Option<Sourced<Duration>>,
+    pub on_failure: Option<Sourced<OnFailure>>,
+    pub plans: Option<Sourced<Vec<Sourced<String>>>>,
+}
+
+/// A section as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::config) struct HookInput {
+    pub name: String,
+    /// The name is the user's own.
+    pub named: bool,
+    pub kind: HookKind,
+    pub timeout: Duration,
+    pub on_failure: OnFailure,
+    /// The plans it belongs to; none means all.
+    pub plans: Option<Vec<Sourced<String>>>,
+    pub origin: Origin,
+}
+
+/// The struct of a section's keys, with the ones that every section has.
+macro_rules! keys {
+    ($name:ident { $($key:ident: $type:ty = $read:expr;)* } per_entry { $($table:ident: $k:ty, $v:ty = $read_table:expr;)* }) => {
+        $crate::config::input::input! {
+            /// The keys of a section.
+            $name {
+                name: String = |n: &$crate::config::node::Node<'_>| n.checked($crate::config::check::hook_name);
+                $($key: $type = $read;)*
+                timeout: std::time::Duration =
+                    |n: &$crate::config::node::Node<'_>| n.duration($crate::config::check::HOOK_TIMEOUT);
+                on_failure: super::OnFailure = super::section::on_failure;
+                plans: Vec<$crate::config::error::Sourced<String>> = super::section::plans;
+            } per_entry { $($table: $k, $v = $read_table;)* }
+        }
+
+        impl $name {
+            fn common(&mut self) -> super::section::Common {
+                super::section::Common {
+                    name: self.name.take(),
+                    timeout: self.timeout.take(),
+                    on_failure: self.on_failure.take(),
+                    plans: self.plans.take(),
+                }
+            }
+        }
+    };
+}
+pub(super) use keys;
+
+pub(super) fn on_failure(n: &Node<'_>) -> Result<OnFailure, ConfigError> {
+    n.checked(|t| check::choice(t, ON_FAILURE))
+}
+
+pub(super) fn plans(n: &Node<'_>) -> Result<Vec<Sourced<String>>, ConfigError> {
+    n.list(|n| n.sourced(|n| n.checked(check::plan_name)))
+}
+
+/// A value without its position.
+pub(super) fn value<T>(sourced: Option<Sourced<T>>) -> Option<T> {
+    sourced.map(|s| s.value)
+}
+
+/// The values of a table without their positions.
+pub(super) fn entries(table: BTreeMap<String, Sourced<String>>) -> BTreeMap<String, String> {
+    table.into_iter().map(|(k, v)| (k, v.value)).collect()
+}
+
+/// The name of a section that runs this file.
+pub(super) fn file_name(path: &str) -> String {
+    Path::new(path).file_name().and_then(|n| n.to_str()).unwrap_or(path).to_owned()
+}
+
+fn read<S: Section>(element: &Node<'_>) -> Result<HookInput, ConfigError> {
+    let table = element.table_as(format!("[[{}]]", S::SECTION))?;
+    let fault = |problem: &str, hint: &str| Fault::new(problem).hint(hint).at(element.origin(), S::SECTION);
+    let (common, called, settings) = S::read(&table, &fault)?;
+    let Some(timeout) = value(common.timeout).or(S::TIMEOUT) else {
+        return Err(fault(
+            "has no `timeout`",
+            "give each hook the longest time it may take: timeout = \"30s\"",
+        ));
+    };
+    let named = common.name.is_some();
+    let name = match common.name {
+        Some(name) => name.value,
+        None => check::hook_name(&called).map_err(|f| f.at(element.origin(), S::SECTION))?,
+    };
+    Ok(HookInput {
+        name,
+        named,
+        kind: settings.into(),
+        timeout,
+        on_failure: value(common.on_failure).unwrap_or(OnFailure::Abort),
+        plans: value(common.plans),
+        origin: element.origin(),
+    })
+}

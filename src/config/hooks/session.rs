@@ -1,0 +1,65 @@
+//! `[[session]]`: one process that keeps an application quiesced for as long as it is told to.
+//!
+//! In: its keys. Out: [`SessionHook`]. Must never: let one through that runs nothing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Kind;
+use super::section::{Common, FaultAt, Section, entries, file_name, keys, value};
+use crate::config::check;
+use crate::config::error::ConfigError;
+use crate::config::input::Input as _;
+use crate::config::node::{Node, Table};
+
+/// One process that keeps an application quiesced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionHook {
+    /// Its argv.
+    pub command: Vec<String>,
+    /// Run when nobody saw it release the application: it was killed, or stillpoint was. It has to be right
+    /// when nothing is quiesced.
+    #[serde(default)]
+    pub release: Option<Vec<String>>,
+    /// As in [`CommandHook`](super::CommandHook).
+    #[serde(default)]
+    pub user: Option<String>,
+    /// As in [`CommandHook`](super::CommandHook).
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+}
+
+keys! { Keys {
+    command: Vec<String> = Node::argv;
+    release: Vec<String> = Node::argv;
+    user: String = |n: &Node<'_>| n.checked(check::user_name);
+} per_entry { environment: String, String = |n: &Node<'_>| n.tags(check::variable); } }
+
+impl Kind for SessionHook {
+    const SECTION: &'static str = "session";
+}
+
+impl Section for SessionHook {
+    type Keys = Keys;
+
+    const TIMEOUT: Option<Duration> = None;
+
+    fn read(table: &Table<'_>, fault: &FaultAt<'_>) -> Result<(Common, String, Self), ConfigError> {
+        let mut k = Keys::read(table)?;
+        let common = k.common();
+        let Some(command) = value(k.command) else {
+            let hint = "give it one that prints `ready` and waits: command = [\"/path/to/program\"]";
+            return Err(fault("has no `command`", hint));
+        };
+        let called = file_name(&command[0]);
+        let session = Self {
+            command,
+            release: value(k.release),
+            user: value(k.user),
+            environment: entries(k.environment),
+        };
+        Ok((common, called, session))
+    }
+}
