@@ -57,20 +57,25 @@ fn snapshots_are_slow_and_late_as_asked() {
     let usual = sim.create_snapshots().remove(0);
     add(&sim, &["slow-progress", "--factor", "1000", "--call", "1"]);
     let slow = sim.create_snapshots().remove(0);
-    add(&sim, &["slow-progress", "--delay", "5s", "--call", "1"]);
+    add(&sim, &["slow-progress", "--delay", "1h", "--call", "1"]);
+    let delayed_for_long = sim.create_snapshots().remove(0);
+    add(&sim, &["slow-progress", "--delay", "1s", "--call", "1"]);
     let delayed = sim.create_snapshots().remove(0);
     wait_for("the usual end", || state(&usual) == "completed");
-    assert_eq!(state(&delayed), "pending");
-    wait_for("the end after five seconds", || state(&delayed) == "completed");
-    assert_eq!(state(&slow), "pending");
+    wait_for("the end after a second", || state(&delayed) == "completed");
+    assert_eq!((state(&slow), state(&delayed_for_long)), ("pending".into(), "pending".into()));
 
-    add(&sim, &["late-visibility", "--delay", "5s", "--call", "1"]);
-    let late = sim.create_snapshots().remove(0);
-    let found = || sim.command(&["call", "DescribeSnapshots", &format!("SnapshotId.1={late}")]);
-    assert!(String::from_utf8_lossy(&found().stdout).contains("InvalidSnapshot.NotFound"));
+    let late = |delay: &str| {
+        add(&sim, &["late-visibility", "--delay", delay, "--call", "1"]);
+        sim.create_snapshots().remove(0)
+    };
+    let found = |id: &str| sim.command(&["call", "DescribeSnapshots", &format!("SnapshotId.1={id}")]);
+    let in_an_hour = late("1h");
     let all = values(&sim.ok(&["call", "DescribeSnapshots"]), "snapshotId");
-    assert_eq!(all.len(), 9);
-    wait_for("the late snapshot", || found().status.success());
+    assert_eq!(all.len(), 12);
+    let soon = late("1s");
+    wait_for("the late snapshot", || found(&soon).status.success());
+    assert!(String::from_utf8_lossy(&found(&in_an_hour).stdout).contains("InvalidSnapshot.NotFound"));
 }
 
 #[test]
@@ -148,10 +153,11 @@ fn run_kills_its_command_only_when_it_was_asked_twice() {
     assert_eq!(line(), "TERM");
     assert_eq!(child.wait().expect("it ends").code(), Some(3));
 
-    let (mut child, _) = run("trap '' TERM; echo ready; while :; do sleep 0.05; done");
+    let (mut child, mut line) = run("trap 'echo TERM' TERM; echo ready; while :; do sleep 0.05; done");
     tell(&child, Signal::SIGTERM);
-    // The second one counts a second after the first was seen.
-    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(line(), "TERM");
+    // Time has to pass here: the second one counts a second after the first was seen.
+    std::thread::sleep(Duration::from_millis(1100));
     assert!(child.try_wait().expect("it is ours").is_none());
     tell(&child, Signal::SIGTERM);
     let status = child.wait().expect("it ends");
@@ -184,15 +190,15 @@ fn copies_can_be_late_slow_and_failed_too() {
         let from = format!("SourceSnapshotId={source}");
         values(&sim.ok(&["call", "CopySnapshot", "SourceRegion=us-east-1", &from]), "snapshotId").remove(0)
     };
-    let late = copy("late-visibility", "4s");
-    let told = describe(&late);
+    let in_an_hour = copy("late-visibility", "1h");
+    let soon = copy("late-visibility", "1s");
+    wait_for("the late copy", || describe(&soon).contains("<snapshotSet>"));
+    let told = describe(&in_an_hour);
     assert!(told.contains("InvalidSnapshot.NotFound"), "{told} {:#?}", sim.requests("CopySnapshot"));
-    wait_for("the late copy", || describe(&late).contains("<snapshotSet>"));
-    let slow = copy("slow-progress", "6s");
-    std::thread::sleep(std::time::Duration::from_millis(600));
-    assert_eq!(values(&describe(&slow), "status"), ["pending"], "others take 0.2 s");
+    let slow = copy("slow-progress", "1h");
     let failed = copy("snapshot-error", "1s");
     wait_for("the failed copy", || values(&describe(&failed), "status") == ["error"]);
+    assert_eq!(values(&describe(&slow), "status"), ["pending"], "one that was asked for later has ended");
     sim.ok(&["reset"]);
     assert!(describe(&source).contains("InvalidSnapshot.NotFound"));
 }

@@ -9,7 +9,6 @@ mod support;
 use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use support::{
@@ -45,7 +44,8 @@ fn create_snapshots_is_one_point_in_time_and_two_calls_are_not() {
     let writer = Writer::start(a.path(), b.path());
     let mut sets = Vec::new();
     for _ in 0..8 {
-        std::thread::sleep(Duration::from_millis(150));
+        let before = written(b.path());
+        wait_for("more records", || written(b.path()) > before + 5);
         sets.push(sim.create_snapshots());
     }
     let sequential = [sim.create_snapshot("a"), {
@@ -184,16 +184,14 @@ fn imds_wants_a_token_and_connections_stay_open() {
 #[test]
 fn faults_strike_before_or_after_the_commit() {
     needs_root();
-    let sim = Sim::start(QUICK, &["name=a,size=16MiB"]);
+    let many = QUICK.replace("[limits]\n", "[limits]\npending_per_volume = 0\n");
+    let sim = Sim::start(&many, &["name=a,size=16MiB"]);
     let target = format!("VolumeId={}", sim.id("a"));
     let create = || sim.command(&["call", "CreateSnapshot", &target]);
     let add = |kind: &str| {
         let before = ["faults", "add", "--action", "CreateSnapshot", "--call", "1", "--kind", kind];
-        // So long that a clone on a slow disk cannot be taken for it.
-        let delay = if kind == "delay-after" { "3s" } else { "300ms" };
-        sim.ok(
-            &[&before[..], &["--delay", delay, "--code", "RequestLimitExceeded", "--status", "503"]].concat()
-        );
+        sim.ok(&[&before[..], &["--delay", "300ms", "--code", "RequestLimitExceeded", "--status", "503"]]
+            .concat());
     };
     let count = || values(&sim.ok(&["call", "DescribeSnapshots"]), "snapshotId").len();
 
@@ -219,11 +217,8 @@ fn faults_strike_before_or_after_the_commit() {
             assert!(nanos("clone_started_ns") - nanos("started_ns") > 300_000_000);
         }
         if kind == "delay-after" {
-            assert!(nanos("point_in_time_ns") - nanos("started_ns") < 2_500_000_000);
-            assert!(nanos("answered_ns") - nanos("point_in_time_ns") > 2_900_000_000);
+            assert!(nanos("answered_ns") - nanos("point_in_time_ns") > 300_000_000);
         }
-        // A volume may have five snapshots in progress.
-        std::thread::sleep(Duration::from_millis(250));
     }
     let dry = sim.command(&["call", "CreateSnapshot", &target, "DryRun=true"]);
     assert!(String::from_utf8_lossy(&dry.stdout).contains("DryRunOperation"));

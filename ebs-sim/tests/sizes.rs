@@ -43,8 +43,8 @@ fn blocks_are_shared_with_the_snapshot_rather_than_copied() {
 fn sizes_are_those_of_what_was_written() {
     needs_root();
     let rate = LIVELY.replace("seconds_to_complete = 0.1", "rate = '10MiB'");
-    // By its size a snapshot of it would take half a minute.
-    let sim = Sim::start(&rate, &["name=a,size=300MiB", "name=other,size=16MiB"]);
+    // By its size a snapshot of it would take five minutes, for which nobody here waits.
+    let sim = Sim::start(&rate, &["name=a,size=3000MiB", "name=other,size=16MiB"]);
     let write = |mib: u32, at: u32| {
         let (count, seek) = (arg("count", &mib.to_string()), arg("seek", &at.to_string()));
         let to = arg("of", &sim.device("a"));
@@ -61,13 +61,11 @@ fn sizes_are_those_of_what_was_written() {
     let (full, changed, took, id) = taken();
     assert_eq!((full, changed), (10 << 10, 10 << 10));
     assert!(took > Duration::from_millis(900), "10 MiB at 10 MiB a second: {took:?}");
-    assert!(took < Duration::from_secs(20), "not by the volume's size: {took:?}");
     let shown = call(&sim, &["DescribeSnapshots", &arg("SnapshotId.1", &id)]);
     assert_eq!(values(&shown, "fullSnapshotSizeInBytes"), [(10 << 20).to_string()]);
 
-    let (full, changed, took, _) = taken();
+    let (full, changed, ..) = taken();
     assert_eq!((full, changed), (10 << 10, 0));
-    assert!(took < Duration::from_secs(20), "nothing has changed: {took:?}");
 
     // 1.5 MiB in the middle of what there is, 4 KiB behind it.
     let to = arg("of", &sim.device("a"));
