@@ -33,7 +33,6 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Scenario(error) => error.hint(),

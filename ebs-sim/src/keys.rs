@@ -15,7 +15,6 @@ use crate::ids::random_hex;
 pub struct Key {
     /// `AKIA…` or `ASIA…`.
     pub access_key_id: String,
-    /// The secret.
     pub secret_access_key: String,
     /// The role's session token.
     pub session_token: Option<String>,
@@ -54,7 +53,6 @@ impl Keys {
         Self { fixed: Key::random("AKIA", None), role: Vec::new(), lifetime }
     }
 
-    /// The static key.
     pub fn fixed(&self) -> &Key {
         &self.fixed
     }

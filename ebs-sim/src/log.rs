@@ -23,11 +23,9 @@ pub struct Entry {
     pub number: u64,
     /// The TCP connection it came on: two requests with one number used a warm connection.
     pub connection: u64,
-    /// Whether that is TLS.
     pub tls: bool,
     /// `CreateSnapshots`, `imds:PutToken` …; `connection` and `imds:connection` for a connection that was hit.
     pub action: String,
-    /// Whether it was a DryRun.
     pub dry_run: bool,
     /// The parameters, or the path of a metadata request.
     pub params: BTreeMap<String, String>,

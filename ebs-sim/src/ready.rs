@@ -21,34 +21,15 @@ pub const CONTROL: &str = "/_ebs-sim/";
 /// The file could not be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is none, or it is not readable.
     #[error("cannot read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// It could not be written.
+    Read { path: PathBuf, source: std::io::Error },
     #[error("cannot write {}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// It is not what this version writes.
+    Write { path: PathBuf, source: std::io::Error },
     #[error("cannot understand {}", path.display())]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: serde_json::Error,
-    },
+    Parse { path: PathBuf, source: serde_json::Error },
 }
 
 impl Error {
-    /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Read { .. } => Some("is `ebs-sim serve` running with this --dir?".into()),
@@ -61,7 +42,6 @@ impl Error {
 /// What a client needs to know.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ready {
-    /// The process that serves.
     pub pid: u32,
     /// The folder it serves from.
     pub dir: PathBuf,
@@ -73,17 +53,11 @@ pub struct Ready {
     pub ca_bundle: PathBuf,
     /// The control API's URL, which faults on connections do not concern.
     pub control: String,
-    /// The metadata service's URL.
     pub imds: String,
-    /// The Region.
     pub region: String,
-    /// The Availability Zone.
     pub availability_zone: String,
-    /// The account.
     pub account_id: String,
-    /// The instance.
     pub instance_id: InstanceId,
-    /// The static key.
     pub credentials: Credentials,
     /// What to set so that AWS's clients find it.
     pub env: BTreeMap<String, String>,
@@ -91,28 +65,23 @@ pub struct Ready {
     pub volumes: Vec<Volume>,
 }
 
-/// The static key pair.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Credentials {
     /// `AKIA…`
     pub access_key_id: String,
-    /// The secret.
     pub secret_access_key: String,
 }
 
-/// One volume and its device.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Volume {
     /// Its id. An instance-store disk has one too, which EC2 does not know.
     pub id: VolumeId,
-    /// Its name in the scenario.
     pub name: String,
     /// The attachment's device name.
     pub device_name: String,
     /// The device that stands for it.
     #[serde(rename = "loop")]
     pub loop_device: PathBuf,
-    /// Its size.
     pub size_bytes: u64,
     /// How it looks to the instance.
     pub kind: Kind,

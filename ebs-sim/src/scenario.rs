@@ -28,27 +28,21 @@ use crate::units::{Bytes, MIB};
 /// A scenario that cannot be simulated.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file could not be read.
     #[error("cannot read the scenario {}", path.display())]
     Read {
         /// The scenario file.
         path: PathBuf,
-        /// Why not.
         source: std::io::Error,
     },
-    /// The file is not a scenario.
     #[error("{}", path.display())]
     Parse {
         /// The scenario file and the line in it.
         path: PathBuf,
-        /// Why.
         #[source]
         source: Boxed,
     },
-    /// A fault could never strike.
     #[error("{0}")]
     Fault(String),
-    /// The parts do not fit together.
     #[error("{0}")]
     Wrong(String),
 }
@@ -59,7 +53,6 @@ pub enum Error {
 pub struct Boxed(Box<toml::de::Error>);
 
 impl Error {
-    /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Read { .. } => None,
@@ -79,7 +72,6 @@ impl Error {
 pub struct Scenario {
     /// Regions that answer besides the instance's: to copy to.
     pub other_regions: Vec<String>,
-    /// Who the instance is.
     pub instance: Instance,
     /// How its metadata service behaves.
     pub imds: Imds,

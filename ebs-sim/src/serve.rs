@@ -35,32 +35,18 @@ pub enum Error {
     /// The devices could not be announced.
     #[error(transparent)]
     Publish(#[from] publish::Error),
-    /// The view could not be made.
     #[error(transparent)]
     View(#[from] view::Error),
     /// There is no certificate.
     #[error(transparent)]
     Tls(#[from] tls::Error),
-    /// An address is taken or not there.
     #[error("cannot listen on {address}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// The runtime or its signals could not be set up, or a child could not be started.
+    Listen { address: SocketAddr, source: std::io::Error },
     #[error("cannot {what}")]
-    Runtime {
-        /// What was tried.
-        what: String,
-        /// Why not.
-        source: std::io::Error,
-    },
+    Runtime { what: String, source: std::io::Error },
 }
 
 impl Error {
-    /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Listen { .. } => Some("port 0 takes any free port".into()),
@@ -70,7 +56,6 @@ impl Error {
         }
     }
 
-    /// Says what was tried.
     pub fn runtime(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.into();
         move |source| Error::Runtime { what, source }
@@ -87,7 +72,6 @@ pub enum Source {
 }
 
 impl Source {
-    /// What is simulated.
     pub fn scenario(&self) -> &Scenario {
         match self {
             Source::New(scenario) => scenario,
@@ -99,7 +83,6 @@ impl Source {
 /// What to serve and where.
 #[derive(Debug)]
 pub struct Settings {
-    /// The folder.
     pub dir: PathBuf,
     /// What to simulate.
     pub source: Source,

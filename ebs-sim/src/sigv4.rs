@@ -17,7 +17,6 @@ pub const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 pub struct Signed<'a> {
     /// GET or POST.
     pub method: &'a str,
-    /// The path.
     pub path: &'a str,
     /// The query string, without its question mark.
     pub query: &'a str,

@@ -24,7 +24,6 @@ struct Kept {
     written: Mutex<Option<(u64, usize)>>,
 }
 
-/// One running simulation.
 #[derive(Debug)]
 pub struct Sim {
     world: Mutex<World>,
@@ -109,12 +108,10 @@ impl Sim {
         lock(&self.host)
     }
 
-    /// The faults that are set.
     pub fn faults(&self) -> MutexGuard<'_, Faults> {
         lock(&self.faults)
     }
 
-    /// The access keys.
     pub fn keys(&self) -> MutexGuard<'_, Keys> {
         lock(&self.keys)
     }
@@ -124,7 +121,6 @@ impl Sim {
         lock(&self.throttle)
     }
 
-    /// The request log.
     pub fn log(&self) -> MutexGuard<'_, Log> {
         lock(&self.log)
     }

@@ -17,45 +17,23 @@ const VERSION: u32 = 1;
 /// The file could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It is there but cannot be read.
     #[error("cannot read the saved state {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// It is not what this version writes.
+    Read { path: PathBuf, source: std::io::Error },
     #[error("cannot understand the saved state {}", path.display())]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: serde_json::Error,
-    },
-    /// Another version wrote it.
+    Parse { path: PathBuf, source: serde_json::Error },
     #[error("the saved state {} has format {found}, not {VERSION}", path.display())]
     Version {
-        /// The file.
         path: PathBuf,
         /// Its format.
         found: u32,
     },
-    /// It cannot be written.
     #[error("cannot write the saved state {}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// A start that does not fit with what the folder holds.
+    Write { path: PathBuf, source: std::io::Error },
     #[error("{} holds a saved simulation", .0.display())]
     Kept(PathBuf),
 }
 
 impl Error {
-    /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Write { .. } => None,

@@ -18,10 +18,8 @@ pub const FILE: &str = "ca.pem";
 /// A certificate could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The certificates themselves.
     #[error("cannot make a certificate")]
     Certificate(#[from] rcgen::Error),
-    /// The server's use of them.
     #[error("cannot set up TLS")]
     Server(#[from] rustls::Error),
 }

@@ -10,7 +10,6 @@ use crate::units::MIB;
 pub struct Window {
     /// Where it begins, in bytes.
     pub offset: u64,
-    /// How long it is.
     pub length: u64,
 }
 

@@ -16,7 +16,6 @@ pub struct Change {
     state: KeyState,
 }
 
-/// All of them.
 pub fn list(sim: &Sim) -> Value {
     let world = sim.world();
     let shown = |key: &crate::world::KmsKey| json!({ "id": key.id, "region": key.region, "arn": key.arn(), "alias": key.alias, "state": key.state });

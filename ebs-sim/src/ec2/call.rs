@@ -49,7 +49,6 @@ fn invalid(action: &str) -> Ec2Error {
     Ec2Error::new("InvalidAction", format!("The action {action} is not valid for this web service."))
 }
 
-/// One call.
 pub enum Call {
     CopySnapshot(copy::Copy),
     CreateSnapshot(create::One),

@@ -15,7 +15,6 @@ const XMLNS: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
 /// What an action knows besides its parameters.
 pub struct Context {
     pub sim: Arc<Sim>,
-    /// The log entry.
     pub number: u64,
     pub request_id: String,
     pub action: String,

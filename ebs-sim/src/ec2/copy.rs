@@ -16,7 +16,6 @@ use crate::faults::{Hit, Kind};
 use crate::ids::{SnapshotId, VolumeId};
 use crate::world::{Later, NO_VOLUME, Snapshot, Tags, World};
 
-/// The request.
 pub struct Copy {
     source_region: String,
     source: SnapshotId,

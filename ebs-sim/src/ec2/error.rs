@@ -7,7 +7,6 @@ use std::fmt::Display;
 
 use super::xml::Xml;
 
-/// An error as EC2 answers it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct Ec2Error {
@@ -15,7 +14,6 @@ pub struct Ec2Error {
     pub code: String,
     /// What the user reads.
     pub message: String,
-    /// The HTTP status.
     pub status: u16,
 }
 
@@ -46,7 +44,6 @@ impl Ec2Error {
         Self::new("InternalError", "An internal error has occurred").status(500)
     }
 
-    /// The response body.
     pub fn to_xml(&self, request_id: &str) -> String {
         let mut xml = Xml::declaration();
         xml.node("Response", |xml| {

@@ -8,7 +8,6 @@ use super::filter::wildcard;
 use super::signature::Signer;
 use crate::world::World;
 
-/// One permission.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Need {
     action: &'static str,

@@ -42,7 +42,6 @@ const FILTERS: &[&str] = &[
     "vpc-id",
 ];
 
-/// The request.
 pub struct Describe(Query);
 
 impl Describe {

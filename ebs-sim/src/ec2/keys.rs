@@ -13,7 +13,6 @@ pub const UNUSABLE: &str = "Given key ID is not accessible";
 pub struct Found {
     /// Its ARN, as far as it is known.
     pub arn: Option<String>,
-    /// Whether it can be used.
     pub usable: bool,
 }
 

@@ -83,7 +83,6 @@ impl Claimed {
     }
 }
 
-/// Answers one request.
 pub async fn handle(sim: Arc<Sim>, http: http::Call) -> Reply {
     let started_ns = unix_nanos();
     let query = signature::without_signature(http.uri.query().unwrap_or_default());

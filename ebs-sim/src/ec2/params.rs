@@ -58,7 +58,6 @@ impl Params {
         }
     }
 
-    /// A number.
     pub fn number<T: FromStr>(&mut self, name: &str) -> Result<Option<T>, Ec2Error> {
         self.text(name)
             .map(|text| {

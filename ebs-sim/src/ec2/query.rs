@@ -67,7 +67,6 @@ impl Query {
             && filter::passes(&self.filters, tags, field)
     }
 
-    /// One page of them.
     pub fn page<T>(
         &self,
         items: Vec<T>,

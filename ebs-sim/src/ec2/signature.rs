@@ -17,10 +17,8 @@ use crate::sigv4::{ALGORITHM, Scope, Signed, sha256, signature};
 /// How far the client's clock may be off: the minutes that EC2's list of errors gives for RequestExpired.
 const MAX_SKEW_SECONDS: i64 = 900;
 
-/// Who signed a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signer {
-    /// The key that was used.
     pub access_key_id: String,
     /// Whether it is the role's.
     pub is_role: bool,
@@ -33,13 +31,9 @@ pub struct Signer {
 pub struct Incoming<'a> {
     /// GET or POST.
     pub method: &'a str,
-    /// The path.
     pub path: &'a str,
-    /// The query string.
     pub query: &'a str,
-    /// All headers.
     pub headers: &'a HeaderMap,
-    /// The body.
     pub body: &'a [u8],
 }
 

@@ -49,7 +49,6 @@ pub fn description(params: &mut Params) -> Result<String, Ec2Error> {
     Ok(text)
 }
 
-/// A snapshot of this Region.
 pub fn find<'a>(world: &'a World, region: &str, id: &SnapshotId) -> Result<&'a Snapshot, Ec2Error> {
     world.snapshot(region, id).ok_or_else(|| not_found(id.as_str()))
 }

@@ -36,7 +36,6 @@ fn resource_type(id: &str) -> &'static str {
     }
 }
 
-/// Whether this Region has it.
 fn exists(world: &World, region: &str, id: &str) -> bool {
     let home = region == world.home();
     match resource_type(id) {

@@ -67,7 +67,6 @@ impl Xml {
         });
     }
 
-    /// The text.
     pub fn finish(self) -> String {
         self.0
     }

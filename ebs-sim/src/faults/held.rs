@@ -15,9 +15,7 @@ use super::{Hit, Kind};
 pub struct HeldRequest {
     /// Its number in the log.
     pub request: u64,
-    /// What it asks for.
     pub action: String,
-    /// The fault that holds it.
     pub fault: u64,
     /// At which moment.
     pub kind: Kind,

@@ -25,7 +25,6 @@ pub const IMDS_CONNECTION: &str = "imds:connection";
 /// How long a request is held that nobody releases, unless the fault says otherwise.
 const HOLD_AT_MOST: Duration = Duration::from_secs(60);
 
-/// One fault.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
@@ -50,7 +49,6 @@ pub struct Fault {
     /// Of the metadata service: the path, with wildcards.
     #[serde(default)]
     pub path: Option<String>,
-    /// What happens.
     pub kind: Kind,
     /// The error code of `error` and `error-after`.
     #[serde(default)]
@@ -61,7 +59,6 @@ pub struct Fault {
     /// The HTTP status that goes with it.
     #[serde(default)]
     pub status: Option<u16>,
-    /// How long a delay takes.
     #[serde(default)]
     pub delay_ms: u64,
     /// Of `hold-…`: after how long a request goes on that nobody releases.
@@ -119,7 +116,6 @@ impl Fault {
         }
     }
 
-    /// How long a delay takes.
     pub fn delay(&self) -> Duration {
         Duration::from_millis(self.delay_ms)
     }

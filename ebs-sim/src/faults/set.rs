@@ -13,7 +13,6 @@ use crate::pattern::wildcard;
 pub struct Target<'a> {
     /// `CreateSnapshots`, `imds:Get`, `connection` …
     pub action: &'a str,
-    /// Whether it is a DryRun.
     pub dry_run: bool,
     /// Of the metadata service: the path.
     pub path: &'a str,
@@ -26,13 +25,11 @@ pub struct Target<'a> {
 /// A fault that is set, as the control API shows it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Armed {
-    /// Its number.
     pub id: u64,
     /// How many requests matched.
     pub seen: u64,
     /// How many of them were hit.
     pub hits: u64,
-    /// What it is.
     #[serde(flatten)]
     pub fault: Fault,
     #[serde(skip)]
@@ -42,13 +39,10 @@ pub struct Armed {
 /// A fault that hits a request.
 #[derive(Debug, Clone)]
 pub struct Hit {
-    /// The fault's number.
     pub id: u64,
-    /// The fault.
     pub fault: Fault,
 }
 
-/// The faults that are set.
 #[derive(Debug, Default)]
 pub struct Faults {
     set: Vec<Armed>,

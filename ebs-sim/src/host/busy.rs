@@ -11,7 +11,6 @@ use std::process::Command;
 /// A device that could not be detached at once.
 #[derive(Debug, Clone)]
 pub struct InUse {
-    /// The device.
     pub device: PathBuf,
     /// Where it is mounted, as far as that can be seen.
     pub users: Vec<String>,

@@ -20,7 +20,6 @@ pub const BLOCK: u64 = 512 << 10;
 pub struct Extent {
     /// Where it begins in the file.
     pub at: u64,
-    /// How long it is.
     pub length: u64,
     /// Where it lies on the disk; none when that says nothing about its data.
     pub place: Option<u64>,

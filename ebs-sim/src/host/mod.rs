@@ -33,47 +33,27 @@ use crate::window::Window;
 /// The host side could not be set up or taken down.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Loop devices and mounts need root.
     #[error("cannot make devices: not root")]
     NotRoot,
-    /// A command that is needed is not installed.
     #[error("cannot run {0}: it is not installed")]
     Missing(&'static str),
-    /// The kernel has no loop devices here.
     #[error("cannot open /dev/loop-control")]
     NoLoop(#[source] std::io::Error),
-    /// Another ebs-sim serves from this folder.
     #[error("{} is in use by another ebs-sim", .0.display())]
     Locked(PathBuf),
-    /// A command failed.
     #[error("{command} failed: {stderr}")]
-    Command {
-        /// The command line.
-        command: String,
-        /// What it printed.
-        stderr: String,
-    },
-    /// A system call failed.
+    Command { command: String, stderr: String },
     #[error("cannot {what}")]
-    Io {
-        /// What was tried.
-        what: String,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// A snapshot has no image to make a device of.
+    Io { what: String, source: std::io::Error },
     #[error("{0} has no image: its volume was made up by a fault")]
     NoImage(String),
-    /// A process that was told to end did not.
     #[error("ebs-sim (process {0}) does not end")]
     Unstoppable(u32),
-    /// A device that is not one of ours was named.
     #[error("{0} was not made by snapshot-device")]
     NotOurs(String),
 }
 
 impl Error {
-    /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::NotRoot => Some("run it with sudo".into()),

@@ -32,7 +32,6 @@ pub struct Door {
 /// What is done with a connection before anything is read from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Welcome {
-    /// It is served.
     Served,
     /// It is ended with a RST.
     Reset,

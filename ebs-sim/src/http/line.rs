@@ -24,9 +24,7 @@ const STALLED: u8 = 3;
 /// What is known of a connection, and what is to happen to what is written to it.
 #[derive(Debug)]
 pub struct Wire {
-    /// Its number.
     pub number: u64,
-    /// Whether it is TLS.
     pub tls: bool,
     fate: AtomicU8,
     left: AtomicU32,

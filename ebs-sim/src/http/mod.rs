@@ -34,9 +34,7 @@ pub struct Call {
     pub method: Method,
     /// Path and query.
     pub uri: Uri,
-    /// The headers.
     pub headers: HeaderMap,
-    /// The body.
     pub body: Bytes,
     /// The number of the TCP connection.
     pub connection: u64,
@@ -51,16 +49,12 @@ impl Call {
     }
 }
 
-/// An answer.
 #[derive(Debug)]
 pub struct Answer {
-    /// The status.
     pub status: u16,
-    /// The content type.
     pub content_type: &'static str,
     /// Further headers.
     pub headers: Vec<(&'static str, String)>,
-    /// The body.
     pub body: String,
     /// How many hops its packets may travel; as many as usual when absent.
     pub hops: Option<u8>,
@@ -76,7 +70,6 @@ impl Answer {
 /// What becomes of a request.
 #[derive(Debug)]
 pub enum Reply {
-    /// It is answered.
     Answer(Answer),
     /// Content-Length promises the whole body, half of it is sent, and the connection is closed.
     Truncated(Answer),

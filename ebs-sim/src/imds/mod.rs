@@ -44,7 +44,6 @@ impl Tokens {
     }
 }
 
-/// Answers one request.
 pub async fn handle(sim: Arc<Sim>, tokens: Arc<Tokens>, call: Call) -> Reply {
     let action = if call.method == Method::PUT { "imds:PutToken" } else { "imds:Get" };
     let number = sim.log().begin(Entry {

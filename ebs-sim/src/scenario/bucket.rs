@@ -15,7 +15,6 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// Whether it is one.
     pub fn makes_sense(&self) -> bool {
         self.size >= 1.0 && self.refill >= 0.0 && (self.size + self.refill).is_finite()
     }

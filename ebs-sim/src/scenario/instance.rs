@@ -13,14 +13,12 @@ use crate::ids::InstanceId;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Instance {
-    /// Its id.
     pub id: InstanceId,
     /// Its type, such as `m6i.large`.
     #[serde(rename = "type")]
     pub instance_type: String,
     /// The AMI it was launched from.
     pub image_id: String,
-    /// Its Region.
     pub region: String,
     /// Its Availability Zone; the Region's first when absent.
     pub availability_zone: Option<String>,
@@ -36,7 +34,6 @@ pub struct Instance {
     pub role: String,
     /// What GetInstanceUefiData answers; absent: that it is not supported.
     pub uefi_data: Option<String>,
-    /// Its tags.
     pub tags: BTreeMap<String, String>,
 }
 

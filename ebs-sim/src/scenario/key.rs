@@ -27,7 +27,6 @@ pub struct KeySpec {
     pub region: Option<String>,
     /// `alias/…`
     pub alias: Option<String>,
-    /// Whether it can be used.
     #[serde(default)]
     pub state: KeyState,
 }

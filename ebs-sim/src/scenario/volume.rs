@@ -71,7 +71,6 @@ pub struct VolumeSpec {
     pub iops: Option<u32>,
     /// Provisioned throughput in MiB/s.
     pub throughput: Option<u32>,
-    /// Its tags.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
 }

@@ -30,9 +30,7 @@ pub struct Nvme {
     pub controller: String,
     /// The PCI function, `0000:00:04.0`.
     pub function: String,
-    /// The model.
     pub model: &'static str,
-    /// The serial number.
     pub serial: String,
     /// The PCI device id.
     pub device_id: &'static str,

@@ -27,32 +27,17 @@ use crate::env::{self, Reach};
 use crate::ready::{Ready, Volume};
 use disks::Disk;
 
-/// The view could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A new namespace was refused.
     #[error("cannot make namespaces")]
     Namespace(#[source] std::io::Error),
-    /// A part of it could not be made.
     #[error("cannot {what}")]
-    Io {
-        /// What was tried.
-        what: String,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// The command could not be started.
+    Io { what: String, source: std::io::Error },
     #[error("cannot run {}", command.display())]
-    Exec {
-        /// The command.
-        command: OsString,
-        /// Why not.
-        source: std::io::Error,
-    },
+    Exec { command: OsString, source: std::io::Error },
 }
 
 impl Error {
-    /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Namespace(_) => Some("run it as root; in a container, run that privileged".into()),

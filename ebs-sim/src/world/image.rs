@@ -18,16 +18,12 @@ const AMAZON: &str = "137112412989";
 /// How long a new image is `pending`.
 const PENDING: Duration = Duration::from_millis(200);
 
-/// One AMI.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ami {
-    /// Its id.
     pub id: ImageId,
-    /// The Region it is in.
     pub region: String,
     /// Its name, which no other has in its Region and account.
     pub name: String,
-    /// As given.
     pub description: Option<String>,
     /// The account it belongs to.
     pub owner: String,
@@ -68,7 +64,6 @@ pub struct Ami {
 pub struct Mapped {
     /// `/dev/sdf`
     pub device: String,
-    /// What is there.
     pub target: Target,
 }
 
@@ -88,7 +83,6 @@ pub enum Target {
 pub struct Ebs {
     /// What it is made from.
     pub snapshot: Option<SnapshotId>,
-    /// Its size.
     pub size_gib: u64,
     /// `gp3` …
     pub volume_type: String,

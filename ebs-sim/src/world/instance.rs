@@ -6,9 +6,7 @@ use super::World;
 
 /// The address of the only network interface.
 pub const MAC: &str = "0e:49:61:0f:c3:11";
-/// The VPC.
 pub const VPC: &str = "vpc-0123456789abcdef0";
-/// The subnet.
 pub const SUBNET: &str = "subnet-0123456789abcdef0";
 /// The only security group.
 pub const GROUP: &str = "sg-0123456789abcdef0";

@@ -12,23 +12,18 @@ pub const DEFAULT_ALIAS: &str = "alias/aws/ebs";
 /// The id of that key, in every Region.
 const DEFAULT_ID: &str = "00000000-0000-4000-8000-000000000000";
 
-/// A key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KmsKey {
     /// A UUID.
     pub id: String,
-    /// The Region it is in.
     pub region: String,
-    /// Its account.
     pub account: String,
     /// `alias/…`
     pub alias: Option<String>,
-    /// Whether it can be used.
     pub state: KeyState,
 }
 
 impl KmsKey {
-    /// Its ARN.
     pub fn arn(&self) -> String {
         format!("arn:aws:kms:{}:{}:key/{}", self.region, self.account, self.id)
     }

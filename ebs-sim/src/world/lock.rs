@@ -24,16 +24,13 @@ pub enum Mode {
 pub enum Until {
     /// So many days after it began.
     Days(u32),
-    /// Then.
     Date(Timestamp),
 }
 
-/// A lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lock {
     /// How hard it is.
     pub mode: Mode,
-    /// When it ends.
     pub until: Until,
     /// The cooling-off period in hours.
     pub cool_off: Option<u32>,
@@ -50,9 +47,7 @@ pub struct Lock {
 pub enum State {
     /// Compliance, and can still be changed.
     CoolOff,
-    /// Governance.
     Governance,
-    /// Compliance.
     Compliance,
     /// It holds no more.
     Expired,
@@ -80,7 +75,6 @@ impl Lock {
         self.created.max(self.completed)
     }
 
-    /// When it ends.
     pub fn expires(&self) -> Timestamp {
         match self.until {
             Until::Date(date) => date,

@@ -38,10 +38,8 @@ pub type Tags = BTreeMap<String, String>;
 
 static NO_TAGS: Tags = Tags::new();
 
-/// The whole account.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct World {
-    /// What was chosen.
     pub scenario: Scenario,
     /// The instance's launch.
     pub launched: Timestamp,
@@ -134,7 +132,6 @@ impl World {
         }
     }
 
-    /// The instance's id.
     pub fn instance_id(&self) -> &InstanceId {
         &self.scenario.instance.id
     }
@@ -216,7 +213,6 @@ impl World {
         std::iter::once(self.home()).chain(self.scenario.other_regions.iter().map(String::as_str))
     }
 
-    /// An image, when it is in this Region.
     pub fn image(&self, region: &str, id: &ImageId) -> Option<&Ami> {
         self.images.get(id).filter(|image| image.region == region)
     }
@@ -235,7 +231,6 @@ impl World {
         self.kms_keys = key::all(&self.scenario);
     }
 
-    /// A snapshot, when it is in this Region.
     pub fn snapshot(&self, region: &str, id: &SnapshotId) -> Option<&Snapshot> {
         self.snapshots.get(id).filter(|snapshot| snapshot.region == region)
     }

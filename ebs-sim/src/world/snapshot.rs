@@ -21,7 +21,6 @@ pub const NO_VOLUME: &str = "vol-ffffffff";
 pub struct Image {
     /// The clone, which all snapshots of a set share, and their copies.
     pub path: PathBuf,
-    /// The volume's window in it.
     pub window: Window,
 }
 
@@ -42,20 +41,14 @@ pub enum Sizes {
     Unknown,
 }
 
-/// A snapshot.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// Its id.
     pub id: SnapshotId,
-    /// The Region it is in.
     pub region: String,
-    /// Its volume.
     pub volume_id: VolumeId,
-    /// The volume's size.
     pub size_gib: u64,
     /// The bytes that it would hold in full.
     pub size_bytes: u64,
-    /// As given.
     pub description: String,
     /// The start time; equal for all of one set.
     pub started: Timestamp,

@@ -22,9 +22,7 @@ pub enum Move {
 /// The last move between the tiers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tiering {
-    /// Which.
     pub wanted: Move,
-    /// When it began.
     pub started: Timestamp,
     /// How long it takes.
     pub takes: Duration,

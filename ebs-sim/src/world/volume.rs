@@ -17,11 +17,9 @@ use crate::window::Window;
 /// A volume, or an instance-store disk, which EC2 does not know.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Volume {
-    /// Its id.
     pub id: VolumeId,
     /// Its name in the scenario; its id, when it was made later.
     pub name: String,
-    /// The Region it is in.
     pub region: String,
     /// The Availability Zone it is in.
     pub zone: String,
@@ -39,7 +37,6 @@ pub struct Volume {
     pub stage: Stage,
     /// The snapshot that it was made from.
     pub snapshot_id: Option<SnapshotId>,
-    /// When it was made.
     pub created: Timestamp,
     /// Its attachment, as EC2 sees it.
     pub attachment: Option<Attachment>,
@@ -78,7 +75,6 @@ pub enum Stage {
     Error,
 }
 
-/// A volume's attachment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
     /// When it was asked for.
@@ -123,7 +119,6 @@ impl AttachmentState {
 }
 
 impl Attachment {
-    /// One that is complete.
     pub fn complete(since: Timestamp, delete_on_termination: bool) -> Self {
         Self { since, state: AttachmentState::Attached, delete_on_termination }
     }
@@ -178,7 +173,6 @@ impl DeviceNames {
         }
     }
 
-    /// The next one.
     pub fn next(&mut self, boot: bool) -> String {
         if boot {
             return self.root.clone();

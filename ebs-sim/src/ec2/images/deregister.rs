@@ -12,7 +12,6 @@ use super::{own, parse_id};
 use crate::ids::{ImageId, SnapshotId};
 use crate::world::World;
 
-/// The request.
 pub struct Deregister {
     id: ImageId,
     with_snapshots: bool,

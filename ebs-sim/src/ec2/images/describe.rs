@@ -50,7 +50,6 @@ const FILTERS: &[&str] = &[
     "virtualization-type",
 ];
 
-/// The request.
 pub struct Describe {
     query: Query,
     owners: Vec<String>,

@@ -104,7 +104,6 @@ impl Entry {
         }
     }
 
-    /// The image's device.
     pub fn resolve(&self, world: &World, region: &str, now: Timestamp) -> Result<Mapped, Ec2Error> {
         let target = match &self.target {
             Wanted::Volume(volume) => Target::Ebs(volume.resolve(&self.device, world, region, now)?),

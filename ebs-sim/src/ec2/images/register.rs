@@ -14,7 +14,6 @@ use super::mapping::{self, Entry};
 use crate::ids::ImageId;
 use crate::world::{Ami, Sharing, Tags, Target, World};
 
-/// The request.
 pub struct Register {
     name: String,
     description: Option<String>,

@@ -11,7 +11,6 @@ use super::super::params::Params;
 use crate::ids::InstanceId;
 use crate::world::World;
 
-/// The request.
 pub struct Uefi(InstanceId);
 
 impl Uefi {

@@ -46,7 +46,6 @@ const FILTERS: &[&str] = &[
 /// Most that one page holds.
 const MAX_PAGE: usize = 100;
 
-/// The request.
 pub struct Describe {
     query: Query,
     names: Vec<String>,

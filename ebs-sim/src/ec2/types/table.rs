@@ -20,13 +20,10 @@ pub struct Type {
     pub platform: Platform,
     /// CPU architectures.
     pub architectures: &'static [&'static str],
-    /// Boot modes.
     pub boot_modes: &'static [&'static str],
-    /// Virtual CPUs.
     pub vcpus: u32,
     /// Threads of a core.
     pub threads: u32,
-    /// Memory.
     pub memory_mib: u64,
     /// The one NVMe SSD of its instance store, in GB.
     pub disk_gb: Option<u64>,
@@ -114,7 +111,6 @@ pub const TYPES: &[Type] = &[
 ];
 
 impl Type {
-    /// Cores.
     pub fn cores(&self) -> u32 {
         self.vcpus / self.threads
     }

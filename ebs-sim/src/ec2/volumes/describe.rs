@@ -32,7 +32,6 @@ const FILTERS: &[&str] = &[
     "volume-type",
 ];
 
-/// The request.
 pub struct Describe(Query);
 
 impl Describe {
