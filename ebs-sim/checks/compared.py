@@ -7,16 +7,20 @@
 import sys
 import tomllib
 from pathlib import Path
+from textwrap import TextWrapper
 
 HERE = Path(__file__).parent
+PROSE = TextWrapper(width=110, break_long_words=False, break_on_hyphens=False)
+ITEM = TextWrapper(width=110, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 TABLE = HERE.parent / "docs" / "compared-with-moto.md"
 
 INTRO = """# Compared with moto
 
-[moto](https://github.com/getmoto/moto) is another stand-in for AWS, written by others from the same documentation. The same
-{steps} requests are sent to both, and answers are compared: status and error code, how many items, and which members of
-botocore's model are there. {alike} of them are answered alike. **This is every difference**; a new one, or one that is gone,
-makes `scripts/check-sim` fail. Made by `ebs-sim/checks/compared.py --write` from `differences.toml`; not written by hand.
+[moto](https://github.com/getmoto/moto) is another stand-in for AWS, written by others from the same
+documentation. The same {steps} requests are sent to both, and answers are compared: status and error code,
+how many items, and which members of botocore's model are there. {alike} of them are answered alike. **This is
+every difference**; a new one, or one that is gone, makes `scripts/check-sim` fail. Made by
+`ebs-sim/checks/compared.py --write` from `differences.toml`; not written by hand.
 
 "Right" is who does as EC2 is documented to; *unverified* where nothing at hand says so.
 """
@@ -30,15 +34,22 @@ def markdown(table, steps):
     differ = sum(len(group["steps"]) for group in table["outcome"])
     out = [INTRO.format(steps=steps, alike=steps - differ), "\n## Outcomes\n"]
     for group in table["outcome"]:
-        out.append(f"\n**{group['why']}** Right: {group['right']}. Source: {group['source']}.\n\n")
+        said = f"**{group['why']}** Right: {group['right']}. Source: {group['source']}."
+        out.append(f"\n{PROSE.fill(said)}\n\n")
         out.append("| request | moto | ebs-sim |\n|---|---|---|\n")
         out += [f"| {name} | {moto} | {sim} |\n" for name, (moto, sim) in group["steps"].items()]
     out.append("\n## Members of answers\n")
     for group in table["members"]:
-        who = {"moto": "Only moto's", "ebs-sim": "Only ebs-sim's", "moto's own": "Not in the model, in moto's"}[group["only"]]
-        out.append(f"\n**{who}:** {group['why']} Right: {group['right']}.\n\n")
+        who = {
+            "moto": "Only moto's",
+            "ebs-sim": "Only ebs-sim's",
+            "moto's own": "Not in the model, in moto's",
+        }[group["only"]]
+        said = f"**{who}:** {group['why']} Right: {group['right']}."
+        out.append(f"\n{PROSE.fill(said)}\n\n")
         for action, paths in group["of"].items():
-            out.append(f"- {action}: " + ", ".join(f"`{path}`" for path in paths) + "\n")
+            members = f"- {action}: " + ", ".join(f"`{path}`" for path in paths)
+            out.append(ITEM.fill(members) + "\n")
     return "".join(out)
 
 

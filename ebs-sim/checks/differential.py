@@ -1,6 +1,7 @@
 """Sends the same requests to moto and to ebs-sim, and says how the answers differ.
 
-In: two running servers. Out: for each step, the outcome on both sides, and the members that only one of them answers.
+In: two running servers. Out: for each step, the outcome on both sides, and the members that only one of them
+answers.
 """
 
 import dataclasses
@@ -19,7 +20,9 @@ VOLUMES = ("name=root,size=64MiB,boot,device=/dev/sda1", "name=data,size=64MiB,d
 
 @dataclasses.dataclass
 class Outcome:
-    """What one side answered: `200 ok, 2 items` or `400 InvalidVolume.NotFound`, and the members of the answer."""
+    """What one side answered: `200 ok, 2 items` or `400 InvalidVolume.NotFound`, and the members of the
+    answer.
+    """
 
     said: str
     members: set
@@ -73,7 +76,9 @@ def count(action, body):
 def moto_side(moto):
     """Fills moto's account: an instance with three volumes, and one volume more."""
     client = moto.client(validate=True)
-    (made,) = client.run_instances(ImageId="ami-12c6146b", InstanceType="m6i.large", MinCount=1, MaxCount=1)["Instances"]
+    (made,) = client.run_instances(ImageId="ami-12c6146b", InstanceType="m6i.large", MinCount=1, MaxCount=1)[
+        "Instances"
+    ]
     zone = made["Placement"]["AvailabilityZone"]
     (instance,) = client.describe_instances(InstanceIds=[made["InstanceId"]])["Reservations"][0]["Instances"]
     ids = {"instance": made["InstanceId"], "zone": zone}
@@ -95,7 +100,9 @@ def sim_side(sim):
         states = [v["State"] for v in volumes] + [a["State"] for v in volumes for a in v["Attachments"]]
         states += [s["state"] for s in sim.control("GET", "snapshots")]
         tiers = client.describe_snapshot_tier_status()["SnapshotTierStatuses"]
-        states += [tier["LastTieringOperationStatus"] for tier in tiers if tier.get("LastTieringOperationStatus")]
+        states += [
+            tier["LastTieringOperationStatus"] for tier in tiers if tier.get("LastTieringOperationStatus")
+        ]
         moving = {"pending", "creating", "attaching", "detaching", "deleting"}
         return not any(state in moving or state.endswith("-in-progress") for state in states)
 
@@ -131,7 +138,9 @@ def compare():
 
 def differences(results):
     """What differs: {step: (moto, ebs-sim)} and {(side, action, path)}."""
-    outcomes = {step.name: (there.said, here.said) for step, there, here in results if there.said != here.said}
+    outcomes = {
+        step.name: (there.said, here.said) for step, there, here in results if there.said != here.said
+    }
     members = set()
     for step, there, here in results:
         # Where one has fewer items than the other, it has fewer members too.
@@ -144,4 +153,8 @@ def differences(results):
 
 def top(paths):
     """Without what lies in a member that is there too."""
-    return {path for path in paths if not any(path.startswith((up + ".", up + "[]")) for up in paths if up != path)}
+    return {
+        path
+        for path in paths
+        if not any(path.startswith((up + ".", up + "[]")) for up in paths if up != path)
+    }

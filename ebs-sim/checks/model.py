@@ -57,12 +57,16 @@ class Answer:
                 break
         if shape is None:
             # EC2 says <return>true</return> where the model knows nothing.
-            self.unknown += [_bare(child) for child in root if (_bare(child), child.text) != ("return", "true")]
+            self.unknown += [
+                _bare(child) for child in root if (_bare(child), child.text) != ("return", "true")
+            ]
         else:
             self._structure(shape, root, "")
 
     def _structure(self, shape, element, prefix):
-        by_name = {member.serialization.get("name", name): (name, member) for name, member in shape.members.items()}
+        by_name = {
+            member.serialization.get("name", name): (name, member) for name, member in shape.members.items()
+        }
         seen = set()
         for child in element:
             name = _bare(child)
@@ -109,7 +113,9 @@ def _bare(element):
 
 
 def input_members(action):
-    """Every member that can be sent, one leaf at a time: [(path, {member: value}, shape)], the value of its type."""
+    """Every member that can be sent, one leaf at a time: [(path, {member: value}, shape)], the value of
+    its type.
+    """
     shape = SERVICE.operation_model(action).input_shape
     return [] if shape is None else list(_leaves(shape, "", ()))
 

@@ -1,7 +1,7 @@
 """Filesystems on a simulation's volumes, that no failed check can leave frozen.
 
-In: a running ebs-sim. Out: mount points. Only these mounts are ever thawed or unmounted; a process of its own thaws them
-after a while, whatever becomes of this one.
+In: a running ebs-sim. Out: mount points. Only these mounts are ever thawed or unmounted; a process of its own
+thaws them after a while, whatever becomes of this one.
 """
 
 import os
@@ -25,8 +25,18 @@ class Mounts:
         self.points = {name: sim.folder / f"mount-{name}" for name in kinds}
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self.rescue = subprocess.Popen(
-            ["sh", "-c", SCRIPT, "rescue", str(RESCUE), str(sim.folder / "rescued"), *map(str, self.points.values())],
-            start_new_session=True, **quiet)
+            [
+                "sh",
+                "-c",
+                SCRIPT,
+                "rescue",
+                str(RESCUE),
+                str(sim.folder / "rescued"),
+                *map(str, self.points.values()),
+            ],
+            start_new_session=True,
+            **quiet,
+        )
         try:
             for name, kind in kinds.items():
                 device = next(v["loop"] for v in sim.ready["volumes"] if v["name"] == name)
@@ -56,6 +66,8 @@ class Mounts:
 
 def _bounded(*command):
     try:
-        return subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=10).returncode == 0
+        return (
+            subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=10).returncode == 0
+        )
     except subprocess.TimeoutExpired:
         return False

@@ -12,7 +12,9 @@ from tour import KEY_HERE, tags
 
 
 def plain(sim):
-    """{action: parameters}: what each action needs, and no more. Nothing has to exist for a DryRun but its form."""
+    """{action: parameters}: what each action needs, and no more. Nothing has to exist for a DryRun but its
+    form.
+    """
     snapshot = "snap-0123456789abcdef0"
     volume = sim.volume("data")
     return {
@@ -40,10 +42,14 @@ def plain(sim):
         "GetInstanceUefiData": {"InstanceId": sim.instance_id},
         "LockSnapshot": {"SnapshotId": snapshot, "LockMode": "governance", "LockDuration": 1},
         "ModifyImageAttribute": {"ImageId": "ami-0123456789abcdef0", "Description": {"Value": "x"}},
-        "ModifySnapshotAttribute": {"SnapshotId": snapshot, "CreateVolumePermission": {"Add": [{"Group": "all"}]}},
+        "ModifySnapshotAttribute": {
+            "SnapshotId": snapshot,
+            "CreateVolumePermission": {"Add": [{"Group": "all"}]},
+        },
         "ModifySnapshotTier": {"SnapshotId": snapshot, "StorageTier": "archive"},
         "RegisterImage": {
-            "Name": "plain", "RootDeviceName": "/dev/xvda",
+            "Name": "plain",
+            "RootDeviceName": "/dev/xvda",
             "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}],
         },
         "ResetSnapshotAttribute": {"SnapshotId": snapshot, "Attribute": "createVolumePermission"},
@@ -60,7 +66,8 @@ TAGGED = {
     "RegisterImage": "image",
 }
 
-# What a made-up value would not do for: a value, merged into the plain request, or None to take a key out of it.
+# What a made-up value would not do for: a value, merged into the plain request, or None to take a key out of
+# it.
 BETTER = {
     "AttachVolume EbsCardIndex": {"EbsCardIndex": 0},
     "AttachVolume InstanceId": {},
@@ -71,8 +78,9 @@ BETTER = {
     "CopySnapshot SourceRegion": {"SourceRegion": "us-west-2"},
     "CopySnapshot SourceSnapshotId": {},
     "CreateSnapshots CopyTagsFromSource": {"CopyTagsFromSource": "volume"},
-    "CreateSnapshots InstanceSpecification.ExcludeDataVolumeIds[]":
-        {"InstanceSpecification": {"ExcludeDataVolumeIds": ["vol-0123456789abcdef0"]}},
+    "CreateSnapshots InstanceSpecification.ExcludeDataVolumeIds[]": {
+        "InstanceSpecification": {"ExcludeDataVolumeIds": ["vol-0123456789abcdef0"]}
+    },
     "CreateSnapshots InstanceSpecification.InstanceId": {},
     "CreateSnapshot VolumeId": {},
     "CreateTags Resources[]": {},
@@ -84,7 +92,9 @@ BETTER = {
     "CreateVolume SnapshotId": {"SnapshotId": "snap-0123456789abcdef0"},
     "CreateVolume Throughput": {"VolumeType": "gp3", "Throughput": 125},
     "CreateVolume VolumeInitializationRate": {
-        "SnapshotId": "snap-0123456789abcdef0", "VolumeInitializationRate": 100},
+        "SnapshotId": "snap-0123456789abcdef0",
+        "VolumeInitializationRate": 100,
+    },
     "CreateVolume VolumeType": {"VolumeType": "gp3"},
     "DeleteSnapshot SnapshotId": {},
     "DeleteTags Resources[]": {},
@@ -102,7 +112,9 @@ BETTER = {
     "DescribeInstanceTypes InstanceTypes[]": {"InstanceTypes": ["m6i.large"]},
     "DescribeInstances InstanceIds[]": {"InstanceIds": ["i-0123456789abcdef0"]},
     "DescribeLockedSnapshots Filters[].Name": {"Filters": [{"Name": "lock-state", "Values": ["governance"]}]},
-    "DescribeLockedSnapshots Filters[].Values[]": {"Filters": [{"Name": "lock-state", "Values": ["governance"]}]},
+    "DescribeLockedSnapshots Filters[].Values[]": {
+        "Filters": [{"Name": "lock-state", "Values": ["governance"]}]
+    },
     "DescribeLockedSnapshots SnapshotIds[]": {"SnapshotIds": ["snap-0123456789abcdef0"]},
     "DescribeSnapshotAttribute Attribute": {"Attribute": "productCodes"},
     "DescribeSnapshotAttribute SnapshotId": {},
@@ -121,39 +133,71 @@ BETTER = {
     "ModifyImageAttribute Description.Value": {},
     "ModifyImageAttribute ImageId": {},
     "ModifyImageAttribute ImdsSupport.Value": {"Description": None, "ImdsSupport": {"Value": "v2.0"}},
-    "ModifyImageAttribute LaunchPermission.Add[].Group":
-        {"Description": None, "LaunchPermission": {"Add": [{"Group": "all"}]}},
-    "ModifyImageAttribute LaunchPermission.Add[].UserId":
-        {"Description": None, "LaunchPermission": {"Add": [{"UserId": "111122223333"}]}},
-    "ModifyImageAttribute LaunchPermission.Remove[].Group":
-        {"Description": None, "LaunchPermission": {"Remove": [{"Group": "all"}]}},
-    "ModifyImageAttribute LaunchPermission.Remove[].UserId":
-        {"Description": None, "LaunchPermission": {"Remove": [{"UserId": "111122223333"}]}},
+    "ModifyImageAttribute LaunchPermission.Add[].Group": {
+        "Description": None,
+        "LaunchPermission": {"Add": [{"Group": "all"}]},
+    },
+    "ModifyImageAttribute LaunchPermission.Add[].UserId": {
+        "Description": None,
+        "LaunchPermission": {"Add": [{"UserId": "111122223333"}]},
+    },
+    "ModifyImageAttribute LaunchPermission.Remove[].Group": {
+        "Description": None,
+        "LaunchPermission": {"Remove": [{"Group": "all"}]},
+    },
+    "ModifyImageAttribute LaunchPermission.Remove[].UserId": {
+        "Description": None,
+        "LaunchPermission": {"Remove": [{"UserId": "111122223333"}]},
+    },
     "ModifyImageAttribute OperationType": {
-        "Description": None, "Attribute": "launchPermission", "OperationType": "add", "UserIds": ["111122223333"]},
+        "Description": None,
+        "Attribute": "launchPermission",
+        "OperationType": "add",
+        "UserIds": ["111122223333"],
+    },
     "ModifyImageAttribute UserGroups[]": {
-        "Description": None, "Attribute": "launchPermission", "OperationType": "add", "UserGroups": ["all"]},
+        "Description": None,
+        "Attribute": "launchPermission",
+        "OperationType": "add",
+        "UserGroups": ["all"],
+    },
     "ModifyImageAttribute UserIds[]": {
-        "Description": None, "Attribute": "launchPermission", "OperationType": "add", "UserIds": ["111122223333"]},
+        "Description": None,
+        "Attribute": "launchPermission",
+        "OperationType": "add",
+        "UserIds": ["111122223333"],
+    },
     "ModifyImageAttribute Value": {"Description": None, "Attribute": "description", "Value": "x"},
     "ModifySnapshotAttribute Attribute": {"Attribute": "createVolumePermission"},
     "ModifySnapshotAttribute CreateVolumePermission.Add[].Group": {},
-    "ModifySnapshotAttribute CreateVolumePermission.Add[].UserId":
-        {"CreateVolumePermission": {"Add": [{"UserId": "111122223333"}]}},
-    "ModifySnapshotAttribute CreateVolumePermission.Remove[].Group":
-        {"CreateVolumePermission": {"Add": None, "Remove": [{"Group": "all"}]}},
-    "ModifySnapshotAttribute CreateVolumePermission.Remove[].UserId":
-        {"CreateVolumePermission": {"Add": None, "Remove": [{"UserId": "111122223333"}]}},
+    "ModifySnapshotAttribute CreateVolumePermission.Add[].UserId": {
+        "CreateVolumePermission": {"Add": [{"UserId": "111122223333"}]}
+    },
+    "ModifySnapshotAttribute CreateVolumePermission.Remove[].Group": {
+        "CreateVolumePermission": {"Add": None, "Remove": [{"Group": "all"}]}
+    },
+    "ModifySnapshotAttribute CreateVolumePermission.Remove[].UserId": {
+        "CreateVolumePermission": {"Add": None, "Remove": [{"UserId": "111122223333"}]}
+    },
     "ModifySnapshotAttribute GroupNames[]": {
-        "CreateVolumePermission": None, "Attribute": "createVolumePermission", "OperationType": "add",
-        "GroupNames": ["all"]},
+        "CreateVolumePermission": None,
+        "Attribute": "createVolumePermission",
+        "OperationType": "add",
+        "GroupNames": ["all"],
+    },
     "ModifySnapshotAttribute OperationType": {
-        "CreateVolumePermission": None, "Attribute": "createVolumePermission", "OperationType": "remove",
-        "UserIds": ["111122223333"]},
+        "CreateVolumePermission": None,
+        "Attribute": "createVolumePermission",
+        "OperationType": "remove",
+        "UserIds": ["111122223333"],
+    },
     "ModifySnapshotAttribute SnapshotId": {},
     "ModifySnapshotAttribute UserIds[]": {
-        "CreateVolumePermission": None, "Attribute": "createVolumePermission", "OperationType": "add",
-        "UserIds": ["111122223333"]},
+        "CreateVolumePermission": None,
+        "Attribute": "createVolumePermission",
+        "OperationType": "add",
+        "UserIds": ["111122223333"],
+    },
     "GetInstanceUefiData InstanceId": {},
     "ModifySnapshotTier SnapshotId": {},
     "ResetSnapshotAttribute SnapshotId": {},
@@ -162,15 +206,20 @@ BETTER = {
     "RestoreSnapshotTier TemporaryRestoreDays": {"PermanentRestore": None, "TemporaryRestoreDays": 2},
     "RegisterImage Architecture": {"Architecture": "x86_64"},
     "RegisterImage BlockDeviceMappings[].DeviceName": {},
-    "RegisterImage BlockDeviceMappings[].Ebs.Iops":
-        {"BlockDeviceMappings": [{"Ebs": {"VolumeType": "gp3", "Iops": 3000}}]},
+    "RegisterImage BlockDeviceMappings[].Ebs.Iops": {
+        "BlockDeviceMappings": [{"Ebs": {"VolumeType": "gp3", "Iops": 3000}}]
+    },
     "RegisterImage BlockDeviceMappings[].Ebs.SnapshotId": {},
-    "RegisterImage BlockDeviceMappings[].Ebs.Throughput":
-        {"BlockDeviceMappings": [{"Ebs": {"VolumeType": "gp3", "Throughput": 125}}]},
-    "RegisterImage BlockDeviceMappings[].Ebs.VolumeType": {"BlockDeviceMappings": [{"Ebs": {"VolumeType": "gp3"}}]},
+    "RegisterImage BlockDeviceMappings[].Ebs.Throughput": {
+        "BlockDeviceMappings": [{"Ebs": {"VolumeType": "gp3", "Throughput": 125}}]
+    },
+    "RegisterImage BlockDeviceMappings[].Ebs.VolumeType": {
+        "BlockDeviceMappings": [{"Ebs": {"VolumeType": "gp3"}}]
+    },
     "RegisterImage BlockDeviceMappings[].NoDevice": {"BlockDeviceMappings": [{"Ebs": None, "NoDevice": ""}]},
-    "RegisterImage BlockDeviceMappings[].VirtualName":
-        {"BlockDeviceMappings": [{"Ebs": None, "VirtualName": "ephemeral0"}]},
+    "RegisterImage BlockDeviceMappings[].VirtualName": {
+        "BlockDeviceMappings": [{"Ebs": None, "VirtualName": "ephemeral0"}]
+    },
     "RegisterImage RootDeviceName": {},
     "RegisterImage SriovNetSupport": {"SriovNetSupport": "simple"},
     "RegisterImage TpmSupport": {"BootMode": "uefi", "TpmSupport": "v2.0"},
@@ -179,9 +228,19 @@ BETTER = {
     "UnlockSnapshot SnapshotId": {},
 }
 # Every action that takes filters or tags takes them in the same way.
-for _action in ("DescribeInstances", "DescribeInstanceTypes", "DescribeSnapshotTierStatus", "DescribeSnapshots", "DescribeTags",
-                "DescribeVolumes"):
-    _name = {"DescribeTags": "key", "DescribeInstanceTypes": "instance-type", "DescribeSnapshotTierStatus": "snapshot-id"}.get(_action, "tag-key")
+for _action in (
+    "DescribeInstances",
+    "DescribeInstanceTypes",
+    "DescribeSnapshotTierStatus",
+    "DescribeSnapshots",
+    "DescribeTags",
+    "DescribeVolumes",
+):
+    _name = {
+        "DescribeTags": "key",
+        "DescribeInstanceTypes": "instance-type",
+        "DescribeSnapshotTierStatus": "snapshot-id",
+    }.get(_action, "tag-key")
     for _leaf in ("Name", "Values[]"):
         BETTER[f"{_action} Filters[].{_leaf}"] = {"Filters": [{"Name": _name, "Values": ["x"]}]}
 for _action, _kind in TAGGED.items():

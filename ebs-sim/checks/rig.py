@@ -1,7 +1,7 @@
 """A running `ebs-sim serve`, its control API, and clients for it.
 
-In: the built programs ($EBS_SIM, $STILLPOINT). Out: endpoints and boto3 clients whose answers are kept as they came.
-Work goes into a folder in memory, and everything is taken down again, also when a check fails.
+In: the built programs ($EBS_SIM, $STILLPOINT). Out: endpoints and boto3 clients whose answers are kept as
+they came. Work goes into a folder in memory, and everything is taken down again, also when a check fails.
 """
 
 import json
@@ -61,7 +61,9 @@ class Sim:
         for volume in volumes:
             command += ["--volume", volume]
         with open(self.folder / "log", "w") as log:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log
+            )
         line = self.process.stdout.readline()
         if not line:
             said = (self.folder / "log").read_text()
@@ -105,7 +107,9 @@ class Sim:
         return next(volume["id"] for volume in self.ready["volumes"] if volume["name"] == name)
 
     def client(self, region=REGION, validate=False):
-        return client(self.endpoint, self.key["access_key_id"], self.key["secret_access_key"], region, validate)
+        return client(
+            self.endpoint, self.key["access_key_id"], self.key["secret_access_key"], region, validate
+        )
 
     def raw(self, params, region=REGION):
         return raw(self.endpoint, self.key["access_key_id"], self.key["secret_access_key"], params, region)

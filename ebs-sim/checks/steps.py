@@ -1,7 +1,8 @@
-"""The requests that moto and ebs-sim both get, in this order. `$name` stands for an id that each side has of its own.
+"""The requests that moto and ebs-sim both get, in this order. `$name` stands for an id that each side has
+of its own.
 
-In: nothing. Out: STEPS. Both begin with one running instance with a root volume, `$data` and `$log`, and with `$spare`,
-which is attached to nothing.
+In: nothing. Out: STEPS. Both begin with one running instance with a root volume, `$data` and `$log`, and with
+`$spare`, which is attached to nothing.
 """
 
 from dataclasses import dataclass, field
@@ -28,7 +29,9 @@ def step(name, action, save=None, extra=None, region="us-east-1", **params):
 
 
 def filters(**of):
-    return [{"Name": name.replace("__", ":").replace("_", "-"), "Values": values} for name, values in of.items()]
+    return [
+        {"Name": name.replace("__", ":").replace("_", "-"), "Values": values} for name, values in of.items()
+    ]
 
 
 def tags(kind, **of):
@@ -44,7 +47,11 @@ MANY_TAGS = [{"Key": f"k{n}", "Value": "v"} for n in range(51)]
 step("instance by id", "DescribeInstances", InstanceIds=["$instance"])
 step("instance by filters", "DescribeInstances",
      Filters=filters(instance_state_name=["running"], instance_id=["$instance"]))
-step("instances: filter without a match", "DescribeInstances", Filters=filters(instance_id=["i-00000000000000001"]))
+step(
+    "instances: filter without a match",
+    "DescribeInstances",
+    Filters=filters(instance_id=["i-00000000000000001"]),
+)
 step("instances: unknown filter", "DescribeInstances", Filters=filters(colour=["red"]))
 step("instance that is missing", "DescribeInstances", InstanceIds=[NO_INSTANCE])
 step("instance id that is malformed", "DescribeInstances", InstanceIds=["nonsense"])
@@ -53,9 +60,13 @@ step("instances: MaxResults too small", "DescribeInstances", MaxResults=4)
 step("instances: DryRun", "DescribeInstances", DryRun=True)
 step("instances: unknown parameter", "DescribeInstances", extra={"Colour": "red"})
 step("volumes by id", "DescribeVolumes", VolumeIds=["$data", "$log"])
-step("volumes of an instance", "DescribeVolumes", Filters=filters(**{"attachment.instance_id": ["$instance"]}))
+step(
+    "volumes of an instance", "DescribeVolumes", Filters=filters(**{"attachment.instance_id": ["$instance"]})
+)
 step("volumes by status", "DescribeVolumes", Filters=filters(status=["available"]))
-step("volumes: filter without a match", "DescribeVolumes", Filters=filters(volume_id=["vol-00000000000000001"]))
+step(
+    "volumes: filter without a match", "DescribeVolumes", Filters=filters(volume_id=["vol-00000000000000001"])
+)
 step("volumes: unknown filter", "DescribeVolumes", Filters=filters(colour=["red"]))
 step("volumes: filter without values", "DescribeVolumes", Filters=[{"Name": "status", "Values": []}])
 step("volume that is missing", "DescribeVolumes", VolumeIds=[NO_VOLUME])
@@ -68,29 +79,53 @@ step("an action that is none", "DescribeVolumes", extra={"Action": "DescribeNons
 step("no action", "DescribeVolumes", extra={"Action": ""})
 
 # CreateSnapshot.
-step("snapshot of a volume", "CreateSnapshot", VolumeId="$data", Description="one", save={"one": "SnapshotId"})
-step("snapshot with tags", "CreateSnapshot", VolumeId="$log", TagSpecifications=tags("snapshot", Name="two", Run="1"),
-     save={"two": "SnapshotId"})
+step(
+    "snapshot of a volume", "CreateSnapshot", VolumeId="$data", Description="one", save={"one": "SnapshotId"}
+)
+step(
+    "snapshot with tags",
+    "CreateSnapshot",
+    VolumeId="$log",
+    TagSpecifications=tags("snapshot", Name="two", Run="1"),
+    save={"two": "SnapshotId"},
+)
 step("snapshot: DryRun", "CreateSnapshot", VolumeId="$data", DryRun=True)
 step("snapshot without a volume", "CreateSnapshot")
 step("snapshot of a missing volume", "CreateSnapshot", VolumeId=NO_VOLUME)
 step("snapshot of a malformed volume id", "CreateSnapshot", VolumeId="nonsense")
 step("snapshot of a missing volume: DryRun", "CreateSnapshot", VolumeId=NO_VOLUME, DryRun=True)
-step("snapshot: tags for another type", "CreateSnapshot", VolumeId="$data", TagSpecifications=tags("volume", a="b"))
+step(
+    "snapshot: tags for another type",
+    "CreateSnapshot",
+    VolumeId="$data",
+    TagSpecifications=tags("volume", a="b"),
+)
 step("snapshot: tags for an invented type", "CreateSnapshot", VolumeId="$data",
      TagSpecifications=tags("colour", a="b"))
 step("snapshot: a tag key of aws:", "CreateSnapshot", VolumeId="$data",
      TagSpecifications=tags("snapshot", **{"aws:x": "y"}))
 step("snapshot: too many tags", "CreateSnapshot", VolumeId="$data",
      TagSpecifications=[{"ResourceType": "snapshot", "Tags": MANY_TAGS}])
-step("snapshot: a tag twice", "CreateSnapshot", VolumeId="$data",
-     TagSpecifications=[{"ResourceType": "snapshot", "Tags": [{"Key": "a", "Value": "1"}, {"Key": "a", "Value": "2"}]}])
+step(
+    "snapshot: a tag twice",
+    "CreateSnapshot",
+    VolumeId="$data",
+    TagSpecifications=[
+        {"ResourceType": "snapshot", "Tags": [{"Key": "a", "Value": "1"}, {"Key": "a", "Value": "2"}]}
+    ],
+)
 step("snapshot: description too long", "CreateSnapshot", VolumeId="$data", Description="x" * 256)
 step("snapshot: unknown parameter", "CreateSnapshot", VolumeId="$data", extra={"Colour": "red"})
 
 # CreateSnapshots.
-step("set of all volumes", "CreateSnapshots", InstanceSpecification={"InstanceId": "$instance"}, Description="set",
-     TagSpecifications=tags("snapshot", Run="2"), save={"three": "Snapshots[].SnapshotId"})
+step(
+    "set of all volumes",
+    "CreateSnapshots",
+    InstanceSpecification={"InstanceId": "$instance"},
+    Description="set",
+    TagSpecifications=tags("snapshot", Run="2"),
+    save={"three": "Snapshots[].SnapshotId"},
+)
 step("set without tags", "CreateSnapshots", InstanceSpecification={"InstanceId": "$instance"})
 step("set without the boot volume", "CreateSnapshots",
      InstanceSpecification={"InstanceId": "$instance", "ExcludeBootVolume": True},
@@ -107,22 +142,40 @@ step("set: DryRun", "CreateSnapshots", InstanceSpecification={"InstanceId": "$in
 step("set without an instance", "CreateSnapshots")
 step("set of a missing instance", "CreateSnapshots", InstanceSpecification={"InstanceId": NO_INSTANCE})
 step("set of a malformed instance id", "CreateSnapshots", InstanceSpecification={"InstanceId": "nonsense"})
-step("set: tags copied from something else", "CreateSnapshots", InstanceSpecification={"InstanceId": "$instance"},
-     CopyTagsFromSource="nonsense")
+step(
+    "set: tags copied from something else",
+    "CreateSnapshots",
+    InstanceSpecification={"InstanceId": "$instance"},
+    CopyTagsFromSource="nonsense",
+)
 
 # DescribeSnapshots.
 step("snapshot by id", "DescribeSnapshots", SnapshotIds=["$one"])
 step("snapshots by tag", "DescribeSnapshots", Filters=filters(tag__Run=["1"]))
 step("snapshots by a tag's key", "DescribeSnapshots", Filters=filters(tag_key=["Run"]))
 step("snapshots by description with a wildcard", "DescribeSnapshots", Filters=filters(description=["o?e*"]))
-step("snapshots by volume and status", "DescribeSnapshots", Filters=filters(volume_id=["$log"], status=["completed"], tag_key=["Run"]))
+step(
+    "snapshots by volume and status",
+    "DescribeSnapshots",
+    Filters=filters(volume_id=["$log"], status=["completed"], tag_key=["Run"]),
+)
 step("snapshots of ourselves", "DescribeSnapshots", OwnerIds=["self"], Filters=filters(tag_key=["Run"]))
 step("snapshots of an account that has none", "DescribeSnapshots", OwnerIds=["111122223333"],
      Filters=filters(tag_key=["Run"]))
 step("snapshots: first page", "DescribeSnapshots", MaxResults=5, Filters=filters(tag_key=["Run"]),
      save={"token": "NextToken"})
-step("snapshots: second page", "DescribeSnapshots", MaxResults=5, NextToken="$token", Filters=filters(tag_key=["Run"]))
-step("snapshots: filter without a match", "DescribeSnapshots", Filters=filters(snapshot_id=["snap-00000000000000001"]))
+step(
+    "snapshots: second page",
+    "DescribeSnapshots",
+    MaxResults=5,
+    NextToken="$token",
+    Filters=filters(tag_key=["Run"]),
+)
+step(
+    "snapshots: filter without a match",
+    "DescribeSnapshots",
+    Filters=filters(snapshot_id=["snap-00000000000000001"]),
+)
 step("snapshots: unknown filter", "DescribeSnapshots", Filters=filters(colour=["red"]))
 step("snapshots: MaxResults too small", "DescribeSnapshots", MaxResults=4, Filters=filters(tag_key=["Run"]))
 step("snapshot that is missing", "DescribeSnapshots", SnapshotIds=[NO_SNAPSHOT])
@@ -132,7 +185,12 @@ step("snapshot of another Region", "DescribeSnapshots", SnapshotIds=["$one"], re
 step("snapshots: DryRun", "DescribeSnapshots", Filters=filters(tag_key=["Run"]), DryRun=True)
 
 # Tags.
-step("tags on two", "CreateTags", Resources=["$one", "$data"], Tags=[{"Key": "Name", "Value": "x"}, {"Key": "E", "Value": ""}])
+step(
+    "tags on two",
+    "CreateTags",
+    Resources=["$one", "$data"],
+    Tags=[{"Key": "Name", "Value": "x"}, {"Key": "E", "Value": ""}],
+)
 step("tags replaced", "CreateTags", Resources=["$one"], Tags=[{"Key": "Name", "Value": "y"}])
 step("tags of a resource", "DescribeTags", Filters=filters(resource_id=["$one"]))
 step("tags of a type", "DescribeTags", Filters=filters(resource_type=["volume"]))
@@ -140,7 +198,12 @@ step("tags: unknown filter", "DescribeTags", Filters=filters(colour=["red"], res
 step("tags: filter without a match", "DescribeTags", Filters=filters(key=["nothing"]))
 step("snapshot with its tags", "DescribeSnapshots", SnapshotIds=["$one"])
 step("volume with its tags", "DescribeVolumes", VolumeIds=["$data"])
-step("tag deleted whose value is another", "DeleteTags", Resources=["$one"], Tags=[{"Key": "Name", "Value": "z"}])
+step(
+    "tag deleted whose value is another",
+    "DeleteTags",
+    Resources=["$one"],
+    Tags=[{"Key": "Name", "Value": "z"}],
+)
 step("that tag is still there", "DescribeTags", Filters=filters(resource_id=["$one"], key=["Name"]))
 step("tag deleted by key", "DeleteTags", Resources=["$one"], Tags=[{"Key": "Name"}])
 step("tag deleted twice", "DeleteTags", Resources=["$one"], Tags=[{"Key": "Name"}])
@@ -155,7 +218,12 @@ step("tags on a missing volume", "CreateTags", Resources=[NO_VOLUME], Tags=[{"Ke
 step("tags on nonsense", "CreateTags", Resources=["nonsense"], Tags=[{"Key": "a", "Value": "b"}])
 step("tags: too many", "CreateTags", Resources=["$two"], Tags=MANY_TAGS)
 step("tags: a key of aws:", "CreateTags", Resources=["$two"], Tags=[{"Key": "aws:a", "Value": "b"}])
-step("tags: a key too long", "CreateTags", Resources=["$two"], Tags=[{"Key": "k" * 128, "Value": ""}, {"Key": "k" * 129, "Value": ""}])
+step(
+    "tags: a key too long",
+    "CreateTags",
+    Resources=["$two"],
+    Tags=[{"Key": "k" * 128, "Value": ""}, {"Key": "k" * 129, "Value": ""}],
+)
 step("tags: a value too long", "CreateTags", Resources=["$two"], Tags=[{"Key": "k", "Value": "v" * 257}])
 step("tags: DryRun", "CreateTags", Resources=["$two"], Tags=[{"Key": "a", "Value": "b"}], DryRun=True)
 
@@ -172,9 +240,23 @@ step("deleted snapshot", "DescribeSnapshots", SnapshotIds=["$three"])
 step("empty volume", "CreateVolume", AvailabilityZone="$zone", Size=1, save={"empty": "VolumeId"})
 step("volume of a snapshot", "CreateVolume", AvailabilityZone="$zone", SnapshotId="$one", VolumeType="gp3",
      TagSpecifications=tags("volume", Name="restored"), save={"restored": "VolumeId"})
-step("volume of a type with IOPS", "CreateVolume", AvailabilityZone="$zone", Size=4, VolumeType="io2", Iops=200,
-     save={"io2": "VolumeId"})
-step("encrypted volume", "CreateVolume", AvailabilityZone="$zone", Size=1, Encrypted=True, save={"encrypted": "VolumeId"})
+step(
+    "volume of a type with IOPS",
+    "CreateVolume",
+    AvailabilityZone="$zone",
+    Size=4,
+    VolumeType="io2",
+    Iops=200,
+    save={"io2": "VolumeId"},
+)
+step(
+    "encrypted volume",
+    "CreateVolume",
+    AvailabilityZone="$zone",
+    Size=1,
+    Encrypted=True,
+    save={"encrypted": "VolumeId"},
+)
 step("volume: DryRun", "CreateVolume", AvailabilityZone="$zone", Size=1, DryRun=True)
 step("volume without a zone", "CreateVolume", Size=1)
 step("volume without size and snapshot", "CreateVolume", AvailabilityZone="$zone")
@@ -186,24 +268,56 @@ step("volume too large", "CreateVolume", AvailabilityZone="$zone", Size=65537)
 step("volume of an invented type", "CreateVolume", AvailabilityZone="$zone", Size=1, VolumeType="gp9")
 step("volume: io2 without IOPS", "CreateVolume", AvailabilityZone="$zone", Size=4, VolumeType="io2")
 step("volume: IOPS for gp2", "CreateVolume", AvailabilityZone="$zone", Size=1, VolumeType="gp2", Iops=200)
-step("volume: throughput for gp2", "CreateVolume", AvailabilityZone="$zone", Size=1, VolumeType="gp2", Throughput=200)
+step(
+    "volume: throughput for gp2",
+    "CreateVolume",
+    AvailabilityZone="$zone",
+    Size=1,
+    VolumeType="gp2",
+    Throughput=200,
+)
 step("volume: a key without Encrypted", "CreateVolume", AvailabilityZone="$zone", Size=1,
      KmsKeyId="arn:aws:kms:us-east-1:123456789012:key/11111111-2222-4333-8444-555555555555")
 step("new volumes", "DescribeVolumes", VolumeIds=["$empty", "$restored", "$io2", "$encrypted"])
 step("volume attached", "AttachVolume", VolumeId="$restored", InstanceId="$instance", Device="/dev/sdx")
 step("volume attached twice", "AttachVolume", VolumeId="$restored", InstanceId="$instance", Device="/dev/sdy")
-step("volume attached: name in use", "AttachVolume", VolumeId="$empty", InstanceId="$instance", Device="/dev/sdx")
-step("volume attached: DryRun", "AttachVolume", VolumeId="$empty", InstanceId="$instance", Device="/dev/sdz", DryRun=True)
+step(
+    "volume attached: name in use",
+    "AttachVolume",
+    VolumeId="$empty",
+    InstanceId="$instance",
+    Device="/dev/sdx",
+)
+step(
+    "volume attached: DryRun",
+    "AttachVolume",
+    VolumeId="$empty",
+    InstanceId="$instance",
+    Device="/dev/sdz",
+    DryRun=True,
+)
 step("volume attached: no device name", "AttachVolume", VolumeId="$empty", InstanceId="$instance")
 step("volume attached: no instance", "AttachVolume", VolumeId="$empty", Device="/dev/sdz")
-step("volume attached to a missing instance", "AttachVolume", VolumeId="$empty", InstanceId=NO_INSTANCE, Device="/dev/sdz")
+step(
+    "volume attached to a missing instance",
+    "AttachVolume",
+    VolumeId="$empty",
+    InstanceId=NO_INSTANCE,
+    Device="/dev/sdz",
+)
 step("missing volume attached", "AttachVolume", VolumeId=NO_VOLUME, InstanceId="$instance", Device="/dev/sdz")
 step("attached volume", "DescribeVolumes", VolumeIds=["$restored"])
 step("instance with one volume more", "DescribeInstances", InstanceIds=["$instance"])
 step("attached volume deleted", "DeleteVolume", VolumeId="$restored")
 step("volume detached: DryRun", "DetachVolume", VolumeId="$restored", InstanceId="$instance", DryRun=True)
 step("volume detached from another instance", "DetachVolume", VolumeId="$restored", InstanceId=NO_INSTANCE)
-step("volume detached: another device", "DetachVolume", VolumeId="$restored", InstanceId="$instance", Device="/dev/sdq")
+step(
+    "volume detached: another device",
+    "DetachVolume",
+    VolumeId="$restored",
+    InstanceId="$instance",
+    Device="/dev/sdq",
+)
 step("volume detached", "DetachVolume", VolumeId="$restored", InstanceId="$instance")
 step("volume detached twice", "DetachVolume", VolumeId="$restored", InstanceId="$instance")
 step("volume detached without an instance id", "DetachVolume", VolumeId="$log")
@@ -215,12 +329,24 @@ step("volume deleted: DryRun", "DeleteVolume", VolumeId="$empty", DryRun=True)
 step("volume deleted: no id", "DeleteVolume")
 
 # CopySnapshot.
-step("copy in the Region", "CopySnapshot", SourceRegion="us-east-1", SourceSnapshotId="$one", Description="copy",
-     save={"copy": "SnapshotId"})
+step(
+    "copy in the Region",
+    "CopySnapshot",
+    SourceRegion="us-east-1",
+    SourceSnapshotId="$one",
+    Description="copy",
+    save={"copy": "SnapshotId"},
+)
 step("copy to another Region", "CopySnapshot", SourceRegion="us-east-1", SourceSnapshotId="$one",
      TagSpecifications=tags("snapshot", Name="far"), region=THERE, save={"far": "SnapshotId"})
-step("copy that is encrypted", "CopySnapshot", SourceRegion="us-east-1", SourceSnapshotId="$one", Encrypted=True,
-     save={"secret": "SnapshotId"})
+step(
+    "copy that is encrypted",
+    "CopySnapshot",
+    SourceRegion="us-east-1",
+    SourceSnapshotId="$one",
+    Encrypted=True,
+    save={"secret": "SnapshotId"},
+)
 step("copies", "DescribeSnapshots", SnapshotIds=["$copy", "$secret"])
 step("copy in its Region", "DescribeSnapshots", SnapshotIds=["$far"], region=THERE)
 step("copy: DryRun", "CopySnapshot", SourceRegion="us-east-1", SourceSnapshotId="$one", DryRun=True)
@@ -235,13 +361,25 @@ step("copy of an encrypted one, without encryption", "CopySnapshot", SourceRegio
      SourceSnapshotId="$secret", Encrypted=False)
 
 # Sharing, tiers, locks.
-step("shared with an account", "ModifySnapshotAttribute", SnapshotId="$one", Attribute="createVolumePermission",
-     OperationType="add", UserIds=["111122223333"])
+step(
+    "shared with an account",
+    "ModifySnapshotAttribute",
+    SnapshotId="$one",
+    Attribute="createVolumePermission",
+    OperationType="add",
+    UserIds=["111122223333"],
+)
 step("shared with all", "ModifySnapshotAttribute", SnapshotId="$one", Attribute="createVolumePermission",
      OperationType="add", GroupNames=["all"])
 step("shared with whom", "DescribeSnapshotAttribute", SnapshotId="$one", Attribute="createVolumePermission")
-step("no longer shared with all", "ModifySnapshotAttribute", SnapshotId="$one", Attribute="createVolumePermission",
-     OperationType="remove", GroupNames=["all"])
+step(
+    "no longer shared with all",
+    "ModifySnapshotAttribute",
+    SnapshotId="$one",
+    Attribute="createVolumePermission",
+    OperationType="remove",
+    GroupNames=["all"],
+)
 step("shared: DryRun", "ModifySnapshotAttribute", SnapshotId="$one", Attribute="createVolumePermission",
      OperationType="add", UserIds=["111122223333"], DryRun=True)
 step("shared: a missing snapshot", "ModifySnapshotAttribute", SnapshotId=NO_SNAPSHOT,

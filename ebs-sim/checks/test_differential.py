@@ -46,4 +46,6 @@ def test_every_difference_has_its_reason():
 
 
 def test_the_table_in_the_documentation_is_this_one():
-    assert compared.TABLE.read_text() == compared.markdown(compared.known(), len(STEPS)), "compared.py --write"
+    assert compared.TABLE.read_text() == compared.markdown(
+        compared.known(), len(STEPS)
+    ), "compared.py --write"

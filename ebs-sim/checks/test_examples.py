@@ -1,4 +1,6 @@
-"""What AWS shows in its own examples, ebs-sim answers too; where it does not, left_out.toml says so with `shown`."""
+"""What AWS shows in its own examples, ebs-sim answers too; where it does not, left_out.toml says so with
+`shown`.
+"""
 
 import examples
 import test_responses

@@ -1,4 +1,6 @@
-"""Every filter that the documentation in botocore's model names: taken, or refused and listed; and it filters."""
+"""Every filter that the documentation in botocore's model names: taken, or refused and listed; and it
+filters.
+"""
 
 import html
 import re
@@ -66,23 +68,56 @@ def test_documented_filters_are_taken_or_refused_as_listed(actions, toured, ask)
 # Filters whose member in the answer has another name than theirs.
 MEMBERS = {
     "DescribeSnapshots": {
-        "description": "Description", "encrypted": "Encrypted", "owner-id": "OwnerId", "progress": "Progress",
-        "snapshot-id": "SnapshotId", "status": "State", "storage-tier": "StorageTier", "volume-id": "VolumeId",
-        "volume-size": "VolumeSize", "transfer-type": "TransferType"},
+        "description": "Description",
+        "encrypted": "Encrypted",
+        "owner-id": "OwnerId",
+        "progress": "Progress",
+        "snapshot-id": "SnapshotId",
+        "status": "State",
+        "storage-tier": "StorageTier",
+        "volume-id": "VolumeId",
+        "volume-size": "VolumeSize",
+        "transfer-type": "TransferType",
+    },
     "DescribeVolumes": {
-        "availability-zone": "AvailabilityZone", "encrypted": "Encrypted", "size": "Size", "snapshot-id": "SnapshotId",
-        "status": "State", "volume-id": "VolumeId", "volume-type": "VolumeType",
-        "multi-attach-enabled": "MultiAttachEnabled"},
+        "availability-zone": "AvailabilityZone",
+        "encrypted": "Encrypted",
+        "size": "Size",
+        "snapshot-id": "SnapshotId",
+        "status": "State",
+        "volume-id": "VolumeId",
+        "volume-type": "VolumeType",
+        "multi-attach-enabled": "MultiAttachEnabled",
+    },
     "DescribeTags": {
-        "key": "Key", "resource-id": "ResourceId", "resource-type": "ResourceType", "value": "Value"},
+        "key": "Key",
+        "resource-id": "ResourceId",
+        "resource-type": "ResourceType",
+        "value": "Value",
+    },
     "DescribeImages": {
-        "architecture": "Architecture", "creation-date": "CreationDate", "description": "Description",
-        "ena-support": "EnaSupport", "hypervisor": "Hypervisor", "image-id": "ImageId", "image-type": "ImageType",
-        "is-public": "Public", "name": "Name", "owner-id": "OwnerId", "root-device-name": "RootDeviceName",
-        "root-device-type": "RootDeviceType", "state": "State", "virtualization-type": "VirtualizationType"},
+        "architecture": "Architecture",
+        "creation-date": "CreationDate",
+        "description": "Description",
+        "ena-support": "EnaSupport",
+        "hypervisor": "Hypervisor",
+        "image-id": "ImageId",
+        "image-type": "ImageType",
+        "is-public": "Public",
+        "name": "Name",
+        "owner-id": "OwnerId",
+        "root-device-name": "RootDeviceName",
+        "root-device-type": "RootDeviceType",
+        "state": "State",
+        "virtualization-type": "VirtualizationType",
+    },
     "DescribeInstanceTypes": {
-        "bare-metal": "BareMetal", "current-generation": "CurrentGeneration", "hypervisor": "Hypervisor",
-        "instance-type": "InstanceType", "instance-storage-supported": "InstanceStorageSupported"},
+        "bare-metal": "BareMetal",
+        "current-generation": "CurrentGeneration",
+        "hypervisor": "Hypervisor",
+        "instance-type": "InstanceType",
+        "instance-storage-supported": "InstanceStorageSupported",
+    },
     "DescribeLockedSnapshots": {"lock-state": "LockState"},
 }
 
@@ -91,7 +126,9 @@ def test_a_filter_finds_what_has_its_value_and_nothing_else(sim, toured, ask):
     """Each value that is answered, asked for: the same items as when looking through all of them."""
     client, compared = sim.client(), 0
     made = client.create_snapshot(VolumeId=sim.volume("log"), Description="to be found")["SnapshotId"]
-    client.get_waiter("snapshot_completed").wait(SnapshotIds=[made], WaiterConfig={"Delay": 0.1, "MaxAttempts": 100})
+    client.get_waiter("snapshot_completed").wait(
+        SnapshotIds=[made], WaiterConfig={"Delay": 0.1, "MaxAttempts": 100}
+    )
     methods = {action: name for name, action in client.meta.method_to_api_mapping.items()}
     for action, members in MEMBERS.items():
         items = getattr(client, methods[action])()[PAGED[action][0]]

@@ -1,4 +1,6 @@
-"""Every answer against botocore's model: no element that EC2 does not have, and none missing that is not listed."""
+"""Every answer against botocore's model: no element that EC2 does not have, and none missing that is not
+listed.
+"""
 
 import tomllib
 from pathlib import Path
@@ -27,7 +29,11 @@ def missing(action, bodies):
     for body in bodies:
         held |= model.Answer(action, body).found.keys()
     paths = [path for path in model.output_members(action) if path not in held]
-    return {path for path in paths if not any(path.startswith((up + ".", up + "[]")) for up in paths if up != path)}
+    return {
+        path
+        for path in paths
+        if not any(path.startswith((up + ".", up + "[]")) for up in paths if up != path)
+    }
 
 
 def test_the_list_of_actions_is_all_there_is(sim, actions):
@@ -54,8 +60,13 @@ def test_members_are_answered_or_listed_as_left_out(toured):
     for action, bodies in toured.items():
         actual = missing(action, bodies)
         left_out = expected.get(action, {}).keys()
-        faults += [f"{action} {path}: no answer holds it; answer it or list it" for path in sorted(actual - left_out)]
-        faults += [f"{action} {path}: it is answered; strike it off left_out.toml" for path in sorted(left_out - actual)]
+        faults += [
+            f"{action} {path}: no answer holds it; answer it or list it" for path in sorted(actual - left_out)
+        ]
+        faults += [
+            f"{action} {path}: it is answered; strike it off left_out.toml"
+            for path in sorted(left_out - actual)
+        ]
     assert not faults, f"{len(faults)} members\n" + "\n".join(faults)
 
 

@@ -74,13 +74,22 @@ def test_a_volume_is_made_once_for_one_token(sim, ec2):
 
 
 def test_a_copy(sim, ec2):
-    source = completed(ec2, ec2.create_snapshot(
-        VolumeId=sim.volume("data"), Description="source", TagSpecifications=tags("snapshot", Of="source"))["SnapshotId"])
+    source = completed(
+        ec2,
+        ec2.create_snapshot(
+            VolumeId=sim.volume("data"), Description="source", TagSpecifications=tags("snapshot", Of="source")
+        )["SnapshotId"],
+    )
     there = sim.client(OTHER_REGION, validate=True)
     # boto3 puts a PresignedUrl and a DestinationRegion into this request by itself.
     made = there.copy_snapshot(
-        SourceRegion=rig.REGION, SourceSnapshotId=source["SnapshotId"], Description="copy", Encrypted=True, KmsKeyId=KEY,
-        TagSpecifications=[{"ResourceType": "snapshot", "Tags": LABELS}])
+        SourceRegion=rig.REGION,
+        SourceSnapshotId=source["SnapshotId"],
+        Description="copy",
+        Encrypted=True,
+        KmsKeyId=KEY,
+        TagSpecifications=[{"ResourceType": "snapshot", "Tags": LABELS}],
+    )
     assert made["Tags"] == LABELS
     told = completed(there, made["SnapshotId"])
     given = {"Description": "copy", "Encrypted": True, "KmsKeyId": KEY, "Tags": LABELS}
@@ -119,16 +128,32 @@ def test_an_image(sim, ec2):
         "TpmSupport": "v2.0", "ImdsSupport": "v2.0",
     }
     mapping = [
-        {"DeviceName": "/dev/xvda", "Ebs": {
-            "SnapshotId": root["SnapshotId"], "VolumeType": "gp3", "VolumeSize": 9, "Iops": 4000, "Throughput": 200,
-            "DeleteOnTermination": False}},
-        {"DeviceName": "/dev/sdf", "Ebs": {
-            "SnapshotId": data["SnapshotId"], "VolumeType": "io2", "VolumeSize": 10, "Iops": 400,
-            "DeleteOnTermination": True}},
+        {
+            "DeviceName": "/dev/xvda",
+            "Ebs": {
+                "SnapshotId": root["SnapshotId"],
+                "VolumeType": "gp3",
+                "VolumeSize": 9,
+                "Iops": 4000,
+                "Throughput": 200,
+                "DeleteOnTermination": False,
+            },
+        },
+        {
+            "DeviceName": "/dev/sdf",
+            "Ebs": {
+                "SnapshotId": data["SnapshotId"],
+                "VolumeType": "io2",
+                "VolumeSize": 10,
+                "Iops": 400,
+                "DeleteOnTermination": True,
+            },
+        },
         {"DeviceName": "/dev/sdb", "VirtualName": "ephemeral0"},
     ]
     image = ec2.register_image(
-        **given, BlockDeviceMappings=mapping, TagSpecifications=[{"ResourceType": "image", "Tags": LABELS}])["ImageId"]
+        **given, BlockDeviceMappings=mapping, TagSpecifications=[{"ResourceType": "image", "Tags": LABELS}]
+    )["ImageId"]
     ec2.get_waiter("image_available").wait(ImageIds=[image], WaiterConfig=QUICK)
     (told,) = ec2.describe_images(ImageIds=[image])["Images"]
     assert not differing({**given, "Tags": LABELS, "State": "available", "Public": False}, told)

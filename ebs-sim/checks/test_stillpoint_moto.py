@@ -1,7 +1,7 @@
 """stillpoint against an EC2 that someone else wrote.
 
-moto answers for EC2. ebs-sim only lends the disks, /sys and IMDS, of an instance and of volumes that moto made. What moto
-does not do as EC2 does is in differences.toml; where that matters here, it is said here too.
+moto answers for EC2. ebs-sim only lends the disks, /sys and IMDS, of an instance and of volumes that moto
+made. What moto does not do as EC2 does is in differences.toml; where that matters here, it is said here too.
 """
 
 import json
@@ -53,7 +53,11 @@ class Host:
         """stillpoint on this host. Output goes to files in memory: nothing waits for what is frozen."""
         folder = self.sim.folder
         command = [rig.program("EBS_SIM", "ebs-sim"), "exec", "--dir", str(self.sim.dir), "--"]
-        command += ["env", f"AWS_ENDPOINT_URL_EC2={self.moto.endpoint}", rig.program("STILLPOINT", "stillpoint")]
+        command += [
+            "env",
+            f"AWS_ENDPOINT_URL_EC2={self.moto.endpoint}",
+            rig.program("STILLPOINT", "stillpoint"),
+        ]
         command += ["--config", str(folder / "stillpoint.toml"), "--run-dir", str(folder / "run")]
         command += ["--state-dir", str(folder / "state"), *arguments]
         with open(folder / "out", "w+") as out, open(folder / "err", "w+") as err:
@@ -121,7 +125,9 @@ def test_one_volume(host):
 
 
 def test_a_volume_too_many_is_noticed(host):
-    """moto ignores ExcludeDataVolumeIds: the answer holds a volume that was not asked for, and that is no success."""
+    """moto ignores ExcludeDataVolumeIds: the answer holds a volume that was not asked for, and that is no
+    success.
+    """
     spare = host.ec2.create_volume(AvailabilityZone=f"{rig.REGION}a", Size=1)["VolumeId"]
     host.ec2.attach_volume(VolumeId=spare, InstanceId=host.id, Device="/dev/sdh")
     code, out, err = host.run("snapshot", "--output", "json", *host.mount_arguments("data", "log"))
@@ -138,7 +144,13 @@ def test_a_volume_too_many_is_noticed(host):
 def test_what_ec2_refuses_leaves_nothing_frozen(host):
     """An instance that EC2 does not have is found out before anything is frozen."""
     code, out, err = host.run(
-        "--instance-id", "i-00000000000000000", "--region", rig.REGION, "snapshot", *host.mount_arguments("data"))
+        "--instance-id",
+        "i-00000000000000000",
+        "--region",
+        rig.REGION,
+        "snapshot",
+        *host.mount_arguments("data"),
+    )
     assert not host.mounts.frozen() and not host.mounts.rescued()
     assert (code, out) == (23, "")
     assert "InvalidInstanceID.NotFound" in err

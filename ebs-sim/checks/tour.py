@@ -1,7 +1,7 @@
 """A tour through every action, by boto3, whose answers are kept as they came.
 
-In: a running ebs-sim. Out: for each action all its good answers. Only what the tour shows counts as answered, so it has
-to take every turn in which a member can appear: errors, pages, locks, copies, restores.
+In: a running ebs-sim. Out: for each action all its good answers. Only what the tour shows counts as answered,
+so it has to take every turn in which a member can appear: errors, pages, locks, copies, restores.
 """
 
 import time
@@ -131,7 +131,9 @@ def what_is_there(t):
 @stop("CreateSnapshots", "CreateSnapshot", "DescribeSnapshots")
 def snapshots(t):
     t.here.create_snapshots(
-        InstanceSpecification={"InstanceId": t.sim.instance_id}, Description="all", CopyTagsFromSource="volume",
+        InstanceSpecification={"InstanceId": t.sim.instance_id},
+        Description="all",
+        CopyTagsFromSource="volume",
         TagSpecifications=tags("snapshot", Run="1"),
     )
     t.here.describe_snapshots()
@@ -141,7 +143,9 @@ def snapshots(t):
         VolumeId=t.sim.volume("log"), Description="one", TagSpecifications=tags("snapshot", Run="2"))
     t.sim.control("POST", "faults", {"action": "CreateSnapshot", "kind": "snapshot-error", "call": 1})
     made = t.here.create_snapshot(VolumeId=t.sim.volume("data"))["SnapshotId"]
-    await_("an error", lambda: t.here.describe_snapshots(SnapshotIds=[made])["Snapshots"][0]["State"] == "error")
+    await_(
+        "an error", lambda: t.here.describe_snapshots(SnapshotIds=[made])["Snapshots"][0]["State"] == "error"
+    )
 
 
 @stop("CreateTags", "DeleteTags", "CreateSnapshot")
@@ -161,10 +165,18 @@ def deleting(t):
 def volumes(t):
     zone = t.sim.ready["availability_zone"]
     source = t.snapshot()
-    ids = [t.here.create_volume(AvailabilityZone=zone, SnapshotId=source, **more)["VolumeId"] for more in (
-        {"VolumeType": "gp3", "Iops": 3500, "Throughput": 200, "TagSpecifications": tags("volume", Name="new")},
-        {"VolumeType": "io2", "Iops": 500, "Encrypted": True, "Size": 4},
-    )]
+    ids = [
+        t.here.create_volume(AvailabilityZone=zone, SnapshotId=source, **more)["VolumeId"]
+        for more in (
+            {
+                "VolumeType": "gp3",
+                "Iops": 3500,
+                "Throughput": 200,
+                "TagSpecifications": tags("volume", Name="new"),
+            },
+            {"VolumeType": "io2", "Iops": 500, "Encrypted": True, "Size": 4},
+        )
+    ]
     ids.append(t.here.create_volume(AvailabilityZone=zone, Size=1)["VolumeId"])
     for each, device in zip(ids, ("/dev/sdx", "/dev/sdy", "/dev/sdz")):
         t.volume(each, "available")
@@ -268,16 +280,35 @@ def images(t):
     data = t.snapshot()
     ids = []
     for number in range(6):
-        ids.append(t.here.register_image(
-            Name=f"image-{number}", Description="of a set", Architecture="x86_64", RootDeviceName="/dev/xvda",
-            VirtualizationType="hvm", EnaSupport=True, SriovNetSupport="simple", BootMode="uefi", TpmSupport="v2.0",
-            ImdsSupport="v2.0", TagSpecifications=tags("image", Name="restored"),
-            BlockDeviceMappings=[
-                {"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": root, "VolumeType": "gp3", "Iops": 3000,
-                                                    "Throughput": 125, "DeleteOnTermination": True}},
-                {"DeviceName": "/dev/sdf", "Ebs": {"SnapshotId": data, "VolumeType": "io2", "Iops": 400}},
-                {"DeviceName": "/dev/sdg", "VirtualName": "ephemeral0"},
-            ])["ImageId"])
+        ids.append(
+            t.here.register_image(
+                Name=f"image-{number}",
+                Description="of a set",
+                Architecture="x86_64",
+                RootDeviceName="/dev/xvda",
+                VirtualizationType="hvm",
+                EnaSupport=True,
+                SriovNetSupport="simple",
+                BootMode="uefi",
+                TpmSupport="v2.0",
+                ImdsSupport="v2.0",
+                TagSpecifications=tags("image", Name="restored"),
+                BlockDeviceMappings=[
+                    {
+                        "DeviceName": "/dev/xvda",
+                        "Ebs": {
+                            "SnapshotId": root,
+                            "VolumeType": "gp3",
+                            "Iops": 3000,
+                            "Throughput": 125,
+                            "DeleteOnTermination": True,
+                        },
+                    },
+                    {"DeviceName": "/dev/sdf", "Ebs": {"SnapshotId": data, "VolumeType": "io2", "Iops": 400}},
+                    {"DeviceName": "/dev/sdg", "VirtualName": "ephemeral0"},
+                ],
+            )["ImageId"]
+        )
     t.here.describe_images(Owners=["self"])
     t.here.describe_images(ImageIds=ids[:1])
     first = t.here.describe_images(Owners=["self"], MaxResults=5)
@@ -291,17 +322,40 @@ def images(t):
 def image_attributes(t):
     ebs = {"SnapshotId": t.snapshot(), "VolumeType": "gp3", "Iops": 3500, "Throughput": 150}
     image = t.here.register_image(
-        Name="attributes", Description="before", RootDeviceName="/dev/xvda", BootMode="uefi", TpmSupport="v2.0",
-        ImdsSupport="v2.0", SriovNetSupport="simple", VirtualizationType="hvm", Architecture="x86_64",
-        UefiData="QU1aTlVFRkk=", BlockDeviceMappings=[
-            {"DeviceName": "/dev/xvda", "Ebs": ebs}, {"DeviceName": "/dev/sdb", "VirtualName": "ephemeral0"}])["ImageId"]
+        Name="attributes",
+        Description="before",
+        RootDeviceName="/dev/xvda",
+        BootMode="uefi",
+        TpmSupport="v2.0",
+        ImdsSupport="v2.0",
+        SriovNetSupport="simple",
+        VirtualizationType="hvm",
+        Architecture="x86_64",
+        UefiData="QU1aTlVFRkk=",
+        BlockDeviceMappings=[
+            {"DeviceName": "/dev/xvda", "Ebs": ebs},
+            {"DeviceName": "/dev/sdb", "VirtualName": "ephemeral0"},
+        ],
+    )["ImageId"]
     t.here.modify_image_attribute(ImageId=image, Description={"Value": "after"})
     t.here.modify_image_attribute(ImageId=image, LaunchPermission={"Add": [{"UserId": "111122223333"}]})
     t.here.modify_image_attribute(
         ImageId=image, Attribute="launchPermission", OperationType="add", UserGroups=["all"])
-    for attribute in ("description", "blockDeviceMapping", "launchPermission", "sriovNetSupport", "bootMode",
-                      "tpmSupport", "imdsSupport", "kernel", "ramdisk", "productCodes", "uefiData", "lastLaunchedTime",
-                      "deregistrationProtection"):
+    for attribute in (
+        "description",
+        "blockDeviceMapping",
+        "launchPermission",
+        "sriovNetSupport",
+        "bootMode",
+        "tpmSupport",
+        "imdsSupport",
+        "kernel",
+        "ramdisk",
+        "productCodes",
+        "uefiData",
+        "lastLaunchedTime",
+        "deregistrationProtection",
+    ):
         try:
             t.here.describe_image_attribute(ImageId=image, Attribute=attribute)
         except t.here.exceptions.ClientError:

@@ -1,7 +1,7 @@
 //! The variables that lead AWS's clients to a running ebs-sim.
 //!
-//! In: what it announced, and how it is to be reached. Out: variables to set and to unset. Nothing of them must be
-//! left to whatever the caller's own environment holds.
+//! In: what it announced, and how it is to be reached. Out: variables to set and to unset. Nothing of them
+//! must be left to whatever the caller's own environment holds.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,10 @@
-//! What happens to volumes after the answer: they come to be, their devices come and go, their space is freed.
+//! What happens to volumes after the answer: they come to be, their devices come and go, their space is
+//! freed.
 //!
 //! ```text
-//! creating ─► available ─► attaching ─► attached ─► detaching (busy while it is used) ─► available ─► deleting
-//!   fill                    the device comes         the device goes                                   punch
+//! creating ─► available ─► attaching ─► attached ─► detaching ─► available ─► deleting
+//!   fill                    the device comes         the device goes            punch
+//!                                                    (busy while it is used)
 //! ```
 //!
 //! In: a volume whose state says what is under way. Out: the next state, once the device or the data is as it

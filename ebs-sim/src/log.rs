@@ -24,7 +24,8 @@ pub struct Entry {
     /// The TCP connection it came on: two requests with one number used a warm connection.
     pub connection: u64,
     pub tls: bool,
-    /// `CreateSnapshots`, `imds:PutToken` …; `connection` and `imds:connection` for a connection that was hit.
+    /// `CreateSnapshots`, `imds:PutToken` …; `connection` and `imds:connection` for a connection that was
+    /// hit.
     pub action: String,
     pub dry_run: bool,
     /// The parameters, or the path of a metadata request.

@@ -5,8 +5,8 @@
 //!  lo 127.0.0.1 (EC2)   eth0 10.0.0.10 ─ veth ─ eth0 169.254.169.254:80
 //! ```
 //!
-//! In: the instance's address. Out: this thread in the instance's namespace, and the service's listener. The service
-//! must never be in the instance's own namespace: the hop limit of its tokens counts from outside.
+//! In: the instance's address. Out: this thread in the instance's namespace, and the service's listener. The
+//! service must never be in the instance's own namespace: the hop limit of its tokens counts from outside.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::Command;
@@ -17,8 +17,8 @@ use crate::host::{self, run};
 use crate::imds;
 use crate::world::MAC;
 
-/// Sets up the network of this thread's namespace, which is new. It must be the process's only thread. Without
-/// a listener the service is to listen here, at the address that was put on `lo`.
+/// Sets up the network of this thread's namespace, which is new. It must be the process's only thread.
+/// Without a listener the service is to listen here, at the address that was put on `lo`.
 pub fn make(instance: Ipv4Addr) -> Result<Option<TcpListener>, host::Error> {
     let address = imds::ADDRESS.ip();
     ip("link set lo up")?;
@@ -37,8 +37,8 @@ pub fn make(instance: Ipv4Addr) -> Result<Option<TcpListener>, host::Error> {
     Ok(listener)
 }
 
-/// In a thread of its own: a second namespace, a link to the first, and the listener at its end. The listener keeps
-/// the namespace alive.
+/// In a thread of its own: a second namespace, a link to the first, and the listener at its end. The listener
+/// keeps the namespace alive.
 fn serve_beside(instance: Ipv4Addr) -> Result<Option<TcpListener>, host::Error> {
     let failed = |what: &str| {
         let what = what.to_owned();

@@ -1,7 +1,7 @@
 //! What others can see of the devices: `ebs-sim.json` and the view.
 //!
-//! In: the world, after a device came or went. Out: the file and the view as they must be now. They must never
-//! show a device that has gone for longer than it takes to write them.
+//! In: the world, after a device came or went. Out: the file and the view as they must be now. They must
+//! never show a device that has gone for longer than it takes to write them.
 
 use std::path::PathBuf;
 

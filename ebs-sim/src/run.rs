@@ -75,7 +75,8 @@ async fn attend(
     }
 }
 
-/// Ctrl-C and a wrapper's SIGTERM arrive together, and so may the same signal from two sides: that is asking once.
+/// Ctrl-C and a wrapper's SIGTERM arrive together, and so may the same signal from two sides: that is asking
+/// once.
 const ONCE: Duration = Duration::from_secs(1);
 
 /// How often the user asked for the end.

@@ -59,7 +59,8 @@ impl Error {
             Error::Fault(_) => Some("kinds and keys of faults are listed in ebs-sim's README".into()),
             Error::Parse { .. } => Some("the keys are listed in ebs-sim's README".into()),
             Error::Wrong(_) => Some(
-                "a volume is name=data,size=1GiB[,device=/dev/sdf][,type=gp3][,kind=nvme|xen|instance-store][,boot]"
+                "a volume is \
+                 name=data,size=1GiB[,device=/dev/sdf][,type=gp3][,kind=nvme|xen|instance-store][,boot]"
                     .into(),
             ),
         }

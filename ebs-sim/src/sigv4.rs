@@ -1,7 +1,7 @@
 //! AWS Signature Version 4.
 //!
-//! In: a request and a key. Out: the request's signature. It is written here rather than taken from AWS's own crate,
-//! which the clients under test sign with: two sides that share one mistake would agree.
+//! In: a request and a key. Out: the request's signature. It is written here rather than taken from AWS's own
+//! crate, which the clients under test sign with: two sides that share one mistake would agree.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jiff::Timestamp;

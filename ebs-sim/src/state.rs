@@ -38,7 +38,8 @@ impl Error {
         match self {
             Error::Write { .. } => None,
             Error::Kept(_) => Some(
-                "to go on with it: --keep, without --scenario and --volume; to forget it: `ebs-sim stop --discard --dir DIR`"
+                "to go on with it: --keep, without --scenario and --volume; to forget it: `ebs-sim stop \
+                 --discard --dir DIR`"
                     .into(),
             ),
             _ => Some("to forget it: `ebs-sim stop --discard --dir DIR`".into()),

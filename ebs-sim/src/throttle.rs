@@ -1,7 +1,7 @@
 //! Request rates: a token bucket for each action, in each Region.
 //!
-//! In: an action and the time. Out: whether it has a token left. It must never read the clock, and a request that
-//! is refused must never cost a token.
+//! In: an action and the time. Out: whether it has a token left. It must never read the clock, and a request
+//! that is refused must never cost a token.
 
 use std::collections::HashMap;
 use std::time::Duration;

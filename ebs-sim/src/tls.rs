@@ -1,7 +1,7 @@
 //! The certificate of EC2's endpoint: an authority of its own, made at every start.
 //!
-//! In: the Regions that answer. Out: the authority's certificate for clients to trust, and what the server needs.
-//! The keys must never leave memory.
+//! In: the Regions that answer. Out: the authority's certificate for clients to trust, and what the server
+//! needs. The keys must never leave memory.
 
 use std::sync::Arc;
 

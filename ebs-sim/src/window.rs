@@ -1,7 +1,7 @@
 //! Windows of the pool: which part of the one file each volume has.
 //!
-//! In: sizes, and the windows that are taken. Out: where the next one begins. Two windows must never overlap: they
-//! would be two volumes with each other's data.
+//! In: sizes, and the windows that are taken. Out: where the next one begins. Two windows must never overlap:
+//! they would be two volumes with each other's data.
 
 use crate::units::MIB;
 

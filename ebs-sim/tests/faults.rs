@@ -1,4 +1,5 @@
-//! Faults on request: on the snapshots of a call, by number and by chance, held until released; and signals to `run`.
+//! Faults on request: on the snapshots of a call, by number and by chance, held until released; and signals
+//! to `run`.
 // The code that tests share is a test too: a panic there is the failure report.
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, dead_code)]
 
@@ -143,7 +144,8 @@ fn run_kills_its_command_only_when_it_was_asked_twice() {
     needs_root();
     // Ctrl-C and a wrapper's SIGTERM right behind it: the command ends in its own time.
     let (mut child, mut line) = run(
-        "trap 'echo INT' INT; trap 'sleep 0.3; echo TERM; exit 3' TERM; echo ready; while :; do sleep 0.05; done",
+        "trap 'echo INT' INT; trap 'sleep 0.3; echo TERM; exit 3' TERM; echo ready; while :; do sleep 0.05; \
+         done",
     );
     tell(&child, Signal::SIGINT);
     assert_eq!(line(), "INT");

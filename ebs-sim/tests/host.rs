@@ -49,7 +49,8 @@ fn without_root_it_says_so() {
     std::fs::set_permissions(temp.path(), PermissionsExt::from_mode(0o777)).expect("an open folder");
     // Nobody else may look into the folder that it was built in.
     let program = temp.path().join("ebs-sim");
-    // By a process of its own: a child that another test forks meanwhile would hold it open for writing (ETXTBSY).
+    // By a process of its own: a child that another test forks meanwhile would hold it open for writing
+    // (ETXTBSY).
     sh("cp", &[EBS_SIM, program.to_str().expect("a path")]);
     let dir = temp.path().join("sim");
     let output = Command::new(&program)

@@ -168,7 +168,8 @@ fn token_in_a_container(hop_limit: u8) -> Answer {
         in_it ip address add 172.17.0.2/24 dev eth0
         in_it ip link set eth0 up
         in_it ip route add default via 172.17.0.1
-        in_it curl --silent --max-time 15 --output /dev/null --fail-with-body http://169.254.169.254/ || test $? = 22
+        in_it curl --silent --max-time 15 --output /dev/null --fail-with-body http://169.254.169.254/ \
+            || test $? = 22
         set +e
         in_it curl --silent --show-error --max-time $1 --write-out '\\n%{http_code}' \
             --request PUT --header 'X-aws-ec2-metadata-token-ttl-seconds: 60' \

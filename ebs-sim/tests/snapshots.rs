@@ -1,6 +1,8 @@
-//! What happens to snapshots afterwards: copied, shared, locked, archived, made into images, over a real server.
+//! What happens to snapshots afterwards: copied, shared, locked, archived, made into images, over a real
+//! server.
 //!
-//! Each refusal is followed by the same request where it is allowed: an oracle that cannot fail proves nothing.
+//! Each refusal is followed by the same request where it is allowed: an oracle that cannot fail proves
+//! nothing.
 // The code that tests share is a test too: a panic there is the failure report.
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, dead_code)]
 
@@ -330,7 +332,8 @@ fn a_region_has_room_for_so_many_snapshots() {
 fn a_volume_with_a_key_that_cannot_be_used_ends_in_error() {
     needs_root();
     let scenario = format!(
-        "{QUICK}[[kms_key]]\nid = '1234abcd-12ab-34cd-56ef-1234567890ab'\nalias = 'alias/backup'\n[volumes]\nseconds_to_create = 0.1\n"
+        "{QUICK}[[kms_key]]\nid = '1234abcd-12ab-34cd-56ef-1234567890ab'\nalias = \
+         'alias/backup'\n[volumes]\nseconds_to_create = 0.1\n"
     );
     let sim = Sim::start(&scenario, &["name=a,size=16MiB"]);
     let made = |key: &str| {

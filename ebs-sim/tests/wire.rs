@@ -42,7 +42,8 @@ fn signatures_are_checked_over_http_and_tls() {
         assert_eq!(refused(wrong, DESCRIBE), (403, "SignatureDoesNotMatch".into()));
         let skewed = client(&sim).with(&["--header", "X-Amz-Date: 20200101T000000Z"]);
         assert_eq!(refused(skewed, DESCRIBE), (400, "RequestExpired".into()));
-        let forged = "Authorization: AWS4-HMAC-SHA256 Credential=KEY/20200101/us-east-1/ec2/aws4_request, SignedHeaders=host;x-amz-date, Signature=00";
+        let forged = "Authorization: AWS4-HMAC-SHA256 Credential=KEY/20200101/us-east-1/ec2/aws4_request, \
+            SignedHeaders=host;x-amz-date, Signature=00";
         let key = client(&sim).key;
         let forged = forged.replace("KEY", key.split(':').next().expect("an id"));
         let mut unsigned = client(&sim);

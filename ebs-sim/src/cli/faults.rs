@@ -1,6 +1,7 @@
 //! `ebs-sim faults`: the command line of a fault.
 //!
-//! In: arguments. Out: a fault as the control API takes it. Every key of a scenario's fault must have its argument.
+//! In: arguments. Out: a fault as the control API takes it. Every key of a scenario's fault must have its
+//! argument.
 
 use clap::{Args, Subcommand};
 

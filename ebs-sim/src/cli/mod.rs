@@ -50,7 +50,8 @@ enum Verb {
     Run(RunArgs),
     /// Print lines for a shell that lead its AWS clients to a running ebs-sim.
     ///
-    /// eval "$(ebs-sim env --dir DIR)"; aws ec2 describe-volumes. Static key and Region are always among them.
+    /// eval "$(ebs-sim env --dir DIR)"; aws ec2 describe-volumes. Static key and Region are always among
+    /// them.
     Env(EnvArgs),
     /// Stop the ebs-sim that serves from DIR, or clean up after one that was killed.
     Stop(StopArgs),

@@ -1,7 +1,7 @@
 //! Faults by their number, and the requests that they hold.
 //!
-//! In: a fault, or the number of one. Out: its number, or what it holds. A number that no fault ever had must never
-//! be waited for.
+//! In: a fault, or the number of one. Out: its number, or what it holds. A number that no fault ever had must
+//! never be waited for.
 
 use std::time::Duration;
 

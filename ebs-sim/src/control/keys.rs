@@ -18,7 +18,10 @@ pub struct Change {
 
 pub fn list(sim: &Sim) -> Value {
     let world = sim.world();
-    let shown = |key: &crate::world::KmsKey| json!({ "id": key.id, "region": key.region, "arn": key.arn(), "alias": key.alias, "state": key.state });
+    let shown = |key: &crate::world::KmsKey| {
+        let (id, region, alias, state) = (&key.id, &key.region, &key.alias, &key.state);
+        json!({ "id": id, "region": region, "arn": key.arn(), "alias": alias, "state": state })
+    };
     json!(world.kms_keys.iter().map(shown).collect::<Vec<_>>())
 }
 

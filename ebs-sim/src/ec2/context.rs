@@ -1,6 +1,7 @@
 //! What an action knows besides its parameters.
 //!
-//! In: a request that passed its signature. Out: its time, its Region and its answer. What it knows must never depend on the action.
+//! In: a request that passed its signature. Out: its time, its Region and its answer. What it knows must
+//! never depend on the action.
 
 use std::sync::Arc;
 

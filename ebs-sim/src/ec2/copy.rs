@@ -1,7 +1,7 @@
 //! CopySnapshot: another snapshot of the same data, here or in another Region.
 //!
-//! In: a completed snapshot. Out: a pending one that shares its image, which never changes. The key must never
-//! decide about the answer: EC2 looks at it afterwards, and the copy ends in `error`.
+//! In: a completed snapshot. Out: a pending one that shares its image, which never changes. The key must
+//! never decide about the answer: EC2 looks at it afterwards, and the copy ends in `error`.
 
 use std::time::Duration;
 
@@ -106,7 +106,8 @@ impl Copy {
         let source = snapshots::usable(world, &self.source_region, &self.source, now)?;
         if source.encrypted && self.encrypted == Some(false) {
             return Err(Ec2Error::invalid_value(
-                "Value (false) for parameter encrypted is invalid. Copies of encrypted snapshots are encrypted.",
+                "Value (false) for parameter encrypted is invalid. Copies of encrypted snapshots are \
+                 encrypted.",
             ));
         }
         check_copies(world, region, now)?;

@@ -166,7 +166,8 @@ impl Set {
                 None => return Err(volumes::not_found(id.as_str())),
                 Some(volume) if volume.boot => {
                     return Err(Ec2Error::invalid_value(format!(
-                        "The volume '{id}' is the root volume of the instance. Use ExcludeBootVolume to exclude it."
+                        "The volume '{id}' is the root volume of the instance. Use ExcludeBootVolume to \
+                         exclude it."
                     )));
                 }
                 Some(_) => {}

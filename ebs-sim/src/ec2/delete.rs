@@ -1,7 +1,7 @@
 //! DeleteSnapshot, and giving up what snapshots needed.
 //!
-//! In: a snapshot. Out: it is gone, and so is its data where nobody else needs it. An image must never be removed
-//! or trimmed where another snapshot of its set, or a copy, still needs it.
+//! In: a snapshot. Out: it is gone, and so is its data where nobody else needs it. An image must never be
+//! removed or trimmed where another snapshot of its set, or a copy, still needs it.
 
 use std::sync::Arc;
 

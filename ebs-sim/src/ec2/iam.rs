@@ -54,7 +54,8 @@ pub fn authorise(world: &World, signer: &Signer, need: &Need) -> Result<(), Ec2E
     Err(Ec2Error::new(
         "UnauthorizedOperation",
         format!(
-            "You are not authorized to perform this operation. User: {} is not authorized to perform: {action}{resource} because no identity-based policy allows the {action} action",
+            "You are not authorized to perform this operation. User: {} is not authorized to perform: \
+             {action}{resource} because no identity-based policy allows the {action} action",
             caller(world, signer)
         ),
     )
@@ -84,7 +85,9 @@ mod tests {
         let error = authorise(&world, &signer, &need).expect_err("denied");
         assert_eq!((error.code.as_str(), error.status), ("UnauthorizedOperation", 403));
         let expected = format!(
-            "User: arn:aws:sts::123456789012:assumed-role/ebs-sim-role/{} is not authorized to perform: ec2:CreateSnapshots on resource: arn:aws:ec2:us-east-1::snapshot/* because no identity-based policy allows the ec2:CreateSnapshots action",
+            "User: arn:aws:sts::123456789012:assumed-role/ebs-sim-role/{} is not authorized to perform: \
+             ec2:CreateSnapshots on resource: arn:aws:ec2:us-east-1::snapshot/* because no identity-based \
+             policy allows the ec2:CreateSnapshots action",
             world.instance_id()
         );
         assert!(error.message.ends_with(&expected), "{}", error.message);

@@ -1,7 +1,7 @@
 //! The KMS keys that requests name.
 //!
-//! In: a key's name and a Region. Out: its ARN, and whether it can be used now. A key that cannot be used must
-//! never be told of in the answer: EC2 finds it out only later.
+//! In: a key's name and a Region. Out: its ARN, and whether it can be used now. A key that cannot be used
+//! must never be told of in the answer: EC2 finds it out only later.
 
 use crate::world::{DEFAULT_ALIAS, World};
 

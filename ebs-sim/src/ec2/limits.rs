@@ -1,7 +1,7 @@
 //! How many snapshots may be made, and how soon.
 //!
-//! In: the volumes of one call and what there is. Out: nothing, or the limit that is in the way. It must never take
-//! longer the more volumes a call has: an account may have a hundred thousand snapshots.
+//! In: the volumes of one call and what there is. Out: nothing, or the limit that is in the way. It must
+//! never take longer the more volumes a call has: an account may have a hundred thousand snapshots.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -41,7 +41,8 @@ pub fn check(world: &World, volumes: &[Volume], now: Timestamp) -> Result<(), Ec
         if too_soon {
             return Err(Ec2Error::new(
                 "SnapshotCreationPerVolumeRateExceeded",
-                "The maximum per volume CreateSnapshot request rate has been exceeded. Use an increasing or variable sleep interval between requests.",
+                "The maximum per volume CreateSnapshot request rate has been exceeded. Use an increasing or \
+                 variable sleep interval between requests.",
             ));
         }
         // HDD volumes may have only one.

@@ -1,7 +1,7 @@
 //! LockSnapshot, UnlockSnapshot, DescribeLockedSnapshots.
 //!
-//! In: a pending or completed snapshot. Out: a lock that keeps it from being deleted, or its removal where the
-//! mode allows that. What makes a lock weaker must never pass where EC2 refuses it.
+//! In: a pending or completed snapshot. Out: a lock that keeps it from being deleted, or its removal where
+//! the mode allows that. What makes a lock weaker must never pass where EC2 refuses it.
 
 use jiff::Timestamp;
 

@@ -1,7 +1,8 @@
 //! The EC2 Query API, version 2016-11-15.
 //!
 //! ```text
-//! form → log → (clock, expiry) → verify signature → throttle → parse → faults before → authorise → DryRun → act → faults after → XML
+//! form → log → (clock, expiry) → verify signature → throttle → parse → faults before
+//!      → authorise → DryRun → act → faults after → XML
 //! ```
 //!
 //! In: HTTP requests. Out: EC2's XML, its errors and their statuses. DryRun is decided right after the

@@ -1,7 +1,7 @@
 //! Whether a request comes too soon.
 //!
-//! In: a request's action and parameters. Out: nothing, or RequestLimitExceeded. It must come before the parameters
-//! are checked: a malformed request costs a token too.
+//! In: a request's action and parameters. Out: nothing, or RequestLimitExceeded. It must come before the
+//! parameters are checked: a malformed request costs a token too.
 
 use jiff::Timestamp;
 

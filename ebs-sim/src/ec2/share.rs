@@ -1,7 +1,7 @@
 //! ModifySnapshotAttribute, DescribeSnapshotAttribute, ResetSnapshotAttribute: who else may use a snapshot.
 //!
-//! In: accounts and the group `all`. Out: the snapshot's permissions. What is encrypted must never become public,
-//! and what the default key encrypted must never be shared at all.
+//! In: accounts and the group `all`. Out: the snapshot's permissions. What is encrypted must never become
+//! public, and what the default key encrypted must never be shared at all.
 
 use jiff::Timestamp;
 

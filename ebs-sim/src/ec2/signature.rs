@@ -1,7 +1,7 @@
 //! Whose request it is.
 //!
-//! In: a request with a Signature Version 4, in its header or presigned. Out: who signed it, or why it is refused. A
-//! refusal must never tell the right signature.
+//! In: a request with a Signature Version 4, in its header or presigned. Out: who signed it, or why it is
+//! refused. A refusal must never tell the right signature.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -195,7 +195,8 @@ fn not_validated() -> Ec2Error {
 fn mismatch() -> Ec2Error {
     Ec2Error::new(
         "SignatureDoesNotMatch",
-        "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.",
+        "The request signature we calculated does not match the signature you provided. Check your AWS \
+         Secret Access Key and signing method. Consult the service documentation for details.",
     )
     .status(403)
 }

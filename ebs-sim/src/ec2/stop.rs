@@ -1,7 +1,7 @@
 //! How a request ends when faults have their way.
 //!
-//! In: the faults that hit a request, and its outcome. Out: the outcome as the client is to see it. Before the
-//! commit nothing must have been done; after it everything.
+//! In: the faults that hit a request, and its outcome. Out: the outcome as the client is to see it. Before
+//! the commit nothing must have been done; after it everything.
 
 use super::error::Ec2Error;
 use crate::faults::{Fault, Hit, Hold, Kind};

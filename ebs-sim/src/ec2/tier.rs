@@ -1,7 +1,7 @@
 //! ModifySnapshotTier, RestoreSnapshotTier, DescribeSnapshotTierStatus: the archive.
 //!
-//! In: a completed snapshot. Out: it moves to the archive or back, which takes its time. A snapshot that an image
-//! is made of must never be archived.
+//! In: a completed snapshot. Out: it moves to the archive or back, which takes its time. A snapshot that an
+//! image is made of must never be archived.
 
 use jiff::Timestamp;
 

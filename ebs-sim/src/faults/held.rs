@@ -1,7 +1,8 @@
 //! Requests that a fault holds until somebody releases them.
 //!
-//! In: a request that a fault of a `hold-…` kind hits. Out: it waits here, seen by whoever asks for it, until it is
-//! released. It must never wait for ever: each fault limits it, and a forgotten fault releases what it holds.
+//! In: a request that a fault of a `hold-…` kind hits. Out: it waits here, seen by whoever asks for it, until
+//! it is released. It must never wait for ever: each fault limits it, and a forgotten fault releases what it
+//! holds.
 
 use std::time::Duration;
 
@@ -38,8 +39,8 @@ impl Held {
         self.0.borrow().clone()
     }
 
-    /// What one fault holds, as soon as that is at least `count` requests; what it holds at the end of `within` in
-    /// any case.
+    /// What one fault holds, as soon as that is at least `count` requests; what it holds at the end of
+    /// `within` in any case.
     pub async fn wait(&self, fault: u64, count: usize, within: Duration) -> Vec<HeldRequest> {
         let enough = |held: &Vec<HeldRequest>| of_fault(held, fault).count() >= count;
         // It ends without success at the end of `within` only: this list has not gone.

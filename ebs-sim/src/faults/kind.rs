@@ -1,7 +1,7 @@
 //! What a fault does, and at which moment of a request.
 //!
-//! In: a kind's name. Out: when it strikes and which requests it can strike at all. Names must never change: tests
-//! of others are written with them.
+//! In: a kind's name. Out: when it strikes and which requests it can strike at all. Names must never change:
+//! tests of others are written with them.
 
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +38,8 @@ pub enum Kind {
     ResetBefore,
     /// It is done and the connection is reset without an answer.
     ResetAfter,
-    /// It is done, Content-Length promises the whole answer, and half of it comes before the connection is closed.
+    /// It is done, Content-Length promises the whole answer, and half of it comes before the connection is
+    /// closed.
     Truncated,
     /// It is done and the answer is cut off in the middle of the XML.
     Malformed,

@@ -1,7 +1,7 @@
 //! The faults that are set, and which of them hit a request.
 //!
-//! In: faults, and each request's description. Out: the faults that hit it. A fault must never hit a request that
-//! it does not name, and what is left to chance must fall alike for one seed.
+//! In: faults, and each request's description. Out: the faults that hit it. A fault must never hit a request
+//! that it does not name, and what is left to chance must fall alike for one seed.
 
 use serde::Serialize;
 

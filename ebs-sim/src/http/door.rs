@@ -1,7 +1,7 @@
 //! Where connections come in: TCP, and the TLS handshake when there is one.
 //!
-//! In: a listener and who decides about connections. Out: connections ready for HTTP. A handshake that does not
-//! come to its end must never keep others waiting.
+//! In: a listener and who decides about connections. Out: connections ready for HTTP. A handshake that does
+//! not come to its end must never keep others waiting.
 
 use std::io;
 use std::net::SocketAddr;
@@ -39,8 +39,8 @@ pub enum Welcome {
     Silence,
 }
 
-/// Accepts connections until the future is dropped. `welcome` decides about each, by its number and whether it
-/// is TLS.
+/// Accepts connections until the future is dropped. `welcome` decides about each, by its number and whether
+/// it is TLS.
 pub async fn accept(
     mut door: Door,
     ready: mpsc::Sender<(Line, SocketAddr)>,

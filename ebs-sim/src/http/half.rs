@@ -1,7 +1,7 @@
 //! A body of which half is sent first.
 //!
-//! In: a whole body. Out: its first half; then an error in place of the rest, or the rest when it is released. The
-//! first half must never be lost with the error: it is given time to leave.
+//! In: a whole body. Out: its first half; then an error in place of the rest, or the rest when it is
+//! released. The first half must never be lost with the error: it is given time to leave.
 
 use std::future::Future;
 use std::io;

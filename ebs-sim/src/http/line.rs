@@ -1,7 +1,7 @@
 //! A TCP connection, with TLS or without, that can be cut, reset or stalled from outside.
 //!
-//! In: an accepted connection. Out: a stream for the HTTP server, and a [`Wire`] that tells what happens to it.
-//! What is decided on the wire must never let one more byte through than was asked for.
+//! In: an accepted connection. Out: a stream for the HTTP server, and a [`Wire`] that tells what happens to
+//! it. What is decided on the wire must never let one more byte through than was asked for.
 
 use std::io;
 use std::pin::Pin;

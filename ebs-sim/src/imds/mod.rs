@@ -128,7 +128,9 @@ fn title(status: u16) -> &'static str {
 /// An error as the service shows it: a small page.
 fn page(status: u16, title: &str) -> Reply {
     let body = format!(
-        "<?xml version=\"1.0\" encoding=\"iso-8859-1\"?>\n<html xmlns=\"http://www.w3.org/1999/xhtml\">\n <head>\n  <title>{status} - {title}</title>\n </head>\n <body>\n  <h1>{status} - {title}</h1>\n </body>\n</html>\n"
+        "<?xml version=\"1.0\" encoding=\"iso-8859-1\"?>\n<html xmlns=\"http://www.w3.org/1999/xhtml\">\n \
+         <head>\n  <title>{status} - {title}</title>\n </head>\n <body>\n  <h1>{status} - {title}</h1>\n \
+         </body>\n</html>\n"
     );
     Reply::new(status, "text/html", body)
 }

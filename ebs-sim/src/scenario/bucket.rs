@@ -1,6 +1,7 @@
 //! A token bucket of the scenario.
 //!
-//! In: TOML. Out: how many requests of an action pass. A bucket that never lets anything pass must never be taken.
+//! In: TOML. Out: how many requests of an action pass. A bucket that never lets anything pass must never be
+//! taken.
 
 use serde::{Deserialize, Serialize};
 

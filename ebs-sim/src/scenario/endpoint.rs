@@ -1,7 +1,7 @@
 //! How EC2 is reached, and how much of it is remembered.
 //!
-//! In: two tables of the scenario. Out: their values. A default must never change how a command without options
-//! reaches EC2.
+//! In: two tables of the scenario. Out: their values. A default must never change how a command without
+//! options reaches EC2.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,7 @@
 //! A KMS key of the scenario.
 //!
-//! In: TOML. Out: a key that EBS may or may not use. Its state must never be more than what EC2 can see of it.
+//! In: TOML. Out: a key that EBS may or may not use. Its state must never be more than what EC2 can see of
+//! it.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,7 @@
 //! How the volumes look: names, places on the bus, partitions.
 //!
-//! In: the volumes with their numbers and a bus. Out: a list of disks. A disk's name must never depend on which
-//! other disks there are: those come and go.
+//! In: the volumes with their numbers and a bus. Out: a list of disks. A disk's name must never depend on
+//! which other disks there are: those come and go.
 
 use std::path::{Path, PathBuf};
 

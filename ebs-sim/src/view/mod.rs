@@ -108,7 +108,8 @@ fn make(ready: &Ready) -> Result<(), Error> {
         }
     }
     let stage = ready.dir.join("view");
-    // A store must not be found, let alone frozen, by what runs here, nor kept alive by it when its server ends.
+    // A store must not be found, let alone frozen, by what runs here, nor kept alive by it when its server
+    // ends.
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     for mounted in made_by_servers(&table).iter().filter(|mounted| **mounted != stage) {
         // One that a mount of somebody else's covers stays: it cannot be reached either.

@@ -1,7 +1,7 @@
 //! An AMI: what an instance is launched from.
 //!
-//! In: what RegisterImage was given, and the instance's own AMI. Out: facts for the answers. It must never read
-//! the clock: `now` comes in.
+//! In: what RegisterImage was given, and the instance's own AMI. Out: facts for the answers. It must never
+//! read the clock: `now` comes in.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Where a snapshot is stored: the standard tier or the archive.
 //!
-//! In: what was last asked for, and some moment. Out: the tier and how far it has come. It must never read the
-//! clock: `now` comes in.
+//! In: what was last asked for, and some moment. Out: the tier and how far it has come. It must never read
+//! the clock: `now` comes in.
 
 use std::time::Duration;
 

@@ -16,8 +16,8 @@ pub mod exit {
     pub const RECEIVE: i32 = 56;
     /// The certificate is not trusted.
     pub const UNTRUSTED: i32 = 60;
-    /// A connection that is reset at once: it depends on the moment whether curl notices while it connects, in the
-    /// handshake, while it sends or while it receives.
+    /// A connection that is reset at once: it depends on the moment whether curl notices while it connects,
+    /// in the handshake, while it sends or while it receives.
     pub const REFUSED: [i32; 4] = [7, 35, 55, RECEIVE];
 }
 

@@ -191,8 +191,9 @@ impl Drop for Sim {
     }
 }
 
-/// Whether only others keep what is said to be still in use: a mount namespace that another test made meanwhile has a copy of
-/// every mount, and udev looks at devices. Of the store there must be no copy, and what this process mounts is the test's own.
+/// Whether only others keep what is said to be still in use: a mount namespace that another test made
+/// meanwhile has a copy of every mount, and udev looks at devices. Of the store there must be no copy, and
+/// what this process mounts is the test's own.
 fn used_by_others(dir: &Path, stderr: &str) -> bool {
     let mut complaints = stderr.lines().filter_map(|line| line.strip_prefix("ebs-sim: ")).peekable();
     complaints.peek().is_some()
@@ -214,7 +215,8 @@ fn is_mounted_here(device: &str) -> bool {
     })
 }
 
-/// Whether a device that was held open for a moment shows its file no more; its number may be another's by then.
+/// Whether a device that was held open for a moment shows its file no more; its number may be another's by
+/// then.
 fn goes_by_itself(device: &str) -> bool {
     let file = Path::new("/sys/block").join(device.replace("/dev/", "")).join("loop/backing_file");
     let shown = || std::fs::read_to_string(&file).ok();
@@ -336,7 +338,8 @@ pub fn wait_for(what: &str, done: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !done() {
         assert!(Instant::now() < deadline, "{what} does not come");
-        // The simulator throttles what asks more often, and an answer of that kind looks like the end of something.
+        // The simulator throttles what asks more often, and an answer of that kind looks like the end of
+        // something.
         std::thread::sleep(Duration::from_millis(100));
     }
 }

@@ -1,7 +1,7 @@
 //! ModifyImageAttribute and DescribeImageAttribute.
 //!
-//! In: an image of this account. Out: its description, IMDS support and launch permissions changed; any of its attributes
-//! shown. What an image's snapshots may not be shown to must never be able to launch it.
+//! In: an image of this account. Out: its description, IMDS support and launch permissions changed; any of
+//! its attributes shown. What an image's snapshots may not be shown to must never be able to launch it.
 
 use jiff::Timestamp;
 

@@ -1,7 +1,7 @@
 //! DeregisterImage, with or without its snapshots.
 //!
-//! In: an image of this account. Out: it is gone. A snapshot that another image uses, that is locked, or that the
-//! caller may not delete must never go with it.
+//! In: an image of this account. Out: it is gone. A snapshot that another image uses, that is locked, or that
+//! the caller may not delete must never go with it.
 
 use super::super::context::Context;
 use super::super::delete;

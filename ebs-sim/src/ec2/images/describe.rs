@@ -1,7 +1,7 @@
 //! DescribeImages.
 //!
-//! In: the images of a Region: this account's, and the one that the instance was launched from. Out: those that are
-//! meant. `pending` must never be shown longer than EC2 would: images here have nothing to copy.
+//! In: the images of a Region: this account's, and the one that the instance was launched from. Out: those
+//! that are meant. `pending` must never be shown longer than EC2 would: images here have nothing to copy.
 
 use jiff::Timestamp;
 

@@ -1,7 +1,7 @@
 //! The block device mapping of RegisterImage.
 //!
-//! In: `BlockDeviceMapping.N.…`, and the Region's snapshots. Out: the image's devices, with what EC2 fills in. A
-//! mapping must never name a snapshot that is not there, not completed, or in the archive.
+//! In: `BlockDeviceMapping.N.…`, and the Region's snapshots. Out: the image's devices, with what EC2 fills
+//! in. A mapping must never name a snapshot that is not there, not completed, or in the archive.
 
 use std::collections::BTreeSet;
 

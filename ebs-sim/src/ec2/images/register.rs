@@ -1,7 +1,7 @@
 //! RegisterImage: an image from snapshots.
 //!
-//! In: a name, a block device mapping and what kind of machine it boots. Out: an image. What the request does not
-//! say must never be guessed from the snapshots: EC2's defaults are i386, paravirtual and no ENA.
+//! In: a name, a block device mapping and what kind of machine it boots. Out: an image. What the request does
+//! not say must never be guessed from the snapshots: EC2's defaults are i386, paravirtual and no ENA.
 
 use jiff::Timestamp;
 
@@ -39,7 +39,8 @@ fn check_name(name: &str) -> Result<(), Ec2Error> {
     }
     Err(Ec2Error::new(
         "InvalidAMIName.Malformed",
-        "AMI names must be between 3 and 128 characters long, and may contain letters, numbers, '(', ')', '.', '-', '/' and '_'",
+        "AMI names must be between 3 and 128 characters long, and may contain letters, numbers, '(', ')', \
+         '.', '-', '/' and '_'",
     ))
 }
 
@@ -49,7 +50,8 @@ impl Register {
         check_name(&name)?;
         if params.text("ImageLocation").is_some() {
             return Err(Ec2Error::invalid_value(
-                "ImageLocation is not supported: images with an instance store as their root are not simulated",
+                "ImageLocation is not supported: images with an instance store as their root are not \
+                 simulated",
             ));
         }
         if params.any("BillingProduct.") {
@@ -195,7 +197,8 @@ mod tests {
 
     fn root(id: &SnapshotId) -> String {
         format!(
-            "Name=db 1&RootDeviceName=/dev/xvda&BlockDeviceMapping.1.DeviceName=/dev/xvda&BlockDeviceMapping.1.Ebs.SnapshotId={id}"
+            "Name=db 1&RootDeviceName=/dev/xvda&BlockDeviceMapping.1.DeviceName=/dev/xvda\
+             &BlockDeviceMapping.1.Ebs.SnapshotId={id}"
         )
     }
 

@@ -1,7 +1,7 @@
 //! GetInstanceUefiData: the variables that an instance booted with.
 //!
-//! In: the scenario's `uefi_data`. Out: the same. Data must never be made up: an image that is registered with it
-//! would boot with it.
+//! In: the scenario's `uefi_data`. Out: the same. Data must never be made up: an image that is registered
+//! with it would boot with it.
 
 use super::super::context::Context;
 use super::super::error::Ec2Error;

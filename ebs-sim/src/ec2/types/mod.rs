@@ -1,7 +1,7 @@
 //! DescribeInstanceTypes, for the types in the table.
 //!
-//! In: names and filters. Out: what is documented of them. A type that is not in the table must never be described
-//! from its name: EC2's InvalidInstanceType is answered.
+//! In: names and filters. Out: what is documented of them. A type that is not in the table must never be
+//! described from its name: EC2's InvalidInstanceType is answered.
 
 mod table;
 

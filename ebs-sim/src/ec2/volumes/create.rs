@@ -183,7 +183,8 @@ impl Create {
             Some((volume, before)) if before == asked => Ok(Some(volume)),
             Some(_) => Err(Ec2Error::new(
                 "IdempotentParameterMismatch",
-                "The client token you have provided is associated with a resource whose parameters are different from those in this request",
+                "The client token you have provided is associated with a resource whose parameters are \
+                 different from those in this request",
             )),
         }
     }
