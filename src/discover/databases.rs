@@ -15,7 +15,8 @@ use serde::Serialize;
 
 use crate::host::fdinfo::FdInfo;
 use crate::host::mountinfo::{self, MountTree};
-use crate::host::processes::{self, Found, MountIds, Process};
+use crate::host::open_files::{Found, MountIds};
+use crate::host::process::{self, Process};
 use crate::host::sockets::listening;
 use crate::ids::DevNo;
 use crate::path_encoding;
@@ -89,10 +90,10 @@ pub struct Database {
 /// # Errors
 /// When /proc cannot be listed.
 pub fn databases(root: &Path, on: &[DevNo]) -> io::Result<Found<Database>> {
-    let servers: HashMap<i32, Server> = processes::pids(root)?
+    let servers: HashMap<i32, Server> = process::pids(root)?
         .into_iter()
         .filter_map(|pid| {
-            let process = processes::process(root, pid);
+            let process = Process::read(root, pid);
             let kind = Kind::from_comm(&process.comm)?;
             Some((pid, Server { kind, parent: parent(root, pid), process }))
         })

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use super::{Finding, Set};
 use crate::exit::Exit;
-use crate::host::processes::{self, Listener, Waiting};
+use crate::host::fanotify::{self, Listener};
+use crate::host::open_files::{self, OpenFile};
+use crate::host::process::{self, Process};
+use crate::host::tasks::{self, Waiting};
 use crate::path_encoding::shown;
 
 /// A task that stands still for this long in state D is worth a word.
@@ -20,7 +23,7 @@ const FREEZERS: [&str; 5] = ["qemu-ga", "vmtoolsd", "hv_vss_daemon", "fsfreeze",
 #[must_use]
 pub fn fanotify(root: &Path, set: &Set<'_>) -> Vec<Finding> {
     const ID: &str = "fanotify";
-    let listeners = match processes::listeners(root) {
+    let listeners = match fanotify::listeners(root) {
         Ok(listeners) => listeners,
         Err(e) => return vec![Finding::not_checked(ID, format!("/proc: {e}"))],
     };
@@ -63,12 +66,12 @@ fn hidden(id: &'static str, n: usize) -> Finding {
 pub async fn still(root: &Path, set: &Set<'_>) -> Vec<Finding> {
     const ID: &str = "hung-tasks";
     let looks = async {
-        let before = processes::waiting(root)?;
+        let before = tasks::waiting(root)?;
         if before.is_empty() {
             return Ok(before);
         }
         tokio::time::sleep(STILL).await;
-        Ok::<_, std::io::Error>(processes::still_waiting(&before, processes::waiting(root)?))
+        Ok::<_, std::io::Error>(tasks::still_waiting(&before, tasks::waiting(root)?))
     };
     let stuck = match looks.await {
         Ok(stuck) => stuck,
@@ -77,16 +80,11 @@ pub async fn still(root: &Path, set: &Set<'_>) -> Vec<Finding> {
     if stuck.is_empty() {
         return vec![Finding::ok(ID, "no process hangs in the kernel (state D)")];
     }
-    let writers = processes::writers(root, set.devs()).map(|w| w.found).unwrap_or_default();
+    let writers = open_files::writers(root, set.devs()).map(|w| w.found).unwrap_or_default();
     stuck.iter().map(|task| still_finding(ID, task, set, &writers)).collect()
 }
 
-fn still_finding(
-    id: &'static str,
-    task: &Waiting,
-    set: &Set<'_>,
-    writers: &[processes::OpenFile],
-) -> Finding {
+fn still_finding(id: &'static str, task: &Waiting, set: &Set<'_>, writers: &[OpenFile]) -> Finding {
     let wchan = match task.wchan.as_str() {
         "" | "0" => String::new(),
         name => format!(" in {name}"),
@@ -122,11 +120,11 @@ fn still_finding(
 #[must_use]
 pub fn freezers(root: &Path) -> Vec<Finding> {
     const ID: &str = "other-freezers";
-    let pids = match processes::pids(root) {
+    let pids = match process::pids(root) {
         Ok(pids) => pids,
         Err(e) => return vec![Finding::not_checked(ID, format!("/proc: {e}"))],
     };
-    let running = pids.into_iter().map(|pid| processes::process(root, pid));
+    let running = pids.into_iter().map(|pid| Process::read(root, pid));
     let found: Vec<Finding> = running
         .filter(|p| FREEZERS.contains(&p.comm.as_str()))
         .map(|p| {

@@ -5,8 +5,10 @@
 //! superblock   which superblock an open file is on
 //! fsuuid       a filesystem's own UUID, from its superblock
 //! block        /sys/dev/block: block devices and what they are made of; members of btrfs; swap
-//! process      /proc/PID: is it there, is it still the same one
-//! processes    all of /proc: fanotify listeners, tasks that wait in the kernel, open files
+//! process      /proc/PID: its name, and whether it is still the same one
+//! open_files   /proc/PID/fd: who has what open for writing
+//! fanotify     who has to permit opens
+//! tasks        who waits in the kernel
 //! sockets      /proc/PID/net: where the sockets of a process listen
 //! fdinfo       /proc/PID/fdinfo: the mount of an open file, and how it was opened
 //! file         files that are replaced as a whole, folders for root alone
@@ -22,6 +24,7 @@
 
 pub mod block;
 mod error;
+pub mod fanotify;
 pub(crate) mod fdinfo;
 pub mod file;
 pub(crate) mod fsuuid;
@@ -30,9 +33,10 @@ pub mod kernel;
 pub mod lock;
 pub(crate) mod mount_api;
 pub mod mountinfo;
+pub mod open_files;
 pub mod process;
-pub mod processes;
 pub(crate) mod sockets;
 pub mod superblock;
+pub mod tasks;
 
 pub use error::HostError;

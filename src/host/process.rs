@@ -1,8 +1,9 @@
-//! A process, told apart from a later one with the same id.
+//! A process: its name, and whether it is still the same one, because ids are used again.
 //!
-//! In: `/proc/PID/stat` below a root. Out: [`ProcessId`] and whether that process is there. Must never: take
+//! In: `/proc` below a root. Out: every process id; [`Process`]; [`ProcessId`] and whether that process is there. Must never: take
 //! "could not be read" for "is gone": of a run that lives, nothing may be undone.
 
+use std::fmt;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -110,6 +111,50 @@ impl Stat {
 /// There is no such process any more: ENOENT at open, ESRCH at read.
 fn is_gone(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ESRCH as i32)
+}
+
+/// A process.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Process {
+    /// Its id.
+    pub pid: i32,
+    /// Its name, at most 15 bytes (/proc/PID/comm).
+    pub comm: String,
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (pid {})", self.comm, self.pid)
+    }
+}
+
+impl Process {
+    /// The process that has this id now. Its name is `?` where it cannot be read.
+    #[must_use]
+    pub fn read(root: &Path, pid: i32) -> Self {
+        let comm = std::fs::read_to_string(root.join(format!("proc/{pid}/comm"))).unwrap_or_default();
+        Self { pid, comm: if comm.is_empty() { "?".to_owned() } else { comm.trim_end().to_owned() } }
+    }
+}
+
+/// Every process id.
+///
+/// # Errors
+/// When /proc cannot be listed.
+pub fn pids(root: &Path) -> std::io::Result<Vec<i32>> {
+    let mut pids: Vec<i32> = std::fs::read_dir(root.join("proc"))?
+        .flatten()
+        .filter_map(|e| e.file_name().to_str()?.parse().ok())
+        .collect();
+    pids.sort_unstable();
+    Ok(pids)
+}
+
+/// Bytes that a process has caused to be written to storage so far; none when it is gone or another user's.
+#[must_use]
+pub fn written(root: &Path, pid: i32) -> Option<u64> {
+    let io = std::fs::read_to_string(root.join(format!("proc/{pid}/io"))).ok()?;
+    io.lines().find_map(|l| l.strip_prefix("write_bytes:"))?.trim().parse().ok()
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use crate::host::fdinfo::FdInfo;
 use crate::host::mountinfo::{self, MountLine};
-use crate::host::processes;
+use crate::host::process::{self, Process};
 use crate::ids::DevNo;
 
 /// The longest a look at all processes may take; a host with 100 000 open files takes about a second.
@@ -84,7 +84,7 @@ impl Search {
 
     /// False when the time ran out.
     fn all(&mut self) -> bool {
-        let pids = processes::pids(&self.root).unwrap_or_default();
+        let pids = process::pids(&self.root).unwrap_or_default();
         let mut namespaces: BTreeMap<PathBuf, i32> = BTreeMap::new();
         for pid in &pids {
             if let Ok(namespace) = fs::read_link(self.process(*pid).join("ns/mnt")) {
@@ -146,7 +146,7 @@ impl Search {
     }
 
     fn add(&mut self, pid: i32, how: &str) {
-        let command = processes::process(&self.root, pid).comm;
+        let command = Process::read(&self.root, pid).comm;
         let unit = unit(&fs::read_to_string(self.process(pid).join("cgroup")).unwrap_or_default());
         let of = unit.as_ref().map_or_else(String::new, |u| format!(", {u}"));
         let what = format!("process {pid} ({command}{of}) {how}");

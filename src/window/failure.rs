@@ -12,7 +12,7 @@ use super::flush::FlushError;
 use super::guard::GuardError;
 use super::list;
 use super::thawed::Thawed;
-use crate::host::processes::Listener;
+use crate::host::fanotify::Listener;
 
 /// Why the window never opened. Nothing is frozen.
 #[derive(Debug, thiserror::Error)]

@@ -13,8 +13,8 @@ use nix::errno::Errno;
 
 use super::PrepareError;
 use super::witness::Witness;
+use crate::host::fanotify;
 use crate::host::kernel::Kernel;
-use crate::host::processes;
 use crate::plan::{Method, PlannedFilesystem, Wave};
 
 /// Longest that opening all mount points may take. It takes microseconds, unless a fanotify listener has to
@@ -89,7 +89,7 @@ pub(super) fn open_all(
                     return Err(PrepareError::OpenHangs {
                         path: filesystem.mount_point.clone(),
                         limit: OPEN_LIMIT,
-                        suspects: processes::permission_listeners(root),
+                        suspects: fanotify::permission_listeners(root),
                     });
                 }
                 Err(RecvTimeoutError::Disconnected) => Err(Errno::EIO),

@@ -17,8 +17,8 @@ use super::guard::Guard;
 use super::thawed::{Stall, Thawed, Times};
 use super::witness::{Moved, Witness};
 use super::{Extras, Limits, Machine, delegated_thaw, flush, memory, watchdog};
+use crate::host::fanotify;
 use crate::host::kernel::Kernel;
-use crate::host::processes;
 use crate::interrupt::Interrupt;
 use crate::plan::{Method, Plan};
 
@@ -129,7 +129,7 @@ fn start_guard(
         Err(_) => Err(PrepareError::OpenHangs {
             path: machine.watchdog.program(),
             limit,
-            suspects: processes::permission_listeners(machine.root),
+            suspects: fanotify::permission_listeners(machine.root),
         }),
     }
 }

@@ -9,7 +9,7 @@ use rig::fixture::{Host, plan_with};
 use stillpoint::doctor::{Finding, Set, Severity, cloud, storage};
 use stillpoint::ec2::SnapshotView;
 use stillpoint::exit::Exit;
-use stillpoint::host::processes::Process;
+use stillpoint::host::process::Process;
 use stillpoint::plan::Consistency;
 use stillpoint::report::findings::human;
 use stillpoint::report::rehearsal::Rehearsal;

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::host::processes::{self, OpenFile, Process};
+use crate::host::open_files::{self, OpenFile};
+use crate::host::process::{self, Process};
 use crate::ids::DevNo;
 use crate::path_encoding;
 use crate::run::job::Job;
@@ -37,9 +38,8 @@ pub(super) struct Busy {
 impl Busy {
     pub fn look(root: &Path, job: &Job<'_>) -> Self {
         let on: Vec<DevNo> = job.plan.filesystems.iter().map(|f| f.dev).collect();
-        let files = processes::writers(root, &on).map(|w| w.found).unwrap_or_default();
-        let written =
-            files.iter().map(|f| (f.process.pid, processes::written(root, f.process.pid))).collect();
+        let files = open_files::writers(root, &on).map(|w| w.found).unwrap_or_default();
+        let written = files.iter().map(|f| (f.process.pid, process::written(root, f.process.pid))).collect();
         Self { files, written }
     }
 
