@@ -125,7 +125,7 @@ struct Selection {
     /// The consistency to request: crash, filesystem or application.
     #[arg(long, value_parser = configuration::consistency)]
     consistency: Option<Consistency>,
-    /// When less is achieved: fail (exit 22) or keep (exit 10); the set is kept either way.
+    /// When less is achieved: fail (exit 22) or keep (exit 10).
     #[arg(long, value_parser = configuration::on_degraded)]
     on_degraded: Option<OnDegraded>,
 }
