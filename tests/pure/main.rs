@@ -17,4 +17,5 @@ mod plan_call;
 mod plan_promises;
 mod plan_rules;
 mod programs;
+mod run;
 mod systemd;

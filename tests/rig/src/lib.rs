@@ -8,6 +8,7 @@
 //! probe       what is to be seen of a freeze from outside: blocked writers, watchdogs, images, labels
 //! hooks       hooks that write down what is done to them; a run that stands in its window
 //! made        a kernel and a watchdog for a made host, so that a window opens without root
+//!   made_ec2    EC2 in memory, and a clock that stands still: a whole run in milliseconds
 //! copy        volumes made of snapshots
 //! listener    a fanotify listener that never answers
 //! mysql, postgresql, redis, systemd    real ones of the test's own
@@ -31,6 +32,7 @@ pub mod fixture;
 pub mod hooks;
 pub mod listener;
 pub mod made;
+pub mod made_ec2;
 pub mod mysql;
 pub mod namespace;
 pub mod postgresql;

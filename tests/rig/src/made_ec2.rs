@@ -1,0 +1,221 @@
+//! EC2 in memory: what a run asks of it, answered at once; each answer can be made to fail or to get lost.
+//!
+//! It knows volumes, snapshots and tags, and nothing of limits, permissions or time: those are ebs-sim's, and
+//! moto's. A clock whose pauses cost nothing comes with it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use stillpoint::clock::{Clock, Pause};
+use stillpoint::discover::{AttachedVolume, Facts};
+use stillpoint::ec2::{
+    CreateFailed, CreateRequest, Describe, Ec2, Ec2Error, InstanceView, RUN_TAG, SnapshotView,
+};
+use stillpoint::ids::{InstanceId, RunId, SnapshotId, VolumeId};
+use stillpoint::plan::PointInTimeCall;
+
+/// How a call of EC2 goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It is refused, and nothing is done.
+    Refused,
+    /// It is carried out, and its answer gets lost.
+    AnswerLost,
+    /// It gets lost itself, and nobody can tell.
+    RequestLost,
+}
+
+/// The snapshot as EC2 has it, with its tags.
+#[derive(Debug, Clone)]
+pub struct Made {
+    pub view: SnapshotView,
+    pub tags: BTreeMap<String, String>,
+}
+
+/// EC2 in memory.
+#[derive(Debug)]
+pub struct MadeEc2 {
+    boot: Option<VolumeId>,
+    volumes: Vec<VolumeId>,
+    snapshots: Mutex<Vec<Made>>,
+    calls: Mutex<Vec<&'static str>>,
+    faults: Mutex<HashMap<&'static str, Fault>>,
+}
+
+impl MadeEc2 {
+    /// With the volumes of these facts, and no snapshots.
+    pub fn of(facts: &Facts) -> Self {
+        Self {
+            boot: facts.volumes.iter().find(|v| v.boot).map(|v| v.id.clone()),
+            volumes: facts.volumes.iter().map(|v| v.id.clone()).collect(),
+            snapshots: Mutex::default(),
+            calls: Mutex::default(),
+            faults: Mutex::default(),
+        }
+    }
+
+    /// From now on this call goes wrong: `pending`, `started`, `dry-run`, `create`, `find` or `tag`.
+    pub fn fail(&self, call: &'static str, fault: Fault) {
+        self.faults.lock().unwrap().insert(call, fault);
+    }
+
+    /// A snapshot of this volume is there already.
+    pub fn has(&self, volume: &VolumeId, state: &str, started: Timestamp) {
+        self.add(volume, state, Some(started), BTreeMap::new());
+    }
+
+    /// Every call so far, in order.
+    pub fn calls(&self) -> Vec<&'static str> {
+        self.calls.lock().unwrap().clone()
+    }
+
+    /// Every snapshot there is.
+    pub fn snapshots(&self) -> Vec<Made> {
+        self.snapshots.lock().unwrap().clone()
+    }
+
+    fn add(
+        &self,
+        volume: &VolumeId,
+        state: &str,
+        started: Option<Timestamp>,
+        tags: BTreeMap<String, String>,
+    ) -> SnapshotView {
+        let mut all = self.snapshots.lock().unwrap();
+        let view = SnapshotView {
+            id: format!("snap-{:017x}", all.len() + 1).parse().unwrap(),
+            volume: volume.clone(),
+            state: state.to_owned(),
+            started,
+            progress: None,
+        };
+        all.push(Made { view: view.clone(), tags });
+        view
+    }
+
+    /// Counts the call; `work` is done unless it is refused or lost on its way.
+    fn call<T>(&self, call: &'static str, work: impl FnOnce() -> T) -> Result<T, Ec2Error> {
+        self.calls.lock().unwrap().push(call);
+        let fault = self.faults.lock().unwrap().get(call).copied();
+        let lost = || Ec2Error::Unknown { action: call, message: "made to get lost".to_owned() };
+        match fault {
+            None => Ok(work()),
+            Some(Fault::Refused) => Err(Ec2Error::Refused {
+                action: call,
+                code: "Unavailable".to_owned(),
+                message: "made to refuse".to_owned(),
+            }),
+            Some(Fault::AnswerLost) => {
+                work();
+                Err(lost())
+            }
+            Some(Fault::RequestLost) => Err(lost()),
+        }
+    }
+
+    fn wanted(&self, call: &PointInTimeCall) -> Vec<VolumeId> {
+        match call {
+            PointInTimeCall::CreateSnapshots { exclude_boot_volume, exclude_data_volumes } => {
+                let left_out = |v: &VolumeId| {
+                    exclude_data_volumes.contains(v)
+                        || (*exclude_boot_volume && self.boot.as_ref() == Some(v))
+                };
+                self.volumes.iter().filter(|v| !left_out(v)).cloned().collect()
+            }
+            PointInTimeCall::CreateSnapshot { volume } => vec![volume.clone()],
+            PointInTimeCall::CreateSnapshotEach { volumes } => volumes.clone(),
+        }
+    }
+
+    fn views(&self, wanted: impl Fn(&Made) -> bool) -> Vec<SnapshotView> {
+        self.snapshots.lock().unwrap().iter().filter(|s| wanted(s)).map(|s| s.view.clone()).collect()
+    }
+}
+
+impl Describe for MadeEc2 {
+    async fn instance(&self, _: &InstanceId) -> Result<InstanceView, Ec2Error> {
+        Ok(InstanceView { root_device_name: None })
+    }
+
+    async fn volumes(&self, _: &InstanceId) -> Result<Vec<AttachedVolume>, Ec2Error> {
+        Ok(Vec::new())
+    }
+
+    async fn pending(&self, volumes: &[VolumeId]) -> Result<Vec<SnapshotView>, Ec2Error> {
+        self.call("pending", || self.views(|s| s.view.state == "pending" && volumes.contains(&s.view.volume)))
+    }
+
+    async fn started(&self, volumes: &[VolumeId], minutes: &[String]) -> Result<Vec<SnapshotView>, Ec2Error> {
+        let minute = |t: Timestamp| t.strftime("%Y-%m-%dT%H:%M").to_string();
+        let in_time = |s: &Made| s.view.started.is_some_and(|t| minutes.contains(&minute(t)));
+        self.call("started", || self.views(|s| in_time(s) && volumes.contains(&s.view.volume)))
+    }
+
+    async fn dry_run(&self, _: &CreateRequest) -> Result<(), Ec2Error> {
+        self.call("dry-run", || ())
+    }
+
+    fn warm_connections(&self) -> Option<usize> {
+        None
+    }
+}
+
+impl Ec2 for MadeEc2 {
+    async fn create(&self, request: &CreateRequest) -> Result<Vec<SnapshotView>, CreateFailed> {
+        let make = || {
+            let tags: BTreeMap<_, _> = request.tags.iter().cloned().collect();
+            let volumes = self.wanted(&request.call);
+            volumes.iter().map(|v| self.add(v, "pending", None, tags.clone())).collect()
+        };
+        self.call("create", make).map_err(|error| CreateFailed {
+            outcome_unknown: error.outcome_unknown(),
+            error,
+            made: Vec::new(),
+        })
+    }
+
+    async fn find_run(&self, run: &RunId) -> Result<Vec<SnapshotView>, Ec2Error> {
+        self.call("find", || self.views(|s| s.tags.get(RUN_TAG).is_some_and(|id| id == run.as_str())))
+    }
+
+    async fn tag(&self, snapshots: &[SnapshotId], tags: &[(String, String)]) -> Result<(), Ec2Error> {
+        self.call("tag", || {
+            for made in self.snapshots.lock().unwrap().iter_mut().filter(|m| snapshots.contains(&m.view.id)) {
+                made.tags.extend(tags.iter().cloned());
+            }
+        })
+    }
+}
+
+/// A clock that stands still but for the pauses, which cost nothing.
+#[derive(Debug)]
+pub struct MadeClock {
+    now: Mutex<Timestamp>,
+    pauses: Mutex<Vec<Duration>>,
+}
+
+impl MadeClock {
+    /// That shows this time.
+    pub fn at(now: Timestamp) -> Self {
+        Self { now: Mutex::new(now), pauses: Mutex::default() }
+    }
+
+    /// Every pause so far, but those of no time.
+    pub fn pauses(&self) -> Vec<Duration> {
+        self.pauses.lock().unwrap().iter().filter(|p| !p.is_zero()).copied().collect()
+    }
+}
+
+impl Clock for MadeClock {
+    fn now(&self) -> Timestamp {
+        *self.now.lock().unwrap()
+    }
+
+    fn pause(&self, time: Duration) -> Pause<'_> {
+        *self.now.lock().unwrap() += time;
+        self.pauses.lock().unwrap().push(time);
+        Box::pin(std::future::ready(()))
+    }
+}
