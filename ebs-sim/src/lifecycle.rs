@@ -24,7 +24,7 @@ use crate::world::{AttachmentState, Stage, Volume};
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Goes on with what a volume's state says is under way.
-pub fn go_on(sim: &Arc<Sim>, volume: &Volume) {
+pub fn resume(sim: &Arc<Sim>, volume: &Volume) {
     let (sim, id) = (Arc::clone(sim), volume.id.clone());
     match (volume.stage, volume.attachment.as_ref().map(|attachment| attachment.state)) {
         (Stage::Creating, _) => drop(tokio::spawn(create(sim, id))),
@@ -118,12 +118,12 @@ async fn delete(sim: Arc<Sim>, id: VolumeId) {
 /// Waits until a volume's device has gone, for as long as somebody uses it.
 async fn take_device(sim: &Arc<Sim>, id: &VolumeId) {
     let Some((Some(window), Some(device))) = find(sim, id) else { return };
-    let told = device.clone();
-    blocking(sim, move |sim| sim.host().let_go(&told)).await;
+    let asked = device.clone();
+    blocking(sim, move |sim| sim.host().let_go(&asked)).await;
     let mut is_busy = false;
     loop {
-        let told = device.clone();
-        let gone = blocking(sim, move |sim| Ok(sim.host().is_gone(&sim.store, &told, window))).await;
+        let asked = device.clone();
+        let gone = blocking(sim, move |sim| Ok(sim.host().is_gone(&sim.store, &asked, window))).await;
         if gone != Some(false) {
             break;
         }

@@ -198,10 +198,10 @@ impl Serving {
 
         let connections = Arc::new(AtomicU64::new(0));
         let tokens = Arc::new(Tokens::default());
-        let door = |listener, tls| http::Door { listener, connections: connections.clone(), tls };
-        let welcome = |imds| {
+        let endpoint = |listener, tls| http::Endpoint { listener, connections: connections.clone(), tls };
+        let admit = |imds| {
             let sim = sim.clone();
-            move |connection, tls| sim.welcome(imds, connection, tls)
+            move |connection, tls| sim.admit(imds, connection, tls)
         };
         let both = {
             let sim = sim.clone();
@@ -217,13 +217,13 @@ impl Serving {
         };
         let tls = Some(identity.acceptor);
         let tasks = vec![
-            tokio::spawn(http::serve(door(ec2_listener, None), welcome(false), both.clone())),
-            tokio::spawn(http::serve(door(tls_listener, tls), welcome(false), only_ec2)),
-            tokio::spawn(http::serve(door(control_listener, None), |_, _| http::Welcome::Served, both)),
-            tokio::spawn(http::serve(door(imds_listener, None), welcome(true), only_imds)),
+            tokio::spawn(http::serve(endpoint(ec2_listener, None), admit(false), both.clone())),
+            tokio::spawn(http::serve(endpoint(tls_listener, tls), admit(false), only_ec2)),
+            tokio::spawn(http::serve(endpoint(control_listener, None), |_, _| http::Admission::Serve, both)),
+            tokio::spawn(http::serve(endpoint(imds_listener, None), admit(true), only_imds)),
         ];
         sim.set_publisher(Publisher::new(dir, ready.clone(), view)?);
-        go_on(&sim);
+        resume_all(&sim);
         Ok(Self { ready, sim, tasks })
     }
 
@@ -249,10 +249,10 @@ impl Serving {
 }
 
 /// What was under way when a predecessor ended.
-fn go_on(sim: &Arc<Sim>) {
+fn resume_all(sim: &Arc<Sim>) {
     let volumes = sim.world().volumes.clone();
     for volume in &volumes {
-        lifecycle::go_on(sim, volume);
+        lifecycle::resume(sim, volume);
     }
     let unmeasured: Vec<_> = {
         let world = sim.world();

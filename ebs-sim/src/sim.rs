@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::faults::{CONNECTION, Faults, Held, Hit, IMDS_CONNECTION, Kind, Stage, Target};
 use crate::host::{Host, Store};
-use crate::http::Welcome;
+use crate::http::Admission;
 use crate::keys::Keys;
 use crate::log::{Entry, Log, unix_nanos};
 use crate::publish::Publisher;
@@ -158,12 +158,12 @@ impl Sim {
     }
 
     /// Decides about a new connection. One that a fault hits gets an entry in the log of its own.
-    pub fn welcome(&self, imds: bool, connection: u64, tls: bool) -> Welcome {
+    pub fn admit(&self, imds: bool, connection: u64, tls: bool) -> Admission {
         let action = if imds { IMDS_CONNECTION } else { CONNECTION };
         let target = Target { action, tls, ..Target::default() };
         let hits = self.faults().strike(Stage::Connection, &target);
         let Some(hit) = hits.first() else {
-            return Welcome::Served;
+            return Admission::Serve;
         };
         let mut entry =
             Entry { connection, tls, action: action.into(), started_ns: unix_nanos(), ..Entry::default() };
@@ -171,8 +171,8 @@ impl Sim {
         let number = self.log().begin(entry);
         self.note(number, |entry| entry.outcome = hit.fault.kind.name());
         match hit.fault.kind {
-            Kind::TlsStall => Welcome::Silence,
-            _ => Welcome::Reset,
+            Kind::TlsStall => Admission::Ignore,
+            _ => Admission::Reset,
         }
     }
 

@@ -56,7 +56,7 @@ pub fn stop(dir: &Path) -> Result<(), Error> {
         return Ok(());
     }
     let deadline = Instant::now() + Duration::from_secs(20);
-    let mut told = false;
+    let mut signalled = false;
     loop {
         match Host::open(dir) {
             // Nobody holds the folder: opening it has cleaned up, closing it removes the rest.
@@ -68,10 +68,10 @@ pub fn stop(dir: &Path) -> Result<(), Error> {
             Err(error) => return Err(error),
         }
         let pid = Ready::read(dir).map_or(0, |ready| ready.pid);
-        if !told && let Ok(pid @ 1..) = i32::try_from(pid) {
+        if !signalled && let Ok(pid @ 1..) = i32::try_from(pid) {
             // The lock is held, so the process that wrote the file is alive and is the one that is meant.
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-            told = true;
+            signalled = true;
         }
         if Instant::now() > deadline {
             return Err(Error::Unstoppable(pid));

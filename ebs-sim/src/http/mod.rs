@@ -3,9 +3,9 @@
 //! In: a listener and a handler. Out: requests with whole bodies; answers, silence, or a closed connection.
 //! A request must never be given up because its client went away: EC2 does what it was asked all the same.
 
-mod door;
-mod half;
-mod line;
+mod accept;
+mod split_body;
+mod connection;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -17,12 +17,12 @@ use axum::extract::{ConnectInfo, FromRequestParts as _, Request};
 use axum::http::{HeaderMap, Method, Response, StatusCode, Uri, header};
 use axum::serve::IncomingStream;
 
-pub use door::{Door, Welcome};
+pub use accept::{Admission, Endpoint};
 
 use crate::faults::Hold;
-use door::Lines;
-use half::Half;
-use line::Wire;
+use accept::Connections;
+use connection::Control;
+use split_body::SplitBody;
 
 /// No request of EC2's is larger.
 const MAX_BODY: usize = 1 << 20;
@@ -100,21 +100,21 @@ impl Reply {
 }
 
 #[derive(Clone)]
-struct Peer(Arc<Wire>);
+struct Peer(Arc<Control>);
 
-impl Connected<IncomingStream<'_, Lines>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Lines>) -> Self {
-        Peer(stream.io().wire.clone())
+impl Connected<IncomingStream<'_, Connections>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Connections>) -> Self {
+        Peer(stream.io().control.clone())
     }
 }
 
 /// Serves until the future is dropped.
-pub async fn serve<H, F>(door: Door, welcome: impl Fn(u64, bool) -> Welcome, handler: H)
+pub async fn serve<H, F>(endpoint: Endpoint, admit: impl Fn(u64, bool) -> Admission, handler: H)
 where
     H: Fn(Call) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Reply> + Send + 'static,
 {
-    let address = match door.listener.local_addr() {
+    let address = match endpoint.listener.local_addr() {
         Ok(address) => address,
         Err(error) => return tracing::error!("the listener has no address: {error}"),
     };
@@ -123,8 +123,8 @@ where
         .fallback(move |request: Request| answer(request, handler.clone()))
         .into_make_service_with_connect_info::<Peer>();
     tokio::select! {
-        () = door::accept(door, sender, welcome) => {}
-        ended = axum::serve(Lines { ready, address }, app) => {
+        () = accept::accept(endpoint, sender, admit) => {}
+        ended = axum::serve(Connections { ready, address }, app) => {
             if let Err(error) = ended {
                 tracing::error!("the server ended: {error}");
             }
@@ -139,7 +139,7 @@ where
 {
     let (mut parts, body) = request.into_parts();
     let peer = ConnectInfo::<Peer>::from_request_parts(&mut parts, &()).await;
-    let Ok(ConnectInfo(Peer(wire))) = peer else {
+    let Ok(ConnectInfo(Peer(control))) = peer else {
         return Ok(plain(StatusCode::INTERNAL_SERVER_ERROR));
     };
     let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else {
@@ -150,8 +150,8 @@ where
         uri: parts.uri,
         headers: parts.headers,
         body,
-        connection: wire.number,
-        tls: wire.tls,
+        connection: control.number,
+        tls: control.tls,
     };
     // A task of its own, so that a client that hangs up does not stop it half way.
     let reply = match tokio::spawn(handler(call)).await {
@@ -162,33 +162,33 @@ where
         }
     };
     Ok(match reply {
-        Reply::Answer(answer) => response(&wire, answer, Body::from),
+        Reply::Answer(answer) => response(&control, answer, Body::from),
         Reply::Truncated(mut answer) => {
             answer.headers.push((header::CONTENT_LENGTH.as_str(), answer.body.len().to_string()));
-            response(&wire, answer, |body| Body::new(Half::cut_off(body.into())))
+            response(&control, answer, |body| Body::new(SplitBody::cut_off(body.into())))
         }
         Reply::Held(mut answer, hold) => {
             answer.headers.push((header::CONTENT_LENGTH.as_str(), answer.body.len().to_string()));
-            response(&wire, answer, |body| Body::new(Half::held(body.into(), hold)))
+            response(&control, answer, |body| Body::new(SplitBody::held(body.into(), hold)))
         }
         Reply::Stalled(answer) => {
-            wire.stall();
-            response(&wire, answer, Body::from)
+            control.stall();
+            response(&control, answer, Body::from)
         }
         Reply::Hang => std::future::pending().await,
         Reply::Drop => {
-            wire.cut();
+            control.cut();
             plain(StatusCode::NO_CONTENT)
         }
         Reply::Reset => {
-            wire.reset();
+            control.reset();
             plain(StatusCode::NO_CONTENT)
         }
     })
 }
 
-fn response(wire: &Wire, answer: Answer, body: impl FnOnce(String) -> Body) -> Response<Body> {
-    wire.limit_hops(answer.hops);
+fn response(control: &Control, answer: Answer, body: impl FnOnce(String) -> Body) -> Response<Body> {
+    control.limit_hops(answer.hops);
     let mut response =
         Response::builder().status(answer.status).header(header::CONTENT_TYPE, answer.content_type);
     for (name, value) in answer.headers {

@@ -47,7 +47,7 @@ impl Attach {
             delete_on_termination: false,
         });
         let volume = volume.clone();
-        lifecycle::go_on(&context.sim, &volume);
+        lifecycle::resume(&context.sim, &volume);
         Ok(answer(context, &world, &volume))
     }
 
@@ -143,7 +143,7 @@ impl Detach {
         }
         let volume = volume.clone();
         if begins {
-            lifecycle::go_on(&context.sim, &volume);
+            lifecycle::resume(&context.sim, &volume);
         }
         Ok(answer(context, &world, &volume))
     }
@@ -210,7 +210,7 @@ impl Delete {
         }
         if let Some(volume) = world.volume_mut(&self.volume) {
             volume.stage = Stage::Deleting;
-            lifecycle::go_on(&context.sim, volume);
+            lifecycle::resume(&context.sim, volume);
         }
         Ok(context.done())
     }

@@ -168,7 +168,7 @@ impl Create {
             world.tags.insert(volume.id.to_string(), self.tags.clone());
         }
         world.volumes.push(volume.clone());
-        lifecycle::go_on(sim, &volume);
+        lifecycle::resume(sim, &volume);
         Ok(context.response(|xml| write(xml, &world, &volume)))
     }
 

@@ -18,14 +18,14 @@ use crate::faults::Hold;
 const LEAVE: Duration = Duration::from_millis(50);
 
 /// The two halves of a body, and what is waited for between them.
-pub struct Half {
+pub struct SplitBody {
     first: Option<Bytes>,
     between: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// What comes then; nothing once it has come.
     second: Option<io::Result<Bytes>>,
 }
 
-impl Half {
+impl SplitBody {
     /// A body that breaks off.
     pub fn cut_off(body: Bytes) -> Self {
         Self {
@@ -46,7 +46,7 @@ impl Half {
     }
 }
 
-impl HttpBody for Half {
+impl HttpBody for SplitBody {
     type Data = Bytes;
     type Error = io::Error;
 

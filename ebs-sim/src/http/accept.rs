@@ -14,16 +14,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
-use super::line::{Line, Tap, Wire};
+use super::connection::{Connection, Control, ControlledTcp};
 
 /// How long a client may take for its part of the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(60);
 
 /// A listener, with TLS or without.
-pub struct Door {
+pub struct Endpoint {
     /// Where connections come in.
     pub listener: TcpListener,
-    /// Numbers connections, over all doors.
+    /// Numbers connections, over all endpoints.
     pub connections: Arc<AtomicU64>,
     /// The certificate, when it is TLS.
     pub tls: Option<TlsAcceptor>,
@@ -31,35 +31,40 @@ pub struct Door {
 
 /// What is done with a connection before anything is read from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Welcome {
-    Served,
+pub enum Admission {
+    Serve,
     /// It is ended with a RST.
     Reset,
     /// It stays open, and nothing is ever sent.
-    Silence,
+    Ignore,
 }
 
-/// Accepts connections until the future is dropped. `welcome` decides about each, by its number and whether
+/// Accepts connections until the future is dropped. `admit` decides about each, by its number and whether
 /// it is TLS.
 pub async fn accept(
-    mut door: Door,
-    ready: mpsc::Sender<(Line, SocketAddr)>,
-    welcome: impl Fn(u64, bool) -> Welcome,
+    mut endpoint: Endpoint,
+    ready: mpsc::Sender<(Connection, SocketAddr)>,
+    admit: impl Fn(u64, bool) -> Admission,
 ) {
     loop {
-        let (stream, address) = Listener::accept(&mut door.listener).await;
+        let (stream, address) = Listener::accept(&mut endpoint.listener).await;
         // Without this an answer in two writes would wait for the client's delayed ACK.
         let _ = stream.set_nodelay(true);
-        let number = door.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        match welcome(number, door.tls.is_some()) {
-            Welcome::Served => {
-                let wire = Arc::new(Wire::new(number, door.tls.is_some(), &stream));
-                tokio::spawn(prepare(Tap::new(stream, wire), address, door.tls.clone(), ready.clone()));
+        let number = endpoint.connections.fetch_add(1, Ordering::Relaxed) + 1;
+        match admit(number, endpoint.tls.is_some()) {
+            Admission::Serve => {
+                let control = Arc::new(Control::new(number, endpoint.tls.is_some(), &stream));
+                tokio::spawn(prepare(
+                    ControlledTcp::new(stream, control),
+                    address,
+                    endpoint.tls.clone(),
+                    ready.clone(),
+                ));
             }
-            Welcome::Reset => {
+            Admission::Reset => {
                 let _ = stream.set_zero_linger();
             }
-            Welcome::Silence => {
+            Admission::Ignore => {
                 tokio::spawn(ignore(stream));
             }
         }
@@ -67,21 +72,21 @@ pub async fn accept(
 }
 
 async fn prepare(
-    tap: Tap,
+    stream: ControlledTcp,
     address: SocketAddr,
     tls: Option<TlsAcceptor>,
-    ready: mpsc::Sender<(Line, SocketAddr)>,
+    ready: mpsc::Sender<(Connection, SocketAddr)>,
 ) {
-    let line = match tls {
-        None => Line::plain(tap),
-        Some(acceptor) => match tokio::time::timeout(HANDSHAKE, acceptor.accept(tap)).await {
-            Ok(Ok(stream)) => Line::tls(stream),
+    let connection = match tls {
+        None => Connection::plain(stream),
+        Some(acceptor) => match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => Connection::tls(stream),
             Ok(Err(error)) => return tracing::info!("a TLS handshake failed: {error}"),
             Err(_) => return,
         },
     };
     // Fails when the server has ended.
-    let _ = ready.send((line, address)).await;
+    let _ = ready.send((connection, address)).await;
 }
 
 /// Reads what the client sends until it goes away.
@@ -90,20 +95,20 @@ async fn ignore(mut stream: TcpStream) {
 }
 
 /// The connections that are ready, as axum wants them.
-pub struct Lines {
+pub struct Connections {
     /// Those that come.
-    pub ready: mpsc::Receiver<(Line, SocketAddr)>,
+    pub ready: mpsc::Receiver<(Connection, SocketAddr)>,
     /// The listener's own address.
     pub address: SocketAddr,
 }
 
-impl Listener for Lines {
-    type Io = Line;
+impl Listener for Connections {
+    type Io = Connection;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (Line, SocketAddr) {
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
         match self.ready.recv().await {
-            Some(line) => line,
+            Some(connection) => connection,
             None => std::future::pending().await,
         }
     }

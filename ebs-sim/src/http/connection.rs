@@ -1,7 +1,7 @@
 //! A TCP connection, with TLS or without, that can be cut, reset or stalled from outside.
 //!
-//! In: an accepted connection. Out: a stream for the HTTP server, and a [`Wire`] that tells what happens to
-//! it. What is decided on the wire must never let one more byte through than was asked for.
+//! In: an accepted connection. Out: a stream for the HTTP server, and a [`Control`] that says what happens to
+//! what is written. A connection that is cut, reset or stalled must never let one more byte through.
 
 use std::io;
 use std::pin::Pin;
@@ -23,7 +23,7 @@ const STALLED: u8 = 3;
 
 /// What is known of a connection, and what is to happen to what is written to it.
 #[derive(Debug)]
-pub struct Wire {
+pub struct Control {
     pub number: u64,
     pub tls: bool,
     fate: AtomicU8,
@@ -33,7 +33,7 @@ pub struct Wire {
     usual_hops: u32,
 }
 
-impl Wire {
+impl Control {
     /// A connection to which nothing happens.
     pub fn new(number: u64, tls: bool, stream: &TcpStream) -> Self {
         let usual_hops = stream.ttl().unwrap_or(64);
@@ -70,21 +70,21 @@ impl Wire {
 
 /// The TCP stream under everything.
 #[derive(Debug)]
-pub struct Tap {
+pub struct ControlledTcp {
     stream: TcpStream,
-    wire: std::sync::Arc<Wire>,
+    control: std::sync::Arc<Control>,
     hops: u32,
 }
 
-impl Tap {
-    /// Puts a connection under a wire's control.
-    pub fn new(stream: TcpStream, wire: std::sync::Arc<Wire>) -> Self {
-        let hops = wire.usual_hops;
-        Self { stream, wire, hops }
+impl ControlledTcp {
+    /// A TCP stream that does what `control` says.
+    pub fn new(stream: TcpStream, control: std::sync::Arc<Control>) -> Self {
+        let hops = control.usual_hops;
+        Self { stream, control, hops }
     }
 }
 
-impl AsyncRead for Tap {
+impl AsyncRead for ControlledTcp {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -94,24 +94,24 @@ impl AsyncRead for Tap {
     }
 }
 
-impl AsyncWrite for Tap {
+impl AsyncWrite for ControlledTcp {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let hops = self.wire.hops.load(Ordering::Relaxed);
+        let hops = self.control.hops.load(Ordering::Relaxed);
         if hops != self.hops {
             self.stream.set_ttl(hops)?;
             self.hops = hops;
         }
-        match self.wire.fate.load(Ordering::Relaxed) {
+        match self.control.fate.load(Ordering::Relaxed) {
             OPEN => Pin::new(&mut self.stream).poll_write(cx, buf),
             STALLED => {
-                let left = self.wire.left.load(Ordering::Relaxed);
+                let left = self.control.left.load(Ordering::Relaxed);
                 let most = buf.len().min(usize::try_from(left).unwrap_or(0));
                 if most == 0 {
                     // Nobody wakes this: it ends with the connection.
                     return Poll::Pending;
                 }
                 let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &buf[..most]))?;
-                self.wire.left.fetch_sub(u32::try_from(written).unwrap_or(left), Ordering::Relaxed);
+                self.control.left.fetch_sub(u32::try_from(written).unwrap_or(left), Ordering::Relaxed);
                 Poll::Ready(Ok(written))
             }
             fate => {
@@ -134,31 +134,31 @@ impl AsyncWrite for Tap {
 
 /// What the HTTP server reads from and writes to.
 #[derive(Debug)]
-pub struct Line {
+pub struct Connection {
     stream: Stream,
     /// What happens to it.
-    pub wire: std::sync::Arc<Wire>,
+    pub control: std::sync::Arc<Control>,
 }
 
 #[derive(Debug)]
 enum Stream {
-    Plain(Tap),
-    Tls(Box<TlsStream<Tap>>),
+    Plain(ControlledTcp),
+    Tls(Box<TlsStream<ControlledTcp>>),
 }
 
-impl Line {
+impl Connection {
     /// A connection without TLS.
-    pub fn plain(tap: Tap) -> Self {
-        Self { wire: tap.wire.clone(), stream: Stream::Plain(tap) }
+    pub fn plain(tcp: ControlledTcp) -> Self {
+        Self { control: tcp.control.clone(), stream: Stream::Plain(tcp) }
     }
 
     /// A connection whose handshake is done.
-    pub fn tls(stream: TlsStream<Tap>) -> Self {
-        Self { wire: stream.get_ref().0.wire.clone(), stream: Stream::Tls(Box::new(stream)) }
+    pub fn tls(stream: TlsStream<ControlledTcp>) -> Self {
+        Self { control: stream.get_ref().0.control.clone(), stream: Stream::Tls(Box::new(stream)) }
     }
 }
 
-impl AsyncRead for Line {
+impl AsyncRead for Connection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -171,7 +171,7 @@ impl AsyncRead for Line {
     }
 }
 
-impl AsyncWrite for Line {
+impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
