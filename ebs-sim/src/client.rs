@@ -1,7 +1,9 @@
 //! The small client of ebs-sim's own commands.
 //!
 //! In: `ebs-sim.json` and what to ask. Out: the answer's status and body. It must never be used as a model
-//! for a real client: one connection a request, no retries, no TLS.
+//! for a real client: one connection a request, no retries, no TLS. It is written by hand because faults cut
+//! answers off, and the user has to be told that apart from an answer; an HTTP library would also bring a
+//! pool and TLS, which a command that sends one request to loopback does not need.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

@@ -161,7 +161,7 @@ fn set_attached(sim: &Sim, volume: &str, attached: bool) -> Outcome {
         Some(known) if known.loop_device.is_none() => {
             Err((409, format!("{volume} has no device: use AttachVolume")))
         }
-        // Its device is on the way, which would be forgotten.
+        // A change of the attachment now would lose the device that is just coming or going.
         Some(known) if !matches!(known.status(), "available" | "in-use") || known.is_under_way() => {
             Err((409, format!("{volume} is being attached, detached or deleted")))
         }

@@ -58,7 +58,7 @@ async fn create(sim: Arc<Sim>, id: VolumeId) {
         volume.stage = if filled.is_some() && usable { Stage::Ready } else { Stage::Error };
     });
     sim.save();
-    // Only now: a server that ends before this fills the volume again at its next start.
+    // Not before the new state is saved: a server that ends earlier has to fill the volume again from it.
     if let Some(image) = source {
         let _ = std::fs::remove_file(&image.path);
     }
@@ -85,7 +85,7 @@ async fn attach(sim: Arc<Sim>, id: VolumeId) {
             volume.disk.get_or_insert(disk);
         }
     }
-    // Who reads `attached` must find the device.
+    // Whoever reads `attached` looks for the device next: the device comes first.
     publish(&sim).await;
     set_attachment(&sim, &id, AttachmentState::Attached);
     sim.save();

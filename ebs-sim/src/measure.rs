@@ -51,7 +51,8 @@ fn measure_one(sim: &Sim, id: &SnapshotId, known: &mut Known) -> Result<Sizes, c
             Some((_, Some(old))) => pieces(old, known),
             _ => Ok(Vec::new()),
         };
-        // An image is cut only after its snapshot was forgotten: what is still known was whole.
+        // An image is trimmed only after its snapshot was forgotten. As long as the snapshot is known, what
+        // was read of the image was whole.
         let intact = match &before {
             None => true,
             Some((previous, _)) => sim.world().snapshots.contains_key(previous),

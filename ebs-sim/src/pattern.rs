@@ -1,6 +1,8 @@
 //! Patterns with `*` and `?`.
 //!
 //! In: a pattern and a text. Out: whether they match. A part of the text must never be taken for the whole.
+//! It is written by hand because EC2 knows `*`, `?` and a backslash only: libraries for file names also give
+//! `[` and `/` a meaning.
 
 /// Whether `text` matches the whole of `pattern`.
 pub fn wildcard(pattern: &str, text: &str) -> bool {

@@ -42,7 +42,7 @@ impl Publisher {
     }
 
     fn write(&mut self) -> Result<(), Error> {
-        // Who finds a device in the file must find it in the view.
+        // Whoever finds a device in the file looks for it in the view next: the view comes first.
         self.view.update(&self.ready.volumes)?;
         self.ready.write(&self.dir)?;
         Ok(())

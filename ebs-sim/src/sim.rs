@@ -74,10 +74,10 @@ impl Sim {
         lock(&self.world)
     }
 
-    /// The account, to change: whatever has to outlive this process is known to have changed.
+    /// The account, to change. Each call counts as a change, so that `save` writes the state again.
     pub fn change(&self) -> impl DerefMut<Target = World> {
         let world = lock(&self.world);
-        // Under the lock, so that whoever saves cannot count a change that it does not see.
+        // Counted under the lock: otherwise `save` could take a change for written that it has not read.
         self.changes.fetch_add(1, Ordering::Relaxed);
         world
     }

@@ -16,7 +16,7 @@ const UNFILTERED: &[&str] = &["DescribeInstances", "DescribeSnapshots", "Describ
 /// What buckets differ by, besides the action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// All requests but:
+    /// Every other request.
     Usual,
     /// Those that neither filter nor page where that counts.
     Unfiltered,

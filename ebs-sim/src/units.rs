@@ -1,7 +1,7 @@
 //! Sizes and durations with units.
 //!
 //! In: text such as `1GiB` or `15s`. Out: bytes, [`Duration`]. A bare number must never pass: it has
-//! no unit.
+//! no unit. Libraries for sizes take it for bytes, so sizes are read by hand here.
 
 use std::fmt;
 use std::str::FromStr;

@@ -69,7 +69,7 @@ impl Copy {
     }
 
     pub async fn act(self, context: &Context, faults: &[Hit]) -> Result<String, Ec2Error> {
-        // The source's image must not go while the copy begins to need it.
+        // Without it a deletion could remove the source's image before the copy is known to need it.
         let _commit = context.sim.commit.lock().await;
         let of = |kind| faults.iter().map(|hit| &hit.fault).find(|fault| fault.kind == kind);
         let id = {
@@ -114,7 +114,7 @@ impl Copy {
         snapshots::check_room(world, region, 1)?;
         let encrypted = source.encrypted || self.encrypted == Some(true);
         let key = encrypted.then(|| keys::find(world, region, self.key.as_deref()));
-        // To write it anew, EBS must be able to read it.
+        // EBS has to decrypt the source before it can encrypt the copy with another key.
         let readable = source
             .kms_key_id
             .as_deref()

@@ -277,8 +277,8 @@ async fn commit(
         entry.snapshot_ids = made.iter().map(|snapshot| snapshot.id.to_string()).collect();
     });
 
-    // The instant is fixed; what the set does not hold is given up, and the rest measured, without anybody
-    // waiting for it.
+    // The point in time is fixed. Freeing what no snapshot of the set needs, and measuring the rest, goes on
+    // in the background, so that the answer does not wait for it.
     let kept: Vec<_> = volumes.iter().filter_map(|volume| volume.window).collect();
     let ids: Vec<_> = made.iter().map(|snapshot| snapshot.id.clone()).collect();
     let worker = sim.clone();

@@ -32,7 +32,7 @@ impl Delete {
     }
 
     pub async fn act(self, context: &Context) -> Result<String, Ec2Error> {
-        // An image that a creation is about to share must not be judged unused.
+        // Without it an image could be removed that a copy is about to share.
         let _commit = context.sim.commit.lock().await;
         let gone = {
             let mut world = context.sim.change();

@@ -1,7 +1,8 @@
 //! Writing XML.
 //!
-//! In: names and values. Out: text in which every value is escaped. Names are always EC2's own and are
-//! never taken from a request.
+//! In: names and values. Out: text in which every value is escaped. Names are always EC2's own and are never
+//! taken from a request. Escaping is quick-xml's; its writer is not used, since it can fail on every element,
+//! and names that are constants cannot.
 
 use std::fmt::Display;
 

@@ -10,56 +10,58 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// Nothing is done, and the error is answered.
+    /// The request is not carried out; an error is answered.
     Error,
-    /// It is done, and an error is answered all the same.
+    /// The request is carried out; an error is answered all the same.
     ErrorAfter,
-    /// Nothing is done, and RequestLimitExceeded is answered.
+    /// The request is not carried out; RequestLimitExceeded is answered.
     Throttle,
-    /// It is done late.
+    /// The request waits before it is carried out.
     DelayBefore,
-    /// It is done in time and answered late.
+    /// The request is carried out at once; its answer waits.
     DelayAfter,
-    /// It is done when it is released.
+    /// The request is held before it is carried out, until it is released.
     HoldBefore,
-    /// It is done in time and answered when it is released.
+    /// The request is carried out at once; its answer is held until it is released.
     HoldAfter,
-    /// It is done and half of the answer is sent in time, the rest when it is released.
+    /// The request is carried out at once; half of its answer is sent, and the rest is held until it is
+    /// released.
     HoldMid,
-    /// Nothing is done and nothing is answered; the connection stays open.
+    /// The request is neither carried out nor answered; the connection stays open.
     Hang,
-    /// It is done and never answered; the connection stays open.
+    /// The request is carried out and never answered; the connection stays open.
     HangAfter,
-    /// Nothing is done and the connection is closed.
+    /// The request is not carried out; the connection is closed.
     DropBefore,
-    /// It is done and the connection is closed without an answer.
+    /// The request is carried out; the connection is closed without an answer.
     DropAfter,
-    /// Nothing is done and the connection is reset.
+    /// The request is not carried out; the connection is reset.
     ResetBefore,
-    /// It is done and the connection is reset without an answer.
+    /// The request is carried out; the connection is reset without an answer.
     ResetAfter,
-    /// It is done, Content-Length promises the whole answer, and half of it comes before the connection is
-    /// closed.
+    /// The request is carried out; Content-Length promises the whole answer, and the connection is closed
+    /// after half of it.
     Truncated,
-    /// It is done and the answer is cut off in the middle of the XML.
+    /// The request is carried out; the XML of its answer ends in the middle.
     Malformed,
-    /// It is done and the answer is not XML.
+    /// The request is carried out; its answer is not XML.
     NotXml,
-    /// It is done and the answer is XML of another kind.
+    /// The request is carried out; its answer is XML of another kind.
     WrongRoot,
-    /// Nothing is done, and the answer is a 500 (or `status`) that is not EC2's XML.
+    /// The request is not carried out; the answer is a 500 (or `status`) without EC2's XML.
     #[serde(rename = "http-500")]
     #[value(name = "http-500")]
     Http500,
     /// A new connection is accepted, and the TLS handshake is never answered.
     TlsStall,
-    /// It is done, and the answer stops in the middle of its first TLS record; the connection stays open.
+    /// The request is carried out; its answer stops in the middle of its first TLS record, and the
+    /// connection stays open.
     TlsStallMid,
     /// A new connection is reset before anything is read from it.
     Refuse,
-    /// A volume that nobody knew of is attached just before: the set holds one snapshot more.
+    /// A volume that was not there before is attached first: the set holds one snapshot more.
     ExtraVolume,
-    /// A volume is detached just before: the set holds one snapshot less.
+    /// A volume is detached first: the set holds one snapshot less.
     DetachVolume,
     /// The snapshots are made, and the answer leaves the last one out.
     MissingSnapshot,
@@ -121,7 +123,7 @@ impl Kind {
         matches!(self, Kind::HoldBefore | Kind::HoldAfter | Kind::HoldMid)
     }
 
-    /// Whether it does nothing without `delay_ms`.
+    /// Whether it has no effect without `delay_ms`.
     pub fn needs_delay(self) -> bool {
         matches!(self, Kind::LateVisibility | Kind::ClockSkew)
     }

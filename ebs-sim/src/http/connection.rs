@@ -1,7 +1,7 @@
 //! A TCP connection, with TLS or without, that can be cut, reset or stalled from outside.
 //!
 //! In: an accepted connection. Out: a stream for the HTTP server, and a [`Control`] that says what happens to
-//! what is written. A connection that is cut, reset or stalled must never let one more byte through.
+//! what is written. A connection must never let more through than its control allows.
 
 use std::io;
 use std::pin::Pin;

@@ -58,8 +58,8 @@ pub fn real_devices(stage: &Path) -> Result<Vec<(PathBuf, PathBuf)>, Error> {
     Ok(found)
 }
 
-/// Brings the view from the disks that it shows to those that it must show. Who looks meanwhile finds no link
-/// that leads nowhere.
+/// Brings the view from the disks that it shows to those that it must show. A link that is
+/// there always leads somewhere, also for a reader who looks meanwhile.
 pub fn update(stage: &Path, shown: &[Disk], wanted: &[Disk]) -> Result<(), Error> {
     let whole = |disk: &Disk| Disk { partitions: Vec::new(), ..disk.clone() };
     for disk in wanted {

@@ -185,7 +185,7 @@ impl World {
         let (at, _, snapshot) = self.snapshots.get_full(id)?;
         let same =
             |other: &&Snapshot| other.volume_id == snapshot.volume_id && other.region == snapshot.region;
-        // From the end: it is mostly near.
+        // From the end, since the one before it is mostly near.
         self.snapshots
             .as_slice()
             .get_range(..at)?
@@ -235,7 +235,7 @@ impl World {
         self.snapshots.get(id).filter(|snapshot| snapshot.region == region)
     }
 
-    /// Detaches a volume behind everybody's back: the one that is named, or the last data volume.
+    /// Detaches a volume without a request: the one that is named, or the last data volume.
     pub fn detach_silently(&mut self, volume: Option<&str>) {
         let meant = |known: &&mut Volume| match volume {
             Some(name) => known.id.as_str() == name || known.name == name,
@@ -248,7 +248,7 @@ impl World {
         }
     }
 
-    /// A volume that was attached behind everybody's back. It has no device and no data.
+    /// Attaches a new volume without a request. It has no device and no data.
     pub fn attach_unknown_volume(&mut self, now: Timestamp) {
         let taken: Vec<_> = self.volumes.iter().map(|v| v.device_name.clone()).collect();
         let device_name = ('f'..='z')

@@ -91,7 +91,7 @@ impl Describe {
                 || image.owner_alias.as_ref() == Some(owner)
                 || (owner == "self" && image.owner == *account)
         };
-        // A permission of one's own has to be given too: to own an image is another thing.
+        // To own an image is not enough: a launch permission has to name the account.
         let executable = |by: &String| match by.as_str() {
             "all" => image.shared.public,
             "self" => image.shared.users.contains(account),
