@@ -1,7 +1,8 @@
 //! Files that processes have open.
 //!
-//! In: `/proc` below a root. Out: plain facts. Must never: follow a descriptor into its filesystem (only the text of the links in /proc is
-//! read), run while anything is frozen, or take what could not be read for "none".
+//! In: `/proc` below a root. Out: plain facts. Must never: follow a descriptor into its filesystem (only the
+//! text of the links in /proc is read), run while anything is frozen, or take what could not be read for
+//! "none".
 
 use std::collections::HashMap;
 use std::fs;

@@ -1,7 +1,7 @@
 //! A process: its name, and whether it is still the same one, because ids are used again.
 //!
-//! In: `/proc` below a root. Out: every process id; [`Process`]; [`ProcessId`] and whether that process is there. Must never: take
-//! "could not be read" for "is gone": of a run that lives, nothing may be undone.
+//! In: `/proc` below a root. Out: every process id; [`Process`]; [`ProcessId`] and whether that process is
+//! there. Must never: take "could not be read" for "is gone": of a run that lives, nothing may be undone.
 
 use std::fmt;
 use std::path::Path;

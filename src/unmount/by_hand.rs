@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::remount;
+use super::propagation::Propagation;
 use super::{Make, Mounted, Recipe};
 
 /// The commands that mount this one by hand.
@@ -41,7 +41,7 @@ pub fn by_hand(recipe: &Recipe, mount: &Mounted) -> String {
             format!("mount --bind {} {place} && mount -o {options} {place}", quoted(&path.to_string_lossy()))
         }
     };
-    if let Some(kind) = remount::Propagation::of_mount(mount).word() {
+    if let Some(kind) = Propagation::of_mount(mount).word() {
         command.push_str(&format!(" && mount --make-{kind} {place}"));
     }
     command

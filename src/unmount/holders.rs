@@ -1,8 +1,8 @@
 //! Who holds a filesystem, so that it cannot be unmounted.
 //!
-//! In: the mounts in question, /proc below a root. Out: [`Holder`]s, with pid, command and path where they have one. Must
-//! never: follow a path into any filesystem (a dead NFS server would hang it), or take longer than it is
-//! given.
+//! In: the mounts in question, /proc below a root. Out: [`Holder`]s, with pid, command and path where they
+//! have one. Must never: follow a path into any filesystem (a dead NFS server would hang it), or take longer
+//! than it is given.
 //!
 //! Open files are told by the mount id in `fdinfo`, mapped ones by the device number in `maps`. What holds a
 //! mount inside the kernel (an NFS export, an overlay's layer, a detached mount) is in neither: umount(2) and

@@ -11,6 +11,7 @@
 mod by_hand;
 pub mod claim;
 pub mod holders;
+mod propagation;
 mod recipe;
 pub mod remount;
 

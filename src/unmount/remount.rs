@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+use super::propagation::Propagation;
 use super::{Make, Mounted, NoRecipe, Recipe, Superblock, by_hand};
 use crate::host::kernel::{MountAttributes, set_mount_attributes};
 use crate::host::mount_api;
@@ -220,54 +221,6 @@ fn flags(options: &str) -> u64 {
     .fold(atime, |all, (_, flag)| all | flag)
 }
 
-/// How mounts and unmounts below a mount spread.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Propagation {
-    Private,
-    Unbindable,
-    Shared,
-    Slave,
-    SharedSlave,
-}
-
-impl Propagation {
-    pub(super) fn of_mount(mount: &Mounted) -> Self {
-        Self::from_optional(&mount.propagation)
-    }
-
-    fn from_optional(optional: &[String]) -> Self {
-        let has = |kind: &str| optional.iter().any(|o| o.starts_with(kind));
-        match (has("shared:"), has("master:")) {
-            (true, true) => Self::SharedSlave,
-            (true, false) => Self::Shared,
-            (false, true) => Self::Slave,
-            (false, false) if has("unbindable") => Self::Unbindable,
-            (false, false) => Self::Private,
-        }
-    }
-
-    /// What is set once it is attached. A slave is made before; on a shared parent it has become shared, too.
-    fn steps(self) -> &'static [libc::c_ulong] {
-        match self {
-            Self::Private => &[libc::MS_PRIVATE],
-            Self::Unbindable => &[libc::MS_UNBINDABLE],
-            Self::Shared | Self::SharedSlave => &[libc::MS_SHARED],
-            Self::Slave => &[libc::MS_SLAVE],
-        }
-    }
-
-    /// For mount(8)'s `--make-…`.
-    pub(super) fn word(self) -> Option<&'static str> {
-        Some(match self {
-            Self::Private => "private",
-            Self::Unbindable => "unbindable",
-            Self::Shared => "shared",
-            Self::Slave => "slave",
-            Self::SharedSlave => return None,
-        })
-    }
-}
-
 /// What is mounted, and not as it was.
 fn differences(recipe: &Recipe) -> Vec<String> {
     let Ok(lines) = now() else { return Vec::new() };
@@ -309,17 +262,5 @@ mod tests {
             ALL | libc::MOUNT_ATTR_NOATIME,
             "every flag has its word"
         );
-    }
-
-    #[test]
-    fn a_slave_that_is_shared_is_neither() {
-        let of = |fields: &[&str]| {
-            Propagation::from_optional(&fields.iter().map(|f| (*f).to_owned()).collect::<Vec<_>>())
-        };
-        assert_eq!(of(&[]), Propagation::Private);
-        assert_eq!(of(&["shared:3"]), Propagation::Shared);
-        assert_eq!(of(&["master:3", "propagate_from:2"]), Propagation::Slave);
-        assert_eq!(of(&["shared:4", "master:3"]), Propagation::SharedSlave);
-        assert_eq!(of(&["unbindable"]), Propagation::Unbindable);
     }
 }
