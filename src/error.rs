@@ -1,6 +1,7 @@
 //! The one top-level error: what failed, why, what to do next, and the exit code.
 //!
-//! In: the modules' errors. Out: text for stderr, the chain printed once. Must never: hide a cause or print one twice.
+//! In: the modules' errors. Out: text for stderr, the chain printed once. Must never: hide a cause or print
+//! one twice.
 
 use std::fmt::Write;
 
@@ -27,7 +28,8 @@ impl Error {
         Self { exit, what: what.into(), hint: None, signal: None }
     }
 
-    /// A signal came before anything was touched. The process dies by it, for whoever started it to see; where it cannot, the code is 21.
+    /// A signal came before anything was touched. The process dies by it, for whoever started it to see;
+    /// where it cannot, the code is 21.
     #[must_use]
     pub fn interrupted(signal: Signal) -> Self {
         let what = format!("interrupted by {signal}, before anything was touched");

@@ -1,6 +1,7 @@
 //! Exit codes: one list, from which the documentation's table is made.
 //!
-//! In: how a command ended. Out: its code. Must never: use one code for two meanings; unknown codes are failures.
+//! In: how a command ended. Out: its code. Must never: use one code for two meanings; unknown codes are
+//! failures.
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]

@@ -12,10 +12,11 @@
 //! settle      verdict with evidence; tags, commands for the end, record
 //! ```
 //!
-//! What the run is for is its [`goal`]: [`take`] a set, [`rehearsal`], or a [`held_freeze`] for somebody else's snapshots.
+//! What the run is for is its [`goal`]: [`take`] a set, [`rehearsal`], or a [`held_freeze`] for somebody
+//! else's snapshots.
 //!
-//! In: an [`Environment`] and a [`Job`]. Out: what the goal says of it. Must never: return with something quiesced and not released, or
-//! repeat the create call.
+//! In: an [`Environment`] and a [`Job`]. Out: what the goal says of it. Must never: return with something
+//! quiesced and not released, or repeat the create call.
 
 pub mod applications;
 pub mod control_socket;

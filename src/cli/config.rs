@@ -1,6 +1,7 @@
 //! `stillpoint config show|check`.
 //!
-//! In: the configuration files. Out: every value with its origin, or every fault. Must never: need EC2 or IMDS.
+//! In: the configuration files. Out: every value with its origin, or every fault. Must never: need EC2 or
+//! IMDS.
 
 use std::path::Path;
 

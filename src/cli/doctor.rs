@@ -1,7 +1,7 @@
 //! `stillpoint doctor`: what would go wrong, and what to do about it.
 //!
-//! In: the choice. Out: findings on stdout. Must never: freeze, change anything, or stop at the first thing that is missing: without
-//! root, IMDS or EC2 it says what could not be checked.
+//! In: the choice. Out: findings on stdout. Must never: freeze, change anything, or stop at the first thing
+//! that is missing: without root, IMDS or EC2 it says what could not be checked.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -103,7 +103,8 @@ impl Doctor {
     }
 }
 
-/// What IMDS and EC2 are asked, one step after the other; where one fails, the findings say so and the rest is not asked.
+/// What IMDS and EC2 are asked, one step after the other; where one fails, the findings say so and the rest
+/// is not asked.
 struct Ask<'a> {
     loaded: &'a Loaded,
     found: &'a mut Vec<Finding>,
@@ -184,7 +185,8 @@ impl Ask<'_> {
             planning::PointInTimeCall::CreateSnapshots { .. } => "CreateSnapshots",
             _ => "CreateSnapshot",
         };
-        // The request carries tags, so ec2:CreateTags may be what is missing: that was asked on its own, and hides the rest.
+        // The request carries tags, so ec2:CreateTags may be what is missing: that was asked on its own, and
+        // hides the rest.
         let other = said.as_ref().err().and_then(|e| e.denied_action()).filter(|a| *a != action);
         self.found.push(match other {
             Some(other) => {

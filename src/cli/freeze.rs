@@ -1,7 +1,8 @@
 //! `stillpoint freeze`: quiesce, freeze, and return while a process of its own holds the freeze.
 //!
-//! In: the choice, and how long at most. Out: the run's id (or JSON) on stdout once everything is frozen. Must never: return
-//! 0 with something not frozen, or leave a freeze behind that nobody was told of: the holder ends it when this command dies first.
+//! In: the choice, and how long at most. Out: the run's id (or JSON) on stdout once everything is frozen.
+//! Must never: return 0 with something not frozen, or leave a freeze behind that nobody was told of: the
+//! holder ends it when this command dies first.
 
 use std::ffi::OsString;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -27,7 +28,8 @@ use crate::run::control_socket::{self, ControlSocket};
 use crate::run::held_record::HeldFreezeRecord;
 use crate::run::{Job, held_freeze, journal, lock, recover};
 
-/// The hidden first argument of the process that holds the freeze; the run's id and the caller's outputs follow.
+/// The hidden first argument of the process that holds the freeze; the run's id and the caller's outputs
+/// follow.
 const HOLDER: &str = "__hold";
 /// Limits of `--for`.
 const LASTS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(600));
@@ -183,7 +185,8 @@ impl Freeze {
         let loaded = self.selection.load(global)?;
         prepare_process();
         let mut interrupt = Interrupt::listen().map_err(|_| bug("catch signals"))?;
-        // A signal is told by a code: the process that waits for this one reads that, and would take a death for something that is owed.
+        // A signal is told by a code: the process that waits for this one reads that, and would take a death
+        // for something that is owed.
         let held = self.locked(&loaded, holder, caller, &mut interrupt).await;
         held.map_err(|e| Error { signal: None, ..e })
     }
@@ -231,7 +234,8 @@ fn on(fd: &impl AsFd) -> Option<DevNo> {
     superblock::of_fd(fd).or_else(st_dev)
 }
 
-/// What the holder writes, passed on to stderr: the holder has none of the caller's pipes, which somebody may wait for the end of.
+/// What the holder writes, passed on to stderr: the holder has none of the caller's pipes, which somebody may
+/// wait for the end of.
 struct Relay {
     file: std::fs::File,
     seen: u64,

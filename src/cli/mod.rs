@@ -1,6 +1,7 @@
 //! The command line: clap types here, one file a subcommand.
 //!
-//! In: argv. Out: an exit code; ids and JSON on stdout, all else on stderr. Must never: touch the host before its input is checked.
+//! In: argv. Out: an exit code; ids and JSON on stdout, all else on stderr. Must never: touch the host before
+//! its input is checked.
 
 mod config;
 mod doctor;
@@ -161,8 +162,9 @@ fn absolute(text: &str) -> Result<PathBuf, String> {
 /// Parses, runs, and says how it ended. Usage errors exit 64, not clap's 2.
 #[must_use]
 pub fn main() -> std::process::ExitCode {
-    // Whoever starts it may have signals blocked: the watchdog has all of them, and hooks would inherit that. (The watchdog cannot
-    // unblock them before it starts the recovery: one that is pending there would end it first.)
+    // Whoever starts it may have signals blocked: the watchdog has all of them, and hooks would inherit that.
+    // (The watchdog cannot unblock them before it starts the recovery: one that is pending there would end it
+    // first.)
     let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
     let (holder, arguments) = freeze::Holder::of(std::env::args_os().collect());
     let cli = match Cli::try_parse_from(arguments) {

@@ -46,7 +46,8 @@ impl Rehearse {
         let settings = &loaded.settings;
         prepare_process();
         let mut interrupt = listen()?;
-        // What a dead run owes on this host is done; what it may have made stays for the next `snapshot` to look up.
+        // What a dead run owes on this host is done; what it may have made stays for the next `snapshot` to
+        // look up.
         let ready = Ready::get(&loaded, self.wait_lock, false, &interrupt).await?;
         let Planned { facts, plan, .. } = &ready.planned;
         // Nothing is taken, so EC2's least interval need not be waited for.

@@ -1,7 +1,7 @@
 //! How every command begins that freezes: its process made safe, dead runs cleaned up after, the plan made.
 //!
-//! In: the configuration. Out: a plan, or the refusal that what a dead run left asks for. Must never: go on while a dead run's filesystems
-//! may be frozen or are not mounted.
+//! In: the configuration. Out: a plan, or the refusal that what a dead run left asks for. Must never: go on
+//! while a dead run's filesystems may be frozen or are not mounted.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,8 +40,8 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    /// Takes the lock, cleans up after dead runs and makes the plan. Until something is attempted, a signal ends the process where it
-    /// stands.
+    /// Takes the lock, cleans up after dead runs and makes the plan. Until something is attempted, a signal
+    /// ends the process where it stands.
     ///
     /// `settles`: what the dead runs may have made is looked up in EC2 too.
     pub async fn get(
@@ -112,7 +112,8 @@ pub(super) async fn plan_and_settle(loaded: &Loaded, unsettled: Vec<Journal>) ->
     Ok(planned)
 }
 
-/// Nothing of this process may touch a filesystem that will be frozen: its folder is /run, and it leaves no core dump.
+/// Nothing of this process may touch a filesystem that will be frozen: its folder is /run, and it leaves no
+/// core dump.
 pub(super) fn prepare_process() {
     use nix::sys::resource::{Resource, setrlimit};
     for folder in ["/run", "/"] {

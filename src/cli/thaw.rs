@@ -1,8 +1,8 @@
 //! `stillpoint thaw`: ends a freeze that is held, undoes what dead runs left; the rescue.
 //!
-//! In: the freeze's socket, journals of dead runs, or every mount. Out: what was thawed and released, and whether the freeze held.
-//! Must never: need EC2, IMDS, the configuration or the network (it is run on the worst day), or say of a freeze that it held
-//! unless the process that held it has proven so.
+//! In: the freeze's socket, journals of dead runs, or every mount. Out: what was thawed and released, and
+//! whether the freeze held. Must never: need EC2, IMDS, the configuration or the network (it is run on the
+//! worst day), or say of a freeze that it held unless the process that held it has proven so.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

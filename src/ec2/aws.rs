@@ -1,6 +1,7 @@
 //! [`Ec2`] by the AWS SDK.
 //!
-//! In: a warm [`Connection`]. Out: plain values. Must never: let an SDK type out, or call a failed create call "refused" when it may have been carried out.
+//! In: a warm [`Connection`]. Out: plain values. Must never: let an SDK type out, or call a failed create
+//! call "refused" when it may have been carried out.
 
 pub mod probe;
 

@@ -1,7 +1,7 @@
 //! One EC2 client whose credentials, addresses, connections and TLS sessions are settled before the freeze.
 //!
-//! In: the Region, an optional endpoint, the SDK's credential chain. Out: a client and its connection pool. Must never: resolve a name,
-//! fetch credentials, or retry once it is made.
+//! In: the Region, an optional endpoint, the SDK's credential chain. Out: a client and its connection pool.
+//! Must never: resolve a name, fetch credentials, or retry once it is made.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -146,7 +146,8 @@ fn https(dns: Option<PinnedDns>, connections: usize) -> Result<ConnectionPool, C
         .map_err(http)
 }
 
-/// Makes the client. `need` is how long the credentials must live; `connections` how many calls may be in flight at once.
+/// Makes the client. `need` is how long the credentials must live; `connections` how many calls may be in
+/// flight at once.
 ///
 /// # Errors
 /// When credentials, endpoint or HTTPS are not to be had.
@@ -214,7 +215,8 @@ async fn credential_chain(
     builder.build().await
 }
 
-/// Same key, secret and token, without the expiry: the SDK can then never decide to refresh inside the window.
+/// Same key, secret and token, without the expiry: the SDK can then never decide to refresh inside the
+/// window.
 async fn pin_credentials(
     shared: &aws_config::SdkConfig,
     need: Duration,
@@ -234,8 +236,8 @@ async fn pin_credentials(
     Ok(Credentials::new(got.access_key_id(), got.secret_access_key(), token, None, "pinned"))
 }
 
-/// The URL the SDK itself would pick: `AWS_ENDPOINT_URL_EC2`, `AWS_ENDPOINT_URL`, else the Region's own. Needed so that its
-/// host can be resolved and pinned before the freeze.
+/// The URL the SDK itself would pick: `AWS_ENDPOINT_URL_EC2`, `AWS_ENDPOINT_URL`, else the Region's own.
+/// Needed so that its host can be resolved and pinned before the freeze.
 async fn default_endpoint(shared: &aws_config::SdkConfig, region: &str) -> Result<String, ConnectError> {
     use aws_sdk_ec2::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
     for variable in ["AWS_ENDPOINT_URL_EC2", "AWS_ENDPOINT_URL"] {

@@ -1,6 +1,7 @@
 //! Who this instance is, asked of IMDSv2.
 //!
-//! In: overrides and the metadata service. Out: an [`Identity`]. Must never: use IMDSv1, use a proxy, or wait without bound.
+//! In: overrides and the metadata service. Out: an [`Identity`]. Must never: use IMDSv1, use a proxy, or wait
+//! without bound.
 
 use std::time::Duration;
 
@@ -50,7 +51,8 @@ struct Document {
     account_id: Option<String>,
 }
 
-/// The identity: overrides first, IMDS for what they leave open. With instance and Region given, IMDS is not asked.
+/// The identity: overrides first, IMDS for what they leave open. With instance and Region given, IMDS is not
+/// asked.
 ///
 /// # Errors
 /// When IMDS does not answer within 5 s or answers nonsense.

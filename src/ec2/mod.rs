@@ -1,7 +1,8 @@
 //! The boundary to EC2: the few calls this tool makes, behind one narrow trait.
 //!
-//! In: plain values. Out: plain values or an [`Ec2Error`] that says whether the outcome is known. Must never: retry a
-//! create call (a retry after a lost response makes a duplicate set, and EC2 has no ClientToken for it).
+//! In: plain values. Out: plain values or an [`Ec2Error`] that says whether the outcome is known. Must never:
+//! retry a create call (a retry after a lost response makes a duplicate set, and EC2 has no ClientToken for
+//! it).
 
 pub mod aws;
 pub mod connect;
@@ -40,8 +41,8 @@ pub struct CreateRequest {
     pub description: String,
     /// Tags, the run id among them.
     pub tags: Vec<(String, String)>,
-    /// The volumes' own tags, when they are to be copied: by `CopyTagsFromSource=volume` with CreateSnapshots, by hand with
-    /// CreateSnapshot, which has no such parameter.
+    /// The volumes' own tags, when they are to be copied: by `CopyTagsFromSource=volume` with
+    /// CreateSnapshots, by hand with CreateSnapshot, which has no such parameter.
     pub copied_tags: BTreeMap<VolumeId, Vec<(String, String)>>,
     /// How many more tags a snapshot gets once the verdict is known.
     pub later_tags: usize,
@@ -106,7 +107,8 @@ impl Ec2Error {
         matches!(self, Self::Refused { code, .. } if code == "UnauthorizedOperation")
     }
 
-    /// The action that is not allowed, without `ec2:`. It can be another one than the call's: tagging on create is CreateTags.
+    /// The action that is not allowed, without `ec2:`. It can be another one than the call's: tagging on
+    /// create is CreateTags.
     #[must_use]
     pub fn denied_action(&self) -> Option<&str> {
         match self {
@@ -200,7 +202,8 @@ pub fn policy_hint(action: &str) -> String {
     format!("ec2:{action} is missing in the instance role's policy; add\n  {statement}")
 }
 
-/// What is asked of EC2 and changes nothing, DryRun among it. One implementation is the AWS SDK; tests have others.
+/// What is asked of EC2 and changes nothing, DryRun among it. One implementation is the AWS SDK; tests have
+/// others.
 pub trait Describe {
     /// DescribeInstances for this instance.
     fn instance(&self, id: &InstanceId) -> impl Future<Output = Result<InstanceView, Ec2Error>>;
@@ -208,7 +211,8 @@ pub trait Describe {
     fn volumes(&self, id: &InstanceId) -> impl Future<Output = Result<Vec<AttachedVolume>, Ec2Error>>;
     /// DescribeSnapshots of these volumes that are pending, every page.
     fn pending(&self, volumes: &[VolumeId]) -> impl Future<Output = Result<Vec<SnapshotView>, Ec2Error>>;
-    /// DescribeSnapshots of these volumes that were started in these minutes (`2026-11-21T03:00`), whatever became of them.
+    /// DescribeSnapshots of these volumes that were started in these minutes (`2026-11-21T03:00`), whatever
+    /// became of them.
     fn started(
         &self,
         volumes: &[VolumeId],
@@ -220,9 +224,11 @@ pub trait Describe {
     fn warm_connections(&self) -> Option<usize>;
 }
 
-/// What a run that takes a set asks of EC2. A goal that takes nothing is given [`Describe`] alone, and has no way to change anything.
+/// What a run that takes a set asks of EC2. A goal that takes nothing is given [`Describe`] alone, and has no
+/// way to change anything.
 pub trait Ec2: Describe {
-    /// The create call: one attempt, never retried. Snapshots made before a failure of a multi-call create come with it.
+    /// The create call: one attempt, never retried. Snapshots made before a failure of a multi-call create
+    /// come with it.
     fn create(
         &self,
         request: &CreateRequest,

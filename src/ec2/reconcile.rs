@@ -19,11 +19,13 @@ pub enum Outcome {
     Unknown(Ec2Error),
 }
 
-/// Pauses between the looks: EC2 is eventually consistent (EC2 guide, "eventual consistency"), so one look is not enough.
+/// Pauses between the looks: EC2 is eventually consistent (EC2 guide, "eventual consistency"), so one look is
+/// not enough.
 pub const LOOKS: [Duration; 4] =
     [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(6)];
 
-/// Looks until something is found, after each of `pauses`; a find is looked at once more, in case it was still partial.
+/// Looks until something is found, after each of `pauses`; a find is looked at once more, in case it was
+/// still partial.
 pub async fn by_run<E: Ec2>(ec2: &E, run: &RunId, pauses: &[Duration], clock: &dyn Clock) -> Outcome {
     let mut last = Outcome::NoneSeen;
     for pause in pauses {

@@ -1,7 +1,8 @@
 //! The applications of a run: checked, held one by one before the window, let go after it, told how it ended.
 //!
-//! In: the plan's hooks. Out: [`Applications`], which owns the sessions, and every outcome. Each hook is in the journal before it is
-//! started, so that its release is owed whatever happens next. Must never: start a hook that the journal does not have.
+//! In: the plan's hooks. Out: [`Applications`], which owns the sessions, and every outcome. Each hook is in
+//! the journal before it is started, so that its release is owed whatever happens next. Must never: start a
+//! hook that the journal does not have.
 
 use std::time::Duration;
 
@@ -10,7 +11,6 @@ use super::failure::Failure;
 use super::job::Job;
 use super::journal::Journal;
 use super::step::Step;
-use super::unmounted::MOUNTING;
 use crate::config::settings::{Hook, HookKind, OnFailure, PlanSettings};
 use crate::discover::Facts;
 use crate::error::Error;
@@ -22,8 +22,10 @@ use crate::quiesce::{
     self, HookEnv, HookOutcome, HookStatus, Phase, Quiesced, RunResult, databases::SetMount,
 };
 use crate::sets::record::ApplicationRecord;
+use crate::unmount::REMOUNT_LIMIT;
 
-/// Beyond the sum of all limits, before a session lets go by itself: connections are warmed, units and containers are asked.
+/// Beyond the sum of all limits, before a session lets go by itself: connections are warmed, units and
+/// containers are asked.
 const MARGIN: Duration = Duration::from_secs(120);
 
 /// The applications of one run.
@@ -77,13 +79,14 @@ pub fn env(run: &RunId, facts: &Facts, plan: &Plan, settings: &PlanSettings) -> 
     }
 }
 
-/// The longest that a session can have to hold: everything between the first hook and the last release that has a limit.
+/// The longest that a session can have to hold: everything between the first hook and the last release that
+/// has a limit.
 fn hold_limit(plan: &Plan, settings: &PlanSettings) -> Duration {
     let hooks = quiesce::expand(&settings.hooks).unwrap_or_else(|_| settings.hooks.clone());
     // A database is asked, held and let go; nobody waits for it longer than this.
     let hooks: Duration = hooks.iter().map(|h| h.timeout * if h.is_session() { 4 } else { 2 }).sum();
     let unmounts = plan.filesystems.iter().any(|f| f.method == Method::Unmount);
-    let away = if unmounts { settings.unmount_timeout * 2 + MOUNTING } else { Duration::ZERO };
+    let away = if unmounts { settings.unmount_timeout * 2 + REMOUNT_LIMIT } else { Duration::ZERO };
     // Flushed twice: before the watchdog and after it.
     hooks + away + settings.flush_timeout * 2 + settings.window + MARGIN
 }
@@ -216,8 +219,8 @@ pub(super) fn after(outcomes: &[HookOutcome]) -> Vec<String> {
     outcomes.iter().filter(late).map(ToString::to_string).collect()
 }
 
-/// What became of each application, in the order in which they were held. `taken` is the most that this set can be to any of them, and
-/// why.
+/// What became of each application, in the order in which they were held. `taken` is the most that this set
+/// can be to any of them, and why.
 pub(super) fn records(
     settings: &PlanSettings,
     outcomes: &[HookOutcome],

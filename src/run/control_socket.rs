@@ -1,8 +1,9 @@
 //! What the process that holds a freeze, the command that started it, and `thaw` say to each other.
 //!
-//! In: the socket of the command that waits for the freeze; a socket `runs/RUN.sock` in the run folder, made before anything is
-//! frozen. Out: "somebody asked for the thaw"; the record, for both and as `runs/RUN.held`, so that a `thaw` that comes too late
-//! is told the same. Must never: do more than send and receive while frozen, or hold a freeze that nobody was told of.
+//! In: the socket of the command that waits for the freeze; a socket `runs/RUN.sock` in the run folder, made
+//! before anything is frozen. Out: "somebody asked for the thaw"; the record, for both and as
+//! `runs/RUN.held`, so that a `thaw` that comes too late is told the same. Must never: do more than send and
+//! receive while frozen, or hold a freeze that nobody was told of.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -60,7 +61,8 @@ pub struct ControlSocket {
 }
 
 impl ControlSocket {
-    /// Opens the control: from now on `thaw` can be asked for. `caller` is the socket of the command that started this.
+    /// Opens the control: from now on `thaw` can be asked for. `caller` is the socket of the command that
+    /// started this.
     ///
     /// # Errors
     /// When the socket cannot be made.
@@ -73,7 +75,8 @@ impl ControlSocket {
             let mut line = String::new();
             let _ = BufReader::new(from_caller).read_line(&mut line).await;
             if line != TOLD {
-                // It went away before it could tell anyone that there is a freeze: nobody will ask for the thaw.
+                // It went away before it could tell anyone that there is a freeze: nobody will ask for the
+                // thaw.
                 let _ = raise(Signal::SIGHUP);
             }
         });
@@ -167,8 +170,9 @@ async fn serve(
     write.shutdown().await
 }
 
-/// Removes the sockets of runs before this one, and what an earlier run of the same id kept. The records of others stay until this one
-/// keeps its own: it may never come to a freeze, and a `thaw` of theirs is still to be told.
+/// Removes the sockets of runs before this one, and what an earlier run of the same id kept. The records of
+/// others stay until this one keeps its own: it may never come to a freeze, and a `thaw` of theirs is still
+/// to be told.
 fn sweep(run_dir: &Path, run: &RunId) {
     swept(run_dir, |name| {
         let own = name.strip_prefix(run.as_str()).is_some_and(|rest| rest == ".held");

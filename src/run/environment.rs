@@ -1,6 +1,7 @@
 //! What the machine is, for a run: its folders, its kernel, EC2 and the clock.
 //!
-//! In: made by the command line, or by hand in a test. Out: read by every step. Must never: know what is to be done ([`Job`] does).
+//! In: made by the command line, or by hand in a test. Out: read by every step. Must never: know what is to
+//! be done ([`Job`] does).
 //!
 //! [`Job`]: super::job::Job
 

@@ -1,7 +1,7 @@
 //! Why a run takes nothing, or nothing good.
 //!
-//! In: what failed. Out: its exit code, the reason and what to do about it. Must never: decide what the run is worth ([`super::verdict`]
-//! does).
+//! In: what failed. Out: its exit code, the reason and what to do about it. Must never: decide what the run
+//! is worth ([`super::verdict`] does).
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;

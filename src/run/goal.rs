@@ -37,7 +37,8 @@ pub(super) trait Goal<E> {
         Limits { window: settings.window, freeze: settings.freeze_timeout, flush: settings.flush_timeout }
     }
 
-    /// What the watchdog starts once everything is thawed because this process is gone: a program and its arguments.
+    /// What the watchdog starts once everything is thawed because this process is gone: a program and its
+    /// arguments.
     fn recovery(&self, _env: &Environment<'_, E>) -> Option<Vec<PathBuf>> {
         None
     }

@@ -1,7 +1,8 @@
 //! The goal of `freeze`: nothing is taken here; everything stays frozen for somebody else's snapshots.
 //!
-//! In: how long at most, and the control socket. Out: a [`HeldFreezeRecord`]. This process and the watchdog guard each other: whichever
-//! dies, the other thaws; both keep the deadline. Must never: extend the deadline, or say that a freeze held which was not proven so.
+//! In: how long at most, and the control socket. Out: a [`HeldFreezeRecord`]. This process and the watchdog
+//! guard each other: whichever dies, the other thaws; both keep the deadline. Must never: extend the
+//! deadline, or say that a freeze held which was not proven so.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -171,7 +172,8 @@ impl ForOthers<'_> {
         record.still_frozen = thawed.still_frozen;
     }
 
-    /// What may be said while sessions have not yet confirmed that they held: nobody may ever be able to ask them.
+    /// What may be said while sessions have not yet confirmed that they held: nobody may ever be able to ask
+    /// them.
     fn unconfirmed(&self, job: &Job<'_>, progress: &Progress) -> HeldFreezeRecord {
         let mut early = self.record.clone();
         let attempted = &progress.journal.state.attempted;
@@ -210,7 +212,8 @@ fn outputs_are_safe(job: &Job<'_>, outputs: &[DevNo]) -> Result<(), Error> {
     })
 }
 
-/// Whoever is to ask for the thaw has to be able to work meanwhile: the Systems Manager agent writes there before it starts a script.
+/// Whoever is to ask for the thaw has to be able to work meanwhile: the Systems Manager agent writes there
+/// before it starts a script.
 fn agent_is_safe<E>(env: &Environment<'_, E>, job: &Job<'_>) -> Result<(), Error> {
     let agent = Path::new(SSM_AGENT);
     if agent.exists()

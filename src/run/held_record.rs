@@ -1,6 +1,8 @@
-//! The record of a freeze for somebody else's snapshots: what `freeze` and `thaw` print, and what the journal keeps of it.
+//! The record of a freeze for somebody else's snapshots: what `freeze` and `thaw` print, and what the journal
+//! keeps of it.
 //!
-//! In: a plan, then what the window saw. Out: stable, documented JSON. Must never: say that a freeze held which was not proven so.
+//! In: a plan, then what the window saw. Out: stable, documented JSON. Must never: say that a freeze held
+//! which was not proven so.
 
 use std::path::PathBuf;
 
@@ -35,10 +37,12 @@ pub struct HeldFreezeRecord {
     pub volumes: Vec<VolumeId>,
     /// When everything is thawed at the latest.
     pub until: Option<Timestamp>,
-    /// A snapshot's point in time has to lie between `frozen` and `responded`, which is when the thaw was asked for and before the
-    /// first FITHAW; at `thawed`, after the last, some filesystems have been writable for a while.
+    /// A snapshot's point in time has to lie between `frozen` and `responded`, which is when the thaw was
+    /// asked for and before the first FITHAW; at `thawed`, after the last, some filesystems have been
+    /// writable for a while.
     pub times: Times,
-    /// Did the freeze hold, on every filesystem, from `frozen` until it was thawed on request? None while it lasts.
+    /// Did the freeze hold, on every filesystem, from `frozen` until it was thawed on request? None while it
+    /// lasts.
     pub held: Option<bool>,
     /// The consistency that was requested.
     pub requested: Consistency,

@@ -1,7 +1,8 @@
 //! Filesystems that no path leads to: covered by another mount, or unmounted while they were frozen.
 //!
-//! In: the device number of a superblock. Out: an fd on it, for FITHAW. It is found in a mount namespace of its own thread, a private
-//! copy in which covers are taken off and devices mounted again. Must never: change a mount that anybody else sees.
+//! In: the device number of a superblock. Out: an fd on it, for FITHAW. It is found in a mount namespace of
+//! its own thread, a private copy in which covers are taken off and devices mounted again. Must never: change
+//! a mount that anybody else sees.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -30,7 +31,8 @@ pub struct Pathless {
     pub fstype: String,
 }
 
-/// An fd on a filesystem of this namespace whose mount points are covered by others. None when it is not mounted here.
+/// An fd on a filesystem of this namespace whose mount points are covered by others. None when it is not
+/// mounted here.
 ///
 /// # Errors
 /// When there can be no private namespace, or a cover cannot be taken off.
@@ -71,7 +73,8 @@ pub fn mounted_again(lost: &Pathless) -> nix::Result<OwnedFd> {
     })
 }
 
-/// Superblocks of ext4 and xfs that are alive though no mount table in `mounted` has them. (btrfs shows no device number there.)
+/// Superblocks of ext4 and xfs that are alive though no mount table in `mounted` has them. (btrfs shows no
+/// device number there.)
 #[must_use]
 pub fn pathless(mounted: impl Fn(DevNo) -> bool) -> Vec<Pathless> {
     let mut found = Vec::new();

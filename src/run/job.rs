@@ -1,7 +1,7 @@
 //! What is to be done in a run.
 //!
-//! In: facts, plan, settings. Out: a [`Job`], or the refusal of one that cannot reach what is requested. Pure. Must never: know the
-//! machine ([`Environment`] does).
+//! In: facts, plan, settings. Out: a [`Job`], or the refusal of one that cannot reach what is requested.
+//! Pure. Must never: know the machine ([`Environment`] does).
 //!
 //! [`Environment`]: super::environment::Environment
 
@@ -12,7 +12,8 @@ use crate::exit::Exit;
 use crate::ids::RunId;
 use crate::plan::{Consistency, Method, Plan, PlannedFilesystem};
 
-/// What one run is to do. The goal of the run (take, rehearse, freeze for others) comes on top: [`super::goal`].
+/// What one run is to do. The goal of the run (take, rehearse, freeze for others) comes on top:
+/// [`super::goal`].
 #[derive(Debug)]
 pub struct Job<'a> {
     /// The run.

@@ -1,7 +1,7 @@
 //! The journal of a run in /run: what must be undone if the run dies here.
 //!
-//! In: what is about to be attempted, written *before* it is. Out: a file that the next start, and systemd's ExecStopPost,
-//! read. Must never: be written while anything is frozen, or live on a disk.
+//! In: what is about to be attempted, written *before* it is. Out: a file that the next start, and systemd's
+//! ExecStopPost, read. Must never: be written while anything is frozen, or live on a disk.
 
 use std::path::{Path, PathBuf};
 
@@ -46,7 +46,8 @@ pub struct FrozenMount {
 /// What a run may have stopped and unmounted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToRemount {
-    /// Units whose stop was attempted, in order. Started once everything is mounted: a database must not start on an empty folder.
+    /// Units whose stop was attempted, in order. Started once everything is mounted: a database must not
+    /// start on an empty folder.
     pub units: Vec<Hook>,
     /// Every mount that may be gone, and how to make it again. Nothing in it that is mounted needs anything.
     pub recipe: Recipe,
@@ -199,7 +200,8 @@ impl Journal {
         self.write()
     }
 
-    /// Notes the process of a session that was started a moment ago. Best effort: it ends without the agent, unless it is broken.
+    /// Notes the process of a session that was started a moment ago. Best effort: it ends without the agent,
+    /// unless it is broken.
     pub fn note_session(&mut self, hook: &str, pid: u32) {
         let Some(process) = i32::try_from(pid).ok().and_then(|pid| ProcessId::of_live(ROOT.as_ref(), pid))
         else {

@@ -1,6 +1,7 @@
 //! One run at a time on a host.
 //!
-//! In: the run folder. Out: a lock that lives as long as the process. Must never: be held by a hook or the watchdog (the fd is close-on-exec).
+//! In: the run folder. Out: a lock that lives as long as the process. Must never: be held by a hook or the
+//! watchdog (the fd is close-on-exec).
 
 use std::path::Path;
 use std::time::Duration;

@@ -4,7 +4,8 @@
 //! identify (IMDS) → connect → facts (EC2 and this host) → plan
 //! ```
 //!
-//! In: the configuration. Out: a [`Planned`], step by step for `doctor`, which goes on where it can. Must never: change anything.
+//! In: the configuration. Out: a [`Planned`], step by step for `doctor`, which goes on where it can. Must
+//! never: change anything.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,8 +18,7 @@ use crate::ec2::{Describe, imds};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::plan::{self, Method, Plan};
-
-use super::unmounted::MOUNTING;
+use crate::unmount::REMOUNT_LIMIT;
 
 /// Beyond every limit of a run, for what has none: tagging, looking up, reporting.
 const SETTLING: Duration = Duration::from_secs(120);
@@ -115,6 +115,6 @@ fn credentials_needed(loaded: &Loaded) -> Duration {
     let hooks: Duration = plan.hooks.iter().map(|h| h.timeout * 2).sum();
     let unmounts = plan.methods.values().any(|m| *m == Method::Unmount);
     // Stopping units and flushing, then mounting again.
-    let away = if unmounts { plan.unmount_timeout * 2 + MOUNTING } else { Duration::ZERO };
+    let away = if unmounts { plan.unmount_timeout * 2 + REMOUNT_LIMIT } else { Duration::ZERO };
     hooks + away + plan.window + loaded.settings.ec2.volume_interval + SETTLING
 }

@@ -1,7 +1,7 @@
 //! The point in time of a run: prepare, freeze, the goal's one thing, thaw.
 //!
-//! In: a run whose applications are quiesced. Out: a [`Window`]. Must never: do anything between the last FIFREEZE and the first FITHAW
-//! but wait for the goal's one thing, or freeze what the journal does not have.
+//! In: a run whose applications are quiesced. Out: a [`Window`]. Must never: do anything between the last
+//! FIFREEZE and the first FITHAW but wait for the goal's one thing, or freeze what the journal does not have.
 
 use std::path::Path;
 use std::time::Instant;
@@ -112,7 +112,8 @@ fn nothing_frozen(journal: &mut Journal, still_frozen: &[std::path::PathBuf]) {
     });
 }
 
-/// `rcu_expedited`, where the plan asks for it. It makes freezing faster and nothing else: without it the run goes on.
+/// `rcu_expedited`, where the plan asks for it. It makes freezing faster and nothing else: without it the run
+/// goes on.
 fn expedited(root: &Path, settings: &PlanSettings) -> Option<RcuExpedited> {
     let opened = settings.rcu_expedited.then(|| RcuExpedited::open(&expedite::path(root)))?;
     opened.inspect_err(|e| tracing::warn!("freezing is not expedited: {}", chain(e))).ok()

@@ -1,7 +1,7 @@
 //! What can be known to fail before anything is touched.
 //!
-//! In: the stage and the very request that will be sent. Out: nothing, or a refusal with a hint. Must never: change anything on
-//! the host or in EC2.
+//! In: the stage and the very request that will be sent. Out: nothing, or a refusal with a hint. Must never:
+//! change anything on the host or in EC2.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -76,7 +76,8 @@ async fn timed<E: Describe>(ec2: &E, request: &CreateRequest) -> Result<Duration
 
 /// Has what would be frozen changed since the plan was made? Hooks and automounters mount and unmount.
 ///
-/// A filesystem mounted meanwhile on a volume of the set would be neither flushed nor frozen, and could still be called so.
+/// A filesystem mounted meanwhile on a volume of the set would be neither flushed nor frozen, and could still
+/// be called so.
 pub(super) fn unchanged<E>(env: &Environment<'_, E>, job: &Job<'_>) -> Result<(), Failure> {
     let failed = |what: String| {
         Failure::new(Exit::Freeze, format!("the host changed since it was planned: {what}"))

@@ -50,7 +50,8 @@ pub(super) struct Progress {
 impl Progress {
     /// From here on something may be owed: the journal says so first.
     ///
-    /// `window` is the longest that everything may stay frozen; `note` adds to the journal what only this goal has to say.
+    /// `window` is the longest that everything may stay frozen; `note` adds to the journal what only this
+    /// goal has to say.
     pub fn begin<E>(
         env: &Environment<'_, E>,
         job: &Job<'_>,
@@ -80,7 +81,8 @@ impl Progress {
     /// Closes the journal where nothing is owed; else the next start and ExecStopPost go on from it.
     pub fn close(self) {
         let state = &self.journal.state;
-        // A look-up that saw nothing is no proof, and snapshots that lack their verdict get it at the next start.
+        // A look-up that saw nothing is no proof, and snapshots that lack their verdict get it at the next
+        // start.
         let unsettled = state.created != Created::No;
         if unsettled || !state.attempted.is_empty() || !self.window.still_frozen().is_empty() {
             return;

@@ -1,7 +1,7 @@
 //! What a run that died left behind: thawed, mounted, released, and its snapshots found.
 //!
-//! In: journals in /run whose process is gone. Out: what was done about each. Must never: touch a run that lives, or
-//! thaw a mount point that now leads to another filesystem.
+//! In: journals in /run whose process is gone. Out: what was done about each. Must never: touch a run that
+//! lives, or thaw a mount point that now leads to another filesystem.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -57,13 +57,15 @@ pub struct Local {
     pub recovered: Vec<Recovered>,
     /// Journals that cannot be read, and why.
     pub unreadable: Vec<String>,
-    /// Another recovery goes on for longer than it is waited for: nothing was mounted or released here. Its process, as far as known.
+    /// Another recovery goes on for longer than it is waited for: nothing was mounted or released here. Its
+    /// process, as far as known.
     pub busy: Option<String>,
 }
 
 /// Thaws, mounts and releases what dead runs left.
 ///
-/// Thawing takes no lock, so that nothing can hold it up. Releasing does: two recoveries at once must not run a post command twice.
+/// Thawing takes no lock, so that nothing can hold it up. Releasing does: two recoveries at once must not run
+/// a post command twice.
 pub async fn local(run_dir: &Path) -> Local {
     within(run_dir, LOCK_LIMIT).await
 }
@@ -191,7 +193,8 @@ async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) 
 
 /// Finds what a dead run made, labels it `crash`, and closes its journal. Returns the ids.
 ///
-/// EC2 is eventually consistent: where nothing is seen, the journal of a run that died a moment ago stays for the next start.
+/// EC2 is eventually consistent: where nothing is seen, the journal of a run that died a moment ago stays for
+/// the next start.
 ///
 /// # Errors
 /// When EC2 cannot be asked; the journal stays for the next start.
@@ -276,7 +279,8 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&knob).unwrap().trim(), "1", "somebody else's");
     }
 
-    /// Its holder died, and the recovery could not thaw: whoever asks later is told 40, and 22 once it is thawed.
+    /// Its holder died, and the recovery could not thaw: whoever asks later is told 40, and 22 once it is
+    /// thawed.
     #[tokio::test]
     async fn the_record_of_a_freeze_says_what_the_recovery_could_not_thaw() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,7 +1,8 @@
-//! The goal of `rehearse`: everything but the call, to see what freezing costs here before anything depends on it.
+//! The goal of `rehearse`: everything but the call, to see what freezing costs here before anything depends
+//! on it.
 //!
-//! In: how long to stay frozen. Out: a [`Round`] each time, and from all rounds a [`Suggestion`]. Must never: send a create call, tag, or
-//! keep a record: it is given nothing of EC2 but [`Describe`].
+//! In: how long to stay frozen. Out: a [`Round`] each time, and from all rounds a [`Suggestion`]. Must never:
+//! send a create call, tag, or keep a record: it is given nothing of EC2 but [`Describe`].
 
 mod round;
 mod suggestion;

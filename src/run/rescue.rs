@@ -1,8 +1,9 @@
-//! FITHAW from outside of a run: what a dead run left frozen, what one that hangs holds, or whatever is frozen on this host.
+//! FITHAW from outside of a run: what a dead run left frozen, what one that hangs holds, or whatever is
+//! frozen on this host.
 //!
-//! In: a journal's mounts, or every mount namespace. Out: what was thawed, what could not be and why. Each superblock has a thread of its
-//! own and a limit. Must never: wait for one before the others are thawed, or thaw a mount point that now leads to another filesystem
-//! (unless everything is to be thawed).
+//! In: a journal's mounts, or every mount namespace. Out: what was thawed, what could not be and why. Each
+//! superblock has a thread of its own and a limit. Must never: wait for one before the others are thawed, or
+//! thaw a mount point that now leads to another filesystem (unless everything is to be thawed).
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -44,8 +45,8 @@ pub(super) fn recorded(mounts: &[FrozenMount], owner: Option<&Journal>) -> Thaws
     side_by_side(work.collect(), PATIENCE + MARGIN)
 }
 
-/// Each in a thread of its own, waited for no longer than `limit`: what hangs then has failed with ETIMEDOUT. What no thread can be had
-/// for is done here, last.
+/// Each in a thread of its own, waited for no longer than `limit`: what hangs then has failed with ETIMEDOUT.
+/// What no thread can be had for is done here, last.
 fn side_by_side(work: Vec<(PathBuf, Work)>, limit: Duration) -> Thaws {
     let (tell, told) = std::sync::mpsc::channel();
     let mut results = vec![Err(Errno::ETIMEDOUT); work.len()];
@@ -85,15 +86,16 @@ fn side_by_side(work: Vec<(PathBuf, Work)>, limit: Duration) -> Thaws {
     (thawed, failed)
 }
 
-/// True when it was frozen and is not any more. EBUSY when a FIFREEZE of the dead run is still in progress; ENOLINK when it is
-/// mounted nowhere and could not be reached all the same.
+/// True when it was frozen and is not any more. EBUSY when a FIFREEZE of the dead run is still in progress;
+/// ENOLINK when it is mounted nowhere and could not be reached all the same.
 fn thaw_one(path: &Path, dev: DevNo, owner: Option<ProcessId>) -> Result<bool, Errno> {
     let Some(fd) = reached(path, dev)? else {
         return Ok(false); // there is no such filesystem any more
     };
     let end = Instant::now() + PATIENCE;
     loop {
-        // Looked at before the thaw: while a thread of the dead run is left, EINVAL may mean a FIFREEZE in progress.
+        // Looked at before the thaw: while a thread of the dead run is left, EINVAL may mean a FIFREEZE in
+        // progress.
         let lingering = owner.is_some_and(|p| p.lingers(Path::new("/")));
         match Linux.thaw(fd.as_fd()) {
             Ok(()) => return Ok(true),
@@ -111,7 +113,8 @@ pub fn by_force(journal: &Journal) -> Thaws {
     recorded(&journal.state.frozen, None)
 }
 
-/// An fd on this superblock: by its path, by any other mount of it in any namespace, below what covers it, or by mounting it again.
+/// An fd on this superblock: by its path, by any other mount of it in any namespace, below what covers it, or
+/// by mounting it again.
 fn reached(path: &Path, dev: DevNo) -> Result<Option<OwnedFd>, Errno> {
     let open = |p: &Path| Linux.open(p).ok().filter(|fd| superblock::of_opened(fd, p) == Some(dev));
     if let Some(fd) = open(path) {
@@ -129,8 +132,9 @@ fn reached(path: &Path, dev: DevNo) -> Result<Option<OwnedFd>, Errno> {
     lost.first().map(|lost| hidden_mounts::mounted_again(lost).map_err(|_| Errno::ENOLINK)).transpose()
 }
 
-/// The rescue: FITHAW on every filesystem of this host, in every mount namespace, below covers, and on those that were unmounted
-/// while frozen. Returns what was thawed and what failed; one that hangs (a dead server on the way to it) is given up.
+/// The rescue: FITHAW on every filesystem of this host, in every mount namespace, below covers, and on those
+/// that were unmounted while frozen. Returns what was thawed and what failed; one that hangs (a dead server
+/// on the way to it) is given up.
 ///
 /// # Errors
 /// When not even this process's mounts can be read.
@@ -152,7 +156,8 @@ pub fn everything() -> std::io::Result<Thaws> {
     Ok(side_by_side(work, PATIENCE))
 }
 
-/// Every superblock of this host that could be frozen, with every path to it, in every mount namespace. Opens none of them.
+/// Every superblock of this host that could be frozen, with every path to it, in every mount namespace. Opens
+/// none of them.
 ///
 /// # Errors
 /// When not even this process's mounts can be read.
@@ -179,8 +184,8 @@ pub fn reach() -> std::io::Result<Vec<Target>> {
     Ok(reach.into_iter().map(|(dev, paths)| Target { dev, paths }).collect())
 }
 
-/// FITHAW through every path of one superblock: some are covered by another mount, some processes are gone by now. Thawing what such
-/// a path leads to instead is harmless here, since everything is thawed.
+/// FITHAW through every path of one superblock: some are covered by another mount, some processes are gone by
+/// now. Thawing what such a path leads to instead is harmless here, since everything is thawed.
 fn thaw_any(target: &Target) -> Result<bool, Errno> {
     let (mut failed, mut thawed, mut reached) = (None, false, false);
     for path in &target.paths {

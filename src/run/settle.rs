@@ -1,7 +1,7 @@
 //! What follows a run: the look-up of a lost answer, the labels, the record.
 //!
-//! In: what a run has come to. Out: tags on the snapshots, the record on disk. Must never: run while anything is frozen, write to what may
-//! still be frozen, or label a set higher than its record says.
+//! In: what a run has come to. Out: tags on the snapshots, the record on disk. Must never: run while anything
+//! is frozen, write to what may still be frozen, or label a set higher than its record says.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -22,8 +22,8 @@ use crate::sets::tags;
 const PAUSES: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(300), Duration::from_secs(1), Duration::from_secs(3)];
 
-/// Says into the kernel's log what may still be frozen: that line gets out whatever else hangs. True when the record would be
-/// written to one of these filesystems.
+/// Says into the kernel's log what may still be frozen: that line gets out whatever else hangs. True when the
+/// record would be written to one of these filesystems.
 pub(super) fn warn_of_frozen(state_dir: &Path, still_frozen: &[PathBuf]) -> bool {
     if still_frozen.is_empty() {
         return false;
@@ -78,7 +78,8 @@ pub(super) fn look_up(
     }
 }
 
-/// Tags every snapshot with the set's verdict and its own part. False when one may lack it: that is in the record.
+/// Tags every snapshot with the set's verdict and its own part. False when one may lack it: that is in the
+/// record.
 pub(super) async fn label<E: Ec2>(env: &Environment<'_, E>, job: &Job<'_>, record: &mut SetRecord) -> bool {
     if record.snapshots.is_empty() {
         return true;

@@ -1,7 +1,7 @@
 //! What may be frozen now, and what is owed: from the journals, and from a probe where one is asked for.
 //!
-//! In: journals in /run; with a probe, every superblock of this host. Out: a [`Status`]. Must never: open a file on a filesystem
-//! that may be frozen (the probe's children do), or change anything.
+//! In: journals in /run; with a probe, every superblock of this host. Out: a [`Status`]. Must never: open a
+//! file on a filesystem that may be frozen (the probe's children do), or change anything.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

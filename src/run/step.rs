@@ -1,7 +1,8 @@
 //! The steps of a run, by name.
 //!
-//! In: the run, which tells each step as it is reached. Out: whoever listens: in production one atomic and a debug line, in tests
-//! whatever is to go wrong there. Must never: log, allocate or block at a step where filesystems are frozen.
+//! In: the run, which tells each step as it is reached. Out: whoever listens: in production one atomic and a
+//! debug line, in tests whatever is to go wrong there. Must never: log, allocate or block at a step where
+//! filesystems are frozen.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -60,7 +61,8 @@ pub enum Step {
 }
 
 impl Step {
-    /// Every step, in the order of a run without faults; [`Step::LookUp`] is only reached when an answer was lost.
+    /// Every step, in the order of a run without faults; [`Step::LookUp`] is only reached when an answer was
+    /// lost.
     pub const ALL: [Self; 24] = [
         Self::Preflight,
         Self::Permission,

@@ -1,7 +1,7 @@
 //! The goal of `snapshot`: a consistent set.
 //!
-//! In: the create request, complete before anything is touched. Out: an [`Outcome`] with the [`SetRecord`]. Must never: send the create
-//! call twice, or label a set higher than its evidence says.
+//! In: the create request, complete before anything is touched. Out: an [`Outcome`] with the [`SetRecord`].
+//! Must never: send the create call twice, or label a set higher than its evidence says.
 
 use nix::sys::signal::Signal;
 
@@ -99,7 +99,8 @@ impl<E: Ec2> Goal<E> for Take {
 
     async fn thawed(&mut self, env: &Environment<'_, E>, job: &Job<'_>, progress: &mut Progress) {
         if self.lost {
-            // The look-up takes seconds: applications are not kept waiting for it, and hear that the result is unknown.
+            // The look-up takes seconds: applications are not kept waiting for it, and hear that the result
+            // is unknown.
             release::all(env, progress).await;
             env.at(Step::LookUp);
             let outcome = reconcile::by_run(env.ec2, &job.run, &reconcile::LOOKS, env.clock).await;

@@ -6,8 +6,9 @@
 //! start automounts ─→ mount again ─→ start units in reverse
 //! ```
 //!
-//! In: the plan, systemd where it runs. Out: [`Unmounted`] while they are away, [`Remounted`] when they are back. Must never: touch anything before
-//! it is known how to mount it again, start a unit while its filesystem is missing, or unmount what somebody holds.
+//! In: the plan, systemd where it runs. Out: [`Unmounted`] while they are away, [`Remounted`] when they are
+//! back. Must never: touch anything before it is known how to mount it again, start a unit while its
+//! filesystem is missing, or unmount what somebody holds.
 
 mod targets;
 mod systemd;
@@ -36,25 +37,25 @@ use crate::quiesce::{self, HookEnv, HookOutcome, Quiesced};
 use crate::unmount::claim::{Claim, claim};
 use crate::unmount::holders::Holder;
 use crate::unmount::remount::{self, Failed, Remount};
-use crate::unmount::{self, Recipe};
+use crate::unmount::{self, REMOUNT_LIMIT, Recipe};
 
 /// How long processes that were told to end may go on holding a filesystem.
 const ENDING: Duration = Duration::from_secs(2);
 /// How long this program may take to start, before anything is unmounted.
 const STARTING: Duration = Duration::from_secs(5);
-/// How long mounting may take before the run reports without it. A large btrfs takes minutes.
-pub const MOUNTING: Duration = Duration::from_secs(300);
 
-/// Set when [`Unmounted`] was dropped, by a panic, and something is not mounted again: `main` then exits 41, not 70.
+/// Set when [`Unmounted`] was dropped, by a panic, and something is not mounted again: `main` then exits 41,
+/// not 70.
 pub static LEFT_UNMOUNTED: AtomicBool = AtomicBool::new(false);
 
-/// Filesystems that are unmounted now. Dropped, it mounts them: a panic must not leave them away. The journal still has them then.
+/// Filesystems that are unmounted now. Dropped, it mounts them: a panic must not leave them away. The journal
+/// still has them then.
 #[derive(Debug, Default)]
 pub(super) struct Unmounted {
     recipe: Recipe,
     claims: Vec<Claim>,
-    /// Every device, open from before its umount(2) until after it is mounted: at its last close a loop device that was set up by
-    /// `mount -o loop` loses its image.
+    /// Every device, open from before its umount(2) until after it is mounted: at its last close a loop
+    /// device that was set up by `mount -o loop` loses its image.
     kept: Vec<File>,
 }
 
@@ -109,8 +110,8 @@ pub(super) async fn unmount<E>(
     let Applications { env: told, outcomes, .. } = applications;
     let settings = job.settings;
     let end = Instant::now() + settings.unmount_timeout;
-    let targets = UnmountTargets::look(&planned)?;
-    let systemd = Systemd::look(&targets, &settings.stop_units, told).await?;
+    let targets = UnmountTargets::find(env.root, &planned)?;
+    let systemd = Systemd::inspect(&targets, &settings.stop_units, told).await?;
     // Processes of units may go when the units are stopped; nothing else will.
     let stops = !settings.stop_units.is_empty();
     let stays = |h: &Holder| !stops || h.unit.as_ref().is_none_or(|u| !u.ends_with(".service"));
@@ -155,8 +156,8 @@ pub(super) async fn unmount<E>(
     Ok(())
 }
 
-/// A child that hangs in exec keeps a copy of every claim, and with a claim nothing can be mounted again: the watchdog is not to be the
-/// first to find out that exec does not come back (a silent fanotify listener).
+/// A child that hangs in exec keeps a copy of every claim, and with a claim nothing can be mounted again: the
+/// watchdog is not to be the first to find out that exec does not come back (a silent fanotify listener).
 async fn program_starts(program: &Path) -> Result<(), Failure> {
     let mut command = std::process::Command::new(program);
     command.arg("--version").env_clear().current_dir("/");
@@ -291,7 +292,7 @@ pub(super) async fn owed(journal: &mut Journal, claims: Vec<Claim>) -> Remounted
     let _ = journal.update(|state| state.unmounted.automounts.clear());
     drop(claims);
     let recipe = owed.recipe.clone();
-    let mounted = bounded(MOUNTING, move || remount::remount(&recipe)).await;
+    let mounted = bounded(REMOUNT_LIMIT, move || remount::remount(&recipe)).await;
     let Remount { mounted, failed, differs } = mounted.unwrap_or_else(|| late(&owed.recipe));
     (back.mounted, back.failed, back.differs) = (mounted, failed, differs);
     for failed in &back.failed {
@@ -308,7 +309,7 @@ pub(super) async fn owed(journal: &mut Journal, claims: Vec<Claim>) -> Remounted
 }
 
 fn late(recipe: &Recipe) -> Remount {
-    let why = format!("it is not mounted after {}", humantime::format_duration(MOUNTING));
+    let why = format!("it is not mounted after {}", humantime::format_duration(REMOUNT_LIMIT));
     Remount { failed: all_failed(recipe, &why), ..Remount::default() }
 }
 

@@ -1,4 +1,5 @@
-//! The verdict: what a run may be called, why not more, and the exit code that follows. One ladder for every goal.
+//! The verdict: what a run may be called, why not more, and the exit code that follows. One ladder for every
+//! goal.
 //!
 //! ```text
 //! doubt ───────────────→ crash         the freeze cannot be said to have held, on every device of the set
@@ -6,8 +7,8 @@
 //! neither ─────────────→ application   but never more than the plan can reach
 //! ```
 //!
-//! In: the plan, EC2's answer, the evidence of the window and of the applications. Out: a label, a [`Verdict`] of a set, an [`Exit`].
-//! Pure. Must never: round up.
+//! In: the plan, EC2's answer, the evidence of the window and of the applications. Out: a label, a
+//! [`Verdict`] of a set, an [`Exit`]. Pure. Must never: round up.
 
 use super::applications;
 use super::job::Job;
@@ -31,7 +32,8 @@ pub struct Verdict {
     pub snapshots: Vec<SnapshotRecord>,
     /// Volumes of the plan of which there is no good snapshot: the set cannot be restored as a whole.
     pub missing: Vec<VolumeId>,
-    /// The freeze cannot be said to have held, or the set is not whole: nothing in it is worth more than after a crash.
+    /// The freeze cannot be said to have held, or the set is not whole: nothing in it is worth more than
+    /// after a crash.
     pub doubtful: bool,
 }
 

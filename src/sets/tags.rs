@@ -1,7 +1,9 @@
-//! The tags of a set. Read on another host, they are enough to rebuild volumes, device stacks, filesystems and mounts.
+//! The tags of a set. Read on another host, they are enough to rebuild volumes, device stacks, filesystems
+//! and mounts.
 //!
-//! In: facts, plan, verdict. Out: key-value pairs within EC2's limits. Must never: exceed 50 tags a resource, 128 characters a
-//! key or 256 a value (EC2 guide, "tag restrictions"), or put a verdict into the create call.
+//! In: facts, plan, verdict. Out: key-value pairs within EC2's limits. Must never: exceed 50 tags a resource,
+//! 128 characters a key or 256 a value (EC2 guide, "tag restrictions"), or put a verdict into the create
+//! call.
 //!
 //! | tag | when | value |
 //! |---|---|---|

@@ -16,6 +16,7 @@ mod recipe;
 pub mod remount;
 
 use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
@@ -23,6 +24,9 @@ use nix::mount::{MntFlags, umount2};
 pub use self::by_hand::by_hand;
 pub use self::recipe::{Device, Make, Mounted, NoRecipe, Recipe, Superblock, Wanted, recipe};
 use crate::host::mountinfo::{self, MountTree};
+
+/// How long mounting again may take before a run reports without it. A large btrfs takes minutes.
+pub const REMOUNT_LIMIT: Duration = Duration::from_secs(300);
 
 /// Unmounts one, which must be what its path leads to. Neither forced nor lazy.
 ///

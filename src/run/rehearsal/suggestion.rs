@@ -1,6 +1,7 @@
 //! The window that a rehearsal suggests.
 //!
-//! In: rounds, and how long EC2 took to answer. Out: a [`Suggestion`]. Pure. Must never: suggest less than what was measured.
+//! In: rounds, and how long EC2 took to answer. Out: a [`Suggestion`]. Pure. Must never: suggest less than
+//! what was measured.
 
 use std::time::Duration;
 
@@ -27,8 +28,8 @@ pub struct Suggestion {
     pub answer: Duration,
 }
 
-/// [`FACTOR`] × (longest window without its hold + slowest answer), rounded up to whole seconds, never below [`LEAST`]. None when no
-/// round had a window that was kept.
+/// [`FACTOR`] × (longest window without its hold + slowest answer), rounded up to whole seconds, never below
+/// [`LEAST`]. None when no round had a window that was kept.
 #[must_use]
 pub fn suggest(rounds: &[Round], answers: &[Duration]) -> Option<Suggestion> {
     let kept = rounds.iter().filter(|r| r.achieved.is_some() && !r.window.is_zero());

@@ -1,7 +1,7 @@
 //! Who writes to the filesystems of a set.
 //!
-//! In: /proc, before the flush and after the thaw. Out: a [`Writer`] a process and filesystem. Must never: look while anything is frozen:
-//! to look opens files in /proc.
+//! In: /proc, before the flush and after the thaw. Out: a [`Writer`] a process and filesystem. Must never:
+//! look while anything is frozen: to look opens files in /proc.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,12 +23,13 @@ pub struct Writer {
     /// One of its files.
     #[serde(serialize_with = "path_encoding::path")]
     pub path: PathBuf,
-    /// Bytes it wrote to any storage from before the flush until after the thaw; none when that cannot be read.
+    /// Bytes it wrote to any storage from before the flush until after the thaw; none when that cannot be
+    /// read.
     pub written: Option<u64>,
 }
 
-/// Who has files open for writing, and how much each of them has written so far. Looked at before and after, never in the window:
-/// to look opens files in /proc.
+/// Who has files open for writing, and how much each of them has written so far. Looked at before and after,
+/// never in the window: to look opens files in /proc.
 #[derive(Debug, Default)]
 pub(super) struct Busy {
     files: Vec<OpenFile>,

@@ -1,16 +1,19 @@
-//! What systemd has to do with an unmount: units to stop, units it would stop itself, automounts, mount units.
+//! What systemd has to do with an unmount: units to stop, units it would stop itself, automounts, mount
+//! units.
 //!
-//! In: what is to be unmounted. Out: [`Systemd`]. Must never: start or stop anything (its hooks do, once they are journaled).
+//! In: what is to be unmounted. Out: [`Systemd`]. Must never: start or stop anything (its hooks do, once they
+//! are journaled).
 
 use std::time::{Duration, Instant};
 
+use super::refused;
 use super::targets::UnmountTargets;
-use super::{MOUNTING, refused};
 use crate::config::settings::Hook;
 use crate::exit::Exit;
 use crate::quiesce::HookEnv;
 use crate::quiesce::units::{self, Systemctl};
 use crate::run::failure::Failure;
+use crate::unmount::REMOUNT_LIMIT;
 
 /// How long systemd has to notice what is mounted again.
 const NOTICING: Duration = Duration::from_secs(2);
@@ -19,13 +22,14 @@ const NOTICING: Duration = Duration::from_secs(2);
 #[derive(Default)]
 pub(super) struct Systemd {
     systemctl: Option<Systemctl>,
-    /// Stopped once the devices are claimed, so that nothing is triggered in between and nothing is unmounted lazily.
+    /// Stopped once the devices are claimed, so that nothing is triggered in between and nothing is unmounted
+    /// lazily.
     pub automounts: Vec<Hook>,
     pub mount_units: Vec<String>,
 }
 
 impl Systemd {
-    pub async fn look(
+    pub async fn inspect(
         targets: &UnmountTargets,
         stop_units: &[String],
         env: &HookEnv,
@@ -58,7 +62,7 @@ impl Systemd {
                 );
                 return Err(refused(what, "stop it by a hook"));
             }
-            this.automounts.push(systemctl.hook(unit, MOUNTING));
+            this.automounts.push(systemctl.hook(unit, REMOUNT_LIMIT));
         }
         for mount in &targets.recipe.mounts {
             let unit = units::named_after(&mount.mount_point, "mount");
@@ -110,8 +114,8 @@ impl Systemd {
     }
 }
 
-/// A socket, timer or path that stays active would start a stopped unit again while its filesystem is away. One that comes earlier in
-/// the list is stopped by then.
+/// A socket, timer or path that stays active would start a stopped unit again while its filesystem is away.
+/// One that comes earlier in the list is stopped by then.
 async fn not_triggered(systemctl: &Systemctl, stop_units: &[String], env: &HookEnv) -> Result<(), Failure> {
     let asked = |e: String| Failure::new(Exit::Freeze, e);
     for (at, unit) in stop_units.iter().enumerate() {

@@ -1,6 +1,7 @@
 //! What is to be unmounted, as it is now: its mounts, its devices, and who holds it.
 //!
-//! In: planned filesystems. Out: [`UnmountTargets`], with the recipe and the refusals. Must never: touch anything but by [`UnmountTargets::unmount`].
+//! In: planned filesystems. Out: [`UnmountTargets`], with the recipe and the refusals. Must never: touch
+//! anything but by [`UnmountTargets::unmount`].
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -39,13 +40,13 @@ pub(super) struct UnmountTargets {
 }
 
 impl UnmountTargets {
-    pub fn look(planned: &[&PlannedFilesystem]) -> Result<Self, Failure> {
+    pub fn find(root: &Path, planned: &[&PlannedFilesystem]) -> Result<Self, Failure> {
         let unreadable = |e: String| Failure::new(Exit::Freeze, format!("cannot look at the mounts: {e}"));
-        let host = discover::host(Path::new("/")).map_err(|e| unreadable(chain(&e)))?;
-        let lines = mountinfo::read(Path::new("/"), "self").map_err(|e| unreadable(e.to_string()))?;
+        let host = discover::host(root).map_err(|e| unreadable(chain(&e)))?;
+        let lines = mountinfo::read(root, "self").map_err(|e| unreadable(e.to_string()))?;
         let mut wanted = Vec::new();
         for filesystem in planned {
-            wanted.push(of_host(&host, &lines, filesystem)?);
+            wanted.push(wanted_of(&host, &lines, filesystem)?);
         }
         let hint = "use the method \"freeze\" or \"sync\" for it";
         let recipe = unmount::recipe(&lines, &wanted).map_err(|e| refused(e.to_string(), hint))?;
@@ -131,7 +132,7 @@ impl UnmountTargets {
 }
 
 /// The mounts and devices of a planned filesystem.
-fn of_host(host: &HostFacts, lines: &[MountLine], planned: &PlannedFilesystem) -> Result<Wanted, Failure> {
+fn wanted_of(host: &HostFacts, lines: &[MountLine], planned: &PlannedFilesystem) -> Result<Wanted, Failure> {
     let place = planned.mount_point.display();
     let found = host.filesystems.iter().find(|f| f.dev == planned.dev);
     if found.is_none() {
