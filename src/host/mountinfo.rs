@@ -4,9 +4,9 @@
 //! Must never: skip a line it cannot read (a filesystem that is not seen is a filesystem that is not frozen),
 //! take a path for UTF-8, or touch a path it names.
 //!
-//! By hand, where crates parse it too: what was tried of them takes paths for UTF-8, drops lines that it does
-//! not understand, or undoes the escapes in superblock options, after which a comma of a value cannot be told
-//! from a separator.
+//! By hand, though the procfs crate reads this file: it does not undo the escapes, fails at a path that is
+//! not UTF-8, splits at any white space (an empty source shifts every later field), and keeps superblock
+//! options in a map, which loses their order and repetitions.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
