@@ -1,22 +1,28 @@
 //! stillpoint: consistent EBS snapshots, taken from inside the instance.
 //!
 //! ```text
-//! cli        argv → one subcommand
-//! config     files, drop-ins, flags → settings; every value with its origin
-//! ec2        IMDS identity; the warm, pinned connection; the few calls, behind one trait
-//! host       what this machine is, below a root that can be set: /proc, /sys, files, locks, the kernel
-//! discover   mounts → filesystems → device stacks → disks → EBS volumes
-//! plan       facts + settings → Plan (pure; `plan` prints it, `snapshot` carries it out)
-//! doctor     findings with remedies; a run's preflight refuses by the same rules
-//! run        the order of a run: preflight, quiesce, window, release, verdict, settle
-//!   quiesce    applications: held in order, let go in reverse; a database by a process of its own
-//!   unmount    filesystems with the method `unmount`: what holds them, and how they are mounted again
-//!   window     prepare → freeze → one call → thaw; watchdog
-//! sets       the set as tags and as a record
-//! report     text, JSON, journald
+//! cli          argv → one subcommand
+//! config       files, drop-ins, flags → settings; every value knows where it comes from
+//! run          the order of a run on one screen, for every goal: take, rehearse, freeze for others
+//!   ec2          IMDS identity; the warm, pinned connection; the few calls, behind two traits
+//!   discover     mounts → filesystems → device stacks → disks → EBS volumes
+//!   plan         facts + settings → Plan (pure; `plan` prints it, `snapshot` carries it out)
+//!   doctor       findings with remedies; a run's preflight refuses by the same rules
+//!   quiesce      applications: quiesced in order, released in reverse
+//!   unmount      filesystems with the method `unmount`: who holds them, how they are mounted again
+//!   window       prepare → freeze → one call → thaw; the watchdog
+//! sets         the set as tags and as a record
+//! report       text, JSON, journald
+//! host         what this machine is, below a root that can be set; the only unsafe code
 //! ```
-//! Beside the flow: `ids` (names of things), `consistency` (what a set is worth), `error` and `exit` (how a command ends), `gate` (no log while frozen),
+//!
+//! The order from the top down is the order of a run; nothing imports upwards but `report`, which knows
+//! what it prints. Beside the flow: `ids` (names of things), `consistency` (what a set is worth), `error`
+//! and `exit` (how a command ends), `clock` (the time and pauses, passed), `gate` (no log while frozen),
 //! `interrupt` (signals), `path_encoding` (paths as text).
+//!
+//! Two programs are made of this library: `stillpoint`, and `stillpoint-databases`, the process that talks
+//! to one database.
 
 pub mod cli;
 pub mod config;
