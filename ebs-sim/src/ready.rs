@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{InstanceId, VolumeId};
-use crate::scenario::Kind;
+use crate::scenario::VolumeKind;
 use crate::world::World;
 
 /// The file's name in DIR.
@@ -84,7 +84,7 @@ pub struct Volume {
     pub loop_device: PathBuf,
     pub size_bytes: u64,
     /// How it looks to the instance.
-    pub kind: Kind,
+    pub kind: VolumeKind,
     /// Whether it is the root volume.
     pub boot: bool,
     /// Where its window begins in the pool.

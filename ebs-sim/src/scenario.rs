@@ -17,7 +17,7 @@ pub use bucket::Bucket;
 pub use endpoint::{Endpoint, Log};
 pub use instance::{Imds, Instance};
 pub use key::{KeySpec, KeyState};
-pub use volume::{Kind, VolumeSpec, Volumes};
+pub use volume::{VolumeKind, VolumeSpec, Volumes};
 
 use serde::{Deserialize, Serialize};
 
@@ -239,7 +239,7 @@ impl Scenario {
             if volume.boot && volume.detached {
                 return wrong(format!("volume {name}: the root volume cannot be detached"));
             }
-            if volume.boot && volume.kind == Kind::InstanceStore {
+            if volume.boot && volume.kind == VolumeKind::InstanceStore {
                 return wrong(format!("volume {name}: an instance-store disk cannot be the root volume"));
             }
         }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::faults::{CONNECTION, Faults, Held, Hit, IMDS_CONNECTION, Kind, Stage, Target};
+use crate::faults::{CONNECTION, Faults, Held, Hit, IMDS_CONNECTION, Kind, Moment, Target};
 use crate::host::{Host, Store};
 use crate::http::Admission;
 use crate::keys::Keys;
@@ -143,8 +143,8 @@ impl Sim {
     }
 
     /// Counts a request and takes the faults that hit it, and notes them in the log.
-    pub fn strike(&self, number: u64, stage: Stage, target: &Target<'_>) -> Vec<Hit> {
-        let hits = self.faults().strike(stage, target);
+    pub fn strike(&self, number: u64, moment: Moment, target: &Target<'_>) -> Vec<Hit> {
+        let hits = self.faults().strike(moment, target);
         if !hits.is_empty() {
             self.note(number, |entry| entry.add_faults(&hits));
         }
@@ -161,7 +161,7 @@ impl Sim {
     pub fn admit(&self, imds: bool, connection: u64, tls: bool) -> Admission {
         let action = if imds { IMDS_CONNECTION } else { CONNECTION };
         let target = Target { action, tls, ..Target::default() };
-        let hits = self.faults().strike(Stage::Connection, &target);
+        let hits = self.faults().strike(Moment::Connection, &target);
         let Some(hit) = hits.first() else {
             return Admission::Serve;
         };

@@ -71,16 +71,16 @@ impl Copy {
     pub async fn act(self, context: &Context, faults: &[Hit]) -> Result<String, Ec2Error> {
         // Without it a deletion could remove the source's image before the copy is known to need it.
         let _commit = context.sim.commit.lock().await;
-        let of = |kind| faults.iter().map(|hit| &hit.fault).find(|fault| fault.kind == kind);
+        let fault_of = |kind| faults.iter().map(|hit| &hit.fault).find(|fault| fault.kind == kind);
         let id = {
             let mut world = context.sim.change();
             let mut copy = self.make(&world, context.region(), context.now)?;
-            copy.fails |= of(Kind::SnapshotError).is_some();
-            if let Some(fault) = of(Kind::SlowProgress) {
+            copy.fails |= fault_of(Kind::SnapshotError).is_some();
+            if let Some(fault) = fault_of(Kind::SlowProgress) {
                 copy.takes = fault.slowed(copy.takes);
             }
             copy.visible_from =
-                of(Kind::LateVisibility).and_then(|fault| copy.started.checked_add(fault.delay()).ok());
+                fault_of(Kind::LateVisibility).and_then(|fault| copy.started.checked_add(fault.delay()).ok());
             let id = copy.id.clone();
             if !self.tags.is_empty() {
                 world.tags.insert(id.to_string(), self.tags.clone());

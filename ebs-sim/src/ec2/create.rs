@@ -199,7 +199,7 @@ async fn commit(
 ) -> Result<Vec<Snapshot>, Ec2Error> {
     let sim = &context.sim;
     let has = |kind| faults.iter().any(|hit| hit.fault.kind == kind);
-    let of = |kind| faults.iter().map(|hit| &hit.fault).find(|fault| fault.kind == kind);
+    let fault_of = |kind| faults.iter().map(|hit| &hit.fault).find(|fault| fault.kind == kind);
     let _commit = sim.commit.lock().await;
     let started = Timestamp::now();
     let volumes = {
@@ -207,7 +207,7 @@ async fn commit(
         if has(Kind::ExtraVolume) {
             world.attach_unknown_volume(started);
         }
-        if let Some(fault) = of(Kind::DetachVolume) {
+        if let Some(fault) = fault_of(Kind::DetachVolume) {
             world.detach_silently(fault.volume.as_deref());
         }
         let volumes = choose(&world)?;
@@ -246,9 +246,9 @@ async fn commit(
                     size_bytes: volume.size_bytes,
                     description: common.description.clone(),
                     started,
-                    takes: of(Kind::SlowProgress).map_or(takes, |fault| fault.slowed(takes)),
+                    takes: fault_of(Kind::SlowProgress).map_or(takes, |fault| fault.slowed(takes)),
                     fails: has(Kind::SnapshotError),
-                    visible_from: of(Kind::LateVisibility)
+                    visible_from: fault_of(Kind::LateVisibility)
                         .and_then(|fault| started.checked_add(fault.delay()).ok()),
                     encrypted: volume.encrypted,
                     kms_key_id: volume

@@ -86,7 +86,7 @@ pub fn not_found(id: &str) -> Ec2Error {
 
 fn virtualization(world: &World) -> (&'static str, bool) {
     // The API says xen for Nitro instances too; only ENA tells them apart.
-    let xen = world.ebs().any(|volume| volume.kind == crate::scenario::Kind::Xen);
+    let xen = world.ebs().any(|volume| volume.kind == crate::scenario::VolumeKind::Xen);
     ("xen", !xen)
 }
 
@@ -109,8 +109,8 @@ fn attachments(world: &World) -> impl Iterator<Item = (&Volume, &Attachment)> {
 
 fn field(world: &World, name: &str) -> Vec<String> {
     let instance = &world.scenario.instance;
-    let mapped = |of: fn(&Volume, &Attachment) -> String| {
-        attachments(world).map(|(volume, attachment)| of(volume, attachment)).collect()
+    let mapped = |field: fn(&Volume, &Attachment) -> String| {
+        attachments(world).map(|(volume, attachment)| field(volume, attachment)).collect()
     };
     let one = |value: &str| vec![value.to_owned()];
     let (hypervisor, ena) = virtualization(world);

@@ -40,7 +40,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::faults::{Hit, Kind, Stage, Target};
+use crate::faults::{Hit, Kind, Moment, Target};
 use crate::http::{self, Answer, Reply};
 use crate::log::{Entry, unix_nanos};
 use crate::sim::Sim;
@@ -102,7 +102,7 @@ pub async fn handle(sim: Arc<Sim>, http: http::Call) -> Reply {
         started_ns,
         ..Entry::default()
     });
-    let early = sim.strike(number, Stage::Signature, &claimed.target(&sim, &http));
+    let early = sim.strike(number, Moment::Signature, &claimed.target(&sim, &http));
     let skew = before_signature(&sim, &early, &claimed);
     let outcome = process(&sim, &http, params, number, &claimed, skew, &request_id).await;
     sim.save();
@@ -187,7 +187,7 @@ async fn process(
     let call = Call::parse(&action, &mut params)?;
     params.finish()?;
 
-    let faults = sim.strike(number, Stage::Request, &claimed.target(sim, http));
+    let faults = sim.strike(number, Moment::Request, &claimed.target(sim, http));
     let hold = |hit: &Hit| sim.held.hold(number, &action, hit);
     stop::before(&faults, hold).await?;
     let context = Context {

@@ -51,7 +51,7 @@ pub fn without_signature(query: &str) -> String {
 
 /// The key and the Region that a request names, before anything about it was checked.
 pub fn claimed_signer(request: &Incoming<'_>) -> Option<(String, String)> {
-    let claim = Claim::of(request).ok()?;
+    let claim = Claim::read(request).ok()?;
     let region = claim.region();
     Some((claim.access_key_id, region))
 }
@@ -63,7 +63,7 @@ pub fn verify(
     regions: &[String],
     now: Timestamp,
 ) -> Result<Signer, Ec2Error> {
-    let claim = Claim::of(request)?;
+    let claim = Claim::read(request)?;
     let (key, is_role) = keys.find(&claim.access_key_id).ok_or_else(not_validated)?;
     let time = claim.time.clone().ok_or_else(not_validated)?;
     let age = age(&time, now).ok_or_else(not_validated)?;
@@ -119,7 +119,7 @@ struct Claim {
 
 impl Claim {
     /// Reads the Authorization header, or the query string of a presigned request.
-    fn of(request: &Incoming<'_>) -> Result<Self, Ec2Error> {
+    fn read(request: &Incoming<'_>) -> Result<Self, Ec2Error> {
         let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
         let incomplete = || {
             Ec2Error::new("IncompleteSignature", "The request signature does not conform to AWS standards.")

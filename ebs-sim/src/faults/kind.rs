@@ -79,7 +79,7 @@ pub enum Kind {
 
 /// The moment at which a kind strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub enum Moment {
     /// When a connection comes in: there is no request yet.
     Connection,
     /// Before the signature is checked.
@@ -90,11 +90,11 @@ pub enum Stage {
 
 impl Kind {
     /// When it strikes.
-    pub fn stage(self) -> Stage {
+    pub fn moment(self) -> Moment {
         match self {
-            Kind::TlsStall | Kind::Refuse => Stage::Connection,
-            Kind::ClockSkew | Kind::CredentialsExpired => Stage::Signature,
-            _ => Stage::Request,
+            Kind::TlsStall | Kind::Refuse => Moment::Connection,
+            Kind::ClockSkew | Kind::CredentialsExpired => Moment::Signature,
+            _ => Moment::Request,
         }
     }
 
@@ -113,7 +113,7 @@ impl Kind {
 
     /// Whether the metadata service can have it too.
     pub fn suits_imds(self) -> bool {
-        self.stage() != Stage::Signature
+        self.moment() != Moment::Signature
             && self.actions().is_none()
             && !matches!(self, Kind::TlsStall | Kind::TlsStallMid | Kind::NotXml | Kind::WrongRoot)
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use held::{Held, Hold};
-pub use kind::{Kind, Stage};
+pub use kind::{Kind, Moment};
 pub use set::{Faults, Hit, Target};
 
 use crate::pattern::wildcard;
@@ -145,11 +145,11 @@ impl Fault {
             return wrong("the metadata service cannot have it".into());
         }
         let connection = if imds { IMDS_CONNECTION } else { CONNECTION };
-        match kind.stage() {
-            Stage::Connection if !meets(&[connection]) => {
+        match kind.moment() {
+            Moment::Connection if !meets(&[connection]) => {
                 return wrong(format!("it strikes connections: the action is {connection}"));
             }
-            Stage::Signature | Stage::Request if action == connection => {
+            Moment::Signature | Moment::Request if action == connection => {
                 return wrong("it strikes requests, not connections".into());
             }
             _ => {}
@@ -157,7 +157,7 @@ impl Fault {
         if kind.actions().is_some_and(|actions| !meets(actions)) {
             return wrong("the action creates no snapshots".into());
         }
-        if self.path.is_some() && (!imds || kind.stage() == Stage::Connection) {
+        if self.path.is_some() && (!imds || kind.moment() == Moment::Connection) {
             return wrong("only requests of the metadata service have a path".into());
         }
         if self.volume.is_some() && kind != Kind::DetachVolume {

@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use super::{Fault, Stage};
+use super::{Fault, Moment};
 use crate::pattern::wildcard;
 
 /// What a fault can know a request by.
@@ -50,13 +50,13 @@ pub struct Faults {
 }
 
 impl Fault {
-    fn matches(&self, stage: Stage, target: &Target<'_>) -> bool {
+    fn matches(&self, moment: Moment, target: &Target<'_>) -> bool {
         use super::Kind;
         // A star alone is all of EC2's.
-        self.kind.stage() == stage
+        self.kind.moment() == moment
             && self.action.starts_with("imds:") == target.action.starts_with("imds:")
             && wildcard(&self.action, target.action)
-            && (stage == Stage::Connection || self.dry_run.is_none_or(|wanted| wanted == target.dry_run))
+            && (moment == Moment::Connection || self.dry_run.is_none_or(|wanted| wanted == target.dry_run))
             && self.path.as_ref().is_none_or(|pattern| wildcard(pattern, target.path))
             && (target.tls || !matches!(self.kind, Kind::TlsStall | Kind::TlsStallMid))
             && (target.role || self.kind != Kind::CredentialsExpired)
@@ -123,10 +123,10 @@ impl Faults {
     }
 
     /// Counts this request and takes what hits it, in the order in which the faults were set.
-    pub fn strike(&mut self, stage: Stage, target: &Target<'_>) -> Vec<Hit> {
+    pub fn strike(&mut self, moment: Moment, target: &Target<'_>) -> Vec<Hit> {
         let mut hits = Vec::new();
         self.set.retain_mut(|armed| {
-            if armed.fault.matches(stage, target) && armed.strike() {
+            if armed.fault.matches(moment, target) && armed.strike() {
                 hits.push(Hit { id: armed.id, fault: armed.fault.clone() });
             }
             !armed.is_spent()

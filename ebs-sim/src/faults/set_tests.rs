@@ -6,7 +6,7 @@ fn real(action: &str) -> Target<'_> {
 }
 
 fn struck(faults: &mut Faults, target: Target<'_>) -> usize {
-    faults.strike(Stage::Request, &target).len()
+    faults.strike(Moment::Request, &target).len()
 }
 
 fn read(text: &str) -> Result<Fault, String> {
@@ -83,14 +83,14 @@ fn paths_connections_and_signers_are_told_apart() {
     let role = Target { path: "/latest/meta-data/iam/security-credentials/x", ..real("imds:Get") };
     assert_eq!(struck(&mut faults, role), 1);
     assert_eq!(struck(&mut faults, Target { path: "/latest/meta-data/mac", ..real("imds:Get") }), 0);
-    let mut at = |stage, target: Target<'_>| faults.strike(stage, &target).len();
-    assert_eq!(at(Stage::Connection, real("connection")), 1, "no TLS, no stall");
-    assert_eq!(at(Stage::Connection, Target { tls: true, ..real("connection") }), 2);
-    assert_eq!(at(Stage::Connection, real("imds:connection")), 0);
-    assert_eq!(at(Stage::Signature, real("DescribeVolumes")), 0, "the static key does not expire");
-    assert_eq!(at(Stage::Signature, Target { role: true, ..real("DescribeVolumes") }), 1);
-    assert_eq!(at(Stage::Request, real("DescribeVolumes")), 0, "it makes no snapshots");
-    assert_eq!(at(Stage::Request, real("CreateSnapshots")), 1);
+    let mut at = |moment, target: Target<'_>| faults.strike(moment, &target).len();
+    assert_eq!(at(Moment::Connection, real("connection")), 1, "no TLS, no stall");
+    assert_eq!(at(Moment::Connection, Target { tls: true, ..real("connection") }), 2);
+    assert_eq!(at(Moment::Connection, real("imds:connection")), 0);
+    assert_eq!(at(Moment::Signature, real("DescribeVolumes")), 0, "the static key does not expire");
+    assert_eq!(at(Moment::Signature, Target { role: true, ..real("DescribeVolumes") }), 1);
+    assert_eq!(at(Moment::Request, real("DescribeVolumes")), 0, "it makes no snapshots");
+    assert_eq!(at(Moment::Request, real("CreateSnapshots")), 1);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use axum::http::Method;
 use jiff::Timestamp;
 
-use crate::faults::{Hit, Hold, Kind, Stage, Target};
+use crate::faults::{Hit, Hold, Kind, Moment, Target};
 use crate::http::{Answer, Call, Reply};
 use crate::log::{Entry, unix_nanos};
 use crate::sim::Sim;
@@ -55,7 +55,7 @@ pub async fn handle(sim: Arc<Sim>, tokens: Arc<Tokens>, call: Call) -> Reply {
         ..Entry::default()
     });
     let target = Target { action, path: call.uri.path(), ..Target::default() };
-    let faults = sim.strike(number, Stage::Request, &target);
+    let faults = sim.strike(number, Moment::Request, &target);
     let hold = |hit: &Hit| sim.held.hold(number, action, hit);
     let reply = match before(&faults, hold).await {
         Some(reply) => reply,

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::keys::Key;
-use crate::scenario::Kind;
+use crate::scenario::VolumeKind;
 use crate::world::{GROUP, INTERFACE, MAC, SUBNET, VPC, World};
 
 /// The text at `path`.
@@ -51,7 +51,7 @@ fn leaves(world: &World, key: &Key) -> BTreeMap<String, String> {
     let instance = &world.scenario.instance;
     let dns = world.private_dns_name();
     let zone = instance.zone();
-    let xen = world.ebs().any(|volume| volume.kind == Kind::Xen);
+    let xen = world.ebs().any(|volume| volume.kind == VolumeKind::Xen);
     let mut leaves: BTreeMap<String, String> = [
         ("ami-id", instance.image_id.clone()),
         ("ami-launch-index", "0".into()),

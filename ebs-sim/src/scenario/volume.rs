@@ -14,7 +14,7 @@ use crate::units::Bytes;
 /// How a volume looks to the instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum VolumeKind {
     /// An EBS volume on a Nitro instance.
     #[default]
     Nvme,
@@ -57,7 +57,7 @@ pub struct VolumeSpec {
     pub volume_type: String,
     /// How it looks to the instance.
     #[serde(default)]
-    pub kind: Kind,
+    pub kind: VolumeKind,
     /// Whether it is the root volume.
     #[serde(default)]
     pub boot: bool,

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::ready::Volume;
-use crate::scenario::Kind;
+use crate::scenario::VolumeKind;
 
 /// A disk of the view.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub fn plan(volumes: &[Volume], bus: &str) -> Vec<Disk> {
             let n = volume.disk;
             let real = loop_folder(volume);
             let (name, place, nvme) = match volume.kind {
-                Kind::Xen => {
+                VolumeKind::Xen => {
                     let name = xen_name(&volume.device_name);
                     // The bus address only has to differ from disk to disk.
                     let address = 51712 + 16 * n;
@@ -82,11 +82,11 @@ pub fn plan(volumes: &[Volume], bus: &str) -> Vec<Disk> {
         .collect()
 }
 
-fn nvme(kind: Kind, volume: &Volume, controller: String, function: String) -> Nvme {
+fn nvme(kind: VolumeKind, volume: &Volume, controller: String, function: String) -> Nvme {
     let id = volume.id.as_str();
     let digits = id.strip_prefix("vol-").unwrap_or(id);
     let (model, serial, device_id) = match kind {
-        Kind::InstanceStore => {
+        VolumeKind::InstanceStore => {
             ("Amazon EC2 NVMe Instance Storage", format!("AWS{}", digits.to_uppercase()), "0xcd01")
         }
         _ => ("Amazon Elastic Block Store", format!("vol{digits}"), "0x8061"),
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
     use crate::ids::VolumeId;
 
-    fn volume(disk: u32, device: &str, kind: Kind) -> Volume {
+    fn volume(disk: u32, device: &str, kind: VolumeKind) -> Volume {
         Volume {
             id: VolumeId::parse("vol-0123456789abcdef0").expect("an id"),
             name: device.into(),
@@ -151,10 +151,10 @@ mod tests {
     fn disks_are_named_by_their_numbers() {
         let disks = plan(
             &[
-                volume(3, "/dev/sdf", Kind::Nvme),
-                volume(0, "/dev/xvda", Kind::Nvme),
-                volume(130, "/dev/sdg", Kind::Nvme),
-                volume(1, "", Kind::InstanceStore),
+                volume(3, "/dev/sdf", VolumeKind::Nvme),
+                volume(0, "/dev/xvda", VolumeKind::Nvme),
+                volume(130, "/dev/sdg", VolumeKind::Nvme),
+                volume(1, "", VolumeKind::InstanceStore),
             ],
             "pci0000:00",
         );
@@ -184,7 +184,7 @@ mod tests {
         {
             assert_eq!(xen_name(device), name, "{device}");
         }
-        let disks = plan(&[volume(1, "/dev/sdf", Kind::Xen)], "pci0000:00");
+        let disks = plan(&[volume(1, "/dev/sdf", VolumeKind::Xen)], "pci0000:00");
         assert_eq!((disks[0].name.as_str(), &disks[0].nvme), ("xvdf", &None));
     }
 }

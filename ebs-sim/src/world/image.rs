@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ImageId, SnapshotId};
-use crate::scenario::{Kind, Scenario};
+use crate::scenario::{Scenario, VolumeKind};
 use crate::units::GIB;
 use crate::world::Sharing;
 
@@ -104,7 +104,7 @@ impl Ami {
         let root = instance.root_device_name.clone();
         let root = boot.and_then(|volume| volume.device.clone()).or(root);
         let root = root.unwrap_or_else(|| "/dev/xvda".into());
-        let xen = scenario.volumes.iter().any(|volume| volume.kind == Kind::Xen);
+        let xen = scenario.volumes.iter().any(|volume| volume.kind == VolumeKind::Xen);
         let boot_mode = if instance.architecture == "arm64" { "uefi" } else { "uefi-preferred" };
         Self {
             id: ImageId::parse(&instance.image_id).unwrap_or_else(ImageId::random),

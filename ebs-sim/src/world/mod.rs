@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ImageId, InstanceId, SnapshotId, VolumeId, random_hex};
-use crate::scenario::{Kind, Scenario};
+use crate::scenario::{Scenario, VolumeKind};
 use crate::units::GIB;
 use crate::window::{Window, place};
 
@@ -261,7 +261,7 @@ impl World {
             device_name,
             size_bytes: GIB,
             volume_type: "gp3".into(),
-            kind: Kind::Nvme,
+            kind: VolumeKind::Nvme,
             boot: false,
             region: self.scenario.instance.region.clone(),
             zone: self.scenario.instance.zone(),

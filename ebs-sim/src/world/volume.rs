@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Image;
 use crate::ids::{SnapshotId, VolumeId};
-use crate::scenario::{Kind, Scenario};
+use crate::scenario::{Scenario, VolumeKind};
 use crate::units::GIB;
 use crate::window::Window;
 
@@ -30,7 +30,7 @@ pub struct Volume {
     /// `gp3` …
     pub volume_type: String,
     /// How it looks to the instance.
-    pub kind: Kind,
+    pub kind: VolumeKind,
     /// Whether it is the root volume.
     pub boot: bool,
     /// How far its life has come, apart from attachments.
@@ -132,7 +132,7 @@ impl Volume {
 
     /// Whether EC2 knows it at all.
     pub fn is_ebs(&self) -> bool {
-        self.kind != Kind::InstanceStore
+        self.kind != VolumeKind::InstanceStore
     }
 
     /// Whether an attachment is coming or going.

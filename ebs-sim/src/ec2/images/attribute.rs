@@ -38,9 +38,9 @@ impl ModifyAttribute {
         }
         let attribute = params.choice("Attribute", &["description", "imdsSupport", "launchPermission"])?;
         let value = params.text("Value");
-        let of = |name: &str| value.clone().filter(|_| attribute.as_deref() == Some(name));
-        let description = params.text("Description.Value").or_else(|| of("description"));
-        let imds = params.text("ImdsSupport.Value").or_else(|| of("imdsSupport"));
+        let named = |name: &str| value.clone().filter(|_| attribute.as_deref() == Some(name));
+        let description = params.text("Description.Value").or_else(|| named("description"));
+        let imds = params.text("ImdsSupport.Value").or_else(|| named("imdsSupport"));
         let launch = Change::parse(params, "LaunchPermission")?;
         let what = match (description, imds, launch) {
             (Some(text), None, None) if text.chars().count() > 255 => {

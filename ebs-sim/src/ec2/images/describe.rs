@@ -111,7 +111,7 @@ fn location(image: &Ami) -> String {
 fn field(image: &Ami, name: &str, now: Timestamp) -> Vec<String> {
     let one = |value: &str| vec![value.to_owned()];
     let maybe = |value: &Option<String>| value.iter().cloned().collect();
-    let each = |of: fn(&Ebs) -> String| image.volumes().map(|(_, ebs)| of(ebs)).collect();
+    let each = |field: fn(&Ebs) -> String| image.volumes().map(|(_, ebs)| field(ebs)).collect();
     match name {
         "architecture" => one(&image.architecture),
         "block-device-mapping.delete-on-termination" => each(|ebs| ebs.delete_on_termination.to_string()),

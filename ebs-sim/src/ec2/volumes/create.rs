@@ -12,7 +12,7 @@ use super::describe::write;
 use super::zone;
 use crate::ids::{SnapshotId, VolumeId};
 use crate::lifecycle;
-use crate::scenario::Kind;
+use crate::scenario::VolumeKind;
 use crate::units::GIB;
 use crate::world::{Image, Snapshot, Stage, Tags, Volume, World};
 
@@ -217,9 +217,9 @@ impl Create {
         let snapshot = self.wanted.snapshot.as_ref().and_then(|id| world.snapshot(region, id));
         let size_bytes = self.wanted.size(snapshot)?;
         let id = VolumeId::random();
-        let kind = match world.ebs().any(|volume| volume.kind == Kind::Xen) {
-            true => Kind::Xen,
-            false => Kind::Nvme,
+        let kind = match world.ebs().any(|volume| volume.kind == VolumeKind::Xen) {
+            true => VolumeKind::Xen,
+            false => VolumeKind::Nvme,
         };
         Ok(Volume {
             name: id.to_string(),
