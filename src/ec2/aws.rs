@@ -11,6 +11,7 @@ use aws_sdk_ec2::types::{
     CopyTagsFromSource, Filter, InstanceSpecification, ResourceType, Snapshot, SnapshotInfo, Tag,
     TagSpecification,
 };
+use futures_util::future::join_all;
 use jiff::Timestamp;
 
 use super::connect::Connection;
@@ -258,25 +259,6 @@ impl Ec2 for Aws {
             .map(drop)
             .map_err(|e| sort(ACTION, &e))
     }
-}
-
-/// Runs all at once on this thread. (futures-util would be a dependency for one function.)
-async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
-    let mut running: Vec<_> = futures.map(|f| (Box::pin(f), None)).collect();
-    std::future::poll_fn(|context| {
-        let mut waiting = false;
-        for (future, done) in &mut running {
-            if done.is_none() {
-                match future.as_mut().poll(context) {
-                    std::task::Poll::Ready(output) => *done = Some(output),
-                    std::task::Poll::Pending => waiting = true,
-                }
-            }
-        }
-        if waiting { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
-    })
-    .await;
-    running.into_iter().filter_map(|(_, done)| done).collect()
 }
 
 fn allowed(action: &'static str, said: Result<(), Ec2Error>) -> Result<(), Ec2Error> {

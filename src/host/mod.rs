@@ -9,6 +9,7 @@
 //! open_files   /proc/PID/fd: who has what open for writing
 //! fanotify     who has to permit opens
 //! tasks        who waits in the kernel
+//! thread       work that may be left behind in the kernel
 //! sockets      /proc/PID/net: where the sockets of a process listen
 //! fdinfo       /proc/PID/fdinfo: the mount of an open file, and how it was opened
 //! file         files that are replaced as a whole, folders for root alone
@@ -38,5 +39,6 @@ pub mod process;
 pub(crate) mod sockets;
 pub mod superblock;
 pub mod tasks;
+pub(crate) mod thread;
 
 pub use error::HostError;

@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -16,9 +15,9 @@ use nix::errno::Errno;
 use super::hidden_mounts;
 use super::journal::{FrozenMount, Journal};
 use crate::host::kernel::{Kernel, Linux};
-use crate::host::mountinfo;
+use crate::host::mountinfo::{self, MountLine};
 use crate::host::process::ProcessId;
-use crate::host::superblock;
+use crate::host::{superblock, thread};
 use crate::ids::DevNo;
 use crate::window::probe::Target;
 
@@ -48,31 +47,24 @@ pub(super) fn recorded(mounts: &[FrozenMount], owner: Option<&Journal>) -> Thaws
 /// Each in a thread of its own, waited for no longer than `limit`: what hangs then has failed with ETIMEDOUT.
 /// What no thread can be had for is done here, last.
 fn side_by_side(work: Vec<(PathBuf, Work)>, limit: Duration) -> Thaws {
-    let (tell, told) = std::sync::mpsc::channel();
+    let (tx, rx) = std::sync::mpsc::channel();
     let mut results = vec![Err(Errno::ETIMEDOUT); work.len()];
     let (mut names, mut here) = (Vec::with_capacity(work.len()), Vec::new());
     for (index, (name, work)) in work.into_iter().enumerate() {
         names.push(name);
-        // Kept beside: a thread that cannot be started takes what it was given with it.
-        let kept = Arc::new(Mutex::new(Some(work)));
-        let (given, tell) = (Arc::clone(&kept), tell.clone());
-        let started = std::thread::Builder::new().name("thaw".to_owned()).spawn(move || {
-            let work = given.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(work) = work {
-                let _ = tell.send((index, work()));
-            }
+        let tx = tx.clone();
+        let started = thread::start("thaw", move || {
+            let _ = tx.send((index, work()));
         });
-        if started.is_err() {
-            here.extend(kept.lock().unwrap_or_else(PoisonError::into_inner).take().map(|w| (index, w)));
-        }
+        here.extend(started.err());
     }
-    drop(tell);
-    for (index, work) in here {
-        results[index] = work();
+    drop(tx);
+    for work in here {
+        work();
     }
     let end = Instant::now() + limit;
     // Ends early when every thread has told, or is gone.
-    while let Ok((index, result)) = told.recv_timeout(end.saturating_duration_since(Instant::now())) {
+    while let Ok((index, result)) = rx.recv_timeout(end.saturating_duration_since(Instant::now())) {
         results[index] = result;
     }
     let (mut thawed, mut failed) = (Vec::new(), Vec::new());
@@ -163,8 +155,8 @@ pub fn everything() -> std::io::Result<Thaws> {
 /// When not even this process's mounts can be read.
 pub fn reach() -> std::io::Result<Vec<Target>> {
     let mut reach: BTreeMap<DevNo, Vec<PathBuf>> = BTreeMap::new();
-    let mut collect = |table: &[u8], root: &Path| {
-        for line in mountinfo::parse(table).unwrap_or_default() {
+    let mut collect = |table: Vec<MountLine>, root: &Path| {
+        for line in table {
             // Only what can freeze, so that nothing is opened that may hang (NFS, FUSE, autofs).
             if (line.dev.major != 0 && !line.fstype.starts_with("fuse")) || line.fstype == "btrfs" {
                 let path =
@@ -173,12 +165,17 @@ pub fn reach() -> std::io::Result<Vec<Target>> {
             }
         }
     };
-    collect(&std::fs::read("/proc/self/mountinfo")?, Path::new("/"));
+    // A line that cannot be understood must not keep what the other namespaces show from being thawed.
+    match mountinfo::read(Path::new("/"), "self") {
+        Ok(table) => collect(table, Path::new("/")),
+        Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {}
+        Err(e) => return Err(e),
+    }
     for entry in std::fs::read_dir("/proc")?.flatten() {
-        if entry.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit())
-            && let Ok(table) = std::fs::read(entry.path().join("mountinfo"))
-        {
-            collect(&table, &entry.path().join("root"));
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().filter(|n| n.bytes().all(|b| b.is_ascii_digit())) else { continue };
+        if let Ok(table) = mountinfo::read(Path::new("/"), pid) {
+            collect(table, &entry.path().join("root"));
         }
     }
     Ok(reach.into_iter().map(|(dev, paths)| Target { dev, paths }).collect())

@@ -17,8 +17,8 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use self::systemd::{Systemd, unnoticed};
@@ -31,6 +31,7 @@ use super::journal::Journal;
 use super::preflight;
 use crate::config::settings::Hook;
 use crate::exit::Exit;
+use crate::host::thread;
 use crate::interrupt::Interrupt;
 use crate::plan::{Method, PlannedFilesystem};
 use crate::quiesce::{self, HookEnv, HookOutcome, Quiesced};
@@ -249,18 +250,12 @@ async fn flush<E>(
 
 /// In a thread, waited for no longer than this. A thread that hangs in the kernel is left behind.
 async fn bounded<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let (tell, done) = tokio::sync::oneshot::channel();
-    // Kept beside: a thread that cannot be started takes what it was given with it.
-    let kept = Arc::new(Mutex::new(Some(work)));
-    let take = |work: &Mutex<Option<_>>| work.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let given = Arc::clone(&kept);
-    let started = std::thread::Builder::new().spawn(move || {
-        if let Some(work) = take(&given) {
-            let _ = tell.send(work());
-        }
+    let (tx, done) = tokio::sync::oneshot::channel();
+    let started = thread::start("unmount", move || {
+        let _ = tx.send(work());
     });
-    if started.is_err() {
-        return take(&kept).map(|work| work());
+    if let Err(work) = started {
+        work();
     }
     tokio::time::timeout(limit, done).await.ok()?.ok()
 }
