@@ -4,11 +4,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use rig::hooks::in_the_window;
 use rig::mysql::{
     Client, Load, Place, SECRET, Server, checksums, faults, install, median, prepare, restored,
 };
 use rig::probe::{assert_clean, assert_labels, assert_settled, database_process};
+use rig::window::in_the_window;
 use rig::{Fs, Rig};
 use serde_json::Value;
 
@@ -289,7 +289,7 @@ fn a_connection_that_is_killed_in_the_window_takes_the_label_along() {
     let rig = two();
     let original = server(&rig);
     rig.configure(&original.section(""));
-    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json"]);
+    let run = in_the_window(&rig, &["snapshot", "-o", "json"]);
     let mut root = original.client();
     let held = root.rows(&format!(
         "SELECT id FROM information_schema.processlist WHERE id <> {} AND command = 'Sleep' ORDER BY id",
@@ -350,7 +350,7 @@ fn a_replica_stands_still_for_the_set_and_runs_again_even_when_the_agent_is_kill
     load.goes_on();
 
     // A set: stopped in the window, running after it.
-    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json"]);
+    let run = in_the_window(&rig, &["snapshot", "-o", "json"]);
     assert_eq!(sql(), "No");
     let record = run.end().exits(0).record();
     assert_eq!(sql(), "Yes");
@@ -359,7 +359,7 @@ fn a_replica_stands_still_for_the_set_and_runs_again_even_when_the_agent_is_kill
     assert_eq!(facts["source_host"], "127.0.0.1");
 
     // A killed agent: its session sees that and lets go by itself.
-    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "--window", "30s"]);
+    let run = in_the_window(&rig, &["snapshot", "--window", "30s"]);
     run.signal(Signal::SIGKILL);
     run.end();
     nothing_is_locked_soon(&held);
@@ -373,7 +373,7 @@ fn a_replica_stands_still_for_the_set_and_runs_again_even_when_the_agent_is_kill
     // The session killed as well: the locks go with the connection, and the recovery starts the SQL thread.
     let killed = || {
         rig.await_quiet();
-        let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "--window", "30s"]);
+        let run = in_the_window(&rig, &["snapshot", "--window", "30s"]);
         assert_eq!(sql(), "No");
         kill(database_process(&run).expect("a process that holds the server"), Signal::SIGKILL).unwrap();
         run.signal(Signal::SIGKILL);
@@ -491,7 +491,7 @@ fn the_shipped_example_takes_a_set_and_a_password_is_seen_by_nobody_but_the_serv
         .replace("# defaults_file = \"/etc/stillpoint/mysql.cnf\"", &format!("defaults_file = {options:?}"));
     assert!(!example.contains("/var/l") && !example.contains("# socket") && !example.contains("# defaults"));
     rig.configure(&example);
-    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "mysql", "-o", "json", "-v"]);
+    let run = in_the_window(&rig, &["snapshot", "mysql", "-o", "json", "-v"]);
     let users = root.rows("SELECT DISTINCT user FROM information_schema.processlist WHERE user = 'st'");
     assert_eq!(users, ["st"]);
     let seen = |file: &str| {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rig::patience::let_pass;
 use rig::postgresql::{Cluster, Load, Restored, Seen, facts, folder, lsn, restored, snapshot_of};
 use rig::probe::{assert_labels, assert_settled, nanoseconds};
 use rig::program::await_some;
@@ -62,13 +63,13 @@ fn checkpointed_sets_under_load_recover_to_their_instant() {
     Load::prepare(&server);
     let quiet = {
         let load = Load::start(&server);
-        std::thread::sleep(Duration::from_millis(1500));
+        let_pass("transfers without sets", Duration::from_millis(1500));
         load.stop().longest()
     };
     let load = Load::start(&server);
     let mut sets = Vec::new();
     for _ in 0..if long { 12 } else { 3 } {
-        std::thread::sleep(Duration::from_millis(400));
+        let_pass("transfers", Duration::from_millis(400));
         sets.push(Set::take(&rig));
     }
     let seen = load.stop();
@@ -82,7 +83,7 @@ fn checkpointed_sets_under_load_recover_to_their_instant() {
     assert!(seen.count() > 0, "there was no load");
     assert_labels(&rig, 2 * sets.len(), "application");
     // A session ends a moment after its process.
-    await_some("no session", Duration::from_secs(10), || server.sessions().is_empty().then_some(()));
+    await_some("no session", || server.sessions().is_empty().then_some(()));
     let facts = facts(&sets[0].record);
     assert_eq!(facts["data_directory"], server.data.to_str().unwrap());
     assert_eq!(facts["system_identifier"], server.value("SELECT system_identifier FROM pg_control_system()"));
@@ -114,15 +115,15 @@ fn backed_up_sets_restore_as_they_are_or_with_their_label_and_an_archive() {
     let load = Load::start(&server);
     let mut sets = Vec::new();
     for _ in 0..2 {
-        std::thread::sleep(Duration::from_millis(500));
+        let_pass("transfers", Duration::from_millis(500));
         sets.push(Set::take(&rig));
     }
-    std::thread::sleep(Duration::from_millis(300));
+    let_pass("transfers", Duration::from_millis(300));
     let seen = load.stop();
     println!("{} transfers: the longest took {:?}", seen.count(), seen.longest());
     server.sql("SELECT pg_switch_wal()");
     // Two settle, then the archive has all.
-    await_some("the archive", Duration::from_secs(30), || {
+    await_some("the archive", || {
         let waits =
             server.value("SELECT count(*) FROM pg_ls_dir('pg_wal/archive_status') f WHERE f LIKE '%.ready'");
         (waits == "0").then_some(())
@@ -163,9 +164,7 @@ fn backed_up_sets_restore_as_they_are_or_with_their_label_and_an_archive() {
         let fetch = format!("restore_command=cp {}/%f %p", archive.display());
         let to_the_end = volumes.start(&[&fetch, "recovery_target_timeline=current", "archive_mode=off"]);
         let restored = to_the_end.unwrap_or_else(|log| panic!("{log}"));
-        await_some("the promotion", Duration::from_secs(20), || {
-            (restored.value("SELECT pg_is_in_recovery()") == "f").then_some(())
-        });
+        await_some("the promotion", || (restored.value("SELECT pg_is_in_recovery()") == "f").then_some(()));
         let end = i128::MAX;
         seen.assert_restored(&restored, end, end);
         assert!(restored.log().contains("consistent recovery state reached"), "{}", restored.log());
@@ -224,7 +223,7 @@ fn snapshots_of_data_and_wal_one_after_the_other_do_not_restore() {
     Load::prepare(&server);
     let load = Load::start(&server);
     let pair = |first: &str, second: &str, between: &dyn Fn()| {
-        let pause = || std::thread::sleep(Duration::from_millis(400));
+        let pause = || let_pass("transfers", Duration::from_millis(400));
         pause();
         let one_of = one(&rig, first);
         pause();

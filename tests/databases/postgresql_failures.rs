@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rig::hooks::{hook, in_the_window};
+use rig::hooks::hook;
+use rig::patience::let_pass;
 use rig::postgresql::{Cluster, Load, Restored, facts, folder, program, snapshot_of};
 use rig::probe::{assert_clean, assert_labels, assert_settled, database_process};
 use rig::program::{Ended, Run, await_some};
+use rig::window::in_the_window;
 use rig::{Fs, Rig};
 
 const VOLUMES: [(&str, Fs); 2] = [("data", Fs::Xfs), ("wal", Fs::Ext4)];
@@ -35,7 +37,7 @@ fn refused(rig: &Rig, section: &str, arguments: &[&str], words: &[&str]) -> Ende
 
 /// A session ends a moment after its process. One whose process is left stays for minutes.
 fn no_session(server: &Cluster) {
-    await_some("no session", Duration::from_secs(10), || server.sessions().is_empty().then_some(()));
+    await_some("no session", || server.sessions().is_empty().then_some(()));
 }
 
 fn pid(text: &str) -> Pid {
@@ -184,7 +186,7 @@ fn passwords_come_from_their_files_and_go_nowhere() {
     write(&line, 0o600);
     std::fs::set_permissions(&secrets, std::fs::Permissions::from_mode(0o700)).unwrap();
     rig.configure(&by_file);
-    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json"]);
+    let run = in_the_window(&rig, &["snapshot", "-o", "json"]);
     assert_nowhere(SECRET, &rig.path("run"));
     let ended = run.end();
     ended.exits(0);
@@ -278,7 +280,7 @@ fn a_standby_is_held_when_that_is_allowed() {
     let load = Load::start(&primary);
     let mut records = Vec::new();
     for mode in ["checkpoint", "backup"] {
-        std::thread::sleep(Duration::from_millis(300));
+        let_pass("transfers", Duration::from_millis(300));
         rig.configure(&standby.section(&format!("allow_standby = true\nmode = \"{mode}\"")));
         records.push(rig.run(&["snapshot", "-o", "json"]).exits(0).record());
     }
@@ -317,7 +319,7 @@ fn lost(mode: &str) {
     let rig = Rig::start(&VOLUMES);
     let server = cluster(&rig, "");
     rig.configure(&server.section(&format!("mode = \"{mode}\"")));
-    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json"]);
+    let run = in_the_window(&rig, &["snapshot", "-o", "json"]);
     let sessions = server.sessions();
     assert_eq!(sessions.len(), 1, "{sessions:?}");
     // By hand, as the kernel would: asking the server would be another session on frozen volumes.
@@ -375,7 +377,7 @@ fn what_is_killed_while_the_checkpoint_runs_leaves_no_session() {
     for agent_too in [false, true] {
         kill(pid(&checkpointer), Signal::SIGSTOP).unwrap();
         let run = rig.spawn(&["snapshot"]);
-        await_some("the backup's start", Duration::from_secs(20), || {
+        await_some("the backup's start", || {
             let waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'stillpoint%' AND \
                          query LIKE '%backup%' AND pid <> pg_backend_pid() AND wait_event LIKE 'Checkpoint%'";
             (server.value(waits) == "1").then_some(())
@@ -388,9 +390,7 @@ fn what_is_killed_while_the_checkpoint_runs_leaves_no_session() {
         if agent_too {
             assert_eq!(run.end().signal, Some(9));
             // Nobody is left to end it: the server looks every second whether somebody still listens.
-            await_some("the end of its session", Duration::from_secs(10), || {
-                server.sessions().is_empty().then_some(())
-            });
+            await_some("the end of its session", || server.sessions().is_empty().then_some(()));
         } else {
             run.end().exits(20).says("SIGKILL");
             assert_eq!(server.sessions(), Vec::<String>::new(), "it was not ended");
@@ -414,7 +414,7 @@ fn a_server_that_does_not_answer_is_given_up_in_time() {
     rig.configure(&server.section("").replace("20s", "60s"));
     for (command, signal) in [("snapshot", Signal::SIGTERM), ("rehearse", Signal::SIGINT)] {
         let run = rig.spawn(&[command]);
-        await_some("the question", Duration::from_secs(20), || database_process(&run));
+        await_some("the question", || database_process(&run));
         run.signal(signal);
         let ended = run.end();
         assert_eq!(ended.signal, Some(signal as i32), "{}", ended.err);
@@ -449,15 +449,13 @@ fn a_holder_that_is_stopped_loses_its_session() {
         .spawn()
         .unwrap();
     std::io::Write::write_all(child.stdin.as_mut().unwrap(), format!("{order}\n").as_bytes()).unwrap();
-    await_some("the hold", Duration::from_secs(10), || {
+    await_some("the hold", || {
         let idle = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'stillpoint%' \
                     AND state = 'idle' AND query LIKE '%redo_lsn%'";
         (server.value(idle) == "1").then_some(())
     });
     kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGSTOP).unwrap();
-    await_some("the end of its session", Duration::from_secs(60), || {
-        server.sessions().is_empty().then_some(())
-    });
+    await_some("the end of its session", || server.sessions().is_empty().then_some(()));
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(server.log().contains("idle-session timeout"), "{}", server.log());
@@ -473,7 +471,7 @@ fn set_mount(mount: &Path) -> String {
 fn holder(rig: &Rig) -> Pid {
     let run = rig.path("run");
     let run = run.to_str().unwrap();
-    await_some("the process that holds", Duration::from_secs(10), || {
+    await_some("the process that holds", || {
         std::fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
             let arguments = std::fs::read(entry.path().join("cmdline")).ok()?;
             let status = std::fs::read_to_string(entry.path().join("status")).ok()?;
@@ -493,18 +491,16 @@ fn a_killed_agent_leaves_no_session_and_no_backup() {
     Load::prepare(&server);
     let load = Load::start(&server);
     rig.configure(&server.section("mode = \"backup\""));
-    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot"]);
+    let run = in_the_window(&rig, &["snapshot"]);
     let held = server.sessions();
     assert_eq!(held.len(), 1, "{held:?}");
     run.signal(Signal::SIGKILL);
     assert_eq!(run.end().signal, Some(9));
-    await_some("the end of its session", Duration::from_secs(20), || {
-        server.sessions().is_empty().then_some(())
-    });
-    await_some("transfers that go on", Duration::from_secs(10), || {
+    await_some("the end of its session", || server.sessions().is_empty().then_some(()));
+    await_some("transfers that go on", || {
         let count = || server.value("SELECT count(*) FROM history").parse::<u64>().unwrap();
         let before = count();
-        std::thread::sleep(Duration::from_millis(100));
+        let_pass("transfers", Duration::from_millis(100));
         (count() > before).then_some(())
     });
     load.stop();
@@ -521,7 +517,7 @@ fn a_killed_holder_is_no_hold_and_leaves_no_backup() {
     let rig = Rig::start(&VOLUMES);
     let server = cluster(&rig, "");
     rig.configure(&server.section("mode = \"backup\""));
-    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json"]);
+    let run = in_the_window(&rig, &["snapshot", "-o", "json"]);
     kill(holder(&rig), Signal::SIGKILL).unwrap();
     let record = run.end().exits(22).record();
     assert_eq!(record["achieved"], "filesystem", "{record:#}");

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use rig::copy::Copy;
-use rig::hooks::in_the_window;
+use rig::patience::let_pass;
 use rig::probe::{assert_labels, assert_settled};
 use rig::program::{Run, await_some};
 use rig::redis::{Holder, Load, Pairs, SOON, Server, check_aof, holders, on, one, order};
+use rig::window::in_the_window;
 use rig::{Fs, Rig, sh};
 use stillpoint::quiesce::databases::Task;
 
@@ -51,7 +52,7 @@ fn sets_taken_under_load_hold_every_acknowledged_write() {
         rig.renew_rescue();
         pairs.goes_on(100, SOON);
         pairs.longest();
-        let run = in_the_window(&rig, "delay-before", "4s", &["snapshot", "-o", "json"]);
+        let run = in_the_window(&rig, &["snapshot", "-o", "json"]);
         let executed = held(&server, &pairs);
         let record = run.end().exits(0).record();
         assert_eq!(record["achieved"], "application", "{record:#}");
@@ -62,7 +63,7 @@ fn sets_taken_under_load_hold_every_acknowledged_write() {
         let strict = ["--aof-load-truncated", "no"];
         assert_eq!(counters(&rig, &restored, &strict), (executed, executed));
     }
-    println!("longest stalls of a client, 4 s of each are EC2's answer: {stalls:?}");
+    println!("longest stalls of a client, as long as EC2 was made to take: {stalls:?}");
     assert_labels(&rig, sets(), "application");
     assert_settled(&rig);
 }
@@ -88,11 +89,11 @@ fn slow(rig: &Rig) -> Server {
 /// Waits until acknowledged writes are in memory only, and stay there for more than a second: what was before them was just written.
 fn await_unwritten(server: &Server) {
     let (length, last) = (|| server.info("aof_buffer_length").parse::<u64>().unwrap(), Cell::new(0));
-    await_some("a buffer that was just written", SOON, || {
+    await_some("a buffer that was just written", || {
         let now = length();
         (now < last.replace(now)).then_some(())
     });
-    await_some("a buffer that is not written", SOON, || (length() > 4000).then_some(()));
+    await_some("a buffer that is not written", || (length() > 4000).then_some(()));
 }
 
 #[test]
@@ -103,7 +104,7 @@ fn what_redis_keeps_back_is_written_before_it_is_held() {
     rig.configure(&server.section(""));
     pairs.goes_on(10, SOON);
     await_unwritten(&server);
-    let run = in_the_window(&rig, "delay-before", "4s", &["snapshot"]);
+    let run = in_the_window(&rig, &["snapshot"]);
     let executed = held(&server, &pairs);
     run.end().exits(0);
     assert_eq!(counters(&rig, &restored(&rig), &[]), (executed, executed));
@@ -151,7 +152,7 @@ fn a_dump_is_whole_and_as_new_as_the_hold() {
     rig.configure(&server.section("mode = \"bgsave\""));
     pairs.goes_on(50, SOON);
     let before = pairs.acknowledged();
-    let run = in_the_window(&rig, "delay-before", "6s", &["snapshot", "-o", "json"]);
+    let run = in_the_window(&rig, &["snapshot", "-o", "json"]);
     // Asked of the server: the reply to what was executed before the dump may not have been read yet.
     let during: u64 = server.ask("GET a");
     pairs.goes_on(10, Duration::from_secs(4));
@@ -187,12 +188,12 @@ fn expiry_and_idle_connections_do_not_end_a_hold() {
     server.ask::<String>("SET brief 1 PX 3500");
     let set = Instant::now();
     let expired = server.info("expired_keys");
-    let run = in_the_window(&rig, "delay-before", "7s", &["snapshot", "--window", "30s", "-o", "json"]);
-    std::thread::sleep(Duration::from_millis(4200).saturating_sub(set.elapsed()));
+    let run = in_the_window(&rig, &["snapshot", "--window", "30s", "-o", "json"]);
+    let_pass("the key's time to live", Duration::from_millis(4200).saturating_sub(set.elapsed()));
     assert_eq!((server.info("expired_keys"), server.ask::<u64>("DBSIZE")), (expired, 1), "kept while held");
     let record = run.end().exits(0).record();
     assert_eq!(record["achieved"], "application", "{record:#}");
-    await_some("it expires", SOON, || (server.ask::<u64>("DBSIZE") == 0).then_some(()));
+    await_some("it expires", || (server.ask::<u64>("DBSIZE") == 0).then_some(()));
     assert_settled(&rig);
 }
 
@@ -202,7 +203,7 @@ fn a_pause_that_somebody_else_ended_is_no_hold() {
     let server = on(&rig, &[]);
     let pairs = Pairs::start(&server);
     rig.configure(&server.section(""));
-    let run = in_the_window(&rig, "delay-before", "4s", &["snapshot", "--on-degraded", "keep", "-o", "json"]);
+    let run = in_the_window(&rig, &["snapshot", "--on-degraded", "keep", "-o", "json"]);
     pairs.standing();
     server.ask::<()>("CLIENT UNPAUSE");
     let ended = run.end();
@@ -235,7 +236,7 @@ fn when_the_agent_is_killed_writes_go_on_at_once() {
     let server = on(&rig, &[]);
     let pairs = Pairs::start(&server);
     rig.configure(&server.section(""));
-    let run = in_the_window(&rig, "delay-before", "4s", &["snapshot", "--window", "30s"]);
+    let run = in_the_window(&rig, &["snapshot", "--window", "30s"]);
     pairs.standing();
     let killed = Instant::now();
     run.signal(Signal::SIGKILL);
@@ -258,7 +259,7 @@ fn when_the_session_is_killed_too_the_rescue_ends_the_pause() {
     let server = on(&rig, &[]);
     let pairs = Pairs::start(&server);
     rig.configure(&server.section(""));
-    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot"]);
+    let run = in_the_window(&rig, &["snapshot"]);
     let sessions = holders(run.pid());
     assert_eq!(sessions.len(), 1);
     run.signal(Signal::SIGSTOP); // so that it does not see its session die first
@@ -281,9 +282,9 @@ fn a_pause_that_ends_before_the_run_does_is_no_hold() {
     let rig = one(Fs::Ext4);
     let server = on(&rig, &[]);
     rig.configure(&server.section("pause_limit = \"1s\""));
-    let run =
-        in_the_window(&rig, "delay-before", "1500ms", &["snapshot", "--on-degraded", "keep", "-o", "json"]);
+    let run = in_the_window(&rig, &["snapshot", "--on-degraded", "keep", "-o", "json"]);
     // Nobody has written, so only the clock tells.
+    let_pass("the pause's limit", Duration::from_millis(1500));
     let ended = run.end();
     ended.exits(10);
     ended.says("the pause ended by itself after 1s");

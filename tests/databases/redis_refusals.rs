@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rig::probe::assert_settled;
-use rig::program::{Run, await_some};
 use rig::redis::{Holder, SOON, Server, holders, on, one, order};
+use rig::window::in_the_window_of;
 use rig::{Fs, Rig, sh};
 use stillpoint::config::settings::{Redis, RedisMode};
 use stillpoint::quiesce::databases::Task;
@@ -132,11 +132,9 @@ fn passwords_come_from_files_that_are_kept_and_are_never_said() {
         check(&rig, &server, |s| s.credential = Some("redis".into())),
         &["there is no systemd credential `redis`"],
     );
-    rig.fault("CreateSnapshot", "delay-before", "3s");
     let mut command = rig.command(&["snapshot", "-o", "json"]);
     command.env("CREDENTIALS_DIRECTORY", &folder);
-    let run = Run::start(command);
-    await_some("the create call", SOON, || rig.creates().into_iter().next());
+    let run = in_the_window_of(&rig, command);
     let agent = run.pid();
     for pid in holders(agent).into_iter().chain([agent]) {
         for file in ["cmdline", "environ"] {

@@ -3,14 +3,13 @@
 //! and top-level await, over a server that is a file with its number of locks.
 
 use nix::sys::signal::Signal;
-use rig::hooks::in_the_window;
 use rig::probe::assert_settled;
 use rig::program::{await_some, put_executable};
+use rig::window::in_the_window;
 use rig::{Fs, Rig, sh};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
 use tempfile::TempDir;
 
 const HOOKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/hooks");
@@ -121,21 +120,21 @@ fn an_sql_session_holds_a_real_lock_across_the_window_and_a_killed_agent_leaves_
     let hooks = installed(&rig);
 
     rig.configure(&postgres.section(&hooks, HOLD, "COMMIT;"));
-    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json"]);
+    let run = in_the_window(&rig, &["snapshot", "-o", "json"]);
     assert!(!postgres.writable(), "held while frozen");
     assert_eq!(run.end().exits(0).record()["achieved"], "application");
     assert!(postgres.writable());
 
-    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot"]);
+    let run = in_the_window(&rig, &["snapshot"]);
     assert!(!postgres.writable());
     run.signal(Signal::SIGKILL);
     run.end();
-    await_some("the lock's end", Duration::from_secs(10), || postgres.writable().then_some(()));
+    await_some("the lock's end", || postgres.writable().then_some(()));
     rig.await_quiet();
     rig.run(&["thaw", "--recover"]).exits(0);
 
     // Its connection ends in the window: nothing was held at the end.
-    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json"]);
+    let run = in_the_window(&rig, &["snapshot", "-o", "json"]);
     let end = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE mode = 'ExclusiveLock' AND relation = 'orders'::regclass";
     assert!(postgres.sql(end).status.success());
     let ended = run.end();
@@ -216,7 +215,7 @@ fn the_mongodb_session_locks_and_unlocks_whatever_happens() {
     let locks = || std::fs::read_to_string(place.join("locks")).unwrap_or_default();
     configure("mongodb://backup:s3cret@127.0.0.1/");
 
-    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json"]);
+    let run = in_the_window(&rig, &["snapshot", "-o", "json"]);
     assert_eq!(locks(), "1", "held while frozen");
     let ended = run.end();
     assert_eq!(ended.exits(0).record()["achieved"], "application");
@@ -229,15 +228,15 @@ fn the_mongodb_session_locks_and_unlocks_whatever_happens() {
     assert!(std::fs::read_to_string(place.join("log")).unwrap().contains("s3cret"), "it was used");
 
     // The agent is killed: the session unlocks by itself.
-    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot"]);
+    let run = in_the_window(&rig, &["snapshot"]);
     run.signal(Signal::SIGKILL);
     run.end();
-    await_some("the unlock", Duration::from_secs(10), || (locks() == "0").then_some(()));
+    await_some("the unlock", || (locks() == "0").then_some(()));
     rig.await_quiet();
     rig.run(&["thaw", "--recover"]).exits(0);
 
     // The session is killed, and the server stays locked: its release unlocks.
-    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json"]);
+    let run = in_the_window(&rig, &["snapshot", "-o", "json"]);
     sh("kill", &["-9", &std::fs::read_to_string(place.join("pid")).unwrap()]);
     assert_eq!(locks(), "1");
     assert_eq!(run.end().exits(22).record()["achieved"], "filesystem");

@@ -2,9 +2,9 @@
 //! where that is. Docker is driven by the same three commands, and has not been run.
 
 use nix::sys::signal::Signal;
-use rig::hooks::in_the_window_of;
 use rig::probe::{assert_labels, assert_settled};
 use rig::program::{Run, put_executable};
+use rig::window::{InWindow, in_the_window_of};
 use rig::{Fs, Rig};
 use std::path::Path;
 use std::process::{Command, Output};
@@ -86,10 +86,10 @@ impl Podman {
         ));
     }
 
-    fn in_the_window(&self) -> Run {
+    fn in_the_window(&self) -> InWindow<'_> {
         // Podman takes its time for each of its commands.
         let command = self.command(&["snapshot", "--window", "30s", "-o", "json"]);
-        in_the_window_of(&self.rig, "delay-before", "6s", command)
+        in_the_window_of(&self.rig, command)
     }
 }
 

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use rig::hooks::{hook, in_the_window, log, note, noting};
+use rig::hooks::{hook, log, note, noting};
 use rig::probe::{BlockedWrite, assert_clean, assert_labels, assert_settled, tag, watchdogs};
 use rig::program::{Run, await_some};
+use rig::window::in_the_window;
 use rig::{Fs, Rig};
 
 fn two() -> Rig {
@@ -28,7 +29,7 @@ fn thawed_after(writes: &[BlockedWrite], since: Instant) -> Duration {
 fn signal_while_frozen(signal: Signal) {
     let rig = two();
     rig.configure(&noting(&rig, "db"));
-    let run = in_the_window(&rig, "delay-before", "6s", &["snapshot", "-o", "json"]);
+    let run = in_the_window(&rig, &["snapshot", "-o", "json"]);
     let writes = blocked(&rig);
     let told = Instant::now();
     run.signal(signal);
@@ -66,9 +67,7 @@ fn a_signal_after_the_answer_changes_nothing() {
     rig.configure(&slow);
     for (number, signal) in [Signal::SIGTERM, Signal::SIGINT].into_iter().enumerate() {
         let run = rig.spawn(&["snapshot", "-o", "json"]);
-        await_some("the post hook", Duration::from_secs(20), || {
-            (log(&rig).len() == 2 * number + 1).then_some(())
-        });
+        await_some("the post hook", || (log(&rig).len() == 2 * number + 1).then_some(()));
         run.signal(signal);
         let record = run.end().exits(0).record();
         assert_eq!(record["achieved"], "application", "{record:#}");
@@ -84,9 +83,7 @@ fn signal_during_a_hook(signal: Signal) {
     let never = noting(&rig, "never");
     rig.configure(&format!("{}{}{never}", noting(&rig, "first"), slow.replace("10s", "40s")));
     let run = rig.spawn(&["snapshot"]);
-    await_some("the slow hook", Duration::from_secs(10), || {
-        log(&rig).contains(&"pre-slow".to_owned()).then_some(())
-    });
+    await_some("the slow hook", || log(&rig).contains(&"pre-slow".to_owned()).then_some(()));
     run.signal(signal);
     let ended = run.end();
     assert_eq!(ended.signal, Some(signal as i32), "{ended:?}");
@@ -109,7 +106,7 @@ fn sigint_during_a_hook() {
 /// Kills the agent in its window and waits until the filesystems are thawed. The call is carried out later on.
 fn killed_while_frozen(rig: &Rig) {
     rig.configure(&noting(rig, "db"));
-    let run = in_the_window(rig, "delay-before", "6s", &["snapshot", "--window", "30s"]);
+    let run = in_the_window(rig, &["snapshot", "--window", "30s"]);
     let writes = blocked(rig);
     let killed = Instant::now();
     run.signal(Signal::SIGKILL);
@@ -174,9 +171,7 @@ fn sigkill_during_a_hook_and_the_next_start_releases() {
         "",
     ));
     let run = rig.spawn(&["snapshot"]);
-    await_some("the hook", Duration::from_secs(10), || {
-        log(&rig).contains(&"pre-slow".to_owned()).then_some(())
-    });
+    await_some("the hook", || log(&rig).contains(&"pre-slow".to_owned()).then_some(()));
     run.signal(Signal::SIGKILL);
     run.end();
     rig.run(&["thaw"]).exits(0);
@@ -188,7 +183,7 @@ fn sigkill_during_a_hook_and_the_next_start_releases() {
 #[test]
 fn sigstop_while_frozen_is_noticed_by_the_heartbeat() {
     let rig = two();
-    let run = in_the_window(&rig, "delay-before", "6s", &["snapshot", "--window", "30s", "-o", "json"]);
+    let run = in_the_window(&rig, &["snapshot", "--window", "30s", "-o", "json"]);
     let writes = blocked(&rig);
     let stopped = Instant::now();
     run.signal(Signal::SIGSTOP);
@@ -207,7 +202,7 @@ fn sigstop_while_frozen_is_noticed_by_the_heartbeat() {
 #[test]
 fn without_its_watchdog_the_agent_thaws_at_once() {
     let rig = two();
-    let run = in_the_window(&rig, "delay-before", "6s", &["snapshot", "--window", "30s", "-o", "json"]);
+    let run = in_the_window(&rig, &["snapshot", "--window", "30s", "-o", "json"]);
     let guards = watchdogs(&rig);
     assert_eq!(guards.len(), 1);
     let writes = blocked(&rig);
@@ -227,7 +222,7 @@ fn without_its_watchdog_the_agent_thaws_at_once() {
 #[test]
 fn signals_for_the_terminal_do_not_reach_the_watchdog() {
     let rig = two();
-    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json"]);
+    let run = in_the_window(&rig, &["snapshot", "-o", "json"]);
     let guards = watchdogs(&rig);
     assert_eq!(guards.len(), 1);
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT] {

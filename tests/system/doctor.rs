@@ -2,7 +2,6 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
-use std::time::Duration;
 
 use rig::listener::Listener;
 use rig::probe::{assert_settled, is_frozen, is_thawed};
@@ -133,7 +132,7 @@ fn a_process_that_hangs_on_a_frozen_filesystem() {
         .arg(format!("of={}", mount.join("file").display()))
         .spawn()
         .unwrap();
-    await_some("state D", Duration::from_secs(10), || {
+    await_some("state D", || {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", writer.id())).unwrap();
         stat.contains(" (dd) D ").then_some(())
     });

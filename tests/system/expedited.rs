@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use rig::hooks::noting;
+use rig::patience::let_pass;
 use rig::probe::{assert_clean, assert_settled, watchdogs};
 use rig::program::{Run, await_some};
 use rig::{Fs, Rig};
@@ -62,7 +63,7 @@ fn stuck_writer(rig: &Rig) -> Child {
     );
     let child = Command::new("python3").args(["-c", &code]).stdout(Stdio::null()).spawn().unwrap();
     let call = format!("/proc/{}/syscall", child.id());
-    await_some("the writer inside splice", Duration::from_secs(10), || {
+    await_some("the writer inside splice", || {
         let call = std::fs::read_to_string(&call).ok()?;
         (call.starts_with("275 ") || call.starts_with("76 ")).then_some(())
     });
@@ -83,7 +84,7 @@ fn it_is_raised_only_where_asked_for_and_put_back() {
     for arguments in [&["snapshot"][..], &["freeze", "--for", "60s"]] {
         let mut writer = stuck_writer(&rig);
         let run = rig.spawn(arguments);
-        await_some("it to be raised", Duration::from_secs(10), || (now() == "1").then_some(()));
+        await_some("it to be raised", || (now() == "1").then_some(()));
         writer.kill().unwrap();
         writer.wait().unwrap();
         run.end().exits(0);
@@ -101,9 +102,9 @@ fn the_watchdog_puts_it_back() {
     rig.configure(&format!("{ASKED}freeze_timeout = \"15s\"\n{}", noting(&rig, "db")));
     let mut writer = stuck_writer(&rig);
     let run = rig.spawn(&["snapshot"]);
-    await_some("the freeze", Duration::from_secs(10), || (now() == "1").then_some(()));
+    await_some("the freeze", || (now() == "1").then_some(()));
     run.signal(Signal::SIGKILL);
-    await_some("its former value", Duration::from_secs(10), || (now() == "0").then_some(()));
+    await_some("its former value", || (now() == "0").then_some(()));
     writer.kill().unwrap();
     writer.wait().unwrap();
     run.end();
@@ -118,12 +119,12 @@ fn the_journal_puts_it_back_when_both_were_killed() {
     rig.configure(&format!("{ASKED}freeze_timeout = \"15s\"\n{}", noting(&rig, "db")));
     let mut writer = stuck_writer(&rig);
     let run = rig.spawn(&["snapshot"]);
-    await_some("the freeze", Duration::from_secs(10), || (now() == "1").then_some(()));
+    await_some("the freeze", || (now() == "1").then_some(()));
     let guards = watchdogs(&rig);
     guards.iter().for_each(|w| kill(*w, Signal::SIGSTOP).unwrap());
     run.signal(Signal::SIGKILL);
     guards.iter().for_each(|w| kill(*w, Signal::SIGKILL).unwrap());
-    std::thread::sleep(Duration::from_millis(300));
+    let_pass("whoever might put it back", Duration::from_millis(300));
     assert_eq!(now(), "1", "nobody was left to put it back");
     writer.kill().unwrap();
     writer.wait().unwrap();

@@ -7,8 +7,9 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use rig::hooks::in_the_window;
 use rig::probe::{BlockedWrite, assert_clean, assert_labels, assert_settled, tag, was_frozen};
+use rig::program::await_some;
+use rig::window::in_the_window;
 use rig::{Fs, Rig, sh};
 use serde_json::Value;
 
@@ -228,7 +229,9 @@ fn a_volume_attached_meanwhile_lowers_the_set_and_not_its_parts() {
 #[test]
 fn a_hanging_api_ends_with_the_window() {
     let rig = two();
-    let run = in_the_window(&rig, "hang", "0s", &["snapshot", "--window", "3s", "-o", "json"]);
+    rig.fault("CreateSnapshots", "hang", "0s");
+    let run = rig.spawn(&["snapshot", "--window", "3s", "-o", "json"]);
+    await_some("the create call", || rig.creates().pop());
     let sent = Instant::now();
     let writes: Vec<_> = rig.mounts().iter().map(|m| BlockedWrite::certain(m)).collect();
     for write in &writes {
@@ -304,7 +307,7 @@ fn fsfreeze(what: &str, mount: &Path) {
 
 fn foreign_thaw(arguments: &[&str], code: i32) {
     let rig = two();
-    let run = in_the_window(&rig, "delay-before", "3s", &[&["snapshot", "-o", "json"], arguments].concat());
+    let run = in_the_window(&rig, &[&["snapshot", "-o", "json"], arguments].concat());
     fsfreeze("--unfreeze", &rig.mount("a"));
     let ended = run.end();
     let record = ended.exits(code).record();
@@ -328,7 +331,7 @@ fn a_foreign_thaw_is_kept_where_the_policy_says_so() {
 #[test]
 fn a_foreign_thaw_and_freeze_is_seen_by_the_write_counter() {
     let rig = two();
-    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json"]);
+    let run = in_the_window(&rig, &["snapshot", "-o", "json"]);
     let mount = rig.mount("a");
     fsfreeze("--unfreeze", &mount);
     let mut file = std::fs::File::create(mount.join("meanwhile")).unwrap();

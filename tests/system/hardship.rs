@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use rig::hooks::in_the_window_of;
 use rig::probe::{Writer, assert_labels, assert_settled, is_thawed};
 use rig::systemd::cgroups;
+use rig::window::in_the_window_of;
 use rig::{Fs, Rig, sh, stillpoint};
 
 /// Everything that can be dropped of the page cache: whatever is used next has to be read again.
@@ -27,7 +27,7 @@ fn the_program_may_live_on_what_it_freezes() {
     let mut command = rig.exec(Path::new("sh"));
     command.args(["-c", script, "sh", rig.mount("a").to_str().unwrap()]).arg(&program);
     let command = rig.tail(command, &["-v", "snapshot", "-o", "json"]);
-    let run = in_the_window_of(&rig, "delay-before", "3s", command);
+    let run = in_the_window_of(&rig, command);
     drop_caches();
     run.end().exits(0);
     let read = |path: &Path| std::fs::read_to_string(path).unwrap();
@@ -104,7 +104,7 @@ fn a_control_group_without_memory_changes_nothing() {
     let mut command = rig.exec(Path::new("sh"));
     command.args(["-c", &enter, "sh", stillpoint()]);
     let command = rig.tail(command, &["snapshot", "-o", "json"]);
-    let run = in_the_window_of(&rig, "delay-before", "4s", command);
+    let run = in_the_window_of(&rig, command);
     // It fills the group's page cache and its own memory; the kernel kills it first, as it is told to.
     let eat = format!(
         "echo $$ > {}/cgroup.procs && echo 1000 > /proc/$$/oom_score_adj && exec python3 -c \"{}\"",

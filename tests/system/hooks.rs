@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use rig::hooks::{hook, in_the_window, log, note, noting};
+use rig::hooks::{hook, log, note, noting};
 use rig::probe::{BlockedWrite, assert_labels, assert_settled};
 use rig::program::{await_some, put_executable};
+use rig::window::in_the_window;
 use rig::{Fs, Rig};
 
 fn two() -> Rig {
@@ -72,9 +73,10 @@ fn a_failing_end_is_a_failure_after_the_set() {
 fn hooks_are_released_after_the_thaw_and_not_before() {
     let rig = two();
     rig.configure(&noting(&rig, "db"));
-    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot"]);
+    let mut run = in_the_window(&rig, &["snapshot"]);
     let write = BlockedWrite::certain(&rig.mount("a"));
     assert_eq!(log(&rig), ["pre-db"], "held while frozen");
+    run.release();
     assert!(write.done(Duration::from_secs(10)).is_some());
     run.end().exits(0);
     assert_eq!(log(&rig), ["pre-db", "post-db taken"]);
@@ -329,9 +331,7 @@ fn debians_qemu_guest_agent_hook_runs_unchanged() {
     put(rig.path("qemu/fsfreeze-hook.d/lock.sh"), script.as_bytes());
     put(rig.path("qemu/fsfreeze-hook.d/off.sh.sample"), b"#!/bin/sh\nexit 1\n");
     let released = || {
-        await_some("the release", Duration::from_secs(10), || {
-            log(&rig).contains(&"released".to_owned()).then_some(())
-        });
+        await_some("the release", || log(&rig).contains(&"released".to_owned()).then_some(()));
         let all = log(&rig);
         std::fs::remove_file(rig.path("log")).unwrap();
         all
@@ -340,7 +340,7 @@ fn debians_qemu_guest_agent_hook_runs_unchanged() {
         let section =
             format!("[[hook_directory]]\npath = \"{}\"\ntimeout = \"10s\"\n", rig.path(directory).display());
         rig.configure(&section);
-        let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json"]);
+        let run = in_the_window(&rig, &["snapshot", "-o", "json"]);
         assert_eq!(log(&rig), ["frozen"], "held while frozen");
         assert_eq!(run.end().exits(0).record()["achieved"], "application");
         assert_eq!(released(), ["frozen", "released"]);

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::Signal;
-use rig::hooks::{in_the_window, log, noting};
+use rig::hooks::{log, noting};
+use rig::patience::let_pass;
 use rig::probe::{BlockedWrite, assert_labels, assert_settled, is_thawed, needs_recovery};
 use rig::program::{Run, await_some, wait};
+use rig::window::in_the_window;
 use rig::{Fs, Rig, sh};
 
 /// A further mount of a test, undone before the rig's own.
@@ -85,7 +87,7 @@ fn a_btrfs_over_two_volumes_is_taken_whole() {
     // btrfs finds its devices by its UUID: the originals have to be gone first. Another test's mount namespace, made meanwhile, may
     // still have a copy of the mount.
     for name in ["a", "b"] {
-        await_some("the kernel to forget the device", Duration::from_secs(40), || {
+        await_some("the kernel to forget the device", || {
             let mut forget = Command::new("btrfs");
             forget.args(["device", "scan", "--forget", &rig.device(name)]).stderr(Stdio::null());
             forget.status().unwrap().success().then_some(())
@@ -126,7 +128,7 @@ fn an_overlay_waits_with_its_upper_layer() {
     let layers =
         format!("lowerdir={},upperdir={},workdir={}", layer("lower"), layer("a/upper"), layer("a/work"));
     let overlay = Also::mount(&["-t", "overlay", "-o", &layers, "overlay"], &rig.path("merged"));
-    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot"]);
+    let run = in_the_window(&rig, &["snapshot"]);
     let write = BlockedWrite::certain(&rig.path("merged"));
     run.end().exits(0);
     assert!(write.done(Duration::from_secs(5)).is_some(), "the overlay still waits");
@@ -177,13 +179,10 @@ fn on_a_foreign_freeze(rig: &Rig, dirty: bool) -> (Also, Run) {
     sh("fsfreeze", &["--freeze", text(&rig.mount("a"))]);
     let run = rig.spawn(&["snapshot", "--window", "6s"]);
     if dirty {
-        await_some("the flush", Duration::from_secs(20), || flushes(&run).then_some(()));
-        // Longer than the window, which must not have begun.
-        std::thread::sleep(Duration::from_secs(8));
+        await_some("the flush", || flushes(&run).then_some(()));
+        let_pass("more than the window of 6 s, which must not have begun", Duration::from_secs(8));
     } else {
-        await_some("the verdict", Duration::from_secs(30), || {
-            run.said().contains("STILL FROZEN").then_some(())
-        });
+        await_some("the verdict", || run.said().contains("STILL FROZEN").then_some(()));
     }
     assert!(is_thawed(&rig.mount("b")), "b stays frozen");
     (inner, run)
@@ -214,7 +213,7 @@ fn in_the_flush(rig: &Rig, timeout: &str) -> (Also, Run) {
     sh("fsfreeze", &["--freeze", text(&rig.mount("a"))]);
     rig.configure(&format!("[plan.default]\nflush_timeout = \"{timeout}\"\n{}", noting(rig, "db")));
     let run = rig.spawn(&["snapshot"]);
-    await_some("the pre hook", Duration::from_secs(10), || (log(rig) == ["pre-db"]).then_some(()));
+    await_some("the pre hook", || (log(rig) == ["pre-db"]).then_some(()));
     (inner, run)
 }
 
@@ -223,10 +222,8 @@ fn in_the_flush(rig: &Rig, timeout: &str) -> (Also, Run) {
 fn a_flush_that_does_not_come_back_ends_the_run_and_releases_the_applications() {
     let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
     let (inner, mut run) = in_the_flush(&rig, "3s");
-    await_some("the post hook, while they still hold it", Duration::from_secs(20), || {
-        log(&rig).into_iter().nth(1)
-    });
-    await_some("the report", Duration::from_secs(10), || run.said().contains("hint: ").then_some(()));
+    await_some("the post hook, while they still hold it", || log(&rig).into_iter().nth(1));
+    await_some("the report", || run.said().contains("hint: ").then_some(()));
     assert!(!run.over(), "nothing hung: this test shows nothing");
     assert_free(&[&rig.mount("b")]);
     sh("fsfreeze", &["--unfreeze", text(&rig.mount("a"))]);
@@ -246,15 +243,11 @@ fn a_flush_that_does_not_come_back_ends_the_run_and_releases_the_applications() 
 fn a_signal_ends_a_flush_that_does_not_come_back() {
     let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
     let (inner, mut run) = in_the_flush(&rig, "10m");
-    await_some("the flush", Duration::from_secs(10), || flushes(&run).then_some(()));
+    await_some("the flush", || flushes(&run).then_some(()));
     assert_eq!(log(&rig), ["pre-db"]);
     run.signal(Signal::SIGTERM);
-    await_some("the post hook, while they still hold it", Duration::from_secs(20), || {
-        log(&rig).into_iter().nth(1)
-    });
-    await_some("the report", Duration::from_secs(10), || {
-        run.said().contains("interrupted by SIGTERM").then_some(())
-    });
+    await_some("the post hook, while they still hold it", || log(&rig).into_iter().nth(1));
+    await_some("the report", || run.said().contains("interrupted by SIGTERM").then_some(()));
     assert!(!run.over(), "nothing hung: this test shows nothing");
     sh("fsfreeze", &["--unfreeze", text(&rig.mount("a"))]);
     assert_eq!(run.end().signal, Some(Signal::SIGTERM as i32));
@@ -282,7 +275,7 @@ fn a_clean_image_on_what_somebody_else_froze_is_stuck_and_told() {
 #[test]
 fn a_filesystem_lazily_unmounted_during_the_window_is_thawed_all_the_same() {
     let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
-    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json"]);
+    let run = in_the_window(&rig, &["snapshot", "-o", "json"]);
     // In the agent's own namespace: mounts of the test's namespace do not reach it.
     let agent = run.pid().to_string();
     sh("nsenter", &["--mount", "--target", &agent, "umount", "--lazy", text(&rig.mount("a"))]);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rig::hooks::{hook, log, note, noting};
+use rig::patience::let_pass;
 use rig::probe::{
     BlockedWrite, Writer, assert_clean, assert_settled, is_thawed, nanoseconds, needs_recovery, watchdogs,
 };
@@ -58,7 +59,7 @@ fn id(record: &Value) -> &str {
 }
 
 fn await_log(rig: &Rig, lines: &[&str]) {
-    await_some("the hooks", Duration::from_secs(10), || (log(rig) == lines).then_some(()));
+    await_some("the hooks", || (log(rig) == lines).then_some(()));
 }
 
 /// `thaw` says 22, for this reason, however often it is asked.
@@ -138,7 +139,7 @@ fn the_holder_is_killed_and_the_watchdog_thaws_and_the_hooks_run() {
     let took = all_done(&writes, Duration::from_secs(10)).expect("it was never thawed") - killed;
     println!("thawed {took:?} after the holder's death");
     await_log(&rig, &RELEASED);
-    await_some("the recovery's end", Duration::from_secs(10), || rig.journals().is_empty().then_some(()));
+    await_some("the recovery's end", || rig.journals().is_empty().then_some(()));
     did_not_hold(&rig, &record, "died");
     assert_eq!(log(&rig), RELEASED);
     assert_settled(&rig);
@@ -176,7 +177,7 @@ fn post_hooks_of_the_recovery_take_signals_and_it_has_a_path() {
     let said = std::fs::read_to_string(said).unwrap();
     assert!(said.contains("SigBlk:\t0000000000000000"), "{said}");
     assert!(said.contains("PATH=/usr/local/sbin:"), "{said}");
-    await_some("the recovery's end", Duration::from_secs(10), || rig.journals().is_empty().then_some(()));
+    await_some("the recovery's end", || rig.journals().is_empty().then_some(()));
     assert_settled(&rig);
 }
 
@@ -191,7 +192,7 @@ fn a_client_that_could_not_be_accepted_is_not_the_last() {
     limit("3");
     let socket = rig.path("run/runs").join(format!("{}.sock", id(&record)));
     let waiting = std::os::unix::net::UnixStream::connect(&socket).unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    let_pass("the client, which cannot be accepted", Duration::from_millis(300));
     limit(former.trim());
     thaw(&rig, &["--run", id(&record)]).exits(0).says("the freeze held");
     drop(waiting);
@@ -233,7 +234,7 @@ fn a_stopped_holder_is_thawed_past_and_releases_when_it_goes_on() {
     assert_eq!(log(&rig), ["pre-first", "pre-second"]);
     kill(pid(&record["pid"]), Signal::SIGCONT).unwrap();
     await_log(&rig, &RELEASED);
-    await_some("its end", Duration::from_secs(10), || rig.journals().is_empty().then_some(()));
+    await_some("its end", || rig.journals().is_empty().then_some(()));
     did_not_hold(&rig, &record, "watchdog");
     assert_settled(&rig);
 }
@@ -347,7 +348,7 @@ fn the_command_is_killed_before_the_freeze_and_nothing_is_frozen() {
     run.signal(Signal::SIGKILL);
     run.end();
     await_log(&rig, &["pre-first", "pre-slow", "post-slow", "post-first unknown"]);
-    await_some("its end", Duration::from_secs(10), || rig.journals().is_empty().then_some(()));
+    await_some("its end", || rig.journals().is_empty().then_some(()));
     thaw(&rig, &[]).exits(22).says("nothing was frozen");
     assert_settled(&rig);
 }
@@ -363,7 +364,7 @@ fn the_command_is_killed_before_it_has_told_anyone_and_everything_is_thawed() {
     await_log(&rig, &["pre-slow"]);
     run.signal(Signal::SIGSTOP);
     // Not only slow: by then everything is frozen.
-    await_some("the freeze", Duration::from_secs(20), || {
+    await_some("the freeze", || {
         let write = BlockedWrite::start(&rig.mount("b"));
         write.done(Duration::from_secs(2)).is_none().then_some(())
     });
@@ -372,7 +373,7 @@ fn the_command_is_killed_before_it_has_told_anyone_and_everything_is_thawed() {
     all_done(&writes, Duration::from_secs(5)).expect("nobody was told, and it stays frozen");
     run.end();
     await_log(&rig, &["pre-slow", "post-slow"]);
-    await_some("its end", Duration::from_secs(10), || rig.journals().is_empty().then_some(()));
+    await_some("its end", || rig.journals().is_empty().then_some(()));
     thaw(&rig, &[]).exits(22).says("DID NOT HOLD");
     assert_settled(&rig);
 }
@@ -407,7 +408,7 @@ fn a_stuck_writer_is_said_and_the_others_thaw() {
     );
     let mut writer = Command::new("python3").args(["-c", &code]).spawn().unwrap();
     let call = format!("/proc/{}/syscall", writer.id());
-    await_some("the writer inside splice", Duration::from_secs(10), || {
+    await_some("the writer inside splice", || {
         let call = std::fs::read_to_string(&call).ok()?;
         (call.starts_with("275 ") || call.starts_with("76 ")).then_some(())
     });
@@ -418,7 +419,7 @@ fn a_stuck_writer_is_said_and_the_others_thaw() {
     status(&rig, &[]).exits(40);
     writer.kill().unwrap();
     writer.wait().unwrap();
-    await_some("its end", Duration::from_secs(10), || watchdogs(&rig).is_empty().then_some(()));
+    await_some("its end", || watchdogs(&rig).is_empty().then_some(()));
     thaw(&rig, &[]).exits(22);
     assert_eq!(log(&rig), ["pre-first", "post-first unknown"]);
     assert_settled(&rig);
@@ -444,7 +445,7 @@ fn what_cannot_be_meant_is_refused() {
 fn the_orchestrators_image_needs_no_recovery() {
     let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
     let writers = [Writer::start(&rig.mount("a")), Writer::start(&rig.mount("b"))];
-    await_some("both to write", Duration::from_secs(10), || {
+    await_some("both to write", || {
         let written = |m: &std::path::PathBuf| std::fs::metadata(m.join("log")).unwrap().len() > 8192;
         rig.mounts().iter().all(written).then_some(())
     });
@@ -505,7 +506,7 @@ fn while_held_nothing_is_opened_written_or_started() {
     assert_eq!(guards.len(), 1);
     strace.args(["-p", &guards[0].to_string()]).stderr(std::process::Stdio::null());
     let mut strace = strace.spawn().expect("this test needs strace");
-    await_some("the trace", Duration::from_secs(15), || {
+    await_some("the trace", || {
         std::fs::read_to_string(&trace).is_ok_and(|t| t.lines().count() > 20).then_some(())
     });
     // Asked of while frozen, as an orchestrator might.

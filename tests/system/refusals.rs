@@ -4,9 +4,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::Duration;
 
-use rig::hooks::in_the_window;
 use rig::probe::{assert_labels, assert_settled};
 use rig::program::{Run, put_executable};
+use rig::window::in_the_window;
 use rig::{Fs, Rig, stillpoint};
 
 fn one() -> Rig {
@@ -22,7 +22,7 @@ fn assert_untouched(rig: &Rig) {
 #[test]
 fn a_second_run_is_told_who_holds_the_lock() {
     let rig = one();
-    let first = in_the_window(&rig, "delay-before", "6s", &["snapshot"]);
+    let first = in_the_window(&rig, &["snapshot"]);
     let second = rig.run(&["snapshot"]);
     second.exits(75).says(&format!("(pid {})", first.pid())).says("--wait-lock");
     assert!(second.took < Duration::from_secs(4), "{:?}", second.took);
@@ -39,7 +39,7 @@ fn a_second_run_is_told_who_holds_the_lock() {
 #[test]
 fn a_dead_run_holds_no_lock() {
     let rig = one();
-    let first = in_the_window(&rig, "delay-before", "3s", &["snapshot"]);
+    let first = in_the_window(&rig, &["snapshot"]);
     first.signal(nix::sys::signal::Signal::SIGKILL);
     first.end();
     rig.await_quiet();

@@ -22,7 +22,7 @@ fn assert_nothing_taken(rig: &Rig) {
 
 /// Waits until it is frozen: a write that takes this long is no slow one.
 fn await_frozen(mount: &Path) {
-    await_some("a to be frozen", Duration::from_secs(10), || {
+    await_some("a to be frozen", || {
         BlockedWrite::start(mount).done(Duration::from_secs(2)).is_none().then_some(())
     });
 }

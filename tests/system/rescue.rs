@@ -51,7 +51,7 @@ fn alone(rig: &Rig, script: &str) -> Ended {
 
 /// Unmounts it, though a fork of another test, or a recovery that is about to end, has a file there open for a moment.
 fn umount(mount: &Path) {
-    await_some("the unmount", Duration::from_secs(10), || {
+    await_some("the unmount", || {
         let umount = Command::new("umount").arg(mount).stderr(Stdio::null()).status();
         umount.unwrap().success().then_some(())
     });
@@ -165,7 +165,7 @@ fn abandoned(rig: &Rig) -> Value {
     let holder = i32::try_from(record["pid"].as_i64().unwrap()).unwrap();
     kill(Pid::from_raw(holder), Signal::SIGKILL).unwrap();
     guards.iter().for_each(|w| kill(*w, Signal::SIGKILL).unwrap());
-    await_some("their end", Duration::from_secs(10), || {
+    await_some("their end", || {
         (watchdogs(rig).is_empty() && !Path::new(&format!("/proc/{holder}/fd/0")).exists()).then_some(())
     });
     record
@@ -241,7 +241,7 @@ fn what_dies_between_the_two_looks_is_thawed_before_its_journal_is_closed() {
     let held =
         nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive).map_err(|(_, e)| e).unwrap();
     let run = Run::start(rig.bare_command(&["thaw", "--recover"]));
-    await_some("the wait for the lock", Duration::from_secs(10), || {
+    await_some("the wait for the lock", || {
         let fds = std::fs::read_dir(format!("/proc/{}/fd", run.pid())).ok()?;
         fds.flatten().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|p| p == lock)).then_some(())
     });

@@ -1,12 +1,12 @@
 //! Sessions around a real window, and what is left of them when the agent is killed.
 
 use nix::sys::signal::Signal;
-use rig::hooks::{in_the_window, log, note};
+use rig::hooks::{log, note};
 use rig::probe::{assert_labels, assert_settled};
 use rig::program::await_some;
+use rig::window::in_the_window;
 use rig::{Fs, Rig};
 use std::path::Path;
-use std::time::Duration;
 
 fn two() -> Rig {
     Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)])
@@ -35,7 +35,7 @@ fn a_session_holds_until_after_the_thaw_and_its_facts_are_in_the_record() {
     let rig = two();
     let told = note(&rig, "told $word");
     rig.configure(&session(&rig, &format!("echo fact lsn 0/17; echo ready; read word; {told}"), ""));
-    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json"]);
+    let run = in_the_window(&rig, &["snapshot", "-o", "json"]);
     assert!(lives(&pid(&rig)) && log(&rig).is_empty(), "held while frozen");
     let ended = run.end();
     let record = ended.exits(0).record();
@@ -51,8 +51,7 @@ fn a_session_that_ends_in_the_window_lowers_the_label() {
     for (policy, code) in [("fail", 22), ("keep", 10)] {
         let rig = two();
         rig.configure(&session(&rig, "echo ready; read word", ""));
-        let run =
-            in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json", "--on-degraded", policy]);
+        let run = in_the_window(&rig, &["snapshot", "-o", "json", "--on-degraded", policy]);
         rig::sh("kill", &["-9", &pid(&rig)]);
         let ended = run.end();
         let record = ended.exits(code).record();
@@ -69,7 +68,7 @@ fn a_session_that_ends_with_success_in_the_window_lowers_the_label_too() {
     let go = rig.path("go");
     let script = format!("echo ready; while [ ! -e {} ]; do sleep 0.02; done; exit 0", go.display());
     rig.configure(&session(&rig, &script, ""));
-    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "-o", "json"]);
+    let run = in_the_window(&rig, &["snapshot", "-o", "json"]);
     std::fs::write(&go, "").unwrap();
     let ended = run.end();
     let record = ended.exits(22).record();
@@ -124,7 +123,7 @@ fn a_session_that_writes_all_the_time_does_not_hold_the_window_up() {
 
 fn killed(rig: &Rig, script: &str) {
     rig.configure(&session(rig, script, ""));
-    let run = in_the_window(rig, "delay-before", "3s", &["snapshot"]);
+    let run = in_the_window(rig, &["snapshot"]);
     run.signal(Signal::SIGKILL);
     run.end();
 }
@@ -133,7 +132,7 @@ fn killed(rig: &Rig, script: &str) {
 fn a_session_sees_the_end_of_a_killed_agent_by_itself() {
     let rig = two();
     killed(&rig, &format!("echo ready; read word; {}", note(&rig, "let go $word")));
-    await_some("the end of the session", Duration::from_secs(10), || (!lives(&pid(&rig))).then_some(()));
+    await_some("the end of the session", || (!lives(&pid(&rig))).then_some(()));
     assert_eq!(log(&rig), ["let go"]);
     rig.await_quiet();
 }

@@ -1,5 +1,6 @@
 //! Sets as they are taken when nothing goes wrong, over real filesystems.
 
+use rig::patience::let_pass;
 use rig::probe::{Writer, assert_labels, assert_settled, nanoseconds, needs_recovery, tag};
 use rig::{Fs, Rig};
 
@@ -116,7 +117,7 @@ fn the_run_id_is_in_the_call_and_the_verdict_comes_after() {
 fn the_image_needs_no_recovery_though_a_writer_hammers_on() {
     let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
     let writers = [Writer::start(&rig.mount("a")), Writer::start(&rig.mount("b"))];
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    let_pass("writes that are in the journal only", std::time::Duration::from_millis(200));
 
     // The negative control: without a freeze, under the same writers.
     let instance = rig.ready["instance_id"].as_str().unwrap();

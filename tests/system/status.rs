@@ -1,13 +1,13 @@
 //! `status`: what may be frozen and what is owed, and a probe that cannot hang the command.
 
 use std::path::Path;
-use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rig::hooks::{hook, in_the_window, note, noting};
+use rig::hooks::{hook, note, noting};
 use rig::probe::{assert_settled, watchdogs};
 use rig::program::{Ended, Run, await_some};
+use rig::window::in_the_window;
 use rig::{Fs, Rig, sh};
 use serde_json::Value;
 
@@ -76,16 +76,16 @@ fn a_run_in_its_hooks_and_one_that_died_in_its_window() {
     let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
     rig.configure(&hook("slow", &format!("{}; exec sleep 6", note(&rig, "pre-slow")), "true", ""));
     let run = rig.spawn(&["snapshot"]);
-    await_some("the hook", Duration::from_secs(10), || rig.path("log").exists().then_some(()));
+    await_some("the hook", || rig.path("log").exists().then_some(()));
     let text = status(&rig, &[]);
     insta::assert_snapshot!("in_its_hooks", steady(&rig, &text.exits(0).out));
     run.end().exits(0);
 
     rig.configure(&noting(&rig, "db"));
-    let run = in_the_window(&rig, "delay-before", "3s", &["snapshot", "--window", "30s"]);
+    let run = in_the_window(&rig, &["snapshot", "--window", "30s"]);
     run.signal(Signal::SIGKILL);
     run.end();
-    await_some("the watchdog's end", Duration::from_secs(10), || watchdogs(&rig).is_empty().then_some(()));
+    await_some("the watchdog's end", || watchdogs(&rig).is_empty().then_some(()));
     // The journal cannot know that the watchdog has thawed; the probe can.
     let text = status(&rig, &[]);
     insta::assert_snapshot!("died", steady(&rig, &text.exits(40).out));
@@ -130,7 +130,7 @@ fn the_probe_finds_what_anybody_froze_and_changes_nothing() {
         let waits = Pid::from_raw(i32::try_from(found["waiting_pid"].as_i64().unwrap()).unwrap());
         kill(waits, None).expect("the probe waits there");
         sh("fsfreeze", &["--unfreeze", mount.to_str().unwrap()]);
-        await_some("the probe's end", Duration::from_secs(10), || kill(waits, None).is_err().then_some(()));
+        await_some("the probe's end", || kill(waits, None).is_err().then_some(()));
         assert_eq!(probed(&rig, &status(&rig, &["--probe", "-o", "json"]), name)["frozen"], false);
     }
     let text = status(&rig, &["--probe"]);

@@ -4,6 +4,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
+use rig::patience::let_pass;
 use rig::probe::{BlockedWrite, assert_settled, is_frozen, is_thawed, watchdogs};
 use rig::program::{Run, await_some};
 use rig::{Fs, Rig};
@@ -22,7 +23,7 @@ fn stuck_writer(rig: &Rig, name: &str) -> Child {
         .expect("python3 is installed");
     let pid = child.id();
     // The kernel names the system call only once the process is inside: 275 is splice on x86-64.
-    await_some("the writer inside splice", Duration::from_secs(10), || {
+    await_some("the writer inside splice", || {
         let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
         (call.starts_with("275 ") || call.starts_with("76 ")).then_some(())
     });
@@ -41,15 +42,17 @@ fn nothing_is_said_to_journald_while_something_is_stuck() {
     command.args(["-c", script, "sh"]).arg(plain.get_program()).args(plain.get_args());
     command.env_remove("AWS_REGION").env_remove("AWS_DEFAULT_REGION");
     let run = Run::start(command);
-    await_some("the run's journal", Duration::from_secs(10), || (rig.journals().len() == 1).then_some(()));
-    // Nothing is said while it is stuck: the freeze limit (1 s), the time for thawing (5 s), and as much again.
-    std::thread::sleep(Duration::from_secs(12));
+    await_some("the run's journal", || (rig.journals().len() == 1).then_some(()));
+    let_pass(
+        "the freeze limit (1 s), the time for thawing (5 s), and as much again",
+        Duration::from_secs(12),
+    );
     writer.kill().unwrap();
     writer.wait().unwrap();
     let ended = run.end();
     ended.exits(40);
     assert!(!ended.err.contains("STILL FROZEN"), "{}", ended.err);
-    await_some("the watchdog to go", Duration::from_secs(10), || watchdogs(&rig).is_empty().then_some(()));
+    await_some("the watchdog to go", || watchdogs(&rig).is_empty().then_some(()));
     rig.run(&["snapshot"]).exits(0);
     assert_settled(&rig);
 }
@@ -61,11 +64,11 @@ fn the_others_thaw_at_once_and_the_stuck_one_as_soon_as_its_writer_leaves() {
     let run = rig.spawn(&["snapshot", "--window", "6s", "-o", "json"]);
     let stuck = rig.mount("a");
     // `b` was frozen, and is thawed at the freeze limit (half of the window) while `a` is still stuck.
-    await_some("b to be frozen", Duration::from_secs(10), || is_frozen(&rig.mount("b")).then_some(()));
+    await_some("b to be frozen", || is_frozen(&rig.mount("b")).then_some(()));
     let other = BlockedWrite::start(&rig.mount("b"));
     assert!(other.done(Duration::from_secs(5)).is_some(), "b is still frozen");
     // The run says 40 without waiting for the writer; its process cannot go before the writer does, so its output is read later.
-    await_some("the verdict", Duration::from_secs(20), || run.said().contains("STILL FROZEN").then_some(()));
+    await_some("the verdict", || run.said().contains("STILL FROZEN").then_some(()));
     writer.kill().unwrap();
     writer.wait().unwrap();
     let ended = run.end();
@@ -79,7 +82,7 @@ fn the_others_thaw_at_once_and_the_stuck_one_as_soon_as_its_writer_leaves() {
     assert_eq!(rig.creates().len(), 0);
     // The watchdog, or the freezing thread itself, thaws it the moment FIFREEZE returns.
     assert!(is_thawed(&stuck), "a stays frozen");
-    await_some("the watchdog to go", Duration::from_secs(10), || watchdogs(&rig).is_empty().then_some(()));
+    await_some("the watchdog to go", || watchdogs(&rig).is_empty().then_some(()));
     // What is left is in the journal, and the next start clears it.
     assert_eq!(rig.journals().len(), 1);
     rig.run(&["snapshot"]).exits(0).says("died before its end");
@@ -95,7 +98,7 @@ fn with_agent_and_watchdog_gone_the_rescue_does_not_give_up_on_a_freeze_in_progr
     let mut writer = stuck_writer(&rig, "a");
     let run = rig.spawn(&["snapshot"]);
     // Not only slow: by then FIFREEZE of `a` is in progress, too.
-    await_some("b to be frozen", Duration::from_secs(10), || {
+    await_some("b to be frozen", || {
         BlockedWrite::start(&rig.mount("b")).done(Duration::from_secs(2)).is_none().then_some(())
     });
     for guard in watchdogs(&rig) {

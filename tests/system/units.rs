@@ -2,13 +2,13 @@
 //! orders, stops, freezes and thaws by the same code as the system's. What stands in between is one script that adds `--user`.
 
 use nix::sys::signal::Signal;
-use rig::hooks::{in_the_window_of, log};
+use rig::hooks::log;
 use rig::probe::{assert_labels, assert_settled};
 use rig::program::{Ended, Run, await_some};
 use rig::systemd::Manager;
+use rig::window::{InWindow, in_the_window_of};
 use rig::{Fs, Rig};
 use std::process::Command;
-use std::time::Duration;
 
 fn service(rig: &Rig, name: &str, more: &str) -> (String, String) {
     let log = rig.path("log");
@@ -48,8 +48,8 @@ fn run(rig: &Rig, manager: &Manager, arguments: &[&str]) -> Ended {
     Run::start(command(rig, manager, arguments)).end()
 }
 
-fn snapshot_in_the_window(rig: &Rig, manager: &Manager) -> Run {
-    in_the_window_of(rig, "delay-before", "4s", command(rig, manager, &["snapshot", "-o", "json"]))
+fn snapshot_in_the_window<'a>(rig: &'a Rig, manager: &Manager) -> InWindow<'a> {
+    in_the_window_of(rig, command(rig, manager, &["snapshot", "-o", "json"]))
 }
 
 fn states(manager: &Manager, property: &str) -> Vec<String> {
@@ -183,9 +183,7 @@ fn a_stop_that_is_cut_off_is_started_again() {
     manager.ctl(&["daemon-reload"]);
     manager.ctl(&["start", "slow.service"]);
     let running = Run::start(command(&rig, &manager, &["snapshot"]));
-    await_some("the stop", Duration::from_secs(20), || {
-        (manager.state("slow.service", "ActiveState") == "deactivating").then_some(())
-    });
+    await_some("the stop", || (manager.state("slow.service", "ActiveState") == "deactivating").then_some(()));
     running.signal(Signal::SIGTERM);
     assert_eq!(running.end().signal, Some(Signal::SIGTERM as i32));
     assert_eq!(manager.state("slow.service", "ActiveState"), "active");

@@ -111,7 +111,7 @@ fn a_btrfs_over_two_devices_comes_back_though_the_kernel_forgot_them() {
     assert_eq!(line(), None);
     // Another test's mount namespace, made meanwhile, may still have a copy of the mount.
     for path in [&one, &two] {
-        await_some("the kernel to forget the device", Duration::from_secs(40), || {
+        await_some("the kernel to forget the device", || {
             let mut forget = Command::new("btrfs");
             forget.args(["device", "scan", "--forget", path]).stderr(Stdio::null());
             forget.status().unwrap().success().then_some(())
@@ -258,7 +258,7 @@ fn nobody_else_can_mount_it_in_the_window() {
     let space = Namespace::start(&[("a", Fs::Ext4)]);
     space.unmounting(&["a"], "");
     let before = space.table();
-    let run = space.in_the_window("3s", &["snapshot", "-o", "json"]);
+    let run = space.in_the_window(&["snapshot", "-o", "json"]);
     assert_eq!(space.table(), Vec::<String>::new(), "it is not unmounted");
     std::fs::create_dir(space.path("x")).unwrap();
     let said = space.try_sh(&format!("mount {} {}", space.rig.device("a"), space.at("x"))).unwrap_err();
@@ -273,7 +273,7 @@ fn nobody_else_can_mount_it_in_the_window() {
 fn a_write_to_the_device_in_the_window_lowers_the_label() {
     let space = Namespace::start(&[("a", Fs::Ext4)]);
     space.unmounting(&["a"], "");
-    let run = space.in_the_window("3s", &["snapshot", "-o", "json"]);
+    let run = space.in_the_window(&["snapshot", "-o", "json"]);
     // The last block: ext4 keeps no data there in a new filesystem of this size.
     let device = space.rig.device("a");
     space.sh(&format!(
@@ -287,7 +287,7 @@ fn a_write_to_the_device_in_the_window_lowers_the_label() {
 
 /// Waits until the process is this program: until then it is the shell that becomes it.
 fn await_exec(pid: u32, name: &str) {
-    await_some("exec", Duration::from_secs(10), || {
+    await_some("exec", || {
         let comm = std::fs::read_to_string(format!("/proc/{pid}/comm"));
         comm.is_ok_and(|c| c.trim_end() == name).then_some(())
     });
@@ -368,7 +368,7 @@ fn a_namespace_that_follows_ours_is_no_holder() {
     let theirs = || std::fs::read_to_string(format!("/proc/{}/mountinfo", other.pid())).unwrap();
     let there = format!(" {a}/m ");
     assert!(theirs().contains(&there));
-    let run = space.in_the_window("3s", &["snapshot", "-o", "json"]);
+    let run = space.in_the_window(&["snapshot", "-o", "json"]);
     assert!(!theirs().contains(&there), "it did not go there");
     run.end().exits(0);
     assert!(theirs().contains(&there), "it did not come back there");
@@ -440,7 +440,7 @@ fn an_automount_is_stopped_in_the_window_and_started_before_the_mount() {
     };
     let before = kinds();
     assert_eq!((before.0, before.1), (1, 2), "{before:?}");
-    let run = space.in_the_window("3s", &["snapshot"]);
+    let run = space.in_the_window(&["snapshot"]);
     assert_eq!(kinds(), (0, 0, None));
     run.end().exits(0);
     assert_eq!(space.told(), [format!("stop {automount}"), format!("start {automount}")]);
@@ -482,7 +482,7 @@ fn a_mount_unit_that_does_not_come_back_is_told() {
     let (space, mount, _) = booted();
     space.mount("a", "defaults");
     space.with_systemctl(&[(&mount, "active")]);
-    let run = space.in_the_window("3s", &["snapshot"]);
+    let run = space.in_the_window(&["snapshot"]);
     std::fs::write(space.path("units").join(&mount), "inactive").unwrap();
     run.end().exits(11).says(&format!("{mount} was active, and systemd does not see it mounted again"));
     assert_eq!(space.table().len(), 1);
@@ -495,7 +495,7 @@ fn a_rehearsal_unmounts_and_mounts_again_and_takes_nothing() {
     space.unmounting(&["a"], "");
     let before = space.table();
     let run = space.spawn(&["rehearse", "--hold", "3s", "-o", "json"]);
-    await_some("a to be away", Duration::from_secs(20), || (space.table().len() == 1).then_some(()));
+    await_some("a to be away", || (space.table().len() == 1).then_some(()));
     let ended = run.end();
     let said: Value = serde_json::from_str(&ended.exits(0).out).unwrap();
     let round = &said["rounds"][0];

@@ -1,7 +1,5 @@
 //! The method `unmount` when something goes wrong: what was unmounted comes back, what was stopped is started, and nothing of it is quiet.
 
-use std::time::Duration;
-
 use nix::sys::signal::Signal;
 use rig::Fs;
 use rig::hooks::{hook, note};
@@ -16,7 +14,7 @@ const UNITS: &str = "stop_units = [\"db.service\", \"other.service\", \"idle.ser
 /// A process that holds a file of `a` open, once it is called `cat`.
 fn holder(space: &Namespace) -> Background {
     let held = space.background(&format!("exec 9>{}/file; echo ready; exec cat", space.at("a")));
-    await_some("exec", Duration::from_secs(10), || {
+    await_some("exec", || {
         let comm = std::fs::read_to_string(format!("/proc/{}/comm", held.pid()));
         comm.is_ok_and(|c| c == "cat\n").then_some(())
     });
@@ -66,7 +64,7 @@ fn a_post_hook_is_told_what_is_not_mounted() {
         assert_eq!(space.told().last(), Some(&format!("post {result} [{a}]")));
         space.run(&["thaw"]).exits(0);
     }
-    let run = space.in_the_window("3s", &["snapshot"]);
+    let run = space.in_the_window(&["snapshot"]);
     run.signal(Signal::SIGKILL);
     run.end();
     space.rig.await_quiet();
@@ -213,7 +211,7 @@ fn everything_is_back_when_ec2_refuses() {
 fn everything_is_back_after_a_signal_in_the_window() {
     let space = with_units();
     let before = space.table();
-    let run = space.in_the_window("3s", &["snapshot"]);
+    let run = space.in_the_window(&["snapshot"]);
     assert_eq!(space.table(), Vec::<String>::new());
     run.signal(Signal::SIGTERM);
     assert_eq!(run.end().signal, Some(Signal::SIGTERM as i32));
@@ -223,7 +221,7 @@ fn everything_is_back_after_a_signal_in_the_window() {
 
 /// Kills a run in its window: unmounted, units stopped.
 fn killed_in_the_window(space: &Namespace) {
-    let run = space.in_the_window("3s", &["snapshot"]);
+    let run = space.in_the_window(&["snapshot"]);
     assert_eq!(space.table(), Vec::<String>::new());
     run.signal(Signal::SIGKILL);
     assert_eq!(run.end().signal, Some(Signal::SIGKILL as i32));
@@ -275,7 +273,7 @@ fn after_sigkill_while_a_unit_stops_it_is_started() {
     let before = space.table();
     std::fs::write(space.path("stopping/other.service"), "exec sleep 4\n").unwrap();
     let run = space.spawn(&["snapshot"]);
-    await_some("the stop", Duration::from_secs(20), || (space.told().len() == 2).then_some(()));
+    await_some("the stop", || (space.told().len() == 2).then_some(()));
     run.signal(Signal::SIGKILL);
     run.end();
     space.run(&["thaw"]).exits(0);
@@ -346,7 +344,7 @@ fn an_exec_that_hangs_is_found_before_anything_is_unmounted() {
     }
     command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let run = Run::start(command);
-    await_some("the hook", Duration::from_secs(20), || space.path("pre").exists().then_some(()));
+    await_some("the hook", || space.path("pre").exists().then_some(()));
     let listener = Listener::start(std::path::Path::new(&format!("/proc/{}/root{own}", space.pid())));
     std::fs::write(space.path("go"), "").unwrap();
     let ended = run.end();
@@ -355,7 +353,7 @@ fn an_exec_that_hangs_is_found_before_anything_is_unmounted() {
     ended.exits(21).says("does not start within 5s");
     assert_eq!(after, before);
     assert_eq!(space.rig.journals(), Vec::<String>::new());
-    await_some("its child's end", Duration::from_secs(10), || space.try_sh(&format!("umount {own}")).ok());
+    await_some("its child's end", || space.try_sh(&format!("umount {own}")).ok());
 }
 
 #[test]
@@ -416,7 +414,7 @@ fn after_sigkill_halfway_only_what_is_missing_is_mounted() {
     space.unmounting(&["a", "b"], "");
     let before = space.table();
     assert_eq!(before.len(), 4);
-    let run = space.in_the_window("3s", &["snapshot"]);
+    let run = space.in_the_window(&["snapshot"]);
     run.signal(Signal::SIGKILL);
     run.end();
     space.rig.await_quiet();
@@ -436,7 +434,7 @@ fn after_sigkill_the_others_are_thawed_too() {
     let space = Namespace::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
     space.unmounting(&["a"], "");
     let before = space.table();
-    let run = space.in_the_window("3s", &["snapshot"]);
+    let run = space.in_the_window(&["snapshot"]);
     run.signal(Signal::SIGKILL);
     run.end();
     space.rig.await_quiet();
@@ -450,7 +448,7 @@ fn after_sigkill_the_others_are_thawed_too() {
 fn a_failed_mount_is_loud_and_tried_again() {
     let space = with_units();
     let before = space.table();
-    let run = space.in_the_window("3s", &["snapshot", "-o", "json"]);
+    let run = space.in_the_window(&["snapshot", "-o", "json"]);
     std::fs::remove_dir(space.path("a")).unwrap();
     let ended = run.end();
     let by_hand = format!(
@@ -502,7 +500,7 @@ fn a_rehearsal_ends_with_what_is_not_mounted() {
     nothing_left(&space, &before);
 
     let run = space.spawn(&["rehearse", "--hold", "8s"]);
-    await_some("the unmount", Duration::from_secs(20), || space.table().is_empty().then_some(()));
+    await_some("the unmount", || space.table().is_empty().then_some(()));
     std::fs::remove_dir(space.path("a")).unwrap();
     assert_eq!(space.run(&["status", "-o", "json"]).record()["runs"][0]["command"], "rehearse");
     run.signal(Signal::SIGTERM);
@@ -521,7 +519,7 @@ fn the_command_by_hand_does_it() {
         mount -o subvol='my home',compress=lzo,nodev {device} {a}; mount --bind {a}/sub '{a}-it'\\''s'; mount -o remount,bind,ro,noexec '{a}-it'\\''s'"));
     let before = space.table();
     space.unmounting(&["a"], "");
-    let run = space.in_the_window("3s", &["snapshot"]);
+    let run = space.in_the_window(&["snapshot"]);
     std::fs::remove_dir(space.path("a")).unwrap();
     let ended = run.end();
     ended.exits(41);

@@ -5,12 +5,15 @@
 //! rig         ebs-sim, its volumes mounted and loaded; the program started in its view
 //!   namespace   the same with the volumes mounted in one other namespace only
 //! program     the program as a child, its end and what it printed
+//! window      a run that stands in its window until it is let go on
+//! patience    how long tests wait, and what they let time pass for
 //! probe       what is to be seen of a freeze from outside: blocked writers, watchdogs, images, labels
-//! hooks       hooks that write down what is done to them; a run that stands in its window
+//! hooks       hooks that write down what is done to them
 //! made        a kernel and a watchdog for a made host, so that a window opens without root
 //!   made_ec2    EC2 in memory, and a clock that stands still: a whole run in milliseconds
 //! copy        volumes made of snapshots
 //! listener    a fanotify listener that never answers
+//! template    data directories of servers, made once and copied
 //! mysql, postgresql, redis, systemd    real ones of the test's own
 //! ```
 //!
@@ -35,12 +38,15 @@ pub mod made;
 pub mod made_ec2;
 pub mod mysql;
 pub mod namespace;
+pub mod patience;
 pub mod postgresql;
 pub mod probe;
 pub mod program;
 pub mod redis;
 mod rig;
 pub mod systemd;
+mod template;
+pub mod window;
 
 pub use rig::{Fs, MEMORY, NO_INTERVAL, Rig, ebs_sim, sh, stillpoint, stillpoint_databases};
 

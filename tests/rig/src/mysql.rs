@@ -11,8 +11,8 @@ use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, OptsBuilder, Row, Value};
 
 use crate::copy::Copy;
-use crate::program::await_some;
-use crate::{Rig, sh};
+use crate::program::{await_some, await_within};
+use crate::{Rig, patience, sh, template};
 
 /// A password that must be seen nowhere.
 pub const SECRET: &str = "s3cretWord";
@@ -46,25 +46,22 @@ pub struct Place {
     pub more: Vec<String>,
 }
 
-/// An empty database in this folder.
+/// An empty database in this folder, which is made.
 pub fn install(data: &Path) {
-    std::fs::create_dir_all(data).unwrap();
-    let data = format!("--datadir={}", data.display());
-    let small = ["--innodb-log-file-size=4M", "--innodb-buffer-pool-size=16M"];
-    sh(
-        "mariadb-install-db",
-        &[
-            "--no-defaults",
-            "--user=root",
-            "--auth-root-authentication-method=socket",
-            "--skip-test-db",
-            &data,
-        ]
-        .iter()
-        .chain(&small)
-        .copied()
-        .collect::<Vec<_>>(),
-    );
+    let options = [
+        "--no-defaults",
+        "--user=root",
+        "--auth-root-authentication-method=socket",
+        "--skip-test-db",
+        "--innodb-log-file-size=4M",
+        "--innodb-buffer-pool-size=16M",
+    ];
+    let version = sh("mariadbd", &["--version"]);
+    template::copy("mariadb", &format!("{version}{options:?}"), data, |data| {
+        std::fs::create_dir(data).unwrap();
+        let data = format!("--datadir={}", data.display());
+        sh("mariadb-install-db", &[&options[..], &[&data]].concat());
+    });
 }
 
 fn free_port() -> u16 {
@@ -94,7 +91,7 @@ impl Server {
         command.args(&place.more).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().unwrap();
         let server = Self { child, socket, port, error_log };
-        await_some(&format!("{name} answers: see its log"), Duration::from_secs(40), || {
+        await_within(&format!("{name} answers: see its log"), patience::SERVER, || {
             Client::try_new(&server.socket, "root", None).ok()
         });
         server
@@ -277,7 +274,7 @@ impl Load {
     /// Waits until it has moved on: nothing holds it.
     pub fn goes_on(&self) {
         let before = self.done();
-        await_some("the load goes on", Duration::from_secs(10), || (self.done() > before + 8).then_some(()));
+        await_some("the load goes on", || (self.done() > before + 8).then_some(()));
     }
 
     pub fn stop(mut self) {

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::program::{Ended, Run, await_some, put_executable, wait};
+use crate::program::{Ended, Run, put_executable, wait};
+use crate::window::{InWindow, in_the_window_of};
 use crate::{Fs, Rig};
 
 /// A rig whose volumes are mounted in a namespace of their own.
@@ -152,14 +153,9 @@ impl Namespace {
         Run::start(command).end()
     }
 
-    /// A run whose create call has come in and is answered after this delay.
-    pub fn in_the_window(&self, delay: &str, arguments: &[&str]) -> Run {
-        let before = self.rig.creates().len();
-        let action = if self.rig.mounts().len() == 1 { "CreateSnapshot" } else { "CreateSnapshots" };
-        self.rig.fault(action, "delay-before", delay);
-        let run = self.spawn(arguments);
-        await_some("the create call", Duration::from_secs(20), || self.rig.creates().into_iter().nth(before));
-        run
+    /// A run that stands in its window.
+    pub fn in_the_window(&self, arguments: &[&str]) -> InWindow<'_> {
+        in_the_window_of(&self.rig, self.command(arguments))
     }
 
     /// A systemctl that keeps each unit's state in `units/NAME`, does what is in `stopping/NAME`, and notes what it is told in `log`.

@@ -15,13 +15,12 @@ use serde_json::Value;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
 use crate::program::wait;
-use crate::{Rig, sh};
+use crate::{Rig, patience, sh, template};
 pub use load::{Load, Seen};
 pub use restored::{Restored, restored};
 
 /// The system user and the role.
 pub const POSTGRES: &str = "postgres";
-const READY: Duration = Duration::from_secs(40);
 /// Small, so that it fits the volumes and checkpoints are frequent.
 const SETTINGS: &str = "listen_addresses = ''\nshared_buffers = 16MB\nmax_connections = 30\nmax_wal_size = 16MB\n\
                         min_wal_size = 4MB\nlc_messages = 'C'\nlog_checkpoints = on\nwal_level = replica\n\
@@ -79,22 +78,10 @@ impl Cluster {
         for parent in [data.parent(), wal.parent()].into_iter().flatten() {
             folder(parent);
         }
-        let output = as_postgres(&program("initdb"))
-            .args([
-                "-k",
-                "--no-sync",
-                "--wal-segsize=1",
-                "--auth=trust",
-                "--locale=C",
-                "--encoding=UTF8",
-                "-D",
-            ])
-            .arg(&data)
-            .arg("--waldir")
-            .arg(&wal)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
+        initialized(&data);
+        // As --waldir of initdb does.
+        sh("mv", &[data.join("pg_wal").to_str().unwrap(), wal.to_str().unwrap()]);
+        std::os::unix::fs::symlink(&wal, data.join("pg_wal")).unwrap();
         append(&data.join("postgresql.conf"), &format!("{SETTINGS}{more}\n"));
         std::fs::write(data.join("pg_hba.conf"), HBA).unwrap();
         std::fs::write(data.join("pg_ident.conf"), IDENT).unwrap();
@@ -120,7 +107,7 @@ impl Cluster {
         let port = settings.lines().find_map(|l| l.strip_prefix("port = ")?.trim().parse().ok());
         let (run, data, port) = (run.to_owned(), data.to_owned(), port.unwrap_or(5432));
         let mut cluster = Self { run, data, port, child: command.spawn().unwrap() };
-        let end = Instant::now() + READY;
+        let end = Instant::now() + patience::SERVER;
         loop {
             if cluster.child.try_wait().unwrap().is_some() || Instant::now() > end {
                 return Err(std::fs::read_to_string(&file).unwrap());
@@ -198,6 +185,18 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         self.stop(Signal::SIGQUIT);
     }
+}
+
+/// What initdb makes, in this folder.
+fn initialized(data: &Path) {
+    let initdb = program("initdb");
+    let options =
+        ["-k", "--no-sync", "--wal-segsize=1", "--auth=trust", "--locale=C", "--encoding=UTF8", "-D"];
+    let version = sh(initdb.to_str().unwrap(), &["--version"]);
+    template::copy("postgresql", &format!("{version}{options:?}"), data, |data| {
+        let output = as_postgres(&initdb).args(options).arg(data).output().unwrap();
+        assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
+    });
 }
 
 fn append(file: &Path, text: &str) {

@@ -95,7 +95,7 @@ pub fn assert_clean(rig: &Rig) {
     for mount in rig.mounts() {
         assert!(!was_frozen(mount), "{} was left frozen", mount.display());
     }
-    await_some("no watchdog left", Duration::from_secs(15), || watchdogs(rig).is_empty().then_some(()));
+    await_some("no watchdog left", || watchdogs(rig).is_empty().then_some(()));
 }
 
 /// The same, and there is nothing that a next start would have to do.

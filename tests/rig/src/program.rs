@@ -11,10 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::MEMORY;
-
-/// Longest that one run may take before the test fails.
-const LIMIT: Duration = Duration::from_secs(60);
+use crate::{MEMORY, patience};
 
 /// Waits for a child, at most this long.
 pub fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
@@ -28,8 +25,13 @@ pub fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     }
 }
 
-/// Waits until `done` gives something, at most this long.
-pub fn await_some<T>(what: &str, limit: Duration, done: impl Fn() -> Option<T>) -> T {
+/// Waits until `done` gives something.
+pub fn await_some<T>(what: &str, done: impl Fn() -> Option<T>) -> T {
+    await_within(what, patience::CONDITION, done)
+}
+
+/// The same, where the bound is a part of what is tested.
+pub fn await_within<T>(what: &str, limit: Duration, done: impl Fn() -> Option<T>) -> T {
     let end = Instant::now() + limit;
     loop {
         if let Some(found) = done() {
@@ -91,9 +93,9 @@ impl Run {
 
     /// Waits for its end.
     pub fn end(mut self) -> Ended {
-        let Some(status) = wait(&mut self.child, LIMIT) else {
+        let Some(status) = wait(&mut self.child, patience::RUN) else {
             let _ = self.child.kill();
-            panic!("stillpoint did not end within {LIMIT:?}: {}", text(&mut self.err));
+            panic!("stillpoint did not end within {:?}: {}", patience::RUN, text(&mut self.err));
         };
         let took = self.started.elapsed();
         Ended {

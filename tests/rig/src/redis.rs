@@ -18,8 +18,8 @@ use stillpoint::config::settings::{self, HookKind, RedisMode};
 use stillpoint::ids::RunId;
 use stillpoint::quiesce::databases::{SetMount, Start, Task, program};
 
-use crate::program::{await_some, wait};
-use crate::{Fs, Rig, stillpoint_databases};
+use crate::program::{await_within, wait};
+use crate::{Fs, Rig, patience, stillpoint_databases};
 
 /// Long enough for whatever should happen.
 pub const SOON: Duration = Duration::from_secs(10);
@@ -83,7 +83,7 @@ impl Server {
             .unwrap_or_else(|e| panic!("setpriv (util-linux) and redis-server are needed by this test: {e}"));
         let password = more.iter().position(|w| *w == "--requirepass").map(|at| more[at + 1].to_owned());
         let mut server = Self { child, dir: dir.to_owned(), socket, password };
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + patience::SERVER;
         while server.try_connect().and_then(|mut c| redis::cmd("PING").query::<String>(&mut c)).is_err() {
             let over = Instant::now() > end || server.child.try_wait().unwrap().is_some();
             assert!(!over, "{}", std::fs::read_to_string(rig.path(&format!("{name}.log"))).unwrap());
@@ -204,7 +204,7 @@ impl Pairs {
     /// Waits until it has got further by this much.
     pub fn goes_on(&self, by: u64, limit: Duration) {
         let from = self.acknowledged();
-        await_some("writes go on", limit, || (self.acknowledged() >= from + by).then_some(()));
+        await_within("writes go on", limit, || (self.acknowledged() >= from + by).then_some(()));
     }
 }
 

@@ -329,7 +329,7 @@ impl Rig {
 
     /// Waits until no request is being handled and no snapshot is pending.
     pub fn await_quiet(&self) {
-        await_some("every request answered and every snapshot completed", Duration::from_secs(30), || {
+        await_some("every request answered and every snapshot completed", || {
             let idle = !self.requests().iter().any(|r| r["outcome"] == "pending");
             (idle && !self.snapshots().iter().any(|s| s["state"] == "pending")).then_some(())
         });

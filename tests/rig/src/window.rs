@@ -1,0 +1,67 @@
+//! A run that stands in its window: everything is frozen, its create call has come in, and EC2 does nothing until the test says so.
+//!
+//! In: a rig, and how the run is started. Out: the run, held. What a test does meanwhile takes as long as it takes: no test guesses how
+//! long that is, and no delay is slept through.
+
+use std::ops::{Deref, DerefMut};
+use std::process::Command;
+
+use crate::Rig;
+use crate::patience::WINDOW;
+use crate::program::{Ended, Run};
+
+/// The run, and the fault that holds its request.
+pub struct InWindow<'a> {
+    rig: &'a Rig,
+    fault: u64,
+    released: bool,
+    run: Run,
+}
+
+/// `stillpoint ARGUMENTS` in its window.
+pub fn in_the_window<'a>(rig: &'a Rig, arguments: &[&str]) -> InWindow<'a> {
+    in_the_window_of(rig, rig.command(arguments))
+}
+
+/// The same of this command. Unless it says otherwise, its window is longer than anything here takes.
+pub fn in_the_window_of(rig: &Rig, mut command: Command) -> InWindow<'_> {
+    if !command.get_args().any(|a| a == "--window") {
+        command.args(["--window", WINDOW]);
+    }
+    let action = if rig.mounts().len() == 1 { "CreateSnapshot" } else { "CreateSnapshots" };
+    let fault = format!(r#"{{"action": "{action}", "call": 1, "kind": "hold-before"}}"#);
+    let fault = rig.control("POST", "faults", &fault)["id"].as_u64().unwrap();
+    let run = Run::start(command);
+    let window = InWindow { rig, fault, released: false, run };
+    rig.control("GET", &format!("faults/{fault}/held?within_ms=30000"), "");
+    window
+}
+
+impl InWindow<'_> {
+    /// EC2 does what it was asked for, and answers.
+    pub fn release(&mut self) {
+        if !std::mem::replace(&mut self.released, true) {
+            self.rig.control("POST", &format!("faults/{}/release", self.fault), "");
+        }
+    }
+
+    /// Releases it, and waits for the end of the run.
+    pub fn end(mut self) -> Ended {
+        self.release();
+        self.run.end()
+    }
+}
+
+impl Deref for InWindow<'_> {
+    type Target = Run;
+
+    fn deref(&self) -> &Run {
+        &self.run
+    }
+}
+
+impl DerefMut for InWindow<'_> {
+    fn deref_mut(&mut self) -> &mut Run {
+        &mut self.run
+    }
+}
