@@ -14,7 +14,7 @@ use aws_sdk_ec2::types::{
 use futures_util::future::join_all;
 use jiff::Timestamp;
 
-use super::connect::Connection;
+use super::connect::{Connection, without_call_timeout};
 use super::{CreateFailed, CreateRequest, Describe, Ec2, Ec2Error, InstanceView, RUN_TAG, SnapshotView};
 use crate::discover::volumes::AttachedVolume;
 use crate::error::chain;
@@ -41,7 +41,7 @@ impl Aws {
         dry_run: bool,
     ) -> Result<SnapshotView, Ec2Error> {
         const ACTION: &str = "CreateSnapshot";
-        let made = self
+        let call = self
             .connection
             .client
             .create_snapshot()
@@ -52,9 +52,9 @@ impl Aws {
                 request.copied_tags.get(volume).map_or(&[], Vec::as_slice),
             ))
             .dry_run(dry_run)
-            .send()
-            .await
-            .map_err(|e| sort(ACTION, &e))?;
+            .customize();
+        let call = if dry_run { call } else { call.config_override(without_call_timeout()) };
+        let made = call.send().await.map_err(|e| sort(ACTION, &e))?;
         let state = made.state().map_or("pending", |s| s.as_str());
         view(ACTION, made.snapshot_id(), made.volume_id(), state, made.start_time(), made.progress())
     }
@@ -84,6 +84,8 @@ impl Aws {
         if !request.copied_tags.is_empty() {
             call = call.copy_tags_from_source(CopyTagsFromSource::Volume);
         }
+        let call = call.customize();
+        let call = if dry_run { call } else { call.config_override(without_call_timeout()) };
         let answer = call.send().await.map_err(|e| sort(ACTION, &e))?;
         answer.snapshots().iter().map(|s| info(ACTION, s)).collect()
     }

@@ -22,6 +22,9 @@ use aws_smithy_runtime_api::client::dns::{DnsFuture, ResolveDns, ResolveDnsError
 use crate::config::settings::Ec2Settings;
 use crate::error::chain;
 
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// Why no client could be made. Nothing has been touched.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -191,13 +194,19 @@ pub async fn connect(
         .retry_config(RetryConfig::disabled())
         .timeout_config(
             TimeoutConfig::builder()
-                .connect_timeout(Duration::from_secs(3))
+                .connect_timeout(CONNECT_TIMEOUT)
                 .operation_timeout(settings.call_timeout)
                 .build(),
         )
         .build();
     let origin = OriginKey::from_uri(&uri).map_err(|e| wrong(e.to_string()))?;
     Ok(Connection { client: aws_sdk_ec2::Client::from_conf(config), pool, origin })
+}
+
+/// What the create call is sent with: `call_timeout` is for the calls outside of the window, in which only the window's end ends one.
+pub(super) fn without_call_timeout() -> aws_sdk_ec2::config::Builder {
+    let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).disable_operation_timeout();
+    aws_sdk_ec2::Config::builder().timeout_config(timeouts.build())
 }
 
 /// The SDK's default chain; its IMDS part is pointed at the same endpoint as ours.

@@ -203,9 +203,16 @@ fn a_pause_that_somebody_else_ended_is_no_hold() {
     let server = on(&rig, &[]);
     let pairs = Pairs::start(&server);
     rig.configure(&server.section(""));
+    let pid = server.info("process_id");
     let run = in_the_window(&rig, &["snapshot", "--on-degraded", "keep", "-o", "json"]);
     pairs.standing();
-    server.ask::<()>("CLIENT UNPAUSE");
+    // Not waited for: what is let go writes to the frozen filesystem, and the answer comes after that.
+    let unpause = ::redis::cmd("CLIENT").arg("UNPAUSE").get_packed_command();
+    server.connect().send_packed_command(&unpause).unwrap();
+    await_some("the server to write", || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.contains(") D ").then_some(())
+    });
     let ended = run.end();
     // The set is there and is worth less.
     ended.exits(10);

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rig::probe::assert_settled;
+use rig::program::Run;
 use rig::redis::{Holder, SOON, Server, holders, on, one, order};
 use rig::window::in_the_window_of;
 use rig::{Fs, Rig, sh};

@@ -2,6 +2,7 @@
 
 use rig::patience::let_pass;
 use rig::probe::{Writer, assert_labels, assert_settled, nanoseconds, needs_recovery, tag};
+use rig::window::in_the_window;
 use rig::{Fs, Rig};
 
 #[test]
@@ -110,6 +111,19 @@ fn the_run_id_is_in_the_call_and_the_verdict_comes_after() {
     let kept = rig.path("state/sets").join(format!("{}.json", record["run_id"].as_str().unwrap()));
     let kept: serde_json::Value = serde_json::from_slice(&std::fs::read(kept).unwrap()).unwrap();
     assert_eq!(kept, record, "the record that is kept is the one that is printed");
+    assert_settled(&rig);
+}
+
+/// `call_timeout` is for the calls outside of the window: in it, only the window ends one.
+#[test]
+fn an_answer_after_the_call_timeout_is_in_time_while_the_window_lasts() {
+    let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
+    let config = "[ec2]\nvolume_interval = \"0s\"\ncall_timeout = \"4s\"\n";
+    std::fs::write(rig.path("stillpoint.toml"), config).unwrap();
+    let run = in_the_window(&rig, &["snapshot"]);
+    let_pass("the call timeout of 4 s", std::time::Duration::from_secs(5));
+    run.end().exits(0);
+    assert_labels(&rig, 2, "filesystem");
     assert_settled(&rig);
 }
 
