@@ -477,7 +477,7 @@ fn holder(rig: &Rig) -> Pid {
             let status = std::fs::read_to_string(entry.path().join("status")).ok()?;
             let parent = status.lines().find_map(|l| l.strip_prefix("PPid:"))?.trim().to_owned();
             let of_parent = std::fs::read(format!("/proc/{parent}/cmdline")).ok()?;
-            let ours = arguments.split(|b| *b == 0).any(|a| a == b"__database")
+            let ours = arguments.starts_with(rig::stillpoint_databases().as_bytes())
                 && String::from_utf8_lossy(&of_parent).contains(run);
             ours.then(|| pid(&entry.file_name().to_string_lossy()))
         })

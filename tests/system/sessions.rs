@@ -53,6 +53,7 @@ fn a_session_that_ends_in_the_window_lowers_the_label() {
         rig.configure(&session(&rig, "echo ready; read word", ""));
         let run = in_the_window(&rig, &["snapshot", "-o", "json", "--on-degraded", policy]);
         rig::sh("kill", &["-9", &pid(&rig)]);
+        await_some("the end of the session", || (!lives(&pid(&rig))).then_some(()));
         let ended = run.end();
         let record = ended.exits(code).record();
         assert_eq!(record["achieved"], "filesystem");
@@ -70,6 +71,7 @@ fn a_session_that_ends_with_success_in_the_window_lowers_the_label_too() {
     rig.configure(&session(&rig, &script, ""));
     let run = in_the_window(&rig, &["snapshot", "-o", "json"]);
     std::fs::write(&go, "").unwrap();
+    await_some("the end of the session", || (!lives(&pid(&rig))).then_some(()));
     let ended = run.end();
     let record = ended.exits(22).record();
     assert_eq!(record["achieved"], "filesystem");
