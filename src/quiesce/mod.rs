@@ -9,7 +9,7 @@
 //! ```
 //!
 //! In: hooks in order and what they are told ([`HookEnv`]). Out: one [`HookOutcome`] a command. Must never: run anything inside the
-//! frozen window, leave an attempted hook without its release, or outlive a hook's timeout by more than [`command::GRACE`] twice.
+//! frozen window, leave an attempted hook without its release, or outlive a hook's timeout by more than [`process::GRACE`] twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -20,24 +20,24 @@ use std::time::Duration;
 
 use nix::unistd::{AccessFlags, access};
 
-use self::command::Program;
 use self::databases::{Refusal, Start, Task};
-use self::session::Session;
+use self::process::Program;
+use self::session_process::Session;
 use crate::config::settings::{CommandHook, Hook, HookKind, Mysql, OnFailure, SessionHook};
 
 mod query;
 pub mod databases;
-pub mod command;
-mod containers;
+pub mod process;
+mod container;
 mod directory;
 mod environment;
 pub(crate) mod orphans;
 mod outcome;
 pub mod protocol;
-pub mod session;
+pub mod session_process;
 #[cfg(test)]
 mod tests;
-pub mod units;
+pub mod systemd;
 pub mod user;
 
 pub use directory::expand;
@@ -79,8 +79,8 @@ impl Quiesced {
 /// When it cannot be told: the hook has failed, and was not attempted.
 pub async fn due(hook: &Hook, env: &HookEnv) -> Result<Option<Hook>, HookOutcome> {
     match &hook.kind {
-        HookKind::Systemd(units) => units::due(hook, units, env).await,
-        HookKind::Container(containers) => containers::due(hook, containers, env).await,
+        HookKind::Systemd(units) => systemd::due(hook, units, env).await,
+        HookKind::Container(containers) => container::due(hook, containers, env).await,
         HookKind::Mysql(mysql) if mysql.stop_replica => {
             let asked = ask_database(hook, env, Task::Check, Phase::Pre).await;
             if !asked.succeeded() {
@@ -95,7 +95,7 @@ pub async fn due(hook: &Hook, env: &HookEnv) -> Result<Option<Hook>, HookOutcome
 }
 
 /// Holds one application, to the hook's timeout at most. A hook without anything to run succeeds at once. When `cancel` completes it
-/// is stopped: SIGTERM, then SIGKILL after [`command::GRACE`]. The release is owed all the same.
+/// is stopped: SIGTERM, then SIGKILL after [`process::GRACE`]. The release is owed all the same.
 ///
 /// Dropping the future kills the process group at once (SIGKILL).
 pub async fn quiesce_one(
@@ -119,7 +119,7 @@ pub async fn quiesce_one_noting(
     let (outcome, session) = match &hook.kind {
         HookKind::Session(s) => {
             let program = Program { argv: &s.command, user: s.user.as_deref(), vars: &vars };
-            session::start(&hook.name, program, None, hook.timeout, noted, cancel).await
+            session_process::start(&hook.name, program, None, hook.timeout, noted, cancel).await
         }
         HookKind::Postgresql(_) | HookKind::Mysql(_) | HookKind::Redis(_) => {
             let (argv, first) = match database_process(hook, env, Task::Quiesce) {
@@ -128,8 +128,8 @@ pub async fn quiesce_one_noting(
             };
             let program = Program { argv: &argv, user: None, vars: &vars };
             // It keeps to the timeout itself, and says what it waited for; this is for one that hangs.
-            let limit = hook.timeout * 2 + command::GRACE;
-            session::start(&hook.name, program, Some(&first), limit, noted, cancel).await
+            let limit = hook.timeout * 2 + process::GRACE;
+            session_process::start(&hook.name, program, Some(&first), limit, noted, cancel).await
         }
         kind => {
             let outcome = commands(hook, Phase::Pre, env, cancel).await;
@@ -153,7 +153,7 @@ pub async fn release_one(hook: &Hook, env: &HookEnv, quiesced: &mut Quiesced) ->
             let limit = if matches!(hook.kind, HookKind::Session(_)) {
                 hook.timeout
             } else {
-                hook.timeout + command::GRACE
+                hook.timeout + process::GRACE
             };
             let outcome = session.release(limit).await;
             // It was killed, or could not let go: what a connection's end does not undo is undone from a new one.
@@ -199,8 +199,8 @@ pub async fn release(attempted: &[Hook], env: &HookEnv) -> Vec<HookOutcome> {
 /// Why what was held by somebody else's hand was not held until now. Nobody sees to it in between that it stays so.
 async fn released_early(hook: &Hook, env: &HookEnv) -> Option<String> {
     match &hook.kind {
-        HookKind::Systemd(units) => units::released_early(units, env).await,
-        HookKind::Container(containers) => containers::released_early(containers, env).await,
+        HookKind::Systemd(units) => systemd::released_early(units, env).await,
+        HookKind::Container(containers) => container::released_early(containers, env).await,
         _ => None,
     }
 }
@@ -235,7 +235,7 @@ async fn ask_database(hook: &Hook, env: &HookEnv, task: Task, phase: Phase) -> H
         Err(refusal) => return refused(hook, phase, refusal),
     };
     let program = Program { argv: &argv, user: None, vars: &vars };
-    session::run(&hook.name, phase, program, &first, hook.timeout + command::GRACE).await
+    session_process::run(&hook.name, phase, program, &first, hook.timeout + process::GRACE).await
 }
 
 fn refused(hook: &Hook, phase: Phase, refusal: Refusal) -> HookOutcome {
@@ -275,8 +275,8 @@ pub async fn finish(attempted: &[Hook], phase: Phase, env: &HookEnv) -> Vec<Hook
 async fn commands(hook: &Hook, phase: Phase, env: &HookEnv, cancel: impl Future<Output = ()>) -> HookOutcome {
     match &hook.kind {
         HookKind::Script(script) => directory::call(hook, script, phase, env, cancel).await,
-        HookKind::Systemd(units) => units::call(hook, units, phase, env, cancel).await,
-        HookKind::Container(containers) => containers::call(hook, containers, phase, env, cancel).await,
+        HookKind::Systemd(units) => systemd::call(hook, units, phase, env, cancel).await,
+        HookKind::Container(containers) => container::call(hook, containers, phase, env, cancel).await,
         _ => match argv(hook, phase) {
             Some(argv) => run(hook, phase, argv, env, cancel).await,
             None => HookOutcome::new(&hook.name, phase, HookStatus::Ok, Duration::ZERO, String::new()),
@@ -299,7 +299,7 @@ async fn run(
         }
         _ => None,
     };
-    command::run(&hook.name, phase, Program { argv, user, vars: &vars }, hook.timeout, cancel).await
+    process::run(&hook.name, phase, Program { argv, user, vars: &vars }, hook.timeout, cancel).await
 }
 
 fn argv(hook: &Hook, phase: Phase) -> Option<&[String]> {

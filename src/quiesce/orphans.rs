@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
-use super::command::GRACE;
+use super::process::GRACE;
 use super::{Hook, HookEnv, HookOutcome, HookStatus, Phase};
 use crate::host::process::{ProcessId, Stat};
 

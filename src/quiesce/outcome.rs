@@ -1,6 +1,6 @@
 //! How a hook's command ended.
 //!
-//! In: what [`super::command`] saw. Out: a value for the journal, the report and the log. Must never: call anything but exit
+//! In: what [`super::process`] saw. Out: a value for the journal, the report and the log. Must never: call anything but exit
 //! code 0 a success.
 
 use std::collections::BTreeMap;

@@ -76,11 +76,11 @@ async fn a_hook_without_that_command_succeeds_at_once() {
 #[tokio::test]
 async fn the_tail_of_the_output_is_kept_and_may_be_anything() {
     let many = pre(&hook("x", "seq 1 5000; printf 'caf\\351 without an end'", "true"), &env()).await;
-    assert!(many.output.len() <= command::TAIL + 2, "{}", many.output.len());
+    assert!(many.output.len() <= process::TAIL + 2, "{}", many.output.len());
     assert!(many.output.ends_with("4999\n5000\ncaf\u{fffd} without an end"), "{}", many.output);
     // A megabyte without a line feed ends, too.
     let wide = pre(&hook("x", "head -c 1000000 /dev/zero | tr '\\0' x", "true"), &env()).await;
-    assert_eq!((wide.succeeded(), wide.output.len()), (true, command::TAIL));
+    assert_eq!((wide.succeeded(), wide.output.len()), (true, process::TAIL));
 }
 
 #[tokio::test]

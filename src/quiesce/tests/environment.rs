@@ -94,9 +94,9 @@ fn inheritable_descriptors() -> usize {
 async fn the_process_is_as_documented() {
     let script = "pwd; umask; readlink /proc/self/fd/0; ls /proc/self/fd | wc -l; cut -d' ' -f5 /proc/$$/stat; echo $$";
     // Other tests spawn meanwhile.
-    let before = command::change_umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+    let before = process::change_umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let outcome = pre(&hook("x", script, "true"), &env()).await;
-    let own = command::change_umask(before);
+    let own = process::change_umask(before);
     assert_eq!(own.bits(), 0o077, "stillpoint's own umask is put back");
     let lines: Vec<_> = outcome.output.lines().collect();
     assert_eq!(lines[..3], ["/", "0022", "/dev/null"], "{}", outcome.output);

@@ -132,7 +132,7 @@ async fn megabytes_that_nobody_reads_hold_nothing_up() {
     let wait = tokio::time::sleep(Duration::from_millis(500));
     let (held, released) = over(&session(script, LONG), wait).await;
     assert!(held.succeeded() && released.succeeded() && !released.lost, "{held} {released}");
-    assert!(released.output.len() <= command::TAIL);
+    assert!(released.output.len() <= process::TAIL);
     let facts = "for i in $(seq 1 500); do echo fact k$i v; done; echo ready; read word";
     let (held, released) = over(&session(facts, LONG), nothing()).await;
     assert_eq!(held.facts.len(), 64);

@@ -20,8 +20,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin};
 use tokio::time::{sleep, timeout};
 
-use super::command::{self, DRAIN, Group, Output, Program};
 use super::outcome::{HookOutcome, HookStatus, Phase};
+use super::process::{self, DRAIN, Group, Output, Program};
 use super::protocol::Messages;
 
 /// A process that holds.
@@ -107,7 +107,7 @@ pub async fn run(
 }
 
 fn spawn(name: &str, program: Program<'_>) -> io::Result<Session> {
-    let (mut child, group, mut output) = command::start(name, program, Stdio::piped())?;
+    let (mut child, group, mut output) = process::start(name, program, Stdio::piped())?;
     output.listen();
     let stdin = child.stdin.take();
     Ok(Session { name: name.to_owned(), child, group, output, stdin })
@@ -143,9 +143,9 @@ impl Session {
         let (status, output) = match ended {
             Ok(exit) => {
                 // A child that it left behind may be what holds.
-                command::stop(&mut self.child, &mut self.group, &mut self.output).await;
+                process::stop(&mut self.child, &mut self.group, &mut self.output).await;
                 let _ = timeout(DRAIN, self.output.drain()).await;
-                (command::status_of(exit), self.output.finish())
+                (process::status_of(exit), self.output.finish())
             }
             Err(_) => self.end(Some(HookStatus::TimedOut)).await,
         };
@@ -167,20 +167,20 @@ impl Session {
         self.stdin = None;
         let stopped = match stopped {
             // Its output is closed; the rest should take a moment.
-            None => timeout(command::GRACE, self.child.wait())
+            None => timeout(process::GRACE, self.child.wait())
                 .await
-                .map(command::status_of)
+                .map(process::status_of)
                 .map_err(|_| HookStatus::TimedOut),
             // One that goes by the end of its standard input gets to clean up before it is signalled.
             Some(stopped) => {
-                let _ = timeout(command::GRACE, self.output.while_waiting(self.child.wait())).await;
+                let _ = timeout(process::GRACE, self.output.while_waiting(self.child.wait())).await;
                 Err(stopped)
             }
         };
         let status = match stopped {
             Ok(status) | Err(status) => status,
         };
-        command::stop(&mut self.child, &mut self.group, &mut self.output).await;
+        process::stop(&mut self.child, &mut self.group, &mut self.output).await;
         let _ = timeout(DRAIN, self.output.drain()).await;
         (status, self.output.finish())
     }
@@ -189,7 +189,7 @@ impl Session {
     async fn send(&mut self, line: Option<&str>) {
         let (Some(stdin), Some(line)) = (&mut self.stdin, line) else { return };
         // A pipe holds 64 KiB: only a process that reads nothing at all could keep this waiting, and only for a longer line.
-        let _ = timeout(command::GRACE, stdin.write_all(format!("{line}\n").as_bytes())).await;
+        let _ = timeout(process::GRACE, stdin.write_all(format!("{line}\n").as_bytes())).await;
     }
 }
 
