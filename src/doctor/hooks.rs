@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::Finding;
-use crate::config::settings::{Hook, HookKind};
+use crate::config::settings::Hook;
 use crate::error::chain;
 use crate::exit::Exit;
 use crate::path_encoding::shown;
@@ -73,14 +73,7 @@ pub fn writable(hooks: &[Hook]) -> Vec<Finding> {
 fn files_of(hook: &Hook) -> Vec<PathBuf> {
     let mut all: Vec<PathBuf> =
         hook.commands().flat_map(|(_, argv)| programs_in(argv)).map(Path::to_path_buf).collect();
-    if let HookKind::HookDirectory(directory) = &hook.kind {
-        all.push(directory.path.clone());
-    }
-    for script in quiesce::expand(std::slice::from_ref(hook)).unwrap_or_default() {
-        if let HookKind::Script(script) = script.kind {
-            all.push(script.program);
-        }
-    }
+    all.extend(quiesce::files(hook));
     all
 }
 

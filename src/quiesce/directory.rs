@@ -6,10 +6,13 @@
 
 use std::future::{Future, pending};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::{Hook, HookEnv, HookKind, HookOutcome, Phase, executable, run};
-use crate::config::settings::ScriptHook;
+use super::executable;
+use super::outcome::{HookOutcome, HookStatus, Phase};
+use super::session_process::Session;
+use super::verbs::{Application, Narrowed, Verbs};
+use crate::config::settings::{DirectoryHook, Hook, HookKind, ScriptHook};
 
 /// What is left out, as qemu's fsfreeze-hook does it.
 const LEFTOVERS: [&str; 14] = [
@@ -28,42 +31,63 @@ const LEFTOVERS: [&str; 14] = [
     ".dpkg-backup",
     ".dpkg-remove",
 ];
+const FREEZE: &str = "freeze";
+const THAW: &str = "thaw";
 /// The word of open-vm-tools for a freeze that failed.
 const FREEZE_FAIL: &str = "freezeFail";
 /// How much of a script is searched for it.
 const SEARCHED: u64 = 1 << 20;
 
-/// The hooks with every hook directory replaced by its executables.
-///
-/// # Errors
-/// When a directory cannot be read; the text says which.
-pub fn expand(hooks: &[Hook]) -> Result<Vec<Hook>, String> {
-    let mut all = Vec::with_capacity(hooks.len());
-    for hook in hooks {
-        let HookKind::HookDirectory(directory) = &hook.kind else {
-            all.push(hook.clone());
-            continue;
-        };
-        let cannot = |e| format!("hook directory {}: {e}", directory.path.display());
+impl Verbs for DirectoryHook {
+    /// It comes to this only when it has nothing that could quiesce: else its members take its place.
+    async fn narrow(&self, app: &Application<'_>) -> Result<Narrowed, HookOutcome> {
+        Err(app.refused(Phase::Pre, self.nothing(), None))
+    }
+
+    async fn quiesce(
+        &self,
+        app: &Application<'_>,
+        _noted: impl FnOnce(u32),
+        _cancel: impl Future<Output = ()>,
+    ) -> (HookOutcome, Option<Session>) {
+        (app.refused(Phase::Pre, self.nothing(), None), None)
+    }
+
+    async fn recover(&self, app: &Application<'_>) -> HookOutcome {
+        app.outcome(Phase::Post, HookStatus::Ok)
+    }
+
+    /// A hook for each of its executables, in the order of their names.
+    fn members(&self, hook: &Hook) -> Result<Vec<Hook>, String> {
+        let cannot = |e| format!("hook directory {}: {e}", self.path.display());
         let mut programs = Vec::new();
-        for entry in std::fs::read_dir(&directory.path).map_err(cannot)? {
+        for entry in std::fs::read_dir(&self.path).map_err(cannot)? {
             let path = entry.map_err(cannot)?.path();
             if runs(&path) {
                 programs.push(path);
             }
         }
         programs.sort();
-        if programs.is_empty() {
-            // Nothing can be held by it: whoever holds has to say so.
-            all.push(hook.clone());
-        }
-        all.extend(programs.into_iter().map(|program| Hook {
+        let member = |program: PathBuf| Hook {
             name: format!("{}/{}", hook.name, program.file_name().unwrap_or_default().to_string_lossy()),
             kind: HookKind::Script(ScriptHook { program }),
             ..hook.clone()
-        }));
+        };
+        Ok(programs.into_iter().map(member).collect())
     }
-    Ok(all)
+
+    fn files(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let mut programs: Vec<_> = entries.map(|e| e.path()).filter(|path| runs(path)).collect();
+        programs.sort();
+        [vec![self.path.clone()], programs].concat()
+    }
+}
+
+impl DirectoryHook {
+    fn nothing(&self) -> String {
+        format!("{} has no executable file", self.path.display())
+    }
 }
 
 fn runs(path: &Path) -> bool {
@@ -71,27 +95,31 @@ fn runs(path: &Path) -> bool {
     !name.starts_with('.') && !LEFTOVERS.iter().any(|end| name.ends_with(end)) && executable(path).is_ok()
 }
 
-/// Calls one of them.
-pub(super) async fn call(
-    hook: &Hook,
-    script: &ScriptHook,
-    phase: Phase,
-    env: &HookEnv,
-    cancel: impl Future<Output = ()>,
-) -> HookOutcome {
-    let argv = |word: &str| vec![script.program.to_string_lossy().into_owned(), word.to_owned()];
-    if phase == Phase::Pre {
-        return run(hook, phase, &argv("freeze"), env, cancel).await;
+impl Verbs for ScriptHook {
+    async fn quiesce(
+        &self,
+        app: &Application<'_>,
+        _noted: impl FnOnce(u32),
+        cancel: impl Future<Output = ()>,
+    ) -> (HookOutcome, Option<Session>) {
+        (app.run(Phase::Pre, &argv(self, FREEZE), cancel).await, None)
     }
-    // One that has not the word may end well all the same, without letting anything go:
-    // qemu's own dispatcher does.
-    if !env.frozen && knows_freeze_fail(&script.program) {
-        let told = run(hook, phase, &argv(FREEZE_FAIL), env, pending()).await;
-        if told.succeeded() {
-            return told;
+
+    async fn recover(&self, app: &Application<'_>) -> HookOutcome {
+        // A script that does not know the word may end well all the same without releasing anything, as qemu's own
+        // dispatcher does: only one that has it in its text is called with it.
+        if !app.env.frozen && knows_freeze_fail(&self.program) {
+            let outcome = app.run(Phase::Post, &argv(self, FREEZE_FAIL), pending()).await;
+            if outcome.succeeded() {
+                return outcome;
+            }
         }
+        app.run(Phase::Post, &argv(self, THAW), pending()).await
     }
-    run(hook, phase, &argv("thaw"), env, cancel).await
+}
+
+fn argv(script: &ScriptHook, word: &str) -> Vec<String> {
+    vec![script.program.to_string_lossy().into_owned(), word.to_owned()]
 }
 
 /// Scripts written for qemu-guest-agent know `freeze` and `thaw` alone, and are told `thaw` by it when the freeze failed.

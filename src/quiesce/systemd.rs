@@ -1,73 +1,21 @@
-//! systemd units that are stopped or frozen for a while: around the window, and around an unmount.
+//! `[[systemd]]`: units that are stopped and started again, or frozen and thawed.
 //!
 //! ```text
-//! units ─→ due: those that run, and what a stop of them takes along ─→ journal ─→ stop | freeze … start | thaw
+//! units ─→ narrow: those that run, and what a stop of them takes along ─→ journal ─→ stop | freeze … start | thaw
 //! ```
 //!
-//! In: unit names. Out: [`Hook`]s, so that a stop that was attempted is owed its start like any post command, and what systemctl says
-//! of a unit. Must never: start a unit that was not active, thaw one that was frozen before, or stop the unit that this run is in.
+//! In: unit names. Out: outcomes of systemctl's commands. Must never: start a unit that was not active, thaw one that was
+//! frozen before, or stop the unit that this run is in.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::future::{Future, pending};
 
-use super::query::{program, query};
-use super::{HookEnv, HookOutcome, HookStatus, Phase, run};
-use crate::config::settings::{CommandHook, Hook, HookKind, OnFailure, SystemdHook, UnitMethod};
-
-/// The program, by its absolute path: what is in the journal must not depend on who reads it.
-#[derive(Debug, Clone)]
-pub struct Systemctl(PathBuf);
-
-/// Is systemd this host's service manager? As sd_booted(3) tells.
-#[must_use]
-pub fn booted() -> bool {
-    Path::new("/run/systemd/system").is_dir()
-}
-
-impl Systemctl {
-    /// The one in PATH.
-    #[must_use]
-    pub fn find() -> Option<Self> {
-        let path = std::env::var_os("PATH")?;
-        let mut places =
-            std::env::split_paths(&path).filter(|p| p.is_absolute()).map(|p| p.join("systemctl"));
-        places.find(|p| super::executable(p).is_ok()).map(Self)
-    }
-
-    /// Stop as the pre command, start as the post command.
-    #[must_use]
-    pub fn hook(&self, unit: &str, timeout: Duration) -> Hook {
-        let argv =
-            |verb: &str| Some(vec![self.0.to_string_lossy().into_owned(), verb.to_owned(), unit.to_owned()]);
-        Hook {
-            name: format!("unit {unit}"),
-            kind: HookKind::Hook(CommandHook {
-                pre: argv("stop"),
-                post: argv("start"),
-                ..CommandHook::default()
-            }),
-            timeout,
-            on_failure: OnFailure::Abort,
-        }
-    }
-
-    /// Properties of a unit.
-    ///
-    /// # Errors
-    /// When systemctl fails, in its words.
-    pub async fn show(
-        &self,
-        unit: &str,
-        properties: &str,
-        env: &HookEnv,
-    ) -> Result<BTreeMap<String, String>, String> {
-        let said = query(&self.0, &["show", "--property", properties, "--", unit], env).await;
-        said.map(|said| read(&said)).map_err(|why| format!("systemctl does not say what {unit} is: {why}"))
-    }
-}
+use super::environment::HookEnv;
+use super::outcome::{HookOutcome, Phase};
+use super::session_process::Session;
+use super::systemctl::{Systemctl, is_active, systemctl};
+use super::verbs::{Application, Narrowed, Verbs};
+use crate::config::settings::{HookKind, SystemdHook, UnitMethod};
 
 /// What is asked of each unit: how it is, and what a stop of it would stop or bring back.
 const PROPERTIES: &str = "Id,LoadState,ActiveState,Transient,CanStart,CanStop,CanFreeze,FreezerState,RequiredBy,BoundBy,\
@@ -76,33 +24,51 @@ const PROPERTIES: &str = "Id,LoadState,ActiveState,Transient,CanStart,CanStop,Ca
 /// systemd stops these along with the unit.
 const STOPPED_ALONG: [&str; 4] = ["RequiredBy", "BoundBy", "ConsistsOf", "PropagatesStopTo"];
 
-fn systemctl() -> Result<Systemctl, String> {
-    program("systemctl").map(Systemctl)
-}
-
-/// The units that run now, and what would be stopped with them; none when none does.
-pub(super) async fn due(
-    hook: &Hook,
-    units: &SystemdHook,
-    env: &HookEnv,
-) -> Result<Option<Hook>, HookOutcome> {
-    let refused = |(why, hint): Refused| HookOutcome {
-        hint,
-        ..HookOutcome::new(&hook.name, Phase::Pre, HookStatus::Refused(why), Duration::ZERO, String::new())
-    };
-    let found = match units.method {
-        UnitMethod::Stop => to_stop(units, env).await,
-        UnitMethod::Freeze => to_freeze(units, env).await,
-    };
-    let found = found.and_then(|found| not_this_one(found, units.method)).map_err(refused)?;
-    for unit in found.iter().filter(|u| !units.units.contains(u)) {
-        tracing::info!(
-            hook = hook.name,
-            "{unit} would be stopped along, or start it again: it is stopped too"
-        );
+impl Verbs for SystemdHook {
+    /// The units that run now, and what would be stopped with them.
+    async fn narrow(&self, app: &Application<'_>) -> Result<Narrowed, HookOutcome> {
+        let found = match self.method {
+            UnitMethod::Stop => to_stop(self, app.env).await,
+            UnitMethod::Freeze => to_freeze(self, app.env).await,
+        };
+        let found = found.and_then(|found| not_this_one(found, self.method));
+        let found = found.map_err(|(why, hint)| app.refused(Phase::Pre, why, hint))?;
+        for unit in found.iter().filter(|u| !self.units.contains(u)) {
+            tracing::info!(
+                hook = app.hook.name,
+                "{unit} would be stopped along, or start it again: it is stopped too"
+            );
+        }
+        if found.is_empty() {
+            return Ok(Narrowed::Nothing);
+        }
+        Ok(Narrowed::Only(HookKind::Systemd(Self { units: found, method: self.method })))
     }
-    let kind = HookKind::Systemd(SystemdHook { units: found.clone(), method: units.method });
-    Ok((!found.is_empty()).then(|| Hook { kind, ..hook.clone() }))
+
+    async fn quiesce(
+        &self,
+        app: &Application<'_>,
+        _noted: impl FnOnce(u32),
+        cancel: impl Future<Output = ()>,
+    ) -> (HookOutcome, Option<Session>) {
+        let outcome = match self.method {
+            UnitMethod::Stop => call(app, Phase::Pre, "stop", for_stop(&self.units), cancel).await,
+            UnitMethod::Freeze => call(app, Phase::Pre, "freeze", self.units.clone(), cancel).await,
+        };
+        (outcome, None)
+    }
+
+    async fn released_early(&self, app: &Application<'_>) -> Option<String> {
+        released_early(self, app.env).await
+    }
+
+    async fn recover(&self, app: &Application<'_>) -> HookOutcome {
+        let verb = match self.method {
+            UnitMethod::Stop => "start",
+            UnitMethod::Freeze => "thaw",
+        };
+        call(app, Phase::Post, verb, self.units.clone(), pending()).await
+    }
 }
 
 /// Why, and what to do about it.
@@ -230,7 +196,7 @@ fn not_this_one(units: Vec<String>, method: UnitMethod) -> Result<Vec<String>, R
 }
 
 /// Why they were not all held until now, when it is so.
-pub(super) async fn released_early(units: &SystemdHook, env: &HookEnv) -> Option<String> {
+async fn released_early(units: &SystemdHook, env: &HookEnv) -> Option<String> {
     let systemctl = match systemctl() {
         Ok(systemctl) => systemctl,
         Err(why) => return Some(why),
@@ -254,80 +220,25 @@ pub(super) async fn released_early(units: &SystemdHook, env: &HookEnv) -> Option
     None
 }
 
-/// Stops or freezes them, or lets them go on: all in one call, so that systemd does it side by side where it may.
-pub(super) async fn call(
-    hook: &Hook,
-    units: &SystemdHook,
+/// All of them in one call, so that systemd does it side by side where it may.
+async fn call(
+    app: &Application<'_>,
     phase: Phase,
-    env: &HookEnv,
+    verb: &str,
+    units: Vec<String>,
     cancel: impl Future<Output = ()>,
 ) -> HookOutcome {
     let systemctl = match systemctl() {
         Ok(Systemctl(path)) => path.to_string_lossy().into_owned(),
-        Err(why) => {
-            let status = HookStatus::Refused(why);
-            return HookOutcome::new(&hook.name, phase, status, Duration::ZERO, String::new());
-        }
+        Err(why) => return app.refused(phase, why, None),
     };
-    let verb = match (units.method, phase) {
-        (UnitMethod::Stop, Phase::Pre) => "stop",
-        (UnitMethod::Stop, _) => "start",
-        (UnitMethod::Freeze, Phase::Pre) => "freeze",
-        (UnitMethod::Freeze, _) => "thaw",
-    };
-    let which = if verb == "stop" { for_stop(&units.units) } else { units.units.clone() };
-    let argv: Vec<String> = [systemctl, verb.to_owned(), "--".to_owned()].into_iter().chain(which).collect();
-    run(hook, phase, &argv, env, cancel).await
-}
-
-fn read(output: &str) -> BTreeMap<String, String> {
-    output.lines().filter_map(|l| l.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
-}
-
-/// Would a unit with these properties be running now, had nobody stopped it?
-#[must_use]
-pub fn is_active(properties: &BTreeMap<String, String>) -> bool {
-    let state = properties.get("ActiveState").map(String::as_str);
-    matches!(state, Some("active" | "activating" | "reloading" | "refreshing"))
-}
-
-/// The name of the mount or automount unit of a path, as `systemd-escape --path` makes it.
-#[must_use]
-pub fn named_after(path: &Path, kind: &str) -> String {
-    let mut name = String::new();
-    let text = path.as_os_str().as_bytes();
-    let parts: Vec<&[u8]> = text.split(|b| *b == b'/').filter(|p| !p.is_empty()).collect();
-    for (i, byte) in parts.join(&b'/').iter().enumerate() {
-        match byte {
-            b'/' => name.push('-'),
-            b'.' if i == 0 => name.push_str("\\x2e"),
-            b if b.is_ascii_alphanumeric() || matches!(b, b':' | b'_' | b'.') => name.push(char::from(*b)),
-            b => name.push_str(&format!("\\x{b:02x}")),
-        }
-    }
-    if name.is_empty() {
-        name.push('-');
-    }
-    format!("{name}.{kind}")
+    let argv: Vec<String> = [systemctl, verb.to_owned(), "--".to_owned()].into_iter().chain(units).collect();
+    app.run(phase, &argv, cancel).await
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn units_are_named_as_systemd_escape_does() {
-        // Each as `systemd-escape --path --suffix=mount` prints it (systemd 252).
-        for (path, name) in [
-            ("/", "-.mount"),
-            ("/data", "data.mount"),
-            ("//srv//my-data/", r"srv-my\x2ddata.mount"),
-            ("/.hidden/a.b", r"\x2ehidden-a.b.mount"),
-            ("/mnt/é x", r"mnt-\xc3\xa9\x20x.mount"),
-        ] {
-            assert_eq!(named_after(Path::new(path), "mount"), name);
-        }
-    }
 
     #[test]
     fn units_are_started_after_what_they_come_after() {
@@ -339,13 +250,5 @@ mod tests {
         assert_eq!(of(&mixed), ["db", "app", "web", "db.socket", "db.service"]);
         assert_eq!(of(&[("a", "b"), ("b", "a")]), ["a", "b"]);
         assert_eq!(for_stop(&of(&mixed)), ["db.socket", "db.service", "web", "app", "db"]);
-    }
-
-    #[test]
-    fn only_what_runs_is_started_again() {
-        let of = |text: &str| is_active(&read(text));
-        assert!(of("LoadState=loaded\nActiveState=active\n") && of("ActiveState=activating"));
-        assert!(!of("ActiveState=inactive") && !of("ActiveState=failed") && !of("ActiveState=deactivating"));
-        assert!(!of(""));
     }
 }

@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::job::Job;
 use super::journal::Journal;
 use super::step::Step;
-use crate::config::settings::{Hook, HookKind, OnFailure, PlanSettings};
+use crate::config::settings::{Hook, OnFailure, PlanSettings};
 use crate::discover::Facts;
 use crate::error::Error;
 use crate::exit::Exit;
@@ -46,15 +46,6 @@ impl Applications {
         let mut env = env(&job.run, job.facts, job.plan, job.settings);
         env.hold_limit += window.saturating_sub(job.settings.window);
         Self { env, quiesced: Quiesced::default(), attempted: Vec::new(), outcomes: Vec::new() }
-    }
-
-    /// A hook that was not attempted, and cannot be.
-    fn refused(&mut self, hook: &Hook, why: String) -> Result<(), Failure> {
-        let status = HookStatus::Refused(why);
-        let outcome = HookOutcome::new(&hook.name, Phase::Pre, status, Duration::ZERO, String::new());
-        let text = outcome.to_string();
-        self.outcomes.push(outcome);
-        if hook.on_failure == OnFailure::Abort { Err(Failure::new(Exit::Hook, text)) } else { Ok(()) }
     }
 }
 
@@ -131,12 +122,6 @@ pub(super) async fn quiesce<E>(
     for hook in hooks {
         if let Some(signal) = interrupt.pending() {
             return Err(Failure::interrupted(signal));
-        }
-        if let HookKind::HookDirectory(directory) = &hook.kind {
-            // Left by `expand`: it has nothing that could hold.
-            let why = format!("{} has no executable file", directory.path.display());
-            apps.refused(&hook, why)?;
-            continue;
         }
         let due = tokio::select! {
             due = quiesce::due(&hook, &apps.env) => due,

@@ -50,6 +50,16 @@ impl Kind for CommandHook {
     fn quiesces(&self) -> bool {
         self.pre.is_some()
     }
+
+    fn commands(&self) -> Vec<(&'static str, &[String])> {
+        let all = [
+            ("pre", &self.pre),
+            ("post", &self.post),
+            ("completed", &self.completed),
+            ("failed", &self.failed),
+        ];
+        all.into_iter().filter_map(|(edge, argv)| Some((edge, argv.as_deref()?))).collect()
+    }
 }
 
 impl Section for CommandHook {

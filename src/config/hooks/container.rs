@@ -42,6 +42,10 @@ keys! { Keys {
 
 impl Kind for ContainerHook {
     const SECTION: &'static str = "container";
+
+    fn releases_again(&self) -> bool {
+        true
+    }
 }
 
 impl Section for ContainerHook {

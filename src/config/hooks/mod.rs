@@ -87,6 +87,7 @@ macro_rules! with_settings {
         }
     };
 }
+pub(crate) use with_settings;
 
 macro_rules! from_settings {
     ($($variant:ident($settings:ident))*) => {
@@ -110,6 +111,21 @@ trait Kind {
     /// Does it quiesce anything?
     fn quiesces(&self) -> bool {
         true
+    }
+
+    /// Does a process of it keep the application quiesced across the window?
+    fn is_session(&self) -> bool {
+        false
+    }
+
+    /// Can its release be done again without harm?
+    fn releases_again(&self) -> bool {
+        false
+    }
+
+    /// The commands that are the user's own: what each is for, and its argv.
+    fn commands(&self) -> Vec<(&'static str, &[String])> {
+        Vec::new()
     }
 }
 
@@ -138,38 +154,19 @@ impl HookKind {
 impl Hook {
     /// The commands that are the user's own: what each is for, and its argv.
     pub fn commands(&self) -> impl Iterator<Item = (&'static str, &[String])> {
-        let mut found: Vec<(&'static str, &[String])> = Vec::new();
-        match &self.kind {
-            HookKind::Hook(h) => {
-                let all =
-                    [("pre", &h.pre), ("post", &h.post), ("completed", &h.completed), ("failed", &h.failed)];
-                found.extend(all.into_iter().filter_map(|(edge, argv)| Some((edge, argv.as_deref()?))));
-            }
-            HookKind::Session(h) => {
-                found.push(("session", &h.command));
-                found.extend(h.release.as_deref().map(|argv| ("release", argv)));
-            }
-            _ => {}
-        }
-        found.into_iter()
+        with_settings!(&self.kind, settings => settings.commands()).into_iter()
     }
 
     /// Can its release be done again without harm?
     #[must_use]
     pub fn releases_again(&self) -> bool {
-        matches!(
-            self.kind,
-            HookKind::Systemd(_) | HookKind::Container(_) | HookKind::Mysql(_) | HookKind::Redis(_)
-        )
+        with_settings!(&self.kind, settings => settings.releases_again())
     }
 
-    /// Does a process of it hold the application across the window?
+    /// Does a process of it keep the application quiesced across the window?
     #[must_use]
     pub fn is_session(&self) -> bool {
-        matches!(
-            self.kind,
-            HookKind::Session(_) | HookKind::Postgresql(_) | HookKind::Mysql(_) | HookKind::Redis(_)
-        )
+        with_settings!(&self.kind, settings => settings.is_session())
     }
 
     /// Does it quiesce anything, and so vouch for an application?

@@ -81,6 +81,14 @@ keys! { Keys {
 
 impl Kind for Mysql {
     const SECTION: &'static str = "mysql";
+
+    fn is_session(&self) -> bool {
+        true
+    }
+
+    fn releases_again(&self) -> bool {
+        true
+    }
 }
 
 impl Section for Mysql {

@@ -70,6 +70,10 @@ keys! { Keys {
 
 impl Kind for Postgresql {
     const SECTION: &'static str = "postgresql";
+
+    fn is_session(&self) -> bool {
+        true
+    }
 }
 
 impl Section for Postgresql {

@@ -64,6 +64,14 @@ keys! { Keys {
 
 impl Kind for Redis {
     const SECTION: &'static str = "redis";
+
+    fn is_session(&self) -> bool {
+        true
+    }
+
+    fn releases_again(&self) -> bool {
+        true
+    }
 }
 
 impl Section for Redis {

@@ -39,6 +39,15 @@ keys! { Keys {
 
 impl Kind for SessionHook {
     const SECTION: &'static str = "session";
+
+    fn is_session(&self) -> bool {
+        true
+    }
+
+    fn commands(&self) -> Vec<(&'static str, &[String])> {
+        let release = self.release.as_deref().map(|argv| ("release", argv));
+        [("session", self.command.as_slice())].into_iter().chain(release).collect()
+    }
 }
 
 impl Section for SessionHook {

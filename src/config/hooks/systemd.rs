@@ -41,6 +41,10 @@ keys! { Keys {
 
 impl Kind for SystemdHook {
     const SECTION: &'static str = "systemd";
+
+    fn releases_again(&self) -> bool {
+        true
+    }
 }
 
 impl Section for SystemdHook {

@@ -30,6 +30,7 @@ use tokio::time::timeout;
 use crate::config::settings::HookKind;
 use crate::ids::RunId;
 
+mod agent;
 mod containment;
 mod mysql;
 mod postgresql;
@@ -37,10 +38,9 @@ pub mod program;
 mod redis;
 
 pub use containment::SetMount;
-pub(super) use redis::CREDENTIALS;
 
 /// What both programs have to agree on.
-pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What the process is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,11 +124,6 @@ pub(super) trait Quiescer: Sized {
 /// Says a fact about the set, which goes into its record and tags: a position, an identity. Never a secret.
 pub(super) fn fact(key: &str, value: impl fmt::Display) {
     send("fact", &format!("{key} {}", super::protocol::escaped(&value.to_string())));
-}
-
-/// The sources whose SQL threads run, of a MySQL server that was asked.
-pub(super) fn running_sql_threads(facts: &std::collections::BTreeMap<String, String>) -> Vec<String> {
-    mysql::channels(facts.get(mysql::RUNNING))
 }
 
 /// Says something for the log.

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use super::super::*;
 use super::{dir, env, of, pre};
-use crate::config::settings::DirectoryHook;
+use crate::config::settings::{DirectoryHook, HookKind};
 
 fn put(d: &str, name: &str, text: &str, mode: u32) {
     let file = format!("{d}/hooks/{name}");

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::super::*;
 use super::{env, hook, of, pair, post, pre, sh};
+use crate::config::settings::{CommandHook, HookKind};
 use crate::plan::Consistency;
 
 #[tokio::test]

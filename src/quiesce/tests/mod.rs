@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use std::future::pending;
+
 use super::*;
+use crate::config::settings::{CommandHook, HookKind};
 use crate::ids::RunId;
 
 mod commands;

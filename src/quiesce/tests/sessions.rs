@@ -1,12 +1,13 @@
 //! Sessions: held until told, and never said to hold when they did not.
 
 use std::fs;
+use std::future::pending;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::super::*;
 use super::{dies, dir, env, lives, of, pid_in};
-use crate::config::settings::SessionHook;
+use crate::config::settings::{HookKind, SessionHook};
 use crate::run::journal::Journal;
 
 fn session(script: &str, timeout: Duration) -> Hook {

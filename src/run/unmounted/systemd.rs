@@ -11,7 +11,7 @@ use super::targets::UnmountTargets;
 use crate::config::settings::Hook;
 use crate::exit::Exit;
 use crate::quiesce::HookEnv;
-use crate::quiesce::systemd::{self, Systemctl};
+use crate::quiesce::systemctl::{self, Systemctl};
 use crate::run::failure::Failure;
 use crate::unmount::REMOUNT_LIMIT;
 
@@ -44,7 +44,7 @@ impl Systemd {
         if let Some(systemctl) = &this.systemctl {
             not_triggered(systemctl, stop_units, env).await?;
         }
-        let Some(systemctl) = this.systemctl.clone().filter(|_| systemd::booted()) else {
+        let Some(systemctl) = this.systemctl.clone().filter(|_| systemctl::booted()) else {
             return match targets.automounts.first() {
                 Some(unit) => Err(refused(
                     format!("an automounter that is not systemd would mount it in the window ({unit})"),
@@ -56,7 +56,7 @@ impl Systemd {
         let asked = |e: String| Failure::new(Exit::Freeze, e);
         for unit in &targets.automounts {
             let state = systemctl.show(unit, "ActiveState", env).await.map_err(asked)?;
-            if !systemd::is_active(&state) {
+            if !systemctl::is_active(&state) {
                 let what = format!(
                     "an automounter that is not systemd would mount it in the window ({unit} is not active)"
                 );
@@ -65,16 +65,16 @@ impl Systemd {
             this.automounts.push(systemctl.hook(unit, REMOUNT_LIMIT));
         }
         for mount in &targets.recipe.mounts {
-            let unit = systemd::named_after(&mount.mount_point, "mount");
+            let unit = systemctl::named_after(&mount.mount_point, "mount");
             let state = systemctl.show(&unit, "ActiveState,BoundBy", env).await.map_err(asked)?;
-            if !systemd::is_active(&state) {
+            if !systemctl::is_active(&state) {
                 continue;
             }
             // systemd stops what is bound to a mount that goes, and nobody would start it again.
             for bound in state.get("BoundBy").iter().flat_map(|b| b.split_whitespace()) {
                 let known = stop_units.iter().chain(&targets.automounts).any(|u| u == bound);
                 if !known
-                    && systemd::is_active(&systemctl.show(bound, "ActiveState", env).await.map_err(asked)?)
+                    && systemctl::is_active(&systemctl.show(bound, "ActiveState", env).await.map_err(asked)?)
                 {
                     let what = format!("{bound} is bound to {unit}: systemd would stop it");
                     return Err(refused(
@@ -106,7 +106,7 @@ impl Systemd {
                     format!("`stop_units` names {unit}, which systemd does not know"),
                 ));
             }
-            if systemd::is_active(&state) {
+            if systemctl::is_active(&state) {
                 hooks.push(systemctl.hook(unit, timeout));
             }
         }
@@ -123,7 +123,7 @@ async fn not_triggered(systemctl: &Systemctl, stop_units: &[String], env: &HookE
         let mut active = Vec::new();
         for trigger in state.get("TriggeredBy").iter().flat_map(|t| t.split_whitespace()) {
             if !stop_units[..at].iter().any(|u| u == trigger)
-                && systemd::is_active(&systemctl.show(trigger, "ActiveState", env).await.map_err(asked)?)
+                && systemctl::is_active(&systemctl.show(trigger, "ActiveState", env).await.map_err(asked)?)
             {
                 active.push(trigger);
             }
@@ -145,7 +145,7 @@ pub(super) async fn unnoticed(mount_units: &[String], env: &HookEnv) -> Vec<Stri
     let end = Instant::now() + NOTICING;
     let mut said = Vec::new();
     for unit in mount_units {
-        while !systemctl.show(unit, "ActiveState", env).await.is_ok_and(|s| systemd::is_active(&s)) {
+        while !systemctl.show(unit, "ActiveState", env).await.is_ok_and(|s| systemctl::is_active(&s)) {
             if Instant::now() > end {
                 said.push(format!("{unit} was active, and systemd does not see it mounted again"));
                 break;

@@ -17,7 +17,7 @@ use crate::host::mountinfo::{self, MountLine};
 use crate::ids::DevNo;
 use crate::path_encoding::shown;
 use crate::plan::PlannedFilesystem;
-use crate::quiesce::systemd;
+use crate::quiesce::systemctl;
 use crate::run::failure::Failure;
 use crate::unmount::claim;
 use crate::unmount::holders::{self, Holder, Targets};
@@ -61,7 +61,7 @@ impl UnmountTargets {
             ids,
         };
         let automounts = parents.iter().filter(|p| p.fstype == "autofs");
-        let automounts = automounts.map(|p| systemd::named_after(&p.mount_point, "automount")).collect();
+        let automounts = automounts.map(|p| systemctl::named_after(&p.mount_point, "automount")).collect();
         let fixed = fixed(&host, &lines, &targets);
         Ok(Self { recipe, targets, fixed, automounts })
     }

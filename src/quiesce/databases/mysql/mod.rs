@@ -14,6 +14,7 @@
 mod blocker;
 mod files;
 mod flavour;
+mod local;
 mod locks;
 mod options;
 mod replica;
@@ -27,8 +28,6 @@ use files::Variables;
 use flavour::{Flavour, Lock};
 use locks::Position;
 use session::{Login, Session};
-
-pub(super) use replica::{RUNNING, channels};
 
 /// Kept back of the hook's timeout, so that the refusal still says who was in the way.
 const RESERVE: Duration = Duration::from_millis(500);

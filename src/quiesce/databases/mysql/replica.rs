@@ -8,7 +8,7 @@ use super::flavour::Flavour;
 use super::session::{Columns, Session};
 
 /// The fact that names the sources whose SQL threads run: what the agent journals before anything is stopped.
-pub(in super::super) const RUNNING: &str = "sql_threads";
+pub(super) const RUNNING: &str = "sql_threads";
 
 /// One source that the server replicates from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub(super) fn running(sources: &[Source]) -> String {
 }
 
 /// The names in a value of [`RUNNING`].
-pub(in super::super) fn channels(value: Option<&String>) -> Vec<String> {
+pub(super) fn channels(value: Option<&String>) -> Vec<String> {
     value.and_then(|v| serde_json::from_str(v).ok()).unwrap_or_default()
 }
 

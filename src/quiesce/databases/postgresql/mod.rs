@@ -15,6 +15,7 @@
 //! In: its settings, the set. Out: facts, and a hold. Must never: hold beyond the end of the process: a backup ends with its session.
 
 mod inspect;
+mod local;
 mod passfile;
 mod service;
 mod session;

@@ -25,9 +25,8 @@ use crate::config::settings::{HookKind, Redis, RedisMode};
 
 mod files;
 mod info;
+mod local;
 mod connection;
-
-pub(crate) use self::connection::CREDENTIALS;
 
 /// How often the server is asked how far it is.
 const POLL: Duration = Duration::from_millis(10);

@@ -1,0 +1,128 @@
+//! What systemctl says of a unit, and a hook that stops one.
+//!
+//! In: unit names, paths. Out: properties, and hooks whose commands are systemctl's. Must never: take what systemctl did
+//! not say for an answer.
+
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::environment::HookEnv;
+use super::query::{program, query};
+use crate::config::settings::{CommandHook, Hook, HookKind, OnFailure};
+
+/// The program, by its absolute path: what is in the journal must not depend on who reads it.
+#[derive(Debug, Clone)]
+pub struct Systemctl(pub(super) PathBuf);
+
+/// Is systemd this host's service manager? As sd_booted(3) tells.
+#[must_use]
+pub fn booted() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
+
+impl Systemctl {
+    /// The one in PATH.
+    #[must_use]
+    pub fn find() -> Option<Self> {
+        let path = std::env::var_os("PATH")?;
+        let mut places =
+            std::env::split_paths(&path).filter(|p| p.is_absolute()).map(|p| p.join("systemctl"));
+        places.find(|p| super::executable(p).is_ok()).map(Self)
+    }
+
+    /// Stop as the pre command, start as the post command.
+    #[must_use]
+    pub fn hook(&self, unit: &str, timeout: Duration) -> Hook {
+        let argv =
+            |verb: &str| Some(vec![self.0.to_string_lossy().into_owned(), verb.to_owned(), unit.to_owned()]);
+        Hook {
+            name: format!("unit {unit}"),
+            kind: HookKind::Hook(CommandHook {
+                pre: argv("stop"),
+                post: argv("start"),
+                ..CommandHook::default()
+            }),
+            timeout,
+            on_failure: OnFailure::Abort,
+        }
+    }
+
+    /// Properties of a unit.
+    ///
+    /// # Errors
+    /// When systemctl fails, in its words.
+    pub async fn show(
+        &self,
+        unit: &str,
+        properties: &str,
+        env: &HookEnv,
+    ) -> Result<BTreeMap<String, String>, String> {
+        let said = query(&self.0, &["show", "--property", properties, "--", unit], env).await;
+        said.map(|said| read(&said)).map_err(|why| format!("systemctl does not say what {unit} is: {why}"))
+    }
+}
+
+/// The one that the service manager's programs are found by, in this process's PATH or in the hooks'.
+pub(super) fn systemctl() -> Result<Systemctl, String> {
+    program("systemctl").map(Systemctl)
+}
+
+fn read(output: &str) -> BTreeMap<String, String> {
+    output.lines().filter_map(|l| l.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+}
+
+/// Would a unit with these properties be running now, had nobody stopped it?
+#[must_use]
+pub fn is_active(properties: &BTreeMap<String, String>) -> bool {
+    let state = properties.get("ActiveState").map(String::as_str);
+    matches!(state, Some("active" | "activating" | "reloading" | "refreshing"))
+}
+
+/// The name of the mount or automount unit of a path, as `systemd-escape --path` makes it.
+#[must_use]
+pub fn named_after(path: &Path, kind: &str) -> String {
+    let mut name = String::new();
+    let text = path.as_os_str().as_bytes();
+    let parts: Vec<&[u8]> = text.split(|b| *b == b'/').filter(|p| !p.is_empty()).collect();
+    for (i, byte) in parts.join(&b'/').iter().enumerate() {
+        match byte {
+            b'/' => name.push('-'),
+            b'.' if i == 0 => name.push_str("\\x2e"),
+            b if b.is_ascii_alphanumeric() || matches!(b, b':' | b'_' | b'.') => name.push(char::from(*b)),
+            b => name.push_str(&format!("\\x{b:02x}")),
+        }
+    }
+    if name.is_empty() {
+        name.push('-');
+    }
+    format!("{name}.{kind}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_named_as_systemd_escape_does() {
+        // Each as `systemd-escape --path --suffix=mount` prints it (systemd 252).
+        for (path, name) in [
+            ("/", "-.mount"),
+            ("/data", "data.mount"),
+            ("//srv//my-data/", r"srv-my\x2ddata.mount"),
+            ("/.hidden/a.b", r"\x2ehidden-a.b.mount"),
+            ("/mnt/é x", r"mnt-\xc3\xa9\x20x.mount"),
+        ] {
+            assert_eq!(named_after(Path::new(path), "mount"), name);
+        }
+    }
+
+    #[test]
+    fn only_what_runs_is_started_again() {
+        let of = |text: &str| is_active(&read(text));
+        assert!(of("LoadState=loaded\nActiveState=active\n") && of("ActiveState=activating"));
+        assert!(!of("ActiveState=inactive") && !of("ActiveState=failed") && !of("ActiveState=deactivating"));
+        assert!(!of(""));
+    }
+}
