@@ -69,7 +69,8 @@ pub fn writable(hooks: &[Hook]) -> Vec<Finding> {
     found
 }
 
-/// Every file that this hook would run, a hook directory itself among them: who can add to it is root as well.
+/// Every file that this hook would run, a hook directory itself among them: who can add to it is root as
+/// well.
 fn files_of(hook: &Hook) -> Vec<PathBuf> {
     let mut all: Vec<PathBuf> =
         hook.commands().flat_map(|(_, argv)| programs_in(argv)).map(Path::to_path_buf).collect();
@@ -86,7 +87,8 @@ fn programs_in(argv: &[String]) -> impl Iterator<Item = &Path> {
     program.into_iter().chain(script)
 }
 
-/// The file or the folder above it that others can write, and how; both along the path as given and as links lead.
+/// The file or the folder above it that others can write, and how; both along the path as given and as links
+/// lead.
 fn loose(file: &Path) -> Option<(PathBuf, String)> {
     let real = std::fs::canonicalize(file).ok();
     [Some(file.to_path_buf()), real].into_iter().flatten().find_map(|path| {

@@ -1,6 +1,7 @@
 //! `[[hook]]`: a command before the window and one after it; two more for the end of the run.
 //!
-//! In: the commands. Out: their outcomes. Must never: run `post` for a `pre` that was not attempted (the journal says).
+//! In: the commands. Out: their outcomes. Must never: run `post` for a `pre` that was not attempted (the
+//! journal says).
 
 use std::ffi::OsString;
 use std::future::{Future, pending};

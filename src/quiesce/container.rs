@@ -1,7 +1,7 @@
 //! Containers that are paused and go on: `docker pause`, `podman pause`.
 //!
-//! In: an engine and names. Out: those that run, paused, and unpaused again. Must never: unpause what was paused before, or another
-//! container that has the same name by then (they are journaled by id).
+//! In: an engine and names. Out: those that run, paused, and unpaused again. Must never: unpause what was
+//! paused before, or another container that has the same name by then (they are journaled by id).
 
 use std::future::{Future, pending};
 use std::path::PathBuf;

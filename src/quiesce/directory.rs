@@ -1,8 +1,10 @@
-//! Hook directories, as qemu-guest-agent and open-vm-tools have them: every executable is called with `freeze`, and in reverse order with
-//! `thaw`, or `freezeFail` when nothing came to be frozen and it knows that word.
+//! Hook directories, as qemu-guest-agent and open-vm-tools have them: every executable is called with
+//! `freeze`, and in reverse order with `thaw`, or `freezeFail` when nothing came to be frozen and it knows
+//! that word.
 //!
-//! In: the directory. Out: one hook for each of its executables, in the order of their names, so that each is owed its own thaw. Must
-//! never: run what run-parts(8) and qemu's own fsfreeze-hook would leave out (editors' and dpkg's leftovers).
+//! In: the directory. Out: one hook for each of its executables, in the order of their names, so that each is
+//! owed its own thaw. Must never: run what run-parts(8) and qemu's own fsfreeze-hook would leave out
+//! (editors' and dpkg's leftovers).
 
 use std::future::{Future, pending};
 use std::io::Read;
@@ -106,8 +108,8 @@ impl Verbs for ScriptHook {
     }
 
     async fn recover(&self, app: &Application<'_>) -> HookOutcome {
-        // A script that does not know the word may end well all the same without releasing anything, as qemu's own
-        // dispatcher does: only one that has it in its text is called with it.
+        // A script that does not know the word may end well all the same without releasing anything, as
+        // qemu's own dispatcher does: only one that has it in its text is called with it.
         if !app.env.frozen && knows_freeze_fail(&self.program) {
             let outcome = app.run(Phase::Post, &argv(self, FREEZE_FAIL), pending()).await;
             if outcome.succeeded() {
@@ -122,7 +124,8 @@ fn argv(script: &ScriptHook, word: &str) -> Vec<String> {
     vec![script.program.to_string_lossy().into_owned(), word.to_owned()]
 }
 
-/// Scripts written for qemu-guest-agent know `freeze` and `thaw` alone, and are told `thaw` by it when the freeze failed.
+/// Scripts written for qemu-guest-agent know `freeze` and `thaw` alone, and are told `thaw` by it when the
+/// freeze failed.
 fn knows_freeze_fail(program: &Path) -> bool {
     let mut text = Vec::new();
     let read = std::fs::File::open(program).and_then(|file| file.take(SEARCHED).read_to_end(&mut text));

@@ -1,7 +1,7 @@
 //! What a hook is told: its environment, and nothing else.
 //!
-//! In: facts of the run. Out: the complete environment of a command. Must never: pass on anything of stillpoint's own
-//! environment, which may hold AWS credentials.
+//! In: facts of the run. Out: the complete environment of a command. Must never: pass on anything of
+//! stillpoint's own environment, which may hold AWS credentials.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -46,7 +46,8 @@ pub struct HookEnv {
     /// The filesystems of the set: what a database writes to has to lie there.
     #[serde(default)]
     pub set: Vec<SetMount>,
-    /// The longest time from holding to letting go that this run can need; a session ends its hold by itself after it.
+    /// The longest time from holding to letting go that this run can need; a session ends its hold by itself
+    /// after it.
     #[serde(default)]
     pub hold_limit: Duration,
     /// Everything was frozen when the snapshots were asked for, as far as known.
@@ -116,8 +117,8 @@ fn words<'a>(words: impl Iterator<Item = &'a str>) -> OsString {
     words.collect::<Vec<_>>().join(" ").into()
 }
 
-/// One mount point a line. A line feed in one becomes `\012`, as in /proc/mounts; a backslash stays as it is, since systemd
-/// makes mount points with `\x2d` in them that a hook should find as they are.
+/// One mount point a line. A line feed in one becomes `\012`, as in /proc/mounts; a backslash stays as it is,
+/// since systemd makes mount points with `\x2d` in them that a hook should find as they are.
 fn mount_lines(mounts: &[PathBuf]) -> OsString {
     let mut lines = Vec::new();
     for (i, mount) in mounts.iter().enumerate() {
@@ -142,7 +143,8 @@ fn home() -> OsString {
     std::env::var_os("HOME").filter(|h| !h.is_empty()).unwrap_or_else(|| "/".into())
 }
 
-/// Paths as text, and as bytes where they are not UTF-8: the journal of a run must not fail over a mount point's name.
+/// Paths as text, and as bytes where they are not UTF-8: the journal of a run must not fail over a mount
+/// point's name.
 mod paths {
     use super::{Deserialize, OsString, OsStringExt, PathBuf, Serialize};
     use serde::{Deserializer, Serializer};

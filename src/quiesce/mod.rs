@@ -8,12 +8,13 @@
 //!                     finish: commands for the end of the run
 //! ```
 //!
-//! What differs between kinds of applications is in a file each (`command`, `session`, `directory`, `systemd`,
-//! `container`, and a folder a database), behind one trait: [`verbs`]. The rest is here, and the same for all.
+//! What differs between kinds of applications is in a file each (`command`, `session`, `directory`,
+//! `systemd`, `container`, and a folder a database), behind one trait: [`verbs`]. The rest is here, and the
+//! same for all.
 //!
-//! In: hooks in order and what they are told ([`HookEnv`]). Out: one [`HookOutcome`] a command. Must never: run anything
-//! inside the frozen window, leave an attempted hook without its release, or outlive a hook's timeout by more than
-//! [`process::GRACE`] twice.
+//! In: hooks in order and what they are told ([`HookEnv`]). Out: one [`HookOutcome`] a command. Must never:
+//! run anything inside the frozen window, leave an attempted hook without its release, or outlive a hook's
+//! timeout by more than [`process::GRACE`] twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -49,8 +50,8 @@ mod verbs;
 pub use environment::{HookEnv, PATH, RunResult};
 pub use outcome::{Exit, HookOutcome, HookStatus, Phase};
 
-/// What this process has quiesced, by the hooks' names. Whoever cleans up after a dead run has nothing here: sessions
-/// ended with it.
+/// What this process has quiesced, by the hooks' names. Whoever cleans up after a dead run has nothing here:
+/// sessions ended with it.
 #[derive(Debug, Default)]
 pub struct Quiesced {
     /// Processes that keep something quiesced.
@@ -117,8 +118,8 @@ pub async fn due(hook: &Hook, env: &HookEnv) -> Result<Option<Hook>, HookOutcome
     })
 }
 
-/// Quiesces one application, to the hook's timeout at most. When `cancel` completes it is stopped: SIGTERM, then SIGKILL
-/// after [`process::GRACE`]. The release is owed all the same.
+/// Quiesces one application, to the hook's timeout at most. When `cancel` completes it is stopped: SIGTERM,
+/// then SIGKILL after [`process::GRACE`]. The release is owed all the same.
 ///
 /// Dropping the future kills the process group at once (SIGKILL).
 pub async fn quiesce_one(
@@ -149,8 +150,8 @@ pub async fn quiesce_one_noting(
     outcome
 }
 
-/// Releases one hook. A failure is logged. It cannot be cancelled short of dropping it: a signal that stops the run must
-/// not stop this.
+/// Releases one hook. A failure is logged. It cannot be cancelled short of dropping it: a signal that stops
+/// the run must not stop this.
 #[must_use = "a hook may not have been released"]
 pub async fn release_one(hook: &Hook, env: &HookEnv, quiesced: &mut Quiesced) -> HookOutcome {
     let app = Application { hook, env };
@@ -234,8 +235,8 @@ impl NotExecutable {
     }
 }
 
-/// Commands of hooks that cannot be run: not there, not a file or not executable. A post command that is missing has to be found
-/// while nothing is held.
+/// Commands of hooks that cannot be run: not there, not a file or not executable. A post command that is
+/// missing has to be found while nothing is held.
 pub fn not_executable(hooks: &[Hook]) -> impl Iterator<Item = NotExecutable> {
     let commands = hooks.iter().flat_map(|h| h.commands().map(move |(edge, argv)| (h, edge, argv)));
     commands.filter_map(|(hook, edge, argv)| {

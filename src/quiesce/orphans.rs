@@ -1,7 +1,7 @@
 //! A session whose agent is dead: it should have ended with it, and is made to.
 //!
-//! In: what the journal says of its process. Out: nothing when it ended by itself, else an outcome. Must never: signal a process that only
-//! has the same id, or wait without a limit.
+//! In: what the journal says of its process. Out: nothing when it ended by itself, else an outcome. Must
+//! never: signal a process that only has the same id, or wait without a limit.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -25,7 +25,8 @@ pub struct SessionProcess {
     pub process: ProcessId,
 }
 
-/// Gives it the hook's timeout to let go by itself, since its standard input has ended; then SIGTERM, then SIGKILL to its group.
+/// Gives it the hook's timeout to let go by itself, since its standard input has ended; then SIGTERM, then
+/// SIGKILL to its group.
 pub(crate) async fn end_session(session: &SessionProcess, env: &HookEnv, hook: &Hook) -> Option<HookOutcome> {
     let started = Instant::now();
     if gone_within(session, env, hook.timeout).await {
@@ -49,8 +50,9 @@ pub(crate) async fn end_session(session: &SessionProcess, env: &HookEnv, hook: &
     Some(HookOutcome { lost: true, ..outcome })
 }
 
-/// Ends what still holds the application in the name of a dead run: a `pre` command that goes on would finish after its `post`. What such a
-/// command has left behind on purpose is no leader of the group it was started in, and is left alone.
+/// Ends what still holds the application in the name of a dead run: a `pre` command that goes on would finish
+/// after its `post`. What such a command has left behind on purpose is no leader of the group it was started
+/// in, and is left alone.
 pub(crate) async fn end_commands(env: &HookEnv, hook: &Hook) {
     let wanted = [
         format!("STILLPOINT_RUN_ID={}", env.run_id),
@@ -95,7 +97,8 @@ async fn gone_within(session: &SessionProcess, env: &HookEnv, limit: Duration) -
     true
 }
 
-/// Its leader, or what its leader left in its group. While the group has a member, the kernel gives its id to no other process.
+/// Its leader, or what its leader left in its group. While the group has a member, the kernel gives its id to
+/// no other process.
 fn is_alive(session: &SessionProcess, env: &HookEnv) -> bool {
     let ProcessId { pid, start } = session.process;
     match running(pid) {

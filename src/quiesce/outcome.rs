@@ -1,7 +1,7 @@
 //! How a hook's command ended.
 //!
-//! In: what [`super::process`] saw. Out: a value for the journal, the report and the log. Must never: call anything but exit
-//! code 0 a success.
+//! In: what [`super::process`] saw. Out: a value for the journal, the report and the log. Must never: call
+//! anything but exit code 0 a success.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -48,7 +48,8 @@ pub struct HookOutcome {
     pub duration: Duration,
     /// The last 4 KiB of standard output and error together.
     pub output: String,
-    /// It is a session, a database for one, which did not hold until it was told to let go: the set is not what the hook vouches for.
+    /// It is a session, a database for one, which did not hold until it was told to let go: the set is not
+    /// what the hook vouches for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lost: bool,
     /// What a session said of the set: positions, identities.

@@ -3,12 +3,13 @@
 //! ```text
 //! spawn ─→ exit ─→ drain ─→ Ok | Failed
 //!   │        └ children that it leaves behind are left alone
-//!   └─→ timeout | cancel ─→ SIGTERM to the group ─→ GRACE ─→ SIGKILL to the group ─→ TimedOut | Cancelled
+//!   └─→ timeout | cancel ─→ SIGTERM to the group ─→ GRACE ─→ SIGKILL to the group
+//!                        ─→ TimedOut | Cancelled
 //! dropped: SIGKILL to the group
 //! ```
 //!
-//! In: argv, the user, the whole environment, a timeout. Out: a [`HookOutcome`]. Must never: wait without a limit, not for the process
-//! (it may hang in the kernel) and not for its output (a child may hold the pipe).
+//! In: argv, the user, the whole environment, a timeout. Out: a [`HookOutcome`]. Must never: wait without a
+//! limit, not for the process (it may hang in the kernel) and not for its output (a child may hold the pipe).
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -94,8 +95,9 @@ pub async fn run(
     outcome(status, printed)
 }
 
-/// Reading ends of pipes that children left behind still write to. Nobody reads them, but a child that holds a lock until the post command
-/// tells it must not die of a word on standard error before it has cleaned up (qemu's mysql-flush under dash).
+/// Reading ends of pipes that children left behind still write to. Nobody reads them, but a child that holds
+/// a lock until the post command tells it must not die of a word on standard error before it has cleaned up
+/// (qemu's mysql-flush under dash).
 static LEFT_OPEN: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
 
 /// What an exit status means.
@@ -166,8 +168,8 @@ pub(super) async fn stop(child: &mut Child, group: &mut Group, output: &mut Outp
 
 /// A process group that is killed when it is dropped, until it is released.
 ///
-/// Its id cannot belong to anybody else while its leader has not been waited for, or any member lives. In the moment between the
-/// two the kernel would have to hand out every other process id first.
+/// Its id cannot belong to anybody else while its leader has not been waited for, or any member lives. In the
+/// moment between the two the kernel would have to hand out every other process id first.
 #[derive(Debug)]
 pub(super) struct Group(Option<Pid>);
 
@@ -192,8 +194,9 @@ impl Group {
         }
     }
 
-    /// stillpoint asks the kernel to be the last one killed when memory runs out; a command, and a database that it may start,
-    /// must not inherit that. `own` is stillpoint's score as the kernel prints it. Best effort: nothing depends on it.
+    /// stillpoint asks the kernel to be the last one killed when memory runs out; a command, and a database
+    /// that it may start, must not inherit that. `own` is stillpoint's score as the kernel prints it. Best
+    /// effort: nothing depends on it.
     fn ordinary_oom_score(&self, own: &str) {
         if let (Some(id), true) = (self.0, own.starts_with('-')) {
             let _ = std::fs::write(format!("/proc/{id}/oom_score_adj"), "0");

@@ -3,11 +3,12 @@
 //! | line on standard output | |
 //! |---|---|
 //! | `ready` | it holds |
-//! | `fact KEY VALUE` | goes into the record and the tags; `\n` and `\\` in VALUE stand for a line feed and a backslash |
+//! | `fact KEY VALUE` | goes into the record and the tags; `\n` in VALUE is a line feed, `\\` a backslash |
 //! | `failed WHY`, `hint WHAT` | why it cannot hold, or did not; what to do about it |
 //! | `note TEXT`, anything else | goes to the log |
 //!
-//! In: lines. Out: [`Messages`]. Must never: take for the protocol what is for the log, or keep more than a session may say.
+//! In: lines. Out: [`Messages`]. Must never: take for the protocol what is for the log, or keep more than a
+//! session may say.
 
 use std::collections::BTreeMap;
 

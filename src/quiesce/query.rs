@@ -1,6 +1,7 @@
 //! A question to a program that holds nothing: systemctl, docker, podman.
 //!
-//! In: a program and arguments. Out: its standard output. Must never: wait without a limit, or take a failure for an answer.
+//! In: a program and arguments. Out: its standard output. Must never: wait without a limit, or take a failure
+//! for an answer.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

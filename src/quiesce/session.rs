@@ -1,7 +1,7 @@
 //! `[[session]]`: a process of the user's that keeps an application quiesced until it is told to release it.
 //!
-//! In: its command, and one that undoes what it may have left. Out: outcomes, and the running process. Must never: take
-//! one for released that nobody saw release.
+//! In: its command, and one that undoes what it may have left. Out: outcomes, and the running process. Must
+//! never: take one for released that nobody saw release.
 
 use std::ffi::OsString;
 use std::future::{Future, pending};
@@ -48,8 +48,9 @@ impl Verbs for SessionHook {
     }
 }
 
-/// Tells a session to release, and waits for its end. Where it was lost (it was killed, or could not release), what the
-/// end of its process does not undo is undone by `kind`'s recovery, if that `undoes` anything.
+/// Tells a session to release, and waits for its end. Where it was lost (it was killed, or could not
+/// release), what the end of its process does not undo is undone by `kind`'s recovery, if that `undoes`
+/// anything.
 pub(super) async fn end(
     kind: &impl Verbs,
     app: &Application<'_>,

@@ -8,8 +8,9 @@
 //!
 //! What it says is in [`super::protocol`].
 //!
-//! In: argv, user, environment, a first line for standard input. Out: a [`Session`] that holds, then a [`HookOutcome`]. Must never: say
-//! that one held which had ended, or signal one that was not first given the end of its standard input.
+//! In: argv, user, environment, a first line for standard input. Out: a [`Session`] that holds, then a
+//! [`HookOutcome`]. Must never: say that one held which had ended, or signal one that was not first given the
+//! end of its standard input.
 
 use std::future::Future;
 use std::io;
@@ -35,7 +36,8 @@ pub struct Session {
     stdin: Option<ChildStdin>,
 }
 
-/// Starts a session and waits until it holds. `first` is written to its standard input at once; its process id is `noted` before.
+/// Starts a session and waits until it holds. `first` is written to its standard input at once; its process
+/// id is `noted` before.
 pub async fn start(
     name: &str,
     program: Program<'_>,
@@ -188,13 +190,14 @@ impl Session {
     /// Writes a line. What cannot be written shows in how the process ends.
     async fn send(&mut self, line: Option<&str>) {
         let (Some(stdin), Some(line)) = (&mut self.stdin, line) else { return };
-        // A pipe holds 64 KiB: only a process that reads nothing at all could keep this waiting, and only for a longer line.
+        // A pipe holds 64 KiB: only a process that reads nothing at all could keep this waiting, and only for
+        // a longer line.
         let _ = timeout(process::GRACE, stdin.write_all(format!("{line}\n").as_bytes())).await;
     }
 }
 
-/// Not killed: a panic of the agent drops it, and it has to see the end of its standard input and let go. One that does not is ended by the
-/// recovery, from the journal.
+/// Not killed: a panic of the agent drops it, and it has to see the end of its standard input and let go. One
+/// that does not is ended by the recovery, from the journal.
 impl Drop for Session {
     fn drop(&mut self) {
         self.stdin = None;

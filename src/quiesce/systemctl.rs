@@ -1,7 +1,7 @@
 //! What systemctl says of a unit, and a hook that stops one.
 //!
-//! In: unit names, paths. Out: properties, and hooks whose commands are systemctl's. Must never: take what systemctl did
-//! not say for an answer.
+//! In: unit names, paths. Out: properties, and hooks whose commands are systemctl's. Must never: take what
+//! systemctl did not say for an answer.
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;

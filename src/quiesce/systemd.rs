@@ -1,11 +1,12 @@
 //! `[[systemd]]`: units that are stopped and started again, or frozen and thawed.
 //!
 //! ```text
-//! units ─→ narrow: those that run, and what a stop of them takes along ─→ journal ─→ stop | freeze … start | thaw
+//! units ─→ narrow: those that run, and what a stop of them takes along
+//!       ─→ journal ─→ stop | freeze … start | thaw
 //! ```
 //!
-//! In: unit names. Out: outcomes of systemctl's commands. Must never: start a unit that was not active, thaw one that was
-//! frozen before, or stop the unit that this run is in.
+//! In: unit names. Out: outcomes of systemctl's commands. Must never: start a unit that was not active, thaw
+//! one that was frozen before, or stop the unit that this run is in.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, pending};
@@ -131,8 +132,8 @@ fn settled(unit: &str, state: &BTreeMap<String, String>) -> Result<(), Refused> 
     }
 }
 
-/// In the order in which they are started: systemctl asks for one after another, and systemd may begin with the first before it has heard
-/// of the last.
+/// In the order in which they are started: systemctl asks for one after another, and systemd may begin with
+/// the first before it has heard of the last.
 fn in_order(mut units: Vec<(String, String)>) -> Vec<String> {
     let mut ordered = Vec::with_capacity(units.len());
     while !units.is_empty() {

@@ -1,7 +1,7 @@
 //! Another user: a process becomes it, for good, before it runs what is not stillpoint's own.
 //!
-//! In: a user's name. Out: a process of that user, with that user's groups. Must never: keep a group or an id of root, or run the program
-//! when it could not become the user.
+//! In: a user's name. Out: a process of that user, with that user's groups. Must never: keep a group or an id
+//! of root, or run the program when it could not become the user.
 
 use std::ffi::{CString, OsString};
 use std::process::ExitCode;
@@ -11,7 +11,8 @@ use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
 /// The first argument of a process that becomes a user and then another program.
 pub const ARGUMENT: &str = "__as";
 
-/// The argv that runs `argv` as `user`. This program's own file is found by its open inode: that user may not reach its path.
+/// The argv that runs `argv` as `user`. This program's own file is found by its open inode: that user may not
+/// reach its path.
 #[must_use]
 pub fn argv(user: &str, argv: &[String]) -> Vec<String> {
     let mut all = vec!["/proc/self/exe".to_owned(), ARGUMENT.to_owned(), user.to_owned()];
@@ -26,7 +27,8 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.collect();
     let [user, program, arguments @ ..] = args.as_slice() else { return ExitCode::from(127) };
     let name = user.to_string_lossy();
-    // Looked up here: a directory server that does not answer holds up this process alone, which has a timeout.
+    // Looked up here: a directory server that does not answer holds up this process alone, which has a
+    // timeout.
     let why = match lookup(&name).and_then(|user| switch_to(&name, &user).map(|()| user)) {
         Ok(user) => {
             let mut command = std::process::Command::new(program);

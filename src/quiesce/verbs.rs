@@ -7,8 +7,8 @@
 //! recover    what a run that is gone may have left goes on  (the next start)
 //! ```
 //!
-//! In: the settings of a kind, the run as hooks are told it. Out: one [`HookOutcome`] a verb. Must never: be decided
-//! outside of the kind: whoever does something with an application asks through this trait.
+//! In: the settings of a kind, the run as hooks are told it. Out: one [`HookOutcome`] a verb. Must never: be
+//! decided outside of the kind: whoever does something with an application asks through this trait.
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -51,8 +51,8 @@ pub(super) trait Verbs {
         Ok(Narrowed::All)
     }
 
-    /// Quiesces it. The process that keeps it so, where the kind has one, is `noted` by its id as soon as it is
-    /// there. Once this was begun a release is owed, however it ended.
+    /// Quiesces it. The process that keeps it so, where the kind has one, is `noted` by its id as soon as it
+    /// is there. Once this was begun a release is owed, however it ended.
     async fn quiesce(
         &self,
         app: &Application<'_>,
@@ -60,18 +60,20 @@ pub(super) trait Verbs {
         cancel: impl Future<Output = ()>,
     ) -> (HookOutcome, Option<Session>);
 
-    /// Why it is not quiesced any more, where that can be seen from outside. Asked before anything is released.
+    /// Why it is not quiesced any more, where that can be seen from outside. Asked before anything is
+    /// released.
     async fn released_early(&self, _app: &Application<'_>) -> Option<String> {
         None
     }
 
-    /// Releases it. `session` is the process that keeps it quiesced, if there is one; without one there is only what
-    /// a run that is gone would have left.
+    /// Releases it. `session` is the process that keeps it quiesced, if there is one; without one there is
+    /// only what a run that is gone would have left.
     async fn release(&self, app: &Application<'_>, _session: Option<Session>) -> HookOutcome {
         self.recover(app).await
     }
 
-    /// Undoes what may be left of a quiesce that nobody has a process of any more. It has to be right when nothing is.
+    /// Undoes what may be left of a quiesce that nobody has a process of any more. It has to be right when
+    /// nothing is.
     async fn recover(&self, app: &Application<'_>) -> HookOutcome;
 
     /// The command for the end of a run of this phase, where the kind has one.
@@ -123,7 +125,8 @@ impl Application<'_> {
         with_settings!(&self.hook.kind, settings => settings.user())
     }
 
-    /// The whole environment of a command. The hook's own variables come first: stillpoint's cannot be had otherwise.
+    /// The whole environment of a command. The hook's own variables come first: stillpoint's cannot be had
+    /// otherwise.
     pub fn vars(&self, phase: Phase) -> Vec<(String, OsString)> {
         let own = with_settings!(&self.hook.kind, settings => settings.variables());
         let mut vars = self.env.vars(&self.hook.name, phase);

@@ -1,7 +1,8 @@
-//! The agent's side of a database: the same for all of them, since the process that talks to it knows the rest.
+//! The agent's side of a database: the same for all of them, since the process that talks to it knows the
+//! rest.
 //!
-//! In: a section's settings. Out: what that process says, as outcomes. Must never: connect to a database itself: the
-//! clients are not in the agent's program.
+//! In: a section's settings. Out: what that process says, as outcomes. Must never: connect to a database
+//! itself: the clients are not in the agent's program.
 
 use std::ffi::OsString;
 use std::future::Future;

@@ -1,7 +1,7 @@
 //! Is what a database writes to within the set?
 //!
-//! In: the set's filesystems, a path. Out: whether the filesystem that holds the path is frozen with the set. Must never: take a path
-//! that cannot be looked at for one that is within.
+//! In: the set's filesystems, a path. Out: whether the filesystem that holds the path is frozen with the set.
+//! Must never: take a path that cannot be looked at for one that is within.
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;

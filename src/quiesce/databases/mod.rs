@@ -1,4 +1,5 @@
-//! The process that holds one database: connected before the freeze, told to let go after the thaw, gone with the agent.
+//! The process that holds one database: connected before the freeze, told to let go after the thaw, gone with
+//! the agent.
 //!
 //! ```text
 //! agent                      this process
@@ -10,9 +11,10 @@
 //!                          ←─ fact KEY VALUE …; exit 0
 //! ```
 //!
-//! In: a [`Start`] on standard input. Out: lines of the session protocol on standard output ([`super::protocol`]); exit 0 when all went
-//! well. The end of standard input, SIGTERM and the limit of the hold all mean: let go now. Must never: write a password anywhere, do
-//! anything at all while the agent holds filesystems frozen, or outlive the agent with something held.
+//! In: a [`Start`] on standard input. Out: lines of the session protocol on standard output
+//! ([`super::protocol`]); exit 0 when all went well. The end of standard input, SIGTERM and the limit of the
+//! hold all mean: let go now. Must never: write a password anywhere, do anything at all while the agent holds
+//! filesystems frozen, or outlive the agent with something held.
 
 use std::fmt;
 use std::future::Future;
@@ -105,8 +107,8 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// One kind of database. Everything is bounded from outside; dropping a future must leave nothing but what [`Quiescer::release`] or
-/// the end of the connection undoes.
+/// One kind of database. Everything is bounded from outside; dropping a future must leave nothing but what
+/// [`Quiescer::release`] or the end of the connection undoes.
 pub(super) trait Quiescer: Sized {
     /// Connects and looks. Refuses what could not be held; changes nothing.
     fn open(start: &Start) -> impl Future<Output = Result<Self, Refusal>>;
@@ -167,7 +169,7 @@ impl Agent {
     /// Returns when it is time to let go.
     async fn release_requested(&mut self) {
         tokio::select! {
-            // Any line, the end, an error: whatever it is, holding on would be wrong.
+            // A line, the end of input or an error: each means that the agent does not want it quiesced any longer.
             _ = self.lines.next_line() => {}
             _ = self.terminated.recv() => {}
         }

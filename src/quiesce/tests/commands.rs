@@ -149,7 +149,8 @@ async fn a_child_that_holds_the_pipe_does_not_hold_the_run() {
     assert!(dies(pid).await);
 }
 
-/// qemu's mysql-flush does so under dash, and would leave its FIFO behind: no freeze would succeed after that.
+/// qemu's mysql-flush does so under dash, and would leave its FIFO behind: no freeze would succeed after
+/// that.
 #[tokio::test]
 async fn a_child_that_is_left_behind_may_still_say_something() {
     let (_dir, d) = dir();

@@ -10,7 +10,8 @@ use crate::config::settings::{DirectoryHook, HookKind};
 fn put(d: &str, name: &str, text: &str, mode: u32) {
     let file = format!("{d}/hooks/{name}");
     fs::create_dir_all(format!("{d}/hooks")).unwrap();
-    // By a process of its own: a child that another test forks meanwhile would hold it open for writing (ETXTBSY).
+    // By a process of its own: a child that another test forks meanwhile would hold it open for writing
+    // (ETXTBSY).
     let mut write = Command::new("/bin/sh");
     write.args(["-c", "printf %s \"$0\" >\"$1\" && chmod $2 \"$1\"", text, &file, &format!("{mode:o}")]);
     assert!(write.status().unwrap().success());
@@ -66,7 +67,8 @@ async fn one_that_fails_stops_the_run() {
     assert!(aborts(&hooks[0], &pre(&hooks[0], &env()).await));
 }
 
-/// qemu-guest-agent says `thaw` when a freeze failed, open-vm-tools says `freezeFail`: each script is told the word it was written for.
+/// qemu-guest-agent says `thaw` when a freeze failed, open-vm-tools says `freezeFail`: each script is told
+/// the word it was written for.
 #[tokio::test]
 async fn after_a_failed_freeze_each_is_told_what_it_knows() {
     let (_dir, d) = dir();

@@ -101,8 +101,8 @@ async fn the_process_is_as_documented() {
     assert_eq!(own.bits(), 0o077, "stillpoint's own umask is put back");
     let lines: Vec<_> = outcome.output.lines().collect();
     assert_eq!(lines[..3], ["/", "0022", "/dev/null"], "{}", outcome.output);
-    // The three standard descriptors, the one with which `ls` reads the directory, and those that whoever started this
-    // process let it inherit. None of its own.
+    // The three standard descriptors, the one with which `ls` reads the directory, and those that whoever
+    // started this process let it inherit. None of its own.
     assert_eq!(lines[3], (4 + inheritable_descriptors()).to_string(), "{}", outcome.output);
     assert_eq!(lines[4], lines[5], "it leads a process group of its own");
 }

@@ -1,7 +1,8 @@
 //! Who holds the locks back.
 //!
-//! In: the server's process list, from a second connection. Out: one line that names the likeliest, for the log and the refusal. Must never:
-//! show what is between quotes in a query, or more than [`TEXT`] characters of it.
+//! In: the server's process list, from a second connection. Out: one line that names the likeliest, for the
+//! log and the refusal. Must never: show what is between quotes in a query, or more than [`TEXT`] characters
+//! of it.
 
 use std::time::Duration;
 
@@ -27,8 +28,8 @@ const PLUGIN: &str = "SELECT p.id, p.user, p.time, p.command, LEFT(p.info, 400) 
      JOIN information_schema.processlist p ON p.id = m.thread_id \
      WHERE m.lock_type = 'Backup lock' AND p.id NOT IN ({own}) AND p.{since} \
      AND COALESCE(p.state, '') NOT LIKE 'Waiting for %lock%' ORDER BY p.time DESC, p.id LIMIT 1";
-/// Else it is likely one that has run something since before it was waited for, and does not itself wait for a lock of ours; the
-/// longest first. Or it is one that does nothing, and has taken its locks before.
+/// Else it is likely one that has run something since before it was waited for, and does not itself wait for
+/// a lock of ours; the longest first. Or it is one that does nothing, and has taken its locks before.
 const LONGEST: &str = "SELECT id, user, time, command, LEFT(info, 400) AS info \
      FROM information_schema.processlist \
      WHERE command NOT IN ('Daemon', 'Binlog Dump', 'Binlog Dump GTID') AND id NOT IN ({own}) AND {since} \
@@ -36,7 +37,8 @@ const LONGEST: &str = "SELECT id, user, time, command, LEFT(info, 400) AS info \
      AND COALESCE(state, '') NOT LIKE 'Waiting for table flush%' \
      AND (info IS NOT NULL OR command = 'Sleep') ORDER BY command = 'Sleep', time DESC, id LIMIT 1";
 
-/// Names whoever seems to have been in the way of `holder` since `waited` ago. Our own connections are left out.
+/// Names whoever seems to have been in the way of `holder` since `waited` ago. Our own connections are left
+/// out.
 pub(super) async fn name(
     aside: &mut Session,
     holder: u64,

@@ -1,7 +1,7 @@
 //! Where a server's files are, and whether they are in the set.
 //!
-//! In: the server's variables, the set. Out: [`check`]: nothing, or a refusal that names the variable and the path. Must never: judge by a path
-//! of another mount namespace.
+//! In: the server's variables, the set. Out: [`check`]: nothing, or a refusal that names the variable and the
+//! path. Must never: judge by a path of another mount namespace.
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
@@ -62,7 +62,8 @@ pub(super) fn check(set: &[SetMount], variables: &Variables) -> Result<(), Refus
             containment::check(set, &format!("{what} ({name})"), &datadir.join(folder))?;
         }
     }
-    // MySQL 8 keeps tablespaces outside the data directory only where it is told to look for them, and leaves no `.isl` file behind.
+    // MySQL 8 keeps tablespaces outside the data directory only where it is told to look for them, and leaves
+    // no `.isl` file behind.
     for folder in get("innodb_directories").into_iter().flat_map(|d| d.split(';')).filter(|d| !d.is_empty()) {
         containment::check(set, "a folder of innodb_directories,", &datadir.join(folder))?;
     }

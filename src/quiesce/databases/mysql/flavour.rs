@@ -1,6 +1,7 @@
 //! Which server it is, and what the same thing is called there.
 //!
-//! In: what the server says of itself. Out: [`Flavour`]. Must never: take a statement for one that the server has when it may not.
+//! In: what the server says of itself. Out: [`Flavour`]. Must never: take a statement for one that the server
+//! has when it may not.
 
 use std::fmt;
 

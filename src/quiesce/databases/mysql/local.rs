@@ -1,6 +1,7 @@
 //! What the agent knows of MySQL and MariaDB by itself.
 //!
-//! In: a section's settings. Out: what differs from other databases before anybody connects. Must never: connect.
+//! In: a section's settings. Out: what differs from other databases before anybody connects. Must never:
+//! connect.
 
 use super::super::super::outcome::{HookOutcome, Phase};
 use super::super::super::verbs::{Application, Narrowed};
@@ -10,8 +11,8 @@ use super::replica::{RUNNING, channels};
 use crate::config::settings::{HookKind, Mysql};
 
 impl Database for Mysql {
-    /// A replica's SQL threads that run are named in the journal before they are stopped: whoever cleans up starts these,
-    /// and no others.
+    /// A replica's SQL threads that run are named in the journal before they are stopped: whoever cleans up
+    /// starts these, and no others.
     async fn narrow(&self, app: &Application<'_>) -> Result<Narrowed, HookOutcome> {
         if !self.stop_replica {
             return Ok(Narrowed::All);

@@ -1,7 +1,7 @@
 //! Taking the locks in bounded time, several times over, and giving them back with proof that they held.
 //!
-//! In: a connected server. Out: a [`Position`] that cannot move. Must never: leave a statement waiting that nobody waits for any more:
-//! everybody else would queue up behind it.
+//! In: a connected server. Out: a [`Position`] that cannot move. Must never: leave a statement waiting that
+//! nobody waits for any more: everybody else would queue up behind it.
 
 use std::time::{Duration, Instant};
 
@@ -109,7 +109,8 @@ impl Server {
         let (holder, aside, flavour) = (&mut self.holder, &mut self.aside, self.flavour);
         let id = holder.id;
         let mut run = std::pin::pin!(holder.run(statement));
-        // Looked at while it waits: afterwards the one in the way may be gone. A lock that is to be had takes milliseconds.
+        // Looked at while it waits: afterwards the one in the way may be gone. A lock that is to be had takes
+        // milliseconds.
         let early = limit.mul_f32(0.7);
         if let Ok(done) = timeout(early, &mut run).await {
             return Ok(done.err().map(|e| (e, None)));
@@ -173,10 +174,11 @@ impl Server {
         Ok(position)
     }
 
-    /// Looks whether it still holds, and lets go whatever that says.
+    /// Finds out whether the locks were held all the time, and gives them back in either case.
     pub(super) async fn unlock(&mut self) -> Result<(), Refusal> {
         if self.waiting {
-            // Broken off in the middle of a statement, which the server does not know: it would wait on, with others behind it.
+            // Broken off in the middle of a statement, which the server does not know: it would wait on, with
+            // others behind it.
             let kill = format!("KILL {}", self.holder.id);
             return self.aside.run(&kill).await.map_err(|e| self.aside.refusal(&kill, &e));
         }

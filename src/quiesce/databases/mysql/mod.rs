@@ -8,8 +8,9 @@
 //! rescue   SQL threads that ran before, and are stopped without an error, are started
 //! ```
 //!
-//! In: its settings, the set. Out: facts, and a hold. Must never: hold beyond the end of the process, keep the server's clients waiting for
-//! longer than `lock_wait` at a time before it holds, or start an SQL thread that somebody else stopped.
+//! In: its settings, the set. Out: facts, and a hold. Must never: hold beyond the end of the process, keep
+//! the server's clients waiting for longer than `lock_wait` at a time before it holds, or start an SQL thread
+//! that somebody else stopped.
 
 mod blocker;
 mod files;
@@ -46,7 +47,8 @@ pub(super) struct Server {
     end: Instant,
     /// Statements of `lock` were begun.
     taken: bool,
-    /// One of them waits, as far as is known: if whoever called for it has gone away, the connection is of no use any more.
+    /// One of them waits, as far as is known: if whoever called for it has gone away, the connection is of no
+    /// use any more.
     waiting: bool,
     position: Option<Position>,
     /// SQL threads that this process stopped.
@@ -60,7 +62,8 @@ fn settings(start: &Start) -> Result<Mysql, Refusal> {
     }
 }
 
-/// What every connection is told first: to be left alone for as long as it may take, and to wait for no lock without a limit.
+/// What every connection is told first: to be left alone for as long as it may take, and to wait for no lock
+/// without a limit.
 async fn settle(session: &mut Session, hold: Duration, lock_wait: Duration) -> Result<(), Refusal> {
     // The server takes no more than a year, and in strict mode refuses more.
     let (idle, wait) = ((hold.as_secs() + 60).min(31_536_000), locks::seconds(lock_wait));
@@ -125,7 +128,8 @@ impl Quiescer for Server {
         self.stop_replica().await?;
         self.lock().await?;
         let doing = "FLUSH ENGINE LOGS";
-        // Else what is committed may be on the disk as prepared only, and the binary log would have to say what became of it.
+        // Else what is committed may be on the disk as prepared only, and the binary log would have to say
+        // what became of it.
         let flushed = self.holder.run("FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS").await;
         flushed.map_err(|e| self.holder.refusal(doing, &e))?;
         let position = self.position().await?;

@@ -1,7 +1,8 @@
 //! MySQL's option files, read as its own clients read them.
 //!
-//! In: the usual files (`/etc/my.cnf`, `/etc/mysql/my.cnf`, `~/.my.cnf`) or one that is named, what they `!include`. Out: [`Options`]; what is
-//! read later wins. Must never: show a password, not in Debug and not in an error, or take a file that everybody may write.
+//! In: the usual files (`/etc/my.cnf`, `/etc/mysql/my.cnf`, `~/.my.cnf`) or one that is named, what they
+//! `!include`. Out: [`Options`]; what is read later wins. Must never: show a password, not in Debug and not
+//! in an error, or take a file that everybody may write.
 
 use std::fmt;
 use std::os::unix::fs::PermissionsExt;

@@ -1,7 +1,7 @@
 //! A replica's SQL threads: what they have done, and stopping them for the time of a hold.
 //!
-//! In: the status of each source. Out: facts, and threads that run again. Must never: start a thread that did not run before, or one that
-//! stopped with an error.
+//! In: the status of each source. Out: facts, and threads that run again. Must never: start a thread that did
+//! not run before, or one that stopped with an error.
 
 use super::super::{Refusal, fact, note};
 use super::flavour::Flavour;

@@ -1,7 +1,7 @@
 //! A connection to the server: how it is found, who logs in, and what it is asked.
 //!
-//! In: the settings, the option files. Out: a [`Session`]. Must never: hand a password to anything but the server, or wait for an answer
-//! without whoever calls it having set a limit.
+//! In: the settings, the option files. Out: a [`Session`]. Must never: hand a password to anything but the
+//! server, or wait for an answer without whoever calls it having set a limit.
 
 use std::path::{Path, PathBuf};
 
@@ -69,7 +69,8 @@ impl Login {
     fn new(settings: &Mysql, options: Options, me: Option<String>) -> Self {
         let user = settings.user.clone().or(options.user).or(me).unwrap_or_else(|| "root".to_owned());
         let port = settings.port.or(options.port).unwrap_or(3306);
-        // A section that says how to connect is not overruled by an option file; `localhost` means the socket, as for MySQL's clients.
+        // A section that says how to connect is not overruled by an option file; `localhost` means the
+        // socket, as for MySQL's clients.
         let host = match (&settings.socket, &settings.host) {
             (Some(_), _) => None,
             (None, Some(host)) => Some(host.clone()),

@@ -117,8 +117,8 @@ fn backup_functions(version: u32) -> [&'static str; 2] {
     }
 }
 
-/// The session's process has to be a child of the server whose data directory is here: a virtual address, or a path that is the same on
-/// two hosts, would else pass.
+/// The session's process has to be a child of the server whose data directory is here: a virtual address, or
+/// a path that is the same on two hosts, would else pass.
 fn on_this_host(session: &Session, data: &Path, backend: &str) -> Result<(), Refusal> {
     let path = data.display();
     let file = data.join("postmaster.pid");

@@ -9,10 +9,12 @@
 //! release  is it the same session?   │ pg_backup_stop: label and tablespace map
 //! ```
 //!
-//! Frozen volumes are what a crash would leave, at one instant: recovery brings them to it, with all that was committed before. `CHECKPOINT`
-//! makes that recovery short. A backup's label makes it start where an archive's does, so that WAL from elsewhere can be added.
+//! Frozen volumes are what a crash would leave, at one instant: recovery brings them to it, with all that was
+//! committed before. `CHECKPOINT` makes that recovery short. A backup's label makes it start where an
+//! archive's does, so that WAL from elsewhere can be added.
 //!
-//! In: its settings, the set. Out: facts, and a hold. Must never: hold beyond the end of the process: a backup ends with its session.
+//! In: its settings, the set. Out: facts, and a hold. Must never: hold beyond the end of the process: a
+//! backup ends with its session.
 
 mod inspect;
 mod local;
@@ -37,8 +39,8 @@ const IDLE_MARGIN: Duration = Duration::from_secs(30);
 const CANCEL: Duration = Duration::from_secs(2);
 /// What a limit of the server's is less than the process's own, so that it is the server which answers.
 const EARLIER: Duration = Duration::from_millis(500);
-/// What is left of the process's own limit when a server that says nothing at all is given up; and how far its clock and this one's may be
-/// apart over one statement.
+/// What is left of the process's own limit when a server that says nothing at all is given up; and how far
+/// its clock and this one's may be apart over one statement.
 const SPARE: Duration = Duration::from_millis(50);
 
 /// A connected server.
@@ -193,7 +195,8 @@ impl Server {
         Ok((text(&row, 0), text(&row, 1)))
     }
 
-    /// Ends the hold. An error unless it is the very session that began it, on a server that went on all the time.
+    /// Ends the hold. An error unless it is the very session that began it, on a server that went on all the
+    /// time.
     async fn same(&self, timeline: &str) -> Result<(), Refusal> {
         let lost = |why: &str| self.session.refusal(format!("was not held all the time: {why}"));
         if self.session.closed() {

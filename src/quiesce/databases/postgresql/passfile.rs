@@ -1,7 +1,7 @@
 //! Password files, as libpq reads them: `host:port:database:user:password`, a line each.
 //!
-//! In: a file, and what is connected to. Out: the password of the first line that fits. Must never: use a file that others may read, or
-//! put a password into an error.
+//! In: a file, and what is connected to. Out: the password of the first line that fits. Must never: use a
+//! file that others may read, or put a password into an error.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};

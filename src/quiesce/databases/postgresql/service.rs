@@ -1,6 +1,7 @@
 //! Connection service files, as libpq reads them: `[service]`, then `key=value` lines.
 //!
-//! In: a file's text, a service's name. Out: what it says of the server. Must never: overlook that it asks for TLS.
+//! In: a file's text, a service's name. Out: what it says of the server. Must never: overlook that it asks
+//! for TLS.
 
 use std::path::PathBuf;
 

@@ -1,7 +1,8 @@
 //! One connection: statements in, rows of text out, errors that name the server.
 //!
-//! In: a [`Target`]. Out: rows, or a [`Refusal`] with a hint. Every statement has a limit that the server itself keeps, and the server ends
-//! the session when this process does, or when it says nothing for too long. Must never: say a password.
+//! In: a [`Target`]. Out: rows, or a [`Refusal`] with a hint. Every statement has a limit that the server
+//! itself keeps, and the server ends the session when this process does, or when it says nothing for too
+//! long. Must never: say a password.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -29,7 +30,8 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Connects. `application` is what the server's views call it; `idle` the longest time that it may say nothing.
+    /// Connects. `application` is what the server's views call it; `idle` the longest time that it may say
+    /// nothing.
     pub async fn connect(
         target: &Target,
         application: &str,

@@ -1,7 +1,8 @@
 //! Which server, as whom, and with which password.
 //!
-//! In: the section's settings, a service file, a password file. Out: a [`Target`]; this process is the system user to connect as from then
-//! on. Must never: read a file as root that the section does not name, or let a password be printed.
+//! In: the section's settings, a service file, a password file. Out: a [`Target`]; this process is the system
+//! user to connect as from then on. Must never: read a file as root that the section does not name, or let a
+//! password be printed.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -14,7 +15,8 @@ use super::passfile::{self, Wanted};
 use super::service::{self, Service};
 use crate::config::settings::Postgresql;
 
-/// Where PostgreSQL's packages put the socket; an empty host means this folder to libpq, and `localhost` to a password file.
+/// Where PostgreSQL's packages put the socket; an empty host means this folder to libpq, and `localhost` to a
+/// password file.
 const SOCKETS: &str = "/var/run/postgresql";
 const PORT: u16 = 5432;
 /// Role, database and system user.

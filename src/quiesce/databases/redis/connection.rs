@@ -1,7 +1,8 @@
 //! The connection to a server: where it is, who asks, and what its refusals mean.
 //!
-//! In: the section's settings, a password file or a systemd credential. Out: answers, or a [`Refusal`] with what to do. Must never: say
-//! the password, or wait for anything itself (every wait is bounded by the caller).
+//! In: the section's settings, a password file or a systemd credential. Out: answers, or a [`Refusal`] with
+//! what to do. Must never: say the password, or wait for anything itself (every wait is bounded by the
+//! caller).
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -79,7 +80,8 @@ impl Connection {
         Ok(Self { at, user, client, inner })
     }
 
-    /// One command. A connection that was lost is made again: what this tool does hangs on no connection, and servers close idle ones.
+    /// One command. A connection that was lost is made again: what this tool does hangs on no connection, and
+    /// servers close idle ones.
     pub(super) async fn ask<T: FromRedisValue>(&mut self, words: &[&str]) -> Result<T, Refusal> {
         self.raw(words).await.map_err(|e| refused(&e, &self.at, &self.user, &name(words)))
     }

@@ -1,7 +1,7 @@
 //! Where a server keeps its data, and whether that is in the set.
 //!
-//! In: the server's own settings and process id. Out: nothing, or a refusal. Must never: look at a path of this host which the server
-//! means on another host or in a container.
+//! In: the server's own settings and process id. Out: nothing, or a refusal. Must never: look at a path of
+//! this host which the server means on another host or in a container.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -39,7 +39,8 @@ pub(super) async fn dump(
     Ok(dir.join(connection.config("dbfilename").await?))
 }
 
-/// The server's `dir`, which is its working directory too: that is how its process is told from one elsewhere.
+/// The server's `dir`, which is its working directory too: that is how its process is told from one
+/// elsewhere.
 async fn directory(connection: &mut Connection, info: &Info) -> Result<PathBuf, Refusal> {
     let dir = PathBuf::from(connection.config("dir").await?);
     let pid = info.number("process_id")?;

@@ -1,7 +1,7 @@
 //! What a server says of itself (INFO), and the witness that nothing was written.
 //!
-//! In: the text of INFO. Out: its fields; a [`Witness`] to compare with a later one. Must never: take a field that is not there for a
-//! zero.
+//! In: the text of INFO. Out: its fields; a [`Witness`] to compare with a later one. Must never: take a field
+//! that is not there for a zero.
 
 use std::collections::HashMap;
 
@@ -64,7 +64,8 @@ impl Info {
 
 /// What moves when anything is written to a server that has an append-only file.
 ///
-/// `master_repl_offset` is no part of it: without replicas it stands still before 7.2, and with replicas it moves by each PING.
+/// `master_repl_offset` is no part of it: without replicas it stands still before 7.2, and with replicas it
+/// moves by each PING.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Witness {
     /// Another one after each start.

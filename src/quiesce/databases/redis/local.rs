@@ -1,6 +1,7 @@
 //! What the agent knows of Redis and Valkey by itself.
 //!
-//! In: a section's settings. Out: what differs from other databases before anybody connects. Must never: connect.
+//! In: a section's settings. Out: what differs from other databases before anybody connects. Must never:
+//! connect.
 
 use std::ffi::OsString;
 

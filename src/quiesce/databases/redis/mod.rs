@@ -1,17 +1,19 @@
 //! Redis and Valkey.
 //!
 //! ```text
-//! pause    no rewrite runs ─→ CLIENT PAUSE … WRITE ─→ the append-only file has it all ─→ witness ─→ held
+//! pause    no rewrite runs ─→ CLIENT PAUSE … WRITE ─→ the append-only file has it all
+//!                          ─→ witness ─→ held
 //!          held ─→ the same witness? ─→ CLIENT UNPAUSE
 //! bgsave   no other child runs ─→ BGSAVE ─→ awaited ─→ held, with nothing to let go
 //! ```
 //!
-//! What the pause is worth: a reply to CLIENT PAUSE is sent after the server has handed its buffer to write(2), in the same turn of its
-//! event loop; `everysec` may put that off for two seconds, so INFO is asked until the buffer is empty. From then on every acknowledged
-//! write is in the filesystem, and the freeze puts it on the volume, whatever `appendfsync` says.
+//! What the pause is worth: a reply to CLIENT PAUSE is sent after the server has handed its buffer to
+//! write(2), in the same turn of its event loop; `everysec` may put that off for two seconds, so INFO is
+//! asked until the buffer is empty. From then on every acknowledged write is in the filesystem, and the
+//! freeze puts it on the volume, whatever `appendfsync` says.
 //!
-//! In: its settings, the set. Out: facts, and a hold. Must never: pause without an end of the pause's own, or pause what it may not
-//! unpause.
+//! In: its settings, the set. Out: facts, and a hold. Must never: pause without an end of the pause's own, or
+//! pause what it may not unpause.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -32,7 +34,8 @@ mod connection;
 const POLL: Duration = Duration::from_millis(10);
 /// How often while that takes long.
 const SLOW_POLL: Duration = Duration::from_millis(100);
-/// Longest wait for the append-only file while writers stand still. Redis puts a write off for two seconds at most.
+/// Longest wait for the append-only file while writers stand still. Redis puts a write off for two seconds at
+/// most.
 const DRAIN: Duration = Duration::from_secs(10);
 /// What is kept of a timeout to say why it ran out.
 const MARGIN: Duration = Duration::from_millis(300);
@@ -103,7 +106,8 @@ impl Quiescer for Server {
         // A dump that is whole stays whole: its successor replaces it by one rename.
         let Some(pause) = &self.pause else { return Ok(()) };
         let (since, before) = (pause.since, pause.witness.clone());
-        // Looked at first, while nobody can have written yet; but whatever it says, and if it hangs, the pause is ended.
+        // INFO is asked first, while nobody can have written yet. The pause is ended whatever comes of it, also when
+        // the server does not answer.
         let info = timeout(self.timeout / 3, self.connection.info()).await;
         let elapsed = since.elapsed();
         self.connection.ask::<()>(&["CLIENT", "UNPAUSE"]).await?;
@@ -145,7 +149,8 @@ impl Server {
     }
 
     async fn pause(&mut self) -> Result<(), Refusal> {
-        // Before anybody is made to wait: until its first rewrite has ended, an append-only file that was just switched on is none.
+        // Before anybody is made to wait: until its first rewrite has ended, an append-only file that was
+        // just switched on is none.
         self.until(self.deadline, "an append-only file rewrite to end", |info| {
             Ok(!info.flag("aof_rewrite_in_progress")? && !info.flag("aof_rewrite_scheduled")?)
         })
