@@ -41,6 +41,12 @@ impl Interrupt {
         Ok(Self { first })
     }
 
+    /// One that is interrupted when the sender says so.
+    #[must_use]
+    pub fn by(first: watch::Receiver<Option<Signal>>) -> Self {
+        Self { first }
+    }
+
     /// One that is never interrupted.
     #[must_use]
     pub fn never() -> Self {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use nix::errno::Errno;
+use nix::sys::signal::Signal;
 use rig::fixture::{Host, plan_with, settings};
 use rig::made;
 use rig::made_ec2::{Fault, MadeClock, MadeEc2};
@@ -30,14 +31,32 @@ use stillpoint::window::guard::StartGuard;
 use tempfile::TempDir;
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
+use tokio::sync::watch;
 
-/// Every step that a run reaches, in order.
+/// Every step that a run reaches, in order; at one of them, a signal comes.
 #[derive(Debug, Default)]
-struct Heard(Mutex<Vec<Step>>);
+struct Heard {
+    steps: Mutex<Vec<Step>>,
+    signal: Mutex<Option<(Step, watch::Sender<Option<Signal>>)>>,
+}
+
+impl Heard {
+    /// From now on SIGTERM comes when the run is at this step.
+    fn interrupt_at(&self, step: Step) -> Interrupt {
+        let (tx, rx) = watch::channel(None);
+        *self.signal.lock().unwrap() = Some((step, tx));
+        Interrupt::by(rx)
+    }
+}
 
 impl Steps for Heard {
     fn at(&self, step: Step) {
-        self.0.lock().unwrap().push(step);
+        self.steps.lock().unwrap().push(step);
+        if let Some((at, tx)) = &*self.signal.lock().unwrap()
+            && *at == step
+        {
+            tx.send(Some(Signal::SIGTERM)).unwrap();
+        }
     }
 }
 
@@ -115,7 +134,11 @@ impl Machine {
     }
 
     async fn take(&self) -> Result<Outcome, Error> {
-        self.on(async |env, job| snapshot(env, job, &mut Interrupt::never()).await).await
+        self.take_until(Interrupt::never()).await
+    }
+
+    async fn take_until(&self, mut interrupt: Interrupt) -> Result<Outcome, Error> {
+        self.on(async |env, job| snapshot(env, job, &mut interrupt).await).await
     }
 
     async fn rehearse(&self) -> Round {
@@ -124,7 +147,7 @@ impl Machine {
     }
 
     fn steps(&self) -> Vec<Step> {
-        self.heard.0.lock().unwrap().clone()
+        self.heard.steps.lock().unwrap().clone()
     }
 
     /// P1, P3 and P4: whatever happened, nothing is frozen, and create was called once at most.
@@ -264,6 +287,59 @@ async fn a_lost_answer_is_looked_up_with_pauses_and_never_asked_for_again() {
     let reason = outcome.record.reason.unwrap();
     assert!(reason.contains("3 snapshots of this run exist all the same"), "{reason}");
     assert!(machine.steps().contains(&Step::LookUp));
+}
+
+/// The window's limit is a second: the test needs that time to pass.
+#[tokio::test]
+async fn what_ec2_does_not_say_is_looked_up_and_is_no_more_than_after_a_crash() {
+    for (fault, reason) in [
+        (Fault::NoAnswer, "EC2 did not answer within the window of 1s; 3 snapshots of this run exist"),
+        (Fault::Partial, "EC2's answer says nothing of vol-00000000000000000; 3 snapshots of this run exist"),
+    ] {
+        let machine = Machine::with(|_, s| s.window = Duration::from_secs(1));
+        machine.ec2.fail("create", fault);
+        let record = machine.take().await.unwrap().record;
+        assert_eq!((record.exit, record.achieved), (Exit::Ec2, Some(Consistency::Crash)), "{fault:?}");
+        assert!(record.reason.as_ref().is_some_and(|r| r.contains(reason)), "{record:?}");
+        assert!(machine.ec2.snapshots().iter().all(|s| s.tags["stillpoint:consistency"] == "crash"));
+        assert!(machine.journals().is_empty(), "all of it was found and labelled");
+        machine.is_left_well(&format!("{fault:?}"));
+    }
+}
+
+#[tokio::test]
+async fn a_signal_at_any_step_ends_the_run_until_ec2_has_answered_and_no_more_after_it() {
+    let hook = |folder: &Path, s: &mut PlanSettings| s.hooks = vec![hook(folder, "true", OnFailure::Abort)];
+    for step in Step::ALL.into_iter().filter(|s| *s != Step::LookUp) {
+        let machine = Machine::with(hook);
+        let interrupt = machine.heard.interrupt_at(step);
+        let ended = machine.take_until(interrupt).await;
+        let case = format!("SIGTERM at {step}");
+        machine.is_left_well(&case);
+        assert!(machine.steps().contains(&step), "{case}: was not reached");
+        let ran = hooks_ran(machine.folder.path());
+        let held = ran.iter().filter(|l| l.starts_with("pre")).count();
+        let released = ran.iter().filter(|l| l.starts_with("post")).count();
+        // A pre command that a signal has stopped may not have written anything: its post command runs all the same.
+        assert!(held <= released, "{case}: {ran:?}");
+        let answered = step >= Step::Answered;
+        match &ended {
+            // In the window the answer of EC2 in memory is there at once: the call wins.
+            Ok(outcome) if answered || matches!(step, Step::Frozen | Step::Request) => {
+                assert_eq!((outcome.record.exit, outcome.signal), (Exit::Ok, None), "{case}");
+                assert!(machine.journals().is_empty(), "{case}");
+            }
+            Ok(outcome) => {
+                assert_eq!(outcome.signal, Some(Signal::SIGTERM), "{case}");
+                assert!(outcome.record.snapshots.is_empty(), "{case}");
+                assert!(machine.journals().is_empty(), "{case}");
+            }
+            Err(error) => {
+                assert_eq!(error.signal, Some(Signal::SIGTERM), "{case}");
+                assert!(step < Step::JournalStart && ran.is_empty(), "{case}: {ran:?}");
+            }
+        }
+    }
 }
 
 #[tokio::test]

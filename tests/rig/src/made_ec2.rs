@@ -25,6 +25,10 @@ pub enum Fault {
     AnswerLost,
     /// It gets lost itself, and nobody can tell.
     RequestLost,
+    /// It is carried out, and the answer never comes. Of `create` only.
+    NoAnswer,
+    /// The last volume is missing in the answer. Of `create` only.
+    Partial,
 }
 
 /// The snapshot as EC2 has it, with its tags.
@@ -101,7 +105,7 @@ impl MadeEc2 {
         let fault = self.faults.lock().unwrap().get(call).copied();
         let lost = || Ec2Error::Unknown { action: call, message: "made to get lost".to_owned() };
         match fault {
-            None => Ok(work()),
+            None | Some(Fault::Partial | Fault::NoAnswer) => Ok(work()),
             Some(Fault::Refused) => Err(Ec2Error::Refused {
                 action: call,
                 code: "Unavailable".to_owned(),
@@ -169,11 +173,19 @@ impl Ec2 for MadeEc2 {
             let volumes = self.wanted(&request.call);
             volumes.iter().map(|v| self.add(v, "pending", None, tags.clone())).collect()
         };
-        self.call("create", make).map_err(|error| CreateFailed {
-            outcome_unknown: error.outcome_unknown(),
-            error,
-            made: Vec::new(),
-        })
+        let made: Result<Vec<SnapshotView>, _> = self.call("create", make);
+        let fault = self.faults.lock().unwrap().get("create").copied();
+        match (made, fault) {
+            (Ok(_), Some(Fault::NoAnswer)) => std::future::pending().await,
+            (Ok(mut made), Some(Fault::Partial)) => {
+                made.pop();
+                Ok(made)
+            }
+            (Ok(made), _) => Ok(made),
+            (Err(error), _) => {
+                Err(CreateFailed { outcome_unknown: error.outcome_unknown(), error, made: Vec::new() })
+            }
+        }
     }
 
     async fn find_run(&self, run: &RunId) -> Result<Vec<SnapshotView>, Ec2Error> {
