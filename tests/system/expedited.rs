@@ -94,6 +94,13 @@ fn it_is_raised_only_where_asked_for_and_put_back() {
     assert_settled(&rig);
 }
 
+/// Is this process inside FIFREEZE, waiting for the writer?
+fn freezes(run: &Run) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", run.pid())) else { return false };
+    let stats = threads.flatten().filter_map(|t| std::fs::read_to_string(t.path().join("stat")).ok());
+    stats.into_iter().any(|stat| stat.contains(" (freeze-0) D "))
+}
+
 /// The agent can neither put it back nor end: a FIFREEZE of its own is in progress.
 #[test]
 fn the_watchdog_puts_it_back() {
@@ -119,7 +126,7 @@ fn the_journal_puts_it_back_when_both_were_killed() {
     rig.configure(&format!("{ASKED}freeze_timeout = \"15s\"\n{}", noting(&rig, "db")));
     let mut writer = stuck_writer(&rig);
     let run = rig.spawn(&["snapshot"]);
-    await_some("the freeze", || (now() == "1").then_some(()));
+    await_some("the freeze", || (now() == "1" && freezes(&run)).then_some(()));
     let guards = watchdogs(&rig);
     guards.iter().for_each(|w| kill(*w, Signal::SIGSTOP).unwrap());
     run.signal(Signal::SIGKILL);
