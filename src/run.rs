@@ -15,8 +15,8 @@
 //! What the run is for is its [`goal`]: [`take`] a set, [`rehearsal`], or a [`held_freeze`] for somebody
 //! else's snapshots.
 //!
-//! In: an [`Environment`] and a [`Job`]. Out: what the goal says of it. Must never: return with something
-//! quiesced and not released, or repeat the create call.
+//! In: an [`Environment`] and a [`Job`]. Out: the goal's outcome. Must never: return while an application is
+//! quiesced and its release was not tried, or repeat the create call.
 
 pub mod applications;
 pub mod control_socket;
@@ -59,7 +59,7 @@ use crate::interrupt::Interrupt;
 /// Carries out a job for one goal.
 ///
 /// # Errors
-/// When it is refused before anything is touched. From then on the outcome says what failed.
+/// When the job is refused before anything is touched. What fails later is in the outcome.
 async fn run<E, G: Goal<E>>(
     env: &Environment<'_, E>,
     job: &Job<'_>,

@@ -1,8 +1,9 @@
-//! The applications of a run: checked, held one by one before the window, let go after it, told how it ended.
+//! The applications of a run: checked, quiesced one by one before the window, released after it, and informed
+//! of how the run ended.
 //!
-//! In: the plan's hooks. Out: [`Applications`], which owns the sessions, and every outcome. Each hook is in
-//! the journal before it is started, so that its release is owed whatever happens next. Must never: start a
-//! hook that the journal does not have.
+//! In: the plan's hooks. Out: [`Applications`], which owns the sessions, and every outcome. Each hook is
+//! written to the journal before it is started, so that it is released even if this process dies. Must never:
+//! start a hook that the journal does not have.
 
 use std::time::Duration;
 
@@ -24,16 +25,16 @@ use crate::quiesce::{
 use crate::sets::record::ApplicationRecord;
 use crate::unmount::REMOUNT_LIMIT;
 
-/// Beyond the sum of all limits, before a session lets go by itself: connections are warmed, units and
-/// containers are asked.
+/// Time that a session gets beyond the sum of all limits before it releases by itself: warming connections
+/// and querying units and containers have no limit of their own in that sum.
 const MARGIN: Duration = Duration::from_secs(120);
 
 /// The applications of one run.
 #[derive(Debug)]
 pub(super) struct Applications {
-    /// What hooks are told.
+    /// The environment that hooks get.
     pub env: HookEnv,
-    /// Sessions that hold.
+    /// Sessions that keep their application quiesced.
     pub quiesced: Quiesced,
     attempted: Vec<Hook>,
     /// Everything that ran, in order.
@@ -41,7 +42,7 @@ pub(super) struct Applications {
 }
 
 impl Applications {
-    /// None is held yet. `window` is the longest that everything may stay frozen.
+    /// Nothing is quiesced yet. `window` is the longest that everything may stay frozen.
     pub fn new(job: &Job<'_>, window: Duration) -> Self {
         let mut env = env(&job.run, job.facts, job.plan, job.settings);
         env.hold_limit += window.saturating_sub(job.settings.window);
@@ -49,7 +50,7 @@ impl Applications {
     }
 }
 
-/// What hooks are told before the outcome is known.
+/// The environment that hooks get while the run's outcome is not known.
 #[must_use]
 pub fn env(run: &RunId, facts: &Facts, plan: &Plan, settings: &PlanSettings) -> HookEnv {
     let filesystems = plan.filesystems.iter();
@@ -70,11 +71,12 @@ pub fn env(run: &RunId, facts: &Facts, plan: &Plan, settings: &PlanSettings) -> 
     }
 }
 
-/// The longest that a session can have to hold: everything between the first hook and the last release that
-/// has a limit.
+/// The longest that a session may have to keep its application quiesced: the sum of all limits between the
+/// first hook and the last release.
 fn hold_limit(plan: &Plan, settings: &PlanSettings) -> Duration {
     let hooks = quiesce::expand(&settings.hooks).unwrap_or_else(|_| settings.hooks.clone());
-    // A database is asked, held and let go; nobody waits for it longer than this.
+    // A session is waited for at most four times its timeout, a command twice: before the window and after
+    // it.
     let hooks: Duration = hooks.iter().map(|h| h.timeout * if h.is_session() { 4 } else { 2 }).sum();
     let unmounts = plan.filesystems.iter().any(|f| f.method == Method::Unmount);
     let away = if unmounts { settings.unmount_timeout * 2 + REMOUNT_LIMIT } else { Duration::ZERO };
@@ -82,10 +84,10 @@ fn hold_limit(plan: &Plan, settings: &PlanSettings) -> Duration {
     hooks + away + settings.flush_timeout * 2 + settings.window + MARGIN
 }
 
-/// Asks every database whether it could be held.
+/// Checks every database: could it be quiesced?
 ///
 /// # Errors
-/// When one that the run may not go without could not. Nothing has been touched.
+/// When one could not, and its `on_failure` does not allow that. Nothing has been touched.
 pub(super) async fn check(job: &Job<'_>, interrupt: &mut Interrupt) -> Result<(), Error> {
     quiesce::expand(&job.settings.hooks).map_err(unreadable)?;
     let env = env(&job.run, job.facts, job.plan, job.settings);
@@ -110,7 +112,7 @@ fn unreadable(what: String) -> Error {
     Error::new(Exit::Hook, what).hint("create it, or take the [[hook_directory]] out of the configuration")
 }
 
-/// Holds them in order.
+/// Quiesces them in order.
 pub(super) async fn quiesce<E>(
     env: &Environment<'_, E>,
     job: &Job<'_>,
@@ -150,7 +152,7 @@ pub(super) async fn quiesce<E>(
     Ok(())
 }
 
-/// Journals one and holds it.
+/// Writes one hook to the journal, then runs it.
 async fn attempt<E>(
     env: &Environment<'_, E>,
     apps: &mut Applications,
@@ -177,18 +179,18 @@ async fn attempt<E>(
     Ok(quiesce::quiesce_one_noting(&hook, &apps.env, &mut apps.quiesced, noted, cancelled).await)
 }
 
-/// The commands for the end of the run. What fails is a failure after the set.
+/// Runs the `completed` or `failed` commands. Their failures count as failures after the set.
 pub(super) async fn finish(apps: &Applications) -> Vec<HookOutcome> {
     let phase = match apps.env.result {
         RunResult::Taken => Phase::Completed,
         RunResult::Failed => Phase::Failed,
-        // A rehearsal is neither; what is not known cannot be told.
+        // A rehearsal takes no set; with an unknown result neither command is right.
         RunResult::Rehearsed | RunResult::Unknown => return Vec::new(),
     };
     quiesce::finish(&apps.attempted, phase, &apps.env).await
 }
 
-/// Why the hooks vouch for nothing, if so.
+/// Why the hooks are no evidence that the applications were quiesced; none when they are.
 pub(super) fn doubt(settings: &PlanSettings, outcomes: &[HookOutcome]) -> Option<String> {
     if !settings.holds_applications() {
         return Some("no hooks: nothing vouches for the applications".to_owned());
@@ -197,15 +199,15 @@ pub(super) fn doubt(settings: &PlanSettings, outcomes: &[HookOutcome]) -> Option
     outcomes.iter().find(failed).map(ToString::to_string)
 }
 
-/// What failed once the set was there, or was not to be.
+/// What failed after the point in time, or after the run had failed.
 pub(super) fn after(outcomes: &[HookOutcome]) -> Vec<String> {
-    // What was lost takes the label down instead.
+    // A hook whose application was not quiesced all the time lowers the label instead.
     let late = |h: &&HookOutcome| h.phase != Phase::Pre && !h.succeeded() && !h.lost;
     outcomes.iter().filter(late).map(ToString::to_string).collect()
 }
 
-/// What became of each application, in the order in which they were held. `taken` is the most that this set
-/// can be to any of them, and why.
+/// The outcome of each application, in the order in which they were quiesced. `taken` is the highest label
+/// that the rest of the evidence allows, and why; none when no set was taken.
 pub(super) fn records(
     settings: &PlanSettings,
     outcomes: &[HookOutcome],
@@ -219,7 +221,7 @@ pub(super) fn records(
     };
     let mut records = Vec::new();
     for held in outcomes.iter().filter(|h| h.phase == Phase::Pre) {
-        // Units that are stopped for an unmount are no hooks of the plan.
+        // Units that are stopped for an unmount are not hooks of the plan.
         let Some(kind) = section(&held.name) else { continue };
         let let_go = outcomes.iter().find(|h| h.phase == Phase::Post && h.name == held.name);
         let failed = Some(held).filter(|h| !h.succeeded()).or(let_go.filter(|h| h.lost));
@@ -303,7 +305,7 @@ mod tests {
             [("queue", "hook", good), ("d/10-app", "hook_directory", good), ("cache", "redis", good)]
         );
         assert_eq!(records[0].facts.keys().collect::<Vec<_>>(), ["end", "offset"]);
-        // Units stopped for an unmount are in the outcomes, and are no application.
+        // Units stopped for an unmount are in the outcomes, but they are not applications.
         outcomes.push(ran("unit a.service", Phase::Pre, HookStatus::Ok));
         assert_eq!(labels(&outcomes, Some((Application, ""))).len(), 3);
     }
@@ -327,7 +329,7 @@ mod tests {
         );
         outcomes[3].lost = false;
         outcomes[3].status = HookStatus::Failed(crate::quiesce::Exit::Code(1));
-        assert_eq!(doubt(&settings(), &outcomes), None, "a post command that fails is told after the set");
+        assert_eq!(doubt(&settings(), &outcomes), None, "a failed post command comes after the set");
         assert_eq!(after(&outcomes).len(), 1);
     }
 

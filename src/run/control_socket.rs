@@ -1,9 +1,9 @@
-//! What the process that holds a freeze, the command that started it, and `thaw` say to each other.
+//! The messages between the process that holds a freeze, the command that started it, and `thaw`.
 //!
 //! In: the socket of the command that waits for the freeze; a socket `runs/RUN.sock` in the run folder, made
-//! before anything is frozen. Out: "somebody asked for the thaw"; the record, for both and as
-//! `runs/RUN.held`, so that a `thaw` that comes too late is told the same. Must never: do more than send and
-//! receive while frozen, or hold a freeze that nobody was told of.
+//! before anything is frozen. Out: the request to thaw; the record, sent to both and kept as `runs/RUN.held`,
+//! so that a `thaw` that comes after the end gets the same record. Must never: do more than send and receive
+//! while frozen, or hold a freeze that nobody was informed of.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -22,15 +22,16 @@ use super::journal::{self, Journal};
 use crate::host::file::{self, Lasts};
 use crate::ids::RunId;
 
-/// What `thaw` asks for.
+/// The request that `thaw` sends.
 const THAW: &str = "thaw\n";
-/// The answer to it, at once.
+/// The immediate answer to it.
 const THAWING: &str = "thawing\n";
-/// The command that started the freeze has said so: from here on the freeze outlives it.
+/// Sent by the command that started the freeze once it has printed the record: from then on the freeze
+/// outlives it.
 const TOLD: &str = "told\n";
 /// Longest time a peer may take for its line.
 const LINE_LIMIT: Duration = Duration::from_secs(1);
-/// Longest time `thaw` waits for the first word: a process that is stopped does not answer.
+/// Longest time `thaw` waits for the first answer: a process that is stopped sends none.
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 /// Pause after a client that could not be accepted.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
@@ -43,7 +44,7 @@ fn record_of(run_dir: &Path, run: &RunId) -> PathBuf {
     journal::folder(run_dir).join(format!("{run}.held"))
 }
 
-/// Where the process that holds the freeze writes its prose.
+/// The file that the process that holds the freeze logs to.
 #[must_use]
 pub fn log_of(run_dir: &Path, run: &RunId) -> PathBuf {
     journal::folder(run_dir).join(format!("{run}.log"))
@@ -61,8 +62,8 @@ pub struct ControlSocket {
 }
 
 impl ControlSocket {
-    /// Opens the control: from now on `thaw` can be asked for. `caller` is the socket of the command that
-    /// started this.
+    /// Opens the socket: from now on `thaw` can connect. `caller` is the socket of the command that started
+    /// this process.
     ///
     /// # Errors
     /// When the socket cannot be made.
@@ -75,7 +76,7 @@ impl ControlSocket {
             let mut line = String::new();
             let _ = BufReader::new(from_caller).read_line(&mut line).await;
             if line != TOLD {
-                // It went away before it could tell anyone that there is a freeze: nobody will ask for the
+                // The command ended before it printed that there is a freeze: nobody would ever ask for the
                 // thaw.
                 let _ = raise(Signal::SIGHUP);
             }
@@ -87,7 +88,7 @@ impl ControlSocket {
         let clients = Arc::clone(&waiting);
         tokio::spawn(async move {
             loop {
-                // No fd or no memory for this one now: whoever comes later must be heard all the same.
+                // There is no fd or no memory for this client: later clients must still be accepted.
                 let Ok((client, _)) = listener.accept().await else {
                     tokio::time::sleep(ACCEPT_AGAIN).await;
                     continue;
@@ -123,20 +124,20 @@ impl ControlSocket {
         *self.asked.borrow()
     }
 
-    /// One record for the command that started this. It may be gone.
+    /// Sends one record to the command that started this process. That command may have ended.
     pub async fn tell(&mut self, record: &HeldFreezeRecord) {
         let mut line = serde_json::to_vec(record).unwrap_or_default();
         line.push(b'\n');
         let _ = self.caller.write_all(&line).await;
     }
 
-    /// Keeps the record for whoever asks later. Nothing is frozen.
+    /// Keeps the record for a later `thaw`. Called when nothing is frozen.
     pub fn keep(&self, record: &HeldFreezeRecord) {
         keep(&self.run_dir, record);
         sweep_records(&self.run_dir, &self.run);
     }
 
-    /// Answers everybody who waits.
+    /// Sends the record to every client that waits.
     pub async fn close(mut self, record: &HeldFreezeRecord) {
         self.keep(record);
         let _ = std::fs::remove_file(socket_of(&self.run_dir, &self.run));
@@ -157,7 +158,7 @@ async fn serve(
 ) -> std::io::Result<()> {
     let (read, mut write) = client.into_split();
     let mut line = String::new();
-    // A client that says nothing must not be kept for ever, and ends nothing.
+    // A client that sends nothing within the limit is dropped; it does not end the freeze.
     let mut read = BufReader::new(read.take(64));
     let _ = tokio::time::timeout(LINE_LIMIT, read.read_line(&mut line)).await;
     if line != THAW {
@@ -171,8 +172,8 @@ async fn serve(
 }
 
 /// Removes the sockets of runs before this one, and what an earlier run of the same id kept. The records of
-/// others stay until this one keeps its own: it may never come to a freeze, and a `thaw` of theirs is still
-/// to be told.
+/// other runs stay until this run keeps its own: it may never freeze anything, and a late `thaw` of theirs
+/// still needs them.
 fn sweep(run_dir: &Path, run: &RunId) {
     swept(run_dir, |name| {
         let own = name.strip_prefix(run.as_str()).is_some_and(|rest| rest == ".held");
@@ -196,14 +197,14 @@ fn swept(run_dir: &Path, goes: impl Fn(&str) -> bool) {
     }
 }
 
-/// The side of the command that started it: the next record; none when the holder went away.
+/// Used by the command that started the freeze: reads the next record; none when the holder has ended.
 pub async fn next_record(from: &mut BufReader<UnixStream>) -> Option<HeldFreezeRecord> {
     let mut line = String::new();
     from.read_line(&mut line).await.ok()?;
     serde_json::from_str(&line).ok()
 }
 
-/// Says that the freeze has been told: from here on it lasts without this process.
+/// Confirms to the holder that the freeze was printed: from here on it lasts without this process.
 ///
 /// # Errors
 /// When the holder is gone.
@@ -211,7 +212,7 @@ pub async fn told(to: &mut BufReader<UnixStream>) -> std::io::Result<()> {
     to.get_mut().write_all(TOLD.as_bytes()).await
 }
 
-/// The freeze that is held now: its journal. With `run`, only that one.
+/// The journal of the freeze that is held now; with `run`, only if it is that run.
 #[must_use]
 pub fn held(run_dir: &Path, run: Option<&RunId>) -> Option<Journal> {
     let wanted =
@@ -219,7 +220,7 @@ pub fn held(run_dir: &Path, run: Option<&RunId>) -> Option<Journal> {
     Journal::all(run_dir).into_iter().flatten().find(wanted)
 }
 
-/// Keeps the record of a freeze for whoever asks later.
+/// Keeps the record of a freeze for a later `thaw`.
 pub fn keep(run_dir: &Path, record: &HeldFreezeRecord) {
     let path = record_of(run_dir, &record.run_id);
     let kept = serde_json::to_vec_pretty(record)
@@ -230,7 +231,7 @@ pub fn keep(run_dir: &Path, record: &HeldFreezeRecord) {
     }
 }
 
-/// What became of a freeze; without `run`, of the last one since boot.
+/// The record of a freeze that has ended; without `run`, of the last one since boot.
 #[must_use]
 pub fn kept(run_dir: &Path, run: Option<&RunId>) -> Option<HeldFreezeRecord> {
     let read = |path: &Path| serde_json::from_slice(&std::fs::read(path).ok()?).ok();
@@ -243,14 +244,14 @@ pub fn kept(run_dir: &Path, run: Option<&RunId>) -> Option<HeldFreezeRecord> {
     read(&newest)
 }
 
-/// How asking for the thaw went.
+/// What came of a request to thaw.
 #[derive(Debug)]
 pub enum Asked {
-    /// It is done, and everything is released.
+    /// Everything is thawed and released.
     Done(Box<HeldFreezeRecord>),
     /// The holder has just ended by itself, or is about to.
     Ending,
-    /// The holder is there and does not answer.
+    /// The holder is alive and does not answer.
     Silent,
 }
 
@@ -268,7 +269,7 @@ pub async fn ask(run_dir: &Path, run: &RunId) -> Asked {
         Ok(None) => return Asked::Ending,
         Ok(Some(_)) => {}
     }
-    // As long as the post hooks take; each has its own limit.
+    // No limit here: this takes as long as the post hooks, and each of those has one.
     let mut text = String::new();
     let read = stream.read_to_string(&mut text).await;
     match read.ok().and_then(|_| serde_json::from_str(&text).ok()) {

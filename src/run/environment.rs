@@ -1,7 +1,7 @@
-//! What the machine is, for a run: its folders, its kernel, EC2 and the clock.
+//! The machine that a run works on: its folders, kernel, EC2 and clock.
 //!
-//! In: made by the command line, or by hand in a test. Out: read by every step. Must never: know what is to
-//! be done ([`Job`] does).
+//! In: built by the command line, or by a test. Out: read by every step. Must never: know what is to be done
+//! ([`Job`] does).
 //!
 //! [`Job`]: super::job::Job
 
@@ -35,7 +35,7 @@ pub struct Environment<'a, E> {
     pub run_dir: &'a Path,
     /// Where records are kept.
     pub state_dir: &'a Path,
-    /// Who hears of each step: [`super::step::PROGRESS`].
+    /// Receives each step: [`super::step::PROGRESS`] in production.
     pub steps: &'a dyn Steps,
 }
 

@@ -1,7 +1,7 @@
-//! Why a run takes nothing, or nothing good.
+//! Why a run takes no set, or a set that is incomplete or of no proven consistency.
 //!
-//! In: what failed. Out: its exit code, the reason and what to do about it. Must never: decide what the run
-//! is worth ([`super::verdict`] does).
+//! In: what failed. Out: its exit code, the reason and what to do about it. Must never: decide the label
+//! ([`super::verdict`] does).
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
@@ -33,7 +33,7 @@ impl Failure {
         Self { signal: Some(signal), ..Self::new(Exit::Freeze, format!("interrupted by {signal}")) }
     }
 
-    /// The journal says what to undo: without it nothing may go on.
+    /// The journal says what a recovery has to undo: a run that cannot write it must stop.
     pub fn no_journal(error: &std::io::Error) -> Self {
         Self::new(Exit::Freeze, format!("cannot write the journal: {error}"))
     }

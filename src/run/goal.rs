@@ -1,9 +1,10 @@
-//! What is special about a run's goal. The order is the same for all of them and stands in [`super::run`].
+//! The steps of a run that depend on its goal. The order of steps is the same for every goal and is in
+//! [`super::run`].
 //!
 //! ```text
 //!                       take             rehearse            freeze for others
-//! preflight             permissions,     permissions,        who asks for the thaw is not
-//!                       pending          pending             frozen itself
+//! preflight             permissions,     permissions,        who will ask for the thaw is
+//!                       pending          pending             not frozen itself
 //! before_freeze         warm             warm                nobody has asked for the thaw
 //! point_in_time         one create call  a timer             "thaw" on the control socket
 //! thawed                look up a lost   who wrote           record for an early `thaw`

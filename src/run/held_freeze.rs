@@ -1,8 +1,8 @@
 //! The goal of `freeze`: nothing is taken here; everything stays frozen for somebody else's snapshots.
 //!
-//! In: how long at most, and the control socket. Out: a [`HeldFreezeRecord`]. This process and the watchdog
-//! guard each other: whichever dies, the other thaws; both keep the deadline. Must never: extend the
-//! deadline, or say that a freeze held which was not proven so.
+//! In: the longest time to stay frozen, and the control socket. Out: a [`HeldFreezeRecord`]. This process and
+//! the watchdog guard each other: when one dies, the other thaws; both thaw at the deadline. Must never:
+//! extend the deadline, or say without proof that a freeze held.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -65,7 +65,8 @@ impl<E> Goal<E> for ForOthers<'_> {
         }
     }
 
-    /// If this process dies, nobody else is left who knows that post hooks are due.
+    /// If this process dies, the recovery has to run the post hooks: no other process knows that they are
+    /// due.
     fn recovery(&self, env: &Environment<'_, E>) -> Option<Vec<PathBuf>> {
         let command = [env.program, "--run-dir".as_ref(), env.run_dir, "thaw".as_ref(), "--recover".as_ref()];
         Some(command.map(Path::to_path_buf).into())
@@ -100,7 +101,7 @@ impl<E> Goal<E> for ForOthers<'_> {
         state.held_freeze = Some(HeldFreeze { watchdog, record: self.record.clone() });
     }
 
-    /// A few messages over sockets that are open already, and nothing else.
+    /// Only sends and receives a few messages, over sockets that are already open.
     async fn point_in_time(&mut self, _: &Environment<'_, E>, times: Times) {
         self.record.times = times;
         self.record.until = times.started.checked_add(self.lasts).ok();
@@ -121,13 +122,15 @@ impl<E> Goal<E> for ForOthers<'_> {
         })
     }
 
-    /// Said before the post hooks too: they may take long, and this process may be killed over them.
+    /// The record is kept before the post hooks run, too: they may take long, and this process may be killed
+    /// meanwhile.
     async fn thawed(&mut self, _: &Environment<'_, E>, job: &Job<'_>, progress: &mut Progress) {
         self.judge(job, progress);
         self.control.keep(&self.unconfirmed(job, progress));
     }
 
-    /// Judged once more: what a session says when it lets go counts.
+    /// Judges once more, because a session can report at its release that its application was not quiesced
+    /// all the time.
     async fn settle(
         &mut self,
         _: &Environment<'_, E>,
@@ -141,7 +144,7 @@ impl<E> Goal<E> for ForOthers<'_> {
 }
 
 impl ForOthers<'_> {
-    /// What may be said of the freeze.
+    /// Sets the record's label, reason and hint from the evidence.
     fn judge(&mut self, job: &Job<'_>, progress: &Progress) {
         let (window, outcomes) = (&progress.window, &progress.applications.outcomes);
         let evidence = evidence(job, window, outcomes);
@@ -172,8 +175,8 @@ impl ForOthers<'_> {
         record.still_frozen = thawed.still_frozen;
     }
 
-    /// What may be said while sessions have not yet confirmed that they held: nobody may ever be able to ask
-    /// them.
+    /// The record while sessions have not yet confirmed that their applications stayed quiesced. If this
+    /// process dies, nobody can ask them any more, so it claims less.
     fn unconfirmed(&self, job: &Job<'_>, progress: &Progress) -> HeldFreezeRecord {
         let mut early = self.record.clone();
         let attempted = &progress.journal.state.attempted;
@@ -190,7 +193,8 @@ impl ForOthers<'_> {
     }
 }
 
-/// What is unmounted would have to stay away until somebody else is done, and come back by another process.
+/// Refuses the method `unmount`: the filesystem would have to stay unmounted until somebody else is done, and
+/// another process would have to mount it again.
 fn none_is_unmounted(job: &Job<'_>) -> Result<(), Error> {
     job.with_method(Method::Unmount).next().map_or(Ok(()), |f| {
         let what =
@@ -200,7 +204,8 @@ fn none_is_unmounted(job: &Job<'_>) -> Result<(), Error> {
     })
 }
 
-/// The command that waits prints while everything is frozen: what it prints must not be written there.
+/// The command that waits prints while everything is frozen: its output must not be a file on a frozen
+/// filesystem.
 fn outputs_are_safe(job: &Job<'_>, outputs: &[DevNo]) -> Result<(), Error> {
     job.with_method(Method::Freeze).find(|f| outputs.contains(&f.dev)).map_or(Ok(()), |f| {
         let what = format!(
@@ -212,8 +217,8 @@ fn outputs_are_safe(job: &Job<'_>, outputs: &[DevNo]) -> Result<(), Error> {
     })
 }
 
-/// Whoever is to ask for the thaw has to be able to work meanwhile: the Systems Manager agent writes there
-/// before it starts a script.
+/// The Systems Manager agent writes to its folder before it starts the script that would ask for the thaw:
+/// that folder must not be frozen.
 fn agent_is_safe<E>(env: &Environment<'_, E>, job: &Job<'_>) -> Result<(), Error> {
     let agent = Path::new(SSM_AGENT);
     if agent.exists()

@@ -1,8 +1,8 @@
 //! The record of a freeze for somebody else's snapshots: what `freeze` and `thaw` print, and what the journal
 //! keeps of it.
 //!
-//! In: a plan, then what the window saw. Out: stable, documented JSON. Must never: say that a freeze held
-//! which was not proven so.
+//! In: a plan, then what the window saw. Out: stable, documented JSON. Must never: say without proof that a
+//! freeze held.
 
 use std::path::PathBuf;
 
@@ -31,22 +31,22 @@ pub struct HeldFreezeRecord {
     pub plan: String,
     /// The process that holds the freeze.
     pub pid: i32,
-    /// What is made quiet, and how.
+    /// The filesystems that are frozen or proven quiet, and how.
     pub filesystems: Vec<HeldFilesystem>,
-    /// The volumes below.
+    /// The volumes below them.
     pub volumes: Vec<VolumeId>,
     /// When everything is thawed at the latest.
     pub until: Option<Timestamp>,
-    /// A snapshot's point in time has to lie between `frozen` and `responded`, which is when the thaw was
-    /// asked for and before the first FITHAW; at `thawed`, after the last, some filesystems have been
-    /// writable for a while.
+    /// A snapshot's point in time has to lie between `frozen` and `responded`. `responded` is when the thaw
+    /// was asked for, before the first FITHAW; `thawed` is after the last FITHAW, when some filesystems have
+    /// been writable for a while.
     pub times: Times,
     /// Did the freeze hold, on every filesystem, from `frozen` until it was thawed on request? None while it
     /// lasts.
     pub held: Option<bool>,
     /// The consistency that was requested.
     pub requested: Consistency,
-    /// What a set may be called whose point in time lies in between; none while that is not known.
+    /// The label of a set whose point in time lies in between; none while that is not known.
     pub achieved: Option<Consistency>,
     /// Why it did not hold, or why it is less than requested.
     pub reason: Option<String>,
@@ -61,12 +61,12 @@ pub struct HeldFreezeRecord {
     pub hooks: Vec<HookOutcome>,
     /// Post hooks that failed.
     pub after: Vec<String>,
-    /// Exit code: of `freeze` while it lasts or when it never was, else of `thaw`.
+    /// The exit code: of `freeze` while the freeze lasts or when there was none, else of `thaw`.
     #[serde(rename = "exit_code")]
     pub exit: Exit,
 }
 
-/// A filesystem that is made quiet.
+/// A filesystem that is frozen or proven quiet.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct HeldFilesystem {
     /// Where it is mounted.
@@ -78,7 +78,7 @@ pub struct HeldFilesystem {
 }
 
 impl HeldFreezeRecord {
-    /// What is known before anything is touched.
+    /// The record before anything is touched.
     #[must_use]
     pub fn begun(job: &Job<'_>) -> Self {
         let filesystem = |f: &PlannedFilesystem| HeldFilesystem {
@@ -108,7 +108,7 @@ impl HeldFreezeRecord {
         }
     }
 
-    /// What is left to say of a freeze whose process died, where it has not said it itself.
+    /// Completes the record of a freeze whose process died, where that process has not done it.
     #[must_use]
     pub fn died(mut self) -> Self {
         if self.held.is_none() {
@@ -126,11 +126,11 @@ impl HeldFreezeRecord {
         self.times.frozen.is_some() && self.held.is_none()
     }
 
-    /// The exit code of a `thaw` that is told this record.
+    /// The exit code of a `thaw` that receives this record.
     #[must_use]
     pub fn thaw_exit(&self) -> Exit {
         match self.exit {
-            // A freeze that never was did not hold either.
+            // A freeze that never came about did not hold either.
             Exit::Ok | Exit::Lower | Exit::After if self.held != Some(true) => Exit::NotHeld,
             Exit::Ok | Exit::Lower | Exit::After | Exit::StillFrozen => self.exit,
             _ => Exit::NotHeld,

@@ -1,8 +1,8 @@
 //! Filesystems that no path leads to: covered by another mount, or unmounted while they were frozen.
 //!
-//! In: the device number of a superblock. Out: an fd on it, for FITHAW. It is found in a mount namespace of
-//! its own thread, a private copy in which covers are taken off and devices mounted again. Must never: change
-//! a mount that anybody else sees.
+//! In: the device number of a superblock. Out: an fd on it, for FITHAW. A thread with a private copy of the
+//! mount namespace unmounts covers there, or mounts the device again. Must never: change a mount that anybody
+//! else sees.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -16,11 +16,12 @@ use crate::host::kernel::{Kernel, Linux};
 use crate::host::mountinfo::{self, MountLine};
 use crate::ids::DevNo;
 
-/// Most covers that are taken off one filesystem.
+/// The most covers that are unmounted from one filesystem.
 const COVERS: usize = 64;
 const NONE: Option<&str> = None;
 
-/// A superblock that is alive and mounted nowhere: frozen when it was unmounted, or held by something else.
+/// A superblock that exists and is mounted nowhere: it was frozen when it was unmounted, or something else in
+/// the kernel keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pathless {
     /// Key of the superblock.
@@ -35,7 +36,7 @@ pub struct Pathless {
 /// mounted here.
 ///
 /// # Errors
-/// When there can be no private namespace, or a cover cannot be taken off.
+/// When no private namespace can be made, or a cover cannot be unmounted.
 pub fn covered(dev: DevNo) -> nix::Result<Option<OwnedFd>> {
     in_private(move || {
         for _ in 0..COVERS {
@@ -57,24 +58,24 @@ pub fn covered(dev: DevNo) -> nix::Result<Option<OwnedFd>> {
     })
 }
 
-/// An fd on a superblock that is mounted nowhere: mounting its device again leads to it.
+/// An fd on a superblock that is mounted nowhere. Mounting its device gives the same superblock.
 ///
 /// # Errors
-/// What mount(2) says.
+/// The error of mount(2).
 pub fn mounted_again(lost: &Pathless) -> nix::Result<OwnedFd> {
     let lost = lost.clone();
     in_private(move || {
         // Any folder will do: nobody else sees what is mounted there.
         let place = Path::new("/proc");
         let again = |flags| mount(Some(&lost.device), place, Some(lost.fstype.as_str()), flags, NONE);
-        // A superblock that is read-only refuses to be mounted otherwise.
+        // A read-only superblock can only be mounted read-only.
         again(MsFlags::empty()).or_else(|_| again(MsFlags::MS_RDONLY))?;
         Linux.open(place)
     })
 }
 
-/// Superblocks of ext4 and xfs that are alive though no mount table in `mounted` has them. (btrfs shows no
-/// device number there.)
+/// Superblocks of ext4 and xfs that exist though `mounted` knows no mount of them. They are listed in
+/// /sys/fs; btrfs shows no device number there.
 #[must_use]
 pub fn pathless(mounted: impl Fn(DevNo) -> bool) -> Vec<Pathless> {
     let mut found = Vec::new();
@@ -96,16 +97,16 @@ pub fn pathless(mounted: impl Fn(DevNo) -> bool) -> Vec<Pathless> {
     found
 }
 
-/// In a thread of its own, whose mounts are a copy that goes with it.
+/// Works in a thread with its own copy of the mount namespace, which ends with the thread.
 fn in_private<T: Send>(work: impl FnOnce() -> nix::Result<T> + Send) -> nix::Result<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().spawn_scoped(scope, || {
             unshare(CloneFlags::CLONE_NEWNS)?;
-            // Else taking a cover off would be passed on to the host.
+            // Without this, unmounting a cover would propagate to the host.
             mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
             work()
         });
-        // Not to be done here instead: what the rest of this process sees would change too.
+        // Never in this thread instead: its mounts would change for the rest of the process.
         thread.map_err(|_| Errno::EAGAIN)?.join().unwrap_or(Err(Errno::EIO))
     })
 }

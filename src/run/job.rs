@@ -12,8 +12,7 @@ use crate::exit::Exit;
 use crate::ids::RunId;
 use crate::plan::{Consistency, Method, Plan, PlannedFilesystem};
 
-/// What one run is to do. The goal of the run (take, rehearse, freeze for others) comes on top:
-/// [`super::goal`].
+/// What one run is to do, whatever its goal (take, rehearse, freeze for others) is: [`super::goal`].
 #[derive(Debug)]
 pub struct Job<'a> {
     /// The run.
@@ -24,7 +23,7 @@ pub struct Job<'a> {
     pub plan: &'a Plan,
     /// How.
     pub settings: &'a PlanSettings,
-    /// The consistency that is requested: of the settings, else the most that this plan can mean.
+    /// The consistency that is requested: the one in the settings, else the one that the plan implies.
     pub requested: Consistency,
 }
 

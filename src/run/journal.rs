@@ -18,7 +18,7 @@ use crate::quiesce::orphans::SessionProcess;
 use crate::unmount::Recipe;
 use crate::window::expedite::Former;
 
-/// Journals are of processes of this very machine.
+/// Journals name processes of this machine, so they are looked up in the real /proc.
 const ROOT: &str = "/";
 
 /// How far the create call had come.
@@ -30,7 +30,7 @@ pub enum Created {
     No,
     /// May have been sent; written before the freeze, since nothing is written while frozen.
     Maybe,
-    /// These were made and still lack their verdict.
+    /// These snapshots were made and still lack their verdict.
     Made(Vec<SnapshotId>),
 }
 
@@ -39,7 +39,7 @@ pub enum Created {
 pub struct FrozenMount {
     /// Key of its superblock.
     pub dev: DevNo,
-    /// Where it is reached.
+    /// Where it is mounted.
     pub mount_point: PathBuf,
 }
 
@@ -49,7 +49,7 @@ pub struct ToRemount {
     /// Units whose stop was attempted, in order. Started once everything is mounted: a database must not
     /// start on an empty folder.
     pub units: Vec<Hook>,
-    /// Every mount that may be gone, and how to make it again. Nothing in it that is mounted needs anything.
+    /// Every mount that may be gone, and how to make it again. Those that are still mounted are left alone.
     pub recipe: Recipe,
     /// Automounts whose stop was attempted. Started before anything is mounted: systemd refuses afterwards.
     pub automounts: Vec<Hook>,
@@ -58,7 +58,7 @@ pub struct ToRemount {
 }
 
 impl ToRemount {
-    /// Nothing is to be done.
+    /// Is there nothing to mount or to start?
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -71,7 +71,7 @@ impl ToRemount {
     }
 }
 
-/// A freeze that is held for somebody else: the run takes no snapshots itself.
+/// A freeze that is held for somebody else's snapshots.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct HeldFreeze {
     /// The watchdog's process id, once there is one.
@@ -80,7 +80,7 @@ pub struct HeldFreeze {
     pub record: HeldFreezeRecord,
 }
 
-/// What a run would leave behind.
+/// What has to be undone if the run dies now.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct State {
     /// The run.
@@ -89,10 +89,10 @@ pub struct State {
     pub started: jiff::Timestamp,
     /// Its plan's name.
     pub plan: String,
-    /// The agent.
+    /// The process of the run.
     #[serde(flatten)]
     pub process: ProcessId,
-    /// Hooks attempted and not yet released, in order.
+    /// Hooks that were attempted and are not yet released, in order.
     pub attempted: Vec<Hook>,
     /// Processes of those that are sessions.
     #[serde(default)]
@@ -185,7 +185,7 @@ impl Journal {
         found
     }
 
-    /// Is the run's process there? A stopped one is.
+    /// Does the run's process exist? A stopped process does.
     #[must_use]
     pub fn lives(&self) -> bool {
         self.state.process.lives(ROOT.as_ref())
@@ -194,14 +194,14 @@ impl Journal {
     /// Changes the journal and writes it, atomically.
     ///
     /// # Errors
-    /// When it cannot be written; then what was about to be attempted must not be.
+    /// When it cannot be written. Then the step that it was written for must not be attempted.
     pub fn update(&mut self, change: impl FnOnce(&mut State)) -> std::io::Result<()> {
         change(&mut self.state);
         self.write()
     }
 
-    /// Notes the process of a session that was started a moment ago. Best effort: it ends without the agent,
-    /// unless it is broken.
+    /// Notes the process of a session that was just started. Best effort: a session ends by itself when this
+    /// process dies, unless it is broken.
     pub fn note_session(&mut self, hook: &str, pid: u32) {
         let Some(process) = i32::try_from(pid).ok().and_then(|pid| ProcessId::of_live(ROOT.as_ref(), pid))
         else {
@@ -210,13 +210,13 @@ impl Journal {
         let _ = self.update(|s| s.sessions.push(SessionProcess { hook: hook.to_owned(), process }));
     }
 
-    /// Writes it as it stands.
+    /// Writes the file again, unchanged.
     pub(super) fn write(&self) -> std::io::Result<()> {
-        // It has the hooks' environments in it, which may hold a password.
+        // The hooks' environments are in it, and may contain a password.
         file::replace(&self.path, &serde_json::to_vec_pretty(&self.state)?, 0o600, Lasts::UntilShutdown)
     }
 
-    /// Is a thread of the run's process left, in exit() or inside FIFREEZE?
+    /// Does a thread of the run's process still exist, in exit(2) or inside FIFREEZE?
     #[must_use]
     pub fn lingers(&self) -> bool {
         self.state.process.lingers(ROOT.as_ref())
@@ -225,13 +225,13 @@ impl Journal {
     /// How long ago the run was started.
     #[must_use]
     pub fn age(&self) -> std::time::Duration {
-        // Zero for a start in the future: the clock was set, and the careful reading is "just now".
+        // Zero for a start in the future: the clock was set back, and "just now" is the safe assumption.
         jiff::Timestamp::now().duration_since(self.state.started).try_into().unwrap_or_default()
     }
 
-    /// Nothing is left to undo.
+    /// Removes the file: nothing is left to undo.
     pub fn close(self) {
-        // A journal left behind is undone once more at the next start, which is harmless.
+        // If it cannot be removed, the next start undoes everything once more, which is harmless.
         let _ = std::fs::remove_file(&self.path);
     }
 }

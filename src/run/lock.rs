@@ -1,6 +1,6 @@
 //! One run at a time on a host.
 //!
-//! In: the run folder. Out: a lock that lives as long as the process. Must never: be held by a hook or the
+//! In: the run folder. Out: a lock that ends with the process. Must never: be inherited by a hook or the
 //! watchdog (the fd is close-on-exec).
 
 use std::path::Path;

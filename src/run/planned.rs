@@ -1,4 +1,4 @@
-//! The first third of a run: who this is, what is here, what will be done.
+//! The first third of a run: which instance this is, what is mounted on it, what will be done.
 //!
 //! ```text
 //! identify (IMDS) → connect → facts (EC2 and this host) → plan
@@ -20,7 +20,7 @@ use crate::exit::Exit;
 use crate::plan::{self, Method, Plan};
 use crate::unmount::REMOUNT_LIMIT;
 
-/// Beyond every limit of a run, for what has none: tagging, looking up, reporting.
+/// Time beyond the sum of all limits, for what has none: tagging, looking up, reporting.
 const SETTLING: Duration = Duration::from_secs(120);
 
 /// Identity, discovery and plan: what `plan` prints and `snapshot` carries out.
@@ -34,7 +34,7 @@ pub struct Planned {
     pub plan: Plan,
 }
 
-/// All of it.
+/// Identity, discovery and plan, one after the other.
 ///
 /// # Errors
 /// What failed first. Nothing has been touched.
@@ -50,10 +50,10 @@ pub async fn planned(loaded: &Loaded, root: &Path) -> Result<Planned, Error> {
     Ok(Planned { ec2, facts, plan })
 }
 
-/// Asks IMDS who this is.
+/// Asks IMDS for the identity of this instance.
 ///
 /// # Errors
-/// When IMDS does not say; exit 69.
+/// When IMDS gives none; exit 69.
 pub async fn identify(loaded: &Loaded) -> Result<Identity, Error> {
     imds::identity(&loaded.settings.identity).await.map_err(|e| {
         let hint = e.hint();
@@ -61,7 +61,7 @@ pub async fn identify(loaded: &Loaded) -> Result<Identity, Error> {
     })
 }
 
-/// Finds credentials that last for the run, and connects to EC2, with as many connections as this at once.
+/// Finds credentials that last for the run, and connects to EC2 with up to `connections` connections at once.
 ///
 /// # Errors
 /// When there are no such credentials (exit 77), or EC2 cannot be reached (exit 23).
@@ -81,7 +81,7 @@ pub async fn connect(loaded: &Loaded, identity: &Identity, connections: usize) -
     Ok(Aws::new(connection))
 }
 
-/// What is on this host, read below `root`.
+/// The filesystems and devices of this host, read below `root`.
 ///
 /// # Errors
 /// When the mounts or devices cannot be read.
@@ -101,7 +101,7 @@ pub fn hostname() -> String {
 /// Makes the plan.
 ///
 /// # Errors
-/// When the configuration asks for what is not there; exit 78.
+/// When the configuration names something that this host does not have; exit 78.
 pub fn make(loaded: &Loaded, facts: &Facts) -> Result<Plan, Error> {
     plan::plan(facts, &loaded.settings.plan).map_err(|e| {
         let hint = e.hint();
@@ -109,7 +109,7 @@ pub fn make(loaded: &Loaded, facts: &Facts) -> Result<Plan, Error> {
     })
 }
 
-/// Longest a run needs its credentials: every hook twice, the window, and the settling after it.
+/// The longest that a run needs its credentials: every hook twice, the window, and the settling after it.
 fn credentials_needed(loaded: &Loaded) -> Duration {
     let plan = &loaded.settings.plan;
     let hooks: Duration = plan.hooks.iter().map(|h| h.timeout * 2).sum();

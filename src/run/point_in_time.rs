@@ -20,7 +20,7 @@ use crate::interrupt::Interrupt;
 use crate::window::expedite::{self, RcuExpedited};
 use crate::window::{Extras, Machine, Prepared};
 
-/// Fixes it.
+/// Fixes the point in time.
 pub(super) async fn fix<E, G: Goal<E>>(
     env: &Environment<'_, E>,
     job: &Job<'_>,
@@ -42,7 +42,7 @@ pub(super) async fn fix<E, G: Goal<E>>(
     let mut frozen = match prepared.freeze(interrupt).await {
         Ok(frozen) => frozen,
         Err(not) => {
-            // A mount that refused is frozen by somebody else, if at all: it is not for the recovery.
+            // If a mount that refused is frozen, somebody else froze it: a recovery must not thaw it.
             nothing_frozen(journal, &not.thawed.still_frozen);
             let failure = Some(not.cause.into());
             return Window { thawed: Some(not.thawed), failure, call: None };
@@ -81,7 +81,7 @@ async fn prepare<E, G: Goal<E>>(
     Ok(prepared)
 }
 
-/// The last checks, and what the journal has to say while it cannot be written.
+/// The last checks; then the journal is written as it has to be while everything is frozen.
 async fn ready<E, G: Goal<E>>(
     env: &Environment<'_, E>,
     job: &Job<'_>,
@@ -103,7 +103,7 @@ async fn ready<E, G: Goal<E>>(
     interrupt.pending().map_or(Ok(()), |signal| Err(Failure::interrupted(signal)))
 }
 
-/// Nothing was requested, and nothing is frozen but what could not be thawed.
+/// Notes that nothing was requested, and that nothing is frozen but what could not be thawed.
 fn nothing_frozen(journal: &mut Journal, still_frozen: &[std::path::PathBuf]) {
     let _ = journal.update(|state| {
         state.created = Created::No;
@@ -112,8 +112,7 @@ fn nothing_frozen(journal: &mut Journal, still_frozen: &[std::path::PathBuf]) {
     });
 }
 
-/// `rcu_expedited`, where the plan asks for it. It makes freezing faster and nothing else: without it the run
-/// goes on.
+/// `rcu_expedited`, where the plan asks for it. It only makes freezing faster, so the run goes on without it.
 fn expedited(root: &Path, settings: &PlanSettings) -> Option<RcuExpedited> {
     let opened = settings.rcu_expedited.then(|| RcuExpedited::open(&expedite::path(root)))?;
     opened.inspect_err(|e| tracing::warn!("freezing is not expedited: {}", chain(e))).ok()

@@ -1,7 +1,7 @@
-//! What can be known to fail before anything is touched.
+//! The checks that are made before anything is touched.
 //!
-//! In: the stage and the very request that will be sent. Out: nothing, or a refusal with a hint. Must never:
-//! change anything on the host or in EC2.
+//! In: the environment, the job, and the same request that will be sent later. Out: nothing, or a refusal
+//! with a hint. Must never: change anything on the host or in EC2.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use crate::exit::Exit;
 use crate::host::mountinfo::{self, MountTree};
 use crate::plan::{self, Method, Plan};
 
-/// What this host can be asked, without EC2.
+/// The checks on this host.
 ///
 /// # Errors
 /// When the run would fail. Nothing has been touched.
@@ -32,7 +32,7 @@ pub(super) fn host<E>(env: &Environment<'_, E>, job: &Job<'_>) -> Result<(), Err
     refuse(storage::names(job.plan))
 }
 
-/// What EC2 can be asked. How long the DryRun took.
+/// The checks with EC2. Returns how long the DryRun took.
 ///
 /// # Errors
 /// When the run would fail. Nothing has been touched.
@@ -49,7 +49,8 @@ pub(super) async fn ec2<E: Describe>(
     Ok(took)
 }
 
-/// Warms the connections with the same request, again: hooks may have taken long. How long each DryRun took.
+/// Warms the connections by a DryRun of the same request once more: hooks may have taken long. Returns how
+/// long each DryRun took.
 pub(super) async fn warm<E: Describe>(
     env: &Environment<'_, E>,
     request: &CreateRequest,
@@ -64,7 +65,7 @@ pub(super) async fn warm<E: Describe>(
             return Ok(took);
         }
     }
-    // It costs the window one TLS handshake, and no look-up: names and credentials are pinned.
+    // The window then has one TLS handshake in it, but no look-up: names and credentials are pinned.
     tracing::warn!("EC2 closes connections after each reply: the window will be longer by a handshake");
     Ok(took)
 }
@@ -76,8 +77,8 @@ async fn timed<E: Describe>(ec2: &E, request: &CreateRequest) -> Result<Duration
 
 /// Has what would be frozen changed since the plan was made? Hooks and automounters mount and unmount.
 ///
-/// A filesystem mounted meanwhile on a volume of the set would be neither flushed nor frozen, and could still
-/// be called so.
+/// A filesystem that was mounted meanwhile on a volume of the set would be neither flushed nor frozen, and
+/// the set could still be labelled `filesystem`.
 pub(super) fn unchanged<E>(env: &Environment<'_, E>, job: &Job<'_>) -> Result<(), Failure> {
     let failed = |what: String| {
         Failure::new(Exit::Freeze, format!("the host changed since it was planned: {what}"))
@@ -113,7 +114,7 @@ pub(super) fn unchanged<E>(env: &Environment<'_, E>, job: &Job<'_>) -> Result<()
     }))
 }
 
-/// `now`, and what this run itself has unmounted, where it was.
+/// `now`, with the filesystems that this run itself has unmounted put in where they were.
 fn with_those_unmounted(job: &Job<'_>, mut now: Vec<Filesystem>) -> Vec<Filesystem> {
     for planned in job.with_method(Method::Unmount) {
         let known = &job.facts.filesystems;
@@ -143,7 +144,7 @@ pub(super) fn planned_at<'a, E>(
     Ok(job.plan.filesystems.iter().find(|f| f.dev == holder.dev))
 }
 
-/// The 15 s rule is waited out; too many pending snapshots are a refusal.
+/// Waits out EC2's 15 s between two snapshots of a volume; refuses when too many snapshots are pending.
 async fn pending<E: Describe>(env: &Environment<'_, E>, job: &Job<'_>) -> Result<(), Error> {
     let ids: Vec<_> = job.plan.volumes.iter().map(|v| v.id.clone()).collect();
     let pending = env.ec2.pending(&ids).await.map_err(Error::from)?;

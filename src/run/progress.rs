@@ -1,6 +1,7 @@
-//! What a run has come to so far: its journal, its applications, its window, what it mounted again.
+//! The state of a run: its journal, its applications, its window, and what it mounted again.
 //!
-//! In: each stage of [`super::run`]. Out: what the next stages go by. Must never: decide anything.
+//! In: the results of each stage of [`super::run`]. Out: the same, for the next stages. Must never: decide
+//! anything.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,19 +16,19 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::window::Thawed;
 
-/// What came of the window.
+/// The outcome of the window.
 #[derive(Debug, Default)]
 pub(super) struct Window {
-    /// What was seen; none when nothing was prepared to be frozen.
+    /// What was measured; none when preparing failed, so that nothing was frozen.
     pub thawed: Option<Thawed>,
-    /// How long everything was frozen for the goal's one thing; none when it did not come to that.
+    /// How long everything was frozen for the goal's one thing; none when it was not reached.
     pub call: Option<Duration>,
-    /// Why the run takes nothing, or nothing good.
+    /// Why the window failed, if it did.
     pub failure: Option<Failure>,
 }
 
 impl Window {
-    /// It did not come to a window.
+    /// The run failed before the window.
     pub fn never(failure: Failure) -> Self {
         Self { failure: Some(failure), ..Self::default() }
     }
@@ -38,7 +39,7 @@ impl Window {
     }
 }
 
-/// A run that goes on.
+/// A run from the first line of its journal to its end.
 #[derive(Debug)]
 pub(super) struct Progress {
     pub journal: Journal,
@@ -48,10 +49,10 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// From here on something may be owed: the journal says so first.
+    /// Starts the journal: from here on something may have to be undone.
     ///
-    /// `window` is the longest that everything may stay frozen; `note` adds to the journal what only this
-    /// goal has to say.
+    /// `window` is the longest that everything may stay frozen; `note` adds to the journal what is special to
+    /// the goal.
     pub fn begin<E>(
         env: &Environment<'_, E>,
         job: &Job<'_>,
@@ -71,18 +72,18 @@ impl Progress {
         })
     }
 
-    /// What hooks are told once everything is thawed and mounted again.
+    /// Updates the environment that hooks get, once everything is thawed and mounted again.
     pub fn tell_applications(&mut self) {
         let told = &mut self.applications.env;
         told.not_mounted = self.remounted.not_mounted();
         told.frozen = self.window.call.is_some();
     }
 
-    /// Closes the journal where nothing is owed; else the next start and ExecStopPost go on from it.
+    /// Closes the journal when nothing is owed; else it stays, for the next start and ExecStopPost.
     pub fn close(self) {
         let state = &self.journal.state;
-        // A look-up that saw nothing is no proof, and snapshots that lack their verdict get it at the next
-        // start.
+        // A look-up that found nothing proves nothing, so the next start looks again; it also labels
+        // snapshots that still lack their verdict.
         let unsettled = state.created != Created::No;
         if unsettled || !state.attempted.is_empty() || !self.window.still_frozen().is_empty() {
             return;
@@ -90,7 +91,7 @@ impl Progress {
         if self.journal.state.unmounted.is_empty() {
             self.journal.close();
         } else {
-            // The set has its verdict: whoever mounts the rest must not label it again.
+            // The set has its verdict: the recovery that mounts the rest must not label it again.
             let _ = self.journal.write();
         }
     }

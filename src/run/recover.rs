@@ -1,7 +1,7 @@
-//! What a run that died left behind: thawed, mounted, released, and its snapshots found.
+//! Undoes what a run that died has left: thaws, mounts again, releases, and finds its snapshots.
 //!
-//! In: journals in /run whose process is gone. Out: what was done about each. Must never: touch a run that
-//! lives, or thaw a mount point that now leads to another filesystem.
+//! In: journals in /run whose process is gone. Out: what was done about each. Must never: touch a run whose
+//! process exists, or thaw a mount point that now leads to another filesystem.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,10 +23,10 @@ use crate::ids::{RunId, SnapshotId};
 use crate::quiesce::{HookOutcome, Quiesced};
 use crate::window::expedite::Former;
 
-/// After this, what EC2 does not show does not exist.
+/// After this time, a snapshot that EC2 does not show does not exist.
 const SETTLED: Duration = Duration::from_secs(600);
 
-/// How long another recovery is waited for. It runs post hooks, each with a limit of its own, and mounts.
+/// How long to wait for another recovery. It runs post hooks, each with a limit of its own, and mounts.
 const LOCK_LIMIT: Duration = Duration::from_secs(600);
 
 /// What was done about one dead run.
@@ -40,32 +40,32 @@ pub struct Recovered {
     pub failed: Vec<(PathBuf, Errno)>,
     /// What was mounted again, and what could not be.
     pub back: Remounted,
-    /// Post commands, as they ran.
+    /// The post commands that ran.
     pub released: Vec<HookOutcome>,
-    /// Its journal, where EC2 must still be asked what it made.
+    /// Its journal, where EC2 still has to be asked which snapshots it made.
     pub unsettled: Option<Journal>,
     /// It was a run of `freeze`.
     pub hold: bool,
-    /// `rcu_expedited` was still raised, and is as it was.
+    /// `rcu_expedited` was still raised, and is set back.
     pub put_back: bool,
 }
 
-/// What was done about what dead runs left.
+/// What was done about all dead runs, on this host (EC2 is asked by [`settle`]).
 #[derive(Debug, Default)]
 pub struct Local {
     /// Each dead run.
     pub recovered: Vec<Recovered>,
     /// Journals that cannot be read, and why.
     pub unreadable: Vec<String>,
-    /// Another recovery goes on for longer than it is waited for: nothing was mounted or released here. Its
-    /// process, as far as known.
+    /// The process of another recovery that takes longer than this one waits: nothing was mounted or released
+    /// here.
     pub busy: Option<String>,
 }
 
 /// Thaws, mounts and releases what dead runs left.
 ///
-/// Thawing takes no lock, so that nothing can hold it up. Releasing does: two recoveries at once must not run
-/// a post command twice.
+/// Thawing takes no lock, so that nothing can delay it. Releasing takes one, because two recoveries at once
+/// must not run a post command twice.
 pub async fn local(run_dir: &Path) -> Local {
     within(run_dir, LOCK_LIMIT).await
 }
@@ -88,7 +88,7 @@ async fn within(run_dir: &Path, limit: Duration) -> Local {
     for journal in Journal::dead(run_dir) {
         match journal {
             Ok(journal) => {
-                // One that died since the first look has not been thawed yet.
+                // A run that died after the first listing has not been thawed yet.
                 let thawed = thaws
                     .remove(&journal.state.run)
                     .unwrap_or_else(|| rescue::recorded(&journal.state.frozen, Some(&journal)));
@@ -115,10 +115,11 @@ impl Recovered {
     }
 }
 
-/// None where it cannot be had at all (no run folder, nothing to release then).
+/// The lock of a recovery. None where it cannot be taken at all: there is no run folder, so nothing to
+/// release.
 ///
 /// # Errors
-/// Who has it, when it is not free within `limit`.
+/// The process that has it, when it is not free within `limit`.
 async fn release_lock(run_dir: &Path, limit: Duration) -> Result<Option<FileLock>, String> {
     match lock::take(&run_dir.join("recover.lock"), limit).await {
         Ok(held) => Ok(Some(held)),
@@ -135,13 +136,13 @@ async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) 
             false
         }
         put_back => {
-            // Done once: what is raised later is somebody else's.
+            // Done only once: if the setting is raised again later, somebody else has raised it.
             journal.state.expedited = None;
             put_back.is_some_and(Result::unwrap_or_default)
         }
     };
     let record = journal.state.held_freeze.clone().map(|hold| {
-        // What it kept itself says more than what it knew before the freeze.
+        // The record that the run kept itself is newer than the one in its journal, from before the freeze.
         control_socket::kept(run_dir, Some(&journal.state.run)).unwrap_or(hold.record).died()
     });
     let hold = record.is_some();
@@ -193,7 +194,7 @@ async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) 
 
 /// Finds what a dead run made, labels it `crash`, and closes its journal. Returns the ids.
 ///
-/// EC2 is eventually consistent: where nothing is seen, the journal of a run that died a moment ago stays for
+/// EC2 is eventually consistent: when it shows nothing of a run that died a moment ago, the journal stays for
 /// the next start.
 ///
 /// # Errors
@@ -260,7 +261,8 @@ mod tests {
         assert!(Journal::dead(dir.path()).is_empty());
     }
 
-    /// Its journal stays, for EC2: the next recovery must not put back what somebody else has raised since.
+    /// The journal stays until EC2 was asked: the next recovery must not set back what somebody else has
+    /// raised since.
     #[tokio::test]
     async fn what_was_raised_is_put_back_once() {
         let dir = tempfile::tempdir().unwrap();
@@ -279,7 +281,7 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&knob).unwrap().trim(), "1", "somebody else's");
     }
 
-    /// Its holder died, and the recovery could not thaw: whoever asks later is told 40, and 22 once it is
+    /// The holder died, and the recovery could not thaw: a later `thaw` exits with 40, and with 22 once it is
     /// thawed.
     #[tokio::test]
     async fn the_record_of_a_freeze_says_what_the_recovery_could_not_thaw() {

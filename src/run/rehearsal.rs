@@ -1,8 +1,8 @@
-//! The goal of `rehearse`: everything but the call, to see what freezing costs here before anything depends
-//! on it.
+//! The goal of `rehearse`: everything but the create call, to measure what freezing costs on this host before
+//! anything depends on it.
 //!
 //! In: how long to stay frozen. Out: a [`Round`] each time, and from all rounds a [`Suggestion`]. Must never:
-//! send a create call, tag, or keep a record: it is given nothing of EC2 but [`Describe`].
+//! send a create call, tag, or keep a record: of EC2 it gets only [`Describe`].
 
 mod round;
 mod suggestion;
@@ -32,17 +32,18 @@ use crate::interrupt::Interrupt;
 use crate::quiesce::RunResult;
 use crate::window::{Called, Prepared, Times};
 
-/// From this long a FIFREEZE is worth asking who was writing. A clean one takes 25 to 35 ms.
+/// A FIFREEZE that takes this long or longer is reported with the processes that were writing. One without
+/// writers takes 25 to 35 ms.
 pub const SLOW: Duration = Duration::from_millis(100);
-/// Most writers that a mount is reported with.
+/// The most writers that are reported for a mount.
 const WRITERS: usize = 5;
 
 /// How long everything stays frozen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
-    /// This long.
+    /// For this time.
     For(Duration),
-    /// As long as the slowest DryRun took: what stands in for EC2's answer.
+    /// As long as the slowest DryRun took, in place of EC2's answer.
     Answer,
 }
 
@@ -88,7 +89,7 @@ struct Rehearse<'a> {
 }
 
 impl<E: Describe> Goal<E> for Rehearse<'_> {
-    /// How long everything was held for the answer that was not asked for.
+    /// How long everything stayed frozen in place of the create call.
     type Answer = Duration;
     type Outcome = Round;
 
@@ -117,7 +118,7 @@ impl<E: Describe> Goal<E> for Rehearse<'_> {
 
     fn note_freeze(&mut self, _: &Environment<'_, E>, _: &Prepared, _: &mut State) {}
 
-    /// Everything is frozen here: nothing but a timer.
+    /// Only a timer, because everything is frozen.
     async fn point_in_time(&mut self, _: &Environment<'_, E>, _: Times) -> Duration {
         let hold = match self.all.hold {
             Hold::For(time) => time,

@@ -1,7 +1,7 @@
-//! What is owed to applications is released: by the run itself, or by whoever cleans up after it.
+//! Releases the applications: in the run itself, or in the recovery of a dead run.
 //!
-//! In: the journal. Out: one outcome a post command. Must never: stop at a failure, or run a post command
-//! that the journal does not have.
+//! In: the journal. Out: one outcome for each post command. Must never: stop at a failure, or run a post
+//! command that the journal does not have.
 
 use super::environment::Environment;
 use super::journal::Journal;
@@ -9,20 +9,20 @@ use super::progress::Progress;
 use super::step::Step;
 use crate::quiesce::{self, HookEnv, HookOutcome, HookStatus, Quiesced};
 
-/// Releases everything that was attempted in this run, in reverse. What was released already is not in the
-/// journal any more.
+/// Releases everything that was attempted in this run, in reverse. What is already released is no longer in
+/// the journal.
 pub(super) async fn all<E>(env: &Environment<'_, E>, progress: &mut Progress) {
     let Progress { journal, applications: apps, .. } = progress;
     let released = owed(journal, &apps.env, &mut apps.quiesced, true, |step| env.at(step)).await;
     apps.outcomes.extend(released);
 }
 
-/// Runs the post commands that are owed, in reverse order, going on past failures, and strikes each out when
-/// it has run: if this process dies meanwhile, the next start runs no other command twice than the one it
-/// died in.
+/// Runs the post commands that are owed, in reverse order, goes on past failures, and removes each from the
+/// journal when it has run: if this process dies meanwhile, only the command that was running then is run
+/// twice.
 ///
-/// A journal that cannot be written keeps none from running. What failed stays in the journal when it can be
-/// done again without harm and `again` says that somebody will; else it is not run again.
+/// A journal that cannot be written does not stop them. A command that failed stays in the journal if it may
+/// be repeated without harm and `again` says that somebody will repeat it; else it is not run again.
 pub(crate) async fn owed(
     journal: &mut Journal,
     env: &HookEnv,

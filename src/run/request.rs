@@ -1,4 +1,4 @@
-//! The create request, complete before anything is touched: DryRun sends the very same.
+//! The create request. It is complete before anything is touched, so that DryRun can check the same request.
 //!
 //! In: the job. Out: a [`CreateRequest`]. Pure. Must never: depend on what the window shows.
 
@@ -13,7 +13,7 @@ use crate::ids::RunId;
 use crate::plan::{Consistency, Plan};
 use crate::sets::tags;
 
-/// The create call of this plan. `now` goes into the description.
+/// The create request of this plan. `now` goes into the description.
 #[must_use]
 pub fn create_request(
     run: &RunId,
@@ -24,7 +24,7 @@ pub fn create_request(
     now: Timestamp,
 ) -> CreateRequest {
     let in_set = |v: &&Volume| plan.volumes.iter().any(|p| p.id == v.id);
-    // EC2 keeps tags that begin with `aws:` to itself.
+    // EC2 refuses tags that begin with `aws:`.
     let own = |v: &Volume| v.tags.iter().filter(|(k, _)| !k.starts_with("aws:")).cloned().collect::<Vec<_>>();
     let copied_tags: BTreeMap<_, _> = if settings.copy_volume_tags {
         facts.volumes.iter().filter(in_set).map(|v| (v.id.clone(), own(v))).collect()

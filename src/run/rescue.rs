@@ -1,9 +1,9 @@
-//! FITHAW from outside of a run: what a dead run left frozen, what one that hangs holds, or whatever is
-//! frozen on this host.
+//! FITHAW from outside of a run: on what a dead run left frozen, on what a run that hangs has frozen, or on
+//! everything that is frozen on this host.
 //!
-//! In: a journal's mounts, or every mount namespace. Out: what was thawed, what could not be and why. Each
-//! superblock has a thread of its own and a limit. Must never: wait for one before the others are thawed, or
-//! thaw a mount point that now leads to another filesystem (unless everything is to be thawed).
+//! In: a journal's mounts, or every mount namespace. Out: what was thawed, what could not be thawed, and why.
+//! Each superblock gets a thread of its own and a limit. Must never: wait for one before it starts the
+//! others, or thaw a mount point that now leads to another filesystem (unless everything is to be thawed).
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,7 +21,7 @@ use crate::host::{superblock, thread};
 use crate::ids::DevNo;
 use crate::window::probe::Target;
 
-/// How long a FIFREEZE that the dead run left in progress is waited for.
+/// How long to wait for a FIFREEZE that is still in progress in a thread of the dead run.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How much longer than that the whole thaw of a dead run may take.
@@ -33,19 +33,19 @@ type Work = Box<dyn FnOnce() -> Result<bool, Errno> + Send>;
 /// What was frozen and is thawed now; what could not be thawed, and why.
 pub type Thaws = (Vec<PathBuf>, Vec<(PathBuf, Errno)>);
 
-/// FITHAW on each. EINVAL means that it was not frozen, which is what we want.
+/// FITHAW on each. EINVAL means that it is not frozen, which counts as success.
 pub(super) fn recorded(mounts: &[FrozenMount], owner: Option<&Journal>) -> Thaws {
     let owner = owner.map(|j| j.state.process);
     let work = mounts.iter().map(|m| {
         let FrozenMount { dev, mount_point } = m.clone();
         (mount_point.clone(), Box::new(move || thaw_one(&mount_point, dev, owner)) as Work)
     });
-    // Each has a limit of its own; opening, or mounting again, may hang beyond it.
+    // Each FITHAW has a limit of its own, but opening or mounting may hang for longer.
     side_by_side(work.collect(), PATIENCE + MARGIN)
 }
 
-/// Each in a thread of its own, waited for no longer than `limit`: what hangs then has failed with ETIMEDOUT.
-/// What no thread can be had for is done here, last.
+/// Runs each in a thread of its own and waits for all of them until `limit`: what has not ended by then has
+/// failed with ETIMEDOUT. If a thread cannot be started, its work is done in this thread, last.
 fn side_by_side(work: Vec<(PathBuf, Work)>, limit: Duration) -> Thaws {
     let (tx, rx) = std::sync::mpsc::channel();
     let mut results = vec![Err(Errno::ETIMEDOUT); work.len()];
@@ -63,7 +63,7 @@ fn side_by_side(work: Vec<(PathBuf, Work)>, limit: Duration) -> Thaws {
         work();
     }
     let end = Instant::now() + limit;
-    // Ends early when every thread has told, or is gone.
+    // Ends early when every thread has sent its result or has ended.
     while let Ok((index, result)) = rx.recv_timeout(end.saturating_duration_since(Instant::now())) {
         results[index] = result;
     }
@@ -78,16 +78,16 @@ fn side_by_side(work: Vec<(PathBuf, Work)>, limit: Duration) -> Thaws {
     (thawed, failed)
 }
 
-/// True when it was frozen and is not any more. EBUSY when a FIFREEZE of the dead run is still in progress;
-/// ENOLINK when it is mounted nowhere and could not be reached all the same.
+/// True when it was frozen and is now thawed. EBUSY when a FIFREEZE of the dead run is still in progress;
+/// ENOLINK when it exists, is mounted nowhere, and could not be reached either by mounting it.
 fn thaw_one(path: &Path, dev: DevNo, owner: Option<ProcessId>) -> Result<bool, Errno> {
     let Some(fd) = reached(path, dev)? else {
-        return Ok(false); // there is no such filesystem any more
+        return Ok(false); // the filesystem no longer exists
     };
     let end = Instant::now() + PATIENCE;
     loop {
-        // Looked at before the thaw: while a thread of the dead run is left, EINVAL may mean a FIFREEZE in
-        // progress.
+        // Read before the thaw: while a thread of the dead run exists, EINVAL may mean that its FIFREEZE is
+        // still in progress.
         let lingering = owner.is_some_and(|p| p.lingers(Path::new("/")));
         match Linux.thaw(fd.as_fd()) {
             Ok(()) => return Ok(true),
@@ -99,14 +99,14 @@ fn thaw_one(path: &Path, dev: DevNo, owner: Option<ProcessId>) -> Result<bool, E
     }
 }
 
-/// Thaws what a run that lives and does not answer has frozen.
+/// Thaws what a run has frozen whose process exists and does not answer.
 #[must_use]
 pub fn by_force(journal: &Journal) -> Thaws {
     recorded(&journal.state.frozen, None)
 }
 
-/// An fd on this superblock: by its path, by any other mount of it in any namespace, below what covers it, or
-/// by mounting it again.
+/// An fd on this superblock: by its path, by any other mount of it in any namespace, below its covers, or by
+/// mounting it again.
 fn reached(path: &Path, dev: DevNo) -> Result<Option<OwnedFd>, Errno> {
     let open = |p: &Path| Linux.open(p).ok().filter(|fd| superblock::of_opened(fd, p) == Some(dev));
     if let Some(fd) = open(path) {
@@ -124,9 +124,9 @@ fn reached(path: &Path, dev: DevNo) -> Result<Option<OwnedFd>, Errno> {
     lost.first().map(|lost| hidden_mounts::mounted_again(lost).map_err(|_| Errno::ENOLINK)).transpose()
 }
 
-/// The rescue: FITHAW on every filesystem of this host, in every mount namespace, below covers, and on those
-/// that were unmounted while frozen. Returns what was thawed and what failed; one that hangs (a dead server
-/// on the way to it) is given up.
+/// FITHAW on every filesystem of this host, in every mount namespace, below covers, and on those that were
+/// unmounted while frozen. Returns what was thawed and what failed. One that hangs (its path leads through a
+/// dead server) has failed.
 ///
 /// # Errors
 /// When not even this process's mounts can be read.
@@ -149,7 +149,7 @@ pub fn everything() -> std::io::Result<Thaws> {
 }
 
 /// Every superblock of this host that could be frozen, with every path to it, in every mount namespace. Opens
-/// none of them.
+/// none of these paths.
 ///
 /// # Errors
 /// When not even this process's mounts can be read.
@@ -157,7 +157,7 @@ pub fn reach() -> std::io::Result<Vec<Target>> {
     let mut reach: BTreeMap<DevNo, Vec<PathBuf>> = BTreeMap::new();
     let mut collect = |table: Vec<MountLine>, root: &Path| {
         for line in table {
-            // Only what can freeze, so that nothing is opened that may hang (NFS, FUSE, autofs).
+            // Only filesystems that can freeze, so that nothing is opened that may hang (NFS, FUSE, autofs).
             if (line.dev.major != 0 && !line.fstype.starts_with("fuse")) || line.fstype == "btrfs" {
                 let path =
                     line.mount_point.strip_prefix("/").map_or_else(|_| root.to_path_buf(), |p| root.join(p));
@@ -165,7 +165,7 @@ pub fn reach() -> std::io::Result<Vec<Target>> {
             }
         }
     };
-    // A line that cannot be understood must not keep what the other namespaces show from being thawed.
+    // If one table cannot be parsed, the filesystems in the other namespaces must still be thawed.
     match mountinfo::read(Path::new("/"), "self") {
         Ok(table) => collect(table, Path::new("/")),
         Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {}
@@ -181,8 +181,9 @@ pub fn reach() -> std::io::Result<Vec<Target>> {
     Ok(reach.into_iter().map(|(dev, paths)| Target { dev, paths }).collect())
 }
 
-/// FITHAW through every path of one superblock: some are covered by another mount, some processes are gone by
-/// now. Thawing what such a path leads to instead is harmless here, since everything is thawed.
+/// FITHAW through each path of one superblock: some paths are covered by another mount, some lead through a
+/// process that has ended. Thawing the filesystem that such a path leads to instead is harmless here, because
+/// everything is thawed.
 fn thaw_any(target: &Target) -> Result<bool, Errno> {
     let (mut failed, mut thawed, mut reached) = (None, false, false);
     for path in &target.paths {

@@ -1,7 +1,7 @@
 //! What follows a run: the look-up of a lost answer, the labels, the record.
 //!
-//! In: what a run has come to. Out: tags on the snapshots, the record on disk. Must never: run while anything
-//! is frozen, write to what may still be frozen, or label a set higher than its record says.
+//! In: a run whose window is over. Out: tags on the snapshots, the record on disk. Must never: run while
+//! anything is frozen, write to what may still be frozen, or label a set higher than its record says.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -22,8 +22,8 @@ use crate::sets::tags;
 const PAUSES: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(300), Duration::from_secs(1), Duration::from_secs(3)];
 
-/// Says into the kernel's log what may still be frozen: that line gets out whatever else hangs. True when the
-/// record would be written to one of these filesystems.
+/// Writes to the kernel's log what may still be frozen: that works even if every filesystem hangs. True when
+/// the record would be written to one of these filesystems.
 pub(super) fn warn_of_frozen(state_dir: &Path, still_frozen: &[PathBuf]) -> bool {
     if still_frozen.is_empty() {
         return false;
@@ -40,7 +40,7 @@ pub(super) fn warn_of_frozen(state_dir: &Path, still_frozen: &[PathBuf]) -> bool
     state.is_none() || still_frozen.iter().any(|m| on(m) == state)
 }
 
-/// Keeps the record. Why it is not kept, if so.
+/// Writes the record to the state folder. Returns why it was not written, if so.
 pub(super) fn keep(state_dir: &Path, record: &SetRecord) -> Option<String> {
     let blocked = warn_of_frozen(state_dir, &record.still_frozen);
     if record.not_mounted.iter().any(|m| state_dir.starts_with(m)) {
@@ -53,7 +53,7 @@ pub(super) fn keep(state_dir: &Path, record: &SetRecord) -> Option<String> {
     kept.err().map(|e| format!("cannot keep the record in {}: {e}", state_dir.display()))
 }
 
-/// Takes in what the look-up by run id found.
+/// Adds the result of the look-up by run id to the failure.
 pub(super) fn look_up(
     run: &RunId,
     made: &mut Vec<SnapshotView>,
@@ -78,8 +78,8 @@ pub(super) fn look_up(
     }
 }
 
-/// Tags every snapshot with the set's verdict and its own part. False when one may lack it: that is in the
-/// record.
+/// Tags every snapshot with the set's verdict and its own part. False when a snapshot may lack its tags; the
+/// record says so then.
 pub(super) async fn label<E: Ec2>(env: &Environment<'_, E>, job: &Job<'_>, record: &mut SetRecord) -> bool {
     if record.snapshots.is_empty() {
         return true;

@@ -1,4 +1,5 @@
-//! What may be frozen now, and what is owed: from the journals, and from a probe where one is asked for.
+//! What may be frozen now, and what still has to be undone: from the journals, and on request from a probe of
+//! every filesystem.
 //!
 //! In: journals in /run; with a probe, every superblock of this host. Out: a [`Status`]. Must never: open a
 //! file on a filesystem that may be frozen (the probe's children do), or change anything.
@@ -16,7 +17,7 @@ use crate::ids::{DevNo, RunId, SnapshotId};
 use crate::path_encoding;
 use crate::window::probe::{self, Answer};
 
-/// How long a probe may take. A filesystem that answers later counts as frozen.
+/// How long a probe may take. A filesystem whose probe takes longer counts as frozen.
 pub const PROBE_LIMIT: Duration = Duration::from_secs(1);
 
 /// What `status` prints.
@@ -24,7 +25,7 @@ pub const PROBE_LIMIT: Duration = Duration::from_secs(1);
 pub struct Status {
     /// 1.
     pub version: u32,
-    /// Runs that go on, or have left something behind.
+    /// Runs that are in progress, and dead runs that still have to be undone.
     pub runs: Vec<RunStatus>,
     /// Journals that cannot be read, and why.
     pub unreadable: Vec<String>,
@@ -46,27 +47,27 @@ pub struct RunStatus {
     pub plan: String,
     /// Its process.
     pub pid: i32,
-    /// Is that process there?
+    /// Does that process exist?
     pub alive: bool,
-    /// Its watchdog's process, where the journal says it.
+    /// Its watchdog's process id, where the journal has it.
     pub watchdog: Option<u32>,
     /// When it was started.
     pub started: Timestamp,
-    /// When everything is thawed at the latest, for `freeze`.
+    /// For `freeze`: when everything is thawed at the latest.
     pub until: Option<Timestamp>,
-    /// What it may have frozen.
+    /// Mount points that it may have frozen.
     #[serde(serialize_with = "path_encoding::paths")]
     pub may_be_frozen: Vec<PathBuf>,
-    /// What it may have unmounted.
+    /// Mount points that it may have unmounted.
     #[serde(serialize_with = "path_encoding::paths")]
     pub unmounted: Vec<PathBuf>,
-    /// Units that it may have stopped for that, in the order in which they are started.
+    /// Units that it may have stopped for that, in the order in which they will be started again.
     pub units: Vec<String>,
-    /// It may have raised `rcu_expedited`.
+    /// May `rcu_expedited` still be raised by it?
     pub expedited: bool,
     /// Hooks whose post command is due, in the order in which they will run.
     pub owed: Vec<String>,
-    /// It may have made snapshots that nobody knows of.
+    /// May it have made snapshots whose ids are not known?
     pub snapshots_unknown: bool,
     /// Snapshots that still lack their label.
     pub unlabelled: Vec<SnapshotId>,
@@ -82,15 +83,15 @@ pub struct Probed {
     pub mount_point: PathBuf,
     /// Its device number.
     pub dev: DevNo,
-    /// False when a probe came back, true when none did in time; null when it could not be asked.
+    /// False when a probe returned in time, true when none did; null when none could be started.
     pub frozen: Option<bool>,
-    /// The probe that waits there, in state D, until it is thawed.
+    /// The probe's process, which waits in state D until the filesystem is thawed.
     pub waiting_pid: Option<u32>,
-    /// The run that froze it, as far as journals say.
+    /// The run that froze it, as far as the journals say.
     pub by: Option<RunId>,
 }
 
-/// Looks. With `program`, this binary, it probes too.
+/// Reads the journals. With `program`, this binary, it also probes.
 ///
 /// # Errors
 /// When the mounts cannot be listed for the probe.
@@ -105,10 +106,10 @@ pub fn look(run_dir: &Path, program: Option<&Path>) -> std::io::Result<Status> {
     let probed = program.map(|program| probe_all(program, &runs)).transpose()?;
     let frozen = match &probed {
         None => !unreadable.is_empty() || runs.iter().any(|r| !r.may_be_frozen.is_empty()),
-        // What could not be asked is believed to be as the journals say.
+        // For a filesystem that could not be probed, the journals decide.
         Some(all) => all.iter().any(|p| p.frozen.unwrap_or(p.by.is_some())),
     };
-    // While it lives, a run brings back itself what it took away.
+    // A run whose process exists mounts and starts again itself what it has unmounted and stopped.
     let away = runs.iter().filter(|r| !r.alive).any(|r| !r.unmounted.is_empty() || !r.units.is_empty());
     let exit = match (frozen, away) {
         (true, _) => Exit::StillFrozen,
@@ -150,7 +151,7 @@ fn of(journal: &Journal) -> RunStatus {
 
 fn probe_all(program: &Path, runs: &[RunStatus]) -> std::io::Result<Vec<Probed>> {
     let mut targets = rescue::reach()?;
-    // What a journal names and no mount table has is out of reach, and not to be passed over in silence.
+    // A filesystem that a journal names and no mount table has cannot be probed; it is still reported.
     for run in runs {
         for (dev, path) in run.devices.iter().zip(&run.may_be_frozen) {
             if !targets.iter().any(|t| t.dev == *dev) {

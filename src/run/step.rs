@@ -1,20 +1,20 @@
 //! The steps of a run, by name.
 //!
-//! In: the run, which tells each step as it is reached. Out: whoever listens: in production one atomic and a
-//! debug line, in tests whatever is to go wrong there. Must never: log, allocate or block at a step where
-//! filesystems are frozen.
+//! In: the run, which reports each step when it reaches it. Out: calls of [`Steps`], which in production sets
+//! one atomic and writes a debug line, and in tests makes the step fail. Must never: log, allocate or block
+//! at a step where filesystems are frozen.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A step, told just before it is done unless its line says otherwise.
+/// A step, reported just before it is done unless its line says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Step {
     /// Checks on this host: hooks, journal, tags.
     Preflight,
     /// The permission check by DryRun.
     Permission,
-    /// The look at snapshots that are pending or just begun.
+    /// EC2 is asked for snapshots that are pending or have just begun.
     Pending,
     /// The journal's first line.
     JournalStart,
@@ -28,7 +28,7 @@ pub enum Step {
     Guarded,
     /// Connections are warmed.
     Warm,
-    /// Has the host changed since it was planned?
+    /// The check whether the host has changed since it was planned.
     Unchanged,
     /// The journal says what may be frozen from here on.
     JournalWindow,
@@ -38,19 +38,20 @@ pub enum Step {
     Frozen,
     /// The one call.
     Request,
-    /// The answer is read, or will not be waited for.
+    /// The answer was read, or nobody waits for it any more.
     Answered,
-    /// Everything is thawed; the journal is told.
+    /// Everything is thawed; this is written to the journal.
     Thawed,
-    /// EC2 is asked what a request without an answer made.
+    /// EC2 is asked which snapshots a request without an answer has made.
     LookUp,
-    /// The journal is told what was made.
+    /// The ids of the snapshots are written to the journal.
     Made,
     /// A post hook starts; once a hook.
     PostHook,
-    /// A post hook has run; the journal is told.
+    /// A post hook has run; it is removed from the journal.
     Released,
-    /// The verdict is given: what the hooks said when they let go counts.
+    /// The verdict is given. It comes after the release, because a session may report then that it lost its
+    /// application.
     Judged,
     /// The snapshots get their verdict.
     Label,
@@ -134,13 +135,13 @@ impl fmt::Display for Step {
     }
 }
 
-/// Who is told each step.
+/// Receives each step.
 pub trait Steps: Send + Sync + fmt::Debug {
     /// The run is at this step.
     fn at(&self, step: Step);
 }
 
-/// How far the run has come: one number, so that it can be written while frozen.
+/// The step that the run is at: one number, so that it can be written while filesystems are frozen.
 #[derive(Debug)]
 pub struct Progress(AtomicUsize);
 

@@ -28,11 +28,11 @@ use crate::window::{Called, Prepared, Times};
 /// How a run that takes a set ended.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Everything that is known.
+    /// The record of the set.
     pub record: SetRecord,
     /// What to do about it.
     pub hint: Option<String>,
-    /// The signal to die by, once everything is said.
+    /// The signal to die by, once everything is printed.
     pub signal: Option<Signal>,
 }
 
@@ -53,7 +53,7 @@ pub async fn snapshot<E: Ec2>(
 struct Take {
     request: CreateRequest,
     made: Vec<SnapshotView>,
-    /// The request may have been carried out and its answer is lost: EC2 has to be asked.
+    /// Was the answer lost? EC2 may have carried out the request, so it has to be asked.
     lost: bool,
 }
 
@@ -74,7 +74,8 @@ impl<E: Ec2> Goal<E> for Take {
         preflight::warm(env, &self.request).await.map(drop)
     }
 
-    /// Nothing is written while frozen, so the journal says before it that the request may have been sent.
+    /// Nothing is written while frozen, so the journal says before the freeze that the request may have been
+    /// sent.
     fn note_freeze(&mut self, _: &Environment<'_, E>, _: &Prepared, state: &mut State) {
         state.created = Created::Maybe;
     }
@@ -99,14 +100,13 @@ impl<E: Ec2> Goal<E> for Take {
 
     async fn thawed(&mut self, env: &Environment<'_, E>, job: &Job<'_>, progress: &mut Progress) {
         if self.lost {
-            // The look-up takes seconds: applications are not kept waiting for it, and hear that the result
-            // is unknown.
+            // The look-up takes seconds: applications are released before it, with the result `unknown`.
             release::all(env, progress).await;
             env.at(Step::LookUp);
             let outcome = reconcile::by_run(env.ec2, &job.run, &reconcile::LOOKS, env.clock).await;
             settle::look_up(&job.run, &mut self.made, &mut progress.window.failure, outcome);
         }
-        // With a lost answer and snapshots missing, EC2 is asked once more at the next start.
+        // When the answer was lost and snapshots are missing, the next start asks EC2 once more.
         let known = !self.lost || self.made.len() >= job.plan.volumes.len();
         let told = &mut progress.applications.env;
         told.result = if self.made.is_empty() { RunResult::Failed } else { RunResult::Taken };
@@ -147,14 +147,14 @@ impl<E: Ec2> Goal<E> for Take {
         }
         let created = &mut progress.journal.state.created;
         if labelled && matches!(created, Created::Made(_)) {
-            *created = Created::No; // nothing of this set is left to be looked up or labelled
+            *created = Created::No; // the set is known and labelled: the next start has nothing to do for it
         }
         outcome
     }
 }
 
 impl Take {
-    /// Takes in what the call came to; why the run fails, if it does.
+    /// Reads the answer into `made` and `lost`. Returns why the run fails, if it does.
     fn read(
         &mut self,
         job: &Job<'_>,
@@ -165,7 +165,7 @@ impl Take {
                 let absent = |v: &&PlannedVolume| !made.iter().any(|s| s.volume == v.id);
                 let absent = job.plan.volumes.iter().find(absent).map(|v| v.id.clone());
                 self.made = made;
-                // An answer that was cut off can still be read in part.
+                // From an answer that was cut off, some snapshot ids can still be read.
                 Failure::new(Exit::Ec2, format!("EC2's answer says nothing of {}", absent?))
             }
             Called::Returned(Err(CreateFailed { error, outcome_unknown, made })) => {
@@ -234,7 +234,7 @@ fn describe(
     }
 }
 
-/// Writes into the record what the user has to know of what was mounted again.
+/// Adds to the record what could not be mounted again, or differs from before.
 fn mention(outcome: &mut Outcome, remounted: Remounted) {
     let record = &mut outcome.record;
     if !remounted.failed.is_empty() {

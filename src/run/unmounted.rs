@@ -1,4 +1,5 @@
-//! Filesystems with the method `unmount`: away before anything is frozen, back once everything is thawed.
+//! Filesystems with the method `unmount`: unmounted before anything is frozen, mounted again once everything
+//! is thawed.
 //!
 //! ```text
 //! recipe ─→ holders? ─→ stop units ─→ holders? ─→ flush ─→ journal ─→ unmount ─→ claim ─→ stop automounts
@@ -6,9 +7,9 @@
 //! start automounts ─→ mount again ─→ start units in reverse
 //! ```
 //!
-//! In: the plan, systemd where it runs. Out: [`Unmounted`] while they are away, [`Remounted`] when they are
-//! back. Must never: touch anything before it is known how to mount it again, start a unit while its
-//! filesystem is missing, or unmount what somebody holds.
+//! In: the plan; systemd where it runs. Out: [`Unmounted`] while they are unmounted, then [`Remounted`]. Must
+//! never: touch anything before it is known how to mount it again, start a unit while its filesystem is
+//! missing, or unmount what somebody holds.
 
 mod targets;
 mod systemd;
@@ -40,23 +41,23 @@ use crate::unmount::holders::Holder;
 use crate::unmount::remount::{self, Failed, Remount};
 use crate::unmount::{self, REMOUNT_LIMIT, Recipe};
 
-/// How long processes that were told to end may go on holding a filesystem.
+/// How long processes of stopped units may still keep a filesystem busy.
 const ENDING: Duration = Duration::from_secs(2);
 /// How long this program may take to start, before anything is unmounted.
 const STARTING: Duration = Duration::from_secs(5);
 
-/// Set when [`Unmounted`] was dropped, by a panic, and something is not mounted again: `main` then exits 41,
-/// not 70.
+/// Set when a panic dropped [`Unmounted`] and something could not be mounted again: `main` then exits with 41
+/// instead of 70.
 pub static LEFT_UNMOUNTED: AtomicBool = AtomicBool::new(false);
 
-/// Filesystems that are unmounted now. Dropped, it mounts them: a panic must not leave them away. The journal
-/// still has them then.
+/// Filesystems that are unmounted now. Its drop mounts them, so that a panic does not leave them unmounted;
+/// the journal still has them then.
 #[derive(Debug, Default)]
 pub(super) struct Unmounted {
     recipe: Recipe,
     claims: Vec<Claim>,
-    /// Every device, open from before its umount(2) until after it is mounted: at its last close a loop
-    /// device that was set up by `mount -o loop` loses its image.
+    /// Every device, open from before its umount(2) until after it is mounted again: a loop device that was
+    /// set up by `mount -o loop` loses its image at its last close.
     kept: Vec<File>,
 }
 
@@ -69,7 +70,7 @@ impl Drop for Unmounted {
     }
 }
 
-/// What came of mounting again.
+/// The result of mounting again.
 #[derive(Debug, Default)]
 #[must_use = "a filesystem may not be mounted"]
 pub struct Remounted {
@@ -77,14 +78,14 @@ pub struct Remounted {
     pub mounted: Vec<PathBuf>,
     /// Not mounted; they stay in the journal.
     pub failed: Vec<Failed>,
-    /// Mounted, but not as before.
+    /// How mounts differ from before, one line each.
     pub differs: Vec<String>,
-    /// Units, as they were started.
+    /// The starts of units, one outcome each.
     pub outcomes: Vec<HookOutcome>,
 }
 
 impl Remounted {
-    /// Where something is missing, for post hooks.
+    /// Mount points where something is not mounted, for post hooks.
     pub(super) fn not_mounted(&self) -> Vec<PathBuf> {
         self.failed.iter().map(|f| f.mount_point.clone()).collect()
     }
@@ -94,7 +95,7 @@ fn refused(what: impl Into<String>, hint: &str) -> Failure {
     Failure::new(Exit::Freeze, what).hint(hint)
 }
 
-/// Unmounts what the plan says. On failure whatever was done is undone by [`remount`].
+/// Unmounts what the plan says. After a failure [`remount`] has to undo what was done.
 pub(super) async fn unmount<E>(
     env: &Environment<'_, E>,
     job: &Job<'_>,
@@ -113,7 +114,7 @@ pub(super) async fn unmount<E>(
     let end = Instant::now() + settings.unmount_timeout;
     let targets = UnmountTargets::find(env.root, &planned)?;
     let systemd = Systemd::inspect(&targets, &settings.stop_units, told).await?;
-    // Processes of units may go when the units are stopped; nothing else will.
+    // Processes of units may end when the units are stopped; any other holder is a refusal now.
     let stops = !settings.stop_units.is_empty();
     let stays = |h: &Holder| !stops || h.unit.as_ref().is_none_or(|u| !u.ends_with(".service"));
     targets.free(Duration::ZERO, stays).await?;
@@ -157,8 +158,9 @@ pub(super) async fn unmount<E>(
     Ok(())
 }
 
-/// A child that hangs in exec keeps a copy of every claim, and with a claim nothing can be mounted again: the
-/// watchdog is not to be the first to find out that exec does not come back (a silent fanotify listener).
+/// Checks that this program can be started. A fanotify listener that does not answer makes exec hang, and a
+/// child that hangs in exec keeps a copy of every claim, so that nothing could be mounted again. The watchdog
+/// must not be the first to find that out.
 async fn program_starts(program: &Path) -> Result<(), Failure> {
     let mut command = std::process::Command::new(program);
     command.arg("--version").env_clear().current_dir("/");
@@ -185,7 +187,7 @@ fn kept_open(recipe: &Recipe) -> Result<Vec<File>, Failure> {
     recipe.filesystems.iter().flat_map(|f| &f.devices).map(open).collect()
 }
 
-/// Journals a stop before it is tried, then tries it.
+/// Writes a stop to the journal, then does it.
 async fn attempt(
     journal: &mut Journal,
     env: &HookEnv,
@@ -219,7 +221,7 @@ async fn attempt(
     }
 }
 
-/// syncfs first, so that umount(2), which cannot be broken off, has little to write.
+/// Flushes by syncfs first, so that umount(2), which cannot be interrupted, has little to write.
 async fn flush<E>(
     env: &Environment<'_, E>,
     planned: &[&PlannedFilesystem],
@@ -248,7 +250,7 @@ async fn flush<E>(
     Ok(())
 }
 
-/// In a thread, waited for no longer than this. A thread that hangs in the kernel is left behind.
+/// Runs `work` in a thread and waits for it until `limit`. A thread that hangs in the kernel is abandoned.
 async fn bounded<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (tx, done) = tokio::sync::oneshot::channel();
     let started = thread::start("unmount", move || {
@@ -260,13 +262,13 @@ async fn bounded<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + 
     tokio::time::timeout(limit, done).await.ok()?.ok()
 }
 
-/// Mounts everything again and starts what was stopped. Not to be interrupted.
+/// Mounts everything again and starts what was stopped. No signal interrupts it.
 pub(super) async fn remount(
     mut away: Unmounted,
     journal: &mut Journal,
     applications: &mut Applications,
 ) -> Remounted {
-    away.recipe = Recipe::default(); // from here on it is the journal's
+    away.recipe = Recipe::default(); // from here on the journal's copy counts
     let claims = std::mem::take(&mut away.claims);
     let mut remounted = owed(journal, claims).await;
     away.kept.clear(); // not before: see there
@@ -274,7 +276,8 @@ pub(super) async fn remount(
     remounted
 }
 
-/// Does what the journal says is owed: automounts, mounts, units. What fails stays in it.
+/// Starts and mounts what the journal says is owed: automounts, mounts, units. What fails stays in the
+/// journal.
 pub(super) async fn owed(journal: &mut Journal, claims: Vec<Claim>) -> Remounted {
     let owed = journal.state.unmounted.clone();
     let mut back = Remounted::default();
@@ -282,7 +285,8 @@ pub(super) async fn owed(journal: &mut Journal, claims: Vec<Claim>) -> Remounted
         return back;
     }
     let Some(env) = journal.state.env.clone() else { return back };
-    // While the devices are claimed, an automount that is triggered fails; it cannot come first.
+    // Before the claims are given up: a mount that an automount triggers fails as long as the device is
+    // claimed, so nobody can be first.
     back.outcomes.extend(quiesce::release(&owed.automounts, &env).await);
     let _ = journal.update(|state| state.unmounted.automounts.clear());
     drop(claims);
@@ -308,7 +312,7 @@ fn late(recipe: &Recipe) -> Remount {
     Remount { failed: all_failed(recipe, &why), ..Remount::default() }
 }
 
-/// What is owed, and why it is not done now; the journal keeps it.
+/// The result when nothing is done now: everything owed has failed for this reason, and stays in the journal.
 pub(super) fn not_yet(journal: &Journal, why: &str) -> Remounted {
     Remounted { failed: all_failed(&journal.state.unmounted.recipe, why), ..Remounted::default() }
 }

@@ -1,14 +1,14 @@
-//! The verdict: what a run may be called, why not more, and the exit code that follows. One ladder for every
-//! goal.
+//! The verdict: the label of a run, why it is not higher, and the exit code that follows. The same rules for
+//! every goal.
 //!
 //! ```text
-//! doubt ───────────────→ crash         the freeze cannot be said to have held, on every device of the set
-//! applications ────────→ filesystem    nothing vouches for the applications, or one was not held all the time
+//! doubt ───────────────→ crash         it is not proven that the freeze held on every device of the set
+//! applications ────────→ filesystem    no evidence for the applications, or one was not quiesced throughout
 //! neither ─────────────→ application   but never more than the plan can reach
 //! ```
 //!
 //! In: the plan, EC2's answer, the evidence of the window and of the applications. Out: a label, a
-//! [`Verdict`] of a set, an [`Exit`]. Pure. Must never: round up.
+//! [`Verdict`] of a set, an [`Exit`]. Pure. Must never: give a higher label than the evidence allows.
 
 use super::applications;
 use super::job::Job;
@@ -21,33 +21,32 @@ use crate::plan::{Consistency, Plan};
 use crate::quiesce::HookOutcome;
 use crate::sets::record::SnapshotRecord;
 
-/// What the set may be called.
+/// The label of a set, with its reasons.
 #[derive(Debug, Clone)]
 pub struct Verdict {
     /// The lowest of its parts.
     pub achieved: Consistency,
-    /// Why it is less than the plan could have reached; none when it is not.
+    /// Why it is lower than the plan could have reached; none when it is not.
     pub reason: Option<String>,
-    /// The parts, in the plan's order, then what was not planned.
+    /// The snapshots in the plan's order, then those of volumes that were not planned.
     pub snapshots: Vec<SnapshotRecord>,
     /// Volumes of the plan of which there is no good snapshot: the set cannot be restored as a whole.
     pub missing: Vec<VolumeId>,
-    /// The freeze cannot be said to have held, or the set is not whole: nothing in it is worth more than
-    /// after a crash.
+    /// It is not proven that the freeze held, or the set is incomplete: every part of it is only `crash`.
     pub doubtful: bool,
 }
 
 /// What is known about the window and about the applications.
 #[derive(Debug, Clone, Default)]
 pub struct Evidence {
-    /// Why the freeze cannot be said to have held over the point in time, if so.
+    /// Why it is not proven that the freeze held over the point in time; none when it is.
     pub doubt: Option<String>,
-    /// Why nothing vouches for the applications, if so.
+    /// Why there is no evidence for the applications; none when there is.
     pub applications: Option<String>,
 }
 
 impl Evidence {
-    /// The most that anything can be called by this evidence; what the plan can reach caps it.
+    /// The highest label that this evidence allows. The plan may limit it further.
     #[must_use]
     pub fn label(&self) -> Consistency {
         match (&self.doubt, &self.applications) {
@@ -57,14 +56,14 @@ impl Evidence {
         }
     }
 
-    /// Why it is not called more.
+    /// Why the label is not higher.
     #[must_use]
     pub fn reason(&self) -> Option<&String> {
         self.doubt.as_ref().or(self.applications.as_ref())
     }
 }
 
-/// The evidence that a run has come to.
+/// The evidence of a run.
 pub(super) fn evidence(job: &Job<'_>, window: &Window, outcomes: &[HookOutcome]) -> Evidence {
     let doubt = match (&window.failure, &window.thawed) {
         (Some(failure), _) => Some(failure.reason.clone()),
@@ -74,7 +73,7 @@ pub(super) fn evidence(job: &Job<'_>, window: &Window, outcomes: &[HookOutcome])
     Evidence { doubt, applications: applications::doubt(job.settings, outcomes) }
 }
 
-/// How a run ended, as far as its exit code goes.
+/// What decides the exit code of a run.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ending {
     /// A filesystem may still be frozen.
@@ -89,7 +88,7 @@ pub(super) struct Ending {
     pub trouble_after: bool,
 }
 
-/// The exit code, from the worst down.
+/// The exit code: the worst that applies.
 pub(super) fn exit(job: &Job<'_>, ending: &Ending) -> Exit {
     ladder(job.requested, job.settings.on_degraded, ending)
 }
@@ -112,7 +111,7 @@ fn ladder(requested: Consistency, on_degraded: OnDegraded, ending: &Ending) -> E
 pub fn verdict(plan: &Plan, made: &[SnapshotView], evidence: &Evidence) -> Verdict {
     let base = evidence.label();
     let mut reason = evidence.reason().cloned();
-    let mut lower = None; // why a part is only `crash`: it says more than a missing hook
+    let mut lower = None; // why a part is only `crash`: a better reason than a missing hook
     let mut snapshots = Vec::new();
     let mut missing = Vec::new();
     for volume in &plan.volumes {
@@ -121,7 +120,7 @@ pub fn verdict(plan: &Plan, made: &[SnapshotView], evidence: &Evidence) -> Verdi
             missing.push(volume.id.clone());
             continue;
         };
-        // Made and already failed: it is there, it has to be reported, and it is worth nothing.
+        // A snapshot in state `error` exists, so it has to be reported, but it is of no use.
         let failed = s.state == "error";
         if failed {
             missing.push(volume.id.clone());

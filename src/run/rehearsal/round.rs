@@ -1,6 +1,6 @@
 //! What one round of a rehearsal measured.
 //!
-//! In: the window's stamps. Out: stable, documented JSON. Must never: call anything a set.
+//! In: the window's times. Out: stable, documented JSON. Must never: read as if a set had been taken.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,14 +20,14 @@ pub struct Round {
     /// From before the first FIFREEZE to after the last FITHAW, the hold included.
     #[serde(rename = "window_ms", serialize_with = "millis::duration")]
     pub window: Duration,
-    /// How long everything was held for the answer that was not asked for.
+    /// How long everything stayed frozen in place of the create call.
     #[serde(rename = "hold_ms", serialize_with = "millis::duration")]
     pub hold: Duration,
     /// Every filesystem, in the order of the plan.
     pub mounts: Vec<MountRound>,
-    /// Hooks, as they ran.
+    /// The hooks that ran.
     pub hooks: Vec<HookOutcome>,
-    /// What a set would have been called; none when the window was not reached or not kept.
+    /// The label that a set would have got; none when the window was not reached or not kept.
     pub achieved: Option<Consistency>,
     /// Why it is less than requested, or why it failed.
     pub reason: Option<String>,
@@ -50,21 +50,22 @@ pub struct Round {
 /// One filesystem in a rehearsal.
 #[derive(Debug, Serialize)]
 pub struct MountRound {
-    /// Where.
+    /// Where it is mounted.
     #[serde(serialize_with = "path_encoding::path")]
     pub mount_point: PathBuf,
     /// Filesystem type.
     pub fstype: String,
-    /// How long it was flushed before the freeze, while everything still ran.
+    /// How long its flush took, before the freeze, while applications could still write.
     #[serde(rename = "flush_ms", serialize_with = "millis::duration")]
     pub flush: Duration,
-    /// How long its FIFREEZE took; none where it is not frozen, or did not get there.
+    /// How long its FIFREEZE took; none where its method is not `freeze`, or the round failed before it.
     #[serde(rename = "freeze_ms", serialize_with = "millis::option")]
     pub freeze: Option<Duration>,
     /// From the begin of its FIFREEZE to the return of its FITHAW: the longest that a writer can have waited.
     #[serde(rename = "stall_ms", serialize_with = "millis::option")]
     pub stall: Option<Duration>,
-    /// Who had files of it open for writing just before and just after, those that wrote most first.
+    /// The processes that had files on it open for writing just before and just after; those that wrote most
+    /// come first.
     pub writers: Vec<Writer>,
 }
 

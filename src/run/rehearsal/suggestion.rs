@@ -9,18 +9,19 @@ use serde::Serialize;
 
 use super::round::{Round, millis};
 
-/// Never suggest less: EC2's real answer takes longer than that of a DryRun, and not always the same time.
+/// The shortest window that is suggested: EC2's real answer takes longer than that of a DryRun, and its time
+/// varies.
 pub const LEAST: Duration = Duration::from_secs(2);
 /// The suggested window is this many times what was measured.
 pub const FACTOR: u32 = 3;
 
-/// A window that would have had room for what was measured.
+/// A window that is long enough for what was measured, with a margin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Suggestion {
     /// The suggested `window`.
     #[serde(rename = "window_ms", serialize_with = "millis::duration")]
     pub window: Duration,
-    /// The longest window of all rounds, without the hold.
+    /// The longest window of all rounds, without the time that stands for the create call.
     #[serde(rename = "longest_ms", serialize_with = "millis::duration")]
     pub longest: Duration,
     /// EC2's slowest answer: of the DryRuns, and of the calls in this plan's kept records.

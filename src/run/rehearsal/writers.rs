@@ -1,7 +1,7 @@
 //! Who writes to the filesystems of a set.
 //!
-//! In: /proc, before the flush and after the thaw. Out: a [`Writer`] a process and filesystem. Must never:
-//! look while anything is frozen: to look opens files in /proc.
+//! In: /proc, before the flush and after the thaw. Out: one [`Writer`] for each process and filesystem. Must
+//! never: search while anything is frozen, because that opens files in /proc.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,19 +17,18 @@ use crate::run::job::Job;
 /// A process with files open for writing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Writer {
-    /// Who.
+    /// The process.
     #[serde(flatten)]
     pub process: Process,
     /// One of its files.
     #[serde(serialize_with = "path_encoding::path")]
     pub path: PathBuf,
-    /// Bytes it wrote to any storage from before the flush until after the thaw; none when that cannot be
-    /// read.
+    /// Bytes that the process wrote to any storage from before the flush until after the thaw; none when that
+    /// cannot be read.
     pub written: Option<u64>,
 }
 
-/// Who has files open for writing, and how much each of them has written so far. Looked at before and after,
-/// never in the window: to look opens files in /proc.
+/// The processes that have files open for writing, and how much each of them has written so far.
 #[derive(Debug, Default)]
 pub(super) struct Busy {
     files: Vec<OpenFile>,
@@ -44,7 +43,7 @@ impl Busy {
         Self { files, written }
     }
 
-    /// One entry a process and filesystem, who wrote most since the first look first.
+    /// One entry for each process and filesystem; those that wrote most since `self` was made come first.
     pub fn since(self, root: &Path, job: &Job<'_>) -> Vec<(DevNo, Writer)> {
         let now = Self::look(root, job);
         let wrote =

@@ -1,4 +1,4 @@
-//! What systemd has to do with an unmount: units to stop, units it would stop itself, automounts, mount
+//! The part of systemd in an unmount: units to stop, units that it would stop itself, automounts, mount
 //! units.
 //!
 //! In: what is to be unmounted. Out: [`Systemd`]. Must never: start or stop anything (its hooks do, once they
@@ -15,15 +15,15 @@ use crate::quiesce::systemctl::{self, Systemctl};
 use crate::run::failure::Failure;
 use crate::unmount::REMOUNT_LIMIT;
 
-/// How long systemd has to notice what is mounted again.
+/// How long systemd gets to notice that a filesystem is mounted again.
 const NOTICING: Duration = Duration::from_secs(2);
 
-/// What systemd has to do with it.
+/// The units that matter for an unmount.
 #[derive(Default)]
 pub(super) struct Systemd {
     systemctl: Option<Systemctl>,
-    /// Stopped once the devices are claimed, so that nothing is triggered in between and nothing is unmounted
-    /// lazily.
+    /// Automounts, stopped only once the devices are claimed: before that a trigger could mount again, and
+    /// systemd would unmount lazily.
     pub automounts: Vec<Hook>,
     pub mount_units: Vec<String>,
 }
@@ -70,7 +70,8 @@ impl Systemd {
             if !systemctl::is_active(&state) {
                 continue;
             }
-            // systemd stops what is bound to a mount that goes, and nobody would start it again.
+            // systemd stops a unit that is bound to a mount when the mount goes, and nobody would start it
+            // again.
             for bound in state.get("BoundBy").iter().flat_map(|b| b.split_whitespace()) {
                 let known = stop_units.iter().chain(&targets.automounts).any(|u| u == bound);
                 if !known
@@ -88,7 +89,7 @@ impl Systemd {
         Ok(this)
     }
 
-    /// The units that are active, in order.
+    /// The stops of those units that are active, in order.
     pub async fn stop(
         &self,
         names: &[String],
@@ -114,8 +115,8 @@ impl Systemd {
     }
 }
 
-/// A socket, timer or path that stays active would start a stopped unit again while its filesystem is away.
-/// One that comes earlier in the list is stopped by then.
+/// Refuses when an active socket, timer or path unit could start a stopped unit again while its filesystem is
+/// unmounted. One that comes earlier in the list is stopped by then.
 async fn not_triggered(systemctl: &Systemctl, stop_units: &[String], env: &HookEnv) -> Result<(), Failure> {
     let asked = |e: String| Failure::new(Exit::Freeze, e);
     for (at, unit) in stop_units.iter().enumerate() {
@@ -139,7 +140,7 @@ async fn not_triggered(systemctl: &Systemctl, stop_units: &[String], env: &HookE
     Ok(())
 }
 
-/// Mount units that were active and are not, though their mounts are back.
+/// Mount units that were active and are not any more, though their filesystems are mounted again.
 pub(super) async fn unnoticed(mount_units: &[String], env: &HookEnv) -> Vec<String> {
     let Some(systemctl) = Systemctl::find().filter(|_| !mount_units.is_empty()) else { return Vec::new() };
     let end = Instant::now() + NOTICING;

@@ -1,7 +1,7 @@
-//! What is to be unmounted, as it is now: its mounts, its devices, and who holds it.
+//! The current state of what is to be unmounted: its mounts, its devices, and who keeps it busy.
 //!
-//! In: planned filesystems. Out: [`UnmountTargets`], with the recipe and the refusals. Must never: touch
-//! anything but by [`UnmountTargets::unmount`].
+//! In: planned filesystems. Out: [`UnmountTargets`], with the recipe and the refusals. Must never: change
+//! anything, except in [`UnmountTargets::unmount`].
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -24,16 +24,17 @@ use crate::unmount::holders::{self, Holder, Targets};
 use crate::unmount::remount;
 use crate::unmount::{self, Device, Recipe, Wanted};
 
-/// How long umount(2) is tried against EBUSY: what a process held goes a moment after the process.
+/// How long umount(2) is repeated on EBUSY: the kernel drops a process's files a moment after the process has
+/// ended.
 const BUSY: Duration = Duration::from_secs(1);
 /// The most holders that a message names.
 const NAMED: usize = 8;
 
-/// What is to be unmounted, as it is now.
+/// The current state of what is to be unmounted.
 pub(super) struct UnmountTargets {
     pub recipe: Recipe,
     targets: Targets,
-    /// Holders that are no processes.
+    /// Holders that are not processes.
     fixed: Vec<Holder>,
     /// Units of automounts above which something is mounted.
     pub automounts: Vec<String>,
@@ -66,7 +67,7 @@ impl UnmountTargets {
         Ok(Self { recipe, targets, fixed, automounts })
     }
 
-    /// Refuses while somebody holds it for whom `counts` says so.
+    /// Waits until no holder is left that `counts` selects; refuses after `patience`.
     pub async fn free(&self, patience: Duration, counts: impl Fn(&Holder) -> bool) -> Result<(), Failure> {
         let end = Instant::now() + patience;
         loop {
@@ -118,7 +119,7 @@ impl UnmountTargets {
                     tokio::time::sleep(Duration::from_millis(20)).await
                 }
                 Err(errno) => {
-                    // Who came meanwhile is named; what holds it inside the kernel has no name.
+                    // A process that has come meanwhile is named; a holder inside the kernel has no name.
                     self.free(Duration::ZERO, |_| true).await?;
                     let what = format!("cannot unmount {}: {}", mount.mount_point.display(), errno.desc());
                     return Err(refused(
@@ -158,21 +159,21 @@ fn wanted_of(host: &HostFacts, lines: &[MountLine], planned: &PlannedFilesystem)
                 "use another method for it",
             ));
         };
-        // Mounted from what it was mounted from, where that is a device of it.
+        // The device that it was mounted from comes first, so that it is mounted from that one again.
         let at = if sources.contains(&node.path) { 0 } else { devices.len() };
         devices.insert(at, node);
     }
     Ok(Wanted { ids, devices })
 }
 
-/// Mounts on it, overlays over it, image files and swap files.
+/// Holders that are not processes: mounts on it, overlays over it, image files and swap files.
 fn fixed(host: &HostFacts, lines: &[MountLine], targets: &Targets) -> Vec<Holder> {
     let holder = |what| Holder { pid: None, unit: None, what };
     let mut all = Vec::new();
     for line in lines.iter().filter(|l| targets.ids.contains(&l.parent) && !targets.ids.contains(&l.id)) {
         all.push(holder(format!("{} ({}) is mounted on it", shown(&line.mount_point), line.fstype)));
     }
-    // btrfs: the plan goes by the first of its device numbers, and so do the holders.
+    // A btrfs has several device numbers: the plan uses the first, so the holders are compared with that one.
     let on_it = |dev: &Option<DevNo>| dev.is_some_and(|d| targets.devs.contains(&d));
     for device in &host.devices {
         if let DeviceKind::Loop { backing_file: Some(file), superblock: of } = &device.kind
