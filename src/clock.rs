@@ -1,7 +1,7 @@
 //! The wall clock and the pauses of a run, as one value that is passed.
 //!
-//! In: nothing. Out: the time now, and a pause. Must never: be asked for the deadline of the frozen window, which the monotonic
-//! clock and the watchdog keep.
+//! In: nothing. Out: the time now, and a pause. Must never: be used for the deadline of the frozen window,
+//! which the monotonic clock and the watchdog keep.
 
 use std::fmt;
 use std::future::Future;
@@ -13,7 +13,7 @@ use jiff::Timestamp;
 /// A pause that has begun.
 pub type Pause<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
-/// What a run asks about time. A test passes a clock of its own, so that a pause of 15 s costs it nothing.
+/// The time and the pauses of a run. A test passes its own clock, so that a pause of 15 s takes no time.
 pub trait Clock: fmt::Debug + Send + Sync {
     /// The wall clock.
     fn now(&self) -> Timestamp;

@@ -1,12 +1,12 @@
-//! What a set is worth, and how one filesystem of it is made quiet: words that settings, plans, sets and
+//! The label of a set, and the method for one filesystem of it: two types that settings, plans, sets and
 //! reports share.
 //!
-//! In: nothing. Out: two small types. Must never: depend on the settings or on the plan, which both name
-//! them.
+//! In: nothing. Out: two small types. Must never: depend on the settings or on the plan, because both depend
+//! on it.
 
 use serde::{Deserialize, Serialize};
 
-/// What a snapshot set can be restored to. Ordered: crash < filesystem < application.
+/// The label of a snapshot set. Ordered: crash < filesystem < application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Consistency {

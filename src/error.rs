@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 
 use crate::exit::Exit;
 
-/// A command that ends here.
+/// The error that ends a command.
 #[derive(Debug)]
 pub struct Error {
     /// Exit code.
@@ -18,7 +18,7 @@ pub struct Error {
     pub what: Box<dyn std::error::Error + Send + Sync>,
     /// What to do about it.
     pub hint: Option<String>,
-    /// The signal to die by, once it is said.
+    /// The signal to die by, once the error is printed.
     pub signal: Option<Signal>,
 }
 
@@ -28,8 +28,8 @@ impl Error {
         Self { exit, what: what.into(), hint: None, signal: None }
     }
 
-    /// A signal came before anything was touched. The process dies by it, for whoever started it to see;
-    /// where it cannot, the code is 21.
+    /// A signal came before anything was touched. The process dies by that signal, so that the caller can see
+    /// it; where it cannot, the exit code is 21.
     #[must_use]
     pub fn interrupted(signal: Signal) -> Self {
         let what = format!("interrupted by {signal}, before anything was touched");
@@ -61,7 +61,7 @@ impl Error {
     }
 }
 
-/// An error and its causes in one line, each said once.
+/// An error and its causes in one line, each printed once.
 #[must_use]
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();

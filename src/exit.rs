@@ -66,7 +66,8 @@ impl Exit {
         self as u8
     }
 
-    /// The worse of two: 40 outranks every other code, 41 the rest, and then the number says it.
+    /// The worse of two: 40 outranks every other code, 41 the rest; among the others the higher number is
+    /// worse.
     #[must_use]
     pub fn or_worse(self, other: Self) -> Self {
         let rank = |exit: Self| match exit {
@@ -77,7 +78,7 @@ impl Exit {
         if rank(other) > rank(self) { other } else { self }
     }
 
-    /// Is something left that hurts for as long as nobody looks? Then no signal may hide the code.
+    /// Does this code report damage that lasts until somebody acts? Then no signal may hide it.
     #[must_use]
     pub fn hurts(self) -> bool {
         matches!(self, Self::StillFrozen | Self::NotMounted)

@@ -1,5 +1,5 @@
-//! The log's gate: shut while anything is frozen, since a write to a frozen filesystem blocks in D state for
-//! good.
+//! The log's gate: shut while anything is frozen, because a write to a frozen filesystem blocks in state D
+//! until it is thawed, and this process is the one that thaws.
 //!
 //! In: bytes for stderr. Out: the same bytes, at once or when the gate opens. Must never: write to stderr
 //! while shut.
@@ -33,12 +33,13 @@ pub fn is_shut() -> bool {
     SHUT.load(Ordering::SeqCst) > 0
 }
 
-/// Says whether stderr and the log go to journald.
+/// Sets whether stderr and the log go to journald.
 pub fn set_journald(is: bool) {
     TO_JOURNALD.store(is, Ordering::SeqCst);
 }
 
-/// Do stderr and the log go to journald? It may itself wait for what is frozen, and then takes nothing more.
+/// Do stderr and the log go to journald? journald may wait for a frozen filesystem itself, and then reads
+/// nothing more.
 #[must_use]
 pub fn goes_to_journald() -> bool {
     TO_JOURNALD.load(Ordering::SeqCst)
@@ -79,7 +80,7 @@ impl Write for Stderr {
     }
 }
 
-/// Panics report through the gate too: the default hook writes to stderr whatever is frozen.
+/// Sends the messages of panics through the gate too: the default hook writes to stderr at once.
 pub fn install_panic_hook() {
     std::panic::set_hook(Box::new(|info| {
         let _ = writeln!(Stderr, "stillpoint: bug: {info}");

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Text that is not an id of the kind asked for.
+/// Text that is not an id of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not {what} (expected something like {example})")]
 pub struct InvalidId {
@@ -40,7 +40,7 @@ macro_rules! ec2_id {
 
             fn from_str(s: &str) -> Result<Self, InvalidId> {
                 let hex = s.strip_prefix($prefix).unwrap_or_default();
-                // 8 digits on resources older than 2016, 17 since.
+                // Resources from before 2016 have 8 digits, later ones 17.
                 let well_formed = (8..=17).contains(&hex.len())
                     && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
                 if well_formed {

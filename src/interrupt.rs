@@ -1,17 +1,17 @@
-//! SIGTERM, SIGINT, SIGHUP and SIGQUIT: caught once, and noticed by every step until EC2 has answered.
+//! SIGTERM, SIGINT, SIGHUP and SIGQUIT: caught once, and checked by every step until EC2 has answered.
 //!
 //! An interrupted run thaws, releases its applications, reports, and then ends by that signal, unless exit
-//! code 40 or 41 applies. Once EC2 has answered, a signal no longer interrupts: the set exists, what is left
-//! takes a moment, and a good set must not look like one that was given up.
+//! code 40 or 41 applies. Once EC2 has answered, a signal no longer interrupts: the set exists, the remaining
+//! steps are short, and a good set must not look like an aborted one.
 //!
-//! In: signals. Out: [`Interrupt::caught`]. Must never: end the process itself; what is frozen or quiesced
-//! comes first.
+//! In: signals. Out: [`Interrupt::caught`]. Must never: end the process itself, because first everything must
+//! be thawed and released.
 
 use nix::sys::signal::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// The first signal that came, if one did. Clones see the same signal.
+/// The first signal that was received, if any. Clones see the same signal.
 #[derive(Debug, Clone)]
 pub struct Interrupt {
     first: watch::Receiver<Option<Signal>>,
@@ -51,17 +51,17 @@ impl Interrupt {
     #[must_use]
     pub fn never() -> Self {
         let (tx, first) = watch::channel(None);
-        std::mem::forget(tx); // a closed channel would look like a signal
+        std::mem::forget(tx); // keeps the channel open, as that of `listen` is
         Self { first }
     }
 
-    /// The signal that came, if one did.
+    /// The signal that was received, if any.
     #[must_use]
     pub fn pending(&self) -> Option<Signal> {
         *self.first.borrow()
     }
 
-    /// Waits for a signal; at once when one has come already.
+    /// Waits for a signal; returns at once when one was received before.
     pub async fn caught(&mut self) -> Signal {
         loop {
             if let Some(signal) = self.pending() {

@@ -16,9 +16,9 @@
 //! host         what this machine is, below a root that can be set; the only unsafe code
 //! ```
 //!
-//! The order from the top down is the order of a run; nothing imports upwards but `report`, which knows
-//! what it prints. Beside the flow: `ids` (names of things), `consistency` (what a set is worth), `error`
-//! and `exit` (how a command ends), `clock` (the time and pauses, passed), `gate` (no log while frozen),
+//! The order from the top down is the order of a run; nothing imports upwards but `report`, which knows what
+//! it prints. Beside the flow: `ids` (names of things), `consistency` (labels and methods), `error` and
+//! `exit` (how a command ends), `clock` (the time and pauses, as a parameter), `gate` (no log while frozen),
 //! `interrupt` (signals), `path_encoding` (paths as text).
 //!
 //! Two programs are made of this library: `stillpoint`, and `stillpoint-databases`, the process that talks

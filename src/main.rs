@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // Before the runtime and its threads: a watchdog is a process of its own, never a fork of a threaded one.
+    // Before the runtime starts threads: the watchdog is a process of its own with one thread.
     if std::env::args_os().nth(1).is_some_and(|a| a == stillpoint::window::watchdog::ARGUMENT) {
         return stillpoint::window::watchdog::main();
     }

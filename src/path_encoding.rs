@@ -3,7 +3,7 @@
 //! In: any path, which need not be UTF-8. Out: text. Must never: fail, or pass a control character on to a
 //! terminal.
 //!
-//! serde's own rule is to fail at a path that is not UTF-8; here its odd bytes become replacement characters.
+//! serde fails at a path that is not UTF-8; here such bytes become replacement characters.
 
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,7 @@
 //! `stillpoint doctor`: what would go wrong, and what to do about it.
 //!
-//! In: the choice. Out: findings on stdout. Must never: freeze, change anything, or stop at the first thing
-//! that is missing: without root, IMDS or EC2 it says what could not be checked.
+//! In: the choice. Out: findings on stdout. Must never: freeze, change anything, or stop at the first check
+//! that is not possible: without root, IMDS or EC2 it says what could not be checked.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -43,7 +43,7 @@ impl Doctor {
                 loaded
             }
             Err(e) => {
-                // The rest is looked at with what is built in.
+                // The other checks go on with the built-in defaults.
                 found.push(Finding::refusal("configuration", &e));
                 config::load(Path::new("/"), Some(Path::new("/dev/null")), None, &self.choice.overrides())
                     .map_err(|e| Error::new(Exit::Config, e))?
@@ -103,8 +103,8 @@ impl Doctor {
     }
 }
 
-/// What IMDS and EC2 are asked, one step after the other; where one fails, the findings say so and the rest
-/// is not asked.
+/// The requests to IMDS and EC2, one after the other. When one fails, the findings say so and the later ones
+/// are not sent.
 struct Ask<'a> {
     loaded: &'a Loaded,
     found: &'a mut Vec<Finding>,
@@ -167,7 +167,7 @@ impl Ask<'_> {
         }
     }
 
-    /// What can be asked of EC2 once the set is known.
+    /// The requests to EC2 that need the plan.
     async fn set(&mut self, ec2: &Aws, facts: &Facts, plan: &Plan) {
         let settings = &self.loaded.settings;
         let what = format!(
@@ -185,8 +185,8 @@ impl Ask<'_> {
             planning::PointInTimeCall::CreateSnapshots { .. } => "CreateSnapshots",
             _ => "CreateSnapshot",
         };
-        // The request carries tags, so ec2:CreateTags may be what is missing: that was asked on its own, and
-        // hides the rest.
+        // The request carries tags, so the missing permission may be ec2:CreateTags. That one has a check of
+        // its own, and while it is missing EC2 does not check the others.
         let other = said.as_ref().err().and_then(|e| e.denied_action()).filter(|a| *a != action);
         self.found.push(match other {
             Some(other) => {
@@ -207,7 +207,7 @@ impl Ask<'_> {
     }
 }
 
-/// What systemd says of the plan's unit, where systemd runs.
+/// The state of the plan's systemd unit, where systemd runs.
 async fn unit(plan: &str) -> Vec<Finding> {
     const ID: &str = "unit";
     if !Path::new("/run/systemd/system").is_dir() {

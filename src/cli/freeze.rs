@@ -1,8 +1,8 @@
 //! `stillpoint freeze`: quiesce, freeze, and return while a process of its own holds the freeze.
 //!
-//! In: the choice, and how long at most. Out: the run's id (or JSON) on stdout once everything is frozen.
-//! Must never: return 0 with something not frozen, or leave a freeze behind that nobody was told of: the
-//! holder ends it when this command dies first.
+//! In: the choice, and the longest time to stay frozen. Out: the run's id (or JSON) on stdout once everything
+//! is frozen. Must never: return 0 while a filesystem is not frozen, or leave a freeze that the caller does
+//! not know of: if this command dies before it has printed the freeze, the holder thaws.
 
 use std::ffi::OsString;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -28,12 +28,12 @@ use crate::run::control_socket::{self, ControlSocket};
 use crate::run::held_record::HeldFreezeRecord;
 use crate::run::{Job, held_freeze, journal, lock, recover};
 
-/// The hidden first argument of the process that holds the freeze; the run's id and the caller's outputs
-/// follow.
+/// The hidden first argument of the process that holds the freeze. The run's id and the caller's outputs
+/// follow it.
 const HOLDER: &str = "__hold";
 /// Limits of `--for`.
 const LASTS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(600));
-/// Pause between two looks at what the holder has written to its log.
+/// Pause between two reads of the holder's log.
 const RELAY: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Args)]
@@ -71,7 +71,7 @@ pub(super) struct Holder {
 }
 
 impl Holder {
-    /// Takes the hidden arguments out.
+    /// Removes the hidden arguments, if there are any.
     pub(super) fn of(mut arguments: Vec<OsString>) -> (Option<Self>, Vec<OsString>) {
         if arguments.get(1).is_none_or(|a| a != HOLDER) {
             return (None, arguments);
@@ -137,7 +137,8 @@ impl Freeze {
             }
             Some(record) => {
                 self.tell(&record)?;
-                // It has the lock until it is gone, and cannot go while a FIFREEZE of its own is in progress.
+                // The holder has the lock until it has ended, and it cannot end while its FIFREEZE is in
+                // progress.
                 let end = Instant::now() + Duration::from_secs(2);
                 while matches!(holder.try_wait(), Ok(None)) && Instant::now() < end {
                     tokio::time::sleep(Duration::from_millis(5)).await;
@@ -149,7 +150,7 @@ impl Freeze {
                 relay.pass_on();
                 let exit = Exit::ALL.into_iter().find(|e| status.code() == Some(e.code().into()));
                 if let Some(exit) = exit.filter(|e| *e != Exit::Ok) {
-                    return Ok(exit); // it has said why
+                    return Ok(exit); // it has printed why
                 }
                 let dead = recover::local(&run_dir).await;
                 let exits = dead
@@ -178,15 +179,16 @@ impl Freeze {
     /// The process that holds the freeze.
     pub(super) async fn hold(&self, global: &Global, holder: Holder) -> Result<Exit, Error> {
         let bug = |what: &str| Error::new(Exit::Bug, format!("cannot {what}"));
-        // Of its own: neither the terminal's signals nor those for the caller's group are meant for it.
+        // A session of its own, so that signals of the terminal or for the caller's process group do not
+        // reach it.
         nix::unistd::setsid().map_err(|_| bug("make a session"))?;
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
         let caller = std::io::stdin().as_fd().try_clone_to_owned().map_err(|_| bug("use standard input"))?;
         let loaded = self.selection.load(global)?;
         prepare_process();
         let mut interrupt = Interrupt::listen().map_err(|_| bug("catch signals"))?;
-        // A signal is told by a code: the process that waits for this one reads that, and would take a death
-        // for something that is owed.
+        // After a signal it exits with a code instead of dying by the signal: the waiting command would take
+        // such a death for a crash that has to be undone.
         let held = self.locked(&loaded, holder, caller, &mut interrupt).await;
         held.map_err(|e| Error { signal: None, ..e })
     }
@@ -221,21 +223,23 @@ impl Freeze {
     }
 }
 
-/// The superblocks that this command's output goes to, for the holder to refuse what would block it.
+/// The superblocks that this command's output is written to. The holder refuses to freeze those, since
+/// writing would block.
 fn outputs() -> String {
     let (out, err) = (std::io::stdout(), std::io::stderr());
     let devices = [on(&out), on(&err)];
     devices.into_iter().flatten().map(|d| d.to_string()).collect::<Vec<_>>().join(",")
 }
 
-/// A file of another mount namespace is in no table of ours; its st_dev is right for all but btrfs.
+/// A file from another mount namespace is not in this process's mount table. Its st_dev is the superblock's
+/// number on every filesystem but btrfs.
 fn on(fd: &impl AsFd) -> Option<DevNo> {
     let st_dev = || Some(DevNo::from_raw(nix::sys::stat::fstat(fd).ok()?.st_dev));
     superblock::of_fd(fd).or_else(st_dev)
 }
 
-/// What the holder writes, passed on to stderr: the holder has none of the caller's pipes, which somebody may
-/// wait for the end of.
+/// Copies what the holder logs to stderr. The holder does not inherit the caller's pipes, because whoever
+/// reads them may wait for their end.
 struct Relay {
     file: std::fs::File,
     seen: u64,

@@ -96,7 +96,8 @@ struct Global {
     state_dir: Option<PathBuf>,
 }
 
-/// What is made quiet, and how well: laid over the configured plan.
+/// The selection of filesystems and volumes, and the requested consistency; these options override the
+/// configured plan.
 #[derive(Debug, Clone, Args)]
 struct Selection {
     /// Name of a configured plan.
@@ -131,7 +132,7 @@ struct Selection {
     on_degraded: Option<OnDegraded>,
 }
 
-/// The same where a set of snapshots comes of it, or would.
+/// The same, with the options of commands that take a set or show what one would be.
 #[derive(Debug, Clone, Args)]
 struct Choice {
     #[command(flatten)]
@@ -159,12 +160,12 @@ fn absolute(text: &str) -> Result<PathBuf, String> {
     if path.is_absolute() { Ok(path) } else { Err("must be an absolute path, such as /data".to_owned()) }
 }
 
-/// Parses, runs, and says how it ended. Usage errors exit 64, not clap's 2.
+/// Parses, runs, and returns the exit code. Usage errors exit with 64, not clap's 2.
 #[must_use]
 pub fn main() -> std::process::ExitCode {
-    // Whoever starts it may have signals blocked: the watchdog has all of them, and hooks would inherit that.
-    // (The watchdog cannot unblock them before it starts the recovery: one that is pending there would end it
-    // first.)
+    // The process may be started with signals blocked, and hooks would inherit that: the watchdog starts the
+    // recovery with all of them blocked. (The watchdog cannot unblock them before: a pending signal would end
+    // it first.)
     let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
     let (holder, arguments) = freeze::Holder::of(std::env::args_os().collect());
     let cli = match Cli::try_parse_from(arguments) {
@@ -195,7 +196,7 @@ pub fn main() -> std::process::ExitCode {
             Command::Config(command) => command.run(&cli.global),
         }
     });
-    // A look-up thread of the system's resolver may hang: never wait for it.
+    // A thread of the system's resolver may hang in a look-up: do not wait for it.
     runtime.shutdown_background();
     match ended {
         Ok(exit) => exit.code().into(),
@@ -217,7 +218,7 @@ fn say(text: &str) {
     let _ = writeln!(crate::gate::Stderr, "{}", text.trim_end_matches('\n'));
 }
 
-/// Results for programs: stdout. A reader that went away is not an error of ours.
+/// Results for programs: stdout. A reader that has closed the pipe is no error.
 fn print(text: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stdout(), "{}", text.trim_end_matches('\n'));
@@ -276,7 +277,7 @@ impl Choice {
     }
 }
 
-/// Freezing needs CAP_SYS_ADMIN, and the rescue too.
+/// Freezing and thawing need CAP_SYS_ADMIN.
 fn need_root() -> Result<(), Error> {
     if nix::unistd::geteuid().is_root() {
         return Ok(());

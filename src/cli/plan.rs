@@ -53,7 +53,7 @@ pub(super) async fn show(loaded: &Loaded, output: Output) -> Result<Exit, Error>
     Ok(Exit::Ok)
 }
 
-/// Prints the plan of a freeze. It makes no snapshots, so nobody has to be allowed to.
+/// Prints the plan of a freeze. `freeze` makes no snapshots, so no permission is checked.
 pub(super) async fn show_freeze(loaded: &Loaded, output: Output) -> Result<Exit, Error> {
     let planned = print_plan(loaded, output).await?;
     warn(loaded, &planned);
@@ -73,7 +73,8 @@ async fn print_plan(loaded: &Loaded, output: Output) -> Result<Planned, Error> {
     Ok(planned)
 }
 
-/// The databases on the plan's filesystems. What cannot be looked at is said, and costs nobody the plan.
+/// The databases on the plan's filesystems. Those that cannot be inspected give a warning, and the plan is
+/// printed all the same.
 fn databases(loaded: &Loaded, planned: &Planned) -> Vec<OnSet> {
     let on: Vec<_> = planned.plan.filesystems.iter().map(|f| f.dev).collect();
     match discover::databases::databases(Path::new("/"), &on) {
@@ -90,7 +91,7 @@ fn databases(loaded: &Loaded, planned: &Planned) -> Vec<OnSet> {
     }
 }
 
-/// What `doctor` would say of hooks and listeners; the rest is its own to tell.
+/// Prints the findings of `doctor` about hooks and fanotify listeners; the other checks are left to `doctor`.
 fn warn(loaded: &Loaded, planned: &Planned) {
     let set = Set::planned(&planned.facts, &planned.plan);
     let root = Path::new("/");

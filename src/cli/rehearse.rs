@@ -1,4 +1,4 @@
-//! `stillpoint rehearse`: everything that `snapshot` does but the call, and what it cost.
+//! `stillpoint rehearse`: everything that `snapshot` does except the create call, and how long it took.
 //!
 //! In: the choice. Out: the measurements on stdout. Must never: create, tag or keep anything.
 
@@ -46,18 +46,18 @@ impl Rehearse {
         let settings = &loaded.settings;
         prepare_process();
         let mut interrupt = listen()?;
-        // What a dead run owes on this host is done; what it may have made stays for the next `snapshot` to
-        // look up.
+        // What a dead run has left on this host is undone; the snapshots that it may have made are looked up
+        // by the next `snapshot`.
         let ready = Ready::get(&loaded, self.wait_lock, false, &interrupt).await?;
         let Planned { facts, plan, .. } = &ready.planned;
-        // Nothing is taken, so EC2's least interval need not be waited for.
+        // No snapshot is taken, so EC2's minimum interval does not matter.
         let env = Environment { volume_interval: Duration::ZERO, ..ready.environment(&loaded) };
         let mut rehearsal = Rehearsal::new(self.hold);
         let mut rounds = Vec::new();
         for _ in 0..self.repeat {
             let job = Job::new(RunId::generate(), facts, plan, &settings.plan)?;
             let round = rehearsal.round(&env, &job, &mut interrupt).await?;
-            // Nothing is tried again on top of what is still frozen or not mounted.
+            // No further round while a filesystem is still frozen or not mounted.
             let ended = round.exit.hurts() || round.achieved.is_none() || round.signal.is_some();
             rounds.push(round);
             if ended {

@@ -1,7 +1,7 @@
 //! `stillpoint snapshot`: lock, clean up after dead runs, plan, run, report.
 //!
-//! In: the choice. Out: snapshot ids (or JSON) on stdout, prose on stderr. Must never: leave by any way but
-//! the run's own end while something is frozen.
+//! In: the choice. Out: snapshot ids (or JSON) on stdout, prose on stderr. Must never: exit before the end of
+//! the run while something is frozen.
 
 use std::time::Duration;
 

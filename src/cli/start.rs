@@ -1,7 +1,7 @@
-//! How every command begins that freezes: its process made safe, dead runs cleaned up after, the plan made.
+//! The start of every command that freezes: make the process safe, clean up after dead runs, make the plan.
 //!
-//! In: the configuration. Out: a plan, or the refusal that what a dead run left asks for. Must never: go on
-//! while a dead run's filesystems may be frozen or are not mounted.
+//! In: the configuration. Out: a plan, or a refusal. Must never: go on while a dead run's filesystems may be
+//! frozen or are not mounted.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::run::planned::{Planned, planned};
 use crate::run::{Environment, recover, step};
 use crate::window::guard::process::Program;
 
-/// What the watchdog, the holder and the probe are started from.
+/// The program that the watchdog, the holder and the probe are started from.
 pub(super) fn own_program() -> Result<PathBuf, Error> {
     std::env::current_exe()
         .map_err(|e| Error::new(Exit::Bug, format!("cannot find this program's own file: {e}")))
@@ -32,7 +32,7 @@ pub(super) fn own_program() -> Result<PathBuf, Error> {
 /// The root of this host.
 pub(super) const ROOT: &str = "/";
 
-/// A command that has the lock, its plan, and nothing of dead runs in its way.
+/// A command that has the lock and its plan; everything that dead runs had left is undone.
 pub(super) struct Ready {
     _lock: RunLock,
     program: PathBuf,
@@ -40,10 +40,10 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    /// Takes the lock, cleans up after dead runs and makes the plan. Until something is attempted, a signal
-    /// ends the process where it stands.
+    /// Takes the lock, cleans up after dead runs and makes the plan. Until the first thing is attempted, a
+    /// signal ends the process at once.
     ///
-    /// `settles`: what the dead runs may have made is looked up in EC2 too.
+    /// With `settles`, the snapshots that the dead runs may have made are looked up in EC2 too.
     pub async fn get(
         loaded: &Loaded,
         wait: Duration,
@@ -56,7 +56,7 @@ impl Ready {
             lock = lock::take(run_dir, wait) => lock?,
             signal = early.caught() => die_by(signal),
         };
-        // Not to be broken off: it runs post commands that are owed.
+        // No signal interrupts this: it runs post commands that are owed.
         let unsettled = clean_up(run_dir).await?;
         let unsettled = if settles { unsettled } else { Vec::new() };
         let planned = tokio::select! {
@@ -66,13 +66,13 @@ impl Ready {
         Ok(Self { _lock: lock, program: own_program()?, planned })
     }
 
-    /// This machine, for a run.
+    /// The environment of a run on this machine.
     pub fn environment<'a>(&'a self, loaded: &'a Loaded) -> Environment<'a, Aws> {
         environment(loaded, &self.planned.ec2, &self.program)
     }
 }
 
-/// This machine, for a run.
+/// The environment of a run on this machine.
 pub(super) fn environment<'a>(loaded: &'a Loaded, ec2: &'a Aws, program: &'a Path) -> Environment<'a, Aws> {
     let settings = &loaded.settings;
     Environment {
@@ -94,16 +94,16 @@ pub(super) fn listen() -> Result<Interrupt, Error> {
     Interrupt::listen().map_err(|e| Error::new(Exit::Bug, format!("cannot catch signals: {e}")))
 }
 
-/// Ends as a run ended: by its signal, unless a code outranks that.
+/// Dies by the run's signal, if there was one and the exit code does not outrank it; else returns the code.
 pub(super) fn end(exit: Exit, signal: Option<Signal>) -> Exit {
     match signal {
-        // Codes 40 and 41 outrank the signal: whoever started us must see them.
+        // Codes 40 and 41 outrank the signal: the caller must see them.
         Some(signal) if !exit.hurts() => die_by(signal),
         _ => exit,
     }
 }
 
-/// Makes the plan; EC2 then tells what the dead runs of these journals made.
+/// Makes the plan, then looks up in EC2 which snapshots the dead runs of these journals made.
 pub(super) async fn plan_and_settle(loaded: &Loaded, unsettled: Vec<Journal>) -> Result<Planned, Error> {
     let planned = planned(loaded, Path::new(ROOT)).await?;
     for journal in unsettled {
@@ -112,8 +112,8 @@ pub(super) async fn plan_and_settle(loaded: &Loaded, unsettled: Vec<Journal>) ->
     Ok(planned)
 }
 
-/// Nothing of this process may touch a filesystem that will be frozen: its folder is /run, and it leaves no
-/// core dump.
+/// Keeps this process away from filesystems that will be frozen: its working directory is /run, and it writes
+/// no core dump.
 pub(super) fn prepare_process() {
     use nix::sys::resource::{Resource, setrlimit};
     for folder in ["/run", "/"] {
@@ -124,13 +124,13 @@ pub(super) fn prepare_process() {
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
 }
 
-/// Undoes what dead runs left on this host; their journals that still need EC2 come back.
+/// Undoes what dead runs have left on this host. Returns the journals for which EC2 still has to be asked.
 pub(super) async fn clean_up(run_dir: &Path) -> Result<Vec<Journal>, Error> {
     let recover::Local { recovered, unreadable, busy } = recover::local(run_dir).await;
     for text in unreadable {
         tracing::warn!("cannot read the journal {text}");
     }
-    // Every one is reported before any of them ends this: the worst does.
+    // Every dead run is reported first; then the worst of them ends this command.
     let mut worst: Option<Error> = None;
     let mut unsettled = Vec::new();
     for run in recovered {
@@ -161,7 +161,7 @@ pub(super) async fn clean_up(run_dir: &Path) -> Result<Vec<Journal>, Error> {
     worst.or(busy).map_or(Ok(unsettled), Err)
 }
 
-/// Finds and labels what a dead run made.
+/// Finds and labels the snapshots that a dead run made.
 async fn settle_dead(ec2: &Aws, journal: Journal) {
     let dead = journal.state.run.clone();
     match recover::settle(ec2, &clock::System, journal).await {

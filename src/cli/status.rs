@@ -1,4 +1,4 @@
-//! `stillpoint status`: what may be frozen, by which run, until when, and what is owed.
+//! `stillpoint status`: what may be frozen, by which run, until when, and what has to be undone.
 //!
 //! In: journals; with --probe, the filesystems themselves. Out: text or JSON on stdout, exit code 0, 40 or
 //! 41. Must never: change anything, or touch a filesystem that may be frozen from this process.

@@ -1,4 +1,4 @@
-//! What the command line takes, without running anything.
+//! Which arguments the command line accepts; nothing is run.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

@@ -1,8 +1,8 @@
-//! `stillpoint thaw`: ends a freeze that is held, undoes what dead runs left; the rescue.
+//! `stillpoint thaw`: ends a held freeze, undoes what dead runs have left, and with `--all` thaws everything.
 //!
 //! In: the freeze's socket, journals of dead runs, or every mount. Out: what was thawed and released, and
-//! whether the freeze held. Must never: need EC2, IMDS, the configuration or the network (it is run on the
-//! worst day), or say of a freeze that it held unless the process that held it has proven so.
+//! whether the freeze held. Must never: need EC2, IMDS, the configuration or the network, because it is run
+//! when other things are broken; or say that a freeze held without the proof of the process that held it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::run::held_record::HeldFreezeRecord;
 use crate::run::journal::{Created, Journal};
 use crate::run::{recover, rescue};
 
-/// How often a holder that is just ending is looked at again.
+/// How often, and after which pause, a holder that is about to end is checked again.
 const ENDING: (u32, Duration) = (100, Duration::from_millis(50));
 
 #[derive(Debug, Args)]
@@ -50,7 +50,8 @@ impl Thaw {
         let recover::Local { recovered, unreadable, busy } = recover::local(&run_dir).await;
         for text in unreadable {
             say(&format!("error: cannot read the journal {text}"));
-            // As `status` has it: what that run froze is not known. With --all it is thawed.
+            // Exit code 40 as in `status`, because it is not known what that run froze. With --all it is
+            // thawed.
             if self.all {
                 exit = exit.or_worse(Exit::After);
             } else {
@@ -92,7 +93,7 @@ impl Thaw {
         Ok(exit)
     }
 
-    /// Ends the freeze that is held.
+    /// Ends the held freeze.
     async fn end(&self, run_dir: &Path) -> Option<End> {
         for _ in 0..ENDING.0 {
             let journal = control_socket::held(run_dir, self.run.as_ref())?;
@@ -102,11 +103,11 @@ impl Thaw {
                 Asked::Ending => tokio::time::sleep(ENDING.1).await,
             }
         }
-        // It has not ended in all that time: it cannot be asked, and may hold the freeze still.
+        // The holder has not ended in all that time: it does not answer, and may still hold the freeze.
         control_socket::held(run_dir, self.run.as_ref()).map(|journal| force(&journal))
     }
 
-    /// Says what became of the freeze; the exit code that it asks for.
+    /// Prints how the freeze ended. Returns the exit code.
     fn tell(&self, record: &HeldFreezeRecord) -> Result<Exit, Error> {
         if self.output == Output::Json {
             print(&serde_json::to_string_pretty(record).map_err(|e| Error::new(Exit::Bug, e))?);
@@ -118,13 +119,13 @@ impl Thaw {
 
 /// How a freeze ended.
 enum End {
-    /// Its holder said so.
+    /// The holder's record.
     Said(Box<HeldFreezeRecord>),
-    /// Thawed past a holder that does not answer.
+    /// Thawed here, because the holder does not answer.
     Forced(Exit),
 }
 
-/// Thaws past a holder that cannot be asked.
+/// Thaws here, because the holder does not answer.
 fn force(journal: &Journal) -> End {
     let (thawed, failed) = rescue::by_force(journal);
     let pid = journal.state.process.pid;
@@ -138,7 +139,7 @@ fn force(journal: &Journal) -> End {
     End::Forced(failures(&failed).unwrap_or(Exit::NotHeld))
 }
 
-/// A broken configuration must not keep the rescue from working.
+/// The run folder. With a broken configuration it is the default one, so that `thaw` still works.
 pub(super) fn run_dir(global: &Global) -> PathBuf {
     match global.load(None, crate::config::Overrides::default()) {
         Ok(loaded) => loaded.settings.run_dir,
@@ -168,7 +169,7 @@ fn list(paths: &[PathBuf]) -> String {
     paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(" ")
 }
 
-/// Says what was done about a dead run; the exit code that it asks for.
+/// Prints what was done about a dead run. Returns the exit code.
 pub(super) fn report(run: &recover::Recovered) -> Exit {
     let mut exit = Exit::Ok;
     say(&format!("run {} died before its end", run.run));

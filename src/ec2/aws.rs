@@ -1,7 +1,7 @@
 //! [`Ec2`] by the AWS SDK.
 //!
-//! In: a warm [`Connection`]. Out: plain values. Must never: let an SDK type out, or call a failed create
-//! call "refused" when it may have been carried out.
+//! In: a warm [`Connection`]. Out: plain values. Must never: return a type of the SDK, or call a failed
+//! create call "refused" when EC2 may have carried it out.
 
 pub mod probe;
 
@@ -28,7 +28,7 @@ pub struct Aws {
 }
 
 impl Aws {
-    /// Over this connection.
+    /// Makes calls over this connection.
     #[must_use]
     pub fn new(connection: Connection) -> Self {
         Self { connection }
@@ -98,7 +98,7 @@ impl Aws {
             .describe_snapshots()
             .owner_ids("self")
             .set_filters(Some(filters))
-            .max_results(1000) // paginated: the generous throttle bucket (EC2 guide, "throttling")
+            .max_results(1000) // paginated calls have a larger throttle bucket (EC2 guide, "throttling")
             .into_paginator()
             .send();
         let mut found = Vec::new();
@@ -196,7 +196,7 @@ impl Describe for Aws {
                 allowed("CreateSnapshot", self.create_one(volume, request, true).await.map(drop))
             }
             PointInTimeCall::CreateSnapshotEach { volumes } => {
-                // All at once, so that as many connections are warm as the window needs.
+                // All at once, so that the window finds as many warm connections as it needs.
                 let said = join_all(volumes.iter().map(|v| self.create_one(v, request, true))).await;
                 said.into_iter().try_for_each(|s| allowed("CreateSnapshot", s.map(drop)))
             }
@@ -265,7 +265,7 @@ impl Ec2 for Aws {
 
 fn allowed(action: &'static str, said: Result<(), Ec2Error>) -> Result<(), Ec2Error> {
     match said {
-        // DryRun answers success by this error (EC2 API reference, "DryRun").
+        // A successful DryRun is answered by this error (EC2 API reference, "DryRun").
         Err(Ec2Error::Refused { code, .. }) if code == "DryRunOperation" => Ok(()),
         Err(error) => Err(error),
         Ok(()) => Err(Ec2Error::Refused {
@@ -276,19 +276,20 @@ fn allowed(action: &'static str, said: Result<(), Ec2Error>) -> Result<(), Ec2Er
     }
 }
 
-/// What an SDK error means for the question "was it carried out?".
+/// Sorts an SDK error by whether EC2 may have carried out the request.
 fn sort<E: ProvideErrorMetadata + std::error::Error + 'static>(
     action: &'static str,
     error: &SdkError<E, HttpResponse>,
 ) -> Ec2Error {
     let text = || chain(error);
     match error {
-        // Throttling is an answer too, though its status is 503: EC2 has not looked at the request.
+        // Throttling is a refusal although its status is 503: EC2 has not processed the request.
         SdkError::ServiceError(said)
             if (said.raw().status().is_server_error() && error.code() != Some("RequestLimitExceeded"))
                 || error.code().is_none() =>
         {
-            // A 5xx may come after the deed (EC2 guide, "eventual consistency" and "idempotency").
+            // EC2 may answer 5xx after it has carried out the request (EC2 guide, "eventual consistency" and
+            // "idempotency").
             Ec2Error::Unknown {
                 action,
                 message: format!("HTTP {}: {}", said.raw().status(), error.message().unwrap_or("no message")),
@@ -300,7 +301,7 @@ fn sort<E: ProvideErrorMetadata + std::error::Error + 'static>(
             message: error.message().unwrap_or_default().to_owned(),
         },
         SdkError::ConstructionFailure(_) => Ec2Error::Unreached { action, message: text() },
-        // Only a failure to connect is certain to come before the request went out.
+        // Only a failure to connect certainly happens before the request is sent.
         SdkError::DispatchFailure(failure) if failure.is_user() || is_connect(error) => {
             Ec2Error::Unreached { action, message: text() }
         }
@@ -330,7 +331,7 @@ fn sdk_tags(tags: &[(String, String)]) -> Vec<Tag> {
     tags.iter().map(|(k, v)| Tag::builder().key(k).value(v).build()).collect()
 }
 
-/// The request's tags, and of a volume's own those that do not collide with them.
+/// The request's tags, and those tags of the volume whose keys the request does not have.
 fn tags_on_create(request: &CreateRequest, copied: &[(String, String)]) -> TagSpecification {
     let mut tags = sdk_tags(&request.tags);
     let free = copied.iter().filter(|(k, _)| !request.tags.iter().any(|(taken, _)| taken == k)).cloned();

@@ -1,4 +1,4 @@
-//! One EC2 client whose credentials, addresses, connections and TLS sessions are settled before the freeze.
+//! One EC2 client that gets its credentials, addresses, connections and TLS sessions before the freeze.
 //!
 //! In: the Region, an optional endpoint, the SDK's credential chain. Out: a client and its connection pool.
 //! Must never: resolve a name, fetch credentials, or retry once it is made.
@@ -31,7 +31,7 @@ pub enum ConnectError {
     /// No credentials.
     #[error("no AWS credentials: {0}")]
     Credentials(String),
-    /// They would expire during the run.
+    /// The credentials would expire during the run.
     #[error("the AWS credentials expire in {}, the run may need {}", humantime::format_duration(*left), humantime::format_duration(*need))]
     Expiring {
         /// What is left.
@@ -39,7 +39,7 @@ pub enum ConnectError {
         /// What the run may need.
         need: Duration,
     },
-    /// The endpoint is no URL, or its host has no address.
+    /// The endpoint is not a URL, or its host has no address.
     #[error("EC2 endpoint {endpoint}: {why}")]
     Endpoint {
         /// The endpoint.
@@ -67,9 +67,9 @@ impl ConnectError {
     }
 }
 
-/// DNS answers taken before the freeze: a look-up inside the window never leaves memory.
+/// DNS answers from before the freeze: a look-up inside the window only reads memory.
 ///
-/// EC2's own name is pinned when the client is made, any other (a proxy's) by the first DryRun.
+/// EC2's name is pinned when the client is made, any other name (a proxy's) at the first DryRun.
 #[derive(Clone, Debug, Default)]
 struct PinnedDns(Arc<RwLock<HashMap<String, Vec<IpAddr>>>>);
 
@@ -112,7 +112,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Idle connections that the next request can take.
+    /// The number of idle connections that the next requests can use.
     #[must_use]
     pub fn idle(&self) -> usize {
         self.pool
@@ -153,7 +153,7 @@ fn https(dns: Option<PinnedDns>, connections: usize) -> Result<ConnectionPool, C
 /// flight at once.
 ///
 /// # Errors
-/// When credentials, endpoint or HTTPS are not to be had.
+/// When there are no such credentials, the endpoint is wrong, or HTTPS cannot be set up.
 pub async fn connect(
     settings: &Ec2Settings,
     region: &str,
@@ -203,13 +203,14 @@ pub async fn connect(
     Ok(Connection { client: aws_sdk_ec2::Client::from_conf(config), pool, origin })
 }
 
-/// What the create call is sent with: `call_timeout` is for the calls outside of the window, in which only the window's end ends one.
+/// The configuration of the create call: `call_timeout` is for the calls outside of the window, and only the
+/// end of the window ends this one.
 pub(super) fn without_call_timeout() -> aws_sdk_ec2::config::Builder {
     let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).disable_operation_timeout();
     aws_sdk_ec2::Config::builder().timeout_config(timeouts.build())
 }
 
-/// The SDK's default chain; its IMDS part is pointed at the same endpoint as ours.
+/// The SDK's default chain, with the same IMDS endpoint as [`super::imds`].
 async fn credential_chain(
     provider: &ProviderConfig,
     imds_endpoint: Option<&str>,
@@ -224,8 +225,7 @@ async fn credential_chain(
     builder.build().await
 }
 
-/// Same key, secret and token, without the expiry: the SDK can then never decide to refresh inside the
-/// window.
+/// The same key, secret and token without the expiry, so that the SDK never refreshes them inside the window.
 async fn pin_credentials(
     shared: &aws_config::SdkConfig,
     need: Duration,
@@ -245,7 +245,7 @@ async fn pin_credentials(
     Ok(Credentials::new(got.access_key_id(), got.secret_access_key(), token, None, "pinned"))
 }
 
-/// The URL the SDK itself would pick: `AWS_ENDPOINT_URL_EC2`, `AWS_ENDPOINT_URL`, else the Region's own.
+/// The URL that the SDK would choose: `AWS_ENDPOINT_URL_EC2`, `AWS_ENDPOINT_URL`, else the Region's own.
 /// Needed so that its host can be resolved and pinned before the freeze.
 async fn default_endpoint(shared: &aws_config::SdkConfig, region: &str) -> Result<String, ConnectError> {
     use aws_sdk_ec2::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};

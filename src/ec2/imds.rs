@@ -1,7 +1,7 @@
-//! Who this instance is, asked of IMDSv2.
+//! The identity of this instance, from IMDSv2.
 //!
 //! In: overrides and the metadata service. Out: an [`Identity`]. Must never: use IMDSv1, use a proxy, or wait
-//! without bound.
+//! without a limit.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use crate::ec2::connect::plain_http;
 use crate::error::chain;
 use crate::ids::InstanceId;
 
-/// Bound of the whole conversation: a token and a document take 5 ms where IMDS is there.
+/// Limit of the whole exchange. Where IMDS is available, a token and a document take 5 ms.
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// Why the identity is unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// Nothing useful answered.
+    /// IMDS gave no answer, or an error.
     #[error("cannot read this instance's identity from IMDS: {0}")]
     Imds(String),
-    /// It answered something else.
+    /// The answer is not an identity document.
     #[error("IMDS answered with an identity document that cannot be read: {0}")]
     Document(String),
 }
@@ -51,11 +51,11 @@ struct Document {
     account_id: Option<String>,
 }
 
-/// The identity: overrides first, IMDS for what they leave open. With instance and Region given, IMDS is not
-/// asked.
+/// The identity: from the overrides, and from IMDS for what they do not give. With instance and Region given,
+/// IMDS is not asked.
 ///
 /// # Errors
-/// When IMDS does not answer within 5 s or answers nonsense.
+/// When IMDS does not answer within 5 s, or its answer cannot be read.
 pub async fn identity(overrides: &IdentityOverrides) -> Result<Identity, IdentityError> {
     let region = overrides.region.clone().or_else(|| {
         ["AWS_REGION", "AWS_DEFAULT_REGION"]

@@ -1,8 +1,8 @@
 //! The boundary to EC2: the few calls this tool makes, behind one narrow trait.
 //!
 //! In: plain values. Out: plain values or an [`Ec2Error`] that says whether the outcome is known. Must never:
-//! retry a create call (a retry after a lost response makes a duplicate set, and EC2 has no ClientToken for
-//! it).
+//! retry a create call: a retry after a lost response makes a duplicate set, and EC2 has no ClientToken for
+//! this call.
 
 pub mod aws;
 pub mod connect;
@@ -23,7 +23,7 @@ use crate::plan::PointInTimeCall;
 /// The tag that carries the run id, set in the create call itself.
 pub const RUN_TAG: &str = "stillpoint:run";
 
-/// What DescribeInstances says about this instance.
+/// What DescribeInstances returns about this instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstanceView {
     /// Device name of the boot volume.
@@ -48,7 +48,7 @@ pub struct CreateRequest {
     pub later_tags: usize,
 }
 
-/// A snapshot as a create or describe call tells it.
+/// A snapshot as a create or describe call returns it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SnapshotView {
     /// The snapshot.
@@ -76,7 +76,7 @@ pub enum Ec2Error {
         /// EC2's message.
         message: String,
     },
-    /// EC2 was never asked: no connection, no credentials.
+    /// The request was not sent: no connection, no credentials.
     #[error("{action}: cannot reach EC2: {message}")]
     Unreached {
         /// The action.
@@ -84,7 +84,7 @@ pub enum Ec2Error {
         /// What happened.
         message: String,
     },
-    /// The request went out and no readable answer came back: whether it was carried out is unknown.
+    /// The request was sent and no readable answer came: it is not known whether EC2 carried it out.
     #[error("{action}: no answer from EC2, the outcome is unknown: {message}")]
     Unknown {
         /// The action.
@@ -107,8 +107,8 @@ impl Ec2Error {
         matches!(self, Self::Refused { code, .. } if code == "UnauthorizedOperation")
     }
 
-    /// The action that is not allowed, without `ec2:`. It can be another one than the call's: tagging on
-    /// create is CreateTags.
+    /// The action that is not allowed, without `ec2:`. It can differ from the call's: tagging on create needs
+    /// CreateTags.
     #[must_use]
     pub fn denied_action(&self) -> Option<&str> {
         match self {
@@ -119,7 +119,7 @@ impl Ec2Error {
         }
     }
 
-    /// The exit code of a run that it ends: a missing permission is not EC2's fault.
+    /// The exit code of a run that fails by it: a missing permission has a code of its own.
     #[must_use]
     pub fn exit(&self) -> Exit {
         if self.denied() { Exit::Permission } else { Exit::Ec2 }
@@ -181,12 +181,12 @@ fn hint_for(action: &str, code: &str, message: &str) -> Option<String> {
     })
 }
 
-/// The action that EC2's words name as not allowed.
+/// The action that EC2's message names as not allowed.
 fn denied_in(message: &str) -> Option<&str> {
     message.split_once("perform: ec2:").and_then(|(_, rest)| rest.split_whitespace().next())
 }
 
-/// The IAM statement that allows one action, as least privilege asks for it.
+/// A hint with the IAM statement that allows one action and no more.
 #[must_use]
 pub fn policy_hint(action: &str) -> String {
     let statement = match action {
@@ -202,8 +202,7 @@ pub fn policy_hint(action: &str) -> String {
     format!("ec2:{action} is missing in the instance role's policy; add\n  {statement}")
 }
 
-/// What is asked of EC2 and changes nothing, DryRun among it. One implementation is the AWS SDK; tests have
-/// others.
+/// The calls that change nothing, DryRun among them. One implementation is the AWS SDK; tests have others.
 pub trait Describe {
     /// DescribeInstances for this instance.
     fn instance(&self, id: &InstanceId) -> impl Future<Output = Result<InstanceView, Ec2Error>>;
@@ -211,8 +210,8 @@ pub trait Describe {
     fn volumes(&self, id: &InstanceId) -> impl Future<Output = Result<Vec<AttachedVolume>, Ec2Error>>;
     /// DescribeSnapshots of these volumes that are pending, every page.
     fn pending(&self, volumes: &[VolumeId]) -> impl Future<Output = Result<Vec<SnapshotView>, Ec2Error>>;
-    /// DescribeSnapshots of these volumes that were started in these minutes (`2026-11-21T03:00`), whatever
-    /// became of them.
+    /// DescribeSnapshots of these volumes that were started in these minutes (`2026-11-21T03:00`), in any
+    /// state.
     fn started(
         &self,
         volumes: &[VolumeId],
@@ -220,12 +219,12 @@ pub trait Describe {
     ) -> impl Future<Output = Result<Vec<SnapshotView>, Ec2Error>>;
     /// The create call with DryRun: permission check and connection warm-up in one.
     fn dry_run(&self, request: &CreateRequest) -> impl Future<Output = Result<(), Ec2Error>>;
-    /// Idle connections the next call can take without connecting; none when that cannot be known.
+    /// The number of idle connections that the next calls can use; none when it is not known.
     fn warm_connections(&self) -> Option<usize>;
 }
 
-/// What a run that takes a set asks of EC2. A goal that takes nothing is given [`Describe`] alone, and has no
-/// way to change anything.
+/// The calls of a run that takes a set. A goal that takes no set gets only [`Describe`], so that it cannot
+/// change anything.
 pub trait Ec2: Describe {
     /// The create call: one attempt, never retried. Snapshots made before a failure of a multi-call create
     /// come with it.
@@ -243,13 +242,13 @@ pub trait Ec2: Describe {
     ) -> impl Future<Output = Result<(), Ec2Error>>;
 }
 
-/// A create call that failed, and what it made all the same.
+/// A create call that failed, and the snapshots that it made nevertheless.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{error}")]
 pub struct CreateFailed {
     /// The first failure.
     pub error: Ec2Error,
-    /// True when any part of it may have been carried out unseen.
+    /// True when EC2 may have carried out any part of it without an answer.
     pub outcome_unknown: bool,
     /// Snapshots that are known to have been made (only with one CreateSnapshot a volume).
     pub made: Vec<SnapshotView>,

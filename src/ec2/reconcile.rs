@@ -1,4 +1,5 @@
-//! What became of a create call whose answer was lost: looked up by run id, never asked for again.
+//! Looks up by run id which snapshots a create call has made whose answer was lost. The call is never
+//! repeated.
 //!
 //! In: the run id. Out: the snapshots it made, or that none were seen. Must never: create or delete anything.
 
@@ -13,18 +14,18 @@ use crate::ids::RunId;
 pub enum Outcome {
     /// These were made.
     Made(Vec<SnapshotView>),
-    /// None was seen in any look. EC2 is eventually consistent, so this is not a proof.
+    /// No look-up found any. EC2 is eventually consistent, so this proves nothing.
     NoneSeen,
     /// EC2 could not be asked.
     Unknown(Ec2Error),
 }
 
-/// Pauses between the looks: EC2 is eventually consistent (EC2 guide, "eventual consistency"), so one look is
+/// Pauses before each look-up: EC2 is eventually consistent (EC2 guide, "eventual consistency"), so one is
 /// not enough.
 pub const LOOKS: [Duration; 4] =
     [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(6)];
 
-/// Looks until something is found, after each of `pauses`; a find is looked at once more, in case it was
+/// Looks up after each of `pauses` until something is found, then once more, in case the first result was
 /// still partial.
 pub async fn by_run<E: Ec2>(ec2: &E, run: &RunId, pauses: &[Duration], clock: &dyn Clock) -> Outcome {
     let mut last = Outcome::NoneSeen;

@@ -1,6 +1,7 @@
 //! The record of one run: what `--output json` prints and what is kept under /var/lib/stillpoint.
 //!
-//! In: the run's results. Out: stable, documented JSON. Must never: lose a fact that a failed run found out.
+//! In: the run's results. Out: stable, documented JSON. Must never: leave out what a failed run has found
+//! out.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ pub struct SetRecord {
     pub version: u32,
     /// The run, and the set.
     pub run_id: RunId,
-    /// Who took it.
+    /// The instance that took it.
     pub identity: Identity,
     /// The host's name.
     pub hostname: String,
@@ -50,9 +51,9 @@ pub struct SetRecord {
     /// Mount points that were unmounted and could not be mounted again.
     #[serde(serialize_with = "path_encoding::paths")]
     pub not_mounted: Vec<PathBuf>,
-    /// The applications that the plan holds, each with a label of its own.
+    /// The applications that the plan quiesces, each with its own label.
     pub applications: Vec<ApplicationRecord>,
-    /// Hooks, and units stopped for an unmount, as they ran.
+    /// The hooks that ran, and the stops and starts of units for an unmount.
     pub hooks: Vec<HookOutcome>,
     /// What failed after the set was taken.
     pub after: Vec<String>,
@@ -72,16 +73,16 @@ pub struct SnapshotRecord {
     pub volume_id: VolumeId,
     /// The attachment's device name, for volumes of the plan.
     pub device_name: Option<String>,
-    /// Mount points on it that were made quiet.
+    /// Mount points on it that were frozen, unmounted or proven quiet.
     #[serde(serialize_with = "path_encoding::paths")]
     pub mount_points: Vec<PathBuf>,
     /// State in the response, `pending`.
     pub state: String,
-    /// What this part can be restored to.
+    /// The label of this part.
     pub achieved: Consistency,
 }
 
-/// What became of one application: a hook of the plan, or an executable of a hook directory.
+/// The outcome of one application: a hook of the plan, or an executable of a hook directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ApplicationRecord {
     /// The hook's name.
@@ -89,18 +90,18 @@ pub struct ApplicationRecord {
     /// Its section: `hook`, `session`, `postgresql`, …
     #[serde(rename = "type")]
     pub kind: String,
-    /// What the set is worth to this application; none when nothing was taken.
+    /// The label of the set for this application; none when nothing was taken.
     pub achieved: Option<Consistency>,
     /// Why it is not `application`.
     pub reason: Option<String>,
-    /// What it said of the point in time: positions, identities.
+    /// What the application reported about the point in time: positions, identities.
     pub facts: BTreeMap<String, String>,
 }
 
 /// Keeps the record as `DIR/sets/RUN.json`, readable by root only.
 ///
 /// # Errors
-/// When it cannot be written; the snapshots and their tags are not touched by that.
+/// When it cannot be written. The snapshots and their tags stay as they are.
 pub fn keep(state_dir: &Path, record: &SetRecord) -> std::io::Result<PathBuf> {
     let folder = state_dir.join("sets");
     file::make_folder(&folder, 0o750)?;
@@ -109,7 +110,7 @@ pub fn keep(state_dir: &Path, record: &SetRecord) -> std::io::Result<PathBuf> {
     Ok(path)
 }
 
-/// How long EC2's answer took in the kept records of this plan. What cannot be read is left out.
+/// How long EC2's answers took, from the kept records of this plan. Records that cannot be read are skipped.
 #[must_use]
 pub fn call_times(state_dir: &Path, plan: &str) -> Vec<std::time::Duration> {
     let Ok(folder) = std::fs::read_dir(state_dir.join("sets")) else { return Vec::new() };

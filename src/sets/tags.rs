@@ -30,9 +30,9 @@ use crate::plan::{Consistency, Plan, PlannedFilesystem, PlannedVolume};
 pub const MAX_TAGS: usize = 50;
 /// EC2 allows this many characters a value.
 const MAX_VALUE: usize = 256;
-/// Tags that the verdict adds afterwards, without those of applications: they must still fit.
+/// Tags that the verdict adds later, without those of applications: room must be kept for them.
 const VERDICT_TAGS: usize = 9;
-/// Tags that all applications together have at most.
+/// The most tags that all applications together get.
 const MAX_APP_TAGS: usize = 15;
 /// Tags for one session: a name, a label, positions, PostgreSQL's backup label.
 const SESSION_TAGS: usize = 4;
@@ -75,7 +75,7 @@ pub fn on_create(
     for (n, filesystem) in plan.filesystems.iter().enumerate() {
         layout.push(continued(&format!("stillpoint:fs.{n}"), &filesystem_line(filesystem)));
     }
-    // One tag is kept for `layout=partial` itself.
+    // Room for the tag `layout=partial` itself.
     let room = MAX_TAGS.saturating_sub(later(settings) + copied + 1);
     for lines in layout {
         if tags.len() + lines.len() > room {
@@ -95,11 +95,11 @@ pub fn later(settings: &PlanSettings) -> usize {
 
 fn app_tags(settings: &PlanSettings) -> usize {
     let each = settings.hooks.iter().map(|h| if h.is_session() { SESSION_TAGS } else { 1 });
-    // One more says that a line was left out.
+    // One more for the tag that says that a line was left out.
     (each.sum::<usize>() + usize::from(!settings.hooks.is_empty())).min(MAX_APP_TAGS)
 }
 
-/// The applications, each on a line of its own, within the room that was kept for them.
+/// The tags of the applications, a line for each, within the number that [`later`] kept for them.
 #[must_use]
 pub fn applications(records: &[ApplicationRecord], settings: &PlanSettings) -> Vec<(String, String)> {
     let room = app_tags(settings).saturating_sub(1);
@@ -110,7 +110,8 @@ pub fn applications(records: &[ApplicationRecord], settings: &PlanSettings) -> V
         let mut line = format!("{} type={} label={label}", text(&app.name), app.kind);
         let key = format!("stillpoint:app.{n}");
         let mut facts: Vec<_> = app.facts.iter().collect();
-        // Short ones first: positions are worth more than what only the record has room for.
+        // Short facts first: positions are short and needed for a restore; what does not fit is in the
+        // record.
         facts.sort_by_key(|(k, v)| (v.len(), *k));
         for (name, value) in facts {
             let longer = format!("{line} {}={}", text(name), text(value));
@@ -173,7 +174,7 @@ fn filesystem_line(f: &PlannedFilesystem) -> String {
     line
 }
 
-/// A long line over several tags: `key`, `key.1`, `key.2`, …
+/// Splits a long line over several tags: `key`, `key.1`, `key.2`, …
 fn continued(key: &str, line: &str) -> Vec<(String, String)> {
     let characters: Vec<char> = line.chars().collect();
     characters
@@ -190,7 +191,7 @@ fn clip(s: &str, limit: usize) -> String {
     s.chars().take(limit).collect()
 }
 
-/// The verdict, for every snapshot of the set.
+/// The verdict's tags, the same for every snapshot of the set.
 #[must_use]
 pub fn verdict(record: &SetRecord) -> Vec<(String, String)> {
     let mut tags = vec![(
@@ -214,7 +215,7 @@ pub fn verdict(record: &SetRecord) -> Vec<(String, String)> {
     tags
 }
 
-/// What is true of one snapshot only, for each.
+/// The tags that differ between snapshots, for each of them.
 #[must_use]
 pub fn parts(record: &SetRecord) -> Vec<(SnapshotId, Vec<(String, String)>)> {
     let mut all = Vec::new();
@@ -311,7 +312,7 @@ mod tests {
                 "my%20db type=session label=application lsn=0/30 label=A%0AB%20c".to_owned()
             )]
         );
-        // What is too long is left out whole, and said to be; positions stay.
+        // A fact that is too long is left out as a whole, with a tag that says so; positions stay.
         let long = app("a", &[("huge", "x".repeat(2000)), ("gtid", "0-1-7".into())]);
         let tags = applications(&[long], &settings);
         assert_eq!(tags.last().unwrap(), &("stillpoint:apps".to_owned(), "partial".to_owned()));

@@ -10,13 +10,13 @@ use super::{Aws, allowed, parse, sort};
 use crate::ec2::Ec2Error;
 use crate::ids::{InstanceId, VolumeId};
 
-/// Well-formed, and nobody's.
+/// A well-formed id that no snapshot has.
 const NO_SNAPSHOT: &str = "snap-00000000000000000";
 
-/// What a DryRun of CreateTags told.
+/// The result of a DryRun of CreateTags.
 #[derive(Debug)]
 pub struct MayTag {
-    /// Whether it is allowed; none when EC2 did not say, since it looked for the snapshot first.
+    /// Whether it is allowed; none when EC2 looked for the snapshot first, so that its answer does not say.
     pub allowed: Option<Result<(), Ec2Error>>,
     /// The date in EC2's answer, and this host's time when it came.
     pub dates: (Option<Timestamp>, Timestamp),
@@ -41,7 +41,7 @@ impl Aws {
         MayTag { allowed, dates: (date, here) }
     }
 
-    /// How many hops IMDS's answer to a token call may go; none when EC2 does not say.
+    /// The hop limit of IMDS's answer to a token request; none when EC2 does not return it.
     ///
     /// # Errors
     /// As every call.
