@@ -10,12 +10,12 @@ use jiff::Timestamp;
 use super::start::ROOT;
 use super::{Choice, Global, Output, calls, print, say};
 use crate::config::Loaded;
-use crate::discover;
 use crate::doctor::{Set, Severity, hooks, processes, storage};
 use crate::ec2::Describe;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::ids::RunId;
+use crate::quiesce::databases::running;
 use crate::report::{self, databases::OnSet};
 use crate::run;
 use crate::run::planned::{Planned, planned};
@@ -77,7 +77,7 @@ async fn print_plan(loaded: &Loaded, output: Output) -> Result<Planned, Error> {
 /// printed all the same.
 fn databases(loaded: &Loaded, planned: &Planned) -> Vec<OnSet> {
     let on: Vec<_> = planned.plan.filesystems.iter().map(|f| f.dev).collect();
-    match discover::databases::databases(Path::new("/"), &on) {
+    match running::databases(Path::new("/"), &on) {
         Ok(found) => {
             if found.hidden > 0 {
                 say("warning: databases of other users cannot be looked at; run `stillpoint plan` as root");

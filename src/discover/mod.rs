@@ -4,7 +4,6 @@
 //! DescribeVolumes. Out: [`Facts`], plain data. Must never: decide what goes into a set (that is
 //! [`crate::plan`]), change anything on the host, or trust a device name where the kernel gives a number.
 
-pub mod databases;
 mod filesystems;
 pub mod volumes;
 

@@ -11,9 +11,9 @@ use serde::Serialize;
 
 use super::page::{Page, whole};
 use crate::config::settings::{Hook, HookKind, Mysql, Postgresql, Redis};
-use crate::discover::databases::{Database, Kind};
 use crate::path_encoding;
 use crate::plan::Plan;
+use crate::quiesce::databases::running::{Database, Kind};
 
 /// A database, and what the configuration does for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

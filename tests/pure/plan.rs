@@ -5,9 +5,9 @@ use rig::fixture::facts;
 use rig::fixture::{plan_with, vol};
 use stillpoint::config::settings::UnmountedVolumes;
 use stillpoint::config::settings::{Hook, HookKind, OnFailure, Redis, RedisMode};
-use stillpoint::discover::databases::{Database, Kind};
 use stillpoint::host::process::Process;
 use stillpoint::plan::Plan;
+use stillpoint::quiesce::databases::running::{Database, Kind};
 use stillpoint::report;
 use stillpoint::report::databases::{OnSet, on_set};
 

@@ -38,6 +38,7 @@ mod mysql;
 mod postgresql;
 pub mod program;
 mod redis;
+pub mod running;
 
 pub use containment::SetMount;
 
