@@ -20,7 +20,7 @@ use super::{Global, Output, Selection, print, say};
 use crate::config::Loaded;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::host::superblock;
+use crate::host::{file, superblock};
 use crate::ids::{DevNo, RunId};
 use crate::interrupt::Interrupt;
 use crate::report;
@@ -96,7 +96,7 @@ impl Freeze {
         let run = self.run.clone().unwrap_or_else(RunId::generate);
         let failed =
             |what: &str, e: std::io::Error| Error::new(Exit::Permission, format!("cannot {what}: {e}"));
-        std::fs::create_dir_all(journal::folder(&run_dir)).map_err(|e| failed("make the run folder", e))?;
+        file::make_folder(&journal::folder(&run_dir), 0o700).map_err(|e| failed("make the run folder", e))?;
         let log = control_socket::log_of(&run_dir, &run);
         let mut relay = Relay::open(&log).map_err(|e| failed("write the run's log", e))?;
         let (ours, theirs) =

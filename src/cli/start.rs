@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::host::kernel::{Linux, die_by};
 use crate::interrupt::Interrupt;
-use crate::run::journal::Journal;
+use crate::run::journal::{Created, Journal};
 use crate::run::lock::{self, RunLock};
 use crate::run::planned::{Planned, planned};
 use crate::run::{Environment, recover, step};
@@ -152,7 +152,8 @@ pub(super) async fn clean_up(run_dir: &Path) -> Result<Vec<Journal>, Error> {
         {
             worst = Some(error);
         }
-        unsettled.extend(run.unsettled);
+        // A set that has its verdict keeps it: EC2 is not asked about it again.
+        unsettled.extend(run.unsettled.filter(|j| j.state.created != Created::No));
     }
     let busy = busy.map(|who| {
         Error::new(Exit::Locked, format!("another recovery ({who}) is in progress"))

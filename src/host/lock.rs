@@ -5,6 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -41,7 +42,9 @@ pub enum NoLock {
 pub async fn take(path: &Path, wait: Duration) -> Result<FileLock, NoLock> {
     let end = Instant::now() + wait;
     let mut options = OpenOptions::new();
-    let mut file = options.create(true).truncate(false).read(true).write(true).open(path)?;
+    // For its owner alone: flock(2) asks for no more than a descriptor, and another user could hold it for ever.
+    options.create(true).truncate(false).read(true).write(true).mode(0o600);
+    let mut file = options.open(path)?;
     loop {
         file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(mut locked) => {
@@ -81,6 +84,15 @@ mod tests {
         });
         drop(first);
         assert!(second.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn nobody_else_can_open_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let _held = take(&path, Duration::ZERO).await.unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o077, 0);
     }
 
     #[tokio::test]

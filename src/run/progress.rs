@@ -84,15 +84,15 @@ impl Progress {
         let state = &self.journal.state;
         // A look-up that found nothing proves nothing, so the next start looks again; it also labels
         // snapshots that still lack their verdict.
-        let unsettled = state.created != Created::No;
-        if unsettled || !state.attempted.is_empty() || !self.window.still_frozen().is_empty() {
+        if state.created != Created::No {
             return;
         }
-        if self.journal.state.unmounted.is_empty() {
-            self.journal.close();
-        } else {
-            // The set has its verdict: the recovery that mounts the rest must not label it again.
+        let owed = !state.attempted.is_empty() || !state.unmounted.is_empty();
+        if owed || !self.window.still_frozen().is_empty() {
+            // The set has its verdict: the recovery that does the rest must not label it again.
             let _ = self.journal.write();
+        } else {
+            self.journal.close();
         }
     }
 }

@@ -182,7 +182,8 @@ async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) 
     let kept = journal.update(|state| {
         state.frozen.retain(|f| failed.iter().any(|(m, _)| *m == f.mount_point));
     });
-    let done = failed.is_empty() && journal.state.unmounted.is_empty() && journal.state.expedited.is_none();
+    let owed = !journal.state.attempted.is_empty() || !journal.state.unmounted.is_empty();
+    let done = failed.is_empty() && !owed && journal.state.expedited.is_none();
     let unsettled = if journal.state.created == Created::No && done && kept.is_ok() {
         journal.close();
         None
@@ -226,7 +227,8 @@ pub async fn settle<E: Ec2>(
         ];
         ec2.tag(&ids, &tags).await?;
     }
-    let owed = !journal.state.unmounted.is_empty() || journal.state.expedited.is_some();
+    let state = &journal.state;
+    let owed = !state.unmounted.is_empty() || !state.attempted.is_empty() || state.expedited.is_some();
     if (!ids.is_empty() || journal.age() > SETTLED) && !owed {
         journal.close();
     }

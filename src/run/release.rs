@@ -22,7 +22,9 @@ pub(super) async fn all<E>(env: &Environment<'_, E>, progress: &mut Progress) {
 /// twice.
 ///
 /// A journal that cannot be written does not stop them. A command that failed stays in the journal if it may
-/// be repeated without harm and `again` says that somebody will repeat it; else it is not run again.
+/// be repeated without harm and `again` says that this is the run itself, so that a recovery will repeat it.
+/// A recovery gives up what failed, but not what could not even be started and may be repeated without harm:
+/// its program may be missing only now, during an upgrade.
 pub(crate) async fn owed(
     journal: &mut Journal,
     env: &HookEnv,
@@ -46,7 +48,8 @@ pub(crate) async fn owed(
         }
         let released = quiesce::release_one(&hook, env, quiesced).await;
         let not_run = matches!(released.status, HookStatus::NotStarted(_));
-        if again && !released.succeeded() && !released.lost && (not_run || hook.releases_again()) {
+        let later = if again { not_run || hook.releases_again() } else { not_run && hook.releases_again() };
+        if later && !released.succeeded() && !released.lost {
             owed.insert(0, hook.clone());
         }
         outcomes.push(ended.filter(|_| released.succeeded()).unwrap_or(released));

@@ -22,7 +22,7 @@ use stillpoint::interrupt::Interrupt;
 use stillpoint::plan::{Consistency, Plan};
 use stillpoint::run::control_socket::{self, Asked, ControlSocket};
 use stillpoint::run::held_freeze::hold;
-use stillpoint::run::journal::Journal;
+use stillpoint::run::journal::{Created, Journal};
 use stillpoint::run::rehearsal::{Hold, Rehearsal, Round};
 use stillpoint::run::step::{Step, Steps};
 use stillpoint::run::take::{Outcome, snapshot};
@@ -376,6 +376,24 @@ async fn hooks_are_released_and_hear_the_result_whatever_happens() {
     let filesystem = Some(Consistency::Filesystem);
     let told = lines(["pre", "post taken", "completed taken"]);
     assert_eq!(degraded, (Exit::NotHeld, filesystem, told), "application was requested");
+}
+
+/// A verdict is given once: what is still to be released has nothing to do with the label.
+#[tokio::test]
+async fn a_set_that_has_its_label_keeps_it_though_a_release_is_owed() {
+    let machine = Machine::with(|folder, s| {
+        let script = folder.join("post");
+        rig::program::put_executable(&script, "#!/bin/sh\n");
+        let mut hook = hook(folder, &format!("rm {}", script.display()), OnFailure::Abort);
+        let HookKind::Hook(commands) = &mut hook.kind else { unreachable!() };
+        commands.post = Some(vec![script.to_str().unwrap().to_owned()]);
+        s.hooks = vec![hook];
+    });
+    let record = machine.take().await.unwrap().record;
+    assert_eq!((record.exit, record.achieved), (Exit::After, Some(Consistency::Application)));
+    let left = machine.journals();
+    assert_eq!(left[0].state.attempted.len(), 1, "the next start runs it");
+    assert_eq!(left[0].state.created, Created::No, "and asks EC2 for nothing");
 }
 
 #[tokio::test]

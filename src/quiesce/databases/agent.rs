@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::future::Future;
 
 use super::super::environment::HookEnv;
-use super::super::outcome::{HookOutcome, Phase};
+use super::super::outcome::{HookOutcome, HookStatus, Phase};
 use super::super::process::{GRACE, Program};
 use super::super::session;
 use super::super::session_process::{self, Session};
@@ -75,7 +75,11 @@ impl<D: Database> Verbs for D {
 pub(super) async fn ask(app: &Application<'_>, task: Task, phase: Phase) -> HookOutcome {
     let (argv, first) = match started_with(app.hook, app.env, task) {
         Ok(process) => process,
-        Err(refusal) => return app.refused(phase, refusal.what, refusal.hint),
+        // Not `Refused`: the database was not asked, and whatever is owed to it still is.
+        Err(refusal) => {
+            let outcome = app.outcome(phase, HookStatus::NotStarted(refusal.what));
+            return HookOutcome { hint: refusal.hint, ..outcome };
+        }
     };
     let vars = app.vars(phase);
     let program = Program { argv: &argv, user: None, vars: &vars };
