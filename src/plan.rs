@@ -2,8 +2,8 @@
 //!
 //! In: [`Facts`](crate::discover::Facts) and [`PlanSettings`](crate::config::settings::PlanSettings). Out:
 //! what freezes in which wave, which volumes go into the set, which call is made, and the reason for every
-//! inclusion and exclusion. Must never: read a file, a clock or the network, or leave anything on the host
-//! unmentioned.
+//! inclusion and exclusion. Must never: read a file, a clock or the network, or leave out any filesystem or
+//! volume of the host without a reason.
 
 mod classify;
 mod error;
@@ -36,7 +36,7 @@ pub const MAX_EXCLUSIONS: usize = 40;
 pub struct Plan {
     /// The plan's name (`default` without configuration).
     pub name: String,
-    /// Filesystems that are made quiet, in the order of their waves.
+    /// Filesystems that are frozen, unmounted or synced, in the order of their waves.
     pub filesystems: Vec<PlannedFilesystem>,
     /// Volumes of the set, boot volume first, then by device name.
     pub volumes: Vec<PlannedVolume>,
@@ -47,13 +47,13 @@ pub struct Plan {
     pub left_out: Vec<LeftOut>,
     /// The call that fixes the point in time.
     pub call: PointInTimeCall,
-    /// What a person should know before saying yes (partial sets, loop images, several calls).
+    /// What a person should know before a run (partial sets, loop images, several calls).
     pub notes: Vec<String>,
     /// The highest consistency that this plan can reach.
     pub best: Consistency,
 }
 
-/// A filesystem that is made quiet.
+/// A filesystem that is frozen, unmounted or synced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PlannedFilesystem {
     /// Key of the superblock.
@@ -80,7 +80,7 @@ pub struct PlannedFilesystem {
     pub witnesses: Vec<WitnessDevice>,
     /// Volumes it is on.
     pub volumes: Vec<VolumeId>,
-    /// Why it is in.
+    /// Why it is in the set.
     pub reason: String,
 }
 
@@ -136,11 +136,11 @@ pub struct PlannedVolume {
     pub mount_points: Vec<PathBuf>,
     /// The highest consistency this volume's part can reach.
     pub best: Consistency,
-    /// Why it is in.
+    /// Why it is in the set.
     pub reason: String,
 }
 
-/// Something that stays out.
+/// A filesystem or volume that stays out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LeftOut {
     /// A mount point, or a volume with its device name.

@@ -142,7 +142,8 @@ pub(super) async fn clean_up(run_dir: &Path) -> Result<Vec<Journal>, Error> {
             Exit::NotMounted => {
                 let what = format!("run {} left filesystems unmounted", run.run);
                 Some(Error::new(Exit::NotMounted, what).hint(
-                    "mount them by hand as said above, or remove what is in the way; `stillpoint thaw` tries again",
+                    "mount them by hand as printed above, or remove what is in the way; \
+                     `stillpoint thaw` tries again",
                 ))
             }
             _ => None,

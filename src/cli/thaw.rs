@@ -83,9 +83,8 @@ impl Thaw {
                     exit = exit.or_worse(Exit::NotHeld);
                 }
                 None if recovered.is_empty() && !self.all => {
-                    say(
-                        "no run left anything behind, and no freeze is held (give --run to learn whether a certain one held)",
-                    );
+                    say("no run left anything behind, and no freeze is held \
+                 (give --run to learn whether a certain one held)");
                 }
                 None => {}
             },

@@ -1,7 +1,7 @@
-//! What a single value may be.
+//! Checks of single values.
 //!
-//! In: text or a value, from a file or a flag alike. Out: the typed value, or a [`Fault`] that says what to write.
-//! Must never: guess a unit, or look at anything outside the value.
+//! In: text or a value, from a file or a flag alike. Out: the typed value, or a [`Fault`] that says what to
+//! write. Must never: guess a unit, or look at anything outside the value.
 
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub const UNMOUNT_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), D
 pub const CALL_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(300));
 /// Limits of `volume_interval`.
 pub const VOLUME_INTERVAL: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(300));
-/// Limits of a hook's timeout; a day, so that `1M` (a month) written for `1m` is seen.
+/// Limits of a hook's timeout: at most a day, so that `1M` (a month) instead of `1m` is an error.
 pub const HOOK_TIMEOUT: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(86_400));
 
 /// What is wrong with a value, and what to write.
@@ -57,7 +57,7 @@ impl std::fmt::Display for Fault {
     }
 }
 
-/// For clap's value parsers, which want one.
+/// clap's value parsers need an `Error`.
 impl std::error::Error for Fault {}
 
 const UNITS: &str = "units are ms, s, m (minutes), h and d, as in `500ms`, `10s` or `1m 30s`";
@@ -65,10 +65,10 @@ const UNITS: &str = "units are ms, s, m (minutes), h and d, as in `500ms`, `10s`
 /// A time with its unit.
 ///
 /// # Errors
-/// When the unit is missing or not one.
+/// When the unit is missing or unknown.
 pub fn duration(text: &str) -> Result<Duration, Fault> {
     if text.trim().parse::<f64>().is_ok() {
-        // "300" has been read as 30 s by others; here a number without a unit is never read at all.
+        // Other programs take a bare number as seconds or as milliseconds; here it is an error.
         return Err(bare_number(text.trim()));
     }
     humantime::parse_duration(text.trim())
@@ -90,7 +90,7 @@ pub(super) fn within(value: Duration, (min, max): (Duration, Duration)) -> Resul
     }
 }
 
-/// An absolute path without `..`; slashes too many are dropped.
+/// An absolute path without `..`; repeated slashes are removed.
 pub(super) fn absolute(path: &Path) -> Result<PathBuf, Fault> {
     let Some(text) = path.to_str() else {
         return Err(Fault::new(format!("is `{}`, which is not UTF-8", path.display())));
@@ -128,18 +128,18 @@ pub(super) const ON_DEGRADED: &[(&str, OnDegraded)] =
 pub(super) const UNMOUNTED: &[(&str, UnmountedVolumes)] =
     &[("exclude", UnmountedVolumes::Exclude), ("crash", UnmountedVolumes::Crash)];
 
-/// What a consistency is called, for a flag's value parser.
+/// Parses a consistency, for a flag.
 ///
 /// # Errors
-/// When it is none.
+/// When the text is not one.
 pub fn consistency(text: &str) -> Result<Consistency, Fault> {
     choice(text, CONSISTENCIES)
 }
 
-/// What `on_degraded` is called, for a flag's value parser.
+/// Parses a value of `on_degraded`, for a flag.
 ///
 /// # Errors
-/// When it is none.
+/// When the text is not one.
 pub fn on_degraded(text: &str) -> Result<OnDegraded, Fault> {
     choice(text, ON_DEGRADED)
 }
@@ -231,7 +231,7 @@ pub(super) fn hook_name(text: &str) -> Result<String, Fault> {
     Ok(text.to_owned())
 }
 
-/// A system user's name, as useradd takes it (useradd(8)), and what directories hand out.
+/// A user's name, as useradd(8) takes it, or as directory services have it.
 pub(super) fn user_name(text: &str) -> Result<String, Fault> {
     let good = (1..=256).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'@'))
@@ -273,7 +273,7 @@ pub(super) fn container_name(text: &str) -> Result<String, Fault> {
     }
 }
 
-/// A variable of a hook's environment. What stillpoint itself says there is not to be had otherwise.
+/// A variable of a hook's environment. The prefix STILLPOINT_ is reserved for what stillpoint sets.
 pub(super) fn variable(key: &str, value: &str) -> Result<(), Fault> {
     let good = !key.is_empty()
         && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
@@ -364,7 +364,7 @@ mod tests {
 
     #[test]
     fn every_method_and_label_can_be_written() {
-        // What serde prints must be what a file may say.
+        // The words that serde prints must be the ones that a file may have.
         for (word, value) in METHODS {
             assert_eq!(serde_json::to_value(value).unwrap(), *word);
         }

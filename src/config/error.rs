@@ -1,7 +1,7 @@
-//! What can be wrong with a configuration, and where.
+//! The errors of a configuration, with their positions.
 //!
-//! In: a position and what was found there. Out: [`ConfigError`], which names the file, line and column, and says
-//! what to write instead. Must never: speak of a value without saying where it came from.
+//! In: a position and what was found there. Out: [`ConfigError`], which names the file, line and column, and
+//! says what to write instead. Must never: name a value without its position.
 
 use std::fmt;
 use std::io;
@@ -30,7 +30,7 @@ impl fmt::Display for Place {
 /// Where an effective value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody set it.
+    /// The built-in default.
     Default,
     /// A configuration file.
     File(Place),
@@ -41,7 +41,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// The position as an error names it: with the column, where there is one.
+    /// The position for an error message: with the column, where there is one.
     fn position(&self) -> String {
         match self {
             Self::File(place) => place.to_string(),
@@ -96,15 +96,15 @@ pub struct Sourced<T> {
 /// Why the configuration cannot be used. Nothing has been touched.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A file is there and cannot be read.
+    /// A file exists and cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
         /// The file or directory.
         path: PathBuf,
-        /// What the kernel said.
+        /// The system's error.
         source: io::Error,
     },
-    /// A file is not one that may be used.
+    /// A file must not be used.
     #[error("cannot use {}: {problem}", path.display())]
     File {
         /// The file.
@@ -119,10 +119,10 @@ pub enum ConfigError {
     Syntax {
         /// Where.
         place: Place,
-        /// What the parser said.
+        /// The parser's message.
         message: String,
     },
-    /// A key that means nothing here.
+    /// An unknown key.
     #[error("{place}: unknown key `{key}` in {table}")]
     UnknownKey {
         /// Where.
@@ -146,10 +146,10 @@ pub enum ConfigError {
         /// What to write instead.
         hint: Option<String>,
     },
-    /// A plan that nobody configured.
+    /// A plan that is not configured.
     #[error("there is no plan `{name}`")]
     UnknownPlan {
-        /// What was asked for.
+        /// The requested name.
         name: String,
         /// The plan whose name is most like it, and every plan there is.
         hint: String,
@@ -157,7 +157,7 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    /// What to do about it, where there is something to say.
+    /// What to do about it, where there is a hint.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -183,7 +183,7 @@ pub(super) fn choices<'a>(word: &str, what: &str, known: impl Iterator<Item = &'
 
 /// The known word that is most like `word`, if one is like it at all.
 fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // Below 0.75 the suggestions read as noise (`pre` for `present`).
+    // Below 0.75 the suggestions do not help (`pre` for `present`).
     known
         .map(|k| (strsim::jaro_winkler(word, k), k))
         .filter(|(likeness, _)| *likeness >= 0.75)

@@ -1,8 +1,8 @@
 //! Which files make up the configuration, in which order.
 //!
-//! In: a root directory, or one file named by the user. Out: the files in the order they are merged, with their text,
-//! and those that were masked or replaced, so that `config check` can list them. Must never: skip a file that is
-//! there and cannot be read.
+//! In: a root directory, or one file named by the user. Out: the files in the order they are merged, with
+//! their text, and those that were masked or replaced, so that `config check` can list them. Must never: skip
+//! a file that exists and cannot be read.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -17,28 +17,29 @@ use super::error::ConfigError;
 
 /// The main file, below the root.
 pub const MAIN_FILE: &str = "etc/stillpoint/stillpoint.toml";
-/// The drop-in directories below the root, weakest first: a name in a later one replaces the same name in an earlier one.
+/// The drop-in directories below the root, weakest first: a name in a later one replaces the same name in an
+/// earlier one.
 pub const DROP_IN_DIRS: [&str; 3] =
     ["usr/lib/stillpoint/config.d", "run/stillpoint/config.d", "etc/stillpoint/config.d"];
 
-/// Far above any configuration; a limit so that a wrong `--config /dev/zero` ends.
+/// More than any configuration needs; a limit so that reading a wrong `--config /dev/zero` ends.
 const MAX_SIZE: u64 = 1 << 20;
 
-/// A file that was looked at.
+/// A file that was considered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ConfigFile {
     /// Where it is.
     pub path: PathBuf,
-    /// What became of it.
+    /// Whether it was read, and why not.
     #[serde(flatten)]
     pub status: FileStatus,
 }
 
-/// What became of a file.
+/// Whether a file was read, and why not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "status", rename_all = "lowercase")]
 pub enum FileStatus {
-    /// Merged, over all that come before it.
+    /// Merged over the files before it.
     Read,
     /// Empty, or a link to /dev/null: hides the same name in weaker directories.
     Masked,
@@ -66,7 +67,7 @@ impl Source {
 /// Finds and reads all files, in the order they are merged.
 pub(super) fn find(root: &Path, config_file: Option<&Path>) -> Result<Vec<Source>, ConfigError> {
     if let Some(path) = config_file {
-        // Named by hand: it must exist, and the drop-ins of the host say nothing about it.
+        // Given by the user: it must exist, and the drop-ins of the host do not apply.
         let text = read(path)?;
         let file = ConfigFile { path: path.to_owned(), status: FileStatus::Read };
         return Ok(vec![Source { file, text: Some(text) }]);
@@ -94,7 +95,7 @@ pub(super) fn find(root: &Path, config_file: Option<&Path>) -> Result<Vec<Source
     Ok(found)
 }
 
-/// File name → every path of that name, strongest last.
+/// File name → every path with that name, strongest last.
 fn drop_ins(root: &Path) -> Result<BTreeMap<OsString, Vec<PathBuf>>, ConfigError> {
     let mut by_name = BTreeMap::<OsString, Vec<PathBuf>>::new();
     for dir in DROP_IN_DIRS.map(|d| root.join(d)) {
@@ -106,7 +107,7 @@ fn drop_ins(root: &Path) -> Result<BTreeMap<OsString, Vec<PathBuf>>, ConfigError
         };
         for entry in entries {
             let name = entry.map_err(failed)?.file_name();
-            // Leading dots are editors' lock and swap files.
+            // Names with a leading dot are lock and swap files of editors.
             let hidden = name.as_encoded_bytes().starts_with(b".");
             if !hidden && Path::new(&name).extension().is_some_and(|x| x == "toml") {
                 by_name.entry(name.clone()).or_default().push(dir.join(name));
@@ -120,7 +121,8 @@ fn is_null_link(path: &Path) -> bool {
     fs::canonicalize(path).is_ok_and(|p| p == Path::new("/dev/null"))
 }
 
-/// Nothing there at all: a dangling link is not an absent file, but one that somebody meant to be there.
+/// Does the file not exist at all? A dangling link does not count as absent: somebody meant the file to
+/// exist.
 fn is_absent(error: &ConfigError, path: &Path) -> bool {
     matches!(error, ConfigError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound)
         && fs::symlink_metadata(path).is_err()
@@ -132,7 +134,7 @@ fn read(path: &Path) -> Result<String, ConfigError> {
     let mut file = fs::File::open(path).map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
     if meta.is_file() && meta.mode() & 0o002 != 0 {
-        // Hooks named in it run as root.
+        // The hooks in it run as root.
         return Err(unusable("everybody may write to it", "chmod o-w it: its hooks run as root"));
     }
     let mut bytes = Vec::new();

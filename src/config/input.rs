@@ -14,7 +14,7 @@ pub(super) trait Input: Default {
     /// Takes one key; false when it is not known.
     fn set(&mut self, node: &Node<'_>) -> Result<bool, ConfigError>;
 
-    /// Whatever `later` sets wins; tables merge entry by entry.
+    /// The values of `later` win; tables merge entry by entry.
     fn overlay(&mut self, later: Self);
 
     fn read(table: &Table<'_>) -> Result<Self, ConfigError> {

@@ -1,7 +1,7 @@
 //! Fragments and flags → one set of inputs, the later over the earlier, key by key.
 //!
-//! In: fragments in order, flags, environment. Out: one [`Fragment`], every value still with its origin.
-//! Must never: check values, except those of flags, which no file's reader has seen.
+//! In: fragments in order, flags, environment. Out: one [`Fragment`], every value still with its origin. Must
+//! never: check values, except those of flags, which have not passed through the reader of a file.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,10 +15,11 @@ use super::settings::OnDegraded;
 use crate::consistency::Consistency;
 use crate::ids::{InstanceId, VolumeId};
 
-/// What command-line flags say. `None`, an empty list or table, and `false` mean that the flag was not given.
+/// The values of command-line flags. `None`, an empty list or table, and `false` mean that the flag was not
+/// given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overrides {
-    /// `--mount`. Together with `volumes` and `volume_tags` it replaces what the plan chooses, all three keys of it.
+    /// `--mount`. Any of `mounts`, `volumes` and `volume_tags` replaces all three keys of the plan.
     pub mounts: Option<Vec<PathBuf>>,
     /// `--volume`.
     pub volumes: Option<Vec<VolumeId>>,
@@ -55,7 +56,7 @@ pub struct Overrides {
 }
 
 impl Fragment {
-    /// Lays a later file over what there is.
+    /// Merges a later file over these values.
     pub(super) fn overlay(&mut self, later: Self) {
         self.top.overlay(later.top);
         self.identity.overlay(later.identity);
@@ -65,8 +66,8 @@ impl Fragment {
             self.plans.entry(name).or_default().overlay(plan);
         }
         for hook in later.hooks {
-            // In place: a drop-in that changes a hook must not change the order of execution.
-            // Only by a name that both were given: two databases that nobody named are two.
+            // In place, because a drop-in that changes a hook must not change the order of execution. Only
+            // when both have an explicit name: two databases without a name are two hooks.
             match self.hooks.iter_mut().find(|h| h.name == hook.name && h.named && hook.named) {
                 Some(slot) => *slot = hook,
                 None => self.hooks.push(hook),
@@ -74,7 +75,7 @@ impl Fragment {
         }
     }
 
-    /// Lays the SDK's variables over the files, so that what it would do by itself is what `config show` says.
+    /// Merges the SDK's variables over the files, so that `config show` prints what the SDK would use.
     pub(super) fn overlay_environment(
         &mut self,
         env: &dyn Fn(&str) -> Option<String>,
@@ -96,11 +97,11 @@ impl Fragment {
             let endpoint = if service.is_some() { service } else { read("AWS_ENDPOINT_URL")? };
             self.ec2.endpoint_url = endpoint.or_else(|| self.ec2.endpoint_url.take());
         }
-        // AWS_REGION is not read: on a host it says where its user likes to work, not where the instance is.
+        // AWS_REGION is not read: it is the user's default Region, not the Region of the instance.
         Ok(())
     }
 
-    /// Lays the flags over the files and the environment; those of the plan over the plan `name`.
+    /// Merges the flags over the files and the environment; those about the plan over the plan `name`.
     pub(super) fn overlay_flags(&mut self, name: &str, flags: &Overrides) -> Result<(), ConfigError> {
         let identity = &mut self.identity;
         set(&mut identity.region, "--region", flags.region.as_deref(), check::region)?;
@@ -121,7 +122,7 @@ fn plan_flags(plan: &mut PlanInput, defaults: &mut PlanInput, flags: &Overrides)
     let first_choice =
         [mounts.map(|_| "--mount"), volumes.map(|_| "--volume"), volume_tags.map(|_| "--volume-tag")];
     if let Some(flag) = first_choice.into_iter().flatten().next() {
-        // Who says `--mount /data` wants that mount, not also the volumes that the file names.
+        // `--mount /data` means only that mount, not also the volumes in the file.
         plan.mounts = Some(Sourced { value: Vec::new(), origin: Origin::Flag(flag) });
         plan.volumes = Some(Sourced { value: Vec::new(), origin: Origin::Flag(flag) });
         plan.volume_tags.clear();

@@ -8,8 +8,9 @@
 //! show     config show, config check                    show.rs
 //! ```
 //!
-//! In: TOML files, the SDK's endpoint variables and command-line overrides. Out: [`settings::Settings`], where
-//! everything is checked. Must never: guess a unit, ignore a key it does not know, or read anything but its files.
+//! In: TOML files, the SDK's endpoint variables and command-line overrides. Out: [`settings::Settings`],
+//! where everything is checked. Must never: guess a unit, ignore a key it does not know, or read anything but
+//! its files.
 
 use std::path::Path;
 
@@ -43,7 +44,7 @@ pub struct Loaded {
     pub settings: Settings,
     /// Where each value came from.
     pub origins: Origins,
-    /// The files that were looked at, in the order they are merged.
+    /// The files that were considered, in the order in which they are merged.
     pub files: Vec<ConfigFile>,
     /// Names of all plans, sorted.
     pub plans: Vec<String>,
@@ -52,7 +53,7 @@ pub struct Loaded {
 /// What `config check` found.
 #[derive(Debug)]
 pub struct Checked {
-    /// The files that were looked at, in the order they are merged.
+    /// The files that were considered, in the order in which they are merged.
     pub files: Vec<ConfigFile>,
     /// Names of all plans, sorted.
     pub plans: Vec<String>,
@@ -60,10 +61,11 @@ pub struct Checked {
     pub faults: Vec<ConfigError>,
 }
 
-/// Loads the settings of `plan` (none means [`DEFAULT_PLAN`]) from the files below `root`, or from `config_file` alone.
+/// Loads the settings of `plan` (none means [`DEFAULT_PLAN`]) from the files below `root`, or from
+/// `config_file` alone.
 ///
 /// # Errors
-/// When a file cannot be read, says something it may not say, or the plan does not exist.
+/// When a file cannot be read or has an error, or the plan does not exist.
 pub fn load(
     root: &Path,
     config_file: Option<&Path>,
@@ -73,7 +75,7 @@ pub fn load(
     load_with(root, config_file, plan, overrides, &|name| std::env::var(name).ok())
 }
 
-/// [`load`] with an environment of the caller's.
+/// [`load`] with the environment variables that `env` returns.
 ///
 /// # Errors
 /// As [`load`].
@@ -105,7 +107,7 @@ pub fn load_with(
 /// Checks every file and every plan, and goes on past faults.
 ///
 /// # Errors
-/// When a file cannot be read: then it cannot be known what the configuration is.
+/// When a file cannot be read, because then the configuration is not known.
 pub fn check(root: &Path, config_file: Option<&Path>) -> Result<Checked, ConfigError> {
     let sources = files::find(root, config_file)?;
     let mut inputs = Fragment::default();
@@ -119,7 +121,7 @@ pub fn check(root: &Path, config_file: Option<&Path>) -> Result<Checked, ConfigE
     }
     let plans = resolve::plan_names(&inputs);
     if faults.is_empty() {
-        // With a file missing from the whole, what follows would be faults that are none.
+        // With a faulty file left out, later checks would report faults that do not exist.
         faults.extend(resolve::check_hook_plans(&inputs).err());
         faults.extend(resolve::check_hook_names(&inputs).err());
         for plan in &plans {

@@ -49,7 +49,7 @@ pub(super) struct Node<'a> {
 /// A table's keys, in the order of the file.
 pub(super) struct Table<'a> {
     doc: &'a Document<'a>,
-    /// How messages call it.
+    /// Its name in messages.
     shown: String,
     key: String,
     entries: &'a DeTable<'a>,
@@ -79,10 +79,10 @@ impl<'a> Table<'a> {
         Ok(())
     }
 
-    /// The entries of a table with names of the user's own.
+    /// The entries of a table whose keys the user chooses.
     pub(super) fn nodes(&self) -> Vec<Node<'a>> {
         let mut nodes: Vec<_> = self.entries.iter().map(|(key, value)| self.node(key, value)).collect();
-        // The map is sorted by key; a person reads errors from the top.
+        // The map is sorted by key, but errors are reported in the order of the file.
         nodes.sort_by_key(|n| n.key_at.start);
         nodes
     }
@@ -181,7 +181,7 @@ impl<'a> Node<'a> {
             doc: self.doc,
             name: self.name,
             key: self.key.clone(),
-            // An element has no key; its own position serves for a `[[hook]]`.
+            // An element has no key; for a `[[hook]]` its own position is used.
             key_at: if item.span().is_empty() { self.key_at.clone() } else { item.span() },
             value_at: item.span(),
             value: item.get_ref(),

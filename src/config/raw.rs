@@ -1,7 +1,7 @@
 //! One file's text → [`Fragment`]: every key is known and every single value is checked.
 //!
-//! In: text and the name of its file. Out: what the file sets, each value with its position; nothing is filled in.
-//! Must never: ignore a key it does not know, or panic on any text.
+//! In: text and the name of its file. Out: what the file sets, each value with its position; nothing is
+//! filled in. Must never: ignore a key it does not know, or panic on any text.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::consistency::{Consistency, Method};
 use crate::ids::{InstanceId, VolumeId};
 
 input! {
-    /// What stands outside of tables.
+    /// The keys outside of tables.
     TopInput {
         state_dir: PathBuf = Node::path;
         run_dir: PathBuf = Node::path;
@@ -72,7 +72,7 @@ input! {
     }
 }
 
-/// What one file sets, or what several set together.
+/// What one file sets, or several merged files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Fragment {
     pub top: TopInput,
@@ -83,7 +83,7 @@ pub(super) struct Fragment {
     pub hooks: Vec<HookInput>,
 }
 
-/// The tables beside the keys of [`TopInput`].
+/// The tables at the top level.
 const TABLES: [&str; 4] = ["identity", "ec2", "defaults", "plan"];
 
 /// Reads one file's text.
@@ -122,7 +122,7 @@ fn plans(node: &Node<'_>) -> Result<BTreeMap<String, PlanInput>, ConfigError> {
     for plan in node.table()?.nodes() {
         let name = check::plan_name(plan.name).map_err(|f| f.at(plan.origin(), &plan.key))?;
         let table = plan.table().map_err(|e| match e {
-            // `[plan]` with keys right below it: the name was forgotten.
+            // `[plan]` with keys directly below it: the plan's name is missing.
             ConfigError::Invalid { origin, key, problem, .. } => {
                 let hint =
                     Some("plans have names: write [plan.default], or [defaults] for all plans".to_owned());
@@ -135,7 +135,7 @@ fn plans(node: &Node<'_>) -> Result<BTreeMap<String, PlanInput>, ConfigError> {
     Ok(plans)
 }
 
-/// The sections of hooks of one file, in the order in which they stand there.
+/// The hook sections of one file, in the order of the file.
 fn hooks(mut found: Vec<HookInput>) -> Result<Vec<HookInput>, ConfigError> {
     let line = |h: &HookInput| match &h.origin {
         Origin::File(place) => (place.line, place.column),

@@ -1,7 +1,7 @@
-//! Merged inputs → [`Settings`]: defaults filled in, and what only shows when values are seen together is checked.
+//! Merged inputs → [`Settings`]: fills in defaults, and checks values against each other.
 //!
-//! In: one [`Fragment`] and a plan's name. Out: settings, and the origin of every value. Must never: lose an origin,
-//! or let a plan through whose values contradict each other.
+//! In: one [`Fragment`] and a plan's name. Out: settings, and the origin of every value. Must never: lose an
+//! origin, or accept a plan whose values contradict each other.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use super::settings::{
 };
 use crate::consistency::Method;
 
-/// The plan that always exists.
+/// The plan that exists without configuration.
 pub const DEFAULT_PLAN: &str = "default";
 
 const WINDOW: Duration = Duration::from_secs(10);
@@ -28,7 +28,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// EC2's own limit (errors overview, SnapshotCreationPerVolumeRateExceeded).
 const VOLUME_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Where each value came from: `run_dir`, `ec2.endpoint_url`, `plan.window`, `plan.tags.Team`, `plan.hooks.NAME`.
+/// Where each value came from: `run_dir`, `ec2.endpoint_url`, `plan.window`, `plan.tags.Team`,
+/// `plan.hooks.NAME`.
 pub type Origins = BTreeMap<String, Origin>;
 
 /// The origins of a table's values, while they are taken out of the inputs.
@@ -89,7 +90,7 @@ pub(super) fn known_plan(inputs: &Fragment, name: &str) -> Result<(), ConfigErro
     Err(ConfigError::UnknownPlan { name: name.to_owned(), hint })
 }
 
-/// An error when a hook belongs to a plan that does not exist: it would silently never run.
+/// An error when a hook belongs to a plan that does not exist, because it would never run.
 pub(super) fn check_hook_plans(inputs: &Fragment) -> Result<(), ConfigError> {
     for plan in inputs.hooks.iter().flat_map(|h| h.plans.iter().flatten()) {
         known_plan(inputs, &plan.value).map_err(|e| {
@@ -104,7 +105,8 @@ pub(super) fn check_hook_plans(inputs: &Fragment) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// An error when two have one name, which would be one of them to whoever reads the record. Within a file the reader has seen to that.
+/// An error when two hooks have the same name, because the record could not tell them apart. Within one file
+/// the reader has checked that.
 pub(super) fn check_hook_names(inputs: &Fragment) -> Result<(), ConfigError> {
     for (i, hook) in inputs.hooks.iter().enumerate() {
         if let Some(first) = inputs.hooks[..i].iter().find(|h| h.name == hook.name) {
@@ -154,7 +156,7 @@ fn plan(
     check_stop_units(&input)?;
     let mut take = Taken { origins, table: "plan." };
     let window = take.or("window", input.window, WINDOW);
-    // A short window without a word about the freeze must not be an error: the default follows.
+    // A short `window` alone must not be an error, so the default of `freeze_timeout` follows it.
     let freeze_timeout = take.or("freeze_timeout", input.freeze_timeout, FREEZE_TIMEOUT.min(window / 2));
     let path = |p: &PathBuf| p.display().to_string();
     Ok(PlanSettings {
@@ -209,7 +211,7 @@ fn check_freeze_timeout(input: &PlanInput) -> Result<(), ConfigError> {
     Err(Fault::new(problem).hint(hint).at(freeze.origin.clone(), "freeze_timeout"))
 }
 
-/// Units that would never be stopped are a misunderstanding.
+/// `stop_units` without an unmount is an error, because the units would never be stopped.
 fn check_stop_units(input: &PlanInput) -> Result<(), ConfigError> {
     let Some(units) = input.stop_units.as_ref().filter(|u| !u.value.is_empty()) else { return Ok(()) };
     if input.methods.values().any(|m| m.value == Method::Unmount) {
@@ -222,7 +224,7 @@ fn check_stop_units(input: &PlanInput) -> Result<(), ConfigError> {
 }
 
 fn check_tag_count(input: &PlanInput) -> Result<(), ConfigError> {
-    // The tag set last in the table's order stands for all: there is no single line to blame.
+    // The error has the position of one tag, because no single line is wrong.
     match input.tags.values().nth(MAX_TAGS) {
         None => Ok(()),
         Some(tag) => Err(Fault::new(format!("has {} tags, and may have {MAX_TAGS}", input.tags.len()))

@@ -1,6 +1,7 @@
 //! Validated settings: what the rest of the program works with.
 //!
-//! In: nothing but what [`crate::config`] checked. Out: plain values. Must never: hold a bare number for a time or a size.
+//! In: values that [`crate::config`] has checked. Out: plain values. Must never: have a bare number for a
+//! time or a size.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ use crate::ids::{InstanceId, VolumeId};
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Settings {
-    /// Who this is, where IMDS is not to be asked.
+    /// The identity, where IMDS is not asked.
     pub identity: IdentityOverrides,
     /// How EC2 is reached.
     pub ec2: Ec2Settings,
@@ -31,7 +32,7 @@ pub struct Settings {
     pub plan: PlanSettings,
 }
 
-/// Overrides of what IMDS would say.
+/// Values that replace those from IMDS.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct IdentityOverrides {
     /// Instance id.
@@ -50,7 +51,7 @@ pub struct Ec2Settings {
     /// Longest time a call outside the window may take; default 10 s.
     #[serde(serialize_with = "duration")]
     pub call_timeout: Duration,
-    /// EC2's least time between two snapshots of one volume, waited out before a run; default 15 s.
+    /// EC2's minimum time between two snapshots of one volume, waited for before a run; default 15 s.
     #[serde(serialize_with = "duration")]
     pub volume_interval: Duration,
 }
@@ -60,7 +61,7 @@ pub struct Ec2Settings {
 pub struct PlanSettings {
     /// Its name; `default` when none is configured.
     pub name: String,
-    /// Only these mount points (and what shares their volumes); empty means every EBS-backed filesystem.
+    /// Only these mount points, and those that share their volumes; empty means every EBS-backed filesystem.
     pub mounts: Vec<PathBuf>,
     /// Only these volumes; may be combined with `mounts`: the union is taken.
     pub volumes: Vec<VolumeId>,
@@ -76,33 +77,37 @@ pub struct PlanSettings {
     pub allow_partial: bool,
     /// Attached volumes without a mounted filesystem: default exclude.
     pub unmounted_volumes: UnmountedVolumes,
-    /// How single mount points are made quiet, where the default (freeze, or sync where the filesystem cannot freeze) is not wanted.
+    /// Methods of single mount points, where the default (freeze, or sync if the filesystem cannot freeze) is
+    /// not wanted.
     pub methods: BTreeMap<PathBuf, Method>,
-    /// The consistency asked for; none means `application` with hooks, else `filesystem`.
+    /// The requested consistency; none means `application` with hooks, else `filesystem`.
     pub consistency: Option<Consistency>,
-    /// Reaching less than asked for: default fail.
+    /// What happens when less than requested is achieved: default fail.
     pub on_degraded: OnDegraded,
     /// Hard limit of the frozen window, from before the first FIFREEZE to the last FITHAW; default 10 s.
     #[serde(serialize_with = "duration")]
     pub window: Duration,
-    /// Longest time all the FIFREEZE calls together may take, less than `window`; default 5 s, or half of a shorter window.
+    /// Longest time all the FIFREEZE calls together may take, less than `window`; default 5 s, or half of a
+    /// shorter window.
     #[serde(serialize_with = "duration")]
     pub freeze_timeout: Duration,
-    /// Longest time that flushing before the first FIFREEZE may take, while the applications are held; default 5 min.
+    /// Longest time that flushing before the first FIFREEZE may take, while the applications are quiesced;
+    /// default 5 min.
     #[serde(serialize_with = "duration")]
     pub flush_timeout: Duration,
-    /// systemd units that are stopped before filesystems with the method `unmount` are unmounted, in this order; those that were
-    /// active are started again after the last one is mounted, in reverse order.
+    /// systemd units that are stopped before filesystems with the method `unmount` are unmounted, in this
+    /// order; those that were active are started again after the last one is mounted, in reverse order.
     pub stop_units: Vec<String>,
-    /// Longest time that stopping the units and flushing before the unmount may take together, and that mounting again
-    /// may take; default 30 s.
+    /// Longest time that stopping the units and flushing before the unmount may take together, and that
+    /// mounting again may take; default 30 s.
     #[serde(serialize_with = "duration")]
     pub unmount_timeout: Duration,
     /// Raise `/sys/kernel/rcu_expedited`, which is host-wide, while FIFREEZE runs; default false.
     pub rcu_expedited: bool,
-    /// Copy the volumes' tags to the snapshots (`CopyTagsFromSource`); default false, because EC2 allows 50 tags.
+    /// Copy the volumes' tags to the snapshots (`CopyTagsFromSource`); default false, because EC2 allows 50
+    /// tags.
     pub copy_volume_tags: bool,
-    /// Tags of the user's own for every snapshot.
+    /// The user's tags for every snapshot.
     pub tags: BTreeMap<String, String>,
     /// Description of the snapshots; none means a generated one.
     pub description: Option<String>,
@@ -111,14 +116,14 @@ pub struct PlanSettings {
 }
 
 impl PlanSettings {
-    /// Is there anything that could vouch for an application?
+    /// Is there a hook that quiesces an application?
     #[must_use]
     pub fn holds_applications(&self) -> bool {
         self.hooks.iter().any(Hook::quiesces)
     }
 }
 
-/// What becomes of attached volumes without a mounted filesystem.
+/// What happens to attached volumes without a mounted filesystem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UnmountedVolumes {
@@ -128,7 +133,7 @@ pub enum UnmountedVolumes {
     Crash,
 }
 
-/// What to do when the consistency asked for is not reached.
+/// What to do when the requested consistency is not achieved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnDegraded {

@@ -1,7 +1,8 @@
-//! `config show` and `config check`: every effective value with its origin, and the files that were looked at.
+//! `config show` and `config check`: every effective value with its origin, and the files that were
+//! considered.
 //!
-//! In: what [`super::load`] and [`super::check`] return. Out: text that is itself a configuration file, and JSON.
-//! Must never: leave out a value because it is a default.
+//! In: what [`super::load`] and [`super::check`] return. Out: text that is itself a configuration file, and
+//! JSON. Must never: leave out a value because it is a default.
 
 use std::fmt::Write as _;
 
@@ -25,7 +26,7 @@ struct Entry<'a> {
 impl Loaded {
     /// The values of the plan, table by table in documented order.
     fn entries(&self) -> Vec<(&'static str, Vec<Entry<'_>>)> {
-        // Serializing plain values cannot fail; if it did, every value would show as not set.
+        // Serializing plain values cannot fail; if it did, every value would be shown as not set.
         let all = serde_json::to_value(&self.settings).unwrap_or_default();
         let one = |table: &str, keys: &[&str]| -> Vec<Entry<'_>> {
             let values = if table.is_empty() { &all } else { &all[table] };
@@ -40,7 +41,7 @@ impl Loaded {
         ]
     }
 
-    /// A value, or the entries of a table, each of which has an origin of its own.
+    /// A value, or the entries of a table, each with its own origin.
     fn entries_of(&self, key: &str, value: &Value) -> Vec<Entry<'_>> {
         match value {
             Value::Object(table) if !table.is_empty() => table
@@ -72,7 +73,7 @@ impl Loaded {
             };
             out.push_str(&prefix);
             for entry in entries {
-                // A table's name is one part of the key here; mount points and tags may have dots in theirs.
+                // Only the table's name is removed: mount points and tags may have dots in their names.
                 let short = entry.key.strip_prefix(&format!("{table}.")).unwrap_or(&entry.key);
                 let (head, tail) = short.split_once('.').map_or((short, None), |(h, t)| (h, Some(t)));
                 let key = tail.map_or_else(|| head.to_owned(), |t| format!("{head}.{}", quoted_key(t)));
@@ -152,16 +153,16 @@ fn file_line(file: &ConfigFile) -> String {
 fn line(out: &mut String, key: &str, value: &Value, origin: &Origin) {
     let text =
         if value.is_null() { format!("# {key}: not set") } else { format!("{key} = {}", toml_text(value)) };
-    // Aligned while the values are short; nobody needs a comment 90 columns to the right.
+    // Comments are aligned only up to this column, since some values are long.
     let _ = writeln!(out, "{text:<40}  # {origin}");
 }
 
-/// JSON's values are also TOML's, apart from `null`, which is not asked for here.
+/// JSON values are also TOML values, except `null`, which does not occur here.
 fn toml_text(value: &Value) -> String {
     toml::Value::try_from(value).map_or_else(|_| value.to_string(), |v| v.to_string())
 }
 
-/// A key as TOML wants it.
+/// A key, quoted where TOML needs it.
 fn quoted_key(key: &str) -> String {
     let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
     if bare { key.to_owned() } else { toml::Value::String(key.to_owned()).to_string() }

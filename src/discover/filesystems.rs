@@ -1,4 +1,4 @@
-//! The host alone: superblocks, what they sit on, and the block devices below them.
+//! The host without EC2: superblocks, what they are on, and the block devices below them.
 //!
 //! In: `/proc` and `/sys` below a root. Out: [`HostFacts`]. Must never: decide, follow a path into a
 //! filesystem (a dead NFS server or a frozen mount would hang it), or count one superblock twice.
@@ -20,7 +20,7 @@ use crate::ids::DevNo;
 /// What is on this host, before EC2 is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HostFacts {
-    /// One entry a superblock, in order of the first mount's appearance in mountinfo.
+    /// One entry for each superblock, in the order of its first mount in mountinfo.
     pub filesystems: Vec<Filesystem>,
     /// Every block device, by its kernel name, sorted.
     pub devices: Vec<BlockDevice>,
@@ -28,7 +28,7 @@ pub struct HostFacts {
     pub swap_files: Vec<SwapFile>,
 }
 
-/// Reads the host below `root`, which is `/` but in tests.
+/// Reads the host below `root`, which is `/` except in tests.
 ///
 /// # Errors
 /// When mountinfo or sysfs cannot be read or understood.
@@ -75,20 +75,20 @@ struct Found {
     swap_files: Vec<SwapFile>,
 }
 
-/// What a loop device was set up over.
+/// What is below a loop device.
 enum UnderLoop {
     File(DevNo),
     Device(String),
 }
 
-/// mountinfo, with the superblocks told apart.
+/// mountinfo, with the superblock of each line.
 struct Superblocks<'a> {
     lines: &'a [MountLine],
     tree: MountTree<'a>,
     names: &'a DeviceNames<'a>,
     /// Device number of a btrfs superblock → its UUID and members.
     btrfs: HashMap<DevNo, (&'a str, &'a Members)>,
-    /// Device number in mountinfo → the one its superblock goes by (differs where a btrfs shows several).
+    /// Device number in mountinfo → the one that stands for its superblock (a btrfs has several).
     key: HashMap<DevNo, DevNo>,
 }
 
@@ -147,12 +147,13 @@ impl<'a> Superblocks<'a> {
             return Backing::Overlay { upper: upper.and_then(|u| self.superblock_of(&u)) };
         }
         if let Some((_, members)) = self.btrfs.get(&line.dev) {
-            // With some of them unknown it may be anywhere: a part of it must not be taken for all.
+            // With some members unknown, the filesystem may be on any device: the known ones must not count
+            // as all.
             let devices = if members.complete { members.names.clone() } else { Vec::new() };
             return Backing::Devices { devices };
         }
         if line.fstype == "btrfs" {
-            // Its source is one of its devices, and how many there are is not known.
+            // Its source names one of its devices; the others are not known.
             return Backing::Devices { devices: Vec::new() };
         }
         let mut devices: Vec<String> = Vec::new();
@@ -212,8 +213,8 @@ impl<'a> Superblocks<'a> {
     }
 }
 
-/// The btrfs a mount belongs to: the one that counts its source among its members. Where the source tells
-/// nothing, the only btrfs there is.
+/// The btrfs that a mount belongs to: the one that has its source as a member. If the source does not help,
+/// the only btrfs of the host.
 fn btrfs_of<'a>(
     line: &MountLine,
     names: &DeviceNames<'_>,

@@ -18,7 +18,7 @@ pub use crate::host::block::{BlockDevice, DeviceKind};
 use crate::ids::{DevNo, InstanceId, VolumeId};
 use crate::path_encoding;
 
-/// Who this instance is, from the identity document of IMDS or from overrides.
+/// The identity of this instance, from IMDS's identity document or from overrides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Identity {
     /// The instance.
@@ -34,7 +34,7 @@ pub struct Identity {
 /// Everything the plan is made from.
 #[derive(Debug, Clone, Serialize)]
 pub struct Facts {
-    /// Who this is.
+    /// The instance.
     pub identity: Identity,
     /// The host's name (uname nodename), for tags.
     pub hostname: String,
@@ -42,15 +42,15 @@ pub struct Facts {
     pub root_device_name: Option<String>,
     /// Volumes that EC2 says are attached to this instance, sorted by device name.
     pub volumes: Vec<Volume>,
-    /// One entry a superblock, in order of the first mount's appearance in mountinfo.
+    /// One entry for each superblock, in the order of its first mount in mountinfo.
     pub filesystems: Vec<Filesystem>,
     /// Every block device, by its kernel name, sorted.
     pub devices: Vec<BlockDevice>,
-    /// Swap files in use: what the kernel swaps out moves the write counter of the device below them.
+    /// Swap files in use: swapping out raises the write counter of the device below them.
     pub swap_files: Vec<SwapFile>,
 }
 
-/// Joins what the host and EC2 say.
+/// Joins the facts of the host with those of EC2.
 #[must_use]
 pub fn facts(
     identity: Identity,
@@ -105,7 +105,7 @@ pub struct Volume {
     pub disk: Option<DiskMatch>,
 }
 
-/// How a volume was found among the disks.
+/// The disk of a volume, and how it was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DiskMatch {
     /// Kernel name of the whole disk.
@@ -140,7 +140,7 @@ pub struct Filesystem {
     pub uuid: Option<String>,
     /// Where it is mounted; the first is the one used to reach it.
     pub mounts: Vec<Mount>,
-    /// What it sits on.
+    /// What it is on.
     pub backing: Backing,
 }
 
@@ -179,7 +179,7 @@ pub struct Mount {
     pub hidden: bool,
 }
 
-/// What a filesystem sits on.
+/// What a filesystem is on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Backing {

@@ -14,7 +14,7 @@ pub const EBS_MODEL: &str = "Amazon Elastic Block Store";
 /// NVMe model of an instance store disk (EC2 guide, "Instance store volumes").
 pub const INSTANCE_STORE_MODEL: &str = "Amazon EC2 NVMe Instance Storage";
 
-/// A volume attached to this instance, as DescribeVolumes tells it.
+/// A volume attached to this instance, from DescribeVolumes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AttachedVolume {
     /// The volume.
@@ -35,7 +35,7 @@ pub struct AttachedVolume {
     pub tags: Vec<(String, String)>,
 }
 
-/// The volume a disk says it is by its serial number.
+/// The volume that a disk's serial number names.
 #[must_use]
 pub fn serial_volume(device: &BlockDevice) -> Option<VolumeId> {
     match &device.kind {
@@ -71,8 +71,8 @@ pub fn join(
         .collect();
     volumes.sort_by(|a, b| (&a.device_name, &a.id).cmp(&(&b.device_name, &b.id)));
 
-    // Names count only for disks that carry no identity of their own. The exact name goes first, so that with
-    // attachments /dev/sda1 and /dev/sda each finds its own.
+    // Names count only for disks without a serial number. The exact name goes first, so that the attachments
+    // /dev/sda1 and /dev/sda each find their own disk.
     for exact in [true, false] {
         for i in 0..volumes.len() {
             if volumes[i].disk.is_some() {
@@ -103,8 +103,8 @@ fn by_name(kernel: &str) -> MatchedBy {
     }
 }
 
-/// A whole disk that is not NVMe: those carry a serial number, and one that does not fit must not be
-/// overruled by a name.
+/// A whole disk that is not NVMe. NVMe disks have a serial number, and a name must not overrule one that
+/// differs.
 fn is_anonymous_disk(device: &BlockDevice) -> bool {
     match &device.kind {
         DeviceKind::Disk { model, .. } => {

@@ -1,13 +1,14 @@
-//! Databases: could each be held as a run would hold it?
+//! Databases: could a run quiesce each of them?
 //!
-//! In: the configured hooks, and what they would be told. Out: findings. Must never: hold anything.
+//! In: the configured hooks, and the environment that a run would give them. Out: findings. Must never:
+//! quiesce anything.
 
 use super::Finding;
 use crate::config::settings::{Hook, OnFailure};
 use crate::exit::Exit;
 use crate::quiesce::{self, HookEnv};
 
-/// Asks every configured database.
+/// Checks every configured database.
 pub async fn databases(hooks: &[Hook], env: &HookEnv) -> Vec<Finding> {
     const ID: &str = "database";
     let mut found = Vec::new();

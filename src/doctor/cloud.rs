@@ -1,6 +1,7 @@
 //! EC2 and IMDS: identity, permissions, volumes, snapshots that are pending, the clock.
 //!
-//! In: what was answered. Out: findings. Must never: ask anything itself, or call a permission there that was not checked.
+//! In: the answers of EC2 and IMDS. Out: findings. Must never: send a request, or report a permission as
+//! present that was not checked.
 
 use std::collections::BTreeMap;
 
@@ -52,7 +53,7 @@ pub fn pending(plan: &Plan, pending: &[SnapshotView]) -> Vec<Finding> {
     found
 }
 
-/// EC2 allows 50 tags a snapshot; the verdict's must still fit when the set is there.
+/// EC2 allows 50 tags on a snapshot; the verdict's tags must still fit later.
 #[must_use]
 pub fn tags_fit(request: &CreateRequest) -> Vec<Finding> {
     const ID: &str = "tags";
@@ -68,7 +69,7 @@ pub fn tags_fit(request: &CreateRequest) -> Vec<Finding> {
     vec![finding]
 }
 
-/// A call that a run makes, and what came of trying it (for real where it only reads, else by DryRun).
+/// A call that a run makes, and the result of trying it (a read is really made, any other call is a DryRun).
 #[must_use]
 pub fn call(action: &str, said: Result<(), &Ec2Error>) -> Finding {
     const ID: &str = "iam";
@@ -90,7 +91,7 @@ pub fn call(action: &str, said: Result<(), &Ec2Error>) -> Finding {
     }
 }
 
-/// EC2's state of each volume, where it is not as it should be.
+/// Volumes that are not in use or not attached according to EC2.
 #[must_use]
 pub fn volumes(plan: &Plan, states: &[(VolumeId, String, String)]) -> Vec<Finding> {
     const ID: &str = "volumes";
@@ -118,7 +119,7 @@ pub fn volumes(plan: &Plan, states: &[(VolumeId, String, String)]) -> Vec<Findin
     found
 }
 
-/// This host's clock against EC2's, whose answers tell whole seconds.
+/// Compares this host's clock with EC2's, whose answers have whole seconds.
 #[must_use]
 pub fn clock(here: Timestamp, theirs: Option<Timestamp>) -> Finding {
     const ID: &str = "clock";
@@ -139,15 +140,25 @@ pub fn clock(here: Timestamp, theirs: Option<Timestamp>) -> Finding {
     }
 }
 
-/// Does IMDS's answer reach into a container?
+/// Can IMDS's answer reach a container?
 #[must_use]
 pub fn hop_limit(limit: Option<i32>, in_container: bool) -> Option<Finding> {
     const ID: &str = "imds-hop-limit";
     match limit {
         Some(1) if in_container => Some(
-            Finding::warning(ID, "IMDS answers reach no further than the host (hop limit 1), and this is a container")
-                .why("a token call from a bridged network gets no answer, so the credentials of the instance's role are out of reach")
-                .remedy("aws ec2 modify-instance-metadata-options --http-put-response-hop-limit 2, or use the host's network"),
+            Finding::warning(
+                ID,
+                "IMDS answers reach no further than the host (hop limit 1), \
+                 and this is a container",
+            )
+            .why(
+                "a token call from a bridged network gets no answer, so the \
+                 credentials of the instance's role are out of reach",
+            )
+            .remedy(
+                "aws ec2 modify-instance-metadata-options --http-put-response-hop-limit 2, \
+                 or use the host's network",
+            ),
         ),
         Some(n) => Some(Finding::ok(ID, format!("IMDS answers go {n} hop{}", if n == 1 { "" } else { "s" }))),
         None => None,

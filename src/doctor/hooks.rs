@@ -13,7 +13,7 @@ use crate::exit::Exit;
 use crate::path_encoding::shown;
 use crate::quiesce;
 
-/// What runs what its first argument names.
+/// Programs that run the file in their first argument.
 const INTERPRETERS: [&str; 9] = ["sh", "bash", "dash", "zsh", "ksh", "python", "python3", "perl", "ruby"];
 
 /// Every command that cannot be run.
@@ -26,9 +26,10 @@ pub fn runnable(hooks: &[Hook]) -> Vec<Finding> {
     };
     let found: Vec<_> = quiesce::not_executable(hooks)
         .map(|e| {
-            let finding = Finding::problem("hook-runs", Exit::Config, chain(&e))
-                .at([shown(&e.program)])
-                .why("a hook that cannot be started ends the run; a post command that cannot be started leaves the application held");
+            let finding = Finding::problem("hook-runs", Exit::Config, chain(&e)).at([shown(&e.program)]).why(
+                "a hook that cannot be started ends the run; a post command that \
+                 cannot be started leaves the application quiesced",
+            );
             match e.hint() {
                 Some(hint) => finding.remedy(hint),
                 None => finding,
@@ -55,7 +56,10 @@ pub fn writable(hooks: &[Hook]) -> Vec<Finding> {
                 let what = format!("hook `{}`: {} {how}", hook.name, shown(&place));
                 let finding = Finding::problem("hook-writable", Exit::Config, what)
                     .at([shown(&file)])
-                    .why("hooks run as root: whoever can change this file, or a folder above it, can run commands as root")
+                    .why(
+                        "hooks run as root: whoever can change this file, or a folder above it, \
+                 can run commands as root",
+                    )
                     .remedy(format!("chown root:root {0} && chmod go-w {0}", shown(&place)));
                 if !found.contains(&finding) {
                     found.push(finding);
@@ -69,8 +73,8 @@ pub fn writable(hooks: &[Hook]) -> Vec<Finding> {
     found
 }
 
-/// Every file that this hook would run, a hook directory itself among them: who can add to it is root as
-/// well.
+/// Every file that this hook would run, and a hook directory itself: whoever can add a file to it can run
+/// commands as root.
 fn files_of(hook: &Hook) -> Vec<PathBuf> {
     let mut all: Vec<PathBuf> =
         hook.commands().flat_map(|(_, argv)| programs_in(argv)).map(Path::to_path_buf).collect();
@@ -87,8 +91,8 @@ fn programs_in(argv: &[String]) -> impl Iterator<Item = &Path> {
     program.into_iter().chain(script)
 }
 
-/// The file or the folder above it that others can write, and how; both along the path as given and as links
-/// lead.
+/// The file, or the folder above it, that others can write, and how; along the given path and along the
+/// resolved one.
 fn loose(file: &Path) -> Option<(PathBuf, String)> {
     let real = std::fs::canonicalize(file).ok();
     [Some(file.to_path_buf()), real].into_iter().flatten().find_map(|path| {

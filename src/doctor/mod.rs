@@ -1,15 +1,16 @@
-//! What can be known to go wrong before a run, as findings with remedies.
+//! The checks that can be made before a run, as findings with remedies.
 //!
 //! ```text
 //! applications could each database be held
 //! hooks      can they run; can others write them
-//! processes  who may hold up an open or a freeze
+//! processes  which may delay an open or a freeze
 //! storage    what lies on the filesystems of the set: run_dir, images, swap, overlays, free space
 //! system     capabilities, mount namespace, hung_task_panic, the program's own file, the systemd unit
 //! cloud      IMDS, credentials, IAM actions, volumes, pending snapshots, the clock
 //! ```
-//! In: `/proc` below a root, settings, what EC2 says. Out: [`Finding`]s: `doctor` prints all of them, and the preflight of a run
-//! refuses at the first problem of the same rules. Must never: freeze, change anything, or call something fine that was not looked at.
+//! In: `/proc` below a root, settings, what EC2 says. Out: [`Finding`]s: `doctor` prints all of them, and the
+//! preflight of a run refuses at the first problem of the same rules. Must never: freeze, change anything, or
+//! report as fine what was not checked.
 
 pub mod applications;
 pub mod cloud;
@@ -27,26 +28,26 @@ use crate::ids::DevNo;
 use crate::path_encoding::shown;
 use crate::plan::Plan;
 
-/// How bad it is.
+/// How serious it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
-    /// Looked at, and fine.
+    /// Checked, and fine.
     Ok,
-    /// Could not be looked at; the finding says why.
+    /// Could not be checked; the finding says why.
     NotChecked,
-    /// A run works, but may do worse than it could.
+    /// A run works, but its result may be worse.
     Warning,
-    /// A run would be refused or fail, or could not be trusted.
+    /// A run would be refused or would fail, or its result could not be relied on.
     Problem,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// The check; stable, for programs.
     pub id: &'static str,
-    /// How bad it is.
+    /// How serious it is.
     pub severity: Severity,
     /// What was found.
     pub what: String,
@@ -73,25 +74,25 @@ impl Finding {
         Self::new(id, Severity::Ok, Exit::Ok, what)
     }
 
-    /// It could not be looked at, and why.
+    /// It could not be checked, and why.
     #[must_use]
     pub fn not_checked(id: &'static str, why: impl std::fmt::Display) -> Self {
         Self::new(id, Severity::NotChecked, Exit::Ok, format!("not checked: {why}"))
     }
 
-    /// A run works, but.
+    /// A run works, with this drawback.
     #[must_use]
     pub fn warning(id: &'static str, what: impl Into<String>) -> Self {
         Self::new(id, Severity::Warning, Exit::Ok, what)
     }
 
-    /// A run would end with this exit code, or should.
+    /// A run would end with this exit code.
     #[must_use]
     pub fn problem(id: &'static str, exit: Exit, what: impl Into<String>) -> Self {
         Self::new(id, Severity::Problem, exit, what)
     }
 
-    /// What a run would end with, refused by this error.
+    /// A run would be refused by this error.
     #[must_use]
     pub fn refusal(id: &'static str, error: &Error) -> Self {
         let finding = Self::problem(id, error.exit, error.to_string());
@@ -129,10 +130,10 @@ impl Finding {
     }
 }
 
-/// Lets a run go on when no finding is a problem.
+/// Returns an error when a finding is a problem.
 ///
 /// # Errors
-/// The first problem, as the run's end.
+/// The first problem, with its exit code.
 pub fn refuse(findings: impl IntoIterator<Item = Finding>) -> Result<(), Error> {
     match findings.into_iter().find(|f| f.severity == Severity::Problem) {
         Some(f) => Err(Error::new(f.exit, f.what).maybe_hint(f.remedy)),
@@ -140,7 +141,8 @@ pub fn refuse(findings: impl IntoIterator<Item = Finding>) -> Result<(), Error> 
     }
 }
 
-/// The exit code of `doctor`: 0 without a problem; 77 when the first problem is a missing permission, else 78.
+/// The exit code of `doctor`: 0 without a problem; 77 when the first problem is a missing permission, else
+/// 78.
 #[must_use]
 pub fn exit(findings: &[Finding]) -> Exit {
     match findings.iter().find(|f| f.severity == Severity::Problem).map(Finding::exit) {
@@ -150,7 +152,7 @@ pub fn exit(findings: &[Finding]) -> Exit {
     }
 }
 
-/// The filesystems that a run would make quiet, among all of this host.
+/// The filesystems of this host that a run would freeze, unmount or sync.
 #[derive(Debug, Clone)]
 pub struct Set<'a> {
     filesystems: &'a [Filesystem],

@@ -1,4 +1,4 @@
-//! Processes that may hold up an open or a freeze.
+//! Processes that may delay an open or a freeze.
 //!
 //! In: `/proc` below a root. Out: findings with pid and name. Must never: signal one.
 
@@ -13,13 +13,14 @@ use crate::host::process::{self, Process};
 use crate::host::tasks::{self, Waiting};
 use crate::path_encoding::shown;
 
-/// A task that stands still for this long in state D is worth a word.
+/// A task that does not move for this long in state D is reported.
 pub const STILL: Duration = Duration::from_secs(2);
 
-/// Programs that freeze filesystems on their own account, by their names in /proc/PID/comm.
+/// Other programs that freeze filesystems, by their names in /proc/PID/comm.
 const FREEZERS: [&str; 5] = ["qemu-ga", "vmtoolsd", "hv_vss_daemon", "fsfreeze", "xfs_freeze"];
 
-/// Who is asked for leave at each open, on the set's filesystems and elsewhere.
+/// Processes that the kernel asks for permission at each open (fanotify), on the set's filesystems and
+/// elsewhere.
 #[must_use]
 pub fn fanotify(root: &Path, set: &Set<'_>) -> Vec<Finding> {
     const ID: &str = "fanotify";
@@ -62,7 +63,7 @@ fn hidden(id: &'static str, n: usize) -> Finding {
         .remedy("run it with sudo")
 }
 
-/// Tasks that stand still in state D at two looks, [`STILL`] apart.
+/// Tasks that are in state D at two readings, [`STILL`] apart, and have not moved.
 pub async fn still(root: &Path, set: &Set<'_>) -> Vec<Finding> {
     const ID: &str = "hung-tasks";
     let looks = async {
@@ -98,7 +99,8 @@ fn still_finding(id: &'static str, task: &Waiting, set: &Set<'_>, writers: &[Ope
             .at(at)
             .why("a task that waits inside a write keeps FIFREEZE waiting, and nobody can end that")
             .remedy(format!(
-                "see what it waits for: cat /proc/{0}/stack; usually a disk or network filesystem that does not answer",
+                "see what it waits for: cat /proc/{0}/stack; usually a disk or \
+                 network filesystem that does not answer",
                 task.process.pid
             ));
     }
@@ -116,7 +118,7 @@ fn still_finding(id: &'static str, task: &Waiting, set: &Set<'_>, writers: &[Ope
         ))
 }
 
-/// Other programs that freeze.
+/// Running programs that freeze filesystems too.
 #[must_use]
 pub fn freezers(root: &Path) -> Vec<Finding> {
     const ID: &str = "other-freezers";

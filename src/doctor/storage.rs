@@ -1,5 +1,4 @@
-//! What lies on the filesystems of the set and may suffer when they are frozen, or make the freeze worth
-//! less.
+//! What is on the filesystems of the set and may block while they are frozen, or may lower the label.
 //!
 //! In: facts of the host. Out: findings. Must never: write, or follow a path of a filesystem outside of the
 //! set.
@@ -14,7 +13,8 @@ use crate::host::superblock;
 use crate::path_encoding::shown;
 use crate::plan::Plan;
 
-/// The journal is written right before the freeze and read by the rescue: it must not be on what is frozen.
+/// The journal is written right before the freeze and read by the recovery: it must not be on a frozen
+/// filesystem.
 #[must_use]
 pub fn run_dir(root: &Path, run_dir: &Path, set: &Set<'_>) -> Vec<Finding> {
     const ID: &str = "run-dir";
@@ -54,7 +54,7 @@ fn filesystem_in<'a>(set: &Set<'a>, line: &mountinfo::MountLine) -> Option<&'a F
     set.members().find(|f| f.dev == line.dev || f.mounts.iter().any(|m| m.id == line.id))
 }
 
-/// The journal names mount points in JSON, and the rescue has to find them.
+/// The journal names mount points in JSON, and the recovery has to find them by these names.
 #[must_use]
 pub fn names(plan: &Plan) -> Vec<Finding> {
     let odd = plan.filesystems.iter().filter(|f| f.mount_point.to_str().is_none());
@@ -136,7 +136,7 @@ pub fn images(devices: &[BlockDevice], set: &Set<'_>) -> Vec<Finding> {
     found
 }
 
-/// Swap that moves the write counter of a frozen device.
+/// Swap files that raise the write counter of a frozen device.
 #[must_use]
 pub fn swap(swap_files: &[SwapFile], set: &Set<'_>) -> Vec<Finding> {
     const ID: &str = "swap";
@@ -156,7 +156,7 @@ pub fn swap(swap_files: &[SwapFile], set: &Set<'_>) -> Vec<Finding> {
     if found.is_empty() { vec![Finding::ok(ID, "no swap file is on the set")] } else { found }
 }
 
-/// Who writes through the set's filesystems by another name, and what writes there all the time.
+/// What else writes to the set's filesystems: overlays, journald, standard error.
 #[must_use]
 pub fn others(root: &Path, state_dir: &Path, set: &Set<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
@@ -208,9 +208,9 @@ pub fn others(root: &Path, state_dir: &Path, set: &Set<'_>) -> Vec<Finding> {
     found
 }
 
-/// Little room: less than this share of a filesystem of the set.
+/// Less free space than this share of a filesystem is a warning.
 const LEAST_PERCENT: u64 = 2;
-/// Little room for records.
+/// Less free space than this for records is a warning.
 const LEAST_BYTES: u64 = 8 << 20;
 
 fn full(root: &Path, state_dir: &Path, set: &Set<'_>) -> Vec<Finding> {
@@ -219,7 +219,7 @@ fn full(root: &Path, state_dir: &Path, set: &Set<'_>) -> Vec<Finding> {
         Some((s.blocks_available() * s.fragment_size(), s.blocks() * s.fragment_size()))
     };
     let mut found = Vec::new();
-    // Read-only images are full by nature.
+    // Read-only images are always full.
     let writable = set.members().filter(|f| f.mounts.iter().any(|m| m.options.split(',').any(|o| o == "rw")));
     for filesystem in writable {
         let mount = filesystem.mount_point();

@@ -94,7 +94,8 @@ pub fn namespace(root: &Path) -> Vec<Finding> {
     let link = |who: &str| std::fs::read_link(root.join("proc").join(who).join("ns/mnt"));
     let same = match (link("self"), link("1")) {
         (Ok(own), Ok(init)) => own == init,
-        // Without leave to look at pid 1: no two namespaces have a mount id in common.
+        // Without permission to read the links of pid 1, mount ids decide: two namespaces have none in
+        // common.
         _ => own.iter().any(|l| init.iter().any(|i| i.id == l.id)),
     };
     if same {
@@ -124,7 +125,7 @@ pub fn namespace(root: &Path) -> Vec<Finding> {
     vec![finding]
 }
 
-/// Would the kernel take a window for a hang?
+/// Would the kernel panic because a task waits for the window?
 #[must_use]
 pub fn hung_task_panic(root: &Path, window: Duration) -> Vec<Finding> {
     const ID: &str = "hung-task-panic";
@@ -177,7 +178,7 @@ pub fn program(path: std::io::Result<&Path>) -> Vec<Finding> {
         let what = format!("the file of this program is gone: {}", shown(path));
         return problem(what, "start the installed program again");
     }
-    // Asked of the kernel rather than read from the mode: a noexec mount counts.
+    // access(2) instead of the file's mode, because a noexec mount counts too.
     match access(path, AccessFlags::X_OK) {
         Ok(()) => {
             vec![Finding::ok(ID, format!("{} can be started as the watchdog", shown(path))).at([shown(path)])]
@@ -189,11 +190,11 @@ pub fn program(path: std::io::Result<&Path>) -> Vec<Finding> {
     }
 }
 
-/// What `systemctl show` is asked for.
+/// The properties that `systemctl show` is asked for.
 pub const UNIT_PROPERTIES: &str = "LoadState,PrivateMounts,PrivateTmp,ProtectSystem,ProtectHome,ProtectKernelTunables,\
      ProtectKernelModules,ProtectControlGroups,MountFlags,LimitMEMLOCK,OOMScoreAdjust,OOMPolicy,ExecStopPost";
 
-/// The plan's unit, from what `systemctl show --property=…` printed.
+/// The plan's unit, from the output of `systemctl show --property=…`.
 #[must_use]
 pub fn unit(name: &str, shown: &str) -> Vec<Finding> {
     const ID: &str = "unit";
@@ -295,7 +296,7 @@ mod tests {
         let (p, w) = (Severity::Problem, Severity::Warning);
         assert_eq!(severities(&none), [p, p, w, w]);
         assert!(none[..2].iter().all(|f| f.exit() == Exit::Permission));
-        // SYS_ADMIN, SYS_PTRACE and DAC_READ_SEARCH, and memory that may be locked by its limit alone.
+        // SYS_ADMIN, SYS_PTRACE and DAC_READ_SEARCH; memory may be locked because of its limit alone.
         let status = "CapEff:\t0000000000280004\n";
         let limits = "Max locked memory         unlimited            unlimited            bytes\n";
         let found = privileges(host(&[("self/status", status), ("self/limits", limits)]).path());
@@ -311,7 +312,7 @@ mod tests {
         let differs = host(&[("self/mountinfo", own), ("1/mountinfo", init)]);
         let found = namespace(differs.path());
         assert_eq!((severities(&found), &found[0].at), (vec![Severity::Warning], &vec!["/data".to_owned()]));
-        // The links count where they can be read.
+        // Where the namespace links can be read, they decide.
         for who in ["self", "1"] {
             std::fs::create_dir_all(differs.path().join("proc").join(who).join("ns")).unwrap();
             symlink("mnt:[4026531841]", differs.path().join("proc").join(who).join("ns/mnt")).unwrap();

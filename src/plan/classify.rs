@@ -1,9 +1,9 @@
-//! What kind of filesystem a type is.
+//! Properties of filesystem types.
 //!
 //! In: filesystem types and paths. Out: small answers. Must never: call a filesystem freezable that the
-//! kernel refuses, or call one memory that may be on a disk.
+//! kernel refuses to freeze, or say "in memory" of one that may be on a disk.
 
-/// Paths a run itself needs, or that everything writes to: what holds them freezes last.
+/// Paths that a run itself needs, or that many processes write to: their filesystems freeze last.
 pub(super) const SYSTEM_PATHS: [&str; 13] = [
     "/",
     "/usr",
@@ -39,17 +39,18 @@ pub(super) fn can_freeze(fstype: &str) -> bool {
     )
 }
 
-/// Types that cannot be written to: images.
+/// Read-only types: images.
 pub(super) fn is_read_only_image(fstype: &str) -> bool {
     matches!(fstype, "squashfs" | "erofs" | "iso9660" | "cramfs" | "romfs")
 }
 
-/// Types whose device cannot be told from their device number, and that still are on block devices.
+/// Types that are on block devices which their device number does not name.
 pub(super) fn spans_devices(fstype: &str) -> bool {
     matches!(fstype, "btrfs" | "bcachefs")
 }
 
-/// Types the kernel makes itself or keeps in memory (`nodev` in /proc/filesystems, without network and FUSE).
+/// Types that the kernel makes itself or keeps in memory (`nodev` in /proc/filesystems, without network and
+/// FUSE).
 pub(super) fn is_kernel_made(fstype: &str) -> bool {
     matches!(
         fstype,

@@ -12,7 +12,7 @@ pub enum PlanError {
     /// No volume is left in the set.
     #[error("nothing to snapshot: {0}")]
     Nothing(
-        /// What was seen, and why each stays out.
+        /// What was found, and why each stays out.
         String,
     ),
     /// A setting names a path that is not a mount point.
@@ -37,20 +37,20 @@ pub enum PlanError {
         /// Attached volumes that are named similarly, or all when there are few.
         near: Vec<VolumeId>,
     },
-    /// No attached volume carries the tags asked for.
+    /// No attached volume has the requested tags.
     #[error("no attached volume carries {wanted}, which `volume_tags` asks for")]
     NoTagMatch {
         /// The tags.
         wanted: String,
     },
-    /// Two settings say the opposite of one thing.
+    /// Two settings contradict each other.
     #[error("`{key}` asks for {what}, which is {why}")]
     Contradiction {
         /// The setting that asks.
         key: &'static str,
         /// For what.
         what: String,
-        /// What stands against it.
+        /// Why that is impossible.
         why: String,
     },
     /// A chosen mount is not on EBS.
@@ -70,12 +70,12 @@ pub enum PlanError {
         mount: PathBuf,
         /// Its type.
         fstype: String,
-        /// The volume the disk says it is.
+        /// The volume that the disk's serial number names.
         volume: VolumeId,
         /// The disk.
         disk: String,
     },
-    /// A filesystem on a volume of the set would not be made quiet as a whole.
+    /// A filesystem on a volume of the set would be only partly in the set.
     #[error("{} on {} would be only partly consistent: {why}", shown(mount), list(volumes))]
     Partial {
         /// The mount point.
@@ -85,7 +85,7 @@ pub enum PlanError {
         /// What is missing.
         why: String,
     },
-    /// It cannot be told which devices a filesystem is on, so any volume may hold a part of it.
+    /// It is not known which devices a filesystem is on, so any volume may have a part of it.
     #[error("cannot tell which devices {} ({fstype}) is on", shown(mount))]
     UnknownDevices {
         /// The mount point.
@@ -133,7 +133,7 @@ pub enum PlanError {
         /// The two mount points.
         mounts: (PathBuf, PathBuf),
     },
-    /// `exclude_boot_volume = true`, and nobody knows which that is.
+    /// `exclude_boot_volume = true`, and it is not known which one that is.
     #[error("`exclude_boot_volume = true`, but it cannot be told which volume is the boot volume")]
     BootUnknown,
     /// More volumes than a set can have.

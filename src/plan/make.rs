@@ -1,7 +1,7 @@
 //! Puts the plan together.
 //!
-//! In: facts, settings. Out: [`Plan`]. Must never: choose (that is `select`); here everything chosen is
-//! spelled out, and everything not chosen gets its line.
+//! In: facts, settings. Out: [`Plan`]. Must never: choose (`select` does). Here everything chosen gets its
+//! details, and everything else gets a line with the reason.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,14 +21,15 @@ use crate::discover::{Backing, Facts, Filesystem, Volume};
 use crate::ids::{DevNo, VolumeId};
 use crate::path_encoding::shown;
 
-/// Mounts that stay out for the same reason are one line from this many on (a container host has hundreds of
-/// overlays).
+/// From this many on, mounts that stay out for the same reason get one line together: a container host has
+/// hundreds of overlays.
 const FOLD: usize = 4;
 
 /// Makes the plan.
 ///
 /// # Errors
-/// When a choice names something that is not there, or the set would be only partly consistent without leave.
+/// When a choice names something that does not exist, or the set would be only partly consistent and
+/// `allow_partial` is not set.
 pub fn plan(facts: &Facts, settings: &PlanSettings) -> Result<Plan, PlanError> {
     let walk = Walk::new(facts);
     let placed = placed(facts, &walk);
@@ -112,7 +113,7 @@ impl Make<'_> {
         Ok(planned)
     }
 
-    /// What else could be done with filesystems that cannot freeze, where nobody has said what.
+    /// A note about filesystems that cannot freeze and have no method in the settings.
     fn offer(&self, planned: &[PlannedFilesystem]) -> Option<String> {
         let said = |f: &PlannedFilesystem| self.settings.methods.keys().any(|m| f.mount_points.contains(m));
         let synced =
@@ -167,7 +168,7 @@ impl Make<'_> {
         }
     }
 
-    /// Filesystems that hold the paths the system lives on.
+    /// Filesystems that have the paths in [`SYSTEM_PATHS`].
     fn system(&self) -> BTreeSet<DevNo> {
         let mounts = SYSTEM_PATHS.iter().filter_map(|p| mount_of(self.facts, std::path::Path::new(p)));
         mounts.filter_map(|(f, _)| self.walk.written(f)).map(|f| f.dev).collect()
@@ -226,12 +227,12 @@ impl Make<'_> {
         (PointInTimeCall::CreateSnapshots { exclude_boot_volume, exclude_data_volumes: data }, None)
     }
 
-    /// Volumes of the set that are to be better than crash-consistent.
+    /// Volumes of the set that can be better than crash-consistent.
     fn sound_volumes(&self) -> BTreeSet<&VolumeId> {
         self.chosen.volumes.keys().filter(|v| !self.chosen.crash.contains(v)).collect()
     }
 
-    /// Devices under a mounted filesystem on EBS, in the set or knowingly not.
+    /// Devices under a mounted filesystem on EBS, in the set or left out with a reason.
     fn known_devices(&self) -> BTreeSet<String> {
         let stacks = self.placed.iter().filter_map(|s| match &s.placement {
             Placement::On(stack) => Some(stack),
@@ -258,7 +259,7 @@ impl Make<'_> {
                 Placement::On(_) => asked.unwrap_or_else(|| "not chosen".to_owned()),
             };
             let (what, kind) = (shown(placed.filesystem.mount_point()), placed.filesystem.fstype.clone());
-            // Only what could not be in the set anyway may be folded.
+            // Only mounts that could not be in the set anyway may share a line.
             let may_fold = !matches!(placed.placement, Placement::On(_));
             match lines.iter_mut().find(|(_, k, r)| may_fold && *k == kind && *r == reason) {
                 Some((whats, ..)) => whats.push(what),
@@ -313,7 +314,7 @@ impl Make<'_> {
     }
 }
 
-/// How a filesystem is made quiet.
+/// The method for a filesystem.
 fn method(filesystem: &Filesystem, wanted: Option<Method>) -> Result<Method, PlanError> {
     let freezes = can_freeze(&filesystem.fstype) && !is_read_only_image(&filesystem.fstype);
     match wanted {
@@ -338,7 +339,7 @@ fn fold((whats, kind, reason): (Vec<String>, String, String)) -> Vec<LeftOut> {
     }
 }
 
-/// What was seen, for the error that there is nothing to do.
+/// What was found, for the error that there is nothing to do.
 fn summary(left_out: &[LeftOut]) -> String {
     const SHOWN: usize = 8;
     let lines = left_out.iter().take(SHOWN).map(|l| match l.kind.as_str() {

@@ -57,7 +57,7 @@ impl<'a> Names<'a> {
         let distance = |v: &VolumeId| strsim::osa_distance(v.as_str(), unknown.as_str());
         let mut near: Vec<VolumeId> = attached.iter().map(|a| a.id.clone()).collect();
         if near.len() > 4 {
-            // Ids are random: more than a slip of the finger apart, another id is no help.
+            // Ids are random: one that differs by more than a typing error is no help.
             near.retain(|v| distance(v) <= 4);
             near.sort_by_key(distance);
             near.truncate(3);
@@ -85,7 +85,7 @@ impl<'a> Names<'a> {
     }
 }
 
-/// The mount a path is on. Covered mounts do not count, so the longest prefix is the right one.
+/// The mount that a path is on. Covered mounts do not count, so the longest prefix is the right one.
 pub(super) fn mount_of<'a>(facts: &'a Facts, path: &Path) -> Option<(&'a Filesystem, &'a Path)> {
     let mounts = facts.filesystems.iter().flat_map(|f| f.mounts.iter().map(move |m| (f, m)));
     mounts

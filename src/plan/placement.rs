@@ -1,7 +1,7 @@
-//! Every filesystem with its place: on EBS, or out and why.
+//! Where each filesystem is: on EBS, or not, and why.
 //!
-//! In: [`Facts`]. Out: one [`PlacedFilesystem`] a filesystem, in the same order. Must never: look at the
-//! settings.
+//! In: [`Facts`]. Out: one [`PlacedFilesystem`] for each filesystem, in the same order. Must never: depend on
+//! the settings.
 
 use super::classify::{is_kernel_made, is_read_only_image, spans_devices, without_devices};
 use super::stack::{Off, Stack, Walk};
@@ -13,7 +13,7 @@ use crate::path_encoding::shown;
 pub(super) struct PlacedFilesystem<'a> {
     pub filesystem: &'a Filesystem,
     pub placement: Placement,
-    /// It may be on any device.
+    /// Its devices are not known: it may be on any.
     pub lost: bool,
     not_attached: Option<(VolumeId, String)>,
 }
@@ -21,11 +21,11 @@ pub(super) struct PlacedFilesystem<'a> {
 pub(super) enum Placement {
     /// At least partly on attached EBS volumes.
     On(Stack),
-    /// On none, for this reason.
+    /// On no EBS volume, for this reason.
     Out(String),
     /// Made by the kernel or in memory: counted, not listed.
     Kernel,
-    /// An overlay; what becomes of it is what becomes of the filesystem its writes go to.
+    /// An overlay: it is in the set when the filesystem is that its writes go to.
     Overlay,
 }
 
@@ -55,7 +55,7 @@ impl PlacedFilesystem<'_> {
         }
     }
 
-    /// The volume its disk claims to be though EC2 does not list it, and that disk.
+    /// The volume that its disk's serial number names although EC2 does not list it, and that disk.
     pub fn not_attached(&self) -> Option<(&VolumeId, &str)> {
         self.not_attached.as_ref().map(|(volume, disk)| (volume, disk.as_str()))
     }
@@ -84,7 +84,7 @@ fn one<'a>(filesystem: &'a Filesystem, walk: &Walk<'a>) -> PlacedFilesystem<'a> 
                 _ => None,
             });
             if is_read_only_image(fstype) && stack.depth > 0 {
-                // Nothing can write to it, and its image file is quiet with the filesystem that holds it.
+                // Nothing can write to it, and its image file is frozen with the filesystem that has it.
                 Placement::Out("read-only image".to_owned())
             } else if stack.volumes.is_empty() {
                 let off: Vec<_> = stack.off.iter().map(ToString::to_string).collect();

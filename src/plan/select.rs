@@ -1,7 +1,8 @@
-//! Which filesystems and volumes are in: the choices of the settings, closed over what shares a volume.
+//! Which filesystems and volumes are in the set: the choices of the settings, and everything that shares a
+//! volume with them.
 //!
-//! In: filesystems with their stacks, and the settings. Out: [`Chosen`]. Must never: let a filesystem stay
-//! written to on a volume of the set without either refusing or lowering that volume to `crash`.
+//! In: filesystems with their stacks, and the settings. Out: [`Chosen`]. Must never: leave a filesystem on a
+//! volume of the set writable without refusing, or lowering that volume to `crash`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +14,7 @@ use crate::discover::{Facts, Volume};
 use crate::ids::VolumeId;
 use crate::path_encoding::shown;
 
-/// What is in, by index into the facts' filesystems and by volume id, each with its reason.
+/// The chosen filesystems (by index into the facts) and volumes (by id), each with its reason.
 #[derive(Debug, Default)]
 pub(super) struct Chosen {
     pub filesystems: BTreeMap<usize, String>,
@@ -87,7 +88,8 @@ fn barred(
 }
 
 struct Barred {
-    /// By `volume_tags`, which narrows what other settings choose, where the others contradict it.
+    /// True for `volume_tags`, which narrows what other settings choose; the other settings contradict a
+    /// choice.
     by_filter: bool,
     why: String,
 }
@@ -133,7 +135,7 @@ impl Select<'_> {
         Ok(self.out)
     }
 
-    /// A choice by name must be possible, and no other setting may stand against it.
+    /// A choice by name must be possible, and no other setting may contradict it.
     fn check_chosen(&self, facts: &Facts, chosen: &BTreeSet<usize>) -> Result<(), PlanError> {
         let against = |what: String, key, volume| match self.barred.get(volume) {
             Some(b) if !b.by_filter => Err(PlanError::Contradiction { key, what, why: b.why.clone() }),
@@ -151,7 +153,7 @@ impl Select<'_> {
                 let (mount, fstype) = (mount.to_owned(), placed.filesystem.fstype.clone());
                 return Err(PlanError::NotOnEbs { mount, fstype, reason });
             }
-            // With some of its volumes barred the filesystem is partial, which has its own message.
+            // If only some of its volumes are barred, the filesystem is partial, which has its own message.
             if placed.volumes().all(|v| self.barred.contains_key(v)) {
                 placed
                     .volumes()
@@ -172,7 +174,7 @@ impl Select<'_> {
         Ok(())
     }
 
-    /// Refuses a wanted filesystem whose disk EC2 does not list: leaving it out quietly would break the
+    /// Refuses a wanted filesystem whose disk EC2 does not list: leaving it out silently would break the
     /// promise that everything on EBS is taken.
     fn not_attached(&self, placed: &PlacedFilesystem<'_>) -> Result<(), PlanError> {
         match placed.not_attached() {
@@ -188,7 +190,7 @@ impl Select<'_> {
         }
     }
 
-    /// Takes a filesystem and its volumes, as far as they are not barred.
+    /// Takes a filesystem and those of its volumes that are not barred.
     fn want(&mut self, at: usize, reason: String) -> Result<(), PlanError> {
         let placed = &self.placed[at];
         let Placement::On(stack) = &placed.placement else { return Ok(()) };
@@ -206,7 +208,7 @@ impl Select<'_> {
             missing.push("another mount covers it, so it cannot be reached".to_owned());
             self.partly(at, &free, &missing.join("; "))?;
             self.out.left_filesystems.insert(at, "another mount covers it".to_owned());
-            // Its volumes are in, though nothing can freeze it.
+            // Its volumes are in the set, although the filesystem cannot be frozen.
         } else {
             if !missing.is_empty() {
                 self.partly(at, &free, &missing.join("; "))?;
@@ -236,7 +238,7 @@ impl Select<'_> {
         Ok(())
     }
 
-    /// Volumes without a mounted filesystem, where they are to be taken.
+    /// Takes volumes without a mounted filesystem, where the settings say so.
     fn unmounted(&mut self, facts: &Facts, all: bool) {
         if self.settings.unmounted_volumes == UnmountedVolumes::Exclude {
             return;
@@ -251,7 +253,7 @@ impl Select<'_> {
         }
     }
 
-    /// Pulls in every mounted filesystem on a volume of the set, until there is no other.
+    /// Adds every mounted filesystem on a volume of the set, until there is no other.
     fn close(&mut self) -> Result<(), PlanError> {
         let mut met: BTreeSet<usize> = BTreeSet::new();
         loop {
@@ -278,7 +280,7 @@ impl Select<'_> {
         }
     }
 
-    /// A filesystem that may be anywhere may be on the set.
+    /// Refuses a filesystem whose devices are not known, because it may be on a volume of the set.
     fn check_lost(&self) -> Result<(), PlanError> {
         let lost = self.placed.iter().enumerate().find(|(at, s)| s.lost && !self.excluded.contains(at));
         match lost {

@@ -1,8 +1,8 @@
 //! From a filesystem down to the volumes it is on.
 //!
-//! In: [`Facts`]. Out: one [`Stack`] a filesystem: volumes, what is not EBS, devices passed, how deep it is
-//! stacked on image files. Must never: lose a branch (a stripe that is half on instance store is not on EBS),
-//! or loop for ever.
+//! In: [`Facts`]. Out: one [`Stack`] for each filesystem: its volumes, what is not EBS, the devices on the
+//! way, and the number of image files below it. Must never: lose a branch (a stripe that is half on instance
+//! store is not on EBS), or loop forever.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -12,12 +12,12 @@ use crate::discover::{Backing, BlockDevice, DeviceKind, Facts, Filesystem};
 use crate::ids::{DevNo, VolumeId};
 use crate::path_encoding::shown;
 
-/// What a filesystem stands on.
+/// What a filesystem is on.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Stack {
     /// Attached EBS volumes.
     pub volumes: BTreeSet<VolumeId>,
-    /// What else it stands on.
+    /// What else it is on.
     pub off: BTreeSet<Off>,
     /// Every device on the way down, but not through an image file.
     pub devices: BTreeSet<String>,
@@ -28,7 +28,7 @@ pub(super) struct Stack {
 /// A bottom that is not an attached EBS volume.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Off {
-    /// The disk says it is a volume, EC2 says that volume is not attached.
+    /// The disk's serial number names a volume that is not attached according to EC2.
     NotAttached { volume: VolumeId, disk: String },
     /// Instance store.
     InstanceStore(String),
@@ -57,7 +57,7 @@ impl fmt::Display for Off {
     }
 }
 
-/// The walk so far. The depth of what was met is kept, so that no circle is walked twice.
+/// The state of a walk. It has the depth of everything visited, so that no circle is walked twice.
 #[derive(Default)]
 struct Way<'a> {
     stack: Stack,
@@ -90,7 +90,7 @@ impl<'a> Walk<'a> {
         self.filesystems.get(&dev).copied()
     }
 
-    /// The filesystem an overlay's writes end in, through overlays on overlays; none when they end in none.
+    /// The filesystem that an overlay's writes go to, through overlays on overlays, if there is one.
     pub fn written(&self, filesystem: &'a Filesystem) -> Option<&'a Filesystem> {
         let mut at = filesystem;
         for _ in 0..=self.filesystems.len() {
@@ -108,7 +108,7 @@ impl<'a> Walk<'a> {
         Stack { depth, ..way.stack }
     }
 
-    /// Adds what a filesystem stands on and answers how many image files are below it, at most.
+    /// Adds what a filesystem is on, and returns the largest number of image files below it.
     fn add_filesystem(&self, filesystem: &'a Filesystem, way: &mut Way<'a>, own: bool) -> u32 {
         if let Some(depth) = way.filesystems.get(&filesystem.dev) {
             return *depth;
@@ -201,7 +201,7 @@ impl<'a> Walk<'a> {
             let mut names = Vec::new();
             for device in layer {
                 match &device.kind {
-                    // A partition's name tells its disk.
+                    // A partition's name contains its disk's.
                     DeviceKind::Partition { .. } => {
                         disks_of_partitions.extend(device.below.iter().map(String::as_str));
                         names.push(device.name.clone());

@@ -1,4 +1,4 @@
-//! The block devices whose write counters witness that nothing was written, and what to say about the others.
+//! The block devices whose write counters witness that nothing was written, and the notes about the others.
 //!
 //! In: what is in the set. Out: witnesses and notes. Must never: watch a device that is written to for good
 //! reasons (swap; a disk whose partitions are in the set, whose counter is the sum of theirs).
@@ -24,8 +24,7 @@ pub(super) struct Beside {
     pub notes: Vec<String>,
 }
 
-/// Looks at every device on `volumes` (those above crash consistency) that no filesystem in `known` stands
-/// on.
+/// Sorts every device on `volumes` (those above crash consistency) that no filesystem in `known` is on.
 pub(super) fn beside(
     facts: &Facts,
     walk: &Walk<'_>,
@@ -40,9 +39,8 @@ pub(super) fn beside(
     let mut beside = Beside { witnesses: Vec::new(), notes: Vec::new() };
     let (mut swap, mut raw) = (Vec::new(), Vec::new());
     for device in &facts.devices {
-        // What has devices above it is written to through them, or only by the volume manager itself. A
-        // device over an image file is on no disk here: it is written to through the filesystem that holds
-        // the file.
+        // A device with others above it is written to through those, or only by the volume manager. A loop
+        // device over an image file is written to through the filesystem that has the file.
         if known.contains(&device.name) || has_above.contains(device.name.as_str()) {
             continue;
         }
@@ -70,7 +68,7 @@ pub(super) fn beside(
     beside
 }
 
-/// Swap files on filesystems of the set: swapping out bypasses the freeze and moves the witness's counter.
+/// Swap files on filesystems of the set: swapping out bypasses the freeze and raises the witness's counter.
 pub(super) fn swap_files(facts: &Facts, quiet: impl Fn(&Filesystem) -> bool) -> Option<String> {
     let on_quiet = facts.swap_files.iter().filter(|s| {
         let holder = s.superblock.and_then(|dev| facts.filesystems.iter().find(|f| f.dev == dev));

@@ -1,7 +1,8 @@
-//! Databases on the filesystems of a plan: which are held, and what would hold the others.
+//! Databases on the filesystems of a plan: which of them the configuration quiesces, and the sections that
+//! are missing for the others.
 //!
-//! In: what /proc shows, the configured hooks, the plan. Out: a value for JSON, and text. Must never: connect to one, or call one held
-//! that no section is for.
+//! In: what /proc shows, the configured hooks, the plan. Out: a value for JSON, and text. Must never: connect
+//! to one, or call one configured that has no section.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -24,13 +25,13 @@ pub struct OnSet {
     /// The mount points that it writes to, of the plan.
     #[serde(serialize_with = "path_encoding::paths")]
     pub mounts: Vec<PathBuf>,
-    /// The section that holds it, by its name; none when there is none.
+    /// The name of the section that quiesces it, if there is one.
     pub section: Option<String>,
-    /// Lines for the configuration, when there is no section; none when no section could hold it.
+    /// The lines to add to the configuration, when there is no section; none when no section is possible.
     pub suggestion: Option<String>,
 }
 
-/// What the configuration does for each of these.
+/// Finds the section for each of these databases.
 #[must_use]
 pub fn on_set(found: Vec<Database>, hooks: &[Hook], plan: &Plan) -> Vec<OnSet> {
     let mut number: BTreeMap<String, usize> = BTreeMap::new();
@@ -40,7 +41,7 @@ pub fn on_set(found: Vec<Database>, hooks: &[Hook], plan: &Plan) -> Vec<OnSet> {
         let of_kind: Vec<&Hook> = sections(database.kind).collect();
         let alone = number[&database.kind.to_string()] == 1;
         let section = match of_kind.as_slice() {
-            // Whatever it connects by: there is but one that it can be for.
+            // Only one section of this kind, and only one server: it is meant, however the section connects.
             [one] if alone => Some(one.name.clone()),
             several => several.iter().find(|h| leads_to(&h.kind, &database)).map(|h| h.name.clone()),
         };
@@ -66,7 +67,7 @@ fn is_for(hook: &HookKind, kind: Kind) -> bool {
 fn leads_to(hook: &HookKind, database: &Database) -> bool {
     let listens = |port: u16| database.addresses.iter().any(|a| a.port() == port);
     match hook {
-        HookKind::Postgresql(Postgresql { service: Some(_), .. }) => false, // its file is not read for this
+        HookKind::Postgresql(Postgresql { service: Some(_), .. }) => false, // the service file is not read for this
         HookKind::Postgresql(p) => pg_ports(database).contains(&p.port.unwrap_or(PG_PORT)),
         HookKind::Mysql(Mysql { socket: Some(socket), .. })
         | HookKind::Redis(Redis { socket: Some(socket), .. }) => {
@@ -98,14 +99,14 @@ const REDIS_PORT: u16 = 6379;
 const MONGODB_PORT: u16 = 27017;
 const MONGODB_HOOK: &str = "/usr/share/stillpoint/hooks/mongodb-fsynclock";
 
-/// The port is in the name of the socket too.
+/// The ports, of which the socket's name has one too.
 fn pg_ports(database: &Database) -> Vec<u16> {
     let of_socket = |s: &PathBuf| s.file_name()?.to_str()?.strip_prefix(PG_SOCKET)?.parse().ok();
     let sockets = database.sockets.iter().filter_map(of_socket);
     sockets.chain(database.addresses.iter().map(SocketAddr::port)).collect()
 }
 
-/// The section to add. `named`: there is another of its kind.
+/// The section to add. `named`: it needs a name, because there is another of its kind.
 fn suggestion(database: &Database, named: bool) -> Option<String> {
     if database.container {
         return None;
@@ -118,7 +119,7 @@ fn suggestion(database: &Database, named: bool) -> Option<String> {
     };
     let mut keys: Vec<(&str, String)> = Vec::new();
     let text = |p: &Path| toml::Value::String(p.to_string_lossy().into_owned()).to_string();
-    // Not every address can be connected to: 0.0.0.0 stands for all, the host's own included.
+    // 0.0.0.0 cannot be connected to: it stands for every address, the host's own included.
     let address = database.addresses.first().map(|a| {
         let all = a.ip().is_unspecified() || a.ip().is_loopback();
         (if all { None } else { Some(format!("\"{}\"", a.ip())) }, a.port())
@@ -139,7 +140,7 @@ fn suggestion(database: &Database, named: bool) -> Option<String> {
             );
         }
         Kind::Mysql => {
-            // The X protocol's socket is another.
+            // The socket of the X protocol does not serve.
             let plain = database.sockets.iter().find(|s| !s.to_string_lossy().ends_with("x.sock"));
             match (plain, address) {
                 (Some(socket), _) if MYSQL_SOCKETS.iter().any(|d| socket.as_os_str() == *d) => {}
@@ -172,7 +173,7 @@ fn suggestion(database: &Database, named: bool) -> Option<String> {
     Some(format!("[[{section}]]\n{}", lines.collect::<String>()))
 }
 
-/// MongoDB has no section of its own; a hook that is shipped holds it.
+/// MongoDB has no section of its own; a shipped hook quiesces it.
 fn mongodb(database: &Database) -> String {
     let other = database.addresses.iter().map(SocketAddr::port).find(|p| *p != MONGODB_PORT);
     let other = other.map(|p| format!("# port {p}: see MONGODB_URI_FILE in that file\n")).unwrap_or_default();
@@ -182,7 +183,7 @@ fn mongodb(database: &Database) -> String {
     )
 }
 
-/// A name of its own: the last part of where its data is.
+/// A name for the section: the last part of the data directory's path.
 fn name(section: &str, data: &Path) -> String {
     let last = data.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
     let last: String = last.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
@@ -210,10 +211,9 @@ pub(super) fn section(page: &mut Page, databases: &[OnSet]) {
         let about = match (section, suggestion, database.kind) {
             (Some(name), _, _) => format!("held by the section `{name}`"),
             (None, Some(_), _) => "not configured: nothing holds it. To have it held, add".to_owned(),
-            (None, None, _) => {
-                "it runs in a container, and nothing holds it that is seen here: a `[[container]]` or a `[[session]]` can"
-                    .to_owned()
-            }
+            (None, None, _) => "it runs in a container, and nothing holds it that is seen here: \
+                 a `[[container]]` or a `[[session]]` can"
+                .to_owned(),
         };
         page.wrapped("    ", "    ", &about);
         for line in suggestion.iter().flat_map(|s| s.lines()) {

@@ -26,7 +26,7 @@ pub fn json(plan: &str, findings: &[Finding]) -> Result<String, serde_json::Erro
     serde_json::to_string_pretty(&Envelope { version: VERSION, plan, exit_code, findings })
 }
 
-/// The findings for people: problems and warnings with why and what to do, the rest a line each.
+/// The findings for people: problems and warnings with the reason and the remedy, the others on a line each.
 #[must_use]
 pub fn human(plan: &str, findings: &[Finding], width: usize) -> String {
     let mut page = Page::new(width);
@@ -57,7 +57,7 @@ pub fn human(plan: &str, findings: &[Finding], width: usize) -> String {
             if let Some(remedy) = &finding.remedy {
                 let mut lines = remedy.lines();
                 page.wrapped("      do:  ", "           ", lines.next().unwrap_or_default());
-                // A policy is for copying: whole.
+                // A policy is meant to be copied, so it is not wrapped.
                 lines.for_each(|line| page.line(&format!("      {}", line.trim())));
             }
         }

@@ -1,6 +1,7 @@
 //! A freeze that is held, or has ended, for people.
 //!
-//! In: a [`HeldFreezeRecord`]. Out: text for stderr. Must never: print (the caller does), or say more than the record.
+//! In: a [`HeldFreezeRecord`]. Out: text for stderr. Must never: print (the caller does), or say more than
+//! the record.
 
 use std::fmt::Write;
 

@@ -1,7 +1,7 @@
 //! Where log events go: stderr for people, journald with fields under systemd.
 //!
-//! In: tracing events. Out: lines through the gate, or journald entries. Must never: write while anything is frozen, or log the
-//! SDK's canonical requests, which hold signatures.
+//! In: tracing events. Out: lines through the gate, or journald entries. Must never: write while anything is
+//! frozen, or log the SDK's canonical requests, which hold signatures.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ const JOURNAL: &str = "stillpoint::journal";
 /// MESSAGE_ID of the entry that ends a run (systemd.journal-fields(7)).
 pub const RUN_ENDED: &str = "6d0a4c1e5b7f4f0b9d6e2a8c3f17b54e";
 
-/// `message field=value`, with a prefix for warnings and errors only: stderr is prose.
+/// `message field=value`, with a prefix for warnings and errors only, because people read stderr.
 struct Prose;
 
 impl<S, N> FormatEvent<S, N> for Prose
@@ -73,7 +73,8 @@ pub fn start(verbose: bool) {
         layer
             .with_field_prefix(None)
             .with_syslog_identifier("stillpoint".to_owned())
-            // Dynamic: a plain filter is asked once a call site. The record tells what happened in the window.
+            // Dynamic, because a plain filter is evaluated only once for each call site. What happens in the
+            // window is in the record.
             .with_filter(dynamic_filter_fn(|_, _| !gate::is_shut()))
             .with_filter(filter())
     });

@@ -1,4 +1,4 @@
-//! What a person and a program are told.
+//! The output for people and for programs.
 //!
 //! In: values of the flow. Out: text and JSON, as strings. Must never: print, or decide anything.
 

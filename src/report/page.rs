@@ -18,7 +18,7 @@ impl Columns {
     const GAP: usize = 2;
 
     pub fn of<const N: usize>(rows: &[[String; N]], width: usize) -> Self {
-        // A cell longer than this does not push every other row to the right; it gets its own line.
+        // A longer cell gets a line of its own, so that it does not push every other row to the right.
         let most = (width / 3).max(21);
         let widths: Vec<usize> = (0..N)
             .map(|i| rows.iter().map(|r| columns(&r[i])).filter(|w| *w <= most).max().unwrap_or(0))
@@ -57,7 +57,7 @@ impl Page {
         self.line(title);
     }
 
-    /// Cells in their columns, then free text beside them, each piece beginning a line.
+    /// Cells in their columns, then free text beside them; each piece begins on a new line.
     pub fn row(&mut self, table: &Columns, cells: &[String], texts: &[String]) {
         let mut head = " ".repeat(Columns::INDENT);
         let mut next = Columns::INDENT;
@@ -76,7 +76,7 @@ impl Page {
             if table.text + longest <= self.width {
                 self.wrapped(&head, &hang, text);
             } else {
-                // Beside the columns it would break the width: below them it has room.
+                // Too wide beside the columns, so it goes below them.
                 if !head.trim().is_empty() {
                     self.line(&head);
                 }
@@ -95,7 +95,8 @@ impl Page {
         self.out.push('\n');
     }
 
-    /// Words within the width; `first` before the first line, `rest` before the others. A word is never broken.
+    /// Words within the width; `first` before the first line, `rest` before the others. A word is never
+    /// broken.
     pub fn wrapped(&mut self, first: &str, rest: &str, text: &str) {
         let mut line = first.to_owned();
         let mut empty = true;
@@ -132,7 +133,7 @@ pub(super) fn layers_whole(stack: &str) -> String {
     layers.collect::<Vec<_>>().join(" → ")
 }
 
-/// What must stay on one line: words, with what is between backticks, and paths, as one.
+/// Splits text into pieces that are not broken: words, text between backticks, and paths.
 fn words(text: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     let mut quoted = false;
@@ -150,7 +151,7 @@ fn words(text: &str) -> Vec<String> {
     words
 }
 
-/// Columns on a terminal, near enough: one a character.
+/// Columns on a terminal, roughly: one for each character.
 fn columns(text: &str) -> usize {
     text.chars().count()
 }

@@ -1,7 +1,7 @@
 //! A [`Plan`] for people and for programs.
 //!
-//! In: the plan that a run would carry out. Out: text of a given width, or JSON. Must never: shorten a path or an id, or
-//! say less than the plan does.
+//! In: the plan that a run would carry out. Out: text of a given width, or JSON. Must never: shorten a path
+//! or an id, or say less than the plan does.
 
 use std::path::PathBuf;
 
@@ -81,7 +81,7 @@ fn filesystems(page: &mut Page, plan: &Plan) {
             wave = Some(filesystem.wave);
             page.wrapped("  ", "  ", &wave_name(filesystem.wave));
         }
-        // What every one of them has in common is not worth a line each.
+        // A reason that all of them have is not repeated on each line.
         let common = plan.filesystems.iter().all(|f| f.reason == first.reason);
         page.row(&columns, row, &details(filesystem, common));
     }

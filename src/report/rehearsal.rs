@@ -1,6 +1,7 @@
 //! What a rehearsal measured, for people and for programs.
 //!
-//! In: the rounds. Out: text of 80 columns, or JSON (the values themselves). Must never: print, or round a time down to nothing.
+//! In: the rounds. Out: text of 80 columns, or JSON (the values themselves). Must never: print, or round a
+//! time down to nothing.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -26,7 +27,7 @@ pub struct Rehearsal {
     /// The plan's `window`.
     #[serde(rename = "configured_window_ms", serialize_with = "milliseconds")]
     pub configured_window: Duration,
-    /// One entry a rehearsal.
+    /// One entry for each round.
     pub rounds: Vec<Round>,
     /// How long each DryRun took.
     #[serde(rename = "dry_runs_ms", serialize_with = "all_milliseconds")]
@@ -34,7 +35,7 @@ pub struct Rehearsal {
     /// How long EC2's answers took in this plan's kept records.
     #[serde(rename = "calls_ms", serialize_with = "all_milliseconds")]
     pub calls: Vec<Duration>,
-    /// What the window should be; none when no round had one that was kept.
+    /// The suggested window; none when no round kept its window.
     pub suggestion: Option<Suggestion>,
 }
 
@@ -104,7 +105,7 @@ fn mounts(page: &mut Page, rounds: &[Round]) {
     }
 }
 
-/// Who was writing where FIFREEZE took long.
+/// The processes that were writing where FIFREEZE took long.
 fn writers(page: &mut Page, rounds: &[Round]) {
     let slow = rounds.iter().flat_map(|r| &r.mounts).filter(|m| m.freeze.is_some_and(|f| f >= SLOW));
     let mut told: Vec<&std::path::Path> = Vec::new();

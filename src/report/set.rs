@@ -1,6 +1,7 @@
 //! A run's result for people.
 //!
-//! In: a [`SetRecord`]. Out: text for stderr. Must never: print (the caller does), or say more than the record.
+//! In: a [`SetRecord`]. Out: text for stderr. Must never: print (the caller does), or say more than the
+//! record.
 
 use std::fmt::Write;
 

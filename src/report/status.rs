@@ -1,6 +1,7 @@
-//! What may be frozen and what is owed, for people.
+//! What may be frozen and what has to be undone, for people.
 //!
-//! In: a [`Status`]. Out: text. Must never: print (the caller does), or call anything thawed that was not asked.
+//! In: a [`Status`]. Out: text. Must never: print (the caller does), or call anything thawed that was not
+//! probed.
 
 use std::fmt::Write;
 

@@ -193,7 +193,7 @@ pub(super) async fn finish(apps: &Applications) -> Vec<HookOutcome> {
 /// Why the hooks are no evidence that the applications were quiesced; none when they are.
 pub(super) fn doubt(settings: &PlanSettings, outcomes: &[HookOutcome]) -> Option<String> {
     if !settings.holds_applications() {
-        return Some("no hooks: nothing vouches for the applications".to_owned());
+        return Some("no hooks: there is no evidence for the applications".to_owned());
     }
     let failed = |h: &&HookOutcome| h.lost || (h.phase == Phase::Pre && !h.succeeded());
     outcomes.iter().find(failed).map(ToString::to_string)

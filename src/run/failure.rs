@@ -67,15 +67,16 @@ fn freeze_hint(cause: &FreezeFailure) -> Option<String> {
     let hint = match cause {
         FreezeFailure::Flush(e) => return e.hint(),
         FreezeFailure::Refused { errno: Errno::EBUSY, .. } => {
-            "something else has frozen it (another backup agent, fsfreeze, LVM): let it finish; stillpoint never \
-             thaws what it did not freeze"
+            "something else has frozen it (another backup agent, fsfreeze, LVM): let it finish; \
+             stillpoint never thaws what it did not freeze"
         }
         FreezeFailure::Refused { errno: Errno::EPERM, .. } => "freezing needs CAP_SYS_ADMIN",
         FreezeFailure::Refused { errno: Errno::EOPNOTSUPP, .. } => {
             "this filesystem cannot freeze: set its method to \"sync\" in the plan's `methods`"
         }
         FreezeFailure::TooLong { .. } => {
-            "a writer inside the kernel does not let go: look for processes in state D (ps -eo pid,stat,wchan,comm)"
+            "a writer inside the kernel does not finish: look for processes in state D \
+             (ps -eo pid,stat,wchan,comm)"
         }
         _ => return None,
     };

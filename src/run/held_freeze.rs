@@ -183,7 +183,8 @@ impl ForOthers<'_> {
         let open = attempted.iter().any(|h| h.is_session() || h.releases_again());
         if open && early.achieved == Some(Consistency::Application) {
             early.achieved = Some(Consistency::Filesystem);
-            early.reason = Some("whether the applications were held all the time is not known".to_owned());
+            early.reason =
+                Some("it is not known whether the applications were quiesced all the time".to_owned());
             if early.requested > Consistency::Filesystem && early.exit == Exit::Ok {
                 let fails = job.settings.on_degraded == OnDegraded::Fail;
                 early.exit = if fails { Exit::NotHeld } else { Exit::Lower };
@@ -197,8 +198,10 @@ impl ForOthers<'_> {
 /// another process would have to mount it again.
 fn none_is_unmounted(job: &Job<'_>) -> Result<(), Error> {
     job.with_method(Method::Unmount).next().map_or(Ok(()), |f| {
-        let what =
-            format!("{} has the method \"unmount\", which `freeze` cannot hold", f.mount_point.display());
+        let what = format!(
+            "{} has the method \"unmount\", which `freeze` does not support",
+            f.mount_point.display()
+        );
         Err(Error::new(Exit::Config, what)
             .hint("give it another method in the plan for this, or leave it out (--exclude-mount)"))
     })
@@ -213,7 +216,7 @@ fn outputs_are_safe(job: &Job<'_>, outputs: &[DevNo]) -> Result<(), Error> {
             f.mount_point.display()
         );
         Err(Error::new(Exit::Config, what)
-            .hint("send them elsewhere: what is printed says that it is frozen"))
+            .hint("redirect them to another filesystem: they are written while this one is frozen"))
     })
 }
 
@@ -225,8 +228,9 @@ fn agent_is_safe<E>(env: &Environment<'_, E>, job: &Job<'_>) -> Result<(), Error
         && let Some(on) = preflight::planned_at(env, job, agent)?.filter(|f| f.method == Method::Freeze)
     {
         tracing::warn!(
-            "{SSM_AGENT} is on {}: while that is frozen the Systems Manager agent cannot start the script that would \
-             thaw it, and only the deadline does; leave it out (exclude_boot_volume = true)",
+            "{SSM_AGENT} is on {}: while that is frozen the Systems Manager agent cannot start the \
+             script that would thaw it, and only the deadline does; leave it out \
+             (exclude_boot_volume = true)",
             on.mount_point.display()
         );
     }

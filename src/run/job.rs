@@ -43,7 +43,8 @@ impl<'a> Job<'a> {
             let what =
                 format!("this plan can reach {} consistency at best, {requested} is requested", plan.best);
             return Err(Error::new(Exit::Config, what).hint(
-                "request less (--consistency), or allow less (--on-degraded keep); `stillpoint plan` says why",
+                "request less (--consistency), or allow less (--on-degraded keep); \
+                 `stillpoint plan` says why",
             ));
         }
         Ok(Self { run, facts, plan, settings, requested })

@@ -66,7 +66,7 @@ pub(super) async fn warm<E: Describe>(
         }
     }
     // The window then has one TLS handshake in it, but no look-up: names and credentials are pinned.
-    tracing::warn!("EC2 closes connections after each reply: the window will be longer by a handshake");
+    tracing::warn!("EC2 closes connections after each reply: the window will be longer by a TLS handshake");
     Ok(took)
 }
 

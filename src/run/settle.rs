@@ -44,10 +44,10 @@ pub(super) fn warn_of_frozen(state_dir: &Path, still_frozen: &[PathBuf]) -> bool
 pub(super) fn keep(state_dir: &Path, record: &SetRecord) -> Option<String> {
     let blocked = warn_of_frozen(state_dir, &record.still_frozen);
     if record.not_mounted.iter().any(|m| state_dir.starts_with(m)) {
-        return Some("no record is kept: what it is kept on is not mounted".to_owned());
+        return Some("no record is kept: its filesystem is not mounted".to_owned());
     }
     if blocked {
-        return Some("no record is kept: it would be written to what is still frozen".to_owned());
+        return Some("no record is kept: its filesystem may still be frozen".to_owned());
     }
     let kept = record::keep(state_dir, record);
     kept.err().map(|e| format!("cannot keep the record in {}: {e}", state_dir.display()))
@@ -70,7 +70,7 @@ pub(super) fn look_up(
             format!("{} snapshots of this run exist all the same", made.len())
         }
         Outcome::NoneSeen => "no snapshot of this run is to be seen".to_owned(),
-        Outcome::Unknown(e) => format!("whether snapshots were made is not known ({e})"),
+        Outcome::Unknown(e) => format!("it is not known whether snapshots were made ({e})"),
     };
     if let Some(failure) = failure {
         failure.reason = format!("{}; {found}", failure.reason);

@@ -145,8 +145,13 @@ pub(super) async fn unmount<E>(
     }
     for device in targets.recipe.filesystems.iter().flat_map(|f| &f.devices) {
         away.claims.push(claim(device).map_err(|errno| {
-            let what = format!("{} is unmounted here and still held: {}", device.path.display(), errno.desc());
-            refused(what, "something else has mounted or opened it: look for other mount namespaces (lsns -t mnt) and containers")
+            let what =
+                format!("{} is unmounted here and still held: {}", device.path.display(), errno.desc());
+            refused(
+                what,
+                "something else has mounted or opened it: look for other mount \
+                 namespaces (lsns -t mnt) and containers",
+            )
         })?);
     }
     for hook in systemd.automounts {
@@ -173,7 +178,8 @@ async fn program_starts(program: &Path) -> Result<(), Failure> {
             let limit = humantime::format_duration(STARTING);
             Err(refused(
                 format!("{program} does not start within {limit}, and the watchdog would not either"),
-                "nothing was unmounted; something that is asked at every exec does not answer (a virus scanner): `stillpoint doctor` names it",
+                "nothing was unmounted; a program that is asked at every exec (a virus scanner) \
+                 does not answer: `stillpoint doctor` names it",
             ))
         }
     }
@@ -216,7 +222,7 @@ async fn attempt(
         None if good => Ok(()),
         None => Err(refused(
             said,
-            "nothing was taken, and what was stopped is started again; `unmount_timeout` bounds the stop",
+            "nothing was taken, and what was stopped is started again; `unmount_timeout` limits the stop",
         )),
     }
 }
@@ -327,7 +333,8 @@ fn all_failed(recipe: &Recipe, why: &str) -> Vec<Failed> {
 }
 
 /// What to do about what could not be mounted again.
-pub(super) const BY_HAND: &str = "remove what is in the way, then `stillpoint thaw` mounts them again, as the next run does; or type the command";
+pub(super) const BY_HAND: &str = "remove what is in the way, then `stillpoint thaw` mounts them again, \
+    as the next run does; or type the command";
 
 #[cfg(test)]
 mod tests {

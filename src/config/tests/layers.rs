@@ -1,4 +1,4 @@
-//! Which of several files, flags and variables wins, and what is said about it.
+//! Which of several files, flags and variables wins, and what `config` prints about it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -48,7 +48,7 @@ fn later_files_win_key_by_key() {
 
     let default = get(r, None, &Overrides::default()).unwrap().settings.plan;
     assert_eq!((default.window, default.hooks.len()), (Duration::from_secs(9), 2));
-    // `--config` replaces the main file and looks at nothing else.
+    // `--config` replaces the main file and all drop-ins.
     put(r, "other.toml", "[defaults]\nwindow = \"7s\"");
     let other = load_with(r, Some(&r.join("other.toml")), None, &Overrides::default(), &|_| None).unwrap();
     assert_eq!((other.settings.plan.window, other.files.len()), (Duration::from_secs(7), 1));
@@ -153,7 +153,7 @@ fn check_finds_the_faults_of_all_files_and_all_plans() {
     assert!(check(r, None).unwrap().show().ends_with("no faults found\n"));
 }
 
-/// Two databases of which neither was given a name are two: the second must not replace the first in silence.
+/// Two databases without explicit names are two hooks: the second must not replace the first.
 #[test]
 fn only_a_name_that_both_were_given_replaces() {
     let files = |first: &str, second: &str| {

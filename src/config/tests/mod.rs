@@ -1,4 +1,4 @@
-//! The whole way: files below a root → settings, origins and errors.
+//! All stages: files below a root → settings, origins and errors.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -127,7 +127,7 @@ copy_volume_tags = true
     let HookKind::Hook(first) = &plan.hooks[0].kind else { panic!("{:?}", plan.hooks[0]) };
     assert_eq!(first.pre.as_deref(), Some(["/bin/true".to_owned(), "a b".to_owned()].as_slice()));
     assert_eq!((plan.hooks[1].name.as_str(), plan.hooks[1].on_failure), ("second", OnFailure::Degrade));
-    // No key was forgotten above: each one has an origin in the file.
+    // The file above has every key: none has the origin "default".
     let defaults: Vec<_> = loaded.origins.iter().filter(|(_, o)| **o == Origin::Default).collect();
     assert!(defaults.is_empty(), "{defaults:?}");
 }
@@ -266,7 +266,7 @@ fn values_are_checked_against_each_other() {
     let (message, hint) = error("[defaults]\nmethods = { \"/d\" = \"unmount\" }\nstop_units = [\"db\"]");
     assert!(message.starts_with(":3:15: `defaults.stop_units` is `db`"), "{message}");
     assert!(hint.contains("postgresql.service"), "{hint}");
-    // A short window alone is no fault: the freeze's default follows.
+    // A short window alone is no fault: the default of `freeze_timeout` follows it.
     let plan = parse("[defaults]\nwindow = \"4s\"").unwrap().settings.plan;
     assert_eq!(plan.freeze_timeout, Duration::from_secs(2));
 

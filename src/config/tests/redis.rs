@@ -1,4 +1,4 @@
-//! `[[redis]]`: what goes together, and what the journal keeps of it.
+//! `[[redis]]`: which keys exclude each other, and what the journal keeps.
 
 use super::*;
 
@@ -26,7 +26,7 @@ fn a_section_comes_back_from_the_journal_as_it_was() {
         let text = serde_json::to_string(&hooks).unwrap();
         assert_eq!(serde_json::from_str::<Vec<settings::Hook>>(&text).unwrap(), hooks, "{text}");
     }
-    // Of a version that had no such key.
+    // A journal of a version that did not have the key.
     let old = r#"{"name":"redis","type":"redis","mode":"pause","socket":null,"host":null,"port":null,"user":null,
         "password_file":null,"credential":null,"timeout":"1m","on_failure":"abort"}"#;
     let hook: settings::Hook = serde_json::from_str(old).unwrap();

@@ -1,4 +1,4 @@
-//! What is shipped and documented is what is read, and no text makes reading panic.
+//! The shipped files and the documented examples are valid, and no text makes the reader panic.
 
 use std::path::Path;
 
@@ -68,7 +68,7 @@ fn every_toml_block_in_the_documentation_is_a_configuration() {
     }
 }
 
-/// What a shipped hook shows in its own head.
+/// The example in the head of each shipped hook.
 #[test]
 fn the_example_of_every_shipped_hook_is_a_configuration() {
     for (name, text) in [
@@ -106,7 +106,7 @@ fn every_key_is_in_the_documentation() {
     }
 }
 
-/// Text that looks enough like a configuration to get past the TOML parser now and then.
+/// Text that is similar enough to a configuration that the TOML parser sometimes accepts it.
 fn likely_text() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         prop::sample::select(vec![

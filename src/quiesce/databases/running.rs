@@ -1,8 +1,8 @@
 //! Database servers that run on this host and keep their data on given filesystems.
 //!
-//! In: `/proc` below a root. Out: one [`Database`] a server, with where it listens. Must never: connect to
-//! one, follow a process's file descriptor or folder into a filesystem (only the links in /proc are read), or
-//! take what could not be read for "none".
+//! In: `/proc` below a root. Out: one [`Database`] for each server, with the addresses that it listens on.
+//! Must never: connect to one, follow a process's file descriptor or folder into a filesystem (only the links
+//! in /proc are read), or report "none" for what could not be read.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -36,7 +36,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// By the name of a process (/proc/PID/comm).
+    /// From the name of a process (/proc/PID/comm).
     fn from_comm(comm: &str) -> Option<Self> {
         Some(match comm {
             "postgres" | "postmaster" => Self::Postgresql,
@@ -66,11 +66,10 @@ pub struct Database {
     pub kind: Kind,
     /// Its first process.
     pub process: Process,
-    /// Its data directory, as it calls it.
+    /// Its data directory, as the server names it.
     #[serde(serialize_with = "path_encoding::path")]
     pub data: PathBuf,
-    /// Superblocks of the data directory and of files that it has open for writing, of those that were asked
-    /// for.
+    /// Those of the given superblocks that have its data directory, or files that it has open for writing.
     #[serde(skip)]
     pub on: Vec<DevNo>,
     /// Unix sockets that it listens on.
@@ -78,10 +77,10 @@ pub struct Database {
     pub sockets: Vec<PathBuf>,
     /// Addresses that it listens on.
     pub addresses: Vec<SocketAddr>,
-    /// It has an append-only file open (Redis).
+    /// Has it an append-only file open (Redis)?
     #[serde(skip)]
     pub append_only: bool,
-    /// It runs in namespaces of its own, as a container does: its paths and ports are not the host's.
+    /// Does it run in namespaces of its own, as in a container? Then its paths and ports are not the host's.
     pub container: bool,
 }
 
@@ -116,7 +115,7 @@ pub fn databases(root: &Path, on: &[DevNo]) -> io::Result<Found<Database>> {
             Ok(Some(database)) => found.found.push(database),
             Ok(None) => {}
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => found.hidden += 1,
-            Err(_) => {} // gone meanwhile
+            Err(_) => {} // the process has ended
         }
     }
     Ok(found)
@@ -148,7 +147,7 @@ fn root_process(of: &HashMap<i32, Server>, pid: i32) -> i32 {
     first
 }
 
-/// One server; none when it has nothing on these superblocks, or is no database after all.
+/// One server; none when it has nothing on these superblocks, or is not a database.
 fn examine(
     root: &Path,
     mounts: &mut MountIds<'_>,
@@ -179,13 +178,13 @@ fn examine(
         }
     }
     let data = match server.kind {
-        // It stays in `/`; its lock is in the data directory, and open.
+        // Its working directory is `/`, but it has its lock file open, which is in the data directory.
         Kind::Mongodb => written
             .iter()
             .find(|f| f.file_name().is_some_and(|n| n == "mongod.lock" || n == "WiredTiger.lock"))
             .and_then(|f| f.parent())
             .map_or(folder, Path::to_path_buf),
-        // These make the data directory their own.
+        // The working directory of the others is the data directory.
         _ => folder,
     };
     let table = mountinfo::parse(&fs::read(of.join("mountinfo"))?).unwrap_or_default();
@@ -209,7 +208,7 @@ fn examine(
     }))
 }
 
-/// The open files: the fd, and what it leads to. The link's text only: to follow it could block.
+/// The open files: each fd, and the text of its link. The link is not followed, because that could block.
 fn files(root: &Path, pid: i32) -> io::Result<Vec<(String, PathBuf)>> {
     let fds = fs::read_dir(root.join(format!("proc/{pid}/fd")))?;
     let file = |fd: fs::DirEntry| Some((fd.file_name().to_str()?.to_owned(), fs::read_link(fd.path()).ok()?));
@@ -226,8 +225,8 @@ fn written_to(root: &Path, pid: i32, fd: &str) -> Option<u32> {
     info.mount().filter(|_| info.is_writable())
 }
 
-/// Is its process id table or its network another than this host's? Services have mount namespaces of their
-/// own, and are none.
+/// Has it a pid or network namespace other than this host's? Mount namespaces are not compared, because
+/// services have their own.
 fn in_own_namespaces(root: &Path, of: &Path) -> bool {
     let link = |process: &Path, name| fs::read_link(process.join("ns").join(name)).ok();
     let own = root.join("proc/self");

@@ -42,7 +42,7 @@ pub(super) struct UnmountTargets {
 
 impl UnmountTargets {
     pub fn find(root: &Path, planned: &[&PlannedFilesystem]) -> Result<Self, Failure> {
-        let unreadable = |e: String| Failure::new(Exit::Freeze, format!("cannot look at the mounts: {e}"));
+        let unreadable = |e: String| Failure::new(Exit::Freeze, format!("cannot read the mounts: {e}"));
         let host = discover::host(root).map_err(|e| unreadable(chain(&e)))?;
         let lines = mountinfo::read(root, "self").map_err(|e| unreadable(e.to_string()))?;
         let mut wanted = Vec::new();
@@ -97,12 +97,12 @@ impl UnmountTargets {
             names.push(format!("{} more", holders.len() - NAMED));
         }
         if cut {
-            names.push("perhaps others: there was no time to look at every process".to_owned());
+            names.push("perhaps others: there was no time to examine every process".to_owned());
         }
         let units: BTreeSet<&str> =
             holders.iter().filter_map(|h| h.unit.as_deref()).filter(|u| u.ends_with(".service")).collect();
         let hint = if units.is_empty() {
-            "nothing was unmounted; end what holds it, or stop its units by `stop_units`".to_owned()
+            "nothing was unmounted; end what keeps it busy, or stop its units with `stop_units`".to_owned()
         } else {
             let units: Vec<_> = units.iter().map(|u| format!("{u:?}")).collect();
             format!("nothing was unmounted; stop them first: stop_units = [{}]", units.join(", "))
@@ -124,7 +124,8 @@ impl UnmountTargets {
                     let what = format!("cannot unmount {}: {}", mount.mount_point.display(), errno.desc());
                     return Err(refused(
                         what,
-                        "no process holds it: look for NFS exports, overlays, and namespaces kept by a file (lsns, findmnt)",
+                        "no process holds it: look for NFS exports, overlays, and \
+                         namespaces kept by a file (lsns, findmnt)",
                     ));
                 }
             }
@@ -155,7 +156,7 @@ fn wanted_of(host: &HostFacts, lines: &[MountLine], planned: &PlannedFilesystem)
         });
         let Some(node) = node else {
             return Err(refused(
-                format!("cannot unmount {place}: no node of {} is to be found", witness.name),
+                format!("cannot unmount {place}: found no device node of {}", witness.name),
                 "use another method for it",
             ));
         };
