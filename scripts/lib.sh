@@ -52,7 +52,8 @@ apt_install() { # LOG PACKAGE…
         >"$log" 2>&1 </dev/null
 }
 
-# What this machine lacks of command:package pairs is installed by apt. A pair may begin with a path or a pattern, too.
+# What this machine lacks of command:package pairs is installed by apt. A pair may begin with a path or a
+# pattern, too.
 need_packages() {
     local pair missing=()
     for pair in "$@"; do
@@ -114,8 +115,8 @@ need_redis() {
     )
 }
 
-# Puts cargo into PATH. Under sudo, the caller's toolchain serves, but root's own cache, so that nothing of root's is left
-# in the caller's home.
+# Puts cargo into PATH. Under sudo, the caller's toolchain serves, but root's own cache, so that nothing of
+# root's is left in the caller's home.
 need_cargo() {
     local home wanted
     if ! command -v cargo >/dev/null; then
@@ -136,8 +137,8 @@ need_cargo() {
     export PATH
 }
 
-# cargo-nextest runs each test in a process of its own. The machine's serves, or it is built once into the cache: unoptimized, since it
-# only starts tests, which takes half of the time.
+# cargo-nextest runs each test in a process of its own. The machine's serves, or it is built once into the
+# cache: unoptimized, since it only starts tests, which takes half of the time.
 need_nextest() {
     local version=0.9.143 root=$cache/nextest
     nextest=$root/bin/cargo-nextest

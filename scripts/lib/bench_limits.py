@@ -25,7 +25,8 @@ for _ in iter(sys.stdin.readline, ""):
     os.pwrite(file, b"x", 0)
     print(time.monotonic_ns(), flush=True)
 """
-# Writes so many bytes a second over and over the same file, until it is told to end; then tells how many there were.
+# Writes so many bytes a second over and over the same file, until it is told to end; then tells how many
+# there were.
 WRITER = """
 import os, signal, sys, time
 path, rate, chunk, size = sys.argv[1], int(sys.argv[2]), bytes(1 << 20), 256 << 20

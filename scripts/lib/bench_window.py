@@ -141,7 +141,8 @@ def window(host):
         row("freezing / the same with rcu_expedited", "faster", "")
     row("fsfreeze and aws CLI", "script")
     if not all_expedited:
-        # Grace periods differ by a factor of two from one to the next: between these two lies the true median, 19 times of 20.
+        # Grace periods differ by a factor of two from one to the next: between these two lies the true
+        # median, 19 times of 20.
         ratios = sorted(all_of["ratio"])
         rank = max(0, int(len(ratios) / 2 - 0.98 * len(ratios) ** 0.5))
         least, most = ratios[rank], ratios[-1 - rank]

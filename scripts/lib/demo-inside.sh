@@ -16,7 +16,8 @@ json() { python3 -c "import json,sys; j = json.load(open(sys.argv[1])); print($2
 
 unmount() { if mountpoint -q "$1"; then umount "$1" || umount -l "$1" || true; fi; }
 
-# Thaws first: a writer on a frozen filesystem cannot be ended, and unmounting a frozen one leaves it frozen for good.
+# Thaws first: a writer on a frozen filesystem cannot be ended, and unmounting a frozen one leaves it frozen
+# for good.
 ended() {
     trap '' INT TERM HUP
     trap - EXIT
@@ -45,8 +46,9 @@ expect() { # TEXT COMMAND…
     fi
 }
 
-# Looks at the images of one pair of snapshots; sets journal, transactions, log_items, complaints, n_a and n_b (records
-# without replay), r_a and r_b (after replay, as a crash would be recovered from). "-" where a view cannot be read.
+# Looks at the images of one pair of snapshots; sets journal, transactions, log_items, complaints, n_a and n_b
+# (records without replay), r_a and r_b (after replay, as a crash would be recovered from). "-" where a view
+# cannot be read.
 inspect() { # SNAPSHOT-OF-DATA SNAPSHOT-OF-LOG
     device=$(sim snapshot-device "$1" --read-only)
     case $(dumpe2fs -h "$device" 2>/dev/null | grep '^Filesystem features:' || true) in
@@ -61,8 +63,8 @@ inspect() { # SNAPSHOT-OF-DATA SNAPSHOT-OF-LOG
     sim release-device "$device" && device=
 
     device=$(sim snapshot-device "$2" --read-only)
-    # Freezing leaves the superblock's own transactions in the log, so it is never empty, and xfs_repair -n always alerts:
-    # what counts is whether there is anything else in it.
+    # Freezing leaves the superblock's own transactions in the log, so it is never empty, and xfs_repair -n
+    # always alerts: what counts is whether there is anything else in it.
     xfs_logprint -t "$device" >"$work/logprint" 2>&1 || true
     transactions=$(grep -c '^TRANS:' "$work/logprint" || true)
     log_items=$(grep -cE '^[A-Z]+:' <(grep -vE '^TRANS:|^LOG REC' "$work/logprint") || true)

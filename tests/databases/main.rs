@@ -1,4 +1,5 @@
-//! Real databases on the filesystems of a set: held, lost, restored. Needs root, and the servers of Debian's packages.
+//! Real databases on the filesystems of a set: held, lost, restored. Needs root, and the servers of Debian's
+//! packages.
 
 #![allow(
     clippy::unwrap_used,

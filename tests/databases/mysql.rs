@@ -1,4 +1,5 @@
-//! MariaDB held across a real window: what a set is worth then, and what becomes of the server whatever fails.
+//! MariaDB held across a real window: what a set is worth then, and what becomes of the server whatever
+//! fails.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -170,7 +171,8 @@ fn without_the_hold_tables_without_transactions_are_broken() {
     load.stop();
 }
 
-/// Waits until it is so. To be asked over one connection: the server takes its time to close those that were left.
+/// Waits until it is so. To be asked over one connection: the server takes its time to close those that were
+/// left.
 fn await_so(what: &str, mut so: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(10);
     while !so() {

@@ -1,4 +1,5 @@
-//! PostgreSQL on two volumes, under load: sets are restored next to it and looked at closely, and so is what is taken without stillpoint.
+//! PostgreSQL on two volumes, under load: sets are restored next to it and looked at closely, and so is what
+//! is taken without stillpoint.
 
 use std::time::Duration;
 
@@ -169,7 +170,8 @@ fn backed_up_sets_restore_as_they_are_or_with_their_label_and_an_archive() {
         seen.assert_restored(&restored, end, end);
         assert!(restored.log().contains("consistent recovery state reached"), "{}", restored.log());
     }
-    // The end of the backup lies behind the set's instant: without WAL from elsewhere the label forbids to start.
+    // The end of the backup lies behind the set's instant: without WAL from elsewhere the label forbids to
+    // start.
     let volumes = with_label("label-alone");
     let refused = volumes.start(&["archive_mode=off"]).err().expect("it started with a label and no archive");
     assert!(refused.contains("WAL ends before end of online backup"), "{refused}");
@@ -213,8 +215,8 @@ fn one(rig: &Rig, volume: &str) -> String {
     rest.split_once('<').unwrap().0.to_owned()
 }
 
-/// The control: what people do without stillpoint, one volume after the other. Between the two there is what happens on every server all
-/// the time: a checkpoint, or pages that the kernel writes.
+/// The control: what people do without stillpoint, one volume after the other. Between the two there is what
+/// happens on every server all the time: a checkpoint, or pages that the kernel writes.
 #[test]
 fn snapshots_of_data_and_wal_one_after_the_other_do_not_restore() {
     let rig = Rig::start(&VOLUMES);

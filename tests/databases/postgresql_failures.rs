@@ -1,4 +1,5 @@
-//! PostgreSQL that cannot be held, is lost while it is held, or is asked as the wrong one: refused in time, with a hint, and nothing stays.
+//! PostgreSQL that cannot be held, is lost while it is held, or is asked as the wrong one: refused in time,
+//! with a hint, and nothing stays.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -219,7 +220,8 @@ fn passwords_come_from_their_files_and_go_nowhere() {
     assert_settled(&rig);
 }
 
-/// Where every libpq looks: the home of the system user, which here is a folder of the test's, mounted over the real one in the view alone.
+/// Where every libpq looks: the home of the system user, which here is a folder of the test's, mounted over
+/// the real one in the view alone.
 #[test]
 fn the_system_users_own_files_are_looked_at() {
     let rig = Rig::start(&VOLUMES);

@@ -32,7 +32,8 @@ fn counters(rig: &Rig, restored: &Copy, more: &[&str]) -> (u64, u64) {
     (a.unwrap_or_default(), b.unwrap_or_default())
 }
 
-/// What a server that is held has executed. It is asked itself: the reply to the last may not have been read yet.
+/// What a server that is held has executed. It is asked itself: the reply to the last may not have been read
+/// yet.
 fn held(server: &Server, pairs: &Pairs) -> u64 {
     let acknowledged = pairs.standing();
     let executed: u64 = server.ask("GET a");
@@ -68,7 +69,8 @@ fn sets_taken_under_load_hold_every_acknowledged_write() {
     assert_settled(&rig);
 }
 
-/// A server whose fsync takes long, as on a busy volume: `everysec` then keeps acknowledged writes in memory for up to two seconds.
+/// A server whose fsync takes long, as on a busy volume: `everysec` then keeps acknowledged writes in memory
+/// for up to two seconds.
 fn slow(rig: &Rig) -> Server {
     let slow = [
         "strace",
@@ -86,7 +88,8 @@ fn slow(rig: &Rig) -> Server {
     server
 }
 
-/// Waits until acknowledged writes are in memory only, and stay there for more than a second: what was before them was just written.
+/// Waits until acknowledged writes are in memory only, and stay there for more than a second: what was before
+/// them was just written.
 fn await_unwritten(server: &Server) {
     let (length, last) = (|| server.info("aof_buffer_length").parse::<u64>().unwrap(), Cell::new(0));
     await_some("a buffer that was just written", || {
@@ -178,7 +181,8 @@ fn a_dump_that_fails_stops_the_run() {
     assert_settled(&rig);
 }
 
-/// Keys do not expire while writes are paused, and a server that closes idle connections is held all the same.
+/// Keys do not expire while writes are paused, and a server that closes idle connections is held all the
+/// same.
 #[test]
 fn expiry_and_idle_connections_do_not_end_a_hold() {
     let rig = one(Fs::Ext4);

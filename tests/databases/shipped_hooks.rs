@@ -1,6 +1,7 @@
-//! The examples in packaging/hooks. `sql-session` is run with Debian's PostgreSQL. `mongodb-fsynclock` is run with a stand-in for mongosh,
-//! which this cannot do without: no mongosh is packaged for Debian. The stand-in is node with mongosh's `connect`, `print`, `require`
-//! and top-level await, over a server that is a file with its number of locks.
+//! The examples in packaging/hooks. `sql-session` is run with Debian's PostgreSQL. `mongodb-fsynclock` is run
+//! with a stand-in for mongosh, which this cannot do without: no mongosh is packaged for Debian. The stand-in
+//! is node with mongosh's `connect`, `print`, `require` and top-level await, over a server that is a file
+//! with its number of locks.
 
 use nix::sys::signal::Signal;
 use rig::probe::assert_settled;

@@ -16,7 +16,8 @@ fn clients_in(program: &str) -> BTreeSet<&'static str> {
     CLIENTS.into_iter().filter(|name| symbols.lines().any(|symbol| is_of(symbol, name))).collect()
 }
 
-/// Is this symbol of that crate, or made for a type of it? A module of the same name in another crate comes after `::`.
+/// Is this symbol of that crate, or made for a type of it? A module of the same name in another crate comes
+/// after `::`.
 fn is_of(symbol: &str, name: &str) -> bool {
     let path = format!("{name}::");
     symbol.match_indices(&path).any(|(at, _)| {

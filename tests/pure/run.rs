@@ -1,4 +1,5 @@
-//! Whole runs on a made host, with EC2 in memory and a clock that stands still: no root, nothing real, a few milliseconds each.
+//! Whole runs on a made host, with EC2 in memory and a clock that stands still: no root, nothing real, a few
+//! milliseconds each.
 //!
 //! What only a real kernel, a real watchdog process or a real EC2 can show is in tests/system and tests/walk.
 
@@ -207,7 +208,8 @@ async fn a_run_takes_a_set_and_leaves_nothing_behind() {
     machine.is_left_well("no fault");
 }
 
-/// Every call of EC2 and of the kernel, made to fail: P1, P2 and P4 hold after each, and the code is the documented one.
+/// Every call of EC2 and of the kernel, made to fail: P1, P2 and P4 hold after each, and the code is the
+/// documented one.
 #[tokio::test]
 async fn after_any_failure_nothing_is_frozen_or_requested_twice_or_called_more_than_it_is() {
     use Fault::{AnswerLost, Refused, RequestLost};
@@ -320,7 +322,8 @@ async fn a_signal_at_any_step_ends_the_run_until_ec2_has_answered_and_no_more_af
         let ran = hooks_ran(machine.folder.path());
         let held = ran.iter().filter(|l| l.starts_with("pre")).count();
         let released = ran.iter().filter(|l| l.starts_with("post")).count();
-        // A pre command that a signal has stopped may not have written anything: its post command runs all the same.
+        // A pre command that a signal has stopped may not have written anything: its post command runs all
+        // the same.
         assert!(held <= released, "{case}: {ran:?}");
         let answered = step >= Step::Answered;
         match &ended {

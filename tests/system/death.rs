@@ -103,7 +103,8 @@ fn sigint_during_a_hook() {
     signal_during_a_hook(Signal::SIGINT);
 }
 
-/// Kills the agent in its window and waits until the filesystems are thawed. The call is carried out later on.
+/// Kills the agent in its window and waits until the filesystems are thawed. The call is carried out later
+/// on.
 fn killed_while_frozen(rig: &Rig) {
     rig.configure(&noting(rig, "db"));
     let run = in_the_window(rig, &["snapshot", "--window", "30s"]);

@@ -248,7 +248,8 @@ fn a_hanging_api_ends_with_the_window() {
     assert_eq!(rig.creates().len(), 1);
     assert_eq!(rig.snapshots().len(), 0);
     assert_clean(&rig);
-    // Nothing was seen, which is no proof so soon after: the next start looks again, and only a later one gives up.
+    // Nothing was seen, which is no proof so soon after: the next start looks again, and only a later one
+    // gives up.
     let journals = rig.journals();
     assert_eq!(journals.len(), 1);
     rig.run(&["snapshot"]).exits(0).says("EC2 shows no snapshots of it");

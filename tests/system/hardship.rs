@@ -14,7 +14,8 @@ fn drop_caches() {
     std::fs::write("/proc/sys/vm/drop_caches", "3").unwrap();
 }
 
-/// The binary, the working directory, stdout and stderr are all on `a`, which is frozen; its pages are dropped while it is.
+/// The binary, the working directory, stdout and stderr are all on `a`, which is frozen; its pages are
+/// dropped while it is.
 #[test]
 fn the_program_may_live_on_what_it_freezes() {
     let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
@@ -93,9 +94,9 @@ impl Drop for Squeeze {
     }
 }
 
-/// Another process of the same control group eats what it can while the set is frozen, so that every page that can be reclaimed is.
-/// What the window needs is locked in memory, and the dirty pages of what is frozen cannot be written back: an allocation in the
-/// window would wait for the thaw that it holds up.
+/// Another process of the same control group eats what it can while the set is frozen, so that every page
+/// that can be reclaimed is. What the window needs is locked in memory, and the dirty pages of what is frozen
+/// cannot be written back: an allocation in the window would wait for the thaw that it holds up.
 #[test]
 fn a_control_group_without_memory_changes_nothing() {
     let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);

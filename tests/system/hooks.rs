@@ -310,8 +310,9 @@ fn a_hook_directory_that_is_not_there_is_refused() {
     assert_eq!(log(&rig), Vec::<String>::new());
 }
 
-/// The dispatcher that Debian ships for qemu-guest-agent, unchanged, over a script in the manner of qemu's mysql-flush: `freeze` leaves a
-/// process behind that holds until `thaw` tells it by a FIFO; any other word is an error.
+/// The dispatcher that Debian ships for qemu-guest-agent, unchanged, over a script in the manner of qemu's
+/// mysql-flush: `freeze` leaves a process behind that holds until `thaw` tells it by a FIFO; any other word
+/// is an error.
 #[test]
 fn debians_qemu_guest_agent_hook_runs_unchanged() {
     let rig = two();

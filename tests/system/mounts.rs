@@ -69,10 +69,12 @@ fn bind_mounts_and_subvolumes_are_frozen_once() {
     assert_settled(&rig);
 }
 
-/// One filesystem over two volumes: both are one set, and what they hold at that point in time is one filesystem again.
+/// One filesystem over two volumes: both are one set, and what they hold at that point in time is one
+/// filesystem again.
 #[test]
 fn a_btrfs_over_two_volumes_is_taken_whole() {
-    // Never mounted one by one: a parallel test's mount namespace could hold a copy of such a mount for a moment.
+    // Never mounted one by one: a parallel test's mount namespace could hold a copy of such a mount for a
+    // moment.
     let rig = Rig::formatted(&[("a", Fs::Btrfs), ("b", Fs::Btrfs)], "");
     sh("mkfs.btrfs", &["-q", "-f", "-m", "raid1", "-d", "raid0", &rig.device("a"), &rig.device("b")]);
     let both = Also::mount(&[&rig.device("a")], &rig.path("both"));
@@ -84,8 +86,8 @@ fn a_btrfs_over_two_volumes_is_taken_whole() {
     drop(both);
     rig.await_quiet();
 
-    // btrfs finds its devices by its UUID: the originals have to be gone first. Another test's mount namespace, made meanwhile, may
-    // still have a copy of the mount.
+    // btrfs finds its devices by its UUID: the originals have to be gone first. Another test's mount
+    // namespace, made meanwhile, may still have a copy of the mount.
     for name in ["a", "b"] {
         await_some("the kernel to forget the device", || {
             let mut forget = Command::new("btrfs");
@@ -144,8 +146,8 @@ fn image_on(rig: &Rig, name: &str) -> Also {
     Also::mount(&["-o", "loop", text(&image)], &rig.path(&format!("in-{name}")))
 }
 
-/// Freezing the outer one first would hang the inner freeze for good. Both orders of mounting are here: `a` holds an image from
-/// before, and `b` was mounted again after its image.
+/// Freezing the outer one first would hang the inner freeze for good. Both orders of mounting are here: `a`
+/// holds an image from before, and `b` was mounted again after its image.
 #[test]
 fn an_image_is_frozen_before_what_holds_it() {
     let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
@@ -170,7 +172,8 @@ fn flushes(run: &Run) -> bool {
     stats.into_iter().any(|stat| stat.contains(" (flush) D "))
 }
 
-/// `a` holds an image and is frozen by somebody else; `b` is free. Starts a run, and gives `b` back while they still hold `a`.
+/// `a` holds an image and is frozen by somebody else; `b` is free. Starts a run, and gives `b` back while
+/// they still hold `a`.
 fn on_a_foreign_freeze(rig: &Rig, dirty: bool) -> (Also, Run) {
     let inner = image_on(rig, "a");
     if dirty {
@@ -194,7 +197,8 @@ fn assert_free(mounts: &[&Path]) {
     }
 }
 
-/// Flushing the image waits for them: nothing of ours is frozen meanwhile, and the set is taken once they are done.
+/// Flushing the image waits for them: nothing of ours is frozen meanwhile, and the set is taken once they are
+/// done.
 #[test]
 fn a_dirty_image_on_what_somebody_else_froze_is_waited_for() {
     let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
@@ -217,7 +221,8 @@ fn in_the_flush(rig: &Rig, timeout: &str) -> (Also, Run) {
     (inner, run)
 }
 
-/// The applications are not held for as long as somebody else likes. The process itself cannot go before its syncfs returns.
+/// The applications are not held for as long as somebody else likes. The process itself cannot go before its
+/// syncfs returns.
 #[test]
 fn a_flush_that_does_not_come_back_ends_the_run_and_releases_the_applications() {
     let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
@@ -258,7 +263,8 @@ fn a_signal_ends_a_flush_that_does_not_come_back() {
     assert_settled(&rig);
 }
 
-/// Freezing the image writes to it, which hangs until they thaw: it is told, nothing is taken, and it is thawed as soon as it can be.
+/// Freezing the image writes to it, which hangs until they thaw: it is told, nothing is taken, and it is
+/// thawed as soon as it can be.
 #[test]
 fn a_clean_image_on_what_somebody_else_froze_is_stuck_and_told() {
     let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);

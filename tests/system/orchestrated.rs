@@ -1,5 +1,5 @@
-//! `freeze` and `thaw` for somebody else's snapshots: the freeze outlives its command, never its deadline, and nothing is said of
-//! it that was not proven.
+//! `freeze` and `thaw` for somebody else's snapshots: the freeze outlives its command, never its deadline,
+//! and nothing is said of it that was not proven.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -555,7 +555,8 @@ fn the_run_id_may_be_the_callers() {
     assert_clean(&rig);
 }
 
-/// The document for Systems Manager that is shipped, run as the agent runs it: its parameters filled in, in a shell of its own each.
+/// The document for Systems Manager that is shipped, run as the agent runs it: its parameters filled in, in a
+/// shell of its own each.
 #[test]
 fn the_example_document_for_data_lifecycle_manager() {
     let document = include_str!("../../packaging/examples/ssm-data-lifecycle-manager.yaml");

@@ -1,8 +1,8 @@
-//! The rescue reaches what no ordinary path leads to: other mount namespaces, covered mounts, and filesystems that were unmounted
-//! while frozen.
+//! The rescue reaches what no ordinary path leads to: other mount namespaces, covered mounts, and filesystems
+//! that were unmounted while frozen.
 //!
-//! `thaw --all` thaws every filesystem there is, also those of tests that run beside this one: it is only ever run in namespaces of
-//! its own, in which they are not to be seen.
+//! `thaw --all` thaws every filesystem there is, also those of tests that run beside this one: it is only
+//! ever run in namespaces of its own, in which they are not to be seen.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -16,8 +16,9 @@ use rig::program::{Ended, Run, await_some};
 use rig::{Fs, Rig, sh, stillpoint};
 use serde_json::Value;
 
-/// Runs a script as the first process of its own namespaces, with nothing to be seen of other tests' filesystems. `$A` is the device
-/// of the volume `a`, `$M` its mount point, `$T` a folder in memory, `stillpoint` the program with this rig's folders.
+/// Runs a script as the first process of its own namespaces, with nothing to be seen of other tests'
+/// filesystems. `$A` is the device of the volume `a`, `$M` its mount point, `$T` a folder in memory,
+/// `stillpoint` the program with this rig's folders.
 fn alone(rig: &Rig, script: &str) -> Ended {
     let program = format!(
         "exec_stillpoint() {{ {1} --config {0}/stillpoint.toml --run-dir {0}/run --state-dir {0}/state \"$@\"; }}",
@@ -49,7 +50,8 @@ fn alone(rig: &Rig, script: &str) -> Ended {
     Run::start(command).end()
 }
 
-/// Unmounts it, though a fork of another test, or a recovery that is about to end, has a file there open for a moment.
+/// Unmounts it, though a fork of another test, or a recovery that is about to end, has a file there open for
+/// a moment.
 fn umount(mount: &Path) {
     await_some("the unmount", || {
         let umount = Command::new("umount").arg(mount).stderr(Stdio::null()).status();
@@ -57,7 +59,8 @@ fn umount(mount: &Path) {
     });
 }
 
-/// Unmounted while frozen: mounted again at the end, and thawed if nobody has, or a failed test would leave it to the machine.
+/// Unmounted while frozen: mounted again at the end, and thawed if nobody has, or a failed test would leave
+/// it to the machine.
 struct Unmounted<'a>(&'a Rig);
 
 impl<'a> Unmounted<'a> {
@@ -211,7 +214,8 @@ fn what_is_mounted_there_instead_is_left_alone() {
     sh("fsfreeze", &["--unfreeze", a.to_str().unwrap()]);
     umount(&a);
     umount(&b);
-    // b's device is where a was, and frozen by somebody else; b itself is in the journal too, so only a's entry is looked at.
+    // b's device is where a was, and frozen by somebody else; b itself is in the journal too, so only a's
+    // entry is looked at.
     let journal = rig.path("run/runs").join(&rig.journals()[0]);
     let mut state: Value = serde_json::from_slice(&std::fs::read(&journal).unwrap()).unwrap();
     state["frozen"].as_array_mut().unwrap().retain(|f| f["mount_point"] == a.to_str().unwrap());

@@ -113,7 +113,8 @@ fn a_session_that_cannot_hold_may_degrade_the_set() {
     assert_settled(&rig);
 }
 
-/// It writes from before the freeze on, and nobody reads until after the thaw: the window does not run out all the same.
+/// It writes from before the freeze on, and nobody reads until after the thaw: the window does not run out
+/// all the same.
 #[test]
 fn a_session_that_writes_all_the_time_does_not_hold_the_window_up() {
     let rig = two();

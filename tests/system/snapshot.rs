@@ -190,7 +190,8 @@ fn a_set_right_after_another_waits_out_ec2s_interval_before_anything_is_frozen()
     assert!(sent[1] - sent[0] >= 4_000_000_000, "{} ms apart", (sent[1] - sent[0]) / 1_000_000);
 }
 
-/// A filesystem that is only flushed counts as quiet while nothing writes to its device, and as `crash` when something does.
+/// A filesystem that is only flushed counts as quiet while nothing writes to its device, and as `crash` when
+/// something does.
 #[test]
 fn a_flushed_filesystem_is_held_to_its_write_counter() {
     let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);

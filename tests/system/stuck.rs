@@ -1,4 +1,5 @@
-//! A FIFREEZE that cannot return: a writer inside the kernel that waits for something else. Nobody can abort it.
+//! A FIFREEZE that cannot return: a writer inside the kernel that waits for something else. Nobody can abort
+//! it.
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -9,7 +10,8 @@ use rig::probe::{BlockedWrite, assert_settled, is_frozen, is_thawed, watchdogs};
 use rig::program::{Run, await_some};
 use rig::{Fs, Rig};
 
-/// `splice` from an empty pipe into a file holds the filesystem's write access until it is killed; no privilege is needed.
+/// `splice` from an empty pipe into a file holds the filesystem's write access until it is killed; no
+/// privilege is needed.
 fn stuck_writer(rig: &Rig, name: &str) -> Child {
     let file = rig.mount(name).join("stuck");
     let code = format!(
@@ -31,7 +33,8 @@ fn stuck_writer(rig: &Rig, name: &str) -> Child {
     child
 }
 
-/// journald may itself wait for what is stuck, and its socket then fills up: the exit code has to come out without it.
+/// journald may itself wait for what is stuck, and its socket then fills up: the exit code has to come out
+/// without it.
 #[test]
 fn nothing_is_said_to_journald_while_something_is_stuck() {
     let rig = Rig::start(&[("a", Fs::Ext4)]);
@@ -67,7 +70,8 @@ fn the_others_thaw_at_once_and_the_stuck_one_as_soon_as_its_writer_leaves() {
     await_some("b to be frozen", || is_frozen(&rig.mount("b")).then_some(()));
     let other = BlockedWrite::start(&rig.mount("b"));
     assert!(other.done(Duration::from_secs(5)).is_some(), "b is still frozen");
-    // The run says 40 without waiting for the writer; its process cannot go before the writer does, so its output is read later.
+    // The run says 40 without waiting for the writer; its process cannot go before the writer does, so its
+    // output is read later.
     await_some("the verdict", || run.said().contains("STILL FROZEN").then_some(()));
     writer.kill().unwrap();
     writer.wait().unwrap();
@@ -89,8 +93,9 @@ fn the_others_thaw_at_once_and_the_stuck_one_as_soon_as_its_writer_leaves() {
     assert_settled(&rig);
 }
 
-/// What systemd does to a control group: agent and watchdog are killed at once, while a FIFREEZE is still in progress. Nobody is left to
-/// thaw when it completes, so the rescue must not say "fine" before, and must thaw after.
+/// What systemd does to a control group: agent and watchdog are killed at once, while a FIFREEZE is still in
+/// progress. Nobody is left to thaw when it completes, so the rescue must not say "fine" before, and must
+/// thaw after.
 #[test]
 fn with_agent_and_watchdog_gone_the_rescue_does_not_give_up_on_a_freeze_in_progress() {
     let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);

@@ -1,5 +1,6 @@
-//! systemd units around a real window, under a real systemd: a user manager of the test's own (tests/rig), which
-//! orders, stops, freezes and thaws by the same code as the system's. What stands in between is one script that adds `--user`.
+//! systemd units around a real window, under a real systemd: a user manager of the test's own (tests/rig),
+//! which orders, stops, freezes and thaws by the same code as the system's. What stands in between is one
+//! script that adds `--user`.
 
 use nix::sys::signal::Signal;
 use rig::hooks::log;

@@ -1,4 +1,5 @@
-//! The method `unmount`: away over the point in time, and back exactly as it was, whatever happens in between.
+//! The method `unmount`: away over the point in time, and back exactly as it was, whatever happens in
+//! between.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -125,8 +126,8 @@ fn a_btrfs_over_two_devices_comes_back_though_the_kernel_forgot_them() {
     assert!(unmount::by_hand(&recipe, &recipe.mounts[0]).contains(&format!("device={two}")));
 }
 
-/// Somebody has taken the device just before it is to be mounted again, and lets go of it a moment later. Not through the program:
-/// nothing can be between its letting go and its mounting.
+/// Somebody has taken the device just before it is to be mounted again, and lets go of it a moment later. Not
+/// through the program: nothing can be between its letting go and its mounting.
 #[test]
 fn a_device_that_somebody_holds_for_a_moment_is_waited_for() {
     let rig = Rig::formatted(&[("a", Fs::Ext4)], "");
@@ -387,7 +388,8 @@ fn a_namespace_that_follows_ours_is_no_holder() {
     space.sh(&format!("umount {a}/m {a}"));
 }
 
-/// The counter of a mounted filesystem is no proof; the writer of this test would be a holder if it were not gone by then.
+/// The counter of a mounted filesystem is no proof; the writer of this test would be a holder if it were not
+/// gone by then.
 #[test]
 fn a_writer_that_stays_is_a_holder() {
     let space = Namespace::start(&[("a", Fs::Ext4)]);

@@ -1,4 +1,5 @@
-//! The method `unmount` when something goes wrong: what was unmounted comes back, what was stopped is started, and nothing of it is quiet.
+//! The method `unmount` when something goes wrong: what was unmounted comes back, what was stopped is
+//! started, and nothing of it is quiet.
 
 use nix::sys::signal::Signal;
 use rig::Fs;
@@ -296,7 +297,8 @@ fn after_sigkill_at_any_mount_or_unmount_everything_comes_back() {
     let before = space.table();
     assert_eq!(before.len(), 3);
     let mut died = 0;
-    // strace counts by threads: the main one unmounts, and makes the first two calls of mount_setattr, for the check.
+    // strace counts by threads: the main one unmounts, and makes the first two calls of mount_setattr, for
+    // the check.
     for (call, nth) in [
         ("umount2", 1..=3),
         ("fsmount", 1..=2),
@@ -325,7 +327,8 @@ fn after_sigkill_at_any_mount_or_unmount_everything_comes_back() {
     nothing_left(&space, &before);
 }
 
-/// The watchdog's exec would hang, and its child would keep the devices claimed: found out while everything is still mounted.
+/// The watchdog's exec would hang, and its child would keep the devices claimed: found out while everything
+/// is still mounted.
 #[test]
 fn an_exec_that_hangs_is_found_before_anything_is_unmounted() {
     let space = Namespace::start(&[("a", Fs::Ext4)]);
@@ -402,7 +405,8 @@ fn one_failed_mount_does_not_keep_the_others_away() {
     nothing_left(&space, &before);
 }
 
-/// What a run leaves that was killed between two unmounts, or between two mounts: some are there, some are not.
+/// What a run leaves that was killed between two unmounts, or between two mounts: some are there, some are
+/// not.
 #[test]
 fn after_sigkill_halfway_only_what_is_missing_is_mounted() {
     let space = Namespace::start(&[("a", Fs::Btrfs), ("b", Fs::Xfs)]);
@@ -487,7 +491,8 @@ fn a_failed_mount_is_loud_and_tried_again() {
     assert_labels(&space.rig, 2, "filesystem");
 }
 
-/// A rehearsal leaves it as it is, and says so: no further round, and no signal, hides that it is not mounted.
+/// A rehearsal leaves it as it is, and says so: no further round, and no signal, hides that it is not
+/// mounted.
 #[test]
 fn a_rehearsal_ends_with_what_is_not_mounted() {
     let space = Namespace::start(&[("a", Fs::Ext4)]);

@@ -1,7 +1,8 @@
 //! The window with a kernel that fails on request: whatever happens, nothing stays frozen and nothing is
 //! claimed.
 //!
-//! The kernel is made up (the modules beside this one have the real one); the watchdog process is the real binary.
+//! The kernel is made up (the modules beside this one have the real one); the watchdog process is the real
+//! binary.
 
 use std::collections::HashMap;
 use std::fs::File;

@@ -1,4 +1,5 @@
-//! Between the last FIFREEZE and the first FITHAW there is one call and nothing else: seen from outside, by strace.
+//! Between the last FIFREEZE and the first FITHAW there is one call and nothing else: seen from outside, by
+//! strace.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -8,8 +9,9 @@ use rig::probe::{assert_labels, assert_settled};
 use rig::program::Run;
 use rig::{Fs, Rig};
 
-/// What the agent may do in the window: send, receive, wait, look at the clock, read counters that are open already.
-/// Not in the list and so not allowed, among all else: open, close, exec, clone, connect, ioctl, stat, mmap.
+/// What the agent may do in the window: send, receive, wait, look at the clock, read counters that are open
+/// already. Not in the list and so not allowed, among all else: open, close, exec, clone, connect, ioctl,
+/// stat, mmap.
 const ALLOWED: &[&str] = &[
     "clock_gettime",
     "clock_nanosleep",
@@ -107,8 +109,8 @@ fn one_call_and_nothing_else(config: &str, label: &str) -> bool {
             assert!(quiet, "written while frozen: {}\n{}", call.line, listing());
         }
     }
-    // A SIGKILL inside the FITHAW of a btrfs leaves it read-only, so that is left to the watchdog; the others are not. The agent comes
-    // to it all the same when the watchdog does not begin in time.
+    // A SIGKILL inside the FITHAW of a btrfs leaves it read-only, so that is left to the watchdog; the others
+    // are not. The agent comes to it all the same when the watchdog does not begin in time.
     let thaws = |name: &str| {
         let at = format!("<{}>", rig.mount(name).display());
         let thaws = lines.iter().filter(|l| l.contains("FITHAW") && l.contains(&at));
@@ -139,7 +141,8 @@ fn last_freeze_returned(lines: &[&str]) -> usize {
     returned.pop().unwrap()
 }
 
-/// `write(5</run/x>`: an fd on a path. Sockets, pipes and eventfds are shown as `socket:[…]`, `anon_inode:[…]`, `TCP:[…]`.
+/// `write(5</run/x>`: an fd on a path. Sockets, pipes and eventfds are shown as `socket:[…]`,
+/// `anon_inode:[…]`, `TCP:[…]`.
 fn on_a_file(line: &str) -> bool {
     line.split_once('<').is_some_and(|(_, rest)| rest.starts_with('/'))
 }

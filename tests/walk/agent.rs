@@ -1,4 +1,5 @@
-//! The agent: a process of its own that does what `stillpoint snapshot` does, over the boundaries with points in them.
+//! The agent: a process of its own that does what `stillpoint snapshot` does, over the boundaries with points
+//! in them.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -21,7 +21,8 @@ use crate::points::{
 };
 use crate::walker::Walker;
 
-/// When a request is certainly under way, and the answer certainly is not there: the API is told to take longer.
+/// When a request is certainly under way, and the answer certainly is not there: the API is told to take
+/// longer.
 const UNDER_WAY: Duration = Duration::from_millis(100);
 
 fn once(what: &AtomicBool) -> bool {
@@ -144,7 +145,8 @@ impl Ec2 for WalkedEc2 {
             said = &mut call => return said,
             () = tokio::time::sleep(UNDER_WAY) => {}
         }
-        // Only where the API has been told to take longer, before or after the deed. Both are told: the case says which it is.
+        // Only where the API has been told to take longer, before or after the deed. Both are told: the case
+        // says which it is.
         for point in [IN_FLIGHT, COMMITTED] {
             self.walker.reach(point).map_err(|_| failed(lost("CreateSnapshots")))?;
         }

@@ -1,4 +1,5 @@
-//! What has to hold after each case, whatever was hit: P2, P3 and P4. (P1 is looked at while it happens, in `lane.rs`.)
+//! What has to hold after each case, whatever was hit: P2, P3 and P4. (P1 is looked at while it happens, in
+//! `lane.rs`.)
 
 use std::collections::BTreeSet;
 

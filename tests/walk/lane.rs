@@ -1,4 +1,5 @@
-//! One case after another over one pair of filesystems: the agent is started, hit, and what it leaves is looked at.
+//! One case after another over one pair of filesystems: the agent is started, hit, and what it leaves is
+//! looked at.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -308,14 +309,15 @@ fi
     }
 }
 
-/// SIGKILL, while one of the agent's threads is inside FITHAW, makes a btrfs read-only (Linux 6.18: `btrfs_unfreeze` takes the EINTR
-/// from reading its superblock for a superblock that was changed meanwhile). No program can keep that from itself.
+/// SIGKILL, while one of the agent's threads is inside FITHAW, makes a btrfs read-only (Linux 6.18:
+/// `btrfs_unfreeze` takes the EINTR from reading its superblock for a superblock that was changed meanwhile).
+/// No program can keep that from itself.
 fn made_read_only(case: &Case) -> bool {
     case.fs == Fs::Btrfs && case.fault == Fault::Kill && case.point.in_window()
 }
 
-/// The window was too short; or a loop device counted a write long after whoever waited for it had gone on (the kernel's thread is
-/// preempted in between), and so it seems to have been written to while frozen.
+/// The window was too short; or a loop device counted a write long after whoever waited for it had gone on
+/// (the kernel's thread is preempted in between), and so it seems to have been written to while frozen.
 pub fn too_busy(code: Option<i32>, said: &str) -> bool {
     let says = |text: &str| said.contains(text);
     match code {

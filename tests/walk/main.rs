@@ -1,4 +1,5 @@
-//! Every step of a run is hit once by everything that can hit it, on filesystems under load, and P1–P4 hold after each.
+//! Every step of a run is hit once by everything that can hit it, on filesystems under load, and P1–P4 hold
+//! after each.
 //!
 //! ```text
 //! points      where a run can be hit, by what, and how it may end then
@@ -10,8 +11,9 @@
 //! check       what has to hold after each case
 //! ```
 //!
-//! `STILLPOINT_WALK`: `sample` (each point once; the default), `full` (all), `soak` (by chance, see scripts/soak), or one case such as
-//! `request#1/sigkill/xfs`, or a part of cases' names. `STILLPOINT_WALK_VERBOSE` prints each case.
+//! `STILLPOINT_WALK`: `sample` (each point once; the default), `full` (all), `soak` (by chance, see
+//! scripts/soak), or one case such as `request#1/sigkill/xfs`, or a part of cases' names.
+//! `STILLPOINT_WALK_VERBOSE` prints each case.
 
 #![allow(
     clippy::unwrap_used,

@@ -9,7 +9,8 @@ use stillpoint::run::step::Step;
 
 use rig::Fs;
 
-/// A place in a run: a step, a call of the kernel or of EC2, or a hook that is running; and which time it comes by there.
+/// A place in a run: a step, a call of the kernel or of EC2, or a hook that is running; and which time it
+/// comes by there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Point {
     pub name: String,
@@ -304,8 +305,8 @@ impl Case {
             "prepare" | "guarded" | "unchanged" | "journal-window" | "freezing" | OPEN | SYNC | FREEZE => 21,
             "frozen" | "answered" | FREEZE_DONE | MOVED | THAW_DONE => 22,
             "post-hook" | "label" | "record" => 11,
-            // Before the request the counters are looked at until two looks agree: one that failed does no harm. One that goes on
-            // failing is the error at "frozen".
+            // Before the request the counters are looked at until two looks agree: one that failed does no
+            // harm. One that goes on failing is the error at "frozen".
             "thawed" | "made" | "judged" | "released" | "close" | THAW | TAGGED | LOOK => 0,
             other => panic!("what does an error at {other} end with?"),
         }

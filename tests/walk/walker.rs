@@ -1,7 +1,7 @@
 //! The one who does the fault: told every point that the agent comes by, it notes each and strikes at one.
 //!
-//! In: a point and a fault, from the environment. Out: `events` in the rig's folder (on a tmpfs that nobody freezes), one line a
-//! point: `NANOSECONDS NAME#N`; `!FAULT` when it strikes.
+//! In: a point and a fault, from the environment. Out: `events` in the rig's folder (on a tmpfs that nobody
+//! freezes), one line a point: `NANOSECONDS NAME#N`; `!FAULT` when it strikes.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -154,7 +154,8 @@ fn me(signal: Signal) {
     kill(Pid::this(), signal).unwrap();
 }
 
-/// Kills the watchdog, and comes back when it is dead: on a busy host it takes a while to die, and until then it has not been lost.
+/// Kills the watchdog, and comes back when it is dead: on a busy host it takes a while to die, and until then
+/// it has not been lost.
 fn unguard() {
     let watchdog = watchdog();
     kill(watchdog, Signal::SIGKILL).unwrap();

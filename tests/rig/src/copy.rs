@@ -31,7 +31,8 @@ impl Copy {
 impl Drop for Copy {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg(&self.at).status();
-        // A command in ebs-sim's view, or another test's agent, has a copy of the mount for a moment. What stays is cleaned up with the rig.
+        // A command in ebs-sim's view, or another test's agent, has a copy of the mount for a moment. What
+        // stays is cleaned up with the rig.
         let end = Instant::now() + Duration::from_secs(10);
         let release = || {
             let mut command = Command::new(ebs_sim());

@@ -1,5 +1,5 @@
-//! A host out of a text: `tests/fixtures/NAME.host` becomes `/proc` and `/sys` below a temporary root, and what EC2 says
-//! of it.
+//! A host out of a text: `tests/fixtures/NAME.host` becomes `/proc` and `/sys` below a temporary root, and
+//! what EC2 says of it.
 //!
 //! One line an item, `#` for comments; sizes in MiB:
 //! ```text

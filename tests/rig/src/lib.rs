@@ -1,4 +1,5 @@
-//! What the tests stand on: made hosts, a simulated EC2 over real filesystems, probes, and servers to be held.
+//! What the tests stand on: made hosts, a simulated EC2 over real filesystems, probes, and servers to be
+//! held.
 //!
 //! ```text
 //! fixture     a host out of a text, and its facts and plan: no root, nothing real
@@ -17,8 +18,8 @@
 //! mysql, postgresql, redis, systemd    real ones of the test's own
 //! ```
 //!
-//! In: what a test wants. Out: values that undo themselves when they are dropped, however the test ends. Must never leave anything
-//! frozen, wait without a bound, or touch a filesystem that it has not made.
+//! In: what a test wants. Out: values that undo themselves when they are dropped, however the test ends. Must
+//! never leave anything frozen, wait without a bound, or touch a filesystem that it has not made.
 
 #![allow(
     clippy::unwrap_used,

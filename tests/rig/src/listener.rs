@@ -1,4 +1,5 @@
-//! A fanotify listener that is asked for leave and never answers: what a hanging virus scanner does to a host.
+//! A fanotify listener that is asked for leave and never answers: what a hanging virus scanner does to a
+//! host.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -10,8 +11,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Marks the whole filesystem, so that it is asked in every mount namespace: FAN_CLASS_CONTENT; FAN_MARK_ADD |
-    /// FAN_MARK_FILESYSTEM; FAN_OPEN_PERM | FAN_ONDIR.
+    /// Marks the whole filesystem, so that it is asked in every mount namespace: FAN_CLASS_CONTENT;
+    /// FAN_MARK_ADD | FAN_MARK_FILESYSTEM; FAN_OPEN_PERM | FAN_ONDIR.
     pub fn start(mount: &Path) -> Self {
         let code = format!(
             "import ctypes,signal,sys\nsignal.alarm(80)\nc=ctypes.CDLL(None)\nf=c.fanotify_init(4,0)\n\

@@ -1,4 +1,5 @@
-//! Real MariaDB servers with their files on a rig's volumes, a load of transfers on them, and their copies out of snapshots.
+//! Real MariaDB servers with their files on a rig's volumes, a load of transfers on them, and their copies
+//! out of snapshots.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

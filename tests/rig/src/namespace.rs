@@ -1,7 +1,8 @@
 //! A mount namespace in which nobody but the test has mounted the rig's volumes.
 //!
-//! Every command in ebs-sim's view gets a copy of the host's mounts, so a filesystem that the host has mounted could never be
-//! unmounted there for good. Here the volumes are mounted in one namespace only, and every command of the test runs in it.
+//! Every command in ebs-sim's view gets a copy of the host's mounts, so a filesystem that the host has
+//! mounted could never be unmounted there for good. Here the volumes are mounted in one namespace only, and
+//! every command of the test runs in it.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
@@ -95,8 +96,8 @@ impl Namespace {
         Background(child)
     }
 
-    /// What mountinfo says of the rig's mounts, without what no program can restore: ids, and the numbers of peer groups (which are
-    /// numbered here in order of appearance) and of devices.
+    /// What mountinfo says of the rig's mounts, without what no program can restore: ids, and the numbers of
+    /// peer groups (which are numbered here in order of appearance) and of devices.
     pub fn table(&self) -> Vec<String> {
         let mut groups: Vec<String> = Vec::new();
         let temp = self.at("");
@@ -158,7 +159,8 @@ impl Namespace {
         in_the_window_of(&self.rig, self.command(arguments))
     }
 
-    /// A systemctl that keeps each unit's state in `units/NAME`, does what is in `stopping/NAME`, and notes what it is told in `log`.
+    /// A systemctl that keeps each unit's state in `units/NAME`, does what is in `stopping/NAME`, and notes
+    /// what it is told in `log`.
     pub fn with_systemctl(&self, units: &[(&str, &str)]) {
         for folder in ["bin", "units", "stopping", "bound", "triggers"] {
             std::fs::create_dir_all(self.path(folder)).unwrap();

@@ -1,4 +1,5 @@
-//! Debian's PostgreSQL on a test's own volumes, a load whose invariants can be checked, and what a set restores to.
+//! Debian's PostgreSQL on a test's own volumes, a load whose invariants can be checked, and what a set
+//! restores to.
 
 mod load;
 mod restored;
@@ -31,7 +32,8 @@ const HBA: &str = "local replication postgres peer map=test\nlocal all postgres 
                    host all with_password 127.0.0.1/32 scram-sha-256\n";
 const IDENT: &str = "test root postgres\ntest postgres postgres\n";
 
-/// A program of the server's package: the newest there is, or of the version whose programs are in `STILLPOINT_POSTGRESQL`.
+/// A program of the server's package: the newest there is, or of the version whose programs are in
+/// `STILLPOINT_POSTGRESQL`.
 pub fn program(name: &str) -> PathBuf {
     let mut folders: Vec<PathBuf> = match std::env::var_os("STILLPOINT_POSTGRESQL") {
         Some(folder) => vec![folder.into()],
@@ -85,7 +87,8 @@ impl Cluster {
         append(&data.join("postgresql.conf"), &format!("{SETTINGS}{more}\n"));
         std::fs::write(data.join("pg_hba.conf"), HBA).unwrap();
         std::fs::write(data.join("pg_ident.conf"), IDENT).unwrap();
-        // What is not on the disk yet would be missing from a snapshot that is taken without a freeze, and say nothing.
+        // What is not on the disk yet would be missing from a snapshot that is taken without a freeze, and
+        // say nothing.
         for path in [&data, &wal] {
             sh("sync", &["-f", path.to_str().unwrap()]);
         }

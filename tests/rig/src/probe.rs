@@ -30,7 +30,8 @@ pub fn is_frozen(mount: &Path) -> bool {
     writer.done(Duration::from_millis(200)).is_none()
 }
 
-/// Is it thawed? Answered by a write that has time enough on a busy machine, where one that takes 200 ms looks frozen.
+/// Is it thawed? Answered by a write that has time enough on a busy machine, where one that takes 200 ms
+/// looks frozen.
 pub fn is_thawed(mount: &Path) -> bool {
     BlockedWrite::start(mount).done(Duration::from_secs(5)).is_some()
 }
@@ -41,7 +42,8 @@ pub struct BlockedWrite {
 }
 
 impl BlockedWrite {
-    /// Starts to write, in a thread that nobody waits for: it cannot be stopped while the filesystem is frozen.
+    /// Starts to write, in a thread that nobody waits for: it cannot be stopped while the filesystem is
+    /// frozen.
     pub fn start(mount: &Path) -> Self {
         let file = mount.join(format!("probe-{:?}", std::thread::current().id()));
         let (tell, done) = channel();

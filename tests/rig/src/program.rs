@@ -42,8 +42,9 @@ pub fn await_within<T>(what: &str, limit: Duration, done: impl Fn() -> Option<T>
     }
 }
 
-/// Writes an executable file, by a process of its own. Written here, a child that another test forks meanwhile would have the file
-/// open for writing, too, until it executes: whoever runs the file then gets ETXTBSY.
+/// Writes an executable file, by a process of its own. Written here, a child that another test forks
+/// meanwhile would have the file open for writing, too, until it executes: whoever runs the file then gets
+/// ETXTBSY.
 pub fn put_executable(path: &Path, text: impl AsRef<[u8]>) {
     let mut install = Command::new("install");
     install.args(["-m", "755", "/dev/stdin"]).arg(path).stdin(Stdio::piped());

@@ -1,4 +1,5 @@
-//! Debian's Redis on a volume of a rig, writers that know what was acknowledged, and servers started on what was restored.
+//! Debian's Redis on a volume of a rig, writers that know what was acknowledged, and servers started on what
+//! was restored.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

@@ -1,7 +1,8 @@
 //! The real program in a simulated EC2, over real filesystems that really freeze.
 //!
-//! Every rig has a rescue outside of this process, so that a failed test leaves nothing frozen, and none of its commands
-//! can make the test hang: what may block on a frozen filesystem is a child, waited for with a bound.
+//! Every rig has a rescue outside of this process, so that a failed test leaves nothing frozen, and none of
+//! its commands can make the test hang: what may block on a frozen filesystem is a child, waited for with a
+//! bound.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -25,11 +26,13 @@ pub const NO_INTERVAL: &str = "\n[ec2]\nvolume_interval = \"0s\"\n";
 const RESCUE: &str = "240";
 /// A memory filesystem: the program's journal must not be on what a test freezes.
 pub const MEMORY: &str = "/dev/shm";
-/// What it has to hold at least, in MiB: a filesystem on a volume that cannot grow says only that it cannot write.
+/// What it has to hold at least, in MiB: a filesystem on a volume that cannot grow says only that it cannot
+/// write.
 const ROOM: u64 = 256;
 /// Else ext4lazyinit writes to the volume at moments of its own after the first mount.
 const NOT_LAZY: &str = "lazy_itable_init=0,lazy_journal_init=0";
-/// Without EC2's limits of 15 s between two snapshots of a volume and of 100 pending ones, and with snapshots that are soon completed.
+/// Without EC2's limits of 15 s between two snapshots of a volume and of 100 pending ones, and with snapshots
+/// that are soon completed.
 const QUICK: &str =
     "[limits]\nper_volume_interval = '0s'\npending_per_account = 0\n[snapshots]\nseconds_to_complete = 0.2\n";
 

@@ -1,5 +1,6 @@
-//! A real systemd with units of its own: a user manager in a mount namespace and a control group of its own. It reads no unit and no
-//! generator of the host, sees the host's files read-only, and has /run and /tmp to itself.
+//! A real systemd with units of its own: a user manager in a mount namespace and a control group of its own.
+//! It reads no unit and no generator of the host, sees the host's files read-only, and has /run and /tmp to
+//! itself.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,9 @@
-//! Data directories that are made once and copied for each test: what initdb and mariadb-install-db do takes seconds.
+//! Data directories that are made once and copied for each test: what initdb and mariadb-install-db do takes
+//! seconds.
 //!
-//! In: how it is made, and where a test wants it. Out: a copy of its own, owners and all. A template is beside the built programs, and
-//! is named by what it was made with: another version of the server, or other settings, make another one.
+//! In: how it is made, and where a test wants it. Out: a copy of its own, owners and all. A template is
+//! beside the built programs, and is named by what it was made with: another version of the server, or other
+//! settings, make another one.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
@@ -10,7 +12,8 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::{sh, stillpoint};
 
-/// Puts a copy at `to`, which must not be there yet. `make` is given the same place, and is called where there is no template yet.
+/// Puts a copy at `to`, which must not be there yet. `make` is given the same place, and is called where
+/// there is no template yet.
 pub fn copy(name: &str, made_with: &str, to: &Path, make: impl FnOnce(&Path)) {
     let mut hash = DefaultHasher::new();
     made_with.hash(&mut hash);

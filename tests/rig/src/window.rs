@@ -1,7 +1,8 @@
-//! A run that stands in its window: everything is frozen, its create call has come in, and EC2 does nothing until the test says so.
+//! A run that stands in its window: everything is frozen, its create call has come in, and EC2 does nothing
+//! until the test says so.
 //!
-//! In: a rig, and how the run is started. Out: the run, held. What a test does meanwhile takes as long as it takes: no test guesses how
-//! long that is, and no delay is slept through.
+//! In: a rig, and how the run is started. Out: the run, held. What a test does meanwhile takes as long as it
+//! takes: no test guesses how long that is, and no delay is slept through.
 
 use std::ops::{Deref, DerefMut};
 use std::process::Command;

@@ -119,8 +119,8 @@ impl Seen {
         self.transfers.values().map(Vec::len).sum()
     }
 
-    /// The restored database is as it was between these times: what was acknowledged before `frozen` is there, what was begun after `point`
-    /// is not, and nothing is half there.
+    /// The restored database is as it was between these times: what was acknowledged before `frozen` is
+    /// there, what was begun after `point` is not, and nothing is half there.
     pub fn assert_restored(&self, restored: &Cluster, frozen: i128, point: i128) {
         for (client, transfers) in &self.transfers {
             let last = |before: &dyn Fn(&Transfer) -> bool| {
