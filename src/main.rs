@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         let is = |left: &std::sync::atomic::AtomicBool| left.load(std::sync::atomic::Ordering::SeqCst);
         let exit = if is(&stillpoint::window::LEFT_FROZEN) {
             Exit::StillFrozen
-        } else if is(&stillpoint::run::unmounted::LEFT_UNMOUNTED) {
+        } else if is(&stillpoint::run::unmounted::STILL_UNMOUNTED) {
             Exit::NotMounted
         } else {
             Exit::Bug

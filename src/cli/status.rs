@@ -27,7 +27,7 @@ impl Status {
         super::need_root()?;
         let run_dir = super::thaw::run_dir(global);
         let program = super::start::own_program()?;
-        let status = status::look(&run_dir, self.probe.then_some(program.as_path()))
+        let status = status::read(&run_dir, self.probe.then_some(program.as_path()))
             .map_err(|e| Error::new(Exit::StillFrozen, format!("cannot list the mounts: {e}")))?;
         match self.output {
             Output::Text => print(&report::status::human(&status)),

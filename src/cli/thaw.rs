@@ -178,20 +178,20 @@ pub(super) fn report(run: &recover::Recovered) -> Exit {
     if run.put_back {
         say("  put back /sys/kernel/rcu_expedited");
     }
-    for mount in &run.back.mounted {
+    for mount in &run.remounted.mounted {
         say(&format!("  mounted {}", mount.display()));
     }
-    for differs in &run.back.differs {
+    for differs in &run.remounted.differs {
         say(&format!("warning: {differs}"));
         exit = Exit::After;
     }
-    for outcome in run.back.outcomes.iter().chain(&run.released) {
+    for outcome in run.remounted.outcomes.iter().chain(&run.released) {
         say(&format!("  {outcome}"));
         if !outcome.succeeded() {
             exit = Exit::After;
         }
     }
-    for failed in &run.back.failed {
+    for failed in &run.remounted.failed {
         say(&format!("error: {failed}"));
         exit = Exit::NotMounted;
     }

@@ -39,7 +39,7 @@ pub struct Recovered {
     /// Mount points that may still be frozen, and why.
     pub failed: Vec<(PathBuf, Errno)>,
     /// What was mounted again, and what could not be.
-    pub back: Remounted,
+    pub remounted: Remounted,
     /// The post commands that ran.
     pub released: Vec<HookOutcome>,
     /// Its journal, where EC2 still has to be asked which snapshots it made.
@@ -106,7 +106,7 @@ impl Recovered {
             run,
             thawed,
             failed,
-            back: Remounted::default(),
+            remounted: Remounted::default(),
             released: Vec::new(),
             unsettled: None,
             hold: false,
@@ -146,14 +146,14 @@ async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) 
         control_socket::kept(run_dir, Some(&journal.state.run)).unwrap_or(hold.record).died()
     });
     let hold = record.is_some();
-    let mut back = Remounted::default();
+    let mut remounted = Remounted::default();
     if !journal.state.unmounted.is_empty() {
         // A thread of the dead run may still be inside umount(2) or mounting.
         let end = Instant::now() + PATIENCE;
         while journal.lingers() && Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        back = if journal.lingers() {
+        remounted = if journal.lingers() {
             unmounted::not_yet(&journal, "a thread of the dead run is still in the kernel")
         } else {
             unmounted::owed(&mut journal, Vec::new()).await
@@ -161,7 +161,7 @@ async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) 
     }
     let released = match journal.state.env.clone() {
         Some(mut env) => {
-            env.not_mounted = back.not_mounted();
+            env.not_mounted = remounted.not_mounted();
             release::owed(&mut journal, &env, &mut Quiesced::default(), false, |_| ()).await
         }
         None => Vec::new(),
@@ -190,7 +190,7 @@ async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) 
     } else {
         Some(journal)
     };
-    Recovered { run, thawed, failed, back, released, unsettled, hold, put_back }
+    Recovered { run, thawed, failed, remounted, released, unsettled, hold, put_back }
 }
 
 /// Finds what a dead run made, labels it `crash`, and closes its journal. Returns the ids.

@@ -103,7 +103,7 @@ impl<E: Describe> Goal<E> for Rehearse<'_> {
     }
 
     fn before_prepare(&mut self, env: &Environment<'_, E>, job: &Job<'_>) {
-        self.busy = Busy::look(env.root, job);
+        self.busy = Busy::now(env.root, job);
     }
 
     async fn before_freeze(

@@ -95,7 +95,7 @@ pub struct Probed {
 ///
 /// # Errors
 /// When the mounts cannot be listed for the probe.
-pub fn look(run_dir: &Path, program: Option<&Path>) -> std::io::Result<Status> {
+pub fn read(run_dir: &Path, program: Option<&Path>) -> std::io::Result<Status> {
     let (mut runs, mut unreadable) = (Vec::new(), Vec::new());
     for journal in Journal::all(run_dir) {
         match journal {

@@ -48,7 +48,7 @@ const STARTING: Duration = Duration::from_secs(5);
 
 /// Set when a panic dropped [`Unmounted`] and something could not be mounted again: `main` then exits with 41
 /// instead of 70.
-pub static LEFT_UNMOUNTED: AtomicBool = AtomicBool::new(false);
+pub static STILL_UNMOUNTED: AtomicBool = AtomicBool::new(false);
 
 /// Filesystems that are unmounted now. Its drop mounts them, so that a panic does not leave them unmounted;
 /// the journal still has them then.
@@ -65,7 +65,7 @@ impl Drop for Unmounted {
     fn drop(&mut self) {
         self.claims.clear();
         if !self.recipe.mounts.is_empty() && !remount::remount(&self.recipe).failed.is_empty() {
-            LEFT_UNMOUNTED.store(true, Ordering::SeqCst);
+            STILL_UNMOUNTED.store(true, Ordering::SeqCst);
         }
     }
 }
@@ -344,7 +344,7 @@ mod tests {
     #[test]
     fn what_a_panic_leaves_unmounted_is_remembered_for_the_exit_code() {
         drop(Unmounted::default());
-        assert!(!LEFT_UNMOUNTED.load(Ordering::SeqCst));
+        assert!(!STILL_UNMOUNTED.load(Ordering::SeqCst));
         let nowhere = PathBuf::from("/nonexistent");
         let filesystem = Superblock {
             fstype: "ext4".to_owned(),
@@ -365,6 +365,6 @@ mod tests {
         };
         let recipe = Recipe { filesystems: vec![filesystem], mounts: vec![mount] };
         drop(Unmounted { recipe, claims: Vec::new(), kept: Vec::new() });
-        assert!(LEFT_UNMOUNTED.load(Ordering::SeqCst));
+        assert!(STILL_UNMOUNTED.load(Ordering::SeqCst));
     }
 }

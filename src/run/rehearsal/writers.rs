@@ -36,7 +36,7 @@ pub(super) struct Busy {
 }
 
 impl Busy {
-    pub fn look(root: &Path, job: &Job<'_>) -> Self {
+    pub fn now(root: &Path, job: &Job<'_>) -> Self {
         let on: Vec<DevNo> = job.plan.filesystems.iter().map(|f| f.dev).collect();
         let files = open_files::writers(root, &on).map(|w| w.found).unwrap_or_default();
         let written = files.iter().map(|f| (f.process.pid, process::written(root, f.process.pid))).collect();
@@ -45,7 +45,7 @@ impl Busy {
 
     /// One entry for each process and filesystem; those that wrote most since `self` was made come first.
     pub fn since(self, root: &Path, job: &Job<'_>) -> Vec<(DevNo, Writer)> {
-        let now = Self::look(root, job);
+        let now = Self::now(root, job);
         let wrote =
             |pid| Some(now.written.get(&pid).copied()??.saturating_sub(self.written.get(&pid).copied()??));
         let mut writers: Vec<(DevNo, Writer)> = Vec::new();
