@@ -23,7 +23,7 @@ use stillpoint::interrupt::Interrupt;
 use stillpoint::plan::{Consistency, Plan};
 use stillpoint::run::control_socket::{self, Asked, ControlSocket};
 use stillpoint::run::held_freeze::hold;
-use stillpoint::run::journal::{Created, Journal};
+use stillpoint::run::journal::{Created, Journal, State};
 use stillpoint::run::rehearsal::{Hold, Rehearsal, Round};
 use stillpoint::run::step::{Step, Steps};
 use stillpoint::run::take::{Outcome, snapshot};
@@ -39,6 +39,9 @@ use tokio::sync::watch;
 struct Heard {
     steps: Mutex<Vec<Step>>,
     signal: Mutex<Option<(Step, watch::Sender<Option<Signal>>)>>,
+    /// Where the journal is, once it is to be read at each step.
+    run_dir: Mutex<Option<PathBuf>>,
+    journal: Mutex<Vec<(Step, State)>>,
 }
 
 impl Heard {
@@ -48,11 +51,21 @@ impl Heard {
         *self.signal.lock().unwrap() = Some((step, tx));
         Interrupt::by(rx)
     }
+
+    /// What the journal said when the run was at this step.
+    fn journal_at(&self, step: Step) -> State {
+        let all = self.journal.lock().unwrap();
+        all.iter().find(|(at, _)| *at == step).map(|(_, state)| state.clone()).unwrap()
+    }
 }
 
 impl Steps for Heard {
     fn at(&self, step: Step) {
         self.steps.lock().unwrap().push(step);
+        if let Some(run_dir) = &*self.run_dir.lock().unwrap() {
+            let read = Journal::all(run_dir).into_iter().map(|j| (step, j.unwrap().state));
+            self.journal.lock().unwrap().extend(read);
+        }
         if let Some((at, tx)) = &*self.signal.lock().unwrap()
             && *at == step
         {
@@ -379,6 +392,39 @@ async fn hooks_are_released_and_hear_the_result_whatever_happens() {
     let filesystem = Some(Consistency::Filesystem);
     let told = lines(["pre", "post taken", "completed taken"]);
     assert_eq!(degraded, (Exit::NotHeld, filesystem, told), "application was requested");
+}
+
+/// What a recovery would find if the run died at this step.
+#[tokio::test]
+async fn the_journal_says_beforehand_what_may_have_to_be_undone() {
+    let noted = |machine: &Machine| *machine.heard.run_dir.lock().unwrap() = Some(machine.run_dir());
+    let frozen = |state: &State| state.frozen.iter().map(|f| f.mount_point.clone()).collect::<Vec<_>>();
+    let machine = Machine::with(|folder, s| s.hooks = vec![hook(folder, "true", OnFailure::Abort)]);
+    noted(&machine);
+    machine.take().await.unwrap();
+    let at = |step| machine.heard.journal_at(step);
+    assert_eq!((at(Step::Attempt).attempted.len(), at(Step::PreHook).attempted.len()), (0, 1));
+    assert_eq!((frozen(&at(Step::JournalWindow)), at(Step::JournalWindow).created), (vec![], Created::No));
+    let freezes = ["/srv", "/"].map(PathBuf::from).to_vec();
+    assert_eq!((frozen(&at(Step::Freezing)), at(Step::Freezing).created), (freezes.clone(), Created::Maybe));
+    let ids: Vec<_> = machine.ec2.snapshots().into_iter().map(|s| s.view.id).collect();
+    let released = at(Step::PostHook);
+    assert_eq!((frozen(&released), released.created), (vec![], Created::Made(ids)));
+    assert!(released.env.unwrap().frozen && !released.rehearsal);
+
+    let machine = Machine::with(|folder, s| s.hooks = vec![hook(folder, "true", OnFailure::Abort)]);
+    noted(&machine);
+    machine.kernel.refuse("freeze", "/", Errno::EPERM);
+    machine.take().await.unwrap();
+    let released = machine.heard.journal_at(Step::PostHook);
+    assert_eq!((frozen(&released), released.created), (vec![], Created::No));
+    assert!(!released.env.unwrap().frozen, "it never was");
+
+    let machine = Machine::new();
+    noted(&machine);
+    machine.rehearse().await;
+    let state = machine.heard.journal_at(Step::Freezing);
+    assert_eq!((frozen(&state), state.created, state.rehearsal), (freezes, Created::No, true));
 }
 
 /// A verdict is given once: what is still to be released has nothing to do with the label.
