@@ -86,7 +86,7 @@ async fn run<E, G: Goal<E>>(
     progress.remounted =
         unmounted::remount(unmounted, &mut progress.journal, &mut progress.applications).await;
 
-    progress.tell_applications();
+    progress.inform_applications();
     goal.thawed(env, job, &mut progress).await;
     release::all(env, &mut progress).await;
     let outcome = goal.settle(env, job, &mut progress).await;

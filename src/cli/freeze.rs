@@ -72,7 +72,7 @@ pub(super) struct Holder {
 
 impl Holder {
     /// Removes the hidden arguments, if there are any.
-    pub(super) fn of(mut arguments: Vec<OsString>) -> (Option<Self>, Vec<OsString>) {
+    pub(super) fn from_arguments(mut arguments: Vec<OsString>) -> (Option<Self>, Vec<OsString>) {
         if arguments.get(1).is_none_or(|a| a != HOLDER) {
             return (None, arguments);
         }
@@ -128,15 +128,15 @@ impl Freeze {
         relay.pass_on();
         match record {
             Some(record) if record.lasts() => {
-                self.tell(&record)?;
-                match control_socket::told(&mut from).await {
+                self.report(&record)?;
+                match control_socket::confirm(&mut from).await {
                     Ok(()) => Ok(Exit::Ok),
                     Err(_) => Err(Error::new(Exit::NotHeld, "the process that holds the freeze is gone")
                         .hint("`stillpoint thaw` undoes what it left")),
                 }
             }
             Some(record) => {
-                self.tell(&record)?;
+                self.report(&record)?;
                 // The holder has the lock until it has ended, and it cannot end while its FIFREEZE is in
                 // progress.
                 let end = Instant::now() + Duration::from_secs(2);
@@ -164,7 +164,7 @@ impl Freeze {
         }
     }
 
-    fn tell(&self, record: &HeldFreezeRecord) -> Result<(), Error> {
+    fn report(&self, record: &HeldFreezeRecord) -> Result<(), Error> {
         match self.output {
             Output::Text if record.lasts() => print(record.run_id.as_str()),
             Output::Text => {}

@@ -167,7 +167,7 @@ pub fn main() -> std::process::ExitCode {
     // recovery with all of them blocked. (The watchdog cannot unblock them before: a pending signal would end
     // it first.)
     let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
-    let (holder, arguments) = freeze::Holder::of(std::env::args_os().collect());
+    let (holder, arguments) = freeze::Holder::from_arguments(std::env::args_os().collect());
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(e) => {

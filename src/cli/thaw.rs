@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::ids::RunId;
 use crate::report;
-use crate::run::control_socket::{self, Asked};
+use crate::run::control_socket::{self, ThawReply};
 use crate::run::held_record::HeldFreezeRecord;
 use crate::run::journal::{Created, Journal};
 use crate::run::{recover, rescue};
@@ -73,10 +73,10 @@ impl Thaw {
             return Ok(exit);
         }
         match ended {
-            Some(End::Said(record)) => exit = exit.or_worse(self.tell(&record)?),
+            Some(End::Answered(record)) => exit = exit.or_worse(self.report(&record)?),
             Some(End::Forced(forced)) => exit = exit.or_worse(forced),
             None => match control_socket::kept(&run_dir, self.run.as_ref()) {
-                Some(record) => exit = exit.or_worse(self.tell(&record)?),
+                Some(record) => exit = exit.or_worse(self.report(&record)?),
                 None if self.run.is_some() => {
                     say("error: no freeze of this run is known since the last boot");
                     say("hint: it has nothing frozen now; whether it held before is not known");
@@ -96,10 +96,10 @@ impl Thaw {
     async fn end(&self, run_dir: &Path) -> Option<End> {
         for _ in 0..ENDING.0 {
             let journal = control_socket::held(run_dir, self.run.as_ref())?;
-            match control_socket::ask(run_dir, &journal.state.run).await {
-                Asked::Done(record) => return Some(End::Said(record)),
-                Asked::Silent => return Some(force(&journal)),
-                Asked::Ending => tokio::time::sleep(ENDING.1).await,
+            match control_socket::request_thaw(run_dir, &journal.state.run).await {
+                ThawReply::Done(record) => return Some(End::Answered(record)),
+                ThawReply::Silent => return Some(force(&journal)),
+                ThawReply::Ending => tokio::time::sleep(ENDING.1).await,
             }
         }
         // The holder has not ended in all that time: it does not answer, and may still hold the freeze.
@@ -107,7 +107,7 @@ impl Thaw {
     }
 
     /// Prints how the freeze ended. Returns the exit code.
-    fn tell(&self, record: &HeldFreezeRecord) -> Result<Exit, Error> {
+    fn report(&self, record: &HeldFreezeRecord) -> Result<Exit, Error> {
         if self.output == Output::Json {
             print(&serde_json::to_string_pretty(record).map_err(|e| Error::new(Exit::Bug, e))?);
         }
@@ -119,7 +119,7 @@ impl Thaw {
 /// How a freeze ended.
 enum End {
     /// The holder's record.
-    Said(Box<HeldFreezeRecord>),
+    Answered(Box<HeldFreezeRecord>),
     /// Thawed here, because the holder does not answer.
     Forced(Exit),
 }
@@ -175,7 +175,7 @@ pub(super) fn report(run: &recover::Recovered) -> Exit {
     for mount in &run.thawed {
         say(&format!("  thawed {}", mount.display()));
     }
-    if run.put_back {
+    if run.rcu_restored {
         say("  put back /sys/kernel/rcu_expedited");
     }
     for mount in &run.remounted.mounted {

@@ -28,7 +28,7 @@ const THAW: &str = "thaw\n";
 const THAWING: &str = "thawing\n";
 /// Sent by the command that started the freeze once it has printed the record: from then on the freeze
 /// outlives it.
-const TOLD: &str = "told\n";
+const CONFIRMED: &str = "confirmed\n";
 /// Longest time a peer may take for its line.
 const LINE_LIMIT: Duration = Duration::from_secs(1);
 /// Longest time `thaw` waits for the first answer: a process that is stopped sends none.
@@ -56,7 +56,7 @@ pub struct ControlSocket {
     run_dir: PathBuf,
     run: RunId,
     caller: OwnedWriteHalf,
-    asked: watch::Receiver<bool>,
+    requested: watch::Receiver<bool>,
     answer: watch::Sender<Option<Arc<str>>>,
     waiting: Arc<AtomicUsize>,
 }
@@ -75,14 +75,14 @@ impl ControlSocket {
         tokio::spawn(async move {
             let mut line = String::new();
             let _ = BufReader::new(from_caller).read_line(&mut line).await;
-            if line != TOLD {
+            if line != CONFIRMED {
                 // The command ended before it printed that there is a freeze: nobody would ever ask for the
                 // thaw.
                 let _ = raise(Signal::SIGHUP);
             }
         });
         let listener = UnixListener::bind(socket_of(run_dir, run))?;
-        let (ask, asked) = watch::channel(false);
+        let (ask, requested) = watch::channel(false);
         let (answer, answered) = watch::channel(None);
         let waiting = Arc::new(AtomicUsize::new(0));
         let clients = Arc::clone(&waiting);
@@ -105,27 +105,27 @@ impl ControlSocket {
             run_dir: run_dir.to_path_buf(),
             run: run.clone(),
             caller: to_caller,
-            asked,
+            requested,
             answer,
             waiting,
         })
     }
 
     /// Waits until somebody asks for the thaw.
-    pub async fn asked(&mut self) {
-        if self.asked.wait_for(|asked| *asked).await.is_err() {
+    pub async fn thaw_requested(&mut self) {
+        if self.requested.wait_for(|requested| *requested).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Has somebody asked already?
+    /// Has somebody requested the thaw already?
     #[must_use]
-    pub fn is_asked(&self) -> bool {
-        *self.asked.borrow()
+    pub fn is_thaw_requested(&self) -> bool {
+        *self.requested.borrow()
     }
 
     /// Sends one record to the command that started this process. That command may have ended.
-    pub async fn tell(&mut self, record: &HeldFreezeRecord) {
+    pub async fn send(&mut self, record: &HeldFreezeRecord) {
         let mut line = serde_json::to_vec(record).unwrap_or_default();
         line.push(b'\n');
         let _ = self.caller.write_all(&line).await;
@@ -143,7 +143,7 @@ impl ControlSocket {
         let _ = std::fs::remove_file(socket_of(&self.run_dir, &self.run));
         let text = serde_json::to_string(record).unwrap_or_default();
         let _ = self.answer.send(Some(Arc::from(text)));
-        self.tell(record).await;
+        self.send(record).await;
         let end = Instant::now() + LINE_LIMIT;
         while self.waiting.load(Ordering::SeqCst) > 0 && Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -208,8 +208,8 @@ pub async fn next_record(from: &mut BufReader<UnixStream>) -> Option<HeldFreezeR
 ///
 /// # Errors
 /// When the holder is gone.
-pub async fn told(to: &mut BufReader<UnixStream>) -> std::io::Result<()> {
-    to.get_mut().write_all(TOLD.as_bytes()).await
+pub async fn confirm(to: &mut BufReader<UnixStream>) -> std::io::Result<()> {
+    to.get_mut().write_all(CONFIRMED.as_bytes()).await
 }
 
 /// The journal of the freeze that is held now; with `run`, only if it is that run.
@@ -246,7 +246,7 @@ pub fn kept(run_dir: &Path, run: Option<&RunId>) -> Option<HeldFreezeRecord> {
 
 /// What came of a request to thaw.
 #[derive(Debug)]
-pub enum Asked {
+pub enum ThawReply {
     /// Everything is thawed and released.
     Done(Box<HeldFreezeRecord>),
     /// The holder has just ended by itself, or is about to.
@@ -256,24 +256,24 @@ pub enum Asked {
 }
 
 /// Asks the holder for the thaw, and waits until everything is released.
-pub async fn ask(run_dir: &Path, run: &RunId) -> Asked {
+pub async fn request_thaw(run_dir: &Path, run: &RunId) -> ThawReply {
     let connected = UnixStream::connect(socket_of(run_dir, run)).await;
-    let Ok(mut stream) = connected else { return Asked::Ending };
+    let Ok(mut stream) = connected else { return ThawReply::Ending };
     let first = async {
         stream.write_all(THAW.as_bytes()).await.ok()?;
         let mut word = [0; THAWING.len()];
         stream.read_exact(&mut word).await.ok().filter(|_| word == THAWING.as_bytes())
     };
     match tokio::time::timeout(ANSWER_LIMIT, first).await {
-        Err(_) => return Asked::Silent,
-        Ok(None) => return Asked::Ending,
+        Err(_) => return ThawReply::Silent,
+        Ok(None) => return ThawReply::Ending,
         Ok(Some(_)) => {}
     }
     // No limit here: this takes as long as the post hooks, and each of those has one.
     let mut text = String::new();
     let read = stream.read_to_string(&mut text).await;
     match read.ok().and_then(|_| serde_json::from_str(&text).ok()) {
-        Some(record) => Asked::Done(Box::new(record)),
-        None => Asked::Ending,
+        Some(record) => ThawReply::Done(Box::new(record)),
+        None => ThawReply::Ending,
     }
 }

@@ -89,7 +89,7 @@ impl<E> Goal<E> for ForOthers<'_> {
         applications: &Applications,
     ) -> Result<(), Failure> {
         self.record.hooks.clone_from(&applications.outcomes);
-        if self.control.is_asked() {
+        if self.control.is_thaw_requested() {
             return Err(Failure::new(Exit::Freeze, "the thaw was asked for before anything was frozen"));
         }
         Ok(())
@@ -105,8 +105,8 @@ impl<E> Goal<E> for ForOthers<'_> {
     async fn point_in_time(&mut self, _: &Environment<'_, E>, times: Times) {
         self.record.times = times;
         self.record.until = times.started.checked_add(self.lasts).ok();
-        self.control.tell(&self.record).await;
-        self.control.asked().await;
+        self.control.send(&self.record).await;
+        self.control.thaw_requested().await;
     }
 
     fn answered(&mut self, _: &Job<'_>, called: Called<()>, _: &mut State) -> Option<Failure> {

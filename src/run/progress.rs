@@ -73,7 +73,7 @@ impl Progress {
     }
 
     /// Updates the environment that hooks get, once everything is thawed and mounted again.
-    pub fn tell_applications(&mut self) {
+    pub fn inform_applications(&mut self) {
         let told = &mut self.applications.env;
         told.not_mounted = self.remounted.not_mounted();
         told.frozen = self.window.call.is_some();

@@ -45,9 +45,9 @@ pub struct Recovered {
     /// Its journal, where EC2 still has to be asked which snapshots it made.
     pub unsettled: Option<Journal>,
     /// It was a run of `freeze`.
-    pub hold: bool,
+    pub held_freeze: bool,
     /// `rcu_expedited` was still raised, and is set back.
-    pub put_back: bool,
+    pub rcu_restored: bool,
 }
 
 /// What was done about all dead runs, on this host (EC2 is asked by [`settle`]).
@@ -109,8 +109,8 @@ impl Recovered {
             remounted: Remounted::default(),
             released: Vec::new(),
             unsettled: None,
-            hold: false,
-            put_back: false,
+            held_freeze: false,
+            rcu_restored: false,
         }
     }
 }
@@ -130,22 +130,22 @@ async fn release_lock(run_dir: &Path, limit: Duration) -> Result<Option<FileLock
 }
 
 async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) -> Recovered {
-    let put_back = match journal.state.expedited.as_ref().map(Former::recover) {
+    let rcu_restored = match journal.state.expedited.as_ref().map(Former::recover) {
         Some(Err(e)) => {
             tracing::warn!("cannot put back /sys/kernel/rcu_expedited: {e}");
             false
         }
-        put_back => {
+        rcu_restored => {
             // Done only once: if the setting is raised again later, somebody else has raised it.
             journal.state.expedited = None;
-            put_back.is_some_and(Result::unwrap_or_default)
+            rcu_restored.is_some_and(Result::unwrap_or_default)
         }
     };
     let record = journal.state.held_freeze.clone().map(|hold| {
         // The record that the run kept itself is newer than the one in its journal, from before the freeze.
         control_socket::kept(run_dir, Some(&journal.state.run)).unwrap_or(hold.record).died()
     });
-    let hold = record.is_some();
+    let held_freeze = record.is_some();
     let mut remounted = Remounted::default();
     if !journal.state.unmounted.is_empty() {
         // A thread of the dead run may still be inside umount(2) or mounting.
@@ -190,7 +190,7 @@ async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) 
     } else {
         Some(journal)
     };
-    Recovered { run, thawed, failed, remounted, released, unsettled, hold, put_back }
+    Recovered { run, thawed, failed, remounted, released, unsettled, held_freeze, rcu_restored }
 }
 
 /// Finds what a dead run made, labels it `crash`, and closes its journal. Returns the ids.
@@ -276,10 +276,10 @@ mod tests {
             s.expedited = Some(former);
         };
         dead(dir.path()).update(change).unwrap();
-        assert!(local(dir.path()).await.recovered[0].put_back);
+        assert!(local(dir.path()).await.recovered[0].rcu_restored);
         assert_eq!(std::fs::read_to_string(&knob).unwrap().trim(), "0");
         std::fs::write(&knob, "1\n").unwrap();
-        assert!(!local(dir.path()).await.recovered[0].put_back);
+        assert!(!local(dir.path()).await.recovered[0].rcu_restored);
         assert_eq!(std::fs::read_to_string(&knob).unwrap().trim(), "1", "somebody else's");
     }
 
@@ -320,7 +320,7 @@ mod tests {
         assert!(local(dir.path()).await.recovered[0].unsettled.is_some());
         assert_eq!(Journal::dead(dir.path()).len(), 1);
         std::fs::write(dir.path().join("knob"), "1\n").unwrap();
-        assert!(local(dir.path()).await.recovered[0].put_back);
+        assert!(local(dir.path()).await.recovered[0].rcu_restored);
         assert!(Journal::dead(dir.path()).is_empty());
     }
 }

@@ -21,7 +21,7 @@ use stillpoint::exit::Exit;
 use stillpoint::ids::RunId;
 use stillpoint::interrupt::Interrupt;
 use stillpoint::plan::{Consistency, Plan};
-use stillpoint::run::control_socket::{self, Asked, ControlSocket};
+use stillpoint::run::control_socket::{self, ControlSocket, ThawReply};
 use stillpoint::run::held_freeze::hold;
 use stillpoint::run::journal::{Created, Journal, State};
 use stillpoint::run::rehearsal::{Hold, Rehearsal, Round};
@@ -498,8 +498,8 @@ async fn held(machine: &Machine) -> (serde_json::Value, serde_json::Value) {
             let thaw = async {
                 let told = control_socket::next_record(&mut caller).await.unwrap();
                 assert!(told.lasts() && !machine.kernel.frozen().is_empty());
-                control_socket::told(&mut caller).await.unwrap();
-                let Asked::Done(ended) = control_socket::ask(env.run_dir, &job.run).await else {
+                control_socket::confirm(&mut caller).await.unwrap();
+                let ThawReply::Done(ended) = control_socket::request_thaw(env.run_dir, &job.run).await else {
                     panic!("the holder does not answer");
                 };
                 (serde_json::to_value(told).unwrap(), serde_json::to_value(*ended).unwrap())
