@@ -110,7 +110,7 @@ impl Walker {
             | Step::JournalWindow
             | Step::Thawed
             | Step::Made
-            | Step::Released => std::fs::create_dir_all(journal.with_extension("new")).unwrap(),
+            | Step::Released => std::fs::create_dir_all(journal.with_extension("json.new")).unwrap(),
             Step::PreHook => std::fs::write(self.folder.join("fail-pre"), "").unwrap(),
             Step::PostHook => std::fs::write(self.folder.join("fail-post"), "").unwrap(),
             Step::Prepare => soon(&self.fails.open),
