@@ -75,6 +75,8 @@ const ZOMBIE: char = 'Z';
 pub struct Stat {
     /// Field 3: `R`, `S`, `D`, `Z`, …
     pub state: char,
+    /// Field 4: its parent.
+    pub parent: i32,
     /// Field 5: its process group.
     pub group: i32,
     /// Field 22: when it started, in clock ticks since boot.
@@ -102,6 +104,7 @@ impl Stat {
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
         Some(Self {
             state: fields.first()?.chars().next()?,
+            parent: fields.get(1)?.parse().ok()?,
             group: fields.get(2)?.parse().ok()?,
             start: fields.get(19)?.parse().ok()?,
         })
@@ -178,7 +181,7 @@ mod tests {
     fn the_fields_are_counted_from_the_end_of_the_name() {
         let root = proc(&stat('S', 1234));
         let read = Stat::read(root.path(), 7).unwrap().unwrap();
-        assert_eq!(read, Stat { state: 'S', group: 6, start: 1234 });
+        assert_eq!(read, Stat { state: 'S', parent: 1, group: 6, start: 1234 });
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::process::GRACE;
 use super::{Hook, HookEnv, HookOutcome, HookStatus, Phase};
-use crate::host::process::{ProcessId, Stat};
+use crate::host::process::{self, ProcessId, Stat};
 
 /// The process of a session, as the journal keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,8 +114,7 @@ fn running(pid: i32) -> Option<Stat> {
 }
 
 fn other_processes() -> impl Iterator<Item = i32> {
-    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    all.filter_map(|e| e.file_name().to_str()?.parse().ok())
+    process::pids(Path::new("/")).unwrap_or_default().into_iter()
 }
 
 fn is_of_the_run(pid: i32, env: &HookEnv) -> bool {

@@ -16,7 +16,7 @@ use super::hidden_mounts;
 use super::journal::{FrozenMount, Journal};
 use crate::host::kernel::{Kernel, Linux};
 use crate::host::mountinfo::{self, MountLine};
-use crate::host::process::ProcessId;
+use crate::host::process::{self, ProcessId};
 use crate::host::{superblock, thread};
 use crate::ids::DevNo;
 use crate::window::probe::Target;
@@ -171,11 +171,9 @@ pub fn reach() -> std::io::Result<Vec<Target>> {
         Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {}
         Err(e) => return Err(e),
     }
-    for entry in std::fs::read_dir("/proc")?.flatten() {
-        let name = entry.file_name();
-        let Some(pid) = name.to_str().filter(|n| n.bytes().all(|b| b.is_ascii_digit())) else { continue };
-        if let Ok(table) = mountinfo::read(Path::new("/"), pid) {
-            collect(table, &entry.path().join("root"));
+    for pid in process::pids(Path::new("/"))? {
+        if let Ok(table) = mountinfo::read(Path::new("/"), &pid.to_string()) {
+            collect(table, Path::new(&format!("/proc/{pid}/root")));
         }
     }
     Ok(reach.into_iter().map(|(dev, paths)| Target { dev, paths }).collect())

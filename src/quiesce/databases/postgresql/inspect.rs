@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::super::{Refusal, Start, containment};
 use super::session::{Session, text};
 use crate::config::settings::{Postgresql, PostgresqlMode};
+use crate::host::process::Stat;
 
 /// What was instance of a server. It has to be the same when it is let go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,10 +146,8 @@ fn elsewhere(session: &Session, why: &str) -> Refusal {
 }
 
 fn parent(pid: &str) -> Option<String> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before it is in brackets, and may have brackets and spaces in it.
-    let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(1).map(str::to_owned)
+    let stat = Stat::read(Path::new("/"), pid.parse().ok()?).ok()??;
+    Some(stat.parent.to_string())
 }
 
 /// Every folder that recovery needs is within the set. The tablespaces.
