@@ -288,8 +288,11 @@ impl Case {
             Fault::Pause if point.is(THAW_DONE) => vec![Code(0), Code(22)],
             Fault::Pause if point.in_window() => vec![Code(21), Code(22)],
             Fault::Pause => vec![Code(late)],
-            // The watchdog thaws a btrfs, and dies before it can tell: then nobody knows whose thaw it was.
-            Fault::Unguard if point.is(THAW) && self.fs == Fs::Btrfs => vec![Code(0), Code(22)],
+            // The watchdog thaws a btrfs, and dies before it can tell: then nobody knows whose thaw it was. At the end of
+            // the first thaw it may be in the other one.
+            Fault::Unguard if (point.is(THAW) || point.is(THAW_DONE)) && self.fs == Fs::Btrfs => {
+                vec![Code(0), Code(22)]
+            }
             Fault::Unguard if point.after_answer() => vec![Code(late)],
             Fault::Unguard => vec![Code(21), Code(22)],
         }
