@@ -162,14 +162,15 @@ impl<'a> Superblocks<'a> {
             // XFS with its log or realtime part on a device of its own (xfs(5), logdev= and rtdev=).
             let more = ["logdev", "rtdev"].into_iter().filter_map(|o| line.super_option(o));
             devices.extend(more.filter_map(|p| Some(self.names.at(Path::new(&p))?.name.clone())));
-        } else {
-            // bcachefs names all its members, `/dev/a:/dev/b`; FUSE may name a device it serves.
+        } else if line.fstype == "bcachefs" {
+            // It names all its members, `/dev/a:/dev/b`.
             let sources = line.source.as_bytes().split(|b| *b == b':').map(OsStr::from_bytes);
             let found = sources.map(|s| Some(self.names.at(Path::new(s))?.name.clone()));
             devices.extend(found.collect::<Option<Vec<_>>>().unwrap_or_default());
-            if devices.is_empty() && line.fstype != "bcachefs" {
-                return Backing::None;
-            }
+        } else {
+            // A source is any text that the mounter likes: for FUSE, NFS, tmpfs and the like it names no
+            // device, even if there is one of that name.
+            return Backing::None;
         }
         devices.sort();
         devices.dedup();

@@ -124,8 +124,6 @@ pub enum MatchedBy {
     NvmeSerial,
     /// Xen: the kernel's `xvdX`/`sdX` stands for the attachment's `/dev/sdX` or `xvdX`.
     XenName,
-    /// The attachment's device name is the kernel's name.
-    DeviceName,
 }
 
 /// One superblock, wherever and however often it is mounted.

@@ -1,8 +1,8 @@
 //! Which disk of this host is which EBS volume.
 //!
 //! In: block devices and what EC2 says is attached. Out: every attached volume, with its disk where one was
-//! found. Must never: give one disk to two volumes, prefer a name over a serial number, or drop an attached
-//! volume.
+//! found. Must never: give one disk to two volumes, go by a name where the disk can be told otherwise, or drop
+//! an attached volume.
 
 use serde::Serialize;
 
@@ -39,12 +39,14 @@ pub struct AttachedVolume {
 #[must_use]
 pub fn serial_volume(device: &BlockDevice) -> Option<VolumeId> {
     match &device.kind {
-        DeviceKind::Disk { model, serial } if model == EBS_MODEL => VolumeId::from_nvme_serial(serial).ok(),
+        DeviceKind::Disk { model, serial, .. } if model == EBS_MODEL => {
+            VolumeId::from_nvme_serial(serial).ok()
+        }
         _ => None,
     }
 }
 
-/// Joins attached volumes with disks: by NVMe serial, then by Xen's names, then by the plain device name.
+/// Joins attached volumes with disks: by NVMe serial, and on a Xen instance by Xen's names.
 #[must_use]
 pub fn join(
     devices: &[BlockDevice],
@@ -71,21 +73,25 @@ pub fn join(
         .collect();
     volumes.sort_by(|a, b| (&a.device_name, &a.id).cmp(&(&b.device_name, &b.id)));
 
-    // Names count only for disks without a serial number. The exact name goes first, so that the attachments
-    // /dev/sda1 and /dev/sda each find their own disk.
+    // An instance has its EBS volumes on NVMe, all of them, or on Xen, all of them. With one on NVMe, a volume
+    // without a disk has none yet, and whatever has its name is something else.
+    if devices.iter().any(|d| matches!(&d.kind, DeviceKind::Disk { model, .. } if model == EBS_MODEL)) {
+        return volumes;
+    }
+    // The exact name goes first, so that the attachments /dev/sda1 and /dev/sda each find their own disk.
     for exact in [true, false] {
         for i in 0..volumes.len() {
-            if volumes[i].disk.is_some() {
+            let volume = &volumes[i];
+            if volume.disk.is_some() {
                 continue;
             }
-            let names = kernel_names(&volumes[i].device_name, exact);
+            let taken =
+                |d: &BlockDevice| volumes.iter().any(|v| v.disk.as_ref().is_some_and(|m| m.dev == d.dev));
+            let names = kernel_names(&volume.device_name, exact);
             let found = names.iter().find_map(|n| {
-                devices
-                    .iter()
-                    .find(|d| d.name == *n && is_anonymous_disk(d))
-                    .filter(|d| !volumes.iter().any(|v| v.disk.as_ref().is_some_and(|m| m.name == d.name)))
+                devices.iter().find(|d| d.name == *n && is_xen_disk(d) && fits(d, volume) && !taken(d))
             });
-            volumes[i].disk = found.map(|d| matched(d, by_name(&d.name)));
+            volumes[i].disk = found.map(|d| matched(d, MatchedBy::XenName));
         }
     }
     volumes
@@ -95,23 +101,21 @@ fn matched(device: &BlockDevice, by: MatchedBy) -> DiskMatch {
     DiskMatch { name: device.name.clone(), dev: device.dev, by }
 }
 
-fn by_name(kernel: &str) -> MatchedBy {
-    if kernel.starts_with("xvd") || kernel.starts_with("sd") {
-        MatchedBy::XenName
-    } else {
-        MatchedBy::DeviceName
-    }
-}
-
-/// A whole disk that is not NVMe. NVMe disks have a serial number, and a name must not overrule one that
-/// differs.
-fn is_anonymous_disk(device: &BlockDevice) -> bool {
+/// A disk of xen-blkfront, which has neither model nor serial number: a name is all that tells such disks
+/// apart. The kernel gives names such as `sdb` and `vdb` to disks of any origin (iSCSI, USB, virtio), so there
+/// the bus has to say that it is Xen's.
+fn is_xen_disk(device: &BlockDevice) -> bool {
     match &device.kind {
-        DeviceKind::Disk { model, .. } => {
-            !device.name.starts_with("nvme") && model != EBS_MODEL && model != INSTANCE_STORE_MODEL
+        DeviceKind::Disk { model, serial, xen } => {
+            model.is_empty() && serial.is_empty() && (*xen || device.name.starts_with("xvd"))
         }
         _ => false,
     }
+}
+
+/// Is the disk as large as the volume, which has whole GiB?
+fn fits(device: &BlockDevice, volume: &Volume) -> bool {
+    u64::try_from(volume.size_gib).is_ok_and(|gib| device.size.div_ceil(1 << 30) == gib)
 }
 
 /// What the kernel may call an attachment (EC2 guide, "Device names for volumes": on Xen, /dev/sdX may show
@@ -136,7 +140,7 @@ mod tests {
         BlockDevice {
             name: name.into(),
             dev: DevNo { major: 259, minor },
-            kind: DeviceKind::Disk { model: model.into(), serial: serial.into() },
+            kind: DeviceKind::Disk { model: model.into(), serial: serial.into(), xen: false },
             below: vec![],
             size: 8 << 30,
             stat: PathBuf::new(),
@@ -171,7 +175,7 @@ mod tests {
         let devices = [
             disk("nvme0n1", 0, EBS_MODEL, &serial('b')),
             disk("nvme1n1", 1, EBS_MODEL, &serial('a')),
-            disk("sdf", 2, "", ""),
+            disk("xvdf", 2, "", ""),
         ];
         let volumes =
             join(&devices, vec![attached('b', "/dev/sdf"), attached('a', "/dev/xvda")], Some("/dev/xvda"));
@@ -242,10 +246,66 @@ mod tests {
         assert_eq!(volumes.iter().filter(|v| v.disk.is_some()).count(), 1);
     }
 
+    /// One volume attached under this name, and this disk alone: is it the one?
+    fn is_it(device_name: &str, disk: BlockDevice) -> bool {
+        join(&[disk], vec![attached('a', device_name)], None)[0].disk.is_some()
+    }
+
     #[test]
-    fn the_plain_name_is_the_last_resort_and_never_for_a_disk_with_another_serial() {
-        let devices = [disk("vdb", 1, "", ""), disk("sdg", 2, EBS_MODEL, &serial('9'))];
-        let volumes = join(&devices, vec![attached('a', "/dev/vdb"), attached('b', "/dev/sdg")], None);
-        assert_eq!(found(&volumes), [("/dev/sdg", None), ("/dev/vdb", Some(("vdb", MatchedBy::DeviceName)))]);
+    fn a_name_counts_only_where_nothing_else_can_tell_the_disk() {
+        assert!(is_it("/dev/sdb", disk("xvdb", 1, "", "")));
+        for (name, model, serial) in [
+            ("sdb", "LUN C-Mode", ""),
+            ("sdb", "", ""),
+            ("sdb", "", "600a0980"),
+            ("vdb", "", ""),
+            ("hdb", "", ""),
+            ("xvdb", "Virtual Disk", ""),
+            ("xvdb", "", "vol99999999999999999"),
+            ("nvme1n1", "", ""),
+        ] {
+            let device_name =
+                if name.starts_with("xvd") { "/dev/sdb".into() } else { format!("/dev/{name}") };
+            assert!(!is_it(&device_name, disk(name, 1, model, serial)), "{name} {model} {serial}");
+        }
+        let other = |name: &str| BlockDevice { kind: DeviceKind::Other, ..disk(name, 1, "", "") };
+        for name in ["zram0", "nbd0", "xvdb"] {
+            assert!(!is_it(&format!("/dev/{name}"), other(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_bus_of_xen_makes_an_sd_of_its_own() {
+        let on_xen = |name: &str| {
+            let kind = DeviceKind::Disk { model: String::new(), serial: String::new(), xen: true };
+            BlockDevice { kind, ..disk(name, 1, "", "") }
+        };
+        assert!(is_it("/dev/sdf", on_xen("sdf")), "older kernels call them so");
+        assert!(!is_it("/dev/sdg", on_xen("sdf")));
+    }
+
+    #[test]
+    fn a_disk_of_another_size_is_another_disk() {
+        for (size, fits) in
+            [(8 << 30, true), (7 << 30, false), (9 << 30, false), (200 << 30, false), (0, false)]
+        {
+            assert_eq!(is_it("/dev/sdf", BlockDevice { size, ..disk("xvdf", 1, "", "") }), fits, "{size}");
+        }
+    }
+
+    #[test]
+    fn with_one_ebs_disk_on_nvme_no_name_counts() {
+        let devices = [disk("nvme0n1", 0, EBS_MODEL, &serial('a')), disk("xvdf", 1, "", "")];
+        let volumes = join(&devices, vec![attached('a', "/dev/xvda"), attached('b', "/dev/sdf")], None);
+        assert_eq!(
+            found(&volumes),
+            [("/dev/sdf", None), ("/dev/xvda", Some(("nvme0n1", MatchedBy::NvmeSerial)))]
+        );
+        // i3 and f1 are Xen, with instance store on NVMe.
+        let i3 = [disk("nvme0n1", 0, INSTANCE_STORE_MODEL, "AWS1"), disk("xvdf", 1, "", "")];
+        assert_eq!(
+            found(&join(&i3, vec![attached('b', "/dev/sdf")], None)),
+            [("/dev/sdf", Some(("xvdf", MatchedBy::XenName)))]
+        );
     }
 }

@@ -49,6 +49,8 @@ pub enum DeviceKind {
         model: String,
         /// `device/serial`, trimmed.
         serial: String,
+        /// A virtual disk of Xen, as its bus says (`device/devtype` is `vbd`).
+        xen: bool,
     },
     /// A partition of a disk.
     Partition {
@@ -134,7 +136,8 @@ fn block_device(folder: &Path, dev: DevNo) -> Option<BlockDevice> {
         let of = |f: &str| {
             text(&folder.join("device").join(f)).or_else(|| text(&folder.join(f))).unwrap_or_default()
         };
-        DeviceKind::Disk { model: of("model"), serial: of("serial") }
+        let xen = text(&folder.join("device/devtype")).is_some_and(|t| t == "vbd");
+        DeviceKind::Disk { model: of("model"), serial: of("serial"), xen }
     } else {
         DeviceKind::Other
     };

@@ -83,6 +83,31 @@ fn what_has_no_device_has_none() {
     assert_eq!(at(&host, "/var/lib/docker/overlay2/a/merged").backing, Backing::Overlay { upper: root });
 }
 
+/// Any user can mount a FUSE with any text as its source, and root other filesystems: none of it is a device.
+#[test]
+fn a_source_that_is_free_text_names_no_device() {
+    let kinds = "fuse fuse.sshfs fuse.btrfs 9p virtiofs nfs4 cifs tmpfs overlay zfs ceph ecryptfs devtmpfs";
+    for (n, kind) in kinds.split(' ').enumerate() {
+        for source in ["/dev/b", "/dev/b:/dev/a", "b", "/dev/block/8:1"] {
+            let host = Host::of(&format!(
+                "disk a 8:0 9\ndisk b 8:1 9\nmount 1 0 8:0 / / rw - ext4 /dev/a rw\n\
+                 mount 2 1 0:{} / /any rw - {kind} {source} rw\n",
+                n + 40
+            ));
+            let host = host.host();
+            let backing = &at(&host, "/any").backing;
+            assert!(!matches!(backing, Backing::Devices { .. }), "{kind} {source}: {backing:?}");
+        }
+    }
+    // What the kernel mounts from a block device has that device's number, whatever its source says.
+    let host = Host::of(
+        "disk a 8:0 9\ndisk b 8:1 9\nmount 1 0 8:0 / / rw - ext4 /dev/b rw\n\
+         mount 2 1 8:1 / /any rw - fuseblk /dev/a rw\n",
+    )
+    .host();
+    assert_eq!((devices(at(&host, "/")), devices(at(&host, "/any"))), (&["a".into()][..], &["b".into()][..]));
+}
+
 #[test]
 fn swap_is_marked_and_swap_files_find_their_filesystem() {
     let host = Host::named("nitro").host();

@@ -4,7 +4,7 @@
 //! One line an item, `#` for comments; sizes in MiB:
 //! ```text
 //! ebs NAME M:m SIZE VOLUME            a Nitro disk with the model and serial of an EBS volume
-//! disk NAME M:m SIZE [model=…] [serial=…]     underscores in the model are spaces
+//! disk NAME M:m SIZE [model=…] [serial=…] [devtype=vbd]     underscores in the model are spaces
 //! part NAME M:m SIZE of=DISK
 //! dm NAME M:m SIZE name=… uuid=… on=A,B
 //! md NAME M:m SIZE level=… on=A,B
@@ -126,7 +126,7 @@ impl Host {
             "disk" => {
                 let folder = self.device(&words, format!("sys/devices/pci0000:00/{0}/{0}", words[0]));
                 fs::create_dir_all(self.path(folder.join("device"))).unwrap();
-                for key in ["model", "serial"] {
+                for key in ["model", "serial", "devtype"] {
                     if let Some(value) = option(key) {
                         self.write(folder.join("device").join(key), &value.replace('_', " "));
                     }
