@@ -77,7 +77,7 @@ async fn print_plan(loaded: &Loaded, output: Output) -> Result<Planned, Error> {
 /// printed all the same.
 fn databases(loaded: &Loaded, planned: &Planned) -> Vec<OnSet> {
     let on: Vec<_> = planned.plan.filesystems.iter().map(|f| f.dev).collect();
-    match running::databases(Path::new("/"), &on) {
+    match running::servers(Path::new("/"), &on) {
         Ok(found) => {
             if found.hidden > 0 {
                 say("warning: databases of other users cannot be looked at; run `stillpoint plan` as root");

@@ -14,14 +14,14 @@ use super::page::{Page, whole};
 use crate::config::settings::{Hook, HookKind, Mysql, Postgresql, Redis};
 use crate::path_encoding;
 use crate::plan::Plan;
-use crate::quiesce::databases::running::{Database, Kind};
+use crate::quiesce::databases::running::{Kind, RunningServer};
 
 /// A database, and what the configuration does for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OnSet {
     /// The server.
     #[serde(flatten)]
-    pub database: Database,
+    pub server: RunningServer,
     /// The mount points that it writes to, of the plan.
     #[serde(serialize_with = "path_encoding::paths")]
     pub mounts: Vec<PathBuf>,
@@ -33,22 +33,22 @@ pub struct OnSet {
 
 /// Finds the section for each of these databases.
 #[must_use]
-pub fn on_set(found: Vec<Database>, hooks: &[Hook], plan: &Plan) -> Vec<OnSet> {
+pub fn on_set(found: Vec<RunningServer>, hooks: &[Hook], plan: &Plan) -> Vec<OnSet> {
     let mut number: BTreeMap<String, usize> = BTreeMap::new();
     found.iter().for_each(|d| *number.entry(d.kind.to_string()).or_default() += 1);
     let sections = |kind: Kind| hooks.iter().filter(move |h| is_for(&h.kind, kind));
-    let describe = |database: Database| {
-        let of_kind: Vec<&Hook> = sections(database.kind).collect();
-        let alone = number[&database.kind.to_string()] == 1;
+    let describe = |server: RunningServer| {
+        let of_kind: Vec<&Hook> = sections(server.kind).collect();
+        let alone = number[&server.kind.to_string()] == 1;
         let section = match of_kind.as_slice() {
             // Only one section of this kind, and only one server: it is meant, however the section connects.
             [one] if alone => Some(one.name.clone()),
-            several => several.iter().find(|h| leads_to(&h.kind, &database)).map(|h| h.name.clone()),
+            several => several.iter().find(|h| leads_to(&h.kind, &server)).map(|h| h.name.clone()),
         };
         let named = !alone || !of_kind.is_empty();
-        let suggestion = if section.is_some() { None } else { suggestion(&database, named) };
-        let on = plan.filesystems.iter().filter(|f| database.on.contains(&f.dev));
-        OnSet { mounts: on.map(|f| f.mount_point.clone()).collect(), database, section, suggestion }
+        let suggestion = if section.is_some() { None } else { suggestion(&server, named) };
+        let on = plan.filesystems.iter().filter(|f| server.on.contains(&f.dev));
+        OnSet { mounts: on.map(|f| f.mount_point.clone()).collect(), server, section, suggestion }
     };
     found.into_iter().map(describe).collect()
 }
@@ -64,17 +64,17 @@ fn is_for(hook: &HookKind, kind: Kind) -> bool {
 }
 
 /// Does this section connect to where this server listens?
-fn leads_to(hook: &HookKind, database: &Database) -> bool {
-    let listens = |port: u16| database.addresses.iter().any(|a| a.port() == port);
+fn leads_to(hook: &HookKind, server: &RunningServer) -> bool {
+    let listens = |port: u16| server.addresses.iter().any(|a| a.port() == port);
     match hook {
         HookKind::Postgresql(Postgresql { service: Some(_), .. }) => false, // the service file is not read for this
-        HookKind::Postgresql(p) => pg_ports(database).contains(&p.port.unwrap_or(PG_PORT)),
+        HookKind::Postgresql(p) => pg_ports(server).contains(&p.port.unwrap_or(PG_PORT)),
         HookKind::Mysql(Mysql { socket: Some(socket), .. })
         | HookKind::Redis(Redis { socket: Some(socket), .. }) => {
-            database.sockets.iter().any(|s| same(s, socket))
+            server.sockets.iter().any(|s| same(s, socket))
         }
         HookKind::Mysql(Mysql { host: None, port: None, .. }) => {
-            database.sockets.iter().any(|s| MYSQL_SOCKETS.iter().any(|d| s.as_os_str() == *d))
+            server.sockets.iter().any(|s| MYSQL_SOCKETS.iter().any(|d| s.as_os_str() == *d))
         }
         HookKind::Mysql(m) => listens(m.port.unwrap_or(MYSQL_PORT)),
         HookKind::Redis(r) => listens(r.port.unwrap_or(REDIS_PORT)),
@@ -100,33 +100,33 @@ const MONGODB_PORT: u16 = 27017;
 const MONGODB_HOOK: &str = "/usr/share/stillpoint/hooks/mongodb-fsynclock";
 
 /// The ports, of which the socket's name has one too.
-fn pg_ports(database: &Database) -> Vec<u16> {
+fn pg_ports(server: &RunningServer) -> Vec<u16> {
     let of_socket = |s: &PathBuf| s.file_name()?.to_str()?.strip_prefix(PG_SOCKET)?.parse().ok();
-    let sockets = database.sockets.iter().filter_map(of_socket);
-    sockets.chain(database.addresses.iter().map(SocketAddr::port)).collect()
+    let sockets = server.sockets.iter().filter_map(of_socket);
+    sockets.chain(server.addresses.iter().map(SocketAddr::port)).collect()
 }
 
 /// The section to add. `named`: it needs a name, because there is another of its kind.
-fn suggestion(database: &Database, named: bool) -> Option<String> {
-    if database.container {
+fn suggestion(server: &RunningServer, named: bool) -> Option<String> {
+    if server.container {
         return None;
     }
-    let section = match database.kind {
+    let section = match server.kind {
         Kind::Postgresql => "postgresql",
         Kind::Mysql => "mysql",
         Kind::Redis => "redis",
-        Kind::Mongodb => return Some(mongodb(database)),
+        Kind::Mongodb => return Some(mongodb(server)),
     };
     let mut keys: Vec<(&str, String)> = Vec::new();
     let text = |p: &Path| toml::Value::String(p.to_string_lossy().into_owned()).to_string();
     // 0.0.0.0 cannot be connected to: it stands for every address, the host's own included.
-    let address = database.addresses.first().map(|a| {
+    let address = server.addresses.first().map(|a| {
         let all = a.ip().is_unspecified() || a.ip().is_loopback();
         (if all { None } else { Some(format!("\"{}\"", a.ip())) }, a.port())
     });
-    match database.kind {
+    match server.kind {
         Kind::Postgresql => {
-            let folder = database.sockets.iter().find_map(|s| s.parent());
+            let folder = server.sockets.iter().find_map(|s| s.parent());
             match folder {
                 Some(folder) if PG_SOCKETS.iter().any(|d| folder.as_os_str() == *d) => {}
                 Some(folder) => keys.push(("host", text(folder))),
@@ -135,13 +135,11 @@ fn suggestion(database: &Database, named: bool) -> Option<String> {
                     address.as_ref().and_then(|a| a.0.clone()).unwrap_or("\"127.0.0.1\"".into()),
                 )),
             }
-            keys.extend(
-                pg_ports(database).first().filter(|p| **p != PG_PORT).map(|p| ("port", p.to_string())),
-            );
+            keys.extend(pg_ports(server).first().filter(|p| **p != PG_PORT).map(|p| ("port", p.to_string())));
         }
         Kind::Mysql => {
             // The socket of the X protocol does not serve.
-            let plain = database.sockets.iter().find(|s| !s.to_string_lossy().ends_with("x.sock"));
+            let plain = server.sockets.iter().find(|s| !s.to_string_lossy().ends_with("x.sock"));
             match (plain, address) {
                 (Some(socket), _) if MYSQL_SOCKETS.iter().any(|d| socket.as_os_str() == *d) => {}
                 (Some(socket), _) => keys.push(("socket", text(socket))),
@@ -153,7 +151,7 @@ fn suggestion(database: &Database, named: bool) -> Option<String> {
             }
         }
         _ => {
-            match (address, database.sockets.first()) {
+            match (address, server.sockets.first()) {
                 (Some((host, port)), _) => {
                     keys.extend(host.map(|h| ("host", h)));
                     keys.extend((port != REDIS_PORT).then(|| ("port", port.to_string())));
@@ -161,21 +159,21 @@ fn suggestion(database: &Database, named: bool) -> Option<String> {
                 (None, Some(socket)) => keys.push(("socket", text(socket))),
                 (None, None) => {}
             }
-            if !database.append_only {
+            if !server.append_only {
                 keys.push(("mode", "\"bgsave\"".to_owned()));
             }
         }
     }
     if named {
-        keys.insert(0, ("name", format!("\"{}\"", name(section, &database.data))));
+        keys.insert(0, ("name", format!("\"{}\"", name(section, &server.data))));
     }
     let lines = keys.into_iter().map(|(key, value)| format!("{key} = {value}\n"));
     Some(format!("[[{section}]]\n{}", lines.collect::<String>()))
 }
 
 /// MongoDB has no section of its own; a shipped hook quiesces it.
-fn mongodb(database: &Database) -> String {
-    let other = database.addresses.iter().map(SocketAddr::port).find(|p| *p != MONGODB_PORT);
+fn mongodb(server: &RunningServer) -> String {
+    let other = server.addresses.iter().map(SocketAddr::port).find(|p| *p != MONGODB_PORT);
     let other = other.map(|p| format!("# port {p}: see MONGODB_URI_FILE in that file\n")).unwrap_or_default();
     format!(
         "[[session]]\nname = \"mongodb\"\ncommand = [\"{MONGODB_HOOK}\"]\nrelease = [\"{MONGODB_HOOK}\", \"unlock\"]\n\
@@ -198,17 +196,17 @@ pub(super) fn section(page: &mut Page, databases: &[OnSet]) {
     }
     page.heading("Databases on these filesystems");
     for found in databases {
-        let OnSet { database, mounts, section, suggestion } = found;
+        let OnSet { server, mounts, section, suggestion } = found;
         let mounts: Vec<String> = mounts.iter().map(|m| whole(m)).collect();
         let what = format!(
             "{}: {} in {}, on {}",
-            database.kind,
-            database.process,
-            whole(&database.data),
+            server.kind,
+            server.process,
+            whole(&server.data),
             mounts.join(", ")
         );
         page.wrapped("  ", "    ", &what);
-        let about = match (section, suggestion, database.kind) {
+        let about = match (section, suggestion, server.kind) {
             (Some(name), _, _) => format!("held by the section `{name}`"),
             (None, Some(_), _) => "not configured: nothing holds it. To have it held, add".to_owned(),
             (None, None, _) => "it runs in a container, and nothing holds it that is seen here: \

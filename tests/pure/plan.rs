@@ -7,7 +7,7 @@ use stillpoint::config::settings::UnmountedVolumes;
 use stillpoint::config::settings::{Hook, HookKind, OnFailure, Redis, RedisMode};
 use stillpoint::host::process::Process;
 use stillpoint::plan::Plan;
-use stillpoint::quiesce::databases::running::{Database, Kind};
+use stillpoint::quiesce::databases::running::{Kind, RunningServer};
 use stillpoint::report;
 use stillpoint::report::databases::{OnSet, on_set};
 
@@ -84,9 +84,9 @@ fn thin_json() {
 }
 
 /// A server on the plan's first data filesystem.
-fn server(plan: &Plan, kind: Kind, pid: i32, comm: &str, data: &str) -> Database {
+fn server(plan: &Plan, kind: Kind, pid: i32, comm: &str, data: &str) -> RunningServer {
     let on = plan.filesystems.iter().find(|f| data_dir(f.mount_point.to_str().unwrap())).unwrap();
-    Database {
+    RunningServer {
         kind,
         process: Process { pid, comm: comm.into() },
         data: data.into(),
@@ -129,20 +129,20 @@ fn databases_that_nothing_holds_come_with_the_section_to_add() {
     let plan = plan_with(&facts("nitro"), |_| {}).unwrap();
     let addresses = |a: &[&str]| a.iter().map(|a| a.parse().unwrap()).collect::<Vec<_>>();
     let found = vec![
-        Database {
+        RunningServer {
             sockets: vec!["/var/run/postgresql/.s.PGSQL.5432".into()],
             addresses: addresses(&["127.0.0.1:5432"]),
             ..server(&plan, Kind::Postgresql, 812, "postgres", "/srv/postgresql/15/main")
         },
-        Database {
+        RunningServer {
             sockets: vec!["/srv/run/.s.PGSQL.5433".into()],
             ..server(&plan, Kind::Postgresql, 901, "postgres", "/srv/postgresql/15/second")
         },
-        Database {
+        RunningServer {
             sockets: vec!["/run/mysqld/mysqlx.sock".into(), "/run/mysqld/mysqld.sock".into()],
             ..server(&plan, Kind::Mysql, 77, "mariadbd", "/srv/mysql")
         },
-        Database {
+        RunningServer {
             sockets: vec!["/run/redis/redis-server.sock".into()],
             append_only: true,
             ..server(
@@ -161,7 +161,7 @@ fn databases_that_nothing_holds_come_with_the_section_to_add() {
 #[test]
 fn a_section_holds_the_server_that_it_connects_to() {
     let plan = plan_with(&facts("nitro"), |_| {}).unwrap();
-    let redis = |pid, port: u16| Database {
+    let redis = |pid, port: u16| RunningServer {
         addresses: vec![format!("0.0.0.0:{port}").parse().unwrap()],
         ..server(&plan, Kind::Redis, pid, "redis-server", &format!("/srv/redis-{port}"))
     };
@@ -172,7 +172,7 @@ fn a_section_holds_the_server_that_it_connects_to() {
     let hooks = [redis_section("cache", 6379)];
     let two = on_set(vec![redis(1, 6379), redis(2, 6380)], &hooks, &plan);
     assert_snapshot!(about(&plan, &two));
-    let container = Database { container: true, ..redis(3, 6379) };
+    let container = RunningServer { container: true, ..redis(3, 6379) };
     assert_snapshot!(about(&plan, &on_set(vec![container], &[], &plan)));
     assert_snapshot!(serde_json::to_string_pretty(&two[1]).unwrap());
 }
@@ -187,7 +187,7 @@ fn suggestions_are_sections_of_the_configuration() {
             .into_iter()
             .enumerate()
     {
-        found.push(Database {
+        found.push(RunningServer {
             sockets: if pid % 2 == 0 { vec![] } else { vec![format!("/srv/a \"b/.s.PGSQL.54{pid}").into()] },
             addresses: if pid % 2 == 0 {
                 vec![format!("10.0.0.{pid}:70{pid}0").parse().unwrap()]

@@ -16,8 +16,9 @@ use super::super::verbs::{Application, Narrowed, Verbs};
 use super::{Refusal, Start, Task, VERSION, program};
 use crate::config::settings::Hook;
 
-/// A kind of database.
-pub(in crate::quiesce) trait Database {
+/// A section for a database: what differs between databases before anybody connects. The rest is the same for
+/// all of them: [`Verbs`].
+pub(in crate::quiesce) trait DatabaseHook {
     /// As [`Verbs::narrow`].
     async fn narrow(&self, _app: &Application<'_>) -> Result<Narrowed, HookOutcome> {
         Ok(Narrowed::All)
@@ -29,13 +30,13 @@ pub(in crate::quiesce) trait Database {
     }
 }
 
-impl<D: Database> Verbs for D {
+impl<D: DatabaseHook> Verbs for D {
     async fn check(&self, app: &Application<'_>) -> Option<HookOutcome> {
         Some(ask(app, Task::Check, Phase::Pre).await)
     }
 
     async fn narrow(&self, app: &Application<'_>) -> Result<Narrowed, HookOutcome> {
-        Database::narrow(self, app).await
+        DatabaseHook::narrow(self, app).await
     }
 
     async fn quiesce(
@@ -67,7 +68,7 @@ impl<D: Database> Verbs for D {
     }
 
     fn variables(&self) -> Vec<(String, OsString)> {
-        Database::variables(self)
+        DatabaseHook::variables(self)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Database servers that run on this host and keep their data on given filesystems.
 //!
-//! In: `/proc` below a root. Out: one [`Database`] for each server, with the addresses that it listens on.
+//! In: `/proc` below a root. Out: one [`RunningServer`] for each server, with the addresses that it listens on.
 //! Must never: connect to one, follow a process's file descriptor or folder into a filesystem (only the links
 //! in /proc are read), or report "none" for what could not be read.
 
@@ -61,7 +61,7 @@ impl fmt::Display for Kind {
 
 /// A server, with all of its processes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Database {
+pub struct RunningServer {
     /// What it is.
     pub kind: Kind,
     /// Its first process.
@@ -88,13 +88,13 @@ pub struct Database {
 ///
 /// # Errors
 /// When /proc cannot be listed.
-pub fn databases(root: &Path, on: &[DevNo]) -> io::Result<Found<Database>> {
-    let servers: HashMap<i32, Server> = process::pids(root)?
+pub fn servers(root: &Path, on: &[DevNo]) -> io::Result<Found<RunningServer>> {
+    let servers: HashMap<i32, ServerProcess> = process::pids(root)?
         .into_iter()
         .filter_map(|pid| {
             let process = Process::read(root, pid);
             let kind = Kind::from_comm(&process.comm)?;
-            Some((pid, Server { kind, parent: parent(root, pid), process }))
+            Some((pid, ServerProcess { kind, parent: parent(root, pid), process }))
         })
         .collect();
     let mut families: Vec<(i32, Vec<i32>)> = Vec::new();
@@ -112,7 +112,7 @@ pub fn databases(root: &Path, on: &[DevNo]) -> io::Result<Found<Database>> {
     for (first, family) in families {
         let server = &servers[&first];
         match examine(root, &mut mounts, server, &family, on) {
-            Ok(Some(database)) => found.found.push(database),
+            Ok(Some(server)) => found.found.push(server),
             Ok(None) => {}
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => found.hidden += 1,
             Err(_) => {} // the process has ended
@@ -121,7 +121,8 @@ pub fn databases(root: &Path, on: &[DevNo]) -> io::Result<Found<Database>> {
     Ok(found)
 }
 
-struct Server {
+/// A process of a server.
+struct ServerProcess {
     kind: Kind,
     parent: Option<i32>,
     process: Process,
@@ -134,7 +135,7 @@ fn parent(root: &Path, pid: i32) -> Option<i32> {
 
 /// The first process of the server that this one belongs to: backends and children that save are its
 /// descendants.
-fn root_process(of: &HashMap<i32, Server>, pid: i32) -> i32 {
+fn root_process(of: &HashMap<i32, ServerProcess>, pid: i32) -> i32 {
     let mut first = pid;
     // A process that ended in between could have left a circle of ids.
     for _ in 0..of.len() {
@@ -151,11 +152,11 @@ fn root_process(of: &HashMap<i32, Server>, pid: i32) -> i32 {
 fn examine(
     root: &Path,
     mounts: &mut MountIds<'_>,
-    server: &Server,
+    process: &ServerProcess,
     family: &[i32],
     on: &[DevNo],
-) -> io::Result<Option<Database>> {
-    let first = server.process.pid;
+) -> io::Result<Option<RunningServer>> {
+    let first = process.process.pid;
     let of = root.join(format!("proc/{first}"));
     let arguments = fs::read(of.join("cmdline"))?;
     if arguments.windows(10).any(|w| w == b"[sentinel]") {
@@ -177,7 +178,7 @@ fn examine(
             }
         }
     }
-    let data = match server.kind {
+    let data = match process.kind {
         // Its working directory is `/`, but it has its lock file open, which is in the data directory.
         Kind::Mongodb => written
             .iter()
@@ -196,9 +197,9 @@ fn examine(
         return Ok(None);
     }
     let (paths, addresses) = listening(&of, &sockets);
-    Ok(Some(Database {
-        kind: server.kind,
-        process: server.process.clone(),
+    Ok(Some(RunningServer {
+        kind: process.kind,
+        process: process.process.clone(),
         data,
         on: devices,
         sockets: paths,
@@ -288,13 +289,13 @@ mod tests {
             }
         }
 
-        fn found(&self, on: &[DevNo]) -> Vec<Database> {
-            databases(self.0.path(), on).unwrap().found
+        fn found(&self, on: &[DevNo]) -> Vec<RunningServer> {
+            servers(self.0.path(), on).unwrap().found
         }
     }
 
     #[test]
-    fn the_processes_of_one_server_are_one_database() {
+    fn the_processes_of_one_server_are_one_server() {
         let proc = Proc::new();
         proc.process(
             10,

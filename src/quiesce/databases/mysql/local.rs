@@ -6,11 +6,11 @@
 use super::super::super::outcome::{HookOutcome, Phase};
 use super::super::super::verbs::{Application, Narrowed};
 use super::super::Task;
-use super::super::agent::{Database, ask};
+use super::super::agent::{DatabaseHook, ask};
 use super::replica::{RUNNING, channels};
 use crate::config::settings::{HookKind, Mysql};
 
-impl Database for Mysql {
+impl DatabaseHook for Mysql {
     /// A replica's SQL threads that run are named in the journal before they are stopped: whoever cleans up
     /// starts these, and no others.
     async fn narrow(&self, app: &Application<'_>) -> Result<Narrowed, HookOutcome> {

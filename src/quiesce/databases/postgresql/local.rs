@@ -3,7 +3,7 @@
 //! In: a section's settings. Out: what differs from other databases before anybody connects. Must never:
 //! connect.
 
-use super::super::agent::Database;
+use super::super::agent::DatabaseHook;
 use crate::config::settings::Postgresql;
 
-impl Database for Postgresql {}
+impl DatabaseHook for Postgresql {}

@@ -5,11 +5,11 @@
 
 use std::ffi::OsString;
 
-use super::super::agent::Database;
+use super::super::agent::DatabaseHook;
 use super::connection::CREDENTIALS;
 use crate::config::settings::Redis;
 
-impl Database for Redis {
+impl DatabaseHook for Redis {
     /// Where systemd put this service's credentials: the only variable of stillpoint's own that is handed on.
     fn variables(&self) -> Vec<(String, OsString)> {
         let folder = self.credential.as_ref().and_then(|_| std::env::var_os(CREDENTIALS));
