@@ -40,7 +40,7 @@ pub fn listeners(root: &Path) -> io::Result<Found<Listener>> {
         if target.as_os_str() != "anon_inode:[fanotify]" {
             return;
         }
-        let Some(info) = FdInfo::read(&root.join(format!("proc/{pid}/fdinfo/{fd}"))) else { return };
+        let Some(info) = FdInfo::of_process(root, pid, fd) else { return };
         let marks = marks(info.text());
         let permission = marks.iter().any(|m| m.permission);
         let on = marks

@@ -19,6 +19,12 @@ impl FdInfo {
         Some(Self { text: std::fs::read_to_string(path).ok()? })
     }
 
+    /// Of a descriptor of a process.
+    #[must_use]
+    pub fn of_process(root: &Path, pid: i32, fd: &str) -> Option<Self> {
+        Self::read(&root.join(format!("proc/{pid}/fdinfo/{fd}")))
+    }
+
     /// Of a descriptor of this process. By the calling thread's table, since a thread may have a mount
     /// namespace of its own.
     #[must_use]

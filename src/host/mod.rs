@@ -5,7 +5,8 @@
 //! superblock   which superblock an open file is on
 //! fsuuid       a filesystem's own UUID, from its superblock
 //! block        /sys/dev/block: block devices and what they are made of; members of btrfs; swap
-//! process      /proc/PID: its name, and whether it is still the same one
+//! process      /proc/PID: its name, where it works, and whether it is still the same one
+//! cgroup       /proc/PID/cgroup: its unit
 //! open_files   /proc/PID/fd: who has what open for writing
 //! fanotify     who has to permit opens
 //! tasks        who waits in the kernel
@@ -24,6 +25,7 @@
 //! ec2): all of them stand on this.
 
 pub mod block;
+pub(crate) mod cgroup;
 mod error;
 pub mod fanotify;
 pub(crate) mod fdinfo;

@@ -50,7 +50,7 @@ pub fn writers(root: &Path, on: &[DevNo]) -> io::Result<Found<OpenFile>> {
         if pid == own || !target.is_absolute() {
             return;
         }
-        let info = FdInfo::read(&root.join(format!("proc/{pid}/fdinfo/{fd}"))).filter(FdInfo::is_writable);
+        let info = FdInfo::of_process(root, pid, fd).filter(FdInfo::is_writable);
         let Some(id) = info.and_then(|i| i.mount()) else { return };
         let Some(dev) = mounts.superblock(pid, id).filter(|d| on.contains(d)) else {
             return;
@@ -66,7 +66,7 @@ pub fn writers(root: &Path, on: &[DevNo]) -> io::Result<Found<OpenFile>> {
 pub(super) fn each_fd(root: &Path, mut visit: impl FnMut(i32, &str, &Path)) -> io::Result<usize> {
     let mut hidden = 0;
     for pid in pids(root)? {
-        let fds = match fs::read_dir(root.join(format!("proc/{pid}/fd"))) {
+        let fds = match of_process(root, pid) {
             Ok(fds) => fds,
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
                 hidden += 1;
@@ -74,15 +74,21 @@ pub(super) fn each_fd(root: &Path, mut visit: impl FnMut(i32, &str, &Path)) -> i
             }
             Err(_) => continue, // gone meanwhile
         };
-        for fd in fds.flatten() {
-            let name = fd.file_name();
-            // The link's text only: to follow it could block.
-            if let (Some(name), Ok(target)) = (name.to_str(), fs::read_link(fd.path())) {
-                visit(pid, name, &target);
-            }
-        }
+        fds.for_each(|(fd, target)| visit(pid, &fd, &target));
     }
     Ok(hidden)
+}
+
+/// The open files of a process: each descriptor, and the text of its link. The link is not followed, because
+/// that could block.
+///
+/// # Errors
+/// When the process is gone, or another user's.
+pub(crate) fn of_process(root: &Path, pid: i32) -> io::Result<impl Iterator<Item = (String, PathBuf)>> {
+    let fds = fs::read_dir(root.join(format!("proc/{pid}/fd")))?;
+    Ok(fds
+        .flatten()
+        .filter_map(|fd| Some((fd.file_name().into_string().ok()?, fs::read_link(fd.path()).ok()?))))
 }
 
 /// Mount ids → superblocks. Ids are unique on the host, but a process of another namespace has mounts that we

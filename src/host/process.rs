@@ -1,10 +1,12 @@
 //! A process: its name, and whether it is still the same one, because ids are used again.
 //!
 //! In: `/proc` below a root. Out: every process id; [`Process`]; [`ProcessId`] and whether that process is
-//! there. Must never: take "could not be read" for "is gone": of a run that lives, nothing may be undone.
+//! there; what it was started with, and where it works. Must never: take "could not be read" for "is gone": of a run that lives, nothing may be undone.
 
 use std::fmt;
-use std::path::Path;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
@@ -153,6 +155,72 @@ pub fn pids(root: &Path) -> std::io::Result<Vec<i32>> {
     Ok(pids)
 }
 
+/// Its command line: each argument ends with a zero byte. A kernel thread has none.
+///
+/// # Errors
+/// When the process is gone.
+pub(crate) fn command_line(root: &Path, pid: i32) -> std::io::Result<Vec<u8>> {
+    std::fs::read(root.join(format!("proc/{pid}/cmdline")))
+}
+
+/// Was it started with all of these variables (`NAME=VALUE`)? Not one that is gone, or another user's.
+pub(crate) fn has_variables(root: &Path, pid: i32, wanted: &[String]) -> bool {
+    let vars = std::fs::read(root.join(format!("proc/{pid}/environ"))).unwrap_or_default();
+    wanted.iter().all(|w| vars.split(|b| *b == 0).any(|var| var == w.as_bytes()))
+}
+
+/// Its working directory, as its own mounts name it. The link is not followed.
+///
+/// # Errors
+/// When the process is gone, or another user's.
+pub(crate) fn working_folder(root: &Path, pid: i32) -> std::io::Result<PathBuf> {
+    std::fs::read_link(root.join(format!("proc/{pid}/cwd")))
+}
+
+/// Is this folder its working directory? By device and inode: a path may mean another folder there than here.
+///
+/// # Errors
+/// When the process is gone, or another user's.
+pub(crate) fn works_in(root: &Path, pid: i32, folder: &Metadata) -> std::io::Result<bool> {
+    let works = std::fs::metadata(root.join(format!("proc/{pid}/cwd")))?;
+    Ok((works.dev(), works.ino()) == (folder.dev(), folder.ino()))
+}
+
+/// Which namespace of a kind (`mnt`, `net`, `pid`) a process is in, by its name in `/proc`: its id, or `self`.
+///
+/// # Errors
+/// When the process is gone, or another user's.
+pub(crate) fn namespace(root: &Path, process: &str, kind: &str) -> std::io::Result<PathBuf> {
+    std::fs::read_link(root.join("proc").join(process).join("ns").join(kind))
+}
+
+/// How early the kernel ends a process when memory runs out, from -1000 (never) to 1000; by its name in
+/// `/proc`.
+///
+/// # Errors
+/// When the process is gone, or the file has no number.
+pub(crate) fn oom_score(process: &str) -> std::io::Result<i32> {
+    let text = std::fs::read_to_string(Path::new("/proc").join(process).join("oom_score_adj"))?;
+    text.trim().parse().map_err(std::io::Error::other)
+}
+
+/// Changes that.
+///
+/// # Errors
+/// When the process is gone, or the score is lower than it ever was and this process may not do that.
+pub(crate) fn set_oom_score(process: &str, score: i32) -> std::io::Result<()> {
+    std::fs::write(Path::new("/proc").join(process).join("oom_score_adj"), score.to_string())
+}
+
+/// The file of the running program. The kernel's link leads to its inode, also where the file was replaced
+/// meanwhile.
+///
+/// # Errors
+/// When it cannot be looked at.
+pub(crate) fn own_program() -> std::io::Result<Metadata> {
+    std::fs::metadata("/proc/self/exe")
+}
+
 /// Bytes that a process has caused to be written to storage so far; none when it is gone or another user's.
 #[must_use]
 pub fn written(root: &Path, pid: i32) -> Option<u64> {
@@ -213,6 +281,39 @@ mod tests {
         let own = ProcessId::own(Path::new("/"));
         assert!(own.start > 0 && own.lives(Path::new("/")) && own.lingers(Path::new("/")));
         assert_eq!(ProcessId::of_live(Path::new("/"), own.pid), Some(own));
+    }
+
+    #[test]
+    fn a_folder_is_where_a_process_works_by_its_inode() {
+        let (here, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut there =
+            std::process::Command::new("sleep").arg("60").current_dir(here.path()).spawn().unwrap();
+        let (root, pid) = (Path::new("/"), there.id() as i32);
+        let works_in = |folder: &Path| works_in(root, pid, &folder.metadata().unwrap()).unwrap();
+        // Through a link it is another path, and the same folder.
+        std::os::unix::fs::symlink(here.path(), other.path().join("link")).unwrap();
+        let works = [here.path(), &other.path().join("link"), other.path()].map(works_in);
+        let named = working_folder(root, pid).unwrap();
+        let net = [namespace(root, &pid.to_string(), "net"), namespace(root, "self", "net")];
+        there.kill().unwrap();
+        there.wait().unwrap();
+        assert_eq!(works, [true, true, false]);
+        assert_eq!(named, here.path().canonicalize().unwrap());
+        let [theirs, ours] = net.map(Result::unwrap);
+        assert_eq!(theirs, ours);
+        assert!(super::works_in(root, pid, &here.path().metadata().unwrap()).is_err(), "it is gone");
+    }
+
+    #[test]
+    fn variables_are_compared_whole() {
+        let root = proc("");
+        std::fs::write(root.path().join("proc/7/environ"), "A=1\0B=22\0").unwrap();
+        let has = |wanted: &[&str]| {
+            has_variables(root.path(), 7, &wanted.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>())
+        };
+        assert!(has(&["A=1"]) && has(&["B=22", "A=1"]));
+        assert!(!has(&["B=2"]) && !has(&["A=1", "C=3"]) && !has(&["=1"]));
+        assert!(!has_variables(root.path(), 8, &["A=1".to_owned()]), "it is gone");
     }
 
     /// No fd left, or hidden by hidepid: nothing says that it is dead.

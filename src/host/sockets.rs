@@ -7,9 +7,15 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-/// Where sockets with these inodes listen. `process` is the folder of a process that has them.
-pub(crate) fn listening(process: &Path, inodes: &[String]) -> (Vec<PathBuf>, Vec<SocketAddr>) {
-    let table = |name: &str| fs::read_to_string(process.join("net").join(name)).unwrap_or_default();
+/// The inode of a socket, by the link of a descriptor (`socket:[77]`).
+pub(crate) fn inode(link: &Path) -> Option<&str> {
+    link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')
+}
+
+/// Where the sockets with these inodes listen that this process has.
+pub(crate) fn listening(root: &Path, pid: i32, inodes: &[String]) -> (Vec<PathBuf>, Vec<SocketAddr>) {
+    let net = root.join(format!("proc/{pid}/net"));
+    let table = |name: &str| fs::read_to_string(net.join(name)).unwrap_or_default();
     let ours = |inode: Option<&&str>| inode.is_some_and(|i| inodes.iter().any(|o| o == i));
     let mut paths = Vec::new();
     for line in table("unix").lines().skip(1) {

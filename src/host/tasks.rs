@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::process::{Process, pids};
+use super::process::{Process, command_line, pids};
 
 /// A task that waits in the kernel without a way to interrupt it (state D).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -32,7 +32,7 @@ pub fn waiting(root: &Path) -> io::Result<Vec<Waiting>> {
     for pid in pids(root)? {
         let of = root.join(format!("proc/{pid}"));
         // Kernel threads have no command line, and some of them wait in D for good.
-        if fs::read(of.join("cmdline")).is_ok_and(|c| c.is_empty()) {
+        if command_line(root, pid).is_ok_and(|c| c.is_empty()) {
             continue;
         }
         let Ok(tasks) = fs::read_dir(of.join("task")) else { continue };

@@ -60,7 +60,9 @@ pub(crate) async fn end_commands(env: &HookEnv, hook: &Hook) {
         format!("STILLPOINT_PHASE={}", Phase::Pre),
     ];
     let running = || -> Vec<i32> {
-        other_processes().filter(|pid| leads_its_group(*pid) && has_variables(*pid, &wanted)).collect()
+        other_processes()
+            .filter(|pid| leads_its_group(*pid) && process::has_variables(Path::new("/"), *pid, &wanted))
+            .collect()
     };
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
         let found = running();
@@ -79,11 +81,6 @@ pub(crate) async fn end_commands(env: &HookEnv, hook: &Hook) {
 fn leads_its_group(pid: i32) -> bool {
     let id = Pid::from_raw(pid);
     nix::unistd::getpgid(Some(id)) == Ok(id) && nix::unistd::getsid(Some(id)).is_ok_and(|sid| sid != id)
-}
-
-fn has_variables(pid: i32, wanted: &[String]) -> bool {
-    let vars = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    wanted.iter().all(|w| vars.split(|b| *b == 0).any(|var| var == w.as_bytes()))
 }
 
 async fn gone_within(session: &SessionProcess, env: &HookEnv, limit: Duration) -> bool {
@@ -118,5 +115,5 @@ fn other_processes() -> impl Iterator<Item = i32> {
 }
 
 fn is_of_the_run(pid: i32, env: &HookEnv) -> bool {
-    has_variables(pid, &[format!("STILLPOINT_RUN_ID={}", env.run_id)])
+    process::has_variables(Path::new("/"), pid, &[format!("STILLPOINT_RUN_ID={}", env.run_id)])
 }

@@ -32,6 +32,7 @@ use tokio::time::{sleep, timeout};
 use super::outcome::{Exit, HookOutcome, HookStatus, Phase};
 use super::protocol::Messages;
 use super::user;
+use crate::host::process::{oom_score, set_oom_score};
 
 /// How long a group has between SIGTERM and SIGKILL, and how long SIGKILL is waited for.
 pub const GRACE: Duration = Duration::from_secs(2);
@@ -150,7 +151,7 @@ pub(super) fn start(name: &str, program: Program<'_>, stdin: Stdio) -> io::Resul
         spawned?
     };
     let group = Group(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
-    group.ordinary_oom_score(&std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default());
+    group.ordinary_oom_score(oom_score("self").unwrap_or_default());
     Ok((child, group, Output::new(name, reader)))
     // `command` and with it the writing end are dropped here: the end of the output can be seen.
 }
@@ -195,11 +196,11 @@ impl Group {
     }
 
     /// stillpoint asks the kernel to be the last one killed when memory runs out; a command, and a database
-    /// that it may start, must not inherit that. `own` is stillpoint's score as the kernel prints it. Best
-    /// effort: nothing depends on it.
-    fn ordinary_oom_score(&self, own: &str) {
-        if let (Some(id), true) = (self.0, own.starts_with('-')) {
-            let _ = std::fs::write(format!("/proc/{id}/oom_score_adj"), "0");
+    /// that it may start, must not inherit that. `own` is stillpoint's score. Best effort: nothing depends on
+    /// it.
+    fn ordinary_oom_score(&self, own: i32) {
+        if let (Some(id), true) = (self.0, own < 0) {
+            let _ = set_oom_score(&id.to_string(), 0);
         }
     }
 }
@@ -335,16 +336,16 @@ mod tests {
     #[test]
     fn only_a_protected_oom_score_is_taken_back() {
         let mut child = std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
-        let file = format!("/proc/{}/oom_score_adj", child.id());
+        let id = child.id().to_string();
         // Raising it takes no privilege, and shows as well as lowering which score was set.
-        std::fs::write(&file, "300").unwrap();
+        set_oom_score(&id, 300).unwrap();
         let group = std::mem::ManuallyDrop::new(Group(i32::try_from(child.id()).ok().map(Pid::from_raw)));
-        group.ordinary_oom_score("0\n");
-        let kept = std::fs::read_to_string(&file).unwrap();
-        group.ordinary_oom_score("-1000\n");
-        let taken_back = std::fs::read_to_string(&file).unwrap();
+        group.ordinary_oom_score(0);
+        let kept = oom_score(&id).unwrap();
+        group.ordinary_oom_score(-1000);
+        let taken_back = oom_score(&id).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!((kept.as_str(), taken_back.as_str()), ("300\n", "0\n"));
+        assert_eq!((kept, taken_back), (300, 0));
     }
 }

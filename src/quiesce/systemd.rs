@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, pending};
+use std::path::Path;
 
 use super::environment::HookEnv;
 use super::outcome::{HookOutcome, Phase};
@@ -17,6 +18,7 @@ use super::session_process::Session;
 use super::systemctl::{Systemctl, is_active, systemctl};
 use super::verbs::{Application, Narrowed, Verbs};
 use crate::config::settings::{HookKind, SystemdHook, UnitMethod};
+use crate::host::cgroup::Cgroups;
 
 /// What is asked of each unit: how it is, and what a stop of it would stop or bring back.
 const PROPERTIES: &str = "Id,LoadState,ActiveState,Transient,CanStart,CanStop,CanFreeze,FreezerState,RequiredBy,BoundBy,\
@@ -184,9 +186,8 @@ async fn to_freeze(units: &SystemdHook, env: &HookEnv) -> Result<Vec<String>, Re
 
 /// The run must not stop itself.
 fn not_this_one(units: Vec<String>, method: UnitMethod) -> Result<Vec<String>, Refused> {
-    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let own: Vec<&str> = own.split(['/', '\n']).collect();
-    match units.iter().find(|u| own.contains(&u.as_str())) {
+    let own = Cgroups::read(Path::new("/"), "self").unwrap_or_default();
+    match units.iter().find(|u| own.is_within(u)) {
         None => Ok(units),
         Some(unit) => {
             let verb = if method == UnitMethod::Stop { "stop" } else { "freeze" };

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+use crate::host::cgroup::Cgroups;
 use crate::host::fdinfo::FdInfo;
 use crate::host::mountinfo::{self, MountLine};
 use crate::host::process::{self, Process};
@@ -87,11 +88,11 @@ impl Search {
         let pids = process::pids(&self.root).unwrap_or_default();
         let mut namespaces: BTreeMap<PathBuf, i32> = BTreeMap::new();
         for pid in &pids {
-            if let Ok(namespace) = fs::read_link(self.process(*pid).join("ns/mnt")) {
+            if let Ok(namespace) = process::namespace(&self.root, &pid.to_string(), "mnt") {
                 namespaces.entry(namespace).or_insert(*pid);
             }
         }
-        let own = fs::read_link(self.root.join("proc/self/ns/mnt")).unwrap_or_default();
+        let own = process::namespace(&self.root, "self", "mnt").unwrap_or_default();
         for (_, pid) in namespaces.into_iter().filter(|(n, _)| *n != own) {
             self.namespace(pid);
         }
@@ -147,7 +148,7 @@ impl Search {
 
     fn add(&mut self, pid: i32, how: &str) {
         let command = Process::read(&self.root, pid).comm;
-        let unit = unit(&fs::read_to_string(self.process(pid).join("cgroup")).unwrap_or_default());
+        let unit = Cgroups::read(&self.root, &pid.to_string()).unwrap_or_default().unit().map(str::to_owned);
         let of = unit.as_ref().map_or_else(String::new, |u| format!(", {u}"));
         let what = format!("process {pid} ({command}{of}) {how}");
         self.found.insert(Holder { pid: Some(pid), unit, what });
@@ -186,29 +187,9 @@ fn mapped(line: &str, devs: &BTreeSet<DevNo>) -> Option<String> {
     devs.contains(&dev).then(|| path.to_owned())
 }
 
-/// The system's unit of a process: the first service or scope in its path, in systemd's own hierarchy or the
-/// unified one.
-fn unit(cgroup: &str) -> Option<String> {
-    let is_unit = |part: &&str| part.ends_with(".service") || part.ends_with(".scope");
-    let paths = cgroup.lines().filter_map(|line| {
-        let (_, rest) = line.split_once(':')?;
-        rest.strip_prefix("name=systemd:").or_else(|| rest.strip_prefix(':'))
-    });
-    paths.filter_map(|path| path.split('/').find(is_unit)).next().map(str::to_owned)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_unit_is_the_first_service_or_scope() {
-        let of = |path: &str| unit(&format!("3:cpu:/no.service\n1:name=systemd:/\n0::{path}\n"));
-        let instance = "/system.slice/system-postgresql.slice/postgresql@14-main.service";
-        assert_eq!(of(instance).as_deref(), Some("postgresql@14-main.service"));
-        assert_eq!(of("/user.slice/user-0.slice/session-1.scope").as_deref(), Some("session-1.scope"));
-        assert_eq!(of("/"), None);
-    }
 
     #[test]
     fn mapped_files_are_told_by_the_device() {

@@ -142,7 +142,7 @@ impl Watchdog {
         SigSet::all().thread_block()?;
         nix::unistd::setsid().or_else(|e| if e == Errno::EPERM { Ok(Pid::this()) } else { Err(e) })?;
         nix::unistd::chdir("/")?;
-        let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");
+        let _ = crate::host::process::set_oom_score("self", -1000);
         close_inherited();
         let mut buffer = [0_u8; 8192];
         let (n, mut fds) = kernel::receive_fds(socket(), &mut buffer)?;

@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::Refusal;
+use crate::host::process;
 
 /// The program's file name.
 pub const NAME: &str = "stillpoint-databases";
@@ -19,9 +20,7 @@ pub const NAME: &str = "stillpoint-databases";
 pub fn find() -> Result<String, Refusal> {
     let own = std::env::current_exe()
         .map_err(|e| Refusal::new(format!("cannot find the file of the running program: {e}")))?;
-    // The kernel's link to this process's own file leads to its inode, also where the file was replaced
-    // meanwhile.
-    let own_file = std::fs::metadata("/proc/self/exe").map_err(|e| unusable(&own, &e.to_string()))?;
+    let own_file = process::own_program().map_err(|e| unusable(&own, &e.to_string()))?;
     let path = beside(&own, &own_file)?;
     path.into_os_string().into_string().map_err(|path| unusable(Path::new(&path), "its path is not UTF-8"))
 }

@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,9 +14,9 @@ use serde::Serialize;
 
 use crate::host::fdinfo::FdInfo;
 use crate::host::mountinfo::{self, MountTree};
-use crate::host::open_files::{Found, MountIds};
-use crate::host::process::{self, Process};
-use crate::host::sockets::listening;
+use crate::host::open_files::{self, Found, MountIds};
+use crate::host::process::{self, Process, Stat};
+use crate::host::sockets;
 use crate::ids::DevNo;
 use crate::path_encoding;
 
@@ -129,8 +128,7 @@ struct ServerProcess {
 }
 
 fn parent(root: &Path, pid: i32) -> Option<i32> {
-    let status = fs::read_to_string(root.join(format!("proc/{pid}/status"))).ok()?;
-    status.lines().find_map(|l| l.strip_prefix("PPid:"))?.trim().parse().ok()
+    Some(Stat::read(root, pid).ok()??.parent)
 }
 
 /// The first process of the server that this one belongs to: backends and children that save are its
@@ -157,21 +155,20 @@ fn examine(
     on: &[DevNo],
 ) -> io::Result<Option<RunningServer>> {
     let first = process.process.pid;
-    let of = root.join(format!("proc/{first}"));
-    let arguments = fs::read(of.join("cmdline"))?;
+    let arguments = process::command_line(root, first)?;
     if arguments.windows(10).any(|w| w == b"[sentinel]") {
         return Ok(None);
     }
-    let folder = fs::read_link(of.join("cwd"))?;
-    let (mut devices, mut sockets, mut written) = (Vec::new(), Vec::new(), Vec::new());
+    let folder = process::working_folder(root, first)?;
+    let (mut devices, mut inodes, mut written) = (Vec::new(), Vec::new(), Vec::new());
     for pid in family {
-        let files = match files(root, *pid) {
+        let files = match open_files::of_process(root, *pid) {
             Err(_) if *pid != first => continue, // a child that has ended
             files => files?,
         };
         for (fd, target) in files {
-            if let Some(inode) = socket_inode(&target).filter(|_| *pid == first) {
-                sockets.push(inode);
+            if let Some(inode) = sockets::inode(&target).filter(|_| *pid == first) {
+                inodes.push(inode.to_owned());
             } else if let Some(id) = written_to(root, *pid, &fd).filter(|_| target.is_absolute()) {
                 devices.extend(mounts.superblock(*pid, id));
                 written.push(target);
@@ -188,7 +185,11 @@ fn examine(
         // The working directory of the others is the data directory.
         _ => folder,
     };
-    let table = mountinfo::parse(&fs::read(of.join("mountinfo"))?).unwrap_or_default();
+    let table = match mountinfo::read(root, &first.to_string()) {
+        // Its mounts are not known then; what it has open still tells where it writes.
+        Err(e) if e.kind() == io::ErrorKind::InvalidData => Vec::new(),
+        table => table?,
+    };
     devices.extend(MountTree::new(&table).mount_of(&data).map(|line| line.dev));
     devices.retain(|d| on.contains(d));
     devices.sort_unstable();
@@ -196,49 +197,40 @@ fn examine(
     if devices.is_empty() {
         return Ok(None);
     }
-    let (paths, addresses) = listening(&of, &sockets);
+    let (sockets, addresses) = sockets::listening(root, first, &inodes);
     Ok(Some(RunningServer {
         kind: process.kind,
         process: process.process.clone(),
         data,
         on: devices,
-        sockets: paths,
+        sockets,
         addresses,
         append_only: written.iter().any(|f| f.extension().is_some_and(|e| e == "aof")),
-        container: in_own_namespaces(root, &of),
+        container: in_own_namespaces(root, first),
     }))
-}
-
-/// The open files: each fd, and the text of its link. The link is not followed, because that could block.
-fn files(root: &Path, pid: i32) -> io::Result<Vec<(String, PathBuf)>> {
-    let fds = fs::read_dir(root.join(format!("proc/{pid}/fd")))?;
-    let file = |fd: fs::DirEntry| Some((fd.file_name().to_str()?.to_owned(), fs::read_link(fd.path()).ok()?));
-    Ok(fds.flatten().filter_map(file).collect())
-}
-
-fn socket_inode(target: &Path) -> Option<String> {
-    Some(target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())
 }
 
 /// The mount id of a file that is open for writing.
 fn written_to(root: &Path, pid: i32, fd: &str) -> Option<u32> {
-    let info = FdInfo::read(&root.join(format!("proc/{pid}/fdinfo/{fd}")))?;
+    let info = FdInfo::of_process(root, pid, fd)?;
     info.mount().filter(|_| info.is_writable())
 }
 
 /// Has it a pid or network namespace other than this host's? Mount namespaces are not compared, because
 /// services have their own.
-fn in_own_namespaces(root: &Path, of: &Path) -> bool {
-    let link = |process: &Path, name| fs::read_link(process.join("ns").join(name)).ok();
-    let own = root.join("proc/self");
-    ["pid", "net"].into_iter().any(|name| match (link(&own, name), link(of, name)) {
-        (Some(ours), Some(theirs)) => ours != theirs,
-        _ => false,
+fn in_own_namespaces(root: &Path, pid: i32) -> bool {
+    let namespace = |process: &str, kind| process::namespace(root, process, kind);
+    ["pid", "net"].into_iter().any(|kind| {
+        match (namespace("self", kind), namespace(&pid.to_string(), kind)) {
+            (Ok(ours), Ok(theirs)) => ours != theirs,
+            _ => false,
+        }
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -274,7 +266,8 @@ mod tests {
         fn process(&self, pid: i32, parent: i32, comm: &str, cwd: &str, files: &[(&str, u32)]) {
             self.write(&format!("{pid}/comm"), &format!("{comm}\n"));
             self.write(&format!("{pid}/cmdline"), &format!("{comm}\0"));
-            self.write(&format!("{pid}/status"), &format!("Name:\t{comm}\nPPid:\t{parent}\n"));
+            let rest = "0 ".repeat(17);
+            self.write(&format!("{pid}/stat"), &format!("{pid} ({comm}) S {parent} {pid} {rest}\n"));
             self.write(&format!("{pid}/mountinfo"), TABLE);
             self.link(&format!("{pid}/cwd"), cwd);
             self.link(&format!("{pid}/ns/net"), "net:[1]");
@@ -370,6 +363,14 @@ mod tests {
         );
         let found = proc.found(&[DATA]);
         assert_eq!((found[0].kind, found[0].data.to_str()), (Kind::Mongodb, Some("/data/mongo")));
+    }
+
+    #[test]
+    fn a_server_whose_mounts_cannot_be_understood_is_found_by_its_open_files() {
+        let proc = Proc::new();
+        proc.process(10, 1, "mysqld", "/data/mysql", &[("+/data/mysql/ibdata1", 33)]);
+        proc.write("10/mountinfo", "no line of a mount table\n");
+        assert_eq!(proc.found(&[DATA]).len(), 1);
     }
 
     #[test]

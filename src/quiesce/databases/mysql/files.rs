@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::containment::{self, SetMount};
 use super::super::{Refusal, fact, note};
+use crate::host::process;
 
 /// The server's variables that matter here, by their names.
 pub(super) type Variables = BTreeMap<String, String>;
@@ -121,9 +122,14 @@ fn is_that_server(datadir: &Path, here: &Metadata, variables: &Variables) -> Res
         Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => return Ok(()),
         Err(e) => return Err(elsewhere(datadir, &format!("its pid_file {}: {e}", pid_file.display()))),
     };
-    match std::fs::metadata(format!("/proc/{pid}/cwd")) {
-        Ok(cwd) if (cwd.dev(), cwd.ino()) == (here.dev(), here.ino()) => Ok(()),
-        Ok(_) => Err(elsewhere(datadir, &format!("process {pid} of its pid_file works elsewhere"))),
+    // What is no number is no process: a path of somebody's choice must not be made of it.
+    let works_here = match pid.parse() {
+        Ok(pid) => process::works_in(Path::new("/"), pid, here),
+        Err(_) => Err(std::io::ErrorKind::NotFound.into()),
+    };
+    match works_here {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(elsewhere(datadir, &format!("process {pid} of its pid_file works elsewhere"))),
         Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
         Err(_) => Err(elsewhere(datadir, &format!("there is no process {pid}, as its pid_file has it"))),
     }
@@ -213,6 +219,10 @@ mod tests {
             std::process::Command::new("sleep").arg("60").current_dir(dir.path()).spawn().unwrap();
         std::fs::write(dir.path().join("pid"), format!("{}\n", there.id())).unwrap();
         look(&variables).unwrap();
+        std::fs::write(dir.path().join("pid"), format!("{0}/task/{0}", there.id())).unwrap();
+        let no_number = look(&variables).unwrap_err();
+        assert!(no_number.what.contains("there is no process"), "{no_number}");
+        std::fs::write(dir.path().join("pid"), format!("{}\n", there.id())).unwrap();
         there.kill().unwrap();
         there.wait().unwrap();
         assert!(look(&variables).unwrap_err().what.contains("there is no process"));

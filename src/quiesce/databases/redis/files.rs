@@ -4,12 +4,12 @@
 //! this host which the server means on another host or in a container.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::Refusal;
 use super::connection::Connection;
 use super::info::Info;
+use crate::host::process;
 use crate::quiesce::databases::containment::{self, SetMount};
 
 /// The append-only file has to be in the set, whole: since 7.0 it is a folder of files.
@@ -44,12 +44,8 @@ pub(super) async fn dump(
 async fn directory(connection: &mut Connection, info: &Info) -> Result<PathBuf, Refusal> {
     let dir = PathBuf::from(connection.config("dir").await?);
     let pid = info.number("process_id")?;
-    let cwd = PathBuf::from(format!("/proc/{pid}/cwd"));
-    let same = |a: &Path, b: &Path| {
-        let identity = |p: &Path| fs::metadata(p).map(|m| (m.dev(), m.ino())).ok();
-        identity(a).is_some_and(|i| identity(b) == Some(i))
-    };
-    if same(&dir, &cwd) {
+    let works_there = |folder| process::works_in(Path::new("/"), i32::try_from(pid).ok()?, &folder).ok();
+    if fs::metadata(&dir).ok().and_then(works_there) == Some(true) {
         return Ok(dir);
     }
     Err(Refusal::new(format!(
