@@ -7,7 +7,8 @@ use stillpoint::config::settings::UnmountedVolumes;
 use stillpoint::config::settings::{Hook, HookKind, OnFailure, Redis, RedisMode};
 use stillpoint::host::process::Process;
 use stillpoint::plan::Plan;
-use stillpoint::quiesce::databases::running::{Kind, RunningServer};
+use stillpoint::quiesce::databases::running::kind_of;
+use stillpoint::quiesce::databases::server::RunningServer;
 use stillpoint::report;
 use stillpoint::report::databases::{OnSet, on_set};
 
@@ -84,16 +85,16 @@ fn thin_json() {
 }
 
 /// A server on the plan's first data filesystem.
-fn server(plan: &Plan, kind: Kind, pid: i32, comm: &str, data: &str) -> RunningServer {
+fn server(plan: &Plan, pid: i32, comm: &str, data: &str) -> RunningServer {
     let on = plan.filesystems.iter().find(|f| data_dir(f.mount_point.to_str().unwrap())).unwrap();
     RunningServer {
-        kind,
+        kind: kind_of(comm).unwrap(),
         process: Process { pid, comm: comm.into() },
         data: data.into(),
         on: vec![on.dev],
         sockets: vec![],
         addresses: vec![],
-        append_only: false,
+        written: vec![],
         container: false,
     }
 }
@@ -132,28 +133,22 @@ fn databases_that_nothing_holds_come_with_the_section_to_add() {
         RunningServer {
             sockets: vec!["/var/run/postgresql/.s.PGSQL.5432".into()],
             addresses: addresses(&["127.0.0.1:5432"]),
-            ..server(&plan, Kind::Postgresql, 812, "postgres", "/srv/postgresql/15/main")
+            ..server(&plan, 812, "postgres", "/srv/postgresql/15/main")
         },
         RunningServer {
             sockets: vec!["/srv/run/.s.PGSQL.5433".into()],
-            ..server(&plan, Kind::Postgresql, 901, "postgres", "/srv/postgresql/15/second")
+            ..server(&plan, 901, "postgres", "/srv/postgresql/15/second")
         },
         RunningServer {
             sockets: vec!["/run/mysqld/mysqlx.sock".into(), "/run/mysqld/mysqld.sock".into()],
-            ..server(&plan, Kind::Mysql, 77, "mariadbd", "/srv/mysql")
+            ..server(&plan, 77, "mariadbd", "/srv/mysql")
         },
         RunningServer {
             sockets: vec!["/run/redis/redis-server.sock".into()],
-            append_only: true,
-            ..server(
-                &plan,
-                Kind::Redis,
-                4242,
-                "redis-server",
-                "/srv/a/rather/long/path/to/the/data/of/this/redis/server",
-            )
+            written: vec!["/srv/redis/appendonlydir/appendonly.aof.1.incr.aof".into()],
+            ..server(&plan, 4242, "redis-server", "/srv/a/rather/long/path/to/the/data/of/this/redis/server")
         },
-        server(&plan, Kind::Mongodb, 9, "mongod", "/srv/mongodb"),
+        server(&plan, 9, "mongod", "/srv/mongodb"),
     ];
     assert_snapshot!(about(&plan, &on_set(found, &[], &plan)));
 }
@@ -163,7 +158,7 @@ fn a_section_holds_the_server_that_it_connects_to() {
     let plan = plan_with(&facts("nitro"), |_| {}).unwrap();
     let redis = |pid, port: u16| RunningServer {
         addresses: vec![format!("0.0.0.0:{port}").parse().unwrap()],
-        ..server(&plan, Kind::Redis, pid, "redis-server", &format!("/srv/redis-{port}"))
+        ..server(&plan, pid, "redis-server", &format!("/srv/redis-{port}"))
     };
     // One server and one section: it is meant, however it connects.
     let one = on_set(vec![redis(1, 7000)], &[redis_section("cache", 6379)], &plan);
@@ -182,11 +177,8 @@ fn a_section_holds_the_server_that_it_connects_to() {
 fn suggestions_are_sections_of_the_configuration() {
     let plan = plan_with(&facts("nitro"), |_| {}).unwrap();
     let mut found = Vec::new();
-    for (pid, kind) in
-        [Kind::Postgresql, Kind::Postgresql, Kind::Mysql, Kind::Mysql, Kind::Redis, Kind::Redis]
-            .into_iter()
-            .enumerate()
-    {
+    let names = ["postgres", "postmaster", "mysqld", "mariadbd", "redis-server", "valkey-server"];
+    for (pid, comm) in names.into_iter().enumerate() {
         found.push(RunningServer {
             sockets: if pid % 2 == 0 { vec![] } else { vec![format!("/srv/a \"b/.s.PGSQL.54{pid}").into()] },
             addresses: if pid % 2 == 0 {
@@ -194,7 +186,7 @@ fn suggestions_are_sections_of_the_configuration() {
             } else {
                 vec![]
             },
-            ..server(&plan, kind, pid as i32, "x", &format!("/srv/data {pid}"))
+            ..server(&plan, pid as i32, comm, &format!("/srv/data {pid}"))
         });
     }
     let text: String = on_set(found, &[], &plan).into_iter().map(|o| o.suggestion.unwrap()).collect();

@@ -34,11 +34,14 @@ use crate::ids::RunId;
 
 mod agent;
 mod containment;
+mod mongodb;
 mod mysql;
 mod postgresql;
 pub mod program;
 mod redis;
 pub mod running;
+pub mod sections;
+pub mod server;
 
 pub use containment::SetMount;
 

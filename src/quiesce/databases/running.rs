@@ -1,86 +1,31 @@
 //! Database servers that run on this host and keep their data on given filesystems.
 //!
-//! In: `/proc` below a root. Out: one [`RunningServer`] for each server, with the addresses that it listens on.
-//! Must never: connect to one, follow a process's file descriptor or folder into a filesystem (only the links
-//! in /proc are read), or report "none" for what could not be read.
+//! In: `/proc` below a root; what tells each kind of server by ([`ServerKind`]). Out: one [`RunningServer`]
+//! for each server, with the addresses that it listens on. Must never: connect to one, follow a process's
+//! file descriptor or folder into a filesystem (only the links in /proc are read), or report "none" for what
+//! could not be read.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::io;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use serde::Serialize;
-
+use super::server::{RunningServer, ServerKind};
+use super::{mongodb, mysql, postgresql, redis};
 use crate::host::fdinfo::FdInfo;
 use crate::host::mountinfo::{self, MountTree};
 use crate::host::open_files::{self, Found, MountIds};
 use crate::host::process::{self, Process, Stat};
 use crate::host::sockets;
 use crate::ids::DevNo;
-use crate::path_encoding;
 
-/// A kind of database, by its section of the configuration where it has one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// PostgreSQL.
-    Postgresql,
-    /// MySQL, MariaDB, Percona Server.
-    Mysql,
-    /// Redis, Valkey.
-    Redis,
-    /// MongoDB, which has no section.
-    Mongodb,
-}
+/// Every kind. A new one is a file with its [`ServerKind`], and a line here.
+const KINDS: [&dyn ServerKind; 4] =
+    [&postgresql::local::Kind, &mysql::local::Kind, &redis::local::Kind, &mongodb::Kind];
 
-impl Kind {
-    /// From the name of a process (/proc/PID/comm).
-    fn from_comm(comm: &str) -> Option<Self> {
-        Some(match comm {
-            "postgres" | "postmaster" => Self::Postgresql,
-            "mysqld" | "mariadbd" => Self::Mysql,
-            "redis-server" | "valkey-server" => Self::Redis,
-            "mongod" => Self::Mongodb,
-            _ => return None,
-        })
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Postgresql => "PostgreSQL",
-            Self::Mysql => "MySQL or MariaDB",
-            Self::Redis => "Redis or Valkey",
-            Self::Mongodb => "MongoDB",
-        })
-    }
-}
-
-/// A server, with all of its processes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RunningServer {
-    /// What it is.
-    pub kind: Kind,
-    /// Its first process.
-    pub process: Process,
-    /// Its data directory, as the server names it.
-    #[serde(serialize_with = "path_encoding::path")]
-    pub data: PathBuf,
-    /// Those of the given superblocks that have its data directory, or files that it has open for writing.
-    #[serde(skip)]
-    pub on: Vec<DevNo>,
-    /// Unix sockets that it listens on.
-    #[serde(serialize_with = "path_encoding::paths")]
-    pub sockets: Vec<PathBuf>,
-    /// Addresses that it listens on.
-    pub addresses: Vec<SocketAddr>,
-    /// Has it an append-only file open (Redis)?
-    #[serde(skip)]
-    pub append_only: bool,
-    /// Does it run in namespaces of its own, as in a container? Then its paths and ports are not the host's.
-    pub container: bool,
+/// The kind of server that a process of this name belongs to (/proc/PID/comm).
+#[must_use]
+pub fn kind_of(comm: &str) -> Option<&'static dyn ServerKind> {
+    KINDS.into_iter().find(|kind| kind.process_names().contains(&comm))
 }
 
 /// Every server that has its data, or a file open for writing, on these superblocks.
@@ -92,7 +37,7 @@ pub fn servers(root: &Path, on: &[DevNo]) -> io::Result<Found<RunningServer>> {
         .into_iter()
         .filter_map(|pid| {
             let process = Process::read(root, pid);
-            let kind = Kind::from_comm(&process.comm)?;
+            let kind = kind_of(&process.comm)?;
             Some((pid, ServerProcess { kind, parent: parent(root, pid), process }))
         })
         .collect();
@@ -122,7 +67,7 @@ pub fn servers(root: &Path, on: &[DevNo]) -> io::Result<Found<RunningServer>> {
 
 /// A process of a server.
 struct ServerProcess {
-    kind: Kind,
+    kind: &'static dyn ServerKind,
     parent: Option<i32>,
     process: Process,
 }
@@ -155,8 +100,7 @@ fn examine(
     on: &[DevNo],
 ) -> io::Result<Option<RunningServer>> {
     let first = process.process.pid;
-    let arguments = process::command_line(root, first)?;
-    if arguments.windows(10).any(|w| w == b"[sentinel]") {
+    if !process.kind.keeps_data(&process::command_line(root, first)?) {
         return Ok(None);
     }
     let folder = process::working_folder(root, first)?;
@@ -175,16 +119,7 @@ fn examine(
             }
         }
     }
-    let data = match process.kind {
-        // Its working directory is `/`, but it has its lock file open, which is in the data directory.
-        Kind::Mongodb => written
-            .iter()
-            .find(|f| f.file_name().is_some_and(|n| n == "mongod.lock" || n == "WiredTiger.lock"))
-            .and_then(|f| f.parent())
-            .map_or(folder, Path::to_path_buf),
-        // The working directory of the others is the data directory.
-        _ => folder,
-    };
+    let data = process.kind.data_directory(folder, &written);
     let table = match mountinfo::read(root, &first.to_string()) {
         // Its mounts are not known then; what it has open still tells where it writes.
         Err(e) if e.kind() == io::ErrorKind::InvalidData => Vec::new(),
@@ -205,7 +140,7 @@ fn examine(
         on: devices,
         sockets,
         addresses,
-        append_only: written.iter().any(|f| f.extension().is_some_and(|e| e == "aof")),
+        written,
         container: in_own_namespaces(root, first),
     }))
 }
@@ -232,6 +167,7 @@ fn in_own_namespaces(root: &Path, pid: i32) -> bool {
 mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
 
     use super::*;
 
@@ -288,6 +224,17 @@ mod tests {
     }
 
     #[test]
+    fn a_process_name_belongs_to_one_kind_and_the_kernel_can_say_it() {
+        let names: Vec<&str> = KINDS.iter().flat_map(|kind| kind.process_names()).copied().collect();
+        for name in &names {
+            assert_eq!(names.iter().filter(|n| *n == name).count(), 1, "{name}");
+            assert!(name.len() <= 15, "{name}: the kernel cuts off what is longer");
+            assert!(kind_of(name).unwrap().process_names().contains(name));
+        }
+        assert_eq!(kind_of("cat"), None);
+    }
+
+    #[test]
     fn the_processes_of_one_server_are_one_server() {
         let proc = Proc::new();
         proc.process(
@@ -320,7 +267,7 @@ mod tests {
         let found = proc.found(&[DATA, WAL]);
         assert_eq!(found.len(), 1, "{found:?}");
         let pg = &found[0];
-        assert_eq!((pg.kind, pg.process.pid, pg.data.to_str()), (Kind::Postgresql, 10, Some("/data/main")));
+        assert_eq!((pg.kind.id(), pg.process.pid, pg.data.to_str()), ("postgresql", 10, Some("/data/main")));
         assert_eq!(pg.on, [DATA, WAL], "a child writes there");
         assert_eq!(pg.sockets, [Path::new("/run/postgresql/.s.PGSQL.5433")]);
         let addresses: Vec<String> = pg.addresses.iter().map(ToString::to_string).collect();
@@ -347,8 +294,9 @@ mod tests {
         proc.process(14, 1, "cat", "/data", &[("+/data/x", 33)]);
         proc.process(15, 1, "redis-server", "/etc", &[("/data/only-read", 33)]);
         let found = proc.found(&[DATA]);
-        let told: Vec<_> = found.iter().map(|d| (d.process.pid, d.append_only)).collect();
-        assert_eq!(told, [(10, false), (11, true)]);
+        let told: Vec<_> = found.iter().map(|s| (s.process.pid, s.written.as_slice())).collect();
+        let aof: &[PathBuf] = &["/data/redis-aof/appendonlydir/x.incr.aof".into()];
+        assert_eq!(told, [(10, &[][..]), (11, aof)]);
     }
 
     #[test]
@@ -362,7 +310,7 @@ mod tests {
             &[("+/var/log/mongod.log", 21), ("+/data/mongo/WiredTiger.lock", 33)],
         );
         let found = proc.found(&[DATA]);
-        assert_eq!((found[0].kind, found[0].data.to_str()), (Kind::Mongodb, Some("/data/mongo")));
+        assert_eq!((found[0].kind.id(), found[0].data.to_str()), ("mongodb", Some("/data/mongo")));
     }
 
     #[test]

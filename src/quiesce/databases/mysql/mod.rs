@@ -15,7 +15,7 @@
 mod blocker;
 mod files;
 mod flavour;
-mod local;
+pub(super) mod local;
 mod locks;
 mod options;
 mod replica;

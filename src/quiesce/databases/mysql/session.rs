@@ -9,11 +9,9 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, DriverError, Error, Opts, OptsBuilder, Row, Value};
 
 use super::super::{Refusal, become_user};
+use super::local::{PORT, SOCKETS};
 use super::options::{Options, USUAL};
 use crate::config::settings::Mysql;
-
-/// Where servers have their sockets: Debian, RHEL, MySQL's own default.
-const SOCKETS: [&str; 3] = ["/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock"];
 
 /// A statement was not given a lock in time.
 pub(super) const LOCK_WAIT_TIMEOUT: u16 = 1205;
@@ -68,7 +66,7 @@ impl Login {
 
     fn new(settings: &Mysql, options: Options, me: Option<String>) -> Self {
         let user = settings.user.clone().or(options.user).or(me).unwrap_or_else(|| "root".to_owned());
-        let port = settings.port.or(options.port).unwrap_or(3306);
+        let port = settings.port.or(options.port).unwrap_or(PORT);
         // A section that says how to connect is not overruled by an option file; `localhost` means the
         // socket, as for MySQL's clients.
         let host = match (&settings.socket, &settings.host) {

@@ -17,7 +17,7 @@
 //! backup ends with its session.
 
 mod inspect;
-mod local;
+pub(super) mod local;
 mod passfile;
 mod service;
 mod session;

@@ -11,14 +11,11 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{User, geteuid};
 
 use super::super::{Refusal, become_user};
+use super::local::{PORT, SOCKET, SOCKETS};
 use super::passfile::{self, Wanted};
 use super::service::{self, Service};
 use crate::config::settings::Postgresql;
 
-/// Where PostgreSQL's packages put the socket; an empty host means this folder to libpq, and `localhost` to a
-/// password file.
-const SOCKETS: &str = "/var/run/postgresql";
-const PORT: u16 = 5432;
 /// Role, database and system user.
 const POSTGRES: &str = "postgres";
 /// Where packages look for a service file that is no user's own: Debian's, Red Hat's.
@@ -40,7 +37,7 @@ pub(super) struct Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_socket() {
-            write!(f, "PostgreSQL on {}/.s.PGSQL.{}", self.host, self.port)
+            write!(f, "PostgreSQL on {}/{SOCKET}{}", self.host, self.port)
         } else {
             write!(f, "PostgreSQL on {}, port {}", self.host, self.port)
         }

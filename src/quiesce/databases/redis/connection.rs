@@ -18,12 +18,10 @@ use ::redis::{
 
 use super::Refusal;
 use super::info::Info;
+use super::local::{CREDENTIALS, PORT};
 use crate::config::settings::Redis;
 
 const HOST: &str = "127.0.0.1";
-const PORT: u16 = 6379;
-/// Where systemd puts a service's credentials (systemd.exec(5)).
-pub(super) const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 /// What the longest password may be, in bytes.
 const LONGEST: u64 = 64 * 1024;
 

@@ -27,7 +27,7 @@ use crate::config::settings::{HookKind, Redis, RedisMode};
 
 mod files;
 mod info;
-mod local;
+pub(super) mod local;
 mod connection;
 
 /// How often the server is asked how far it is.
