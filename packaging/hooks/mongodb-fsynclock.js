@@ -1,14 +1,14 @@
-// Run by mongodb-fsynclock in mongosh. MONGODB_TASK: `hold` or `unlock`.
+// Run by mongodb-fsynclock in mongosh. MONGODB_TASK: `quiesce` or `unlock`.
 const fs = require('fs');
 
 const file = process.env.MONGODB_URI_FILE;
 const uri = file ? fs.readFileSync(file, 'utf8').trim() : 'mongodb://127.0.0.1/';
-const limit = Number(process.env.STILLPOINT_HOLD_LIMIT || 600) * 1000;
+const limit = Number(process.env.STILLPOINT_QUIESCE_LIMIT || 600) * 1000;
 
-// Whatever is told, the end of the input, SIGTERM or the limit: each of them means to let go.
+// Whatever is told, the end of the input, SIGTERM or the limit: each of them means to release.
 const told = new Promise((resolve) => {
     process.once('SIGTERM', resolve);
-    if (process.env.MONGODB_TASK === 'hold') {
+    if (process.env.MONGODB_TASK === 'quiesce') {
         process.stdin.once('data', resolve);
         process.stdin.once('end', resolve);
         setTimeout(resolve, limit);

@@ -16,7 +16,7 @@ pub async fn databases(hooks: &[Hook], env: &HookEnv) -> Vec<Finding> {
         let Some(outcome) = quiesce::check(hook, env).await else { continue };
         if outcome.succeeded() {
             let facts: Vec<_> = outcome.facts.iter().map(|(k, v)| format!("{k} {v}")).collect();
-            let what = format!("`{}` ({}) can be held", hook.name, hook.kind.section());
+            let what = format!("`{}` ({}) can be quiesced", hook.name, hook.kind.section());
             found.push(Finding::ok(ID, what).at(facts));
             continue;
         }

@@ -1,7 +1,7 @@
 //! The checks that can be made before a run, as findings with remedies.
 //!
 //! ```text
-//! applications could each database be held
+//! applications could each database be quiesced
 //! hooks      can they run; can others write them
 //! processes  which may delay an open or a freeze
 //! storage    what lies on the filesystems of the set: run_dir, images, swap, overlays, free space

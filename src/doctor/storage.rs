@@ -121,7 +121,7 @@ pub fn images(devices: &[BlockDevice], set: &Set<'_>) -> Vec<Finding> {
                     "whatever writes to such a device waits in the window, and its contents are only \
                      crash-consistent",
                 )
-                .remedy("detach it before the window (losetup -d), or hold its user by a hook"),
+                .remedy("detach it before the window (losetup -d), or quiesce its user by a hook"),
         );
     }
     if found.is_empty() {

@@ -1,7 +1,7 @@
 //! What a hook is told: its environment, and nothing else.
 //!
 //! In: facts of the run. Out: the complete environment of a command. Must never: pass on anything of
-//! stillpoint's own environment, which may hold AWS credentials.
+//! stillpoint's own environment, which may have AWS credentials.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -46,10 +46,10 @@ pub struct HookEnv {
     /// The filesystems of the set: what a database writes to has to lie there.
     #[serde(default)]
     pub set: Vec<SetMount>,
-    /// The longest time from holding to letting go that this run can need; a session ends its hold by itself
+    /// The longest time from quiescing to releasing that this run can need; a session releases by itself
     /// after it.
     #[serde(default)]
-    pub hold_limit: Duration,
+    pub quiesce_limit: Duration,
     /// Everything was frozen when the snapshots were asked for, as far as known.
     #[serde(default)]
     pub frozen: bool,
@@ -91,7 +91,7 @@ impl HookEnv {
             ("STILLPOINT_VOLUMES", words(self.volumes.iter().map(VolumeId::as_str))),
         ];
         if phase == Phase::Pre {
-            vars.push(("STILLPOINT_HOLD_LIMIT", self.hold_limit.as_secs().to_string().into()));
+            vars.push(("STILLPOINT_QUIESCE_LIMIT", self.quiesce_limit.as_secs().to_string().into()));
         } else {
             let result = match self.result {
                 RunResult::Taken => "taken",

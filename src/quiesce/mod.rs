@@ -236,7 +236,7 @@ impl NotExecutable {
 }
 
 /// Commands of hooks that cannot be run: not there, not a file or not executable. A post command that is
-/// missing has to be found while nothing is held.
+/// missing has to be found while nothing is quiesced.
 pub fn not_executable(hooks: &[Hook]) -> impl Iterator<Item = NotExecutable> {
     let commands = hooks.iter().flat_map(|h| h.commands().map(move |(edge, argv)| (h, edge, argv)));
     commands.filter_map(|(hook, edge, argv)| {

@@ -25,7 +25,7 @@ pub struct SessionProcess {
     pub process: ProcessId,
 }
 
-/// Gives it the hook's timeout to let go by itself, since its standard input has ended; then SIGTERM, then
+/// Gives it the hook's timeout to release by itself, since its standard input has ended; then SIGTERM, then
 /// SIGKILL to its group.
 pub(crate) async fn end_session(session: &SessionProcess, env: &HookEnv, hook: &Hook) -> Option<HookOutcome> {
     let started = Instant::now();
@@ -50,9 +50,9 @@ pub(crate) async fn end_session(session: &SessionProcess, env: &HookEnv, hook: &
     Some(HookOutcome { lost: true, ..outcome })
 }
 
-/// Ends what still holds the application in the name of a dead run: a `pre` command that goes on would finish
-/// after its `post`. What such a command has left behind on purpose is no leader of the group it was started
-/// in, and is left alone.
+/// Ends what still quiesces the application in the name of a dead run: a `pre` command that goes on would
+/// finish after its `post`. What such a command has left behind on purpose is no leader of the group it was
+/// started in, and is left alone.
 pub(crate) async fn end_commands(env: &HookEnv, hook: &Hook) {
     let wanted = [
         format!("STILLPOINT_RUN_ID={}", env.run_id),

@@ -48,7 +48,7 @@ pub struct HookOutcome {
     pub duration: Duration,
     /// The last 4 KiB of standard output and error together.
     pub output: String,
-    /// It is a session, a database for one, which did not hold until it was told to let go: the set is not
+    /// It is a session, a database for one, which was over before it was told to release: the set is not
     /// what the hook vouches for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lost: bool,
@@ -74,9 +74,9 @@ pub enum HookStatus {
     Cancelled,
     /// There was no process; the text is the kernel's.
     NotStarted(String),
-    /// It said itself why it cannot hold, or did not.
+    /// It said itself why it cannot quiesce, or did not.
     Refused(String),
-    /// There was nothing to hold: it did not run.
+    /// There was nothing to quiesce: it did not run.
     NotRunning,
 }
 
@@ -128,7 +128,7 @@ impl fmt::Display for HookOutcome {
         let Self { name, phase, status, duration, output, .. } = self;
         if let HookStatus::Refused(why) = status {
             let doing =
-                if *phase == Phase::Pre { "cannot be held" } else { "was not let go as it should be" };
+                if *phase == Phase::Pre { "cannot be quiesced" } else { "was not released as it should be" };
             return write!(f, "`{name}` {doing}: {why}");
         }
         let duration = humantime::format_duration(Duration::from_millis(

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! In: argv, the user, the whole environment, a timeout. Out: a [`HookOutcome`]. Must never: wait without a
-//! limit, not for the process (it may hang in the kernel) and not for its output (a child may hold the pipe).
+//! limit, not for the process (it may hang in the kernel) and not for its output (a child may keep the pipe
+//! open).
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -89,14 +90,14 @@ pub async fn run(
             status
         }
     };
-    // A child of the command may hold the pipe open for as long as it likes.
+    // A child of the command may keep the pipe open for as long as it likes.
     let _ = timeout(DRAIN, output.drain()).await;
     let printed = output.finish();
     output.leave_open();
     outcome(status, printed)
 }
 
-/// Reading ends of pipes that children left behind still write to. Nobody reads them, but a child that holds
+/// Reading ends of pipes that children left behind still write to. Nobody reads them, but a child that has
 /// a lock until the post command tells it must not die of a word on standard error before it has cleaned up
 /// (qemu's mysql-flush under dash).
 static LEFT_OPEN: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
@@ -261,7 +262,7 @@ impl Output {
         }
     }
 
-    /// Reads until nobody holds the writing end any more.
+    /// Reads until nobody has the writing end any more.
     pub(super) async fn drain(&mut self) {
         while self.reader.is_some() {
             self.read().await;

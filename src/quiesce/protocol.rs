@@ -2,9 +2,9 @@
 //!
 //! | line on standard output | |
 //! |---|---|
-//! | `ready` | it holds |
+//! | `ready` | it is quiesced |
 //! | `fact KEY VALUE` | goes into the record and the tags; `\n` in VALUE is a line feed, `\\` a backslash |
-//! | `failed WHY`, `hint WHAT` | why it cannot hold, or did not; what to do about it |
+//! | `failed WHY`, `hint WHAT` | why it cannot quiesce, or did not; what to do about it |
 //! | `note TEXT`, anything else | goes to the log |
 //!
 //! In: lines. Out: [`Messages`]. Must never: take for the protocol what is for the log, or keep more than a
@@ -18,7 +18,7 @@ const MOST_FACTS: usize = 64;
 /// What a session messages in the words of the protocol.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Messages {
-    /// It holds.
+    /// It is quiesced.
     pub ready: bool,
     /// Facts.
     pub facts: BTreeMap<String, String>,

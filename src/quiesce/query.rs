@@ -1,4 +1,4 @@
-//! A question to a program that holds nothing: systemctl, docker, podman.
+//! A question to a program that quiesces nothing: systemctl, docker, podman.
 //!
 //! In: a program and arguments. Out: its standard output. Must never: wait without a limit, or take a failure
 //! for an answer.

@@ -62,7 +62,7 @@ pub(super) async fn end(
     if outcome.lost {
         let undone = kind.recover(app).await;
         if !undoes || !undone.succeeded() {
-            tracing::error!(hook = app.hook.name, "it may still be held: {undone}");
+            tracing::error!(hook = app.hook.name, "it may still be quiesced: {undone}");
         }
     }
     outcome

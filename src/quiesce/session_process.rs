@@ -1,16 +1,16 @@
-//! The agent's side of a session: a process that holds an application across the window.
+//! The agent's side of a session: a process that keeps an application quiesced across the window.
 //!
 //! ```text
-//! start ─→ lines … `ready` ─→ held ─→ … the window: nothing is read or messages … ─→ `thaw`, stdin closed ─→ exit 0
-//!   │                                                                              ├ had ended before: lost
-//!   └ ends, `failed WHY`, timeout, cancel: not held                                └ not 0, timeout: killed, lost
+//! start ─→ lines … `ready` ─→ quiesced ─→ … the window: nothing is read … ─→ `thaw`, stdin closed ─→ exit 0
+//!   │                                                                     ├ had ended before: lost
+//!   └ ends, `failed WHY`, timeout, cancel: not quiesced                   └ not 0, timeout: killed, lost
 //! ```
 //!
 //! What it says is in [`super::protocol`].
 //!
-//! In: argv, user, environment, a first line for standard input. Out: a [`Session`] that holds, then a
-//! [`HookOutcome`]. Must never: say that one held which had ended, or signal one that was not first given the
-//! end of its standard input.
+//! In: argv, user, environment, a first line for standard input. Out: a [`Session`] that keeps it quiesced,
+//! then a [`HookOutcome`]. Must never: call one quiesced whose process had ended, or signal one that was not
+//! first given the end of its standard input.
 
 use std::future::Future;
 use std::io;
@@ -25,9 +25,9 @@ use super::outcome::{HookOutcome, HookStatus, Phase};
 use super::process::{self, DRAIN, Group, Output, Program};
 use super::protocol::Messages;
 
-/// A process that holds.
+/// A process that keeps an application quiesced.
 #[derive(Debug)]
-#[must_use = "it holds an application until it is released"]
+#[must_use = "an application is quiesced until it is released"]
 pub struct Session {
     name: String,
     child: Child,
@@ -36,8 +36,8 @@ pub struct Session {
     stdin: Option<ChildStdin>,
 }
 
-/// Starts a session and waits until it holds. `first` is written to its standard input at once; its process
-/// id is `noted` before.
+/// Starts a session and waits until it is ready. `first` is written to its standard input at once; its
+/// process id is `noted` before.
 pub async fn start(
     name: &str,
     program: Program<'_>,
@@ -88,7 +88,7 @@ pub async fn start(
     (with(outcome(status, output), messages), None)
 }
 
-/// Runs a session's program that is not to hold: it says what it finds, and ends.
+/// Runs a session's program that is not to quiesce: it says what it finds, and ends.
 pub async fn run(
     name: &str,
     phase: Phase,
@@ -122,10 +122,10 @@ impl Session {
         self.child.id()
     }
 
-    /// Tells it to let go, and waits for its end.
+    /// Tells it to release, and waits for its end.
     pub async fn release(mut self, limit: Duration) -> HookOutcome {
         let started = Instant::now();
-        // Looked at before it is told: what ended by itself held nothing at the end.
+        // Looked at before it is told: what ended by itself quiesced nothing at the end.
         let ended = !matches!(self.child.try_wait(), Ok(None));
         if !ended {
             self.send(Some("thaw")).await;
@@ -133,7 +133,7 @@ impl Session {
         self.stdin = None;
         let mut outcome = self.finish(Phase::Post, started, limit).await;
         if ended && outcome.succeeded() {
-            let why = "its process ended before it was told to let go".to_owned();
+            let why = "its process ended before it was told to release".to_owned();
             outcome.status = HookStatus::Refused(why);
         }
         outcome.lost = !outcome.succeeded();
@@ -144,7 +144,7 @@ impl Session {
         let ended = timeout(limit, self.output.while_waiting(self.child.wait())).await;
         let (status, output) = match ended {
             Ok(exit) => {
-                // A child that it left behind may be what holds.
+                // A child that it left behind may be what has the lock.
                 process::stop(&mut self.child, &mut self.group, &mut self.output).await;
                 let _ = timeout(DRAIN, self.output.drain()).await;
                 (process::status_of(exit), self.output.finish())
@@ -190,14 +190,14 @@ impl Session {
     /// Writes a line. What cannot be written shows in how the process ends.
     async fn send(&mut self, line: Option<&str>) {
         let (Some(stdin), Some(line)) = (&mut self.stdin, line) else { return };
-        // A pipe holds 64 KiB: only a process that reads nothing at all could keep this waiting, and only for
+        // A pipe takes 64 KiB: only a process that reads nothing at all could keep this waiting, and only for
         // a longer line.
         let _ = timeout(process::GRACE, stdin.write_all(format!("{line}\n").as_bytes())).await;
     }
 }
 
-/// Not killed: a panic of the agent drops it, and it has to see the end of its standard input and let go. One
-/// that does not is ended by the recovery, from the journal.
+/// Not killed: a panic of the agent drops it, and it has to see the end of its standard input and release.
+/// One that does not is ended by the recovery, from the journal.
 impl Drop for Session {
     fn drop(&mut self) {
         self.stdin = None;

@@ -102,7 +102,7 @@ async fn to_stop(units: &SystemdHook, env: &HookEnv) -> Result<Vec<String>, Refu
         if is_active(&state) {
             let id = state.get("Id").filter(|id| !id.is_empty()).unwrap_or(&unit).clone();
             if is("Transient", "yes") {
-                let hint = "hold it by method = \"freeze\", or by a hook of its own";
+                let hint = "quiesce it by method = \"freeze\", or by a hook of its own";
                 return Err((format!("{id} is transient: once stopped it is gone"), Some(hint.to_owned())));
             }
             if is("CanStop", "no") || is("CanStart", "no") {
@@ -123,7 +123,7 @@ async fn to_stop(units: &SystemdHook, env: &HookEnv) -> Result<Vec<String>, Refu
     Ok(in_order(running))
 }
 
-/// What is just being stopped still writes, and is nothing that could be held.
+/// What is just being stopped still writes, and is nothing that could be quiesced.
 fn settled(unit: &str, state: &BTreeMap<String, String>) -> Result<(), Refused> {
     match state.get("ActiveState").map(String::as_str) {
         Some(going @ ("deactivating" | "maintenance")) => Err((
@@ -197,7 +197,7 @@ fn not_this_one(units: Vec<String>, method: UnitMethod) -> Result<Vec<String>, R
     }
 }
 
-/// Why they were not all held until now, when it is so.
+/// Why they were not all quiesced until now, when it is so.
 async fn released_early(units: &SystemdHook, env: &HookEnv) -> Option<String> {
     let systemctl = match systemctl() {
         Ok(systemctl) => systemctl,

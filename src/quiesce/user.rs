@@ -27,7 +27,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.collect();
     let [user, program, arguments @ ..] = args.as_slice() else { return ExitCode::from(127) };
     let name = user.to_string_lossy();
-    // Looked up here: a directory server that does not answer holds up this process alone, which has a
+    // Looked up here: a directory server that does not answer keeps this process alone waiting, which has a
     // timeout.
     let why = match lookup(&name).and_then(|user| switch_to(&name, &user).map(|()| user)) {
         Ok(user) => {

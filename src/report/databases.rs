@@ -58,9 +58,9 @@ pub(super) fn section(page: &mut Page, databases: &[OnSet]) {
         );
         page.wrapped("  ", "    ", &what);
         let about = match (section, suggestion) {
-            (Some(name), _) => format!("held by the section `{name}`"),
-            (None, Some(_)) => "not configured: nothing holds it. To have it held, add".to_owned(),
-            (None, None) => "it runs in a container, and nothing holds it that is seen here: \
+            (Some(name), _) => format!("quiesced by the section `{name}`"),
+            (None, Some(_)) => "not configured: nothing quiesces it. To have it quiesced, add".to_owned(),
+            (None, None) => "it runs in a container, and nothing quiesces it that is seen here: \
                  a `[[container]]` or a `[[session]]` can"
                 .to_owned(),
         };

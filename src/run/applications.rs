@@ -45,7 +45,7 @@ impl Applications {
     /// Nothing is quiesced yet. `window` is the longest that everything may stay frozen.
     pub fn new(job: &Job<'_>, window: Duration) -> Self {
         let mut env = env(&job.run, job.facts, job.plan, job.settings);
-        env.hold_limit += window.saturating_sub(job.settings.window);
+        env.quiesce_limit += window.saturating_sub(job.settings.window);
         Self { env, quiesced: Quiesced::default(), attempted: Vec::new(), outcomes: Vec::new() }
     }
 }
@@ -66,14 +66,14 @@ pub fn env(run: &RunId, facts: &Facts, plan: &Plan, settings: &PlanSettings) -> 
         snapshots: Vec::new(),
         not_mounted: Vec::new(),
         set: filesystems.map(|f| SetMount { mount_point: f.mount_point.clone(), dev: f.dev }).collect(),
-        hold_limit: hold_limit(plan, settings),
+        quiesce_limit: quiesce_limit(plan, settings),
         frozen: false,
     }
 }
 
 /// The longest that a session may have to keep its application quiesced: the sum of all limits between the
 /// first hook and the last release.
-fn hold_limit(plan: &Plan, settings: &PlanSettings) -> Duration {
+fn quiesce_limit(plan: &Plan, settings: &PlanSettings) -> Duration {
     let hooks = quiesce::expand(&settings.hooks).unwrap_or_else(|_| settings.hooks.clone());
     // A session is waited for at most four times its timeout, a command twice: before the window and after
     // it.
@@ -220,11 +220,11 @@ pub(super) fn records(
         settings.hooks.iter().find(of).map(|h| h.kind.section().to_owned())
     };
     let mut records = Vec::new();
-    for held in outcomes.iter().filter(|h| h.phase == Phase::Pre) {
+    for quiesced in outcomes.iter().filter(|h| h.phase == Phase::Pre) {
         // Units that are stopped for an unmount are not hooks of the plan.
-        let Some(kind) = section(&held.name) else { continue };
-        let let_go = outcomes.iter().find(|h| h.phase == Phase::Post && h.name == held.name);
-        let failed = Some(held).filter(|h| !h.succeeded()).or(let_go.filter(|h| h.lost));
+        let Some(kind) = section(&quiesced.name) else { continue };
+        let released = outcomes.iter().find(|h| h.phase == Phase::Post && h.name == quiesced.name);
+        let failed = Some(quiesced).filter(|h| !h.succeeded()).or(released.filter(|h| h.lost));
         let (achieved, reason) = match (taken, failed) {
             (None, failed) => (None, failed.map(ToString::to_string)),
             (Some((cap, _)), Some(failed)) if cap >= Consistency::Filesystem => {
@@ -233,9 +233,9 @@ pub(super) fn records(
             (Some((Consistency::Application, _)), _) => (Some(Consistency::Application), None),
             (Some((cap, why)), _) => (Some(cap), Some(why.to_owned())),
         };
-        let mut facts = held.facts.clone();
-        facts.extend(let_go.map(|h| h.facts.clone()).unwrap_or_default());
-        records.push(ApplicationRecord { name: held.name.clone(), kind, achieved, reason, facts });
+        let mut facts = quiesced.facts.clone();
+        facts.extend(released.map(|h| h.facts.clone()).unwrap_or_default());
+        records.push(ApplicationRecord { name: quiesced.name.clone(), kind, achieved, reason, facts });
     }
     records
 }
@@ -325,7 +325,9 @@ mod tests {
         assert_eq!(labels(&outcomes, None), [None, None, None]);
         outcomes[0].status = HookStatus::Ok;
         assert!(
-            doubt(&settings(), &outcomes).unwrap().contains("`cache` was not let go as it should be: moved")
+            doubt(&settings(), &outcomes)
+                .unwrap()
+                .contains("`cache` was not released as it should be: moved")
         );
         outcomes[3].lost = false;
         outcomes[3].status = HookStatus::Failed(crate::quiesce::Exit::Code(1));
@@ -354,13 +356,13 @@ mod tests {
         settings.hooks.truncate(1);
         settings.hooks[0].kind = HookKind::Hook(told.clone());
         assert!(doubt(&settings, &[ran("queue", Phase::Pre, HookStatus::Ok)]).is_some());
-        let held = crate::config::settings::CommandHook { pre: Some(vec!["/bin/true".into()]), ..told };
-        settings.hooks[0].kind = HookKind::Hook(held);
+        let quiesces = crate::config::settings::CommandHook { pre: Some(vec!["/bin/true".into()]), ..told };
+        settings.hooks[0].kind = HookKind::Hook(quiesces);
         assert_eq!(doubt(&settings, &[ran("queue", Phase::Pre, HookStatus::Ok)]), None);
     }
 
     #[test]
-    fn a_session_may_hold_as_long_as_everything_around_it_may_take() {
+    fn a_session_may_quiesce_as_long_as_everything_around_it_may_take() {
         let settings = settings();
         let plan = Plan {
             name: "p".into(),
@@ -376,6 +378,6 @@ mod tests {
             best: Application,
         };
         let least = Duration::from_secs(3 * 5 * 2) + settings.flush_timeout * 2 + settings.window;
-        assert!(hold_limit(&plan, &settings) > least);
+        assert!(quiesce_limit(&plan, &settings) > least);
     }
 }

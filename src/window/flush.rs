@@ -1,7 +1,7 @@
 //! syncfs before the freeze: bounded, and broken off by a signal.
 //!
 //! In: the filesystems of a window. Out: all flushed, or why not. Must never: be waited for without a bound,
-//! since applications are held meanwhile, or run while anything is frozen.
+//! since applications are quiesced meanwhile, or run while anything is frozen.
 //!
 //! A syncfs in progress cannot be aborted (a dead disk, an image on what somebody else has frozen). Its
 //! thread is left behind, and the process can do all it has to, but not be gone, before it returns.

@@ -304,7 +304,7 @@ fn a_standby_is_held_when_that_is_allowed() {
     rig.configure(&format!("{}{promoting}", standby.section("allow_standby = true")));
     let lowered = rig.run(&["snapshot", "-o", "json"]);
     let record = lowered.exits(22).record();
-    lowered.says("was not held all the time: it was promoted");
+    lowered.says("was not quiesced all the time: it was promoted");
     assert_eq!(record["achieved"], "filesystem", "{record:#}");
 
     // What was replayed is whole; how far that was, a standby does not promise.
@@ -328,9 +328,13 @@ fn lost(mode: &str) {
     kill(pid(&sessions[0]), Signal::SIGTERM).unwrap();
     let ended = run.end();
     let record = ended.exits(22).record();
-    ended.says("was not held all the time: it has closed the connection");
+    ended.says("was not quiesced all the time: it has closed the connection");
     assert_eq!(record["achieved"], "filesystem", "{record:#}");
-    assert!(record["reason"].as_str().unwrap().contains("was not held all the time"), "{}", record["reason"]);
+    assert!(
+        record["reason"].as_str().unwrap().contains("was not quiesced all the time"),
+        "{}",
+        record["reason"]
+    );
     assert_labels(&rig, 2, "filesystem");
     no_session(&server);
     assert_eq!(server.log().contains("aborting backup"), mode == "backup", "{}", server.log());
@@ -438,7 +442,7 @@ fn a_holder_that_is_stopped_loses_its_session() {
     );
     let mounts: Vec<_> = rig.mounts().iter().map(|m| set_mount(m)).collect();
     let order = format!(
-        r#"{{"version":"{}","task":"quiesce","name":"pg","run":"0197f3c2-8b1e-7c55-9d3f-2f6a1c0b9e11","kind":{{{kind}}},"set":[{}],"timeout":"20s","hold_limit":"1s"}}"#,
+        r#"{{"version":"{}","task":"quiesce","name":"pg","run":"0197f3c2-8b1e-7c55-9d3f-2f6a1c0b9e11","kind":{{{kind}}},"set":[{}],"timeout":"20s","quiesce_limit":"1s"}}"#,
         env!("CARGO_PKG_VERSION"),
         mounts.join(",")
     );

@@ -220,7 +220,7 @@ fn a_pause_that_somebody_else_ended_is_no_hold() {
     let ended = run.end();
     // The set is there and is worth less.
     ended.exits(10);
-    ended.says("was not held all the time");
+    ended.says("was not quiesced all the time");
     assert_eq!(ended.record()["achieved"], "filesystem");
     assert_labels(&rig, 1, "filesystem");
     pairs.goes_on(10, SOON);
@@ -334,7 +334,7 @@ fn the_plan_shows_the_server_and_its_suggestion_holds_it() {
     assert_eq!(suggestion, format!("[[redis]]\nsocket = \"{}\"\n", server.socket.display()));
     let connections = server.info("total_connections_received");
     let text = rig.run(&["plan"]);
-    assert!(text.exits(0).out.contains("not configured: nothing holds it"), "{}", text.out);
+    assert!(text.exits(0).out.contains("not configured: nothing quiesces it"), "{}", text.out);
     let after: u64 = server.info("total_connections_received").parse().unwrap();
     assert_eq!(
         after,

@@ -93,7 +93,7 @@ impl Postgres {
         format!(
             "[[session]]\nname = \"orders\"\ntimeout = \"20s\"\n\
              command = [\"{}/sql-session\", \"/usr/bin/psql\", \"--no-psqlrc\", \"--quiet\", \"--username=postgres\", \"--host={}\"]\n\
-             [session.environment]\nSQL_HOLD = \"{hold}\"\nSQL_RELEASE = \"{release}\"\n",
+             [session.environment]\nSQL_QUIESCE = \"{hold}\"\nSQL_RELEASE = \"{release}\"\n",
             hooks.display(),
             self.at()
         )
@@ -142,7 +142,7 @@ fn an_sql_session_holds_a_real_lock_across_the_window_and_a_killed_agent_leaves_
     let record = ended.exits(22).record();
     assert_eq!(record["achieved"], "filesystem");
     assert!(
-        record["reason"].as_str().unwrap().contains("was not let go as it should be"),
+        record["reason"].as_str().unwrap().contains("was not released as it should be"),
         "{}",
         record["reason"]
     );

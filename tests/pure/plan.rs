@@ -126,7 +126,7 @@ fn about(plan: &Plan, databases: &[OnSet]) -> String {
 }
 
 #[test]
-fn databases_that_nothing_holds_come_with_the_section_to_add() {
+fn databases_that_nothing_quiesces_come_with_the_section_to_add() {
     let plan = plan_with(&facts("nitro"), |_| {}).unwrap();
     let addresses = |a: &[&str]| a.iter().map(|a| a.parse().unwrap()).collect::<Vec<_>>();
     let found = vec![
@@ -154,7 +154,7 @@ fn databases_that_nothing_holds_come_with_the_section_to_add() {
 }
 
 #[test]
-fn a_section_holds_the_server_that_it_connects_to() {
+fn a_section_quiesces_the_server_that_it_connects_to() {
     let plan = plan_with(&facts("nitro"), |_| {}).unwrap();
     let redis = |pid, port: u16| RunningServer {
         addresses: vec![format!("0.0.0.0:{port}").parse().unwrap()],

@@ -75,7 +75,7 @@ fn a_session_that_ends_with_success_in_the_window_lowers_the_label_too() {
     let ended = run.end();
     let record = ended.exits(22).record();
     assert_eq!(record["achieved"], "filesystem");
-    assert!(record["reason"].as_str().unwrap().contains("ended before it was told to let go"));
+    assert!(record["reason"].as_str().unwrap().contains("ended before it was told to release"));
     assert_settled(&rig);
 }
 

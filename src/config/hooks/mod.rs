@@ -2,7 +2,7 @@
 //! keys.
 //!
 //! In: sections of a file. Out: [`Hook`]s, plain values. They are also what the journal keeps, so that
-//! whoever cleans up after a dead run knows what it owes. Must never: hold a password.
+//! whoever cleans up after a dead run knows what it owes. Must never: keep a password.
 //!
 //! What is done with each kind is in [`crate::quiesce`]. A new kind is a file here with its
 //! [`Section`](section::Section), one there with its verbs, and a line in [`HookKind`], in [`with_settings`]

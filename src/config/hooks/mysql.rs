@@ -1,6 +1,6 @@
 //! `[[mysql]]`: a MySQL or MariaDB server.
 //!
-//! In: its keys. Out: [`Mysql`]. Must never: hold a password: where it is found is all that is kept.
+//! In: its keys. Out: [`Mysql`]. Must never: keep a password: where it is found is all that is kept.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -44,7 +44,7 @@ pub struct Mysql {
     pub tries: u32,
     /// Stop the SQL thread of a replica, and start it again; default false.
     pub stop_replica: bool,
-    /// How it is held.
+    /// How it is quiesced.
     pub method: MysqlMethod,
     /// The sources whose SQL threads ran when the run came to this hook: these are stopped, and no others are
     /// started. Not a key.
@@ -52,7 +52,7 @@ pub struct Mysql {
     pub stopping: Vec<String>,
 }
 
-/// How a MySQL or MariaDB server is held.
+/// How a MySQL or MariaDB server is quiesced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MysqlMethod {

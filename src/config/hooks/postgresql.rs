@@ -1,6 +1,6 @@
 //! `[[postgresql]]`: a PostgreSQL server.
 //!
-//! In: its keys. Out: [`Postgresql`]. Must never: hold a password: where it is found is all that is kept.
+//! In: its keys. Out: [`Postgresql`]. Must never: keep a password: where it is found is all that is kept.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -37,7 +37,7 @@ pub struct Postgresql {
     pub passfile: Option<PathBuf>,
     /// The system user to connect as, for peer authentication; default `postgres` where it exists.
     pub os_user: Option<String>,
-    /// Hold a standby too; default false.
+    /// Quiesce a standby too; default false.
     pub allow_standby: bool,
 }
 

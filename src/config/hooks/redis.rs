@@ -1,6 +1,6 @@
 //! `[[redis]]`: a Redis or Valkey server.
 //!
-//! In: its keys. Out: [`Redis`]. Must never: hold a password: where it is found is all that is kept.
+//! In: its keys. Out: [`Redis`]. Must never: keep a password: where it is found is all that is kept.
 
 use std::path::PathBuf;
 use std::time::Duration;

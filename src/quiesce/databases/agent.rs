@@ -98,7 +98,7 @@ fn started_with(hook: &Hook, env: &HookEnv, task: Task) -> Result<(Vec<String>, 
         kind: hook.kind.clone(),
         set: env.set.clone(),
         timeout: hook.timeout,
-        hold_limit: env.hold_limit,
+        quiesce_limit: env.quiesce_limit,
     };
     // Plain values: it cannot fail, and an empty order is refused by whoever reads it.
     let first = serde_json::to_string(&first).unwrap_or_default();

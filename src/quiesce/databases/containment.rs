@@ -1,6 +1,6 @@
 //! Is what a database writes to within the set?
 //!
-//! In: the set's filesystems, a path. Out: whether the filesystem that holds the path is frozen with the set.
+//! In: the set's filesystems, a path. Out: whether the filesystem that the path is on is frozen with the set.
 //! Must never: take a path that cannot be looked at for one that is within.
 
 use std::fs::File;

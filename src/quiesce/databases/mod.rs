@@ -1,20 +1,20 @@
-//! The process that holds one database: connected before the freeze, told to let go after the thaw, gone with
-//! the agent.
+//! The process that keeps one database quiesced: connected before the freeze, told to release it after the
+//! thaw, gone with the agent.
 //!
 //! ```text
 //! agent                      this process
-//!   └ Start (a line, JSON) ─→ open: connect, look, refuse what could not be held   ─┐ bounded by `timeout`
-//!                             hold                                                 ─┘
+//!   └ Start (a line, JSON) ─→ open: connect, look, refuse what could not be quiesced ─┐ bounded by
+//!                             quiesce                                                ─┘ `timeout`
 //!                          ←─ fact KEY VALUE …, ready
 //!     … unmount, flush, freeze, the call, thaw: nothing is said …
-//!     `thaw`, or the end ──→ release: is it the same hold? let go
+//!     `thaw`, or the end ──→ release: was it quiesced all the time?
 //!                          ←─ fact KEY VALUE …; exit 0
 //! ```
 //!
 //! In: a [`Start`] on standard input. Out: lines of the session protocol on standard output
-//! ([`super::protocol`]); exit 0 when all went well. The end of standard input, SIGTERM and the limit of the
-//! hold all mean: let go now. Must never: write a password anywhere, do anything at all while the agent holds
-//! filesystems frozen, or outlive the agent with something held.
+//! ([`super::protocol`]); exit 0 when all went well. The end of standard input, SIGTERM and
+//! `quiesce_limit` all mean: release it now. Must never: write a password anywhere, do anything at all while
+//! the agent has filesystems frozen, or outlive the agent with something quiesced.
 
 use std::fmt;
 use std::future::Future;
@@ -54,7 +54,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub enum Task {
     /// Connect, look, say what would be refused; nothing is changed.
     Check,
-    /// Hold until told.
+    /// Quiesce it until told.
     Quiesce,
     /// Undo what a process that was killed may have left; it must be right when nothing was left.
     Recover,
@@ -75,15 +75,15 @@ pub struct Start {
     pub kind: HookKind,
     /// The filesystems of the set.
     pub set: Vec<SetMount>,
-    /// Longest time until it holds, and again until it has let go.
+    /// Longest time until it is quiesced, and again until it is released.
     #[serde(with = "crate::config::hooks::duration")]
     pub timeout: Duration,
-    /// Longest time it may hold: if the agent is stopped, nobody else ends it.
+    /// Longest time it may stay quiesced: if the agent is stopped, nobody else ends that.
     #[serde(with = "crate::config::hooks::duration")]
-    pub hold_limit: Duration,
+    pub quiesce_limit: Duration,
 }
 
-/// Why it cannot be held, or was not.
+/// Why it cannot be quiesced, or was not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// What failed, on which server, and why.
@@ -114,13 +114,14 @@ impl fmt::Display for Refusal {
 /// One kind of database. Everything is bounded from outside; dropping a future must leave nothing but what
 /// [`Quiescer::release`] or the end of the connection undoes.
 pub(super) trait Quiescer: Sized {
-    /// Connects and looks. Refuses what could not be held; changes nothing.
+    /// Connects and looks. Refuses what could not be quiesced; changes nothing.
     fn open(start: &Start) -> impl Future<Output = Result<Self, Refusal>>;
 
-    /// Holds it. On an error, [`Quiescer::release`] is called all the same.
+    /// Quiesces it. On an error, [`Quiescer::release`] is called all the same.
     fn quiesce(&mut self) -> impl Future<Output = Result<(), Refusal>>;
 
-    /// Lets go of whatever may be held. An error when it was not held all the time, or cannot be let go.
+    /// Releases whatever may be quiesced. An error when it was not quiesced all the time, or cannot be
+    /// released.
     fn release(&mut self) -> impl Future<Output = Result<(), Refusal>>;
 
     /// Undoes what a process that was killed may have left.
@@ -170,10 +171,11 @@ struct Agent {
 }
 
 impl Agent {
-    /// Returns when it is time to let go.
+    /// Returns when it is time to release it.
     async fn release_requested(&mut self) {
         tokio::select! {
-            // A line, the end of input or an error: each means that the agent does not want it quiesced any longer.
+            // A line, the end of input or an error: each means that the agent does not want it quiesced any
+            // longer.
             _ = self.lines.next_line() => {}
             _ = self.terminated.recv() => {}
         }
@@ -228,25 +230,25 @@ async fn run<Q: Quiescer>(start: &Start, mut agent: Agent) -> Result<(), Refusal
         return Ok(());
     }
     let left = start.timeout.saturating_sub(begun.elapsed());
-    let held = tokio::select! {
-        held = bounded(left, quiescer.quiesce()) => held,
-        () = agent.release_requested() => Err(Refusal::new("told to stop before it held")),
+    let quiesced = tokio::select! {
+        quiesced = bounded(left, quiescer.quiesce()) => quiesced,
+        () = agent.release_requested() => Err(Refusal::new("told to stop before it was quiesced")),
     };
-    if let Err(refusal) = held {
+    if let Err(refusal) = quiesced {
         if let Err(e) = bounded(start.timeout, quiescer.release()).await {
-            note(format!("cannot let go: {e}"));
+            note(format!("cannot release it: {e}"));
         }
         return Err(refusal);
     }
     send("ready", "");
-    let in_time = timeout(start.hold_limit, agent.release_requested()).await.is_ok();
+    let in_time = timeout(start.quiesce_limit, agent.release_requested()).await.is_ok();
     // ---- from `ready` to here nothing is done ----
     bounded(start.timeout, quiescer.release()).await?;
     if in_time {
         Ok(())
     } else {
-        let limit = humantime::format_duration(start.hold_limit);
-        Err(Refusal::new(format!("let go by itself after {limit}: the agent did not ask")))
+        let limit = humantime::format_duration(start.quiesce_limit);
+        Err(Refusal::new(format!("released by itself after {limit}: the agent did not ask")))
     }
 }
 

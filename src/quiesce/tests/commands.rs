@@ -132,14 +132,15 @@ async fn a_group_that_obeys_sigterm_may_clean_up_and_is_not_waited_for_any_longe
 }
 
 #[tokio::test]
-async fn a_child_that_holds_the_pipe_does_not_hold_the_run() {
+async fn a_child_that_keeps_the_pipe_open_does_not_keep_the_run() {
     let (_dir, d) = dir();
     // What a hook does that keeps a database session open for its post command.
-    let hook = hook("x", &format!("sleep 60 & echo $! >{d}/pid; echo held"), &format!("kill $(cat {d}/pid)"));
+    let hook =
+        hook("x", &format!("sleep 60 & echo $! >{d}/pid; echo quiesced"), &format!("kill $(cat {d}/pid)"));
     let started = Instant::now();
     let outcome = pre(&hook, &env()).await;
     assert!(outcome.succeeded(), "{outcome}");
-    assert_eq!(outcome.output, "held\n");
+    assert_eq!(outcome.output, "quiesced\n");
     assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
     let pid = pid_in(&Path::new(&d).join("pid")).await;
     // A kill, were there one, takes a moment to be seen.
@@ -214,7 +215,7 @@ fn commands_are_checked_before_any_of_them_runs() {
     assert!(not_executable(&hooks(&d)).next().is_some(), "a directory");
 }
 
-/// The agent was killed while it ran: it would hold after its release.
+/// The agent was killed while it ran: it would quiesce after its release.
 #[tokio::test]
 async fn a_pre_command_that_outlives_its_agent_is_ended_before_its_release() {
     let (_dir, d) = dir();

@@ -10,7 +10,7 @@ use crate::config::settings::{DirectoryHook, HookKind};
 fn put(d: &str, name: &str, text: &str, mode: u32) {
     let file = format!("{d}/hooks/{name}");
     fs::create_dir_all(format!("{d}/hooks")).unwrap();
-    // By a process of its own: a child that another test forks meanwhile would hold it open for writing
+    // By a process of its own: a child that another test forks meanwhile would keep it open for writing
     // (ETXTBSY).
     let mut write = Command::new("/bin/sh");
     write.args(["-c", "printf %s \"$0\" >\"$1\" && chmod $2 \"$1\"", text, &file, &format!("{mode:o}")]);
@@ -76,7 +76,7 @@ async fn after_a_failed_freeze_each_is_told_what_it_knows() {
         format!("#!/bin/sh\ncase $1 in {words}) echo {name} $1 >>{d}/log;; *) {otherwise};; esac\n")
     };
     put(&d, "1-qemu", &case("qemu", "freeze|thaw", "exit 1"), 0o755);
-    // Takes any word, and lets go at one.
+    // Takes any word, and releases at one.
     put(&d, "2-mild", &case("mild", "freeze|thaw", "exit 0"), 0o755);
     put(&d, "3-vmware", &case("vmware", "freeze|thaw|freezeFail", "exit 1"), 0o755);
     put(&d, "4-broken", &format!("#!/bin/sh\n[ $1 != freezeFail ] && echo broken $1 >>{d}/log\n"), 0o755);

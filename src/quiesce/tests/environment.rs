@@ -45,7 +45,7 @@ async fn the_environment_is_exactly_the_documented_one() {
         vars
     };
     let mut expected = common("pre");
-    expected.push("STILLPOINT_HOLD_LIMIT=90".to_owned());
+    expected.push("STILLPOINT_QUIESCE_LIMIT=90".to_owned());
     expected.sort();
     assert_eq!(seen(pre(&hook, &env()).await), expected);
     let taken = HookEnv {

@@ -35,7 +35,7 @@ fn env() -> HookEnv {
         snapshots: Vec::new(),
         not_mounted: Vec::new(),
         set: Vec::new(),
-        hold_limit: Duration::from_secs(90),
+        quiesce_limit: Duration::from_secs(90),
         frozen: false,
     }
 }

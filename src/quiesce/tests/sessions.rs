@@ -1,4 +1,4 @@
-//! Sessions: held until told, and never said to hold when they did not.
+//! Sessions: quiesced until told, and never called quiesced when they were not.
 
 use std::fs;
 use std::future::pending;
@@ -20,12 +20,12 @@ fn session(script: &str, timeout: Duration) -> Hook {
 const SHORT: Duration = Duration::from_secs(3);
 const LONG: Duration = Duration::from_secs(20);
 
-/// Holds it, does something, lets it go.
+/// Quiesces it, does something, releases it.
 async fn over(hook: &Hook, meanwhile: impl Future<Output = ()>) -> (HookOutcome, HookOutcome) {
     let mut quiesced = Quiesced::default();
-    let held = quiesce_one(hook, &env(), &mut quiesced, pending()).await;
+    let outcome = quiesce_one(hook, &env(), &mut quiesced, pending()).await;
     meanwhile.await;
-    (held, release_one(hook, &env(), &mut quiesced).await)
+    (outcome, release_one(hook, &env(), &mut quiesced).await)
 }
 
 async fn nothing() {}
@@ -38,10 +38,10 @@ fn refused(outcome: &HookOutcome, why: &str) {
 }
 
 #[tokio::test]
-async fn it_holds_until_it_is_told_to_let_go() {
+async fn it_stays_quiesced_until_it_is_told_to_release() {
     let (_dir, d) = dir();
     let script = format!(
-        "echo fact lsn 0/17; echo note hello; echo ready; echo limit $STILLPOINT_HOLD_LIMIT >{d}/log; read word; \
+        "echo fact lsn 0/17; echo note hello; echo ready; echo limit $STILLPOINT_QUIESCE_LIMIT >{d}/log; read word; \
          echo told $word >>{d}/log; echo fact end 0/18"
     );
     let log = format!("{d}/log");
@@ -57,40 +57,41 @@ async fn it_holds_until_it_is_told_to_let_go() {
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert_eq!(fs::read_to_string(&log).unwrap(), "limit 90\n", "nothing is said before it is time");
     };
-    let (held, released) = over(&hook, meanwhile).await;
-    assert!(held.succeeded() && released.succeeded() && !released.lost, "{held} {released}");
+    let (quiesced, released) = over(&hook, meanwhile).await;
+    assert!(quiesced.succeeded() && released.succeeded() && !released.lost, "{quiesced} {released}");
     assert_eq!(fs::read_to_string(&log).unwrap(), "limit 90\ntold thaw\n");
-    assert_eq!((held.facts["lsn"].as_str(), released.facts["end"].as_str()), ("0/17", "0/18"));
+    assert_eq!((quiesced.facts["lsn"].as_str(), released.facts["end"].as_str()), ("0/17", "0/18"));
 }
 
 #[tokio::test]
 async fn the_end_of_its_input_is_enough_and_ready_twice_is_once() {
-    let (held, released) = over(&session("echo ready; echo ready; cat >/dev/null", LONG), nothing()).await;
-    assert!(held.succeeded() && released.succeeded() && !released.lost, "{held} {released}");
+    let (quiesced, released) =
+        over(&session("echo ready; echo ready; cat >/dev/null", LONG), nothing()).await;
+    assert!(quiesced.succeeded() && released.succeeded() && !released.lost, "{quiesced} {released}");
 }
 
 #[tokio::test]
 async fn one_that_never_holds_is_killed_with_its_children() {
     let (_dir, d) = dir();
     let hook = session(&format!("sleep 60 & echo $! >{d}/pid; wait"), SHORT);
-    let (held, released) = over(&hook, nothing()).await;
-    assert_eq!(held.status, HookStatus::TimedOut);
-    assert!(aborts(&hook, &held) && released.succeeded());
+    let (quiesced, released) = over(&hook, nothing()).await;
+    assert_eq!(quiesced.status, HookStatus::TimedOut);
+    assert!(aborts(&hook, &quiesced) && released.succeeded());
     assert!(dies(pid_in(&Path::new(&d).join("pid")).await).await);
 }
 
 #[tokio::test]
 async fn one_that_ends_or_closes_its_output_before_it_holds_does_not_hold() {
-    let (held, _) = over(&session("exit 0", LONG), nothing()).await;
-    refused(&held, "ended without a word");
-    let (held, _) = over(&session("echo nearly; exit 3", LONG), nothing()).await;
-    assert_eq!(held.status, HookStatus::Failed(Exit::Code(3)));
-    assert_eq!(held.output, "nearly\n");
-    let (held, _) = over(&session("echo hint later; echo failed busy; exit 1", LONG), nothing()).await;
-    refused(&held, "busy");
-    assert_eq!(held.hint.as_deref(), Some("later"));
-    let (held, _) = over(&session("exec >/dev/null 2>&1; sleep 60", LONG), nothing()).await;
-    refused(&held, "closed its output before it was ready");
+    let (quiesced, _) = over(&session("exit 0", LONG), nothing()).await;
+    refused(&quiesced, "ended without a word");
+    let (quiesced, _) = over(&session("echo nearly; exit 3", LONG), nothing()).await;
+    assert_eq!(quiesced.status, HookStatus::Failed(Exit::Code(3)));
+    assert_eq!(quiesced.output, "nearly\n");
+    let (quiesced, _) = over(&session("echo hint later; echo failed busy; exit 1", LONG), nothing()).await;
+    refused(&quiesced, "busy");
+    assert_eq!(quiesced.hint.as_deref(), Some("later"));
+    let (quiesced, _) = over(&session("exec >/dev/null 2>&1; sleep 60", LONG), nothing()).await;
+    refused(&quiesced, "closed its output before it was ready");
 }
 
 #[tokio::test]
@@ -99,31 +100,31 @@ async fn one_that_ends_before_it_is_told_was_lost_however_well_it_ended() {
     let file = Path::new(&d).join("pid");
     let script = |end: &str| format!("echo $$ >{}; echo ready; {end}", file.display());
     let ended = || async { assert!(dies(pid_in(&file).await).await) };
-    let (held, released) = over(&session(&script("exit 0"), LONG), ended()).await;
-    assert!(held.succeeded() && released.lost);
+    let (quiesced, released) = over(&session(&script("exit 0"), LONG), ended()).await;
+    assert!(quiesced.succeeded() && released.lost);
     refused(&released, "ended before it was told");
-    let (held, released) = over(&session(&script("kill -9 $$"), LONG), ended()).await;
-    assert!(held.succeeded() && released.lost);
+    let (quiesced, released) = over(&session(&script("kill -9 $$"), LONG), ended()).await;
+    assert!(quiesced.succeeded() && released.lost);
     assert_eq!(released.status, HookStatus::Failed(Exit::Signal(9)));
 }
 
 #[tokio::test]
-async fn one_that_does_not_let_go_in_time_is_killed_and_lost() {
+async fn one_that_does_not_release_in_time_is_killed_and_lost() {
     let (_dir, d) = dir();
     let script = format!("trap '' TERM; echo $$ >{d}/pid; echo ready; while :; do sleep 0.1; done");
     let started = Instant::now();
-    let (held, released) = over(&session(&script, SHORT), nothing()).await;
-    assert!(held.succeeded() && released.lost);
+    let (quiesced, released) = over(&session(&script, SHORT), nothing()).await;
+    assert!(quiesced.succeeded() && released.lost);
     assert_eq!(released.status, HookStatus::TimedOut);
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
     assert!(dies(pid_in(&Path::new(&d).join("pid")).await).await);
 }
 
 #[tokio::test]
-async fn one_that_fails_to_let_go_was_lost() {
-    let (held, released) =
+async fn one_that_fails_to_release_was_lost() {
+    let (quiesced, released) =
         over(&session("echo ready; read word; echo failed gone; exit 1", LONG), nothing()).await;
-    assert!(held.succeeded() && released.lost);
+    assert!(quiesced.succeeded() && released.lost);
     refused(&released, "gone");
 }
 
@@ -131,12 +132,12 @@ async fn one_that_fails_to_let_go_was_lost() {
 async fn megabytes_that_nobody_reads_hold_nothing_up() {
     let script = "echo ready; head -c 8000000 /dev/zero | tr '\\0' x; read word; exit 0";
     let wait = tokio::time::sleep(Duration::from_millis(500));
-    let (held, released) = over(&session(script, LONG), wait).await;
-    assert!(held.succeeded() && released.succeeded() && !released.lost, "{held} {released}");
+    let (quiesced, released) = over(&session(script, LONG), wait).await;
+    assert!(quiesced.succeeded() && released.succeeded() && !released.lost, "{quiesced} {released}");
     assert!(released.output.len() <= process::TAIL);
     let facts = "for i in $(seq 1 500); do echo fact k$i v; done; echo ready; read word";
-    let (held, released) = over(&session(facts, LONG), nothing()).await;
-    assert_eq!(held.facts.len(), 64);
+    let (quiesced, released) = over(&session(facts, LONG), nothing()).await;
+    assert_eq!(quiesced.facts.len(), 64);
     assert!(released.succeeded());
 }
 
@@ -144,23 +145,23 @@ async fn megabytes_that_nobody_reads_hold_nothing_up() {
 async fn one_that_closes_its_output_while_it_holds_is_told_all_the_same() {
     let (_dir, d) = dir();
     let script = format!("echo ready; exec >/dev/null 2>&1; read word; echo $word >{d}/log");
-    let (held, released) = over(&session(&script, LONG), nothing()).await;
-    assert!(held.succeeded() && released.succeeded(), "{held} {released}");
+    let (quiesced, released) = over(&session(&script, LONG), nothing()).await;
+    assert!(quiesced.succeeded() && released.succeeded(), "{quiesced} {released}");
     assert_eq!(fs::read_to_string(format!("{d}/log")).unwrap(), "thaw\n");
 }
 
-/// Its child may be what holds: the connection, the lock.
+/// Its child may be what has the connection, and the lock.
 #[tokio::test]
 async fn children_that_it_leaves_are_ended() {
     let (_dir, d) = dir();
     let script = format!("sleep 60 & echo $! >{d}/pid; echo ready; read word; exit 0");
-    let (held, released) = over(&session(&script, LONG), nothing()).await;
-    assert!(held.succeeded() && released.succeeded() && !released.lost, "{held} {released}");
+    let (quiesced, released) = over(&session(&script, LONG), nothing()).await;
+    assert!(quiesced.succeeded() && released.succeeded() && !released.lost, "{quiesced} {released}");
     assert!(dies(pid_in(&Path::new(&d).join("pid")).await).await);
 }
 
 #[tokio::test]
-async fn cancelling_ends_it_and_dropping_it_lets_it_go() {
+async fn cancelling_ends_it_and_dropping_it_makes_it_release() {
     let (_dir, d) = dir();
     let hook = session(&format!("trap '' TERM; sleep 60 & echo $! >{d}/pid; wait"), LONG);
     let file = Path::new(&d).join("pid");
@@ -170,21 +171,22 @@ async fn cancelling_ends_it_and_dropping_it_lets_it_go() {
     let outcome = quiesce_one(&hook, &env(), &mut Quiesced::default(), cancel).await;
     assert_eq!(outcome.status, HookStatus::Cancelled);
     assert!(dies(pid_in(&file).await).await);
-    // A panic of the agent drops it: it is not killed, so that it can let go.
+    // A panic of the agent drops it: it is not killed, so that it can release.
     let mut quiesced = Quiesced::default();
-    let hook = session(&format!("echo ready; cat >/dev/null; sleep 0.2; echo $$ >{d}/let-go"), LONG);
+    let hook = session(&format!("echo ready; cat >/dev/null; sleep 0.2; echo $$ >{d}/released"), LONG);
     assert!(quiesce_one(&hook, &env(), &mut quiesced, pending()).await.succeeded());
     drop(quiesced);
-    pid_in(&Path::new(&d).join("let-go")).await;
+    pid_in(&Path::new(&d).join("released")).await;
 }
 
-/// One that is stopped before it holds sees the end of its input first: it may have half of a lock.
+/// One that is stopped before it is ready sees the end of its input first: it may have half of a lock.
 #[tokio::test]
 async fn one_that_is_given_up_may_clean_up() {
     let (_dir, d) = dir();
-    let (held, _) = over(&session(&format!("cat >/dev/null; echo $$ >{d}/let-go"), SHORT), nothing()).await;
-    assert_eq!(held.status, HookStatus::TimedOut);
-    pid_in(&Path::new(&d).join("let-go")).await;
+    let (quiesced, _) =
+        over(&session(&format!("cat >/dev/null; echo $$ >{d}/released"), SHORT), nothing()).await;
+    assert_eq!(quiesced.status, HookStatus::TimedOut);
+    pid_in(&Path::new(&d).join("released")).await;
 }
 
 #[tokio::test]

@@ -264,7 +264,7 @@ pub fn order(
     task: Task,
     server: &Server,
     mounts: &[PathBuf],
-    hold_limit: Duration,
+    quiesce_limit: Duration,
     change: impl FnOnce(&mut settings::Redis),
 ) -> Start {
     let mut redis = settings::Redis {
@@ -291,7 +291,7 @@ pub fn order(
         kind: HookKind::Redis(redis),
         set: set.collect(),
         timeout: Duration::from_secs(12),
-        hold_limit,
+        quiesce_limit,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Who holds the locks back.
+//! Who keeps the locks from being taken.
 //!
 //! In: the server's process list, from a second connection. Out: one line that names the likeliest, for the
 //! log and the refusal. Must never: show what is between quotes in a query, or more than [`TEXT`] characters
@@ -18,7 +18,7 @@ const GRANTED: &str = "SELECT p.processlist_id AS id, p.processlist_user AS user
      FROM performance_schema.metadata_locks h \
      JOIN performance_schema.metadata_locks w ON w.object_type = h.object_type \
        AND w.object_schema <=> h.object_schema AND w.object_name <=> h.object_name \
-     JOIN performance_schema.threads o ON o.thread_id = w.owner_thread_id AND o.processlist_id = {holder} \
+     JOIN performance_schema.threads o ON o.thread_id = w.owner_thread_id AND o.processlist_id = {locking} \
      JOIN performance_schema.threads p ON p.thread_id = h.owner_thread_id \
      WHERE w.lock_status = 'PENDING' AND h.lock_status = 'GRANTED' AND p.processlist_id NOT IN ({own}) \
      ORDER BY p.processlist_time DESC LIMIT 1";
@@ -37,15 +37,15 @@ const LONGEST: &str = "SELECT id, user, time, command, LEFT(info, 400) AS info \
      AND COALESCE(state, '') NOT LIKE 'Waiting for table flush%' \
      AND (info IS NOT NULL OR command = 'Sleep') ORDER BY command = 'Sleep', time DESC, id LIMIT 1";
 
-/// Names whoever seems to have been in the way of `holder` since `waited` ago. Our own connections are left
+/// Names whoever seems to have been in the way of `locking` since `waited` ago. Our own connections are left
 /// out.
 pub(super) async fn name(
     aside: &mut Session,
-    holder: u64,
+    locking: u64,
     flavour: Flavour,
     waited: Duration,
 ) -> Option<String> {
-    let own = format!("{holder}, {}", aside.id);
+    let own = format!("{locking}, {}", aside.id);
     let since = if flavour.is_mariadb() {
         format!("time_ms >= {}", waited.as_millis())
     } else {
@@ -53,7 +53,7 @@ pub(super) async fn name(
     };
     for query in [GRANTED, PLUGIN, LONGEST] {
         let query = query.replace("{own}", &own).replace("{since}", &since);
-        let query = query.replace("{holder}", &holder.to_string());
+        let query = query.replace("{locking}", &locking.to_string());
         // What the server does not have is an error; the next one serves.
         if let Ok(Some(row)) = aside.row(&query).await {
             return Some(line(&row));

@@ -94,7 +94,7 @@ pub(super) fn check(set: &[SetMount], variables: &Variables) -> Result<(), Refus
 fn elsewhere(datadir: &Path, why: &str) -> Refusal {
     let what = format!("the server's data directory {} is not the one here: {why}", datadir.display());
     Refusal::new(what).hint(
-        "a server on another host, or in a container that has its own paths, cannot be held from here; \
+        "a server on another host, or in a container that has its own paths, cannot be quiesced from here; \
          [[container]] pauses one",
     )
 }
@@ -165,7 +165,7 @@ fn lead(set: &[SetMount], path: &Path, here: &Metadata) -> Result<(), Refusal> {
     }
     match std::fs::metadata(path) {
         Ok(there) if there.dev() == here.dev() => Ok(()),
-        // Links that lead nowhere, and files that go away while they are looked at, hold nothing.
+        // Links that lead nowhere, and files that go away while they are looked at, have no data elsewhere.
         Err(_) => Ok(()),
         Ok(_) if path.extension().is_some_and(|e| e == "sock") => Ok(()),
         Ok(_) => containment::check(set, "a part of the data directory,", path),

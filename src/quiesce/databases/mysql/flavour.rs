@@ -29,7 +29,7 @@ impl fmt::Display for Flavour {
     }
 }
 
-/// What holds the server.
+/// What quiesces the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lock {
     /// BACKUP STAGE.
@@ -58,7 +58,8 @@ impl Lock {
     /// The same way back.
     pub(super) fn give_back(self) -> &'static [&'static str] {
         match self {
-            // Fails unless the stage is still held: a proof, where UNLOCK TABLES is content with anything.
+            // Fails unless the stage is still in force: a proof, where UNLOCK TABLES is content with
+            // anything.
             Self::Stages => &["BACKUP STAGE END"],
             Self::InstanceAndRead => &["UNLOCK TABLES", "UNLOCK INSTANCE"],
             Self::Read => &["UNLOCK TABLES"],
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn each_server_is_held_by_what_it_has() {
+    fn each_server_is_quiesced_by_what_it_has() {
         use MysqlMethod::{Backup, ReadLock};
         for (version, comment, name, lock) in [
             ("10.11.19-MariaDB-0+deb12u1-log", "Debian 12", "MariaDB 10.11.19", Lock::Stages),

@@ -1,4 +1,5 @@
-//! Taking the locks in bounded time, several times over, and giving them back with proof that they held.
+//! Taking the locks in bounded time, several times over, and giving them back with proof that they were there
+//! all the time.
 //!
 //! In: a connected server. Out: a [`Position`] that cannot move. Must never: leave a statement waiting that
 //! nobody waits for any more: everybody else would queue up behind it.
@@ -59,7 +60,7 @@ impl Server {
             }
             match self.once(self.settings.lock_wait.min(left - LATE / 2)).await? {
                 Ok(()) => {
-                    fact("held_by", self.lock.take().join(", "));
+                    fact("quiesced_by", self.lock.take().join(", "));
                     return Ok(());
                 }
                 Err(blocker) => {
@@ -79,22 +80,22 @@ impl Server {
         ))
     }
 
-    /// One try. `Ok(Err)` says who was in the way; everything is let go then.
+    /// One try. `Ok(Err)` says who was in the way; everything is given back then.
     async fn once(&mut self, limit: Duration) -> Result<Result<(), String>, Refusal> {
         let end = Instant::now() + limit;
         self.taken = true;
         for statement in self.lock.take() {
             let left = end.saturating_duration_since(Instant::now());
             let wait = format!("SET SESSION lock_wait_timeout = {}", seconds(left));
-            self.holder.run(&wait).await.map_err(|e| self.holder.refusal(&wait, &e))?;
+            self.locking.run(&wait).await.map_err(|e| self.locking.refusal(&wait, &e))?;
             self.waiting = true;
             let begun = self.begin(statement, left).await?;
             self.waiting = false;
             let Some((failed, blocker)) = begun else { continue };
             if !matches!(failed.code, Some(LOCK_WAIT_TIMEOUT | INTERRUPTED)) {
-                return Err(self.holder.refusal(statement, &failed));
+                return Err(self.locking.refusal(statement, &failed));
             }
-            self.give_back().await.map_err(|e| self.holder.refusal("letting go", &e))?;
+            self.give_back().await.map_err(|e| self.locking.refusal("giving the locks back", &e))?;
             return Ok(Err(blocker.unwrap_or_else(|| "nobody can be named".to_owned())));
         }
         Ok(Ok(()))
@@ -106,9 +107,9 @@ impl Server {
         statement: &str,
         limit: Duration,
     ) -> Result<Option<(Failed, Option<String>)>, Refusal> {
-        let (holder, aside, flavour) = (&mut self.holder, &mut self.aside, self.flavour);
-        let id = holder.id;
-        let mut run = std::pin::pin!(holder.run(statement));
+        let (locking, aside, flavour) = (&mut self.locking, &mut self.aside, self.flavour);
+        let id = locking.id;
+        let mut run = std::pin::pin!(locking.run(statement));
         // Looked at while it waits: afterwards the one in the way may be gone. A lock that is to be had takes
         // milliseconds.
         let early = limit.mul_f32(0.7);
@@ -143,7 +144,7 @@ impl Server {
         }
         let mut first = Ok(());
         for statement in self.lock.give_back() {
-            let given = self.holder.run(statement).await;
+            let given = self.locking.run(statement).await;
             first = first.and(given);
         }
         match first {
@@ -153,12 +154,12 @@ impl Server {
         }
     }
 
-    /// The end of the binary log, as the connection that holds sees it.
+    /// The end of the binary log, as the connection with the locks sees it.
     pub(super) async fn position(&mut self) -> Result<Position, Refusal> {
         let mut position = Position::default();
         if self.variables.get("log_bin").is_some_and(|v| v == "ON") {
             let show = self.flavour.show_position();
-            let row = self.holder.row(show).await.map_err(|e| self.holder.refusal(show, &e))?;
+            let row = self.locking.row(show).await.map_err(|e| self.locking.refusal(show, &e))?;
             position.log = row.and_then(|r| Some((r.get("File")?, r.get("Position")?)));
         }
         let query = if self.flavour.is_mariadb() {
@@ -168,18 +169,18 @@ impl Server {
         } else {
             return Ok(position);
         };
-        let row = self.holder.row(query).await.map_err(|e| self.holder.refusal(query, &e))?;
+        let row = self.locking.row(query).await.map_err(|e| self.locking.refusal(query, &e))?;
         let at = |place: usize| row.as_ref().and_then(|r| r.at(place));
         (position.gtid, position.gtid_current) = (at(0), at(1));
         Ok(position)
     }
 
-    /// Finds out whether the locks were held all the time, and gives them back in either case.
+    /// Finds out whether the locks were there all the time, and gives them back in either case.
     pub(super) async fn unlock(&mut self) -> Result<(), Refusal> {
         if self.waiting {
             // Broken off in the middle of a statement, which the server does not know: it would wait on, with
             // others behind it.
-            let kill = format!("KILL {}", self.holder.id);
+            let kill = format!("KILL {}", self.locking.id);
             return self.aside.run(&kill).await.map_err(|e| self.aside.refusal(&kill, &e));
         }
         let moved = match &self.position {
@@ -196,11 +197,11 @@ impl Server {
         };
         match (moved, given) {
             (Err(refusal), _) => Err(lost(&refusal.what)),
-            (Ok(Some((before, now))), _) => {
-                Err(Refusal::new(format!("its binary log moved while it was held, from {before} to {now}")))
-            }
+            (Ok(Some((before, now))), _) => Err(Refusal::new(format!(
+                "its binary log moved while it was quiesced, from {before} to {now}"
+            ))),
             (Ok(None), Err(e)) if self.position.is_some() => Err(lost(&e.why)),
-            (Ok(None), Err(e)) => Err(self.holder.refusal("letting go", &e)),
+            (Ok(None), Err(e)) => Err(self.locking.refusal("giving the locks back", &e)),
             (Ok(None), Ok(())) => Ok(()),
         }
     }

@@ -1,16 +1,16 @@
 //! MySQL and MariaDB: nothing is committed and every table is on the disk, from `ready` until told.
 //!
 //! ```text
-//! open     log in twice: one connection holds, the other looks on; files in the set? privileges?
-//! hold     replica's SQL thread (where asked) ─→ locks ─→ InnoDB's log flushed ─→ positions read
-//!            │ not in `lock_wait`: everything is let go for a moment, so that nobody queues up behind the lock
+//! open     log in twice: one connection locks, the other looks on; files in the set? privileges?
+//! quiesce  replica's SQL thread (where asked) ─→ locks ─→ InnoDB's log flushed ─→ positions read
+//!            │ not in `lock_wait`: all is given back for a moment, so that nobody queues up behind the lock
 //! release  the same connection, the same position? ─→ unlock ─→ SQL thread
 //! rescue   SQL threads that ran before, and are stopped without an error, are started
 //! ```
 //!
-//! In: its settings, the set. Out: facts, and a hold. Must never: hold beyond the end of the process, keep
-//! the server's clients waiting for longer than `lock_wait` at a time before it holds, or start an SQL thread
-//! that somebody else stopped.
+//! In: its settings, the set. Out: facts, and a server that is quiesced. Must never: keep a lock beyond the
+//! end of the process, keep the server's clients waiting for longer than `lock_wait` at a time before it is
+//! quiesced, or start an SQL thread that somebody else stopped.
 
 mod blocker;
 mod files;
@@ -35,8 +35,8 @@ const RESERVE: Duration = Duration::from_millis(500);
 
 /// A connected server.
 pub(super) struct Server {
-    /// The connection that holds.
-    holder: Session,
+    /// The connection that takes the locks, and has them until the release.
+    locking: Session,
     /// The one that looks on while the other waits.
     aside: Session,
     settings: Mysql,
@@ -64,9 +64,9 @@ fn settings(start: &Start) -> Result<Mysql, Refusal> {
 
 /// What every connection is told first: to be left alone for as long as it may take, and to wait for no lock
 /// without a limit.
-async fn settle(session: &mut Session, hold: Duration, lock_wait: Duration) -> Result<(), Refusal> {
+async fn settle(session: &mut Session, longest: Duration, lock_wait: Duration) -> Result<(), Refusal> {
     // The server takes no more than a year, and in strict mode refuses more.
-    let (idle, wait) = ((hold.as_secs() + 60).min(31_536_000), locks::seconds(lock_wait));
+    let (idle, wait) = ((longest.as_secs() + 60).min(31_536_000), locks::seconds(lock_wait));
     let statement = format!("SET SESSION wait_timeout = {idle}, lock_wait_timeout = {wait}, autocommit = 1");
     session.run(&statement).await.map_err(|e| session.refusal("SET SESSION", &e))
 }
@@ -85,20 +85,20 @@ impl Quiescer for Server {
         let end = Instant::now() + start.timeout.saturating_sub(RESERVE);
         let settings = settings(start)?;
         let login = Login::find(&settings)?;
-        let mut holder = login.connect().await?;
-        let (flavour, variables) = flavour(&mut holder).await?;
+        let mut locking = login.connect().await?;
+        let (flavour, variables) = flavour(&mut locking).await?;
         let lock = flavour.lock(settings.method);
-        permitted(&mut holder, flavour, lock, settings.stop_replica).await?;
+        permitted(&mut locking, flavour, lock, settings.stop_replica).await?;
         files::check(&start.set, &variables)?;
-        let hold = start.hold_limit + start.timeout;
-        settle(&mut holder, hold, settings.lock_wait).await?;
+        let longest = start.quiesce_limit + start.timeout;
+        settle(&mut locking, longest, settings.lock_wait).await?;
         if flavour.is_mariadb() {
             // A limit for statements would break off what waits for a lock.
-            let unlimited = holder.run("SET SESSION max_statement_time = 0").await;
-            unlimited.map_err(|e| holder.refusal("SET SESSION", &e))?;
+            let unlimited = locking.run("SET SESSION max_statement_time = 0").await;
+            unlimited.map_err(|e| locking.refusal("SET SESSION", &e))?;
         }
         let mut aside = login.connect().await?;
-        settle(&mut aside, hold, settings.lock_wait).await?;
+        settle(&mut aside, longest, settings.lock_wait).await?;
         fact("server", flavour);
         for name in ["server_id", "server_uuid"] {
             if let Some(value) = variables.get(name) {
@@ -108,7 +108,7 @@ impl Quiescer for Server {
         let sources = replica::sources(&mut aside, flavour).await?;
         let (taken, waiting, position, stopped) = (false, false, None, Vec::new());
         let server = Self {
-            holder,
+            locking,
             aside,
             settings,
             flavour,
@@ -130,20 +130,20 @@ impl Quiescer for Server {
         let doing = "FLUSH ENGINE LOGS";
         // Else what is committed may be on the disk as prepared only, and the binary log would have to say
         // what became of it.
-        let flushed = self.holder.run("FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS").await;
-        flushed.map_err(|e| self.holder.refusal(doing, &e))?;
+        let flushed = self.locking.run("FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS").await;
+        flushed.map_err(|e| self.locking.refusal(doing, &e))?;
         let position = self.position().await?;
         position.facts();
         self.position = Some(position);
-        let sources = replica::sources(&mut self.holder, self.flavour).await?;
+        let sources = replica::sources(&mut self.locking, self.flavour).await?;
         sources.iter().for_each(replica::Source::facts);
         Ok(())
     }
 
     async fn release(&mut self) -> Result<(), Refusal> {
-        let held = self.unlock().await;
+        let unlocked = self.unlock().await;
         let started = self.start_replica().await;
-        held.and(started)
+        unlocked.and(started)
     }
 
     async fn recover(start: &Start) -> Result<(), Refusal> {
@@ -198,7 +198,7 @@ impl Server {
                 // Noted first: stopping may have been begun when it fails.
                 self.stopped.push(source.channel.clone());
                 let statement = self.flavour.sql_thread("STOP", &source.channel);
-                self.holder.run(&statement).await.map_err(|e| self.holder.refusal(&statement, &e))?;
+                self.locking.run(&statement).await.map_err(|e| self.locking.refusal(&statement, &e))?;
             }
         }
         Ok(())

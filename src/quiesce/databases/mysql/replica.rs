@@ -1,4 +1,4 @@
-//! A replica's SQL threads: what they have done, and stopping them for the time of a hold.
+//! A replica's SQL threads: what they have done, and stopping them while the server is quiesced.
 //!
 //! In: the status of each source. Out: facts, and threads that run again. Must never: start a thread that did
 //! not run before, or one that stopped with an error.

@@ -1,4 +1,4 @@
-//! What a server is, and whether it can be held: on this host, within the set, with enough privileges.
+//! What a server is, and whether it can be quiesced: on this host, within the set, with enough privileges.
 //!
 //! In: a session, the set. Out: [`Instance`], or the refusal. Must never: change anything.
 
@@ -9,7 +9,7 @@ use super::session::{Session, text};
 use crate::config::settings::{Postgresql, PostgresqlMode};
 use crate::host::process::Stat;
 
-/// What was instance of a server. It has to be the same when it is let go.
+/// What was instance of a server. It has to be the same when it is released.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Instance {
     /// The server's process that serves this session.

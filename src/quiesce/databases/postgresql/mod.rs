@@ -4,7 +4,7 @@
 //! target   settings, service file, password file → where, as whom; this process becomes that system user
 //! session  connect, limits
 //! look     refuse: a standby, too few privileges, not on this host, not within the set
-//! hold     CHECKPOINT                │ pg_backup_start, fast
+//! quiesce  CHECKPOINT                │ pg_backup_start, fast
 //!            … the window …
 //! release  is it the same session?   │ pg_backup_stop: label and tablespace map
 //! ```
@@ -13,8 +13,8 @@
 //! committed before. `CHECKPOINT` makes that recovery short. A backup's label makes it start where an
 //! archive's does, so that WAL from elsewhere can be added.
 //!
-//! In: its settings, the set. Out: facts, and a hold. Must never: hold beyond the end of the process: a
-//! backup ends with its session.
+//! In: its settings, the set. Out: facts, and a server that is quiesced. Must never: keep it quiesced beyond
+//! the end of the process: a backup ends with its session.
 
 mod inspect;
 pub(super) mod local;
@@ -33,7 +33,7 @@ use self::session::{Long, Session, text};
 use super::{Quiescer, Refusal, Start, fact, note};
 use crate::config::settings::{HookKind, Postgresql, PostgresqlMode};
 
-/// How much longer than the hold a silent session lives: for when this process is stopped.
+/// How much longer than `quiesce_limit` a silent session lives: for when this process is stopped.
 const IDLE_MARGIN: Duration = Duration::from_secs(30);
 /// How long what is lost is cancelled.
 const CANCEL: Duration = Duration::from_secs(2);
@@ -51,13 +51,13 @@ pub(super) struct Server {
     /// The backup's label.
     label: String,
     timeout: Duration,
-    /// It has to hold until then.
+    /// It has to be quiesced by then.
     deadline: Instant,
-    held: Option<Held>,
+    quiesced: Option<Quiesced>,
 }
 
-/// What is held.
-struct Held {
+/// What has to be the same at the release.
+struct Quiesced {
     timeline: String,
 }
 
@@ -68,29 +68,29 @@ impl Quiescer for Server {
         let target = target::resolve(settings)?;
         let label = application(start);
         let limit = earlier(start.timeout);
-        let session = Session::connect(&target, &label, limit, start.hold_limit + IDLE_MARGIN).await?;
+        let session = Session::connect(&target, &label, limit, start.quiesce_limit + IDLE_MARGIN).await?;
         let looked = async {
             let instance = inspect::instance(&session).await?;
             Ok((inspect::check(&session, start, settings, &instance).await?, instance))
         };
-        // The server's own limits do not end a wait for what a stopped process of it holds.
+        // The server's own limits do not end a wait for what a stopped process of it has locked.
         let looked = timeout_at(deadline - SPARE, looked).await;
         let (identity, instance) = looked.unwrap_or_else(|_| Err(session.silent(limit)))?;
         report(&identity, &instance);
         let (mode, timeout) = (settings.mode, start.timeout);
-        Ok(Self { session, mode, instance, label, timeout, deadline, held: None })
+        Ok(Self { session, mode, instance, label, timeout, deadline, quiesced: None })
     }
 
     async fn quiesce(&mut self) -> Result<(), Refusal> {
         let left = earlier(self.deadline.saturating_duration_since(Instant::now()));
         let by = self.deadline - SPARE;
         let begun = timeout_at(by, self.begin(left)).await;
-        self.held = Some(begun.unwrap_or_else(|_| Err(self.session.silent(left)))?);
+        self.quiesced = Some(begun.unwrap_or_else(|_| Err(self.session.silent(left)))?);
         Ok(())
     }
 
     async fn release(&mut self) -> Result<(), Refusal> {
-        let Some(Held { timeline }) = self.held.take() else {
+        let Some(Quiesced { timeline }) = self.quiesced.take() else {
             // Something may still run in it. The end of this process ends the rest.
             let _ = timeout(CANCEL, self.session.canceller().cancel_query(NoTls)).await;
             return Ok(());
@@ -107,11 +107,11 @@ impl Quiescer for Server {
         let settings = settings(start)?;
         let target = target::resolve(settings)?;
         let limit = earlier(start.timeout);
-        // A server that cannot be reached has no session that holds anything.
+        // A server that cannot be reached has no session of this run.
         let session = match Session::connect(&target, "stillpoint", limit, IDLE_MARGIN).await {
             Ok(session) => session,
             Err(refusal) => {
-                note(format!("nothing to let go: {refusal}"));
+                note(format!("nothing to release: {refusal}"));
                 return Ok(());
             }
         };
@@ -128,8 +128,8 @@ impl Quiescer for Server {
 }
 
 impl Server {
-    /// Begins the hold.
-    async fn begin(&self, left: Duration) -> Result<Held, Refusal> {
+    /// Quiesces it.
+    async fn begin(&self, left: Duration) -> Result<Quiesced, Refusal> {
         self.session.limit(left).await?;
         let begun = Instant::now();
         match self.mode {
@@ -149,7 +149,7 @@ impl Server {
         fact("redo_lsn", self.session.value("SELECT redo_lsn FROM pg_control_checkpoint()").await?);
         fact("lsn", lsn);
         fact("timeline", &timeline);
-        Ok(Held { timeline })
+        Ok(Quiesced { timeline })
     }
 
     /// A statement that waits for the disks: its first value, or what it waited for.
@@ -195,10 +195,10 @@ impl Server {
         Ok((text(&row, 0), text(&row, 1)))
     }
 
-    /// Ends the hold. An error unless it is the very session that began it, on a server that went on all the
+    /// Releases it. An error unless it is the very session that began it, on a server that went on all the
     /// time.
     async fn same(&self, timeline: &str) -> Result<(), Refusal> {
-        let lost = |why: &str| self.session.refusal(format!("was not held all the time: {why}"));
+        let lost = |why: &str| self.session.refusal(format!("was not quiesced all the time: {why}"));
         if self.session.closed() {
             return Err(lost("it has closed the connection"));
         }

@@ -53,5 +53,5 @@ async fn directory(connection: &mut Connection, info: &Info) -> Result<PathBuf, 
         connection.at,
         dir.display()
     ))
-    .hint("a server on another host or in a container cannot be held by [[redis]]; for a container use a [[session]]"))
+    .hint("a server on another host or in a container cannot be quiesced by [[redis]]; for a container use a [[session]]"))
 }

@@ -105,7 +105,7 @@ impl Witness {
         let changed = if self.last_save == now.last_save {
             self.changes != now.changes
         } else {
-            // A dump has ended: it took off the changes that it holds.
+            // A dump has ended: it took off the changes that are in it.
             now.changes > self.changes
         };
         if changed {

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! pause    no rewrite runs ─→ CLIENT PAUSE … WRITE ─→ the append-only file has it all
-//!                          ─→ witness ─→ held
-//!          held ─→ the same witness? ─→ CLIENT UNPAUSE
-//! bgsave   no other child runs ─→ BGSAVE ─→ awaited ─→ held, with nothing to let go
+//!                          ─→ witness ─→ quiesced
+//!          quiesced ─→ the same witness? ─→ CLIENT UNPAUSE
+//! bgsave   no other child runs ─→ BGSAVE ─→ awaited ─→ quiesced, with nothing to release
 //! ```
 //!
 //! What the pause is worth: a reply to CLIENT PAUSE is sent after the server has handed its buffer to
@@ -12,8 +12,8 @@
 //! asked until the buffer is empty. From then on every acknowledged write is in the filesystem, and the
 //! freeze puts it on the volume, whatever `appendfsync` says.
 //!
-//! In: its settings, the set. Out: facts, and a hold. Must never: pause without an end of the pause's own, or
-//! pause what it may not unpause.
+//! In: its settings, the set. Out: facts, and a server that is quiesced. Must never: pause without an end of
+//! the pause's own, or pause what it may not unpause.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub(super) struct Server {
     settings: Redis,
     connection: Connection,
     timeout: Duration,
-    /// When holding has to be done.
+    /// It has to be quiesced by then.
     deadline: Instant,
     /// When the pause ends by itself.
     limit: Duration,
@@ -84,14 +84,14 @@ impl Quiescer for Server {
                 if info.flag("aof_enabled")? {
                     note(format!(
                         "{} has an append-only file: a server restored from this set starts from that, not from the dump; \
-                         mode = \"pause\" holds both",
+                         mode = \"pause\" is for both",
                         connection.at
                     ));
                 }
                 Some(files::dump(&mut connection, &info, &start.set).await?)
             }
         };
-        let limit = settings.pause_limit.map_or(start.hold_limit, |limit| limit.min(start.hold_limit));
+        let limit = settings.pause_limit.map_or(start.quiesce_limit, |limit| limit.min(start.quiesce_limit));
         Ok(Self { settings, connection, timeout: start.timeout, deadline, limit, pause: None, dump })
     }
 
@@ -106,8 +106,8 @@ impl Quiescer for Server {
         // A dump that is whole stays whole: its successor replaces it by one rename.
         let Some(pause) = &self.pause else { return Ok(()) };
         let (since, before) = (pause.since, pause.witness.clone());
-        // INFO is asked first, while nobody can have written yet. The pause is ended whatever comes of it, also when
-        // the server does not answer.
+        // INFO is asked first, while nobody can have written yet. The pause is ended whatever comes of it,
+        // also when the server does not answer.
         let info = timeout(self.timeout / 3, self.connection.info()).await;
         let elapsed = since.elapsed();
         self.connection.ask::<()>(&["CLIENT", "UNPAUSE"]).await?;
@@ -145,7 +145,7 @@ impl Quiescer for Server {
 
 impl Server {
     fn lost(&self, why: &str) -> Refusal {
-        Refusal::new(format!("{} was not held all the time: {why}", self.connection.at))
+        Refusal::new(format!("{} was not quiesced all the time: {why}", self.connection.at))
     }
 
     async fn pause(&mut self) -> Result<(), Refusal> {
@@ -263,7 +263,7 @@ impl Server {
     }
 }
 
-/// Would a pause hold this server, and is what it writes complete then?
+/// Would a pause quiesce this server, and is what it writes complete then?
 fn pausable(info: &Info, at: &str) -> Result<(), Refusal> {
     let (_, version) = info.server()?;
     if info.compatible()? < (6, 2) {
