@@ -8,6 +8,7 @@ use std::fmt::Write;
 use nix::sys::signal::Signal;
 
 use crate::exit::Exit;
+use crate::path_encoding::printable;
 
 /// The error that ends a command.
 #[derive(Debug)]
@@ -53,7 +54,7 @@ impl Error {
     /// `error: …` with its causes, then `hint: …`.
     #[must_use]
     pub fn render(&self) -> String {
-        let mut text = format!("error: {}", chain(self.what.as_ref()));
+        let mut text = format!("error: {}", printable(&chain(self.what.as_ref())));
         if let Some(hint) = &self.hint {
             let _ = write!(text, "\nhint: {hint}");
         }

@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     }
     stillpoint::host::kernel::one_malloc_arena();
     stillpoint::gate::install_panic_hook();
-    std::panic::catch_unwind(stillpoint::cli::main).unwrap_or_else(|_| {
+    let ended = std::panic::catch_unwind(stillpoint::cli::main).unwrap_or_else(|_| {
         use stillpoint::exit::Exit;
         let is = |left: &std::sync::atomic::AtomicBool| left.load(std::sync::atomic::Ordering::SeqCst);
         let exit = if is(&stillpoint::window::LEFT_FROZEN) {
@@ -26,5 +26,7 @@ fn main() -> ExitCode {
             Exit::Bug
         };
         ExitCode::from(exit.code())
-    })
+    });
+    stillpoint::gate::finish();
+    ended
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use clap::{Args, Subcommand};
 
-use super::{Choice, Global, Output, print, say};
+use super::{Choice, Global, Output, print, print_json, say};
 use crate::config::check;
 use crate::error::{Error, chain};
 use crate::exit::Exit;
@@ -31,10 +31,10 @@ impl Config {
         match &self.command {
             Command::Show(choice) => {
                 let loaded = choice.load(global)?;
-                print(&match choice.output {
-                    Output::Text => loaded.show(),
-                    Output::Json => format!("{:#}", loaded.show_json()),
-                });
+                match choice.output {
+                    Output::Text => print(&loaded.show()),
+                    Output::Json => print_json(&format!("{:#}", loaded.show_json())),
+                }
                 Ok(Exit::Ok)
             }
             Command::Check => {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Args;
 use jiff::Timestamp;
 
-use super::{Choice, Global, Output, print};
+use super::{Choice, Global, Output, print, print_json};
 use crate::config::{self, Loaded};
 use crate::discover::{self, Facts, HostFacts, Identity};
 use crate::doctor::{self, Finding, Set, applications, cloud, hooks, processes, storage, system};
@@ -51,10 +51,12 @@ impl Doctor {
         };
         let name = loaded.settings.plan.name.clone();
         self.examine(&loaded, &mut found).await;
-        print(&match self.choice.output {
-            Output::Text => report::findings::human(&name, &found, WIDTH),
-            Output::Json => report::findings::json(&name, &found).map_err(|e| Error::new(Exit::Bug, e))?,
-        });
+        match self.choice.output {
+            Output::Text => print(&report::findings::human(&name, &found, WIDTH)),
+            Output::Json => {
+                print_json(&report::findings::json(&name, &found).map_err(|e| Error::new(Exit::Bug, e))?);
+            }
+        }
         Ok(doctor::exit(&found))
     }
 

@@ -16,7 +16,7 @@ use tokio::io::BufReader;
 use tokio::net::UnixStream;
 
 use super::start::{clean_up, environment, own_program, plan_and_settle, prepare_process};
-use super::{Global, Output, Selection, print, say};
+use super::{Global, Output, Selection, as_json, print, print_json, say};
 use crate::config::Loaded;
 use crate::error::Error;
 use crate::exit::Exit;
@@ -169,7 +169,7 @@ impl Freeze {
             Output::Text if record.lasts() => print(record.run_id.as_str()),
             Output::Text => {}
             Output::Json => {
-                print(&serde_json::to_string_pretty(record).map_err(|e| Error::new(Exit::Bug, e))?);
+                print_json(&as_json(record)?);
             }
         }
         say(&report::held_freeze::human(record));

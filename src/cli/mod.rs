@@ -25,8 +25,9 @@ use crate::config::settings::OnDegraded;
 use crate::config::{self as configuration, Loaded, Overrides};
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::host::kernel::die_by;
+use crate::host::kernel::{die_by, keep_inherited_fds};
 use crate::ids::{InstanceId, VolumeId};
+use crate::path_encoding::{printable_json, printable_lines};
 use crate::plan::{Consistency, PointInTimeCall};
 
 /// Consistent EBS snapshots, taken from inside the instance.
@@ -167,6 +168,7 @@ pub fn main() -> std::process::ExitCode {
     // recovery with all of them blocked. (The watchdog cannot unblock them before: a pending signal would end
     // it first.)
     let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
+    keep_inherited_fds();
     let (holder, arguments) = freeze::Holder::from_arguments(std::env::args_os().collect());
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
@@ -207,6 +209,7 @@ pub fn main() -> std::process::ExitCode {
 fn fail(error: &Error) -> std::process::ExitCode {
     say(&error.render());
     if let Some(signal) = error.signal {
+        crate::gate::finish();
         die_by(signal);
     }
     error.exit.code().into()
@@ -215,13 +218,24 @@ fn fail(error: &Error) -> std::process::ExitCode {
 /// Prose for people: stderr.
 fn say(text: &str) {
     use std::io::Write;
-    let _ = writeln!(crate::gate::Stderr, "{}", text.trim_end_matches('\n'));
+    let text = format!("{}\n", printable_lines(text.trim_end_matches('\n')));
+    let _ = crate::gate::Stderr.write_all(text.as_bytes());
 }
 
 /// Results for programs: stdout. A reader that has closed the pipe is no error.
 fn print(text: &str) {
     use std::io::Write;
-    let _ = writeln!(std::io::stdout(), "{}", text.trim_end_matches('\n'));
+    let _ = writeln!(std::io::stdout(), "{}", printable_lines(text.trim_end_matches('\n')));
+}
+
+/// The same, for JSON.
+fn print_json(json: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{}", printable_json(json.trim_end_matches('\n')));
+}
+
+fn as_json(value: &impl serde::Serialize) -> Result<String, Error> {
+    serde_json::to_string_pretty(value).map_err(|e| Error::new(Exit::Bug, e))
 }
 
 impl Global {

@@ -8,7 +8,7 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::start::ROOT;
-use super::{Choice, Global, Output, calls, print, say};
+use super::{Choice, Global, Output, calls, print, print_json, say};
 use crate::config::Loaded;
 use crate::doctor::{Set, Severity, hooks, processes, storage};
 use crate::ec2::Describe;
@@ -64,12 +64,13 @@ pub(super) async fn show_freeze(loaded: &Loaded, output: Output) -> Result<Exit,
 async fn print_plan(loaded: &Loaded, output: Output) -> Result<Planned, Error> {
     let planned = planned(loaded, Path::new(ROOT)).await?;
     let databases = databases(loaded, &planned);
-    print(&match output {
-        Output::Text => report::plan::human(&planned.plan, &databases, WIDTH),
+    match output {
+        Output::Text => print(&report::plan::human(&planned.plan, &databases, WIDTH)),
         Output::Json => {
-            report::plan::json(&planned.plan, &databases).map_err(|e| Error::new(Exit::Bug, e))?
+            let json = report::plan::json(&planned.plan, &databases);
+            print_json(&json.map_err(|e| Error::new(Exit::Bug, e))?);
         }
-    });
+    }
     Ok(planned)
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::start::{Ready, end, listen, prepare_process};
-use super::{Choice, Global, Output, print, say};
+use super::{Choice, Global, Output, as_json, print, print_json, say};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::ids::RunId;
@@ -79,10 +79,7 @@ impl Rehearse {
         };
         match self.choice.output {
             Output::Text => print(&report::rehearsal::human(&rehearsal)),
-            Output::Json => {
-                let json = serde_json::to_string_pretty(&rehearsal).map_err(|e| Error::new(Exit::Bug, e))?;
-                print(&json);
-            }
+            Output::Json => print_json(&as_json(&rehearsal)?),
         }
         if let Some(hint) = rehearsal.rounds.last().and_then(|r| r.hint.as_ref()) {
             say(&format!("hint: {hint}"));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::start::{Ready, end, listen, prepare_process};
-use super::{Choice, Global, Output, print, say};
+use super::{Choice, Global, Output, as_json, print, print_json, say};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::ids::RunId;
@@ -46,10 +46,7 @@ impl Snapshot {
         report::log::run_ended(record);
         match self.choice.output {
             Output::Text => record.snapshots.iter().for_each(|s| print(s.id.as_str())),
-            Output::Json => {
-                let json = serde_json::to_string_pretty(record).map_err(|e| Error::new(Exit::Bug, e))?;
-                print(&json);
-            }
+            Output::Json => print_json(&as_json(record)?),
         }
         say(&report::set::human(record));
         if let Some(hint) = &outcome.hint {

@@ -5,7 +5,7 @@
 
 use clap::Args;
 
-use super::{Global, Output, print};
+use super::{Global, Output, as_json, print, print_json};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::report;
@@ -32,7 +32,7 @@ impl Status {
         match self.output {
             Output::Text => print(&report::status::human(&status)),
             Output::Json => {
-                print(&serde_json::to_string_pretty(&status).map_err(|e| Error::new(Exit::Bug, e))?);
+                print_json(&as_json(&status)?);
             }
         }
         Ok(status.exit)

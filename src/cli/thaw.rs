@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Global, Output, print, say};
+use super::{Global, Output, as_json, print, print_json, say};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::ids::RunId;
@@ -109,7 +109,7 @@ impl Thaw {
     /// Prints how the freeze ended. Returns the exit code.
     fn report(&self, record: &HeldFreezeRecord) -> Result<Exit, Error> {
         if self.output == Output::Json {
-            print(&serde_json::to_string_pretty(record).map_err(|e| Error::new(Exit::Bug, e))?);
+            print_json(&as_json(record)?);
         }
         say(&report::held_freeze::human(record));
         Ok(record.thaw_exit())

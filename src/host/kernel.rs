@@ -324,6 +324,40 @@ pub fn set_mount_attributes(mount: RawFd, attributes: &MountAttributes) -> nix::
     Errno::result(result).map(drop)
 }
 
+/// Lets a command begin in a session of its own, and with this umask: it has no controlling terminal (with one
+/// it could type into it, TIOCSTI), is out of reach of a Ctrl-C, and is the leader of a process group of its
+/// own.
+pub fn begin_own_session(command: &mut std::process::Command, umask: Mode) {
+    use std::os::unix::process::CommandExt;
+    let begin = move || {
+        nix::sys::stat::umask(umask);
+        nix::unistd::setsid()?;
+        Ok(())
+    };
+    // SAFETY: between fork and exec only umask(2) and setsid(2) run, which are async-signal-safe; nothing is
+    // allocated and no lock is taken.
+    unsafe { command.pre_exec(begin) };
+}
+
+/// Keeps what this process was started with, other than its three standard streams, to itself: whoever started
+/// it may have left a terminal or a lock open, and commands that run as other users would get it.
+pub fn keep_inherited_fds() {
+    let first: libc::c_uint = 3;
+    // SAFETY: close_range(2) with CLOSE_RANGE_CLOEXEC closes nothing, it only sets a flag.
+    let all =
+        unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if all == 0 {
+        return;
+    }
+    // A kernel before 5.11.
+    let fds = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    for fd in fds.filter_map(|entry| entry.file_name().to_str()?.parse::<RawFd>().ok()).filter(|fd| *fd >= 3)
+    {
+        // SAFETY: F_SETFD changes a flag of the descriptor only; one that is closed by now gives EBADF.
+        unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+}
+
 /// Ends this process by `signal`, as if it had never been caught, so that shells and systemd see the truth.
 pub fn die_by(signal: nix::sys::signal::Signal) -> ! {
     use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, raise, sigaction};

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
-use nix::sys::stat::{Mode, umask};
+use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
@@ -33,6 +33,7 @@ use tokio::time::{sleep, timeout};
 use super::outcome::{Exit, HookOutcome, HookStatus, Phase};
 use super::protocol::Messages;
 use super::user;
+use crate::host::kernel::begin_own_session;
 use crate::host::process::{oom_score, set_oom_score};
 
 /// How long a group has between SIGTERM and SIGKILL, and how long SIGKILL is waited for.
@@ -113,17 +114,7 @@ pub(super) fn status_of(exit: io::Result<ExitStatus>) -> HookStatus {
     }
 }
 
-/// Spawning changes the umask of the whole process for a moment; two at once would restore each other's.
-static SPAWNING: Mutex<()> = Mutex::new(());
-
-/// For a test that gives this process another umask: a spawn of another test must not put the old one back.
-#[cfg(test)]
-pub(super) fn change_umask(to: Mode) -> Mode {
-    let _not_while_one_spawns = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
-    umask(to)
-}
-
-/// Starts it in a process group of its own.
+/// Starts it in a session of its own.
 pub(super) fn start(name: &str, program: Program<'_>, stdin: Stdio) -> io::Result<(Child, Group, Output)> {
     let as_user = program.user.map(|user| user::argv(user, program.argv));
     let argv = as_user.as_deref().unwrap_or(program.argv);
@@ -140,17 +131,10 @@ pub(super) fn start(name: &str, program: Program<'_>, stdin: Stdio) -> io::Resul
         .current_dir("/")
         .stdin(stdin)
         .stdout(writer.try_clone()?)
-        .stderr(writer)
-        // The group is what gets killed; it also keeps a Ctrl-C for stillpoint away from the command.
-        .process_group(0);
-    let child = {
-        let _one_at_a_time = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
-        // std has no umask for a child without unsafe code, so the parent's is lent to it for the spawn.
-        let before = umask(Mode::from_bits_truncate(0o022));
-        let spawned = command.spawn();
-        umask(before);
-        spawned?
-    };
+        .stderr(writer);
+    // The session's process group is what gets killed.
+    begin_own_session(command.as_std_mut(), Mode::from_bits_truncate(0o022));
+    let child = command.spawn()?;
     let group = Group(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
     group.ordinary_oom_score(oom_score("self").unwrap_or_default());
     Ok((child, group, Output::new(name, reader)))
@@ -313,7 +297,8 @@ impl Output {
             self.keep(&line);
             self.keep(b"\n");
         }
-        tracing::info!(hook = self.hook, "{}", text.trim_end());
+        // A tab does no harm, and programs print it; the log would escape it.
+        tracing::info!(hook = self.hook, "{}", text.trim_end().replace('\t', "    "));
     }
 
     /// Until the end of this process, where somebody still has the writing end.

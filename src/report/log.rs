@@ -1,19 +1,19 @@
 //! Where log events go: stderr for people, journald with fields under systemd.
 //!
-//! In: tracing events. Out: lines through the gate, or journald entries. Must never: write while anything is
-//! frozen, or log the SDK's canonical requests, which hold signatures.
+//! In: tracing events. Out: lines or journald entries, by way of the queue in [`gate`]. Must never: write by
+//! itself, pass a control character on, or log the SDK's canonical requests, which hold signatures.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
-use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::{dynamic_filter_fn, filter_fn};
-use tracing_subscriber::fmt::FmtContext;
-use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing::field::{Field, Visit};
+use tracing::{Dispatch, Event, Level, Subscriber};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::Context;
 use tracing_subscriber::prelude::*;
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
-use crate::gate;
+use crate::gate::{self, Weight};
+use crate::path_encoding::printable;
 use crate::sets::record::SetRecord;
 
 /// Events of this target are for journald only.
@@ -21,64 +21,162 @@ const JOURNAL: &str = "stillpoint::journal";
 /// MESSAGE_ID of the entry that ends a run (systemd.journal-fields(7)).
 pub const RUN_ENDED: &str = "6d0a4c1e5b7f4f0b9d6e2a8c3f17b54e";
 
-/// `message field=value`, with a prefix for warnings and errors only, because people read stderr.
-struct Prose;
+/// What an event says, taken from the thread that says it.
+struct Entry {
+    level: Level,
+    target: &'static str,
+    message: String,
+    fields: Vec<(&'static str, String)>,
+}
 
-impl<S, N> FormatEvent<S, N> for Prose
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        match *event.metadata().level() {
-            Level::ERROR => writer.write_str("error: ")?,
-            Level::WARN => writer.write_str("warning: ")?,
-            Level::INFO => {}
-            level => write!(writer, "{level} {}: ", event.metadata().target())?,
-        }
-        context.format_fields(writer.by_ref(), event)?;
-        writeln!(writer)
+impl Entry {
+    fn of(event: &Event<'_>) -> Self {
+        let metadata = event.metadata();
+        let (level, target) = (*metadata.level(), metadata.target());
+        let mut entry = Self { level, target, message: String::new(), fields: Vec::new() };
+        event.record(&mut entry);
+        entry
     }
+
+    fn weight(&self) -> Weight {
+        if self.level <= Level::WARN { Weight::Essential } else { Weight::Chatter }
+    }
+
+    fn size(&self) -> usize {
+        self.message.len() + self.fields.iter().map(|(_, value)| value.len()).sum::<usize>() + 64
+    }
+
+    fn field(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(field, _)| *field == name).map(|(_, value)| value.as_str())
+    }
+
+    /// `hook NAME: message field=value`.
+    fn text(&self) -> String {
+        let hook = self.field(HOOK).map(|name| format!("hook {name}: "));
+        let mut text = format!("{}{}", hook.unwrap_or_default(), self.message);
+        for (name, value) in self.fields.iter().filter(|(name, _)| !KNOWN.contains(name)) {
+            let _ = write!(text, " {name}={value}");
+        }
+        printable(&text).into_owned()
+    }
+
+    /// With a prefix for warnings and errors only, because people read stderr.
+    fn line(&self) -> String {
+        let text = self.text();
+        match self.level {
+            Level::ERROR => format!("error: {text}\n"),
+            Level::WARN => format!("warning: {text}\n"),
+            Level::INFO => format!("{text}\n"),
+            level => format!("{level} {}: {text}\n", self.target),
+        }
+    }
+
+    /// The same as an event again, for the journald layer alone: tracing knows fields by their static names.
+    fn say_again(&self) {
+        let text = self.text();
+        macro_rules! at {
+            ($level:expr) => {
+                tracing::event!(
+                    target: JOURNAL,
+                    $level,
+                    HOOK = self.field(HOOK),
+                    MESSAGE_ID = self.field("MESSAGE_ID"),
+                    STILLPOINT_RUN = self.field("STILLPOINT_RUN"),
+                    STILLPOINT_PLAN = self.field("STILLPOINT_PLAN"),
+                    STILLPOINT_CONSISTENCY = self.field("STILLPOINT_CONSISTENCY"),
+                    STILLPOINT_SNAPSHOTS = self.field("STILLPOINT_SNAPSHOTS"),
+                    STILLPOINT_WINDOW_MS = self.field("STILLPOINT_WINDOW_MS"),
+                    STILLPOINT_EXIT_CODE = self.field("STILLPOINT_EXIT_CODE"),
+                    STILLPOINT_REASON = self.field("STILLPOINT_REASON"),
+                    "{text}"
+                )
+            };
+        }
+        match self.level {
+            Level::ERROR => at!(Level::ERROR),
+            Level::WARN => at!(Level::WARN),
+            Level::INFO => at!(Level::INFO),
+            Level::DEBUG => at!(Level::DEBUG),
+            Level::TRACE => at!(Level::TRACE),
+        }
+    }
+}
+
+/// The field of events that belong to one hook.
+const HOOK: &str = "hook";
+
+/// Fields that journald gets as fields; every other one is a part of the text.
+const KNOWN: [&str; 9] = [
+    HOOK,
+    "MESSAGE_ID",
+    "STILLPOINT_RUN",
+    "STILLPOINT_PLAN",
+    "STILLPOINT_CONSISTENCY",
+    "STILLPOINT_SNAPSHOTS",
+    "STILLPOINT_WINDOW_MS",
+    "STILLPOINT_EXIT_CODE",
+    "STILLPOINT_REASON",
+];
+
+impl Visit for Entry {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.record_str(field, &format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "message" => value.clone_into(&mut self.message),
+            name => self.fields.push((name, value.to_owned())),
+        }
+    }
+}
+
+/// Queues every event; `write` is done by the log's thread.
+struct Queued<W>(W);
+
+impl<S: Subscriber, W: Fn(Entry) + Clone + Send + Sync + 'static> Layer<S> for Queued<W> {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let entry = Entry::of(event);
+        let write = self.0.clone();
+        gate::add(entry.weight(), entry.size(), move || write(entry));
+    }
+}
+
+fn to_stderr(entry: Entry) {
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), entry.line().as_bytes());
 }
 
 /// Starts logging. `verbose` adds this program's debug events; `STILLPOINT_LOG` takes filter directives.
 pub fn start(verbose: bool) {
     let default = if verbose { "warn,stillpoint=debug" } else { "stillpoint=info" };
-    let filter = || {
-        let chosen = std::env::var("STILLPOINT_LOG").unwrap_or_else(|_| default.to_owned());
-        let filter = EnvFilter::try_new(&chosen).unwrap_or_else(|_| EnvFilter::new(default));
-        // At TRACE aws_sigv4 logs canonical requests.
-        match "aws_sigv4=info".parse() {
-            Ok(directive) => filter.add_directive(directive),
-            Err(_) => filter,
-        }
+    let chosen = std::env::var("STILLPOINT_LOG").unwrap_or_else(|_| default.to_owned());
+    let filter = EnvFilter::try_new(&chosen).unwrap_or_else(|_| EnvFilter::new(default));
+    // At TRACE aws_sigv4 logs canonical requests.
+    let filter = match "aws_sigv4=info".parse() {
+        Ok(directive) => filter.add_directive(directive),
+        Err(_) => filter,
     };
-    let under_systemd = under_systemd();
-    gate::set_journald(under_systemd);
-    let journald = under_systemd.then(|| tracing_journald::layer().ok()).flatten();
-    let to_stderr = journald.is_none().then(|| {
-        tracing_subscriber::fmt::layer()
-            .event_format(Prose)
-            .with_ansi(false)
-            .with_writer(|| gate::Stderr)
-            .with_filter(filter_fn(|m| m.target() != JOURNAL))
-            .with_filter(filter())
-    });
-    let to_journald = journald.map(|layer| {
-        layer
-            .with_field_prefix(None)
-            .with_syslog_identifier("stillpoint".to_owned())
-            // Dynamic, because a plain filter is evaluated only once for each call site. What happens in the
-            // window is in the record.
-            .with_filter(dynamic_filter_fn(|_, _| !gate::is_shut()))
-            .with_filter(filter())
-    });
-    tracing_subscriber::registry().with(to_stderr).with(to_journald).init();
+    gate::start();
+    match under_systemd().then(journald).flatten() {
+        Some(journald) => {
+            let to_journald = move |entry: Entry| {
+                tracing::dispatcher::with_default(&journald, || entry.say_again());
+            };
+            tracing_subscriber::registry().with(Queued(to_journald).with_filter(filter)).init();
+        }
+        None => {
+            let for_people = filter_fn(|m| m.target() != JOURNAL);
+            let layer = Queued(to_stderr).with_filter(for_people).with_filter(filter);
+            tracing_subscriber::registry().with(layer).init();
+        }
+    }
+}
+
+/// The way to journald, for the log's thread: its socket blocks while journald does not read.
+fn journald() -> Option<Dispatch> {
+    let layer = tracing_journald::layer().ok()?;
+    let layer = layer.with_field_prefix(None).with_syslog_identifier("stillpoint".to_owned());
+    Some(Dispatch::new(Registry::default().with(layer)))
 }
 
 /// True when stderr is connected to the journal (systemd.exec(5), JOURNAL_STREAM).
@@ -105,4 +203,22 @@ pub fn run_ended(record: &SetRecord) {
         STILLPOINT_REASON = %record.reason.as_deref().unwrap_or_default(),
         "run ended: {consistency}"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(level: Level, message: &str, fields: &[(&'static str, &str)]) -> Entry {
+        let fields = fields.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        Entry { level, target: "stillpoint::test", message: message.to_owned(), fields }
+    }
+
+    #[test]
+    fn a_line_names_the_hook_and_cannot_pretend_to_be_two() {
+        let line = entry(Level::INFO, "done\nerror: fake \x1b[2J", &[(HOOK, "app"), ("n", "3")]).line();
+        assert_eq!(line, "hook app: done\\nerror: fake \\u{1b}[2J n=3\n");
+        assert_eq!(entry(Level::WARN, "late", &[]).line(), "warning: late\n");
+        assert_eq!(entry(Level::DEBUG, "x", &[]).line(), "DEBUG stillpoint::test: x\n");
+    }
 }

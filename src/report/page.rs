@@ -1,10 +1,11 @@
 //! Text for a terminal: words within a width, rows in columns.
 //!
-//! In: text. Out: lines. Must never: break a path, an id or what is between backticks.
+//! In: text. Out: lines. Must never: break a path, an id or what is between backticks, or pass a control
+//! character on.
 
 use std::path::Path;
 
-use crate::path_encoding::shown;
+use crate::path_encoding::{printable, shown};
 
 /// Widths of the columns before the free text of a row.
 pub(super) struct Columns {
@@ -91,7 +92,7 @@ impl Page {
     }
 
     pub fn line(&mut self, text: &str) {
-        self.out.push_str(text.trim_end());
+        self.out.push_str(&printable(text.trim_end()));
         self.out.push('\n');
     }
 

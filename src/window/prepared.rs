@@ -158,10 +158,6 @@ impl Prepared {
     }
 
     pub(super) fn stderr_may_block(&self, reports: &[Report]) -> bool {
-        // It may have its own files on what is stuck, and its socket then fills up.
-        if crate::gate::goes_to_journald() {
-            return true;
-        }
         let stuck = |m: &&Filesystem| m.freezer.is_some_and(|i| reports[i].may_be_frozen());
         let stderr = self.kernel.superblock(std::io::stderr().as_fd());
         stderr.is_some()

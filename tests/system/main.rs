@@ -16,6 +16,7 @@ mod expedited;
 mod faults;
 mod hardship;
 mod hooks;
+mod log;
 mod mounts;
 mod orchestrated;
 mod refusals;
