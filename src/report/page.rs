@@ -168,6 +168,13 @@ mod tests {
     }
 
     #[test]
+    fn a_line_stays_one_line_of_plain_text() {
+        let mut page = Page::new(60);
+        page.line("fuse.\x1b]0;mine\x07\nproblem: none");
+        assert_eq!(page.finish(), "fuse.\\u{1b}]0;mine\\u{7}\\nproblem: none\n");
+    }
+
+    #[test]
     fn a_long_cell_has_its_own_line_and_the_rest_stays_in_its_columns() {
         let rows = [["/a".into(), "xfs".into()], ["/long".repeat(10), "ext4".into()]];
         let table = Columns::of(&rows, 60);
