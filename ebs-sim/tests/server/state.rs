@@ -1,11 +1,7 @@
 //! What is kept from one server to the next.
-// The code that tests share is a test too: a panic there is the failure report.
-#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
-mod support;
-
+use crate::support::{Mount, QUICK, Sim, needs_root, serve, sh, values, wait_for};
 use nix::sys::signal::Signal;
-use support::{Mount, QUICK, Sim, needs_root, serve, sh, values, wait_for};
 
 fn start(volume: &str) -> Sim {
     let temp = tempfile::TempDir::new().expect("a temporary folder");

@@ -1,8 +1,6 @@
 //! A running ebs-sim, mounts that go away, and the writer whose records tell a true point in time.
-//!
-//! Not every test binary needs all of it.
-#![allow(dead_code)]
 
+pub mod curl;
 pub mod ec2;
 
 use std::fs::{File, OpenOptions};

@@ -1,19 +1,14 @@
 //! Faults on request: on the snapshots of a call, by number and by chance, held until released; and signals
 //! to `run`.
-// The code that tests share is a test too: a panic there is the failure report.
-#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, dead_code)]
-
-mod support;
-
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::support::{EBS_SIM, QUICK, Sim, http, needs_root, values, wait_for};
 use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
-use support::{EBS_SIM, QUICK, Sim, http, needs_root, values, wait_for};
 
 const THREE: &[&str] = &["name=root,size=16MiB,boot", "name=a,size=16MiB", "name=b,size=16MiB"];
 

@@ -3,15 +3,10 @@
 //!
 //! Each refusal is followed by the same request where it is allowed: an oracle that cannot fail proves
 //! nothing.
-// The code that tests share is a test too: a panic there is the failure report.
-#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, dead_code)]
-
-mod support;
-
 use std::io::Write as _;
 use std::net::TcpStream;
 
-use support::{QUICK, Sim, needs_root, values, wait_for};
+use crate::support::{QUICK, Sim, needs_root, values, wait_for};
 
 const SCENARIO: &str = "
 [limits]

@@ -1,8 +1,4 @@
 //! What the machine must have: found out before anything is made, and said.
-// The code that tests share is a test too: a panic there is the failure report.
-#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, dead_code)]
-
-mod support;
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -10,9 +6,9 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use crate::support::{EBS_SIM, QUICK, Sim, loops_under, needs_root, sh, values, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::{EBS_SIM, QUICK, Sim, loops_under, needs_root, sh, values, wait_for};
 use tempfile::TempDir;
 
 fn temp() -> TempDir {

@@ -1,19 +1,14 @@
-//! ebs-sim over real loop devices, as root.
+//! One point in time for the volumes of a call, devices, the view, requests and the end of a server.
 //!
 //! Each promise has its negative control in the same test: an oracle that cannot fail proves nothing.
-// The code that tests share is a test too: a panic there is the failure report.
-#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, dead_code)]
-
-mod support;
-
 use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
 
-use nix::sys::signal::Signal;
-use support::{
+use crate::support::{
     EBS_SIM, Mount, QUICK, Sim, Writer, http, loops_under, needs_root, records, sh, values, wait_for, written,
 };
+use nix::sys::signal::Signal;
 
 fn two_filesystems() -> Sim {
     let sim = Sim::start(QUICK, &["name=a,size=64MiB", "name=b,size=320MiB"]);

@@ -1,15 +1,9 @@
 //! The wire: signatures, TLS, and what goes wrong with connections. The client is curl.
-// The code that tests share is a test too: a panic there is the failure report.
-#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, dead_code)]
-
-mod support;
-#[path = "support/curl.rs"]
-mod curl;
 
 use std::time::{Duration, Instant};
 
-use curl::{Client, exit};
-use support::{EBS_SIM, QUICK, Sim, needs_root, values};
+use crate::support::curl::{self, Client, exit};
+use crate::support::{EBS_SIM, QUICK, Sim, needs_root, values};
 
 const DESCRIBE: &str = "Action=DescribeVolumes&Version=2016-11-15";
 const ONE: &[&str] = &["name=a,size=16MiB"];
@@ -71,7 +65,7 @@ fn signatures_are_checked_over_http_and_tls() {
 }
 
 fn now() -> String {
-    support::sh("date", &["-u", "+%Y%m%dT%H%M%SZ"])
+    crate::support::sh("date", &["-u", "+%Y%m%dT%H%M%SZ"])
 }
 
 #[test]
@@ -224,7 +218,7 @@ fn answers_are_damaged_as_asked() {
 
 /// A time in seconds since 1970.
 fn seconds(time: &str) -> i64 {
-    support::sh("date", &["-d", time, "+%s"]).parse().expect("a number")
+    crate::support::sh("date", &["-d", time, "+%s"]).parse().expect("a number")
 }
 
 #[test]

@@ -1,16 +1,12 @@
 //! Volumes that come and go over real loop devices.
-// The code that tests share is a test too: a panic there is the failure report.
-#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, dead_code)]
-
-mod support;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use support::ec2::{
+use crate::support::ec2::{
     LIVELY, arg, attach, call, code, completed, create, detach, device, states, wait_for_states,
 };
-use support::{EBS_SIM, Mount, Sim, loops_under, needs_root, sh, values, wait_for};
+use crate::support::{EBS_SIM, Mount, Sim, loops_under, needs_root, sh, values, wait_for};
 
 /// What is on the way can be seen even where a process that looks takes a second or two to start.
 fn unhurried() -> String {
@@ -331,7 +327,7 @@ fn a_detachment_in_the_api_only_leaves_the_device() {
     let control = |path: &str| {
         let address = sim.ready["endpoint"].as_str().expect("a URL").replace("http://", "");
         let mut stream = std::net::TcpStream::connect(address).expect("it listens");
-        support::http(&mut stream, &format!("POST /_ebs-sim/{path}"), &[]).0
+        crate::support::http(&mut stream, &format!("POST /_ebs-sim/{path}"), &[]).0
     };
     let a = sim.id("a");
     assert_eq!(control("volumes/a/detach"), 200);

@@ -1,14 +1,12 @@
 //! How much snapshots hold, and how many there can be in a set.
-// The code that tests share is a test too: a panic there is the failure report.
-#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, dead_code)]
-
-mod support;
 
 use std::time::{Duration, Instant};
 
+use crate::support::ec2::{
+    LIVELY, arg, attach, call, code, completed, create, device, instance, wait_for_states,
+};
+use crate::support::{Sim, needs_root, sh, values};
 use serde_json::Value;
-use support::ec2::{LIVELY, arg, attach, call, code, completed, create, device, instance, wait_for_states};
-use support::{Sim, needs_root, sh, values};
 
 #[test]
 fn blocks_are_shared_with_the_snapshot_rather_than_copied() {

@@ -1,16 +1,10 @@
 //! The metadata service: tokens, credentials that rotate, packets that travel only so far, and its faults.
-// The code that tests share is a test too: a panic there is the failure report.
-#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, dead_code)]
-
-mod support;
-#[path = "support/curl.rs"]
-mod curl;
 
 use std::process::Command;
 
-use curl::{Answer, Client, exit};
+use crate::support::curl::{self, Answer, Client, exit};
+use crate::support::{EBS_SIM, QUICK, Sim, needs_root, wait_for};
 use serde_json::Value;
-use support::{EBS_SIM, QUICK, Sim, needs_root, wait_for};
 
 const ONE: &[&str] = &["name=root,size=16MiB,boot", "name=a,size=16MiB"];
 const ROLE: &str = "meta-data/iam/security-credentials/ebs-sim-role";
@@ -74,7 +68,7 @@ fn describe(sim: &Sim, key: &Value) -> (u16, String) {
         Client::new(sim).with(&["--header", &format!("X-Amz-Security-Token: {}", part("Token"))]);
     client.key = format!("{}:{}", part("AccessKeyId"), part("SecretAccessKey"));
     let answer = client.call("Action=DescribeVolumes&Version=2016-11-15");
-    (answer.status, support::values(&answer.body, "Code").pop().unwrap_or_default())
+    (answer.status, crate::support::values(&answer.body, "Code").pop().unwrap_or_default())
 }
 
 #[test]
@@ -89,7 +83,7 @@ fn credentials_rotate_and_end() {
     assert_eq!(describe(&sim, &first), (200, String::new()), "new ones come before the old ones end");
     let seconds = |key: &Value, field: &str| {
         let at = key[field].as_str().expect("a time");
-        support::sh("date", &["-d", at, "+%s"]).parse::<i64>().expect("a number")
+        crate::support::sh("date", &["-d", at, "+%s"]).parse::<i64>().expect("a number")
     };
     let left = seconds(&first, "Expiration") - seconds(&credentials(&sim), "LastUpdated");
     assert!(left <= 5, "when a quarter is left, and not before: {left} s");
