@@ -13,7 +13,6 @@
 mod found;
 mod mysql;
 mod postgresql;
-mod postgresql_failures;
 mod redis;
 mod redis_refusals;
 mod shipped_hooks;

@@ -28,6 +28,5 @@ mod status;
 mod stuck;
 mod units;
 mod unmount;
-mod unmount_failures;
 mod window;
 mod window_strace;

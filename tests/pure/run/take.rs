@@ -1,0 +1,195 @@
+//! A run that takes a set: its order, every failure of EC2 and of the kernel, and a signal at each step.
+
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use rig::made_ec2::Fault;
+use stillpoint::config::settings::{OnDegraded, OnFailure, PlanSettings};
+use stillpoint::exit::Exit;
+use stillpoint::plan::Consistency;
+use stillpoint::run::step::Step;
+
+use super::{Machine, NOW, hook, hooks_ran, lines};
+
+/// Volumes of the made host's set.
+const VOLUMES: usize = 3;
+
+#[tokio::test]
+async fn a_run_takes_a_set_and_leaves_nothing_behind() {
+    let machine = Machine::new();
+    let outcome = machine.take().await.unwrap();
+    let record = &outcome.record;
+    assert_eq!((record.exit, record.achieved), (Exit::Ok, Some(Consistency::Filesystem)), "{record:?}");
+    assert_eq!(record.snapshots.len(), machine.plan.volumes.len());
+    let known = [Step::Attempt, Step::PreHook, Step::LookUp, Step::PostHook, Step::Released];
+    let expected: Vec<_> = Step::ALL.into_iter().filter(|s| !known.contains(s)).collect();
+    assert_eq!(machine.steps(), expected, "the order of a run without hooks and without a fault");
+    let snapshots = machine.ec2.snapshots();
+    assert!(snapshots.iter().all(|s| s.tags["stillpoint:consistency"] == "filesystem"));
+    assert!(machine.journals().is_empty(), "nothing is owed");
+    let kept = machine.folder.path().join(format!("state/sets/{}.json", record.run_id));
+    let kept: serde_json::Value = serde_json::from_slice(&std::fs::read(kept).unwrap()).unwrap();
+    assert_eq!((&kept["exit_code"], &kept["achieved"]), (&0.into(), &"filesystem".into()));
+    machine.is_left_well("no fault");
+}
+
+/// Every call of EC2 and of the kernel, made to fail: P1, P2 and P4 hold after each, and the code is the
+/// documented one.
+#[tokio::test]
+async fn after_any_failure_nothing_is_frozen_or_requested_twice_or_called_more_than_it_is() {
+    use Fault::{AnswerLost, Refused, RequestLost};
+    // Refused before anything is touched, an exit of the run, or a set with trouble after it.
+    let cases: [(&str, Fault, Exit, usize); 14] = [
+        ("dry-run", Refused, Exit::Ec2, 0),
+        ("dry-run", AnswerLost, Exit::Ec2, 0),
+        ("dry-run", RequestLost, Exit::Ec2, 0),
+        ("pending", Refused, Exit::Ec2, 0),
+        ("pending", RequestLost, Exit::Ec2, 0),
+        ("started", Refused, Exit::Ec2, 0),
+        ("started", RequestLost, Exit::Ec2, 0),
+        ("create", Refused, Exit::Ec2, 0),
+        ("create", AnswerLost, Exit::Ec2, VOLUMES),
+        ("create", RequestLost, Exit::Ec2, 0),
+        ("find", Refused, Exit::Ok, VOLUMES), // is not asked
+        ("tag", Refused, Exit::After, VOLUMES),
+        ("tag", AnswerLost, Exit::After, VOLUMES),
+        ("tag", RequestLost, Exit::After, VOLUMES),
+    ];
+    for (call, fault, exit, snapshots) in cases {
+        let case = format!("{call} {fault:?}");
+        let machine = Machine::new();
+        machine.ec2.fail(call, fault);
+        let ended = machine.take().await;
+        let (said, achieved) = match &ended {
+            Ok(outcome) => (outcome.record.exit, outcome.record.achieved),
+            Err(error) => (error.exit, None),
+        };
+        machine.is_left_well(&case);
+        assert_eq!((said, machine.ec2.snapshots().len()), (exit, snapshots), "{case}");
+        if call == "create" && snapshots > 0 {
+            assert_eq!(achieved, Some(Consistency::Crash), "{case}: nobody saw that it held");
+            assert!(machine.ec2.snapshots().iter().all(|s| s.tags["stillpoint:consistency"] == "crash"));
+        }
+        // Where EC2 has to be asked or told again, the journal stays for the next start.
+        let stays = matches!((call, fault), ("create", RequestLost) | ("tag", _));
+        assert_eq!(!machine.journals().is_empty(), stays, "{case}");
+    }
+    let mounts: Vec<_> = Machine::new().plan.filesystems.iter().map(|f| f.mount_point.clone()).collect();
+    for call in ["open", "sync", "freeze", "thaw"] {
+        for mount in &mounts {
+            let case = format!("{call} {}", mount.display());
+            let machine = Machine::new();
+            let errno = if call == "thaw" { Errno::EINVAL } else { Errno::EIO };
+            machine.kernel.refuse(call, mount, errno);
+            let record = machine.take().await.unwrap().record;
+            if call != "thaw" {
+                machine.is_left_well(&case);
+            }
+            let reached =
+                !machine.kernel.called(call).is_empty() && machine.kernel.called(call).contains(mount);
+            match call {
+                _ if !reached => assert_eq!(record.exit, Exit::Ok, "{case}: not asked of this one"),
+                // Somebody else thawed it: the set is there, and is no more than after a crash.
+                "thaw" => {
+                    let seen = (record.exit, record.achieved, record.snapshots.len());
+                    assert_eq!(seen, (Exit::NotHeld, Some(Consistency::Crash), VOLUMES), "{case}");
+                }
+                _ if record.snapshots.is_empty() => assert_eq!(record.exit, Exit::Freeze, "{case}"),
+                // What cannot freeze is flushed; that it failed takes the label down.
+                _ => assert_eq!((call, record.exit), ("sync", Exit::NotHeld), "{case}: {record:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_looked_up_with_pauses_and_never_asked_for_again() {
+    let machine = Machine::with(|folder, s| s.hooks = vec![hook(folder, "true", OnFailure::Abort)]);
+    machine.ec2.fail("create", Fault::AnswerLost);
+    let outcome = machine.take().await.unwrap();
+    let paused: Duration = machine.clock.pauses().iter().sum();
+    assert!(paused >= Duration::from_millis(400), "{paused:?}");
+    assert_eq!(outcome.record.snapshots.len(), VOLUMES);
+    let reason = outcome.record.reason.unwrap();
+    assert!(reason.contains("3 snapshots of this run exist all the same"), "{reason}");
+    // Applications are not kept waiting for the look-up, so they hear that the result is unknown.
+    let at = |step| machine.steps().iter().position(|s| *s == step).unwrap();
+    assert!(at(Step::Released) < at(Step::LookUp));
+    assert_eq!(hooks_ran(machine.folder.path()), lines(["pre", "post unknown", "completed taken"]));
+}
+
+/// The window's limit is a second: the test needs that time to pass.
+#[tokio::test]
+async fn what_ec2_does_not_say_is_looked_up_and_is_no_more_than_after_a_crash() {
+    for (fault, reason) in [
+        (Fault::NoAnswer, "EC2 did not answer within the window of 1s; 3 snapshots of this run exist"),
+        (Fault::Partial, "EC2's answer says nothing of vol-00000000000000000; 3 snapshots of this run exist"),
+    ] {
+        let machine = Machine::with(|_, s| s.window = Duration::from_secs(1));
+        machine.ec2.fail("create", fault);
+        let record = machine.take().await.unwrap().record;
+        assert_eq!((record.exit, record.achieved), (Exit::Ec2, Some(Consistency::Crash)), "{fault:?}");
+        assert!(record.reason.as_ref().is_some_and(|r| r.contains(reason)), "{record:?}");
+        assert!(machine.ec2.snapshots().iter().all(|s| s.tags["stillpoint:consistency"] == "crash"));
+        assert!(machine.journals().is_empty(), "all of it was found and labelled");
+        machine.is_left_well(&format!("{fault:?}"));
+    }
+}
+
+#[tokio::test]
+async fn a_signal_at_any_step_ends_the_run_until_ec2_has_answered_and_no_more_after_it() {
+    let hook = |folder: &Path, s: &mut PlanSettings| s.hooks = vec![hook(folder, "true", OnFailure::Abort)];
+    for step in Step::ALL.into_iter().filter(|s| *s != Step::LookUp) {
+        let machine = Machine::with(hook);
+        let interrupt = machine.heard.interrupt_at(step);
+        let ended = machine.take_until(interrupt).await;
+        let case = format!("SIGTERM at {step}");
+        machine.is_left_well(&case);
+        assert!(machine.steps().contains(&step), "{case}: was not reached");
+        let ran = hooks_ran(machine.folder.path());
+        let held = ran.iter().filter(|l| l.starts_with("pre")).count();
+        let released = ran.iter().filter(|l| l.starts_with("post")).count();
+        // A pre command that a signal has stopped may not have written anything: its post command runs all
+        // the same.
+        assert!(held <= released, "{case}: {ran:?}");
+        let answered = step >= Step::Answered;
+        match &ended {
+            // In the window the answer of EC2 in memory is there at once: the call wins.
+            Ok(outcome) if answered || matches!(step, Step::Frozen | Step::Request) => {
+                assert_eq!((outcome.record.exit, outcome.signal), (Exit::Ok, None), "{case}");
+                assert!(machine.journals().is_empty(), "{case}");
+            }
+            Ok(outcome) => {
+                assert_eq!(outcome.signal, Some(Signal::SIGTERM), "{case}");
+                assert!(outcome.record.snapshots.is_empty(), "{case}");
+                assert!(machine.journals().is_empty(), "{case}");
+            }
+            Err(error) => {
+                assert_eq!(error.signal, Some(Signal::SIGTERM), "{case}");
+                assert!(step < Step::JournalStart && ran.is_empty(), "{case}: {ran:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_volume_that_was_just_snapshotted_is_waited_for_before_hooks_run() {
+    let machine = Machine::new();
+    let now: Timestamp = NOW.parse().unwrap();
+    let volume = &machine.plan.volumes[0].id;
+    machine.ec2.has(volume, "completed", now - SignedDuration::from_secs(4));
+    assert_eq!(machine.take().await.unwrap().record.exit, Exit::Ok);
+    assert_eq!(machine.clock.pauses(), [Duration::from_secs(11)], "15 s after the last one");
+}
+
+#[tokio::test]
+async fn what_is_requested_and_what_is_kept_decide_the_code() {
+    let machine = Machine::with(|_, s| s.on_degraded = OnDegraded::Keep);
+    machine.kernel.refuse("thaw", "/", Errno::EINVAL);
+    let record = machine.take().await.unwrap().record;
+    assert_eq!((record.exit, record.achieved), (Exit::Lower, Some(Consistency::Crash)));
+    assert!(record.reason.unwrap().contains("thawed by something else meanwhile: /"));
+}

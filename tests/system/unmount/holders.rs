@@ -1,0 +1,144 @@
+//! What holds a filesystem is named, and then nothing is touched.
+
+use std::process::Command;
+
+use rig::Fs;
+use rig::namespace::Namespace;
+use rig::probe::Writer;
+use rig::program::await_some;
+
+use super::{is_refused, nothing_left};
+
+/// Waits until the process is this program: until then it is the shell that becomes it.
+fn await_exec(pid: u32, name: &str) {
+    await_some("exec", || {
+        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+        comm.is_ok_and(|c| c.trim_end() == name).then_some(())
+    });
+}
+
+#[test]
+fn holders_are_named_and_nothing_is_touched() {
+    let space = Namespace::start(&[("a", Fs::Ext4)]);
+    space.unmounting(&["a"], "");
+    let a = space.at("a");
+    let open = space.background(&format!("exec 9>{a}/file; echo ready; exec cat"));
+    await_exec(open.pid(), "cat");
+    is_refused(
+        &space,
+        &[&format!("cannot unmount {a}: process {} (cat) has {a}/file open", open.pid()), "stop_units"],
+    );
+    drop(open);
+    let inside = space.background(&format!("cd {a}; echo ready; exec cat"));
+    await_exec(inside.pid(), "cat");
+    is_refused(&space, &[&format!("process {} (cat) has its working directory in {a}", inside.pid())]);
+    drop(inside);
+    space.sh(&format!("mkdir {a}/bin; cp $(command -v sleep) {a}/bin/sleepy"));
+    let running = space.background(&format!("echo ready; exec {a}/bin/sleepy 60"));
+    await_exec(running.pid(), "sleepy");
+    is_refused(&space, &[&format!("process {} (sleepy) has {a}/bin/sleepy mapped", running.pid())]);
+    drop(running);
+    space.run(&["snapshot"]).exits(0);
+}
+
+#[test]
+fn what_holds_it_without_a_process_is_named() {
+    let space = Namespace::start(&[("a", Fs::Ext4)]);
+    space.unmounting(&["a"], "");
+    let a = space.at("a");
+    space.sh(&format!("mkdir {a}/t; mount -t tmpfs t {a}/t"));
+    is_refused(&space, &[&format!("{a}/t (tmpfs) is mounted on it")]);
+    space.sh(&format!("umount {a}/t"));
+
+    space.sh(&format!(
+        "mkdir {a}/up {a}/work {a}-low {a}-over; mount -t overlay -o lowerdir={a}-low,upperdir={a}/up,workdir={a}/work o {a}-over"
+    ));
+    is_refused(&space, &[&format!("the overlay on {a}-over writes to it")]);
+    space.sh(&format!("umount {a}-over"));
+
+    let image = format!("{a}/image");
+    let device = space.sh(&format!("truncate -s 1M {image}; losetup --find --show {image}"));
+    let name = device.trim().trim_start_matches("/dev/").to_owned();
+    is_refused(&space, &[&format!("{name} is over its file {image}")]);
+    space.sh(&format!("losetup --detach {}", device.trim()));
+
+    space.sh(&format!("dd if=/dev/zero of={a}/swap bs=1M count=4 status=none; chmod 600 {a}/swap; mkswap -q {a}/swap; swapon {a}/swap"));
+    is_refused(&space, &[&format!("swap is on its file {a}/swap")]);
+    space.sh(&format!("swapoff {a}/swap"));
+    space.run(&["snapshot"]).exits(0);
+}
+
+#[test]
+fn a_mount_in_another_namespace_is_named() {
+    let space = Namespace::start(&[("a", Fs::Ext4)]);
+    space.unmounting(&["a"], "");
+    let other = space.background("exec unshare --mount --propagation private sh -c 'echo ready; exec cat'");
+    await_exec(other.pid(), "cat");
+    let what =
+        format!("process {} (cat) has it mounted on {} in its mount namespace", other.pid(), space.at("a"));
+    is_refused(&space, &[&what]);
+}
+
+/// As services with namespaces of their own have it (PrivateTmp=): what is unmounted here goes there too.
+#[test]
+fn a_namespace_that_follows_ours_is_no_holder() {
+    let space = Namespace::empty(&[("a", Fs::Ext4)]);
+    let (a, device) = (space.at("a"), space.rig.device("a"));
+    space.sh(&format!(
+        "mount -t tmpfs parent {a}; mount --make-shared {a}; mkdir {a}/m; mount {device} {a}/m"
+    ));
+    space.rig.configure(&format!("[defaults.methods]\n\"{a}/m\" = \"unmount\"\n"));
+    let other = space.background("exec unshare --mount --propagation slave sh -c 'echo ready; exec cat'");
+    let theirs = || std::fs::read_to_string(format!("/proc/{}/mountinfo", other.pid())).unwrap();
+    let there = format!(" {a}/m ");
+    assert!(theirs().contains(&there));
+    let run = space.in_the_window(&["snapshot", "-o", "json"]);
+    assert!(!theirs().contains(&there), "it did not go there");
+    run.end().exits(0);
+    assert!(theirs().contains(&there), "it did not come back there");
+    // A process of theirs that holds it is found through its own namespace's mount.
+    let holder = Command::new("nsenter")
+        .arg(format!("--mount=/proc/{}/ns/mnt", other.pid()))
+        .args(["--", "sh", "-c", &format!("cd {a}/m; exec sleep 30")])
+        .spawn();
+    let mut holder = holder.unwrap();
+    await_exec(holder.id(), "sleep");
+    let ended = space.run(&["snapshot"]);
+    ended.exits(21).says(&format!("process {} (sleep) has its working directory in {a}/m", holder.id()));
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    drop(other);
+    space.sh(&format!("umount {a}/m {a}"));
+}
+
+/// The counter of a mounted filesystem is no proof; the writer of this test would be a holder if it were not
+/// gone by then.
+#[test]
+fn a_writer_that_stays_is_a_holder() {
+    let space = Namespace::start(&[("a", Fs::Ext4)]);
+    space.unmounting(&["a"], "");
+    let root = std::path::PathBuf::from(format!("/proc/{}/root{}", space.pid(), space.at("a")));
+    let writer = Writer::start(&root);
+    let ended = space.run(&["snapshot"]);
+    ended.exits(21).says(&format!("process {} ", std::process::id())).says("/log open");
+    writer.stop();
+    space.run(&["snapshot"]).exits(0);
+}
+
+/// A mount in a namespace that no process is in: only the claim of the device sees it.
+#[test]
+fn a_mount_that_nobody_can_see_is_found_by_the_claim() {
+    let space = Namespace::start(&[("a", Fs::Ext4)]);
+    space.unmounting(&["a"], "");
+    let (before, kept) = (space.table(), space.at("kept"));
+    space.sh(&format!("touch {kept}; mount --bind {kept} {kept}; mount --make-private {kept}"));
+    // Linux 6.18 refuses some: it takes ids for ages, and hands them out by CPU.
+    let keep = format!("unshare --mount={kept} --propagation private true");
+    space.sh(&format!("for n in $(seq 50); do {keep} 2>/dev/null && exit; done; {keep}"));
+    let ended = space.run(&["snapshot"]);
+    space.sh(&format!("umount {kept}; umount {kept}"));
+    ended.exits(21).says("is unmounted here and still held").says("lsns");
+    assert_eq!(space.rig.creates().len(), 0);
+    nothing_left(&space, &before);
+    space.run(&["snapshot"]).exits(0);
+}
