@@ -4,6 +4,9 @@
 //! ```text
 //! fixture     a host out of a text, and its facts and plan: no root, nothing real
 //! rig         ebs-sim, its volumes mounted and loaded; the program started in its view
+//!   built       the programs as built
+//!   filesystem  how a volume is formatted
+//!   sim         what ebs-sim is told, and what it has seen
 //!   namespace   the same with the volumes mounted in one other namespace only
 //! program     the program as a child, its end and what it printed
 //! window      a run that stands in its window until it is let go on
@@ -31,7 +34,9 @@
     reason = "this is test code: a panic is how a test fails"
 )]
 
+mod built;
 pub mod copy;
+mod filesystem;
 pub mod fixture;
 pub mod hooks;
 pub mod listener;
@@ -45,11 +50,14 @@ pub mod probe;
 pub mod program;
 pub mod redis;
 mod rig;
+mod sim;
 pub mod systemd;
 mod template;
 pub mod window;
 
-pub use rig::{Fs, MEMORY, NO_INTERVAL, Rig, ebs_sim, sh, stillpoint, stillpoint_databases};
+pub use built::{ebs_sim, sh, stillpoint, stillpoint_databases};
+pub use filesystem::Fs;
+pub use rig::{MEMORY, NO_INTERVAL, Rig};
 
 /// The section of docs/databases.md whose example begins with this plan.
 pub fn documented(plan: &str) -> &'static str {

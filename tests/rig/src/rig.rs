@@ -4,12 +4,10 @@
 //! its commands can make the test hang: what may block on a frozen filesystem is a child, waited for with a
 //! bound.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -17,7 +15,8 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::program::{Ended, Run, await_some, wait};
+use crate::program::{Ended, Run, wait};
+use crate::{Fs, ebs_sim, sh, stillpoint};
 
 /// Ends every configuration: ebs-sim is told to have no such limit, and tests take one set after another.
 pub const NO_INTERVAL: &str = "\n[ec2]\nvolume_interval = \"0s\"\n";
@@ -29,45 +28,10 @@ pub const MEMORY: &str = "/dev/shm";
 /// What it has to hold at least, in MiB: a filesystem on a volume that cannot grow says only that it cannot
 /// write.
 const ROOM: u64 = 256;
-/// Else ext4lazyinit writes to the volume at moments of its own after the first mount.
-const NOT_LAZY: &str = "lazy_itable_init=0,lazy_journal_init=0";
 /// Without EC2's limits of 15 s between two snapshots of a volume and of 100 pending ones, and with snapshots
 /// that are soon completed.
 const QUICK: &str =
     "[limits]\nper_volume_interval = '0s'\npending_per_account = 0\n[snapshots]\nseconds_to_complete = 0.2\n";
-
-/// How a volume is formatted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fs {
-    Ext4,
-    Xfs,
-    Btrfs,
-    /// ext4, as small as it gets: for many.
-    Tiny,
-}
-
-impl Fs {
-    /// Each.
-    pub const ALL: [Self; 3] = [Self::Ext4, Self::Xfs, Self::Btrfs];
-
-    fn size(self) -> &'static str {
-        match self {
-            Self::Ext4 => "64MiB",
-            Self::Xfs => "320MiB",
-            Self::Btrfs => "128MiB",
-            Self::Tiny => "8MiB",
-        }
-    }
-
-    fn make(self, device: &str) {
-        match self {
-            Self::Ext4 => sh("mkfs.ext4", &["-q", "-F", "-E", NOT_LAZY, device]),
-            Self::Xfs => sh("mkfs.xfs", &["-q", "-f", device]),
-            Self::Btrfs => sh("mkfs.btrfs", &["-q", "-f", device]),
-            Self::Tiny => sh("mkfs.ext4", &["-q", "-F", "-E", NOT_LAZY, "-J", "size=1", device]),
-        };
-    }
-}
 
 /// A running `ebs-sim serve` and the mounts on its volumes.
 pub struct Rig {
@@ -78,43 +42,6 @@ pub struct Rig {
     mounts: Vec<PathBuf>,
     ext4: bool,
     rescue: Child,
-}
-
-/// Runs a command that must succeed, and gives its stdout.
-pub fn sh(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program)
-        .args(arguments)
-        .output()
-        .unwrap_or_else(|e| panic!("{program} is needed by this test: {e}"));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {arguments:?}: {}\n{said}", output.status);
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// The program under test.
-pub fn stillpoint() -> &'static str {
-    static PATH: LazyLock<String> = LazyLock::new(|| built("stillpoint"));
-    &PATH
-}
-
-/// The program that talks to databases for it.
-pub fn stillpoint_databases() -> &'static str {
-    static PATH: LazyLock<String> = LazyLock::new(|| built(stillpoint::quiesce::databases::program::NAME));
-    &PATH
-}
-
-/// The stand-in for EC2.
-pub fn ebs_sim() -> &'static str {
-    static PATH: LazyLock<String> = LazyLock::new(|| built("ebs-sim"));
-    &PATH
-}
-
-/// A program of this workspace. A test binary is in `deps/`, and they are beside that.
-fn built(name: &str) -> String {
-    let own = std::env::current_exe().unwrap();
-    let path = own.ancestors().nth(2).unwrap().join(name);
-    assert!(path.exists(), "{} is missing: run `cargo build --workspace` first", path.display());
-    path.into_os_string().into_string().unwrap()
 }
 
 impl Rig {
@@ -281,63 +208,6 @@ impl Rig {
         self.spawn(arguments).end()
     }
 
-    /// Runs one of `ebs-sim`'s own commands; it must succeed.
-    pub fn sim(&self, arguments: &[&str]) -> String {
-        let output =
-            Command::new(ebs_sim()).args(arguments).env("EBS_SIM_DIR", self.path("sim")).output().unwrap();
-        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "ebs-sim {arguments:?}: {out}{err}");
-        out.into_owned()
-    }
-
-    /// Sets a fault for the next real call of this action; `delay` is for kinds that have one.
-    pub fn fault(&self, action: &str, kind: &str, delay: &str) {
-        self.sim(&["faults", "add", "--action", action, "--call", "1", "--kind", kind, "--delay", delay]);
-    }
-
-    /// A request to `ebs-sim`'s control interface, and its answer.
-    pub fn control(&self, method: &str, path: &str, body: &str) -> Value {
-        let address = self.ready["control"].as_str().unwrap().trim_start_matches("http://");
-        let mut stream = TcpStream::connect(address).unwrap();
-        let length = body.len();
-        let head = format!("{method} /_ebs-sim/{path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
-        write!(stream, "{head}content-length: {length}\r\n\r\n{body}").unwrap();
-        let mut answer = String::new();
-        let _ = stream.read_to_string(&mut answer); // a reset after the answer is no loss
-        assert!(answer.starts_with("HTTP/1.1 200"), "{method} {path}: {answer}");
-        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-        serde_json::from_str(body).unwrap_or_else(|e| panic!("{method} {path}: {e}: {body}"))
-    }
-
-    /// The log of requests.
-    pub fn requests(&self) -> Vec<Value> {
-        list(self.control("GET", "requests", ""))
-    }
-
-    /// Real requests (no DryRun) of one action, in order.
-    pub fn calls(&self, action: &str) -> Vec<Value> {
-        self.requests().into_iter().filter(|r| r["action"] == action && real(r)).collect()
-    }
-
-    /// The create calls that were not DryRun, of either action.
-    pub fn creates(&self) -> Vec<Value> {
-        let create = |r: &Value| r["action"].as_str().unwrap().starts_with("CreateSnapshot");
-        self.requests().into_iter().filter(|r| create(r) && real(r)).collect()
-    }
-
-    /// Every snapshot there is, with its tags.
-    pub fn snapshots(&self) -> Vec<Value> {
-        list(self.control("GET", "snapshots", ""))
-    }
-
-    /// Waits until no request is being handled and no snapshot is pending.
-    pub fn await_quiet(&self) {
-        await_some("every request answered and every snapshot completed", || {
-            let idle = !self.requests().iter().any(|r| r["outcome"] == "pending");
-            (idle && !self.snapshots().iter().any(|s| s["state"] == "pending")).then_some(())
-        });
-    }
-
     /// Journals of runs that are not settled.
     pub fn journals(&self) -> Vec<String> {
         let Ok(folder) = std::fs::read_dir(self.path("run/runs")) else { return Vec::new() };
@@ -349,18 +219,6 @@ impl Rig {
     pub fn rescued(&self) -> bool {
         self.path("rescued").exists()
     }
-}
-
-fn list(value: Value) -> Vec<Value> {
-    match value {
-        Value::Array(items) => items,
-        other => panic!("no list: {other}"),
-    }
-}
-
-/// Not a DryRun; by what was asked, for `dry_run` is only known once the request is looked at.
-fn real(request: &Value) -> bool {
-    request["params"]["DryRun"] != "true"
 }
 
 fn end_group(leader: &mut Child) {
