@@ -51,7 +51,7 @@ fn taken(rig: &Rig) -> Value {
     rig.run(&["snapshot", "-o", "json"]).exits(0).record()
 }
 
-/// A binary log, up to where the record says, makes the copy's tables what they are.
+/// The binary log, replayed up to the position in the record, gives the same tables as the copy has.
 fn binlog_is_the_data(rig: &Rig, log: &str, client: &mut Client, facts: &Value) {
     let text = |key: &str| facts[key].as_str().unwrap().to_owned();
     let (file, position) = (text("binlog_file"), text("binlog_position"));
@@ -73,8 +73,8 @@ fn binlog_is_the_data(rig: &Rig, log: &str, client: &mut Client, facts: &Value) 
     assert_eq!(checksums(client, "r"), checksums(client, "t"));
 }
 
-/// Waits until it is so. To be asked over one connection: the server takes its time to close those that were
-/// left.
+/// Waits until it is so. `so` should ask over one connection: the server takes its time to close those that
+/// were left.
 fn await_so(what: &str, mut so: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(10);
     while !so() {
@@ -83,7 +83,7 @@ fn await_so(what: &str, mut so: impl FnMut() -> bool) {
     }
 }
 
-/// Nobody waits for a lock of ours, and everybody goes on.
+/// No lock of stillpoint is left: every table can be written, and one can be made.
 fn nothing_is_locked(server: &Server) {
     let mut client = server.client();
     client.run("SET lock_wait_timeout = 10");

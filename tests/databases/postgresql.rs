@@ -30,7 +30,7 @@ fn refused(rig: &Rig, section: &str, arguments: &[&str], words: &[&str]) -> Ende
     ended
 }
 
-/// A session ends a moment after its process. One whose process is left stays for minutes.
+/// A session ends a moment after its process. If the process were left, the session would stay for minutes.
 fn no_session(server: &Cluster) {
     await_some("no session", || server.sessions().is_empty().then_some(()));
 }

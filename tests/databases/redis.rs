@@ -25,15 +25,15 @@ fn restored(rig: &Rig) -> Copy {
     Copy::mount(rig, &snapshot, &format!("restored-{snapshot}"))
 }
 
-/// What a server started on what was restored has: both counters.
+/// Both counters of a server that is started on the restored files.
 fn counters(rig: &Rig, restored: &Copy, more: &[&str]) -> (u64, u64) {
     let (a, b): (Option<u64>, Option<u64>) =
         Server::start(rig, &restored.at.join("redis"), more).ask("MGET a b");
     (a.unwrap_or_default(), b.unwrap_or_default())
 }
 
-/// What a server that is held has executed. It is asked itself: the reply to the last may not have been read
-/// yet.
+/// What a server that is held has executed. The server is asked, since a client may not have read its last
+/// reply yet.
 fn held(server: &Server, pairs: &Pairs) -> u64 {
     let acknowledged = pairs.standing();
     let executed: u64 = server.ask("GET a");
@@ -88,8 +88,8 @@ fn slow(rig: &Rig) -> Server {
     server
 }
 
-/// Waits until acknowledged writes are in memory only, and stay there for more than a second: what was before
-/// them was just written.
+/// Waits until acknowledged writes are in memory only. They stay there for more than a second, since the
+/// server has just written the ones before.
 fn await_unwritten(server: &Server) {
     let (length, last) = (|| server.info("aof_buffer_length").parse::<u64>().unwrap(), Cell::new(0));
     await_some("a buffer that was just written", || {
@@ -114,7 +114,7 @@ fn what_redis_keeps_back_is_written_before_it_is_held() {
     assert_settled(&rig);
 }
 
-/// What a freeze alone is worth, and what not even a freeze is.
+/// The controls: a freeze without a pause loses acknowledged writes, and so does a snapshot without a freeze.
 #[test]
 fn control_without_the_pause_acknowledged_writes_are_missing() {
     let rig = one(Fs::Ext4);
@@ -125,7 +125,7 @@ fn control_without_the_pause_acknowledged_writes_are_missing() {
     // More than once: on a busy machine the server may write after all, before the freeze.
     for _ in 0..10 {
         await_unwritten(&server);
-        // Frozen, and nothing else: taken at once, so that the server cannot have written meanwhile.
+        // Only frozen, and taken at once, so that the server has no time to write.
         let before = pairs.acknowledged();
         rig.run(&["snapshot"]).exits(0);
         let (a, b) = counters(&rig, &restored(&rig), &[]);
@@ -156,7 +156,7 @@ fn a_dump_is_whole_and_as_new_as_the_hold() {
     pairs.goes_on(50, SOON);
     let before = pairs.acknowledged();
     let run = in_the_window(&rig, &["snapshot", "-o", "json"]);
-    // Asked of the server: the reply to what was executed before the dump may not have been read yet.
+    // The server is asked, since a client may not have read the reply to what was executed before the dump.
     let during: u64 = server.ask("GET a");
     pairs.goes_on(10, Duration::from_secs(4));
     let record = run.end().exits(0).record();
@@ -210,7 +210,7 @@ fn a_pause_that_somebody_else_ended_is_no_hold() {
     let pid = server.info("process_id");
     let run = in_the_window(&rig, &["snapshot", "--on-degraded", "keep", "-o", "json"]);
     pairs.standing();
-    // Not waited for: what is let go writes to the frozen filesystem, and the answer comes after that.
+    // The answer is not waited for: the server writes to the frozen filesystem first.
     let unpause = ::redis::cmd("CLIENT").arg("UNPAUSE").get_packed_command();
     server.connect().send_packed_command(&unpause).unwrap();
     await_some("the server to write", || {
@@ -218,7 +218,7 @@ fn a_pause_that_somebody_else_ended_is_no_hold() {
         stat.contains(") D ").then_some(())
     });
     let ended = run.end();
-    // The set is there and is worth less.
+    // The set was taken, with a lower label.
     ended.exits(10);
     ended.says("was not quiesced all the time");
     assert_eq!(ended.record()["achieved"], "filesystem");
@@ -254,7 +254,7 @@ fn when_the_agent_is_killed_writes_go_on_at_once() {
     pairs.goes_on(10, SOON); // the window and the pause would be longer
     println!("writes go on {:?} after the agent was killed", killed.elapsed());
     run.end();
-    // What is owed is the journal's; a second release of what was let go does no harm.
+    // The journal still says that a release is owed; to release twice does no harm.
     Run::start(rig.bare_command(&["thaw"])).end().exits(0);
     pairs.goes_on(10, SOON);
     // What became of the request is asked at the next start.
@@ -294,7 +294,7 @@ fn a_pause_that_ends_before_the_run_does_is_no_hold() {
     let server = on(&rig, &[]);
     rig.configure(&server.section("pause_limit = \"1s\""));
     let run = in_the_window(&rig, &["snapshot", "--on-degraded", "keep", "-o", "json"]);
-    // Nobody has written, so only the clock tells.
+    // No write shows that the pause has ended, so the run has to see it by the clock.
     let_pass("the pause's limit", Duration::from_millis(1500));
     let ended = run.end();
     ended.exits(10);
@@ -315,7 +315,7 @@ fn a_pause_ends_by_itself_when_nobody_is_left() {
     println!("a pause of 5 s ended {took:?} after its process was killed");
 }
 
-/// What `plan` says of a server that runs, and that its suggestion holds it.
+/// `plan` names a server that runs, and the section that it suggests holds that server.
 #[test]
 fn the_plan_shows_the_server_and_its_suggestion_holds_it() {
     let rig = one(Fs::Ext4);
@@ -348,7 +348,7 @@ fn the_plan_shows_the_server_and_its_suggestion_holds_it() {
     assert_settled(&rig);
 }
 
-/// What is shipped and documented is run, at this test's places.
+/// The shipped example and the documented section are run, with the paths of this test.
 #[test]
 fn the_shipped_example_and_the_documented_section_take_a_set() {
     let rig = one(Fs::Ext4);

@@ -12,7 +12,7 @@ use rig::{Fs, Rig, sh};
 use stillpoint::config::settings::{Redis, RedisMode};
 use stillpoint::quiesce::databases::Task;
 
-/// Is a server of these settings accepted? What is said against it.
+/// What is said against a server with these settings; nothing when it is accepted.
 fn check(rig: &Rig, server: &Server, change: impl FnOnce(&mut Redis)) -> Result<(), String> {
     let order = order(Task::Check, server, rig.mounts(), SOON, change);
     match Holder::start(&order).ended() {
@@ -64,7 +64,7 @@ fn what_could_not_be_held_is_refused_before_anything_is_touched() {
     let renamed = Server::start(&rig, &inside.join("renamed"), &["--rename-command", "CONFIG", ""]);
     says(check(&rig, &renamed, |_| {}), &["does not know the command CONFIG GET", "rename-command"]);
 
-    // Its process ids and paths are not this host's, as with a server in a container.
+    // The server runs in a container: its process ids and paths are not those of this host.
     let apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--"];
     let apart = Server::under(&rig, &inside.join("apart"), &apart, &[]);
     says(check(&rig, &apart, |_| {}), &["says that it is process", "no such process of this host"]);
@@ -92,7 +92,7 @@ fn passwords_come_from_files_that_are_kept_and_are_never_said() {
     keep(&file, &format!("{secret}\n# kept by hand\n"), 0o600);
     assert_eq!(check(&rig, &server, with), Ok(()));
 
-    // A user that can do what is needed and nothing else; the names of what it lacks.
+    // A user who may do only what is needed is accepted. What another lacks is named.
     let line = "ACL SETUSER stillpoint on >correct-horse-battery resetkeys +info +client|unpause";
     server.ask::<String>(line);
     let user = |s: &mut Redis| {
@@ -112,7 +112,7 @@ fn passwords_come_from_files_that_are_kept_and_are_never_said() {
         |change: &dyn Fn(&mut Redis)| order(Task::Quiesce, &server, rig.mounts(), limit, |s| change(s));
     let (well, said) = Holder::start(&hold(&user)).ready().end();
     assert!(well, "{said}");
-    // Who may not end a pause must not begin one.
+    // A user who could not end a pause must not begin one.
     server.ask::<String>("ACL SETUSER stillpoint -client|unpause");
     let begun = Instant::now();
     let (well, said) = Holder::start(&hold(&user)).ended();
@@ -120,7 +120,7 @@ fn passwords_come_from_files_that_are_kept_and_are_never_said() {
     assert!(server.writes_within(SOON).is_some(), "paused");
     assert!(begun.elapsed() < limit, "a pause could have ended by itself");
 
-    // A systemd credential, in a whole run: nowhere is the password to be read.
+    // The password comes as a systemd credential, and a whole run shows it nowhere.
     let folder = rig.path("credentials");
     std::fs::create_dir(&folder).unwrap();
     keep(&folder.join("redis"), &format!("{secret}\n"), 0o400);

@@ -134,7 +134,7 @@ fn an_sql_session_holds_a_real_lock_across_the_window_and_a_killed_agent_leaves_
     rig.await_quiet();
     rig.run(&["thaw", "--recover"]).exits(0);
 
-    // Its connection ends in the window: nothing was held at the end.
+    // The session's connection ends in the window, so nothing was held to the end.
     let run = in_the_window(&rig, &["snapshot", "-o", "json"]);
     let end = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE mode = 'ExclusiveLock' AND relation = 'orders'::regclass";
     assert!(postgres.sql(end).status.success());
@@ -158,7 +158,7 @@ fn an_sql_session_holds_a_real_lock_across_the_window_and_a_killed_agent_leaves_
     assert_settled(&rig);
 }
 
-/// A mongosh of sorts, and its server: `locks` has the number of locks, `log` what was asked.
+/// The stand-in for mongosh, and its server: `locks` has the number of locks, `log` what was asked.
 fn mongosh(rig: &Rig) -> PathBuf {
     let place = rig.path("mongo");
     std::fs::create_dir_all(&place).unwrap();
@@ -236,7 +236,7 @@ fn the_mongodb_session_locks_and_unlocks_whatever_happens() {
     rig.await_quiet();
     rig.run(&["thaw", "--recover"]).exits(0);
 
-    // The session is killed, and the server stays locked: its release unlocks.
+    // The session is killed and the server stays locked, until the release of the hook unlocks it.
     let run = in_the_window(&rig, &["snapshot", "-o", "json"]);
     sh("kill", &["-9", &std::fs::read_to_string(place.join("pid")).unwrap()]);
     assert_eq!(locks(), "1");

@@ -24,7 +24,7 @@ fn below(host: &HostFacts, name: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_recorded_stacks() {
+fn recorded_stacks_are_found_layer_by_layer() {
     let host = Host::named("stacks").host();
     assert_eq!(devices(at(&host, "/")), ["nvme0n1"], "/dev/root is found by its number");
     assert_eq!(devices(at(&host, "/mnt/lv")), ["dm-0"]);

@@ -45,7 +45,7 @@ fn a_swap_file_on_the_set_is_named_and_one_elsewhere_is_not() {
 }
 
 #[test]
-fn a_device_over_an_image_file_without_a_mount() {
+fn a_device_over_an_image_file_is_a_warning_where_it_is_not_mounted() {
     let host = host("loop loop3 7:3 64 file=/data/image\nloop loop4 7:4 64 file=/elsewhere/image\n");
     let facts = host.facts();
     let found = check(&host, |set| storage::images(&facts.devices, set));
@@ -96,7 +96,7 @@ fn a_volume_that_is_not_attached_for_good_is_a_problem() {
 }
 
 #[test]
-fn a_clock_that_is_off() {
+fn a_clock_that_is_off_is_a_warning_and_then_a_problem() {
     let here = Timestamp::now();
     let off = |seconds| {
         cloud::clock(here, Some(here.checked_add(SignedDuration::from_secs(seconds)).unwrap())).severity

@@ -21,7 +21,7 @@ fn many(count: usize) -> Facts {
 }
 
 #[test]
-fn the_call() {
+fn the_call_follows_from_the_volumes_in_the_set_and_beside_it() {
     let pick = |count: usize, mounts: &[&str]| {
         plan_with(&many(count), |s| s.mounts = mounts.iter().map(Into::into).collect()).unwrap()
     };

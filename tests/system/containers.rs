@@ -10,7 +10,7 @@ use rig::{Fs, Rig};
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// crun cannot do with control groups of both versions at once: then version 1 serves.
+/// crun cannot use control groups of both versions at once: then it gets version 1 alone.
 const PODMAN: &str = r#"#!/bin/sh
 export TMPDIR=TEMP/podman
 exec unshare --mount sh -c 'umount -l /sys/fs/cgroup/unified 2>/dev/null; exec "$@"' sh \
@@ -130,7 +130,7 @@ fn containers_of_a_killed_agent_go_on_after_the_recovery() {
     podman.rig.await_quiet();
 }
 
-/// What was to be paused and went on in the window wrote to what was being taken.
+/// A container that goes on in the window may write to what is being taken.
 #[test]
 fn a_container_that_somebody_unpaused_meanwhile_lowers_the_label() {
     let Some(podman) = Podman::start(&["db"]) else { return };

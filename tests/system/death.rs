@@ -50,16 +50,16 @@ fn signal_while_frozen(signal: Signal) {
 }
 
 #[test]
-fn sigterm_while_frozen() {
+fn sigterm_while_frozen_thaws_releases_and_ends_the_run() {
     signal_while_frozen(Signal::SIGTERM);
 }
 
 #[test]
-fn sigint_while_frozen() {
+fn sigint_while_frozen_thaws_releases_and_ends_the_run() {
     signal_while_frozen(Signal::SIGINT);
 }
 
-/// The set is there and good: the signal does not take that away, and the rest is done.
+/// The set was taken and is good. A signal after that does not break off the rest of the run.
 #[test]
 fn a_signal_after_the_answer_changes_nothing() {
     let rig = two();
@@ -94,12 +94,12 @@ fn signal_during_a_hook(signal: Signal) {
 }
 
 #[test]
-fn sigterm_during_a_hook() {
+fn sigterm_during_a_hook_stops_and_releases_it() {
     signal_during_a_hook(Signal::SIGTERM);
 }
 
 #[test]
-fn sigint_during_a_hook() {
+fn sigint_during_a_hook_stops_and_releases_it() {
     signal_during_a_hook(Signal::SIGINT);
 }
 
@@ -154,7 +154,7 @@ fn sigkill_while_frozen_and_thaw_releases_without_ec2() {
         .says("died before its end")
         .says("post command of hook `db` succeeded");
     assert_eq!(log(&rig), ["pre-db", "post-db unknown"]);
-    // Once is enough.
+    // A second recovery finds nothing more to release.
     Run::start(rig.bare_command(&["thaw"])).end().exits(0);
     assert_eq!(log(&rig), ["pre-db", "post-db unknown"]);
     // What it made in EC2 is still looked up by the next run.

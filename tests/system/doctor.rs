@@ -47,7 +47,7 @@ fn assert_untouched(rig: &Rig) {
 }
 
 #[test]
-fn a_host_without_faults() {
+fn a_host_without_faults_has_nothing_but_good_findings() {
     let rig = one();
     let found = findings(&rig, 0, &[]);
     for id in ["configuration", "privileges", "program", "imds", "plan", "run-dir", "loop-images", "swap"] {
@@ -99,7 +99,7 @@ fn a_listener_is_found_by_pid_and_a_silent_one_does_not_hang_a_run() {
 }
 
 #[test]
-fn an_image_file_on_a_mount_that_is_frozen() {
+fn an_image_file_is_a_warning_where_only_what_holds_it_is_frozen() {
     let rig = one();
     let (image, inner) = (rig.mount("a").join("image"), rig.path("inner"));
     std::fs::File::create(&image).unwrap().set_len(8 << 20).unwrap();
@@ -121,7 +121,7 @@ fn an_image_file_on_a_mount_that_is_frozen() {
 }
 
 #[test]
-fn a_process_that_hangs_on_a_frozen_filesystem() {
+fn a_process_that_hangs_on_a_frozen_filesystem_is_named() {
     let rig = one();
     let mount = rig.mount("a");
     std::fs::write(mount.join("file"), "x").unwrap();
@@ -153,7 +153,7 @@ fn a_process_that_hangs_on_a_frozen_filesystem() {
 }
 
 #[test]
-fn hooks_that_others_can_write_or_that_are_not_there() {
+fn hooks_that_others_can_write_or_that_are_not_there_are_problems() {
     let rig = one();
     let script = rig.path("hold");
     put_executable(&script, "#!/bin/sh\n");
@@ -241,7 +241,7 @@ fn without_root_it_says_what_it_could_not_see() {
 }
 
 #[test]
-fn a_run_dir_on_the_set_and_a_broken_configuration() {
+fn a_run_dir_on_the_set_and_a_broken_configuration_are_problems() {
     let rig = one();
     let inside = rig.mount("a").join("run");
     let mut command = rig.command(&["doctor", "-o", "json"]);

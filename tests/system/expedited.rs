@@ -80,7 +80,8 @@ fn it_is_raised_only_where_asked_for_and_put_back() {
         rig.run(&["snapshot"]).exits(0);
     }));
     rig.configure(&format!("{ASKED}freeze_timeout = \"15s\"\n"));
-    // Raised for a few ms only, and not to be missed: for as long as a writer keeps the freeze waiting.
+    // A run raises the knob for a few ms only. A writer that keeps the freeze waiting makes that long enough
+    // to be seen.
     for arguments in [&["snapshot"][..], &["freeze", "--for", "60s"]] {
         let mut writer = stuck_writer(&rig);
         let run = rig.spawn(arguments);
@@ -141,7 +142,7 @@ fn the_journal_puts_it_back_when_both_were_killed() {
     assert_clean(&rig);
 }
 
-/// A kernel without it, or where it may not be written: said, and no more.
+/// On a kernel without the knob, or where it may not be written, the run says so and goes on.
 #[test]
 fn where_it_cannot_be_used_the_run_goes_on_without() {
     let _alone = alone();

@@ -45,7 +45,7 @@ fn takes_all(rig: &Rig, volumes: usize) -> serde_json::Value {
 }
 
 #[test]
-fn a_filesystem_mounted_on_another_of_the_set() {
+fn a_filesystem_mounted_on_another_of_the_set_is_frozen_with_it() {
     let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
     let inner = rig.mount("a").join("deep/inner");
     sh("umount", &[text(&rig.mount("b"))]);

@@ -23,7 +23,7 @@ fn two() -> Rig {
 
 const RELEASED: [&str; 4] = ["pre-first", "pre-second", "post-second unknown", "post-first unknown"];
 
-/// Freezes, and gives what was said. Everything is frozen now.
+/// Runs `freeze`, and gives its record. Everything is frozen when it returns.
 fn freeze(rig: &Rig, lasts: &str) -> Value {
     let ended = rig.run(&["freeze", "--for", lasts, "-o", "json"]);
     let record = ended.exits(0).record();
@@ -31,7 +31,7 @@ fn freeze(rig: &Rig, lasts: &str) -> Value {
     record
 }
 
-/// `thaw` outside of the view: no EC2, no IMDS.
+/// Runs `thaw` outside of the view: it needs neither EC2 nor IMDS.
 fn thaw(rig: &Rig, arguments: &[&str]) -> Ended {
     let mut command = rig.bare_command(&[&["thaw"], arguments].concat());
     command.env("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:9");
@@ -62,7 +62,7 @@ fn await_log(rig: &Rig, lines: &[&str]) {
     await_some("the hooks", || (log(rig) == lines).then_some(()));
 }
 
-/// `thaw` says 22, for this reason, however often it is asked.
+/// `thaw` exits with 22 and gives this reason, however often it is run.
 fn did_not_hold(rig: &Rig, record: &Value, reason: &str) -> Value {
     let late = thaw(rig, &["--run", id(record), "-o", "json"]);
     let said = late.exits(22).record();

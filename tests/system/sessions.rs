@@ -24,7 +24,7 @@ fn pid(rig: &Rig) -> String {
     std::fs::read_to_string(rig.path("pid")).unwrap().trim().to_owned()
 }
 
-/// A zombie has died: whoever inherits it decides when it goes.
+/// A zombie counts as dead: when it disappears is up to its parent.
 fn lives(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
     stat.is_ok_and(|text| !text.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')))
@@ -101,7 +101,7 @@ fn a_session_that_is_not_ready_in_time_stops_the_run() {
     assert_settled(&rig);
 }
 
-/// Where it may degrade, the set is taken, and is worth less.
+/// With `on_failure = "degrade"` the set is taken, with a lower label.
 #[test]
 fn a_session_that_cannot_hold_may_degrade_the_set() {
     let rig = two();
@@ -113,8 +113,8 @@ fn a_session_that_cannot_hold_may_degrade_the_set() {
     assert_settled(&rig);
 }
 
-/// It writes from before the freeze on, and nobody reads until after the thaw: the window does not run out
-/// all the same.
+/// The session writes from before the freeze on, and the agent reads nothing until after the thaw. That must
+/// not make the window any longer.
 #[test]
 fn a_session_that_writes_all_the_time_does_not_hold_the_window_up() {
     let rig = two();

@@ -6,7 +6,7 @@ use rig::window::in_the_window;
 use rig::{Fs, Rig};
 
 #[test]
-fn a_set_of_two_filesystems_by_one_call() {
+fn two_filesystems_are_one_set_by_one_call() {
     let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
     let ended = rig.run(&["snapshot"]);
     ended.exits(0).says("filesystem-consistent, 2 of 2 volumes");
@@ -95,7 +95,7 @@ fn the_run_id_is_in_the_call_and_the_verdict_comes_after() {
     let has = |key: &str, value: &str| sent.iter().any(|(k, v)| k == key && v == value);
     assert!(has("stillpoint:run", record["run_id"].as_str().unwrap()), "{sent:#?}");
     assert!(has("Team", "storage") && has("stillpoint:requested-consistency", "filesystem"), "{sent:#?}");
-    // What is true only afterwards must not be claimed before.
+    // The call must not carry the label: whether the freeze held is only known after the answer.
     assert!(!sent.iter().any(|(k, _)| k == "stillpoint:consistency" || k == "stillpoint:part"), "{sent:#?}");
 
     let tagged = rig.calls("CreateTags");

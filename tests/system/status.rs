@@ -46,7 +46,7 @@ fn probed(rig: &Rig, ended: &Ended, name: &str) -> Value {
 }
 
 #[test]
-fn nothing_is_held() {
+fn where_nothing_is_held_it_says_so() {
     let rig = Rig::start(&[("a", Fs::Ext4)]);
     let ended = status(&rig, &[]);
     insta::assert_snapshot!("nothing", ended.exits(0).out);
@@ -55,7 +55,7 @@ fn nothing_is_held() {
 }
 
 #[test]
-fn a_freeze_that_is_held() {
+fn a_held_freeze_is_shown_with_its_filesystems() {
     let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
     rig.configure(&format!("{}{}", noting(&rig, "first"), noting(&rig, "second")));
     rig.run(&["freeze", "--for", "60s"]).exits(0);
@@ -72,7 +72,7 @@ fn a_freeze_that_is_held() {
 }
 
 #[test]
-fn a_run_in_its_hooks_and_one_that_died_in_its_window() {
+fn a_run_in_its_hooks_is_shown_and_one_that_died_in_its_window() {
     let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
     rig.configure(&hook("slow", &format!("{}; exec sleep 6", note(&rig, "pre-slow")), "true", ""));
     let run = rig.spawn(&["snapshot"]);

@@ -102,7 +102,7 @@ fn with_agent_and_watchdog_gone_the_rescue_does_not_give_up_on_a_freeze_in_progr
     rig.configure("[defaults]\nwindow = \"30s\"\nfreeze_timeout = \"15s\"\n");
     let mut writer = stuck_writer(&rig, "a");
     let run = rig.spawn(&["snapshot"]);
-    // Not only slow: by then FIFREEZE of `a` is in progress, too.
+    // By the time `b` is frozen, FIFREEZE of `a` is in progress too.
     await_some("b to be frozen", || {
         BlockedWrite::start(&rig.mount("b")).done(Duration::from_secs(2)).is_none().then_some(())
     });

@@ -109,7 +109,7 @@ fn frozen_units_of_a_killed_agent_are_thawed_by_the_recovery() {
     killed(FREEZE, "FreezerState", held, ["running"; 4]);
 }
 
-/// What was to be away and came back in the window wrote to what was being taken.
+/// A unit that was stopped and runs again in the window may write to what is being taken.
 fn lowered(section: &str, verb: &str, says: &str) {
     let Some((rig, manager)) = started(section) else { return };
     let window = snapshot_in_the_window(&rig, &manager);

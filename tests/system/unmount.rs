@@ -14,7 +14,7 @@ use rig::namespace::Namespace;
 
 /// Refused with code 21; nothing was touched, nothing was asked of EC2.
 fn is_refused(space: &Namespace, says: &[&str]) {
-    // Ids and all: it must not even be unmounted and mounted again.
+    // The mount ids are compared too: they change when a filesystem is unmounted and mounted again.
     let with_ids = || space.sh(&format!("grep {}/ /proc/self/mountinfo", space.at("").trim_end_matches('/')));
     let before = with_ids();
     let ended = space.run(&["snapshot"]);

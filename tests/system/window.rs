@@ -117,7 +117,7 @@ impl Kernel for Fake {
     }
 }
 
-/// Far from what a busy machine comes to.
+/// Longer than anything takes on a busy machine.
 const LIMITS: Limits =
     Limits { window: Duration::from_secs(12), freeze: Duration::from_secs(5), flush: Duration::from_secs(5) };
 

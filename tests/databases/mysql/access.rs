@@ -83,7 +83,7 @@ fn the_shipped_example_takes_a_set_and_a_password_is_seen_by_nobody_but_the_serv
     for line in rig::documented("mysql").lines() {
         assert!(shipped.lines().any(|l| l.starts_with(line)), "documented and not run: {line}");
     }
-    // As it is shipped, with the paths of this place, where there is no boot volume.
+    // The example is run as it is shipped, but for the paths and for the boot volume, which this rig lacks.
     let example = shipped
         .replace("exclude_boot_volume = true", "")
         .replace("\"/var/lib/mysql\"", &format!("{:?}", rig.mount("data")))
@@ -115,12 +115,12 @@ fn the_shipped_example_takes_a_set_and_a_password_is_seen_by_nobody_but_the_serv
     assert_settled(&rig);
 }
 
-/// `os_user` and the account of its name, without any password.
+/// `os_user` alone is enough for an account that the server knows by its system user: no password is needed.
 #[test]
 fn an_account_with_socket_authentication_is_reached_as_its_system_user() {
     let rig = two();
     let original = server(&rig);
-    // The rig's folder is root's alone.
+    // The rig's folder is for root only, and the socket is below it.
     let folder = rig.path("x").parent().unwrap().to_owned();
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(folder, open).unwrap();
@@ -130,7 +130,7 @@ fn an_account_with_socket_authentication_is_reached_as_its_system_user() {
     let mut root = original.client();
     root.run("CREATE OR REPLACE USER mysql@localhost IDENTIFIED VIA unix_socket");
     root.run("GRANT RELOAD, PROCESS, BINLOG MONITOR, SLAVE MONITOR ON *.* TO mysql@localhost");
-    // The server runs as root here, and its folders are root's; on a host they are the user's.
+    // The server runs as root here, so its folders belong to root; on a host they belong to this user.
     let status =
         Command::new("chown").args(["-R", "mysql"]).arg(rig.mount("data")).stdin(Stdio::null()).status();
     assert!(status.unwrap().success());

@@ -14,7 +14,8 @@ fn a_query_that_is_in_the_way_is_named_and_nobody_queues_up_behind_the_locks() {
     let original = server(&rig);
     let update = "UPDATE t.m SET amount = amount + SLEEP(15) + LENGTH('hidden') * 0 WHERE id = 1";
     for (method, statement, named) in [
-        // The first of the stages is not to be had; the third is not, and the second was.
+        // The table lock blocks the first stage of BACKUP STAGE; the update lets the second pass and blocks
+        // the third.
         ("backup", "LOCK TABLES t.m WRITE", "idle: perhaps with LOCK TABLES"),
         ("backup", update, "LENGTH('…')"),
         ("read-lock", update, "LENGTH('…')"),
@@ -27,7 +28,7 @@ fn a_query_that_is_in_the_way_is_named_and_nobody_queues_up_behind_the_locks() {
         let thread = std::thread::spawn(move || {
             let done = long.try_run(statement);
             told.send(()).unwrap();
-            // A table lock lasts until the connection ends: longer than the tries.
+            // A table lock lasts until its connection ends, so this one stays open for longer than all tries.
             if done.is_ok() {
                 let _ = until.recv_timeout(Duration::from_secs(15));
             }
@@ -39,7 +40,8 @@ fn a_query_that_is_in_the_way_is_named_and_nobody_queues_up_behind_the_locks() {
             let state = format!("SELECT state FROM information_schema.processlist WHERE id = {id}");
             await_so("the query has its lock", || root.one(&state) == "User sleep");
         }
-        // It writes nothing that the long one holds: it may wait for one try, and goes on between them.
+        // The bystander writes a table that the long query does not hold. It may have to wait for one try,
+        // and must go on between two.
         let mut other = original.client();
         let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
         let stopped = std::sync::Arc::clone(&stop);
@@ -61,7 +63,7 @@ fn a_query_that_is_in_the_way_is_named_and_nobody_queues_up_behind_the_locks() {
         assert!(!ended.err.contains("hidden"), "{}", ended.err);
         assert!(ended.took < Duration::from_secs(10), "{:?}", ended.took);
         println!("{method}: a bystander waited {longest:?} at most, for tries of 1 s");
-        // Behind a lock that is waited for to the end, it would be nearly 15 s.
+        // If the run waited for its lock until the query ends, the bystander would wait for nearly 15 s.
         assert!(longest < Duration::from_secs(5), "a bystander waited {longest:?}");
         assert_eq!(waiting, "0");
         root.run(&format!("KILL {id}"));

@@ -8,14 +8,14 @@ use rig::window::in_the_window;
 
 use super::{await_so, facts, place, two};
 
-/// A replica of a source that is only a server beside it.
+/// A replica on the rig's volumes, and its source, which is on none of them.
 fn replica(rig: &Rig) -> (Server, Server) {
     let data = rig.path("source-data");
     install(&data);
     let binlog = Some(data.clone());
     let source = Server::start(rig, "source", &Place { data, binlog, id: 1, more: Vec::new() });
     let mut place = place(rig);
-    // It has to catch up within the test.
+    // With an fsync for each transaction it would not catch up within the test.
     place.more.push("--innodb-flush-log-at-trx-commit=2".to_owned());
     install(&place.data);
     std::fs::create_dir_all(place.binlog.as_ref().unwrap()).unwrap();
@@ -57,7 +57,7 @@ fn a_replica_stands_still_for_the_set_and_runs_again_even_when_the_agent_is_kill
     let load = Load::start(&source, 1);
     load.goes_on();
 
-    // A set: stopped in the window, running after it.
+    // A set: the SQL thread stands still in the window, and runs after it.
     let run = in_the_window(&rig, &["snapshot", "-o", "json"]);
     assert_eq!(sql_threads(), "0");
     let record = run.end().exits(0).record();
@@ -66,7 +66,7 @@ fn a_replica_stands_still_for_the_set_and_runs_again_even_when_the_agent_is_kill
     assert!(facts["source_log_file"].as_str().unwrap().starts_with("bin."), "{facts:#}");
     assert_eq!(facts["source_host"], "127.0.0.1");
 
-    // A killed agent: its session sees that and lets go by itself.
+    // The agent is killed: the process that quiesces the server sees that, and releases it by itself.
     let run = in_the_window(&rig, &["snapshot", "--window", "30s"]);
     run.signal(Signal::SIGKILL);
     run.end();
@@ -78,7 +78,8 @@ fn a_replica_stands_still_for_the_set_and_runs_again_even_when_the_agent_is_kill
     assert_eq!(sql(), "Yes");
     assert_clean(&rig);
 
-    // The session killed as well: the locks go with the connection, and the recovery starts the SQL thread.
+    // The process that quiesces it is killed as well: the locks go with its connection, and the recovery
+    // starts the SQL thread.
     let killed = || {
         rig.await_quiet();
         let run = in_the_window(&rig, &["snapshot", "--window", "30s"]);
@@ -94,7 +95,7 @@ fn a_replica_stands_still_for_the_set_and_runs_again_even_when_the_agent_is_kill
     killed();
     assert_eq!(sql(), "Yes");
 
-    // One that somebody has stopped on purpose stays so, whatever happens to the agent.
+    // An SQL thread that somebody else had stopped is left stopped, whatever happens to the agent.
     held.client().run("STOP SLAVE SQL_THREAD");
     killed();
     assert_eq!(sql(), "No", "somebody else had stopped it");

@@ -11,7 +11,7 @@ fn rounds(few: usize) -> usize {
     if std::env::var_os("STILLPOINT_LONG").is_some() { few * 10 } else { few }
 }
 
-/// The copy takes up where the record says, as a replica of the original, and becomes equal to it.
+/// The copy becomes a replica of the original from the GTID in the record on, and then equals it.
 fn catches_up(original: &Server, client: &mut Client, facts: &Value) {
     let mut source = original.client();
     source.run(&format!("CREATE OR REPLACE USER repl@'127.0.0.1' IDENTIFIED BY '{SECRET}'"));
@@ -75,13 +75,13 @@ fn sets_taken_with_the_read_lock_are_whole_and_seed_a_replica() {
     whole_under_load("read-lock", 1);
 }
 
-/// The control: the same load and the same freeze, with nobody telling the server.
+/// The control: the same load and the same freeze, without any word to the server.
 #[test]
 fn without_the_hold_tables_without_transactions_are_broken() {
     let rig = two();
     let original = server(&rig);
     let load = Load::start(&original, 4);
-    // Four times: a client goes from table to table, and each has to be open.
+    // A client writes one table after the other; after four rounds every table is open.
     (0..4).for_each(|_| load.goes_on());
     let mut stalls = Vec::new();
     for _ in 0..rounds(1) {

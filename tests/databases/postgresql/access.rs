@@ -23,7 +23,7 @@ fn what_cannot_be_restored_or_is_not_allowed_is_refused_with_a_hint() {
     let section = |more: &str| server.section(more);
     let data = rig.mount("data").to_str().unwrap().to_owned();
 
-    // Where it is.
+    // Where the server and its files are.
     refused(
         &rig,
         &section("port = 5999"),
@@ -62,7 +62,7 @@ fn what_cannot_be_restored_or_is_not_allowed_is_refused_with_a_hint() {
     );
     std::fs::write(&file, genuine).unwrap();
 
-    // As whom.
+    // As whom it is asked.
     refused(
         &rig,
         &section("user = \"nobody_here\""),
@@ -116,7 +116,7 @@ fn what_cannot_be_restored_or_is_not_allowed_is_refused_with_a_hint() {
     assert_settled(&rig);
 }
 
-/// Every file below, and every process: its arguments and environment.
+/// Looks into every file below this folder, and into the arguments and environment of every process.
 fn assert_nowhere(secret: &str, below: &Path) {
     let grep = std::process::Command::new("grep").args(["-rlF", secret]).arg(below).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&grep.stdout), "", "a password was written down");
@@ -154,7 +154,7 @@ fn passwords_come_from_their_files_and_go_nowhere() {
         refused(&rig, &by_file, &[], &["password authentication failed", "28P01", "correct its line"]);
     assert!(!wrong.err.contains(SECRET), "{}", wrong.err);
 
-    // root's file, which the system user cannot read.
+    // The password file belongs to root, and the system user could not read it.
     write(&line, 0o600);
     std::fs::set_permissions(&secrets, std::fs::Permissions::from_mode(0o700)).unwrap();
     rig.configure(&by_file);
@@ -191,8 +191,8 @@ fn passwords_come_from_their_files_and_go_nowhere() {
     assert_settled(&rig);
 }
 
-/// Where every libpq looks: the home of the system user, which here is a folder of the test's, mounted over
-/// the real one in the view alone.
+/// libpq looks into the home of the system user. Here that is a folder of the test, mounted over the real one
+/// in the view alone.
 #[test]
 fn the_system_users_own_files_are_looked_at() {
     let rig = Rig::start(&VOLUMES);
@@ -219,7 +219,7 @@ fn the_system_users_own_files_are_looked_at() {
     run().exits(20).says("has group or world access (mode 0604)");
     write(".pgpass", &line, 0o600);
     run().exits(0);
-    // The system user may not read what only root may, whatever its own files name.
+    // The system user's own service file names a password file of root's: that must not be read for it.
     let of_root = rig.path("of-root");
     std::fs::write(&of_root, &line).unwrap();
     std::fs::set_permissions(&of_root, std::fs::Permissions::from_mode(0o600)).unwrap();

@@ -22,7 +22,7 @@ fn lost(mode: &str) {
     let run = in_the_window(&rig, &["snapshot", "-o", "json"]);
     let sessions = server.sessions();
     assert_eq!(sessions.len(), 1, "{sessions:?}");
-    // By hand, as the kernel would: asking the server would be another session on frozen volumes.
+    // A signal, since a query would be another session, and that would hang on the frozen volumes.
     kill(pid(&sessions[0]), Signal::SIGTERM).unwrap();
     let ended = run.end();
     let record = ended.exits(22).record();
@@ -60,7 +60,8 @@ fn a_checkpoint_that_does_not_end_is_given_up_in_time() {
         let ended =
             refused(&rig, &section, &[], &["within", "it waited for the checkpointer", "longer `timeout`"]);
         kill(pid(&checkpointer), Signal::SIGCONT).unwrap();
-        // Else it is stopped in the middle, with locks that nobody else waits for with a limit.
+        // The checkpoint has to end before the next SIGSTOP: else the checkpointer would be stopped with
+        // locks that other processes wait for without a limit.
         server.sql("CHECKPOINT");
         println!("{mode}: given up after {:?}: {}", ended.took, ended.err);
         assert!(ended.took < Duration::from_secs(15), "{:?}", ended.took);
@@ -71,7 +72,8 @@ fn a_checkpoint_that_does_not_end_is_given_up_in_time() {
     assert_settled(&rig);
 }
 
-/// Killed in the middle of it, with the agent or alone, while the server can do nothing but wait.
+/// The process that quiesces the server is killed, alone or with the agent, while the server waits for its
+/// stopped checkpointer.
 #[test]
 fn what_is_killed_while_the_checkpoint_runs_leaves_no_session() {
     let rig = Rig::start(&VOLUMES);
@@ -93,7 +95,8 @@ fn what_is_killed_while_the_checkpoint_runs_leaves_no_session() {
         kill(holder, Signal::SIGKILL).unwrap();
         if agent_too {
             assert_eq!(run.end().signal, Some(9));
-            // Nobody is left to end it: the server looks every second whether somebody still listens.
+            // No process is left that could end the session. The server does: it checks every second whether
+            // its client is still there.
             await_some("the end of its session", || server.sessions().is_empty().then_some(()));
         } else {
             run.end().exits(20).says("SIGKILL");
@@ -114,7 +117,7 @@ fn a_server_that_does_not_answer_is_given_up_in_time() {
     let ended = refused(&rig, &section, &[], &["PostgreSQL on", "did not answer within 750ms"]);
     assert!(ended.took < Duration::from_secs(15), "{:?}", ended.took);
 
-    // While it is asked, a signal ends the run as it would anywhere else.
+    // A signal ends the run also while that waits for the server.
     rig.configure(&server.section("").replace("20s", "60s"));
     for (command, signal) in [("snapshot", Signal::SIGTERM), ("rehearse", Signal::SIGINT)] {
         let run = rig.spawn(&[command]);
@@ -129,7 +132,7 @@ fn a_server_that_does_not_answer_is_given_up_in_time() {
     assert_settled(&rig);
 }
 
-/// The process that holds is stopped, and does not go on: the server ends the session by itself.
+/// The process that quiesces the server is stopped for good. Then the server ends the session by itself.
 #[test]
 fn a_holder_that_is_stopped_loses_its_session() {
     let rig = Rig::start(&VOLUMES);
@@ -156,7 +159,7 @@ fn a_holder_that_is_stopped_loses_its_session() {
         (server.value(idle) == "1").then_some(())
     });
     kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGSTOP).unwrap();
-    // The server waits for half a minute.
+    // The idle-session timeout that the session sets is half a minute longer than its limit.
     await_within("the end of its session", Duration::from_secs(90), || {
         server.sessions().is_empty().then_some(())
     });
@@ -165,13 +168,13 @@ fn a_holder_that_is_stopped_loses_its_session() {
     assert!(server.log().contains("idle-session timeout"), "{}", server.log());
 }
 
-/// As the agent tells it.
+/// A mount of the set, in the words in which the agent tells it to the process.
 fn set_mount(mount: &Path) -> String {
     let dev = rig::sh("findmnt", &["-no", "MAJ:MIN", mount.to_str().unwrap()]);
     format!(r#"{{"mount_point":"{}","dev":"{}"}}"#, mount.display(), dev.trim())
 }
 
-/// The process that holds, by the session that it has.
+/// The process that quiesces the server for a run of this rig.
 fn holder(rig: &Rig) -> Pid {
     let run = rig.path("run");
     let run = run.to_str().unwrap();

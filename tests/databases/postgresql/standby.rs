@@ -43,7 +43,8 @@ fn a_standby_is_held_when_that_is_allowed() {
         assert!(!facts["lsn"].is_empty() && !facts["lsn_after"].is_empty(), "{facts:#?}");
     }
     assert!(facts(&records[1])["backup_label"].contains("BACKUP FROM: standby"), "{:#?}", facts(&records[1]));
-    // Promoted between the thaw and its own release, by what is held after it.
+    // A hook after it promotes the standby when that hook is released: after the thaw, before the standby is
+    // released.
     let promote = format!(
         "exec runuser -u postgres -- {} promote -w -D {}",
         program("pg_ctl").display(),
@@ -56,7 +57,8 @@ fn a_standby_is_held_when_that_is_allowed() {
     lowered.says("was not quiesced all the time: it was promoted");
     assert_eq!(record["achieved"], "filesystem", "{record:#}");
 
-    // What was replayed is whole; how far that was, a standby does not promise.
+    // The copy is whole. How much a standby has replayed by then is not fixed, so no transaction has to be
+    // in.
     let of = |volume| snapshot_of(&rig, &records[1], volume);
     let volumes = Restored::mount_folder(&rig, "restored", &of("data"), &of("wal"), "standby");
     std::fs::remove_file(volumes.data.join("standby.signal")).unwrap();

@@ -35,7 +35,7 @@ impl Set {
     }
 }
 
-/// It recovers by itself, from the checkpoint to the instant of the set.
+/// The copy recovers by itself, from the checkpoint of the set to its point in time.
 fn assert_recovers(rig: &Rig, set: &Set, seen: &Seen, name: &str) {
     let volumes = set.mount(rig, name);
     let restored = volumes.start(&[]).unwrap_or_else(|log| panic!("{log}"));
@@ -165,15 +165,15 @@ fn backed_up_sets_restore_as_they_are_or_with_their_label_and_an_archive() {
         seen.assert_restored(&restored, end, end);
         assert!(restored.log().contains("consistent recovery state reached"), "{}", restored.log());
     }
-    // The end of the backup lies behind the set's instant: without WAL from elsewhere the label forbids to
-    // start.
+    // The backup ends after the point in time of the set. Its end is not in the set's WAL, and with its label
+    // the copy does not start without it.
     let volumes = with_label("label-alone");
     let refused = volumes.start(&["archive_mode=off"]).err().expect("it started with a label and no archive");
     assert!(refused.contains("WAL ends before end of online backup"), "{refused}");
     assert_settled(&rig);
 }
 
-/// What is shipped and documented is run, at this test's places.
+/// The shipped example and the documented section are run, with the paths of this test.
 #[test]
 fn the_shipped_example_and_the_documented_section_take_a_set() {
     let rig = Rig::start(&VOLUMES);
@@ -191,7 +191,7 @@ fn the_shipped_example_and_the_documented_section_take_a_set() {
         assert_eq!(record["achieved"], "application", "{record:#}");
     }
     let doc = include_str!("../../../docs/databases.md");
-    // Every key there is, and no other.
+    // The example names every key that there is, and no other.
     let all = server.section(
         "mode = \"backup\"\nuser = \"postgres\"\ndatabase = \"postgres\"\nos_user = \"postgres\"\nallow_standby = true\n\
          name = \"pg\"\non_failure = \"degrade\"\nplans = [\"default\"]",
@@ -215,7 +215,7 @@ fn one(rig: &Rig, volume: &str) -> String {
 #[test]
 fn snapshots_of_data_and_wal_one_after_the_other_do_not_restore() {
     let rig = Rig::start(&VOLUMES);
-    // Few buffers: pages go to the kernel soon, as they do where the data is larger than memory.
+    // With few buffers the server writes pages soon, as it does where the data is larger than memory.
     let server = cluster(&rig, "shared_buffers = 256kB");
     Load::prepare(&server);
     let load = Load::start(&server);
@@ -233,7 +233,7 @@ fn snapshots_of_data_and_wal_one_after_the_other_do_not_restore() {
             server.sql("SELECT pg_switch_wal()");
             server.sql("CHECKPOINT");
         }
-        // That the segment is gone is on the volume within seconds; here, at once.
+        // Within seconds the kernel writes that the segment is gone; here it is told to do so at once.
         sh("sync", &["-f", rig.mount("wal").to_str().unwrap()]);
     };
     let writeback = || drop(sh("sync", &["-f", rig.mount("data").to_str().unwrap()]));
@@ -244,7 +244,7 @@ fn snapshots_of_data_and_wal_one_after_the_other_do_not_restore() {
     let restore = |name: &str, data: &str, wal: &str| -> Result<(), String> {
         let volumes = Restored::mount(&rig, name, data, wal);
         let restored = volumes.start(&[])?;
-        // Whatever instant it stands for, it has to be whole.
+        // A set of any point in time has to be whole.
         seen.holes(&restored)
     };
     let lost = "could not locate a valid checkpoint record";
@@ -252,7 +252,7 @@ fn snapshots_of_data_and_wal_one_after_the_other_do_not_restore() {
     assert!(after_a_checkpoint.contains(lost), "{after_a_checkpoint}");
     let checkpoint_before = restore("data-checkpoint-wal", &data_3, &wal_3).unwrap_err();
     assert!(checkpoint_before.contains(lost), "{checkpoint_before}");
-    // Not asserted: now and then no page of the few that were written in between is one that matters.
+    // Not asserted: sometimes none of the few pages that were written in between matters.
     let pages_of_the_future = restore("wal-data", &data_2, &wal_2);
     let found = pages_of_the_future.err().unwrap_or_else(|| "nothing is found broken, this time".to_owned());
     let found: Vec<_> = found.lines().take(3).collect();

@@ -149,7 +149,7 @@ fn a_choice_that_cannot_be_had_is_an_error() {
 }
 
 #[test]
-fn read_only_images() {
+fn a_read_only_image_file_is_left_out_and_a_read_only_disk_is_taken() {
     let facts = host(
         "ebs nvme1n1 259:1 9 vol-11111111111111111\nloop loop0 7:0 9 file=/a.snap\n\
          mount 2 1 259:1 / /a ro - squashfs /dev/nvme1n1 ro\nmount 3 1 7:0 / /b ro - squashfs /dev/loop0 ro\n\

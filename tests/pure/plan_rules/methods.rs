@@ -8,7 +8,7 @@ use stillpoint::plan::{Consistency, Method, Plan, PlanError, Wave};
 use super::{filesystem, host, left};
 
 #[test]
-fn methods() {
+fn a_method_counts_for_the_whole_filesystem_and_must_be_possible_there() {
     let nitro = facts("nitro");
     let plan = plan_with(&nitro, |s| s.methods.extend([("/srv/logs".into(), Method::Sync)])).unwrap();
     assert_eq!(filesystem(&plan, "/boot/efi").method, Method::Sync, "vfat cannot freeze");

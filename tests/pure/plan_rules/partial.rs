@@ -90,7 +90,7 @@ fn a_filesystem_that_may_be_anywhere_is_refused() {
     assert_eq!(plan.witnesses[0].name, "nvme0n1p1", "should it be there after all, the counter tells");
 }
 
-/// Its source names one of its devices: that must not be taken for all of them.
+/// The source in mountinfo names one device of the btrfs, which must not be taken for all of them.
 #[test]
 fn a_btrfs_whose_devices_are_not_all_known_is_refused() {
     let uuid = "0f3b9a52-5f0e-4a52-9d3b-0a4e1d1f7c11";

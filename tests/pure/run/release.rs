@@ -38,7 +38,7 @@ async fn hooks_are_released_and_hear_the_result_whatever_happens() {
     assert_eq!(degraded, (Exit::NotHeld, filesystem, told), "application was requested");
 }
 
-/// What a recovery would find if the run died at this step.
+/// At each step the journal has to say what a recovery would need if the run died there.
 #[tokio::test]
 async fn the_journal_says_beforehand_what_may_have_to_be_undone() {
     let noted = |machine: &Machine| *machine.heard.run_dir.lock().unwrap() = Some(machine.run_dir());

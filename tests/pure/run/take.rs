@@ -41,7 +41,7 @@ async fn a_run_takes_a_set_and_leaves_nothing_behind() {
 #[tokio::test]
 async fn after_any_failure_nothing_is_frozen_or_requested_twice_or_called_more_than_it_is() {
     use Fault::{AnswerLost, Refused, RequestLost};
-    // Refused before anything is touched, an exit of the run, or a set with trouble after it.
+    // The run is refused before anything is touched, or ends without a set, or has a set and fails after it.
     let cases: [(&str, Fault, Exit, usize); 14] = [
         ("dry-run", Refused, Exit::Ec2, 0),
         ("dry-run", AnswerLost, Exit::Ec2, 0),

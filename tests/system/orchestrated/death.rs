@@ -40,7 +40,7 @@ fn the_watchdog_is_killed_and_the_holder_thaws_and_the_hooks_run() {
     assert_settled(&rig);
 }
 
-/// The watchdog has all signals blocked; what it starts, and what that starts, has not.
+/// The watchdog blocks all signals. The recovery that it starts must not, nor must the hooks of that.
 #[test]
 fn post_hooks_of_the_recovery_take_signals_and_it_has_a_path() {
     let rig = two();
@@ -61,13 +61,14 @@ fn post_hooks_of_the_recovery_take_signals_and_it_has_a_path() {
     assert_settled(&rig);
 }
 
-/// What a kill of the whole control group does. Nobody is left to thaw; `thaw` does, from the journal.
+/// A kill of the whole control group does this. No process is left that could thaw, so `thaw` does, by what
+/// the journal says.
 #[test]
 fn both_are_killed_at_once_and_thaw_undoes_it() {
     let rig = two();
     let record = freeze(&rig, "60s");
     let guards = watchdogs(&rig);
-    // Stopped first, so that neither sees the other go.
+    // The watchdog is stopped first, so that it does not see the holder die.
     guards.iter().for_each(|w| kill(*w, Signal::SIGSTOP).unwrap());
     kill(pid(&record["pid"]), Signal::SIGKILL).unwrap();
     guards.iter().for_each(|w| kill(*w, Signal::SIGKILL).unwrap());
@@ -112,7 +113,7 @@ fn sigterm_to_the_holder_ends_it_in_order() {
     assert_settled(&rig);
 }
 
-/// The command dies before it has told anyone: nobody would ever ask for the thaw.
+/// The command dies before it has printed the run id: nobody could ask for the thaw.
 #[test]
 fn the_command_is_killed_before_the_freeze_and_nothing_is_frozen() {
     let rig = two();
@@ -129,17 +130,18 @@ fn the_command_is_killed_before_the_freeze_and_nothing_is_frozen() {
     assert_settled(&rig);
 }
 
-/// It dies after the freeze, before it has said so: the same.
+/// The command dies after the freeze, and before it has said so: nobody could ask for the thaw either.
 #[test]
 fn the_command_is_killed_before_it_has_told_anyone_and_everything_is_thawed() {
     let rig = two();
-    let slow =
-        hook("slow", &format!("{}; exec sleep 4", note(&rig, "pre-slow")), &note(&rig, "post-slow"), "");
-    rig.configure(&slow);
+    let go = rig.path("go");
+    let pre = format!("{}; until [ -e {} ]; do sleep 0.05; done", note(&rig, "pre-slow"), go.display());
+    rig.configure(&hook("slow", &pre, &note(&rig, "post-slow"), ""));
     let run = rig.spawn(&["freeze", "--for", "60s"]);
     await_log(&rig, &["pre-slow"]);
     run.signal(Signal::SIGSTOP);
-    // Not only slow: by then everything is frozen.
+    std::fs::write(go, "").unwrap();
+    // A write that takes two seconds is blocked, not slow: everything is frozen.
     await_some("the freeze", || {
         let write = BlockedWrite::start(&rig.mount("b"));
         write.done(Duration::from_secs(2)).is_none().then_some(())
@@ -154,9 +156,9 @@ fn the_command_is_killed_before_it_has_told_anyone_and_everything_is_thawed() {
     assert_settled(&rig);
 }
 
-/// The freeze was over by then and had been proven to hold: that stays true, and the post hooks still run.
+/// The freeze was over before the holder died, and had held. That stays true, and the post hooks run again.
 #[test]
-fn the_holder_is_killed_in_a_post_hook() {
+fn a_holder_that_is_killed_in_a_post_hook_had_held_and_the_hook_runs_again() {
     let rig = two();
     let once = format!(
         "{}; [ -e {1} ] || {{ touch {1}; sleep 8; }}",

@@ -9,10 +9,10 @@ use rig::sh;
 
 use super::{blocked, two};
 
-/// The document for Systems Manager that is shipped, run as the agent runs it: its parameters filled in, in a
-/// shell of its own each.
+/// The shipped document for Systems Manager is run as its agent runs it: with the parameters filled in, and
+/// each command in a shell of its own.
 #[test]
-fn the_example_document_for_data_lifecycle_manager() {
+fn the_example_document_for_data_lifecycle_manager_exits_as_it_says() {
     let document = include_str!("../../../packaging/examples/ssm-data-lifecycle-manager.yaml");
     let (_, script) = document.split_once("    - |\n").unwrap();
     let script: String =
@@ -41,7 +41,7 @@ fn the_example_document_for_data_lifecycle_manager() {
 
     run("pre-script").exits(0);
     drop(blocked(&rig));
-    // Whoever comes in between is told so, and the one that holds it goes on.
+    // A second pre-script is refused while the first freeze is held, and does not end it.
     run("pre-script").exits(204);
     drop(blocked(&rig));
     run("post-script").exits(0);

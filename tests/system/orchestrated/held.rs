@@ -13,7 +13,8 @@ use rig::{Fs, Rig, sh};
 
 use super::{RELEASED, all_done, blocked, freeze, id, status, thaw, two};
 
-/// Whoever asks for the thaw has taken the snapshot: nothing would mount it again in time.
+/// The orchestrator takes the snapshot, and only its `thaw` could mount the filesystem again: too late for
+/// whatever uses it.
 #[test]
 fn a_plan_that_unmounts_is_refused_before_anything_is_touched() {
     let rig = two();
@@ -41,7 +42,7 @@ fn freeze_returns_while_frozen_and_thaw_says_that_it_held() {
     assert_eq!(log(&rig), RELEASED);
     assert_eq!(record["hooks"].as_array().unwrap().len(), 4);
     assert_settled(&rig);
-    // A post script that is run again is told the same.
+    // A post script that is run twice gets the same answer.
     thaw(&rig, &["--run", run]).exits(0);
     thaw(&rig, &[]).exits(0);
     assert_eq!(log(&rig), RELEASED, "and releases nothing twice");
@@ -53,7 +54,7 @@ fn what_nobody_knows_of_did_not_hold() {
     thaw(&rig, &["--run", "0197f3c2-8b1e-7c55-9d3f-2f6a1c0b9e11"]).exits(22).says("no freeze of this run");
 }
 
-/// No fd is left to the holder for a while: whoever comes later is heard all the same.
+/// The holder has no fd left to accept a client with, for a while. It must accept the next one all the same.
 #[test]
 fn a_client_that_could_not_be_accepted_is_not_the_last() {
     let rig = two();
@@ -80,7 +81,7 @@ fn while_a_freeze_is_held_nothing_else_starts_and_recorded_leaves_it_alone() {
     rig.run(&["snapshot"]).exits(75).says("holds a freeze");
     thaw(&rig, &["--recover"]).exits(0).says("no run left anything behind");
     drop(blocked(&rig));
-    // A client that says nothing ends nothing either.
+    // A client that connects and says nothing does not end the freeze.
     let socket = rig.path("run/runs").join(format!("{}.sock", id(&record)));
     drop(std::os::unix::net::UnixStream::connect(&socket).unwrap());
     let silent = std::os::unix::net::UnixStream::connect(&socket).unwrap();
@@ -99,7 +100,7 @@ fn what_cannot_be_meant_is_refused() {
     rig.run(&["freeze"]).exits(64).says("--for");
     rig.run(&["freeze", "--for", "30s", "--window", "3s"]).exits(64).says("'--window'");
     rig.run(&["thaw", "--all", "--recover"]).exits(64);
-    // Its own word would be written to what is frozen.
+    // The command would write its own output to a filesystem that it has frozen, and hang.
     let mut command = rig.command(&["freeze", "--for", "30s"]);
     let on_it = std::fs::File::create(rig.mount("a").join("out")).unwrap();
     let ended = command.stdout(on_it).output().unwrap();
@@ -175,10 +176,10 @@ fn while_held_nothing_is_opened_written_or_started() {
     await_some("the trace", || {
         std::fs::read_to_string(&trace).is_ok_and(|t| t.lines().count() > 20).then_some(())
     });
-    // Asked of while frozen, as an orchestrator might.
+    // An orchestrator may ask for the status while everything is frozen.
     status(&rig, &[]).exits(40);
     thaw(&rig, &["--run", id(&record)]).exits(0);
-    // Now and then it waits for a thread that is gone, and hears no signal but SIGKILL.
+    // strace sometimes waits for a thread that has ended, and then reacts to SIGKILL alone.
     let _ = kill(Pid::from_raw(i32::try_from(strace.id()).unwrap()), Signal::SIGTERM);
     for _ in 0..250 {
         if strace.try_wait().unwrap().is_some() {

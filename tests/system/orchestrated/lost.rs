@@ -1,4 +1,5 @@
-//! A freeze that did not hold: the deadline, others who thaw or froze before, hooks that fail, a stuck writer.
+//! A freeze that did not hold: the deadline, others who thaw or froze before, hooks that fail, a stuck
+//! writer.
 
 use std::process::Command;
 use std::time::Duration;
@@ -37,7 +38,7 @@ fn somebody_else_thaws_and_that_is_said() {
     assert_settled(&rig);
 }
 
-/// FITHAW cannot see this one: the write counter does.
+/// FITHAW succeeds as if nothing had happened. Only the write counter shows that somebody thawed meanwhile.
 #[test]
 fn somebody_else_thaws_and_freezes_again_and_the_write_counter_moved() {
     let rig = two();
@@ -78,13 +79,13 @@ fn a_failed_post_hook_is_said_and_the_freeze_held_all_the_same() {
     assert_settled(&rig);
 }
 
-/// Somebody froze it already: nothing of ours stays, and what is theirs is theirs.
+/// The run thaws what it froze itself, and leaves the other freeze to whoever made it.
 #[test]
 fn a_filesystem_that_somebody_else_froze_is_refused_and_left_frozen() {
     let rig = two();
     sh("fsfreeze", &["--freeze", rig.mount("b").to_str().unwrap()]);
     let ended = rig.run(&["freeze", "--for", "30s"]);
-    // xfs cannot even be flushed by us while frozen? It can: syncfs does not block. FIFREEZE says EBUSY.
+    // syncfs does not block on what is frozen, so the run comes as far as FIFREEZE, which says EBUSY.
     ended.exits(21).says("something else has frozen it");
     assert_eq!(ended.out, "");
     BlockedWrite::certain(&rig.mount("b"));
@@ -93,7 +94,8 @@ fn a_filesystem_that_somebody_else_froze_is_refused_and_left_frozen() {
     assert_settled(&rig);
 }
 
-/// A FIFREEZE that cannot return: the command says so in time, though its holder cannot end.
+/// A FIFREEZE cannot return while a writer is inside. The command says so in time, though its holder cannot
+/// end.
 #[test]
 fn a_stuck_writer_is_said_and_the_others_thaw() {
     let rig = two();

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rig::namespace::Namespace;
+use rig::patience::let_pass;
 use rig::probe::{assert_labels, needs_recovery};
 use rig::program::await_some;
 use rig::{Fs, Rig, sh};
@@ -77,7 +78,7 @@ fn subvolumes_come_back_each_with_its_own_options() {
     comes_back(&space, &["a"]);
 }
 
-/// Not through the program: in ebs-sim's view a btrfs does not show all of its devices.
+/// Calls the library, not the program: in ebs-sim's view a btrfs does not show all of its devices.
 #[test]
 fn a_btrfs_over_two_devices_comes_back_though_the_kernel_forgot_them() {
     let rig = Rig::formatted(&[("a", Fs::Btrfs), ("b", Fs::Btrfs)], "");
@@ -110,8 +111,8 @@ fn a_btrfs_over_two_devices_comes_back_though_the_kernel_forgot_them() {
     assert!(unmount::by_hand(&recipe, &recipe.mounts[0]).contains(&format!("device={two}")));
 }
 
-/// Somebody has taken the device just before it is to be mounted again, and lets go of it a moment later. Not
-/// through the program: nothing can be between its letting go and its mounting.
+/// Somebody takes the device just before it is mounted again, and lets go of it a moment later. Calls the
+/// library, not the program: that releases its claim and mounts at once, so no test could get in between.
 #[test]
 fn a_device_that_somebody_holds_for_a_moment_is_waited_for() {
     let rig = Rig::formatted(&[("a", Fs::Ext4)], "");
@@ -126,7 +127,7 @@ fn a_device_that_somebody_holds_for_a_moment_is_waited_for() {
     unmount::unmount(&recipe, &recipe.mounts[0]).unwrap();
     let held = claim::claim(&recipe.filesystems[0].devices[0]).unwrap();
     let holder = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_secs(1));
+        let_pass("a remount that meets the holder", Duration::from_secs(1));
         drop(held);
     });
     let result = remount::remount(&recipe);
@@ -160,7 +161,7 @@ fn bind_mounts_and_propagation_come_back() {
     assert_eq!(shown.len(), 6, "{shown:#?}");
     assert!(shown[4].contains("shared:0") && shown[5].contains("master:0"), "{shown:#?}");
     comes_back(&space, &["a"]);
-    // Peers not only by their numbers: a mount in one shows in the other.
+    // The peer group works: what is mounted in one shows in the other.
     space.sh(&format!("mount -t tmpfs t {a}/sub; mountpoint -q {a}-peer/sub; umount {a}/sub"));
 }
 
@@ -181,7 +182,8 @@ fn on_a_shared_parent_a_private_mount_stays_private() {
     space.sh(&format!("umount {a}/m {a}/n {a}"));
 }
 
-/// `mount -o loop`: umount(2) is the last close of the device, and the kernel would take its image away.
+/// After `mount -o loop`, umount(2) is the last close of the loop device, and the kernel would detach its
+/// image: then there would be nothing left to mount again.
 #[test]
 fn a_loop_device_that_clears_itself_keeps_its_image() {
     let space = Namespace::start(&[("a", Fs::Ext4)]);
@@ -201,7 +203,7 @@ fn a_loop_device_that_clears_itself_keeps_its_image() {
     space.try_sh(&format!("umount {inner}")).ok();
     ended.exits(0).says("filesystem-consistent");
     assert_eq!(after, before);
-    // And it still clears itself.
+    // The loop device is still cleared with its last close, as before: else the image keeps `a` busy.
     space.sh(&format!("umount {a}"));
 }
 
@@ -219,14 +221,14 @@ fn one_is_unmounted_while_others_are_frozen_and_nested_ones_go_children_first() 
 }
 
 #[test]
-fn the_image_was_unmounted() {
+fn the_image_of_an_unmounted_filesystem_needs_no_recovery() {
     let space = Namespace::start(&[("a", Fs::Ext4)]);
     space.sh(&format!(
         "for i in 1 2 3 4 5 6 7 8; do echo $i > {}/$i; sync -f {}/$i; done",
         space.at("a"),
         space.at("a")
     ));
-    // The negative control: mounted, and flushed.
+    // The negative control: flushed, and still mounted.
     space.rig.sim(&["call", "CreateSnapshot", &format!("VolumeId={}", space.rig.id("a"))]);
     let live = space.rig.snapshots()[0]["id"].as_str().unwrap().to_owned();
     assert!(

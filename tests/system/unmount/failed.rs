@@ -27,7 +27,7 @@ fn a_rehearsal_that_cannot_mount_again_is_as_loud_as_a_run() {
     assert_eq!(space.rig.journals(), Vec::<String>::new());
 }
 
-/// The same with a hook that notes how it is released, and what it is told of what is not mounted.
+/// Adds a hook that notes with which result it is released, and which mounts it is told to be missing.
 fn with_a_hook(space: &Namespace) {
     let told = note(&space.rig, "post $STILLPOINT_RESULT [$STILLPOINT_NOT_MOUNTED]");
     let text = std::fs::read_to_string(space.path("stillpoint.toml")).unwrap();
@@ -35,7 +35,8 @@ fn with_a_hook(space: &Namespace) {
     space.rig.configure(&format!("{}\n{hook}", text.replace(rig::NO_INTERVAL, "")));
 }
 
-/// A database must not be let go onto an empty folder: its post hook knows, whoever runs it.
+/// A database must not be started on an empty folder. So its post hook is told what is not mounted, by the
+/// run, a rehearsal and the recovery alike.
 #[test]
 fn a_post_hook_is_told_what_is_not_mounted() {
     let space = Namespace::start(&[("a", Fs::Ext4)]);
@@ -71,8 +72,8 @@ fn a_post_hook_is_told_what_is_not_mounted() {
     );
 }
 
-/// The watchdog's exec would hang, and its child would keep the devices claimed: found out while everything
-/// is still mounted.
+/// A fanotify listener lets the exec of the watchdog hang. The run has to find that out while everything is
+/// still mounted: later the hanging child would keep the devices claimed.
 #[test]
 fn an_exec_that_hangs_is_found_before_anything_is_unmounted() {
     let space = Namespace::start(&[("a", Fs::Ext4)]);
@@ -109,7 +110,7 @@ fn an_unmount_that_fails_halfway_is_undone() {
     space.with_systemctl(&[("db.service", "active")]);
     space.unmounting(&["a", "b"], "stop_units = [\"db.service\"]");
     let before = space.table();
-    // As something in the kernel would hold it that no process shows.
+    // EBUSY although no process holds it: as when the kernel itself does.
     let ended = space.run_injected("umount2:error=EBUSY:when=2+", &["snapshot"]);
     ended.exits(21).says(&format!("cannot unmount {}: ", space.at("a"))).says("no process holds it");
     assert_eq!(space.rig.creates().len(), 0);
@@ -117,7 +118,7 @@ fn an_unmount_that_fails_halfway_is_undone() {
     nothing_left(&space, &before);
 }
 
-/// One cannot be mounted at first, the other can.
+/// The first of two mounts fails, and the second has to be made all the same.
 #[test]
 fn one_failed_mount_does_not_keep_the_others_away() {
     let space = Namespace::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
@@ -131,7 +132,7 @@ fn one_failed_mount_does_not_keep_the_others_away() {
     nothing_left(&space, &before);
 }
 
-/// Its folder is gone when it is to be mounted again.
+/// The mount point is gone when the filesystem is to be mounted again.
 #[test]
 fn a_failed_mount_is_loud_and_tried_again() {
     let space = with_units();
@@ -153,7 +154,7 @@ fn a_failed_mount_is_loud_and_tried_again() {
     let record = ended.record();
     assert_eq!(record["not_mounted"], serde_json::json!([space.at("a")]));
     assert_eq!(record["exit_code"], 41);
-    // The set itself is good, and stays so.
+    // The set was taken before that, and keeps its label.
     assert_labels(&space.rig, 1, "filesystem");
     assert_eq!(space.told(), STOPPED_AND_STARTED[..2], "a database must not start on an empty folder");
     assert_eq!(space.rig.journals().len(), 1);
@@ -170,13 +171,12 @@ fn a_failed_mount_is_loud_and_tried_again() {
     assert_eq!(space.told(), STOPPED_AND_STARTED);
     assert_labels(&space.rig, 1, "filesystem");
     nothing_left(&space, &before);
-    // Nobody takes its good set for one that a dead run left without a verdict.
+    // The next run must not relabel this set, as it does with a set that a dead run left without a verdict.
     space.run(&["snapshot"]).exits(0);
     assert_labels(&space.rig, 2, "filesystem");
 }
 
-/// A rehearsal leaves it as it is, and says so: no further round, and no signal, hides that it is not
-/// mounted.
+/// A rehearsal that cannot mount again ends with that: neither a further round nor a signal may hide it.
 #[test]
 fn a_rehearsal_ends_with_what_is_not_mounted() {
     let space = Namespace::start(&[("a", Fs::Ext4)]);
@@ -222,7 +222,7 @@ fn the_command_by_hand_does_it() {
     assert_eq!(commands.len(), 2, "{}", ended.err);
     commands.iter().for_each(|(_, command)| drop(space.sh(command)));
     assert_eq!(space.table(), before);
-    // And the rescue finds nothing more to do.
+    // After the commands the recovery has nothing more to do.
     let ended = space.run(&["thaw"]);
     ended.exits(0);
     assert!(!ended.err.contains("mounted"), "{}", ended.err);

@@ -79,7 +79,7 @@ fn a_mount_in_another_namespace_is_named() {
     is_refused(&space, &[&what]);
 }
 
-/// As services with namespaces of their own have it (PrivateTmp=): what is unmounted here goes there too.
+/// A service with PrivateTmp= has such a namespace: what is unmounted here is unmounted there too.
 #[test]
 fn a_namespace_that_follows_ours_is_no_holder() {
     let space = Namespace::empty(&[("a", Fs::Ext4)]);
@@ -96,7 +96,7 @@ fn a_namespace_that_follows_ours_is_no_holder() {
     assert!(!theirs().contains(&there), "it did not go there");
     run.end().exits(0);
     assert!(theirs().contains(&there), "it did not come back there");
-    // A process of theirs that holds it is found through its own namespace's mount.
+    // A process in that namespace holds the filesystem through the mount there, and is found.
     let holder = Command::new("nsenter")
         .arg(format!("--mount=/proc/{}/ns/mnt", other.pid()))
         .args(["--", "sh", "-c", &format!("cd {a}/m; exec sleep 30")])
@@ -111,8 +111,8 @@ fn a_namespace_that_follows_ours_is_no_holder() {
     space.sh(&format!("umount {a}/m {a}"));
 }
 
-/// The counter of a mounted filesystem is no proof; the writer of this test would be a holder if it were not
-/// gone by then.
+/// A process that keeps a file open and writes is a holder like any other. Once it has ended, the set is
+/// taken.
 #[test]
 fn a_writer_that_stays_is_a_holder() {
     let space = Namespace::start(&[("a", Fs::Ext4)]);
@@ -125,14 +125,16 @@ fn a_writer_that_stays_is_a_holder() {
     space.run(&["snapshot"]).exits(0);
 }
 
-/// A mount in a namespace that no process is in: only the claim of the device sees it.
+/// No process is in the namespace that still has the mount, so nothing in /proc shows it. Only the exclusive
+/// claim of the device fails.
 #[test]
 fn a_mount_that_nobody_can_see_is_found_by_the_claim() {
     let space = Namespace::start(&[("a", Fs::Ext4)]);
     space.unmounting(&["a"], "");
     let (before, kept) = (space.table(), space.at("kept"));
     space.sh(&format!("touch {kept}; mount --bind {kept} {kept}; mount --make-private {kept}"));
-    // Linux 6.18 refuses some: it takes ids for ages, and hands them out by CPU.
+    // A namespace may only be bound in one that is older, and Linux 6.18 compares ids that each CPU hands out
+    // for itself: so some attempts are refused.
     let keep = format!("unshare --mount={kept} --propagation private true");
     space.sh(&format!("for n in $(seq 50); do {keep} 2>/dev/null && exit; done; {keep}"));
     let ended = space.run(&["snapshot"]);

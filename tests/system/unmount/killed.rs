@@ -8,7 +8,7 @@ use rig::program::await_some;
 
 use super::{STOPPED_AND_STARTED, nothing_left, with_units};
 
-/// Kills a run in its window: unmounted, units stopped.
+/// Kills a run in its window, when the filesystem is unmounted and the units are stopped.
 fn killed_in_the_window(space: &Namespace) {
     let run = space.in_the_window(&["snapshot"]);
     assert_eq!(space.table(), Vec::<String>::new());
@@ -36,7 +36,7 @@ fn after_sigkill_thaw_mounts_it_and_starts_the_units() {
     status(0);
     assert_eq!(space.table(), before);
     assert_eq!(space.told(), STOPPED_AND_STARTED);
-    // Once: neither mounted twice nor started twice.
+    // Neither a second `thaw` nor the next run mounts or starts anything twice.
     space.run(&["thaw"]).exits(0);
     space.run(&["snapshot", "--exclude-mount", "/nonexistent"]).exits(78);
     assert_eq!(space.table(), before);
@@ -70,7 +70,8 @@ fn after_sigkill_while_a_unit_stops_it_is_started() {
     nothing_left(&space, &before);
 }
 
-/// Killed at every call that unmounts or mounts, in turn: the journal knows enough at each of them.
+/// The run is killed at every call that unmounts or mounts, in turn. At each the journal has to say enough
+/// for the recovery.
 #[test]
 fn after_sigkill_at_any_mount_or_unmount_everything_comes_back() {
     let space = Namespace::empty(&[("a", Fs::Ext4), ("b", Fs::Btrfs)]);
@@ -85,8 +86,8 @@ fn after_sigkill_at_any_mount_or_unmount_everything_comes_back() {
     let before = space.table();
     assert_eq!(before.len(), 3);
     let mut died = 0;
-    // strace counts by threads: the main one unmounts, and makes the first two calls of mount_setattr, for
-    // the check.
+    // strace counts the calls of each thread. The main one unmounts, and makes the first two calls of
+    // mount_setattr to check that this kernel has it.
     for (call, nth) in [
         ("umount2", 1..=3),
         ("fsmount", 1..=2),
@@ -115,8 +116,7 @@ fn after_sigkill_at_any_mount_or_unmount_everything_comes_back() {
     nothing_left(&space, &before);
 }
 
-/// What a run leaves that was killed between two unmounts, or between two mounts: some are there, some are
-/// not.
+/// A run that was killed between two unmounts, or between two mounts, leaves some mounts there and some not.
 #[test]
 fn after_sigkill_halfway_only_what_is_missing_is_mounted() {
     let space = Namespace::start(&[("a", Fs::Btrfs), ("b", Fs::Xfs)]);

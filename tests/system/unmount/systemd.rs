@@ -21,7 +21,8 @@ fn booted() -> (Namespace, String, String) {
 fn an_automount_is_stopped_in_the_window_and_started_before_the_mount() {
     let (space, mount, automount) = booted();
     let a = space.at("a");
-    // Nobody reads its pipe: what triggers it fails at once. Not triggered by its own process group.
+    // Nobody reads the pipe of this automount, so whatever triggers it fails at once. Its own process group
+    // (pgrp=) does not trigger it.
     let autofs = format!(
         "mount -t autofs -o fd=1,pgrp=$(cut -d' ' -f5 /proc/self/stat),minproto=5,maxproto=5,direct systemd-1 {a} | true"
     );

@@ -8,7 +8,7 @@ use rig::systemd::cgroups;
 
 use super::{STOPPED_AND_STARTED, UNITS, nothing_left, with_units};
 
-/// A process that holds a file of `a` open, once it is called `cat`.
+/// A process that holds a file of `a` open. It comes back once the shell has become `cat`.
 fn holder(space: &Namespace) -> Background {
     let held = space.background(&format!("exec 9>{}/file; echo ready; exec cat", space.at("a")));
     await_some("exec", || {
@@ -85,7 +85,7 @@ fn a_unit_that_does_not_stop_ends_the_run_and_is_started() {
         .says("pre command of hook `unit other.service` failed with exit code 1");
     assert_eq!(space.told(), STOPPED_AND_STARTED);
     nothing_left(&space, &before);
-    // The time for stopping is bounded.
+    // A stop that takes longer than `unmount_timeout` is given up.
     std::fs::write(space.path("stopping/other.service"), "exec sleep 60\n").unwrap();
     space.unmounting(&["a"], &format!("{UNITS}\nunmount_timeout = \"3s\""));
     space.run(&["snapshot"]).exits(21).says("`unit other.service` timed out");
@@ -115,7 +115,7 @@ fn what_would_start_a_stopped_unit_again_is_named() {
     space.unmounting(&["a"], "stop_units = [\"db.service\"]");
     let hint = "stop_units = [\"db.socket\", \"db.timer\", \"db.service\"]";
     space.run(&["snapshot"]).exits(21).says(says).says(hint);
-    // In the wrong order it could be started between the two stops.
+    // The socket is stopped last here, so it could start the service again between the two stops.
     space.unmounting(&["a"], "stop_units = [\"db.timer\", \"db.service\", \"db.socket\"]");
     space.run(&["snapshot"]).exits(21).says("db.socket would start db.service");
     assert_eq!(space.told(), Vec::<String>::new());
@@ -127,7 +127,7 @@ fn what_would_start_a_stopped_unit_again_is_named() {
     nothing_left(&space, &before);
 }
 
-/// Hooks enclose it all: they are released after the filesystem is back and the units run.
+/// Hooks are released after the filesystem is mounted again and the units run: they may need both.
 #[test]
 fn hooks_are_released_last() {
     let space = with_units();

@@ -75,7 +75,8 @@ fn everything_is_back_after_a_signal_in_the_window() {
     let run = space.in_the_window(&["snapshot"]);
     assert_eq!(space.table(), Vec::<String>::new());
     run.signal(Signal::SIGTERM);
-    // Before the answer: one that is there when the signal is noticed would make the set a good one.
+    // EC2 answers only after that: an answer that is there when the signal is noticed makes the set a good
+    // one.
     await_some("the units", || (space.told() == STOPPED_AND_STARTED).then_some(()));
     assert_eq!(run.end().signal, Some(Signal::SIGTERM as i32));
     assert_eq!(space.told(), STOPPED_AND_STARTED);
