@@ -73,8 +73,7 @@ impl Drop for Unmounted {
 /// The result of mounting again.
 #[derive(Debug, Default)]
 #[must_use = "a filesystem may not be mounted"]
-pub struct Remounted {
-    /// Mounted again.
+pub(crate) struct Remounted {
     pub mounted: Vec<PathBuf>,
     /// Not mounted; they stay in the journal.
     pub failed: Vec<Failed>,
@@ -114,7 +113,8 @@ pub(super) async fn unmount<E>(
     let end = Instant::now() + settings.unmount_timeout;
     let targets = UnmountTargets::find(env.root, &planned)?;
     let systemd = Systemd::inspect(&targets, &settings.stop_units, told).await?;
-    // Processes of units may end when the units are stopped; any other holder is a refusal now.
+    // A process of a service may end when `stop_units` are stopped, so it is looked for again after that.
+    // Any other holder would still be there: refuse before a unit is stopped in vain.
     let stops = !settings.stop_units.is_empty();
     let stays = |h: &Holder| !stops || h.unit.as_ref().is_none_or(|u| !u.ends_with(".service"));
     targets.free(Duration::ZERO, stays).await?;
@@ -145,12 +145,15 @@ pub(super) async fn unmount<E>(
     }
     for device in targets.recipe.filesystems.iter().flat_map(|f| &f.devices) {
         away.claims.push(claim(device).map_err(|errno| {
-            let what =
-                format!("{} is unmounted here and still held: {}", device.path.display(), errno.desc());
+            let what = format!(
+                "{} is unmounted, and something still uses it: {}",
+                device.path.display(),
+                errno.desc()
+            );
             refused(
                 what,
-                "something else has mounted or opened it: look for other mount \
-                 namespaces (lsns -t mnt) and containers",
+                "end what has it mounted or open: look at containers and other mount \
+                 namespaces (lsns -t mnt)",
             )
         })?);
     }
@@ -178,8 +181,8 @@ async fn program_starts(program: &Path) -> Result<(), Failure> {
             let limit = humantime::format_duration(STARTING);
             Err(refused(
                 format!("{program} does not start within {limit}, and the watchdog would not either"),
-                "nothing was unmounted; a program that is asked at every exec (a virus scanner) \
-                 does not answer: `stillpoint doctor` names it",
+                "nothing was unmounted; a program that has to permit each exec, such as a virus scanner, \
+                 does not answer; `stillpoint doctor` names it",
             ))
         }
     }
@@ -248,7 +251,7 @@ async fn flush<E>(
             None => {
                 return Err(refused(
                     format!("flushing {place} takes longer than `unmount_timeout`"),
-                    "nothing was unmounted; raise it, or flush before",
+                    "nothing was unmounted; raise `unmount_timeout`",
                 ));
             }
         }
@@ -274,10 +277,12 @@ pub(super) async fn remount(
     journal: &mut Journal,
     applications: &mut Applications,
 ) -> Remounted {
-    away.recipe = Recipe::default(); // from here on the journal's copy counts
+    // From here on the journal has the only copy, so that dropping `away` does not mount as well.
+    away.recipe = Recipe::default();
     let claims = std::mem::take(&mut away.claims);
     let mut remounted = owed(journal, claims).await;
-    away.kept.clear(); // not before: see there
+    // Only now: a loop device loses its image at its last close, see [`Unmounted::kept`].
+    away.kept.clear();
     applications.outcomes.append(&mut remounted.outcomes);
     remounted
 }
@@ -291,8 +296,8 @@ pub(super) async fn owed(journal: &mut Journal, claims: Vec<Claim>) -> Remounted
         return back;
     }
     let Some(env) = journal.state.env.clone() else { return back };
-    // Before the claims are given up: a mount that an automount triggers fails as long as the device is
-    // claimed, so nobody can be first.
+    // Automounts are started while the devices are still claimed. A mount that they trigger then fails, so
+    // that nothing is mounted by them before it is mounted here, exactly as it was.
     back.outcomes.extend(quiesce::release(&owed.automounts, &env).await);
     let _ = journal.update(|state| state.unmounted.automounts.clear());
     drop(claims);
@@ -333,8 +338,8 @@ fn all_failed(recipe: &Recipe, why: &str) -> Vec<Failed> {
 }
 
 /// What to do about what could not be mounted again.
-pub(super) const BY_HAND: &str = "remove what is in the way, then `stillpoint thaw` mounts them again, \
-    as the next run does; or type the command";
+pub(super) const BY_HAND: &str = "remove the cause, then run `stillpoint thaw`, which mounts what is missing \
+    (so does the next run); or type the command that is printed with each mount";
 
 #[cfg(test)]
 mod tests {

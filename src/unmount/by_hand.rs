@@ -8,7 +8,7 @@ use std::path::Path;
 use super::propagation::Propagation;
 use super::{Make, Mounted, Recipe};
 
-/// The commands that mount this one by hand.
+/// The commands that make this mount by hand, on one line joined by `&&`.
 #[must_use]
 pub fn by_hand(recipe: &Recipe, mount: &Mounted) -> String {
     let of = &recipe.filesystems[mount.of];
@@ -19,7 +19,8 @@ pub fn by_hand(recipe: &Recipe, mount: &Mounted) -> String {
             if of.fstype == "btrfs" {
                 options.push(format!("subvol={}", mount.root.display()));
             }
-            // The superblock's own `rw` says nothing; its `ro` does.
+            // The superblock's `rw` is left out, because a mount of it may be read-only; its `ro` applies
+            // to all mounts.
             options.extend(
                 of.options
                     .iter()
@@ -68,7 +69,8 @@ mod tests {
         assert_eq!(
             by_hand[..2],
             [
-                "mount -t ext4 -o rw,nosuid,relatime,errors=remount-ro /dev/loop0 /a && mount --make-shared /a",
+                "mount -t ext4 -o rw,nosuid,relatime,errors=remount-ro /dev/loop0 /a && mount --make-shared \
+                 /a",
                 "mount --bind /a/sub /b && mount -o remount,bind,ro,noatime /b && mount --make-private /b",
             ]
         );

@@ -1,11 +1,11 @@
 //! The proof that a filesystem is unmounted: its devices are ours alone.
 //!
-//! In: devices. Out: [`Claim`]s, held from before the request until after the response. Must never: let go of
-//! one before that, or open a device for writing (udev would look at it when it is closed).
+//! In: devices. Out: [`Claim`]s, held from before the request until after the response. Must never: let go
+//! of one before that, or open a device for writing (udev would look at it when it is closed).
 //!
-//! A block device opened with O_EXCL cannot be claimed by anybody else, and every mount claims its devices:
-//! as long as this is open, mounting fails with EBUSY, in every namespace; and it cannot be opened like that
-//! while it is mounted anywhere.
+//! A block device that is open with O_EXCL can be opened like that only once, and the kernel opens the
+//! devices of every mount like that. So as long as a claim is open, mounting the device fails with EBUSY in
+//! every mount namespace; and a claim fails while the device is mounted anywhere.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -19,17 +19,18 @@ use nix::sys::stat::{Mode, fstat};
 use super::Device;
 use crate::ids::DevNo;
 
-/// udev or blkid may still have a device open that they looked at a moment ago.
+/// How long a claim is repeated on EBUSY: udev or blkid may still have a device open that they looked at a
+/// moment ago.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A device that nobody else can mount.
+/// A device that nobody else can mount as long as this value exists.
 #[derive(Debug)]
 #[must_use = "dropping it lets others mount the device"]
 pub struct Claim {
     _fd: OwnedFd,
 }
 
-/// Claims a device.
+/// Opens the device with O_EXCL, repeating that for [`PATIENCE`] while it is busy.
 ///
 /// # Errors
 /// EBUSY when it is mounted or otherwise held, ENXIO when its node is another device by now.
@@ -47,7 +48,7 @@ pub fn claim(device: &Device) -> nix::Result<Claim> {
     Ok(Claim { _fd: fd })
 }
 
-/// A node of this device: one of `likely`, else what /dev has.
+/// A path of this device: the first of `likely` that is this device, else a node in /dev.
 #[must_use]
 pub fn node(dev: DevNo, likely: &[PathBuf]) -> Option<PathBuf> {
     let is = |path: &Path| {

@@ -22,16 +22,16 @@ use crate::host::process::{self, Process};
 use crate::ids::DevNo;
 
 /// The longest a look at all processes may take; a host with 100 000 open files takes about a second.
-pub const LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const LIMIT: Duration = Duration::from_secs(5);
 
 /// Something that keeps a filesystem from being unmounted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Holder {
-    /// The process, where it is one.
+    /// None when the holder is not a process, such as a swap file.
     pub pid: Option<i32>,
-    /// The systemd unit that it belongs to.
+    /// The systemd unit of the process; none when it belongs to no service or scope.
     pub unit: Option<String>,
-    /// What it is and how it holds it, in words.
+    /// A phrase for messages: the holder, and how it holds the filesystem.
     pub what: String,
 }
 
@@ -41,15 +41,15 @@ impl std::fmt::Display for Holder {
     }
 }
 
-/// What is looked for.
+/// What holders are looked for on.
 #[derive(Debug, Clone, Default)]
 pub struct Targets {
     /// mountinfo's ids of the mounts in our namespace.
     pub ids: BTreeSet<u32>,
-    /// Their device numbers.
-    pub devs: BTreeSet<DevNo>,
+    /// mountinfo's `major:minor` of these filesystems.
+    pub(crate) devs: BTreeSet<DevNo>,
     /// Peer groups of the mounts that they are mounted on: unmounting spreads along these.
-    pub spreads: BTreeSet<String>,
+    pub(crate) spreads: BTreeSet<String>,
 }
 
 /// Every process that holds one of the targets. The second value says that there was no time to look at all
@@ -83,7 +83,7 @@ impl Search {
         self.root.join(format!("proc/{pid}"))
     }
 
-    /// False when the time ran out.
+    /// Looks at every process. False when the time ran out before the last one.
     fn all(&mut self) -> bool {
         let pids = process::pids(&self.root).unwrap_or_default();
         let mut namespaces: BTreeMap<PathBuf, i32> = BTreeMap::new();

@@ -25,13 +25,14 @@ pub use self::by_hand::by_hand;
 pub use self::recipe::{Device, Make, Mounted, NoRecipe, Recipe, Superblock, Wanted, recipe};
 use crate::host::mountinfo::{self, MountTree};
 
-/// How long mounting again may take before a run reports without it. A large btrfs takes minutes.
-pub const REMOUNT_LIMIT: Duration = Duration::from_secs(300);
+/// How long a run waits for mounting again. After that it reports the filesystem as not mounted. A large
+/// btrfs takes minutes to mount.
+pub(crate) const REMOUNT_LIMIT: Duration = Duration::from_secs(300);
 
-/// Unmounts one, which must be what its path leads to. Neither forced nor lazy.
+/// Unmounts one mount, neither forced nor lazily, after a check that its path still leads to it.
 ///
 /// # Errors
-/// EBUSY when it is held, ESTALE when its path leads elsewhere now.
+/// EBUSY when a process or the kernel holds it, ESTALE when its path leads to another mount by now.
 pub fn unmount(recipe: &Recipe, mount: &Mounted) -> Result<(), Errno> {
     let lines = mountinfo::read(Path::new("/"), "self").map_err(|_| Errno::EIO)?;
     let top = MountTree::new(&lines).mount_of(&mount.mount_point).cloned();

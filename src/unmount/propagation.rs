@@ -31,7 +31,8 @@ impl Propagation {
         }
     }
 
-    /// What is set once it is attached. A slave is made before; on a shared parent it has become shared, too.
+    /// The propagation flags to set, one after the other, once the mount is attached. Being a slave is set
+    /// up before that; on a shared parent the new mount has also become shared.
     pub(super) fn steps(self) -> &'static [libc::c_ulong] {
         match self {
             Self::Private => &[libc::MS_PRIVATE],

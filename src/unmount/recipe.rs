@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::host::mountinfo::{self, MountLine, MountTree};
 use crate::ids::DevNo;
 
-/// What is unmounted, and how it is mounted again.
+/// The superblocks and mounts that a run unmounts, with all that it takes to mount them again.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recipe {
     /// One entry a superblock.
@@ -21,16 +21,16 @@ pub struct Recipe {
     pub mounts: Vec<Mounted>,
 }
 
-/// A superblock, as it is made.
+/// What it takes to make a superblock again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Superblock {
-    /// Filesystem type.
+    /// As mountinfo names it, and fsopen(2) takes it.
     pub fstype: String,
-    /// mountinfo's source.
-    pub shown_source: String,
+    /// The source as mountinfo shows it, for the comparison afterwards.
+    pub(crate) shown_source: String,
     /// The device that it is mounted from: the source, or another path to the same device.
     pub source: PathBuf,
-    /// Every device it is on.
+    /// Every device that the filesystem is on. All of them are claimed while it is unmounted.
     pub devices: Vec<Device>,
     /// Options of the superblock, unescaped: `key` or `key=value`; without those that choose a btrfs
     /// subvolume, and with its other devices.
@@ -40,43 +40,43 @@ pub struct Superblock {
 /// A block device of a filesystem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
-    /// A node of it.
+    /// Its node in /dev.
     pub path: PathBuf,
-    /// Its number.
+    /// The number that the node has to have when it is opened.
     pub dev: DevNo,
 }
 
 /// One mount, as mountinfo showed it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mounted {
-    /// Index of its superblock.
+    /// Index of its superblock in [`Recipe::filesystems`].
     pub of: usize,
     /// mountinfo's `major:minor`; another one after mounting again where there is no single device.
     pub dev: DevNo,
-    /// Where.
+    /// Where it is attached.
     pub mount_point: PathBuf,
     /// The folder of the filesystem that is mounted.
     pub root: PathBuf,
-    /// Options of the mount.
+    /// Options of the mount as mountinfo shows them (`rw,noatime`), without those of the superblock.
     pub options: String,
-    /// `shared:1`, `master:2`, …
-    pub propagation: Vec<String>,
+    /// mountinfo's optional fields: `shared:1`, `master:2`, …
+    pub(crate) propagation: Vec<String>,
     /// Options of the superblock as shown, for the comparison afterwards.
     pub super_options: String,
-    /// How it is made.
+    /// From the device, or as a copy of another mount.
     pub make: Make,
 }
 
-/// How a mount is made.
+/// How a mount comes about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Make {
-    /// From the device.
+    /// By fsopen(2) and fsmount(2), from the superblock's device.
     New,
     /// As a copy of this mount, whose root holds its own; it stays in that mount's peer group where it was in
     /// it.
     CopyOf(
-        /// Index among the mounts.
+        /// Index in [`Recipe::mounts`].
         usize,
     ),
 }
@@ -102,9 +102,9 @@ impl Mounted {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cannot unmount {}: {why}", mount_point.display())]
 pub struct NoRecipe {
-    /// The mount.
+    /// The first mount that stands in the way.
     pub mount_point: PathBuf,
-    /// What is in the way.
+    /// Why that mount could not be made again; continues "cannot unmount …: ".
     pub why: String,
 }
 
@@ -112,9 +112,9 @@ pub struct NoRecipe {
 /// from.
 #[derive(Debug, Clone)]
 pub struct Wanted {
-    /// mountinfo's ids.
+    /// mountinfo's ids of its mounts.
     pub ids: Vec<u32>,
-    /// Its devices.
+    /// All its devices; the first is the one that it is mounted from.
     pub devices: Vec<Device>,
 }
 
@@ -130,11 +130,12 @@ pub fn recipe(lines: &[MountLine], wanted: &[Wanted]) -> Result<Recipe, NoRecipe
         let mut of_it = lines.iter().filter(|l| wanted.ids.contains(&l.id)).peekable();
         let Some(first) = of_it.peek() else { continue };
         let (shown, Some(source)) = (&first.source, wanted.devices.first()) else {
-            return Err(refuse(first, "it cannot be told which device it is mounted from"));
+            return Err(refuse(first, "the device that it is mounted from is not known"));
         };
         let mut options = options(first);
         if first.fstype == "btrfs" {
-            // The kernel remembers them, unless somebody tells it to forget.
+            // The kernel usually still knows the other devices, but `btrfs device scan --forget` makes it
+            // forget them.
             options.extend(wanted.devices.iter().skip(1).map(|d| format!("device={}", d.path.display())));
         }
         recipe.filesystems.push(Superblock {
@@ -149,7 +150,8 @@ pub fn recipe(lines: &[MountLine], wanted: &[Wanted]) -> Result<Recipe, NoRecipe
         }
     }
     for (id, ..) in &left {
-        // By its path a covered mount cannot be reached, unless what covers it is unmounted first.
+        // umount(2) takes a path, and the path of a covered mount leads to its cover. That is no problem
+        // when the cover is unmounted as well, because it goes first.
         let Some(line) = lines.iter().find(|l| l.id == *id) else { continue };
         if let Some(top) = tree.mount_of(&line.mount_point)
             && top.id != line.id
@@ -187,13 +189,13 @@ fn no_way(mount: &Mounted) -> String {
     if mount.options.split(',').any(|o| o == "idmapped") {
         "it is an idmapped mount, which cannot be made again".to_owned()
     } else if mount.group("master").is_some() {
-        "it receives mounts from a mount that stays (it is a slave of it)".to_owned()
+        "it is a slave of a mount that is not unmounted, and could not be made its slave again".to_owned()
     } else {
-        format!("only its folder {} is mounted", mount.root.display())
+        format!("only its folder {} is mounted, which cannot be mounted again alone", mount.root.display())
     }
 }
 
-/// How this mount can be made once those of the recipe so far are there.
+/// How this mount can be made when the mounts that the recipe has so far exist. None when there is no way.
 fn make(recipe: &Recipe, mount: &Mounted) -> Option<Make> {
     if mount.options.split(',').any(|o| o == "idmapped") {
         return None;
@@ -238,11 +240,11 @@ fn mountinfo_option(shown: &str, name: &str) -> Option<std::ffi::OsString> {
     Some(std::ffi::OsString::from_vec(mountinfo::unescape(value.as_bytes())))
 }
 
-/// Options of the superblock, each unescaped, without the choice of a subvolume.
+/// Options of the superblock, each unescaped, without `subvol` and `subvolid`.
 fn options(line: &MountLine) -> Vec<String> {
     let chooses = |o: &&[u8]| o.starts_with(b"subvol=") || o.starts_with(b"subvolid=");
     let all = line.super_options.as_bytes().split(|b| *b == b',').filter(|o| !o.is_empty());
-    // SELinux shows `seclabel` for every filesystem that it labels; it is no option that is set.
+    // SELinux shows `seclabel` for every filesystem that it labels, though nobody sets it.
     all.filter(|o| *o != b"seclabel")
         .filter(|o| line.fstype != "btrfs" || !chooses(o))
         .map(|o| String::from_utf8_lossy(&mountinfo::unescape(o)).into_owned())
@@ -302,7 +304,8 @@ pub(super) mod tests {
         assert_eq!(recipe.filesystems[0].options, ["rw", "space_cache=v2"], "and seclabel is none either");
         assert_eq!(
             by_hand(&recipe, &recipe.mounts[0]),
-            "mount -t btrfs -o rw,relatime,subvol=/@home,space_cache=v2 /dev/loop2 /home && mount --make-private /home"
+            "mount -t btrfs -o rw,relatime,subvol=/@home,space_cache=v2 /dev/loop2 /home && mount \
+             --make-private /home"
         );
     }
 

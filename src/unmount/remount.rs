@@ -17,32 +17,31 @@ use crate::host::kernel::{MountAttributes, set_mount_attributes};
 use crate::host::mount_api;
 use crate::host::mountinfo::{self, MountLine};
 
-/// udev, blkid or fsck may still have a device open that they looked at a moment ago.
+/// How long mounting is repeated on EBUSY: udev, blkid or fsck may still have a device open that they
+/// looked at a moment ago.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Between two tries.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What came of it.
+/// The result of mounting again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[must_use = "a filesystem may not be mounted"]
 pub struct Remount {
-    /// Mounted now, and not before this.
+    /// Mount points that were mounted by this call.
     pub mounted: Vec<PathBuf>,
-    /// Not mounted.
+    /// Mounts that are still missing.
     pub failed: Vec<Failed>,
-    /// Mounted, and different from before: what, in words.
+    /// One sentence for each mount that is mounted, but not as it was.
     pub differs: Vec<String>,
 }
 
-/// A mount that could not be made again.
+/// A mount that could not be made again, with what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed {
-    /// Where.
+    /// Where nothing, or something else, is mounted now.
     pub mount_point: PathBuf,
-    /// Why.
+    /// The kernel's error, with its own message where it has one.
     pub why: String,
-    /// What to type.
-    pub by_hand: String,
+    pub(crate) by_hand: String,
 }
 
 impl std::fmt::Display for Failed {
@@ -55,7 +54,7 @@ impl std::fmt::Display for Failed {
 /// Checks that this kernel takes what the recipe says, without mounting anything.
 ///
 /// # Errors
-/// When it is too old, or the filesystem does not know an option that it shows.
+/// When the kernel is older than 5.12, or the filesystem refuses an option that it shows in mountinfo.
 pub fn check(recipe: &Recipe) -> Result<(), NoRecipe> {
     for (of, filesystem) in recipe.filesystems.iter().enumerate() {
         let Some(mount) = recipe.mounts.iter().find(|m| m.of == of) else { continue };
@@ -68,7 +67,7 @@ pub fn check(recipe: &Recipe) -> Result<(), NoRecipe> {
     Ok(())
 }
 
-/// Mounts whatever of the recipe is not mounted.
+/// Mounts everything of the recipe that is not mounted now, and goes on after a failure.
 pub fn remount(recipe: &Recipe) -> Remount {
     let mut result = Remount::default();
     for mount in &recipe.mounts {
@@ -87,7 +86,7 @@ pub fn remount(recipe: &Recipe) -> Remount {
     result
 }
 
-/// The mounts of this process as the kernel has them: what is made here is made there.
+/// The mounts in this process's own namespace, which is where this module mounts.
 fn now() -> std::io::Result<Vec<MountLine>> {
     mountinfo::read(Path::new("/"), "self")
 }
@@ -103,7 +102,7 @@ fn make(recipe: &Recipe, mount: &Mounted) -> Result<(), String> {
         Make::New => {
             let end = Instant::now() + PATIENCE;
             loop {
-                // A context that has failed once answers EBUSY for good: a new one each time.
+                // A context whose mount has failed once answers EBUSY ever after, so each try has a new one.
                 let context = context(&recipe.filesystems[mount.of], &mount.root)?;
                 match mount_api::create(context.as_fd()) {
                     Ok(made) => break made,
@@ -132,7 +131,7 @@ fn make(recipe: &Recipe, mount: &Mounted) -> Result<(), String> {
             };
             let copy = mount_api::copy(&path)
                 .map_err(|errno| said(&format!("cannot copy the mount of {}", path.display()), errno))?;
-            // A copy is a peer of its original, where that is shared.
+            // The copy of a shared mount is in its peer group; take it out again where it was not.
             let same = |kind| mount.group(kind).is_some() && mount.group(kind) == from.group("shared");
             if same("master") {
                 set(&copy, 0, 0, libc::MS_SLAVE)?;
@@ -149,11 +148,11 @@ fn make(recipe: &Recipe, mount: &Mounted) -> Result<(), String> {
         let kind = std::fs::symlink_metadata(&mount.mount_point).map(|m| m.file_type().is_dir());
         let what = match kind {
             Ok(false) if errno == Errno::EINVAL => "its mount point is not a folder any more",
-            _ => "cannot attach it there",
+            _ => "cannot attach the mount to its mount point",
         };
         said(what, errno)
     })?;
-    // On a shared parent every new mount becomes shared: put right what was not.
+    // Attached to a shared parent, a new mount becomes shared too. Undo that where it was not shared.
     for step in propagation.steps() {
         set(&made, 0, 0, *step)?;
     }
@@ -167,12 +166,13 @@ fn set(mount: &OwnedFd, set: u64, clear: u64, propagation: libc::c_ulong) -> Res
 
 /// A context with every option of the superblock, for the mount with this root.
 fn context(of: &Superblock, root: &Path) -> Result<OwnedFd, String> {
-    let context = mount_api::context(&of.fstype)
-        .map_err(|errno| format!("the kernel cannot open a mount of {}: {}", of.fstype, errno.desc()))?;
+    let context = mount_api::context(&of.fstype).map_err(|errno| {
+        format!("the kernel cannot prepare a mount of {} (fsopen): {}", of.fstype, errno.desc())
+    })?;
     let put = |key: &str, value: Option<&OsStr>| {
         mount_api::option(context.as_fd(), key, value).map_err(|errno| {
             let complaint = mount_api::complaint(context.as_fd());
-            format!("{} does not take its own option {key}: {} {complaint}", of.fstype, errno.desc())
+            format!("{} refuses its own mount option {key}: {} {complaint}", of.fstype, errno.desc())
                 .trim()
                 .to_owned()
         })
@@ -190,7 +190,8 @@ fn context(of: &Superblock, root: &Path) -> Result<OwnedFd, String> {
     Ok(context)
 }
 
-/// Every flag that is set or cleared here (linux/mount.h, `MOUNT_ATTR_*`); the times of access are one field.
+/// The flags that are set or cleared here (linux/mount.h, `MOUNT_ATTR_*`). `ATIME` is a field of several bits,
+/// so all of it is cleared before one value is set.
 const ATIME: u64 = libc::MOUNT_ATTR__ATIME;
 const ALL: u64 = libc::MOUNT_ATTR_RDONLY
     | libc::MOUNT_ATTR_NOSUID
@@ -199,8 +200,7 @@ const ALL: u64 = libc::MOUNT_ATTR_RDONLY
     | libc::MOUNT_ATTR_NODIRATIME
     | libc::MOUNT_ATTR_NOSYMFOLLOW;
 
-/// mountinfo's options of a mount as flags. `relatime` is the absence of both others, and no word means
-/// `strictatime`.
+/// The flags of a mount's options in mountinfo, which shows no word for `strictatime`.
 fn flags(options: &str) -> u64 {
     let has = |name: &str| options.split(',').any(|o| o == name);
     let atime = match () {
@@ -221,7 +221,7 @@ fn flags(options: &str) -> u64 {
     .fold(atime, |all, (_, flag)| all | flag)
 }
 
-/// What is mounted, and not as it was.
+/// One sentence for each mount that is mounted, but not as it was.
 fn differences(recipe: &Recipe) -> Vec<String> {
     let Ok(lines) = now() else { return Vec::new() };
     let mut found = Vec::new();
@@ -238,20 +238,40 @@ fn difference(mount: &Mounted, line: &MountLine) -> Option<String> {
     let shown = line.super_options.to_string_lossy();
     if line.options != mount.options {
         return Some(format!(
-            "{place} is mounted with the options {}, before: {}",
+            "{place} has the mount options {}, and had {} before",
             line.options, mount.options
         ));
     }
     if shown != mount.super_options {
-        return Some(format!("{place} has the options {shown}, before: {}", mount.super_options));
+        return Some(format!(
+            "{place} has the filesystem options {shown}, and had {} before",
+            mount.super_options
+        ));
     }
     let (is, was) = (Propagation::from_optional(&line.optional), Propagation::of_mount(mount));
-    (is != was).then(|| format!("{place} has the propagation {is:?}, before: {was:?}").to_lowercase())
+    let name = |p: Propagation| format!("{p:?}").to_lowercase();
+    (is != was).then(|| format!("{place} has the propagation {}, and had {} before", name(is), name(was)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::unmount::Wanted;
+
+    #[test]
+    fn a_difference_names_the_mount_point_as_it_is() {
+        let lines = |optional: &str| {
+            let text = format!("30 20 7:0 / /Data rw {optional}- ext4 /dev/loop0 rw\n");
+            mountinfo::parse(text.as_bytes()).unwrap()
+        };
+        let before = lines("shared:5 ");
+        let device = crate::unmount::Device { path: "/dev/loop0".into(), dev: before[0].dev };
+        let recipe = crate::unmount::recipe(&before, &[Wanted { ids: vec![30], devices: vec![device] }]);
+        let mount = &recipe.unwrap().mounts[0];
+        assert_eq!(difference(mount, &before[0]), None);
+        let says = "/Data has the propagation private, and had shared before";
+        assert_eq!(difference(mount, &lines("")[0]).as_deref(), Some(says));
+    }
 
     #[test]
     fn options_become_flags() {

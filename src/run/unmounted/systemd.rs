@@ -24,8 +24,8 @@ pub(super) struct Systemd {
     systemctl: Option<Systemctl>,
     /// Automounts, stopped only once the devices are claimed: before that a trigger could mount again, and
     /// systemd would unmount lazily.
-    pub automounts: Vec<Hook>,
-    pub mount_units: Vec<String>,
+    pub(crate) automounts: Vec<Hook>,
+    pub(crate) mount_units: Vec<String>,
 }
 
 impl Systemd {
@@ -36,10 +36,7 @@ impl Systemd {
     ) -> Result<Self, Failure> {
         let mut this = Self { systemctl: Systemctl::find(), ..Self::default() };
         if !stop_units.is_empty() && this.systemctl.is_none() {
-            return Err(Failure::new(
-                Exit::Config,
-                "`stop_units` names units, and there is no systemctl in PATH",
-            ));
+            return Err(Failure::new(Exit::Config, "`stop_units` needs systemctl, which is not in PATH"));
         }
         if let Some(systemctl) = &this.systemctl {
             not_triggered(systemctl, stop_units, env).await?;
@@ -47,8 +44,8 @@ impl Systemd {
         let Some(systemctl) = this.systemctl.clone().filter(|_| systemctl::booted()) else {
             return match targets.automounts.first() {
                 Some(unit) => Err(refused(
-                    format!("an automounter that is not systemd would mount it in the window ({unit})"),
-                    "stop it by a hook",
+                    format!("an automounter other than systemd would mount it again in the window ({unit})"),
+                    "stop and start that automounter by a hook (`pre`, `post`)",
                 )),
                 None => Ok(this),
             };
@@ -58,9 +55,10 @@ impl Systemd {
             let state = systemctl.show(unit, "ActiveState", env).await.map_err(asked)?;
             if !systemctl::is_active(&state) {
                 let what = format!(
-                    "an automounter that is not systemd would mount it in the window ({unit} is not active)"
+                    "an automounter other than systemd would mount it again in the window ({unit} is not \
+                     active)"
                 );
-                return Err(refused(what, "stop it by a hook"));
+                return Err(refused(what, "stop and start that automounter by a hook (`pre`, `post`)"));
             }
             this.automounts.push(systemctl.hook(unit, REMOUNT_LIMIT));
         }
@@ -77,7 +75,8 @@ impl Systemd {
                 if !known
                     && systemctl::is_active(&systemctl.show(bound, "ActiveState", env).await.map_err(asked)?)
                 {
-                    let what = format!("{bound} is bound to {unit}: systemd would stop it");
+                    let what =
+                        format!("{bound} is bound to {unit}: systemd would stop it for good at the unmount");
                     return Err(refused(
                         what,
                         &format!("stop it first, and have it started again: stop_units = [{bound:?}]"),
@@ -132,7 +131,7 @@ async fn not_triggered(systemctl: &Systemctl, stop_units: &[String], env: &HookE
         if !active.is_empty() {
             let first: Vec<_> = active.iter().chain([&unit.as_str()]).map(|u| format!("{u:?}")).collect();
             return Err(refused(
-                format!("{} would start {unit} while its filesystem is away", active.join(" and ")),
+                format!("{} would start {unit} while its filesystem is unmounted", active.join(" and ")),
                 &format!("stop it first, and have it started again: stop_units = [{}]", first.join(", ")),
             ));
         }
@@ -148,7 +147,7 @@ pub(super) async fn unnoticed(mount_units: &[String], env: &HookEnv) -> Vec<Stri
     for unit in mount_units {
         while !systemctl.show(unit, "ActiveState", env).await.is_ok_and(|s| systemctl::is_active(&s)) {
             if Instant::now() > end {
-                said.push(format!("{unit} was active, and systemd does not see it mounted again"));
+                said.push(format!("{unit} was active, and systemd has not noticed that it is mounted again"));
                 break;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;

@@ -32,12 +32,12 @@ const NAMED: usize = 8;
 
 /// The current state of what is to be unmounted.
 pub(super) struct UnmountTargets {
-    pub recipe: Recipe,
+    pub(crate) recipe: Recipe,
     targets: Targets,
     /// Holders that are not processes.
     fixed: Vec<Holder>,
     /// Units of automounts above which something is mounted.
-    pub automounts: Vec<String>,
+    pub(crate) automounts: Vec<String>,
 }
 
 impl UnmountTargets {
@@ -119,13 +119,14 @@ impl UnmountTargets {
                     tokio::time::sleep(Duration::from_millis(20)).await
                 }
                 Err(errno) => {
-                    // A process that has come meanwhile is named; a holder inside the kernel has no name.
+                    // If a process holds it by now, this names it. A holder inside the kernel cannot be
+                    // found.
                     self.free(Duration::ZERO, |_| true).await?;
                     let what = format!("cannot unmount {}: {}", mount.mount_point.display(), errno.desc());
                     return Err(refused(
                         what,
-                        "no process holds it: look for NFS exports, overlays, and \
-                         namespaces kept by a file (lsns, findmnt)",
+                        "no process that can be seen holds it: look for NFS exports, overlays, and \
+                         mount namespaces that a file keeps (lsns, findmnt)",
                     ));
                 }
             }
@@ -140,7 +141,7 @@ fn wanted_of(host: &HostFacts, lines: &[MountLine], planned: &PlannedFilesystem)
     if found.is_none() {
         return Err(refused(
             format!("{place} is not mounted any more"),
-            "hooks must not unmount what the run unmounts",
+            "a hook must not unmount a filesystem that has the method `unmount`",
         ));
     }
     let ids: Vec<u32> = found.iter().flat_map(|f| f.mounts.iter().map(|m| m.id)).collect();
@@ -156,8 +157,8 @@ fn wanted_of(host: &HostFacts, lines: &[MountLine], planned: &PlannedFilesystem)
         });
         let Some(node) = node else {
             return Err(refused(
-                format!("cannot unmount {place}: found no device node of {}", witness.name),
-                "use another method for it",
+                format!("cannot unmount {place}: there is no device node of {} in /dev", witness.name),
+                "make udev create it, or choose another method (`methods`)",
             ));
         };
         // The device that it was mounted from comes first, so that it is mounted from that one again.
@@ -180,7 +181,7 @@ fn fixed(host: &HostFacts, lines: &[MountLine], targets: &Targets) -> Vec<Holder
         if let DeviceKind::Loop { backing_file: Some(file), superblock: of } = &device.kind
             && on_it(of)
         {
-            all.push(holder(format!("{} is over its file {}", device.name, shown(file))));
+            all.push(holder(format!("the loop device {} is over its file {}", device.name, shown(file))));
         }
     }
     for filesystem in &host.filesystems {
@@ -191,7 +192,7 @@ fn fixed(host: &HostFacts, lines: &[MountLine], targets: &Targets) -> Vec<Holder
         }
     }
     for swap in host.swap_files.iter().filter(|s| on_it(&s.superblock)) {
-        all.push(holder(format!("swap is on its file {}", shown(&swap.path))));
+        all.push(holder(format!("its file {} is used as swap", shown(&swap.path))));
     }
     all
 }

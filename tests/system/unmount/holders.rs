@@ -59,11 +59,11 @@ fn what_holds_it_without_a_process_is_named() {
     let image = format!("{a}/image");
     let device = space.sh(&format!("truncate -s 1M {image}; losetup --find --show {image}"));
     let name = device.trim().trim_start_matches("/dev/").to_owned();
-    is_refused(&space, &[&format!("{name} is over its file {image}")]);
+    is_refused(&space, &[&format!("the loop device {name} is over its file {image}")]);
     space.sh(&format!("losetup --detach {}", device.trim()));
 
     space.sh(&format!("dd if=/dev/zero of={a}/swap bs=1M count=4 status=none; chmod 600 {a}/swap; mkswap -q {a}/swap; swapon {a}/swap"));
-    is_refused(&space, &[&format!("swap is on its file {a}/swap")]);
+    is_refused(&space, &[&format!("its file {a}/swap is used as swap")]);
     space.sh(&format!("swapoff {a}/swap"));
     space.run(&["snapshot"]).exits(0);
 }
@@ -139,7 +139,7 @@ fn a_mount_that_nobody_can_see_is_found_by_the_claim() {
     space.sh(&format!("for n in $(seq 50); do {keep} 2>/dev/null && exit; done; {keep}"));
     let ended = space.run(&["snapshot"]);
     space.sh(&format!("umount {kept}; umount {kept}"));
-    ended.exits(21).says("is unmounted here and still held").says("lsns");
+    ended.exits(21).says("is unmounted, and something still uses it").says("lsns");
     assert_eq!(space.rig.creates().len(), 0);
     nothing_left(&space, &before);
     space.run(&["snapshot"]).exits(0);

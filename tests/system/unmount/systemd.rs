@@ -67,7 +67,7 @@ fn an_automount_that_is_not_systemds_is_refused() {
     std::fs::write(space.path("mount.sh"), script).unwrap();
     space.sh(&format!("setsid sh -eu {}", space.at("mount.sh")));
     space.with_systemctl(&[(&mount, "active")]);
-    is_refused(&space, &["an automounter that is not systemd", &format!("{automount} is not active")]);
+    is_refused(&space, &["an automounter other than systemd", &format!("{automount} is not active")]);
     space.sh(&format!("umount {a}; umount {a}"));
 }
 
@@ -90,7 +90,9 @@ fn a_mount_unit_that_does_not_come_back_is_told() {
     space.with_systemctl(&[(&mount, "active")]);
     let run = space.in_the_window(&["snapshot"]);
     std::fs::write(space.path("units").join(&mount), "inactive").unwrap();
-    run.end().exits(11).says(&format!("{mount} was active, and systemd does not see it mounted again"));
+    run.end()
+        .exits(11)
+        .says(&format!("{mount} was active, and systemd has not noticed that it is mounted again"));
     assert_eq!(space.table().len(), 1);
     assert_eq!(space.rig.journals(), Vec::<String>::new());
 }

@@ -111,7 +111,7 @@ fn what_would_start_a_stopped_unit_again_is_named() {
     ]);
     std::fs::write(space.path("triggers/db.service"), "db.path db.socket db.timer").unwrap();
     let before = space.table();
-    let says = "db.socket and db.timer would start db.service while its filesystem is away";
+    let says = "db.socket and db.timer would start db.service while its filesystem is unmounted";
     space.unmounting(&["a"], "stop_units = [\"db.service\"]");
     let hint = "stop_units = [\"db.socket\", \"db.timer\", \"db.service\"]";
     space.run(&["snapshot"]).exits(21).says(says).says(hint);
