@@ -23,14 +23,14 @@ use crate::path_encoding;
 pub struct BlockDevice {
     /// Kernel name (`nvme1n1p1`, `dm-0`, `md0`, `loop3`).
     pub name: String,
-    /// Its number.
+    /// The device number, from `dev` in sysfs.
     pub dev: DevNo,
-    /// What kind of layer it is.
+    /// What kind of layer it is, with what sysfs says of it.
     pub kind: DeviceKind,
     /// Kernel names of the devices directly below it: the whole disk of a partition, the slaves of dm and md.
     /// Empty for disks, and for loop devices over a file (see `DeviceKind::Loop`).
     pub below: Vec<String>,
-    /// Size in bytes.
+    /// Size in bytes, whatever the device's sector size is.
     pub size: u64,
     /// The `stat` file with its write counter, below the root in use.
     #[serde(serialize_with = "path_encoding::path")]
@@ -54,7 +54,7 @@ pub enum DeviceKind {
     },
     /// A partition of a disk.
     Partition {
-        /// Its number.
+        /// As sysfs has it in `partition`.
         number: u32,
     },
     /// Device mapper: LVM, LUKS, thin, multipath.
@@ -64,7 +64,7 @@ pub enum DeviceKind {
         /// `dm/uuid`, whose prefix tells the user (`LVM-`, `CRYPT-`, `mpath-`).
         uuid: String,
     },
-    /// Software RAID.
+    /// Software RAID (md).
     Md {
         /// `raid0`, `raid1`, …
         level: String,
@@ -184,7 +184,7 @@ pub struct Members {
     /// Kernel names of those that could be told, sorted.
     pub names: Vec<String>,
     /// Are these all of them? Not when one is missing, or its link leads to no block device of this host.
-    pub complete: bool,
+    pub(crate) complete: bool,
 }
 
 /// Members of every mounted btrfs, by UUID (`/sys/fs/btrfs/UUID/devices`).
@@ -243,19 +243,17 @@ pub fn swaps(root: &Path) -> Vec<SwapLine> {
 
 /// Finds the device a path below `/dev` stands for.
 #[derive(Debug)]
-pub struct DeviceNames<'a> {
+pub(crate) struct DeviceNames<'a> {
     root: &'a Path,
     devices: &'a [BlockDevice],
 }
 
 impl<'a> DeviceNames<'a> {
-    /// Over the devices of one host.
     #[must_use]
     pub fn new(root: &'a Path, devices: &'a [BlockDevice]) -> Self {
         Self { root, devices }
     }
 
-    /// By number.
     #[must_use]
     pub fn numbered(&self, dev: DevNo) -> Option<&'a BlockDevice> {
         self.devices.iter().find(|d| d.dev == dev)

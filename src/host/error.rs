@@ -6,35 +6,28 @@ use super::mountinfo::BadLine;
 
 /// The host could not be read. Nothing has been touched.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what each variant and field is")]
 pub enum HostError {
     /// A file or folder of `/proc` or `/sys` could not be read.
     #[error("cannot read {}", path.display())]
     Read {
-        /// Which.
         path: PathBuf,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
-    /// mountinfo holds a line that is not one.
     #[error("cannot understand {}", path.display())]
     Mountinfo {
-        /// Which file.
         path: PathBuf,
-        /// Which line, and what is wrong with it.
         #[source]
         source: BadLine,
     },
     /// There are no block devices at all: sysfs is not the host's.
     #[error("no block device in {}", path.display())]
-    NoBlockDevices {
-        /// The folder that is empty.
-        path: PathBuf,
-    },
+    NoBlockDevices { path: PathBuf },
 }
 
 impl HostError {
-    /// What to do about it.
+    /// What the user can do about it; none when the message says all.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

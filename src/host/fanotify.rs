@@ -17,13 +17,13 @@ use crate::ids::DevNo;
 /// FAN_OPEN_EXEC_PERM, FAN_PRE_ACCESS (include/uapi/linux/fanotify.h).
 const PERMISSION_EVENTS: u64 = 0x1_0000 | 0x2_0000 | 0x4_0000 | 0x10_0000;
 
-/// A process that listens by fanotify.
+/// A process with an open fanotify descriptor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Listener {
-    /// Who.
+    /// The process that has the descriptor open; others may share it.
     pub process: Process,
     /// It listens for permission events: the kernel waits for its answer at each open or read.
-    pub permission: bool,
+    pub(crate) permission: bool,
     /// Superblocks it has marked, or on which it has marked a mount, folder or file; with
     /// [`Listener::permission`], only with such a mark.
     pub on: Vec<DevNo>,
@@ -33,7 +33,7 @@ pub struct Listener {
 ///
 /// # Errors
 /// When /proc cannot be listed.
-pub fn listeners(root: &Path) -> io::Result<Found<Listener>> {
+pub(crate) fn listeners(root: &Path) -> io::Result<Found<Listener>> {
     let mut mounts = MountIds::new(root);
     let mut found: Vec<Listener> = Vec::new();
     let hidden = each_fd(root, |pid, fd, target| {
@@ -57,7 +57,7 @@ pub fn listeners(root: &Path) -> io::Result<Found<Listener>> {
 
 /// Listeners for permission events, to name them when an open does not return. Empty when none can be seen.
 #[must_use]
-pub fn permission_listeners(root: &Path) -> Vec<Listener> {
+pub(crate) fn permission_listeners(root: &Path) -> Vec<Listener> {
     let listeners = listeners(root).map(|l| l.found).unwrap_or_default();
     listeners.into_iter().filter(|l| l.permission).collect()
 }

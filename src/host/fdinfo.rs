@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// The text of one file of fdinfo.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FdInfo {
+pub(crate) struct FdInfo {
     text: String,
 }
 

@@ -43,7 +43,7 @@ fn temporary(path: &Path) -> PathBuf {
 ///
 /// # Errors
 /// When it cannot be made.
-pub fn make_folder(folder: &Path, mode: u32) -> std::io::Result<()> {
+pub(crate) fn make_folder(folder: &Path, mode: u32) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(mode).create(folder)
 }
 

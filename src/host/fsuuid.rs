@@ -13,7 +13,7 @@ use crate::ids::DevNo;
 
 /// The UUID on a mounted block device, found as `/dev/block/M:m`, `/dev/NAME`, then by the mount source.
 #[must_use]
-pub fn of_device(root: &Path, fstype: &str, dev: DevNo, name: &str, source: &Path) -> Option<String> {
+pub(crate) fn of_device(root: &Path, fstype: &str, dev: DevNo, name: &str, source: &Path) -> Option<String> {
     let in_dev = root.join("dev");
     let source = source.strip_prefix("/dev").ok().map(|s| in_dev.join(s));
     let candidates = [Some(in_dev.join("block").join(dev.to_string())), Some(in_dev.join(name)), source];

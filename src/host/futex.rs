@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::thread::futex::{self, Flags, Timespec};
 
 /// Sleeps while the word has this value, until it is woken or the time is over. May return early.
-pub fn sleep_on(word: &AtomicU32, value: u32, limit: Option<Duration>) {
+pub(crate) fn sleep_on(word: &AtomicU32, value: u32, limit: Option<Duration>) {
     let limit = limit.and_then(|l| Timespec::try_from(l).ok());
     // Without Flags::PRIVATE: the other side is another process. Errors are an early return (EAGAIN, EINTR,
     // ETIMEDOUT).
@@ -17,6 +17,6 @@ pub fn sleep_on(word: &AtomicU32, value: u32, limit: Option<Duration>) {
 }
 
 /// Wakes whoever sleeps on this word, in any process.
-pub fn wake(word: &AtomicU32) {
+pub(crate) fn wake(word: &AtomicU32) {
     let _ = futex::wake(word, Flags::empty(), u32::try_from(i32::MAX).unwrap_or(1));
 }

@@ -158,7 +158,7 @@ impl Kernel for Linux {
 }
 
 /// Most superblocks one run can freeze: the size of [`Page`].
-pub const MAX_FILESYSTEMS: usize = 1000;
+pub(crate) const MAX_FILESYSTEMS: usize = 1000;
 
 /// The page that agent and watchdog share. All words are atomics; either side may die at any instruction.
 #[derive(Debug)]
@@ -253,7 +253,7 @@ impl Drop for SharedPage {
 ///
 /// # Errors
 /// What recvmsg says; EMSGSIZE when fds were cut off.
-pub fn receive_fds(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<(usize, Vec<OwnedFd>)> {
+pub(crate) fn receive_fds(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<(usize, Vec<OwnedFd>)> {
     let mut space = nix::cmsg_space!([RawFd; 253]);
     let mut iov = [IoSliceMut::new(buffer)];
     let message = recvmsg::<()>(socket.as_raw_fd(), &mut iov, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
@@ -274,7 +274,7 @@ pub fn receive_fds(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<(us
 ///
 /// # Errors
 /// When it cannot be registered with the runtime's epoll.
-pub fn async_fd(fd: OwnedFd) -> std::io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
+pub(crate) fn async_fd(fd: OwnedFd) -> std::io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
     // SAFETY: an OwnedFd always names the same open fd until it is dropped, and AsyncFd owns it.
     Ok(unsafe { tokio::io::unix::AsyncFd::register(fd) }?)
 }
@@ -293,10 +293,9 @@ pub fn one_malloc_arena() {
 /// Changes of a mount for [`set_mount_attributes`]: `struct mount_attr` in its first version.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C)]
-pub struct MountAttributes {
-    /// Flags (`MOUNT_ATTR_*`) to set.
+pub(crate) struct MountAttributes {
+    /// Flags (`MOUNT_ATTR_*`) to set, after `clear`.
     pub set: u64,
-    /// Flags to clear first.
     pub clear: u64,
     /// Propagation (`MS_SHARED`, …), 0 to leave it.
     pub propagation: u64,
@@ -308,7 +307,7 @@ pub struct MountAttributes {
 ///
 /// # Errors
 /// ENOSYS: a kernel before 5.12. EBADF: no mount behind this fd.
-pub fn set_mount_attributes(mount: RawFd, attributes: &MountAttributes) -> nix::Result<()> {
+pub(crate) fn set_mount_attributes(mount: RawFd, attributes: &MountAttributes) -> nix::Result<()> {
     // SAFETY: the struct is `struct mount_attr` in its first version, its size is passed, and it outlives the
     // call.
     let result = unsafe {

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-/// Between two tries.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The lock. Dropping it lets the next one have it.
@@ -21,13 +20,13 @@ pub struct FileLock {
     _file: Flock<File>,
 }
 
-/// Why there is no lock.
+/// Why the lock was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum NoLock {
-    /// Another process has it.
+    /// Another process had it for the whole wait.
     #[error("another process has it{}", pid.map(|p| format!(" (pid {p})")).unwrap_or_default())]
     Taken {
-        /// Which, where the file says so.
+        /// The process that has it, where the file says so.
         pid: Option<i32>,
     },
     /// The file cannot be used.
@@ -42,7 +41,8 @@ pub enum NoLock {
 pub async fn take(path: &Path, wait: Duration) -> Result<FileLock, NoLock> {
     let end = Instant::now() + wait;
     let mut options = OpenOptions::new();
-    // For its owner alone: flock(2) asks for no more than a descriptor, and another user could hold it for ever.
+    // For its owner alone: flock(2) asks for no more than a descriptor, and another user could hold it for
+    // ever.
     options.create(true).truncate(false).read(true).write(true).mode(0o600);
     let mut file = options.open(path)?;
     loop {

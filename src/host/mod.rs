@@ -36,7 +36,7 @@ pub mod kernel;
 pub mod lock;
 pub(crate) mod mount_api;
 pub mod mountinfo;
-pub mod open_files;
+pub(crate) mod open_files;
 pub mod process;
 pub(crate) mod sockets;
 pub mod superblock;

@@ -22,7 +22,7 @@ fn errno(e: rustix::io::Errno) -> Errno {
 ///
 /// # Errors
 /// ENODEV: no such filesystem type. ENOSYS: a kernel before 5.2.
-pub fn context(fstype: &str) -> nix::Result<OwnedFd> {
+pub(crate) fn context(fstype: &str) -> nix::Result<OwnedFd> {
     rustix::mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).map_err(errno)
 }
 
@@ -49,7 +49,7 @@ pub fn create(context: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
 
 /// What the kernel has to say about a context that failed; empty when nothing.
 #[must_use]
-pub fn complaint(context: BorrowedFd<'_>) -> String {
+pub(crate) fn complaint(context: BorrowedFd<'_>) -> String {
     let Ok(copy) = context.try_clone_to_owned() else { return String::new() };
     let (mut log, mut messages, mut message) = (File::from(copy), Vec::new(), [0; 1024]);
     // One message a read, then ENODATA.
@@ -74,6 +74,6 @@ pub fn copy(path: &Path) -> nix::Result<OwnedFd> {
 ///
 /// # Errors
 /// ENOENT, or ENOTDIR when one is a folder and the other is not.
-pub fn attach(mount: BorrowedFd<'_>, path: &Path) -> nix::Result<()> {
+pub(crate) fn attach(mount: BorrowedFd<'_>, path: &Path) -> nix::Result<()> {
     rustix::mount::move_mount(mount, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(errno)
 }

@@ -20,19 +20,17 @@ use crate::path_encoding;
 /// A file that a process has open for writing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OpenFile {
-    /// Who.
     pub process: Process,
-    /// Superblock of the file.
+    /// mountinfo's `major:minor` of the file's superblock.
     pub dev: DevNo,
     /// Its path, as the process opened it.
     #[serde(serialize_with = "path_encoding::path")]
     pub path: PathBuf,
 }
 
-/// What was found, and how much could not be looked at.
+/// The result of a look at all processes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found<T> {
-    /// What was found.
     pub found: Vec<T>,
     /// Processes whose files cannot be seen (another user's, without CAP_SYS_PTRACE).
     pub hidden: usize,

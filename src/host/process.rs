@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 /// A process id together with the start time of its process, because ids are used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessId {
-    /// Its id.
+    /// The process id, as the kernel shows it in this process's namespace.
     pub pid: i32,
     /// When it started, in clock ticks since boot (field 22 of /proc/PID/stat).
     #[serde(rename = "pid_start")]
@@ -22,7 +22,7 @@ pub struct ProcessId {
 }
 
 impl ProcessId {
-    /// This process.
+    /// The process that calls this.
     #[must_use]
     pub fn own(root: &Path) -> Self {
         let pid = i32::try_from(std::process::id()).unwrap_or_default();
@@ -31,7 +31,7 @@ impl ProcessId {
 
     /// The process that has this id now; none when there is none, or only a zombie, which runs nothing more.
     #[must_use]
-    pub fn of_live(root: &Path, pid: i32) -> Option<Self> {
+    pub(crate) fn of_live(root: &Path, pid: i32) -> Option<Self> {
         let stat = Stat::read(root, pid).ok().flatten()?;
         (!stat.is_zombie()).then_some(Self { pid, start: stat.start })
     }
@@ -47,7 +47,7 @@ impl ProcessId {
 
     /// Is a thread of it left, in exit(2) or inside FIFREEZE, though its first thread may be a zombie?
     #[must_use]
-    pub fn lingers(&self, root: &Path) -> bool {
+    pub(crate) fn lingers(&self, root: &Path) -> bool {
         match Stat::read(root, self.pid) {
             // The first thread, even as a zombie, keeps its start time: another one means that the id is used
             // again.
@@ -67,14 +67,14 @@ impl ProcessId {
 }
 
 /// Where programs are looked for that this one starts (PATH).
-pub const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The state of a process that has ended and has not been waited for.
 const ZOMBIE: char = 'Z';
 
 /// What is used of /proc/PID/stat (proc_pid_stat(5)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stat {
+pub(crate) struct Stat {
     /// Field 3: `R`, `S`, `D`, `Z`, …
     pub state: char,
     /// Field 4: its parent.
@@ -118,10 +118,10 @@ fn is_gone(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ESRCH as i32)
 }
 
-/// A process.
+/// A process and its name, for messages.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Process {
-    /// Its id.
+    /// The process id at the time of the look; another process may have it later.
     pub pid: i32,
     /// Its name, at most 15 bytes (/proc/PID/comm).
     pub comm: String,

@@ -20,7 +20,7 @@ pub fn of_fd(fd: impl AsFd) -> Option<DevNo> {
 /// The same for a file opened by this path, which may lead through `/proc/PID/root` into another mount
 /// namespace.
 #[must_use]
-pub fn of_opened(fd: impl AsFd, path: &Path) -> Option<DevNo> {
+pub(crate) fn of_opened(fd: impl AsFd, path: &Path) -> Option<DevNo> {
     let mut parts = path.strip_prefix("/proc").ok().into_iter().flat_map(Path::components);
     match (parts.next(), parts.next()) {
         (Some(pid), Some(Component::Normal(root))) if root == "root" => {

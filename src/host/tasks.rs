@@ -13,12 +13,11 @@ use super::process::{Process, command_line, pids};
 /// A task that waits in the kernel without a way to interrupt it (state D).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Waiting {
-    /// Its process.
+    /// The process that the waiting thread belongs to.
     pub process: Process,
-    /// The thread.
-    pub tid: i32,
-    /// Where in the kernel, as far as it says.
-    pub wchan: String,
+    pub(crate) tid: i32,
+    /// The kernel function that it waits in (/proc/PID/wchan); empty when the kernel does not say.
+    pub(crate) wchan: String,
     /// Context switches so far: while they stand still, the task has not run.
     switches: u64,
 }
@@ -58,7 +57,7 @@ pub fn waiting(root: &Path) -> io::Result<Vec<Waiting>> {
 /// Of the tasks that waited at an earlier look, those that have not run since (as khungtaskd tells,
 /// kernel/hung_task.c).
 #[must_use]
-pub fn still_waiting(before: &[Waiting], now: Vec<Waiting>) -> Vec<Waiting> {
+pub(crate) fn still_waiting(before: &[Waiting], now: Vec<Waiting>) -> Vec<Waiting> {
     now.into_iter().filter(|w| before.iter().any(|b| b.tid == w.tid && b.switches == w.switches)).collect()
 }
 

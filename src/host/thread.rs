@@ -1,6 +1,7 @@
 //! Work in a thread that may be left behind: a call that hangs in the kernel cannot be broken off.
 //!
-//! In: the work. Out: a thread that does it, or the work itself. Must never: lose work because no thread could be started.
+//! In: the work. Out: a thread that does it, or the work itself. Must never: lose work because no thread
+//! could be started.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Builder;
