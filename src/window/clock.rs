@@ -10,12 +10,12 @@ use nix::time::{ClockId, clock_gettime};
 /// CLOCK_BOOTTIME as a duration since boot. Zero when the clock cannot be read, which no supported kernel
 /// does.
 #[must_use]
-pub fn boottime() -> Duration {
+pub(crate) fn boottime() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
 }
 
 /// CLOCK_BOOTTIME in nanoseconds, for the shared page.
 #[must_use]
-pub fn boottime_ns() -> u64 {
+pub(crate) fn boottime_ns() -> u64 {
     u64::try_from(boottime().as_nanos()).unwrap_or(u64::MAX)
 }

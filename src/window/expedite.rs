@@ -27,38 +27,27 @@ pub fn path(root: &Path) -> PathBuf {
 
 const RAISED: &str = "1";
 
-/// What was there before.
+/// The setting as it was before it was raised.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Former {
-    /// Where.
+    /// The file of the setting, below the root in use.
     pub path: PathBuf,
-    /// The value, as it was read.
+    /// The file's text, such as `0`.
     pub value: String,
 }
 
 /// Why there is nothing to raise. The freeze goes on without.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what each variant and field is")]
 pub enum RcuExpeditedError {
     /// The kernel has no such setting, or it may not be written here.
     #[error("cannot use {}", path.display())]
-    Unusable {
-        /// The setting.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// Another run has locked it.
+    Unusable { path: PathBuf, source: std::io::Error },
     #[error("another run has locked {}", path.display())]
-    Taken {
-        /// The setting.
-        path: PathBuf,
-    },
-    /// It is raised already.
+    Taken { path: PathBuf },
+    /// It is 1 already, by somebody else, who then decides when it goes back to 0.
     #[error("{} is raised already", path.display())]
-    Raised {
-        /// The setting.
-        path: PathBuf,
-    },
+    Raised { path: PathBuf },
 }
 
 /// The setting, open, locked against other runs, and not raised yet.
@@ -92,13 +81,13 @@ impl RcuExpedited {
         Ok(Self { file, former: Former { path: path.to_path_buf(), value }, page: None })
     }
 
-    /// What it was.
+    /// The value before, and where to write it back.
     #[must_use]
     pub fn former(&self) -> &Former {
         &self.former
     }
 
-    /// The fd, for the watchdog.
+    /// The descriptor that the watchdog inherits.
     pub(super) fn raw(&self) -> RawFd {
         self.file.as_raw_fd()
     }
@@ -110,8 +99,8 @@ impl RcuExpedited {
         let _ = self.file.write_at(RAISED.as_bytes(), 0); // without it, freezing takes as long as ever
     }
 
-    /// Puts it back, once.
-    pub fn put_back(&mut self) {
+    /// Writes the former value back, if it is raised and was not put back yet.
+    pub(crate) fn put_back(&mut self) {
         if let Some(page) = self.page.take()
             && self.file.write_at(self.former.value.as_bytes(), 0).is_ok()
         {

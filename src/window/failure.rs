@@ -16,17 +16,10 @@ use crate::host::fanotify::Listener;
 
 /// Why the window never opened. Nothing is frozen.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what each variant and field is")]
 pub enum PrepareError {
-    /// A mount point could not be opened.
     #[error("cannot open {} ({fstype})", mount_point.display())]
-    Open {
-        /// The mount point.
-        mount_point: PathBuf,
-        /// Its filesystem type.
-        fstype: String,
-        /// Why.
-        source: Errno,
-    },
+    Open { mount_point: PathBuf, fstype: String, source: Errno },
     /// Opening a file does not return: a fanotify listener that has to permit it does not answer.
     #[error(
         "opening {} takes longer than {}{}",
@@ -35,9 +28,7 @@ pub enum PrepareError {
         named(suspects)
     )]
     OpenHangs {
-        /// What was opened.
         path: PathBuf,
-        /// How long it was waited for.
         limit: Duration,
         /// Processes that listen for permission events, so that the kernel waits for their answer at each
         /// open.
@@ -48,35 +39,20 @@ pub enum PrepareError {
         "{} is not the filesystem that was planned (device {found}, planned {planned})",
         mount_point.display()
     )]
-    Changed {
-        /// The mount point.
-        mount_point: PathBuf,
-        /// What the plan saw.
-        planned: crate::ids::DevNo,
-        /// What is there now.
-        found: String,
-    },
-    /// Not everything was flushed.
+    Changed { mount_point: PathBuf, planned: crate::ids::DevNo, found: String },
     #[error(transparent)]
     Flush(#[from] FlushError),
-    /// A write counter could not be opened.
     #[error("cannot watch the write counter of {device}")]
-    Witness {
-        /// Kernel name.
-        device: String,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// No watchdog, no freeze.
+    Witness { device: String, source: std::io::Error },
+    /// The watchdog did not start, so nothing may be frozen.
     #[error(transparent)]
     Guard(#[from] GuardError),
-    /// A thread could not be started.
     #[error("cannot start a freezing thread")]
     Thread(#[source] std::io::Error),
 }
 
 impl PrepareError {
-    /// What to do about it.
+    /// What the user can do about it; none when the message says all.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -105,40 +81,24 @@ fn named(suspects: &[Listener]) -> String {
 /// Why the freeze was not completed; everything that was frozen has been thawed, as `thawed` says.
 #[derive(Debug)]
 pub struct NotFrozen {
-    /// What went wrong.
+    /// The first failure; the freeze was given up because of it.
     pub cause: FreezeFailure,
     /// How thawing the others went.
     pub thawed: Thawed,
 }
 
-/// What went wrong while freezing.
+/// Why freezing was not completed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what each variant and field is")]
 pub enum FreezeFailure {
-    /// FIFREEZE failed.
     #[error("cannot freeze {} ({fstype}): {}", mount_point.display(), errno.desc())]
-    Refused {
-        /// The mount point.
-        mount_point: PathBuf,
-        /// Its filesystem type.
-        fstype: String,
-        /// The error.
-        errno: Errno,
-    },
-    /// FIFREEZE did not return in time.
+    Refused { mount_point: PathBuf, fstype: String, errno: Errno },
     #[error("freezing took longer than {}: {}", humantime::format_duration(*limit), list(stuck))]
-    TooLong {
-        /// The limit, `freeze_timeout`.
-        limit: Duration,
-        /// Mount points still inside FIFREEZE.
-        stuck: Vec<PathBuf>,
-    },
-    /// What cannot freeze was not flushed; nothing was frozen.
+    TooLong { limit: Duration, stuck: Vec<PathBuf> },
     #[error(transparent)]
     Flush(FlushError),
-    /// The watchdog fired or died.
     #[error("the watchdog is gone or has fired")]
     WatchdogLost,
-    /// A signal came.
     #[error("interrupted by {0}")]
     Interrupted(nix::sys::signal::Signal),
 }

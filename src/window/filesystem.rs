@@ -33,12 +33,12 @@ pub(super) struct Filesystem {
     pub wave: Wave,
     pub fd: Arc<OwnedFd>,
     /// Index among the freezers; none for filesystems that are only synced.
-    pub freezer: Option<usize>,
+    pub(crate) freezer: Option<usize>,
     pub witnesses: Vec<Witness>,
     /// How long flushing took before the freeze.
     pub flush: Duration,
     /// Flushing it failed, and it is not frozen: what is on the device may be incomplete.
-    pub unsynced: Option<Errno>,
+    pub(crate) unsynced: Option<Errno>,
 }
 
 impl Filesystem {

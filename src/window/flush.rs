@@ -26,33 +26,20 @@ const FLUSHES: u32 = 4;
 
 /// Why flushing was not completed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what each variant and field is")]
 pub enum FlushError {
-    /// syncfs failed.
     #[error("cannot flush {}", mount_point.display())]
-    Failed {
-        /// The mount point.
-        mount_point: PathBuf,
-        /// Why.
-        source: Errno,
-    },
-    /// It takes too long.
+    Failed { mount_point: PathBuf, source: Errno },
     #[error("flushing takes longer than {}: {}", humantime::format_duration(*limit), super::list(flushing))]
-    TooLong {
-        /// The limit, `flush_timeout`.
-        limit: Duration,
-        /// Mount points that are still being flushed.
-        flushing: Vec<PathBuf>,
-    },
-    /// A signal came.
+    TooLong { limit: Duration, flushing: Vec<PathBuf> },
     #[error("interrupted by {0}")]
     Interrupted(Signal),
-    /// A thread could not be started.
     #[error("cannot start a flushing thread: {}", .0.desc())]
     Thread(Errno),
 }
 
 impl FlushError {
-    /// What to do about it.
+    /// What the user can do about it; none when the message says all.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         matches!(self, Self::TooLong { .. }).then(|| {
@@ -100,8 +87,8 @@ async fn these(
     Ok(())
 }
 
-/// Flushes again while that took long and each flush takes less than half of the one before, a few times at
-/// most: a writer as fast as the disk is not waited for.
+/// Flushes again while a flush takes long and less than half of the one before, at most [`FLUSHES`] times.
+/// A writer that is as fast as the disk would otherwise keep this going for ever.
 fn until_short(mut flush: impl FnMut() -> nix::Result<Duration>) -> nix::Result<()> {
     let mut before = Duration::MAX;
     for _ in 0..FLUSHES {

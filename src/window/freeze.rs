@@ -21,9 +21,9 @@ use super::delegated_thaw;
 use super::state::State;
 use crate::host::kernel::{Kernel, SharedPage};
 
-/// How far one filesystem has come.
+/// The state of one filesystem, as its thread reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Report {
+pub(crate) enum Report {
     /// Not told to freeze.
     Waiting,
     /// Told to freeze, FIFREEZE has not returned.
@@ -51,7 +51,7 @@ impl Report {
 /// When what happened to one filesystem, by the monotonic clock: it is read without entering the kernel
 /// (vDSO), so that may be done while frozen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stamps {
+pub(crate) struct Stamps {
     /// Just before the FIFREEZE that froze it, or that is still in progress: from here on writers wait.
     pub begun: Option<Instant>,
     /// FIFREEZE had returned.
@@ -76,7 +76,7 @@ impl Stamps {
 
 /// Where the threads report. Blocking readers use the condition variable, asynchronous ones the notification.
 #[derive(Debug, Default)]
-pub struct Board {
+pub(crate) struct Board {
     reports: Mutex<Vec<Report>>,
     /// As many as reports, from before the window.
     stamps: Mutex<Vec<Stamps>>,
@@ -149,24 +149,24 @@ enum Order {
 }
 
 /// How long somebody else's freeze (EBUSY) is waited for.
-pub const BUSY_LIMIT: Duration = Duration::from_secs(1);
+pub(crate) const BUSY_LIMIT: Duration = Duration::from_secs(1);
 /// Pause between two tries of FIFREEZE (EBUSY) or FITHAW (errors).
 const RETRY: Duration = Duration::from_millis(20);
 /// Stack of a freezing thread: it calls two ioctls. Small, because mlockall pins it.
 const STACK: usize = 128 * 1024;
 
-/// What one thread freezes.
+/// The filesystem of one thread.
 #[derive(Debug)]
-pub struct Subject {
+pub(crate) struct Subject {
     /// Any fd of the filesystem.
     pub fd: Arc<OwnedFd>,
-    /// Its FITHAW is left to the watchdog, where that answers: see [`super::delegated_thaw`].
+    /// True when the watchdog does its FITHAW, if it answers: see [`super::delegated_thaw`].
     pub delegated: bool,
 }
 
 /// The freezing threads, ready and waiting.
 #[derive(Debug)]
-pub struct Freezers {
+pub(crate) struct Freezers {
     orders: Vec<Sender<Order>>,
     board: Arc<Board>,
     abort: Arc<AtomicBool>,
@@ -209,13 +209,13 @@ impl Freezers {
         Ok(Self { orders, board, abort })
     }
 
-    /// Where the threads report.
+    /// The reports of all threads.
     #[must_use]
     pub fn board(&self) -> &Arc<Board> {
         &self.board
     }
 
-    /// Tells these to freeze.
+    /// Orders the threads with these indices to freeze.
     pub fn freeze(&self, indices: &[usize]) {
         for &index in indices {
             self.board.set(index, Report::Freezing);
@@ -277,7 +277,7 @@ impl Worker {
             State::Freezing | State::Frozen => self.thaw_at_last(),
             _ => Report::ThawedByOther,
         };
-        // One report: the run goes on with the first that is not `Freezing`.
+        // Only one report is made, because the run continues with the first that is not `Freezing`.
         self.board.set(self.index, if freezing { Report::Failed(Errno::EIO) } else { report });
     }
 
@@ -289,12 +289,13 @@ impl Worker {
         self.page.states[self.index].store(state as u32, Ordering::SeqCst);
     }
 
-    /// True when it is frozen, by us, and to be thawed by an order.
+    /// Freezes. True when the filesystem is frozen by this run and has to be thawed on an order.
     fn freeze(&self) -> bool {
         let start = Instant::now();
         loop {
             self.state(State::Freezing);
-            // Each try anew: while it is somebody else's freeze, it is somebody else's stall.
+            // Set anew at each try: until FIFREEZE is accepted, writers wait because of somebody else's
+            // freeze.
             self.board.stamp(self.index, |s| s.begun = Some(Instant::now()));
             match self.kernel.freeze(self.subject.fd.as_fd()) {
                 Ok(()) => {
@@ -325,7 +326,7 @@ impl Worker {
         self.board.set(self.index, report);
     }
 
-    /// Thaws, trying until it works or turns out not to be frozen.
+    /// Thaws, and tries again until FITHAW succeeds or says that the filesystem is not frozen.
     fn thaw_at_last(&self) -> Report {
         loop {
             let fd = self.subject.fd.as_fd();

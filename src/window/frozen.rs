@@ -132,15 +132,14 @@ impl Frozen {
         Ok(())
     }
 
-    /// FITHAW waits for no grace period: the host has `rcu_expedited` as it was as soon as everything is
-    /// frozen.
+    /// Puts `rcu_expedited` back as soon as everything is frozen: FITHAW waits for no RCU grace period.
     fn put_back(&mut self) {
         if let Some(rcu_expedited) = self.window.as_mut().and_then(|w| w.rcu_expedited.as_mut()) {
             rcu_expedited.put_back();
         }
     }
 
-    /// When what happened, so far.
+    /// The wall-clock times so far.
     #[must_use]
     pub fn times(&self) -> Times {
         self.times

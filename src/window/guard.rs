@@ -25,26 +25,19 @@ use crate::host::kernel::SharedPage;
 
 /// Why there is no watchdog. Nothing is frozen then.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what each variant and field is")]
 pub enum GuardError {
-    /// The binary could not be started again.
     #[error("cannot start the watchdog ({})", program.display())]
-    Spawn {
-        /// What was started.
-        program: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// It started and did not get ready.
+    Spawn { program: PathBuf, source: std::io::Error },
     #[error("the watchdog did not get ready: {what}")]
     NotReady {
-        /// The step that failed.
+        /// The step that failed, as a phrase for the message.
         what: &'static str,
-        /// Why.
         source: Errno,
     },
 }
 
-/// Starts a watchdog.
+/// Starts a watchdog for a window. Real runs have [`process::Program`].
 pub trait StartGuard: Send + Sync + std::fmt::Debug {
     /// Starts it over these descriptors, and waits, blocking, until it is ready.
     ///
@@ -64,7 +57,7 @@ pub trait StartGuard: Send + Sync + std::fmt::Debug {
     fn program(&self) -> PathBuf;
 }
 
-/// A ready watchdog.
+/// A watchdog that is ready. Dropping it without [`Guard::dismiss`] makes it thaw.
 pub trait Guard: Send + Sync + std::fmt::Debug {
     /// The page that the freezing threads write their states to.
     fn page(&self) -> &Arc<SharedPage>;
@@ -86,6 +79,7 @@ pub trait Guard: Send + Sync + std::fmt::Debug {
     /// Returns when it has fired or is gone. Either way the window is over.
     fn lost(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 
-    /// Everything is thawed and every freezing thread is back: it may go. Waits for it, bounded.
+    /// Ends it, once everything is thawed and every freezing thread has returned. Waits for its end for a
+    /// limited time.
     fn dismiss(&mut self);
 }

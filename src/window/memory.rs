@@ -23,7 +23,7 @@ pub(super) fn lock(kernel: &dyn Kernel) {
     }
 }
 
-/// Undoes it.
+/// Unlocks the memory. The room in the heap stays.
 pub(super) fn unlock(kernel: &dyn Kernel) {
     let _ = kernel.unlock_memory();
 }

@@ -48,18 +48,18 @@ use crate::host::kernel::Kernel;
 /// 70.
 pub static LEFT_FROZEN: AtomicBool = AtomicBool::new(false);
 
-/// What the window works on.
+/// The kernel and the watchdog that a window works with.
 #[derive(Debug, Clone, Copy)]
 pub struct Machine<'a> {
     /// The folder that /proc is read below: `/` but in tests.
     pub root: &'a Path,
-    /// The kernel.
+    /// Shared with the threads that freeze and flush.
     pub kernel: &'a Arc<dyn Kernel>,
-    /// What the watchdog is started from.
+    /// Starts the watchdog; a window without one does not open.
     pub watchdog: &'a Arc<dyn StartGuard>,
 }
 
-/// Limits of the window.
+/// The time limits of a window.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Hard deadline, held by the watchdog: from before the first FIFREEZE.
@@ -73,20 +73,20 @@ pub struct Limits {
 impl Limits {
     /// When the agent itself gives up, a little before the watchdog has to.
     #[must_use]
-    pub fn own_deadline(&self) -> Duration {
+    pub(crate) fn own_deadline(&self) -> Duration {
         let margin = (self.window / 10).clamp(Duration::from_millis(20), Duration::from_millis(200));
         self.window.saturating_sub(margin)
     }
 }
 
-/// What not every window has.
+/// The parts that only some windows have.
 #[derive(Debug, Default)]
 pub struct Extras {
     /// `rcu_expedited`, raised while FIFREEZE runs.
     pub rcu_expedited: Option<RcuExpedited>,
     /// What the watchdog starts once everything is thawed because the agent is gone: a program and its
     /// arguments.
-    pub afterwards: Option<Vec<PathBuf>>,
+    pub(crate) afterwards: Option<Vec<PathBuf>>,
 }
 
 fn list(paths: &[PathBuf]) -> String {

@@ -33,20 +33,20 @@ pub enum Answer {
     Thawed,
     /// The probe did not return in time. It waits in state D until the filesystem is thawed.
     Blocked {
-        /// The child that waits.
+        /// The child that waits; it ends once the filesystem is thawed.
         pid: u32,
     },
     /// No path led to it, or no child could be started.
     Unknown,
 }
 
-/// A superblock to ask about.
+/// A superblock to probe.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// Key of the superblock.
+    /// mountinfo's `major:minor` of the superblock.
     pub dev: DevNo,
     /// Where it may be reached; some may lead elsewhere.
-    pub paths: Vec<PathBuf>,
+    pub(crate) paths: Vec<PathBuf>,
 }
 
 /// Asks about all of them at once, and waits for `limit` at most.

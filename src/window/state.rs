@@ -11,7 +11,7 @@ pub enum State {
     Idle = 0,
     /// FIFREEZE has been called and has not returned.
     Freezing = 1,
-    /// FIFREEZE returned 0.
+    /// FIFREEZE has returned 0, and nobody of us has thawed it yet.
     Frozen = 2,
     /// Thawed, by the agent.
     Thawed = 3,

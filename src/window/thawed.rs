@@ -20,14 +20,14 @@ pub struct Times {
     /// After the last FIFREEZE returned.
     pub frozen: Option<Timestamp>,
     /// Just before the request was sent.
-    pub requested: Option<Timestamp>,
+    pub(crate) requested: Option<Timestamp>,
     /// Just after the response was read.
-    pub responded: Option<Timestamp>,
+    pub(crate) responded: Option<Timestamp>,
     /// After the last FITHAW returned.
     pub thawed: Option<Timestamp>,
 }
 
-/// What one filesystem went through.
+/// How long one filesystem was flushed, frozen and stalled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stall {
     /// The mount point it was reached by.
@@ -38,35 +38,35 @@ pub struct Stall {
     pub freeze: Option<Duration>,
     /// From the begin of its FIFREEZE to the return of its FITHAW: the longest that a writer can have waited.
     /// None when it was not frozen, or may still be.
-    pub stalled: Option<Duration>,
+    pub(crate) stalled: Option<Duration>,
 }
 
 /// The evidence that is left when everything is thawed.
 #[derive(Debug, Clone, Default)]
 #[must_use = "it says whether the freeze held, and whether something may still be frozen"]
 pub struct Thawed {
-    /// FITHAW returned 0 on these.
+    /// Mount points whose FITHAW returned 0: nobody else had thawed them.
     pub held: Vec<PathBuf>,
     /// Somebody else had thawed these.
-    pub thawed_by_other: Vec<PathBuf>,
+    pub(crate) thawed_by_other: Vec<PathBuf>,
     /// These may still be frozen; the watchdog goes on trying.
     pub still_frozen: Vec<PathBuf>,
     /// Flushing these failed, and they are not frozen.
-    pub unsynced: Vec<PathBuf>,
-    /// The watchdog fired.
+    pub(crate) unsynced: Vec<PathBuf>,
+    /// Why the watchdog fired; none when it did not.
     pub fired: Option<watchdog::Trigger>,
-    /// What each filesystem went through, in the order of the plan.
+    /// One entry for each filesystem, in the order of the plan.
     pub stalls: Vec<Stall>,
     /// Devices that were written to between freeze and thaw.
     pub moved: Vec<Moved>,
-    /// When what happened.
+    /// Wall-clock times of the window's stages.
     pub times: Times,
     /// From before the first FIFREEZE until after the last FITHAW, by the monotonic clock.
     pub length: Duration,
 }
 
 impl Thawed {
-    /// Why the freeze cannot be said to have held; none when it provably did.
+    /// Why it is not proven that the freeze held; none when it is.
     #[must_use]
     pub fn doubt(&self) -> Option<String> {
         if let Some(trigger) = self.fired {

@@ -35,7 +35,7 @@ const START_LIMIT: Duration = Duration::from_secs(5);
 pub struct Program(PathBuf);
 
 impl Program {
-    /// By its path.
+    /// By its path, which has to lead to the same program for as long as the run lasts.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
@@ -210,7 +210,7 @@ impl Guard for Process {
             }
             std::thread::sleep(Duration::from_millis(2));
         }
-        // It holds nothing that matters any more: the caller said so.
+        // Killing it is safe here, because nothing is frozen any more.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
