@@ -27,11 +27,11 @@ use crate::path_encoding;
 
 /// CreateSnapshots takes at most this many volumes, root included (EBS guide, "create multi-volume
 /// snapshots").
-pub const MAX_SET: usize = 128;
+pub(crate) const MAX_SET: usize = 128;
 /// CreateSnapshots takes at most this many excluded data volumes (EC2 API reference, InstanceSpecification).
-pub const MAX_EXCLUSIONS: usize = 40;
+pub(crate) const MAX_EXCLUSIONS: usize = 40;
 
-/// What a run will do.
+/// What a run will do, decided before anything is touched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Plan {
     /// The plan's name (`default` without configuration).
@@ -56,7 +56,7 @@ pub struct Plan {
 /// A filesystem that is frozen, unmounted or synced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PlannedFilesystem {
-    /// Key of the superblock.
+    /// mountinfo's `major:minor` of the superblock.
     pub dev: DevNo,
     /// The mount point it is reached by.
     #[serde(serialize_with = "path_encoding::path")]
@@ -64,30 +64,30 @@ pub struct PlannedFilesystem {
     /// Every mount point of it that its path reaches (mounts that another one covers are not listed).
     #[serde(serialize_with = "path_encoding::paths")]
     pub mount_points: Vec<PathBuf>,
-    /// Filesystem type.
+    /// As mountinfo names it.
     pub fstype: String,
-    /// Filesystem UUID.
+    /// UUID of the filesystem, for the restore; none when its superblock could not be read.
     pub uuid: Option<String>,
     /// Mount options of the first mount, for the restore.
     pub options: String,
-    /// How it is made quiet.
+    /// From the setting `methods`, else what the filesystem can do.
     pub method: Method,
-    /// When it is frozen.
+    /// The wave in which it is frozen.
     pub wave: Wave,
     /// The stack from the filesystem down, such as `dm-0 (lvm vg0-data) → nvme1n1 + nvme2n1`.
     pub stack: String,
     /// Block devices it sits on directly, whose write counters witness the freeze.
     pub witnesses: Vec<WitnessDevice>,
-    /// Volumes it is on.
+    /// The volumes that it is on; all of them are in the set.
     pub volumes: Vec<VolumeId>,
-    /// Why it is in the set.
+    /// Why it is in the set, for people: the setting, or the volume that it shares.
     pub reason: String,
 }
 
 /// A block device whose write counter is watched.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct WitnessDevice {
-    /// Kernel name.
+    /// Kernel name, such as `dm-0`.
     pub name: String,
     /// Its `stat` file.
     #[serde(serialize_with = "path_encoding::path")]
@@ -104,39 +104,39 @@ pub enum Wave {
         /// How deep it is stacked: the number of loop devices below it. Deeper freezes earlier.
         std::cmp::Reverse<u32>,
     ),
-    /// Everything else.
+    /// Every other filesystem.
     Data,
     /// `/`, `/usr`, `/var` and such: last, because the run itself lives there.
     System,
 }
 
-/// A volume of the set.
+/// A volume of the set, as DescribeVolumes shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PlannedVolume {
-    /// The volume.
+    /// Such as `vol-0123456789abcdef0`.
     pub id: VolumeId,
-    /// Attachment's device name.
+    /// The device name of the attachment, such as `/dev/sdf`.
     pub device_name: String,
-    /// Kernel name of the disk, where it is known.
+    /// Kernel name of the disk, such as `nvme1n1`; none when no disk of this host has the volume's id.
     pub disk: Option<String>,
-    /// Boot volume.
+    /// True for the instance's root device.
     pub boot: bool,
     /// Size in GiB.
     pub size_gib: i32,
-    /// Volume type.
+    /// Such as `gp3`.
     pub volume_type: String,
-    /// Provisioned IOPS.
+    /// Provisioned IOPS; none where the type has none.
     pub iops: Option<i32>,
     /// Provisioned throughput in MiB/s.
     pub throughput: Option<i32>,
-    /// Encrypted.
+    /// True when EBS encrypts it; its snapshots are encrypted then.
     pub encrypted: bool,
     /// Mount points of the filesystems on it that are made quiet.
     #[serde(serialize_with = "path_encoding::paths")]
     pub mount_points: Vec<PathBuf>,
     /// The highest consistency this volume's part can reach.
     pub best: Consistency,
-    /// Why it is in the set.
+    /// Why it is in the set, for people.
     pub reason: String,
 }
 
@@ -147,7 +147,7 @@ pub struct LeftOut {
     pub what: String,
     /// Filesystem type or `volume`.
     pub kind: String,
-    /// Why.
+    /// Why it stays out, for people: the setting, or what it is on.
     pub reason: String,
 }
 
@@ -157,20 +157,20 @@ pub struct LeftOut {
 pub enum PointInTimeCall {
     /// One CreateSnapshots over the instance, by exclusion.
     CreateSnapshots {
-        /// Leave the boot volume out.
+        /// EC2's parameter `ExcludeBootVolume`.
         exclude_boot_volume: bool,
-        /// Data volumes to leave out; at most [`MAX_EXCLUSIONS`].
+        /// EC2's parameter `ExcludeDataVolumeIds`; at most [`MAX_EXCLUSIONS`].
         exclude_data_volumes: Vec<VolumeId>,
     },
     /// One CreateSnapshot: the set has one volume.
     CreateSnapshot {
-        /// That volume.
+        /// The only volume of the set.
         volume: VolumeId,
     },
     /// One CreateSnapshot a volume, all in flight at once in one window: the exclusions are too many for
     /// CreateSnapshots.
     CreateSnapshotEach {
-        /// The volumes.
+        /// Every volume of the set, in the order of the plan.
         volumes: Vec<VolumeId>,
     },
 }

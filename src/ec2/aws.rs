@@ -28,7 +28,7 @@ pub struct Aws {
 }
 
 impl Aws {
-    /// Makes calls over this connection.
+    /// Makes every call over this connection's client; nothing is sent yet.
     #[must_use]
     pub fn new(connection: Connection) -> Self {
         Self { connection }

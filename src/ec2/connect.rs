@@ -27,38 +27,27 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why no client could be made. Nothing has been touched.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what each variant and field is")]
 pub enum ConnectError {
-    /// No credentials.
     #[error("no AWS credentials: {0}")]
     Credentials(String),
-    /// The credentials would expire during the run.
     #[error("the AWS credentials expire in {}, the run may need {}", humantime::format_duration(*left), humantime::format_duration(*need))]
-    Expiring {
-        /// What is left.
-        left: Duration,
-        /// What the run may need.
-        need: Duration,
-    },
+    Expiring { left: Duration, need: Duration },
     /// The endpoint is not a URL, or its host has no address.
     #[error("EC2 endpoint {endpoint}: {why}")]
-    Endpoint {
-        /// The endpoint.
-        endpoint: String,
-        /// What is wrong.
-        why: String,
-    },
-    /// The HTTP client could not be made.
+    Endpoint { endpoint: String, why: String },
     #[error("cannot set up HTTPS: {0}")]
     Http(String),
 }
 
 impl ConnectError {
-    /// What to do about it.
+    /// What the user can do about it.
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Credentials(_) => {
-                "attach an instance profile with an IAM role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+                "attach an instance profile with an IAM role, or set AWS_ACCESS_KEY_ID and \
+                 AWS_SECRET_ACCESS_KEY"
             }
             Self::Expiring { .. } => "renew them, or shorten the hooks' timeouts",
             Self::Endpoint { .. } => "check --endpoint-url, AWS_ENDPOINT_URL_EC2, the Region's name and DNS",
@@ -102,7 +91,7 @@ impl ResolveDns for PinnedDns {
     }
 }
 
-/// A connected client.
+/// A client with its own pool of warm connections.
 #[derive(Debug, Clone)]
 pub struct Connection {
     /// The client: no retries, pinned credentials, pinned addresses.
@@ -125,7 +114,7 @@ impl Connection {
 ///
 /// # Errors
 /// When it cannot be set up.
-pub fn plain_http() -> Result<SharedHttpClient, ConnectError> {
+pub(crate) fn plain_http() -> Result<SharedHttpClient, ConnectError> {
     let built = ConnectionPool::builder().build_http().map_err(http)?;
     Ok(SharedHttpClient::new(pool::Client::new(&built).map_err(http)?))
 }

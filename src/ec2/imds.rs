@@ -18,17 +18,16 @@ const LIMIT: Duration = Duration::from_secs(5);
 
 /// Why the identity is unknown.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what each variant and field is")]
 pub enum IdentityError {
-    /// IMDS gave no answer, or an error.
     #[error("cannot read this instance's identity from IMDS: {0}")]
     Imds(String),
-    /// The answer is not an identity document.
     #[error("IMDS answered with an identity document that cannot be read: {0}")]
     Document(String),
 }
 
 impl IdentityError {
-    /// What to do about it.
+    /// What the user can do about it.
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {

@@ -7,7 +7,7 @@
 pub mod aws;
 pub mod connect;
 pub mod imds;
-pub mod reconcile;
+pub(crate) mod reconcile;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -33,75 +33,59 @@ pub struct InstanceView {
 /// A create call, complete but for `DryRun`.
 #[derive(Debug, Clone)]
 pub struct CreateRequest {
-    /// The instance (for CreateSnapshots).
+    /// The instance whose volumes CreateSnapshots takes.
     pub instance: InstanceId,
-    /// Which action over which volumes.
+    /// CreateSnapshots or CreateSnapshot, and over which volumes.
     pub call: PointInTimeCall,
-    /// Description of the snapshots.
+    /// At most 255 characters (EC2 API reference, CreateSnapshots).
     pub description: String,
-    /// Tags, the run id among them.
+    /// The tags of every snapshot, among them [`RUN_TAG`] with the run id.
     pub tags: Vec<(String, String)>,
     /// The volumes' own tags, when they are to be copied: by `CopyTagsFromSource=volume` with
     /// CreateSnapshots, by hand with CreateSnapshot, which has no such parameter.
-    pub copied_tags: BTreeMap<VolumeId, Vec<(String, String)>>,
+    pub(crate) copied_tags: BTreeMap<VolumeId, Vec<(String, String)>>,
     /// How many more tags a snapshot gets once the verdict is known.
-    pub later_tags: usize,
+    pub(crate) later_tags: usize,
 }
 
 /// A snapshot as a create or describe call returns it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SnapshotView {
-    /// The snapshot.
+    /// Known from EC2's answer to the create call, or from a look-up.
     pub id: SnapshotId,
-    /// Its source volume.
+    /// The volume that it is a snapshot of.
     pub volume: VolumeId,
     /// `pending`, `completed`, `error`, …
     pub state: String,
     /// When EC2 says it was started.
     pub started: Option<Timestamp>,
-    /// Progress, such as `42%`.
+    /// Progress as EC2 writes it, such as `42%`; none when EC2 has not said it yet.
     pub progress: Option<String>,
 }
 
 /// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what each variant and field is")]
 pub enum Ec2Error {
-    /// EC2 answered with an error: nothing was done.
+    /// EC2 answered with an error, so it did nothing.
     #[error("{action}: {code}: {message}")]
-    Refused {
-        /// The action, such as `CreateSnapshots`.
-        action: &'static str,
-        /// EC2's error code.
-        code: String,
-        /// EC2's message.
-        message: String,
-    },
-    /// The request was not sent: no connection, no credentials.
+    Refused { action: &'static str, code: String, message: String },
+    /// The request was not sent: there was no connection, or there were no credentials.
     #[error("{action}: cannot reach EC2: {message}")]
-    Unreached {
-        /// The action.
-        action: &'static str,
-        /// What happened.
-        message: String,
-    },
+    Unreached { action: &'static str, message: String },
     /// The request was sent and no readable answer came: it is not known whether EC2 carried it out.
     #[error("{action}: no answer from EC2, the outcome is unknown: {message}")]
-    Unknown {
-        /// The action.
-        action: &'static str,
-        /// What happened.
-        message: String,
-    },
+    Unknown { action: &'static str, message: String },
 }
 
 impl Ec2Error {
-    /// May the request have been carried out?
+    /// True when EC2 may have carried out the request: look it up, never repeat it.
     #[must_use]
     pub fn outcome_unknown(&self) -> bool {
         matches!(self, Self::Unknown { .. })
     }
 
-    /// Is it a missing permission?
+    /// True when the role lacks a permission (`UnauthorizedOperation` and its like).
     #[must_use]
     pub fn denied(&self) -> bool {
         matches!(self, Self::Refused { code, .. } if code == "UnauthorizedOperation")
@@ -110,7 +94,7 @@ impl Ec2Error {
     /// The action that is not allowed, without `ec2:`. It can differ from the call's: tagging on create needs
     /// CreateTags.
     #[must_use]
-    pub fn denied_action(&self) -> Option<&str> {
+    pub(crate) fn denied_action(&self) -> Option<&str> {
         match self {
             Self::Refused { action, message, .. } if self.denied() => {
                 Some(denied_in(message).unwrap_or(action))
@@ -125,14 +109,15 @@ impl Ec2Error {
         if self.denied() { Exit::Permission } else { Exit::Ec2 }
     }
 
-    /// What to do about it.
+    /// What the user can do about it, by EC2's error code; none for a code that is not known here.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Refused { action, code, message } => hint_for(action, code, message),
             Self::Unreached { .. } => Some(
-                "check the network path, security group or VPC endpoint to EC2, and AWS_ENDPOINT_URL_EC2 if set"
-                    .to_owned(),
+                "check the network path, security group or VPC endpoint to EC2, and AWS_ENDPOINT_URL_EC2 if \
+                 set"
+                .to_owned(),
             ),
             Self::Unknown { .. } => None,
         }
@@ -246,7 +231,7 @@ pub trait Ec2: Describe {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{error}")]
 pub struct CreateFailed {
-    /// The first failure.
+    /// The first error of the calls that it consists of.
     pub error: Ec2Error,
     /// True when EC2 may have carried out any part of it without an answer.
     pub outcome_unknown: bool,

@@ -12,17 +12,16 @@ use crate::ids::RunId;
 /// What the look-up found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// These were made.
     Made(Vec<SnapshotView>),
-    /// No look-up found any. EC2 is eventually consistent, so this proves nothing.
+    /// No look-up found any. That does not prove that none was made, because EC2 is eventually consistent.
     NoneSeen,
-    /// EC2 could not be asked.
+    /// The last look-up failed: EC2 may have made snapshots or not.
     Unknown(Ec2Error),
 }
 
 /// Pauses before each look-up: EC2 is eventually consistent (EC2 guide, "eventual consistency"), so one is
 /// not enough.
-pub const LOOKS: [Duration; 4] =
+pub(crate) const LOOKS: [Duration; 4] =
     [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(6)];
 
 /// Looks up after each of `pauses` until something is found, then once more, in case the first result was

@@ -8,144 +8,60 @@ use crate::path_encoding::shown;
 
 /// Why no plan could be made. Nothing has been touched.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what each variant and field is")]
 pub enum PlanError {
-    /// No volume is left in the set.
     #[error("nothing to snapshot: {0}")]
-    Nothing(
-        /// What was found, and why each stays out.
-        String,
-    ),
+    Nothing(String),
     /// A setting names a path that is not a mount point.
     #[error("`{key}` names {}, which is not a mount point", shown(mount))]
-    UnknownMount {
-        /// The setting.
-        key: &'static str,
-        /// The path.
-        mount: PathBuf,
-        /// The mount point that holds it.
-        within: Option<PathBuf>,
-        /// Mount points with a similar name.
-        near: Vec<PathBuf>,
-    },
-    /// A setting names a volume that is not attached.
+    UnknownMount { key: &'static str, mount: PathBuf, within: Option<PathBuf>, near: Vec<PathBuf> },
     #[error("`{key}` names {volume}, which is not attached to this instance")]
     UnknownVolume {
-        /// The setting.
         key: &'static str,
-        /// The volume.
         volume: VolumeId,
         /// Attached volumes that are named similarly, or all when there are few.
         near: Vec<VolumeId>,
     },
-    /// No attached volume has the requested tags.
     #[error("no attached volume carries {wanted}, which `volume_tags` asks for")]
-    NoTagMatch {
-        /// The tags.
-        wanted: String,
-    },
-    /// Two settings contradict each other.
+    NoTagMatch { wanted: String },
     #[error("`{key}` asks for {what}, which is {why}")]
-    Contradiction {
-        /// The setting that asks.
-        key: &'static str,
-        /// For what.
-        what: String,
-        /// Why that is impossible.
-        why: String,
-    },
-    /// A chosen mount is not on EBS.
+    Contradiction { key: &'static str, what: String, why: String },
     #[error("cannot take {} ({fstype}): {reason}", shown(mount))]
-    NotOnEbs {
-        /// The mount point.
-        mount: PathBuf,
-        /// Its type.
-        fstype: String,
-        /// What it is on.
-        reason: String,
-    },
+    NotOnEbs { mount: PathBuf, fstype: String, reason: String },
     /// A mounted filesystem is on a disk that EC2 does not list.
     #[error("cannot take {} ({fstype}): {volume} ({disk}) is not attached according to EC2", shown(mount))]
-    NotAttached {
-        /// The mount point.
-        mount: PathBuf,
-        /// Its type.
-        fstype: String,
-        /// The volume that the disk's serial number names.
-        volume: VolumeId,
-        /// The disk.
-        disk: String,
-    },
+    NotAttached { mount: PathBuf, fstype: String, volume: VolumeId, disk: String },
     /// A filesystem on a volume of the set would be only partly in the set.
     #[error("{} on {} would be only partly consistent: {why}", shown(mount), list(volumes))]
-    Partial {
-        /// The mount point.
-        mount: PathBuf,
-        /// The volumes of the set that it is on.
-        volumes: Vec<VolumeId>,
-        /// What is missing.
-        why: String,
-    },
+    Partial { mount: PathBuf, volumes: Vec<VolumeId>, why: String },
     /// It is not known which devices a filesystem is on, so any volume may have a part of it.
     #[error("cannot tell which devices {} ({fstype}) is on", shown(mount))]
-    UnknownDevices {
-        /// The mount point.
-        mount: PathBuf,
-        /// Its type.
-        fstype: String,
-    },
-    /// A volume chosen by id has no mounted filesystem.
+    UnknownDevices { mount: PathBuf, fstype: String },
     #[error("`volumes` names {volume} ({device_name}), which has no mounted filesystem")]
-    NoFilesystem {
-        /// The volume.
-        volume: VolumeId,
-        /// Its device name.
-        device_name: String,
-    },
+    NoFilesystem { volume: VolumeId, device_name: String },
     /// A chosen volume is on no disk of this host.
     #[error("`volumes` names {volume} ({device_name}), but no disk of this host belongs to it")]
-    NoDisk {
-        /// The volume.
-        volume: VolumeId,
-        /// Its device name.
-        device_name: String,
-    },
-    /// `methods` asks to freeze what cannot freeze.
+    NoDisk { volume: VolumeId, device_name: String },
     #[error("`methods` asks to freeze {}, but {fstype} cannot be frozen", shown(mount))]
-    CannotFreeze {
-        /// The mount point.
-        mount: PathBuf,
-        /// Its type.
-        fstype: String,
-    },
-    /// `methods` asks to unmount what the system runs from.
+    CannotFreeze { mount: PathBuf, fstype: String },
     #[error("`methods` asks to unmount / ({fstype}), which this system runs from")]
-    CannotUnmount {
-        /// Its type.
-        fstype: String,
-    },
+    CannotUnmount { fstype: String },
     /// `methods` names one filesystem by two mount points, with different methods.
     #[error(
         "`methods` gives {} and {} different methods, but they are one filesystem",
         shown(.mounts.0.as_path()),
         shown(.mounts.1.as_path())
     )]
-    TwoMethods {
-        /// The two mount points.
-        mounts: (PathBuf, PathBuf),
-    },
+    TwoMethods { mounts: (PathBuf, PathBuf) },
     /// `exclude_boot_volume = true`, and it is not known which one that is.
     #[error("`exclude_boot_volume = true`, but it cannot be told which volume is the boot volume")]
     BootUnknown,
-    /// More volumes than a set can have.
     #[error("the set would have {count} volumes, and EC2 takes at most {MAX_SET} together")]
-    TooMany {
-        /// How many.
-        count: usize,
-    },
+    TooMany { count: usize },
 }
 
 impl PlanError {
-    /// What to do about it.
+    /// What the user can change about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -65,7 +65,7 @@ impl<'a> Names<'a> {
         Err(PlanError::UnknownVolume { key, volume: unknown.clone(), near })
     }
 
-    /// The `methods` setting by filesystem.
+    /// The setting `methods`, as indices of filesystems.
     pub fn methods(
         &self,
         methods: &'a BTreeMap<PathBuf, Method>,

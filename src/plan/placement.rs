@@ -9,10 +9,9 @@ use crate::discover::{Backing, Facts, Filesystem};
 use crate::ids::VolumeId;
 use crate::path_encoding::shown;
 
-/// A filesystem and where it is.
 pub(super) struct PlacedFilesystem<'a> {
     pub filesystem: &'a Filesystem,
-    pub placement: Placement,
+    pub(crate) placement: Placement,
     /// Its devices are not known: it may be on any.
     pub lost: bool,
     not_attached: Option<(VolumeId, String)>,
@@ -39,12 +38,12 @@ impl PlacedFilesystem<'_> {
         stack.into_iter().flat_map(|s| s.volumes.iter())
     }
 
-    pub fn is_on(&self, volume: &VolumeId) -> bool {
+    pub(crate) fn is_on(&self, volume: &VolumeId) -> bool {
         self.volumes().any(|v| v == volume)
     }
 
     /// Why it cannot be chosen; none when it can.
-    pub fn not_on_ebs(&self) -> Option<String> {
+    pub(crate) fn not_on_ebs(&self) -> Option<String> {
         match &self.placement {
             Placement::On(_) => None,
             Placement::Out(reason) => Some(reason.clone()),
@@ -56,7 +55,7 @@ impl PlacedFilesystem<'_> {
     }
 
     /// The volume that its disk's serial number names although EC2 does not list it, and that disk.
-    pub fn not_attached(&self) -> Option<(&VolumeId, &str)> {
+    pub(crate) fn not_attached(&self) -> Option<(&VolumeId, &str)> {
         self.not_attached.as_ref().map(|(volume, disk)| (volume, disk.as_str()))
     }
 }

@@ -22,9 +22,9 @@ pub(super) struct Chosen {
     /// Volumes of the set that can only be crash-consistent.
     pub crash: BTreeSet<VolumeId>,
     /// Why filesystems stay out, where the settings are the reason.
-    pub left_filesystems: BTreeMap<usize, String>,
+    pub(crate) left_filesystems: BTreeMap<usize, String>,
     /// Why volumes stay out, where the settings are the reason.
-    pub left_volumes: BTreeMap<VolumeId, String>,
+    pub(crate) left_volumes: BTreeMap<VolumeId, String>,
     pub notes: Vec<String>,
 }
 

@@ -12,25 +12,27 @@ use crate::discover::{Backing, BlockDevice, DeviceKind, Facts, Filesystem};
 use crate::ids::{DevNo, VolumeId};
 use crate::path_encoding::shown;
 
-/// What a filesystem is on.
+/// The bottom of a filesystem's device stack.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Stack {
     /// Attached EBS volumes.
     pub volumes: BTreeSet<VolumeId>,
-    /// What else it is on.
-    pub off: BTreeSet<Off>,
+    /// Its parts that are not on an attached EBS volume.
+    pub(crate) off: BTreeSet<Off>,
     /// Every device on the way down, but not through an image file.
     pub devices: BTreeSet<String>,
     /// Image files on the way down.
-    pub depth: u32,
+    pub(crate) depth: u32,
 }
 
 /// A bottom that is not an attached EBS volume.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Off {
     /// The disk's serial number names a volume that is not attached according to EC2.
-    NotAttached { volume: VolumeId, disk: String },
-    /// Instance store.
+    NotAttached {
+        volume: VolumeId,
+        disk: String,
+    },
     InstanceStore(String),
     /// Some other disk, or a device in memory.
     Device(String),
@@ -39,7 +41,10 @@ pub(super) enum Off {
     /// An image file that cannot be followed.
     Image(String),
     /// An image file on a filesystem that is on no block device.
-    ImageOn { mount: String, fstype: String },
+    ImageOn {
+        mount: String,
+        fstype: String,
+    },
 }
 
 impl fmt::Display for Off {
@@ -193,7 +198,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The stack in words: `dm-4 (lvm vg1-deep) → dm-3 (luks crypt1) → nvme5n1p2`.
-    pub fn in_words(&self, filesystem: &Filesystem) -> String {
+    pub(crate) fn in_words(&self, filesystem: &Filesystem) -> String {
         let Backing::Devices { devices } = &filesystem.backing else { return String::new() };
         let mut words = Vec::new();
         let mut disks_of_partitions = BTreeSet::new();

@@ -18,7 +18,7 @@ pub(super) fn witness(device: &BlockDevice) -> WitnessDevice {
     WitnessDevice { name: device.name.clone(), stat: device.stat.clone() }
 }
 
-/// Devices of the set beside the filesystems.
+/// Devices on volumes of the set that no filesystem of the set is on.
 pub(super) struct Beside {
     pub witnesses: Vec<WitnessDevice>,
     pub notes: Vec<String>,

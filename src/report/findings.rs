@@ -8,7 +8,7 @@ use super::page::Page;
 use crate::doctor::{Finding, Severity, exit};
 
 /// Version of the JSON form. It grows when a field changes its meaning or goes.
-pub const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 
 /// The findings as JSON.
 ///

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use crate::exit::Exit;
 use crate::run::held_record::HeldFreezeRecord;
 
-/// A few lines.
+/// A few lines: the filesystems, how long it may last or lasted, and whether the freeze held.
 #[must_use]
 pub fn human(record: &HeldFreezeRecord) -> String {
     let mut text = String::new();

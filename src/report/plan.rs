@@ -16,7 +16,7 @@ use crate::plan::{
 };
 
 /// Version of the JSON form. It grows when a field is renamed or removed, not when one is added.
-pub const JSON_VERSION: u32 = 1;
+pub(crate) const JSON_VERSION: u32 = 1;
 
 /// The plan as JSON: `{"version":1,"plan":{…},"databases":[…]}`.
 ///

@@ -13,16 +13,15 @@ use crate::path_encoding::shown;
 use crate::run::rehearsal::{FACTOR, LEAST, MountRound, Round, SLOW, Suggestion};
 
 /// Version of the JSON form. It grows when a field changes its meaning or goes.
-pub const VERSION: u32 = 1;
-/// Columns of a terminal.
+pub(crate) const VERSION: u32 = 1;
 const WIDTH: usize = 80;
 
-/// All rounds.
+/// What `rehearse` prints.
 #[derive(Debug, Serialize)]
 pub struct Rehearsal {
-    /// [`VERSION`].
+    /// Version of this JSON: [`VERSION`].
     pub version: u32,
-    /// The plan's name.
+    /// Name of the plan.
     pub plan: String,
     /// The plan's `window`.
     #[serde(rename = "configured_window_ms", serialize_with = "milliseconds")]
@@ -56,7 +55,7 @@ fn time(d: Duration) -> String {
     if d < Duration::from_secs(1) { format!("{:.1} ms", ms(d)) } else { format!("{:.2} s", d.as_secs_f64()) }
 }
 
-/// The rehearsal for people.
+/// A table of the longest times, then the suggested window.
 #[must_use]
 pub fn human(rehearsal: &Rehearsal) -> String {
     let mut page = Page::new(WIDTH);

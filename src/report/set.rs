@@ -7,7 +7,6 @@ use std::fmt::Write;
 
 use crate::sets::record::SetRecord;
 
-/// Columns of a terminal.
 const WIDTH: usize = 80;
 
 /// The result in a few lines.

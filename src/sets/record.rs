@@ -18,81 +18,79 @@ use crate::quiesce::HookOutcome;
 use crate::window::Times;
 
 /// Version of the JSON below; raised when a field changes its meaning or goes.
-pub const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 
-/// One run.
+/// The record of one run that was to take a set.
 #[derive(Debug, Clone, Serialize)]
 pub struct SetRecord {
-    /// [`VERSION`].
+    /// Version of this JSON: [`VERSION`].
     pub version: u32,
-    /// The run, and the set.
+    /// The id of the run, and of the set that it took.
     pub run_id: RunId,
     /// The instance that took it.
     pub identity: Identity,
-    /// The host's name.
-    pub hostname: String,
+    pub(crate) hostname: String,
     /// The consistency that was requested.
-    pub requested: Consistency,
+    pub(crate) requested: Consistency,
     /// The consistency that was achieved; none when nothing was taken.
     pub achieved: Option<Consistency>,
     /// Why it is less than requested, or why nothing was taken.
     pub reason: Option<String>,
     /// The snapshots, boot volume first.
     pub snapshots: Vec<SnapshotRecord>,
-    /// The four times and the start.
+    /// When the window started, was frozen, sent its request, had its response and was thawed.
     pub times: Times,
     /// Length of the frozen window in milliseconds: before the first FIFREEZE to after the last FITHAW.
-    pub window_ms: f64,
+    pub(crate) window_ms: f64,
     /// Length of the one call in milliseconds.
-    pub call_ms: Option<f64>,
+    pub(crate) call_ms: Option<f64>,
     /// Mount points that may still be frozen.
     #[serde(serialize_with = "path_encoding::paths")]
     pub still_frozen: Vec<PathBuf>,
     /// Mount points that were unmounted and could not be mounted again.
     #[serde(serialize_with = "path_encoding::paths")]
-    pub not_mounted: Vec<PathBuf>,
+    pub(crate) not_mounted: Vec<PathBuf>,
     /// The applications that the plan quiesces, each with its own label.
-    pub applications: Vec<ApplicationRecord>,
+    pub(crate) applications: Vec<ApplicationRecord>,
     /// The hooks that ran, and the stops and starts of units for an unmount.
     pub hooks: Vec<HookOutcome>,
     /// What failed after the set was taken.
     pub after: Vec<String>,
     /// The plan that was carried out.
     pub plan: Plan,
-    /// Exit code of the run.
+    /// The exit code of the run, as a number in the JSON.
     #[serde(rename = "exit_code")]
     pub exit: Exit,
 }
 
-/// One snapshot of the set.
+/// One snapshot of the set, with its own label.
 #[derive(Debug, Clone, Serialize)]
 pub struct SnapshotRecord {
-    /// The snapshot.
+    /// Such as `snap-0123456789abcdef0`.
     pub id: SnapshotId,
-    /// Its source volume.
-    pub volume_id: VolumeId,
+    pub(crate) volume_id: VolumeId,
     /// The attachment's device name, for volumes of the plan.
     pub device_name: Option<String>,
     /// Mount points on it that were frozen, unmounted or proven quiet.
     #[serde(serialize_with = "path_encoding::paths")]
     pub mount_points: Vec<PathBuf>,
-    /// State in the response, `pending`.
+    /// The state that EC2's answer gave, usually `pending`.
     pub state: String,
-    /// The label of this part.
+    /// The label of this snapshot alone; the set has the lowest label of its parts.
     pub achieved: Consistency,
 }
 
 /// The outcome of one application: a hook of the plan, or an executable of a hook directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ApplicationRecord {
-    /// The hook's name.
+    /// The hook's name, as in the configuration.
     pub name: String,
     /// Its section: `hook`, `session`, `postgresql`, …
     #[serde(rename = "type")]
     pub kind: String,
     /// The label of the set for this application; none when nothing was taken.
     pub achieved: Option<Consistency>,
-    /// Why it is not `application`.
+    /// Why it is not `application`; none when it is.
     pub reason: Option<String>,
     /// What the application reported about the point in time: positions, identities.
     pub facts: BTreeMap<String, String>,
@@ -112,7 +110,7 @@ pub fn keep(state_dir: &Path, record: &SetRecord) -> std::io::Result<PathBuf> {
 
 /// How long EC2's answers took, from the kept records of this plan. Records that cannot be read are skipped.
 #[must_use]
-pub fn call_times(state_dir: &Path, plan: &str) -> Vec<std::time::Duration> {
+pub(crate) fn call_times(state_dir: &Path, plan: &str) -> Vec<std::time::Duration> {
     let Ok(folder) = std::fs::read_dir(state_dir.join("sets")) else { return Vec::new() };
     let time = |entry: std::fs::DirEntry| {
         let record: serde_json::Value = serde_json::from_slice(&std::fs::read(entry.path()).ok()?).ok()?;

@@ -1,9 +1,9 @@
 //! The tags of a set. Read on another host, they are enough to rebuild volumes, device stacks, filesystems
 //! and mounts.
 //!
-//! In: facts, plan, verdict. Out: key-value pairs within EC2's limits. Must never: exceed 50 tags a resource,
-//! 128 characters a key or 256 a value (EC2 guide, "tag restrictions"), or put a verdict into the create
-//! call.
+//! In: facts, plan, verdict. Out: key-value pairs within EC2's limits. Must never: exceed 50 tags a
+//! resource, 128 characters a key or 256 a value (EC2 guide, "tag restrictions"), or put a verdict into the
+//! create call.
 //!
 //! | tag | when | value |
 //! |---|---|---|
@@ -27,7 +27,7 @@ use crate::ids::{RunId, SnapshotId};
 use crate::plan::{Consistency, Plan, PlannedFilesystem, PlannedVolume};
 
 /// EC2 allows this many tags a resource.
-pub const MAX_TAGS: usize = 50;
+pub(crate) const MAX_TAGS: usize = 50;
 /// EC2 allows this many characters a value.
 const MAX_VALUE: usize = 256;
 /// Tags that the verdict adds later, without those of applications: room must be kept for them.
@@ -50,7 +50,7 @@ fn text(s: &str) -> String {
 
 /// The tags of the create call.
 #[must_use]
-pub fn on_create(
+pub(crate) fn on_create(
     run: &RunId,
     identity: &Identity,
     hostname: &str,

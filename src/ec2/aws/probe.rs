@@ -15,7 +15,7 @@ const NO_SNAPSHOT: &str = "snap-00000000000000000";
 
 /// The result of a DryRun of CreateTags.
 #[derive(Debug)]
-pub struct MayTag {
+pub(crate) struct MayTag {
     /// Whether it is allowed; none when EC2 looked for the snapshot first, so that its answer does not say.
     pub allowed: Option<Result<(), Ec2Error>>,
     /// The date in EC2's answer, and this host's time when it came.
@@ -24,7 +24,7 @@ pub struct MayTag {
 
 impl Aws {
     /// DryRun of CreateTags on a snapshot that does not exist.
-    pub async fn may_tag(&self) -> MayTag {
+    pub(crate) async fn may_tag(&self) -> MayTag {
         const ACTION: &str = "CreateTags";
         let tag = Tag::builder().key("stillpoint:doctor").value("").build();
         let call = self.connection.client.create_tags().resources(NO_SNAPSHOT).tags(tag).dry_run(true);
@@ -45,7 +45,7 @@ impl Aws {
     ///
     /// # Errors
     /// As every call.
-    pub async fn hop_limit(&self, id: &InstanceId) -> Result<Option<i32>, Ec2Error> {
+    pub(crate) async fn hop_limit(&self, id: &InstanceId) -> Result<Option<i32>, Ec2Error> {
         let call = self.connection.client.describe_instances().instance_ids(id.as_str());
         let answer = call.send().await.map_err(|e| sort("DescribeInstances", &e))?;
         let instance = answer.reservations().iter().flat_map(|r| r.instances()).next();
@@ -56,7 +56,7 @@ impl Aws {
     ///
     /// # Errors
     /// As every call.
-    pub async fn volume_states(
+    pub(crate) async fn volume_states(
         &self,
         instance: &InstanceId,
         volumes: &[VolumeId],
