@@ -11,28 +11,25 @@ use super::settings::{OnDegraded, UnmountedVolumes};
 use crate::consistency::{Consistency, Method};
 
 /// Most user tags on a snapshot: EC2 allows 50, and the tool's own and copied ones need room.
-pub const MAX_TAGS: usize = 20;
-/// Limits of the frozen window.
+pub(crate) const MAX_TAGS: usize = 20;
+/// Least and most for `window`.
 pub const WINDOW: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(300));
 /// Limits of `freeze_timeout`; it must also be below the window.
-pub const FREEZE_TIMEOUT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(300));
-/// Limits of `flush_timeout`.
-pub const FLUSH_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3600));
-/// Limits of `unmount_timeout`.
-pub const UNMOUNT_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3600));
-/// Limits of `call_timeout`.
-pub const CALL_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(300));
-/// Limits of `volume_interval`.
-pub const VOLUME_INTERVAL: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(300));
+pub(crate) const FREEZE_TIMEOUT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(300));
+pub(crate) const FLUSH_TIMEOUT: (Duration, Duration) =
+    (Duration::from_millis(100), Duration::from_secs(3600));
+pub(crate) const UNMOUNT_TIMEOUT: (Duration, Duration) =
+    (Duration::from_millis(100), Duration::from_secs(3600));
+pub(crate) const CALL_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(300));
+pub(crate) const VOLUME_INTERVAL: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(300));
 /// Limits of a hook's timeout: at most a day, so that `1M` (a month) instead of `1m` is an error.
-pub const HOOK_TIMEOUT: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(86_400));
+pub(crate) const HOOK_TIMEOUT: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(86_400));
 
 /// What is wrong with a value, and what to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// Continues a sentence that starts with the key.
-    pub problem: String,
-    /// What to write instead.
+    pub(crate) problem: String,
     pub hint: Option<String>,
 }
 
@@ -66,7 +63,7 @@ const UNITS: &str = "units are ms, s, m (minutes), h and d, as in `500ms`, `10s`
 ///
 /// # Errors
 /// When the unit is missing or unknown.
-pub fn duration(text: &str) -> Result<Duration, Fault> {
+pub(crate) fn duration(text: &str) -> Result<Duration, Fault> {
     if text.trim().parse::<f64>().is_ok() {
         // Other programs take a bare number as seconds or as milliseconds; here it is an error.
         return Err(bare_number(text.trim()));
@@ -75,7 +72,7 @@ pub fn duration(text: &str) -> Result<Duration, Fault> {
         .map_err(|e| Fault::new(format!("is `{text}`, which is not a time: {e}")).hint(UNITS))
 }
 
-/// A number where a time belongs.
+/// The fault of a bare number where a time belongs.
 pub(super) fn bare_number(number: &str) -> Fault {
     Fault::new(format!("is `{number}`, a number without a unit"))
         .hint(format!("write \"{number}s\" for seconds; {UNITS}"))
@@ -108,7 +105,6 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf, Fault> {
     Ok(path.components().collect())
 }
 
-/// One of a few words.
 pub(super) fn choice<T: Copy>(text: &str, known: &[(&str, T)]) -> Result<T, Fault> {
     known.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
         let words = known.iter().map(|(word, _)| *word);
@@ -148,7 +144,7 @@ pub fn on_degraded(text: &str) -> Result<OnDegraded, Fault> {
 ///
 /// # Errors
 /// When the key is empty.
-pub fn key_value(text: &str) -> Result<(String, String), Fault> {
+pub(crate) fn key_value(text: &str) -> Result<(String, String), Fault> {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
     if key.is_empty() {
         return Err(Fault::new(format!("is `{text}`, without a key")).hint("write KEY=VALUE"));
@@ -168,7 +164,7 @@ pub(super) fn filter_tag(key: &str, value: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-/// A tag to put on snapshots.
+/// Checks a tag of the user's: EC2's limits, and that its key is not one of this tool's.
 pub(super) fn own_tag(key: &str, value: &str) -> Result<(), Fault> {
     filter_tag(key, value)?;
     for reserved in ["aws:", "stillpoint:"] {

@@ -13,11 +13,11 @@ use serde::ser::SerializeMap;
 /// A position in a configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// The file.
+    /// As it was opened: below the root, or as `--config` names it.
     pub file: Arc<Path>,
-    /// Line, from 1.
+    /// Counts from 1.
     pub line: usize,
-    /// Column in characters, from 1.
+    /// In characters, counted from 1.
     pub column: usize,
 }
 
@@ -30,13 +30,13 @@ impl fmt::Display for Place {
 /// Where an effective value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// The built-in default.
+    /// No file, flag or variable sets it.
     Default,
-    /// A configuration file.
+    /// Set by a file, at this place.
     File(Place),
     /// A command-line flag, with its dashes.
     Flag(&'static str),
-    /// An environment variable.
+    /// Set by the environment variable of this name.
     Environment(&'static str),
 }
 
@@ -84,72 +84,40 @@ impl serde::Serialize for Origin {
     }
 }
 
-/// A value and where it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sourced<T> {
-    /// The value.
     pub value: T,
-    /// Where it was set.
-    pub origin: Origin,
+    pub(crate) origin: Origin,
 }
 
 /// Why the configuration cannot be used. Nothing has been touched.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what each variant and field is")]
 pub enum ConfigError {
-    /// A file exists and cannot be read.
     #[error("cannot read {}", path.display())]
-    Read {
-        /// The file or directory.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// A file must not be used.
+    Read { path: PathBuf, source: io::Error },
     #[error("cannot use {}: {problem}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: &'static str,
-        /// What to do.
-        hint: &'static str,
-    },
-    /// Not TOML.
+    File { path: PathBuf, problem: &'static str, hint: &'static str },
     #[error("{place}: {message}")]
-    Syntax {
-        /// Where.
-        place: Place,
-        /// The parser's message.
-        message: String,
-    },
-    /// An unknown key.
+    Syntax { place: Place, message: String },
     #[error("{place}: unknown key `{key}` in {table}")]
     UnknownKey {
-        /// Where.
         place: Place,
-        /// The key.
         key: String,
-        /// The table it was found in.
         table: String,
         /// The known key that is most like it, and every key known there.
         hint: String,
     },
-    /// A value that its key cannot have.
     #[error("{}: `{key}` {problem}", origin.position())]
     Invalid {
-        /// Where the value was set.
         origin: Origin,
-        /// The key, as it is written in a file.
         key: String,
         /// What is wrong, continuing a sentence that starts with the key.
         problem: String,
-        /// What to write instead.
         hint: Option<String>,
     },
-    /// A plan that is not configured.
     #[error("there is no plan `{name}`")]
     UnknownPlan {
-        /// The requested name.
         name: String,
         /// The plan whose name is most like it, and every plan there is.
         hint: String,

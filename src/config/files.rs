@@ -16,21 +16,21 @@ use serde::Serialize;
 use super::error::ConfigError;
 
 /// The main file, below the root.
-pub const MAIN_FILE: &str = "etc/stillpoint/stillpoint.toml";
+pub(crate) const MAIN_FILE: &str = "etc/stillpoint/stillpoint.toml";
 /// The drop-in directories below the root, weakest first: a name in a later one replaces the same name in an
 /// earlier one.
-pub const DROP_IN_DIRS: [&str; 3] =
+pub(crate) const DROP_IN_DIRS: [&str; 3] =
     ["usr/lib/stillpoint/config.d", "run/stillpoint/config.d", "etc/stillpoint/config.d"];
 
 /// More than any configuration needs; a limit so that reading a wrong `--config /dev/zero` ends.
 const MAX_SIZE: u64 = 1 << 20;
 
-/// A file that was considered.
+/// A file that makes up the configuration, or could.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ConfigFile {
     /// Where it is.
     pub path: PathBuf,
-    /// Whether it was read, and why not.
+    /// Whether its text counts, and if not, why.
     #[serde(flatten)]
     pub status: FileStatus,
 }
@@ -121,8 +121,8 @@ fn is_null_link(path: &Path) -> bool {
     fs::canonicalize(path).is_ok_and(|p| p == Path::new("/dev/null"))
 }
 
-/// Does the file not exist at all? A dangling link does not count as absent: somebody meant the file to
-/// exist.
+/// True when the file does not exist. A dangling link is not absent but an error, because somebody meant
+/// the file to exist.
 fn is_absent(error: &ConfigError, path: &Path) -> bool {
     matches!(error, ConfigError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound)
         && fs::symlink_metadata(path).is_err()

@@ -11,7 +11,6 @@ pub(super) trait Input: Default {
     /// Every key, in documented order.
     const KEYS: &'static [&'static str];
 
-    /// Takes one key; false when it is not known.
     fn set(&mut self, node: &Node<'_>) -> Result<bool, ConfigError>;
 
     /// The values of `later` win; tables merge entry by entry.

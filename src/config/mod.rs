@@ -28,11 +28,11 @@ mod show;
 #[cfg(test)]
 mod tests;
 
-pub use check::{Fault, consistency, duration, key_value, on_degraded};
+pub(crate) use check::{consistency, duration, key_value, on_degraded};
 pub use error::{ConfigError, Origin, Place};
-pub use files::{ConfigFile, DROP_IN_DIRS, FileStatus, MAIN_FILE};
+pub use files::{ConfigFile, FileStatus};
 pub use merge::Overrides;
-pub use resolve::{DEFAULT_PLAN, Origins};
+pub(crate) use resolve::{DEFAULT_PLAN, Origins};
 
 use raw::Fragment;
 use settings::Settings;
@@ -40,23 +40,23 @@ use settings::Settings;
 /// The settings of one plan, and where they came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded {
-    /// The settings.
+    /// Complete and checked; every value that no file sets has its default.
     pub settings: Settings,
     /// Where each value came from.
-    pub origins: Origins,
+    pub(crate) origins: Origins,
     /// The files that were considered, in the order in which they are merged.
-    pub files: Vec<ConfigFile>,
+    pub(crate) files: Vec<ConfigFile>,
     /// Names of all plans, sorted.
-    pub plans: Vec<String>,
+    pub(crate) plans: Vec<String>,
 }
 
-/// What `config check` found.
+/// The result of `config check`.
 #[derive(Debug)]
 pub struct Checked {
     /// The files that were considered, in the order in which they are merged.
-    pub files: Vec<ConfigFile>,
+    pub(crate) files: Vec<ConfigFile>,
     /// Names of all plans, sorted.
-    pub plans: Vec<String>,
+    pub(crate) plans: Vec<String>,
     /// Faults: at most one a file, and one a plan.
     pub faults: Vec<ConfigError>,
 }
@@ -79,7 +79,7 @@ pub fn load(
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_with(
+pub(crate) fn load_with(
     root: &Path,
     config_file: Option<&Path>,
     plan: Option<&str>,

@@ -36,7 +36,7 @@ impl Document<'_> {
 
 /// A value under its key.
 pub(super) struct Node<'a> {
-    pub doc: &'a Document<'a>,
+    pub(crate) doc: &'a Document<'a>,
     /// The last part of the key, as it is written.
     pub name: &'a str,
     /// The whole key, for messages.

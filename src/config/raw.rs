@@ -75,11 +75,11 @@ input! {
 /// What one file sets, or several merged files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Fragment {
-    pub top: TopInput,
+    pub(crate) top: TopInput,
     pub identity: IdentityInput,
     pub ec2: Ec2Input,
-    pub defaults: PlanInput,
-    pub plans: BTreeMap<String, PlanInput>,
+    pub(crate) defaults: PlanInput,
+    pub(crate) plans: BTreeMap<String, PlanInput>,
     pub hooks: Vec<HookInput>,
 }
 

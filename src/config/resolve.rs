@@ -18,7 +18,7 @@ use super::settings::{
 use crate::consistency::Method;
 
 /// The plan that exists without configuration.
-pub const DEFAULT_PLAN: &str = "default";
+pub(crate) const DEFAULT_PLAN: &str = "default";
 
 const WINDOW: Duration = Duration::from_secs(10);
 const FREEZE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,7 +30,7 @@ const VOLUME_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Where each value came from: `run_dir`, `ec2.endpoint_url`, `plan.window`, `plan.tags.Team`,
 /// `plan.hooks.NAME`.
-pub type Origins = BTreeMap<String, Origin>;
+pub(crate) type Origins = BTreeMap<String, Origin>;
 
 /// The origins of a table's values, while they are taken out of the inputs.
 struct Taken<'a> {

@@ -32,12 +32,13 @@ pub struct Settings {
     pub plan: PlanSettings,
 }
 
-/// Values that replace those from IMDS.
+/// The identity of this instance, where the configuration gives it. With instance and Region, IMDS is not
+/// asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct IdentityOverrides {
-    /// Instance id.
+    /// None means that IMDS is asked.
     pub instance_id: Option<InstanceId>,
-    /// Region.
+    /// Such as `eu-central-1`; none means that IMDS is asked.
     pub region: Option<String>,
     /// IMDS endpoint; the SDK's own variable is `AWS_EC2_METADATA_SERVICE_ENDPOINT`.
     pub imds_endpoint: Option<String>,
@@ -47,10 +48,10 @@ pub struct IdentityOverrides {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Ec2Settings {
     /// Endpoint URL; none means the Region's own, or the SDK's environment variables.
-    pub endpoint_url: Option<String>,
+    pub(crate) endpoint_url: Option<String>,
     /// Longest time a call outside the window may take; default 10 s.
     #[serde(serialize_with = "duration")]
-    pub call_timeout: Duration,
+    pub(crate) call_timeout: Duration,
     /// EC2's minimum time between two snapshots of one volume, waited for before a run; default 15 s.
     #[serde(serialize_with = "duration")]
     pub volume_interval: Duration,
@@ -59,7 +60,7 @@ pub struct Ec2Settings {
 /// One plan: `[plan.NAME]` over `[defaults]` over built-in values.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PlanSettings {
-    /// Its name; `default` when none is configured.
+    /// The plan's name; `default` when none was given.
     pub name: String,
     /// Only these mount points, and those that share their volumes; empty means every EBS-backed filesystem.
     pub mounts: Vec<PathBuf>,
@@ -67,9 +68,9 @@ pub struct PlanSettings {
     pub volumes: Vec<VolumeId>,
     /// Only volumes that carry all these tags; an empty value means any value.
     pub volume_tags: BTreeMap<String, String>,
-    /// Leave these mount points out.
+    /// Mount points whose filesystems stay out. It is an error when one is no mount point.
     pub exclude_mounts: Vec<PathBuf>,
-    /// Leave these volumes out.
+    /// Volumes that stay out. It is an error when one is not attached.
     pub exclude_volumes: Vec<VolumeId>,
     /// Leave the boot volume out; default false.
     pub exclude_boot_volume: bool,
@@ -98,8 +99,8 @@ pub struct PlanSettings {
     /// systemd units that are stopped before filesystems with the method `unmount` are unmounted, in this
     /// order; those that were active are started again after the last one is mounted, in reverse order.
     pub stop_units: Vec<String>,
-    /// Longest time that stopping the units and flushing before the unmount may take together, and that
-    /// mounting again may take; default 30 s.
+    /// Longest time that stopping the units and flushing before the unmount may take together, and that each
+    /// unit's start may take afterwards; default 30 s.
     #[serde(serialize_with = "duration")]
     pub unmount_timeout: Duration,
     /// Raise `/sys/kernel/rcu_expedited`, which is host-wide, while FIFREEZE runs; default false.
@@ -118,7 +119,7 @@ pub struct PlanSettings {
 impl PlanSettings {
     /// Is there a hook that quiesces an application?
     #[must_use]
-    pub fn holds_applications(&self) -> bool {
+    pub(crate) fn holds_applications(&self) -> bool {
         self.hooks.iter().any(Hook::quiesces)
     }
 }

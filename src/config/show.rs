@@ -16,7 +16,7 @@ use super::{Checked, Loaded};
 
 /// One effective value.
 struct Entry<'a> {
-    /// As in [`super::Origins`].
+    /// The key, as in [`super::Origins`].
     key: String,
     /// `null` when it is not set and has no default.
     value: Value,
@@ -57,7 +57,7 @@ impl Loaded {
 
     /// Where the value of a key came from; [`Origin::Default`] also for keys that do not exist.
     #[must_use]
-    pub fn origin(&self, key: &str) -> &Origin {
+    pub(crate) fn origin(&self, key: &str) -> &Origin {
         self.origins.get(key).unwrap_or(&Origin::Default)
     }
 
@@ -97,7 +97,7 @@ impl Loaded {
 
     /// `config show --output json`.
     #[must_use]
-    pub fn show_json(&self) -> Value {
+    pub(crate) fn show_json(&self) -> Value {
         let mut values = Vec::new();
         for entry in self.entries().into_iter().flat_map(|(_, entries)| entries) {
             values.push(json!({"key": entry.key, "value": entry.value, "origin": entry.origin}));
@@ -129,14 +129,6 @@ impl Checked {
             out.push_str("no faults found\n");
         }
         out
-    }
-
-    /// `config check --output json`.
-    #[must_use]
-    pub fn show_json(&self) -> Value {
-        let fault = |f: &super::ConfigError| json!({"error": f.to_string(), "hint": f.hint()});
-        let faults: Vec<Value> = self.faults.iter().map(fault).collect();
-        json!({"files": self.files, "plans": self.plans, "faults": faults})
     }
 }
 

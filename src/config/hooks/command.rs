@@ -14,7 +14,7 @@ use crate::config::error::ConfigError;
 use crate::config::input::Input as _;
 use crate::config::node::{Node, Table};
 
-/// A pair of commands.
+/// Two commands: one before the window, one after it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandHook {
     /// Run before the window.
@@ -30,7 +30,7 @@ pub struct CommandHook {
     /// The user to run as, by name; none means stillpoint's own.
     #[serde(default)]
     pub user: Option<String>,
-    /// Further variables.
+    /// Variables in addition to those that every hook gets.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
 }
@@ -46,7 +46,7 @@ keys! { Keys {
 impl Kind for CommandHook {
     const SECTION: &'static str = "hook";
 
-    /// One without `pre` only tells somebody something.
+    /// A hook without `pre` only informs, so it is no evidence for the label.
     fn quiesces(&self) -> bool {
         self.pre.is_some()
     }

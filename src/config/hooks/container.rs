@@ -13,22 +13,21 @@ use crate::config::error::ConfigError;
 use crate::config::input::Input as _;
 use crate::config::node::{Node, Table};
 
-/// Containers that are paused.
+/// Containers to pause over the window.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerHook {
-    /// Whose they are.
+    /// The engine that runs them.
     pub engine: ContainerEngine,
-    /// Names or ids.
-    pub containers: Vec<String>,
+    pub(crate) containers: Vec<String>,
 }
 
 /// A program that runs containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ContainerEngine {
-    /// `docker`.
+    /// The program `docker`.
     Docker,
-    /// `podman`.
+    /// The program `podman`.
     Podman,
 }
 

@@ -17,14 +17,14 @@ use crate::config::node::{Node, Table};
 /// A directory of executables.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DirectoryHook {
-    /// The directory.
+    /// Absolute. Its content is read when a run begins.
     pub path: PathBuf,
 }
 
 /// One of its executables.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScriptHook {
-    /// The executable.
+    /// Absolute path of the executable.
     pub program: PathBuf,
 }
 

@@ -34,9 +34,9 @@ pub use systemd::{SystemdHook, UnitMethod};
 /// One application's quiesce and release: a section of the configuration, in the order of the files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hook {
-    /// Name, for messages and the environment.
+    /// Name, in messages and in the environment variable `STILLPOINT_HOOK`.
     pub name: String,
-    /// What it is.
+    /// The section's kind, with its own settings.
     #[serde(flatten)]
     pub kind: HookKind,
     /// Longest time that quiescing may take, and releasing.
@@ -46,7 +46,7 @@ pub struct Hook {
     pub on_failure: OnFailure,
 }
 
-/// What a hook is.
+/// The kind of a hook, with its settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum HookKind {
@@ -70,8 +70,8 @@ pub enum HookKind {
     Redis(Redis),
 }
 
-/// Evaluates `$do` with the settings of whichever kind it is, as `$settings`. The only place that tells the
-/// kinds apart: everything else asks the settings, by a trait.
+/// Evaluates `$do` with the settings of the hook's kind as `$settings`. This is the only place that matches
+/// on the kind; all other code uses a trait of the settings.
 macro_rules! with_settings {
     ($kind:expr, $settings:ident => $do:expr) => {
         match $kind {
@@ -103,27 +103,27 @@ from_settings! {
     Container(ContainerHook) Postgresql(Postgresql) Mysql(Mysql) Redis(Redis)
 }
 
-/// What the settings of every kind say of it.
+/// What is asked of the settings of every kind.
 trait Kind {
     /// The section that it comes from, without the brackets.
     const SECTION: &'static str;
 
-    /// Does it quiesce anything?
+    /// True when it quiesces an application, so that its success counts for the label.
     fn quiesces(&self) -> bool {
         true
     }
 
-    /// Does a process of it keep the application quiesced across the window?
+    /// True when a process of this kind has to run across the window to keep the application quiesced.
     fn is_session(&self) -> bool {
         false
     }
 
-    /// Can its release be done again without harm?
+    /// True when its release can be repeated without harm.
     fn releases_again(&self) -> bool {
         false
     }
 
-    /// The commands that are the user's own: what each is for, and its argv.
+    /// The commands that the user has configured: the setting of each, and its argv.
     fn commands(&self) -> Vec<(&'static str, &[String])> {
         Vec::new()
     }
@@ -152,26 +152,26 @@ impl HookKind {
 }
 
 impl Hook {
-    /// The commands that are the user's own: what each is for, and its argv.
+    /// The commands that the user has configured: the setting of each, and its argv.
     pub fn commands(&self) -> impl Iterator<Item = (&'static str, &[String])> {
         with_settings!(&self.kind, settings => settings.commands()).into_iter()
     }
 
-    /// Can its release be done again without harm?
+    /// True when its release can be repeated without harm.
     #[must_use]
-    pub fn releases_again(&self) -> bool {
+    pub(crate) fn releases_again(&self) -> bool {
         with_settings!(&self.kind, settings => settings.releases_again())
     }
 
-    /// Does a process of it keep the application quiesced across the window?
+    /// True when a process of this kind has to run across the window to keep the application quiesced.
     #[must_use]
-    pub fn is_session(&self) -> bool {
+    pub(crate) fn is_session(&self) -> bool {
         with_settings!(&self.kind, settings => settings.is_session())
     }
 
-    /// Does it quiesce anything, and so vouch for an application?
+    /// True when it quiesces an application, so that its success counts for the label.
     #[must_use]
-    pub fn quiesces(&self) -> bool {
+    pub(crate) fn quiesces(&self) -> bool {
         with_settings!(&self.kind, settings => settings.quiesces())
     }
 }

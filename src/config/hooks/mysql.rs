@@ -34,22 +34,22 @@ pub struct Mysql {
     pub user: Option<String>,
     /// Read instead of the usual option files (`/etc/my.cnf`, `/etc/mysql/my.cnf`, `~/.my.cnf`), groups
     /// `client` and `stillpoint`.
-    pub defaults_file: Option<PathBuf>,
+    pub(crate) defaults_file: Option<PathBuf>,
     /// The system user to connect as, for socket authentication; default stillpoint's own, root.
-    pub os_user: Option<String>,
+    pub(crate) os_user: Option<String>,
     /// Longest wait for the locks, each try; default 5 s.
     #[serde(with = "super::duration")]
-    pub lock_wait: Duration,
+    pub(crate) lock_wait: Duration,
     /// How often the locks are tried; default 3.
-    pub tries: u32,
+    pub(crate) tries: u32,
     /// Stop the SQL thread of a replica, and start it again; default false.
     pub stop_replica: bool,
     /// How it is quiesced.
     pub method: MysqlMethod,
-    /// The sources whose SQL threads ran when the run came to this hook: these are stopped, and no others are
-    /// started. Not a key.
+    /// The replication sources whose SQL threads ran when this hook began. Only these are stopped and
+    /// started again. This is filled in by the run; it is no key of the configuration.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub stopping: Vec<String>,
+    pub(crate) stopping: Vec<String>,
 }
 
 /// How a MySQL or MariaDB server is quiesced.

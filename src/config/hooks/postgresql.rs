@@ -17,7 +17,7 @@ use crate::config::node::{Node, Table};
 /// A PostgreSQL server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Postgresql {
-    /// What is done.
+    /// What happens before the window: a checkpoint, or the start of a backup.
     pub mode: PostgresqlMode,
     /// Host name, or the folder of its socket; none means libpq's order: service file, PGHOST's default,
     /// /var/run/postgresql.
@@ -32,9 +32,9 @@ pub struct Postgresql {
     pub service: Option<String>,
     /// Where services are looked up; default `~/.pg_service.conf` of `os_user`, then
     /// `/etc/postgresql-common/pg_service.conf`.
-    pub service_file: Option<PathBuf>,
+    pub(crate) service_file: Option<PathBuf>,
     /// Where the password is looked up; default `~/.pgpass` of `os_user`.
-    pub passfile: Option<PathBuf>,
+    pub(crate) passfile: Option<PathBuf>,
     /// The system user to connect as, for peer authentication; default `postgres` where it exists.
     pub os_user: Option<String>,
     /// Quiesce a standby too; default false.

@@ -20,9 +20,9 @@ const PAUSE_LIMITS: (Duration, Duration) = (Duration::from_secs(1), Duration::fr
 /// A Redis or Valkey server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Redis {
-    /// What is done.
+    /// What happens before the window: a pause of writes, or a dump.
     pub mode: RedisMode,
-    /// Its socket.
+    /// Path of the Unix socket; none means TCP to `host` and `port`.
     pub socket: Option<PathBuf>,
     /// Its host; default 127.0.0.1.
     pub host: Option<String>,
@@ -34,7 +34,8 @@ pub struct Redis {
     pub password_file: Option<PathBuf>,
     /// A systemd credential (`LoadCredential=`) that is the password.
     pub credential: Option<String>,
-    /// When a pause ends by itself, whatever has died; none means the longest time that the run can need.
+    /// After this time Redis ends the pause by itself, even if every process of stillpoint has died. None
+    /// means the longest time that the run can need.
     #[serde(default, with = "super::optional_duration", skip_serializing_if = "Option::is_none")]
     pub pause_limit: Option<Duration>,
 }

@@ -19,18 +19,18 @@ use crate::config::error::{ConfigError, Origin, Sourced};
 use crate::config::input::Input;
 use crate::config::node::{Node, Table};
 
-/// What is done by a program that is known has this limit where the section gives none.
+/// The default limit of kinds whose program is known, such as systemctl and docker.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
 
 const ON_FAILURE: &[(&str, OnFailure)] = &[("abort", OnFailure::Abort), ("degrade", OnFailure::Degrade)];
 
-/// What a file may have.
+/// A kind of section that a file may have.
 pub(in crate::config) struct Readable {
     /// Its name, without the brackets.
     pub name: &'static str,
     /// Its keys, for the test that each is documented.
     #[cfg_attr(not(test), expect(dead_code))]
-    pub keys: &'static [&'static str],
+    pub(crate) keys: &'static [&'static str],
     /// Reads one element of it.
     pub read: fn(&Node<'_>) -> Result<HookInput, ConfigError>,
 }
@@ -53,11 +53,10 @@ const fn section<S: Section>() -> Readable {
 
 /// A kind of application that is configured by a section of its own.
 pub(super) trait Section: Kind + Into<HookKind> {
-    /// Its keys.
     type Keys: Input;
 
-    /// The limit of quiescing and of releasing where the section gives none. A kind that runs what the user
-    /// wrote has none: how long that takes is the user's to know.
+    /// The default limit of quiescing and of releasing. None for a kind that runs the user's own commands:
+    /// only the user knows how long they take, so `timeout` has to be set.
     const TIMEOUT: Option<Duration>;
 
     /// The keys of the section, and the name that a section without `name` gets.
@@ -72,21 +71,21 @@ pub(super) struct Common {
     pub name: Option<Sourced<String>>,
     pub timeout: Option<Sourced<Duration>>,
     pub on_failure: Option<Sourced<OnFailure>>,
-    pub plans: Option<Sourced<Vec<Sourced<String>>>>,
+    pub(crate) plans: Option<Sourced<Vec<Sourced<String>>>>,
 }
 
 /// A section as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::config) struct HookInput {
     pub name: String,
-    /// The name is the user's own.
-    pub named: bool,
+    /// True when the user gave the name; else it is made from the section.
+    pub(crate) named: bool,
     pub kind: HookKind,
     pub timeout: Duration,
     pub on_failure: OnFailure,
     /// The plans it belongs to; none means all.
-    pub plans: Option<Vec<Sourced<String>>>,
-    pub origin: Origin,
+    pub(crate) plans: Option<Vec<Sourced<String>>>,
+    pub(crate) origin: Origin,
 }
 
 /// The struct of a section's keys, with the ones that every section has.

@@ -17,10 +17,10 @@ use crate::config::node::{Node, Table};
 /// One process that keeps an application quiesced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionHook {
-    /// Its argv.
+    /// Program and arguments. It prints `ready` once the application is quiesced.
     pub command: Vec<String>,
-    /// Run when nobody saw it release the application: it was killed, or stillpoint was. It has to be right
-    /// when nothing is quiesced.
+    /// Run when the session, or stillpoint, was killed, so that it is not known whether the application was
+    /// released. It must do no harm when nothing is quiesced.
     #[serde(default)]
     pub release: Option<Vec<String>>,
     /// As in [`CommandHook`](super::CommandHook).

@@ -18,7 +18,7 @@ use crate::config::node::{Node, Table};
 pub struct SystemdHook {
     /// The units, with their types spelled out.
     pub units: Vec<String>,
-    /// How they are quiesced.
+    /// Stop the units, or freeze their processes.
     pub method: UnitMethod,
 }
 
@@ -28,7 +28,7 @@ pub struct SystemdHook {
 pub enum UnitMethod {
     /// Stopped, and started again (default).
     Stop,
-    /// Its processes are stopped by the cgroup freezer, and go on.
+    /// Its processes are stopped by the cgroup freezer, and continue after the window.
     Freeze,
 }
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::super::files::MAIN_FILE;
 use super::super::settings::{Hook, HookKind};
 use super::super::*;
 use super::{get, put};
@@ -146,7 +147,6 @@ fn check_finds_the_faults_of_all_files_and_all_plans() {
         ),
         "{text}"
     );
-    assert_eq!(checked.show_json()["files"][1]["status"], "replaced");
     put(r, MAIN_FILE, "");
     fs::remove_file(r.join("etc/stillpoint/config.d/1.toml")).unwrap();
     fs::remove_file(r.join("run/stillpoint/config.d/1.toml")).unwrap();

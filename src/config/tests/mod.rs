@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::files::MAIN_FILE;
 use super::settings::{HookKind, OnDegraded, OnFailure, UnmountedVolumes};
 use super::*;
 use crate::consistency::{Consistency, Method};

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
+use super::super::files::MAIN_FILE;
 use super::super::*;
 use super::{get, put};
 
