@@ -21,7 +21,8 @@ impl Verbs for CommandHook {
         (run(app, Phase::Pre, self.pre.as_deref(), cancel).await, None)
     }
 
-    /// Whether `pre` has run, and how far it came, is the command's to find out.
+    /// Runs `post` with no knowledge of how far `pre` came before the run died: the command has to find
+    /// that out.
     async fn recover(&self, app: &Application<'_>) -> HookOutcome {
         run(app, Phase::Post, self.post.as_deref(), pending()).await
     }
@@ -47,7 +48,7 @@ impl Verbs for CommandHook {
     }
 }
 
-/// A command that is not configured has succeeded.
+/// Runs one command. A command that is not configured counts as a success.
 async fn run(
     app: &Application<'_>,
     phase: Phase,

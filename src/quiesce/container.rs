@@ -23,7 +23,7 @@ fn engine(hook: &ContainerHook) -> Result<PathBuf, String> {
     })
 }
 
-/// Id and state.
+/// Asks the engine for the container's full id and its state.
 async fn inspect(hook: &ContainerHook, container: &str, env: &HookEnv) -> Result<(String, String), String> {
     let asked = ["inspect", "--type", "container", "--format", FORMAT, container];
     let said = query(&engine(hook)?, &asked, env).await?;
@@ -81,11 +81,13 @@ impl Verbs for ContainerHook {
         if let Err(why) = engine(self) {
             return app.refused(Phase::Post, why, None);
         }
-        // An engine refuses to unpause what is not paused, and the others with it.
+        // Only paused containers are named: an engine refuses to unpause one that is not paused, and then
+        // may leave the others paused as well.
         let mut paused = Vec::new();
         for container in &self.containers {
             let state = inspect(self, container, app.env).await;
-            // Where the engine cannot tell, it is tried: it might be paused.
+            // When the engine does not answer, the container is unpaused all the same, because it might be
+            // paused.
             if state.as_ref().map_or(true, |(_, state)| state == "paused") {
                 paused.push(container.clone());
             }

@@ -16,7 +16,7 @@ use super::session_process::Session;
 use super::verbs::{Application, Narrowed, Verbs};
 use crate::config::settings::{DirectoryHook, Hook, HookKind, ScriptHook};
 
-/// What is left out, as qemu's fsfreeze-hook does it.
+/// Suffixes of files that editors and packages leave behind. qemu's fsfreeze-hook skips the same.
 const LEFTOVERS: [&str; 14] = [
     "~",
     ".bak",
@@ -35,13 +35,13 @@ const LEFTOVERS: [&str; 14] = [
 ];
 const FREEZE: &str = "freeze";
 const THAW: &str = "thaw";
-/// The word of open-vm-tools for a freeze that failed.
+/// The argument that open-vm-tools calls a script with after a freeze that failed.
 const FREEZE_FAIL: &str = "freezeFail";
-/// How much of a script is searched for it.
+/// How many bytes of a script are searched for that word.
 const SEARCHED: u64 = 1 << 20;
 
 impl Verbs for DirectoryHook {
-    /// It comes to this only when it has nothing that could quiesce: else its members take its place.
+    /// Called only for a directory without executables: otherwise `members` has replaced it.
     async fn narrow(&self, app: &Application<'_>) -> Result<Narrowed, HookOutcome> {
         Err(app.refused(Phase::Pre, self.nothing(), None))
     }
@@ -108,8 +108,8 @@ impl Verbs for ScriptHook {
     }
 
     async fn recover(&self, app: &Application<'_>) -> HookOutcome {
-        // A script that does not know the word may end well all the same without releasing anything, as
-        // qemu's own dispatcher does: only one that has it in its text is called with it.
+        // A script that does not know the word may exit 0 without releasing anything, as qemu's own
+        // dispatcher does. So only a script that has the word in its text is called with it.
         if !app.env.frozen && knows_freeze_fail(&self.program) {
             let outcome = app.run(Phase::Post, &argv(self, FREEZE_FAIL), pending()).await;
             if outcome.succeeded() {
@@ -124,8 +124,8 @@ fn argv(script: &ScriptHook, word: &str) -> Vec<String> {
     vec![script.program.to_string_lossy().into_owned(), word.to_owned()]
 }
 
-/// Scripts written for qemu-guest-agent know `freeze` and `thaw` alone, and are told `thaw` by it when the
-/// freeze failed.
+/// True when the script has the word `freezeFail` in its text. Scripts for qemu-guest-agent know only
+/// `freeze` and `thaw`; that agent calls them with `thaw` after a failed freeze too.
 fn knows_freeze_fail(program: &Path) -> bool {
     let mut text = Vec::new();
     let read = std::fs::File::open(program).and_then(|file| file.take(SEARCHED).read_to_end(&mut text));

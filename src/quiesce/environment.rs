@@ -15,34 +15,35 @@ use super::outcome::Phase;
 use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
 use crate::plan::Consistency;
 
-/// What hooks are told. Written into the journal, so that post commands can be run after a crash.
+/// What hooks get to know of the run. It is in the journal too, so that post commands can be run after a
+/// crash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HookEnv {
-    /// The run.
+    /// `STILLPOINT_RUN_ID`.
     pub run_id: RunId,
-    /// Name of the plan.
+    /// `STILLPOINT_PLAN`.
     pub plan: String,
-    /// The instance.
+    /// `STILLPOINT_INSTANCE_ID`.
     pub instance_id: InstanceId,
-    /// Its Region.
+    /// `STILLPOINT_REGION`.
     pub region: String,
-    /// Mount points that are made quiet.
+    /// Mount points that are frozen, unmounted or synced.
     #[serde(with = "paths")]
     pub mounts: Vec<PathBuf>,
     /// Volumes of the set.
     pub volumes: Vec<VolumeId>,
-    /// What became of the run; post commands are told.
+    /// The run's result as far as it is known; post commands get it in `STILLPOINT_RESULT`.
     #[serde(default)]
     pub result: RunResult,
-    /// The set's label, when there is a set; commands at the end of the run are told.
+    /// The set's label, for commands at the end of the run; none when there is no set.
     #[serde(default)]
     pub consistency: Option<Consistency>,
-    /// The set's snapshots, when there is a set; post commands are told.
+    /// The set's snapshots, for post commands; empty when there is no set.
     #[serde(default)]
     pub snapshots: Vec<SnapshotId>,
-    /// What was unmounted and could not be mounted again; post commands are told.
+    /// Mount points that could not be mounted again, for post commands.
     #[serde(default, with = "paths")]
-    pub not_mounted: Vec<PathBuf>,
+    pub(crate) not_mounted: Vec<PathBuf>,
     /// The filesystems of the set: what a database writes to has to lie there.
     #[serde(default)]
     pub set: Vec<SetMount>,
@@ -55,28 +56,28 @@ pub struct HookEnv {
     pub frozen: bool,
 }
 
-/// What became of a run.
+/// The result of a run, as post commands see it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RunResult {
-    /// There is a set.
+    /// A set was taken.
     Taken,
-    /// There is none.
+    /// No set was taken.
     Failed,
-    /// There is none, as meant: it was a rehearsal, and it went well.
+    /// A rehearsal went well; it takes no set.
     Rehearsed,
-    /// The run died before it knew. What a journal says until the run corrects it.
+    /// Not known yet. The journal says so from the start, so post commands see it when the run has died.
     #[default]
     Unknown,
 }
 
-/// Where commands are looked for, whatever this process was started with.
-pub use crate::host::process::SEARCH_PATH as PATH;
+/// The PATH of hooks. This process's own is not passed on.
+pub(crate) use crate::host::process::SEARCH_PATH as PATH;
 
 impl HookEnv {
     /// The complete environment of a hook's command.
     #[must_use]
-    pub fn vars(&self, hook: &str, phase: Phase) -> Vec<(String, OsString)> {
+    pub(crate) fn vars(&self, hook: &str, phase: Phase) -> Vec<(String, OsString)> {
         let mut vars: Vec<(&'static str, OsString)> = vec![
             ("PATH", PATH.into()),
             ("LANG", "C.UTF-8".into()),
@@ -135,7 +136,8 @@ fn mount_lines(mounts: &[PathBuf]) -> OsString {
     OsString::from_vec(lines)
 }
 
-/// Not looked up in the user database: that may ask a directory server, and hang.
+/// The home directory of this process's user: /root for root, else $HOME. It is not looked up in the user
+/// database, because that may ask a directory server, which may hang.
 fn home() -> OsString {
     if nix::unistd::geteuid().is_root() {
         return "/root".into();

@@ -36,10 +36,10 @@ mod environment;
 pub(crate) mod orphans;
 mod outcome;
 pub mod process;
-pub mod protocol;
+pub(crate) mod protocol;
 mod query;
 mod session;
-pub mod session_process;
+pub(crate) mod session_process;
 pub(crate) mod systemctl;
 mod systemd;
 #[cfg(test)]
@@ -47,23 +47,26 @@ mod tests;
 pub mod user;
 mod verbs;
 
-pub use environment::{HookEnv, PATH, RunResult};
+pub(crate) use environment::PATH;
+pub use environment::{HookEnv, RunResult};
 pub use outcome::{Exit, HookOutcome, HookStatus, Phase};
 
-/// What this process has quiesced, by the hooks' names. Whoever cleans up after a dead run has nothing here:
-/// sessions ended with it.
+/// What this process has quiesced, by the hooks' names. It is empty in a recovery of a dead run, whose
+/// sessions have ended with it.
 #[derive(Debug, Default)]
-pub struct Quiesced {
+pub(crate) struct Quiesced {
     /// Processes that keep something quiesced.
     sessions: BTreeMap<String, Session>,
-    /// What stays as it is without a process of this run, and could be changed by others: units, containers.
+    /// Hooks that need no process to stay quiesced, such as stopped units and paused containers. Somebody
+    /// else could start or unpause these.
     unattended: BTreeSet<String>,
-    /// Those of them that were released by somebody else, and how that is known.
+    /// Those of them that somebody else has released, and the reason for saying so.
     released_early: BTreeMap<String, String>,
 }
 
 impl Quiesced {
-    /// Looks at all of them before the first is released: starting one unit may start another.
+    /// Finds what somebody else has released. All are examined before the first release, because starting
+    /// one unit may start another.
     pub async fn find_released_early(&mut self, hooks: &[Hook], env: &HookEnv) {
         for hook in hooks {
             if !self.unattended.remove(&hook.name) {
@@ -76,18 +79,18 @@ impl Quiesced {
         }
     }
 
-    /// Is there a session of this hook?
+    /// True when a session of this hook runs.
     #[must_use]
     pub fn has_session(&self, hook: &str) -> bool {
         self.sessions.contains_key(hook)
     }
 }
 
-/// The hooks with each that stands for several replaced by those.
+/// Replaces each hook that stands for several, such as a hook directory, by those.
 ///
 /// # Errors
-/// When it cannot be read what it stands for; the text says which.
-pub fn expand(hooks: &[Hook]) -> Result<Vec<Hook>, String> {
+/// When it cannot be read what a hook stands for; the text names the hook.
+pub(crate) fn expand(hooks: &[Hook]) -> Result<Vec<Hook>, String> {
     let mut all = Vec::with_capacity(hooks.len());
     for hook in hooks {
         let members = with_settings!(&hook.kind, settings => settings.members(hook))?;
@@ -99,7 +102,8 @@ pub fn expand(hooks: &[Hook]) -> Result<Vec<Hook>, String> {
     Ok(all)
 }
 
-/// Could this hook be quiesced? None where nobody is to be asked; nothing is changed.
+/// Finds out whether this hook could be quiesced, without changing anything. None for a kind that has no
+/// such check.
 pub async fn check(hook: &Hook, env: &HookEnv) -> Option<HookOutcome> {
     let app = Application { hook, env };
     with_settings!(&hook.kind, settings => settings.check(&app).await)
@@ -109,7 +113,7 @@ pub async fn check(hook: &Hook, env: &HookEnv) -> Option<HookOutcome> {
 ///
 /// # Errors
 /// When this cannot be found out: the hook has failed, and was not attempted.
-pub async fn due(hook: &Hook, env: &HookEnv) -> Result<Option<Hook>, HookOutcome> {
+pub(crate) async fn due(hook: &Hook, env: &HookEnv) -> Result<Option<Hook>, HookOutcome> {
     let app = Application { hook, env };
     Ok(match with_settings!(&hook.kind, settings => settings.narrow(&app).await)? {
         Narrowed::All => Some(hook.clone()),
@@ -122,7 +126,7 @@ pub async fn due(hook: &Hook, env: &HookEnv) -> Result<Option<Hook>, HookOutcome
 /// then SIGKILL after [`process::GRACE`]. The release is owed all the same.
 ///
 /// Dropping the future kills the process group at once (SIGKILL).
-pub async fn quiesce_one(
+pub(crate) async fn quiesce_one(
     hook: &Hook,
     env: &HookEnv,
     quiesced: &mut Quiesced,
@@ -131,8 +135,8 @@ pub async fn quiesce_one(
     quiesce_one_noting(hook, env, quiesced, |_| (), cancel).await
 }
 
-/// The same; the process id of a session is `noted` as soon as there is one.
-pub async fn quiesce_one_noting(
+/// As [`quiesce_one`]; calls `noted` with the process id of a session as soon as there is one.
+pub(crate) async fn quiesce_one_noting(
     hook: &Hook,
     env: &HookEnv,
     quiesced: &mut Quiesced,
@@ -150,10 +154,9 @@ pub async fn quiesce_one_noting(
     outcome
 }
 
-/// Releases one hook. A failure is logged. It cannot be cancelled short of dropping it: a signal that stops
-/// the run must not stop this.
+/// Releases one hook, and logs a failure. A signal that ends the run does not cancel this.
 #[must_use = "a hook may not have been released"]
-pub async fn release_one(hook: &Hook, env: &HookEnv, quiesced: &mut Quiesced) -> HookOutcome {
+pub(crate) async fn release_one(hook: &Hook, env: &HookEnv, quiesced: &mut Quiesced) -> HookOutcome {
     let app = Application { hook, env };
     let session = quiesced.sessions.remove(&hook.name);
     let mut outcome = with_settings!(&hook.kind, settings => settings.release(&app, session).await);
@@ -195,12 +198,12 @@ pub fn files(hook: &Hook) -> Vec<PathBuf> {
     with_settings!(&hook.kind, settings => settings.files())
 }
 
-/// What a failure to quiesce does to the run.
+/// True when this outcome has to end the run.
 #[must_use]
 pub fn aborts(hook: &Hook, outcome: &HookOutcome) -> bool {
     match outcome.status {
         HookStatus::Ok | HookStatus::NotRunning => false,
-        // Somebody wants the run to end, whatever the hook's policy says.
+        // A signal came: the run ends, whatever `on_failure` says.
         HookStatus::Cancelled => true,
         _ => hook.on_failure == OnFailure::Abort,
     }
@@ -209,19 +212,15 @@ pub fn aborts(hook: &Hook, outcome: &HookOutcome) -> bool {
 /// A hook whose command cannot be run. Nothing has been touched.
 #[derive(Debug, thiserror::Error)]
 #[error("hook `{hook}`: cannot run its {edge} command {}", program.display())]
-pub struct NotExecutable {
-    /// The hook.
+pub(crate) struct NotExecutable {
     pub hook: String,
-    /// Which of its commands.
+    /// The setting that has the command: `pre`, `post`, …
     pub edge: &'static str,
-    /// The program.
     pub program: PathBuf,
-    /// What the kernel said.
     pub source: io::Error,
 }
 
 impl NotExecutable {
-    /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let program = self.program.display();
@@ -237,7 +236,7 @@ impl NotExecutable {
 
 /// Commands of hooks that cannot be run: not there, not a file or not executable. A post command that is
 /// missing has to be found while nothing is quiesced.
-pub fn not_executable(hooks: &[Hook]) -> impl Iterator<Item = NotExecutable> {
+pub(crate) fn not_executable(hooks: &[Hook]) -> impl Iterator<Item = NotExecutable> {
     let commands = hooks.iter().flat_map(|h| h.commands().map(move |(edge, argv)| (h, edge, argv)));
     commands.filter_map(|(hook, edge, argv)| {
         let program = argv.first()?;
@@ -250,6 +249,6 @@ fn executable(program: &Path) -> io::Result<()> {
     if !std::fs::metadata(program)?.is_file() {
         return Err(io::Error::other("not a file"));
     }
-    // Asked of the kernel rather than read from the mode: a noexec mount counts.
+    // access(2) instead of the file's mode, because a noexec mount counts too.
     access(program, AccessFlags::X_OK).map_err(io::Error::from)
 }

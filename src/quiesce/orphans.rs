@@ -18,7 +18,6 @@ use crate::host::process::{self, ProcessId, Stat};
 /// The process of a session, as the journal keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionProcess {
-    /// Its hook.
     pub hook: String,
     /// Its process, whose id is its group's too.
     #[serde(flatten)]
@@ -77,7 +76,7 @@ pub(crate) async fn end_commands(env: &HookEnv, hook: &Hook) {
     }
 }
 
-/// Leader of its process group, and not of a session of its own: as stillpoint starts commands.
+/// True for the leader of a process group that leads no session: stillpoint starts commands like that.
 fn leads_its_group(pid: i32) -> bool {
     let id = Pid::from_raw(pid);
     nix::unistd::getpgid(Some(id)) == Ok(id) && nix::unistd::getsid(Some(id)).is_ok_and(|sid| sid != id)
@@ -94,8 +93,8 @@ async fn gone_within(session: &SessionProcess, env: &HookEnv, limit: Duration) -
     true
 }
 
-/// Its leader, or what its leader left in its group. While the group has a member, the kernel gives its id to
-/// no other process.
+/// The leader, or another process of its group. As long as the group has a member, the kernel gives its id
+/// to no other process.
 fn is_alive(session: &SessionProcess, env: &HookEnv) -> bool {
     let ProcessId { pid, start } = session.process;
     match running(pid) {

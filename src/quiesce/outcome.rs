@@ -20,7 +20,7 @@ pub enum Phase {
     Post,
     /// At the end of a run that took a set.
     Completed,
-    /// At the end of a run that took none.
+    /// At the end of a run that took no set.
     Failed,
 }
 
@@ -38,13 +38,13 @@ impl fmt::Display for Phase {
 /// How a hook's command ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HookOutcome {
-    /// The hook.
+    /// The name of the hook.
     pub name: String,
-    /// Which command.
+    /// Which of the hook's commands it was.
     pub phase: Phase,
     /// How it ended.
     pub status: HookStatus,
-    /// From before it was started until it was over, the killing included.
+    /// From before its start until its end, including the time that killing it took.
     pub duration: Duration,
     /// The last 4 KiB of standard output and error together.
     pub output: String,
@@ -52,7 +52,7 @@ pub struct HookOutcome {
     /// what the hook vouches for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lost: bool,
-    /// What a session said of the set: positions, identities.
+    /// What the session reported for the record, such as a binlog position or a server's id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub facts: BTreeMap<String, String>,
     /// What to do about a failure, where it is known.
@@ -66,13 +66,13 @@ pub struct HookOutcome {
 pub enum HookStatus {
     /// Exit code 0, in time; or there was nothing to run.
     Ok,
-    /// It ended by itself, and not well.
+    /// It ended by itself with a failure.
     Failed(Exit),
     /// It was killed because its time ran out, whatever its exit code then was.
     TimedOut,
     /// It was killed because the run was told to stop.
     Cancelled,
-    /// There was no process; the text is the kernel's.
+    /// The program could not be started; the text is the kernel's error.
     NotStarted(String),
     /// It said itself why it cannot quiesce, or did not.
     Refused(String),
@@ -91,14 +91,14 @@ pub enum Exit {
 }
 
 impl HookOutcome {
-    /// Of a command that said nothing but its output.
+    /// An outcome without facts and hint.
     #[must_use]
     pub fn new(name: &str, phase: Phase, status: HookStatus, duration: Duration, output: String) -> Self {
         let (lost, facts, hint) = (false, BTreeMap::new(), None);
         Self { name: name.to_owned(), phase, status, duration, output, lost, facts, hint }
     }
 
-    /// Whether the command did what it is there for.
+    /// True when the command did what it is for.
     #[must_use]
     pub fn succeeded(&self) -> bool {
         matches!(self.status, HookStatus::Ok | HookStatus::NotRunning)

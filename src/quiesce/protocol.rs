@@ -15,26 +15,24 @@ use std::collections::BTreeMap;
 /// How many facts are taken of one session.
 const MOST_FACTS: usize = 64;
 
-/// What a session messages in the words of the protocol.
+/// The messages of a session.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Messages {
     /// It is quiesced.
     pub ready: bool,
-    /// Facts.
     pub facts: BTreeMap<String, String>,
-    /// Why it does not.
+    /// Why the application could not be quiesced.
     pub failed: Option<String>,
-    /// What to do about it.
     pub hint: Option<String>,
 }
 
 impl Messages {
-    /// Takes a line; false when it is for the log.
+    /// Reads a line; false when it is no message, so that it belongs into the log.
     pub(super) fn take(&mut self, line: &str) -> bool {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match word {
             "ready" if rest.trim().is_empty() => self.ready = true,
-            // Tags and the record have no room for more, nor has this process's memory.
+            // A limit, because tags and the record have little room, and this process's memory is locked.
             "fact" if self.facts.len() < MOST_FACTS => {
                 let (key, value) = rest.split_once(' ').unwrap_or((rest, ""));
                 self.facts.insert(key.to_owned(), unescaped(value));
@@ -49,7 +47,7 @@ impl Messages {
 
 /// A value on one line.
 #[must_use]
-pub fn escaped(value: &str) -> String {
+pub(crate) fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('\n', "\\n")
 }
 

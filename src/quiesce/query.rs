@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use super::{HookEnv, PATH, Phase, executable};
 
-/// The longest a program may take to say what something's state is.
+/// The longest that such a program may take to answer.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
 
-/// A program by its name: in this process's PATH, then in the one that hooks have.
+/// Finds a program by its name, in this process's PATH, then in the PATH of hooks.
 pub(super) fn program(name: &str) -> Result<PathBuf, String> {
     let own = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&own).chain(std::env::split_paths(PATH));
@@ -20,10 +20,10 @@ pub(super) fn program(name: &str) -> Result<PathBuf, String> {
     found.ok_or_else(|| format!("there is no {name} in PATH"))
 }
 
-/// What it prints, within [`LIMIT`].
+/// Returns the standard output.
 ///
 /// # Errors
-/// When it does not answer, or fails: what it output on standard error, last.
+/// When it does not end within [`LIMIT`], or fails: the last that it printed on standard error.
 pub(super) async fn query(program: &Path, arguments: &[&str], env: &HookEnv) -> Result<String, String> {
     let mut command = tokio::process::Command::new(program);
     command.args(arguments).env_clear().envs(env.vars("", Phase::Pre));

@@ -48,9 +48,8 @@ impl Verbs for SessionHook {
     }
 }
 
-/// Tells a session to release, and waits for its end. Where it was lost (it was killed, or could not
-/// release), what the end of its process does not undo is undone by `kind`'s recovery, if that `undoes`
-/// anything.
+/// Tells a session to release, and waits for its end. When it was killed or could not release, runs the
+/// recovery of its `kind`, if that `undoes` anything that the end of the process does not.
 pub(super) async fn end(
     kind: &impl Verbs,
     app: &Application<'_>,

@@ -73,7 +73,7 @@ pub async fn start(
     if stopped.is_none() && messages.ready {
         return (with(outcome(HookStatus::Ok, String::new()), messages), Some(session));
     }
-    // It has closed its output without being ready, or has to be stopped.
+    // It closed its output without `ready`, or it has to be stopped.
     let closed = stopped.is_none();
     let (status, output) = session.end(stopped).await;
     let messages = session.output.messages().cloned().unwrap_or_default();
@@ -164,16 +164,16 @@ impl Session {
         }
     }
 
-    /// Waits for its end, or brings it about when it has to be `stopped`.
+    /// Waits for its end. With `stopped`, ends it first by signals.
     async fn end(&mut self, stopped: Option<HookStatus>) -> (HookStatus, String) {
         self.stdin = None;
         let stopped = match stopped {
-            // Its output is closed; the rest should take a moment.
+            // It has closed its output, so it should end soon.
             None => timeout(process::GRACE, self.child.wait())
                 .await
                 .map(process::status_of)
                 .map_err(|_| HookStatus::TimedOut),
-            // One that goes by the end of its standard input gets to clean up before it is signalled.
+            // Closing its standard input first lets it clean up before a signal comes.
             Some(stopped) => {
                 let _ = timeout(process::GRACE, self.output.while_waiting(self.child.wait())).await;
                 Err(stopped)
@@ -187,7 +187,7 @@ impl Session {
         (status, self.output.finish())
     }
 
-    /// Writes a line. What cannot be written shows in how the process ends.
+    /// Writes a line. A failure is ignored, because the way in which the process ends shows it.
     async fn send(&mut self, line: Option<&str>) {
         let (Some(stdin), Some(line)) = (&mut self.stdin, line) else { return };
         // A pipe takes 64 KiB: only a process that reads nothing at all could keep this waiting, and only for

@@ -12,18 +12,19 @@ use super::environment::HookEnv;
 use super::query::{program, query};
 use crate::config::settings::{CommandHook, Hook, HookKind, OnFailure};
 
-/// The program, by its absolute path: what is in the journal must not depend on who reads it.
+/// The program's absolute path. It goes into the journal, where a recovery with another PATH must find the
+/// same program.
 #[derive(Debug, Clone)]
-pub struct Systemctl(pub(super) PathBuf);
+pub(crate) struct Systemctl(pub(super) PathBuf);
 
-/// Is systemd this host's service manager? As sd_booted(3) tells.
+/// True when systemd is this host's service manager (as sd_booted(3) decides).
 #[must_use]
 pub fn booted() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 
 impl Systemctl {
-    /// The one in PATH.
+    /// Looks for `systemctl` in PATH. None where there is none.
     #[must_use]
     pub fn find() -> Option<Self> {
         let path = std::env::var_os("PATH")?;
@@ -52,7 +53,7 @@ impl Systemctl {
     /// Properties of a unit.
     ///
     /// # Errors
-    /// When systemctl fails, in its words.
+    /// When systemctl fails: the message that it printed.
     pub async fn show(
         &self,
         unit: &str,
@@ -64,7 +65,6 @@ impl Systemctl {
     }
 }
 
-/// The one that the service manager's programs are found by, in this process's PATH or in the hooks'.
 pub(super) fn systemctl() -> Result<Systemctl, String> {
     program("systemctl").map(Systemctl)
 }
@@ -73,16 +73,16 @@ fn read(output: &str) -> BTreeMap<String, String> {
     output.lines().filter_map(|l| l.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
 }
 
-/// Would a unit with these properties be running now, had nobody stopped it?
+/// True when the unit runs, starts or reloads.
 #[must_use]
-pub fn is_active(properties: &BTreeMap<String, String>) -> bool {
+pub(crate) fn is_active(properties: &BTreeMap<String, String>) -> bool {
     let state = properties.get("ActiveState").map(String::as_str);
     matches!(state, Some("active" | "activating" | "reloading" | "refreshing"))
 }
 
 /// The name of the mount or automount unit of a path, as `systemd-escape --path` makes it.
 #[must_use]
-pub fn named_after(path: &Path, kind: &str) -> String {
+pub(crate) fn named_after(path: &Path, kind: &str) -> String {
     let mut name = String::new();
     let text = path.as_os_str().as_bytes();
     let parts: Vec<&[u8]> = text.split(|b| *b == b'/').filter(|p| !p.is_empty()).collect();

@@ -20,7 +20,8 @@ use super::verbs::{Application, Narrowed, Verbs};
 use crate::config::settings::{HookKind, SystemdHook, UnitMethod};
 use crate::host::cgroup::Cgroups;
 
-/// What is asked of each unit: how it is, and what a stop of it would stop or bring back.
+/// The properties that are asked of each unit: its state, and the units that stop with it or could start it
+/// again.
 const PROPERTIES: &str = "Id,LoadState,ActiveState,Transient,CanStart,CanStop,CanFreeze,FreezerState,RequiredBy,BoundBy,\
                           ConsistsOf,PropagatesStopTo,TriggeredBy,After";
 
@@ -74,14 +75,14 @@ impl Verbs for SystemdHook {
     }
 }
 
-/// Why, and what to do about it.
+/// The reason, and a hint.
 type Refused = (String, Option<String>);
 
 fn plain(why: String) -> Refused {
     (why, None)
 }
 
-/// Everything that runs and would be stopped, or could start it again meanwhile.
+/// The units that run and would be stopped along, or could start these again meanwhile.
 async fn to_stop(units: &SystemdHook, env: &HookEnv) -> Result<Vec<String>, Refused> {
     let systemctl = systemctl().map_err(plain)?;
     let mut open: Vec<(String, bool)> = units.units.iter().rev().map(|u| (u.clone(), true)).collect();
@@ -114,7 +115,7 @@ async fn to_stop(units: &SystemdHook, env: &HookEnv) -> Result<Vec<String>, Refu
                 running.push((id, state.get("After").cloned().unwrap_or_default()));
             }
         }
-        // What does not run passes a stop on all the same.
+        // Units that do not run are followed too: systemd passes a stop on through them.
         let along = STOPPED_ALONG.iter().chain(is_active(&state).then_some(&"TriggeredBy"));
         for next in along.filter_map(|key| state.get(*key)).flat_map(|names| names.split_whitespace()) {
             open.push((next.to_owned(), false));
@@ -134,34 +135,35 @@ fn settled(unit: &str, state: &BTreeMap<String, String>) -> Result<(), Refused> 
     }
 }
 
-/// In the order in which they are started: systemctl asks for one after another, and systemd may begin with
-/// the first before it has heard of the last.
+/// Sorted for the start. The order matters because systemctl sends one request after another, and systemd
+/// may start the first unit before the last request arrives.
 fn in_order(mut units: Vec<(String, String)>) -> Vec<String> {
     let mut ordered = Vec::with_capacity(units.len());
     while !units.is_empty() {
         let free = |(_, after): &(String, String)| {
             !after.split_whitespace().any(|a| units.iter().any(|(u, _)| u == a))
         };
-        // Where they wait for each other, in a circle, systemd decides.
+        // Units that wait for each other in a circle keep their order; systemd decides.
         let next = units.iter().position(free).unwrap_or(0);
         ordered.push(units.remove(next).0);
     }
     ordered
 }
 
-/// The other way round; but what triggers others goes before what it would start again.
+/// Sorted for the stop: the reverse, but timers, sockets and paths come before the units that they would
+/// start again.
 fn for_stop(units: &[String]) -> Vec<String> {
     let mut which: Vec<String> = units.iter().rev().cloned().collect();
     which.sort_by_key(|unit| !triggers(unit));
     which
 }
 
-/// Could it start another unit by itself?
+/// True for the types of units that can start another unit by themselves.
 fn triggers(unit: &str) -> bool {
     [".socket", ".timer", ".path", ".automount"].iter().any(|kind| unit.ends_with(kind))
 }
 
-/// Those that run and are not frozen yet.
+/// The units that run and are not frozen yet.
 async fn to_freeze(units: &SystemdHook, env: &HookEnv) -> Result<Vec<String>, Refused> {
     let systemctl = systemctl().map_err(plain)?;
     let mut running = Vec::new();
@@ -176,7 +178,8 @@ async fn to_freeze(units: &SystemdHook, env: &HookEnv) -> Result<Vec<String>, Re
             continue;
         }
         if get("CanFreeze") != "yes" {
-            let hint = "it takes systemd 246, control groups v2, and a service, scope or slice; or use method = \"stop\"";
+            let hint = "it takes systemd 246, control groups v2, and a service, scope or slice; or use \
+                method = \"stop\"";
             return Err((format!("{unit} cannot be frozen here"), Some(hint.to_owned())));
         }
         running.push(unit.clone());
@@ -184,14 +187,15 @@ async fn to_freeze(units: &SystemdHook, env: &HookEnv) -> Result<Vec<String>, Re
     Ok(running)
 }
 
-/// The run must not stop itself.
+/// Refuses to stop or freeze the unit that this run is in.
 fn not_this_one(units: Vec<String>, method: UnitMethod) -> Result<Vec<String>, Refused> {
     let own = Cgroups::read(Path::new("/"), "self").unwrap_or_default();
     match units.iter().find(|u| own.is_within(u)) {
         None => Ok(units),
         Some(unit) => {
             let verb = if method == UnitMethod::Stop { "stop" } else { "freeze" };
-            let hint = "see `systemctl list-dependencies --reverse`: order stillpoint's unit by After=, not by Requires= or PartOf=";
+            let hint = "see `systemctl list-dependencies --reverse`: order stillpoint's unit by After=, not \
+                by Requires= or PartOf=";
             Err((format!("{unit} is the unit this run is in: it would {verb} itself"), Some(hint.to_owned())))
         }
     }

@@ -11,8 +11,8 @@ use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
 /// The first argument of a process that becomes a user and then another program.
 pub const ARGUMENT: &str = "__as";
 
-/// The argv that runs `argv` as `user`. This program's own file is found by its open inode: that user may not
-/// reach its path.
+/// The argv that runs `argv` as `user`, by way of this program. Its file is named by /proc/self/exe,
+/// because that user may not be able to reach its path.
 #[must_use]
 pub fn argv(user: &str, argv: &[String]) -> Vec<String> {
     let mut all = vec!["/proc/self/exe".to_owned(), ARGUMENT.to_owned(), user.to_owned()];
@@ -40,32 +40,25 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         }
         Err(why) => why.to_string(),
     };
-    // Standard error is the hook's output, which is what the log and the outcome quote.
+    // Standard error is part of the hook's output, which the log and the outcome quote.
     let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{why}\n").as_bytes());
     ExitCode::from(127)
 }
 
 /// Why this process cannot become that user.
 #[derive(Debug, thiserror::Error)]
-pub enum BecomeError {
-    /// There is none of that name.
+pub(crate) enum BecomeError {
     #[error("there is no system user `{0}`")]
     Unknown(String),
-    /// The kernel, or the user database, refused.
     #[error("cannot become the system user `{user}`: {source}")]
-    Refused {
-        /// Who.
-        user: String,
-        /// Why.
-        source: nix::errno::Errno,
-    },
+    Refused { user: String, source: nix::errno::Errno },
 }
 
 /// Becomes this system user, with all its groups, for good. This process must have one thread.
 ///
 /// # Errors
 /// When there is no such user, or this process is neither root nor that user.
-pub fn become_user(name: &str) -> Result<(), BecomeError> {
+pub(crate) fn become_user(name: &str) -> Result<(), BecomeError> {
     switch_to(name, &lookup(name)?)
 }
 
@@ -87,12 +80,12 @@ fn switch_to(name: &str, user: &User) -> Result<(), BecomeError> {
         .and_then(|()| setgid(user.gid))
         .and_then(|()| setuid(user.uid))
         .map_err(|e| refused(name, e))?;
-    // Else /proc/self belongs to root from here on, and mount tables could not be asked about open files.
+    // Without this, /proc/self would belong to root from here on, and this process could not read its own
+    // fdinfo.
     nix::sys::prctl::set_dumpable(true).map_err(|e| refused(name, e))
 }
 
 impl BecomeError {
-    /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> String {
         let (Self::Unknown(user) | Self::Refused { user, .. }) = self;

@@ -22,37 +22,38 @@ use super::session_process::Session;
 use crate::config::hooks::with_settings;
 use crate::config::settings::{Hook, HookKind};
 
-/// One application of a run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Application<'a> {
     pub hook: &'a Hook,
     pub env: &'a HookEnv,
 }
 
-/// What there is to quiesce of an application, just before it is noted in the journal.
+/// The part of an application that can be quiesced now, found just before it goes into the journal.
 pub(super) enum Narrowed {
     /// All that is configured.
     All,
-    /// Less of it, or in more detail: the units that run, the ids that names stand for.
+    /// A part of it, or the same in more detail: the units that run, the ids of the named containers.
     Only(HookKind),
-    /// Nothing: it does not run.
+    /// The application does not run, so nothing was quiesced.
     Nothing,
 }
 
 /// A kind of application.
 pub(super) trait Verbs {
-    /// Could it be quiesced? None where nobody is to be asked.
+    /// Finds out whether it could be quiesced, without changing anything. None for a kind that has no such
+    /// check.
     async fn check(&self, _app: &Application<'_>) -> Option<HookOutcome> {
         None
     }
 
-    /// What there is to quiesce now. An error says that this could not be found out: nothing was attempted.
+    /// Finds the part that can be quiesced now. An error means that this could not be found out, and that
+    /// nothing was attempted.
     async fn narrow(&self, _app: &Application<'_>) -> Result<Narrowed, HookOutcome> {
         Ok(Narrowed::All)
     }
 
-    /// Quiesces it. The process that keeps it so, where the kind has one, is `noted` by its id as soon as it
-    /// is there. Once this was begun a release is owed, however it ended.
+    /// Quiesces it. For a kind with a process that keeps it quiesced, `noted` is called with its id as soon
+    /// as it runs. Once this has begun, a release is owed, however it ended.
     async fn quiesce(
         &self,
         app: &Application<'_>,
@@ -60,33 +61,33 @@ pub(super) trait Verbs {
         cancel: impl Future<Output = ()>,
     ) -> (HookOutcome, Option<Session>);
 
-    /// Why it is not quiesced any more, where that can be seen from outside. Asked before anything is
-    /// released.
+    /// Why it is not quiesced any more; none when it is, or when that cannot be seen from outside. Called
+    /// before anything is released.
     async fn released_early(&self, _app: &Application<'_>) -> Option<String> {
         None
     }
 
-    /// Releases it. `session` is the process that keeps it quiesced, if there is one; without one there is
-    /// only what a run that is gone would have left.
+    /// Releases it. `session` is the process that keeps it quiesced, if there is one. Without one, this
+    /// does what [`Verbs::recover`] does.
     async fn release(&self, app: &Application<'_>, _session: Option<Session>) -> HookOutcome {
         self.recover(app).await
     }
 
-    /// Undoes what may be left of a quiesce that nobody has a process of any more. It has to be right when
-    /// nothing is.
+    /// Undoes what a dead run may have left quiesced. It must do no harm when nothing is left.
     async fn recover(&self, app: &Application<'_>) -> HookOutcome;
 
-    /// The command for the end of a run of this phase, where the kind has one.
+    /// Runs the command for the end of a run (`completed`, `failed`). None when there is none.
     async fn finish(&self, _app: &Application<'_>, _phase: Phase) -> Option<HookOutcome> {
         None
     }
 
-    /// The hooks that take its place in a run. An error says what could not be read.
+    /// The hooks that replace it in a run, such as one for each script of a directory. An error says what
+    /// could not be read.
     fn members(&self, _hook: &Hook) -> Result<Vec<Hook>, String> {
         Ok(Vec::new())
     }
 
-    /// Files that it runs, beside the commands of its settings, and folders whose content it runs.
+    /// Further files that it runs, and folders whose content it runs; `doctor` checks who can change them.
     fn files(&self) -> Vec<PathBuf> {
         Vec::new()
     }
@@ -108,7 +109,7 @@ impl Application<'_> {
         HookOutcome::new(&self.hook.name, phase, status, Duration::ZERO, String::new())
     }
 
-    /// It cannot be quiesced, or was not released, and that is known.
+    /// The outcome of a failure that is known without a process.
     pub fn refused(&self, phase: Phase, why: String, hint: Option<String>) -> HookOutcome {
         HookOutcome { hint, ..self.outcome(phase, HookStatus::Refused(why)) }
     }
@@ -125,13 +126,13 @@ impl Application<'_> {
         with_settings!(&self.hook.kind, settings => settings.user())
     }
 
-    /// The whole environment of a command. The hook's own variables come first: stillpoint's cannot be had
-    /// otherwise.
-    pub fn vars(&self, phase: Phase) -> Vec<(String, OsString)> {
+    /// The whole environment of a command. A variable of the hook's own replaces the one of the same name,
+    /// such as PATH or HOME.
+    pub(crate) fn vars(&self, phase: Phase) -> Vec<(String, OsString)> {
         let own = with_settings!(&self.hook.kind, settings => settings.variables());
         let mut vars = self.env.vars(&self.hook.name, phase);
         if self.user().is_some() {
-            // Root's home is not that user's; theirs is looked up once it is them.
+            // HOME is root's. It is left out here, and set once the process has become the user.
             vars.retain(|(k, _)| k != "HOME");
         }
         vars.retain(|(k, _)| !own.iter().any(|(name, _)| name == k));

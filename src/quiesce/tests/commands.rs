@@ -102,7 +102,8 @@ async fn what_cannot_be_started_says_why() {
 async fn the_timeout_kills_children_too_even_those_that_ignore_sigterm() {
     let (_dir, d) = dir();
     let script = format!(
-        "/bin/sh -c 'trap \"\" TERM; echo $$ >{d}/child; while :; do sleep 1; done' & echo $$ >{d}/leader; wait"
+        "/bin/sh -c 'trap \"\" TERM; echo $$ >{d}/child; while :; do sleep 1; done' & echo $$ >{d}/leader; \
+         wait"
     );
     let hook = Hook { timeout: Duration::from_secs(3), ..hook("x", &script, "true") };
     let started = Instant::now();
