@@ -24,7 +24,7 @@ pub mod environment;
 mod failure;
 mod goal;
 pub mod held_freeze;
-pub mod held_record;
+pub(crate) mod held_record;
 mod hidden_mounts;
 pub mod job;
 pub mod journal;
@@ -47,7 +47,7 @@ pub mod verdict;
 
 pub use self::environment::Environment;
 pub use self::job::Job;
-pub use self::request::create_request;
+pub(crate) use self::request::create_request;
 
 use self::goal::Goal;
 use self::progress::{Progress, Window};

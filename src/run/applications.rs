@@ -32,12 +32,11 @@ const MARGIN: Duration = Duration::from_secs(120);
 /// The applications of one run.
 #[derive(Debug)]
 pub(super) struct Applications {
-    /// The environment that hooks get.
     pub env: HookEnv,
     /// Sessions that keep their application quiesced.
-    pub quiesced: Quiesced,
+    pub(crate) quiesced: Quiesced,
     attempted: Vec<Hook>,
-    /// Everything that ran, in order.
+    /// Each command that ran so far, in order, releases included.
     pub outcomes: Vec<HookOutcome>,
 }
 
@@ -112,7 +111,8 @@ fn unreadable(what: String) -> Error {
     Error::new(Exit::Hook, what).hint("create it, or take the [[hook_directory]] out of the configuration")
 }
 
-/// Quiesces them in order.
+/// Quiesces the plan's applications in the order of the configuration. Stops at the first failure that its
+/// `on_failure` does not allow; what was attempted until then is in the journal.
 pub(super) async fn quiesce<E>(
     env: &Environment<'_, E>,
     job: &Job<'_>,

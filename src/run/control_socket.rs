@@ -46,11 +46,11 @@ fn record_of(run_dir: &Path, run: &RunId) -> PathBuf {
 
 /// The file that the process that holds the freeze logs to.
 #[must_use]
-pub fn log_of(run_dir: &Path, run: &RunId) -> PathBuf {
+pub(crate) fn log_of(run_dir: &Path, run: &RunId) -> PathBuf {
     journal::folder(run_dir).join(format!("{run}.log"))
 }
 
-/// The holder's side.
+/// The control socket, on the side of the process that holds the freeze.
 #[derive(Debug)]
 pub struct ControlSocket {
     run_dir: PathBuf,
@@ -112,7 +112,7 @@ impl ControlSocket {
     }
 
     /// Waits until somebody asks for the thaw.
-    pub async fn thaw_requested(&mut self) {
+    pub(crate) async fn thaw_requested(&mut self) {
         if self.requested.wait_for(|requested| *requested).await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -120,7 +120,7 @@ impl ControlSocket {
 
     /// Has somebody requested the thaw already?
     #[must_use]
-    pub fn is_thaw_requested(&self) -> bool {
+    pub(crate) fn is_thaw_requested(&self) -> bool {
         *self.requested.borrow()
     }
 
@@ -249,7 +249,7 @@ pub fn kept(run_dir: &Path, run: Option<&RunId>) -> Option<HeldFreezeRecord> {
 pub enum ThawReply {
     /// Everything is thawed and released.
     Done(Box<HeldFreezeRecord>),
-    /// The holder has just ended by itself, or is about to.
+    /// Nobody accepts connections any more: the holder has ended, or is about to.
     Ending,
     /// The holder is alive and does not answer.
     Silent,

@@ -17,25 +17,25 @@ use crate::window::guard::StartGuard;
 /// The machine that a run works on.
 #[derive(Debug)]
 pub struct Environment<'a, E> {
-    /// EC2.
+    /// Only [`Describe`](crate::ec2::Describe) for a goal that takes no set.
     pub ec2: &'a E,
-    /// The kernel.
+    /// The boundary to the kernel; a test wraps it to make calls fail.
     pub kernel: Arc<dyn Kernel>,
     /// The folder that /proc, /sys and /etc are read below: `/`, or a host made by hand.
     pub root: &'a Path,
-    /// What the watchdog is started by.
+    /// Starts the watchdog when the window is prepared.
     pub watchdog: Arc<dyn StartGuard>,
     /// This program's own file, which a recovery is started from.
     pub program: &'a Path,
-    /// The wall clock and pauses.
+    /// Gives the wall time and the pauses between repeated calls; a test uses one that stands still.
     pub clock: &'a dyn Clock,
     /// EC2's least time between two snapshots of one volume.
     pub volume_interval: Duration,
     /// Where the lock and the journal are: on a memory filesystem.
     pub run_dir: &'a Path,
-    /// Where records are kept.
+    /// The folder on disk that holds the records of sets; by default `/var/lib/stillpoint`.
     pub state_dir: &'a Path,
-    /// Receives each step: [`super::step::PROGRESS`] in production.
+    /// Receives each step: [`super::step::Progress`] in production.
     pub steps: &'a dyn Steps,
 }
 

@@ -34,7 +34,7 @@ impl Failure {
     }
 
     /// The journal says what a recovery has to undo: a run that cannot write it must stop.
-    pub fn no_journal(error: &std::io::Error) -> Self {
+    pub(crate) fn no_journal(error: &std::io::Error) -> Self {
         Self::new(Exit::Freeze, format!("cannot write the journal: {error}"))
     }
 }

@@ -25,11 +25,11 @@ use super::progress::Progress;
 use crate::error::Error;
 use crate::window::{Called, Limits, Prepared, Times};
 
-/// What a run is for.
+/// The purpose of a run: to take a set, to rehearse, or to freeze for somebody else's snapshots.
 pub(super) trait Goal<E> {
-    /// What the one thing gives that everything is frozen for.
+    /// The result of [`Goal::point_in_time`], such as EC2's answer.
     type Answer;
-    /// What is said in the end.
+    /// What the run returns to the command.
     type Outcome;
 
     /// The limits of the frozen window.
@@ -47,7 +47,7 @@ pub(super) trait Goal<E> {
     /// Checks that only this goal has. Nothing has been touched, and nothing may be.
     async fn preflight(&mut self, env: &Environment<'_, E>, job: &Job<'_>) -> Result<(), Error>;
 
-    /// What the journal says of this goal from its first line on.
+    /// Adds what only this goal has to the journal's first version.
     fn note_start(&self, _state: &mut State) {}
 
     /// Applications are quiesced, and nothing is flushed yet.
@@ -61,13 +61,14 @@ pub(super) trait Goal<E> {
         applications: &Applications,
     ) -> Result<(), Failure>;
 
-    /// What the journal has to say while everything is frozen, since it is not written then.
+    /// Adds to the journal, before the freeze, what a recovery has to know if this process dies while
+    /// everything is frozen: the journal cannot be written then.
     fn note_freeze(&mut self, env: &Environment<'_, E>, prepared: &Prepared, state: &mut State);
 
     /// The one thing between the last FIFREEZE and the first FITHAW.
     async fn point_in_time(&mut self, env: &Environment<'_, E>, times: Times) -> Self::Answer;
 
-    /// What the answer means. Everything is thawed.
+    /// Judges the answer. By now everything is thawed.
     fn answered(&mut self, job: &Job<'_>, called: Called<Self::Answer>, state: &mut State)
     -> Option<Failure>;
 

@@ -45,7 +45,6 @@ pub async fn hold<E>(
     super::run(env, job, &mut ForOthers { lasts, outputs, control, record }, interrupt).await
 }
 
-/// A freeze for somebody else's snapshots.
 struct ForOthers<'a> {
     lasts: Duration,
     outputs: &'a [DevNo],

@@ -18,16 +18,14 @@ use crate::quiesce::HookOutcome;
 use crate::window::Times;
 
 /// Version of the JSON below; raised when a field changes its meaning or goes.
-pub const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 
 /// What `freeze` and `thaw` print.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct HeldFreezeRecord {
-    /// [`VERSION`].
+    /// Version of this JSON: [`VERSION`].
     pub version: u32,
-    /// The run.
     pub run_id: RunId,
-    /// Its plan's name.
     pub plan: String,
     /// The process that holds the freeze.
     pub pid: i32,
@@ -36,7 +34,7 @@ pub struct HeldFreezeRecord {
     /// The volumes below them.
     pub volumes: Vec<VolumeId>,
     /// When everything is thawed at the latest.
-    pub until: Option<Timestamp>,
+    pub(crate) until: Option<Timestamp>,
     /// A snapshot's point in time has to lie between `frozen` and `responded`. `responded` is when the thaw
     /// was asked for, before the first FITHAW; `thawed` is after the last FITHAW, when some filesystems have
     /// been writable for a while.
@@ -45,19 +43,19 @@ pub struct HeldFreezeRecord {
     /// lasts.
     pub held: Option<bool>,
     /// The consistency that was requested.
-    pub requested: Consistency,
+    pub(crate) requested: Consistency,
     /// The label of a set whose point in time lies in between; none while that is not known.
     pub achieved: Option<Consistency>,
     /// Why it did not hold, or why it is less than requested.
     pub reason: Option<String>,
-    /// What to do about it.
+    /// What the user can do about that.
     pub hint: Option<String>,
     /// From before the first FIFREEZE to after the last FITHAW, in milliseconds.
-    pub frozen_ms: f64,
+    pub(crate) frozen_ms: f64,
     /// Mount points that may still be frozen.
     #[serde(serialize_with = "path_encoding::paths")]
     pub still_frozen: Vec<PathBuf>,
-    /// Hooks, as they ran.
+    /// Every command of a hook that ran, in order.
     pub hooks: Vec<HookOutcome>,
     /// Post hooks that failed.
     pub after: Vec<String>,
@@ -66,14 +64,10 @@ pub struct HeldFreezeRecord {
     pub exit: Exit,
 }
 
-/// A filesystem that is frozen or proven quiet.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct HeldFilesystem {
-    /// Where it is mounted.
     pub mount_point: PathBuf,
-    /// Its type.
     pub fstype: String,
-    /// How.
     pub method: Method,
 }
 
@@ -128,7 +122,7 @@ impl HeldFreezeRecord {
 
     /// The exit code of a `thaw` that receives this record.
     #[must_use]
-    pub fn thaw_exit(&self) -> Exit {
+    pub(crate) fn thaw_exit(&self) -> Exit {
         match self.exit {
             // A freeze that never came about did not hold either.
             Exit::Ok | Exit::Lower | Exit::After if self.held != Some(true) => Exit::NotHeld,

@@ -23,12 +23,10 @@ const NONE: Option<&str> = None;
 /// A superblock that exists and is mounted nowhere: it was frozen when it was unmounted, or something else in
 /// the kernel keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pathless {
-    /// Key of the superblock.
+pub(crate) struct Pathless {
     pub dev: DevNo,
-    /// Its device, in /dev.
+    /// The node of its device in /dev.
     pub device: PathBuf,
-    /// Its type.
     pub fstype: String,
 }
 
@@ -37,7 +35,7 @@ pub struct Pathless {
 ///
 /// # Errors
 /// When no private namespace can be made, or a cover cannot be unmounted.
-pub fn covered(dev: DevNo) -> nix::Result<Option<OwnedFd>> {
+pub(crate) fn covered(dev: DevNo) -> nix::Result<Option<OwnedFd>> {
     in_private(move || {
         for _ in 0..COVERS {
             let table = table()?;
@@ -62,7 +60,7 @@ pub fn covered(dev: DevNo) -> nix::Result<Option<OwnedFd>> {
 ///
 /// # Errors
 /// The error of mount(2).
-pub fn mounted_again(lost: &Pathless) -> nix::Result<OwnedFd> {
+pub(crate) fn mounted_again(lost: &Pathless) -> nix::Result<OwnedFd> {
     let lost = lost.clone();
     in_private(move || {
         // Any folder will do: nobody else sees what is mounted there.
@@ -77,7 +75,7 @@ pub fn mounted_again(lost: &Pathless) -> nix::Result<OwnedFd> {
 /// Superblocks of ext4 and xfs that exist though `mounted` knows no mount of them. They are listed in
 /// /sys/fs; btrfs shows no device number there.
 #[must_use]
-pub fn pathless(mounted: impl Fn(DevNo) -> bool) -> Vec<Pathless> {
+pub(crate) fn pathless(mounted: impl Fn(DevNo) -> bool) -> Vec<Pathless> {
     let mut found = Vec::new();
     for fstype in ["ext4", "xfs"] {
         let Ok(entries) = std::fs::read_dir(Path::new("/sys/fs").join(fstype)) else { continue };

@@ -15,16 +15,16 @@ use crate::plan::{Consistency, Method, Plan, PlannedFilesystem};
 /// What one run is to do, whatever its goal (take, rehearse, freeze for others) is: [`super::goal`].
 #[derive(Debug)]
 pub struct Job<'a> {
-    /// The run.
+    /// Made anew for each run; it is in the tags, the record and the journal.
     pub run: RunId,
-    /// What is on this host.
+    /// The host and its volumes, as they were when the plan was made.
     pub facts: &'a Facts,
-    /// What will be done.
+    /// Made from these facts and settings.
     pub plan: &'a Plan,
-    /// How.
+    /// Limits, hooks, tags and policies.
     pub settings: &'a PlanSettings,
     /// The consistency that is requested: the one in the settings, else the one that the plan implies.
-    pub requested: Consistency,
+    pub(crate) requested: Consistency,
 }
 
 impl<'a> Job<'a> {

@@ -25,7 +25,7 @@ const ROOT: &str = "/";
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Created {
-    /// Not sent.
+    /// No request has been sent, so there is nothing to look up.
     #[default]
     No,
     /// May have been sent; written before the freeze, since nothing is written while frozen.
@@ -37,9 +37,9 @@ pub enum Created {
 /// A filesystem that the run may have frozen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FrozenMount {
-    /// Key of its superblock.
+    /// mountinfo's `major:minor` of its superblock.
     pub dev: DevNo,
-    /// Where it is mounted.
+    /// The path by which the run opened it.
     pub mount_point: PathBuf,
 }
 
@@ -50,11 +50,11 @@ pub struct ToRemount {
     /// start on an empty folder.
     pub units: Vec<Hook>,
     /// Every mount that may be gone, and how to make it again. Those that are still mounted are left alone.
-    pub recipe: Recipe,
+    pub(crate) recipe: Recipe,
     /// Automounts whose stop was attempted. Started before anything is mounted: systemd refuses afterwards.
-    pub automounts: Vec<Hook>,
+    pub(crate) automounts: Vec<Hook>,
     /// Mount units that were active.
-    pub mount_units: Vec<String>,
+    pub(crate) mount_units: Vec<String>,
 }
 
 impl ToRemount {
@@ -83,13 +83,13 @@ pub struct HeldFreeze {
 /// What has to be undone if the run dies now.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct State {
-    /// The run.
+    /// Also the name of the file.
     pub run: RunId,
-    /// When it was started.
+    /// Wall time of the start.
     pub started: jiff::Timestamp,
-    /// Its plan's name.
+    /// Name of the plan.
     pub plan: String,
-    /// The process of the run.
+    /// The process of the run. While it exists, no recovery touches what the run has done.
     #[serde(flatten)]
     pub process: ProcessId,
     /// Hooks that were attempted and are not yet released, in order.
@@ -97,16 +97,16 @@ pub struct State {
     /// Processes of those that are sessions.
     #[serde(default)]
     pub sessions: Vec<SessionProcess>,
-    /// Their environment.
+    /// The environment that the hooks' post commands get.
     pub env: Option<HookEnv>,
     /// Filesystems that may be frozen.
     pub frozen: Vec<FrozenMount>,
     /// Filesystems that may be unmounted, and units that may be stopped for that.
     #[serde(default)]
     pub unmounted: ToRemount,
-    /// The create call.
+    /// Whether EC2 has to be asked for snapshots of this run.
     pub created: Created,
-    /// It is a rehearsal: no create call will be sent.
+    /// True for a rehearsal, which sends no create call: a recovery does not ask EC2 for snapshots.
     #[serde(default)]
     pub rehearsal: bool,
     /// Set in runs of `freeze`.
@@ -114,14 +114,14 @@ pub struct State {
     pub held_freeze: Option<HeldFreeze>,
     /// The host-wide setting that was raised for the freeze, as it was before.
     #[serde(default)]
-    pub expedited: Option<Former>,
+    pub(crate) expedited: Option<Former>,
 }
 
 /// The journal file of this run.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
-    /// What it says.
+    /// What the file says, as of the last successful write.
     pub state: State,
 }
 
@@ -202,7 +202,7 @@ impl Journal {
 
     /// Notes the process of a session that was just started. Best effort: a session ends by itself when this
     /// process dies, unless it is broken.
-    pub fn note_session(&mut self, hook: &str, pid: u32) {
+    pub(crate) fn note_session(&mut self, hook: &str, pid: u32) {
         let Some(process) = i32::try_from(pid).ok().and_then(|pid| ProcessId::of_live(ROOT.as_ref(), pid))
         else {
             return;
@@ -218,13 +218,13 @@ impl Journal {
 
     /// Does a thread of the run's process still exist, in exit(2) or inside FIFREEZE?
     #[must_use]
-    pub fn lingers(&self) -> bool {
+    pub(crate) fn lingers(&self) -> bool {
         self.state.process.lingers(ROOT.as_ref())
     }
 
     /// How long ago the run was started.
     #[must_use]
-    pub fn age(&self) -> std::time::Duration {
+    pub(crate) fn age(&self) -> std::time::Duration {
         // Zero for a start in the future: the clock was set back, and "just now" is the safe assumption.
         jiff::Timestamp::now().duration_since(self.state.started).try_into().unwrap_or_default()
     }
@@ -236,9 +236,9 @@ impl Journal {
     }
 }
 
-/// What a plan freezes.
+/// The filesystems that this plan will freeze.
 #[must_use]
-pub fn will_freeze(plan: &Plan) -> Vec<FrozenMount> {
+pub(crate) fn will_freeze(plan: &Plan) -> Vec<FrozenMount> {
     let frozen = plan.filesystems.iter().filter(|f| f.method == Method::Freeze);
     frozen.map(|f| FrozenMount { dev: f.dev, mount_point: f.mount_point.clone() }).collect()
 }

@@ -12,7 +12,7 @@ use crate::exit::Exit;
 use crate::host::file;
 use crate::host::lock::{self, FileLock, NoLock};
 
-/// The lock.
+/// Held as long as the value exists.
 #[derive(Debug)]
 pub struct RunLock {
     _held: FileLock,

@@ -26,11 +26,11 @@ const SETTLING: Duration = Duration::from_secs(120);
 /// Identity, discovery and plan: what `plan` prints and `snapshot` carries out.
 #[derive(Debug)]
 pub struct Planned {
-    /// EC2, connected.
+    /// Connected, with credentials that last for the run.
     pub ec2: Aws,
-    /// What is on this host.
+    /// What was found on this host and in EC2.
     pub facts: Facts,
-    /// What will be done.
+    /// What `snapshot` would carry out.
     pub plan: Plan,
 }
 
@@ -54,7 +54,7 @@ pub async fn planned(loaded: &Loaded, root: &Path) -> Result<Planned, Error> {
 ///
 /// # Errors
 /// When IMDS gives none; exit 69.
-pub async fn identify(loaded: &Loaded) -> Result<Identity, Error> {
+pub(crate) async fn identify(loaded: &Loaded) -> Result<Identity, Error> {
     imds::identity(&loaded.settings.identity).await.map_err(|e| {
         let hint = e.hint();
         Error::new(Exit::Imds, e).hint(hint)
@@ -94,11 +94,11 @@ pub fn host(root: &Path) -> Result<HostFacts, Error> {
 
 /// The host's name; empty when the kernel does not say it.
 #[must_use]
-pub fn hostname() -> String {
+pub(crate) fn hostname() -> String {
     nix::unistd::gethostname().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Makes the plan.
+/// Makes the plan from facts and settings. Reads nothing.
 ///
 /// # Errors
 /// When the configuration names something that this host does not have; exit 78.

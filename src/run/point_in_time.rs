@@ -20,7 +20,7 @@ use crate::interrupt::Interrupt;
 use crate::window::expedite::{self, RcuExpedited};
 use crate::window::{Extras, Machine, Prepared};
 
-/// Fixes the point in time.
+/// Prepares the window, freezes, does the goal's one thing, and thaws.
 pub(super) async fn fix<E, G: Goal<E>>(
     env: &Environment<'_, E>,
     job: &Job<'_>,

@@ -16,7 +16,6 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::window::Thawed;
 
-/// The outcome of the window.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     /// What was measured; none when preparing failed, so that nothing was frozen.
@@ -24,7 +23,7 @@ pub(super) struct Window {
     /// How long everything was frozen for the goal's one thing; none when it was not reached.
     pub call: Option<Duration>,
     /// Why the window failed, if it did.
-    pub failure: Option<Failure>,
+    pub(crate) failure: Option<Failure>,
 }
 
 impl Window {

@@ -31,8 +31,7 @@ const LOCK_LIMIT: Duration = Duration::from_secs(600);
 
 /// What was done about one dead run.
 #[derive(Debug)]
-pub struct Recovered {
-    /// The run.
+pub(crate) struct Recovered {
     pub run: RunId,
     /// Mount points that were still frozen and are thawed now.
     pub thawed: Vec<PathBuf>,
@@ -44,8 +43,6 @@ pub struct Recovered {
     pub released: Vec<HookOutcome>,
     /// Its journal, where EC2 still has to be asked which snapshots it made.
     pub unsettled: Option<Journal>,
-    /// It was a run of `freeze`.
-    pub held_freeze: bool,
     /// `rcu_expedited` was still raised, and is set back.
     pub rcu_restored: bool,
 }
@@ -53,10 +50,9 @@ pub struct Recovered {
 /// What was done about all dead runs, on this host (EC2 is asked by [`settle`]).
 #[derive(Debug, Default)]
 pub struct Local {
-    /// Each dead run.
-    pub recovered: Vec<Recovered>,
+    pub(crate) recovered: Vec<Recovered>,
     /// Journals that cannot be read, and why.
-    pub unreadable: Vec<String>,
+    pub(crate) unreadable: Vec<String>,
     /// The process of another recovery that takes longer than this one waits: nothing was mounted or released
     /// here.
     pub busy: Option<String>,
@@ -109,7 +105,6 @@ impl Recovered {
             remounted: Remounted::default(),
             released: Vec::new(),
             unsettled: None,
-            held_freeze: false,
             rcu_restored: false,
         }
     }
@@ -145,7 +140,6 @@ async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) 
         // The record that the run kept itself is newer than the one in its journal, from before the freeze.
         control_socket::kept(run_dir, Some(&journal.state.run)).unwrap_or(hold.record).died()
     });
-    let held_freeze = record.is_some();
     let mut remounted = Remounted::default();
     if !journal.state.unmounted.is_empty() {
         // A thread of the dead run may still be inside umount(2) or mounting.
@@ -190,7 +184,7 @@ async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) 
     } else {
         Some(journal)
     };
-    Recovered { run, thawed, failed, remounted, released, unsettled, held_freeze, rcu_restored }
+    Recovered { run, thawed, failed, remounted, released, unsettled, rcu_restored }
 }
 
 /// Finds what a dead run made, labels it `crash`, and closes its journal. Returns the ids.
@@ -200,7 +194,7 @@ async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) 
 ///
 /// # Errors
 /// When EC2 cannot be asked; the journal stays for the next start.
-pub async fn settle<E: Ec2>(
+pub(crate) async fn settle<E: Ec2>(
     ec2: &E,
     clock: &dyn Clock,
     journal: Journal,

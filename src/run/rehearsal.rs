@@ -11,7 +11,8 @@ mod writers;
 use std::time::{Duration, Instant};
 
 pub use self::round::{MountRound, Round};
-pub use self::suggestion::{FACTOR, LEAST, Suggestion, suggest};
+pub(crate) use self::suggestion::{FACTOR, LEAST};
+pub use self::suggestion::{Suggestion, suggest};
 pub use self::writers::Writer;
 
 use self::writers::Busy;
@@ -34,14 +35,14 @@ use crate::window::{Called, Prepared, Times};
 
 /// A FIFREEZE that takes this long or longer is reported with the processes that were writing. One without
 /// writers takes 25 to 35 ms.
-pub const SLOW: Duration = Duration::from_millis(100);
+pub(crate) const SLOW: Duration = Duration::from_millis(100);
 /// The most writers that are reported for a mount.
 const WRITERS: usize = 5;
 
-/// How long everything stays frozen.
+/// How long everything stays frozen in place of the create call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
-    /// For this time.
+    /// A fixed time (`--hold`).
     For(Duration),
     /// As long as the slowest DryRun took, in place of EC2's answer.
     Answer,
@@ -62,7 +63,7 @@ impl Rehearsal {
         Self { hold, answers: Vec::new() }
     }
 
-    /// Rehearses once.
+    /// Carries out one rehearsal, with a new run id.
     ///
     /// # Errors
     /// When a run would be refused before anything is touched.
@@ -81,7 +82,7 @@ impl Rehearsal {
 
 struct Rehearse<'a> {
     all: &'a mut Rehearsal,
-    /// For DryRun only.
+    /// Sent with DryRun only.
     request: CreateRequest,
     held: Duration,
     busy: Busy,

@@ -15,7 +15,7 @@ use crate::sets::tags;
 
 /// The create request of this plan. `now` goes into the description.
 #[must_use]
-pub fn create_request(
+pub(crate) fn create_request(
     run: &RunId,
     facts: &Facts,
     plan: &Plan,

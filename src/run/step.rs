@@ -1,11 +1,10 @@
 //! The steps of a run, by name.
 //!
-//! In: the run, which reports each step when it reaches it. Out: calls of [`Steps`], which in production sets
-//! one atomic and writes a debug line, and in tests makes the step fail. Must never: log, allocate or block
-//! at a step where filesystems are frozen.
+//! In: the run, which reports each step when it reaches it. Out: calls of [`Steps`], which in production
+//! write a debug line, and in tests make the step fail. Must never: log, allocate or block at a step where
+//! filesystems are frozen.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A step, reported just before it is done unless its line says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,7 +23,7 @@ pub enum Step {
     PreHook,
     /// Filesystems are opened and flushed, the watchdog is started.
     Prepare,
-    /// The watchdog is ready.
+    /// The watchdog has reported that it is ready.
     Guarded,
     /// Connections are warmed.
     Warm,
@@ -36,7 +35,7 @@ pub enum Step {
     Freezing,
     /// Everything is frozen.
     Frozen,
-    /// The one call.
+    /// The create call is sent, or whatever the goal has in its place.
     Request,
     /// The answer was read, or nobody waits for it any more.
     Answered,
@@ -91,7 +90,7 @@ impl Step {
         Self::Close,
     ];
 
-    /// Its name.
+    /// A short name with hyphens, for the debug log and for the names of tests' cases.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -135,30 +134,18 @@ impl fmt::Display for Step {
     }
 }
 
-/// Receives each step.
+/// Is told each step of a run.
 pub trait Steps: Send + Sync + fmt::Debug {
-    /// The run is at this step.
+    /// Called at each step, also while filesystems are frozen: it must not block, allocate, open or log.
     fn at(&self, step: Step);
 }
 
-/// The step that the run is at: one number, so that it can be written while filesystems are frozen.
+/// Writes each step to the debug log, except while filesystems may be frozen.
 #[derive(Debug)]
-pub struct Progress(AtomicUsize);
-
-/// The progress of this process's run.
-pub static PROGRESS: Progress = Progress(AtomicUsize::new(0));
-
-impl Progress {
-    /// The step that the run is at; none before the first.
-    #[must_use]
-    pub fn step(&self) -> Option<Step> {
-        Step::ALL.get(self.0.load(Ordering::Relaxed).checked_sub(1)?).copied()
-    }
-}
+pub(crate) struct Progress;
 
 impl Steps for Progress {
     fn at(&self, step: Step) {
-        self.0.store(step as usize + 1, Ordering::Relaxed);
         if !step.in_window() {
             tracing::debug!("step: {step}");
         }
@@ -174,10 +161,6 @@ mod tests {
         for (n, step) in Step::ALL.into_iter().enumerate() {
             assert_eq!(step as usize, n, "{step}");
         }
-        let progress = Progress(AtomicUsize::new(0));
-        assert_eq!(progress.step(), None);
-        progress.at(Step::Close);
-        assert_eq!(progress.step(), Some(Step::Close));
     }
 
     #[test]

@@ -30,9 +30,10 @@ use crate::window::{Called, Prepared, Times};
 pub struct Outcome {
     /// The record of the set.
     pub record: SetRecord,
-    /// What to do about it.
+    /// What the user can do about a failure; none when nothing failed, or nothing is known to help.
     pub hint: Option<String>,
-    /// The signal to die by, once everything is printed.
+    /// The signal that interrupted the run: the command ends by it once everything is printed, so that the
+    /// shell sees that.
     pub signal: Option<Signal>,
 }
 

@@ -21,7 +21,7 @@ use crate::plan::{Consistency, Plan};
 use crate::quiesce::HookOutcome;
 use crate::sets::record::SnapshotRecord;
 
-/// The label of a set, with its reasons.
+/// The labels of a set and of each snapshot in it, with the reasons.
 #[derive(Debug, Clone)]
 pub struct Verdict {
     /// The lowest of its parts.
@@ -33,7 +33,7 @@ pub struct Verdict {
     /// Volumes of the plan of which there is no good snapshot: the set cannot be restored as a whole.
     pub missing: Vec<VolumeId>,
     /// It is not proven that the freeze held, or the set is incomplete: every part of it is only `crash`.
-    pub doubtful: bool,
+    pub(crate) doubtful: bool,
 }
 
 /// What is known about the window and about the applications.
@@ -42,7 +42,7 @@ pub struct Evidence {
     /// Why it is not proven that the freeze held over the point in time; none when it is.
     pub doubt: Option<String>,
     /// Why there is no evidence for the applications; none when there is.
-    pub applications: Option<String>,
+    pub(crate) applications: Option<String>,
 }
 
 impl Evidence {
@@ -79,13 +79,13 @@ pub(super) struct Ending {
     /// A filesystem may still be frozen.
     pub still_frozen: bool,
     /// A filesystem could not be mounted again.
-    pub not_mounted: bool,
+    pub(crate) not_mounted: bool,
     /// What failed up to the verdict.
-    pub failure: Option<Exit>,
+    pub(crate) failure: Option<Exit>,
     /// The consistency that was achieved; none when nothing was.
     pub achieved: Option<Consistency>,
     /// Something failed after the point in time.
-    pub trouble_after: bool,
+    pub(crate) trouble_after: bool,
 }
 
 /// The exit code: the worst that applies.

@@ -14,7 +14,7 @@ use crate::path_encoding;
 use crate::plan::Consistency;
 use crate::quiesce::HookOutcome;
 
-/// One rehearsal.
+/// The measurements and the result of one rehearsal.
 #[derive(Debug, Serialize)]
 pub struct Round {
     /// From before the first FIFREEZE to after the last FITHAW, the hold included.
@@ -39,10 +39,10 @@ pub struct Round {
     /// The exit code that a run with this outcome has.
     #[serde(rename = "exit_code")]
     pub exit: Exit,
-    /// What to do about it.
+    /// What the user can do about a failure.
     #[serde(skip)]
     pub hint: Option<String>,
-    /// The signal to die by.
+    /// The signal that interrupted the round: the command ends by it, so that the shell sees that.
     #[serde(skip)]
     pub signal: Option<Signal>,
 }
@@ -50,10 +50,10 @@ pub struct Round {
 /// One filesystem in a rehearsal.
 #[derive(Debug, Serialize)]
 pub struct MountRound {
-    /// Where it is mounted.
+    /// The mount point by which the plan names it.
     #[serde(serialize_with = "path_encoding::path")]
     pub mount_point: PathBuf,
-    /// Filesystem type.
+    /// As mountinfo names it.
     pub fstype: String,
     /// How long its flush took, before the freeze, while applications could still write.
     #[serde(rename = "flush_ms", serialize_with = "millis::duration")]

@@ -11,14 +11,14 @@ use super::round::{Round, millis};
 
 /// The shortest window that is suggested: EC2's real answer takes longer than that of a DryRun, and its time
 /// varies.
-pub const LEAST: Duration = Duration::from_secs(2);
+pub(crate) const LEAST: Duration = Duration::from_secs(2);
 /// The suggested window is this many times what was measured.
-pub const FACTOR: u32 = 3;
+pub(crate) const FACTOR: u32 = 3;
 
 /// A window that is long enough for what was measured, with a margin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Suggestion {
-    /// The suggested `window`.
+    /// Whole seconds, for the setting `window`.
     #[serde(rename = "window_ms", serialize_with = "millis::duration")]
     pub window: Duration,
     /// The longest window of all rounds, without the time that stands for the create call.

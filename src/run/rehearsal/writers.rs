@@ -17,10 +17,10 @@ use crate::run::job::Job;
 /// A process with files open for writing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Writer {
-    /// The process.
+    /// A process that had the file open before or after the window.
     #[serde(flatten)]
     pub process: Process,
-    /// One of its files.
+    /// One of the files that it has open for writing, as an example.
     #[serde(serialize_with = "path_encoding::path")]
     pub path: PathBuf,
     /// Bytes that the process wrote to any storage from before the flush until after the thaw; none when that
