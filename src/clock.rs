@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// A pause that has begun.
+/// The future of [`Clock::pause`].
 pub type Pause<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// The time and the pauses of a run. A test passes its own clock, so that a pause of 15 s takes no time.
 pub trait Clock: fmt::Debug + Send + Sync {
-    /// The wall clock.
+    /// The wall time.
     fn now(&self) -> Timestamp;
-    /// Waits for this long.
+    /// Completes after this time. A test's clock may complete at once.
     fn pause(&self, time: Duration) -> Pause<'_>;
 }
 

@@ -32,7 +32,7 @@ impl std::fmt::Display for Consistency {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
-    /// FIFREEZE.
+    /// FIFREEZE and FITHAW.
     Freeze,
     /// syncfs, then proven quiet by the write counter (for filesystems that cannot freeze).
     Sync,

@@ -10,21 +10,21 @@ use nix::sys::signal::Signal;
 use crate::exit::Exit;
 use crate::path_encoding::printable;
 
-/// The error that ends a command.
+/// An error that ends a command.
 #[derive(Debug)]
 pub struct Error {
-    /// Exit code.
+    /// The code that the process exits with.
     pub exit: Exit,
-    /// What failed.
+    /// What failed, with its causes.
     pub what: Box<dyn std::error::Error + Send + Sync>,
-    /// What to do about it.
+    /// What the user can do about it; none when nothing is known to help.
     pub hint: Option<String>,
     /// The signal to die by, once the error is printed.
     pub signal: Option<Signal>,
 }
 
 impl Error {
-    /// An error without a hint.
+    /// An error without a hint; `what` may be a text or another error.
     pub fn new(exit: Exit, what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self { exit, what: what.into(), hint: None, signal: None }
     }
@@ -37,7 +37,7 @@ impl Error {
         Self { signal: Some(signal), ..Self::new(Exit::Freeze, what) }
     }
 
-    /// The same with a hint.
+    /// Adds what the user can do about it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -46,7 +46,7 @@ impl Error {
 
     /// The same with a hint, where there is one.
     #[must_use]
-    pub fn maybe_hint(mut self, hint: Option<impl Into<String>>) -> Self {
+    pub(crate) fn maybe_hint(mut self, hint: Option<impl Into<String>>) -> Self {
         self.hint = hint.map(Into::into);
         self
     }

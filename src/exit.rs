@@ -30,7 +30,7 @@ pub enum Exit {
     Usage = 64,
     /// IMDS is not available.
     Imds = 69,
-    /// A bug.
+    /// The program panicked; the message says where.
     Bug = 70,
     /// Another run holds the lock.
     Locked = 75,
@@ -60,7 +60,7 @@ impl Exit {
         Self::Config,
     ];
 
-    /// The number.
+    /// The process's exit status.
     #[must_use]
     pub fn code(self) -> u8 {
         self as u8
@@ -69,7 +69,7 @@ impl Exit {
     /// The worse of two: 40 outranks every other code, 41 the rest; among the others the higher number is
     /// worse.
     #[must_use]
-    pub fn or_worse(self, other: Self) -> Self {
+    pub(crate) fn or_worse(self, other: Self) -> Self {
         let rank = |exit: Self| match exit {
             Self::StillFrozen => u8::MAX,
             Self::NotMounted => u8::MAX - 1,
@@ -80,13 +80,13 @@ impl Exit {
 
     /// Does this code report damage that lasts until somebody acts? Then no signal may hide it.
     #[must_use]
-    pub fn hurts(self) -> bool {
+    pub(crate) fn hurts(self) -> bool {
         matches!(self, Self::StillFrozen | Self::NotMounted)
     }
 
-    /// What it means, in one line.
-    #[must_use]
-    pub fn meaning(self) -> &'static str {
+    /// Its line in docs/record.md, whose table a test compares with this.
+    #[cfg(test)]
+    fn meaning(self) -> &'static str {
         match self {
             Self::Ok => "done; the set was taken at the requested consistency",
             Self::Lower => "set taken at a lower consistency, which the policy allows",

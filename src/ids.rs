@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not {what} (expected something like {example})")]
 pub struct InvalidId {
-    /// What was given.
+    /// As it was given.
     pub text: String,
     /// What was expected, with its article.
     pub what: &'static str,
@@ -92,7 +92,7 @@ impl VolumeId {
     ///
     /// # Errors
     /// When the serial is not that of an EBS volume.
-    pub fn from_nvme_serial(serial: &str) -> Result<Self, InvalidId> {
+    pub(crate) fn from_nvme_serial(serial: &str) -> Result<Self, InvalidId> {
         let serial = serial.trim();
         match serial.strip_prefix("vol") {
             Some(hex) if !hex.starts_with('-') => format!("vol-{hex}").parse(),
@@ -165,7 +165,7 @@ impl RunId {
         Self(uuid::Uuid::now_v7().to_string())
     }
 
-    /// The id as text.
+    /// The UUID as it is written in tags, with hyphens.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

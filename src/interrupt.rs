@@ -62,7 +62,7 @@ impl Interrupt {
     }
 
     /// Waits for a signal; returns at once when one was received before.
-    pub async fn caught(&mut self) -> Signal {
+    pub(crate) async fn caught(&mut self) -> Signal {
         loop {
             if let Some(signal) = self.pending() {
                 return signal;

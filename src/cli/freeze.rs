@@ -85,7 +85,8 @@ impl Holder {
 }
 
 impl Freeze {
-    /// The command that the orchestrator runs.
+    /// Runs the command that the orchestrator calls: starts the holder, prints its record, and relays its
+    /// log.
     pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
         if self.dry_run {
             return super::plan::show_freeze(&self.selection.load(global)?, self.output).await;

@@ -29,14 +29,13 @@ pub(super) fn own_program() -> Result<PathBuf, Error> {
         .map_err(|e| Error::new(Exit::Bug, format!("cannot find this program's own file: {e}")))
 }
 
-/// The root of this host.
 pub(super) const ROOT: &str = "/";
 
 /// A command that has the lock and its plan; everything that dead runs had left is undone.
 pub(super) struct Ready {
     _lock: RunLock,
     program: PathBuf,
-    pub planned: Planned,
+    pub(crate) planned: Planned,
 }
 
 impl Ready {
@@ -85,7 +84,7 @@ pub(super) fn environment<'a>(loaded: &'a Loaded, ec2: &'a Aws, program: &'a Pat
         volume_interval: settings.ec2.volume_interval,
         run_dir: &settings.run_dir,
         state_dir: &settings.state_dir,
-        steps: &step::PROGRESS,
+        steps: &step::Progress,
     }
 }
 

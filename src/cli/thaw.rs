@@ -116,7 +116,6 @@ impl Thaw {
     }
 }
 
-/// How a freeze ended.
 enum End {
     /// The holder's record.
     Answered(Box<HeldFreezeRecord>),

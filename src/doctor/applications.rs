@@ -8,7 +8,7 @@ use crate::config::settings::{Hook, OnFailure};
 use crate::exit::Exit;
 use crate::quiesce::{self, HookEnv};
 
-/// Checks every configured database.
+/// A finding for each configured database: could a run quiesce it?
 pub async fn databases(hooks: &[Hook], env: &HookEnv) -> Vec<Finding> {
     const ID: &str = "database";
     let mut found = Vec::new();

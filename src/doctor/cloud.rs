@@ -16,7 +16,7 @@ use crate::sets::tags;
 
 /// Pending snapshots of one volume that EC2 allows (errors overview, ConcurrentSnapshotLimitExceeded).
 #[must_use]
-pub fn most_pending(volume_type: &str) -> usize {
+pub(crate) fn most_pending(volume_type: &str) -> usize {
     if matches!(volume_type, "st1" | "sc1") { 1 } else { 5 }
 }
 
@@ -55,7 +55,7 @@ pub fn pending(plan: &Plan, pending: &[SnapshotView]) -> Vec<Finding> {
 
 /// EC2 allows 50 tags on a snapshot; the verdict's tags must still fit later.
 #[must_use]
-pub fn tags_fit(request: &CreateRequest) -> Vec<Finding> {
+pub(crate) fn tags_fit(request: &CreateRequest) -> Vec<Finding> {
     const ID: &str = "tags";
     let most = request.copied_tags.values().map(Vec::len).max().unwrap_or_default();
     let total = request.tags.len() + most + request.later_tags;
@@ -140,9 +140,9 @@ pub fn clock(here: Timestamp, theirs: Option<Timestamp>) -> Finding {
     }
 }
 
-/// Can IMDS's answer reach a container?
+/// Checks that the hop limit of IMDS's answers lets them reach a container.
 #[must_use]
-pub fn hop_limit(limit: Option<i32>, in_container: bool) -> Option<Finding> {
+pub(crate) fn hop_limit(limit: Option<i32>, in_container: bool) -> Option<Finding> {
     const ID: &str = "imds-hop-limit";
     match limit {
         Some(1) if in_container => Some(

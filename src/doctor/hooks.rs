@@ -16,9 +16,9 @@ use crate::quiesce;
 /// Programs that run the file in their first argument.
 const INTERPRETERS: [&str; 9] = ["sh", "bash", "dash", "zsh", "ksh", "python", "python3", "perl", "ruby"];
 
-/// Every command that cannot be run.
+/// Finds hook commands that cannot be run.
 #[must_use]
-pub fn runnable(hooks: &[Hook]) -> Vec<Finding> {
+pub(crate) fn runnable(hooks: &[Hook]) -> Vec<Finding> {
     let unreadable = |hook| {
         let why = quiesce::expand(std::slice::from_ref(hook)).err()?;
         let remedy = "create it, or take the [[hook_directory]] out of the configuration";

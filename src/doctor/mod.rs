@@ -28,11 +28,11 @@ use crate::ids::DevNo;
 use crate::path_encoding::shown;
 use crate::plan::Plan;
 
-/// How serious it is.
+/// Ordered: a later one is worse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
-    /// Checked, and fine.
+    /// The check was made and found nothing.
     Ok,
     /// Could not be checked; the finding says why.
     NotChecked,
@@ -42,21 +42,21 @@ pub enum Severity {
     Problem,
 }
 
-/// The result of one check.
+/// What one check has to say. A check may have several.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// The check; stable, for programs.
+    /// Name of the check. It does not change between versions, so that programs can rely on it.
     pub id: &'static str,
-    /// How serious it is.
+    /// A run is refused for [`Severity::Problem`] only.
     pub severity: Severity,
-    /// What was found.
+    /// One sentence without a capital letter: the fact.
     pub what: String,
     /// Mount points, volumes, paths and processes that it is about.
     #[serde(rename = "where")]
     pub at: Vec<String>,
-    /// Why it matters.
+    /// What happens in a run if nothing is done about it.
     pub why: Option<String>,
-    /// What to do.
+    /// What the user can do about it.
     pub remedy: Option<String>,
     /// The exit code of a run that is refused for it; only of problems.
     #[serde(skip)]
@@ -68,7 +68,7 @@ impl Finding {
         Self { id, severity, what: what.into(), at: Vec::new(), why: None, remedy: None, exit }
     }
 
-    /// It is fine.
+    /// A check that found nothing; `what` says what was checked.
     #[must_use]
     pub fn ok(id: &'static str, what: impl Into<String>) -> Self {
         Self::new(id, Severity::Ok, Exit::Ok, what)
@@ -94,7 +94,7 @@ impl Finding {
 
     /// A run would be refused by this error.
     #[must_use]
-    pub fn refusal(id: &'static str, error: &Error) -> Self {
+    pub(crate) fn refusal(id: &'static str, error: &Error) -> Self {
         let finding = Self::problem(id, error.exit, error.to_string());
         match &error.hint {
             Some(hint) => finding.remedy(hint.clone()),
@@ -102,21 +102,21 @@ impl Finding {
         }
     }
 
-    /// What it is about.
+    /// Sets the mount points, devices or processes that the finding is about.
     #[must_use]
     pub fn at(mut self, at: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.at = at.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Why it matters.
+    /// What happens in a run if nothing is done about it.
     #[must_use]
     pub fn why(mut self, why: impl Into<String>) -> Self {
         self.why = Some(why.into());
         self
     }
 
-    /// What to do.
+    /// Adds what the user can do about it.
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
@@ -160,7 +160,7 @@ pub struct Set<'a> {
 }
 
 impl<'a> Set<'a> {
-    /// Those of a plan.
+    /// The filesystems of this plan.
     #[must_use]
     pub fn planned(facts: &'a Facts, plan: &Plan) -> Self {
         Self { filesystems: &facts.filesystems, devs: plan.filesystems.iter().map(|f| f.dev).collect() }
@@ -168,18 +168,18 @@ impl<'a> Set<'a> {
 
     /// Every filesystem on a block device: what could be in a set, where no plan can be made.
     #[must_use]
-    pub fn possible(filesystems: &'a [Filesystem]) -> Self {
+    pub(crate) fn possible(filesystems: &'a [Filesystem]) -> Self {
         let on_device = |f: &&Filesystem| matches!(&f.backing, crate::discover::Backing::Devices { devices } if !devices.is_empty());
         Self { filesystems, devs: filesystems.iter().filter(on_device).map(|f| f.dev).collect() }
     }
 
     /// Keys of its filesystems.
     #[must_use]
-    pub fn devs(&self) -> &[DevNo] {
+    pub(crate) fn devs(&self) -> &[DevNo] {
         &self.devs
     }
 
-    /// Is it in the set?
+    /// True when this superblock is one of the set's.
     #[must_use]
     pub fn has(&self, dev: DevNo) -> bool {
         self.devs.contains(&dev)

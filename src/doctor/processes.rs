@@ -118,9 +118,9 @@ fn still_finding(id: &'static str, task: &Waiting, set: &Set<'_>, writers: &[Ope
         ))
 }
 
-/// Running programs that freeze filesystems too.
+/// Finds running programs that freeze filesystems too, such as another vendor's backup agent.
 #[must_use]
-pub fn freezers(root: &Path) -> Vec<Finding> {
+pub(crate) fn freezers(root: &Path) -> Vec<Finding> {
     const ID: &str = "other-freezers";
     let pids = match process::pids(root) {
         Ok(pids) => pids,

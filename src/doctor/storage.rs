@@ -68,7 +68,7 @@ pub fn names(plan: &Plan) -> Vec<Finding> {
     .collect()
 }
 
-/// Image files between filesystems of the set and others.
+/// Finds loop images that join a filesystem of the set with one outside of it.
 #[must_use]
 pub fn images(devices: &[BlockDevice], set: &Set<'_>) -> Vec<Finding> {
     const ID: &str = "loop-images";

@@ -21,7 +21,7 @@ const IPC_LOCK: u32 = 14;
 const SYS_PTRACE: u32 = 19;
 const SYS_ADMIN: u32 = 21;
 
-/// Capabilities and the limit on locked memory.
+/// Checks capabilities and the limit on locked memory.
 #[must_use]
 pub fn privileges(root: &Path) -> Vec<Finding> {
     const ID: &str = "privileges";
@@ -80,7 +80,7 @@ pub fn privileges(root: &Path) -> Vec<Finding> {
     found
 }
 
-/// Is this process's mount namespace the host's?
+/// Checks that this process is in the host's mount namespace: in another one it may miss mounts.
 #[must_use]
 pub fn namespace(root: &Path) -> Vec<Finding> {
     const ID: &str = "mount-namespace";
@@ -127,7 +127,7 @@ pub fn namespace(root: &Path) -> Vec<Finding> {
 
 /// Would the kernel panic because a task waits for the window?
 #[must_use]
-pub fn hung_task_panic(root: &Path, window: Duration) -> Vec<Finding> {
+pub(crate) fn hung_task_panic(root: &Path, window: Duration) -> Vec<Finding> {
     const ID: &str = "hung-task-panic";
     let read = |name: &str| {
         let text = std::fs::read_to_string(root.join("proc/sys/kernel").join(name)).ok()?;
@@ -160,7 +160,7 @@ pub fn hung_task_panic(root: &Path, window: Duration) -> Vec<Finding> {
     vec![finding]
 }
 
-/// Can this program be started again as the watchdog?
+/// Checks that this program can be started again as the watchdog.
 #[must_use]
 pub fn program(path: std::io::Result<&Path>) -> Vec<Finding> {
     const ID: &str = "program";
@@ -191,7 +191,7 @@ pub fn program(path: std::io::Result<&Path>) -> Vec<Finding> {
 }
 
 /// The properties that `systemctl show` is asked for.
-pub const UNIT_PROPERTIES: &str = "LoadState,PrivateMounts,PrivateTmp,ProtectSystem,ProtectHome,ProtectKernelTunables,\
+pub(crate) const UNIT_PROPERTIES: &str = "LoadState,PrivateMounts,PrivateTmp,ProtectSystem,ProtectHome,ProtectKernelTunables,\
      ProtectKernelModules,ProtectControlGroups,MountFlags,LimitMEMLOCK,OOMScoreAdjust,OOMPolicy,ExecStopPost";
 
 /// The plan's unit, from the output of `systemctl show --property=…`.
