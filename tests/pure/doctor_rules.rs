@@ -113,14 +113,18 @@ fn the_report_is_readable_at_80_columns() {
     let policy = stillpoint::ec2::policy_hint("CreateTags");
     let found = [
         Finding::ok("privileges", "every capability is there, and memory can be locked"),
-        Finding::problem("iam", Exit::Permission, "CreateTags: UnauthorizedOperation: You are not authorized to perform this operation. User: arn:aws:sts::123456789012:assumed-role/db/i-0123456789abcdef0 is not authorized to perform: ec2:CreateTags on resource: arn:aws:ec2:eu-west-1::snapshot/*")
+        Finding::problem("iam", Exit::Permission, "CreateTags: UnauthorizedOperation: You are not \
+            authorized to perform this operation. User: arn:aws:sts::123456789012:assumed-role/db/i-0123456789abcdef0 is not authorized to perform: ec2:CreateTags on resource: arn:aws:ec2:eu-west-1::snapshot/*")
             .at(["ec2:CreateTags"])
             .why("a run needs this call")
             .remedy(policy),
-        Finding::warning("fanotify", "fapolicyd (pid 812) is asked by the kernel to permit opens or reads on /, /data")
+        Finding::warning("fanotify", "fapolicyd (pid 812) is asked by the kernel to permit opens or reads \
+            on /, /data")
             .at(["pid 812", "/", "/data"])
-            .why("when it stops answering, every open hangs: a run then ends with code 21 before anything is frozen")
-            .remedy("keep its log and its state off the set's filesystems; or exclude those in its configuration, or stop it by a hook"),
+            .why("when it stops answering, every open hangs: a run then ends with code 21 before anything \
+                is frozen")
+            .remedy("keep its log and its state off the set's filesystems; or exclude those in its \
+                configuration, or stop it by a hook"),
         Finding::warning("swap", "the swap file /data/a folder/swap is on /data, which is frozen"),
         Finding::not_checked("unit", "systemd does not run here"),
         Finding::ok("clock", "this host's clock agrees with EC2's"),

@@ -69,7 +69,8 @@ impl Manager {
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).process_group(0);
         let manager = Self { child: command.spawn().unwrap(), group, folder };
         let script = format!(
-            "#!/bin/sh\nXDG_RUNTIME_DIR={0}/xdg DBUS_SESSION_BUS_ADDRESS=unix:path={0}/xdg/bus exec /usr/bin/systemctl --user \"$@\"\n",
+            "#!/bin/sh\nXDG_RUNTIME_DIR={0}/xdg DBUS_SESSION_BUS_ADDRESS=unix:path={0}/xdg/bus exec \
+             /usr/bin/systemctl --user \"$@\"\n",
             manager.folder.display()
         );
         let systemctl = manager.folder.join("bin/systemctl");

@@ -133,7 +133,8 @@ impl Seen {
             let number: i64 = number.parse().unwrap();
             assert!(
                 acknowledged <= number && number <= begun,
-                "client {client}: {acknowledged} acknowledged before the freeze, {number} there, {begun} begun"
+                "client {client}: {acknowledged} acknowledged before the freeze, {number} there, {begun} \
+                 begun"
             );
         }
         self.holes(restored).unwrap();
@@ -161,7 +162,8 @@ impl Seen {
         let amcheck = program("pg_amcheck");
         if !amcheck.exists() {
             // Version 13: indexes only.
-            let indexes = "SELECT bt_index_check(c.oid, true) FROM pg_class c WHERE relam = (SELECT oid FROM pg_am WHERE amname = 'btree')";
+            let indexes = "SELECT bt_index_check(c.oid, true) FROM pg_class c WHERE relam = (SELECT oid \
+                FROM pg_am WHERE amname = 'btree')";
             restored.try_sql("CREATE EXTENSION amcheck")?;
             return restored.try_sql(indexes).map(drop);
         }
