@@ -25,17 +25,29 @@ pub fn in_the_window<'a>(rig: &'a Rig, arguments: &[&str]) -> InWindow<'a> {
 }
 
 /// The same of this command. Unless it says otherwise, its window is longer than anything here takes.
-pub fn in_the_window_of(rig: &Rig, mut command: Command) -> InWindow<'_> {
+pub fn in_the_window_of(rig: &Rig, command: Command) -> InWindow<'_> {
+    held(rig, "hold-before", command)
+}
+
+/// The same at another moment of the call: `kind` is one of `ebs-sim`'s faults that hold.
+pub fn held<'a>(rig: &'a Rig, kind: &str, mut command: Command) -> InWindow<'a> {
     if !command.get_args().any(|a| a == "--window") {
         command.args(["--window", WINDOW]);
     }
     let action = if rig.mounts().len() == 1 { "CreateSnapshot" } else { "CreateSnapshots" };
-    let fault = format!(r#"{{"action": "{action}", "call": 1, "kind": "hold-before"}}"#);
+    let fault = format!(r#"{{"action": "{action}", "call": 1, "kind": "{kind}"}}"#);
     let fault = rig.control("POST", "faults", &fault)["id"].as_u64().unwrap();
     let run = Run::start(command);
     let window = InWindow { rig, fault, released: false, run };
     rig.control("GET", &format!("faults/{fault}/held?within_ms=30000"), "");
     window
+}
+
+/// A short window was over before EC2 had the request: this machine is busy, and the run says nothing of
+/// what a fault does.
+pub fn too_slow(rig: &Rig, ended: &Ended) -> bool {
+    let freezing = ended.code == Some(21) && ended.err.contains("freezing took longer than");
+    freezing || ended.err.contains("did not answer within the window") && rig.creates().is_empty()
 }
 
 impl InWindow<'_> {
