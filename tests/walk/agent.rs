@@ -24,19 +24,21 @@ use stillpoint::run::{Environment, Job, lock};
 use stillpoint::window::LEFT_FROZEN;
 use stillpoint::window::guard::process::Program;
 
-use crate::boundaries::{WalkedEc2, WalkedKernel};
+use crate::boundaries::{Hold, WalkedEc2, WalkedKernel};
 use crate::points::Case;
 use crate::walker::Walker;
 use rig::stillpoint;
 
-/// The case; this process is an agent when it is set.
+/// The environment variable with the case. A process that has it is an agent.
 pub const CASE: &str = "STILLPOINT_WALK_AGENT";
 /// The rig's folder.
 pub const FOLDER: &str = "STILLPOINT_WALK_FOLDER";
+/// The fault that holds the create call, where the case is about that: `HOST:PORT ID`.
+pub const HOLD: &str = "STILLPOINT_WALK_HOLD";
 /// The window's limit.
 pub const WINDOW: &str = "STILLPOINT_WALK_WINDOW";
 
-/// As the program's own `main`.
+/// Does what the program's own `main` does.
 pub fn main(case: &str) -> ExitCode {
     one_malloc_arena();
     gate::install_panic_hook();
@@ -86,8 +88,12 @@ async fn take(case: Case) -> u8 {
     let plan = plan::plan(&facts, &settings.plan).unwrap();
     let run = RunId::generate();
     std::fs::write(folder.join("run-id"), run.as_str()).unwrap();
+    let hold = std::env::var(HOLD).ok().map(|hold| {
+        let (control, fault) = hold.split_once(' ').unwrap();
+        Hold { point: case.point.name.clone(), control: control.to_owned(), fault: fault.to_owned() }
+    });
     let walker = Arc::new(Walker::new(case, &folder, &run));
-    let ec2 = WalkedEc2 { real, walker: Arc::clone(&walker) };
+    let ec2 = WalkedEc2 { real, walker: Arc::clone(&walker), hold };
     let env = Environment {
         ec2: &ec2,
         kernel: Arc::new(WalkedKernel(Arc::clone(&walker))),

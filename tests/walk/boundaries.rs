@@ -1,4 +1,4 @@
-//! The two boundaries, real behind, with points before and after each call.
+//! The boundaries to the kernel and to EC2: each call goes to the real one, with a point before and after it.
 
 use std::fs::File;
 use std::future::Future;
@@ -6,7 +6,6 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use nix::errno::Errno;
 use stillpoint::discover::AttachedVolume;
@@ -14,16 +13,13 @@ use stillpoint::ec2::aws::Aws;
 use stillpoint::ec2::{CreateFailed, CreateRequest, Describe, Ec2, Ec2Error, InstanceView, SnapshotView};
 use stillpoint::host::kernel::{Kernel, Linux, WriteCounter};
 use stillpoint::ids::{InstanceId, RunId, SnapshotId, VolumeId};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::points::{
-    COMMITTED, FREEZE, FREEZE_DONE, IN_FLIGHT, LOOK, LOOKED, MOVED, OPEN, PERMITTED, SYNC, TAGGED, THAW,
-    THAW_DONE,
+    FREEZE, FREEZE_DONE, LOOK, LOOKED, MOVED, OPEN, PERMITTED, SYNC, TAGGED, THAW, THAW_DONE,
 };
 use crate::walker::Walker;
-
-/// When a request is certainly under way, and the answer certainly is not there: the API is told to take
-/// longer.
-const UNDER_WAY: Duration = Duration::from_millis(100);
 
 fn once(what: &AtomicBool) -> bool {
     what.swap(false, Ordering::SeqCst)
@@ -85,6 +81,32 @@ impl Kernel for WalkedKernel {
 pub struct WalkedEc2 {
     pub real: Aws,
     pub walker: Arc<Walker>,
+    /// The create call is held: the case is about the time before its answer.
+    pub hold: Option<Hold>,
+}
+
+/// A fault of `ebs-sim` that holds the create call.
+#[derive(Debug)]
+pub struct Hold {
+    /// The point that is reached once the call is held.
+    pub point: String,
+    /// Of `ebs-sim`'s control interface.
+    pub control: String,
+    pub fault: String,
+}
+
+impl Hold {
+    /// Comes back when `ebs-sim` holds the call: it has come in, and there is no answer.
+    async fn began(&self) {
+        let Self { control, fault, .. } = self;
+        let mut stream = TcpStream::connect(control).await.unwrap();
+        let path = format!("/_ebs-sim/faults/{fault}/held?within_ms=30000");
+        let ask = format!("GET {path} HTTP/1.1\r\nhost: {control}\r\nconnection: close\r\n\r\n");
+        stream.write_all(ask.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer).await; // a reset after the answer is no loss
+        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+    }
 }
 
 fn refused(action: &'static str) -> Ec2Error {
@@ -140,15 +162,13 @@ impl Ec2 for WalkedEc2 {
             return Err(failed(refused("CreateSnapshots")));
         }
         let mut call = std::pin::pin!(self.real.create(request));
-        tokio::select! {
-            biased;
-            said = &mut call => return said,
-            () = tokio::time::sleep(UNDER_WAY) => {}
-        }
-        // Only where the API has been told to take longer, before or after the deed. Both are told: the case
-        // says which it is.
-        for point in [IN_FLIGHT, COMMITTED] {
-            self.walker.reach(point).map_err(|_| failed(lost("CreateSnapshots")))?;
+        if let Some(hold) = &self.hold {
+            tokio::select! {
+                biased;
+                said = &mut call => return said,
+                () = hold.began() => {}
+            }
+            self.walker.reach(&hold.point).map_err(|_| failed(lost("CreateSnapshots")))?;
         }
         call.await
     }

@@ -70,10 +70,12 @@ impl Checks {
         for n in [1, 2] {
             let attempted = events.at(&format!("pre-hook#{n}")).is_some();
             let (pre, post) = (count("pre", n), count("post", n));
-            // Killed after it has run and before that is noted, it is run again: nobody can know better.
+            // The agent died after the post hook had run and before that was noted: the recovery cannot know
+            // that, and runs it again.
             let unnoted = (case.point.is("released") && case.point.nth == 3 - n)
                 || (case.point.is(POST_RUNNING) && n == 2);
-            // So it is where the journal cannot be written any more, and stays because an answer was lost.
+            // Nor can it know where the journal cannot be written any more, and is kept since an answer was
+            // lost.
             let unwritable = case.api.is_some()
                 && case.fault == Fault::Error
                 && ["thawed", "judged", "released"].iter().any(|s| case.point.is(s));

@@ -10,17 +10,19 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
+use serde_json::Value;
 use stillpoint::host::kernel::{Kernel as _, Linux};
 
 use crate::agent;
 use crate::check::Checks;
 use crate::load::{Load, now};
-use crate::points::{Case, End, Fault};
+use crate::points::{Case, End, Fault, POST_RUNNING, THAW, Until};
+use rig::patience::{self, let_pass};
 use rig::probe::watchdogs;
 use rig::program::{Ended, Run, put_executable};
 use rig::{Fs, NO_INTERVAL, Rig, ebs_sim};
 
-/// What the issue of a freeze is held to: nothing is frozen this long after the deadline.
+/// Promise P1, with what a thaw may take: this long after the deadline nothing is frozen.
 const GRACE: Duration = Duration::from_millis(250);
 
 /// What became of one case.
@@ -78,8 +80,9 @@ impl Lane {
     pub fn walk(&mut self, case: &Case) -> Outcome {
         self.number += 1;
         self.rig.renew_rescue();
-        self.prepare(case);
-        // Short where the deadline is waited for; in every second case it comes before the heartbeat's gap.
+        let fault = self.prepare(case);
+        // The window is short where its deadline is waited for. In every second case it ends before the
+        // watchdog would notice the missing heartbeat.
         let window = match case.fault {
             Fault::Stop if self.number.is_multiple_of(2) => 450,
             Fault::Stop | Fault::Pause => 1000,
@@ -87,9 +90,9 @@ impl Lane {
         };
         let mut window = Duration::from_millis(window);
         let mut checks = Checks::default();
-        let mut ended = self.agent(case, window, &mut checks);
+        let mut ended = self.agent(case, fault, window, &mut checks);
         let mut events = Events::read(&self.rig);
-        // A busy machine may be too slow to get to the point within a short window: then once more, with a longer one.
+        // A busy machine may not get to the point within a short window: then once more, with a longer one.
         for _ in 0..3 {
             let too_slow = ended.as_ref().is_some_and(|e| too_busy(e.code, &e.out));
             if events.struck().is_some() || case.api.is_some() || !too_slow {
@@ -97,8 +100,8 @@ impl Lane {
             }
             window *= 4;
             self.rig.renew_rescue();
-            self.prepare(case);
-            ended = self.agent(case, window, &mut checks);
+            let fault = self.prepare(case);
+            ended = self.agent(case, fault, window, &mut checks);
             events = Events::read(&self.rig);
         }
         let Some(ended) = ended else {
@@ -164,35 +167,39 @@ impl Lane {
     }
 
     fn remove(&self) {
-        for name in ["run", "state", "events", "hooks", "fail-pre", "fail-post", "hook", "run-id", "signal"] {
+        let of_hooks = ["hooks", "hook", "fail-pre", "fail-post", "signal", "signal-sent", "go-on"];
+        for name in ["run", "state", "events", "run-id"].into_iter().chain(of_hooks) {
             let path = self.rig.path(name);
             let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
         }
     }
 
-    fn prepare(&self, case: &Case) {
+    /// Everything is as before the first case. Out: the fault of the API that the point needs.
+    fn prepare(&self, case: &Case) -> Option<u64> {
         self.rig.await_quiet();
         self.rig.control("POST", "reset", "");
-        if let Some((kind, delay)) = case.point.needs() {
-            let fault = format!(
-                r#"{{"action": "CreateSnapshots", "call": 1, "kind": "{kind}", "delay_ms": {delay}}}"#
-            );
-            self.rig.control("POST", "faults", &fault);
-        }
+        let needed = case.point.needs().map(|kind| {
+            let fault = format!(r#"{{"action": "CreateSnapshots", "call": 1, "kind": "{kind}"}}"#);
+            self.rig.control("POST", "faults", &fault)["id"].as_u64().unwrap()
+        });
         if let Some(api) = case.api {
             self.rig.control("POST", "faults", api.body);
         }
         self.remove();
         let d = self.rig.path("").display().to_string();
         // It notes what it does, fails when it is told to, and sends its parent a signal when it is told to.
+        // Then it runs until it may go on: the signal meets the parent while that waits for the hook.
         let hook = format!(
             r#"#!/bin/sh
 echo "$1 $2 $STILLPOINT_RUN_ID" >> {d}hooks
-if [ -e {d}signal ] && [ "$1-running 1" = "$(sed -n 1p {d}signal)" ] && mv {d}signal {d}signal-sent; then
+if [ -e {d}signal ] && [ "$1-running 1" = "$(sed -n 1p {d}signal)" ]; then
+    signal=$(sed -n 2p {d}signal)
+    rm {d}signal
     echo "$(date +%s%N) $1-running#1
 $(date +%s%N) !" >> {d}events
-    kill -s "$(sed -n 2p {d}signal-sent)" $PPID
-    sleep 0.2
+    kill -s "$signal" $PPID
+    : > {d}signal-sent
+    until [ -e {d}go-on ]; do sleep 0.01; done
 fi
 [ ! -e {d}fail-$1 ]
 "#
@@ -219,10 +226,12 @@ fi
             let mut file = File::create(self.rig.path("signal")).unwrap();
             write!(file, "{phase}-running 1\n{signal}\n").unwrap();
         }
+        needed
     }
 
-    /// Runs the agent to its end. What may only be seen while it is stopped is looked at here.
-    fn agent(&self, case: &Case, window: Duration, checks: &mut Checks) -> Option<Ended> {
+    /// Runs the agent to its end, with the fault of the API that the case's point needs. What may only be
+    /// seen while the agent is stopped is looked at here.
+    fn agent(&self, case: &Case, fault: Option<u64>, window: Duration, checks: &mut Checks) -> Option<Ended> {
         let mut command = Command::new(ebs_sim());
         command.arg("exec").arg("--dir").arg(self.rig.path("sim")).arg("--");
         command.arg(std::env::current_exe().unwrap());
@@ -233,29 +242,54 @@ fi
             (agent::WINDOW, format!("{}ms", window.as_millis())),
         ]);
         command.envs(env).env_remove("AWS_REGION").env_remove("AWS_DEFAULT_REGION");
+        if let Some(fault) = fault.filter(|_| case.point.holds()) {
+            let control = self.rig.ready["control"].as_str().unwrap().trim_start_matches("http://");
+            command.env(agent::HOLD, format!("{control} {fault}"));
+        }
         let mut run = Run::start(command);
         let stops = matches!(case.fault, Fault::Stop | Fault::Pause);
-        let limit = Instant::now() + Duration::from_secs(40);
-        let mut stopped = false;
+        let limit = Instant::now() + patience::RUN;
+        let (mut stopped, mut held) = (false, case.until());
         while !run.over() {
             if Instant::now() > limit {
                 run.signal(Signal::SIGKILL);
                 return None;
             }
-            let events = if stops && !stopped { Events::read(&self.rig) } else { Events::default() };
-            if events.struck().is_some() && is_stopped(run.pid()) {
+            let look = stops && !stopped || held == Until::Thaw;
+            let events = if look { Events::read(&self.rig) } else { Events::default() };
+            let stands = stops && !stopped && events.struck().is_some() && is_stopped(run.pid());
+            let release = match held {
+                Until::Never => false,
+                Until::Seen => self.rig.control("GET", "held", "") != Value::Array(vec![]),
+                Until::Thaw => stands || events.at(&format!("{THAW}#1")).is_some(),
+            };
+            if release {
+                held = Until::Never;
+                self.rig.control("DELETE", "faults", ""); // what they hold goes on
+            }
+            // A signal does not stop a post hook. A pre hook it stops: that one may not go on before.
+            let ignored = case.point.is(POST_RUNNING) && !stops;
+            if ignored && self.rig.path("signal-sent").exists() && took_signals(run.pid()) {
+                self.let_the_hook_go_on();
+            }
+            if stands {
                 stopped = true;
                 self.while_stopped(&events, window, checks);
                 let signal = if case.fault == Fault::Stop { Signal::SIGKILL } else { Signal::SIGCONT };
                 run.signal(signal);
+                self.let_the_hook_go_on();
             }
             std::thread::sleep(Duration::from_millis(3));
         }
         let died = now();
+        self.let_the_hook_go_on();
+        if held != Until::Never {
+            self.rig.control("DELETE", "faults", "");
+        }
         let ended = run.end();
         let deadline = deadline(&Events::read(&self.rig), window);
         match deadline {
-            // It ended by itself: its last word must be true at once.
+            // The agent ended by itself, so what its exit code says must be true already.
             _ if ended.code.is_some_and(|c| c != 40) => {}
             Some(deadline) => {
                 let goes_on = || self.load.iter().all(|l| l.wrote_after(died) || l.failed().is_some());
@@ -271,14 +305,16 @@ fi
 
     fn while_stopped(&self, events: &Events, window: Duration, checks: &mut Checks) {
         let in_window = events.at("thawed#1").is_none();
-        match deadline(events, window).filter(|_| in_window) {
-            Some(deadline) => {
-                let left = u64::try_from(deadline - now()).unwrap_or_default();
-                std::thread::sleep(Duration::from_nanos(left));
-                self.not_frozen(checks, "after the deadline, with the agent stopped");
-            }
-            None => std::thread::sleep(Duration::from_millis(50)),
+        // Without a deadline nothing is frozen, and nothing has to be thawed.
+        if let Some(deadline) = deadline(events, window).filter(|_| in_window) {
+            let left = u64::try_from(deadline - now()).unwrap_or_default();
+            let_pass("the deadline, with the agent stopped", Duration::from_nanos(left));
+            self.not_frozen(checks, "after the deadline, with the agent stopped");
         }
+    }
+
+    fn let_the_hook_go_on(&self) {
+        File::create(self.rig.path("go-on")).unwrap();
     }
 
     /// FITHAW says EINVAL where nothing is frozen; where something is, this thaws it.
@@ -292,7 +328,7 @@ fi
     }
 
     fn nothing_left(&self, checks: &mut Checks) {
-        let end = Instant::now() + Duration::from_secs(15);
+        let end = Instant::now() + patience::CONDITION;
         while !watchdogs(&self.rig).is_empty() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -300,7 +336,7 @@ fi
         self.not_frozen(checks, "after the watchdog had gone");
         checks.that(!self.rig.rescued(), || "the rescue had to thaw".to_owned());
         let died = now();
-        let limit = Instant::now() + Duration::from_secs(10);
+        let limit = Instant::now() + patience::CONDITION;
         let goes_on = |l: &Load| l.wrote_after(died) || l.failed().is_some();
         while !self.load.iter().all(goes_on) && Instant::now() < limit {
             std::thread::sleep(Duration::from_millis(1));
@@ -311,7 +347,7 @@ fi
 
 /// SIGKILL, while one of the agent's threads is inside FITHAW, makes a btrfs read-only (Linux 6.18:
 /// `btrfs_unfreeze` takes the EINTR from reading its superblock for a superblock that was changed meanwhile).
-/// No program can keep that from itself.
+/// No program can prevent what SIGKILL does to it.
 fn made_read_only(case: &Case) -> bool {
     case.fs == Fs::Btrfs && case.fault == Fault::Kill && case.point.in_window()
 }
@@ -332,6 +368,13 @@ pub fn too_busy(code: Option<i32>, said: &str) -> bool {
 fn deadline(events: &Events, window: Duration) -> Option<i128> {
     let began = events.at("freezing#1")?;
     Some(began + i128::try_from((window + GRACE).as_nanos()).unwrap())
+}
+
+/// Is no signal on its way to this process any more?
+fn took_signals(pid: nix::unistd::Pid) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let pending = status.lines().filter(|l| l.starts_with("SigPnd:") || l.starts_with("ShdPnd:"));
+    pending.filter_map(|l| l.split_whitespace().nth(1)).all(|mask| mask.bytes().all(|b| b == b'0'))
 }
 
 fn is_stopped(pid: nix::unistd::Pid) -> bool {

@@ -62,13 +62,18 @@ impl Point {
     }
 
     /// The fault of the API without which it is not reached.
-    pub fn needs(&self) -> Option<(&'static str, u64)> {
+    pub fn needs(&self) -> Option<&'static str> {
         match self.name.as_str() {
-            "look-up" | LOOKED => Some(("drop-after", 0)),
-            IN_FLIGHT => Some(("delay-before", 600)),
-            COMMITTED => Some(("delay-after", 600)),
+            "look-up" | LOOKED => Some("drop-after"),
+            IN_FLIGHT => Some("hold-before"),
+            COMMITTED => Some("hold-after"),
             _ => None,
         }
+    }
+
+    /// Is the request to be held there until the fault has done what it does?
+    pub fn holds(&self) -> bool {
+        self.is(IN_FLIGHT) || self.is(COMMITTED)
     }
 
     /// Is the answer to the create call known before it?
@@ -159,7 +164,7 @@ impl Fault {
         }
     }
 
-    /// Does the agent die without a word?
+    /// Does the agent die without a chance to say anything?
     pub fn kills(self) -> bool {
         matches!(self, Self::Kill | Self::Stop)
     }
@@ -171,10 +176,28 @@ pub struct Api {
     pub name: &'static str,
     /// As ebs-sim's control interface takes it.
     pub body: &'static str,
+    /// When a request that it holds is released.
+    pub until: Until,
+}
+
+/// Until when a request is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// None is held.
+    Never,
+    /// EC2 has it: what comes then comes within the window.
+    Seen,
+    /// The agent thaws, is stopped or has ended: what comes then is too late, unless it was the agent that
+    /// stood still.
+    Thaw,
 }
 
 const fn api(name: &'static str, body: &'static str) -> Api {
-    Api { name, body }
+    Api { name, body, until: Until::Never }
+}
+
+const fn held(name: &'static str, body: &'static str, until: Until) -> Api {
+    Api { name, body, until }
 }
 
 impl Api {
@@ -188,10 +211,11 @@ impl Api {
         api("drop-after", r#"{"action": "CreateSnapshots", "call": 1, "kind": "drop-after"}"#),
         api("hang", r#"{"action": "CreateSnapshots", "call": 1, "kind": "hang"}"#),
         api("hang-after", r#"{"action": "CreateSnapshots", "call": 1, "kind": "hang-after"}"#),
-        api("late-before", r#"{"action": "CreateSnapshots", "call": 1, "kind": "delay-before", "delay_ms": 300}"#),
-        api("late-after", r#"{"action": "CreateSnapshots", "call": 1, "kind": "delay-after", "delay_ms": 300}"#),
-        api("too-late-before", r#"{"action": "CreateSnapshots", "call": 1, "kind": "delay-before", "delay_ms": 1500}"#),
-        api("too-late-after", r#"{"action": "CreateSnapshots", "call": 1, "kind": "delay-after", "delay_ms": 1500}"#),
+        held("late-before", r#"{"action": "CreateSnapshots", "call": 1, "kind": "hold-before"}"#, Until::Seen),
+        held("late-after", r#"{"action": "CreateSnapshots", "call": 1, "kind": "hold-after"}"#, Until::Seen),
+        held("too-late-before", r#"{"action": "CreateSnapshots", "call": 1, "kind": "hold-before"}"#, Until::Thaw),
+        held("too-late-after", r#"{"action": "CreateSnapshots", "call": 1, "kind": "hold-after"}"#, Until::Thaw),
+        api("half-an-answer", r#"{"action": "CreateSnapshots", "call": 1, "kind": "hold-mid"}"#),
         api("malformed", r#"{"action": "CreateSnapshots", "call": 1, "kind": "malformed"}"#),
         api("extra-volume", r#"{"action": "CreateSnapshots", "call": 1, "kind": "extra-volume"}"#),
         api("snapshot-error", r#"{"action": "CreateSnapshots", "call": 1, "kind": "snapshot-error"}"#),
@@ -255,6 +279,11 @@ impl Case {
         all
     }
 
+    /// Until when the create call is held.
+    pub fn until(&self) -> Until {
+        if self.point.holds() { Until::Thaw } else { self.api.map_or(Until::Never, |api| api.until) }
+    }
+
     /// How the agent may end.
     pub fn ends(&self) -> Vec<End> {
         use End::{Code, Signal};
@@ -265,10 +294,10 @@ impl Case {
         }
         let point = &self.point;
         // A look-up is only reached when the answer was lost.
-        let late = if point.needs().is_some_and(|(kind, _)| kind == "drop-after") { 23 } else { 0 };
+        let late = if point.needs() == Some("drop-after") { 23 } else { 0 };
         match self.fault {
             Fault::Error => vec![Code(self.error())],
-            // In a thread that thaws what it has frozen, and goes on.
+            // The panic is in a thread; that thaws what it has frozen, and the run goes on.
             Fault::Panic if point.is(THAW) => vec![Code(0)],
             Fault::Panic if point.is(THAW_DONE) => vec![Code(22)],
             Fault::Panic if point.is(FREEZE) || point.is(FREEZE_DONE) => vec![Code(21)],
@@ -288,8 +317,8 @@ impl Case {
             Fault::Pause if point.is(THAW_DONE) => vec![Code(0), Code(22)],
             Fault::Pause if point.in_window() => vec![Code(21), Code(22)],
             Fault::Pause => vec![Code(late)],
-            // The watchdog thaws a btrfs, and dies before it can tell: then nobody knows whose thaw it was. At the end of
-            // the first thaw it may be in the other one.
+            // The watchdog may thaw a btrfs and die before it can say so: then nobody knows whose thaw it
+            // was. At the end of the first thaw it may be in the other one.
             Fault::Unguard if (point.is(THAW) || point.is(THAW_DONE)) && self.fs == Fs::Btrfs => {
                 vec![Code(0), Code(22)]
             }
