@@ -260,6 +260,22 @@ mod tests {
     }
 
     #[test]
+    fn only_a_doubt_or_a_missing_part_makes_the_whole_set_doubtful() {
+        let judge = |bests: &[Consistency], made_of: &str, doubt: Option<&str>| {
+            let evidence = Evidence { doubt: doubt.map(Into::into), applications: Some("hook".into()) };
+            let verdict = verdict(&plan(bests), &made(made_of, "pending"), &evidence);
+            (verdict.doubtful, verdict.reason.unwrap())
+        };
+        let raw = [APP, Consistency::Crash];
+        assert!(!judge(&[APP], "a", None).0);
+        assert!(!judge(&raw, "ab", None).0, "a part that nobody promised to be more");
+        assert_eq!(judge(&[APP], "a", Some("thawed")), (true, "thawed".into()));
+        assert!(judge(&[APP, APP], "a", None).0);
+        // The doubt is about every part: it says more than that one of them could not be better anyway.
+        assert_eq!(judge(&raw, "ab", Some("thawed")), (true, "thawed".into()));
+    }
+
+    #[test]
     fn the_exit_code_is_that_of_the_worst_that_happened() {
         use Consistency::{Application, Crash, Filesystem};
         let exit = |ending: Ending| {

@@ -36,6 +36,29 @@ async fn a_run_takes_a_set_and_leaves_nothing_behind() {
     machine.is_left_well("no fault");
 }
 
+/// P6: what a host without this one's records reads.
+#[tokio::test]
+async fn the_tags_of_each_snapshot_say_what_was_on_it_and_how_it_was_mounted() {
+    let machine = Machine::new();
+    let record = machine.take().await.unwrap().record;
+    let kept = serde_json::to_value(&record).unwrap();
+    let differ = ["part", "device", "mounts"].map(|k| format!("stillpoint:{k}"));
+    let mut text = String::new();
+    for made in machine.ec2.snapshots() {
+        let own = differ.iter().filter_map(|k| Some(format!("{k} {}\n", made.tags.get(k)?)));
+        text.push_str(&format!("{}\n{}", made.view.volume, own.collect::<String>()));
+        assert_eq!(made.tags["stillpoint:run"], record.run_id.as_str());
+        for key in ["frozen", "requested", "responded", "thawed"] {
+            assert_eq!(made.tags[&format!("stillpoint:{key}")], kept["times"][key].as_str().unwrap());
+        }
+    }
+    let passing = ["run", "frozen", "requested", "responded", "thawed"].map(|k| format!("stillpoint:{k}"));
+    let made = machine.ec2.snapshots();
+    let same = made[0].tags.iter().filter(|(k, _)| !passing.contains(k) && !differ.contains(k));
+    text.extend(same.map(|(k, v)| format!("{k} {v}\n")));
+    insta::assert_snapshot!(text);
+}
+
 /// Every call of EC2 and of the kernel, made to fail: P1, P2 and P4 hold after each, and the code is the
 /// documented one.
 #[tokio::test]
