@@ -84,7 +84,8 @@ pub(super) fn find(root: &Path, config_file: Option<&Path>) -> Result<Vec<Source
             let status = FileStatus::Replaced { by: winner.clone() };
             found.push(Source::without_text(path.clone(), status));
         }
-        let text = if is_null_link(winner) { String::new() } else { read(winner)? };
+        // A link to /dev/null reads as empty, too.
+        let text = read(winner)?;
         found.push(if text.is_empty() {
             Source::without_text(winner.clone(), FileStatus::Masked)
         } else {
@@ -115,10 +116,6 @@ fn drop_ins(root: &Path) -> Result<BTreeMap<OsString, Vec<PathBuf>>, ConfigError
         }
     }
     Ok(by_name)
-}
-
-fn is_null_link(path: &Path) -> bool {
-    fs::canonicalize(path).is_ok_and(|p| p == Path::new("/dev/null"))
 }
 
 /// True when the file does not exist. A dangling link is not absent but an error, because somebody meant
@@ -214,6 +211,36 @@ mod tests {
         assert!(find(r, Some(&r.join("missing.toml"))).is_err(), "named by hand");
         fs::write(r.join("latin1.toml"), b"# caf\xe9").unwrap();
         assert!(matches!(find(r, Some(&r.join("latin1.toml"))), Err(ConfigError::File { .. })));
+    }
+
+    #[test]
+    fn a_main_file_that_somebody_meant_to_be_there_is_not_missing() {
+        let root = tempfile::tempdir().unwrap();
+        let main = root.path().join(MAIN_FILE);
+        fs::create_dir_all(main.parent().unwrap()).unwrap();
+        symlink("/nowhere/at/all", &main).unwrap();
+        assert!(matches!(find(root.path(), None), Err(ConfigError::Read { path, .. }) if path == main));
+        fs::remove_file(&main).unwrap();
+        fs::create_dir(&main).unwrap();
+        assert!(matches!(find(root.path(), None), Err(ConfigError::Read { path, .. }) if path == main));
+    }
+
+    #[test]
+    fn a_drop_in_directory_that_is_none_is_an_error() {
+        let root = tempfile::tempdir().unwrap();
+        let path = put(root.path(), "etc/stillpoint/config.d", "a file");
+        assert!(matches!(find(root.path(), None), Err(ConfigError::Read { path: p, .. }) if p == path));
+    }
+
+    #[test]
+    fn a_file_has_a_largest_size() {
+        let root = tempfile::tempdir().unwrap();
+        let size = usize::try_from(MAX_SIZE).unwrap();
+        let path = put(root.path(), MAIN_FILE, &"#".repeat(size));
+        assert_eq!(read(&path).unwrap().len(), size);
+        put(root.path(), MAIN_FILE, &"#".repeat(size + 1));
+        assert!(matches!(read(&path), Err(ConfigError::File { .. })));
+        assert!(matches!(read(Path::new("/dev/zero")), Err(ConfigError::File { .. })), "and ends there");
     }
 
     #[test]

@@ -123,4 +123,20 @@ mod tests {
             assert!(!can_freeze(t), "{t}");
         }
     }
+
+    #[test]
+    fn why_something_is_on_no_block_device() {
+        for (t, why) in [
+            ("nfs4", "network"),
+            ("virtiofs", "network"),
+            ("zfs", "cannot be frozen, and the kernel does not tell which disks its pool is on"),
+            ("ecryptfs", "its writes go to the folder it is mounted from"),
+            ("fuse", "served by a program (FUSE), on no block device"),
+            ("fuse.sshfs", "served by a program (FUSE), on no block device"),
+            ("fusion", "on no block device"),
+            ("aufs", "on no block device"),
+        ] {
+            assert_eq!(without_devices(t), why, "{t}");
+        }
+    }
 }

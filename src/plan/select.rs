@@ -280,15 +280,22 @@ impl Select<'_> {
         }
     }
 
-    /// Refuses a filesystem whose devices are not known, because it may be on a volume of the set.
-    fn check_lost(&self) -> Result<(), PlanError> {
-        let lost = self.placed.iter().enumerate().find(|(at, s)| s.lost && !self.excluded.contains(at));
-        match lost {
-            Some((_, placed)) if !self.settings.allow_partial => Err(PlanError::UnknownDevices {
-                mount: placed.filesystem.mount_point().to_owned(),
-                fstype: placed.filesystem.fstype.clone(),
-            }),
-            _ => Ok(()),
+    /// Refuses a filesystem whose devices are not known, because it may be on any volume of the set, or lowers
+    /// the whole set to `crash` where the settings allow it.
+    fn check_lost(&mut self) -> Result<(), PlanError> {
+        let lost = self.placed.iter().enumerate().filter(|(at, s)| s.lost && !self.excluded.contains(at));
+        for (_, placed) in lost {
+            let (mount, fstype) = (placed.filesystem.mount_point(), &placed.filesystem.fstype);
+            if !self.settings.allow_partial {
+                return Err(PlanError::UnknownDevices { mount: mount.to_owned(), fstype: fstype.clone() });
+            }
+            self.out.notes.push(format!(
+                "Every volume is only crash-consistent (`allow_partial`): {} ({fstype}) may be on any of them, \
+                 because its devices cannot be told.",
+                shown(mount)
+            ));
+            self.out.crash.extend(self.out.volumes.keys().cloned());
         }
+        Ok(())
     }
 }

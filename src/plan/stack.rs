@@ -126,7 +126,6 @@ impl<'a> Walk<'a> {
                 0
             }
             Backing::Devices { devices } => self.add_devices(devices, way, own),
-            _ if own => 0,
             _ => {
                 let (mount, fstype) = (shown(written.mount_point()), written.fstype.clone());
                 way.stack.off.insert(Off::ImageOn { mount, fstype });
@@ -262,5 +261,25 @@ fn dm_word(uuid: &str) -> &'static str {
         "mpath" => "multipath",
         part if part.starts_with("part") => "partition",
         _ => "dm",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_maker_of_a_dm_device_is_told_by_its_uuid() {
+        for (uuid, word) in [
+            ("LVM-wUk0Tc", "lvm"),
+            ("CRYPT-LUKS2-0f3b9a52-crypt1", "luks"),
+            ("CRYPT-PLAIN-swap", "crypt"),
+            ("mpath-3600508b4", "multipath"),
+            ("part2-mpath-3600508b4", "partition"),
+            ("DMRAID-isw", "dm"),
+            ("", "dm"),
+        ] {
+            assert_eq!(dm_word(uuid), word, "{uuid}");
+        }
     }
 }

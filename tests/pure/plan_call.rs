@@ -57,7 +57,11 @@ fn the_boot_volume_is_first_and_is_known_without_its_name() {
     );
     facts.volumes.iter_mut().for_each(|v| v.boot = false);
     let plan = plan_with(&facts, |s| s.exclude_boot_volume = true).unwrap();
-    assert!(matches!(plan.call, PointInTimeCall::CreateSnapshots { exclude_boot_volume: true, .. }));
+    let without_root =
+        PointInTimeCall::CreateSnapshots { exclude_boot_volume: true, exclude_data_volumes: vec![] };
+    assert_eq!(plan.call, without_root);
+    let boot = "vol-00000000000000000".parse().unwrap();
+    assert!(plan.volumes.len() == 11 && plan.volumes.iter().all(|v| v.id != boot), "the one under / is out");
     facts.filesystems.retain(|f| f.mount_point().to_str() != Some("/"));
     assert_eq!(plan_with(&facts, |s| s.exclude_boot_volume = true), Err(PlanError::BootUnknown));
 }

@@ -1,7 +1,9 @@
 //! The rules of the plan, one by one: each test fails when its rule is taken out.
 
 mod chosen;
+mod left_out;
 mod methods;
+mod names;
 mod partial;
 
 use rig::fixture::Host;

@@ -87,6 +87,34 @@ fn flags_win_and_a_choice_on_the_command_line_is_the_whole_choice() {
     assert_eq!(*loaded.origin("plan.volumes"), Origin::Flag("--mount"));
     assert_eq!(*loaded.origin("plan.tags.b"), Origin::Flag("--tag"));
 
+    // Nothing is left out and nothing chosen by a flag without a value.
+    let nothing = Overrides {
+        mounts: Some(Vec::new()),
+        volumes: Some(Vec::new()),
+        volume_tags: Some(BTreeMap::new()),
+        exclude_volumes: Some(Vec::new()),
+        ..Overrides::default()
+    };
+    put(r, MAIN_FILE, "[defaults]\nmounts = [\"/a\"]\nexclude_volumes = [\"vol-0123456789abcdef0\"]");
+    assert_eq!(
+        get(r, None, &nothing).unwrap().settings,
+        get(r, None, &Overrides::default()).unwrap().settings
+    );
+    let [one, other] = ["vol-0000000000000000a", "vol-0000000000000000b"].map(|v| v.parse().unwrap());
+    let flags = Overrides {
+        volumes: Some(vec![one]),
+        volume_tags: Some(BTreeMap::from([("Env".into(), "test".into())])),
+        exclude_volumes: Some(vec![other]),
+        ..Overrides::default()
+    };
+    let plan = get(r, None, &flags).unwrap().settings.plan;
+    assert_eq!(
+        (Some(&plan.volumes), Some(&plan.volume_tags)),
+        (flags.volumes.as_ref(), flags.volume_tags.as_ref())
+    );
+    assert_eq!(Some(&plan.exclude_volumes), flags.exclude_volumes.as_ref());
+    assert!(plan.mounts.is_empty(), "the file's choice must not be added");
+
     let bad = Overrides { mounts: Some(vec!["data".into()]), ..Overrides::default() };
     let e = get(r, None, &bad).unwrap_err();
     assert!(e.to_string().starts_with("command line --mount: `--mount` is \"data\""), "{e}");

@@ -12,7 +12,9 @@ use crate::consistency::{Consistency, Method};
 
 mod layers;
 mod redis;
+mod sections;
 mod shipped;
+mod values;
 
 fn put(root: &Path, path: &str, text: &str) {
     let path = root.join(path);
@@ -273,4 +275,12 @@ fn values_are_checked_against_each_other() {
 
     let tags: String = (0..21).map(|i| format!("t{i} = \"\"\n")).collect();
     assert!(error(&format!("[defaults.tags]\n{tags}")).0.contains("`tags` has 21 tags, and may have 20"));
+}
+
+#[test]
+fn who_may_not_read_the_configuration_hears_who_may() {
+    let error = |kind: std::io::ErrorKind| ConfigError::Read { path: MAIN_FILE.into(), source: kind.into() };
+    let hint = error(std::io::ErrorKind::PermissionDenied).hint().unwrap();
+    assert!(hint.contains("runs as root"), "{hint}");
+    assert_eq!(error(std::io::ErrorKind::NotFound).hint(), None);
 }

@@ -44,6 +44,7 @@ fn show_is_a_configuration_that_means_the_same() {
     assert!(shown.contains("\nfreeze_timeout = \"2s 500ms\" # built-in default\n"), "{shown}");
     assert!(shown.contains("\nmethods.\"/boot/efi.d\" = \"sync\" "), "{shown}");
     assert!(shown.contains("\n# description: not set "), "{shown}");
+    assert!(shown.contains("\nvolume_tags = {} # built-in default\n"), "{shown}");
     let json = db.show_json();
     let window = json["values"].as_array().unwrap().iter().find(|v| v["key"] == "plan.window").unwrap();
     assert_eq!((&window["value"], &window["origin"]["kind"]), (&"5s".into(), &"file".into()));
