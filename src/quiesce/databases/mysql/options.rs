@@ -5,6 +5,8 @@
 //! in an error, or take a file that everybody may write.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -48,8 +50,8 @@ impl Options {
         let failed = |why: &dyn fmt::Display| {
             Refusal::new(format!("cannot read the option file {}: {why}", file.display()))
         };
-        let text = match std::fs::read(file) {
-            Ok(text) => text,
+        let mut opened = match File::open(file) {
+            Ok(opened) => opened,
             Err(e) if !required && e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             Err(e) if !required && e.kind() == std::io::ErrorKind::PermissionDenied => {
                 note(format!("the option file {} is passed over: {e}", file.display()));
@@ -57,7 +59,7 @@ impl Options {
             }
             Err(e) => return Err(failed(&e)),
         };
-        let mode = std::fs::metadata(file).map_err(|e| failed(&e))?.permissions().mode();
+        let mode = opened.metadata().map_err(|e| failed(&e))?.permissions().mode();
         if mode & 0o002 != 0 {
             // As MySQL's clients do; whoever is meant to be read should hear of it.
             if required {
@@ -66,6 +68,8 @@ impl Options {
             note(format!("the option file {} is passed over: everybody may write it", file.display()));
             return Ok(());
         }
+        let mut text = Vec::new();
+        opened.read_to_end(&mut text).map_err(|e| failed(&e))?;
         let mut counts = false;
         for line in String::from_utf8_lossy(&text).lines() {
             let line = line.trim();
@@ -124,13 +128,14 @@ impl Options {
     }
 }
 
-/// A `#` outside of quotes begins a comment in the middle of a line too.
+/// A `#` outside of quotes begins a comment in the middle of a line too. A backslash guards what is behind it
+/// within quotes only.
 fn without_comment(line: &str) -> &str {
     let (mut quote, mut escaped) = (None, false);
     for (at, c) in line.char_indices() {
         match c {
             _ if escaped => escaped = false,
-            '\\' => escaped = true,
+            '\\' if quote.is_some() => escaped = true,
             '\'' | '"' if quote.is_none() => quote = Some(c),
             c if quote == Some(c) => quote = None,
             '#' if quote.is_none() => return line[..at].trim_end(),
@@ -190,6 +195,11 @@ mod tests {
             (r"password=C:\dir", r"C:\dir"),
             ("loose-password=x", "x"),
             ("password=a=b", "a=b"),
+            (r##"password="a\"#b" # c"##, "a\"#b"),
+            (r"password='a\\'#b", r"a\"),
+            ("password=\"a'b\"#c", "a'b"),
+            (r"password=a\#b", r"a\"),
+            (r"password=it\'s # c'x", "it's # c'x"),
         ] {
             assert_eq!(of(&format!("[client]\n{written}\n")).password.as_deref(), Some(read), "{written}");
         }
@@ -198,7 +208,7 @@ mod tests {
     #[test]
     fn only_groups_of_clients_count_and_the_last_wins() {
         let options = of(
-            "user=nobody\n[mysqld]\nsocket=/server\nport=1\n[client]\n# c\n; c\nuser=a\nport=3307\n\
+            "user=nobody\n[mysqld]\nsocket=/server\nport=1\nhost=server\n[client]\n# c\n; c\nuser=a\nport=3307\n\
              ssl-verify-server-cert\n[mysql]\nuser=b\n[stillpoint]\nuser=c\npassword=\n[client-mariadb]\nsocket=/s\n",
         );
         let expected = Options {
@@ -241,6 +251,8 @@ mod tests {
         let told = options.read(&file, true).unwrap_err();
         assert!(told.what.contains("`port`") && !told.what.contains("s3cret"), "{told}");
         assert!(!format!("{options:?}").contains("s3cret"), "{options:?}");
+        let shown = format!("{:?}", of("[client]\nuser=me\npassword=s3cret\n"));
+        assert!(shown.contains("user: Some(\"me\"), password: Some(\"…\")"), "{shown}");
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
         assert!(Options::default().read(&file, true).unwrap_err().what.contains("everybody"));
         let mut options = Options::default();
@@ -248,5 +260,25 @@ mod tests {
         assert_eq!(options, Options::default());
         options.read(&dir.path().join("none"), false).unwrap();
         assert!(options.read(&dir.path().join("none"), true).is_err());
+    }
+
+    /// What nobody named may be out of reach; what was named must be read, and so must what is there.
+    #[test]
+    fn a_usual_file_that_may_not_be_read_is_passed_over_and_a_broken_one_is_not() {
+        // Nobody may read it, root included.
+        let denied = Path::new("/proc/sys/vm/drop_caches");
+        assert_eq!(File::open(denied).unwrap_err().kind(), std::io::ErrorKind::PermissionDenied);
+        let mut options = Options::default();
+        options.read(denied, false).unwrap();
+        assert_eq!(options, Options::default());
+        assert!(options.read(denied, true).unwrap_err().what.contains("drop_caches"));
+        let dir = tempfile::tempdir().unwrap();
+        for required in [false, true] {
+            assert!(options.read(dir.path(), required).is_err(), "a directory");
+            assert!(options.read(&dir.path().join("f/g"), true).is_err(), "none there");
+        }
+        let file = dir.path().join("f");
+        std::fs::write(&file, "").unwrap();
+        assert!(options.read(&file.join("g"), false).is_err(), "a path through a file");
     }
 }

@@ -106,5 +106,29 @@ mod tests {
     fn colons_and_backslashes_are_escaped() {
         let wanted = Wanted { host: "::1", user: r"a\b", ..WANTED };
         assert_eq!(lookup(r"\:\:1:5432:postgres:a\\b:p\:w:d\\", wanted).as_deref(), Some(r"p:w:d\"));
+        let wanted = Wanted { user: r"a\", ..WANTED };
+        assert_eq!(lookup(r"localhost:5432:postgres:a\\:pw", wanted).as_deref(), Some("pw"));
+    }
+
+    #[test]
+    fn a_file_that_others_may_read_is_not_used() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("pgpass");
+        assert_eq!(read(&file).unwrap(), None, "it need not be there");
+        std::fs::write(&file, "*:*:*:*:s3cret\n").unwrap();
+        let set = |mode| std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        for mode in [0o600, 0o400] {
+            set(mode);
+            assert_eq!(read(&file).unwrap().as_deref(), Some("*:*:*:*:s3cret\n"), "{mode:o}");
+        }
+        for mode in [0o640, 0o620, 0o604, 0o666] {
+            set(mode);
+            let told = read(&file).unwrap_err();
+            assert!(told.what.contains(&format!("(mode {mode:04o})")), "{told}");
+            assert!(told.hint.unwrap().starts_with("chmod 0600 "));
+        }
+        assert!(read(dir.path()).unwrap_err().what.contains("is not a plain file"));
+        assert!(read(&file.join("below")).unwrap_err().what.starts_with("cannot read the password file"));
     }
 }
