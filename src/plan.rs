@@ -40,9 +40,13 @@ pub struct Plan {
     pub filesystems: Vec<PlannedFilesystem>,
     /// Volumes of the set, boot volume first, then by device name.
     pub volumes: Vec<PlannedVolume>,
-    /// Block devices on volumes of the set that hold no frozen filesystem and are not swap: proven quiet by
-    /// their write counter.
+    /// Block devices on volumes of the set that hold no frozen filesystem and are not swap: claimed over the
+    /// window, so that nobody uses them, and watched.
     pub witnesses: Vec<WitnessDevice>,
+    /// Devices on volumes of the set that have others above them (the disk of partitions, a volume of LVM's
+    /// group): written to through those, and by nobody else.
+    #[serde(skip)]
+    pub beneath: Vec<WitnessDevice>,
     /// What stays out, and why: filesystems and volumes.
     pub left_out: Vec<LeftOut>,
     /// The call that fixes the point in time.
@@ -89,6 +93,8 @@ pub struct PlannedFilesystem {
 pub struct WitnessDevice {
     /// Kernel name, such as `dm-0`.
     pub name: String,
+    /// Its number.
+    pub dev: DevNo,
     /// Its `stat` file.
     #[serde(serialize_with = "path_encoding::path")]
     pub stat: PathBuf,
@@ -138,6 +144,8 @@ pub struct PlannedVolume {
     pub best: Consistency,
     /// Why it is in the set, for people.
     pub reason: String,
+    /// Why its part can only be crash-consistent; none when it can be more.
+    pub limited_by: Option<String>,
 }
 
 /// A filesystem or volume that stays out.

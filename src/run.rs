@@ -9,6 +9,7 @@
 //! freeze      waves; then the one thing that everything is frozen for; thaw     ┘ point_in_time
 //! remount     what was unmounted, exactly as it was; units started
 //! release     applications in reverse, also after a failure or a signal
+//! recheck     what may only be asked once everything is thawed: was all of it written back?
 //! settle      verdict with evidence; tags, commands for the end, record
 //! ```
 //!
@@ -89,6 +90,7 @@ async fn run<E, G: Goal<E>>(
     progress.inform_applications();
     goal.thawed(env, job, &mut progress).await;
     release::all(env, &mut progress).await;
+    progress.window.recheck(job.settings.flush_timeout, interrupt).await;
     let outcome = goal.settle(env, job, &mut progress).await;
     env.at(Step::Close);
     progress.close();

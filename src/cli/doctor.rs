@@ -141,8 +141,8 @@ impl Ask<'_> {
         let (instance, attached) = (instance.ok()?, attached.ok()?);
         let (name, root_device) = (planned::hostname(), instance.root_device_name);
         let facts = discover::facts(identity, name, root_device, attached, self.host.clone());
-        let plan = match planned::make(self.loaded, &facts) {
-            Ok(plan) => plan,
+        let (facts, plan) = match planned::make(self.loaded, facts, Path::new("/")) {
+            Ok(made) => made,
             Err(e) => {
                 self.found.push(Finding::refusal("plan", &e));
                 return None;

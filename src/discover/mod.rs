@@ -48,6 +48,20 @@ pub struct Facts {
     pub devices: Vec<BlockDevice>,
     /// Swap files in use: swapping out raises the write counter of the device below them.
     pub swap_files: Vec<SwapFile>,
+    /// Devices that no mount of this host shows to be in use, and that are: looked for once it is known which
+    /// of them would be in a set.
+    pub in_use: Vec<DeviceInUse>,
+}
+
+/// A block device that is in use, though no mount of this host shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeviceInUse {
+    /// Kernel name.
+    pub name: String,
+    /// Its number.
+    pub dev: DevNo,
+    /// By whom and how, in words; or why it is not known not to be.
+    pub why: String,
 }
 
 /// Joins the facts of the host with those of EC2.
@@ -67,6 +81,7 @@ pub fn facts(
         filesystems: host.filesystems,
         devices: host.devices,
         swap_files: host.swap_files,
+        in_use: Vec::new(),
     }
 }
 

@@ -23,10 +23,12 @@ use nix::sys::stat::Mode;
 
 use crate::ids::DevNo;
 
-/// A block device's write counter: `/sys/class/block/*/stat`, fields 5, 7 and 9 (kernel
+/// A block device's write counter: `/sys/class/block/*/stat`, fields 1, 5, 7 and 9 (kernel
 /// Documentation/block/stat.rst).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WriteCounter {
+    /// Reads completed since boot: what shows that the counter counts at all.
+    pub reads: u64,
     /// Writes completed since boot.
     pub writes: u64,
     /// Sectors written since boot. An fsync(2) of a clean file, which is no matter while frozen, flushes the
@@ -86,6 +88,34 @@ pub trait Kernel: Send + Sync + std::fmt::Debug + 'static {
     /// What munlockall says.
     fn unlock_memory(&self) -> nix::Result<()> {
         munlockall()
+    }
+    /// Claims a block device: while the descriptor is open nobody else can mount it.
+    ///
+    /// # Errors
+    /// As [`super::device::claim`].
+    fn claim_device(&self, dev: DevNo) -> nix::Result<OwnedFd> {
+        super::device::claim(dev)
+    }
+    /// Opens a block device for [`Kernel::read_device`].
+    ///
+    /// # Errors
+    /// As [`super::device::open_direct`].
+    fn open_device(&self, dev: DevNo) -> nix::Result<OwnedFd> {
+        super::device::open_direct(dev)
+    }
+    /// Reads the first block of a block device, from the device itself.
+    ///
+    /// # Errors
+    /// As [`super::device::read`].
+    fn read_device(&self, device: BorrowedFd<'_>) -> nix::Result<()> {
+        super::device::read(device)
+    }
+    /// fsync(2) of a block device: what the page cache has for it.
+    ///
+    /// # Errors
+    /// What fsync says; EIO when writing back failed before.
+    fn flush_device(&self, device: BorrowedFd<'_>) -> nix::Result<()> {
+        nix::unistd::fsync(device)
     }
     /// Reads a write counter from an already open `stat` file: no open while frozen.
     ///
@@ -150,8 +180,10 @@ impl Kernel for Linux {
         let mut text = [0_u8; 512];
         let mut fields = read_again(stat, &mut text)?.split_ascii_whitespace();
         let mut field = |skip: usize| fields.nth(skip).and_then(|f| f.parse::<u64>().ok());
-        match (field(4), field(1), field(1)) {
-            (Some(writes), Some(sectors), Some(in_flight)) => Ok(WriteCounter { writes, sectors, in_flight }),
+        match (field(0), field(3), field(1), field(1)) {
+            (Some(reads), Some(writes), Some(sectors), Some(in_flight)) => {
+                Ok(WriteCounter { reads, writes, sectors, in_flight })
+            }
             _ => Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "not a block device's stat file")),
         }
     }
@@ -389,11 +421,11 @@ mod tests {
     }
 
     #[test]
-    fn the_write_counter_is_fields_five_seven_and_nine() {
+    fn the_write_counter_is_fields_one_five_seven_and_nine() {
         let mut f = tempfile::tempfile().unwrap();
         f.write_all(b"  1 2 3 4  555 6 7 8   9 10 11 12 13 14 15 16 17\n").unwrap();
         let read = Linux.write_counter(&f).unwrap();
-        assert_eq!(read, WriteCounter { writes: 555, sectors: 7, in_flight: 9 });
+        assert_eq!(read, WriteCounter { reads: 1, writes: 555, sectors: 7, in_flight: 9 });
         assert_eq!(Linux.write_counter(&f).unwrap(), read, "it can be read again through the same fd");
         assert!(Linux.write_counter(&tempfile::tempfile().unwrap()).is_err());
     }

@@ -5,6 +5,8 @@
 //! superblock   which superblock an open file is on
 //! fsuuid       a filesystem's own UUID, from its superblock
 //! block        /sys/dev/block: block devices and what they are made of; members of btrfs; swap
+//! device       a block device by its number: its node, opened, claimed, read
+//! device_users who uses block devices that no mount here shows
 //! process      /proc/PID: its name, where it works, and whether it is still the same one
 //! cgroup       /proc/PID/cgroup: its unit
 //! open_files   /proc/PID/fd: who has what open for writing
@@ -26,6 +28,8 @@
 
 pub mod block;
 pub(crate) mod cgroup;
+pub(crate) mod device;
+pub(crate) mod device_users;
 mod error;
 pub mod fanotify;
 pub(crate) mod fdinfo;

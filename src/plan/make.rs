@@ -34,9 +34,24 @@ pub fn plan(facts: &Facts, settings: &PlanSettings) -> Result<Plan, PlanError> {
     let walk = Walk::new(facts);
     let placed = placed(facts, &walk);
     let boot = boot(facts, &placed);
-    let chosen = select(facts, settings, &placed, boot.as_ref())?;
+    let mut chosen = select(facts, settings, &placed, boot.as_ref())?;
+    in_use(facts, &walk, &mut chosen);
     let make = Make { facts, settings, walk: &walk, placed: &placed, chosen: &chosen, boot };
     make.plan()
+}
+
+/// What is in use without a mount here cannot be frozen, so the volumes below it are only crash-consistent.
+fn in_use(facts: &Facts, walk: &Walk<'_>, chosen: &mut Chosen) {
+    for device in &facts.in_use {
+        let below = walk.below(&device.name);
+        let on = facts.volumes.iter().filter(|v| v.disk.as_ref().is_some_and(|d| below.contains(&*d.name)));
+        for volume in on.filter(|v| chosen.volumes.contains_key(&v.id)) {
+            let name = walk.device(&device.name).map_or_else(|| device.name.clone(), Walk::label);
+            let why = format!("{name} cannot be taken for unused: {}", device.why);
+            chosen.notes.push(format!("{} is only crash-consistent: {why}.", volume.id));
+            chosen.crash.entry(volume.id.clone()).or_insert(why);
+        }
+    }
 }
 
 /// The boot volume: the one attached as RootDeviceName, else the only one under `/`.
@@ -88,6 +103,7 @@ impl Make<'_> {
             filesystems,
             volumes,
             witnesses: beside.witnesses,
+            beneath: beside.beneath,
             left_out,
             call,
             notes,
@@ -201,8 +217,9 @@ impl Make<'_> {
             throughput: volume.throughput,
             encrypted: volume.encrypted,
             mount_points: mount_points.collect(),
-            best: if self.chosen.crash.contains(&volume.id) { Consistency::Crash } else { full },
+            best: if self.chosen.crash.contains_key(&volume.id) { Consistency::Crash } else { full },
             reason: self.chosen.volumes.get(&volume.id).cloned().unwrap_or_default(),
+            limited_by: self.chosen.crash.get(&volume.id).cloned(),
         }
     }
 
@@ -229,7 +246,7 @@ impl Make<'_> {
 
     /// Volumes of the set that can be better than crash-consistent.
     fn sound_volumes(&self) -> BTreeSet<&VolumeId> {
-        self.chosen.volumes.keys().filter(|v| !self.chosen.crash.contains(v)).collect()
+        self.chosen.volumes.keys().filter(|v| !self.chosen.crash.contains_key(v)).collect()
     }
 
     /// Devices under a mounted filesystem on EBS, in the set or left out with a reason.

@@ -19,8 +19,8 @@ use crate::path_encoding::shown;
 pub(super) struct Chosen {
     pub filesystems: BTreeMap<usize, String>,
     pub volumes: BTreeMap<VolumeId, String>,
-    /// Volumes of the set that can only be crash-consistent.
-    pub crash: BTreeSet<VolumeId>,
+    /// Volumes of the set that can only be crash-consistent, and why.
+    pub crash: BTreeMap<VolumeId, String>,
     /// Why filesystems stay out, where the settings are the reason.
     pub(crate) left_filesystems: BTreeMap<usize, String>,
     /// Why volumes stay out, where the settings are the reason.
@@ -234,7 +234,9 @@ impl Select<'_> {
             shown(mount),
             ids.join(", ")
         ));
-        self.out.crash.extend(volumes.iter().cloned());
+        for volume in volumes {
+            self.out.crash.entry(volume.clone()).or_insert_with(|| format!("{}: {why}", shown(mount)));
+        }
         Ok(())
     }
 
@@ -248,7 +250,7 @@ impl Select<'_> {
             if wanted && !self.placed.iter().any(|s| s.is_on(&volume.id)) {
                 let reason = "no mounted filesystem, taken by `unmounted_volumes`".to_owned();
                 self.out.volumes.insert(volume.id.clone(), reason);
-                self.out.crash.insert(volume.id.clone());
+                self.out.crash.insert(volume.id.clone(), "it has no mounted filesystem".to_owned());
             }
         }
     }
@@ -294,7 +296,10 @@ impl Select<'_> {
                  because its devices cannot be told.",
                 shown(mount)
             ));
-            self.out.crash.extend(self.out.volumes.keys().cloned());
+            let why = format!("{} may be on it, because its devices cannot be told", shown(mount));
+            for volume in self.out.volumes.keys() {
+                self.out.crash.entry(volume.clone()).or_insert_with(|| why.clone());
+            }
         }
         Ok(())
     }

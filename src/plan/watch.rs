@@ -1,4 +1,5 @@
-//! The block devices whose write counters witness that nothing was written, and the notes about the others.
+//! The block devices whose write counters witness that nothing was written, those that a run claims, and the
+//! notes about the others.
 //!
 //! In: what is in the set. Out: witnesses and notes. Must never: watch a device that is written to for good
 //! reasons (swap; a disk whose partitions are in the set, whose counter is the sum of theirs).
@@ -7,7 +8,7 @@ use std::collections::BTreeSet;
 
 use super::WitnessDevice;
 use super::stack::Walk;
-use crate::discover::{BlockDevice, Facts, Filesystem};
+use crate::discover::{BlockDevice, DeviceKind, Facts, Filesystem};
 use crate::ids::VolumeId;
 use crate::path_encoding::shown;
 
@@ -15,12 +16,13 @@ use crate::path_encoding::shown;
 const TOO_SMALL_FOR_DATA: u64 = 8 << 20;
 
 pub(super) fn witness(device: &BlockDevice) -> WitnessDevice {
-    WitnessDevice { name: device.name.clone(), stat: device.stat.clone() }
+    WitnessDevice { name: device.name.clone(), dev: device.dev, stat: device.stat.clone() }
 }
 
 /// Devices on volumes of the set that no filesystem of the set is on.
 pub(super) struct Beside {
     pub witnesses: Vec<WitnessDevice>,
+    pub beneath: Vec<WitnessDevice>,
     pub notes: Vec<String>,
 }
 
@@ -34,20 +36,27 @@ pub(super) fn beside(
     let in_set = facts.volumes.iter().filter(|v| volumes.contains(&v.id));
     let disks: Vec<(&str, &VolumeId)> =
         in_set.filter_map(|v| Some((v.disk.as_ref()?.name.as_str(), &v.id))).collect();
+    // All but loop devices have claimed what they are on, so nobody can mount it.
+    let claims = |d: &&BlockDevice| !matches!(d.kind, DeviceKind::Loop { .. });
     let has_above: BTreeSet<&str> =
-        facts.devices.iter().flat_map(|d| d.below.iter().map(String::as_str)).collect();
-    let mut beside = Beside { witnesses: Vec::new(), notes: Vec::new() };
+        facts.devices.iter().filter(claims).flat_map(|d| d.below.iter().map(String::as_str)).collect();
+    let mut beside = Beside { witnesses: Vec::new(), beneath: Vec::new(), notes: Vec::new() };
     let (mut swap, mut raw) = (Vec::new(), Vec::new());
     for device in &facts.devices {
         // A device with others above it is written to through those, or only by the volume manager. A loop
         // device over an image file is written to through the filesystem that has the file.
-        if known.contains(&device.name) || has_above.contains(device.name.as_str()) {
+        let beneath = has_above.contains(device.name.as_str());
+        if known.contains(&device.name) && !beneath {
             continue;
         }
         let below = walk.below(&device.name);
         let on = disks.iter().find(|(disk, _)| below.contains(disk));
         let Some((_, volume)) = on else { continue };
-        if device.swap {
+        if beneath {
+            beside.beneath.push(witness(device));
+        } else if device.size == 0 {
+            // An array that is not running, a driver without a medium: it holds nothing.
+        } else if device.swap {
             swap.push(format!("{} ({volume})", Walk::label(device)));
         } else {
             if device.size > TOO_SMALL_FOR_DATA {
@@ -61,7 +70,7 @@ pub(super) fn beside(
     }
     if !raw.is_empty() {
         beside.notes.push(format!(
-            "Without a mounted filesystem, and consistent only if nothing writes to it in the window: {}.",
+            "Without a mounted filesystem, and claimed over the window, so that nothing uses it: {}.",
             raw.join(", ")
         ));
     }

@@ -38,6 +38,9 @@ pub fn human(record: &HeldFreezeRecord) -> String {
     if record.held == Some(true) && record.reason.is_some() {
         let _ = writeln!(text, "not {}-consistent: {reason}", record.requested);
     }
+    for device in &record.unwitnessed {
+        let _ = writeln!(text, "no independent witness: {device}");
+    }
     for trouble in &record.after {
         let _ = writeln!(text, "after the thaw: {trouble}");
     }

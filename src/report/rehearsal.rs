@@ -212,6 +212,9 @@ fn troubles(page: &mut Page, rounds: &[Round]) {
             };
             page.wrapped("", "  ", &what);
         }
+        for device in &round.unwitnessed {
+            page.wrapped("", "  ", &format!("{which}no independent witness: {device}"));
+        }
         for trouble in &round.after {
             page.wrapped("", "  ", &format!("{which}after the thaw: {trouble}"));
         }

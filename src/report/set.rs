@@ -50,6 +50,9 @@ pub fn human(record: &SetRecord) -> String {
             None => writeln!(text),
         };
     }
+    for device in &record.unwitnessed {
+        let _ = writeln!(text, "no independent witness: {device}");
+    }
     if let Some(reason) = &record.reason {
         let _ = match record.achieved {
             Some(_) => writeln!(text, "not {}-consistent: {reason}", record.requested),

@@ -369,6 +369,7 @@ mod tests {
             filesystems: vec![],
             volumes: vec![],
             witnesses: vec![],
+            beneath: vec![],
             left_out: vec![],
             call: crate::plan::PointInTimeCall::CreateSnapshots {
                 exclude_boot_volume: false,

@@ -26,6 +26,9 @@ use crate::interrupt::Interrupt;
 use crate::plan::{Consistency, Method};
 use crate::window::{Called, Limits, Prepared, Times};
 
+/// How long the record that is kept before the post hooks run waits for the last checks. What has not answered
+/// by then is claimed by the record that is kept after them.
+const EARLY_RECHECK: Duration = Duration::from_secs(1);
 /// Where the Systems Manager agent keeps its state.
 const SSM_AGENT: &str = "/var/lib/amazon/ssm";
 
@@ -124,6 +127,7 @@ impl<E> Goal<E> for ForOthers<'_> {
     /// The record is kept before the post hooks run, too: they may take long, and this process may be killed
     /// meanwhile.
     async fn thawed(&mut self, _: &Environment<'_, E>, job: &Job<'_>, progress: &mut Progress) {
+        progress.window.recheck(EARLY_RECHECK, &mut Interrupt::never()).await;
         self.judge(job, progress);
         self.control.keep(&self.unconfirmed(job, progress));
     }
@@ -171,6 +175,7 @@ impl ForOthers<'_> {
             },
         );
         record.reason = evidence.doubt.or(evidence.applications.filter(|_| label < job.requested));
+        record.unwitnessed = thawed.without_witness();
         record.still_frozen = thawed.still_frozen;
     }
 

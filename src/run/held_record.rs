@@ -52,6 +52,9 @@ pub struct HeldFreezeRecord {
     pub hint: Option<String>,
     /// From before the first FIFREEZE to after the last FITHAW, in milliseconds.
     pub(crate) frozen_ms: f64,
+    /// Devices whose write counter could not have shown a write meanwhile, each with why.
+    #[serde(default)]
+    pub(crate) unwitnessed: Vec<String>,
     /// Mount points that may still be frozen.
     #[serde(serialize_with = "path_encoding::paths")]
     pub still_frozen: Vec<PathBuf>,
@@ -95,6 +98,7 @@ impl HeldFreezeRecord {
             reason: None,
             hint: None,
             frozen_ms: 0.0,
+            unwitnessed: Vec::new(),
             still_frozen: Vec::new(),
             hooks: Vec::new(),
             after: Vec::new(),

@@ -40,8 +40,13 @@ impl<'a> Job<'a> {
             if settings.holds_applications() { Consistency::Application } else { Consistency::Filesystem };
         let requested = settings.consistency.unwrap_or(natural);
         if requested > plan.best && settings.on_degraded == OnDegraded::Fail {
-            let what =
+            let mut what =
                 format!("this plan can reach {} consistency at best, {requested} is requested", plan.best);
+            if let Some((volume, why)) =
+                plan.volumes.iter().find_map(|v| Some((&v.id, v.limited_by.as_ref()?)))
+            {
+                what = format!("{what}: on {volume}, {why}");
+            }
             return Err(Error::new(Exit::Config, what).hint(
                 "request less (--consistency), or allow less (--on-degraded keep); \
                  `stillpoint plan` says why",

@@ -8,6 +8,7 @@
 //! never: change anything.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Loaded;
@@ -17,8 +18,10 @@ use crate::ec2::connect::{self, ConnectError};
 use crate::ec2::{Describe, imds};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::host::kernel::{Kernel, Linux};
 use crate::plan::{self, Method, Plan};
 use crate::unmount::REMOUNT_LIMIT;
+use crate::window::claims;
 
 /// Time beyond the sum of all limits, for what has none: tagging, looking up, reporting.
 const SETTLING: Duration = Duration::from_secs(120);
@@ -46,7 +49,7 @@ pub async fn planned(loaded: &Loaded, root: &Path) -> Result<Planned, Error> {
     let (instance, attached) = tokio::join!(ec2.instance(id), ec2.volumes(id));
     let (instance, attached) = (instance.map_err(Error::from)?, attached.map_err(Error::from)?);
     let facts = discover::facts(identity, hostname(), instance.root_device_name, attached, host(root)?);
-    let plan = make(loaded, &facts)?;
+    let (facts, plan) = make(loaded, facts, root)?;
     Ok(Planned { ec2, facts, plan })
 }
 
@@ -98,15 +101,23 @@ pub(crate) fn hostname() -> String {
     nix::unistd::gethostname().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Makes the plan from facts and settings. Reads nothing.
+/// Makes the plan. What no mount here shows to be in use is then looked at on this machine: a run would claim
+/// it, and this tries to, for a moment. What is in use goes into the facts, and the plan is made again.
 ///
 /// # Errors
 /// When the configuration names something that this host does not have; exit 78.
-pub fn make(loaded: &Loaded, facts: &Facts) -> Result<Plan, Error> {
-    plan::plan(facts, &loaded.settings.plan).map_err(|e| {
-        let hint = e.hint();
-        Error::new(Exit::Config, e).maybe_hint(hint)
-    })
+pub fn make(loaded: &Loaded, mut facts: Facts, root: &Path) -> Result<(Facts, Plan), Error> {
+    let make = |facts: &Facts| {
+        plan::plan(facts, &loaded.settings.plan).map_err(|e| {
+            let hint = e.hint();
+            Error::new(Exit::Config, e).maybe_hint(hint)
+        })
+    };
+    let first = make(&facts)?;
+    let kernel: Arc<dyn Kernel> = Arc::new(Linux);
+    facts.in_use = claims::take(&kernel, root, &first).in_use;
+    let plan = if facts.in_use.is_empty() { first } else { make(&facts)? };
+    Ok((facts, plan))
 }
 
 /// The longest that a run needs its credentials: every hook twice, the window, and the settling after it.

@@ -45,7 +45,7 @@ pub(super) async fn fix<E, G: Goal<E>>(
             // If a mount that refused is frozen, somebody else froze it: a recovery must not thaw it.
             nothing_frozen(journal, &not.thawed.still_frozen);
             let failure = Some(not.cause.into());
-            return Window { thawed: Some(not.thawed), failure, call: None };
+            return Window { thawed: Some(not.thawed), failure, ..Window::default() };
         }
     };
     // ---- the point in time: between here and `thaw` there is one thing and nothing else ----
@@ -54,7 +54,7 @@ pub(super) async fn fix<E, G: Goal<E>>(
     let called = frozen.call(interrupt, goal.point_in_time(env, times)).await;
     let call = began.elapsed();
     env.at(Step::Answered);
-    let thawed = frozen.thaw().await;
+    let (thawed, recheck) = frozen.thaw().await;
     // ---- everything is thawed ----
     env.at(Step::Thawed);
     let mut failure = None;
@@ -63,7 +63,7 @@ pub(super) async fn fix<E, G: Goal<E>>(
         state.expedited = None;
         failure = goal.answered(job, called, state);
     });
-    Window { thawed: Some(thawed), call: Some(call), failure }
+    Window { thawed: Some(thawed), recheck, call: Some(call), failure }
 }
 
 async fn prepare<E, G: Goal<E>>(

@@ -94,15 +94,18 @@ pub(super) fn unchanged<E>(env: &Environment<'_, E>, job: &Job<'_>) -> Result<()
     };
     let again = plan::plan(&facts, job.settings).map_err(|e| failed(chain(&e)))?;
     let shape = |p: &Plan| {
-        let filesystems: Vec<_> =
-            p.filesystems.iter().map(|f| (f.mount_point.clone(), f.dev, f.method, f.wave)).collect();
+        let filesystems: Vec<_> = p
+            .filesystems
+            .iter()
+            .map(|f| (f.mount_point.clone(), f.dev, f.method, f.wave, f.witnesses.clone()))
+            .collect();
         (filesystems, p.witnesses.clone(), p.call.clone())
     };
     let (before, after) = (shape(job.plan), shape(&again));
     if before == after {
         return Ok(());
     }
-    let differs = |a: &[(PathBuf, _, _, _)], b: &[(PathBuf, _, _, _)]| {
+    let differs = |a: &[(PathBuf, _, _, _, _)], b: &[(PathBuf, _, _, _, _)]| {
         a.iter().filter(|f| !b.contains(f)).map(|f| f.0.display().to_string()).collect::<Vec<_>>().join(" ")
     };
     let (gone, new) = (differs(&before.0, &after.0), differs(&after.0, &before.0));

@@ -14,12 +14,15 @@ use super::journal::{Created, Journal, State};
 use super::unmounted::Remounted;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::window::Thawed;
+use crate::interrupt::Interrupt;
+use crate::window::{Recheck, Thawed};
 
 #[derive(Debug, Default)]
 pub(super) struct Window {
     /// What was measured; none when preparing failed, so that nothing was frozen.
     pub thawed: Option<Thawed>,
+    /// What is asked once everything is thawed.
+    pub recheck: Recheck,
     /// How long everything was frozen for the goal's one thing; none when it was not reached.
     pub call: Option<Duration>,
     /// Why the window failed, if it did.
@@ -30,6 +33,13 @@ impl Window {
     /// The run failed before the window.
     pub fn never(failure: Failure) -> Self {
         Self { failure: Some(failure), ..Self::default() }
+    }
+
+    /// Waits for the last checks, for `limit` at most. Of a run that has failed nothing has to be proven.
+    pub async fn recheck(&mut self, limit: Duration, interrupt: &mut Interrupt) {
+        if let (Some(thawed), None) = (&mut self.thawed, &self.failure) {
+            self.recheck.tell(thawed, limit, interrupt).await;
+        }
     }
 
     /// Mount points that may still be frozen.

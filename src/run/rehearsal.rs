@@ -205,6 +205,7 @@ impl Rehearse<'_> {
             signal,
             reason: failed.or(evidence.reason().cloned().filter(|_| reached < job.requested)),
             exit: verdict::exit(job, &ending),
+            unwitnessed: thawed.without_witness(),
             still_frozen: thawed.still_frozen,
             hooks,
             after,

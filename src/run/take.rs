@@ -226,6 +226,7 @@ fn describe(
         times: if thawed.length.is_zero() { Times::default() } else { thawed.times },
         window_ms: thawed.length.as_secs_f64() * 1e3,
         call_ms: call.map(|c| c.as_secs_f64() * 1e3),
+        unwitnessed: thawed.without_witness(),
         still_frozen: thawed.still_frozen,
         not_mounted: Vec::new(),
         after: applications::after(&hooks),

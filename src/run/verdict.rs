@@ -125,7 +125,8 @@ pub fn verdict(plan: &Plan, made: &[SnapshotView], evidence: &Evidence) -> Verdi
         if failed {
             missing.push(volume.id.clone());
         } else if volume.best == Consistency::Crash {
-            lower.get_or_insert(format!("{} cannot be made quiet: {}", volume.id, volume.reason));
+            let why = volume.limited_by.as_ref().unwrap_or(&volume.reason);
+            lower.get_or_insert(format!("{} cannot be made quiet: {why}", volume.id));
         }
         snapshots.push(SnapshotRecord {
             id: s.id.clone(),
@@ -184,13 +185,15 @@ mod tests {
             encrypted: false,
             mount_points: vec![],
             best: *best,
-            reason: "no mounted filesystem".into(),
+            reason: "chosen".into(),
+            limited_by: (*best == Consistency::Crash).then(|| "no mounted filesystem".into()),
         };
         Plan {
             name: "test".into(),
             filesystems: vec![],
             volumes: bests.iter().enumerate().map(volume).collect(),
             witnesses: vec![],
+            beneath: vec![],
             left_out: vec![],
             call: PointInTimeCall::CreateSnapshots {
                 exclude_boot_volume: false,

@@ -50,6 +50,9 @@ pub struct SetRecord {
     /// Mount points that were unmounted and could not be mounted again.
     #[serde(serialize_with = "path_encoding::paths")]
     pub(crate) not_mounted: Vec<PathBuf>,
+    /// Devices whose write counter could not have shown a write in the window, each with why. It is no
+    /// independent witness then; what is on them has another proof.
+    pub(crate) unwitnessed: Vec<String>,
     /// The applications that the plan quiesces, each with its own label.
     pub(crate) applications: Vec<ApplicationRecord>,
     /// The hooks that ran, and the stops and starts of units for an unmount.

@@ -42,8 +42,6 @@ pub enum PrepareError {
     Changed { mount_point: PathBuf, planned: crate::ids::DevNo, found: String },
     #[error(transparent)]
     Flush(#[from] FlushError),
-    #[error("cannot watch the write counter of {device}")]
-    Witness { device: String, source: std::io::Error },
     /// The watchdog did not start, so nothing may be frozen.
     #[error(transparent)]
     Guard(#[from] GuardError),

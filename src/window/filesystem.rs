@@ -34,6 +34,7 @@ pub(super) struct Filesystem {
     pub fd: Arc<OwnedFd>,
     /// Index among the freezers; none for filesystems that are only synced.
     pub(crate) freezer: Option<usize>,
+    /// Of its devices; empty until they are opened.
     pub witnesses: Vec<Witness>,
     /// How long flushing took before the freeze.
     pub flush: Duration,
@@ -51,7 +52,7 @@ impl Filesystem {
             wave: planned.wave,
             fd: Arc::new(fd),
             freezer: None,
-            witnesses: open_witnesses(&planned.witnesses)?,
+            witnesses: Vec::new(),
             flush: Duration::ZERO,
             unsynced: None,
         })
@@ -119,11 +120,4 @@ fn check_superblock(
             found: found.map_or_else(|| "unknown".to_owned(), |d| d.to_string()),
         }),
     }
-}
-
-pub(super) fn open_witnesses(devices: &[crate::plan::WitnessDevice]) -> Result<Vec<Witness>, PrepareError> {
-    devices
-        .iter()
-        .map(|d| Witness::open(d).map_err(|source| PrepareError::Witness { device: d.name.clone(), source }))
-        .collect()
 }

@@ -101,7 +101,9 @@ fn until_short(mut flush: impl FnMut() -> nix::Result<Duration>) -> nix::Result<
     Ok(())
 }
 
-/// Flushes a filesystem that cannot freeze until its device is idle, then reads its write counters.
+/// Flushes a filesystem that cannot freeze until a flush finds nothing to write: what is on its device is then
+/// all of it. The write counters are read before that flush: whatever is written from then on is seen to have
+/// moved them, the last flush's own writes included.
 pub(super) async fn quiesce(
     kernel: &Arc<dyn Kernel>,
     filesystem: &mut Filesystem,
@@ -110,6 +112,9 @@ pub(super) async fn quiesce(
 ) -> Result<(), FlushError> {
     let end = Instant::now() + limit;
     for _ in 0..50 {
+        for witness in &mut filesystem.witnesses {
+            witness.take_baseline(kernel);
+        }
         let of = vec![(filesystem.mount_point.clone(), Arc::clone(&filesystem.fd))];
         match each(kernel, of, end.saturating_duration_since(Instant::now()), interrupt).await {
             Ok(_) => {}
@@ -118,13 +123,10 @@ pub(super) async fn quiesce(
             Err(FlushError::TooLong { flushing, .. }) => return Err(FlushError::TooLong { limit, flushing }),
             Err(other) => return Err(other),
         }
-        if filesystem.witnesses.iter().all(|w| w.idle(kernel)) {
+        if filesystem.witnesses.iter().all(|w| w.moved(kernel, true).is_none()) {
             break;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    for witness in &mut filesystem.witnesses {
-        witness.take_baseline(kernel);
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ use super::failure::{FreezeFailure, NotFrozen};
 use super::flush::FlushError;
 use super::freeze::Report;
 use super::prepared::Prepared;
+use super::recheck::{Check, Recheck};
 use super::thawed::{Thawed, Times};
 use super::witness::Witness;
 use super::{LEFT_FROZEN, flush};
@@ -189,22 +190,24 @@ impl Frozen {
         ended
     }
 
-    /// Thaws everything at once and says whether the freeze held until here.
-    pub async fn thaw(mut self) -> Thawed {
-        self.thaw_now().await
+    /// Thaws everything at once and says whether the freeze held until here, as far as that is known before
+    /// the answers of the [`Recheck`].
+    pub async fn thaw(mut self) -> (Thawed, Recheck) {
+        let (thawed, checks) = self.thaw_now().await;
+        (thawed, Recheck::start(checks))
     }
 
     async fn fail(&mut self, cause: FreezeFailure) -> Box<NotFrozen> {
-        Box::new(NotFrozen { cause, thawed: self.thaw_now().await })
+        Box::new(NotFrozen { cause, thawed: self.thaw_now().await.0 })
     }
 
-    async fn thaw_now(&mut self) -> Thawed {
+    async fn thaw_now(&mut self) -> (Thawed, Vec<Check>) {
         // Read while `Drop` still owns the window: should this panic, `Drop` thaws before the process can
         // end.
         let Some((fired_before, moved)) = self.window.as_ref().map(|w| (w.guard.fired(), w.moved())) else {
-            return Thawed::default();
+            return Default::default();
         };
-        let Some(window) = self.window.take() else { return Thawed::default() };
+        let Some(window) = self.window.take() else { return Default::default() };
         window.freezers.thaw_all();
         let all_back = |reports: &[Report]| !reports.iter().any(|r| r.may_be_frozen());
         let board = Arc::clone(window.freezers.board());

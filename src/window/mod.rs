@@ -7,13 +7,18 @@
 //!          nothing frozen      nothing frozen
 //! ```
 //!
+//! What may only be asked once everything is thawed is a [`Recheck`]: without its answers, [`Thawed`] is not
+//! proven to have held.
+//!
 //! In: the plan's filesystems. Out: [`Thawed`], with the evidence whether the freeze held. Must never: let go
 //! of a frozen filesystem, or do anything between the last FIFREEZE and the first FITHAW but await the
 //! caller's one call. Guards, from the inside out: explicit thaw, `Drop`, the watchdog process, the journal
 //! in /run.
 
 mod delegated_thaw;
+pub(crate) mod claims;
 mod clock;
+mod evidence;
 pub mod expedite;
 mod failure;
 mod flush;
@@ -23,11 +28,13 @@ pub mod guard;
 mod filesystem;
 mod memory;
 mod prepared;
+mod recheck;
 pub mod probe;
 pub mod state;
 mod thawed;
 pub mod watchdog;
 mod witness;
+mod write_back;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,8 +47,9 @@ pub use self::flush::FlushError;
 pub use self::frozen::{Called, Frozen};
 use self::guard::StartGuard;
 pub use self::prepared::Prepared;
+pub use self::recheck::Recheck;
 pub use self::thawed::{Stall, Thawed, Times};
-pub use self::witness::Moved;
+pub use self::witness::{Moved, Seen};
 use crate::host::kernel::Kernel;
 
 /// Set when a window was dropped, by a panic, and something may still be frozen: `main` then exits 40, not

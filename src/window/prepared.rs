@@ -1,4 +1,4 @@
-//! Before the freeze: everything open, flushed and guarded. After it: what was seen, put together.
+//! Before the freeze: everything open, flushed, claimed and guarded.
 //!
 //! In: the plan's filesystems. Out: [`Prepared`], with a watchdog that waits. Must never: freeze.
 
@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
+use super::claims::{Claiming, Claims};
 use super::expedite::{Former, RcuExpedited};
 use super::failure::{FreezeFailure, PrepareError};
-use super::filesystem::{self, Filesystem, open_all, open_witnesses};
+use super::filesystem::{self, Filesystem, open_all};
 use super::freeze::{Freezers, Report, Subject};
 use super::guard::Guard;
-use super::thawed::{Stall, Thawed, Times};
-use super::witness::{Moved, Witness};
-use super::{Extras, Limits, Machine, delegated_thaw, flush, memory, watchdog};
+use super::witness::{self, Witness};
+use super::{Extras, Limits, Machine, delegated_thaw, flush, memory};
 use crate::host::fanotify;
 use crate::host::kernel::Kernel;
 use crate::interrupt::Interrupt;
@@ -30,6 +30,8 @@ pub struct Prepared {
     pub(super) filesystems: Vec<Filesystem>,
     /// Devices without a frozen filesystem, on volumes of the set.
     pub(super) idle: Vec<Witness>,
+    /// The devices that nobody may use meanwhile. Given up once everything is thawed.
+    pub(super) claims: Claims,
     pub(super) guard: Box<dyn Guard>,
     pub(super) freezers: Freezers,
     pub(super) limits: Limits,
@@ -52,11 +54,7 @@ impl Prepared {
     ) -> Result<Self, PrepareError> {
         let kernel = machine.kernel;
         let mut filesystems = open_all(kernel, machine.root, &plan.filesystems)?;
-        let mut idle = open_witnesses(&plan.witnesses)?;
-        // Its device is claimed; nothing is there to freeze, and the watchdog has nothing to do.
-        for away in plan.filesystems.iter().filter(|f| f.method == Method::Unmount) {
-            idle.extend(open_witnesses(&away.witnesses)?);
-        }
+        let idle = with_witnesses(kernel, plan, &mut filesystems);
         flush::all(kernel, &mut filesystems, limits.flush, interrupt).await?;
         let (mut fds, mut subjects) = (Vec::new(), Vec::new());
         for filesystem in filesystems.iter_mut().filter(|m| m.method == Method::Freeze) {
@@ -75,12 +73,23 @@ impl Prepared {
                 return Err(PrepareError::Thread(e));
             }
         };
-        let mut prepared =
-            Self { kernel: Arc::clone(kernel), filesystems, idle, guard, freezers, limits, rcu_expedited };
+        // Not before: a watchdog that hangs in exec would keep a copy of every claim.
+        let claiming = Claiming::start(kernel, machine.root, plan);
+        let mut prepared = Self {
+            kernel: Arc::clone(kernel),
+            filesystems,
+            idle,
+            claims: Claims::default(),
+            guard,
+            freezers,
+            limits,
+            rcu_expedited,
+        };
         if let Err(e) = flush::again(kernel, &mut prepared.filesystems, limits.flush, interrupt).await {
             prepared.dismiss();
             return Err(e.into());
         }
+        prepared.claims = claiming.end(plan);
         memory::lock(&**kernel);
         Ok(prepared)
     }
@@ -101,6 +110,21 @@ impl Prepared {
     pub fn dismiss(mut self) {
         self.guard.dismiss();
     }
+}
+
+/// Opens every witness at once. Those of filesystems go to them; the others are of devices without a frozen
+/// filesystem.
+fn with_witnesses(kernel: &Arc<dyn Kernel>, plan: &Plan, filesystems: &mut [Filesystem]) -> Vec<Witness> {
+    // What is unmounted has its devices claimed; nothing is there to freeze.
+    let (away, here): (Vec<_>, Vec<_>) = plan.filesystems.iter().partition(|f| f.method == Method::Unmount);
+    let of_here = here.iter().flat_map(|f| &f.witnesses);
+    let idle = plan.witnesses.iter().chain(away.iter().flat_map(|f| &f.witnesses));
+    let devices: Vec<_> = of_here.chain(idle).cloned().collect();
+    let mut opened = witness::open_all(kernel, &devices).into_iter();
+    for (filesystem, planned) in filesystems.iter_mut().zip(here) {
+        filesystem.witnesses = opened.by_ref().take(planned.witnesses.len()).collect();
+    }
+    opened.collect()
 }
 
 /// Starts the watchdog in a thread: exec opens files too, and may block as [`open_all`] may.
@@ -133,6 +157,7 @@ fn start_guard(
         }),
     }
 }
+
 impl Prepared {
     pub(super) fn check(&self, indices: &[usize], reports: &[Report]) -> Result<(), FreezeFailure> {
         for filesystem in &self.filesystems {
@@ -162,52 +187,5 @@ impl Prepared {
         let stderr = self.kernel.superblock(std::io::stderr().as_fd());
         stderr.is_some()
             && self.filesystems.iter().filter(stuck).any(|m| self.kernel.superblock(m.fd.as_fd()) == stderr)
-    }
-
-    pub(super) fn moved(&self) -> Vec<Moved> {
-        let mut moved = Vec::new();
-        for filesystem in &self.filesystems {
-            let unfrozen = filesystem.method != Method::Freeze;
-            moved.extend(filesystem.witnesses.iter().filter_map(|w| w.moved(&self.kernel, unfrozen)));
-        }
-        moved.extend(self.idle.iter().filter_map(|w| w.moved(&self.kernel, true)));
-        moved
-    }
-
-    pub(super) fn finish(
-        mut self,
-        reports: &[Report],
-        fired: Option<watchdog::Trigger>,
-        moved: Vec<Moved>,
-        times: Times,
-        length: Duration,
-    ) -> Thawed {
-        let mut thawed =
-            Thawed { moved, times, length, fired: fired.or(self.guard.fired()), ..Thawed::default() };
-        let stamps = self.freezers.board().stamps();
-        for filesystem in &self.filesystems {
-            let stamps = filesystem.freezer.and_then(|i| stamps.get(i).copied()).unwrap_or_default();
-            thawed.stalls.push(Stall {
-                mount_point: filesystem.mount_point.clone(),
-                flush: filesystem.flush,
-                freeze: stamps.freeze(),
-                stalled: stamps.stalled(),
-            });
-            if filesystem.unsynced.is_some() {
-                thawed.unsynced.push(filesystem.mount_point.clone());
-            }
-            let Some(report) = filesystem.freezer.map(|i| reports[i]) else { continue };
-            match report {
-                Report::Thawed => thawed.held.push(filesystem.mount_point.clone()),
-                Report::ThawedByOther => thawed.thawed_by_other.push(filesystem.mount_point.clone()),
-                r if r.may_be_frozen() => thawed.still_frozen.push(filesystem.mount_point.clone()),
-                _ => {}
-            }
-        }
-        if thawed.still_frozen.is_empty() {
-            self.guard.dismiss();
-        }
-        memory::unlock(&*self.kernel);
-        thawed
     }
 }

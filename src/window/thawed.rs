@@ -59,10 +59,27 @@ pub struct Thawed {
     pub stalls: Vec<Stall>,
     /// Devices that were written to between freeze and thaw.
     pub moved: Vec<Moved>,
+    /// Devices of the set that somebody else used, with how.
+    pub(crate) in_use: Vec<String>,
+    /// What was not frozen, and why nothing shows that it was quiet.
+    pub(crate) unproven: Vec<String>,
+    /// Devices whose counter could not have shown a write, with why; what they hold has another proof.
+    pub(crate) unwitnessed: Vec<String>,
+    /// What was found once everything was thawed; none while that has not been asked.
+    pub(crate) rechecked: Option<Rechecked>,
     /// Wall-clock times of the window's stages.
     pub times: Times,
     /// From before the first FIFREEZE until after the last FITHAW, by the monotonic clock.
     pub length: Duration,
+}
+
+/// What was found once everything was thawed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Rechecked {
+    /// Why the freeze cannot be said to have held.
+    pub doubts: Vec<String>,
+    /// As [`Thawed::unwitnessed`].
+    pub unwitnessed: Vec<String>,
 }
 
 impl Thawed {
@@ -81,6 +98,25 @@ impl Thawed {
         if !self.unsynced.is_empty() {
             return Some(format!("cannot flush {}", list(&self.unsynced)));
         }
-        self.moved.first().map(ToString::to_string)
+        if let Some(device) = self.in_use.first() {
+            return Some(device.clone());
+        }
+        if let Some(moved) = self.moved.first() {
+            return Some(moved.to_string());
+        }
+        if let Some(why) = self.unproven.first() {
+            return Some(why.clone());
+        }
+        match &self.rechecked {
+            Some(found) => found.doubts.first().cloned(),
+            None => Some("it was not asked whether everything written had reached its device".to_owned()),
+        }
+    }
+
+    /// Every device whose counter was no witness, with why.
+    #[must_use]
+    pub fn without_witness(&self) -> Vec<String> {
+        let later = self.rechecked.iter().flat_map(|r| &r.unwitnessed);
+        self.unwitnessed.iter().chain(later).cloned().collect()
     }
 }

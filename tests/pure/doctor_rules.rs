@@ -163,6 +163,7 @@ fn a_rehearsal_is_readable_at_80_columns() {
         hooks: vec![],
         achieved: Some(Consistency::Filesystem),
         reason: Some("pre command of hook `db` failed with exit code 3 after 10ms".into()),
+        unwitnessed: vec![],
         still_frozen: vec![],
         after: vec![],
         exit: Exit::Lower,

@@ -19,6 +19,7 @@ mod hooks;
 mod log;
 mod mounts;
 mod orchestrated;
+mod proof;
 mod refusals;
 mod rehearse;
 mod rescue;

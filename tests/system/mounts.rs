@@ -298,10 +298,10 @@ fn a_filesystem_lazily_unmounted_during_the_window_is_thawed_all_the_same() {
 }
 
 /// A process with a mount namespace of its own, in which a filesystem is mounted that nobody else sees.
-struct Elsewhere(Child);
+pub(crate) struct Elsewhere(Child);
 
 impl Elsewhere {
-    fn mount(device: &str, at: &Path) -> Self {
+    pub(crate) fn mount(device: &str, at: &Path) -> Self {
         std::fs::create_dir_all(at).unwrap();
         let script =
             "mount \"$1\" \"$2\" && touch \"$2/there\" && sync -f \"$2\" && echo up && exec sleep 60";

@@ -12,8 +12,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use rig::made;
 use stillpoint::host::kernel::{Kernel, Linux, WriteCounter};
 use stillpoint::host::superblock;
+use stillpoint::ids::DevNo;
 use stillpoint::interrupt::Interrupt;
 use stillpoint::plan::{Consistency, Method, Plan, PlannedFilesystem, PointInTimeCall, Wave, WitnessDevice};
 use stillpoint::window::guard::StartGuard;
@@ -46,6 +48,7 @@ struct Fake {
     log: Mutex<Vec<(&'static str, PathBuf)>>,
     frozen: Mutex<Vec<PathBuf>>,
     writes: Mutex<u64>,
+    reads: Mutex<u64>,
 }
 
 impl Fake {
@@ -113,7 +116,17 @@ impl Kernel for Fake {
 
     fn write_counter(&self, _: &File) -> std::io::Result<WriteCounter> {
         let writes = *self.writes.lock().unwrap();
-        Ok(WriteCounter { writes, sectors: writes * 8, in_flight: 0 })
+        let reads = *self.reads.lock().unwrap();
+        Ok(WriteCounter { reads, writes, sectors: writes * 8, in_flight: 0 })
+    }
+
+    fn open_device(&self, _: DevNo) -> nix::Result<OwnedFd> {
+        Linux.open(Path::new("/dev/shm"))
+    }
+
+    fn read_device(&self, _: BorrowedFd<'_>) -> nix::Result<()> {
+        *self.reads.lock().unwrap() += 1;
+        Ok(())
     }
 }
 
@@ -133,7 +146,11 @@ impl Host {
     fn new(does: &[(&str, Does)]) -> Self {
         let folder = tempfile::tempdir_in("/dev/shm").unwrap();
         std::fs::write(folder.path().join("stat"), "").unwrap();
-        let witness = WitnessDevice { name: "nvme1n1".into(), stat: folder.path().join("stat") };
+        let witness = WitnessDevice {
+            name: "nvme1n1".into(),
+            dev: "259:5".parse().unwrap(),
+            stat: folder.path().join("stat"),
+        };
         let waves = [
             ("inner", Wave::Inner(std::cmp::Reverse(1))),
             ("data", Wave::Data),
@@ -167,6 +184,7 @@ impl Host {
             filesystems: filesystems.to_vec(),
             volumes: vec![],
             witnesses: vec![],
+            beneath: vec![],
             left_out: vec![],
             call: PointInTimeCall::CreateSnapshot { volume: "vol-0123456789abcdef0".parse().unwrap() },
             notes: vec![],
@@ -218,7 +236,7 @@ fn waves_freeze_in_order_and_everything_thaws() {
         let log: Vec<_> = host.fake.log.lock().unwrap().clone();
         let called = frozen.call(&mut Interrupt::never(), async { 7 }).await;
         assert!(matches!(called, Called::Returned(7)));
-        (log, frozen.thaw().await)
+        (log, made::thawed(frozen).await)
     });
     let frozen: Vec<_> = order
         .iter()
@@ -250,7 +268,7 @@ fn somebody_elses_freeze_is_waited_for_and_never_thawed() {
     let host = Host::new(&[("data", Does::BusyFor(3))]);
     let thawed = run(async {
         let frozen = host.prepare().await.freeze(&mut Interrupt::never()).await.unwrap();
-        frozen.thaw().await
+        made::thawed(frozen).await
     });
     assert_eq!(thawed.doubt(), None);
 
@@ -297,15 +315,16 @@ fn dropping_a_frozen_window_thaws() {
 #[test]
 fn a_foreign_thaw_and_a_moved_counter_are_doubts() {
     let host = Host::new(&[("data", Does::ThawedByOther)]);
-    let thawed =
-        run(async { host.prepare().await.freeze(&mut Interrupt::never()).await.unwrap().thaw().await });
+    let thawed = run(async {
+        made::thawed(host.prepare().await.freeze(&mut Interrupt::never()).await.unwrap()).await
+    });
     assert!(thawed.doubt().unwrap().contains("data"), "{:?}", thawed.doubt());
 
     let host = Host::new(&[]);
     let thawed = run(async {
         let frozen = host.prepare().await.freeze(&mut Interrupt::never()).await.unwrap();
         *host.fake.writes.lock().unwrap() += 3;
-        frozen.thaw().await
+        made::thawed(frozen).await
     });
     assert_eq!(thawed.doubt().as_deref(), Some("nvme1n1 was written to (3 writes)"));
 }
@@ -319,7 +338,7 @@ fn a_call_that_hangs_ends_with_the_window_and_before_the_watchdog_has_to() {
         let (called, thawed) = run(async {
             let mut frozen = host.prepare().await.freeze(&mut Interrupt::never()).await.unwrap();
             let called = frozen.call(&mut Interrupt::never(), std::future::pending::<()>()).await;
-            (called, frozen.thaw().await)
+            (called, made::thawed(frozen).await)
         });
         assert!(host.frozen_now().is_empty());
         matches!(called, Called::RanOut) && thawed.fired.is_none()

@@ -31,6 +31,8 @@ pub struct Round {
     pub achieved: Option<Consistency>,
     /// Why it is less than requested, or why it failed.
     pub reason: Option<String>,
+    /// Devices whose write counter could not have shown a write in the window, each with why.
+    pub unwitnessed: Vec<String>,
     /// Mount points that may still be frozen.
     #[serde(serialize_with = "path_encoding::paths")]
     pub still_frozen: Vec<PathBuf>,

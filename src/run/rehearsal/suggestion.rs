@@ -55,6 +55,7 @@ mod tests {
             hooks: vec![],
             achieved: Some(Consistency::Filesystem),
             reason: None,
+            unwitnessed: vec![],
             still_frozen: vec![],
             after: vec![],
             exit: Exit::Ok,

@@ -13,13 +13,13 @@ use super::refused;
 use crate::discover::{self, Backing, DeviceKind, HostFacts};
 use crate::error::chain;
 use crate::exit::Exit;
+use crate::host::device;
 use crate::host::mountinfo::{self, MountLine};
 use crate::ids::DevNo;
 use crate::path_encoding::shown;
 use crate::plan::PlannedFilesystem;
 use crate::quiesce::systemctl;
 use crate::run::failure::Failure;
-use crate::unmount::claim;
 use crate::unmount::holders::{self, Holder, Targets};
 use crate::unmount::remount;
 use crate::unmount::{self, Device, Recipe, Wanted};
@@ -149,11 +149,11 @@ fn wanted_of(host: &HostFacts, lines: &[MountLine], planned: &PlannedFilesystem)
         lines.iter().filter(|l| ids.contains(&l.id)).map(|l| PathBuf::from(&l.source)).collect();
     let mut devices = Vec::new();
     for witness in &planned.witnesses {
-        let device = host.devices.iter().find(|d| d.name == witness.name);
-        let node = device.and_then(|d| {
+        let known = host.devices.iter().find(|d| d.name == witness.name);
+        let node = known.and_then(|d| {
             let likely: Vec<PathBuf> =
                 sources.iter().cloned().chain([Path::new("/dev").join(&d.name)]).collect();
-            Some(Device { path: claim::node(d.dev, &likely)?, dev: d.dev })
+            Some(Device { path: device::node(d.dev, &likely)?, dev: d.dev })
         });
         let Some(node) = node else {
             return Err(refused(

@@ -60,6 +60,7 @@ fn volume(n: usize) -> PlannedVolume {
         mount_points: vec![],
         best: Consistency::Filesystem,
         reason: String::new(),
+        limited_by: None,
     }
 }
 
@@ -178,6 +179,7 @@ fn the_create_call_and_the_verdict_together_stay_within_fifty_tags() {
         filesystems: (0..filesystems).map(filesystem).collect(),
         volumes: (0..volumes).map(volume).collect(),
         witnesses: vec![],
+        beneath: vec![],
         left_out: vec![],
         call: crate::plan::PointInTimeCall::CreateSnapshot {
             volume: "vol-0123456789abcdef0".parse().unwrap(),

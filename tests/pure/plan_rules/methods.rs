@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 
 use rig::fixture::{facts, plan_with, vol};
+use stillpoint::discover::DeviceInUse;
 use stillpoint::plan::{Consistency, Method, Plan, PlanError, Wave};
 
 use super::{filesystem, host, left};
@@ -120,4 +121,42 @@ fn what_holds_something_raises_what_can_be_reached_and_what_only_tells_does_not(
     };
     assert_eq!(best(command(), None), Consistency::Application);
     assert_eq!(best(None, command()), Consistency::Filesystem);
+}
+
+/// What is mounted in another namespace, or raw in use, is in the snapshot and not frozen.
+#[test]
+fn a_device_that_is_in_use_without_a_mount_here_lowers_its_volume_and_says_who() {
+    let mut facts = facts("nitro");
+    let device = facts.devices.iter().find(|d| d.name == "nvme0n1p3").unwrap();
+    let why = "ext4 is mounted on /x in the mount namespace of lxd (pid 7)".to_owned();
+    facts.in_use = vec![DeviceInUse { name: device.name.clone(), dev: device.dev, why: why.clone() }];
+    let plan = plan_with(&facts, |_| {}).unwrap();
+    assert_eq!(plan.best, Consistency::Crash);
+    let lowered: Vec<_> = plan.volumes.iter().filter(|v| v.best == Consistency::Crash).collect();
+    let said = format!("nvme0n1p3 cannot be taken for unused: {why}");
+    assert_eq!(lowered.len(), 1, "its volume alone");
+    assert_eq!((&lowered[0].id, lowered[0].limited_by.as_ref()), (&vol('0'), Some(&said)));
+    assert!(
+        plan.notes.contains(&format!("{} is only crash-consistent: {said}.", vol('0'))),
+        "{:?}",
+        plan.notes
+    );
+    assert_eq!(plan.witnesses, [], "nothing of that volume has to be proven quiet");
+    assert!(plan_with(&facts, |s| s.mounts = vec!["/srv".into()]).unwrap().best > Consistency::Crash);
+}
+
+/// All other drivers claim what they are on. A loop device does not, so both can be in use.
+#[test]
+fn a_device_under_a_loop_device_is_claimed_too() {
+    let facts = host(
+        "ebs nvme1n1 259:1 99 vol-11111111111111111\npart nvme1n1p1 259:2 50 of=nvme1n1\n\
+         part nvme1n1p2 259:3 49 of=nvme1n1\nloop loop0 7:0 49 file=/dev/nvme1n1p2\n\
+         part nvme1n1p3 259:4 0 of=nvme1n1\n\
+         mount 2 1 259:2 / /data rw - xfs /dev/nvme1n1p1 rw\nattached vol-11111111111111111 /dev/sdf 1 gp3\n",
+    );
+    let plan = plan_with(&facts, |_| {}).unwrap();
+    let names =
+        |ws: &[stillpoint::plan::WitnessDevice]| ws.iter().map(|w| w.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&plan.witnesses), ["loop0", "nvme1n1p2"], "not what has no size");
+    assert_eq!(names(&plan.beneath), ["nvme1n1"]);
 }

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -18,12 +18,15 @@ use nix::errno::Errno;
 use stillpoint::host::kernel::{self, Linux, SharedPage, WriteCounter};
 use stillpoint::host::mountinfo::{self, MountTree};
 use stillpoint::ids::DevNo;
+use stillpoint::interrupt::Interrupt;
 use stillpoint::window::expedite::RcuExpedited;
 use stillpoint::window::guard::{Guard, GuardError, StartGuard};
 use stillpoint::window::state::State;
 use stillpoint::window::watchdog::Trigger;
+use stillpoint::window::{Frozen, Thawed};
 
-/// One call of [`Kernel`]: `open`, `sync`, `freeze` or `thaw`, and the mount point.
+/// One call of [`Kernel`]: `open`, `sync`, `freeze` or `thaw`, and the mount point; `claim` or `open-device`, and
+/// the device's number.
 pub type Call = (&'static str, PathBuf);
 
 /// A kernel that knows the mounts of a made host and freezes them in name only.
@@ -34,6 +37,12 @@ pub struct Kernel {
     open: Mutex<HashMap<i32, (PathBuf, DevNo)>>,
     frozen: Mutex<BTreeSet<DevNo>>,
     calls: Mutex<Vec<Call>>,
+    /// Reads of devices, which every counter has counted.
+    reads: AtomicU64,
+    /// Counters count no more.
+    blind: AtomicBool,
+    /// A counter that every flush moves.
+    moves: Mutex<Option<PathBuf>>,
     /// What a call answers instead of success.
     refusals: Mutex<HashMap<Call, Errno>>,
 }
@@ -47,6 +56,25 @@ impl Kernel {
     /// From now on this call fails. FITHAW with EINVAL is what somebody else's thaw looks like.
     pub fn refuse(&self, call: &'static str, mount_point: impl Into<PathBuf>, errno: Errno) {
         self.refusals.lock().unwrap().insert((call, mount_point.into()), errno);
+    }
+
+    /// From now on no counter counts, or all do again.
+    pub fn switch_off_counters(&self, off: bool) {
+        self.blind.store(off, Ordering::SeqCst);
+    }
+
+    /// From now on every flush finds something to write, which this `stat` file counts.
+    pub fn flush_moves(&self, stat: &Path) {
+        *self.moves.lock().unwrap() = Some(stat.to_owned());
+    }
+
+    fn device(&self, call: &'static str, dev: DevNo) -> nix::Result<OwnedFd> {
+        let name = PathBuf::from(dev.to_string());
+        self.calls.lock().unwrap().push((call, name.clone()));
+        if let Some(errno) = self.refusals.lock().unwrap().get(&(call, name)) {
+            return Err(*errno);
+        }
+        File::open(self.root.join("proc/self/mountinfo")).map(OwnedFd::from).map_err(|_| Errno::EIO)
     }
 
     /// Every call so far, in order.
@@ -106,7 +134,12 @@ impl kernel::Kernel for Kernel {
     }
 
     fn syncfs(&self, fd: BorrowedFd<'_>) -> nix::Result<()> {
-        self.answer("sync", fd).map(drop)
+        self.answer("sync", fd)?;
+        if let Some(stat) = &*self.moves.lock().unwrap() {
+            let n = Linux.write_counter(&File::open(stat).unwrap()).unwrap().writes + 1;
+            std::fs::write(stat, format!("0 0 0 0 {n} 0 {} 0 0 0 0\n", n * 8)).unwrap();
+        }
+        Ok(())
     }
 
     fn superblock(&self, fd: BorrowedFd<'_>) -> Option<DevNo> {
@@ -123,8 +156,36 @@ impl kernel::Kernel for Kernel {
 
     fn write_counter(&self, stat: &File) -> std::io::Result<WriteCounter> {
         // The made host has the file: a test that writes to it is a device that was written to.
-        Linux.write_counter(stat)
+        let mut counter = Linux.write_counter(stat)?;
+        counter.reads += self.reads.load(Ordering::SeqCst);
+        Ok(counter)
     }
+
+    fn claim_device(&self, dev: DevNo) -> nix::Result<OwnedFd> {
+        self.device("claim", dev)
+    }
+
+    fn open_device(&self, dev: DevNo) -> nix::Result<OwnedFd> {
+        self.device("open-device", dev)
+    }
+
+    fn read_device(&self, _: BorrowedFd<'_>) -> nix::Result<()> {
+        if !self.blind.load(Ordering::SeqCst) {
+            self.reads.fetch_add(1, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
+    fn flush_device(&self, _: BorrowedFd<'_>) -> nix::Result<()> {
+        Ok(())
+    }
+}
+
+/// Thaws, and waits for the last checks.
+pub async fn thawed(frozen: Frozen) -> Thawed {
+    let (mut thawed, mut recheck) = frozen.thaw().await;
+    recheck.tell(&mut thawed, Duration::from_secs(60), &mut Interrupt::never()).await;
+    thawed
 }
 
 /// Starts a watchdog that is a thread of this process: it keeps the deadline, and nothing else of what the

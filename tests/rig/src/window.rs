@@ -34,8 +34,23 @@ pub fn held<'a>(rig: &'a Rig, kind: &str, mut command: Command) -> InWindow<'a> 
     if !command.get_args().any(|a| a == "--window") {
         command.args(["--window", WINDOW]);
     }
+    held_at(rig, &format!(r#""call": 1, "kind": "{kind}""#), command)
+}
+
+/// A run that has flushed everything and not yet frozen anything: its last DryRun has come in (the first is
+/// from its preflight).
+pub fn before_the_freeze<'a>(rig: &'a Rig, arguments: &[&str]) -> InWindow<'a> {
+    held_at(rig, r#""call": 2, "dry_run": true, "kind": "hold-before""#, rig.command(arguments))
+}
+
+/// A run that has made its plan and has touched nothing yet: the DryRun of its preflight has come in.
+pub fn after_the_plan<'a>(rig: &'a Rig, arguments: &[&str]) -> InWindow<'a> {
+    held_at(rig, r#""call": 1, "dry_run": true, "kind": "hold-before""#, rig.command(arguments))
+}
+
+fn held_at<'a>(rig: &'a Rig, which: &str, command: Command) -> InWindow<'a> {
     let action = if rig.mounts().len() == 1 { "CreateSnapshot" } else { "CreateSnapshots" };
-    let fault = format!(r#"{{"action": "{action}", "call": 1, "kind": "{kind}"}}"#);
+    let fault = format!(r#"{{"action": "{action}", {which}}}"#);
     let fault = rig.control("POST", "faults", &fault)["id"].as_u64().unwrap();
     let run = Run::start(command);
     let window = InWindow { rig, fault, released: false, run };
