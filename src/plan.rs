@@ -12,6 +12,7 @@ mod names;
 mod placement;
 mod select;
 mod stack;
+mod unread;
 mod watch;
 
 use std::path::PathBuf;

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::{Backing, Filesystem, Mount, SwapFile};
 use crate::host::block::{self, BlockDevice, DeviceKind, DeviceNames, Members};
-use crate::host::mountinfo::{self, MountLine, MountTree};
+use crate::host::mountinfo::{self, BadLine, MountLine, MountTable, MountTree};
 use crate::host::{HostError, fsuuid};
 use crate::ids::DevNo;
 
@@ -26,16 +26,23 @@ pub struct HostFacts {
     pub devices: Vec<BlockDevice>,
     /// Swap files in use.
     pub swap_files: Vec<SwapFile>,
+    /// Lines of mountinfo that cannot be read: each may be of a filesystem that is not in `filesystems`.
+    pub unread_mounts: Vec<BadLine>,
 }
 
 /// Reads the host below `root`, which is `/` except in tests.
 ///
 /// # Errors
-/// When mountinfo or sysfs cannot be read or understood.
+/// When mountinfo or sysfs cannot be read, or no line of mountinfo can be understood.
 pub fn host(root: &Path) -> Result<HostFacts, HostError> {
     let path = root.join("proc/self/mountinfo");
     let bytes = fs::read(&path).map_err(HostError::unreadable(&path))?;
-    let lines = mountinfo::parse(&bytes).map_err(|source| HostError::Mountinfo { path, source })?;
+    let MountTable { lines, unread } = mountinfo::parse(&bytes);
+    if lines.is_empty()
+        && let Some(source) = unread.first().cloned()
+    {
+        return Err(HostError::Mountinfo { path, source });
+    }
     let mut devices = block::devices(root)?;
     let found = {
         let names = DeviceNames::new(root, &devices);
@@ -65,7 +72,8 @@ pub fn host(root: &Path) -> Result<HostFacts, HostError> {
             _ => {}
         }
     }
-    Ok(HostFacts { filesystems: found.filesystems, devices, swap_files: found.swap_files })
+    let (filesystems, swap_files) = (found.filesystems, found.swap_files);
+    Ok(HostFacts { filesystems, devices, swap_files, unread_mounts: unread })
 }
 
 struct Found {

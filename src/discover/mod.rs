@@ -15,6 +15,7 @@ pub use filesystems::{HostFacts, host};
 pub use volumes::{AttachedVolume, join};
 
 pub use crate::host::block::{BlockDevice, DeviceKind};
+pub use crate::host::mountinfo::BadLine;
 use crate::ids::{DevNo, InstanceId, VolumeId};
 use crate::path_encoding;
 
@@ -51,6 +52,8 @@ pub struct Facts {
     /// Devices that no mount of this host shows to be in use, and that are: looked for once it is known which
     /// of them would be in a set.
     pub in_use: Vec<DeviceInUse>,
+    /// Lines of mountinfo that cannot be read: each may be of a filesystem that is not in `filesystems`.
+    pub unread_mounts: Vec<BadLine>,
 }
 
 /// A block device that is in use, though no mount of this host shows it.
@@ -82,6 +85,7 @@ pub fn facts(
         devices: host.devices,
         swap_files: host.swap_files,
         in_use: Vec::new(),
+        unread_mounts: host.unread_mounts,
     }
 }
 

@@ -26,10 +26,7 @@ pub fn run_dir(root: &Path, run_dir: &Path, set: &Set<'_>) -> Vec<Finding> {
         Ok(table) => table,
         Err(e) => return unreadable(e.to_string()),
     };
-    let lines = match mountinfo::parse(&table) {
-        Ok(lines) => lines,
-        Err(e) => return unreadable(e.to_string()),
-    };
+    let lines = mountinfo::parse(&table).lines;
     let path = std::fs::canonicalize(run_dir).unwrap_or_else(|_| run_dir.to_path_buf());
     let holder = MountTree::new(&lines).mount_of(&path);
     match holder.and_then(|line| filesystem_in(set, line)) {
@@ -179,7 +176,7 @@ pub fn others(root: &Path, state_dir: &Path, set: &Set<'_>) -> Vec<Finding> {
         found.push(Finding::ok("read-only", "read-only filesystems freeze like all others").at(read_only));
     }
     let table = std::fs::read(root.join("proc/self/mountinfo")).unwrap_or_default();
-    let lines = mountinfo::parse(&table).unwrap_or_default();
+    let lines = mountinfo::parse(&table).lines;
     let tree = MountTree::new(&lines);
     let on_set = |path: &Path| {
         tree.mount_of(path).and_then(|line| filesystem_in(set, line)).map(|f| shown(f.mount_point()))

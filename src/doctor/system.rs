@@ -86,7 +86,7 @@ pub fn namespace(root: &Path) -> Vec<Finding> {
     const ID: &str = "mount-namespace";
     let table = |who: &str| {
         let table = std::fs::read(root.join("proc").join(who).join("mountinfo")).ok()?;
-        mountinfo::parse(&table).ok()
+        Some(mountinfo::parse(&table).lines)
     };
     let (Some(own), Some(init)) = (table("self"), table("1")) else {
         return vec![Finding::not_checked(ID, "/proc/1/mountinfo cannot be read")];

@@ -1,7 +1,8 @@
 //! `/proc/self/mountinfo`: its lines, and which mount a path is on.
 //!
-//! In: the file's bytes. Out: one [`MountLine`] a line, in the kernel's order, and [`MountTree`] over them.
-//! Must never: skip a line it cannot read (a filesystem that is not seen is a filesystem that is not frozen),
+//! In: the file's bytes. Out: a [`MountTable`]: one [`MountLine`] a line, in the kernel's order, and apart from
+//! them the lines that cannot be read; [`MountTree`] over the former. Must never: pass over a line it cannot
+//! read (a filesystem that is not seen is a filesystem that is not frozen), let such a line hide the others,
 //! take a path for UTF-8, or touch a path it names.
 //!
 //! By hand, though the procfs crate reads this file: it does not undo the escapes, fails at a path that is
@@ -12,6 +13,8 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+
+use serde::Serialize;
 
 use crate::ids::DevNo;
 
@@ -36,8 +39,9 @@ pub struct MountLine {
     pub fstype: String,
     /// Field 10: source, which may be any text.
     pub source: OsString,
-    /// Field 11: options of the superblock, still escaped: a comma that belongs to a value is written `\054`,
-    /// and undoing that would make it a separator.
+    /// Field 11, the rest of the line: options of the superblock, still escaped. A comma that belongs to a
+    /// value is written `\054`, and undoing that would make it a separator. Not every filesystem escapes a
+    /// space: overlayfs of Linux 6.5 writes that of a `lowerdir` as it is.
     pub super_options: OsString,
 }
 
@@ -52,55 +56,74 @@ impl MountLine {
 }
 
 /// A line that is not as proc_pid_mountinfo(5) says.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
 #[error("line {line}: {problem}: `{text}`")]
 pub struct BadLine {
     /// Counted from 1.
     pub line: usize,
     /// What is wrong with it.
     pub problem: &'static str,
-    /// The line itself.
+    /// The line itself, at most 200 characters, without control characters: what a person is shown.
     pub text: String,
+    /// Field 3, where the line can be read as far as that.
+    pub dev: Option<DevNo>,
+    /// Field 9, where it can be read as far as that.
+    pub fstype: Option<String>,
+}
+
+/// A mount table, read as far as it can be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MountTable {
+    /// The lines, in the kernel's order.
+    pub lines: Vec<MountLine>,
+    /// Lines that cannot be read.
+    pub unread: Vec<BadLine>,
+}
+
+impl MountTable {
+    /// The lines, where each of them matters.
+    ///
+    /// # Errors
+    /// The first line that cannot be read.
+    pub fn whole(self) -> Result<Vec<MountLine>, BadLine> {
+        self.unread.into_iter().next().map_or(Ok(self.lines), Err)
+    }
 }
 
 /// The mounts that a process sees, by its name in `/proc`: its id, `self`, or `thread-self` in a thread with
 /// a namespace of its own.
 ///
 /// # Errors
-/// When the table cannot be read, or has a line that is none (InvalidData).
-pub fn read(root: &Path, process: &str) -> std::io::Result<Vec<MountLine>> {
-    let table = std::fs::read(root.join("proc").join(process).join("mountinfo"))?;
-    parse(&table).map_err(|e| std::io::Error::new(std::io::ErrorKind::InvalidData, e))
+/// When the table cannot be read.
+pub fn read(root: &Path, process: &str) -> std::io::Result<MountTable> {
+    Ok(parse(&std::fs::read(root.join("proc").join(process).join("mountinfo"))?))
 }
 
 /// Reads all lines.
-///
-/// # Errors
-/// At the first line that cannot be read.
-pub fn parse(bytes: &[u8]) -> Result<Vec<MountLine>, BadLine> {
-    bytes
-        .split(|b| *b == b'\n')
-        .enumerate()
-        .filter(|(_, line)| !line.is_empty())
-        .map(|(i, line)| {
-            parse_line(line).map_err(|problem| BadLine {
+#[must_use]
+pub fn parse(bytes: &[u8]) -> MountTable {
+    let mut table = MountTable::default();
+    for (i, line) in bytes.split(|b| *b == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
+        match parse_line(line) {
+            Ok(line) => table.lines.push(line),
+            Err(problem) => table.unread.push(BadLine {
                 line: i + 1,
                 problem,
-                text: String::from_utf8_lossy(line).into_owned(),
-            })
-        })
-        .collect()
+                text: printable(line),
+                dev: Fields(Some(line)).nth(2).and_then(device_number),
+                fstype: type_of(line),
+            }),
+        }
+    }
+    table
 }
 
 fn parse_line(line: &[u8]) -> Result<MountLine, &'static str> {
-    let mut fields = line.split(|b| *b == b' ');
+    let mut fields = Fields(Some(line));
     let mut next = |missing: &'static str| fields.next().ok_or(missing);
     let id = number(next("no mount id")?).ok_or("the mount id is not a number")?;
     let parent = number(next("no parent id")?).ok_or("the parent id is not a number")?;
-    let dev = std::str::from_utf8(next("no device number")?)
-        .ok()
-        .and_then(|d| d.parse().ok())
-        .ok_or("the device number is not major:minor")?;
+    let dev = device_number(next("no device number")?).ok_or("the device number is not major:minor")?;
     let root = path(next("no root")?);
     let mount_point = path(next("no mount point")?);
     if !mount_point.is_absolute() {
@@ -120,11 +143,44 @@ fn parse_line(line: &[u8]) -> Result<MountLine, &'static str> {
     };
     // An empty source is legal: mount(2) takes "".
     let source = OsString::from_vec(unescape(next("no mount source")?));
-    let super_options = OsString::from_vec(next("no superblock options")?.to_vec());
-    if fields.next().is_some_and(|rest| !rest.is_empty()) {
-        return Err("more fields than expected");
-    }
+    // The last field is the rest of the line, whatever is in it.
+    let super_options = OsString::from_vec(fields.0.ok_or("no superblock options")?.to_vec());
     Ok(MountLine { id, parent, dev, root, mount_point, options, optional, fstype, source, super_options })
+}
+
+/// What is left of a line, to be taken field by field.
+struct Fields<'a>(Option<&'a [u8]>);
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let line = self.0?;
+        let end = line.iter().position(|b| *b == b' ');
+        self.0 = end.map(|end| &line[end + 1..]);
+        Some(&line[..end.unwrap_or(line.len())])
+    }
+}
+
+fn device_number(field: &[u8]) -> Option<DevNo> {
+    std::str::from_utf8(field).ok()?.parse().ok()
+}
+
+fn printable(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    let shown = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });
+    let mut shown: String = shown.take(201).collect();
+    if let Some((cut, _)) = shown.char_indices().nth(200) {
+        shown.truncate(cut);
+        shown.push('…');
+    }
+    shown
+}
+
+/// The filesystem type of a line that is wrong elsewhere.
+fn type_of(line: &[u8]) -> Option<String> {
+    let mut after = Fields(Some(line)).skip(6).skip_while(|field| *field != b"-").skip(1);
+    after.next().filter(|t| !t.is_empty()).map(text)
 }
 
 fn number(field: &[u8]) -> Option<u32> {

@@ -104,7 +104,7 @@ impl<'a> MountIds<'a> {
     }
 
     fn learn(&mut self, pid: &str) {
-        let lines = mountinfo::read(self.root, pid).unwrap_or_default();
+        let lines = mountinfo::read(self.root, pid).unwrap_or_default().lines;
         self.known.extend(lines.into_iter().map(|l| (l.id, l.dev)));
     }
 

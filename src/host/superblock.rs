@@ -32,7 +32,7 @@ pub(crate) fn of_opened(fd: impl AsFd, path: &Path) -> Option<DevNo> {
 
 fn in_table(fd: impl AsFd, table: &Path) -> Option<DevNo> {
     let id = FdInfo::of_fd(fd)?.mount()?;
-    let lines = mountinfo::parse(&std::fs::read(table).ok()?).ok()?;
+    let lines = mountinfo::parse(&std::fs::read(table).ok()?).lines;
     lines.iter().find(|l| l.id == id).map(|l| l.dev)
 }
 
@@ -43,7 +43,7 @@ mod tests {
     #[test]
     fn files_are_on_superblocks_and_sockets_are_not() {
         let folder = std::fs::File::open("/dev/shm").unwrap();
-        let listed = mountinfo::parse(&std::fs::read("/proc/self/mountinfo").unwrap()).unwrap();
+        let listed = mountinfo::parse(&std::fs::read("/proc/self/mountinfo").unwrap()).lines;
         let shm = listed.iter().rfind(|l| l.mount_point == std::path::Path::new("/dev/shm")).unwrap();
         assert_eq!(of_fd(&folder), Some(shm.dev));
         let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();

@@ -11,6 +11,7 @@ use super::names::{Names, mount_of};
 use super::placement::{PlacedFilesystem, Placement, overlay_reason, placed};
 use super::select::{Chosen, select};
 use super::stack::{Stack, Walk};
+use super::unread::unread;
 use super::watch::{beside, swap_files, witness};
 use super::{
     Consistency, LeftOut, MAX_EXCLUSIONS, MAX_SET, Method, Plan, PlanError, PlannedFilesystem, PlannedVolume,
@@ -35,6 +36,7 @@ pub fn plan(facts: &Facts, settings: &PlanSettings) -> Result<Plan, PlanError> {
     let placed = placed(facts, &walk);
     let boot = boot(facts, &placed);
     let mut chosen = select(facts, settings, &placed, boot.as_ref())?;
+    unread(facts, &walk, &mut chosen);
     in_use(facts, &walk, &mut chosen);
     let make = Make { facts, settings, walk: &walk, placed: &placed, chosen: &chosen, boot };
     make.plan()

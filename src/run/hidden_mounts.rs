@@ -110,7 +110,7 @@ fn in_private<T: Send>(work: impl FnOnce() -> nix::Result<T> + Send) -> nix::Res
 }
 
 fn table() -> nix::Result<Vec<MountLine>> {
-    mountinfo::read(Path::new("/"), "thread-self").map_err(|_| Errno::EIO)
+    Ok(mountinfo::read(Path::new("/"), "thread-self").map_err(|_| Errno::EIO)?.lines)
 }
 
 fn mount_of<'a>(fd: &OwnedFd, table: &'a [MountLine]) -> Option<&'a MountLine> {

@@ -84,15 +84,19 @@ pub async fn connect(loaded: &Loaded, identity: &Identity, connections: usize) -
     Ok(Aws::new(connection))
 }
 
-/// The filesystems and devices of this host, read below `root`.
+/// The filesystems and devices of this host, read below `root`. Warns of mounts that cannot be read.
 ///
 /// # Errors
 /// When the mounts or devices cannot be read.
 pub fn host(root: &Path) -> Result<HostFacts, Error> {
-    discover::host(root).map_err(|e| {
+    let host = discover::host(root).map_err(|e| {
         let hint = e.hint();
         Error::new(Exit::Permission, e).maybe_hint(hint)
-    })
+    })?;
+    for bad in &host.unread_mounts {
+        tracing::warn!("cannot read this line of /proc/self/mountinfo: {bad}");
+    }
+    Ok(host)
 }
 
 /// The host's name; empty when the kernel does not say it.

@@ -90,6 +90,7 @@ pub(super) fn unchanged<E>(env: &Environment<'_, E>, job: &Job<'_>) -> Result<()
         filesystems: with_those_unmounted(job, now.filesystems),
         devices: now.devices,
         swap_files: now.swap_files,
+        unread_mounts: now.unread_mounts,
         ..job.facts.clone()
     };
     let again = plan::plan(&facts, job.settings).map_err(|e| failed(chain(&e)))?;
@@ -140,7 +141,7 @@ pub(super) fn planned_at<'a, E>(
     let unreadable =
         |e: String| Error::new(Exit::Permission, format!("cannot read /proc/self/mountinfo: {e}"));
     let table = std::fs::read(env.root.join("proc/self/mountinfo")).map_err(|e| unreadable(e.to_string()))?;
-    let lines = mountinfo::parse(&table).map_err(|e| unreadable(e.to_string()))?;
+    let lines = mountinfo::parse(&table).lines;
     let tree = MountTree::new(&lines);
     let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     let Some(holder) = tree.mount_of(&path) else { return Ok(None) };

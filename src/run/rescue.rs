@@ -167,12 +167,12 @@ pub fn reach() -> std::io::Result<Vec<Target>> {
     };
     // If one table cannot be parsed, the filesystems in the other namespaces must still be thawed.
     match mountinfo::read(Path::new("/"), "self") {
-        Ok(table) => collect(table, Path::new("/")),
+        Ok(table) => collect(table.lines, Path::new("/")),
         Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {}
         Err(e) => return Err(e),
     }
     for pid in process::pids(Path::new("/"))? {
-        if let Ok(table) = mountinfo::read(Path::new("/"), &pid.to_string()) {
+        if let Ok(table) = mountinfo::read(Path::new("/"), &pid.to_string()).map(|t| t.lines) {
             collect(table, Path::new(&format!("/proc/{pid}/root")));
         }
     }

@@ -108,7 +108,7 @@ impl Search {
     /// Mounts of the same filesystems in another mount namespace. Those that go when ours go are only
     /// remembered, for the open files on them; any other stays, and the filesystem with it.
     fn namespace(&mut self, pid: i32) {
-        let lines = mountinfo::read(&self.root, &pid.to_string()).unwrap_or_default();
+        let lines = mountinfo::read(&self.root, &pid.to_string()).unwrap_or_default().lines;
         for line in &lines {
             if !self.targets.devs.contains(&line.dev) {
                 continue;
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn a_mount_elsewhere_goes_too_when_its_parent_receives_from_ours() {
         let table = b"1 1 8:1 / / rw master:7 - ext4 /dev/a rw\n2 1 8:2 / /d rw master:8 - ext4 /dev/b rw\n";
-        let lines = mountinfo::parse(table).unwrap();
+        let lines = mountinfo::parse(table).lines;
         let spreads = |ids: &[&str]| ids.iter().map(|i| (*i).to_owned()).collect();
         assert!(goes_too(&lines[1], &lines, &spreads(&["7"])));
         assert!(!goes_too(&lines[1], &lines, &spreads(&["8"])), "its own group says nothing");

@@ -34,7 +34,9 @@ pub(crate) const REMOUNT_LIMIT: Duration = Duration::from_secs(300);
 /// # Errors
 /// EBUSY when a process or the kernel holds it, ESTALE when its path leads to another mount by now.
 pub fn unmount(recipe: &Recipe, mount: &Mounted) -> Result<(), Errno> {
-    let lines = mountinfo::read(Path::new("/"), "self").map_err(|_| Errno::EIO)?;
+    let table = mountinfo::read(Path::new("/"), "self").map_err(|_| Errno::EIO)?;
+    // A line that cannot be read may be of what is mounted there now.
+    let lines = table.whole().map_err(|_| Errno::EIO)?;
     let top = MountTree::new(&lines).mount_of(&mount.mount_point).cloned();
     match top {
         Some(top) if mount.line_is(&recipe.filesystems[mount.of], &top) => {

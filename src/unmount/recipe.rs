@@ -277,7 +277,7 @@ pub(super) mod tests {
     }
 
     pub(in super::super) fn recipe_of(devs: &[&str]) -> Result<Recipe, NoRecipe> {
-        let lines = mountinfo::parse(TABLE.as_bytes()).unwrap();
+        let lines = mountinfo::parse(TABLE.as_bytes()).lines;
         recipe(&lines, &devs.iter().map(|d| wanted(&lines, d)).collect::<Vec<_>>())
     }
 
@@ -316,7 +316,7 @@ pub(super) mod tests {
         let lines = mountinfo::parse(
             b"1 1 0:1 / / rw - ext4 /dev/vda rw\n2 1 7:0 / /s rw master:9 - ext4 /dev/loop0 rw\n",
         );
-        let lines = lines.unwrap();
+        let lines = lines.whole().unwrap();
         let said = recipe(&lines, &[wanted(&lines, "7:0")]).unwrap_err().to_string();
         assert!(said.contains("slave"), "{said}");
     }

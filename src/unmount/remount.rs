@@ -15,7 +15,7 @@ use super::propagation::Propagation;
 use super::{Make, Mounted, NoRecipe, Recipe, Superblock, by_hand};
 use crate::host::kernel::{MountAttributes, set_mount_attributes};
 use crate::host::mount_api;
-use crate::host::mountinfo::{self, MountLine};
+use crate::host::mountinfo::{self, MountLine, MountTable};
 
 /// How long mounting is repeated on EBUSY: udev, blkid or fsck may still have a device open that they
 /// looked at a moment ago.
@@ -87,12 +87,18 @@ pub fn remount(recipe: &Recipe) -> Remount {
 }
 
 /// The mounts in this process's own namespace, which is where this module mounts.
-fn now() -> std::io::Result<Vec<MountLine>> {
+fn now() -> std::io::Result<MountTable> {
     mountinfo::read(Path::new("/"), "self")
 }
 
 fn is_there(recipe: &Recipe, mount: &Mounted) -> std::io::Result<bool> {
-    Ok(now()?.iter().any(|line| mount.line_is(&recipe.filesystems[mount.of], line)))
+    let MountTable { lines, unread } = now()?;
+    if lines.iter().any(|line| mount.line_is(&recipe.filesystems[mount.of], line)) {
+        return Ok(true);
+    }
+    // It may be the one that cannot be read: mounting it twice would leave it mounted at the next unmount.
+    let unread = unread.into_iter().next();
+    unread.map_or(Ok(false), |bad| Err(std::io::Error::new(std::io::ErrorKind::InvalidData, bad)))
 }
 
 fn make(recipe: &Recipe, mount: &Mounted) -> Result<(), String> {
@@ -223,7 +229,7 @@ fn flags(options: &str) -> u64 {
 
 /// One sentence for each mount that is mounted, but not as it was.
 fn differences(recipe: &Recipe) -> Vec<String> {
-    let Ok(lines) = now() else { return Vec::new() };
+    let Ok(MountTable { lines, .. }) = now() else { return Vec::new() };
     let mut found = Vec::new();
     for mount in &recipe.mounts {
         let of = &recipe.filesystems[mount.of];
@@ -262,7 +268,7 @@ mod tests {
     fn a_difference_names_the_mount_point_as_it_is() {
         let lines = |optional: &str| {
             let text = format!("30 20 7:0 / /Data rw {optional}- ext4 /dev/loop0 rw\n");
-            mountinfo::parse(text.as_bytes()).unwrap()
+            mountinfo::parse(text.as_bytes()).whole().unwrap()
         };
         let before = lines("shared:5 ");
         let device = crate::unmount::Device { path: "/dev/loop0".into(), dev: before[0].dev };

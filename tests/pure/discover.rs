@@ -179,17 +179,25 @@ fn the_uuid_is_read_from_the_device_below_the_root() {
 
 #[test]
 fn errors_name_the_file_and_the_line() {
-    let host_ = Host::of("disk a 8:0 9\nmount 1 0 8:0 / / rw - ext4 /dev/a rw\nmount nonsense\n");
+    let host_ = Host::of("disk a 8:0 9\nmount nonsense\n");
     let error = host(host_.root()).unwrap_err();
     assert!(matches!(error, HostError::Mountinfo { .. }), "{error}");
     let cause = std::error::Error::source(&error).unwrap().to_string();
-    assert_eq!(cause, "line 2: the mount id is not a number: `nonsense`");
+    assert_eq!(cause, "line 1: the mount id is not a number: `nonsense`");
     assert!(error.hint().is_some());
 
     let empty = Host::of("mount 1 0 8:0 / / rw - ext4 /dev/a rw\n");
     assert!(matches!(host(empty.root()), Err(HostError::NoBlockDevices { .. })));
     std::fs::remove_file(empty.root().join("proc/self/mountinfo")).unwrap();
     assert!(matches!(host(empty.root()), Err(HostError::Read { .. })));
+}
+
+#[test]
+fn a_line_that_cannot_be_read_costs_that_line_only() {
+    let host = Host::of("disk a 8:0 9\nmount nonsense\nmount 1 0 8:0 / / rw - ext4 /dev/a rw\n").host();
+    assert_eq!(at(&host, "/").fstype, "ext4");
+    let unread: Vec<_> = host.unread_mounts.iter().map(ToString::to_string).collect();
+    assert_eq!(unread, ["line 1: the mount id is not a number: `nonsense`"]);
 }
 
 #[test]

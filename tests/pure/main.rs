@@ -19,3 +19,4 @@ mod plan_rules;
 mod programs;
 mod run;
 mod systemd;
+mod unread_mounts;

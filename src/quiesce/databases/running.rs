@@ -120,11 +120,7 @@ fn examine(
         }
     }
     let data = process.kind.data_directory(folder, &written);
-    let table = match mountinfo::read(root, &first.to_string()) {
-        // Its mounts are not known then; what it has open still tells where it writes.
-        Err(e) if e.kind() == io::ErrorKind::InvalidData => Vec::new(),
-        table => table?,
-    };
+    let table = mountinfo::read(root, &first.to_string())?.lines;
     devices.extend(MountTree::new(&table).mount_of(&data).map(|line| line.dev));
     devices.retain(|d| on.contains(d));
     devices.sort_unstable();

@@ -44,7 +44,10 @@ impl UnmountTargets {
     pub fn find(root: &Path, planned: &[&PlannedFilesystem]) -> Result<Self, Failure> {
         let unreadable = |e: String| Failure::new(Exit::Freeze, format!("cannot read the mounts: {e}"));
         let host = discover::host(root).map_err(|e| unreadable(chain(&e)))?;
-        let lines = mountinfo::read(root, "self").map_err(|e| unreadable(e.to_string()))?;
+        let table = mountinfo::read(root, "self").map_err(|e| unreadable(e.to_string()))?;
+        // What is unmounted has to be mounted again as it was, and what is on top of it comes first: no line may be
+        // missing.
+        let lines = table.whole().map_err(|e| unreadable(e.to_string()))?;
         let mut wanted = Vec::new();
         for filesystem in planned {
             wanted.push(wanted_of(&host, &lines, filesystem)?);

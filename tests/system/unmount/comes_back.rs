@@ -86,7 +86,7 @@ fn a_btrfs_over_two_devices_comes_back_though_the_kernel_forgot_them() {
     sh("mkfs.btrfs", &["-q", "-f", "-d", "raid0", "-m", "raid1", &one, &two]);
     sh("mount", &["-o", "noatime", &one, place.to_str().unwrap()]);
     let line =
-        || mountinfo::read(Path::new("/"), "self").unwrap().into_iter().find(|l| l.mount_point == place);
+        || mountinfo::read(Path::new("/"), "self").unwrap().lines.into_iter().find(|l| l.mount_point == place);
     let before = line().unwrap();
     let device = |path: &String| Device { path: path.into(), dev: number(path) };
     let devices = vec![device(&one), device(&two)];
@@ -119,7 +119,7 @@ fn a_device_that_somebody_holds_for_a_moment_is_waited_for() {
     let (path, place) = (rig.device("a"), rig.path("a"));
     sh("mount", &[&path, place.to_str().unwrap()]);
     let line =
-        || mountinfo::read(Path::new("/"), "self").unwrap().into_iter().find(|l| l.mount_point == place);
+        || mountinfo::read(Path::new("/"), "self").unwrap().lines.into_iter().find(|l| l.mount_point == place);
     let before = line().unwrap();
     let devices = vec![Device { path: (&path).into(), dev: number(&path) }];
     let recipe =
