@@ -26,6 +26,8 @@ pub enum Exit {
     StillFrozen = 40,
     /// A filesystem that was unmounted could not be mounted again.
     NotMounted = 41,
+    /// It is not known whether a filesystem is frozen.
+    NotKnown = 42,
     /// Wrong use of the command line.
     Usage = 64,
     /// IMDS is not available.
@@ -42,7 +44,7 @@ pub enum Exit {
 
 impl Exit {
     /// Every code, in order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Ok,
         Self::Lower,
         Self::After,
@@ -52,6 +54,7 @@ impl Exit {
         Self::Ec2,
         Self::StillFrozen,
         Self::NotMounted,
+        Self::NotKnown,
         Self::Usage,
         Self::Imds,
         Self::Bug,
@@ -97,6 +100,7 @@ impl Exit {
             Self::Ec2 => "EC2 refused or could not be reached; everything thawed",
             Self::StillFrozen => "A FILESYSTEM MAY STILL BE FROZEN (outranks every other code)",
             Self::NotMounted => "a filesystem that was unmounted could not be mounted again",
+            Self::NotKnown => "it is not known whether a filesystem is frozen: it could not be asked in time",
             Self::Usage => "wrong use of the command line",
             Self::Imds => "IMDS is not available",
             Self::Bug => "a bug",

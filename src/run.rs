@@ -26,7 +26,6 @@ mod failure;
 mod goal;
 pub mod held_freeze;
 pub(crate) mod held_record;
-mod hidden_mounts;
 pub mod job;
 pub mod journal;
 pub mod lock;

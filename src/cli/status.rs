@@ -1,7 +1,7 @@
 //! `stillpoint status`: what may be frozen, by which run, until when, and what has to be undone.
 //!
-//! In: journals; with --probe, the filesystems themselves. Out: text or JSON on stdout, exit code 0, 40 or
-//! 41. Must never: change anything, or touch a filesystem that may be frozen from this process.
+//! In: journals; with --probe, the filesystems themselves. Out: text or JSON on stdout, exit code 0, 40, 41
+//! or 42. Must never: change anything, or touch a filesystem that may be frozen from this process.
 
 use clap::Args;
 
@@ -13,7 +13,7 @@ use crate::run::status;
 
 #[derive(Debug, Args)]
 pub(super) struct Status {
-    /// Ask every filesystem whether it is frozen, by whomever. Takes at most a second; a probe that finds one
+    /// Ask every filesystem whether it is frozen, by whomever. Takes at most 10 seconds; a probe that finds one
     /// waits there, in state D, until it is thawed.
     #[arg(long)]
     probe: bool,

@@ -8,16 +8,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use nix::errno::Errno;
 
 use super::{Global, Output, as_json, print, print_json, say};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::ids::RunId;
+use crate::path_encoding::shown;
 use crate::report;
 use crate::run::control_socket::{self, ThawReply};
 use crate::run::held_record::HeldFreezeRecord;
 use crate::run::journal::{Created, Journal};
-use crate::run::{recover, rescue};
+use crate::run::recover;
+use crate::run::rescue::{self, Everything};
 
 /// How often, and after which pause, a holder that is about to end is checked again.
 const ENDING: (u32, Duration) = (100, Duration::from_millis(50));
@@ -146,19 +149,32 @@ pub(super) fn run_dir(global: &Global) -> PathBuf {
 }
 
 fn everything() -> Result<Exit, Error> {
-    let (thawed, failed) = rescue::everything()
+    let Everything { thaws: (thawed, failed), unread } = rescue::everything()
         .map_err(|e| Error::new(Exit::StillFrozen, format!("cannot list the mounts: {e}")))?;
     for mount in &thawed {
         print(&mount.display().to_string());
     }
-    let exit = failures(&failed).unwrap_or(Exit::Ok);
+    let mut exit = failures(&failed).unwrap_or(Exit::Ok);
+    for what in &unread {
+        say(&format!("error: {what}"));
+        exit = Exit::StillFrozen;
+    }
+    if !unread.is_empty() {
+        say("hint: what is mounted there alone may still be frozen: `stillpoint status --probe`");
+    }
     say(&format!("thawed {} filesystems", thawed.len()));
     Ok(exit)
 }
 
-fn failures(failed: &[(PathBuf, nix::errno::Errno)]) -> Option<Exit> {
+fn failures(failed: &[(PathBuf, Errno)]) -> Option<Exit> {
     for (mount, errno) in failed {
-        say(&format!("error: cannot thaw {}: {}", mount.display(), errno.desc()));
+        let why = match errno {
+            Errno::EBUSY => "a FIFREEZE of it is in progress, which nobody can end; try again after its end",
+            Errno::ENOLINK => "it is mounted, and no path leads to it",
+            Errno::ETIMEDOUT => "it does not answer: its path or its device hangs",
+            other => other.desc(),
+        };
+        say(&format!("error: cannot thaw {}: {why}", shown(mount)));
     }
     (!failed.is_empty()).then_some(Exit::StillFrozen)
 }

@@ -11,6 +11,7 @@ use crate::host::fanotify::{self, Listener};
 use crate::host::open_files::{self, OpenFile};
 use crate::host::process::{self, Process};
 use crate::host::tasks::{self, Waiting};
+use crate::host::write_access::{self, Holder};
 use crate::path_encoding::shown;
 
 /// A task that does not move for this long in state D is reported.
@@ -63,26 +64,44 @@ fn hidden(id: &'static str, n: usize) -> Finding {
         .remedy("run it with sudo")
 }
 
-/// Tasks that are in state D at two readings, [`STILL`] apart, and have not moved.
+/// Tasks that are in state D, or in a call that holds write access to the set, at two readings, [`STILL`] apart,
+/// and have not moved.
 pub async fn still(root: &Path, set: &Set<'_>) -> Vec<Finding> {
     const ID: &str = "hung-tasks";
+    let look = || Ok::<_, std::io::Error>((tasks::waiting(root)?, write_access::holders(root, set.devs())?));
     let looks = async {
-        let before = tasks::waiting(root)?;
-        if before.is_empty() {
-            return Ok(before);
+        let (tasks, holders) = look()?;
+        if tasks.is_empty() && holders.is_empty() {
+            return Ok((tasks, holders));
         }
         tokio::time::sleep(STILL).await;
-        Ok::<_, std::io::Error>(tasks::still_waiting(&before, tasks::waiting(root)?))
+        let (tasks_now, holders_now) = look()?;
+        let still = tasks::still_waiting(&tasks, tasks_now);
+        Ok::<_, std::io::Error>((still, write_access::still_holding(&holders, holders_now)))
     };
-    let stuck = match looks.await {
+    let (mut stuck, holders) = match looks.await {
         Ok(stuck) => stuck,
         Err(e) => return vec![Finding::not_checked(ID, format!("/proc: {e}"))],
     };
-    if stuck.is_empty() {
-        return vec![Finding::ok(ID, "no process hangs in the kernel (state D)")];
+    stuck.retain(|task| !holders.iter().any(|h| h.call.tid == task.tid));
+    if stuck.is_empty() && holders.is_empty() {
+        return vec![Finding::ok(ID, "no process hangs in the kernel, or in a write to the set")];
     }
     let writers = open_files::writers(root, set.devs()).map(|w| w.found).unwrap_or_default();
-    stuck.iter().map(|task| still_finding(ID, task, set, &writers)).collect()
+    let stuck = stuck.iter().map(|task| still_finding(ID, task, set, &writers));
+    holders.iter().map(|holder| holding_finding(ID, holder, set)).chain(stuck).collect()
+}
+
+fn holding_finding(id: &'static str, holder: &Holder, set: &Set<'_>) -> Finding {
+    let still = humantime::format_duration(STILL);
+    let what = format!("{} has been in {} for more than {still}", holder.call.process, holder.name);
+    Finding::problem(id, Exit::Config, what)
+        .at([
+            format!("pid {}", holder.call.process.pid),
+            format!("{} on {}", shown(&holder.file), set.name(holder.dev)),
+        ])
+        .why("inside this call it holds write access to a filesystem of the set: FIFREEZE waits for its end")
+        .remedy("end that process, or give it what it waits for (splice from an empty pipe waits for data)")
 }
 
 fn still_finding(id: &'static str, task: &Waiting, set: &Set<'_>, writers: &[OpenFile]) -> Finding {

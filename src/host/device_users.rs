@@ -127,7 +127,14 @@ impl Search {
             if !namespace.is_ok_and(|namespace| seen.insert(namespace)) {
                 return;
             }
-            for line in mountinfo::read(&search.root, &pid.to_string()).unwrap_or_default() {
+            let table = mountinfo::read(&search.root, &pid.to_string()).unwrap_or_default();
+            for bad in &table.unread {
+                if let Some(dev) = bad.dev.filter(|dev| search.devices.contains(dev)) {
+                    let who = Process::read(&search.root, pid);
+                    search.add(dev, format!("a mount in the mount namespace of {who}, {bad}"));
+                }
+            }
+            for line in table.lines {
                 if search.devices.contains(&line.dev) {
                     let who = Process::read(&search.root, pid);
                     let (fstype, place) = (&line.fstype, shown(&line.mount_point));
@@ -143,7 +150,7 @@ impl Search {
     fn writers(&mut self) {
         let own = mountinfo::read(&self.root, "self").unwrap_or_default();
         let on_server = |l: &mountinfo::MountLine| is_on_server(&l.fstype);
-        self.servers = own.iter().any(on_server).then(HashMap::new);
+        self.servers = own.lines.iter().any(on_server).then(HashMap::new);
         self.each_process(|search, pid| {
             search.open_files(pid);
             if search.is_privileged(pid) {
@@ -211,8 +218,8 @@ impl Search {
         let Some(servers) = &mut self.servers else { return false };
         let Some(id) = FdInfo::read(info).and_then(|i| i.mount()) else { return false };
         if !servers.contains_key(&id) {
-            let lines = mountinfo::read(&self.root, &pid.to_string()).unwrap_or_default();
-            servers.extend(lines.into_iter().map(|l| (l.id, is_on_server(&l.fstype))));
+            let table = mountinfo::read(&self.root, &pid.to_string()).unwrap_or_default();
+            servers.extend(table.lines.into_iter().map(|l| (l.id, is_on_server(&l.fstype))));
         }
         // A mount that is in no table was unmounted lazily: nothing says what it is.
         *servers.entry(id).or_insert(false)

@@ -2,6 +2,9 @@
 //!
 //! ```text
 //! mountinfo    /proc/PID/mountinfo: its lines, and which mount a path is on
+//! namespaces   the mount tables of this host, each once
+//! reach        opening a superblock by any of its mounts
+//! hidden_mounts    filesystems that no path leads to
 //! superblock   which superblock an open file is on
 //! fsuuid       a filesystem's own UUID, from its superblock
 //! block        /sys/dev/block: block devices and what they are made of; members of btrfs; swap
@@ -12,6 +15,8 @@
 //! open_files   /proc/PID/fd: who has what open for writing
 //! fanotify     who has to permit opens
 //! tasks        who waits in the kernel
+//! calls        in which system call
+//! write_access who holds the write access that FIFREEZE waits for
 //! thread       work that may be left behind in the kernel
 //! sockets      /proc/PID/net: where the sockets of a process listen
 //! fdinfo       /proc/PID/fdinfo: the mount of an open file, and how it was opened
@@ -27,6 +32,7 @@
 //! ec2): all of them stand on this.
 
 pub mod block;
+pub mod calls;
 pub(crate) mod cgroup;
 pub(crate) mod device;
 pub(crate) mod device_users;
@@ -36,15 +42,19 @@ pub(crate) mod fdinfo;
 pub mod file;
 pub(crate) mod fsuuid;
 pub(crate) mod futex;
+pub(crate) mod hidden_mounts;
 pub mod kernel;
 pub mod lock;
 pub(crate) mod mount_api;
 pub mod mountinfo;
+pub mod namespaces;
 pub(crate) mod open_files;
 pub mod process;
+pub mod reach;
 pub(crate) mod sockets;
 pub mod superblock;
 pub mod tasks;
 pub(crate) mod thread;
+pub mod write_access;
 
 pub use error::HostError;

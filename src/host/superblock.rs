@@ -4,7 +4,7 @@
 //! and overlay make up.
 
 use std::os::fd::AsFd;
-use std::path::{Component, Path};
+use std::path::Path;
 
 use super::fdinfo::FdInfo;
 use super::mountinfo;
@@ -15,19 +15,6 @@ use crate::ids::DevNo;
 #[must_use]
 pub fn of_fd(fd: impl AsFd) -> Option<DevNo> {
     in_table(fd, Path::new("/proc/self/mountinfo"))
-}
-
-/// The same for a file opened by this path, which may lead through `/proc/PID/root` into another mount
-/// namespace.
-#[must_use]
-pub(crate) fn of_opened(fd: impl AsFd, path: &Path) -> Option<DevNo> {
-    let mut parts = path.strip_prefix("/proc").ok().into_iter().flat_map(Path::components);
-    match (parts.next(), parts.next()) {
-        (Some(pid), Some(Component::Normal(root))) if root == "root" => {
-            in_table(fd, &Path::new("/proc").join(pid).join("mountinfo"))
-        }
-        _ => of_fd(fd),
-    }
 }
 
 fn in_table(fd: impl AsFd, table: &Path) -> Option<DevNo> {

@@ -42,16 +42,23 @@ pub fn waiting(root: &Path) -> io::Result<Vec<Waiting>> {
             if !field("State:").is_some_and(|s| s.starts_with('D')) {
                 continue;
             }
-            let count = |name| field(name).and_then(|n| n.parse::<u64>().ok()).unwrap_or_default();
             found.push(Waiting {
                 process: Process::read(root, pid),
                 tid,
                 wchan: fs::read_to_string(task.join("wchan")).unwrap_or_default(),
-                switches: count("voluntary_ctxt_switches:") + count("nonvoluntary_ctxt_switches:"),
+                switches: switches(&task).unwrap_or_default(),
             });
         }
     }
     Ok(found)
+}
+
+/// Context switches of a thread so far, by its folder in /proc.
+pub(super) fn switches(thread: &Path) -> Option<u64> {
+    let status = fs::read_to_string(thread.join("status")).ok()?;
+    let count = |name| status.lines().find_map(|l| l.strip_prefix(name)?.trim().parse::<u64>().ok());
+    // The made hosts of tests have only one of them.
+    Some(count("voluntary_ctxt_switches:")? + count("nonvoluntary_ctxt_switches:").unwrap_or_default())
 }
 
 /// Of the tasks that waited at an earlier look, those that have not run since (as khungtaskd tells,

@@ -26,7 +26,7 @@ pub(super) fn unread(facts: &Facts, walk: &Walk<'_>, chosen: &mut Chosen) {
                 "so nothing on the volumes that it may be about is more than crash-consistent"
             }
         ));
-        for volume in on {
+        for volume in on.into_iter().filter(|v| chosen.volumes.contains_key(v)).collect::<Vec<_>>() {
             chosen.crash.entry(volume).or_insert_with(|| REASON.to_owned());
         }
     }

@@ -5,6 +5,7 @@
 
 use std::fmt::Write;
 
+use crate::path_encoding::shown;
 use crate::run::status::{Probed, RunStatus, Status};
 
 /// Runs, then what the probe found.
@@ -25,7 +26,7 @@ pub fn human(status: &Status) -> String {
             );
         }
         None => {}
-        Some(probed) => all(&mut text, probed),
+        Some(probed) => all(&mut text, probed, &status.unread),
     }
     text
 }
@@ -37,7 +38,7 @@ fn one(text: &mut String, run: &RunStatus) {
     if !run.may_be_frozen.is_empty() {
         let mounts: Vec<_> = run.may_be_frozen.iter().map(|m| m.display().to_string()).collect();
         let _ = writeln!(text, "  may be frozen: {}", mounts.join(" "));
-        if let Some(until) = run.until {
+        if let Some(until) = run.until.filter(|_| run.alive) {
             let _ = writeln!(text, "  until {until:.0} at the latest");
         }
         if let Some(watchdog) = run.watchdog {
@@ -73,14 +74,18 @@ fn one(text: &mut String, run: &RunStatus) {
     let _ = writeln!(text, "  {undo}");
 }
 
-fn all(text: &mut String, probed: &[Probed]) {
+fn all(text: &mut String, probed: &[Probed], unread: &[String]) {
     for p in probed.iter().filter(|p| p.frozen != Some(false)) {
         let by = p.by.as_ref().map_or_else(|| "not by stillpoint".to_owned(), |run| format!("run {run}"));
-        let name = p.mount_point.display();
+        let name = shown(&p.mount_point);
+        let word = if p.in_window { "frozen, in its window" } else { "FROZEN" };
         let _ = match p.waiting_pid {
-            Some(pid) => writeln!(text, "FROZEN: {name} ({by}); probe {pid} waits there until it is thawed"),
-            None => writeln!(text, "not known: {name} (no path leads to it)"),
+            Some(pid) => writeln!(text, "{word}: {name} ({by}); probe {pid} waits there until it is thawed"),
+            None => writeln!(text, "not known: {name} ({})", p.not_known.unwrap_or("it was not asked")),
         };
+    }
+    for what in unread {
+        let _ = writeln!(text, "not known: {what}");
     }
     let thawed = probed.iter().filter(|p| p.frozen == Some(false)).count();
     let _ = writeln!(text, "{thawed} of {} filesystems answered: not frozen", probed.len());

@@ -3,13 +3,20 @@
 //! In: what failed. Out: its exit code, the reason and what to do about it. Must never: decide the label
 //! ([`super::verdict`] does).
 
+use std::path::Path;
+
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
 use crate::ec2::Ec2Error;
 use crate::error::chain;
 use crate::exit::Exit;
+use crate::host::write_access;
+use crate::ids::DevNo;
 use crate::window::{FlushError, FreezeFailure, PrepareError};
+
+/// Most processes that a hint names.
+const NAMED: usize = 5;
 
 /// A failure of a run, from the first pre hook to EC2's answer.
 #[derive(Debug)]
@@ -27,6 +34,22 @@ impl Failure {
 
     pub fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// Names who keeps FIFREEZE waiting on these. Called once everything else is thawed.
+    pub fn name_holders(self, root: &Path, stuck: &[DevNo]) -> Self {
+        let holders = write_access::holders(root, stuck).unwrap_or_default();
+        if stuck.is_empty() || holders.is_empty() {
+            return self;
+        }
+        let mut names: Vec<String> = holders.iter().take(NAMED).map(ToString::to_string).collect();
+        if holders.len() > NAMED {
+            names.push(format!("{} others", holders.len() - NAMED));
+        }
+        self.hint(format!(
+            "FIFREEZE waits for a call that does not end: {}; end that process, and the freeze ends and is thawed",
+            names.join(", ")
+        ))
     }
 
     pub fn interrupted(signal: Signal) -> Self {
@@ -75,7 +98,7 @@ fn freeze_hint(cause: &FreezeFailure) -> Option<String> {
             "this filesystem cannot freeze: set its method to \"sync\" in the plan's `methods`"
         }
         FreezeFailure::TooLong { .. } => {
-            "a writer inside the kernel does not finish: look for processes in state D \
+            "a writer inside the kernel does not finish; none could be named: look for processes in state D \
              (ps -eo pid,stat,wchan,comm)"
         }
         _ => return None,

@@ -104,6 +104,9 @@ pub struct State {
     /// Filesystems that may be unmounted, and units that may be stopped for that.
     #[serde(default)]
     pub unmounted: ToRemount,
+    /// When everything is thawed at the latest, by the watchdog if by nobody else; written before the freeze.
+    #[serde(default)]
+    pub thawed_by: Option<jiff::Timestamp>,
     /// Whether EC2 has to be asked for snapshots of this run.
     pub created: Created,
     /// True for a rehearsal, which sends no create call: a recovery does not ask EC2 for snapshots.
@@ -147,6 +150,7 @@ impl Journal {
             sessions: Vec::new(),
             env: None,
             frozen: Vec::new(),
+            thawed_by: None,
             unmounted: ToRemount::default(),
             created: Created::No,
             rehearsal: false,

@@ -4,7 +4,7 @@
 //! FIFREEZE and the first FITHAW but wait for the goal's one thing, or freeze what the journal does not have.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::environment::Environment;
 use super::failure::Failure;
@@ -16,7 +16,9 @@ use super::progress::{Progress, Window};
 use super::step::Step;
 use crate::config::settings::PlanSettings;
 use crate::error::chain;
+use crate::ids::DevNo;
 use crate::interrupt::Interrupt;
+use crate::plan::Method;
 use crate::window::expedite::{self, RcuExpedited};
 use crate::window::{Extras, Machine, Prepared};
 
@@ -44,7 +46,10 @@ pub(super) async fn fix<E, G: Goal<E>>(
         Err(not) => {
             // If a mount that refused is frozen, somebody else froze it: a recovery must not thaw it.
             nothing_frozen(journal, &not.thawed.still_frozen);
-            let failure = Some(not.cause.into());
+            let still = &not.thawed.still_frozen;
+            let stuck = job.plan.filesystems.iter().filter(|f| still.contains(&f.mount_point));
+            let stuck: Vec<DevNo> = stuck.map(|f| f.dev).collect();
+            let failure = Some(Failure::from(not.cause).name_holders(env.root, &stuck));
             return Window { thawed: Some(not.thawed), failure, ..Window::default() };
         }
     };
@@ -94,8 +99,13 @@ async fn ready<E, G: Goal<E>>(
     goal.before_freeze(env, job, &progress.applications).await?;
     preflight::unchanged(env, job)?;
     env.at(Step::JournalWindow);
+    let limits = goal.limits(job);
+    // What cannot freeze is flushed once more before the window begins.
+    let flush = if job.with_method(Method::Sync).next().is_some() { limits.flush } else { Duration::ZERO };
+    let thawed_by = env.clock.now().checked_add(flush + limits.window).ok();
     let written = progress.journal.update(|state| {
         state.frozen = will_freeze(job.plan);
+        state.thawed_by = thawed_by;
         state.expedited = prepared.expedited();
         goal.note_freeze(env, prepared, state);
     });

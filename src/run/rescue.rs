@@ -1,25 +1,29 @@
 //! FITHAW from outside of a run: on what a dead run left frozen, on what a run that hangs has frozen, or on
 //! everything that is frozen on this host.
 //!
-//! In: a journal's mounts, or every mount namespace. Out: what was thawed, what could not be thawed, and why.
-//! Each superblock gets a thread of its own and a limit. Must never: wait for one before it starts the
-//! others, or thaw a mount point that now leads to another filesystem (unless everything is to be thawed).
+//! In: a journal's mounts, or every mount namespace. Out: what was thawed, what could not be thawed, and why;
+//! what could not be looked at. Each superblock gets threads of its own and a limit. Must never: wait for one
+//! before it starts the others, thaw a mount point that now leads to another filesystem, or count what it could
+//! not look at as not frozen.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::hidden_mounts;
 use super::journal::{FrozenMount, Journal};
+use crate::host::calls::{self, Call};
 use crate::host::kernel::{Kernel, Linux};
-use crate::host::mountinfo::{self, MountLine};
-use crate::host::process::{self, ProcessId};
-use crate::host::{superblock, thread};
+use crate::host::mountinfo::BadLine;
+use crate::host::namespaces::{self, Place, Tables};
+use crate::host::process::ProcessId;
+use crate::host::reach::{self, Target, may_freeze};
+use crate::host::{hidden_mounts, superblock, thread};
 use crate::ids::DevNo;
-use crate::window::probe::Target;
+use crate::path_encoding::shown;
 
 /// How long to wait for a FIFREEZE that is still in progress in a thread of the dead run.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -106,22 +110,50 @@ pub fn by_force(journal: &Journal) -> Thaws {
 }
 
 /// An fd on this superblock: by its path, by any other mount of it in any namespace, below its covers, or by
-/// mounting it again.
+/// mounting it again. None when it no longer exists.
 fn reached(path: &Path, dev: DevNo) -> Result<Option<OwnedFd>, Errno> {
-    let open = |p: &Path| Linux.open(p).ok().filter(|fd| superblock::of_opened(fd, p) == Some(dev));
-    if let Some(fd) = open(path) {
+    if let Some(fd) = at_its_path(path, dev) {
         return Ok(Some(fd));
     }
-    let all = reach().unwrap_or_default();
-    let paths = all.iter().find(|t| t.dev == dev).map(|t| t.paths.as_slice()).unwrap_or_default();
-    if let Some(fd) = paths.iter().find_map(|p| open(p)) {
-        return Ok(Some(fd));
-    }
-    if let Some(fd) = hidden_mounts::covered(dev)? {
-        return Ok(Some(fd));
+    let tables = namespaces::tables(Path::new("/")).map_err(|_| Errno::EIO)?;
+    let all = reach::targets(&tables);
+    if let Some(target) = all.iter().find(|t| t.dev == dev) {
+        return by_any_mount(target);
     }
     let lost = hidden_mounts::pathless(|d| d != dev || all.iter().any(|t| t.dev == d));
     lost.first().map(|lost| hidden_mounts::mounted_again(lost).map_err(|_| Errno::ENOLINK)).transpose()
+}
+
+/// Opens only what is on this superblock.
+fn at_its_path(path: &Path, dev: DevNo) -> Option<OwnedFd> {
+    let root = Place::Own.root().ok()?;
+    let found = namespaces::walk(&root, path).ok().filter(|fd| superblock::of_fd(fd) == Some(dev))?;
+    let fd = reach::is_plain(&found).ok()?.then(|| reach::reopened(&found))?.ok()?;
+    (superblock::of_fd(&fd) == Some(dev)).then_some(fd)
+}
+
+fn by_any_mount(target: &Target) -> Result<Option<OwnedFd>, Errno> {
+    match target.open(PATIENCE) {
+        Ok(fd) => return Ok(Some(fd)),
+        Err(Errno::ENOLINK) => {}
+        Err(errno) => return Err(errno),
+    }
+    if let Some(fd) = hidden_mounts::covered(target)? {
+        return Ok(Some(fd));
+    }
+    // The process that it was seen by may have ended, and the filesystem with it.
+    let now = namespaces::tables(Path::new("/")).map_err(|_| Errno::EIO)?;
+    let still = reach::targets(&now).iter().any(|t| t.dev == target.dev);
+    if still { Err(Errno::ENOLINK) } else { Ok(None) }
+}
+
+/// What the rescue of everything came to.
+#[derive(Debug)]
+pub struct Everything {
+    /// What was thawed and what was not.
+    pub thaws: Thaws,
+    /// What could not be looked at, in sentences: something there may still be frozen.
+    pub unread: Vec<String>,
 }
 
 /// FITHAW on every filesystem of this host, in every mount namespace, below covers, and on those that were
@@ -130,82 +162,98 @@ fn reached(path: &Path, dev: DevNo) -> Result<Option<OwnedFd>, Errno> {
 ///
 /// # Errors
 /// When not even this process's mounts can be read.
-pub fn everything() -> std::io::Result<Thaws> {
-    let reach = reach()?;
-    let lost = hidden_mounts::pathless(|dev| reach.iter().any(|t| t.dev == dev));
+pub fn everything() -> std::io::Result<Everything> {
+    let tables = namespaces::tables(Path::new("/"))?;
+    let targets = reach::targets(&tables);
+    let mut unread = unread(&tables, &targets);
+    let freezing = calls::freezing(Path::new("/")).unwrap_or_else(|e| {
+        unread.push(format!("cannot see whether a FIFREEZE is in progress: {e}"));
+        Vec::new()
+    });
+    let freezing = Arc::new(freezing);
+    let lost = hidden_mounts::pathless(|dev| targets.iter().any(|t| t.dev == dev));
     let mut work: Vec<(PathBuf, Work)> = Vec::new();
-    for target in reach {
-        let name = target.paths.first().cloned().unwrap_or_default();
-        work.push((name, Box::new(move || thaw_any(&target))));
+    for target in targets {
+        let freezing = Arc::clone(&freezing);
+        work.push((target.name(), Box::new(move || thaw_any(&target, &freezing))));
     }
     for lost in lost {
         let name = lost.device.clone();
         work.push((
             name,
-            Box::new(move || thaw_fd(&hidden_mounts::mounted_again(&lost).map_err(|_| Errno::ENOLINK)?)),
+            Box::new(move || {
+                thaw_fd(&hidden_mounts::mounted_again(&lost).map_err(|_| Errno::ENOLINK)?, None)
+            }),
         ));
     }
-    Ok(side_by_side(work, PATIENCE))
+    // Reaching it and then waiting for a FIFREEZE that is in progress have a limit each.
+    Ok(Everything { thaws: side_by_side(work, PATIENCE + MARGIN), unread })
 }
 
-/// Every superblock of this host that could be frozen, with every path to it, in every mount namespace. Opens
-/// none of these paths.
+/// Every superblock of this host that could be frozen, with every mount of it, and what could not be looked at.
+/// Opens none of them.
 ///
 /// # Errors
 /// When not even this process's mounts can be read.
-pub fn reach() -> std::io::Result<Vec<Target>> {
-    let mut reach: BTreeMap<DevNo, Vec<PathBuf>> = BTreeMap::new();
-    let mut collect = |table: Vec<MountLine>, root: &Path| {
-        for line in table {
-            // Only filesystems that can freeze, so that nothing is opened that may hang (NFS, FUSE, autofs).
-            if (line.dev.major != 0 && !line.fstype.starts_with("fuse")) || line.fstype == "btrfs" {
-                let path =
-                    line.mount_point.strip_prefix("/").map_or_else(|_| root.to_path_buf(), |p| root.join(p));
-                reach.entry(line.dev).or_default().push(path);
+pub fn all() -> std::io::Result<(Tables, Vec<Target>, Vec<String>)> {
+    let tables = namespaces::tables(Path::new("/"))?;
+    let targets = reach::targets(&tables);
+    let unread = unread(&tables, &targets);
+    Ok((tables, targets, unread))
+}
+
+/// Most processes of which each gets a sentence.
+const NAMED: usize = 5;
+
+/// What could not be looked at, in sentences.
+fn unread(tables: &Tables, known: &[Target]) -> Vec<String> {
+    let (mut said, mut texts) = (Vec::new(), BTreeSet::new());
+    for table in &tables.tables {
+        // Namespaces that were copied have the same line once more.
+        for bad in table.table.unread.iter().filter(|bad| hides(bad, table.foreign, known)) {
+            if texts.insert(bad.text.clone()) {
+                let whose = shown(&table.place.shown(Path::new("/")));
+                said.push(format!("cannot read a line of the mounts below {whose}: {bad}"));
             }
         }
-    };
-    // If one table cannot be parsed, the filesystems in the other namespaces must still be thawed.
-    match mountinfo::read(Path::new("/"), "self") {
-        Ok(table) => collect(table.lines, Path::new("/")),
-        Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {}
-        Err(e) => return Err(e),
     }
-    for pid in process::pids(Path::new("/"))? {
-        if let Ok(table) = mountinfo::read(Path::new("/"), &pid.to_string()).map(|t| t.lines) {
-            collect(table, Path::new(&format!("/proc/{pid}/root")));
-        }
+    let hidden = tables.hidden.iter();
+    said.extend(hidden.clone().take(NAMED).map(|(who, e)| format!("cannot read the mounts of {who}: {e}")));
+    if let Some(more) = tables.hidden.len().checked_sub(NAMED).filter(|n| *n > 0) {
+        said.push(format!("nor those of {more} others"));
     }
-    Ok(reach.into_iter().map(|(dev, paths)| Target { dev, paths }).collect())
+    said.extend(tables.blind.clone());
+    said
 }
 
-/// FITHAW through each path of one superblock: some paths are covered by another mount, some lead through a
-/// process that has ended. Thawing the filesystem that such a path leads to instead is harmless here, because
-/// everything is thawed.
-fn thaw_any(target: &Target) -> Result<bool, Errno> {
-    let (mut failed, mut thawed, mut reached) = (None, false, false);
-    for path in &target.paths {
-        let Ok(fd) = Linux.open(path) else { continue };
-        reached |= superblock::of_opened(&fd, path) == Some(target.dev);
-        match thaw_fd(&fd) {
-            Ok(now) => thawed |= now,
-            Err(errno) => failed = Some(errno),
-        }
-    }
-    if !reached {
-        match hidden_mounts::covered(target.dev).and_then(|fd| fd.map_or(Ok(false), |fd| thaw_fd(&fd))) {
-            Ok(now) => thawed |= now,
-            Err(errno) => failed = Some(errno),
-        }
-    }
-    failed.filter(|_| !thawed).map_or(Ok(thawed), Err)
+/// May a filesystem that can be frozen be on this line alone? Who makes a user namespace can have any text written
+/// into the tables of it (a line break in the options of an overlay). But what he mounts cannot be frozen, and
+/// what he has inherited has a line with its device number: nothing else of his counts.
+fn hides(bad: &BadLine, foreign: bool, known: &[Target]) -> bool {
+    let Some(dev) = bad.dev.filter(|_| foreign) else { return !foreign };
+    let can = bad.fstype.as_ref().is_none_or(|fstype| may_freeze(dev, fstype));
+    can && !known.iter().any(|t| t.dev == dev)
 }
 
-fn thaw_fd(fd: &OwnedFd) -> Result<bool, Errno> {
-    match Linux.thaw(fd.as_fd()) {
-        Ok(()) => Ok(true),
-        Err(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOTTY) => Ok(false),
-        Err(errno) => Err(errno),
+/// FITHAW on one superblock, by the first path that leads to it.
+fn thaw_any(target: &Target, freezing: &[(DevNo, Call)]) -> Result<bool, Errno> {
+    let in_progress = freezing.iter().find(|(dev, _)| *dev == target.dev).map(|(_, call)| call);
+    by_any_mount(target)?.map_or(Ok(false), |fd| thaw_fd(&fd, in_progress))
+}
+
+/// EBUSY when a FIFREEZE stays in progress: what it freezes will be frozen when it returns.
+fn thaw_fd(fd: &OwnedFd, in_progress: Option<&Call>) -> Result<bool, Errno> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        // Read before the thaw: only an EINVAL that comes after its end is final.
+        let goes_on = in_progress.is_some_and(|call| call.goes_on(Path::new("/")));
+        match Linux.thaw(fd.as_fd()) {
+            Ok(()) => return Ok(true),
+            Err(Errno::EINVAL) if goes_on && Instant::now() > end => return Err(Errno::EBUSY),
+            Err(Errno::EINVAL) if goes_on => std::thread::sleep(Duration::from_millis(20)),
+            Err(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOTTY) => return Ok(false),
+            Err(errno) => return Err(errno),
+        }
     }
 }
 
@@ -230,5 +278,23 @@ mod tests {
         let (thawed, failed) = side_by_side(work, Duration::from_millis(200));
         assert_eq!(thawed, [PathBuf::from("/was")]);
         assert_eq!(failed, [(PathBuf::from("/hangs"), Errno::ETIMEDOUT)]);
+    }
+
+    /// Anybody can make a namespace in which a line looks as he likes.
+    #[test]
+    fn a_line_that_cannot_be_read_counts_unless_only_a_stranger_can_have_made_it() {
+        let bad = |line: &str| crate::host::mountinfo::parse(line.as_bytes()).unread.remove(0);
+        let known = [Target { dev: DevNo { major: 259, minor: 1 }, fstype: "ext4".into(), ways: vec![] }];
+        for (line, foreign, counts) in [
+            ("nonsense", false, true),
+            ("1 2 0:5 / / rw - overlay", false, true),
+            ("nonsense", true, false),
+            ("1 2 0:5 / / rw - overlay", true, false),
+            ("1 2 259:2 / / rw - ext4", true, true),
+            ("1 2 0:5 / / rw", true, true),
+            ("1 2 259:1 / / rw - ext4", true, false),
+        ] {
+            assert_eq!(hides(&bad(line), foreign, &known), counts, "{line} {foreign}");
+        }
     }
 }

@@ -5,20 +5,25 @@
 //! file on a filesystem that may be frozen (the probe's children do), or change anything.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::journal::{Created, Journal};
 use super::rescue;
 use crate::exit::Exit;
+use crate::host::namespaces::Place;
+use crate::host::reach::{Target, Way};
 use crate::ids::{DevNo, RunId, SnapshotId};
 use crate::path_encoding;
 use crate::window::probe::{self, Answer};
 
-/// How long a probe may take. A filesystem whose probe takes longer counts as frozen.
-pub const PROBE_LIMIT: Duration = Duration::from_secs(1);
+/// How long a probe may take. Of a filesystem whose probe takes longer it is not known whether it is frozen.
+pub const PROBE_LIMIT: Duration = Duration::from_secs(10);
+/// How long after its deadline a run may still be at thawing.
+const GRACE: SignedDuration = SignedDuration::from_secs(2);
 
 /// What `status` prints.
 #[derive(Debug, Serialize)]
@@ -31,7 +36,9 @@ pub struct Status {
     pub unreadable: Vec<String>,
     /// What the probe found; none without one.
     pub probed: Option<Vec<Probed>>,
-    /// 0, 40 or 41.
+    /// Mounts that the probe could not look at, in sentences.
+    pub unread: Vec<String>,
+    /// 0, 40, 41 or 42.
     #[serde(rename = "exit_code")]
     pub exit: Exit,
 }
@@ -53,7 +60,7 @@ pub struct RunStatus {
     pub watchdog: Option<u32>,
     /// When it was started.
     pub started: Timestamp,
-    /// For `freeze`: when everything is thawed at the latest.
+    /// When everything is thawed at the latest.
     pub until: Option<Timestamp>,
     /// Mount points that it may have frozen.
     #[serde(serialize_with = "path_encoding::paths")]
@@ -71,6 +78,9 @@ pub struct RunStatus {
     pub snapshots_unknown: bool,
     /// Snapshots that still lack their label.
     pub unlabelled: Vec<SnapshotId>,
+    /// It may have left something frozen: it died in its window, or is past its deadline.
+    #[serde(skip)]
+    pub is_overdue: bool,
     #[serde(skip)]
     devices: Vec<DevNo>,
 }
@@ -83,12 +93,16 @@ pub struct Probed {
     pub mount_point: PathBuf,
     /// Its device number.
     pub dev: DevNo,
-    /// False when a probe returned in time, true when none did; null when none could be started.
+    /// False when the probe returned, true when it waits for the thaw; null when neither is known.
     pub frozen: Option<bool>,
+    /// Why it is not known.
+    pub not_known: Option<&'static str>,
     /// The probe's process, which waits in state D until the filesystem is thawed.
     pub waiting_pid: Option<u32>,
     /// The run that froze it, as far as the journals say.
     pub by: Option<RunId>,
+    /// That run lives and is within its deadline: it will thaw it.
+    pub in_window: bool,
 }
 
 /// Reads the journals. With `program`, this binary, it also probes.
@@ -103,25 +117,32 @@ pub fn read(run_dir: &Path, program: Option<&Path>) -> std::io::Result<Status> {
             Err(e) => unreadable.push(e),
         }
     }
-    let probed = program.map(|program| probe_all(program, &runs)).transpose()?;
+    let (probed, unread) = program.map(|program| probe_all(program, &runs)).transpose()?.unzip();
+    let unread = unread.unwrap_or_default();
+    let left = |p: &Probed| !p.in_window && p.frozen.unwrap_or(p.by.is_some());
     let frozen = match &probed {
-        None => !unreadable.is_empty() || runs.iter().any(|r| !r.may_be_frozen.is_empty()),
-        // For a filesystem that could not be probed, the journals decide.
-        Some(all) => all.iter().any(|p| p.frozen.unwrap_or(p.by.is_some())),
+        None => !unreadable.is_empty() || runs.iter().any(|r| r.is_overdue),
+        // For a filesystem of which the probe knows nothing, the journals decide.
+        Some(all) => all.iter().any(left),
     };
+    let not_known = !unread.is_empty() || probed.iter().flatten().any(|p| p.frozen.is_none() && !p.in_window);
     // A run whose process exists mounts and starts again itself what it has unmounted and stopped.
     let away = runs.iter().filter(|r| !r.alive).any(|r| !r.unmounted.is_empty() || !r.units.is_empty());
     let exit = match (frozen, away) {
         (true, _) => Exit::StillFrozen,
         (false, true) => Exit::NotMounted,
+        (false, false) if not_known => Exit::NotKnown,
         (false, false) => Exit::Ok,
     };
-    Ok(Status { version: 1, runs, unreadable, probed, exit })
+    Ok(Status { version: 1, runs, unreadable, probed, unread, exit })
 }
 
 fn of(journal: &Journal) -> RunStatus {
     let state = &journal.state;
     let hold = state.held_freeze.as_ref();
+    let alive = journal.lives();
+    let until = hold.and_then(|h| h.record.until).or(state.thawed_by);
+    let past = until.is_none_or(|until| Timestamp::now().duration_since(until) > GRACE);
     RunStatus {
         run_id: state.run.clone(),
         command: match hold {
@@ -131,10 +152,10 @@ fn of(journal: &Journal) -> RunStatus {
         },
         plan: state.plan.clone(),
         pid: state.process.pid,
-        alive: journal.lives(),
+        alive,
         watchdog: hold.and_then(|h| h.watchdog),
         started: state.started,
-        until: hold.and_then(|h| h.record.until),
+        until,
         may_be_frozen: state.frozen.iter().map(|f| f.mount_point.clone()).collect(),
         unmounted: state.unmounted.recipe.mounts.iter().map(|m| m.mount_point.clone()).collect(),
         units: state.unmounted.stopped().map(str::to_owned).collect(),
@@ -145,34 +166,40 @@ fn of(journal: &Journal) -> RunStatus {
             Created::Made(ids) => ids.clone(),
             _ => Vec::new(),
         },
+        is_overdue: !state.frozen.is_empty() && (!alive || past),
         devices: state.frozen.iter().map(|f| f.dev).collect(),
     }
 }
 
-fn probe_all(program: &Path, runs: &[RunStatus]) -> std::io::Result<Vec<Probed>> {
-    let mut targets = rescue::reach()?;
+fn probe_all(program: &Path, runs: &[RunStatus]) -> std::io::Result<(Vec<Probed>, Vec<String>)> {
+    let (_tables, mut targets, unread) = rescue::all()?;
     // A filesystem that a journal names and no mount table has cannot be probed; it is still reported.
     for run in runs {
         for (dev, path) in run.devices.iter().zip(&run.may_be_frozen) {
             if !targets.iter().any(|t| t.dev == *dev) {
-                targets.push(probe::Target { dev: *dev, paths: vec![path.clone()] });
+                let way = Way { place: Arc::new(Place::Own), mount: 0, path: path.clone() };
+                targets.push(Target { dev: *dev, fstype: String::new(), ways: vec![way] });
             }
         }
     }
     let answers = probe::ask(program, &targets, PROBE_LIMIT);
-    let probed = targets.into_iter().zip(answers).map(|(target, answer)| Probed {
-        mount_point: target.paths.into_iter().next().unwrap_or_default(),
-        dev: target.dev,
-        frozen: match answer {
-            Answer::Thawed => Some(false),
-            Answer::Blocked { .. } => Some(true),
-            Answer::Unknown => None,
-        },
-        waiting_pid: match answer {
-            Answer::Blocked { pid } => Some(pid),
-            _ => None,
-        },
-        by: runs.iter().find(|r| r.devices.contains(&target.dev)).map(|r| r.run_id.clone()),
+    let probed = targets.into_iter().zip(answers).map(|(target, answer)| {
+        let by = runs.iter().find(|r| r.devices.contains(&target.dev));
+        let (frozen, not_known, waiting_pid) = match answer {
+            Answer::Thawed => (Some(false), None, None),
+            Answer::Frozen { pid } => (Some(true), None, Some(pid)),
+            Answer::Late => (None, Some("it did not answer in time"), None),
+            Answer::Unreached => (None, Some("no path leads to it"), None),
+        };
+        Probed {
+            mount_point: target.name(),
+            dev: target.dev,
+            frozen,
+            not_known,
+            waiting_pid,
+            by: by.map(|r| r.run_id.clone()),
+            in_window: by.is_some_and(|r| !r.is_overdue),
+        }
     });
-    Ok(probed.collect())
+    Ok((probed.collect(), unread))
 }

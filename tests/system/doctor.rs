@@ -152,6 +152,33 @@ fn a_process_that_hangs_on_a_frozen_filesystem_is_named() {
     assert_settled(&rig);
 }
 
+/// It sleeps interruptibly, in state S: the state of a task does not tell what keeps FIFREEZE waiting.
+#[test]
+fn a_writer_that_holds_write_access_and_sleeps() {
+    let rig = one();
+    let file = rig.mount("a").join("stuck");
+    let code = format!(
+        "import os\nr,w=os.pipe()\nf=os.open({:?},os.O_CREAT|os.O_WRONLY)\nos.splice(r,f,4096)",
+        file.to_str().unwrap()
+    );
+    let mut writer = std::process::Command::new("python3").args(["-c", &code]).spawn().unwrap();
+    await_some("the writer inside splice", || {
+        let call = std::fs::read_to_string(format!("/proc/{}/syscall", writer.id())).ok()?;
+        (call.starts_with("275 ") || call.starts_with("76 ")).then_some(())
+    });
+    let found = rig.run(&["doctor", "-o", "json"]);
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    let said: Value = serde_json::from_str(&found.exits(78).out).unwrap();
+    let tasks = of(said["findings"].as_array().unwrap(), "hung-tasks");
+    let pid = format!("pid {}", writer.id());
+    let stuck = tasks.iter().find(|f| names(f, &pid)).unwrap_or_else(|| panic!("{tasks:#?}"));
+    assert_eq!(stuck["severity"], "problem");
+    assert!(stuck["what"].as_str().unwrap().contains("in splice"), "{stuck}");
+    assert!(stuck.to_string().contains(file.to_str().unwrap()), "{stuck}");
+    assert_settled(&rig);
+}
+
 #[test]
 fn hooks_that_others_can_write_or_that_are_not_there_are_problems() {
     let rig = one();

@@ -23,6 +23,7 @@ mod proof;
 mod refusals;
 mod rehearse;
 mod rescue;
+mod rescue_tables;
 mod sessions;
 mod snapshot;
 mod status;

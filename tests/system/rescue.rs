@@ -18,13 +18,14 @@ use serde_json::Value;
 
 /// Runs a script as the first process of its own namespaces, with nothing to be seen of other tests'
 /// filesystems. `$A` is the device of the volume `a`, `$M` its mount point, `$T` a folder in memory,
-/// `stillpoint` the program with this rig's folders.
-fn alone(rig: &Rig, script: &str) -> Ended {
+/// `stillpoint` the program with this rig's folders, `$SP` the same in words.
+pub fn alone(rig: &Rig, script: &str) -> Ended {
     let program = format!(
         "exec_stillpoint() {{ {1} --config {0}/stillpoint.toml --run-dir {0}/run --state-dir {0}/state \"$@\"; }}",
         rig.path("").display().to_string().trim_end_matches('/'),
         stillpoint()
     );
+    let words = program.split_once("{ ").unwrap().1.trim_end_matches(" \"$@\"; }");
     let device = rig.device("a");
     let name = device.rsplit('/').next().unwrap();
     let hide = r#"
@@ -40,7 +41,7 @@ fn alone(rig: &Rig, script: &str) -> Ended {
         for d in "$@"; do mkdir -p "/sys/fs/ext4/${d##*/}"; done
     "#;
     let whole = format!(
-        "{hide}\n{program}\nstillpoint() {{ exec_stillpoint \"$@\"; }}\nA={device} M={} T={} NAME={name}\n{script}",
+        "{hide}\n{program}\nstillpoint() {{ exec_stillpoint \"$@\"; }}\nA={device} M={} T={} NAME={name} SP='{words}'\n{script}",
         rig.mount("a").display(),
         rig.path("").display(),
     );
@@ -61,16 +62,16 @@ fn umount(mount: &Path) {
 
 /// Unmounted while frozen: mounted again at the end, and thawed if nobody has, or a failed test would leave
 /// it to the machine.
-struct Unmounted<'a>(&'a Rig);
+pub struct Unmounted<'a>(&'a Rig);
 
 impl<'a> Unmounted<'a> {
-    fn of(rig: &'a Rig) -> Self {
+    pub fn of(rig: &'a Rig) -> Self {
         umount(&rig.mount("a"));
         Self(rig)
     }
 
     /// Mounts it again, and says whether it had been thawed.
-    fn was_thawed(self) -> bool {
+    pub fn was_thawed(self) -> bool {
         sh("mount", &[&self.0.device("a"), self.0.mount("a").to_str().unwrap()]);
         is_thawed(&self.0.mount("a"))
     }

@@ -61,12 +61,14 @@ fn a_held_freeze_is_shown_with_its_filesystems() {
     rig.run(&["freeze", "--for", "60s"]).exits(0);
     let text = status(&rig, &[]);
     let json = status(&rig, &["-o", "json"]);
-    insta::assert_snapshot!("held", steady(&rig, &text.exits(40).out));
-    insta::assert_snapshot!("held_json", steady(&rig, &json.exits(40).out));
+    insta::assert_snapshot!("held", steady(&rig, &text.exits(0).out));
+    insta::assert_snapshot!("held_json", steady(&rig, &json.exits(0).out));
 
-    let asked = status(&rig, &["--probe", "-o", "json"]);
-    let found = probed(&rig, asked.exits(40), "a");
+    // The exit code may be of what another test has frozen.
+    let found = probed(&rig, &status(&rig, &["--probe", "-o", "json"]), "a");
     assert_eq!((found["frozen"].as_bool(), &found["by"]), (Some(true), &json.record()["runs"][0]["run_id"]));
+    assert_eq!(found["in_window"], true, "a freeze within its deadline is no fault");
+    assert!(status(&rig, &["--probe"]).out.contains("frozen, in its window: "));
     Run::start(rig.bare_command(&["thaw"])).end().exits(0);
     assert_settled(&rig);
 }
@@ -96,6 +98,33 @@ fn a_run_in_its_hooks_is_shown_and_one_that_died_in_its_window() {
     insta::assert_snapshot!("undone", steady(&rig, &text.exits(0).out));
     rig.await_quiet();
     rig.run(&["snapshot"]).exits(0);
+    assert_settled(&rig);
+}
+
+/// The deadline is what its guards keep. Here both are stopped, which only a fault does.
+#[test]
+fn what_is_frozen_past_its_deadline_is_a_fault() {
+    let rig = Rig::start(&[("a", Fs::Ext4)]);
+    let record = rig.run(&["freeze", "--for", "5s", "-o", "json"]).exits(0).record();
+    let holder = Pid::from_raw(i32::try_from(record["pid"].as_i64().unwrap()).unwrap());
+    let guards: Vec<Pid> = watchdogs(&rig).into_iter().chain([holder]).collect();
+    guards.iter().for_each(|guard| kill(*guard, Signal::SIGSTOP).unwrap());
+    await_some("the deadline", || (status(&rig, &[]).code == Some(40)).then_some(()));
+    guards.iter().for_each(|guard| kill(*guard, Signal::SIGCONT).unwrap());
+    await_some("the end of the freeze", || (status(&rig, &[]).code == Some(0)).then_some(()));
+    rig.await_quiet();
+    assert_settled(&rig);
+}
+
+#[test]
+fn a_run_in_its_window_is_no_fault() {
+    let rig = Rig::start(&[("a", Fs::Ext4)]);
+    let run = in_the_window(&rig, &["snapshot"]);
+    let text = status(&rig, &[]);
+    assert!(text.exits(0).out.contains("at the latest"), "{}", text.out);
+    let found = probed(&rig, &status(&rig, &["--probe", "-o", "json"]), "a");
+    assert_eq!((&found["frozen"], &found["in_window"]), (&Value::Bool(true), &Value::Bool(true)));
+    run.end().exits(0);
     assert_settled(&rig);
 }
 

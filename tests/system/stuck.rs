@@ -80,7 +80,8 @@ fn the_others_thaw_at_once_and_the_stuck_one_as_soon_as_its_writer_leaves() {
         .exits(40)
         .says("STILL FROZEN")
         .says(stuck.to_str().unwrap())
-        .says("because: freezing took longer than");
+        .says("because: freezing took longer than")
+        .says(&format!("(pid {}) in splice on {}", writer.id(), stuck.join("stuck").display()));
     let record = ended.record();
     assert_eq!(record["still_frozen"][0].as_str(), stuck.to_str());
     assert_eq!(rig.creates().len(), 0);

@@ -85,8 +85,9 @@ fn a_btrfs_over_two_devices_comes_back_though_the_kernel_forgot_them() {
     let (one, two, place) = (rig.device("a"), rig.device("b"), rig.path("a"));
     sh("mkfs.btrfs", &["-q", "-f", "-d", "raid0", "-m", "raid1", &one, &two]);
     sh("mount", &["-o", "noatime", &one, place.to_str().unwrap()]);
-    let line =
-        || mountinfo::read(Path::new("/"), "self").unwrap().lines.into_iter().find(|l| l.mount_point == place);
+    let line = || {
+        mountinfo::read(Path::new("/"), "self").unwrap().lines.into_iter().find(|l| l.mount_point == place)
+    };
     let before = line().unwrap();
     let device = |path: &String| Device { path: path.into(), dev: number(path) };
     let devices = vec![device(&one), device(&two)];
@@ -118,8 +119,9 @@ fn a_device_that_somebody_holds_for_a_moment_is_waited_for() {
     let rig = Rig::formatted(&[("a", Fs::Ext4)], "");
     let (path, place) = (rig.device("a"), rig.path("a"));
     sh("mount", &[&path, place.to_str().unwrap()]);
-    let line =
-        || mountinfo::read(Path::new("/"), "self").unwrap().lines.into_iter().find(|l| l.mount_point == place);
+    let line = || {
+        mountinfo::read(Path::new("/"), "self").unwrap().lines.into_iter().find(|l| l.mount_point == place)
+    };
     let before = line().unwrap();
     let devices = vec![Device { path: (&path).into(), dev: number(&path) }];
     let recipe =

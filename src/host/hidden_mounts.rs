@@ -4,16 +4,20 @@
 //! mount namespace unmounts covers there, or mounts the device again. Must never: change a mount that anybody
 //! else sees.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::stat::Mode;
 
-use crate::host::fdinfo::FdInfo;
-use crate::host::kernel::{Kernel, Linux};
-use crate::host::mountinfo::{self, MountLine};
+use super::fdinfo::FdInfo;
+use super::kernel::{Kernel, Linux};
+use super::mountinfo::MountLine;
+use super::namespaces::{self, Place};
+use super::reach::Target;
 use crate::ids::DevNo;
 
 /// The most covers that are unmounted from one filesystem.
@@ -30,27 +34,43 @@ pub(crate) struct Pathless {
     pub fstype: String,
 }
 
-/// An fd on a filesystem of this namespace whose mount points are covered by others. None when it is not
-/// mounted here.
+/// An fd on a filesystem whose mount points are covered by others. None when it is not mounted there any more.
 ///
 /// # Errors
 /// When no private namespace can be made, or a cover cannot be unmounted.
-pub(crate) fn covered(dev: DevNo) -> nix::Result<Option<OwnedFd>> {
-    in_private(move || {
+pub(crate) fn covered(target: &Target) -> nix::Result<Option<OwnedFd>> {
+    let mut places: Vec<&Place> = target.ways.iter().map(|w| &*w.place).collect();
+    places.dedup();
+    let mut failed = None;
+    for place in places {
+        match uncovered(place, target.dev) {
+            Ok(None) => {}
+            Ok(found) => return Ok(found),
+            Err(errno) => failed = Some(errno),
+        }
+    }
+    failed.map_or(Ok(None), Err)
+}
+
+fn uncovered(place: &Place, dev: DevNo) -> nix::Result<Option<OwnedFd>> {
+    in_private(Some(place), move |proc| {
         for _ in 0..COVERS {
-            let table = table()?;
+            let table = table(proc)?;
             let Some(wanted) = table.iter().find(|l| l.dev == dev) else { return Ok(None) };
-            let fd = Linux.open(&wanted.mount_point)?;
-            let Some(reached) = mount_of(&fd, &table) else { return Err(Errno::ESTALE) };
+            let root = open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+            let found = namespaces::walk(&root, &wanted.mount_point)?;
+            let Some(reached) = mount_of(&found, &table) else { return Err(Errno::ESTALE) };
             if reached.dev == dev {
-                return Ok(Some(fd));
+                let fd = reopened(proc, &found)?;
+                let there = mount_of(&fd, &table).is_some_and(|l| l.dev == dev);
+                return if there { Ok(Some(fd)) } else { Err(Errno::ESTALE) };
             }
             let cover = reached.mount_point.clone();
-            drop(fd);
+            drop(found);
             if cover == Path::new("/") {
                 return Err(Errno::EBUSY);
             }
-            umount2(&cover, MntFlags::MNT_DETACH)?;
+            umount2(&cover, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?;
         }
         Err(Errno::ELOOP)
     })
@@ -62,7 +82,7 @@ pub(crate) fn covered(dev: DevNo) -> nix::Result<Option<OwnedFd>> {
 /// The error of mount(2).
 pub(crate) fn mounted_again(lost: &Pathless) -> nix::Result<OwnedFd> {
     let lost = lost.clone();
-    in_private(move || {
+    in_private(None, move |_| {
         // Any folder will do: nobody else sees what is mounted there.
         let place = Path::new("/proc");
         let again = |flags| mount(Some(&lost.device), place, Some(lost.fstype.as_str()), flags, NONE);
@@ -95,22 +115,38 @@ pub(crate) fn pathless(mounted: impl Fn(DevNo) -> bool) -> Vec<Pathless> {
     found
 }
 
-/// Works in a thread with its own copy of the mount namespace, which ends with the thread.
-fn in_private<T: Send>(work: impl FnOnce() -> nix::Result<T> + Send) -> nix::Result<T> {
+/// Works in a thread with its own copy of a mount namespace, which ends with the thread: this process's, or
+/// that of a place. Gets /proc of this process's namespace.
+fn in_private<T: Send>(
+    place: Option<&Place>,
+    work: impl FnOnce(&OwnedFd) -> nix::Result<T> + Send,
+) -> nix::Result<T> {
+    let proc = open("/proc", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+    let other = place.map(Place::namespace).transpose()?.flatten();
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().spawn_scoped(scope, || {
+            if let Some(other) = &other {
+                unshare(CloneFlags::CLONE_FS)?;
+                setns(other, CloneFlags::CLONE_NEWNS)?;
+            }
             unshare(CloneFlags::CLONE_NEWNS)?;
             // Without this, unmounting a cover would propagate to the host.
             mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
-            work()
+            work(&proc)
         });
         // Never in this thread instead: its mounts would change for the rest of the process.
         thread.map_err(|_| Errno::EAGAIN)?.join().unwrap_or(Err(Errno::EIO))
     })
 }
 
-fn table() -> nix::Result<Vec<MountLine>> {
-    Ok(mountinfo::read(Path::new("/"), "thread-self").map_err(|_| Errno::EIO)?.lines)
+fn table(proc: &OwnedFd) -> nix::Result<Vec<MountLine>> {
+    Ok(namespaces::thread_table(proc)?.lines)
+}
+
+/// The same file, opened for reading: by this process's /proc, which need not be mounted where the thread is.
+fn reopened(proc: &OwnedFd, fd: &OwnedFd) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    openat(proc, Path::new(&format!("self/fd/{}", fd.as_raw_fd())), flags, Mode::empty())
 }
 
 fn mount_of<'a>(fd: &OwnedFd, table: &'a [MountLine]) -> Option<&'a MountLine> {
