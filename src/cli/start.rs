@@ -16,10 +16,12 @@ use crate::ec2::aws::Aws;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::host::kernel::{Linux, die_by};
+use crate::ids::SnapshotId;
 use crate::interrupt::Interrupt;
 use crate::run::journal::{Created, Journal};
 use crate::run::lock::{self, RunLock};
 use crate::run::planned::{Planned, planned};
+use crate::run::recover::Settled;
 use crate::run::{Environment, recover, step};
 use crate::window::guard::process::Program;
 
@@ -162,15 +164,22 @@ pub(super) async fn clean_up(run_dir: &Path) -> Result<Vec<Journal>, Error> {
     worst.or(busy).map_or(Ok(unsettled), Err)
 }
 
-/// Finds and labels the snapshots that a dead run made.
+/// Finds the snapshots that a run made which is over, and labels them.
 async fn settle_dead(ec2: &Aws, journal: Journal) {
-    let dead = journal.state.run.clone();
+    let run = journal.state.run.clone();
+    let list = |ids: &[SnapshotId]| ids.iter().map(SnapshotId::as_str).collect::<Vec<_>>().join(" ");
     match recover::settle(ec2, &clock::System, journal).await {
-        Ok(ids) if ids.is_empty() => say(&format!("run {dead}: EC2 shows no snapshots of it")),
-        Ok(ids) => {
-            let ids: Vec<_> = ids.iter().map(crate::ids::SnapshotId::as_str).collect();
-            say(&format!("run {dead} had made {}: labelled crash", ids.join(" ")));
+        Ok(settled) => {
+            if settled == Settled::default() {
+                say(&format!("run {run}: EC2 shows no snapshots of it"));
+            }
+            if !settled.judged.is_empty() {
+                say(&format!("run {run} had made {}: tagged with its verdict", list(&settled.judged)));
+            }
+            if !settled.crash.is_empty() {
+                say(&format!("run {run} had made {}: labelled crash", list(&settled.crash)));
+            }
         }
-        Err(e) => tracing::warn!("cannot look up what run {dead} made: {e}"),
+        Err(e) => tracing::warn!("cannot look up or tag what run {run} made: {e}"),
     }
 }

@@ -183,10 +183,11 @@ fn list(paths: &[PathBuf]) -> String {
     paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(" ")
 }
 
-/// Prints what was done about a dead run. Returns the exit code.
+/// Prints what was done about a run that is over. Returns the exit code.
 pub(super) fn report(run: &recover::Recovered) -> Exit {
     let mut exit = Exit::Ok;
-    say(&format!("run {} died before its end", run.run));
+    let how = if run.ended { "left something to be done" } else { "died before its end" };
+    say(&format!("run {} {how}", run.run));
     for mount in &run.thawed {
         say(&format!("  thawed {}", mount.display()));
     }
@@ -210,8 +211,15 @@ pub(super) fn report(run: &recover::Recovered) -> Exit {
         say(&format!("error: {failed}"));
         exit = Exit::NotMounted;
     }
-    if run.unsettled.as_ref().is_some_and(|j| j.state.created != Created::No) {
-        say("  it may have made snapshots: `stillpoint snapshot` looks them up at its next start");
+    match run.unsettled.as_ref().map(|j| &j.state) {
+        Some(state) if state.created == Created::No => {}
+        Some(state) if state.verdict.as_ref().is_some_and(|v| !v.done) => {
+            say(
+                "  its snapshots lack the tags of their verdict: `stillpoint snapshot` adds them at its next start",
+            );
+        }
+        Some(_) => say("  it may have made snapshots: `stillpoint snapshot` looks them up at its next start"),
+        None => {}
     }
     failures(&run.failed).unwrap_or(exit)
 }

@@ -33,7 +33,7 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32, lasts: Lasts) -> std::io::R
 }
 
 /// `NAME.new`: appended, so that files which differ only in their extension do not share it.
-fn temporary(path: &Path) -> PathBuf {
+pub(super) fn temporary(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     PathBuf::from(name)

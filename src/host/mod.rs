@@ -22,6 +22,7 @@
 //! fdinfo       /proc/PID/fdinfo: the mount of an open file, and how it was opened
 //! file         files that are replaced as a whole, folders for root alone
 //! lock         a file that one process at a time holds
+//! owned_file   the same for a file that is replaced as a whole: is there somebody who owns it?
 //! mount_api    fsopen, fsmount, open_tree, move_mount
 //! futex        sleeping on a word that two processes share
 //! kernel       the boundary to the kernel, and the only unsafe code
@@ -49,6 +50,7 @@ pub(crate) mod mount_api;
 pub mod mountinfo;
 pub mod namespaces;
 pub(crate) mod open_files;
+pub(crate) mod owned_file;
 pub mod process;
 pub mod reach;
 pub(crate) mod sockets;

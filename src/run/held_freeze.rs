@@ -150,7 +150,7 @@ impl ForOthers<'_> {
     /// Sets the record's label, reason and hint from the evidence.
     fn judge(&mut self, job: &Job<'_>, progress: &Progress) {
         let (window, outcomes) = (&progress.window, &progress.applications.outcomes);
-        let evidence = evidence(job, window, outcomes);
+        let evidence = evidence(job, window, outcomes, progress.journal.is_taken());
         let held = evidence.doubt.is_none();
         let label = evidence.label().min(job.plan.best);
         let thawed = window.thawed.clone().unwrap_or_default();

@@ -1,7 +1,9 @@
 //! The journal of a run in /run: what must be undone if the run dies here.
 //!
 //! In: what is about to be attempted, written *before* it is. Out: a file that the next start, and systemd's
-//! ExecStopPost, read. Must never: be written while anything is frozen, or live on a disk.
+//! ExecStopPost, read. The run owns it for its whole life ([`owned_file`]): that is how others know that it
+//! lives. Must never: be written while anything is frozen, live on a disk, or be touched by others while its
+//! run lives.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::held_record::HeldFreezeRecord;
 use crate::config::settings::Hook;
 use crate::host::file::{self, Lasts};
-use crate::host::process::ProcessId;
+use crate::host::owned_file::{self, OwnedFile};
+use crate::host::process::{self, ProcessId};
 use crate::ids::{DevNo, RunId, SnapshotId};
 use crate::plan::{Method, Plan};
 use crate::quiesce::HookEnv;
@@ -32,6 +35,22 @@ pub enum Created {
     Maybe,
     /// These snapshots were made and still lack their verdict.
     Made(Vec<SnapshotId>),
+}
+
+/// The verdict of a set, as the tags of its snapshots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Given {
+    /// Which snapshots get which tags. Tagging is idempotent.
+    pub tags: Vec<(Vec<SnapshotId>, Vec<(String, String)>)>,
+    /// Are they on the snapshots, or is that not to be had?
+    pub done: bool,
+}
+
+impl Given {
+    /// The snapshots that have a verdict.
+    pub(crate) fn snapshots(&self) -> impl Iterator<Item = &SnapshotId> {
+        self.tags.iter().flat_map(|(ids, _)| ids)
+    }
 }
 
 /// A filesystem that the run may have frozen.
@@ -89,6 +108,9 @@ pub struct State {
     pub started: jiff::Timestamp,
     /// Name of the plan.
     pub plan: String,
+    /// The process-id namespace that the process id below belongs to, where it is known.
+    #[serde(default)]
+    pub pid_namespace: Option<PathBuf>,
     /// The process of the run. While it exists, no recovery touches what the run has done.
     #[serde(flatten)]
     pub process: ProcessId,
@@ -109,6 +131,12 @@ pub struct State {
     pub thawed_by: Option<jiff::Timestamp>,
     /// Whether EC2 has to be asked for snapshots of this run.
     pub created: Created,
+    /// Set once the run has judged its set. Nobody judges it again.
+    #[serde(default)]
+    pub verdict: Option<Given>,
+    /// The run has come to its end, and left something to be done. Without this, it died.
+    #[serde(default)]
+    pub ended: bool,
     /// True for a rehearsal, which sends no create call: a recovery does not ask EC2 for snapshots.
     #[serde(default)]
     pub rehearsal: bool,
@@ -124,6 +152,8 @@ pub struct State {
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
+    /// The file itself, in the run that it is of.
+    own: Option<OwnedFile>,
     /// What the file says, as of the last successful write.
     pub state: State,
 }
@@ -145,6 +175,7 @@ impl Journal {
             run: run.clone(),
             started: jiff::Timestamp::now(),
             plan: plan.to_owned(),
+            pid_namespace: pid_namespace(),
             process: ProcessId::own(ROOT.as_ref()),
             attempted: Vec::new(),
             sessions: Vec::new(),
@@ -153,14 +184,16 @@ impl Journal {
             thawed_by: None,
             unmounted: ToRemount::default(),
             created: Created::No,
+            verdict: None,
+            ended: false,
             rehearsal: false,
             held_freeze: None,
             expedited: None,
         };
         note(&mut state);
-        let journal = Self { path: folder.join(format!("{run}.json")), state };
-        journal.write()?;
-        Ok(journal)
+        let path = folder.join(format!("{run}.json"));
+        let own = OwnedFile::create(path.clone(), &bytes(&state)?, MODE)?;
+        Ok(Self { path, own: Some(own), state })
     }
 
     /// Reads the journals of runs that are dead. Unreadable files are reported, never deleted.
@@ -182,17 +215,34 @@ impl Journal {
                 .map_err(|e| e.to_string())
                 .and_then(|bytes| serde_json::from_slice::<State>(&bytes).map_err(|e| e.to_string()));
             match read {
-                Ok(state) => found.push(Ok(Self { path, state })),
+                Ok(state) => found.push(Ok(Self { path, own: None, state })),
                 Err(e) => found.push(Err(format!("{}: {e}", path.display()))),
             }
         }
         found
     }
 
-    /// Does the run's process exist? A stopped process does.
+    /// Does the run live? A stopped process does, and so does one in a container that shares the run folder.
     #[must_use]
     pub fn lives(&self) -> bool {
-        self.state.process.lives(ROOT.as_ref())
+        // A process that was killed keeps its files while one of its threads hangs in the kernel. Its id tells
+        // more, where it means the same process here.
+        if self.pid_means_the_same() && !self.state.process.lives(ROOT.as_ref()) {
+            return false;
+        }
+        // A run is not called dead because nobody can tell; one that has closed its journal is not either.
+        owned_file::is_owned(&self.path).unwrap_or(true)
+    }
+
+    fn pid_means_the_same(&self) -> bool {
+        self.state.pid_namespace.is_none() || self.state.pid_namespace == pid_namespace()
+    }
+
+    /// Has another process removed the journal of this run, or put another in its place? It may have thawed
+    /// and released everything then.
+    #[must_use]
+    pub(crate) fn is_taken(&self) -> bool {
+        self.own.as_ref().is_some_and(|own| !own.is_in_place())
     }
 
     /// Changes the journal and writes it, atomically.
@@ -215,15 +265,22 @@ impl Journal {
     }
 
     /// Writes the file again, unchanged.
-    pub(super) fn write(&self) -> std::io::Result<()> {
-        // The hooks' environments are in it, and may contain a password.
-        file::replace(&self.path, &serde_json::to_vec_pretty(&self.state)?, 0o600, Lasts::UntilShutdown)
+    pub(super) fn write(&mut self) -> std::io::Result<()> {
+        let bytes = bytes(&self.state)?;
+        match &mut self.own {
+            Some(own) => own.replace(&bytes),
+            None => file::replace(&self.path, &bytes, MODE, Lasts::UntilShutdown),
+        }
     }
 
     /// Does a thread of the run's process still exist, in exit(2) or inside FIFREEZE?
     #[must_use]
     pub(crate) fn lingers(&self) -> bool {
-        self.state.process.lingers(ROOT.as_ref())
+        if self.pid_means_the_same() {
+            self.state.process.lingers(ROOT.as_ref())
+        } else {
+            owned_file::is_owned(&self.path).unwrap_or(false)
+        }
     }
 
     /// How long ago the run was started.
@@ -235,6 +292,9 @@ impl Journal {
 
     /// Removes the file: nothing is left to undo.
     pub fn close(self) {
+        if self.is_taken() {
+            return; // what is there now is another process's
+        }
         // If it cannot be removed, the next start undoes everything once more, which is harmless.
         let _ = std::fs::remove_file(&self.path);
     }
@@ -245,6 +305,17 @@ impl Journal {
 pub(crate) fn will_freeze(plan: &Plan) -> Vec<FrozenMount> {
     let frozen = plan.filesystems.iter().filter(|f| f.method == Method::Freeze);
     frozen.map(|f| FrozenMount { dev: f.dev, mount_point: f.mount_point.clone() }).collect()
+}
+
+/// The hooks' environments are in it, and may contain a password.
+const MODE: u32 = 0o600;
+
+fn bytes(state: &State) -> std::io::Result<Vec<u8>> {
+    Ok(serde_json::to_vec_pretty(state)?)
+}
+
+fn pid_namespace() -> Option<PathBuf> {
+    process::namespace(ROOT.as_ref(), "self", "pid").ok()
 }
 
 /// Where journals are, and what else belongs to a run.
@@ -268,6 +339,38 @@ mod tests {
         assert_eq!(dead[0].as_ref().unwrap().state.run, journal.state.run);
         journal.close();
         assert!(Journal::dead(dir.path()).is_empty());
+    }
+
+    /// A container that shares the run folder has other process ids: there, the id of a run that lives on the
+    /// host is nobody's, or somebody else's.
+    #[test]
+    fn a_run_of_another_pid_namespace_lives_while_it_owns_its_journal() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::start(dir.path(), &RunId::generate(), "p", |_| ()).unwrap();
+        let elsewhere = |s: &mut State| {
+            s.pid_namespace = Some("pid:[1]".into());
+            s.process.start += 1;
+        };
+        journal.update(elsewhere).unwrap();
+        assert!(Journal::dead(dir.path()).is_empty());
+        assert!(Journal::all(dir.path())[0].as_ref().unwrap().lingers());
+        drop(journal);
+        assert_eq!(Journal::dead(dir.path()).len(), 1);
+        assert!(!Journal::all(dir.path())[0].as_ref().unwrap().lingers());
+    }
+
+    #[test]
+    fn a_journal_that_was_taken_is_not_written_over_and_not_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::start(dir.path(), &RunId::generate(), "p", |_| ()).unwrap();
+        assert!(!journal.is_taken());
+        let mut other = Journal::all(dir.path()).remove(0).unwrap();
+        other.update(|s| s.ended = true).unwrap();
+        assert!(journal.is_taken());
+        assert!(journal.update(|s| s.plan = "q".to_owned()).is_err());
+        let path = journal.path.clone();
+        journal.close();
+        assert!(path.exists());
     }
 
     /// Hooks may have passwords in their environment.

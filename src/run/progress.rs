@@ -89,19 +89,15 @@ impl Progress {
     }
 
     /// Closes the journal when nothing is owed; else it stays, for the next start and ExecStopPost.
-    pub fn close(self) {
+    pub fn close(mut self) {
         let state = &self.journal.state;
-        // A look-up that found nothing proves nothing, so the next start looks again; it also labels
-        // snapshots that still lack their verdict.
-        if state.created != Created::No {
-            return;
-        }
         let owed = !state.attempted.is_empty() || !state.unmounted.is_empty();
-        if owed || !self.window.still_frozen().is_empty() {
-            // The set has its verdict: the recovery that does the rest must not label it again.
-            let _ = self.journal.write();
-        } else {
+        // A look-up that found nothing proves nothing, so the next start looks again; it also tags what still
+        // lacks its verdict.
+        if state.created == Created::No && !owed && self.window.still_frozen().is_empty() {
             self.journal.close();
+        } else {
+            let _ = self.journal.update(|state| state.ended = true);
         }
     }
 }

@@ -13,6 +13,7 @@ use super::control_socket;
 use super::journal::{Created, Journal};
 use super::release;
 use super::rescue::{self, PATIENCE, Thaws};
+use super::settle;
 use super::unmounted::{self, Remounted};
 use crate::clock::Clock;
 use crate::ec2::reconcile::{self, Outcome};
@@ -29,10 +30,12 @@ const SETTLED: Duration = Duration::from_secs(600);
 /// How long to wait for another recovery. It runs post hooks, each with a limit of its own, and mounts.
 const LOCK_LIMIT: Duration = Duration::from_secs(600);
 
-/// What was done about one dead run.
+/// What was done about one run that is over.
 #[derive(Debug)]
 pub(crate) struct Recovered {
     pub run: RunId,
+    /// It came to its end, and left something to be done; else it died.
+    pub ended: bool,
     /// Mount points that were still frozen and are thawed now.
     pub thawed: Vec<PathBuf>,
     /// Mount points that may still be frozen, and why.
@@ -47,7 +50,7 @@ pub(crate) struct Recovered {
     pub rcu_restored: bool,
 }
 
-/// What was done about all dead runs, on this host (EC2 is asked by [`settle`]).
+/// What was done about all runs that are over, on this host (EC2 is asked by [`settle`]).
 #[derive(Debug, Default)]
 pub struct Local {
     pub(crate) recovered: Vec<Recovered>,
@@ -69,14 +72,17 @@ pub async fn local(run_dir: &Path) -> Local {
 async fn within(run_dir: &Path, limit: Duration) -> Local {
     let mut thaws = BTreeMap::new();
     for journal in Journal::dead(run_dir).into_iter().flatten() {
-        thaws.insert(journal.state.run.clone(), rescue::recorded(&journal.state.frozen, Some(&journal)));
+        let thawed = rescue::recorded(&journal.state.frozen, Some(&journal));
+        thaws.insert(journal.state.run.clone(), (journal.state.ended, thawed));
     }
     let mut local = Local::default();
     let _lock = match release_lock(run_dir, limit).await {
         Ok(lock) => lock,
         Err(who) => {
-            local.recovered =
-                thaws.into_iter().map(|(run, thaws)| Recovered::only_thawed(run, thaws)).collect();
+            local.recovered = thaws
+                .into_iter()
+                .map(|(run, (ended, thaws))| Recovered::only_thawed(run, ended, thaws))
+                .collect();
             local.busy = Some(who);
             return local;
         }
@@ -87,6 +93,7 @@ async fn within(run_dir: &Path, limit: Duration) -> Local {
                 // A run that died after the first listing has not been thawed yet.
                 let thawed = thaws
                     .remove(&journal.state.run)
+                    .map(|(_, thaws)| thaws)
                     .unwrap_or_else(|| rescue::recorded(&journal.state.frozen, Some(&journal)));
                 local.recovered.push(release(run_dir, journal, thawed).await);
             }
@@ -97,9 +104,10 @@ async fn within(run_dir: &Path, limit: Duration) -> Local {
 }
 
 impl Recovered {
-    fn only_thawed(run: RunId, (thawed, failed): Thaws) -> Self {
+    fn only_thawed(run: RunId, ended: bool, (thawed, failed): Thaws) -> Self {
         Self {
             run,
+            ended,
             thawed,
             failed,
             remounted: Remounted::default(),
@@ -172,7 +180,7 @@ async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) 
         };
         control_socket::keep(run_dir, &record);
     }
-    let run = journal.state.run.clone();
+    let (run, ended) = (journal.state.run.clone(), journal.state.ended);
     let kept = journal.update(|state| {
         state.frozen.retain(|f| failed.iter().any(|(m, _)| *m == f.mount_point));
     });
@@ -184,49 +192,89 @@ async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) 
     } else {
         Some(journal)
     };
-    Recovered { run, thawed, failed, remounted, released, unsettled, rcu_restored }
+    Recovered { run, ended, thawed, failed, remounted, released, unsettled, rcu_restored }
 }
 
-/// Finds what a dead run made, labels it `crash`, and closes its journal. Returns the ids.
+/// What EC2 was told of the snapshots of a run that is over.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// These have the run's own verdict now.
+    pub judged: Vec<SnapshotId>,
+    /// Nobody had judged these: they are labelled `crash`.
+    pub crash: Vec<SnapshotId>,
+}
+
+/// Finds what a run made that is over, puts the run's verdict on it, or `crash` where it gave none, and closes
+/// its journal.
 ///
 /// EC2 is eventually consistent: when it shows nothing of a run that died a moment ago, the journal stays for
 /// the next start.
 ///
 /// # Errors
-/// When EC2 cannot be asked; the journal stays for the next start.
-pub(crate) async fn settle<E: Ec2>(
+/// When EC2 does not do as it is asked. The journal then stays for the next start, unless the role may not
+/// tag: a set without a verdict counts as `crash`.
+pub async fn settle<E: Ec2>(ec2: &E, clock: &dyn Clock, mut journal: Journal) -> Result<Settled, Ec2Error> {
+    let mut settled = Settled::default();
+    let tagged = tag(ec2, clock, &mut journal, &mut settled).await;
+    let state = &journal.state;
+    let owed = !state.unmounted.is_empty() || !state.attempted.is_empty() || state.expedited.is_some();
+    let found = settled != Settled::default();
+    let over = match &tagged {
+        Ok(()) => found || journal.age() > SETTLED,
+        Err(e) => e.denied() && found,
+    };
+    match () {
+        () if over && !owed => journal.close(),
+        // Released and mounted is a matter of its own, and EC2 is not asked again for that.
+        () if over => {
+            let _ = journal.update(|state| state.created = Created::No);
+        }
+        () => {
+            let _ = journal.write();
+        }
+    }
+    tagged.map(|()| settled)
+}
+
+async fn tag<E: Ec2>(
     ec2: &E,
     clock: &dyn Clock,
-    journal: Journal,
-) -> Result<Vec<SnapshotId>, Ec2Error> {
-    let mut ids = match &journal.state.created {
+    journal: &mut Journal,
+    settled: &mut Settled,
+) -> Result<(), Ec2Error> {
+    let state = &mut journal.state;
+    if let Some(given) = &mut state.verdict {
+        settled.judged = given.snapshots().cloned().collect();
+        settled.judged.sort_unstable();
+        settled.judged.dedup();
+        if !given.done {
+            settle::label(ec2, clock, given).await?;
+        }
+    }
+    let mut made = match &state.created {
         Created::Made(ids) => ids.clone(),
         _ => Vec::new(),
     };
-    match reconcile::by_run(ec2, &journal.state.run, &reconcile::LOOKS[..2], clock).await {
-        Outcome::Made(found) => {
-            for snapshot in found {
-                if !ids.contains(&snapshot.id) {
-                    ids.push(snapshot.id);
-                }
-            }
+    // Whoever has judged a set has known all of it, unless the answer was lost.
+    if state.verdict.is_none() || state.created == Created::Maybe {
+        match reconcile::by_run(ec2, &state.run, &reconcile::LOOKS[..2], clock).await {
+            Outcome::Made(found) => made.extend(found.into_iter().map(|s| s.id)),
+            Outcome::NoneSeen => {}
+            Outcome::Unknown(error) => return Err(error),
         }
-        Outcome::NoneSeen => {}
-        Outcome::Unknown(error) => return Err(error),
     }
-    if !ids.is_empty() {
-        let tags = [
-            ("stillpoint:consistency".to_owned(), "crash".to_owned()),
-            ("stillpoint:reason".to_owned(), "the run died before its verdict".to_owned()),
-        ];
-        ec2.tag(&ids, &tags).await?;
+    made.sort_unstable();
+    made.dedup();
+    made.retain(|id| !settled.judged.contains(id));
+    settled.crash = made;
+    if settled.crash.is_empty() {
+        return Ok(());
     }
-    let state = &journal.state;
-    let owed = !state.unmounted.is_empty() || !state.attempted.is_empty() || state.expedited.is_some();
-    if (!ids.is_empty() || journal.age() > SETTLED) && !owed {
-        journal.close();
-    }
-    Ok(ids)
+    let tags = [
+        ("stillpoint:consistency".to_owned(), "crash".to_owned()),
+        ("stillpoint:reason".to_owned(), "the run died before its verdict".to_owned()),
+    ];
+    settle::patiently(clock, || ec2.tag(&settled.crash, &tags)).await
 }
 
 #[cfg(test)]

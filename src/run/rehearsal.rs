@@ -166,7 +166,7 @@ impl<E: Describe> Goal<E> for Rehearse<'_> {
 impl Rehearse<'_> {
     fn describe(&self, job: &Job<'_>, progress: &mut Progress) -> Round {
         let hooks = std::mem::take(&mut progress.applications.outcomes);
-        let evidence = evidence(job, &progress.window, &hooks);
+        let evidence = evidence(job, &progress.window, &hooks, progress.journal.is_taken());
         let failure = progress.window.failure.take();
         let reached = evidence.label().min(job.plan.best);
         let achieved = failure.is_none().then_some(reached);

@@ -7,9 +7,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::environment::Environment;
 use super::failure::Failure;
 use super::job::Job;
+use super::journal::Given;
 use crate::clock::Clock;
 use crate::ec2::reconcile::Outcome;
 use crate::ec2::{Ec2, Ec2Error, RUN_TAG, SnapshotView};
@@ -78,30 +78,37 @@ pub(super) fn look_up(
     }
 }
 
-/// Tags every snapshot with the set's verdict and its own part. False when a snapshot may lack its tags; the
-/// record says so then.
-pub(super) async fn label<E: Ec2>(env: &Environment<'_, E>, job: &Job<'_>, record: &mut SetRecord) -> bool {
+/// The verdict of a set as tags: of the whole set, then of each part. None where nothing was made.
+pub(super) fn given(job: &Job<'_>, record: &SetRecord) -> Option<Given> {
     if record.snapshots.is_empty() {
-        return true;
+        return None;
     }
-    let ids: Vec<_> = record.snapshots.iter().map(|s| s.id.clone()).collect();
-    let mut verdict = tags::verdict(record);
-    verdict.extend(tags::applications(&record.applications, job.settings));
-    let mut result = patiently(env.clock, || env.ec2.tag(&ids, &verdict)).await;
-    for (id, own) in tags::parts(record) {
-        if result.is_err() {
-            break;
-        }
-        let id = [id];
-        result = patiently(env.clock, || env.ec2.tag(&id, &own)).await;
-    }
-    let Err(e) = result else { return true };
-    let hint = e.hint().map_or_else(String::new, |h| format!(" ({h})"));
-    record.after.push(format!("cannot tag the snapshots with their verdict: {e}{hint}"));
-    false
+    let ids = record.snapshots.iter().map(|s| s.id.clone()).collect();
+    let mut set = tags::verdict(record);
+    set.extend(tags::applications(&record.applications, job.settings));
+    let parts = tags::parts(record).into_iter().map(|(id, own)| (vec![id], own));
+    Some(Given { tags: std::iter::once((ids, set)).chain(parts).collect(), done: false })
 }
 
-async fn patiently<F: Future<Output = Result<(), Ec2Error>>>(
+/// Puts a verdict on its snapshots.
+///
+/// # Errors
+/// When EC2 does not take all of it, after several tries. `given` is done where trying again is of no use.
+pub(super) async fn label<E: Ec2>(ec2: &E, clock: &dyn Clock, given: &mut Given) -> Result<(), Ec2Error> {
+    for (ids, tags) in &given.tags {
+        if let Err(e) = patiently(clock, || ec2.tag(ids, tags)).await {
+            // A start every night that lacks the permission would leave a journal every night. The record has
+            // the verdict.
+            given.done = e.denied();
+            return Err(e);
+        }
+    }
+    given.done = true;
+    Ok(())
+}
+
+/// A call that may be repeated, several times with pauses; once where the role may not make it.
+pub(super) async fn patiently<F: Future<Output = Result<(), Ec2Error>>>(
     clock: &dyn Clock,
     mut call: impl FnMut() -> F,
 ) -> Result<(), Ec2Error> {

@@ -121,7 +121,8 @@ impl<E: Ec2> Goal<E> for Take {
 
     async fn settle(&mut self, env: &Environment<'_, E>, job: &Job<'_>, progress: &mut Progress) -> Outcome {
         env.at(Step::Judged);
-        let evidence = evidence(job, &progress.window, &progress.applications.outcomes);
+        let evidence =
+            evidence(job, &progress.window, &progress.applications.outcomes, progress.journal.is_taken());
         let verdict = verdict(job.plan, &self.made, &evidence);
         progress.applications.env.consistency = (!self.made.is_empty()).then_some(verdict.achieved);
         let failure = progress.window.failure.take();
@@ -134,9 +135,25 @@ impl<E: Ec2> Goal<E> for Take {
         let record = describe(job, reason, verdict, !self.made.is_empty(), progress);
         let mut outcome = Outcome { record, hint, signal };
         mention(&mut outcome, std::mem::take(&mut progress.remounted));
+        let given = settle::given(job, &outcome.record);
+        // Written before the tags are: if this process dies, the next start puts this verdict on the set, and
+        // judges nothing.
+        let _ = progress.journal.update(|state| state.verdict.clone_from(&given));
         env.at(Step::Label);
-        let labelled = settle::label(env, job, &mut outcome.record).await;
         let record = &mut outcome.record;
+        if let Some(mut given) = given {
+            if let Err(e) = settle::label(env.ec2, env.clock, &mut given).await {
+                let hint = e.hint().map_or_else(String::new, |h| format!(" ({h})"));
+                record.after.push(format!("cannot tag the snapshots with their verdict: {e}{hint}"));
+            }
+            let _ = progress.journal.update(|state| {
+                // Of a set that is known as a whole and has its tags, EC2 is asked no more.
+                if given.done && matches!(state.created, Created::Made(_)) {
+                    state.created = Created::No;
+                }
+                state.verdict = Some(given);
+            });
+        }
         let finished = applications::finish(&progress.applications).await;
         record.after.extend(applications::after(&finished));
         record.hooks.extend(finished);
@@ -145,10 +162,6 @@ impl<E: Ec2> Goal<E> for Take {
         if let Some(trouble) = settle::keep(env.state_dir, record) {
             record.after.push(trouble);
             record.exit = exit(job, record, failed);
-        }
-        let created = &mut progress.journal.state.created;
-        if labelled && matches!(created, Created::Made(_)) {
-            *created = Created::No; // the set is known and labelled: the next start has nothing to do for it
         }
         outcome
     }

@@ -36,6 +36,9 @@ pub struct Verdict {
     pub(crate) doubtful: bool,
 }
 
+const TAKEN: &str = "another process removed or replaced the journal of this run, and may have released its \
+                     applications before the point in time";
+
 /// What is known about the window and about the applications.
 #[derive(Debug, Clone, Default)]
 pub struct Evidence {
@@ -63,10 +66,11 @@ impl Evidence {
     }
 }
 
-/// The evidence of a run.
-pub(super) fn evidence(job: &Job<'_>, window: &Window, outcomes: &[HookOutcome]) -> Evidence {
+/// The evidence of a run. `taken`: another process has its journal.
+pub(super) fn evidence(job: &Job<'_>, window: &Window, outcomes: &[HookOutcome], taken: bool) -> Evidence {
     let doubt = match (&window.failure, &window.thawed) {
         (Some(failure), _) => Some(failure.reason.clone()),
+        _ if taken => Some(TAKEN.to_owned()),
         (None, Some(thawed)) => thawed.doubt(),
         (None, None) => Some("there was no window".to_owned()),
     };

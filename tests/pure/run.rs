@@ -6,6 +6,7 @@
 mod goals;
 mod release;
 mod take;
+mod verdict;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};

@@ -21,6 +21,8 @@ use stillpoint::plan::PointInTimeCall;
 pub enum Fault {
     /// It is refused, and nothing is done.
     Refused,
+    /// The role may not make it, and nothing is done.
+    Denied,
     /// It is carried out, and its answer gets lost.
     AnswerLost,
     /// It gets lost itself, and nobody can tell.
@@ -63,6 +65,11 @@ impl MadeEc2 {
     /// From now on this call goes wrong: `pending`, `started`, `dry-run`, `create`, `find` or `tag`.
     pub fn fail(&self, call: &'static str, fault: Fault) {
         self.faults.lock().unwrap().insert(call, fault);
+    }
+
+    /// From now on this call goes well again.
+    pub fn mend(&self, call: &'static str) {
+        self.faults.lock().unwrap().remove(call);
     }
 
     /// A snapshot of this volume is there already.
@@ -110,6 +117,11 @@ impl MadeEc2 {
                 action: call,
                 code: "Unavailable".to_owned(),
                 message: "made to refuse".to_owned(),
+            }),
+            Some(Fault::Denied) => Err(Ec2Error::Refused {
+                action: call,
+                code: "UnauthorizedOperation".to_owned(),
+                message: "made to deny".to_owned(),
             }),
             Some(Fault::AnswerLost) => {
                 work();
