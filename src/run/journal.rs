@@ -37,11 +37,14 @@ pub enum Created {
     Made(Vec<SnapshotId>),
 }
 
+/// Snapshots, and the tags that all of them get.
+pub type Tagging = (Vec<SnapshotId>, Vec<(String, String)>);
+
 /// The verdict of a set, as the tags of its snapshots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Given {
-    /// Which snapshots get which tags. Tagging is idempotent.
-    pub tags: Vec<(Vec<SnapshotId>, Vec<(String, String)>)>,
+    /// Of the whole set, then of each part. Tagging is idempotent.
+    pub tags: Vec<Tagging>,
     /// Are they on the snapshots, or is that not to be had?
     pub done: bool,
 }
