@@ -99,7 +99,10 @@ pub(super) fn listen() -> Result<Interrupt, Error> {
 pub(super) fn end(exit: Exit, signal: Option<Signal>) -> Exit {
     match signal {
         // Codes 40 and 41 outrank the signal: the caller must see them.
-        Some(signal) if !exit.hurts() => die_by(signal),
+        Some(signal) if !exit.hurts() => {
+            crate::gate::finish(); // else the report may still be in the queue
+            die_by(signal)
+        }
         _ => exit,
     }
 }
