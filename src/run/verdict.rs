@@ -257,10 +257,14 @@ mod tests {
     fn missing_failed_and_extra_volumes_are_never_consistent() {
         let set = plan(&[APP, APP]);
         let missing = verdict(&set, &made("a", "pending"), &Evidence::default());
+        let told = |names: &str| Some(format!("incomplete: EC2 made no good snapshot of {names}"));
         assert_eq!((missing.achieved, missing.missing), (Consistency::Crash, vec![id('b')]));
+        assert_eq!(missing.reason, told(id('b').as_str()));
         let failed = verdict(&set, &made("ab", "error"), &Evidence::default());
         assert_eq!(failed.achieved, Consistency::Crash);
         assert_eq!(failed.snapshots.len(), 2, "they exist, so they are reported");
+        assert_eq!((failed.missing, failed.doubtful), (vec![id('a'), id('b')], true));
+        assert_eq!(failed.reason, told(&format!("{}, {}", id('a'), id('b'))));
         let extra = verdict(&set, &made("abc", "pending"), &Evidence::default());
         assert_eq!(extra.achieved, Consistency::Crash);
         assert!(extra.reason.unwrap().contains("not in the plan"));

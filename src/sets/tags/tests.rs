@@ -187,12 +187,14 @@ fn the_create_call_and_the_verdict_together_stay_within_fifty_tags() {
         notes: vec![],
         best: Consistency::Filesystem,
     };
-    let settings = defaults();
+    let mut settings = defaults();
+    settings.tags = [("Team".to_owned(), "storage".to_owned())].into();
     let tags = |plan: &Plan, copied: usize| {
         on_create(&RunId::generate(), &identity, "h", plan, &settings, Consistency::Filesystem, copied)
     };
     let partial = |tags: &[(String, String)]| tags.iter().any(|(k, _)| k == "stillpoint:layout");
-    assert!(!partial(&tags(&plan(3, 0), 0)));
+    let few = tags(&plan(3, 0), 0);
+    assert!(!partial(&few) && few.contains(&("Team".to_owned(), "storage".to_owned())), "{few:?}");
     for (n, copied) in [(60, 0), (60, 20), (10, 10)] {
         let tags = tags(&plan(n, 0), copied);
         assert!(tags.len() + copied + later(&settings) <= MAX_TAGS, "{} tags", tags.len());

@@ -48,6 +48,8 @@ fn an_excluded_mount_takes_its_volume_out_unless_something_else_is_on_it() {
     })
     .unwrap();
     assert!(!mounts(&plan).contains(&"/mnt/part"));
+    let why = format!("excluded by `exclude_mounts`, but shares {} with /mnt/luks", vol('5'));
+    assert_eq!(left(&plan, "/mnt/part"), why);
     assert_eq!(plan.best, Consistency::Crash);
     let crash: Vec<_> = plan.volumes.iter().filter(|v| v.best == Consistency::Crash).map(|v| &v.id).collect();
     assert_eq!(crash, [&vol('5')], "the other volumes keep their own label");

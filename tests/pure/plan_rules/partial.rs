@@ -61,6 +61,7 @@ fn a_disk_that_ec2_does_not_list_is_refused() {
     cannot take / (ext4): vol-00000000000000000 (nvme0n1) is not attached according to EC2
     hint: if it was attached or detached just now, try again; otherwise leave it out with `exclude_mounts = ["/"]`
     "#);
+    assert_eq!(plan_with(&facts, |s| s.mounts = vec!["/".into()]), Err(error), "by name, too");
     for change in [
         (|s| s.exclude_mounts = vec!["/".into()]) as fn(&mut stillpoint::config::settings::PlanSettings),
         |s| s.allow_partial = true,

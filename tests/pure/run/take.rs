@@ -119,6 +119,14 @@ async fn after_any_failure_nothing_is_frozen_or_requested_twice_or_called_more_t
                 "thaw" => {
                     let seen = (record.exit, record.achieved, record.snapshots.len());
                     assert_eq!(seen, (Exit::NotHeld, Some(Consistency::Crash), VOLUMES), "{case}");
+                    let kept = serde_json::to_value(&record).unwrap();
+                    for made in machine.ec2.snapshots() {
+                        let reason = &made.tags["stillpoint:reason"];
+                        assert!(
+                            !reason.is_empty() && kept["reason"].as_str().unwrap().starts_with(reason),
+                            "{case}"
+                        );
+                    }
                 }
                 _ if record.snapshots.is_empty() => assert_eq!(record.exit, Exit::Freeze, "{case}"),
                 // What cannot freeze is flushed; that it failed takes the label down.
