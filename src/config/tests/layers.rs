@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::super::files::MAIN_FILE;
-use super::super::settings::{Hook, HookKind};
+use super::super::settings::{Hook, HookKind, OnDegraded};
 use super::super::*;
 use super::{get, put};
+use crate::consistency::Consistency;
 
 #[test]
 fn later_files_win_key_by_key() {
@@ -123,6 +124,54 @@ fn flags_win_and_a_choice_on_the_command_line_is_the_whole_choice() {
 }
 
 #[test]
+fn every_flag_arrives_over_what_a_file_says() {
+    let root = tempfile::tempdir().unwrap();
+    let r = root.path();
+    put(
+        r,
+        MAIN_FILE,
+        "state_dir = \"/file\"\n[identity]\nregion = \"eu-central-1\"\ninstance_id = \"i-0123456789abcdef0\"\n\
+         imds_endpoint = \"http://file\"\n[plan.default]\nexclude_mounts = [\"/x\"]\nconsistency = \"crash\"\n\
+         volume_tags = { File = \"1\" }\n",
+    );
+    let flags = Overrides {
+        region: Some("us-east-1".into()),
+        instance_id: Some("i-0fedcba9876543210".parse().unwrap()),
+        imds_endpoint: Some("http://flag".into()),
+        state_dir: Some("/flag".into()),
+        exclude_mounts: Some(vec!["/y".into()]),
+        allow_partial: Some(true),
+        consistency: Some(Consistency::Filesystem),
+        on_degraded: Some(OnDegraded::Keep),
+        volume_tags: Some(BTreeMap::from([("Flag".into(), String::new())])),
+        ..Overrides::default()
+    };
+    let loaded = get(r, None, &flags).unwrap();
+    let (identity, plan) = (&loaded.settings.identity, &loaded.settings.plan);
+    assert_eq!(
+        (&identity.region, &identity.instance_id, &identity.imds_endpoint),
+        (&flags.region, &flags.instance_id, &flags.imds_endpoint)
+    );
+    assert_eq!(Some(&loaded.settings.state_dir), flags.state_dir.as_ref());
+    assert_eq!(Some(&plan.exclude_mounts), flags.exclude_mounts.as_ref());
+    assert_eq!((plan.allow_partial, plan.consistency), (true, flags.consistency));
+    assert_eq!(plan.on_degraded, OnDegraded::Keep);
+    assert_eq!(plan.volume_tags.keys().collect::<Vec<_>>(), ["Flag"], "the plan's are not added");
+    assert_eq!(*loaded.origin("identity.region"), Origin::Flag("--region"));
+    let shown = loaded.show_json();
+    let origin = |key: &str| {
+        let values = shown["values"].as_array().unwrap();
+        values.iter().find(|v| v["key"] == key).unwrap()["origin"].clone()
+    };
+    assert_eq!(origin("identity.region"), serde_json::json!({"kind": "flag", "name": "--region"}));
+    assert_eq!(origin("run_dir"), serde_json::json!({"kind": "default"}));
+
+    let reserved = Some(BTreeMap::from([("aws:x".to_owned(), String::new())]));
+    let e = get(r, None, &Overrides { tags: reserved, ..Overrides::default() }).unwrap_err();
+    assert!(e.to_string().contains("`--tag` has the tag `aws:x`"), "{e}");
+}
+
+#[test]
 fn the_sdks_endpoint_variables_win_over_files_and_lose_to_flags() {
     let root = tempfile::tempdir().unwrap();
     put(root.path(), MAIN_FILE, "[ec2]\nendpoint_url = \"http://file\"");
@@ -136,6 +185,13 @@ fn the_sdks_endpoint_variables_win_over_files_and_lose_to_flags() {
     assert_eq!(*loaded.origin("ec2.endpoint_url"), Origin::Environment("AWS_ENDPOINT_URL_EC2"));
     let flags = Overrides { endpoint_url: Some("http://flag".into()), ..Overrides::default() };
     assert_eq!(get(&flags, &both).unwrap().settings.ec2.endpoint_url.as_deref(), Some("http://flag"));
+    let imds = [("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://imds")];
+    let loaded = get(&Overrides::default(), &imds).unwrap();
+    assert_eq!(loaded.settings.identity.imds_endpoint.as_deref(), Some("http://imds"));
+    assert_eq!(
+        serde_json::to_value(loaded.origin("identity.imds_endpoint")).unwrap(),
+        serde_json::json!({"kind": "environment", "name": "AWS_EC2_METADATA_SERVICE_ENDPOINT"})
+    );
     let ignored = [("AWS_ENDPOINT_URL", "http://all"), ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")];
     let loaded = get(&Overrides::default(), &ignored).unwrap();
     assert_eq!(loaded.settings.ec2.endpoint_url.as_deref(), Some("http://file"));
@@ -160,6 +216,12 @@ fn check_finds_the_faults_of_all_files_and_all_plans() {
     let checked = check(r, None).unwrap();
     assert_eq!(checked.faults.len(), 2, "{:?}", checked.faults);
     assert!(checked.show().contains("plans: a, b, default\nerror: "), "{}", checked.show());
+    let hook = "[[hook]]\nname = \"a\"\npre = [\"/a\"]\ntimeout = \"1s\"\n";
+    put(r, MAIN_FILE, &format!("{hook}plans = [\"none\"]\n"));
+    put(r, "etc/stillpoint/config.d/1.toml", &hook.replace("name = \"a\"\n", ""));
+    let faults = check(r, None).unwrap().faults;
+    assert!(faults.iter().any(|f| f.to_string().contains("names the plan `none`")), "{faults:?}");
+    assert!(faults.iter().any(|f| f.to_string().contains("has the name `a`")), "{faults:?}");
     put(r, MAIN_FILE, "x = 1");
     put(r, "etc/stillpoint/config.d/1.toml", "y = 1");
     put(r, "run/stillpoint/config.d/1.toml", "y = 1");
