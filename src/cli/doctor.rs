@@ -70,6 +70,8 @@ impl Doctor {
         found.extend(unit(&settings.plan.name).await);
         found.extend(hooks::runnable(&settings.plan.hooks));
         found.extend(hooks::writable(&settings.plan.hooks));
+        found.extend(storage::own_folder("run_dir", &settings.run_dir));
+        found.extend(storage::own_folder("state_dir", &settings.state_dir));
         found.extend(processes::freezers(root));
 
         let host = match discover::host(root) {

@@ -18,6 +18,7 @@ use tokio::net::UnixStream;
 use super::start::{clean_up, environment, own_program, plan_and_settle, prepare_process};
 use super::{Global, Output, Selection, as_json, print, print_json, say};
 use crate::config::Loaded;
+use crate::doctor::{refuse, storage};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::host::{file, superblock};
@@ -97,7 +98,9 @@ impl Freeze {
         let run = self.run.clone().unwrap_or_else(RunId::generate);
         let failed =
             |what: &str, e: std::io::Error| Error::new(Exit::Permission, format!("cannot {what}: {e}"));
-        file::make_folder(&journal::folder(&run_dir), 0o700).map_err(|e| failed("make the run folder", e))?;
+        let folder = journal::folder(&run_dir);
+        file::make_folder(&folder, 0o700).map_err(|e| failed("make the run folder", e))?;
+        refuse(storage::own_folder("run_dir", &folder))?;
         let log = control_socket::log_of(&run_dir, &run);
         let mut relay = Relay::open(&log).map_err(|e| failed("write the run's log", e))?;
         let (ours, theirs) =

@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use serde::ser::SerializeMap;
 
+use crate::host::trust::Loose;
+
 /// A position in a configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -98,6 +100,8 @@ pub enum ConfigError {
     Read { path: PathBuf, source: io::Error },
     #[error("cannot use {}: {problem}", path.display())]
     File { path: PathBuf, problem: &'static str, hint: &'static str },
+    #[error("the configuration {} is not read: {loose}", path.display())]
+    Loose { path: PathBuf, loose: Loose },
     #[error("{place}: {message}")]
     Syntax { place: Place, message: String },
     #[error("{place}: unknown key `{key}` in {table}")]
@@ -132,6 +136,9 @@ impl ConfigError {
             Self::Read { source, .. } => (source.kind() == io::ErrorKind::PermissionDenied)
                 .then(|| "stillpoint runs as root; so must whoever checks its configuration".to_owned()),
             Self::File { hint, .. } => Some((*hint).to_owned()),
+            Self::Loose { loose, .. } => {
+                Some(format!("{}; who can change the configuration decides what root runs", loose.remedy))
+            }
             Self::Syntax { .. } => None,
             Self::UnknownKey { hint, .. } => Some(hint.clone()),
             Self::Invalid { hint, .. } => hint.clone(),

@@ -2,18 +2,19 @@
 //!
 //! In: a root directory, or one file named by the user. Out: the files in the order they are merged, with
 //! their text, and those that were masked or replaced, so that `config check` can list them. Must never: skip
-//! a file that exists and cannot be read.
+//! a file that exists and cannot be read, or read one that somebody else than root (or this process's user)
+//! could change: what is in it runs as root.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::error::ConfigError;
+use crate::host::trust::{self, OpenError, Trusted};
 
 /// The main file, below the root.
 pub(crate) const MAIN_FILE: &str = "etc/stillpoint/stillpoint.toml";
@@ -101,11 +102,11 @@ fn drop_ins(root: &Path) -> Result<BTreeMap<OsString, Vec<PathBuf>>, ConfigError
     let mut by_name = BTreeMap::<OsString, Vec<PathBuf>>::new();
     for dir in DROP_IN_DIRS.map(|d| root.join(d)) {
         let failed = |source| ConfigError::Read { path: dir.clone(), source };
-        let entries = match fs::read_dir(&dir) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-            Err(e) => return Err(failed(e)),
+        let folder = match open(&dir) {
+            Err(ConfigError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => continue,
+            opened => opened?,
         };
+        let entries = fs::read_dir(trust::by_descriptor(&folder)).map_err(failed)?;
         for entry in entries {
             let name = entry.map_err(failed)?.file_name();
             // Names with a leading dot are lock and swap files of editors.
@@ -125,15 +126,18 @@ fn is_absent(error: &ConfigError, path: &Path) -> bool {
         && fs::symlink_metadata(path).is_err()
 }
 
+/// Opens a file or folder that nobody else could change.
+fn open(path: &Path) -> Result<fs::File, ConfigError> {
+    trust::open(path, Trusted::own()).map_err(|e| match e {
+        OpenError::Io(source) => ConfigError::Read { path: path.to_owned(), source },
+        OpenError::Loose(loose) => ConfigError::Loose { path: path.to_owned(), loose },
+    })
+}
+
 fn read(path: &Path) -> Result<String, ConfigError> {
     let failed = |source| ConfigError::Read { path: path.to_owned(), source };
     let unusable = |problem, hint| ConfigError::File { path: path.to_owned(), problem, hint };
-    let mut file = fs::File::open(path).map_err(failed)?;
-    let meta = file.metadata().map_err(failed)?;
-    if meta.is_file() && meta.mode() & 0o002 != 0 {
-        // The hooks in it run as root.
-        return Err(unusable("everybody may write to it", "chmod o-w it: its hooks run as root"));
-    }
+    let mut file = open(path)?;
     let mut bytes = Vec::new();
     file.by_ref().take(MAX_SIZE + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > MAX_SIZE {
@@ -243,11 +247,33 @@ mod tests {
         assert!(matches!(read(Path::new("/dev/zero")), Err(ConfigError::File { .. })), "and ends there");
     }
 
+    /// What is loose on the way is told by [`trust`]; here, that each kind of file is asked about.
     #[test]
-    fn a_file_that_everybody_may_write_is_refused() {
+    fn what_somebody_else_could_change_is_refused() {
         let root = tempfile::tempdir().unwrap();
-        let path = put(root.path(), MAIN_FILE, "");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
-        assert!(matches!(find(root.path(), None), Err(ConfigError::File { .. })));
+        let r = root.path();
+        let main = put(r, MAIN_FILE, "a=1");
+        let drop_in = put(r, "usr/lib/stillpoint/config.d/10-a.toml", "a=1");
+        let masks = put(r, "etc/stillpoint/config.d/10-a.toml", "");
+        let folder = r.join("usr/lib/stillpoint/config.d");
+        let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        find(r, None).unwrap();
+        for (path, loose, right) in [
+            (&main, 0o646, 0o644),
+            (&masks, 0o646, 0o644),
+            (&folder, 0o777, 0o755),
+            // A sticky folder keeps its entries, but everybody can add one.
+            (&folder, 0o1777, 0o755),
+            (&r.join("etc"), 0o757, 0o755),
+        ] {
+            mode(path, loose);
+            let said = find(r, None).map(drop).expect_err(&format!("{}", path.display()));
+            mode(path, right);
+            assert!(matches!(&said, ConfigError::Loose { loose, .. } if loose.place == *path), "{said}");
+            assert!(said.hint().unwrap().contains(&format!("chmod go-w {}", path.display())), "{said}");
+        }
+        mode(&drop_in, 0o646);
+        find(r, None).expect("a replaced file is not read");
+        assert!(matches!(find(r, Some(&drop_in)), Err(ConfigError::Loose { .. })), "named by hand");
     }
 }

@@ -10,6 +10,7 @@ use crate::discover::{Backing, BlockDevice, DeviceKind, Filesystem, SwapFile};
 use crate::exit::Exit;
 use crate::host::mountinfo::{self, MountTree};
 use crate::host::superblock;
+use crate::host::trust::{self, Trusted};
 use crate::path_encoding::shown;
 use crate::plan::Plan;
 
@@ -43,6 +44,28 @@ pub fn run_dir(root: &Path, run_dir: &Path, set: &Set<'_>) -> Vec<Finding> {
             vec![finding]
         }
         None => vec![Finding::ok(ID, format!("run_dir {} is not frozen", shown(run_dir)))],
+    }
+}
+
+/// The folders in which stillpoint keeps what it reads as root (journals name commands) and writes as root.
+/// `setting` is the key in the configuration that names this one.
+#[must_use]
+pub(crate) fn own_folder(setting: &str, folder: &Path) -> Vec<Finding> {
+    const ID: &str = "folder-writable";
+    match trust::check(folder, Trusted::own()) {
+        Ok(()) => {
+            vec![Finding::ok(ID, format!("only root can change what is in {setting} {}", shown(folder)))]
+        }
+        Err(loose) => {
+            let finding = Finding::problem(ID, Exit::Config, format!("{setting} {}: {loose}", shown(folder)))
+                .at([shown(folder)])
+                .why(
+                    "whoever can change what is in it decides what root reads, runs or overwrites: a journal \
+                     names commands",
+                )
+                .remedy(loose.remedy);
+            vec![finding]
+        }
     }
 }
 

@@ -21,6 +21,7 @@
 //! sockets      /proc/PID/net: where the sockets of a process listen
 //! fdinfo       /proc/PID/fdinfo: the mount of an open file, and how it was opened
 //! file         files that are replaced as a whole, folders for root alone
+//! trust        who could change what a path leads to
 //! lock         a file that one process at a time holds
 //! owned_file   the same for a file that is replaced as a whole: is there somebody who owns it?
 //! mount_api    fsopen, fsmount, open_tree, move_mount
@@ -57,6 +58,7 @@ pub(crate) mod sockets;
 pub mod superblock;
 pub mod tasks;
 pub(crate) mod thread;
+pub mod trust;
 pub mod write_access;
 
 pub use error::HostError;

@@ -27,6 +27,7 @@ use self::session_process::Session;
 use self::verbs::{Application, Narrowed, Verbs as _};
 use crate::config::hooks::with_settings;
 use crate::config::settings::{Hook, OnFailure};
+use crate::host::trust::{self, Loose, Trusted};
 
 mod command;
 mod container;
@@ -40,6 +41,8 @@ pub(crate) mod protocol;
 mod query;
 mod session;
 pub(crate) mod session_process;
+mod shell_words;
+mod started;
 pub(crate) mod systemctl;
 mod systemd;
 #[cfg(test)]
@@ -192,10 +195,41 @@ pub async fn finish(attempted: &[Hook], phase: Phase, env: &HookEnv) -> Vec<Hook
     outcomes
 }
 
-/// Files that a hook runs, beside its own commands, and folders whose content it runs.
+/// Files that a hook starts, as far as its commands tell, and folders whose content it starts.
 #[must_use]
-pub fn files(hook: &Hook) -> Vec<PathBuf> {
-    with_settings!(&hook.kind, settings => settings.files())
+pub(crate) fn files(hook: &Hook) -> Vec<PathBuf> {
+    let vars = with_settings!(&hook.kind, settings => settings.variables());
+    let mut all = with_settings!(&hook.kind, settings => settings.files());
+    let programs: Vec<_> = all.iter().map(|p| vec![p.to_string_lossy().into_owned()]).collect();
+    all.extend(programs.iter().flat_map(|argv| started::files(argv, &vars)));
+    all.extend(hook.commands().flat_map(|(_, argv)| started::files(argv, &vars)));
+    all
+}
+
+/// Those of them that somebody else could change, each with the place by which. A hook that runs as another
+/// user may start what is that user's.
+#[must_use]
+pub(crate) fn loose(hook: &Hook) -> Vec<(PathBuf, Loose)> {
+    let files = files(hook);
+    let found = |trusted| -> Vec<_> {
+        let of = |file: &PathBuf| {
+            let loose = trust::follow(file, trusted).loose;
+            loose.into_iter().map(|l| (file.clone(), l)).collect::<Vec<_>>()
+        };
+        files.iter().flat_map(of).collect()
+    };
+    let own = found(Trusted::own());
+    // The user is looked up only where it matters, because that may ask a directory server.
+    let name = with_settings!(&hook.kind, settings => settings.user()).filter(|_| !own.is_empty());
+    match name.and_then(|name| user::ids(name).ok()) {
+        Some((user, group)) => found(Trusted::own().and(user, group)),
+        None => own,
+    }
+}
+
+/// Why a command is not started.
+fn not_started(loose: &Loose) -> String {
+    format!("{loose}: whoever can change it could run commands as root")
 }
 
 /// True when this outcome has to end the run.

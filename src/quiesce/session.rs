@@ -21,6 +21,9 @@ impl Verbs for SessionHook {
         cancel: impl Future<Output = ()>,
     ) -> (HookOutcome, Option<Session>) {
         let vars = app.vars(Phase::Pre);
+        if let Some(refused) = app.changeable(Phase::Pre, &self.command, &vars) {
+            return (refused, None);
+        }
         let program = Program { argv: &self.command, user: self.user.as_deref(), vars: &vars };
         session_process::start(&app.hook.name, program, None, app.hook.timeout, noted, cancel).await
     }

@@ -8,6 +8,9 @@ use std::process::ExitCode;
 
 use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
 
+use super::started;
+use crate::host::trust::{Loose, Trusted};
+
 /// The first argument of a process that becomes a user and then another program.
 pub const ARGUMENT: &str = "__as";
 
@@ -31,6 +34,10 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     // timeout.
     let why = match lookup(&name).and_then(|user| switch_to(&name, &user).map(|()| user)) {
         Ok(user) => {
+            // Also the user itself may have been led to somebody else's file since the run's first look.
+            if let Err(loose) = check(program, arguments) {
+                return failed(&super::not_started(&loose));
+            }
             let mut command = std::process::Command::new(program);
             if std::env::var_os("HOME").is_none() {
                 command.env("HOME", &user.dir);
@@ -40,9 +47,29 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         }
         Err(why) => why.to_string(),
     };
-    // Standard error is part of the hook's output, which the log and the outcome quote.
+    failed(&why)
+}
+
+/// Standard error is part of the hook's output, which the log and the outcome quote.
+fn failed(why: &str) -> ExitCode {
     let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{why}\n").as_bytes());
     ExitCode::from(127)
+}
+
+/// Could anybody but root and this process's user change what this command starts?
+fn check(program: &OsString, arguments: &[OsString]) -> Result<(), Loose> {
+    let words = [program].into_iter().chain(arguments).map(|a| a.to_string_lossy().into_owned());
+    let vars: Vec<_> =
+        std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value)).collect();
+    started::check(&words.collect::<Vec<_>>(), &vars, Trusted::own())
+}
+
+/// The ids of this user and of its group.
+///
+/// # Errors
+/// When there is no such user.
+pub(super) fn ids(name: &str) -> Result<(u32, u32), BecomeError> {
+    lookup(name).map(|user| (user.uid.as_raw(), user.gid.as_raw()))
 }
 
 /// Why this process cannot become that user.

@@ -19,8 +19,10 @@ use super::environment::HookEnv;
 use super::outcome::{HookOutcome, HookStatus, Phase};
 use super::process::{self, Program};
 use super::session_process::Session;
+use super::started;
 use crate::config::hooks::with_settings;
 use crate::config::settings::{Hook, HookKind};
+use crate::host::trust::Trusted;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Application<'a> {
@@ -117,8 +119,28 @@ impl Application<'_> {
     /// Runs one command within the hook's timeout.
     pub async fn run(&self, phase: Phase, argv: &[String], cancel: impl Future<Output = ()>) -> HookOutcome {
         let vars = self.vars(phase);
+        if let Some(refused) = self.changeable(phase, argv, &vars) {
+            return refused;
+        }
         let program = Program { argv, user: self.user(), vars: &vars };
         process::run(&self.hook.name, phase, program, self.hook.timeout, cancel).await
+    }
+
+    /// The outcome of a command that is not started, because somebody else than root could change what it
+    /// starts. That was looked at before anything was touched, and may have changed since. For a command of
+    /// another user, its own process looks, once it has become that user.
+    pub fn changeable(
+        &self,
+        phase: Phase,
+        argv: &[String],
+        vars: &[(String, OsString)],
+    ) -> Option<HookOutcome> {
+        if self.user().is_some() {
+            return None;
+        }
+        let loose = started::check(argv, vars, Trusted::own()).err()?;
+        let outcome = self.outcome(phase, HookStatus::NotStarted(super::not_started(&loose)));
+        Some(HookOutcome { hint: Some(loose.remedy), ..outcome })
     }
 
     /// The user that the hook's commands run as.

@@ -2,9 +2,11 @@
 //!
 //! In: what is about to be attempted, written *before* it is. Out: a file that the next start, and systemd's
 //! ExecStopPost, read. The run owns it for its whole life ([`owned_file`]): that is how others know that it
-//! lives. Must never: be written while anything is frozen, live on a disk, or be touched by others while its
-//! run lives.
+//! lives. Must never: be written while anything is frozen, live on a disk, be touched by others while its run
+//! lives, or be read where somebody else than root could have written it: a journal names commands that run as
+//! root.
 
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +16,7 @@ use crate::config::settings::Hook;
 use crate::host::file::{self, Lasts};
 use crate::host::owned_file::{self, OwnedFile};
 use crate::host::process::{self, ProcessId};
+use crate::host::trust::{self, Trusted};
 use crate::ids::{DevNo, RunId, SnapshotId};
 use crate::plan::{Method, Plan};
 use crate::quiesce::HookEnv;
@@ -214,9 +217,9 @@ impl Journal {
         paths.sort();
         let mut found = Vec::new();
         for path in paths {
-            let read = std::fs::read(&path)
+            let read = trust::open(&path, Trusted::own())
                 .map_err(|e| e.to_string())
-                .and_then(|bytes| serde_json::from_slice::<State>(&bytes).map_err(|e| e.to_string()));
+                .and_then(|file| serde_json::from_reader(BufReader::new(file)).map_err(|e| e.to_string()));
             match read {
                 Ok(state) => found.push(Ok(Self { path, own: None, state })),
                 Err(e) => found.push(Err(format!("{}: {e}", path.display()))),
@@ -386,6 +389,28 @@ mod tests {
         for path in [run_dir.as_path(), &run_dir.join("runs"), &journal.path] {
             assert_eq!(path.metadata().unwrap().permissions().mode() & 0o077, 0, "{}", path.display());
         }
+    }
+
+    #[test]
+    fn a_journal_that_somebody_else_could_have_written_is_not_believed() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::start(dir.path(), &RunId::generate(), "p", |s| s.process.start += 1).unwrap();
+        let mode = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        assert!(Journal::dead(dir.path())[0].is_ok());
+        for (place, loose, right) in [
+            (journal.path.clone(), 0o606, 0o600),
+            (folder(dir.path()), 0o707, 0o700),
+            (dir.path().into(), 0o707, 0o700),
+        ] {
+            mode(&place, loose);
+            let said = Journal::dead(dir.path()).remove(0).expect_err(&format!("{}", place.display()));
+            assert!(said.contains(&format!("{} can be written by everybody", place.display())), "{said}");
+            mode(&place, right);
+        }
+        assert!(journal.path.exists());
     }
 
     #[test]

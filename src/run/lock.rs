@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::control_socket;
+use crate::doctor::{refuse, storage};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::host::file;
@@ -21,12 +22,14 @@ pub struct RunLock {
 /// Takes the lock, waiting for at most `wait`.
 ///
 /// # Errors
-/// Exit 75 when another run holds it, 77 when the folder cannot be written.
+/// Exit 75 when another run holds it, 77 when the folder cannot be written, 78 when somebody else than root
+/// could change what is in it.
 pub async fn take(run_dir: &Path, wait: Duration) -> Result<RunLock, Error> {
     let denied = |e: std::io::Error| {
         Error::new(Exit::Permission, format!("cannot use {}: {e}", run_dir.display())).hint("run as root")
     };
     file::make_folder(run_dir, 0o700).map_err(denied)?;
+    refuse(storage::own_folder("run_dir", run_dir))?;
     let pid = match lock::take(&run_dir.join("lock"), wait).await {
         Ok(held) => return Ok(RunLock { _held: held }),
         Err(NoLock::Unusable(e)) => return Err(denied(e)),

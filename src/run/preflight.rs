@@ -29,6 +29,8 @@ pub(super) fn host<E>(env: &Environment<'_, E>, job: &Job<'_>) -> Result<(), Err
     refuse(doctor::hooks::runnable(&job.settings.hooks))?;
     refuse(doctor::hooks::writable(&job.settings.hooks))?;
     refuse(storage::run_dir(env.root, env.run_dir, &set))?;
+    refuse(storage::own_folder("run_dir", env.run_dir))?;
+    refuse(storage::own_folder("state_dir", env.state_dir))?;
     refuse(storage::names(job.plan))
 }
 

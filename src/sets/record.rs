@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::discover::Identity;
 use crate::exit::Exit;
 use crate::host::file::{self, Lasts};
+use crate::host::trust::{self, Trusted};
 use crate::ids::{RunId, SnapshotId, VolumeId};
 use crate::path_encoding;
 use crate::plan::{Consistency, Plan};
@@ -102,10 +103,12 @@ pub struct ApplicationRecord {
 /// Keeps the record as `DIR/sets/RUN.json`, readable by root only.
 ///
 /// # Errors
-/// When it cannot be written. The snapshots and their tags stay as they are.
+/// When it cannot be written, or somebody else than root could lead it elsewhere. The snapshots and their tags
+/// stay as they are.
 pub fn keep(state_dir: &Path, record: &SetRecord) -> std::io::Result<PathBuf> {
     let folder = state_dir.join("sets");
     file::make_folder(&folder, 0o750)?;
+    trust::check(&folder, Trusted::own()).map_err(std::io::Error::other)?;
     let path = folder.join(format!("{}.json", record.run_id));
     file::replace(&path, &serde_json::to_vec_pretty(record)?, 0o640, Lasts::OnDisk)?;
     Ok(path)

@@ -148,3 +148,80 @@ fn a_freezes_dry_run_needs_neither_a_time_nor_the_permission_to_make_snapshots()
     assert!(!rig.path("run").exists() && !rig.path("state").exists());
     assert_untouched(&rig);
 }
+
+const NOBODY: u32 = 65534;
+
+fn belongs_to(path: &std::path::Path, uid: u32) {
+    std::os::unix::fs::lchown(path, Some(uid), None).unwrap();
+}
+
+#[test]
+fn a_configuration_of_somebody_else_is_not_read() {
+    let rig = one();
+    let ran = rig.path("ran");
+    let file = rig.path("nobody/c.toml");
+    std::fs::create_dir(file.parent().unwrap()).unwrap();
+    std::fs::write(&file, "").unwrap();
+    put_mode(&file, 0o644);
+    // On the way to it is a link, as where a configuration is kept elsewhere.
+    let link = rig.path("stillpoint.toml");
+    std::fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let touch = format!("\"/usr/bin/touch\", \"{}\"", ran.display());
+    rig.configure(&format!("[[hook]]\nname = \"h\"\npre = [{touch}]\ntimeout = \"9s\"\n"));
+    for place in [file.as_path(), file.parent().unwrap(), &link] {
+        belongs_to(place, NOBODY);
+        for arguments in [&["snapshot"][..], &["config", "check"], &["doctor"], &["plan"]] {
+            let ended = rig.run(arguments);
+            ended.exits(78);
+            let said = format!("{}{}", ended.out, ended.err);
+            assert!(said.contains(&format!("belongs to user {NOBODY}")), "{said}");
+            assert!(said.contains("chown -h root:root"), "{said}");
+        }
+        belongs_to(place, 0);
+    }
+    assert!(!ran.exists());
+    assert_untouched(&rig);
+}
+
+#[test]
+fn a_hook_that_somebody_else_could_lead_elsewhere_is_not_started() {
+    let rig = one();
+    let (script, middle, link) = (rig.path("script"), rig.path("nobody/middle"), rig.path("link"));
+    let ran = rig.path("ran");
+    std::fs::create_dir(middle.parent().unwrap()).unwrap();
+    put_executable(&script, format!("#!/bin/sh\nid -un > {}\n", ran.display()));
+    std::os::unix::fs::symlink(&script, &middle).unwrap();
+    std::os::unix::fs::symlink(&middle, &link).unwrap();
+    let hook = |words: &str| format!("[[hook]]\nname = \"h\"\npre = [{words}]\ntimeout = \"9s\"\n");
+    let by_link = hook(&format!("\"/usr/bin/timeout\", \"5\", \"/bin/sh\", \"{}\"", link.display()));
+    rig.configure(&by_link);
+    for place in [middle.as_path(), middle.parent().unwrap()] {
+        belongs_to(place, NOBODY);
+        let why = format!("{} belongs to user {NOBODY}", place.display());
+        rig.run(&["snapshot"]).exits(78).says(&why).says("chown -h root:root");
+        rig.run(&["doctor"]).exits(78);
+        belongs_to(place, 0);
+    }
+    // Another hook of the same run stands for somebody who waits for the check to be over.
+    let swap = format!("\"/bin/chown\", \"-h\", \"{NOBODY}\", \"{}\"", middle.display());
+    rig.configure(&format!("{}{}", hook(&swap).replace("\"h\"", "\"swap\""), by_link));
+    rig.run(&["snapshot"]).exits(20).says("could not be started").says("belongs to user");
+    assert!(!ran.exists());
+    belongs_to(&middle, 0);
+    // As that user it may start what is that user's.
+    belongs_to(&script, NOBODY);
+    put_mode(&rig.path(""), 0o755);
+    let own = hook(&format!("\"{}\"", script.display()));
+    rig.configure(&own);
+    rig.run(&["snapshot"]).exits(78).says("belongs to user");
+    assert_untouched(&rig);
+    std::fs::write(&script, "#!/bin/sh\nexit 0\n").unwrap();
+    rig.configure(&format!("{own}user = \"nobody\"\n"));
+    rig.run(&["snapshot"]).exits(0);
+    assert_settled(&rig);
+}
+
+fn put_mode(path: &std::path::Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}

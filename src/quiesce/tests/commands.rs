@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::super::*;
-use super::{dies, dir, env, hook, lives, pair, pid_in, post, pre, sh};
+use super::{HookKind, dies, dir, env, hook, lives, of, pair, pid_in, post, pre, sh};
 
 #[tokio::test]
 async fn hooks_run_in_order_and_are_released_in_reverse_past_failures() {
@@ -197,6 +197,36 @@ async fn dropping_the_future_kills_the_group() {
         pid = pid_in(&file) => pid,
     };
     assert!(dies(pid).await, "the child of the dropped hook lives");
+}
+
+/// It may have become so since the run looked: right before each start is what counts.
+#[tokio::test]
+async fn what_somebody_else_could_change_is_not_started() {
+    let (_dir, d) = dir();
+    let script = format!("{d}/script");
+    fs::write(&script, format!("echo ran >> {d}/log\n")).unwrap();
+    let mode = |mode| fs::set_permissions(&script, fs::Permissions::from_mode(mode)).unwrap();
+    let command = ["/usr/bin/env", "/bin/sh", &script].map(str::to_owned).to_vec();
+    let hook = pair("h", Some(command.clone()), Some(command.clone()));
+    let session = crate::config::settings::SessionHook {
+        command,
+        release: None,
+        user: None,
+        environment: BTreeMap::new(),
+    };
+    let session = of("s", HookKind::Session(session));
+    mode(0o757);
+    assert_eq!(loose(&hook)[0].1.place, Path::new(&script));
+    for outcome in [pre(&hook, &env()).await, post(&hook, &env()).await, pre(&session, &env()).await] {
+        let HookStatus::NotStarted(why) = &outcome.status else { panic!("{outcome:?}") };
+        assert!(why.contains(&format!("{script} can be written by everybody")), "{why}");
+        assert!(outcome.hint.unwrap().contains("chmod go-w"));
+    }
+    assert!(!Path::new(&format!("{d}/log")).exists());
+    mode(0o755);
+    assert!(loose(&hook).is_empty());
+    assert!(pre(&hook, &env()).await.succeeded());
+    assert_eq!(fs::read_to_string(format!("{d}/log")).unwrap(), "ran\n");
 }
 
 #[test]
