@@ -31,10 +31,13 @@ pub struct Call {
 }
 
 impl Call {
-    /// Is the thread still in the same call? It may have ended and be in the next one like it.
+    /// May the thread still be in the same call? It may have ended and be in the next one like it. While it runs,
+    /// the kernel does not say where.
     #[must_use]
     pub fn goes_on(&self, root: &Path) -> bool {
-        read(root, self.process.pid, self.tid) == Some((self.number, self.arguments))
+        let file = root.join(format!("proc/{}/task/{}/syscall", self.process.pid, self.tid));
+        std::fs::read_to_string(file)
+            .is_ok_and(|text| text.trim() == "running" || parse(&text) == Some((self.number, self.arguments)))
     }
 
     /// The superblock of a descriptor among its arguments.
@@ -137,7 +140,12 @@ mod tests {
         tids.sort_unstable();
         assert_eq!(tids, [("259:7".to_owned(), 5), ("259:7".to_owned(), 7)]);
         assert!(found[0].1.goes_on(root.path()));
+        let five = &found.iter().find(|(_, call)| call.tid == 5).unwrap().1;
         std::fs::write(proc.join("5/task/5/syscall"), "running\n").unwrap();
-        assert!(found.iter().any(|(_, call)| !call.goes_on(root.path())));
+        assert!(five.goes_on(root.path()), "it may run inside the call");
+        std::fs::write(proc.join("5/task/5/syscall"), "0 0x9 0x1 0x0 0x0 0x0 0x0 0x1 0x2\n").unwrap();
+        assert!(!five.goes_on(root.path()));
+        std::fs::remove_file(proc.join("5/task/5/syscall")).unwrap();
+        assert!(!five.goes_on(root.path()), "it has ended");
     }
 }

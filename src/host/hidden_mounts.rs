@@ -44,7 +44,8 @@ pub(crate) fn covered(target: &Target) -> nix::Result<Option<OwnedFd>> {
     let mut failed = None;
     for place in places {
         match uncovered(place, target.dev) {
-            Ok(None) => {}
+            // Whoever saw it there has ended, perhaps with all that was mounted.
+            Ok(None) | Err(Errno::ESRCH) => {}
             Ok(found) => return Ok(found),
             Err(errno) => failed = Some(errno),
         }

@@ -353,7 +353,11 @@ fn blind(root: &Path, own: &MountTable) -> Option<String> {
     let status = std::fs::read_to_string(root.join("proc/self/status")).ok()?;
     let effective = status.lines().find_map(|l| l.strip_prefix("CapEff:"))?;
     let effective = u64::from_str_radix(effective.trim(), 16).ok()?;
-    (effective & SYS_PTRACE == 0).then(|| {
+    // Members of one group see all: root's, where no other is said.
+    let group = proc.super_option("gid").unwrap_or_else(|| "0".into());
+    let own = ["Gid:", "Groups:"].iter().filter_map(|f| status.lines().find_map(|l| l.strip_prefix(f)));
+    let member = own.flat_map(str::split_ascii_whitespace).any(|g| group == *g);
+    (effective & SYS_PTRACE == 0 && !member).then(|| {
         format!("/proc is mounted with hidepid={}, and CAP_SYS_PTRACE is missing", hides.to_string_lossy())
     })
 }

@@ -11,6 +11,7 @@ use super::rescue::{Unmounted, alone};
 fn with_line(line: &str) -> String {
     format!(
         r#"
+        rmdir /sys/fs/ext4/* # what is frozen here is a btrfs
         fsfreeze -f $M
         cp /proc/1/mountinfo $T/table
         cat >> $T/table <<'END'
@@ -175,7 +176,7 @@ fn a_process_whose_mounts_must_not_be_read_is_told() {
             "setpriv --reuid=65534 --clear-groups sleep 60 &\n\
              while [ \"$(stat -c %u /proc/$!)\" != 65534 ]; do sleep 0.05; done\n\
              mount -o remount,hidepid={hidepid} /proc\n\
-             exec setpriv --bounding-set=-sys_ptrace --inh-caps=-sys_ptrace $SP thaw --all"
+             exec setpriv --regid=65534 --clear-groups --bounding-set=-sys_ptrace --inh-caps=-sys_ptrace $SP thaw --all"
         );
         alone(&rig, &script).exits(40).says(says);
     }
