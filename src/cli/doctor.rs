@@ -20,6 +20,7 @@ use crate::error::{Error, chain};
 use crate::exit::Exit;
 use crate::ids::RunId;
 use crate::plan::{self as planning, Plan};
+use crate::quiesce::{self, systemctl::Systemctl};
 use crate::run::planned;
 use crate::{report, run};
 
@@ -218,8 +219,13 @@ async fn unit(plan: &str) -> Vec<Finding> {
         return vec![Finding::not_checked(ID, "systemd does not run here")];
     }
     let name = format!("stillpoint@{plan}.service");
-    let mut systemctl = tokio::process::Command::new("systemctl");
+    let Some(found) = Systemctl::find() else {
+        return vec![Finding::not_checked(ID, "there is no systemctl here that only root can change")];
+    };
+    let mut systemctl = tokio::process::Command::new(found.path());
     systemctl
+        .env_clear()
+        .env("PATH", quiesce::PATH)
         .arg("show")
         .arg(format!("--property={}", system::UNIT_PROPERTIES))
         .arg("--")

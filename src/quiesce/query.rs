@@ -1,23 +1,38 @@
 //! A question to a program that quiesces nothing: systemctl, docker, podman.
 //!
-//! In: a program and arguments. Out: its standard output. Must never: wait without a limit, or take a failure
-//! for an answer.
+//! In: a program and arguments. Out: its standard output. Must never: wait without a limit, take a failure for
+//! an answer, or start what the PATH of whoever started stillpoint names: with `sudo` that may be anybody's.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use super::{HookEnv, PATH, Phase, executable};
+use crate::host::trust::{self, Trusted};
 
 /// The longest that such a program may take to answer.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
 
-/// Finds a program by its name, in this process's PATH, then in the PATH of hooks.
+/// Finds a program by its name, in the PATH of hooks alone. One that somebody else could change is passed over.
+///
+/// # Errors
+/// When there is none, or only such.
 pub(super) fn program(name: &str) -> Result<PathBuf, String> {
-    let own = std::env::var_os("PATH").unwrap_or_default();
-    let places = std::env::split_paths(&own).chain(std::env::split_paths(PATH));
-    let found = places.filter(|p| p.is_absolute()).map(|p| p.join(name)).find(|p| executable(p).is_ok());
-    found.ok_or_else(|| format!("there is no {name} in PATH"))
+    find_in(PATH, name)
+}
+
+fn find_in(path: &str, name: &str) -> Result<PathBuf, String> {
+    let mut passed_over = None;
+    for program in std::env::split_paths(path).map(|p| p.join(name)).filter(|p| executable(p).is_ok()) {
+        match trust::check(&program, Trusted::own()) {
+            Ok(()) => return Ok(program),
+            Err(loose) => passed_over = passed_over.or(Some(loose)),
+        }
+    }
+    Err(match passed_over {
+        Some(loose) => format!("{name} is not started: {}", super::not_started(&loose)),
+        None => format!("there is no {name} in {path}"),
+    })
 }
 
 /// Returns the standard output.
@@ -39,4 +54,34 @@ pub(super) async fn query(program: &Path, arguments: &[&str], env: &HookEnv) -> 
     let why = String::from_utf8_lossy(&output.stderr);
     let why = why.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("it says nothing").trim();
     Err(format!("{name}: {why} ({})", output.status))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_program_that_somebody_else_could_change_is_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let mode = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        for folder in ["one", "two"] {
+            std::fs::create_dir(at(folder)).unwrap();
+            mode(&at(folder), 0o755);
+            std::fs::write(at(folder).join("ctl"), "").unwrap();
+            mode(&at(folder).join("ctl"), 0o755);
+        }
+        let path = format!("{}:{}", at("one").display(), at("two").display());
+        assert_eq!(find_in(&path, "ctl"), Ok(at("one/ctl")));
+        mode(&at("one"), 0o777);
+        assert_eq!(find_in(&path, "ctl"), Ok(at("two/ctl")));
+        mode(&at("two/ctl"), 0o757);
+        let said = find_in(&path, "ctl").unwrap_err();
+        assert!(said.contains(&format!("{} can be written by everybody", at("one").display())), "{said}");
+        assert!(find_in(&path, "none").unwrap_err().contains("there is no none in"));
+    }
 }

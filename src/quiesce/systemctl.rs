@@ -12,8 +12,7 @@ use super::environment::HookEnv;
 use super::query::{program, query};
 use crate::config::settings::{CommandHook, Hook, HookKind, OnFailure};
 
-/// The program's absolute path. It goes into the journal, where a recovery with another PATH must find the
-/// same program.
+/// The program's absolute path. It goes into the journal, where a recovery must find the same program.
 #[derive(Debug, Clone)]
 pub(crate) struct Systemctl(pub(super) PathBuf);
 
@@ -24,13 +23,16 @@ pub fn booted() -> bool {
 }
 
 impl Systemctl {
-    /// Looks for `systemctl` in PATH. None where there is none.
+    /// Looks for `systemctl` where hooks' programs are looked for. None where there is none.
     #[must_use]
     pub fn find() -> Option<Self> {
-        let path = std::env::var_os("PATH")?;
-        let mut places =
-            std::env::split_paths(&path).filter(|p| p.is_absolute()).map(|p| p.join("systemctl"));
-        places.find(|p| super::executable(p).is_ok()).map(Self)
+        systemctl().ok()
+    }
+
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 
     /// Stop as the pre command, start as the post command.

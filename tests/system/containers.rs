@@ -1,10 +1,10 @@
-//! Containers around a real window, under a real Podman with its storage in the test's folder. `podman` in
-//! PATH is a script that adds where that is. Docker is driven by the same three commands, and has not been
+//! Containers around a real window, under a real Podman with its storage in the test's folder. The `podman` that
+//! stillpoint finds is a script that adds where that is. Docker is driven by the same three commands, and has not been
 //! run.
 
 use nix::sys::signal::Signal;
 use rig::probe::{assert_labels, assert_settled};
-use rig::program::{Run, put_executable};
+use rig::program::{Run, put_executable, put_host_program};
 use rig::window::{InWindow, in_the_window_of};
 use rig::{Fs, Rig};
 use std::path::Path;
@@ -30,7 +30,9 @@ impl Podman {
             std::fs::create_dir_all(rig.path(folder)).unwrap();
         }
         let script = rig.path("bin/podman");
-        put_executable(&script, PODMAN.replace("TEMP", rig.path("").to_str().unwrap().trim_end_matches('/')));
+        let text = PODMAN.replace("TEMP", rig.path("").to_str().unwrap().trim_end_matches('/'));
+        put_executable(&script, &text);
+        put_host_program("podman", text);
         let podman = Self { rig };
         let skipped = |why: &str| {
             eprintln!("\n*** NOT TESTED with a real Podman: {why} ***\n");
@@ -76,9 +78,7 @@ impl Podman {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.rig.command(arguments);
-        command.env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", self.rig.path("bin").display()));
-        command
+        self.rig.command(arguments)
     }
 
     fn configure(&self, names: &str) {

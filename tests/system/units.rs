@@ -5,7 +5,7 @@
 use nix::sys::signal::Signal;
 use rig::hooks::log;
 use rig::probe::{assert_labels, assert_settled};
-use rig::program::{Ended, Run, await_some};
+use rig::program::{Ended, Run, await_some, put_executable};
 use rig::systemd::Manager;
 use rig::window::{InWindow, in_the_window_of};
 use rig::{Fs, Rig};
@@ -39,18 +39,24 @@ fn started(section: &str) -> Option<(Rig, Manager)> {
     Some((rig, manager))
 }
 
-fn command(rig: &Rig, manager: &Manager, arguments: &[&str]) -> Command {
+/// With a PATH of whoever called: what is in it is not started.
+fn command(rig: &Rig, arguments: &[&str]) -> Command {
     let mut command = rig.command(arguments);
-    command.env("PATH", manager.path());
+    let evil = rig.path("evil");
+    std::fs::create_dir_all(&evil).unwrap();
+    put_executable(&evil.join("systemctl"), format!("#!/bin/sh\ntouch {}/ran\n", evil.display()));
+    command.env("PATH", format!("{}:/usr/bin:/bin", evil.display()));
     command
 }
 
-fn run(rig: &Rig, manager: &Manager, arguments: &[&str]) -> Ended {
-    Run::start(command(rig, manager, arguments)).end()
+fn run(rig: &Rig, arguments: &[&str]) -> Ended {
+    let ended = Run::start(command(rig, arguments)).end();
+    assert!(!rig.path("evil/ran").exists(), "a program of the caller's PATH was started");
+    ended
 }
 
-fn snapshot_in_the_window<'a>(rig: &'a Rig, manager: &Manager) -> InWindow<'a> {
-    in_the_window_of(rig, command(rig, manager, &["snapshot", "-o", "json"]))
+fn snapshot_in_the_window(rig: &Rig) -> InWindow<'_> {
+    in_the_window_of(rig, command(rig, &["snapshot", "-o", "json"]))
 }
 
 fn states(manager: &Manager, property: &str) -> Vec<String> {
@@ -64,7 +70,7 @@ const FREEZE: &str = "[[systemd]]\nunits = [\"db.service\", \"app.service\", \"i
 #[test]
 fn units_are_stopped_with_what_hangs_on_them_and_only_what_ran_is_started() {
     let Some((rig, manager)) = started(STOP) else { return };
-    let window = snapshot_in_the_window(&rig, &manager);
+    let window = snapshot_in_the_window(&rig);
     assert_eq!(states(&manager, "ActiveState"), ["inactive"; 4]);
     let ended = window.end();
     assert_eq!(ended.exits(0).record()["achieved"], "application");
@@ -79,7 +85,7 @@ fn units_are_stopped_with_what_hangs_on_them_and_only_what_ran_is_started() {
 fn units_are_frozen_and_one_that_was_frozen_before_stays_so() {
     let Some((rig, manager)) = started(FREEZE) else { return };
     manager.ctl(&["freeze", "app.service"]);
-    let window = snapshot_in_the_window(&rig, &manager);
+    let window = snapshot_in_the_window(&rig);
     assert_eq!(states(&manager, "FreezerState"), ["frozen", "frozen", "running", "running"]);
     window.end().exits(0);
     assert_eq!(states(&manager, "FreezerState"), ["running", "frozen", "running", "running"]);
@@ -89,11 +95,11 @@ fn units_are_frozen_and_one_that_was_frozen_before_stays_so() {
 
 fn killed(section: &str, property: &str, held: [&str; 4], after: [&str; 4]) {
     let Some((rig, manager)) = started(section) else { return };
-    let window = snapshot_in_the_window(&rig, &manager);
+    let window = snapshot_in_the_window(&rig);
     window.signal(Signal::SIGKILL);
     window.end();
     assert_eq!(states(&manager, property), held, "nobody was there yet");
-    run(&rig, &manager, &["thaw", "--recover"]).exits(0);
+    run(&rig, &["thaw", "--recover"]).exits(0);
     assert_eq!(states(&manager, property), after);
     rig.await_quiet();
 }
@@ -112,7 +118,7 @@ fn frozen_units_of_a_killed_agent_are_thawed_by_the_recovery() {
 /// A unit that was stopped and runs again in the window may write to what is being taken.
 fn lowered(section: &str, verb: &str, says: &str) {
     let Some((rig, manager)) = started(section) else { return };
-    let window = snapshot_in_the_window(&rig, &manager);
+    let window = snapshot_in_the_window(&rig);
     manager.ctl(&[verb, "db.service"]);
     let ended = window.end();
     let record = ended.exits(22).record();
@@ -143,7 +149,7 @@ fn what_triggers_a_unit_is_stopped_with_it() {
     manager.ctl(&["daemon-reload"]);
     manager.ctl(&["start", "echo.socket", "echo.service"]);
     std::fs::remove_file(rig.path("log")).unwrap();
-    let window = snapshot_in_the_window(&rig, &manager);
+    let window = snapshot_in_the_window(&rig);
     assert_eq!(manager.state("echo.socket", "ActiveState"), "inactive", "a connection would start it");
     window.end().exits(0);
     for unit in ["echo.socket", "echo.service"] {
@@ -154,22 +160,19 @@ fn what_triggers_a_unit_is_stopped_with_it() {
 #[test]
 fn what_cannot_be_held_is_refused_and_what_does_not_run_is_nothing_to_hold() {
     let Some((rig, manager)) = started("[[systemd]]\nunits = [\"none.service\"]\n") else { return };
-    run(&rig, &manager, &["snapshot"]).exits(20).says("there is no unit none.service");
+    run(&rig, &["snapshot"]).exits(20).says("there is no unit none.service");
     rig.configure("[[systemd]]\nunits = [\"base.target\"]\nmethod = \"freeze\"\n");
-    run(&rig, &manager, &["snapshot"])
-        .exits(20)
-        .says("base.target cannot be frozen here")
-        .says("systemd 246");
+    run(&rig, &["snapshot"]).exits(20).says("base.target cannot be frozen here").says("systemd 246");
     let text = service(&rig, "stays", "RefuseManualStop=yes").1;
     std::fs::write(rig.path("systemd/units/stays.service"), text).unwrap();
     manager.ctl(&["daemon-reload"]);
     manager.ctl(&["start", "stays.service"]);
     std::fs::remove_file(rig.path("log")).unwrap();
     rig.configure("[[systemd]]\nunits = [\"stays.service\"]\n");
-    run(&rig, &manager, &["snapshot"]).exits(20).says("stays.service cannot be stopped and started by hand");
+    run(&rig, &["snapshot"]).exits(20).says("stays.service cannot be stopped and started by hand");
     assert_eq!(rig.creates().len(), 0);
     rig.configure("[[systemd]]\nunits = [\"idle.service\"]\n");
-    run(&rig, &manager, &["snapshot"]).exits(0);
+    run(&rig, &["snapshot"]).exits(0);
     assert_eq!(states(&manager, "ActiveState"), RUNNING);
     assert_eq!(log(&rig), Vec::<String>::new());
     assert_settled(&rig);
@@ -183,7 +186,7 @@ fn a_stop_that_is_cut_off_is_started_again() {
     std::fs::write(rig.path("systemd/units/slow.service"), text).unwrap();
     manager.ctl(&["daemon-reload"]);
     manager.ctl(&["start", "slow.service"]);
-    let running = Run::start(command(&rig, &manager, &["snapshot"]));
+    let running = Run::start(command(&rig, &["snapshot"]));
     await_some("the stop", || (manager.state("slow.service", "ActiveState") == "deactivating").then_some(()));
     running.signal(Signal::SIGTERM);
     assert_eq!(running.end().signal, Some(Signal::SIGTERM as i32));

@@ -36,7 +36,7 @@ impl Systemd {
     ) -> Result<Self, Failure> {
         let mut this = Self { systemctl: Systemctl::find(), ..Self::default() };
         if !stop_units.is_empty() && this.systemctl.is_none() {
-            return Err(Failure::new(Exit::Config, "`stop_units` needs systemctl, which is not in PATH"));
+            return Err(Failure::new(Exit::Config, "`stop_units` needs systemctl, which is not here"));
         }
         if let Some(systemctl) = &this.systemctl {
             not_triggered(systemctl, stop_units, env).await?;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::program::{Ended, Run, put_executable, wait};
+use crate::program::{Ended, HOST_PROGRAMS, Run, put_executable, wait};
 use crate::window::{InWindow, in_the_window_of};
 use crate::{Fs, Rig};
 
@@ -123,10 +123,7 @@ impl Namespace {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.rig.command_in(self.pid(), arguments);
-        let path = std::env::var("PATH").unwrap_or_default();
-        command.env("PATH", format!("{}:{path}", self.at("bin")));
-        command
+        self.rig.command_in(self.pid(), arguments)
     }
 
     pub fn spawn(&self, arguments: &[&str]) -> Run {
@@ -179,8 +176,11 @@ impl Namespace {
              *) exit 9;; esac\n",
             self.at("")
         );
-        let path = self.path("bin/systemctl");
-        put_executable(&path, script);
+        put_executable(&self.path("bin/systemctl"), script);
+        self.sh(&format!(
+            "mount -t tmpfs -o mode=755 stillpoint-test {HOST_PROGRAMS}; cp {} {HOST_PROGRAMS}/",
+            self.at("bin/systemctl")
+        ));
     }
 
     /// What systemctl was told.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::program::put_executable;
+use crate::program::{put_executable, put_host_program};
 use crate::{Rig, sh};
 
 const SYSTEMD: &str = "/lib/systemd/systemd";
@@ -74,7 +74,8 @@ impl Manager {
             manager.folder.display()
         );
         let systemctl = manager.folder.join("bin/systemctl");
-        put_executable(&systemctl, script);
+        put_executable(&systemctl, &script);
+        put_host_program("systemctl", script);
         let end = Instant::now() + Duration::from_secs(30);
         while manager.state("dbus.service", "ActiveState") != "active" {
             if Instant::now() > end {
@@ -83,11 +84,6 @@ impl Manager {
             std::thread::sleep(Duration::from_millis(50));
         }
         Some(manager)
-    }
-
-    /// The PATH in which `systemctl` talks to this manager.
-    pub fn path(&self) -> String {
-        format!("{}/bin:/usr/sbin:/usr/bin:/sbin:/bin", self.folder.display())
     }
 
     /// A systemctl command that must succeed.
