@@ -9,7 +9,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use aws_config::Region;
+use aws_config::ecs::EcsCredentialsProvider;
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::imds::credentials::ImdsCredentialsProvider;
+use aws_config::meta::credentials::CredentialsProviderChain;
+use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
+use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_ec2::config::retry::RetryConfig;
@@ -19,6 +25,7 @@ use aws_smithy_http_client::pool::{self, ConnectionPool, OriginKey, PartitionId}
 use aws_smithy_http_client::tls;
 use aws_smithy_runtime_api::client::dns::{DnsFuture, ResolveDns, ResolveDnsError};
 
+use super::sdk_files;
 use crate::config::settings::Ec2Settings;
 use crate::error::chain;
 
@@ -38,12 +45,15 @@ pub enum ConnectError {
     Endpoint { endpoint: String, why: String },
     #[error("cannot set up HTTPS: {0}")]
     Http(String),
+    /// A variable names a file of the SDK's that cannot be used.
+    #[error("{what}")]
+    File { what: String, hint: String },
 }
 
 impl ConnectError {
     /// What the user can do about it.
     #[must_use]
-    pub fn hint(&self) -> &'static str {
+    pub fn hint(&self) -> &str {
         match self {
             Self::Credentials(_) => {
                 "attach an instance profile with an IAM role, or set AWS_ACCESS_KEY_ID and \
@@ -52,6 +62,7 @@ impl ConnectError {
             Self::Expiring { .. } => "renew them, or shorten the hooks' timeouts",
             Self::Endpoint { .. } => "check --endpoint-url, AWS_ENDPOINT_URL_EC2, the Region's name and DNS",
             Self::Http(_) => "check the system's CA certificates (package ca-certificates)",
+            Self::File { hint, .. } => hint,
         }
     }
 }
@@ -154,10 +165,12 @@ pub async fn connect(
     let chain_http = SharedHttpClient::new(pool::Client::new(&https(None, 4)?).map_err(http)?);
     let provider =
         ProviderConfig::default().with_region(Some(region.clone())).with_http_client(chain_http.clone());
+    let files = sdk_files::read().map_err(|e| ConnectError::File { what: e.to_string(), hint: e.hint() })?;
     let shared = aws_config::defaults(BehaviorVersion::latest())
         .region(region.clone())
         .http_client(chain_http)
-        .credentials_provider(credential_chain(&provider, imds_endpoint).await)
+        .credentials_provider(credential_chain(&provider, imds_endpoint, files.clone()))
+        .profile_files(files)
         .load()
         .await;
     let pinned = pin_credentials(&shared, need).await?;
@@ -199,19 +212,28 @@ pub(super) fn without_call_timeout() -> aws_sdk_ec2::config::Builder {
     aws_sdk_ec2::Config::builder().timeout_config(timeouts.build())
 }
 
-/// The SDK's default chain, with the same IMDS endpoint as [`super::imds`].
-async fn credential_chain(
+/// The members of the SDK's default chain, in its order, with the same IMDS endpoint as [`super::imds`]. The
+/// default chain itself would read the SDK's files by their paths.
+#[allow(deprecated, reason = "as in sdk_files")]
+fn credential_chain(
     provider: &ProviderConfig,
     imds_endpoint: Option<&str>,
-) -> aws_config::default_provider::credentials::DefaultCredentialsChain {
-    let mut builder =
-        aws_config::default_provider::credentials::Builder::default().configure(provider.clone());
+    files: aws_config::profile::profile_file::ProfileFiles,
+) -> CredentialsProviderChain {
+    let profile = ProfileFileCredentialsProvider::builder().configure(provider).profile_files(files).build();
+    let token = WebIdentityTokenCredentialsProvider::builder().configure(provider).build();
+    let container = EcsCredentialsProvider::builder().configure(provider).build();
+    let mut imds = ImdsCredentialsProvider::builder().configure(provider);
     if let Some(endpoint) = imds_endpoint
-        && let Ok(imds) = aws_config::imds::Client::builder().configure(provider).endpoint(endpoint)
+        && let Ok(client) = aws_config::imds::Client::builder().configure(provider).endpoint(endpoint)
     {
-        builder = builder.imds_client(imds.build());
+        imds = imds.imds_client(client.build());
     }
-    builder.build().await
+    CredentialsProviderChain::first_try("Environment", EnvironmentVariableCredentialsProvider::new())
+        .or_else("Profile", profile)
+        .or_else("WebIdentityToken", token)
+        .or_else("EcsContainer", container)
+        .or_else("Ec2InstanceMetadata", imds.build())
 }
 
 /// The same key, secret and token without the expiry, so that the SDK never refreshes them inside the window.

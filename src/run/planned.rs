@@ -76,9 +76,10 @@ pub async fn connect(loaded: &Loaded, identity: &Identity, connections: usize) -
     let connection = connected.await.map_err(|e| {
         let exit = match e {
             ConnectError::Credentials(_) | ConnectError::Expiring { .. } => Exit::Permission,
+            ConnectError::File { .. } => Exit::Config,
             _ => Exit::Ec2,
         };
-        let hint = e.hint();
+        let hint = e.hint().to_owned();
         Error::new(exit, e).hint(hint)
     })?;
     Ok(Aws::new(connection))
