@@ -121,12 +121,12 @@ pub(super) fn files(argv: &[String], vars: &[(String, OsString)]) -> Vec<PathBuf
         folder: PathBuf::from("/"), // where hooks work
         found: Vec::new(),
     };
-    for (name, value) in vars {
-        search.assign(name, &value.to_string_lossy());
-    }
     // Also where it is not there: whoever could put it there counts as well.
     if let Some(program) = argv.first() {
         search.found.push(PathBuf::from(program));
+    }
+    for (name, value) in vars {
+        search.assign(name, &value.to_string_lossy());
     }
     search.command(argv, 0);
     search.found

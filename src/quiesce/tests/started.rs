@@ -89,6 +89,7 @@ fn whatever_starts_a_file_is_seen_through() {
         assert_eq!(found[0], Path::new(argv[0]), "{line}");
     }
     assert!(started(&["/bin/sh", "-c", "s"], &[("PATH", &d)]).contains(&PathBuf::from(&s)));
+    assert!(started(&[&format!("{d}/by_s")], &[("PATH", "/opt/none")]).contains(&PathBuf::from(&s)));
     assert!(started(&["/bin/sh", &format!("{d}/plain")], &[]).contains(&PathBuf::from(&d).join("plain")));
 }
 
