@@ -10,6 +10,9 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|a| a == stillpoint::window::probe::ARGUMENT) {
         return stillpoint::window::probe::main(std::env::args_os().skip(2));
     }
+    if std::env::args_os().nth(1).is_some_and(|a| a == stillpoint::host::inspect::ARGUMENT) {
+        return stillpoint::host::inspect::main();
+    }
     if std::env::args_os().nth(1).is_some_and(|a| a == stillpoint::quiesce::user::ARGUMENT) {
         return stillpoint::quiesce::user::main(std::env::args_os().skip(2));
     }

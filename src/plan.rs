@@ -23,6 +23,7 @@ pub use crate::consistency::{Consistency, Method};
 pub use error::PlanError;
 pub use make::plan;
 
+use crate::discover::Facts;
 use crate::ids::{DevNo, VolumeId};
 use crate::path_encoding;
 
@@ -56,6 +57,16 @@ pub struct Plan {
     pub notes: Vec<String>,
     /// The highest consistency that this plan can reach.
     pub best: Consistency,
+}
+
+impl Plan {
+    /// Takes over the UUIDs that were read for this plan's filesystems.
+    pub fn note_uuids(&mut self, facts: &Facts) {
+        for planned in &mut self.filesystems {
+            let found = facts.filesystems.iter().find(|f| f.dev == planned.dev);
+            planned.uuid = found.and_then(|f| f.uuid.clone());
+        }
+    }
 }
 
 /// A filesystem that is frozen, unmounted or synced.

@@ -18,6 +18,7 @@ use crate::ec2::Describe;
 use crate::ec2::aws::Aws;
 use crate::error::{Error, chain};
 use crate::exit::Exit;
+use crate::host::inspect::{Answers, Helper};
 use crate::ids::RunId;
 use crate::plan::{self as planning, Plan};
 use crate::quiesce::{self, systemctl::Systemctl};
@@ -75,7 +76,7 @@ impl Doctor {
         found.extend(storage::own_folder("state_dir", &settings.state_dir));
         found.extend(processes::freezers(root));
 
-        let host = match discover::host(root) {
+        let host = match discover::host(root, &Helper::own(), Answers::default()) {
             Ok(host) => host,
             Err(e) => {
                 found.push(Finding::not_checked("host", chain(&e)));

@@ -1,20 +1,21 @@
 //! The host without EC2: superblocks, what they are on, and the block devices below them.
 //!
-//! In: `/proc` and `/sys` below a root. Out: [`HostFacts`]. Must never: decide, follow a path into a
-//! filesystem (a dead NFS server or a frozen mount would hang it), or count one superblock twice.
+//! In: `/proc` and `/sys` below a root, and who answers what those leave open. Out: [`HostFacts`]. Must
+//! never: decide, open a device or follow a path into a filesystem (a disk or server that does not answer
+//! would hang it), or count one superblock twice.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Backing, Filesystem, Mount, SwapFile};
-use crate::host::block::{self, BlockDevice, DeviceKind, DeviceNames, Members};
+use super::asked::{self, Asked};
+use super::{Backing, Beside, Facts, Filesystem, Mount, SwapFile};
+use crate::host::HostError;
+use crate::host::block::{self, BlockDevice, DeviceKind, Members};
+use crate::host::inspect::{Answer, Answers, Inspect, Under};
 use crate::host::mountinfo::{self, BadLine, MountLine, MountTable, MountTree};
-use crate::host::{HostError, fsuuid};
 use crate::ids::DevNo;
 
 /// What is on this host, before EC2 is asked.
@@ -28,13 +29,16 @@ pub struct HostFacts {
     pub swap_files: Vec<SwapFile>,
     /// Lines of mountinfo that cannot be read: each may be of a filesystem that is not in `filesystems`.
     pub unread_mounts: Vec<BadLine>,
+    /// What devices and paths were asked, and their answers.
+    #[serde(skip)]
+    pub answers: Answers,
 }
 
-/// Reads the host below `root`, which is `/` except in tests.
+/// Reads the host below `root`, which is `/` except in tests. What is in `known` is not asked again.
 ///
 /// # Errors
 /// When mountinfo or sysfs cannot be read, or no line of mountinfo can be understood.
-pub fn host(root: &Path) -> Result<HostFacts, HostError> {
+pub fn host(root: &Path, inspect: &dyn Inspect, known: Answers) -> Result<HostFacts, HostError> {
     let path = root.join("proc/self/mountinfo");
     let bytes = fs::read(&path).map_err(HostError::unreadable(&path))?;
     let MountTable { lines, unread } = mountinfo::parse(&bytes);
@@ -44,24 +48,20 @@ pub fn host(root: &Path) -> Result<HostFacts, HostError> {
         return Err(HostError::Mountinfo { path, source });
     }
     let mut devices = block::devices(root)?;
+    let mut answers = known;
+    let swaps = block::swaps(root);
     let found = {
-        let names = DeviceNames::new(root, &devices);
-        let btrfs = block::btrfs(root, &devices);
-        let superblocks = Superblocks::new(&lines, &names, &btrfs);
-        let swaps = block::swaps(root);
+        let tree = MountTree::new(&lines);
+        let mounts = asked::mounts(&lines, &tree);
+        let asked = Asked::put(root, &mounts, &tree, &devices, &swaps, &mut answers, inspect);
+        let members = [block::btrfs(root, &devices), block::bcachefs(root, &devices)];
+        let superblocks = Superblocks::new(&lines, &tree, &devices, &asked, &members);
+        let on = |device| Some((superblocks.device(asked.swap_device(device)?)?).dev);
         Found {
-            loops: devices.iter().filter_map(|d| superblocks.under_loop(d)).collect(),
-            swap_devices: swaps
-                .iter()
-                .filter(|s| !s.file)
-                .filter_map(|s| Some(names.at(&s.path)?.dev))
-                .collect(),
-            swap_files: swaps
-                .into_iter()
-                .filter(|s| s.file)
-                .map(|s| SwapFile { superblock: superblocks.superblock_of(&s.path), path: s.path })
-                .collect(),
-            filesystems: superblocks.filesystems(root),
+            loops: devices.iter().filter_map(|d| Some((d.dev, superblocks.under(d)?))).collect(),
+            swap_devices: swaps.iter().filter(|s| !s.file).filter_map(on).collect(),
+            swap_files: swaps.iter().filter(|s| s.file).flat_map(|s| superblocks.swap_files(s)).collect(),
+            filesystems: superblocks.filesystems(),
         }
     };
     for device in &mut devices {
@@ -72,8 +72,27 @@ pub fn host(root: &Path) -> Result<HostFacts, HostError> {
             _ => {}
         }
     }
-    let (filesystems, swap_files) = (found.filesystems, found.swap_files);
-    Ok(HostFacts { filesystems, devices, swap_files, unread_mounts: unread })
+    let Found { filesystems, swap_files, .. } = found;
+    Ok(HostFacts { filesystems, devices, swap_files, unread_mounts: unread, answers })
+}
+
+/// Asks for the UUIDs of these filesystems, where they are not known: only what is taken is read.
+pub fn uuids(facts: &mut Facts, of: &[DevNo], inspect: &dyn Inspect) {
+    let question = |f: &Filesystem| {
+        let device = facts.devices.iter().find(|d| d.dev == f.dev)?;
+        let first = f.mounts.first()?;
+        Some(asked::superblock(device, &f.fstype, &first.source, first.id))
+    };
+    let wanted = facts.filesystems.iter().filter(|f| f.uuid.is_none() && of.contains(&f.dev));
+    let questions: Vec<_> = wanted.filter_map(|f| Some((f.dev, question(f)?))).collect();
+    facts.answers.ask(inspect, questions.iter().map(|(_, q)| q.clone()).collect());
+    for (dev, question) in questions {
+        if let Some(Answer::Superblock { uuid, .. }) = facts.answers.to(&question)
+            && let Some(filesystem) = facts.filesystems.iter_mut().find(|f| f.dev == dev)
+        {
+            filesystem.uuid.clone_from(uuid);
+        }
+    }
 }
 
 struct Found {
@@ -89,45 +108,113 @@ enum UnderLoop {
     Device(String),
 }
 
+/// What a filesystem is on, and why that may not be all.
+struct Base {
+    backing: Backing,
+    beside: Vec<Beside>,
+    unknown: Option<String>,
+}
+
+impl Base {
+    fn known(backing: Backing) -> Self {
+        Self { backing, beside: Vec::new(), unknown: None }
+    }
+
+    fn devices(mut devices: Vec<String>) -> Self {
+        devices.sort();
+        devices.dedup();
+        Self::known(Backing::Devices { devices })
+    }
+
+    /// It may be on any device: the known ones must not count as all.
+    fn unknown(why: &str) -> Self {
+        Self { unknown: Some(why.to_owned()), ..Self::devices(Vec::new()) }
+    }
+}
+
 /// mountinfo, with the superblock of each line.
 struct Superblocks<'a> {
     lines: &'a [MountLine],
-    tree: MountTree<'a>,
-    names: &'a DeviceNames<'a>,
-    /// Device number of a btrfs superblock → its UUID and members.
-    btrfs: HashMap<DevNo, (&'a str, &'a Members)>,
+    tree: &'a MountTree<'a>,
+    devices: &'a [BlockDevice],
+    asked: &'a Asked<'a>,
+    /// Device number of a btrfs or bcachefs superblock → its UUID and members.
+    several: HashMap<DevNo, (&'a str, &'a Members)>,
     /// Device number in mountinfo → the one that stands for its superblock (a btrfs has several).
     key: HashMap<DevNo, DevNo>,
 }
 
 impl<'a> Superblocks<'a> {
-    fn new(lines: &'a [MountLine], names: &'a DeviceNames<'a>, btrfs: &'a BTreeMap<String, Members>) -> Self {
-        let mut by_dev = HashMap::new();
-        for line in lines.iter().filter(|l| l.fstype == "btrfs") {
-            if let Some(found) = btrfs_of(line, names, btrfs) {
-                by_dev.entry(line.dev).or_insert(found);
+    fn new(
+        lines: &'a [MountLine],
+        tree: &'a MountTree<'a>,
+        devices: &'a [BlockDevice],
+        asked: &'a Asked<'a>,
+        [btrfs, bcachefs]: &'a [BTreeMap<String, Members>; 2],
+    ) -> Self {
+        let mut all = Self { lines, tree, devices, asked, several: HashMap::new(), key: HashMap::new() };
+        for line in lines {
+            if all.several.contains_key(&line.dev) {
+                continue;
+            }
+            let found = match line.fstype.as_str() {
+                "btrfs" => all.by_uuid(line, btrfs).or_else(|| all.by_member(line, btrfs)),
+                "bcachefs" => all.by_member(line, bcachefs),
+                _ => None,
+            };
+            if let Some(found) = found {
+                all.several.insert(line.dev, found);
             }
         }
         let mut first: HashMap<&str, DevNo> = HashMap::new();
-        let mut key = HashMap::new();
         for line in lines {
-            let uuid = by_dev.get(&line.dev).map(|(uuid, _)| *uuid);
+            let uuid = all.several.get(&line.dev).map(|(uuid, _)| *uuid);
             let of = uuid.map_or(line.dev, |uuid| *first.entry(uuid).or_insert(line.dev));
-            key.insert(line.dev, of);
+            all.key.insert(line.dev, of);
         }
-        Self { lines, tree: MountTree::new(lines), names, btrfs: by_dev, key }
+        all
     }
 
-    fn filesystems(&self, root: &Path) -> Vec<Filesystem> {
+    fn device(&self, dev: DevNo) -> Option<&'a BlockDevice> {
+        self.devices.iter().find(|d| d.dev == dev)
+    }
+
+    /// The btrfs of which the kernel says that it is this mount's.
+    fn by_uuid(
+        &self,
+        line: &MountLine,
+        all: &'a BTreeMap<String, Members>,
+    ) -> Option<(&'a str, &'a Members)> {
+        all.get_key_value(self.asked.btrfs(line)?).map(|(uuid, members)| (uuid.as_str(), members))
+    }
+
+    /// The one that has every device of the mount's source as a member. If the source does not help, the only
+    /// one of the host.
+    fn by_member(
+        &self,
+        line: &MountLine,
+        all: &'a BTreeMap<String, Members>,
+    ) -> Option<(&'a str, &'a Members)> {
+        let sources = self.asked.members(line);
+        let names: Option<Vec<&str>> =
+            sources.and_then(|s| s.into_iter().map(|dev| Some(self.device(dev)?.name.as_str())).collect());
+        let has =
+            |m: &Members| names.as_ref().is_some_and(|n| n.iter().all(|n| m.names.iter().any(|m| m == n)));
+        let only = || all.iter().next().filter(|_| all.len() == 1 && names.is_none());
+        let found = all.iter().find(|(_, m)| has(m)).or_else(only);
+        found.map(|(uuid, members)| (uuid.as_str(), members))
+    }
+
+    fn filesystems(&self) -> Vec<Filesystem> {
         let mut filesystems: Vec<Filesystem> = Vec::new();
         let mut index: HashMap<DevNo, usize> = HashMap::new();
         for line in self.lines {
-            let dev = self.key.get(&line.dev).copied().unwrap_or(line.dev);
+            let dev = self.key(line.dev);
             let at = *index.entry(dev).or_insert_with(|| {
-                let backing = self.backing(line);
-                let uuid = self.uuid(root, line, &backing);
-                let fstype = line.fstype.clone();
-                filesystems.push(Filesystem { dev, fstype, uuid, mounts: Vec::new(), backing });
+                let Base { backing, beside, unknown } = self.base(line);
+                let uuid = self.several.get(&line.dev).map(|(uuid, _)| (*uuid).to_owned());
+                let (fstype, mounts) = (line.fstype.clone(), Vec::new());
+                filesystems.push(Filesystem { dev, fstype, uuid, mounts, backing, beside, unknown });
                 filesystems.len() - 1
             });
             if let Some(filesystem) = filesystems.get_mut(at) {
@@ -149,105 +236,64 @@ impl<'a> Superblocks<'a> {
         }
     }
 
-    fn backing(&self, line: &MountLine) -> Backing {
+    fn base(&self, line: &MountLine) -> Base {
         if line.fstype == "overlay" {
-            let upper = line.super_option("upperdir").map(|u| overlay_path(u.as_bytes()));
-            return Backing::Overlay { upper: upper.and_then(|u| self.superblock_of(&u)) };
+            return match self.asked.upper(line) {
+                Ok(upper) => Base::known(Backing::Overlay { upper: upper.map(|dev| self.key(dev)) }),
+                Err(why) => Base { unknown: Some(why), ..Base::known(Backing::Overlay { upper: None }) },
+            };
         }
-        if let Some((_, members)) = self.btrfs.get(&line.dev) {
-            // With some members unknown, the filesystem may be on any device: the known ones must not count
-            // as all.
-            let devices = if members.complete { members.names.clone() } else { Vec::new() };
-            return Backing::Devices { devices };
+        if matches!(line.fstype.as_str(), "btrfs" | "bcachefs") {
+            return match self.several.get(&line.dev) {
+                Some((_, members)) if members.complete => Base::devices(members.names.clone()),
+                Some(_) => Base::unknown("sysfs does not show all of its devices"),
+                None => Base::unknown("sysfs does not show which one it is"),
+            };
         }
-        if line.fstype == "btrfs" {
-            // Its source names one of its devices; the others are not known.
-            return Backing::Devices { devices: Vec::new() };
-        }
-        let mut devices: Vec<String> = Vec::new();
-        if line.dev.major != 0 {
-            devices.extend(self.names.numbered(line.dev).map(|d| d.name.clone()));
-            // XFS with its log or realtime part on a device of its own (xfs(5), logdev= and rtdev=).
-            let more = ["logdev", "rtdev"].into_iter().filter_map(|o| line.super_option(o));
-            devices.extend(more.filter_map(|p| Some(self.names.at(Path::new(&p))?.name.clone())));
-        } else if line.fstype == "bcachefs" {
-            // It names all its members, `/dev/a:/dev/b`.
-            let sources = line.source.as_bytes().split(|b| *b == b':').map(OsStr::from_bytes);
-            let found = sources.map(|s| Some(self.names.at(Path::new(s))?.name.clone()));
-            devices.extend(found.collect::<Option<Vec<_>>>().unwrap_or_default());
-        } else {
+        if line.dev.major == 0 {
             // A source is any text that the mounter likes: for FUSE, NFS, tmpfs and the like it names no
             // device, even if there is one of that name.
-            return Backing::None;
+            return Base::known(Backing::None);
         }
-        devices.sort();
-        devices.dedup();
-        Backing::Devices { devices }
-    }
-
-    fn uuid(&self, root: &Path, line: &MountLine, backing: &Backing) -> Option<String> {
-        if let Some((uuid, _)) = self.btrfs.get(&line.dev) {
-            return Some((*uuid).to_owned());
-        }
-        let device = self.names.numbered(line.dev)?;
-        matches!(backing, Backing::Devices { .. })
-            .then(|| fsuuid::of_device(root, &line.fstype, line.dev, &device.name, Path::new(&line.source)))
-            .flatten()
-    }
-
-    /// The superblock that holds a path.
-    fn superblock_of(&self, path: &Path) -> Option<DevNo> {
-        let line = self.tree.mount_of(path)?;
-        Some(self.key.get(&line.dev).copied().unwrap_or(line.dev))
-    }
-
-    fn under_loop(&self, device: &BlockDevice) -> Option<(DevNo, UnderLoop)> {
-        let DeviceKind::Loop { backing_file: Some(file), .. } = &device.kind else { return None };
-        // The kernel appends this when the file was unlinked; its blocks are still in the filesystem.
-        let bytes = file.as_os_str().as_bytes();
-        let path = Path::new(OsStr::from_bytes(bytes.strip_suffix(b" (deleted)").unwrap_or(bytes)));
-        if let Some(on) = self.names.at(path) {
-            return Some((device.dev, UnderLoop::Device(on.name.clone())));
-        }
-        // An image mounted over the folder it lies in: what holds it is the mount below its own.
-        let mut line = self.tree.mount_of(path)?;
-        for _ in self.lines {
-            if line.dev != device.dev {
-                break;
+        let Some(device) = self.device(line.dev) else { return Base::devices(Vec::new()) };
+        let (mut names, mut beside, mut unknown) = (vec![device.name.clone()], Vec::new(), None);
+        for other in self.asked.beside(line) {
+            let found = other.and_then(|(role, dev)| match self.device(dev) {
+                Some(device) => Ok(Beside { role, device: device.name.clone() }),
+                None => Err(format!("its {} {dev} is gone", role.words())),
+            });
+            match found {
+                Ok(other) => {
+                    names.push(other.device.clone());
+                    beside.push(other);
+                }
+                Err(why) => unknown = Some(why),
             }
-            line = self.lines.iter().find(|l| l.id == line.parent && l.id != line.id)?;
         }
-        let holder = self.key.get(&line.dev).copied().unwrap_or(line.dev);
-        (line.dev != device.dev).then_some((device.dev, UnderLoop::File(holder)))
+        Base { beside, unknown, ..Base::devices(names) }
     }
-}
 
-/// The btrfs that a mount belongs to: the one that has its source as a member. If the source does not help,
-/// the only btrfs of the host.
-fn btrfs_of<'a>(
-    line: &MountLine,
-    names: &DeviceNames<'_>,
-    btrfs: &'a BTreeMap<String, Members>,
-) -> Option<(&'a str, &'a Members)> {
-    let source = names.at(Path::new(&line.source)).or_else(|| names.numbered(line.dev));
-    let member = |members: &Members| source.is_some_and(|s| members.names.contains(&s.name));
-    let found = btrfs.iter().find(|(_, members)| member(members));
-    let only = || btrfs.iter().next().filter(|_| btrfs.len() == 1 && source.is_none());
-    found.or_else(only).map(|(uuid, members)| (uuid.as_str(), members))
-}
+    fn key(&self, dev: DevNo) -> DevNo {
+        self.key.get(&dev).copied().unwrap_or(dev)
+    }
 
-/// overlay takes `\` before a comma, colon or backslash of a path as its own escape (kernel, overlayfs.rst).
-fn overlay_path(value: &[u8]) -> PathBuf {
-    let mut out = Vec::with_capacity(value.len());
-    let mut bytes = value.iter().copied().peekable();
-    while let Some(byte) = bytes.next() {
-        match bytes.peek() {
-            Some(escaped @ (b',' | b':' | b'\\')) if byte == b'\\' => {
-                out.push(*escaped);
-                bytes.next();
+    fn under(&self, device: &BlockDevice) -> Option<UnderLoop> {
+        match self.asked.under(device)? {
+            Under::File(dev) if dev != device.dev => Some(UnderLoop::File(self.key(dev))),
+            // One that is gone has no name any more.
+            Under::Device(dev) => {
+                Some(UnderLoop::Device(self.device(dev).map_or_else(|| dev.to_string(), |d| d.name.clone())))
             }
-            _ => out.push(byte),
+            _ => None,
         }
     }
-    PathBuf::from(std::ffi::OsString::from_vec(out))
+
+    /// One entry for each superblock that the file may be on; one without, when that cannot be told.
+    fn swap_files(&self, line: &block::SwapLine) -> Vec<SwapFile> {
+        let file = |superblock| SwapFile { path: line.path.clone(), superblock };
+        match self.asked.swap_file(line) {
+            [] => vec![file(None)],
+            on => on.iter().map(|dev| file(Some(self.key(*dev)))).collect(),
+        }
+    }
 }

@@ -1,21 +1,25 @@
 //! What is on this host: mounts → filesystems → device stacks → disks → EBS volumes.
 //!
-//! In: `/proc/self/mountinfo`, `/sys` (below a root that a test can set), IMDS, DescribeInstances and
-//! DescribeVolumes. Out: [`Facts`], plain data. Must never: decide what goes into a set (that is
+//! In: `/proc/self/mountinfo`, `/sys` (below a root that a test can set), devices and paths by
+//! [`inspect`](crate::host::inspect), IMDS, DescribeInstances and DescribeVolumes. Out: [`Facts`], plain data. Must never: decide what goes into a set (that is
 //! [`crate::plan`]), change anything on the host, or trust a device name where the kernel gives a number.
 
+mod asked;
 mod filesystems;
 pub mod volumes;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::Serialize;
 
-pub use filesystems::{HostFacts, host};
+pub use filesystems::{HostFacts, host, uuids};
 pub use volumes::{AttachedVolume, join};
 
 pub use crate::host::block::{BlockDevice, DeviceKind};
+use crate::host::inspect::Answers;
 pub use crate::host::mountinfo::BadLine;
+use crate::host::ondisk::Role;
 use crate::ids::{DevNo, InstanceId, VolumeId};
 use crate::path_encoding;
 
@@ -54,6 +58,49 @@ pub struct Facts {
     pub in_use: Vec<DeviceInUse>,
     /// Lines of mountinfo that cannot be read: each may be of a filesystem that is not in `filesystems`.
     pub unread_mounts: Vec<BadLine>,
+    /// Devices that are mounted in other mount namespaces, and by whom.
+    pub elsewhere: BTreeMap<DevNo, BTreeSet<String>>,
+    /// What devices and paths were asked, and their answers: nobody is asked again while applications are
+    /// quiesced.
+    #[serde(skip)]
+    pub answers: Answers,
+}
+
+impl Facts {
+    /// Devices on attached volumes that no filesystem mounted here is on.
+    #[must_use]
+    pub fn unmounted_devices(&self) -> BTreeSet<DevNo> {
+        let mut above: BTreeSet<&str> = self
+            .filesystems
+            .iter()
+            .filter_map(|f| match &f.backing {
+                Backing::Devices { devices } => Some(devices),
+                _ => None,
+            })
+            .flatten()
+            .map(String::as_str)
+            .collect();
+        let mut on: BTreeSet<&str> =
+            self.volumes.iter().filter_map(|v| v.disk.as_ref()).map(|d| d.name.as_str()).collect();
+        // A layer a round: as many as there are devices, should they be stacked in a circle.
+        for _ in &self.devices {
+            let before = (above.len(), on.len());
+            for device in &self.devices {
+                if above.contains(device.name.as_str()) {
+                    above.extend(device.below.iter().map(String::as_str));
+                }
+                if device.below.iter().any(|b| on.contains(b.as_str())) {
+                    on.insert(&device.name);
+                }
+            }
+            if (above.len(), on.len()) == before {
+                break;
+            }
+        }
+        let free =
+            |d: &&BlockDevice| on.contains(d.name.as_str()) && !above.contains(d.name.as_str()) && !d.swap;
+        self.devices.iter().filter(free).map(|d| d.dev).collect()
+    }
 }
 
 /// A block device that is in use, though no mount of this host shows it.
@@ -86,6 +133,8 @@ pub fn facts(
         swap_files: host.swap_files,
         in_use: Vec::new(),
         unread_mounts: host.unread_mounts,
+        elsewhere: BTreeMap::new(),
+        answers: host.answers,
     }
 }
 
@@ -95,7 +144,8 @@ pub struct SwapFile {
     /// Its path.
     #[serde(serialize_with = "path_encoding::path")]
     pub path: PathBuf,
-    /// The superblock that holds it.
+    /// The superblock that holds it; none when that cannot be told. A file that may be on several has an
+    /// entry for each.
     pub superblock: Option<DevNo>,
 }
 
@@ -153,15 +203,34 @@ pub struct Filesystem {
     pub dev: DevNo,
     /// `ext4`, `xfs`, `btrfs`, `vfat`, `tmpfs`, …
     pub fstype: String,
-    /// The filesystem's own UUID, read from its superblock (or btrfs's sysfs folder).
+    /// The filesystem's own UUID, from btrfs's sysfs folder, or read from its superblock ([`uuids`]).
     pub uuid: Option<String>,
     /// Where it is mounted; the first is the one used to reach it.
     pub mounts: Vec<Mount>,
     /// What it is on.
     pub backing: Backing,
+    /// Those of its devices that are for something of their own, such as an external journal.
+    pub beside: Vec<Beside>,
+    /// Why `backing` may not be all that it is on; none when it is.
+    pub unknown: Option<String>,
+}
+
+/// A device that a filesystem has beside its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Beside {
+    /// What for.
+    pub role: Role,
+    /// Kernel name; it is in `backing` too.
+    pub device: String,
 }
 
 impl Filesystem {
+    /// Is this device for something of its own, such as an external journal?
+    #[must_use]
+    pub fn has_beside(&self, device: &str) -> bool {
+        self.beside.iter().any(|b| b.device == device)
+    }
+
     /// The mount point that names this filesystem in messages and reaches it: the first mount of the
     /// filesystem's own root, else the first mount; covered mounts last.
     #[must_use]
@@ -203,13 +272,13 @@ pub enum Backing {
     /// Block devices: one, or each member of a btrfs.
     Devices {
         /// Kernel names (`nvme1n1p1`, `dm-0`), sorted. Empty when the device is gone, or cannot be told (a
-        /// btrfs whose members are not all known by sysfs).
+        /// btrfs whose members are not all in sysfs).
         devices: Vec<String>,
     },
     /// An overlay whose writes go to the filesystem that holds its upper directory.
     Overlay {
-        /// The superblock under the upper directory; none for a read-only overlay or one whose path is not
-        /// visible here.
+        /// The superblock under the upper directory; none for a read-only overlay, and where it cannot be
+        /// told.
         upper: Option<DevNo>,
     },
     /// In memory, network, FUSE or kernel-made: nothing on a block device.

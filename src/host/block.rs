@@ -1,7 +1,7 @@
 //! Block devices as sysfs describes them.
 //!
-//! In: `sys/dev/block`, `sys/fs/btrfs` and `proc/swaps` below a root. Out: [`BlockDevice`]s sorted by name,
-//! the members of every btrfs, swap files. Must never: open a device, or take a name from anywhere but
+//! In: `sys/dev/block`, `sys/fs/{btrfs,bcachefs}`, `proc/fs/jbd2` and `proc/swaps` below a root. Out:
+//! [`BlockDevice`]s sorted by name, the members of every btrfs and bcachefs, journals, swap areas. Must never: open a device, or take a name from anywhere but
 //! sysfs's own folder (a source such as `/dev/root` names nothing).
 
 use std::collections::BTreeMap;
@@ -187,32 +187,67 @@ pub struct Members {
     pub(crate) complete: bool,
 }
 
-/// Members of every mounted btrfs, by UUID (`/sys/fs/btrfs/UUID/devices`).
+/// Members of every mounted btrfs, by UUID (`/sys/fs/btrfs/UUID/devices`), those of its seeds included.
 #[must_use]
 pub fn btrfs(root: &Path, devices: &[BlockDevice]) -> BTreeMap<String, Members> {
-    let folder = root.join("sys/fs/btrfs");
-    let uuids = names_in(&folder).into_iter().filter(|n| uuid::Uuid::parse_str(n).is_ok());
-    uuids.map(|uuid| (uuid.clone(), members(root, &folder.join(uuid), devices))).collect()
+    with_uuid(&root.join("sys/fs/btrfs"), |folder| {
+        let links: Vec<PathBuf> =
+            names_in(&folder.join("devices")).iter().map(|n| folder.join("devices").join(n)).collect();
+        // One folder a device, those that are missing included (Linux 5.6 and later).
+        let devinfo = names_in(&folder.join("devinfo")).iter().filter(|n| n.parse::<u64>().is_ok()).count();
+        members(root, &links, devinfo, devices)
+    })
 }
 
-fn members(root: &Path, folder: &Path, devices: &[BlockDevice]) -> Members {
-    let links = names_in(&folder.join("devices"));
+/// Members of every mounted bcachefs, by UUID (`/sys/fs/bcachefs/UUID/dev-N/block`).
+#[must_use]
+pub fn bcachefs(root: &Path, devices: &[BlockDevice]) -> BTreeMap<String, Members> {
+    with_uuid(&root.join("sys/fs/bcachefs"), |folder| {
+        let all: Vec<String> = names_in(folder).into_iter().filter(|n| n.starts_with("dev-")).collect();
+        let links: Vec<PathBuf> = all.iter().map(|n| folder.join(n).join("block")).collect();
+        members(root, &links, all.len(), devices)
+    })
+}
+
+fn with_uuid(folder: &Path, members: impl Fn(&Path) -> Members) -> BTreeMap<String, Members> {
+    let uuids = names_in(folder).into_iter().filter(|n| uuid::Uuid::parse_str(n).is_ok());
+    uuids.map(|uuid| (uuid.clone(), members(&folder.join(uuid)))).collect()
+}
+
+/// The devices that these links lead to, of at least `known` that there are.
+fn members(root: &Path, links: &[PathBuf], known: usize, devices: &[BlockDevice]) -> Members {
     let of = DeviceNames::new(root, devices);
-    let find = |link: &String| {
-        let target = resolve(root, &folder.join("devices").join(link)).ok();
+    let find = |link: &PathBuf| {
+        let target = resolve(root, link).ok();
         // Its number, since names can differ between what a link says and where it leads.
         let dev = target.as_deref().and_then(|t| text(&t.join("dev"))).and_then(|n| n.parse().ok());
         let by_folder = || of.named(&target.as_deref()?.file_name()?.to_string_lossy());
         let found = dev.map_or_else(by_folder, |dev| of.numbered(dev));
-        found.or_else(|| of.at(&Path::new("/dev").join(link.replace('!', "/")))).map(|d| d.name.clone())
+        let by_name = || {
+            let name = fs::read_link(link).ok()?.file_name()?.to_string_lossy().replace('!', "/");
+            of.at(&Path::new("/dev").join(name))
+        };
+        found.or_else(by_name).map(|d| d.name.clone())
     };
     let mut names: Vec<String> = links.iter().filter_map(find).collect();
     names.sort();
     names.dedup();
-    // One folder a device, those that are missing included (Linux 5.6 and later).
-    let devinfo = names_in(&folder.join("devinfo")).iter().filter(|n| n.parse::<u64>().is_ok()).count();
-    let complete = !names.is_empty() && names.len() == links.len().max(devinfo);
+    let complete = !names.is_empty() && names.len() == links.len().max(known);
     Members { names, complete }
+}
+
+/// Kernel names of the devices whose ext4 has no other device for a journal: it is inside
+/// (`/proc/fs/jbd2/NAME-INODE`), or there is none (`/sys/fs/ext4/NAME/journal_task`, Linux 4.18 and later).
+#[must_use]
+pub fn without_external_journal(root: &Path) -> Vec<String> {
+    let ext4 = root.join("sys/fs/ext4");
+    let none = |name: &String| text(&ext4.join(name).join("journal_task")).is_some_and(|t| t == "<none>");
+    let inside = |name: String| {
+        let (device, inode) = name.rsplit_once('-')?;
+        inode.parse::<u64>().ok().map(|_| device.to_owned())
+    };
+    let inner = names_in(&root.join("proc/fs/jbd2")).into_iter().filter_map(inside);
+    inner.chain(names_in(&ext4).into_iter().filter(none)).collect()
 }
 
 /// One line of `/proc/swaps`.
@@ -222,6 +257,8 @@ pub struct SwapLine {
     pub path: PathBuf,
     /// True for a file on a filesystem.
     pub file: bool,
+    /// How much can be swapped to it, in bytes.
+    pub bytes: u64,
 }
 
 /// The swap areas in use; none when the file cannot be read (a kernel without swap has none).
@@ -234,26 +271,31 @@ pub fn swaps(root: &Path) -> Vec<SwapLine> {
         .filter_map(|line| {
             let mut fields = line.split(|b| matches!(b, b' ' | b'\t')).filter(|f| !f.is_empty());
             let (path, kind) = (fields.next()?, fields.next()?);
+            let kib =
+                fields.next().and_then(|f| std::str::from_utf8(f).ok()?.parse::<u64>().ok()).unwrap_or(0);
             let path = mountinfo::unescape(path);
             let path = path.strip_suffix(b" (deleted)").unwrap_or(&path);
-            Some(SwapLine { path: PathBuf::from(OsStr::from_bytes(path)), file: kind == b"file" })
+            let path = PathBuf::from(OsStr::from_bytes(path));
+            Some(SwapLine { path, file: kind == b"file", bytes: kib.saturating_mul(1024) })
         })
         .collect()
 }
 
 /// Finds the device a path below `/dev` stands for.
 #[derive(Debug)]
-pub(crate) struct DeviceNames<'a> {
+pub struct DeviceNames<'a> {
     root: &'a Path,
     devices: &'a [BlockDevice],
 }
 
 impl<'a> DeviceNames<'a> {
+    /// Over the devices of one host.
     #[must_use]
     pub fn new(root: &'a Path, devices: &'a [BlockDevice]) -> Self {
         Self { root, devices }
     }
 
+    /// By number.
     #[must_use]
     pub fn numbered(&self, dev: DevNo) -> Option<&'a BlockDevice> {
         self.devices.iter().find(|d| d.dev == dev)

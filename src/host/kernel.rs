@@ -149,6 +149,9 @@ fn read_again<'a>(mut file: &File, text: &'a mut [u8]) -> std::io::Result<&'a st
 pub struct Linux;
 
 mod ioctl {
+    // LOOP_GET_STATUS64 has a number from before numbers said a direction and a size.
+    nix::ioctl_read_bad!(loop_get_status64, 0x4c05, super::LoopInfo);
+    nix::ioctl_read!(btrfs_fs_info, 0x94, 31, super::BtrfsInfo);
     nix::ioctl_readwrite!(fifreeze, b'X', 119, libc::c_int);
     nix::ioctl_readwrite!(fithaw, b'X', 120, libc::c_int);
 }
@@ -188,6 +191,55 @@ impl Kernel for Linux {
         }
     }
 }
+
+/// `struct loop_info64` of linux/loop.h, as far as it is used.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct LoopInfo {
+    /// The file's st_dev, encoded like a dev_t.
+    pub device: u64,
+    inode: u64,
+    /// The device that the file is the node of, else 0; encoded like a dev_t.
+    pub rdevice: u64,
+    rest: [u64; 26],
+}
+
+/// `struct btrfs_ioctl_fs_info_args` of linux/btrfs.h, as far as it is used.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+struct BtrfsInfo {
+    max_id: u64,
+    devices: u64,
+    fsid: [u8; 16],
+    rest: [u64; 124],
+}
+
+/// LOOP_GET_STATUS64: what is below a loop device. The kernel asks the filesystem that has the file (stat),
+/// so this may hang.
+///
+/// # Errors
+/// ENXIO: nothing is.
+pub fn loop_status(device: BorrowedFd<'_>) -> nix::Result<LoopInfo> {
+    let mut info = LoopInfo { device: 0, inode: 0, rdevice: 0, rest: [0; 26] };
+    // SAFETY: LoopInfo has the size and the layout of `struct loop_info64`, which the kernel fills; it
+    // outlives the call.
+    unsafe { ioctl::loop_get_status64(device.as_raw_fd(), &raw mut info) }?;
+    Ok(info)
+}
+
+/// BTRFS_IOC_FS_INFO: the UUID of the btrfs that this is on.
+///
+/// # Errors
+/// ENOTTY: it is on another filesystem.
+pub fn btrfs_uuid(on: BorrowedFd<'_>) -> nix::Result<[u8; 16]> {
+    let mut info = BtrfsInfo { max_id: 0, devices: 0, fsid: [0; 16], rest: [0; 124] };
+    // SAFETY: BtrfsInfo has the size and the layout of `struct btrfs_ioctl_fs_info_args`, which the kernel
+    // fills; it outlives the call.
+    unsafe { ioctl::btrfs_fs_info(on.as_raw_fd(), &raw mut info) }?;
+    Ok(info.fsid)
+}
+
+const _: () = assert!(size_of::<LoopInfo>() == 232 && size_of::<BtrfsInfo>() == 1024);
 
 /// Most superblocks one run can freeze: the size of [`Page`].
 pub(crate) const MAX_FILESYSTEMS: usize = 1000;

@@ -6,7 +6,8 @@
 //! reach        opening a superblock by any of its mounts
 //! hidden_mounts    filesystems that no path leads to
 //! superblock   which superblock an open file is on
-//! fsuuid       a filesystem's own UUID, from its superblock
+//! ondisk       what a superblock says: the filesystem's UUID, and its devices beside the mounted one
+//! inspect      questions to devices and paths that may hang, in a process that may be left behind
 //! block        /sys/dev/block: block devices and what they are made of; members of btrfs; swap
 //! device       a block device by its number: its node, opened, claimed, read
 //! device_users who uses block devices that no mount here shows
@@ -42,14 +43,15 @@ mod error;
 pub mod fanotify;
 pub(crate) mod fdinfo;
 pub mod file;
-pub(crate) mod fsuuid;
 pub(crate) mod futex;
 pub(crate) mod hidden_mounts;
+pub mod inspect;
 pub mod kernel;
 pub mod lock;
 pub(crate) mod mount_api;
 pub mod mountinfo;
 pub mod namespaces;
+pub mod ondisk;
 pub(crate) mod open_files;
 pub(crate) mod owned_file;
 pub mod process;

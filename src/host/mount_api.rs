@@ -70,6 +70,16 @@ pub fn copy(path: &Path) -> nix::Result<OwnedFd> {
     rustix::mount::open_tree(CWD, path, flags).map_err(errno)
 }
 
+/// The same of an open path.
+///
+/// # Errors
+/// As [`copy`].
+pub fn copy_of(fd: &OwnedFd) -> nix::Result<OwnedFd> {
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    rustix::mount::open_tree(fd, "", flags).map_err(errno)
+}
+
 /// move_mount(2): attaches a mount at a path, whose last part is not followed and triggers no automount.
 ///
 /// # Errors

@@ -44,11 +44,6 @@ pub(super) fn is_read_only_image(fstype: &str) -> bool {
     matches!(fstype, "squashfs" | "erofs" | "iso9660" | "cramfs" | "romfs")
 }
 
-/// Types that are on block devices which their device number does not name.
-pub(super) fn spans_devices(fstype: &str) -> bool {
-    matches!(fstype, "btrfs" | "bcachefs")
-}
-
 /// Types that the kernel makes itself or keeps in memory (`nodev` in /proc/filesystems, without network and
 /// FUSE).
 pub(super) fn is_kernel_made(fstype: &str) -> bool {

@@ -35,8 +35,8 @@ pub enum PlanError {
     #[error("{} on {} would be only partly consistent: {why}", shown(mount), list(volumes))]
     Partial { mount: PathBuf, volumes: Vec<VolumeId>, why: String },
     /// It is not known which devices a filesystem is on, so any volume may have a part of it.
-    #[error("cannot tell which devices {} ({fstype}) is on", shown(mount))]
-    UnknownDevices { mount: PathBuf, fstype: String },
+    #[error("cannot tell which devices {} ({fstype}) is on: {why}", shown(mount))]
+    UnknownDevices { mount: PathBuf, fstype: String, why: String },
     #[error("`volumes` names {volume} ({device_name}), which has no mounted filesystem")]
     NoFilesystem { volume: VolumeId, device_name: String },
     /// A chosen volume is on no disk of this host.
@@ -98,7 +98,8 @@ impl PlanError {
                     .to_owned(),
             ),
             Self::UnknownDevices { mount, .. } => Some(format!(
-                "if it is on no volume of the set, say so with `exclude_mounts = [\"{}\"]`",
+                "as root, everything about it can be read; if it is on no volume of the set, say so with \
+                 `exclude_mounts = [\"{}\"]`",
                 quotable(mount)
             )),
             Self::NoFilesystem { .. } => {

@@ -4,7 +4,7 @@
 //! details, and everything else gets a line with the reason.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::classify::{SYSTEM_PATHS, can_freeze, is_read_only_image};
 use super::names::{Names, mount_of};
@@ -12,19 +12,21 @@ use super::placement::{PlacedFilesystem, Placement, overlay_reason, placed};
 use super::select::{Chosen, select};
 use super::stack::{Stack, Walk};
 use super::unread::unread;
-use super::watch::{beside, swap_files, witness};
+use super::watch::{beside, is_trifling, swap_files, without_filesystem, witness};
 use super::{
     Consistency, LeftOut, MAX_EXCLUSIONS, MAX_SET, Method, Plan, PlanError, PlannedFilesystem, PlannedVolume,
     PointInTimeCall, Wave,
 };
 use crate::config::settings::PlanSettings;
-use crate::discover::{Backing, Facts, Filesystem, Volume};
+use crate::discover::{Backing, BlockDevice, Facts, Filesystem, Volume};
 use crate::ids::{DevNo, VolumeId};
 use crate::path_encoding::shown;
 
 /// From this many on, mounts that stay out for the same reason get one line together: a container host has
 /// hundreds of overlays.
 const FOLD: usize = 4;
+/// What is said of a device without a mount and without another use.
+const NOT_MOUNTED: &str = "no mounted filesystem";
 
 /// Makes the plan.
 ///
@@ -314,22 +316,50 @@ impl Make<'_> {
             return reason.clone();
         }
         let Some(disk) = &volume.disk else { return "no disk of this host belongs to it".to_owned() };
-        let mut mounted = self.placed.iter().enumerate().filter(|(_, s)| s.is_on(&volume.id)).peekable();
-        if mounted.peek().is_some() {
-            let asked: BTreeMap<_, _> = mounted
-                .filter_map(|(at, s)| {
-                    Some((s.filesystem.mount_point(), self.chosen.left_filesystems.get(&at)?))
-                })
-                .collect();
-            let asked: Vec<_> = asked.into_iter().map(|(m, why)| format!("{} is {why}", shown(m))).collect();
-            return if asked.is_empty() { "not chosen".to_owned() } else { asked.join("; ") };
+        let mounted: Vec<_> = self.placed.iter().enumerate().filter(|(_, s)| s.is_on(&volume.id)).collect();
+        let why = |at: &usize| self.chosen.left_filesystems.get(at);
+        if !mounted.is_empty() && mounted.iter().all(|(at, _)| why(at).is_none()) {
+            return "not chosen".to_owned();
         }
-        let swap =
-            self.facts.devices.iter().any(|d| d.swap && self.walk.below(&d.name).contains(&*disk.name));
-        if swap {
-            return "swap, which is not data".to_owned();
+        let mut reasons: Vec<String> = mounted
+            .iter()
+            .map(|(at, s)| {
+                let why = why(at).map_or("not chosen", String::as_str);
+                format!("{} is {why}", shown(s.filesystem.mount_point()))
+            })
+            .collect();
+        reasons.sort();
+        let known = self.known_devices();
+        let others: Vec<&BlockDevice> = without_filesystem(self.facts, &known)
+            .filter(|d| d.size > 0 && self.walk.below(&d.name).contains(disk.name.as_str()))
+            .collect();
+        let (big, small): (Vec<_>, Vec<_>) = others.into_iter().partition(|d| !is_trifling(d));
+        // What is too small for data is named where there is nothing else.
+        let others = if big.is_empty() && reasons.is_empty() { small } else { big };
+        let whole = reasons.is_empty() && others.iter().all(|d| d.name == disk.name);
+        reasons.extend(others.iter().map(|d| self.without_mount(d, !whole)));
+        if reasons.is_empty() {
+            reasons.push(NOT_MOUNTED.to_owned());
         }
-        "no mounted filesystem; take it with `unmounted_volumes = \"crash\"`".to_owned()
+        let mut all = reasons.join("; ");
+        if mounted.is_empty() && all.contains(NOT_MOUNTED) {
+            all.push_str("; take it with `unmounted_volumes = \"crash\"`");
+        }
+        all
+    }
+
+    /// What a device is that no filesystem of this namespace is on. A part of a disk is named.
+    fn without_mount(&self, device: &BlockDevice, named: bool) -> String {
+        let (verb, what) = match self.facts.elsewhere.get(&device.dev) {
+            _ if device.swap => ("is", "swap, which is not data".to_owned()),
+            Some(who) => {
+                let who: Vec<_> = who.iter().map(String::as_str).collect();
+                let who = who.join(", ");
+                ("is", format!("mounted in another namespace, where it cannot be frozen: {who}"))
+            }
+            None => ("has", NOT_MOUNTED.to_owned()),
+        };
+        if named { format!("{} {verb} {what}", Walk::label(device)) } else { what }
     }
 }
 

@@ -3,17 +3,22 @@
 //! In: [`Facts`]. Out: one [`PlacedFilesystem`] for each filesystem, in the same order. Must never: depend on
 //! the settings.
 
-use super::classify::{is_kernel_made, is_read_only_image, spans_devices, without_devices};
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::classify::{is_kernel_made, is_read_only_image, without_devices};
 use super::stack::{Off, Stack, Walk};
 use crate::discover::{Backing, Facts, Filesystem};
+use crate::host::ondisk::Role;
 use crate::ids::VolumeId;
 use crate::path_encoding::shown;
 
 pub(super) struct PlacedFilesystem<'a> {
     pub filesystem: &'a Filesystem,
     pub(crate) placement: Placement,
-    /// Its devices are not known: it may be on any.
-    pub lost: bool,
+    /// Why it cannot be told which devices it is on: it may be on any.
+    pub lost: Option<String>,
+    /// Volumes that it has only for something of its own, such as an external journal.
+    pub beside: BTreeMap<VolumeId, Role>,
     not_attached: Option<(VolumeId, String)>,
 }
 
@@ -66,16 +71,17 @@ pub(super) fn placed<'a>(facts: &'a Facts, walk: &Walk<'a>) -> Vec<PlacedFilesys
 
 fn one<'a>(filesystem: &'a Filesystem, walk: &Walk<'a>) -> PlacedFilesystem<'a> {
     let fstype = filesystem.fstype.as_str();
-    let mut placed =
-        PlacedFilesystem { filesystem, placement: Placement::Kernel, lost: false, not_attached: None };
+    let mut placed = PlacedFilesystem {
+        filesystem,
+        placement: Placement::Kernel,
+        lost: None,
+        beside: beside(filesystem, walk),
+        not_attached: None,
+    };
     placed.placement = match &filesystem.backing {
         Backing::None if is_kernel_made(fstype) => Placement::Kernel,
         Backing::None => Placement::Out(without_devices(fstype).to_owned()),
         Backing::Overlay { .. } => Placement::Overlay,
-        Backing::Devices { devices } if devices.is_empty() && spans_devices(fstype) => {
-            placed.lost = true;
-            Placement::Out("its devices cannot be told".to_owned())
-        }
         Backing::Devices { .. } => {
             let stack = walk.stack(filesystem);
             placed.not_attached = stack.off.iter().find_map(|off| match off {
@@ -85,15 +91,38 @@ fn one<'a>(filesystem: &'a Filesystem, walk: &Walk<'a>) -> PlacedFilesystem<'a> 
             if is_read_only_image(fstype) && stack.depth > 0 {
                 // Nothing can write to it, and its image file is frozen with the filesystem that has it.
                 Placement::Out("read-only image".to_owned())
+            } else if let Some(why) = lost(&stack)
+                && stack.volumes.is_empty()
+            {
+                placed.lost = Some(why);
+                Placement::Out("its devices cannot be told".to_owned())
             } else if stack.volumes.is_empty() {
                 let off: Vec<_> = stack.off.iter().map(ToString::to_string).collect();
                 Placement::Out(off.join("; "))
             } else {
+                placed.lost = lost(&stack);
                 Placement::On(stack)
             }
         }
     };
     placed
+}
+
+fn lost(stack: &Stack) -> Option<String> {
+    stack.off.iter().find_map(|off| match off {
+        Off::Lost(why) => Some(why.clone()),
+        _ => None,
+    })
+}
+
+/// Volumes that only such devices of a filesystem are on as it has beside its own.
+fn beside<'a>(filesystem: &'a Filesystem, walk: &Walk<'a>) -> BTreeMap<VolumeId, Role> {
+    let Backing::Devices { devices } = &filesystem.backing else { return BTreeMap::new() };
+    let below = |device: &'a String| walk.volumes_below(std::slice::from_ref(device));
+    let own: BTreeSet<VolumeId> =
+        devices.iter().filter(|d| !filesystem.has_beside(d)).flat_map(below).collect();
+    let others = filesystem.beside.iter().flat_map(|b| below(&b.device).into_iter().map(|v| (v, b.role)));
+    others.filter(|(volume, _)| !own.contains(volume)).collect()
 }
 
 /// Why an overlay stays out, which depends on where its writes go.
@@ -103,7 +132,10 @@ pub(super) fn overlay_reason<'a>(
     quiet: impl Fn(&Filesystem) -> bool,
 ) -> String {
     match walk.written(filesystem) {
-        None => "read-only, or its upper directory is not mounted here".to_owned(),
+        None => match &filesystem.unknown {
+            Some(why) => format!("where its writes go is not known: {why}"),
+            None => "read-only, or its upper directory is not mounted here".to_owned(),
+        },
         Some(to) if quiet(to) => format!("writes go to {}, which is made quiet", shown(to.mount_point())),
         Some(to) if is_kernel_made(&to.fstype) => {
             format!("writes go to {} ({}), in memory", shown(to.mount_point()), to.fstype)

@@ -108,6 +108,7 @@ impl Select<'_> {
             self.out.left_filesystems.insert(*at, "excluded by `exclude_mounts`".to_owned());
         }
         let all = self.settings.mounts.is_empty() && self.settings.volumes.is_empty();
+        self.refuse_lost()?;
         self.check_chosen(facts, chosen)?;
         let filesystems = self.placed;
         for (at, placed) in filesystems.iter().enumerate() {
@@ -129,7 +130,7 @@ impl Select<'_> {
         }
         self.unmounted(facts, all);
         self.close()?;
-        self.check_lost()?;
+        self.lower_for_lost();
         let left = self.barred.into_iter().map(|(id, barred)| (id, barred.why));
         self.out.left_volumes.extend(left);
         Ok(self.out)
@@ -216,7 +217,11 @@ impl Select<'_> {
             self.out.filesystems.insert(at, reason);
         }
         for volume in free {
-            self.out.volumes.entry(volume).or_insert_with(|| format!("holds {mount}"));
+            let what = placed.beside.get(&volume).map(|role| format!("{} of {mount}", role.words()));
+            self.out
+                .volumes
+                .entry(volume)
+                .or_insert_with(|| what.unwrap_or_else(|| format!("holds {mount}")));
         }
         Ok(())
     }
@@ -282,15 +287,28 @@ impl Select<'_> {
         }
     }
 
-    /// Refuses a filesystem whose devices are not known, because it may be on any volume of the set, or lowers
-    /// the whole set to `crash` where the settings allow it.
-    fn check_lost(&mut self) -> Result<(), PlanError> {
-        let lost = self.placed.iter().enumerate().filter(|(at, s)| s.lost && !self.excluded.contains(at));
+    /// Refuses a filesystem whose devices are not known, because it may be on any volume of the set.
+    fn refuse_lost(&self) -> Result<(), PlanError> {
+        if self.settings.allow_partial {
+            return Ok(());
+        }
+        let mut others = self.placed.iter().enumerate().filter(|(at, _)| !self.excluded.contains(at));
+        others.try_for_each(|(_, placed)| match &placed.lost {
+            Some(why) => Err(PlanError::UnknownDevices {
+                mount: placed.filesystem.mount_point().to_owned(),
+                fstype: placed.filesystem.fstype.clone(),
+                why: why.clone(),
+            }),
+            None => Ok(()),
+        })
+    }
+
+    /// Lowers the whole set to `crash` for such a filesystem, where the settings allow it.
+    fn lower_for_lost(&mut self) {
+        let lost =
+            self.placed.iter().enumerate().filter(|(at, s)| s.lost.is_some() && !self.excluded.contains(at));
         for (_, placed) in lost {
             let (mount, fstype) = (placed.filesystem.mount_point(), &placed.filesystem.fstype);
-            if !self.settings.allow_partial {
-                return Err(PlanError::UnknownDevices { mount: mount.to_owned(), fstype: fstype.clone() });
-            }
             self.out.notes.push(format!(
                 "Every volume is only crash-consistent (`allow_partial`): {} ({fstype}) may be on any of them, \
                  because its devices cannot be told.",
@@ -301,6 +319,5 @@ impl Select<'_> {
                 self.out.crash.entry(volume.clone()).or_insert_with(|| why.clone());
             }
         }
-        Ok(())
     }
 }

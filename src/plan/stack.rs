@@ -38,8 +38,10 @@ pub(super) enum Off {
     Device(String),
     /// The device is not in sysfs.
     Gone(String),
-    /// An image file that cannot be followed.
+    /// The image file is on a filesystem that is not mounted here.
     Image(String),
+    /// What it is on cannot be told, so it may be on any volume.
+    Lost(String),
     /// An image file on a filesystem that is on no block device.
     ImageOn {
         mount: String,
@@ -56,7 +58,10 @@ impl fmt::Display for Off {
             Self::InstanceStore(disk) => write!(f, "instance store {disk}: not snapshottable"),
             Self::Device(disk) => write!(f, "on disk {disk}, which is not an EBS volume"),
             Self::Gone(device) => write!(f, "its device {device} is gone"),
-            Self::Image(device) => write!(f, "the image file of {device} is on no mounted filesystem"),
+            Self::Image(device) => {
+                write!(f, "the image file of {device} is on a filesystem not mounted here")
+            }
+            Self::Lost(why) => f.write_str(why),
             Self::ImageOn { mount, fstype } => write!(f, "its image file is on {mount} ({fstype})"),
         }
     }
@@ -119,8 +124,17 @@ impl<'a> Walk<'a> {
             return *depth;
         }
         way.filesystems.insert(filesystem.dev, 0);
-        let Some(written) = self.written(filesystem) else { return 0 };
+        let Some(written) = self.written(filesystem) else {
+            if let Some(why) = filesystem.unknown.as_ref().filter(|_| !own) {
+                way.stack.off.insert(Off::Lost(format!("{}: {why}", shown(filesystem.mount_point()))));
+            }
+            return 0;
+        };
+        if let Some(why) = &written.unknown {
+            way.stack.off.insert(Off::Lost(why.clone()));
+        }
         let depth = match &written.backing {
+            Backing::Devices { devices } if devices.is_empty() && written.unknown.is_some() => 0,
             Backing::Devices { devices } if devices.is_empty() => {
                 way.stack.off.insert(Off::Gone(written.dev.to_string()));
                 0
@@ -153,17 +167,12 @@ impl<'a> Walk<'a> {
         }
         way.devices.insert(name, 0);
         let depth = match &device.kind {
-            DeviceKind::Loop { superblock, .. } if device.below.is_empty() => {
-                match superblock.and_then(|h| self.filesystem(h)) {
-                    Some(holder) => 1 + self.add_filesystem(holder, way, false),
-                    None => {
-                        way.stack.off.insert(Off::Image(name.to_owned()));
-                        1
-                    }
-                }
+            DeviceKind::Loop { backing_file: Some(_), superblock } if device.below.is_empty() => {
+                1 + self.add_image(name, *superblock, way)
             }
             _ if !device.below.is_empty() => self.add_devices(&device.below, way, own),
             kind => {
+                // A loop device without a file among them: it is empty.
                 match self.volumes.get(name) {
                     Some(volume) => way.stack.volumes.insert((*volume).clone()),
                     None => way.stack.off.insert(off(device, kind)),
@@ -173,6 +182,29 @@ impl<'a> Walk<'a> {
         };
         way.devices.insert(name, depth);
         depth
+    }
+
+    /// Adds what the image file of a loop device is on: by the number of its superblock, which is mounted
+    /// here, or is that of a device whose filesystem is mounted elsewhere.
+    fn add_image(&self, name: &str, superblock: Option<DevNo>, way: &mut Way<'a>) -> u32 {
+        let Some(dev) = superblock else {
+            let why = format!("which filesystem has the image file of {name} cannot be told");
+            way.stack.off.insert(Off::Lost(why));
+            return 0;
+        };
+        if let Some(holder) = self.filesystem(dev) {
+            return self.add_filesystem(holder, way, false);
+        }
+        way.stack.off.insert(Off::Image(name.to_owned()));
+        let device = self.devices.values().find(|d| d.dev == dev);
+        device.map_or(0, |device| self.add_device(&device.name, way, false))
+    }
+
+    /// The volumes below these devices.
+    pub fn volumes_below(&self, names: &'a [String]) -> BTreeSet<VolumeId> {
+        let mut way = Way::default();
+        self.add_devices(names, &mut way, true);
+        way.stack.volumes
     }
 
     /// Devices layer by layer, from these down to disks and image files, each named once, at its first place.
@@ -199,6 +231,14 @@ impl<'a> Walk<'a> {
     /// The stack in words: `dm-4 (lvm vg1-deep) → dm-3 (luks crypt1) → nvme5n1p2`.
     pub(crate) fn in_words(&self, filesystem: &Filesystem) -> String {
         let Backing::Devices { devices } = &filesystem.backing else { return String::new() };
+        let own: Vec<String> = devices.iter().filter(|d| !filesystem.has_beside(d)).cloned().collect();
+        let beside = filesystem.beside.iter().map(|other| {
+            format!("; {} {}", other.role.words(), self.layers_in_words(std::slice::from_ref(&other.device)))
+        });
+        self.layers_in_words(&own) + &beside.collect::<String>()
+    }
+
+    fn layers_in_words(&self, devices: &[String]) -> String {
         let mut words = Vec::new();
         let mut disks_of_partitions = BTreeSet::new();
         for layer in self.layers(devices) {

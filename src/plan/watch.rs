@@ -26,6 +26,23 @@ pub(super) struct Beside {
     pub notes: Vec<String>,
 }
 
+/// Devices that are used, or could be, without a filesystem in `known` on them. A device with others above it
+/// is written to through those, or only by the volume manager. A loop device over an image file is written to
+/// through the filesystem that has the file.
+pub(super) fn without_filesystem<'a>(
+    facts: &'a Facts,
+    known: &BTreeSet<String>,
+) -> impl Iterator<Item = &'a BlockDevice> {
+    let has_above: BTreeSet<&str> =
+        facts.devices.iter().flat_map(|d| d.below.iter().map(String::as_str)).collect();
+    facts.devices.iter().filter(move |d| !known.contains(&d.name) && !has_above.contains(d.name.as_str()))
+}
+
+/// Is it too small for anything but a boot loader?
+pub(super) fn is_trifling(device: &BlockDevice) -> bool {
+    device.size <= TOO_SMALL_FOR_DATA
+}
+
 /// Sorts every device on `volumes` (those above crash consistency) that no filesystem in `known` is on.
 pub(super) fn beside(
     facts: &Facts,
@@ -59,7 +76,7 @@ pub(super) fn beside(
         } else if device.swap {
             swap.push(format!("{} ({volume})", Walk::label(device)));
         } else {
-            if device.size > TOO_SMALL_FOR_DATA {
+            if !is_trifling(device) {
                 raw.push(format!("{} ({volume})", Walk::label(device)));
             }
             beside.witnesses.push(witness(device));
@@ -81,7 +98,8 @@ pub(super) fn beside(
 pub(super) fn swap_files(facts: &Facts, quiet: impl Fn(&Filesystem) -> bool) -> Option<String> {
     let on_quiet = facts.swap_files.iter().filter(|s| {
         let holder = s.superblock.and_then(|dev| facts.filesystems.iter().find(|f| f.dev == dev));
-        holder.is_some_and(&quiet)
+        // One that cannot be told may be on any.
+        s.superblock.is_none() || holder.is_some_and(&quiet)
     });
     let files: Vec<_> = on_quiet.map(|s| shown(&s.path)).collect();
     (!files.is_empty()).then(|| {

@@ -18,11 +18,17 @@ use crate::ec2::connect::{self, ConnectError};
 use crate::ec2::{Describe, imds};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::host::device_users;
+use crate::host::inspect::{Answers, Helper, Inspect};
 use crate::host::kernel::{Kernel, Linux};
+use crate::ids::DevNo;
 use crate::plan::{self, Method, Plan};
 use crate::unmount::REMOUNT_LIMIT;
 use crate::window::claims;
 
+/// How long it is looked for who has mounted, in another namespace, what is not mounted here: for the reason of
+/// a volume that stays out.
+const ELSEWHERE: Duration = Duration::from_secs(2);
 /// Time beyond the sum of all limits, for what has none: tagging, looking up, reporting.
 const SETTLING: Duration = Duration::from_secs(120);
 
@@ -48,8 +54,18 @@ pub async fn planned(loaded: &Loaded, root: &Path) -> Result<Planned, Error> {
     let id = &identity.instance_id;
     let (instance, attached) = tokio::join!(ec2.instance(id), ec2.volumes(id));
     let (instance, attached) = (instance.map_err(Error::from)?, attached.map_err(Error::from)?);
-    let facts = discover::facts(identity, hostname(), instance.root_device_name, attached, host(root)?);
-    let (facts, plan) = make(loaded, facts, root)?;
+    let below = root.to_owned();
+    // In a thread of its own, since a signal has to end the process at once even while a disk is waited for.
+    let host = aside(move || host(&below, &Helper::own())).await??;
+    let facts = discover::facts(identity, hostname(), instance.root_device_name, attached, host);
+    let (mut facts, mut plan) = make(loaded, facts, root)?;
+    let taken: Vec<DevNo> = plan.filesystems.iter().map(|f| f.dev).collect();
+    facts = aside(move || {
+        discover::uuids(&mut facts, &taken, &Helper::own());
+        facts
+    })
+    .await?;
+    plan.note_uuids(&facts);
     Ok(Planned { ec2, facts, plan })
 }
 
@@ -85,12 +101,18 @@ pub async fn connect(loaded: &Loaded, identity: &Identity, connections: usize) -
     Ok(Aws::new(connection))
 }
 
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| Error::new(Exit::Bug, format!("looking at this host ended: {e}")))
+}
+
 /// The filesystems and devices of this host, read below `root`. Warns of mounts that cannot be read.
 ///
 /// # Errors
 /// When the mounts or devices cannot be read.
-pub fn host(root: &Path) -> Result<HostFacts, Error> {
-    let host = discover::host(root).map_err(|e| {
+pub fn host(root: &Path, inspect: &dyn Inspect) -> Result<HostFacts, Error> {
+    let host = discover::host(root, inspect, Answers::default()).map_err(|e| {
         let hint = e.hint();
         Error::new(Exit::Permission, e).maybe_hint(hint)
     })?;
@@ -118,6 +140,10 @@ pub fn make(loaded: &Loaded, mut facts: Facts, root: &Path) -> Result<(Facts, Pl
             Error::new(Exit::Config, e).maybe_hint(hint)
         })
     };
+    let attached = facts.unmounted_devices();
+    if !attached.is_empty() {
+        facts.elsewhere = device_users::mounts(root, &attached, ELSEWHERE).found;
+    }
     let first = make(&facts)?;
     let kernel: Arc<dyn Kernel> = Arc::new(Linux);
     facts.in_use = claims::take(&kernel, root, &first).in_use;

@@ -17,6 +17,7 @@ use crate::doctor::{self, Set, cloud, refuse, storage};
 use crate::ec2::{CreateRequest, Describe, Ec2Error};
 use crate::error::{Error, chain};
 use crate::exit::Exit;
+use crate::host::inspect::Helper;
 use crate::host::mountinfo::{self, MountTree};
 use crate::plan::{self, Method, Plan};
 
@@ -87,12 +88,14 @@ pub(super) fn unchanged<E>(env: &Environment<'_, E>, job: &Job<'_>) -> Result<()
             .hint("run again; hooks must not mount or unmount filesystems of the set")
     };
     env.at(Step::Unchanged);
-    let now = discover::host(env.root).map_err(|e| failed(chain(&e)))?;
+    let inspect = Helper::new(env.program, Helper::HOLDING);
+    let now = discover::host(env.root, &inspect, job.facts.answers.clone()).map_err(|e| failed(chain(&e)))?;
     let facts = Facts {
         filesystems: with_those_unmounted(job, now.filesystems),
         devices: now.devices,
         swap_files: now.swap_files,
         unread_mounts: now.unread_mounts,
+        answers: now.answers,
         ..job.facts.clone()
     };
     let again = plan::plan(&facts, job.settings).map_err(|e| failed(chain(&e)))?;

@@ -111,7 +111,7 @@ pub(super) async fn unmount<E>(
     let Applications { env: told, outcomes, .. } = applications;
     let settings = job.settings;
     let end = Instant::now() + settings.unmount_timeout;
-    let targets = UnmountTargets::find(env.root, &planned)?;
+    let targets = UnmountTargets::find(env, job, &planned)?;
     let systemd = Systemd::inspect(&targets, &settings.stop_units, told).await?;
     // A process of a service may end when `stop_units` are stopped, so it is looked for again after that.
     // Any other holder would still be there: refuse before a unit is stopped in vain.

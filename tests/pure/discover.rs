@@ -3,9 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use rig::fixture::{Host, facts};
-use stillpoint::discover::{Backing, DeviceKind, Filesystem, HostFacts, host};
+use stillpoint::discover::{self, Backing, DeviceKind, Filesystem, HostFacts};
 use stillpoint::host::HostError;
+use stillpoint::host::inspect::{Answers, Helper};
 use stillpoint::ids::DevNo;
+
+fn host(host: &Host) -> Result<HostFacts, HostError> {
+    discover::host(host.root(), host.made(), Answers::default())
+}
 
 fn at<'a>(host: &'a HostFacts, mount: &str) -> &'a Filesystem {
     let found = host.filesystems.iter().find(|f| f.mounts.iter().any(|m| m.mount_point == Path::new(mount)));
@@ -174,22 +179,25 @@ fn the_uuid_is_read_from_the_device_below_the_root() {
     sb.resize(512, 7);
     std::fs::create_dir_all(host.root().join("dev")).unwrap();
     std::fs::write(host.root().join("dev/a"), sb).unwrap();
-    assert_eq!(host.host().filesystems[0].uuid.as_deref(), Some("07070707-0707-0707-0707-070707070707"));
+    let mut facts = host.facts();
+    assert_eq!(facts.filesystems[0].uuid, None, "what is not taken is not read");
+    discover::uuids(&mut facts, &[DevNo { major: 8, minor: 0 }], host.made());
+    assert_eq!(facts.filesystems[0].uuid.as_deref(), Some("07070707-0707-0707-0707-070707070707"));
 }
 
 #[test]
 fn errors_name_the_file_and_the_line() {
     let host_ = Host::of("disk a 8:0 9\nmount nonsense\n");
-    let error = host(host_.root()).unwrap_err();
+    let error = host(&host_).unwrap_err();
     assert!(matches!(error, HostError::Mountinfo { .. }), "{error}");
     let cause = std::error::Error::source(&error).unwrap().to_string();
     assert_eq!(cause, "line 1: the mount id is not a number: `nonsense`");
     assert!(error.hint().is_some());
 
     let empty = Host::of("mount 1 0 8:0 / / rw - ext4 /dev/a rw\n");
-    assert!(matches!(host(empty.root()), Err(HostError::NoBlockDevices { .. })));
+    assert!(matches!(host(&empty), Err(HostError::NoBlockDevices { .. })));
     std::fs::remove_file(empty.root().join("proc/self/mountinfo")).unwrap();
-    assert!(matches!(host(empty.root()), Err(HostError::Read { .. })));
+    assert!(matches!(host(&empty), Err(HostError::Read { .. })));
 }
 
 #[test]
@@ -203,7 +211,8 @@ fn a_line_that_cannot_be_read_costs_that_line_only() {
 #[test]
 fn this_host_can_be_read() {
     // Without assumptions about it, but that its mountinfo parses and every filesystem has a mount.
-    if let Ok(facts) = host(Path::new("/")) {
+    let inspect = Helper::new(rig::stillpoint(), Helper::PLANNING);
+    if let Ok(facts) = discover::host(Path::new("/"), &inspect, Answers::default()) {
         assert!(facts.filesystems.iter().all(|f| !f.mounts.is_empty()));
     }
 }

@@ -9,6 +9,7 @@
     reason = "a panic is how a test fails"
 )]
 
+mod devices;
 mod discover;
 mod doctor_rules;
 mod made_window;

@@ -11,6 +11,7 @@
 
 mod containers;
 mod death;
+mod devices;
 mod doctor;
 mod expedited;
 mod faults;

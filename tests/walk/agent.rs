@@ -15,6 +15,7 @@ use stillpoint::ec2::connect::connect;
 use stillpoint::ec2::imds::identity;
 use stillpoint::exit::Exit;
 use stillpoint::gate;
+use stillpoint::host::inspect::{Answers, Helper};
 use stillpoint::host::kernel::{die_by, one_malloc_arena};
 use stillpoint::ids::RunId;
 use stillpoint::interrupt::Interrupt;
@@ -83,7 +84,10 @@ async fn take(case: Case) -> u8 {
     let real = Aws::new(connect(&settings.ec2, &identity.region, imds, need, 4).await.unwrap());
     let root_device = real.instance(&identity.instance_id).await.unwrap().root_device_name;
     let volumes = real.volumes(&identity.instance_id).await.unwrap();
-    let host = discover::host(Path::new("/")).unwrap();
+    let host = {
+        let inspect = Helper::new(stillpoint(), Helper::PLANNING);
+        discover::host(Path::new("/"), &inspect, Answers::default()).unwrap()
+    };
     let facts = discover::facts(identity, "walked".to_owned(), root_device, volumes, host);
     let plan = plan::plan(&facts, &settings.plan).unwrap();
     let run = RunId::generate();

@@ -14,12 +14,15 @@ use crate::discover::{self, Backing, DeviceKind, HostFacts};
 use crate::error::chain;
 use crate::exit::Exit;
 use crate::host::device;
+use crate::host::inspect::Helper;
 use crate::host::mountinfo::{self, MountLine};
 use crate::ids::DevNo;
 use crate::path_encoding::shown;
 use crate::plan::PlannedFilesystem;
 use crate::quiesce::systemctl;
+use crate::run::environment::Environment;
 use crate::run::failure::Failure;
+use crate::run::job::Job;
 use crate::unmount::holders::{self, Holder, Targets};
 use crate::unmount::remount;
 use crate::unmount::{self, Device, Recipe, Wanted};
@@ -41,9 +44,16 @@ pub(super) struct UnmountTargets {
 }
 
 impl UnmountTargets {
-    pub fn find(root: &Path, planned: &[&PlannedFilesystem]) -> Result<Self, Failure> {
+    pub fn find<E>(
+        env: &Environment<'_, E>,
+        job: &Job<'_>,
+        planned: &[&PlannedFilesystem],
+    ) -> Result<Self, Failure> {
+        let root = env.root;
         let unreadable = |e: String| Failure::new(Exit::Freeze, format!("cannot read the mounts: {e}"));
-        let host = discover::host(root).map_err(|e| unreadable(chain(&e)))?;
+        let inspect = Helper::new(env.program, Helper::HOLDING);
+        let host =
+            discover::host(root, &inspect, job.facts.answers.clone()).map_err(|e| unreadable(chain(&e)))?;
         let table = mountinfo::read(root, "self").map_err(|e| unreadable(e.to_string()))?;
         // What is unmounted has to be mounted again as it was, and what is on top of it comes first: no line may be
         // missing.

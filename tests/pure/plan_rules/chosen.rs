@@ -35,7 +35,10 @@ fn an_excluded_mount_takes_its_volume_out_unless_something_else_is_on_it() {
     let plan = plan_with(&facts, |s| s.exclude_mounts = vec!["/mnt/bind".into()]).unwrap();
     assert_eq!(volumes(&plan), "0345");
     assert_eq!(left(&plan, "/mnt/lv"), "excluded by `exclude_mounts`");
-    assert_eq!(left(&plan, "vol-1"), "/mnt/lv is excluded by `exclude_mounts`");
+    assert_eq!(
+        left(&plan, "vol-1"),
+        "/mnt/lv is excluded by `exclude_mounts`; dm-1 vg0-small has no mounted filesystem"
+    );
 
     let error = plan_with(&facts, |s| s.exclude_mounts = vec!["/mnt/part".into()]).unwrap_err();
     insta::assert_snapshot!(told(&error), @"

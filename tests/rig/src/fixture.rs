@@ -8,9 +8,12 @@
 //! part NAME M:m SIZE of=DISK
 //! dm NAME M:m SIZE name=… uuid=… on=A,B
 //! md NAME M:m SIZE level=… on=A,B
-//! loop NAME M:m SIZE [file=PATH]
+//! loop NAME M:m SIZE [file=PATH] [holder=M:m]     the number of what has the file; else what its path says
 //! other NAME M:m SIZE
 //! btrfs UUID A B …
+//! bcachefs UUID A B …
+//! journal NAME outside                 an ext4 there has no journal inside (as every other one has)
+//! silent NAME                          the device does not answer
 //! swap LINE                            a line of /proc/swaps
 //! mount LINE                           a line of mountinfo, as the kernel writes it
 //! root-device NAME
@@ -21,12 +24,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use stillpoint::config::settings::{OnDegraded, PlanSettings, UnmountedVolumes};
 use stillpoint::discover::volumes::EBS_MODEL;
 use stillpoint::discover::{self, AttachedVolume, Facts, HostFacts, Identity};
-use stillpoint::ids::VolumeId;
+use stillpoint::host::block::{self, DeviceNames};
+use stillpoint::host::inspect::{self, Answer, Answers, Inspect, Question, Under};
+use stillpoint::host::mountinfo::{self, MountTree};
+use stillpoint::ids::{DevNo, VolumeId};
 use stillpoint::plan::{Plan, PlanError, plan};
 use tempfile::TempDir;
 
@@ -39,6 +46,69 @@ pub struct Host {
     swaps: String,
     root_device_name: Option<String>,
     attached: Vec<AttachedVolume>,
+    made: Made,
+    /// Names by number, and the names of those whose filesystem has no journal inside.
+    names: HashMap<String, String>,
+    outside: Vec<String>,
+}
+
+/// Who answers for a made host.
+#[derive(Debug, Clone, Default)]
+pub struct Made {
+    root: PathBuf,
+    /// Loop devices and the number of what has their file.
+    holders: HashMap<String, DevNo>,
+    /// Devices that do not answer.
+    silent: Vec<String>,
+    /// Every question that was put.
+    pub asked: Arc<Mutex<Vec<Question>>>,
+}
+
+impl Inspect for Made {
+    fn ask(&self, questions: &[Question]) -> Vec<Option<Answer>> {
+        self.asked.lock().unwrap().extend_from_slice(questions);
+        questions.iter().map(|q| self.answer(q)).collect()
+    }
+}
+
+impl Made {
+    fn answer(&self, question: &Question) -> Option<Answer> {
+        let lines = mountinfo::read(&self.root, "self").unwrap().lines;
+        let tree = MountTree::new(&lines);
+        let devices = block::devices(&self.root).unwrap();
+        let names = DeviceNames::new(&self.root, &devices);
+        let on = |path: &Path| Answer::On(tree.mount_of(path).map(|l| l.dev).into_iter().collect());
+        Some(match question {
+            Question::Superblock { name, .. } | Question::Loop { name, .. } if self.silent.contains(name) => {
+                return None;
+            }
+            Question::Superblock { dev, name, source, fstype, .. } => {
+                inspect::superblock(&self.root, *dev, name, source, fstype)
+            }
+            Question::Node { path } => match names.at(path) {
+                Some(device) if self.silent.contains(&device.name) => return None,
+                Some(device) => Answer::Node { dev: device.dev, held: Some(true) },
+                None => Answer::Failed("no such device".into()),
+            },
+            // It is told by its source, then.
+            Question::Btrfs { .. } => Answer::Failed("made".into()),
+            Question::Upper { upper, .. } => on(upper),
+            Question::Swap { path, .. } => on(path),
+            Question::Loop { dev, name, file, .. } => Answer::Loop(match self.holders.get(name) {
+                Some(DevNo { major: 0, minor: 0 }) => Under::Unknown,
+                Some(holder) => Under::File(*holder),
+                None => match names.at(file) {
+                    Some(device) => Under::Device(device.dev),
+                    None => {
+                        let holder = tree.mount_of(file).unwrap();
+                        // An image mounted over the folder it lies in.
+                        let below = || lines.iter().find(|l| l.id == holder.parent).unwrap();
+                        Under::File(if holder.dev == *dev { below() } else { holder }.dev)
+                    }
+                },
+            }),
+        })
+    }
 }
 
 /// The facts of `tests/fixtures/NAME.host`.
@@ -60,13 +130,18 @@ impl Host {
             swaps: "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".into(),
             root_device_name: None,
             attached: vec![],
+            made: Made::default(),
+            names: HashMap::new(),
+            outside: Vec::new(),
         };
+        host.made.root = host.root().to_owned();
         fs::create_dir_all(host.path("sys/dev/block")).unwrap();
         for line in text.lines().filter(|l| !l.is_empty() && !l.starts_with('#')) {
             host.item(line);
         }
         host.write("proc/self/mountinfo", &host.mountinfo);
         host.write("proc/swaps", &host.swaps);
+        host.journals();
         host
     }
 
@@ -75,7 +150,26 @@ impl Host {
     }
 
     pub fn host(&self) -> HostFacts {
-        discover::host(self.root()).unwrap()
+        discover::host(self.root(), &self.made, Answers::default()).unwrap()
+    }
+
+    /// Who answers what the files below the root leave open.
+    pub fn made(&self) -> &Made {
+        &self.made
+    }
+
+    /// As the kernel lists them: one for each mounted ext3 and ext4.
+    fn journals(&self) {
+        for line in self.mountinfo.lines() {
+            let words: Vec<&str> = line.split(' ').collect();
+            let fstype = words.iter().skip_while(|w| **w != "-").nth(1);
+            let name = words.get(2).and_then(|number| self.names.get(*number));
+            if let (Some(&("ext3" | "ext4")), Some(name)) = (fstype, name)
+                && !self.outside.contains(name)
+            {
+                self.write(format!("proc/fs/jbd2/{name}-8"), "");
+            }
+        }
     }
 
     pub fn facts(&self) -> Facts {
@@ -108,6 +202,16 @@ impl Host {
             "swap" => self.swaps.push_str(&format!("{rest}\n")),
             "root-device" => self.root_device_name = Some(rest.into()),
             "attached" => self.attached.push(attached(&words)),
+            "silent" => self.made.silent.push(words[0].into()),
+            "journal" => self.outside.push(words[0].into()),
+            "bcachefs" => {
+                for (n, member) in words[1..].iter().enumerate() {
+                    let folder = self.path(format!("sys/fs/bcachefs/{}/dev-{n}", words[0]));
+                    fs::create_dir_all(&folder).unwrap();
+                    symlink(Path::new("../../../..").join(&self.folders[*member]), folder.join("block"))
+                        .unwrap();
+                }
+            }
             "btrfs" => {
                 for member in &words[1..] {
                     let folder = self.path(format!("sys/fs/btrfs/{}/devices", words[0]));
@@ -152,6 +256,9 @@ impl Host {
                     ("level", "md/level"),
                     ("file", "loop/backing_file"),
                 ] {
+                    if let Some(holder) = option("holder") {
+                        self.made.holders.insert(words[0].into(), holder.parse().unwrap());
+                    }
                     if let Some(value) = option(key) {
                         self.write(folder.join(file), &format!("{}\n", value.replace("%20", " ")));
                     }
@@ -168,6 +275,7 @@ impl Host {
         self.write(folder.join("stat"), "0 0 0 0 0 0 0 0 0 0 0\n");
         symlink(Path::new("../../..").join(&folder), self.path("sys/dev/block").join(words[1])).unwrap();
         self.folders.insert(words[0].into(), folder.clone());
+        self.names.insert(words[1].into(), words[0].into());
         folder
     }
 }

@@ -8,6 +8,7 @@
 //!   filesystem  how a volume is formatted
 //!   sim         what ebs-sim is told, and what it has seen
 //!   namespace   the same with the volumes mounted in one other namespace only
+//! fuse        a FUSE that stops answering: a disk that hangs
 //! program     the program as a child, its end and what it printed
 //! window      a run that stands in its window until it is let go on
 //! patience    how long tests wait, and what they let time pass for
@@ -38,6 +39,7 @@ mod built;
 pub mod copy;
 mod filesystem;
 pub mod fixture;
+pub mod fuse;
 pub mod hooks;
 pub mod listener;
 pub mod made;
