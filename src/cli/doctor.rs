@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use super::{Choice, Global, Output, print, print_json};
 use crate::config::{self, Loaded};
 use crate::discover::{self, Facts, HostFacts, Identity};
-use crate::doctor::{self, Finding, Set, applications, cloud, hooks, processes, storage, system};
+use crate::doctor::{self, Finding, Set, applications, cloud, hooks, processes, storage, system, unit};
 use crate::ec2::Describe;
 use crate::ec2::aws::Aws;
 use crate::error::{Error, chain};
@@ -69,7 +69,7 @@ impl Doctor {
         found.extend(system::program(std::env::current_exe().as_deref().map_err(|e| e.kind().into())));
         found.extend(system::namespace(root));
         found.extend(system::hung_task_panic(root, settings.plan.window));
-        found.extend(unit(&settings.plan.name).await);
+        found.extend(installed_unit(&settings.plan.name).await);
         found.extend(hooks::runnable(&settings.plan.hooks));
         found.extend(hooks::writable(&settings.plan.hooks));
         found.extend(storage::own_folder("run_dir", &settings.run_dir));
@@ -214,7 +214,7 @@ impl Ask<'_> {
 }
 
 /// The state of the plan's systemd unit, where systemd runs.
-async fn unit(plan: &str) -> Vec<Finding> {
+async fn installed_unit(plan: &str) -> Vec<Finding> {
     const ID: &str = "unit";
     if !Path::new("/run/systemd/system").is_dir() {
         return vec![Finding::not_checked(ID, "systemd does not run here")];
@@ -228,14 +228,14 @@ async fn unit(plan: &str) -> Vec<Finding> {
         .env_clear()
         .env("PATH", quiesce::PATH)
         .arg("show")
-        .arg(format!("--property={}", system::UNIT_PROPERTIES))
+        .arg(format!("--property={}", unit::UNIT_PROPERTIES))
         .arg("--")
         .arg(&name)
         .stdin(Stdio::null())
         .kill_on_drop(true);
     match tokio::time::timeout(Duration::from_secs(5), systemctl.output()).await {
         Ok(Ok(output)) if output.status.success() => {
-            system::unit(&name, &String::from_utf8_lossy(&output.stdout))
+            unit::unit(&name, &String::from_utf8_lossy(&output.stdout))
         }
         Ok(Ok(output)) => vec![Finding::not_checked(ID, String::from_utf8_lossy(&output.stderr).trim())],
         Ok(Err(e)) => vec![Finding::not_checked(ID, format!("systemctl: {e}"))],

@@ -5,7 +5,8 @@
 //! hooks      can they run; can others write them
 //! processes  which may delay an open or a freeze
 //! storage    what lies on the filesystems of the set: run_dir, images, swap, overlays, free space
-//! system     capabilities, mount namespace, hung_task_panic, the program's own file, the systemd unit
+//! system     capabilities, mount namespace, hung_task_panic, the program's own file
+//! unit       the installed systemd unit
 //! cloud      IMDS, credentials, IAM actions, volumes, pending snapshots, the clock
 //! ```
 //! In: `/proc` below a root, settings, what EC2 says. Out: [`Finding`]s: `doctor` prints all of them, and the
@@ -18,6 +19,7 @@ pub mod hooks;
 pub mod processes;
 pub mod storage;
 pub mod system;
+pub mod unit;
 
 use serde::Serialize;
 

@@ -1,7 +1,6 @@
-//! The host as a place to freeze from: privileges, mount namespace, kernel settings, the program's own file,
-//! its unit.
+//! The host as a place to freeze from: privileges, mount namespace, kernel settings, the program's own file.
 //!
-//! In: `/proc` below a root, systemd's answer. Out: findings. Must never: raise a privilege or a limit.
+//! In: `/proc` below a root. Out: findings. Must never: raise a privilege or a limit.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -190,79 +189,6 @@ pub fn program(path: std::io::Result<&Path>) -> Vec<Finding> {
     }
 }
 
-/// The properties that `systemctl show` is asked for.
-pub(crate) const UNIT_PROPERTIES: &str = "LoadState,PrivateMounts,PrivateTmp,ProtectSystem,ProtectHome,ProtectKernelTunables,\
-     ProtectKernelModules,ProtectControlGroups,MountFlags,LimitMEMLOCK,OOMScoreAdjust,OOMPolicy,ExecStopPost";
-
-/// The plan's unit, from the output of `systemctl show --property=…`.
-#[must_use]
-pub fn unit(name: &str, shown: &str) -> Vec<Finding> {
-    const ID: &str = "unit";
-    let value = |key: &str| {
-        shown.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix('=')).unwrap_or_default().trim()
-    };
-    if value("LoadState") != "loaded" {
-        return vec![Finding::ok(ID, format!("{name} is not installed"))];
-    }
-    let mut found = Vec::new();
-    let own_namespace: Vec<String> = [
-        "PrivateMounts",
-        "PrivateTmp",
-        "ProtectSystem",
-        "ProtectHome",
-        "ProtectKernelTunables",
-        "ProtectKernelModules",
-        "ProtectControlGroups",
-    ]
-    .into_iter()
-    .map(|key| (key, value(key)))
-    .filter(|(_, v)| !matches!(*v, "" | "no"))
-    .map(|(key, v)| format!("{key}={v}"))
-    .collect();
-    if !own_namespace.is_empty() {
-        found.push(
-            Finding::problem(ID, Exit::Config, format!("{name} has {}", own_namespace.join(" ")))
-                .at([name])
-                .why(
-                    "it gets a mount namespace of its own: filesystems mounted later on the host are not \
-                     seen and not frozen",
-                )
-                .remedy(format!("systemctl edit {name}, and set them to no")),
-        );
-    }
-    let warn = |what: &str, why: &str, remedy: &str| {
-        Finding::warning(ID, format!("{name} {what}"))
-            .at([name])
-            .why(why)
-            .remedy(format!("systemctl edit {name}: {remedy}"))
-    };
-    if value("ExecStopPost").is_empty() {
-        found.push(warn(
-            "has no ExecStopPost=",
-            "a SIGKILL of the control group also kills the watchdog: what is frozen then stays frozen",
-            "ExecStopPost=/usr/bin/stillpoint thaw",
-        ));
-    }
-    if value("OOMScoreAdjust") != "-1000" {
-        found.push(warn(
-            "can be chosen by the OOM killer",
-            "while a filesystem is frozen, memory runs short sooner, and only this process can thaw",
-            "OOMScoreAdjust=-1000",
-        ));
-    }
-    if value("LimitMEMLOCK") != "infinity" {
-        found.push(warn(
-            "may not be able to lock its memory",
-            "a page that has to be read back waits for the disk",
-            "LimitMEMLOCK=infinity",
-        ));
-    }
-    if found.is_empty() {
-        found.push(Finding::ok(ID, format!("{name} is set up as shipped")).at([name]));
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
@@ -337,23 +263,6 @@ mod tests {
         assert_eq!(with("1\n", "10\n"), [Severity::Problem]);
         assert_eq!(with("1\n", "120\n"), [Severity::Warning]);
         assert_eq!(severities(&hung_task_panic(host(&[]).path(), Duration::ZERO)), [Severity::Ok]);
-    }
-
-    #[test]
-    fn the_unit_as_shipped_is_fine_and_hardening_that_hides_mounts_is_not() {
-        let shipped = "LoadState=loaded\nPrivateMounts=no\nPrivateTmp=no\nProtectSystem=no\nProtectHome=no\n\
-                       LimitMEMLOCK=infinity\nOOMScoreAdjust=-1000\nExecStopPost={ \
-                       path=/usr/bin/stillpoint ; }\n";
-        assert_eq!(severities(&unit("u", shipped)), [Severity::Ok]);
-        let hardened = shipped
-            .replace("PrivateTmp=no", "PrivateTmp=yes")
-            .replace("ProtectSystem=no", "ProtectSystem=strict");
-        let found = unit("u", &hardened);
-        assert_eq!(severities(&found), [Severity::Problem]);
-        assert_eq!(found[0].what, "u has PrivateTmp=yes ProtectSystem=strict");
-        let bare = unit("u", "LoadState=loaded\nLimitMEMLOCK=8388608\nOOMScoreAdjust=0\n");
-        assert_eq!(severities(&bare), [Severity::Warning; 3]);
-        assert_eq!(severities(&unit("u", "LoadState=not-found\n")), [Severity::Ok]);
     }
 
     #[test]

@@ -79,6 +79,58 @@ fn the_service_never_leaves_a_filesystem_frozen() {
     }
 }
 
+/// Before each command, ExecStopPost= included, systemd does what these directives say, and none of them makes
+/// it write to a disk. One that is not in the list may: StateDirectory= makes a folder on /var, which waits
+/// for ever while /var is frozen, and the thaw of ExecStopPost= does not start.
+const NOTHING_ON_A_DISK: &[&str] = &[
+    "CapabilityBoundingSet",
+    "ExecStart",
+    "ExecStopPost",
+    "KillMode",
+    "LimitCORE",
+    "LimitMEMLOCK",
+    "MemorySwapMax",
+    "Nice",
+    "OOMPolicy",
+    "OOMScoreAdjust",
+    // In /run.
+    "RuntimeDirectory",
+    "RuntimeDirectoryMode",
+    "RuntimeDirectoryPreserve",
+    "SuccessExitStatus",
+    "TimeoutStartSec",
+    "TimeoutStopSec",
+    "Type",
+    "UMask",
+    // /run, as another test says.
+    "WorkingDirectory",
+];
+
+/// The directives of the section [Service], by name, that may make systemd wait for a disk.
+fn on_a_disk(unit: &str) -> Vec<&str> {
+    let service = unit.split("\n[").find(|section| section.starts_with("Service]")).unwrap_or_default();
+    let lines = service.lines().filter(|line| !line.starts_with(['#', ';']));
+    let keys = lines.filter_map(|line| Some(line.split_once('=')?.0.trim()));
+    keys.filter(|key| !NOTHING_ON_A_DISK.contains(key)).collect()
+}
+
+#[test]
+fn systemd_itself_touches_no_disk_before_it_starts_a_command() {
+    let units = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd");
+    let mut services = 0;
+    for unit in fs::read_dir(units).unwrap() {
+        let path = unit.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(on_a_disk(&text), [""; 0], "{}", path.display());
+        services += usize::from(text.contains("[Service]"));
+    }
+    assert!(services > 0, "none was looked at");
+    for added in ["StateDirectory=x", "LogsDirectory = x", "StandardOutput=append:/var/log/x", "PAMName=x"] {
+        let with = SERVICE.replace("[Service]\n", &format!("[Service]\n{added}\n"));
+        assert_eq!(on_a_disk(&with).len(), 1, "{added}");
+    }
+}
+
 #[test]
 fn every_line_that_is_not_obvious_says_why() {
     for (name, unit) in [("service", SERVICE), ("timer", TIMER)] {
@@ -89,7 +141,6 @@ fn every_line_that_is_not_obvious_says_why() {
             "ExecStart=",
             "After",
             "WantedBy",
-            "StateDirectory",
             "RuntimeDirectoryMode",
             "RuntimeDirectoryPreserve",
             "UMask",

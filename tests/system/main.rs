@@ -25,6 +25,7 @@ mod refusals;
 mod rehearse;
 mod rescue;
 mod rescue_tables;
+mod service;
 mod sessions;
 mod snapshot;
 mod status;

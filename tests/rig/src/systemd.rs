@@ -91,6 +91,29 @@ impl Manager {
         sh(self.folder.join("bin/systemctl").to_str().unwrap(), arguments)
     }
 
+    /// Where its units keep their state: `StateDirectory=` is made below it (systemd.exec(5); before version
+    /// 254 of a user manager it is where the configuration is).
+    pub fn keep_state_on(&self, folder: &Path) {
+        std::fs::create_dir_all(self.folder.join(".local")).unwrap();
+        for name in [".config", ".local/state"] {
+            std::os::unix::fs::symlink(folder, self.folder.join(name)).unwrap();
+        }
+    }
+
+    /// Adds a file to its units: a unit, or a drop-in.
+    pub fn put(&self, name: &str, text: &str) {
+        let path = self.folder.join("units").join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    /// The control group of a unit that runs.
+    pub fn group_of(&self, unit: &str) -> PathBuf {
+        let group = self.state(unit, "ControlGroup");
+        // It is shown as the manager sees it, whose own group is the root.
+        self.group.join(group.trim_start_matches('/'))
+    }
+
     /// A property of a unit.
     pub fn state(&self, unit: &str, property: &str) -> String {
         let mut command = Command::new(self.folder.join("bin/systemctl"));

@@ -1,0 +1,99 @@
+//! The unit as it is shipped, under a real systemd, when everything in its control group is killed in the
+//! window. A drop-in says where the program and its folders are; nothing else is changed.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use rig::hooks::{log, noting};
+use rig::patience::WINDOW;
+use rig::probe::{BlockedWrite, assert_clean, watchdogs};
+use rig::program::await_some;
+use rig::systemd::Manager;
+use rig::{Fs, Rig};
+
+const SHIPPED: &str = include_str!("../../systemd/stillpoint@.service");
+const UNIT: &str = "stillpoint@default.service";
+
+/// A command as a line of a unit.
+fn line(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|w| w.to_str().unwrap().replace('%', "%%")).collect::<Vec<_>>().join(" ")
+}
+
+/// The shipped unit in its window, with the state of everything on the filesystem `a`, which is frozen.
+struct Service {
+    rig: Rig,
+    manager: Manager,
+    held: u64,
+}
+
+impl Service {
+    fn in_the_window(more: &str) -> Option<Self> {
+        let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
+        let manager = Manager::start(&rig, &[])?;
+        rig.configure(&noting(&rig, "db"));
+        let state = rig.mount("a").join("state");
+        std::fs::create_dir(&state).unwrap();
+        manager.keep_state_on(&state);
+        let folders = ["--state-dir", state.to_str().unwrap()];
+        let take = rig.command(&[&folders[..], &["snapshot", "--window", WINDOW]].concat());
+        let recover = rig.bare_command(&[&folders[..], &["thaw", "--recover"]].concat());
+        let at = |command: &Command| line(command).replacen("env ", "/usr/bin/env ", 1);
+        let here = format!(
+            "[Service]\nExecStart=\nExecStart={} %i\nExecStopPost=\nExecStopPost={}\n{more}",
+            line(&take),
+            at(&recover)
+        );
+        manager.put("stillpoint@.service", SHIPPED);
+        manager.put(&format!("{UNIT}.d/here.conf"), &here);
+        manager.ctl(&["daemon-reload"]);
+        let fault = r#"{"action": "CreateSnapshots", "call": 1, "kind": "hold-before"}"#;
+        let held = rig.control("POST", "faults", fault)["id"].as_u64().unwrap();
+        manager.ctl(&["start", "--no-block", UNIT]);
+        rig.control("GET", &format!("faults/{held}/held?within_ms=30000"), "");
+        Some(Self { rig, manager, held })
+    }
+
+    fn blocked(&self) -> Vec<BlockedWrite> {
+        self.rig.mounts().iter().map(|m| BlockedWrite::certain(m)).collect()
+    }
+
+    fn kill_group(&self) {
+        let group: PathBuf = self.manager.group_of(UNIT);
+        std::fs::write(group.join("cgroup.kill"), "1").unwrap();
+    }
+
+    /// EC2 answers, nothing is left, and the unit has ended.
+    fn end(&self, state: &str) {
+        self.rig.control("POST", &format!("faults/{}/release", self.held), "");
+        await_some("the unit to end", || (self.manager.state(UNIT, "ActiveState") == state).then_some(()));
+        assert_clean(&self.rig);
+        self.rig.await_quiet();
+    }
+}
+
+/// Waits for the writes; how long the last one took from `since`.
+fn thawed_after(writes: &[BlockedWrite], since: Instant) -> Duration {
+    let through = |w: &BlockedWrite| w.done(Duration::from_secs(20)).expect("not thawed");
+    writes.iter().map(|w| through(w).duration_since(since)).max().unwrap()
+}
+
+/// What is left is ExecStopPost=, and nothing that systemd does before it may wait for the frozen filesystem.
+/// The window lasts for half a minute.
+#[test]
+fn with_agent_and_watchdog_killed_the_unit_thaws() {
+    let Some(service) = Service::in_the_window("") else { return };
+    let writes = service.blocked();
+    // Neither must be there for a moment without the other: it would thaw.
+    let guards = watchdogs(&service.rig);
+    let all = |signal: Signal| guards.iter().for_each(|g| drop(kill(*g, signal)));
+    all(Signal::SIGSTOP);
+    let killed = Instant::now();
+    service.kill_group();
+    all(Signal::SIGKILL);
+    println!("thawed {:?} after the kill", thawed_after(&writes, killed));
+    service.end("failed");
+    assert_eq!(log(&service.rig), ["pre-db", "post-db unknown"], "what was quiesced is released");
+}
