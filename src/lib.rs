@@ -17,9 +17,9 @@
 //! ```
 //!
 //! The order from the top down is the order of a run; nothing imports upwards but `report`, which knows what
-//! it prints. Beside the flow: `ids` (names of things), `consistency` (labels and methods), `error` and
-//! `exit` (how a command ends), `clock` (the time and pauses, as a parameter), `gate` (no log while frozen),
-//! `interrupt` (signals), `path_encoding` (paths as text).
+//! it prints. Beside the flow: `build` (which build this is), `ids` (names of things), `consistency` (labels
+//! and methods), `error` and `exit` (how a command ends), `clock` (the time and pauses, as a parameter), `gate`
+//! (no log while frozen), `interrupt` (signals), `path_encoding` (paths as text).
 //!
 //! Two programs are made of this library: `stillpoint`, and `stillpoint-databases`, the process that talks
 //! to one database.
@@ -38,6 +38,7 @@ pub mod window;
 pub mod sets;
 pub mod report;
 
+pub mod build;
 pub mod clock;
 pub mod consistency;
 pub mod error;

@@ -23,6 +23,9 @@ use crate::ids::RunId;
 use crate::plan::{self as planning, Plan};
 use crate::quiesce::{self, systemctl::Systemctl};
 use crate::run::planned;
+use crate::window::Extras;
+use crate::window::guard::StartGuard as _;
+use crate::window::guard::process::Program;
 use crate::{report, run};
 
 /// Connections to EC2: a few calls at once.
@@ -67,7 +70,9 @@ impl Doctor {
         let root = Path::new("/");
         found.extend(system::privileges(root));
         found.extend(system::program(std::env::current_exe().as_deref().map_err(|e| e.kind().into())));
+        found.extend(system::pid_namespace(root, settings.plan.allow_pid_namespace));
         found.extend(system::namespace(root));
+        found.extend(watchdog());
         found.extend(system::hung_task_panic(root, settings.plan.window));
         found.extend(installed_unit(&settings.plan.name).await);
         found.extend(hooks::runnable(&settings.plan.hooks));
@@ -210,6 +215,21 @@ impl Ask<'_> {
             Ok(states) => self.found.extend(cloud::volumes(plan, &states)),
             Err(e) => self.found.push(Finding::not_checked("volumes", e)),
         }
+    }
+}
+
+/// Starts a watchdog over nothing: what it can leave is known only by leaving it.
+fn watchdog() -> Vec<Finding> {
+    if !nix::unistd::geteuid().is_root() {
+        return vec![Finding::not_checked("watchdog", "only root can start it as a run does")];
+    }
+    match Program::own().start(&[], &Extras::default()) {
+        Ok(mut guard) => {
+            let found = system::watchdog(Ok(guard.shares()));
+            guard.dismiss();
+            found
+        }
+        Err(e) => system::watchdog(Err(chain(&e))),
     }
 }
 

@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use clap::Args;
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
 
-use super::start::{clean_up, environment, own_program, plan_and_settle, prepare_process};
+use super::start::{OWN_PROGRAM, clean_up, environment, plan_and_settle, prepare_process};
 use super::{Global, Output, Selection, as_json, print, print_json, say};
 use crate::config::Loaded;
 use crate::doctor::{refuse, storage};
@@ -105,9 +106,9 @@ impl Freeze {
         let mut relay = Relay::open(&log).map_err(|e| failed("write the run's log", e))?;
         let (ours, theirs) =
             std::os::unix::net::UnixStream::pair().map_err(|e| failed("make a socket", e))?;
-        let program = std::env::current_exe().map_err(|e| failed("find this program's own file", e))?;
         let output = || relay.file.try_clone().map(Stdio::from).map_err(|e| failed("write the run's log", e));
-        let mut holder = Command::new(program)
+        let mut holder = Command::new(OWN_PROGRAM)
+            .arg0("stillpoint")
             .arg(HOLDER)
             .arg(run.as_str())
             .arg(outputs())
@@ -183,6 +184,8 @@ impl Freeze {
     /// The process that holds the freeze.
     pub(super) async fn hold(&self, global: &Global, holder: Holder) -> Result<Exit, Error> {
         let bug = |what: &str| Error::new(Exit::Bug, format!("cannot {what}"));
+        // Started from /proc/self/exe, it would be called `exe`.
+        let _ = nix::sys::prctl::set_name(c"stillpoint");
         // A session of its own, so that signals of the terminal or for the caller's process group do not
         // reach it.
         nix::unistd::setsid().map_err(|_| bug("make a session"))?;
@@ -217,8 +220,7 @@ impl Freeze {
             planned = plan_and_settle(loaded, unsettled) => planned?,
             signal = early.caught() => return Err(Error::interrupted(signal)),
         };
-        let program = own_program()?;
-        let env = environment(loaded, &planned.ec2, &program);
+        let env = environment(loaded, &planned.ec2);
         let job = Job::new(holder.run, &planned.facts, &planned.plan, &settings.plan)?;
         let held = held_freeze::hold(&env, &job, lasts, &holder.outputs, &mut control, interrupt);
         let record = held.await?;

@@ -125,6 +125,10 @@ struct Selection {
     /// Take filesystems that are only partly on EBS or only partly in the set.
     #[arg(long)]
     allow_partial: bool,
+    /// Run in a container's PID namespace. If its first process dies while filesystems are frozen, the watchdog
+    /// dies with it, and they stay frozen until `stillpoint thaw`.
+    #[arg(long)]
+    allow_pid_namespace: bool,
     /// The consistency to request: crash, filesystem or application.
     #[arg(long, value_parser = configuration::consistency)]
     consistency: Option<Consistency>,
@@ -274,6 +278,7 @@ impl Selection {
             exclude_volumes: some(&self.exclude_volume),
             exclude_boot_volume: self.exclude_boot_volume.then_some(true),
             allow_partial: self.allow_partial.then_some(true),
+            allow_pid_namespace: self.allow_pid_namespace.then_some(true),
             consistency: self.consistency,
             on_degraded: self.on_degraded,
             ..Overrides::default()

@@ -3,7 +3,7 @@
 //! In: the configuration. Out: a plan, or a refusal. Must never: go on while a dead run's filesystems may be
 //! frozen or are not mounted.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,20 +23,17 @@ use crate::run::lock::{self, RunLock};
 use crate::run::planned::{Planned, planned};
 use crate::run::recover::Settled;
 use crate::run::{Environment, recover, step};
-use crate::window::guard::process::Program;
+use crate::window::guard::process::{self, Program};
 
-/// The program that the watchdog, the holder and the probe are started from.
-pub(super) fn own_program() -> Result<PathBuf, Error> {
-    std::env::current_exe()
-        .map_err(|e| Error::new(Exit::Bug, format!("cannot find this program's own file: {e}")))
-}
+/// The program that the watchdog, the holder, the recovery and the probe are started from: the very file that
+/// this process runs from, though its package may be upgraded meanwhile.
+pub(super) const OWN_PROGRAM: &str = process::OWN;
 
 pub(super) const ROOT: &str = "/";
 
 /// A command that has the lock and its plan; everything that dead runs had left is undone.
 pub(super) struct Ready {
     _lock: RunLock,
-    program: PathBuf,
     pub(crate) planned: Planned,
 }
 
@@ -64,24 +61,24 @@ impl Ready {
             planned = plan_and_settle(loaded, unsettled) => planned?,
             signal = early.caught() => die_by(signal),
         };
-        Ok(Self { _lock: lock, program: own_program()?, planned })
+        Ok(Self { _lock: lock, planned })
     }
 
     /// The environment of a run on this machine.
     pub fn environment<'a>(&'a self, loaded: &'a Loaded) -> Environment<'a, Aws> {
-        environment(loaded, &self.planned.ec2, &self.program)
+        environment(loaded, &self.planned.ec2)
     }
 }
 
 /// The environment of a run on this machine.
-pub(super) fn environment<'a>(loaded: &'a Loaded, ec2: &'a Aws, program: &'a Path) -> Environment<'a, Aws> {
+pub(super) fn environment<'a>(loaded: &'a Loaded, ec2: &'a Aws) -> Environment<'a, Aws> {
     let settings = &loaded.settings;
     Environment {
         ec2,
         kernel: Arc::new(Linux),
         root: Path::new(ROOT),
-        watchdog: Arc::new(Program::new(program)),
-        program,
+        watchdog: Arc::new(Program::own()),
+        program: Path::new(OWN_PROGRAM),
         clock: &clock::System,
         volume_interval: settings.ec2.volume_interval,
         run_dir: &settings.run_dir,

@@ -26,8 +26,8 @@ impl Status {
     pub(super) fn run(&self, global: &Global) -> Result<Exit, Error> {
         super::need_root()?;
         let run_dir = super::thaw::run_dir(global);
-        let program = super::start::own_program()?;
-        let status = status::read(&run_dir, self.probe.then_some(program.as_path()))
+        let program = std::path::Path::new(super::start::OWN_PROGRAM);
+        let status = status::read(&run_dir, self.probe.then_some(program))
             .map_err(|e| Error::new(Exit::StillFrozen, format!("cannot list the mounts: {e}")))?;
         match self.output {
             Output::Text => print(&report::status::human(&status)),

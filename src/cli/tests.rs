@@ -30,6 +30,7 @@ fn freeze_takes_only_what_a_freeze_needs() {
         "exclude-volume",
         "exclude-boot-volume",
         "allow-partial",
+        "allow-pid-namespace",
         "consistency",
         "on-degraded",
         "for",

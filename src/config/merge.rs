@@ -33,6 +33,8 @@ pub struct Overrides {
     pub exclude_boot_volume: Option<bool>,
     /// `--allow-partial`.
     pub allow_partial: Option<bool>,
+    /// `--allow-pid-namespace`.
+    pub allow_pid_namespace: Option<bool>,
     /// `--consistency`.
     pub consistency: Option<Consistency>,
     /// `--on-degraded`.
@@ -138,6 +140,8 @@ fn plan_flags(plan: &mut PlanInput, defaults: &mut PlanInput, flags: &Overrides)
     let boot = flags.exclude_boot_volume.filter(|yes| *yes);
     set(&mut plan.exclude_boot_volume, "--exclude-boot-volume", boot.as_ref(), copy)?;
     set(&mut plan.allow_partial, "--allow-partial", flags.allow_partial.filter(|yes| *yes).as_ref(), copy)?;
+    let pid = flags.allow_pid_namespace.filter(|yes| *yes);
+    set(&mut plan.allow_pid_namespace, "--allow-pid-namespace", pid.as_ref(), copy)?;
     set(&mut plan.consistency, "--consistency", flags.consistency.as_ref(), copy)?;
     set(&mut plan.on_degraded, "--on-degraded", flags.on_degraded.as_ref(), copy)?;
     set(&mut plan.window, "--window", flags.window.as_ref(), |w| check::within(*w, check::WINDOW))?;

@@ -54,6 +54,7 @@ input! {
         exclude_volumes: Vec<VolumeId> = Node::ids;
         exclude_boot_volume: bool = Node::flag;
         allow_partial: bool = Node::flag;
+        allow_pid_namespace: bool = Node::flag;
         unmounted_volumes: UnmountedVolumes = |n: &Node<'_>| n.checked(|t| check::choice(t, check::UNMOUNTED));
         consistency: Consistency = |n: &Node<'_>| n.checked(check::consistency);
         on_degraded: OnDegraded = |n: &Node<'_>| n.checked(check::on_degraded);

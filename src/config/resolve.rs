@@ -168,6 +168,7 @@ fn plan(
         exclude_volumes: take.or("exclude_volumes", input.exclude_volumes, Vec::new()),
         exclude_boot_volume: take.or("exclude_boot_volume", input.exclude_boot_volume, false),
         allow_partial: take.or("allow_partial", input.allow_partial, false),
+        allow_pid_namespace: take.or("allow_pid_namespace", input.allow_pid_namespace, false),
         unmounted_volumes: take.or("unmounted_volumes", input.unmounted_volumes, UnmountedVolumes::Exclude),
         methods: take.entries("methods", input.methods, path),
         consistency: take.optional("consistency", input.consistency),

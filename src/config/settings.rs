@@ -76,6 +76,8 @@ pub struct PlanSettings {
     pub exclude_boot_volume: bool,
     /// Take a filesystem that is only partly on EBS or only partly in the set; default false.
     pub allow_partial: bool,
+    /// Run in a PID namespace that is not the host's, whose end kills the watchdog too; default false.
+    pub allow_pid_namespace: bool,
     /// Attached volumes without a mounted filesystem: default exclude.
     pub unmounted_volumes: UnmountedVolumes,
     /// Methods of single mount points, where the default (freeze, or sync if the filesystem cannot freeze) is

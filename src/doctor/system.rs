@@ -10,7 +10,7 @@ use nix::unistd::{AccessFlags, access};
 
 use super::Finding;
 use crate::exit::Exit;
-use crate::host::mountinfo;
+use crate::host::{mountinfo, process};
 use crate::ids::DevNo;
 use crate::path_encoding::shown;
 
@@ -124,6 +124,67 @@ pub fn namespace(root: &Path) -> Vec<Finding> {
     vec![finding]
 }
 
+/// The first PID namespace by its inode, which every kernel has (include/linux/proc_ns.h, `PROC_PID_INIT_INO`).
+const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
+
+/// Is this process in the host's PID namespace? The end of another one kills agent and watchdog at once.
+#[must_use]
+pub fn pid_namespace(root: &Path, allowed: bool) -> Vec<Finding> {
+    const ID: &str = "pid-namespace";
+    let finding = match process::namespace(root, "self", "pid") {
+        // A kernel without PID namespaces does not have it.
+        Err(e) => Finding::not_checked(ID, format!("/proc/self/ns/pid: {e}")),
+        Ok(own) if own == Path::new(FIRST_PID_NAMESPACE) => {
+            Finding::ok(ID, "this runs in the host's PID namespace")
+        }
+        Ok(_) => {
+            let what = "this runs in a PID namespace that is not the host's";
+            let finding = if allowed {
+                Finding::warning(ID, format!("{what}, which `allow_pid_namespace` allows"))
+            } else {
+                Finding::problem(ID, Exit::Config, what)
+            };
+            finding
+                .why(
+                    "if the first process of this namespace dies in the window, the kernel kills the watchdog \
+                     too, and nothing thaws",
+                )
+                .remedy(
+                    "run the container in the host's PID namespace (--pid=host, hostPID: true), or set \
+                     allow_pid_namespace",
+                )
+        }
+    };
+    vec![finding]
+}
+
+/// What a watchdog that was started for a try shares with this process.
+#[must_use]
+pub fn watchdog(shares: Result<&[String], String>) -> Vec<Finding> {
+    const ID: &str = "watchdog";
+    match shares {
+        Err(why) => vec![
+            Finding::problem(ID, Exit::Freeze, why)
+                .why("without a watchdog nothing is frozen, and a run fails"),
+        ],
+        Ok([]) => {
+            vec![Finding::ok(ID, "the watchdog starts, and shares nothing with the run that could end both")]
+        }
+        Ok(shares) => {
+            let warning = |shared: &String| {
+                Finding::warning(ID, format!("the watchdog shares with the run: {shared}")).why(
+                    "whatever stops or ends both at once leaves filesystems frozen until ExecStopPost= or \
+                     `stillpoint thaw`",
+                ).remedy(
+                    "in a container: the host's cgroup namespace and a writable /sys/fs/cgroup; else CAP_SYS_NICE \
+                     and CAP_SYS_RESOURCE",
+                )
+            };
+            shares.iter().map(warning).collect()
+        }
+    }
+}
+
 /// Would the kernel panic because a task waits for the window?
 #[must_use]
 pub(crate) fn hung_task_panic(root: &Path, window: Duration) -> Vec<Finding> {
@@ -159,7 +220,7 @@ pub(crate) fn hung_task_panic(root: &Path, window: Duration) -> Vec<Finding> {
     vec![finding]
 }
 
-/// Checks that this program can be started again as the watchdog.
+/// Checks that this program can be started again as the watchdog, from the file that it runs from.
 #[must_use]
 pub fn program(path: std::io::Result<&Path>) -> Vec<Finding> {
     const ID: &str = "program";
@@ -174,8 +235,14 @@ pub fn program(path: std::io::Result<&Path>) -> Vec<Finding> {
         Err(e) => return vec![Finding::not_checked(ID, format!("/proc/self/exe: {e}"))],
     };
     if path.to_string_lossy().ends_with(" (deleted)") || !path.exists() {
-        let what = format!("the file of this program is gone: {}", shown(path));
-        return problem(what, "start the installed program again");
+        let what = format!("the file of this program was replaced or removed: {}", shown(path));
+        let finding = Finding::warning(ID, what)
+            .why(
+                "a run and its watchdog go on with the file that this one runs from; stillpoint-databases would \
+                 be of another build, and refuse",
+            )
+            .remedy("start the installed program again");
+        return vec![finding];
     }
     // access(2) instead of the file's mode, because a noexec mount counts too.
     match access(path, AccessFlags::X_OK) {
@@ -250,6 +317,31 @@ mod tests {
     }
 
     #[test]
+    fn the_hosts_pid_namespace_is_known_by_its_number() {
+        let in_namespace = |link: &str| {
+            let root = host(&[]);
+            std::fs::create_dir_all(root.path().join("proc/self/ns")).unwrap();
+            symlink(link, root.path().join("proc/self/ns/pid")).unwrap();
+            root
+        };
+        let own = in_namespace("pid:[4026532201]");
+        let refused = pid_namespace(own.path(), false);
+        assert_eq!((severities(&refused), refused[0].exit()), (vec![Severity::Problem], Exit::Config));
+        assert_eq!(severities(&pid_namespace(own.path(), true)), [Severity::Warning]);
+        let hosts = in_namespace("pid:[4026531836]");
+        assert_eq!(severities(&pid_namespace(hosts.path(), false)), [Severity::Ok]);
+        assert_eq!(severities(&pid_namespace(host(&[]).path(), false)), [Severity::NotChecked]);
+    }
+
+    #[test]
+    fn each_thing_that_the_watchdog_shares_is_a_finding() {
+        assert_eq!(severities(&watchdog(Ok(&[]))), [Severity::Ok]);
+        let shares = ["control group cgroup2 /x (read-only)".to_owned(), "ordinary priority".to_owned()];
+        assert_eq!(severities(&watchdog(Ok(&shares))), [Severity::Warning; 2]);
+        assert_eq!(severities(&watchdog(Err("it does not start".to_owned()))), [Severity::Problem]);
+    }
+
+    #[test]
     fn a_window_longer_than_the_kernels_patience_is_a_problem() {
         let with = |panic: &str, timeout: &str| {
             let root = host(&[
@@ -266,13 +358,13 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_is_gone_cannot_guard() {
+    fn a_program_that_cannot_be_started_cannot_guard() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("stillpoint");
-        assert_eq!(severities(&program(Ok(&path))), [Severity::Problem]);
+        assert_eq!(severities(&program(Ok(&path))), [Severity::Warning], "it runs from its inode");
         std::fs::write(&path, "").unwrap();
         assert_eq!(severities(&program(Ok(&path))), [Severity::Problem], "not executable");
         assert_eq!(severities(&program(Ok(Path::new("/bin/sh")))), [Severity::Ok]);
-        assert_eq!(severities(&program(Ok(Path::new("/bin/sh (deleted)")))), [Severity::Problem]);
+        assert_eq!(severities(&program(Ok(Path::new("/bin/sh (deleted)")))), [Severity::Warning]);
     }
 }

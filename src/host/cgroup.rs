@@ -1,8 +1,11 @@
 //! The control groups of a process.
 //!
 //! In: `/proc/PID/cgroup` below a root (cgroups(7)). Out: [`Cgroups`]: its unit, and whether it is within a
-//! group. Must never: take a controller's group for a unit of systemd's.
+//! group. [`leave`] is the way out of them. Must never: take a controller's group for a unit of systemd's.
 
+mod root;
+
+pub(crate) use self::root::leave;
 use std::io;
 use std::path::Path;
 

@@ -244,10 +244,15 @@ const _: () = assert!(size_of::<LoopInfo>() == 232 && size_of::<BtrfsInfo>() == 
 /// Most superblocks one run can freeze: the size of [`Page`].
 pub(crate) const MAX_FILESYSTEMS: usize = 1000;
 
+/// Which words [`Page`] has, and where; raised when that changes.
+pub const LAYOUT: u32 = 0x5350_0001;
+
 /// The page that agent and watchdog share. All words are atomics; either side may die at any instruction.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Page {
+    /// [`LAYOUT`]: what another build has left may have other words in other places.
+    pub layout: AtomicU32,
     /// CLOCK_BOOTTIME of the agent's last heartbeat, in nanoseconds.
     pub beat: AtomicU64,
     /// Why the watchdog fired, 0 while it has not: see [`crate::window::watchdog::Trigger`].
@@ -264,7 +269,7 @@ pub struct Page {
     pub thaw_replies: [AtomicU32; MAX_FILESYSTEMS],
 }
 
-/// A mapping of [`Page`], shared through a memfd.
+/// A mapping of [`Page`], shared through a memfd or a file in memory.
 #[derive(Debug)]
 pub struct SharedPage {
     page: NonNull<Page>,
@@ -287,11 +292,24 @@ impl SharedPage {
     /// What memfd_create, ftruncate or mmap say.
     pub fn create() -> nix::Result<(Self, OwnedFd)> {
         let fd = nix::sys::memfd::memfd_create(c"stillpoint", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?;
-        nix::unistd::ftruncate(&fd, i64::try_from(size_of::<Page>()).map_err(|_| Errno::EOVERFLOW)?)?;
-        Ok((Self::map(fd.as_fd())?, fd))
+        Ok((Self::new(fd.as_fd())?, fd))
     }
 
-    /// Maps the page of a memfd made by [`SharedPage::create`].
+    /// The same in this file, which is empty. It has to be on a memory filesystem: a store to a page of a disk
+    /// may wait for that disk.
+    ///
+    /// # Errors
+    /// What fallocate or mmap say.
+    pub fn new(fd: BorrowedFd<'_>) -> nix::Result<Self> {
+        let size = i64::try_from(size_of::<Page>()).map_err(|_| Errno::EOVERFLOW)?;
+        // All of it, now: with a hole, a store would be SIGBUS once the filesystem is full.
+        nix::fcntl::fallocate(fd, nix::fcntl::FallocateFlags::empty(), 0, size)?;
+        let page = Self::map(fd)?;
+        page.layout.store(LAYOUT, std::sync::atomic::Ordering::SeqCst);
+        Ok(page)
+    }
+
+    /// Maps the page of a file made by [`SharedPage::create`] or [`SharedPage::new`].
     ///
     /// # Errors
     /// EINVAL when the file is too small to be one, else what mmap says.
@@ -300,8 +318,8 @@ impl SharedPage {
         if usize::try_from(size).is_ok_and(|s| s < size_of::<Page>()) {
             return Err(Errno::EINVAL); // a shorter file would be SIGBUS at the first touch
         }
-        // SAFETY: a fresh shared mapping of a memfd at least as long as Page (checked above), which only this
-        // program holds and nobody truncates; all zeroes is a valid Page; mmap aligns to a page.
+        // SAFETY: a fresh shared mapping of a file at least as long as Page (checked above), which only root
+        // can open and nobody truncates; any bytes are a valid Page; mmap aligns to a page.
         let page = unsafe {
             mmap(
                 None,
@@ -372,6 +390,33 @@ pub fn one_malloc_arena() {
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
     }
+}
+
+/// Gives this thread, and those that it starts, the highest real-time priority: it runs before every ordinary
+/// process, whatever share of the CPUs its control group has (sched(7)).
+///
+/// # Errors
+/// EPERM: no CAP_SYS_NICE, or a control group without real-time bandwidth (CONFIG_RT_GROUP_SCHED).
+pub fn run_first() -> nix::Result<()> {
+    // SAFETY: no memory is passed.
+    let highest = unsafe { libc::sched_get_priority_max(libc::SCHED_FIFO) };
+    schedule(libc::SCHED_FIFO, highest)
+}
+
+/// Undoes it, for this thread.
+///
+/// # Errors
+/// What sched_setscheduler says.
+pub fn run_as_usual() -> nix::Result<()> {
+    schedule(libc::SCHED_OTHER, 0)
+}
+
+fn schedule(policy: i32, priority: i32) -> nix::Result<()> {
+    // SAFETY: plain integers, for which zero is valid where a platform has more of them.
+    let mut parameters: libc::sched_param = unsafe { std::mem::zeroed() };
+    parameters.sched_priority = priority;
+    // SAFETY: the struct outlives the call, which only reads it; 0 is this thread.
+    Errno::result(unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) }).map(drop)
 }
 
 /// Changes of a mount for [`set_mount_attributes`]: `struct mount_attr` in its first version.

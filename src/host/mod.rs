@@ -12,7 +12,7 @@
 //! device       a block device by its number: its node, opened, claimed, read
 //! device_users who uses block devices that no mount here shows
 //! process      /proc/PID: its name, where it works, and whether it is still the same one
-//! cgroup       /proc/PID/cgroup: its unit
+//! cgroup       /proc/PID/cgroup: its unit; the way out of a control group
 //! open_files   /proc/PID/fd: who has what open for writing
 //! fanotify     who has to permit opens
 //! tasks        who waits in the kernel

@@ -142,6 +142,13 @@ impl Process {
     }
 }
 
+/// Which boot of the kernel this is; none where the kernel does not say (random(4)).
+#[must_use]
+pub fn boot(root: &Path) -> Option<String> {
+    let id = std::fs::read_to_string(root.join("proc/sys/kernel/random/boot_id")).ok()?;
+    Some(id.trim().to_owned()).filter(|id| !id.is_empty())
+}
+
 /// Every process id.
 ///
 /// # Errors

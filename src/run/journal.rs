@@ -8,6 +8,7 @@
 
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,11 +19,12 @@ use crate::host::owned_file::{self, OwnedFile};
 use crate::host::process::{self, ProcessId};
 use crate::host::trust::{self, Trusted};
 use crate::ids::{DevNo, RunId, SnapshotId};
-use crate::plan::{Method, Plan};
+use crate::plan::{Method, Plan, PlannedFilesystem};
 use crate::quiesce::HookEnv;
 use crate::quiesce::orphans::SessionProcess;
 use crate::unmount::Recipe;
 use crate::window::expedite::Former;
+use crate::window::page::Left;
 
 /// Journals name processes of this machine, so they are looked up in the real /proc.
 const ROOT: &str = "/";
@@ -66,6 +68,9 @@ pub struct FrozenMount {
     pub dev: DevNo,
     /// The path by which the run opened it.
     pub mount_point: PathBuf,
+    /// Its word on the page; none in a journal of a build that did not say.
+    #[serde(default)]
+    pub word: Option<usize>,
 }
 
 /// What a run may have stopped and unmounted.
@@ -117,6 +122,9 @@ pub struct State {
     /// The process-id namespace that the process id below belongs to, where it is known.
     #[serde(default)]
     pub pid_namespace: Option<PathBuf>,
+    /// The boot of the kernel in which it was started, where that is known.
+    #[serde(default)]
+    pub(crate) boot: Option<String>,
     /// The process of the run. While it exists, no recovery touches what the run has done.
     #[serde(flatten)]
     pub process: ProcessId,
@@ -182,6 +190,7 @@ impl Journal {
             started: jiff::Timestamp::now(),
             plan: plan.to_owned(),
             pid_namespace: pid_namespace(),
+            boot: process::boot(ROOT.as_ref()),
             process: ProcessId::own(ROOT.as_ref()),
             attempted: Vec::new(),
             sessions: Vec::new(),
@@ -231,6 +240,9 @@ impl Journal {
     /// Does the run live? A stopped process does, and so does one in a container that shares the run folder.
     #[must_use]
     pub fn lives(&self) -> bool {
+        if self.is_of_another_boot() {
+            return false;
+        }
         // A process that was killed keeps its files while one of its threads hangs in the kernel. Its id tells
         // more, where it means the same process here.
         if self.pid_means_the_same() && !self.state.process.lives(ROOT.as_ref()) {
@@ -249,6 +261,26 @@ impl Journal {
     #[must_use]
     pub(crate) fn is_taken(&self) -> bool {
         self.own.as_ref().is_some_and(|own| !own.is_in_place())
+    }
+
+    /// Was the machine started since? Then nothing of this run is frozen: a freeze is not stored anywhere.
+    fn is_of_another_boot(&self) -> bool {
+        let now = process::boot(ROOT.as_ref());
+        now.is_some() && self.state.boot.is_some() && now != self.state.boot
+    }
+
+    /// The file of the page that the run shares with its watchdog.
+    #[must_use]
+    pub(crate) fn page(&self) -> PathBuf {
+        self.path.with_extension("page")
+    }
+
+    /// The filesystems that may be frozen by this run now: those that the journal names, and neither the run
+    /// nor its watchdog nor an earlier recovery has thawed.
+    #[must_use]
+    pub(crate) fn may_be_frozen(&self) -> MayBeFrozen {
+        let mounts = if self.is_of_another_boot() { Vec::new() } else { self.state.frozen.clone() };
+        MayBeFrozen { page: Left::read(&self.page()).map(Arc::new), mounts }
     }
 
     /// Changes the journal and writes it, atomically.
@@ -282,6 +314,9 @@ impl Journal {
     /// Does a thread of the run's process still exist, in exit(2) or inside FIFREEZE?
     #[must_use]
     pub(crate) fn lingers(&self) -> bool {
+        if self.is_of_another_boot() {
+            return false;
+        }
         if self.pid_means_the_same() {
             self.state.process.lingers(ROOT.as_ref())
         } else {
@@ -301,16 +336,52 @@ impl Journal {
         if self.is_taken() {
             return; // what is there now is another process's
         }
-        // If it cannot be removed, the next start undoes everything once more, which is harmless.
+        // If it cannot be removed, the next start undoes everything once more, which is harmless. The page
+        // goes last: without it, the journal's filesystems would count as frozen.
         let _ = std::fs::remove_file(&self.path);
+        if !self.path.exists() {
+            let _ = std::fs::remove_file(self.page());
+        }
     }
 }
 
-/// The filesystems that this plan will freeze.
+/// What a run may have frozen, as far as its journal and its page say.
+#[derive(Debug, Clone)]
+pub(crate) struct MayBeFrozen {
+    page: Option<Arc<Left>>,
+    mounts: Vec<FrozenMount>,
+}
+
+impl MayBeFrozen {
+    /// The filesystems. None of them is certain: only a FITHAW tells.
+    pub(crate) fn mounts(&self) -> impl Iterator<Item = &FrozenMount> {
+        self.mounts.iter().filter(|m| self.still(m))
+    }
+
+    /// May this one still be? Asked again before each FITHAW, because the watchdog may be thawing it.
+    pub(crate) fn still(&self, mount: &FrozenMount) -> bool {
+        let (Some(page), Some(word)) = (&self.page, mount.word) else { return true };
+        page.may_be_frozen(word)
+    }
+
+    /// Notes that it is thawed.
+    pub(crate) fn thawed(&self, mount: &FrozenMount) {
+        if let (Some(page), Some(word)) = (&self.page, mount.word) {
+            page.thawed(word);
+        }
+    }
+}
+
+/// The filesystems that this plan will freeze, in the order in which the window gives each a word on the page.
 #[must_use]
 pub(crate) fn will_freeze(plan: &Plan) -> Vec<FrozenMount> {
     let frozen = plan.filesystems.iter().filter(|f| f.method == Method::Freeze);
-    frozen.map(|f| FrozenMount { dev: f.dev, mount_point: f.mount_point.clone() }).collect()
+    let mount = |(word, f): (usize, &PlannedFilesystem)| FrozenMount {
+        dev: f.dev,
+        mount_point: f.mount_point.clone(),
+        word: Some(word),
+    };
+    frozen.enumerate().map(mount).collect()
 }
 
 /// The hooks' environments are in it, and may contain a password.
@@ -389,6 +460,25 @@ mod tests {
         for path in [run_dir.as_path(), &run_dir.join("runs"), &journal.path] {
             assert_eq!(path.metadata().unwrap().permissions().mode() & 0o077, 0, "{}", path.display());
         }
+    }
+
+    /// A journal in a run folder that is on a disk is there after a restart, and the process id of the run may
+    /// be another process's by then.
+    #[test]
+    fn after_a_restart_the_run_is_dead_and_nothing_is_frozen() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::start(dir.path(), &RunId::generate(), "p", |_| ()).unwrap();
+        let dev = DevNo { major: 7, minor: 1 };
+        let frozen = FrozenMount { dev, mount_point: "/data".into(), word: Some(0) };
+        journal.update(|s| s.frozen = vec![frozen]).unwrap();
+        assert!(journal.lives() && journal.lingers());
+        assert_eq!(journal.may_be_frozen().mounts().count(), 1);
+        journal.update(|s| s.boot = Some("another".to_owned())).unwrap();
+        assert!(!journal.lives() && !journal.lingers());
+        assert_eq!(journal.may_be_frozen().mounts().count(), 0);
+        assert_eq!(Journal::dead(dir.path()).len(), 1);
+        journal.update(|s| s.boot = None).unwrap();
+        assert!(journal.lives(), "of a build that did not say");
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(super) async fn fix<E, G: Goal<E>>(
     progress: &mut Progress,
     interrupt: &mut Interrupt,
 ) -> Window {
-    let prepared = match prepare(env, job, goal, interrupt).await {
+    let prepared = match prepare(env, job, goal, progress, interrupt).await {
         Ok(prepared) => prepared,
         Err(failure) => return Window::never(failure),
     };
@@ -75,14 +75,23 @@ async fn prepare<E, G: Goal<E>>(
     env: &Environment<'_, E>,
     job: &Job<'_>,
     goal: &mut G,
+    progress: &mut Progress,
     interrupt: &mut Interrupt,
 ) -> Result<Prepared, Failure> {
     goal.before_prepare(env, job);
     env.at(Step::Prepare);
-    let extras = Extras { afterwards: goal.recovery(env), rcu_expedited: expedited(env.root, job.settings) };
+    let extras = Extras {
+        afterwards: goal.recovery(env),
+        rcu_expedited: expedited(env.root, job.settings),
+        page: Some(progress.journal.page()),
+    };
     let machine = Machine { root: env.root, kernel: &env.kernel, watchdog: &env.watchdog };
     let prepared = Prepared::open(machine, job.plan, goal.limits(job), interrupt, extras).await?;
     env.at(Step::Guarded);
+    for shared in prepared.watchdog_shares() {
+        tracing::warn!("the watchdog shares with this process: {shared}");
+    }
+    progress.watchdog_shares = prepared.watchdog_shares().to_vec();
     Ok(prepared)
 }
 

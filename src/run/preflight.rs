@@ -26,6 +26,7 @@ use crate::plan::{self, Method, Plan};
 /// # Errors
 /// When the run would fail. Nothing has been touched.
 pub(super) fn host<E>(env: &Environment<'_, E>, job: &Job<'_>) -> Result<(), Error> {
+    refuse(doctor::system::pid_namespace(env.root, job.settings.allow_pid_namespace))?;
     let set = Set::planned(job.facts, job.plan);
     refuse(doctor::hooks::runnable(&job.settings.hooks))?;
     refuse(doctor::hooks::writable(&job.settings.hooks))?;

@@ -55,6 +55,8 @@ pub(super) struct Progress {
     pub applications: Applications,
     pub window: Window,
     pub remounted: Remounted,
+    /// What could have ended the watchdog together with this process.
+    pub watchdog_shares: Vec<String>,
 }
 
 impl Progress {
@@ -78,6 +80,7 @@ impl Progress {
             applications: Applications::new(job, window),
             window: Window::default(),
             remounted: Remounted::default(),
+            watchdog_shares: Vec::new(),
         })
     }
 

@@ -72,7 +72,7 @@ pub async fn local(run_dir: &Path) -> Local {
 async fn within(run_dir: &Path, limit: Duration) -> Local {
     let mut thaws = BTreeMap::new();
     for journal in Journal::dead(run_dir).into_iter().flatten() {
-        let thawed = rescue::recorded(&journal.state.frozen, Some(&journal));
+        let thawed = rescue::recorded(&journal);
         thaws.insert(journal.state.run.clone(), (journal.state.ended, thawed));
     }
     let mut local = Local::default();
@@ -94,7 +94,7 @@ async fn within(run_dir: &Path, limit: Duration) -> Local {
                 let thawed = thaws
                     .remove(&journal.state.run)
                     .map(|(_, thaws)| thaws)
-                    .unwrap_or_else(|| rescue::recorded(&journal.state.frozen, Some(&journal)));
+                    .unwrap_or_else(|| rescue::recorded(&journal));
                 local.recovered.push(release(run_dir, journal, thawed).await);
             }
             Err(e) => local.unreadable.push(e),
@@ -342,7 +342,11 @@ mod tests {
             watchdog: None,
             record: serde_json::from_value(record).unwrap(),
         };
-        let frozen = FrozenMount { dev: DevNo { major: 7, minor: 9999 }, mount_point: mount_point.clone() };
+        let frozen = FrozenMount {
+            dev: DevNo { major: 7, minor: 9999 },
+            mount_point: mount_point.clone(),
+            word: None,
+        };
         let change =
             |s: &mut super::super::journal::State| (s.held_freeze, s.frozen) = (Some(hold), vec![frozen]);
         journal.update(change).unwrap();

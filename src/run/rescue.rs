@@ -3,8 +3,9 @@
 //!
 //! In: a journal's mounts, or every mount namespace. Out: what was thawed, what could not be thawed, and why;
 //! what could not be looked at. Each superblock gets threads of its own and a limit. Must never: wait for one
-//! before it starts the others, thaw a mount point that now leads to another filesystem, or count what it could
-//! not look at as not frozen.
+//! before it starts the others, thaw a mount point that now leads to another filesystem, or what the run's
+//! page says is thawed already (unless everything is to be thawed), or count what it could not look at as not
+//! frozen.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::journal::{FrozenMount, Journal};
+use super::journal::{FrozenMount, Journal, MayBeFrozen};
 use crate::host::calls::{self, Call};
 use crate::host::kernel::{Kernel, Linux};
 use crate::host::mountinfo::BadLine;
@@ -37,12 +38,17 @@ type Work = Box<dyn FnOnce() -> Result<bool, Errno> + Send>;
 /// What was frozen and is thawed now; what could not be thawed, and why.
 pub type Thaws = (Vec<PathBuf>, Vec<(PathBuf, Errno)>);
 
-/// FITHAW on each. EINVAL means that it is not frozen, which counts as success.
-pub(super) fn recorded(mounts: &[FrozenMount], owner: Option<&Journal>) -> Thaws {
-    let owner = owner.map(|j| j.state.process);
-    let work = mounts.iter().map(|m| {
-        let FrozenMount { dev, mount_point } = m.clone();
-        (mount_point.clone(), Box::new(move || thaw_one(&mount_point, dev, owner)) as Work)
+/// FITHAW on each filesystem that this dead run may have left frozen. EINVAL means that it is not frozen, which
+/// counts as success.
+pub(super) fn recorded(journal: &Journal) -> Thaws {
+    thaw_all(journal, Some(journal.state.process))
+}
+
+fn thaw_all(journal: &Journal, owner: Option<ProcessId>) -> Thaws {
+    let frozen = journal.may_be_frozen();
+    let work = frozen.mounts().map(|m| {
+        let (mount, frozen) = (m.clone(), frozen.clone());
+        (m.mount_point.clone(), Box::new(move || thaw_one(&mount, &frozen, owner)) as Work)
     });
     // Each FITHAW has a limit of its own, but opening or mounting may hang for longer.
     side_by_side(work.collect(), PATIENCE + MARGIN)
@@ -84,18 +90,31 @@ fn side_by_side(work: Vec<(PathBuf, Work)>, limit: Duration) -> Thaws {
 
 /// True when it was frozen and is now thawed. EBUSY when a FIFREEZE of the dead run is still in progress;
 /// ENOLINK when it exists, is mounted nowhere, and could not be reached either by mounting it.
-fn thaw_one(path: &Path, dev: DevNo, owner: Option<ProcessId>) -> Result<bool, Errno> {
-    let Some(fd) = reached(path, dev)? else {
+fn thaw_one(mount: &FrozenMount, frozen: &MayBeFrozen, owner: Option<ProcessId>) -> Result<bool, Errno> {
+    let Some(fd) = reached(&mount.mount_point, mount.dev)? else {
         return Ok(false); // the filesystem no longer exists
     };
     let end = Instant::now() + PATIENCE;
     loop {
+        // The watchdog has it, or has had it: what is frozen from then on is somebody else's.
+        if !frozen.still(mount) {
+            return Ok(false);
+        }
         // Read before the thaw: while a thread of the dead run exists, EINVAL may mean that its FIFREEZE is
         // still in progress.
         let lingering = owner.is_some_and(|p| p.lingers(Path::new("/")));
         match Linux.thaw(fd.as_fd()) {
-            Ok(()) => return Ok(true),
-            Err(Errno::EINVAL) if !lingering => return Ok(false),
+            Ok(()) => {
+                frozen.thawed(mount);
+                return Ok(true);
+            }
+            Err(Errno::EINVAL) if !lingering => {
+                // Of a run that lives, a FIFREEZE may still be in progress.
+                if owner.is_some() {
+                    frozen.thawed(mount);
+                }
+                return Ok(false);
+            }
             Err(Errno::EINVAL) if Instant::now() > end => return Err(Errno::EBUSY),
             Err(errno) if Instant::now() > end => return Err(errno),
             Err(_) => std::thread::sleep(Duration::from_millis(20)),
@@ -106,7 +125,7 @@ fn thaw_one(path: &Path, dev: DevNo, owner: Option<ProcessId>) -> Result<bool, E
 /// Thaws what a run has frozen whose process exists and does not answer.
 #[must_use]
 pub fn by_force(journal: &Journal) -> Thaws {
-    recorded(&journal.state.frozen, None)
+    thaw_all(journal, None)
 }
 
 /// An fd on this superblock: by its path, by any other mount of it in any namespace, below its covers, or by

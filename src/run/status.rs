@@ -143,6 +143,7 @@ fn of(journal: &Journal) -> RunStatus {
     let alive = journal.lives();
     let until = hold.and_then(|h| h.record.until).or(state.thawed_by);
     let past = until.is_none_or(|until| Timestamp::now().duration_since(until) > GRACE);
+    let frozen = journal.may_be_frozen();
     RunStatus {
         run_id: state.run.clone(),
         command: match hold {
@@ -156,7 +157,7 @@ fn of(journal: &Journal) -> RunStatus {
         watchdog: hold.and_then(|h| h.watchdog),
         started: state.started,
         until,
-        may_be_frozen: state.frozen.iter().map(|f| f.mount_point.clone()).collect(),
+        may_be_frozen: frozen.mounts().map(|f| f.mount_point.clone()).collect(),
         unmounted: state.unmounted.recipe.mounts.iter().map(|m| m.mount_point.clone()).collect(),
         units: state.unmounted.stopped().map(str::to_owned).collect(),
         expedited: state.expedited.is_some(),
@@ -166,8 +167,8 @@ fn of(journal: &Journal) -> RunStatus {
             Created::Made(ids) => ids.clone(),
             _ => Vec::new(),
         },
-        is_overdue: !state.frozen.is_empty() && (!alive || past),
-        devices: state.frozen.iter().map(|f| f.dev).collect(),
+        is_overdue: frozen.mounts().next().is_some() && (!alive || past),
+        devices: frozen.mounts().map(|f| f.dev).collect(),
     }
 }
 

@@ -242,6 +242,7 @@ fn describe(
         unwitnessed: thawed.without_witness(),
         still_frozen: thawed.still_frozen,
         not_mounted: Vec::new(),
+        watchdog_shares: std::mem::take(&mut progress.watchdog_shares),
         after: applications::after(&hooks),
         hooks,
         plan: job.plan.clone(),

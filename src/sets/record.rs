@@ -54,6 +54,9 @@ pub struct SetRecord {
     /// Devices whose write counter could not have shown a write in the window, each with why. It is no
     /// independent witness then; what is on them has another proof.
     pub(crate) unwitnessed: Vec<String>,
+    /// What the watchdog shared with this process, so that both could have ended at once; empty where it stood
+    /// alone.
+    pub(crate) watchdog_shares: Vec<String>,
     /// The applications that the plan quiesces, each with its own label.
     pub(crate) applications: Vec<ApplicationRecord>,
     /// The hooks that ran, and the stops and starts of units for an unmount.

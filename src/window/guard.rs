@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::expedite::RcuExpedited;
+use super::Extras;
 use super::watchdog::Trigger;
 use crate::host::kernel::SharedPage;
 
@@ -29,6 +29,8 @@ use crate::host::kernel::SharedPage;
 pub enum GuardError {
     #[error("cannot start the watchdog ({})", program.display())]
     Spawn { program: PathBuf, source: std::io::Error },
+    #[error("the watchdog ({}) is stillpoint {theirs}, and this is {}", program.display(), crate::build::ID)]
+    OtherBuild { program: PathBuf, theirs: String },
     #[error("the watchdog did not get ready: {what}")]
     NotReady {
         /// The step that failed, as a phrase for the message.
@@ -41,17 +43,9 @@ pub enum GuardError {
 pub trait StartGuard: Send + Sync + std::fmt::Debug {
     /// Starts it over these descriptors, and waits, blocking, until it is ready.
     ///
-    /// `rcu_expedited` is what it puts back too; `afterwards` what it starts when the agent has died and
-    /// everything is thawed.
-    ///
     /// # Errors
     /// When it does not get ready. Nothing is frozen then.
-    fn start(
-        &self,
-        fds: &[Arc<OwnedFd>],
-        rcu_expedited: Option<&RcuExpedited>,
-        afterwards: Option<&[PathBuf]>,
-    ) -> Result<Box<dyn Guard>, GuardError>;
+    fn start(&self, fds: &[Arc<OwnedFd>], extras: &Extras) -> Result<Box<dyn Guard>, GuardError>;
 
     /// What is started, for the message when that does not come back.
     fn program(&self) -> PathBuf;
@@ -64,6 +58,11 @@ pub trait Guard: Send + Sync + std::fmt::Debug {
 
     /// Its process id, for messages and the journal.
     fn pid(&self) -> u32;
+
+    /// What can stop or end it together with the agent, each in a few words; nothing where it stands alone.
+    fn shares(&self) -> &[String] {
+        &[]
+    }
 
     /// From now on it thaws everything at `window` from now, at the latest.
     ///

@@ -15,6 +15,7 @@
 //! caller's one call. Guards, from the inside out: explicit thaw, `Drop`, the watchdog process, the journal
 //! in /run.
 
+mod apart;
 mod delegated_thaw;
 pub(crate) mod claims;
 mod clock;
@@ -27,6 +28,7 @@ mod frozen;
 pub mod guard;
 mod filesystem;
 mod memory;
+pub mod page;
 mod prepared;
 mod recheck;
 pub mod probe;
@@ -95,6 +97,8 @@ pub struct Extras {
     /// What the watchdog starts once everything is thawed because the agent is gone: a program and its
     /// arguments.
     pub(crate) afterwards: Option<Vec<PathBuf>>,
+    /// Where a recovery looks for what was thawed: see [`page`].
+    pub(crate) page: Option<PathBuf>,
 }
 
 fn list(paths: &[PathBuf]) -> String {

@@ -107,6 +107,12 @@ impl Prepared {
         self.guard.pid()
     }
 
+    /// What can stop or end the watchdog together with this process.
+    #[must_use]
+    pub fn watchdog_shares(&self) -> &[String] {
+        self.guard.shares()
+    }
+
     /// Ends without freezing.
     pub fn dismiss(mut self) {
         self.guard.dismiss();
@@ -142,9 +148,8 @@ fn start_guard(
         .stack_size(256 * 1024) // the C library keeps it, and mlockall pins it
         .spawn(move || {
             let _runtime = runtime.enter();
-            let Extras { rcu_expedited, afterwards } = extras;
-            let started = watchdog.start(&fds, rcu_expedited.as_ref(), afterwards.as_deref());
-            let _ = tx.send((started, rcu_expedited));
+            let started = watchdog.start(&fds, &extras);
+            let _ = tx.send((started, extras.rcu_expedited));
         })
         .map_err(PrepareError::Thread)?;
     // The watchdog itself has a limit of its own to get ready.

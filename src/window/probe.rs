@@ -8,6 +8,7 @@
 //! says that the child waits for the thaw.
 
 use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
@@ -105,7 +106,7 @@ fn is_wait_for_thaw(stack: &str, wchan: &str) -> bool {
 
 fn spawn(program: &Path, target: &Target) -> std::io::Result<Child> {
     let mut command = Command::new(program);
-    command.arg(ARGUMENT).arg(target.dev.to_string()).arg(&target.fstype);
+    command.arg0("stillpoint").arg(ARGUMENT).arg(target.dev.to_string()).arg(&target.fstype);
     for way in target.ways.iter().take(WAYS) {
         command.arg(way.place.to_argument()).arg(way.mount.to_string()).arg(&way.path);
     }
@@ -115,6 +116,8 @@ fn spawn(program: &Path, target: &Target) -> std::io::Result<Child> {
 /// The whole life of the child.
 #[must_use]
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    // Started from /proc/self/exe, it would be called `exe`.
+    let _ = nix::sys::prctl::set_name(c"stillpoint");
     let Some(target) = target(arguments) else { return ExitCode::from(NO_PATH) };
     let fd = match target.open(REACH) {
         Err(Errno::ENOLINK) => hidden_mounts::covered(&target),

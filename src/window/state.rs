@@ -7,7 +7,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum State {
-    /// Not frozen by us. The watchdog leaves it alone: a freeze found here is somebody else's.
+    /// Not frozen by us. The watchdog and a recovery leave it alone: a freeze found here is somebody else's.
     Idle = 0,
     /// FIFREEZE has been called and has not returned.
     Freezing = 1,
@@ -20,6 +20,12 @@ pub enum State {
 }
 
 impl State {
+    /// May it be frozen, by us?
+    #[must_use]
+    pub fn may_be_frozen(self) -> bool {
+        matches!(self, Self::Freezing | Self::Frozen)
+    }
+
     /// The state of a word; an unknown word counts as frozen, the careful reading.
     #[must_use]
     pub fn from_word(word: u32) -> Self {

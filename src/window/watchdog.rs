@@ -8,6 +8,10 @@
 //! superblock whose word says that we have not touched it; give up while something may be frozen. Where a
 //! freeze was held for somebody else and the agent is gone, it starts the recovery at the very end.
 //!
+//! It shares as little as possible with the agent (see `apart.rs`), and nothing that it has open belongs to
+//! whoever started the agent. It ends by itself: when the agent tells it to, or when the agent is gone and
+//! nothing is frozen any more.
+//!
 //! Triggers: the absolute deadline (CLOCK_BOOTTIME), a gap in the heartbeat, end of file on the socket, the
 //! pidfd. The last two alone are not enough: a dying process can hang in D inside exit() with its socket
 //! open.
@@ -15,6 +19,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,9 +37,9 @@ use rustix::process::{PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 use super::clock::boottime_ns;
-use super::delegated_thaw;
 use super::expedite::PutBack;
 use super::state::State;
+use super::{apart, delegated_thaw};
 use crate::host::kernel::{self, Kernel, Linux, MAX_FILESYSTEMS, SharedPage};
 
 /// The hidden first argument that makes this binary a watchdog.
@@ -87,9 +92,11 @@ impl std::fmt::Display for Trigger {
     }
 }
 
-/// First message to the watchdog; the page's memfd comes with it.
+/// First message to the watchdog; the page's file comes with it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Hello {
+    /// The agent's build.
+    pub build: String,
     /// The agent's process id.
     pub agent: i32,
     /// How many fds follow, in messages of at most [`FDS_PER_MESSAGE`].
@@ -100,13 +107,22 @@ pub(super) struct Hello {
     pub afterwards: Option<Vec<std::path::PathBuf>>,
 }
 
+/// What follows [`READY`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Ready {
+    /// The watchdog's build. Where it is not the agent's, the watchdog has done nothing and is not ready.
+    pub build: String,
+    /// What it still shares with the agent.
+    pub shares: Vec<String>,
+}
+
 /// SCM_RIGHTS takes at most 253 fds a message (SCM_MAX_FD).
 pub(super) const FDS_PER_MESSAGE: usize = 200;
 /// First byte of messages: armed, followed by the deadline as 8 bytes of boottime nanoseconds.
 pub(super) const ARM: u8 = b'A';
 /// Everything is thawed and every freezing thread is back: go.
 pub(super) const DONE: u8 = b'D';
-/// The watchdog's answer once nothing can fail any more.
+/// First byte of the watchdog's answer to [`Hello`], once nothing can fail any more.
 pub(super) const READY: u8 = b'R';
 /// The watchdog has fired.
 pub(super) const FIRED: u8 = b'F';
@@ -143,9 +159,14 @@ impl Watchdog {
         nix::unistd::setsid().or_else(|e| if e == Errno::EPERM { Ok(Pid::this()) } else { Err(e) })?;
         nix::unistd::chdir("/")?;
         let _ = crate::host::process::set_oom_score("self", -1000);
+        // Started from /proc/self/exe, it would be called `exe`.
+        let _ = nix::sys::prctl::set_name(c"stillpoint");
         close_inherited();
         let mut buffer = [0_u8; 8192];
         let (n, mut fds) = kernel::receive_fds(socket(), &mut buffer)?;
+        same_build(&buffer[..n])?;
+        // Before there are threads, which inherit it, and before anything is frozen.
+        let shares = apart::stand();
         let hello: Hello = serde_json::from_slice(&buffer[..n]).map_err(|_| Errno::EPROTO)?;
         let rcu_expedited = match hello.former {
             Some(former) => Some(PutBack::new(fds.pop().ok_or(Errno::EPROTO)?, former)),
@@ -180,7 +201,7 @@ impl Watchdog {
         }
         let afterwards = hello.afterwards.as_deref().and_then(command);
         mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE)?;
-        send(0, &[READY], MsgFlags::MSG_NOSIGNAL)?;
+        ready(shares)?;
         Ok(Self { agent, timer, page, gone, threads, rcu_expedited, afterwards })
     }
 
@@ -233,6 +254,7 @@ impl Watchdog {
                 }
                 // Nothing is frozen any more: what the agent owes may be started.
                 if let Some(mut recovery) = self.afterwards {
+                    let _ = kernel::run_as_usual(); // post hooks are no business before all others
                     let _ = recovery.spawn();
                 }
                 return;
@@ -281,10 +303,39 @@ impl Watchdog {
     }
 }
 
+fn ready(shares: Vec<String>) -> nix::Result<()> {
+    let mut message = vec![READY];
+    let ready = Ready { build: crate::build::ID.to_owned(), shares };
+    message.extend(serde_json::to_vec(&ready).map_err(|_| Errno::EPROTO)?);
+    send(0, &message, MsgFlags::MSG_NOSIGNAL).map(drop)
+}
+
+/// Is this the agent's program? If not, the agent is told which this is, before anything is done for it.
+fn same_build(hello: &[u8]) -> nix::Result<()> {
+    /// Of any build: another one may have other fields beside it.
+    #[derive(Deserialize)]
+    struct Build {
+        build: String,
+    }
+    if serde_json::from_slice(hello).is_ok_and(|Build { build }| build == crate::build::ID) {
+        return Ok(());
+    }
+    ready(Vec::new())?;
+    // Until the agent has read it: closed with messages unread, the socket would only say that it was reset.
+    let mut rest = [0; 64];
+    while recv(0, &mut rest, MsgFlags::empty()).is_ok_and(|n| n > 0 && rest[..n] != [DONE]) {}
+    Err(Errno::EPROTO)
+}
+
 fn command(words: &[std::path::PathBuf]) -> Option<Command> {
     let (program, arguments) = words.split_first()?;
     let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .arg0("stillpoint")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     // The watchdog has no PATH, and what is started looks for systemctl in it.
     command.env("PATH", crate::host::process::SEARCH_PATH);
     Some(command)
@@ -307,19 +358,27 @@ impl Thaw {
         loop {
             // Read before the thaw: only an EINVAL that comes *after* the agent was gone is final.
             let gone = self.gone.load(Ordering::SeqCst);
-            let finished = match State::from_word(word.load(Ordering::SeqCst)) {
-                State::Idle | State::Thawed | State::ThawedByWatchdog => true,
-                State::Freezing | State::Frozen => match Linux.thaw(self.fd.as_fd()) {
+            let said = word.load(Ordering::SeqCst);
+            let state = State::from_word(said);
+            let finished = !state.may_be_frozen()
+                || match Linux.thaw(self.fd.as_fd()) {
                     Ok(()) => {
                         word.store(State::ThawedByWatchdog as u32, Ordering::SeqCst);
                         self.page.thawed_by_watchdog.fetch_add(1, Ordering::SeqCst);
                         self.say();
                         true
                     }
-                    Err(Errno::EINVAL) => true,
+                    Err(Errno::EINVAL) => {
+                        // Somebody else has thawed it, or its FIFREEZE failed: if it is frozen again, that is
+                        // nothing that this watchdog or a recovery may thaw.
+                        if state == State::Frozen || gone {
+                            let thawed = State::Thawed as u32;
+                            let _ = word.compare_exchange(said, thawed, Ordering::SeqCst, Ordering::SeqCst);
+                        }
+                        true
+                    }
                     Err(_) => false,
-                },
-            };
+                };
             // While the agent lives, a stopped freezing thread may still be on its way into FIFREEZE.
             if finished && gone {
                 return;

@@ -31,6 +31,30 @@ fn clients_of_databases_are_in_the_program_that_talks_to_them_and_in_no_other() 
     assert_eq!(clients_in(rig::stillpoint()), BTreeSet::new());
 }
 
+/// What the watchdog answers to this first word.
+fn watchdog_of(hello: &str) -> Vec<u8> {
+    use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+    use std::os::fd::AsRawFd as _;
+    let (ours, theirs) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
+    let mut watchdog = Command::new(rig::stillpoint()).arg("__watchdog").stdin(theirs).spawn().unwrap();
+    send(ours.as_raw_fd(), hello.as_bytes(), MsgFlags::MSG_NOSIGNAL).unwrap();
+    let mut answer = [0; 1024];
+    let n = recv(ours.as_raw_fd(), &mut answer, MsgFlags::empty()).unwrap();
+    drop(ours);
+    assert!(!watchdog.wait().unwrap().success());
+    answer[..n].to_vec()
+}
+
+/// An agent of another build learns which this is, whatever else is in its first word.
+#[test]
+fn a_watchdog_serves_agents_of_its_own_build_alone() {
+    for hello in [r#"{"build": "0.0.9", "with": "other fields"}"#, "{}", "no word at all"] {
+        let answer = String::from_utf8(watchdog_of(hello)).unwrap();
+        assert!(answer.contains(stillpoint::build::ID), "{hello}: {answer}");
+    }
+}
+
 #[test]
 fn a_symbol_is_of_the_crate_that_it_begins_with() {
     for symbol in [

@@ -9,12 +9,14 @@
     reason = "a panic is how a test fails"
 )]
 
+mod apart;
 mod containers;
 mod death;
 mod devices;
 mod doctor;
 mod expedited;
 mod faults;
+mod foreign_freeze;
 mod hardship;
 mod hooks;
 mod log;
@@ -32,5 +34,6 @@ mod status;
 mod stuck;
 mod units;
 mod unmount;
+mod upgrade;
 mod window;
 mod window_strace;

@@ -38,8 +38,9 @@ impl Service {
         std::fs::create_dir(&state).unwrap();
         manager.keep_state_on(&state);
         let folders = ["--state-dir", state.to_str().unwrap()];
-        let take = rig.command(&[&folders[..], &["snapshot", "--window", WINDOW]].concat());
-        let recover = rig.bare_command(&[&folders[..], &["thaw", "--recover"]].concat());
+        // Of two such options the one behind the command counts.
+        let take = rig.command(&[&["snapshot", "--window", WINDOW], &folders[..]].concat());
+        let recover = rig.bare_command(&[&["thaw", "--recover"], &folders[..]].concat());
         let at = |command: &Command| line(command).replacen("env ", "/usr/bin/env ", 1);
         let here = format!(
             "[Service]\nExecStart=\nExecStart={} %i\nExecStopPost=\nExecStopPost={}\n{more}",
@@ -80,6 +81,51 @@ fn thawed_after(writes: &[BlockedWrite], since: Instant) -> Duration {
     writes.iter().map(|w| through(w).duration_since(since)).max().unwrap()
 }
 
+/// The watchdog is not in the unit's control group: it thaws, and nothing else is needed for that.
+#[test]
+fn a_kill_of_the_whole_unit_leaves_the_watchdog() {
+    let Some(service) = Service::in_the_window("ExecStopPost=\n") else { return };
+    let writes = service.blocked();
+    let killed = Instant::now();
+    service.manager.ctl(&["kill", "--signal=KILL", "--kill-who=all", UNIT]);
+    let took = thawed_after(&writes, killed);
+    println!("thawed {took:?} after the kill");
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    service.end("failed");
+}
+
+/// `systemctl stop`: the run thaws and ends, and its watchdog with it.
+#[test]
+fn a_stop_of_the_unit_thaws_and_leaves_nothing() {
+    let Some(service) = Service::in_the_window("") else { return };
+    let writes = service.blocked();
+    let stopped = Instant::now();
+    service.manager.ctl(&["stop", "--no-block", UNIT]);
+    let took = thawed_after(&writes, stopped);
+    println!("thawed {took:?} after the stop");
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    service.rig.control("POST", &format!("faults/{}/release", service.held), "");
+    await_some("the unit to end", || {
+        ["failed", "inactive"].contains(&service.manager.state(UNIT, "ActiveState").as_str()).then_some(())
+    });
+    assert_clean(&service.rig);
+    assert_eq!(log(&service.rig), ["pre-db", "post-db unknown"]);
+    service.rig.await_quiet();
+}
+
+#[test]
+fn a_freeze_of_the_unit_leaves_the_watchdog() {
+    let Some(service) = Service::in_the_window("") else { return };
+    let writes = service.blocked();
+    let since = Instant::now();
+    service.manager.ctl(&["freeze", UNIT]);
+    let took = thawed_after(&writes, since);
+    println!("thawed {took:?} after the unit was frozen");
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    service.manager.ctl(&["thaw", UNIT]);
+    service.end("failed");
+}
+
 /// What is left is ExecStopPost=, and nothing that systemd does before it may wait for the frozen filesystem.
 /// The window lasts for half a minute.
 #[test]
@@ -88,7 +134,11 @@ fn with_agent_and_watchdog_killed_the_unit_thaws() {
     let writes = service.blocked();
     // Neither must be there for a moment without the other: it would thaw.
     let guards = watchdogs(&service.rig);
-    let all = |signal: Signal| guards.iter().for_each(|g| drop(kill(*g, signal)));
+    let all = |signal: Signal| {
+        guards.iter().for_each(|g| {
+            let _ = kill(*g, signal);
+        })
+    };
     all(Signal::SIGSTOP);
     let killed = Instant::now();
     service.kill_group();

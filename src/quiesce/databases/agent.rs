@@ -13,7 +13,7 @@ use super::super::process::{GRACE, Program};
 use super::super::session;
 use super::super::session_process::{self, Session};
 use super::super::verbs::{Application, Narrowed, Verbs};
-use super::{Refusal, Start, Task, VERSION, program};
+use super::{BUILD, Refusal, Start, Task, program};
 use crate::config::settings::Hook;
 
 /// A section for a database: what differs between databases before anybody connects. The rest is the same for
@@ -91,7 +91,7 @@ pub(super) async fn ask(app: &Application<'_>, task: Task, phase: Phase) -> Hook
 fn started_with(hook: &Hook, env: &HookEnv, task: Task) -> Result<(Vec<String>, String), Refusal> {
     let program = program::find()?;
     let first = Start {
-        version: VERSION.to_owned(),
+        build: BUILD.to_owned(),
         task,
         name: hook.name.clone(),
         run: env.run_id.clone(),

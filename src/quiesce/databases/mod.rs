@@ -46,7 +46,7 @@ pub mod server;
 pub use containment::SetMount;
 
 /// What both programs have to agree on.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+const BUILD: &str = crate::build::ID;
 
 /// What the process is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,8 +63,8 @@ pub enum Task {
 /// The first line on standard input.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Start {
-    /// The agent's version: both programs are to be of one build.
-    pub version: String,
+    /// The agent's build: both programs are to be of one.
+    pub build: String,
     /// What to do.
     pub task: Task,
     /// The hook's name.
@@ -203,14 +203,16 @@ async fn serve() -> Result<(), Refusal> {
 /// The order in the first line, from a stillpoint of this build.
 fn order(line: &str) -> Result<Start, Refusal> {
     #[derive(Deserialize)]
-    struct Version {
-        version: String,
+    struct Build {
+        build: String,
     }
-    // The version first: another one may have other fields.
-    match serde_json::from_str(line).map(|Version { version }| version) {
-        Ok(version) if version != VERSION => {
-            let what = format!("{} is version {VERSION}, and stillpoint is version {version}", program::NAME);
-            Err(Refusal::new(what).hint("install both from the same build"))
+    // The build first: another one may have other fields.
+    match serde_json::from_str(line).map(|Build { build }| build) {
+        Ok(build) if build != BUILD => {
+            let what = format!("{} is {BUILD}, and stillpoint is {build}", program::NAME);
+            Err(Refusal::new(what).hint(
+                "install both from the same build; if the package was upgraded during this run, run it again",
+            ))
         }
         _ => serde_json::from_str(line).map_err(|e| Refusal::new(format!("no order: {e}"))),
     }
@@ -272,11 +274,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_order_of_another_version_is_refused_by_its_version() {
-        let refusal = order("{\"version\":\"0.0.9\",\"with\":\"other fields\"}").unwrap_err();
-        assert!(refusal.what.contains(VERSION) && refusal.what.contains("0.0.9"), "{refusal}");
+    fn an_order_of_another_build_is_refused_by_its_build() {
+        let refusal = order("{\"build\":\"0.0.9\",\"with\":\"other fields\"}").unwrap_err();
+        assert!(refusal.what.contains(BUILD) && refusal.what.contains("0.0.9"), "{refusal}");
         assert!(refusal.hint.unwrap().contains("same build"));
-        let refusal = order(&format!("{{\"version\":\"{VERSION}\"}}")).unwrap_err();
+        let refusal = order(&format!("{{\"build\":\"{BUILD}\"}}")).unwrap_err();
         assert!(refusal.what.starts_with("no order"), "{refusal}");
         assert!(order("").unwrap_err().what.starts_with("no order"));
     }

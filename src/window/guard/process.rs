@@ -8,6 +8,7 @@
 use std::future::Future;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::{Child, Command, Stdio};
@@ -23,7 +24,8 @@ use tokio::io::unix::AsyncFd;
 
 use super::super::clock::{boottime, boottime_ns};
 use super::super::expedite::RcuExpedited;
-use super::super::watchdog::{ARGUMENT, ARM, BEAT, DONE, FDS_PER_MESSAGE, Hello, READY};
+use super::super::watchdog::{ARGUMENT, ARM, BEAT, DONE, FDS_PER_MESSAGE, Hello, READY, Ready};
+use super::super::{Extras, page};
 use super::{Guard, GuardError, StartGuard};
 use crate::host::kernel::SharedPage;
 
@@ -34,7 +36,16 @@ const START_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program(PathBuf);
 
+/// The file that this process runs from, by its inode: it is the same one when the package was upgraded since,
+/// and another file has its name.
+pub const OWN: &str = "/proc/self/exe";
+
 impl Program {
+    /// The program of this process.
+    pub(crate) fn own() -> Self {
+        Self::new(OWN)
+    }
+
     /// By its path, which has to lead to the same program for as long as the run lasts.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
@@ -43,17 +54,13 @@ impl Program {
 }
 
 impl StartGuard for Program {
-    fn start(
-        &self,
-        fds: &[Arc<OwnedFd>],
-        rcu_expedited: Option<&RcuExpedited>,
-        afterwards: Option<&[PathBuf]>,
-    ) -> Result<Box<dyn Guard>, GuardError> {
-        Ok(Box::new(Process::start(&self.0, fds, rcu_expedited, afterwards)?))
+    fn start(&self, fds: &[Arc<OwnedFd>], extras: &Extras) -> Result<Box<dyn Guard>, GuardError> {
+        Ok(Box::new(Process::start(&self.0, fds, extras)?))
     }
 
     fn program(&self) -> PathBuf {
-        self.0.clone()
+        // For people: the path that the file had.
+        std::fs::read_link(&self.0).unwrap_or_else(|_| self.0.clone())
     }
 }
 
@@ -64,17 +71,13 @@ struct Process {
     socket: AsyncFd<OwnedFd>,
     page: Arc<SharedPage>,
     beating: Arc<AtomicBool>,
+    shares: Vec<String>,
 }
 
 impl Process {
-    fn start(
-        program: &Path,
-        fds: &[Arc<OwnedFd>],
-        rcu_expedited: Option<&RcuExpedited>,
-        afterwards: Option<&[PathBuf]>,
-    ) -> Result<Self, GuardError> {
+    fn start(program: &Path, fds: &[Arc<OwnedFd>], extras: &Extras) -> Result<Self, GuardError> {
         let failed = |what| move |source| GuardError::NotReady { what, source };
-        let (page, memfd) = SharedPage::create().map_err(failed("shared page"))?;
+        let (page, file) = page::create(extras.page.as_deref()).map_err(failed("shared page"))?;
         let (ours, theirs) = socketpair(
             AddressFamily::Unix,
             SockType::SeqPacket,
@@ -88,6 +91,7 @@ impl Process {
         let spawn_failed = |source| GuardError::Spawn { program: program.to_path_buf(), source };
         let child = {
             Command::new(program)
+                .arg0("stillpoint")
                 .arg(ARGUMENT)
                 .env_clear()
                 .env("MALLOC_ARENA_MAX", "1") // mlockall would pin an arena a thread
@@ -98,11 +102,13 @@ impl Process {
                 .spawn()
                 .map_err(spawn_failed)?
         };
+        let rcu_expedited = extras.rcu_expedited.as_ref();
         let hello = Hello {
+            build: crate::build::ID.to_owned(),
             agent: i32::try_from(std::process::id()).unwrap_or(0),
             filesystems: fds.len(),
             former: rcu_expedited.map(|k| k.former().value.clone()),
-            afterwards: afterwards.map(<[PathBuf]>::to_vec),
+            afterwards: extras.afterwards.clone(),
         };
         let hello = serde_json::to_vec(&hello).unwrap_or_default();
         let mut guard = Self {
@@ -110,9 +116,10 @@ impl Process {
             socket: crate::host::kernel::async_fd(ours).map_err(spawn_failed)?,
             page: Arc::new(page),
             beating: Arc::new(AtomicBool::new(false)),
+            shares: Vec::new(),
         };
         let with: Vec<RawFd> =
-            std::iter::once(memfd.as_raw_fd()).chain(rcu_expedited.map(RcuExpedited::raw)).collect();
+            std::iter::once(file.as_raw_fd()).chain(rcu_expedited.map(RcuExpedited::raw)).collect();
         let told = guard
             .send_fds(&hello, &with)
             .and_then(|()| {
@@ -121,12 +128,19 @@ impl Process {
                     guard.send_fds(b"+", &raw)
                 })
             })
-            .and_then(|()| guard.await_answer(READY));
-        if let Err(source) = told.and_then(|()| guard.start_beating()) {
-            guard.dismiss();
-            return Err(GuardError::NotReady { what: "start-up", source });
-        }
-        Ok(guard)
+            .and_then(|()| guard.answer(READY))
+            .and_then(|ready| serde_json::from_slice::<Ready>(&ready).map_err(|_| Errno::EPROTO))
+            .and_then(|ready| guard.start_beating().map(|()| ready));
+        let failure = match told {
+            Ok(ready) if ready.build == crate::build::ID => {
+                guard.shares = ready.shares;
+                return Ok(guard);
+            }
+            Ok(ready) => GuardError::OtherBuild { program: program.to_path_buf(), theirs: ready.build },
+            Err(source) => GuardError::NotReady { what: "start-up", source },
+        };
+        guard.dismiss();
+        Err(failure)
     }
 
     fn send_fds(&self, bytes: &[u8], fds: &[RawFd]) -> nix::Result<()> {
@@ -141,17 +155,18 @@ impl Process {
         }
     }
 
-    /// Waits, blocking, for one byte. Read before the runtime polls the socket, so that `lost` never sees it.
-    fn await_answer(&self, expected: u8) -> nix::Result<()> {
+    /// Waits, blocking, for a message that begins with this byte; the rest of it. Read before the runtime polls
+    /// the socket, so that `lost` never sees it.
+    fn answer(&self, expected: u8) -> nix::Result<Vec<u8>> {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
         let limit = PollTimeout::try_from(START_LIMIT).map_err(|_| Errno::EINVAL)?;
         let mut fds = [PollFd::new(self.socket.get_ref().as_fd(), PollFlags::POLLIN)];
         if poll(&mut fds, limit)? == 0 {
             return Err(Errno::ETIMEDOUT);
         }
-        let mut byte = [0];
-        match recv(self.socket.as_raw_fd(), &mut byte, MsgFlags::empty()) {
-            Ok(1) if byte[0] == expected => Ok(()),
+        let mut message = [0; 8192];
+        match recv(self.socket.as_raw_fd(), &mut message, MsgFlags::empty()) {
+            Ok(n) if n > 0 && message[0] == expected => Ok(message[1..n].to_vec()),
             Ok(_) => Err(Errno::EPIPE),
             Err(errno) => Err(errno),
         }
@@ -184,6 +199,10 @@ impl Guard for Process {
         self.child.id()
     }
 
+    fn shares(&self) -> &[String] {
+        &self.shares
+    }
+
     fn arm(&self, window: Duration) -> nix::Result<()> {
         self.page.beat.store(boottime_ns(), Ordering::SeqCst);
         let deadline = u64::try_from((boottime() + window).as_nanos()).unwrap_or(u64::MAX);
@@ -191,7 +210,7 @@ impl Guard for Process {
         message[0] = ARM;
         message[1..].copy_from_slice(&deadline.to_le_bytes());
         send(self.socket.as_raw_fd(), &message, MsgFlags::MSG_NOSIGNAL)?;
-        self.await_answer(ARM)
+        self.answer(ARM).map(drop)
     }
 
     fn lost(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {

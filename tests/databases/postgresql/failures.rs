@@ -143,8 +143,8 @@ fn a_holder_that_is_stopped_loses_its_session() {
     );
     let mounts: Vec<_> = rig.mounts().iter().map(|m| set_mount(m)).collect();
     let order = format!(
-        r#"{{"version":"{}","task":"quiesce","name":"pg","run":"0197f3c2-8b1e-7c55-9d3f-2f6a1c0b9e11","kind":{{{kind}}},"set":[{}],"timeout":"20s","quiesce_limit":"1s"}}"#,
-        env!("CARGO_PKG_VERSION"),
+        r#"{{"build":"{}","task":"quiesce","name":"pg","run":"0197f3c2-8b1e-7c55-9d3f-2f6a1c0b9e11","kind":{{{kind}}},"set":[{}],"timeout":"20s","quiesce_limit":"1s"}}"#,
+        stillpoint::build::ID,
         mounts.join(",")
     );
     let mut child = std::process::Command::new(rig::stillpoint_databases())

@@ -308,6 +308,7 @@ pub fn settings() -> PlanSettings {
         exclude_volumes: vec![],
         exclude_boot_volume: false,
         allow_partial: false,
+        allow_pid_namespace: false,
         unmounted_volumes: UnmountedVolumes::Exclude,
         methods: BTreeMap::new(),
         consistency: None,

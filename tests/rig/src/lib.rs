@@ -16,6 +16,7 @@
 //! hooks       hooks that write down what is done to them
 //! made        a kernel and a watchdog for a made host, so that a window opens without root
 //!   made_ec2    EC2 in memory, and a clock that stands still: a whole run in milliseconds
+//! control_group  one of a test's own, with the program in it
 //! copy        volumes made of snapshots
 //! listener    a fanotify listener that never answers
 //! template    data directories of servers, made once and copied
@@ -36,6 +37,7 @@
 )]
 
 mod built;
+pub mod control_group;
 pub mod copy;
 mod filesystem;
 pub mod fixture;

@@ -19,7 +19,7 @@ use stillpoint::host::kernel::{self, Linux, SharedPage, WriteCounter};
 use stillpoint::host::mountinfo::{self, MountTree};
 use stillpoint::ids::DevNo;
 use stillpoint::interrupt::Interrupt;
-use stillpoint::window::expedite::RcuExpedited;
+use stillpoint::window::Extras;
 use stillpoint::window::guard::{Guard, GuardError, StartGuard};
 use stillpoint::window::state::State;
 use stillpoint::window::watchdog::Trigger;
@@ -203,12 +203,7 @@ impl Watchdog {
 }
 
 impl StartGuard for Watchdog {
-    fn start(
-        &self,
-        fds: &[Arc<OwnedFd>],
-        _: Option<&RcuExpedited>,
-        _: Option<&[PathBuf]>,
-    ) -> Result<Box<dyn Guard>, GuardError> {
+    fn start(&self, fds: &[Arc<OwnedFd>], _: &Extras) -> Result<Box<dyn Guard>, GuardError> {
         let (page, _memfd) =
             SharedPage::create().map_err(|source| GuardError::NotReady { what: "shared page", source })?;
         let watched = Watched {

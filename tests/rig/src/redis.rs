@@ -284,7 +284,7 @@ pub fn order(
         SetMount { mount_point: m.clone(), dev: format!("{major}:{minor}").parse().unwrap() }
     });
     Start {
-        version: env!("CARGO_PKG_VERSION").into(),
+        build: stillpoint::build::ID.into(),
         task,
         name: "redis".into(),
         run: RunId::generate(),
