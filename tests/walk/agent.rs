@@ -36,6 +36,8 @@ pub const CASE: &str = "STILLPOINT_WALK_AGENT";
 pub const FOLDER: &str = "STILLPOINT_WALK_FOLDER";
 /// The fault that holds the create call, where the case is about that: `HOST:PORT ID`.
 pub const HOLD: &str = "STILLPOINT_WALK_HOLD";
+/// The agent's control group, where it has one of its own.
+pub const GROUP: &str = "STILLPOINT_WALK_GROUP";
 /// The window's limit.
 pub const WINDOW: &str = "STILLPOINT_WALK_WINDOW";
 

@@ -17,6 +17,7 @@ use crate::agent;
 use crate::check::Checks;
 use crate::load::{Load, now};
 use crate::points::{Case, End, Fault, POST_RUNNING, THAW, Until};
+use rig::control_group::{ControlGroup, Hierarchy};
 use rig::patience::{self, let_pass};
 use rig::probe::watchdogs;
 use rig::program::{Ended, Run, put_executable};
@@ -63,6 +64,7 @@ impl Events {
 
 pub struct Lane {
     pub rig: Rig,
+    group: Option<ControlGroup>,
     load: Vec<Load>,
     fds: Vec<File>,
     number: usize,
@@ -73,7 +75,8 @@ impl Lane {
         let rig = Rig::start(&[("a", fs), ("b", fs)]);
         let load = rig.mounts().iter().map(|m| Load::start(m)).collect();
         let fds = rig.mounts().iter().map(|m| File::open(m).unwrap()).collect();
-        Self { rig, load, fds, number: 0 }
+        let group = ControlGroup::new(&rig, Hierarchy::Unified);
+        Self { rig, group, load, fds, number: 0 }
     }
 
     /// Does one case and looks at everything.
@@ -85,7 +88,7 @@ impl Lane {
         // watchdog would notice the missing heartbeat.
         let window = match case.fault {
             Fault::Stop if self.number.is_multiple_of(2) => 450,
-            Fault::Stop | Fault::Pause => 1000,
+            Fault::Stop | Fault::Pause | Fault::FreezeGroup => 1000,
             _ => 3000,
         };
         let mut window = Duration::from_millis(window);
@@ -246,8 +249,11 @@ fi
             let control = self.rig.ready["control"].as_str().unwrap().trim_start_matches("http://");
             command.env(agent::HOLD, format!("{control} {fault}"));
         }
-        let mut run = Run::start(command);
-        let stops = matches!(case.fault, Fault::Stop | Fault::Pause);
+        let mut run = Run::start(match &self.group {
+            Some(group) => group.within(command.env(agent::GROUP, group.path())),
+            None => command,
+        });
+        let stops = case.fault.stops();
         let limit = Instant::now() + patience::RUN;
         let (mut stopped, mut held) = (false, case.until());
         while !run.over() {
@@ -257,7 +263,11 @@ fi
             }
             let look = stops && !stopped || held == Until::Thaw;
             let events = if look { Events::read(&self.rig) } else { Events::default() };
-            let stands = stops && !stopped && events.struck().is_some() && is_stopped(run.pid());
+            let is_stopped = || match case.fault {
+                Fault::FreezeGroup => self.group.as_ref().is_some_and(ControlGroup::is_frozen),
+                _ => is_stopped(run.pid()),
+            };
+            let stands = stops && !stopped && events.struck().is_some() && is_stopped();
             let release = match held {
                 Until::Never => false,
                 Until::Seen => self.rig.control("GET", "held", "") != Value::Array(vec![]),
@@ -275,8 +285,13 @@ fi
             if stands {
                 stopped = true;
                 self.while_stopped(&events, window, checks);
-                let signal = if case.fault == Fault::Stop { Signal::SIGKILL } else { Signal::SIGCONT };
-                run.signal(signal);
+                match (case.fault, &self.group) {
+                    (Fault::FreezeGroup, Some(group)) => {
+                        group.set("cgroup.freeze", "0");
+                    }
+                    (Fault::Stop, _) => run.signal(Signal::SIGKILL),
+                    _ => run.signal(Signal::SIGCONT),
+                }
                 self.let_the_hook_go_on();
             }
             std::thread::sleep(Duration::from_millis(3));
@@ -349,7 +364,8 @@ fi
 /// `btrfs_unfreeze` takes the EINTR from reading its superblock for a superblock that was changed meanwhile).
 /// No program can prevent what SIGKILL does to it.
 fn made_read_only(case: &Case) -> bool {
-    case.fs == Fs::Btrfs && case.fault == Fault::Kill && case.point.in_window()
+    let killed = matches!(case.fault, Fault::Kill | Fault::KillGroup);
+    case.fs == Fs::Btrfs && killed && case.point.in_window()
 }
 
 /// The window was too short; or a loop device counted a write long after whoever waited for it had gone on

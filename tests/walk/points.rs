@@ -4,10 +4,12 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use stillpoint::run::step::Step;
 
 use rig::Fs;
+use rig::control_group::Hierarchy;
 
 /// A place in a run: a step, a call of the kernel or of EC2, or a hook that is running; and which time it
 /// comes by there.
@@ -135,11 +137,28 @@ pub enum Fault {
     Pause,
     /// SIGKILL for the watchdog.
     Unguard,
+    /// SIGKILL for everything in the agent's control group.
+    KillGroup,
+    /// Everything in that group is frozen, until the deadline is over.
+    FreezeGroup,
 }
 
+/// Is there a hierarchy for the two that are done to a control group?
+static HAS_GROUPS: LazyLock<bool> = LazyLock::new(|| Hierarchy::Unified.is_mounted());
+
 impl Fault {
-    pub const ALL: [Self; 8] =
-        [Self::Error, Self::Panic, Self::Kill, Self::Stop, Self::Term, Self::Int, Self::Pause, Self::Unguard];
+    pub const ALL: [Self; 10] = [
+        Self::Error,
+        Self::Panic,
+        Self::Kill,
+        Self::Stop,
+        Self::Term,
+        Self::Int,
+        Self::Pause,
+        Self::Unguard,
+        Self::KillGroup,
+        Self::FreezeGroup,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -151,6 +170,8 @@ impl Fault {
             Self::Int => "sigint",
             Self::Pause => "pause",
             Self::Unguard => "no-watchdog",
+            Self::KillGroup => "kill-group",
+            Self::FreezeGroup => "freeze-group",
         }
     }
 
@@ -160,13 +181,19 @@ impl Fault {
         match self {
             Self::Error | Self::Panic => !by_a_hook,
             Self::Unguard => point.guarded(),
+            Self::KillGroup | Self::FreezeGroup => !by_a_hook && *HAS_GROUPS,
             _ => true,
         }
     }
 
     /// Does the agent die without a chance to say anything?
     pub fn kills(self) -> bool {
-        matches!(self, Self::Kill | Self::Stop)
+        matches!(self, Self::Kill | Self::Stop | Self::KillGroup)
+    }
+
+    /// Does it stop until it is let go on, or killed?
+    pub fn stops(self) -> bool {
+        matches!(self, Self::Stop | Self::Pause | Self::FreezeGroup)
     }
 }
 
@@ -304,7 +331,7 @@ impl Case {
             // Each filesystem is opened and flushed by a thread of its own.
             Fault::Panic if point.is(OPEN) || point.is(SYNC) => vec![Code(21)],
             Fault::Panic => vec![Code(70)],
-            Fault::Kill | Fault::Stop => vec![Signal(9)],
+            Fault::Kill | Fault::Stop | Fault::KillGroup => vec![Signal(9)],
             Fault::Term | Fault::Int if point.after_answer() => vec![Code(late)],
             Fault::Term | Fault::Int => {
                 let signal = Signal(if self.fault == Fault::Term { 15 } else { 2 });
@@ -313,10 +340,10 @@ impl Case {
                 if close { vec![signal, Code(0)] } else { vec![signal] }
             }
             // The deadline has not begun, and nothing is frozen.
-            Fault::Pause if point.is("freezing") => vec![Code(0)],
-            Fault::Pause if point.is(THAW_DONE) => vec![Code(0), Code(22)],
-            Fault::Pause if point.in_window() => vec![Code(21), Code(22)],
-            Fault::Pause => vec![Code(late)],
+            Fault::Pause | Fault::FreezeGroup if point.is("freezing") => vec![Code(0)],
+            Fault::Pause | Fault::FreezeGroup if point.is(THAW_DONE) => vec![Code(0), Code(22)],
+            Fault::Pause | Fault::FreezeGroup if point.in_window() => vec![Code(21), Code(22)],
+            Fault::Pause | Fault::FreezeGroup => vec![Code(late)],
             // The watchdog may thaw a btrfs and die before it can say so: then nobody knows whose thaw it
             // was. At the end of the first thaw it may be in the other one.
             Fault::Unguard if (point.is(THAW) || point.is(THAW_DONE)) && self.fs == Fs::Btrfs => {

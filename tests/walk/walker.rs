@@ -87,6 +87,8 @@ impl Walker {
             Fault::Term => me(Signal::SIGTERM),
             Fault::Int => me(Signal::SIGINT),
             Fault::Unguard => unguard(),
+            Fault::KillGroup => group("cgroup.kill"),
+            Fault::FreezeGroup => group("cgroup.freeze"),
         }
         Ok(())
     }
@@ -152,6 +154,13 @@ impl Steps for Walker {
 
 fn me(signal: Signal) {
     kill(Pid::this(), signal).unwrap();
+}
+
+/// Does this to the control group that this process is in. It has happened when the write returns, and to this
+/// process before it comes back to its own code.
+fn group(file: &str) {
+    let group = std::env::var(crate::agent::GROUP).unwrap();
+    std::fs::write(Path::new(&group).join(file), "1").unwrap();
 }
 
 /// Kills the watchdog, and comes back when it is dead: on a busy host it takes a while to die, and until then
