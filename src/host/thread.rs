@@ -6,6 +6,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Builder;
 
+/// Stack of a thread that makes one call. Small, because the C library keeps the stacks of ended threads, and
+/// mlockall pins them. Bytes.
+pub(crate) const STACK: usize = 128 * 1024;
+
 /// Starts a thread for the work.
 ///
 /// # Errors

@@ -10,10 +10,18 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::databases::SetMount;
 use super::outcome::Phase;
-use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
+use crate::ids::{DevNo, InstanceId, RunId, SnapshotId, VolumeId};
 use crate::plan::Consistency;
+
+/// A filesystem of the set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetMount {
+    /// Where it is mounted.
+    pub mount_point: PathBuf,
+    /// Its key in mountinfo.
+    pub dev: DevNo,
+}
 
 /// What hooks get to know of the run. It is in the journal too, so that post commands can be run after a
 /// crash.

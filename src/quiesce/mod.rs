@@ -33,7 +33,7 @@ mod command;
 mod container;
 pub mod databases;
 mod directory;
-mod environment;
+pub(crate) mod environment;
 pub(crate) mod orphans;
 mod outcome;
 pub mod process;
@@ -51,7 +51,7 @@ pub mod user;
 mod verbs;
 
 pub(crate) use environment::PATH;
-pub use environment::{HookEnv, RunResult};
+pub use environment::{HookEnv, RunResult, SetMount};
 pub use outcome::{Exit, HookOutcome, HookStatus, Phase};
 
 /// What this process has quiesced, by the hooks' names. It is empty in a recovery of a dead run, whose

@@ -19,9 +19,7 @@ use crate::exit::Exit;
 use crate::ids::RunId;
 use crate::interrupt::Interrupt;
 use crate::plan::{Consistency, Method, Plan};
-use crate::quiesce::{
-    self, HookEnv, HookOutcome, HookStatus, Phase, Quiesced, RunResult, databases::SetMount,
-};
+use crate::quiesce::{self, HookEnv, HookOutcome, HookStatus, Phase, Quiesced, RunResult, SetMount};
 use crate::sets::record::ApplicationRecord;
 use crate::unmount::REMOUNT_LIMIT;
 

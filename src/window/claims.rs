@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::filesystem::STACK;
 use crate::discover::DeviceInUse;
 use crate::host::device_users::{self, Users};
 use crate::host::kernel::Kernel;
+use crate::host::thread::STACK;
 use crate::ids::DevNo;
 use crate::plan::{Plan, WitnessDevice};
 

@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
+use super::check::{Check, Finding};
 use super::filesystem::Filesystem;
 use super::freeze::Report;
 use super::prepared::Prepared;
-use super::recheck::{Check, Finding};
 use super::thawed::{Stall, Thawed, Times};
 use super::witness::{Moved, Witness};
 use super::{memory, watchdog, write_back};

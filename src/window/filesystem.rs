@@ -15,14 +15,12 @@ use super::PrepareError;
 use super::witness::Witness;
 use crate::host::fanotify;
 use crate::host::kernel::Kernel;
+use crate::host::thread::STACK;
 use crate::plan::{Method, PlannedFilesystem, Wave};
 
 /// Longest that opening all mount points may take. It takes microseconds, unless a fanotify listener has to
 /// permit each open.
 pub(super) const OPEN_LIMIT: Duration = Duration::from_secs(5);
-/// Stack of a thread that opens or flushes: it makes one call. Small, because the C library keeps the stacks
-/// of ended threads, and mlockall pins them.
-pub(super) const STACK: usize = 128 * 1024;
 
 /// A filesystem of the window.
 #[derive(Debug)]

@@ -15,8 +15,9 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use tokio::sync::mpsc::unbounded_channel;
 
-use super::filesystem::{Filesystem, STACK};
+use super::filesystem::Filesystem;
 use crate::host::kernel::Kernel;
+use crate::host::thread::STACK;
 use crate::interrupt::Interrupt;
 
 /// A flush from this long on is followed by another one.

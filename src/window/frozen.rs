@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::check::Check;
 use super::failure::{FreezeFailure, NotFrozen};
 use super::flush::FlushError;
 use super::freeze::Report;
 use super::prepared::Prepared;
-use super::recheck::{Check, Recheck};
+use super::recheck::Recheck;
 use super::thawed::{Thawed, Times};
 use super::witness::Witness;
 use super::{LEFT_FROZEN, flush};

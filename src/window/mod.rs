@@ -17,6 +17,7 @@
 
 mod apart;
 mod delegated_thaw;
+mod check;
 pub(crate) mod claims;
 mod clock;
 mod evidence;

@@ -11,30 +11,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::filesystem::STACK;
+use super::check::{Check, Finding};
 use super::thawed::{Rechecked, Thawed};
+use crate::host::thread::STACK;
 use crate::interrupt::Interrupt;
 
 /// How long an answer is still waited for once a signal has come: the set exists by then, and a good one must
 /// not look like an aborted one.
 const AFTER_SIGNAL: Duration = Duration::from_secs(5);
-
-/// What a check found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Finding {
-    /// Why the set is not proven to be consistent.
-    Doubt(String),
-    /// A device whose counter is no witness, and why: what it would have witnessed has a proof of its own.
-    Unwitnessed(String),
-}
-
-/// One question.
-pub(super) struct Check {
-    /// What is found when it does not answer in time.
-    pub unanswered: Finding,
-    /// Asks; what is found, if it is anything.
-    pub ask: Box<dyn FnOnce() -> Option<Finding> + Send>,
-}
 
 /// Checks that were asked, and what they have answered so far.
 #[derive(Debug, Default)]

@@ -19,9 +19,9 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::filesystem::STACK;
-use super::recheck::{Check, Finding};
+use super::check::{Check, Finding};
 use crate::host::kernel::{Kernel, WriteCounter};
+use crate::host::thread::STACK;
 use crate::plan::WitnessDevice;
 
 /// How long the first reading waits for writes in flight. On a busy host the thread that counts them may not

@@ -13,8 +13,8 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use super::check::{Check, Finding};
 use super::filesystem::Filesystem;
-use super::recheck::{Check, Finding};
 use crate::host::kernel::Kernel;
 use crate::path_encoding::shown;
 

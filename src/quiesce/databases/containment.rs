@@ -5,23 +5,13 @@
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::fcntl::OFlag;
-use serde::{Deserialize, Serialize};
 
 use super::Refusal;
 use crate::host::superblock;
-use crate::ids::DevNo;
-
-/// A filesystem of the set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SetMount {
-    /// Where it is mounted.
-    pub mount_point: PathBuf,
-    /// Its key in mountinfo.
-    pub dev: DevNo,
-}
+use crate::quiesce::environment::SetMount;
 
 /// An error unless `path` is on a filesystem of the set. `what` says what it is: `the data directory`.
 pub(super) fn check(set: &[SetMount], what: &str, path: &Path) -> Result<(), Refusal> {

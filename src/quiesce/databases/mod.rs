@@ -31,6 +31,7 @@ use tokio::time::timeout;
 
 use crate::config::settings::HookKind;
 use crate::ids::RunId;
+use crate::quiesce::environment::SetMount;
 
 mod agent;
 mod containment;
@@ -42,8 +43,6 @@ mod redis;
 pub mod running;
 pub mod sections;
 pub mod server;
-
-pub use containment::SetMount;
 
 /// What both programs have to agree on.
 const BUILD: &str = crate::build::ID;

@@ -17,7 +17,8 @@ use nix::unistd::Pid;
 use redis::{Connection, FromRedisValue};
 use stillpoint::config::settings::{self, HookKind, RedisMode};
 use stillpoint::ids::RunId;
-use stillpoint::quiesce::databases::{SetMount, Start, Task, program};
+use stillpoint::quiesce::SetMount;
+use stillpoint::quiesce::databases::{Start, Task, program};
 
 use crate::program::{await_within, wait};
 use crate::{Fs, Rig, patience, stillpoint_databases};

@@ -8,9 +8,10 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::super::containment::{self, SetMount};
+use super::super::containment;
 use super::super::{Refusal, fact, note};
 use crate::host::process;
+use crate::quiesce::environment::SetMount;
 
 /// The server's variables that matter here, by their names.
 pub(super) type Variables = BTreeMap<String, String>;

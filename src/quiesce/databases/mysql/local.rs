@@ -11,14 +11,9 @@ use super::super::Task;
 use super::super::agent::{DatabaseHook, ask};
 use super::super::sections;
 use super::super::server::{RunningServer, ServerKind, same_path};
+use super::address::{PORT, SOCKETS};
 use super::replica::{RUNNING, channels};
 use crate::config::settings::{HookKind, Mysql};
-
-/// Where servers have their sockets: Debian, RHEL, MySQL's own default. Where nothing names one, the first of
-/// these that exists is taken.
-pub(super) const SOCKETS: [&str; 3] =
-    ["/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock"];
-pub(super) const PORT: u16 = 3306;
 
 impl DatabaseHook for Mysql {
     /// A replica's SQL threads that run are named in the journal before they are stopped: whoever cleans up

@@ -12,6 +12,7 @@
 //! end of the process, keep the server's clients waiting for longer than `lock_wait` at a time before it is
 //! quiesced, or start an SQL thread that somebody else stopped.
 
+mod address;
 mod blocker;
 mod files;
 mod flavour;

@@ -9,7 +9,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, DriverError, Error, Opts, OptsBuilder, Row, Value};
 
 use super::super::{Refusal, become_user};
-use super::local::{PORT, SOCKETS};
+use super::address::{PORT, SOCKETS};
 use super::options::{Options, USUAL};
 use crate::config::settings::Mysql;
 

@@ -10,7 +10,8 @@ use super::Refusal;
 use super::connection::Connection;
 use super::info::Info;
 use crate::host::process;
-use crate::quiesce::databases::containment::{self, SetMount};
+use crate::quiesce::databases::containment;
+use crate::quiesce::environment::SetMount;
 
 /// The append-only file has to be in the set, whole: since 7.0 it is a folder of files.
 pub(super) async fn append_only(
