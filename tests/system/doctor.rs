@@ -182,7 +182,9 @@ fn a_writer_that_holds_write_access_and_sleeps() {
 #[test]
 fn hooks_that_others_can_write_or_that_are_not_there_are_problems() {
     let rig = one();
-    let script = rig.path("hold");
+    let folder = rig.path("scripts");
+    std::fs::create_dir(&folder).unwrap();
+    let script = folder.join("hold");
     put_executable(&script, "#!/bin/sh\n");
     let mode = |m| std::fs::set_permissions(&script, std::fs::Permissions::from_mode(m)).unwrap();
     let path = script.to_str().unwrap();
@@ -202,10 +204,10 @@ fn hooks_that_others_can_write_or_that_are_not_there_are_problems() {
 
     // Not the file, but the folder it lies in.
     mode(0o755);
-    let folder = |m| std::fs::set_permissions(rig.path(""), std::fs::Permissions::from_mode(m)).unwrap();
-    folder(0o777);
+    let loosen = |m| std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(m)).unwrap();
+    loosen(0o777);
     let finding = findings(&rig, 78, &[]);
-    folder(0o700);
+    loosen(0o700);
     assert!(
         only(&finding, "hook-writable")["what"].as_str().unwrap().contains("can be written by everybody")
     );
