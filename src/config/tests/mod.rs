@@ -95,7 +95,8 @@ fn every_key_arrives() {
         freeze_timeout = "1s"
         flush_timeout = "2m"
         rcu_expedited = true
-copy_volume_tags = true
+        copy_volume_tags = true
+        allow_pid_namespace = true
         tags = { Team = "storage" }
         description = "nightly"
         [[hook]]
