@@ -211,6 +211,10 @@ pub(super) fn report(run: &recover::Recovered) -> Exit {
         say(&format!("error: {failed}"));
         exit = Exit::NotMounted;
     }
+    if !run.judged.is_empty() && !run.ended {
+        let ids: Vec<_> = run.judged.iter().map(|id| id.as_str()).collect();
+        say(&format!("  it had made {}, which have its verdict", ids.join(" ")));
+    }
     match run.unsettled.as_ref().map(|j| &j.state) {
         Some(state) if state.created == Created::No => {}
         Some(state) if state.verdict.as_ref().is_some_and(|v| !v.done) => {

@@ -3,14 +3,14 @@
 //! In: journals in /run whose process is gone. Out: what was done about each. Must never: touch a run whose
 //! process exists, or thaw a mount point that now leads to another filesystem.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
 use super::control_socket;
-use super::journal::{Created, Journal};
+use super::journal::{Created, Given, Journal};
 use super::release;
 use super::rescue::{self, PATIENCE, Thaws};
 use super::settle;
@@ -44,6 +44,8 @@ pub(crate) struct Recovered {
     pub remounted: Remounted,
     /// The post commands that ran.
     pub released: Vec<HookOutcome>,
+    /// The snapshots that have its verdict already. It may not have come to report them.
+    pub judged: Vec<SnapshotId>,
     /// Its journal, where EC2 still has to be asked which snapshots it made.
     pub unsettled: Option<Journal>,
     /// `rcu_expedited` was still raised, and is set back.
@@ -112,6 +114,7 @@ impl Recovered {
             failed,
             remounted: Remounted::default(),
             released: Vec::new(),
+            judged: Vec::new(),
             unsettled: None,
             rcu_restored: false,
         }
@@ -181,6 +184,8 @@ async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) 
         control_socket::keep(run_dir, &record);
     }
     let (run, ended) = (journal.state.run.clone(), journal.state.ended);
+    let given = journal.state.verdict.iter().filter(|given| given.done);
+    let judged = given.flat_map(Given::snapshots).cloned().collect::<BTreeSet<_>>().into_iter().collect();
     let kept = journal.update(|state| {
         state.frozen.retain(|f| failed.iter().any(|(m, _)| *m == f.mount_point));
     });
@@ -192,7 +197,7 @@ async fn release(run_dir: &Path, mut journal: Journal, (thawed, failed): Thaws) 
     } else {
         Some(journal)
     };
-    Recovered { run, ended, thawed, failed, remounted, released, unsettled, rcu_restored }
+    Recovered { run, ended, thawed, failed, remounted, released, judged, unsettled, rcu_restored }
 }
 
 /// What EC2 was told of the snapshots of a run that is over.

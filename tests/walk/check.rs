@@ -38,7 +38,7 @@ impl Checks {
         let told =
             if died || !rig.journals().is_empty() { self.next_start(rig, case) } else { String::new() };
         self.hooks(rig, case, events, &run);
-        self.nothing_unreported(rig, &run, record.as_ref(), &told);
+        self.nothing_unreported(rig, &run, record.as_ref(), events, &told);
     }
 
     /// The next start does what is left to do: in every second case after the rescue has done its part.
@@ -53,14 +53,16 @@ impl Checks {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
         let _ = std::fs::set_permissions(rig.path("hook"), mode);
         rig.control("DELETE", "faults", "");
+        let mut told = String::new();
         if case.to_string().len().is_multiple_of(2) {
             let rescue = rig.run(&["thaw"]);
             self.that(rescue.code == Some(0), || format!("thaw: {rescue:?}"));
+            told = rescue.err;
         }
         let next = rig.run(&["snapshot"]);
         let good = next.code == Some(0) || too_busy(next.code, &next.err);
         self.that(good, || format!("the next start: {next:?}"));
-        next.err
+        told + &next.err
     }
 
     /// Each pre hook that was attempted has had its post hook, once.
@@ -115,8 +117,16 @@ impl Checks {
         }
     }
 
-    /// What was made is in the agent's record, or was found by the next start and is called `crash`.
-    fn nothing_unreported(&mut self, rig: &Rig, run: &str, record: Option<&Value>, next: &str) {
+    /// What was made is in the agent's record, or is told by the next start. What the agent had not judged is
+    /// called `crash` then.
+    fn nothing_unreported(
+        &mut self,
+        rig: &Rig,
+        run: &str,
+        record: Option<&Value>,
+        events: &Events,
+        next: &str,
+    ) {
         let reported: BTreeSet<&str> = record
             .and_then(|r| r["snapshots"].as_array())
             .into_iter()
@@ -127,10 +137,16 @@ impl Checks {
         for snapshot in of_run(rig, run) {
             let id = snapshot["id"].as_str().unwrap();
             let label = tag(&snapshot, "stillpoint:consistency");
-            let found = next.contains(id) && label == "crash";
+            let found = next.contains(id);
             self.that(reported.contains(id) || found, || format!("{id} ({label:?}) is not reported: {next}"));
             self.that(!label.is_empty(), || format!("{id} has no verdict"));
-            let claimed = record.map_or("", |r| r["achieved"].as_str().unwrap_or_default());
+            let judged = events.at("label#1").is_some();
+            let claimed = match record {
+                Some(record) => record["achieved"].as_str().unwrap_or_default(),
+                // Whether such a label is true is looked at apart.
+                None if judged => label,
+                None => "",
+            };
             self.that(label == claimed || label == "crash", || {
                 format!("{id}: {label}, reported as {claimed}")
             });
