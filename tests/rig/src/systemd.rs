@@ -12,9 +12,12 @@ use crate::{Rig, sh};
 
 const SYSTEMD: &str = "/lib/systemd/systemd";
 
-/// Becomes the manager. $1 is its folder, $2 its control group.
+/// Becomes the manager. $1 is its folder, $2 its control group, $3 where the root of those is mounted: its own
+/// mount covers that, and a watchdog has to find its way out as on a host.
 const MANAGER: &str = r#"
 set -e
+mkdir "$1/groups"
+mount --bind "$3" "$1/groups"
 mount -t cgroup2 none /sys/fs/cgroup
 mount -t tmpfs tmpfs /tmp
 mount -t tmpfs tmpfs /run
@@ -63,9 +66,9 @@ impl Manager {
         let group = cgroups.join(format!("stillpoint-test-{}-{}", std::process::id(), rig.id("a")));
         std::fs::create_dir(&group).unwrap();
         let log = std::fs::File::create(folder.join("log")).unwrap();
-        let enter = "echo $$ > \"$2/cgroup.procs\"; exec unshare --cgroup --mount sh -c \"$0\" sh \"$1\"";
+        let enter = "echo $$ > \"$2/cgroup.procs\"; exec unshare --cgroup --mount sh -c \"$0\" sh \"$@\"";
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "sh", "-c", enter, MANAGER]).arg(&folder).arg(&group);
+        command.args(["--pdeathsig", "KILL", "sh", "-c", enter, MANAGER]).args([&folder, &group, &cgroups]);
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).process_group(0);
         let manager = Self { child: command.spawn().unwrap(), group, folder };
         let script = format!(
