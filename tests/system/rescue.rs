@@ -37,8 +37,18 @@ pub fn alone(rig: &Rig, script: &str) -> Ended {
                 case "$own" in *" $from "*) ;; *) umount -l "$at" 2>/dev/null || true ;; esac ;;
             esac
         done < /proc/self/mountinfo
+        # What says of the machine's own filesystems that no other device belongs to them stays.
+        tasks=
+        for task in /sys/fs/ext4/*/journal_task; do
+            name=${task%/*} name=${name##*/}
+            case "$name" in loop*|\*) ;; *) tasks="$tasks $name=$(cat "$task")" ;; esac
+        done
         mount -t tmpfs none /sys/fs
         for d in "$@"; do mkdir -p "/sys/fs/ext4/${d##*/}"; done
+        for t in $tasks; do
+            mkdir -p "/sys/fs/ext4/${t%%=*}"
+            echo "${t#*=}" > "/sys/fs/ext4/${t%%=*}/journal_task"
+        done
     "#;
     let whole = format!(
         "{hide}\n{program}\nstillpoint() {{ exec_stillpoint \"$@\"; }}\nA={device} M={} T={} NAME={name} SP='{words}'\n{script}",
