@@ -11,7 +11,7 @@ use super::rescue::{Unmounted, alone};
 fn with_line(line: &str) -> String {
     format!(
         r#"
-        rmdir /sys/fs/ext4/* # what is frozen here is a btrfs
+        rm -r /sys/fs/ext4/* # what is frozen here is a btrfs
         fsfreeze -f $M
         cp /proc/1/mountinfo $T/table
         cat >> $T/table <<'END'
