@@ -43,7 +43,7 @@ pub(crate) struct Cli {
 const AFTER_HELP: &str = "Snapshot ids and JSON go to stdout, everything else to stderr.\n\
 Exit codes: 0 done; 10 lower consistency, allowed; 11 taken, but something after it failed;\n\
 20 hook failed; 21 freeze or unmount failed; 22 freeze did not hold; 23 EC2;\n\
-40 MAY STILL BE FROZEN; 41 could not be mounted again; 42 not known whether frozen;\n\
+40 MAY STILL BE FROZEN; 41 could not be mounted again; 42 not known if frozen;\n\
 64 usage; 69 IMDS; 70 bug; 75 locked; 77 permission; 78 configuration.";
 
 /// Options of every command, apart from its own.
