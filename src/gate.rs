@@ -10,8 +10,8 @@
 //! The gate is shut while anything is frozen, because a write to a frozen filesystem blocks in state D until
 //! it is thawed, and this process is the one that thaws.
 //!
-//! In: what is to be written, as work. Out: the same work, done in order. Must never: let anybody wait for the
-//! log, write while shut, or drop something without saying so.
+//! In: what is to be written, as work. Out: the same work, done in order. Must never: let anybody wait for
+//! the log, write while shut, or drop something without saying so.
 
 use std::collections::VecDeque;
 use std::io::Write;

@@ -18,9 +18,9 @@
 //!
 //! The order from the top down is the order of a run; nothing imports upwards but `report`, which knows what
 //! it prints. Beside the flow: `build` (which build this is), `ids` (names of things), `consistency` (labels
-//! and methods), `error` and `exit` (how a command ends), `clock` (the time and pauses, as a parameter), `gate`
-//! (the log's queue, shut while anything is frozen), `interrupt` (signals), `path_encoding` (words from outside
-//! as text).
+//! and methods), `error` and `exit` (how a command ends), `clock` (the time and pauses, as a parameter),
+//! `gate` (the log's queue, shut while anything is frozen), `interrupt` (signals), `path_encoding` (words
+//! from outside as text).
 //!
 //! Two programs are made of this library: `stillpoint`, and `stillpoint-databases`, the process that talks
 //! to one database.

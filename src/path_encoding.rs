@@ -1,8 +1,8 @@
 //! How words from outside are written: paths and any other text, for people and in JSON.
 //!
 //! In: any path, which need not be UTF-8, and text that anybody may have chosen (names of processes and FUSE
-//! types, what hooks print, tags, EC2's messages). Out: text. Must never: fail, or pass a control character on
-//! to a terminal.
+//! types, what hooks print, tags, EC2's messages). Out: text. Must never: fail, or pass a control character
+//! on to a terminal.
 //!
 //! serde fails at a path that is not UTF-8; here such bytes become replacement characters.
 

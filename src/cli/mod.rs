@@ -125,8 +125,8 @@ struct Selection {
     /// Take filesystems that are only partly on EBS or only partly in the set.
     #[arg(long)]
     allow_partial: bool,
-    /// Run in a container's PID namespace. If its first process dies while filesystems are frozen, the watchdog
-    /// dies with it, and they stay frozen until `stillpoint thaw`.
+    /// Run in a container's PID namespace. If its first process dies while filesystems are frozen, the
+    /// watchdog dies with it, and they stay frozen until `stillpoint thaw`.
     #[arg(long)]
     allow_pid_namespace: bool,
     /// The consistency to request: crash, filesystem or application.

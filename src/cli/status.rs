@@ -13,8 +13,8 @@ use crate::run::status;
 
 #[derive(Debug, Args)]
 pub(super) struct Status {
-    /// Ask every filesystem whether it is frozen, by whomever. Takes at most 10 seconds; a probe that finds one
-    /// waits there, in state D, until it is thawed.
+    /// Ask every filesystem whether it is frozen, by whomever. Takes at most 10 seconds; a probe that finds
+    /// one waits there, in state D, until it is thawed.
     #[arg(long)]
     probe: bool,
     /// What stdout gets: text or json.

@@ -1,8 +1,9 @@
 //! What is on this host: mounts → filesystems → device stacks → disks → EBS volumes.
 //!
 //! In: `/proc/self/mountinfo`, `/sys` (below a root that a test can set), devices and paths by
-//! [`inspect`](crate::host::inspect), IMDS, DescribeInstances and DescribeVolumes. Out: [`Facts`], plain data. Must never: decide what goes into a set (that is
-//! [`crate::plan`]), change anything on the host, or trust a device name where the kernel gives a number.
+//! [`inspect`](crate::host::inspect), IMDS, DescribeInstances and DescribeVolumes. Out: [`Facts`], plain
+//! data. Must never: decide what goes into a set (that is [`crate::plan`]), change anything on the host, or
+//! trust a device name where the kernel gives a number.
 
 mod asked;
 mod filesystems;

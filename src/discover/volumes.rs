@@ -1,8 +1,8 @@
 //! Which disk of this host is which EBS volume.
 //!
 //! In: block devices and what EC2 says is attached. Out: every attached volume, with its disk where one was
-//! found. Must never: give one disk to two volumes, go by a name where the disk can be told otherwise, or drop
-//! an attached volume.
+//! found. Must never: give one disk to two volumes, go by a name where the disk can be told otherwise, or
+//! drop an attached volume.
 
 use serde::Serialize;
 
@@ -73,8 +73,8 @@ pub fn join(
         .collect();
     volumes.sort_by(|a, b| (&a.device_name, &a.id).cmp(&(&b.device_name, &b.id)));
 
-    // An instance has its EBS volumes on NVMe, all of them, or on Xen, all of them. With one on NVMe, a volume
-    // without a disk has none yet, and whatever has its name is something else.
+    // An instance has its EBS volumes on NVMe, all of them, or on Xen, all of them. With one on NVMe, a
+    // volume without a disk has none yet, and whatever has its name is something else.
     if devices.iter().any(|d| matches!(&d.kind, DeviceKind::Disk { model, .. } if model == EBS_MODEL)) {
         return volumes;
     }
@@ -102,8 +102,8 @@ fn matched(device: &BlockDevice, by: MatchedBy) -> DiskMatch {
 }
 
 /// A disk of xen-blkfront, which has neither model nor serial number: a name is all that tells such disks
-/// apart. The kernel gives names such as `sdb` and `vdb` to disks of any origin (iSCSI, USB, virtio), so there
-/// the bus has to say that it is Xen's.
+/// apart. The kernel gives names such as `sdb` and `vdb` to disks of any origin (iSCSI, USB, virtio), so
+/// there the bus has to say that it is Xen's.
 fn is_xen_disk(device: &BlockDevice) -> bool {
     match &device.kind {
         DeviceKind::Disk { model, serial, xen } => {

@@ -64,8 +64,8 @@ fn hidden(id: &'static str, n: usize) -> Finding {
         .remedy("run it with sudo")
 }
 
-/// Tasks that are in state D, or in a call that holds write access to the set, at two readings, [`STILL`] apart,
-/// and have not moved.
+/// Tasks that are in state D, or in a call that holds write access to the set, at two readings, [`STILL`]
+/// apart, and have not moved.
 pub async fn still(root: &Path, set: &Set<'_>) -> Vec<Finding> {
     const ID: &str = "hung-tasks";
     let look = || Ok::<_, std::io::Error>((tasks::waiting(root)?, write_access::holders(root, set.devs())?));

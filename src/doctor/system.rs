@@ -124,7 +124,8 @@ pub fn namespace(root: &Path) -> Vec<Finding> {
     vec![finding]
 }
 
-/// The first PID namespace by its inode, which every kernel has (include/linux/proc_ns.h, `PROC_PID_INIT_INO`).
+/// The first PID namespace by its inode, which every kernel has (include/linux/proc_ns.h,
+/// `PROC_PID_INIT_INO`).
 const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 /// Is this process in the host's PID namespace? The end of another one kills agent and watchdog at once.

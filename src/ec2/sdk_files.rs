@@ -3,8 +3,8 @@
 //! They say whose credentials are used, where requests go, and may name a program that prints credentials
 //! (`credential_process`). With `sudo` the caller's HOME may still be set: then they are another user's.
 //!
-//! In: the environment. Out: the text of both files, as the SDK takes it. Must never: let the SDK open them by
-//! their paths, or use one that somebody else than root (or this process's user) could change.
+//! In: the environment. Out: the text of both files, as the SDK takes it. Must never: let the SDK open them
+//! by their paths, or use one that somebody else than root (or this process's user) could change.
 
 use std::ffi::OsString;
 use std::io::Read;

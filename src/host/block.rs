@@ -1,8 +1,9 @@
 //! Block devices as sysfs describes them.
 //!
 //! In: `sys/dev/block`, `sys/fs/{btrfs,bcachefs}`, `proc/fs/jbd2` and `proc/swaps` below a root. Out:
-//! [`BlockDevice`]s sorted by name, the members of every btrfs and bcachefs, journals, swap areas. Must never: open a device, or take a name from anywhere but
-//! sysfs's own folder (a source such as `/dev/root` names nothing).
+//! [`BlockDevice`]s sorted by name, the members of every btrfs and bcachefs, journals, swap areas. Must
+//! never: open a device, or take a name from anywhere but sysfs's own folder (a source such as `/dev/root`
+//! names nothing).
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

@@ -31,8 +31,8 @@ pub struct Call {
 }
 
 impl Call {
-    /// May the thread still be in the same call? It may have ended and be in the next one like it. While it runs,
-    /// the kernel does not say where.
+    /// May the thread still be in the same call? It may have ended and be in the next one like it. While it
+    /// runs, the kernel does not say where.
     #[must_use]
     pub fn goes_on(&self, root: &Path) -> bool {
         let file = root.join(format!("proc/{}/task/{}/syscall", self.process.pid, self.tid));
@@ -83,8 +83,8 @@ pub(super) fn is_freeze_or_thaw(number: i64, arguments: &[u64; 6]) -> bool {
     number == libc::SYS_ioctl && [FIFREEZE, FITHAW].contains(&(arguments[1] & 0xffff_ffff))
 }
 
-/// Superblocks that a FIFREEZE is in progress on, with the thread that is in it. FITHAW says of them what it says
-/// of one that is not frozen.
+/// Superblocks that a FIFREEZE is in progress on, with the thread that is in it. FITHAW says of them what it
+/// says of one that is not frozen.
 ///
 /// # Errors
 /// When /proc cannot be listed.

@@ -1,7 +1,7 @@
 //! A block device by its number: its node, opened, claimed, read past the page cache.
 //!
-//! In: a device number. Out: descriptors, of that device and no other. Must never: open for writing (udev looks
-//! at a device when it is closed), or go by a name where the kernel gives a number.
+//! In: a device number. Out: descriptors, of that device and no other. Must never: open for writing (udev
+//! looks at a device when it is closed), or go by a name where the kernel gives a number.
 //!
 //! A block device opened with O_EXCL cannot be claimed by anybody else, and every mount claims its devices:
 //! as long as the descriptor is open, mounting fails with EBUSY, in every namespace; and it cannot be opened

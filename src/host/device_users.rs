@@ -9,9 +9,9 @@
 //! has the device open for writing, or mapped, without O_EXCL, as a database on a raw device or a virtual
 //! machine has.
 //!
-//! Other users must not be able to make this take long. So the mappings of a process without any privilege are
-//! not looked at (it would have to have opened the device with privileges, mapped it, closed it and given them
-//! up), and tables of mounts are read only once a claim has failed.
+//! Other users must not be able to make this take long. So the mappings of a process without any privilege
+//! are not looked at (it would have to have opened the device with privileges, mapped it, closed it and given
+//! them up), and tables of mounts are read only once a claim has failed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;

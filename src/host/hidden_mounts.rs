@@ -34,7 +34,8 @@ pub(crate) struct Pathless {
     pub fstype: String,
 }
 
-/// An fd on a filesystem whose mount points are covered by others. None when it is not mounted there any more.
+/// An fd on a filesystem whose mount points are covered by others. None when it is not mounted there any
+/// more.
 ///
 /// # Errors
 /// When no private namespace can be made, or a cover cannot be unmounted.

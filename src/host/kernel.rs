@@ -295,8 +295,8 @@ impl SharedPage {
         Ok((Self::new(fd.as_fd())?, fd))
     }
 
-    /// The same in this file, which is empty. It has to be on a memory filesystem: a store to a page of a disk
-    /// may wait for that disk.
+    /// The same in this file, which is empty. It has to be on a memory filesystem: a store to a page of a
+    /// disk may wait for that disk.
     ///
     /// # Errors
     /// What fallocate or mmap say.
@@ -452,9 +452,9 @@ pub(crate) fn set_mount_attributes(mount: RawFd, attributes: &MountAttributes) -
     Errno::result(result).map(drop)
 }
 
-/// Lets a command begin in a session of its own, and with this umask: it has no controlling terminal (with one
-/// it could type into it, TIOCSTI), is out of reach of a Ctrl-C, and is the leader of a process group of its
-/// own.
+/// Lets a command begin in a session of its own, and with this umask: it has no controlling terminal (with
+/// one it could type into it, TIOCSTI), is out of reach of a Ctrl-C, and is the leader of a process group of
+/// its own.
 pub fn begin_own_session(command: &mut std::process::Command, umask: Mode) {
     use std::os::unix::process::CommandExt;
     let begin = move || {
@@ -467,8 +467,8 @@ pub fn begin_own_session(command: &mut std::process::Command, umask: Mode) {
     unsafe { command.pre_exec(begin) };
 }
 
-/// Keeps what this process was started with, other than its three standard streams, to itself: whoever started
-/// it may have left a terminal or a lock open, and commands that run as other users would get it.
+/// Keeps what this process was started with, other than its three standard streams, to itself: whoever
+/// started it may have left a terminal or a lock open, and commands that run as other users would get it.
 pub fn keep_inherited_fds() {
     let first: libc::c_uint = 3;
     // SAFETY: close_range(2) with CLOSE_RANGE_CLOEXEC closes nothing, it only sets a flag.

@@ -1,9 +1,9 @@
 //! `/proc/self/mountinfo`: its lines, and which mount a path is on.
 //!
-//! In: the file's bytes. Out: a [`MountTable`]: one [`MountLine`] a line, in the kernel's order, and apart from
-//! them the lines that cannot be read; [`MountTree`] over the former. Must never: pass over a line it cannot
-//! read (a filesystem that is not seen is a filesystem that is not frozen), let such a line hide the others,
-//! take a path for UTF-8, or touch a path it names.
+//! In: the file's bytes. Out: a [`MountTable`]: one [`MountLine`] a line, in the kernel's order, and apart
+//! from them the lines that cannot be read; [`MountTree`] over the former. Must never: pass over a line it
+//! cannot read (a filesystem that is not seen is a filesystem that is not frozen), let such a line hide the
+//! others, take a path for UTF-8, or touch a path it names.
 //!
 //! By hand, though the procfs crate reads this file: it does not undo the escapes, fails at a path that is
 //! not UTF-8, splits at any white space (an empty source shifts every later field), and keeps superblock

@@ -1,8 +1,9 @@
 //! The mount tables of this host, each once.
 //!
-//! In: `/proc` below a root. Out: [`Tables`]: a table for each mount namespace that a thread is in, or that an open
-//! file or a mount of nsfs keeps, and what could not be read. Must never: take a table that could not be read
-//! for an empty one, or follow a path into a filesystem (only texts of links are read; nsfs is never frozen).
+//! In: `/proc` below a root. Out: [`Tables`]: a table for each mount namespace that a thread is in, or that
+//! an open file or a mount of nsfs keeps, and what could not be read. Must never: take a table that could not
+//! be read for an empty one, or follow a path into a filesystem (only texts of links are read; nsfs is never
+//! frozen).
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -92,8 +93,8 @@ impl Scan<'_> {
         std::fs::read_link(self.root.join("proc").join(thread).join(name))
     }
 
-    /// Two threads of one namespace see different mounts where one of them is in a chroot. None when the links
-    /// must not be read.
+    /// Two threads of one namespace see different mounts where one of them is in a chroot. None when the
+    /// links must not be read.
     fn key(&self, thread: &str) -> io::Result<Option<(PathBuf, PathBuf)>> {
         match (self.link(thread, "ns/mnt"), self.link(thread, "root")) {
             (Ok(namespace), Ok(root)) => Ok(Some((namespace, root))),
@@ -299,8 +300,8 @@ pub fn thread_table(proc: &OwnedFd) -> nix::Result<MountTable> {
     Ok(mountinfo::parse(&bytes))
 }
 
-/// Works in a thread that is in this mount namespace. Gets /proc of this process's namespace: the other one need
-/// not have any.
+/// Works in a thread that is in this mount namespace. Gets /proc of this process's namespace: the other one
+/// need not have any.
 fn within<T: Send>(
     namespace: &OwnedFd,
     work: impl FnOnce(&OwnedFd) -> nix::Result<T> + Send,

@@ -1,7 +1,8 @@
 //! A process: its name, and whether it is still the same one, because ids are used again.
 //!
 //! In: `/proc` below a root. Out: every process id; [`Process`]; [`ProcessId`] and whether that process is
-//! there; what it was started with, and where it works. Must never: take "could not be read" for "is gone": of a run that lives, nothing may be undone.
+//! there; what it was started with, and where it works. Must never: take "could not be read" for "is gone":
+//! of a run that lives, nothing may be undone.
 
 use std::fmt;
 use std::fs::Metadata;
@@ -193,7 +194,8 @@ pub(crate) fn works_in(root: &Path, pid: i32, folder: &Metadata) -> std::io::Res
     Ok((works.dev(), works.ino()) == (folder.dev(), folder.ino()))
 }
 
-/// Which namespace of a kind (`mnt`, `net`, `pid`) a process is in, by its name in `/proc`: its id, or `self`.
+/// Which namespace of a kind (`mnt`, `net`, `pid`) a process is in, by its name in `/proc`: its id, or
+/// `self`.
 ///
 /// # Errors
 /// When the process is gone, or another user's.

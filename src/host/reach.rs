@@ -5,10 +5,11 @@
 //! takes. Must never: open anything before it is known to be a folder or a plain file of that superblock,
 //! follow a link, trigger an automount, or wait for one path while another may lead there.
 //!
-//! What others have mounted may hang (FUSE, a dead server, an open that a fanotify listener has to permit), and
-//! the table of a foreign namespace may lie. So each path is first looked up in the kernel's cache alone
-//! (RESOLVE_CACHED; the places that something is mounted on are always in it), then checked by its mount id, and
-//! only then opened. Paths that the cache does not have are walked afterwards, in threads that may be left behind.
+//! What others have mounted may hang (FUSE, a dead server, an open that a fanotify listener has to permit),
+//! and the table of a foreign namespace may lie. So each path is first looked up in the kernel's cache alone
+//! (RESOLVE_CACHED; the places that something is mounted on are always in it), then checked by its mount id,
+//! and only then opened. Paths that the cache does not have are walked afterwards, in threads that may be
+//! left behind.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -171,7 +172,8 @@ fn opened(found: &OwnedFd, mount: u32, dev: DevNo, fstype: &str) -> nix::Result<
     if on_mount(&fd) && is_on(&fd, dev, fstype)? { Ok(fd) } else { Err(Errno::ESTALE) }
 }
 
-/// Is it a folder or a plain file? The open of anything else may have effects of its own. A server is not asked.
+/// Is it a folder or a plain file? The open of anything else may have effects of its own. A server is not
+/// asked.
 pub(crate) fn is_plain(fd: &OwnedFd) -> nix::Result<bool> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
     let stat = statx(fd, c"", flags, StatxFlags::TYPE).map_err(|e| Errno::from_raw(e.raw_os_error()))?;

@@ -6,9 +6,9 @@
 //! A sticky folder (such as /tmp) may be writable: what is in it can only be replaced by its owner.
 //!
 //! What was checked is what is used. A file that is read is read through the descriptor that was checked
-//! ([`open`]). A program is started by its path, since the interpreter of a script gets that path and opens it
-//! itself; the path is checked right before. That is enough: where nothing on the way is [`Loose`], only root
-//! could lead the path elsewhere in between.
+//! ([`open`]). A program is started by its path, since the interpreter of a script gets that path and opens
+//! it itself; the path is checked right before. That is enough: where nothing on the way is [`Loose`], only
+//! root could lead the path elsewhere in between.
 //!
 //! In: a path. Out: an open descriptor, and each [`Loose`] place with the reason. Must never: judge what
 //! follows from it, or let the kernel follow a link that is in a filesystem.

@@ -1,12 +1,12 @@
 //! Who is inside a call that holds a filesystem's write access, and sleeps there: what FIFREEZE waits for.
 //!
-//! In: `/proc` below a root, superblocks. Out: [`Holder`]s, with the call and the file. Must never: follow a file
-//! into its filesystem, or name one that waits for the thaw, as every writer after FIFREEZE does.
+//! In: `/proc` below a root, superblocks. Out: [`Holder`]s, with the call and the file. Must never: follow a
+//! file into its filesystem, or name one that waits for the thaw, as every writer after FIFREEZE does.
 //!
-//! These calls take the write access first (`file_start_write`, `mnt_want_write_file`; Linux 6.18, fs/splice.c,
-//! fs/read_write.c, fs/open.c, fs/xattr.c) and may then sleep for as long as something else likes: a pipe that
-//! stays empty, a page of their buffer that a FUSE program has to fetch, a device. Many of them sleep
-//! interruptibly (state S), so the state of a task says nothing.
+//! These calls take the write access first (`file_start_write`, `mnt_want_write_file`; Linux 6.18,
+//! fs/splice.c, fs/read_write.c, fs/open.c, fs/xattr.c) and may then sleep for as long as something else
+//! likes: a pipe that stays empty, a page of their buffer that a FUSE program has to fetch, a device. Many of
+//! them sleep interruptibly (state S), so the state of a task says nothing.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! Lines of mountinfo that could not be read, and the filesystems that they may hide.
 //!
-//! In: [`Facts`], what is chosen. Out: volumes whose part of the set can be no more than `crash`, and notes. Must
-//! never: take a line that could not be read for no filesystem.
+//! In: [`Facts`], what is chosen. Out: volumes whose part of the set can be no more than `crash`, and notes.
+//! Must never: take a line that could not be read for no filesystem.
 
 use std::collections::BTreeSet;
 

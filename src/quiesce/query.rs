@@ -1,7 +1,8 @@
 //! A question to a program that quiesces nothing: systemctl, docker, podman.
 //!
-//! In: a program and arguments. Out: its standard output. Must never: wait without a limit, take a failure for
-//! an answer, or start what the PATH of whoever started stillpoint names: with `sudo` that may be anybody's.
+//! In: a program and arguments. Out: its standard output. Must never: wait without a limit, take a failure
+//! for an answer, or start what the PATH of whoever started stillpoint names: with `sudo` that may be
+//! anybody's.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -13,7 +14,8 @@ use crate::host::trust::{self, Trusted};
 /// The longest that such a program may take to answer.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
 
-/// Finds a program by its name, in the PATH of hooks alone. One that somebody else could change is passed over.
+/// Finds a program by its name, in the PATH of hooks alone. One that somebody else could change is passed
+/// over.
 ///
 /// # Errors
 /// When there is none, or only such.

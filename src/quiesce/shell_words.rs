@@ -1,7 +1,7 @@
 //! The words of a shell's text, as far as it takes to know which of them are in the place of a command.
 //!
-//! In: the text of `sh -c`. Out: its simple commands, each a list of words. Must never: take quoted text for a
-//! separator, or an argument for a command.
+//! In: the text of `sh -c`. Out: its simple commands, each a list of words. Must never: take quoted text for
+//! a separator, or an argument for a command.
 
 use std::iter::Peekable;
 use std::str::Chars;

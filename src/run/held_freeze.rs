@@ -26,8 +26,8 @@ use crate::interrupt::Interrupt;
 use crate::plan::{Consistency, Method};
 use crate::window::{Called, Limits, Prepared, Times};
 
-/// How long the record that is kept before the post hooks run waits for the last checks. What has not answered
-/// by then is claimed by the record that is kept after them.
+/// How long the record that is kept before the post hooks run waits for the last checks. What has not
+/// answered by then is claimed by the record that is kept after them.
 const EARLY_RECHECK: Duration = Duration::from_secs(1);
 /// Where the Systems Manager agent keeps its state.
 const SSM_AGENT: &str = "/var/lib/amazon/ssm";

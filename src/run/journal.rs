@@ -3,8 +3,8 @@
 //! In: what is about to be attempted, written *before* it is. Out: a file that the next start, and systemd's
 //! ExecStopPost, read. The run owns it for its whole life ([`owned_file`]): that is how others know that it
 //! lives. Must never: be written while anything is frozen, live on a disk, be touched by others while its run
-//! lives, or be read where somebody else than root could have written it: a journal names commands that run as
-//! root.
+//! lives, or be read where somebody else than root could have written it: a journal names commands that run
+//! as root.
 
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -243,8 +243,8 @@ impl Journal {
         if self.is_of_another_boot() {
             return false;
         }
-        // A process that was killed keeps its files while one of its threads hangs in the kernel. Its id tells
-        // more, where it means the same process here.
+        // A process that was killed keeps its files while one of its threads hangs in the kernel. Its id
+        // tells more, where it means the same process here.
         if self.pid_means_the_same() && !self.state.process.lives(ROOT.as_ref()) {
             return false;
         }
@@ -372,7 +372,8 @@ impl MayBeFrozen {
     }
 }
 
-/// The filesystems that this plan will freeze, in the order in which the window gives each a word on the page.
+/// The filesystems that this plan will freeze, in the order in which the window gives each a word on the
+/// page.
 #[must_use]
 pub(crate) fn will_freeze(plan: &Plan) -> Vec<FrozenMount> {
     let frozen = plan.filesystems.iter().filter(|f| f.method == Method::Freeze);

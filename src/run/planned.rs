@@ -26,8 +26,8 @@ use crate::plan::{self, Method, Plan};
 use crate::unmount::REMOUNT_LIMIT;
 use crate::window::claims;
 
-/// How long it is looked for who has mounted, in another namespace, what is not mounted here: for the reason of
-/// a volume that stays out.
+/// How long it is looked for who has mounted, in another namespace, what is not mounted here: for the reason
+/// of a volume that stays out.
 const ELSEWHERE: Duration = Duration::from_secs(2);
 /// Time beyond the sum of all limits, for what has none: tagging, looking up, reporting.
 const SETTLING: Duration = Duration::from_secs(120);

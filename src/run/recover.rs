@@ -209,8 +209,8 @@ pub struct Settled {
     pub crash: Vec<SnapshotId>,
 }
 
-/// Finds what a run made that is over, puts the run's verdict on it, or `crash` where it gave none, and closes
-/// its journal.
+/// Finds what a run made that is over, puts the run's verdict on it, or `crash` where it gave none, and
+/// closes its journal.
 ///
 /// EC2 is eventually consistent: when it shows nothing of a run that died a moment ago, the journal stays for
 /// the next start.

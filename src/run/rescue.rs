@@ -38,8 +38,8 @@ type Work = Box<dyn FnOnce() -> Result<bool, Errno> + Send>;
 /// What was frozen and is thawed now; what could not be thawed, and why.
 pub type Thaws = (Vec<PathBuf>, Vec<(PathBuf, Errno)>);
 
-/// FITHAW on each filesystem that this dead run may have left frozen. EINVAL means that it is not frozen, which
-/// counts as success.
+/// FITHAW on each filesystem that this dead run may have left frozen. EINVAL means that it is not frozen,
+/// which counts as success.
 pub(super) fn recorded(journal: &Journal) -> Thaws {
     thaw_all(journal, Some(journal.state.process))
 }
@@ -209,8 +209,8 @@ pub fn everything() -> std::io::Result<Everything> {
     Ok(Everything { thaws: side_by_side(work, PATIENCE + MARGIN), unread })
 }
 
-/// Every superblock of this host that could be frozen, with every mount of it, and what could not be looked at.
-/// Opens none of them.
+/// Every superblock of this host that could be frozen, with every mount of it, and what could not be looked
+/// at. Opens none of them.
 ///
 /// # Errors
 /// When not even this process's mounts can be read.
@@ -245,9 +245,9 @@ fn unread(tables: &Tables, known: &[Target]) -> Vec<String> {
     said
 }
 
-/// May a filesystem that can be frozen be on this line alone? Who makes a user namespace can have any text written
-/// into the tables of it (a line break in the options of an overlay). But what he mounts cannot be frozen, and
-/// what he has inherited has a line with its device number: nothing else of his counts.
+/// May a filesystem that can be frozen be on this line alone? Who makes a user namespace can have any text
+/// written into the tables of it (a line break in the options of an overlay). But what he mounts cannot be
+/// frozen, and what he has inherited has a line with its device number: nothing else of his counts.
 fn hides(bad: &BadLine, foreign: bool, known: &[Target]) -> bool {
     let Some(dev) = bad.dev.filter(|_| foreign) else { return !foreign };
     let can = bad.fstype.as_ref().is_none_or(|fstype| may_freeze(dev, fstype));

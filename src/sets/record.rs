@@ -54,8 +54,8 @@ pub struct SetRecord {
     /// Devices whose write counter could not have shown a write in the window, each with why. It is no
     /// independent witness then; what is on them has another proof.
     pub(crate) unwitnessed: Vec<String>,
-    /// What the watchdog shared with this process, so that both could have ended at once; empty where it stood
-    /// alone.
+    /// What the watchdog shared with this process, so that both could have ended at once; empty where it
+    /// stood alone.
     pub(crate) watchdog_shares: Vec<String>,
     /// The applications that the plan quiesces, each with its own label.
     pub(crate) applications: Vec<ApplicationRecord>,
@@ -106,8 +106,8 @@ pub struct ApplicationRecord {
 /// Keeps the record as `DIR/sets/RUN.json`, readable by root only.
 ///
 /// # Errors
-/// When it cannot be written, or somebody else than root could lead it elsewhere. The snapshots and their tags
-/// stay as they are.
+/// When it cannot be written, or somebody else than root could lead it elsewhere. The snapshots and their
+/// tags stay as they are.
 pub fn keep(state_dir: &Path, record: &SetRecord) -> std::io::Result<PathBuf> {
     let folder = state_dir.join("sets");
     file::make_folder(&folder, 0o750)?;

@@ -196,8 +196,8 @@ fn context(of: &Superblock, root: &Path) -> Result<OwnedFd, String> {
     Ok(context)
 }
 
-/// The flags that are set or cleared here (linux/mount.h, `MOUNT_ATTR_*`). `ATIME` is a field of several bits,
-/// so all of it is cleared before one value is set.
+/// The flags that are set or cleared here (linux/mount.h, `MOUNT_ATTR_*`). `ATIME` is a field of several
+/// bits, so all of it is cleared before one value is set.
 const ATIME: u64 = libc::MOUNT_ATTR__ATIME;
 const ALL: u64 = libc::MOUNT_ATTR_RDONLY
     | libc::MOUNT_ATTR_NOSUID

@@ -1,7 +1,7 @@
 //! The evidence of a window: what its proofs have shown, and which of them could have shown nothing.
 //!
-//! In: a window that is about to be thawed, then the reports of its freezing threads. Out: [`Thawed`], and the
-//! [`Check`]s that remain. Must never: open a file, or take a proof for passed that was not able to fail.
+//! In: a window that is about to be thawed, then the reports of its freezing threads. Out: [`Thawed`], and
+//! the [`Check`]s that remain. Must never: open a file, or take a proof for passed that was not able to fail.
 
 use std::time::Duration;
 

@@ -102,9 +102,9 @@ fn until_short(mut flush: impl FnMut() -> nix::Result<Duration>) -> nix::Result<
     Ok(())
 }
 
-/// Flushes a filesystem that cannot freeze until a flush finds nothing to write: what is on its device is then
-/// all of it. The write counters are read before that flush: whatever is written from then on is seen to have
-/// moved them, the last flush's own writes included.
+/// Flushes a filesystem that cannot freeze until a flush finds nothing to write: what is on its device is
+/// then all of it. The write counters are read before that flush: whatever is written from then on is seen to
+/// have moved them, the last flush's own writes included.
 pub(super) async fn quiesce(
     kernel: &Arc<dyn Kernel>,
     filesystem: &mut Filesystem,

@@ -60,8 +60,8 @@ impl Left {
         (page.layout.load(Ordering::SeqCst) == LAYOUT).then_some(Self(page))
     }
 
-    /// May this run have it frozen? False when it never froze it, or has thawed it: if it is frozen now, it is
-    /// somebody else's freeze.
+    /// May this run have it frozen? False when it never froze it, or has thawed it: if it is frozen now, it
+    /// is somebody else's freeze.
     #[must_use]
     pub fn may_be_frozen(&self, word: usize) -> bool {
         let word = self.0.states.get(word).map(|w| State::from_word(w.load(Ordering::SeqCst)));

@@ -55,7 +55,8 @@ impl Prepared {
         let kernel = machine.kernel;
         let mut filesystems = open_all(kernel, machine.root, &plan.filesystems)?;
         flush::all(kernel, &mut filesystems, limits.flush, interrupt).await?;
-        // Not before: a direct read waits for what the page cache has to write there, and no signal ends that.
+        // Not before: a direct read waits for what the page cache has to write there, and no signal ends
+        // that.
         let idle = with_witnesses(kernel, plan, &mut filesystems);
         let (mut fds, mut subjects) = (Vec::new(), Vec::new());
         for filesystem in filesystems.iter_mut().filter(|m| m.method == Method::Freeze) {

@@ -1,11 +1,11 @@
 //! Finds out whether a filesystem is frozen, through a child process that may block: no file in /proc or /sys
 //! says it.
 //!
-//! In: a superblock and its mounts. Out: an [`Answer`] within a bound. The child removes an extended attribute
-//! whose name no filesystem takes: the kernel first waits for the thaw (mnt_want_write_file), and then refuses
-//! the name, so that a filesystem which is not frozen is neither read nor written. Must never: open or touch any
-//! filesystem in the calling process, or call one frozen whose child is only late: it is frozen when the kernel
-//! says that the child waits for the thaw.
+//! In: a superblock and its mounts. Out: an [`Answer`] within a bound. The child removes an extended
+//! attribute whose name no filesystem takes: the kernel first waits for the thaw (mnt_want_write_file), and
+//! then refuses the name, so that a filesystem which is not frozen is neither read nor written. Must never:
+//! open or touch any filesystem in the calling process, or call one frozen whose child is only late: it is
+//! frozen when the kernel says that the child waits for the thaw.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
@@ -22,7 +22,8 @@ use crate::host::reach::{Target, Way};
 use crate::host::{calls, hidden_mounts};
 use crate::ids::DevNo;
 
-/// The hidden first argument that makes this binary a probe. After it: a superblock, its type, and its mounts.
+/// The hidden first argument that makes this binary a probe. After it: a superblock, its type, and its
+/// mounts.
 pub const ARGUMENT: &str = "__probe";
 /// Exit code of a probe that found no path to the superblock.
 const NO_PATH: u8 = 3;
@@ -36,7 +37,8 @@ const REACH: Duration = Duration::from_secs(8);
 const WAYS: usize = 64;
 /// Pause between two looks at a child.
 const PAUSE: Duration = Duration::from_millis(5);
-/// At so many looks in a row, a child has to wait for the thaw: a thaw that is in progress wakes it meanwhile.
+/// At so many looks in a row, a child has to wait for the thaw: a thaw that is in progress wakes it
+/// meanwhile.
 const LOOKS: u32 = 10;
 
 /// What a probe found.
@@ -96,9 +98,9 @@ fn waits_for_thaw(pid: u32) -> bool {
     is_wait_for_thaw(&read("stack"), &read("wchan"))
 }
 
-/// By the kernel's own words: the call is in `mnt_want_write_file` (fs/namespace.c), where it waits for nothing
-/// but the thaw. Kernels without a stack (CONFIG_STACKTRACE) name the function that sleeps: the other locks on
-/// this call's way are none of this kind.
+/// By the kernel's own words: the call is in `mnt_want_write_file` (fs/namespace.c), where it waits for
+/// nothing but the thaw. Kernels without a stack (CONFIG_STACKTRACE) name the function that sleeps: the other
+/// locks on this call's way are none of this kind.
 fn is_wait_for_thaw(stack: &str, wchan: &str) -> bool {
     let names = |text: &str| ["mnt_want_write", "sb_start_write"].iter().any(|name| text.contains(name));
     if stack.trim().is_empty() { wchan.contains("percpu") || names(wchan) } else { names(stack) }

@@ -3,12 +3,12 @@
 //! In: a filesystem's descriptor, open since before its flush. Out: a [`Check`] for after the thaw. Must
 //! never: run while anything is frozen.
 //!
-//! The kernel writes in the background. When that fails (a disk below is full, a sector is bad, a loop device's
-//! image cannot grow), neither write(2) nor FIFREEZE says so: what was to be written is lost, and the kernel
-//! remembers an error for the superblock. syncfs(2) reports it once to each descriptor that was open by then
-//! (errseq, `s_wb_err` in fs/sync.c). The flushes before the freeze report it too, and their errors end the run;
-//! an error that comes after the last of them, in FIFREEZE's own flush for one, is reported by nobody but the
-//! next syncfs of the same descriptor.
+//! The kernel writes in the background. When that fails (a disk below is full, a sector is bad, a loop
+//! device's image cannot grow), neither write(2) nor FIFREEZE says so: what was to be written is lost, and
+//! the kernel remembers an error for the superblock. syncfs(2) reports it once to each descriptor that was
+//! open by then (errseq, `s_wb_err` in fs/sync.c). The flushes before the freeze report it too, and their
+//! errors end the run; an error that comes after the last of them, in FIFREEZE's own flush for one, is
+//! reported by nobody but the next syncfs of the same descriptor.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;

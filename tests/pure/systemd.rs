@@ -79,9 +79,9 @@ fn the_service_never_leaves_a_filesystem_frozen() {
     }
 }
 
-/// Before each command, ExecStopPost= included, systemd does what these directives say, and none of them makes
-/// it write to a disk. One that is not in the list may: StateDirectory= makes a folder on /var, which waits
-/// for ever while /var is frozen, and the thaw of ExecStopPost= does not start.
+/// Before each command, ExecStopPost= included, systemd does what these directives say, and none of them
+/// makes it write to a disk. One that is not in the list may: StateDirectory= makes a folder on /var, which
+/// waits for ever while /var is frozen, and the thaw of ExecStopPost= does not start.
 const NOTHING_ON_A_DISK: &[&str] = &[
     "CapabilityBoundingSet",
     "ExecStart",

@@ -1,6 +1,6 @@
-//! Containers around a real window, under a real Podman with its storage in the test's folder. The `podman` that
-//! stillpoint finds is a script that adds where that is. Docker is driven by the same three commands, and has not been
-//! run.
+//! Containers around a real window, under a real Podman with its storage in the test's folder. The `podman`
+//! that stillpoint finds is a script that adds where that is. Docker is driven by the same three commands,
+//! and has not been run.
 
 use nix::sys::signal::Signal;
 use rig::probe::{assert_labels, assert_settled};

@@ -62,7 +62,8 @@ fn a_write_that_was_lost_on_its_way_to_the_device_is_no_consistent_set() {
     assert_settled(&rig);
 }
 
-/// What is unmounted over the window is asked as well, before it is unmounted: nobody can be asked afterwards.
+/// What is unmounted over the window is asked as well, before it is unmounted: nobody can be asked
+/// afterwards.
 #[test]
 fn what_is_to_be_unmounted_and_could_not_be_written_is_refused() {
     let space = Namespace::start(&[("a", Fs::Ext4)]);
@@ -281,8 +282,8 @@ fn a_device_that_a_process_may_write_to_takes_the_label_down() {
     assert_settled(&parts.rig);
 }
 
-/// One that nobody uses is held over the window, and given back after it. What the page cache had for it is in
-/// the set.
+/// One that nobody uses is held over the window, and given back after it. What the page cache had for it is
+/// in the set.
 #[test]
 fn a_partition_that_nobody_uses_is_claimed_over_the_window() {
     let parts = Partitioned::start();

@@ -1,5 +1,6 @@
-//! The rescue reads the mount tables of the whole host: lines that cannot be read, tables that cannot be read,
-//! thousands of lines, namespaces without a process; and paths that hang. "thawed 0" is never said by mistake.
+//! The rescue reads the mount tables of the whole host: lines that cannot be read, tables that cannot be
+//! read, thousands of lines, namespaces without a process; and paths that hang. "thawed 0" is never said by
+//! mistake.
 
 use rig::listener::Listener;
 use rig::probe::{assert_settled, is_thawed};

@@ -34,7 +34,8 @@ fn stuck_writer(rig: &Rig, name: &str) -> Child {
     child
 }
 
-/// journald may itself wait for what is stuck, and reads nothing then: the exit code has to come out without it.
+/// journald may itself wait for what is stuck, and reads nothing then: the exit code has to come out without
+/// it.
 #[test]
 fn the_end_does_not_wait_for_journald_while_something_is_stuck() {
     let rig = Rig::start(&[("a", Fs::Ext4)]);

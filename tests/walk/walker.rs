@@ -156,8 +156,8 @@ fn me(signal: Signal) {
     kill(Pid::this(), signal).unwrap();
 }
 
-/// Does this to the control group that this process is in. It has happened when the write returns, and to this
-/// process before it comes back to its own code.
+/// Does this to the control group that this process is in. It has happened when the write returns, and to
+/// this process before it comes back to its own code.
 fn group(file: &str) {
     let group = std::env::var(crate::agent::GROUP).unwrap();
     std::fs::write(Path::new(&group).join(file), "1").unwrap();

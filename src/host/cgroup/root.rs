@@ -55,8 +55,8 @@ fn is_root(mount: &MountLine) -> bool {
     }
 }
 
-/// Moves this process with all its threads into the root group of each hierarchy. Returns where it stays below,
-/// as `HIERARCHY GROUP (WHY)`.
+/// Moves this process with all its threads into the root group of each hierarchy. Returns where it stays
+/// below, as `HIERARCHY GROUP (WHY)`.
 pub(crate) fn leave() -> Vec<String> {
     let root = Path::new("/");
     let Ok(own) = Cgroups::read(root, "self") else {

@@ -55,8 +55,8 @@ impl UnmountTargets {
         let host =
             discover::host(root, &inspect, job.facts.answers.clone()).map_err(|e| unreadable(chain(&e)))?;
         let table = mountinfo::read(root, "self").map_err(|e| unreadable(e.to_string()))?;
-        // What is unmounted has to be mounted again as it was, and what is on top of it comes first: no line may be
-        // missing.
+        // What is unmounted has to be mounted again as it was, and what is on top of it comes first: no line
+        // may be missing.
         let lines = table.whole().map_err(|e| unreadable(e.to_string()))?;
         let mut wanted = Vec::new();
         for filesystem in planned {

@@ -36,8 +36,8 @@ const START_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program(PathBuf);
 
-/// The file that this process runs from, by its inode: it is the same one when the package was upgraded since,
-/// and another file has its name.
+/// The file that this process runs from, by its inode: it is the same one when the package was upgraded
+/// since, and another file has its name.
 pub const OWN: &str = "/proc/self/exe";
 
 impl Program {
@@ -155,8 +155,8 @@ impl Process {
         }
     }
 
-    /// Waits, blocking, for a message that begins with this byte; the rest of it. Read before the runtime polls
-    /// the socket, so that `lost` never sees it.
+    /// Waits, blocking, for a message that begins with this byte; the rest of it. Read before the runtime
+    /// polls the socket, so that `lost` never sees it.
     fn answer(&self, expected: u8) -> nix::Result<Vec<u8>> {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
         let limit = PollTimeout::try_from(START_LIMIT).map_err(|_| Errno::EINVAL)?;

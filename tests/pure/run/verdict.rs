@@ -1,5 +1,5 @@
-//! A verdict is given once, by the run: what is still owed of it is done from the journal, and nobody judges the
-//! set again.
+//! A verdict is given once, by the run: what is still owed of it is done from the journal, and nobody judges
+//! the set again.
 
 use rig::made_ec2::{Fault, MadeEc2};
 use stillpoint::config::settings::OnFailure;

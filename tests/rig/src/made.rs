@@ -25,8 +25,8 @@ use stillpoint::window::state::State;
 use stillpoint::window::watchdog::Trigger;
 use stillpoint::window::{Frozen, Thawed};
 
-/// One call of [`Kernel`]: `open`, `sync`, `freeze` or `thaw`, and the mount point; `claim` or `open-device`, and
-/// the device's number.
+/// One call of [`Kernel`]: `open`, `sync`, `freeze` or `thaw`, and the mount point; `claim` or `open-device`,
+/// and the device's number.
 pub type Call = (&'static str, PathBuf);
 
 /// A kernel that knows the mounts of a made host and freezes them in name only.

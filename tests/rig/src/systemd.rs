@@ -12,8 +12,8 @@ use crate::{Rig, sh};
 
 const SYSTEMD: &str = "/lib/systemd/systemd";
 
-/// Becomes the manager. $1 is its folder, $2 its control group, $3 where the root of those is mounted: its own
-/// mount covers that, and a watchdog has to find its way out as on a host.
+/// Becomes the manager. $1 is its folder, $2 its control group, $3 where the root of those is mounted: its
+/// own mount covers that, and a watchdog has to find its way out as on a host.
 const MANAGER: &str = r#"
 set -e
 mkdir "$1/groups"
