@@ -91,6 +91,10 @@ impl Point {
     /// May something be frozen at it?
     pub fn in_window(&self) -> bool {
         let calls = [FREEZE, FREEZE_DONE, LOOK, IN_FLIGHT, COMMITTED, MOVED, THAW, THAW_DONE];
+        // The first look only shows that the counter counts; nothing is guarded yet.
+        if self.is(LOOK) && self.nth == 1 {
+            return false;
+        }
         calls.contains(&self.name.as_str()) || self.step().is_some_and(Step::in_window)
     }
 
@@ -330,6 +334,9 @@ impl Case {
             Fault::Panic if point.is(FREEZE) || point.is(FREEZE_DONE) => vec![Code(21)],
             // Each filesystem is opened and flushed by a thread of its own.
             Fault::Panic if point.is(OPEN) || point.is(SYNC) => vec![Code(21)],
+            // A thread of its own looks before the window whether the counters count. Without that they are no
+            // witness; the proof of a freeze is FITHAW's answer.
+            Fault::Panic if point.is(LOOK) && point.nth == 1 => vec![Code(0)],
             Fault::Panic => vec![Code(70)],
             Fault::Kill | Fault::Stop | Fault::KillGroup => vec![Signal(9)],
             Fault::Term | Fault::Int if point.after_answer() => vec![Code(late)],
