@@ -107,31 +107,20 @@ impl Queue {
     }
 }
 
-/// Does the next work, where there is some and nobody else writes.
-fn write_next(
-    mut queue: MutexGuard<'static, Queue>,
-) -> Result<MutexGuard<'static, Queue>, MutexGuard<'static, Queue>> {
-    if queue.writing {
-        return Err(queue);
-    }
-    let Some(work) = queue.next() else { return Err(queue) };
-    queue.writing = true;
-    drop(queue);
-    // Whoever writes for others must go on after a panic in one of them.
-    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-    let mut queue = self::queue();
-    queue.writing = false;
-    WRITTEN.notify_all();
-    Ok(queue)
-}
-
+/// Writes all that waits, unless somebody else does, or the gate is shut.
 fn write_waiting(mut queue: MutexGuard<'static, Queue>) -> MutexGuard<'static, Queue> {
-    loop {
-        queue = match write_next(queue) {
-            Ok(queue) => queue,
-            Err(queue) => return queue,
-        };
+    while !queue.writing
+        && let Some(work) = queue.next()
+    {
+        queue.writing = true;
+        drop(queue);
+        // Whoever writes for others must go on after a panic in one of them.
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        queue = self::queue();
+        queue.writing = false;
+        WRITTEN.notify_all();
     }
+    queue
 }
 
 /// Starts the thread that writes. Best effort: without it, whoever logs writes too.

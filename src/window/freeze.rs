@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use super::delegated_thaw;
 use super::state::State;
 use crate::host::kernel::{Kernel, SharedPage};
+use crate::host::thread::STACK;
 
 /// The state of one filesystem, as its thread reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,8 +153,6 @@ enum Order {
 pub(crate) const BUSY_LIMIT: Duration = Duration::from_secs(1);
 /// Pause between two tries of FIFREEZE (EBUSY) or FITHAW (errors).
 const RETRY: Duration = Duration::from_millis(20);
-/// Stack of a freezing thread: it calls two ioctls. Small, because mlockall pins it.
-const STACK: usize = 128 * 1024;
 
 /// The filesystem of one thread.
 #[derive(Debug)]
