@@ -22,10 +22,11 @@ use serde::Serialize;
 pub use crate::consistency::{Consistency, Method};
 pub use error::PlanError;
 pub use make::plan;
+use placement::NEEDS_ROOT;
 
 use crate::discover::Facts;
 use crate::ids::{DevNo, VolumeId};
-use crate::path_encoding;
+use crate::path_encoding::{self, shown};
 
 /// CreateSnapshots takes at most this many volumes, root included (EBS guide, "create multi-volume
 /// snapshots").
@@ -60,12 +61,23 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Takes over the UUIDs that were read for this plan's filesystems.
-    pub fn note_uuids(&mut self, facts: &Facts) {
+    /// Takes over the UUIDs that were read for this plan's filesystems; only root may read those of
+    /// `needing_root`.
+    pub fn note_uuids(&mut self, facts: &Facts, needing_root: &[DevNo]) {
+        let unread = self.filesystems.iter().filter(|f| needing_root.contains(&f.dev));
+        let unread: Vec<_> = unread.map(|f| shown(&f.mount_point)).collect();
+        if !unread.is_empty() {
+            self.needs_root(&format!("the UUIDs of {}", unread.join(", ")));
+        }
         for planned in &mut self.filesystems {
             let found = facts.filesystems.iter().find(|f| f.dev == planned.dev);
             planned.uuid = found.and_then(|f| f.uuid.clone());
         }
+    }
+
+    /// Notes what an ordinary user was not shown.
+    pub fn needs_root(&mut self, what: &str) {
+        self.notes.push(format!("{NEEDS_ROOT}: {what}."));
     }
 }
 

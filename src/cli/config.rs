@@ -8,9 +8,10 @@ use std::path::Path;
 use clap::{Args, Subcommand};
 
 use super::{Choice, Global, Output, print, print_json, say};
-use crate::config::check;
+use crate::config::{check, not_read};
 use crate::error::{Error, chain};
 use crate::exit::Exit;
+use crate::path_encoding::shown;
 
 #[derive(Debug, Args)]
 pub(super) struct Config {
@@ -35,6 +36,9 @@ impl Config {
                     Output::Text => print(&loaded.show()),
                     Output::Json => print_json(&format!("{:#}", loaded.show_json())),
                 }
+                for path in loaded.not_read() {
+                    say(&format!("warning: {} is not read: needs root", shown(path)));
+                }
                 Ok(Exit::Ok)
             }
             Command::Check => {
@@ -49,7 +53,12 @@ impl Config {
                         say(&format!("hint: {hint}"));
                     }
                 }
-                Ok(if checked.faults.is_empty() { Exit::Ok } else { Exit::Config })
+                let mut exit = if checked.faults.is_empty() { Exit::Ok } else { Exit::Config };
+                for path in not_read(&checked.files) {
+                    say(&format!("error: {} is not checked: needs root", shown(path)));
+                    exit = exit.or_worse(Exit::Permission);
+                }
+                Ok(exit)
             }
         }
     }

@@ -20,6 +20,7 @@ use crate::error::{Error, chain};
 use crate::exit::Exit;
 use crate::host::inspect::{Answers, Helper};
 use crate::ids::RunId;
+use crate::path_encoding::shown;
 use crate::plan::{self as planning, Plan};
 use crate::quiesce::{self, systemctl::Systemctl};
 use crate::run::planned;
@@ -44,7 +45,12 @@ impl Doctor {
         let mut found = Vec::new();
         let loaded = match self.choice.load(global) {
             Ok(loaded) => {
-                found.push(Finding::ok("configuration", "the configuration can be read"));
+                let closed: Vec<_> = loaded.not_read().map(shown).collect();
+                found.push(if closed.is_empty() {
+                    Finding::ok("configuration", "the configuration can be read")
+                } else {
+                    Finding::not_checked("configuration", "only root may read a part of it").at(closed)
+                });
                 loaded
             }
             Err(e) => {
@@ -88,6 +94,10 @@ impl Doctor {
                 return;
             }
         };
+        let unchecked: std::collections::BTreeSet<_> = host.unchecked.values().flatten().collect();
+        found.extend(
+            unchecked.into_iter().map(|what| Finding::not_checked("host", format!("needs root: {what}"))),
+        );
         let mut ask = Ask { loaded, found, host: &host };
         let planned = ask.ec2().await;
         let set = match &planned {

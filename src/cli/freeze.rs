@@ -100,7 +100,9 @@ impl Freeze {
         let failed =
             |what: &str, e: std::io::Error| Error::new(Exit::Permission, format!("cannot {what}: {e}"));
         let folder = journal::folder(&run_dir);
-        file::make_folder(&folder, 0o700).map_err(|e| failed("make the run folder", e))?;
+        file::make_passage(&run_dir)
+            .and_then(|()| file::make_folder(&folder, 0o700))
+            .map_err(|e| failed("make the run folder", e))?;
         refuse(storage::own_folder("run_dir", &folder))?;
         let log = control_socket::log_of(&run_dir, &run);
         let mut relay = Relay::open(&log).map_err(|e| failed("write the run's log", e))?;

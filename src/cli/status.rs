@@ -8,6 +8,7 @@ use clap::Args;
 use super::{Global, Output, as_json, print, print_json};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::path_encoding::shown;
 use crate::report;
 use crate::run::status;
 
@@ -24,8 +25,12 @@ pub(super) struct Status {
 
 impl Status {
     pub(super) fn run(&self, global: &Global) -> Result<Exit, Error> {
-        super::need_root()?;
         let run_dir = super::thaw::run_dir(global);
+        if !nix::unistd::geteuid().is_root() {
+            let what =
+                format!("what runs have noted in {} cannot be read, so nothing is known", shown(&run_dir));
+            return Err(Error::new(Exit::Permission, what).hint("run it with sudo"));
+        }
         let program = std::path::Path::new(super::start::OWN_PROGRAM);
         let status = status::read(&run_dir, self.probe.then_some(program))
             .map_err(|e| Error::new(Exit::StillFrozen, format!("cannot list the mounts: {e}")))?;

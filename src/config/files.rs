@@ -2,7 +2,8 @@
 //!
 //! In: a root directory, or one file named by the user. Out: the files in the order they are merged, with
 //! their text, and those that were masked or replaced, so that `config check` can list them. Must never: skip
-//! a file that exists and cannot be read, or read one that somebody else than root (or this process's user)
+//! a file that exists and cannot be read (an ordinary user, who can only look, is told which those are), or
+//! read one that somebody else than root (or this process's user)
 //! could change: what is in it runs as root.
 
 use std::collections::BTreeMap;
@@ -49,6 +50,9 @@ pub enum FileStatus {
         /// What was used instead.
         by: PathBuf,
     },
+    /// Counts, and only root may read it: the file, or the folder of drop-ins.
+    #[serde(rename = "needs-root")]
+    NeedsRoot,
     /// The main file, which need not exist.
     Missing,
 }
@@ -76,17 +80,26 @@ pub(super) fn find(root: &Path, config_file: Option<&Path>) -> Result<Vec<Source
     let main = root.join(MAIN_FILE);
     let mut found = vec![match read(&main) {
         Ok(text) => Source { file: ConfigFile { path: main, status: FileStatus::Read }, text: Some(text) },
+        Err(e) if needs_root(&e) => Source::without_text(main, FileStatus::NeedsRoot),
         Err(e) if is_absent(&e, &main) => Source::without_text(main, FileStatus::Missing),
         Err(e) => return Err(e),
     }];
-    for paths in drop_ins(root)?.into_values() {
+    let DropIns { by_name, closed } = drop_ins(root)?;
+    found.extend(closed.into_iter().map(|dir| Source::without_text(dir, FileStatus::NeedsRoot)));
+    for paths in by_name.into_values() {
         let Some((winner, replaced)) = paths.split_last() else { continue };
         for path in replaced {
             let status = FileStatus::Replaced { by: winner.clone() };
             found.push(Source::without_text(path.clone(), status));
         }
         // A link to /dev/null reads as empty, too.
-        let text = read(winner)?;
+        let text = match read(winner) {
+            Err(e) if needs_root(&e) => {
+                found.push(Source::without_text(winner.clone(), FileStatus::NeedsRoot));
+                continue;
+            }
+            read => read?,
+        };
         found.push(if text.is_empty() {
             Source::without_text(winner.clone(), FileStatus::Masked)
         } else {
@@ -97,13 +110,24 @@ pub(super) fn find(root: &Path, config_file: Option<&Path>) -> Result<Vec<Source
     Ok(found)
 }
 
-/// File name → every path with that name, strongest last.
-fn drop_ins(root: &Path) -> Result<BTreeMap<OsString, Vec<PathBuf>>, ConfigError> {
-    let mut by_name = BTreeMap::<OsString, Vec<PathBuf>>::new();
+#[derive(Default)]
+struct DropIns {
+    /// File name → every path with that name, strongest last.
+    by_name: BTreeMap<OsString, Vec<PathBuf>>,
+    /// Folders that only root may list, where this process is not root's.
+    closed: Vec<PathBuf>,
+}
+
+fn drop_ins(root: &Path) -> Result<DropIns, ConfigError> {
+    let mut all = DropIns::default();
     for dir in DROP_IN_DIRS.map(|d| root.join(d)) {
         let failed = |source| ConfigError::Read { path: dir.clone(), source };
         let folder = match open(&dir) {
             Err(ConfigError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => continue,
+            Err(e) if needs_root(&e) => {
+                all.closed.push(dir);
+                continue;
+            }
             opened => opened?,
         };
         let entries = fs::read_dir(trust::by_descriptor(&folder)).map_err(failed)?;
@@ -112,11 +136,11 @@ fn drop_ins(root: &Path) -> Result<BTreeMap<OsString, Vec<PathBuf>>, ConfigError
             // Names with a leading dot are lock and swap files of editors.
             let hidden = name.as_encoded_bytes().starts_with(b".");
             if !hidden && Path::new(&name).extension().is_some_and(|x| x == "toml") {
-                by_name.entry(name.clone()).or_default().push(dir.join(name));
+                all.by_name.entry(name.clone()).or_default().push(dir.join(name));
             }
         }
     }
-    Ok(by_name)
+    Ok(all)
 }
 
 /// True when the file does not exist. A dangling link is not absent but an error, because somebody meant
@@ -124,6 +148,14 @@ fn drop_ins(root: &Path) -> Result<BTreeMap<OsString, Vec<PathBuf>>, ConfigError
 fn is_absent(error: &ConfigError, path: &Path) -> bool {
     matches!(error, ConfigError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound)
         && fs::symlink_metadata(path).is_err()
+}
+
+/// May only root read it, where this process is not root's? Whoever is not root only looks: at a plan, at the
+/// configuration. All that he is shown says what was not read.
+fn needs_root(error: &ConfigError) -> bool {
+    let denied =
+        matches!(error, ConfigError::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied);
+    denied && !nix::unistd::geteuid().is_root()
 }
 
 /// Opens a file or folder that nobody else could change.

@@ -34,6 +34,7 @@ pub use files::{ConfigFile, FileStatus};
 pub use merge::Overrides;
 pub(crate) use resolve::{DEFAULT_PLAN, Origins};
 
+use crate::path_encoding::shown;
 use raw::Fragment;
 use settings::Settings;
 
@@ -48,6 +49,18 @@ pub struct Loaded {
     pub(crate) files: Vec<ConfigFile>,
     /// Names of all plans, sorted.
     pub(crate) plans: Vec<String>,
+}
+
+impl Loaded {
+    /// Files and folders that count and that only root may read, where this process is not root's.
+    pub(crate) fn not_read(&self) -> impl Iterator<Item = &Path> {
+        not_read(&self.files)
+    }
+}
+
+/// Those that count and that this process's user may not read.
+pub(crate) fn not_read(files: &[ConfigFile]) -> impl Iterator<Item = &Path> {
+    files.iter().filter(|f| f.status == FileStatus::NeedsRoot).map(|f| f.path.as_path())
 }
 
 /// The result of `config check`.
@@ -94,14 +107,21 @@ pub(crate) fn load_with(
         }
     }
     let plan = plan.unwrap_or(DEFAULT_PLAN);
-    resolve::known_plan(&inputs, plan)?;
+    let files: Vec<ConfigFile> = sources.into_iter().map(|s| s.file).collect();
+    resolve::known_plan(&inputs, plan).map_err(|e| match (e, not_read(&files).next()) {
+        (ConfigError::UnknownPlan { name, hint }, Some(closed)) => {
+            let hint = format!("{} is not read, which needs root; {hint}", shown(closed));
+            ConfigError::UnknownPlan { name, hint }
+        }
+        (e, _) => e,
+    })?;
     resolve::check_hook_plans(&inputs)?;
     resolve::check_hook_names(&inputs)?;
     let plans = resolve::plan_names(&inputs);
     inputs.overlay_environment(env)?;
     inputs.overlay_flags(plan, overrides)?;
     let (settings, origins) = resolve::settings(inputs, plan)?;
-    Ok(Loaded { settings, origins, files: sources.into_iter().map(|s| s.file).collect(), plans })
+    Ok(Loaded { settings, origins, files, plans })
 }
 
 /// Checks every file and every plan, and goes on past faults.

@@ -138,6 +138,7 @@ fn file_line(file: &ConfigFile) -> String {
         FileStatus::Read => path.to_string(),
         FileStatus::Masked => format!("{path} (masked: empty or a link to /dev/null)"),
         FileStatus::Replaced { by } => format!("{path} (not read: replaced by {})", by.display()),
+        FileStatus::NeedsRoot => format!("{path} (not read: needs root)"),
         FileStatus::Missing => format!("{path} (does not exist)"),
     }
 }

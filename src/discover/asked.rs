@@ -5,7 +5,7 @@
 //! open anything, ask what /proc and /sys already tell (a journal in /proc/fs/jbd2 is inside its filesystem),
 //! or take a missing answer for "nothing there".
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -126,8 +126,34 @@ impl<'a> Asked<'a> {
                 _ => failed("that path may mean several filesystems"),
             },
             Some(Answer::Failed(why)) => failed(why),
+            Some(Answer::NeedsRoot(_)) => Ok(None), // see `unchecked`
             _ => failed(SILENT),
         }
+    }
+
+    /// What only root can find out, in words, by the superblock or the loop device that it is about. This
+    /// process is not root's, and nothing is known of these: a plan says so, and no run may rest on it.
+    pub fn unchecked(&self) -> BTreeMap<DevNo, BTreeSet<String>> {
+        let mut all: BTreeMap<DevNo, BTreeSet<String>> = BTreeMap::new();
+        for question in self.answers.needing_root() {
+            let (dev, what) = match question {
+                Question::Superblock { dev, name, .. } => {
+                    (*dev, format!("whether the filesystem on {name} has devices beside it"))
+                }
+                Question::Loop { dev, name, .. } => {
+                    (*dev, format!("which filesystem has the image file of {name}"))
+                }
+                Question::Upper { dev, .. } => (*dev, "where its writes go".to_owned()),
+                Question::Btrfs { .. } | Question::Node { .. } | Question::Swap { .. } => continue,
+            };
+            all.entry(dev).or_default().insert(what);
+        }
+        all
+    }
+
+    /// Is root alone told which btrfs this is?
+    pub fn needs_root(&self, line: &MountLine) -> bool {
+        matches!(self.answers.to(&self.btrfs_question(line)), Some(Answer::NeedsRoot(_)))
     }
 
     /// The UUID of a btrfs, from the kernel.
@@ -156,6 +182,7 @@ impl<'a> Asked<'a> {
                 beside.iter().map(|b| Ok(*b)).chain(unknown.clone().map(Err)).collect()
             }
             Some(Answer::Failed(why)) => unread(why),
+            Some(Answer::NeedsRoot(_)) => Vec::new(), // see `unchecked`
             _ => unread(SILENT),
         }
     }
@@ -174,7 +201,7 @@ impl<'a> Asked<'a> {
     fn node(&self, question: &Question) -> Result<(DevNo, Option<bool>), &str> {
         match self.answers.to(question) {
             Some(Answer::Node { dev, held }) => Ok((*dev, *held)),
-            Some(Answer::Failed(why)) => Err(why),
+            Some(Answer::Failed(why) | Answer::NeedsRoot(why)) => Err(why),
             _ => Err(SILENT),
         }
     }

@@ -4,7 +4,7 @@
 //! never: decide, open a device or follow a path into a filesystem (a disk or server that does not answer
 //! would hang it), or count one superblock twice.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;
 
@@ -17,6 +17,7 @@ use crate::host::block::{self, BlockDevice, DeviceKind, Members};
 use crate::host::inspect::{Answer, Answers, Inspect, Under};
 use crate::host::mountinfo::{self, BadLine, MountLine, MountTable, MountTree};
 use crate::ids::DevNo;
+use crate::path_encoding::shown;
 
 /// What is on this host, before EC2 is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -29,6 +30,8 @@ pub struct HostFacts {
     pub swap_files: Vec<SwapFile>,
     /// Lines of mountinfo that cannot be read: each may be of a filesystem that is not in `filesystems`.
     pub unread_mounts: Vec<BadLine>,
+    /// What only root can find out, by the superblock or the loop device that it is about; empty for root.
+    pub unchecked: BTreeMap<DevNo, BTreeSet<String>>,
     /// What devices and paths were asked, and their answers.
     #[serde(skip)]
     pub answers: Answers,
@@ -62,6 +65,7 @@ pub fn host(root: &Path, inspect: &dyn Inspect, known: Answers) -> Result<HostFa
             swap_devices: swaps.iter().filter(|s| !s.file).filter_map(on).collect(),
             swap_files: swaps.iter().filter(|s| s.file).flat_map(|s| superblocks.swap_files(s)).collect(),
             filesystems: superblocks.filesystems(),
+            unchecked: superblocks.unchecked(),
         }
     };
     for device in &mut devices {
@@ -72,12 +76,13 @@ pub fn host(root: &Path, inspect: &dyn Inspect, known: Answers) -> Result<HostFa
             _ => {}
         }
     }
-    let Found { filesystems, swap_files, .. } = found;
-    Ok(HostFacts { filesystems, devices, swap_files, unread_mounts: unread, answers })
+    let Found { filesystems, swap_files, unchecked, .. } = found;
+    Ok(HostFacts { filesystems, devices, swap_files, unread_mounts: unread, unchecked, answers })
 }
 
-/// Asks for the UUIDs of these filesystems, where they are not known: only what is taken is read.
-pub fn uuids(facts: &mut Facts, of: &[DevNo], inspect: &dyn Inspect) {
+/// Asks for the UUIDs of these filesystems, where they are not known: only what is taken is read. Returns those
+/// whose UUID only root may read.
+pub fn uuids(facts: &mut Facts, of: &[DevNo], inspect: &dyn Inspect) -> Vec<DevNo> {
     let question = |f: &Filesystem| {
         let device = facts.devices.iter().find(|d| d.dev == f.dev)?;
         let first = f.mounts.first()?;
@@ -86,13 +91,19 @@ pub fn uuids(facts: &mut Facts, of: &[DevNo], inspect: &dyn Inspect) {
     let wanted = facts.filesystems.iter().filter(|f| f.uuid.is_none() && of.contains(&f.dev));
     let questions: Vec<_> = wanted.filter_map(|f| Some((f.dev, question(f)?))).collect();
     facts.answers.ask(inspect, questions.iter().map(|(_, q)| q.clone()).collect());
+    let mut needing_root = Vec::new();
     for (dev, question) in questions {
-        if let Some(Answer::Superblock { uuid, .. }) = facts.answers.to(&question)
-            && let Some(filesystem) = facts.filesystems.iter_mut().find(|f| f.dev == dev)
-        {
-            filesystem.uuid.clone_from(uuid);
+        match facts.answers.to(&question) {
+            Some(Answer::Superblock { uuid, .. }) => {
+                if let Some(filesystem) = facts.filesystems.iter_mut().find(|f| f.dev == dev) {
+                    filesystem.uuid.clone_from(uuid);
+                }
+            }
+            Some(Answer::NeedsRoot(_)) => needing_root.push(dev),
+            _ => {}
         }
     }
+    needing_root
 }
 
 struct Found {
@@ -100,6 +111,7 @@ struct Found {
     loops: HashMap<DevNo, UnderLoop>,
     swap_devices: Vec<DevNo>,
     swap_files: Vec<SwapFile>,
+    unchecked: BTreeMap<DevNo, BTreeSet<String>>,
 }
 
 /// What is below a loop device.
@@ -247,6 +259,8 @@ impl<'a> Superblocks<'a> {
             return match self.several.get(&line.dev) {
                 Some((_, members)) if members.complete => Base::devices(members.names.clone()),
                 Some(_) => Base::unknown("sysfs does not show all of its devices"),
+                // See `unchecked`.
+                None if self.asked.needs_root(line) => Base::devices(Vec::new()),
                 None => Base::unknown("sysfs does not show which one it is"),
             };
         }
@@ -271,6 +285,18 @@ impl<'a> Superblocks<'a> {
             }
         }
         Base { beside, unknown, ..Base::devices(names) }
+    }
+
+    fn unchecked(&self) -> BTreeMap<DevNo, BTreeSet<String>> {
+        let mut all = self.asked.unchecked();
+        let lost = |l: &&MountLine| {
+            l.fstype == "btrfs" && !self.several.contains_key(&l.dev) && self.asked.needs_root(l)
+        };
+        for line in self.lines.iter().filter(lost) {
+            let what = format!("which devices the btrfs on {} is on", shown(&line.mount_point));
+            all.entry(line.dev).or_default().insert(what);
+        }
+        all
     }
 
     fn key(&self, dev: DevNo) -> DevNo {

@@ -61,6 +61,8 @@ pub struct Facts {
     pub unread_mounts: Vec<BadLine>,
     /// Devices that are mounted in other mount namespaces, and by whom.
     pub elsewhere: BTreeMap<DevNo, BTreeSet<String>>,
+    /// What only root can find out, by the superblock or the loop device that it is about; empty for root.
+    pub unchecked: BTreeMap<DevNo, BTreeSet<String>>,
     /// What devices and paths were asked, and their answers: nobody is asked again while applications are
     /// quiesced.
     #[serde(skip)]
@@ -135,6 +137,7 @@ pub fn facts(
         in_use: Vec::new(),
         unread_mounts: host.unread_mounts,
         elsewhere: BTreeMap::new(),
+        unchecked: host.unchecked,
         answers: host.answers,
     }
 }

@@ -2,6 +2,9 @@
 //!
 //! In: the configured hooks. Out: findings. Must never: run one.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
 use super::Finding;
 use crate::config::settings::Hook;
 use crate::error::chain;
@@ -19,6 +22,11 @@ pub(crate) fn runnable(hooks: &[Hook]) -> Vec<Finding> {
     };
     let found: Vec<_> = quiesce::not_executable(hooks)
         .map(|e| {
+            if needs_root(&e.source, &e.program) {
+                let what =
+                    format!("whether root can run {} (hook `{}`) needs root", shown(&e.program), e.hook);
+                return Finding::not_checked("hook-runs", what);
+            }
             let finding = Finding::problem("hook-runs", Exit::Config, chain(&e)).at([shown(&e.program)]).why(
                 "a hook that cannot be started ends the run; a post command that \
                  cannot be started leaves the application quiesced",
@@ -35,6 +43,14 @@ pub(crate) fn runnable(hooks: &[Hook]) -> Vec<Finding> {
         (true, 0) => vec![Finding::ok("hook-runs", "no hooks are configured")],
         (true, _) => vec![Finding::ok("hook-runs", "every command of the hooks can be run")],
     }
+}
+
+/// Could root run what this process's user may not?
+fn needs_root(error: &std::io::Error, program: &Path) -> bool {
+    // Root may run whatever anybody may run.
+    let nobody = std::fs::metadata(program).is_ok_and(|m| m.permissions().mode() & 0o111 == 0);
+    let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
+    denied && !nobody && !nix::unistd::geteuid().is_root()
 }
 
 /// Every file that a hook starts and that somebody else than root can change.

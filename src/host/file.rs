@@ -4,7 +4,7 @@
 //! part of the new content under the name, or let others read for a moment what only some may read.
 
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// How long the new content has to last.
@@ -47,10 +47,35 @@ pub(crate) fn make_folder(folder: &Path, mode: u32) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(mode).create(folder)
 }
 
+/// Makes a folder through which everybody can pass, and that nobody else can list or change: what is in it for
+/// everybody is found by its name. A folder that is there is left as it is.
+///
+/// # Errors
+/// When it cannot be made.
+pub(crate) fn make_passage(folder: &Path) -> std::io::Result<()> {
+    const MODE: u32 = 0o711;
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = folder.parent() {
+        make_folder(above, MODE)?;
+    }
+    match std::fs::DirBuilder::new().mode(0o700).create(folder) {
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => return make_folder(folder, MODE),
+        made => made?,
+    }
+    // Not by mkdir(2), whose mode the umask narrows; and by a descriptor, since the path may be a link by now,
+    // should others be able to write to the folder above.
+    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    let made = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(folder)?;
+    if made.metadata()?.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(std::io::Error::other("somebody else has put a folder of his in its place"));
+    }
+    made.set_permissions(std::fs::Permissions::from_mode(MODE))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     fn mode(path: &Path) -> u32 {
@@ -85,5 +110,18 @@ mod tests {
         make_folder(&folder, 0o700).unwrap();
         make_folder(&folder, 0o755).unwrap();
         assert_eq!((mode(&folder), mode(&dir.path().join("a"))), (0o700, 0o700));
+    }
+
+    #[test]
+    fn a_passage_is_made_open_and_one_that_is_there_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let (made, found, link) = (dir.path().join("a/b"), dir.path().join("c"), dir.path().join("d"));
+        make_passage(&made).unwrap();
+        assert_eq!(mode(&made), 0o711);
+        make_folder(&found, 0o700).unwrap();
+        make_passage(&found).unwrap();
+        assert_eq!(mode(&found), 0o700);
+        std::os::unix::fs::symlink("/nowhere/at/all", &link).unwrap();
+        assert!(make_passage(&link).is_err());
     }
 }

@@ -124,6 +124,8 @@ pub enum Answer {
     On(Vec<DevNo>),
     /// It cannot be found out, and why.
     Failed(String),
+    /// It cannot be found out by an ordinary user, and why; by root it might.
+    NeedsRoot(String),
 }
 
 /// What is below a loop device.
@@ -162,6 +164,12 @@ impl Answers {
         }
         let mut answers = who.ask(&new).into_iter();
         self.0.extend(new.into_iter().map(|q| (q, answers.next().flatten())));
+    }
+
+    /// The questions that only root can have answered.
+    pub fn needing_root(&self) -> impl Iterator<Item = &Question> {
+        let needs = |(q, a): (_, &Option<Answer>)| matches!(a, Some(Answer::NeedsRoot(_))).then_some(q);
+        self.0.iter().filter_map(needs)
     }
 
     /// The answer to a question that was put; none when there was none.

@@ -12,11 +12,16 @@ use crate::host::ondisk::Role;
 use crate::ids::VolumeId;
 use crate::path_encoding::shown;
 
+/// How a plan that an ordinary user makes names what only root can find out.
+pub(super) const NEEDS_ROOT: &str = "not checked, needs root";
+
 pub(super) struct PlacedFilesystem<'a> {
     pub filesystem: &'a Filesystem,
     pub(crate) placement: Placement,
     /// Why it cannot be told which devices it is on: it may be on any.
     pub lost: Option<String>,
+    /// What only root can find out about it, where this process is not root's.
+    pub unchecked: Option<String>,
     /// Volumes that it has only for something of its own, such as an external journal.
     pub beside: BTreeMap<VolumeId, Role>,
     not_attached: Option<(VolumeId, String)>,
@@ -75,6 +80,7 @@ fn one<'a>(filesystem: &'a Filesystem, walk: &Walk<'a>) -> PlacedFilesystem<'a> 
         filesystem,
         placement: Placement::Kernel,
         lost: None,
+        unchecked: None,
         beside: beside(filesystem, walk),
         not_attached: None,
     };
@@ -96,16 +102,27 @@ fn one<'a>(filesystem: &'a Filesystem, walk: &Walk<'a>) -> PlacedFilesystem<'a> 
             {
                 placed.lost = Some(why);
                 Placement::Out("its devices cannot be told".to_owned())
+            } else if stack.volumes.is_empty()
+                && let Some(what) = in_words(&stack.unchecked)
+            {
+                placed.unchecked = Some(what.clone());
+                Placement::Out(format!("{NEEDS_ROOT}: {what}"))
             } else if stack.volumes.is_empty() {
                 let off: Vec<_> = stack.off.iter().map(ToString::to_string).collect();
                 Placement::Out(off.join("; "))
             } else {
                 placed.lost = lost(&stack);
+                placed.unchecked = in_words(&stack.unchecked);
                 Placement::On(stack)
             }
         }
     };
     placed
+}
+
+fn in_words(unchecked: &BTreeSet<String>) -> Option<String> {
+    let all: Vec<_> = unchecked.iter().map(String::as_str).collect();
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 fn lost(stack: &Stack) -> Option<String> {
@@ -134,6 +151,7 @@ pub(super) fn overlay_reason<'a>(
     match walk.written(filesystem) {
         None => match &filesystem.unknown {
             Some(why) => format!("where its writes go is not known: {why}"),
+            None if walk.is_unchecked(filesystem) => format!("{NEEDS_ROOT}: where its writes go"),
             None => "read-only, or its upper directory is not mounted here".to_owned(),
         },
         Some(to) if quiet(to) => format!("writes go to {}, which is made quiet", shown(to.mount_point())),

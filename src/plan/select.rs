@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::PlanError;
 use super::names::Names;
-use super::placement::{PlacedFilesystem, Placement};
+use super::placement::{NEEDS_ROOT, PlacedFilesystem, Placement};
 use crate::config::settings::{PlanSettings, UnmountedVolumes};
 use crate::discover::{Facts, Volume};
 use crate::ids::VolumeId;
@@ -131,6 +131,7 @@ impl Select<'_> {
         self.unmounted(facts, all);
         self.close()?;
         self.lower_for_lost();
+        self.note_unchecked();
         let left = self.barred.into_iter().map(|(id, barred)| (id, barred.why));
         self.out.left_volumes.extend(left);
         Ok(self.out)
@@ -150,7 +151,7 @@ impl Select<'_> {
                 return Err(PlanError::Contradiction { key: "mounts", what, why });
             }
             self.not_attached(placed)?;
-            if let Some(reason) = placed.not_on_ebs() {
+            if let Some(reason) = placed.not_on_ebs().filter(|_| placed.unchecked.is_none()) {
                 let (mount, fstype) = (mount.to_owned(), placed.filesystem.fstype.clone());
                 return Err(PlanError::NotOnEbs { mount, fstype, reason });
             }
@@ -301,6 +302,15 @@ impl Select<'_> {
             }),
             None => Ok(()),
         })
+    }
+
+    fn note_unchecked(&mut self) {
+        for (at, placed) in self.placed.iter().enumerate() {
+            let Some(what) = placed.unchecked.as_ref().filter(|_| !self.excluded.contains(&at)) else {
+                continue;
+            };
+            self.out.notes.push(format!("{}: {NEEDS_ROOT}: {what}.", shown(placed.filesystem.mount_point())));
+        }
     }
 
     /// Lowers the whole set to `crash` for such a filesystem, where the settings allow it.

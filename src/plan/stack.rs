@@ -4,7 +4,7 @@
 //! way, and the number of image files below it. Must never: lose a branch (a stripe that is half on instance
 //! store is not on EBS), or loop forever.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use crate::discover::volumes::{INSTANCE_STORE_MODEL, serial_volume};
@@ -19,6 +19,8 @@ pub(super) struct Stack {
     pub volumes: BTreeSet<VolumeId>,
     /// Its parts that are not on an attached EBS volume.
     pub(crate) off: BTreeSet<Off>,
+    /// What only root can find out on the way down, where this process is not root's.
+    pub(crate) unchecked: BTreeSet<String>,
     /// Every device on the way down, but not through an image file.
     pub devices: BTreeSet<String>,
     /// Image files on the way down.
@@ -80,6 +82,7 @@ pub(super) struct Walk<'a> {
     devices: HashMap<&'a str, &'a BlockDevice>,
     filesystems: HashMap<DevNo, &'a Filesystem>,
     volumes: HashMap<&'a str, &'a VolumeId>,
+    unchecked: &'a BTreeMap<DevNo, BTreeSet<String>>,
 }
 
 impl<'a> Walk<'a> {
@@ -89,6 +92,7 @@ impl<'a> Walk<'a> {
             devices: facts.devices.iter().map(|d| (d.name.as_str(), d)).collect(),
             filesystems: facts.filesystems.iter().map(|f| (f.dev, f)).collect(),
             volumes: disks.collect(),
+            unchecked: &facts.unchecked,
         }
     }
 
@@ -124,17 +128,23 @@ impl<'a> Walk<'a> {
             return *depth;
         }
         way.filesystems.insert(filesystem.dev, 0);
+        let unchecked = self.add_unchecked(filesystem.dev, way);
         let Some(written) = self.written(filesystem) else {
             if let Some(why) = filesystem.unknown.as_ref().filter(|_| !own) {
                 way.stack.off.insert(Off::Lost(format!("{}: {why}", shown(filesystem.mount_point()))));
             }
             return 0;
         };
+        let unchecked = self.add_unchecked(written.dev, way) || unchecked;
         if let Some(why) = &written.unknown {
             way.stack.off.insert(Off::Lost(why.clone()));
         }
         let depth = match &written.backing {
-            Backing::Devices { devices } if devices.is_empty() && written.unknown.is_some() => 0,
+            Backing::Devices { devices }
+                if devices.is_empty() && (written.unknown.is_some() || unchecked) =>
+            {
+                0
+            }
             Backing::Devices { devices } if devices.is_empty() => {
                 way.stack.off.insert(Off::Gone(written.dev.to_string()));
                 0
@@ -148,6 +158,17 @@ impl<'a> Walk<'a> {
         };
         way.filesystems.insert(filesystem.dev, depth);
         depth
+    }
+
+    /// Is there something about it that only root can find out?
+    pub(crate) fn is_unchecked(&self, filesystem: &Filesystem) -> bool {
+        self.unchecked.contains_key(&filesystem.dev)
+    }
+
+    fn add_unchecked(&self, dev: DevNo, way: &mut Way<'a>) -> bool {
+        let what = self.unchecked.get(&dev);
+        way.stack.unchecked.extend(what.into_iter().flatten().cloned());
+        what.is_some()
     }
 
     fn add_devices(&self, names: &'a [String], way: &mut Way<'a>, own: bool) -> u32 {
@@ -188,6 +209,9 @@ impl<'a> Walk<'a> {
     /// here, or is that of a device whose filesystem is mounted elsewhere.
     fn add_image(&self, name: &str, superblock: Option<DevNo>, way: &mut Way<'a>) -> u32 {
         let Some(dev) = superblock else {
+            if self.device(name).is_some_and(|d| self.add_unchecked(d.dev, way)) {
+                return 0;
+            }
             let why = format!("which filesystem has the image file of {name} cannot be told");
             way.stack.off.insert(Off::Lost(why));
             return 0;

@@ -28,7 +28,8 @@ pub async fn take(run_dir: &Path, wait: Duration) -> Result<RunLock, Error> {
     let denied = |e: std::io::Error| {
         Error::new(Exit::Permission, format!("cannot use {}: {e}", run_dir.display())).hint("run as root")
     };
-    file::make_folder(run_dir, 0o700).map_err(denied)?;
+    // Drop-ins of the configuration are below /run/stillpoint, and an ordinary user's plan goes by them too.
+    file::make_passage(run_dir).map_err(denied)?;
     refuse(storage::own_folder("run_dir", run_dir))?;
     let pid = match lock::take(&run_dir.join("lock"), wait).await {
         Ok(held) => return Ok(RunLock { _held: held }),

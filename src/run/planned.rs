@@ -22,6 +22,7 @@ use crate::host::device_users;
 use crate::host::inspect::{Answers, Helper, Inspect};
 use crate::host::kernel::{Kernel, Linux};
 use crate::ids::DevNo;
+use crate::path_encoding::shown;
 use crate::plan::{self, Method, Plan};
 use crate::unmount::REMOUNT_LIMIT;
 use crate::window::claims;
@@ -60,12 +61,15 @@ pub async fn planned(loaded: &Loaded, root: &Path) -> Result<Planned, Error> {
     let facts = discover::facts(identity, hostname(), instance.root_device_name, attached, host);
     let (mut facts, mut plan) = make(loaded, facts, root)?;
     let taken: Vec<DevNo> = plan.filesystems.iter().map(|f| f.dev).collect();
-    facts = aside(move || {
-        discover::uuids(&mut facts, &taken, &Helper::own());
-        facts
+    let (facts, needing_root) = aside(move || {
+        let needing_root = discover::uuids(&mut facts, &taken, &Helper::own());
+        (facts, needing_root)
     })
     .await?;
-    plan.note_uuids(&facts);
+    plan.note_uuids(&facts, &needing_root);
+    for path in loaded.not_read() {
+        plan.needs_root(&format!("the configuration in {}, which a run as root goes by", shown(path)));
+    }
     Ok(Planned { ec2, facts, plan })
 }
 
@@ -129,7 +133,8 @@ pub(crate) fn hostname() -> String {
 }
 
 /// Makes the plan. What no mount here shows to be in use is then looked at on this machine: a run would claim
-/// it, and this tries to, for a moment. What is in use goes into the facts, and the plan is made again.
+/// it, and this tries to, for a moment. What is in use goes into the facts, and the plan is made again. An
+/// ordinary user cannot look, and the plan says so.
 ///
 /// # Errors
 /// When the configuration names something that this host does not have; exit 78.
@@ -141,6 +146,17 @@ pub fn make(loaded: &Loaded, mut facts: Facts, root: &Path) -> Result<(Facts, Pl
         })
     };
     let attached = facts.unmounted_devices();
+    if !nix::unistd::geteuid().is_root() {
+        let mut plan = make(&facts)?;
+        if !attached.is_empty() {
+            plan.needs_root("what is mounted in other mount namespaces only");
+        }
+        if !plan.witnesses.is_empty() {
+            let names: Vec<_> = plan.witnesses.iter().map(|d| d.name.as_str()).collect();
+            plan.needs_root(&format!("whether anything uses {}", names.join(", ")));
+        }
+        return Ok((facts, plan));
+    }
     if !attached.is_empty() {
         facts.elsewhere = device_users::mounts(root, &attached, ELSEWHERE).found;
     }

@@ -27,6 +27,9 @@ use crate::plan::{self, Method, Plan};
 /// When the run would fail. Nothing has been touched.
 pub(super) fn host<E>(env: &Environment<'_, E>, job: &Job<'_>) -> Result<(), Error> {
     refuse(doctor::system::pid_namespace(env.root, job.settings.allow_pid_namespace))?;
+    if let Some(what) = job.facts.unchecked.values().flatten().next() {
+        return Err(Error::new(Exit::Permission, format!("it was not checked {what}")).hint("run as root"));
+    }
     let set = Set::planned(job.facts, job.plan);
     refuse(doctor::hooks::runnable(&job.settings.hooks))?;
     refuse(doctor::hooks::writable(&job.settings.hooks))?;
@@ -96,6 +99,7 @@ pub(super) fn unchanged<E>(env: &Environment<'_, E>, job: &Job<'_>) -> Result<()
         devices: now.devices,
         swap_files: now.swap_files,
         unread_mounts: now.unread_mounts,
+        unchecked: now.unchecked,
         answers: now.answers,
         ..job.facts.clone()
     };

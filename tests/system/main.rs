@@ -22,6 +22,7 @@ mod hooks;
 mod log;
 mod mounts;
 mod orchestrated;
+mod ordinary_user;
 mod proof;
 mod refusals;
 mod rehearse;

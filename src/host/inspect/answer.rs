@@ -29,6 +29,22 @@ const NO_NODE: &str = "no node in /dev has its number";
 const DELETED: &[u8] = b" (deleted)";
 
 pub(super) fn answer(root: &Path, question: &Question) -> Answer {
+    let said = looked_up(root, question);
+    if nix::unistd::geteuid().is_root() { said } else { by_ordinary_user(said) }
+}
+
+/// Whatever an ordinary user cannot find out, root might: a folder on the way may be closed to him, the device
+/// is, and so are copies of a mount.
+fn by_ordinary_user(said: Answer) -> Answer {
+    match said {
+        Answer::Failed(why) | Answer::Superblock { unknown: Some(why), .. } => Answer::NeedsRoot(why),
+        Answer::On(found) if found.is_empty() => Answer::NeedsRoot("it is not under that path".to_owned()),
+        Answer::Loop(Under::Unknown) => Answer::NeedsRoot("it is not under that path".to_owned()),
+        known => known,
+    }
+}
+
+fn looked_up(root: &Path, question: &Question) -> Answer {
     let failed = |e: String| Answer::Failed(e);
     match question {
         Question::Superblock { dev, name, fstype, source, .. } => {
@@ -193,4 +209,27 @@ fn is_swap_file(fd: &std::os::fd::OwnedFd, bytes: u64) -> bool {
     let mut first = vec![0; page];
     let read = File::open(&again).and_then(|mut f| f.read_exact(&mut first));
     read.is_ok() && first.ends_with(SIGNATURE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_ordinary_user_cannot_find_out_is_not_taken_for_unknown() {
+        let needs_root = |said: Answer| matches!(by_ordinary_user(said), Answer::NeedsRoot(_));
+        let superblock = |unknown: Option<&str>| Answer::Superblock {
+            uuid: None,
+            beside: Vec::new(),
+            unknown: unknown.map(str::to_owned),
+        };
+        assert!(needs_root(Answer::Failed("EACCES: Permission denied".to_owned())));
+        assert!(needs_root(superblock(Some("it cannot be read"))));
+        assert!(needs_root(Answer::On(Vec::new())));
+        assert!(needs_root(Answer::Loop(Under::Unknown)));
+        let on = DevNo { major: 259, minor: 1 };
+        assert!(!needs_root(superblock(None)));
+        assert!(!needs_root(Answer::On(vec![on])));
+        assert!(!needs_root(Answer::Loop(Under::File(on))));
+    }
 }

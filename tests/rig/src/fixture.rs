@@ -60,6 +60,8 @@ pub struct Made {
     holders: HashMap<String, DevNo>,
     /// Devices that do not answer.
     silent: Vec<String>,
+    /// Only root is told anything, and who asks is not root.
+    closed: bool,
     /// Every question that was put.
     pub asked: Arc<Mutex<Vec<Question>>>,
 }
@@ -67,7 +69,10 @@ pub struct Made {
 impl Inspect for Made {
     fn ask(&self, questions: &[Question]) -> Vec<Option<Answer>> {
         self.asked.lock().unwrap().extend_from_slice(questions);
-        questions.iter().map(|q| self.answer(q)).collect()
+        let needs_root = |_| Answer::NeedsRoot("EACCES: Permission denied".into());
+        let closed = |q: &Question| self.closed && !matches!(q, Question::Node { .. });
+        let said = questions.iter().map(|q| (closed(q), self.answer(q)));
+        said.map(|(closed, a)| if closed { a.map(needs_root) } else { a }).collect()
     }
 }
 
@@ -194,7 +199,7 @@ impl Host {
     }
 
     fn item(&mut self, line: &str) {
-        let (kind, rest) = line.split_once(' ').unwrap();
+        let (kind, rest) = line.split_once(' ').unwrap_or((line, ""));
         let words: Vec<&str> = rest.split_whitespace().collect();
         let option = |key: &str| words.iter().find_map(|w| w.strip_prefix(key)?.strip_prefix('='));
         match kind {
@@ -203,6 +208,7 @@ impl Host {
             "root-device" => self.root_device_name = Some(rest.into()),
             "attached" => self.attached.push(attached(&words)),
             "silent" => self.made.silent.push(words[0].into()),
+            "ordinary-user" => self.made.closed = true,
             "journal" => self.outside.push(words[0].into()),
             "bcachefs" => {
                 for (n, member) in words[1..].iter().enumerate() {
