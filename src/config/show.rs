@@ -125,7 +125,7 @@ impl Checked {
                 let _ = writeln!(out, "hint: {hint}");
             }
         }
-        if self.faults.is_empty() {
+        if self.faults.is_empty() && super::not_read(&self.files).next().is_none() {
             out.push_str("no faults found\n");
         }
         out
