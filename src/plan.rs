@@ -8,6 +8,7 @@
 mod classify;
 mod error;
 mod make;
+mod missing;
 mod names;
 mod placement;
 mod select;
@@ -22,6 +23,7 @@ use serde::Serialize;
 pub use crate::consistency::{Consistency, Method};
 pub use error::PlanError;
 pub use make::plan;
+pub use missing::{MissingMount, to_mount};
 use placement::NEEDS_ROOT;
 
 use crate::discover::Facts;
@@ -52,6 +54,8 @@ pub struct Plan {
     pub beneath: Vec<WitnessDevice>,
     /// What stays out, and why: filesystems and volumes.
     pub left_out: Vec<LeftOut>,
+    /// What should be mounted on its volumes and is not.
+    pub missing: Vec<MissingMount>,
     /// The call that fixes the point in time.
     pub call: PointInTimeCall,
     /// What a person should know before a run (partial sets, loop images, several calls).
@@ -73,6 +77,12 @@ impl Plan {
             let found = facts.filesystems.iter().find(|f| f.dev == planned.dev);
             planned.uuid = found.and_then(|f| f.uuid.clone());
         }
+    }
+
+    /// Is there something that should be mounted, so that a set is less than what was asked for?
+    #[must_use]
+    pub fn is_incomplete(&self) -> bool {
+        self.missing.iter().any(|m| m.counts)
     }
 
     /// Notes what an ordinary user was not shown.

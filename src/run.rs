@@ -1,7 +1,7 @@
 //! The order of a run.
 //!
 //! ```text
-//! planned     identity → discover → plan
+//! planned     identity → discover (automounts of its disks mounted) → plan
 //! preflight   permissions, pending snapshots, hooks executable, journal not on a frozen filesystem
 //! quiesce     applications in order, each journaled before it starts; sessions stay open
 //! unmount     filesystems with this method: holders named, units stopped, devices claimed
@@ -20,6 +20,7 @@
 //! quiesced and its release was not tried, or repeat the create call.
 
 pub mod applications;
+mod automounts;
 pub mod control_socket;
 pub mod environment;
 mod failure;

@@ -118,6 +118,7 @@ impl Doctor {
         found.extend(processes::still(root, &set).await);
         found.extend(storage::run_dir(root, &settings.run_dir, &set));
         found.extend(planned.iter().flat_map(|(_, plan)| storage::names(plan)));
+        found.extend(planned.iter().flat_map(|(_, plan)| storage::missing(plan)));
         found.extend(storage::images(&host.devices, &set));
         found.extend(storage::swap(&host.swap_files, &set));
         found.extend(storage::others(root, &settings.state_dir, &set));
@@ -160,6 +161,8 @@ impl Ask<'_> {
         let (instance, attached) = (instance.ok()?, attached.ok()?);
         let (name, root_device) = (planned::hostname(), instance.root_device_name);
         let facts = discover::facts(identity, name, root_device, attached, self.host.clone());
+        let expected = planned::expectations(Path::new("/"), self.host).await.unwrap_or_default();
+        let facts = Facts { expected, ..facts };
         let (facts, plan) = match planned::make(self.loaded, facts, Path::new("/")) {
             Ok(made) => made,
             Err(e) => {

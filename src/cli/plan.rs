@@ -18,7 +18,7 @@ use crate::ids::RunId;
 use crate::quiesce::databases::running;
 use crate::report::{self, databases::OnSet};
 use crate::run;
-use crate::run::planned::{Planned, planned};
+use crate::run::planned::{Planned, Purpose, planned};
 
 /// Width of text where stdout is no terminal.
 const WIDTH: usize = 80;
@@ -62,7 +62,7 @@ pub(super) async fn show_freeze(loaded: &Loaded, output: Output) -> Result<Exit,
 }
 
 async fn print_plan(loaded: &Loaded, output: Output) -> Result<Planned, Error> {
-    let planned = planned(loaded, Path::new(ROOT)).await?;
+    let planned = planned(loaded, Path::new(ROOT), Purpose::Look).await?;
     let databases = databases(loaded, &planned);
     match output {
         Output::Text => print(&report::plan::human(&planned.plan, &databases, WIDTH)),

@@ -20,7 +20,7 @@ use crate::ids::SnapshotId;
 use crate::interrupt::Interrupt;
 use crate::run::journal::{Created, Journal};
 use crate::run::lock::{self, RunLock};
-use crate::run::planned::{Planned, planned};
+use crate::run::planned::{Planned, Purpose, planned};
 use crate::run::recover::Settled;
 use crate::run::{Environment, recover, step};
 use crate::window::guard::process::{self, Program};
@@ -106,7 +106,7 @@ pub(super) fn end(exit: Exit, signal: Option<Signal>) -> Exit {
 
 /// Makes the plan, then looks up in EC2 which snapshots the dead runs of these journals made.
 pub(super) async fn plan_and_settle(loaded: &Loaded, unsettled: Vec<Journal>) -> Result<Planned, Error> {
-    let planned = planned(loaded, Path::new(ROOT)).await?;
+    let planned = planned(loaded, Path::new(ROOT), Purpose::Run).await?;
     for journal in unsettled {
         settle_dead(&planned.ec2, journal).await;
     }

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::error::{ConfigError, Origin, choices};
-use super::settings::{OnDegraded, UnmountedVolumes};
+use super::settings::{Automounts, MissingMounts, OnDegraded, UnmountedVolumes};
 use crate::consistency::{Consistency, Method};
 
 /// Most user tags on a snapshot: EC2 allows 50, and the tool's own and copied ones need room.
@@ -123,6 +123,10 @@ pub(super) const ON_DEGRADED: &[(&str, OnDegraded)] =
     &[("fail", OnDegraded::Fail), ("keep", OnDegraded::Keep)];
 pub(super) const UNMOUNTED: &[(&str, UnmountedVolumes)] =
     &[("exclude", UnmountedVolumes::Exclude), ("crash", UnmountedVolumes::Crash)];
+pub(super) const AUTOMOUNTS: &[(&str, Automounts)] =
+    &[("mount", Automounts::Mount), ("name", Automounts::Name)];
+pub(super) const MISSING_MOUNTS: &[(&str, MissingMounts)] =
+    &[("degrade", MissingMounts::Degrade), ("warn", MissingMounts::Warn)];
 
 /// Parses a consistency, for a flag.
 ///

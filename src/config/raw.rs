@@ -15,7 +15,7 @@ use super::error::{ConfigError, Origin};
 use super::hooks::section::{HookInput, SECTIONS};
 use super::input::{Input, input};
 use super::node::{Document, Node, Table};
-use super::settings::{OnDegraded, UnmountedVolumes};
+use super::settings::{Automounts, MissingMounts, OnDegraded, UnmountedVolumes};
 use crate::consistency::{Consistency, Method};
 use crate::ids::{InstanceId, VolumeId};
 
@@ -56,6 +56,8 @@ input! {
         allow_partial: bool = Node::flag;
         allow_pid_namespace: bool = Node::flag;
         unmounted_volumes: UnmountedVolumes = |n: &Node<'_>| n.checked(|t| check::choice(t, check::UNMOUNTED));
+        automounts: Automounts = |n: &Node<'_>| n.checked(|t| check::choice(t, check::AUTOMOUNTS));
+        missing_mounts: MissingMounts = |n: &Node<'_>| n.checked(|t| check::choice(t, check::MISSING_MOUNTS));
         consistency: Consistency = |n: &Node<'_>| n.checked(check::consistency);
         on_degraded: OnDegraded = |n: &Node<'_>| n.checked(check::on_degraded);
         window: Duration = |n: &Node<'_>| n.duration(check::WINDOW);

@@ -13,7 +13,8 @@ use super::hooks::section::HookInput;
 use super::input::Input as _;
 use super::raw::{Fragment, PlanInput};
 use super::settings::{
-    Ec2Settings, Hook, IdentityOverrides, OnDegraded, PlanSettings, Settings, UnmountedVolumes,
+    Automounts, Ec2Settings, Hook, IdentityOverrides, MissingMounts, OnDegraded, PlanSettings, Settings,
+    UnmountedVolumes,
 };
 use crate::consistency::Method;
 
@@ -170,6 +171,8 @@ fn plan(
         allow_partial: take.or("allow_partial", input.allow_partial, false),
         allow_pid_namespace: take.or("allow_pid_namespace", input.allow_pid_namespace, false),
         unmounted_volumes: take.or("unmounted_volumes", input.unmounted_volumes, UnmountedVolumes::Exclude),
+        automounts: take.or("automounts", input.automounts, Automounts::Mount),
+        missing_mounts: take.or("missing_mounts", input.missing_mounts, MissingMounts::Degrade),
         methods: take.entries("methods", input.methods, path),
         consistency: take.optional("consistency", input.consistency),
         on_degraded: take.or("on_degraded", input.on_degraded, OnDegraded::Fail),

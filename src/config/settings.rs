@@ -80,6 +80,10 @@ pub struct PlanSettings {
     pub allow_pid_namespace: bool,
     /// Attached volumes without a mounted filesystem: default exclude.
     pub unmounted_volumes: UnmountedVolumes,
+    /// What a run does about automounts that wait on disks of the plan: default mount.
+    pub automounts: Automounts,
+    /// What should be mounted and is not: default degrade.
+    pub missing_mounts: MissingMounts,
     /// Methods of single mount points, where the default (freeze, or sync if the filesystem cannot freeze) is
     /// not wanted.
     pub methods: BTreeMap<PathBuf, Method>,
@@ -134,6 +138,26 @@ pub enum UnmountedVolumes {
     Exclude,
     /// Taken at `crash` consistency.
     Crash,
+}
+
+/// What a run does about automounts of local disks on which nothing is mounted yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Automounts {
+    /// Mounted before the plan is made, as by the first access.
+    Mount,
+    /// Left alone, and named.
+    Name,
+}
+
+/// What follows when something that fstab or a mount unit names is not mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MissingMounts {
+    /// The set is less than what was asked for: [`OnDegraded`] decides.
+    Degrade,
+    /// A warning.
+    Warn,
 }
 
 /// What to do when the requested consistency is not achieved.

@@ -144,7 +144,7 @@ impl<'a> Asked<'a> {
                     (*dev, format!("which filesystem has the image file of {name}"))
                 }
                 Question::Upper { dev, .. } => (*dev, "where its writes go".to_owned()),
-                Question::Btrfs { .. } | Question::Node { .. } | Question::Swap { .. } => continue,
+                _ => continue,
             };
             all.entry(dev).or_default().insert(what);
         }

@@ -6,6 +6,7 @@
 //! trust a device name where the kernel gives a number.
 
 mod asked;
+pub mod expected;
 mod filesystems;
 pub mod volumes;
 
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+pub use expected::{Expectations, Expected};
 pub use filesystems::{HostFacts, host, uuids};
 pub use volumes::{AttachedVolume, join};
 
@@ -61,6 +63,8 @@ pub struct Facts {
     pub unread_mounts: Vec<BadLine>,
     /// Devices that are mounted in other mount namespaces, and by whom.
     pub elsewhere: BTreeMap<DevNo, BTreeSet<String>>,
+    /// What should be mounted and is not.
+    pub expected: Expectations,
     /// What only root can find out, by the superblock or the loop device that it is about; empty for root.
     pub unchecked: BTreeMap<DevNo, BTreeSet<String>>,
     /// What devices and paths were asked, and their answers: nobody is asked again while applications are
@@ -137,6 +141,7 @@ pub fn facts(
         in_use: Vec::new(),
         unread_mounts: host.unread_mounts,
         elsewhere: BTreeMap::new(),
+        expected: Expectations::default(),
         unchecked: host.unchecked,
         answers: host.answers,
     }

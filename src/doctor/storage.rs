@@ -12,7 +12,7 @@ use crate::host::mountinfo::{self, MountTree};
 use crate::host::superblock;
 use crate::host::trust::{self, Trusted};
 use crate::path_encoding::shown;
-use crate::plan::Plan;
+use crate::plan::{MissingMount, Plan};
 
 /// The journal is written right before the freeze and read by the recovery: it must not be on a frozen
 /// filesystem.
@@ -86,6 +86,23 @@ pub fn names(plan: &Plan) -> Vec<Finding> {
             .remedy("mount it elsewhere, or leave it out")
     })
     .collect()
+}
+
+/// What should be mounted and is not.
+#[must_use]
+pub fn missing(plan: &Plan) -> Vec<Finding> {
+    let finding = |m: &MissingMount| {
+        let finding = Finding::warning("not-mounted", format!("should be mounted and is not: {m}"))
+            .at([shown(&m.mount_point)]);
+        if m.counts {
+            finding
+                .why("a set without it is less than what was asked for: `on_degraded` decides the exit code")
+                .remedy("mount it, or take its line out of fstab, or name it in `exclude_mounts`")
+        } else {
+            finding
+        }
+    };
+    plan.missing.iter().map(finding).collect()
 }
 
 /// Finds loop images that join a filesystem of the set with one outside of it.

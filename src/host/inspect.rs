@@ -3,6 +3,7 @@
 //! ```text
 //! helper    the process: started, asked, and left behind when it does not answer in time
 //! answer    how a question is answered, in that process
+//! automount the first access to one
 //! places    a path that may be covered by now: every superblock that it may mean
 //! ```
 //!
@@ -13,6 +14,7 @@
 //! follow a path in the calling process, or put a question again that was put before ([`Answers`] has them).
 
 mod answer;
+mod automount;
 mod helper;
 mod places;
 
@@ -87,6 +89,15 @@ pub enum Question {
         #[serde(with = "bytes")]
         upper: PathBuf,
     },
+    /// Mounts what an automount stands for: the one question that changes something. It is put once, and its
+    /// answer is not kept.
+    Automount {
+        /// The automount's own mount.
+        mount: u32,
+        /// And where that is.
+        #[serde(with = "bytes")]
+        at: PathBuf,
+    },
     /// Which superblock a swap file is on.
     Swap {
         /// Its path when it was taken into use.
@@ -122,6 +133,8 @@ pub enum Answer {
     },
     /// Of [`Question::Upper`] and [`Question::Swap`]: the superblocks that it may be on. One, in general.
     On(Vec<DevNo>),
+    /// Of [`Question::Automount`]: something is mounted there.
+    Mounted,
     /// It cannot be found out, and why.
     Failed(String),
     /// It cannot be found out by an ordinary user, and why; by root it might.

@@ -1,6 +1,7 @@
 //! What this machine is, below a root folder that can be set.
 //!
 //! ```text
+//! fstab        /etc/fstab: what is to be mounted
 //! mountinfo    /proc/PID/mountinfo: its lines, and which mount a path is on
 //! namespaces   the mount tables of this host, each once
 //! reach        opening a superblock by any of its mounts
@@ -43,6 +44,7 @@ mod error;
 pub mod fanotify;
 pub(crate) mod fdinfo;
 pub mod file;
+pub mod fstab;
 pub(crate) mod futex;
 pub(crate) mod hidden_mounts;
 pub mod inspect;

@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use super::classify::{SYSTEM_PATHS, can_freeze, is_read_only_image};
+use super::missing::{MissingMount, missing};
 use super::names::{Names, mount_of};
 use super::placement::{PlacedFilesystem, Placement, overlay_reason, placed};
 use super::select::{Chosen, select};
@@ -101,6 +102,7 @@ impl Make<'_> {
         }
         notes.extend(beside.notes);
         notes.extend(swap_files(self.facts, |f| self.is_quiet(f)));
+        notes.extend(self.facts.expected.notes.iter().cloned());
         Ok(Plan {
             name: self.settings.name.clone(),
             best: volumes.iter().map(|v| v.best).min().unwrap_or(Consistency::Crash),
@@ -109,6 +111,7 @@ impl Make<'_> {
             witnesses: beside.witnesses,
             beneath: beside.beneath,
             left_out,
+            missing: self.missing(),
             call,
             notes,
         })
@@ -246,6 +249,10 @@ impl Make<'_> {
         }
         let exclude_boot_volume = !boot.is_empty();
         (PointInTimeCall::CreateSnapshots { exclude_boot_volume, exclude_data_volumes: data }, None)
+    }
+
+    fn missing(&self) -> Vec<MissingMount> {
+        missing(self.facts, self.settings, self.walk, &self.chosen.volumes.keys().collect())
     }
 
     /// Volumes of the set that can be better than crash-consistent.

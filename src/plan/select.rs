@@ -5,8 +5,10 @@
 //! volume of the set writable without refusing, or lowering that volume to `crash`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use super::PlanError;
+use super::missing::is_expected;
 use super::names::Names;
 use super::placement::{NEEDS_ROOT, PlacedFilesystem, Placement};
 use crate::config::settings::{PlanSettings, UnmountedVolumes};
@@ -36,8 +38,12 @@ pub(super) fn select(
 ) -> Result<Chosen, PlanError> {
     let names = Names { facts };
     let chosen: BTreeSet<usize> = names.mounts("mounts", &settings.mounts)?.into_iter().collect();
-    let excluded: BTreeSet<usize> =
-        names.mounts("exclude_mounts", &settings.exclude_mounts)?.into_iter().collect();
+    // What fstab names is no mistake, though it may not be mounted just now.
+    let is_mounted =
+        |m: &PathBuf| facts.filesystems.iter().any(|f| f.mounts.iter().any(|l| l.mount_point == *m));
+    let excluded = settings.exclude_mounts.iter().filter(|m| is_mounted(m) || !is_expected(facts, m));
+    let excluded: Vec<PathBuf> = excluded.cloned().collect();
+    let excluded: BTreeSet<usize> = names.mounts("exclude_mounts", &excluded)?.into_iter().collect();
     names.volumes("volumes", &settings.volumes)?;
     names.volumes("exclude_volumes", &settings.exclude_volumes)?;
     if settings.exclude_boot_volume && boot.is_none() {
@@ -151,6 +157,10 @@ impl Select<'_> {
                 return Err(PlanError::Contradiction { key: "mounts", what, why });
             }
             self.not_attached(placed)?;
+            // A run mounts it first, or has tried to, and says so.
+            if matches!(placed.placement, Placement::Kernel) && is_expected(facts, mount) {
+                continue;
+            }
             if let Some(reason) = placed.not_on_ebs().filter(|_| placed.unchecked.is_none()) {
                 let (mount, fstype) = (mount.to_owned(), placed.filesystem.fstype.clone());
                 return Err(PlanError::NotOnEbs { mount, fstype, reason });

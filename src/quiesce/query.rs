@@ -42,8 +42,20 @@ fn find_in(path: &str, name: &str) -> Result<PathBuf, String> {
 /// # Errors
 /// When it does not end within [`LIMIT`], or fails: the last that it printed on standard error.
 pub(super) async fn query(program: &Path, arguments: &[&str], env: &HookEnv) -> Result<String, String> {
-    let mut command = tokio::process::Command::new(program);
-    command.args(arguments).env_clear().envs(env.vars("", Phase::Pre));
+    answer(tokio::process::Command::new(program).args(arguments).env_clear().envs(env.vars("", Phase::Pre)))
+        .await
+}
+
+/// The same outside of a run.
+///
+/// # Errors
+/// As [`query`].
+pub(super) async fn query_alone(program: &Path, arguments: &[&str]) -> Result<String, String> {
+    answer(tokio::process::Command::new(program).args(arguments).env_clear().env("PATH", PATH)).await
+}
+
+async fn answer(command: &mut tokio::process::Command) -> Result<String, String> {
+    let program = PathBuf::from(command.as_std().get_program());
     command.current_dir("/").stdin(Stdio::null()).kill_on_drop(true);
     let name = program.file_name().unwrap_or_default().to_string_lossy();
     let output = tokio::time::timeout(LIMIT, command.output()).await;

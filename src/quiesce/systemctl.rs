@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::environment::HookEnv;
-use super::query::{program, query};
+use super::query::{program, query, query_alone};
 use crate::config::settings::{CommandHook, Hook, HookKind, OnFailure};
 
 /// The program's absolute path. It goes into the journal, where a recovery must find the same program.
@@ -65,6 +65,22 @@ impl Systemctl {
         let said = query(&self.0, &["show", "--property", properties, "--", unit], env).await;
         said.map(|said| read(&said)).map_err(|why| format!("systemctl does not say what {unit} is: {why}"))
     }
+}
+
+/// What systemd knows of every mount and automount unit: blocks of properties. None where systemd is not the
+/// service manager.
+///
+/// # Errors
+/// When there is no systemctl, or it fails: why.
+pub async fn mount_units(properties: &str) -> Option<Result<String, String>> {
+    if !booted() {
+        return None;
+    }
+    let Systemctl(program) = match systemctl() {
+        Ok(found) => found,
+        Err(why) => return Some(Err(why)),
+    };
+    Some(query_alone(&program, &["show", "--property", properties, "--", "*.mount", "*.automount"]).await)
 }
 
 pub(super) fn systemctl() -> Result<Systemctl, String> {

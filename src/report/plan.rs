@@ -43,6 +43,12 @@ pub fn human(plan: &Plan, databases: &[OnSet], width: usize) -> String {
     page.wrapped("Call: ", "      ", &call(&plan.call));
     databases::section(&mut page, databases);
     left_out(&mut page, &plan.left_out);
+    if !plan.missing.is_empty() {
+        page.heading("Should be mounted, and is not");
+        for missing in &plan.missing {
+            page.wrapped("  ", "    ", &missing.to_string());
+        }
+    }
     if !plan.notes.is_empty() {
         page.heading("Notes");
         for note in &plan.notes {

@@ -59,6 +59,9 @@ pub fn human(record: &SetRecord) -> String {
             None => writeln!(text, "because: {reason}"),
         };
     }
+    for missing in record.plan.missing.iter().filter(|m| m.counts) {
+        let _ = writeln!(text, "should be mounted and is not: {missing}");
+    }
     for trouble in &record.after {
         let _ = writeln!(text, "after the set: {trouble}");
     }

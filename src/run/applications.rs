@@ -369,6 +369,7 @@ mod tests {
             witnesses: vec![],
             beneath: vec![],
             left_out: vec![],
+            missing: vec![],
             call: crate::plan::PointInTimeCall::CreateSnapshots {
                 exclude_boot_volume: false,
                 exclude_data_volumes: vec![],

@@ -7,12 +7,14 @@
 //! In: the configuration. Out: a [`Planned`], step by step for `doctor`, which goes on where it can. Must
 //! never: change anything.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::automounts;
 use crate::config::Loaded;
-use crate::discover::{self, Facts, HostFacts, Identity};
+use crate::discover::{self, Expectations, Expected, Facts, HostFacts, Identity, expected};
 use crate::ec2::aws::Aws;
 use crate::ec2::connect::{self, ConnectError};
 use crate::ec2::{Describe, imds};
@@ -24,6 +26,7 @@ use crate::host::kernel::{Kernel, Linux};
 use crate::ids::DevNo;
 use crate::path_encoding::shown;
 use crate::plan::{self, Method, Plan};
+use crate::quiesce::systemctl;
 use crate::unmount::REMOUNT_LIMIT;
 use crate::window::claims;
 
@@ -44,21 +47,56 @@ pub struct Planned {
     pub plan: Plan,
 }
 
+/// May something be mounted on the way to a plan?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The plan is shown: nothing changes.
+    Look,
+    /// The plan is carried out: automounts of its disks are mounted first, as by the first access.
+    Run,
+}
+
 /// Identity, discovery and plan, one after the other.
 ///
 /// # Errors
-/// What failed first. Nothing has been touched.
-pub async fn planned(loaded: &Loaded, root: &Path) -> Result<Planned, Error> {
+/// What failed first. Nothing has been touched but automounts.
+pub async fn planned(loaded: &Loaded, root: &Path, purpose: Purpose) -> Result<Planned, Error> {
     let identity = identify(loaded).await?;
     // As many connections as the widest call may need at once.
     let ec2 = connect(loaded, &identity, plan::MAX_SET).await?;
     let id = &identity.instance_id;
     let (instance, attached) = tokio::join!(ec2.instance(id), ec2.volumes(id));
     let (instance, attached) = (instance.map_err(Error::from)?, attached.map_err(Error::from)?);
-    let below = root.to_owned();
-    // In a thread of its own, since a signal has to end the process at once even while a disk is waited for.
-    let host = aside(move || host(&below, &Helper::own())).await??;
-    let facts = discover::facts(identity, hostname(), instance.root_device_name, attached, host);
+    let join = |host| {
+        discover::facts(
+            identity.clone(),
+            hostname(),
+            instance.root_device_name.clone(),
+            attached.clone(),
+            host,
+        )
+    };
+    let settings = &loaded.settings.plan;
+    let mut tried = BTreeMap::new();
+    let mut known = Answers::default();
+    let facts = loop {
+        let below = root.to_owned();
+        // In a thread of its own, since a signal has to end the process at once even while a disk is waited for.
+        let host = aside(move || host(&below, &Helper::own(), known)).await??;
+        let mut expected = expectations(root, &host).await?;
+        for mount in expected.mounts.iter_mut().filter(|m| m.idle.is_some()) {
+            mount.failed = tried.get(&mount.mount_point).cloned().or_else(|| mount.failed.take());
+        }
+        let facts = Facts { expected, ..join(host) };
+        let due =
+            plan::to_mount(&facts, settings).into_iter().filter(|m| !tried.contains_key(&m.mount_point));
+        let due: Vec<Expected> = due.cloned().collect();
+        if due.is_empty() || purpose == Purpose::Look {
+            break facts;
+        }
+        tried.extend(automounts::mount(&facts, due).await?);
+        known = facts.answers;
+    };
     let (mut facts, mut plan) = make(loaded, facts, root)?;
     let taken: Vec<DevNo> = plan.filesystems.iter().map(|f| f.dev).collect();
     let (facts, needing_root) = aside(move || {
@@ -67,6 +105,11 @@ pub async fn planned(loaded: &Loaded, root: &Path) -> Result<Planned, Error> {
     })
     .await?;
     plan.note_uuids(&facts, &needing_root);
+    if purpose == Purpose::Run {
+        for missing in &plan.missing {
+            tracing::warn!("should be mounted and is not: {missing}");
+        }
+    }
     for path in loaded.not_read() {
         plan.needs_root(&format!("the configuration in {}, which a run as root goes by", shown(path)));
     }
@@ -105,7 +148,21 @@ pub async fn connect(loaded: &Loaded, identity: &Identity, connections: usize) -
     Ok(Aws::new(connection))
 }
 
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+/// What should be mounted and is not.
+///
+/// # Errors
+/// When looking ends unexpectedly.
+pub(crate) async fn expectations(root: &Path, host: &HostFacts) -> Result<Expectations, Error> {
+    let units = systemctl::mount_units(expected::UNIT_PROPERTIES).await;
+    let (root, host) = (root.to_owned(), host.clone());
+    aside(move || {
+        let units = units.as_ref().map(|said| said.as_deref().map_err(String::as_str));
+        expected::expected(&root, &host, units, &Helper::own())
+    })
+    .await
+}
+
+pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|e| Error::new(Exit::Bug, format!("looking at this host ended: {e}")))
@@ -115,8 +172,8 @@ async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
 ///
 /// # Errors
 /// When the mounts or devices cannot be read.
-pub fn host(root: &Path, inspect: &dyn Inspect) -> Result<HostFacts, Error> {
-    let host = discover::host(root, inspect, Answers::default()).map_err(|e| {
+pub fn host(root: &Path, inspect: &dyn Inspect, known: Answers) -> Result<HostFacts, Error> {
+    let host = discover::host(root, inspect, known).map_err(|e| {
         let hint = e.hint();
         Error::new(Exit::Permission, e).maybe_hint(hint)
     })?;

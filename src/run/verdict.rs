@@ -94,11 +94,12 @@ pub(super) struct Ending {
 
 /// The exit code: the worst that applies.
 pub(super) fn exit(job: &Job<'_>, ending: &Ending) -> Exit {
-    ladder(job.requested, job.settings.on_degraded, ending)
+    ladder(job.requested, job.settings.on_degraded, job.plan.is_incomplete(), ending)
 }
 
-fn ladder(requested: Consistency, on_degraded: OnDegraded, ending: &Ending) -> Exit {
-    let lower = ending.achieved.is_some_and(|a| a < requested);
+/// `incomplete`: something that should be mounted is not, so the set lacks what was asked for.
+fn ladder(requested: Consistency, on_degraded: OnDegraded, incomplete: bool, ending: &Ending) -> Exit {
+    let lower = ending.achieved.is_some_and(|a| a < requested || incomplete);
     match ending.failure {
         _ if ending.still_frozen => Exit::StillFrozen,
         _ if ending.not_mounted => Exit::NotMounted,
@@ -199,6 +200,7 @@ mod tests {
             witnesses: vec![],
             beneath: vec![],
             left_out: vec![],
+            missing: vec![],
             call: PointInTimeCall::CreateSnapshots {
                 exclude_boot_volume: false,
                 exclude_data_volumes: vec![],
@@ -290,11 +292,17 @@ mod tests {
     fn the_exit_code_is_that_of_the_worst_that_happened() {
         use Consistency::{Application, Crash, Filesystem};
         let exit = |ending: Ending| {
-            [OnDegraded::Fail, OnDegraded::Keep].map(|policy| ladder(Filesystem, policy, &ending))
+            [OnDegraded::Fail, OnDegraded::Keep].map(|policy| ladder(Filesystem, policy, false, &ending))
         };
         let good = Ending { achieved: Some(Application), ..Ending::default() };
         assert_eq!(exit(good.clone()), [Exit::Ok; 2]);
         assert_eq!(exit(Ending { achieved: Some(Filesystem), ..good.clone() }), [Exit::Ok; 2]);
+        // What should be mounted and is not counts as less, whatever the label of the rest.
+        let incomplete = |policy, ending: &Ending| ladder(Filesystem, policy, true, ending);
+        assert_eq!(incomplete(OnDegraded::Fail, &good), Exit::NotHeld);
+        assert_eq!(incomplete(OnDegraded::Keep, &good), Exit::Lower);
+        let nothing = Ending { failure: Some(Exit::Ec2), ..Ending::default() };
+        assert_eq!(incomplete(OnDegraded::Keep, &nothing), Exit::Ec2);
         let lower = Ending { achieved: Some(Crash), ..good.clone() };
         assert_eq!(exit(lower.clone()), [Exit::NotHeld, Exit::Lower]);
         let after = Ending { trouble_after: true, ..good };

@@ -13,6 +13,7 @@ mod devices;
 mod discover;
 mod doctor_rules;
 mod made_window;
+mod missing;
 mod ordinary_user;
 mod plan;
 mod plan_call;

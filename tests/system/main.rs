@@ -20,6 +20,7 @@ mod foreign_freeze;
 mod hardship;
 mod hooks;
 mod log;
+mod missing;
 mod mounts;
 mod orchestrated;
 mod ordinary_user;

@@ -186,6 +186,7 @@ impl Host {
             witnesses: vec![],
             beneath: vec![],
             left_out: vec![],
+            missing: vec![],
             call: PointInTimeCall::CreateSnapshot { volume: "vol-0123456789abcdef0".parse().unwrap() },
             notes: vec![],
             best: Consistency::Filesystem,

@@ -57,6 +57,7 @@ fn without_files_everything_is_a_documented_default() {
     assert!(plan.mounts.is_empty() && plan.volumes.is_empty() && plan.hooks.is_empty());
     assert!(!plan.exclude_boot_volume && !plan.allow_partial && !plan.copy_volume_tags);
     assert_eq!(plan.unmounted_volumes, UnmountedVolumes::Exclude);
+    assert_eq!((plan.automounts, plan.missing_mounts), (Automounts::Mount, MissingMounts::Degrade));
     assert_eq!((plan.consistency, plan.on_degraded), (None, OnDegraded::Fail));
     assert_eq!((plan.window, plan.freeze_timeout), (Duration::from_secs(10), Duration::from_secs(5)));
     assert!(loaded.origins.values().all(|o| *o == Origin::Default), "{:?}", loaded.origins);
@@ -86,6 +87,8 @@ fn every_key_arrives() {
         exclude_boot_volume = true
         allow_partial = true
         unmounted_volumes = "crash"
+        automounts = "name"
+        missing_mounts = "warn"
         methods = { "/boot/efi" = "sync", "/srv" = "unmount" }
         stop_units = ["db.service"]
         unmount_timeout = "20s"
@@ -124,6 +127,7 @@ fn every_key_arrives() {
         (["db.service".to_owned()].as_slice(), Duration::from_secs(20))
     );
     assert_eq!((plan.consistency, plan.on_degraded), (Some(Consistency::Crash), OnDegraded::Keep));
+    assert_eq!((plan.automounts, plan.missing_mounts), (Automounts::Name, MissingMounts::Warn));
     assert_eq!(plan.window, Duration::from_millis(2500));
     assert_eq!(plan.flush_timeout, Duration::from_secs(120));
     assert_eq!(plan.hooks.len(), 2);

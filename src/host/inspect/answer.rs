@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
+use super::automount;
 use super::places::{Places, open_path};
 use super::{Answer, Question, Under};
 use crate::host::device as by_number;
@@ -49,6 +50,9 @@ fn looked_up(root: &Path, question: &Question) -> Answer {
     match question {
         Question::Superblock { dev, name, fstype, source, .. } => {
             superblock(root, *dev, name, source, fstype)
+        }
+        Question::Automount { mount, at } => {
+            automount::trigger(*mount, at).map_or_else(failed, |()| Answer::Mounted)
         }
         Question::Node { path } => node(root, path).unwrap_or_else(failed),
         Question::Btrfs { dev, at, .. } => btrfs(*dev, at).map_or_else(failed, Answer::Btrfs),

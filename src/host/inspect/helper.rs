@@ -34,6 +34,8 @@ pub struct Helper {
 impl Helper {
     /// How long answers are waited for before a plan is made.
     pub const PLANNING: Duration = Duration::from_secs(5);
+    /// How long a mount may take, with the check of the filesystem before it: systemd gives it as long.
+    pub const MOUNTING: Duration = Duration::from_secs(90);
     /// How long while applications are held: for what came up since the plan was made.
     pub const HOLDING: Duration = Duration::from_secs(2);
 
@@ -41,6 +43,12 @@ impl Helper {
     #[must_use]
     pub fn new(program: impl Into<PathBuf>, limit: Duration) -> Self {
         Self { program: program.into(), limit }
+    }
+
+    /// The program.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.program
     }
 
     /// This program itself, whatever its file is called by now.

@@ -181,6 +181,7 @@ fn the_create_call_and_the_verdict_together_stay_within_fifty_tags() {
         witnesses: vec![],
         beneath: vec![],
         left_out: vec![],
+        missing: vec![],
         call: crate::plan::PointInTimeCall::CreateSnapshot {
             volume: "vol-0123456789abcdef0".parse().unwrap(),
         },

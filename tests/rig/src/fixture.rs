@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use stillpoint::config::settings::{OnDegraded, PlanSettings, UnmountedVolumes};
+use stillpoint::config::settings::{Automounts, MissingMounts, OnDegraded, PlanSettings, UnmountedVolumes};
 use stillpoint::discover::volumes::EBS_MODEL;
 use stillpoint::discover::{self, AttachedVolume, Facts, HostFacts, Identity};
 use stillpoint::host::block::{self, DeviceNames};
@@ -50,6 +50,7 @@ pub struct Host {
     /// Names by number, and the names of those whose filesystem has no journal inside.
     names: HashMap<String, String>,
     outside: Vec<String>,
+    fstab: String,
 }
 
 /// Who answers for a made host.
@@ -95,6 +96,7 @@ impl Made {
                 Some(device) => Answer::Node { dev: device.dev, held: Some(true) },
                 None => Answer::Failed("no such device".into()),
             },
+            Question::Automount { .. } => Answer::Failed("made".into()),
             // It is told by its source, then.
             Question::Btrfs { .. } => Answer::Failed("made".into()),
             Question::Upper { upper, .. } => on(upper),
@@ -138,6 +140,7 @@ impl Host {
             made: Made::default(),
             names: HashMap::new(),
             outside: Vec::new(),
+            fstab: String::new(),
         };
         host.made.root = host.root().to_owned();
         fs::create_dir_all(host.path("sys/dev/block")).unwrap();
@@ -146,6 +149,9 @@ impl Host {
         }
         host.write("proc/self/mountinfo", &host.mountinfo);
         host.write("proc/swaps", &host.swaps);
+        if !host.fstab.is_empty() {
+            host.write("etc/fstab", &host.fstab);
+        }
         host.journals();
         host
     }
@@ -178,6 +184,11 @@ impl Host {
     }
 
     pub fn facts(&self) -> Facts {
+        self.facts_with(None)
+    }
+
+    /// With what systemctl says of mount units, or why it does not.
+    pub fn facts_with(&self, units: Option<Result<&str, &str>>) -> Facts {
         let identity = Identity {
             instance_id: "i-0123456789abcdef0".parse().unwrap(),
             region: "eu-west-1".into(),
@@ -185,7 +196,10 @@ impl Host {
             account_id: Some("123456789012".into()),
         };
         let root_device_name = self.root_device_name.clone();
-        discover::facts(identity, "db1".into(), root_device_name, self.attached.clone(), self.host())
+        let host = self.host();
+        let expected = discover::expected::expected(self.root(), &host, units, &self.made);
+        let facts = discover::facts(identity, "db1".into(), root_device_name, self.attached.clone(), host);
+        Facts { expected, ..facts }
     }
 
     pub fn path(&self, below: impl AsRef<Path>) -> PathBuf {
@@ -208,6 +222,7 @@ impl Host {
             "root-device" => self.root_device_name = Some(rest.into()),
             "attached" => self.attached.push(attached(&words)),
             "silent" => self.made.silent.push(words[0].into()),
+            "fstab" => self.fstab.push_str(&format!("{rest}\n")),
             "ordinary-user" => self.made.closed = true,
             "journal" => self.outside.push(words[0].into()),
             "bcachefs" => {
@@ -316,6 +331,8 @@ pub fn settings() -> PlanSettings {
         allow_partial: false,
         allow_pid_namespace: false,
         unmounted_volumes: UnmountedVolumes::Exclude,
+        automounts: Automounts::Mount,
+        missing_mounts: MissingMounts::Degrade,
         methods: BTreeMap::new(),
         consistency: None,
         on_degraded: OnDegraded::Fail,

@@ -96,6 +96,19 @@ impl Namespace {
         Background(child)
     }
 
+    /// An automount at `TEMP/NAME` that waits for the first access, and then mounts this.
+    pub fn automount(&self, device: &str, name: &str) -> Background {
+        let script = self.path("automount.pl");
+        std::fs::write(&script, include_str!("automount.pl")).unwrap();
+        self.background(&format!("exec perl {} {device} {}", script.display(), self.at(name)))
+    }
+
+    /// Replaces what /etc/fstab says.
+    pub fn fstab(&self, text: &str) {
+        std::fs::write(self.path("fstab"), text).unwrap();
+        self.sh(&format!("mount --bind {} /etc/fstab", self.at("fstab")));
+    }
+
     /// What mountinfo says of the rig's mounts, without what no program can restore: ids, and the numbers of
     /// peer groups (which are numbered here in order of appearance) and of devices.
     pub fn table(&self) -> Vec<String> {
