@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::files::MAIN_FILE;
-use super::settings::{HookKind, OnDegraded, OnFailure, UnmountedVolumes};
+use super::settings::{Automounts, HookKind, MissingMounts, OnDegraded, OnFailure, UnmountedVolumes};
 use super::*;
 use crate::consistency::{Consistency, Method};
 
