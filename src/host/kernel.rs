@@ -452,6 +452,66 @@ pub(crate) fn set_mount_attributes(mount: RawFd, attributes: &MountAttributes) -
     Errno::result(result).map(drop)
 }
 
+/// A file handle (open_by_handle_at(2)): `struct file_handle` with room for the longest.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub(crate) struct FileHandle {
+    length: u32,
+    /// What the filesystem calls its form.
+    pub kind: i32,
+    bytes: [u8; FileHandle::ROOM],
+}
+
+impl FileHandle {
+    /// `MAX_HANDLE_SZ` of linux/exportfs.h.
+    const ROOM: usize = 128;
+
+    /// The handle itself.
+    pub fn bytes(&self) -> &[u8] {
+        let length = usize::try_from(self.length).unwrap_or_default();
+        self.bytes.get(..length).unwrap_or_default()
+    }
+}
+
+/// name_to_handle_at(2) of an open file; O_PATH will do.
+///
+/// # Errors
+/// EOPNOTSUPP: the filesystem has none.
+pub(crate) fn file_handle(fd: BorrowedFd<'_>) -> nix::Result<FileHandle> {
+    let mut handle = FileHandle { length: FileHandle::ROOM as u32, kind: 0, bytes: [0; FileHandle::ROOM] };
+    let mut mount: libc::c_int = 0;
+    // SAFETY: FileHandle begins as `struct file_handle` does, says how many bytes follow, and has them; both
+    // values outlive the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_name_to_handle_at,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            &raw mut handle,
+            &raw mut mount,
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    Errno::result(result).map(|_| handle)
+}
+
+/// open_by_handle_at(2), with O_PATH. `on` is open, not with O_PATH, on the mount that it is to be seen on.
+///
+/// # Errors
+/// ESTALE: it is deleted. EPERM: no CAP_DAC_READ_SEARCH.
+pub(crate) fn open_by_handle(on: BorrowedFd<'_>, kind: i32, bytes: &[u8]) -> nix::Result<OwnedFd> {
+    let mut handle = FileHandle { length: 0, kind, bytes: [0; FileHandle::ROOM] };
+    handle.bytes.get_mut(..bytes.len()).ok_or(Errno::EINVAL)?.copy_from_slice(bytes);
+    handle.length = u32::try_from(bytes.len()).map_err(|_| Errno::EINVAL)?;
+    let flags = libc::O_PATH | libc::O_CLOEXEC;
+    // SAFETY: as above; the kernel only reads the handle, whose length is at most its room (checked above).
+    let result =
+        unsafe { libc::syscall(libc::SYS_open_by_handle_at, on.as_raw_fd(), &raw const handle, flags) };
+    let fd = RawFd::try_from(Errno::result(result)?).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Lets a command begin in a session of its own, and with this umask: it has no controlling terminal (with
 /// one it could type into it, TIOCSTI), is out of reach of a Ctrl-C, and is the leader of a process group of
 /// its own.

@@ -5,6 +5,8 @@
 //! mountinfo    /proc/PID/mountinfo: its lines, and which mount a path is on
 //! namespaces   the mount tables of this host, each once
 //! reach        opening a superblock by any of its mounts
+//! beneath      opening what is on one mount, without a step off it
+//! identity     what tells a folder or a file from every other
 //! hidden_mounts    filesystems that no path leads to
 //! superblock   which superblock an open file is on
 //! ondisk       what a superblock says: the filesystem's UUID, and its devices beside the mounted one
@@ -35,6 +37,7 @@
 //! never: judge what it finds, or import a part of the flow (config, discover, plan, quiesce, window, run,
 //! ec2): all of them stand on this.
 
+pub(crate) mod beneath;
 pub mod block;
 pub mod calls;
 pub(crate) mod cgroup;
@@ -47,6 +50,7 @@ pub mod file;
 pub mod fstab;
 pub(crate) mod futex;
 pub(crate) mod hidden_mounts;
+pub(crate) mod identity;
 pub mod inspect;
 pub mod kernel;
 pub mod lock;

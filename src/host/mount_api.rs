@@ -1,6 +1,6 @@
 //! Linux's mount API (5.12 and later), as far as mounting again needs it.
 //!
-//! In: descriptors, names and paths. Out: what the kernel says. Must never: retry, or decide anything.
+//! In: descriptors and names. Out: what the kernel says. Must never: retry, or decide anything.
 //!
 //! rustix makes the calls; mount_setattr(2), which it lacks, is in [`kernel`](super::kernel).
 
@@ -8,10 +8,8 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::Path;
 
 use nix::errno::Errno;
-use rustix::fs::CWD;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 
 fn errno(e: rustix::io::Errno) -> Errno {
@@ -59,31 +57,22 @@ pub(crate) fn complaint(context: BorrowedFd<'_>) -> String {
     messages.join("; ")
 }
 
-/// open_tree(2): a copy of one mount from this path down, attached nowhere.
+/// open_tree(2): a copy of one mount from an open folder or file down, attached nowhere. What is mounted on it
+/// is not copied.
 ///
 /// # Errors
-/// ENOENT, or EINVAL where it must not be copied (unbindable).
-pub fn copy(path: &Path) -> nix::Result<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
-    rustix::mount::open_tree(CWD, path, flags).map_err(errno)
-}
-
-/// The same of an open path.
-///
-/// # Errors
-/// As [`copy`].
+/// EINVAL where it must not be copied (unbindable).
 pub fn copy_of(fd: &OwnedFd) -> nix::Result<OwnedFd> {
     let flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     rustix::mount::open_tree(fd, "", flags).map_err(errno)
 }
 
-/// move_mount(2): attaches a mount at a path, whose last part is not followed and triggers no automount.
+/// move_mount(2): attaches a mount to an open folder or file, wherever that is by now.
 ///
 /// # Errors
-/// ENOENT, or ENOTDIR when one is a folder and the other is not.
-pub(crate) fn attach(mount: BorrowedFd<'_>, path: &Path) -> nix::Result<()> {
-    rustix::mount::move_mount(mount, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(errno)
+/// ENOENT when it is deleted, EINVAL when one is a folder and the other is not.
+pub(crate) fn attach(mount: BorrowedFd<'_>, to: BorrowedFd<'_>) -> nix::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(mount, "", to, "", flags).map_err(errno)
 }

@@ -150,7 +150,7 @@ impl Work {
 }
 
 /// A path below a root, as far as the kernel's cache has it: this never waits. ENOSYS before Linux 5.12.
-fn cached(root: &OwnedFd, path: &Path) -> nix::Result<OwnedFd> {
+pub(super) fn cached(root: &OwnedFd, path: &Path) -> nix::Result<OwnedFd> {
     let below = path.strip_prefix("/").unwrap_or(path);
     let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;

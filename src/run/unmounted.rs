@@ -15,7 +15,7 @@ mod targets;
 mod systemd;
 
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -55,6 +55,8 @@ pub static STILL_UNMOUNTED: AtomicBool = AtomicBool::new(false);
 #[derive(Debug, Default)]
 pub(super) struct Unmounted {
     recipe: Recipe,
+    /// The folders that are not covered any more: see [`unmount::covered::record`].
+    folders: Vec<OwnedFd>,
     claims: Vec<Claim>,
     /// Every device, open from before its umount(2) until after it is mounted again: a loop device that was
     /// set up by `mount -o loop` loses its image at its last close.
@@ -88,6 +90,13 @@ impl Remounted {
     pub(super) fn not_mounted(&self) -> Vec<PathBuf> {
         self.failed.iter().map(|f| f.mount_point.clone()).collect()
     }
+
+    fn logged(self) -> Self {
+        for failed in &self.failed {
+            tracing::error!("{failed}");
+        }
+        self
+    }
 }
 
 fn refused(what: impl Into<String>, hint: &str) -> Failure {
@@ -112,6 +121,7 @@ pub(super) async fn unmount<E>(
     let settings = job.settings;
     let end = Instant::now() + settings.unmount_timeout;
     let targets = UnmountTargets::find(env, job, &planned)?;
+    let targets = covered(targets, settings.unmount_timeout, away).await?;
     let systemd = Systemd::inspect(&targets, &settings.stop_units, told).await?;
     // A process of a service may end when `stop_units` are stopped, so it is looked for again after that.
     // Any other holder would still be there: refuse before a unit is stopped in vain.
@@ -164,6 +174,28 @@ pub(super) async fn unmount<E>(
         .await?;
     }
     Ok(())
+}
+
+/// Adds to the recipe which folders are covered, and keeps these open.
+async fn covered(
+    mut targets: UnmountTargets,
+    limit: Duration,
+    away: &mut Unmounted,
+) -> Result<UnmountTargets, Failure> {
+    let work = move || {
+        let held = targets.record_covered()?;
+        Ok::<_, Failure>((targets, held))
+    };
+    // A mount point may be on a FUSE or a server that does not answer.
+    let Some(done) = bounded(limit, work).await else {
+        return Err(refused(
+            "the folders that are mounted on cannot be opened within `unmount_timeout`",
+            "nothing was unmounted; the filesystem that one of them is on does not answer",
+        ));
+    };
+    let (targets, held) = done?;
+    away.folders = held;
+    Ok(targets)
 }
 
 /// Checks that this program can be started. A fanotify listener that does not answer makes exec hang, and a
@@ -281,8 +313,10 @@ pub(super) async fn remount(
     away.recipe = Recipe::default();
     let claims = std::mem::take(&mut away.claims);
     let mut remounted = owed(journal, claims).await;
-    // Only now: a loop device loses its image at its last close, see [`Unmounted::kept`].
+    // Only now: a loop device loses its image at its last close, see [`Unmounted::kept`], and a folder that
+    // is closed may lose its number to another.
     away.kept.clear();
+    away.folders.clear();
     applications.outcomes.append(&mut remounted.outcomes);
     remounted
 }
@@ -296,6 +330,12 @@ pub(super) async fn owed(journal: &mut Journal, claims: Vec<Claim>) -> Remounted
         return back;
     }
     let Some(env) = journal.state.env.clone() else { return back };
+    // systemd follows paths itself, so it is not asked where others than root could have put a link.
+    if let Some(why) = systemd::leads_astray(&owed.automounts, &owed.recipe) {
+        drop(claims);
+        back.failed = all_failed(&owed.recipe, &why);
+        return back.logged();
+    }
     // Automounts are started while the devices are still claimed. A mount that they trigger then fails, so
     // that nothing is mounted by them before it is mounted here, exactly as it was.
     back.outcomes.extend(quiesce::release(&owed.automounts, &env).await);
@@ -305,11 +345,8 @@ pub(super) async fn owed(journal: &mut Journal, claims: Vec<Claim>) -> Remounted
     let mounted = bounded(REMOUNT_LIMIT, move || remount::remount(&recipe)).await;
     let Remount { mounted, failed, differs } = mounted.unwrap_or_else(|| late(&owed.recipe));
     (back.mounted, back.failed, back.differs) = (mounted, failed, differs);
-    for failed in &back.failed {
-        tracing::error!("{failed}");
-    }
     if !back.failed.is_empty() {
-        return back;
+        return back.logged();
     }
     let _ = journal.update(|state| state.unmounted.recipe = Recipe::default());
     back.differs.extend(unnoticed(&owed.mount_units, &env).await);
@@ -333,6 +370,7 @@ fn all_failed(recipe: &Recipe, why: &str) -> Vec<Failed> {
         mount_point: m.mount_point.clone(),
         why: why.to_owned(),
         by_hand: unmount::by_hand(recipe, m),
+        astray: false,
     };
     recipe.mounts.iter().map(failed).collect()
 }
@@ -367,9 +405,10 @@ mod tests {
             propagation: Vec::new(),
             super_options: "rw".to_owned(),
             make: Make::New,
+            covered: None,
         };
         let recipe = Recipe { filesystems: vec![filesystem], mounts: vec![mount] };
-        drop(Unmounted { recipe, claims: Vec::new(), kept: Vec::new() });
+        drop(Unmounted { recipe, folders: Vec::new(), claims: Vec::new(), kept: Vec::new() });
         assert!(STILL_UNMOUNTED.load(Ordering::SeqCst));
     }
 }

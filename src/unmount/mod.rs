@@ -10,6 +10,7 @@
 
 mod by_hand;
 pub mod claim;
+pub mod covered;
 pub mod holders;
 mod propagation;
 mod recipe;
@@ -19,7 +20,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::mount::{MntFlags, umount2};
 
 pub use self::by_hand::by_hand;
 pub use self::recipe::{Device, Make, Mounted, NoRecipe, Recipe, Superblock, Wanted, recipe};
@@ -40,7 +40,7 @@ pub fn unmount(recipe: &Recipe, mount: &Mounted) -> Result<(), Errno> {
     let top = MountTree::new(&lines).mount_of(&mount.mount_point).cloned();
     match top {
         Some(top) if mount.line_is(&recipe.filesystems[mount.of], &top) => {
-            umount2(&mount.mount_point, MntFlags::UMOUNT_NOFOLLOW)
+            covered::unmount(&lines, &mount.mount_point, top.id)
         }
         _ => Err(Errno::ESTALE),
     }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::covered::Covered;
 use crate::host::mountinfo::{self, MountLine, MountTree};
 use crate::ids::DevNo;
 
@@ -65,6 +66,9 @@ pub struct Mounted {
     pub super_options: String,
     /// From the device, or as a copy of another mount.
     pub make: Make,
+    /// What it covers; none before that is recorded, and in a journal of a build that did not.
+    #[serde(default)]
+    pub covered: Option<Covered>,
 }
 
 /// How a mount comes about.
@@ -232,10 +236,11 @@ fn mounted(line: &MountLine, of: usize) -> Mounted {
         propagation: line.optional.clone(),
         super_options: line.super_options.to_string_lossy().into_owned(),
         make: Make::New,
+        covered: None,
     }
 }
 
-fn mountinfo_option(shown: &str, name: &str) -> Option<std::ffi::OsString> {
+pub(super) fn mountinfo_option(shown: &str, name: &str) -> Option<std::ffi::OsString> {
     let value = shown.split(',').find_map(|o| o.strip_prefix(name)?.strip_prefix('='))?;
     Some(std::ffi::OsString::from_vec(mountinfo::unescape(value.as_bytes())))
 }

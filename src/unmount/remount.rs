@@ -2,20 +2,26 @@
 //!
 //! In: a [`Recipe`], from this run or from the journal of a dead one. Out: what could not be mounted, with
 //! the command that does it by hand, and what is mounted but not as it was. Must never: mount twice what is
-//! mounted already (it is run again after a crash in the middle of it), or stop at the first failure.
+//! mounted already (it is run again after a crash in the middle of it), go by a path that others may have led
+//! elsewhere, or stop at the first failure.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+use super::covered;
 use super::propagation::Propagation;
+use super::recipe::mountinfo_option;
 use super::{Make, Mounted, NoRecipe, Recipe, Superblock, by_hand};
+use crate::host::beneath::{below, mount_root};
+use crate::host::identity::Identity;
 use crate::host::kernel::{MountAttributes, set_mount_attributes};
 use crate::host::mount_api;
 use crate::host::mountinfo::{self, MountLine, MountTable};
+use crate::path_encoding::shown;
 
 /// How long mounting is repeated on EBUSY: udev, blkid or fsck may still have a device open that they
 /// looked at a moment ago.
@@ -42,12 +48,15 @@ pub struct Failed {
     /// The kernel's error, with its own message where it has one.
     pub why: String,
     pub(crate) by_hand: String,
+    /// Its path leads elsewhere now, and the command by hand would follow it.
+    pub(crate) astray: bool,
 }
 
 impl std::fmt::Display for Failed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { mount_point, why, by_hand } = self;
-        write!(f, "cannot mount {} again: {why}; by hand: {by_hand}", mount_point.display())
+        let Self { mount_point, why, by_hand, astray } = self;
+        let when = if *astray { ", once no link or other folder is in its path" } else { "" };
+        write!(f, "cannot mount {} again: {why}; by hand{when}: {by_hand}", mount_point.display())
     }
 }
 
@@ -62,7 +71,7 @@ pub fn check(recipe: &Recipe) -> Result<(), NoRecipe> {
         if set_mount_attributes(-1, &MountAttributes::default()) == Err(Errno::ENOSYS) {
             return Err(refuse("this kernel has no mount_setattr (it came with Linux 5.12)".to_owned()));
         }
-        context(filesystem, Path::new("/")).map_err(refuse)?;
+        context(filesystem, None).map_err(refuse)?;
     }
     Ok(())
 }
@@ -70,20 +79,45 @@ pub fn check(recipe: &Recipe) -> Result<(), NoRecipe> {
 /// Mounts everything of the recipe that is not mounted now, and goes on after a failure.
 pub fn remount(recipe: &Recipe) -> Remount {
     let mut result = Remount::default();
+    // The roots of the mounts that are made here: their paths may lead elsewhere by the time they are copied.
+    let mut roots: Vec<Option<OwnedFd>> = Vec::new();
     for mount in &recipe.mounts {
-        let failed =
-            |why| Failed { mount_point: mount.mount_point.clone(), why, by_hand: by_hand(recipe, mount) };
+        let failed = |why, astray| Failed {
+            mount_point: mount.mount_point.clone(),
+            why,
+            by_hand: by_hand(recipe, mount),
+            astray,
+        };
+        let mut root = None;
         match is_there(recipe, mount) {
             Ok(true) => {}
-            Ok(false) => match make(recipe, mount) {
-                Ok(()) => result.mounted.push(mount.mount_point.clone()),
-                Err(why) => result.failed.push(failed(why)),
+            Ok(false) => match make(recipe, mount, &roots) {
+                Ok(made) => {
+                    result.mounted.push(mount.mount_point.clone());
+                    root = Some(made);
+                }
+                Err(NotMade::Here(why)) => result.failed.push(failed(why, false)),
+                Err(NotMade::Astray(why)) => result.failed.push(failed(why, true)),
             },
-            Err(e) => result.failed.push(failed(e.to_string())),
+            Err(e) => result.failed.push(failed(e.to_string(), false)),
         }
+        roots.push(root);
     }
     result.differs = differences(recipe);
     result
+}
+
+/// Why a mount is not made.
+enum NotMade {
+    /// Something else is at its path.
+    Astray(String),
+    Here(String),
+}
+
+impl From<String> for NotMade {
+    fn from(why: String) -> Self {
+        Self::Here(why)
+    }
 }
 
 /// The mounts in this process's own namespace, which is where this module mounts.
@@ -101,68 +135,96 @@ fn is_there(recipe: &Recipe, mount: &Mounted) -> std::io::Result<bool> {
     unread.map_or(Ok(false), |bad| Err(std::io::Error::new(std::io::ErrorKind::InvalidData, bad)))
 }
 
-fn make(recipe: &Recipe, mount: &Mounted) -> Result<(), String> {
-    let said = |what: &str, errno: Errno| format!("{what}: {}", errno.desc());
-    let propagation = Propagation::of_mount(mount);
-    let made: OwnedFd = match &mount.make {
-        Make::New => {
-            let end = Instant::now() + PATIENCE;
-            loop {
-                // A context whose mount has failed once answers EBUSY ever after, so each try has a new one.
-                let context = context(&recipe.filesystems[mount.of], &mount.root)?;
-                match mount_api::create(context.as_fd()) {
-                    Ok(made) => break made,
-                    Err(Errno::EBUSY) if Instant::now() < end => std::thread::sleep(PAUSE),
-                    Err(errno) => {
-                        let complaint = mount_api::complaint(context.as_fd());
-                        return Err(if complaint.is_empty() {
-                            errno.desc().to_owned()
-                        } else {
-                            format!("{} ({complaint})", errno.desc())
-                        });
-                    }
-                }
-            }
-        }
+impl From<covered::NoSpot> for NotMade {
+    fn from(e: covered::NoSpot) -> Self {
+        if e.leads_astray() { Self::Astray(e.to_string()) } else { Self::Here(e.to_string()) }
+    }
+}
+
+/// Makes a mount and attaches it; its root, open.
+fn make(recipe: &Recipe, mount: &Mounted, roots: &[Option<OwnedFd>]) -> Result<OwnedFd, NotMade> {
+    // First of all: nothing is mounted in vain, not even for a moment.
+    let spot = covered::find(recipe, mount)?;
+    let made = match &mount.make {
+        Make::New => create(&recipe.filesystems[mount.of], mount)?,
         Make::CopyOf(from) => {
-            let from = &recipe.mounts[*from];
-            if !is_there(recipe, from).map_err(|e| e.to_string())? {
-                return Err(format!("{} is not mounted", from.mount_point.display()));
-            }
-            let below = mount.root.strip_prefix(&from.root).unwrap_or(Path::new(""));
-            let path = if below.as_os_str().is_empty() {
-                from.mount_point.clone()
-            } else {
-                from.mount_point.join(below)
-            };
-            let copy = mount_api::copy(&path)
-                .map_err(|errno| said(&format!("cannot copy the mount of {}", path.display()), errno))?;
-            // The copy of a shared mount is in its peer group; take it out again where it was not.
-            let same = |kind| mount.group(kind).is_some() && mount.group(kind) == from.group("shared");
-            if same("master") {
-                set(&copy, 0, 0, libc::MS_SLAVE)?;
-            } else if !same("shared") {
-                set(&copy, 0, 0, libc::MS_PRIVATE)?;
-            }
-            copy
+            let root = roots.get(*from).and_then(Option::as_ref);
+            copy(recipe, mount, &recipe.mounts[*from], root)?
         }
     };
     let wanted = flags(&mount.options);
     set(&made, wanted, ALL & !wanted | ATIME, 0)?;
-    mount_api::attach(made.as_fd(), &mount.mount_point).map_err(|errno| {
-        // The kernel says EINVAL when one is a folder and the other is not.
-        let kind = std::fs::symlink_metadata(&mount.mount_point).map(|m| m.file_type().is_dir());
-        let what = match kind {
-            Ok(false) if errno == Errno::EINVAL => "its mount point is not a folder any more",
-            _ => "cannot attach the mount to its mount point",
-        };
-        said(what, errno)
-    })?;
+    spot.attach(&made, &mount.mount_point)?;
     // Attached to a shared parent, a new mount becomes shared too. Undo that where it was not shared.
-    for step in propagation.steps() {
+    for step in Propagation::of_mount(mount).steps() {
         set(&made, 0, 0, *step)?;
     }
-    Ok(())
+    Ok(made)
+}
+
+/// A mount from the device, attached nowhere.
+fn create(of: &Superblock, mount: &Mounted) -> Result<OwnedFd, String> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        // A context whose mount has failed once answers EBUSY ever after, so each try has a new one.
+        let context = context(of, Some(mount))?;
+        match mount_api::create(context.as_fd()) {
+            Ok(made) => return Ok(made),
+            Err(Errno::EBUSY) if Instant::now() < end => std::thread::sleep(PAUSE),
+            Err(errno) => {
+                let mut complaint = mount_api::complaint(context.as_fd());
+                if let Some(id) = subvolume_id(mount).filter(|_| errno == Errno::EINVAL) {
+                    // btrfs says it to the kernel's log alone.
+                    let root = shown(&mount.root);
+                    complaint = format!("{root} was subvolume {} of it", id.to_string_lossy());
+                }
+                return Err(if complaint.is_empty() {
+                    errno.desc().to_owned()
+                } else {
+                    format!("{} ({complaint})", errno.desc())
+                });
+            }
+        }
+    }
+}
+
+/// A copy of another mount, attached nowhere. `made` is the root of that one, if it was made a moment ago.
+fn copy(recipe: &Recipe, mount: &Mounted, from: &Mounted, made: Option<&OwnedFd>) -> Result<OwnedFd, String> {
+    let place = from.mount_point.display();
+    let said = |errno: Errno| format!("cannot copy the mount of {place}: {}", errno.desc());
+    let found;
+    let root = match made {
+        Some(root) => root,
+        None => {
+            let lines = now().map_err(|e| e.to_string())?.lines;
+            let line = lines.iter().find(|l| from.line_is(&recipe.filesystems[from.of], l));
+            found = mount_root(line.ok_or_else(|| format!("{place} is not mounted"))?).map_err(said)?;
+            &found
+        }
+    };
+    let rest = mount.root.strip_prefix(&from.root).unwrap_or(Path::new(""));
+    let folder = below(root, rest).map_err(|errno| {
+        let named = mount.root.display();
+        format!("its folder {named} of the filesystem cannot be reached: {}", errno.desc())
+    })?;
+    let was = mount.covered.as_ref().and_then(|c| c.root.as_ref());
+    if let Some(was) = was
+        && !was.is(&Identity::of(&folder).map_err(said)?)
+    {
+        return Err(format!(
+            "{} of the filesystem is another folder now than the one that was mounted",
+            mount.root.display()
+        ));
+    }
+    let copy = mount_api::copy_of(&folder).map_err(said)?;
+    // The copy of a shared mount is in its peer group; take it out again where it was not.
+    let same = |kind| mount.group(kind).is_some() && mount.group(kind) == from.group("shared");
+    if same("master") {
+        set(&copy, 0, 0, libc::MS_SLAVE)?;
+    } else if !same("shared") {
+        set(&copy, 0, 0, libc::MS_PRIVATE)?;
+    }
+    Ok(copy)
 }
 
 fn set(mount: &OwnedFd, set: u64, clear: u64, propagation: libc::c_ulong) -> Result<(), String> {
@@ -170,8 +232,8 @@ fn set(mount: &OwnedFd, set: u64, clear: u64, propagation: libc::c_ulong) -> Res
         .map_err(|errno| format!("cannot set its options: {}", errno.desc()))
 }
 
-/// A context with every option of the superblock, for the mount with this root.
-fn context(of: &Superblock, root: &Path) -> Result<OwnedFd, String> {
+/// A context with every option of the superblock, for this mount; without one, to try the options.
+fn context(of: &Superblock, mount: Option<&Mounted>) -> Result<OwnedFd, String> {
     let context = mount_api::context(&of.fstype).map_err(|errno| {
         format!("the kernel cannot prepare a mount of {} (fsopen): {}", of.fstype, errno.desc())
     })?;
@@ -191,9 +253,17 @@ fn context(of: &Superblock, root: &Path) -> Result<OwnedFd, String> {
         }
     }
     if of.fstype == "btrfs" {
-        put("subvol", Some(root.as_os_str()))?;
+        put("subvol", Some(mount.map_or(OsStr::new("/"), |m| m.root.as_os_str())))?;
+        // With both, the kernel refuses another subvolume that was given its name.
+        if let Some(id) = mount.and_then(subvolume_id) {
+            put("subvolid", Some(&id))?;
+        }
     }
     Ok(context)
+}
+
+fn subvolume_id(mount: &Mounted) -> Option<OsString> {
+    mountinfo_option(&mount.super_options, "subvolid")
 }
 
 /// The flags that are set or cleared here (linux/mount.h, `MOUNT_ATTR_*`). `ATIME` is a field of several

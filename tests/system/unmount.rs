@@ -5,6 +5,7 @@ mod comes_back;
 mod failed;
 mod holders;
 mod killed;
+mod links;
 mod systemd;
 mod units;
 mod window;

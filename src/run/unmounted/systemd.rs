@@ -4,16 +4,18 @@
 //! In: what is to be unmounted. Out: [`Systemd`]. Must never: start or stop anything (its hooks do, once they
 //! are journaled).
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::refused;
 use super::targets::UnmountTargets;
 use crate::config::settings::Hook;
 use crate::exit::Exit;
+use crate::host::trust::{self, Trusted};
 use crate::quiesce::HookEnv;
 use crate::quiesce::systemctl::{self, Systemctl};
 use crate::run::failure::Failure;
-use crate::unmount::REMOUNT_LIMIT;
+use crate::unmount::{REMOUNT_LIMIT, Recipe};
 
 /// How long systemd gets to notice that a filesystem is mounted again.
 const NOTICING: Duration = Duration::from_secs(2);
@@ -51,6 +53,9 @@ impl Systemd {
             };
         };
         let asked = |e: String| Failure::new(Exit::Freeze, e);
+        for mount in &targets.recipe.mounts {
+            followed(&targets.automounts, &mount.mount_point)?;
+        }
         for unit in &targets.automounts {
             let state = systemctl.show(unit, "ActiveState", env).await.map_err(asked)?;
             if !systemctl::is_active(&state) {
@@ -137,6 +142,28 @@ async fn not_triggered(systemctl: &Systemctl, stop_units: &[String], env: &HookE
         }
     }
     Ok(())
+}
+
+/// Refuses an automount whose path others than root could lead elsewhere: systemd follows paths itself when it
+/// unmounts and mounts an automount, and nobody can do that for it by a descriptor.
+fn followed(automounts: &[String], mount_point: &Path) -> Result<(), Failure> {
+    let unit = systemctl::named_after(mount_point, "automount");
+    if !automounts.contains(&unit) {
+        return Ok(());
+    }
+    trust::check(mount_point.parent().unwrap_or(mount_point), Trusted::own()).map_err(|loose| {
+        refused(
+            format!("{unit} would have to be stopped and started, systemd follows its path, and {loose}"),
+            &format!("{}, or mount it without the automount", loose.remedy),
+        )
+    })
+}
+
+/// Why systemd must not be asked for these automounts now; none when it may.
+pub(super) fn leads_astray(automounts: &[Hook], recipe: &Recipe) -> Option<String> {
+    let names: Vec<String> =
+        automounts.iter().filter_map(|h| h.name.strip_prefix("unit ").map(str::to_owned)).collect();
+    recipe.mounts.iter().find_map(|m| followed(&names, &m.mount_point).err()).map(|f| f.reason)
 }
 
 /// Mount units that were active and are not any more, though their filesystems are mounted again.

@@ -4,6 +4,7 @@
 //! anything, except in [`UnmountTargets::unmount`].
 
 use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -33,9 +34,13 @@ const BUSY: Duration = Duration::from_secs(1);
 /// The most holders that a message names.
 const NAMED: usize = 8;
 
+const HINT: &str = "use the method \"freeze\" or \"sync\" for it";
+
 /// The current state of what is to be unmounted.
 pub(super) struct UnmountTargets {
     pub(crate) recipe: Recipe,
+    /// The mount table that the recipe is from.
+    lines: Vec<MountLine>,
     targets: Targets,
     /// Holders that are not processes.
     fixed: Vec<Holder>,
@@ -62,9 +67,8 @@ impl UnmountTargets {
         for filesystem in planned {
             wanted.push(wanted_of(&host, &lines, filesystem)?);
         }
-        let hint = "use the method \"freeze\" or \"sync\" for it";
-        let recipe = unmount::recipe(&lines, &wanted).map_err(|e| refused(e.to_string(), hint))?;
-        remount::check(&recipe).map_err(|e| refused(e.to_string(), hint))?;
+        let recipe = unmount::recipe(&lines, &wanted).map_err(|e| refused(e.to_string(), HINT))?;
+        remount::check(&recipe).map_err(|e| refused(e.to_string(), HINT))?;
         let ids: BTreeSet<u32> = wanted.iter().flat_map(|w| w.ids.iter().copied()).collect();
         let of_ids = |id: u32| lines.iter().find(move |l| l.id == id);
         let parents: Vec<&MountLine> = ids.iter().filter_map(|id| of_ids(of_ids(*id)?.parent)).collect();
@@ -77,7 +81,12 @@ impl UnmountTargets {
         let automounts = parents.iter().filter(|p| p.fstype == "autofs");
         let automounts = automounts.map(|p| systemctl::named_after(&p.mount_point, "automount")).collect();
         let fixed = fixed(&host, &lines, &targets);
-        Ok(Self { recipe, targets, fixed, automounts })
+        Ok(Self { recipe, lines, targets, fixed, automounts })
+    }
+
+    /// Records in the recipe which folders are covered. The descriptors keep these.
+    pub fn record_covered(&mut self) -> Result<Vec<OwnedFd>, Failure> {
+        unmount::covered::record(&self.lines, &mut self.recipe).map_err(|e| refused(e.to_string(), HINT))
     }
 
     /// Waits until no holder is left that `counts` selects; refuses after `patience`.

@@ -5,11 +5,11 @@
 //! every command of the test runs in it.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::program::{Ended, HOST_PROGRAMS, Run, put_executable, wait};
+use crate::program::{Ended, HOST_PROGRAMS, Run, await_some, put_executable, wait};
 use crate::window::{InWindow, in_the_window_of};
 use crate::{Fs, Rig};
 
@@ -149,6 +149,10 @@ impl Namespace {
 
     /// A run in which strace injects this into system calls, such as `umount2:error=EBUSY:when=2`.
     pub fn run_injected(&self, inject: &str, arguments: &[&str]) -> Ended {
+        self.spawn_injected(inject, arguments).end()
+    }
+
+    fn spawn_injected(&self, inject: &str, arguments: &[&str]) -> Run {
         let plain = self.command(arguments);
         let words: Vec<_> = plain.get_args().map(std::ffi::OsStr::to_os_string).collect();
         let split = words.iter().position(|w| w == "--").unwrap() + 1;
@@ -161,7 +165,23 @@ impl Namespace {
                 None => command.env_remove(name),
             };
         }
-        Run::start(command).end()
+        Run::start(command)
+    }
+
+    /// A run that strace holds right before a thread's `nth` call of this name, until [`HeldCall::go_on`].
+    pub fn held_before(&self, call: (&str, i64), nth: u32, arguments: &[&str]) -> HeldCall {
+        let (call, number) = call;
+        let run = self.spawn_injected(&format!("{call}:delay_enter=1000s:when={nth}"), arguments);
+        let strace = run.pid().as_raw();
+        let pid = await_some("the call", || {
+            let threads = glob_threads();
+            threads.into_iter().find_map(|(pid, thread)| {
+                let read = |file: &str| std::fs::read_to_string(thread.join(file)).unwrap_or_default();
+                let traced = read("status").lines().any(|l| l == format!("TracerPid:\t{strace}"));
+                (traced && read("syscall").starts_with(&format!("{number} "))).then_some(pid)
+            })
+        });
+        HeldCall { run, pid }
     }
 
     /// A run that stands in its window.
@@ -212,6 +232,34 @@ impl Drop for Namespace {
     fn drop(&mut self) {
         drop(self.holder.stdin.take());
         let _ = wait(&mut self.holder, Duration::from_secs(5));
+    }
+}
+
+/// Every thread of every process: its process, and its folder in /proc.
+fn glob_threads() -> Vec<(i32, PathBuf)> {
+    let entries = |path: PathBuf| std::fs::read_dir(path).into_iter().flatten().flatten();
+    let pids =
+        entries("/proc".into()).filter_map(|e| Some((e.file_name().to_str()?.parse().ok()?, e.path())));
+    pids.flat_map(|(pid, folder)| entries(folder.join("task")).map(move |t| (pid, t.path()))).collect()
+}
+
+/// A run that strace holds before a call.
+pub struct HeldCall {
+    run: Run,
+    pid: i32,
+}
+
+impl HeldCall {
+    /// Lets it make the call, and waits for its end: the kernel lets go of what a tracer held that is gone.
+    /// The exit code is then not seen.
+    pub fn go_on(self) -> Ended {
+        self.run.signal(nix::sys::signal::Signal::SIGKILL);
+        let status = format!("/proc/{}/status", self.pid);
+        await_some("the end of the run", || {
+            let status = std::fs::read_to_string(&status).unwrap_or_default();
+            (status.is_empty() || status.contains("State:\tZ")).then_some(())
+        });
+        self.run.end()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Automounts and mount units of systemd: stopped and started around it, and named where it would interfere.
 
+use nix::sys::signal::Signal;
 use rig::Fs;
 use rig::namespace::Namespace;
 
@@ -53,6 +54,42 @@ fn an_automount_is_stopped_in_the_window_and_started_before_the_mount() {
     assert_eq!(kinds(), before);
     space.sh(&format!("test -d {a}/lost+found")); // on top of the automount, not below it
     space.sh(&format!("umount {a}; umount {a}"));
+}
+
+/// systemd follows the path of an automount itself. So it is not asked to where others than root could lead
+/// it elsewhere: not by a run, and not by a recovery.
+#[test]
+fn an_automount_that_others_could_lead_elsewhere_is_left_alone() {
+    let (space, ..) = booted();
+    let (home, lib) = (space.at("home"), space.at("home/lib"));
+    let automount = space.sh(&format!("systemd-escape --path --suffix=automount {lib}")).trim().to_owned();
+    let autofs = format!(
+        "mount -t autofs -o fd=1,pgrp=$(cut -d' ' -f5 /proc/self/stat),minproto=5,maxproto=5,direct systemd-1 {lib} | true"
+    );
+    space.with_systemctl(&[(&automount, "active")]);
+    std::fs::write(space.path("stopping").join(&automount), format!("umount {lib}\n")).unwrap();
+    let script = format!("mkdir -p {lib}\n{autofs}\nmount {} {lib}\n", space.rig.device("a"));
+    std::fs::write(space.path("mount.sh"), script).unwrap();
+    space.sh(&format!("setsid sh -eu {}", space.at("mount.sh")));
+    space.rig.configure(&format!("[defaults.methods]\n\"{lib}\" = \"unmount\"\n"));
+    let says = format!(
+        "{automount} would have to be stopped and started, systemd follows its path, and {home} belongs to user 65534"
+    );
+    space.sh(&format!("chown 65534 {home}"));
+    is_refused(&space, &[&says]);
+    space.sh(&format!("chown root {home}"));
+    let run = space.in_the_window(&["snapshot"]);
+    run.signal(Signal::SIGKILL);
+    run.end();
+    space.rig.await_quiet();
+    space.sh(&format!("chown 65534 {home}"));
+    space.run(&["thaw"]).exits(41).says(&says);
+    assert_eq!(space.told(), [format!("stop {automount}")]);
+    space.sh(&format!("chown root {home}"));
+    space.run(&["thaw"]).exits(0);
+    assert_eq!(space.told(), [format!("stop {automount}"), format!("start {automount}")]);
+    assert_eq!(space.table().len(), 1);
+    space.sh(&format!("umount {lib}"));
 }
 
 #[test]
