@@ -271,7 +271,11 @@ fn a_link_at_the_moment_of_the_unmount_is_not_followed() {
 fn a_copy_is_made_from_the_mount_and_not_from_its_path() {
     let home = Home::start();
     let (usr, bind) = (home.space.at("usr"), home.space.at("bind"));
-    home.space.sh(&format!("mkdir {bind}; mount --bind {} {bind}", home.lib()));
+    home.space.sh(&format!(
+        "mkdir {bind} {0}/sub {usr}/lib/sub; echo bob > {0}/sub/owner; echo root > {usr}/lib/sub/owner; \
+         mount --bind {0}/sub {bind}",
+        home.lib()
+    ));
     // The thread that mounts has made the first mount, and sets its propagation.
     let call = ("mount_setattr", nix::libc::SYS_mount_setattr);
     let run = home.space.held_before(call, 2, &["snapshot"]);
