@@ -18,6 +18,7 @@ use crate::ec2::Describe;
 use crate::ec2::aws::Aws;
 use crate::error::{Error, chain};
 use crate::exit::Exit;
+use crate::host::device_users;
 use crate::host::inspect::{Answers, Helper};
 use crate::ids::RunId;
 use crate::path_encoding::shown;
@@ -119,6 +120,9 @@ impl Doctor {
         found.extend(storage::run_dir(root, &settings.run_dir, &set));
         found.extend(planned.iter().flat_map(|(_, plan)| storage::names(plan)));
         found.extend(planned.iter().flat_map(|(_, plan)| storage::missing(plan)));
+        if let Some((facts, plan)) = &planned {
+            found.extend(elsewhere(root, facts, plan));
+        }
         found.extend(storage::images(&host.devices, &set));
         found.extend(storage::swap(&host.swap_files, &set));
         found.extend(storage::others(root, &settings.state_dir, &set));
@@ -229,6 +233,19 @@ impl Ask<'_> {
             Err(e) => self.found.push(Finding::not_checked("volumes", e)),
         }
     }
+}
+
+/// What is mounted in other namespaces only.
+fn elsewhere(root: &Path, facts: &Facts, plan: &Plan) -> Vec<Finding> {
+    let attached = facts.unmounted_devices();
+    if !nix::unistd::geteuid().is_root() && !attached.is_empty() {
+        return vec![Finding::not_checked("other-namespaces", "only root may look at the mounts of others")];
+    }
+    let mounts = match attached.is_empty() {
+        true => device_users::Users::default(),
+        false => device_users::mounts_anywhere(root, &attached, device_users::LIMIT),
+    };
+    storage::elsewhere(facts, plan, &mounts)
 }
 
 /// Starts a watchdog over nothing: what it can leave is known only by leaving it.

@@ -45,6 +45,7 @@ impl Snapshot {
         let record = &outcome.record;
         report::log::run_ended(record);
         match self.choice.output {
+            Output::Text if report::log::stdout_is_journal() => {}
             Output::Text => record.snapshots.iter().for_each(|s| print(s.id.as_str())),
             Output::Json => print_json(&as_json(record)?),
         }

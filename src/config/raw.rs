@@ -138,6 +138,12 @@ fn plans(node: &Node<'_>) -> Result<BTreeMap<String, PlanInput>, ConfigError> {
     Ok(plans)
 }
 
+/// Two sections, which may be of different kinds, have one name.
+pub(super) fn same_name(hook: &HookInput, first: &HookInput) -> String {
+    let (section, at) = (first.kind.section(), &first.origin);
+    format!("has the name `{}`, as has the [[{section}]] at {at}", hook.name)
+}
+
 /// The hook sections of one file, in the order of the file.
 fn hooks(mut found: Vec<HookInput>) -> Result<Vec<HookInput>, ConfigError> {
     let line = |h: &HookInput| match &h.origin {
@@ -147,10 +153,8 @@ fn hooks(mut found: Vec<HookInput>) -> Result<Vec<HookInput>, ConfigError> {
     found.sort_by_key(line);
     for (i, hook) in found.iter().enumerate() {
         if let Some(first) = found[..i].iter().find(|h| h.name == hook.name) {
-            let fault =
-                Fault::new(format!("has the name `{}`, as has the one at {}", hook.name, first.origin))
-                    .hint("give one of them another `name`");
-            return Err(fault.at(hook.origin.clone(), "hook"));
+            let fault = Fault::new(same_name(hook, first)).hint("give one of them another `name`");
+            return Err(fault.at(hook.origin.clone(), hook.kind.section()));
         }
     }
     Ok(found)

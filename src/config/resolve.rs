@@ -11,7 +11,7 @@ use super::check::{Fault, MAX_TAGS};
 use super::error::{ConfigError, Origin, Sourced, choices};
 use super::hooks::section::HookInput;
 use super::input::Input as _;
-use super::raw::{Fragment, PlanInput};
+use super::raw::{Fragment, PlanInput, same_name};
 use super::settings::{
     Automounts, Ec2Settings, Hook, IdentityOverrides, MissingMounts, OnDegraded, PlanSettings, Settings,
     UnmountedVolumes,
@@ -93,14 +93,17 @@ pub(super) fn known_plan(inputs: &Fragment, name: &str) -> Result<(), ConfigErro
 
 /// An error when a hook belongs to a plan that does not exist, because it would never run.
 pub(super) fn check_hook_plans(inputs: &Fragment) -> Result<(), ConfigError> {
-    for plan in inputs.hooks.iter().flat_map(|h| h.plans.iter().flatten()) {
+    let named = |h: &'_ HookInput| {
+        h.plans.iter().flatten().map(|p| (h.kind.section(), p.clone())).collect::<Vec<_>>()
+    };
+    for (section, plan) in inputs.hooks.iter().flat_map(named) {
         known_plan(inputs, &plan.value).map_err(|e| {
             let fault = Fault::new(format!("names the plan `{}`, which does not exist", plan.value));
             let fault = match e.hint() {
                 Some(hint) => fault.hint(hint),
                 None => fault,
             };
-            fault.at(plan.origin.clone(), "hook.plans")
+            fault.at(plan.origin.clone(), &format!("{section}.plans"))
         })?;
     }
     Ok(())
@@ -111,10 +114,9 @@ pub(super) fn check_hook_plans(inputs: &Fragment) -> Result<(), ConfigError> {
 pub(super) fn check_hook_names(inputs: &Fragment) -> Result<(), ConfigError> {
     for (i, hook) in inputs.hooks.iter().enumerate() {
         if let Some(first) = inputs.hooks[..i].iter().find(|h| h.name == hook.name) {
-            let what = format!("has the name `{}`, as has the one at {}", hook.name, first.origin);
-            return Err(Fault::new(what)
+            return Err(Fault::new(same_name(hook, first))
                 .hint("give both the same `name` to replace the first one, or give one of them another")
-                .at(hook.origin.clone(), "hook"));
+                .at(hook.origin.clone(), hook.kind.section()));
         }
     }
     Ok(())

@@ -74,6 +74,26 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// The attached volumes that a device is on, but not through image files.
+    #[must_use]
+    pub fn volumes_below(&self, name: &str) -> Vec<VolumeId> {
+        let mut below = BTreeSet::from([name]);
+        // A layer a round: as many as there are devices, should they be stacked in a circle.
+        for _ in &self.devices {
+            let before = below.len();
+            for device in self.devices.iter().filter(|d| below.contains(d.name.as_str())).collect::<Vec<_>>()
+            {
+                below.extend(device.below.iter().map(String::as_str));
+            }
+            if below.len() == before {
+                break;
+            }
+        }
+        let on =
+            self.volumes.iter().filter(|v| v.disk.as_ref().is_some_and(|d| below.contains(d.name.as_str())));
+        on.map(|v| v.id.clone()).collect()
+    }
+
     /// Devices on attached volumes that no filesystem mounted here is on.
     #[must_use]
     pub fn unmounted_devices(&self) -> BTreeSet<DevNo> {

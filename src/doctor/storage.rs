@@ -6,8 +6,9 @@
 use std::path::Path;
 
 use super::{Finding, Set};
-use crate::discover::{Backing, BlockDevice, DeviceKind, Filesystem, SwapFile};
+use crate::discover::{Backing, BlockDevice, DeviceKind, Facts, Filesystem, SwapFile};
 use crate::exit::Exit;
+use crate::host::device_users::Users;
 use crate::host::mountinfo::{self, MountTree};
 use crate::host::superblock;
 use crate::host::trust::{self, Trusted};
@@ -103,6 +104,51 @@ pub fn missing(plan: &Plan) -> Vec<Finding> {
         }
     };
     plan.missing.iter().map(finding).collect()
+}
+
+/// What only other mount namespaces, or processes without any mount, have of the attached volumes.
+#[must_use]
+pub fn elsewhere(facts: &Facts, plan: &Plan, mounts: &Users) -> Vec<Finding> {
+    const ID: &str = "other-namespaces";
+    let mut found = Vec::new();
+    for (dev, who) in &mounts.found {
+        let name =
+            facts.devices.iter().find(|d| d.dev == *dev).map_or_else(|| dev.to_string(), |d| d.name.clone());
+        let volumes = facts.volumes_below(&name);
+        let of_set = volumes.iter().any(|v| plan.volumes.iter().any(|p| p.id == *v));
+        let who = who.iter().cloned().collect::<Vec<_>>().join("; ");
+        found.push(
+            Finding::warning(ID, format!("{name} is not mounted here: {who}"))
+                .at(volumes.iter().map(ToString::to_string))
+                .why(if of_set {
+                    "nothing here can freeze it, so its volume is only crash-consistent in the set"
+                } else {
+                    "nothing here can freeze it, so its volume is not in the set"
+                })
+                .remedy("mount it here too, by the same options, or end what has it mounted"),
+        );
+    }
+    for device in facts.in_use.iter().filter(|d| !mounts.found.contains_key(&d.dev)) {
+        let volumes = facts.volumes_below(&device.name);
+        found.push(
+            Finding::warning(
+                "device-in-use",
+                format!("{} cannot be taken for unused: {}", device.name, device.why),
+            )
+            .at(volumes.iter().map(ToString::to_string))
+            .why("nothing here can make it quiet, so its volume is only crash-consistent in the set")
+            .remedy("end what uses it before the run, or leave its volume out"),
+        );
+    }
+    match &mounts.incomplete {
+        Some(why) => found.push(Finding::not_checked(ID, why)),
+        None if found.is_empty() => {
+            let what = "no other mount namespace has a filesystem of these volumes that is not mounted here";
+            found.push(Finding::ok(ID, what));
+        }
+        None => {}
+    }
+    found
 }
 
 /// Finds loop images that join a filesystem of the set with one outside of it.

@@ -23,6 +23,7 @@ use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, statx};
 
 use super::fdinfo::FdInfo;
 use super::mountinfo;
+use super::namespaces::{self, Place};
 use super::process::{self, Process};
 use crate::ids::DevNo;
 use crate::path_encoding::shown;
@@ -50,6 +51,13 @@ pub fn writers(root: &Path, devices: &BTreeSet<DevNo>, limit: Duration) -> Users
 #[must_use]
 pub fn mounts(root: &Path, devices: &BTreeSet<DevNo>, limit: Duration) -> Users {
     look(root, devices, limit, Search::mounts)
+}
+
+/// The same, and also in namespaces that only a thread is in, or that only a file or a descriptor keeps: more
+/// work, for whoever has the time.
+#[must_use]
+pub fn mounts_anywhere(root: &Path, devices: &BTreeSet<DevNo>, limit: Duration) -> Users {
+    look(root, devices, limit, Search::tables)
 }
 
 /// The type of a filesystem that the kernel still has on the device with this name, though it may be mounted
@@ -145,6 +153,38 @@ impl Search {
                 }
             }
         });
+    }
+
+    fn tables(&mut self) {
+        let all = match namespaces::tables(&self.root) {
+            Ok(all) => all,
+            Err(e) => return self.missed(format!("cannot list the mounts: {e}")),
+        };
+        for table in all.tables.iter().filter(|t| t.place != Place::Own) {
+            let of_devices = table.table.lines.iter().filter(|l| self.devices.contains(&l.dev));
+            let lines: Vec<_> = of_devices.collect();
+            let who = match (&table.place, lines.is_empty()) {
+                (_, true) | (Place::Own, _) => continue,
+                (Place::Threads(threads), _) => {
+                    let pid = threads.first().and_then(|t| t.split('/').next()?.parse().ok());
+                    pid.map_or_else(
+                        || "a process".to_owned(),
+                        |pid| Process::read(&self.root, pid).to_string(),
+                    )
+                }
+                (Place::Kept(_), _) => "no process: a file or an open descriptor keeps it".to_owned(),
+            };
+            for line in lines {
+                let (fstype, place) = (&line.fstype, shown(&line.mount_point));
+                self.add(line.dev, format!("{fstype} is mounted on {place} in the mount namespace of {who}"));
+            }
+        }
+        if let Some((who, e)) = all.hidden.first() {
+            self.missed(format!("the mounts of {who} cannot be read: {e}"));
+        }
+        if let Some(why) = all.blind {
+            self.missed(why);
+        }
     }
 
     fn writers(&mut self) {

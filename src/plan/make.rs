@@ -41,6 +41,7 @@ pub fn plan(facts: &Facts, settings: &PlanSettings) -> Result<Plan, PlanError> {
     let mut chosen = select(facts, settings, &placed, boot.as_ref())?;
     unread(facts, &walk, &mut chosen);
     in_use(facts, &walk, &mut chosen);
+    elsewhere(facts, &walk, &mut chosen);
     let make = Make { facts, settings, walk: &walk, placed: &placed, chosen: &chosen, boot };
     make.plan()
 }
@@ -57,6 +58,27 @@ fn in_use(facts: &Facts, walk: &Walk<'_>, chosen: &mut Chosen) {
             chosen.crash.entry(volume.id.clone()).or_insert(why);
         }
     }
+}
+
+/// Of a volume that is taken at `crash` anyway, who else has it mounted says more than that nobody here has. Where
+/// a better label is possible, the claim decides ([`in_use`]).
+fn elsewhere(facts: &Facts, walk: &Walk<'_>, chosen: &mut Chosen) {
+    for (dev, who) in &facts.elsewhere {
+        let Some(device) = facts.devices.iter().find(|d| d.dev == *dev) else { continue };
+        let below = walk.below(&device.name);
+        let on = facts.volumes.iter().filter(|v| v.disk.as_ref().is_some_and(|d| below.contains(&*d.name)));
+        for volume in on {
+            if let Some(why) = chosen.crash.get_mut(&volume.id) {
+                let who = who.iter().cloned().collect::<Vec<_>>().join("; ");
+                *why = format!("{} is {}", Walk::label(device), mounted_by(&who));
+                chosen.notes.push(format!("{} is only crash-consistent: {why}.", volume.id));
+            }
+        }
+    }
+}
+
+fn mounted_by(who: &str) -> String {
+    format!("mounted in another namespace, where it cannot be frozen: {who}")
 }
 
 /// The boot volume: the one attached as RootDeviceName, else the only one under `/`.
@@ -362,7 +384,7 @@ impl Make<'_> {
             Some(who) => {
                 let who: Vec<_> = who.iter().map(String::as_str).collect();
                 let who = who.join(", ");
-                ("is", format!("mounted in another namespace, where it cannot be frozen: {who}"))
+                ("is", mounted_by(&who))
             }
             None => ("has", NOT_MOUNTED.to_owned()),
         };

@@ -179,12 +179,23 @@ fn journald() -> Option<Dispatch> {
     Some(Dispatch::new(Registry::default().with(layer)))
 }
 
-/// True when stderr is connected to the journal (systemd.exec(5), JOURNAL_STREAM).
 fn under_systemd() -> bool {
+    is_journal(2)
+}
+
+/// Does the journal get what is printed on stdout? It has the report too, which names all that stdout names: the
+/// ids alone, for a program that reads them, would only be there a second time.
+#[must_use]
+pub fn stdout_is_journal() -> bool {
+    is_journal(1) && is_journal(2)
+}
+
+/// True when this descriptor is connected to the journal (systemd.exec(5), JOURNAL_STREAM).
+fn is_journal(fd: u32) -> bool {
     use std::os::unix::fs::MetadataExt;
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
-    let Ok(stderr) = std::fs::metadata("/proc/self/fd/2") else { return false };
-    stream == format!("{}:{}", stderr.dev(), stderr.ino())
+    let Ok(file) = std::fs::metadata(format!("/proc/self/fd/{fd}")) else { return false };
+    stream == format!("{}:{}", file.dev(), file.ino())
 }
 
 /// The journald entry that ends a run.

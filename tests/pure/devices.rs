@@ -5,7 +5,7 @@ use std::path::Path;
 use rig::fixture::{Host, plan_with, told, vol};
 use stillpoint::discover::{self, Facts};
 use stillpoint::host::inspect::Question;
-use stillpoint::plan::{Consistency, Plan, PlanError};
+use stillpoint::plan::{Consistency, Plan, PlanError, WitnessDevice};
 
 /// A root on one volume, three more volumes, then `rest`.
 fn host(rest: &str) -> Host {
@@ -296,4 +296,23 @@ fn a_mount_and_a_swap_on_one_left_out_disk_have_a_reason_each() {
     let line =
         plan.left_out.iter().find(|l| l.kind == "volume" && l.what.starts_with(vol('1').as_str())).unwrap();
     assert_eq!(line.reason, "/data is excluded by `exclude_mounts`; nvme1n1p1 is swap, which is not data");
+}
+
+/// md writes to its members on its own account, also while everything above is frozen: their counters prove
+/// nothing, and are not read. That of the array is.
+#[test]
+fn the_members_of_an_array_are_no_witnesses() {
+    let facts = Host::of(
+        "ebs a 259:0 1024 vol-11111111111111111\nebs b 259:1 1024 vol-22222222222222222\npart b1 259:2 512 of=b\n\
+         md md0 9:0 1000 level=raid1 on=a,b1\n\
+         attached vol-11111111111111111 /dev/sdf 1 gp3\nattached vol-22222222222222222 /dev/sdg 1 gp3\n\
+         mount 1 0 9:0 / /data rw - xfs /dev/md0 rw\n",
+    )
+    .facts();
+    let plan = plan_with(&facts, |_| {}).unwrap();
+    let names = |devices: &[WitnessDevice]| devices.iter().map(|d| d.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&plan.filesystems[0].witnesses), ["md0"]);
+    assert_eq!(names(&plan.witnesses), [""; 0]);
+    // Whether a process writes to them is looked at.
+    assert_eq!(names(&plan.beneath), ["a", "b", "b1"]);
 }

@@ -79,6 +79,17 @@ fn the_service_never_leaves_a_filesystem_frozen() {
     }
 }
 
+/// The timers of all plans elapse at the same time of day, and one run at a time has the lock.
+#[test]
+fn the_service_waits_for_the_run_of_another_plan() {
+    let hours = |text: &str| text.strip_suffix('h').and_then(|n| n.parse::<u32>().ok());
+    let [start] = values(SERVICE, "ExecStart")[..] else { panic!("one command") };
+    let wait = start.split(' ').find_map(|word| hours(word.strip_prefix("--wait-lock=")?)).expect(start);
+    // What is left of the limit has to do for the run itself.
+    let limit = hours(values(SERVICE, "TimeoutStartSec")[0]).unwrap();
+    assert!(wait >= 1 && wait * 2 <= limit, "{wait} h of {limit} h");
+}
+
 /// Before each command, ExecStopPost= included, systemd does what these directives say, and none of them
 /// makes it write to a disk. One that is not in the list may: StateDirectory= makes a folder on /var, which
 /// waits for ever while /var is frozen, and the thaw of ExecStopPost= does not start.

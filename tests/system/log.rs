@@ -83,6 +83,40 @@ fn a_journald_that_stands_still_holds_nothing_up() {
     assert_settled(&rig);
 }
 
+/// As a unit's, stdout and stderr are one stream to the journal: each id is in it once. Whoever reads stdout alone
+/// gets all ids there.
+#[test]
+fn ids_are_in_the_journal_once() {
+    let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Ext4)]);
+    let run = |name: &str, same: bool| {
+        let path = rig.path(name);
+        let stream = std::fs::File::create(&path).unwrap();
+        let id = sh("stat", &["-c", "%d:%i", path.to_str().unwrap()]);
+        let mut command = rig.command(&["snapshot"]);
+        command.env("JOURNAL_STREAM", id.trim()).stderr(stream.try_clone().unwrap());
+        command.stdout(if same { Stdio::from(stream) } else { Stdio::piped() });
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        (String::from_utf8(output.stdout).unwrap(), std::fs::read_to_string(path).unwrap())
+    };
+    let (_, journal) = run("one", true);
+    let ids: Vec<String> = rig
+        .snapshots()
+        .iter()
+        .map(|s| s["SnapshotId"].as_str().or(s["id"].as_str()).unwrap().to_owned())
+        .collect();
+    assert_eq!(ids.len(), 2);
+    for id in &ids {
+        assert_eq!(journal.matches(id.as_str()).count(), 1, "{id}: {journal}");
+    }
+    let run_id = journal.split("set ").nth(1).and_then(|t| t.split(':').next()).unwrap();
+    assert_eq!(journal.matches(run_id).count(), 1, "{journal}");
+    rig.await_quiet();
+    let (stdout, _) = run("two", false);
+    assert_eq!(stdout.lines().filter(|l| l.starts_with("snap-")).count(), 2, "{stdout}");
+    assert_settled(&rig);
+}
+
 /// `sudo stillpoint` in a terminal: a hook of another user must not type into root's shell.
 #[test]
 fn a_hook_has_no_terminal_and_nothing_that_was_left_open() {

@@ -304,7 +304,7 @@ impl Elsewhere {
     pub(crate) fn mount(device: &str, at: &Path) -> Self {
         std::fs::create_dir_all(at).unwrap();
         let script =
-            "mount \"$1\" \"$2\" && touch \"$2/there\" && sync -f \"$2\" && echo up && exec sleep 60";
+            "mount \"$1\" \"$2\" && touch \"$2/there\" && sync -f \"$2\" && echo up && exec sleep 600";
         let mut child = Command::new("unshare")
             .args(["--mount", "--propagation", "private", "sh", "-c", script, "sh", device, text(at)])
             .stdin(Stdio::null())
@@ -359,6 +359,59 @@ fn what_is_mounted_only_in_another_namespace_is_never_called_consistent() {
     drop(writer);
     drop(elsewhere);
     sh("mount", &[&rig.device("b"), text(&rig.mount("b"))]);
+    assert_settled(&rig);
+}
+
+/// Who has it is named by plan and doctor, by process; also where no process is left.
+#[test]
+fn what_other_namespaces_hold_is_named() {
+    let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Ext4), ("c", Fs::Xfs)]);
+    sh("umount", &[text(&rig.mount("b"))]);
+    sh("umount", &[text(&rig.mount("c"))]);
+    let findings = || {
+        let doctor = rig.run(&["doctor", "-o", "json"]).record();
+        let all = doctor["findings"].as_array().unwrap().clone();
+        let of = all.into_iter().filter(|f| f["id"] == "other-namespaces" || f["id"] == "device-in-use");
+        of.collect::<Vec<_>>()
+    };
+    let fine = findings();
+    assert_eq!((fine.len(), &fine[0]["severity"]), (1, &"ok".into()), "{fine:?}");
+
+    let at = rig.path("elsewhere");
+    let elsewhere = Elsewhere::mount(&rig.device("b"), &at);
+    let who = format!("ext4 is mounted on {} in the mount namespace of", at.display());
+    let pid = format!("sleep (pid {})", elsewhere.0.id());
+    let plan = rig.run(&["plan", "-o", "json"]).record();
+    let left = plan["plan"]["left_out"].to_string();
+    assert!(left.contains(&who) && left.contains(&pid), "{left}");
+    let found = findings();
+    let [finding] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!((&finding["severity"], &finding["where"][0]), (&"warning".into(), &rig.id("b").into()));
+    let what = finding["what"].as_str().unwrap();
+    assert!(what.contains(&who) && what.contains(&pid), "{what}");
+    assert!(finding["why"].as_str().unwrap().contains("not in the set"), "{finding}");
+
+    // In the set at `crash`, with the same name for it.
+    rig.configure("[plan.default]\nunmounted_volumes = \"crash\"\non_degraded = \"keep\"\n");
+    let plan = rig.run(&["plan", "-o", "json"]).record();
+    assert!(plan["plan"]["notes"].to_string().contains(&pid), "{plan:#}");
+    let why = findings()[0]["why"].to_string();
+    assert!(why.contains("only crash-consistent in the set"), "{why}");
+    rig.configure("");
+
+    // A namespace in which no process is.
+    let kept = rig.path("kept");
+    let other = Elsewhere::mount(&rig.device("c"), &kept);
+    let file = std::fs::File::open(format!("/proc/{}/ns/mnt", other.0.id())).unwrap();
+    drop(other);
+    let found = findings();
+    assert_eq!(found.len(), 2, "{found:?}");
+    let what = found.iter().map(|f| f["what"].to_string()).find(|w| w.contains("xfs is mounted")).unwrap();
+    assert!(what.contains(text(&kept)) && what.contains("no process"), "{what}");
+    drop(file);
+    drop(elsewhere);
+    sh("mount", &[&rig.device("b"), text(&rig.mount("b"))]);
+    sh("mount", &[&rig.device("c"), text(&rig.mount("c"))]);
     assert_settled(&rig);
 }
 

@@ -147,7 +147,7 @@ fn read<S: Section>(element: &Node<'_>) -> Result<HookInput, ConfigError> {
     let Some(timeout) = value(common.timeout).or(S::TIMEOUT) else {
         return Err(fault(
             "has no `timeout`",
-            "give each hook the longest time it may take: timeout = \"30s\"",
+            "give it the longest time that its commands may take: timeout = \"30s\"",
         ));
     };
     let named = common.name.is_some();

@@ -254,7 +254,7 @@ fn only_a_name_that_both_were_given_replaces() {
     };
     for (first, second) in [("", ""), ("name = \"redis\"", ""), ("", "name = \"redis\"")] {
         let error = files(first, second).unwrap_err();
-        assert!(error.to_string().contains("has the name `redis`, as has the one at"), "{error}");
+        assert!(error.to_string().contains("has the name `redis`, as has the [[redis]] at"), "{error}");
         assert!(error.hint().unwrap().contains("give both the same `name`"));
     }
     assert_eq!(files("name = \"r\"", "name = \"r\"").unwrap(), 1);

@@ -246,7 +246,7 @@ fn hooks_are_checked() {
         ),
         (
             "pre = [\"/bin/a\"]\ntimeout = \"1s\"\n[[hook]]\npre = [\"/sbin/a\"]\ntimeout = \"1s\"",
-            ":4:1: `hook` has the name `a`, as has the one at ",
+            ":4:1: `hook` has the name `a`, as has the [[hook]] at ",
             "another `name`",
         ),
     ];
@@ -254,6 +254,41 @@ fn hooks_are_checked() {
         let (found, found_hint) = error(&format!("[[hook]]\n{text}"));
         assert!(found.starts_with(message), "{text}\nfound {found}\nwanted {message}");
         assert!(found_hint.contains(hint), "{text}\n{found_hint}");
+    }
+}
+
+/// A fault of one kind of section must not be told as one of another.
+#[test]
+fn the_fault_of_a_section_names_its_own_kind() {
+    let keys = |section: &str| match section {
+        "hook" => "pre = [\"/bin/a\"]\ntimeout = \"1s\"\n",
+        "session" => "command = [\"/bin/a\"]\ntimeout = \"1s\"\n",
+        "hook_directory" => "path = \"/d\"\ntimeout = \"1s\"\n",
+        "systemd" => "units = [\"a.service\"]\n",
+        "container" => "engine = \"docker\"\ncontainers = [\"a\"]\n",
+        _ => "",
+    };
+    let mut last = "redis";
+    for section in super::hooks::section::SECTIONS.map(|s| s.name) {
+        let text = |more: &str| format!("[[{section}]]\n{}{more}", keys(section));
+        let (found, _) = error(&text("plans = [\"nightly\"]"));
+        assert!(found.contains(&format!("`{section}.plans` names the plan `nightly`")), "{found}");
+        let (found, _) = error(&text("name = \"\""));
+        assert!(found.contains(&format!("`{section}.name` must be")), "{found}");
+        let both = format!("[[{last}]]\nname = \"x\"\n{}{}", keys(last), text("name = \"x\""));
+        let (found, _) = error(&both);
+        assert!(
+            found.contains(&format!("`{section}` has the name `x`, as has the [[{last}]] at ")),
+            "{found}"
+        );
+        if keys(section).contains("timeout") {
+            let (found, hint) = error(&text("").replace("timeout = \"1s\"\n", ""));
+            assert!(
+                found.contains(&format!("`{section}` has no `timeout`")) && !hint.contains("hook"),
+                "{hint}"
+            );
+        }
+        last = section;
     }
 }
 
