@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use rig::probe::{assert_labels, assert_settled};
-use rig::program::{Run, put_executable};
+use rig::program::{Run, await_some, put_executable};
 use rig::window::in_the_window;
 use rig::{Fs, Rig, stillpoint};
 
@@ -31,6 +31,11 @@ fn a_second_run_is_told_who_holds_the_lock() {
     let start = unit.lines().find_map(|l| l.strip_prefix("ExecStart=/usr/bin/stillpoint ")).unwrap();
     let words: Vec<&str> = start.split(' ').map(|w| if w == "%i" { "default" } else { w }).collect();
     let third = rig.spawn(&words);
+    let fds = format!("/proc/{}/fd", third.pid());
+    await_some("the third to look at the lock", || {
+        let mut all = std::fs::read_dir(&fds).ok()?.flatten();
+        all.any(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to.ends_with("run/lock"))).then_some(())
+    });
     first.end().exits(0);
     third.end().exits(0);
     let creates = rig.creates();
