@@ -85,6 +85,12 @@ impl Plan {
         self.missing.iter().any(|m| m.counts)
     }
 
+    /// What makes a set less than what was asked for, in words.
+    #[must_use]
+    pub fn lacks(&self) -> Vec<String> {
+        self.missing.iter().filter(|m| m.counts).map(ToString::to_string).collect()
+    }
+
     /// Notes what an ordinary user was not shown.
     pub fn needs_root(&mut self, what: &str) {
         self.notes.push(format!("{NEEDS_ROOT}: {what}."));

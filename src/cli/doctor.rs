@@ -165,7 +165,13 @@ impl Ask<'_> {
         let (instance, attached) = (instance.ok()?, attached.ok()?);
         let (name, root_device) = (planned::hostname(), instance.root_device_name);
         let facts = discover::facts(identity, name, root_device, attached, self.host.clone());
-        let expected = planned::expectations(Path::new("/"), self.host).await.unwrap_or_default();
+        let expected = match planned::expectations(Path::new("/"), self.host).await {
+            Ok(expected) => expected,
+            Err(e) => {
+                self.found.push(Finding::not_checked("not-mounted", e));
+                discover::Expectations::default()
+            }
+        };
         let facts = Facts { expected, ..facts };
         let (facts, plan) = match planned::make(self.loaded, facts, Path::new("/")) {
             Ok(made) => made,

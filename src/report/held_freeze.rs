@@ -41,6 +41,9 @@ pub fn human(record: &HeldFreezeRecord) -> String {
     for device in &record.unwitnessed {
         let _ = writeln!(text, "no independent witness: {device}");
     }
+    for missing in &record.missing {
+        let _ = writeln!(text, "should be mounted and is not: {missing}");
+    }
     for trouble in &record.after {
         let _ = writeln!(text, "after the thaw: {trouble}");
     }

@@ -215,6 +215,9 @@ fn troubles(page: &mut Page, rounds: &[Round]) {
         for device in &round.unwitnessed {
             page.wrapped("", "  ", &format!("{which}no independent witness: {device}"));
         }
+        for missing in &round.missing {
+            page.wrapped("", "  ", &format!("{which}should be mounted and is not: {missing}"));
+        }
         for trouble in &round.after {
             page.wrapped("", "  ", &format!("{which}after the thaw: {trouble}"));
         }

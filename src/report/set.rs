@@ -59,7 +59,7 @@ pub fn human(record: &SetRecord) -> String {
             None => writeln!(text, "because: {reason}"),
         };
     }
-    for missing in record.plan.missing.iter().filter(|m| m.counts) {
+    for missing in record.plan.lacks() {
         let _ = writeln!(text, "should be mounted and is not: {missing}");
     }
     for trouble in &record.after {

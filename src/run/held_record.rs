@@ -58,6 +58,9 @@ pub struct HeldFreezeRecord {
     /// Mount points that may still be frozen.
     #[serde(serialize_with = "path_encoding::paths")]
     pub still_frozen: Vec<PathBuf>,
+    /// What should be mounted and is not, and made the exit code 22 or 10.
+    #[serde(default)]
+    pub(crate) missing: Vec<String>,
     /// Every command of a hook that ran, in order.
     pub hooks: Vec<HookOutcome>,
     /// Post hooks that failed.
@@ -100,6 +103,7 @@ impl HeldFreezeRecord {
             frozen_ms: 0.0,
             unwitnessed: Vec::new(),
             still_frozen: Vec::new(),
+            missing: job.plan.lacks(),
             hooks: Vec::new(),
             after: Vec::new(),
             exit: Exit::Ok,

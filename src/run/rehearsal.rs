@@ -207,6 +207,7 @@ impl Rehearse<'_> {
             exit: verdict::exit(job, &ending),
             unwitnessed: thawed.without_witness(),
             still_frozen: thawed.still_frozen,
+            missing: job.plan.lacks(),
             hooks,
             after,
         }

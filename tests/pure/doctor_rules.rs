@@ -165,6 +165,7 @@ fn a_rehearsal_is_readable_at_80_columns() {
         reason: Some("pre command of hook `db` failed with exit code 3 after 10ms".into()),
         unwitnessed: vec![],
         still_frozen: vec![],
+        missing: Vec::new(),
         after: vec![],
         exit: Exit::Lower,
         hint: None,

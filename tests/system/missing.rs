@@ -74,7 +74,13 @@ fn an_automount_that_fails_is_no_set_of_everything() {
     run.exits(22).says("its automount failed");
     assert_eq!(run.record()["achieved"], "filesystem", "what is in the set is as good as ever");
     assert_eq!(run.record()["snapshots"].as_array().unwrap().len(), 1);
-    space.run(&["rehearse"]).exits(22).says("its automount failed");
+    let rehearsal = space.run(&["rehearse"]);
+    rehearsal.exits(22).says("its automount failed");
+    let shown = rehearsal.out + &rehearsal.err;
+    assert!(shown.contains("should be mounted and is not"), "{shown}");
+    space.run(&["freeze", "--for", "60s"]).exits(0);
+    let thawed = space.run(&["thaw"]);
+    thawed.exits(22).says("should be mounted and is not");
     assert!(!is_mounted(&space, "b"));
 }
 

@@ -36,6 +36,8 @@ pub struct Round {
     /// Mount points that may still be frozen.
     #[serde(serialize_with = "path_encoding::paths")]
     pub still_frozen: Vec<PathBuf>,
+    /// What should be mounted and is not, and made the exit code 22 or 10.
+    pub missing: Vec<String>,
     /// Post hooks that failed.
     pub after: Vec<String>,
     /// The exit code that a run with this outcome has.

@@ -57,6 +57,7 @@ mod tests {
             reason: None,
             unwitnessed: vec![],
             still_frozen: vec![],
+            missing: Vec::new(),
             after: vec![],
             exit: Exit::Ok,
             hint: None,
