@@ -79,6 +79,7 @@ impl Doctor {
         found.extend(system::program(std::env::current_exe().as_deref().map_err(|e| e.kind().into())));
         found.extend(system::pid_namespace(root, settings.plan.allow_pid_namespace));
         found.extend(system::namespace(root));
+        found.extend(system::unmount(root, &settings.plan.methods));
         found.extend(watchdog());
         found.extend(system::hung_task_panic(root, settings.plan.window));
         found.extend(installed_unit(&settings.plan.name).await);

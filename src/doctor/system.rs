@@ -2,17 +2,18 @@
 //!
 //! In: `/proc` below a root. Out: findings. Must never: raise a privilege or a limit.
 
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::unistd::{AccessFlags, access};
 
 use super::Finding;
 use crate::exit::Exit;
-use crate::host::{mountinfo, process};
+use crate::host::{mount_api, mountinfo, process};
 use crate::ids::DevNo;
 use crate::path_encoding::shown;
+use crate::plan::Method;
 
 /// Bits of CapEff (include/uapi/linux/capability.h).
 const DAC_READ_SEARCH: u32 = 2;
@@ -77,6 +78,29 @@ pub fn privileges(root: &Path) -> Vec<Finding> {
         found.push(Finding::ok(ID, "every capability is there, and memory can be locked"));
     }
     found
+}
+
+/// Checks that this kernel can mount again what the method `unmount` takes away. Nothing without that method.
+#[must_use]
+pub fn unmount(root: &Path, methods: &BTreeMap<PathBuf, Method>) -> Vec<Finding> {
+    let used = methods.iter().filter(|(_, method)| **method == Method::Unmount);
+    let used: Vec<String> = used.map(|(mount, _)| shown(mount)).collect();
+    if used.is_empty() { Vec::new() } else { vec![can_mount_again(root, mount_api::missing()).at(used)] }
+}
+
+fn can_mount_again(root: &Path, missing: nix::Result<Vec<&'static str>>) -> Finding {
+    const ID: &str = "unmount";
+    let release = std::fs::read_to_string(root.join("proc/sys/kernel/osrelease")).unwrap_or_default();
+    match missing.as_deref() {
+        Ok([]) => Finding::ok(ID, "this kernel can mount again what is unmounted over the point in time"),
+        Ok(missing) => {
+            let what = format!("this kernel ({}) lacks {}", release.trim(), missing.join(", "));
+            Finding::problem(ID, Exit::Freeze, what)
+                .why("a run refuses to unmount what it could not mount again as it was")
+                .remedy("Linux 5.12 or later, or the method \"freeze\" or \"sync\" for these mounts")
+        }
+        Err(_) => Finding::not_checked(ID, "only root can try what the method `unmount` needs of the kernel"),
+    }
 }
 
 /// Checks that this process is in the host's mount namespace: in another one it may miss mounts.
@@ -296,6 +320,19 @@ mod tests {
         let found = privileges(host(&[("self/status", status), ("self/limits", limits)]).path());
         assert_eq!(severities(&found), [Severity::Ok]);
         assert_eq!(severities(&privileges(host(&[]).path())), [Severity::NotChecked]);
+    }
+
+    #[test]
+    fn a_kernel_that_cannot_mount_again_is_a_problem_and_named() {
+        let host = host(&[("sys/kernel/osrelease", "5.10.0-9-cloud\n")]);
+        let said = |missing| can_mount_again(host.path(), missing);
+        assert_eq!(said(Ok(vec![])).severity, Severity::Ok);
+        let lacks = said(Ok(vec!["mount_setattr (5.12)", "x (9.9)"]));
+        assert_eq!((lacks.severity, lacks.exit()), (Severity::Problem, Exit::Freeze));
+        assert_eq!(lacks.what, "this kernel (5.10.0-9-cloud) lacks mount_setattr (5.12), x (9.9)");
+        assert_eq!(said(Err(nix::errno::Errno::EPERM)).severity, Severity::NotChecked);
+        let freeze = BTreeMap::from([(PathBuf::from("/a"), Method::Freeze)]);
+        assert_eq!(unmount(host.path(), &freeze), []);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Linux's mount API (5.12 and later), as far as mounting again needs it.
+//! Linux's mount API (5.12 and later), as far as mounting again needs it, and whether this kernel has it.
 //!
 //! In: descriptors and names. Out: what the kernel says. Must never: retry, or decide anything.
 //!
@@ -10,10 +10,40 @@ use std::io::Read;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
+
+use super::kernel::{self, MountAttributes};
 
 fn errno(e: rustix::io::Errno) -> Errno {
     Errno::from_raw(e.raw_os_error())
+}
+
+/// What mounting again needs and this kernel does not have, each with the version of Linux that it came with.
+/// Every call is tried with arguments that do nothing; a version alone says neither what a distribution has
+/// added nor what a seccomp filter takes away.
+///
+/// # Errors
+/// EPERM: this process may not mount, so nothing is known.
+pub(crate) fn missing() -> nix::Result<Vec<&'static str>> {
+    let tries = [
+        // No filesystem has an empty name: ENODEV. fsconfig, fsmount, open_tree and move_mount came with it.
+        ("fsopen (5.2)", context("").err()),
+        // No descriptor: EBADF.
+        ("mount_setattr (5.12)", kernel::set_mount_attributes(-1, &MountAttributes::default()).err()),
+        ("openat2 with RESOLVE_CACHED (5.12)", cached_root().err()),
+    ];
+    if tries.iter().any(|(_, said)| *said == Some(Errno::EPERM)) {
+        return Err(Errno::EPERM);
+    }
+    // A flag that openat2 does not know is EINVAL.
+    let lacks = |said: &Option<Errno>| matches!(said, Some(Errno::ENOSYS | Errno::EINVAL));
+    Ok(tries.iter().filter(|(_, said)| lacks(said)).map(|(name, _)| *name).collect())
+}
+
+fn cached_root() -> nix::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    openat2(CWD, "/", flags, Mode::empty(), ResolveFlags::CACHED).map_err(errno)
 }
 
 /// fsopen(2): a context that options are set in.

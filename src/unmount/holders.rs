@@ -33,6 +33,9 @@ pub struct Holder {
     pub unit: Option<String>,
     /// A phrase for messages: the holder, and how it holds the filesystem.
     pub what: String,
+    /// The mount point of what it holds: of the mount, or of the first one of the filesystem where only that is
+    /// known.
+    pub of: PathBuf,
 }
 
 impl std::fmt::Display for Holder {
@@ -44,10 +47,10 @@ impl std::fmt::Display for Holder {
 /// What holders are looked for on.
 #[derive(Debug, Clone, Default)]
 pub struct Targets {
-    /// mountinfo's ids of the mounts in our namespace.
-    pub ids: BTreeSet<u32>,
-    /// mountinfo's `major:minor` of these filesystems.
-    pub(crate) devs: BTreeSet<DevNo>,
+    /// mountinfo's ids of the mounts in our namespace, and their mount points.
+    pub ids: BTreeMap<u32, PathBuf>,
+    /// mountinfo's `major:minor` of these filesystems, and their first mount points.
+    pub(crate) devs: BTreeMap<DevNo, PathBuf>,
     /// Peer groups of the mounts that they are mounted on: unmounting spreads along these.
     pub(crate) spreads: BTreeSet<String>,
 }
@@ -110,13 +113,11 @@ impl Search {
     fn namespace(&mut self, pid: i32) {
         let lines = mountinfo::read(&self.root, &pid.to_string()).unwrap_or_default().lines;
         for line in &lines {
-            if !self.targets.devs.contains(&line.dev) {
-                continue;
-            }
-            self.targets.ids.insert(line.id);
+            let Some(of) = self.targets.devs.get(&line.dev).cloned() else { continue };
+            self.targets.ids.insert(line.id, of.clone());
             if !goes_too(line, &lines, &self.targets.spreads) {
                 let what = format!("has it mounted on {} in its mount namespace", line.mount_point.display());
-                self.add(pid, &what);
+                self.add(pid, of, &what);
             }
         }
     }
@@ -125,14 +126,15 @@ impl Search {
         let folder = self.process(pid);
         for (name, words) in [("cwd", "has its working directory in"), ("root", "has its root in")] {
             let link = folder.join(name);
-            if mount_id_of(&link).is_some_and(|id| self.targets.ids.contains(&id)) {
-                self.add(pid, &format!("{words} {}", target(&link)));
+            if let Some(of) = self.place_of(mount_id_of(&link)) {
+                self.add(pid, of, &format!("{words} {}", target(&link)));
             }
         }
         for entry in fs::read_dir(folder.join("fdinfo")).into_iter().flatten().flatten() {
             let mount = FdInfo::read(&entry.path()).and_then(|i| i.mount());
-            if mount.is_some_and(|id| self.targets.ids.contains(&id)) {
-                self.add(pid, &format!("has {} open", target(&folder.join("fd").join(entry.file_name()))));
+            if let Some(of) = self.place_of(mount) {
+                let file = target(&folder.join("fd").join(entry.file_name()));
+                self.add(pid, of, &format!("has {file} open"));
             }
             if Instant::now() > self.end {
                 return;
@@ -140,18 +142,22 @@ impl Search {
         }
         let maps = fs::read(folder.join("maps")).unwrap_or_default();
         for line in maps.split(|b| *b == b'\n') {
-            if let Some(path) = mapped(&String::from_utf8_lossy(line), &self.targets.devs) {
-                self.add(pid, &format!("has {path} mapped"));
+            if let Some((path, of)) = mapped(&String::from_utf8_lossy(line), &self.targets.devs) {
+                self.add(pid, of, &format!("has {path} mapped"));
             }
         }
     }
 
-    fn add(&mut self, pid: i32, how: &str) {
+    fn place_of(&self, mount: Option<u32>) -> Option<PathBuf> {
+        self.targets.ids.get(&mount?).cloned()
+    }
+
+    fn add(&mut self, pid: i32, of: PathBuf, how: &str) {
         let command = Process::read(&self.root, pid).comm;
         let unit = Cgroups::read(&self.root, &pid.to_string()).unwrap_or_default().unit().map(str::to_owned);
-        let of = unit.as_ref().map_or_else(String::new, |u| format!(", {u}"));
-        let what = format!("process {pid} ({command}{of}) {how}");
-        self.found.insert(Holder { pid: Some(pid), unit, what });
+        let service = unit.as_ref().map_or_else(String::new, |u| format!(", {u}"));
+        let what = format!("process {pid} ({command}{service}) {how}");
+        self.found.insert(Holder { pid: Some(pid), unit, what, of });
     }
 }
 
@@ -177,14 +183,15 @@ fn target(link: &Path) -> String {
     fs::read_link(link).map_or_else(|_| "a file".to_owned(), |p| crate::path_encoding::shown(&p))
 }
 
-/// The path of a line of `maps` when it is on one of these devices; device numbers there are hexadecimal.
-fn mapped(line: &str, devs: &BTreeSet<DevNo>) -> Option<String> {
+/// The path of a line of `maps` when it is on one of these devices, and the mount point of that; device numbers
+/// there are hexadecimal.
+fn mapped(line: &str, devs: &BTreeMap<DevNo, PathBuf>) -> Option<(String, PathBuf)> {
     let mut fields = line.split_ascii_whitespace();
     let (major, minor) = fields.nth(3)?.split_once(':')?;
     let number = |text| u32::from_str_radix(text, 16).ok();
     let dev = DevNo { major: number(major)?, minor: number(minor)? };
     let path = fields.nth(1)?;
-    devs.contains(&dev).then(|| path.to_owned())
+    devs.get(&dev).map(|of| (path.to_owned(), of.clone()))
 }
 
 #[cfg(test)]
@@ -193,9 +200,9 @@ mod tests {
 
     #[test]
     fn mapped_files_are_told_by_the_device() {
-        let devs = BTreeSet::from([DevNo { major: 259, minor: 10 }]);
+        let devs = BTreeMap::from([(DevNo { major: 259, minor: 10 }, "/data".into())]);
         let line = "7f00-7f01 r--p 00000000 103:0a 131 /data/lib.so";
-        assert_eq!(mapped(line, &devs).as_deref(), Some("/data/lib.so"));
+        assert_eq!(mapped(line, &devs), Some(("/data/lib.so".to_owned(), "/data".into())));
         assert_eq!(mapped("7f00-7f01 r--p 00000000 103:0b 131 /data/lib.so", &devs), None);
         assert_eq!(mapped("7f00-7f01 rw-p 00000000 00:00 0", &devs), None);
     }
@@ -234,8 +241,8 @@ mod tests {
             write(&format!("8/fdinfo/{fd}"), &format!("flags:\t0100002\nmnt_id:\t{mount}\n"));
         }
         let targets = Targets {
-            ids: BTreeSet::from([33]),
-            devs: BTreeSet::from([DevNo { major: 8, minor: 2 }]),
+            ids: BTreeMap::from([(33, "/data".into())]),
+            devs: BTreeMap::from([(DevNo { major: 8, minor: 2 }, "/d".into())]),
             spreads: BTreeSet::new(),
         };
         let (found, cut) = processes(root.path(), &targets, LIMIT);

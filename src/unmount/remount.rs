@@ -68,8 +68,10 @@ pub fn check(recipe: &Recipe) -> Result<(), NoRecipe> {
     for (of, filesystem) in recipe.filesystems.iter().enumerate() {
         let Some(mount) = recipe.mounts.iter().find(|m| m.of == of) else { continue };
         let refuse = |why: String| NoRecipe { mount_point: mount.mount_point.clone(), why };
-        if set_mount_attributes(-1, &MountAttributes::default()) == Err(Errno::ENOSYS) {
-            return Err(refuse("this kernel has no mount_setattr (it came with Linux 5.12)".to_owned()));
+        if let Ok(missing) = mount_api::missing()
+            && !missing.is_empty()
+        {
+            return Err(refuse(format!("this kernel lacks {}", missing.join(", "))));
         }
         context(filesystem, None).map_err(refuse)?;
     }

@@ -73,10 +73,12 @@ impl UnmountTargets {
         let of_ids = |id: u32| lines.iter().find(move |l| l.id == id);
         let parents: Vec<&MountLine> = ids.iter().filter_map(|id| of_ids(of_ids(*id)?.parent)).collect();
         let spreads = parents.iter().flat_map(|p| &p.optional).filter_map(|o| o.strip_prefix("shared:"));
+        let ours = || lines.iter().filter(|l| ids.contains(&l.id));
         let targets = Targets {
-            devs: lines.iter().filter(|l| ids.contains(&l.id)).map(|l| l.dev).collect(),
+            // Backwards: of several mounts the first one names the filesystem.
+            devs: ours().rev().map(|l| (l.dev, l.mount_point.clone())).collect(),
             spreads: spreads.map(str::to_owned).collect(),
-            ids,
+            ids: ours().map(|l| (l.id, l.mount_point.clone())).collect(),
         };
         let automounts = parents.iter().filter(|p| p.fstype == "autofs");
         let automounts = automounts.map(|p| systemctl::named_after(&p.mount_point, "automount")).collect();
@@ -104,22 +106,29 @@ impl UnmountTargets {
                 return Ok(());
             }
             if Instant::now() >= end {
-                return Err(self.held(&all, cut));
+                return Err(Self::held(&all, cut));
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 
-    fn held(&self, holders: &[Holder], cut: bool) -> Failure {
-        let mut places: Vec<&Path> = self.recipe.mounts.iter().map(|m| m.mount_point.as_path()).collect();
-        places.dedup();
-        let places: Vec<_> = places.into_iter().map(shown).collect();
-        let mut names: Vec<_> = holders.iter().take(NAMED).map(ToString::to_string).collect();
+    fn held(holders: &[Holder], cut: bool) -> Failure {
+        // Each with the mount that it holds: the others could be unmounted.
+        let mut busy: Vec<(&Path, Vec<String>)> = Vec::new();
+        for holder in holders.iter().take(NAMED) {
+            let at = busy.iter().position(|(of, _)| *of == holder.of).unwrap_or_else(|| {
+                busy.push((&holder.of, Vec::new()));
+                busy.len() - 1
+            });
+            busy[at].1.push(holder.to_string());
+        }
+        let mut said: Vec<_> =
+            busy.into_iter().map(|(of, names)| format!("{}: {}", shown(of), names.join("; "))).collect();
         if holders.len() > NAMED {
-            names.push(format!("{} more", holders.len() - NAMED));
+            said.push(format!("{} more holders", holders.len() - NAMED));
         }
         if cut {
-            names.push("perhaps others: there was no time to examine every process".to_owned());
+            said.push("perhaps others: there was no time to examine every process".to_owned());
         }
         let units: BTreeSet<&str> =
             holders.iter().filter_map(|h| h.unit.as_deref()).filter(|u| u.ends_with(".service")).collect();
@@ -129,7 +138,7 @@ impl UnmountTargets {
             let units: Vec<_> = units.iter().map(|u| format!("{u:?}")).collect();
             format!("nothing was unmounted; stop them first: stop_units = [{}]", units.join(", "))
         };
-        refused(format!("cannot unmount {}: {}", places.join(", "), names.join("; ")), &hint)
+        refused(format!("cannot unmount {}", said.join("; ")), &hint)
     }
 
     pub async fn unmount(&self, mount: &unmount::Mounted) -> Result<(), Failure> {
@@ -192,29 +201,34 @@ fn wanted_of(host: &HostFacts, lines: &[MountLine], planned: &PlannedFilesystem)
 
 /// Holders that are not processes: mounts on it, overlays over it, image files and swap files.
 fn fixed(host: &HostFacts, lines: &[MountLine], targets: &Targets) -> Vec<Holder> {
-    let holder = |what| Holder { pid: None, unit: None, what };
     let mut all = Vec::new();
-    for line in lines.iter().filter(|l| targets.ids.contains(&l.parent) && !targets.ids.contains(&l.id)) {
-        all.push(holder(format!("{} ({}) is mounted on it", shown(&line.mount_point), line.fstype)));
+    let mut add =
+        |of: &Path, what: String| all.push(Holder { pid: None, unit: None, what, of: of.to_path_buf() });
+    for line in lines.iter().filter(|l| !targets.ids.contains_key(&l.id)) {
+        if let Some(of) = targets.ids.get(&line.parent) {
+            add(of, format!("{} ({}) is mounted on it", shown(&line.mount_point), line.fstype));
+        }
     }
     // A btrfs has several device numbers: the plan uses the first, so the holders are compared with that one.
-    let on_it = |dev: &Option<DevNo>| dev.is_some_and(|d| targets.devs.contains(&d));
+    let on = |dev: &Option<DevNo>| targets.devs.get(dev.as_ref()?);
     for device in &host.devices {
-        if let DeviceKind::Loop { backing_file: Some(file), superblock: of } = &device.kind
-            && on_it(of)
+        if let DeviceKind::Loop { backing_file: Some(file), superblock } = &device.kind
+            && let Some(of) = on(superblock)
         {
-            all.push(holder(format!("the loop device {} is over its file {}", device.name, shown(file))));
+            add(of, format!("the loop device {} is over its file {}", device.name, shown(file)));
         }
     }
     for filesystem in &host.filesystems {
         if let Backing::Overlay { upper } = &filesystem.backing
-            && on_it(upper)
+            && let Some(of) = on(upper)
         {
-            all.push(holder(format!("the overlay on {} writes to it", shown(filesystem.mount_point()))));
+            add(of, format!("the overlay on {} writes to it", shown(filesystem.mount_point())));
         }
     }
-    for swap in host.swap_files.iter().filter(|s| on_it(&s.superblock)) {
-        all.push(holder(format!("its file {} is used as swap", shown(&swap.path))));
+    for swap in &host.swap_files {
+        if let Some(of) = on(&swap.superblock) {
+            add(of, format!("its file {} is used as swap", shown(&swap.path)));
+        }
     }
     all
 }

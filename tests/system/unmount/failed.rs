@@ -11,6 +11,33 @@ use serde_json::Value;
 
 use super::{STOPPED_AND_STARTED, nothing_left, with_units};
 
+/// Found before anything is touched, and by `doctor` before any run.
+#[test]
+fn a_kernel_that_could_not_mount_again_is_found_first() {
+    let space = Namespace::start(&[("a", Fs::Ext4)]);
+    let finding = |injected: Option<&str>| {
+        let ended = match injected {
+            Some(call) => space.run_injected(&format!("{call}:error=ENOSYS"), &["doctor", "-o", "json"]),
+            None => space.run(&["doctor", "-o", "json"]),
+        };
+        let found = ended.record()["findings"].as_array().unwrap().clone();
+        found.into_iter().find(|f| f["id"] == "unmount")
+    };
+    assert_eq!(finding(None), None, "no mount has the method `unmount`");
+    space.unmounting(&["a"], "");
+    assert_eq!(finding(None).unwrap()["severity"], "ok");
+    for (call, name) in [("fsopen", "fsopen (5.2)"), ("mount_setattr", "mount_setattr (5.12)")] {
+        let found = finding(Some(call)).unwrap();
+        assert_eq!((&found["severity"], &found["where"][0]), (&"problem".into(), &space.at("a").into()));
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        assert_eq!(found["what"], format!("this kernel ({}) lacks {name}", release.trim()));
+        let before = space.table();
+        let ended = space.run_injected(&format!("{call}:error=ENOSYS"), &["snapshot"]);
+        ended.exits(21).says(&format!("cannot unmount {}: this kernel lacks {name}", space.at("a")));
+        nothing_left(&space, &before);
+    }
+}
+
 #[test]
 fn a_rehearsal_that_cannot_mount_again_is_as_loud_as_a_run() {
     let space = Namespace::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);

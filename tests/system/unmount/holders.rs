@@ -41,6 +41,26 @@ fn holders_are_named_and_nothing_is_touched() {
     space.run(&["snapshot"]).exits(0);
 }
 
+/// Of two filesystems that are to be unmounted, only what is busy is named.
+#[test]
+fn only_the_busy_mount_is_named() {
+    let space = Namespace::start(&[("a", Fs::Ext4), ("b", Fs::Ext4), ("c", Fs::Xfs)]);
+    space.unmounting(&["a", "b", "c"], "");
+    let (a, b, c) = (space.at("a"), space.at("b"), space.at("c"));
+    let inside = space.background(&format!("cd {b}; echo ready; exec cat"));
+    await_exec(inside.pid(), "cat");
+    let process = format!("process {} (cat) has its working directory in {b}", inside.pid());
+    let ended = space.run(&["snapshot"]);
+    ended.exits(21).says(&format!("because: cannot unmount {b}: {process}\n"));
+    let device = space.sh(&format!("truncate -s 1M {c}/image; losetup --find --show {c}/image"));
+    let name = device.trim().trim_start_matches("/dev/").to_owned();
+    let ended = space.run(&["snapshot"]);
+    space.sh(&format!("losetup --detach {}", device.trim()));
+    let image = format!("{c}: the loop device {name} is over its file {c}/image");
+    ended.exits(21).says(&format!("because: cannot unmount {image}; {b}: {process}\n"));
+    assert!(!ended.err.contains(&format!("{a}:")), "{}", ended.err);
+}
+
 #[test]
 fn what_holds_it_without_a_process_is_named() {
     let space = Namespace::start(&[("a", Fs::Ext4)]);
