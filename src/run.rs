@@ -3,6 +3,7 @@
 //! ```text
 //! planned     identity → discover (automounts of its disks mounted) → plan
 //! preflight   permissions, pending snapshots, hooks executable, journal not on a frozen filesystem
+//! busy        no scrub, balance or the like that FIFREEZE would wait for; once more before the freeze
 //! quiesce     applications in order, each journaled before it starts; sessions stay open
 //! unmount     filesystems with this method: holders named, units stopped, devices claimed
 //! prepare     fds, flush, watchdog, warm connection                             ┐
@@ -21,6 +22,7 @@
 
 pub mod applications;
 mod automounts;
+pub mod busy;
 pub mod control_socket;
 pub mod environment;
 mod failure;
@@ -71,6 +73,7 @@ async fn run<E, G: Goal<E>>(
     preflight::host(env, job)?;
     goal.preflight(env, job).await?;
     applications::check(job, interrupt).await?;
+    busy::wait(env, job, goal.patience(job), interrupt).await?;
 
     env.at(Step::JournalStart);
     let mut progress = Progress::begin(env, job, goal.limits(job).window, |state| goal.note_start(state))?;

@@ -13,17 +13,19 @@ use jiff::Timestamp;
 use super::{Choice, Global, Output, print, print_json};
 use crate::config::{self, Loaded};
 use crate::discover::{self, Facts, HostFacts, Identity};
-use crate::doctor::{self, Finding, Set, applications, cloud, hooks, processes, storage, system, unit};
+use crate::doctor::{self, Finding, Set, applications, busy, cloud, hooks, processes, storage, system, unit};
 use crate::ec2::Describe;
 use crate::ec2::aws::Aws;
 use crate::error::{Error, chain};
 use crate::exit::Exit;
+use crate::host::busy::look;
 use crate::host::device_users;
 use crate::host::inspect::{Answers, Helper};
 use crate::ids::RunId;
 use crate::path_encoding::shown;
 use crate::plan::{self as planning, Plan};
 use crate::quiesce::{self, systemctl::Systemctl};
+use crate::run::busy::subjects;
 use crate::run::planned;
 use crate::window::Extras;
 use crate::window::guard::StartGuard as _;
@@ -115,6 +117,11 @@ impl Doctor {
         if let Some((facts, plan)) = &planned {
             let env = run::applications::env(&RunId::generate(), facts, plan, &settings.plan);
             found.extend(applications::databases(&settings.plan.hooks, &env).await);
+        }
+        if let Some((_, plan)) = &planned {
+            found.extend(busy::busy(&look(root, &subjects(plan)), settings.plan.busy_timeout));
+        } else {
+            found.push(Finding::not_checked(busy::ID, "what is frozen is known only by the plan"));
         }
         found.extend(processes::fanotify(root, &set));
         found.extend(processes::still(root, &set).await);

@@ -14,6 +14,7 @@ use crate::doctor::{Set, Severity, hooks, processes, storage};
 use crate::ec2::Describe;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::host::busy;
 use crate::ids::RunId;
 use crate::quiesce::databases::running;
 use crate::report::{self, databases::OnSet};
@@ -64,10 +65,11 @@ pub(super) async fn show_freeze(loaded: &Loaded, output: Output) -> Result<Exit,
 async fn print_plan(loaded: &Loaded, output: Output) -> Result<Planned, Error> {
     let planned = planned(loaded, Path::new(ROOT), Purpose::Look).await?;
     let databases = databases(loaded, &planned);
+    let busy = busy::look(Path::new(ROOT), &run::busy::subjects(&planned.plan));
     match output {
-        Output::Text => print(&report::plan::human(&planned.plan, &databases, WIDTH)),
+        Output::Text => print(&report::plan::human(&planned.plan, &databases, &busy, WIDTH)),
         Output::Json => {
-            let json = report::plan::json(&planned.plan, &databases);
+            let json = report::plan::json(&planned.plan, &databases, &busy);
             print_json(&json.map_err(|e| Error::new(Exit::Bug, e))?);
         }
     }

@@ -16,6 +16,7 @@ pub(crate) const MAX_TAGS: usize = 20;
 pub const WINDOW: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(300));
 /// Limits of `freeze_timeout`; it must also be below the window.
 pub(crate) const FREEZE_TIMEOUT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(300));
+pub(crate) const BUSY_TIMEOUT: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(86_400));
 pub(crate) const FLUSH_TIMEOUT: (Duration, Duration) =
     (Duration::from_millis(100), Duration::from_secs(3600));
 pub(crate) const UNMOUNT_TIMEOUT: (Duration, Duration) =

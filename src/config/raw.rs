@@ -62,6 +62,7 @@ input! {
         on_degraded: OnDegraded = |n: &Node<'_>| n.checked(check::on_degraded);
         window: Duration = |n: &Node<'_>| n.duration(check::WINDOW);
         freeze_timeout: Duration = |n: &Node<'_>| n.duration(check::FREEZE_TIMEOUT);
+        busy_timeout: Duration = |n: &Node<'_>| n.duration(check::BUSY_TIMEOUT);
         flush_timeout: Duration = |n: &Node<'_>| n.duration(check::FLUSH_TIMEOUT);
         stop_units: Vec<String> = |n: &Node<'_>| n.list(|n| n.checked(check::unit_name));
         unmount_timeout: Duration = |n: &Node<'_>| n.duration(check::UNMOUNT_TIMEOUT);

@@ -23,6 +23,7 @@ pub(crate) const DEFAULT_PLAN: &str = "default";
 
 const WINDOW: Duration = Duration::from_secs(10);
 const FREEZE_TIMEOUT: Duration = Duration::from_secs(5);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(600);
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(300);
 const UNMOUNT_TIMEOUT: Duration = Duration::from_secs(30);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -180,6 +181,7 @@ fn plan(
         on_degraded: take.or("on_degraded", input.on_degraded, OnDegraded::Fail),
         window,
         freeze_timeout,
+        busy_timeout: take.or("busy_timeout", input.busy_timeout, BUSY_TIMEOUT),
         flush_timeout: take.or("flush_timeout", input.flush_timeout, FLUSH_TIMEOUT),
         stop_units: take.or("stop_units", input.stop_units, Vec::new()),
         unmount_timeout: take.or("unmount_timeout", input.unmount_timeout, UNMOUNT_TIMEOUT),

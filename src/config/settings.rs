@@ -98,6 +98,10 @@ pub struct PlanSettings {
     /// shorter window.
     #[serde(serialize_with = "duration")]
     pub freeze_timeout: Duration,
+    /// Longest time that a run waits, before its hooks, for the end of an operation that FIFREEZE would wait
+    /// for (scrub, balance, resize); default 10 min.
+    #[serde(serialize_with = "duration")]
+    pub busy_timeout: Duration,
     /// Longest time that flushing before the first FIFREEZE may take, while the applications are quiesced;
     /// default 5 min.
     #[serde(serialize_with = "duration")]

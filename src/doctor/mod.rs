@@ -3,6 +3,7 @@
 //! ```text
 //! applications could each database be quiesced
 //! hooks      can they run; can others write them
+//! busy       what a freeze would have to wait for
 //! processes  which may delay an open or a freeze
 //! storage    what lies on the filesystems of the set: run_dir, images, swap, overlays, free space
 //! system     capabilities, mount namespace, hung_task_panic, the program's own file
@@ -14,6 +15,7 @@
 //! report as fine what was not checked.
 
 pub mod applications;
+pub mod busy;
 pub mod cloud;
 pub mod hooks;
 pub mod processes;

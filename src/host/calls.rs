@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 
 use super::fdinfo::FdInfo;
-use super::open_files::MountIds;
+use super::open_files::{Found, MountIds};
 use super::process::{Process, pids};
 use crate::ids::DevNo;
 
@@ -35,8 +35,7 @@ impl Call {
     /// runs, the kernel does not say where.
     #[must_use]
     pub fn goes_on(&self, root: &Path) -> bool {
-        let file = root.join(format!("proc/{}/task/{}/syscall", self.process.pid, self.tid));
-        std::fs::read_to_string(file)
+        std::fs::read_to_string(file(root, self.process.pid, self.tid))
             .is_ok_and(|text| text.trim() == "running" || parse(&text) == Some((self.number, self.arguments)))
     }
 
@@ -66,16 +65,37 @@ pub fn is_in(root: &Path, pid: i32, number: i64) -> bool {
 /// # Errors
 /// When /proc cannot be listed.
 pub fn waiting(root: &Path, wanted: impl Fn(i64, &[u64; 6]) -> bool) -> io::Result<Vec<Call>> {
-    let mut found = Vec::new();
+    look(root, wanted).map(|seen| seen.found)
+}
+
+/// The same, and how many processes must not be looked at.
+///
+/// # Errors
+/// When /proc cannot be listed.
+pub(super) fn look(root: &Path, wanted: impl Fn(i64, &[u64; 6]) -> bool) -> io::Result<Found<Call>> {
+    let (mut found, mut hidden) = (Vec::new(), 0);
     for pid in pids(root)? {
         let Ok(tids) = std::fs::read_dir(root.join(format!("proc/{pid}/task"))) else { continue };
+        let mut denied = false;
         for tid in tids.flatten().filter_map(|t| t.file_name().to_str()?.parse::<i32>().ok()) {
-            if let Some((number, arguments)) = read(root, pid, tid).filter(|(n, a)| wanted(*n, a)) {
+            let text = match std::fs::read_to_string(file(root, pid, tid)) {
+                Ok(text) => text,
+                Err(e) => {
+                    denied |= e.kind() == io::ErrorKind::PermissionDenied;
+                    continue;
+                }
+            };
+            if let Some((number, arguments)) = parse(&text).filter(|(n, a)| wanted(*n, a)) {
                 found.push(Call { process: Process::read(root, pid), tid, number, arguments });
             }
         }
+        hidden += usize::from(denied);
     }
-    Ok(found)
+    Ok(Found { found, hidden })
+}
+
+fn file(root: &Path, pid: i32, tid: i32) -> std::path::PathBuf {
+    root.join(format!("proc/{pid}/task/{tid}/syscall"))
 }
 
 /// Is this FIFREEZE or FITHAW?
@@ -96,7 +116,7 @@ pub fn freezing(root: &Path) -> io::Result<Vec<(DevNo, Call)>> {
 
 /// None of a thread that runs, that waits outside of a call (a page fault), or that must not be looked at.
 fn read(root: &Path, pid: i32, tid: i32) -> Option<(i64, [u64; 6])> {
-    parse(&std::fs::read_to_string(root.join(format!("proc/{pid}/task/{tid}/syscall"))).ok()?)
+    parse(&std::fs::read_to_string(file(root, pid, tid)).ok()?)
 }
 
 fn parse(text: &str) -> Option<(i64, [u64; 6])> {

@@ -152,6 +152,10 @@ mod ioctl {
     // LOOP_GET_STATUS64 has a number from before numbers said a direction and a size.
     nix::ioctl_read_bad!(loop_get_status64, 0x4c05, super::LoopInfo);
     nix::ioctl_read!(btrfs_fs_info, 0x94, 31, super::BtrfsInfo);
+    nix::ioctl_readwrite!(btrfs_scrub_progress, 0x94, 29, super::Words<128>);
+    nix::ioctl_readwrite!(btrfs_dev_info, 0x94, 30, super::Words<512>);
+    nix::ioctl_read!(btrfs_balance_progress, 0x94, 34, super::Words<128>);
+    nix::ioctl_readwrite!(btrfs_dev_replace, 0x94, 53, super::Words<325>);
     nix::ioctl_readwrite!(fifreeze, b'X', 119, libc::c_int);
     nix::ioctl_readwrite!(fithaw, b'X', 120, libc::c_int);
 }
@@ -232,11 +236,76 @@ pub fn loop_status(device: BorrowedFd<'_>) -> nix::Result<LoopInfo> {
 /// # Errors
 /// ENOTTY: it is on another filesystem.
 pub fn btrfs_uuid(on: BorrowedFd<'_>) -> nix::Result<[u8; 16]> {
+    btrfs_info(on).map(|info| info.fsid)
+}
+
+/// The highest number that a device of this btrfs has.
+///
+/// # Errors
+/// ENOTTY: it is on another filesystem.
+pub(super) fn btrfs_last_device(on: BorrowedFd<'_>) -> nix::Result<u64> {
+    btrfs_info(on).map(|info| info.max_id)
+}
+
+fn btrfs_info(on: BorrowedFd<'_>) -> nix::Result<BtrfsInfo> {
     let mut info = BtrfsInfo { max_id: 0, devices: 0, fsid: [0; 16], rest: [0; 124] };
     // SAFETY: BtrfsInfo has the size and the layout of `struct btrfs_ioctl_fs_info_args`, which the kernel
     // fills; it outlives the call.
     unsafe { ioctl::btrfs_fs_info(on.as_raw_fd(), &raw mut info) }?;
-    Ok(info.fsid)
+    Ok(info)
+}
+
+/// Memory for an ioctl of btrfs whose structure is 64-bit words without pointers (linux/btrfs.h). The number
+/// of the ioctl has its size.
+type Words<const N: usize> = [u64; N];
+
+/// BTRFS_IOC_SCRUB_PROGRESS: how many bytes the scrub of a device has read.
+///
+/// # Errors
+/// ENOTCONN: none runs there. ENODEV: no such device. EPERM: no CAP_SYS_ADMIN.
+pub(super) fn btrfs_scrubbed(on: BorrowedFd<'_>, device: u64) -> nix::Result<u64> {
+    let mut words: Words<128> = [0; 128];
+    words[0] = device;
+    // SAFETY: the kernel fills at most the 1024 bytes of `struct btrfs_ioctl_scrub_args`, which is as long;
+    // they outlive the call.
+    unsafe { ioctl::btrfs_scrub_progress(on.as_raw_fd(), &raw mut words) }?;
+    Ok(words[6].saturating_add(words[7])) // of data and of trees
+}
+
+/// BTRFS_IOC_DEV_INFO: how many bytes of a device are used.
+///
+/// # Errors
+/// ENODEV: no such device.
+pub(super) fn btrfs_used(on: BorrowedFd<'_>, device: u64) -> nix::Result<u64> {
+    let mut words: Words<512> = [0; 512];
+    words[0] = device;
+    // SAFETY: as above, with the 4096 bytes of `struct btrfs_ioctl_dev_info_args`.
+    unsafe { ioctl::btrfs_dev_info(on.as_raw_fd(), &raw mut words) }?;
+    Ok(words[3])
+}
+
+/// BTRFS_IOC_BALANCE_PROGRESS: how many chunks were relocated, of how many.
+///
+/// # Errors
+/// ENOTCONN: no balance. EPERM: no CAP_SYS_ADMIN.
+pub(super) fn btrfs_balanced(on: BorrowedFd<'_>) -> nix::Result<(u64, u64)> {
+    let mut words: Words<128> = [0; 128];
+    // SAFETY: as above, with the 1024 bytes of `struct btrfs_ioctl_balance_args`.
+    unsafe { ioctl::btrfs_balance_progress(on.as_raw_fd(), &raw mut words) }?;
+    // Flags, state, three times 17 words about what is balanced; then expected, considered, completed.
+    Ok((words[55], words[53]))
+}
+
+/// BTRFS_IOC_DEV_REPLACE, asked for its status: how much was copied, in thousandths.
+///
+/// # Errors
+/// EPERM: no CAP_SYS_ADMIN.
+pub(super) fn btrfs_replaced(on: BorrowedFd<'_>) -> nix::Result<u64> {
+    let mut words: Words<325> = [0; 325];
+    words[0] = 1; // BTRFS_IOCTL_DEV_REPLACE_CMD_STATUS: nothing is changed
+    // SAFETY: as above, with the 2600 bytes of `struct btrfs_ioctl_dev_replace_args`.
+    unsafe { ioctl::btrfs_dev_replace(on.as_raw_fd(), &raw mut words) }?;
+    Ok(words[3])
 }
 
 const _: () = assert!(size_of::<LoopInfo>() == 232 && size_of::<BtrfsInfo>() == 1024);

@@ -21,6 +21,7 @@
 //! tasks        who waits in the kernel
 //! calls        in which system call
 //! write_access who holds the write access that FIFREEZE waits for
+//! busy         which long operations go on in a filesystem: scrub, balance, resize, defragment
 //! thread       work that may be left behind in the kernel
 //! sockets      /proc/PID/net: where the sockets of a process listen
 //! fdinfo       /proc/PID/fdinfo: the mount of an open file, and how it was opened
@@ -39,6 +40,7 @@
 
 pub(crate) mod beneath;
 pub mod block;
+pub mod busy;
 pub mod calls;
 pub(crate) mod cgroup;
 pub(crate) mod device;

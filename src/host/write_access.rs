@@ -11,6 +11,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::busy;
 use super::calls::{self, Call};
 use super::open_files::MountIds;
 use super::tasks;
@@ -42,7 +43,7 @@ const CALLS: [(i64, usize, &str); 16] = [
 pub struct Holder {
     /// The thread and its call.
     pub call: Call,
-    /// The call's name.
+    /// The call's name; of an ioctl that is known, the operation's.
     pub name: &'static str,
     /// The superblock.
     pub dev: DevNo,
@@ -83,9 +84,19 @@ pub fn holders(root: &Path, on: &[DevNo]) -> io::Result<Vec<Holder>> {
         let fd = call.arguments[*argument] & 0xffff_ffff;
         let file = std::fs::read_link(thread.join(format!("fd/{fd}"))).unwrap_or_default();
         let switches = tasks::switches(&thread);
+        let operation = (call.number == libc::SYS_ioctl).then(|| busy::name_of(&call.arguments)).flatten();
+        let name = operation.unwrap_or(name);
         found.push(Holder { call, name, dev, file, switches });
     }
     Ok(found)
+}
+
+impl Holder {
+    /// Is it in a long operation that [`busy`] looks for?
+    #[must_use]
+    pub fn is_known_operation(&self) -> bool {
+        self.call.number == libc::SYS_ioctl && busy::name_of(&self.call.arguments).is_some()
+    }
 }
 
 /// Of those of an earlier look, those that have not run since.
@@ -140,7 +151,9 @@ mod tests {
         assert!(found(&first(libc::SYS_write), "percpu_rwsem_wait").is_empty());
         let ioctl = |request: &str| format!("{} 0x4 {request} 0x0 {rest}", libc::SYS_ioctl);
         assert!(found(&ioctl("0xc0045877"), "").is_empty() && found(&ioctl("0xc0045878"), "").is_empty());
-        assert_eq!(found(&ioctl("0x4020940d"), "").len(), 1);
+        let clone = "pv (pid 5) in reflink copy (FICLONERANGE) on /data/log";
+        assert_eq!(found(&ioctl("0x4020940d"), ""), [clone]);
+        assert_eq!(found(&ioctl("0x1234"), ""), ["pv (pid 5) in ioctl on /data/log"]);
     }
 
     #[test]

@@ -9,8 +9,9 @@ use serde::Serialize;
 
 use super::databases::{self, OnSet};
 use super::page::{Columns, Page, layers_whole, whole};
+use crate::host::busy::{Effect, Seen};
 use crate::ids::VolumeId;
-use crate::path_encoding::shown;
+use crate::path_encoding::{printable, shown};
 use crate::plan::{
     Consistency, LeftOut, Method, Plan, PlannedFilesystem, PlannedVolume, PointInTimeCall, Wave,
 };
@@ -18,29 +19,31 @@ use crate::plan::{
 /// Version of the JSON form. It grows when a field is renamed or removed, not when one is added.
 pub(crate) const JSON_VERSION: u32 = 1;
 
-/// The plan as JSON: `{"version":1,"plan":{…},"databases":[…]}`.
+/// The plan as JSON: `{"version":1,"plan":{…},"databases":[…],"busy":{…}}`.
 ///
 /// # Errors
 /// Never with today's types; the serializer's own error is passed on.
-pub fn json(plan: &Plan, databases: &[OnSet]) -> Result<String, serde_json::Error> {
+pub fn json(plan: &Plan, databases: &[OnSet], busy: &Seen) -> Result<String, serde_json::Error> {
     #[derive(Serialize)]
     struct Envelope<'a> {
         version: u32,
         plan: &'a Plan,
         databases: &'a [OnSet],
+        busy: &'a Seen,
     }
-    serde_json::to_string_pretty(&Envelope { version: JSON_VERSION, plan, databases })
+    serde_json::to_string_pretty(&Envelope { version: JSON_VERSION, plan, databases, busy })
 }
 
 /// The plan for people, in lines of at most `width` columns where paths and ids allow it.
 #[must_use]
-pub fn human(plan: &Plan, databases: &[OnSet], width: usize) -> String {
+pub fn human(plan: &Plan, databases: &[OnSet], busy: &Seen, width: usize) -> String {
     let mut page = Page::new(width);
     page.wrapped("", "", &headline(plan));
     filesystems(&mut page, plan);
     volumes(&mut page, &plan.volumes);
     page.blank();
     page.wrapped("Call: ", "      ", &call(&plan.call));
+    busy_now(&mut page, busy);
     databases::section(&mut page, databases);
     left_out(&mut page, &plan.left_out);
     if !plan.missing.is_empty() {
@@ -178,6 +181,24 @@ fn call(call: &PointInTimeCall) -> String {
                 some => format!("CreateSnapshots of the instance without {}", some.join(" and ")),
             }
         }
+    }
+}
+
+/// What a run would wait for, or be refused for, if it began now.
+fn busy_now(page: &mut Page, busy: &Seen) {
+    if busy.found.is_empty() && busy.unseen.is_empty() {
+        return;
+    }
+    page.heading("Busy now");
+    for operation in &busy.found {
+        let effect = match operation.effect {
+            Effect::Blocks => "a freeze would wait for its end: a run waits before it (busy_timeout)",
+            Effect::Writes => "it writes also while frozen, and the set would be `crash`",
+        };
+        page.wrapped("  ", "    ", &format!("{operation}: {effect}"));
+    }
+    for unseen in &busy.unseen {
+        page.wrapped("  ", "    ", &format!("not checked: {}", printable(unseen)));
     }
 }
 

@@ -15,6 +15,7 @@
 //! In: what a run has come to. Out: what its goal makes of it. Must never: change the order of a run.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::applications::Applications;
 use super::environment::Environment;
@@ -36,6 +37,11 @@ pub(super) trait Goal<E> {
     fn limits(&self, job: &Job<'_>) -> Limits {
         let settings = job.settings;
         Limits { window: settings.window, freeze: settings.freeze_timeout, flush: settings.flush_timeout }
+    }
+
+    /// How long the run waits for the end of an operation that a freeze would wait for: see [`super::busy`].
+    fn patience(&self, job: &Job<'_>) -> Duration {
+        job.settings.busy_timeout
     }
 
     /// What the watchdog starts once everything is thawed because this process is gone: a program and its

@@ -67,6 +67,12 @@ impl<E> Goal<E> for ForOthers<'_> {
         }
     }
 
+    /// Whoever asked waits for the answer, mostly for seconds only, and must not be given a freeze later that
+    /// it no longer expects.
+    fn patience(&self, _: &Job<'_>) -> Duration {
+        Duration::ZERO
+    }
+
     /// If this process dies, the recovery has to run the post hooks: no other process knows that they are
     /// due.
     fn recovery(&self, env: &Environment<'_, E>) -> Option<Vec<PathBuf>> {

@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::busy;
 use super::environment::Environment;
 use super::failure::Failure;
 use super::goal::Goal;
@@ -102,11 +103,12 @@ async fn ready<E, G: Goal<E>>(
     goal: &mut G,
     progress: &mut Progress,
     prepared: &Prepared,
-    interrupt: &Interrupt,
+    interrupt: &mut Interrupt,
 ) -> Result<(), Failure> {
     // After the flush, which can take minutes: EC2 may have closed idle connections meanwhile.
     goal.before_freeze(env, job, &progress.applications).await?;
     preflight::unchanged(env, job)?;
+    busy::again(env, job, prepared, interrupt).await?;
     env.at(Step::JournalWindow);
     let limits = goal.limits(job);
     // What cannot freeze is flushed once more before the window begins.

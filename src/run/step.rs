@@ -15,6 +15,8 @@ pub enum Step {
     Permission,
     /// EC2 is asked for snapshots that are pending or have just begun.
     Pending,
+    /// Is there a scrub, a balance or the like that FIFREEZE would wait for?
+    Busy,
     /// The journal's first line.
     JournalStart,
     /// A pre hook goes into the journal; once a hook.
@@ -29,6 +31,8 @@ pub enum Step {
     Warm,
     /// The check whether the host has changed since it was planned.
     Unchanged,
+    /// The same as [`Step::Busy`], once more.
+    BusyAgain,
     /// The journal says what may be frozen from here on.
     JournalWindow,
     /// The deadline starts, then the first FIFREEZE.
@@ -63,10 +67,11 @@ pub enum Step {
 impl Step {
     /// Every step, in the order of a run without faults; [`Step::LookUp`] is only reached when an answer was
     /// lost.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::Preflight,
         Self::Permission,
         Self::Pending,
+        Self::Busy,
         Self::JournalStart,
         Self::Attempt,
         Self::PreHook,
@@ -74,6 +79,7 @@ impl Step {
         Self::Guarded,
         Self::Warm,
         Self::Unchanged,
+        Self::BusyAgain,
         Self::JournalWindow,
         Self::Freezing,
         Self::Frozen,
@@ -97,6 +103,7 @@ impl Step {
             Self::Preflight => "preflight",
             Self::Permission => "permission",
             Self::Pending => "pending",
+            Self::Busy => "busy",
             Self::JournalStart => "journal-start",
             Self::Attempt => "attempt",
             Self::PreHook => "pre-hook",
@@ -104,6 +111,7 @@ impl Step {
             Self::Guarded => "guarded",
             Self::Warm => "warm",
             Self::Unchanged => "unchanged",
+            Self::BusyAgain => "busy-again",
             Self::JournalWindow => "journal-window",
             Self::Freezing => "freezing",
             Self::Frozen => "frozen",

@@ -3,7 +3,7 @@
 //! In: the plan's filesystems. Out: [`Prepared`], with a watchdog that waits. Must never: freeze.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,6 +112,13 @@ impl Prepared {
     #[must_use]
     pub fn watchdog_shares(&self) -> &[String] {
         self.guard.shares()
+    }
+
+    /// The open file of the filesystem that is mounted there.
+    #[must_use]
+    pub fn open_file(&self, mount_point: &Path) -> Option<Arc<OwnedFd>> {
+        let found = self.filesystems.iter().find(|f| f.mount_point == mount_point);
+        found.map(|f| Arc::clone(&f.fd))
     }
 
     /// Ends without freezing.

@@ -5,6 +5,7 @@ use rig::fixture::facts;
 use rig::fixture::{plan_with, vol};
 use stillpoint::config::settings::UnmountedVolumes;
 use stillpoint::config::settings::{Hook, HookKind, OnFailure, Redis, RedisMode};
+use stillpoint::host::busy::Seen;
 use stillpoint::host::process::Process;
 use stillpoint::plan::Plan;
 use stillpoint::quiesce::databases::running::kind_of;
@@ -19,7 +20,7 @@ fn human(plan: &Plan) -> String {
 }
 
 fn with_databases(plan: &Plan, databases: &[OnSet]) -> String {
-    let text = report::plan::human(plan, databases, WIDTH);
+    let text = report::plan::human(plan, databases, &Seen::default(), WIDTH);
     for line in text.lines() {
         assert!(line.chars().count() <= WIDTH, "wider than {WIDTH}: {line}");
         assert_eq!(line, line.trim_end());
@@ -81,7 +82,7 @@ fn thin_json() {
     // The fixture's root is another folder each time.
     let stat = plan.filesystems[0].witnesses[0].stat.to_str().unwrap().to_owned();
     let root = stat.split("/sys/").next().unwrap();
-    assert_snapshot!(report::plan::json(&plan, &[]).unwrap().replace(root, "[root]"));
+    assert_snapshot!(report::plan::json(&plan, &[], &Seen::default()).unwrap().replace(root, "[root]"));
 }
 
 /// A server on the plan's first data filesystem.

@@ -3,6 +3,7 @@
 //!
 //! What only a real kernel, a real watchdog process or a real EC2 can show is in tests/system and tests/walk.
 
+mod busy;
 mod goals;
 mod release;
 mod take;

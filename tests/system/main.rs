@@ -10,6 +10,7 @@
 )]
 
 mod apart;
+mod busy;
 mod containers;
 mod death;
 mod devices;

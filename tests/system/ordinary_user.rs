@@ -77,6 +77,8 @@ fn a_plan_is_made_for_an_ordinary_user_also_after_a_run() {
     assert!(flat(&said).contains("excluded by `exclude_mounts`"), "{said:?}");
     let a = host.0.at("a");
     assert!(flat(&said).contains(&format!("{a}: not checked, needs root")), "{said:?}");
+    // What cannot be seen is not "none".
+    assert!(flat(&said).contains("not checked: the calls of"), "{said:?}");
     let root = host.root(&["plan"]);
     assert!(!flat(root.exits(0)).contains("needs root"), "{root:?}");
     // Lock and journals stay root's.

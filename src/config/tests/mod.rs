@@ -96,6 +96,7 @@ fn every_key_arrives() {
         on_degraded = "keep"
         window = "2s 500ms"
         freeze_timeout = "1s"
+        busy_timeout = "3h"
         flush_timeout = "2m"
         rcu_expedited = true
         copy_volume_tags = true
@@ -129,6 +130,7 @@ fn every_key_arrives() {
     assert_eq!((plan.consistency, plan.on_degraded), (Some(Consistency::Crash), OnDegraded::Keep));
     assert_eq!((plan.automounts, plan.missing_mounts), (Automounts::Name, MissingMounts::Warn));
     assert_eq!(plan.window, Duration::from_millis(2500));
+    assert_eq!(plan.busy_timeout, Duration::from_secs(3 * 3600));
     assert_eq!(plan.flush_timeout, Duration::from_secs(120));
     assert_eq!(plan.hooks.len(), 2);
     assert_eq!((plan.hooks[0].name.as_str(), plan.hooks[0].on_failure), ("true", OnFailure::Abort));

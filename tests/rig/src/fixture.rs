@@ -338,6 +338,7 @@ pub fn settings() -> PlanSettings {
         on_degraded: OnDegraded::Fail,
         window: Duration::from_secs(10),
         freeze_timeout: Duration::from_secs(5),
+        busy_timeout: Duration::ZERO,
         flush_timeout: Duration::from_secs(300),
         stop_units: vec![],
         unmount_timeout: Duration::from_secs(30),
