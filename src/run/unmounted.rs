@@ -22,6 +22,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+
 use self::systemd::{Systemd, unnoticed};
 use self::targets::UnmountTargets;
 use super::applications::Applications;
@@ -32,7 +34,8 @@ use super::journal::Journal;
 use super::preflight;
 use crate::config::settings::Hook;
 use crate::exit::Exit;
-use crate::host::thread;
+use crate::host::beneath::mount_root;
+use crate::host::{reach, thread};
 use crate::interrupt::Interrupt;
 use crate::plan::{Method, PlannedFilesystem};
 use crate::quiesce::{self, HookEnv, HookOutcome, Quiesced};
@@ -43,6 +46,8 @@ use crate::unmount::{self, REMOUNT_LIMIT, Recipe};
 
 /// How long processes of stopped units may still keep a filesystem busy.
 const ENDING: Duration = Duration::from_secs(2);
+/// How long the process of this run that has just looked at devices and paths may take to be gone.
+const ASKED: Duration = Duration::from_secs(1);
 /// How long this program may take to start, before anything is unmounted.
 const STARTING: Duration = Duration::from_secs(5);
 
@@ -127,7 +132,7 @@ pub(super) async fn unmount<E>(
     // Any other holder would still be there: refuse before a unit is stopped in vain.
     let stops = !settings.stop_units.is_empty();
     let stays = |h: &Holder| !stops || h.unit.as_ref().is_none_or(|u| !u.ends_with(".service"));
-    targets.free(Duration::ZERO, stays).await?;
+    targets.free(ASKED, stays).await?;
 
     let changed = journal.update(|state| {
         state.env = Some(told.clone());
@@ -138,8 +143,8 @@ pub(super) async fn unmount<E>(
         let left = end.saturating_duration_since(Instant::now());
         attempt(journal, told, interrupt, outcomes, hook, left, |state| &mut state.units).await?;
     }
-    targets.free(if stops { ENDING } else { Duration::ZERO }, |_| true).await?;
-    flush(env, &planned, end).await?;
+    targets.free(if stops { ENDING } else { ASKED }, |_| true).await?;
+    flush(env, &planned, &targets, end).await?;
     program_starts(env.program).await?;
     if let Some(signal) = interrupt.pending() {
         return Err(Failure::interrupted(signal));
@@ -266,12 +271,16 @@ async fn attempt(
 async fn flush<E>(
     env: &Environment<'_, E>,
     planned: &[&PlannedFilesystem],
+    targets: &UnmountTargets,
     end: Instant,
 ) -> Result<(), Failure> {
     for filesystem in planned {
-        let (kernel, path) = (Arc::clone(&env.kernel), filesystem.mount_point.clone());
+        let (kernel, mount) = (Arc::clone(&env.kernel), targets.mount_on(&filesystem.mount_point));
         let flushed = bounded(end.saturating_duration_since(Instant::now()), move || {
-            let fd = kernel.open(&path)?;
+            // Its path may lead to a device by now, which the mere open sets going.
+            let root = mount_root(&mount.ok_or(Errno::ESTALE)?)?;
+            let fd =
+                if reach::is_plain(&root)? { reach::reopened(&root)? } else { return Err(Errno::ESTALE) };
             kernel.syncfs(fd.as_fd())
         });
         let place = filesystem.mount_point.display();

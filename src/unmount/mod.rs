@@ -1,12 +1,13 @@
 //! Filesystems that are unmounted over the point in time, and what it takes to mount them again.
 //!
 //! ```text
-//! mountinfo ──▶ Recipe ──▶ journal ──▶ unmount, children first ──▶ claim the devices … ──▶ mount, parents first
+//! mountinfo ──▶ Recipe ──▶ what each mount covers ──▶ journal ──▶ unmount, children first ──▶ claim the devices …
+//!                                                       … ──▶ mount, parents first, on what each covered
 //! ```
 //!
 //! In: mountinfo's lines. Out: a [`Recipe`], complete enough for a later process to mount everything exactly
-//! as it was. Must never: unmount by force or lazily, touch a mount that no recipe covers, or leave out a
-//! mount that its recipe cannot make again.
+//! as it was. Must never: unmount by force, or lazily what it did not mount itself a moment before, touch a
+//! mount that no recipe covers, or leave out a mount that its recipe cannot make again.
 
 mod by_hand;
 pub mod claim;

@@ -91,11 +91,27 @@ impl UnmountTargets {
         unmount::covered::record(&self.lines, &mut self.recipe).map_err(|e| refused(e.to_string(), HINT))
     }
 
+    /// The mount that is to be unmounted at this place, the upper one of two.
+    pub fn mount_on(&self, mount_point: &Path) -> Option<MountLine> {
+        let ours = |l: &&MountLine| l.mount_point == mount_point && self.targets.ids.contains_key(&l.id);
+        self.lines.iter().rfind(ours).cloned()
+    }
+
     /// Waits until no holder is left that `counts` selects; refuses after `patience`.
     pub async fn free(&self, patience: Duration, counts: impl Fn(&Holder) -> bool) -> Result<(), Failure> {
+        self.free_of(&self.targets, patience, counts).await
+    }
+
+    /// The same of these alone.
+    async fn free_of(
+        &self,
+        of: &Targets,
+        patience: Duration,
+        counts: impl Fn(&Holder) -> bool,
+    ) -> Result<(), Failure> {
         let end = Instant::now() + patience;
         loop {
-            let targets = self.targets.clone();
+            let targets = of.clone();
             let (found, cut) = tokio::task::spawn_blocking(move || {
                 holders::processes(Path::new("/"), &targets, holders::LIMIT)
             })
@@ -151,8 +167,12 @@ impl UnmountTargets {
                 }
                 Err(errno) => {
                     // If a process holds it by now, this names it. A holder inside the kernel cannot be
-                    // found.
-                    self.free(Duration::ZERO, |_| true).await?;
+                    // found. The ids of the mounts that are gone may be those of others by now.
+                    let mut only = self.targets.clone();
+                    only.ids.retain(|_, of| *of == mount.mount_point);
+                    only.devs.retain(|dev, _| *dev == mount.dev);
+                    let its = |h: &Holder| only.ids.values().chain(only.devs.values()).any(|of| *of == h.of);
+                    self.free_of(&only, Duration::ZERO, its).await?;
                     let what = format!("cannot unmount {}: {}", mount.mount_point.display(), errno.desc());
                     return Err(refused(
                         what,

@@ -266,6 +266,32 @@ fn a_link_at_the_moment_of_the_unmount_is_not_followed() {
     home.comes_back();
 }
 
+/// The flush before the unmount opens the filesystem itself. Here its path leads to a FIFO whose open would be
+/// seen by whoever waits for a reader.
+#[test]
+fn the_flush_opens_nothing_that_a_link_leads_to() {
+    let home = Home::start();
+    home.space.with_systemctl(&[("db.service", "active")]);
+    let lib = home.lib();
+    home.space.rig.configure(&format!(
+        "[defaults]\nstop_units = [\"db.service\"]\nmethods = {{ \"{lib}\" = \"unmount\" }}\n"
+    ));
+    // After the mounts were looked at, and before the flush.
+    let (folder, opened) = (home.space.at("home"), home.space.at("opened"));
+    let swap = format!(
+        "cd {folder}; mv app app.old; mkdir app; mkfifo pipe; ln -s {folder}/pipe app/lib\n\
+         (sh -c \"exec 9>{folder}/pipe; touch {opened}\" >/dev/null 2>&1 &)\ncd {}\n",
+        home.space.at("")
+    );
+    std::fs::write(home.space.path("stopping/db.service"), swap).unwrap();
+    home.space.run(&["snapshot"]).exits(21).says(&format!("cannot flush {lib}: "));
+    assert!(!home.space.path("opened").exists(), "root opened bob's FIFO");
+    // Lets go of the shell that waits.
+    home.space.sh(&format!("timeout 5 cat {folder}/pipe"));
+    home.space.sh(&format!("cd {folder}; rm app/lib pipe; rmdir app; mv app.old app"));
+    assert_eq!(home.space.table(), home.before);
+}
+
 /// A bind mount is a copy of the mount that was made a moment before, wherever that is by now.
 #[test]
 fn a_copy_is_made_from_the_mount_and_not_from_its_path() {
