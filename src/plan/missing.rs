@@ -54,7 +54,7 @@ pub(super) fn missing(
     let judge = |e: &Expected| {
         let place = place(facts, walk, e);
         let of_set = place.volumes.iter().any(|v| taken.contains(v));
-        (of_set || is_wanted(facts, settings, e, &place)).then(|| described(settings, e, place))
+        (of_set || is_wanted(facts, settings, e, &place)).then(|| described(facts, settings, e, place))
     };
     facts.expected.mounts.iter().filter_map(judge).collect()
 }
@@ -74,6 +74,7 @@ pub fn to_mount<'a>(facts: &'a Facts, settings: &PlanSettings) -> Vec<&'a Expect
         e.idle.is_some()
             && !e.remote
             && !place.volumes.is_empty()
+            && in_the_way(facts, &e.mount_point).is_none()
             && (chosen || is_wanted(facts, settings, e, &place))
     };
     facts.expected.mounts.iter().filter(wanted).collect()
@@ -82,6 +83,13 @@ pub fn to_mount<'a>(facts: &'a Facts, settings: &PlanSettings) -> Vec<&'a Expect
 /// Does something name this mount point, though nothing may be mounted there?
 pub(super) fn is_expected(facts: &Facts, mount: &Path) -> bool {
     facts.expected.mounts.iter().any(|e| e.mount_point == mount)
+}
+
+/// An automount above this path, on which nothing is mounted: whoever follows the path sets it off.
+fn in_the_way<'a>(facts: &'a Facts, path: &Path) -> Option<&'a Path> {
+    let waiting = facts.filesystems.iter().filter(|f| f.fstype == "autofs").flat_map(|f| &f.mounts);
+    let above = |at: &Path| path != at && path.starts_with(at);
+    waiting.filter(|m| !m.hidden).map(|m| m.mount_point.as_path()).find(|at| above(at))
 }
 
 struct Place<'a> {
@@ -115,10 +123,13 @@ fn is_wanted(facts: &Facts, settings: &PlanSettings, expected: &Expected, place:
     }
 }
 
-fn described(settings: &PlanSettings, expected: &Expected, place: Place<'_>) -> MissingMount {
+fn described(facts: &Facts, settings: &PlanSettings, expected: &Expected, place: Place<'_>) -> MissingMount {
     let automount = expected.idle.is_some();
-    let waits = automount && expected.failed.is_none();
-    let why = match (&expected.failed, place.device) {
+    let behind = in_the_way(facts, &expected.mount_point);
+    let waits = automount && expected.failed.is_none() && behind.is_none();
+    let behind =
+        behind.map(|at| format!("it is below the automount at {}, on which nothing is mounted", shown(at)));
+    let why = match (expected.failed.as_ref().or(behind.as_ref()), place.device) {
         (Some(why), _) => why.clone(),
         (None, _) if waits && settings.automounts == Automounts::Mount => {
             "an automount waits there; a run mounts it first".to_owned()

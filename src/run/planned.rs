@@ -94,7 +94,7 @@ pub async fn planned(loaded: &Loaded, root: &Path, purpose: Purpose) -> Result<P
         if due.is_empty() || purpose == Purpose::Look {
             break facts;
         }
-        tried.extend(automounts::mount(&facts, due).await?);
+        tried.extend(automounts::mount(due).await?);
         known = facts.answers;
     };
     let (mut facts, mut plan) = make(loaded, facts, root)?;

@@ -127,6 +127,25 @@ fn only_automounts_of_this_instances_disks_are_set_off() {
     assert!(gone.is_incomplete() && gone.missing[0].why == "no automount waits there", "{:?}", gone.missing);
 }
 
+/// The way to it would set off another one, which may be a server's.
+#[test]
+fn an_automount_below_another_one_is_left_alone() {
+    let above = WAITING.replace("mount 2", "mount 3").replace(" /b ", " /srv ").replace("0:33", "0:34");
+    let below = WAITING.replace(" /b ", " /srv/b ");
+    let lines =
+        "fstab server:/b /srv nfs x-systemd.automount\nfstab /dev/b1 /srv/b ext4 x-systemd.automount\n";
+    let host = format!("{HOST}{above}{below}{lines}");
+    let facts = Host::of(&host).facts();
+    assert_eq!(to_mount(&facts, &rig::fixture::settings()).len(), 0);
+    let found = plan_with(&facts, |_| {}).unwrap();
+    let why = "it is below the automount at /srv, on which nothing is mounted";
+    assert_eq!((found.missing[0].why.as_str(), found.missing[0].counts), (why, true));
+    let mounted = format!("{host}mount 4 3 0:35 / /srv rw - nfs server:/b rw\n");
+    // The inner one is on the share, then.
+    let mounted = mounted.replace("mount 2 1 0:33", "mount 2 4 0:33");
+    assert_eq!(to_mount(&Host::of(&mounted).facts(), &rig::fixture::settings()).len(), 1);
+}
+
 #[test]
 fn an_automount_that_nobody_explains_is_noted() {
     let note = |host: &str, units: Option<Result<&str, &str>>| {

@@ -2,7 +2,7 @@
 
 use rig::Fs;
 use rig::namespace::Namespace;
-use rig::program::{Ended, put_executable};
+use rig::program::{Ended, await_some, put_executable};
 use serde_json::Value;
 
 /// A host with `a` mounted, and `b` made but not mounted.
@@ -82,6 +82,34 @@ fn an_automount_that_fails_is_no_set_of_everything() {
     let thawed = space.run(&["thaw"]);
     thawed.exits(22).says("should be mounted and is not");
     assert!(!is_mounted(&space, "b"));
+}
+
+/// Its disk does not answer: a signal ends the run, and what waits for the mount.
+#[test]
+fn an_automount_that_hangs_can_be_interrupted() {
+    let space = host();
+    let (b, device) = (space.at("b"), space.rig.device("b"));
+    space.fstab(&format!("{device} {b} ext4 x-systemd.automount\n"));
+    let daemon = space.automount("never", "b");
+    let run = space.spawn(&["snapshot"]);
+    let asked = space.path("b.asked");
+    await_some("the automounter to be asked", || asked.exists().then_some(()));
+    run.signal(nix::sys::signal::Signal::SIGTERM);
+    let ended = run.end();
+    assert_eq!(ended.signal, Some(15), "{}", ended.err);
+    assert!(!is_mounted(&space, "b"));
+    // Nothing of it is left that waits there, and keeps the mounts of this namespace.
+    let here = std::fs::read_link(format!("/proc/{}/ns/mnt", space.pid())).unwrap();
+    let waits = |process: &std::path::Path| {
+        let command = std::fs::read(process.join("cmdline")).unwrap_or_default();
+        command.split(|b| *b == 0).any(|word| word == b"__inspect")
+            && std::fs::read_link(process.join("ns/mnt")).is_ok_and(|of| of == here)
+    };
+    await_some("the helper to end", || {
+        let mut all = std::fs::read_dir("/proc").ok()?.flatten();
+        (!all.any(|entry| waits(&entry.path()))).then_some(())
+    });
+    drop(daemon);
 }
 
 /// `nofail`: the host started without it, and nobody was told.

@@ -62,8 +62,15 @@ fn flat(said: &Ended) -> String {
 /// is no refusal.
 #[test]
 fn a_plan_is_made_for_an_ordinary_user_also_after_a_run() {
-    let host = Host::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
+    let host = Host::start(&[("a", Fs::Ext4), ("b", Fs::Xfs), ("c", Fs::Btrfs)]);
     let b = host.0.path("b");
+    // An image file, an overlay's upper layer and the root of a btrfs, all of them closed to him.
+    let (a, c) = (host.0.at("a"), host.0.at("c"));
+    host.0.sh(&format!(
+        "cd {a}; mkdir -p closed/upper closed/work closed/lower image over; truncate -s 16M closed/image; \
+         mkfs.ext4 -q closed/image; mount -o loop closed/image {a}/image; mount -t overlay overlay {a}/over \
+         -o lowerdir={a}/closed/lower,upperdir={a}/closed/upper,workdir={a}/closed/work; chmod 700 closed {c}"
+    ));
     assert!(flat(host.nobody(&["plan"]).exits(0)).contains("needs root: whether the filesystem on"));
     host.root(&["snapshot"]).exits(0);
     host.drop_in(&format!("[defaults]\nexclude_mounts = [{b:?}]\n"));
@@ -71,11 +78,15 @@ fn a_plan_is_made_for_an_ordinary_user_also_after_a_run() {
     let said = host.nobody(&["plan"]);
     said.exits(0);
     assert!(
-        flat(&said).contains("Plan default: 1 filesystem on 1 volume, filesystem-consistent"),
+        flat(&said).contains("Plan default: 2 filesystems on 2 volumes, filesystem-consistent"),
         "{said:?}"
     );
     assert!(flat(&said).contains("excluded by `exclude_mounts`"), "{said:?}");
-    let a = host.0.at("a");
+    assert!(
+        flat(&said).contains(&format!("{a}/image: not checked, needs root: which filesystem")),
+        "{said:?}"
+    );
+    assert!(flat(&said).contains("not checked, needs root: where its writes go"), "{said:?}");
     assert!(flat(&said).contains(&format!("{a}: not checked, needs root")), "{said:?}");
     // What cannot be seen is not "none".
     assert!(flat(&said).contains("not checked: the calls of"), "{said:?}");
