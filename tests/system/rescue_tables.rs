@@ -3,6 +3,7 @@
 //! mistake.
 
 use rig::listener::Listener;
+use rig::namespace::KEEP;
 use rig::probe::{assert_settled, is_thawed};
 use rig::{Fs, Rig};
 
@@ -86,14 +87,15 @@ END
 #[test]
 fn a_namespace_without_a_process_is_reached() {
     for keep in [
-        "touch $T/ns; unshare --mount=$T/ns sh -c \"mount $A $T/only && fsfreeze -f $T/only\"",
+        "touch $T/ns; keep $T/ns sh -c \"mount $A $T/only && fsfreeze -f $T/only\"",
         "unshare -m sh -c \"mount $A $T/only && fsfreeze -f $T/only && touch $T/ready && exec sleep 60\" & other=$!; \
          while ! [ -e $T/ready ]; do sleep 0.05; done; exec 9</proc/$other/ns/mnt; kill $other; wait $other || true",
     ] {
         let rig = Rig::start(&[("a", Fs::Ext4)]);
         let unmounted = Unmounted::of(&rig);
-        let script =
-            format!("mkdir $T/only; {keep}\n! grep -q $T/only /proc/self/mountinfo\nstillpoint thaw --all");
+        let script = format!(
+            "{KEEP}\nmkdir $T/only; {keep}\n! grep -q $T/only /proc/self/mountinfo\nstillpoint thaw --all"
+        );
         alone(&rig, &script).exits(0).says("thawed 1 filesystems");
         assert!(unmounted.was_thawed());
         assert_settled(&rig);

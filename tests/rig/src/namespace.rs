@@ -13,6 +13,17 @@ use crate::program::{Ended, HOST_PROGRAMS, Run, await_some, put_executable, wait
 use crate::window::{InWindow, in_the_window_of};
 use crate::{Fs, Rig};
 
+/// Shell function: `keep FILE COMMAND…` runs a command in a mount namespace of its own, which FILE keeps from
+/// then on. The kernel binds only what has a higher number than the namespace that it is bound in (EINVAL,
+/// fs/namespace.c, mnt_ns_loop), and since 6.18 each CPU gives out numbers of its own. On the CPU where the
+/// older one was made they grow.
+pub const KEEP: &str = r#"keep() {
+    for cpu in $(seq 0 "$(($(nproc --all) - 1))"); do
+        taskset -c "$cpu" unshare --mount="$@" && return
+    done
+    return 1
+}"#;
+
 /// A rig whose volumes are mounted in a namespace of their own.
 pub struct Namespace {
     holder: Child,

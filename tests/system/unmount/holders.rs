@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use rig::Fs;
-use rig::namespace::Namespace;
+use rig::namespace::{KEEP, Namespace};
 use rig::probe::Writer;
 use rig::program::await_some;
 
@@ -153,10 +153,7 @@ fn a_mount_that_nobody_can_see_is_found_by_the_claim() {
     space.unmounting(&["a"], "");
     let (before, kept) = (space.table(), space.at("kept"));
     space.sh(&format!("touch {kept}; mount --bind {kept} {kept}; mount --make-private {kept}"));
-    // A namespace may only be bound in one that is older, and Linux 6.18 compares ids that each CPU hands out
-    // for itself: so some attempts are refused.
-    let keep = format!("unshare --mount={kept} --propagation private true");
-    space.sh(&format!("for n in $(seq 50); do {keep} 2>/dev/null && exit; done; {keep}"));
+    space.sh(&format!("{KEEP}\nkeep {kept} --propagation private true"));
     let ended = space.run(&["snapshot"]);
     space.sh(&format!("umount {kept}; umount {kept}"));
     ended.exits(21).says("is unmounted, and something still uses it").says("lsns");
