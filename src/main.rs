@@ -3,9 +3,12 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // Before the runtime starts threads: the watchdog is a process of its own with one thread.
+    // Before the runtime starts threads: each of these is a process of its own.
     if std::env::args_os().nth(1).is_some_and(|a| a == stillpoint::window::watchdog::ARGUMENT) {
         return stillpoint::window::watchdog::main();
+    }
+    if std::env::args_os().nth(1).is_some_and(|a| a == stillpoint::window::freezer::ARGUMENT) {
+        return stillpoint::window::freezer::main();
     }
     if std::env::args_os().nth(1).is_some_and(|a| a == stillpoint::window::probe::ARGUMENT) {
         return stillpoint::window::probe::main(std::env::args_os().skip(2));

@@ -38,6 +38,11 @@ pub struct WriteCounter {
     pub in_flight: u64,
 }
 
+/// FIFREEZE, made by another process.
+pub type Freezing<'a> = dyn Fn() -> nix::Result<()> + 'a;
+/// FITHAW, made by another process; none when that process does not answer.
+pub type Thawing<'a> = dyn Fn() -> Option<nix::Result<()>> + 'a;
+
 /// What the frozen window asks of the kernel. One implementation is real; tests wrap it to inject failures.
 pub trait Kernel: Send + Sync + std::fmt::Debug + 'static {
     /// Opens a mount point for FIFREEZE: any readable fd of the filesystem will do, O_PATH will not.
@@ -55,16 +60,19 @@ pub trait Kernel: Send + Sync + std::fmt::Debug + 'static {
     /// # Errors
     /// EINVAL: it was not frozen (any more), or a FIFREEZE is still in progress.
     fn thaw(&self, fd: BorrowedFd<'_>) -> nix::Result<()>;
-    /// FITHAW, done by another process if `delegate` has a result to give.
+    /// FIFREEZE, made by another process where there is one for it: `delegate`. A made kernel has none.
+    ///
+    /// # Errors
+    /// As [`Kernel::freeze`].
+    fn freeze_delegated(&self, fd: BorrowedFd<'_>, _delegate: &Freezing<'_>) -> nix::Result<()> {
+        self.freeze(fd)
+    }
+    /// FITHAW, made by another process where `delegate` has a result to give. A made kernel has none.
     ///
     /// # Errors
     /// As [`Kernel::thaw`].
-    fn thaw_delegated(
-        &self,
-        fd: BorrowedFd<'_>,
-        delegate: &dyn Fn() -> Option<nix::Result<()>>,
-    ) -> nix::Result<()> {
-        delegate().unwrap_or_else(|| self.thaw(fd))
+    fn thaw_delegated(&self, fd: BorrowedFd<'_>, _delegate: &Thawing<'_>) -> nix::Result<()> {
+        self.thaw(fd)
     }
     /// syncfs(2).
     ///
@@ -177,6 +185,14 @@ impl Kernel for Linux {
         let mut unused = 0;
         // SAFETY: FITHAW ignores its argument (fs/ioctl.c, ioctl_fsthaw); the pointer is valid all the same.
         unsafe { ioctl::fithaw(fd.as_raw_fd(), &raw mut unused) }.map(drop)
+    }
+
+    fn freeze_delegated(&self, _: BorrowedFd<'_>, delegate: &Freezing<'_>) -> nix::Result<()> {
+        delegate()
+    }
+
+    fn thaw_delegated(&self, fd: BorrowedFd<'_>, delegate: &Thawing<'_>) -> nix::Result<()> {
+        delegate().unwrap_or_else(|| self.thaw(fd))
     }
 
     fn syncfs(&self, fd: BorrowedFd<'_>) -> nix::Result<()> {
@@ -314,9 +330,9 @@ const _: () = assert!(size_of::<LoopInfo>() == 232 && size_of::<BtrfsInfo>() == 
 pub(crate) const MAX_FILESYSTEMS: usize = 1000;
 
 /// Which words [`Page`] has, and where; raised when that changes.
-pub const LAYOUT: u32 = 0x5350_0001;
+pub const LAYOUT: u32 = 0x5350_0002;
 
-/// The page that agent and watchdog share. All words are atomics; either side may die at any instruction.
+/// The page that agent, freezer and watchdog share. All words are atomics; either side may die at any instruction.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Page {
@@ -332,10 +348,10 @@ pub struct Page {
     pub expedited: AtomicU32,
     /// One word a superblock: see [`crate::window::state::State`].
     pub states: [AtomicU32; MAX_FILESYSTEMS],
-    /// One word a superblock, by which the agent requests a thaw: see `window/delegated_thaw.rs`.
-    pub thaw_requests: [AtomicU32; MAX_FILESYSTEMS],
-    /// One word a superblock, by which the watchdog replies.
-    pub thaw_replies: [AtomicU32; MAX_FILESYSTEMS],
+    /// One word a superblock, by which the agent requests FIFREEZE and FITHAW: see `window/delegated.rs`.
+    pub requests: [AtomicU32; MAX_FILESYSTEMS],
+    /// One word a superblock, by which the freezer replies.
+    pub replies: [AtomicU32; MAX_FILESYSTEMS],
 }
 
 /// A mapping of [`Page`], shared through a memfd or a file in memory.

@@ -137,6 +137,10 @@ pub struct State {
     pub env: Option<HookEnv>,
     /// Filesystems that may be frozen.
     pub frozen: Vec<FrozenMount>,
+    /// The process that freezes them, where it is not the run's own. It may be inside FIFREEZE for longer than
+    /// the run lives.
+    #[serde(default)]
+    pub(crate) freezer: Option<ProcessId>,
     /// Filesystems that may be unmounted, and units that may be stopped for that.
     #[serde(default)]
     pub unmounted: ToRemount,
@@ -196,6 +200,7 @@ impl Journal {
             sessions: Vec::new(),
             env: None,
             frozen: Vec::new(),
+            freezer: None,
             thawed_by: None,
             unmounted: ToRemount::default(),
             created: Created::No,
@@ -311,7 +316,12 @@ impl Journal {
         }
     }
 
-    /// Does a thread of the run's process still exist, in exit(2) or inside FIFREEZE?
+    /// The processes in which a FIFREEZE of the run may still be in progress, also when the run is dead.
+    pub(crate) fn freezing(&self) -> Vec<ProcessId> {
+        std::iter::once(self.state.process).chain(self.state.freezer).collect()
+    }
+
+    /// Does a thread of the run's process still exist, in exit(2) or in another call?
     #[must_use]
     pub(crate) fn lingers(&self) -> bool {
         if self.is_of_another_boot() {

@@ -116,6 +116,7 @@ async fn ready<E, G: Goal<E>>(
     let thawed_by = env.clock.now().checked_add(flush + limits.window).ok();
     let written = progress.journal.update(|state| {
         state.frozen = will_freeze(job.plan);
+        state.freezer = prepared.freezer();
         state.thawed_by = thawed_by;
         state.expedited = prepared.expedited();
         goal.note_freeze(env, prepared, state);

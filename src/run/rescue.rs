@@ -41,14 +41,14 @@ pub type Thaws = (Vec<PathBuf>, Vec<(PathBuf, Errno)>);
 /// FITHAW on each filesystem that this dead run may have left frozen. EINVAL means that it is not frozen,
 /// which counts as success.
 pub(super) fn recorded(journal: &Journal) -> Thaws {
-    thaw_all(journal, Some(journal.state.process))
+    thaw_all(journal, Some(journal.freezing()))
 }
 
-fn thaw_all(journal: &Journal, owner: Option<ProcessId>) -> Thaws {
+fn thaw_all(journal: &Journal, dead: Option<Vec<ProcessId>>) -> Thaws {
     let frozen = journal.may_be_frozen();
     let work = frozen.mounts().map(|m| {
-        let (mount, frozen) = (m.clone(), frozen.clone());
-        (m.mount_point.clone(), Box::new(move || thaw_one(&mount, &frozen, owner)) as Work)
+        let (mount, frozen, dead) = (m.clone(), frozen.clone(), dead.clone());
+        (m.mount_point.clone(), Box::new(move || thaw_one(&mount, &frozen, dead.as_deref())) as Work)
     });
     // Each FITHAW has a limit of its own, but opening or mounting may hang for longer.
     side_by_side(work.collect(), PATIENCE + MARGIN)
@@ -90,7 +90,7 @@ fn side_by_side(work: Vec<(PathBuf, Work)>, limit: Duration) -> Thaws {
 
 /// True when it was frozen and is now thawed. EBUSY when a FIFREEZE of the dead run is still in progress;
 /// ENOLINK when it exists, is mounted nowhere, and could not be reached either by mounting it.
-fn thaw_one(mount: &FrozenMount, frozen: &MayBeFrozen, owner: Option<ProcessId>) -> Result<bool, Errno> {
+fn thaw_one(mount: &FrozenMount, frozen: &MayBeFrozen, dead: Option<&[ProcessId]>) -> Result<bool, Errno> {
     let Some(fd) = reached(&mount.mount_point, mount.dev)? else {
         return Ok(false); // the filesystem no longer exists
     };
@@ -100,9 +100,9 @@ fn thaw_one(mount: &FrozenMount, frozen: &MayBeFrozen, owner: Option<ProcessId>)
         if !frozen.still(mount) {
             return Ok(false);
         }
-        // Read before the thaw: while a thread of the dead run exists, EINVAL may mean that its FIFREEZE is
-        // still in progress.
-        let lingering = owner.is_some_and(|p| p.lingers(Path::new("/")));
+        // Read before the thaw: while a thread of the dead run or of its freezer exists, EINVAL may mean that
+        // its FIFREEZE is still in progress.
+        let lingering = dead.unwrap_or_default().iter().any(|p| p.lingers(Path::new("/")));
         match Linux.thaw(fd.as_fd()) {
             Ok(()) => {
                 frozen.thawed(mount);
@@ -110,7 +110,7 @@ fn thaw_one(mount: &FrozenMount, frozen: &MayBeFrozen, owner: Option<ProcessId>)
             }
             Err(Errno::EINVAL) if !lingering => {
                 // Of a run that lives, a FIFREEZE may still be in progress.
-                if owner.is_some() {
+                if dead.is_some() {
                     frozen.thawed(mount);
                 }
                 return Ok(false);

@@ -85,11 +85,19 @@ pub struct NotFrozen {
     pub thawed: Thawed,
 }
 
+/// What FIFREEZE, or who made the call, said.
+fn refusal(errno: Errno) -> &'static str {
+    match errno {
+        Errno::EOWNERDEAD => "the freezer died",
+        other => other.desc(),
+    }
+}
+
 /// Why freezing was not completed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say what each variant and field is")]
 pub enum FreezeFailure {
-    #[error("cannot freeze {} ({fstype}): {}", mount_point.display(), errno.desc())]
+    #[error("cannot freeze {} ({fstype}): {}", mount_point.display(), refusal(*errno))]
     Refused { mount_point: PathBuf, fstype: String, errno: Errno },
     #[error("freezing took longer than {}: {}", humantime::format_duration(*limit), list(stuck))]
     TooLong { limit: Duration, stuck: Vec<PathBuf> },

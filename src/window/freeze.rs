@@ -1,11 +1,12 @@
-//! One small thread a superblock: it freezes, it thaws, it says how that went.
+//! One small thread a superblock: it has it frozen, it has it thawed, it says how that went.
 //!
 //! In: an open fd a filesystem, made before the window. Out: a [`Report`] a filesystem on the [`Board`]. Must
 //! never: open, allocate much, log or close anything while frozen, thaw what it did not freeze, or leave a
 //! filesystem frozen that became frozen after the run was aborted.
 //!
 //! A FIFREEZE in progress cannot be aborted (it waits in D state for writers inside and ignores SIGKILL), so
-//! every thread checks the abort flag the moment FIFREEZE returns, and thaws at once when it is set.
+//! another process makes the call, the freezer, and every thread checks the abort flag the moment FIFREEZE
+//! returns, and thaws at once when it is set.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,7 +18,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use tokio::sync::Notify;
 
-use super::delegated_thaw;
+use super::delegated::Delegate;
+use super::guard::Guard;
 use super::state::State;
 use crate::host::kernel::{Kernel, SharedPage};
 use crate::host::thread::STACK;
@@ -154,15 +156,6 @@ pub(crate) const BUSY_LIMIT: Duration = Duration::from_secs(1);
 /// Pause between two tries of FIFREEZE (EBUSY) or FITHAW (errors).
 const RETRY: Duration = Duration::from_millis(20);
 
-/// The filesystem of one thread.
-#[derive(Debug)]
-pub(crate) struct Subject {
-    /// Any fd of the filesystem.
-    pub fd: Arc<OwnedFd>,
-    /// True when the watchdog does its FITHAW, if it answers: see [`super::delegated_thaw`].
-    pub delegated: bool,
-}
-
 /// The freezing threads, ready and waiting.
 #[derive(Debug)]
 pub(crate) struct Freezers {
@@ -172,27 +165,32 @@ pub(crate) struct Freezers {
 }
 
 impl Freezers {
-    /// Starts one thread for each filesystem; thread `i` uses word `i` of the page.
+    /// Starts one thread for each filesystem, given by any fd of it; thread `i` uses word `i` of the page.
     ///
     /// # Errors
     /// When a thread cannot be started. None has touched its filesystem then.
     pub fn start(
         kernel: &Arc<dyn Kernel>,
-        page: &Arc<SharedPage>,
-        subjects: Vec<Subject>,
+        guard: &dyn Guard,
+        filesystems: &[Arc<OwnedFd>],
     ) -> std::io::Result<Self> {
         let board = Arc::new(Board::default());
-        board.lock().resize(subjects.len(), Report::Waiting);
-        board.stamps.lock().unwrap_or_else(PoisonError::into_inner).resize(subjects.len(), Stamps::default());
+        board.lock().resize(filesystems.len(), Report::Waiting);
+        board
+            .stamps
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .resize(filesystems.len(), Stamps::default());
         let abort = Arc::new(AtomicBool::new(false));
-        let mut orders = Vec::with_capacity(subjects.len());
-        for (index, subject) in subjects.into_iter().enumerate() {
+        let mut orders = Vec::with_capacity(filesystems.len());
+        for (index, fd) in filesystems.iter().enumerate() {
             let (send, receive) = channel();
             let worker = Worker {
                 index,
-                subject,
+                fd: Arc::clone(fd),
                 kernel: Arc::clone(kernel),
-                page: Arc::clone(page),
+                delegate: guard.delegate(),
+                page: Arc::clone(guard.page()),
                 board: Arc::clone(&board),
                 abort: Arc::clone(&abort),
             };
@@ -241,8 +239,9 @@ impl Freezers {
 
 struct Worker {
     index: usize,
-    subject: Subject,
+    fd: Arc<OwnedFd>,
     kernel: Arc<dyn Kernel>,
+    delegate: Option<Arc<Delegate>>,
     page: Arc<SharedPage>,
     board: Arc<Board>,
     abort: Arc<AtomicBool>,
@@ -296,7 +295,7 @@ impl Worker {
             // Set anew at each try: until FIFREEZE is accepted, writers wait because of somebody else's
             // freeze.
             self.board.stamp(self.index, |s| s.begun = Some(Instant::now()));
-            match self.kernel.freeze(self.subject.fd.as_fd()) {
+            match self.fifreeze() {
                 Ok(()) => {
                     self.state(State::Frozen);
                     self.board.stamp(self.index, |s| s.frozen = Some(Instant::now()));
@@ -312,12 +311,29 @@ impl Worker {
                     std::thread::sleep(RETRY);
                 }
                 Err(errno) => {
+                    if errno == Errno::EOWNERDEAD {
+                        // Whether FIFREEZE had succeeded, the freezer has not told. Until it is known to be
+                        // thawed, it counts as frozen.
+                        self.thaw_at_last();
+                    }
                     self.state(State::Idle);
                     self.board.set(self.index, Report::Failed(errno));
                     return false;
                 }
             }
         }
+    }
+
+    fn fifreeze(&self) -> nix::Result<()> {
+        let fd = self.fd.as_fd();
+        let Some(delegate) = &self.delegate else { return self.kernel.freeze(fd) };
+        self.kernel.freeze_delegated(fd, &|| delegate.freeze(self.index, || self.aborted()))
+    }
+
+    fn fithaw(&self) -> nix::Result<()> {
+        let fd = self.fd.as_fd();
+        let Some(delegate) = &self.delegate else { return self.kernel.thaw(fd) };
+        self.kernel.thaw_delegated(fd, &|| delegate.thaw(self.index))
     }
 
     fn thaw(&self) {
@@ -328,12 +344,7 @@ impl Worker {
     /// Thaws, and tries again until FITHAW succeeds or says that the filesystem is not frozen.
     fn thaw_at_last(&self) -> Report {
         loop {
-            let fd = self.subject.fd.as_fd();
-            let said = if self.subject.delegated {
-                self.kernel.thaw_delegated(fd, &|| delegated_thaw::request(&self.page, self.index))
-            } else {
-                self.kernel.thaw(fd)
-            };
+            let said = self.fithaw();
             if matches!(said, Ok(()) | Err(Errno::EINVAL)) {
                 self.board.stamp(self.index, |s| s.thawed = Some(Instant::now()));
             }
@@ -344,7 +355,7 @@ impl Worker {
                 }
                 Err(Errno::EINVAL) => {
                     self.state(State::Thawed);
-                    if self.subject.delegated && delegated_thaw::succeeded_late(&self.page, self.index) {
+                    if self.delegate.as_ref().is_some_and(|d| d.succeeded_late(self.index)) {
                         return Report::Thawed;
                     }
                     return Report::ThawedByOther;

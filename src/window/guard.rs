@@ -4,9 +4,11 @@
 //! Must never: be passed over: a window is not opened without one.
 //!
 //! There is one watchdog, a process of its own ([`process`]): only another process can thaw what a dead one
-//! has frozen. It is behind a trait so that a test without root can walk a window in which nothing is really
+//! has frozen. With it comes the freezer, another one: only another process can be left behind inside
+//! FIFREEZE. They are behind a trait so that a test without root can walk a window in which nothing is really
 //! frozen.
 
+mod companion;
 pub mod process;
 
 use std::future::Future;
@@ -20,6 +22,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::Extras;
+use super::delegated::Delegate;
 use super::watchdog::Trigger;
 use crate::host::kernel::SharedPage;
 
@@ -27,12 +30,13 @@ use crate::host::kernel::SharedPage;
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say what each variant and field is")]
 pub enum GuardError {
-    #[error("cannot start the watchdog ({})", program.display())]
-    Spawn { program: PathBuf, source: std::io::Error },
-    #[error("the watchdog ({}) is stillpoint {theirs}, and this is {}", program.display(), crate::build::ID)]
-    OtherBuild { program: PathBuf, theirs: String },
-    #[error("the watchdog did not get ready: {what}")]
+    #[error("cannot start the {who} ({})", program.display())]
+    Spawn { who: &'static str, program: PathBuf, source: std::io::Error },
+    #[error("the {who} ({}) is stillpoint {theirs}, and this is {}", program.display(), crate::build::ID)]
+    OtherBuild { who: &'static str, program: PathBuf, theirs: String },
+    #[error("the {who} did not get ready: {what}")]
     NotReady {
+        who: &'static str,
         /// The step that failed, as a phrase for the message.
         what: &'static str,
         source: Errno,
@@ -58,6 +62,12 @@ pub trait Guard: Send + Sync + std::fmt::Debug {
 
     /// Its process id, for messages and the journal.
     fn pid(&self) -> u32;
+
+    /// The freezer, which makes the calls that may hang; none where the agent makes them itself, over a made
+    /// kernel.
+    fn delegate(&self) -> Option<Arc<Delegate>> {
+        None
+    }
 
     /// What can stop or end it together with the agent, each in a few words; nothing where it stands alone.
     fn shares(&self) -> &[String] {

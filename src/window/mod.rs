@@ -16,7 +16,8 @@
 //! in /run.
 
 mod apart;
-mod delegated_thaw;
+pub mod delegated;
+mod companion;
 mod check;
 pub(crate) mod claims;
 mod clock;
@@ -25,6 +26,7 @@ pub mod expedite;
 mod failure;
 mod flush;
 mod freeze;
+pub mod freezer;
 mod frozen;
 pub mod guard;
 mod filesystem;

@@ -13,12 +13,13 @@ use super::claims::{Claiming, Claims};
 use super::expedite::{Former, RcuExpedited};
 use super::failure::{FreezeFailure, PrepareError};
 use super::filesystem::{self, Filesystem, open_all};
-use super::freeze::{Freezers, Report, Subject};
+use super::freeze::{Freezers, Report};
 use super::guard::Guard;
 use super::witness::{self, Witness};
-use super::{Extras, Limits, Machine, delegated_thaw, flush, memory};
+use super::{Extras, Limits, Machine, flush, memory};
 use crate::host::fanotify;
 use crate::host::kernel::Kernel;
+use crate::host::process::ProcessId;
 use crate::interrupt::Interrupt;
 use crate::plan::{Method, Plan};
 
@@ -58,17 +59,13 @@ impl Prepared {
         // Not before: a direct read waits for what the page cache has to write there, and no signal ends
         // that.
         let idle = with_witnesses(kernel, plan, &mut filesystems);
-        let (mut fds, mut subjects) = (Vec::new(), Vec::new());
+        let mut fds = Vec::new();
         for filesystem in filesystems.iter_mut().filter(|m| m.method == Method::Freeze) {
             filesystem.freezer = Some(fds.len());
             fds.push(Arc::clone(&filesystem.fd));
-            subjects.push(Subject {
-                fd: Arc::clone(&filesystem.fd),
-                delegated: delegated_thaw::applies_to(&filesystem.fstype),
-            });
         }
         let (mut guard, rcu_expedited) = start_guard(&machine, &fds, extras)?;
-        let freezers = match Freezers::start(kernel, guard.page(), subjects) {
+        let freezers = match Freezers::start(kernel, &*guard, &fds) {
             Ok(freezers) => freezers,
             Err(e) => {
                 guard.dismiss(); // else it would stay for as long as this process does
@@ -106,6 +103,12 @@ impl Prepared {
     #[must_use]
     pub fn watchdog(&self) -> u32 {
         self.guard.pid()
+    }
+
+    /// The process that freezes, where it is another one.
+    #[must_use]
+    pub fn freezer(&self) -> Option<ProcessId> {
+        self.guard.delegate().map(|d| d.id())
     }
 
     /// What can stop or end the watchdog together with this process.

@@ -2,7 +2,7 @@
 //!
 //! In: a word of the page. Out: [`State`]. Must never: read an unknown word as "not frozen".
 
-/// Words of the shared page, written by the freezing thread *before* each step so that the watchdog knows
+/// Words of the shared page, written *before* each step so that the watchdog knows
 /// what may be frozen whatever instruction the agent dies at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]

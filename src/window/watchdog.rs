@@ -1,24 +1,21 @@
 //! The watchdog: a process of its own that thaws when the agent does not.
 //!
-//! In: a socket on fd 0 (agent's pid, one fd a superblock, the shared page, then "armed until" and "done").
-//! Out: FITHAW on every superblock that the page says may be frozen, `rcu_expedited` as it was, and a line in
-//! the kernel's log. While the agent is well, it only does the FITHAW that the agent asks for (see
-//! `delegated_thaw.rs`). Must never: allocate, open, close, exec or write to a file after it said "ready" and
+//! In: a socket on fd 0 (see `companion.rs`; then "armed until" and "done"), one fd a superblock, the shared
+//! page. Out: FITHAW on every superblock that the page says may be frozen, `rcu_expedited` as it was, and a
+//! line in the kernel's log; nothing while the agent is well. Must never: allocate, open, close, exec or write to a file after it said "ready" and
 //! while something may be frozen (but the kernel's own two, open already); extend its deadline; thaw a
 //! superblock whose word says that we have not touched it; give up while something may be frozen. Where a
 //! freeze was held for somebody else and the agent is gone, it starts the recovery at the very end.
 //!
-//! It shares as little as possible with the agent (see `apart.rs`), and nothing that it has open belongs to
-//! whoever started the agent. It ends by itself: when the agent tells it to, or when the agent is gone and
-//! nothing is frozen any more.
+//! It ends by itself: when the agent tells it to, or when agent and freezer are gone and nothing is frozen any
+//! more.
 //!
 //! Triggers: the absolute deadline (CLOCK_BOOTTIME), a gap in the heartbeat, end of file on the socket, the
 //! pidfd. The last two alone are not enough: a dying process can hang in D inside exit() with its socket
 //! open.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -27,20 +24,16 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::mman::{MlockAllFlags, mlockall};
-use nix::sys::signal::SigSet;
 use nix::sys::socket::{MsgFlags, recv, send};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-use nix::unistd::Pid;
-use rustix::process::{PidfdFlags, pidfd_open};
-use serde::{Deserialize, Serialize};
 
 use super::clock::boottime_ns;
+use super::companion::{Begun, DONE, STACK, begin, kernel_log, ready, say, socket};
 use super::expedite::PutBack;
 use super::state::State;
-use super::{apart, delegated_thaw};
-use crate::host::kernel::{self, Kernel, Linux, MAX_FILESYSTEMS, SharedPage};
+use crate::host::futex::{sleep_on, wake};
+use crate::host::kernel::{self, Kernel, Linux, SharedPage};
 
 /// The hidden first argument that makes this binary a watchdog.
 pub const ARGUMENT: &str = "__watchdog";
@@ -54,8 +47,6 @@ const RETRY: Duration = Duration::from_millis(20);
 const LOOK: u16 = 40;
 /// Longer than this between two looks, in nanoseconds, and the watchdog itself was not run.
 const PAUSE: u64 = 250_000_000;
-/// Stack of a thawing thread.
-const STACK: usize = 64 * 1024;
 
 /// Why the watchdog fired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,38 +83,8 @@ impl std::fmt::Display for Trigger {
     }
 }
 
-/// First message to the watchdog; the page's file comes with it.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Hello {
-    /// The agent's build.
-    pub build: String,
-    /// The agent's process id.
-    pub agent: i32,
-    /// How many fds follow, in messages of at most [`FDS_PER_MESSAGE`].
-    pub filesystems: usize,
-    /// What `rcu_expedited` is put back to; its fd comes with the page's, after it.
-    pub former: Option<String>,
-    /// What is started once everything is thawed because the agent is gone: the recovery.
-    pub afterwards: Option<Vec<std::path::PathBuf>>,
-}
-
-/// What follows [`READY`].
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Ready {
-    /// The watchdog's build. Where it is not the agent's, the watchdog has done nothing and is not ready.
-    pub build: String,
-    /// What it still shares with the agent.
-    pub shares: Vec<String>,
-}
-
-/// SCM_RIGHTS takes at most 253 fds a message (SCM_MAX_FD).
-pub(super) const FDS_PER_MESSAGE: usize = 200;
 /// First byte of messages: armed, followed by the deadline as 8 bytes of boottime nanoseconds.
 pub(super) const ARM: u8 = b'A';
-/// Everything is thawed and every freezing thread is back: go.
-pub(super) const DONE: u8 = b'D';
-/// First byte of the watchdog's answer to [`Hello`], once nothing can fail any more.
-pub(super) const READY: u8 = b'R';
 /// The watchdog has fired.
 pub(super) const FIRED: u8 = b'F';
 
@@ -143,9 +104,11 @@ pub fn main() -> std::process::ExitCode {
 #[derive(Debug)]
 struct Watchdog {
     agent: OwnedFd,
+    /// The freezer's process: its calls may outlast the agent.
+    freezer: OwnedFd,
     timer: TimerFd,
     page: Arc<SharedPage>,
-    /// The agent's process is gone, every thread of it: no FIFREEZE can be in progress any more.
+    /// Agent and freezer are gone, every thread of them: no FIFREEZE can be in progress any more.
     gone: Arc<AtomicBool>,
     threads: Vec<std::thread::JoinHandle<()>>,
     rcu_expedited: Option<PutBack>,
@@ -154,40 +117,14 @@ struct Watchdog {
 
 impl Watchdog {
     fn prepare() -> nix::Result<Self> {
-        // Signals first: Ctrl-C in the terminal must not take the guard. Every thread inherits the mask.
-        SigSet::all().thread_block()?;
-        nix::unistd::setsid().or_else(|e| if e == Errno::EPERM { Ok(Pid::this()) } else { Err(e) })?;
-        nix::unistd::chdir("/")?;
-        let _ = crate::host::process::set_oom_score("self", -1000);
-        // Started from /proc/self/exe, it would be called `exe`.
-        let _ = nix::sys::prctl::set_name(c"stillpoint");
-        close_inherited();
-        let mut buffer = [0_u8; 8192];
-        let (n, mut fds) = kernel::receive_fds(socket(), &mut buffer)?;
-        same_build(&buffer[..n])?;
-        // Before there are threads, which inherit it, and before anything is frozen.
-        let shares = apart::stand();
-        let hello: Hello = serde_json::from_slice(&buffer[..n]).map_err(|_| Errno::EPROTO)?;
+        let Begun { hello, page, mut others, filesystems, agent, shares } = begin()?;
         let rcu_expedited = match hello.former {
-            Some(former) => Some(PutBack::new(fds.pop().ok_or(Errno::EPROTO)?, former)),
+            Some(former) => Some(PutBack::new(others.pop().ok_or(Errno::EPROTO)?, former)),
             None => None,
         };
-        let page = fds.pop().ok_or(Errno::EPROTO)?;
-        let page = Arc::new(SharedPage::map(page.as_fd())?);
-        let mut filesystems = Vec::new();
-        while filesystems.len() < hello.filesystems {
-            match kernel::receive_fds(socket(), &mut buffer)? {
-                (0, _) => return Err(Errno::EPIPE),
-                (_, more) => filesystems.extend(more),
-            }
-        }
-        if filesystems.len() > MAX_FILESYSTEMS {
-            return Err(Errno::E2BIG);
-        }
-        let agent = rustix::process::Pid::from_raw(hello.agent).ok_or(Errno::ESRCH)?;
-        let agent = pidfd_open(agent, PidfdFlags::empty()).map_err(|e| Errno::from_raw(e.raw_os_error()))?;
+        let freezer = others.pop().ok_or(Errno::EPROTO)?;
         let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC)?;
-        let log = OpenOptions::new().write(true).open("/dev/kmsg").ok().map(Arc::new);
+        let log = kernel_log();
         let gone = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::with_capacity(filesystems.len());
         for (index, fd) in filesystems.into_iter().enumerate() {
@@ -200,9 +137,8 @@ impl Watchdog {
             );
         }
         let afterwards = hello.afterwards.as_deref().and_then(command);
-        mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE)?;
         ready(shares)?;
-        Ok(Self { agent, timer, page, gone, threads, rcu_expedited, afterwards })
+        Ok(Self { agent, freezer, timer, page, gone, threads, rcu_expedited, afterwards })
     }
 
     fn watch(mut self) {
@@ -246,6 +182,10 @@ impl Watchdog {
                 self.fire(Trigger::AgentGone);
                 // Once more: the agent may have raised it after the watchdog had fired.
                 self.put_back();
+                // Until then its FIFREEZE may still be in progress, and be nobody's when it returns.
+                while poll(&mut [PollFd::new(self.freezer.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE)
+                    == Err(Errno::EINTR)
+                {}
                 self.gone.store(true, Ordering::SeqCst);
                 // Each thread ends when its filesystem is certainly thawed. They may wait for a stuck one for
                 // long.
@@ -286,9 +226,7 @@ impl Watchdog {
 
     fn fire(&self, why: Trigger) {
         if self.page.fired.compare_exchange(0, why as u32, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
-            for index in 0..self.threads.len() {
-                delegated_thaw::fire(&self.page, index);
-            }
+            wake(&self.page.fired);
             let _ = send(0, &[FIRED], MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT);
             self.put_back();
         }
@@ -301,30 +239,6 @@ impl Watchdog {
             rcu_expedited.write();
         }
     }
-}
-
-fn ready(shares: Vec<String>) -> nix::Result<()> {
-    let mut message = vec![READY];
-    let ready = Ready { build: crate::build::ID.to_owned(), shares };
-    message.extend(serde_json::to_vec(&ready).map_err(|_| Errno::EPROTO)?);
-    send(0, &message, MsgFlags::MSG_NOSIGNAL).map(drop)
-}
-
-/// Is this the agent's program? If not, the agent is told which this is, before anything is done for it.
-fn same_build(hello: &[u8]) -> nix::Result<()> {
-    /// Of any build: another one may have other fields beside it.
-    #[derive(Deserialize)]
-    struct Build {
-        build: String,
-    }
-    if serde_json::from_slice(hello).is_ok_and(|Build { build }| build == crate::build::ID) {
-        return Ok(());
-    }
-    ready(Vec::new())?;
-    // Until the agent has read it: closed with messages unread, the socket would only say that it was reset.
-    let mut rest = [0; 64];
-    while recv(0, &mut rest, MsgFlags::empty()).is_ok_and(|n| n > 0 && rest[..n] != [DONE]) {}
-    Err(Errno::EPROTO)
 }
 
 fn command(words: &[std::path::PathBuf]) -> Option<Command> {
@@ -353,7 +267,9 @@ struct Thaw {
 
 impl Thaw {
     fn run(&self) {
-        delegated_thaw::serve(&self.page, self.index, self.fd.as_fd());
+        while self.page.fired.load(Ordering::SeqCst) == 0 {
+            sleep_on(&self.page.fired, 0, None);
+        }
         let word = &self.page.states[self.index];
         loop {
             // Read before the thaw: only an EINVAL that comes *after* the agent was gone is final.
@@ -365,7 +281,9 @@ impl Thaw {
                     Ok(()) => {
                         word.store(State::ThawedByWatchdog as u32, Ordering::SeqCst);
                         self.page.thawed_by_watchdog.fetch_add(1, Ordering::SeqCst);
-                        self.say();
+                        let (index, why) = (self.index, self.page.fired.load(Ordering::SeqCst));
+                        let line = format_args!("watchdog thawed filesystem #{index} (trigger {why})");
+                        say(self.log.as_deref(), line);
                         true
                     }
                     Err(Errno::EINVAL) => {
@@ -386,31 +304,4 @@ impl Thaw {
             std::thread::sleep(RETRY);
         }
     }
-
-    /// One line into the kernel's log, formatted on the stack.
-    fn say(&self) {
-        let Some(log) = &self.log else { return };
-        let mut line = [0_u8; 128];
-        let mut cursor = std::io::Cursor::new(&mut line[..]);
-        let why = self.page.fired.load(Ordering::SeqCst);
-        let _ = writeln!(cursor, "<4>stillpoint: watchdog thawed filesystem #{} (trigger {why})", self.index);
-        let n = usize::try_from(cursor.position()).unwrap_or(0);
-        let _ = (&**log).write(&line[..n]);
-    }
 }
-
-/// Whoever started the agent may have left fds open across exec; one on a frozen filesystem could block our
-/// exit.
-fn close_inherited() {
-    let Ok(folder) = std::fs::read_dir("/proc/self/fd") else { return };
-    let open: Vec<i32> = folder.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
-    for fd in open.into_iter().filter(|fd| *fd > 2) {
-        let _ = nix::unistd::close(fd); // the folder's own is in the list, and closed already
-    }
-}
-
-fn socket() -> BorrowedFd<'static> {
-    STDIN.as_fd()
-}
-
-static STDIN: std::sync::LazyLock<std::io::Stdin> = std::sync::LazyLock::new(std::io::stdin);

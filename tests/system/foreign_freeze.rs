@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use rig::hooks::{hook, log, note, noting};
-use rig::probe::{assert_settled, is_frozen, is_thawed, was_frozen, watchdogs};
+use rig::probe::{assert_settled, guards, is_frozen, is_thawed, kill_with_guards, was_frozen};
 use rig::program::{Run, await_some};
 use rig::window::in_the_window;
 use rig::{Fs, Rig, sh};
@@ -21,7 +21,7 @@ fn killed() -> Rig {
     let run = in_the_window(&rig, &["snapshot"]);
     run.signal(Signal::SIGKILL);
     run.end();
-    await_some("the watchdog's end", || watchdogs(&rig).is_empty().then_some(()));
+    await_some("the guards' end", || guards(&rig).is_empty().then_some(()));
     assert!(rig.mounts().iter().all(|m| is_thawed(m)));
     rig
 }
@@ -53,10 +53,7 @@ fn a_recovery_leaves_what_was_frozen_after_the_watchdogs_thaw() {
 fn a_recovery_thaws_what_nobody_has_thawed() {
     let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
     let run = in_the_window(&rig, &["snapshot"]);
-    let guard = watchdogs(&rig)[0];
-    kill(guard, Signal::SIGSTOP).unwrap();
-    run.signal(Signal::SIGKILL);
-    kill(guard, Signal::SIGKILL).unwrap();
+    kill_with_guards(&rig, run.pid());
     run.end();
     let status = Run::start(rig.bare_command(&["status"])).end();
     assert!(status.exits(40).out.contains("may be frozen"), "{}", status.out);
@@ -77,10 +74,7 @@ fn a_recovery_that_was_broken_off_is_not_repeated_on_what_it_has_thawed() {
     let slow = hook("db", "true", &format!("{}; exec sleep 60", note(&rig, "post")), "");
     rig.configure(&slow.replace("10s", "40s"));
     let run = in_the_window(&rig, &["snapshot"]);
-    let guard = watchdogs(&rig)[0];
-    kill(guard, Signal::SIGSTOP).unwrap();
-    run.signal(Signal::SIGKILL);
-    kill(guard, Signal::SIGKILL).unwrap();
+    kill_with_guards(&rig, run.pid());
     run.end();
     let first = Run::start(rig.bare_command(&["thaw", "--recover"]));
     await_some("its post hook", || (!log(&rig).is_empty()).then_some(()));

@@ -8,10 +8,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rig::hooks::{log, noting};
-use rig::probe::{BlockedWrite, assert_settled, is_frozen, is_thawed, watchdogs};
+use rig::probe::{BlockedWrite, assert_settled, guards, is_frozen, is_thawed, kill_with_guards};
 use rig::program::{Ended, Run, await_some};
 use rig::{Fs, Rig, sh, stillpoint};
 use serde_json::Value;
@@ -171,17 +170,14 @@ fn all_ends_a_freeze_that_is_held() {
     assert_settled(&rig);
 }
 
-/// A freeze whose two guards are both killed: frozen, and only the journal knows.
+/// A freeze whose guards are all killed: frozen, and only the journal knows.
 fn abandoned(rig: &Rig) -> Value {
     rig.configure(&noting(rig, "db"));
     let record = rig.run(&["freeze", "--for", "60s", "-o", "json"]).exits(0).record();
-    let guards = watchdogs(rig);
-    guards.iter().for_each(|w| kill(*w, Signal::SIGSTOP).unwrap());
     let holder = i32::try_from(record["pid"].as_i64().unwrap()).unwrap();
-    kill(Pid::from_raw(holder), Signal::SIGKILL).unwrap();
-    guards.iter().for_each(|w| kill(*w, Signal::SIGKILL).unwrap());
+    kill_with_guards(rig, Pid::from_raw(holder));
     await_some("their end", || {
-        (watchdogs(rig).is_empty() && !Path::new(&format!("/proc/{holder}/fd/0")).exists()).then_some(())
+        (guards(rig).is_empty() && !Path::new(&format!("/proc/{holder}/fd/0")).exists()).then_some(())
     });
     record
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use rig::hooks::{log, noting};
 use rig::patience::WINDOW;
-use rig::probe::{BlockedWrite, assert_clean, watchdogs};
+use rig::probe::{BlockedWrite, assert_clean, guards};
 use rig::program::await_some;
 use rig::systemd::Manager;
 use rig::{Fs, Rig};
@@ -134,8 +134,8 @@ fn a_freeze_of_the_unit_leaves_the_watchdog() {
 fn with_agent_and_watchdog_killed_the_unit_thaws() {
     let Some(service) = Service::in_the_window("") else { return };
     let writes = service.blocked();
-    // Neither must be there for a moment without the other: it would thaw.
-    let guards = watchdogs(&service.rig);
+    // None must be there for a moment without the others: it would thaw.
+    let guards = guards(&service.rig);
     let all = |signal: Signal| {
         guards.iter().for_each(|g| {
             let _ = kill(*g, signal);

@@ -5,7 +5,7 @@ use std::path::Path;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rig::hooks::{hook, note, noting};
-use rig::probe::{assert_settled, watchdogs};
+use rig::probe::{assert_settled, guards, watchdogs};
 use rig::program::{Ended, Run, await_some};
 use rig::window::in_the_window;
 use rig::{Fs, Rig, sh};
@@ -101,13 +101,13 @@ fn a_run_in_its_hooks_is_shown_and_one_that_died_in_its_window() {
     assert_settled(&rig);
 }
 
-/// The deadline is what its guards keep. Here both are stopped, which only a fault does.
+/// The deadline is what its guards keep. Here all are stopped, which only a fault does.
 #[test]
 fn what_is_frozen_past_its_deadline_is_a_fault() {
     let rig = Rig::start(&[("a", Fs::Ext4)]);
     let record = rig.run(&["freeze", "--for", "5s", "-o", "json"]).exits(0).record();
     let holder = Pid::from_raw(i32::try_from(record["pid"].as_i64().unwrap()).unwrap());
-    let guards: Vec<Pid> = watchdogs(&rig).into_iter().chain([holder]).collect();
+    let guards: Vec<Pid> = guards(&rig).into_iter().chain([holder]).collect();
     guards.iter().for_each(|guard| kill(*guard, Signal::SIGSTOP).unwrap());
     await_some("the deadline", || (status(&rig, &[]).code == Some(40)).then_some(()));
     guards.iter().for_each(|guard| kill(*guard, Signal::SIGCONT).unwrap());

@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use rig::hooks::hook;
-use rig::patience::let_pass;
-use rig::probe::{BlockedWrite, assert_settled, is_frozen, is_thawed, watchdogs};
+use rig::probe::{
+    BlockedWrite, assert_clean, assert_labels, assert_settled, freezers, guards, is_frozen, is_thawed,
+    kill_with_guards, was_frozen, watchdogs,
+};
 use rig::program::{Run, await_some};
+use rig::window::{before_the_freeze, in_the_window};
 use rig::{Fs, Rig, sh};
 
 /// `splice` from an empty pipe into a file holds the filesystem's write access until it is killed; no
@@ -56,14 +59,11 @@ fn the_end_does_not_wait_for_journald_while_something_is_stuck() {
         let state: serde_json::Value = serde_json::from_slice(&journal).ok()?;
         state["frozen"].as_array().is_some_and(|f| !f.is_empty()).then_some(())
     });
-    let_pass(
-        "the freeze limit (1 s), the time for thawing (5 s), and as much again",
-        Duration::from_secs(12),
-    );
+    // The writer is still inside, and nobody reads the log.
+    run.end().exits(40);
     writer.kill().unwrap();
     writer.wait().unwrap();
-    run.end().exits(40);
-    await_some("the watchdog to go", || watchdogs(&rig).is_empty().then_some(()));
+    await_some("the guards to go", || guards(&rig).is_empty().then_some(()));
     rig.run(&["snapshot"]).exits(0);
     assert_settled(&rig);
 }
@@ -78,11 +78,7 @@ fn the_others_thaw_at_once_and_the_stuck_one_as_soon_as_its_writer_leaves() {
     await_some("b to be frozen", || is_frozen(&rig.mount("b")).then_some(()));
     let other = BlockedWrite::start(&rig.mount("b"));
     assert!(other.done(Duration::from_secs(5)).is_some(), "b is still frozen");
-    // The run says 40 without waiting for the writer; its process cannot go before the writer does, so its
-    // output is read later.
-    await_some("the verdict", || run.said().contains("STILL FROZEN").then_some(()));
-    writer.kill().unwrap();
-    writer.wait().unwrap();
+    // The run ends without waiting for the writer, which is named.
     let ended = run.end();
     ended
         .exits(40)
@@ -93,32 +89,40 @@ fn the_others_thaw_at_once_and_the_stuck_one_as_soon_as_its_writer_leaves() {
     let record = ended.record();
     assert_eq!(record["still_frozen"][0].as_str(), stuck.to_str());
     assert_eq!(rig.creates().len(), 0);
-    // The watchdog, or the freezing thread itself, thaws it the moment FIFREEZE returns.
+    assert_eq!(freezers(&rig).len(), 1, "whoever is inside FIFREEZE stays");
+    // While it is in progress nobody says that nothing is frozen.
+    rig.run(&["thaw"]).exits(40).says("cannot thaw").says(stuck.to_str().unwrap());
+    rig.run(&["snapshot"]).exits(40);
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    // The watchdog, or the freezer itself, thaws it the moment FIFREEZE returns.
     assert!(is_thawed(&stuck), "a stays frozen");
-    await_some("the watchdog to go", || watchdogs(&rig).is_empty().then_some(()));
+    await_some("the guards to go", || guards(&rig).is_empty().then_some(()));
     // What is left is in the journal, and the next start clears it.
     assert_eq!(rig.journals().len(), 1);
     rig.run(&["snapshot"]).exits(0).says("left something to be done");
     assert_settled(&rig);
 }
 
-/// What systemd does to a control group: agent and watchdog are killed at once, while a FIFREEZE is still in
-/// progress. Nobody is left to thaw when it completes, so the rescue must not say "fine" before, and must
-/// thaw after.
-#[test]
-fn with_agent_and_watchdog_gone_the_rescue_does_not_give_up_on_a_freeze_in_progress() {
-    let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
+/// A run whose FIFREEZE of `a` is in progress, while `b` is frozen.
+fn stuck_run(rig: &Rig) -> (Child, Run) {
     rig.configure("[defaults]\nwindow = \"30s\"\nfreeze_timeout = \"15s\"\n");
-    let mut writer = stuck_writer(&rig, "a");
+    let writer = stuck_writer(rig, "a");
     let run = rig.spawn(&["snapshot"]);
-    // By the time `b` is frozen, FIFREEZE of `a` is in progress too.
     await_some("b to be frozen", || {
         BlockedWrite::start(&rig.mount("b")).done(Duration::from_secs(2)).is_none().then_some(())
     });
-    for guard in watchdogs(&rig) {
-        kill(guard, Signal::SIGKILL).unwrap();
-    }
-    run.signal(Signal::SIGKILL);
+    (writer, run)
+}
+
+/// A kill of everything, while a FIFREEZE is still in progress. Nobody is left to thaw when it completes, so the
+/// rescue must not say "fine" before, and must thaw after.
+#[test]
+fn with_everybody_gone_the_rescue_does_not_give_up_on_a_freeze_in_progress() {
+    let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
+    let (mut writer, run) = stuck_run(&rig);
+    kill_with_guards(&rig, run.pid());
+    run.end();
 
     let first = rig.run(&["thaw"]);
     first.exits(40).says("cannot thaw").says(rig.mount("a").to_str().unwrap());
@@ -127,8 +131,88 @@ fn with_agent_and_watchdog_gone_the_rescue_does_not_give_up_on_a_freeze_in_progr
     // The writer leaves, FIFREEZE completes, and its process is gone: frozen for good.
     writer.kill().unwrap();
     writer.wait().unwrap();
-    run.end();
+    await_some("its end", || guards(&rig).is_empty().then_some(()));
     rig.run(&["thaw"]).exits(0).says("thawed");
     assert!(is_thawed(&rig.mount("a")), "a stays frozen");
     assert!(!rig.rescued(), "the test's own rescue had to thaw");
+}
+
+/// It freezes late, for an agent and a watchdog that are gone.
+#[test]
+fn the_freezer_alone_thaws_what_it_has_frozen_late() {
+    let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
+    let (mut writer, run) = stuck_run(&rig);
+    let guards = watchdogs(&rig);
+    guards.iter().for_each(|guard| kill(*guard, Signal::SIGSTOP).unwrap());
+    run.signal(Signal::SIGKILL);
+    guards.iter().for_each(|guard| kill(*guard, Signal::SIGKILL).unwrap());
+    run.end();
+    assert!(is_thawed(&rig.mount("b")), "b was frozen, and its agent is gone");
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    await_some("its end", || freezers(&rig).is_empty().then_some(()));
+    assert!(!was_frozen(&rig.mount("a")), "a stays frozen");
+    rig.run(&["snapshot"]).exits(0).says("died before its end");
+    assert_clean(&rig);
+}
+
+/// The watchdog, which is left, waits for the freezer's FIFREEZE also when the agent is gone.
+#[test]
+fn the_watchdog_thaws_what_a_dead_freezer_froze_for_a_dead_agent() {
+    let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
+    let (mut writer, run) = stuck_run(&rig);
+    freezers(&rig).iter().for_each(|freezer| kill(*freezer, Signal::SIGKILL).unwrap());
+    run.signal(Signal::SIGKILL);
+    run.end();
+    assert!(is_thawed(&rig.mount("b")));
+    assert_eq!(watchdogs(&rig).len(), 1, "the dead freezer is still inside FIFREEZE");
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    await_some("the end of both", || guards(&rig).is_empty().then_some(()));
+    assert!(!was_frozen(&rig.mount("a")), "a stays frozen");
+    rig.run(&["snapshot"]).exits(0).says("died before its end");
+    assert_clean(&rig);
+}
+
+/// Whether it had frozen before it died is not known: the agent makes sure that it is thawed, and says why the
+/// freeze failed.
+#[test]
+fn a_freezer_that_dies_inside_fails_the_freeze() {
+    let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
+    let (mut writer, run) = stuck_run(&rig);
+    freezers(&rig).iter().for_each(|freezer| kill(*freezer, Signal::SIGKILL).unwrap());
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    run.end().exits(21).says("cannot freeze").says(rig.mount("a").to_str().unwrap()).says("the freezer died");
+    assert_eq!(rig.creates().len(), 0);
+    assert!(!was_frozen(&rig.mount("a")) && !was_frozen(&rig.mount("b")));
+    assert_settled(&rig);
+}
+
+/// Frozen is frozen, whoever has called FIFREEZE; the agent thaws by itself.
+#[test]
+fn a_freezer_that_dies_or_stands_still_in_the_window_changes_nothing() {
+    for signal in [Signal::SIGKILL, Signal::SIGSTOP] {
+        let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs), ("c", Fs::Btrfs)]);
+        let run = in_the_window(&rig, &["snapshot"]);
+        let freezers = freezers(&rig);
+        assert_eq!(freezers.len(), 1);
+        kill(freezers[0], signal).unwrap();
+        run.end().exits(0);
+        assert_labels(&rig, 3, "filesystem");
+        assert_settled(&rig);
+    }
+}
+
+/// It has not begun, and never will: nothing is frozen.
+#[test]
+fn a_freezer_that_stands_still_before_the_freeze_freezes_nothing_later() {
+    let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
+    rig.configure("[defaults]\nwindow = \"4s\"\nfreeze_timeout = \"2s\"\n");
+    let run = before_the_freeze(&rig, &["snapshot"]);
+    let freezer = freezers(&rig)[0];
+    kill(freezer, Signal::SIGSTOP).unwrap();
+    run.end().exits(21).says("freezing took longer than");
+    assert_eq!(rig.creates().len(), 0);
+    assert_settled(&rig);
 }

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 use rig::hooks::{hook, log, note};
-use rig::probe::{assert_labels, assert_settled, watchdogs};
+use rig::probe::{assert_labels, assert_settled, guards};
 use rig::program::{Run, await_some, put_executable};
 use rig::window::in_the_window_of;
 use rig::{Fs, Rig, sh, stillpoint};
@@ -51,11 +51,14 @@ fn so_are_the_process_that_holds_a_freeze_and_the_recovery_after_its_death() {
 }
 
 #[test]
-fn the_watchdog_has_the_name_of_its_program() {
+fn watchdog_and_freezer_have_the_name_of_their_program() {
     let rig = Rig::start(&[("a", Fs::Ext4)]);
     let run = in_the_window_of(&rig, rig.command(&["snapshot"]));
-    let guard = watchdogs(&rig)[0];
-    let name = std::fs::read_to_string(format!("/proc/{guard}/comm")).unwrap();
-    assert_eq!(name.trim(), "stillpoint");
+    let guards = guards(&rig);
+    assert_eq!(guards.len(), 2);
+    for guard in guards {
+        let name = std::fs::read_to_string(format!("/proc/{guard}/comm")).unwrap();
+        assert_eq!(name.trim(), "stillpoint");
+    }
     run.end().exits(0);
 }

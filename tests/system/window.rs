@@ -374,9 +374,17 @@ fn the_last_flush_of_what_cannot_freeze_is_bounded_too() {
 }
 
 #[test]
-fn without_a_watchdog_nothing_is_frozen() {
-    let host = Host::new(&[]);
-    let refused = run(async { host.guarded_by("/bin/true", &mut Interrupt::never()).await.map(drop) });
-    assert!(refused.unwrap_err().to_string().contains("watchdog"));
-    assert_eq!(host.times("freeze"), 0);
+fn without_a_watchdog_or_a_freezer_nothing_is_frozen() {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let program = folder.path().join("program");
+    for missing in ["watchdog", "freezer"] {
+        let script = format!("#!/bin/sh\n[ $1 = __{missing} ] || exec {} \"$@\"\n", rig::stillpoint());
+        rig::program::put_executable(&program, script);
+        let host = Host::new(&[]);
+        let program = program.to_str().unwrap();
+        let refused = run(async { host.guarded_by(program, &mut Interrupt::never()).await.map(drop) });
+        let said = refused.unwrap_err().to_string();
+        assert!(said.contains(&format!("the {missing} did not get ready")), "{said}");
+        assert_eq!(host.times("freeze"), 0);
+    }
 }

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use stillpoint::discover::AttachedVolume;
 use stillpoint::ec2::aws::Aws;
 use stillpoint::ec2::{CreateFailed, CreateRequest, Describe, Ec2, Ec2Error, InstanceView, SnapshotView};
-use stillpoint::host::kernel::{Kernel, Linux, WriteCounter};
+use stillpoint::host::kernel::{Freezing, Kernel, Linux, Thawing, WriteCounter};
 use stillpoint::ids::{InstanceId, RunId, SnapshotId, VolumeId};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -37,10 +37,14 @@ impl Kernel for WalkedKernel {
     }
 
     fn freeze(&self, fd: BorrowedFd<'_>) -> nix::Result<()> {
+        self.freeze_delegated(fd, &|| Linux.freeze(fd))
+    }
+
+    fn freeze_delegated(&self, fd: BorrowedFd<'_>, delegate: &Freezing<'_>) -> nix::Result<()> {
         if self.0.reach(FREEZE).is_err() || once(&self.0.fails.freeze) {
             return Err(Errno::EIO);
         }
-        Linux.freeze(fd)?;
+        delegate()?;
         if self.0.reach(FREEZE_DONE).is_err() {
             Linux.thaw(fd)?; // FIFREEZE does not fail when it has frozen: somebody else thaws
         }
@@ -48,18 +52,12 @@ impl Kernel for WalkedKernel {
     }
 
     fn thaw(&self, fd: BorrowedFd<'_>) -> nix::Result<()> {
-        self.0.reach(THAW).map_err(|_| Errno::EIO)?;
-        Linux.thaw(fd)?;
-        self.0.reach(THAW_DONE).map_err(|_| Errno::EIO)
+        self.thaw_delegated(fd, &|| None)
     }
 
-    fn thaw_delegated(
-        &self,
-        fd: BorrowedFd<'_>,
-        ask: &dyn Fn() -> Option<nix::Result<()>>,
-    ) -> nix::Result<()> {
+    fn thaw_delegated(&self, fd: BorrowedFd<'_>, delegate: &Thawing<'_>) -> nix::Result<()> {
         self.0.reach(THAW).map_err(|_| Errno::EIO)?;
-        ask().unwrap_or_else(|| Linux.thaw(fd))?;
+        delegate().unwrap_or_else(|| Linux.thaw(fd))?;
         self.0.reach(THAW_DONE).map_err(|_| Errno::EIO)
     }
 

@@ -19,7 +19,7 @@ use crate::load::{Load, now};
 use crate::points::{Case, End, Fault, POST_RUNNING, THAW, Until};
 use rig::control_group::{ControlGroup, Hierarchy};
 use rig::patience::{self, let_pass};
-use rig::probe::watchdogs;
+use rig::probe::guards;
 use rig::program::{Ended, Run, put_executable};
 use rig::{Fs, NO_INTERVAL, Rig, ebs_sim};
 
@@ -344,11 +344,11 @@ fi
 
     fn nothing_left(&self, checks: &mut Checks) {
         let end = Instant::now() + patience::CONDITION;
-        while !watchdogs(&self.rig).is_empty() && Instant::now() < end {
+        while !guards(&self.rig).is_empty() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(2));
         }
-        checks.that(watchdogs(&self.rig).is_empty(), || "a watchdog is left".to_owned());
-        self.not_frozen(checks, "after the watchdog had gone");
+        checks.that(guards(&self.rig).is_empty(), || "a watchdog or a freezer is left".to_owned());
+        self.not_frozen(checks, "after they had gone");
         checks.that(!self.rig.rescued(), || "the rescue had to thaw".to_owned());
         let died = now();
         let limit = Instant::now() + patience::CONDITION;

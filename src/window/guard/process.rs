@@ -1,38 +1,36 @@
-//! The watchdog as a process of its own, from the agent's side: start it, arm it, beat, notice its loss,
-//! dismiss it.
+//! The watchdog and the freezer as processes of their own, from the agent's side: start them, arm the watchdog,
+//! beat, notice its loss, dismiss them.
 //!
 //! In: the program and the descriptors of the superblocks. Out: a [`Guard`] that is ready, or an error before
 //! anything is frozen. Must never: freeze without a ready watchdog, or let go of it while something may be
 //! frozen.
 
 use std::future::Future;
-use std::io::IoSlice;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt as _;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, send, sendmsg, socketpair,
-};
-use tokio::io::unix::AsyncFd;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::super::clock::{boottime, boottime_ns};
+use super::super::companion::Hello;
+use super::super::delegated::Delegate;
 use super::super::expedite::RcuExpedited;
-use super::super::watchdog::{ARGUMENT, ARM, BEAT, DONE, FDS_PER_MESSAGE, Hello, READY, Ready};
-use super::super::{Extras, page};
+use super::super::watchdog::{self, ARM, BEAT};
+use super::super::{Extras, freezer, page};
+use super::companion::{Companion, Kind};
 use super::{Guard, GuardError, StartGuard};
 use crate::host::kernel::SharedPage;
+use crate::host::process::ProcessId;
 
-/// Longest time the watchdog may take to be ready.
-const START_LIMIT: Duration = Duration::from_secs(5);
+const WATCHDOG: Kind = Kind { name: "watchdog", argument: watchdog::ARGUMENT };
+const FREEZER: Kind = Kind { name: "freezer", argument: freezer::ARGUMENT };
 
-/// The program that is started again as the watchdog: this one.
+/// The program that is started again as watchdog and as freezer: this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program(PathBuf);
 
@@ -64,111 +62,58 @@ impl StartGuard for Program {
     }
 }
 
-/// A watchdog process that is ready.
+/// A watchdog and a freezer that are ready.
 #[derive(Debug)]
 struct Process {
-    child: Child,
-    socket: AsyncFd<OwnedFd>,
+    watchdog: Companion,
+    freezer: Companion,
+    delegate: Arc<Delegate>,
     page: Arc<SharedPage>,
     beating: Arc<AtomicBool>,
-    shares: Vec<String>,
 }
 
 impl Process {
     fn start(program: &Path, fds: &[Arc<OwnedFd>], extras: &Extras) -> Result<Self, GuardError> {
-        let failed = |what| move |source| GuardError::NotReady { what, source };
-        let (page, file) = page::create(extras.page.as_deref()).map_err(failed("shared page"))?;
-        let (ours, theirs) = socketpair(
-            AddressFamily::Unix,
-            SockType::SeqPacket,
-            None,
-            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-        )
-        .map_err(failed("socket"))?;
-        // The watchdog's end blocks in recvmsg until it is ready: clear O_NONBLOCK on it.
-        nix::fcntl::fcntl(&theirs, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::empty()))
-            .map_err(failed("socket"))?;
-        let spawn_failed = |source| GuardError::Spawn { program: program.to_path_buf(), source };
-        let child = {
-            Command::new(program)
-                .arg0("stillpoint")
-                .arg(ARGUMENT)
-                .env_clear()
-                .env("MALLOC_ARENA_MAX", "1") // mlockall would pin an arena a thread
-                .stdin(Stdio::from(theirs))
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .current_dir("/")
-                .spawn()
-                .map_err(spawn_failed)?
+        let not_ready = |who: Kind, what, source| GuardError::NotReady { who: who.name, what, source };
+        let (page, file) =
+            page::create(extras.page.as_deref()).map_err(|e| not_ready(WATCHDOG, "shared page", e))?;
+        let page = Arc::new(page);
+        // The freezer first: the watchdog has to know its process.
+        let mut freezer =
+            Companion::start(FREEZER, program, &Hello::over(fds.len()), &[file.as_raw_fd()], fds)?;
+        let known = pidfd(freezer.pid()).and_then(|process| Ok((process, identity(freezer.pid())?)));
+        let (process, id) = match known {
+            Ok(known) => known,
+            Err(e) => {
+                freezer.dismiss();
+                return Err(not_ready(FREEZER, "its process", e));
+            }
         };
         let rcu_expedited = extras.rcu_expedited.as_ref();
         let hello = Hello {
-            build: crate::build::ID.to_owned(),
-            agent: i32::try_from(std::process::id()).unwrap_or(0),
-            filesystems: fds.len(),
             former: rcu_expedited.map(|k| k.former().value.clone()),
             afterwards: extras.afterwards.clone(),
+            ..Hello::over(fds.len())
         };
-        let hello = serde_json::to_vec(&hello).unwrap_or_default();
-        let mut guard = Self {
-            child,
-            socket: crate::host::kernel::async_fd(ours).map_err(spawn_failed)?,
-            page: Arc::new(page),
-            beating: Arc::new(AtomicBool::new(false)),
-            shares: Vec::new(),
-        };
-        let with: Vec<RawFd> =
-            std::iter::once(file.as_raw_fd()).chain(rcu_expedited.map(RcuExpedited::raw)).collect();
-        let told = guard
-            .send_fds(&hello, &with)
-            .and_then(|()| {
-                fds.chunks(FDS_PER_MESSAGE).try_for_each(|chunk| {
-                    let raw: Vec<RawFd> = chunk.iter().map(|fd| fd.as_raw_fd()).collect();
-                    guard.send_fds(b"+", &raw)
-                })
-            })
-            .and_then(|()| guard.answer(READY))
-            .and_then(|ready| serde_json::from_slice::<Ready>(&ready).map_err(|_| Errno::EPROTO))
-            .and_then(|ready| guard.start_beating().map(|()| ready));
-        let failure = match told {
-            Ok(ready) if ready.build == crate::build::ID => {
-                guard.shares = ready.shares;
-                return Ok(guard);
+        let with: Vec<RawFd> = [file.as_raw_fd(), process.as_raw_fd()]
+            .into_iter()
+            .chain(rcu_expedited.map(RcuExpedited::raw))
+            .collect();
+        let watchdog = match Companion::start(WATCHDOG, program, &hello, &with, fds) {
+            Ok(watchdog) => watchdog,
+            Err(e) => {
+                freezer.dismiss();
+                return Err(e);
             }
-            Ok(ready) => GuardError::OtherBuild { program: program.to_path_buf(), theirs: ready.build },
-            Err(source) => GuardError::NotReady { what: "start-up", source },
         };
-        guard.dismiss();
-        Err(failure)
-    }
-
-    fn send_fds(&self, bytes: &[u8], fds: &[RawFd]) -> nix::Result<()> {
-        let rights = [ControlMessage::ScmRights(fds)];
-        let fd = self.socket.as_raw_fd();
-        let end = Instant::now() + START_LIMIT;
-        loop {
-            match sendmsg::<()>(fd, &[IoSlice::new(bytes)], &rights, MsgFlags::MSG_NOSIGNAL, None) {
-                Err(Errno::EAGAIN) if Instant::now() < end => std::thread::sleep(Duration::from_millis(1)),
-                other => return other.map(drop),
+        let delegate = Arc::new(Delegate::new(Arc::clone(&page), process, id));
+        let mut guard = Self { watchdog, freezer, delegate, page, beating: Arc::default() };
+        match guard.start_beating() {
+            Ok(()) => Ok(guard),
+            Err(e) => {
+                guard.dismiss();
+                Err(not_ready(WATCHDOG, "heartbeat", e))
             }
-        }
-    }
-
-    /// Waits, blocking, for a message that begins with this byte; the rest of it. Read before the runtime
-    /// polls the socket, so that `lost` never sees it.
-    fn answer(&self, expected: u8) -> nix::Result<Vec<u8>> {
-        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-        let limit = PollTimeout::try_from(START_LIMIT).map_err(|_| Errno::EINVAL)?;
-        let mut fds = [PollFd::new(self.socket.get_ref().as_fd(), PollFlags::POLLIN)];
-        if poll(&mut fds, limit)? == 0 {
-            return Err(Errno::ETIMEDOUT);
-        }
-        let mut message = [0; 8192];
-        match recv(self.socket.as_raw_fd(), &mut message, MsgFlags::empty()) {
-            Ok(n) if n > 0 && message[0] == expected => Ok(message[1..n].to_vec()),
-            Ok(_) => Err(Errno::EPIPE),
-            Err(errno) => Err(errno),
         }
     }
 
@@ -190,17 +135,35 @@ impl Process {
     }
 }
 
+fn raw(pid: u32) -> nix::Result<i32> {
+    i32::try_from(pid).map_err(|_| Errno::ESRCH)
+}
+
+/// Of a child that has not been waited for: its id cannot be another's yet.
+fn pidfd(child: u32) -> nix::Result<OwnedFd> {
+    let pid = Pid::from_raw(raw(child)?).ok_or(Errno::ESRCH)?;
+    pidfd_open(pid, PidfdFlags::empty()).map_err(|e| Errno::from_raw(e.raw_os_error()))
+}
+
+fn identity(child: u32) -> nix::Result<ProcessId> {
+    ProcessId::of_live(Path::new("/"), raw(child)?).ok_or(Errno::ESRCH)
+}
+
 impl Guard for Process {
     fn page(&self) -> &Arc<SharedPage> {
         &self.page
     }
 
     fn pid(&self) -> u32 {
-        self.child.id()
+        self.watchdog.pid()
+    }
+
+    fn delegate(&self) -> Option<Arc<Delegate>> {
+        Some(Arc::clone(&self.delegate))
     }
 
     fn shares(&self) -> &[String] {
-        &self.shares
+        &self.watchdog.shares
     }
 
     fn arm(&self, window: Duration) -> nix::Result<()> {
@@ -209,28 +172,19 @@ impl Guard for Process {
         let mut message = [0_u8; 9];
         message[0] = ARM;
         message[1..].copy_from_slice(&deadline.to_le_bytes());
-        send(self.socket.as_raw_fd(), &message, MsgFlags::MSG_NOSIGNAL)?;
-        self.answer(ARM).map(drop)
+        self.watchdog.send(&message)?;
+        self.watchdog.answer(ARM).map(drop)
     }
 
     fn lost(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async {
-            let _ = self.socket.readable().await;
+            let _ = self.watchdog.socket.readable().await;
         })
     }
 
     fn dismiss(&mut self) {
         self.beating.store(false, Ordering::SeqCst);
-        let _ = send(self.socket.as_raw_fd(), &[DONE], MsgFlags::MSG_NOSIGNAL);
-        let end = Instant::now() + Duration::from_secs(1);
-        while Instant::now() < end {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        // Killing it is safe here, because nothing is frozen any more.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.freezer.dismiss();
+        self.watchdog.dismiss();
     }
 }

@@ -204,8 +204,11 @@ impl Watchdog {
 
 impl StartGuard for Watchdog {
     fn start(&self, fds: &[Arc<OwnedFd>], _: &Extras) -> Result<Box<dyn Guard>, GuardError> {
-        let (page, _memfd) =
-            SharedPage::create().map_err(|source| GuardError::NotReady { what: "shared page", source })?;
+        let (page, _memfd) = SharedPage::create().map_err(|source| GuardError::NotReady {
+            who: "watchdog",
+            what: "shared page",
+            source,
+        })?;
         let watched = Watched {
             page: Arc::new(page),
             fds: fds.to_vec(),

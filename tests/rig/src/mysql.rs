@@ -121,6 +121,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("{} has written:\n{}", self.error_log.display(), self.said());
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

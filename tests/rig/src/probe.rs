@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
@@ -70,15 +71,40 @@ impl BlockedWrite {
     }
 }
 
-/// Watchdogs that hold a filesystem of this rig, found by their fds: runs of other tests have their own.
+/// Watchdogs of this rig.
 pub fn watchdogs(rig: &Rig) -> Vec<Pid> {
+    companions(rig, b"__watchdog")
+}
+
+/// Freezers of this rig.
+pub fn freezers(rig: &Rig) -> Vec<Pid> {
+    companions(rig, b"__freezer")
+}
+
+/// Everybody who would thaw for a run of this rig.
+pub fn guards(rig: &Rig) -> Vec<Pid> {
+    [watchdogs(rig), freezers(rig)].concat()
+}
+
+/// Kills a run and whoever would thaw for it: what it has frozen stays frozen. Stopped first, none of them sees
+/// another one die.
+pub fn kill_with_guards(rig: &Rig, agent: Pid) {
+    let guards = guards(rig);
+    let all = |signal| guards.iter().for_each(|guard| kill(*guard, signal).unwrap());
+    all(Signal::SIGSTOP);
+    kill(agent, Signal::SIGKILL).unwrap();
+    all(Signal::SIGKILL);
+}
+
+/// Those that hold a filesystem of this rig, found by their fds: runs of other tests have their own.
+fn companions(rig: &Rig, argument: &[u8]) -> Vec<Pid> {
     let devices: Vec<u64> = rig.mounts().iter().map(|m| std::fs::metadata(m).unwrap().dev()).collect();
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let Ok(pid) = entry.file_name().to_string_lossy().parse() else { continue };
         // Processes come and go while this looks.
         let Ok(arguments) = std::fs::read(entry.path().join("cmdline")) else { continue };
-        if !arguments.split(|b| *b == 0).any(|a| a == b"__watchdog") {
+        if !arguments.split(|b| *b == 0).any(|a| a == argument) {
             continue;
         }
         let Ok(fds) = std::fs::read_dir(entry.path().join("fd")) else { continue };
@@ -91,13 +117,14 @@ pub fn watchdogs(rig: &Rig) -> Vec<Pid> {
     found
 }
 
-/// Nothing is frozen, no watchdog is left, no rescue was needed.
+/// Nothing is frozen, no watchdog and no freezer is left, no rescue was needed.
 pub fn assert_clean(rig: &Rig) {
     assert!(!rig.rescued(), "the rescue had to thaw");
     for mount in rig.mounts() {
         assert!(!was_frozen(mount), "{} was left frozen", mount.display());
     }
     await_some("no watchdog left", || watchdogs(rig).is_empty().then_some(()));
+    await_some("no freezer left", || freezers(rig).is_empty().then_some(()));
 }
 
 /// The same, and there is nothing that a next start would have to do.

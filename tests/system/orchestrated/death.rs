@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use rig::hooks::{hook, log, note, noting};
-use rig::probe::{BlockedWrite, assert_settled, watchdogs};
+use rig::probe::{BlockedWrite, assert_settled, kill_with_guards, watchdogs};
 use rig::program::{Run, await_some};
 
 use super::{RELEASED, all_done, await_log, blocked, did_not_hold, freeze, id, pid, status, thaw, two};
@@ -61,17 +61,13 @@ fn post_hooks_of_the_recovery_take_signals_and_it_has_a_path() {
     assert_settled(&rig);
 }
 
-/// A kill of the whole control group does this. No process is left that could thaw, so `thaw` does, by what
+/// No process is left that could thaw, so `thaw` does, by what
 /// the journal says.
 #[test]
-fn both_are_killed_at_once_and_thaw_undoes_it() {
+fn all_are_killed_at_once_and_thaw_undoes_it() {
     let rig = two();
     let record = freeze(&rig, "60s");
-    let guards = watchdogs(&rig);
-    // The watchdog is stopped first, so that it does not see the holder die.
-    guards.iter().for_each(|w| kill(*w, Signal::SIGSTOP).unwrap());
-    kill(pid(&record["pid"]), Signal::SIGKILL).unwrap();
-    guards.iter().for_each(|w| kill(*w, Signal::SIGKILL).unwrap());
+    kill_with_guards(&rig, pid(&record["pid"]));
     let writes = blocked(&rig);
     status(&rig, &[]).exits(40);
     let ended = thaw(&rig, &["--run", id(&record)]);
