@@ -10,6 +10,12 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|a| a == stillpoint::window::freezer::ARGUMENT) {
         return stillpoint::window::freezer::main();
     }
+    if let Some(task) = std::env::args_os()
+        .nth(1)
+        .filter(|a| a.as_encoded_bytes().starts_with(stillpoint::run::rescue::process::ARGUMENT.as_bytes()))
+    {
+        return stillpoint::run::rescue::process::main(&task);
+    }
     if std::env::args_os().nth(1).is_some_and(|a| a == stillpoint::window::probe::ARGUMENT) {
         return stillpoint::window::probe::main(std::env::args_os().skip(2));
     }

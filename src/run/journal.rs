@@ -229,17 +229,26 @@ impl Journal {
         let mut paths: Vec<PathBuf> = entries.flatten().map(|e| e.path()).collect();
         paths.retain(|p| p.extension().is_some_and(|x| x == "json"));
         paths.sort();
-        let mut found = Vec::new();
-        for path in paths {
-            let read = trust::open(&path, Trusted::own())
-                .map_err(|e| e.to_string())
-                .and_then(|file| serde_json::from_reader(BufReader::new(file)).map_err(|e| e.to_string()));
-            match read {
-                Ok(state) => found.push(Ok(Self { path, own: None, state })),
-                Err(e) => found.push(Err(format!("{}: {e}", path.display()))),
-            }
+        paths.iter().map(|path| Self::read(path)).collect()
+    }
+
+    /// Reads this one.
+    ///
+    /// # Errors
+    /// Why it cannot be read, with its path.
+    pub(super) fn read(path: &Path) -> Result<Self, String> {
+        let read = trust::open(path, Trusted::own())
+            .map_err(|e| e.to_string())
+            .and_then(|file| serde_json::from_reader(BufReader::new(file)).map_err(|e| e.to_string()));
+        match read {
+            Ok(state) => Ok(Self { path: path.to_owned(), own: None, state }),
+            Err(e) => Err(format!("{}: {e}", path.display())),
         }
-        found
+    }
+
+    /// Its file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Does the run live? A stopped process does, and so does one in a container that shares the run folder.

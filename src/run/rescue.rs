@@ -2,10 +2,12 @@
 //! everything that is frozen on this host.
 //!
 //! In: a journal's mounts, or every mount namespace. Out: what was thawed, what could not be thawed, and why;
-//! what could not be looked at. Each superblock gets threads of its own and a limit. Must never: wait for one
-//! before it starts the others, thaw a mount point that now leads to another filesystem, or what the run's
-//! page says is thawed already (unless everything is to be thawed), or count what it could not look at as not
-//! frozen.
+//! what could not be looked at. It is done in a process of its own (see [`process`]), where each superblock
+//! gets threads of its own and a limit. Must never: wait for one before it starts the others, thaw a mount
+//! point that now leads to another filesystem, or what the run's page says is thawed already (unless
+//! everything is to be thawed), or count what it could not look at as not frozen.
+
+pub mod process;
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+use self::process::Task;
 use super::journal::{FrozenMount, Journal, MayBeFrozen};
 use crate::host::calls::{self, Call};
 use crate::host::kernel::{Kernel, Linux};
@@ -41,6 +44,16 @@ pub type Thaws = (Vec<PathBuf>, Vec<(PathBuf, Errno)>);
 /// FITHAW on each filesystem that this dead run may have left frozen. EINVAL means that it is not frozen,
 /// which counts as success.
 pub(super) fn recorded(journal: &Journal) -> Thaws {
+    if journal.may_be_frozen().mounts().next().is_none() {
+        return Thaws::default();
+    }
+    match process::elsewhere(&Task::Recorded(journal.path().to_owned())) {
+        Some(Ok(everything)) => everything.thaws,
+        _ => recorded_here(journal),
+    }
+}
+
+fn recorded_here(journal: &Journal) -> Thaws {
     thaw_all(journal, Some(journal.freezing()))
 }
 
@@ -125,6 +138,13 @@ fn thaw_one(mount: &FrozenMount, frozen: &MayBeFrozen, dead: Option<&[ProcessId]
 /// Thaws what a run has frozen whose process exists and does not answer.
 #[must_use]
 pub fn by_force(journal: &Journal) -> Thaws {
+    match process::elsewhere(&Task::Force(journal.path().to_owned())) {
+        Some(Ok(everything)) => everything.thaws,
+        _ => force_here(journal),
+    }
+}
+
+fn force_here(journal: &Journal) -> Thaws {
     thaw_all(journal, None)
 }
 
@@ -181,7 +201,11 @@ pub struct Everything {
 ///
 /// # Errors
 /// When not even this process's mounts can be read.
-pub fn everything() -> std::io::Result<Everything> {
+pub fn everything() -> Result<Everything, String> {
+    process::elsewhere(&Task::Everything).unwrap_or_else(|| everything_here().map_err(|e| e.to_string()))
+}
+
+fn everything_here() -> std::io::Result<Everything> {
     let tables = namespaces::tables(Path::new("/"))?;
     let targets = reach::targets(&tables);
     let mut unread = unread(&tables, &targets);

@@ -81,18 +81,13 @@ impl Delegate {
         }
         wake(request);
         loop {
-            // Looked at before the reply: it may have replied and ended.
-            let gone = self.is_gone();
-            if let Some(said) = heard(reply) {
+            sleep_on(reply, NONE, Some(LOOK));
+            if let Some(said) = self.reply(index) {
                 return said;
-            }
-            if gone {
-                return Err(Errno::EOWNERDEAD);
             }
             if given_up() && step(request, FREEZE, IDLE) {
                 return Err(Errno::ECANCELED);
             }
-            sleep_on(reply, NONE, Some(LOOK));
         }
     }
 
@@ -105,20 +100,26 @@ impl Delegate {
         wake(request);
         let asked = Instant::now();
         loop {
-            let gone = self.is_gone();
-            match heard(reply) {
-                Some(Ok(())) => return Some(Ok(())),
-                Some(Err(Errno::EINVAL)) => return Some(Err(Errno::EINVAL)),
+            sleep_on(reply, NONE, Some(LOOK));
+            match self.reply(index) {
+                Some(said @ (Ok(()) | Err(Errno::EINVAL))) => return Some(said),
                 Some(Err(_)) => return None,
                 None => {}
             }
             let waited = asked.elapsed();
-            if gone || (waited > LIMIT && step(request, THAW, IDLE)) || (waited > INSIDE && self.is_stopped())
-            {
+            if (waited > LIMIT && step(request, THAW, IDLE)) || (waited > INSIDE && self.is_stopped()) {
                 return None;
             }
-            sleep_on(reply, NONE, Some(LOOK));
         }
+    }
+
+    /// What it has replied; EOWNERDEAD when it is gone without a reply.
+    fn reply(&self, index: usize) -> Option<nix::Result<()>> {
+        let (_, reply) = self.words(index);
+        heard(reply).or_else(|| {
+            // Once more after the look: it may have replied and ended in between.
+            self.is_gone().then(|| heard(reply).unwrap_or(Err(Errno::EOWNERDEAD)))
+        })
     }
 
     /// Did a FITHAW return 0 after [`Delegate::thaw`] had stopped waiting for it?

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::unistd::Pid;
+use rig::fuse::Fuse;
 use rig::hooks::{log, noting};
 use rig::probe::{BlockedWrite, assert_settled, guards, is_frozen, is_thawed, kill_with_guards};
 use rig::program::{Ended, Run, await_some};
@@ -19,6 +20,11 @@ use serde_json::Value;
 /// filesystems. `$A` is the device of the volume `a`, `$M` its mount point, `$T` a folder in memory,
 /// `stillpoint` the program with this rig's folders, `$SP` the same in words.
 pub fn alone(rig: &Rig, script: &str) -> Ended {
+    Run::start(alone_with(rig, &[], script)).end()
+}
+
+/// The same, not yet started, and with these devices to be seen beside the volume `a`.
+fn alone_with(rig: &Rig, devices: &[&str], script: &str) -> Command {
     let program = format!(
         "exec_stillpoint() {{ {1} --config {0}/stillpoint.toml --run-dir {0}/run --state-dir {0}/state \"$@\"; }}",
         rig.path("").display().to_string().trim_end_matches('/'),
@@ -56,8 +62,8 @@ pub fn alone(rig: &Rig, script: &str) -> Ended {
     );
     let mut command = Command::new("unshare");
     command.args(["--mount", "--pid", "--fork", "--mount-proc", "--propagation", "private"]);
-    command.args(["sh", "-c", &whole, "sh", &device]);
-    Run::start(command).end()
+    command.args(["sh", "-c", &whole, "sh", &device]).args(devices);
+    command
 }
 
 /// Unmounts it, though a fork of another test, or a recovery that is about to end, has a file there open for
@@ -102,6 +108,39 @@ fn all_reaches_a_filesystem_that_is_frozen_and_nothing_else() {
     assert_eq!(ended.out.trim(), rig.mount("a").to_str().unwrap());
     assert!(is_thawed(&rig.mount("a")));
     alone(&rig, "stillpoint thaw --all").exits(0).says("thawed 0 filesystems");
+    assert_settled(&rig);
+}
+
+/// FITHAW waits for a disk that does not answer, and no signal ends that: whoever typed the command gets its
+/// prompt and the exit code all the same.
+#[test]
+fn a_thaw_that_hangs_keeps_nobody_waiting() {
+    let rig = Rig::start(&[("a", Fs::Ext4)]);
+    let fuse = Fuse::mount(&rig.path("fuse"), "gone", 64 << 20);
+    let device = sh("losetup", &["-f", "--show", fuse.disk().to_str().unwrap()]).trim().to_owned();
+    let at = rig.path("hangs");
+    let at = at.to_str().unwrap();
+    std::fs::create_dir(at).unwrap();
+    sh("mkfs.ext4", &["-q", "-F", &device]);
+    sh("mount", &[&device, at]);
+    for at in [at, rig.mount("a").to_str().unwrap()] {
+        sh("fsfreeze", &["--freeze", at]);
+    }
+    fuse.fall_silent();
+    // The namespace, and with it `alone`, ends with its last process.
+    let script = "set +e; stillpoint thaw --all >$T/said 2>&1; echo $? >$T/code.new; mv $T/code.new $T/code";
+    let run = Run::start(alone_with(&rig, &[&device], script));
+    let code = await_some("its end", || std::fs::read_to_string(rig.path("code")).ok());
+    let said = std::fs::read_to_string(rig.path("said")).unwrap();
+    assert_eq!(code.trim(), "40", "{said}");
+    assert!(said.contains(&format!("cannot thaw {at}: it does not answer")), "{said}");
+    assert!(said.contains("thawed 1 filesystems"), "the other one is thawed: {said}");
+    assert!(is_thawed(&rig.mount("a")));
+    drop(fuse); // what waits for it fails
+    run.end();
+    let _ = Command::new("fsfreeze").args(["--unfreeze", at]).stderr(Stdio::null()).status();
+    sh("umount", &[at]);
+    sh("losetup", &["-d", &device]);
     assert_settled(&rig);
 }
 

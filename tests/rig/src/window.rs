@@ -58,11 +58,12 @@ fn held_at<'a>(rig: &'a Rig, which: &str, command: Command) -> InWindow<'a> {
     window
 }
 
-/// A short window was over before EC2 had the request: this machine is busy, and the run says nothing of
-/// what a fault does.
+/// A short window was over before EC2 had the request, or before the agent came to end it: this machine is busy,
+/// and the run says nothing of what a fault does.
 pub fn too_slow(rig: &Rig, ended: &Ended) -> bool {
     let freezing = ended.code == Some(21) && ended.err.contains("freezing took longer than");
-    freezing || ended.err.contains("did not answer within the window") && rig.creates().is_empty()
+    let ending = ended.err.contains("the watchdog fired or died before EC2 answered");
+    freezing || ending || ended.err.contains("did not answer within the window") && rig.creates().is_empty()
 }
 
 impl InWindow<'_> {

@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rig::hooks::{log, noting};
 use rig::patience::let_pass;
-use rig::probe::{Writer, assert_clean, assert_settled, nanoseconds, needs_recovery, watchdogs};
+use rig::probe::{Writer, assert_clean, assert_settled, guards, nanoseconds, needs_recovery};
 use rig::program::await_some;
 use rig::{Fs, Rig, sh};
 
@@ -169,9 +169,12 @@ fn while_held_nothing_is_opened_written_or_started() {
     let trace = rig.path("trace");
     let mut strace = Command::new("strace");
     strace.args(["-f", "-y", "-o"]).arg(&trace).args(["-p", &record["pid"].to_string()]);
-    let guards = watchdogs(&rig);
-    assert_eq!(guards.len(), 1);
-    strace.args(["-p", &guards[0].to_string()]).stderr(std::process::Stdio::null());
+    let guards = guards(&rig);
+    assert_eq!(guards.len(), 2, "watchdog and freezer");
+    for guard in guards {
+        strace.args(["-p", &guard.to_string()]);
+    }
+    strace.stderr(std::process::Stdio::null());
     let mut strace = strace.spawn().expect("this test needs strace");
     await_some("the trace", || {
         std::fs::read_to_string(&trace).is_ok_and(|t| t.lines().count() > 20).then_some(())
