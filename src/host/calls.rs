@@ -4,7 +4,8 @@
 //! threads). Out: [`Call`]s. Must never: read the memory that an argument points to.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::fdinfo::FdInfo;
 use super::open_files::{Found, MountIds};
@@ -16,6 +17,13 @@ const FIFREEZE: u64 = 0xc004_5877;
 
 /// FITHAW (linux/fs.h).
 const FITHAW: u64 = 0xc004_5878;
+
+/// What the file says of a thread that runs, or that is about to.
+const RUNS: &str = "running";
+
+/// How often a thread that runs is looked at, and the pause before the next look.
+const LOOKS: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// A thread that waits inside a system call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +44,7 @@ impl Call {
     #[must_use]
     pub fn goes_on(&self, root: &Path) -> bool {
         std::fs::read_to_string(file(root, self.process.pid, self.tid))
-            .is_ok_and(|text| text.trim() == "running" || parse(&text) == Some((self.number, self.arguments)))
+            .is_ok_and(|text| text.trim() == RUNS || parse(&text) == Some((self.number, self.arguments)))
     }
 
     /// The superblock of a descriptor among its arguments.
@@ -78,7 +86,7 @@ pub(super) fn look(root: &Path, wanted: impl Fn(i64, &[u64; 6]) -> bool) -> io::
         let Ok(tids) = std::fs::read_dir(root.join(format!("proc/{pid}/task"))) else { continue };
         let mut denied = false;
         for tid in tids.flatten().filter_map(|t| t.file_name().to_str()?.parse::<i32>().ok()) {
-            let text = match std::fs::read_to_string(file(root, pid, tid)) {
+            let text = match read_at_rest(root, pid, tid) {
                 Ok(text) => text,
                 Err(e) => {
                     denied |= e.kind() == io::ErrorKind::PermissionDenied;
@@ -94,7 +102,7 @@ pub(super) fn look(root: &Path, wanted: impl Fn(i64, &[u64; 6]) -> bool) -> io::
     Ok(Found { found, hidden })
 }
 
-fn file(root: &Path, pid: i32, tid: i32) -> std::path::PathBuf {
+fn file(root: &Path, pid: i32, tid: i32) -> PathBuf {
     root.join(format!("proc/{pid}/task/{tid}/syscall"))
 }
 
@@ -112,6 +120,26 @@ pub fn freezing(root: &Path) -> io::Result<Vec<(DevNo, Call)>> {
     let mut mounts = MountIds::new(root);
     let calls = waiting(root, |number, a| number == libc::SYS_ioctl && a[1] & 0xffff_ffff == FIFREEZE)?;
     Ok(calls.into_iter().filter_map(|c| Some((c.superblock(root, 0, &mut mounts)?, c))).collect())
+}
+
+/// The file of a thread, read again while the thread runs.
+fn read_at_rest(root: &Path, pid: i32, tid: i32) -> io::Result<String> {
+    // Its own threads run because they look.
+    let looks = if u32::try_from(pid) == Ok(std::process::id()) { 1 } else { LOOKS };
+    at_rest(looks, || std::fs::read_to_string(file(root, pid, tid)))
+}
+
+/// Whoever waits inside FIFREEZE wakes up for a moment now and then, and must not be overlooked because of that.
+fn at_rest(looks: u32, mut look: impl FnMut() -> io::Result<String>) -> io::Result<String> {
+    let mut text = look()?;
+    for _ in 1..looks {
+        if text.trim() != RUNS {
+            break;
+        }
+        std::thread::sleep(PAUSE);
+        text = look()?;
+    }
+    Ok(text)
 }
 
 /// None of a thread that runs, that waits outside of a call (a page fault), or that must not be looked at.
@@ -140,6 +168,20 @@ mod tests {
         for other in ["running\n", "-1 0x7ffd4 0x7f2a1\n", "", "275 0x3\n", "275 3 0 0 0 0 0\n"] {
             assert_eq!(parse(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_thread_that_wakes_up_for_a_moment_is_not_overlooked() {
+        let call = "16 0x9 0x1 0x0 0x0 0x0 0x0 0x1 0x2\n";
+        let after = |texts: &[&str]| {
+            let mut texts = texts.iter();
+            let look = || texts.next().map(|t| (*t).to_owned()).ok_or(io::ErrorKind::NotFound.into());
+            at_rest(LOOKS, look).ok().and_then(|text| parse(&text)).map(|(number, _)| number)
+        };
+        assert_eq!(after(&["running\n", "running\n", call]), Some(16));
+        assert_eq!(after(&["running\n", "-1 0x7ffd4 0x7f2a1\n", call]), None, "it waits outside of a call");
+        assert_eq!(after(&["running\n"]), None, "it has ended");
+        assert_eq!(after(&["running\n"; LOOKS as usize + 1]), None, "not for ever");
     }
 
     #[test]

@@ -171,11 +171,12 @@ impl Watchdog {
                         }
                     }
                     Ok(1) if bytes[0] == DONE => return,
-                    Ok(0) => {
+                    Ok(1..) | Err(Errno::EAGAIN | Errno::EINTR) => {}
+                    // The agent is gone, or has let go.
+                    Ok(0) | Err(_) => {
                         socket_open = false;
                         self.fire(Trigger::AgentGone);
                     }
-                    _ => {}
                 }
             }
             if agent_gone {
@@ -199,9 +200,9 @@ impl Watchdog {
                 }
                 return;
             }
-            if armed && timer {
+            if timer {
                 self.fire(Trigger::Deadline);
-                let _ = self.timer.unset(); // else it stays readable and this loop spins
+                let _ = self.timer.unset(); // else it stays readable, and this loop spins before everybody else
                 armed = false;
             }
             let beat = self.page.beat.load(Ordering::SeqCst);

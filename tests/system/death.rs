@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use rig::hooks::{hook, log, note, noting};
+use rig::patience::let_pass;
 use rig::probe::{BlockedWrite, assert_clean, assert_labels, assert_settled, tag, watchdogs};
 use rig::program::{Run, await_some};
 use rig::window::in_the_window;
@@ -197,6 +198,37 @@ fn sigstop_while_frozen_is_noticed_by_the_heartbeat() {
     assert_eq!(record["achieved"], "crash", "{record:#}");
     assert_eq!(rig.creates().len(), 1);
     assert_labels(&rig, 2, "crash");
+    assert_settled(&rig);
+}
+
+/// Before everybody else: it has real-time priority, and would leave no CPU to anybody.
+#[test]
+fn a_watchdog_that_has_fired_uses_no_cpu() {
+    let rig = two();
+    let run = in_the_window(&rig, &["snapshot", "--window", "3s", "-o", "json"]);
+    let guard = watchdogs(&rig)[0];
+    run.signal(Signal::SIGSTOP);
+    let writes = blocked(&rig);
+    thawed_after(&writes, Instant::now());
+    let_pass("the deadline, which comes after the heartbeat has fired", Duration::from_secs(3));
+    // Fields 14 and 15 of proc_pid_stat(5), in hundredths of a second.
+    let used = || {
+        let stat = std::fs::read_to_string(format!("/proc/{guard}/stat")).unwrap();
+        let fields: Vec<i64> = stat
+            .rsplit_once(')')
+            .unwrap()
+            .1
+            .split_ascii_whitespace()
+            .filter_map(|f| f.parse().ok())
+            .collect();
+        fields[10] + fields[11]
+    };
+    let (before, since) = (used(), Instant::now());
+    let_pass("a time to measure over", Duration::from_secs(2));
+    let (used, passed) = (used() - before, since.elapsed().as_millis() / 10);
+    assert!(i64::try_from(passed).unwrap() > used * 4, "{used} of {passed} hundredths of a second");
+    run.signal(Signal::SIGCONT);
+    run.end().exits(23);
     assert_settled(&rig);
 }
 
