@@ -7,6 +7,7 @@
 
 mod classify;
 mod error;
+mod in_use;
 mod make;
 mod missing;
 mod names;

@@ -63,8 +63,8 @@ struct Named {
     failed: Option<String>,
 }
 
-/// Compares what should be mounted with what is. `units` is what `systemctl show` says of all mount units, with
-/// [`UNIT_PROPERTIES`]; none where there is no systemd, and why where it did not say.
+/// Compares what should be mounted with what is. `units` is what `systemctl show` says of all mount units,
+/// with [`UNIT_PROPERTIES`]; none where there is no systemd, and why where it did not say.
 pub fn expected(
     root: &Path,
     host: &HostFacts,

@@ -80,8 +80,8 @@ pub fn host(root: &Path, inspect: &dyn Inspect, known: Answers) -> Result<HostFa
     Ok(HostFacts { filesystems, devices, swap_files, unread_mounts: unread, unchecked, answers })
 }
 
-/// Asks for the UUIDs of these filesystems, where they are not known: only what is taken is read. Returns those
-/// whose UUID only root may read.
+/// Asks for the UUIDs of these filesystems, where they are not known: only what is taken is read. Returns
+/// those whose UUID only root may read.
 pub fn uuids(facts: &mut Facts, of: &[DevNo], inspect: &dyn Inspect) -> Vec<DevNo> {
     let question = |f: &Filesystem| {
         let device = facts.devices.iter().find(|d| d.dev == f.dev)?;

@@ -47,8 +47,8 @@ pub(crate) fn make_folder(folder: &Path, mode: u32) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(mode).create(folder)
 }
 
-/// Makes a folder through which everybody can pass, and that nobody else can list or change: what is in it for
-/// everybody is found by its name. A folder that is there is left as it is.
+/// Makes a folder through which everybody can pass, and that nobody else can list or change: what is in it
+/// for everybody is found by its name. A folder that is there is left as it is.
 ///
 /// # Errors
 /// When it cannot be made.
@@ -64,8 +64,8 @@ pub(crate) fn make_passage(folder: &Path) -> std::io::Result<()> {
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => return make_folder(folder, MODE),
         made => made?,
     }
-    // Not by mkdir(2), whose mode the umask narrows; and by a descriptor, since the path may be a link by now,
-    // should others be able to write to the folder above.
+    // Not by mkdir(2), whose mode the umask narrows; and by a descriptor, since the path may be a link by
+    // now, should others be able to write to the folder above.
     let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
     let made = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(folder)?;
     if made.metadata()?.uid() != nix::unistd::geteuid().as_raw() {

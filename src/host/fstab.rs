@@ -1,7 +1,7 @@
 //! `/etc/fstab`: what is to be mounted.
 //!
-//! In: the file's bytes. Out: an [`Entry`] for each line, and the lines that cannot be read. Must never: follow
-//! a path or look for a device, or take a line that it cannot read for one that names nothing.
+//! In: the file's bytes. Out: an [`Entry`] for each line, and the lines that cannot be read. Must never:
+//! follow a path or look for a device, or take a line that it cannot read for one that names nothing.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -103,7 +103,8 @@ pub fn device_path(source: &OsStr) -> Option<PathBuf> {
     (!name.is_empty()).then(|| PathBuf::from("/dev/disk").join(folder).join(OsString::from_vec(name)))
 }
 
-/// As udev names the link: `encode_devnode_name` of systemd, which mount(8) and systemd's generator follow too.
+/// As udev names the link: `encode_devnode_name` of systemd, which mount(8) and systemd's generator follow
+/// too.
 fn link_name(value: &[u8]) -> Vec<u8> {
     let is_text = std::str::from_utf8(value).is_ok();
     let mut name = Vec::with_capacity(value.len());

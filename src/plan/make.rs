@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use super::classify::{SYSTEM_PATHS, can_freeze, is_read_only_image};
+use super::in_use::{elsewhere, in_use, mounted_by};
 use super::missing::{MissingMount, missing};
 use super::names::{Names, mount_of};
 use super::placement::{PlacedFilesystem, Placement, overlay_reason, placed};
@@ -44,41 +45,6 @@ pub fn plan(facts: &Facts, settings: &PlanSettings) -> Result<Plan, PlanError> {
     elsewhere(facts, &walk, &mut chosen);
     let make = Make { facts, settings, walk: &walk, placed: &placed, chosen: &chosen, boot };
     make.plan()
-}
-
-/// What is in use without a mount here cannot be frozen, so the volumes below it are only crash-consistent.
-fn in_use(facts: &Facts, walk: &Walk<'_>, chosen: &mut Chosen) {
-    for device in &facts.in_use {
-        let below = walk.below(&device.name);
-        let on = facts.volumes.iter().filter(|v| v.disk.as_ref().is_some_and(|d| below.contains(&*d.name)));
-        for volume in on.filter(|v| chosen.volumes.contains_key(&v.id)) {
-            let name = walk.device(&device.name).map_or_else(|| device.name.clone(), Walk::label);
-            let why = format!("{name} cannot be taken for unused: {}", device.why);
-            chosen.notes.push(format!("{} is only crash-consistent: {why}.", volume.id));
-            chosen.crash.entry(volume.id.clone()).or_insert(why);
-        }
-    }
-}
-
-/// Of a volume that is taken at `crash` anyway, who else has it mounted says more than that nobody here has. Where
-/// a better label is possible, the claim decides ([`in_use`]).
-fn elsewhere(facts: &Facts, walk: &Walk<'_>, chosen: &mut Chosen) {
-    for (dev, who) in &facts.elsewhere {
-        let Some(device) = facts.devices.iter().find(|d| d.dev == *dev) else { continue };
-        let below = walk.below(&device.name);
-        let on = facts.volumes.iter().filter(|v| v.disk.as_ref().is_some_and(|d| below.contains(&*d.name)));
-        for volume in on {
-            if let Some(why) = chosen.crash.get_mut(&volume.id) {
-                let who = who.iter().cloned().collect::<Vec<_>>().join("; ");
-                *why = format!("{} is {}", Walk::label(device), mounted_by(&who));
-                chosen.notes.push(format!("{} is only crash-consistent: {why}.", volume.id));
-            }
-        }
-    }
-}
-
-fn mounted_by(who: &str) -> String {
-    format!("mounted in another namespace, where it cannot be frozen: {who}")
 }
 
 /// The boot volume: the one attached as RootDeviceName, else the only one under `/`.

@@ -183,8 +183,8 @@ fn under_systemd() -> bool {
     is_journal(2)
 }
 
-/// Does the journal get what is printed on stdout? It has the report too, which names all that stdout names: the
-/// ids alone, for a program that reads them, would only be there a second time.
+/// Does the journal get what is printed on stdout? It has the report too, which names all that stdout names:
+/// the ids alone, for a program that reads them, would only be there a second time.
 #[must_use]
 pub fn stdout_is_journal() -> bool {
     is_journal(1) && is_journal(2)

@@ -81,7 +81,8 @@ pub async fn planned(loaded: &Loaded, root: &Path, purpose: Purpose) -> Result<P
     let mut known = Answers::default();
     let facts = loop {
         let below = root.to_owned();
-        // In a thread of its own, since a signal has to end the process at once even while a disk is waited for.
+        // In a thread of its own, since a signal has to end the process at once even while a disk is waited
+        // for.
         let host = aside(move || host(&below, &Helper::own(), known)).await??;
         let mut expected = expectations(root, &host).await?;
         for mount in expected.mounts.iter_mut().filter(|m| m.idle.is_some()) {

@@ -146,7 +146,8 @@ fn a_line_of_fstab_that_nothing_shows_is_told_and_counts() {
     assert_eq!(run.record()["plan"]["missing"].as_array().unwrap().len(), 1, "{}", run.err);
 }
 
-/// A unit that nobody wrote into fstab; and a systemctl that does not answer is not taken for "nothing failed".
+/// A unit that nobody wrote into fstab; and a systemctl that does not answer is not taken for "nothing
+/// failed".
 #[test]
 fn a_mount_unit_that_failed_is_told() {
     let space = host();

@@ -8,7 +8,8 @@ use std::process::Command;
 use rig::program::{Ended, Run};
 use rig::{Fs, NO_INTERVAL, namespace::Namespace, stillpoint};
 
-/// A host of its own: the volumes are mounted in it, /run is empty, and the program goes by what is below that.
+/// A host of its own: the volumes are mounted in it, /run is empty, and the program goes by what is below
+/// that.
 struct Host(Namespace);
 
 impl Host {
@@ -58,8 +59,8 @@ fn flat(said: &Ended) -> String {
     said.out.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The whole point: the folder that root's run makes does not hide the drop-ins, and what the user may not read
-/// is no refusal.
+/// The whole point: the folder that root's run makes does not hide the drop-ins, and what the user may not
+/// read is no refusal.
 #[test]
 fn a_plan_is_made_for_an_ordinary_user_also_after_a_run() {
     let host = Host::start(&[("a", Fs::Ext4), ("b", Fs::Xfs), ("c", Fs::Btrfs)]);

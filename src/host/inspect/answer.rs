@@ -34,8 +34,8 @@ pub(super) fn answer(root: &Path, question: &Question) -> Answer {
     if nix::unistd::geteuid().is_root() { said } else { by_ordinary_user(said) }
 }
 
-/// Whatever an ordinary user cannot find out, root might: a folder on the way may be closed to him, the device
-/// is, and so are copies of a mount.
+/// Whatever an ordinary user cannot find out, root might: a folder on the way may be closed to him, the
+/// device is, and so are copies of a mount.
 fn by_ordinary_user(said: Answer) -> Answer {
     match said {
         Answer::Failed(why) | Answer::Superblock { unknown: Some(why), .. } => Answer::NeedsRoot(why),

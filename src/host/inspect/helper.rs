@@ -132,8 +132,8 @@ fn collect(heard: &Receiver<Heard>, end: Instant, answers: &mut [Option<Answer>]
 /// The whole life of the helper.
 #[must_use]
 pub fn main() -> ExitCode {
-    // Whoever asked may die before it can end this process. Else what waits here, for an automount perhaps, would
-    // keep the mounts of its namespace.
+    // Whoever asked may die before it can end this process. Else what waits here, for an automount perhaps,
+    // would keep the mounts of its namespace.
     let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
     let mut input = Vec::new();
     let read = std::io::stdin().read_to_end(&mut input).ok();
