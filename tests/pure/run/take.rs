@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use rig::made_ec2::Fault;
 use stillpoint::config::settings::{OnDegraded, OnFailure, PlanSettings};
 use stillpoint::exit::Exit;
-use stillpoint::plan::Consistency;
+use stillpoint::plan::{Consistency, MissingMount};
 use stillpoint::run::step::Step;
 
 use super::{Machine, NOW, hook, hooks_ran, lines};
@@ -34,6 +34,40 @@ async fn a_run_takes_a_set_and_leaves_nothing_behind() {
     let kept: serde_json::Value = serde_json::from_slice(&std::fs::read(kept).unwrap()).unwrap();
     assert_eq!((&kept["exit_code"], &kept["achieved"]), (&0.into(), &"filesystem".into()));
     machine.is_left_well("no fault");
+}
+
+/// A plan may leave open what only root can find out, for whoever looks. Nothing is frozen on such a one.
+#[tokio::test]
+async fn what_only_root_could_find_out_is_no_ground_for_a_run() {
+    let mut machine = Machine::new();
+    let dev = machine.plan.filesystems[0].dev;
+    machine.facts.unchecked.insert(dev, ["whether it has devices beside its own".to_owned()].into());
+    let refused = machine.take().await.unwrap_err();
+    assert_eq!(refused.exit, Exit::Permission, "{refused}");
+    assert!(refused.to_string().contains("whether it has devices"), "{refused}");
+    assert!(machine.ec2.calls().is_empty() && machine.journals().is_empty());
+    machine.is_left_well("not checked");
+}
+
+/// The label is that of what was taken; the exit code tells that it is not all.
+#[tokio::test]
+async fn a_set_without_what_should_be_mounted_keeps_its_label() {
+    for (policy, exit) in [(OnDegraded::Fail, Exit::NotHeld), (OnDegraded::Keep, Exit::Lower)] {
+        let mut machine = Machine::with(|_, settings| settings.on_degraded = policy);
+        machine.plan.missing.push(MissingMount {
+            mount_point: "/gone".into(),
+            source: "UUID=1".into(),
+            named_by: "/etc/fstab, line 1".into(),
+            device: None,
+            volumes: Vec::new(),
+            automount: false,
+            why: "nothing here is UUID=1".into(),
+            counts: true,
+        });
+        let record = machine.take().await.unwrap().record;
+        assert_eq!((record.exit, record.achieved), (exit, Some(Consistency::Filesystem)));
+        assert!(machine.ec2.snapshots().iter().all(|s| s.tags["stillpoint:consistency"] == "filesystem"));
+    }
 }
 
 /// P6: what a host without this one's records reads.
