@@ -45,7 +45,7 @@ fn in_progress(operation: &Operation, busy_timeout: Duration) -> Finding {
         None => "let it end, or let runs begin at another hour".to_owned(),
     };
     let process = operation.process.iter().map(|p| format!("pid {}", p.pid));
-    Finding::warning(ID, format!("{operation} is in progress"))
+    Finding::warning(ID, format!("in progress: {operation}"))
         .at(std::iter::once(mount).chain(process))
         .why(why)
         .remedy(remedy)
