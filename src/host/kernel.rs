@@ -19,7 +19,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::mman::{MapFlags, MlockAllFlags, ProtFlags, mlockall, mmap, munlockall, munmap};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, SFlag, fstat};
 
 use crate::ids::DevNo;
 
@@ -48,7 +48,7 @@ pub trait Kernel: Send + Sync + std::fmt::Debug + 'static {
     /// Opens a mount point for FIFREEZE: any readable fd of the filesystem will do, O_PATH will not.
     ///
     /// # Errors
-    /// What open(2) says.
+    /// What open(2) says. ENODEV: it leads to a device, whose open may do something.
     fn open(&self, path: &Path) -> nix::Result<OwnedFd>;
     /// FIFREEZE. Blocks, uninterruptibly, until writers already inside have left.
     ///
@@ -170,8 +170,15 @@ mod ioctl {
 
 impl Kernel for Linux {
     fn open(&self, path: &Path) -> nix::Result<OwnedFd> {
+        // Whoever owns a folder on the way may have put a link in it.
+        let found = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+        let kind = SFlag::from_bits_truncate(fstat(&found)?.st_mode) & SFlag::S_IFMT;
+        if [SFlag::S_IFBLK, SFlag::S_IFCHR].contains(&kind) {
+            return Err(Errno::ENODEV);
+        }
         // O_NONBLOCK: a bind-mounted FIFO must not hang us.
-        open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK, Mode::empty())
+        let again = format!("/proc/self/fd/{}", found.as_raw_fd());
+        open(again.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK, Mode::empty())
     }
 
     fn freeze(&self, fd: BorrowedFd<'_>) -> nix::Result<()> {
@@ -670,6 +677,15 @@ mod tests {
         assert_eq!(read, WriteCounter { reads: 1, writes: 555, sectors: 7, in_flight: 9 });
         assert_eq!(Linux.write_counter(&f).unwrap(), read, "it can be read again through the same fd");
         assert!(Linux.write_counter(&tempfile::tempfile().unwrap()).is_err());
+    }
+
+    #[test]
+    fn a_device_in_the_place_of_a_mount_point_is_not_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("mount");
+        std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+        assert_eq!(Linux.open(&link).unwrap_err(), Errno::ENODEV);
+        assert!(Linux.open(dir.path()).is_ok());
     }
 
     #[test]
