@@ -246,10 +246,15 @@ fn the_source_of_a_fuse_stops_no_run() {
 }
 
 /// Helpers of the program that still wait for a device.
-fn waiting() -> usize {
-    let own = |entry: std::fs::DirEntry| std::fs::read(entry.path().join("cmdline")).ok();
-    let lines = std::fs::read_dir("/proc").unwrap().flatten().filter_map(own);
-    lines.filter(|l| l.split(|b| *b == 0).any(|word| word == b"__inspect")).count()
+fn waiting(at: &Path) -> usize {
+    let at = text(at).as_bytes();
+    let of_this_test = |entry: &std::fs::DirEntry| {
+        let command = std::fs::read(entry.path().join("cmdline")).ok()?;
+        let mounts = std::fs::read(entry.path().join("mountinfo")).ok()?;
+        let inspects = command.split(|b| *b == 0).any(|word| word == b"__inspect");
+        Some(inspects && mounts.windows(at.len()).any(|w| w == at))
+    };
+    std::fs::read_dir("/proc").unwrap().flatten().filter(|e| of_this_test(e) == Some(true)).count()
 }
 
 /// A disk that nobody wants in the set, and that does not answer: as iSCSI whose server is gone.
@@ -275,6 +280,6 @@ fn a_disk_outside_the_set_that_does_not_answer_holds_up_nothing() {
     drop(fuse);
     drop(hung);
     let _ = read.wait();
-    await_some("the helpers to end", || (waiting() == 0).then_some(()));
+    await_some("the helpers to end", || (waiting(&rig.mount("a")) == 0).then_some(()));
     assert_settled(&rig);
 }

@@ -132,6 +132,13 @@ impl Server {
         format!("[[redis]]\nsocket = \"{}\"\ntimeout = \"10s\"\n{more}\n", self.socket.display())
     }
 
+    /// Stops it for as long as the result lives, and with it everything that its parts would do meanwhile.
+    pub fn stand_still(&self) -> StandsStill {
+        let group = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        killpg(group, Signal::SIGSTOP).unwrap();
+        StandsStill(group)
+    }
+
     /// Ends it by force: nothing more is written.
     pub fn kill(&mut self) {
         let _ = killpg(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), Signal::SIGKILL);
@@ -142,6 +149,15 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// A server that does nothing.
+pub struct StandsStill(Pid);
+
+impl Drop for StandsStill {
+    fn drop(&mut self) {
+        let _ = killpg(self.0, Signal::SIGCONT);
     }
 }
 
