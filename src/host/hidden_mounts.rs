@@ -85,8 +85,9 @@ fn uncovered(place: &Place, dev: DevNo) -> nix::Result<Option<OwnedFd>> {
 pub(crate) fn mounted_again(lost: &Pathless) -> nix::Result<OwnedFd> {
     let lost = lost.clone();
     in_private(None, move |_| {
-        // Any folder will do: nobody else sees what is mounted there.
-        let place = Path::new("/proc");
+        // Any folder but /proc, by which it is opened: nobody else sees what is mounted there. That it is
+        // mounted nowhere was read in /sys.
+        let place = Path::new("/sys");
         let again = |flags| mount(Some(&lost.device), place, Some(lost.fstype.as_str()), flags, NONE);
         // A read-only superblock can only be mounted read-only.
         again(MsFlags::empty()).or_else(|_| again(MsFlags::MS_RDONLY))?;
