@@ -21,6 +21,7 @@
 //! quiesced and its release was not tried, or repeat the create call.
 
 pub mod applications;
+mod aside;
 mod automounts;
 pub mod busy;
 pub mod control_socket;

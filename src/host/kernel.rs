@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{OFlag, open, openat};
 use nix::sys::mman::{MlockAllFlags, mlockall, munlockall};
 use nix::sys::stat::{Mode, SFlag, fstat};
 
@@ -160,8 +160,13 @@ impl Kernel for Linux {
             return Err(Errno::ENODEV);
         }
         // O_NONBLOCK: a bind-mounted FIFO must not hang us.
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        if kind == SFlag::S_IFDIR {
+            // Needs no /proc, which a rescue may have covered.
+            return openat(&found, c".", flags, Mode::empty());
+        }
         let again = format!("/proc/self/fd/{}", found.as_raw_fd());
-        open(again.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK, Mode::empty())
+        open(again.as_str(), flags, Mode::empty())
     }
 
     fn freeze(&self, fd: BorrowedFd<'_>) -> nix::Result<()> {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::planned::aside;
+use super::aside::aside;
 use crate::discover::Expected;
 use crate::error::Error;
 use crate::host::inspect::{Answer, Helper, Inspect as _, Question};

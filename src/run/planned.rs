@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::aside::aside;
 use super::automounts;
 use crate::config::Loaded;
 use crate::discover::{self, Expectations, Expected, Facts, HostFacts, Identity, expected};
@@ -161,12 +162,6 @@ pub(crate) async fn expectations(root: &Path, host: &HostFacts) -> Result<Expect
         expected::expected(&root, &host, units, &Helper::own())
     })
     .await
-}
-
-pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|e| Error::new(Exit::Bug, format!("looking at this host ended: {e}")))
 }
 
 /// The filesystems and devices of this host, read below `root`. Warns of mounts that cannot be read.
