@@ -309,7 +309,8 @@ struct Entry {
     writes: bool,
 }
 
-/// The entries of a POSIX access list (acl(5)) for others than its owner and everybody. Its layout is
+/// The entries of a POSIX access list (acl(5)) for others than its owner and everybody, without regard to its
+/// mask: whoever asks has seen that it lets writes through. Its layout is
 /// `struct posix_acl_xattr_header` (include/uapi/linux/posix_acl_xattr.h).
 fn access_list(fd: &OwnedFd) -> io::Result<Option<Vec<Entry>>> {
     // A descriptor of O_PATH cannot be asked itself.
@@ -324,7 +325,6 @@ fn access_list(fd: &OwnedFd) -> io::Result<Option<Vec<Entry>>> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "unknown version"));
     }
     let mut found = Vec::new();
-    let mut mask = true;
     for entry in entries.chunks_exact(8) {
         let [t0, t1, p0, p1, i0, i1, i2, i3] = *entry else { continue };
         let writes = u16::from_le_bytes([p0, p1]) & 2 != 0;
@@ -333,15 +333,10 @@ fn access_list(fd: &OwnedFd) -> io::Result<Option<Vec<Entry>>> {
             0x02 => Who::User(id),
             0x04 => Who::OwnGroup,
             0x08 => Who::Group(id),
-            0x10 => {
-                mask = writes;
-                continue;
-            }
             _ => continue,
         };
         found.push(Entry { who, writes });
     }
-    found.iter_mut().for_each(|e| e.writes &= mask);
     Ok(Some(found))
 }
 

@@ -115,6 +115,19 @@ fn links_are_followed_step_by_step() {
     assert!(follow(&at("c/up/../up"), Trusted::own()).end.is_err());
 }
 
+/// Such a link leads to a file, whatever it reads as, and the folder above it is not the one it is in.
+#[test]
+fn a_link_of_proc_leads_to_its_file() {
+    let (dir, file) = tree();
+    let (opened, folder) = (File::open(&file).unwrap(), File::open(dir.path().join("a")).unwrap());
+    std::fs::remove_file(&file).unwrap();
+    let end = follow(&by_descriptor(&opened), Trusted::own()).end.unwrap();
+    assert_eq!(fstat(&end).unwrap().st_ino, fstat(&opened).unwrap().st_ino);
+    let back = by_descriptor(&folder);
+    let back = back.join("..").join(back.file_name().unwrap());
+    assert!(follow(&back, Trusted::own()).end.unwrap_err().to_string().contains("after a link of /proc"));
+}
+
 #[test]
 fn what_was_checked_is_what_is_read() {
     let (dir, file) = tree();
@@ -122,6 +135,31 @@ fn what_was_checked_is_what_is_read() {
     std::fs::rename(&file, dir.path().join("moved")).unwrap();
     std::fs::write(&file, "another").unwrap();
     assert_eq!(std::fs::read_to_string(by_descriptor(&end)).unwrap(), "text");
+}
+
+/// Somebody leads the path to a file of his after the look and before the open.
+#[test]
+fn what_takes_the_place_of_what_was_checked_is_not_read() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let (dir, file) = tree();
+    let other = dir.path().join("a/b/other");
+    std::fs::write(&other, "other").unwrap();
+    mode(&other, 0o666);
+    let over = AtomicBool::new(false);
+    let read = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            use rustix::fs::{CWD, RenameFlags, renameat_with};
+            while !over.load(Ordering::SeqCst) {
+                let _ = renameat_with(CWD, &file, CWD, &other, RenameFlags::EXCHANGE);
+            }
+        });
+        let opened = (0..20_000).filter_map(|_| open(&file, Trusted::own()).ok());
+        let read: std::collections::BTreeSet<_> =
+            opened.map(|f| io::read_to_string(f).unwrap_or_default()).collect();
+        over.store(true, Ordering::SeqCst);
+        read
+    });
+    assert_eq!(read, ["text".to_owned()].into());
 }
 
 #[test]
