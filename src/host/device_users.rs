@@ -313,6 +313,17 @@ mod tests {
     }
 
     #[test]
+    fn a_mount_that_cannot_be_read_is_told_by_its_number() {
+        let root = host();
+        let table = "33 21 259:7 / data rw - xfs /dev/b rw\n34 21 259:8 / more rw - xfs /dev/c rw\n";
+        fs::write(root.path().join("proc/8/mountinfo"), table).unwrap();
+        let users = mounts(root.path(), &[DATA].into(), LIMIT);
+        let said = users.found[&DATA].first().unwrap();
+        assert!(said.contains("lxd (pid 8)") && said.contains("not an absolute path"), "{said}");
+        assert_eq!(users.found.len(), 1);
+    }
+
+    #[test]
     fn what_cannot_be_read_is_not_taken_for_nobody() {
         let root = host();
         let devices = BTreeSet::from([DATA]);

@@ -110,6 +110,40 @@ mod tests {
     }
 
     #[test]
+    fn who_looks_is_not_taken_for_the_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        drop(OwnedFile::create(path.clone(), b"x", 0o600).unwrap());
+        let other = Flock::lock(File::open(&path).unwrap(), FlockArg::LockSharedNonblock);
+        assert!(!is_owned(&path).unwrap());
+        drop(other);
+    }
+
+    /// Between two contents there is a moment in which the former file has no lock any more.
+    #[test]
+    fn it_is_owned_while_it_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        let mut owned = OwnedFile::create(path.clone(), b"x", 0o600).unwrap();
+        let (looked, replaced) =
+            (std::sync::atomic::AtomicBool::new(false), std::sync::atomic::AtomicU32::new(0));
+        let order = std::sync::atomic::Ordering::SeqCst;
+        let always = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !looked.load(order) && owned.replace(b"x").is_ok() {
+                    replaced.fetch_add(1, order);
+                }
+            });
+            let always = std::iter::repeat_with(|| is_owned(&path).unwrap_or(false))
+                .take_while(|_| replaced.load(order) < 20_000)
+                .all(|owned| owned);
+            looked.store(true, order);
+            always
+        });
+        assert!(always, "it was taken for dead");
+    }
+
+    #[test]
     fn what_another_has_taken_is_not_written_over() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");

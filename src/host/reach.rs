@@ -199,3 +199,70 @@ fn is_on(fd: &OwnedFd, dev: DevNo, fstype: &str) -> nix::Result<bool> {
     }
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use nix::fcntl::{OFlag, open};
+
+    use super::*;
+
+    fn path_of(path: &Path) -> OwnedFd {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        open(path, flags, nix::sys::stat::Mode::empty()).unwrap()
+    }
+
+    fn mount_id(fd: &OwnedFd) -> u32 {
+        FdInfo::of_fd(fd).and_then(|i| i.mount()).unwrap()
+    }
+
+    /// In a foreign namespace a user may have put links on the way, to what is not in it.
+    #[test]
+    fn no_link_is_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        symlink("a", dir.path().join("link")).unwrap();
+        let root = path_of(dir.path());
+        assert!(walk(&root, Path::new("/a/b")).is_ok());
+        assert_eq!(walk(&root, Path::new("/link/b")).unwrap_err(), Errno::ENOTDIR);
+        // The kernel's cache has them now.
+        match cached(&root, Path::new("/a/b")) {
+            Err(Errno::ENOSYS) => return,
+            found => assert!(found.is_ok(), "{found:?}"),
+        }
+        assert_eq!(cached(&root, Path::new("/link/b")).unwrap_err(), Errno::ELOOP);
+    }
+
+    /// Mount ids are used again, and a table may say what it likes.
+    #[test]
+    fn only_what_was_meant_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = path_of(dir.path());
+        let dev = DevNo::from_raw(nix::sys::stat::fstat(&folder).unwrap().st_dev);
+        let mount = mount_id(&folder);
+        assert!(opened(&folder, mount, dev, "any").is_ok());
+        assert_eq!(opened(&folder, mount + 1, dev, "any").unwrap_err(), Errno::ESTALE, "another mount");
+        let other = DevNo { major: 259, minor: 7777 };
+        assert_eq!(opened(&folder, mount, other, "ext4").unwrap_err(), Errno::ESTALE, "another superblock");
+        let proc = path_of(Path::new("/proc"));
+        let number = DevNo { major: 0, minor: 7777 };
+        assert_eq!(opened(&proc, mount_id(&proc), number, "btrfs").unwrap_err(), Errno::ESTALE, "no btrfs");
+        let fifo = dir.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(
+            opened(&path_of(&fifo), mount, dev, "any").unwrap_err(),
+            Errno::ESTALE,
+            "its open has effects"
+        );
+    }
+
+    /// A FUSE may say that it is on a block device, and its program may hang.
+    #[test]
+    fn a_fuse_is_no_target_whatever_it_is_on() {
+        let disk = DevNo { major: 8, minor: 1 };
+        let none = DevNo { major: 0, minor: 50 };
+        assert!(may_freeze(disk, "xfs") && may_freeze(none, "btrfs"));
+        assert!(!may_freeze(disk, "fuseblk") && !may_freeze(disk, "fuse.any") && !may_freeze(none, "tmpfs"));
+    }
+}

@@ -188,3 +188,16 @@ fn all(kernel: &Arc<dyn Kernel>, devices: &[WitnessDevice]) -> BTreeMap<DevNo, R
     }
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_looked_at_is_not_taken_for_unused() {
+        let dev = DevNo { major: 259, minor: 7 };
+        let late = Users { incomplete: Some("no time".to_owned()), ..Users::default() };
+        assert!(told(&late, dev).is_some_and(|why| why.contains("no time")));
+        assert_eq!(told(&Users::default(), dev), None);
+    }
+}

@@ -13,7 +13,7 @@ use stillpoint::interrupt::Interrupt;
 use stillpoint::plan::{Method, Plan};
 use stillpoint::window::guard::StartGuard;
 use stillpoint::window::watchdog::Trigger;
-use stillpoint::window::{Called, Extras, FreezeFailure, Limits, Machine, Prepared};
+use stillpoint::window::{Called, Extras, FreezeFailure, Limits, Machine, PrepareError, Prepared};
 
 const LIMITS: Limits = Limits {
     window: Duration::from_secs(60),
@@ -41,10 +41,14 @@ impl Made {
     }
 
     async fn open(&self, limits: Limits) -> Prepared {
+        self.try_open(limits).await.unwrap()
+    }
+
+    async fn try_open(&self, limits: Limits) -> Result<Prepared, PrepareError> {
         let kernel: Arc<dyn Kernel> = self.kernel.clone();
         let machine = Machine { root: self.host.root(), kernel: &kernel, watchdog: &self.watchdog };
         let mut never = Interrupt::never();
-        Prepared::open(machine, &self.plan, limits, &mut never, Extras::default()).await.unwrap()
+        Prepared::open(machine, &self.plan, limits, &mut never, Extras::default()).await
     }
 
     fn mount_points(&self) -> Vec<PathBuf> {
@@ -115,6 +119,33 @@ async fn a_write_back_that_failed_after_the_flush_is_a_doubt() {
     assert!(last("sync") > last("thaw"), "{calls:?}");
 }
 
+/// The kernel reports it once: nobody would hear of it any more.
+#[tokio::test]
+async fn a_flush_that_fails_before_the_freeze_ends_the_run() {
+    let made = Made::new();
+    made.kernel.refuse_once("sync", "/", Errno::EIO);
+    let said = made.try_open(LIMITS).await.unwrap_err().to_string();
+    assert_eq!(said, "cannot flush /");
+    assert!(made.kernel.called("freeze").is_empty());
+    // What is only synced is flushed once more, when it is late for that.
+    let made = Made::new();
+    let prepared = made.open(LIMITS).await;
+    made.kernel.refuse_once("sync", "/boot/efi", Errno::EIO);
+    let frozen = prepared.freeze(&mut Interrupt::never()).await.unwrap();
+    assert_eq!(thawed(frozen).await.doubt().unwrap(), "cannot flush /boot/efi");
+}
+
+/// Nobody could mount it, and a raw write to it would be in no filesystem's proof.
+#[tokio::test]
+async fn what_is_written_to_a_device_without_a_filesystem_is_seen() {
+    let made = Made::new();
+    let frozen = made.open(LIMITS).await.freeze(&mut Interrupt::never()).await.unwrap();
+    let device = &made.plan.witnesses[0];
+    std::fs::write(&device.stat, "0 0 0 0 3 0 24 0 0 0 0\n").unwrap();
+    let doubt = thawed(frozen).await.doubt().unwrap();
+    assert_eq!(doubt, format!("{} was written to (3 writes)", device.name));
+}
+
 /// /boot/efi is vfat, which cannot freeze: its counter is the only proof.
 const SYNCED: &str = "nvme0n1p128";
 
@@ -146,6 +177,13 @@ async fn what_has_another_proof_is_only_without_a_witness() {
     let without = thawed.without_witness();
     assert_eq!(without.len(), devices + made.plan.witnesses.len(), "{without:?}");
     assert!(without.iter().all(|d| d.contains(": a read of it is not counted")), "{without:?}");
+    // The same where they have counted until the freeze.
+    made.kernel.switch_off_counters(false);
+    let frozen = made.open(LIMITS).await.freeze(&mut Interrupt::never()).await.unwrap();
+    made.kernel.switch_off_counters(true);
+    let thawed = rig::made::thawed(frozen).await;
+    assert_eq!((thawed.doubt(), thawed.without_witness().len()), (None, without.len()));
+    assert!(thawed.without_witness().iter().all(|d| d.contains("and not after it")), "{thawed:?}");
 }
 
 #[tokio::test]
@@ -212,6 +250,25 @@ async fn what_no_filesystem_is_on_is_claimed_before_the_freeze_or_is_a_doubt() {
         );
         assert!(doubt.contains(why), "{doubt}");
     }
+}
+
+/// udev looks at a device when it is closed, fsck at its end: that is over in a moment.
+#[tokio::test]
+async fn a_use_that_ends_by_itself_is_waited_out() {
+    let made = Made::new();
+    let device = made.plan.witnesses[0].dev.to_string();
+    made.kernel.refuse_once("claim", device, Errno::EBUSY);
+    let frozen = made.open(LIMITS).await.freeze(&mut Interrupt::never()).await.unwrap();
+    assert_eq!(thawed(frozen).await.doubt(), None);
+}
+
+#[tokio::test]
+async fn a_device_that_does_not_answer_is_not_taken_for_unused() {
+    let made = Made::new();
+    made.kernel.hang("claim", made.plan.witnesses[0].dev.to_string());
+    let frozen = made.open(LIMITS).await.freeze(&mut Interrupt::never()).await.unwrap();
+    let doubt = thawed(frozen).await.doubt().unwrap();
+    assert!(doubt.contains("opening it takes longer than"), "{doubt}");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rig::control_group::{ControlGroup, Hierarchy};
 use rig::hooks::{log, noting};
-use rig::probe::{BlockedWrite, assert_clean, assert_labels, assert_settled, was_frozen, watchdogs};
+use rig::probe::{BlockedWrite, assert_clean, assert_labels, assert_settled, guards, was_frozen, watchdogs};
 use rig::program::{Run, await_some};
 use rig::window::{InWindow, in_the_window_of};
 use rig::{Fs, Rig, stillpoint};
@@ -79,6 +79,38 @@ fn the_watchdog_stands_alone() {
     assert_eq!(std::fs::read_link(format!("{proc}/cwd")).unwrap(), Path::new("/"));
     let record = run.end().exits(0).record();
     assert_eq!(record["watchdog_shares"], serde_json::json!([]), "{record:#}");
+    assert_settled(&rig);
+}
+
+/// Signals to everybody (Ctrl-C, a shutdown), the OOM killer, swapping, a limit of the shell's.
+#[test]
+fn what_ends_others_does_not_end_the_guards() {
+    let rig = two();
+    let plain = rig.command(&["snapshot"]);
+    let mut command = rig.exec(Path::new("prlimit"));
+    command.arg("--rttime=1000000:unlimited").arg(plain.get_program()).args(plain.get_args());
+    let run = in_the_window_of(&rig, command);
+    let guards = guards(&rig);
+    assert_eq!(guards.len(), 2);
+    // Not in a container without CAP_SYS_RESOURCE. Tried now that both are started: they inherit it.
+    let may_protect = std::fs::write("/proc/self/oom_score_adj", "-1000").is_ok();
+    for guard in guards {
+        let read = |name: &str| std::fs::read_to_string(format!("/proc/{guard}/{name}")).unwrap();
+        let status = read("status");
+        let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).unwrap().trim().to_owned();
+        let blocked = u64::from_str_radix(&field("SigBlk:"), 16).unwrap();
+        for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM] {
+            assert_ne!(blocked & 1 << (signal as i32 - 1), 0, "{signal} ends it");
+        }
+        let session = fields(guard, &guard.to_string())[3].clone();
+        assert_eq!(session, guard.to_string(), "it is in the session of somebody else");
+        assert!(!may_protect || read("oom_score_adj").trim() == "-1000", "{}", read("oom_score_adj"));
+        assert_ne!(field("VmLck:"), "0 kB", "its memory may be swapped out");
+        let limits = read("limits");
+        let realtime = limits.lines().find(|l| l.starts_with("Max realtime timeout")).unwrap();
+        assert!(realtime.contains("unlimited"), "the kernel kills it: {realtime}");
+    }
+    run.end().exits(0);
     assert_settled(&rig);
 }
 

@@ -167,6 +167,25 @@ fn an_image_is_where_the_kernel_has_its_file() {
     assert_settled(&rig);
 }
 
+/// As losetup makes one to give a disk another sector size, or to begin behind a header.
+#[test]
+fn a_loop_device_over_a_disk_is_on_that_disk() {
+    let rig = Rig::formatted(&[("a", Fs::Ext4), ("b", Fs::Ext4)], "");
+    let over = loop_over(Path::new(&rig.device("b")));
+    sh("mkfs.ext4", &["-q", "-F", &over]);
+    sh("mount", &[&rig.device("a"), text(&rig.mount("a"))]);
+    let mounted = Undone::image(over, &rig.mount("b"));
+    let plan = plan(&rig, &["--mount", text(&mounted.at)]);
+    assert_eq!(
+        reasons(&plan).iter().map(|(id, _)| id.clone()).collect::<Vec<_>>(),
+        [rig.id("b")],
+        "{plan:#}"
+    );
+    drop(mounted);
+    sh("umount", &[text(&rig.mount("a"))]);
+    rig.await_quiet();
+}
+
 /// Subvolumes have numbers of their own, which no table of mounts has.
 #[test]
 fn an_image_in_a_subvolume_is_on_its_btrfs() {
@@ -184,6 +203,11 @@ fn an_image_in_a_subvolume_is_on_its_btrfs() {
         let plan = plan(&rig, &["--mount", text(&inner.at)]);
         assert_eq!(reasons(&plan).iter().map(|(id, _)| id.clone()).collect::<Vec<_>>(), [rig.id("b")]);
     }
+    // Its path leads nowhere now, and another mount of the subvolume is there.
+    let other = Undone::mount(&["-o", "subvol=sub", &rig.device("b")], &rig.path("other"));
+    let cover = Undone::mount(&["-t", "tmpfs", "cover"], &rig.mount("b"));
+    assert_eq!(reasons(&plan(&rig, &["--mount", text(&inner.at)]))[0].0, rig.id("b"));
+    drop((cover, other));
     drop(inner);
     assert_settled(&rig);
 }

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::Duration;
 
+use rig::fuse::Fuse;
 use rig::probe::{assert_labels, assert_settled};
 use rig::program::{Run, await_some, put_executable};
 use rig::window::in_the_window;
@@ -233,4 +234,68 @@ fn a_hook_that_somebody_else_could_lead_elsewhere_is_not_started() {
 
 fn put_mode(path: &std::path::Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Its program says what is in it and whose that is, and may say something else the next time.
+#[test]
+fn a_configuration_on_a_users_fuse_is_not_read() {
+    let rig = one();
+    let link = rig.path("stillpoint.toml");
+    for (user, loose) in [(0, false), (NOBODY, true)] {
+        let fuse = Fuse::of_user(&rig.path("fuse"), "any", 9, user);
+        std::fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink(fuse.disk(), &link).unwrap();
+        let ended = rig.run(&["config", "check"]);
+        let said = format!("{}{}", ended.exits(78).out, ended.err);
+        let why = format!("is on a FUSE filesystem of user {NOBODY}");
+        assert_eq!(said.contains(&why), loose, "{said}");
+    }
+    assert_untouched(&rig);
+}
+
+/// Journals name commands that root runs, and records are written by root.
+#[test]
+fn a_folder_that_others_can_write_to_is_not_used() {
+    let rig = one();
+    let says = |place: &std::path::Path| format!("{} can be written by everybody", place.display());
+    for name in ["run", "state"] {
+        let folder = rig.path(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        put_mode(&folder, 0o777);
+        rig.run(&["snapshot"]).exits(78).says(&format!("{name}_dir")).says(&says(&folder));
+        if name == "run" {
+            rig.run(&["freeze", "--for", "9s"]).exits(78).says(&says(&folder));
+        }
+        put_mode(&folder, 0o755);
+    }
+    assert_untouched(&rig);
+    // What is in it by then: the set stays as it is, and no record is written.
+    let sets = rig.path("state/sets");
+    std::fs::create_dir(&sets).unwrap();
+    put_mode(&sets, 0o777);
+    rig.run(&["snapshot"]).says(&says(&sets));
+    assert_eq!(std::fs::read_dir(&sets).unwrap().count(), 0);
+    assert_settled(&rig);
+}
+
+/// It was right when the run began. As another user, the process that becomes that user looks again.
+#[test]
+fn a_hook_of_another_user_that_has_changed_meanwhile_is_not_started() {
+    let rig = one();
+    let (script, ran) = (rig.path("script"), rig.path("ran"));
+    put_mode(&rig.path(""), 0o777 | 0o1000);
+    put_executable(&script, format!("#!/bin/sh\n> {}\n", ran.display()));
+    let hook = |name: &str, words: &str, more: &str| {
+        format!("[[hook]]\nname = \"{name}\"\npre = [{words}]\ntimeout = \"9s\"\n{more}")
+    };
+    let own = hook("h", &format!("\"{}\"", script.display()), "user = \"nobody\"\n");
+    rig.configure(&own);
+    rig.run(&["snapshot"]).exits(0);
+    assert!(ran.exists(), "this test shows nothing");
+    std::fs::remove_file(&ran).unwrap();
+    let swap = format!("\"/bin/chmod\", \"757\", \"{}\"", script.display());
+    rig.configure(&(hook("swap", &swap, "") + &own));
+    rig.run(&["snapshot"]).exits(20).says("script can be written by everybody");
+    assert!(!ran.exists());
+    assert_settled(&rig);
 }

@@ -5,11 +5,14 @@ use std::path::Path;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rig::hooks::{hook, note, noting};
+use rig::listener::Listener;
 use rig::probe::{assert_settled, guards, watchdogs};
 use rig::program::{Ended, Run, await_some};
 use rig::window::in_the_window;
 use rig::{Fs, Rig, sh};
 use serde_json::Value;
+
+use super::rescue::{Unmounted, abandoned, alone};
 
 fn status(rig: &Rig, arguments: &[&str]) -> Ended {
     Run::start(rig.bare_command(&[&["status"], arguments].concat())).end()
@@ -176,4 +179,43 @@ fn a_journal_that_cannot_be_read_is_no_peace_of_mind() {
     assert!(ended.exits(40).out.contains("cannot read the journal"), "{}", ended.out);
     // The same to `thaw`, which cannot know what to undo.
     Run::start(rig.bare_command(&["thaw", "--recover"])).end().exits(40).says("cannot read the journal");
+}
+
+/// Every open of it hangs. That is no freeze, and no peace of mind either.
+#[test]
+fn what_does_not_answer_is_not_called_frozen() {
+    let rig = Rig::start(&[("a", Fs::Ext4)]);
+    let listener = Listener::start(&rig.mount("a"));
+    let ended = alone(&rig, "exec $SP status --probe -o json");
+    drop(listener);
+    let found = probed(&rig, ended.exits(42), "a");
+    assert_eq!(
+        (&found["frozen"], found["not_known"].as_str()),
+        (&Value::Null, Some("it did not answer in time"))
+    );
+    assert_settled(&rig);
+}
+
+#[test]
+fn the_probe_finds_what_is_frozen_below_a_cover() {
+    let rig = Rig::start(&[("a", Fs::Ext4)]);
+    let script = "fsfreeze -f $M; mount -t tmpfs cover $M; set +e; stillpoint status --probe -o json; code=$?\n\
+                  umount $M; fsfreeze -u $M; exit $code";
+    let ended = alone(&rig, script);
+    assert_eq!(probed(&rig, ended.exits(40), "a")["frozen"], true, "{}", ended.out);
+    assert_settled(&rig);
+}
+
+/// Unmounted while it was frozen: no table of mounts has it, and the journal of a dead run names it.
+#[test]
+fn what_no_path_leads_to_any_more_may_be_frozen_as_the_journal_says() {
+    let rig = Rig::start(&[("a", Fs::Ext4)]);
+    let record = abandoned(&rig);
+    let unmounted = Unmounted::of(&rig);
+    let ended = alone(&rig, "exec $SP status --probe -o json");
+    let found = probed(&rig, ended.exits(40), "a");
+    assert_eq!((&found["frozen"], &found["by"]), (&Value::Null, &record["run_id"]), "{found:#}");
+    Run::start(rig.bare_command(&["thaw", "--recover"])).end().exits(0);
+    assert!(unmounted.was_thawed());
+    assert_settled(&rig);
 }

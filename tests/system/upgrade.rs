@@ -1,13 +1,20 @@
 //! The package is upgraded while a run goes on: the run, its watchdog and its recovery stay of one build.
 
-use std::process::Command;
+use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use nix::sys::signal::Signal;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use rig::hooks::{hook, log, note};
 use rig::probe::{assert_labels, assert_settled, guards};
 use rig::program::{Run, await_some, put_executable};
 use rig::window::in_the_window_of;
 use rig::{Fs, Rig, sh, stillpoint};
+use stillpoint::window::Extras;
+use stillpoint::window::guard::process::Program;
+use stillpoint::window::guard::{GuardError, StartGuard as _};
 
 /// The program, installed in a folder of its own; the next version of it, which notes when it is started; and
 /// the hook `upgrade`, by whose pre command it is installed.
@@ -61,4 +68,44 @@ fn watchdog_and_freezer_have_the_name_of_their_program() {
         assert_eq!(name.trim(), "stillpoint");
     }
     run.end().exits(0);
+}
+
+/// Another build may take the same words for something else.
+#[test]
+fn a_freezer_of_another_build_is_not_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = dir.path().join("stillpoint");
+    let code = "#!/usr/bin/python3\nimport socket\ns = socket.socket(fileno=0)\ns.recv(8192)\n\
+                s.send(b'R{\"build\":\"0.0.1+other\",\"shares\":[]}')\nwhile s.recv(64) not in (b'', b'D'): pass\n";
+    put_executable(&other, code);
+    let _runtime = tokio::runtime::Runtime::new().unwrap();
+    let _inside = _runtime.enter();
+    let fds = [Arc::new(OwnedFd::from(std::fs::File::open(dir.path()).unwrap()))];
+    let refused = Program::new(&other).start(&fds, &Extras::default()).unwrap_err();
+    assert!(
+        matches!(&refused, GuardError::OtherBuild { theirs, .. } if theirs == "0.0.1+other"),
+        "{refused:?}"
+    );
+}
+
+/// It says which build it is and does nothing, whatever else the other one's words may be.
+#[test]
+fn nothing_is_done_for_an_agent_of_another_build() {
+    for argument in ["__watchdog", "__freezer"] {
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
+        let mut companion = Command::new(stillpoint());
+        companion.arg(argument).stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = companion.spawn().unwrap();
+        drop(companion);
+        let mut socket = std::fs::File::from(ours);
+        socket.write_all(br#"{"build":"0.0.1+other","new":1}"#).unwrap();
+        let mut said = [0; 8192];
+        let n = socket.read(&mut said).unwrap();
+        let said = std::str::from_utf8(&said[..n]).unwrap();
+        assert!(said.starts_with('R') && said.contains(stillpoint::build::ID), "{argument}: {said}");
+        socket.write_all(b"D").unwrap();
+        let ended = rig::program::wait(&mut child, rig::patience::CONDITION).expect("it ends");
+        assert_eq!(ended.code(), Some(1));
+    }
 }

@@ -47,6 +47,16 @@ fn a_journal_that_was_taken_is_not_written_over_and_not_removed() {
     assert!(path.exists());
 }
 
+/// It closes its journal while another process looks at it.
+#[test]
+fn a_run_that_has_closed_its_journal_is_not_called_dead() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::start(dir.path(), &RunId::generate(), "p", |_| ()).unwrap();
+    let seen = Journal::all(dir.path()).remove(0).unwrap();
+    journal.close();
+    assert!(seen.lives());
+}
+
 /// Hooks may have passwords in their environment.
 #[test]
 fn only_root_can_read_it() {

@@ -34,11 +34,42 @@ async fn tags_that_ec2_refused_are_put_on_by_the_next_start_as_they_were_judged(
     assert!(left.verdict.is_some_and(|v| !v.done));
 
     machine.ec2.mend("tag");
+    let before = machine.ec2.calls().len();
     assert_eq!(settle(&machine).await, Settled { judged: ids.clone(), crash: Vec::new() });
+    assert!(!machine.ec2.calls()[before..].contains(&"find"), "whoever has judged a set has known all of it");
     assert_eq!(labels(&machine.ec2), vec![Some("application".to_owned()); ids.len()]);
     let reason = |s: rig::made_ec2::Made| s.tags.contains_key("stillpoint:reason");
     assert!(!machine.ec2.snapshots().into_iter().any(reason));
     assert!(machine.journals().is_empty());
+}
+
+/// The answer of the call was lost, and the look-up of the run did not show all of it yet.
+#[tokio::test]
+async fn what_the_run_did_not_know_of_when_it_judged_is_found_later() {
+    let machine = Machine::new();
+    machine.ec2.fail("tag", Fault::Refused);
+    machine.take().await.unwrap();
+    machine.ec2.mend("tag");
+    let mut journal = machine.journals().remove(0);
+    let mut known = None;
+    journal
+        .update(|s| {
+            let given = s.verdict.as_mut().unwrap();
+            let first = given.tags[0].0[0].clone();
+            given.tags.iter_mut().for_each(|(ids, _)| ids.retain(|id| *id == first));
+            given.tags.retain(|(ids, _)| !ids.is_empty());
+            s.created = Created::Maybe;
+            known = Some(first);
+        })
+        .unwrap();
+    let settled = settle(&machine).await;
+    assert_eq!(settled.judged, [known.unwrap()]);
+    assert_eq!(settled.crash.len(), machine.ec2.snapshots().len() - 1);
+    assert!(!settled.crash.is_empty());
+    let mut labels = labels(&machine.ec2);
+    labels.sort();
+    assert_eq!(labels.iter().filter(|l| l.as_deref() == Some("filesystem")).count(), 1, "{labels:?}");
+    assert!(labels.iter().all(Option::is_some), "{labels:?}");
 }
 
 /// Every night another one, without the permission.

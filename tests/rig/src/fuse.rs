@@ -25,9 +25,15 @@ pub struct Fuse {
 impl Fuse {
     /// Mounts it with this source and, behind `disk`, a sparse file of `size` bytes.
     pub fn mount(at: &Path, source: &str, size: u64) -> Self {
+        Self::of_user(at, source, size, 0)
+    }
+
+    /// The same, as if this user had mounted it.
+    pub fn of_user(at: &Path, source: &str, size: u64, user: u32) -> Self {
         std::fs::create_dir_all(at).unwrap();
         let device = OpenOptions::new().read(true).write(true).open("/dev/fuse").unwrap();
-        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", device.as_raw_fd());
+        let fd = device.as_raw_fd();
+        let options = format!("fd={fd},rootmode=40000,user_id={user},group_id=0,allow_other");
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         mount(Some(source), at, Some("fuse.any"), flags, Some(options.as_str())).unwrap();
         let disk = tempfile::tempfile_in(crate::MEMORY).unwrap();

@@ -45,6 +45,10 @@ pub struct Kernel {
     moves: Mutex<Option<PathBuf>>,
     /// What a call answers instead of success.
     refusals: Mutex<HashMap<Call, Errno>>,
+    /// The same, for one call.
+    passing: Mutex<HashMap<Call, Errno>>,
+    /// Calls that do not return.
+    hanging: Mutex<BTreeSet<Call>>,
 }
 
 impl Kernel {
@@ -56,6 +60,16 @@ impl Kernel {
     /// From now on this call fails. FITHAW with EINVAL is what somebody else's thaw looks like.
     pub fn refuse(&self, call: &'static str, mount_point: impl Into<PathBuf>, errno: Errno) {
         self.refusals.lock().unwrap().insert((call, mount_point.into()), errno);
+    }
+
+    /// The next such call fails, and those after it do not: so the kernel reports a failed write-back.
+    pub fn refuse_once(&self, call: &'static str, of: impl Into<PathBuf>, errno: Errno) {
+        self.passing.lock().unwrap().insert((call, of.into()), errno);
+    }
+
+    /// From now on this call of a device does not return.
+    pub fn hang(&self, call: &'static str, device: impl Into<PathBuf>) {
+        self.hanging.lock().unwrap().insert((call, device.into()));
     }
 
     /// From now on no counter counts, or all do again.
@@ -71,6 +85,12 @@ impl Kernel {
     fn device(&self, call: &'static str, dev: DevNo) -> nix::Result<OwnedFd> {
         let name = PathBuf::from(dev.to_string());
         self.calls.lock().unwrap().push((call, name.clone()));
+        while self.hanging.lock().unwrap().contains(&(call, name.clone())) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        if let Some(errno) = self.passing.lock().unwrap().remove(&(call, name.clone())) {
+            return Err(errno);
+        }
         if let Some(errno) = self.refusals.lock().unwrap().get(&(call, name)) {
             return Err(*errno);
         }
@@ -95,6 +115,9 @@ impl Kernel {
     fn answer(&self, call: &'static str, fd: BorrowedFd<'_>) -> nix::Result<DevNo> {
         let (path, dev) = self.open.lock().unwrap().get(&fd.as_raw_fd()).cloned().ok_or(Errno::EBADF)?;
         self.calls.lock().unwrap().push((call, path.clone()));
+        if let Some(errno) = self.passing.lock().unwrap().remove(&(call, path.clone())) {
+            return Err(errno);
+        }
         match self.refusals.lock().unwrap().get(&(call, path)) {
             Some(errno) => Err(*errno),
             None => Ok(dev),
