@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstat};
 
 use super::mountinfo::{self, MountTable};
 use super::process;
@@ -164,28 +164,28 @@ impl Scan<'_> {
     /// Namespaces without a thread: an open file or a mount of nsfs keeps them. In them there may be more.
     fn kept(&mut self) {
         let mut seen: HashSet<PathBuf> = self.known.keys().map(|(namespace, _)| namespace.clone()).collect();
-        for file in self.open_namespaces(&seen) {
-            self.enter(&file, &mut seen);
+        for (name, file) in self.open_namespaces(&seen) {
+            self.enter(&name, &file, &mut seen);
         }
         let mut at = 0;
         while let Some(table) = self.found.tables.get(at) {
             let nsfs = table.table.lines.iter().filter(|l| l.fstype == "nsfs" && !seen.contains(&l.root));
-            let mounts: Vec<PathBuf> = nsfs
+            let mounts: Vec<(PathBuf, PathBuf)> = nsfs
                 .filter(|l| l.root.to_string_lossy().starts_with("mnt:["))
-                .map(|l| l.mount_point.clone())
+                .map(|l| (l.root.clone(), l.mount_point.clone()))
                 .collect();
             let place = table.place.clone();
-            for mount in mounts {
+            for (name, mount) in mounts {
                 if let Some(file) = place.root().ok().and_then(|root| walk(&root, &mount).ok()) {
-                    self.enter(&own_fd(&file), &mut seen);
+                    self.enter(&name, &own_fd(&file), &mut seen);
                 }
             }
             at += 1;
         }
     }
 
-    /// Files of mount namespaces that processes have open.
-    fn open_namespaces(&self, seen: &HashSet<PathBuf>) -> Vec<PathBuf> {
+    /// Mount namespaces that processes have open: the name, and the file.
+    fn open_namespaces(&self, seen: &HashSet<PathBuf>) -> HashMap<PathBuf, PathBuf> {
         let mut found: HashMap<PathBuf, PathBuf> = HashMap::new();
         for pid in process::pids(self.root).unwrap_or_default() {
             let fds = std::fs::read_dir(self.root.join(format!("proc/{pid}/fd")));
@@ -196,14 +196,15 @@ impl Scan<'_> {
                 }
             }
         }
-        found.into_values().collect()
+        found
     }
 
-    /// Reads the table of the namespace that this file stands for.
-    fn enter(&mut self, file: &Path, seen: &mut HashSet<PathBuf>) {
+    /// Reads the table of the namespace with this name (`mnt:[INODE]`), which this file stands for.
+    fn enter(&mut self, name: &Path, file: &Path, seen: &mut HashSet<PathBuf>) {
         let Ok(fd) = open(file, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) else { return };
-        let Ok(name) = std::fs::read_link(own_fd(&fd)) else { return };
-        if !name.to_string_lossy().starts_with("mnt:[") || !seen.insert(name.clone()) {
+        // By its inode: the link of a file that is mounted somewhere says where that is.
+        let inode = fstat(&fd).map(|s| PathBuf::from(format!("mnt:[{}]", s.st_ino)));
+        if inode.as_deref() != Ok(name) || !seen.insert(name.to_owned()) {
             return;
         }
         match within(&fd, thread_table) {

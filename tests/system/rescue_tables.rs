@@ -7,7 +7,7 @@ use rig::namespace::KEEP;
 use rig::probe::{assert_settled, is_thawed};
 use rig::{Fs, Rig};
 
-use super::rescue::{Unmounted, alone};
+use super::rescue::{ONLY_TABLES, Unmounted, alone};
 
 /// The rescue beside a namespace whose table has one line more, and which alone has what is frozen.
 fn with_line(line: &str) -> String {
@@ -93,7 +93,7 @@ fn a_namespace_without_a_process_is_reached() {
         let rig = Rig::start(&[("a", Fs::Ext4)]);
         let unmounted = Unmounted::of(&rig);
         let script = format!(
-            "{KEEP}\nmkdir $T/only; {keep}\n! grep -q $T/only /proc/self/mountinfo\nstillpoint thaw --all"
+            "{ONLY_TABLES}\n{KEEP}\nmkdir $T/only; {keep}\n! grep -q $T/only /proc/self/mountinfo\nstillpoint thaw --all"
         );
         alone(&rig, &script).exits(0).says("thawed 1 filesystems");
         assert!(unmounted.was_thawed());
@@ -125,7 +125,7 @@ END
         ! grep -q $T/only /proc/self/mountinfo
         stillpoint thaw --all
     "#;
-    alone(&rig, script).exits(0).says("thawed 1 filesystems");
+    alone(&rig, &format!("{ONLY_TABLES}{script}")).exits(0).says("thawed 1 filesystems");
     assert!(unmounted.was_thawed());
     assert_settled(&rig);
 }
