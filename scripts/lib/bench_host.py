@@ -147,14 +147,15 @@ def held(host, mounts):
         until("the create call", 30, lambda: len(host.creates()) > before or agent.poll() is not None)
         if agent.poll() is not None:
             sys.exit(f"stillpoint ended with {agent.returncode}: {agent.stderr.read()}")
+        freezer = until("the freezer", 5, lambda: child_of(agent.pid, b"__freezer"))
         watchdog = until("the watchdog", 5, lambda: child_of(agent.pid, b"__watchdog"))
-        yield agent.pid, watchdog
+        yield agent.pid, freezer, watchdog
     finally:
         agent.kill()
         agent.wait()
         agent.stderr.close()
         host.control("faults", method="DELETE")
-    until("the watchdog's end", 30, lambda: not running(watchdog))
+    until("the end of both", 30, lambda: not running(freezer) and not running(watchdog))
     # Nothing was made: the next run need not look for it, which takes seconds.
     shutil.rmtree(env["run_dir"])
 

@@ -86,7 +86,7 @@ def scale(host):
     met = aim(f"{n} mounts / 1 mount, without it", taken["own"], 2, "")
     with held(host, many) as pids:
         total, text = resident(pids)
-    say(f"   agent and watchdog with {n} mounts frozen ({env['profile']} build): {total['VmRSS']:.1f} MB; {text}")
+    say(f"   agent, freezer and watchdog with {n} mounts frozen ({env['profile']} build): {total['VmRSS']:.1f} MB; {text}")
     return met
 
 
@@ -177,7 +177,7 @@ def kill(host):
             for probe in probes:
                 ask(probe)
                 answer(probe, 10)  # its file is there, and its code in memory
-            with held(host, host.mounts) as (agent, _):
+            with held(host, host.mounts) as (agent, *_):
                 for probe in probes:
                     ask(probe)
                 until("all writes wait", 5, lambda: all(stat(p.pid)[0] == "D" for p in probes))
@@ -213,7 +213,7 @@ def answer(probe, seconds):
 
 
 def memory(host):
-    """What agent and watchdog hold of memory while frozen. All of it is locked, so that all of it counts."""
+    """What agent, freezer and watchdog hold of memory while frozen. All of it is locked, so that all of it counts."""
     taken, texts = [], []
     for _ in range(3):
         with held(host, host.mounts) as pids:
@@ -221,9 +221,9 @@ def memory(host):
             taken.append(total)
             texts.append(text)
     say(f"\n   memory with {len(host.mounts)} mounts frozen, {env['profile']} build: median (least – most)")
-    row("peak of both (VmHWM)", [t["VmHWM"] for t in taken], "MB")
+    row("peak of all three (VmHWM)", [t["VmHWM"] for t in taken], "MB")
     row("shared pages counted once (Pss)", [t["Pss"] for t in taken], "MB")
-    met = aim("agent and watchdog together (VmRSS)", [t["VmRSS"] for t in taken], 30, "MB")
+    met = aim("all three together (VmRSS)", [t["VmRSS"] for t in taken], 30, "MB")
     say(f"   {texts[-1]}")
     if env["profile"] != "release":
         say("   the program itself is the most of it: a debug build is larger (--release)")
@@ -231,9 +231,9 @@ def memory(host):
 
 
 def resident(pids):
-    """Sums over agent and watchdog in MB of 10⁶ bytes, and what they are made of."""
+    """Sums over agent, freezer and watchdog in MB of 10⁶ bytes, and what they are made of."""
     total, parts = {}, []
-    for name, pid in zip(("agent", "watchdog"), pids):
+    for name, pid in zip(("agent", "freezer", "watchdog"), pids):
         of = {}
         for file, keys in (("status", "VmRSS VmHWM VmLck RssAnon RssFile"), ("smaps_rollup", "Pss")):
             with open(f"/proc/{pid}/{file}") as lines:
