@@ -32,7 +32,11 @@ pub fn human(status: &Status) -> String {
 }
 
 fn one(text: &mut String, run: &RunStatus) {
-    let life = if run.alive { "goes on" } else { "died before its end" };
+    let life = match (run.alive, run.ended) {
+        (true, _) => "goes on",
+        (false, true) => "left something to be done",
+        (false, false) => "died before its end",
+    };
     let _ = writeln!(text, "run {} ({} {}, pid {}) {life}", run.run_id, run.command, run.plan, run.pid);
     let _ = writeln!(text, "  started {:.0}", run.started);
     if !run.may_be_frozen.is_empty() {

@@ -125,7 +125,7 @@ impl<E> Goal<E> for ForOthers<'_> {
                 let what = format!("nobody asked for the thaw within {lasts}: thawed at the deadline");
                 Failure::new(Exit::NotHeld, what)
             }
-            Called::WatchdogLost => Failure::new(Exit::NotHeld, "the watchdog fired or died"),
+            Called::WatchdogLost(how) => Failure::new(Exit::NotHeld, how.to_string()),
             Called::Interrupted(signal) => Failure { exit: Exit::NotHeld, ..Failure::interrupted(signal) },
         })
     }

@@ -143,9 +143,7 @@ impl<E: Describe> Goal<E> for Rehearse<'_> {
                 Failure::new(Exit::Ec2, format!("the window of {limit} ran out during the hold"))
                     .hint("hold for less (--hold), or give it a longer --window")
             }
-            Called::WatchdogLost => {
-                Failure::new(Exit::NotHeld, "the watchdog fired or died before the hold ended")
-            }
+            Called::WatchdogLost(how) => Failure::new(Exit::NotHeld, format!("{how} before the hold ended")),
             Called::Interrupted(signal) => Failure::interrupted(signal),
         })
     }

@@ -56,6 +56,8 @@ pub struct RunStatus {
     pub pid: i32,
     /// Does that process exist?
     pub alive: bool,
+    /// It has come to its end, and left something to be done.
+    pub ended: bool,
     /// Its watchdog's process id, where the journal has it.
     pub watchdog: Option<u32>,
     /// When it was started.
@@ -154,6 +156,7 @@ fn of(journal: &Journal) -> RunStatus {
         plan: state.plan.clone(),
         pid: state.process.pid,
         alive,
+        ended: journal.state.ended,
         watchdog: hold.and_then(|h| h.watchdog),
         started: state.started,
         until,

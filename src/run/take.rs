@@ -191,9 +191,7 @@ impl Take {
                 let limit = humantime::format_duration(job.settings.window);
                 Failure::new(Exit::Ec2, format!("EC2 did not answer within the window of {limit}"))
             }
-            Called::WatchdogLost => {
-                Failure::new(Exit::NotHeld, "the watchdog fired or died before EC2 answered")
-            }
+            Called::WatchdogLost(how) => Failure::new(Exit::NotHeld, format!("{how} before EC2 answered")),
             Called::Interrupted(signal) => Failure::interrupted(signal),
         };
         self.lost = true;

@@ -100,13 +100,19 @@ pub(super) fn exit(job: &Job<'_>, ending: &Ending) -> Exit {
 /// `incomplete`: something that should be mounted is not, so the set lacks what was asked for.
 fn ladder(requested: Consistency, on_degraded: OnDegraded, incomplete: bool, ending: &Ending) -> Exit {
     let lower = ending.achieved.is_some_and(|a| a < requested || incomplete);
+    let degraded = match on_degraded {
+        OnDegraded::Fail => Exit::NotHeld,
+        OnDegraded::Keep if ending.trouble_after => Exit::After,
+        OnDegraded::Keep => Exit::Lower,
+    };
     match ending.failure {
         _ if ending.still_frozen => Exit::StillFrozen,
         _ if ending.not_mounted => Exit::NotMounted,
+        // There is a set all the same, and it is only less than requested.
+        Some(Exit::NotHeld) if lower => degraded,
         Some(failed) => failed,
-        None if lower && on_degraded == OnDegraded::Fail => Exit::NotHeld,
+        None if lower => degraded,
         None if ending.trouble_after => Exit::After,
-        None if lower => Exit::Lower,
         None => Exit::Ok,
     }
 }
@@ -307,9 +313,16 @@ mod tests {
         assert_eq!(exit(lower.clone()), [Exit::NotHeld, Exit::Lower]);
         let after = Ending { trouble_after: true, ..good };
         assert_eq!(exit(after.clone()), [Exit::After; 2]);
+        let lost = Some(Exit::NotHeld);
+        assert_eq!(exit(Ending { failure: lost, ..lower.clone() }), [Exit::NotHeld, Exit::Lower]);
+        assert_eq!(
+            exit(Ending { failure: lost, achieved: None, ..lower.clone() }),
+            [Exit::NotHeld; 2],
+            "no set"
+        );
         let both = Ending { trouble_after: true, ..lower };
         assert_eq!(exit(both.clone()), [Exit::NotHeld, Exit::After]);
-        for failed in [Exit::Hook, Exit::Freeze, Exit::NotHeld, Exit::Ec2, Exit::Permission] {
+        for failed in [Exit::Hook, Exit::Freeze, Exit::Ec2, Exit::Permission] {
             assert_eq!(exit(Ending { failure: Some(failed), ..both.clone() }), [failed; 2]);
             assert_eq!(exit(Ending { failure: Some(failed), achieved: None, ..after.clone() }), [failed; 2]);
         }

@@ -18,6 +18,7 @@ use super::freeze::Report;
 use super::prepared::Prepared;
 use super::recheck::Recheck;
 use super::thawed::{Thawed, Times};
+use super::watchdog::Trigger;
 use super::witness::Witness;
 use super::{LEFT_FROZEN, flush};
 use crate::gate;
@@ -31,6 +32,20 @@ const SETTLING_READINGS: u32 = 20;
 
 /// How long a thaw is waited for before the run says that a filesystem may still be frozen.
 const THAW_LIMIT: Duration = Duration::from_secs(5);
+
+/// How the watchdog was lost: why it fired, or none when it died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost(pub Option<Trigger>);
+
+impl std::fmt::Display for Lost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(why) => write!(f, "the watchdog fired ({why})"),
+            None => f.write_str("the watchdog died"),
+        }
+    }
+}
+
 /// How the call ended.
 #[derive(Debug)]
 pub enum Called<T> {
@@ -39,7 +54,7 @@ pub enum Called<T> {
     /// The window ran out first.
     RanOut,
     /// The watchdog fired or died.
-    WatchdogLost,
+    WatchdogLost(Lost),
     /// A signal came.
     Interrupted(nix::sys::signal::Signal),
 }
@@ -175,14 +190,14 @@ impl Frozen {
         interrupt: &mut Interrupt,
         request: impl Future<Output = T>,
     ) -> Called<T> {
-        let Some(window) = &self.window else { return Called::WatchdogLost };
+        let Some(window) = &self.window else { return Called::WatchdogLost(Lost(None)) };
         let end = self.started + window.limits.own_deadline();
         self.times.requested = Some(Timestamp::now());
         let ended = tokio::select! {
             biased;
             ended = request => Called::Returned(ended),
             signal = interrupt.caught() => Called::Interrupted(signal),
-            () = window.guard.lost() => Called::WatchdogLost,
+            () = window.guard.lost() => Called::WatchdogLost(Lost(window.guard.fired())),
             () = tokio::time::sleep_until(end.into()) => Called::RanOut,
         };
         if matches!(ended, Called::Returned(_)) {

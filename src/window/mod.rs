@@ -49,7 +49,7 @@ use std::time::Duration;
 use self::expedite::RcuExpedited;
 pub use self::failure::{FreezeFailure, NotFrozen, PrepareError};
 pub use self::flush::FlushError;
-pub use self::frozen::{Called, Frozen};
+pub use self::frozen::{Called, Frozen, Lost};
 use self::guard::StartGuard;
 pub use self::prepared::Prepared;
 pub use self::recheck::Recheck;

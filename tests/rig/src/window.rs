@@ -62,7 +62,7 @@ fn held_at<'a>(rig: &'a Rig, which: &str, command: Command) -> InWindow<'a> {
 /// and the run says nothing of what a fault does.
 pub fn too_slow(rig: &Rig, ended: &Ended) -> bool {
     let freezing = ended.code == Some(21) && ended.err.contains("freezing took longer than");
-    let ending = ended.err.contains("the watchdog fired or died before EC2 answered");
+    let ending = ended.err.contains("the watchdog fired (") && ended.err.contains(") before EC2 answered");
     freezing || ending || ended.err.contains("did not answer within the window") && rig.creates().is_empty()
 }
 
