@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use rig::hooks::hook;
+use rig::patience::let_pass;
 use rig::probe::{
     BlockedWrite, assert_clean, assert_labels, assert_settled, freezers, guards, is_frozen, is_thawed,
     kill_with_guards, was_frozen, watchdogs,
@@ -165,6 +166,7 @@ fn the_watchdog_thaws_what_a_dead_freezer_froze_for_a_dead_agent() {
     run.signal(Signal::SIGKILL);
     run.end();
     assert!(is_thawed(&rig.mount("b")));
+    let_pass("a watchdog that would not wait to end", Duration::from_millis(500));
     assert_eq!(watchdogs(&rig).len(), 1, "the dead freezer is still inside FIFREEZE");
     writer.kill().unwrap();
     writer.wait().unwrap();
