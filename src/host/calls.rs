@@ -3,6 +3,7 @@
 //! In: `/proc/PID/task/TID/syscall` below a root (proc_pid_syscall(5); it needs CAP_SYS_PTRACE for others'
 //! threads). Out: [`Call`]s. Must never: read the memory that an argument points to.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -81,25 +82,31 @@ pub fn waiting(root: &Path, wanted: impl Fn(i64, &[u64; 6]) -> bool) -> io::Resu
 /// # Errors
 /// When /proc cannot be listed.
 pub(super) fn look(root: &Path, wanted: impl Fn(i64, &[u64; 6]) -> bool) -> io::Result<Found<Call>> {
-    let (mut found, mut hidden) = (Vec::new(), 0);
+    let mut threads = Vec::new();
     for pid in pids(root)? {
         let Ok(tids) = std::fs::read_dir(root.join(format!("proc/{pid}/task"))) else { continue };
-        let mut denied = false;
-        for tid in tids.flatten().filter_map(|t| t.file_name().to_str()?.parse::<i32>().ok()) {
-            let text = match read_at_rest(root, pid, tid) {
-                Ok(text) => text,
-                Err(e) => {
-                    denied |= e.kind() == io::ErrorKind::PermissionDenied;
-                    continue;
-                }
-            };
-            if let Some((number, arguments)) = parse(&text).filter(|(n, a)| wanted(*n, a)) {
-                found.push(Call { process: Process::read(root, pid), tid, number, arguments });
-            }
-        }
-        hidden += usize::from(denied);
+        let tids = tids.flatten().filter_map(|t| t.file_name().to_str()?.parse::<i32>().ok());
+        threads.extend(tids.map(|tid| (pid, tid)));
     }
-    Ok(Found { found, hidden })
+    let (mut found, mut hidden) = (Vec::new(), BTreeSet::new());
+    let read = |&(pid, tid): &(i32, i32)| std::fs::read_to_string(file(root, pid, tid));
+    // Its own threads run because they look.
+    let own = i32::try_from(std::process::id()).unwrap_or_default();
+    at_rest(
+        threads,
+        |(pid, _)| *pid != own,
+        read,
+        |(pid, tid), said| match said {
+            Ok(text) => {
+                if let Some((number, arguments)) = parse(&text).filter(|(n, a)| wanted(*n, a)) {
+                    found.push(Call { process: Process::read(root, pid), tid, number, arguments });
+                }
+            }
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => drop(hidden.insert(pid)),
+            Err(_) => {}
+        },
+    );
+    Ok(Found { found, hidden: hidden.len() })
 }
 
 fn file(root: &Path, pid: i32, tid: i32) -> PathBuf {
@@ -122,24 +129,29 @@ pub fn freezing(root: &Path) -> io::Result<Vec<(DevNo, Call)>> {
     Ok(calls.into_iter().filter_map(|c| Some((c.superblock(root, 0, &mut mounts)?, c))).collect())
 }
 
-/// The file of a thread, read again while the thread runs.
-fn read_at_rest(root: &Path, pid: i32, tid: i32) -> io::Result<String> {
-    // Its own threads run because they look.
-    let looks = if u32::try_from(pid) == Ok(std::process::id()) { 1 } else { LOOKS };
-    at_rest(looks, || std::fs::read_to_string(file(root, pid, tid)))
-}
-
-/// Whoever waits inside FIFREEZE wakes up for a moment now and then, and must not be overlooked because of that.
-fn at_rest(looks: u32, mut look: impl FnMut() -> io::Result<String>) -> io::Result<String> {
-    let mut text = look()?;
-    for _ in 1..looks {
-        if text.trim() != RUNS {
-            break;
+/// What a look at each thread says; where the thread runs, what a later look says, after a pause for all of
+/// them together. Whoever waits inside FIFREEZE wakes up for a moment now and then, and must not be overlooked
+/// because of that.
+fn at_rest<T>(
+    mut threads: Vec<T>,
+    may_rest: impl Fn(&T) -> bool,
+    mut look: impl FnMut(&T) -> io::Result<String>,
+    mut tell: impl FnMut(T, io::Result<String>),
+) {
+    for left in (0..LOOKS).rev() {
+        let mut running = Vec::new();
+        for thread in threads {
+            match look(&thread) {
+                Ok(text) if left > 0 && text.trim() == RUNS && may_rest(&thread) => running.push(thread),
+                said => tell(thread, said),
+            }
+        }
+        if running.is_empty() {
+            return;
         }
         std::thread::sleep(PAUSE);
-        text = look()?;
+        threads = running;
     }
-    Ok(text)
 }
 
 /// None of a thread that runs, that waits outside of a call (a page fault), or that must not be looked at.
@@ -175,8 +187,10 @@ mod tests {
         let call = "16 0x9 0x1 0x0 0x0 0x0 0x0 0x1 0x2\n";
         let after = |texts: &[&str]| {
             let mut texts = texts.iter();
-            let look = || texts.next().map(|t| (*t).to_owned()).ok_or(io::ErrorKind::NotFound.into());
-            at_rest(LOOKS, look).ok().and_then(|text| parse(&text)).map(|(number, _)| number)
+            let look = |(): &()| texts.next().map(|t| (*t).to_owned()).ok_or(io::ErrorKind::NotFound.into());
+            let mut said = None;
+            at_rest(vec![()], |()| true, look, |(), at_last| said = at_last.ok());
+            said.and_then(|text| parse(&text)).map(|(number, _)| number)
         };
         assert_eq!(after(&["running\n", "running\n", call]), Some(16));
         assert_eq!(after(&["running\n", "-1 0x7ffd4 0x7f2a1\n", call]), None, "it waits outside of a call");
