@@ -223,3 +223,11 @@ pub enum PointInTimeCall {
         volumes: Vec<VolumeId>,
     },
 }
+
+impl PointInTimeCall {
+    /// One request, with one list of tags for all snapshots of the set.
+    #[must_use]
+    pub(crate) fn is_one_for_all(&self) -> bool {
+        matches!(self, Self::CreateSnapshots { .. })
+    }
+}

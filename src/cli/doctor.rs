@@ -222,6 +222,7 @@ impl Ask<'_> {
         let request =
             run::create_request(&RunId::generate(), facts, plan, &settings.plan, plan.best, Timestamp::now());
         self.found.extend(cloud::tags_fit(&request));
+        self.found.extend(cloud::volume_tags(facts, plan));
         let said = ec2.dry_run(&request).await;
         let action = match plan.call {
             planning::PointInTimeCall::CreateSnapshots { .. } => "CreateSnapshots",

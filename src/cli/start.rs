@@ -108,7 +108,7 @@ pub(super) fn end(exit: Exit, signal: Option<Signal>) -> Exit {
 pub(super) async fn plan_and_settle(loaded: &Loaded, unsettled: Vec<Journal>) -> Result<Planned, Error> {
     let planned = planned(loaded, Path::new(ROOT), Purpose::Run).await?;
     for journal in unsettled {
-        settle_dead(&planned.ec2, journal).await;
+        settle_dead(&planned, journal).await;
     }
     Ok(planned)
 }
@@ -165,10 +165,10 @@ pub(super) async fn clean_up(run_dir: &Path) -> Result<Vec<Journal>, Error> {
 }
 
 /// Finds the snapshots that a run made which is over, and labels them.
-async fn settle_dead(ec2: &Aws, journal: Journal) {
+async fn settle_dead(planned: &Planned, journal: Journal) {
     let run = journal.state.run.clone();
     let list = |ids: &[SnapshotId]| ids.iter().map(SnapshotId::as_str).collect::<Vec<_>>().join(" ");
-    match recover::settle(ec2, &clock::System, journal).await {
+    match recover::settle(&planned.ec2, &planned.facts.identity.instance_id, &clock::System, journal).await {
         Ok(settled) => {
             if settled == Settled::default() {
                 say(&format!("run {run}: EC2 shows no snapshots of it"));

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::error::{ConfigError, Origin, choices};
 use super::settings::{Automounts, MissingMounts, OnDegraded, UnmountedVolumes};
 use crate::consistency::{Consistency, Method};
+use crate::sets::tags;
 
 /// Most user tags on a snapshot: EC2 allows 50, and the tool's own and copied ones need room.
 pub(crate) const MAX_TAGS: usize = 20;
@@ -172,13 +173,10 @@ pub(super) fn filter_tag(key: &str, value: &str) -> Result<(), Fault> {
 /// Checks a tag of the user's: EC2's limits, and that its key is not one of this tool's.
 pub(super) fn own_tag(key: &str, value: &str) -> Result<(), Fault> {
     filter_tag(key, value)?;
-    for reserved in ["aws:", "stillpoint:"] {
-        // EC2 reserves `aws:` in any mix of cases.
-        if key.get(..reserved.len()).is_some_and(|start| start.eq_ignore_ascii_case(reserved)) {
-            return Err(Fault::new(format!("has the tag `{key}`; the prefix `{reserved}` is reserved")));
-        }
+    match tags::reserved(key) {
+        Some(prefix) => Err(Fault::new(format!("has the tag `{key}`; the prefix `{prefix}` is reserved"))),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 pub(super) fn url(text: &str) -> Result<String, Fault> {

@@ -115,7 +115,7 @@ pub struct PlanSettings {
     pub unmount_timeout: Duration,
     /// Raise `/sys/kernel/rcu_expedited`, which is host-wide, while FIFREEZE runs; default false.
     pub rcu_expedited: bool,
-    /// Copy the volumes' tags to the snapshots (`CopyTagsFromSource`); default false, because EC2 allows 50
+    /// Copy the volumes' own tags to the snapshots; default false, because EC2 allows 50
     /// tags.
     pub copy_volume_tags: bool,
     /// The user's tags for every snapshot.

@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Finding;
+use crate::discover::{Facts, Volume};
 use crate::ec2::{CreateRequest, Ec2Error, SnapshotView};
 use crate::exit::Exit;
 use crate::ids::VolumeId;
+use crate::path_encoding::printable;
 use crate::plan::Plan;
 use crate::sets::tags;
 
@@ -67,6 +69,27 @@ pub(crate) fn tags_fit(request: &CreateRequest) -> Vec<Finding> {
         .why("EC2 refuses the create call, or the label cannot be tagged")
         .remedy("set copy_volume_tags = false, or fewer tags of your own");
     vec![finding]
+}
+
+/// Volumes with tags that look like this tool's own. They belong on snapshots, and only a run puts them there.
+#[must_use]
+pub fn volume_tags(facts: &Facts, plan: &Plan) -> Vec<Finding> {
+    const ID: &str = "volume-tags";
+    let of_set = facts.volumes.iter().filter(|v| plan.volumes.iter().any(|p| p.id == v.id));
+    let strange: Vec<_> = of_set.map(|v| (v, tags::strange(v))).filter(|(_, k)| !k.is_empty()).collect();
+    if strange.is_empty() {
+        return vec![Finding::ok(ID, "no volume of the set has a tag of the kind that only a run sets")];
+    }
+    let finding = |(volume, keys): (&Volume, Vec<&str>)| {
+        let keys = keys.iter().map(|k| printable(k)).collect::<Vec<_>>().join(", ");
+        Finding::warning(ID, format!("{} ({}) has tags that only a run may set: {keys}", volume.id, volume.device_name))
+            .at([volume.id.to_string()])
+            .why(
+                "they were copied from a snapshot, as a restore may do, and say nothing of this volume; stillpoint                  copies none of them, but another tool that copies a volume's tags would make its snapshot look                  like one of a set",
+            )
+            .remedy(format!("remove them: aws ec2 delete-tags --resources {} --tags Key=…", volume.id))
+    };
+    strange.into_iter().map(finding).collect()
 }
 
 /// A call that a run makes, and the result of trying it (a read is really made, any other call is a DryRun).

@@ -8,14 +8,15 @@ pub mod probe;
 use aws_sdk_ec2::config::http::HttpResponse;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::types::{
-    CopyTagsFromSource, Filter, InstanceSpecification, ResourceType, Snapshot, SnapshotInfo, Tag,
-    TagSpecification,
+    Filter, InstanceSpecification, ResourceType, Snapshot, SnapshotInfo, Tag, TagSpecification,
 };
 use futures_util::future::join_all;
 use jiff::Timestamp;
 
 use super::connect::{Connection, without_call_timeout};
-use super::{CreateFailed, CreateRequest, Describe, Ec2, Ec2Error, InstanceView, RUN_TAG, SnapshotView};
+use super::{
+    CreateFailed, CreateRequest, Describe, Ec2, Ec2Error, InstanceView, RUN_TAG, SnapshotView, TaggedSnapshot,
+};
 use crate::discover::volumes::AttachedVolume;
 use crate::error::chain;
 use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
@@ -73,7 +74,7 @@ impl Aws {
             .exclude_boot_volume(exclude_boot_volume)
             .set_exclude_data_volume_ids((!exclude.is_empty()).then_some(exclude))
             .build();
-        let mut call = self
+        let call = self
             .connection
             .client
             .create_snapshots()
@@ -81,9 +82,6 @@ impl Aws {
             .description(&request.description)
             .tag_specifications(tags_on_create(request, &[]))
             .dry_run(dry_run);
-        if !request.copied_tags.is_empty() {
-            call = call.copy_tags_from_source(CopyTagsFromSource::Volume);
-        }
         let call = call.customize();
         let call = if dry_run { call } else { call.config_override(without_call_timeout()) };
         let answer = call.send().await.map_err(|e| sort(ACTION, &e))?;
@@ -91,6 +89,10 @@ impl Aws {
     }
 
     async fn describe(&self, filters: Vec<Filter>) -> Result<Vec<SnapshotView>, Ec2Error> {
+        Ok(self.describe_tagged(filters).await?.into_iter().map(|s| s.view).collect())
+    }
+
+    async fn describe_tagged(&self, filters: Vec<Filter>) -> Result<Vec<TaggedSnapshot>, Ec2Error> {
         const ACTION: &str = "DescribeSnapshots";
         let mut pages = self
             .connection
@@ -104,7 +106,8 @@ impl Aws {
         let mut found = Vec::new();
         while let Some(page) = pages.next().await {
             for snapshot in page.map_err(|e| sort(ACTION, &e))?.snapshots() {
-                found.push(described(ACTION, snapshot)?);
+                let view = described(ACTION, snapshot)?;
+                found.push(TaggedSnapshot { view, tags: own_tags(snapshot.tags()) });
             }
         }
         Ok(found)
@@ -153,11 +156,7 @@ impl Describe for Aws {
                     iops: volume.iops(),
                     throughput: volume.throughput(),
                     encrypted: volume.encrypted().unwrap_or_default(),
-                    tags: volume
-                        .tags()
-                        .iter()
-                        .filter_map(|t| Some((t.key()?.to_owned(), t.value().unwrap_or_default().to_owned())))
-                        .collect(),
+                    tags: own_tags(volume.tags()),
                 });
             }
         }
@@ -245,8 +244,8 @@ impl Ec2 for Aws {
         }
     }
 
-    async fn find_run(&self, run: &RunId) -> Result<Vec<SnapshotView>, Ec2Error> {
-        self.describe(vec![filter(&format!("tag:{RUN_TAG}"), [run.as_str()])]).await
+    async fn find_run(&self, run: &RunId) -> Result<Vec<TaggedSnapshot>, Ec2Error> {
+        self.describe_tagged(vec![filter(&format!("tag:{RUN_TAG}"), [run.as_str()])]).await
     }
 
     async fn tag(&self, snapshots: &[SnapshotId], tags: &[(String, String)]) -> Result<(), Ec2Error> {
@@ -329,6 +328,11 @@ fn filter<'a>(name: &str, values: impl IntoIterator<Item = &'a str>) -> Filter {
 
 fn sdk_tags(tags: &[(String, String)]) -> Vec<Tag> {
     tags.iter().map(|(k, v)| Tag::builder().key(k).value(v).build()).collect()
+}
+
+fn own_tags(tags: &[Tag]) -> Vec<(String, String)> {
+    let pair = |t: &Tag| Some((t.key()?.to_owned(), t.value().unwrap_or_default().to_owned()));
+    tags.iter().filter_map(pair).collect()
 }
 
 /// The request's tags, and those tags of the volume whose keys the request does not have.

@@ -42,8 +42,10 @@ pub struct CreateRequest {
     pub description: String,
     /// The tags of every snapshot, among them [`RUN_TAG`] with the run id.
     pub tags: Vec<(String, String)>,
-    /// The volumes' own tags, when they are to be copied: by `CopyTagsFromSource=volume` with
-    /// CreateSnapshots, by hand with CreateSnapshot, which has no such parameter.
+    /// What a volume's snapshot gets of the volume's own tags beside `tags`. CreateSnapshot takes them in the
+    /// call. CreateSnapshots has one list for all its snapshots, so there they are put on with the verdict. Its
+    /// `CopyTagsFromSource` is not used: it copies every tag, and also those that a volume got after it was
+    /// looked at, such as a label that a restore has copied from another set.
     pub(crate) copied_tags: BTreeMap<VolumeId, Vec<(String, String)>>,
     /// How many more tags a snapshot gets once the verdict is known.
     pub(crate) later_tags: usize,
@@ -62,6 +64,23 @@ pub struct SnapshotView {
     pub started: Option<Timestamp>,
     /// Progress as EC2 writes it, such as `42%`; none when EC2 has not said it yet.
     pub progress: Option<String>,
+}
+
+/// A snapshot with its tags.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaggedSnapshot {
+    /// The snapshot.
+    pub view: SnapshotView,
+    /// Its tags, in EC2's order.
+    pub tags: Vec<(String, String)>,
+}
+
+impl TaggedSnapshot {
+    /// The value of this tag.
+    #[must_use]
+    pub(crate) fn tag(&self, key: &str) -> Option<&str> {
+        self.tags.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
+    }
 }
 
 /// Why a call failed.
@@ -218,8 +237,8 @@ pub trait Ec2: Describe {
         &self,
         request: &CreateRequest,
     ) -> impl Future<Output = Result<Vec<SnapshotView>, CreateFailed>>;
-    /// DescribeSnapshots by run id, every page.
-    fn find_run(&self, run: &RunId) -> impl Future<Output = Result<Vec<SnapshotView>, Ec2Error>>;
+    /// DescribeSnapshots by the tag [`RUN_TAG`], every page. Whoever carries that tag need not be of that run.
+    fn find_run(&self, run: &RunId) -> impl Future<Output = Result<Vec<TaggedSnapshot>, Ec2Error>>;
     /// CreateTags; may be retried, since it is idempotent.
     fn tag(
         &self,

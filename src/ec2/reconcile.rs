@@ -1,13 +1,15 @@
 //! Looks up by run id which snapshots a create call has made whose answer was lost. The call is never
 //! repeated.
 //!
-//! In: the run id. Out: the snapshots it made, or that none were seen. Must never: create or delete anything.
+//! In: the run id and the instance. Out: the snapshots it made, or that none were seen. Must never: create or
+//! delete anything, or take for the run's what only carries a copy of its tag.
 
 use std::time::Duration;
 
 use super::{Ec2, Ec2Error, SnapshotView};
 use crate::clock::Clock;
-use crate::ids::RunId;
+use crate::ids::{InstanceId, RunId};
+use crate::sets::tags;
 
 /// What the look-up found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,19 +28,37 @@ pub(crate) const LOOKS: [Duration; 4] =
 
 /// Looks up after each of `pauses` until something is found, then once more, in case the first result was
 /// still partial.
-pub async fn by_run<E: Ec2>(ec2: &E, run: &RunId, pauses: &[Duration], clock: &dyn Clock) -> Outcome {
+pub async fn by_run<E: Ec2>(
+    ec2: &E,
+    run: &RunId,
+    instance: &InstanceId,
+    pauses: &[Duration],
+    clock: &dyn Clock,
+) -> Outcome {
     let mut last = Outcome::NoneSeen;
     for pause in pauses {
         clock.pause(*pause).await;
-        last = match ec2.find_run(run).await {
+        last = match find(ec2, run, instance).await {
             Ok(found) if found.is_empty() => Outcome::NoneSeen,
             Ok(found) => {
                 clock.pause(*pause).await;
-                let again = ec2.find_run(run).await.unwrap_or_default();
+                let again = find(ec2, run, instance).await.unwrap_or_default();
                 return Outcome::Made(if again.len() > found.len() { again } else { found });
             }
             Err(error) => Outcome::Unknown(error),
         };
     }
     last
+}
+
+async fn find<E: Ec2>(ec2: &E, run: &RunId, instance: &InstanceId) -> Result<Vec<SnapshotView>, Ec2Error> {
+    let (made, others) = tags::made_by(run, instance, ec2.find_run(run).await?);
+    for other in others {
+        tracing::warn!(
+            "{} of {} carries the tag of run {run} and was not made by it: left alone",
+            other.view.id,
+            other.view.volume
+        );
+    }
+    Ok(made.into_iter().map(|s| s.view).collect())
 }

@@ -22,7 +22,8 @@ use super::{
 use crate::config::settings::PlanSettings;
 use crate::discover::{Backing, BlockDevice, Facts, Filesystem, Volume};
 use crate::ids::{DevNo, VolumeId};
-use crate::path_encoding::shown;
+use crate::path_encoding::{printable, shown};
+use crate::sets::tags;
 
 /// From this many on, mounts that stay out for the same reason get one line together: a container host has
 /// hundreds of overlays.
@@ -83,6 +84,7 @@ impl Make<'_> {
         let mut notes = self.chosen.notes.clone();
         notes.extend(call_note);
         notes.extend(self.offer(&filesystems));
+        notes.extend(self.not_copied());
         let raw = volumes.iter().filter(|v| v.mount_points.is_empty() && v.best == Consistency::Crash);
         let raw: Vec<_> = raw.map(|v| v.id.as_str()).collect();
         if !raw.is_empty() {
@@ -137,6 +139,24 @@ impl Make<'_> {
                 names.join(", ")
             )
         })
+    }
+
+    /// A note about tags of the volumes that are not copied although they could be.
+    fn not_copied(&self) -> Vec<String> {
+        if !self.settings.copy_volume_tags {
+            return Vec::new();
+        }
+        let chosen = self.facts.volumes.iter().filter(|v| self.chosen.volumes.contains_key(&v.id));
+        let strange = chosen.map(|v| (v, tags::strange(v))).filter(|(_, keys)| !keys.is_empty());
+        strange
+            .map(|(v, keys)| {
+                format!(
+                    "Not copied, because only a run says anything by such tags: {} of {}.",
+                    keys.iter().map(|k| printable(k)).collect::<Vec<_>>().join(", "),
+                    v.id
+                )
+            })
+            .collect()
     }
 
     fn filesystem(

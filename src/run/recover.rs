@@ -20,7 +20,7 @@ use crate::ec2::reconcile::{self, Outcome};
 use crate::ec2::{Ec2, Ec2Error};
 use crate::exit::Exit;
 use crate::host::lock::{self, FileLock, NoLock};
-use crate::ids::{RunId, SnapshotId};
+use crate::ids::{InstanceId, RunId, SnapshotId};
 use crate::quiesce::{HookOutcome, Quiesced};
 use crate::window::expedite::Former;
 
@@ -218,9 +218,14 @@ pub struct Settled {
 /// # Errors
 /// When EC2 does not do as it is asked. The journal then stays for the next start, unless the role may not
 /// tag: a set without a verdict counts as `crash`.
-pub async fn settle<E: Ec2>(ec2: &E, clock: &dyn Clock, mut journal: Journal) -> Result<Settled, Ec2Error> {
+pub async fn settle<E: Ec2>(
+    ec2: &E,
+    instance: &InstanceId,
+    clock: &dyn Clock,
+    mut journal: Journal,
+) -> Result<Settled, Ec2Error> {
     let mut settled = Settled::default();
-    let tagged = tag(ec2, clock, &mut journal, &mut settled).await;
+    let tagged = tag(ec2, instance, clock, &mut journal, &mut settled).await;
     let state = &journal.state;
     let owed = !state.unmounted.is_empty() || !state.attempted.is_empty() || state.expedited.is_some();
     let found = settled != Settled::default();
@@ -243,6 +248,7 @@ pub async fn settle<E: Ec2>(ec2: &E, clock: &dyn Clock, mut journal: Journal) ->
 
 async fn tag<E: Ec2>(
     ec2: &E,
+    instance: &InstanceId,
     clock: &dyn Clock,
     journal: &mut Journal,
     settled: &mut Settled,
@@ -262,7 +268,7 @@ async fn tag<E: Ec2>(
     };
     // Whoever has judged a set has known all of it, unless the answer was lost.
     if state.verdict.is_none() || state.created == Created::Maybe {
-        match reconcile::by_run(ec2, &state.run, &reconcile::LOOKS[..2], clock).await {
+        match reconcile::by_run(ec2, &state.run, instance, &reconcile::LOOKS[..2], clock).await {
             Outcome::Made(found) => made.extend(found.into_iter().map(|s| s.id)),
             Outcome::NoneSeen => {}
             Outcome::Unknown(error) => return Err(error),

@@ -12,7 +12,7 @@ use super::job::Job;
 use super::journal::Given;
 use crate::clock::Clock;
 use crate::ec2::reconcile::Outcome;
-use crate::ec2::{Ec2, Ec2Error, RUN_TAG, SnapshotView};
+use crate::ec2::{CreateRequest, Ec2, Ec2Error, RUN_TAG, SnapshotView};
 use crate::host::superblock;
 use crate::ids::RunId;
 use crate::sets::record::{self, SetRecord};
@@ -78,8 +78,9 @@ pub(super) fn look_up(
     }
 }
 
-/// The verdict of a set as tags: of the whole set, then of each part. None where nothing was made.
-pub(super) fn given(job: &Job<'_>, record: &SetRecord) -> Option<Given> {
+/// The verdict of a set as tags: of the whole set, then of each part, then what the create call could not copy
+/// of the volumes' own. None where nothing was made.
+pub(super) fn given(job: &Job<'_>, request: &CreateRequest, record: &SetRecord) -> Option<Given> {
     if record.snapshots.is_empty() {
         return None;
     }
@@ -87,7 +88,12 @@ pub(super) fn given(job: &Job<'_>, record: &SetRecord) -> Option<Given> {
     let mut set = tags::verdict(record);
     set.extend(tags::applications(&record.applications, job.settings));
     let parts = tags::parts(record).into_iter().map(|(id, own)| (vec![id], own));
-    Some(Given { tags: std::iter::once((ids, set)).chain(parts).collect(), done: false })
+    // Last: a tag policy may refuse a copied tag, and the verdict must not fail by that.
+    let copied = record.snapshots.iter().filter_map(|s| {
+        let of_volume = request.copied_tags.get(&s.volume_id)?;
+        request.call.is_one_for_all().then(|| (vec![s.id.clone()], of_volume.clone()))
+    });
+    Some(Given { tags: std::iter::once((ids, set)).chain(parts).chain(copied).collect(), done: false })
 }
 
 /// Puts a verdict on its snapshots.

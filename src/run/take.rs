@@ -104,7 +104,14 @@ impl<E: Ec2> Goal<E> for Take {
             // The look-up takes seconds: applications are released before it, with the result `unknown`.
             release::all(env, progress).await;
             env.at(Step::LookUp);
-            let outcome = reconcile::by_run(env.ec2, &job.run, &reconcile::LOOKS, env.clock).await;
+            let outcome = reconcile::by_run(
+                env.ec2,
+                &job.run,
+                &job.facts.identity.instance_id,
+                &reconcile::LOOKS,
+                env.clock,
+            )
+            .await;
             settle::look_up(&job.run, &mut self.made, &mut progress.window.failure, outcome);
         }
         // When the answer was lost and snapshots are missing, the next start asks EC2 once more.
@@ -135,7 +142,7 @@ impl<E: Ec2> Goal<E> for Take {
         let record = describe(job, reason, verdict, !self.made.is_empty(), progress);
         let mut outcome = Outcome { record, hint, signal };
         mention(&mut outcome, std::mem::take(&mut progress.remounted));
-        let given = settle::given(job, &outcome.record);
+        let given = settle::given(job, &self.request, &outcome.record);
         // Written before the tags are: if this process dies, the next start puts this verdict on the set, and
         // judges nothing.
         let _ = progress.journal.update(|state| state.verdict.clone_from(&given));

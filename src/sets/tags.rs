@@ -21,9 +21,9 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::record::{ApplicationRecord, SetRecord};
 use crate::config::settings::PlanSettings;
-use crate::discover::Identity;
-use crate::ec2::RUN_TAG;
-use crate::ids::{RunId, SnapshotId};
+use crate::discover::{Identity, Volume};
+use crate::ec2::{RUN_TAG, TaggedSnapshot};
+use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
 use crate::plan::{Consistency, Plan, PlannedFilesystem, PlannedVolume};
 
 /// EC2 allows this many tags a resource.
@@ -36,6 +36,11 @@ const VERDICT_TAGS: usize = 9;
 const MAX_APP_TAGS: usize = 15;
 /// Tags for one session: a name, a label, positions, PostgreSQL's backup label.
 const SESSION_TAGS: usize = 4;
+/// What begins every key of this tool.
+const OWN_PREFIX: &str = "stillpoint:";
+/// What begins every key that only AWS sets (EC2 guide, "tag restrictions").
+const AWS_PREFIX: &str = "aws:";
+const INSTANCE_TAG: &str = "stillpoint:instance";
 /// Space and comma separate, `%` escapes.
 const ESCAPE: &AsciiSet = &CONTROLS.add(b' ').add(b',').add(b'%').add(b'<').add(b'>').add(b'\\').add(b'"');
 
@@ -46,6 +51,67 @@ fn path(p: &std::path::Path) -> String {
 
 fn text(s: &str) -> String {
     utf8_percent_encode(s, ESCAPE).to_string()
+}
+
+/// The prefix of a key that neither a user nor a volume may give a snapshot: this tool's, or that of AWS.
+///
+/// In any letter case. EC2 refuses `aws:` so; a key such as `Stillpoint:Consistency` is another one to EC2, but
+/// not to whoever reads it.
+#[must_use]
+pub(crate) fn reserved(key: &str) -> Option<&'static str> {
+    let starts =
+        |prefix: &&str| key.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+    [AWS_PREFIX, OWN_PREFIX].into_iter().find(starts)
+}
+
+/// The keys of a volume's tags that look like this tool's. Nobody but a run says anything by them, and it says
+/// so of snapshots: a restore that copies a snapshot's tags puts them on a volume.
+#[must_use]
+pub(crate) fn strange(volume: &Volume) -> Vec<&str> {
+    let own = |(key, _): &&(String, String)| reserved(key) == Some(OWN_PREFIX);
+    volume.tags.iter().filter(own).map(|(key, _)| key.as_str()).collect()
+}
+
+/// The tags of a volume that its snapshot gets: those whose keys are nobody else's, and not `taken`.
+#[must_use]
+pub(crate) fn copied(volume: &Volume, taken: &[(String, String)]) -> Vec<(String, String)> {
+    let free = |key: &str| reserved(key).is_none() && !taken.iter().any(|(other, _)| other == key);
+    volume.tags.iter().filter(|(key, _)| free(key)).cloned().collect()
+}
+
+/// Of the snapshots that carry the tag of this run, those that this run on this instance has made, and those
+/// that it has not.
+///
+/// One tag proves nothing, because anybody can copy it, from a snapshot to a volume and from there to the
+/// snapshots of others. Run and instance have to agree, and the volume that EC2 names has to be one that the tags
+/// themselves list. CreateSnapshots also takes a volume that was attached after the plan was made, which no tag
+/// lists: it has the start time of the others, to the millisecond, and a later snapshot has not (EC2 API
+/// reference, SnapshotInfo: "the same for all snapshots initiated by the same request").
+#[must_use]
+pub(crate) fn made_by(
+    run: &RunId,
+    instance: &InstanceId,
+    found: Vec<TaggedSnapshot>,
+) -> (Vec<TaggedSnapshot>, Vec<TaggedSnapshot>) {
+    let agrees = |s: &TaggedSnapshot| {
+        s.tag(RUN_TAG) == Some(run.as_str()) && s.tag(INSTANCE_TAG) == Some(instance.as_str())
+    };
+    let listed = |s: &TaggedSnapshot| agrees(s) && lists(s, &s.view.volume);
+    let started: Vec<_> = found.iter().filter(|s| listed(s)).filter_map(|s| s.view.started).collect();
+    // The lines of volumes are the first, so all of them are there where one of a filesystem is.
+    let partial = |s: &TaggedSnapshot| {
+        s.tag("stillpoint:layout") == Some("partial") && s.tag("stillpoint:fs.0").is_none()
+    };
+    found.into_iter().partition(|s| {
+        let with_others = s.view.started.is_some_and(|at| started.contains(&at));
+        listed(s) || (agrees(s) && (with_others || partial(s)))
+    })
+}
+
+/// Do these tags list this volume as one of the set?
+fn lists(snapshot: &TaggedSnapshot, volume: &VolumeId) -> bool {
+    let of_volume = |line: &str| line.split(' ').next() == Some(volume.as_str());
+    snapshot.tags.iter().any(|(key, line)| key.starts_with("stillpoint:volume.") && of_volume(line))
 }
 
 /// The tags of the create call.
@@ -64,7 +130,7 @@ pub(crate) fn on_create(
         tag(RUN_TAG, run.to_string()),
         tag("stillpoint:plan", plan.name.clone()),
         tag("stillpoint:host", hostname.to_owned()),
-        tag("stillpoint:instance", identity.instance_id.to_string()),
+        tag(INSTANCE_TAG, identity.instance_id.to_string()),
         tag("stillpoint:requested-consistency", requested.to_string()),
     ];
     tags.extend(settings.tags.iter().map(|(k, v)| (k.clone(), v.clone())));

@@ -96,6 +96,33 @@ fn a_volume_that_is_not_attached_for_good_is_a_problem() {
 }
 
 #[test]
+fn a_volume_with_tags_that_only_a_run_sets_is_named_and_they_are_not_copied() {
+    let facts = |tags: &str| {
+        Host::of(&format!(
+            "ebs nvme1n1 259:1 8192 vol-0aaaaaaaaaaaaaaaa\n\
+         mount 31 1 259:1 / / rw,relatime shared:2 - ext4 /dev/nvme1n1 rw\n\
+         attached vol-0aaaaaaaaaaaaaaaa /dev/sdf 8 gp3{tags}\n"
+        ))
+        .facts()
+    };
+    let look = |tags: &str, copy: bool| {
+        let facts = facts(tags);
+        let plan = plan_with(&facts, |s| s.copy_volume_tags = copy).unwrap();
+        let note = plan.notes.iter().any(|n| n.starts_with("Not copied") && n.contains("Stillpoint:run"));
+        (cloud::volume_tags(&facts, &plan).remove(0), note)
+    };
+    let (found, note) = look(" Team=x aws:y=z", true);
+    assert_eq!((found.severity, note), (Severity::Ok, false));
+    let (found, note) = look(" Team=x Stillpoint:run=y", true);
+    assert_eq!(
+        (found.severity, &found.at, note),
+        (Severity::Warning, &vec!["vol-0aaaaaaaaaaaaaaaa".to_owned()], true)
+    );
+    assert!(found.what.contains("Stillpoint:run") && !found.what.contains("Team"), "{}", found.what);
+    assert!(!look(" Stillpoint:run=y", false).1, "nothing is copied anyway");
+}
+
+#[test]
 fn a_clock_that_is_off_is_a_warning_and_then_a_problem() {
     let here = Timestamp::now();
     let off = |seconds| {

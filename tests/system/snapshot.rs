@@ -207,3 +207,62 @@ fn a_flushed_filesystem_is_held_to_its_write_counter() {
     assert!(record["reason"].as_str().unwrap().contains("write"), "{}", record["reason"]);
     assert_settled(&rig);
 }
+
+/// A restore gives a volume the tags of the snapshot: those of a label say nothing of the next one.
+#[test]
+fn volume_tags_are_copied_but_for_those_that_only_a_run_sets() {
+    let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Ext4)]);
+    let (a, b) = (rig.id("a"), rig.id("b"));
+    for (volume, tags) in [
+        (
+            &a,
+            "Team=storage Tier=gold Name=data stillpoint:consistency=application Stillpoint:part=application",
+        ),
+        (&b, "Team=storage Tier=gold Name=log stillpoint:reason=none stillpoint:run=x"),
+    ] {
+        let mut call = vec!["call".to_owned(), "CreateTags".to_owned(), format!("ResourceId.1={volume}")];
+        for (n, tag) in tags.split(' ').enumerate() {
+            let (key, value) = tag.split_once('=').unwrap();
+            call.push(format!("Tag.{}.Key={key}", n + 1));
+            call.push(format!("Tag.{}.Value={value}", n + 1));
+        }
+        rig.sim(&call.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    rig.configure("[defaults]\ncopy_volume_tags = true\ntags = { Tier = 'mine' }\n");
+    let said = rig.run(&["plan"]);
+    said.exits(0);
+    assert!(said.out.contains("Not copied"), "{}", said.out);
+    let doctor = rig.run(&["doctor", "-o", "json"]);
+    assert!(doctor.out.contains("volume-tags"), "{}", doctor.out);
+
+    let own = |rig: &Rig, n: usize| {
+        let all = rig.snapshots();
+        for s in all.iter().rev().take(n) {
+            let name = if s["volume_id"] == a.as_str() { "data" } else { "log" };
+            assert_eq!((tag(s, "Team"), tag(s, "Tier"), tag(s, "Name")), ("storage", "mine", name), "{s:#}");
+            assert_eq!(tag(s, "Stillpoint:part"), "");
+            assert_ne!(tag(s, "stillpoint:run"), "x");
+        }
+        all
+    };
+    rig.run(&["snapshot"]).exits(0);
+    own(&rig, 2);
+    assert!(!rig.requests().iter().any(|r| r["params"].get("CopyTagsFromSource").is_some()));
+    assert_labels(&rig, 2, "filesystem");
+
+    // Nothing but the run's own label, and none where it cannot be put on.
+    let denied = "--kind error --code UnauthorizedOperation --status 403 --message no";
+    rig.sim(
+        &["faults", "add", "--action", "CreateTags"].into_iter().chain(denied.split(' ')).collect::<Vec<_>>(),
+    );
+    for arguments in [&["snapshot", "--consistency", "crash"][..], &["snapshot", "--volume", &a]] {
+        let before = rig.snapshots().len();
+        rig.run(arguments).exits(11);
+        for s in &rig.snapshots()[before..] {
+            for key in ["stillpoint:consistency", "stillpoint:reason", "Stillpoint:part"] {
+                assert_eq!(tag(s, key), "", "{s:#}");
+            }
+            assert_eq!((tag(s, "Team"), tag(s, "Tier")), ("storage", "mine"));
+        }
+    }
+}

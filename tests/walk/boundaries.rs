@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::errno::Errno;
 use stillpoint::discover::AttachedVolume;
 use stillpoint::ec2::aws::Aws;
-use stillpoint::ec2::{CreateFailed, CreateRequest, Describe, Ec2, Ec2Error, InstanceView, SnapshotView};
+use stillpoint::ec2::{
+    CreateFailed, CreateRequest, Describe, Ec2, Ec2Error, InstanceView, SnapshotView, TaggedSnapshot,
+};
 use stillpoint::host::kernel::{Freezing, Kernel, Linux, Thawing, WriteCounter};
 use stillpoint::ids::{InstanceId, RunId, SnapshotId, VolumeId};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -171,7 +173,7 @@ impl Ec2 for WalkedEc2 {
         call.await
     }
 
-    async fn find_run(&self, run: &RunId) -> Result<Vec<SnapshotView>, Ec2Error> {
+    async fn find_run(&self, run: &RunId) -> Result<Vec<TaggedSnapshot>, Ec2Error> {
         if self.walker.fails.find.load(Ordering::SeqCst) {
             return Err(lost("DescribeSnapshots"));
         }

@@ -211,3 +211,104 @@ fn the_create_call_and_the_verdict_together_stay_within_fifty_tags() {
         assert_eq!(more.len() + copied + later(&settings), MAX_TAGS);
     }
 }
+
+#[test]
+fn keys_of_this_tool_and_of_aws_come_from_no_volume_in_any_letter_case() {
+    let tags = [
+        "Team",
+        "stillpoint",
+        "stillpoints:x",
+        "a stillpoint:run",
+        "aws",
+        "ägypten", // the volume's own
+        "stillpoint:consistency",
+        "Stillpoint:run",
+        "STILLPOINT:",
+        "aws:cloudformation:stack-id",
+        "AWS:x",
+    ];
+    let volume = Volume {
+        id: "vol-0123456789abcdef0".parse().unwrap(),
+        device_name: "/dev/sdf".into(),
+        disk: None,
+        boot: false,
+        volume_type: "gp3".into(),
+        size_gib: 1,
+        iops: None,
+        throughput: None,
+        encrypted: false,
+        tags: tags.iter().map(|k| ((*k).to_owned(), "v".to_owned())).collect(),
+    };
+    let keys =
+        |taken: &[(String, String)]| copied(&volume, taken).into_iter().map(|(k, _)| k).collect::<Vec<_>>();
+    assert_eq!(keys(&[]), tags[..6]);
+    assert_eq!(keys(&[("Team".into(), "mine".into())]), tags[1..6], "the configuration's wins");
+    assert_eq!(strange(&volume), tags[6..9]);
+}
+
+#[test]
+fn of_a_run_is_only_what_run_instance_and_volume_agree_on() {
+    let run = RunId::generate();
+    let instance: InstanceId = "i-0123456789abcdef0".parse().unwrap();
+    type Tags = Vec<(String, String)>;
+    let tags = |change: &dyn Fn(&mut Tags)| {
+        let mut tags = vec![
+            (RUN_TAG.to_owned(), run.to_string()),
+            (INSTANCE_TAG.to_owned(), instance.to_string()),
+            (
+                "stillpoint:volume.0".to_owned(),
+                "vol-0aaaaaaaaaaaaaaaa device=/dev/sdf gib=8 type=gp3".to_owned(),
+            ),
+            ("stillpoint:fs.0".to_owned(), "/data type=ext4".to_owned()),
+        ];
+        change(&mut tags);
+        tags
+    };
+    let started = |t: &str| Some(t.parse().unwrap());
+    let snapshot = |n: u8, volume: &str, at: &str, tags| TaggedSnapshot {
+        view: crate::ec2::SnapshotView {
+            id: format!("snap-{n:017x}").parse().unwrap(),
+            volume: volume.parse().unwrap(),
+            state: "completed".into(),
+            started: started(at),
+            progress: None,
+        },
+        tags,
+    };
+    let (a, b, then) = ("vol-0aaaaaaaaaaaaaaaa", "vol-0bbbbbbbbbbbbbbbb", "2026-11-29T03:00:00.123Z");
+    let replaced = |key: &'static str, value: &'static str| {
+        move |tags: &mut Tags| tags.iter_mut().filter(|t| t.0 == key).for_each(|t| t.1 = value.into())
+    };
+    let without = |key: &'static str| move |tags: &mut Tags| tags.retain(|t| t.0 != key);
+    let plain = tags(&|_| ());
+    let cut = tags(&|t| {
+        t.retain(|t| t.0 != "stillpoint:fs.0");
+        t.push(("stillpoint:layout".into(), "partial".into()));
+    });
+    let full = tags(&|t| t.push(("stillpoint:layout".into(), "partial".into())));
+    let found = vec![
+        snapshot(1, a, then, plain.clone()),
+        // Attached after the plan was made: by the same call, so at the same time.
+        snapshot(2, b, then, plain.clone()),
+        // Not every volume of a large set has a line.
+        snapshot(3, b, "2026-11-29T03:00:00.124Z", cut),
+        // Tags that were copied to another volume, or with CopySnapshot.
+        snapshot(4, b, "2026-11-29T04:00:00Z", plain.clone()),
+        snapshot(5, "vol-ffffffff", "2026-11-29T04:00:00Z", plain),
+        snapshot(6, b, "2026-11-29T04:00:00Z", full),
+        // One key alone.
+        snapshot(7, a, then, tags(&without(INSTANCE_TAG))),
+        snapshot(8, a, then, tags(&replaced(INSTANCE_TAG, "i-0fedcba9876543210"))),
+        snapshot(9, a, then, tags(&replaced(RUN_TAG, "another"))),
+        snapshot(
+            10,
+            b,
+            "2026-11-29T04:00:00Z",
+            tags(&replaced("stillpoint:volume.0", "vol-0bbbbbbbbbbbbbbbbb x")),
+        ),
+    ];
+    let (made, others) = made_by(&run, &instance, found);
+    let ids = |all: &[TaggedSnapshot]| all.iter().map(|s| s.view.id.to_string()).collect::<Vec<_>>();
+    let all = |n: std::ops::RangeInclusive<u8>| n.map(|n| format!("snap-{n:017x}")).collect::<Vec<_>>();
+    assert_eq!((ids(&made), ids(&others)), (all(1..=3), all(4..=10)));
+}

@@ -17,7 +17,7 @@ fn labels(ec2: &MadeEc2) -> Vec<Option<String>> {
 
 async fn settle(machine: &Machine) -> Settled {
     let journal = machine.journals().remove(0);
-    recover::settle(&machine.ec2, &machine.clock, journal).await.unwrap()
+    recover::settle(&machine.ec2, &machine.facts.identity.instance_id, &machine.clock, journal).await.unwrap()
 }
 
 #[tokio::test]
@@ -126,4 +126,22 @@ async fn a_run_whose_journal_was_taken_gives_no_label_above_crash() {
     assert_eq!(record.achieved, Some(Consistency::Crash));
     assert!(record.reason.unwrap().contains("removed or replaced the journal"));
     assert_eq!(record.exit, Exit::NotHeld);
+}
+
+/// A restore has copied the tags of a dead run's snapshot to a volume, and another tool from there.
+#[tokio::test]
+async fn what_only_carries_a_copy_of_a_dead_runs_tags_is_not_labelled() {
+    let machine = Machine::new();
+    machine.ec2.fail("tag", Fault::Refused);
+    machine.take().await.unwrap();
+    machine.ec2.mend("tag");
+    let made = machine.ec2.snapshots().len();
+    let copied = machine.ec2.snapshots()[0].tags.clone();
+    let stranger = machine.ec2.has_tagged(&"vol-0fffffffffffffff0".parse().unwrap(), copied);
+    let mut journal = machine.journals().remove(0);
+    journal.update(|s| s.verdict = None).unwrap();
+    let settled = settle(&machine).await;
+    assert_eq!(settled.crash.len(), made);
+    assert!(!settled.crash.contains(&stranger));
+    assert_eq!(labels(&machine.ec2).last(), Some(&None), "left alone");
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use stillpoint::clock::{Clock, Pause};
 use stillpoint::discover::{AttachedVolume, Facts};
 use stillpoint::ec2::{
-    CreateFailed, CreateRequest, Describe, Ec2, Ec2Error, InstanceView, RUN_TAG, SnapshotView,
+    CreateFailed, CreateRequest, Describe, Ec2, Ec2Error, InstanceView, RUN_TAG, SnapshotView, TaggedSnapshot,
 };
 use stillpoint::ids::{InstanceId, RunId, SnapshotId, VolumeId};
 use stillpoint::plan::PointInTimeCall;
@@ -85,6 +85,11 @@ impl MadeEc2 {
     /// Every snapshot there is.
     pub fn snapshots(&self) -> Vec<Made> {
         self.snapshots.lock().unwrap().clone()
+    }
+
+    /// A snapshot of this volume is there already, with these tags.
+    pub fn has_tagged(&self, volume: &VolumeId, tags: BTreeMap<String, String>) -> SnapshotId {
+        self.add(volume, "completed", None, tags).id
     }
 
     fn add(
@@ -200,8 +205,10 @@ impl Ec2 for MadeEc2 {
         }
     }
 
-    async fn find_run(&self, run: &RunId) -> Result<Vec<SnapshotView>, Ec2Error> {
-        self.call("find", || self.views(|s| s.tags.get(RUN_TAG).is_some_and(|id| id == run.as_str())))
+    async fn find_run(&self, run: &RunId) -> Result<Vec<TaggedSnapshot>, Ec2Error> {
+        let tagged = |m: Made| TaggedSnapshot { view: m.view, tags: m.tags.into_iter().collect() };
+        let of_run = |m: &Made| m.tags.get(RUN_TAG).is_some_and(|id| id == run.as_str());
+        self.call("find", || self.snapshots().into_iter().filter(of_run).map(tagged).collect())
     }
 
     async fn tag(&self, snapshots: &[SnapshotId], tags: &[(String, String)]) -> Result<(), Ec2Error> {
