@@ -25,6 +25,9 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|a| a == stillpoint::quiesce::user::ARGUMENT) {
         return stillpoint::quiesce::user::main(std::env::args_os().skip(2));
     }
+    if std::env::args_os().nth(1).is_some_and(|a| a == stillpoint::quiesce::trial::ARGUMENT) {
+        return stillpoint::quiesce::trial::main(std::env::args_os().skip(2));
+    }
     stillpoint::host::kernel::one_malloc_arena();
     stillpoint::gate::install_panic_hook();
     let ended = std::panic::catch_unwind(stillpoint::cli::main).unwrap_or_else(|_| {

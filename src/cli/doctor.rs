@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::Args;
 use jiff::Timestamp;
 
+use super::start::OWN_PROGRAM;
 use super::{Choice, Global, Output, print, print_json};
 use crate::config::{self, Loaded};
 use crate::discover::{self, Facts, HostFacts, Identity};
@@ -85,7 +86,7 @@ impl Doctor {
         found.extend(watchdog());
         found.extend(system::hung_task_panic(root, settings.plan.window));
         found.extend(installed_unit(&settings.plan.name).await);
-        found.extend(hooks::runnable(&settings.plan.hooks));
+        found.extend(hooks::runnable(&settings.plan.hooks, Path::new(OWN_PROGRAM)));
         found.extend(hooks::writable(&settings.plan.hooks));
         found.extend(storage::own_folder("run_dir", &settings.run_dir));
         found.extend(storage::own_folder("state_dir", &settings.state_dir));

@@ -7,7 +7,7 @@ use std::path::Path;
 use clap::Args;
 use jiff::Timestamp;
 
-use super::start::ROOT;
+use super::start::{OWN_PROGRAM, ROOT};
 use super::{Choice, Global, Output, calls, print, print_json, say};
 use crate::config::Loaded;
 use crate::doctor::{Set, Severity, hooks, processes, storage};
@@ -100,7 +100,7 @@ fn warn(loaded: &Loaded, planned: &Planned) {
     let root = Path::new("/");
     let settings = &loaded.settings;
     let found = [
-        hooks::runnable(&settings.plan.hooks),
+        hooks::runnable(&settings.plan.hooks, Path::new(OWN_PROGRAM)),
         hooks::writable(&settings.plan.hooks),
         processes::fanotify(root, &set),
         storage::run_dir(root, &settings.run_dir, &set),

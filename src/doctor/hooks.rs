@@ -12,15 +12,18 @@ use crate::exit::Exit;
 use crate::path_encoding::shown;
 use crate::quiesce;
 
-/// Finds hook commands that cannot be run.
+/// Finds hook commands that cannot be run. `program` is this program's own file.
 #[must_use]
-pub(crate) fn runnable(hooks: &[Hook]) -> Vec<Finding> {
+pub(crate) fn runnable(hooks: &[Hook], program: &Path) -> Vec<Finding> {
     let unreadable = |hook| {
         let why = quiesce::expand(std::slice::from_ref(hook)).err()?;
         let remedy = "create it, or take the [[hook_directory]] out of the configuration";
         Some(Finding::problem("hook-runs", Exit::Config, why).remedy(remedy))
     };
-    let found: Vec<_> = quiesce::not_executable(hooks)
+    let single: Vec<Hook> =
+        hooks.iter().filter_map(|hook| quiesce::expand(std::slice::from_ref(hook)).ok()).flatten().collect();
+    let found: Vec<_> = quiesce::trial::not_startable(&single, program)
+        .into_iter()
         .map(|e| {
             if needs_root(&e.source, &e.program) {
                 let what =

@@ -16,11 +16,15 @@ use crate::config::settings::{ContainerEngine, ContainerHook, HookKind};
 /// What an engine is asked of a container: full id and state.
 const FORMAT: &str = "{{.Id}} {{.State.Status}}";
 
-fn engine(hook: &ContainerHook) -> Result<PathBuf, String> {
-    program(match hook.engine {
+fn engine_name(hook: &ContainerHook) -> &'static str {
+    match hook.engine {
         ContainerEngine::Docker => "docker",
         ContainerEngine::Podman => "podman",
-    })
+    }
+}
+
+fn engine(hook: &ContainerHook) -> Result<PathBuf, String> {
+    program(engine_name(hook))
 }
 
 /// Asks the engine for the container's full id and its state.
@@ -34,6 +38,10 @@ async fn inspect(hook: &ContainerHook, container: &str, env: &HookEnv) -> Result
 }
 
 impl Verbs for ContainerHook {
+    fn program(&self) -> Option<Result<PathBuf, (&'static str, String)>> {
+        Some(engine(self).map_err(|why| (engine_name(self), why)))
+    }
+
     /// The containers that run now and are not paused, by their ids.
     async fn narrow(&self, app: &Application<'_>) -> Result<Narrowed, HookOutcome> {
         let refused = |why| app.refused(Phase::Pre, why, None);

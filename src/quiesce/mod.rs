@@ -47,6 +47,7 @@ pub(crate) mod systemctl;
 mod systemd;
 #[cfg(test)]
 mod tests;
+pub mod trial;
 pub mod user;
 mod verbs;
 
@@ -258,25 +259,24 @@ impl NotExecutable {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let program = self.program.display();
+        let there = self.program.exists();
         match self.source.kind() {
+            io::ErrorKind::NotFound if there => Some(format!(
+                "install what it needs, or correct its first line (line ends of Windows: sed -i 's/\\r$//' {program})"
+            )),
             io::ErrorKind::NotFound => Some(format!("install {program}, or correct the hook's argv")),
-            io::ErrorKind::PermissionDenied => {
-                Some(format!("chmod +x {program}, and see that its filesystem is not mounted noexec"))
-            }
+            io::ErrorKind::PermissionDenied => Some(format!(
+                "chmod +x {program}, and see that its filesystem is not mounted noexec and that the hook's `user` \
+                 can reach it"
+            )),
+            io::ErrorKind::InvalidInput => Some("create that user, or correct the hook's `user`".to_owned()),
+            _ if executable(&self.program).is_ok() => Some(format!(
+                "a script needs a first line such as #!/bin/sh, and a program has to be of this machine: see `file \
+                 {program}`"
+            )),
             _ => None,
         }
     }
-}
-
-/// Commands of hooks that cannot be run: not there, not a file or not executable. A post command that is
-/// missing has to be found while nothing is quiesced.
-pub(crate) fn not_executable(hooks: &[Hook]) -> impl Iterator<Item = NotExecutable> {
-    let commands = hooks.iter().flat_map(|h| h.commands().map(move |(edge, argv)| (h, edge, argv)));
-    commands.filter_map(|(hook, edge, argv)| {
-        let program = argv.first()?;
-        let source = executable(Path::new(program)).err()?;
-        Some(NotExecutable { hook: hook.name.clone(), edge, program: program.into(), source })
-    })
 }
 
 fn executable(program: &Path) -> io::Result<()> {

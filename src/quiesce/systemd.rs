@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, pending};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::environment::HookEnv;
 use super::outcome::{HookOutcome, Phase};
@@ -29,6 +29,10 @@ const PROPERTIES: &str = "Id,LoadState,ActiveState,Transient,CanStart,CanStop,Ca
 const STOPPED_ALONG: [&str; 4] = ["RequiredBy", "BoundBy", "ConsistsOf", "PropagatesStopTo"];
 
 impl Verbs for SystemdHook {
+    fn program(&self) -> Option<Result<PathBuf, (&'static str, String)>> {
+        Some(systemctl().map(|found| found.0).map_err(|why| ("systemctl", why)))
+    }
+
     /// The units that run now, and what would be stopped with them.
     async fn narrow(&self, app: &Application<'_>) -> Result<Narrowed, HookOutcome> {
         let found = match self.method {

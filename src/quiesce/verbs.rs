@@ -94,6 +94,12 @@ pub(super) trait Verbs {
         Vec::new()
     }
 
+    /// The program of this host that its commands are of, such as systemctl; or its name, and why there is none.
+    /// None for a kind whose commands are the user's own.
+    fn program(&self) -> Option<Result<PathBuf, (&'static str, String)>> {
+        None
+    }
+
     /// The user its commands run as; none means stillpoint's own.
     fn user(&self) -> Option<&str> {
         None

@@ -31,7 +31,7 @@ pub(super) fn host<E>(env: &Environment<'_, E>, job: &Job<'_>) -> Result<(), Err
         return Err(Error::new(Exit::Permission, format!("it was not checked {what}")).hint("run as root"));
     }
     let set = Set::planned(job.facts, job.plan);
-    refuse(doctor::hooks::runnable(&job.settings.hooks))?;
+    refuse(doctor::hooks::runnable(&job.settings.hooks, env.program))?;
     refuse(doctor::hooks::writable(&job.settings.hooks))?;
     refuse(storage::run_dir(env.root, env.run_dir, &set))?;
     refuse(storage::own_folder("run_dir", env.run_dir))?;

@@ -234,7 +234,7 @@ fn a_hook_of_a_user_has_that_users_groups_and_home_and_nothing_of_roots() {
     let home = shell(&format!("getent passwd {user} | cut -d: -f6"));
     assert_eq!(lines[lines.len() - 1], format!("{home} hello pre"));
     rig.configure(&user_hook("nobody-at-all", "exit 0", "on_failure = \"abort\""));
-    rig.run(&["snapshot"]).exits(20).says("there is no system user `nobody-at-all`");
+    rig.run(&["snapshot"]).exits(78).says("there is no system user `nobody-at-all`");
     // A home of one's own choice.
     rig.configure(&user_hook(user, "test $HOME = /elsewhere", "environment = { HOME = \"/elsewhere\" }"));
     rig.run(&["snapshot"]).exits(0);

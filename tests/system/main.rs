@@ -19,6 +19,7 @@ mod expedited;
 mod faults;
 mod foreign_freeze;
 mod hardship;
+mod hook_start;
 mod hooks;
 mod log;
 mod missing;

@@ -450,6 +450,89 @@ pub fn begin_own_session(command: &mut std::process::Command, umask: Mode) {
     unsafe { command.pre_exec(begin) };
 }
 
+/// What execve(2) said of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Load {
+    /// It was loaded.
+    Loaded,
+    /// It cannot be started, and why.
+    Refused(Errno),
+    /// This process may not trace, or was disturbed.
+    NotTried,
+}
+
+/// Has a process execute this file under ptrace(2), and kills it before the first instruction. The calling
+/// process must have one thread.
+#[must_use]
+pub fn load(file: &std::ffi::CStr) -> Load {
+    use nix::unistd::{ForkResult, fork, getpid, getppid};
+    /// No errno is as high.
+    const DISTURBED: libc::c_int = 255;
+    let parent = getpid();
+    let nothing = std::ptr::null_mut::<libc::c_void>();
+    let (arguments, environment) = ([file.as_ptr(), std::ptr::null()], [std::ptr::null()]);
+    // SAFETY: this process has one thread, so the child may do whatever the parent may.
+    let child = match unsafe { fork() } {
+        Err(_) => return Load::NotTried,
+        Ok(ForkResult::Parent { child }) => child.as_raw(),
+        // SAFETY: these calls take numbers, and pointers to strings and arrays above that end with NUL and null.
+        // _exit(2) does not return.
+        Ok(ForkResult::Child) => unsafe {
+            if libc::ptrace(libc::PTRACE_TRACEME, 0, nothing, nothing) != 0 {
+                libc::_exit(DISTURBED);
+            }
+            // Here the parent says that this process dies with it, and lets it go on. If the parent dies before
+            // it could say so, the kernel lets it go on, as somebody else's child: then it must not execute.
+            libc::raise(libc::SIGSTOP);
+            if getppid() != parent {
+                libc::_exit(DISTURBED);
+            }
+            libc::execve(file.as_ptr(), arguments.as_ptr(), environment.as_ptr());
+            libc::_exit(Errno::last_raw())
+        },
+    };
+    let wait = || {
+        let mut status = 0;
+        // SAFETY: waitpid(2) writes one int, to the variable above.
+        while unsafe { libc::waitpid(child, &raw mut status, libc::__WALL) } == -1 {
+            if Errno::last() != Errno::EINTR {
+                return None;
+            }
+        }
+        Some(status)
+    };
+    let end = |said| {
+        // SAFETY: a signal to a child that was not waited for yet, so its id is its own.
+        unsafe { libc::kill(child, libc::SIGKILL) };
+        while wait().is_some_and(|status| libc::WIFSTOPPED(status)) {}
+        said
+    };
+    match wait() {
+        Some(status) if libc::WIFSTOPPED(status) && libc::WSTOPSIG(status) == libc::SIGSTOP => {}
+        Some(status) if libc::WIFSTOPPED(status) => return end(Load::NotTried),
+        _ => return Load::NotTried,
+    }
+    let options = libc::c_long::from(libc::PTRACE_O_EXITKILL | libc::PTRACE_O_TRACEEXEC);
+    // SAFETY: both requests take numbers; the child is stopped, and its tracer is this thread.
+    let goes_on = unsafe {
+        libc::ptrace(libc::PTRACE_SETOPTIONS, child, nothing, options) == 0
+            && libc::ptrace(libc::PTRACE_CONT, child, nothing, nothing) == 0
+    };
+    if !goes_on {
+        return end(Load::NotTried);
+    }
+    match wait() {
+        Some(status) if libc::WIFSTOPPED(status) => {
+            let executed = status >> 8 == libc::SIGTRAP | (libc::PTRACE_EVENT_EXEC << 8);
+            end(if executed { Load::Loaded } else { Load::NotTried })
+        }
+        Some(status) if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) != DISTURBED => {
+            Load::Refused(Errno::from_raw(libc::WEXITSTATUS(status)))
+        }
+        _ => Load::NotTried,
+    }
+}
+
 /// Keeps what this process was started with, other than its three standard streams, to itself: whoever
 /// started it may have left a terminal or a lock open, and commands that run as other users would get it.
 pub fn keep_inherited_fds() {

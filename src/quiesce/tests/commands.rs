@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::super::trial::not_startable;
 use super::super::*;
 use super::{HookKind, dies, dir, env, hook, lives, of, pair, pid_in, post, pre, sh};
 
@@ -233,17 +234,27 @@ async fn what_somebody_else_could_change_is_not_started() {
 fn commands_are_checked_before_any_of_them_runs() {
     let (_dir, d) = dir();
     let file = format!("{d}/program");
+    // Without a program to try with.
+    let none = Path::new("/nonexistent");
     let hooks = |program: &str| [hook("a", "", ""), pair("b", None, Some(vec![program.into()]))];
-    assert!(not_executable(&hooks("/bin/sh")).next().is_none());
-    let e = not_executable(&hooks(&file)).next().unwrap();
+    assert!(not_startable(&hooks("/bin/sh"), none).into_iter().next().is_none());
+    let e = not_startable(&hooks(&file), none).into_iter().next().unwrap();
     assert_eq!(e.to_string(), format!("hook `b`: cannot run its post command {file}"));
     assert!(e.hint().unwrap().starts_with("install "), "{:?}", e.hint());
     fs::write(&file, "#!/bin/sh\n").unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(not_executable(&hooks(&file)).next().unwrap().hint().unwrap().starts_with("chmod +x "));
+    assert!(
+        not_startable(&hooks(&file), none)
+            .into_iter()
+            .next()
+            .unwrap()
+            .hint()
+            .unwrap()
+            .starts_with("chmod +x ")
+    );
     fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
-    assert!(not_executable(&hooks(&file)).next().is_none());
-    assert!(not_executable(&hooks(&d)).next().is_some(), "a directory");
+    assert!(not_startable(&hooks(&file), none).into_iter().next().is_none());
+    assert!(not_startable(&hooks(&d), none).into_iter().next().is_some(), "a directory");
 }
 
 /// The agent was killed while it ran: it would quiesce after its release.
