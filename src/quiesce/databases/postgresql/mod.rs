@@ -19,6 +19,8 @@
 mod inspect;
 pub(super) mod local;
 mod passfile;
+#[cfg(test)]
+mod psql;
 mod service;
 mod session;
 mod target;

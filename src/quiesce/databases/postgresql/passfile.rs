@@ -48,46 +48,54 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, Refusal> {
 pub(super) fn lookup(text: &str, wanted: Wanted<'_>) -> Option<String> {
     let port = wanted.port.to_string();
     let keys = [wanted.host, &port, wanted.database, wanted.user];
-    text.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
-        let mut rest = line.strip_suffix('\r').unwrap_or(line);
-        for key in keys {
-            rest = field(rest, key)?;
-        }
-        (!rest.is_empty()).then(|| unescaped(rest))
-    })
+    let found = text.split('\n').filter(|line| !line.starts_with('#')).find_map(|line| {
+        let line = line.trim_end_matches('\r');
+        keys.iter().try_fold(line, |rest, key| field(rest, key))
+    });
+    // Without a password, the first line that fits still ends the search.
+    found.map(password).filter(|p| !p.is_empty())
 }
 
-/// What is behind the first field, if that is `*` or `key`; `\` makes the next character an ordinary one.
+/// What is behind the first field, if that is `*` or `key`. `\` makes the next character an ordinary one. So is
+/// a `:` that the key has in this place: an IPv6 address need not be escaped.
 fn field<'a>(line: &'a str, key: &str) -> Option<&'a str> {
     if let Some(rest) = line.strip_prefix("*:") {
         return Some(rest);
     }
-    let (mut at, mut escaped) = (None, false);
-    for (i, c) in line.char_indices() {
-        match c {
-            ':' if !escaped => {
-                at = Some(i);
-                break;
+    let (mut rest, mut key) = (line.chars(), key.chars());
+    loop {
+        let (c, wanted) = (rest.next()?, key.next());
+        match (c, wanted) {
+            (':', None) => return Some(rest.as_str()),
+            (_, None) => return None,
+            ('\\', Some(wanted)) => {
+                if rest.next()? != wanted {
+                    return None;
+                }
             }
-            '\\' if !escaped => escaped = true,
-            _ => escaped = false,
+            (c, Some(wanted)) if c == wanted => {}
+            _ => return None,
         }
     }
-    let at = at?;
-    (unescaped(&line[..at]) == key).then(|| &line[at + 1..])
 }
 
-fn unescaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text.chars();
+/// The last field: up to a `:` that is not escaped.
+fn password(field: &str) -> String {
+    let mut out = String::with_capacity(field.len());
+    let mut rest = field.chars();
     while let Some(c) = rest.next() {
-        out.push(if c == '\\' { rest.next().unwrap_or('\\') } else { c });
+        match c {
+            ':' => break,
+            '\\' => out.push(rest.next().unwrap_or('\\')),
+            c => out.push(c),
+        }
     }
     out
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::psql;
     use super::*;
 
     const WANTED: Wanted<'_> = Wanted { host: "localhost", port: 5432, database: "postgres", user: "me" };
@@ -98,16 +106,56 @@ mod tests {
                     localhost:*:postgres:you:user\nlocalhost:*:postgres:me:right\n*:*:*:*:late\n";
         assert_eq!(lookup(text, WANTED).as_deref(), Some("right"));
         assert_eq!(lookup(text, Wanted { user: "none", ..WANTED }).as_deref(), Some("late"));
-        assert_eq!(lookup("localhost:5432:postgres:me:\n", WANTED), None, "libpq ignores empty ones too");
+        assert_eq!(lookup("localhost:5432:postgres:me:\n*:*:*:*:x\n", WANTED), None, "as libpq has it");
         assert_eq!(lookup("localhost:5432:postgres\n", WANTED), None);
     }
 
     #[test]
     fn colons_and_backslashes_are_escaped() {
         let wanted = Wanted { host: "::1", user: r"a\b", ..WANTED };
-        assert_eq!(lookup(r"\:\:1:5432:postgres:a\\b:p\:w:d\\", wanted).as_deref(), Some(r"p:w:d\"));
+        assert_eq!(lookup(r"\:\:1:5432:postgres:a\\b:p\:w\:d\\", wanted).as_deref(), Some(r"p:w:d\"));
         let wanted = Wanted { user: r"a\", ..WANTED };
         assert_eq!(lookup(r"localhost:5432:postgres:a\\:pw", wanted).as_deref(), Some("pw"));
+    }
+
+    /// psql is asked which password it finds.
+    #[test]
+    fn each_line_is_read_as_libpq_reads_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("pgpass");
+        for (text, host, user) in [
+            ("h:*:d:u:plain", "h", "u"),
+            (r"h:*:d:u:p\:w:d", "h", "u"),
+            ("h:*:d:u:p:w", "h", "u"),
+            ("h:*:d:u:\n*:*:*:*:x", "h", "u"),
+            ("::1:*:d:u:pw", "::1", "u"),
+            (r"\:\:1:*:d:u:pw", "::1", "u"),
+            ("h:*:d:u:pw\r\r\nx", "h", "u"),
+            ("h:*:d:u:a\rb", "h", "u"),
+            (" h:*:d:u:pw\n*:*:*:*:late", "h", "u"),
+            ("h:*:d:u:pw \t", "h", "u"),
+            ("#h:*:d:u:no\n#*:*:*:*:no\nh:*:d:u:yes", "h", "u"),
+            ("*h:*:*:*:a\n**:*:*:*:b\n*:*:d:u:c", "h", "u"),
+            ("h:*:d:u:\\", "h", "u"),
+            ("h:*:d:u:\\\\\\", "h", "u"),
+            (r"\h:*:d:u:escaped", "h", "u"),
+            (r"h:*:d:a\\b:pw", "h", r"a\b"),
+            (r"h:*:d:a\b:pw", "h", r"a\b"),
+            ("h:*:d:a:b:pw", "h", "a:b"),
+            ("h:*:d:*", "h", "u"),
+            ("h:*:d:*:", "h", "u"),
+            ("hh:*:*:*:no\nh:*:d:uu:no\nh:*:dd:u:no\nh:1:d:u:no\nh:*:d:u:last", "h", "u"),
+            ("", "h", "u"),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            use std::os::unix::fs::PermissionsExt as _;
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+            let quoted = user.replace('\\', "\\\\");
+            let to = |port| format!("host={host} hostaddr=127.0.0.1 port={port} dbname=d user='{quoted}'");
+            let Some(said) = psql::asked(&[("PGPASSFILE", file.to_str().unwrap())], to) else { return };
+            let wanted = Wanted { host, port: said.port, database: "d", user };
+            assert_eq!(lookup(text, wanted), said.password, "{text:?}");
+        }
     }
 
     #[test]

@@ -61,8 +61,13 @@ pub(super) fn resolve(settings: &Postgresql) -> Result<Target, Refusal> {
         None => Service::default(),
         Some(name) => named(name, settings.service_file.as_deref(), services, home.as_deref())?,
     };
+    // The address is connected to, and the password looked up by the name, as libpq does both.
+    let (host, name) = match &settings.host {
+        Some(host) => (Some(host.clone()), None),
+        None => (service.address.or_else(|| service.host.clone()), service.host),
+    };
     let target = Target {
-        host: settings.host.clone().or(service.host).unwrap_or_else(|| SOCKETS.to_owned()),
+        host: host.unwrap_or_else(|| SOCKETS.to_owned()),
         port: settings.port.or(service.port).unwrap_or(PORT),
         user: settings.user.clone().or(service.user).unwrap_or_else(|| POSTGRES.to_owned()),
         database: settings.database.clone().or(service.database).unwrap_or_else(|| POSTGRES.to_owned()),
@@ -78,12 +83,13 @@ pub(super) fn resolve(settings: &Postgresql) -> Result<Target, Refusal> {
         (None, None, Some(home)) => passfile::read(&home.join(".pgpass"))?,
         (None, None, None) => None,
     };
-    let looked_up = lines.and_then(|text| passfile::lookup(&text, wanted(&target)));
+    let looked_up = lines.and_then(|text| passfile::lookup(&text, wanted(&target, name.as_deref())));
     Ok(Target { password: service.password.or(looked_up), ..target })
 }
 
-fn wanted(target: &Target) -> Wanted<'_> {
-    let host = if target.host == SOCKETS { "localhost" } else { &target.host };
+fn wanted<'a>(target: &'a Target, name: Option<&'a str>) -> Wanted<'a> {
+    let host = name.unwrap_or(&target.host);
+    let host = if host == SOCKETS { "localhost" } else { host };
     Wanted { host, port: target.port, database: &target.database, user: &target.user }
 }
 
