@@ -8,7 +8,8 @@ use std::path::Path;
 use clap::{Args, Subcommand};
 
 use super::{Choice, Global, Output, print, print_json, say};
-use crate::config::{check, not_read};
+use crate::config::{Loaded, check, not_read};
+use crate::ec2::sdk::Sdk;
 use crate::error::{Error, chain};
 use crate::exit::Exit;
 use crate::path_encoding::shown;
@@ -28,14 +29,11 @@ enum Command {
 }
 
 impl Config {
-    pub(super) fn run(&self, global: &Global) -> Result<Exit, Error> {
+    pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
         match &self.command {
             Command::Show(choice) => {
                 let loaded = choice.load(global)?;
-                match choice.output {
-                    Output::Text => print(&loaded.show()),
-                    Output::Json => print_json(&format!("{:#}", loaded.show_json())),
-                }
+                show(loaded.clone(), choice.output).await?;
                 for path in loaded.not_read() {
                     say(&format!("warning: {} is not read: needs root", shown(path)));
                 }
@@ -62,4 +60,44 @@ impl Config {
             }
         }
     }
+}
+
+/// Prints the settings, and how AWS is reached with them.
+async fn show(mut loaded: Loaded, output: Output) -> Result<(), Error> {
+    let found = Sdk::find(&loaded).await;
+    if let Ok(sdk) = &found {
+        sdk.overlay(&mut loaded);
+    }
+    let region = loaded.settings.identity.region.clone();
+    let aws = match &found {
+        Ok(sdk) if output == Output::Json => sdk.show_json(region.as_deref()).await.map(Aws::Json),
+        Ok(sdk) => sdk.show(region.as_deref()).await.map(Aws::Text),
+        Err(_) => Ok(Aws::Text(String::new())),
+    };
+    let (shown, failed) = match aws {
+        Ok(aws) => (aws, found.as_ref().err().map(|e| (e.to_string(), e.hint.clone()))),
+        Err(e) => (Aws::Text(String::new()), Some((e.to_string(), e.hint))),
+    };
+    match (output, shown) {
+        (Output::Text, Aws::Text(aws)) => print(&(loaded.show() + &aws)),
+        (_, aws) => {
+            let mut all = loaded.show_json();
+            if let Aws::Json(aws) = aws {
+                all["aws"] = aws;
+            }
+            print_json(&format!("{all:#}"));
+        }
+    }
+    for warning in found.iter().flat_map(|sdk| &sdk.warnings) {
+        say(&format!("warning: {warning}"));
+    }
+    match failed {
+        Some((what, hint)) => Err(Error::new(Exit::Config, what).hint(hint)),
+        None => Ok(()),
+    }
+}
+
+enum Aws {
+    Text(String),
+    Json(serde_json::Value),
 }

@@ -199,7 +199,7 @@ pub fn main() -> std::process::ExitCode {
             Command::Thaw(command) => command.run(&cli.global).await,
             Command::Doctor(command) => command.run(&cli.global).await,
             Command::Status(command) => command.run(&cli.global),
-            Command::Config(command) => command.run(&cli.global),
+            Command::Config(command) => command.run(&cli.global).await,
         }
     });
     // A thread of the system's resolver may hang in a look-up: do not wait for it.

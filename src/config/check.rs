@@ -44,7 +44,7 @@ impl Fault {
         Self { hint: Some(hint.into()), ..self }
     }
 
-    pub(super) fn at(self, origin: Origin, key: &str) -> ConfigError {
+    pub(crate) fn at(self, origin: Origin, key: &str) -> ConfigError {
         ConfigError::Invalid { origin, key: key.to_owned(), problem: self.problem, hint: self.hint }
     }
 }
@@ -179,7 +179,7 @@ pub(super) fn own_tag(key: &str, value: &str) -> Result<(), Fault> {
     }
 }
 
-pub(super) fn url(text: &str) -> Result<String, Fault> {
+pub(crate) fn url(text: &str) -> Result<String, Fault> {
     let uri = text.parse::<http::Uri>().ok();
     let good = uri.is_some_and(|u| {
         matches!(u.scheme_str(), Some("http" | "https")) && u.host().is_some_and(|h| !h.is_empty())

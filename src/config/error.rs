@@ -40,6 +40,13 @@ pub enum Origin {
     Flag(&'static str),
     /// Set by the environment variable of this name.
     Environment(&'static str),
+    /// Set by one of the AWS SDK's files, in this section of it.
+    Aws {
+        /// As it was opened.
+        file: Arc<Path>,
+        /// Without its brackets, such as `profile default`.
+        section: String,
+    },
 }
 
 impl Origin {
@@ -59,6 +66,7 @@ impl fmt::Display for Origin {
             Self::File(place) => write!(f, "{}:{}", place.file.display(), place.line),
             Self::Flag(flag) => write!(f, "command line {flag}"),
             Self::Environment(name) => write!(f, "environment {name}"),
+            Self::Aws { file, section } => write!(f, "{} [{section}]", file.display()),
         }
     }
 }
@@ -80,6 +88,11 @@ impl serde::Serialize for Origin {
             Self::Environment(name) => {
                 map.serialize_entry("kind", "environment")?;
                 map.serialize_entry("name", name)?;
+            }
+            Self::Aws { file, section } => {
+                map.serialize_entry("kind", "aws_file")?;
+                map.serialize_entry("file", &file.display().to_string())?;
+                map.serialize_entry("section", section)?;
             }
         }
         map.end()

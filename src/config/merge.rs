@@ -1,6 +1,6 @@
 //! Fragments and flags → one set of inputs, the later over the earlier, key by key.
 //!
-//! In: fragments in order, flags, environment. Out: one [`Fragment`], every value still with its origin. Must
+//! In: fragments in order, flags. Out: one [`Fragment`], every value still with its origin. Must
 //! never: check values, except those of flags, which have not passed through the reader of a file.
 
 use std::collections::BTreeMap;
@@ -77,33 +77,7 @@ impl Fragment {
         }
     }
 
-    /// Merges the SDK's variables over the files, so that `config show` prints what the SDK would use.
-    pub(super) fn overlay_environment(
-        &mut self,
-        env: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<(), ConfigError> {
-        let read = |name: &'static str| match env(name).filter(|v| !v.is_empty()) {
-            Some(text) => {
-                let origin = Origin::Environment(name);
-                let value = check::url(&text).map_err(|f| f.at(origin.clone(), name))?;
-                Ok(Some(Sourced { value, origin }))
-            }
-            None => Ok(None),
-        };
-        let imds = read("AWS_EC2_METADATA_SERVICE_ENDPOINT")?;
-        self.identity.imds_endpoint = imds.or_else(|| self.identity.imds_endpoint.take());
-        let ignored =
-            env("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").is_some_and(|v| v.eq_ignore_ascii_case("true"));
-        if !ignored {
-            let service = read("AWS_ENDPOINT_URL_EC2")?;
-            let endpoint = if service.is_some() { service } else { read("AWS_ENDPOINT_URL")? };
-            self.ec2.endpoint_url = endpoint.or_else(|| self.ec2.endpoint_url.take());
-        }
-        // AWS_REGION is not read: it is the user's default Region, not the Region of the instance.
-        Ok(())
-    }
-
-    /// Merges the flags over the files and the environment; those about the plan over the plan `name`.
+    /// Merges the flags over the files; those about the plan over the plan `name`.
     pub(super) fn overlay_flags(&mut self, name: &str, flags: &Overrides) -> Result<(), ConfigError> {
         let identity = &mut self.identity;
         set(&mut identity.region, "--region", flags.region.as_deref(), check::region)?;

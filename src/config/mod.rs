@@ -8,13 +8,13 @@
 //! show     config show, config check                    show.rs
 //! ```
 //!
-//! In: TOML files, the SDK's endpoint variables and command-line overrides. Out: [`settings::Settings`],
+//! In: TOML files and command-line overrides. Out: [`settings::Settings`],
 //! where everything is checked. Must never: guess a unit, ignore a key it does not know, or read anything but
 //! its files.
 
 use std::path::Path;
 
-mod check;
+pub(crate) mod check;
 mod error;
 mod files;
 pub mod hooks;
@@ -29,6 +29,7 @@ mod show;
 mod tests;
 
 pub(crate) use check::{consistency, duration, key_value, on_degraded};
+pub(crate) use error::Sourced;
 pub use error::{ConfigError, Origin, Place};
 pub use files::{ConfigFile, FileStatus};
 pub use merge::Overrides;
@@ -85,20 +86,6 @@ pub fn load(
     plan: Option<&str>,
     overrides: &Overrides,
 ) -> Result<Loaded, ConfigError> {
-    load_with(root, config_file, plan, overrides, &|name| std::env::var(name).ok())
-}
-
-/// [`load`] with the environment variables that `env` returns.
-///
-/// # Errors
-/// As [`load`].
-pub(crate) fn load_with(
-    root: &Path,
-    config_file: Option<&Path>,
-    plan: Option<&str>,
-    overrides: &Overrides,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> Result<Loaded, ConfigError> {
     let sources = files::find(root, config_file)?;
     let mut inputs = Fragment::default();
     for source in &sources {
@@ -118,7 +105,6 @@ pub(crate) fn load_with(
     resolve::check_hook_plans(&inputs)?;
     resolve::check_hook_names(&inputs)?;
     let plans = resolve::plan_names(&inputs);
-    inputs.overlay_environment(env)?;
     inputs.overlay_flags(plan, overrides)?;
     let (settings, origins) = resolve::settings(inputs, plan)?;
     Ok(Loaded { settings, origins, files, plans })

@@ -8,7 +8,7 @@ pub mod aws;
 pub mod connect;
 pub mod imds;
 pub(crate) mod reconcile;
-mod sdk_files;
+pub(crate) mod sdk;
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -38,7 +38,7 @@ pub(crate) mod orphans;
 mod outcome;
 pub mod process;
 pub(crate) mod protocol;
-mod query;
+pub(crate) mod query;
 mod session;
 pub(crate) mod session_process;
 mod shell_words;

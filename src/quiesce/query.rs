@@ -19,7 +19,7 @@ pub(super) const LIMIT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When there is none, or only such.
-pub(super) fn program(name: &str) -> Result<PathBuf, String> {
+pub(crate) fn program(name: &str) -> Result<PathBuf, String> {
     find_in(PATH, name)
 }
 

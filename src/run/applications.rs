@@ -245,9 +245,7 @@ mod tests {
 
     fn settings() -> PlanSettings {
         let nowhere = std::path::Path::new("/nonexistent");
-        let loaded =
-            crate::config::load_with(nowhere, None, None, &crate::config::Overrides::default(), &|_| None)
-                .unwrap();
+        let loaded = crate::config::load(nowhere, None, None, &crate::config::Overrides::default()).unwrap();
         let redis = Redis {
             mode: RedisMode::Pause,
             socket: None,

@@ -18,6 +18,7 @@ use crate::config::Loaded;
 use crate::discover::{self, Expectations, Expected, Facts, HostFacts, Identity, expected};
 use crate::ec2::aws::Aws;
 use crate::ec2::connect::{self, ConnectError};
+use crate::ec2::sdk::Sdk;
 use crate::ec2::{Describe, imds};
 use crate::error::Error;
 use crate::exit::Exit;
@@ -123,7 +124,14 @@ pub async fn planned(loaded: &Loaded, root: &Path, purpose: Purpose) -> Result<P
 /// # Errors
 /// When IMDS gives none; exit 69.
 pub(crate) async fn identify(loaded: &Loaded) -> Result<Identity, Error> {
-    imds::identity(&loaded.settings.identity).await.map_err(|e| {
+    let sdk = Sdk::find(loaded).await.map_err(|e| {
+        let hint = e.hint.clone();
+        Error::new(Exit::Config, e).hint(hint)
+    })?;
+    let mut overrides = loaded.settings.identity.clone();
+    // Given in any case: the SDK's client would read its files to find one.
+    overrides.imds_endpoint = Some(sdk.imds.value);
+    imds::identity(&overrides).await.map_err(|e| {
         let hint = e.hint();
         Error::new(Exit::Imds, e).hint(hint)
     })
@@ -134,14 +142,11 @@ pub(crate) async fn identify(loaded: &Loaded) -> Result<Identity, Error> {
 /// # Errors
 /// When there are no such credentials (exit 77), or EC2 cannot be reached (exit 23).
 pub async fn connect(loaded: &Loaded, identity: &Identity, connections: usize) -> Result<Aws, Error> {
-    let settings = &loaded.settings;
-    let imds = settings.identity.imds_endpoint.as_deref();
-    let connected =
-        connect::connect(&settings.ec2, &identity.region, imds, credentials_needed(loaded), connections);
+    let connected = connect::connect(loaded, &identity.region, credentials_needed(loaded), connections);
     let connection = connected.await.map_err(|e| {
         let exit = match e {
             ConnectError::Credentials(_) | ConnectError::Expiring { .. } => Exit::Permission,
-            ConnectError::File { .. } => Exit::Config,
+            ConnectError::Setting { .. } => Exit::Config,
             _ => Exit::Ec2,
         };
         let hint = e.hint().to_owned();

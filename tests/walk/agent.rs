@@ -81,9 +81,8 @@ async fn take(case: Case) -> u8 {
     let mut interrupt = Interrupt::listen().unwrap();
     let _lock = lock::take(&settings.run_dir, std::time::Duration::ZERO).await.unwrap();
     let identity = identity(&settings.identity).await.unwrap();
-    let imds = settings.identity.imds_endpoint.as_deref();
     let need = std::time::Duration::from_secs(60);
-    let real = Aws::new(connect(&settings.ec2, &identity.region, imds, need, 4).await.unwrap());
+    let real = Aws::new(connect(&loaded, &identity.region, need, 4).await.unwrap());
     let root_device = real.instance(&identity.instance_id).await.unwrap().root_device_name;
     let volumes = real.volumes(&identity.instance_id).await.unwrap();
     let host = {

@@ -52,7 +52,7 @@ fn later_files_win_key_by_key() {
     assert_eq!((default.window, default.hooks.len()), (Duration::from_secs(9), 2));
     // `--config` replaces the main file and all drop-ins.
     put(r, "other.toml", "[defaults]\nwindow = \"7s\"");
-    let other = load_with(r, Some(&r.join("other.toml")), None, &Overrides::default(), &|_| None).unwrap();
+    let other = load(r, Some(&r.join("other.toml")), None, &Overrides::default()).unwrap();
     assert_eq!((other.settings.plan.window, other.files.len()), (Duration::from_secs(7), 1));
 }
 
@@ -169,34 +169,6 @@ fn every_flag_arrives_over_what_a_file_says() {
     let reserved = Some(BTreeMap::from([("aws:x".to_owned(), String::new())]));
     let e = get(r, None, &Overrides { tags: reserved, ..Overrides::default() }).unwrap_err();
     assert!(e.to_string().contains("`--tag` has the tag `aws:x`"), "{e}");
-}
-
-#[test]
-fn the_sdks_endpoint_variables_win_over_files_and_lose_to_flags() {
-    let root = tempfile::tempdir().unwrap();
-    put(root.path(), MAIN_FILE, "[ec2]\nendpoint_url = \"http://file\"");
-    let get = |flags: &Overrides, vars: &[(&str, &str)]| {
-        let env = |name: &str| vars.iter().find(|(k, _)| *k == name).map(|(_, v)| (*v).to_owned());
-        load_with(root.path(), None, None, flags, &env)
-    };
-    let both = [("AWS_ENDPOINT_URL", "http://all"), ("AWS_ENDPOINT_URL_EC2", "http://ec2")];
-    let loaded = get(&Overrides::default(), &both).unwrap();
-    assert_eq!(loaded.settings.ec2.endpoint_url.as_deref(), Some("http://ec2"));
-    assert_eq!(*loaded.origin("ec2.endpoint_url"), Origin::Environment("AWS_ENDPOINT_URL_EC2"));
-    let flags = Overrides { endpoint_url: Some("http://flag".into()), ..Overrides::default() };
-    assert_eq!(get(&flags, &both).unwrap().settings.ec2.endpoint_url.as_deref(), Some("http://flag"));
-    let imds = [("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://imds")];
-    let loaded = get(&Overrides::default(), &imds).unwrap();
-    assert_eq!(loaded.settings.identity.imds_endpoint.as_deref(), Some("http://imds"));
-    assert_eq!(
-        serde_json::to_value(loaded.origin("identity.imds_endpoint")).unwrap(),
-        serde_json::json!({"kind": "environment", "name": "AWS_EC2_METADATA_SERVICE_ENDPOINT"})
-    );
-    let ignored = [("AWS_ENDPOINT_URL", "http://all"), ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")];
-    let loaded = get(&Overrides::default(), &ignored).unwrap();
-    assert_eq!(loaded.settings.ec2.endpoint_url.as_deref(), Some("http://file"));
-    let e = get(&Overrides::default(), &[("AWS_ENDPOINT_URL", "nonsense")]).unwrap_err();
-    assert!(e.to_string().starts_with("environment AWS_ENDPOINT_URL: "), "{e}");
 }
 
 #[test]

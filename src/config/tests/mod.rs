@@ -24,7 +24,7 @@ fn put(root: &Path, path: &str, text: &str) {
 }
 
 fn get(root: &Path, plan: Option<&str>, flags: &Overrides) -> Result<Loaded, ConfigError> {
-    load_with(root, None, plan, flags, &|_| None)
+    load(root, None, plan, flags)
 }
 
 /// The settings of the plan `default` with `text` as the main file.

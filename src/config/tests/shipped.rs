@@ -32,7 +32,7 @@ fn show_is_a_configuration_that_means_the_same() {
         let shown = loaded.show();
         put(root.path(), "shown.toml", &shown);
         let file = root.path().join("shown.toml");
-        let again = load_with(root.path(), Some(&file), Some(plan), &Overrides::default(), &|_| None);
+        let again = load(root.path(), Some(&file), Some(plan), &Overrides::default());
         assert_eq!(again.expect(&shown).settings, loaded.settings, "{shown}");
     }
     let db = get(root.path(), Some("db"), &Overrides::default()).unwrap();
@@ -163,6 +163,6 @@ proptest! {
     fn no_value_makes_a_check_panic(text in any::<String>()) {
         let _ = (duration(&text), consistency(&text), key_value(&text));
         let flags = Overrides { mounts: Some(vec![text.clone().into()]), endpoint_url: Some(text), ..Overrides::default() };
-        let _ = load_with(Path::new("/nonexistent"), None, None, &flags, &|_| None);
+        let _ = load(Path::new("/nonexistent"), None, None, &flags);
     }
 }

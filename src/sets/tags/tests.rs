@@ -22,10 +22,7 @@ fn separators_in_paths_are_escaped() {
 
 fn defaults() -> PlanSettings {
     let nothing = crate::config::Overrides::default();
-    crate::config::load_with(Path::new("/nonexistent"), None, None, &nothing, &|_| None)
-        .unwrap()
-        .settings
-        .plan
+    crate::config::load(Path::new("/nonexistent"), None, None, &nothing).unwrap().settings.plan
 }
 
 fn filesystem(n: usize) -> PlannedFilesystem {
