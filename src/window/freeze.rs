@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use tokio::sync::Notify;
 
+use super::clock::boottime_ns;
 use super::delegated::Delegate;
 use super::guard::Guard;
 use super::state::State;
@@ -270,8 +271,7 @@ impl Worker {
     /// A panic must not leave it frozen until the watchdog's deadline, nor be taken for a freeze that held.
     fn after_panic(&self) {
         let freezing = self.board.read().get(self.index) == Some(&Report::Freezing);
-        let state = State::from_word(self.page.states[self.index].load(Ordering::SeqCst));
-        let report = match state {
+        let report = match self.read_state() {
             State::Freezing | State::Frozen => self.thaw_at_last(),
             _ => Report::ThawedByOther,
         };
@@ -285,6 +285,10 @@ impl Worker {
 
     fn state(&self, state: State) {
         self.page.states[self.index].store(state as u32, Ordering::SeqCst);
+    }
+
+    fn read_state(&self) -> State {
+        State::from_word(self.page.states[self.index].load(Ordering::SeqCst))
     }
 
     /// Freezes. True when the filesystem is frozen by this run and has to be thawed on an order.
@@ -336,6 +340,12 @@ impl Worker {
         self.kernel.thaw_delegated(fd, &|| delegate.thaw(self.index))
     }
 
+    /// How long ago the watchdog thawed: this thread may have been stopped since.
+    fn since_watchdog(&self) -> Duration {
+        let at = self.page.thawed_at.load(Ordering::SeqCst);
+        Duration::from_nanos(boottime_ns().saturating_sub(at))
+    }
+
     fn thaw(&self) {
         let report = self.thaw_at_last();
         self.board.set(self.index, report);
@@ -344,9 +354,12 @@ impl Worker {
     /// Thaws, and tries again until FITHAW succeeds or says that the filesystem is not frozen.
     fn thaw_at_last(&self) -> Report {
         loop {
+            let by_watchdog = self.read_state() == State::ThawedByWatchdog;
             let said = self.fithaw();
             if matches!(said, Ok(()) | Err(Errno::EINVAL)) {
-                self.board.stamp(self.index, |s| s.thawed = Some(Instant::now()));
+                let earlier =
+                    if by_watchdog && said.is_err() { self.since_watchdog() } else { Duration::ZERO };
+                self.board.stamp(self.index, |s| s.thawed = Instant::now().checked_sub(earlier));
             }
             match said {
                 Ok(()) => {

@@ -198,7 +198,11 @@ impl Frozen {
             ended = request => Called::Returned(ended),
             signal = interrupt.caught() => Called::Interrupted(signal),
             () = window.guard.lost() => Called::WatchdogLost(Lost(window.guard.fired())),
-            () = tokio::time::sleep_until(end.into()) => Called::RanOut,
+            // A process that was stopped meanwhile may hear of the time first.
+            () = tokio::time::sleep_until(end.into()) => match window.guard.fired() {
+                None => Called::RanOut,
+                fired => Called::WatchdogLost(Lost(fired)),
+            },
         };
         if matches!(ended, Called::Returned(_)) {
             self.times.responded = Some(Timestamp::now());
@@ -229,9 +233,12 @@ impl Frozen {
         let board = Arc::clone(window.freezers.board());
         let _ = tokio::time::timeout(THAW_LIMIT, board.wait(all_back)).await;
         let reports = board.read();
-        self.times.thawed = Some(Timestamp::now());
-        let length = self.started.elapsed();
         let stuck = reports.iter().any(|r| r.may_be_frozen());
+        let (now, elapsed) = (Timestamp::now(), self.started.elapsed());
+        // The last FITHAW may be the watchdog's, long before this process was run again.
+        let last = board.stamps().iter().filter_map(|s| s.thawed).max().filter(|_| !stuck);
+        let length = last.map_or(elapsed, |last| last.duration_since(self.started));
+        self.times.thawed = Some(now.checked_sub(elapsed.saturating_sub(length)).unwrap_or(now));
         match self.gate.take() {
             // A write to a frozen filesystem would hang for good, and with it the report of code 40.
             Some(gate) if stuck && window.stderr_may_block(&reports) => gate.leak(),

@@ -45,8 +45,8 @@ pub const BEAT: Duration = Duration::from_millis(25);
 const RETRY: Duration = Duration::from_millis(20);
 /// How long the watchdog sleeps at most before it looks at the heartbeat.
 const LOOK: u16 = 40;
-/// Longer than this between two looks, in nanoseconds, and the watchdog itself was not run.
-const PAUSE: u64 = 250_000_000;
+/// What one look counts for at most: longer since the last one, and the watchdog itself was not run.
+const COUNTED: Duration = Duration::from_millis(2 * LOOK as u64);
 
 /// Why the watchdog fired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +80,35 @@ impl std::fmt::Display for Trigger {
             Self::Heartbeat => "the agent's heartbeat stopped",
             Self::AgentGone => "the agent went away",
         })
+    }
+}
+
+/// For how long the agent has not beaten, as far as this process was run itself: where the host's CPUs were
+/// taken away, or the whole machine stood still, the agent had no chance to beat.
+#[derive(Debug)]
+struct Silence {
+    beat: u64,
+    looked: u64,
+    silent: Duration,
+}
+
+impl Silence {
+    fn since(now: u64) -> Self {
+        Self { beat: 0, looked: now, silent: Duration::ZERO }
+    }
+
+    /// The time without a beat, now that this is the last one. Both by CLOCK_BOOTTIME, in nanoseconds.
+    fn look(&mut self, now: u64, beat: u64) -> Duration {
+        let passed = Duration::from_nanos(now.saturating_sub(self.looked));
+        self.looked = now;
+        if beat == self.beat {
+            self.silent += passed.min(COUNTED);
+        } else {
+            // What has passed since this beat, not since the last look.
+            self.silent = Duration::from_nanos(now.saturating_sub(beat)).min(COUNTED);
+            self.beat = beat;
+        }
+        self.silent
     }
 }
 
@@ -144,7 +173,7 @@ impl Watchdog {
     fn watch(mut self) {
         let mut armed = false;
         let mut socket_open = true;
-        let mut looked = boottime_ns();
+        let mut silence = Silence::since(boottime_ns());
         loop {
             let mut fds = [
                 PollFd::new(self.agent.as_fd(), PollFlags::POLLIN),
@@ -205,14 +234,8 @@ impl Watchdog {
                 let _ = self.timer.unset(); // else it stays readable, and this loop spins before everybody else
                 armed = false;
             }
-            let beat = self.page.beat.load(Ordering::SeqCst);
-            let now = boottime_ns();
-            let gap = now.saturating_sub(beat);
-            // Where this process was not run either, the whole machine stood still: the agent gets one look's
-            // time to beat again.
-            let paused = now.saturating_sub(looked) > PAUSE;
-            looked = now;
-            if armed && !paused && u128::from(gap) > HEARTBEAT_GAP.as_nanos() {
+            let silent = silence.look(boottime_ns(), self.page.beat.load(Ordering::SeqCst));
+            if armed && silent > HEARTBEAT_GAP {
                 self.fire(Trigger::Heartbeat);
                 armed = false;
             }
@@ -280,6 +303,7 @@ impl Thaw {
             let finished = !state.may_be_frozen()
                 || match Linux.thaw(self.fd.as_fd()) {
                     Ok(()) => {
+                        self.page.thawed_at.store(boottime_ns(), Ordering::SeqCst);
                         word.store(State::ThawedByWatchdog as u32, Ordering::SeqCst);
                         self.page.thawed_by_watchdog.fetch_add(1, Ordering::SeqCst);
                         let (index, why) = (self.index, self.page.fired.load(Ordering::SeqCst));
@@ -303,6 +327,40 @@ impl Thaw {
                 return;
             }
             std::thread::sleep(RETRY);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    /// Looks at these times, in milliseconds, when the last beat was at 1000; after which of them it fires.
+    fn fires(looks: impl IntoIterator<Item = u64>) -> Option<u64> {
+        let mut silence = Silence::since(1000 * MS);
+        looks.into_iter().find(|at| silence.look(at * MS, 1000 * MS) > HEARTBEAT_GAP)
+    }
+
+    #[test]
+    fn silence_counts_as_long_as_the_watchdog_itself_is_run() {
+        // A stopped agent, on a host with time to spare.
+        assert_eq!(fires((1..50).map(|n| 1000 + 40 * n)), Some(1520));
+        // The whole machine stood still for a second, twice: the agent gets its time nevertheless.
+        assert_eq!(fires([2000, 2040, 3040, 3080]), None);
+        // A host whose CPUs are taken away for most of the time: every look comes late.
+        assert_eq!(fires((1..6).map(|n| 1000 + 400 * n)), None);
+        assert_eq!(fires((1..50).map(|n| 1000 + 400 * n)), Some(3800), "but it fires");
+        // Woken up often, by messages: only what passes counts.
+        assert_eq!(fires((1..2000).map(|n| 1000 + n)), Some(1501));
+    }
+
+    #[test]
+    fn a_beat_ends_the_silence() {
+        let mut silence = Silence::since(0);
+        for at in (0..10_000).step_by(40) {
+            assert!(silence.look(at * MS, at.saturating_sub(25) * MS) <= COUNTED, "at {at}");
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use nix::errno::Errno;
 use rig::fixture::{Host, plan_with};
 use rig::made::{self, thawed};
@@ -13,7 +14,7 @@ use stillpoint::interrupt::Interrupt;
 use stillpoint::plan::{Method, Plan};
 use stillpoint::window::guard::StartGuard;
 use stillpoint::window::watchdog::Trigger;
-use stillpoint::window::{Called, Extras, FreezeFailure, Limits, Machine, PrepareError, Prepared};
+use stillpoint::window::{Called, Extras, FreezeFailure, Limits, Lost, Machine, PrepareError, Prepared};
 
 const LIMITS: Limits = Limits {
     window: Duration::from_secs(60),
@@ -271,20 +272,43 @@ async fn a_device_that_does_not_answer_is_not_taken_for_unused() {
     assert!(doubt.contains("opening it takes longer than"), "{doubt}");
 }
 
+/// Its own deadline comes a tenth earlier; what blocks the thread keeps it from that. So does a stop, and
+/// which of the two it then hears of first is chance.
 #[tokio::test]
-async fn the_stand_in_keeps_the_deadline() {
+async fn the_watchdogs_deadline_ends_the_window_whatever_the_agent_hears_first() {
+    for heard in [true, false] {
+        let mut made = Made::new();
+        if !heard {
+            made.watchdog = made::Watchdog::unheard(&made.kernel);
+        }
+        let limits = Limits { window: Duration::from_millis(100), ..LIMITS };
+        let begun = Instant::now();
+        let mut frozen = made.open(limits).await.freeze(&mut Interrupt::never()).await.unwrap();
+        let called = frozen
+            .call(&mut Interrupt::never(), async {
+                while !made.kernel.frozen().is_empty() {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                std::future::pending::<()>().await;
+            })
+            .await;
+        assert!(matches!(called, Called::WatchdogLost(Lost(Some(Trigger::Deadline)))), "{called:?}");
+        // Stopped, and run again only now: it was frozen for as long as it was frozen.
+        let stopped = Duration::from_millis(50);
+        std::thread::sleep(stopped);
+        let (wall, before) = (Timestamp::now(), begun.elapsed());
+        let thawed = thawed(frozen).await;
+        assert_eq!(thawed.fired, Some(Trigger::Deadline));
+        assert!(thawed.length <= before - stopped, "{:?} of {before:?}", thawed.length);
+        assert!(thawed.times.thawed.unwrap() < wall, "{:?}", thawed.times);
+    }
+}
+
+/// Whether its FIFREEZE succeeded, a freezer that died has not told.
+#[tokio::test]
+async fn what_a_dead_freezer_may_have_frozen_is_thawed() {
     let made = Made::new();
-    // Its own deadline comes a tenth earlier; what blocks the thread keeps it from that.
-    let limits = Limits { window: Duration::from_millis(100), ..LIMITS };
-    let mut frozen = made.open(limits).await.freeze(&mut Interrupt::never()).await.unwrap();
-    let called = frozen
-        .call(&mut Interrupt::never(), async {
-            while !made.kernel.frozen().is_empty() {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            std::future::pending::<()>().await;
-        })
-        .await;
-    assert!(matches!(called, Called::WatchdogLost(_) | Called::RanOut));
-    assert_eq!(thawed(frozen).await.fired, Some(Trigger::Deadline));
+    made.kernel.refuse("freeze", "/", Errno::EOWNERDEAD);
+    made.open(LIMITS).await.freeze(&mut Interrupt::never()).await.unwrap_err();
+    assert!(made.kernel.called("thaw").iter().any(|at| at == Path::new("/")), "{:?}", made.kernel.calls());
 }

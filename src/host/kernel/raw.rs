@@ -168,7 +168,7 @@ const _: () = assert!(size_of::<LoopInfo>() == 232 && size_of::<BtrfsInfo>() == 
 pub(crate) const MAX_FILESYSTEMS: usize = 1000;
 
 /// Which words [`Page`] has, and where; raised when that changes.
-pub const LAYOUT: u32 = 0x5350_0002;
+pub const LAYOUT: u32 = 0x5350_0003;
 
 /// The page that agent, freezer and watchdog share. All words are atomics; either side may die at any instruction.
 #[derive(Debug)]
@@ -178,6 +178,8 @@ pub struct Page {
     pub layout: AtomicU32,
     /// CLOCK_BOOTTIME of the agent's last heartbeat, in nanoseconds.
     pub beat: AtomicU64,
+    /// CLOCK_BOOTTIME when the watchdog last thawed one, in nanoseconds.
+    pub thawed_at: AtomicU64,
     /// Why the watchdog fired, 0 while it has not: see [`crate::window::watchdog::Trigger`].
     pub fired: AtomicU32,
     /// How many superblocks the watchdog has thawed.

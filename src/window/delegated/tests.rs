@@ -114,6 +114,55 @@ fn a_freezer_that_is_gone_is_not_waited_for() {
     assert_eq!(pair.delegate.thaw(0), None);
 }
 
+/// A freezer that has begun with a FITHAW, and ends it when it is told to; of this process, or of another one.
+fn thawing(id: ProcessId) -> (Arc<Delegate>, Pair) {
+    let mut pair = pair(false);
+    let (theirs, process) = std::io::pipe().unwrap();
+    pair.process = Some(process);
+    let delegate = Arc::new(Delegate::new(Arc::clone(&pair.page), theirs.into(), id));
+    let page = Arc::clone(&pair.page);
+    std::thread::spawn(move || while !step(&page.requests[0], THAW, TAKEN) {});
+    (delegate, pair)
+}
+
+/// The disk takes its time.
+#[test]
+fn a_thaw_that_has_begun_is_waited_for() {
+    let (delegate, pair) = thawing(ProcessId::own(Path::new("/")));
+    let waits = std::thread::spawn(move || std::iter::repeat_with(|| delegate.thaw(0)).flatten().next());
+    while pair.page.requests[0].load(Ordering::SeqCst) != TAKEN {
+        std::thread::yield_now();
+    }
+    std::thread::sleep(INSIDE + LOOK * 4);
+    assert!(!waits.is_finished(), "it stopped waiting");
+    answer(&pair.page.requests[0], &pair.page.replies[0], Ok(()));
+    assert_eq!(waits.join().unwrap(), Some(Ok(())));
+}
+
+/// Its FITHAW may have ended long ago, and then it was no other one that thawed.
+#[test]
+fn a_freezer_that_is_stopped_inside_is_not_waited_for_and_its_success_is_seen_late() {
+    let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+    let pid = i32::try_from(child.id()).unwrap();
+    let id = ProcessId::of_live(Path::new("/"), pid).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGSTOP).unwrap();
+    let (delegate, pair) = thawing(id);
+    let (tx, rx) = channel();
+    let waits = Arc::clone(&delegate);
+    std::thread::spawn(move || {
+        // Withdrawn where the thread that takes it did not come to run within LIMIT.
+        while waits.thaw(0).is_some() || waits.words(0).0.load(Ordering::SeqCst) != TAKEN {}
+        let _ = tx.send(());
+    });
+    let heard = rx.recv_timeout(Duration::from_secs(60));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    heard.expect("it waits for a stopped process");
+    assert!(!delegate.succeeded_late(0), "nothing is known yet");
+    answer(&pair.page.requests[0], &pair.page.replies[0], Ok(()));
+    assert!(delegate.succeeded_late(0));
+}
+
 /// The agent died while FIFREEZE was in progress: what it freezes late is thawed at once.
 #[test]
 fn a_late_return_is_thawed_when_the_agent_is_gone() {

@@ -15,6 +15,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::time::{ClockId, clock_gettime};
 use stillpoint::host::kernel::{self, Linux, SharedPage, WriteCounter};
 use stillpoint::host::mountinfo::{self, MountTree};
 use stillpoint::ids::DevNo;
@@ -211,17 +212,29 @@ pub async fn thawed(frozen: Frozen) -> Thawed {
     thawed
 }
 
+fn boottime_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).unwrap();
+    u64::try_from(Duration::from(now).as_nanos()).unwrap()
+}
+
 /// Starts a watchdog that is a thread of this process: it keeps the deadline, and nothing else of what the
 /// real one promises.
 #[derive(Debug)]
 pub struct Watchdog {
     kernel: Arc<Kernel>,
+    unheard: bool,
 }
 
 impl Watchdog {
     /// One that thaws by this kernel.
     pub fn over(kernel: &Arc<Kernel>) -> Arc<dyn StartGuard> {
-        Arc::new(Self { kernel: Arc::clone(kernel) })
+        Arc::new(Self { kernel: Arc::clone(kernel), unheard: false })
+    }
+
+    /// The same, and the agent does not hear that it fires: as an agent that was stopped, which hears of the
+    /// time first.
+    pub fn unheard(kernel: &Arc<Kernel>) -> Arc<dyn StartGuard> {
+        Arc::new(Self { kernel: Arc::clone(kernel), unheard: true })
     }
 }
 
@@ -238,6 +251,7 @@ impl StartGuard for Watchdog {
             kernel: Arc::clone(&self.kernel),
             deadline: Arc::default(),
             fired: Arc::default(),
+            unheard: self.unheard,
         };
         let thread = watched.clone();
         std::thread::spawn(move || thread.watch());
@@ -264,6 +278,7 @@ struct Watched {
     kernel: Arc<Kernel>,
     deadline: Arc<(Mutex<Deadline>, Condvar)>,
     fired: Arc<tokio::sync::Notify>,
+    unheard: bool,
 }
 
 impl Watched {
@@ -294,8 +309,12 @@ impl Watched {
         };
         for (fd, word) in self.fds.iter().zip(&self.page.states).filter(|(_, word)| may_be_frozen(word)) {
             if kernel::Kernel::thaw(&*self.kernel, fd.as_fd()).is_ok() {
+                self.page.thawed_at.store(boottime_ns(), Ordering::SeqCst);
                 word.store(State::ThawedByWatchdog as u32, Ordering::SeqCst);
             }
+        }
+        if self.unheard {
+            return;
         }
         self.fired.notify_waiters();
         self.fired.notify_one();
