@@ -59,6 +59,8 @@ pub struct Plan {
     pub missing: Vec<MissingMount>,
     /// The call that fixes the point in time.
     pub call: PointInTimeCall,
+    /// Whether RCU grace periods are expedited while filesystems are being frozen.
+    pub expedite: Expediting,
     /// What a person should know before a run (partial sets, loop images, several calls).
     pub notes: Vec<String>,
     /// The highest consistency that this plan can reach.
@@ -96,6 +98,15 @@ impl Plan {
     pub fn needs_root(&mut self, what: &str) {
         self.notes.push(format!("{NEEDS_ROOT}: {what}."));
     }
+}
+
+/// Is `rcu_expedited` raised while filesystems are being frozen?
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Expediting {
+    /// A run raises it.
+    pub raise: bool,
+    /// Why, or why not.
+    pub why: String,
 }
 
 /// A filesystem that is frozen, unmounted or synced.

@@ -8,11 +8,14 @@ import sys
 
 from bench_host import Host, env
 from bench_limits import dirty, kill, memory, scale
+from bench_stall import stall
 from bench_window import window
 
 # What is measured, and how the volumes are formatted for it, in turns.
 PARTS = {
     "window": (window, ["ext4", "xfs"]),
+    "stall": (stall, ["ext4", "xfs"]),
+    "stall many": (stall, ["small ext4"]),
     "scale": (scale, ["small ext4"]),
     "dirty": (dirty, ["ext4", "xfs", "btrfs"]),
     "kill": (kill, ["ext4", "xfs"]),

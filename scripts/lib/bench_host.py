@@ -115,7 +115,7 @@ def command(action, mounts, expedited=False, *more):
     # One set after another: the endpoint is told to have no least interval, and so is stillpoint.
     config = env["work"] + "/stillpoint.toml"
     with open(config, "w") as file:
-        file.write('[ec2]\nvolume_interval = "0s"\n[defaults]\nrcu_expedited = %s\n' % str(expedited).lower())
+        file.write('[ec2]\nvolume_interval = "0s"\n[defaults]\nrcu_expedited = %s\n' % json.dumps(expedited))
     words = [env["stillpoint"], action, "--config", config, "--run-dir", env["run_dir"], "--state-dir", env["work"] + "/state", "-o", "json"]
     return words + [f"--mount={m}" for m in mounts] + list(more)
 

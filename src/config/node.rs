@@ -15,6 +15,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::check::{self, Fault};
 use super::error::{ConfigError, Origin, Place, Sourced, choices};
+use super::settings::Expedite;
 
 /// The text of a file, for positions.
 pub(super) struct Document<'a> {
@@ -141,6 +142,16 @@ impl<'a> Node<'a> {
 
     pub(super) fn flag(&self) -> Result<bool, ConfigError> {
         self.value.as_bool().ok_or_else(|| self.wrong_type("true or false"))
+    }
+
+    /// True, false, or `"auto"`.
+    pub(super) fn expedite(&self) -> Result<Expedite, ConfigError> {
+        match self.value {
+            DeValue::Boolean(true) => Ok(Expedite::Always),
+            DeValue::Boolean(false) => Ok(Expedite::Never),
+            DeValue::String(text) if text == "auto" => Ok(Expedite::Auto),
+            _ => Err(self.wrong_type("true, false or \"auto\"")),
+        }
     }
 
     pub(super) fn duration(&self, limits: (Duration, Duration)) -> Result<Duration, ConfigError> {

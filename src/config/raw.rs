@@ -15,7 +15,7 @@ use super::error::{ConfigError, Origin};
 use super::hooks::section::{HookInput, SECTIONS};
 use super::input::{Input, input};
 use super::node::{Document, Node, Table};
-use super::settings::{Automounts, MissingMounts, OnDegraded, UnmountedVolumes};
+use super::settings::{Automounts, Expedite, MissingMounts, OnDegraded, UnmountedVolumes};
 use crate::consistency::{Consistency, Method};
 use crate::ids::{InstanceId, VolumeId};
 
@@ -66,7 +66,7 @@ input! {
         flush_timeout: Duration = |n: &Node<'_>| n.duration(check::FLUSH_TIMEOUT);
         stop_units: Vec<String> = |n: &Node<'_>| n.list(|n| n.checked(check::unit_name));
         unmount_timeout: Duration = |n: &Node<'_>| n.duration(check::UNMOUNT_TIMEOUT);
-        rcu_expedited: bool = Node::flag;
+        rcu_expedited: Expedite = Node::expedite;
         copy_volume_tags: bool = Node::flag;
         description: String = |n: &Node<'_>| n.checked(check::description);
     } per_entry {

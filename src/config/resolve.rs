@@ -13,8 +13,8 @@ use super::hooks::section::HookInput;
 use super::input::Input as _;
 use super::raw::{Fragment, PlanInput, same_name};
 use super::settings::{
-    Automounts, Ec2Settings, Hook, IdentityOverrides, MissingMounts, OnDegraded, PlanSettings, Settings,
-    UnmountedVolumes,
+    Automounts, Ec2Settings, Expedite, Hook, IdentityOverrides, MissingMounts, OnDegraded, PlanSettings,
+    Settings, UnmountedVolumes,
 };
 use crate::consistency::Method;
 
@@ -185,7 +185,7 @@ fn plan(
         flush_timeout: take.or("flush_timeout", input.flush_timeout, FLUSH_TIMEOUT),
         stop_units: take.or("stop_units", input.stop_units, Vec::new()),
         unmount_timeout: take.or("unmount_timeout", input.unmount_timeout, UNMOUNT_TIMEOUT),
-        rcu_expedited: take.or("rcu_expedited", input.rcu_expedited, false),
+        rcu_expedited: take.or("rcu_expedited", input.rcu_expedited, Expedite::Auto),
         copy_volume_tags: take.or("copy_volume_tags", input.copy_volume_tags, false),
         tags: take.entries("tags", input.tags, String::clone),
         description: take.optional("description", input.description),

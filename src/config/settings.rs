@@ -57,6 +57,29 @@ pub struct Ec2Settings {
     pub volume_interval: Duration,
 }
 
+/// Is `rcu_expedited` raised while filesystems are being frozen?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Expedite {
+    /// Where it harms nobody.
+    #[default]
+    Auto,
+    /// Wherever it can be.
+    Always,
+    /// Nowhere.
+    Never,
+}
+
+impl Serialize for Expedite {
+    /// As it is written in a configuration.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Always => serializer.serialize_bool(true),
+            Self::Never => serializer.serialize_bool(false),
+        }
+    }
+}
+
 /// One plan: `[plan.NAME]` over `[defaults]` over built-in values.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PlanSettings {
@@ -113,8 +136,8 @@ pub struct PlanSettings {
     /// unit's start may take afterwards; default 30 s.
     #[serde(serialize_with = "duration")]
     pub unmount_timeout: Duration,
-    /// Raise `/sys/kernel/rcu_expedited`, which is host-wide, while FIFREEZE runs; default false.
-    pub rcu_expedited: bool,
+    /// Raise `/sys/kernel/rcu_expedited`, which is host-wide, while FIFREEZE runs; default `auto`.
+    pub rcu_expedited: Expedite,
     /// Copy the volumes' own tags to the snapshots; default false, because EC2 allows 50
     /// tags.
     pub copy_volume_tags: bool,

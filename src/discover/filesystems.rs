@@ -16,6 +16,7 @@ use crate::host::HostError;
 use crate::host::block::{self, BlockDevice, DeviceKind, Members};
 use crate::host::inspect::{Answer, Answers, Inspect, Under};
 use crate::host::mountinfo::{self, BadLine, MountLine, MountTable, MountTree};
+use crate::host::rcu;
 use crate::ids::DevNo;
 use crate::path_encoding::shown;
 
@@ -32,6 +33,8 @@ pub struct HostFacts {
     pub unread_mounts: Vec<BadLine>,
     /// What only root can find out, by the superblock or the loop device that it is about; empty for root.
     pub unchecked: BTreeMap<DevNo, BTreeSet<String>>,
+    /// Why RCU grace periods are better not expedited on this host; none where they may be.
+    pub not_expedited: Option<String>,
     /// What devices and paths were asked, and their answers.
     #[serde(skip)]
     pub answers: Answers,
@@ -77,7 +80,16 @@ pub fn host(root: &Path, inspect: &dyn Inspect, known: Answers) -> Result<HostFa
         }
     }
     let Found { filesystems, swap_files, unchecked, .. } = found;
-    Ok(HostFacts { filesystems, devices, swap_files, unread_mounts: unread, unchecked, answers })
+    let not_expedited = rcu::objection(root);
+    Ok(HostFacts {
+        filesystems,
+        devices,
+        swap_files,
+        unread_mounts: unread,
+        unchecked,
+        not_expedited,
+        answers,
+    })
 }
 
 /// Asks for the UUIDs of these filesystems, where they are not known: only what is taken is read. Returns

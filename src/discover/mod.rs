@@ -67,6 +67,8 @@ pub struct Facts {
     pub expected: Expectations,
     /// What only root can find out, by the superblock or the loop device that it is about; empty for root.
     pub unchecked: BTreeMap<DevNo, BTreeSet<String>>,
+    /// Why RCU grace periods are better not expedited on this host; none where they may be.
+    pub not_expedited: Option<String>,
     /// What devices and paths were asked, and their answers: nobody is asked again while applications are
     /// quiesced.
     #[serde(skip)]
@@ -163,6 +165,7 @@ pub fn facts(
         elsewhere: BTreeMap::new(),
         expected: Expectations::default(),
         unchecked: host.unchecked,
+        not_expedited: host.not_expedited,
         answers: host.answers,
     }
 }

@@ -15,6 +15,7 @@
 //! device       a block device by its number: its node, opened, claimed, read
 //! device_users who uses block devices that no mount here shows
 //! process      /proc/PID: its name, where it works, and whether it is still the same one
+//! rcu          /sys/kernel, /sys/devices/system/cpu: may RCU grace periods be expedited here?
 //! cgroup       /proc/PID/cgroup: its unit; the way out of a control group
 //! open_files   /proc/PID/fd: who has what open for writing
 //! fanotify     who has to permit opens
@@ -63,6 +64,7 @@ pub mod ondisk;
 pub(crate) mod open_files;
 pub(crate) mod owned_file;
 pub mod process;
+pub(crate) mod rcu;
 pub mod reach;
 pub(crate) mod sockets;
 pub mod superblock;

@@ -16,10 +16,10 @@ use super::stack::{Stack, Walk};
 use super::unread::unread;
 use super::watch::{beside, is_trifling, swap_files, without_filesystem, witness};
 use super::{
-    Consistency, LeftOut, MAX_EXCLUSIONS, MAX_SET, Method, Plan, PlanError, PlannedFilesystem, PlannedVolume,
-    PointInTimeCall, Wave,
+    Consistency, Expediting, LeftOut, MAX_EXCLUSIONS, MAX_SET, Method, Plan, PlanError, PlannedFilesystem,
+    PlannedVolume, PointInTimeCall, Wave,
 };
-use crate::config::settings::PlanSettings;
+use crate::config::settings::{Expedite, PlanSettings};
 use crate::discover::{Backing, BlockDevice, Facts, Filesystem, Volume};
 use crate::ids::{DevNo, VolumeId};
 use crate::path_encoding::{printable, shown};
@@ -103,8 +103,19 @@ impl Make<'_> {
             left_out,
             missing: self.missing(),
             call,
+            expedite: self.expedite(),
             notes,
         })
+    }
+
+    fn expedite(&self) -> Expediting {
+        let (raise, why) = match (self.settings.rcu_expedited, &self.facts.not_expedited) {
+            (Expedite::Always, _) => (true, "rcu_expedited = true".to_owned()),
+            (Expedite::Never, _) => (false, "rcu_expedited = false".to_owned()),
+            (Expedite::Auto, None) => (true, "nothing on this host speaks against it".to_owned()),
+            (Expedite::Auto, Some(why)) => (false, why.clone()),
+        };
+        Expediting { raise, why }
     }
 
     fn is_quiet(&self, filesystem: &Filesystem) -> bool {

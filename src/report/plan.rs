@@ -43,6 +43,9 @@ pub fn human(plan: &Plan, databases: &[OnSet], busy: &Seen, width: usize) -> Str
     volumes(&mut page, &plan.volumes);
     page.blank();
     page.wrapped("Call: ", "      ", &call(&plan.call));
+    let expedite = &plan.expedite;
+    let how = if expedite.raise { "with" } else { "without" };
+    page.wrapped("RCU:  ", "      ", &format!("freezing {how} rcu_expedited ({})", expedite.why));
     busy_now(&mut page, busy);
     databases::section(&mut page, databases);
     left_out(&mut page, &plan.left_out);

@@ -372,6 +372,7 @@ mod tests {
                 exclude_boot_volume: false,
                 exclude_data_volumes: vec![],
             },
+            expedite: crate::plan::Expediting::default(),
             notes: vec![],
             best: Application,
         };

@@ -15,12 +15,12 @@ use super::journal::{Created, Journal, will_freeze};
 use super::preflight;
 use super::progress::{Progress, Window};
 use super::step::Step;
-use crate::config::settings::PlanSettings;
+use crate::config::settings::Expedite;
 use crate::error::chain;
 use crate::ids::DevNo;
 use crate::interrupt::Interrupt;
 use crate::plan::Method;
-use crate::window::expedite::{self, RcuExpedited};
+use crate::window::expedite::{self, RcuExpedited, RcuExpeditedError};
 use crate::window::{Extras, Machine, Prepared};
 
 /// Prepares the window, freezes, does the goal's one thing, and thaws.
@@ -57,8 +57,14 @@ pub(super) async fn fix<E, G: Goal<E>>(
     // ---- the point in time: between here and `thaw` there is one thing and nothing else ----
     env.at(Step::Frozen);
     let (times, began) = (frozen.times(), Instant::now());
-    let called = frozen.call(interrupt, goal.point_in_time(env, times)).await;
-    let call = began.elapsed();
+    let mut answered = None;
+    let request = async {
+        let answer = goal.point_in_time(env, times).await;
+        answered = Some(began.elapsed());
+        answer
+    };
+    let called = frozen.call(interrupt, request).await;
+    let call = answered.unwrap_or_else(|| began.elapsed());
     env.at(Step::Answered);
     let (thawed, recheck) = frozen.thaw().await;
     // ---- everything is thawed ----
@@ -83,7 +89,7 @@ async fn prepare<E, G: Goal<E>>(
     env.at(Step::Prepare);
     let extras = Extras {
         afterwards: goal.recovery(env),
-        rcu_expedited: expedited(env.root, job.settings),
+        rcu_expedited: expedited(env.root, job),
         page: Some(progress.journal.page()),
     };
     let machine = Machine { root: env.root, kernel: &env.kernel, watchdog: &env.watchdog };
@@ -134,8 +140,16 @@ fn nothing_frozen(journal: &mut Journal, still_frozen: &[std::path::PathBuf]) {
     });
 }
 
-/// `rcu_expedited`, where the plan asks for it. It only makes freezing faster, so the run goes on without it.
-fn expedited(root: &Path, settings: &PlanSettings) -> Option<RcuExpedited> {
-    let opened = settings.rcu_expedited.then(|| RcuExpedited::open(&expedite::path(root)))?;
-    opened.inspect_err(|e| tracing::warn!("freezing is not expedited: {}", chain(e))).ok()
+/// `rcu_expedited`, where the plan says so. It only makes freezing faster, so the run goes on without it.
+fn expedited(root: &Path, job: &Job<'_>) -> Option<RcuExpedited> {
+    let opened = job.plan.expedite.raise.then(|| RcuExpedited::open(&expedite::path(root)))?;
+    let told = |e: &RcuExpeditedError| {
+        let what = format!("freezing is not expedited: {}", chain(e));
+        match job.settings.rcu_expedited {
+            Expedite::Always => tracing::warn!("{what}"),
+            // Nobody has asked for it.
+            Expedite::Auto | Expedite::Never => tracing::debug!("{what}"),
+        }
+    };
+    opened.inspect_err(told).ok()
 }

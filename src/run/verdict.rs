@@ -177,7 +177,7 @@ pub fn verdict(plan: &Plan, made: &[SnapshotView], evidence: &Evidence) -> Verdi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{PlannedVolume, PointInTimeCall};
+    use crate::plan::{Expediting, PlannedVolume, PointInTimeCall};
 
     fn id(digit: char) -> VolumeId {
         format!("vol-{}", digit.to_string().repeat(17)).parse().unwrap()
@@ -211,6 +211,7 @@ mod tests {
                 exclude_boot_volume: false,
                 exclude_data_volumes: vec![],
             },
+            expedite: Expediting::default(),
             notes: vec![],
             best: bests.iter().min().copied().unwrap(),
         }

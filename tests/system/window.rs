@@ -188,6 +188,7 @@ impl Host {
             left_out: vec![],
             missing: vec![],
             call: PointInTimeCall::CreateSnapshot { volume: "vol-0123456789abcdef0".parse().unwrap() },
+            expedite: stillpoint::plan::Expediting::default(),
             notes: vec![],
             best: Consistency::Filesystem,
         };

@@ -308,7 +308,9 @@ fi
             _ if ended.code.is_some_and(|c| c != 40) => {}
             Some(deadline) => {
                 let goes_on = || self.load.iter().all(|l| l.wrote_after(died) || l.failed().is_some());
-                while now() < deadline && !goes_on() {
+                // A FIFREEZE that is in progress when the agent dies freezes late, for a moment: until its process
+                // is gone, a writer that goes on proves nothing.
+                while now() < deadline && !(goes_on() && guards(&self.rig).is_empty()) {
                     std::thread::sleep(Duration::from_millis(1));
                 }
             }

@@ -182,6 +182,7 @@ fn the_create_call_and_the_verdict_together_stay_within_fifty_tags() {
         call: crate::plan::PointInTimeCall::CreateSnapshot {
             volume: "vol-0123456789abcdef0".parse().unwrap(),
         },
+        expedite: crate::plan::Expediting::default(),
         notes: vec![],
         best: Consistency::Filesystem,
     };

@@ -27,7 +27,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use stillpoint::config::settings::{Automounts, MissingMounts, OnDegraded, PlanSettings, UnmountedVolumes};
+use stillpoint::config::settings::{
+    Automounts, Expedite, MissingMounts, OnDegraded, PlanSettings, UnmountedVolumes,
+};
 use stillpoint::discover::volumes::EBS_MODEL;
 use stillpoint::discover::{self, AttachedVolume, Facts, HostFacts, Identity};
 use stillpoint::host::block::{self, DeviceNames};
@@ -342,7 +344,7 @@ pub fn settings() -> PlanSettings {
         flush_timeout: Duration::from_secs(300),
         stop_units: vec![],
         unmount_timeout: Duration::from_secs(30),
-        rcu_expedited: false,
+        rcu_expedited: Expedite::Never,
         copy_volume_tags: false,
         tags: BTreeMap::new(),
         description: None,
