@@ -1,9 +1,9 @@
 //! Facts and settings become plans: the text a person reads, for each host.
 
 use insta::assert_snapshot;
-use rig::fixture::facts;
+use rig::fixture::{Host, facts};
 use rig::fixture::{plan_with, vol};
-use stillpoint::config::settings::UnmountedVolumes;
+use stillpoint::config::settings::{Expedite, UnmountedVolumes};
 use stillpoint::config::settings::{Hook, HookKind, OnFailure, Redis, RedisMode};
 use stillpoint::host::busy::Seen;
 use stillpoint::host::process::Process;
@@ -199,4 +199,20 @@ fn suggestions_are_sections_of_the_configuration() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn grace_periods_are_expedited_by_default_where_nothing_speaks_against_it() {
+    let mut facts = Host::named("nitro").facts();
+    let mut raised = |setting, objection: Option<&str>| {
+        facts.not_expedited = objection.map(str::to_owned);
+        let planned = plan_with(&facts, |s| s.rcu_expedited = setting).unwrap().expedite;
+        assert!(objection.is_none_or(|why| setting != Expedite::Auto || planned.why == why), "{planned:?}");
+        planned.raise
+    };
+    let objection = Some("this is a real-time kernel");
+    assert!(raised(Expedite::Auto, None) && !raised(Expedite::Auto, objection));
+    assert!(raised(Expedite::Always, None) && raised(Expedite::Always, objection));
+    assert!(!raised(Expedite::Never, None) && !raised(Expedite::Never, objection));
+    assert_eq!(Expedite::default(), Expedite::Auto);
 }

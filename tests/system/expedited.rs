@@ -1,8 +1,6 @@
 //! `rcu_expedited`: raised while filesystems are being frozen, and always put back. On the host's real knob.
 
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
@@ -37,23 +35,6 @@ fn alone() -> Alone {
     Alone(lock)
 }
 
-/// True when the knob was seen raised while `work` ran.
-fn raised_during(work: impl FnOnce()) -> bool {
-    let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    let (stopped, saw) = (Arc::clone(&stop), Arc::clone(&seen));
-    let looker = std::thread::spawn(move || {
-        while !stopped.load(Ordering::SeqCst) {
-            if now() == "1" {
-                saw.store(true, Ordering::SeqCst);
-            }
-        }
-    });
-    work();
-    stop.store(true, Ordering::SeqCst);
-    looker.join().unwrap();
-    seen.load(Ordering::SeqCst)
-}
-
 /// `splice` from an empty pipe: FIFREEZE waits for it, so that the knob stays raised.
 fn stuck_writer(rig: &Rig) -> Child {
     let file = rig.mount("a").join("stuck");
@@ -72,13 +53,39 @@ fn stuck_writer(rig: &Rig) -> Child {
 
 const ASKED: &str = "[defaults]\nrcu_expedited = true\nwindow = \"20s\"\n";
 
+/// Whether a run of this configuration raises it, as `plan` says.
+fn planned(rig: &Rig) -> bool {
+    let plan = rig.run(&["plan", "-o", "json"]).record();
+    plan["plan"]["expedite"]["raise"].as_bool().unwrap()
+}
+
+/// Where nothing speaks against it, it is raised without being asked for.
 #[test]
-fn it_is_raised_only_where_asked_for_and_put_back() {
+fn it_is_raised_as_the_plan_says_and_never_where_that_is_forbidden() {
     let _alone = alone();
     let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
-    assert!(!raised_during(|| {
-        rig.run(&["snapshot"]).exits(0);
-    }));
+    let raised = |config: &str| {
+        rig.configure(&format!("[defaults]\nwindow = \"20s\"\nfreeze_timeout = \"15s\"\n{config}"));
+        let mut writer = stuck_writer(&rig);
+        let run = rig.spawn(&["snapshot"]);
+        await_some("the freeze", || freezes(&rig).then_some(()));
+        let raised = now() == "1";
+        writer.kill().unwrap();
+        writer.wait().unwrap();
+        run.end().exits(0);
+        assert_eq!((raised, now().as_str()), (planned(&rig), "0"), "{config}");
+        raised
+    };
+    assert!(!raised("rcu_expedited = false\n"));
+    assert!(raised("rcu_expedited = true\n"));
+    // It depends on this machine.
+    assert_eq!(raised("rcu_expedited = \"auto\"\n"), raised(""));
+}
+
+#[test]
+fn it_is_raised_while_filesystems_freeze_and_no_longer() {
+    let _alone = alone();
+    let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
     rig.configure(&format!("{ASKED}freeze_timeout = \"15s\"\n"));
     // A run raises the knob for a few ms only. A writer that keeps the freeze waiting makes that long enough
     // to be seen.

@@ -105,6 +105,10 @@ fn one_call_and_nothing_else(config: &str, label: &str) -> bool {
     println!("in the window: {count:?}");
     let listing = || window.iter().map(|c| c.line).collect::<Vec<_>>().join("\n");
     for call in &window {
+        // Put back as soon as all is frozen, into what is open already.
+        if call.name == "pwrite64" && call.line.contains("</sys/kernel/rcu_expedited>, \"0\"") {
+            continue;
+        }
         assert!(ALLOWED.contains(&call.name), "not allowed while frozen: {}\n{}", call.line, listing());
         if matches!(call.name, "write" | "writev") {
             let quiet = !["(1<", "(2<"].iter().any(|fd| call.line.contains(fd)) && !on_a_file(call.line);

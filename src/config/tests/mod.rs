@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::files::MAIN_FILE;
-use super::settings::{Automounts, HookKind, MissingMounts, OnDegraded, OnFailure, UnmountedVolumes};
+use super::settings::{
+    Automounts, Expedite, HookKind, MissingMounts, OnDegraded, OnFailure, UnmountedVolumes,
+};
 use super::*;
 use crate::consistency::{Consistency, Method};
 
@@ -57,6 +59,7 @@ fn without_files_everything_is_a_documented_default() {
     assert!(plan.mounts.is_empty() && plan.volumes.is_empty() && plan.hooks.is_empty());
     assert!(!plan.exclude_boot_volume && !plan.allow_partial && !plan.copy_volume_tags);
     assert_eq!(plan.unmounted_volumes, UnmountedVolumes::Exclude);
+    assert_eq!(plan.rcu_expedited, Expedite::Auto);
     assert_eq!((plan.automounts, plan.missing_mounts), (Automounts::Mount, MissingMounts::Degrade));
     assert_eq!((plan.consistency, plan.on_degraded), (None, OnDegraded::Fail));
     assert_eq!((plan.window, plan.freeze_timeout), (Duration::from_secs(10), Duration::from_secs(5)));

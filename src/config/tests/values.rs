@@ -56,6 +56,21 @@ fn every_method_and_label_can_be_written() {
 }
 
 #[test]
+fn rcu_expedited_is_true_false_or_auto() {
+    for (text, value) in
+        [("\"auto\"", Expedite::Auto), ("true", Expedite::Always), ("false", Expedite::Never)]
+    {
+        let loaded = parse(&format!("[defaults]\nrcu_expedited = {text}\n")).unwrap();
+        assert_eq!(loaded.settings.plan.rcu_expedited, value, "{text}");
+        assert!(loaded.show().contains(&format!("rcu_expedited = {text} ")), "{}", loaded.show());
+    }
+    for bad in ["\"yes\"", "\"true\"", "1"] {
+        let (message, _) = error(&format!("[defaults]\nrcu_expedited = {bad}\n"));
+        assert!(message.contains("true, false or \"auto\""), "{bad}: {message}");
+    }
+}
+
+#[test]
 fn names_and_endpoints() {
     assert!(url("http://127.0.0.1:8080").is_ok() && url("http://[fd00:ec2::254]").is_ok());
     assert!(url("ec2.amazonaws.com").is_err() && url("file:///etc").is_err() && url("https://").is_err());
