@@ -6,6 +6,7 @@
 mod raw;
 
 use std::fs::File;
+use std::hint::black_box;
 use std::io::{Read, Seek};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -78,12 +79,12 @@ pub trait Kernel: Send + Sync + std::fmt::Debug + 'static {
     fn superblock(&self, fd: BorrowedFd<'_>) -> Option<DevNo> {
         super::superblock::of_fd(fd)
     }
-    /// mlockall(2), of what is mapped now and later.
+    /// [`lock_memory`].
     ///
     /// # Errors
     /// ENOMEM or EPERM: neither CAP_IPC_LOCK nor LimitMEMLOCK allows it.
     fn lock_memory(&self) -> nix::Result<()> {
-        mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE)
+        lock_memory()
     }
     /// munlockall(2).
     ///
@@ -200,6 +201,23 @@ impl Kernel for Linux {
             _ => Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "not a block device's stat file")),
         }
     }
+}
+
+/// mlockall(2), of what is in memory now, and of each page from when it is first touched: most of a program's
+/// pages nobody needs while something is frozen (MCL_ONFAULT, Linux 4.4).
+///
+/// # Errors
+/// ENOMEM or EPERM: neither CAP_IPC_LOCK nor LimitMEMLOCK allows it.
+pub(crate) fn lock_memory() -> nix::Result<()> {
+    let on_fault = MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
+    mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault)
+}
+
+/// Touches this thread's stack as far as a call that freezes or thaws comes: to find a page for it may take
+/// long while memory is short.
+#[inline(never)]
+pub(crate) fn touch_stack() {
+    black_box([0_u8; 16 * 1024]);
 }
 
 #[cfg(test)]

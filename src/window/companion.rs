@@ -10,7 +10,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::signal::SigSet;
 use nix::sys::socket::{MsgFlags, recv, send};
 use nix::unistd::Pid;
@@ -18,7 +17,7 @@ use rustix::process::{PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 use super::apart;
-use crate::host::kernel::{self, MAX_FILESYSTEMS, SharedPage};
+use crate::host::kernel::{self, Kernel as _, Linux, MAX_FILESYSTEMS, SharedPage};
 
 /// First message to a companion; the page's file comes with it, and what belongs to the watchdog alone.
 #[derive(Debug, Serialize, Deserialize)]
@@ -119,12 +118,16 @@ pub(super) fn begin() -> nix::Result<Begun> {
     Ok(Begun { hello, page, others, filesystems, agent, shares })
 }
 
-/// Pins all memory, and says that nothing can fail any more.
+/// Touches what is needed while something is frozen, pins it, and says that nothing can fail any more.
 ///
 /// # Errors
 /// What mlockall and send say.
 pub(super) fn ready(shares: Vec<String>) -> nix::Result<()> {
-    mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE)?;
+    // A FITHAW that thaws nothing: nobody can freeze the filesystem that memfds are on.
+    let memfd = nix::sys::memfd::memfd_create(c"stillpoint", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?;
+    let _ = Linux.thaw(memfd.as_fd());
+    drop(memfd);
+    kernel::lock_memory()?;
     tell_ready(shares)
 }
 

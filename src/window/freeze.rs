@@ -22,7 +22,7 @@ use super::clock::boottime_ns;
 use super::delegated::Delegate;
 use super::guard::Guard;
 use super::state::State;
-use crate::host::kernel::{Kernel, SharedPage};
+use crate::host::kernel::{Kernel, SharedPage, touch_stack};
 use crate::host::thread::STACK;
 
 /// The state of one filesystem, as its thread reports it.
@@ -197,6 +197,7 @@ impl Freezers {
             };
             std::thread::Builder::new().name(format!("freeze-{index}")).stack_size(STACK).spawn(
                 move || {
+                    touch_stack();
                     while catch_unwind(AssertUnwindSafe(|| worker.run(&receive))).is_err() {
                         worker.after_panic();
                     }

@@ -17,7 +17,7 @@ use nix::sys::socket::{MsgFlags, recv};
 
 use super::companion::{Begun, DONE, STACK, begin, kernel_log, ready, say, socket};
 use super::delegated;
-use crate::host::kernel::Linux;
+use crate::host::kernel::{Linux, touch_stack};
 
 /// The hidden first argument that makes this binary a freezer.
 pub const ARGUMENT: &str = "__freezer";
@@ -39,6 +39,7 @@ fn run() -> nix::Result<()> {
     for (index, fd) in filesystems.into_iter().enumerate() {
         let (page, log) = (Arc::clone(&page), log.clone());
         let serve = move || {
+            touch_stack();
             if delegated::serve(&Linux, &page, index, fd.as_fd()) {
                 let line = format_args!("freezer thawed filesystem #{index} (the agent went away)");
                 say(log.as_deref(), line);

@@ -33,7 +33,7 @@ use super::companion::{Begun, DONE, STACK, begin, kernel_log, ready, say, socket
 use super::expedite::PutBack;
 use super::state::State;
 use crate::host::futex::{sleep_on, wake};
-use crate::host::kernel::{self, Kernel, Linux, SharedPage};
+use crate::host::kernel::{self, Kernel, Linux, SharedPage, touch_stack};
 
 /// The hidden first argument that makes this binary a watchdog.
 pub const ARGUMENT: &str = "__watchdog";
@@ -161,7 +161,10 @@ impl Watchdog {
             threads.push(
                 std::thread::Builder::new()
                     .stack_size(STACK)
-                    .spawn(move || thaw.run())
+                    .spawn(move || {
+                        touch_stack();
+                        thaw.run();
+                    })
                     .map_err(|_| Errno::EAGAIN)?,
             );
         }
