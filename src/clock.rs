@@ -6,7 +6,8 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::time::Duration;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -19,6 +20,8 @@ pub trait Clock: fmt::Debug + Send + Sync {
     fn now(&self) -> Timestamp;
     /// Completes after this time. A test's clock may complete at once.
     fn pause(&self, time: Duration) -> Pause<'_>;
+    /// Time since some moment, the same in each call. A wall clock that is set does not change it.
+    fn elapsed(&self) -> Duration;
 }
 
 /// The clock of this host.
@@ -32,5 +35,10 @@ impl Clock for System {
 
     fn pause(&self, time: Duration) -> Pause<'_> {
         Box::pin(tokio::time::sleep(time))
+    }
+
+    fn elapsed(&self) -> Duration {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        START.elapsed()
     }
 }

@@ -72,12 +72,19 @@ async fn run<E, G: Goal<E>>(
 ) -> Result<G::Outcome, Error> {
     env.at(Step::Preflight);
     preflight::host(env, job)?;
-    goal.preflight(env, job).await?;
+    let mut early = interrupt.clone();
+    tokio::select! {
+        biased;
+        // Nothing is touched yet, so whatever EC2 is waited for is given up at once.
+        signal = early.caught() => return Err(Error::interrupted(signal)),
+        done = goal.preflight(env, job) => done?,
+    }
     applications::check(job, interrupt).await?;
     busy::wait(env, job, goal.patience(job), interrupt).await?;
 
     env.at(Step::JournalStart);
-    let mut progress = Progress::begin(env, job, goal.limits(job).window, |state| goal.note_start(state))?;
+    let window = goal.limits(job).window;
+    let mut progress = Progress::begin(env, job, window, interrupt, |state| goal.note_start(state))?;
     let Progress { journal, applications, .. } = &mut progress;
     let mut unmounted = Unmounted::default();
     let mut ready = applications::quiesce(env, job, applications, journal, interrupt).await;

@@ -9,9 +9,11 @@ use jiff::Timestamp;
 
 use super::start::{OWN_PROGRAM, ROOT};
 use super::{Choice, Global, Output, calls, print, print_json, say};
+use crate::clock;
 use crate::config::Loaded;
 use crate::doctor::{Set, Severity, hooks, processes, storage};
 use crate::ec2::Describe;
+use crate::ec2::repeat::{Budgets, Repeating};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::host::busy;
@@ -47,7 +49,8 @@ pub(super) async fn show(loaded: &Loaded, output: Output) -> Result<Exit, Error>
         planned.plan.best,
         Timestamp::now(),
     );
-    planned.ec2.dry_run(&request).await?;
+    let ec2 = Repeating::new(&planned.ec2, &clock::System, Budgets::of(&loaded.settings.ec2).free);
+    ec2.dry_run(&request).await?;
     warn(loaded, &planned);
     let n = calls(&planned.plan.call);
     say(&format!("permission checked by DryRun: {n} {}", if n == 1 { "call" } else { "calls" }));

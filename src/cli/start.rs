@@ -13,10 +13,11 @@ use super::say;
 use crate::clock;
 use crate::config::Loaded;
 use crate::ec2::aws::Aws;
+use crate::ec2::repeat::{Budgets, Repeating};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::host::kernel::{Linux, die_by};
-use crate::ids::SnapshotId;
+use crate::ids::{InstanceId, SnapshotId};
 use crate::interrupt::Interrupt;
 use crate::run::journal::{Created, Journal};
 use crate::run::lock::{self, RunLock};
@@ -81,6 +82,7 @@ pub(super) fn environment<'a>(loaded: &'a Loaded, ec2: &'a Aws) -> Environment<'
         program: Path::new(OWN_PROGRAM),
         clock: &clock::System,
         volume_interval: settings.ec2.volume_interval,
+        retries: Budgets::of(&settings.ec2),
         run_dir: &settings.run_dir,
         state_dir: &settings.state_dir,
         steps: &step::Progress,
@@ -108,7 +110,8 @@ pub(super) fn end(exit: Exit, signal: Option<Signal>) -> Exit {
 pub(super) async fn plan_and_settle(loaded: &Loaded, unsettled: Vec<Journal>) -> Result<Planned, Error> {
     let planned = planned(loaded, Path::new(ROOT), Purpose::Run).await?;
     for journal in unsettled {
-        settle_dead(&planned, journal).await;
+        let ec2 = Repeating::new(&planned.ec2, &clock::System, Budgets::of(&loaded.settings.ec2).free);
+        settle_dead(&ec2, &planned.facts.identity.instance_id, journal).await;
     }
     Ok(planned)
 }
@@ -165,10 +168,10 @@ pub(super) async fn clean_up(run_dir: &Path) -> Result<Vec<Journal>, Error> {
 }
 
 /// Finds the snapshots that a run made which is over, and labels them.
-async fn settle_dead(planned: &Planned, journal: Journal) {
+async fn settle_dead(ec2: &Repeating<'_, Aws>, instance: &InstanceId, journal: Journal) {
     let run = journal.state.run.clone();
     let list = |ids: &[SnapshotId]| ids.iter().map(SnapshotId::as_str).collect::<Vec<_>>().join(" ");
-    match recover::settle(&planned.ec2, &planned.facts.identity.instance_id, &clock::System, journal).await {
+    match recover::settle(ec2, instance, &clock::System, journal).await {
         Ok(settled) => {
             if settled == Settled::default() {
                 say(&format!("run {run}: EC2 shows no snapshots of it"));

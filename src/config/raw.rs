@@ -41,6 +41,7 @@ input! {
     Ec2Input {
         endpoint_url: String = |n: &Node<'_>| n.checked(check::url);
         call_timeout: Duration = |n: &Node<'_>| n.duration(check::CALL_TIMEOUT);
+        retry_timeout: Duration = |n: &Node<'_>| n.duration(check::RETRY_TIMEOUT);
         volume_interval: Duration = |n: &Node<'_>| n.duration(check::VOLUME_INTERVAL);
     } per_entry {}
 }

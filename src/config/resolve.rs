@@ -27,6 +27,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(600);
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(300);
 const UNMOUNT_TIMEOUT: Duration = Duration::from_secs(30);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
 /// EC2's own limit (errors overview, SnapshotCreationPerVolumeRateExceeded).
 const VOLUME_INTERVAL: Duration = Duration::from_secs(15);
 
@@ -143,6 +144,7 @@ pub(super) fn settings(inputs: Fragment, name: &str) -> Result<(Settings, Origin
     let ec2 = Ec2Settings {
         endpoint_url: take.optional("endpoint_url", ec2.endpoint_url),
         call_timeout: take.or("call_timeout", ec2.call_timeout, CALL_TIMEOUT),
+        retry_timeout: take.or("retry_timeout", ec2.retry_timeout, RETRY_TIMEOUT),
         volume_interval: take.or("volume_interval", ec2.volume_interval, VOLUME_INTERVAL),
     };
     let plan = plan(name, input, hooks, &mut origins)?;

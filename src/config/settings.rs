@@ -52,6 +52,9 @@ pub struct Ec2Settings {
     /// Longest time a call outside the window may take; default 10 s.
     #[serde(serialize_with = "duration")]
     pub(crate) call_timeout: Duration,
+    /// For how long a call that changes nothing is repeated; zero means never; default 30 s.
+    #[serde(serialize_with = "duration")]
+    pub(crate) retry_timeout: Duration,
     /// EC2's minimum time between two snapshots of one volume, waited for before a run; default 15 s.
     #[serde(serialize_with = "duration")]
     pub volume_interval: Duration,

@@ -4,21 +4,20 @@
 //! create call "refused" when EC2 may have carried it out.
 
 pub mod probe;
+mod sort;
 
-use aws_sdk_ec2::config::http::HttpResponse;
-use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::types::{
     Filter, InstanceSpecification, ResourceType, Snapshot, SnapshotInfo, Tag, TagSpecification,
 };
 use futures_util::future::join_all;
 use jiff::Timestamp;
 
+use self::sort::sort;
 use super::connect::{Connection, without_call_timeout};
 use super::{
     CreateFailed, CreateRequest, Describe, Ec2, Ec2Error, InstanceView, RUN_TAG, SnapshotView, TaggedSnapshot,
 };
 use crate::discover::volumes::AttachedVolume;
-use crate::error::chain;
 use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
 use crate::plan::PointInTimeCall;
 
@@ -126,11 +125,9 @@ impl Describe for Aws {
             .await
             .map_err(|e| sort(ACTION, &e))?;
         let instance = answer.reservations().iter().flat_map(|r| r.instances()).next();
-        let instance = instance.ok_or_else(|| Ec2Error::Refused {
-            action: ACTION,
-            code: "InvalidInstanceID.NotFound".to_owned(),
-            message: format!("EC2 does not list {id}"),
-        })?;
+        let not_listed =
+            || Ec2Error::refused(ACTION, "InvalidInstanceID.NotFound", format!("EC2 does not list {id}"));
+        let instance = instance.ok_or_else(not_listed)?;
         Ok(InstanceView { root_device_name: instance.root_device_name().map(str::to_owned) })
     }
 
@@ -267,59 +264,11 @@ fn allowed(action: &'static str, said: Result<(), Ec2Error>) -> Result<(), Ec2Er
         // A successful DryRun is answered by this error (EC2 API reference, "DryRun").
         Err(Ec2Error::Refused { code, .. }) if code == "DryRunOperation" => Ok(()),
         Err(error) => Err(error),
-        Ok(()) => Err(Ec2Error::Refused {
-            action,
-            code: "DryRunIgnored".to_owned(),
-            message: "the endpoint ignored DryRun=true and may have made snapshots".to_owned(),
-        }),
-    }
-}
-
-/// Sorts an SDK error by whether EC2 may have carried out the request.
-fn sort<E: ProvideErrorMetadata + std::error::Error + 'static>(
-    action: &'static str,
-    error: &SdkError<E, HttpResponse>,
-) -> Ec2Error {
-    let text = || chain(error);
-    match error {
-        // Throttling is a refusal although its status is 503: EC2 has not processed the request.
-        SdkError::ServiceError(said)
-            if (said.raw().status().is_server_error() && error.code() != Some("RequestLimitExceeded"))
-                || error.code().is_none() =>
-        {
-            // EC2 may answer 5xx after it has carried out the request (EC2 guide, "eventual consistency" and
-            // "idempotency").
-            Ec2Error::Unknown {
-                action,
-                message: format!("HTTP {}: {}", said.raw().status(), error.message().unwrap_or("no message")),
-            }
+        Ok(()) => {
+            let message = "the endpoint ignored DryRun=true and may have made snapshots";
+            Err(Ec2Error::refused(action, "DryRunIgnored", message))
         }
-        SdkError::ServiceError(_) => Ec2Error::Refused {
-            action,
-            code: error.code().unwrap_or_default().to_owned(),
-            message: error.message().unwrap_or_default().to_owned(),
-        },
-        SdkError::ConstructionFailure(_) => Ec2Error::Unreached { action, message: text() },
-        // Only a failure to connect certainly happens before the request is sent.
-        SdkError::DispatchFailure(failure) if failure.is_user() || is_connect(error) => {
-            Ec2Error::Unreached { action, message: text() }
-        }
-        _ => Ec2Error::Unknown { action, message: text() },
     }
-}
-
-/// True when the chain of causes shows that no connection was made.
-fn is_connect(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(e) = cause {
-        if e.downcast_ref::<std::io::Error>()
-            .is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused)
-        {
-            return true;
-        }
-        cause = e.source();
-    }
-    false
 }
 
 fn filter<'a>(name: &str, values: impl IntoIterator<Item = &'a str>) -> Filter {
@@ -347,10 +296,8 @@ fn parse<T: std::str::FromStr<Err = crate::ids::InvalidId>>(
     action: &'static str,
     id: Option<&str>,
 ) -> Result<T, Ec2Error> {
-    id.unwrap_or_default().parse().map_err(|e: crate::ids::InvalidId| Ec2Error::Unknown {
-        action,
-        message: format!("unexpected answer: {e}"),
-    })
+    let unexpected = |e: crate::ids::InvalidId| Ec2Error::unknown(action, format!("unexpected answer: {e}"));
+    id.unwrap_or_default().parse().map_err(unexpected)
 }
 
 fn view(

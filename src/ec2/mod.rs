@@ -6,9 +6,15 @@
 
 pub mod aws;
 pub mod connect;
+mod denial;
+mod error;
 pub mod imds;
 pub(crate) mod reconcile;
+pub mod repeat;
 pub(crate) mod sdk;
+
+pub use self::denial::policy_hint;
+pub use self::error::{Ec2Error, Unreached};
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -16,8 +22,6 @@ use std::future::Future;
 use jiff::Timestamp;
 
 use crate::discover::volumes::AttachedVolume;
-use crate::error::Error;
-use crate::exit::Exit;
 use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
 use crate::plan::PointInTimeCall;
 
@@ -83,131 +87,8 @@ impl TaggedSnapshot {
     }
 }
 
-/// Why a call failed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[allow(missing_docs, reason = "the messages say what each variant and field is")]
-pub enum Ec2Error {
-    /// EC2 answered with an error, so it did nothing.
-    #[error("{action}: {code}: {message}")]
-    Refused { action: &'static str, code: String, message: String },
-    /// The request was not sent: there was no connection, or there were no credentials.
-    #[error("{action}: cannot reach EC2: {message}")]
-    Unreached { action: &'static str, message: String },
-    /// The request was sent and no readable answer came: it is not known whether EC2 carried it out.
-    #[error("{action}: no answer from EC2, the outcome is unknown: {message}")]
-    Unknown { action: &'static str, message: String },
-}
-
-impl Ec2Error {
-    /// True when EC2 may have carried out the request: look it up, never repeat it.
-    #[must_use]
-    pub fn outcome_unknown(&self) -> bool {
-        matches!(self, Self::Unknown { .. })
-    }
-
-    /// True when the role lacks a permission (`UnauthorizedOperation` and its like).
-    #[must_use]
-    pub fn denied(&self) -> bool {
-        matches!(self, Self::Refused { code, .. } if code == "UnauthorizedOperation")
-    }
-
-    /// The action that is not allowed, without `ec2:`. It can differ from the call's: tagging on create needs
-    /// CreateTags.
-    #[must_use]
-    pub(crate) fn denied_action(&self) -> Option<&str> {
-        match self {
-            Self::Refused { action, message, .. } if self.denied() => {
-                Some(denied_in(message).unwrap_or(action))
-            }
-            _ => None,
-        }
-    }
-
-    /// The exit code of a run that fails by it: a missing permission has a code of its own.
-    #[must_use]
-    pub fn exit(&self) -> Exit {
-        if self.denied() { Exit::Permission } else { Exit::Ec2 }
-    }
-
-    /// What the user can do about it, by EC2's error code; none for a code that is not known here.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Refused { action, code, message } => hint_for(action, code, message),
-            Self::Unreached { .. } => Some(
-                "check the network path, security group or VPC endpoint to EC2, and AWS_ENDPOINT_URL_EC2 if \
-                 set"
-                .to_owned(),
-            ),
-            Self::Unknown { .. } => None,
-        }
-    }
-}
-
-impl From<Ec2Error> for Error {
-    fn from(error: Ec2Error) -> Self {
-        let hint = error.hint();
-        Self::new(error.exit(), error).maybe_hint(hint)
-    }
-}
-
-/// What to do about an EC2 error code (EC2 API reference, "error codes").
-fn hint_for(action: &str, code: &str, message: &str) -> Option<String> {
-    Some(match code {
-        "UnauthorizedOperation" => {
-            return Some(policy_hint(denied_in(message).unwrap_or(action)));
-        }
-        "SnapshotCreationPerVolumeRateExceeded" => {
-            "EC2 allows one snapshot of a volume every 15 s: run again later".to_owned()
-        }
-        "ConcurrentSnapshotLimitExceeded" => {
-            "too many pending snapshots of one volume (5; st1 and sc1: 1): run again when they are completed"
-                .to_owned()
-        }
-        "PendingSnapshotLimitExceeded" => {
-            "the account has 100 pending snapshots: run again when some are completed".to_owned()
-        }
-        "SnapshotLimitExceeded" => {
-            "the account's snapshot quota is used up: delete some or ask AWS for more".to_owned()
-        }
-        "RequestLimitExceeded" => {
-            "EC2 throttles this account: run again later, or spread the timers".to_owned()
-        }
-        "AuthFailure" | "SignatureDoesNotMatch" | "RequestExpired" => {
-            "check the credentials and this host's clock (chronyc tracking)".to_owned()
-        }
-        "TagLimitExceeded" => {
-            "set fewer tags, or copy_volume_tags = false (EC2 allows 50 a resource)".to_owned()
-        }
-        "InvalidVolume.NotFound" | "InvalidInstanceID.NotFound" => {
-            "it is gone, or in another Region or account: check `stillpoint plan`".to_owned()
-        }
-        _ => return None,
-    })
-}
-
-/// The action that EC2's message names as not allowed.
-fn denied_in(message: &str) -> Option<&str> {
-    message.split_once("perform: ec2:").and_then(|(_, rest)| rest.split_whitespace().next())
-}
-
-/// A hint with the IAM statement that allows one action and no more.
-#[must_use]
-pub fn policy_hint(action: &str) -> String {
-    let statement = match action {
-        "CreateTags" => {
-            r#"{"Effect":"Allow","Action":"ec2:CreateTags","Resource":"arn:aws:ec2:*::snapshot/*"}"#
-                .to_owned()
-        }
-        "CreateSnapshots" | "CreateSnapshot" => format!(
-            r#"{{"Effect":"Allow","Action":"ec2:{action}","Resource":["arn:aws:ec2:*:*:instance/*","arn:aws:ec2:*:*:volume/*","arn:aws:ec2:*::snapshot/*"]}}"#
-        ),
-        _ => format!(r#"{{"Effect":"Allow","Action":"ec2:{action}","Resource":"*"}}"#),
-    };
-    format!("ec2:{action} is missing in the instance role's policy; add\n  {statement}")
-}
-
-/// The calls that change nothing, DryRun among them. One implementation is the AWS SDK; tests have others.
+/// The calls that change nothing, DryRun among them. One implementation is the AWS SDK; tests have others, and
+/// [`repeat::Repeating`] is one around any other.
 pub trait Describe {
     /// DescribeInstances for this instance.
     fn instance(&self, id: &InstanceId) -> impl Future<Output = Result<InstanceView, Ec2Error>>;

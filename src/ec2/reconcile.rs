@@ -17,7 +17,7 @@ pub enum Outcome {
     Made(Vec<SnapshotView>),
     /// No look-up found any. That does not prove that none was made, because EC2 is eventually consistent.
     NoneSeen,
-    /// The last look-up failed: EC2 may have made snapshots or not.
+    /// A look-up failed: EC2 may have made snapshots or not.
     Unknown(Ec2Error),
 }
 
@@ -27,7 +27,7 @@ pub(crate) const LOOKS: [Duration; 4] =
     [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(6)];
 
 /// Looks up after each of `pauses` until something is found, then once more, in case the first result was
-/// still partial.
+/// still partial. `ec2` repeats a look-up that fails; one that fails for good ends this.
 pub async fn by_run<E: Ec2>(
     ec2: &E,
     run: &RunId,
@@ -35,20 +35,19 @@ pub async fn by_run<E: Ec2>(
     pauses: &[Duration],
     clock: &dyn Clock,
 ) -> Outcome {
-    let mut last = Outcome::NoneSeen;
     for pause in pauses {
         clock.pause(*pause).await;
-        last = match find(ec2, run, instance).await {
-            Ok(found) if found.is_empty() => Outcome::NoneSeen,
+        match find(ec2, run, instance).await {
+            Ok(found) if found.is_empty() => {}
             Ok(found) => {
                 clock.pause(*pause).await;
                 let again = find(ec2, run, instance).await.unwrap_or_default();
                 return Outcome::Made(if again.len() > found.len() { again } else { found });
             }
-            Err(error) => Outcome::Unknown(error),
-        };
+            Err(error) => return Outcome::Unknown(error),
+        }
     }
-    last
+    Outcome::NoneSeen
 }
 
 async fn find<E: Ec2>(ec2: &E, run: &RunId, instance: &InstanceId) -> Result<Vec<SnapshotView>, Ec2Error> {

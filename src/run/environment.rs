@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::step::{Step, Steps};
 use crate::clock::Clock;
+use crate::ec2::repeat::{Budgets, Repeating};
 use crate::host::kernel::Kernel;
 use crate::window::guard::StartGuard;
 
@@ -31,6 +32,8 @@ pub struct Environment<'a, E> {
     pub clock: &'a dyn Clock,
     /// EC2's least time between two snapshots of one volume.
     pub volume_interval: Duration,
+    /// For how long calls that change nothing are repeated.
+    pub retries: Budgets,
     /// Where the lock and the journal are: on a memory filesystem.
     pub run_dir: &'a Path,
     /// The folder on disk that holds the records of sets; by default `/var/lib/stillpoint`.
@@ -42,5 +45,15 @@ pub struct Environment<'a, E> {
 impl<E> Environment<'_, E> {
     pub(super) fn at(&self, step: Step) {
         self.steps.at(step);
+    }
+
+    /// EC2, with repeats, while nobody waits. The budget begins now.
+    pub(super) fn patient(&self) -> Repeating<'_, E> {
+        Repeating::new(self.ec2, self.clock, self.retries.free)
+    }
+
+    /// EC2, with the few repeats that fit while applications are held. The budget begins now.
+    pub(super) fn patient_while_held(&self) -> Repeating<'_, E> {
+        Repeating::held(self.ec2, self.clock, self.retries)
     }
 }

@@ -14,10 +14,12 @@ use std::time::Duration;
 
 use super::aside::aside;
 use super::automounts;
+use crate::clock;
 use crate::config::Loaded;
 use crate::discover::{self, Expectations, Expected, Facts, HostFacts, Identity, expected};
 use crate::ec2::aws::Aws;
 use crate::ec2::connect::{self, ConnectError};
+use crate::ec2::repeat::{Budgets, Repeating};
 use crate::ec2::sdk::Sdk;
 use crate::ec2::{Describe, imds};
 use crate::error::Error;
@@ -67,7 +69,8 @@ pub async fn planned(loaded: &Loaded, root: &Path, purpose: Purpose) -> Result<P
     // As many connections as the widest call may need at once.
     let ec2 = connect(loaded, &identity, plan::MAX_SET).await?;
     let id = &identity.instance_id;
-    let (instance, attached) = tokio::join!(ec2.instance(id), ec2.volumes(id));
+    let asked = Repeating::new(&ec2, &clock::System, Budgets::of(&loaded.settings.ec2).free);
+    let (instance, attached) = tokio::join!(asked.instance(id), asked.volumes(id));
     let (instance, attached) = (instance.map_err(Error::from)?, attached.map_err(Error::from)?);
     let join = |host| {
         discover::facts(

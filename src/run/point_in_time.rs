@@ -112,7 +112,13 @@ async fn ready<E, G: Goal<E>>(
     interrupt: &mut Interrupt,
 ) -> Result<(), Failure> {
     // After the flush, which can take minutes: EC2 may have closed idle connections meanwhile.
-    goal.before_freeze(env, job, &progress.applications).await?;
+    let mut early = interrupt.clone();
+    tokio::select! {
+        biased;
+        // Applications are held: a signal ends the wait for EC2.
+        signal = early.caught() => return Err(Failure::interrupted(signal)),
+        done = goal.before_freeze(env, job, &progress.applications) => done?,
+    }
     preflight::unchanged(env, job)?;
     busy::again(env, job, prepared, interrupt).await?;
     env.at(Step::JournalWindow);

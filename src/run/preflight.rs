@@ -50,7 +50,7 @@ pub(super) async fn ec2<E: Describe>(
 ) -> Result<Duration, Error> {
     refuse(cloud::tags_fit(request))?;
     env.at(Step::Permission);
-    let took = timed(env.ec2, request).await.map_err(Error::from)?;
+    let took = timed(&env.patient(), request).await.map_err(Error::from)?;
     env.at(Step::Pending);
     pending(env, job).await?;
     Ok(took)
@@ -63,12 +63,13 @@ pub(super) async fn warm<E: Describe>(
     request: &CreateRequest,
 ) -> Result<Vec<Duration>, Failure> {
     env.at(Step::Warm);
+    let ec2 = env.patient_while_held();
     let mut took = Vec::new();
     for _ in 0..3 {
         // Two at once leave a spare connection, in case the server closes one.
-        let (one, two) = tokio::join!(timed(env.ec2, request), timed(env.ec2, request));
+        let (one, two) = tokio::join!(timed(&ec2, request), timed(&ec2, request));
         took.extend([one?, two?]);
-        if env.ec2.warm_connections().is_none_or(|n| n > 0) {
+        if ec2.warm_connections().is_none_or(|n| n > 0) {
             return Ok(took);
         }
     }
@@ -161,7 +162,8 @@ pub(super) fn planned_at<'a, E>(
 /// Waits out EC2's 15 s between two snapshots of a volume; refuses when too many snapshots are pending.
 async fn pending<E: Describe>(env: &Environment<'_, E>, job: &Job<'_>) -> Result<(), Error> {
     let ids: Vec<_> = job.plan.volumes.iter().map(|v| v.id.clone()).collect();
-    let pending = env.ec2.pending(&ids).await.map_err(Error::from)?;
+    let ec2 = env.patient();
+    let pending = ec2.pending(&ids).await.map_err(Error::from)?;
     refuse(cloud::pending(job.plan, &pending))?;
     let now = env.clock.now();
     // EC2's clock and ours may differ, and completed snapshots count too.
@@ -170,7 +172,7 @@ async fn pending<E: Describe>(env: &Environment<'_, E>, job: &Job<'_>) -> Result
         .filter_map(|s| now.checked_add(SignedDuration::from_secs(*s)).ok())
         .map(|t| t.strftime("%Y-%m-%dT%H:%M").to_string())
         .collect();
-    let recent = env.ec2.started(&ids, &minutes).await.map_err(Error::from)?;
+    let recent = ec2.started(&ids, &minutes).await.map_err(Error::from)?;
     let newest = recent.iter().filter_map(|s| s.started).max();
     let age = newest.and_then(|t| Duration::try_from(env.clock.now().duration_since(t)).ok());
     if let Some(left) = age.and_then(|age| env.volume_interval.checked_sub(age)) {

@@ -57,6 +57,8 @@ pub(super) struct Progress {
     pub remounted: Remounted,
     /// What could have ended the watchdog together with this process.
     pub watchdog_shares: Vec<String>,
+    /// Ends the repeating of calls once everything is thawed; nothing else heeds it then.
+    pub interrupt: Interrupt,
 }
 
 impl Progress {
@@ -68,6 +70,7 @@ impl Progress {
         env: &Environment<'_, E>,
         job: &Job<'_>,
         window: Duration,
+        interrupt: &Interrupt,
         note: impl FnOnce(&mut State),
     ) -> Result<Self, Error> {
         let started = Journal::start(env.run_dir, &job.run, &job.plan.name, note);
@@ -81,6 +84,7 @@ impl Progress {
             window: Window::default(),
             remounted: Remounted::default(),
             watchdog_shares: Vec::new(),
+            interrupt: interrupt.clone(),
         })
     }
 

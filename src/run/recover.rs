@@ -212,7 +212,7 @@ pub struct Settled {
 /// Finds what a run made that is over, puts the run's verdict on it, or `crash` where it gave none, and
 /// closes its journal.
 ///
-/// EC2 is eventually consistent: when it shows nothing of a run that died a moment ago, the journal stays for
+/// `ec2` repeats what may be repeated. EC2 is eventually consistent: when it shows nothing of a run that died a moment ago, the journal stays for
 /// the next start.
 ///
 /// # Errors
@@ -259,7 +259,7 @@ async fn tag<E: Ec2>(
         settled.judged.sort_unstable();
         settled.judged.dedup();
         if !given.done {
-            settle::label(ec2, clock, given).await?;
+            settle::label(ec2, given).await?;
         }
     }
     let mut made = match &state.created {
@@ -285,7 +285,7 @@ async fn tag<E: Ec2>(
         ("stillpoint:consistency".to_owned(), "crash".to_owned()),
         ("stillpoint:reason".to_owned(), "the run died before its verdict".to_owned()),
     ];
-    settle::patiently(clock, || ec2.tag(&settled.crash, &tags)).await
+    ec2.tag(&settled.crash, &tags).await
 }
 
 #[cfg(test)]

@@ -5,22 +5,16 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::failure::Failure;
 use super::job::Job;
 use super::journal::Given;
-use crate::clock::Clock;
 use crate::ec2::reconcile::Outcome;
 use crate::ec2::{CreateRequest, Ec2, Ec2Error, RUN_TAG, SnapshotView};
 use crate::host::superblock;
 use crate::ids::RunId;
 use crate::sets::record::{self, SetRecord};
 use crate::sets::tags;
-
-/// Pauses between tries to tag: CreateTags is idempotent, and a new snapshot may not be visible at once.
-const PAUSES: [Duration; 4] =
-    [Duration::ZERO, Duration::from_millis(300), Duration::from_secs(1), Duration::from_secs(3)];
 
 /// Writes to the kernel's log what may still be frozen: that works even if every filesystem hangs. True when
 /// the record would be written to one of these filesystems.
@@ -99,10 +93,10 @@ pub(super) fn given(job: &Job<'_>, request: &CreateRequest, record: &SetRecord) 
 /// Puts a verdict on its snapshots.
 ///
 /// # Errors
-/// When EC2 does not take all of it, after several tries. `given` is done where trying again is of no use.
-pub(super) async fn label<E: Ec2>(ec2: &E, clock: &dyn Clock, given: &mut Given) -> Result<(), Ec2Error> {
+/// When EC2 does not take all of it. `given` is done where trying again is of no use.
+pub(super) async fn label<E: Ec2>(ec2: &E, given: &mut Given) -> Result<(), Ec2Error> {
     for (ids, tags) in &given.tags {
-        if let Err(e) = patiently(clock, || ec2.tag(ids, tags)).await {
+        if let Err(e) = ec2.tag(ids, tags).await {
             // A start every night that lacks the permission would leave a journal every night. The record has
             // the verdict.
             given.done = e.denied();
@@ -111,20 +105,4 @@ pub(super) async fn label<E: Ec2>(ec2: &E, clock: &dyn Clock, given: &mut Given)
     }
     given.done = true;
     Ok(())
-}
-
-/// A call that may be repeated, several times with pauses; once where the role may not make it.
-pub(super) async fn patiently<F: Future<Output = Result<(), Ec2Error>>>(
-    clock: &dyn Clock,
-    mut call: impl FnMut() -> F,
-) -> Result<(), Ec2Error> {
-    let mut last = Ok(());
-    for pause in PAUSES {
-        clock.pause(pause).await;
-        last = call().await;
-        if last.as_ref().map_or_else(Ec2Error::denied, |()| true) {
-            break;
-        }
-    }
-    last
 }

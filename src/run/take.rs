@@ -104,14 +104,10 @@ impl<E: Ec2> Goal<E> for Take {
             // The look-up takes seconds: applications are released before it, with the result `unknown`.
             release::all(env, progress).await;
             env.at(Step::LookUp);
-            let outcome = reconcile::by_run(
-                env.ec2,
-                &job.run,
-                &job.facts.identity.instance_id,
-                &reconcile::LOOKS,
-                env.clock,
-            )
-            .await;
+            let ec2 = env.patient().until(&progress.interrupt);
+            let instance = &job.facts.identity.instance_id;
+            let looks = &reconcile::LOOKS;
+            let outcome = reconcile::by_run(&ec2, &job.run, instance, looks, env.clock).await;
             settle::look_up(&job.run, &mut self.made, &mut progress.window.failure, outcome);
         }
         // When the answer was lost and snapshots are missing, the next start asks EC2 once more.
@@ -149,7 +145,8 @@ impl<E: Ec2> Goal<E> for Take {
         env.at(Step::Label);
         let record = &mut outcome.record;
         if let Some(mut given) = given {
-            if let Err(e) = settle::label(env.ec2, env.clock, &mut given).await {
+            let ec2 = env.patient().until(&progress.interrupt);
+            if let Err(e) = settle::label(&ec2, &mut given).await {
                 let hint = e.hint().map_or_else(String::new, |h| format!(" ({h})"));
                 record.after.push(format!("cannot tag the snapshots with their verdict: {e}{hint}"));
             }

@@ -6,6 +6,7 @@
 mod busy;
 mod goals;
 mod release;
+mod repeats;
 mod take;
 mod verdict;
 
@@ -19,6 +20,8 @@ use rig::made;
 use rig::made_ec2::{MadeClock, MadeEc2};
 use stillpoint::config::settings::{CommandHook, Hook, HookKind, OnFailure, PlanSettings};
 use stillpoint::discover::Facts;
+use stillpoint::ec2::Ec2Error;
+use stillpoint::ec2::repeat::Budgets;
 use stillpoint::error::Error;
 use stillpoint::ids::RunId;
 use stillpoint::interrupt::Interrupt;
@@ -40,6 +43,16 @@ struct Heard {
     /// Where the journal is, once it is to be read at each step.
     run_dir: Mutex<Option<PathBuf>>,
     journal: Mutex<Vec<(Step, State)>>,
+    fails: Mutex<Option<FailsAt>>,
+}
+
+/// From this step on, a call fails as often as there are errors.
+#[derive(Debug)]
+struct FailsAt {
+    step: Step,
+    ec2: Arc<MadeEc2>,
+    call: &'static str,
+    errors: Vec<Ec2Error>,
 }
 
 impl Heard {
@@ -48,6 +61,11 @@ impl Heard {
         let (tx, rx) = watch::channel(None);
         *self.signal.lock().unwrap() = Some((step, tx));
         Interrupt::by(rx)
+    }
+
+    /// From this step on, this call fails as often as there are errors.
+    fn fail_at(&self, step: Step, ec2: &Arc<MadeEc2>, call: &'static str, errors: Vec<Ec2Error>) {
+        *self.fails.lock().unwrap() = Some(FailsAt { step, ec2: Arc::clone(ec2), call, errors });
     }
 
     /// What the journal said when the run was at this step.
@@ -63,6 +81,9 @@ impl Steps for Heard {
         if let Some(run_dir) = &*self.run_dir.lock().unwrap() {
             let read = Journal::all(run_dir).into_iter().map(|j| (step, j.unwrap().state));
             self.journal.lock().unwrap().extend(read);
+        }
+        if let Some(fails) = self.fails.lock().unwrap().take_if(|f| f.step == step) {
+            fails.ec2.fail_for_a_time(fails.call, fails.errors);
         }
         if let Some((at, tx)) = &*self.signal.lock().unwrap()
             && *at == step
@@ -81,11 +102,18 @@ struct Machine {
     facts: Facts,
     settings: PlanSettings,
     plan: Plan,
-    ec2: MadeEc2,
+    ec2: Arc<MadeEc2>,
     clock: MadeClock,
     heard: Heard,
+    /// No pause of the run ends.
+    paused_for_good: bool,
 }
 
+const RETRIES: Budgets = Budgets {
+    free: Duration::from_secs(30),
+    held: Duration::from_secs(10),
+    held_attempt: Duration::from_secs(5),
+};
 const NOW: &str = "2026-11-29T03:00:30Z";
 
 impl Machine {
@@ -106,7 +134,8 @@ impl Machine {
         Self {
             plan: plan_with(&facts, |s| s.clone_from(&settings)).unwrap(),
             watchdog: made::Watchdog::over(&kernel),
-            ec2: MadeEc2::of(&facts),
+            ec2: Arc::new(MadeEc2::of(&facts)),
+            paused_for_good: false,
             clock: MadeClock::at(NOW.parse().unwrap()),
             heard: Heard::default(),
             folder,
@@ -129,13 +158,14 @@ impl Machine {
     async fn on<T>(&self, work: impl AsyncFnOnce(&Environment<'_, MadeEc2>, &Job<'_>) -> T) -> T {
         let (run_dir, state_dir) = (self.run_dir(), self.folder.path().join("state"));
         let env = Environment {
-            ec2: &self.ec2,
+            ec2: &*self.ec2,
             kernel: self.kernel.clone(),
             root: self.host.root(),
             watchdog: Arc::clone(&self.watchdog),
             program: Path::new("/nonexistent/stillpoint"),
-            clock: &self.clock,
+            clock: if self.paused_for_good { &repeats::Stands } else { &self.clock },
             volume_interval: Duration::from_secs(15),
+            retries: RETRIES,
             run_dir: &run_dir,
             state_dir: &state_dir,
             steps: &self.heard,

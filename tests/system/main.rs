@@ -28,6 +28,7 @@ mod orchestrated;
 mod ordinary_user;
 mod proof;
 mod refusals;
+mod repeats;
 mod rehearse;
 mod rescue;
 mod rescue_tables;

@@ -13,6 +13,7 @@ use stillpoint::ec2::Describe as _;
 use stillpoint::ec2::aws::Aws;
 use stillpoint::ec2::connect::connect;
 use stillpoint::ec2::imds::identity;
+use stillpoint::ec2::repeat::Budgets;
 use stillpoint::exit::Exit;
 use stillpoint::gate;
 use stillpoint::host::inspect::{Answers, Helper};
@@ -107,6 +108,7 @@ async fn take(case: Case) -> u8 {
         program: Path::new(stillpoint()),
         clock: &clock::System,
         volume_interval: settings.ec2.volume_interval,
+        retries: Budgets::of(&settings.ec2),
         state_dir: &settings.state_dir,
         run_dir: &settings.run_dir,
         steps: &*walker,

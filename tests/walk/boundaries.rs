@@ -109,12 +109,13 @@ impl Hold {
     }
 }
 
+/// Not by a code that is repeated: one failure is to be the last word.
 fn refused(action: &'static str) -> Ec2Error {
-    Ec2Error::Refused { action, code: "Unavailable".to_owned(), message: "injected".to_owned() }
+    Ec2Error::refused(action, "InvalidParameterValue", "injected")
 }
 
 fn lost(action: &'static str) -> Ec2Error {
-    Ec2Error::Unknown { action, message: "injected".to_owned() }
+    Ec2Error::unknown(action, "injected")
 }
 
 impl Describe for WalkedEc2 {

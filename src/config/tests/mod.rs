@@ -52,6 +52,7 @@ fn without_files_everything_is_a_documented_default() {
     assert_eq!(identity, &settings::IdentityOverrides::default());
     assert_eq!(ec2.endpoint_url, None);
     assert_eq!(ec2.call_timeout, Duration::from_secs(10));
+    assert_eq!(ec2.retry_timeout, Duration::from_secs(30));
     assert_eq!(ec2.volume_interval, Duration::from_secs(15));
     assert_eq!(state_dir, Path::new("/var/lib/stillpoint"));
     assert_eq!(run_dir, Path::new("/run/stillpoint"));
@@ -80,6 +81,7 @@ fn every_key_arrives() {
         [ec2]
         endpoint_url = "http://127.0.0.1:4566"
         call_timeout = "3s"
+        retry_timeout = "1m"
         volume_interval = "1s"
         [plan.default]
         mounts = ["/data/"]

@@ -48,6 +48,7 @@ pub struct MadeEc2 {
     snapshots: Mutex<Vec<Made>>,
     calls: Mutex<Vec<&'static str>>,
     faults: Mutex<HashMap<&'static str, Fault>>,
+    passing: Mutex<HashMap<&'static str, Vec<Ec2Error>>>,
 }
 
 impl MadeEc2 {
@@ -59,12 +60,20 @@ impl MadeEc2 {
             snapshots: Mutex::default(),
             calls: Mutex::default(),
             faults: Mutex::default(),
+            passing: Mutex::default(),
         }
     }
 
     /// From now on this call goes wrong: `pending`, `started`, `dry-run`, `create`, `find` or `tag`.
     pub fn fail(&self, call: &'static str, fault: Fault) {
         self.faults.lock().unwrap().insert(call, fault);
+    }
+
+    /// The next calls of this name are answered by these errors, and do nothing.
+    pub fn fail_for_a_time(&self, call: &'static str, errors: impl IntoIterator<Item = Ec2Error>) {
+        let mut errors: Vec<_> = errors.into_iter().collect();
+        errors.reverse();
+        self.passing.lock().unwrap().insert(call, errors);
     }
 
     /// From now on this call goes well again.
@@ -114,20 +123,15 @@ impl MadeEc2 {
     /// Counts the call; `work` is done unless it is refused or lost on its way.
     fn call<T>(&self, call: &'static str, work: impl FnOnce() -> T) -> Result<T, Ec2Error> {
         self.calls.lock().unwrap().push(call);
+        if let Some(error) = self.passing.lock().unwrap().get_mut(call).and_then(Vec::pop) {
+            return Err(error);
+        }
         let fault = self.faults.lock().unwrap().get(call).copied();
-        let lost = || Ec2Error::Unknown { action: call, message: "made to get lost".to_owned() };
+        let lost = || Ec2Error::unknown(call, "made to get lost");
         match fault {
             None | Some(Fault::Partial | Fault::NoAnswer) => Ok(work()),
-            Some(Fault::Refused) => Err(Ec2Error::Refused {
-                action: call,
-                code: "Unavailable".to_owned(),
-                message: "made to refuse".to_owned(),
-            }),
-            Some(Fault::Denied) => Err(Ec2Error::Refused {
-                action: call,
-                code: "UnauthorizedOperation".to_owned(),
-                message: "made to deny".to_owned(),
-            }),
+            Some(Fault::Refused) => Err(Ec2Error::refused(call, "InvalidParameterValue", "made to refuse")),
+            Some(Fault::Denied) => Err(Ec2Error::refused(call, "UnauthorizedOperation", "made to deny")),
             Some(Fault::AnswerLost) => {
                 work();
                 Err(lost())
@@ -248,5 +252,9 @@ impl Clock for MadeClock {
         *self.now.lock().unwrap() += time;
         self.pauses.lock().unwrap().push(time);
         Box::pin(std::future::ready(()))
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::try_from(self.now().duration_since(Timestamp::UNIX_EPOCH)).unwrap()
     }
 }

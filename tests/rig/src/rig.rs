@@ -19,7 +19,7 @@ use crate::program::{Ended, Run, wait};
 use crate::{Fs, ebs_sim, sh, stillpoint};
 
 /// Ends every configuration: ebs-sim is told to have no such limit, and tests take one set after another.
-pub const NO_INTERVAL: &str = "\n[ec2]\nvolume_interval = \"0s\"\n";
+pub const NO_INTERVAL: &str = "\n[ec2]\nvolume_interval = \"0s\"\nretry_timeout = \"4s\"\n";
 
 /// Seconds until the rescue thaws. No test has a window as long as this.
 const RESCUE: &str = "240";
