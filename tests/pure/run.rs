@@ -156,9 +156,14 @@ impl Machine {
 
     /// Calls `work` with the machine as a run sees it.
     async fn on<T>(&self, work: impl AsyncFnOnce(&Environment<'_, MadeEc2>, &Job<'_>) -> T) -> T {
+        self.with_ec2(&*self.ec2, work).await
+    }
+
+    /// The same with another EC2.
+    async fn with_ec2<E, T>(&self, ec2: &E, work: impl AsyncFnOnce(&Environment<'_, E>, &Job<'_>) -> T) -> T {
         let (run_dir, state_dir) = (self.run_dir(), self.folder.path().join("state"));
         let env = Environment {
-            ec2: &*self.ec2,
+            ec2,
             kernel: self.kernel.clone(),
             root: self.host.root(),
             watchdog: Arc::clone(&self.watchdog),

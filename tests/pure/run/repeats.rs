@@ -11,6 +11,8 @@ use stillpoint::exit::Exit;
 use stillpoint::ids::VolumeId;
 use stillpoint::interrupt::Interrupt;
 use stillpoint::run::step::Step;
+use stillpoint::run::take::snapshot;
+use stillpoint::run::{Environment, Job};
 use tokio::sync::watch;
 
 use super::{Machine, NOW, RETRIES, hook, hooks_ran};
@@ -152,6 +154,22 @@ async fn the_create_call_is_made_once_whatever_comes_of_it() {
         let looked = machine.ec2.calls().contains(&"find");
         assert_eq!(looked, error.outcome_unknown(), "{error}");
         machine.is_left_well("create");
+    }
+}
+
+/// Also where somebody gives a run an EC2 that repeats.
+#[tokio::test]
+async fn an_ec2_that_repeats_makes_the_create_call_once() {
+    for error in passing() {
+        let machine = Machine::new();
+        machine.ec2.fail_for_a_time("create", [error.clone()]);
+        let ec2 = Repeating::new(&*machine.ec2, &machine.clock, RETRIES.free);
+        let run = async |env: &Environment<'_, _>, job: &Job<'_>| {
+            snapshot(env, job, &mut Interrupt::never()).await.unwrap().record
+        };
+        let record = machine.with_ec2(&ec2, run).await;
+        assert!(record.snapshots.is_empty(), "{error}");
+        machine.is_left_well("repeats");
     }
 }
 
