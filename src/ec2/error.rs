@@ -193,7 +193,7 @@ impl Ec2Error {
 
     /// What it is, in a few words, to be counted: EC2's code, or what kept it from answering.
     #[must_use]
-    pub(crate) fn cause(&self) -> String {
+    pub fn cause(&self) -> String {
         match self {
             Self::Refused { code, .. } => code.clone(),
             Self::Unreached { how, .. } => how.to_string(),
