@@ -21,7 +21,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{CreateFailed, CreateRequest, Describe, Ec2, Ec2Error, InstanceView, SnapshotView, TaggedSnapshot};
+use super::{
+    CreateFailed, CreateRequest, Describe, Ec2, Ec2Error, InstanceView, SnapshotView, TaggedSnapshot,
+};
 use crate::clock::Clock;
 use crate::config::settings::Ec2Settings;
 use crate::discover::volumes::AttachedVolume;

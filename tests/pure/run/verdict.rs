@@ -17,7 +17,9 @@ fn labels(ec2: &MadeEc2) -> Vec<Option<String>> {
 
 async fn settle(machine: &Machine) -> Settled {
     let journal = machine.journals().remove(0);
-    recover::settle(&*machine.ec2, &machine.facts.identity.instance_id, &machine.clock, journal).await.unwrap()
+    recover::settle(&*machine.ec2, &machine.facts.identity.instance_id, &machine.clock, journal)
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
