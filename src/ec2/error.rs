@@ -177,7 +177,7 @@ impl Ec2Error {
             Self::Unreached { how, .. } => how.passes(),
             // A page with a 4xx is somebody's "no"; without a status, or with 200, an answer got lost or cut.
             Self::Unknown { status, .. } => {
-                status.is_none_or(|s| s < 400 || s >= 500 || s == 408 || s == 429)
+                status.is_none_or(|s| !(400..500).contains(&s) || s == 408 || s == 429)
             }
         }
     }
