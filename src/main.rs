@@ -1,32 +1,17 @@
 //! Parse, log, run, exit code.
 
+use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
+
+use stillpoint::{host, quiesce, run, window};
 
 fn main() -> ExitCode {
     // Before the runtime starts threads: each of these is a process of its own.
-    if std::env::args_os().nth(1).is_some_and(|a| a == stillpoint::window::watchdog::ARGUMENT) {
-        return stillpoint::window::watchdog::main();
-    }
-    if std::env::args_os().nth(1).is_some_and(|a| a == stillpoint::window::freezer::ARGUMENT) {
-        return stillpoint::window::freezer::main();
-    }
-    if let Some(task) = std::env::args_os()
-        .nth(1)
-        .filter(|a| a.as_encoded_bytes().starts_with(stillpoint::run::rescue::process::ARGUMENT.as_bytes()))
+    let mut arguments = std::env::args_os().skip(1);
+    if let Some(first) = arguments.next()
+        && let Some(ended) = hidden(&first, arguments)
     {
-        return stillpoint::run::rescue::process::main(&task);
-    }
-    if std::env::args_os().nth(1).is_some_and(|a| a == stillpoint::window::probe::ARGUMENT) {
-        return stillpoint::window::probe::main(std::env::args_os().skip(2));
-    }
-    if std::env::args_os().nth(1).is_some_and(|a| a == stillpoint::host::inspect::ARGUMENT) {
-        return stillpoint::host::inspect::main();
-    }
-    if std::env::args_os().nth(1).is_some_and(|a| a == stillpoint::quiesce::user::ARGUMENT) {
-        return stillpoint::quiesce::user::main(std::env::args_os().skip(2));
-    }
-    if std::env::args_os().nth(1).is_some_and(|a| a == stillpoint::quiesce::trial::ARGUMENT) {
-        return stillpoint::quiesce::trial::main(std::env::args_os().skip(2));
+        return ended;
     }
     stillpoint::host::kernel::one_malloc_arena();
     stillpoint::gate::install_panic_hook();
@@ -44,4 +29,20 @@ fn main() -> ExitCode {
     });
     stillpoint::gate::finish();
     ended
+}
+
+/// What a hidden first argument makes this program; none when it is not one.
+fn hidden(first: &OsStr, rest: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    if first.as_encoded_bytes().starts_with(run::rescue::process::ARGUMENT.as_bytes()) {
+        return Some(run::rescue::process::main(first));
+    }
+    Some(match first.to_str()? {
+        window::watchdog::ARGUMENT => window::watchdog::main(),
+        window::freezer::ARGUMENT => window::freezer::main(),
+        window::probe::ARGUMENT => window::probe::main(rest),
+        host::inspect::ARGUMENT => host::inspect::main(),
+        quiesce::user::ARGUMENT => quiesce::user::main(rest),
+        quiesce::trial::ARGUMENT => quiesce::trial::main(rest),
+        _ => return None,
+    })
 }

@@ -6,20 +6,23 @@
 //! lives, or be read where somebody else than root could have written it: a journal names commands that run
 //! as root.
 
+mod frozen;
+
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::frozen::FrozenMount;
+pub(crate) use self::frozen::{MayBeFrozen, will_freeze};
 use super::held_record::HeldFreezeRecord;
 use crate::config::settings::Hook;
 use crate::host::file::{self, Lasts};
 use crate::host::owned_file::{self, OwnedFile};
 use crate::host::process::{self, ProcessId};
 use crate::host::trust::{self, Trusted};
-use crate::ids::{DevNo, RunId, SnapshotId};
-use crate::plan::{Method, Plan, PlannedFilesystem};
+use crate::ids::{RunId, SnapshotId};
 use crate::quiesce::HookEnv;
 use crate::quiesce::orphans::SessionProcess;
 use crate::unmount::Recipe;
@@ -59,18 +62,6 @@ impl Given {
     pub(crate) fn snapshots(&self) -> impl Iterator<Item = &SnapshotId> {
         self.tags.iter().flat_map(|(ids, _)| ids)
     }
-}
-
-/// A filesystem that the run may have frozen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FrozenMount {
-    /// mountinfo's `major:minor` of its superblock.
-    pub dev: DevNo,
-    /// The path by which the run opened it.
-    pub mount_point: PathBuf,
-    /// Its word on the page; none in a journal of a build that did not say.
-    #[serde(default)]
-    pub word: Option<usize>,
 }
 
 /// What a run may have stopped and unmounted.
@@ -362,46 +353,6 @@ impl Journal {
             let _ = std::fs::remove_file(self.page());
         }
     }
-}
-
-/// What a run may have frozen, as far as its journal and its page say.
-#[derive(Debug, Clone)]
-pub(crate) struct MayBeFrozen {
-    page: Option<Arc<Left>>,
-    mounts: Vec<FrozenMount>,
-}
-
-impl MayBeFrozen {
-    /// The filesystems. None of them is certain: only a FITHAW tells.
-    pub(crate) fn mounts(&self) -> impl Iterator<Item = &FrozenMount> {
-        self.mounts.iter().filter(|m| self.still(m))
-    }
-
-    /// May this one still be? Asked again before each FITHAW, because the watchdog may be thawing it.
-    pub(crate) fn still(&self, mount: &FrozenMount) -> bool {
-        let (Some(page), Some(word)) = (&self.page, mount.word) else { return true };
-        page.may_be_frozen(word)
-    }
-
-    /// Notes that it is thawed.
-    pub(crate) fn thawed(&self, mount: &FrozenMount) {
-        if let (Some(page), Some(word)) = (&self.page, mount.word) {
-            page.thawed(word);
-        }
-    }
-}
-
-/// The filesystems that this plan will freeze, in the order in which the window gives each a word on the
-/// page.
-#[must_use]
-pub(crate) fn will_freeze(plan: &Plan) -> Vec<FrozenMount> {
-    let frozen = plan.filesystems.iter().filter(|f| f.method == Method::Freeze);
-    let mount = |(word, f): (usize, &PlannedFilesystem)| FrozenMount {
-        dev: f.dev,
-        mount_point: f.mount_point.clone(),
-        word: Some(word),
-    };
-    frozen.enumerate().map(mount).collect()
 }
 
 /// The hooks' environments are in it, and may contain a password.

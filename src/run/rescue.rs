@@ -47,9 +47,14 @@ pub(super) fn recorded(journal: &Journal) -> Thaws {
     if journal.may_be_frozen().mounts().next().is_none() {
         return Thaws::default();
     }
-    match process::elsewhere(&Task::Recorded(journal.path().to_owned())) {
+    elsewhere_or(&Task::Recorded(journal.path().to_owned()), || recorded_here(journal))
+}
+
+/// Has another process thaw: FITHAW may hang. Where that cannot be, this one does.
+fn elsewhere_or(task: &Task, here: impl FnOnce() -> Thaws) -> Thaws {
+    match process::elsewhere(task) {
         Some(Ok(everything)) => everything.thaws,
-        _ => recorded_here(journal),
+        _ => here(),
     }
 }
 
@@ -138,10 +143,7 @@ fn thaw_one(mount: &FrozenMount, frozen: &MayBeFrozen, dead: Option<&[ProcessId]
 /// Thaws what a run has frozen whose process exists and does not answer.
 #[must_use]
 pub fn by_force(journal: &Journal) -> Thaws {
-    match process::elsewhere(&Task::Force(journal.path().to_owned())) {
-        Some(Ok(everything)) => everything.thaws,
-        _ => force_here(journal),
-    }
+    elsewhere_or(&Task::Force(journal.path().to_owned()), || force_here(journal))
 }
 
 fn force_here(journal: &Journal) -> Thaws {

@@ -129,7 +129,7 @@ pub(super) fn elsewhere(task: &Task) -> Option<Result<Everything, String>> {
 /// The whole life of the other process.
 #[must_use]
 pub fn main(argument: &OsStr) -> ExitCode {
-    // As root owns it: the terminal's Ctrl-C is for whoever waits, and would break off a FITHAW.
+    // Out of the terminal: its Ctrl-C is for whoever waits, and would break off a FITHAW.
     let _ = nix::unistd::setsid();
     let Some(task) = Task::parse(argument) else { return ExitCode::FAILURE };
     let answer = task.done_here().map(Answer::from);

@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::super::clock::{boottime, boottime_ns};
-use super::super::companion::Hello;
+use super::super::companion::{Hello, STACK};
 use super::super::delegated::Delegate;
 use super::super::expedite::RcuExpedited;
 use super::super::watchdog::{self, ARM, BEAT};
@@ -123,7 +123,7 @@ impl Process {
         let (page, beating) = (Arc::clone(&self.page), Arc::clone(&self.beating));
         std::thread::Builder::new()
             .name("heartbeat".to_owned())
-            .stack_size(64 * 1024)
+            .stack_size(STACK)
             .spawn(move || {
                 while beating.load(Ordering::SeqCst) {
                     page.beat.store(boottime_ns(), Ordering::SeqCst);
