@@ -37,6 +37,7 @@ use crate::exit::Exit;
 use crate::host::beneath::mount_root;
 use crate::host::{reach, thread};
 use crate::interrupt::Interrupt;
+use crate::path_encoding::shown;
 use crate::plan::{Method, PlannedFilesystem};
 use crate::quiesce::{self, HookEnv, HookOutcome, Quiesced};
 use crate::unmount::claim::{Claim, claim};
@@ -97,6 +98,9 @@ impl Remounted {
     }
 
     fn logged(self) -> Self {
+        for mounted in &self.mounted {
+            tracing::info!("mounted {} again", shown(mounted));
+        }
         for failed in &self.failed {
             tracing::error!("{failed}");
         }
@@ -156,7 +160,7 @@ pub(super) async fn unmount<E>(
     away.kept = kept_open(&targets.recipe)?;
     for mount in targets.recipe.mounts.iter().rev() {
         targets.unmount(mount).await?;
-        tracing::info!("unmounted {}", mount.mount_point.display());
+        tracing::info!("unmounted {}", shown(&mount.mount_point));
     }
     for device in targets.recipe.filesystems.iter().flat_map(|f| &f.devices) {
         away.claims.push(claim(device).map_err(|errno| {

@@ -216,7 +216,11 @@ fn one_is_unmounted_while_others_are_frozen_and_nested_ones_go_children_first() 
     space.sh(&format!("mkdir {a}/in; umount {b}; mount {} {a}/in", space.rig.device("b")));
     space.rig.configure(&format!("[defaults.methods]\n\"{a}\" = \"unmount\"\n\"{a}/in\" = \"unmount\"\n"));
     let before = space.table();
-    space.run(&["snapshot"]).exits(0).says("filesystem-consistent, 3 of 3");
+    let ended = space.run(&["snapshot"]);
+    ended.exits(0).says("filesystem-consistent, 3 of 3");
+    for mount in [&a, &format!("{a}/in")] {
+        ended.says(&format!("unmounted {mount}")).says(&format!("mounted {mount} again"));
+    }
     assert_eq!(space.table(), before);
     assert_labels(&space.rig, 3, "filesystem");
     space.sh(&format!("umount {a}/in"));
