@@ -1,6 +1,7 @@
 //! Which runs live, who may write their journals, and what may be frozen by them.
 
 use super::*;
+use crate::ids::DevNo;
 
 #[test]
 fn a_live_run_is_not_dead_and_a_reused_pid_is() {
