@@ -188,6 +188,7 @@ async fn pin_credentials(
             return Err(ConnectError::Expiring { left, need });
         }
     }
-    let token = got.session_token().map(str::to_owned);
+    // An empty one is none, as in the aws CLI; sent all the same, it would make the signature wrong.
+    let token = got.session_token().filter(|token| !token.is_empty()).map(str::to_owned);
     Ok(Credentials::new(got.access_key_id(), got.secret_access_key(), token, None, "pinned"))
 }

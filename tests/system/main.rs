@@ -10,6 +10,7 @@
 )]
 
 mod apart;
+mod aws;
 mod busy;
 mod containers;
 mod death;

@@ -14,6 +14,7 @@
 //! patience    how long tests wait, and what they let time pass for
 //! probe       what is to be seen of a freeze from outside: blocked writers, watchdogs, images, labels
 //! hooks       hooks that write down what is done to them
+//! http        a proxy, and a server that gives every request the same answer
 //! made        a kernel and a watchdog for a made host, so that a window opens without root
 //!   made_ec2    EC2 in memory, and a clock that stands still: a whole run in milliseconds
 //! control_group  one of a test's own, with the program in it
@@ -43,6 +44,7 @@ mod filesystem;
 pub mod fixture;
 pub mod fuse;
 pub mod hooks;
+pub mod http;
 pub mod listener;
 pub mod made;
 pub mod made_ec2;
