@@ -66,7 +66,7 @@ impl ConnectError {
         match self {
             Self::Credentials(_) => {
                 "attach an instance profile with an IAM role, or set AWS_ACCESS_KEY_ID and \
-                 AWS_SECRET_ACCESS_KEY"
+                 AWS_SECRET_ACCESS_KEY; `stillpoint config show` names the source that is in force"
             }
             Self::Expiring { .. } => "renew them, or shorten the hooks' timeouts",
             Self::Endpoint { .. } => "check --endpoint-url, AWS_ENDPOINT_URL_EC2, the Region's name and DNS",
@@ -134,7 +134,12 @@ pub async fn connect(
         TrustStore::empty()
     };
     let shared = credentials::shared(sdk, region).await?;
-    let pinned = pin_credentials(&shared, need).await?;
+    let pinned = pin_credentials(&shared, need).await.map_err(|e| match (e, &sdk.credentials.source) {
+        (ConnectError::Credentials(why), Some(source)) => {
+            ConnectError::Credentials(format!("{}: {why}", source.value))
+        }
+        (e, _) => e,
+    })?;
     // Behind a proxy, EC2's name is for the proxy to look up: this host may know no names at all.
     let dns = PinnedDns::default();
     match &proxy {

@@ -42,6 +42,7 @@ pub(super) async fn shared(sdk: &Sdk, region: &str) -> Result<SdkConfig, Connect
     let dns = PinnedDns::default();
     let routed = Routed::client(&dns, &sdk.proxies, trusted.clone())?;
     let name = region_of(region);
+    let (fips, dual_stack) = sdk.for_sts();
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .operation_attempt_timeout(STS.0)
@@ -53,16 +54,16 @@ pub(super) async fn shared(sdk: &Sdk, region: &str) -> Result<SdkConfig, Connect
         .http_client(routed.clone())
         .profile_files(sdk.profile_files())
         .profile_name(sdk.profile_name())
-        .use_fips(sdk.fips.value)
-        .use_dual_stack(sdk.dual_stack.value)
+        .use_fips(fips)
+        .use_dual_stack(dual_stack)
         .timeout_config(timeouts.clone())
         .no_credentials()
         .load()
         .await;
     let provider = ProviderConfig::default()
         .with_region(Some(name.clone()))
-        .with_use_fips(Some(sdk.fips.value))
-        .with_use_dual_stack(Some(sdk.dual_stack.value))
+        .with_use_fips(Some(fips))
+        .with_use_dual_stack(Some(dual_stack))
         .with_timeout_config(timeouts);
     let here = provider.clone().with_http_client(direct(&dns, trusted)?);
     let sts = provider.with_http_client(routed);

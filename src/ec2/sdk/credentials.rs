@@ -1,10 +1,10 @@
 //! Whose credentials are used: the first of the SDK's sources that is configured.
 //!
 //! ```text
-//! environment → profile → web identity → container → instance profile
+//! environment → role of the profile → web identity → profile → container → instance profile
 //! ```
 //!
-//! The order is that of the SDK's default chain. The SDK's own provider for profiles is not used: it would
+//! The order is that of the aws CLI. The SDK's own provider for profiles is not used: it would
 //! run a `credential_process` by a shell and without a limit, stop at a profile whose kind of credentials is
 //! not compiled in, and not say what it is about to do.
 //!
@@ -105,13 +105,18 @@ pub(super) fn find(env: &Environment, profile: &Profile) -> Result<Found, SdkErr
     let sourced = |base, origin| {
         Some(Sourced { value: Source { base, roles: Vec::new() }, origin: Origin::Environment(origin) })
     };
+    if env.get("AWS_ACCESS_KEY_ID").is_some() && !has_key(env) {
+        passed_over.push("AWS_ACCESS_KEY_ID does not count: AWS_SECRET_ACCESS_KEY is not set".to_owned());
+    }
+    let assumes = profile.get("role_arn").is_some() && profile.get("web_identity_token_file").is_none();
+    let token_file = env.get("AWS_WEB_IDENTITY_TOKEN_FILE").filter(|_| !assumes);
     // A source that is configured and fails is an error: the next one may be somebody else's.
     let source = if has_key(env) {
         sourced(Base::Environment, "AWS_ACCESS_KEY_ID")
+    } else if let Some(token_file) = token_file {
+        sourced(web_identity(token_file, env)?, "AWS_WEB_IDENTITY_TOKEN_FILE")
     } else if let Some(found) = of_profile(profile, env, &mut passed_over)? {
         Some(found)
-    } else if let Some(token_file) = env.get("AWS_WEB_IDENTITY_TOKEN_FILE") {
-        sourced(web_identity(token_file, env)?, "AWS_WEB_IDENTITY_TOKEN_FILE")
     } else if let Some((base, variable)) = container(env) {
         sourced(base, variable)
     } else if env.get("AWS_EC2_METADATA_DISABLED").is_some_and(|v| v.eq_ignore_ascii_case("true")) {
@@ -252,13 +257,18 @@ fn base(profile: &Profile, name: &str, passed_over: &mut Vec<String>) -> Result<
                  export-credentials --profile {name} --format process` into another profile",
                 found.origin
             ));
-            return Ok(None);
+            break;
         }
     }
-    if let Some(command) = text("credential_process") {
-        return Ok(Some(Base::Process { profile: name.to_owned(), command }));
+    // Keys in the file for credentials come before a program, and those in the other file after it.
+    let keys = keys(profile, name)?;
+    if profile.in_credentials(name, "aws_access_key_id") {
+        return Ok(keys);
     }
-    keys(profile, name)
+    match text("credential_process") {
+        Some(command) => Ok(Some(Base::Process { profile: name.to_owned(), command })),
+        None => Ok(keys),
+    }
 }
 
 fn keys(profile: &Profile, name: &str) -> Result<Option<Base>, SdkError> {
@@ -331,7 +341,7 @@ mod tests {
     const KEYS: &str = "aws_access_key_id = AK\naws_secret_access_key = s3cret\n";
 
     #[tokio::test]
-    async fn the_order_is_the_sdks() {
+    async fn the_order_is_that_of_the_aws_cli() {
         let all = |left: usize| {
             let vars = [
                 ("AWS_EC2_METADATA_DISABLED", "True"),
@@ -351,9 +361,18 @@ mod tests {
             told(all(7), "", &keys).await,
             "access key of AWS_ACCESS_KEY_ID | environment AWS_ACCESS_KEY_ID"
         );
-        assert_eq!(told(all(6), "", &keys).await, "access key of profile default | /k [profile default]");
+        assert_eq!(told(all(3), "", &keys).await, "access key of profile default | /k [profile default]");
+        let half = told(all(6), "", "").await;
+        assert!(
+            half.ends_with("AWS_ACCESS_KEY_ID does not count: AWS_SECRET_ACCESS_KEY is not set"),
+            "{half}"
+        );
+        let role = "[default]\nrole_arn = arn:p\ncredential_source = Ec2InstanceMetadata\n";
+        let assumed = "role arn:p with instance profile (IMDS) | /c [profile default]";
+        assert_eq!(told(all(5), role, &keys).await, assumed);
         let token = "role arn:env with the token in /token | environment AWS_WEB_IDENTITY_TOKEN_FILE";
         assert_eq!(told(all(5), "", "").await, token);
+        assert_eq!(told(all(5), "", &keys).await, token, "as in the aws CLI");
         let container =
             "container's role (AWS_CONTAINER_CREDENTIALS_…) | environment AWS_CONTAINER_CREDENTIALS_";
         assert_eq!(told(all(3), "", "").await, format!("{container}RELATIVE_URI"));
@@ -450,6 +469,16 @@ mod tests {
         let process =
             told(Environment::default(), "[default]\ncredential_process = /bin/p --key s3cret\n", "").await;
         assert_eq!(process, "credential_process of profile default | /c [profile default]");
+        let process = "[default]\ncredential_process = /bin/p\n";
+        let keys = format!("[default]\nsso_session = s\n{KEYS}");
+        let said = told(Environment::default(), process, &keys).await;
+        assert!(
+            said.starts_with(
+                "access key of profile default | /k [profile default] | profile default is passed"
+            )
+        );
+        let both = told(Environment::default(), &format!("{process}{KEYS}"), "").await;
+        assert!(both.starts_with("credential_process of"), "{both}");
         let half = told(Environment::default(), "", "[default]\naws_access_key_id = AK\n").await;
         assert!(
             half.starts_with("error: the AWS profile `default` cannot be used: it has aws_access_key_id"),

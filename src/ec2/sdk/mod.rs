@@ -59,9 +59,11 @@ pub(crate) struct Sdk {
     pub endpoint: Option<Sourced<String>>,
     /// Set when the endpoints of variables and profiles do not count.
     ignored: Option<Origin>,
-    /// Endpoints with cryptography that FIPS 140 allows.
+    /// Is an endpoint for STS configured?
+    sts_endpoint: bool,
+    /// Endpoints with cryptography that FIPS 140 allows, where the endpoint is the Region's own.
     pub fips: Sourced<bool>,
-    /// Endpoints that have IPv6 addresses too.
+    /// Endpoints that have IPv6 addresses too, where the endpoint is the Region's own.
     pub dual_stack: Sourced<bool>,
     /// Whose certificates HTTPS trusts.
     pub authorities: Sourced<Authorities>,
@@ -95,8 +97,22 @@ impl Sdk {
         let ignored = ignore.value.then_some(ignore.origin);
         let credentials = credentials::find(env, &profile)?;
         warnings.extend(credentials.passed_over.iter().cloned());
+        let endpoint = endpoint(loaded, env, &profile, ignored.is_some())?;
+        if let Some(own) = &endpoint {
+            for (what, on) in [("FIPS", &fips), ("dual-stack", &dual_stack)].iter().filter(|(_, v)| v.value) {
+                let (url, of) = (&own.value, &own.origin);
+                warnings.push(format!(
+                    "{what} ({}) does not count for EC2: its endpoint is given, {url} ({of})",
+                    on.origin
+                ));
+            }
+        }
+        // STS has endpoints of its own, by variables and profiles alone.
+        let sts = env.get("AWS_ENDPOINT_URL_STS").or_else(|| env.get("AWS_ENDPOINT_URL")).is_some()
+            || profile.service("sts", "endpoint_url").or_else(|| profile.get("endpoint_url")).is_some();
         Ok(Self {
-            endpoint: endpoint(loaded, env, &profile, ignored.is_some())?,
+            endpoint,
+            sts_endpoint: sts && ignored.is_none(),
             ignored,
             fips,
             dual_stack,
@@ -112,38 +128,37 @@ impl Sdk {
 
     /// The URL of EC2 in this Region.
     ///
+    /// An endpoint of one's own is taken as it is, without FIPS and dual-stack, as by the aws CLI.
+    ///
     /// # Errors
-    /// When there is none: FIPS together with an endpoint of one's own, say.
+    /// When there is none: for a Region that no partition has with FIPS, say.
     pub async fn url(&self, region: &str) -> Result<String, SdkError> {
-        let wrong = |why: String| match &self.endpoint {
-            Some(own) => SdkError::new(
-                format!("the EC2 endpoint {} ({}) cannot be used: {why}", own.value, own.origin),
-                self.hint_against(),
-            ),
-            None => SdkError::new(
+        if let Some(own) = &self.endpoint {
+            return Ok(own.value.clone());
+        }
+        let wrong = |why: String| {
+            let on = [("FIPS", &self.fips), ("dual-stack", &self.dual_stack)];
+            let on = on.iter().filter(|(_, v)| v.value).map(|(n, v)| format!("{n} ({})", v.origin));
+            let on: Vec<_> = on.chain(["the Region's name".to_owned()]).collect();
+            SdkError::new(
                 format!("there is no EC2 endpoint for the Region {region}: {why}"),
-                format!("check the Region's name, or {}", self.hint_against()),
-            ),
+                format!("check {}", on.join(" and ")),
+            )
         };
         let params = Params::builder()
             .region(region)
             .use_fips(self.fips.value)
             .use_dual_stack(self.dual_stack.value)
-            .set_endpoint(self.endpoint.as_ref().map(|e| e.value.clone()))
             .build()
             .map_err(|e| wrong(e.to_string()))?;
         let found = DefaultResolver::new().resolve_endpoint(&params).await;
         found.map(|e| e.url().to_owned()).map_err(|e| wrong(crate::error::chain(&*e)))
     }
 
-    fn hint_against(&self) -> String {
-        let on = [("FIPS", &self.fips), ("dual-stack", &self.dual_stack)];
-        let on: Vec<_> =
-            on.iter().filter(|(_, v)| v.value).map(|(n, v)| format!("{n} ({})", v.origin)).collect();
-        match on.as_slice() {
-            [] => "set another endpoint".to_owned(),
-            on => format!("use it without {}", on.join(" and ")),
-        }
+    /// FIPS and dual-stack for STS; neither counts where its endpoint is configured.
+    pub fn for_sts(&self) -> (bool, bool) {
+        let own = !self.sts_endpoint;
+        (self.fips.value && own, self.dual_stack.value && own)
     }
 
     /// The SDK's files, as it takes them.
@@ -200,7 +215,7 @@ fn endpoint(
     let variable = variable.filter_map(|name| {
         Some(Sourced { value: env.get(name)?.to_owned(), origin: Origin::Environment(name) })
     });
-    let of_profile = || profile.ec2("endpoint_url").or_else(|| profile.get("endpoint_url"));
+    let of_profile = || profile.service("ec2", "endpoint_url").or_else(|| profile.get("endpoint_url"));
     let found = { variable }.next().or(own).or_else(|| of_profile().filter(|_| !ignored));
     found.map(|found| url(found, "endpoint_url")).transpose()
 }

@@ -48,14 +48,10 @@ impl Profile {
             Some(Sourced { value, origin: Origin::Environment(variable) })
         });
         let name = named.clone().unwrap_or(Sourced { value: DEFAULT.to_owned(), origin: Origin::Default });
-        let all = parse(files.for_sdk(), &name.value).await.map_err(|why| unreadable(files, &why))?;
-        let profile = Self {
-            all,
-            config: One::parse(&files.config, EnvConfigFileKind::Config, &name.value, files).await?,
-            credentials: One::parse(&files.credentials, EnvConfigFileKind::Credentials, &name.value, files)
-                .await?,
-            name,
-        };
+        let config = One::parse(&files.config, EnvConfigFileKind::Config, &name.value).await?;
+        let credentials = One::parse(&files.credentials, EnvConfigFileKind::Credentials, &name.value).await?;
+        let all = parse(files.for_sdk(), &name.value).await.map_err(|why| unreadable(None, &why))?;
+        let profile = Self { all, config, credentials, name };
         match named {
             Some(named) if profile.all.get_profile(&named.value).is_none() => Err(profile.not_there(files)),
             _ => Ok(profile),
@@ -91,10 +87,14 @@ impl Profile {
     /// A value of any profile.
     pub fn of(&self, profile: &str, key: &str) -> Option<Sourced<String>> {
         let value = self.all.get_profile(profile)?.get(key).filter(|v| !v.is_empty())?;
-        let has = |one: &One| one.parsed.get_profile(profile).and_then(|p| p.get(key)).is_some();
         // What stands in both is taken from the credentials.
-        let one = if has(&self.credentials) { &self.credentials } else { &self.config };
+        let one = if self.in_credentials(profile, key) { &self.credentials } else { &self.config };
         Some(Sourced { value: value.to_owned(), origin: one.origin(&format!("profile {profile}")) })
+    }
+
+    /// Does this value stand in the file for credentials?
+    pub fn in_credentials(&self, profile: &str, key: &str) -> bool {
+        self.credentials.parsed.get_profile(profile).and_then(|p| p.get(key)).is_some()
     }
 
     /// Is there a profile of this name?
@@ -102,13 +102,13 @@ impl Profile {
         self.all.get_profile(profile).is_some()
     }
 
-    /// A value that the `services` section of the profile in force has for EC2 alone.
-    pub fn ec2(&self, key: &str) -> Option<Sourced<String>> {
+    /// A value that the `services` section of the profile in force has for one service alone, such as `ec2`.
+    pub fn service(&self, service: &str, key: &str) -> Option<Sourced<String>> {
         let section = self.get("services")?.value;
         let place = PropertiesKey::builder()
             .section_key("services")
             .section_name(&section)
-            .property_name("ec2")
+            .property_name(service)
             .sub_property_name(key)
             .build()
             .ok()?;
@@ -118,14 +118,9 @@ impl Profile {
 }
 
 impl One {
-    async fn parse(
-        file: &SdkFile,
-        kind: EnvConfigFileKind,
-        name: &str,
-        files: &Files,
-    ) -> Result<Self, SdkError> {
+    async fn parse(file: &SdkFile, kind: EnvConfigFileKind, name: &str) -> Result<Self, SdkError> {
         let alone = EnvConfigFiles::builder().with_contents(kind, &file.text).build();
-        let parsed = parse(alone, name).await.map_err(|why| unreadable(files, &why))?;
+        let parsed = parse(alone, name).await.map_err(|why| unreadable(file.path.as_deref(), &why))?;
         Ok(Self { file: file.path.as_deref().map(Arc::from), parsed })
     }
 
@@ -143,11 +138,13 @@ async fn parse(files: EnvConfigFiles, name: &str) -> Result<ProfileSet, String> 
         .map_err(|e| crate::error::chain(&e))
 }
 
-fn unreadable(files: &Files, why: &str) -> SdkError {
-    let paths = [&files.config, &files.credentials].into_iter().filter_map(|f| f.path.as_deref());
-    let paths: Vec<String> = paths.map(|p| shown(p).to_string()).collect();
+fn unreadable(file: Option<&Path>, why: &str) -> SdkError {
+    // The SDK does not know the file, and writes `error parsing  on line 3:` and the reason below it.
+    let why = why.split_once("error parsing  on ").map_or(why, |(_, why)| why);
+    let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
+    let file = file.map_or_else(|| "the AWS configuration".to_owned(), |file| shown(file).to_string());
     SdkError::new(
-        format!("{} cannot be parsed: {why}", paths.join(" or ")),
+        format!("{file} cannot be parsed: {why}"),
         "correct the line, or have AWS_CONFIG_FILE or AWS_SHARED_CREDENTIALS_FILE name another file"
             .to_owned(),
     )
@@ -175,14 +172,14 @@ pub(super) mod tests {
         let default = profile(Environment::default(), config, "[default]\na = credentials\n").await.unwrap();
         assert_eq!(told(default.get("a")), "credentials (/k [profile default])");
         assert_eq!(told(default.get("region")), "r (/c [profile default])");
-        assert_eq!(told(default.ec2("endpoint_url")), "http://vpce (/c [services s])");
+        assert_eq!(told(default.service("ec2", "endpoint_url")), "http://vpce (/c [services s])");
         assert_eq!(told(default.get("none")), "none");
         let dev = profile(Environment::from([("AWS_PROFILE", "dev")]), config, "").await.unwrap();
         assert_eq!(
             (told(dev.get("a")), told(dev.get("empty"))),
             ("dev (/c [profile dev])".into(), "none".into())
         );
-        assert_eq!(told(dev.ec2("endpoint_url")), "none");
+        assert_eq!(told(dev.service("ec2", "endpoint_url")), "none");
         assert_eq!(told(dev.of("default", "region")), "r (/c [profile default])");
     }
 
@@ -206,6 +203,8 @@ pub(super) mod tests {
     #[tokio::test]
     async fn a_file_that_cannot_be_parsed_is_an_error() {
         let e = profile(Environment::default(), "[default\n", "").await.unwrap_err();
-        assert!(e.to_string().starts_with("/c or /k cannot be parsed: "), "{e}");
+        assert_eq!(e.to_string(), "/c cannot be parsed: line 1: Profile definition must end with ']'");
+        let e = profile(Environment::default(), "[default]\n", "[x]\n= y\n").await.unwrap_err();
+        assert!(e.to_string().starts_with("/k cannot be parsed: line 2: "), "{e}");
     }
 }

@@ -45,7 +45,11 @@ impl Sdk {
             let what = "those of variables and profiles do not count".to_owned();
             lines.push(Line("configured endpoints", what, origin.clone()));
         }
-        let yes_no = |yes| if yes { "yes" } else { "no" }.to_owned();
+        let yes_no = |yes| match (yes, &self.endpoint) {
+            (true, None) => "yes".to_owned(),
+            (true, Some(_)) => "not for EC2, since its endpoint is given".to_owned(),
+            (false, _) => "no".to_owned(),
+        };
         lines.push(Line("FIPS", yes_no(self.fips.value), self.fips.origin.clone()));
         lines.push(Line("dual-stack", yes_no(self.dual_stack.value), self.dual_stack.origin.clone()));
         let authorities = match &self.authorities.value {

@@ -135,9 +135,18 @@ async fn the_regions_endpoint_is_the_one_of_its_partition_with_fips_and_dual_sta
     let sdk = Host::new("", "").find(&[]).await.unwrap();
     assert_eq!(sdk.url("cn-north-1").await.unwrap(), "https://ec2.cn-north-1.amazonaws.com.cn");
     assert_eq!(sdk.url("us-gov-west-1").await.unwrap(), "https://ec2.us-gov-west-1.amazonaws.com");
-    let e = host.find(&[("AWS_ENDPOINT_URL", "https://vpce")]).await.unwrap().url(region).await.unwrap_err();
-    assert!(e.to_string().contains("FIPS and custom endpoint are not supported"), "{e}");
-    assert!(e.hint.contains("use it without FIPS (") && e.hint.contains("[profile default])"), "{}", e.hint);
+    let own = host.find(&[("AWS_ENDPOINT_URL", "https://vpce")]).await.unwrap();
+    assert_eq!(own.url(region).await.unwrap(), "https://vpce", "as by the aws CLI");
+    let told = own.warnings.iter().find(|w| w.starts_with("FIPS (")).unwrap();
+    assert!(told.ends_with("https://vpce (environment AWS_ENDPOINT_URL)"), "{told}");
+    let shown = host.shown(&[("AWS_ENDPOINT_URL", "https://vpce")], None).await;
+    assert!(
+        shown.iter().any(|l| l.starts_with("FIPS: not for EC2, since its endpoint is given #")),
+        "{shown:?}"
+    );
+    assert_eq!(own.for_sts(), (false, false), "its endpoint is given as well");
+    let ec2 = host.find(&[("AWS_ENDPOINT_URL_EC2", "https://vpce")]).await.unwrap();
+    assert_eq!(ec2.for_sts(), (true, false));
 }
 
 #[tokio::test]
