@@ -252,8 +252,8 @@ fn base(profile: &Profile, name: &str, passed_over: &mut Vec<String>) -> Result<
         if let Some(found) = profile.of(name, key) {
             let what = if key == "login_session" { "`aws login`" } else { "IAM Identity Center (SSO)" };
             passed_over.push(format!(
-                "profile {name} is passed over: `{key}` ({}) signs in a person by {what}, which stillpoint \
-                 does not; where it is to count, write `credential_process = aws configure \
+                "the sign-in of profile {name} is passed over: `{key}` ({}) is for a person, who signs in by \
+                 {what}; where it is to count, write `credential_process = aws configure \
                  export-credentials --profile {name} --format process` into another profile",
                 found.origin
             ));
@@ -453,7 +453,8 @@ mod tests {
             let said = told(Environment::default(), &format!("[default]\n{key}\n"), "").await;
             let name = key.split(' ').next().unwrap();
             let start = format!(
-                "instance profile (IMDS) | built-in default | profile default is passed over: `{name}`"
+                "instance profile (IMDS) | built-in default | the sign-in of profile default is passed over: \
+                 `{name}`"
             );
             assert!(said.starts_with(&start), "{said}");
             assert!(said.contains("export-credentials --profile default"), "{said}");
@@ -461,7 +462,9 @@ mod tests {
         let role = "[default]\nrole_arn = r\nsource_profile = s\n[profile s]\nsso_session = x\n";
         let said = told(Environment::default(), role, "").await;
         assert!(
-            said.starts_with("instance profile (IMDS) | built-in default | profile s is passed"),
+            said.starts_with(
+                "instance profile (IMDS) | built-in default | the sign-in of profile s is passed"
+            ),
             "{said}"
         );
         let empty = told(Environment::default(), "[default]\nregion = r\n", "").await;
@@ -472,11 +475,9 @@ mod tests {
         let process = "[default]\ncredential_process = /bin/p\n";
         let keys = format!("[default]\nsso_session = s\n{KEYS}");
         let said = told(Environment::default(), process, &keys).await;
-        assert!(
-            said.starts_with(
-                "access key of profile default | /k [profile default] | profile default is passed"
-            )
-        );
+        assert!(said.starts_with(
+            "access key of profile default | /k [profile default] | the sign-in of profile default is passed"
+        ));
         let both = told(Environment::default(), &format!("{process}{KEYS}"), "").await;
         assert!(both.starts_with("credential_process of"), "{both}");
         let half = told(Environment::default(), "", "[default]\naws_access_key_id = AK\n").await;
