@@ -12,7 +12,7 @@ pub enum Exit {
     Ok = 0,
     /// A set was taken at a lower consistency, which the policy allows.
     Lower = 10,
-    /// A set was taken; something after it failed.
+    /// A set was taken and is there; something after it failed, or EC2 could not complete a former one.
     After = 11,
     /// A hook failed; nothing was taken.
     Hook = 20,
@@ -93,7 +93,9 @@ impl Exit {
         match self {
             Self::Ok => "done; the set was taken at the requested consistency",
             Self::Lower => "set taken at a lower consistency, which the policy allows",
-            Self::After => "set taken; something after it failed (post or completed hook, tags, record)",
+            Self::After => {
+                "set taken, and it is there; something after it failed (post or completed hook, tags, record), or a former set was lost"
+            }
             Self::Hook => "a hook failed, nothing taken",
             Self::Freeze => "a freeze or unmount failed, everything thawed, nothing taken",
             Self::NotHeld => "the window ran out or a freeze did not hold, and the policy refuses less",

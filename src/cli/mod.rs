@@ -61,7 +61,8 @@ enum Command {
     Freeze(freeze::Freeze),
     /// End a held freeze, and undo what a run that died left behind. With --all, thaw every filesystem.
     Thaw(thaw::Thaw),
-    /// Show what may be frozen, by which run, until when, and what is still to be undone.
+    /// Show what may be frozen, by which run, until when, what is still to be undone, and how each plan's last
+    /// run ended.
     Status(status::Status),
     /// Look for what would make a run fail or lower its label, with remedies. Changes nothing.
     Doctor(doctor::Doctor),
@@ -198,7 +199,7 @@ pub fn main() -> std::process::ExitCode {
             },
             Command::Thaw(command) => command.run(&cli.global).await,
             Command::Doctor(command) => command.run(&cli.global).await,
-            Command::Status(command) => command.run(&cli.global),
+            Command::Status(command) => command.run(&cli.global).await,
             Command::Config(command) => command.run(&cli.global).await,
         }
     });

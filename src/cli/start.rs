@@ -40,7 +40,7 @@ pub(super) struct Ready {
 
 impl Ready {
     /// Takes the lock, cleans up after dead runs and makes the plan. Until the first thing is attempted, a
-    /// signal ends the process at once.
+    /// signal ends the command at once.
     ///
     /// With `settles`, the snapshots that the dead runs may have made are looked up in EC2 too.
     pub async fn get(
@@ -53,14 +53,14 @@ impl Ready {
         let mut early = interrupt.clone();
         let lock = tokio::select! {
             lock = lock::take(run_dir, wait) => lock?,
-            signal = early.caught() => die_by(signal),
+            signal = early.caught() => return Err(Error::interrupted(signal)),
         };
         // No signal interrupts this: it runs post commands that are owed.
         let unsettled = clean_up(run_dir).await?;
         let unsettled = if settles { unsettled } else { Vec::new() };
         let planned = tokio::select! {
             planned = plan_and_settle(loaded, unsettled) => planned?,
-            signal = early.caught() => die_by(signal),
+            signal = early.caught() => return Err(Error::interrupted(signal)),
         };
         Ok(Self { _lock: lock, planned })
     }

@@ -1,4 +1,5 @@
-//! `stillpoint status`: what may be frozen, by which run, until when, and what has to be undone.
+//! `stillpoint status`: what may be frozen, by which run, until when, what has to be undone, and how each plan's
+//! last run ended.
 //!
 //! In: journals; with --probe, the filesystems themselves. Out: text or JSON on stdout, exit code 0, 40, 41
 //! or 42. Must never: change anything, or touch a filesystem that may be frozen from this process.
@@ -9,6 +10,7 @@ use super::{Global, Output, as_json, print, print_json};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::path_encoding::shown;
+use crate::quiesce::systemctl;
 use crate::report;
 use crate::run::status;
 
@@ -24,7 +26,7 @@ pub(super) struct Status {
 }
 
 impl Status {
-    pub(super) fn run(&self, global: &Global) -> Result<Exit, Error> {
+    pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
         let run_dir = super::thaw::run_dir(global);
         if !nix::unistd::geteuid().is_root() {
             let what =
@@ -32,7 +34,9 @@ impl Status {
             return Err(Error::new(Exit::Permission, what).hint("run it with sudo"));
         }
         let program = std::path::Path::new(super::start::OWN_PROGRAM);
-        let status = status::read(&run_dir, self.probe.then_some(program))
+        let state_dir = super::thaw::state_dir(global);
+        let timers = systemctl::timers().await;
+        let status = status::read(&run_dir, &state_dir, self.probe.then_some(program), timers)
             .map_err(|e| Error::new(Exit::StillFrozen, format!("cannot list the mounts: {e}")))?;
         match self.output {
             Output::Text => print(&report::status::human(&status)),

@@ -148,6 +148,14 @@ pub(super) fn run_dir(global: &Global) -> PathBuf {
     }
 }
 
+/// The folder of records, in the same way.
+pub(super) fn state_dir(global: &Global) -> PathBuf {
+    match global.load(None, crate::config::Overrides::default()) {
+        Ok(loaded) => loaded.settings.state_dir,
+        Err(_) => global.state_dir.clone().unwrap_or_else(|| crate::config::STATE_DIR.into()),
+    }
+}
+
 fn everything() -> Result<Exit, Error> {
     let Everything { thaws: (thawed, failed), unread } = rescue::everything()
         .map_err(|e| Error::new(Exit::StillFrozen, format!("cannot list the mounts: {e}")))?;

@@ -33,11 +33,16 @@ pub(crate) use error::Sourced;
 pub use error::{ConfigError, Origin, Place};
 pub use files::{ConfigFile, FileStatus};
 pub use merge::Overrides;
-pub(crate) use resolve::{DEFAULT_PLAN, Origins};
+pub(crate) use resolve::{DEFAULT_PLAN, Origins, STATE_DIR};
 
 use crate::path_encoding::shown;
 use raw::Fragment;
-use settings::Settings;
+use settings::{Hook, Settings};
+
+/// May a plan have this name? It is a file name too.
+pub(crate) fn is_plan_name(name: &str) -> bool {
+    check::plan_name(name).is_ok()
+}
 
 /// The settings of one plan, and where they came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,6 +113,21 @@ pub fn load(
     inputs.overlay_flags(plan, overrides)?;
     let (settings, origins) = resolve::settings(inputs, plan)?;
     Ok(Loaded { settings, origins, files, plans })
+}
+
+/// The hooks of `plan` that can be read although the configuration as a whole is wrong: somebody has to be told
+/// that there is no set. Files of which nothing can be read are passed over, and of the others the sections with
+/// a fault.
+#[must_use]
+pub(crate) fn readable_hooks(root: &Path, config_file: Option<&Path>, plan: Option<&str>) -> Vec<Hook> {
+    let mut inputs = Fragment::default();
+    for source in files::find(root, config_file).unwrap_or_default() {
+        if let Some(text) = &source.text {
+            let hooks = raw::readable_hooks(&source.file.path, text);
+            inputs.overlay(Fragment { hooks, ..Fragment::default() });
+        }
+    }
+    resolve::hooks(inputs.hooks, plan.unwrap_or(DEFAULT_PLAN), &mut Origins::new())
 }
 
 /// Checks every file and every plan, and goes on past faults.

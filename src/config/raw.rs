@@ -122,6 +122,20 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Fragment, ConfigError> {
     Ok(fragment)
 }
 
+/// The hook sections of one file without a fault, in its order. None of a text that is no TOML.
+pub(super) fn readable_hooks(file: &Path, text: &str) -> Vec<HookInput> {
+    let doc = Document { file: Arc::from(file), text };
+    let Ok(parsed) = DeTable::parse(text) else { return Vec::new() };
+    let mut found = Vec::new();
+    for node in Table::top(&doc, parsed.get_ref()).nodes() {
+        let Some(section) = SECTIONS.iter().find(|section| section.name == node.name) else { continue };
+        for element in node.elements().into_iter().flatten() {
+            found.extend((section.read)(&element).ok());
+        }
+    }
+    hooks(found).unwrap_or_default()
+}
+
 fn plans(node: &Node<'_>) -> Result<BTreeMap<String, PlanInput>, ConfigError> {
     let mut plans = BTreeMap::new();
     for plan in node.table()?.nodes() {

@@ -18,6 +18,8 @@ use super::settings::{
 };
 use crate::consistency::Method;
 
+/// Where records are kept when nothing says where.
+pub(crate) const STATE_DIR: &str = "/var/lib/stillpoint";
 /// The plan that exists without configuration.
 pub(crate) const DEFAULT_PLAN: &str = "default";
 
@@ -132,7 +134,7 @@ pub(super) fn settings(inputs: Fragment, name: &str) -> Result<(Settings, Origin
     input.overlay(plans.remove(name).unwrap_or_default());
 
     let mut take = Taken { origins: &mut origins, table: "" };
-    let state_dir = take.or("state_dir", top.state_dir, PathBuf::from("/var/lib/stillpoint"));
+    let state_dir = take.or("state_dir", top.state_dir, PathBuf::from(STATE_DIR));
     let run_dir = take.or("run_dir", top.run_dir, PathBuf::from("/run/stillpoint"));
     take.table = "identity.";
     let identity = IdentityOverrides {
@@ -191,8 +193,14 @@ fn plan(
         copy_volume_tags: take.or("copy_volume_tags", input.copy_volume_tags, false),
         tags: take.entries("tags", input.tags, String::clone),
         description: take.optional("description", input.description),
-        hooks: hooks.into_iter().filter(|h| belongs(h, name)).map(|h| hook(h, &mut take)).collect(),
+        hooks: self::hooks(hooks, name, take.origins),
     })
+}
+
+/// The hooks of this plan.
+pub(super) fn hooks(all: Vec<HookInput>, plan: &str, origins: &mut Origins) -> Vec<Hook> {
+    let mut take = Taken { origins, table: "plan." };
+    all.into_iter().filter(|h| belongs(h, plan)).map(|h| hook(h, &mut take)).collect()
 }
 
 fn belongs(hook: &HookInput, plan: &str) -> bool {

@@ -182,6 +182,17 @@ impl Describe for Aws {
         Ok(found)
     }
 
+    async fn states(&self, snapshots: &[SnapshotId]) -> Result<Vec<SnapshotView>, Ec2Error> {
+        let mut found = Vec::new();
+        // By a filter: a parameter with the id of one that is gone is an error.
+        for some in snapshots.chunks(200) {
+            found.extend(
+                self.describe(vec![filter("snapshot-id", some.iter().map(SnapshotId::as_str))]).await?,
+            );
+        }
+        Ok(found)
+    }
+
     async fn dry_run(&self, request: &CreateRequest) -> Result<(), Ec2Error> {
         match &request.call {
             PointInTimeCall::CreateSnapshots { exclude_boot_volume, exclude_data_volumes } => {

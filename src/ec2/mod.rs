@@ -103,6 +103,8 @@ pub trait Describe {
         volumes: &[VolumeId],
         minutes: &[String],
     ) -> impl Future<Output = Result<Vec<SnapshotView>, Ec2Error>>;
+    /// DescribeSnapshots of these, every page. One that is gone is not in the answer.
+    fn states(&self, snapshots: &[SnapshotId]) -> impl Future<Output = Result<Vec<SnapshotView>, Ec2Error>>;
     /// The create call with DryRun: permission check and connection warm-up in one.
     fn dry_run(&self, request: &CreateRequest) -> impl Future<Output = Result<(), Ec2Error>>;
     /// The number of idle connections that the next calls can use; none when it is not known.

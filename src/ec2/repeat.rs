@@ -180,6 +180,10 @@ impl<E: Describe> Describe for Repeating<'_, E> {
         self.call("DescribeSnapshots", async || self.ec2.started(volumes, minutes).await).await
     }
 
+    async fn states(&self, snapshots: &[SnapshotId]) -> Result<Vec<SnapshotView>, Ec2Error> {
+        self.call("DescribeSnapshots", async || self.ec2.states(snapshots).await).await
+    }
+
     async fn dry_run(&self, request: &CreateRequest) -> Result<(), Ec2Error> {
         self.call("DryRun", async || self.ec2.dry_run(request).await).await
     }

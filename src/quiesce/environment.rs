@@ -31,8 +31,8 @@ pub struct HookEnv {
     pub run_id: RunId,
     /// `STILLPOINT_PLAN`.
     pub plan: String,
-    /// `STILLPOINT_INSTANCE_ID`.
-    pub instance_id: InstanceId,
+    /// `STILLPOINT_INSTANCE_ID`; none where the run did not come to know it.
+    pub instance_id: Option<InstanceId>,
     /// `STILLPOINT_REGION`.
     pub region: String,
     /// Mount points that are frozen, unmounted or synced.
@@ -62,6 +62,9 @@ pub struct HookEnv {
     /// Everything was frozen when the snapshots were asked for, as far as known.
     #[serde(default)]
     pub frozen: bool,
+    /// Why no set was taken, for the commands at the end of such a run.
+    #[serde(default)]
+    pub(crate) reason: Option<String>,
 }
 
 /// The result of a run, as post commands see it.
@@ -94,7 +97,7 @@ impl HookEnv {
             ("STILLPOINT_PLAN", self.plan.as_str().into()),
             ("STILLPOINT_HOOK", hook.into()),
             ("STILLPOINT_PHASE", phase.to_string().into()),
-            ("STILLPOINT_INSTANCE_ID", self.instance_id.as_str().into()),
+            ("STILLPOINT_INSTANCE_ID", self.instance_id.as_ref().map_or("", |id| id.as_str()).into()),
             ("STILLPOINT_REGION", self.region.as_str().into()),
             ("STILLPOINT_MOUNTS", mount_lines(&self.mounts)),
             ("STILLPOINT_VOLUMES", words(self.volumes.iter().map(VolumeId::as_str))),
@@ -118,7 +121,33 @@ impl HookEnv {
             let consistency = self.consistency.map(|c| c.to_string()).unwrap_or_default();
             vars.push(("STILLPOINT_CONSISTENCY", consistency.into()));
         }
+        if phase == Phase::Failed {
+            // A NUL cannot be in a variable.
+            let reason = self.reason.as_deref().unwrap_or_default().replace('\0', " ");
+            vars.push(("STILLPOINT_REASON", reason.into()));
+        }
         vars.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()
+    }
+
+    /// Of a run that was refused before it knew what it would take.
+    #[must_use]
+    pub(crate) fn refused(plan: &str, reason: String) -> Self {
+        Self {
+            run_id: RunId::generate(),
+            plan: plan.to_owned(),
+            instance_id: None,
+            region: String::new(),
+            mounts: Vec::new(),
+            volumes: Vec::new(),
+            result: RunResult::Failed,
+            consistency: None,
+            snapshots: Vec::new(),
+            not_mounted: Vec::new(),
+            set: Vec::new(),
+            quiesce_limit: Duration::ZERO,
+            frozen: false,
+            reason: Some(reason),
+        }
     }
 }
 

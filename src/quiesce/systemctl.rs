@@ -83,6 +83,32 @@ pub async fn mount_units(properties: &str) -> Option<Result<String, String>> {
     Some(query_alone(&program, &["show", "--property", properties, "--", "*.mount", "*.automount"]).await)
 }
 
+/// What systemd says of a plan's timer.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Timer {
+    /// `active`, `inactive`, `failed`, …
+    pub state: String,
+    /// When it elapses next, as systemd writes it; none when it does not.
+    pub next: Option<String>,
+    /// When it did last.
+    pub last: Option<String>,
+}
+
+/// The timers of plans, by the plan's name. Empty where there is no systemctl, or it does not say.
+pub async fn timers() -> BTreeMap<String, Timer> {
+    let properties = "Id,ActiveState,NextElapseUSecRealtime,LastTriggerUSec";
+    let Ok(Systemctl(program)) = systemctl() else { return BTreeMap::new() };
+    let said = query_alone(&program, &["show", "--property", properties, "--", "stillpoint@*.timer"]).await;
+    let timer = |block: &str| {
+        let mut properties = read(block);
+        let plan = properties.remove("Id")?.strip_prefix("stillpoint@")?.strip_suffix(".timer")?.to_owned();
+        let mut time = |key| properties.remove(key).filter(|t| !matches!(t.as_str(), "" | "n/a" | "0"));
+        let (next, last) = (time("NextElapseUSecRealtime"), time("LastTriggerUSec"));
+        Some((plan, Timer { state: properties.remove("ActiveState").unwrap_or_default(), next, last }))
+    };
+    said.unwrap_or_default().split("\n\n").filter_map(timer).collect()
+}
+
 pub(super) fn systemctl() -> Result<Systemctl, String> {
     program("systemctl").map(Systemctl)
 }

@@ -12,6 +12,8 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
+use crate::error::Error;
+use crate::exit::Exit;
 use crate::gate::{self, Weight};
 use crate::path_encoding::printable;
 use crate::sets::record::SetRecord;
@@ -202,17 +204,45 @@ fn is_journal(fd: u32) -> bool {
 pub fn run_ended(record: &SetRecord) {
     let snapshots: Vec<_> = record.snapshots.iter().map(|s| s.id.as_str()).collect();
     let consistency = record.achieved.map_or_else(|| "none".to_owned(), |c| c.to_string());
-    tracing::info!(
+    let lower = record.achieved.is_some_and(|c| c < record.requested);
+    let requested = if lower { format!(", {} was requested", record.requested) } else { String::new() };
+    macro_rules! at {
+        ($level:expr) => {
+            tracing::event!(
+                target: JOURNAL,
+                $level,
+                MESSAGE_ID = RUN_ENDED,
+                STILLPOINT_RUN = %record.run_id,
+                STILLPOINT_PLAN = %record.plan.name,
+                STILLPOINT_CONSISTENCY = %consistency,
+                STILLPOINT_SNAPSHOTS = %snapshots.join(" "),
+                STILLPOINT_WINDOW_MS = record.window_ms,
+                STILLPOINT_EXIT_CODE = record.exit.code(),
+                STILLPOINT_REASON = %record.reason.as_deref().unwrap_or_default(),
+                "run ended with {}: {consistency}{requested}",
+                record.exit.code()
+            )
+        };
+    }
+    match record.exit {
+        Exit::Ok => at!(Level::INFO),
+        // There is a set, and whoever keeps it has to see that it is less, or that something failed.
+        Exit::Lower | Exit::After => at!(Level::WARN),
+        _ => at!(Level::ERROR),
+    }
+}
+
+/// The journald entry of a run that was refused, and took nothing.
+pub fn run_refused(plan: &str, error: &Error) {
+    tracing::error!(
         target: JOURNAL,
         MESSAGE_ID = RUN_ENDED,
-        STILLPOINT_RUN = %record.run_id,
-        STILLPOINT_PLAN = %record.plan.name,
-        STILLPOINT_CONSISTENCY = %consistency,
-        STILLPOINT_SNAPSHOTS = %snapshots.join(" "),
-        STILLPOINT_WINDOW_MS = record.window_ms,
-        STILLPOINT_EXIT_CODE = record.exit.code(),
-        STILLPOINT_REASON = %record.reason.as_deref().unwrap_or_default(),
-        "run ended: {consistency}"
+        STILLPOINT_PLAN = %plan,
+        STILLPOINT_CONSISTENCY = "none",
+        STILLPOINT_EXIT_CODE = error.exit.code(),
+        STILLPOINT_REASON = %error,
+        "run ended with {}: nothing was taken",
+        error.exit.code()
     );
 }
 

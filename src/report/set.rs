@@ -5,6 +5,7 @@
 
 use std::fmt::Write;
 
+use crate::exit::Exit;
 use crate::sets::record::SetRecord;
 
 const WIDTH: usize = 80;
@@ -64,6 +65,15 @@ pub fn human(record: &SetRecord) -> String {
     }
     for trouble in &record.after {
         let _ = writeln!(text, "after the set: {trouble}");
+    }
+    let policy = match (record.exit, record.achieved) {
+        (Exit::After, Some(_)) => Some("the set is there; exit 11 is about what failed after it"),
+        (Exit::Lower, Some(_)) => Some("kept all the same: on_degraded is \"keep\" (exit 10)"),
+        (Exit::NotHeld, Some(_)) => Some("the set is there, under this label; exit 22: less than requested"),
+        _ => None,
+    };
+    if let Some(policy) = policy {
+        let _ = writeln!(text, "{policy}");
     }
     for mount in &record.not_mounted {
         let _ =

@@ -5,8 +5,9 @@
 
 use std::fmt::Write;
 
-use crate::path_encoding::shown;
-use crate::run::status::{Probed, RunStatus, Status};
+use crate::exit::Exit;
+use crate::path_encoding::{printable, shown};
+use crate::run::status::{PlanStatus, Probed, RunStatus, Status};
 
 /// Runs, then what the probe found.
 #[must_use]
@@ -28,7 +29,37 @@ pub fn human(status: &Status) -> String {
         None => {}
         Some(probed) => all(&mut text, probed, &status.unread),
     }
+    for plan in &status.plans {
+        of_plan(&mut text, plan);
+    }
     text
+}
+
+fn of_plan(text: &mut String, plan: &PlanStatus) {
+    let _ = write!(text, "plan {}: ", plan.plan);
+    let _ = match &plan.last {
+        None => writeln!(text, "no run is known"),
+        Some(last) if last.goes_on() => writeln!(text, "a run goes on since {:.0}", last.started),
+        Some(last) => {
+            let at = last.ended.unwrap_or(last.started);
+            let how = match (last.exit_code, last.achieved) {
+                (None, _) => "died before its end".to_owned(),
+                (Some(exit), Some(achieved)) => format!("{achieved}-consistent, exit {}", exit.code()),
+                (Some(exit), None) => format!("NOTHING WAS TAKEN, exit {}", exit.code()),
+            };
+            let _ = writeln!(text, "last run {at:.0}: {how}");
+            match last.reason.as_ref().filter(|_| last.exit_code != Some(Exit::Ok)) {
+                Some(reason) => writeln!(text, "  because: {}", printable(reason)),
+                None => Ok(()),
+            }
+        }
+    };
+    if let Some(timer) = &plan.timer {
+        let _ = match &timer.next {
+            Some(next) => writeln!(text, "  next by its timer: {next}"),
+            None => writeln!(text, "  its timer is {}: it starts no run", timer.state),
+        };
+    }
 }
 
 fn one(text: &mut String, run: &RunStatus) {

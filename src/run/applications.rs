@@ -14,7 +14,7 @@ use super::journal::Journal;
 use super::step::Step;
 use crate::config::settings::{Hook, OnFailure, PlanSettings};
 use crate::discover::Facts;
-use crate::error::Error;
+use crate::error::{Error, chain};
 use crate::exit::Exit;
 use crate::ids::RunId;
 use crate::interrupt::Interrupt;
@@ -54,7 +54,7 @@ pub fn env(run: &RunId, facts: &Facts, plan: &Plan, settings: &PlanSettings) -> 
     HookEnv {
         run_id: run.clone(),
         plan: plan.name.clone(),
-        instance_id: facts.identity.instance_id.clone(),
+        instance_id: Some(facts.identity.instance_id.clone()),
         region: facts.identity.region.clone(),
         mounts: filesystems.clone().map(|f| f.mount_point.clone()).collect(),
         volumes: plan.volumes.iter().map(|v| v.id.clone()).collect(),
@@ -65,6 +65,7 @@ pub fn env(run: &RunId, facts: &Facts, plan: &Plan, settings: &PlanSettings) -> 
         set: filesystems.map(|f| SetMount { mount_point: f.mount_point.clone(), dev: f.dev }).collect(),
         quiesce_limit: quiesce_limit(plan, settings),
         frozen: false,
+        reason: None,
     }
 }
 
@@ -177,15 +178,24 @@ async fn attempt<E>(
     Ok(quiesce::quiesce_one_noting(&hook, &apps.env, &mut apps.quiesced, noted, cancelled).await)
 }
 
-/// Runs the `completed` or `failed` commands. Their failures count as failures after the set.
-pub(super) async fn finish(apps: &Applications) -> Vec<HookOutcome> {
-    let phase = match apps.env.result {
-        RunResult::Taken => Phase::Completed,
-        RunResult::Failed => Phase::Failed,
+/// Runs the `completed` commands of what was quiesced, or the `failed` commands of all. Their failures count as
+/// failures after the set.
+pub(super) async fn finish(job: &Job<'_>, apps: &Applications) -> Vec<HookOutcome> {
+    match apps.env.result {
+        RunResult::Taken => quiesce::finish(&apps.attempted, Phase::Completed, &apps.env).await,
+        RunResult::Failed => quiesce::finish(&job.settings.hooks, Phase::Failed, &apps.env).await,
         // A rehearsal takes no set; with an unknown result neither command is right.
-        RunResult::Rehearsed | RunResult::Unknown => return Vec::new(),
-    };
-    quiesce::finish(&apps.attempted, phase, &apps.env).await
+        RunResult::Rehearsed | RunResult::Unknown => Vec::new(),
+    }
+}
+
+/// Runs the `failed` commands of these hooks for a run that was refused before anything was touched: nobody
+/// else says that there is no set tonight. Their own failures are logged.
+pub async fn tell_refused(hooks: &[Hook], plan: &str, error: &Error) {
+    let env = HookEnv::refused(plan, chain(error.what.as_ref()));
+    for outcome in quiesce::finish(hooks, Phase::Failed, &env).await.iter().filter(|o| !o.succeeded()) {
+        tracing::error!(hook = outcome.name, "{outcome}");
+    }
 }
 
 /// Why the hooks are no evidence that the applications were quiesced; none when they are.

@@ -4,6 +4,7 @@
 //! In: journals in /run; with a probe, every superblock of this host. Out: a [`Status`]. Must never: open a
 //! file on a filesystem that may be frozen (the probe's children do), or change anything.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +13,14 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::journal::{Created, Journal};
+use super::last::{self, Last};
 use super::rescue;
 use crate::exit::Exit;
 use crate::host::namespaces::Place;
 use crate::host::reach::{Target, Way};
 use crate::ids::{DevNo, RunId, SnapshotId};
 use crate::path_encoding;
+use crate::quiesce::systemctl::Timer;
 use crate::window::probe::{self, Answer};
 
 /// How long a probe may take. Of a filesystem whose probe takes longer it is not known whether it is frozen.
@@ -38,9 +41,22 @@ pub struct Status {
     pub probed: Option<Vec<Probed>>,
     /// Mounts that the probe could not look at, in sentences.
     pub unread: Vec<String>,
+    /// Each plan that has run or has a timer.
+    pub plans: Vec<PlanStatus>,
     /// 0, 40, 41 or 42.
     #[serde(rename = "exit_code")]
     pub exit: Exit,
+}
+
+/// One plan: how its last run of `snapshot` ended, and when its timer starts the next.
+#[derive(Debug, Serialize)]
+pub struct PlanStatus {
+    /// Its name.
+    pub plan: String,
+    /// Its last run; none where none is known.
+    pub last: Option<Last>,
+    /// What systemd says of its timer; none where there is none.
+    pub timer: Option<Timer>,
 }
 
 /// One run.
@@ -109,9 +125,16 @@ pub struct Probed {
 
 /// Reads the journals. With `program`, this binary, it also probes.
 ///
+/// `state_dir` is read for the last runs where no run may have left a filesystem frozen, since it may be on one.
+///
 /// # Errors
 /// When the mounts cannot be listed for the probe.
-pub fn read(run_dir: &Path, program: Option<&Path>) -> std::io::Result<Status> {
+pub fn read(
+    run_dir: &Path,
+    state_dir: &Path,
+    program: Option<&Path>,
+    timers: BTreeMap<String, Timer>,
+) -> std::io::Result<Status> {
     let (mut runs, mut unreadable) = (Vec::new(), Vec::new());
     for journal in Journal::all(run_dir) {
         match journal {
@@ -136,7 +159,15 @@ pub fn read(run_dir: &Path, program: Option<&Path>) -> std::io::Result<Status> {
         (false, false) if not_known => Exit::NotKnown,
         (false, false) => Exit::Ok,
     };
-    Ok(Status { version: 1, runs, unreadable, probed, unread, exit })
+    let frozen = frozen || !unreadable.is_empty() || runs.iter().any(|r| !r.may_be_frozen.is_empty());
+    let plans = plans(last::all(run_dir, (!frozen).then_some(state_dir)), timers);
+    Ok(Status { version: 1, runs, unreadable, probed, unread, plans, exit })
+}
+
+fn plans(mut runs: BTreeMap<String, Last>, mut timers: BTreeMap<String, Timer>) -> Vec<PlanStatus> {
+    let names: BTreeSet<String> = runs.keys().chain(timers.keys()).cloned().collect();
+    let of = |plan: String| PlanStatus { last: runs.remove(&plan), timer: timers.remove(&plan), plan };
+    names.into_iter().map(of).collect()
 }
 
 fn of(journal: &Journal) -> RunStatus {

@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 use super::applications::{self, Applications};
 use super::environment::Environment;
 use super::failure::Failure;
+use super::former::Formers;
 use super::goal::Goal;
 use super::job::Job;
 use super::journal::{Created, State};
@@ -48,7 +49,8 @@ pub async fn snapshot<E: Ec2>(
 ) -> Result<Outcome, Error> {
     let now = env.clock.now();
     let request = create_request(&job.run, job.facts, job.plan, job.settings, job.requested, now);
-    super::run(env, job, &mut Take { request, made: Vec::new(), lost: false }, interrupt).await
+    let mut take = Take { request, made: Vec::new(), lost: false, formers: Formers::default() };
+    super::run(env, job, &mut take, interrupt).await
 }
 
 struct Take {
@@ -56,6 +58,7 @@ struct Take {
     made: Vec<SnapshotView>,
     /// Was the answer lost? EC2 may have carried out the request, so it has to be asked.
     lost: bool,
+    formers: Formers,
 }
 
 impl<E: Ec2> Goal<E> for Take {
@@ -63,7 +66,9 @@ impl<E: Ec2> Goal<E> for Take {
     type Outcome = Outcome;
 
     async fn preflight(&mut self, env: &Environment<'_, E>, job: &Job<'_>) -> Result<(), Error> {
-        preflight::ec2(env, job, &self.request).await.map(drop)
+        preflight::ec2(env, job, &self.request).await?;
+        self.formers = Formers::look(env).await;
+        Ok(())
     }
 
     async fn before_freeze(
@@ -144,6 +149,7 @@ impl<E: Ec2> Goal<E> for Take {
         let _ = progress.journal.update(|state| state.verdict.clone_from(&given));
         env.at(Step::Label);
         let record = &mut outcome.record;
+        record.after.append(&mut self.formers.failed);
         if let Some(mut given) = given {
             let ec2 = env.patient().until(&progress.interrupt);
             if let Err(e) = settle::label(&ec2, &mut given).await {
@@ -158,14 +164,22 @@ impl<E: Ec2> Goal<E> for Take {
                 state.verdict = Some(given);
             });
         }
-        let finished = applications::finish(&progress.applications).await;
+        progress.applications.env.reason.clone_from(&record.reason);
+        let finished = applications::finish(job, &progress.applications).await;
         record.after.extend(applications::after(&finished));
         record.hooks.extend(finished);
         record.exit = exit(job, record, failed);
         env.at(Step::Record);
-        if let Some(trouble) = settle::keep(env.state_dir, record) {
-            record.after.push(trouble);
-            record.exit = exit(job, record, failed);
+        match settle::keep(env.state_dir, record) {
+            Some(trouble) => {
+                record.after.push(trouble);
+                record.exit = exit(job, record, failed);
+            }
+            None => {
+                if let Err(e) = self.formers.keep(env.state_dir, record) {
+                    tracing::warn!("the next run cannot look what becomes of these snapshots: {e}");
+                }
+            }
         }
         outcome
     }

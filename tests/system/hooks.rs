@@ -372,3 +372,58 @@ fn an_empty_hook_directory_holds_nothing() {
     rig.run(&["snapshot", "--on-degraded", "keep"]).exits(10);
     assert_labels(&rig, 2, "filesystem");
 }
+
+/// Whatever the reason is, and before anything is known of the host.
+#[test]
+fn a_run_that_is_refused_runs_the_failed_commands() {
+    let rig = two();
+    let teller = |name: &str, more: &str| {
+        let text = note(
+            &rig,
+            "$STILLPOINT_HOOK $STILLPOINT_PHASE $STILLPOINT_RESULT $STILLPOINT_PLAN: $STILLPOINT_REASON",
+        );
+        format!(
+            "[[hook]]\nname = \"{name}\"\n{more}failed = [\"/bin/sh\", \"-c\", '''{text}''']\ntimeout = \"10s\"\n"
+        )
+    };
+    let hooks = format!("{}[plan.other]\n{}", teller("told", ""), teller("other", "plans = [\"other\"]\n"));
+    let run = |configuration: &str, arguments: &[&str], code: i32, reason: &str| {
+        rig.configure(configuration);
+        let _ = std::fs::remove_file(rig.path("log"));
+        rig.run(&[&["snapshot"], arguments].concat()).exits(code);
+        let told = log(&rig);
+        assert_eq!(told.len(), 1, "{configuration}: {told:?}");
+        assert!(told[0].starts_with("told failed failed default: ") && told[0].contains(reason), "{told:?}");
+    };
+    // The host, EC2, and IMDS.
+    run(&hooks, &["--mount", "/nonexistent"], 78, "/nonexistent");
+    rig.control("POST", "iam", r#"{"deny":["ec2:CreateSnapshots"]}"#);
+    run(&hooks, &[], 77, "CreateSnapshots");
+    rig.control("POST", "iam", r#"{"deny":[]}"#);
+    run(&hooks, &["--imds-endpoint", "http://127.0.0.1:9"], 69, "IMDS");
+    // The configuration, as far as it can be read: a fault in another table, or in another section.
+    run(&format!("{hooks}[defaults]\nwindow = \"5\"\n"), &[], 78, "window");
+    run(&format!("{hooks}[[hook]]\nname = \"x\"\ntypo = 1\n"), &[], 78, "typo");
+    run(&format!("{hooks}[[session]]\ncommand = [\"relative\"]\ntimeout = \"1s\"\n"), &[], 78, "relative");
+    // A rehearsal takes nothing anyway.
+    rig.configure(&hooks);
+    std::fs::remove_file(rig.path("log")).unwrap();
+    rig.run(&["rehearse", "--mount", "/nonexistent"]).exits(78);
+    rig.run(&["snapshot", "--dry-run", "--mount", "/nonexistent"]).exits(78);
+    assert_eq!(log(&rig), Vec::<String>::new());
+
+    // Another run has the lock; then a signal while it is waited for.
+    let held = in_the_window(&rig, &["snapshot"]);
+    rig.run(&["snapshot"]).exits(75);
+    let waits = rig.spawn(&["snapshot", "--wait-lock", "1h"]);
+    await_some("it to look at the lock", || {
+        let mut all = std::fs::read_dir(format!("/proc/{}/fd", waits.pid())).ok()?.flatten();
+        all.any(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to.ends_with("run/lock"))).then_some(())
+    });
+    waits.signal(nix::sys::signal::Signal::SIGTERM);
+    waits.end();
+    let told = log(&rig);
+    assert!(told.len() == 2 && told[0].contains("holds") && told[1].contains("interrupted"), "{told:?}");
+    held.end().exits(0);
+    assert_settled(&rig);
+}

@@ -149,3 +149,53 @@ fn with_agent_and_watchdog_killed_the_unit_thaws() {
     service.end("failed");
     assert_eq!(log(&service.rig), ["pre-db", "post-db unknown"], "what was quiesced is released");
 }
+
+/// The shipped unit fails for what is no full success, and systemd starts what its OnFailure= names; `status`
+/// says what the timer will do, and how the last run ended.
+#[test]
+fn a_night_that_went_wrong_starts_the_unit_of_on_failure() {
+    let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
+    let Some(manager) = Manager::start(&rig, &[]) else { return };
+    let here = format!(
+        "[Unit]\nOnFailure=tell@%n.service\n[Service]\nExecStart=\nExecStart={} %i\nExecStopPost=\n",
+        line(&rig.command(&["snapshot"]))
+    );
+    let told = rig.path("told");
+    let teller = format!("[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo %i >> {}'\n", told.display());
+    manager.put("stillpoint@.service", SHIPPED);
+    manager.put(&format!("{UNIT}.d/here.conf"), &here);
+    manager.put("tell@.service", &teller);
+    manager.put("stillpoint@.timer", include_str!("../../systemd/stillpoint@.timer"));
+    manager.ctl(&["daemon-reload"]);
+    manager.ctl(&["start", "stillpoint@default.timer"]);
+    let good = rig::hooks::hook("db", "exit 0", "exit 0", "on_failure = \"degrade\"");
+    let bad = good.replacen("exit 0", "exit 9", 1);
+    let kept = format!("[plan.default]\non_degraded = \"keep\"\n{bad}");
+    let broken = "[defaults]\nwindow = \"5\"\n".to_owned();
+    let lines = || std::fs::read_to_string(&told).unwrap_or_default().lines().count();
+    let mut tellings = 0;
+    for (configuration, fault, state, said) in [
+        (&good, false, "inactive", "application-consistent, exit 0"),
+        (&good, true, "failed", "NOTHING WAS TAKEN, exit 23"),
+        (&bad, false, "failed", "filesystem-consistent, exit 22"),
+        (&kept, false, "failed", "filesystem-consistent, exit 10"),
+        (&broken, false, "failed", "NOTHING WAS TAKEN, exit 78"),
+    ] {
+        rig.configure(configuration);
+        if fault {
+            rig.fault("CreateSnapshots", "throttle", "0s");
+        }
+        let before = manager.state(UNIT, "InvocationID");
+        manager.ctl(&["start", "--no-block", UNIT]);
+        await_some("the unit to end", || {
+            let ended = manager.state(UNIT, "ActiveState") == state;
+            (ended && manager.state(UNIT, "InvocationID") != before).then_some(())
+        });
+        tellings += usize::from(state == "failed");
+        await_some("the other unit to have told it", || (lines() == tellings).then_some(()));
+        let text = rig::program::Run::start(rig.bare_command(&["status"])).end().out;
+        assert!(text.contains(said) && text.contains("plan default: last run"), "{text}");
+        assert!(text.contains("next by its timer: "), "{text}");
+    }
+    assert!(std::fs::read_to_string(&told).unwrap().lines().all(|l| l == UNIT));
+}

@@ -21,11 +21,11 @@ fn status(rig: &Rig, arguments: &[&str]) -> Ended {
 /// What differs from run to run, by its name.
 fn steady(rig: &Rig, text: &str) -> String {
     let mut out = text.replace(rig.path("").to_str().unwrap().trim_end_matches('/'), "RIG");
-    if let Ok(Value::Array(runs)) =
-        serde_json::from_str::<Value>(&status(rig, &["-o", "json"]).out).map(|s| s["runs"].clone())
-    {
-        for run in &runs {
-            for (key, name) in [("run_id", "RUN"), ("started", "STARTED"), ("until", "UNTIL")] {
+    if let Ok(said) = serde_json::from_str::<Value>(&status(rig, &["-o", "json"]).out) {
+        let lasts = said["plans"].as_array().into_iter().flatten().map(|plan| &plan["last"]);
+        for run in said["runs"].as_array().into_iter().flatten().chain(lasts) {
+            let times = [("run_id", "RUN"), ("started", "STARTED"), ("until", "UNTIL"), ("ended", "ENDED")];
+            for (key, name) in times {
                 let Some(value) = run[key].as_str() else { continue };
                 out = out.replace(value, name);
                 if let Ok(time) = value.parse::<jiff::Timestamp>() {
@@ -54,7 +54,16 @@ fn where_nothing_is_held_it_says_so() {
     let ended = status(&rig, &[]);
     insta::assert_snapshot!("nothing", ended.exits(0).out);
     rig.run(&["snapshot"]).exits(0);
-    assert_eq!(status(&rig, &[]).exits(0).out, ended.out);
+    let after = status(&rig, &[]);
+    let plan = after.exits(0).out.strip_prefix(&ended.out).unwrap().to_owned();
+    insta::assert_snapshot!("after_a_run", steady(&rig, &plan));
+    rig.run(&["snapshot", "--mount", "/nonexistent"]).exits(78);
+    let refused = status(&rig, &[]);
+    let plan = refused.exits(0).out.strip_prefix(&ended.out).unwrap().to_owned();
+    insta::assert_snapshot!("after_a_refusal", steady(&rig, &plan));
+    // The memory filesystem is empty after a boot.
+    std::fs::remove_dir_all(rig.path("run/last")).unwrap();
+    assert_eq!(status(&rig, &[]).out, refused.out);
 }
 
 #[test]

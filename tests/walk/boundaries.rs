@@ -150,6 +150,10 @@ impl Describe for WalkedEc2 {
         self.walker.reach(PERMITTED).map_err(|_| lost("CreateSnapshots"))
     }
 
+    fn states(&self, snapshots: &[SnapshotId]) -> impl Future<Output = Result<Vec<SnapshotView>, Ec2Error>> {
+        self.real.states(snapshots)
+    }
+
     fn warm_connections(&self) -> Option<usize> {
         self.real.warm_connections()
     }

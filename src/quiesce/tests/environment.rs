@@ -53,6 +53,7 @@ async fn the_environment_is_exactly_the_documented_one() {
         consistency: Some(Consistency::Filesystem),
         snapshots: vec!["snap-0123456789abcdef0".parse().unwrap(), "snap-0fedcba9876543210".parse().unwrap()],
         not_mounted: vec!["/mnt/a\nb".into(), "/c".into()],
+        reason: Some("no\nway".into()),
         ..env()
     };
     let told = |phase: &str, also: &[&str]| {
@@ -67,10 +68,13 @@ async fn the_environment_is_exactly_the_documented_one() {
         expected
     };
     assert_eq!(seen(post(&hook, &taken).await), told("post", &[]), "the verdict comes after the release");
-    let label = ["STILLPOINT_CONSISTENCY=filesystem"];
-    for (phase, word) in [(Phase::Completed, "completed"), (Phase::Failed, "failed")] {
+    let label = "STILLPOINT_CONSISTENCY=filesystem";
+    for (phase, word, also) in [
+        (Phase::Completed, "completed", &[label][..]),
+        (Phase::Failed, "failed", &[label, "STILLPOINT_REASON=no\nway"]),
+    ] {
         let outcomes = finish(std::slice::from_ref(&hook), phase, &taken).await;
-        assert_eq!(seen(outcomes.into_iter().next().unwrap()), told(word, &label));
+        assert_eq!(seen(outcomes.into_iter().next().unwrap()), told(word, also));
     }
     let unknown = seen(post(&hook, &env()).await);
     assert!(unknown.contains(&"STILLPOINT_RESULT=unknown".to_owned()), "{unknown:?}");

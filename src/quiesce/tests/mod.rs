@@ -26,7 +26,7 @@ fn env() -> HookEnv {
     HookEnv {
         run_id: RUN.with(Clone::clone),
         plan: "db".to_owned(),
-        instance_id: "i-0123456789abcdef0".parse().unwrap(),
+        instance_id: Some("i-0123456789abcdef0".parse().unwrap()),
         region: "eu-central-1".to_owned(),
         mounts: vec!["/".into(), "/var/lib/my sql".into(), "/mnt/a\nb\\x2dc".into()],
         volumes: vec!["vol-0123456789abcdef0".parse().unwrap(), "vol-0fedcba9876543210".parse().unwrap()],
@@ -37,6 +37,7 @@ fn env() -> HookEnv {
         set: Vec::new(),
         quiesce_limit: Duration::from_secs(90),
         frozen: false,
+        reason: None,
     }
 }
 

@@ -258,3 +258,70 @@ async fn what_is_requested_and_what_is_kept_decide_the_code() {
     assert_eq!((record.exit, record.achieved), (Exit::Lower, Some(Consistency::Crash)));
     assert!(record.reason.unwrap().contains("thawed by something else meanwhile: /"));
 }
+
+/// Nobody else says that there is no set tonight.
+#[tokio::test]
+async fn every_failed_command_of_the_plan_runs_when_nothing_was_taken() {
+    let machine = Machine::with(|folder, s| {
+        let first = hook(folder, "false", OnFailure::Abort);
+        let mut second = hook(folder, "true", OnFailure::Abort);
+        second.name = "never attempted".into();
+        s.hooks = vec![first, second];
+    });
+    let record = machine.take().await.unwrap().record;
+    assert_eq!((record.exit, record.achieved), (Exit::Hook, None));
+    let ran = hooks_ran(machine.folder.path());
+    assert_eq!(
+        ran,
+        ["pre", "post failed", "failed failed", "failed failed"],
+        "of both, and no post of the second"
+    );
+}
+
+/// EC2 accepts a snapshot, and may not complete it.
+#[tokio::test]
+async fn a_former_set_that_ec2_could_not_complete_is_told_by_the_next_run_once() {
+    let machine = Machine::new();
+    let first = machine.take().await.unwrap().record;
+    assert_eq!(first.exit, Exit::Ok);
+    // Where EC2 does not say, nothing is forgotten.
+    machine.ec2.fail("states", Fault::Refused);
+    assert_eq!(machine.take().await.unwrap().record.exit, Exit::Ok);
+    machine.ec2.mend("states");
+    machine.ec2.fail("create", Fault::Refused);
+    assert_eq!(machine.take().await.unwrap().record.exit, Exit::Ec2);
+    machine.ec2.mend("create");
+    let label = |s: &rig::made_ec2::Made| s.tags["stillpoint:consistency"].clone();
+    let labels = |n: usize| machine.ec2.snapshots().iter().take(n).map(label).collect::<Vec<_>>();
+    let before = labels(usize::MAX);
+    machine.ec2.become_all("error");
+    let told = machine.take().await.unwrap().record;
+    assert_eq!((told.exit, told.achieved), (Exit::After, Some(Consistency::Filesystem)));
+    let lost: Vec<_> = told.after.iter().filter(|a| a.contains("a former set is lost")).collect();
+    assert_eq!(lost.len(), 2, "{:?}", told.after);
+    assert!(lost[0].contains(first.run_id.as_str()), "{lost:?}");
+    assert!(lost[0].contains(first.snapshots[0].id.as_str()), "{lost:?}");
+    assert_eq!(labels(before.len()), before, "a label says what its point in time is worth");
+    // It was told, and what is completed is forgotten.
+    for _ in 0..2 {
+        machine.ec2.become_all("completed");
+        assert_eq!(machine.take().await.unwrap().record.exit, Exit::Ok);
+    }
+    let kept = std::fs::read_to_string(machine.folder.path().join("state/pending.json")).unwrap();
+    assert!(!kept.contains(first.run_id.as_str()) && !kept.contains(told.run_id.as_str()), "{kept}");
+}
+
+#[tokio::test]
+async fn a_run_that_is_refused_forgets_no_former_set() {
+    let machine = Machine::new();
+    machine.take().await.unwrap();
+    machine.ec2.become_all("error");
+    machine.ec2.fail("dry-run", Fault::Denied);
+    assert_eq!(machine.take().await.unwrap_err().exit, Exit::Permission);
+    machine.ec2.mend("dry-run");
+    // One that takes nothing says it, too.
+    machine.ec2.fail("create", Fault::Refused);
+    let told = machine.take().await.unwrap().record;
+    assert_eq!(told.exit, Exit::Ec2);
+    assert!(told.after.iter().any(|a| a.contains("a former set is lost")), "{:?}", told.after);
+}

@@ -64,7 +64,7 @@ impl MadeEc2 {
         }
     }
 
-    /// From now on this call goes wrong: `pending`, `started`, `dry-run`, `create`, `find` or `tag`.
+    /// From now on this call goes wrong: `pending`, `started`, `states`, `dry-run`, `create`, `find` or `tag`.
     pub fn fail(&self, call: &'static str, fault: Fault) {
         self.faults.lock().unwrap().insert(call, fault);
     }
@@ -84,6 +84,11 @@ impl MadeEc2 {
     /// A snapshot of this volume is there already.
     pub fn has(&self, volume: &VolumeId, state: &str, started: Timestamp) {
         self.add(volume, state, Some(started), BTreeMap::new());
+    }
+
+    /// Every snapshot is in this state now.
+    pub fn become_all(&self, state: &str) {
+        self.snapshots.lock().unwrap().iter_mut().for_each(|s| state.clone_into(&mut s.view.state));
     }
 
     /// Every call so far, in order.
@@ -176,6 +181,10 @@ impl Describe for MadeEc2 {
         let minute = |t: Timestamp| t.strftime("%Y-%m-%dT%H:%M").to_string();
         let in_time = |s: &Made| s.view.started.is_some_and(|t| minutes.contains(&minute(t)));
         self.call("started", || self.views(|s| in_time(s) && volumes.contains(&s.view.volume)))
+    }
+
+    async fn states(&self, snapshots: &[SnapshotId]) -> Result<Vec<SnapshotView>, Ec2Error> {
+        self.call("states", || self.views(|s| snapshots.contains(&s.view.id)))
     }
 
     async fn dry_run(&self, _: &CreateRequest) -> Result<(), Ec2Error> {
