@@ -103,8 +103,10 @@ impl Doctor {
         found.extend(
             unchecked.into_iter().map(|what| Finding::not_checked("host", format!("needs root: {what}"))),
         );
-        let mut ask = Ask { loaded, found, host: &host };
+        let mut ask = Ask { loaded, found, host: &host, tags: None };
         let planned = ask.ec2().await;
+        let tags = ask.tags.take();
+        found.extend(tags);
         let set = match &planned {
             Some((facts, plan)) => Set::planned(facts, plan),
             None => {
@@ -144,6 +146,8 @@ struct Ask<'a> {
     loaded: &'a Loaded,
     found: &'a mut Vec<Finding>,
     host: &'a HostFacts,
+    /// CreateTags is not allowed on a snapshot of nobody. A policy may have conditions that this instance's meet.
+    tags: Option<Finding>,
 }
 
 impl Ask<'_> {
@@ -165,11 +169,16 @@ impl Ask<'_> {
                 ["/.dockerenv", "/run/.containerenv"].iter().any(|marker| Path::new(marker).exists());
             self.found.extend(cloud::hop_limit(limit, in_container));
         }
-        let tag = ec2.may_tag().await;
-        self.found.push(match &tag.allowed {
+        let tag = ec2.may_tag(id).await;
+        let finding = match &tag.allowed {
             Some(said) => cloud::call("CreateTags", said.as_ref().copied()),
             None => Finding::not_checked("iam", "EC2 did not say whether ec2:CreateTags is allowed"),
-        });
+        };
+        if matches!(&tag.allowed, Some(Err(e)) if e.denied()) && !tag.on_own {
+            self.tags = Some(finding);
+        } else {
+            self.found.push(finding);
+        }
         self.found.push(cloud::clock(tag.dates.1, tag.dates.0));
         let (instance, attached) = (instance.ok()?, attached.ok()?);
         let (name, root_device) = (planned::hostname(), instance.root_device_name);
@@ -232,6 +241,14 @@ impl Ask<'_> {
         // The request carries tags, so the missing permission may be ec2:CreateTags. That one has a check of
         // its own, and while it is missing EC2 does not check the others.
         let other = said.as_ref().err().and_then(|e| e.denied_action()).filter(|a| *a != action);
+        // With the create call it is allowed, or not.
+        if other != Some("CreateTags") && self.tags.take().is_some() {
+            self.found.push(Finding::not_checked(
+                "iam",
+                "whether ec2:CreateTags is allowed on the snapshots of this instance, for their label: there is none \
+                 yet to try it on",
+            ));
+        }
         self.found.push(match other {
             Some(other) => {
                 Finding::not_checked("iam", format!("whether ec2:{action} is allowed: ec2:{other} is not"))

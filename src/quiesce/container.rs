@@ -3,14 +3,15 @@
 //! In: an engine and names. Out: those that run, paused, and unpaused again. Must never: unpause what was
 //! paused before, or another container that has the same name by then (they are journaled by id).
 
+use std::ffi::OsString;
 use std::future::{Future, pending};
 use std::path::PathBuf;
 
-use super::environment::HookEnv;
 use super::outcome::{HookOutcome, HookStatus, Phase};
-use super::query::{program, query};
+use super::query::{program, query_as};
 use super::session_process::Session;
-use super::verbs::{Application, Narrowed, Verbs};
+use super::user::RUNTIME_FOLDER;
+use super::verbs::{Application, Narrowed, Verbs, variables};
 use crate::config::settings::{ContainerEngine, ContainerHook, HookKind};
 
 /// What an engine is asked of a container: full id and state.
@@ -28,9 +29,14 @@ fn engine(hook: &ContainerHook) -> Result<PathBuf, String> {
 }
 
 /// Asks the engine for the container's full id and its state.
-async fn inspect(hook: &ContainerHook, container: &str, env: &HookEnv) -> Result<(String, String), String> {
-    let asked = ["inspect", "--type", "container", "--format", FORMAT, container];
-    let said = query(&engine(hook)?, &asked, env).await?;
+async fn inspect(
+    hook: &ContainerHook,
+    container: &str,
+    app: &Application<'_>,
+) -> Result<(String, String), String> {
+    let engine = engine(hook)?.to_string_lossy().into_owned();
+    let asked = [&engine, "inspect", "--type", "container", "--format", FORMAT, container].map(str::to_owned);
+    let said = query_as(app.user(), &asked, &app.vars(Phase::Pre)).await?;
     match said.trim().split_once(' ') {
         Some((id, state)) => Ok((id.to_owned(), state.to_owned())),
         None => Err(format!("it is not said what {container} is: {}", said.trim())),
@@ -38,6 +44,20 @@ async fn inspect(hook: &ContainerHook, container: &str, env: &HookEnv) -> Result
 }
 
 impl Verbs for ContainerHook {
+    fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// A rootless engine finds its containers by the runtime folder. The process that becomes the user fills it
+    /// in.
+    fn variables(&self) -> Vec<(String, OsString)> {
+        let mut all = variables(&self.environment);
+        if self.user.is_some() && !self.environment.contains_key(RUNTIME_FOLDER) {
+            all.push((RUNTIME_FOLDER.to_owned(), OsString::new()));
+        }
+        all
+    }
+
     fn program(&self) -> Option<Result<PathBuf, (&'static str, String)>> {
         Some(engine(self).map_err(|why| (engine_name(self), why)))
     }
@@ -47,7 +67,7 @@ impl Verbs for ContainerHook {
         let refused = |why| app.refused(Phase::Pre, why, None);
         let mut running = Vec::new();
         for container in &self.containers {
-            let (id, state) = inspect(self, container, app.env).await.map_err(refused)?;
+            let (id, state) = inspect(self, container, app).await.map_err(refused)?;
             if matches!(state.as_str(), "restarting" | "stopping" | "removing" | "initialized") {
                 return Err(refused(format!("{container} is {state}: it cannot be told what it will be")));
             }
@@ -74,7 +94,7 @@ impl Verbs for ContainerHook {
 
     async fn released_early(&self, app: &Application<'_>) -> Option<String> {
         for container in &self.containers {
-            match inspect(self, container, app.env).await {
+            match inspect(self, container, app).await {
                 Ok((_, state)) if state == "paused" => {}
                 Ok((_, state)) => {
                     return Some(format!("container {container} was {state}, not paused any more"));
@@ -93,7 +113,7 @@ impl Verbs for ContainerHook {
         // may leave the others paused as well.
         let mut paused = Vec::new();
         for container in &self.containers {
-            let state = inspect(self, container, app.env).await;
+            let state = inspect(self, container, app).await;
             // When the engine does not answer, the container is unpaused all the same, because it might be
             // paused.
             if state.as_ref().map_or(true, |(_, state)| state == "paused") {

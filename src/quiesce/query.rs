@@ -4,11 +4,12 @@
 //! for an answer, or start what the PATH of whoever started stillpoint names: with `sudo` that may be
 //! anybody's.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use super::{HookEnv, PATH, Phase, executable};
+use super::{HookEnv, PATH, Phase, executable, user};
 use crate::host::trust::{self, Trusted};
 
 /// The longest that such a program may take to answer.
@@ -44,6 +45,26 @@ fn find_in(path: &str, name: &str) -> Result<PathBuf, String> {
 pub(super) async fn query(program: &Path, arguments: &[&str], env: &HookEnv) -> Result<String, String> {
     answer(tokio::process::Command::new(program).args(arguments).env_clear().envs(env.vars("", Phase::Pre)))
         .await
+}
+
+/// The same as a user, with these variables alone. The user's own process looks who could change what it starts.
+///
+/// # Errors
+/// As [`query`].
+pub(super) async fn query_as(
+    user: Option<&str>,
+    argv: &[String],
+    vars: &[(String, OsString)],
+) -> Result<String, String> {
+    let as_user = user.map(|user| user::argv(user, argv));
+    let words = as_user.as_deref().unwrap_or(argv);
+    let Some((program, arguments)) = words.split_first() else { return Err("nothing is asked".to_owned()) };
+    let mut command = tokio::process::Command::new(program);
+    command.args(arguments).env_clear().envs(vars.iter().map(|(k, v)| (k, v)));
+    let said = answer(&mut command).await;
+    // It was started by way of this program.
+    let name = Path::new(&argv[0]).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    said.map_err(|why| why.replacen("exe", &name, 1))
 }
 
 /// The same outside of a run.

@@ -14,6 +14,10 @@ use crate::host::trust::{Loose, Trusted};
 /// The first argument of a process that becomes a user and then another program.
 pub const ARGUMENT: &str = "__as";
 
+/// Where a user's rootless programs keep their sockets (XDG base directory specification). Empty in the variables
+/// that this process gets, it is filled in with the one that logind makes, or `loginctl enable-linger`.
+pub(super) const RUNTIME_FOLDER: &str = "XDG_RUNTIME_DIR";
+
 /// The argv that runs `argv` as `user`, by way of this program. Its file is named by /proc/self/exe,
 /// because that user may not be able to reach its path.
 #[must_use]
@@ -41,6 +45,9 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
             let mut command = std::process::Command::new(program);
             if std::env::var_os("HOME").is_none() {
                 command.env("HOME", &user.dir);
+            }
+            if std::env::var_os(RUNTIME_FOLDER).is_some_and(|folder| folder.is_empty()) {
+                command.env(RUNTIME_FOLDER, format!("/run/user/{}", user.uid));
             }
             let failed = command.args(arguments).exec();
             format!("cannot run {}: {failed}", program.to_string_lossy())

@@ -40,7 +40,8 @@ const SESSION_TAGS: usize = 4;
 const OWN_PREFIX: &str = "stillpoint:";
 /// What begins every key that only AWS sets (EC2 guide, "tag restrictions").
 const AWS_PREFIX: &str = "aws:";
-const INSTANCE_TAG: &str = "stillpoint:instance";
+/// The tag that carries the instance.
+pub(crate) const INSTANCE_TAG: &str = "stillpoint:instance";
 /// Space and comma separate, `%` escapes.
 const ESCAPE: &AsciiSet = &CONTROLS.add(b' ').add(b',').add(b'%').add(b'<').add(b'>').add(b'\\').add(b'"');
 

@@ -148,3 +148,54 @@ fn a_container_that_somebody_unpaused_meanwhile_lowers_the_label() {
     assert_eq!(podman.state("db"), "running");
     assert_settled(&podman.rig);
 }
+
+/// A program in the engine's place notes who calls it, and with what. That a real rootless engine finds its
+/// containers by this has not been tried here.
+#[test]
+fn an_engine_of_another_user_is_called_as_that_user() {
+    let rig = Rig::start(&[("a", Fs::Ext4)]);
+    std::fs::create_dir(rig.path("engine")).unwrap();
+    let notes = rig.path("engine/notes");
+    for open in [rig.path(""), rig.path("engine")] {
+        let mode = if open.ends_with("engine") { 0o1777 } else { 0o755 };
+        std::fs::set_permissions(open, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    }
+    let program = "#!/bin/sh\necho \"$(id -un) $XDG_RUNTIME_DIR $DOCKER_HOST $1\" >> FOLDER/notes\n\
+                   case $1 in\n  inspect) echo \"0123abcd $(cat FOLDER/state 2>/dev/null || echo running)\" ;;\n\
+                   \x20 pause) echo paused > FOLDER/state ;;\n  unpause) echo running > FOLDER/state ;;\nesac\n"
+        .replace("FOLDER", rig.path("engine").to_str().unwrap());
+    put_host_program("podman", &program);
+    put_executable(Path::new("/usr/local/sbin/docker"), &program);
+    let uid = rig::sh("id", &["-u", "nobody"]).trim().to_owned();
+    let section = |engine: &str, more: &str| {
+        format!("[[container]]\nengine = \"{engine}\"\ncontainers = [\"web\"]\ntimeout = \"20s\"\n{more}")
+    };
+    let own = "environment = { DOCKER_HOST = \"unix:///d\", XDG_RUNTIME_DIR = \"/own\" }\n";
+    for (configuration, who) in [
+        (section("podman", "user = \"nobody\"\n"), format!("nobody /run/user/{uid}  ")),
+        (section("docker", &format!("user = \"nobody\"\n{own}")), "nobody /own unix:///d ".to_owned()),
+        (section("docker", own), "root /own unix:///d ".to_owned()),
+        (section("docker", ""), "root   ".to_owned()),
+    ] {
+        rig.configure(&configuration);
+        let record = rig.run(&["snapshot", "-o", "json"]).exits(0).record();
+        assert_eq!(record["achieved"], "application");
+        let noted = std::fs::read_to_string(&notes).unwrap();
+        for verb in ["inspect", "pause", "unpause"] {
+            assert!(noted.lines().any(|l| l == format!("{who}{verb}")), "{configuration}: {noted}");
+        }
+        assert!(noted.lines().all(|l| l.starts_with(&who)), "{configuration}: {noted}");
+        std::fs::remove_file(&notes).unwrap();
+    }
+
+    // Whoever cleans up after a dead run goes by the journal.
+    rig.configure(&section("podman", "user = \"nobody\"\n"));
+    let window = in_the_window_of(&rig, rig.command(&["snapshot", "--window", "30s"]));
+    window.signal(Signal::SIGKILL);
+    window.end();
+    std::fs::remove_file(&notes).unwrap();
+    Run::start(rig.command(&["thaw", "--recover"])).end().exits(0);
+    let noted = std::fs::read_to_string(&notes).unwrap();
+    assert!(noted.lines().any(|l| l == format!("nobody /run/user/{uid}  unpause")), "{noted}");
+    rig.await_quiet();
+}

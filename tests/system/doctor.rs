@@ -285,3 +285,23 @@ fn a_run_dir_on_the_set_and_a_broken_configuration_are_problems() {
     assert_eq!(only(&found, "imds")["severity"], "ok", "the rest is looked at");
     assert_untouched(&rig);
 }
+
+/// The documented policy allows tags with the create call, and later on the snapshots of a run alone.
+#[test]
+fn a_policy_that_allows_tags_on_own_snapshots_alone_is_no_problem() {
+    let rig = one();
+    let denied = "faults add --action CreateTags --dry-run true --times 2 --kind error --code UnauthorizedOperation \
+                  --status 403 --message no";
+    rig.sim(&denied.split_whitespace().collect::<Vec<_>>());
+    let found = findings(&rig, 0, &[]);
+    let told = |severity: &str, words: &str| {
+        let all = of(&found, "iam");
+        all.iter().any(|f| f["severity"] == severity && f["what"].as_str().unwrap().contains(words))
+    };
+    assert!(told("not-checked", "none yet to try it on"), "{found:#?}");
+    // On one of this instance it is known.
+    rig.run(&["snapshot"]).exits(0);
+    let found = findings(&rig, 77, &[]);
+    let all = of(&found, "iam");
+    assert!(all.iter().any(|f| f["severity"] == "problem" && names(f, "ec2:CreateTags")), "{found:#?}");
+}

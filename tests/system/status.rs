@@ -21,11 +21,15 @@ fn status(rig: &Rig, arguments: &[&str]) -> Ended {
 /// What differs from run to run, by its name.
 fn steady(rig: &Rig, text: &str) -> String {
     let mut out = text.replace(rig.path("").to_str().unwrap().trim_end_matches('/'), "RIG");
+    for line in text.lines().filter(|l| l.starts_with("plan ")) {
+        let is_time = |word: &&str| word.trim_end_matches(':').parse::<jiff::Timestamp>().is_ok();
+        for time in line.split(' ').filter(is_time) {
+            out = out.replace(line, &line.replace(time.trim_end_matches(':'), "TIME"));
+        }
+    }
     if let Ok(said) = serde_json::from_str::<Value>(&status(rig, &["-o", "json"]).out) {
-        let lasts = said["plans"].as_array().into_iter().flatten().map(|plan| &plan["last"]);
-        for run in said["runs"].as_array().into_iter().flatten().chain(lasts) {
-            let times = [("run_id", "RUN"), ("started", "STARTED"), ("until", "UNTIL"), ("ended", "ENDED")];
-            for (key, name) in times {
+        for run in said["runs"].as_array().into_iter().flatten() {
+            for (key, name) in [("run_id", "RUN"), ("started", "STARTED"), ("until", "UNTIL")] {
                 let Some(value) = run[key].as_str() else { continue };
                 out = out.replace(value, name);
                 if let Ok(time) = value.parse::<jiff::Timestamp>() {

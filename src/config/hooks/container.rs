@@ -2,12 +2,13 @@
 //!
 //! In: its keys. Out: [`ContainerHook`]. Must never: guess the engine: the same name may mean two containers.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::Kind;
-use super::section::{Common, FaultAt, Section, TIMEOUT, keys, value};
+use super::section::{Common, FaultAt, Section, TIMEOUT, entries, keys, value};
 use crate::config::check;
 use crate::config::error::ConfigError;
 use crate::config::input::Input as _;
@@ -19,6 +20,12 @@ pub struct ContainerHook {
     /// The engine that runs them.
     pub engine: ContainerEngine,
     pub(crate) containers: Vec<String>,
+    /// The user whose containers they are, for a rootless engine; none means stillpoint's own.
+    #[serde(default)]
+    pub(crate) user: Option<String>,
+    /// Further variables for the engine's program, such as `DOCKER_HOST`.
+    #[serde(default)]
+    pub(crate) environment: BTreeMap<String, String>,
 }
 
 /// A program that runs containers.
@@ -37,7 +44,10 @@ const ENGINES: &[(&str, ContainerEngine)] =
 keys! { Keys {
     engine: ContainerEngine = |n: &Node<'_>| n.checked(|t| check::choice(t, ENGINES));
     containers: Vec<String> = |n: &Node<'_>| n.list(|n| n.checked(check::container_name));
-} per_entry {} }
+    user: String = |n: &Node<'_>| n.checked(check::user_name);
+} per_entry {
+    environment: String, String = |n: &Node<'_>| n.tags(check::variable);
+} }
 
 impl Kind for ContainerHook {
     const SECTION: &'static str = "container";
@@ -61,6 +71,10 @@ impl Section for ContainerHook {
         let Some(engine) = value(k.engine) else {
             return Err(fault("has no `engine`", "it can be \"docker\" or \"podman\""));
         };
-        Ok((common, containers.join(" "), Self { engine, containers }))
+        Ok((
+            common,
+            containers.join(" "),
+            Self { engine, containers, user: value(k.user), environment: entries(k.environment) },
+        ))
     }
 }

@@ -1,6 +1,7 @@
 //! The shipped files and the documented examples are valid, and no text makes the reader panic.
 
 use std::path::Path;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -165,4 +166,55 @@ proptest! {
         let flags = Overrides { mounts: Some(vec![text.clone().into()]), endpoint_url: Some(text), ..Overrides::default() };
         let _ = load(Path::new("/nonexistent"), None, None, &flags);
     }
+}
+
+/// The script timeout of Data Lifecycle Manager is 120 s at most (DLM API reference, Script), and everything that
+/// `freeze` may wait for has to fit: what was begun is undone within it, too.
+#[test]
+fn the_limits_of_the_document_for_data_lifecycle_manager_add_up_to_less_than_its_script_timeout() {
+    const SCRIPT_TIMEOUT: u64 = 120;
+    let document = include_str!("../../../packaging/examples/ssm-data-lifecycle-manager.yaml");
+    let docs = include_str!("../../../docs/orchestrated.md");
+    let number = |before: &str, after: &str| -> u64 {
+        let rest = document.split_once(before).unwrap_or_else(|| panic!("{before}")).1;
+        rest.split_once(after).unwrap().0.trim().parse().unwrap_or_else(|e| panic!("{before}: {e}"))
+    };
+    // The plan that its head shows.
+    let plan: Vec<_> = document.lines().filter_map(|l| l.strip_prefix("#   ")).collect();
+    let from = plan.iter().position(|l| l.starts_with("[plan.dlm]")).unwrap();
+    let root = tempfile::tempdir().unwrap();
+    put(root.path(), MAIN_FILE, &plan[from..].join("\n"));
+    let settings = get(root.path(), Some("dlm"), &Overrides::default()).unwrap().settings;
+    // A mount by an automount may take 90 s.
+    assert_eq!(settings.plan.automounts, crate::config::settings::Automounts::Name);
+    let hooks = Duration::from_secs(number("`timeout`s add up to ", " s."));
+    let imds = Duration::from_secs(5);
+    let calls = settings.ec2.call_timeout;
+    // Each flush is made twice, before the watchdog and after it, and each hook is ended by two signals.
+    let freeze = imds + calls + hooks + settings.plan.flush_timeout * 2 + settings.plan.freeze_timeout;
+    let undo = hooks + crate::quiesce::process::GRACE * 2;
+    let limit = Duration::from_secs(number("timeout --kill-after=5 ", "'"));
+    assert!(freeze + undo <= limit, "{:?} of {limit:?}", freeze + undo);
+    assert!(limit.as_secs() + 5 < SCRIPT_TIMEOUT && SCRIPT_TIMEOUT < number("timeoutSeconds: '", "'"));
+    assert_eq!(number("script timeout of ", " s (ExecutionTimeout"), SCRIPT_TIMEOUT);
+    assert!(docs.contains(&format!("\"ExecutionTimeout\": {SCRIPT_TIMEOUT}")));
+}
+
+/// What the documentation gives to be copied is JSON.
+#[test]
+fn every_policy_in_the_documentation_is_json() {
+    let mut seen = 0;
+    for text in [
+        include_str!("../../../README.md"),
+        include_str!("../../../docs/orchestrated.md"),
+        include_str!("../../../docs/configuration.md"),
+    ] {
+        for block in text.split("```json\n").skip(1) {
+            let block = block.split("```").next().unwrap();
+            let parsed: Result<serde_json::Value, _> = serde_json::from_str(block);
+            assert!(parsed.is_ok(), "{parsed:?}: {block}");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 4, "{seen}");
 }

@@ -6,9 +6,10 @@ use aws_sdk_ec2::error::SdkError;
 use aws_sdk_ec2::types::Tag;
 use jiff::Timestamp;
 
-use super::{Aws, allowed, parse, sort};
+use super::{Aws, allowed, filter, parse, sort};
 use crate::ec2::Ec2Error;
 use crate::ids::{InstanceId, VolumeId};
+use crate::sets::tags::INSTANCE_TAG;
 
 /// A well-formed id that no snapshot has.
 const NO_SNAPSHOT: &str = "snap-00000000000000000";
@@ -18,16 +19,26 @@ const NO_SNAPSHOT: &str = "snap-00000000000000000";
 pub(crate) struct MayTag {
     /// Whether it is allowed; none when EC2 looked for the snapshot first, so that its answer does not say.
     pub allowed: Option<Result<(), Ec2Error>>,
+    /// It was tried on a snapshot of this instance.
+    pub(crate) on_own: bool,
     /// The date in EC2's answer, and this host's time when it came.
     pub dates: (Option<Timestamp>, Timestamp),
 }
 
 impl Aws {
-    /// DryRun of CreateTags on a snapshot that does not exist.
-    pub(crate) async fn may_tag(&self) -> MayTag {
+    /// DryRun of CreateTags on a snapshot of this instance, since a policy may allow it on these alone; where there
+    /// is none yet, on one that does not exist.
+    pub(crate) async fn may_tag(&self, instance: &InstanceId) -> MayTag {
         const ACTION: &str = "CreateTags";
+        let own = self.own_snapshot(instance).await;
         let tag = Tag::builder().key("stillpoint:doctor").value("").build();
-        let call = self.connection.client.create_tags().resources(NO_SNAPSHOT).tags(tag).dry_run(true);
+        let call = self
+            .connection
+            .client
+            .create_tags()
+            .resources(own.as_deref().unwrap_or(NO_SNAPSHOT))
+            .tags(tag)
+            .dry_run(true);
         let said = call.send().await;
         let here = Timestamp::now();
         let date = match &said {
@@ -38,7 +49,14 @@ impl Aws {
             Err(Ec2Error::Refused { code, .. }) if code.starts_with("InvalidSnapshot") => None,
             told => Some(told),
         };
-        MayTag { allowed, dates: (date, here) }
+        MayTag { allowed, on_own: own.is_some(), dates: (date, here) }
+    }
+
+    /// Some snapshot that a run on this instance has made.
+    async fn own_snapshot(&self, instance: &InstanceId) -> Option<String> {
+        let call = self.connection.client.describe_snapshots().owner_ids("self").max_results(5);
+        let answer = call.filters(filter(&format!("tag:{INSTANCE_TAG}"), [instance.as_str()])).send().await;
+        answer.ok()?.snapshots().first()?.snapshot_id().map(str::to_owned)
     }
 
     /// The hop limit of IMDS's answer to a token request; none when EC2 does not return it.

@@ -50,6 +50,18 @@ fn what_cannot_be_restored_or_is_not_allowed_is_refused_with_a_hint() {
     let space = folder(&rig.path("space"));
     server.sql(&format!("CREATE TABLESPACE outside LOCATION '{}'", space.display()));
     refused(&rig, &section(""), &[], &["the tablespace `outside`", "is not on a filesystem of the set"]);
+    // For temporary tables alone, it need not be in the set: recovery removes them.
+    server.sql("ALTER SYSTEM SET temp_tablespaces = outside");
+    server.sql("SELECT pg_reload_conf()");
+    server.sql("CREATE TEMP TABLE gone AS SELECT generate_series(1, 1000)");
+    rig.configure(&section(""));
+    rig.run(&["rehearse"]).exits(0).says("it has temporary files alone");
+    server.sql("CREATE TABLE stays (n int) TABLESPACE outside");
+    refused(&rig, &section(""), &[], &["the tablespace `outside`", "is not on a filesystem of the set"]);
+    server.sql("DROP TABLE stays");
+    server.sql("CHECKPOINT");
+    server.sql("ALTER SYSTEM RESET temp_tablespaces");
+    server.sql("SELECT pg_reload_conf()");
     server.sql("DROP TABLESPACE outside");
     let file = server.data.join("postmaster.pid");
     let genuine = std::fs::read_to_string(&file).unwrap();

@@ -28,7 +28,7 @@ const FOLDERS: [(&str, &str); 7] = [
 ];
 
 /// All names that are asked for.
-pub(super) const NAMES: [&str; 20] = [
+pub(super) const NAMES: [&str; 23] = [
     "aria_log_dir_path",
     "datadir",
     "gtid_mode",
@@ -37,6 +37,8 @@ pub(super) const NAMES: [&str; 20] = [
     "innodb_directories",
     "innodb_doublewrite_dir",
     "innodb_log_group_home_dir",
+    "innodb_temp_data_file_path",
+    "innodb_temp_tablespaces_dir",
     "innodb_undo_directory",
     "log_bin",
     "log_bin_basename",
@@ -47,6 +49,7 @@ pub(super) const NAMES: [&str; 20] = [
     "server_id",
     "server_uuid",
     "socket",
+    "tmpdir",
     "version",
     "version_comment",
 ];
@@ -76,7 +79,7 @@ pub(super) fn check(set: &[SetMount], variables: &Variables) -> Result<(), Refus
             containment::check(set, "InnoDB's data (innodb_data_file_path)", &home.join(file))?;
         }
     }
-    strays(set, datadir, &here)?;
+    strays(set, datadir, &here, &temporary(datadir, variables))?;
     for (name, what, key) in [
         ("log_bin_basename", "the binary log", "binlog_in_set"),
         ("relay_log_basename", "the relay log", "relay_log_in_set"),
@@ -136,12 +139,24 @@ fn is_that_server(datadir: &Path, here: &Metadata, variables: &Variables) -> Res
     }
 }
 
-/// What lies below the data directory and leads out of it: links, mount points, InnoDB's `.isl` files.
-fn strays(set: &[SetMount], datadir: &Path, here: &Metadata) -> Result<(), Refusal> {
-    for entry in list(datadir)? {
+/// Places of temporary files, which the server makes anew at each start: on an instance store, perhaps.
+fn temporary(datadir: &Path, variables: &Variables) -> Vec<PathBuf> {
+    let get = |name: &str| variables.get(name).map(String::as_str).unwrap_or_default();
+    let folders = get("tmpdir").split(':').chain([get("innodb_temp_tablespaces_dir")]);
+    let files = get("innodb_temp_data_file_path").split(';').map(|f| f.split(':').next().unwrap_or_default());
+    let all = folders.chain(files).filter(|p| !p.is_empty()).map(|p| datadir.join(p).components().collect());
+    // The data directory itself holds everything else.
+    all.filter(|path: &PathBuf| !datadir.starts_with(path)).collect()
+}
+
+/// What lies below the data directory and leads out of it: links, mount points, InnoDB's `.isl` files. Not what
+/// is `temporary`.
+fn strays(set: &[SetMount], datadir: &Path, here: &Metadata, temporary: &[PathBuf]) -> Result<(), Refusal> {
+    let lasting = |path: &PathBuf| !temporary.contains(path);
+    for entry in list(datadir)?.into_iter().filter(lasting) {
         lead(set, &entry, here)?;
         if entry.is_dir() {
-            for file in list(&entry)? {
+            for file in list(&entry)?.into_iter().filter(lasting) {
                 lead(set, &file, here)?;
             }
         }
@@ -191,7 +206,8 @@ mod tests {
         let disk = tempfile::tempdir_in("/var/tmp").unwrap();
         let (dir, other) = (memory.path(), disk.path());
         let set = set_of(dir);
-        let look = || strays(&set, dir, &std::fs::metadata(dir).unwrap());
+        let look_but = |temporary: &[PathBuf]| strays(&set, dir, &std::fs::metadata(dir).unwrap(), temporary);
+        let look = || look_but(&[]);
         std::fs::create_dir(dir.join("db")).unwrap();
         std::fs::write(dir.join("db/t.MYD"), "").unwrap();
         std::fs::write(other.join("t.ibd"), "").unwrap();
@@ -203,6 +219,27 @@ mod tests {
         std::fs::remove_file(dir.join("db/t.isl")).unwrap();
         symlink(other, dir.join("db2")).unwrap();
         assert!(look().unwrap_err().what.contains("db2 is not on a filesystem of the set"));
+
+        // Temporary files may lie anywhere, and nothing else.
+        let variables: Variables = [
+            ("innodb_temp_tablespaces_dir", "./db2/"),
+            ("innodb_temp_data_file_path", "tmp1:12M:autoextend;db/tmp2:1M"),
+            ("tmpdir", "/tmp:."),
+        ]
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .into();
+        let temporary = temporary(dir, &variables);
+        assert_eq!(
+            temporary,
+            [PathBuf::from("/tmp"), dir.join("db2"), dir.join("tmp1"), dir.join("db/tmp2")]
+        );
+        look_but(&temporary).unwrap();
+        for file in ["tmp1", "db/tmp2"] {
+            symlink(other.join("t.ibd"), dir.join(file)).unwrap();
+        }
+        look_but(&temporary).unwrap();
+        symlink(other.join("t.ibd"), dir.join("db/x.ibd")).unwrap();
+        assert!(look_but(&temporary).unwrap_err().what.contains("x.ibd is not on a filesystem"));
     }
 
     #[test]

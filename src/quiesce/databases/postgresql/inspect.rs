@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::{Refusal, Start, containment};
+use super::super::{Refusal, Start, containment, note};
 use super::session::{Session, text};
 use crate::config::settings::{Postgresql, PostgresqlMode};
 use crate::host::process::Stat;
@@ -30,6 +30,8 @@ pub(super) struct Identity {
     pub config_file: String,
     /// A line each: object id, name, folder.
     pub tablespaces: Vec<String>,
+    /// Names of those that are outside the set, and have temporary files alone.
+    pub temporary: Vec<String>,
 }
 
 /// Asks who it is.
@@ -65,9 +67,9 @@ pub(super) async fn check(
     let data = PathBuf::from(session.value("SHOW data_directory").await?);
     let config_file = session.value("SHOW config_file").await?;
     on_this_host(session, &data, &instance.backend)?;
-    let tablespaces = within(session, start, &data).await?;
+    let (tablespaces, temporary) = within(session, start, &data).await?;
     let wal = std::fs::read_link(data.join("pg_wal")).ok();
-    Ok(Identity { version, system, data, wal, config_file, tablespaces })
+    Ok(Identity { version, system, data, wal, config_file, tablespaces, temporary })
 }
 
 async fn privileges(session: &Session, mode: PostgresqlMode) -> Result<(), Refusal> {
@@ -150,8 +152,12 @@ fn parent(pid: &str) -> Option<String> {
     Some(stat.parent.to_string())
 }
 
-/// Every folder that recovery needs is within the set. The tablespaces.
-async fn within(session: &Session, start: &Start, data: &Path) -> Result<Vec<String>, Refusal> {
+/// Every folder that recovery needs is within the set. The tablespaces, and those of them that need not be.
+async fn within(
+    session: &Session,
+    start: &Start,
+    data: &Path,
+) -> Result<(Vec<String>, Vec<String>), Refusal> {
     containment::check(&start.set, "the data directory", data)?;
     let unreadable = |what: &Path, e| session.refusal(format!("has {}: {e}", what.display()));
     for entry in std::fs::read_dir(data).map_err(|e| unreadable(data, e))? {
@@ -170,18 +176,99 @@ async fn within(session: &Session, start: &Start, data: &Path) -> Result<Vec<Str
         let what = if name == "pg_wal" { "the WAL directory".to_owned() } else { format!("its {name}") };
         containment::check(&start.set, &what, &real(&path))?;
     }
-    let mut tablespaces = Vec::new();
+    let (mut tablespaces, mut temporary) = (Vec::new(), Vec::new());
     let all = "SELECT oid, spcname FROM pg_tablespace WHERE spcname NOT IN ('pg_default', 'pg_global') ORDER BY oid";
     for row in session.rows(all).await? {
         let (oid, name) = (text(&row, 0), text(&row, 1));
         let path = real(&data.join("pg_tblspc").join(&oid));
-        containment::check(&start.set, &format!("the tablespace `{name}`"), &path)?;
+        if let Err(outside) = containment::check(&start.set, &format!("the tablespace `{name}`"), &path) {
+            if !(is_temporary(&path) && is_for_temporary(session, &name).await?) {
+                return Err(outside);
+            }
+            // On an instance store, as temp_tablespaces are: recovery removes what is in it.
+            note(format!("{outside}; it has temporary files alone, and is left out"));
+            temporary.push(name.clone());
+        }
         tablespaces.push(format!("{oid} {name} {}", path.display()));
     }
-    Ok(tablespaces)
+    Ok((tablespaces, temporary))
+}
+
+/// Is this tablespace named for temporary files, in the configuration or for a role or a database?
+async fn is_for_temporary(session: &Session, name: &str) -> Result<bool, Refusal> {
+    let all = "SELECT current_setting('temp_tablespaces') UNION ALL SELECT s FROM pg_db_role_setting, \
+               unnest(setconfig) s WHERE s LIKE 'temp_tablespaces=%'";
+    let separates = |c: char| matches!(c, ',' | ' ' | '"' | '=');
+    let rows = session.rows(all).await?;
+    Ok(rows.iter().any(|row| text(row, 0).split(separates).any(|word| word == name)))
+}
+
+/// Has this tablespace nothing but temporary files? A version's folder has `pgsql_tmp`, and a folder for each
+/// database, in which temporary tables are named `tBACKEND_FILE` (PostgreSQL documentation, "Database file
+/// layout"). One that cannot be looked into has not.
+fn is_temporary(tablespace: &Path) -> bool {
+    let names = |folder: &Path| -> Option<Vec<(String, PathBuf)>> {
+        let named = |e: std::io::Result<std::fs::DirEntry>| {
+            e.ok().map(|e| (e.file_name().to_string_lossy().into_owned(), e.path()))
+        };
+        std::fs::read_dir(folder).ok()?.map(named).collect()
+    };
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let of_session = |name: &str| {
+        let backend = name.strip_prefix('t').and_then(|rest| rest.split_once('_'));
+        backend.is_some_and(|(backend, _)| is_number(backend))
+    };
+    let database =
+        |folder: &Path| names(folder).is_some_and(|all| all.iter().all(|(name, _)| of_session(name)));
+    let version = |folder: &Path| {
+        let well =
+            |(name, path): &(String, PathBuf)| name == "pgsql_tmp" || (is_number(name) && database(path));
+        names(folder).is_some_and(|all| all.iter().all(well))
+    };
+    let well = |(name, path): &(String, PathBuf)| name.starts_with("PG_") && version(path);
+    names(tablespace).is_some_and(|all| all.iter().all(well))
 }
 
 /// Without links, for messages; a path that cannot be resolved is refused by whoever opens it.
 fn real(path: &Path) -> PathBuf {
     std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tablespace_is_temporary_as_long_as_nothing_else_is_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let version = dir.path().join("PG_15_202209061");
+        let put = |path: &str| {
+            let path = version.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, "").unwrap();
+            path
+        };
+        assert!(is_temporary(dir.path()), "it is empty");
+        put("pgsql_tmp/pgsql_tmp123.0");
+        put("16384/t3_16500");
+        put("16384/t3_16500_fsm");
+        assert!(is_temporary(dir.path()));
+        for path in [
+            "16384/16501",
+            "16384/16501_init",
+            "16384/PG_VERSION",
+            "16385/2619",
+            "16384/t_1",
+            "16384/tx_1",
+            "other",
+        ] {
+            let file = put(path);
+            assert!(!is_temporary(dir.path()), "{path}");
+            std::fs::remove_file(file).unwrap();
+        }
+        assert!(is_temporary(dir.path()));
+        std::fs::write(dir.path().join("mine"), "").unwrap();
+        assert!(!is_temporary(dir.path()));
+        assert!(!is_temporary(&dir.path().join("none")));
+    }
 }

@@ -246,7 +246,7 @@ impl Server {
 
 /// Which database it is.
 fn report(identity: &Identity, instance: &Instance) {
-    let Identity { version, system, data, wal, config_file, tablespaces } = identity;
+    let Identity { version, system, data, wal, config_file, tablespaces, temporary } = identity;
     fact("server_version", version);
     fact("system_identifier", system);
     fact("role", if instance.standby { "standby" } else { "primary" });
@@ -254,6 +254,9 @@ fn report(identity: &Identity, instance: &Instance) {
     fact("config_file", config_file);
     if let Some(wal) = wal {
         fact("wal_directory", wal.display());
+    }
+    if !temporary.is_empty() {
+        fact("temporary_tablespaces", temporary.join("\n"));
     }
     if !tablespaces.is_empty() {
         fact("tablespaces", tablespaces.join("\n"));
