@@ -222,8 +222,8 @@ def memory(host):
             texts.append(text)
     say(f"\n   memory with {len(host.mounts)} mounts frozen, {env['profile']} build: median (least – most)")
     row("peak of all three (VmHWM)", [t["VmHWM"] for t in taken], "MB")
-    row("shared pages counted once (Pss)", [t["Pss"] for t in taken], "MB")
-    met = aim("all three together (VmRSS)", [t["VmRSS"] for t in taken], 30, "MB")
+    row("all three together (VmRSS)", [t["VmRSS"] for t in taken], "MB")
+    met = aim("shared pages counted once (Pss)", [t["Pss"] for t in taken], 30, "MB")
     say(f"   {texts[-1]}")
     if env["profile"] != "release":
         say("   the program itself is the most of it: a debug build is larger (--release)")

@@ -70,7 +70,7 @@ impl Kernel for WalkedKernel {
 
     fn write_counter(&self, stat: &File) -> std::io::Result<WriteCounter> {
         let which = if self.0.answered.load(Ordering::SeqCst) { MOVED } else { LOOK };
-        if self.0.reach(which).is_err() || once(&self.0.fails.counter) {
+        if self.0.reach(which).is_err() || self.0.fails.counter.load(Ordering::SeqCst) {
             return Err(Errno::EIO.into());
         }
         Linux.write_counter(stat)

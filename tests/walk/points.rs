@@ -365,16 +365,17 @@ impl Case {
         match self.point.name.as_str() {
             "preflight" => 78,
             "journal-start" => 77,
-            "permission" | "pending" | "warm" | "request" | "look-up" | PERMITTED | IN_FLIGHT | COMMITTED
-            | LOOKED => 23,
+            "permission" | "pending" | "warm" | "request" | "look-up" | IN_FLIGHT | COMMITTED | LOOKED => 23,
             "attempt" | "pre-hook" => 20,
             "prepare" | "guarded" | "unchanged" | "journal-window" | "freezing" | OPEN | SYNC | FREEZE => 21,
             "frozen" | "answered" | FREEZE_DONE | MOVED | THAW_DONE => 22,
             "post-hook" | "label" | "record" => 11,
-            // Before the request the counters are looked at until two looks agree: one that failed does no
-            // harm. One that goes on failing is the error at "frozen".
+            // While EC2 answers, the counters are looked at until two looks agree: one that failed does no harm.
+            // One that goes on failing is the error at "frozen".
             // Looks only: see `sabotage`.
             "busy" | "busy-again" => 0,
+            // A DryRun whose answer was lost is sent again.
+            PERMITTED => 0,
             "thawed" | "made" | "judged" | "released" | "close" | THAW | TAGGED | LOOK => 0,
             other => panic!("what does an error at {other} end with?"),
         }
