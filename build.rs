@@ -25,13 +25,6 @@ fn main() {
         add(&content);
     }
     println!("cargo::rustc-env=STILLPOINT_SOURCES={hash:016x}");
-    // The SDK has thousands of functions with the same code: rust-lld keeps one of each. It is rustc's linker on
-    // this target alone, and another linker may not know the word.
-    if std::env::var("TARGET").as_deref() == Ok("x86_64-unknown-linux-gnu")
-        && std::env::var("PROFILE").as_deref() == Ok("release")
-    {
-        println!("cargo::rustc-link-arg-bins=-Wl,--icf=all");
-    }
     for watched in ["src", "Cargo.toml", "Cargo.lock", "build.rs"] {
         println!("cargo::rerun-if-changed={watched}");
     }
