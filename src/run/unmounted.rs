@@ -98,9 +98,6 @@ impl Remounted {
     }
 
     fn logged(self) -> Self {
-        for mounted in &self.mounted {
-            tracing::info!("mounted {} again", shown(mounted));
-        }
         for failed in &self.failed {
             tracing::error!("{failed}");
         }
@@ -326,6 +323,9 @@ pub(super) async fn remount(
     away.recipe = Recipe::default();
     let claims = std::mem::take(&mut away.claims);
     let mut remounted = owed(journal, claims).await;
+    for mounted in &remounted.mounted {
+        tracing::info!("mounted {} again", shown(mounted));
+    }
     // Only now: a loop device loses its image at its last close, see [`Unmounted::kept`], and a folder that
     // is closed may lose its number to another.
     away.kept.clear();
