@@ -5,7 +5,6 @@
 //! await the caller's one call.
 
 use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -23,7 +22,6 @@ use super::watchdog::Trigger;
 use super::witness::Witness;
 use super::{LEFT_FROZEN, flush};
 use crate::gate;
-use crate::host::kernel::Kernel;
 use crate::interrupt::Interrupt;
 use crate::plan::{Method, Wave};
 
@@ -164,28 +162,38 @@ impl Frozen {
         self.times
     }
 
-    /// Reads the write counters of what is now frozen for the first time.
+    /// Reads the write counters of what is now frozen, until two readings agree.
+    ///
+    /// A completed write is neither in flight nor counted until the thread that completed it has run on. On
+    /// NVMe that is an interrupt; a loop device has a worker for it, which the waiter that it woke may have
+    /// pushed aside. It is done before the request is sent: while EC2 answers, nobody could tell such a write
+    /// from one that was made while frozen.
     fn take_baselines(&mut self) {
         let Some(window) = &mut self.window else { return };
         let frozen = window.filesystems.iter_mut().filter(|m| m.method == Method::Freeze);
-        for witness in frozen.flat_map(|m| &mut m.witnesses) {
+        let mut witnesses: Vec<&mut Witness> = frozen.flat_map(|m| &mut m.witnesses).collect();
+        for witness in &mut witnesses {
             witness.take_baseline(&window.kernel);
+        }
+        for _ in 0..SETTLING_READINGS {
+            std::thread::sleep(SETTLING_TIME);
+            let late = witnesses.iter_mut().filter(|w| w.moved(&window.kernel, false).is_some());
+            if late.map(|w| w.take_baseline(&window.kernel)).count() == 0 {
+                break;
+            }
         }
     }
 
     /// Keeps everything frozen while `request` runs: the one thing that happens between the last FIFREEZE and
-    /// the first FITHAW. Meanwhile the write counters are read that the last look is compared with.
+    /// the first FITHAW.
     pub async fn call<T>(
         &mut self,
         interrupt: &mut Interrupt,
         request: impl Future<Output = T>,
     ) -> Called<T> {
-        let Some(window) = &mut self.window else { return Called::WatchdogLost(Lost(None)) };
+        let Some(window) = &self.window else { return Called::WatchdogLost(Lost(None)) };
         let end = self.started + window.limits.own_deadline();
         self.times.requested = Some(Timestamp::now());
-        let frozen = window.filesystems.iter_mut().filter(|m| m.method == Method::Freeze);
-        let mut witnesses: Vec<&mut Witness> = frozen.flat_map(|m| &mut m.witnesses).collect();
-        let request = watched(request, &mut witnesses, &window.kernel);
         let ended = tokio::select! {
             biased;
             ended = request => Called::Returned(ended),
@@ -238,46 +246,6 @@ impl Frozen {
             gate => drop(gate), // the log may flow again
         }
         window.finish(&reports, fired_before, moved, self.times, length)
-    }
-}
-
-/// Runs `request`, and meanwhile reads the write counters again: what was counted late is no write while frozen.
-async fn watched<T>(
-    request: impl Future<Output = T>,
-    witnesses: &mut [&mut Witness],
-    kernel: &Arc<dyn Kernel>,
-) -> T {
-    let mut request = pin!(request);
-    let answered = tokio::select! {
-        biased; // the request first: nobody waits for counters
-        answer = &mut request => Some(answer),
-        () = settle(witnesses, kernel) => None,
-    };
-    match answered {
-        None => request.await,
-        Some(answer) => {
-            // It came before two readings had agreed.
-            if witnesses.iter().any(|w| w.moved(kernel, false).is_some()) {
-                settle(witnesses, kernel).await;
-            }
-            answer
-        }
-    }
-}
-
-/// Reads the write counters of what is frozen again, until two readings agree.
-///
-/// A completed write is neither in flight nor counted until the thread that completed it has run on. On NVMe
-/// that is an interrupt; a loop device has a worker for it, which the waiter that it woke may have pushed
-/// aside. So what is counted in the first milliseconds is taken for the freeze's own, which has written until
-/// then. They are those that the request takes to reach EC2.
-async fn settle(witnesses: &mut [&mut Witness], kernel: &Arc<dyn Kernel>) {
-    for _ in 0..SETTLING_READINGS {
-        tokio::time::sleep(SETTLING_TIME).await;
-        let late = witnesses.iter_mut().filter(|w| w.moved(kernel, false).is_some());
-        if late.map(|w| w.take_baseline(kernel)).count() == 0 {
-            break;
-        }
     }
 }
 

@@ -94,8 +94,8 @@ fn one_call_and_nothing_else(config: &str, label: &str) -> bool {
     let lines: Vec<&str> = trace.lines().collect();
     let freeze = last_freeze_returned(&lines);
     // The others make one of a memfd, before they say that they are ready.
-    let is_thaw = |l: &&str| l.contains("FITHAW") && !l.contains("</memfd:");
-    let thaw = lines.iter().position(|l| is_thaw(&l)).expect("a FITHAW");
+    let is_thaw = |l: &str| l.contains("FITHAW") && !l.contains("</memfd:");
+    let thaw = lines.iter().position(|l| is_thaw(l)).expect("a FITHAW");
     assert!(freeze < thaw);
     let agent_threads = threads_of_the_agent(&trace);
     let window = calls(&lines[freeze + 1..thaw]);

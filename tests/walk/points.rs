@@ -370,8 +370,8 @@ impl Case {
             "prepare" | "guarded" | "unchanged" | "journal-window" | "freezing" | OPEN | SYNC | FREEZE => 21,
             "frozen" | "answered" | FREEZE_DONE | MOVED | THAW_DONE => 22,
             "post-hook" | "label" | "record" => 11,
-            // While EC2 answers, the counters are looked at until two looks agree: one that failed does no harm.
-            // One that goes on failing is the error at "frozen".
+            // Before the request the counters are looked at until two looks agree: one that failed does no
+            // harm. One that goes on failing is the error at "frozen".
             // Looks only: see `sabotage`.
             "busy" | "busy-again" => 0,
             // A DryRun whose answer was lost is sent again.
