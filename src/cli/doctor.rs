@@ -12,11 +12,14 @@ use jiff::Timestamp;
 
 use super::start::OWN_PROGRAM;
 use super::{Choice, Global, Output, print, print_json};
+use crate::clock;
 use crate::config::{self, Loaded};
 use crate::discover::{self, Facts, HostFacts, Identity};
 use crate::doctor::{self, Finding, Set, applications, busy, cloud, hooks, processes, storage, system, unit};
 use crate::ec2::Describe;
 use crate::ec2::aws::Aws;
+use crate::ec2::repeat::{Budgets, Repeating};
+use crate::ec2::tagging::{Tagging, tagging};
 use crate::error::{Error, chain};
 use crate::exit::Exit;
 use crate::host::busy::look;
@@ -90,6 +93,7 @@ impl Doctor {
         found.extend(hooks::writable(&settings.plan.hooks));
         found.extend(storage::own_folder("run_dir", &settings.run_dir));
         found.extend(storage::own_folder("state_dir", &settings.state_dir));
+        found.extend(storage::records(&settings.state_dir));
         found.extend(processes::freezers(root));
 
         let host = match discover::host(root, &Helper::own(), Answers::default()) {
@@ -161,25 +165,25 @@ impl Ask<'_> {
             }
         };
         let id = &identity.instance_id;
-        let (instance, attached) = tokio::join!(ec2.instance(id), ec2.volumes(id));
+        let asked = Repeating::new(&ec2, &clock::System, Budgets::of(&self.loaded.settings.ec2).free);
+        let (instance, attached) = tokio::join!(asked.instance(id), asked.volumes(id));
         self.found.push(cloud::call("DescribeInstances", instance.as_ref().map(drop)));
         self.found.push(cloud::call("DescribeVolumes", attached.as_ref().map(drop)));
-        if let Ok(limit) = ec2.hop_limit(id).await {
+        if let Ok(limit) = asked.call("DescribeInstances", async || ec2.hop_limit(id).await).await {
             let in_container =
                 ["/.dockerenv", "/run/.containerenv"].iter().any(|marker| Path::new(marker).exists());
             self.found.extend(cloud::hop_limit(limit, in_container));
         }
-        let tag = ec2.may_tag(id).await;
-        let finding = match &tag.allowed {
-            Some(said) => cloud::call("CreateTags", said.as_ref().copied()),
-            None => Finding::not_checked("iam", "EC2 did not say whether ec2:CreateTags is allowed"),
-        };
-        if matches!(&tag.allowed, Some(Err(e)) if e.denied()) && !tag.on_own {
+        let volumes: Vec<_> = attached.iter().flatten().map(|v| v.id.clone()).collect();
+        let said = tagging(&asked, &volumes).await;
+        let finding = cloud::tagging(said.as_ref());
+        if matches!(&said, Ok(Tagging::Denied { certain: false, .. })) {
             self.tags = Some(finding);
         } else {
             self.found.push(finding);
         }
-        self.found.push(cloud::clock(tag.dates.1, tag.dates.0));
+        let (theirs, here) = ec2.dry_run_of_tags(None).await.dates;
+        self.found.push(cloud::clock(here, theirs));
         let (instance, attached) = (instance.ok()?, attached.ok()?);
         let (name, root_device) = (planned::hostname(), instance.root_device_name);
         let facts = discover::facts(identity, name, root_device, attached, self.host.clone());
@@ -233,7 +237,8 @@ impl Ask<'_> {
             run::create_request(&RunId::generate(), facts, plan, &settings.plan, plan.best, Timestamp::now());
         self.found.extend(cloud::tags_fit(&request));
         self.found.extend(cloud::volume_tags(facts, plan));
-        let said = ec2.dry_run(&request).await;
+        let asked = Repeating::new(ec2, &clock::System, Budgets::of(&self.loaded.settings.ec2).free);
+        let said = asked.dry_run(&request).await;
         let action = match plan.call {
             planning::PointInTimeCall::CreateSnapshots { .. } => "CreateSnapshots",
             _ => "CreateSnapshot",
@@ -256,12 +261,14 @@ impl Ask<'_> {
             None => cloud::call(action, said.as_ref().copied()),
         });
         let ids: Vec<_> = plan.volumes.iter().map(|v| v.id.clone()).collect();
-        let pending = ec2.pending(&ids).await;
+        let pending = asked.pending(&ids).await;
         self.found.push(cloud::call("DescribeSnapshots", pending.as_ref().map(drop)));
         if let Ok(pending) = pending {
             self.found.extend(cloud::pending(plan, &pending));
         }
-        match ec2.volume_states(&facts.identity.instance_id, &ids).await {
+        let instance = &facts.identity.instance_id;
+        let states = asked.call("DescribeVolumes", async || ec2.volume_states(instance, &ids).await);
+        match states.await {
             Ok(states) => self.found.extend(cloud::volumes(plan, &states)),
             Err(e) => self.found.push(Finding::not_checked("volumes", e)),
         }

@@ -23,6 +23,7 @@ pub(crate) const FLUSH_TIMEOUT: (Duration, Duration) =
 pub(crate) const UNMOUNT_TIMEOUT: (Duration, Duration) =
     (Duration::from_millis(100), Duration::from_secs(3600));
 pub(crate) const CALL_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(300));
+pub(crate) const IMDS_TIMEOUT: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(3600));
 pub(crate) const RETRY_TIMEOUT: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(3600));
 pub(crate) const VOLUME_INTERVAL: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(300));
 /// Limits of a hook's timeout: at most a day, so that `1M` (a month) instead of `1m` is an error.

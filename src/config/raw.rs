@@ -33,6 +33,7 @@ input! {
         instance_id: InstanceId = Node::id;
         region: String = |n: &Node<'_>| n.checked(check::region);
         imds_endpoint: String = |n: &Node<'_>| n.checked(check::url);
+        imds_timeout: Duration = |n: &Node<'_>| n.duration(check::IMDS_TIMEOUT);
     } per_entry {}
 }
 

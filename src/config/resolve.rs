@@ -141,6 +141,7 @@ pub(super) fn settings(inputs: Fragment, name: &str) -> Result<(Settings, Origin
         instance_id: take.optional("instance_id", identity.instance_id),
         region: take.optional("region", identity.region),
         imds_endpoint: take.optional("imds_endpoint", identity.imds_endpoint),
+        imds_timeout: take.optional("imds_timeout", identity.imds_timeout),
     };
     take.table = "ec2.";
     let ec2 = Ec2Settings {

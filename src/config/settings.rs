@@ -42,6 +42,10 @@ pub struct IdentityOverrides {
     pub region: Option<String>,
     /// IMDS endpoint; the SDK's own variable is `AWS_EC2_METADATA_SERVICE_ENDPOINT`.
     pub imds_endpoint: Option<String>,
+    /// How long IMDS is waited for, and the role's credentials in it. None: 60 s in a service of systemd's, 5 s
+    /// elsewhere.
+    #[serde(serialize_with = "optional_duration")]
+    pub imds_timeout: Option<Duration>,
 }
 
 /// How EC2 is reached.
@@ -198,6 +202,13 @@ pub enum OnDegraded {
     Fail,
     /// Keep the set under its true label, exit 10.
     Keep,
+}
+
+fn optional_duration<S: serde::Serializer>(d: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {
+    match d {
+        Some(d) => duration(d, s),
+        None => s.serialize_none(),
+    }
 }
 
 fn duration<S: serde::Serializer>(d: &Duration, s: S) -> Result<S::Ok, S::Error> {

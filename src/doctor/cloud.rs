@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Finding;
 use crate::discover::{Facts, Volume};
+use crate::ec2::tagging::Tagging;
 use crate::ec2::{CreateRequest, Ec2Error, SnapshotView};
 use crate::exit::Exit;
 use crate::ids::VolumeId;
@@ -111,6 +112,26 @@ pub fn call(action: &str, said: Result<(), &Ec2Error>) -> Finding {
                 None => finding,
             }
         }
+    }
+}
+
+/// May the snapshots get their label once they exist?
+#[must_use]
+pub fn tagging(said: Result<&Tagging, &Ec2Error>) -> Finding {
+    const ID: &str = "iam";
+    const WHY: &str =
+        "no set would get its label: every run would end with 11, and the set count as crash-consistent";
+    match said {
+        Ok(Tagging::Allowed) => call("CreateTags", Ok(())),
+        Ok(Tagging::NotSaid) => {
+            Finding::not_checked(ID, "EC2 did not say whether ec2:CreateTags is allowed")
+        }
+        Ok(Tagging::Denied { error, certain: true }) => call("CreateTags", Err(error)).why(WHY),
+        Ok(Tagging::Denied { error, certain: false }) => call("CreateTags", Err(error)).why(format!(
+            "{WHY}. (There is no snapshot of stillpoint's yet to ask about: a policy that allows it for those alone \
+             would do)"
+        )),
+        Err(e) => call("CreateTags", Err(e)),
     }
 }
 

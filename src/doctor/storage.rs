@@ -70,6 +70,34 @@ pub(crate) fn own_folder(setting: &str, folder: &Path) -> Vec<Finding> {
     }
 }
 
+/// Can the record of a set be kept? Snapshots and tags do without it; the exit code of each run would be 11.
+pub(crate) fn records(state_dir: &Path) -> Vec<Finding> {
+    const ID: &str = "records";
+    if !nix::unistd::geteuid().is_root() {
+        return vec![Finding::not_checked(ID, "only root may write there")];
+    }
+    let nearest = state_dir.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
+    // To root only a filesystem or a file's flag says no.
+    match nix::unistd::access(nearest, nix::unistd::AccessFlags::W_OK) {
+        Ok(()) => vec![Finding::ok(ID, format!("records can be kept in state_dir {}", shown(state_dir)))],
+        Err(e) => {
+            let what = format!(
+                "no record can be kept in state_dir {}: {}: {}",
+                shown(state_dir),
+                shown(nearest),
+                e.desc()
+            );
+            let why = "every run would end with 11; its snapshots and their tags are complete without";
+            vec![
+                Finding::warning(ID, what)
+                    .at([shown(state_dir)])
+                    .why(why)
+                    .remedy("set state_dir to a folder on disk"),
+            ]
+        }
+    }
+}
+
 /// A btrfs may show several device numbers: the mount id tells which filesystem it is.
 fn filesystem_in<'a>(set: &Set<'a>, line: &mountinfo::MountLine) -> Option<&'a Filesystem> {
     set.members().find(|f| f.dev == line.dev || f.mounts.iter().any(|m| m.id == line.id))

@@ -6,20 +6,28 @@
 pub mod probe;
 mod sort;
 
+use std::time::Duration;
+
+use aws_sdk_ec2::config::http::HttpResponse;
+use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::types::{
     Filter, InstanceSpecification, ResourceType, Snapshot, SnapshotInfo, Tag, TagSpecification,
 };
 use futures_util::future::join_all;
 use jiff::Timestamp;
 
-use self::sort::sort;
-use super::connect::{Connection, without_call_timeout};
+use super::connect::{ConnectError, Connection, without_call_timeout};
+use super::denial;
+use super::tagging::Said;
 use super::{
     CreateFailed, CreateRequest, Describe, Ec2, Ec2Error, InstanceView, RUN_TAG, SnapshotView, TaggedSnapshot,
 };
 use crate::discover::volumes::AttachedVolume;
 use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
 use crate::plan::PointInTimeCall;
+
+/// What credentials have to last for one call. IMDS has new ones five minutes before the old ones end.
+const A_CALL: Duration = Duration::from_secs(60);
 
 /// EC2 through the AWS SDK.
 #[derive(Debug, Clone)]
@@ -32,6 +40,20 @@ impl Aws {
     #[must_use]
     pub fn new(connection: Connection) -> Self {
         Self { connection }
+    }
+
+    /// Before any call but the create call: hooks or a wait may have outlived the credentials at hand.
+    async fn ready(&self, action: &'static str) -> Result<(), Ec2Error> {
+        self.connection.renew_if_possible(A_CALL).await.map_err(|e| no_credentials(action, &e))
+    }
+
+    fn sort<E: ProvideErrorMetadata + std::error::Error + 'static>(
+        &self,
+        action: &'static str,
+        error: &SdkError<E, HttpResponse>,
+    ) -> Ec2Error {
+        let region = self.connection.client.config().region().map_or("", |r| r.as_ref());
+        sort::sort(action, error, denial::partition(region))
     }
 
     async fn create_one(
@@ -54,7 +76,7 @@ impl Aws {
             .dry_run(dry_run)
             .customize();
         let call = if dry_run { call } else { call.config_override(without_call_timeout()) };
-        let made = call.send().await.map_err(|e| sort(ACTION, &e))?;
+        let made = call.send().await.map_err(|e| self.sort(ACTION, &e))?;
         let state = made.state().map_or("pending", |s| s.as_str());
         view(ACTION, made.snapshot_id(), made.volume_id(), state, made.start_time(), made.progress())
     }
@@ -83,7 +105,7 @@ impl Aws {
             .dry_run(dry_run);
         let call = call.customize();
         let call = if dry_run { call } else { call.config_override(without_call_timeout()) };
-        let answer = call.send().await.map_err(|e| sort(ACTION, &e))?;
+        let answer = call.send().await.map_err(|e| self.sort(ACTION, &e))?;
         answer.snapshots().iter().map(|s| info(ACTION, s)).collect()
     }
 
@@ -93,6 +115,7 @@ impl Aws {
 
     async fn describe_tagged(&self, filters: Vec<Filter>) -> Result<Vec<TaggedSnapshot>, Ec2Error> {
         const ACTION: &str = "DescribeSnapshots";
+        self.ready(ACTION).await?;
         let mut pages = self
             .connection
             .client
@@ -104,7 +127,7 @@ impl Aws {
             .send();
         let mut found = Vec::new();
         while let Some(page) = pages.next().await {
-            for snapshot in page.map_err(|e| sort(ACTION, &e))?.snapshots() {
+            for snapshot in page.map_err(|e| self.sort(ACTION, &e))?.snapshots() {
                 let view = described(ACTION, snapshot)?;
                 found.push(TaggedSnapshot { view, tags: own_tags(snapshot.tags()) });
             }
@@ -116,6 +139,7 @@ impl Aws {
 impl Describe for Aws {
     async fn instance(&self, id: &InstanceId) -> Result<InstanceView, Ec2Error> {
         const ACTION: &str = "DescribeInstances";
+        self.ready(ACTION).await?;
         let answer = self
             .connection
             .client
@@ -123,7 +147,7 @@ impl Describe for Aws {
             .instance_ids(id.as_str())
             .send()
             .await
-            .map_err(|e| sort(ACTION, &e))?;
+            .map_err(|e| self.sort(ACTION, &e))?;
         let instance = answer.reservations().iter().flat_map(|r| r.instances()).next();
         let not_listed =
             || Ec2Error::refused(ACTION, "InvalidInstanceID.NotFound", format!("EC2 does not list {id}"));
@@ -133,6 +157,7 @@ impl Describe for Aws {
 
     async fn volumes(&self, id: &InstanceId) -> Result<Vec<AttachedVolume>, Ec2Error> {
         const ACTION: &str = "DescribeVolumes";
+        self.ready(ACTION).await?;
         let mut pages = self
             .connection
             .client
@@ -142,7 +167,7 @@ impl Describe for Aws {
             .send();
         let mut found = Vec::new();
         while let Some(page) = pages.next().await {
-            for volume in page.map_err(|e| sort(ACTION, &e))?.volumes() {
+            for volume in page.map_err(|e| self.sort(ACTION, &e))?.volumes() {
                 let here = volume.attachments().iter().find(|a| a.instance_id() == Some(id.as_str()));
                 let Some(device_name) = here.and_then(|a| a.device()) else { continue };
                 found.push(AttachedVolume {
@@ -194,6 +219,7 @@ impl Describe for Aws {
     }
 
     async fn dry_run(&self, request: &CreateRequest) -> Result<(), Ec2Error> {
+        self.ready("DryRun").await?;
         match &request.call {
             PointInTimeCall::CreateSnapshots { exclude_boot_volume, exclude_data_volumes } => {
                 let said = self.create_set(request, *exclude_boot_volume, exclude_data_volumes, true).await;
@@ -208,6 +234,39 @@ impl Describe for Aws {
                 said.into_iter().try_for_each(|s| allowed("CreateSnapshot", s.map(drop)))
             }
         }
+    }
+
+    async fn may_tag(&self, snapshot: Option<&SnapshotId>) -> Result<Said, Ec2Error> {
+        self.ready("CreateTags").await?;
+        self.dry_run_of_tags(snapshot).await.allowed
+    }
+
+    async fn one_of_ours(&self, volumes: &[VolumeId]) -> Result<Option<SnapshotId>, Ec2Error> {
+        const ACTION: &str = "DescribeSnapshots";
+        self.ready(ACTION).await?;
+        for some in volumes.chunks(200) {
+            let of = filter("volume-id", some.iter().map(VolumeId::as_str));
+            let mut pages = self
+                .connection
+                .client
+                .describe_snapshots()
+                .owner_ids("self")
+                .set_filters(Some(vec![of, filter("tag-key", [RUN_TAG])]))
+                .max_results(100)
+                .into_paginator()
+                .send();
+            // Pages may be empty while there are more (EC2 API reference, "pagination").
+            while let Some(page) = pages.next().await {
+                if let Some(found) = page.map_err(|e| self.sort(ACTION, &e))?.snapshots().first() {
+                    return parse(ACTION, found.snapshot_id()).map(Some);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    async fn renew(&self, need: Duration) -> Result<(), Ec2Error> {
+        self.connection.renew(need).await.map_err(|e| no_credentials("AWS", &e))
     }
 
     fn warm_connections(&self) -> Option<usize> {
@@ -258,6 +317,7 @@ impl Ec2 for Aws {
 
     async fn tag(&self, snapshots: &[SnapshotId], tags: &[(String, String)]) -> Result<(), Ec2Error> {
         const ACTION: &str = "CreateTags";
+        self.ready(ACTION).await?;
         self.connection
             .client
             .create_tags()
@@ -266,7 +326,16 @@ impl Ec2 for Aws {
             .send()
             .await
             .map(drop)
-            .map_err(|e| sort(ACTION, &e))
+            .map_err(|e| self.sort(ACTION, &e))
+    }
+}
+
+fn no_credentials(action: &'static str, error: &ConnectError) -> Ec2Error {
+    Ec2Error::Credentials {
+        action,
+        why: error.to_string(),
+        hint: error.hint().to_owned(),
+        passes: matches!(error, ConnectError::CredentialsLate(_)),
     }
 }
 

@@ -4,33 +4,40 @@
 //! dns           names, each looked up before the freeze         dns.rs
 //! clients       HTTP, through a proxy or not                   clients.rs
 //! credentials   from the source that is in force                credentials.rs, process.rs
+//! pinned        the same in memory, fetched again before a window   pinned.rs
 //! ```
 //!
 //! In: the Region, and how AWS is reached ([`super::sdk`]). Out: a client and its connection pool. Must never:
-//! resolve a name, fetch credentials, or retry once it is made.
+//! resolve a name or retry once it is made, or fetch credentials unless it is told to.
 
 mod credentials;
 mod dns;
 mod clients;
+mod pinned;
 mod process;
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use aws_credential_types::Credentials;
-use aws_credential_types::provider::ProvideCredentials;
-use aws_sdk_ec2::config::SharedHttpClient;
 use aws_sdk_ec2::config::retry::RetryConfig;
 use aws_sdk_ec2::config::timeout::TimeoutConfig;
+use aws_sdk_ec2::config::{IdentityCache, SharedHttpClient};
 use aws_smithy_http_client::pool::{self, ConnectionPool, OriginKey, PartitionId};
 use aws_smithy_http_client::tls::TrustStore;
 
 use self::dns::PinnedDns;
+use self::pinned::Pinned;
+use super::late;
+use super::sdk::credentials::Base;
 use super::sdk::{Sdk, SdkError};
+use crate::clock;
 use crate::config::Loaded;
 use crate::error::chain;
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a name is looked up again that does not exist.
+const NO_SUCH_NAME: Duration = Duration::from_secs(3);
 
 /// Why no client could be made. Nothing has been touched.
 #[derive(Debug, thiserror::Error)]
@@ -38,9 +45,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 pub enum ConnectError {
     #[error("no AWS credentials: {0}")]
     Credentials(String),
-    #[error("the AWS credentials expire in {}, the run may need {}", humantime::format_duration(*left), humantime::format_duration(*need))]
+    /// The same, and there may be some a moment later.
+    #[error("no AWS credentials: {0}")]
+    CredentialsLate(String),
+    #[error("the AWS credentials expire in {}, the next step may need {}", humantime::format_duration(*left), humantime::format_duration(*need))]
     Expiring { left: Duration, need: Duration },
-    /// The endpoint is not a URL, or its host has no address.
+    /// The name of the endpoint or of the proxy has no address. It may have one a moment later.
+    #[error("{what}: {why}")]
+    Name { what: String, why: String, hint: String },
+    /// The endpoint is not a URL.
     #[error("EC2 endpoint {endpoint}: {why}")]
     Endpoint { endpoint: String, why: String },
     #[error("cannot set up HTTPS: {0}")]
@@ -64,14 +77,16 @@ impl ConnectError {
     #[must_use]
     pub fn hint(&self) -> &str {
         match self {
-            Self::Credentials(_) => {
+            Self::Credentials(_) | Self::CredentialsLate(_) => {
                 "attach an instance profile with an IAM role, or set AWS_ACCESS_KEY_ID and \
                  AWS_SECRET_ACCESS_KEY; `stillpoint config show` names the source that is in force"
             }
-            Self::Expiring { .. } => "renew them, or shorten the hooks' timeouts",
+            Self::Expiring { .. } => {
+                "renew them where they come from, for a longer time (`stillpoint config show` says where); or shorten `window`"
+            }
             Self::Endpoint { .. } => "check --endpoint-url, AWS_ENDPOINT_URL_EC2, the Region's name and DNS",
             Self::Http(_) => "check the system's CA certificates (package ca-certificates)",
-            Self::Proxy { hint, .. } | Self::Setting { hint, .. } => hint,
+            Self::Name { hint, .. } | Self::Proxy { hint, .. } | Self::Setting { hint, .. } => hint,
         }
     }
 }
@@ -81,6 +96,7 @@ impl ConnectError {
 pub struct Connection {
     /// The client: no retries, pinned credentials, pinned addresses.
     pub client: aws_sdk_ec2::Client,
+    credentials: Pinned,
     pool: ConnectionPool,
     origin: OriginKey,
 }
@@ -92,6 +108,22 @@ impl Connection {
         self.pool
             .partition_stats(PartitionId::ANONYMOUS, &self.origin)
             .map_or(0, |s| s.h1().idle() + s.h2().accepting())
+    }
+
+    /// Has credentials that last for `need` from now on. Those at hand are kept as long as they do.
+    ///
+    /// # Errors
+    /// When there are none that do.
+    pub(crate) async fn renew(&self, need: Duration) -> Result<(), ConnectError> {
+        self.credentials.lasting(need).await
+    }
+
+    /// The same for one call: what is still valid will do.
+    ///
+    /// # Errors
+    /// When those at hand have expired, and there are no other.
+    pub(crate) async fn renew_if_possible(&self, need: Duration) -> Result<(), ConnectError> {
+        self.credentials.lasting_if_possible(need).await
     }
 }
 
@@ -134,40 +166,54 @@ pub async fn connect(
         TrustStore::empty()
     };
     let shared = credentials::shared(sdk, region).await?;
-    let pinned = pin_credentials(&shared, need).await.map_err(|e| match (e, &sdk.credentials.source) {
-        (ConnectError::Credentials(why), Some(source)) => {
-            ConnectError::Credentials(format!("{}: {why}", source.value))
+    let settings = &loaded.settings;
+    let patience = late::patience(settings.identity.imds_timeout);
+    let waits = |e: &ConnectError| match e {
+        ConnectError::CredentialsLate(_) => patience,
+        // The resolver has answered that there is no such name: mostly that lasts (getaddrinfo(3), EAI_NONAME).
+        ConnectError::Name { why, .. } if why.contains("Name or service not known") => {
+            settings.ec2.retry_timeout.min(NO_SUCH_NAME)
         }
-        (e, _) => e,
-    })?;
+        ConnectError::Name { .. } => settings.ec2.retry_timeout,
+        _ => Duration::ZERO,
+    };
+    let pinned = pinned(sdk, &shared)?;
+    late::attempts(&clock::System, waits, async || pinned.lasting(need).await).await?;
     // Behind a proxy, EC2's name is for the proxy to look up: this host may know no names at all.
     let dns = PinnedDns::default();
-    match &proxy {
-        Some(proxy) => dns.pin(proxy.host()).await.map_err(|why| ConnectError::Proxy {
-            proxy: format!("{proxy} ({})", proxy.origin),
-            why,
-            hint: format!("correct the proxy of {}, or have NO_PROXY name {host}", proxy.origin),
-        })?,
-        None => dns.pin(host).await.map_err(wrong)?,
+    let (name, what, hint) = match &proxy {
+        Some(proxy) => (
+            proxy.host(),
+            format!("the proxy {proxy} ({})", proxy.origin),
+            format!("correct the proxy of {}, or have NO_PROXY name {host}", proxy.origin),
+        ),
+        None => (host, format!("EC2 endpoint {endpoint}"), wrong(String::new()).hint().to_owned()),
     };
+    let look_up = async || {
+        let failed = |why| ConnectError::Name { what: what.clone(), why, hint: hint.clone() };
+        dns.pin(name).await.map_err(failed)
+    };
+    late::attempts(&clock::System, waits, look_up).await?;
     let pool = clients::pool(&dns, proxy.as_ref(), trusted, connections)?;
     let config = aws_sdk_ec2::config::Builder::from(&shared)
         .endpoint_url(&endpoint)
         // They have gone into the endpoint, and the SDK would refuse them beside one.
         .use_fips(false)
         .use_dual_stack(false)
-        .credentials_provider(pinned)
+        .credentials_provider(pinned.clone())
+        // A cache would decide by itself when to ask for them again.
+        .identity_cache(IdentityCache::no_cache())
         .http_client(pool::Client::new(&pool).map_err(http)?)
         .retry_config(RetryConfig::disabled())
         .timeout_config(
             TimeoutConfig::builder()
                 .connect_timeout(CONNECT_TIMEOUT)
-                .operation_timeout(loaded.settings.ec2.call_timeout)
+                .operation_timeout(settings.ec2.call_timeout)
                 .build(),
         )
         .build();
     let origin = OriginKey::from_uri(&uri).map_err(|e| wrong(e.to_string()))?;
-    Ok(Connection { client: aws_sdk_ec2::Client::from_conf(config), pool, origin })
+    Ok(Connection { client: aws_sdk_ec2::Client::from_conf(config), credentials: pinned, pool, origin })
 }
 
 /// The configuration of the create call: `call_timeout` is for the calls outside of the window, and only the
@@ -177,23 +223,12 @@ pub(super) fn without_call_timeout() -> aws_sdk_ec2::config::Builder {
     aws_sdk_ec2::Config::builder().timeout_config(timeouts.build())
 }
 
-/// The same key, secret and token without the expiry, so that the SDK never refreshes them inside the window.
-async fn pin_credentials(
-    shared: &aws_config::SdkConfig,
-    need: Duration,
-) -> Result<Credentials, ConnectError> {
-    let provider = shared
+/// The source in force, with nothing fetched yet.
+fn pinned(sdk: &Sdk, shared: &aws_config::SdkConfig) -> Result<Pinned, ConnectError> {
+    let source = shared
         .credentials_provider()
         .ok_or_else(|| ConnectError::Credentials("no provider is configured".to_owned()))?;
-    let got = provider.provide_credentials().await.map_err(|e| ConnectError::Credentials(chain(&e)))?;
-    if let Some(expiry) = got.expiry() {
-        let left = expiry.duration_since(SystemTime::now()).unwrap_or_default();
-        if left < need {
-            let left = Duration::from_secs(left.as_secs());
-            return Err(ConnectError::Expiring { left, need });
-        }
-    }
-    // An empty one is none, as in the aws CLI; sent all the same, it would make the signature wrong.
-    let token = got.session_token().filter(|token| !token.is_empty()).map(str::to_owned);
-    Ok(Credentials::new(got.access_key_id(), got.secret_access_key(), token, None, "pinned"))
+    let found = sdk.credentials.source.as_ref().map(|s| &s.value);
+    let may_be_late = found.is_some_and(|s| matches!(s.base, Base::InstanceProfile | Base::Container { .. }));
+    Ok(Pinned::new(source, found.map_or_else(String::new, |s| format!("{s}: ")), may_be_late))
 }

@@ -14,12 +14,22 @@ use crate::exit::Exit;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say what each variant and field is")]
 pub enum Ec2Error {
-    /// EC2 answered with an error, so it did nothing. `retry_after`: EC2 has said when to ask again.
+    /// EC2 answered with an error, so it did nothing. `retry_after`: EC2 has said when to ask again. `partition`:
+    /// that of the Region, for ARNs in advice.
     #[error("{action}: {code}: {message}")]
-    Refused { action: &'static str, code: String, message: String, retry_after: Option<Duration> },
+    Refused {
+        action: &'static str,
+        code: String,
+        message: String,
+        retry_after: Option<Duration>,
+        partition: &'static str,
+    },
     /// The request was not sent: there was no connection.
     #[error("{action}: cannot reach EC2: {how}: {message}")]
     Unreached { action: &'static str, how: Unreached, message: String },
+    /// The request was not sent: there are no credentials for it, or none that last.
+    #[error("{action}: {why}")]
+    Credentials { action: &'static str, why: String, hint: String, passes: bool },
     /// The request was sent and no readable answer came: it is not known whether EC2 carried it out. `status`
     /// is that of an answer that was not EC2's, or says nothing of what was done.
     #[error("{action}: no answer from EC2, the outcome is unknown: {message}")]
@@ -151,9 +161,15 @@ pub(super) fn is_throttling(code: &str) -> bool {
 }
 
 impl Ec2Error {
-    /// EC2 has refused, and has not said when to ask again.
+    /// EC2 has refused, in the partition `aws`, and has not said when to ask again.
     pub fn refused(action: &'static str, code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self::Refused { action, code: code.into(), message: message.into(), retry_after: None }
+        Self::Refused {
+            action,
+            code: code.into(),
+            message: message.into(),
+            retry_after: None,
+            partition: "aws",
+        }
     }
 
     /// No readable answer.
@@ -175,6 +191,7 @@ impl Ec2Error {
             Self::Refused { action: "CreateTags", code, .. } if code == "InvalidSnapshot.NotFound" => true,
             Self::Refused { code, .. } => is_throttling(code) || PASSING.contains(&code.as_str()),
             Self::Unreached { how, .. } => how.passes(),
+            Self::Credentials { passes, .. } => *passes,
             // A page with a 4xx is somebody's "no"; without a status, or with 200, an answer got lost or cut.
             Self::Unknown { status, .. } => {
                 status.is_none_or(|s| !(400..500).contains(&s) || s == 408 || s == 429)
@@ -187,7 +204,7 @@ impl Ec2Error {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused { retry_after, .. } | Self::Unknown { retry_after, .. } => *retry_after,
-            Self::Unreached { .. } => None,
+            Self::Unreached { .. } | Self::Credentials { .. } => None,
         }
     }
 
@@ -197,6 +214,7 @@ impl Ec2Error {
         match self {
             Self::Refused { code, .. } => code.clone(),
             Self::Unreached { how, .. } => how.to_string(),
+            Self::Credentials { .. } => "no credentials".to_owned(),
             Self::Unknown { status: Some(status), .. } => format!("HTTP {status}"),
             Self::Unknown { .. } => "no answer".to_owned(),
         }
@@ -220,18 +238,27 @@ impl Ec2Error {
         }
     }
 
-    /// The exit code of a run that fails by it: a missing permission has a code of its own.
+    /// The exit code of a run that fails by it: a missing permission, and credentials that EC2 does not take, have
+    /// a code of their own.
     #[must_use]
     pub fn exit(&self) -> Exit {
-        if self.denied() { Exit::Permission } else { Exit::Ec2 }
+        match self {
+            Self::Refused { code, .. } if denial::credentials_hint(code).is_some() => Exit::Permission,
+            Self::Credentials { .. } => Exit::Permission,
+            _ if self.denied() => Exit::Permission,
+            _ => Exit::Ec2,
+        }
     }
 
     /// What the user can do about it, by EC2's error code; none for a code that is not known here.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Refused { action, code, message, .. } => hint_for(action, code, message),
+            Self::Refused { action, code, message, partition, .. } => {
+                hint_for(action, code, message, partition)
+            }
             Self::Unreached { how, .. } => Some(how.hint().to_owned()),
+            Self::Credentials { hint, .. } => Some(hint.clone()),
             Self::Unknown { .. } => None,
         }
     }
@@ -245,9 +272,12 @@ impl From<Ec2Error> for Error {
 }
 
 /// What to do about an EC2 error code (EC2 API reference, "error codes").
-fn hint_for(action: &str, code: &str, message: &str) -> Option<String> {
+fn hint_for(action: &str, code: &str, message: &str, partition: &str) -> Option<String> {
     if denial::is_denial(code) {
-        return Some(denial::hint(action, message));
+        return Some(denial::hint(action, message, partition));
+    }
+    if let Some(hint) = denial::credentials_hint(code) {
+        return Some(hint.to_owned());
     }
     let hint = match code {
         "SnapshotCreationPerVolumeRateExceeded" => {
@@ -260,8 +290,8 @@ fn hint_for(action: &str, code: &str, message: &str) -> Option<String> {
             "the account has 100 pending snapshots: run again when some are completed"
         }
         "SnapshotLimitExceeded" => "the account's snapshot quota is used up: delete some or ask AWS for more",
-        "AuthFailure" | "SignatureDoesNotMatch" | "RequestExpired" => {
-            "check the credentials and this host's clock (chronyc tracking)"
+        "RequestExpired" | "RequestTimeTooSkewed" | "RequestInTheFuture" => {
+            "check the credentials and this host's clock (chronyc tracking): one of them is out of date"
         }
         "TagLimitExceeded" => "set fewer tags, or copy_volume_tags = false (EC2 allows 50 a resource)",
         "InvalidVolume.NotFound" | "InvalidInstanceID.NotFound" => {

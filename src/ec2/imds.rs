@@ -5,23 +5,34 @@
 
 use std::time::Duration;
 
+use aws_config::imds::client::error::ImdsError;
 use aws_config::provider_config::ProviderConfig;
 
+use super::late;
+use crate::clock::Clock;
 use crate::config::settings::IdentityOverrides;
 use crate::discover::Identity;
 use crate::ec2::connect::plain_http;
 use crate::error::chain;
 use crate::ids::InstanceId;
 
-/// Limit of the whole exchange. Where IMDS is available, a token and a document take 5 ms.
-const LIMIT: Duration = Duration::from_secs(5);
+/// Limit of one exchange. Where IMDS is available, a token and a document take 5 ms.
+const LIMIT: Duration = Duration::from_secs(3);
+const DOCUMENT: &str = "/latest/dynamic/instance-identity/document";
 
 /// Why the identity is unknown.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say what each variant and field is")]
 pub enum IdentityError {
+    /// No answer, or none that helps: it may come a moment later.
     #[error("cannot read this instance's identity from IMDS: {0}")]
     Imds(String),
+    /// IMDS has answered that it does not.
+    #[error("IMDS refuses to say what this instance is: {0}")]
+    Off(String),
+    /// The client cannot be set up.
+    #[error("IMDS cannot be asked: {0}")]
+    Client(String),
     #[error("IMDS answered with an identity document that cannot be read: {0}")]
     Document(String),
 }
@@ -31,13 +42,19 @@ impl IdentityError {
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Imds(_) => {
+            Self::Imds(_) | Self::Off(_) => {
                 "is this an EC2 instance? If it is: IMDS may be off (aws ec2 modify-instance-metadata-options \
                  --http-endpoint enabled), or in a container the hop limit may swallow the token call \
                  (--http-put-response-hop-limit 2). Elsewhere give --instance-id and --region"
             }
+            Self::Client(_) => "check --imds-endpoint and AWS_EC2_METADATA_SERVICE_ENDPOINT",
             Self::Document(_) => "give --instance-id and --region",
         }
+    }
+
+    /// May it go well a moment later?
+    fn passes(&self) -> bool {
+        matches!(self, Self::Imds(_) | Self::Document(_))
     }
 }
 
@@ -51,11 +68,11 @@ struct Document {
 }
 
 /// The identity: from the overrides, and from IMDS for what they do not give. With instance and Region given,
-/// IMDS is not asked.
+/// IMDS is not asked. An IMDS that is not there yet is waited for, for [`IdentityOverrides::imds_timeout`].
 ///
 /// # Errors
-/// When IMDS does not answer within 5 s, or its answer cannot be read.
-pub async fn identity(overrides: &IdentityOverrides) -> Result<Identity, IdentityError> {
+/// When IMDS does not answer in time, or its answer cannot be read.
+pub async fn identity(overrides: &IdentityOverrides, clock: &dyn Clock) -> Result<Identity, IdentityError> {
     let region = overrides.region.clone().or_else(|| {
         ["AWS_REGION", "AWS_DEFAULT_REGION"]
             .iter()
@@ -69,10 +86,13 @@ pub async fn identity(overrides: &IdentityOverrides) -> Result<Identity, Identit
             account_id: None,
         });
     }
-    let document =
-        tokio::time::timeout(LIMIT, document(overrides.imds_endpoint.as_deref())).await.map_err(|_| {
-            IdentityError::Imds(format!("no answer within {}", humantime::format_duration(LIMIT)))
-        })??;
+    let patience = late::patience(overrides.imds_timeout);
+    let waits = |e: &IdentityError| if e.passes() { patience } else { Duration::ZERO };
+    let ask = async || {
+        let late = |_| IdentityError::Imds(format!("no answer within {}", humantime::format_duration(LIMIT)));
+        tokio::time::timeout(LIMIT, document(overrides.imds_endpoint.as_deref())).await.map_err(late)?
+    };
+    let document = late::attempts(clock, waits, ask).await?;
     Ok(Identity {
         instance_id: overrides.instance_id.clone().unwrap_or(document.instance_id),
         region: overrides.region.clone().unwrap_or(document.region),
@@ -82,21 +102,39 @@ pub async fn identity(overrides: &IdentityOverrides) -> Result<Identity, Identit
 }
 
 async fn document(endpoint: Option<&str>) -> Result<Document, IdentityError> {
-    let http = plain_http().map_err(|e| IdentityError::Imds(e.to_string()))?;
+    let http = plain_http().map_err(|e| IdentityError::Client(e.to_string()))?;
     let provider = ProviderConfig::without_region().with_http_client(http);
     let mut builder = aws_config::imds::Client::builder()
         .configure(&provider)
         .token_ttl(Duration::from_secs(300))
-        .max_attempts(3)
+        .max_attempts(1) // made again by `late`
         .connect_timeout(Duration::from_millis(700))
         .read_timeout(Duration::from_secs(1));
     if let Some(endpoint) = endpoint {
-        builder = builder.endpoint(endpoint).map_err(|e| IdentityError::Imds(e.to_string()))?;
+        builder = builder.endpoint(endpoint).map_err(|e| IdentityError::Client(e.to_string()))?;
     }
-    let text = builder
-        .build()
-        .get("/latest/dynamic/instance-identity/document")
-        .await
-        .map_err(|e| IdentityError::Imds(chain(&e)))?;
+    let text = builder.build().get(DOCUMENT).await.map_err(|e| sort(&e))?;
     serde_json::from_str(text.as_ref()).map_err(|e| IdentityError::Document(e.to_string()))
+}
+
+fn sort(error: &ImdsError) -> IdentityError {
+    match error {
+        ImdsError::ErrorResponse(said) => {
+            let status = said.response().status().as_u16();
+            let what = format!("HTTP {status} for {DOCUMENT}");
+            match status {
+                // At boot, a token of before and a tree that is not filled yet; and what IMDS limits.
+                401 | 404 | 408 | 429 => IdentityError::Imds(what),
+                400..500 => IdentityError::Off(what),
+                _ => IdentityError::Imds(what),
+            }
+        }
+        error if is_forbidden(error) => IdentityError::Off(chain(error)),
+        error => IdentityError::Imds(chain(error)),
+    }
+}
+
+/// IMDS answers 403 to the request for a token when it is off. The SDK has the status in its text only.
+pub(super) fn is_forbidden(error: &(dyn std::error::Error + 'static)) -> bool {
+    chain(error).contains("request forbidden: IMDS is disabled")
 }

@@ -9,18 +9,22 @@ pub mod connect;
 mod denial;
 mod error;
 pub mod imds;
+pub(crate) mod late;
 pub(crate) mod reconcile;
 pub mod repeat;
 pub(crate) mod sdk;
+pub mod tagging;
 
-pub use self::denial::policy_hint;
+pub use self::denial::{partition, policy_hint};
 pub use self::error::{Ec2Error, Unreached};
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
+use self::tagging::Said;
 use crate::discover::volumes::AttachedVolume;
 use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
 use crate::plan::PointInTimeCall;
@@ -107,6 +111,13 @@ pub trait Describe {
     fn states(&self, snapshots: &[SnapshotId]) -> impl Future<Output = Result<Vec<SnapshotView>, Ec2Error>>;
     /// The create call with DryRun: permission check and connection warm-up in one.
     fn dry_run(&self, request: &CreateRequest) -> impl Future<Output = Result<(), Ec2Error>>;
+    /// CreateTags with DryRun, with tags of a verdict: of this snapshot, or of one that nobody has.
+    fn may_tag(&self, snapshot: Option<&SnapshotId>) -> impl Future<Output = Result<Said, Ec2Error>>;
+    /// DescribeSnapshots: one of these volumes' snapshots that carries [`RUN_TAG`], if there is any.
+    fn one_of_ours(&self, volumes: &[VolumeId])
+    -> impl Future<Output = Result<Option<SnapshotId>, Ec2Error>>;
+    /// Has credentials that last for `need` from now on: new ones are fetched where those at hand do not.
+    fn renew(&self, need: Duration) -> impl Future<Output = Result<(), Ec2Error>>;
     /// The number of idle connections that the next calls can use; none when it is not known.
     fn warm_connections(&self) -> Option<usize>;
 }

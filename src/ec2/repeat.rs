@@ -21,6 +21,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::tagging::Said;
 use super::{
     CreateFailed, CreateRequest, Describe, Ec2, Ec2Error, InstanceView, SnapshotView, TaggedSnapshot,
 };
@@ -186,6 +187,18 @@ impl<E: Describe> Describe for Repeating<'_, E> {
 
     async fn dry_run(&self, request: &CreateRequest) -> Result<(), Ec2Error> {
         self.call("DryRun", async || self.ec2.dry_run(request).await).await
+    }
+
+    async fn may_tag(&self, snapshot: Option<&SnapshotId>) -> Result<Said, Ec2Error> {
+        self.call("DryRun of CreateTags", async || self.ec2.may_tag(snapshot).await).await
+    }
+
+    async fn one_of_ours(&self, volumes: &[VolumeId]) -> Result<Option<SnapshotId>, Ec2Error> {
+        self.call("DescribeSnapshots", async || self.ec2.one_of_ours(volumes).await).await
+    }
+
+    async fn renew(&self, need: Duration) -> Result<(), Ec2Error> {
+        self.call("fetching credentials", async || self.ec2.renew(need).await).await
     }
 
     fn warm_connections(&self) -> Option<usize> {

@@ -29,21 +29,20 @@ use crate::host::inspect::{Answers, Helper, Inspect};
 use crate::host::kernel::{Kernel, Linux};
 use crate::ids::DevNo;
 use crate::path_encoding::shown;
-use crate::plan::{self, Method, Plan};
+use crate::plan::{self, Plan};
 use crate::quiesce::systemctl;
-use crate::unmount::REMOUNT_LIMIT;
 use crate::window::claims;
 
 /// How long it is looked for who has mounted, in another namespace, what is not mounted here: for the reason
 /// of a volume that stays out.
 const ELSEWHERE: Duration = Duration::from_secs(2);
-/// Time beyond the sum of all limits, for what has none: tagging, looking up, reporting.
+/// For the calls before the freeze, and for tagging or looking up after it.
 const SETTLING: Duration = Duration::from_secs(120);
 
 /// Identity, discovery and plan: what `plan` prints and `snapshot` carries out.
 #[derive(Debug)]
 pub struct Planned {
-    /// Connected, with credentials that last for the run.
+    /// Connected, with credentials that last for the window.
     pub ec2: Aws,
     /// What was found on this host and in EC2.
     pub facts: Facts,
@@ -134,21 +133,28 @@ pub(crate) async fn identify(loaded: &Loaded) -> Result<Identity, Error> {
     let mut overrides = loaded.settings.identity.clone();
     // Given in any case: the SDK's client would read its files to find one.
     overrides.imds_endpoint = Some(sdk.imds.value);
-    imds::identity(&overrides).await.map_err(|e| {
+    imds::identity(&overrides, &clock::System).await.map_err(|e| {
         let hint = e.hint();
         Error::new(Exit::Imds, e).hint(hint)
     })
 }
 
-/// Finds credentials that last for the run, and connects to EC2 with up to `connections` connections at once.
+/// Finds credentials that last for the window and what follows it at once, and connects to EC2 with up to `connections` connections at once.
 ///
 /// # Errors
 /// When there are no such credentials (exit 77), or EC2 cannot be reached (exit 23).
 pub async fn connect(loaded: &Loaded, identity: &Identity, connections: usize) -> Result<Aws, Error> {
-    let connected = connect::connect(loaded, &identity.region, credentials_needed(loaded), connections);
+    let connected = connect::connect(
+        loaded,
+        &identity.region,
+        credentials_needed(loaded.settings.plan.window),
+        connections,
+    );
     let connection = connected.await.map_err(|e| {
         let exit = match e {
-            ConnectError::Credentials(_) | ConnectError::Expiring { .. } => Exit::Permission,
+            ConnectError::Credentials(_)
+            | ConnectError::CredentialsLate(_)
+            | ConnectError::Expiring { .. } => Exit::Permission,
             ConnectError::Setting { .. } => Exit::Config,
             _ => Exit::Ec2,
         };
@@ -228,12 +234,9 @@ pub fn make(loaded: &Loaded, mut facts: Facts, root: &Path) -> Result<(Facts, Pl
     Ok((facts, plan))
 }
 
-/// The longest that a run needs its credentials: every hook twice, the window, and the settling after it.
-fn credentials_needed(loaded: &Loaded) -> Duration {
-    let plan = &loaded.settings.plan;
-    let hooks: Duration = plan.hooks.iter().map(|h| h.timeout * 2).sum();
-    let unmounts = plan.methods.values().any(|m| *m == Method::Unmount);
-    // Stopping units and flushing, then mounting again.
-    let away = if unmounts { plan.unmount_timeout * 2 + REMOUNT_LIMIT } else { Duration::ZERO };
-    hooks + away + plan.window + loaded.settings.ec2.volume_interval + SETTLING
+/// How long credentials have to last, from the last call before the freeze: for the window, and for what follows it
+/// at once. Before that, and after it, they are fetched again when they end: hooks and post hooks take as long as
+/// they do.
+pub(super) fn credentials_needed(window: Duration) -> Duration {
+    window + SETTLING
 }

@@ -11,9 +11,12 @@ use jiff::SignedDuration;
 use super::environment::Environment;
 use super::failure::Failure;
 use super::job::Job;
+use super::planned::credentials_needed;
 use super::step::Step;
+use crate::config::settings::OnDegraded;
 use crate::discover::{self, Facts, Filesystem};
-use crate::doctor::{self, Set, cloud, refuse, storage};
+use crate::doctor::{self, Set, Severity, cloud, refuse, storage};
+use crate::ec2::tagging::{Tagging, tagging};
 use crate::ec2::{CreateRequest, Describe, Ec2Error};
 use crate::error::{Error, chain};
 use crate::exit::Exit;
@@ -36,6 +39,9 @@ pub(super) fn host<E>(env: &Environment<'_, E>, job: &Job<'_>) -> Result<(), Err
     refuse(storage::run_dir(env.root, env.run_dir, &set))?;
     refuse(storage::own_folder("run_dir", env.run_dir))?;
     refuse(storage::own_folder("state_dir", env.state_dir))?;
+    for finding in storage::records(env.state_dir).into_iter().filter(|f| f.severity >= Severity::Warning) {
+        tracing::warn!("{}: {}", finding.what, finding.why.unwrap_or_default());
+    }
     refuse(storage::names(job.plan))
 }
 
@@ -50,20 +56,45 @@ pub(super) async fn ec2<E: Describe>(
 ) -> Result<Duration, Error> {
     refuse(cloud::tags_fit(request))?;
     env.at(Step::Permission);
-    let took = timed(&env.patient(), request).await.map_err(Error::from)?;
+    let ec2 = env.patient();
+    let took = timed(&ec2, request).await.map_err(Error::from)?;
+    may_tag(&ec2, job).await?;
     env.at(Step::Pending);
     pending(env, job).await?;
     Ok(took)
+}
+
+/// May the snapshots get their label? Without it, every set would count as `crash`, and every run end with 11.
+///
+/// What is not certain does not keep anybody from taking a set: a policy can allow it for stillpoint's own
+/// snapshots alone, and before the first run there is none to ask about.
+async fn may_tag<E: Describe>(ec2: &E, job: &Job<'_>) -> Result<(), Error> {
+    let ids: Vec<_> = job.plan.volumes.iter().map(|v| v.id.clone()).collect();
+    let said = tagging(ec2, &ids).await.map_err(Error::from)?;
+    let finding = cloud::tagging(Ok(&said));
+    let certain = matches!(said, Tagging::Denied { certain: true, .. });
+    if certain && job.settings.on_degraded == OnDegraded::Fail {
+        return refuse([finding]);
+    }
+    if finding.severity == Severity::Problem {
+        let why = finding.why.unwrap_or_default();
+        let remedy = finding.remedy.unwrap_or_default();
+        tracing::warn!("{}: {why}; {remedy}", finding.what);
+    }
+    Ok(())
 }
 
 /// Warms the connections by a DryRun of the same request once more: hooks may have taken long. Returns how
 /// long each DryRun took.
 pub(super) async fn warm<E: Describe>(
     env: &Environment<'_, E>,
+    job: &Job<'_>,
     request: &CreateRequest,
 ) -> Result<Vec<Duration>, Failure> {
     env.at(Step::Warm);
     let ec2 = env.patient_while_held();
+    // Hooks may have taken hours; in the window nothing is fetched.
+    ec2.renew(credentials_needed(job.settings.window)).await?;
     let mut took = Vec::new();
     for _ in 0..3 {
         // Two at once leave a spare connection, in case the server closes one.

@@ -110,10 +110,10 @@ impl<E: Describe> Goal<E> for Rehearse<'_> {
     async fn before_freeze(
         &mut self,
         env: &Environment<'_, E>,
-        _: &Job<'_>,
+        job: &Job<'_>,
         _: &Applications,
     ) -> Result<(), Failure> {
-        self.all.answers.extend(preflight::warm(env, &self.request).await?);
+        self.all.answers.extend(preflight::warm(env, job, &self.request).await?);
         Ok(())
     }
 

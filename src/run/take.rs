@@ -74,10 +74,10 @@ impl<E: Ec2> Goal<E> for Take {
     async fn before_freeze(
         &mut self,
         env: &Environment<'_, E>,
-        _: &Job<'_>,
+        job: &Job<'_>,
         _: &Applications,
     ) -> Result<(), Failure> {
-        preflight::warm(env, &self.request).await.map(drop)
+        preflight::warm(env, job, &self.request).await.map(drop)
     }
 
     /// Nothing is written while frozen, so the journal says before the freeze that the request may have been

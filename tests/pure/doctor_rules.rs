@@ -137,7 +137,7 @@ fn a_clock_that_is_off_is_a_warning_and_then_a_problem() {
 
 #[test]
 fn the_report_is_readable_at_80_columns() {
-    let policy = stillpoint::ec2::policy_hint("CreateTags");
+    let policy = stillpoint::ec2::policy_hint("aws", "CreateTags");
     let found = [
         Finding::ok("privileges", "every capability is there, and memory can be locked"),
         Finding::problem("iam", Exit::Permission, "CreateTags: UnauthorizedOperation: You are not \

@@ -4,9 +4,11 @@
 //! What only a real kernel, a real watchdog process or a real EC2 can show is in tests/system and tests/walk.
 
 mod busy;
+mod credentials;
 mod goals;
 mod release;
 mod repeats;
+mod tagging;
 mod take;
 mod verdict;
 

@@ -108,7 +108,7 @@ const TABLE: &[Row] = &[
     row("SnapshotLimitExceeded", "--kind error --code SnapshotLimitExceeded --status 400", 23, NONE, Made::Nothing, "quota"),
     row("RequestLimitExceeded (throttled), HTTP 503", "--kind throttle", 23, NONE, Made::Nothing, "EC2 throttles this account"),
     row("UnauthorizedOperation", "--kind error --code UnauthorizedOperation --status 403", 77, NONE, Made::Nothing, "ec2:CreateSnapshots is missing"),
-    row("AuthFailure", "--kind error --code AuthFailure --status 401", 23, NONE, Made::Nothing, "this host's clock"),
+    row("AuthFailure", "--kind error --code AuthFailure --status 401", 77, NONE, Made::Nothing, "this host's clock"),
     row("RequestExpired", "--kind error --code RequestExpired --status 400", 23, NONE, Made::Nothing, "this host's clock"),
     row("RequestExpired, since the clocks differ", "--kind clock-skew --delay 20m", 23, NONE, Made::Nothing, "this host's clock"),
     row("RequestExpired, since the role's credentials ended", "--kind credentials-expired", 23, NONE, Made::Nothing, "check the credentials"),

@@ -20,6 +20,30 @@ fn assert_untouched(rig: &Rig) {
     assert_settled(rig);
 }
 
+/// A set is complete without its record, so it is taken; but that every run ends with 11 is told before.
+#[test]
+fn a_record_that_cannot_be_kept_is_warned_of() {
+    let rig = one();
+    let folder = rig.path("read-only");
+    std::fs::create_dir(&folder).unwrap();
+    rig::sh("mount", &["-t", "tmpfs", "-o", "ro,mode=755", "stillpoint-test", folder.to_str().unwrap()]);
+    let state = folder.join("state");
+    let run = |command: &str| {
+        let mut command = rig.command(&[command]);
+        command.arg("--state-dir").arg(&state);
+        Run::start(command).end()
+    };
+    let (taken, examined) = (run("snapshot"), run("doctor"));
+    rig::sh("umount", &[folder.to_str().unwrap()]);
+    taken.exits(11).says("no record can be kept in state_dir");
+    let told = taken.err.find("no record can be kept").unwrap();
+    assert!(told < taken.err.find("cannot keep the record").unwrap(), "{}", taken.err);
+    assert!(examined.out.contains("no record can be kept"), "{}", examined.out);
+    rig.await_quiet();
+    assert_labels(&rig, 1, "filesystem");
+    assert_settled(&rig);
+}
+
 #[test]
 fn a_second_run_is_told_who_holds_the_lock() {
     let rig = one();
@@ -87,6 +111,8 @@ fn an_unknown_key_is_named_with_file_and_line() {
 #[test]
 fn a_host_that_is_not_on_ec2_is_told_so_soon() {
     let rig = one();
+    // Where the tests are started by a service, it would be a minute.
+    std::fs::write(rig.path("stillpoint.toml"), "[identity]\nimds_timeout = '2s'\n").unwrap();
     let mut command = rig.bare_command(&["snapshot"]);
     command.env("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:9");
     let ended = Run::start(command).end();

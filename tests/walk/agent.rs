@@ -81,7 +81,7 @@ async fn take(case: Case) -> u8 {
     setrlimit(Resource::RLIMIT_CORE, 0, 0).unwrap();
     let mut interrupt = Interrupt::listen().unwrap();
     let _lock = lock::take(&settings.run_dir, std::time::Duration::ZERO).await.unwrap();
-    let identity = identity(&settings.identity).await.unwrap();
+    let identity = identity(&settings.identity, &clock::System).await.unwrap();
     let need = std::time::Duration::from_secs(60);
     let real = Aws::new(connect(&loaded, &identity.region, need, 4).await.unwrap());
     let root_device = real.instance(&identity.instance_id).await.unwrap().root_device_name;

@@ -6,10 +6,12 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use stillpoint::discover::AttachedVolume;
 use stillpoint::ec2::aws::Aws;
+use stillpoint::ec2::tagging::Said;
 use stillpoint::ec2::{
     CreateFailed, CreateRequest, Describe, Ec2, Ec2Error, InstanceView, SnapshotView, TaggedSnapshot,
 };
@@ -152,6 +154,21 @@ impl Describe for WalkedEc2 {
 
     fn states(&self, snapshots: &[SnapshotId]) -> impl Future<Output = Result<Vec<SnapshotView>, Ec2Error>> {
         self.real.states(snapshots)
+    }
+
+    fn may_tag(&self, snapshot: Option<&SnapshotId>) -> impl Future<Output = Result<Said, Ec2Error>> {
+        self.real.may_tag(snapshot)
+    }
+
+    fn one_of_ours(
+        &self,
+        volumes: &[VolumeId],
+    ) -> impl Future<Output = Result<Option<SnapshotId>, Ec2Error>> {
+        self.real.one_of_ours(volumes)
+    }
+
+    fn renew(&self, need: Duration) -> impl Future<Output = Result<(), Ec2Error>> {
+        self.real.renew(need)
     }
 
     fn warm_connections(&self) -> Option<usize> {

@@ -45,9 +45,10 @@ pub fn authorise(world: &World, signer: &Signer, need: &Need) -> Result<(), Ec2E
     if !world.deny.iter().any(|pattern| wildcard(&pattern.to_ascii_lowercase(), &lower)) {
         return Ok(());
     }
+    let partition = partition(&signer.region);
     let resource = match &need.resource {
         Some((account, resource)) => {
-            format!(" on resource: arn:aws:ec2:{}:{account}:{resource}", signer.region)
+            format!(" on resource: arn:{partition}:ec2:{}:{account}:{resource}", signer.region)
         }
         None => String::new(),
     };
@@ -62,12 +63,27 @@ pub fn authorise(world: &World, signer: &Signer, need: &Need) -> Result<(), Ec2E
     .status(403))
 }
 
+/// The partition of a Region: that of `cn-north-1` is not `aws`.
+fn partition(region: &str) -> &'static str {
+    match region.split_once('-') {
+        Some(("cn", _)) => "aws-cn",
+        Some(("eusc", _)) => "aws-eusc",
+        Some(("us", rest)) if rest.starts_with("gov-") => "aws-us-gov",
+        Some((_, rest)) if rest.starts_with("isob-") => "aws-iso-b",
+        Some((_, rest)) if rest.starts_with("isoe-") => "aws-iso-e",
+        Some((_, rest)) if rest.starts_with("isof-") => "aws-iso-f",
+        Some((_, rest)) if rest.starts_with("iso-") => "aws-iso",
+        _ => "aws",
+    }
+}
+
 fn caller(world: &World, signer: &Signer) -> String {
     let instance = &world.scenario.instance;
+    let partition = partition(&signer.region);
     if signer.is_role {
-        format!("arn:aws:sts::{}:assumed-role/{}/{}", instance.account_id, instance.role, instance.id)
+        format!("arn:{partition}:sts::{}:assumed-role/{}/{}", instance.account_id, instance.role, instance.id)
     } else {
-        format!("arn:aws:iam::{}:user/ebs-sim", instance.account_id)
+        format!("arn:{partition}:iam::{}:user/ebs-sim", instance.account_id)
     }
 }
 
@@ -95,5 +111,9 @@ mod tests {
         let signer = Signer { region: "us-west-2".into(), ..signer };
         let elsewhere = authorise(&world, &signer, &need).expect_err("denied there too").message;
         assert!(elsewhere.contains("arn:aws:ec2:us-west-2::snapshot/*"), "{elsewhere}");
+        let signer = Signer { region: "cn-north-1".into(), ..signer };
+        let china = authorise(&world, &signer, &need).expect_err("denied there too").message;
+        assert!(china.contains("arn:aws-cn:ec2:cn-north-1::snapshot/*"), "{china}");
+        assert!(china.contains("User: arn:aws-cn:sts::"), "{china}");
     }
 }

@@ -78,6 +78,7 @@ fn every_key_arrives() {
         instance_id = "i-0123456789abcdef0"
         region = "eu-central-1"
         imds_endpoint = "http://127.0.0.1:1338"
+        imds_timeout = "2m"
         [ec2]
         endpoint_url = "http://127.0.0.1:4566"
         call_timeout = "3s"

@@ -6,10 +6,10 @@ use aws_sdk_ec2::error::SdkError;
 use aws_sdk_ec2::types::Tag;
 use jiff::Timestamp;
 
-use super::{Aws, allowed, filter, parse, sort};
+use super::{Aws, allowed, parse};
 use crate::ec2::Ec2Error;
-use crate::ids::{InstanceId, VolumeId};
-use crate::sets::tags::INSTANCE_TAG;
+use crate::ec2::tagging::Said;
+use crate::ids::{InstanceId, SnapshotId, VolumeId};
 
 /// A well-formed id that no snapshot has.
 const NO_SNAPSHOT: &str = "snap-00000000000000000";
@@ -17,46 +17,34 @@ const NO_SNAPSHOT: &str = "snap-00000000000000000";
 /// The result of a DryRun of CreateTags.
 #[derive(Debug)]
 pub(crate) struct MayTag {
-    /// Whether it is allowed; none when EC2 looked for the snapshot first, so that its answer does not say.
-    pub allowed: Option<Result<(), Ec2Error>>,
-    /// It was tried on a snapshot of this instance.
-    pub(crate) on_own: bool,
+    /// Whether it is allowed.
+    pub allowed: Result<Said, Ec2Error>,
     /// The date in EC2's answer, and this host's time when it came.
     pub dates: (Option<Timestamp>, Timestamp),
 }
 
 impl Aws {
-    /// DryRun of CreateTags on a snapshot of this instance, since a policy may allow it on these alone; where there
-    /// is none yet, on one that does not exist.
-    pub(crate) async fn may_tag(&self, instance: &InstanceId) -> MayTag {
+    /// DryRun of CreateTags with keys that a verdict has, since a policy can name keys: on this snapshot, or on one
+    /// that does not exist.
+    pub(crate) async fn dry_run_of_tags(&self, snapshot: Option<&SnapshotId>) -> MayTag {
         const ACTION: &str = "CreateTags";
-        let own = self.own_snapshot(instance).await;
-        let tag = Tag::builder().key("stillpoint:doctor").value("").build();
-        let call = self
-            .connection
-            .client
-            .create_tags()
-            .resources(own.as_deref().unwrap_or(NO_SNAPSHOT))
-            .tags(tag)
-            .dry_run(true);
-        let said = call.send().await;
+        let keys = ["stillpoint:consistency", "stillpoint:part"];
+        let tags = keys.map(|key| Tag::builder().key(key).value("crash").build());
+        let resource = snapshot.map_or(NO_SNAPSHOT, SnapshotId::as_str);
+        let call = self.connection.client.create_tags().resources(resource).set_tags(Some(tags.into()));
+        let said = call.dry_run(true).send().await;
         let here = Timestamp::now();
         let date = match &said {
             Err(SdkError::ServiceError(e)) => e.raw().headers().get("date").and_then(date),
             _ => None,
         };
-        let allowed = match allowed(ACTION, said.map(drop).map_err(|e| sort(ACTION, &e))) {
-            Err(Ec2Error::Refused { code, .. }) if code.starts_with("InvalidSnapshot") => None,
-            told => Some(told),
+        let allowed = match allowed(ACTION, said.map(drop).map_err(|e| self.sort(ACTION, &e))) {
+            Err(Ec2Error::Refused { code, .. }) if code.starts_with("InvalidSnapshot") => {
+                Ok(Said::NoSnapshot)
+            }
+            told => told.map(|()| Said::Allowed),
         };
-        MayTag { allowed, on_own: own.is_some(), dates: (date, here) }
-    }
-
-    /// Some snapshot that a run on this instance has made.
-    async fn own_snapshot(&self, instance: &InstanceId) -> Option<String> {
-        let call = self.connection.client.describe_snapshots().owner_ids("self").max_results(5);
-        let answer = call.filters(filter(&format!("tag:{INSTANCE_TAG}"), [instance.as_str()])).send().await;
-        answer.ok()?.snapshots().first()?.snapshot_id().map(str::to_owned)
+        MayTag { allowed, dates: (date, here) }
     }
 
     /// The hop limit of IMDS's answer to a token request; none when EC2 does not return it.
@@ -65,7 +53,7 @@ impl Aws {
     /// As every call.
     pub(crate) async fn hop_limit(&self, id: &InstanceId) -> Result<Option<i32>, Ec2Error> {
         let call = self.connection.client.describe_instances().instance_ids(id.as_str());
-        let answer = call.send().await.map_err(|e| sort("DescribeInstances", &e))?;
+        let answer = call.send().await.map_err(|e| self.sort("DescribeInstances", &e))?;
         let instance = answer.reservations().iter().flat_map(|r| r.instances()).next();
         Ok(instance.and_then(|i| i.metadata_options()).and_then(|o| o.http_put_response_hop_limit()))
     }
@@ -82,7 +70,7 @@ impl Aws {
         const ACTION: &str = "DescribeVolumes";
         let ids = volumes.iter().map(|v| v.as_str().to_owned()).collect();
         let call = self.connection.client.describe_volumes().set_volume_ids(Some(ids));
-        let answer = call.send().await.map_err(|e| sort(ACTION, &e))?;
+        let answer = call.send().await.map_err(|e| self.sort(ACTION, &e))?;
         let states = answer.volumes().iter().map(|v| {
             let here = v.attachments().iter().find(|a| a.instance_id() == Some(instance.as_str()));
             let attached = here.and_then(|a| a.state()).map_or("unknown", |s| s.as_str());

@@ -34,6 +34,7 @@ const MOST: u64 = 24 * 3600;
 pub(super) fn sort<E: ProvideErrorMetadata + StdError + 'static>(
     action: &'static str,
     error: &SdkError<E, HttpResponse>,
+    partition: &'static str,
 ) -> Ec2Error {
     let text = || chain(error);
     match error {
@@ -45,7 +46,7 @@ pub(super) fn sort<E: ProvideErrorMetadata + StdError + 'static>(
                 // EC2 may answer 5xx after it has carried out the request (EC2 guide, "eventual consistency" and
                 // "idempotency"). Throttling is a refusal although its status is 503.
                 Some(code) if !status.is_server_error() || is_throttling(code) => {
-                    Ec2Error::Refused { action, code: code.to_owned(), message, retry_after }
+                    Ec2Error::Refused { action, code: code.to_owned(), message, retry_after, partition }
                 }
                 code => {
                     let code = code.map_or_else(String::new, |c| format!("{c}: "));

@@ -26,7 +26,9 @@ async fn a_rehearsal_goes_the_same_way_and_asks_ec2_for_nothing_that_changes_it(
     let only_taking = [Step::Request, Step::Made, Step::Judged, Step::Label, Step::Record];
     let shared: Vec<_> = taking.steps().into_iter().filter(|s| !only_taking.contains(s)).collect();
     assert_eq!(rehearsed, shared);
-    assert!(machine.ec2.calls().iter().all(|c| ["dry-run", "pending", "started"].contains(c)));
+    assert!(
+        machine.ec2.calls().iter().all(|c| ["dry-run", "may-tag", "pending", "started", "renew"].contains(c))
+    );
     assert!(machine.ec2.snapshots().is_empty() && machine.journals().is_empty());
     assert!(!machine.folder.path().join("state").exists(), "no record is kept");
     machine.is_left_well("rehearsal");

@@ -27,6 +27,7 @@ fn asked_to_wait(seconds: u64) -> Ec2Error {
         code: "Throttling".to_owned(),
         message: "made".to_owned(),
         retry_after: Some(Duration::from_secs(seconds)),
+        partition: "aws",
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use stillpoint::clock::{Clock, Pause};
 use stillpoint::discover::{AttachedVolume, Facts};
+use stillpoint::ec2::tagging::Said;
 use stillpoint::ec2::{
     CreateFailed, CreateRequest, Describe, Ec2, Ec2Error, InstanceView, RUN_TAG, SnapshotView, TaggedSnapshot,
 };
@@ -49,6 +50,7 @@ pub struct MadeEc2 {
     calls: Mutex<Vec<&'static str>>,
     faults: Mutex<HashMap<&'static str, Fault>>,
     passing: Mutex<HashMap<&'static str, Vec<Ec2Error>>>,
+    needs: Mutex<Vec<Duration>>,
 }
 
 impl MadeEc2 {
@@ -61,6 +63,7 @@ impl MadeEc2 {
             calls: Mutex::default(),
             faults: Mutex::default(),
             passing: Mutex::default(),
+            needs: Mutex::default(),
         }
     }
 
@@ -91,9 +94,20 @@ impl MadeEc2 {
         self.snapshots.lock().unwrap().iter_mut().for_each(|s| state.clone_into(&mut s.view.state));
     }
 
+    /// A run of stillpoint's has made a snapshot of this volume.
+    pub fn made_before(&self, volume: &VolumeId, started: Timestamp) {
+        let run = (RUN_TAG.to_owned(), RunId::generate().as_str().to_owned());
+        self.add(volume, "completed", Some(started), BTreeMap::from([run]));
+    }
+
     /// Every call so far, in order.
     pub fn calls(&self) -> Vec<&'static str> {
         self.calls.lock().unwrap().clone()
+    }
+
+    /// How long credentials were to last, each time that was asked for.
+    pub fn needs(&self) -> Vec<Duration> {
+        self.needs.lock().unwrap().clone()
     }
 
     /// Every snapshot there is.
@@ -189,6 +203,25 @@ impl Describe for MadeEc2 {
 
     async fn dry_run(&self, _: &CreateRequest) -> Result<(), Ec2Error> {
         self.call("dry-run", || ())
+    }
+
+    async fn may_tag(&self, snapshot: Option<&SnapshotId>) -> Result<Said, Ec2Error> {
+        let known = |id| self.snapshots.lock().unwrap().iter().any(|s| s.view.id == id);
+        match snapshot {
+            None => self.call("may-tag", || Said::Allowed),
+            Some(id) if known(id.clone()) => self.call("may-tag-own", || Said::Allowed),
+            Some(_) => Ok(Said::NoSnapshot),
+        }
+    }
+
+    async fn one_of_ours(&self, volumes: &[VolumeId]) -> Result<Option<SnapshotId>, Ec2Error> {
+        let ours = |s: &Made| s.tags.contains_key(RUN_TAG) && volumes.contains(&s.view.volume);
+        self.call("one-of-ours", || self.views(ours).first().map(|s| s.id.clone()))
+    }
+
+    async fn renew(&self, need: Duration) -> Result<(), Ec2Error> {
+        self.needs.lock().unwrap().push(need);
+        self.call("renew", || ())
     }
 
     fn warm_connections(&self) -> Option<usize> {

@@ -81,7 +81,7 @@ async fn create(url: &str, pool: ConnectionPool, connect_timeout: Duration) -> E
         .timeout_config(TimeoutConfig::builder().connect_timeout(connect_timeout).build())
         .build();
     let call = aws_sdk_ec2::Client::from_conf(config).create_snapshot().volume_id("vol-0123456789abcdef0");
-    sort("CreateSnapshot", &call.send().await.unwrap_err())
+    sort("CreateSnapshot", &call.send().await.unwrap_err(), "aws")
 }
 
 const LONG: Duration = Duration::from_secs(120);
@@ -166,7 +166,7 @@ async fn a_name_without_an_address_is_not_called_unknown() {
 #[test]
 fn the_kernels_errors_are_told_apart() {
     let dispatch = |error: ConnectorError| {
-        sort("CreateSnapshot", &SdkError::<CreateSnapshotError, HttpResponse>::dispatch_failure(error))
+        sort("CreateSnapshot", &SdkError::<CreateSnapshotError, HttpResponse>::dispatch_failure(error), "aws")
     };
     for (errno, expected) in [
         (nix::libc::ENETUNREACH, Unreached::NoRoute),
