@@ -290,7 +290,7 @@ fn a_run_dir_on_the_set_and_a_broken_configuration_are_problems() {
 #[test]
 fn a_policy_that_allows_tags_on_own_snapshots_alone_is_no_problem() {
     let rig = one();
-    let denied = "faults add --action CreateTags --dry-run true --times 2 --kind error --code UnauthorizedOperation \
+    let denied = "faults add --action CreateTags --dry-run true --times 99 --kind error --code UnauthorizedOperation \
                   --status 403 --message no";
     rig.sim(&denied.split_whitespace().collect::<Vec<_>>());
     let found = findings(&rig, 0, &[]);
