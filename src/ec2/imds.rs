@@ -129,12 +129,7 @@ fn sort(error: &ImdsError) -> IdentityError {
                 _ => IdentityError::Imds(what),
             }
         }
-        error if is_forbidden(error) => IdentityError::Off(chain(error)),
+        error if late::is_forbidden(error) => IdentityError::Off(chain(error)),
         error => IdentityError::Imds(chain(error)),
     }
-}
-
-/// IMDS answers 403 to the request for a token when it is off. The SDK has the status in its text only.
-pub(super) fn is_forbidden(error: &(dyn std::error::Error + 'static)) -> bool {
-    chain(error).contains("request forbidden: IMDS is disabled")
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use nix::unistd::isatty;
 
 use crate::clock::Clock;
+use crate::error::chain;
 use crate::host::cgroup::Cgroups;
 
 /// The longest pause between two attempts. IMDS is there a moment after the link is up.
@@ -71,6 +72,11 @@ fn is_service(root: &Path) -> bool {
         Cgroups::read(root, "self").is_ok_and(|groups| groups.unit().is_some_and(|u| u.ends_with(".service")))
     };
     !watched && (std::env::var_os("INVOCATION_ID").is_some() || of_a_service())
+}
+
+/// IMDS answers 403 to the request for a token when it is off. The SDK has the status in its text only.
+pub(super) fn is_forbidden(error: &(dyn std::error::Error + 'static)) -> bool {
+    chain(error).contains("request forbidden: IMDS is disabled")
 }
 
 #[cfg(test)]

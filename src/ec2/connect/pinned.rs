@@ -12,7 +12,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 
 use super::ConnectError;
-use crate::ec2::imds::is_forbidden;
+use crate::ec2::late::is_forbidden;
 use crate::error::chain;
 
 /// Credentials in memory. Clones have the same.
