@@ -113,10 +113,16 @@ fn an_external_log_is_in_the_set_of_its_xfs() {
     std::fs::remove_file(&link).unwrap();
     rig.run(&["plan"]).exits(78).says("external log").says("cannot be told");
     // The name is another device's now, which no filesystem has.
-    let free = sh("losetup", &["-f"]);
-    std::os::unix::fs::symlink(free.trim(), &link).unwrap();
-    let ended = rig.run(&["plan"]);
-    std::fs::remove_file(&link).unwrap();
+    let ended = loop {
+        let free = sh("losetup", &["-f"]);
+        std::os::unix::fs::symlink(free.trim(), &link).unwrap();
+        let ended = rig.run(&["plan"]);
+        std::fs::remove_file(&link).unwrap();
+        // Another test may have taken it meanwhile.
+        if !Path::new(&free.trim().replace("/dev/", "/sys/block/")).join("loop").exists() {
+            break ended;
+        }
+    };
     ended.exits(78).says("cannot be told");
     drop(mounted);
     rig.await_quiet();
