@@ -12,13 +12,12 @@ use jiff::Timestamp;
 
 use super::start::OWN_PROGRAM;
 use super::{Choice, Global, Output, print, print_json};
-use crate::clock;
 use crate::config::{self, Loaded};
 use crate::discover::{self, Facts, HostFacts, Identity};
 use crate::doctor::{self, Finding, Set, applications, busy, cloud, hooks, processes, storage, system, unit};
 use crate::ec2::Describe;
 use crate::ec2::aws::Aws;
-use crate::ec2::repeat::{Budgets, Repeating};
+use crate::ec2::repeat::Repeating;
 use crate::ec2::tagging::{Tagging, tagging};
 use crate::error::{Error, chain};
 use crate::exit::Exit;
@@ -165,7 +164,7 @@ impl Ask<'_> {
             }
         };
         let id = &identity.instance_id;
-        let asked = Repeating::new(&ec2, &clock::System, Budgets::of(&self.loaded.settings.ec2).free);
+        let asked = Repeating::of(&ec2, &self.loaded.settings.ec2);
         let (instance, attached) = tokio::join!(asked.instance(id), asked.volumes(id));
         self.found.push(cloud::call("DescribeInstances", instance.as_ref().map(drop)));
         self.found.push(cloud::call("DescribeVolumes", attached.as_ref().map(drop)));
@@ -237,7 +236,7 @@ impl Ask<'_> {
             run::create_request(&RunId::generate(), facts, plan, &settings.plan, plan.best, Timestamp::now());
         self.found.extend(cloud::tags_fit(&request));
         self.found.extend(cloud::volume_tags(facts, plan));
-        let asked = Repeating::new(ec2, &clock::System, Budgets::of(&self.loaded.settings.ec2).free);
+        let asked = Repeating::of(ec2, &self.loaded.settings.ec2);
         let said = asked.dry_run(&request).await;
         let action = match plan.call {
             planning::PointInTimeCall::CreateSnapshots { .. } => "CreateSnapshots",

@@ -9,11 +9,10 @@ use jiff::Timestamp;
 
 use super::start::{OWN_PROGRAM, ROOT};
 use super::{Choice, Global, Output, calls, print, print_json, say};
-use crate::clock;
 use crate::config::Loaded;
 use crate::doctor::{Set, Severity, hooks, processes, storage};
 use crate::ec2::Describe;
-use crate::ec2::repeat::{Budgets, Repeating};
+use crate::ec2::repeat::Repeating;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::host::busy;
@@ -49,7 +48,7 @@ pub(super) async fn show(loaded: &Loaded, output: Output) -> Result<Exit, Error>
         planned.plan.best,
         Timestamp::now(),
     );
-    let ec2 = Repeating::new(&planned.ec2, &clock::System, Budgets::of(&loaded.settings.ec2).free);
+    let ec2 = Repeating::of(&planned.ec2, &loaded.settings.ec2);
     ec2.dry_run(&request).await?;
     warn(loaded, &planned);
     let n = calls(&planned.plan.call);

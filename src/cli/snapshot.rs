@@ -100,8 +100,8 @@ impl Snapshot {
 /// A configuration that cannot be loaded: what can be read of it says whom to tell.
 async fn refused(global: &Global, last: Option<Last>, hooks: &[Hook], plan: &str, error: &Error) {
     if let Some(last) = last {
-        let state_dir = global.state_dir.clone().unwrap_or_else(|| config::STATE_DIR.into());
-        last.refused(error).note(&super::thaw::run_dir(global), &state_dir);
+        let (run_dir, state_dir) = super::thaw::folders(global);
+        last.refused(error).note(&run_dir, &state_dir);
     }
     report::log::run_refused(plan, error);
     applications::tell_refused(hooks, plan, error).await;

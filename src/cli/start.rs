@@ -110,7 +110,7 @@ pub(super) fn end(exit: Exit, signal: Option<Signal>) -> Exit {
 pub(super) async fn plan_and_settle(loaded: &Loaded, unsettled: Vec<Journal>) -> Result<Planned, Error> {
     let planned = planned(loaded, Path::new(ROOT), Purpose::Run).await?;
     for journal in unsettled {
-        let ec2 = Repeating::new(&planned.ec2, &clock::System, Budgets::of(&loaded.settings.ec2).free);
+        let ec2 = Repeating::of(&planned.ec2, &loaded.settings.ec2);
         settle_dead(&ec2, &planned.facts.identity.instance_id, journal).await;
     }
     Ok(planned)

@@ -27,14 +27,13 @@ pub(super) struct Status {
 
 impl Status {
     pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
-        let run_dir = super::thaw::run_dir(global);
+        let (run_dir, state_dir) = super::thaw::folders(global);
         if !nix::unistd::geteuid().is_root() {
             let what =
                 format!("what runs have noted in {} cannot be read, so nothing is known", shown(&run_dir));
             return Err(Error::new(Exit::Permission, what).hint("run it with sudo"));
         }
         let program = std::path::Path::new(super::start::OWN_PROGRAM);
-        let state_dir = super::thaw::state_dir(global);
         let timers = systemctl::timers().await;
         let status = status::read(&run_dir, &state_dir, self.probe.then_some(program), timers)
             .map_err(|e| Error::new(Exit::StillFrozen, format!("cannot list the mounts: {e}")))?;

@@ -11,6 +11,7 @@ use clap::Args;
 use nix::errno::Errno;
 
 use super::{Global, Output, as_json, print, print_json, say};
+use crate::config::Loaded;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::ids::RunId;
@@ -142,17 +143,17 @@ fn force(journal: &Journal) -> End {
 
 /// The run folder. With a broken configuration it is the default one, so that `thaw` still works.
 pub(super) fn run_dir(global: &Global) -> PathBuf {
-    match global.load(None, crate::config::Overrides::default()) {
-        Ok(loaded) => loaded.settings.run_dir,
-        Err(_) => global.run_dir.clone().unwrap_or_else(|| Path::new("/run/stillpoint").to_path_buf()),
-    }
+    folders(global).0
 }
 
-/// The folder of records, in the same way.
-pub(super) fn state_dir(global: &Global) -> PathBuf {
+/// The run folder, and the folder of records, in the same way.
+pub(super) fn folders(global: &Global) -> (PathBuf, PathBuf) {
     match global.load(None, crate::config::Overrides::default()) {
-        Ok(loaded) => loaded.settings.state_dir,
-        Err(_) => global.state_dir.clone().unwrap_or_else(|| crate::config::STATE_DIR.into()),
+        Ok(Loaded { settings, .. }) => (settings.run_dir, settings.state_dir),
+        Err(_) => (
+            global.run_dir.clone().unwrap_or_else(|| "/run/stillpoint".into()),
+            global.state_dir.clone().unwrap_or_else(|| crate::config::STATE_DIR.into()),
+        ),
     }
 }
 

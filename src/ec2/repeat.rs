@@ -25,7 +25,7 @@ use super::tagging::Said;
 use super::{
     CreateFailed, CreateRequest, Describe, Ec2, Ec2Error, InstanceView, SnapshotView, TaggedSnapshot,
 };
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::config::settings::Ec2Settings;
 use crate::discover::volumes::AttachedVolume;
 use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
@@ -74,6 +74,11 @@ impl<'a, E> Repeating<'a, E> {
     pub fn new(ec2: &'a E, clock: &'a dyn Clock, budget: Duration) -> Self {
         let end = clock.elapsed().saturating_add(budget);
         Self { ec2, clock, end, attempt: None, interrupt: None }
+    }
+
+    /// While nobody waits, outside of a run, as the settings have it. The budget begins now.
+    pub(crate) fn of(ec2: &'a E, settings: &Ec2Settings) -> Self {
+        Self::new(ec2, &clock::System, Budgets::of(settings).free)
     }
 
     /// While applications are held. The budget begins now.

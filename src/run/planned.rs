@@ -19,7 +19,7 @@ use crate::config::Loaded;
 use crate::discover::{self, Expectations, Expected, Facts, HostFacts, Identity, expected};
 use crate::ec2::aws::Aws;
 use crate::ec2::connect::{self, ConnectError};
-use crate::ec2::repeat::{Budgets, Repeating};
+use crate::ec2::repeat::Repeating;
 use crate::ec2::sdk::Sdk;
 use crate::ec2::{Describe, imds};
 use crate::error::Error;
@@ -68,7 +68,7 @@ pub async fn planned(loaded: &Loaded, root: &Path, purpose: Purpose) -> Result<P
     // As many connections as the widest call may need at once.
     let ec2 = connect(loaded, &identity, plan::MAX_SET).await?;
     let id = &identity.instance_id;
-    let asked = Repeating::new(&ec2, &clock::System, Budgets::of(&loaded.settings.ec2).free);
+    let asked = Repeating::of(&ec2, &loaded.settings.ec2);
     let (instance, attached) = tokio::join!(asked.instance(id), asked.volumes(id));
     let (instance, attached) = (instance.map_err(Error::from)?, attached.map_err(Error::from)?);
     let join = |host| {
@@ -139,7 +139,8 @@ pub(crate) async fn identify(loaded: &Loaded) -> Result<Identity, Error> {
     })
 }
 
-/// Finds credentials that last for the window and what follows it at once, and connects to EC2 with up to `connections` connections at once.
+/// Finds credentials that last for the window and what follows it at once, and connects to EC2 with up to
+/// `connections` connections at once.
 ///
 /// # Errors
 /// When there are no such credentials (exit 77), or EC2 cannot be reached (exit 23).

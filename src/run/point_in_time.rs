@@ -57,14 +57,8 @@ pub(super) async fn fix<E, G: Goal<E>>(
     // ---- the point in time: between here and `thaw` there is one thing and nothing else ----
     env.at(Step::Frozen);
     let (times, began) = (frozen.times(), Instant::now());
-    let mut answered = None;
-    let request = async {
-        let answer = goal.point_in_time(env, times).await;
-        answered = Some(began.elapsed());
-        answer
-    };
-    let called = frozen.call(interrupt, request).await;
-    let call = answered.unwrap_or_else(|| began.elapsed());
+    let called = frozen.call(interrupt, goal.point_in_time(env, times)).await;
+    let call = began.elapsed();
     env.at(Step::Answered);
     let (thawed, recheck) = frozen.thaw().await;
     // ---- everything is thawed ----

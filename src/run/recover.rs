@@ -212,8 +212,8 @@ pub struct Settled {
 /// Finds what a run made that is over, puts the run's verdict on it, or `crash` where it gave none, and
 /// closes its journal.
 ///
-/// `ec2` repeats what may be repeated. EC2 is eventually consistent: when it shows nothing of a run that died a moment ago, the journal stays for
-/// the next start.
+/// `ec2` repeats what may be repeated. EC2 is eventually consistent: when it shows nothing of a run that died a
+/// moment ago, the journal stays for the next start.
 ///
 /// # Errors
 /// When EC2 does not do as it is asked. The journal then stays for the next start, unless the role may not
