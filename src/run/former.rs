@@ -45,7 +45,7 @@ impl Formers {
         if ids.is_empty() {
             return Self::default();
         }
-        match env.ec2.states(&ids).await {
+        match env.patient().states(&ids).await {
             Ok(states) => {
                 let found = judge(known, &states);
                 found.failed.iter().for_each(|what| tracing::error!("{what}"));

@@ -347,3 +347,14 @@ async fn a_look_up_of_a_lost_answer_is_repeated_too() {
     assert_eq!((record.exit, record.snapshots.len()), (Exit::Ec2, machine.plan.volumes.len()));
     assert!(record.reason.unwrap().contains("3 snapshots of this run exist all the same"));
 }
+
+/// A former set that was lost is told by the next run, not by the one after it.
+#[tokio::test]
+async fn the_question_about_former_sets_is_repeated_too() {
+    let machine = Machine::new();
+    machine.take().await.unwrap();
+    machine.ec2.become_all("error");
+    machine.ec2.fail_for_a_time("states", [throttled(), Ec2Error::unknown("made", "reset")]);
+    let told = machine.take().await.unwrap().record.after;
+    assert!(told.iter().any(|a| a.contains("a former set is lost")), "{told:?}");
+}
