@@ -86,7 +86,9 @@ pub fn volume_tags(facts: &Facts, plan: &Plan) -> Vec<Finding> {
         Finding::warning(ID, format!("{} ({}) has tags that only a run may set: {keys}", volume.id, volume.device_name))
             .at([volume.id.to_string()])
             .why(
-                "they were copied from a snapshot, as a restore may do, and say nothing of this volume; stillpoint                  copies none of them, but another tool that copies a volume's tags would make its snapshot look                  like one of a set",
+                "they were copied from a snapshot, as a restore may do, and say nothing of this volume; stillpoint \
+                 copies none of them, but another tool that copies a volume's tags would make its snapshot look \
+                 like one of a set",
             )
             .remedy(format!("remove them: aws ec2 delete-tags --resources {} --tags Key=…", volume.id))
     };
