@@ -12,7 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::keys::Key;
-use crate::ready::Ready;
+use crate::ready::{Credentials, Ready};
 use crate::sigv4::{self, Scope, Signed};
 
 /// A running ebs-sim could not be asked.
@@ -123,9 +123,10 @@ pub fn control_within(
     Err(Error::Refused(reason))
 }
 
-/// Makes one EC2 call in a Region (the instance's when none is named), signed with the static key.
+/// Makes one EC2 call in a Region (the instance's when none is named), signed with this key.
 pub fn call(
     ready: &Ready,
+    credentials: &Credentials,
     region: Option<&str>,
     action: &str,
     params: &[(String, String)],
@@ -136,8 +137,8 @@ pub fn call(
     form.extend_pairs(params);
     let body = form.finish();
     let key = Key {
-        access_key_id: ready.credentials.access_key_id.clone(),
-        secret_access_key: ready.credentials.secret_access_key.clone(),
+        access_key_id: credentials.access_key_id.clone(),
+        secret_access_key: credentials.secret_access_key.clone(),
         session_token: None,
         life: None,
     };

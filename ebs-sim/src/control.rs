@@ -4,27 +4,48 @@
 //! from beyond this machine: the server listens on loopback only.
 
 mod faults;
+mod fill;
 mod keys;
 
 use std::sync::Arc;
 
 use axum::http::Method;
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::http::{Call, Reply};
 use crate::ids::SnapshotId;
 use crate::lifecycle;
+use crate::policy::Policy;
 use crate::ready::CONTROL;
 use crate::sim::Sim;
-use crate::world::{Attachment, Sizes, Stage, Volume};
+use crate::world::{Attachment, Sizes, Stage, Tags, Volume};
+
+/// The clock goes no further than this ahead, in seconds: a thousand years.
+const MAX_AHEAD: i64 = 1000 * 366 * 24 * 3600;
 
 type Outcome = Result<Value, (u16, String)>;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Deny {
-    deny: Vec<String>,
+struct Iam {
+    /// As it is when absent.
+    deny: Option<Vec<String>>,
+    /// A policy, null for none; as it is when absent.
+    #[serde(default, deserialize_with = "given")]
+    policy: Option<Option<Value>>,
+}
+
+/// What is there, also when it is null.
+fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Value>>, D::Error> {
+    Option::<Value>::deserialize(deserializer).map(Some)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Clock {
+    advance_seconds: i64,
 }
 
 #[derive(Deserialize)]
@@ -59,10 +80,14 @@ pub async fn handle(sim: Arc<Sim>, call: Call) -> Reply {
             read(&call).and_then(|body| keys::set(&sim, region, id, body))
         }
         (Method::POST, ["reset"]) => reset(sim.clone()).await,
-        (Method::POST, ["iam"]) => read::<Deny>(&call).map(|body| {
-            sim.change().deny = body.deny;
-            json!({})
-        }),
+        (Method::POST, ["iam"]) => read::<Iam>(&call).and_then(|body| set_iam(&sim, body)),
+        (Method::GET, ["clock"]) => Ok(clock(&sim)),
+        (Method::POST, ["clock"]) => match read::<Clock>(&call) {
+            Ok(body) => advance(&sim, &body).await,
+            Err(error) => Err(error),
+        },
+        (Method::POST, ["tags", id]) => read::<Tags>(&call).and_then(|tags| set_tags(&sim, id, tags)),
+        (Method::POST, ["fill"]) => read(&call).and_then(|body| fill::fill(&sim, &body)),
         (Method::POST, ["view"]) => {
             lifecycle::publish(&sim).await;
             Ok(json!({}))
@@ -87,12 +112,61 @@ fn read<T: for<'de> Deserialize<'de>>(call: &Call) -> Result<T, (u16, String)> {
     serde_json::from_slice(&call.body).map_err(|error| (400, error.to_string()))
 }
 
-fn snapshots(sim: &Sim) -> Value {
-    let now = jiff::Timestamp::now();
+fn set_iam(sim: &Sim, body: Iam) -> Outcome {
+    let policy = match body.policy {
+        Some(Some(Value::String(text))) => Some(Some(Policy::parse(&text).map_err(|error| (400, error))?)),
+        Some(Some(json)) => Some(Some(Policy::parse(&json.to_string()).map_err(|error| (400, error))?)),
+        Some(None) => Some(None),
+        None => None,
+    };
+    let mut world = sim.change();
+    if let Some(deny) = body.deny {
+        world.deny = deny;
+    }
+    if let Some(policy) = policy {
+        world.policy = policy;
+    }
+    Ok(json!({}))
+}
+
+fn clock(sim: &Sim) -> Value {
     let world = sim.world();
+    json!({ "now": world.clock(Timestamp::now()).to_string(), "ahead_seconds": world.ahead })
+}
+
+/// Moves the account's clock on: what was to happen meanwhile has happened.
+async fn advance(sim: &Arc<Sim>, by: &Clock) -> Outcome {
+    if by.advance_seconds < 0 {
+        return Err((400, "the clock goes forward only".into()));
+    }
+    let now = {
+        let mut world = sim.change();
+        world.ahead = world.ahead.saturating_add(by.advance_seconds).min(MAX_AHEAD);
+        world.clock(Timestamp::now())
+    };
+    let _commit = sim.commit.lock().await;
+    crate::ec2::purge_bin(sim, now).await;
+    Ok(clock(sim))
+}
+
+/// Sets tags as nobody can by EC2: other tools' and AWS's own among them. The others stay.
+fn set_tags(sim: &Sim, id: &str, tags: Tags) -> Outcome {
+    let mut world = sim.change();
+    match world.tags_of_mut(id) {
+        None => Err((404, format!("there is no snapshot {id}"))),
+        Some(known) => {
+            known.extend(tags);
+            Ok(json!(known))
+        }
+    }
+}
+
+fn snapshots(sim: &Sim) -> Value {
+    let world = sim.world();
+    let now = world.clock(Timestamp::now());
     let shown: Vec<Value> = world
-        .snapshots
-        .values()
+        .live()
+        .chain(world.bin.values())
         .map(|snapshot| {
             let progress = snapshot.progress(now);
             let (full, changed) = match snapshot.sizes {
@@ -106,7 +180,9 @@ fn snapshots(sim: &Sim) -> Value {
                 "progress": progress.percent,
                 "started": snapshot.started.to_string(),
                 "description": snapshot.description,
-                "tags": world.tags_of(snapshot.id.as_str()),
+                "tags": snapshot.tags,
+                "owner": snapshot.owner,
+                "region": snapshot.region,
                 "image": snapshot.image.as_ref().map(|image| &image.path),
                 "offset": snapshot.image.as_ref().map(|image| image.window.offset),
                 "length": snapshot.image.as_ref().map(|image| image.window.length),
@@ -125,11 +201,12 @@ async fn reset(sim: Arc<Sim>) -> Outcome {
         let mut world = sim.change();
         let images: Vec<_> = world
             .snapshots
-            .drain(..)
-            .filter_map(|(_, snapshot)| snapshot.image)
+            .take()
+            .chain(world.bin.take().collect::<Vec<_>>())
+            .filter_map(|snapshot| snapshot.image)
             .map(|image| image.path)
             .collect();
-        world.tags.retain(|id, _| !id.starts_with(SnapshotId::PREFIX));
+        world.reset_bin_and_blocks();
         world.reset_images_and_keys();
         world.volumes.retain(|volume| volume.window.is_some());
         let has_device = |volume: &&mut Volume| volume.loop_device.is_some() && volume.stage == Stage::Ready;
@@ -137,7 +214,9 @@ async fn reset(sim: Arc<Sim>) -> Outcome {
             // Detached in the API only.
             volume.attachment.get_or_insert(Attachment::complete(volume.created, volume.boot));
         }
+        world.ahead = 0;
         world.deny = world.scenario.iam.deny.clone();
+        world.policy = world.scenario.iam.policy();
         images
     };
     for image in images {
@@ -166,7 +245,7 @@ fn set_attached(sim: &Sim, volume: &str, attached: bool) -> Outcome {
             Err((409, format!("{volume} is being attached, detached or deleted")))
         }
         Some(known) => {
-            known.attachment = attached.then(|| Attachment::complete(jiff::Timestamp::now(), known.boot));
+            known.attachment = attached.then(|| Attachment::complete(Timestamp::now(), known.boot));
             Ok(json!({ "id": known.id, "attached": attached }))
         }
     }

@@ -9,7 +9,8 @@ use crate::ready::Ready;
 
 /// The variable that leads to another metadata service.
 pub const IMDS: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
-const ENDPOINT: &str = "AWS_ENDPOINT_URL_EC2";
+/// Those that lead to EC2, the EBS direct APIs and the Recycle Bin, which answer on one port.
+const ENDPOINTS: [&str; 3] = ["AWS_ENDPOINT_URL_EC2", "AWS_ENDPOINT_URL_EBS", "AWS_ENDPOINT_URL_RBIN"];
 /// Where clients look for authorities: AWS's own, and those that use the system's.
 const AUTHORITIES: [&str; 2] = ["AWS_CA_BUNDLE", "SSL_CERT_FILE"];
 
@@ -49,7 +50,9 @@ pub fn variables(ready: &Ready, reach: Reach) -> BTreeMap<String, String> {
 }
 
 fn lead_to_tls(endpoint: &str, authority: &str, put: &mut impl FnMut(&str, &str) -> Option<String>) {
-    put(ENDPOINT, endpoint);
+    for name in ENDPOINTS {
+        put(name, endpoint);
+    }
     for name in AUTHORITIES {
         put(name, authority);
     }
@@ -59,7 +62,9 @@ fn lead_to_tls(endpoint: &str, authority: &str, put: &mut impl FnMut(&str, &str)
 pub fn usual(endpoint: &str, imds: Option<&str>, tls: Option<(&str, &str)>) -> BTreeMap<String, String> {
     let mut set = BTreeMap::new();
     let mut put = |name: &str, value: &str| set.insert(name.to_owned(), value.to_owned());
-    put(ENDPOINT, endpoint);
+    for name in ENDPOINTS {
+        put(name, endpoint);
+    }
     if let Some(imds) = imds {
         put(IMDS, imds);
     }

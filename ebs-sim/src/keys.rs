@@ -1,4 +1,4 @@
-//! Access keys: one static pair for scripts, and the role's, which expire and rotate.
+//! Access keys: one static pair for scripts, the role's, which expire and rotate, and one for each other account.
 //!
 //! In: the time. Out: keys, and for an access key id the key that it names. An expired key must never be
 //! taken for a valid one; a rotated one stays valid until it expires, as on EC2.
@@ -43,14 +43,47 @@ impl Key {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Keys {
     fixed: Key,
+    /// The account's own, which no policy concerns.
+    admin: Key,
     role: Vec<Key>,
+    /// Those of other accounts, with their accounts.
+    others: Vec<(String, Key)>,
     lifetime: Duration,
 }
 
+/// Whose key it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holder {
+    /// The user of the instance's account.
+    User,
+    /// The root user of that account.
+    Root,
+    /// The instance's role.
+    Role,
+    /// Another account.
+    Account(String),
+}
+
 impl Keys {
-    /// One static key, and role keys that last `lifetime`.
-    pub fn new(lifetime: Duration) -> Self {
-        Self { fixed: Key::random("AKIA", None), role: Vec::new(), lifetime }
+    /// Static keys, one for each other account too, and role keys that last `lifetime`.
+    pub fn new<'a>(lifetime: Duration, accounts: impl IntoIterator<Item = &'a str>) -> Self {
+        let fixed = || Key::random("AKIA", None);
+        Self {
+            fixed: fixed(),
+            admin: fixed(),
+            role: Vec::new(),
+            others: accounts.into_iter().map(|account| (account.to_owned(), fixed())).collect(),
+            lifetime,
+        }
+    }
+
+    pub fn admin(&self) -> &Key {
+        &self.admin
+    }
+
+    /// The keys of other accounts.
+    pub fn others(&self) -> &[(String, Key)] {
+        &self.others
     }
 
     pub fn fixed(&self) -> &Key {
@@ -88,12 +121,12 @@ impl Keys {
         true
     }
 
-    /// The key that an access key id names, and whether it is the role's.
-    pub fn find(&self, access_key_id: &str) -> Option<(&Key, bool)> {
-        if self.fixed.access_key_id == access_key_id {
-            return Some((&self.fixed, false));
-        }
-        self.role.iter().find(|key| key.access_key_id == access_key_id).map(|key| (key, true))
+    /// The key that an access key id names, and whose it is.
+    pub fn find(&self, access_key_id: &str) -> Option<(&Key, Holder)> {
+        let fixed = [(&self.fixed, Holder::User), (&self.admin, Holder::Root)];
+        let role = self.role.iter().map(|key| (key, Holder::Role));
+        let others = self.others.iter().map(|(account, key)| (key, Holder::Account(account.clone())));
+        fixed.into_iter().chain(role).chain(others).find(|(key, _)| key.access_key_id == access_key_id)
     }
 }
 
@@ -103,19 +136,22 @@ mod tests {
 
     #[test]
     fn role_keys_rotate_before_they_end_and_stay_known() {
-        let mut keys = Keys::new(Duration::from_secs(100));
+        let mut keys = Keys::new(Duration::from_secs(100), ["111122223333"]);
         let at = |second: i64| Timestamp::from_second(second).expect("in range");
         let first = keys.role(at(0));
         assert_eq!(keys.role(at(70)).access_key_id, first.access_key_id);
         let second = keys.role(at(80));
         assert_ne!(second.access_key_id, first.access_key_id);
-        let (known, is_role) = keys.find(&first.access_key_id).expect("still known");
-        assert!(is_role && !known.expired(at(99)) && known.expired(at(100)));
+        let (known, holder) = keys.find(&first.access_key_id).expect("still known");
+        assert!(holder == Holder::Role && !known.expired(at(99)) && known.expired(at(100)));
 
         assert!(keys.expire(&second.access_key_id, at(81)));
         assert!(keys.find(&second.access_key_id).is_some_and(|(key, _)| key.expired(at(81))));
         assert_ne!(keys.role(at(81)).access_key_id, second.access_key_id);
         let fixed = keys.fixed().access_key_id.clone();
         assert!(!keys.expire(&fixed, at(81)), "the static key does not end");
+        let other = keys.others()[0].1.access_key_id.clone();
+        let holders = [&fixed, &other].map(|id| keys.find(id).map(|(_, holder)| holder));
+        assert_eq!(holders, [Some(Holder::User), Some(Holder::Account("111122223333".into()))]);
     }
 }

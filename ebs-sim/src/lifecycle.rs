@@ -51,8 +51,10 @@ async fn create(sim: Arc<Sim>, id: VolumeId) {
     .await;
     pause.await;
     // EC2 finds out only now whether it can use the key.
-    let usable = kms_key
-        .is_none_or(|name| sim.world().kms_key(&region, &name).is_some_and(crate::world::KmsKey::is_usable));
+    let usable = kms_key.is_none_or(|name| {
+        let world = sim.world();
+        world.kms_key(world.account(), &region, &name).is_some_and(crate::world::KmsKey::is_usable)
+    });
     change(&sim, &id, |volume| {
         volume.source = None;
         volume.stage = if filled.is_some() && usable { Stage::Ready } else { Stage::Error };

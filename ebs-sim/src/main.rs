@@ -4,6 +4,7 @@
 //!  scenario ──► host (reflink filesystem, one pool file, loop devices)
 //!                 │
 //!  HTTP, TLS ─► ec2 (parse → verify signature → faults → authorise → act) ──► sim (world, pool, log)
+//!            ─► rest (the Recycle Bin's rules, the EBS direct APIs)    ──►  │
 //!            ─► imds (token → tree)                                       ──►  │
 //!            ─► control (/_ebs-sim/: faults, log, devices)                ──►  │
 //!                 │
@@ -37,7 +38,9 @@ mod measure;
 mod publish;
 mod network;
 mod pattern;
+mod policy;
 mod ready;
+mod rest;
 mod run;
 mod scenario;
 mod serve;

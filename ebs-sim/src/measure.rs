@@ -20,8 +20,10 @@ pub fn measure(sim: &Sim, ids: &[SnapshotId]) {
             Sizes::Unknown
         });
         let mut world = sim.change();
+        let world = &mut *world;
         let has_rate = world.scenario.snapshots.rate.is_some();
-        if let Some(snapshot) = world.snapshots.get_mut(id) {
+        // One that was put into the bin meanwhile may come back.
+        if let Some(snapshot) = world.snapshots.get_mut(id).or_else(|| world.bin.get_mut(id)) {
             snapshot.sizes = sizes;
             if let Sizes::Known { changed, .. } = sizes
                 && has_rate
@@ -41,7 +43,8 @@ fn measure_one(sim: &Sim, id: &SnapshotId, known: &mut Known) -> Result<Sizes, c
     loop {
         let (image, before) = {
             let world = sim.world();
-            let Some(image) = world.snapshots.get(id).and_then(|snapshot| snapshot.image.clone()) else {
+            let known = world.snapshots.get(id).or_else(|| world.bin.get(id));
+            let Some(image) = known.and_then(|snapshot| snapshot.image.clone()) else {
                 return Ok(Sizes::Unknown);
             };
             (image, world.previous(id).map(|previous| (previous.id.clone(), previous.image.clone())))
@@ -55,7 +58,10 @@ fn measure_one(sim: &Sim, id: &SnapshotId, known: &mut Known) -> Result<Sizes, c
         // was read of the image was whole.
         let intact = match &before {
             None => true,
-            Some((previous, _)) => sim.world().snapshots.contains_key(previous),
+            Some((previous, _)) => {
+                let world = sim.world();
+                world.snapshots.get(previous).is_some_and(|previous| previous.later.listed_until.is_none())
+            }
         };
         if !intact {
             known.clear();

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{InstanceId, VolumeId};
+use crate::keys::Key;
 use crate::scenario::VolumeKind;
 use crate::world::World;
 
@@ -59,6 +60,10 @@ pub struct Ready {
     pub account_id: String,
     pub instance_id: InstanceId,
     pub credentials: Credentials,
+    /// The key of that account's root user, which neither denials nor a policy concern.
+    pub admin_credentials: Credentials,
+    /// Other accounts.
+    pub accounts: Vec<Account>,
     /// What to set so that AWS's clients find it.
     pub env: BTreeMap<String, String>,
     /// The volumes that have a device, in the order of attachment.
@@ -70,6 +75,19 @@ pub struct Credentials {
     /// `AKIA…`
     pub access_key_id: String,
     pub secret_access_key: String,
+}
+
+impl Credentials {
+    pub fn of(key: &Key) -> Self {
+        Self { access_key_id: key.access_key_id.clone(), secret_access_key: key.secret_access_key.clone() }
+    }
+}
+
+/// Another account, with its key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Account {
+    pub id: String,
+    pub credentials: Credentials,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

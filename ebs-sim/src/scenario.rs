@@ -7,12 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod account;
+mod bin;
 mod bucket;
 mod endpoint;
 mod instance;
 mod key;
 mod volume;
 
+pub use account::{Account, is_account};
+pub use bin::{MAX_DAYS as MAX_BIN_DAYS, MAX_EXCLUDED, MAX_TAGS as MAX_BIN_TAGS, RecycleBin};
 pub use bucket::Bucket;
 pub use endpoint::{Endpoint, Log};
 pub use instance::{Imds, Instance};
@@ -23,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::faults::Fault;
 use crate::ids::ImageId;
+use crate::policy::Policy;
 use crate::units::{Bytes, MIB};
 
 /// A scenario that cannot be simulated.
@@ -44,6 +49,8 @@ pub enum Error {
     #[error("{0}")]
     Fault(String),
     #[error("{0}")]
+    Policy(String),
+    #[error("{0}")]
     Wrong(String),
 }
 
@@ -57,6 +64,7 @@ impl Error {
         match self {
             Error::Read { .. } => None,
             Error::Fault(_) => Some("kinds and keys of faults are listed in ebs-sim's README".into()),
+            Error::Policy(_) => Some("what is understood of policies is listed in ebs-sim's README".into()),
             Error::Parse { .. } => Some("the keys are listed in ebs-sim's README".into()),
             Error::Wrong(_) => Some(
                 "a volume is \
@@ -80,8 +88,13 @@ pub struct Scenario {
     pub iam: Iam,
     /// How snapshots progress.
     pub snapshots: Snapshots,
+    /// What is kept of those that are deleted.
+    pub recycle_bin: RecycleBin,
     /// EC2's limits.
     pub limits: Limits,
+    /// Other accounts.
+    #[serde(rename = "account")]
+    pub accounts: Vec<Account>,
     /// KMS keys besides every Region's default one.
     #[serde(rename = "kms_key")]
     pub kms_keys: Vec<KeySpec>,
@@ -108,7 +121,9 @@ impl Default for Scenario {
             imds: Imds::default(),
             iam: Iam::default(),
             snapshots: Snapshots::default(),
+            recycle_bin: RecycleBin::default(),
             limits: Limits::default(),
+            accounts: Vec::new(),
             kms_keys: Vec::new(),
             volume_times: Volumes::default(),
             endpoint: Endpoint::default(),
@@ -125,6 +140,16 @@ impl Default for Scenario {
 pub struct Iam {
     /// Actions that are refused; `*` and `?` are wildcards.
     pub deny: Vec<String>,
+    /// What is allowed, as an identity-based policy says it; everything when absent. JSON, or in the file the
+    /// path of a file with it, seen from the scenario's: `load` reads that.
+    pub policy: Option<String>,
+}
+
+impl Iam {
+    /// The policy. One that cannot be read, which `load` has refused, would allow nothing.
+    pub fn policy(&self) -> Option<Policy> {
+        self.policy.as_deref().map(|text| Policy::parse(text).unwrap_or_default())
+    }
 }
 
 /// `[snapshots]`
@@ -138,11 +163,27 @@ pub struct Snapshots {
     /// How long DescribeSnapshots does not know of a new one: EC2 is eventually consistent.
     #[serde(with = "crate::units::duration")]
     pub visible_after: Duration,
+    /// How long it still lists one that is deleted.
+    #[serde(with = "crate::units::duration")]
+    pub listed_after_deletion: Duration,
+    /// How long Describe calls show a snapshot's tags as they were.
+    #[serde(with = "crate::units::duration")]
+    pub tags_visible_after: Duration,
+    /// How long after its completion the EBS direct APIs do not find one.
+    #[serde(with = "crate::units::duration")]
+    pub readable_after: Duration,
 }
 
 impl Default for Snapshots {
     fn default() -> Self {
-        Self { seconds_to_complete: 2.0, rate: None, visible_after: Duration::ZERO }
+        Self {
+            seconds_to_complete: 2.0,
+            rate: None,
+            visible_after: Duration::ZERO,
+            listed_after_deletion: Duration::ZERO,
+            tags_visible_after: Duration::ZERO,
+            readable_after: Duration::ZERO,
+        }
     }
 }
 
@@ -173,6 +214,8 @@ pub struct Limits {
     pub copies_per_region: usize,
     /// Most items in one answer, whatever MaxResults says.
     pub page_size: usize,
+    /// Whether an empty page goes before each page of DescribeSnapshots, as EC2 may answer.
+    pub empty_pages: bool,
     /// Whether too many requests in too short a time are refused.
     pub throttling: bool,
     /// Buckets of actions that are not EC2's.
@@ -188,6 +231,7 @@ impl Default for Limits {
             snapshots: 100_000,
             copies_per_region: 20,
             page_size: 1000,
+            empty_pages: false,
             throttling: true,
             bucket: BTreeMap::new(),
         }
@@ -206,6 +250,10 @@ impl Scenario {
             }
         };
         scenario.volumes.extend_from_slice(volumes);
+        if let Some(named) = &scenario.iam.policy {
+            let policy = Policy::load(named, file.and_then(Path::parent)).map_err(Error::Policy)?;
+            scenario.iam.policy = Some(policy.into());
+        }
         scenario.check()?;
         Ok(scenario)
     }
@@ -271,6 +319,18 @@ impl Scenario {
         }
         let regions: Vec<&str> =
             std::iter::once(&self.instance.region).chain(&self.other_regions).map(String::as_str).collect();
+        if let Some(problem) = self.recycle_bin.problem(&regions) {
+            return wrong(problem);
+        }
+        let mut accounts = BTreeSet::from([self.instance.account_id.as_str()]);
+        for account in &self.accounts {
+            if !is_account(&account.id) || !accounts.insert(&account.id) {
+                return wrong(format!(
+                    "account {:?}: its id is not 12 digits, or is there twice",
+                    account.id
+                ));
+            }
+        }
         if let Some(problem) = self.kms_keys.iter().find_map(|key| key.problem(&regions)) {
             return wrong(problem);
         }
@@ -334,6 +394,8 @@ mod tests {
         shown.volumes.clear();
         shown.faults.clear();
         shown.kms_keys.clear();
+        shown.accounts.clear();
+        shown.recycle_bin.rules.clear();
         shown.limits.bucket.clear();
         assert_eq!(format!("{shown:?}"), format!("{default:?}"));
     }

@@ -17,14 +17,14 @@ use crate::host::{self, Host, Store};
 use crate::imds::Tokens;
 use crate::keys::Keys;
 use crate::publish::{self, Publisher};
-use crate::ready::{self, Credentials, Ready};
+use crate::ready::{self, Account, Credentials, Ready};
 use crate::scenario::Scenario;
 use crate::sim::Sim;
 use crate::state::Saved;
 use crate::tls::{self, Identity};
 use crate::units::Bytes;
 use crate::world::{Sizes, Snapshot, World};
-use crate::{control, ec2, env, http, imds, lifecycle, measure, view, window};
+use crate::{control, ec2, env, http, imds, lifecycle, measure, rest, view, window};
 
 /// The servers could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -209,7 +209,7 @@ impl Serving {
         };
         let only_ec2 = {
             let sim = sim.clone();
-            move |call: http::Call| ec2::handle(sim.clone(), call)
+            move |call: http::Call| aws(sim.clone(), call)
         };
         let only_imds = {
             let sim = sim.clone();
@@ -275,7 +275,8 @@ fn begin(
     let windows = window::lay_out(&sizes);
     let pool = windows.last().map_or(0, |last| last.offset + last.length);
     let store = host.make_store(pool, image)?;
-    let keys = Keys::new(scenario.imds.credentials_lifetime);
+    let accounts = scenario.accounts.iter().map(|account| account.id.as_str());
+    let keys = Keys::new(scenario.imds.credentials_lifetime, accounts);
     Ok((World::new(scenario, &windows, Timestamp::now()), keys, store))
 }
 
@@ -285,7 +286,8 @@ fn resume(saved: Saved, host: &mut Host) -> Result<(World, Keys, Store), host::E
     let windows = world.volumes.iter().filter_map(|volume| volume.window);
     let pool = windows.map(|window| window.offset + window.length).max().unwrap_or(0);
     let store = host.open_store(pool)?;
-    let images = world.snapshots.values().filter_map(|snapshot| snapshot.image.as_ref());
+    let images =
+        world.snapshots.values().chain(world.bin.values()).filter_map(|snapshot| snapshot.image.as_ref());
     let sources = world.volumes.iter().filter_map(|volume| volume.source.as_ref());
     store.remove_orphans(&images.chain(sources).map(|image| image.path.as_path()).collect::<Vec<_>>());
     Ok((world, keys, store))
@@ -302,8 +304,13 @@ async fn route(sim: Arc<Sim>, call: http::Call) -> http::Reply {
     if call.uri.path().starts_with(ready::CONTROL) {
         control::handle(sim, call).await
     } else {
-        ec2::handle(sim, call).await
+        aws(sim, call).await
     }
+}
+
+/// EC2, and the services that answer on its ports too.
+async fn aws(sim: Arc<Sim>, call: http::Call) -> http::Reply {
+    if rest::is_path(call.uri.path()) { rest::handle(sim, call).await } else { ec2::handle(sim, call).await }
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
@@ -343,10 +350,13 @@ fn ready(sim: &Sim, dir: &Path, listeners: &[&TcpListener; 4]) -> Result<Ready, 
         availability_zone: instance.zone(),
         account_id: instance.account_id.clone(),
         instance_id: instance.id.clone(),
-        credentials: Credentials {
-            access_key_id: keys.fixed().access_key_id.clone(),
-            secret_access_key: keys.fixed().secret_access_key.clone(),
-        },
+        credentials: Credentials::of(keys.fixed()),
+        admin_credentials: Credentials::of(keys.admin()),
+        accounts: keys
+            .others()
+            .iter()
+            .map(|(id, key)| Account { id: id.clone(), credentials: Credentials::of(key) })
+            .collect(),
         volumes: ready::volumes(&world),
     })
 }

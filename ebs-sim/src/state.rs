@@ -12,7 +12,7 @@ use crate::keys::Keys;
 use crate::world::World;
 
 /// Goes up whenever an older ebs-sim could not read the file rightly.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The file could not be read or written.
 #[derive(Debug, thiserror::Error)]

@@ -35,6 +35,9 @@ fn usual(action: &str, class: Class) -> Bucket {
         _ if class == Class::Unfiltered => (50.0, 10.0),
         "CreateSnapshot" | "CreateSnapshots" | "DeleteSnapshot" => (100.0, 5.0),
         "CreateTags" => (100.0, 10.0),
+        // EBS direct APIs' quotas: lists by account, blocks by snapshot.
+        "ebs:ListSnapshotBlocks" | "ebs:ListChangedBlocks" => (50.0, 50.0),
+        "ebs:GetSnapshotBlock" => (1000.0, 1000.0),
         _ if ["Describe", "Get", "List", "Search"].iter().any(|verb| action.starts_with(verb)) => {
             (100.0, 20.0)
         }
@@ -67,10 +70,12 @@ impl Throttle {
         if !limits.throttling {
             return true;
         }
+        // What follows the action's name has buckets of its own, of the same size.
+        let name = action.split(' ').next().unwrap_or(action);
         // A bucket of the scenario's own holds for all requests of its action.
-        let (bucket, class) = match limits.bucket.get(action) {
+        let (bucket, class) = match limits.bucket.get(name) {
             Some(bucket) => (*bucket, Class::Usual),
-            None => (usual(action, class), class),
+            None => (usual(name, class), class),
         };
         let level = self
             .0

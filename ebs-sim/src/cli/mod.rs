@@ -3,6 +3,7 @@
 //! In: arguments. Out: one call of the module that does it. What scripts read goes to stdout, all else to
 //! stderr; it must never mix the two.
 
+mod account;
 mod faults;
 
 use std::ffi::OsString;
@@ -20,6 +21,7 @@ use crate::scenario::{Scenario, VolumeSpec};
 use crate::serve::Source;
 use crate::units::Bytes;
 use crate::{client, env, host, imds, run, serve, state, view};
+use account::{ClockArgs, FillArgs};
 use faults::FaultsVerb;
 
 /// A stand-in for EC2 and IMDS over real block devices: volumes are loop devices, and a snapshot is a
@@ -68,6 +70,13 @@ enum Verb {
     Faults(FaultsVerb),
     /// Forget snapshots, images, faults, log and denials; volumes and their data stay.
     Reset(DirArg),
+    /// Show the account's clock, or move it on.
+    ///
+    /// It is the time that locks, the archive and the Recycle Bin go by, and what new snapshots say. Signatures and
+    /// the Date header go by the machine's clock.
+    Clock(ClockArgs),
+    /// Add very many completed snapshots that have no data.
+    Fill(FillArgs),
     /// Print the request log as JSON.
     Requests(DirArg),
     /// Print the snapshots as JSON, with the files that hold their data.
@@ -191,6 +200,12 @@ struct CallArgs {
     /// The Region to ask; the instance's when absent.
     #[arg(long)]
     region: Option<String>,
+    /// Sign with the key of the account's root user, which neither denials nor a policy concern.
+    #[arg(long, conflicts_with = "account")]
+    admin: bool,
+    /// Sign with the key of another account.
+    #[arg(long, value_name = "ID")]
+    account: Option<String>,
     #[command(flatten)]
     dir: DirArg,
     /// The action, such as DescribeVolumes.
@@ -279,7 +294,18 @@ pub fn dispatch() -> Result<ExitCode, Error> {
         }
         Verb::Call(args) => {
             let ready = Ready::read(&args.dir.dir)?;
-            let answer = client::call(&ready, args.region.as_deref(), &args.action, &args.params)?;
+            let key = match &args.account {
+                None if args.admin => &ready.admin_credentials,
+                None => &ready.credentials,
+                Some(id) => {
+                    let found = ready.accounts.iter().find(|account| account.id == *id);
+                    let found =
+                        found.ok_or_else(|| client::Error::Refused(format!("there is no account {id}")))?;
+                    &found.credentials
+                }
+            };
+            let region = args.region.as_deref();
+            let answer = client::call(&ready, key, region, &args.action, &args.params)?;
             println!("{}", answer.body);
             Ok(ExitCode::from(u8::from(answer.status != 200)))
         }
@@ -310,6 +336,18 @@ pub fn dispatch() -> Result<ExitCode, Error> {
         }
         Verb::Reset(dir) => {
             control(&dir, "POST", "reset", None)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Clock(args) => {
+            let (method, body) = match args.body() {
+                None => ("GET", None),
+                Some(body) => ("POST", Some(body)),
+            };
+            println!("{}", control(&args.dir, method, "clock", body)?["now"].as_str().unwrap_or_default());
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Fill(args) => {
+            println!("{}", control(&args.dir, "POST", "fill", Some(args.body()))?["made"]);
             Ok(ExitCode::SUCCESS)
         }
         Verb::Requests(dir) => show(&dir, "requests"),

@@ -7,7 +7,10 @@ use super::context::Context;
 use super::error::Ec2Error;
 use super::iam::Need;
 use super::params::Params;
-use super::{copy, create, delete, images, instances, lock, share, snapshots, tags, tier, types, volumes};
+use super::{
+    bin, block_public, copy, create, delete, images, instances, lock, share, snapshots, tags, tier, types,
+    volumes,
+};
 use crate::faults::Hit;
 use crate::world::World;
 
@@ -34,13 +37,20 @@ pub const ACTIONS: &[&str] = &[
     "DescribeTags",
     "DescribeVolumes",
     "DetachVolume",
+    "DisableImage",
+    "DisableSnapshotBlockPublicAccess",
+    "EnableImage",
+    "EnableSnapshotBlockPublicAccess",
     "GetInstanceUefiData",
+    "GetSnapshotBlockPublicAccessState",
+    "ListSnapshotsInRecycleBin",
     "LockSnapshot",
     "ModifyImageAttribute",
     "ModifySnapshotAttribute",
     "ModifySnapshotTier",
     "RegisterImage",
     "ResetSnapshotAttribute",
+    "RestoreSnapshotFromRecycleBin",
     "RestoreSnapshotTier",
     "UnlockSnapshot",
 ];
@@ -50,6 +60,13 @@ fn invalid(action: &str) -> Ec2Error {
 }
 
 pub enum Call {
+    EnableImage(images::Disable),
+    DisableImage(images::Disable),
+    RestoreSnapshotFromRecycleBin(bin::Restore),
+    ListSnapshotsInRecycleBin(bin::List),
+    GetSnapshotBlockPublicAccessState(block_public::Get),
+    EnableSnapshotBlockPublicAccess(block_public::Enable),
+    DisableSnapshotBlockPublicAccess(block_public::Disable),
     CopySnapshot(copy::Copy),
     CreateSnapshot(create::One),
     CreateSnapshots(create::Set),
@@ -89,6 +106,19 @@ impl Call {
             return Err(invalid(action));
         }
         Ok(match action {
+            "DisableSnapshotBlockPublicAccess" => {
+                Call::DisableSnapshotBlockPublicAccess(block_public::Disable)
+            }
+            "EnableSnapshotBlockPublicAccess" => {
+                Call::EnableSnapshotBlockPublicAccess(block_public::Enable::parse(params)?)
+            }
+            "GetSnapshotBlockPublicAccessState" => Call::GetSnapshotBlockPublicAccessState(block_public::Get),
+            "ListSnapshotsInRecycleBin" => Call::ListSnapshotsInRecycleBin(bin::List::parse(params)?),
+            "RestoreSnapshotFromRecycleBin" => {
+                Call::RestoreSnapshotFromRecycleBin(bin::Restore::parse(params)?)
+            }
+            "DisableImage" => Call::DisableImage(images::Disable::parse(params, true)?),
+            "EnableImage" => Call::EnableImage(images::Disable::parse(params, false)?),
             "CopySnapshot" => Call::CopySnapshot(copy::Copy::parse(params)?),
             "CreateSnapshot" => Call::CreateSnapshot(create::One::parse(params)?),
             "CreateSnapshots" => Call::CreateSnapshots(create::Set::parse(params)?),
@@ -128,6 +158,19 @@ impl Call {
     /// What the caller must be allowed to do.
     pub fn needs(&self, world: &World) -> Vec<Need> {
         match self {
+            Call::DisableSnapshotBlockPublicAccess(_) => {
+                vec![Need::on_all("ec2:DisableSnapshotBlockPublicAccess")]
+            }
+            Call::EnableSnapshotBlockPublicAccess(_) => {
+                vec![Need::on_all("ec2:EnableSnapshotBlockPublicAccess")]
+            }
+            Call::GetSnapshotBlockPublicAccessState(_) => {
+                vec![Need::on_all("ec2:GetSnapshotBlockPublicAccessState")]
+            }
+            Call::ListSnapshotsInRecycleBin(_) => vec![Need::on_all("ec2:ListSnapshotsInRecycleBin")],
+            Call::RestoreSnapshotFromRecycleBin(call) => call.needs(world),
+            Call::DisableImage(call) => call.needs(world),
+            Call::EnableImage(call) => call.needs(world),
             Call::CopySnapshot(call) => call.needs(world),
             Call::CreateSnapshot(call) => call.needs(world),
             Call::CreateSnapshots(call) => call.needs(world),
@@ -164,6 +207,13 @@ impl Call {
     /// Does it, and gives the response body.
     pub async fn act(self, context: &Context, faults: &[Hit]) -> Result<String, Ec2Error> {
         match self {
+            Call::DisableSnapshotBlockPublicAccess(call) => Ok(call.act(context)),
+            Call::EnableSnapshotBlockPublicAccess(call) => Ok(call.act(context)),
+            Call::GetSnapshotBlockPublicAccessState(call) => Ok(call.act(context)),
+            Call::ListSnapshotsInRecycleBin(call) => call.act(context),
+            Call::RestoreSnapshotFromRecycleBin(call) => call.act(context),
+            Call::DisableImage(call) => call.act(context),
+            Call::EnableImage(call) => call.act(context),
             Call::CopySnapshot(call) => call.act(context, faults).await,
             Call::CreateSnapshot(call) => call.act(context, faults).await,
             Call::CreateSnapshots(call) => call.act(context, faults).await,
@@ -171,9 +221,9 @@ impl Call {
             Call::CreateVolume(call) => call.act(context).await,
             Call::DeleteVolume(call) => call.act(context),
             Call::DetachVolume(call) => call.act(context),
-            Call::CreateTags(call) => call.act(context),
-            Call::DeleteSnapshot(call) => call.act(context).await,
-            Call::DeleteTags(call) => call.act(context),
+            Call::CreateTags(call) => call.act(context, faults),
+            Call::DeleteSnapshot(call) => call.act(context, faults).await,
+            Call::DeleteTags(call) => call.act(context, faults),
             Call::DeregisterImage(call) => call.act(context).await,
             Call::DescribeImageAttribute(call) => call.act(context),
             Call::DescribeImages(call) => call.act(context),
@@ -226,13 +276,20 @@ mod tests {
         ("DescribeTags", ""),
         ("DescribeVolumes", ""),
         ("DetachVolume", "VolumeId=vol-0123456789abcdef0"),
+        ("DisableImage", "ImageId=ami-0123456789abcdef0"),
+        ("DisableSnapshotBlockPublicAccess", ""),
+        ("EnableImage", "ImageId=ami-0123456789abcdef0"),
+        ("EnableSnapshotBlockPublicAccess", "State=block-new-sharing"),
         ("GetInstanceUefiData", "InstanceId=i-0123456789abcdef0"),
+        ("GetSnapshotBlockPublicAccessState", ""),
+        ("ListSnapshotsInRecycleBin", ""),
         ("LockSnapshot", "SnapshotId=snap-0123456789abcdef0&LockMode=governance&LockDuration=1"),
         ("ModifyImageAttribute", "ImageId=ami-0123456789abcdef0&Description.Value=x"),
         ("ModifySnapshotAttribute", "SnapshotId=snap-0123456789abcdef0&OperationType=add&UserGroup.1=all"),
         ("ModifySnapshotTier", "SnapshotId=snap-0123456789abcdef0&StorageTier=archive"),
         ("RegisterImage", "Name=abc&RootDeviceName=/dev/xvda"),
         ("ResetSnapshotAttribute", "SnapshotId=snap-0123456789abcdef0&Attribute=createVolumePermission"),
+        ("RestoreSnapshotFromRecycleBin", "SnapshotId=snap-0123456789abcdef0"),
         ("RestoreSnapshotTier", "SnapshotId=snap-0123456789abcdef0&PermanentRestore=true"),
         ("UnlockSnapshot", "SnapshotId=snap-0123456789abcdef0"),
     ];

@@ -21,6 +21,8 @@ pub struct Context {
     pub action: String,
     pub now: Timestamp,
     pub signer: Signer,
+    /// The caller's account.
+    pub account: String,
 }
 
 impl Context {

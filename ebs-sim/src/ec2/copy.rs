@@ -1,7 +1,7 @@
 //! CopySnapshot: another snapshot of the same data, here or in another Region.
 //!
-//! In: a completed snapshot. Out: a pending one that shares its image, which never changes. The key must
-//! never decide about the answer: EC2 looks at it afterwards, and the copy ends in `error`.
+//! In: a snapshot. Out: a pending one that shares its image, which never changes. Whether the source is completed
+//! and shared must never decide about the answer: EC2 looks afterwards, and the copy ends in `error`.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use super::context::Context;
 use super::error::Ec2Error;
 use super::iam::Need;
 use super::params::Params;
-use super::{keys, snapshots, tags};
+use super::{create, keys, snapshots, tags};
 use crate::faults::{Hit, Kind};
 use crate::ids::{SnapshotId, VolumeId};
-use crate::world::{Later, NO_VOLUME, Snapshot, Tags, World};
+use crate::world::{Later, NO_VOLUME, Sizes, Snapshot, Tags, World};
 
 pub struct Copy {
     source_region: String,
@@ -61,9 +61,14 @@ impl Copy {
     }
 
     pub fn needs(&self, world: &World) -> Vec<Need> {
-        let mut needs = vec![Need::on("ec2:CopySnapshot", world, "snapshot/*")];
+        let action = "ec2:CopySnapshot";
+        let source = Need::on(action, world, &format!("snapshot/{}", self.source));
+        let mut needs = vec![
+            source.in_region(&self.source_region),
+            Need::on(action, world, "snapshot/*").tagged(&self.tags),
+        ];
         if !self.tags.is_empty() {
-            needs.push(Need::on("ec2:CreateTags", world, "snapshot/*"));
+            needs.push(Need::tags_of_new(world, "CopySnapshot", "snapshot/*", &self.tags));
         }
         needs
     }
@@ -74,18 +79,16 @@ impl Copy {
         let fault_of = |kind| faults.iter().map(|hit| &hit.fault).find(|fault| fault.kind == kind);
         let id = {
             let mut world = context.sim.change();
-            let mut copy = self.make(&world, context.region(), context.now)?;
+            let mut copy = self.make(&world, &context.account, context.region(), context.now)?;
             copy.fails |= fault_of(Kind::SnapshotError).is_some();
             if let Some(fault) = fault_of(Kind::SlowProgress) {
                 copy.takes = fault.slowed(copy.takes);
             }
             copy.visible_from =
                 fault_of(Kind::LateVisibility).and_then(|fault| copy.started.checked_add(fault.delay()).ok());
+            copy.later.old_tags = create::late_tags(faults, copy.started).old_tags;
             let id = copy.id.clone();
-            if !self.tags.is_empty() {
-                world.tags.insert(id.to_string(), self.tags.clone());
-            }
-            world.snapshots.insert(id.clone(), copy);
+            world.snapshots.insert(copy);
             id
         };
         context.sim.note(context.number, |entry| entry.snapshot_ids = vec![id.to_string()]);
@@ -96,60 +99,86 @@ impl Copy {
     }
 
     /// The copy, when it may be made.
-    fn make(&self, world: &World, region: &str, now: Timestamp) -> Result<Snapshot, Ec2Error> {
+    fn make(&self, world: &World, account: &str, region: &str, now: Timestamp) -> Result<Snapshot, Ec2Error> {
         if !world.regions().any(|known| known == self.source_region) {
             return Err(Ec2Error::invalid_value(format!(
                 "Value ({}) for parameter sourceRegion is invalid. It is not a Region.",
                 self.source_region
             )));
         }
-        let source = snapshots::usable(world, &self.source_region, &self.source, now)?;
-        if source.encrypted && self.encrypted == Some(false) {
-            return Err(Ec2Error::invalid_value(
-                "Value (false) for parameter encrypted is invalid. Copies of encrypted snapshots are \
-                 encrypted.",
-            ));
+        let known = world.snapshot(&self.source_region, &self.source);
+        let source = known.filter(|source| world.can_use(source, account, now));
+        if source.is_some_and(|source| source.is_archived(now)) {
+            snapshots::usable(world, &self.source_region, &self.source, now)?;
         }
-        check_copies(world, region, now)?;
-        snapshots::check_room(world, region, 1)?;
-        let encrypted = source.encrypted || self.encrypted == Some(true);
-        let key = encrypted.then(|| keys::find(world, region, self.key.as_deref()));
+        if let Some(name) = &self.key {
+            keys::check(world, account, region, name)?;
+        }
+        check_copies(world, account, region, now)?;
+        snapshots::check_room(world, account, region, 1)?;
+        let Some(volume_id) = VolumeId::parse(NO_VOLUME) else { return Err(Ec2Error::internal()) };
+        let mut copy = Snapshot {
+            visible_from: None,
+            id: SnapshotId::random(),
+            owner: account.to_owned(),
+            region: region.to_owned(),
+            volume_id,
+            size_gib: 0,
+            size_bytes: 0,
+            description: self.description.clone(),
+            started: now,
+            takes: world.scenario.snapshots.time_to_complete(0),
+            fails: true,
+            is_copy: true,
+            encrypted: false,
+            kms_key_id: None,
+            reason: Some(NOT_FOUND.into()),
+            image: None,
+            lineage: None,
+            sizes: Sizes::Unknown,
+            tags: self.tags.clone(),
+            later: Later { completion_minutes: self.minutes, ..Later::default() },
+        };
+        let Some(source) = source else { return Ok(copy) };
+        if source.state(now) != "completed" {
+            copy.reason = Some(NOT_COMPLETE.into());
+            return Ok(copy);
+        }
+        // `Encrypted=false` is accepted for an encrypted source, and means nothing.
+        copy.encrypted = source.encrypted || self.encrypted == Some(true);
+        // Without a name it is the default key, also where the source has another.
+        let key = copy.encrypted.then(|| keys::find_for(world, account, region, self.key.as_deref()));
         // EBS has to decrypt the source before it can encrypt the copy with another key.
         let readable = source
             .kms_key_id
             .as_deref()
-            .is_none_or(|arn| keys::find(world, &self.source_region, Some(arn)).usable);
-        let usable = readable && key.as_ref().is_none_or(|key| key.usable);
+            .is_none_or(|arn| keys::find_for(world, account, &self.source_region, Some(arn)).usable);
+        copy.fails = !readable || key.as_ref().is_some_and(|key| !key.usable);
+        copy.reason = copy.fails.then(|| keys::UNUSABLE.to_owned());
+        copy.kms_key_id = key.and_then(|key| key.arn);
         let takes = world.scenario.snapshots.time_to_complete(source.size_bytes);
         let promised = self.minutes.map(|minutes| Duration::from_secs(u64::from(minutes) * 60));
-        let Some(volume_id) = VolumeId::parse(NO_VOLUME) else { return Err(Ec2Error::internal()) };
-        Ok(Snapshot {
-            visible_from: None,
-            id: SnapshotId::random(),
-            region: region.to_owned(),
-            volume_id,
-            size_gib: source.size_gib,
-            size_bytes: source.size_bytes,
-            description: self.description.clone(),
-            started: now,
-            takes: promised.map_or(takes, |promised| takes.min(promised)),
-            fails: !usable,
-            encrypted,
-            kms_key_id: key.and_then(|key| key.arn),
-            reason: (!usable).then(|| keys::UNUSABLE.to_owned()),
-            image: source.image.clone(),
-            sizes: source.sizes,
-            later: Later { completion_minutes: self.minutes, ..Later::default() },
-        })
+        copy.takes = promised.map_or(takes, |promised| takes.min(promised));
+        (copy.size_gib, copy.size_bytes) = (source.size_gib, source.size_bytes);
+        (copy.image, copy.sizes) = (source.image.clone(), source.sizes);
+        copy.lineage = Some(source.lineage().clone());
+        Ok(copy)
     }
 }
 
-fn check_copies(world: &World, region: &str, now: Timestamp) -> Result<(), Ec2Error> {
+/// Why a copy ends in `error`, as EC2 says it afterwards.
+const NOT_FOUND: &str = "Source snapshot is not found";
+const NOT_COMPLETE: &str = "Source snapshot is not complete";
+
+fn check_copies(world: &World, account: &str, region: &str, now: Timestamp) -> Result<(), Ec2Error> {
     let most = world.scenario.limits.copies_per_region;
     let copying = |snapshot: &&Snapshot| {
-        snapshot.region == region && snapshot.is_copy() && snapshot.progress(now).state == "pending"
+        snapshot.is_copy
+            && snapshot.region == region
+            && snapshot.owner == account
+            && snapshot.state(now) == "pending"
     };
-    if most > 0 && world.snapshots.values().filter(copying).count() >= most {
+    if most > 0 && world.live().filter(copying).count() >= most {
         return Err(Ec2Error::new(
             "ResourceLimitExceeded",
             format!("Too many snapshot copies in progress. The limit is {most} for this destination region."),
@@ -164,6 +193,8 @@ mod tests {
     use crate::scenario::{KeyState, Scenario};
     use crate::world::test_snapshot;
 
+    const OWN: &str = "123456789012";
+
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).expect("in range")
     }
@@ -173,7 +204,7 @@ mod tests {
         let mut world = World::new(&Scenario::default(), &[], at(0));
         let source = test_snapshot(10, false);
         let id = source.id.clone();
-        world.snapshots.insert(id.clone(), source);
+        world.snapshots.insert(source);
         (world, id)
     }
 
@@ -190,18 +221,39 @@ mod tests {
     }
 
     #[test]
-    fn the_source_must_be_completed_and_in_the_source_region() {
+    fn a_source_that_is_no_good_shows_only_later() {
         let (world, id) = world();
         let wanted = copy(&id, "").expect("good");
-        assert_eq!(code(wanted.make(&world, "us-west-2", at(1005))), "IncorrectState");
-        let made = wanted.make(&world, "us-west-2", at(1010)).expect("completed");
+        let made = wanted.make(&world, OWN, "us-west-2", at(1010)).expect("completed");
         assert_eq!((made.volume_id.as_str(), made.region.as_str()), (NO_VOLUME, "us-west-2"));
-        assert!(made.is_copy() && !made.encrypted && made.kms_key_id.is_none());
-        assert_eq!(made.progress(at(1010)).state, "pending");
+        assert!(made.is_copy && !made.encrypted && made.kms_key_id.is_none());
+        assert_eq!((made.state(at(1011)), made.state(at(1012))), ("pending", "completed"));
+        assert_eq!((made.shown_gib(at(1011)), made.shown_gib(at(1012))), (0, 1));
+        let why = |wanted: &Copy, account, now| {
+            let made = wanted.make(&world, account, "us-west-2", at(now)).expect("it is accepted");
+            assert_eq!((made.state(at(now)), made.state(at(now + 2))), ("pending", "error"));
+            assert_eq!(made.shown_gib(at(now + 2)), 0);
+            made.reason.unwrap_or_default()
+        };
+        assert_eq!(why(&wanted, OWN, 1005), NOT_COMPLETE);
+        assert_eq!(why(&wanted, "111122223333", 1010), NOT_FOUND, "it is not shared");
         let elsewhere = Copy { source_region: "us-west-2".into(), ..wanted };
-        assert_eq!(code(elsewhere.make(&world, "us-west-2", at(1010))), "InvalidSnapshot.NotFound");
+        assert_eq!(why(&elsewhere, OWN, 1010), NOT_FOUND);
         let nowhere = Copy { source_region: "mars-1".into(), ..elsewhere };
-        assert_eq!(code(nowhere.make(&world, "us-west-2", at(1010))), "InvalidParameterValue");
+        assert_eq!(code(nowhere.make(&world, OWN, "us-west-2", at(1010))), "InvalidParameterValue");
+    }
+
+    #[test]
+    fn another_account_copies_what_is_shared_with_it_with_a_key_of_its_own() {
+        let (mut world, id) = world();
+        world.scenario.accounts.push(crate::scenario::Account { id: "111122223333".into() });
+        world.reset_images_and_keys();
+        world.snapshots.get_mut(&id).expect("there").later.shared.users.insert("111122223333".into());
+        let wanted = copy(&id, "Encrypted=true").expect("good");
+        let made = wanted.make(&world, "111122223333", "us-east-1", at(2000)).expect("it is shared");
+        assert!(!made.fails && made.owner == "111122223333" && made.later.shared.users.is_empty());
+        let arn = made.kms_key_id.expect("a key");
+        assert!(arn.starts_with("arn:aws:kms:us-east-1:111122223333:key/"), "{arn}");
     }
 
     #[test]
@@ -210,14 +262,14 @@ mod tests {
         assert_eq!(code(copy(&id, "KmsKeyId=alias/x")), "InvalidParameterDependency");
         assert_eq!(code(copy(&id, "KmsKeyId=alias/x&Encrypted=false")), "InvalidParameterDependency");
         let on = copy(&id, "Encrypted=true").expect("good");
-        let made = on.make(&world, "us-west-2", at(2000)).expect("good");
+        let made = on.make(&world, OWN, "us-west-2", at(2000)).expect("good");
         assert!(made.encrypted && !made.fails);
         assert_eq!(made.kms_key_id, keys::find(&world, "us-west-2", None).arn);
         let source = world.snapshots.get_mut(&id).expect("there");
         source.encrypted = true;
         let off = copy(&id, "Encrypted=false").expect("good");
-        assert_eq!(code(off.make(&world, "us-west-2", at(2000))), "InvalidParameterValue");
-        let silent = copy(&id, "").expect("good").make(&world, "us-west-2", at(2000)).expect("good");
+        assert!(off.make(&world, OWN, "us-west-2", at(2000)).expect("accepted, and ignored").encrypted);
+        let silent = copy(&id, "").expect("good").make(&world, OWN, "us-west-2", at(2000)).expect("good");
         assert!(silent.encrypted);
     }
 
@@ -225,7 +277,10 @@ mod tests {
     fn a_bad_key_shows_only_later() {
         let (mut world, id) = world();
         let wanted = copy(&id, "Encrypted=true&KmsKeyId=alias/nobodys").expect("good");
-        let made = wanted.make(&world, "us-west-2", at(2000)).expect("EC2 answers as if it were good");
+        assert_eq!(code(wanted.make(&world, OWN, "us-west-2", at(2000))), "InvalidParameterValue");
+        let nobodys = "Encrypted=true&KmsKeyId=1234abcd-12ab-34cd-56ef-1234567890ab";
+        let wanted = copy(&id, nobodys).expect("good");
+        let made = wanted.make(&world, OWN, "us-west-2", at(2000)).expect("EC2 answers as if it were good");
         assert_eq!(made.progress(at(2000)).state, "pending");
         assert_eq!(made.progress(at(3000)).state, "error");
         assert_eq!(made.reason.as_deref(), Some(keys::UNUSABLE));
@@ -234,9 +289,9 @@ mod tests {
         let source = world.snapshots.get_mut(&id).expect("there");
         (source.encrypted, source.kms_key_id) = (true, arn);
         let wanted = copy(&id, "").expect("good");
-        assert!(!wanted.make(&world, "us-west-2", at(2000)).expect("good").fails);
+        assert!(!wanted.make(&world, OWN, "us-west-2", at(2000)).expect("good").fails);
         world.kms_keys[0].state = KeyState::Disabled;
-        assert!(wanted.make(&world, "us-west-2", at(2000)).expect("good").fails);
+        assert!(wanted.make(&world, OWN, "us-west-2", at(2000)).expect("good").fails);
     }
 
     #[test]
@@ -244,14 +299,14 @@ mod tests {
         let (mut world, id) = world();
         let wanted = copy(&id, "").expect("good");
         for _ in 0..20 {
-            let made = wanted.make(&world, "us-west-2", at(2000)).expect("room");
-            world.snapshots.insert(made.id.clone(), made);
+            let made = wanted.make(&world, OWN, "us-west-2", at(2000)).expect("room");
+            world.snapshots.insert(made);
         }
-        assert_eq!(code(wanted.make(&world, "us-west-2", at(2001))), "ResourceLimitExceeded");
-        assert!(wanted.make(&world, "eu-central-1", at(2001)).is_ok());
-        assert!(wanted.make(&world, "us-west-2", at(2002)).is_ok(), "they are done");
+        assert_eq!(code(wanted.make(&world, OWN, "us-west-2", at(2001))), "ResourceLimitExceeded");
+        assert!(wanted.make(&world, OWN, "eu-central-1", at(2001)).is_ok());
+        assert!(wanted.make(&world, OWN, "us-west-2", at(2002)).is_ok(), "they are done");
         world.scenario.limits.snapshots = 20;
-        assert_eq!(code(wanted.make(&world, "us-west-2", at(2002))), "SnapshotLimitExceeded");
+        assert_eq!(code(wanted.make(&world, OWN, "us-west-2", at(2002))), "SnapshotLimitExceeded");
     }
 
     #[test]
@@ -261,7 +316,7 @@ mod tests {
             assert_eq!(code(copy(&id, &format!("CompletionDurationMinutes={bad}"))), "InvalidParameterValue");
         }
         let made =
-            copy(&id, "CompletionDurationMinutes=30").expect("good").make(&world, "us-west-2", at(2000));
+            copy(&id, "CompletionDurationMinutes=30").expect("good").make(&world, OWN, "us-west-2", at(2000));
         assert_eq!(made.expect("good").later.completion_minutes, Some(30));
     }
 }

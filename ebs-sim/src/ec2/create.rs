@@ -45,12 +45,11 @@ impl Common {
     }
 
     /// Tags in the call need a permission of their own.
-    fn needs(&self, world: &World, tagging: bool) -> Vec<Need> {
-        if tagging || !self.tags.is_empty() {
-            vec![Need::on("ec2:CreateTags", world, "snapshot/*")]
-        } else {
-            vec![]
+    fn needs(&self, world: &World, creating: &'static str, tagging: bool, tags: &Tags) -> Vec<Need> {
+        if !tagging && tags.is_empty() {
+            return vec![];
         }
+        vec![Need::tags_of_new(world, creating, "snapshot/*", tags)]
     }
 }
 
@@ -70,9 +69,9 @@ impl One {
         let action = "ec2:CreateSnapshot";
         let mut needs = vec![
             Need::on(action, world, &format!("volume/{}", self.volume)),
-            Need::on(action, world, "snapshot/*"),
+            Need::on(action, world, "snapshot/*").tagged(&self.common.tags),
         ];
-        needs.extend(self.common.needs(world, false));
+        needs.extend(self.common.needs(world, "CreateSnapshot", false, &self.common.tags));
         needs
     }
 
@@ -85,10 +84,9 @@ impl One {
             }
         };
         let made = commit(context, faults, &self.common, false, choose).await?;
-        let world = context.sim.world();
         Ok(context.response(|xml| {
             for snapshot in &made {
-                write(xml, &world, snapshot, "status");
+                write(xml, snapshot, "status");
             }
         }))
     }
@@ -137,8 +135,16 @@ impl Set {
         let mut needs = vec![Need::on(action, world, &format!("instance/{}", self.instance))];
         needs
             .extend(world.attached().map(|volume| Need::on(action, world, &format!("volume/{}", volume.id))));
-        needs.push(Need::on(action, world, "snapshot/*"));
-        needs.extend(self.common.needs(world, self.copy_tags));
+        // Copied tags are tags of the call: those of every volume count.
+        let mut tags = self.common.tags.clone();
+        if self.copy_tags {
+            let copied = world.attached().flat_map(|volume| world.tags_of(volume.id.as_str()));
+            for (key, value) in copied {
+                tags.entry(key.clone()).or_insert_with(|| value.clone());
+            }
+        }
+        needs.push(Need::on(action, world, "snapshot/*").tagged(&tags));
+        needs.extend(self.common.needs(world, "CreateSnapshots", self.copy_tags, &tags));
         needs
     }
 
@@ -148,10 +154,9 @@ impl Set {
         if faults.iter().any(|hit| hit.fault.kind == Kind::MissingSnapshot) {
             made.pop();
         }
-        let world = context.sim.world();
         Ok(context.response(|xml| {
             xml.list("snapshotSet", &made, |xml, snapshot| {
-                write(xml, &world, snapshot, "state");
+                write(xml, snapshot, "state");
             });
         }))
     }
@@ -201,7 +206,7 @@ async fn commit(
     let has = |kind| faults.iter().any(|hit| hit.fault.kind == kind);
     let fault_of = |kind| faults.iter().map(|hit| &hit.fault).find(|fault| fault.kind == kind);
     let _commit = sim.commit.lock().await;
-    let started = Timestamp::now();
+    let started = context.sim.world().clock(Timestamp::now());
     let volumes = {
         let mut world = sim.change();
         if has(Kind::ExtraVolume) {
@@ -211,7 +216,7 @@ async fn commit(
             world.detach_silently(fault.volume.as_deref());
         }
         let volumes = choose(&world)?;
-        snapshots::check_room(&world, context.region(), volumes.len())?;
+        snapshots::check_room(&world, &context.account, context.region(), volumes.len())?;
         limits::check(&world, &volumes, started)?;
         for volume in &volumes {
             tags::check_count(tags_for(&world, common, copy_tags, volume).len())?;
@@ -240,6 +245,7 @@ async fn commit(
                 let takes = world.scenario.snapshots.time_to_complete(volume.size_bytes);
                 let snapshot = Snapshot {
                     id: SnapshotId::random(),
+                    owner: context.account.clone(),
                     region: context.region().to_owned(),
                     volume_id: volume.id.clone(),
                     size_gib: volume.size_gib(),
@@ -255,18 +261,17 @@ async fn commit(
                         .encrypted
                         .then(|| volume.kms_key.clone().unwrap_or_else(|| volumes::kms_key(&world))),
                     reason: None,
-                    later: Later::default(),
+                    is_copy: false,
+                    lineage: None,
+                    tags: tags_for(&world, common, copy_tags, volume),
+                    later: late_tags(faults, started),
                     image: volume.window.map(|window| Image { path: path.clone(), window }),
                     sizes: match volume.window {
                         Some(_) => Sizes::Measuring,
                         None => Sizes::Unknown,
                     },
                 };
-                let tags = tags_for(&world, common, copy_tags, volume);
-                if !tags.is_empty() {
-                    world.tags.insert(snapshot.id.to_string(), tags);
-                }
-                world.snapshots.insert(snapshot.id.clone(), snapshot.clone());
+                world.snapshots.insert(snapshot.clone());
                 snapshot
             })
             .collect()
@@ -291,6 +296,13 @@ async fn commit(
     Ok(made)
 }
 
+/// A new snapshot's tags, when Describe calls are to know of them only later.
+pub fn late_tags(faults: &[Hit], started: Timestamp) -> Later {
+    let late = faults.iter().find(|hit| hit.fault.kind == Kind::LateTags);
+    let until = late.and_then(|hit| started.checked_add(hit.fault.delay()).ok());
+    Later { old_tags: until.map(|until| (Tags::new(), until)), ..Later::default() }
+}
+
 fn tags_for(world: &World, common: &Common, copy_tags: bool, volume: &Volume) -> Tags {
     let mut tags = if copy_tags { world.tags_of(volume.id.as_str()).clone() } else { Tags::new() };
     tags.extend(common.tags.clone());
@@ -299,18 +311,18 @@ fn tags_for(world: &World, common: &Common, copy_tags: bool, volume: &Volume) ->
 
 /// A snapshot as the two actions answer it; they differ in how they call the state. It is always pending,
 /// whatever it has become since.
-fn write(xml: &mut Xml, world: &World, snapshot: &Snapshot, state: &str) {
+fn write(xml: &mut Xml, snapshot: &Snapshot, state: &str) {
     xml.text("snapshotId", &snapshot.id);
     xml.text("volumeId", &snapshot.volume_id);
     xml.text(state, "pending");
     xml.text("startTime", time(snapshot.started));
     xml.text("progress", "");
-    xml.text("ownerId", &world.scenario.instance.account_id);
+    xml.text("ownerId", &snapshot.owner);
     xml.text("volumeSize", snapshot.size_gib);
     xml.text("description", &snapshot.description);
     xml.text("encrypted", snapshot.encrypted);
     if snapshot.encrypted {
         xml.text("sseType", "sse-kms");
     }
-    xml.tag_set(world.tags_of(snapshot.id.as_str()));
+    xml.tag_set(&snapshot.tags);
 }

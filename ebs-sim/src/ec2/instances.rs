@@ -48,20 +48,13 @@ impl Describe {
     pub fn parse(params: &mut Params) -> Result<Self, Ec2Error> {
         // Nothing here is managed by a service, so it makes no difference.
         params.flag("IncludeManagedResources")?;
-        let query = Query::parse(params, "DescribeInstances", Some("InstanceId"), FILTERS)?;
-        if !query.ids.is_empty() && query.is_paged() {
-            return Err(Ec2Error::new(
-                "InvalidParameterCombination",
-                "The parameter instancesSet cannot be used with the parameter maxResults",
-            ));
-        }
-        Ok(Self(query))
+        Query::parse(params, "DescribeInstances", Some("InstanceId"), FILTERS).map(Self)
     }
 
     pub fn act(&self, context: &Context) -> Result<String, Ec2Error> {
         let world = context.sim.world();
         let id = world.instance_id().as_str();
-        let here = context.region() == world.home();
+        let here = context.region() == world.home() && context.account == world.account();
         self.0.check_ids("i-", "InvalidInstanceID.Malformed", not_found, |wanted| here && wanted == id)?;
         let wanted = here && self.0.wants(id, world.tags_of(id), |name| field(&world, name));
         let limit = world.scenario.limits.page_size;

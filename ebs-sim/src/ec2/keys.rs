@@ -1,8 +1,10 @@
 //! The KMS keys that requests name.
 //!
-//! In: a key's name and a Region. Out: its ARN, and whether it can be used now. A key that cannot be used
-//! must never be told of in the answer: EC2 finds it out only later.
+//! In: a key's name and a Region. Out: its ARN, and whether it can be used now. Of a key that cannot be used no
+//! more must be told in the answer than EC2 tells: mostly it finds it out only later.
 
+use super::error::Ec2Error;
+use crate::scenario::KeyState;
 use crate::world::{DEFAULT_ALIAS, World};
 
 /// What EC2 says of a key that is not there, not ours, or not enabled.
@@ -16,10 +18,29 @@ pub struct Found {
     pub usable: bool,
 }
 
-/// The key of this name; the Region's default one when there is none.
+/// The key of this name, as the instance's account names it; the Region's default one when there is none.
 pub fn find(world: &World, region: &str, name: Option<&str>) -> Found {
+    find_for(world, world.account(), region, name)
+}
+
+/// What is told at once of a key that CopySnapshot names: that it is disabled, or that no key has this alias.
+/// Everything else that is wrong with a key shows later, as the state `error`. (Recorded of EC2.)
+pub fn check(world: &World, account: &str, region: &str, name: &str) -> Result<(), Ec2Error> {
+    match world.kms_key(account, region, name) {
+        Some(key) if key.state == KeyState::Disabled => {
+            Err(Ec2Error::invalid_value(format!("{} is disabled", key.arn())))
+        }
+        None if name.starts_with("alias/") || name.contains(":alias/") => {
+            Err(Ec2Error::invalid_value(format!("The key alias {name} does not exist")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The same as `find`, for any account.
+pub fn find_for(world: &World, account: &str, region: &str, name: Option<&str>) -> Found {
     let name = name.unwrap_or(DEFAULT_ALIAS);
-    match world.kms_key(region, name) {
+    match world.kms_key(account, region, name) {
         Some(key) => Found { arn: Some(key.arn()), usable: key.is_usable() },
         None => Found { arn: name.starts_with("arn:").then(|| name.to_owned()), usable: false },
     }
@@ -27,7 +48,7 @@ pub fn find(world: &World, region: &str, name: Option<&str>) -> Found {
 
 /// Whether it is the account's default key in this Region.
 pub fn is_default(world: &World, region: &str, arn: &str) -> bool {
-    world.kms_key(region, arn).is_some_and(crate::world::KmsKey::is_default)
+    world.kms_key(world.account(), region, arn).is_some_and(crate::world::KmsKey::is_default)
 }
 
 #[cfg(test)]
@@ -53,6 +74,10 @@ mod tests {
         assert!(usable("us-west-2", None) && usable("us-west-2", Some("alias/k1")));
         assert!(!usable("us-west-2", Some("alias/k2")) && !usable("us-west-2", Some("alias/k3")));
         assert!(!usable("us-east-1", Some("alias/k1")) && !usable("us-west-2", Some("nonsense")));
+        let code = |name| check(&world, "123456789012", "us-west-2", name).err().map(|error| error.code);
+        let invalid = Some("InvalidParameterValue".to_owned());
+        assert_eq!((code("alias/k2"), code("alias/nobodys")), (invalid.clone(), invalid));
+        assert_eq!((code("alias/k1"), code("alias/k3"), code("nonsense")), (None, None, None));
         let default = find(&world, "us-west-2", None).arn.expect("known");
         assert!(is_default(&world, "us-west-2", &default) && !is_default(&world, "us-east-1", &default));
     }

@@ -23,8 +23,15 @@ pub fn check(world: &World, volumes: &[Volume], now: Timestamp) -> Result<(), Ec
     // The youngest, and how many are in progress.
     let mut of: HashMap<&VolumeId, (Option<Timestamp>, usize)> =
         volumes.iter().map(|volume| (&volume.id, (None, 0))).collect();
-    for snapshot in world.snapshots.values() {
-        let state = snapshot.progress(now).state;
+    for (volume, _) in world.doomed.iter().filter(|(_, until)| now < *until) {
+        // Deleted while it was pending: it counts until it would have been completed.
+        pending += 1;
+        if let Some((_, busy)) = of.get_mut(volume) {
+            *busy += 1;
+        }
+    }
+    for snapshot in world.live().filter(|snapshot| snapshot.owner == world.account()) {
+        let state = snapshot.state(now);
         pending += usize::from(state == "pending");
         if let Some((youngest, busy)) = of.get_mut(&snapshot.volume_id) {
             *youngest = (*youngest).max(Some(snapshot.started));
@@ -86,7 +93,7 @@ mod tests {
         let volume_id = world.volumes[0].id.clone();
         for &(takes, fails) in snapshots {
             let snapshot = Snapshot { volume_id: volume_id.clone(), ..test_snapshot(takes, fails) };
-            world.snapshots.insert(snapshot.id.clone(), snapshot);
+            world.snapshots.insert(snapshot);
         }
         world
     }
@@ -119,7 +126,7 @@ mod tests {
         let mut world = world("gp3", &[]);
         for _ in 0..100 {
             let other = test_snapshot(9000, false);
-            world.snapshots.insert(other.id.clone(), other);
+            world.snapshots.insert(other);
         }
         assert_eq!(code(&world, 2000).as_deref(), Some("PendingSnapshotLimitExceeded"));
         world.scenario.limits.pending_per_account = 101;

@@ -85,7 +85,7 @@ impl Set {
     /// The lock that the snapshot gets.
     fn lock(&self, snapshot: &Snapshot, now: Timestamp) -> Result<Lock, Ec2Error> {
         let id = &self.id;
-        if snapshot.progress(now).state == "error" {
+        if snapshot.state(now) == "error" {
             return Err(refused(id, "the snapshot is in the state 'error'"));
         }
         let wanted = Lock {
@@ -149,13 +149,13 @@ impl Describe {
         let now = context.now;
         let world = context.sim.world();
         let here = |id: &str| {
-            SnapshotId::parse(id).is_some_and(|id| world.snapshot(context.region(), &id).is_some())
+            let found = SnapshotId::parse(id).and_then(|id| world.snapshot(context.region(), &id));
+            found.is_some_and(|snapshot| snapshot.owner == context.account)
         };
         self.0.check_ids("snap-", "InvalidSnapshotID.Malformed", not_found, here)?;
         let wanted = world
-            .snapshots
-            .values()
-            .filter(|snapshot| snapshot.region == context.region())
+            .live()
+            .filter(|snapshot| snapshot.region == context.region() && snapshot.owner == context.account)
             .filter_map(|snapshot| Some((snapshot, snapshot.lock()?)))
             .filter(|(snapshot, lock)| {
                 let id = snapshot.id.as_str();
@@ -169,7 +169,7 @@ impl Describe {
         let (page, token) = self.0.page(wanted, limit, |(snapshot, _)| snapshot.id.to_string());
         Ok(context.response(|xml| {
             xml.list("snapshotSet", page, |xml, (snapshot, lock)| {
-                xml.text("ownerId", &world.scenario.instance.account_id);
+                xml.text("ownerId", &snapshot.owner);
                 write(xml, snapshot, &lock, now);
             });
             xml.maybe("nextToken", token);
@@ -185,7 +185,7 @@ fn write(xml: &mut Xml, snapshot: &Snapshot, lock: &Lock, now: Timestamp) {
     xml.maybe("coolOffPeriod", lock.cool_off);
     xml.maybe("coolOffPeriodExpiresOn", lock.cool_off_ends().map(time));
     xml.text("lockCreatedOn", time(lock.created));
-    if snapshot.progress(now).state != "pending" {
+    if snapshot.state(now) != "pending" {
         xml.text("lockDurationStartTime", time(lock.starts()));
         xml.text("lockExpiresOn", time(lock.expires()));
     }

@@ -8,6 +8,8 @@
 //! In: HTTP requests. Out: EC2's XML, its errors and their statuses. DryRun is decided right after the
 //! permissions: it must never promise more than EC2 does, so nothing else is checked for it.
 
+mod block_public;
+mod bin;
 mod call;
 mod context;
 mod copy;
@@ -20,15 +22,16 @@ mod images;
 mod instances;
 mod keys;
 mod limits;
+mod owner;
 mod lock;
 mod page;
 mod params;
 mod query;
 mod rate;
 mod share;
-mod signature;
+pub mod signature;
 mod snapshots;
-mod stop;
+pub mod stop;
 mod tags;
 mod tier;
 mod types;
@@ -42,16 +45,19 @@ use jiff::Timestamp;
 
 use crate::faults::{Hit, Kind, Moment, Target};
 use crate::http::{self, Answer, Reply};
+use crate::keys::Holder;
 use crate::log::{Entry, unix_nanos};
 use crate::sim::Sim;
 
 use call::Call;
 use context::Context;
-use error::Ec2Error;
+pub use error::Ec2Error;
+pub use iam::{Need, authorise, partition};
 use params::Params;
-use signature::Signer;
-use stop::Stop;
+pub use signature::Signer;
+pub use stop::{Damage, Stop};
 
+pub use bin::purge as purge_bin;
 pub use call::ACTIONS;
 
 const CONTENT_TYPE: &str = "text/xml;charset=UTF-8";
@@ -79,7 +85,10 @@ impl Claimed {
     /// What faults know the request by.
     fn target(&self, sim: &Sim, http: &http::Call) -> Target<'_> {
         let keys = sim.keys();
-        let role = self.access_key_id.as_ref().is_some_and(|id| keys.find(id).is_some_and(|(_, role)| role));
+        let role = self
+            .access_key_id
+            .as_ref()
+            .is_some_and(|id| keys.find(id).is_some_and(|(_, holder)| holder == Holder::Role));
         Target { action: &self.action, dry_run: self.dry_run, path: "", tls: http.tls, role }
     }
 }
@@ -103,7 +112,7 @@ pub async fn handle(sim: Arc<Sim>, http: http::Call) -> Reply {
         ..Entry::default()
     });
     let early = sim.strike(number, Moment::Signature, &claimed.target(&sim, &http));
-    let skew = before_signature(&sim, &early, &claimed);
+    let skew = before_signature(&sim, &early, claimed.access_key_id.as_deref());
     let outcome = process(&sim, &http, params, number, &claimed, skew, &request_id).await;
     sim.save();
     let answer = |status: u16, body: String| {
@@ -140,10 +149,10 @@ pub async fn handle(sim: Arc<Sim>, http: http::Call) -> Reply {
 }
 
 /// What faults do before the signature is checked: keys expire. Says how far EC2's clock is ahead.
-fn before_signature(sim: &Sim, faults: &[Hit], claimed: &Claimed) -> Duration {
+pub fn before_signature(sim: &Sim, faults: &[Hit], key: Option<&str>) -> Duration {
     let mut skew = Duration::ZERO;
     for fault in faults.iter().map(|hit| &hit.fault) {
-        match (fault.kind, &claimed.access_key_id) {
+        match (fault.kind, key) {
             (Kind::ClockSkew, _) => skew += fault.delay(),
             (Kind::CredentialsExpired, Some(id)) => {
                 sim.keys().expire(id, Timestamp::now());
@@ -176,6 +185,7 @@ async fn process(
         return Err(Stop::Raw(405));
     }
     let now = Timestamp::now();
+    let account_now = sim.world().clock(now);
     let signer = check_signature(sim, http, ahead(now, skew))?;
     sim.note(number, |entry| entry.access_key_id = Some(signer.access_key_id.clone()));
     let action = params
@@ -189,20 +199,23 @@ async fn process(
 
     let faults = sim.strike(number, Moment::Request, &claimed.target(sim, http));
     let hold = |hit: &Hit| sim.held.hold(number, &action, hit);
-    stop::before(&faults, hold).await?;
+    stop::before::<String>(&faults, hold).await?;
+    let account = signer.account(sim.world().account()).to_owned();
     let context = Context {
         sim: Arc::clone(sim),
         number,
         request_id: request_id.to_owned(),
         action: action.clone(),
-        now,
+        now: account_now,
+        account,
         signer,
     };
     let outcome = act(&context, call, dry_run, &faults).await;
     stop::after(&faults, hold, outcome).await
 }
 
-fn incoming(http: &http::Call) -> signature::Incoming<'_> {
+/// A request as its signature is checked.
+pub fn incoming(http: &http::Call) -> signature::Incoming<'_> {
     signature::Incoming {
         method: http.method.as_str(),
         path: http.uri.path(),
@@ -214,7 +227,7 @@ fn incoming(http: &http::Call) -> signature::Incoming<'_> {
 
 fn check_signature(sim: &Sim, http: &http::Call, now: Timestamp) -> Result<Signer, Ec2Error> {
     let regions: Vec<String> = sim.world().regions().map(str::to_owned).collect();
-    signature::verify(&incoming(http), &sim.keys(), &regions, now)
+    signature::verify(&incoming(http), "ec2", &sim.keys(), &regions, now)
 }
 
 async fn act(context: &Context, call: Call, dry_run: bool, faults: &[Hit]) -> Result<String, Ec2Error> {
@@ -230,6 +243,10 @@ async fn act(context: &Context, call: Call, dry_run: bool, faults: &[Hit]) -> Re
             "Request would have succeeded, but DryRun flag is set.",
         )
         .status(412));
+    }
+    {
+        let world = context.sim.world();
+        owner::check(&world, context, &call.needs(&world))?;
     }
     call.act(context, faults).await
 }

@@ -10,6 +10,9 @@ use sha2::{Digest as _, Sha256};
 use super::error::Ec2Error;
 use super::params::Params;
 
+/// In a token: that an empty page went before.
+const EMPTY: &str = ".";
+
 /// What a request says about pages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paging {
@@ -45,6 +48,28 @@ impl Paging {
         self.max_results.is_some()
     }
 
+    /// The number of the first item wanted, of items that have numbers which stay theirs.
+    pub fn first_number(&self) -> Result<u64, Ec2Error> {
+        let from = self.from.as_ref().map(|from| from.strip_prefix(EMPTY).unwrap_or(from));
+        from.map_or(Ok(0), |from| from.parse().map_err(|_| invalid_token()))
+    }
+
+    /// Where pages are asked for: the token of an empty page that goes before this one, unless it has been there.
+    pub fn empty_before(&self) -> Option<String> {
+        let from = self.from.as_deref().unwrap_or("0");
+        (self.is_limited() && !from.starts_with(EMPTY)).then(|| self.token(format!("{EMPTY}{from}")))
+    }
+
+    /// How many items there are on a page at most.
+    pub fn size(&self, limit: usize) -> usize {
+        self.max_results.unwrap_or(limit).min(limit)
+    }
+
+    /// The token of the page that begins with this item.
+    pub fn token(&self, key: impl std::fmt::Display) -> String {
+        URL_SAFE_NO_PAD.encode(format!("{} {key}", self.query))
+    }
+
     /// The page of `items`, which are in a stable order, and the token of the next.
     pub fn cut<T>(
         &self,
@@ -57,9 +82,8 @@ impl Paging {
             let at = items.iter().position(|item| key(item) == *from);
             items.drain(..at.unwrap_or(items.len()));
         }
-        let size = self.max_results.unwrap_or(limit).min(limit);
-        let token =
-            items.get(size).map(|next| URL_SAFE_NO_PAD.encode(format!("{} {}", self.query, key(next))));
+        let size = self.size(limit);
+        let token = items.get(size).map(|next| self.token(key(next)));
         items.truncate(size);
         (items, token)
     }
@@ -71,12 +95,11 @@ fn open(token: &str, query: &str) -> Result<String, Ec2Error> {
         .ok()
         .and_then(|bytes| String::from_utf8(bytes).ok())
         .and_then(|text| Some(text.strip_prefix(query)?.strip_prefix(' ')?.to_owned()))
-        .ok_or_else(|| {
-            Ec2Error::new(
-                "InvalidPaginationToken",
-                "The specified pagination token is not valid or is expired.",
-            )
-        })
+        .ok_or_else(invalid_token)
+}
+
+fn invalid_token() -> Ec2Error {
+    Ec2Error::new("InvalidPaginationToken", "The specified pagination token is not valid or is expired.")
 }
 
 #[cfg(test)]

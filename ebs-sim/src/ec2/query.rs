@@ -28,14 +28,23 @@ impl Query {
     ) -> Result<Self, Ec2Error> {
         let paging = Paging::parse(params, action)?;
         let ids = ids.map(|name| params.list(name)).unwrap_or_default();
+        // Seen on EC2 for these; those of the lock and of the Recycle Bin are documented to take both.
+        let set = match action {
+            "DescribeImages" => Some("imagesSet"),
+            "DescribeInstances" => Some("instancesSet"),
+            "DescribeSnapshots" => Some("snapshotSet"),
+            "DescribeVolumes" => Some("volumeSet"),
+            _ => None,
+        };
+        if let Some(set) = set.filter(|_| !ids.is_empty() && paging.is_limited()) {
+            return Err(Ec2Error::new(
+                "InvalidParameterCombination",
+                format!("The parameter {set} cannot be used with the parameter maxResults"),
+            ));
+        }
         let filters = params.filters()?;
         filter::check(&filters, known)?;
         Ok(Self { ids, filters, paging })
-    }
-
-    /// Whether the request asks for pages of a size.
-    pub fn is_paged(&self) -> bool {
-        self.paging.is_limited()
     }
 
     /// Fails on an id that is malformed or that `exists` does not know. `kind` is as in
@@ -65,6 +74,18 @@ impl Query {
     pub fn wants(&self, id: &str, tags: &Tags, field: impl Fn(&str) -> Vec<String>) -> bool {
         (self.ids.is_empty() || self.ids.iter().any(|wanted| wanted == id))
             && filter::passes(&self.filters, tags, field)
+    }
+
+    /// The values that a filter names, when it is there and names them without wildcards.
+    pub fn exact(&self, name: &str) -> Option<&[String]> {
+        let filter = self.filters.iter().find(|filter| filter.name == name)?;
+        let is_pattern = |value: &String| value.contains(['*', '?', '\\']);
+        (!filter.values.iter().any(is_pattern)).then_some(&filter.values)
+    }
+
+    /// What it says about pages.
+    pub fn paging(&self) -> &Paging {
+        &self.paging
     }
 
     pub fn page<T>(

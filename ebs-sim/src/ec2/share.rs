@@ -70,6 +70,9 @@ impl Change {
         if snapshot.encrypted && self.add.public {
             return denied("Encrypted snapshots cannot be shared publicly");
         }
+        if self.add.public && world.block_public(&snapshot.owner, &snapshot.region).is_some() {
+            return denied("Public sharing of snapshots is blocked in this account and Region");
+        }
         if snapshot.is_archived(now) {
             return denied("Archived snapshots cannot be shared");
         }
@@ -112,13 +115,19 @@ fn extend(
 ) -> Result<(), Ec2Error> {
     for user in users {
         if user.len() != 12 || !user.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(Ec2Error::new("InvalidUserID.Malformed", format!("Invalid user id: \"{user}\"")));
+            return Err(Ec2Error::new(
+                "InvalidAMIAttributeItemValue",
+                format!("Invalid attribute item value \"{user}\" for userId item type."),
+            ));
         }
         sharing.users.insert(user);
     }
     for group in groups {
         if group != "all" {
-            return Err(Ec2Error::invalid_value(format!("Value ({group}) for parameter group is invalid.")));
+            return Err(Ec2Error::new(
+                "InvalidAMIAttributeItemValue",
+                format!("Invalid attribute item value \"{group}\" for group item type."),
+            ));
         }
         sharing.public = true;
     }
@@ -234,7 +243,7 @@ mod tests {
         let mut world = World::new(&scenario, &[], Timestamp::UNIX_EPOCH);
         let snapshot = test_snapshot(0, false);
         let id = snapshot.id.clone();
-        world.snapshots.insert(id.clone(), snapshot);
+        world.snapshots.insert(snapshot);
         (world, id)
     }
 
@@ -272,11 +281,18 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_refused() {
         let id = SnapshotId::random();
+        let many = |count: u32| {
+            let users: Vec<String> = (1..=count).map(|n| format!("UserId.{n}={n:012}")).collect();
+            format!("OperationType=add&{}", users.join("&"))
+        };
+        assert!(modify(&id, &many(500)).is_ok());
         for (form, code) in [
             ("", "MissingParameter"),
             ("UserId.1=111111111111", "MissingParameter"),
-            ("OperationType=add&UserId.1=me", "InvalidUserID.Malformed"),
-            ("OperationType=add&UserGroup.1=some", "InvalidParameterValue"),
+            ("OperationType=add&UserId.1=me", "InvalidAMIAttributeItemValue"),
+            ("OperationType=add&UserId.1=11112222333", "InvalidAMIAttributeItemValue"),
+            (&many(501), "InvalidParameterValue"),
+            ("OperationType=add&UserGroup.1=some", "InvalidAMIAttributeItemValue"),
             ("Attribute=productCodes&OperationType=add&UserGroup.1=all", "InvalidParameterValue"),
             (
                 "CreateVolumePermission.Add.1.Group=all&CreateVolumePermission.Remove.1.UserId=111111111111",
@@ -286,6 +302,27 @@ mod tests {
         ] {
             assert_eq!(modify(&id, form).err().map(|error| error.code).as_deref(), Some(code), "{form}");
         }
+    }
+
+    #[test]
+    fn a_block_of_public_access_lets_accounts_pass_and_hides_what_is_public() {
+        use crate::world::Block;
+        let (mut world, id) = world();
+        let all = "OperationType=add&UserGroup.1=all";
+        let place = ("123456789012".to_owned(), "us-east-1".to_owned());
+        assert!(apply(&mut world, &id, all).is_ok());
+        let public = |world: &World| world.can_use(&world.snapshots[&id], "111122223333", Timestamp::MAX);
+        for (block, still) in [(Block::New, true), (Block::All, false)] {
+            world.blocks = vec![(place.clone(), block)];
+            assert_eq!(public(&world), still, "{block:?}");
+            assert_eq!(apply(&mut world, &id, all), Err("OperationNotPermitted".into()));
+            assert!(apply(&mut world, &id, "OperationType=add&UserId.1=222222222222").is_ok());
+            assert!(world.snapshots[&id].later.shared.public, "the permission stays");
+        }
+        world.blocks = vec![((place.0, "us-west-2".into()), Block::All)];
+        assert!(public(&world) && apply(&mut world, &id, all).is_ok(), "another Region");
+        assert!(apply(&mut world, &id, "OperationType=remove&UserGroup.1=all").is_ok());
+        assert!(!public(&world));
     }
 
     #[test]

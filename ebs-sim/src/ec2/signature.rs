@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 
 use super::error::Ec2Error;
-use crate::keys::Keys;
+use crate::keys::{Holder, Keys};
 use crate::sigv4::{ALGORITHM, Scope, Signed, sha256, signature};
 
 /// How far the client's clock may be off: the minutes that EC2's list of errors gives for RequestExpired.
@@ -20,10 +20,20 @@ const MAX_SKEW_SECONDS: i64 = 900;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signer {
     pub access_key_id: String,
-    /// Whether it is the role's.
-    pub is_role: bool,
+    /// Whose it is.
+    pub holder: Holder,
     /// The Region that the request is for: one endpoint answers for all of them.
     pub region: String,
+}
+
+impl Signer {
+    /// The account that it is from; `own` is the instance's.
+    pub fn account<'a>(&'a self, own: &'a str) -> &'a str {
+        match &self.holder {
+            Holder::Account(account) => account,
+            Holder::User | Holder::Root | Holder::Role => own,
+        }
+    }
 }
 
 /// A request whose signature is to be checked.
@@ -59,12 +69,13 @@ pub fn claimed_signer(request: &Incoming<'_>) -> Option<(String, String)> {
 /// Checks a request's signature.
 pub fn verify(
     request: &Incoming<'_>,
+    service: &str,
     keys: &Keys,
     regions: &[String],
     now: Timestamp,
 ) -> Result<Signer, Ec2Error> {
     let claim = Claim::read(request)?;
-    let (key, is_role) = keys.find(&claim.access_key_id).ok_or_else(not_validated)?;
+    let (key, holder) = keys.find(&claim.access_key_id).ok_or_else(not_validated)?;
     let time = claim.time.clone().ok_or_else(not_validated)?;
     let age = age(&time, now).ok_or_else(not_validated)?;
     let most = claim.expires.unwrap_or(MAX_SKEW_SECONDS);
@@ -74,7 +85,7 @@ pub fn verify(
     if key.session_token != claim.token {
         return Err(not_validated());
     }
-    let scope = Scope { time, region: claim.region(), service: "ec2".into() };
+    let scope = Scope { time, region: claim.region(), service: service.to_owned() };
     if claim.scope != scope.text() || !regions.contains(&scope.region) {
         return Err(mismatch());
     }
@@ -102,7 +113,7 @@ pub fn verify(
     if signature(&signed, &scope, &key.secret_access_key) != claim.signature {
         return Err(mismatch());
     }
-    Ok(Signer { access_key_id: claim.access_key_id, is_role, region: scope.region })
+    Ok(Signer { access_key_id: claim.access_key_id, holder, region: scope.region })
 }
 
 /// Who a request says it is from, and what is to prove it.

@@ -16,7 +16,7 @@ struct Case {
 impl Case {
     fn new() -> Self {
         Self {
-            keys: Keys::new(Duration::from_secs(3600)),
+            keys: Keys::new(Duration::from_secs(3600), []),
             now: Timestamp::from_second(1_700_000_000).expect("in range"),
         }
     }
@@ -45,7 +45,7 @@ impl Case {
         }
         change(&mut sent, &mut body);
         let request = Incoming { method: "POST", path: "/", query: "", headers: &sent, body: &body };
-        verify(&request, &self.keys, &["us-east-1".into(), "us-west-2".into()], self.now)
+        verify(&request, "ec2", &self.keys, &["us-east-1".into(), "us-west-2".into()], self.now)
             .map_err(|error| error.code)
     }
 }
@@ -56,9 +56,9 @@ fn good_signatures_pass() {
     let role = case.keys.role(case.now);
     let fixed = case.keys.fixed().clone();
     let signer = case.check(&fixed, case.now, "us-east-1", |_, _| {});
-    assert!(!signer.expect("the static key").is_role);
+    assert_eq!(signer.expect("the static key").holder, Holder::User);
     let signer = case.check(&role, case.now, "us-west-2", |_, _| {}).expect("the role's key");
-    assert_eq!((signer.is_role, signer.region.as_str()), (true, "us-west-2"));
+    assert_eq!((signer.holder, signer.region.as_str()), (Holder::Role, "us-west-2"));
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn presigned(
     headers.insert("host", "127.0.0.1:1".parse().expect("a value"));
     let request = Incoming { method: "GET", path: "/", query: &query, headers: &headers, body: b"" };
     let now = Timestamp::from_second(case.now.as_second() + after).expect("in range");
-    verify(&request, &case.keys, &["us-east-1".into()], now).map_err(|error| error.code)
+    verify(&request, "ec2", &case.keys, &["us-east-1".into()], now).map_err(|error| error.code)
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn presigned_requests_are_good_until_they_expire() {
     let fixed = case.keys.fixed().clone();
     let code = |result: Result<Signer, String>| result.expect_err("refused");
     assert!(presigned(&case, &fixed, 0, |query| query).is_ok());
-    assert!(presigned(&case, &role, 600, |query| query).is_ok_and(|signer| signer.is_role));
+    assert!(presigned(&case, &role, 600, |query| query).is_ok_and(|signer| signer.holder == Holder::Role));
     assert_eq!(code(presigned(&case, &role, 601, |query| query)), "RequestExpired");
     let tampered = presigned(&case, &fixed, 0, |query| query.replace("DescribeVolumes", "DeleteSnapshot"));
     assert_eq!(code(tampered), "SignatureDoesNotMatch");

@@ -6,8 +6,8 @@
 use super::error::Ec2Error;
 use crate::faults::{Fault, Hit, Hold, Kind};
 
-/// How a request ends without its answer.
-pub enum Stop {
+/// How a request ends without its answer, `A`.
+pub enum Stop<A = String> {
     Error(Ec2Error),
     /// A status with a body that is not EC2's.
     Raw(u16),
@@ -15,31 +15,49 @@ pub enum Stop {
     Drop,
     Reset,
     /// Half of this answer.
-    Truncated(String),
+    Truncated(A),
     /// Half of this answer, and the rest when it is released.
-    Held(String, Hold),
+    Held(A, Hold),
     /// The first bytes of this answer.
-    Stalled(String),
+    Stalled(A),
 }
 
-impl From<Ec2Error> for Stop {
+impl<A> From<Ec2Error> for Stop<A> {
     fn from(error: Ec2Error) -> Self {
         Stop::Error(error)
     }
 }
 
-fn asked_for(fault: &Fault, code: &str, message: &str, status: u16) -> Stop {
+/// An answer that can be damaged.
+pub trait Damage {
+    /// Its first half.
+    fn halved(self) -> Self;
+    /// The same with another body.
+    fn replaced(self, body: &str) -> Self;
+}
+
+impl Damage for String {
+    fn halved(self) -> Self {
+        self.chars().take(self.chars().count() / 2).collect()
+    }
+
+    fn replaced(self, body: &str) -> Self {
+        body.to_owned()
+    }
+}
+
+fn asked_for<A>(fault: &Fault, code: &str, message: &str, status: u16) -> Stop<A> {
     let code = fault.code.as_deref().unwrap_or(code);
     let message = fault.message.as_deref().unwrap_or(message);
     Ec2Error::new(code, message).status(fault.status.unwrap_or(status)).into()
 }
 
-fn internal(fault: &Fault) -> Stop {
+fn internal<A>(fault: &Fault) -> Stop<A> {
     asked_for(fault, "InternalError", "An internal error has occurred", 500)
 }
 
 /// What faults do before the commit.
-pub async fn before(faults: &[Hit], hold: impl Fn(&Hit) -> Hold) -> Result<(), Stop> {
+pub async fn before<A>(faults: &[Hit], hold: impl Fn(&Hit) -> Hold) -> Result<(), Stop<A>> {
     for hit in faults {
         let fault = &hit.fault;
         match fault.kind {
@@ -60,11 +78,11 @@ pub async fn before(faults: &[Hit], hold: impl Fn(&Hit) -> Hold) -> Result<(), S
 }
 
 /// What faults do after the commit. An error is answered as it is: only answers can be damaged.
-pub async fn after(
+pub async fn after<A: Damage>(
     faults: &[Hit],
     hold: impl Fn(&Hit) -> Hold,
-    outcome: Result<String, Ec2Error>,
-) -> Result<String, Stop> {
+    outcome: Result<A, Ec2Error>,
+) -> Result<A, Stop<A>> {
     let mut outcome = outcome.map_err(Stop::Error);
     for hit in faults {
         let fault = &hit.fault;
@@ -84,11 +102,12 @@ pub async fn after(
             Kind::ResetAfter => return Err(Stop::Reset),
             Kind::Truncated => outcome.and_then(|body| Err(Stop::Truncated(body))),
             Kind::TlsStallMid => outcome.and_then(|body| Err(Stop::Stalled(body))),
-            Kind::Malformed => outcome.map(|body| body.chars().take(body.chars().count() / 2).collect()),
-            Kind::NotXml => outcome.map(|_| "this is not XML\n".to_owned()),
-            Kind::WrongRoot => outcome.map(|_| {
-                "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<html><body>this is not EC2's</body></html>"
-                    .to_owned()
+            Kind::Malformed => outcome.map(A::halved),
+            Kind::NotXml => outcome.map(|body| body.replaced("this is not XML\n")),
+            Kind::WrongRoot => outcome.map(|body| {
+                body.replaced(
+                    "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<html><body>this is not EC2's</body></html>",
+                )
             }),
             _ => outcome,
         };

@@ -3,14 +3,17 @@
 //! In: resource ids and tags. Out: the account's tags changed, or listed. A call over several resources must
 //! never change some of them and then fail.
 
+use jiff::Timestamp;
+
 use super::context::Context;
 use super::error::Ec2Error;
 use super::iam::Need;
 use super::params::Params;
 use super::query::Query;
 use super::{images, instances, snapshots, volumes};
+use crate::faults::{Hit, Kind};
 use crate::ids::{ImageId, SnapshotId};
-use crate::world::{Tags, World};
+use crate::world::{Snapshot, Tags, World};
 
 /// Most tags that a resource may have.
 const MAX_TAGS: usize = 50;
@@ -36,18 +39,25 @@ fn resource_type(id: &str) -> &'static str {
     }
 }
 
-fn exists(world: &World, region: &str, id: &str) -> bool {
-    let home = region == world.home();
+fn exists(world: &World, context: &Context, id: &str) -> bool {
+    let region = context.region();
+    let home = region == world.home() && context.account == world.account();
     match resource_type(id) {
         "instance" => home && world.instance_id().as_str() == id,
         "volume" => home && world.ebs().any(|v| v.id.as_str() == id),
-        "snapshot" => SnapshotId::parse(id).is_some_and(|id| world.snapshot(region, &id).is_some()),
-        "image" => ImageId::parse(id).is_some_and(|id| world.image(region, &id).is_some()),
+        // Those in the Recycle Bin too: their tags can be changed.
+        "snapshot" => SnapshotId::parse(id).is_some_and(|id| {
+            let own = |snapshot: &Snapshot| snapshot.owner == context.account;
+            world.snapshot(region, &id).is_some_and(own)
+                || world.binned(region, &context.account, &id, context.now).is_some()
+        }),
+        "image" => ImageId::parse(id)
+            .is_some_and(|id| world.image(region, &id).is_some() && context.account == world.account()),
         _ => false,
     }
 }
 
-fn check_exists(world: &World, region: &str, id: &str) -> Result<(), Ec2Error> {
+fn check_exists(world: &World, context: &Context, id: &str) -> Result<(), Ec2Error> {
     let missing = match resource_type(id) {
         "instance" => instances::not_found,
         "volume" => volumes::not_found,
@@ -57,7 +67,17 @@ fn check_exists(world: &World, region: &str, id: &str) -> Result<(), Ec2Error> {
             return Err(Ec2Error::new("InvalidID", format!("The ID '{id}' is not valid")));
         }
     };
-    if exists(world, region, id) { Ok(()) } else { Err(missing(id)) }
+    if exists(world, context, id) { Ok(()) } else { Err(missing(id)) }
+}
+
+/// Before a snapshot's tags change: what Describe calls go on showing, where they are late.
+fn remember(world: &mut World, faults: &[Hit], id: &str, now: Timestamp) {
+    let late = faults.iter().find(|hit| hit.fault.kind == Kind::LateTags);
+    let delay = late.map_or(world.scenario.snapshots.tags_visible_after, |hit| hit.fault.delay());
+    let snapshot = SnapshotId::parse(id).and_then(|id| world.snapshots.get_mut(&id));
+    let Some(snapshot) = snapshot.filter(|_| !delay.is_zero()) else { return };
+    let shown = snapshot.shown_tags(now).clone();
+    snapshot.later.old_tags = now.checked_add(delay).ok().map(|until| (shown, until));
 }
 
 fn resources(params: &mut Params) -> Result<Vec<String>, Ec2Error> {
@@ -68,8 +88,9 @@ fn resources(params: &mut Params) -> Result<Vec<String>, Ec2Error> {
     Ok(ids)
 }
 
-fn needs(action: &'static str, world: &World, ids: &[String]) -> Vec<Need> {
-    ids.iter().map(|id| Need::on(action, world, &format!("{}/{id}", resource_type(id)))).collect()
+fn needs(action: &'static str, world: &World, ids: &[String], tags: &Tags) -> Vec<Need> {
+    let need = |id: &String| Need::on(action, world, &format!("{}/{id}", resource_type(id))).tagged(tags);
+    ids.iter().map(need).collect()
 }
 
 /// CreateTags.
@@ -89,19 +110,22 @@ impl Create {
     }
 
     pub fn needs(&self, world: &World) -> Vec<Need> {
-        needs("ec2:CreateTags", world, &self.ids)
+        needs("ec2:CreateTags", world, &self.ids, &self.tags)
     }
 
-    pub fn act(self, context: &Context) -> Result<String, Ec2Error> {
+    pub fn act(self, context: &Context, faults: &[Hit]) -> Result<String, Ec2Error> {
         let mut world = context.sim.change();
         for id in &self.ids {
-            check_exists(&world, context.region(), id)?;
+            check_exists(&world, context, id)?;
             let mut merged = world.tags_of(id).clone();
             merged.extend(self.tags.clone());
             check_count(merged.len())?;
         }
         for id in self.ids {
-            world.tags.entry(id).or_default().extend(self.tags.clone());
+            remember(&mut world, faults, &id, context.now);
+            if let Some(tags) = world.tags_of_mut(&id) {
+                tags.extend(self.tags.clone());
+            }
         }
         Ok(context.done())
     }
@@ -120,22 +144,26 @@ impl Delete {
     }
 
     pub fn needs(&self, world: &World) -> Vec<Need> {
-        needs("ec2:DeleteTags", world, &self.ids)
+        let named = self.tags.iter().map(|(key, value)| (key.clone(), value.clone().unwrap_or_default()));
+        needs("ec2:DeleteTags", world, &self.ids, &named.collect())
     }
 
-    pub fn act(self, context: &Context) -> Result<String, Ec2Error> {
+    pub fn act(self, context: &Context, faults: &[Hit]) -> Result<String, Ec2Error> {
         let mut world = context.sim.change();
         for id in &self.ids {
-            check_exists(&world, context.region(), id)?;
+            check_exists(&world, context, id)?;
         }
         for id in &self.ids {
-            let Some(tags) = world.tags.get_mut(id) else { continue };
+            remember(&mut world, faults, id, context.now);
+            let Some(tags) = world.tags_of_mut(id) else { continue };
             tags.retain(|key, value| {
-                !self.tags.is_empty()
-                    && !self
-                        .tags
-                        .iter()
-                        .any(|(gone, only)| gone == key && only.as_ref().is_none_or(|only| only == value))
+                // AWS's own stay: nobody else can take them away.
+                key.starts_with("aws:")
+                    || !self.tags.is_empty()
+                        && !self
+                            .tags
+                            .iter()
+                            .any(|(gone, only)| gone == key && only.as_ref().is_none_or(|only| only == value))
             });
         }
         Ok(context.done())
@@ -155,14 +183,17 @@ impl Describe {
     pub fn act(&self, context: &Context) -> Result<String, Ec2Error> {
         let world = context.sim.world();
         let mut found = Vec::new();
-        for (id, tags) in world.tags.iter().filter(|(id, _)| exists(&world, context.region(), id)) {
+        let others = world.tags.iter().map(|(id, tags)| (id.as_str(), tags));
+        let snapshots = world.snapshots.values().chain(world.bin.values());
+        let snapshots = snapshots.map(|snapshot| (snapshot.id.as_str(), snapshot.shown_tags(context.now)));
+        for (id, tags) in others.chain(snapshots).filter(|(id, _)| exists(&world, context, id)) {
             for (key, value) in tags {
                 // tag:KEY here means this very tag.
                 let this = Tags::from([(key.clone(), value.clone())]);
                 let wanted = self.0.wants(id, &this, |name| match name {
                     "key" => vec![key.clone()],
                     "value" => vec![value.clone()],
-                    "resource-id" => vec![id.clone()],
+                    "resource-id" => vec![id.to_owned()],
                     "resource-type" => vec![resource_type(id).into()],
                     _ => vec![],
                 });

@@ -52,7 +52,9 @@ fn archive(world: &mut World, region: &str, id: &SnapshotId, now: Timestamp) -> 
     if last.is_some_and(|tiering| now < tiering.done() || tiering.expires().is_some()) {
         return Err(incorrect(id, "is being archived or restored"));
     }
-    if let Some(image) = world.images.values().find(|image| image.region == region && image.uses(id)) {
+    // Images that are all disabled do not keep it.
+    let mut images = world.images.values();
+    if let Some(image) = images.find(|image| image.region == region && !image.disabled && image.uses(id)) {
         return Err(Ec2Error::new(
             "InvalidSnapshot.InUse",
             format!("The snapshot {id} is currently in use by {}", image.id),
@@ -152,12 +154,11 @@ impl Describe {
         let now = context.now;
         let world = context.sim.world();
         let wanted = world
-            .snapshots
-            .values()
-            .filter(|snapshot| snapshot.region == context.region())
+            .live()
+            .filter(|snapshot| snapshot.region == context.region() && snapshot.owner == context.account)
             .filter(|snapshot| {
                 let id = snapshot.id.as_str();
-                self.0.wants(id, world.tags_of(id), |name| match name {
+                self.0.wants(id, snapshot.shown_tags(now), |name| match name {
                     "snapshot-id" => vec![id.to_owned()],
                     "volume-id" => vec![snapshot.volume_id.to_string()],
                     "last-tiering-operation" => {
@@ -170,18 +171,18 @@ impl Describe {
         let limit = world.scenario.limits.page_size;
         let (page, token) = self.0.page(wanted, limit, |snapshot: &&Snapshot| snapshot.id.to_string());
         Ok(context.response(|xml| {
-            xml.list("snapshotTierStatusSet", page, |xml, snapshot| write(xml, &world, snapshot, now));
+            xml.list("snapshotTierStatusSet", page, |xml, snapshot| write(xml, snapshot, now));
             xml.maybe("nextToken", token);
         }))
     }
 }
 
-fn write(xml: &mut Xml, world: &World, snapshot: &Snapshot, now: Timestamp) {
+fn write(xml: &mut Xml, snapshot: &Snapshot, now: Timestamp) {
     xml.text("snapshotId", &snapshot.id);
     xml.text("volumeId", &snapshot.volume_id);
-    xml.text("status", snapshot.progress(now).state);
-    xml.text("ownerId", &world.scenario.instance.account_id);
-    xml.tags(world.tags_of(snapshot.id.as_str()));
+    xml.text("status", snapshot.state(now));
+    xml.text("ownerId", &snapshot.owner);
+    xml.tags(snapshot.shown_tags(now));
     xml.text("storageTier", snapshots::storage_tier(snapshot, now));
     if let Some(tiering) = &snapshot.later.tiering {
         xml.text("lastTieringStartTime", time(tiering.started));
@@ -212,7 +213,7 @@ mod tests {
         let mut snapshot = test_snapshot(10, false);
         snapshot.later.shared.public = true;
         let id = snapshot.id.clone();
-        world.snapshots.insert(id.clone(), snapshot);
+        world.snapshots.insert(snapshot);
         let usable = |world: &World, now| snapshots::usable(world, HOME, &id, at(now)).is_ok();
         assert!(archive(&mut world, HOME, &id, at(1009)).is_err(), "it is pending");
         assert!(restore(&mut world, HOME, &id, Move::Return, at(1010)).is_err(), "it is not archived");

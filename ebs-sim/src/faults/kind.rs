@@ -71,6 +71,10 @@ pub enum Kind {
     SlowProgress,
     /// DescribeSnapshots does not know of the snapshots for a while.
     LateVisibility,
+    /// Describe calls show the snapshots' tags as they were before for a while.
+    LateTags,
+    /// DescribeSnapshots still lists the snapshot that is deleted for a while.
+    LateDeletion,
     /// EC2's clock is ahead while it checks the signature.
     ClockSkew,
     /// The role's credentials that signed the request expire before it.
@@ -107,6 +111,10 @@ impl Kind {
             Kind::SnapshotError | Kind::SlowProgress | Kind::LateVisibility => {
                 Some(&["CreateSnapshot", "CreateSnapshots", "CopySnapshot"])
             }
+            Kind::LateTags => {
+                Some(&["CreateSnapshot", "CreateSnapshots", "CopySnapshot", "CreateTags", "DeleteTags"])
+            }
+            Kind::LateDeletion => Some(&["DeleteSnapshot"]),
             _ => None,
         }
     }
@@ -125,7 +133,7 @@ impl Kind {
 
     /// Whether it has no effect without `delay_ms`.
     pub fn needs_delay(self) -> bool {
-        matches!(self, Kind::LateVisibility | Kind::ClockSkew)
+        matches!(self, Kind::LateVisibility | Kind::LateTags | Kind::LateDeletion | Kind::ClockSkew)
     }
 
     /// The kebab-case name, as the request log shows it.

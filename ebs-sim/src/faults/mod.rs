@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use held::{Held, Hold};
 pub use kind::{Kind, Moment};
+use set::service;
 pub use set::{Faults, Hit, Target};
 
 use crate::pattern::wildcard;
@@ -144,6 +145,17 @@ impl Fault {
         if imds && !kind.suits_imds() {
             return wrong("the metadata service cannot have it".into());
         }
+        if !["", "imds", "ebs", "rbin"].contains(&service(action)) {
+            return wrong("actions of other services than EC2 begin with imds:, ebs: or rbin:".into());
+        }
+        if matches!(service(action), "ebs" | "rbin") {
+            let suits = kind.actions().is_none()
+                && !matches!(kind, Kind::WrongRoot)
+                && kind.moment() != Moment::Connection;
+            if !suits || !meets(crate::rest::ACTIONS) {
+                return wrong("this service cannot have it, or has no such action".into());
+            }
+        }
         let connection = if imds { IMDS_CONNECTION } else { CONNECTION };
         match kind.moment() {
             Moment::Connection if !meets(&[connection]) => {
@@ -155,7 +167,7 @@ impl Fault {
             _ => {}
         }
         if kind.actions().is_some_and(|actions| !meets(actions)) {
-            return wrong("the action creates no snapshots".into());
+            return wrong("it is not for this action".into());
         }
         if self.path.is_some() && (!imds || kind.moment() == Moment::Connection) {
             return wrong("only requests of the metadata service have a path".into());

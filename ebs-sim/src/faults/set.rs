@@ -49,12 +49,17 @@ pub struct Faults {
     last: u64,
 }
 
+/// The service that an action's name begins with; nothing is EC2.
+pub fn service(action: &str) -> &str {
+    action.split_once(':').map_or("", |(service, _)| service)
+}
+
 impl Fault {
     fn matches(&self, moment: Moment, target: &Target<'_>) -> bool {
         use super::Kind;
         // A star alone is all of EC2's.
         self.kind.moment() == moment
-            && self.action.starts_with("imds:") == target.action.starts_with("imds:")
+            && service(&self.action) == service(target.action)
             && wildcard(&self.action, target.action)
             && (moment == Moment::Connection || self.dry_run.is_none_or(|wanted| wanted == target.dry_run))
             && self.path.as_ref().is_none_or(|pattern| wildcard(pattern, target.path))

@@ -55,14 +55,14 @@ pub struct Answer {
     pub content_type: &'static str,
     /// Further headers.
     pub headers: Vec<(&'static str, String)>,
-    pub body: String,
+    pub body: Bytes,
     /// How many hops its packets may travel; as many as usual when absent.
     pub hops: Option<u8>,
 }
 
 impl Answer {
     /// An answer without further headers.
-    pub fn new(status: u16, content_type: &'static str, body: impl Into<String>) -> Self {
+    pub fn new(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Self {
         Self { status, content_type, headers: Vec::new(), body: body.into(), hops: None }
     }
 }
@@ -87,7 +87,7 @@ pub enum Reply {
 
 impl Reply {
     /// An answer without further headers.
-    pub fn new(status: u16, content_type: &'static str, body: impl Into<String>) -> Self {
+    pub fn new(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Self {
         Reply::Answer(Answer::new(status, content_type, body))
     }
 
@@ -165,11 +165,11 @@ where
         Reply::Answer(answer) => response(&control, answer, Body::from),
         Reply::Truncated(mut answer) => {
             answer.headers.push((header::CONTENT_LENGTH.as_str(), answer.body.len().to_string()));
-            response(&control, answer, |body| Body::new(SplitBody::cut_off(body.into())))
+            response(&control, answer, |body| Body::new(SplitBody::cut_off(body)))
         }
         Reply::Held(mut answer, hold) => {
             answer.headers.push((header::CONTENT_LENGTH.as_str(), answer.body.len().to_string()));
-            response(&control, answer, |body| Body::new(SplitBody::held(body.into(), hold)))
+            response(&control, answer, |body| Body::new(SplitBody::held(body, hold)))
         }
         Reply::Stalled(answer) => {
             control.stall();
@@ -187,7 +187,7 @@ where
     })
 }
 
-fn response(control: &Control, answer: Answer, body: impl FnOnce(String) -> Body) -> Response<Body> {
+fn response(control: &Control, answer: Answer, body: impl FnOnce(Bytes) -> Body) -> Response<Body> {
     control.limit_hops(answer.hops);
     let mut response =
         Response::builder().status(answer.status).header(header::CONTENT_TYPE, answer.content_type);

@@ -109,7 +109,7 @@ fn after(faults: &[Hit], hold: impl Fn(&Hit) -> Hold, reply: Reply) -> Reply {
     match reply {
         Reply::Answer(answer) if has(Kind::Truncated) => Reply::Truncated(answer),
         Reply::Answer(mut answer) if has(Kind::Malformed) => {
-            answer.body = answer.body.chars().take(answer.body.chars().count() / 2).collect();
+            answer.body = answer.body.slice(..answer.body.len() / 2);
             Reply::Answer(answer)
         }
         Reply::Answer(answer) => match held {

@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn leaves_and_listings() {
         let world = world();
-        let key = crate::keys::Keys::new(std::time::Duration::from_secs(60)).role(Timestamp::now());
+        let key = crate::keys::Keys::new(std::time::Duration::from_secs(60), []).role(Timestamp::now());
         let get = |path: &str| lookup(&world, &key, path);
         assert_eq!(get("/latest/meta-data/placement/region").as_deref(), Some("us-east-1"));
         assert_eq!(get("/latest/meta-data/placement/").as_deref(), Some("availability-zone\nregion"));

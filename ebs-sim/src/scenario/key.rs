@@ -16,6 +16,8 @@ pub enum KeyState {
     Disabled,
     /// Not unless its deletion is called off.
     PendingDeletion,
+    /// Its policy does not let EBS use it.
+    Inaccessible,
 }
 
 /// `[[kms_key]]`

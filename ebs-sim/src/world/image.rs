@@ -57,6 +57,9 @@ pub struct Ami {
     pub mapping: Vec<Mapped>,
     /// When it was registered.
     pub created: Timestamp,
+    /// Whether nothing can be launched from it until it is enabled again.
+    #[serde(default)]
+    pub disabled: bool,
 }
 
 /// One block device of an AMI.
@@ -139,14 +142,23 @@ impl Ami {
                 }),
             }],
             created: launched,
+            disabled: false,
         }
     }
 
-    /// `pending` or `available`.
+    /// `pending`, `available` or `disabled`.
     pub fn state(&self, now: Timestamp) -> &'static str {
+        if self.disabled {
+            return "disabled";
+        }
         let ready = self.created.checked_add(PENDING).unwrap_or(Timestamp::MAX);
         // Amazon's was there before the instance.
         if self.owner_alias.is_some() || now >= ready { "available" } else { "pending" }
+    }
+
+    /// Whether an account sees it.
+    pub fn is_visible_to(&self, account: &str) -> bool {
+        self.owner == account || self.shared.public || self.shared.users.contains(account)
     }
 
     /// Its volumes, with their device names.

@@ -38,8 +38,12 @@ impl KmsKey {
         self.alias.as_deref() == Some(DEFAULT_ALIAS)
     }
 
-    /// Whether a request means it: by id, ARN, alias, or the alias's ARN.
-    pub fn is_named(&self, name: &str) -> bool {
+    /// Whether a request of this account means it: by id, ARN, alias, or the alias's ARN.
+    pub fn is_named_by(&self, account: &str, name: &str) -> bool {
+        (account == self.account || name.starts_with("arn:")) && self.is_named(name)
+    }
+
+    fn is_named(&self, name: &str) -> bool {
         let home = format!("arn:aws:kms:{}:{}:", self.region, self.account);
         let local = match name.strip_prefix(&home) {
             Some(rest) => rest.strip_prefix("key/").unwrap_or(rest),
@@ -53,7 +57,10 @@ impl KmsKey {
 pub fn all(scenario: &Scenario) -> Vec<KmsKey> {
     let instance = &scenario.instance;
     let account = instance.account_id.clone();
-    let default = |region: &String| KmsKey {
+    let others = scenario.accounts.iter().map(|account| &account.id);
+    let accounts = std::iter::once(&account).chain(others);
+    let regions = || std::iter::once(&instance.region).chain(&scenario.other_regions);
+    let default = |account: &String, region: &String| KmsKey {
         id: DEFAULT_ID.into(),
         region: region.clone(),
         account: account.clone(),
@@ -61,7 +68,7 @@ pub fn all(scenario: &Scenario) -> Vec<KmsKey> {
         state: KeyState::Enabled,
     };
     let mut keys: Vec<KmsKey> =
-        std::iter::once(&instance.region).chain(&scenario.other_regions).map(default).collect();
+        accounts.flat_map(|account| regions().map(move |region| default(account, region))).collect();
     keys.extend(scenario.kms_keys.iter().map(|spec| KmsKey {
         id: spec.id.clone(),
         region: spec.region.clone().unwrap_or_else(|| instance.region.clone()),

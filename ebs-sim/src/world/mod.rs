@@ -3,11 +3,13 @@
 //! In: a scenario, and changes by the actions. Out: facts for the answers. It must never know about files
 //! and devices beyond naming them, and never read the clock: `now` comes in.
 
+mod bin;
 mod image;
 mod instance;
 mod key;
 mod lock;
 mod snapshot;
+mod snapshots;
 mod tier;
 mod volume;
 
@@ -18,20 +20,32 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ImageId, InstanceId, SnapshotId, VolumeId, random_hex};
+use crate::policy::Policy;
 use crate::scenario::{Scenario, VolumeKind};
 use crate::units::GIB;
 use crate::window::{Window, place};
 
+pub use bin::{Rule, SNAPSHOTS as SNAPSHOT_RULES, TagPattern};
 pub use image::{Ami, Ebs, Mapped, Target};
 pub use instance::{GROUP, INTERFACE, MAC, SUBNET, VPC};
 pub use key::{DEFAULT_ALIAS, KmsKey};
 pub use lock::{Lock, MAX_DAYS, Mode, State, Until};
 #[cfg(test)]
 pub use snapshot::tests::snapshot as test_snapshot;
-pub use snapshot::{Image, Later, NO_VOLUME, Sharing, Sizes, Snapshot};
+pub use snapshot::{Binned, Image, Later, NO_VOLUME, Sharing, Sizes, Snapshot};
+pub use snapshots::Snapshots;
 pub use tier::{Move, Tiering};
 pub use volume::{Attachment, AttachmentState, Stage, Volume, attachment_point};
 use volume::{DeviceNames, first_numbers};
+
+/// What "block public access for snapshots" blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Block {
+    /// All public sharing: what is public already is treated as private.
+    All,
+    /// New public sharing only.
+    New,
+}
 
 /// Tags of one resource.
 pub type Tags = BTreeMap<String, String>;
@@ -50,17 +64,29 @@ pub struct World {
     /// The device names of the launch, without the root's: what the metadata service goes on saying.
     pub launch_devices: Vec<String>,
     /// All snapshots of all Regions, in the order of creation.
-    pub snapshots: IndexMap<SnapshotId, Snapshot>,
+    pub snapshots: Snapshots,
+    /// What is in the Recycle Bin, in the order of deletion. No other call than the bin's own knows it.
+    pub bin: Snapshots,
+    /// What the Recycle Bin keeps.
+    pub rules: Vec<Rule>,
+    /// Snapshots that were deleted while they were pending: their volumes, and how long they count as such.
+    pub doomed: Vec<(VolumeId, Timestamp)>,
     /// All images of all Regions, in the order of registration.
     pub images: IndexMap<ImageId, Ami>,
     /// Images that are no more, and the Regions that they were in.
     pub deregistered: BTreeMap<ImageId, String>,
     /// All KMS keys of all Regions.
     pub kms_keys: Vec<KmsKey>,
-    /// Tags by resource id.
+    /// Tags by resource id, but for snapshots, which have theirs.
     pub tags: BTreeMap<String, Tags>,
+    /// Where public sharing is blocked: account and Region.
+    pub blocks: Vec<((String, String), Block)>,
     /// Denied actions, now.
     pub deny: Vec<String>,
+    /// What is allowed, now; everything when there is none.
+    pub policy: Option<Policy>,
+    /// How far the account's clock was moved on, in seconds.
+    pub ahead: i64,
 }
 
 impl World {
@@ -123,12 +149,18 @@ impl World {
             reservation_id: format!("r-{}", random_hex()),
             volumes,
             launch_devices,
-            snapshots: IndexMap::new(),
+            snapshots: Snapshots::default(),
+            bin: Snapshots::default(),
+            rules: scenario.recycle_bin.rules(&scenario.instance.account_id, &scenario.instance.region),
+            doomed: Vec::new(),
             images: IndexMap::from([(image.id.clone(), image)]),
             deregistered: BTreeMap::new(),
             kms_keys: key::all(scenario),
             tags,
+            blocks: Vec::new(),
             deny: scenario.iam.deny.clone(),
+            policy: scenario.iam.policy(),
+            ahead: 0,
         }
     }
 
@@ -182,16 +214,12 @@ impl World {
     /// The snapshot that another one's changes are counted from: the last one of the same volume, else the
     /// one that the volume was made from.
     pub fn previous(&self, id: &SnapshotId) -> Option<&Snapshot> {
-        let (at, _, snapshot) = self.snapshots.get_full(id)?;
-        let same =
-            |other: &&Snapshot| other.volume_id == snapshot.volume_id && other.region == snapshot.region;
-        // From the end, since the one before it is mostly near.
+        let snapshot = self.snapshots.get(id)?;
         self.snapshots
-            .as_slice()
-            .get_range(..at)?
-            .values()
-            .rev()
-            .find(|other| same(other) && !other.fails)
+            .before(id)
+            .find(|other| {
+                other.region == snapshot.region && !other.fails && other.later.listed_until.is_none()
+            })
             .or_else(|| {
                 let volume = self.volumes.iter().find(|volume| volume.id == snapshot.volume_id)?;
                 self.snapshot(&volume.region, volume.snapshot_id.as_ref()?)
@@ -200,7 +228,56 @@ impl World {
 
     /// A resource's tags.
     pub fn tags_of(&self, id: &str) -> &Tags {
-        self.tags.get(id).unwrap_or(&NO_TAGS)
+        let of_snapshot = || {
+            let id = SnapshotId::parse(id)?;
+            self.snapshots.get(&id).or_else(|| self.bin.get(&id)).map(|snapshot| &snapshot.tags)
+        };
+        self.tags.get(id).or_else(of_snapshot).unwrap_or(&NO_TAGS)
+    }
+
+    /// The same, to change. Of snapshots that there are, and of anything else.
+    pub fn tags_of_mut(&mut self, id: &str) -> Option<&mut Tags> {
+        match SnapshotId::parse(id) {
+            Some(id) => {
+                let found = self.snapshots.get_mut(&id).or_else(|| self.bin.get_mut(&id));
+                found.map(|snapshot| &mut snapshot.tags)
+            }
+            None => Some(self.tags.entry(id.to_owned()).or_default()),
+        }
+    }
+
+    /// The account's time when it is `now` elsewhere.
+    pub fn clock(&self, now: Timestamp) -> Timestamp {
+        now.checked_add(jiff::SignedDuration::from_secs(self.ahead)).unwrap_or(Timestamp::MAX)
+    }
+
+    /// The account that the instance belongs to.
+    pub fn account(&self) -> &str {
+        &self.scenario.instance.account_id
+    }
+
+    /// Whether an account can make volumes and copies of a snapshot: its own, or one that is shared with it.
+    pub fn can_use(&self, snapshot: &Snapshot, account: &str, now: Timestamp) -> bool {
+        snapshot.owner == account
+            || snapshot.shared(now).is_some_and(|shared| {
+                shared.users.contains(account) || (shared.public && self.is_public(snapshot))
+            })
+    }
+
+    /// Whether what says that it is public is: not while its account blocks all public sharing.
+    pub fn is_public(&self, snapshot: &Snapshot) -> bool {
+        self.block_public(&snapshot.owner, &snapshot.region) != Some(Block::All)
+    }
+
+    /// What an account blocks of public sharing in a Region.
+    pub fn block_public(&self, account: &str, region: &str) -> Option<Block> {
+        let place = (account.to_owned(), region.to_owned());
+        self.blocks.iter().find(|(known, _)| *known == place).map(|(_, block)| *block)
+    }
+
+    /// All snapshots that were not deleted.
+    pub fn live(&self) -> impl DoubleEndedIterator<Item = &Snapshot> {
+        self.snapshots.values().filter(|snapshot| snapshot.later.listed_until.is_none())
     }
 
     /// The Region that the instance is in.
@@ -217,9 +294,9 @@ impl World {
         self.images.get(id).filter(|image| image.region == region)
     }
 
-    /// The key that a request in this Region means.
-    pub fn kms_key(&self, region: &str, name: &str) -> Option<&KmsKey> {
-        self.kms_keys.iter().find(|key| key.region == region && key.is_named(name))
+    /// The key that a request of this account in this Region means.
+    pub fn kms_key(&self, account: &str, region: &str, name: &str) -> Option<&KmsKey> {
+        self.kms_keys.iter().find(|key| key.region == region && key.is_named_by(account, name))
     }
 
     /// Images and keys as they were at the beginning.
@@ -231,8 +308,16 @@ impl World {
         self.kms_keys = key::all(&self.scenario);
     }
 
+    /// The Recycle Bin's rules, and what is blocked of public sharing, as at the beginning.
+    pub fn reset_bin_and_blocks(&mut self) {
+        self.rules = self.scenario.recycle_bin.rules(&self.scenario.instance.account_id, self.home());
+        self.doomed.clear();
+        self.blocks.clear();
+    }
+
     pub fn snapshot(&self, region: &str, id: &SnapshotId) -> Option<&Snapshot> {
-        self.snapshots.get(id).filter(|snapshot| snapshot.region == region)
+        let deleted = |snapshot: &&Snapshot| snapshot.later.listed_until.is_some();
+        self.snapshots.get(id).filter(|snapshot| snapshot.region == region && !deleted(snapshot))
     }
 
     /// Detaches a volume without a request: the one that is named, or the last data volume.
@@ -331,7 +416,7 @@ mod tests {
         let mut take = |volume: &VolumeId, fails| {
             let snapshot = Snapshot { volume_id: volume.clone(), fails, ..test_snapshot(0, false) };
             let id = snapshot.id.clone();
-            world.snapshots.insert(id.clone(), snapshot);
+            world.snapshots.insert(snapshot);
             id
         };
         let first = take(&a, false);
@@ -345,7 +430,7 @@ mod tests {
         assert_eq!(previous(&world, &of_b), None);
         world.volumes[1].snapshot_id = Some(second.clone());
         assert_eq!(previous(&world, &of_b), Some(second.clone()));
-        world.snapshots.shift_remove(&second);
+        world.snapshots.remove(&second);
         assert_eq!(previous(&world, &of_b), None);
     }
 
@@ -361,7 +446,7 @@ mod tests {
         let takes = std::time::Duration::from_secs(1);
         let wanted = Move::Borrow(3);
         snapshot.later.tiering = Some(Tiering { wanted, started: now, takes, archived: now });
-        world.snapshots.insert(snapshot.id.clone(), snapshot);
+        world.snapshots.insert(snapshot);
         let text = serde_json::to_string(&world).expect("it can be written");
         let read: World = serde_json::from_str(&text).expect("it can be read");
         assert_eq!(format!("{read:?}"), format!("{world:?}"));

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{SnapshotId, VolumeId};
 use crate::window::Window;
-use crate::world::{Lock, Tiering};
+use crate::world::{Lock, Tags, Tiering};
 
 /// The volume that EC2 names for every copy.
 pub const NO_VOLUME: &str = "vol-ffffffff";
@@ -44,6 +44,8 @@ pub enum Sizes {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Snapshot {
     pub id: SnapshotId,
+    /// The account that it belongs to.
+    pub owner: String,
     pub region: String,
     pub volume_id: VolumeId,
     pub size_gib: u64,
@@ -56,6 +58,8 @@ pub struct Snapshot {
     pub takes: Duration,
     /// Whether it ends in `error`.
     pub fails: bool,
+    /// Whether it shows nothing of its source until it is completed: a copy.
+    pub is_copy: bool,
     /// When DescribeSnapshots knows of it at the earliest.
     pub visible_from: Option<Timestamp>,
     /// As the volume.
@@ -66,11 +70,13 @@ pub struct Snapshot {
     pub reason: Option<String>,
     /// Its data; none when a fault made its volume up.
     pub image: Option<Image>,
+    /// Of a copy: the volume that its source, or that one's, was made of.
+    pub lineage: Option<VolumeId>,
+    /// Its owner's tags. Nobody else sees them.
+    pub tags: Tags,
     /// What was done to it since.
-    #[serde(default)]
     pub later: Later,
     /// How much it holds.
-    #[serde(default)]
     pub sizes: Sizes,
 }
 
@@ -85,6 +91,23 @@ pub struct Later {
     pub shared: Sharing,
     /// Its last archival or restore.
     pub tiering: Option<Tiering>,
+    /// Its last stay in the Recycle Bin, which it may have left.
+    pub binned: Option<Binned>,
+    /// That it is deleted, and how long Describe calls do not know it yet.
+    pub listed_until: Option<Timestamp>,
+    /// The tags that Describe calls still show, and how long.
+    pub old_tags: Option<(Tags, Timestamp)>,
+}
+
+/// A stay in the Recycle Bin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binned {
+    /// When it was deleted.
+    pub entered: Timestamp,
+    /// When it goes for good.
+    pub until: Timestamp,
+    /// When it was restored, and when it could be used again.
+    pub restored: Option<(Timestamp, Timestamp)>,
 }
 
 /// Who besides the owner may use a resource.
@@ -99,7 +122,7 @@ pub struct Sharing {
 /// A snapshot's state and progress at some moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
-    /// `pending`, `completed` or `error`.
+    /// `pending`, `completed`, `error`, or what the Recycle Bin makes of it.
     pub state: &'static str,
     /// `42%`
     pub percent: String,
@@ -108,25 +131,66 @@ pub struct Progress {
 impl Snapshot {
     /// How far it is.
     pub fn progress(&self, now: Timestamp) -> Progress {
+        Progress { state: self.state(now), percent: self.percent(now) }
+    }
+
+    fn done(&self, now: Timestamp) -> f64 {
         let elapsed = now.duration_since(self.started);
         let elapsed = Duration::try_from(elapsed).unwrap_or_default();
-        let done = if self.takes.is_zero() {
-            1.0
-        } else {
-            (elapsed.as_secs_f64() / self.takes.as_secs_f64()).min(1.0)
-        };
-        if done < 1.0 || self.sizes == Sizes::Measuring {
-            Progress { state: "pending", percent: format!("{}%", (done * 100.0).floor().min(99.0)) }
+        if self.takes.is_zero() { 1.0 } else { (elapsed.as_secs_f64() / self.takes.as_secs_f64()).min(1.0) }
+    }
+
+    /// Its state.
+    pub fn state(&self, now: Timestamp) -> &'static str {
+        match self.later.binned.map(|binned| binned.restored) {
+            Some(None) => return "recoverable",
+            Some(Some((_, usable))) if now < usable => return "recovering",
+            _ => {}
+        }
+        if self.done(now) < 1.0 || self.sizes == Sizes::Measuring {
+            "pending"
         } else if self.fails {
-            Progress { state: "error", percent: "0%".into() }
+            "error"
         } else {
-            Progress { state: "completed", percent: "100%".into() }
+            "completed"
         }
     }
 
-    /// Whether it is a copy of another.
-    pub fn is_copy(&self) -> bool {
-        self.volume_id.as_str() == NO_VOLUME
+    /// How much of it is done, as EC2 writes it.
+    fn percent(&self, now: Timestamp) -> String {
+        match self.state(now) {
+            "pending" => format!("{}%", (self.done(now) * 100.0).floor().min(99.0)),
+            "error" => "0%".into(),
+            _ => "100%".into(),
+        }
+    }
+
+    /// The volume whose snapshots share its blocks.
+    pub fn lineage(&self) -> &VolumeId {
+        self.lineage.as_ref().unwrap_or(&self.volume_id)
+    }
+
+    /// Its size as EC2 reports it: none of a copy that is not completed.
+    pub fn shown_gib(&self, now: Timestamp) -> u64 {
+        if self.is_unfinished_copy(now) { 0 } else { self.size_gib }
+    }
+
+    /// Whether EC2 reports it as encrypted: never a copy that is not completed.
+    pub fn shown_encrypted(&self, now: Timestamp) -> bool {
+        self.encrypted && !self.is_unfinished_copy(now)
+    }
+
+    /// Whether it is a copy that has not got, or will never get, what its source has.
+    pub fn is_unfinished_copy(&self, now: Timestamp) -> bool {
+        self.is_copy && matches!(self.state(now), "pending" | "error")
+    }
+
+    /// Its tags as Describe calls show them.
+    pub fn shown_tags(&self, now: Timestamp) -> &Tags {
+        match &self.later.old_tags {
+            Some((old, until)) if now < *until => old,
+            _ => &self.tags,
+        }
     }
 
     /// Its lock, whose duration begins no earlier than the snapshot is completed.
@@ -157,6 +221,7 @@ pub mod tests {
     pub fn snapshot(takes: u64, fails: bool) -> Snapshot {
         Snapshot {
             id: SnapshotId::random(),
+            owner: "123456789012".into(),
             region: "us-east-1".into(),
             volume_id: VolumeId::random(),
             size_gib: 1,
@@ -165,11 +230,14 @@ pub mod tests {
             started: Timestamp::from_second(1000).expect("in range"),
             takes: Duration::from_secs(takes),
             fails,
+            is_copy: false,
             visible_from: None,
             encrypted: false,
             kms_key_id: None,
             reason: None,
             image: None,
+            lineage: None,
+            tags: Tags::new(),
             later: Later::default(),
             sizes: Sizes::Unknown,
         }

@@ -6,9 +6,15 @@
 
 mod support;
 
+mod accounts;
+mod bin;
+mod direct;
 mod faults;
 mod host;
 mod imds;
+mod large;
+mod late;
+mod policy;
 mod sim;
 mod sizes;
 mod snapshots;

@@ -4,7 +4,6 @@
 //! Each refusal is followed by the same request where it is allowed: an oracle that cannot fail proves
 //! nothing.
 use std::io::Write as _;
-use std::net::TcpStream;
 
 use crate::support::{QUICK, Sim, needs_root, values, wait_for};
 
@@ -25,6 +24,10 @@ id = '2234abcd-12ab-34cd-56ef-1234567890ab'
 region = 'us-west-2'
 alias = 'alias/old'
 state = 'disabled'
+[[kms_key]]
+id = '3234abcd-12ab-34cd-56ef-1234567890ab'
+region = 'us-west-2'
+state = 'inaccessible'
 ";
 
 /// A key of us-west-2 in the control API.
@@ -91,13 +94,18 @@ fn a_copy_is_encrypted_shared_locked_and_outlives_its_source() {
     assert_eq!(copy(&["DryRun=true"]), Err("DryRunOperation".into()));
     assert_eq!(copy(&["KmsKeyId=alias/backup"]), Err("InvalidParameterDependency".into()));
     assert_eq!(copy(&["Colour=red"]), Err("UnknownParameter".into()));
-    let here = call(&sim, "us-west-2", "CopySnapshot", &["SourceRegion=us-west-2", &from]);
-    assert_eq!(here, Err("InvalidSnapshot.NotFound".into()));
-
-    // The key is looked at afterwards.
-    let bad = one(&copy(&["Encrypted=true", "KmsKeyId=alias/old"]).expect("answered"), "snapshotId");
-    wait_until(&sim, "us-west-2", &bad, "error");
-    assert_eq!(one(&shown(&sim, "us-west-2", &bad), "statusMessage"), "Given key ID is not accessible");
+    // The source is looked at afterwards, and so are most things that are wrong with a key.
+    let from_there = ["SourceRegion=us-west-2", &from];
+    let lost = one(&call(&sim, "us-west-2", "CopySnapshot", &from_there).expect("answered"), "snapshotId");
+    assert_eq!(copy(&["Encrypted=true", "KmsKeyId=alias/old"]), Err("InvalidParameterValue".into()));
+    assert_eq!(copy(&["Encrypted=true", "KmsKeyId=alias/nobodys"]), Err("InvalidParameterValue".into()));
+    let shut = "KmsKeyId=3234abcd-12ab-34cd-56ef-1234567890ab";
+    let bad = one(&copy(&["Encrypted=true", shut]).expect("answered"), "snapshotId");
+    for (id, why) in [(&lost, "Source snapshot is not found"), (&bad, "Given key ID is not accessible")] {
+        wait_until(&sim, "us-west-2", id, "error");
+        let xml = shown(&sim, "us-west-2", id);
+        assert_eq!((one(&xml, "statusMessage").as_str(), one(&xml, "volumeSize").as_str()), (why, "0"));
+    }
 
     let tag = [
         "TagSpecification.1.ResourceType=snapshot",
@@ -137,7 +145,7 @@ fn a_copy_is_encrypted_shared_locked_and_outlives_its_source() {
         values(&xml.expect("good"), "snapshotId")
     };
     assert_eq!(restorable("111111111111"), [id.as_str()]);
-    assert_eq!((restorable("all").len(), restorable("self").len()), (0, 3));
+    assert_eq!((restorable("all").len(), restorable("self").len()), (0, 4));
     call(&sim, "us-west-2", "ResetSnapshotAttribute", &attribute).expect("good");
     assert_eq!(restorable("111111111111").len(), 0);
 
@@ -155,7 +163,7 @@ fn a_copy_is_encrypted_shared_locked_and_outlives_its_source() {
     delete().expect("unlocked");
     assert_eq!(delete(), Err("InvalidSnapshot.NotFound".into()));
 
-    // All that is left are the two other copies, of which one has its data.
+    // Of the other copies that are left, one has its data.
     let compliance = [&format!("SnapshotId={default}"), "LockMode=compliance", "LockDuration=1"];
     call(&sim, "us-west-2", "LockSnapshot", &compliance).expect("good");
     let unlock = call(&sim, "us-west-2", "UnlockSnapshot", &[&format!("SnapshotId={default}")]);
@@ -265,13 +273,7 @@ fn a_keys_state_can_be_changed_while_it_runs() {
 }
 
 fn control(sim: &Sim, path: &str, body: &str) {
-    let endpoint = sim.ready["endpoint"].as_str().expect("a URL").replace("http://", "");
-    let mut stream = TcpStream::connect(endpoint).expect("it listens");
-    let head = format!("POST /_ebs-sim/{path} HTTP/1.1\r\nhost: x\r\nconnection: close");
-    write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).expect("it is sent");
-    let mut answer = String::new();
-    std::io::Read::read_to_string(&mut stream, &mut answer).expect("an answer");
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(sim.post(path, body), 200, "{path}");
 }
 
 #[test]
@@ -285,7 +287,7 @@ fn a_reset_forgets_images_fills_the_buckets_and_restores_the_keys() {
     call(&sim, home, "RegisterImage", &name).expect("good");
     let tags = || call(&sim, home, "DescribeTags", &[]);
     assert!((0..5).any(|_| tags().is_err()), "the bucket is empty");
-    control(&sim, KEY, r#"{"state": "disabled"}"#);
+    control(&sim, KEY, r#"{"state": "inaccessible"}"#);
     let usable = |snapshot: &str| {
         let from = format!("SourceSnapshotId={snapshot}");
         let all = ["SourceRegion=us-east-1", &from, "Encrypted=true", "KmsKeyId=alias/backup"];

@@ -75,7 +75,7 @@ fn a_kept_folder_is_not_begun_again() {
     std::fs::write(sim.dir().join("state.json"), "{\"version\":0}").expect("another version's");
     let (_, child) = serve(&sim.dir(), &["--keep"]);
     let said = String::from_utf8_lossy(&child.wait_with_output().expect("it ends").stderr).into_owned();
-    assert!(said.contains("has format 0, not 1") && said.contains("--discard"), "{said}");
+    assert!(said.contains("has format 0, not 2") && said.contains("--discard"), "{said}");
     sim.ok(&["stop", "--discard"]);
     assert_eq!(files(&sim), 0);
 }

@@ -212,9 +212,9 @@ mod tests {
         let add = "OperationType=add&UserId.1=111111111111";
         snapshot.encrypted = true;
         snapshot.kms_key_id = Some(world.kms_keys[0].arn());
-        world.snapshots.insert(snapshot.id.clone(), snapshot.clone());
+        world.snapshots.insert(snapshot.clone());
         assert_eq!(modify(&mut world, &id, add), Err("OperationNotPermitted".into()));
-        world.snapshots[&snapshot.id].encrypted = false;
+        world.snapshots.get_mut(&snapshot.id).expect("there").encrypted = false;
         assert_eq!(modify(&mut world, &id, add), Ok(()));
     }
 }

@@ -37,7 +37,8 @@ impl Deregister {
             for id in snapshots {
                 let code = match may_delete(&world, context, &id) {
                     Ok(()) => {
-                        gone.extend(delete::forget(&mut world, &id));
+                        let listed = world.scenario.snapshots.listed_after_deletion;
+                        gone.extend(delete::forget(&mut world, &id, context.now, listed));
                         "success"
                     }
                     Err(code) => code,

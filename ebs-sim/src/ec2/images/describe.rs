@@ -54,27 +54,33 @@ pub struct Describe {
     query: Query,
     owners: Vec<String>,
     executable_by: Vec<String>,
+    include_disabled: bool,
 }
 
 impl Describe {
     pub fn parse(params: &mut Params) -> Result<Self, Ec2Error> {
-        // No image is deprecated or disabled, so they make no difference.
+        // No image is deprecated, so it makes no difference.
         params.flag("IncludeDeprecated")?;
-        params.flag("IncludeDisabled")?;
+        let include_disabled = params.flag("IncludeDisabled")?;
         let query = Query::parse(params, "DescribeImages", Some("ImageId"), FILTERS)?;
-        Ok(Self { query, owners: params.list("Owner"), executable_by: params.list("ExecutableBy") })
+        let (owners, executable_by) = (params.list("Owner"), params.list("ExecutableBy"));
+        Ok(Self { query, owners, executable_by, include_disabled })
     }
 
     pub fn act(&self, context: &Context) -> Result<String, Ec2Error> {
         let world = context.sim.world();
         let now = context.now;
-        let exists =
-            |id: &str| ImageId::parse(id).is_some_and(|id| world.image(context.region(), &id).is_some());
+        let account = &context.account;
+        let exists = |id: &str| {
+            let found = ImageId::parse(id).and_then(|id| world.image(context.region(), &id));
+            found.is_some_and(|image| image.is_visible_to(account))
+        };
         self.query.check_ids("ami-", "InvalidAMIID.Malformed", not_found, exists)?;
         let wanted = world
             .images
             .values()
-            .filter(|image| image.region == context.region() && self.wants(&world, image, now))
+            .filter(|image| image.region == context.region() && image.is_visible_to(account))
+            .filter(|image| self.wants(&world, account, image, now))
             .collect();
         let limit = world.scenario.limits.page_size;
         let (page, token) = self.query.page(wanted, limit, |image: &&Ami| image.id.to_string());
@@ -84,12 +90,14 @@ impl Describe {
         }))
     }
 
-    fn wants(&self, world: &World, image: &Ami, now: Timestamp) -> bool {
-        let account = &world.scenario.instance.account_id;
+    fn wants(&self, world: &World, account: &str, image: &Ami, now: Timestamp) -> bool {
+        if image.disabled && !self.include_disabled {
+            return false;
+        }
         let owned = |owner: &String| {
             *owner == image.owner
                 || image.owner_alias.as_ref() == Some(owner)
-                || (owner == "self" && image.owner == *account)
+                || (owner == "self" && image.owner == account)
         };
         // To own an image is not enough: a launch permission has to name the account.
         let executable = |by: &String| match by.as_str() {
@@ -207,7 +215,7 @@ mod tests {
         let describe = Describe::parse(&mut params).expect("good");
         params.finish().expect("all are known");
         let now = Timestamp::UNIX_EPOCH;
-        world.images.values().filter(|image| describe.wants(world, image, now)).count()
+        world.images.values().filter(|image| describe.wants(world, world.account(), image, now)).count()
     }
 
     #[test]
@@ -219,8 +227,13 @@ mod tests {
         (own.owner_alias, own.name) = (None, "db".into());
         own.shared = crate::world::Sharing::default();
         own.shared.users.insert("111111111111".into());
-        world.images.insert(own.id.clone(), own);
+        world.images.insert(own.id.clone(), own.clone());
+        let mut disabled = own.clone();
+        (disabled.id, disabled.disabled) = (ImageId::random(), true);
+        world.images.insert(disabled.id.clone(), disabled);
         for (form, count) in [
+            ("IncludeDisabled=true", 3),
+            ("IncludeDisabled=true&Filter.1.Name=state&Filter.1.Value.1=disabled", 1),
             ("", 2),
             ("Owner.1=self", 1),
             ("Owner.1=amazon", 1),

@@ -142,7 +142,7 @@ impl Volume {
             (_, Some(size)) => size,
             (Some(snapshot), None) => snapshot.size_gib,
         };
-        let volume_type = self.volume_type.clone().unwrap_or_else(|| "standard".into());
+        let volume_type = self.volume_type.clone().unwrap_or_else(|| "gp2".into());
         let kind = volume_type.as_str();
         if self.iops.is_some() && !["io1", "io2", "gp3"].contains(&kind) {
             return Err(Ec2Error::new(

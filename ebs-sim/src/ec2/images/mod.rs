@@ -5,6 +5,7 @@
 mod attribute;
 mod deregister;
 mod describe;
+mod disable;
 mod mapping;
 mod register;
 mod uefi;
@@ -12,6 +13,7 @@ mod uefi;
 pub use attribute::{DescribeAttribute, ModifyAttribute};
 pub use deregister::Deregister;
 pub use describe::Describe;
+pub use disable::Disable;
 pub use register::Register;
 pub use uefi::Uefi;
 

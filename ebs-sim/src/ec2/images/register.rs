@@ -99,11 +99,11 @@ impl Register {
 
     pub fn needs(&self, world: &World) -> Vec<Need> {
         let action = "ec2:RegisterImage";
-        let mut needs = vec![Need::on(action, world, "image/*")];
+        let mut needs = vec![Need::on(action, world, "image/*").tagged(&self.tags)];
         let snapshots = self.mapping.iter().filter_map(Entry::snapshot);
         needs.extend(snapshots.map(|id| Need::on(action, world, &format!("snapshot/{id}"))));
         if !self.tags.is_empty() {
-            needs.push(Need::on("ec2:CreateTags", world, "image/*"));
+            needs.push(Need::tags_of_new(world, "RegisterImage", "image/*", &self.tags));
         }
         needs
     }
@@ -164,6 +164,7 @@ impl Register {
             root_device_name: self.root_device_name.clone(),
             mapping,
             created: now,
+            disabled: false,
         })
     }
 }
@@ -184,7 +185,7 @@ mod tests {
         let mut world = World::new(&Scenario::default(), &[], at(0));
         let snapshot = test_snapshot(10, false);
         let id = snapshot.id.clone();
-        world.snapshots.insert(id.clone(), snapshot);
+        world.snapshots.insert(snapshot);
         (world, id)
     }
 
@@ -211,7 +212,7 @@ mod tests {
         let expected = Ebs {
             snapshot: Some(id.clone()),
             size_gib: 1,
-            volume_type: "standard".into(),
+            volume_type: "gp2".into(),
             delete_on_termination: true,
             encrypted: false,
             iops: None,

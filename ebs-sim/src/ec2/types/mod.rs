@@ -60,7 +60,7 @@ impl Describe {
         if names.len() > MAX_PAGE {
             return Err(Ec2Error::invalid_value(format!("At most {MAX_PAGE} instance types can be named")));
         }
-        if !names.is_empty() && query.is_paged() {
+        if !names.is_empty() && query.paging().is_limited() {
             return Err(Ec2Error::new(
                 "InvalidParameterCombination",
                 "The parameter instanceTypesSet cannot be used with the parameter maxResults",

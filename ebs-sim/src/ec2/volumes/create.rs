@@ -122,12 +122,12 @@ impl Create {
 
     pub fn needs(&self, world: &World) -> Vec<Need> {
         let action = "ec2:CreateVolume";
-        let mut needs = vec![Need::on(action, world, "volume/*")];
+        let mut needs = vec![Need::on(action, world, "volume/*").tagged(&self.tags)];
         if let Some(id) = &self.wanted.snapshot {
             needs.push(Need::on(action, world, &format!("snapshot/{id}")));
         }
         if !self.tags.is_empty() {
-            needs.push(Need::on("ec2:CreateTags", world, "volume/*"));
+            needs.push(Need::tags_of_new(world, "CreateVolume", "volume/*", &self.tags));
         }
         needs
     }

@@ -44,11 +44,13 @@ impl Describe {
     pub fn act(&self, context: &Context) -> Result<String, Ec2Error> {
         let world = context.sim.world();
         let region = context.region();
-        let exists = |id: &str| world.volume(region, id).is_some();
+        // Other accounts have no volumes.
+        let at_home = context.account == world.account();
+        let exists = |id: &str| at_home && world.volume(region, id).is_some();
         self.0.check_ids("vol-", "InvalidVolumeID.Malformed", not_found, exists)?;
         let wanted = world
             .ebs()
-            .filter(|volume| volume.region == region)
+            .filter(|volume| at_home && volume.region == region)
             .filter(|volume| {
                 let tags = world.tags_of(volume.id.as_str());
                 self.0.wants(volume.id.as_str(), tags, |name| field(&world, volume, name))

@@ -67,6 +67,15 @@ impl Client {
         Self { url: text("tls_endpoint"), more, ..Self::new(sim) }
     }
 
+    /// One with the key of another account.
+    pub fn of_account(sim: &Sim, id: &str) -> Self {
+        let accounts = sim.ready["accounts"].as_array().expect("a list");
+        let account = accounts.iter().find(|account| account["id"] == id).expect("it is there");
+        let part = |name: &str| account["credentials"][name].as_str().expect("a text");
+        let key = format!("{}:{}", part("access_key_id"), part("secret_access_key"));
+        Self { key, ..Self::new(sim) }
+    }
+
     /// Further arguments.
     pub fn with(mut self, arguments: &[&str]) -> Self {
         self.more.extend(arguments.iter().map(|argument| (*argument).to_owned()));
@@ -83,6 +92,39 @@ impl Client {
                 .args(&self.more)
                 .arg(&self.url),
         )
+    }
+}
+
+impl Client {
+    /// A request to a service with a REST-JSON API; parameters of the query string have to be in order.
+    pub fn rest(&self, service: &str, method: &str, path: &str, body: &str) -> Answer {
+        let mut command = Command::new("curl");
+        command
+            .args(["--silent", "--show-error", "--max-time", "15", "--write-out", "\n%{http_code}"])
+            .args(["--aws-sigv4", &format!("aws:amz:{}:{service}", self.region), "--user", &self.key])
+            .args(["--request", method, "--include"])
+            .args(&self.more);
+        if !body.is_empty() {
+            command.args(["--data", body, "--header", "content-type: application/json"]);
+        }
+        answer(command.arg(format!("{}{path}", self.url)))
+    }
+}
+
+impl Answer {
+    /// The body of an answer that has its headers, as JSON.
+    pub fn json(&self) -> serde_json::Value {
+        let (_, body) = self.body.split_once("\r\n\r\n").expect("headers and a body");
+        serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    /// A header of an answer that has them.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let head = self.body.split("\r\n\r\n").next()?;
+        head.lines().find_map(|line| {
+            let (found, value) = line.split_once(": ")?;
+            found.eq_ignore_ascii_case(name).then_some(value)
+        })
     }
 }
 

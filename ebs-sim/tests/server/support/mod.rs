@@ -135,6 +135,13 @@ impl Sim {
         self.command(&["exec", "--", "sh", "-c", script])
     }
 
+    /// A POST to the control API: the status.
+    pub fn post(&self, path: &str, body: &str) -> u16 {
+        let url = format!("{}/_ebs-sim/{path}", self.ready["control"].as_str().expect("a URL"));
+        let mut command = Command::new("curl");
+        curl::answer(command.args(["--silent", "--write-out", "\n%{http_code}", "--data", body, &url])).status
+    }
+
     /// One CreateSnapshots of the whole instance: the snapshots' ids, in the order of attachment.
     pub fn create_snapshots(&self) -> Vec<String> {
         let instance = self.ready["instance_id"].as_str().expect("an id");
