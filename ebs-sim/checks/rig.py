@@ -73,6 +73,7 @@ class Sim:
         self.endpoint = self.ready["endpoint"]
         self.instance_id = self.ready["instance_id"]
         self.key = self.ready["credentials"]
+        self.pair = (self.key["access_key_id"], self.key["secret_access_key"])
 
     def stop(self):
         self.process.terminate()
@@ -130,13 +131,13 @@ class Sim:
         }
 
 
-def client(endpoint, key, secret, region=REGION, validate=False):
+def client(endpoint, key, secret, region=REGION, validate=False, service="ec2"):
     """A boto3 client that tries once. What is wrong goes out as it is, unless `validate` is set."""
     config = botocore.config.Config(
         parameter_validation=validate, retries={"total_max_attempts": 1}, read_timeout=30, proxies={}
     )
     return boto3.session.Session().client(
-        "ec2", region_name=region, endpoint_url=endpoint, config=config,
+        service, region_name=region, endpoint_url=endpoint, config=config,
         aws_access_key_id=key, aws_secret_access_key=secret,
     )
 

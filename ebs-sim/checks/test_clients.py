@@ -61,6 +61,7 @@ PAGED = {
     "DescribeSnapshots": ("Snapshots", {"OwnerIds": ["self"]}),
     "DescribeTags": ("Tags", {}),
     "DescribeVolumes": ("Volumes", {}),
+    "ListSnapshotsInRecycleBin": ("Snapshots", {}),
 }
 
 

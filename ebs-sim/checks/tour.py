@@ -24,6 +24,11 @@ throttling = false
 [volumes]
 seconds_to_create = 0.2
 seconds_to_attach = 0.2
+[recycle_bin]
+seconds_to_restore = 0.2
+[[recycle_bin.rule]]
+days = 7
+resource_tags = ["Bin"]
 [[kms_key]]
 id = "11111111-2222-4333-8444-555555555555"
 region = "us-west-2"
@@ -237,6 +242,43 @@ def sharing(t):
         SnapshotId=made, Attribute="createVolumePermission", OperationType="remove", GroupNames=["all"])
     t.here.describe_snapshot_attribute(SnapshotId=made, Attribute="createVolumePermission")
     t.here.describe_snapshot_attribute(SnapshotId=made, Attribute="productCodes")
+
+
+@stop("ListSnapshotsInRecycleBin", "RestoreSnapshotFromRecycleBin", "DeleteSnapshot")
+def recycle_bin(t):
+    made = [t.snapshot(Description="kept", TagSpecifications=tags("snapshot", Bin="yes")) for _ in range(6)]
+    secret = t.here.create_snapshot(
+        VolumeId=t.sim.volume("log"), TagSpecifications=tags("snapshot", Bin="yes"))["SnapshotId"]
+    t.completed(t.here, secret)
+    for each in (*made, secret):
+        t.here.delete_snapshot(SnapshotId=each)
+    t.here.list_snapshots_in_recycle_bin(SnapshotIds=made[:1])
+    first = t.here.list_snapshots_in_recycle_bin(MaxResults=5)
+    t.here.list_snapshots_in_recycle_bin(MaxResults=5, NextToken=first["NextToken"])
+    for each in (made[0], secret):
+        t.here.restore_snapshot_from_recycle_bin(SnapshotId=each)
+    t.here.describe_snapshots(SnapshotIds=made[:1])
+    t.completed(t.here, made[0], secret)
+
+
+@stop("GetSnapshotBlockPublicAccessState", "EnableSnapshotBlockPublicAccess", "DisableSnapshotBlockPublicAccess")
+def public_access(t):
+    for state in ("block-all-sharing", "block-new-sharing"):
+        t.here.enable_snapshot_block_public_access(State=state)
+        t.here.get_snapshot_block_public_access_state()
+    t.here.disable_snapshot_block_public_access()
+    t.here.get_snapshot_block_public_access_state()
+
+
+@stop("DisableImage", "EnableImage", "RegisterImage", "DeregisterImage")
+def disabled_images(t):
+    image = t.here.register_image(
+        Name="disabled", RootDeviceName="/dev/xvda",
+        BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": t.snapshot()}}])["ImageId"]
+    t.here.disable_image(ImageId=image)
+    t.here.describe_images(Owners=["self"], IncludeDisabled=True)
+    t.here.enable_image(ImageId=image)
+    t.here.deregister_image(ImageId=image)
 
 
 @stop("ModifySnapshotTier", "RestoreSnapshotTier", "DescribeSnapshotTierStatus")
