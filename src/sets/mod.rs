@@ -1,9 +1,7 @@
-//! Snapshot sets: how one is described in tags and in a record file, and which are kept.
+//! Snapshot sets: how one is described in tags and in a record file.
 //!
-//! In: a plan, a verdict, snapshots; the sets of a group. Out: tags and [`record::SetRecord`]; a
-//! [`retention::PrunePlan`]. Must never: give a higher label than the verdict's; let a set go that is not this
-//! plan's.
+//! In: a plan, a verdict, snapshots. Out: tags and [`record::SetRecord`]. Must never: give a higher label
+//! than the verdict's.
 
 pub mod record;
-pub mod retention;
 pub mod tags;
