@@ -214,7 +214,7 @@ pub struct Limits {
     pub copies_per_region: usize,
     /// Most items in one answer, whatever MaxResults says.
     pub page_size: usize,
-    /// Whether an empty page goes before each page of DescribeSnapshots, as EC2 may answer.
+    /// Whether an empty page goes before each page of DescribeSnapshots and of blocks, as EC2 may answer.
     pub empty_pages: bool,
     /// Whether too many requests in too short a time are refused.
     pub throttling: bool,

@@ -33,8 +33,14 @@ impl Class {
 fn usual(action: &str, class: Class) -> Bucket {
     let (size, refill) = match action {
         _ if class == Class::Unfiltered => (50.0, 10.0),
-        "CreateSnapshot" | "CreateSnapshots" | "DeleteSnapshot" => (100.0, 5.0),
-        "CreateTags" => (100.0, 10.0),
+        "CreateSnapshot"
+        | "CreateSnapshots"
+        | "DeleteSnapshot"
+        | "CreateVolume"
+        | "DeleteVolume"
+        | "ModifySnapshotAttribute"
+        | "DeregisterImage" => (100.0, 5.0),
+        "CreateTags" | "DeleteTags" => (100.0, 10.0),
         // EBS direct APIs' quotas: lists by account, blocks by snapshot.
         "ebs:ListSnapshotBlocks" | "ebs:ListChangedBlocks" => (50.0, 50.0),
         "ebs:GetSnapshotBlock" => (1000.0, 1000.0),

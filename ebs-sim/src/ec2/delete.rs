@@ -68,7 +68,7 @@ pub fn check(world: &World, region: &str, id: &SnapshotId, now: Timestamp) -> Re
              wish to delete it, do so via the Backup console."
         )));
     }
-    if snapshot.lock().is_some_and(|lock| lock.state(now) != State::Expired) {
+    if snapshot.lock(now).is_some_and(|lock| lock.state(now) != State::Expired) {
         return Err(Ec2Error::new(
             "SnapshotLocked",
             format!("The snapshot {id} is locked and cannot be deleted"),

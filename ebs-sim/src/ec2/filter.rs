@@ -30,12 +30,12 @@ pub fn check(filters: &[Filter], known: &[&str]) -> Result<(), Ec2Error> {
 /// Whether a resource passes all filters. `field` gives a field's values by the filter's name.
 pub fn passes(filters: &[Filter], tags: &Tags, field: impl Fn(&str) -> Vec<String>) -> bool {
     filters.iter().all(|filter| {
-        let actual = match filter.name.strip_prefix("tag:") {
-            Some(key) => tags.get(key).cloned().into_iter().collect(),
-            None if filter.name == "tag-key" => tags.keys().cloned().collect(),
-            None => field(&filter.name),
-        };
-        filter.values.iter().any(|pattern| actual.iter().any(|text| wildcard(pattern, text)))
+        let matches = |text: &String| filter.values.iter().any(|pattern| wildcard(pattern, text));
+        match filter.name.strip_prefix("tag:") {
+            Some(key) => tags.get(key).is_some_and(matches),
+            None if filter.name == "tag-key" => tags.keys().any(matches),
+            None => field(&filter.name).iter().any(matches),
+        }
     })
 }
 

@@ -96,7 +96,7 @@ impl Set {
             mode_since: now,
             completed: snapshot.completion(),
         };
-        let lock = match snapshot.lock() {
+        let lock = match snapshot.lock(now) {
             None => wanted,
             Some(lock) => lock.changed(wanted, now).map_err(|why| refused(id, why))?,
         };
@@ -124,7 +124,7 @@ impl Unset {
     pub fn act(self, context: &Context) -> Result<String, Ec2Error> {
         let mut world = context.sim.change();
         let snapshot = snapshots::find_mut(&mut world, context.region(), &self.0)?;
-        match snapshot.lock().map(|lock| lock.state(context.now)) {
+        match snapshot.lock(context.now).map(|lock| lock.state(context.now)) {
             None | Some(State::Expired) => return Err(refused(&self.0, "the snapshot is not locked")),
             Some(State::Compliance) => {
                 return Err(refused(&self.0, "it is in compliance mode and the cooling-off period is over"));
@@ -156,7 +156,7 @@ impl Describe {
         let wanted = world
             .live()
             .filter(|snapshot| snapshot.region == context.region() && snapshot.owner == context.account)
-            .filter_map(|snapshot| Some((snapshot, snapshot.lock()?)))
+            .filter_map(|snapshot| Some((snapshot, snapshot.lock(now)?)))
             .filter(|(snapshot, lock)| {
                 let id = snapshot.id.as_str();
                 self.0.wants(id, world.tags_of(id), |name| match name {
@@ -249,10 +249,14 @@ mod tests {
         assert!(later.contains("<lockExpiresOn>1970-01-02T00:16:50.000Z<"), "{later}");
         snapshot.later.lock = Some(lock);
         snapshot.takes = std::time::Duration::from_secs(20);
-        assert_eq!(snapshot.lock().map(|lock| lock.starts()), Some(at(1020)), "it took longer");
+        assert_eq!(snapshot.lock(at(1010)).map(|lock| lock.starts()), Some(at(1020)), "it took longer");
         snapshot.takes = std::time::Duration::from_secs(10);
         snapshot.fails = true;
         assert!(wanted.lock(&snapshot, at(1010)).is_err(), "it is in error");
+        assert!(
+            snapshot.lock(at(1009)).is_some() && snapshot.lock(at(1010)).is_none(),
+            "which cancels its lock"
+        );
     }
 
     #[test]

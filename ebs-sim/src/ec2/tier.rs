@@ -15,6 +15,16 @@ use super::xml::{Xml, time};
 use crate::ids::SnapshotId;
 use crate::world::{Move, Sharing, Snapshot, Tiering, World};
 
+/// How many archived snapshots one volume has at most, and how many are archived and restored at once in a
+/// Region. (EBS user guide.)
+const MAX_OF_VOLUME: usize = 25;
+const MAX_ARCHIVING: usize = 25;
+const MAX_RESTORING: usize = 5;
+
+fn too_many(text: String) -> Ec2Error {
+    Ec2Error::new("ResourceLimitExceeded", text)
+}
+
 fn incorrect(id: &SnapshotId, why: &str) -> Ec2Error {
     Ec2Error::new("IncorrectState", format!("The snapshot '{id}' {why}"))
 }
@@ -60,6 +70,20 @@ fn archive(world: &mut World, region: &str, id: &SnapshotId, now: Timestamp) -> 
             format!("The snapshot {id} is currently in use by {}", image.id),
         ));
     }
+    let volume = snapshot.volume_id.clone();
+    let is_moving =
+        |known: &Snapshot| known.later.tiering.as_ref().is_some_and(|tiering| now < tiering.done());
+    let kept = |known: &&Snapshot| {
+        let archive = |tiering: &Tiering| tiering.wanted == Move::Archive || tiering.is_archived(now);
+        known.region == region && known.later.tiering.as_ref().is_some_and(archive)
+    };
+    if world.live().filter(kept).filter(|known| known.volume_id == volume).count() >= MAX_OF_VOLUME {
+        return Err(too_many(format!("{MAX_OF_VOLUME} snapshots of {volume} are archived")));
+    }
+    if world.live().filter(kept).filter(|known| is_moving(known)).count() >= MAX_ARCHIVING {
+        return Err(too_many(format!("{MAX_ARCHIVING} snapshots are being archived")));
+    }
+    let snapshot = snapshots::find(world, region, id)?;
     let takes = world.scenario.snapshots.time_to_complete(snapshot.size_bytes);
     let archived = now.checked_add(takes).unwrap_or(Timestamp::MAX);
     let snapshot = snapshots::find_mut(world, region, id)?;
@@ -128,6 +152,13 @@ fn restore(
         // It is there already, or will be: only how long it stays changes.
         Move::Borrow(_) if last.expires().is_some_and(|end| now < end) => Tiering { wanted, ..last },
         Move::Archive | Move::Borrow(_) if last.is_archived(now) => {
+            let restoring = |known: &&Snapshot| {
+                let of = |tiering: &Tiering| tiering.wanted != Move::Archive && now < tiering.done();
+                known.region == region && known.later.tiering.as_ref().is_some_and(of)
+            };
+            if world.live().filter(restoring).count() >= MAX_RESTORING {
+                return Err(too_many(format!("{MAX_RESTORING} snapshots are being restored")));
+            }
             Tiering { wanted, started: now, takes, archived: last.expires().unwrap_or(last.archived) }
         }
         _ => return Err(incorrect(id, "is not archived")),
@@ -228,5 +259,34 @@ mod tests {
         assert!(!world.snapshots[&id].later.shared.public, "archiving ended that");
         assert!(restore(&mut world, HOME, &id, Move::Return, at(4000)).is_err(), "it is back");
         assert!(archive(&mut world, HOME, &id, at(4000)).is_ok());
+    }
+
+    #[test]
+    fn the_archive_has_limits() {
+        let mut world = World::new(&Scenario::default(), &[], at(0));
+        let volume = crate::ids::VolumeId::random();
+        let mut add = |volume: &crate::ids::VolumeId| {
+            let snapshot = Snapshot { volume_id: volume.clone(), ..test_snapshot(0, false) };
+            let id = snapshot.id.clone();
+            world.snapshots.insert(snapshot);
+            id
+        };
+        let ids: Vec<SnapshotId> = (0..26).map(|_| add(&volume)).collect();
+        let others: Vec<SnapshotId> = (0..26).map(|_| add(&crate::ids::VolumeId::random())).collect();
+        let code = |outcome: Result<(), Ec2Error>| outcome.err().map(|error| error.code);
+        let limit = Some("ResourceLimitExceeded".to_owned());
+        for id in &ids[..25] {
+            archive(&mut world, HOME, id, at(2000)).expect("room");
+        }
+        assert_eq!(code(archive(&mut world, HOME, &others[0], at(2001))), limit, "25 at once");
+        assert_eq!(code(archive(&mut world, HOME, &ids[25], at(3000))), limit, "25 of a volume");
+        archive(&mut world, HOME, &others[0], at(3000)).expect("another volume's, and nothing is moving");
+        for id in &ids[..5] {
+            restore(&mut world, HOME, id, Move::Return, at(4000)).expect("room");
+        }
+        let sixth = |world: &mut World, now| restore(world, HOME, &ids[5], Move::Return, at(now)).map(|_| ());
+        assert_eq!(code(sixth(&mut world, 4001)), limit, "5 at once");
+        assert_eq!(code(sixth(&mut world, 4002)), None);
+        archive(&mut world, HOME, &ids[25], at(5000)).expect("some are back");
     }
 }

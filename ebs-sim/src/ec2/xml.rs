@@ -21,7 +21,10 @@ impl Xml {
     /// `<name>value</name>`
     pub fn text(&mut self, name: &str, value: impl Display) {
         let value = value.to_string();
-        self.0.push_str(&format!("<{name}>{}</{name}>", escape(value.as_str())));
+        // Piece by piece: an answer may have tens of thousands of these.
+        for piece in ["<", name, ">", &escape(value.as_str()), "</", name, ">"] {
+            self.0.push_str(piece);
+        }
     }
 
     /// The same, when there is a value.
@@ -33,10 +36,14 @@ impl Xml {
 
     /// `<name>…</name>`; attributes may follow the name.
     pub fn node(&mut self, name: &str, inside: impl FnOnce(&mut Xml)) {
-        self.0.push_str(&format!("<{name}>"));
+        for piece in ["<", name, ">"] {
+            self.0.push_str(piece);
+        }
         inside(self);
         let bare = name.split(' ').next().unwrap_or(name);
-        self.0.push_str(&format!("</{bare}>"));
+        for piece in ["</", bare, ">"] {
+            self.0.push_str(piece);
+        }
     }
 
     /// `<name><item>…</item>…</name>`

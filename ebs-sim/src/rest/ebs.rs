@@ -25,6 +25,9 @@ use crate::world::{Image, Snapshot, World};
 const BLOCK_TOKEN: SignedDuration = SignedDuration::from_hours(7 * 24);
 const PAGE_TOKEN: SignedDuration = SignedDuration::from_hours(1);
 
+/// In a page token: that an empty page went before.
+const EMPTY: char = '.';
+
 pub enum Operation {
     List { id: SnapshotId, page: Page },
     Changed { first: Option<SnapshotId>, second: SnapshotId, page: Page },
@@ -234,24 +237,35 @@ fn answer(
     gib: u64,
 ) -> Result<Done, Ec2Error> {
     let subject = format!("page {name} {of}");
-    let start = match &page.token {
+    let said = page.token.as_ref().map(|token| token::open(token, &subject, context.now).unwrap_or_default());
+    let (after_empty, said) = match said {
+        None => (false, None),
+        Some(said) => (said.starts_with(EMPTY), Some(said.trim_start_matches(EMPTY).to_owned())),
+    };
+    let start = match said {
         None => page.start,
-        Some(token) => token::open(token, &subject, context.now)
-            .and_then(|text| text.parse().ok())
+        Some(text) => text
+            .parse()
+            .ok()
             .ok_or_else(|| invalid("INVALID_PAGE_TOKEN", "The page token is not valid or has expired"))?,
     };
-    let index = |entry: &Value| entry["BlockIndex"].as_u64().unwrap_or_default();
-    let mut rest = all.into_iter().skip_while(|entry| index(entry) < start);
-    let shown: Vec<Value> = rest.by_ref().take(page.size).collect();
+    let end = context.now.checked_add(PAGE_TOKEN).unwrap_or(Timestamp::MAX);
     let expiry = context.now.checked_add(BLOCK_TOKEN).unwrap_or(Timestamp::MAX);
     let mut body = json!({
         "ExpiryTime": expiry.as_second(),
         "VolumeSize": gib,
         "BlockSize": BLOCK,
     });
+    if context.sim.world().scenario.limits.empty_pages && !after_empty {
+        body[name] = json!([]);
+        body["NextToken"] = token::seal(&subject, &format!("{EMPTY}{start}"), end).into();
+        return Ok(Done::json(200, &body));
+    }
+    let index = |entry: &Value| entry["BlockIndex"].as_u64().unwrap_or_default();
+    let mut rest = all.into_iter().skip_while(|entry| index(entry) < start);
+    let shown: Vec<Value> = rest.by_ref().take(page.size).collect();
     body[name] = shown.into();
     if let Some(following) = rest.next() {
-        let end = context.now.checked_add(PAGE_TOKEN).unwrap_or(Timestamp::MAX);
         body["NextToken"] = token::seal(&subject, &index(&following).to_string(), end).into();
     }
     Ok(Done::json(200, &body))

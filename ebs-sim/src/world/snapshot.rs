@@ -193,9 +193,10 @@ impl Snapshot {
         }
     }
 
-    /// Its lock, whose duration begins no earlier than the snapshot is completed.
-    pub fn lock(&self) -> Option<Lock> {
-        self.later.lock.map(|lock| Lock { completed: self.completion(), ..lock })
+    /// Its lock, whose duration begins no earlier than the snapshot is completed. A creation that fails cancels it.
+    pub fn lock(&self, now: Timestamp) -> Option<Lock> {
+        let lock = self.later.lock.filter(|_| self.state(now) != "error");
+        lock.map(|lock| Lock { completed: self.completion(), ..lock })
     }
 
     /// Whether it is in the archive, where its data cannot be used.

@@ -1,5 +1,7 @@
 //! The Recycle Bin: what is deleted stays for a time, and comes back as it was.
 
+use std::io::Write as _;
+
 use crate::support::curl::Client;
 use crate::support::ec2::{arg, call, code};
 use crate::support::{QUICK, Sim, needs_root, values, wait_for};
@@ -14,7 +16,9 @@ fn list(sim: &Sim, rest: &[&str]) -> String {
 
 /// A completed snapshot of a volume that is full of this byte.
 fn snapshot(sim: &Sim, byte: u8, tags: &[&str]) -> String {
-    std::fs::write(sim.device("a"), vec![byte; 1 << 20]).expect("it is written");
+    let mut device = std::fs::OpenOptions::new().write(true).open(sim.device("a")).expect("the device opens");
+    device.write_all(&vec![byte; 1 << 20]).expect("it is written");
+    device.sync_all().expect("it is synced");
     let xml =
         call(sim, &[&["CreateSnapshot", &arg("VolumeId", &sim.id("a")), "Description=of a"], tags].concat());
     let id = values(&xml, "snapshotId").remove(0);

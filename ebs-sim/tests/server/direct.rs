@@ -190,6 +190,21 @@ fn lists_have_pages_and_a_beginning() {
 }
 
 #[test]
+fn a_page_of_blocks_may_be_empty_and_not_the_last() {
+    needs_root();
+    let scenario = QUICK.replace("[limits]\n", "[limits]\nempty_pages = true\n");
+    let sim = Sim::start(&scenario, &["name=a,size=16MiB"]);
+    write(&sim, 3, 1);
+    let id = snapshot(&sim);
+    // Over TLS, where the services answer too.
+    let client = Client::tls(&sim);
+    let first = get(&client, &format!("/snapshots/{id}/blocks"));
+    assert_eq!(indexes(&first, "Blocks"), [0; 0]);
+    let next = get(&client, &format!("/snapshots/{id}/blocks?pageToken={}", encoded(&first["NextToken"])));
+    assert_eq!((indexes(&next, "Blocks"), next["NextToken"].is_null()), (vec![3], true));
+}
+
+#[test]
 fn a_snapshot_can_be_read_only_some_time_after_it_is_completed() {
     needs_root();
     let sim = Sim::start(&format!("{QUICK}readable_after = '1h'\n"), &["name=a,size=16MiB"]);
