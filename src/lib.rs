@@ -11,7 +11,7 @@
 //!   quiesce      applications: quiesced in order, released in reverse
 //!   unmount      filesystems with the method `unmount`: who holds them, how they are mounted again
 //!   window       prepare → freeze → one call → thaw; the watchdog
-//! sets         the set as tags and as a record
+//! sets         the set as tags and as a record; which sets are kept (pure)
 //! report       text, JSON, journald
 //! host         what this machine is, below a root that can be set; the only unsafe code
 //! ```

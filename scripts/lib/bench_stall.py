@@ -87,6 +87,9 @@ def stall(host):
                 steps = [(DEFAULTS, "stillpoint"), (False, "without rcu_expedited")]
                 for expedited, name in steps if number % 2 else steps[::-1]:
                     own(expedited, name, number)
+                # The same window without the call: what the simulator's clone costs the thaw is not in it.
+                rest(host.mounts, 1 << 16)
+                note("rehearsal", writers.longest(lambda: ended(command("rehearse", host.mounts, DEFAULTS)))[0])
                 # The others take long: every third round.
                 for name, work in others.items() if number % 3 == 1 else ():
                     rest(host.mounts, 1 << 16)
@@ -96,6 +99,7 @@ def stall(host):
         say(f"\n   longest wait of a write, {len(host.mounts)} mounts, EC2 answers after {delay} ms, {load()}: median (least – most)")
         for name in ["stillpoint", "without rcu_expedited", *others]:
             row(name, taken[name])
+        row("rehearse: the window without the call", taken["rehearsal"])
         row("without rcu_expedited, beyond the answer", taken["without rcu_expedited, beyond the answer"])
         met &= aim("stillpoint, beyond the answer", taken["stillpoint, beyond the answer"], 12 if few else 35)
         for name in others:

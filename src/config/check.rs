@@ -6,9 +6,10 @@
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use super::error::{ConfigError, Origin, choices};
+use super::error::{ConfigError, Origin, choices, nearest};
 use super::settings::{Automounts, MissingMounts, OnDegraded, UnmountedVolumes};
 use crate::consistency::{Consistency, Method};
+use crate::sets::retention::{Age, Count, Zone};
 use crate::sets::tags;
 
 /// Most user tags on a snapshot: EC2 allows 50, and the tool's own and copied ones need room.
@@ -28,6 +29,12 @@ pub(crate) const RETRY_TIMEOUT: (Duration, Duration) = (Duration::ZERO, Duration
 pub(crate) const VOLUME_INTERVAL: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(300));
 /// Limits of a hook's timeout: at most a day, so that `1M` (a month) instead of `1m` is an error.
 pub(crate) const HOOK_TIMEOUT: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(86_400));
+
+/// The most that a count of sets or periods may be: more than a year of hours.
+pub(super) const MAX_COUNT: u32 = 10_000;
+/// What a count may be.
+pub(super) const COUNTS: &str =
+    "a count is a whole number, 0 to switch the rule off, or \"all\" for every one";
 
 /// What is wrong with a value, and what to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +96,38 @@ pub(super) fn within(value: Duration, (min, max): (Duration, Duration)) -> Resul
     } else {
         Err(Fault::new(format!("is {}, outside {} to {}", show(value), show(min), show(max))))
     }
+}
+
+/// A count that is written as text.
+pub(super) fn count(text: &str) -> Result<Count, Fault> {
+    match text {
+        "all" => Ok(Count::All),
+        _ => Err(Fault::new(format!("is \"{text}\"")).hint(COUNTS)),
+    }
+}
+
+/// An age: nothing, which switches its rule off, or at least `least`.
+pub(super) fn age(text: &str, least: Age) -> Result<Age, Fault> {
+    let age = Age::parse(text).map_err(|e| Fault::new(e.problem).hint(e.hint))?;
+    if age.is_zero() || least.never_longer(age) {
+        return Ok(age);
+    }
+    Err(Fault::new(format!("is {age}, less than {least}")).hint("0h switches the rule off"))
+}
+
+/// A time zone that this host knows.
+pub(super) fn timezone(text: &str) -> Result<Zone, Fault> {
+    Zone::named(text).map_err(|unknown| {
+        let names = unknown.known.iter().map(String::as_str);
+        let hint = match nearest(text, names) {
+            Some(nearest) => format!("did you mean `{nearest}`?"),
+            None if unknown.known.is_empty() => "this host has no time zones: install tzdata".to_owned(),
+            None => {
+                "write an IANA name such as Europe/Berlin; `timedatectl list-timezones` has them".to_owned()
+            }
+        };
+        Fault::new(format!("is `{text}`, which is not a time zone of this host")).hint(hint)
+    })
 }
 
 /// An absolute path without `..`; repeated slashes are removed.

@@ -170,7 +170,7 @@ pub(super) fn choices<'a>(word: &str, what: &str, known: impl Iterator<Item = &'
 }
 
 /// The known word that is most like `word`, if one is like it at all.
-fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     // Below 0.75 the suggestions do not help (`pre` for `present`).
     known
         .map(|k| (strsim::jaro_winkler(word, k), k))

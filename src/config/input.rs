@@ -3,7 +3,7 @@
 //! In: a list of keys with their types and readers. Out: a struct that implements [`Input`]. Must never: let
 //! a key be missing from one of the four.
 
-use super::error::ConfigError;
+use super::error::{ConfigError, Sourced};
 use super::node::{Node, Table};
 
 /// A table of keys that may each be set.
@@ -23,23 +23,38 @@ pub(super) trait Input: Default {
     }
 }
 
+/// Merges a table that has an [`Input`] of its own, key by key.
+pub(super) fn overlay_table<T: Input>(table: &mut Option<Sourced<T>>, later: Option<Sourced<T>>) {
+    match (table, later) {
+        (Some(table), Some(later)) => {
+            table.value.overlay(later.value);
+            table.origin = later.origin;
+        }
+        (table @ None, later) => *table = later,
+        (Some(_), None) => {}
+    }
+}
+
 /// Makes the struct of a table. `$read` is how a value is read, `per_entry` the tables that merge entry by
-/// entry.
+/// entry, `tables` those that have an [`Input`] of their own.
 macro_rules! input {
     (
         $(#[$doc:meta])* $name:ident
         { $($key:ident: $type:ty = $read:expr;)* }
         per_entry { $($table:ident: $k:ty, $v:ty = $read_table:expr;)* }
+        $(tables { $($inner:ident: $input:ty;)* })?
     ) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Default, PartialEq, Eq)]
         pub(super) struct $name {
             $(pub $key: Option<$crate::config::error::Sourced<$type>>,)*
             $(pub $table: std::collections::BTreeMap<$k, $crate::config::error::Sourced<$v>>,)*
+            $($(pub $inner: Option<$crate::config::error::Sourced<$input>>,)*)?
         }
 
         impl $crate::config::input::Input for $name {
-            const KEYS: &'static [&'static str] = &[$(stringify!($key),)* $(stringify!($table),)*];
+            const KEYS: &'static [&'static str] =
+                &[$(stringify!($key),)* $(stringify!($table),)* $($(stringify!($inner),)*)?];
 
             fn set(
                 &mut self,
@@ -48,6 +63,11 @@ macro_rules! input {
                 match node.name {
                     $(stringify!($key) => self.$key = Some(node.sourced($read)?),)*
                     $(stringify!($table) => self.$table = $read_table(node)?,)*
+                    $($(stringify!($inner) => {
+                        self.$inner = Some(node.sourced(|n| {
+                            <$input as $crate::config::input::Input>::read(&n.table()?)
+                        })?);
+                    })*)?
                     _ => return Ok(false),
                 }
                 Ok(true)
@@ -56,6 +76,7 @@ macro_rules! input {
             fn overlay(&mut self, later: Self) {
                 $(if later.$key.is_some() { self.$key = later.$key; })*
                 $(self.$table.extend(later.$table);)*
+                $($($crate::config::input::overlay_table(&mut self.$inner, later.$inner);)*)?
             }
         }
     };

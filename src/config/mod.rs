@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! files    which files there are, in which order        files.rs
-//! parse    one file → Fragment, each value checked      raw.rs, hooks/, input.rs, node.rs, check.rs
+//! parse    one file → Fragment, each value checked      raw.rs, keep.rs, hooks/, input.rs, node.rs, check.rs
 //! merge    later over earlier, then the flags           merge.rs
 //! resolve  defaults < [defaults] < [plan.NAME] → Settings, and its origins   resolve.rs
 //! show     config show, config check                    show.rs
@@ -19,6 +19,7 @@ mod error;
 mod files;
 pub mod hooks;
 mod input;
+mod keep;
 mod merge;
 mod node;
 mod raw;
@@ -109,6 +110,7 @@ pub fn load(
     })?;
     resolve::check_hook_plans(&inputs)?;
     resolve::check_hook_names(&inputs)?;
+    resolve::check_keep(&inputs)?;
     let plans = resolve::plan_names(&inputs);
     inputs.overlay_flags(plan, overrides)?;
     let (settings, origins) = resolve::settings(inputs, plan)?;
@@ -150,6 +152,7 @@ pub fn check(root: &Path, config_file: Option<&Path>) -> Result<Checked, ConfigE
         // With a faulty file left out, later checks would report faults that do not exist.
         faults.extend(resolve::check_hook_plans(&inputs).err());
         faults.extend(resolve::check_hook_names(&inputs).err());
+        faults.extend(resolve::check_keep(&inputs).err());
         for plan in &plans {
             faults.extend(resolve::settings(inputs.clone(), plan).err());
         }

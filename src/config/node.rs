@@ -16,6 +16,7 @@ use toml::de::{DeTable, DeValue};
 use super::check::{self, Fault};
 use super::error::{ConfigError, Origin, Place, Sourced, choices};
 use super::settings::Expedite;
+use crate::sets::retention::{Age, Count};
 
 /// The text of a file, for positions.
 pub(super) struct Document<'a> {
@@ -169,6 +170,29 @@ impl<'a> Node<'a> {
         let DeValue::Integer(number) = self.value else { return Err(self.wrong_type("a whole number")) };
         let value = number.to_string().parse::<u32>().ok().filter(|n| (min..=max).contains(n));
         value.ok_or_else(|| self.fault(Fault::new(format!("is {number}, outside {min} to {max}"))))
+    }
+
+    /// How many periods: a whole number, or `"all"`.
+    pub(super) fn count(&self) -> Result<Count, ConfigError> {
+        match self.value {
+            DeValue::String(text) => check::count(text).map_err(|f| self.fault(f)),
+            DeValue::Integer(number) if number.to_string().starts_with('-') => {
+                Err(self.fault(Fault::new(format!("is {number}")).hint(check::COUNTS)))
+            }
+            DeValue::Integer(_) => self.number(0, check::MAX_COUNT).map(Count::Of),
+            _ => Err(self.wrong_type("a whole number or \"all\"")),
+        }
+    }
+
+    /// An age: nothing, or at least `least`.
+    pub(super) fn age(&self, least: Age) -> Result<Age, ConfigError> {
+        let value = match self.value {
+            DeValue::Integer(n) => check::age(&n.to_string(), least),
+            DeValue::Float(n) => check::age(&n.to_string(), least),
+            DeValue::String(text) => check::age(text, least),
+            _ => return Err(self.wrong_type("an age, as in \"14d\"")),
+        };
+        value.map_err(|f| self.fault(f))
     }
 
     /// A TCP port.

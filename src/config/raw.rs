@@ -14,6 +14,7 @@ use super::check::{self, Fault};
 use super::error::{ConfigError, Origin};
 use super::hooks::section::{HookInput, SECTIONS};
 use super::input::{Input, input};
+use super::keep::KeepInput;
 use super::node::{Document, Node, Table};
 use super::settings::{Automounts, Expedite, MissingMounts, OnDegraded, UnmountedVolumes};
 use crate::consistency::{Consistency, Method};
@@ -75,6 +76,8 @@ input! {
         volume_tags: String, String = |n: &Node<'_>| n.tags(check::filter_tag);
         methods: PathBuf, Method = |n: &Node<'_>| n.by_mount(check::METHODS);
         tags: String, String = |n: &Node<'_>| n.tags(check::own_tag);
+    } tables {
+        keep: KeepInput;
     }
 }
 

@@ -11,6 +11,7 @@ use super::check::{Fault, MAX_TAGS};
 use super::error::{ConfigError, Origin, Sourced, choices};
 use super::hooks::section::HookInput;
 use super::input::Input as _;
+use super::keep;
 use super::raw::{Fragment, PlanInput, same_name};
 use super::settings::{
     Automounts, Ec2Settings, Expedite, Hook, IdentityOverrides, MissingMounts, OnDegraded, PlanSettings,
@@ -38,13 +39,13 @@ const VOLUME_INTERVAL: Duration = Duration::from_secs(15);
 pub(crate) type Origins = BTreeMap<String, Origin>;
 
 /// The origins of a table's values, while they are taken out of the inputs.
-struct Taken<'a> {
+pub(super) struct Taken<'a> {
     origins: &'a mut Origins,
     table: &'static str,
 }
 
 impl Taken<'_> {
-    fn optional<T>(&mut self, key: &str, input: Option<Sourced<T>>) -> Option<T> {
+    pub(super) fn optional<T>(&mut self, key: &str, input: Option<Sourced<T>>) -> Option<T> {
         let (value, origin) = match input {
             Some(sourced) => (Some(sourced.value), sourced.origin),
             None => (None, Origin::Default),
@@ -53,7 +54,7 @@ impl Taken<'_> {
         value
     }
 
-    fn or<T>(&mut self, key: &str, input: Option<Sourced<T>>, default: T) -> T {
+    pub(super) fn or<T>(&mut self, key: &str, input: Option<Sourced<T>>, default: T) -> T {
         self.optional(key, input).unwrap_or(default)
     }
 
@@ -126,6 +127,12 @@ pub(super) fn check_hook_names(inputs: &Fragment) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// An error when a rule of a table makes another one of that table void.
+pub(super) fn check_keep(inputs: &Fragment) -> Result<(), ConfigError> {
+    let tables = inputs.plans.values().chain([&inputs.defaults]);
+    tables.map(|table| table.keep.as_ref()).try_for_each(keep::check_void)
+}
+
 /// The settings of one plan, which must exist.
 pub(super) fn settings(inputs: Fragment, name: &str) -> Result<(Settings, Origins), ConfigError> {
     let mut origins = Origins::new();
@@ -194,6 +201,7 @@ fn plan(
         copy_volume_tags: take.or("copy_volume_tags", input.copy_volume_tags, false),
         tags: take.entries("tags", input.tags, String::clone),
         description: take.optional("description", input.description),
+        keep: keep::settings(input.keep, &mut take)?,
         hooks: self::hooks(hooks, name, take.origins),
     })
 }

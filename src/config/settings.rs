@@ -16,6 +16,7 @@ pub use super::hooks::{
 };
 use crate::consistency::{Consistency, Method};
 use crate::ids::{InstanceId, VolumeId};
+use crate::sets::retention::Policy;
 
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -152,8 +153,20 @@ pub struct PlanSettings {
     pub tags: BTreeMap<String, String>,
     /// Description of the snapshots; none means a generated one.
     pub description: Option<String>,
+    /// What is kept of the sets, and of their copies; none means that nothing is removed.
+    pub keep: Option<KeepSettings>,
     /// Hooks in order.
     pub hooks: Vec<Hook>,
+}
+
+/// What is kept of a plan's sets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeepSettings {
+    /// The rules of the plan's own sets.
+    #[serde(flatten)]
+    pub sets: Policy,
+    /// The rules of their copies, at each destination; none means that no copy is removed.
+    pub copies: Option<Policy>,
 }
 
 impl PlanSettings {

@@ -16,8 +16,8 @@ use super::{Checked, Loaded};
 
 /// One effective value.
 struct Entry<'a> {
-    /// The key, as in [`super::Origins`].
-    key: String,
+    /// The table and the keys in it. A mount point or a tag may have dots in its name.
+    path: Vec<String>,
     /// `null` when it is not set and has no default.
     value: Value,
     origin: &'a Origin,
@@ -30,8 +30,9 @@ impl Loaded {
         let all = serde_json::to_value(&self.settings).unwrap_or_default();
         let one = |table: &str, keys: &[&str]| -> Vec<Entry<'_>> {
             let values = if table.is_empty() { &all } else { &all[table] };
-            let prefix = if table.is_empty() { String::new() } else { format!("{table}.") };
-            keys.iter().flat_map(|key| self.entries_of(&format!("{prefix}{key}"), &values[key])).collect()
+            let path =
+                |key: &str| [table, key].iter().filter(|k| !k.is_empty()).map(|k| (*k).to_owned()).collect();
+            keys.iter().flat_map(|key| self.entries_of(path(key), &values[key])).collect()
         };
         vec![
             ("", one("", TopInput::KEYS)),
@@ -41,17 +42,14 @@ impl Loaded {
         ]
     }
 
-    /// A value, or the entries of a table, each with its own origin.
-    fn entries_of(&self, key: &str, value: &Value) -> Vec<Entry<'_>> {
+    /// A value, or the entries of a table and of the tables in it, each with its own origin.
+    fn entries_of(&self, path: Vec<String>, value: &Value) -> Vec<Entry<'_>> {
         match value {
-            Value::Object(table) if !table.is_empty() => table
-                .iter()
-                .map(|(k, v)| {
-                    let key = format!("{key}.{k}");
-                    Entry { value: v.clone(), origin: self.origin(&key), key }
-                })
-                .collect(),
-            _ => vec![Entry { key: key.to_owned(), value: value.clone(), origin: self.origin(key) }],
+            Value::Object(table) if !table.is_empty() => {
+                let below = |key: &String| path.iter().chain([key]).cloned().collect();
+                table.iter().flat_map(|(key, value)| self.entries_of(below(key), value)).collect()
+            }
+            _ => vec![Entry { value: value.clone(), origin: self.origin(&path.join(".")), path }],
         }
     }
 
@@ -73,11 +71,9 @@ impl Loaded {
             };
             out.push_str(&prefix);
             for entry in entries {
-                // Only the table's name is removed: mount points and tags may have dots in their names.
-                let short = entry.key.strip_prefix(&format!("{table}.")).unwrap_or(&entry.key);
-                let (head, tail) = short.split_once('.').map_or((short, None), |(h, t)| (h, Some(t)));
-                let key = tail.map_or_else(|| head.to_owned(), |t| format!("{head}.{}", quoted_key(t)));
-                line(&mut out, &key, &entry.value, entry.origin);
+                let below = usize::from(!table.is_empty());
+                let key: Vec<_> = entry.path[below..].iter().map(|key| quoted_key(key)).collect();
+                line(&mut out, &key.join("."), &entry.value, entry.origin);
             }
         }
         for hook in &self.settings.plan.hooks {
@@ -100,7 +96,8 @@ impl Loaded {
     pub(crate) fn show_json(&self) -> Value {
         let mut values = Vec::new();
         for entry in self.entries().into_iter().flat_map(|(_, entries)| entries) {
-            values.push(json!({"key": entry.key, "value": entry.value, "origin": entry.origin}));
+            let key = entry.path.join(".");
+            values.push(json!({"key": key, "value": entry.value, "origin": entry.origin}));
         }
         for hook in &self.settings.plan.hooks {
             let key = format!("plan.hooks.{}", hook.name);

@@ -1,7 +1,9 @@
-//! Snapshot sets: how one is described in tags and in a record file.
+//! Snapshot sets: how one is described in tags and in a record file, and which are kept.
 //!
-//! In: a plan, a verdict, snapshots. Out: tags and [`record::SetRecord`]. Must never: give a higher label
-//! than the verdict's.
+//! In: a plan, a verdict, snapshots; the sets of a group. Out: tags and [`record::SetRecord`]; a
+//! [`retention::PrunePlan`]. Must never: give a higher label than the verdict's; let a set go that is not this
+//! plan's.
 
 pub mod record;
+pub mod retention;
 pub mod tags;

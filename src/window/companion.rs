@@ -89,6 +89,8 @@ pub(super) fn begin() -> nix::Result<Begun> {
     SigSet::all().thread_block()?;
     nix::unistd::setsid().or_else(|e| if e == Errno::EPERM { Ok(Pid::this()) } else { Err(e) })?;
     nix::unistd::chdir("/")?;
+    // Before there are threads, which inherit it.
+    crate::host::thread::before_others().for_good();
     let _ = crate::host::process::set_oom_score("self", -1000);
     // Started from /proc/self/exe, it would be called `exe`.
     let _ = nix::sys::prctl::set_name(c"stillpoint");

@@ -19,7 +19,7 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -53,6 +53,8 @@ const RETRY: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Delegate {
     page: Arc<SharedPage>,
+    /// Thaws that were requested before the thread that waits for them has run.
+    begun: Vec<AtomicBool>,
     /// Its pidfd.
     process: OwnedFd,
     id: ProcessId,
@@ -60,7 +62,8 @@ pub struct Delegate {
 
 impl Delegate {
     pub(super) fn new(page: Arc<SharedPage>, process: OwnedFd, id: ProcessId) -> Self {
-        Self { page, process, id }
+        let begun = page.requests.iter().map(|_| AtomicBool::new(false)).collect();
+        Self { page, begun, process, id }
     }
 
     /// The freezer's process.
@@ -91,13 +94,27 @@ impl Delegate {
         }
     }
 
+    /// Requests FITHAW. [`Delegate::thaw`] then waits for it: with many filesystems, the threads that do would
+    /// each have to be run before the freezer could begin.
+    pub(super) fn begin_thaw(&self, index: usize) {
+        let (request, _) = self.words(index);
+        self.begun[index].store(true, Ordering::SeqCst);
+        if step(request, IDLE, THAW) {
+            wake(request);
+        } else {
+            self.begun[index].store(false, Ordering::SeqCst);
+        }
+    }
+
     /// FITHAW, blocking; none when the freezer does not do it, or did not say how it ended.
     pub(super) fn thaw(&self, index: usize) -> Option<nix::Result<()>> {
         let (request, reply) = self.words(index);
-        if !step(request, IDLE, THAW) {
-            return None;
+        if !self.begun[index].swap(false, Ordering::SeqCst) {
+            if !step(request, IDLE, THAW) {
+                return None;
+            }
+            wake(request);
         }
-        wake(request);
         let asked = Instant::now();
         loop {
             sleep_on(reply, NONE, Some(LOOK));

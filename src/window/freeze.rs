@@ -23,7 +23,7 @@ use super::delegated::Delegate;
 use super::guard::Guard;
 use super::state::State;
 use crate::host::kernel::{Kernel, SharedPage, touch_stack};
-use crate::host::thread::STACK;
+use crate::host::thread::{self, STACK};
 
 /// The state of one filesystem, as its thread reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,11 +95,20 @@ impl Board {
     }
 
     fn set(&self, index: usize, report: Report) {
-        if let Some(slot) = self.lock().get_mut(index) {
-            *slot = report;
-        }
+        let mut reports = self.lock();
+        let Some(slot) = reports.get_mut(index) else { return };
+        *slot = report;
+        // Whoever waits has nothing to do before the last one has told: with many filesystems, waking it for each
+        // would take the processor from those that are not there yet.
+        let last = match report {
+            Report::Thawed | Report::ThawedByOther => !reports.iter().any(|r| r.may_be_frozen()),
+            _ => !reports.contains(&Report::Freezing),
+        };
+        drop(reports);
         self.changed.notify_all();
-        self.notify.notify_one();
+        if last {
+            self.notify.notify_one();
+        }
     }
 
     fn stamp(&self, index: usize, write: impl FnOnce(&mut Stamps)) {
@@ -161,6 +170,7 @@ const RETRY: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(crate) struct Freezers {
     orders: Vec<Sender<Order>>,
+    delegate: Option<Arc<Delegate>>,
     board: Arc<Board>,
     abort: Arc<AtomicBool>,
 }
@@ -198,6 +208,7 @@ impl Freezers {
             std::thread::Builder::new().name(format!("freeze-{index}")).stack_size(STACK).spawn(
                 move || {
                     touch_stack();
+                    thread::before_others().for_good();
                     while catch_unwind(AssertUnwindSafe(|| worker.run(&receive))).is_err() {
                         worker.after_panic();
                     }
@@ -205,7 +216,7 @@ impl Freezers {
             )?;
             orders.push(send);
         }
-        Ok(Self { orders, board, abort })
+        Ok(Self { orders, delegate: guard.delegate(), board, abort })
     }
 
     /// The reports of all threads.
@@ -224,7 +235,13 @@ impl Freezers {
 
     /// Tells all to thaw; those still inside FIFREEZE thaw the moment it returns. Can be called again.
     pub fn thaw_all(&self) {
-        self.abort.store(true, Ordering::SeqCst);
+        let again = self.abort.swap(true, Ordering::SeqCst);
+        if let Some(delegate) = self.delegate.as_ref().filter(|_| !again) {
+            // What is still being frozen is thawed by its thread.
+            let reports = self.board.read();
+            let frozen = reports.iter().enumerate().filter(|(_, r)| matches!(r, Report::Frozen(_)));
+            frozen.for_each(|(index, _)| delegate.begin_thaw(index));
+        }
         for index in 0..self.orders.len() {
             self.order(index, Order::Thaw);
         }

@@ -22,10 +22,11 @@ use super::watchdog::Trigger;
 use super::witness::Witness;
 use super::{LEFT_FROZEN, flush};
 use crate::gate;
+use crate::host::thread::{self, BeforeOthers};
 use crate::interrupt::Interrupt;
 use crate::plan::{Method, Wave};
 
-/// Between two readings of the write counters that have to agree.
+/// Pause where two readings of the write counters do not agree.
 const SETTLING_TIME: Duration = Duration::from_millis(3);
 /// Most readings after the first.
 const SETTLING_READINGS: u32 = 20;
@@ -76,11 +77,18 @@ impl Prepared {
             witness.take_baseline(&self.kernel);
         }
         let shut = gate::shut();
+        let before_others = thread::before_others();
         let started = Instant::now();
         let times = Times { started: Timestamp::now(), ..Times::default() };
         let limits = self.limits;
         if let Err(e) = flushed {
-            let frozen = Frozen { window: Some(self), started, times, gate: Some(shut) };
+            let frozen = Frozen {
+                window: Some(self),
+                started,
+                times,
+                gate: Some(shut),
+                before_others: Some(before_others),
+            };
             return Err({ frozen }
                 .fail(match e {
                     FlushError::Interrupted(signal) => FreezeFailure::Interrupted(signal),
@@ -94,7 +102,13 @@ impl Prepared {
         {
             rcu_expedited.raise(self.guard.page());
         }
-        let mut frozen = Frozen { window: Some(self), started, times, gate: Some(shut) };
+        let mut frozen = Frozen {
+            window: Some(self),
+            started,
+            times,
+            gate: Some(shut),
+            before_others: Some(before_others),
+        };
         if armed.is_err() {
             return Err(frozen.fail(FreezeFailure::WatchdogLost).await);
         }
@@ -119,6 +133,8 @@ pub struct Frozen {
     started: Instant,
     times: Times,
     gate: Option<gate::Shut>,
+    /// For as long as something is frozen.
+    before_others: Option<BeforeOthers>,
 }
 
 impl Frozen {
@@ -164,10 +180,11 @@ impl Frozen {
 
     /// Reads the write counters of what is now frozen, until two readings agree.
     ///
-    /// A completed write is neither in flight nor counted until the thread that completed it has run on. On
-    /// NVMe that is an interrupt; a loop device has a worker for it, which the waiter that it woke may have
-    /// pushed aside. It is done before the request is sent: while EC2 answers, nobody could tell such a write
-    /// from one that was made while frozen.
+    /// The block layer counts what a write has written *before* it wakes whoever waits for it (blk_update_request
+    /// and blk_complete_request: blk_account_io_completion, then bio_endio; device mapper and md: bio_end_io_acct,
+    /// then bio_endio), so what FIFREEZE has waited for is counted. Where that were not so, the second reading
+    /// would be apart from the first. It is done before the request is sent: while EC2 answers, nobody could tell
+    /// such a write from one that was made while frozen.
     fn take_baselines(&mut self) {
         let Some(window) = &mut self.window else { return };
         let frozen = window.filesystems.iter_mut().filter(|m| m.method == Method::Freeze);
@@ -176,11 +193,11 @@ impl Frozen {
             witness.take_baseline(&window.kernel);
         }
         for _ in 0..SETTLING_READINGS {
-            std::thread::sleep(SETTLING_TIME);
             let late = witnesses.iter_mut().filter(|w| w.moved(&window.kernel, false).is_some());
             if late.map(|w| w.take_baseline(&window.kernel)).count() == 0 {
                 break;
             }
+            std::thread::sleep(SETTLING_TIME);
         }
     }
 
@@ -240,6 +257,8 @@ impl Frozen {
         let last = board.stamps().iter().filter_map(|s| s.thawed).max().filter(|_| !stuck);
         let length = last.map_or(elapsed, |last| last.duration_since(self.started));
         self.times.thawed = Some(now.checked_sub(elapsed.saturating_sub(length)).unwrap_or(now));
+        // Not for the threads that ask and tell what follows.
+        self.before_others = None;
         match self.gate.take() {
             // A write to a frozen filesystem would hang for good, and with it the report of code 40.
             Some(gate) if stuck && window.stderr_may_block(&reports) => gate.leak(),

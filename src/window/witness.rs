@@ -145,11 +145,11 @@ impl Witness {
         }
     }
 
-    /// The counter, with the writes in flight where they are known apart from reads.
-    fn read(&self, kernel: &Arc<dyn Kernel>) -> std::io::Result<WriteCounter> {
+    /// The counter, with the writes in flight where they are known apart from reads, and wanted.
+    fn read(&self, kernel: &Arc<dyn Kernel>, in_flight: bool) -> std::io::Result<WriteCounter> {
         let Some(files) = &self.files else { return Err(std::io::ErrorKind::NotFound.into()) };
         let mut counter = kernel.write_counter(&files.stat)?;
-        if let Some(inflight) = &files.inflight {
+        if let Some(inflight) = files.inflight.as_ref().filter(|_| in_flight) {
             counter.in_flight = kernel.writes_in_flight(inflight)?;
         }
         Ok(counter)
@@ -157,15 +157,14 @@ impl Witness {
 
     /// Reads the counter that [`Witness::moved`] compares with.
     ///
-    /// The block layer wakes whoever waits for a write *before* it counts it as completed
-    /// (blk_mq_end_request: end_io, then accounting), so a write that FIFREEZE has waited for may be counted
-    /// a moment later. Most of that time it is in flight, and waited for, within bounds; at its end it is
-    /// neither in flight nor counted, which is why the window reads until two readings agree.
+    /// The block layer counts the sectors of a write *before* it wakes whoever waits for it, and the write itself
+    /// after that (blk_update_request, blk_complete_request), so sectors are what is compared. A write that is in
+    /// flight is waited for, within bounds: FIFREEZE has not waited for it.
     pub fn take_baseline(&mut self, kernel: &Arc<dyn Kernel>) {
         let apart = self.files.as_ref().is_some_and(|f| f.inflight.is_some());
         let end = Instant::now() + if apart { SETTLING } else { SETTLING_WITH_READS };
         loop {
-            self.before = self.read(kernel).ok();
+            self.before = self.read(kernel, true).ok();
             if self.before.is_none_or(|c| c.in_flight == 0) || Instant::now() > end {
                 return;
             }
@@ -176,7 +175,7 @@ impl Witness {
     /// Reads it again: what happened since the baseline. With `idle` a write in flight counts too, for
     /// devices whose filesystem is not frozen. One that is blind may be seen to have moved all the same.
     pub fn moved(&self, kernel: &Arc<dyn Kernel>, idle: bool) -> Option<Moved> {
-        let seen = match (self.before, self.read(kernel)) {
+        let seen = match (self.before, self.read(kernel, idle)) {
             (Some(before), Ok(now)) if now.sectors < before.sectors || now.writes < before.writes => {
                 Seen::Backwards
             }

@@ -12,6 +12,7 @@ use super::settings::{
 use super::*;
 use crate::consistency::{Consistency, Method};
 
+mod keep;
 mod layers;
 mod redis;
 mod sections;
@@ -58,6 +59,7 @@ fn without_files_everything_is_a_documented_default() {
     assert_eq!(run_dir, Path::new("/run/stillpoint"));
     assert_eq!(plan.name, "default");
     assert!(plan.mounts.is_empty() && plan.volumes.is_empty() && plan.hooks.is_empty());
+    assert_eq!(plan.keep, None);
     assert!(!plan.exclude_boot_volume && !plan.allow_partial && !plan.copy_volume_tags);
     assert_eq!(plan.unmounted_volumes, UnmountedVolumes::Exclude);
     assert_eq!(plan.rcu_expedited, Expedite::Auto);
@@ -109,6 +111,50 @@ fn every_key_arrives() {
         allow_pid_namespace = true
         tags = { Team = "storage" }
         description = "nightly"
+        [plan.default.keep]
+        last = 3
+        hourly = 24
+        daily = 7
+        weekly = 4
+        monthly = 12
+        quarterly = 8
+        yearly = 3
+        within = "2d"
+        within_hourly = "3d"
+        within_daily = "30d"
+        within_weekly = "6mo"
+        within_monthly = "1y"
+        within_quarterly = "2y"
+        within_yearly = "9y"
+        at_least = 3
+        min_age = "6h"
+        failed = "1d"
+        of_period = "first"
+        timezone = "Europe/Berlin"
+        max_deletes = 9
+        delete_shared = true
+        [plan.default.keep.copies]
+        last = 3
+        hourly = 24
+        daily = 7
+        weekly = 4
+        monthly = 12
+        quarterly = 8
+        yearly = 3
+        within = "2d"
+        within_hourly = "3d"
+        within_daily = "30d"
+        within_weekly = "6mo"
+        within_monthly = "1y"
+        within_quarterly = "2y"
+        within_yearly = "9y"
+        at_least = 3
+        min_age = "6h"
+        failed = "1d"
+        of_period = "first"
+        timezone = "Europe/Berlin"
+        max_deletes = 9
+        delete_shared = true
         [[hook]]
         pre = ["/bin/true", "a b"]
         timeout = "1m"
@@ -153,7 +199,7 @@ fn unknown_keys_name_their_place_and_the_nearest_known_key() {
     let (message, hint) = error("[defaults]\nwindow = \"5s\"\n  windov = \"5s\"\n");
     assert_eq!(message, ":3:3: unknown key `windov` in [defaults]");
     assert!(hint.starts_with("did you mean `window`? known keys here: mounts, volumes, "), "{hint}");
-    assert!(hint.ends_with("volume_tags, methods, tags"), "{hint}");
+    assert!(hint.ends_with("volume_tags, methods, tags, keep"), "{hint}");
     let (message, hint) = error("[plan.db]\nzzz = 1");
     assert_eq!(message, ":2:1: unknown key `zzz` in [plan.db]");
     assert!(hint.starts_with("known keys here: mounts"), "{hint}");

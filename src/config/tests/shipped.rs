@@ -23,6 +23,25 @@ fn the_shipped_example_is_a_configuration() {
     assert!(get(root.path(), None, &Overrides::default()).unwrap().settings.plan.hooks.is_empty());
 }
 
+/// What the example has in comments can be uncommented.
+#[test]
+fn every_setting_in_a_comment_of_the_example_is_one() {
+    let setting = |line: &str| {
+        let rest = line.strip_prefix("# ")?;
+        let key = rest.split([' ', '.']).next()?;
+        let is_key = !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        (rest.starts_with('[') || (is_key && rest[key.len()..].starts_with(" = "))).then(|| rest.to_owned())
+    };
+    let lines: Vec<_> =
+        EXAMPLE.lines().map(|line| setting(line).unwrap_or_else(|| line.to_owned())).collect();
+    let root = tempfile::tempdir().unwrap();
+    put(root.path(), MAIN_FILE, &lines.join("\n"));
+    let checked = check(root.path(), None).unwrap();
+    assert!(checked.faults.is_empty(), "{:?}", checked.faults);
+    let keep = get(root.path(), Some("db"), &Overrides::default()).unwrap().settings.plan.keep.unwrap();
+    assert!(keep.sets.daily.is_some() && keep.sets.within_hourly.is_some() && keep.copies.is_some());
+}
+
 #[test]
 fn show_is_a_configuration_that_means_the_same() {
     let root = tempfile::tempdir().unwrap();
@@ -57,6 +76,7 @@ fn every_toml_block_in_the_documentation_is_a_configuration() {
         ("configuration.md", include_str!("../../../docs/configuration.md")),
         ("hooks.md", include_str!("../../../docs/hooks.md")),
         ("databases.md", include_str!("../../../docs/databases.md")),
+        ("retention.md", include_str!("../../../docs/retention.md")),
         ("README.md", include_str!("../../../README.md")),
     ];
     for (name, text) in docs {
@@ -93,10 +113,12 @@ fn the_example_of_every_shipped_hook_is_a_configuration() {
 
 #[test]
 fn every_key_is_in_the_documentation() {
+    use super::super::keep::KeepInput;
     use super::hooks::section::SECTIONS;
     use super::input::Input as _;
     use super::raw::{Ec2Input, IdentityInput, PlanInput, TopInput};
-    let configuration = [TopInput::KEYS, IdentityInput::KEYS, Ec2Input::KEYS, PlanInput::KEYS].concat();
+    let tables = [TopInput::KEYS, IdentityInput::KEYS, Ec2Input::KEYS, PlanInput::KEYS, KeepInput::KEYS];
+    let configuration = tables.concat();
     let applications =
         concat!(include_str!("../../../docs/hooks.md"), include_str!("../../../docs/databases.md"));
     for (text, keys) in [

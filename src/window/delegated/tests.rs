@@ -204,3 +204,34 @@ fn an_end_is_never_slept_through() {
     rx.recv_timeout(Duration::from_secs(20)).expect("it sleeps");
     pair.process.take();
 }
+
+/// With many filesystems every thaw is requested before the threads that wait for them are run.
+#[test]
+fn a_thaw_that_was_begun_is_done_once_and_heard_by_who_waits_for_it() {
+    let mut pair = pair(true);
+    pair.set(State::Freezing);
+    pair.delegate.freeze(0, || false).unwrap();
+    pair.delegate.begin_thaw(0);
+    while pair.state() != State::Thawed {
+        std::thread::yield_now();
+    }
+    // Somebody else freezes it: a second FITHAW would end that.
+    pair.kernel.frozen.store(true, Ordering::SeqCst);
+    assert_eq!(pair.delegate.thaw(0), Some(Ok(())));
+    assert!(pair.kernel.frozen.load(Ordering::SeqCst));
+    // The next one is not taken for begun.
+    assert_eq!(pair.delegate.thaw(0), Some(Ok(())));
+    assert!(!pair.kernel.frozen.load(Ordering::SeqCst));
+    assert!(!pair.over());
+}
+
+#[test]
+fn a_thaw_cannot_be_begun_with_a_freezer_that_is_going() {
+    let mut pair = pair(true);
+    pair.set(State::Freezing);
+    pair.delegate.freeze(0, || false).unwrap();
+    end(&pair.page, 0);
+    pair.delegate.begin_thaw(0);
+    assert_eq!(pair.delegate.thaw(0), None, "it thaws what it froze, and says nothing");
+    assert!(pair.over());
+}

@@ -348,6 +348,7 @@ pub fn settings() -> PlanSettings {
         copy_volume_tags: false,
         tags: BTreeMap::new(),
         description: None,
+        keep: None,
         hooks: vec![],
     }
 }
