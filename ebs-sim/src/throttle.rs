@@ -121,6 +121,10 @@ mod tests {
     fn buckets_have_ec2s_sizes_and_refills() {
         let limits = Limits::default();
         for (action, class, size, refill) in [
+            ("DeleteTags", Class::Usual, 100, 10),
+            ("ModifySnapshotAttribute", Class::Usual, 100, 5),
+            ("LockSnapshot", Class::Usual, 50, 5),
+            ("ebs:ListChangedBlocks", Class::Usual, 50, 50),
             ("CreateSnapshots", Class::Usual, 100, 5),
             ("CreateTags", Class::Usual, 100, 10),
             ("DescribeSnapshots", Class::Usual, 100, 20),

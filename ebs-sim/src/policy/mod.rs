@@ -5,6 +5,7 @@
 //! an error when the policy is read: it must never be taken to match.
 
 mod condition;
+mod json;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -73,8 +74,7 @@ impl Policy {
 
     /// Reads JSON.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let document: Value =
-            serde_json::from_str(text).map_err(|error| format!("the policy is no JSON: {error}"))?;
+        let document: Value = json::read(text).map_err(|error| format!("the policy is no JSON: {error}"))?;
         let Value::Object(document) = document else { return Err("the policy is no JSON object".into()) };
         let mut statements = Vec::new();
         for (name, value) in document {

@@ -153,6 +153,8 @@ fn what_is_not_understood_is_an_error() {
         r#"{"Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*", "Principal": "*"}]}"#,
         r#"{"Statement": [{"Effect": "Allow", "Action": "*", "NotAction": "*", "Resource": "*"}]}"#,
         r#"{"Stetement": []}"#,
+        r#"{"Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*", "Condition": {
+            "StringEquals": {"ec2:Region": "x"}, "StringEquals": {"ec2:Owner": "y"}}}]}"#,
     ] {
         assert!(Policy::parse(bad).is_err(), "{bad}");
     }

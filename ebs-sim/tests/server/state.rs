@@ -80,6 +80,48 @@ fn a_kept_folder_is_not_begun_again() {
     assert_eq!(files(&sim), 0);
 }
 
+/// A scenario with two accounts, a rule of the Recycle Bin and a policy.
+const WHOLE: &str = "[[account]]\nid = '111122223333'\n[recycle_bin]\n[[recycle_bin.rule]]\ndays = 3\n[iam]\npolicy = \
+                     '{\"Statement\": {\"Effect\": \"Allow\", \"Action\": \"ec2:*Snapshot*\", \"Resource\": \"*\"}}'\n";
+
+#[test]
+fn the_bin_the_clock_the_policy_and_other_accounts_outlive_the_server() {
+    needs_root();
+    let temp = tempfile::TempDir::new().expect("a temporary folder");
+    let file = temp.path().join("scenario.toml");
+    std::fs::write(&file, format!("{QUICK}{WHOLE}")).expect("the scenario is written");
+    let file = file.to_str().expect("UTF-8").to_owned();
+    let sim = Sim::launch(temp, &["--keep", "--scenario", &file, "--volume", "name=a,size=64MiB"]);
+    sh("mkfs.ext4", &["-q", "-F", &sim.device("a")]);
+    write(&sim, "kept");
+    let snapshot = sim.create_snapshots().remove(0);
+    await_status(&sim, "DescribeSnapshots", &format!("SnapshotId.1={snapshot}"), "completed");
+    let one = format!("SnapshotId={snapshot}");
+    sim.ok(&["call", "ModifySnapshotAttribute", &one, "OperationType=add", "UserId.1=111122223333"]);
+    sim.ok(&["call", "EnableSnapshotBlockPublicAccess", "State=block-new-sharing"]);
+    sim.ok(&["clock", "--advance", "5h"]);
+    sim.ok(&["call", "DeleteSnapshot", &one]);
+    let (accounts, admin) = (sim.ready["accounts"].clone(), sim.ready["admin_credentials"].clone());
+
+    let sim = sim.restart(Signal::SIGKILL, &["--keep"]);
+    assert_eq!((&sim.ready["accounts"], &sim.ready["admin_credentials"]), (&accounts, &admin));
+    let clock = sim.ok(&["clock"]).parse::<jiff::Timestamp>().expect("a time");
+    assert!(clock.duration_since(jiff::Timestamp::now()) > jiff::SignedDuration::from_hours(4));
+    let state = sim.ok(&["call", "GetSnapshotBlockPublicAccessState"]);
+    assert_eq!(values(&state, "state"), ["block-new-sharing"]);
+    assert!(!sim.command(&["call", "DescribeVolumes"]).status.success(), "the policy does not allow it");
+    assert_eq!(values(&sim.ok(&["call", "ListSnapshotsInRecycleBin"]), "snapshotId"), [snapshot.as_str()]);
+    sim.ok(&["call", "RestoreSnapshotFromRecycleBin", &one]);
+    let device = sim.snapshot_device(&snapshot);
+    assert_eq!(read(&sim, &device), "kept");
+    sim.release_device(&device);
+    let shared = sim.ok(&["call", "--account", "111122223333", "DescribeSnapshots"]);
+    assert_eq!(values(&shared, "snapshotId"), [snapshot]);
+    sim.ok(&["stop", "--discard"]);
+    assert_eq!(files(&sim), 0);
+    std::mem::forget(sim);
+}
+
 fn await_status(sim: &Sim, action: &str, id: &str, status: &str) {
     wait_for(&format!("{id} to be {status}"), || {
         values(&sim.ok(&["call", action, id]), "status").first().is_some_and(|now| now == status)

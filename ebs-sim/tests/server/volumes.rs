@@ -204,7 +204,7 @@ fn wrong_requests_are_refused_as_ec2_does() {
         (vec![zone, "AvailabilityZoneId=use1-az1", "Size=1"], "InvalidParameterCombination"),
         (vec!["AvailabilityZone=us-east-1d", "Size=1"], "InvalidZone.NotFound"),
         (vec!["AvailabilityZoneId=usw2-az1", "Size=1"], "InvalidZone.NotFound"),
-        (vec![zone, "Size=1", &from], "InvalidParameterValue"),
+        (vec![zone, "Size=1", &from, "DryRun=true"], "DryRunOperation"),
         (vec![zone, "SnapshotId=snap-0123456789abcdef0"], "InvalidSnapshot.NotFound"),
         (vec![zone, "SnapshotId=snap-x"], "InvalidSnapshotID.Malformed"),
         (vec![zone, "Size=4", "VolumeType=io2"], "InvalidParameterCombination"),
@@ -221,6 +221,13 @@ fn wrong_requests_are_refused_as_ec2_does() {
     }
     let all = call(&sim, &["DescribeVolumes"]);
     assert_eq!(values(&all, "createTime").len(), 3, "none was made");
+    let small = call(&sim, &["CreateVolume", zone, "Size=1", &from]);
+    assert_eq!(values(&small, "size"), ["2"], "a size below the snapshot's is raised without a word");
+    let small = values(&small, "volumeId").remove(0);
+    wait_for("its end", || {
+        call(&sim, &["DeleteVolume", &arg("VolumeId", &small)]);
+        code(&call(&sim, &["DescribeVolumes", &arg("VolumeId.1", &small)])) == "InvalidVolume.NotFound"
+    });
 
     // One token, one volume.
     let request = [

@@ -295,13 +295,8 @@ impl Wanted {
     /// simulation may be no whole GiB.
     fn size(&self, snapshot: Option<&Snapshot>) -> Result<u64, Ec2Error> {
         let least = snapshot.map_or(0, |snapshot| snapshot.size_gib);
-        let gib = self.gib.unwrap_or(least);
-        if gib < least {
-            let id = snapshot.map(|snapshot| snapshot.id.to_string()).unwrap_or_default();
-            return Err(Ec2Error::invalid_value(format!(
-                "Volume of {gib}GiB is smaller than snapshot '{id}', expect size >= {least}GiB"
-            )));
-        }
+        // A size below the snapshot's is raised to it without a word, as was seen on EC2.
+        let gib = self.gib.unwrap_or(least).max(least);
         let sizes = volume_type(&self.volume_type).map(|limits| limits.sizes);
         if let Some(sizes) = sizes.filter(|sizes| !sizes.contains(&gib)) {
             return Err(Ec2Error::invalid_value(format!(
