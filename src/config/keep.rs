@@ -1,8 +1,8 @@
 //! `[defaults.keep]`, `[plan.NAME.keep]` and their `copies`: what is kept of a plan's sets.
 //!
-//! In: the tables of the rules. Out: [`KeepSettings`], each policy complete. Must never: let a policy through that
-//! keeps nothing, or a rule that another one of the same table makes void: one of the two is a mistake, and sets
-//! would go for it.
+//! In: the tables of the rules. Out: [`KeepSettings`], each policy complete. Must never: let a policy
+//! through that keeps nothing, or a rule that another one of the same table makes void: one of the two is a
+//! mistake, and sets would go for it.
 
 use super::check::{self, Fault};
 use super::error::{ConfigError, Origin, Sourced};
@@ -159,7 +159,10 @@ fn policy(
     };
     if !policy.keeps_something() {
         return Err(Fault::new("has no rule that keeps a set")
-            .hint("name at least one, such as daily = 7; last = \"all\" keeps every set; without the table nothing is removed")
+            .hint(
+                "name at least one, such as daily = 7; last = \"all\" keeps every set; without the table \
+                 nothing is removed",
+            )
             .at(origin.clone(), table));
     }
     if let Some(at) = first.filter(|_| !policy.has_periods()) {

@@ -2,8 +2,8 @@
 //!
 //! In: text with units, such as `7d` or `1y 6mo`. Out: [`Age`]. Must never: take `m` for months.
 //!
-//! Ages are counted in UTC: a day has 24 hours there, so that no change to or from summer time makes a set older
-//! or younger than another. A month leads to the same day of the month, or to its last one.
+//! Ages are counted in UTC: a day has 24 hours there, so that no change to or from summer time makes a set
+//! older or younger than another. A month leads to the same day of the month, or to its last one.
 
 use std::fmt;
 

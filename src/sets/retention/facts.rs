@@ -1,7 +1,7 @@
 //! What a decision is made of: the sets of one group, the clocks, and what was asked for.
 //!
-//! In: what whoever reads the sets has found. Out: plain values. Must never: be filled in from a guess: what is
-//! not known of a set is a hold on it.
+//! In: what whoever reads the sets has found. Out: plain values. Must never: be filled in from a guess:
+//! what is not known of a set is a hold on it.
 
 use std::fmt;
 use std::sync::Arc;

@@ -2,11 +2,11 @@
 //!
 //! In: what keeps a set. Out: a [`Departure`]. Must never: give a time before which it could go.
 //!
-//! The plan's runs are taken to go on as they are planned, and each to make a good set. What a rule keeps by its
-//! age goes when that is reached. What a rule keeps by a count goes when enough newer periods have a set, and
-//! those begin when the calendar and the runs say. No rule takes up again what it has let go: so a set goes when
-//! the last of those lets go that keep it now. Where it is not known how far apart the runs are, they are taken
-//! to be as close as can be, which no set goes before.
+//! The plan's runs are taken to go on as they are planned, and each to make a good set. What a rule keeps
+//! by its age goes when that is reached. What a rule keeps by a count goes when enough newer periods have a
+//! set, and those begin when the calendar and the runs say. No rule takes up again what it has let go: so a
+//! set goes when the last of those lets go that keep it now. Where it is not known how far apart the runs
+//! are, they are taken to be as close as can be, which no set goes before.
 
 use std::collections::HashMap;
 

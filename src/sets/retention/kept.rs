@@ -1,7 +1,7 @@
 //! What is kept whatever the rules say, and what becomes of sets that are not good.
 //!
-//! In: one set, where it stands, and what the rules say about it. Out: all its reasons. Must never: have a way
-//! past a hold.
+//! In: one set, where it stands, and what the rules say about it. Out: all its reasons. Must never: have a
+//! way past a hold.
 
 use jiff::{SignedDuration, Timestamp};
 

@@ -11,9 +11,9 @@
 //! plan       PrunePlan: every set with its reasons                     plan.rs, reason.rs
 //! ```
 //!
-//! In: a [`Request`] and the sets of one group, in any order. Out: a [`PrunePlan`]; the same facts give the same
-//! plan. Must never: look at a clock, at EC2 or at the host; let a set go that something holds, or that is not of
-//! the group; let the last good set of a group go unless that was asked for by name.
+//! In: a [`Request`] and the sets of one group, in any order. Out: a [`PrunePlan`]; the same facts give the
+//! same plan. Must never: look at a clock, at EC2 or at the host; let a set go that something holds, or
+//! that is not of the group; let the last good set of a group go unless that was asked for by name.
 
 use std::collections::BTreeMap;
 
@@ -45,8 +45,8 @@ use reason::Judged;
 
 /// Decides about every set of `sets`.
 ///
-/// The sets need not be of one group: those that are not of `request.group` are kept, and do not count. It takes
-/// `n log n` steps for `n` sets.
+/// The sets need not be of one group: those that are not of `request.group` are kept, and do not count. It
+/// takes `n log n` steps for `n` sets.
 #[must_use]
 pub fn decide(request: &Request<'_>, sets: &[SetFacts]) -> PrunePlan {
     let mut sorted: Vec<&SetFacts> = sets.iter().collect();

@@ -1,11 +1,11 @@
 //! Which hour, day, week, month, quarter or year an instant belongs to, in a zone.
 //!
-//! In: an instant and a zone. Out: a key that orders periods and tells two of them apart, its name, and where the
-//! period ends. Must never: compare an instant with its neighbour alone, since a zone may come back to a day that
-//! it has left; take a calendar's year for that of a week.
+//! In: an instant and a zone. Out: a key that orders periods and tells two of them apart, its name, and
+//! where the period ends. Must never: compare an instant with its neighbour alone, since a zone may come
+//! back to a day that it has left; take a calendar's year for that of a week.
 //!
-//! The offset is a part of an hour: at the end of summer time the two hours from 02:00 are two. An hour that a
-//! zone skips is simply not there. A day, a week and what is longer are those of the local date.
+//! The offset is a part of an hour: at the end of summer time the two hours from 02:00 are two. An hour
+//! that a zone skips is simply not there. A day, a week and what is longer are those of the local date.
 
 use jiff::civil::{Date, DateTime};
 use jiff::{SignedDuration, Timestamp, ToSpan};
@@ -53,8 +53,8 @@ impl Unit {
         }
     }
 
-    /// The name of the period that `time` belongs to: `2026-10-25T02+02:00`, `2026-10-25`, `2026-W43`, `2026-10`,
-    /// `2026-Q4`, `2026`.
+    /// The name of the period that `time` belongs to: `2026-10-25T02+02:00`, `2026-10-25`, `2026-W43`,
+    /// `2026-10`, `2026-Q4`, `2026`.
     pub(super) fn name(self, time: Timestamp, zone: &Zone) -> String {
         let local = time.to_zoned(zone.rules().clone());
         match self {

@@ -1,7 +1,7 @@
 //! The decision as a value: what a dry run prints and a prune carries out.
 //!
-//! In: nothing, [`super::decide`] makes it. Out: every set with its verdict and its reasons. Must never: have a
-//! set in the order that a refusal holds back.
+//! In: nothing, [`super::decide`] makes it. Out: every set with its verdict and its reasons. Must never:
+//! have a set in the order that a refusal holds back.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -79,7 +79,8 @@ pub enum Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "when", rename_all = "snake_case")]
 pub enum Departure {
-    /// With the first prune from then on, if the plan's runs go on as they are planned and each makes a good set.
+    /// With the first prune from then on, if the plan's runs go on as they are planned and each makes a
+    /// good set.
     Expected {
         /// From then on.
         at: Timestamp,

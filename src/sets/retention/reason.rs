@@ -1,6 +1,7 @@
 //! Why a set is kept or goes: the rule, its counter and its period, as data and in words.
 //!
-//! In: what a rule has found. Out: [`Reason`]. Must never: name a rule by another word than the configuration.
+//! In: what a rule has found. Out: [`Reason`]. Must never: name a rule by another word than the
+//! configuration.
 
 use std::fmt;
 

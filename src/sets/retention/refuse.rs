@@ -1,7 +1,7 @@
 //! When a prune removes nothing although something would go, and what somebody should look at.
 //!
-//! In: the request, and how many sets would go. Out: [`Refusal`]s and [`Warning`]s. Must never: refuse in part: a
-//! history that is thinned halfway is one that nobody asked for.
+//! In: the request, and how many sets would go. Out: [`Refusal`]s and [`Warning`]s. Must never: refuse in
+//! part: a history that is thinned halfway is one that nobody asked for.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -61,10 +61,12 @@ impl Refusal {
         match self {
             Self::ClockSkew { .. } => "set the host's clock (chronyc tracking, timedatectl)",
             Self::Stale { .. } | Self::NoGoodSet => {
-                "find out why there is no new set (stillpoint status); the override for stale histories goes on"
+                "find out why there is no new set (stillpoint status); the override for stale \
+                 histories goes on"
             }
             Self::MoreThanHalf { .. } => {
-                "look at the list; --yes removes them, and `max_deletes` in the plan's rules allows more for good"
+                "look at the list; --yes removes them, and `max_deletes` in the plan's rules allows \
+                 more for good"
             }
             Self::MaxDeletes { .. } => "look at the list; --yes removes them",
             Self::InstanceGone => "name the instance by its id (--instance i-…)",
@@ -83,8 +85,8 @@ impl fmt::Display for Refusal {
             ),
             Self::Stale { newest, limit } => write!(
                 f,
-                "stale: not thinning a history that has stopped growing (the newest good set is of {}, and should be \
-                 newer than {})",
+                "stale: not thinning a history that has stopped growing (the newest good set is of {}, \
+                 and should be newer than {})",
                 minute(*newest),
                 minute(*limit)
             ),

@@ -3,9 +3,9 @@
 //! In: good sets, oldest first. Out: for each, every rule's reason. Must never: let one rule depend on what
 //! another one keeps: then a rule more could remove a set more.
 //!
-//! Each rule looks at all counted sets by itself. A rule of periods takes one set of each period, and keeps those
-//! of the newest periods *that have one*: a gap uses up nothing. Which set of a period it is does not depend on
-//! the time now. So a prune a day leaves what one prune at the end would leave.
+//! Each rule looks at all counted sets by itself. A rule of periods takes one set of each period, and keeps
+//! those of the newest periods *that have one*: a gap uses up nothing. Which set of a period it is does not
+//! depend on the time now. So a prune a day leaves what one prune at the end would leave.
 
 use std::collections::BTreeMap;
 
@@ -80,8 +80,8 @@ fn periods(
         let set = sets[i];
         let (of, until) = match rule.limit {
             Limit::Periods(count) => (Some(count), None),
-            // The whole period is of one age. If each of its sets had its own, the next one would take the place of
-            // a first one that became too old.
+            // The whole period is of one age. If each of its sets had its own, the next one would take the
+            // place of a first one that became too old.
             Limit::Younger(age) => (None, Some(age.after(rule.unit.end(set.time, zone)))),
         };
         let kept = of.is_none_or(|count| count.keeps(nth)) && until.is_none_or(|t| t > request.now.server);

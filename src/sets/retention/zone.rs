@@ -1,7 +1,7 @@
 //! The time zone of a policy, by its IANA name.
 //!
-//! In: a name. Out: [`Zone`], with the rules that the tzdata of this host has for it. Must never: take the zone
-//! of the host, or of whoever started the program; read files that a variable names.
+//! In: a name. Out: [`Zone`], with the rules that the tzdata of this host has for it. Must never: take the
+//! zone of the host, or of whoever started the program; read files that a variable names.
 
 use std::fmt;
 use std::path::Path;
@@ -10,7 +10,8 @@ use std::sync::LazyLock;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use serde::{Serialize, Serializer};
 
-/// Where distributions keep tzdata. The variable `TZDIR` does not count: who sets it would decide which sets go.
+/// Where distributions keep tzdata. The variable `TZDIR` does not count: who sets it would decide which
+/// sets go.
 const FOLDERS: [&str; 3] = ["/usr/share/zoneinfo", "/usr/share/lib/zoneinfo", "/etc/zoneinfo"];
 /// Files beside the zones: they name no place, or what is in them changes.
 const NOT_ZONES: [&str; 4] = ["localtime", "posixrules", "Factory", "Etc/Unknown"];

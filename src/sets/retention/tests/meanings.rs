@@ -6,8 +6,8 @@ fn last(count: u32) -> Policy {
     Policy { last: some(count), ..Policy::default() }
 }
 
-/// 1. A set is kept or goes as a whole, and its time is EC2's: ids, which have the host's clock in them, do not
-///    count.
+/// 1. A set is kept or goes as a whole, and its time is EC2's: ids, which have the host's clock in them, do
+///    not count.
 #[test]
 fn the_time_of_a_set_is_that_of_ec2_and_not_that_of_its_id() {
     let mut history = sets(&["2026-12-01", "2026-12-02", "2026-12-03"]);

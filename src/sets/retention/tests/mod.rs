@@ -1,5 +1,5 @@
-//! Made histories → plans. What is counted by hand is written out by hand; what holds for every history is tried
-//! on random ones.
+//! Made histories → plans. What is counted by hand is written out by hand; what holds for every history is
+//! tried on random ones.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;

@@ -75,10 +75,12 @@ fn by_names(policy: &Policy, format: &str, count: Count, sets: &[SetFacts], set:
 }
 
 proptest! {
-    /// The rules together keep what each of them keeps: so a rule more, or a larger count, removes nothing more.
+    /// The rules together keep what each of them keeps: so a rule more, or a larger count, removes nothing
+    /// more.
     #[test]
     fn more_rules_never_delete_more((sets, now) in history(30), a in policy(), b in policy()) {
-        let b = Policy { timezone: a.timezone.clone(), of_period: a.of_period, delete_shared: a.delete_shared, ..b };
+        let timezone = a.timezone.clone();
+        let b = Policy { timezone, of_period: a.of_period, delete_shared: a.delete_shared, ..b };
         let together = both(&a, &b);
         let kept = |policy: &Policy| kept_ids(&unhindered(policy, now), &sets);
         let each: BTreeSet<_> = kept(&a).union(&kept(&b)).cloned().collect();
@@ -176,7 +178,8 @@ proptest! {
                 prop_assert!(*until <= now);
             }
         }
-        // What is to be removed is what the decisions say, oldest first, and nothing where there is a refusal.
+        // What is to be removed is what the decisions say, oldest first, and nothing where there is a
+        // refusal.
         let remove = plan.sets.iter().filter(|set| set.verdict == Verdict::Remove);
         prop_assert!(remove.map(|set| &set.id).eq(&plan.order));
         prop_assert!(plan.refusals.is_empty() || plan.order.is_empty());

@@ -1,5 +1,5 @@
-//! Random histories and policies: summer time of several zones, leap days, clock jumps, gaps, duplicates in one
-//! minute, sets that are not good, holds and tags.
+//! Random histories and policies: summer time of several zones, leap days, clock jumps, gaps, duplicates in
+//! one minute, sets that are not good, holds and tags.
 
 use proptest::prelude::*;
 

@@ -174,8 +174,17 @@ proptest! {
         ], 0..6), now in 0..4_usize, zone in zones(), interval in prop::option::of(0..u64::MAX)) {
         let history: Vec<_> = times.iter().enumerate().map(|(n, time)| set(n, *time)).collect();
         let policy = Policy {
-            last: some(2), hourly: some(2), daily: some(2), weekly: some(9), monthly: some(2), quarterly: some(2),
-            yearly: some(10_000), within: Some(Age::months(1200)), timezone: zone, ..Policy::default()
+            last: some(2),
+            hourly: some(2),
+            daily: some(2),
+            weekly: some(9),
+            monthly: some(2),
+            quarterly: some(2),
+            yearly: some(10_000),
+            within: Some(Age::months(1200)),
+            within_weekly: Some(Age::days(9)),
+            timezone: zone,
+            ..Policy::default()
         };
         let now = times.get(now).copied().unwrap_or(Timestamp::UNIX_EPOCH);
         let ask = Request {
