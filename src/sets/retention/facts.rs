@@ -288,7 +288,8 @@ pub struct Options {
 pub struct Request<'a> {
     /// The group whose sets may go.
     pub group: &'a Group,
-    /// Its rules: those of the plan, or of the plan's copies. None: nothing is removed.
+    /// Its rules: those of the plan, or of the plan's copies. None, or rules that keep nothing: nothing is
+    /// removed.
     pub policy: Option<&'a Policy>,
     /// The time now.
     pub now: Now,

@@ -49,6 +49,9 @@ use reason::Judged;
 /// takes `n log n` steps for `n` sets.
 #[must_use]
 pub fn decide(request: &Request<'_>, sets: &[SetFacts]) -> PrunePlan {
+    // Rules that keep nothing are no rules: no configuration has them.
+    let policy = request.policy.filter(|policy| policy.keeps_something());
+    let request = &Request { policy, ..*request };
     let mut sorted: Vec<&SetFacts> = sets.iter().collect();
     sorted.sort_by(|a, b| (a.time, &a.id).cmp(&(b.time, &b.id)));
     let ids = doubled(&sorted);

@@ -98,7 +98,7 @@ pub struct Policy {
 }
 
 impl Default for Policy {
-    /// No rule: such a policy keeps nothing, and no configuration may have it.
+    /// No rule: by such a policy nothing is removed, and no configuration may have it.
     fn default() -> Self {
         Self {
             last: None,

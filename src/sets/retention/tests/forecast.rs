@@ -97,6 +97,8 @@ fn watch(policy: &Policy, sets: &[SetFacts], times: &[Timestamp]) -> Vec<Option<
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     /// The plan's runs go on: each set goes with the first prune from the time that was said.
     #[test]
     fn a_set_goes_when_it_was_said_that_it_would(

@@ -242,10 +242,19 @@ fn without_rules_nothing_is_removed() {
     let ask = Request { policy: None, ..request(&policy, "2026-12-02") };
     let everything =
         Options { all: true, yes: true, including_the_last: true, stale: true, instance_named: true };
+    // Rules that are all off are none, wherever they come from.
+    let off = [
+        None,
+        Some(Policy::default()),
+        Some(Policy { daily: some(0), within: Some(Age::default()), ..Policy::default() }),
+    ];
     for options in [ask.options, everything] {
-        let plan = decide(&Request { options, ..ask }, &history);
-        assert!(plan.order.is_empty() && plan.refusals.is_empty());
-        assert!(plan.sets.iter().all(|set| set.reasons.iter().any(|reason| reason.rule == Rule::NoRules)));
+        for policy in &off {
+            let plan = decide(&Request { options, policy: policy.as_ref(), ..ask }, &history);
+            assert!(plan.order.is_empty() && plan.refusals.is_empty());
+            let no_rules = |set: &Decision| set.reasons.iter().any(|reason| reason.rule == Rule::NoRules);
+            assert!(plan.sets.iter().all(no_rules), "{policy:?}");
+        }
     }
 }
 

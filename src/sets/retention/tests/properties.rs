@@ -75,6 +75,9 @@ fn by_names(policy: &Policy, format: &str, count: Count, sets: &[SetFacts], set:
 }
 
 proptest! {
+    // What fails is printed; a file of it would have to be looked after.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     /// The rules together keep what each of them keeps: so a rule more, or a larger count, removes nothing
     /// more.
     #[test]
