@@ -97,11 +97,13 @@ fn quarter(date: Date) -> i8 {
     (date.month() - 1) / 3 + 1
 }
 
-/// A change of the offset ends an hour as the clock does, because the offset is a part of it.
+/// A change of the offset ends an hour as the clock does, because the offset is a part of it. tzdata also has
+/// changes of something else.
 fn end_of_hour(time: Timestamp, local: DateTime, zone: &Zone) -> Timestamp {
     let gone = SignedDuration::from_secs(i64::from(local.minute()) * 60 + i64::from(local.second()))
         + SignedDuration::from_nanos(i64::from(local.subsec_nanosecond()));
     let full = time.checked_add(SignedDuration::from_hours(1) - gone).unwrap_or(Timestamp::MAX);
-    let change = zone.rules().following(time).next().map(|change| change.timestamp());
-    change.filter(|change| *change < full).unwrap_or(full)
+    let offset = zone.rules().to_offset(time);
+    let mut changes = zone.rules().following(time).take_while(|change| change.timestamp() < full);
+    changes.find(|change| change.offset() != offset).map_or(full, |change| change.timestamp())
 }

@@ -141,7 +141,7 @@ pub struct Reason {
     pub by: Option<RunId>,
     /// What holds it.
     #[serde(skip_serializing_if = "Option::is_none", flatten)]
-    pub hold: Option<Hold>,
+    pub hold: Option<Box<Hold>>,
     /// What the rule has to say beyond that.
     #[serde(skip)]
     pub(super) words: Option<String>,
@@ -161,7 +161,7 @@ impl Reason {
     }
 
     pub(super) fn hold(hold: &Hold) -> Self {
-        Self { hold: Some(hold.clone()), until: hold.until(), ..Self::of(Rule::Hold) }
+        Self { hold: Some(Box::new(hold.clone())), until: hold.until(), ..Self::of(Rule::Hold) }
     }
 
     pub(super) fn keep_until(tag: &KeepUntil) -> Self {

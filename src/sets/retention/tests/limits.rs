@@ -106,3 +106,67 @@ fn locks_that_end_too_early_are_a_warning() {
     history[3].holds = lock(Some(at("2026-12-08")));
     assert_eq!(warnings(&history), [Warning::LockEndsFirst { sets: 2, id: id(3), until: at("2026-12-08") }]);
 }
+
+/// What a machine reads is what a person reads.
+#[test]
+fn refusals_and_warnings_have_a_name_and_words() {
+    let policy = last(1);
+    let mut history = daily(6, "2026-12-06");
+    history[2].keep_until = Some(KeepUntil::Unreadable("soon".into()));
+    history[5].time = at("2027-12-06");
+    let now = Now { server: at("2026-12-20"), host: at("2026-12-21") };
+    let options = Options::default();
+    let ask =
+        Request { now, options, interval: Some(DAY), instance_gone: true, ..request(&policy, "2026-12-20") };
+    let plan = decide(&ask, &history);
+    let json = serde_json::to_value(&plan).unwrap();
+    let names = |list: &str, key: &str| -> Vec<String> {
+        let list = json[list].as_array().unwrap().iter();
+        list.map(|entry| {
+            assert!(entry["text"].as_str().is_some_and(|text| text.len() > 20), "{entry}");
+            entry[key].as_str().unwrap().to_owned()
+        })
+        .collect()
+    };
+    assert_eq!(names("refusals", "refusal"), ["clock_skew", "instance_gone", "stale"]);
+    assert_eq!(names("warnings", "warning"), ["keep_until", "future"]);
+    assert!(plan.refusals.iter().all(|refusal| refusal.hint().len() > 20));
+    assert_eq!(json["sets"][0]["verdict"], "withheld");
+}
+
+#[test]
+fn a_rule_has_one_name() {
+    let rules = [
+        Rule::Last,
+        Rule::Hourly,
+        Rule::Daily,
+        Rule::Weekly,
+        Rule::Monthly,
+        Rule::Quarterly,
+        Rule::Yearly,
+        Rule::Within,
+        Rule::WithinHourly,
+        Rule::WithinDaily,
+        Rule::WithinWeekly,
+        Rule::WithinMonthly,
+        Rule::WithinQuarterly,
+        Rule::WithinYearly,
+        Rule::AtLeast,
+        Rule::MinAge,
+        Rule::Failed,
+        Rule::KeepUntil,
+        Rule::Hold,
+        Rule::LastGood,
+        Rule::NewestDegraded,
+        Rule::Pending,
+        Rule::Future,
+        Rule::OtherGroup,
+        Rule::SameId,
+        Rule::NoRules,
+        Rule::Torn,
+        Rule::All,
+    ];
+    for rule in rules {
+        assert_eq!(serde_json::to_value(rule).unwrap(), rule.name());
+    }
+}

@@ -301,6 +301,24 @@ fn days_and_hours_are_those_of_the_zone() {
     assert_eq!(plan.order, [id(0), id(1)], "{:?}", plan.sets);
 }
 
+/// 5. A day to which a zone comes back stays older than the day after it, whichever set stands for it: else a
+///    second prune would remove what the first one kept.
+#[test]
+fn periods_are_in_the_order_of_the_calendar() {
+    // St. John's: 6 November, half a minute of the 7th, and the 6th again.
+    let history = sets(&["2010-11-06T20:00:00Z", "2010-11-07T02:30:30Z", "2010-11-07T02:45:00Z"]);
+    let policy = Policy {
+        daily: some(1),
+        of_period: OfPeriod::First,
+        timezone: zone("America/St_Johns"),
+        ..Policy::default()
+    };
+    let plan = decide(&request(&policy, "2010-11-08"), &history);
+    assert_eq!(plan.order, [id(0)]);
+    assert_eq!(rules(&plan, 1), [Rule::Daily]);
+    assert_eq!(decide(&request(&policy, "2010-11-08"), &history[1..]).order, []);
+}
+
 /// 5. The year of an ISO week is not the year of its days.
 #[test]
 fn a_week_over_new_year_is_one_week() {

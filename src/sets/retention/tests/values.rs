@@ -136,9 +136,14 @@ proptest! {
         // From 2012: before that some zones came back to a day that they had left.
         second in 1_325_400_000_i64..2_000_000_000,
         nano in 0..1_000_000_000_i32,
+        before_change in prop::option::of(0..7200_i64),
         zone in zones(),
     ) {
         let time = Timestamp::new(second, nano).unwrap();
+        // Shortly before the clocks change, where they do.
+        let change = || zone.rules().following(time).next().map(|change| change.timestamp());
+        let before = before_change.and_then(|s| change()?.checked_sub(SignedDuration::from_secs(s)).ok());
+        let time = before.unwrap_or(time);
         for unit in UNITS {
             let end = unit.end(time, &zone);
             prop_assert!(end > time);
