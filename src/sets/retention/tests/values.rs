@@ -120,6 +120,15 @@ fn no_variable_says_what_a_zone_is() {
     assert!(again.status.success() && out.contains("1 passed"), "{out}");
 }
 
+/// Clocks that change within an hour end it: St. John's once did so at one minute past midnight.
+#[test]
+fn a_change_of_the_offset_ends_an_hour() {
+    let time = at("2010-11-07T02:30:30Z");
+    assert_eq!(Unit::Hour.end(time, &zone("America/St_Johns")), at("2010-11-07T02:31:00Z"));
+    assert_eq!(Unit::Hour.end(time, &Zone::UTC), at("2010-11-07T03:00:00Z"));
+    assert_eq!(Unit::Hour.end(time, &zone("Asia/Kathmandu")), at("2010-11-07T03:15:00Z"));
+}
+
 fn zones() -> impl Strategy<Value = Zone> {
     prop::sample::select(super::random::ZONES.to_vec()).prop_map(zone)
 }
