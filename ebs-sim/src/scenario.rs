@@ -3,9 +3,8 @@
 //! In: TOML and text from the user. Out: a [`Scenario`] whose every value makes sense together. An
 //! unknown key must never be ignored, and nothing is touched on the host before this has passed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 mod account;
 mod bin;
@@ -13,6 +12,8 @@ mod bucket;
 mod endpoint;
 mod instance;
 mod key;
+mod limits;
+mod snapshots;
 mod volume;
 
 pub use account::{Account, is_account};
@@ -21,6 +22,8 @@ pub use bucket::Bucket;
 pub use endpoint::{Endpoint, Log};
 pub use instance::{Imds, Instance};
 pub use key::{KeySpec, KeyState};
+pub use limits::Limits;
+pub use snapshots::Snapshots;
 pub use volume::{VolumeKind, VolumeSpec, Volumes};
 
 use serde::{Deserialize, Serialize};
@@ -28,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use crate::faults::Fault;
 use crate::ids::ImageId;
 use crate::policy::Policy;
-use crate::units::{Bytes, MIB};
+use crate::units::MIB;
 
 /// A scenario that cannot be simulated.
 #[derive(Debug, thiserror::Error)]
@@ -149,92 +152,6 @@ impl Iam {
     /// The policy. One that cannot be read, which `load` has refused, would allow nothing.
     pub fn policy(&self) -> Option<Policy> {
         self.policy.as_deref().map(|text| Policy::parse(text).unwrap_or_default())
-    }
-}
-
-/// `[snapshots]`
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Snapshots {
-    /// How long a snapshot stays pending.
-    pub seconds_to_complete: f64,
-    /// Bytes a second, which overrides `seconds_to_complete` by the volume's size.
-    pub rate: Option<Bytes>,
-    /// How long DescribeSnapshots does not know of a new one: EC2 is eventually consistent.
-    #[serde(with = "crate::units::duration")]
-    pub visible_after: Duration,
-    /// How long it still lists one that is deleted.
-    #[serde(with = "crate::units::duration")]
-    pub listed_after_deletion: Duration,
-    /// How long Describe calls show a snapshot's tags as they were.
-    #[serde(with = "crate::units::duration")]
-    pub tags_visible_after: Duration,
-    /// How long after its completion the EBS direct APIs do not find one.
-    #[serde(with = "crate::units::duration")]
-    pub readable_after: Duration,
-}
-
-impl Default for Snapshots {
-    fn default() -> Self {
-        Self {
-            seconds_to_complete: 2.0,
-            rate: None,
-            visible_after: Duration::ZERO,
-            listed_after_deletion: Duration::ZERO,
-            tags_visible_after: Duration::ZERO,
-            readable_after: Duration::ZERO,
-        }
-    }
-}
-
-impl Snapshots {
-    /// How long a snapshot of a volume of this size stays pending.
-    pub fn time_to_complete(&self, size: u64) -> Duration {
-        match self.rate {
-            Some(Bytes(rate)) if rate > 0 => Duration::from_millis(size.saturating_mul(1000) / rate),
-            _ => Duration::from_secs_f64(self.seconds_to_complete),
-        }
-    }
-}
-
-/// `[limits]`
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Least time between two snapshots of one volume; `0s` switches it off.
-    #[serde(with = "crate::units::duration")]
-    pub per_volume_interval: Duration,
-    /// Most snapshots of one volume in progress; 0 switches it off.
-    pub pending_per_volume: usize,
-    /// Most snapshots of the account in progress; 0 switches it off.
-    pub pending_per_account: usize,
-    /// Most snapshots in one Region; 0 switches it off.
-    pub snapshots: usize,
-    /// Most copies in progress to one Region; 0 switches it off.
-    pub copies_per_region: usize,
-    /// Most items in one answer, whatever MaxResults says.
-    pub page_size: usize,
-    /// Whether an empty page goes before each page of DescribeSnapshots and of blocks, as EC2 may answer.
-    pub empty_pages: bool,
-    /// Whether too many requests in too short a time are refused.
-    pub throttling: bool,
-    /// Buckets of actions that are not EC2's.
-    pub bucket: BTreeMap<String, Bucket>,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            per_volume_interval: Duration::from_secs(15),
-            pending_per_volume: 5,
-            pending_per_account: 100,
-            snapshots: 100_000,
-            copies_per_region: 20,
-            page_size: 1000,
-            empty_pages: false,
-            throttling: true,
-            bucket: BTreeMap::new(),
-        }
     }
 }
 

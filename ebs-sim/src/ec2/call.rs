@@ -60,23 +60,15 @@ fn invalid(action: &str) -> Ec2Error {
 }
 
 pub enum Call {
-    EnableImage(images::Disable),
-    DisableImage(images::Disable),
-    RestoreSnapshotFromRecycleBin(bin::Restore),
-    ListSnapshotsInRecycleBin(bin::List),
-    GetSnapshotBlockPublicAccessState(block_public::Get),
-    EnableSnapshotBlockPublicAccess(block_public::Enable),
-    DisableSnapshotBlockPublicAccess(block_public::Disable),
+    AttachVolume(volumes::Attach),
     CopySnapshot(copy::Copy),
     CreateSnapshot(create::One),
     CreateSnapshots(create::Set),
     CreateTags(tags::Create),
-    DeleteSnapshot(delete::Delete),
-    AttachVolume(volumes::Attach),
     CreateVolume(Box<volumes::Create>),
-    DeleteVolume(volumes::Delete),
-    DetachVolume(volumes::Detach),
+    DeleteSnapshot(delete::Delete),
     DeleteTags(tags::Delete),
+    DeleteVolume(volumes::Delete),
     DeregisterImage(images::Deregister),
     DescribeImageAttribute(images::DescribeAttribute),
     DescribeImages(images::Describe),
@@ -88,13 +80,21 @@ pub enum Call {
     DescribeSnapshots(snapshots::Describe),
     DescribeTags(tags::Describe),
     DescribeVolumes(volumes::Describe),
+    DetachVolume(volumes::Detach),
+    DisableImage(images::Disable),
+    DisableSnapshotBlockPublicAccess(block_public::Disable),
+    EnableImage(images::Disable),
+    EnableSnapshotBlockPublicAccess(block_public::Enable),
     GetInstanceUefiData(images::Uefi),
+    GetSnapshotBlockPublicAccessState(block_public::Get),
+    ListSnapshotsInRecycleBin(bin::List),
     LockSnapshot(lock::Set),
     ModifyImageAttribute(images::ModifyAttribute),
     ModifySnapshotAttribute(share::Modify),
     ModifySnapshotTier(tier::Archive),
     RegisterImage(images::Register),
     ResetSnapshotAttribute(share::Reset),
+    RestoreSnapshotFromRecycleBin(bin::Restore),
     RestoreSnapshotTier(tier::Restore),
     UnlockSnapshot(lock::Unset),
 }
@@ -106,29 +106,15 @@ impl Call {
             return Err(invalid(action));
         }
         Ok(match action {
-            "DisableSnapshotBlockPublicAccess" => {
-                Call::DisableSnapshotBlockPublicAccess(block_public::Disable)
-            }
-            "EnableSnapshotBlockPublicAccess" => {
-                Call::EnableSnapshotBlockPublicAccess(block_public::Enable::parse(params)?)
-            }
-            "GetSnapshotBlockPublicAccessState" => Call::GetSnapshotBlockPublicAccessState(block_public::Get),
-            "ListSnapshotsInRecycleBin" => Call::ListSnapshotsInRecycleBin(bin::List::parse(params)?),
-            "RestoreSnapshotFromRecycleBin" => {
-                Call::RestoreSnapshotFromRecycleBin(bin::Restore::parse(params)?)
-            }
-            "DisableImage" => Call::DisableImage(images::Disable::parse(params, true)?),
-            "EnableImage" => Call::EnableImage(images::Disable::parse(params, false)?),
+            "AttachVolume" => Call::AttachVolume(volumes::Attach::parse(params)?),
             "CopySnapshot" => Call::CopySnapshot(copy::Copy::parse(params)?),
             "CreateSnapshot" => Call::CreateSnapshot(create::One::parse(params)?),
             "CreateSnapshots" => Call::CreateSnapshots(create::Set::parse(params)?),
-            "AttachVolume" => Call::AttachVolume(volumes::Attach::parse(params)?),
-            "CreateVolume" => Call::CreateVolume(Box::new(volumes::Create::parse(params)?)),
-            "DeleteVolume" => Call::DeleteVolume(volumes::Delete::parse(params)?),
-            "DetachVolume" => Call::DetachVolume(volumes::Detach::parse(params)?),
             "CreateTags" => Call::CreateTags(tags::Create::parse(params)?),
+            "CreateVolume" => Call::CreateVolume(Box::new(volumes::Create::parse(params)?)),
             "DeleteSnapshot" => Call::DeleteSnapshot(delete::Delete::parse(params)?),
             "DeleteTags" => Call::DeleteTags(tags::Delete::parse(params)?),
+            "DeleteVolume" => Call::DeleteVolume(volumes::Delete::parse(params)?),
             "DeregisterImage" => Call::DeregisterImage(images::Deregister::parse(params)?),
             "DescribeImageAttribute" => {
                 Call::DescribeImageAttribute(images::DescribeAttribute::parse(params)?)
@@ -142,13 +128,27 @@ impl Call {
             "DescribeSnapshots" => Call::DescribeSnapshots(snapshots::Describe::parse(params)?),
             "DescribeTags" => Call::DescribeTags(tags::Describe::parse(params)?),
             "DescribeVolumes" => Call::DescribeVolumes(volumes::Describe::parse(params)?),
+            "DetachVolume" => Call::DetachVolume(volumes::Detach::parse(params)?),
+            "DisableImage" => Call::DisableImage(images::Disable::parse(params, true)?),
+            "DisableSnapshotBlockPublicAccess" => {
+                Call::DisableSnapshotBlockPublicAccess(block_public::Disable)
+            }
+            "EnableImage" => Call::EnableImage(images::Disable::parse(params, false)?),
+            "EnableSnapshotBlockPublicAccess" => {
+                Call::EnableSnapshotBlockPublicAccess(block_public::Enable::parse(params)?)
+            }
             "GetInstanceUefiData" => Call::GetInstanceUefiData(images::Uefi::parse(params)?),
+            "GetSnapshotBlockPublicAccessState" => Call::GetSnapshotBlockPublicAccessState(block_public::Get),
+            "ListSnapshotsInRecycleBin" => Call::ListSnapshotsInRecycleBin(bin::List::parse(params)?),
             "LockSnapshot" => Call::LockSnapshot(lock::Set::parse(params)?),
             "ModifyImageAttribute" => Call::ModifyImageAttribute(images::ModifyAttribute::parse(params)?),
             "ModifySnapshotAttribute" => Call::ModifySnapshotAttribute(share::Modify::parse(params)?),
             "ModifySnapshotTier" => Call::ModifySnapshotTier(tier::Archive::parse(params)?),
             "RegisterImage" => Call::RegisterImage(images::Register::parse(params)?),
             "ResetSnapshotAttribute" => Call::ResetSnapshotAttribute(share::Reset::parse(params)?),
+            "RestoreSnapshotFromRecycleBin" => {
+                Call::RestoreSnapshotFromRecycleBin(bin::Restore::parse(params)?)
+            }
             "RestoreSnapshotTier" => Call::RestoreSnapshotTier(tier::Restore::parse(params)?),
             "UnlockSnapshot" => Call::UnlockSnapshot(lock::Unset::parse(params)?),
             _ => return Err(invalid(action)),
@@ -158,29 +158,15 @@ impl Call {
     /// What the caller must be allowed to do.
     pub fn needs(&self, world: &World) -> Vec<Need> {
         match self {
-            Call::DisableSnapshotBlockPublicAccess(_) => {
-                vec![Need::on_all("ec2:DisableSnapshotBlockPublicAccess")]
-            }
-            Call::EnableSnapshotBlockPublicAccess(_) => {
-                vec![Need::on_all("ec2:EnableSnapshotBlockPublicAccess")]
-            }
-            Call::GetSnapshotBlockPublicAccessState(_) => {
-                vec![Need::on_all("ec2:GetSnapshotBlockPublicAccessState")]
-            }
-            Call::ListSnapshotsInRecycleBin(_) => vec![Need::on_all("ec2:ListSnapshotsInRecycleBin")],
-            Call::RestoreSnapshotFromRecycleBin(call) => call.needs(world),
-            Call::DisableImage(call) => call.needs(world),
-            Call::EnableImage(call) => call.needs(world),
+            Call::AttachVolume(call) => call.needs(world),
             Call::CopySnapshot(call) => call.needs(world),
             Call::CreateSnapshot(call) => call.needs(world),
             Call::CreateSnapshots(call) => call.needs(world),
-            Call::AttachVolume(call) => call.needs(world),
-            Call::CreateVolume(call) => call.needs(world),
-            Call::DeleteVolume(call) => call.needs(world),
-            Call::DetachVolume(call) => call.needs(world),
             Call::CreateTags(call) => call.needs(world),
+            Call::CreateVolume(call) => call.needs(world),
             Call::DeleteSnapshot(call) => call.needs(world),
             Call::DeleteTags(call) => call.needs(world),
+            Call::DeleteVolume(call) => call.needs(world),
             Call::DeregisterImage(call) => call.needs(world),
             Call::DescribeImageAttribute(call) => call.needs(world),
             Call::DescribeImages(_) => vec![Need::on_all("ec2:DescribeImages")],
@@ -192,13 +178,27 @@ impl Call {
             Call::DescribeSnapshots(_) => vec![Need::on_all("ec2:DescribeSnapshots")],
             Call::DescribeTags(_) => vec![Need::on_all("ec2:DescribeTags")],
             Call::DescribeVolumes(_) => vec![Need::on_all("ec2:DescribeVolumes")],
+            Call::DetachVolume(call) => call.needs(world),
+            Call::DisableImage(call) => call.needs(world),
+            Call::DisableSnapshotBlockPublicAccess(_) => {
+                vec![Need::on_all("ec2:DisableSnapshotBlockPublicAccess")]
+            }
+            Call::EnableImage(call) => call.needs(world),
+            Call::EnableSnapshotBlockPublicAccess(_) => {
+                vec![Need::on_all("ec2:EnableSnapshotBlockPublicAccess")]
+            }
             Call::GetInstanceUefiData(call) => call.needs(world),
+            Call::GetSnapshotBlockPublicAccessState(_) => {
+                vec![Need::on_all("ec2:GetSnapshotBlockPublicAccessState")]
+            }
+            Call::ListSnapshotsInRecycleBin(_) => vec![Need::on_all("ec2:ListSnapshotsInRecycleBin")],
             Call::LockSnapshot(call) => call.needs(world),
             Call::ModifyImageAttribute(call) => call.needs(world),
             Call::ModifySnapshotAttribute(call) => call.needs(world),
             Call::ModifySnapshotTier(call) => call.needs(world),
             Call::RegisterImage(call) => call.needs(world),
             Call::ResetSnapshotAttribute(call) => call.needs(world),
+            Call::RestoreSnapshotFromRecycleBin(call) => call.needs(world),
             Call::RestoreSnapshotTier(call) => call.needs(world),
             Call::UnlockSnapshot(call) => call.needs(world),
         }
@@ -207,23 +207,15 @@ impl Call {
     /// Does it, and gives the response body.
     pub async fn act(self, context: &Context, faults: &[Hit]) -> Result<String, Ec2Error> {
         match self {
-            Call::DisableSnapshotBlockPublicAccess(call) => Ok(call.act(context)),
-            Call::EnableSnapshotBlockPublicAccess(call) => Ok(call.act(context)),
-            Call::GetSnapshotBlockPublicAccessState(call) => Ok(call.act(context)),
-            Call::ListSnapshotsInRecycleBin(call) => call.act(context),
-            Call::RestoreSnapshotFromRecycleBin(call) => call.act(context),
-            Call::DisableImage(call) => call.act(context),
-            Call::EnableImage(call) => call.act(context),
+            Call::AttachVolume(call) => call.act(context),
             Call::CopySnapshot(call) => call.act(context, faults).await,
             Call::CreateSnapshot(call) => call.act(context, faults).await,
             Call::CreateSnapshots(call) => call.act(context, faults).await,
-            Call::AttachVolume(call) => call.act(context),
-            Call::CreateVolume(call) => call.act(context).await,
-            Call::DeleteVolume(call) => call.act(context),
-            Call::DetachVolume(call) => call.act(context),
             Call::CreateTags(call) => call.act(context, faults),
+            Call::CreateVolume(call) => call.act(context).await,
             Call::DeleteSnapshot(call) => call.act(context, faults).await,
             Call::DeleteTags(call) => call.act(context, faults),
+            Call::DeleteVolume(call) => call.act(context),
             Call::DeregisterImage(call) => call.act(context).await,
             Call::DescribeImageAttribute(call) => call.act(context),
             Call::DescribeImages(call) => call.act(context),
@@ -235,13 +227,21 @@ impl Call {
             Call::DescribeSnapshots(call) => call.act(context),
             Call::DescribeTags(call) => call.act(context),
             Call::DescribeVolumes(call) => call.act(context),
+            Call::DetachVolume(call) => call.act(context),
+            Call::DisableImage(call) => call.act(context),
+            Call::DisableSnapshotBlockPublicAccess(call) => Ok(call.act(context)),
+            Call::EnableImage(call) => call.act(context),
+            Call::EnableSnapshotBlockPublicAccess(call) => Ok(call.act(context)),
             Call::GetInstanceUefiData(call) => call.act(context),
+            Call::GetSnapshotBlockPublicAccessState(call) => Ok(call.act(context)),
+            Call::ListSnapshotsInRecycleBin(call) => call.act(context),
             Call::LockSnapshot(call) => call.act(context),
             Call::ModifyImageAttribute(call) => call.act(context),
             Call::ModifySnapshotAttribute(call) => call.act(context),
             Call::ModifySnapshotTier(call) => call.act(context),
             Call::RegisterImage(call) => call.act(context),
             Call::ResetSnapshotAttribute(call) => call.act(context),
+            Call::RestoreSnapshotFromRecycleBin(call) => call.act(context),
             Call::RestoreSnapshotTier(call) => call.act(context),
             Call::UnlockSnapshot(call) => call.act(context),
         }

@@ -46,6 +46,11 @@ pub fn find_for(world: &World, account: &str, region: &str, name: Option<&str>) 
     }
 }
 
+/// Whether EBS can decrypt what is encrypted with this key now; what has none is not encrypted.
+pub fn can_decrypt(world: &World, region: &str, arn: Option<&str>) -> bool {
+    arn.is_none_or(|arn| find(world, region, Some(arn)).usable)
+}
+
 /// Whether it is the account's default key in this Region.
 pub fn is_default(world: &World, region: &str, arn: &str) -> bool {
     world.kms_key(world.account(), region, arn).is_some_and(crate::world::KmsKey::is_default)

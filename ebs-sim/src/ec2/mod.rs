@@ -53,6 +53,7 @@ use call::Call;
 use context::Context;
 pub use error::Ec2Error;
 pub use iam::{Need, authorise, partition};
+pub use keys::can_decrypt;
 use params::Params;
 pub use signature::Signer;
 pub use stop::{Damage, Stop};

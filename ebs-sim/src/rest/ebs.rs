@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{Context, Done, invalid, part};
-use crate::ec2::{Ec2Error, Need};
+use crate::ec2::{Ec2Error, Need, can_decrypt};
 use crate::host::extents::BLOCK;
 use crate::http::Call;
 use crate::ids::SnapshotId;
@@ -223,6 +223,10 @@ fn readable(context: &Context, id: &SnapshotId) -> Result<Snapshot, Ec2Error> {
     }
     if snapshot.is_archived(now) {
         return Err(invalid("INVALID_SNAPSHOT_ID", format!("The snapshot '{id}' is archived")));
+    }
+    if !can_decrypt(&world, &snapshot.region, snapshot.kms_key_id.as_deref()) {
+        let text = "The key of the snapshot cannot be used";
+        return Err(Ec2Error::new("AccessDeniedException/DEPENDENCY_ACCESS_DENIED", text).status(403));
     }
     Ok(snapshot.clone())
 }

@@ -9,7 +9,9 @@ mod instance;
 mod key;
 mod lock;
 mod snapshot;
+mod share;
 mod snapshots;
+mod tags;
 mod tier;
 mod volume;
 
@@ -30,6 +32,7 @@ pub use image::{Ami, Ebs, Mapped, Target};
 pub use instance::{GROUP, INTERFACE, MAC, SUBNET, VPC};
 pub use key::{DEFAULT_ALIAS, KmsKey};
 pub use lock::{Lock, MAX_DAYS, Mode, State, Until};
+pub use share::Block;
 #[cfg(test)]
 pub use snapshot::tests::snapshot as test_snapshot;
 pub use snapshot::{Binned, Image, Later, NO_VOLUME, Sharing, Sizes, Snapshot};
@@ -38,19 +41,8 @@ pub use tier::{Move, Tiering};
 pub use volume::{Attachment, AttachmentState, Stage, Volume, attachment_point};
 use volume::{DeviceNames, first_numbers};
 
-/// What "block public access for snapshots" blocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Block {
-    /// All public sharing: what is public already is treated as private.
-    All,
-    /// New public sharing only.
-    New,
-}
-
 /// Tags of one resource.
 pub type Tags = BTreeMap<String, String>;
-
-static NO_TAGS: Tags = Tags::new();
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct World {
@@ -226,26 +218,6 @@ impl World {
             })
     }
 
-    /// A resource's tags.
-    pub fn tags_of(&self, id: &str) -> &Tags {
-        let of_snapshot = || {
-            let id = SnapshotId::parse(id)?;
-            self.snapshots.get(&id).or_else(|| self.bin.get(&id)).map(|snapshot| &snapshot.tags)
-        };
-        self.tags.get(id).or_else(of_snapshot).unwrap_or(&NO_TAGS)
-    }
-
-    /// The same, to change. Of snapshots that there are, and of anything else.
-    pub fn tags_of_mut(&mut self, id: &str) -> Option<&mut Tags> {
-        match SnapshotId::parse(id) {
-            Some(id) => {
-                let found = self.snapshots.get_mut(&id).or_else(|| self.bin.get_mut(&id));
-                found.map(|snapshot| &mut snapshot.tags)
-            }
-            None => Some(self.tags.entry(id.to_owned()).or_default()),
-        }
-    }
-
     /// The account's time when it is `now` elsewhere.
     pub fn clock(&self, now: Timestamp) -> Timestamp {
         now.checked_add(jiff::SignedDuration::from_secs(self.ahead)).unwrap_or(Timestamp::MAX)
@@ -254,25 +226,6 @@ impl World {
     /// The account that the instance belongs to.
     pub fn account(&self) -> &str {
         &self.scenario.instance.account_id
-    }
-
-    /// Whether an account can make volumes and copies of a snapshot: its own, or one that is shared with it.
-    pub fn can_use(&self, snapshot: &Snapshot, account: &str, now: Timestamp) -> bool {
-        snapshot.owner == account
-            || snapshot.shared(now).is_some_and(|shared| {
-                shared.users.contains(account) || (shared.public && self.is_public(snapshot))
-            })
-    }
-
-    /// Whether what says that it is public is: not while its account blocks all public sharing.
-    pub fn is_public(&self, snapshot: &Snapshot) -> bool {
-        self.block_public(&snapshot.owner, &snapshot.region) != Some(Block::All)
-    }
-
-    /// What an account blocks of public sharing in a Region.
-    pub fn block_public(&self, account: &str, region: &str) -> Option<Block> {
-        let place = (account.to_owned(), region.to_owned());
-        self.blocks.iter().find(|(known, _)| *known == place).map(|(_, block)| *block)
     }
 
     /// All snapshots that were not deleted.

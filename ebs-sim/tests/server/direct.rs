@@ -190,6 +190,21 @@ fn lists_have_pages_and_a_beginning() {
 }
 
 #[test]
+fn what_is_encrypted_is_read_with_its_key_alone() {
+    needs_root();
+    let sim = Sim::start(QUICK, &["name=a,size=16MiB,encrypted"]);
+    let id = snapshot(&sim);
+    let (client, path) = (Client::new(&sim), format!("/snapshots/{id}/blocks"));
+    get(&client, &path);
+    let key = "kms-keys/us-east-1/00000000-0000-4000-8000-000000000000";
+    assert_eq!(sim.post(key, r#"{"state": "inaccessible"}"#), 200);
+    let denied = (403, "AccessDeniedException".into(), "DEPENDENCY_ACCESS_DENIED".into());
+    assert_eq!(error(&client, &path), denied);
+    assert_eq!(sim.post(key, r#"{"state": "enabled"}"#), 200);
+    get(&client, &path);
+}
+
+#[test]
 fn a_page_of_blocks_may_be_empty_and_not_the_last() {
     needs_root();
     let scenario = QUICK.replace("[limits]\n", "[limits]\nempty_pages = true\n");
