@@ -10,7 +10,7 @@ use super::input::{Input, input};
 use super::node::Node;
 use super::resolve::Taken;
 use super::settings::KeepSettings;
-use crate::sets::retention::{Age, Count, OfPeriod, Policy, Zone};
+use crate::sets::retention::{Age, Count, OfPeriod, Policy, Rule, Zone};
 
 /// Shorter than its own period, a rule would keep one set at most.
 const HOUR: Age = Age::hours(1);
@@ -215,31 +215,32 @@ impl RulesInput {
             }
         }
         let ages = [
-            ("min_age", &mut self.min_age),
-            ("within", &mut self.within),
-            ("within_hourly", &mut self.within_hourly),
-            ("within_daily", &mut self.within_daily),
-            ("within_weekly", &mut self.within_weekly),
-            ("within_monthly", &mut self.within_monthly),
-            ("within_quarterly", &mut self.within_quarterly),
-            ("within_yearly", &mut self.within_yearly),
+            (Rule::MinAge, &mut self.min_age),
+            (Rule::Within, &mut self.within),
+            (Rule::WithinHourly, &mut self.within_hourly),
+            (Rule::WithinDaily, &mut self.within_daily),
+            (Rule::WithinWeekly, &mut self.within_weekly),
+            (Rule::WithinMonthly, &mut self.within_monthly),
+            (Rule::WithinQuarterly, &mut self.within_quarterly),
+            (Rule::WithinYearly, &mut self.within_yearly),
         ];
         // Those that keep everything younger, so far.
-        let mut wide: Vec<(&str, Age)> = Vec::new();
+        let mut wide: Vec<(Rule, Age)> = Vec::new();
         for (name, rule) in ages {
             let Some(age) = rule.as_ref().map(|rule| rule.value).filter(|age| !age.is_zero()) else {
                 continue;
             };
             // A floor holds against more than rules do, so it is never void.
-            let by = match wide.iter().find(|(_, wide)| age.never_longer(*wide)) {
-                _ if name == "min_age" => None,
+            let oldest = Policy::oldest(name, age);
+            let by = match wide.iter().find(|(_, wide)| oldest.never_longer(*wide)) {
+                _ if name == Rule::MinAge => None,
                 _ if all => Some("last = \"all\"".to_owned()),
                 Some((name, wide)) => Some(format!("{name} = \"{wide}\"")),
                 None => None,
             };
             match by {
-                Some(by) => void(name, rule, by, &mut found),
-                None if matches!(name, "min_age" | "within") => wide.push((name, age)),
+                Some(by) => void(name.name(), rule, by, &mut found),
+                None if matches!(name, Rule::MinAge | Rule::Within) => wide.push((name, age)),
                 None => {}
             }
         }

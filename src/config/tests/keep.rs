@@ -211,16 +211,16 @@ fn rules_that_contradict_each_other_are_refused() {
         ),
         ("within = \"9d\"\nmin_age = \"9d\"", ":2:1: `keep.within` keeps nothing that min_age = \"9d\""),
         (
-            "within = \"9d\"\nwithin_daily = \"9d\"",
-            ":3:1: `keep.within_daily` keeps nothing that within = \"9d\"",
+            "within = \"11d\"\nwithin_daily = \"9d\"",
+            ":3:1: `keep.within_daily` keeps nothing that within = \"11d\"",
         ),
         (
-            "within = \"1mo\"\nwithin_weekly = \"4w\"",
-            ":3:1: `keep.within_weekly` keeps nothing that within = \"1mo\"",
+            "within = \"2mo\"\nwithin_weekly = \"4w\"",
+            ":3:1: `keep.within_weekly` keeps nothing that within = \"2mo\"",
         ),
         (
-            "min_age = \"2y\"\nwithin_yearly = \"1y\"",
-            ":3:1: `keep.within_yearly` keeps nothing that min_age = \"2y\"",
+            "min_age = \"3y\"\nwithin_yearly = \"1y\"",
+            ":3:1: `keep.within_yearly` keeps nothing that min_age = \"3y\"",
         ),
         (
             "within = \"9d\"\nof_period = \"first\"",
@@ -245,8 +245,11 @@ fn rules_that_contradict_each_other_are_refused() {
     for text in [
         "last = \"all\"\ndaily = 0\nwithin = \"0h\"",
         "within = \"9d\"\nwithin_daily = \"10d\"",
-        // A February is shorter.
-        "within = \"1mo\"\nwithin_weekly = \"30d\"",
+        // A day is kept a set of until it has ended nine days ago.
+        "within = \"9d\"\nwithin_daily = \"9d\"",
+        "within = \"10d\"\nwithin_daily = \"9d\"",
+        // Of a February in it, four weeks are all.
+        "within = \"1mo\"\nwithin_hourly = \"28d\"",
         "within = \"10d\"\nmin_age = \"9d\"",
         "last = 3\nat_least = 9",
         "last = \"all\"\nmin_age = \"9d\"",

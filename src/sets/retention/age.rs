@@ -101,6 +101,10 @@ impl Age {
         at.map_or(Timestamp::MAX, |at| at.timestamp())
     }
 
+    pub(super) const fn and_hours(self, hours: u32) -> Self {
+        Self { months: self.months, hours: self.hours + hours }
+    }
+
     /// Is this age reached at the latest when `other` is, whatever months it falls into?
     #[must_use]
     pub(crate) const fn never_longer(self, other: Self) -> bool {

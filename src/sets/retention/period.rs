@@ -29,6 +29,20 @@ pub(super) enum Unit {
 pub(super) struct Key(i64, i32);
 
 impl Unit {
+    /// The longest that such a period is, in hours: a day on which the clocks are set back, and two hours at most.
+    pub(super) const fn most_hours(self) -> u32 {
+        const CHANGE: u32 = 2;
+        let days = match self {
+            Self::Minute | Self::Hour => return 1,
+            Self::Day => 1,
+            Self::Week => 7,
+            Self::Month => 31,
+            Self::Quarter => 92,
+            Self::Year => 366,
+        };
+        days * 24 + CHANGE
+    }
+
     /// The period of this kind that `time` belongs to.
     pub(super) fn key(self, time: Timestamp, zone: &Zone) -> Key {
         if self == Self::Minute {

@@ -171,6 +171,22 @@ impl Policy {
         counts.into_iter().filter_map(count).chain(ages.into_iter().filter_map(age)).collect()
     }
 
+    /// How old a set is at most that this rule of an age keeps: a rule of periods keeps it until the whole period
+    /// is of that age.
+    #[must_use]
+    pub(crate) fn oldest(rule: Rule, age: Age) -> Age {
+        let unit = match rule {
+            Rule::WithinHourly => Unit::Hour,
+            Rule::WithinDaily => Unit::Day,
+            Rule::WithinWeekly => Unit::Week,
+            Rule::WithinMonthly => Unit::Month,
+            Rule::WithinQuarterly => Unit::Quarter,
+            Rule::WithinYearly => Unit::Year,
+            _ => return age,
+        };
+        age.and_hours(unit.most_hours())
+    }
+
     /// Is every good set kept?
     pub(super) fn keeps_all(&self) -> bool {
         self.last == Some(Count::All)

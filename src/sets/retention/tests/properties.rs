@@ -226,6 +226,37 @@ proptest! {
         }
     }
 
+    /// The configuration leaves out a rule that another one makes void: that removes nothing more.
+    #[test]
+    fn a_rule_that_is_void_keeps_nothing_more(
+        (sets, now) in good(30),
+        zone in prop::sample::select(super::random::ZONES.to_vec()),
+        first in any::<bool>(),
+        wide in 1..1400_u32,
+        age in 1..1200_u32,
+    ) {
+        let of_period = if first { OfPeriod::First } else { OfPeriod::Newest };
+        let within = Policy {
+            within: Some(Age::hours(wide)),
+            timezone: super::zone(zone),
+            of_period,
+            ..Policy::default()
+        };
+        let age = Age::hours(age);
+        let rules = [
+            (Rule::WithinHourly, Policy { within_hourly: Some(age), ..within.clone() }),
+            (Rule::WithinDaily, Policy { within_daily: Some(age), ..within.clone() }),
+            (Rule::WithinWeekly, Policy { within_weekly: Some(age), ..within.clone() }),
+            (Rule::WithinMonthly, Policy { within_monthly: Some(age), ..within.clone() }),
+        ];
+        for (rule, policy) in rules {
+            if Policy::oldest(rule, age).never_longer(Age::hours(wide)) {
+                let kept = kept_ids(&unhindered(&within, now), &sets);
+                prop_assert_eq!(kept_ids(&unhindered(&policy, now), &sets), kept, "{:?}", rule);
+            }
+        }
+    }
+
     /// Sets that came and went one by one leave what is left where all came first.
     #[test]
     fn seldom_or_often_makes_no_difference((sets, _) in good(25), policy in policy()) {

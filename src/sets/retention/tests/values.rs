@@ -156,6 +156,8 @@ proptest! {
         for unit in UNITS {
             let end = unit.end(time, &zone);
             prop_assert!(end > time);
+            let length = unit.end(end, &zone).duration_since(end);
+            prop_assert!(length <= SignedDuration::from_hours(unit.most_hours().into()), "{:?} {}", unit, end);
             let before = end.checked_sub(SignedDuration::from_nanos(1)).unwrap();
             prop_assert_eq!(unit.key(time, &zone), unit.key(before, &zone), "{:?} {} {}", unit, time, &zone);
             prop_assert!(unit.key(end, &zone) > unit.key(time, &zone), "{:?} {} {}", unit, time, &zone);
