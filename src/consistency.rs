@@ -28,6 +28,17 @@ impl std::fmt::Display for Consistency {
     }
 }
 
+impl std::str::FromStr for Consistency {
+    type Err = ();
+
+    fn from_str(word: &str) -> Result<Self, ()> {
+        [Self::Crash, Self::Filesystem, Self::Application]
+            .into_iter()
+            .find(|c| c.to_string() == word)
+            .ok_or(())
+    }
+}
+
 /// How a filesystem is made quiet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -39,4 +50,22 @@ pub enum Method {
     /// Unmounted over the point in time, its device claimed so that nobody can mount it, and mounted again
     /// after it.
     Unmount,
+}
+
+impl Method {
+    /// The word for it, as in the setting `methods` and in tags.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Freeze => "freeze",
+            Self::Sync => "sync",
+            Self::Unmount => "unmount",
+        }
+    }
+
+    /// The method with this word.
+    #[must_use]
+    pub(crate) fn from_word(word: &str) -> Option<Self> {
+        [Self::Freeze, Self::Sync, Self::Unmount].into_iter().find(|m| m.as_str() == word)
+    }
 }

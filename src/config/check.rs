@@ -244,9 +244,10 @@ pub(super) fn region(text: &str) -> Result<String, Fault> {
 }
 
 pub(super) fn description(text: &str) -> Result<String, Fault> {
-    // EC2 API reference, CreateSnapshots: up to 255 characters.
-    if text.is_empty() || text.chars().count() > 255 || text.chars().any(char::is_control) {
-        return Err(Fault::new("must be one line of 1 to 255 characters"));
+    // The set's id stands before it, and a space.
+    let most = tags::MAX_DESCRIPTION - tags::DESCRIBED - 1;
+    if text.is_empty() || text.chars().count() > most || text.chars().any(char::is_control) {
+        return Err(Fault::new(format!("must be one line of 1 to {most} characters")));
     }
     Ok(text.to_owned())
 }

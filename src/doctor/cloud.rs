@@ -60,15 +60,14 @@ pub fn pending(plan: &Plan, pending: &[SnapshotView]) -> Vec<Finding> {
 #[must_use]
 pub(crate) fn tags_fit(request: &CreateRequest) -> Vec<Finding> {
     const ID: &str = "tags";
-    let most = request.copied_tags.values().map(Vec::len).max().unwrap_or_default();
-    let total = request.tags.len() + most + request.later_tags;
+    let total = request.most_tags();
     if total <= tags::MAX_TAGS {
         return vec![Finding::ok(ID, format!("{total} of {} tags are used", tags::MAX_TAGS))];
     }
     let what = format!("the snapshots would need {total} tags, EC2 allows {}", tags::MAX_TAGS);
     let finding = Finding::problem(ID, Exit::Config, what)
-        .why("EC2 refuses the create call, or the label cannot be tagged")
-        .remedy("set copy_volume_tags = false, or fewer tags of your own");
+        .why("the set could not be described whole in its tags, or could not get its label")
+        .remedy("set copy_volume_tags = false, or fewer tags of your own, or make two plans of it");
     vec![finding]
 }
 

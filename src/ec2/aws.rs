@@ -3,6 +3,7 @@
 //! In: a warm [`Connection`]. Out: plain values. Must never: return a type of the SDK, or call a failed
 //! create call "refused" when EC2 may have carried it out.
 
+mod keep;
 pub mod probe;
 mod sort;
 
@@ -20,7 +21,8 @@ use super::connect::{ConnectError, Connection, without_call_timeout};
 use super::denial;
 use super::tagging::Said;
 use super::{
-    CreateFailed, CreateRequest, Describe, Ec2, Ec2Error, InstanceView, RUN_TAG, SnapshotView, TaggedSnapshot,
+    CreateFailed, CreateRequest, Describe, Ec2, Ec2Error, InstanceView, RUN_TAG, SnapshotDetail,
+    SnapshotView, TaggedSnapshot,
 };
 use crate::discover::volumes::AttachedVolume;
 use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
@@ -69,10 +71,7 @@ impl Aws {
             .create_snapshot()
             .volume_id(volume.as_str())
             .description(&request.description)
-            .tag_specifications(tags_on_create(
-                request,
-                request.copied_tags.get(volume).map_or(&[], Vec::as_slice),
-            ))
+            .tag_specifications(tags_on_create(request, request.of_volume(volume)))
             .dry_run(dry_run)
             .customize();
         let call = if dry_run { call } else { call.config_override(without_call_timeout()) };
@@ -101,7 +100,7 @@ impl Aws {
             .create_snapshots()
             .instance_specification(specification)
             .description(&request.description)
-            .tag_specifications(tags_on_create(request, &[]))
+            .tag_specifications(tags_on_create(request, std::iter::empty()))
             .dry_run(dry_run);
         let call = call.customize();
         let call = if dry_run { call } else { call.config_override(without_call_timeout()) };
@@ -129,7 +128,7 @@ impl Aws {
         while let Some(page) = pages.next().await {
             for snapshot in page.map_err(|e| self.sort(ACTION, &e))?.snapshots() {
                 let view = described(ACTION, snapshot)?;
-                found.push(TaggedSnapshot { view, tags: own_tags(snapshot.tags()) });
+                found.push(tagged(view, snapshot));
             }
         }
         Ok(found)
@@ -364,10 +363,13 @@ fn own_tags(tags: &[Tag]) -> Vec<(String, String)> {
     tags.iter().filter_map(pair).collect()
 }
 
-/// The request's tags, and those tags of the volume whose keys the request does not have.
-fn tags_on_create(request: &CreateRequest, copied: &[(String, String)]) -> TagSpecification {
+/// The request's tags, and those of the volume whose keys the request does not have.
+fn tags_on_create<'a>(
+    request: &'a CreateRequest,
+    own: impl Iterator<Item = &'a (String, String)>,
+) -> TagSpecification {
     let mut tags = sdk_tags(&request.tags);
-    let free = copied.iter().filter(|(k, _)| !request.tags.iter().any(|(taken, _)| taken == k)).cloned();
+    let free = own.filter(|(k, _)| !request.tags.iter().any(|(taken, _)| taken == k)).cloned();
     tags.extend(sdk_tags(&free.collect::<Vec<_>>()));
     TagSpecification::builder().resource_type(ResourceType::Snapshot).set_tags(Some(tags)).build()
 }
@@ -400,6 +402,22 @@ fn view(
 fn info(action: &'static str, s: &SnapshotInfo) -> Result<SnapshotView, Ec2Error> {
     let state = s.state().map_or("pending", |s| s.as_str());
     view(action, s.snapshot_id(), s.volume_id(), state, s.start_time(), s.progress())
+}
+
+fn tagged(view: SnapshotView, s: &Snapshot) -> TaggedSnapshot {
+    let time = |t: &aws_smithy_types::DateTime| Timestamp::from_millisecond(t.to_millis().ok()?).ok();
+    let detail = SnapshotDetail {
+        size_gib: s.volume_size().unwrap_or_default(),
+        full_bytes: s.full_snapshot_size_in_bytes(),
+        encrypted: s.encrypted().unwrap_or_default(),
+        kms_key: s.kms_key_id().map(str::to_owned),
+        owner: s.owner_id().map(str::to_owned),
+        description: s.description().unwrap_or_default().to_owned(),
+        archived: s.storage_tier().is_some_and(|t| t.as_str() == "archive"),
+        completed: s.completion_time().and_then(time),
+        message: s.state_message().filter(|m| !m.is_empty()).map(str::to_owned),
+    };
+    TaggedSnapshot { view, tags: own_tags(s.tags()), detail }
 }
 
 fn described(action: &'static str, s: &Snapshot) -> Result<SnapshotView, Ec2Error> {

@@ -9,6 +9,7 @@ pub mod connect;
 mod denial;
 mod error;
 pub mod imds;
+pub mod keep;
 pub(crate) mod late;
 pub(crate) mod reconcile;
 pub mod repeat;
@@ -50,6 +51,9 @@ pub struct CreateRequest {
     pub description: String,
     /// The tags of every snapshot, among them [`RUN_TAG`] with the run id.
     pub tags: Vec<(String, String)>,
+    /// What each volume's snapshot gets beside `tags` of the lines that describe the set, where not all of them
+    /// fit on every snapshot. As with `copied_tags`, CreateSnapshot takes them in the call.
+    pub(crate) spread_tags: BTreeMap<VolumeId, Vec<(String, String)>>,
     /// What a volume's snapshot gets of the volume's own tags beside `tags`. CreateSnapshot takes them in the
     /// call. CreateSnapshots has one list for all its snapshots, so there they are put on with the verdict. Its
     /// `CopyTagsFromSource` is not used: it copies every tag, and also those that a volume got after it was
@@ -81,6 +85,46 @@ pub struct TaggedSnapshot {
     pub view: SnapshotView,
     /// Its tags, in EC2's order.
     pub tags: Vec<(String, String)>,
+    /// What else DescribeSnapshots says of it.
+    pub detail: SnapshotDetail,
+}
+
+/// What DescribeSnapshots says of a snapshot beside its state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SnapshotDetail {
+    /// Size of its volume in GiB; 0 of a copy that is pending.
+    pub size_gib: i32,
+    /// Bytes of all its blocks, once it is completed.
+    pub full_bytes: Option<i64>,
+    /// Encrypted at rest.
+    pub encrypted: bool,
+    /// The ARN of its key.
+    pub kms_key: Option<String>,
+    /// The account that owns it.
+    pub owner: Option<String>,
+    /// As the create call gave it.
+    pub description: String,
+    /// It is in the archive tier.
+    pub archived: bool,
+    /// When it was completed.
+    pub completed: Option<Timestamp>,
+    /// StateMessage. Healthy copies that are pending have one too.
+    pub message: Option<String>,
+}
+
+impl CreateRequest {
+    /// What this volume's snapshot gets beside the tags of every snapshot.
+    pub(crate) fn of_volume(&self, volume: &VolumeId) -> impl Iterator<Item = &(String, String)> {
+        [&self.spread_tags, &self.copied_tags].into_iter().filter_map(|of| of.get(volume)).flatten()
+    }
+
+    /// The most tags that a snapshot of this request will have.
+    #[must_use]
+    pub(crate) fn most_tags(&self) -> usize {
+        let volumes = self.spread_tags.keys().chain(self.copied_tags.keys());
+        let own = volumes.map(|v| self.of_volume(v).count()).max().unwrap_or_default();
+        self.tags.len() + own + self.later_tags
+    }
 }
 
 impl TaggedSnapshot {

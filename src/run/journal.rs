@@ -8,6 +8,7 @@
 
 mod frozen;
 
+use std::collections::BTreeMap;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use crate::host::file::{self, Lasts};
 use crate::host::owned_file::{self, OwnedFile};
 use crate::host::process::{self, ProcessId};
 use crate::host::trust::{self, Trusted};
-use crate::ids::{RunId, SnapshotId};
+use crate::ids::{RunId, SnapshotId, VolumeId};
 use crate::quiesce::HookEnv;
 use crate::quiesce::orphans::SessionProcess;
 use crate::unmount::Recipe;
@@ -62,6 +63,15 @@ impl Given {
     pub(crate) fn snapshots(&self) -> impl Iterator<Item = &SnapshotId> {
         self.tags.iter().flat_map(|(ids, _)| ids)
     }
+}
+
+/// What the snapshots of a set are still to be told, each for itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Shares {
+    /// The volumes of the set, in the order of their numbers.
+    pub volumes: Vec<VolumeId>,
+    /// Lines that do not fit on every snapshot.
+    pub spread: BTreeMap<VolumeId, Vec<(String, String)>>,
 }
 
 /// What a run may have stopped and unmounted.
@@ -140,6 +150,10 @@ pub struct State {
     pub thawed_by: Option<jiff::Timestamp>,
     /// Whether EC2 has to be asked for snapshots of this run.
     pub created: Created,
+    /// Of each volume's snapshot alone: its share of the lines that describe the set. For a recovery; a run that
+    /// has judged its set has these in the verdict.
+    #[serde(default)]
+    pub(crate) shares: Shares,
     /// Set once the run has judged its set. Nobody judges it again.
     #[serde(default)]
     pub verdict: Option<Given>,
@@ -195,6 +209,7 @@ impl Journal {
             thawed_by: None,
             unmounted: ToRemount::default(),
             created: Created::No,
+            shares: Shares::default(),
             verdict: None,
             ended: false,
             rehearsal: false,

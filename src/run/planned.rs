@@ -151,18 +151,20 @@ pub async fn connect(loaded: &Loaded, identity: &Identity, connections: usize) -
         credentials_needed(loaded.settings.plan.window),
         connections,
     );
-    let connection = connected.await.map_err(|e| {
-        let exit = match e {
-            ConnectError::Credentials(_)
-            | ConnectError::CredentialsLate(_)
-            | ConnectError::Expiring { .. } => Exit::Permission,
-            ConnectError::Setting { .. } => Exit::Config,
-            _ => Exit::Ec2,
-        };
-        let hint = e.hint().to_owned();
-        Error::new(exit, e).hint(hint)
-    })?;
-    Ok(Aws::new(connection))
+    Ok(Aws::new(connected.await.map_err(not_connected)?))
+}
+
+/// There is no connection: whose fault that is, and what to do.
+pub(crate) fn not_connected(e: ConnectError) -> Error {
+    let exit = match e {
+        ConnectError::Credentials(_) | ConnectError::CredentialsLate(_) | ConnectError::Expiring { .. } => {
+            Exit::Permission
+        }
+        ConnectError::Setting { .. } => Exit::Config,
+        _ => Exit::Ec2,
+    };
+    let hint = e.hint().to_owned();
+    Error::new(exit, e).hint(hint)
 }
 
 /// What should be mounted and is not.

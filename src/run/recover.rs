@@ -17,11 +17,12 @@ use super::settle;
 use super::unmounted::{self, Remounted};
 use crate::clock::Clock;
 use crate::ec2::reconcile::{self, Outcome};
-use crate::ec2::{Ec2, Ec2Error};
+use crate::ec2::{Ec2, Ec2Error, SnapshotView};
 use crate::exit::Exit;
 use crate::host::lock::{self, FileLock, NoLock};
 use crate::ids::{InstanceId, RunId, SnapshotId};
 use crate::quiesce::{HookOutcome, Quiesced};
+use crate::sets::tags;
 use crate::window::expedite::Former;
 
 /// After this time, a snapshot that EC2 does not show does not exist.
@@ -266,14 +267,16 @@ async fn tag<E: Ec2>(
         Created::Made(ids) => ids.clone(),
         _ => Vec::new(),
     };
+    let mut found = Vec::new();
     // Whoever has judged a set has known all of it, unless the answer was lost.
     if state.verdict.is_none() || state.created == Created::Maybe {
         match reconcile::by_run(ec2, &state.run, instance, &reconcile::LOOKS[..2], clock).await {
-            Outcome::Made(found) => made.extend(found.into_iter().map(|s| s.id)),
+            Outcome::Made(all) => found = all,
             Outcome::NoneSeen => {}
             Outcome::Unknown(error) => return Err(error),
         }
     }
+    made.extend(found.iter().map(|s| s.id.clone()));
     made.sort_unstable();
     made.dedup();
     made.retain(|id| !settled.judged.contains(id));
@@ -285,7 +288,13 @@ async fn tag<E: Ec2>(
         ("stillpoint:consistency".to_owned(), "crash".to_owned()),
         ("stillpoint:reason".to_owned(), "the run died before its verdict".to_owned()),
     ];
-    ec2.tag(&settled.crash, &tags).await
+    ec2.tag(&settled.crash, &tags).await?;
+    let of_crash = |s: &SnapshotView| settled.crash.contains(&s.id).then(|| (s.id.clone(), s.volume.clone()));
+    let crash: Vec<_> = found.iter().filter_map(of_crash).collect();
+    for (id, own) in tags::members(&state.shares.volumes, &state.shares.spread, &crash) {
+        ec2.tag(&[id], &own).await?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -32,17 +32,17 @@ pub(crate) fn create_request(
     };
     let copied = copied_tags.values().map(Vec::len).max().unwrap_or_default();
     let common = common(&mut copied_tags);
-    let description = settings
-        .description
-        .clone()
-        .unwrap_or_else(|| format!("stillpoint {} {} {:.0}", plan.name, facts.hostname, now));
-    let mut tags = tags::on_create(run, &facts.identity, &facts.hostname, plan, settings, requested, copied);
+    let given = settings.description.clone();
+    let said = given.unwrap_or_else(|| format!("{} {} {now:.0}", plan.name, facts.hostname));
+    let tags::Created { common: mut tags, spread } =
+        tags::on_create(run, &facts.identity, &facts.hostname, plan, settings, requested, copied);
     tags.extend(common);
     CreateRequest {
         instance: facts.identity.instance_id.clone(),
         call: plan.call.clone(),
-        description,
+        description: tags::described(run, &said),
         tags,
+        spread_tags: spread,
         copied_tags,
         later_tags: tags::later(settings),
     }

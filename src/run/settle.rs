@@ -81,7 +81,7 @@ pub(super) fn given(job: &Job<'_>, request: &CreateRequest, record: &SetRecord) 
     let ids = record.snapshots.iter().map(|s| s.id.clone()).collect();
     let mut set = tags::verdict(record);
     set.extend(tags::applications(&record.applications, job.settings));
-    let parts = tags::parts(record).into_iter().map(|(id, own)| (vec![id], own));
+    let parts = tags::parts(record, &request.spread_tags).into_iter().map(|(id, own)| (vec![id], own));
     // Last: a tag policy may refuse a copied tag, and the verdict must not fail by that.
     let copied = record.snapshots.iter().filter_map(|s| {
         let of_volume = request.copied_tags.get(&s.volume_id)?;

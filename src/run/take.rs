@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::former::Formers;
 use super::goal::Goal;
 use super::job::Job;
-use super::journal::{Created, State};
+use super::journal::{Created, Shares, State};
 use super::progress::Progress;
 use super::step::Step;
 use super::unmounted::{self, Remounted};
@@ -49,7 +49,11 @@ pub async fn snapshot<E: Ec2>(
 ) -> Result<Outcome, Error> {
     let now = env.clock.now();
     let request = create_request(&job.run, job.facts, job.plan, job.settings, job.requested, now);
-    let mut take = Take { request, made: Vec::new(), lost: false, formers: Formers::default() };
+    let shares = Shares {
+        volumes: job.plan.volumes.iter().map(|v| v.id.clone()).collect(),
+        spread: request.spread_tags.clone(),
+    };
+    let mut take = Take { request, made: Vec::new(), lost: false, formers: Formers::default(), shares };
     super::run(env, job, &mut take, interrupt).await
 }
 
@@ -59,6 +63,7 @@ struct Take {
     /// Was the answer lost? EC2 may have carried out the request, so it has to be asked.
     lost: bool,
     formers: Formers,
+    shares: Shares,
 }
 
 impl<E: Ec2> Goal<E> for Take {
@@ -84,6 +89,7 @@ impl<E: Ec2> Goal<E> for Take {
     /// sent.
     fn note_freeze(&mut self, _: &Environment<'_, E>, _: &Prepared, state: &mut State) {
         state.created = Created::Maybe;
+        state.shares = self.shares.clone();
     }
 
     async fn point_in_time(&mut self, env: &Environment<'_, E>, _: Times) -> Self::Answer {

@@ -4,6 +4,16 @@
 //! [`retention::PrunePlan`]. Must never: give a higher label than the verdict's; let a set go that is not this
 //! plan's.
 
+pub mod facts;
+pub mod find;
+pub mod holds;
+pub mod layout;
+pub mod lines;
+pub mod prune;
+pub mod read;
 pub mod record;
+pub mod remove;
 pub mod retention;
+mod spread;
 pub mod tags;
+pub mod wait;

@@ -7,31 +7,47 @@
 //!
 //! | tag | when | value |
 //! |---|---|---|
-//! | `stillpoint:run` | create | run id |
+//! | `stillpoint:run` | create | run id: the set |
+//! | `stillpoint:schema` | create | the version of these tags: [`SCHEMA`] |
 //! | `stillpoint:plan`, `:host`, `:instance`, `:requested-consistency` | create | |
-//! | `stillpoint:volume.N` | create | `vol-… device=/dev/sdf gib=8 type=gp3 …`, one for each volume of the set |
-//! | `stillpoint:fs.N`, `stillpoint:fs.N.M` | create | `/data type=ext4 uuid=… method=freeze on=vol-…,… stack=…`, continued in M = 1, 2, … |
-//! | `stillpoint:layout` | create | `partial` when not every line fitted |
+//! | `stillpoint:volumes`, `:volumes.N` | create | `0123456789abcdef0 …`: the volumes of the set without `vol-`; a member's number is its place here |
+//! | `stillpoint:layout` | create | `volumes=2 filesystems=3 tags=5`: how many lines there are, over how many tags; and `spread` where each snapshot has only a share of them |
+//! | `stillpoint:volume.N` | create, or verdict where spread | `vol-… device=/dev/sdf gib=8 type=gp3 …`, one for each volume of the set |
+//! | `stillpoint:fs.N`, `stillpoint:fs.N.M` | the same | `/data type=ext4 uuid=… method=freeze on=vol-…,vol-… stack=…`, continued in M = 1, 2, … |
 //! | `stillpoint:consistency`, `:reason`, `:frozen`, `:requested`, `:responded`, `:thawed` | verdict | of the set |
 //! | `stillpoint:app.N`, `stillpoint:app.N.M` | verdict | `orders type=postgresql label=application lsn=0/3000028 …`, continued |
 //! | `stillpoint:apps` | verdict | `partial` when not every line fitted whole: the record has them |
-//! | `stillpoint:part`, `:device`, `:mounts` | verdict | of this snapshot |
+//! | `stillpoint:member`, `:part`, `:device`, `:mounts` | verdict | of this snapshot |
+//!
+//! The description of each snapshot has the run id too: what is in the Recycle Bin is listed without its tags.
 
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use std::collections::BTreeMap;
 
+use super::lines::{self, SetApplication, SetFilesystem, SetVolume};
 use super::record::{ApplicationRecord, SetRecord};
+use super::spread::{Lines, continued, spread};
 use crate::config::settings::PlanSettings;
 use crate::discover::{Identity, Volume};
 use crate::ec2::{RUN_TAG, TaggedSnapshot};
 use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
-use crate::plan::{Consistency, Plan, PlannedFilesystem, PlannedVolume};
+use crate::plan::{Consistency, Plan};
 
+/// A key and its value.
+pub type Tag = (String, String);
+
+/// The version of the tags: raised when one changes its meaning or goes.
+pub(crate) const SCHEMA: u32 = 1;
 /// EC2 allows this many tags a resource.
 pub(crate) const MAX_TAGS: usize = 50;
 /// EC2 allows this many characters a value.
-const MAX_VALUE: usize = 256;
-/// Tags that the verdict adds later, without those of applications: room must be kept for them.
-const VERDICT_TAGS: usize = 9;
+pub(super) const MAX_VALUE: usize = 256;
+/// EC2 allows this many characters a description (EC2 API reference, CreateSnapshots).
+pub(crate) const MAX_DESCRIPTION: usize = 255;
+/// What a description begins with: `stillpoint`, a space, a UUID.
+pub(crate) const DESCRIBED: usize = 10 + 1 + 36;
+/// Tags that the verdict adds later, without those of applications and without shares of lines: room must be kept
+/// for them.
+const VERDICT_TAGS: usize = 10;
 /// The most tags that all applications together get.
 const MAX_APP_TAGS: usize = 15;
 /// Tags for one session: a name, a label, positions, PostgreSQL's backup label.
@@ -42,16 +58,30 @@ const OWN_PREFIX: &str = "stillpoint:";
 const AWS_PREFIX: &str = "aws:";
 /// The tag that carries the instance.
 pub(crate) const INSTANCE_TAG: &str = "stillpoint:instance";
-/// Space and comma separate, `%` escapes.
-const ESCAPE: &AsciiSet = &CONTROLS.add(b' ').add(b',').add(b'%').add(b'<').add(b'>').add(b'\\').add(b'"');
+/// The tag that carries the schema's version.
+pub(crate) const SCHEMA_TAG: &str = "stillpoint:schema";
+/// The tag that carries the plan.
+pub(crate) const PLAN_TAG: &str = "stillpoint:plan";
+/// The tag that says which volumes a set has, and the start of the keys that it goes on in.
+pub(crate) const VOLUMES_TAG: &str = "stillpoint:volumes";
+/// The tag that says how many lines there are.
+pub(crate) const LAYOUT_TAG: &str = "stillpoint:layout";
+/// The tag with a snapshot's number in its set.
+pub(crate) const MEMBER_TAG: &str = "stillpoint:member";
+/// The start of the keys of a volume's line.
+pub(super) const VOLUME_LINE: &str = "stillpoint:volume.";
+/// The start of the keys of a filesystem's line.
+pub(super) const FILESYSTEM_LINE: &str = "stillpoint:fs.";
+/// The start of the keys of an application's line.
+pub(super) const APPLICATION_LINE: &str = "stillpoint:app.";
 
-fn path(p: &std::path::Path) -> String {
-    use std::os::unix::ffi::OsStrExt;
-    percent_encoding::percent_encode(p.as_os_str().as_bytes(), ESCAPE).to_string()
-}
-
-fn text(s: &str) -> String {
-    utf8_percent_encode(s, ESCAPE).to_string()
+/// The tags of a set before it has a verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Created {
+    /// Of every snapshot, for the create call.
+    pub common: Vec<Tag>,
+    /// Of each volume's snapshot alone, where not every line fits on all of them.
+    pub spread: BTreeMap<VolumeId, Vec<Tag>>,
 }
 
 /// The prefix of a key that neither a user nor a volume may give a snapshot: this tool's, or that of AWS.
@@ -99,23 +129,42 @@ pub(crate) fn made_by(
     };
     let listed = |s: &TaggedSnapshot| agrees(s) && lists(s, &s.view.volume);
     let started: Vec<_> = found.iter().filter(|s| listed(s)).filter_map(|s| s.view.started).collect();
-    // The lines of volumes are the first, so all of them are there where one of a filesystem is.
-    let partial = |s: &TaggedSnapshot| {
-        s.tag("stillpoint:layout") == Some("partial") && s.tag("stillpoint:fs.0").is_none()
-    };
     found.into_iter().partition(|s| {
         let with_others = s.view.started.is_some_and(|at| started.contains(&at));
-        listed(s) || (agrees(s) && (with_others || partial(s)))
+        listed(s) || (agrees(s) && with_others)
     })
 }
 
 /// Do these tags list this volume as one of the set?
 fn lists(snapshot: &TaggedSnapshot, volume: &VolumeId) -> bool {
-    let of_volume = |line: &str| line.split(' ').next() == Some(volume.as_str());
-    snapshot.tags.iter().any(|(key, line)| key.starts_with("stillpoint:volume.") && of_volume(line))
+    volumes_of(&snapshot.tags).is_some_and(|volumes| volumes.contains(volume))
 }
 
-/// The tags of the create call.
+/// The volumes that a set's tags list, in the order of their numbers. None where there is no such list, or it
+/// cannot be read.
+#[must_use]
+pub(crate) fn volumes_of(tags: &[Tag]) -> Option<Vec<VolumeId>> {
+    let value = |key: &str| tags.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
+    let mut text = value(VOLUMES_TAG)?.to_owned();
+    (1..).map_while(|n| value(&format!("{VOLUMES_TAG}.{n}"))).for_each(|more| text.push_str(more));
+    let all: Vec<VolumeId> =
+        text.split(' ').map(|hex| format!("vol-{hex}").parse()).collect::<Result<_, _>>().ok()?;
+    let mut unique: Vec<&VolumeId> = all.iter().collect();
+    unique.sort_unstable();
+    unique.dedup();
+    // Then a number would not tell a volume.
+    let twice = unique.len() < all.len();
+    (!twice).then_some(all)
+}
+
+/// The tags that list these volumes.
+fn list(volumes: &[VolumeId]) -> Vec<Tag> {
+    let hex: Vec<&str> = volumes.iter().map(|v| v.as_str().trim_start_matches("vol-")).collect();
+    continued(VOLUMES_TAG, &hex.join(" "))
+}
+
+/// The tags of the create call, and those that each snapshot gets of its own. `copied` is the number of a
+/// volume's own tags that its snapshot gets too.
 #[must_use]
 pub(crate) fn on_create(
     run: &RunId,
@@ -125,33 +174,44 @@ pub(crate) fn on_create(
     settings: &PlanSettings,
     requested: Consistency,
     copied: usize,
-) -> Vec<(String, String)> {
+) -> Created {
     let tag = |k: &str, v: String| (k.to_owned(), clip(&v, MAX_VALUE));
-    let mut tags = vec![
+    let mut common = vec![
         tag(RUN_TAG, run.to_string()),
-        tag("stillpoint:plan", plan.name.clone()),
+        tag(SCHEMA_TAG, SCHEMA.to_string()),
+        tag(PLAN_TAG, plan.name.clone()),
         tag("stillpoint:host", hostname.to_owned()),
         tag(INSTANCE_TAG, identity.instance_id.to_string()),
         tag("stillpoint:requested-consistency", requested.to_string()),
     ];
-    tags.extend(settings.tags.iter().map(|(k, v)| (k.clone(), v.clone())));
-    let mut layout = Vec::new();
-    for (n, volume) in plan.volumes.iter().enumerate() {
-        layout.push(vec![tag(&format!("stillpoint:volume.{n}"), volume_line(volume))]);
+    common.extend(settings.tags.iter().map(|(k, v)| (k.clone(), v.clone())));
+    let volumes: Vec<VolumeId> = plan.volumes.iter().map(|v| v.id.clone()).collect();
+    common.extend(list(&volumes));
+    let lines = layout(plan);
+    let number: usize = lines.iter().map(|l| l.tags.len()).sum();
+    let counts = format!("volumes={} filesystems={} tags={number}", volumes.len(), plan.filesystems.len());
+    let room = MAX_TAGS.saturating_sub(common.len() + 1 + later(settings) + copied);
+    if number <= room {
+        common.push(tag(LAYOUT_TAG, counts));
+        common.extend(lines.into_iter().flat_map(|l| l.tags));
+        Created { common, spread: BTreeMap::new() }
+    } else {
+        common.push(tag(LAYOUT_TAG, format!("{counts} spread")));
+        Created { common, spread: spread(lines, &volumes, room) }
     }
-    for (n, filesystem) in plan.filesystems.iter().enumerate() {
-        layout.push(continued(&format!("stillpoint:fs.{n}"), &filesystem_line(filesystem)));
-    }
-    // Room for the tag `layout=partial` itself.
-    let room = MAX_TAGS.saturating_sub(later(settings) + copied + 1);
-    for lines in layout {
-        if tags.len() + lines.len() > room {
-            tags.push(tag("stillpoint:layout", "partial".to_owned()));
-            break;
-        }
-        tags.extend(lines);
-    }
-    tags
+}
+
+/// The lines of volumes and filesystems.
+fn layout(plan: &Plan) -> Vec<Lines<'_>> {
+    let volumes = plan.volumes.iter().enumerate().map(|(n, volume)| Lines {
+        tags: continued(&format!("{VOLUME_LINE}{n}"), &SetVolume::from(volume).line()),
+        volumes: std::slice::from_ref(&volume.id),
+    });
+    let filesystems = plan.filesystems.iter().enumerate().map(|(n, filesystem)| Lines {
+        tags: continued(&format!("{FILESYSTEM_LINE}{n}"), &SetFilesystem::from(filesystem).line()),
+        volumes: &filesystem.volumes,
+    });
+    volumes.chain(filesystems).collect()
 }
 
 /// How many tags the verdict adds to a snapshot at most.
@@ -174,14 +234,14 @@ pub fn applications(records: &[ApplicationRecord], settings: &PlanSettings) -> V
     let mut partial = false;
     for (n, app) in records.iter().enumerate() {
         let label = app.achieved.unwrap_or(Consistency::Crash);
-        let mut line = format!("{} type={} label={label}", text(&app.name), app.kind);
-        let key = format!("stillpoint:app.{n}");
+        let mut line = SetApplication::start(&app.name, &app.kind, label);
+        let key = format!("{APPLICATION_LINE}{n}");
         let mut facts: Vec<_> = app.facts.iter().collect();
         // Short facts first: positions are short and needed for a restore; what does not fit is in the
         // record.
         facts.sort_by_key(|(k, v)| (v.len(), *k));
         for (name, value) in facts {
-            let longer = format!("{line} {}={}", text(name), text(value));
+            let longer = format!("{line}{}", SetApplication::fact(name, value));
             if tags.len() + continued(&key, &longer).len() > room {
                 partial = true;
             } else {
@@ -201,57 +261,16 @@ pub fn applications(records: &[ApplicationRecord], settings: &PlanSettings) -> V
     tags
 }
 
-fn volume_line(v: &PlannedVolume) -> String {
-    let mut line =
-        format!("{} device={} gib={} type={}", v.id, text(&v.device_name), v.size_gib, v.volume_type);
-    for (name, value) in [("iops", v.iops), ("throughput", v.throughput)] {
-        if let Some(value) = value {
-            line.push_str(&format!(" {name}={value}"));
-        }
-    }
-    if v.encrypted {
-        line.push_str(" encrypted");
-    }
-    if v.boot {
-        line.push_str(" boot");
-    }
-    line
+/// The description of a snapshot of this set: what is in the Recycle Bin is listed with that, and without tags.
+#[must_use]
+pub(crate) fn described(run: &RunId, said: &str) -> String {
+    clip(&format!("stillpoint {run} {said}"), MAX_DESCRIPTION)
 }
 
-fn filesystem_line(f: &PlannedFilesystem) -> String {
-    let volumes: Vec<_> = f.volumes.iter().map(|v| v.as_str()).collect();
-    let mut line = format!("{} type={}", path(&f.mount_point), f.fstype);
-    if let Some(uuid) = &f.uuid {
-        line.push_str(&format!(" uuid={uuid}"));
-    }
-    let method = match f.method {
-        crate::plan::Method::Freeze => "freeze",
-        crate::plan::Method::Sync => "sync",
-        crate::plan::Method::Unmount => "unmount",
-    };
-    line.push_str(&format!(
-        " method={method} on={} stack={} options={}",
-        volumes.join(","),
-        text(&f.stack),
-        text(&f.options)
-    ));
-    for other in f.mount_points.iter().filter(|m| **m != f.mount_point) {
-        line.push_str(&format!(" also={}", path(other)));
-    }
-    line
-}
-
-/// Splits a long line over several tags: `key`, `key.1`, `key.2`, …
-fn continued(key: &str, line: &str) -> Vec<(String, String)> {
-    let characters: Vec<char> = line.chars().collect();
-    characters
-        .chunks(MAX_VALUE)
-        .enumerate()
-        .map(|(n, chunk)| {
-            let key = if n == 0 { key.to_owned() } else { format!("{key}.{n}") };
-            (key, chunk.iter().collect())
-        })
-        .collect()
+/// The set that a description names.
+#[must_use]
+pub(crate) fn set_of_description(description: &str) -> Option<RunId> {
+    description.strip_prefix("stillpoint ")?.split(' ').next()?.parse().ok()
 }
 
 fn clip(s: &str, limit: usize) -> String {
@@ -282,23 +301,45 @@ pub fn verdict(record: &SetRecord) -> Vec<(String, String)> {
     tags
 }
 
-/// The tags that differ between snapshots, for each of them.
+/// The tags that differ between snapshots, for each of them. `spread` is of [`on_create`].
 #[must_use]
-pub fn parts(record: &SetRecord) -> Vec<(SnapshotId, Vec<(String, String)>)> {
-    let mut all = Vec::new();
-    for snapshot in &record.snapshots {
-        let mut tags = vec![("stillpoint:part".to_owned(), snapshot.achieved.to_string())];
+pub fn parts(record: &SetRecord, spread: &BTreeMap<VolumeId, Vec<Tag>>) -> Vec<(SnapshotId, Vec<Tag>)> {
+    let volumes: Vec<_> = record.plan.volumes.iter().map(|v| v.id.clone()).collect();
+    let made: Vec<_> = record.snapshots.iter().map(|s| (s.id.clone(), s.volume_id.clone())).collect();
+    let mut all = members(&volumes, spread, &made);
+    for ((_, tags), snapshot) in all.iter_mut().zip(&record.snapshots) {
+        tags.push(("stillpoint:part".to_owned(), snapshot.achieved.to_string()));
         if let Some(device) = &snapshot.device_name {
             tags.push(("stillpoint:device".to_owned(), device.clone()));
         }
         if !snapshot.mount_points.is_empty() {
-            let mounts: Vec<_> = snapshot.mount_points.iter().map(|m| path(m)).collect();
+            let mounts: Vec<_> = snapshot.mount_points.iter().map(|m| lines::path(m)).collect();
             tags.push(("stillpoint:mounts".to_owned(), clip(&mounts.join(","), MAX_VALUE)));
         }
-        all.push((snapshot.id.clone(), tags));
     }
     all
 }
 
+/// Each snapshot's number in its set, and its share of the lines. A volume that nobody planned (attached in the
+/// last moment) has a number after those that are.
+#[must_use]
+pub(crate) fn members(
+    volumes: &[VolumeId],
+    spread: &BTreeMap<VolumeId, Vec<Tag>>,
+    made: &[(SnapshotId, VolumeId)],
+) -> Vec<(SnapshotId, Vec<Tag>)> {
+    let mut beyond = volumes.len();
+    let of_one = |(id, volume): &(SnapshotId, VolumeId)| {
+        let number = volumes.iter().position(|v| v == volume).unwrap_or_else(|| {
+            beyond += 1;
+            beyond - 1
+        });
+        let mut tags = vec![(MEMBER_TAG.to_owned(), number.to_string())];
+        tags.extend(spread.get(volume).into_iter().flatten().cloned());
+        (id.clone(), tags)
+    };
+    made.iter().map(of_one).collect()
+}
+
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -4,28 +4,14 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::config::settings::{CommandHook, Hook, HookKind, OnFailure, SessionHook};
+use crate::plan::{PlannedFilesystem, PlannedVolume};
 
-#[test]
-fn long_lines_go_on_in_further_tags_and_read_back_whole() {
-    let line = "ä".repeat(600);
-    let tags = continued("stillpoint:fs.0", &line);
-    let keys: Vec<_> = tags.iter().map(|(k, _)| k.as_str()).collect();
-    assert_eq!(keys, ["stillpoint:fs.0", "stillpoint:fs.0.1", "stillpoint:fs.0.2"]);
-    assert!(tags.iter().all(|(_, v)| v.chars().count() <= MAX_VALUE));
-    assert_eq!(tags.into_iter().map(|(_, v)| v).collect::<String>(), line);
-}
-
-#[test]
-fn separators_in_paths_are_escaped() {
-    assert_eq!(path(Path::new("/a b,c%")), "/a%20b%2Cc%25");
-}
-
-fn defaults() -> PlanSettings {
+pub(crate) fn defaults() -> PlanSettings {
     let nothing = crate::config::Overrides::default();
     crate::config::load(Path::new("/nonexistent"), None, None, &nothing).unwrap().settings.plan
 }
 
-fn filesystem(n: usize) -> PlannedFilesystem {
+pub(crate) fn filesystem(n: usize) -> PlannedFilesystem {
     let mount_point = PathBuf::from(format!("/{}/{n}", "deep/".repeat(40)));
     PlannedFilesystem {
         dev: "7:1".parse().unwrap(),
@@ -43,7 +29,7 @@ fn filesystem(n: usize) -> PlannedFilesystem {
     }
 }
 
-fn volume(n: usize) -> PlannedVolume {
+pub(crate) fn volume(n: usize) -> PlannedVolume {
     PlannedVolume {
         id: format!("vol-{n:017x}").parse().unwrap(),
         device_name: "/dev/sdf".into(),
@@ -149,8 +135,9 @@ fn what_is_kept_for_applications_is_used_to_the_last_tag_and_no_further() {
 
 #[test]
 fn the_line_of_a_volume_has_all_that_it_takes_to_make_it_again() {
+    let line = |v: &PlannedVolume| SetVolume::from(v).line();
     let plain = volume(0);
-    assert_eq!(volume_line(&plain), "vol-00000000000000000 device=/dev/sdf gib=8 type=gp2");
+    assert_eq!(line(&plain), "vol-00000000000000000 device=/dev/sdf gib=8 type=gp2");
     let full = PlannedVolume {
         volume_type: "gp3".into(),
         iops: Some(3000),
@@ -159,22 +146,25 @@ fn the_line_of_a_volume_has_all_that_it_takes_to_make_it_again() {
         boot: true,
         ..plain
     };
-    let line = "vol-00000000000000000 device=/dev/sdf gib=8 type=gp3 iops=3000 throughput=125 encrypted boot";
-    assert_eq!(volume_line(&full), line);
+    let wanted =
+        "vol-00000000000000000 device=/dev/sdf gib=8 type=gp3 iops=3000 throughput=125 encrypted boot";
+    assert_eq!(line(&full), wanted);
 }
 
-#[test]
-fn the_create_call_and_the_verdict_together_stay_within_fifty_tags() {
-    let identity = Identity {
+pub(crate) fn identity() -> Identity {
+    Identity {
         instance_id: "i-0123456789abcdef0".parse().unwrap(),
         region: "eu-west-1".into(),
         availability_zone: None,
         account_id: None,
-    };
-    let plan = |filesystems: usize, volumes: usize| Plan {
+    }
+}
+
+pub(crate) fn plan(filesystems: Vec<PlannedFilesystem>, volumes: Vec<PlannedVolume>) -> Plan {
+    Plan {
         name: "p".into(),
-        filesystems: (0..filesystems).map(filesystem).collect(),
-        volumes: (0..volumes).map(volume).collect(),
+        filesystems,
+        volumes,
         witnesses: vec![],
         beneath: vec![],
         left_out: vec![],
@@ -185,28 +175,64 @@ fn the_create_call_and_the_verdict_together_stay_within_fifty_tags() {
         expedite: crate::plan::Expediting::default(),
         notes: vec![],
         best: Consistency::Filesystem,
-    };
+    }
+}
+
+#[test]
+fn the_create_call_and_the_verdict_together_stay_within_fifty_tags() {
     let mut settings = defaults();
     settings.tags = [("Team".to_owned(), "storage".to_owned())].into();
-    let tags = |plan: &Plan, copied: usize| {
-        on_create(&RunId::generate(), &identity, "h", plan, &settings, Consistency::Filesystem, copied)
+    let made = |filesystems: usize, volumes: usize, copied: usize| {
+        let plan = plan((0..filesystems).map(filesystem).collect(), (0..volumes).map(volume).collect());
+        on_create(&RunId::generate(), &identity(), "h", &plan, &settings, Consistency::Filesystem, copied)
     };
-    let partial = |tags: &[(String, String)]| tags.iter().any(|(k, _)| k == "stillpoint:layout");
-    let few = tags(&plan(3, 0), 0);
-    assert!(!partial(&few) && few.contains(&("Team".to_owned(), "storage".to_owned())), "{few:?}");
-    for (n, copied) in [(60, 0), (60, 20), (10, 10)] {
-        let tags = tags(&plan(n, 0), copied);
-        assert!(tags.len() + copied + later(&settings) <= MAX_TAGS, "{} tags", tags.len());
+    let few = made(3, 1, 0);
+    assert!(
+        few.spread.is_empty() && few.common.contains(&("Team".to_owned(), "storage".to_owned())),
+        "{few:?}"
+    );
+    // As many as EC2 takes into one set, with a path of 200 characters each.
+    for (n, copied) in [(1, 20), (40, 0), (128, 0), (128, 2)] {
+        let Created { common, spread } = made(n, n, copied);
+        let most = spread.values().map(Vec::len).max().unwrap_or_default();
+        let all = common.len() + most + copied + later(&settings);
+        assert!(all <= MAX_TAGS, "{n} volumes: {all} tags");
     }
-    assert!(partial(&tags(&plan(60, 0), 0)), "and it says so when a line was left out");
-    // Lines of one tag each, up to the last that fits: one more, and the last tag says that it is missing.
+    // Up to the last tag that fits on every snapshot, and one more: then each has its share.
+    let short = |n: usize| PlannedFilesystem { mount_point: format!("/{n}").into(), ..filesystem(n) };
+    let lines = |n: usize, copied: usize| {
+        let plan = plan((0..n).map(short).collect(), vec![volume(0)]);
+        on_create(&RunId::generate(), &identity(), "h", &plan, &settings, Consistency::Filesystem, copied)
+    };
     for copied in [0, 7] {
-        let first = tags(&plan(0, 0), copied).len();
-        let fit = MAX_TAGS - later(&settings) - copied - first - 1;
-        let (whole, more) = (tags(&plan(0, fit), copied), tags(&plan(0, fit + 1), copied));
-        assert_eq!((whole.len(), partial(&whole)), (first + fit, false));
-        assert_eq!((more.len(), partial(&more)), (first + fit + 1, true));
-        assert_eq!(more.len() + copied + later(&settings), MAX_TAGS);
+        let first = lines(0, copied).common.len();
+        let fit = (MAX_TAGS - later(&settings) - copied - first) / per_line(&short(0));
+        let (whole, more) = (lines(fit, copied), lines(fit + 1, copied));
+        assert_eq!((whole.common.len(), whole.spread.len()), (first + fit * per_line(&short(0)), 0));
+        assert_eq!(more.spread[&volume(0).id].len(), 1 + (fit + 1) * per_line(&short(0)));
+    }
+}
+
+fn per_line(f: &PlannedFilesystem) -> usize {
+    continued("x", &SetFilesystem::from(f).line()).len()
+}
+
+#[test]
+fn what_does_not_fit_is_refused_before_anything_is_touched() {
+    let mut settings = defaults();
+    settings.tags = (0..30).map(|n| (format!("Tag{n}"), String::new())).collect();
+    let plan = plan((0..60).map(filesystem).collect(), vec![volume(0)]);
+    let made = on_create(&RunId::generate(), &identity(), "h", &plan, &settings, Consistency::Crash, 0);
+    assert!(made.common.len() + made.spread[&plan.volumes[0].id].len() > MAX_TAGS);
+}
+
+#[test]
+fn a_description_names_its_set_whatever_else_it_says() {
+    let run = RunId::generate();
+    let said = described(&run, &"nightly ä ".repeat(40));
+    assert_eq!((said.chars().count(), set_of_description(&said)), (MAX_DESCRIPTION, Some(run)));
+    for other in ["", "stillpoint", "stillpoint nightly", "backup 0197f3c2-8b1e-7c55-9d3f-2f6a1c0b9e11"] {
+        assert_eq!(set_of_description(other), None);
     }
 }
 
@@ -253,11 +279,7 @@ fn of_a_run_is_only_what_run_instance_and_volume_agree_on() {
         let mut tags = vec![
             (RUN_TAG.to_owned(), run.to_string()),
             (INSTANCE_TAG.to_owned(), instance.to_string()),
-            (
-                "stillpoint:volume.0".to_owned(),
-                "vol-0aaaaaaaaaaaaaaaa device=/dev/sdf gib=8 type=gp3".to_owned(),
-            ),
-            ("stillpoint:fs.0".to_owned(), "/data type=ext4".to_owned()),
+            (VOLUMES_TAG.to_owned(), "0aaaaaaaaaaaaaaaa 0cccccccccccccccc".to_owned()),
         ];
         change(&mut tags);
         tags
@@ -272,6 +294,7 @@ fn of_a_run_is_only_what_run_instance_and_volume_agree_on() {
             progress: None,
         },
         tags,
+        detail: Default::default(),
     };
     let (a, b, then) = ("vol-0aaaaaaaaaaaaaaaa", "vol-0bbbbbbbbbbbbbbbb", "2026-11-29T03:00:00.123Z");
     let replaced = |key: &'static str, value: &'static str| {
@@ -279,34 +302,21 @@ fn of_a_run_is_only_what_run_instance_and_volume_agree_on() {
     };
     let without = |key: &'static str| move |tags: &mut Tags| tags.retain(|t| t.0 != key);
     let plain = tags(&|_| ());
-    let cut = tags(&|t| {
-        t.retain(|t| t.0 != "stillpoint:fs.0");
-        t.push(("stillpoint:layout".into(), "partial".into()));
-    });
-    let full = tags(&|t| t.push(("stillpoint:layout".into(), "partial".into())));
     let found = vec![
         snapshot(1, a, then, plain.clone()),
         // Attached after the plan was made: by the same call, so at the same time.
         snapshot(2, b, then, plain.clone()),
-        // Not every volume of a large set has a line.
-        snapshot(3, b, "2026-11-29T03:00:00.124Z", cut),
         // Tags that were copied to another volume, or with CopySnapshot.
         snapshot(4, b, "2026-11-29T04:00:00Z", plain.clone()),
         snapshot(5, "vol-ffffffff", "2026-11-29T04:00:00Z", plain),
-        snapshot(6, b, "2026-11-29T04:00:00Z", full),
         // One key alone.
         snapshot(7, a, then, tags(&without(INSTANCE_TAG))),
         snapshot(8, a, then, tags(&replaced(INSTANCE_TAG, "i-0fedcba9876543210"))),
         snapshot(9, a, then, tags(&replaced(RUN_TAG, "another"))),
-        snapshot(
-            10,
-            b,
-            "2026-11-29T04:00:00Z",
-            tags(&replaced("stillpoint:volume.0", "vol-0bbbbbbbbbbbbbbbbb x")),
-        ),
+        snapshot(10, b, "2026-11-29T04:00:00Z", tags(&replaced(VOLUMES_TAG, "0bbbbbbbbbbbbbbbbb"))),
     ];
     let (made, others) = made_by(&run, &instance, found);
     let ids = |all: &[TaggedSnapshot]| all.iter().map(|s| s.view.id.to_string()).collect::<Vec<_>>();
-    let all = |n: std::ops::RangeInclusive<u8>| n.map(|n| format!("snap-{n:017x}")).collect::<Vec<_>>();
-    assert_eq!((ids(&made), ids(&others)), (all(1..=3), all(4..=10)));
+    let all = |n: &[u8]| n.iter().map(|n| format!("snap-{n:017x}")).collect::<Vec<_>>();
+    assert_eq!((ids(&made), ids(&others)), (all(&[1, 2]), all(&[4, 5, 7, 8, 9, 10])));
 }

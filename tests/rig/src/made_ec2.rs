@@ -252,7 +252,11 @@ impl Ec2 for MadeEc2 {
     }
 
     async fn find_run(&self, run: &RunId) -> Result<Vec<TaggedSnapshot>, Ec2Error> {
-        let tagged = |m: Made| TaggedSnapshot { view: m.view, tags: m.tags.into_iter().collect() };
+        let tagged = |m: Made| TaggedSnapshot {
+            view: m.view,
+            tags: m.tags.into_iter().collect(),
+            detail: Default::default(),
+        };
         let of_run = |m: &Made| m.tags.get(RUN_TAG).is_some_and(|id| id == run.as_str());
         self.call("find", || self.snapshots().into_iter().filter(of_run).map(tagged).collect())
     }

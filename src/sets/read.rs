@@ -1,0 +1,419 @@
+//! Snapshots → sets: what the tags of an account say, believed only where marker, set, number and volume agree.
+//!
+//! ```text
+//! DescribeSnapshots, a page at a time ─▶ Gathered ─▶ sets (and what only looks like one)
+//! ```
+//!
+//! In: snapshots as EC2 lists them; anybody may have written their tags. Out: [`SnapshotSet`]s. Must never: take
+//! one key alone for a proof, put a snapshot into a set that another one has the place of, or keep the lines that
+//! describe a set in memory unless they are asked for (an account may have 100,000 snapshots).
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::tags::{self, INSTANCE_TAG, MEMBER_TAG, PLAN_TAG, SCHEMA, SCHEMA_TAG, Tag};
+use crate::consistency::Consistency;
+use crate::ec2::{RUN_TAG, TaggedSnapshot};
+use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
+
+/// A copied snapshot has no volume; EC2 gives it this id (EC2 API reference, CopySnapshot).
+const NO_VOLUME: &str = "vol-ffffffff";
+/// Copies carry the set, the Region and the time of their source.
+pub(crate) const SOURCE_TAG: &str = "stillpoint:source";
+/// The source's start time.
+pub(crate) const SOURCE_TIME_TAG: &str = "stillpoint:source-time";
+/// Until when somebody wants a set kept.
+pub const KEEP_TAG: &str = "stillpoint:keep-until";
+/// Somebody began to remove the set.
+pub(crate) const DELETING_TAG: &str = "stillpoint:deleting";
+
+/// A set, as its snapshots say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SnapshotSet {
+    /// The run that took it, or the copy that made it.
+    pub id: RunId,
+    /// The version of its tags. A newer one than this program's means that only what is here is known of it.
+    pub schema: u32,
+    /// The account that owns its snapshots, where EC2 says.
+    pub account: Option<String>,
+    /// The Region that its snapshots are in.
+    pub region: String,
+    /// The plan that it was taken by.
+    pub plan: String,
+    /// The name of the host.
+    pub host: String,
+    /// The instance.
+    pub instance: InstanceId,
+    /// Of a copy: what it is a copy of.
+    pub copy_of: Option<CopyOf>,
+    /// EC2's StartTime, the earliest of its members; of a copy, that of its source.
+    pub time: Option<Timestamp>,
+    /// The consistency that was requested.
+    pub requested: Option<Consistency>,
+    /// The label. None: it has no verdict, and counts as `crash`.
+    pub achieved: Option<Consistency>,
+    /// Why it is less than requested.
+    pub reason: Option<String>,
+    /// Its snapshots, by their numbers.
+    pub members: Vec<Member>,
+    /// Volumes of the set without a snapshot, with their numbers.
+    pub missing: Vec<Missing>,
+    /// The value of the tag `stillpoint:keep-until`.
+    pub keep_until: Option<String>,
+    /// Somebody began to remove it.
+    pub deleting: bool,
+    /// Tags of other tools on its members that say that they care for these, such as `aws:backup:source-resource`.
+    pub foreign: Vec<String>,
+    /// What its snapshots do not agree on. Nothing is removed of such a set.
+    pub doubts: Vec<String>,
+}
+
+/// What a copied set is a copy of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CopyOf {
+    /// The Region of the source.
+    pub region: String,
+    /// The set.
+    pub id: RunId,
+}
+
+/// A snapshot of a set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Member {
+    /// Its number in the set.
+    pub number: usize,
+    /// The snapshot.
+    pub id: SnapshotId,
+    /// The volume that was snapshotted, also of a copy.
+    pub volume_id: VolumeId,
+    /// The device name of its attachment, where its verdict has said.
+    pub device_name: Option<String>,
+    /// `pending`, `completed`, `error`, …
+    pub state: String,
+    /// EC2's progress, such as `42%`.
+    pub progress: Option<String>,
+    /// In EC2's words, of a snapshot in the state `error`.
+    pub error: Option<String>,
+    /// When it was started.
+    pub started: Option<Timestamp>,
+    /// When it was completed.
+    pub completed: Option<Timestamp>,
+    /// Size of the volume in GiB; 0 of a copy that is pending.
+    pub size_gib: i32,
+    /// Bytes that a restore would read, where EC2 says. Not what the snapshot takes beside others.
+    pub full_bytes: Option<i64>,
+    /// Encrypted at rest.
+    pub encrypted: bool,
+    /// `standard` or `archive`.
+    pub tier: String,
+    /// Its own label.
+    pub achieved: Option<Consistency>,
+}
+
+/// A volume of a set of which there is no snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Missing {
+    /// Its number in the set.
+    pub number: usize,
+    /// The volume.
+    pub volume_id: VolumeId,
+}
+
+/// A snapshot that has the mark of a set and is of none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Stranger {
+    /// The snapshot.
+    pub id: SnapshotId,
+    /// What does not agree.
+    pub why: String,
+}
+
+/// What is known of a set as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SetState {
+    /// Every member is completed.
+    Completed,
+    /// A member is pending, and none has failed.
+    Pending,
+    /// A member ended in `error`.
+    Error,
+    /// A member is missing.
+    Partial,
+    /// A member is missing, because somebody is removing the set.
+    Torn,
+}
+
+impl std::fmt::Display for SetState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Completed => "completed",
+            Self::Pending => "pending",
+            Self::Error => "error",
+            Self::Partial => "partial",
+            Self::Torn => "torn",
+        })
+    }
+}
+
+impl SnapshotSet {
+    /// The state of the set as a whole.
+    #[must_use]
+    pub fn state(&self) -> SetState {
+        let any = |state: &str| self.members.iter().any(|m| m.state == state);
+        match () {
+            () if any("error") => SetState::Error,
+            () if !self.missing.is_empty() && self.deleting => SetState::Torn,
+            () if !self.missing.is_empty() => SetState::Partial,
+            () if self.members.iter().any(|m| m.state != "completed") => SetState::Pending,
+            () => SetState::Completed,
+        }
+    }
+
+    /// The label that it may be counted at.
+    #[must_use]
+    pub fn label(&self) -> Consistency {
+        self.achieved.unwrap_or(Consistency::Crash)
+    }
+
+    /// Its tags have a version that this program does not know.
+    #[must_use]
+    pub fn is_newer(&self) -> bool {
+        self.schema > SCHEMA
+    }
+
+    /// The sum of its volumes' sizes in GiB.
+    #[must_use]
+    pub fn size_gib(&self) -> i64 {
+        self.members.iter().map(|m| i64::from(m.size_gib)).sum()
+    }
+
+    /// Its number when the members are in order: that of the root device.
+    pub(crate) fn snapshots(&self) -> impl Iterator<Item = &SnapshotId> {
+        self.members.iter().map(|m| &m.id)
+    }
+}
+
+/// Snapshots on their way to sets.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    region: String,
+    sets: BTreeMap<(RunId, InstanceId), Gathering>,
+    strangers: Vec<Stranger>,
+}
+
+/// One set on its way.
+#[derive(Debug)]
+struct Gathering {
+    schema: u32,
+    volumes: Vec<VolumeId>,
+    members: Vec<(TaggedSnapshot, Place)>,
+}
+
+/// Where a snapshot says that it belongs.
+#[derive(Debug, Clone)]
+struct Place {
+    /// None: the create call took a volume that nobody had planned, and it has no verdict yet.
+    number: Option<usize>,
+    volume: VolumeId,
+}
+
+impl Gathered {
+    /// Nothing yet, of this Region.
+    #[must_use]
+    pub fn of(region: &str) -> Self {
+        Self { region: region.to_owned(), ..Self::default() }
+    }
+
+    /// Takes a snapshot into its set. The lines that describe the set are not kept.
+    pub fn add(&mut self, mut snapshot: TaggedSnapshot) {
+        let Some(run) = snapshot.tag(RUN_TAG) else { return };
+        match place(&snapshot, run) {
+            Ok((key, schema, volumes, place)) => {
+                let has_lines =
+                    |k: &str| [tags::VOLUME_LINE, tags::FILESYSTEM_LINE].iter().any(|l| k.starts_with(l));
+                snapshot.tags.retain(|(k, _)| !has_lines(k) && !k.starts_with(tags::VOLUMES_TAG));
+                snapshot.tags.shrink_to_fit();
+                let set = self.sets.entry(key).or_insert_with(|| Gathering {
+                    schema,
+                    volumes,
+                    members: Vec::new(),
+                });
+                set.schema = set.schema.max(schema);
+                set.members.push((snapshot, place));
+            }
+            Err(why) => self.strangers.push(Stranger { id: snapshot.view.id.clone(), why }),
+        }
+    }
+
+    /// The sets, newest first, and the snapshots that only look like parts of one.
+    #[must_use]
+    pub fn sets(self) -> (Vec<SnapshotSet>, Vec<Stranger>) {
+        let Self { region, sets, mut strangers } = self;
+        let made = |((id, instance), gathering)| set(&region, id, instance, gathering, &mut strangers);
+        let mut sets: Vec<SnapshotSet> = sets.into_iter().filter_map(made).collect();
+        sets.sort_by(|a, b| (b.time, &b.id).cmp(&(a.time, &a.id)));
+        (sets, strangers)
+    }
+}
+
+type Key = (RunId, InstanceId);
+
+/// Where a snapshot belongs.
+fn place(snapshot: &TaggedSnapshot, run: &str) -> Result<(Key, u32, Vec<VolumeId>, Place), String> {
+    let needed = |key: &str| snapshot.tag(key).ok_or_else(|| format!("it has no tag {key}"));
+    let run: RunId = run.parse().map_err(|e| format!("the tag {RUN_TAG}: {e}"))?;
+    let instance: InstanceId =
+        needed(INSTANCE_TAG)?.parse().map_err(|e| format!("the tag {INSTANCE_TAG}: {e}"))?;
+    let schema = needed(SCHEMA_TAG)?;
+    let schema: u32 = schema.parse().map_err(|_| format!("the tag {SCHEMA_TAG} is no number: {schema}"))?;
+    needed(PLAN_TAG)?;
+    let volumes = tags::volumes_of(&snapshot.tags).ok_or("its tags do not list the volumes of its set")?;
+    let number = match snapshot.tag(MEMBER_TAG) {
+        Some(text) => Some(text.parse().map_err(|_| format!("the tag {MEMBER_TAG} is no number: {text}"))?),
+        None => None,
+    };
+    let own = &snapshot.view.volume;
+    let listed = volumes.iter().position(|v| v == own);
+    let copied = snapshot.tag(SOURCE_TAG).is_some();
+    let place = match (number, listed) {
+        // A copy's number is all that says which volume it is of.
+        (Some(n), None) if copied && own.as_str() == NO_VOLUME => match volumes.get(n) {
+            Some(volume) => Place { number, volume: volume.clone() },
+            None => return Err(format!("its set has no volume {n}")),
+        },
+        (Some(n), Some(at)) if n != at => {
+            return Err(format!("its tags say that it is member {n} of its set, and {own} is member {at}"));
+        }
+        (_, Some(at)) => Place { number: Some(at), volume: own.clone() },
+        (Some(n), None) if n < volumes.len() => {
+            return Err(format!("its tags say that it is of {}, and it is of {own}", volumes[n]));
+        }
+        (number, None) => Place { number, volume: own.clone() },
+    };
+    Ok(((run, instance), schema, volumes, place))
+}
+
+fn set(
+    region: &str,
+    id: RunId,
+    instance: InstanceId,
+    gathering: Gathering,
+    strangers: &mut Vec<Stranger>,
+) -> Option<SnapshotSet> {
+    let Gathering { schema, volumes, members } = gathering;
+    let planned: Vec<_> = members
+        .iter()
+        .filter(|(_, p)| p.number.is_some_and(|n| n < volumes.len()))
+        .filter_map(|(s, _)| s.view.started)
+        .collect();
+    // A volume that no tag lists was taken by the same call where it has its very start time.
+    let (mut taken, others): (Vec<_>, Vec<_>) = members.into_iter().partition(|(s, p)| {
+        p.number.is_some_and(|n| n < volumes.len()) || s.view.started.is_some_and(|at| planned.contains(&at))
+    });
+    strangers.extend(others.into_iter().map(|(s, _)| Stranger {
+        why: format!("its set does not list {}, and it was not started with the others", s.view.volume),
+        id: s.view.id,
+    }));
+    taken.sort_by(|(a, p), (b, q)| (p.number, &a.view.id).cmp(&(q.number, &b.view.id)));
+    let unplanned = taken.iter_mut().filter(|(_, p)| p.number.is_none_or(|n| n >= volumes.len()));
+    for (beyond, (_, place)) in (volumes.len()..).zip(unplanned) {
+        place.number = Some(beyond);
+    }
+    taken.sort_by_key(|(_, place)| place.number);
+    let (first, _) = taken.first()?;
+    let mut doubts = Vec::new();
+    let mut agreed = |what: &str, key: &str| {
+        let said = first.tag(key);
+        if taken.iter().any(|(s, _)| s.tag(key) != said) {
+            doubts.push(format!("its snapshots do not agree on {what}"));
+        }
+        said.map(str::to_owned)
+    };
+    let plan = agreed("the plan", PLAN_TAG).unwrap_or_default();
+    let host = agreed("the host", "stillpoint:host").unwrap_or_default();
+    let requested = agreed("what was requested", "stillpoint:requested-consistency");
+    let copy_of = agreed("the source of the copy", SOURCE_TAG);
+    let source_time = agreed("the time of the source", SOURCE_TIME_TAG);
+    let keep_until = agreed("how long to keep it", KEEP_TAG);
+    let copy_of = copy_of.and_then(|text| {
+        let (region, id) = text.split_once('/')?;
+        Some(CopyOf { region: region.to_owned(), id: id.parse().ok()? })
+    });
+    let of_members = taken.iter().filter_map(|(s, _)| s.view.started).min();
+    let time = match &copy_of {
+        // Never a time that EC2 could not have: whoever wrote the tag may be wrong.
+        Some(_) => {
+            source_time.and_then(|t| t.parse().ok()).filter(|t| of_members.is_none_or(|made| *t <= made))
+        }
+        None => of_members,
+    };
+    let label = |key: &str, s: &TaggedSnapshot| s.tag(key).and_then(|t| t.parse::<Consistency>().ok());
+    let labels: Option<Vec<_>> = taken.iter().map(|(s, _)| label("stillpoint:consistency", s)).collect();
+    let foreign =
+        |(k, _): &&Tag| ["aws:backup:", "aws:dlm:", "dlm:managed"].iter().any(|prefix| k.starts_with(prefix));
+    let mut foreign: Vec<String> =
+        taken.iter().flat_map(|(s, _)| &s.tags).filter(foreign).map(|(k, _)| k.clone()).collect();
+    foreign.sort_unstable();
+    foreign.dedup();
+    let (account, reason) = (first.detail.owner.clone(), first.tag("stillpoint:reason").map(str::to_owned));
+    let deleting = taken.iter().any(|(s, _)| s.tag(DELETING_TAG).is_some());
+    let members: Vec<Member> = taken.iter().map(|(s, place)| member(s, place)).collect();
+    let twice = members.windows(2).find(|two| two[0].number == two[1].number);
+    if let Some(two) = twice {
+        doubts.push(format!("{} and {} are both member {}", two[0].id, two[1].id, two[0].number));
+    }
+    if time.is_none() {
+        doubts.push("it is not known when it was taken".to_owned());
+    }
+    let has = |n: usize| members.iter().any(|m| m.number == n);
+    let missing = volumes.iter().enumerate().filter(|(n, _)| !has(*n));
+    let missing = missing.map(|(number, v)| Missing { number, volume_id: v.clone() }).collect();
+    Some(SnapshotSet {
+        id,
+        schema,
+        account,
+        region: region.to_owned(),
+        plan,
+        host,
+        instance,
+        copy_of,
+        time,
+        requested: requested.and_then(|r| r.parse().ok()),
+        achieved: labels.and_then(|all| all.into_iter().min()),
+        reason,
+        members,
+        missing,
+        keep_until,
+        deleting,
+        foreign,
+        doubts,
+    })
+}
+
+fn member(s: &TaggedSnapshot, place: &Place) -> Member {
+    let TaggedSnapshot { view, detail, .. } = s;
+    Member {
+        number: place.number.unwrap_or(usize::MAX),
+        id: view.id.clone(),
+        volume_id: place.volume.clone(),
+        device_name: s.tag("stillpoint:device").map(str::to_owned),
+        state: view.state.clone(),
+        progress: view.progress.clone(),
+        // Healthy copies that are pending have a message too: only the state says that it failed.
+        error: (view.state == "error").then(|| detail.message.clone()).flatten(),
+        started: view.started,
+        completed: detail.completed,
+        size_gib: detail.size_gib,
+        full_bytes: detail.full_bytes,
+        encrypted: detail.encrypted,
+        tier: if detail.archived { "archive" } else { "standard" }.to_owned(),
+        achieved: s.tag("stillpoint:part").and_then(|t| t.parse().ok()),
+    }
+}
+
+#[cfg(test)]
+#[path = "read_tests.rs"]
+mod tests;
