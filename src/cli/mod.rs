@@ -4,16 +4,23 @@
 //! its input is checked.
 
 mod config;
+mod delete;
 mod doctor;
 mod freeze;
+mod keep;
+mod list;
 mod plan;
+mod prune;
 mod rehearse;
+mod sets;
+mod show;
 mod snapshot;
 mod start;
 mod status;
 #[cfg(test)]
 mod tests;
 mod thaw;
+mod wait;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -55,6 +62,22 @@ enum Command {
     Snapshot(snapshot::Snapshot),
     /// Show what `snapshot` would do, and why. Changes nothing.
     Plan(plan::Plan),
+    /// List the sets of snapshots there are.
+    List(list::List),
+    /// Show all of one set: its snapshots, filesystems, and who holds it.
+    Show(show::Show),
+    /// Wait until every snapshot of a set is completed.
+    Wait(wait::Wait),
+    /// Remove the sets that the plan's rules let go.
+    Prune(prune::Prune),
+    /// Keep a set until a day, whatever the rules say.
+    Keep(keep::Keep),
+    /// Let the rules decide about a set again.
+    Release(keep::Release),
+    /// Remove one set.
+    Delete(delete::Delete),
+    /// Bring a set back from the Recycle Bin.
+    Undelete(delete::Undelete),
     /// Do what `snapshot` does, without the create call: measures the stall, suggests a window.
     Rehearse(rehearse::Rehearse),
     /// Freeze for somebody else's snapshots, and return. The freeze lasts until `thaw` or its deadline.
@@ -192,6 +215,14 @@ pub fn main() -> std::process::ExitCode {
         match &cli.command {
             Command::Snapshot(command) => command.run(&cli.global).await,
             Command::Plan(command) => command.run(&cli.global).await,
+            Command::List(command) => command.run(&cli.global).await,
+            Command::Show(command) => command.run(&cli.global).await,
+            Command::Wait(command) => command.run(&cli.global).await,
+            Command::Prune(command) => command.run(&cli.global).await,
+            Command::Keep(command) => command.run(&cli.global).await,
+            Command::Release(command) => command.run(&cli.global).await,
+            Command::Delete(command) => command.run(&cli.global).await,
+            Command::Undelete(command) => command.run(&cli.global).await,
             Command::Rehearse(command) => command.run(&cli.global).await,
             Command::Freeze(command) => match holder {
                 Some(holder) => command.hold(&cli.global, holder).await,

@@ -93,6 +93,11 @@ impl<'a, E> Repeating<'a, E> {
         Self { interrupt: Some(interrupt.clone()), ..self }
     }
 
+    /// The implementation, for calls that this value has no name of: through [`Repeating::call`].
+    pub(crate) fn inner(&self) -> &'a E {
+        self.ec2
+    }
+
     fn left(&self) -> Duration {
         self.end.saturating_sub(self.clock.elapsed())
     }

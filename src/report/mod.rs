@@ -10,4 +10,5 @@ mod page;
 pub mod plan;
 pub mod rehearsal;
 pub mod set;
+pub(crate) mod sets;
 pub mod status;

@@ -36,6 +36,7 @@ mod rescue;
 mod rescue_tables;
 mod service;
 mod sessions;
+mod sets;
 mod snapshot;
 mod status;
 mod stuck;

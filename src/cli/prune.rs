@@ -1,0 +1,138 @@
+//! `stillpoint prune [PLAN]`: remove the sets that the plan's rules let go.
+//!
+//! In: the plan's rules. Out: every set with its verdict and reasons, then what became of those that go. Must
+//! never: remove anything that a dry run would not have named.
+
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::sets::Account;
+use super::{Global, Output, as_json, print, print_json, say};
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::host::lock::{self, FileLock, NoLock};
+use crate::ids::InstanceId;
+use crate::report;
+use crate::sets::prune::Prune as Pruning;
+use crate::sets::remove::Removed;
+use crate::sets::retention::{Options, PrunePlan};
+
+/// Version of the JSON of `prune`.
+const VERSION: u32 = 1;
+/// How long another prune on this host is waited for: it removes a set in seconds.
+const OTHER: Duration = Duration::from_secs(600);
+
+#[derive(Debug, Args)]
+pub(super) struct Prune {
+    /// Name of a configured plan.
+    #[arg(value_name = "PLAN")]
+    plan: Option<String>,
+    /// Print what would be removed and why, and stop.
+    #[arg(long, short = 'n')]
+    dry_run: bool,
+    /// The sets of this instance, such as one that is gone, by this host's rules.
+    #[arg(long, value_name = "ID")]
+    instance: Option<InstanceId>,
+    /// The copies of the plan's sets in this Region, by its rules for copies.
+    #[arg(long)]
+    copies: bool,
+    /// Remove more than half of the sets, or more than max_deletes.
+    #[arg(long)]
+    yes: bool,
+    /// Go on although no new set has come for twice the time between two runs.
+    #[arg(long)]
+    stale: bool,
+    /// Remove every set that nothing holds, whatever the rules keep; at_least and min_age still count.
+    #[arg(long)]
+    all: bool,
+    /// With --all: the last good set too.
+    #[arg(long, requires = "all")]
+    including_the_last: bool,
+    /// What stdout gets: text or json.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
+}
+
+#[derive(Debug, Serialize)]
+struct Document<'a> {
+    version: u32,
+    #[serde(flatten)]
+    plan: &'a PrunePlan,
+    dry_run: bool,
+    removed: &'a [Removed],
+    exit_code: Exit,
+}
+
+impl Prune {
+    pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
+        let account = Account::connect(global, self.plan.as_deref(), self.instance.is_none()).await?;
+        let settings = &account.loaded.settings;
+        let name = &settings.plan.name;
+        let keep = settings.plan.keep.as_ref();
+        let policy = if self.copies { keep.and_then(|k| k.copies.as_ref()) } else { keep.map(|k| &k.sets) };
+        if policy.is_none() && !self.all {
+            let table = if self.copies {
+                format!("[plan.{name}.keep.copies]")
+            } else {
+                format!("[plan.{name}.keep]")
+            };
+            return Err(Error::new(
+                Exit::Config,
+                format!("plan {name} has no rules: nothing would be removed"),
+            )
+            .hint(format!("write {table} with rules such as last = 5 or daily = 7 (docs/retention.md)")));
+        }
+        let _lock = locked(&settings.run_dir).await?;
+        let pruning = Pruning {
+            instance: account.instance(self.instance.as_ref())?,
+            plan: name.clone(),
+            copies: self.copies,
+            policy,
+            options: Options {
+                stale: self.stale,
+                yes: self.yes,
+                all: self.all,
+                including_the_last: self.including_the_last,
+                instance_named: self.instance.is_some(),
+            },
+        };
+        let decided = pruning.decide(&account.calls()).await.map_err(Error::from)?;
+        let size = |id: &_| decided.set(id).map(|s| format!("{} × {} GiB", s.members.len(), s.size_gib()));
+        if self.output == Output::Text {
+            print(&report::sets::prune(&decided.plan, size));
+        }
+        let tell = |one: &Removed| say(&report::sets::removed(one));
+        let removed = if self.dry_run { Vec::new() } else { decided.carry_out(&account.calls(), tell).await };
+        let failed = removed.iter().any(|r| r.failed.is_some()) || !decided.plan.refusals.is_empty();
+        let exit = if failed { Exit::After } else { Exit::Ok };
+        if self.output == Output::Json {
+            let plan = &decided.plan;
+            let document = Document {
+                version: VERSION,
+                plan,
+                dry_run: self.dry_run,
+                removed: &removed,
+                exit_code: exit,
+            };
+            print_json(&as_json(&document)?);
+        }
+        Ok(exit)
+    }
+}
+
+/// One prune at a time on a host.
+pub(super) async fn locked(run_dir: &Path) -> Result<Option<FileLock>, Error> {
+    let taken = |pid: Option<u32>| {
+        let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+        Error::new(Exit::Locked, format!("{who} is removing sets")).hint("wait for it")
+    };
+    match lock::take(&run_dir.join("prune.lock"), OTHER).await {
+        Ok(held) => Ok(Some(held)),
+        // No run folder: this is not the host of any run.
+        Err(NoLock::Unusable(_)) => Ok(None),
+        Err(NoLock::Taken { pid }) => Err(taken(pid.and_then(|p| u32::try_from(p).ok()))),
+    }
+}

@@ -1,0 +1,157 @@
+//! What the commands for the life of a set share: which Region, whose sets, which set is meant by a name.
+//!
+//! In: options. Out: a connection, sets. Must never: take a name for a set that several have.
+
+use std::time::Duration;
+
+use super::Global;
+use crate::config::{self, Loaded};
+use crate::discover::Identity;
+use crate::ec2::RUN_TAG;
+use crate::ec2::aws::Aws;
+use crate::ec2::connect;
+use crate::ec2::keep::Wanted;
+use crate::ec2::repeat::Repeating;
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::ids::{InstanceId, RunId, SnapshotId};
+use crate::run::planned;
+use crate::sets::find::{Found, find, snapshots};
+use crate::sets::read::SnapshotSet;
+
+/// Credentials have to last for one call at a time: each is preceded by a renewal where that is due.
+const A_CALL: Duration = Duration::from_secs(60);
+
+/// EC2 in one Region, for the life of sets.
+pub(super) struct Account {
+    pub loaded: Loaded,
+    pub ec2: Aws,
+    /// This instance; none where the Region was given, and IMDS was not asked.
+    pub identity: Option<Identity>,
+    pub region: String,
+}
+
+impl Account {
+    /// Connects. Where a Region is given and no instance is needed, IMDS is not asked: this may be any computer.
+    pub(super) async fn connect(
+        global: &Global,
+        plan: Option<&str>,
+        needs_instance: bool,
+    ) -> Result<Self, Error> {
+        let loaded = global.load(plan, config::Overrides::default())?;
+        let given = loaded.settings.identity.region.clone();
+        let identity =
+            if given.is_some() && !needs_instance { None } else { Some(planned::identify(&loaded).await?) };
+        let region = given.or_else(|| identity.as_ref().map(|i| i.region.clone())).unwrap_or_default();
+        let connection =
+            connect::connect(&loaded, &region, A_CALL, 4).await.map_err(planned::not_connected)?;
+        Ok(Self { ec2: Aws::new(connection), loaded, identity, region })
+    }
+
+    /// Calls that may be repeated. The budget begins now.
+    pub(super) fn calls(&self) -> Repeating<'_, Aws> {
+        Repeating::of(&self.ec2, &self.loaded.settings.ec2)
+    }
+
+    /// The instance that was named, or this one.
+    pub(super) fn instance(&self, named: Option<&InstanceId>) -> Result<InstanceId, Error> {
+        let own = self.identity.as_ref().map(|i| i.instance_id.clone());
+        named.cloned().or(own).ok_or_else(|| {
+            Error::new(Exit::Usage, "whose sets? Away from the instance, it has to be named")
+                .hint("--instance i-…")
+        })
+    }
+
+    /// The set with this id, the start of it, or one of its snapshots.
+    pub(super) async fn set(&self, name: &SetName) -> Result<SnapshotSet, Error> {
+        let ec2 = self.calls();
+        let run: String = match name {
+            SetName::Snapshot(id) => {
+                let found = snapshots(&ec2, &Wanted::Ids(vec![id.clone()])).await.map_err(Error::from)?;
+                let run = found.iter().find_map(|s| s.tag(RUN_TAG).map(str::to_owned));
+                run.ok_or_else(|| {
+                    let what = format!("{id} is not a snapshot of a set in {}", self.region);
+                    Error::new(Exit::Config, what)
+                        .hint("`stillpoint list --all-hosts` shows the sets; --region names another Region")
+                })?
+            }
+            SetName::Start(start) => start.clone(),
+        };
+        let all = run.len() < RUN_ID_LENGTH;
+        // A filter's `*` stands for any text; in a checked name there is none.
+        let value = if all { format!("{run}*") } else { run.clone() };
+        let tags = vec![(RUN_TAG.to_owned(), value)];
+        let Found { mut sets, strangers } = find(&ec2, &Wanted::Tagged(tags)).await.map_err(Error::from)?;
+        sets.retain(|s| s.id.as_str().starts_with(&run));
+        match sets.len() {
+            1 => Ok(sets.remove(0)),
+            0 => {
+                let mut what = format!("there is no set {run} in {}", self.region);
+                if let Some(s) = strangers.first() {
+                    what = format!("{what}; {} has its tag, but {}", s.id, s.why);
+                }
+                Err(Error::new(Exit::Config, what)
+                    .hint("`stillpoint list --all-hosts` shows the sets; --region names another Region"))
+            }
+            n => {
+                let ids: Vec<_> =
+                    sets.iter().take(4).map(|s| format!("{} of {}", s.id, s.instance)).collect();
+                let what = format!("{n} sets begin with {run}: {}", ids.join(", "));
+                Err(Error::new(Exit::Usage, what).hint("write more of the id"))
+            }
+        }
+    }
+}
+
+/// Characters of a run id.
+const RUN_ID_LENGTH: usize = 36;
+
+/// A set, as a person names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum SetName {
+    /// One of its snapshots.
+    Snapshot(SnapshotId),
+    /// The start of its id.
+    Start(String),
+}
+
+/// Checks the name of a set.
+pub(super) fn set_name(text: &str) -> Result<SetName, String> {
+    if text.starts_with("snap-") {
+        return text.parse().map(SetName::Snapshot).map_err(|e: crate::ids::InvalidId| e.to_string());
+    }
+    let text = text.to_ascii_lowercase();
+    let good = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'-');
+    if text.len() < 8 || text.len() > RUN_ID_LENGTH || !text.bytes().all(good) {
+        return Err("is not the id of a set (8 characters of it at least), nor of a snapshot".to_owned());
+    }
+    if text.len() == RUN_ID_LENGTH {
+        text.parse::<RunId>().map_err(|e| e.to_string())?;
+    }
+    Ok(SetName::Start(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_is_named_by_a_start_of_its_id_or_a_snapshot_and_by_nothing_that_a_filter_reads() {
+        for good in ["0197f3c2", "0197F3C2-8b1e", "0197f3c2-8b1e-7c55-9d3f-2f6a1c0b9e11"] {
+            assert_eq!(set_name(good), Ok(SetName::Start(good.to_ascii_lowercase())), "{good}");
+        }
+        assert!(matches!(set_name("snap-0123456789abcdef0"), Ok(SetName::Snapshot(_))));
+        for bad in [
+            "",
+            "0197",
+            "*",
+            "0197f3c2*",
+            "0197f3c?",
+            "nightly!",
+            "snap-*",
+            "0197f3c2-8b1e-7c55-9d3f-2f6a1c0b9e11-",
+        ] {
+            assert!(set_name(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! [`Keep`] by the AWS SDK.
+//!
+//! In: ids. Out: plain values. Must never: take an answer that was cut off for a whole one.
+
+use aws_sdk_ec2::types::{LockState, SnapshotAttributeName};
+use jiff::Timestamp;
+
+use super::{Aws, filter, parse, sdk_tags, tagged};
+use crate::ec2::keep::{Binned, ImageUse, Keep, LockView, Page, Wanted};
+use crate::ec2::{Ec2Error, RUN_TAG};
+use crate::ids::{InstanceId, SnapshotId};
+
+/// A filter takes at most so many values (EC2 API reference, "Filter").
+const VALUES: usize = 200;
+
+fn time(t: Option<&aws_smithy_types::DateTime>) -> Option<Timestamp> {
+    Timestamp::from_millisecond(t?.to_millis().ok()?).ok()
+}
+
+fn strings(ids: &[SnapshotId]) -> Vec<String> {
+    ids.iter().map(|s| s.as_str().to_owned()).collect()
+}
+
+impl Keep for Aws {
+    fn region(&self) -> &str {
+        self.connection.client.config().region().map_or("", |r| r.as_ref())
+    }
+
+    async fn clocks(&self) -> Result<(Timestamp, Timestamp), Ec2Error> {
+        // Only an error has its headers here, and a DryRun is answered by one.
+        let said = self.dry_run_of_tags(None).await;
+        match said.dates {
+            (Some(date), here) => Ok((date, here)),
+            (None, _) => Err(said
+                .allowed
+                .err()
+                .unwrap_or_else(|| Ec2Error::unknown("CreateTags", "the answer has no date"))),
+        }
+    }
+
+    async fn page(&self, wanted: &Wanted, token: Option<&str>) -> Result<Page, Ec2Error> {
+        const ACTION: &str = "DescribeSnapshots";
+        self.ready(ACTION).await?;
+        let filters = match wanted {
+            Wanted::All => vec![filter("tag-key", [RUN_TAG])],
+            Wanted::Tagged(tags) => {
+                let tagged = tags.iter().map(|(k, v)| filter(&format!("tag:{k}"), [v.as_str()]));
+                std::iter::once(filter("tag-key", [RUN_TAG])).chain(tagged).collect()
+            }
+            Wanted::Set(run) => vec![filter(&format!("tag:{RUN_TAG}"), [run.as_str()])],
+            Wanted::Ids(ids) => vec![filter("snapshot-id", ids.iter().map(SnapshotId::as_str))],
+        };
+        let call = self.connection.client.describe_snapshots().owner_ids("self").set_filters(Some(filters));
+        let answer = call.max_results(1000).set_next_token(token.map(str::to_owned)).send().await;
+        let answer = answer.map_err(|e| self.sort(ACTION, &e))?;
+        let one = |s| Ok(tagged(super::described(ACTION, s)?, s));
+        Ok(Page {
+            snapshots: answer.snapshots().iter().map(one).collect::<Result<_, Ec2Error>>()?,
+            next: answer.next_token().filter(|t| !t.is_empty()).map(str::to_owned),
+        })
+    }
+
+    async fn images(&self, snapshots: &[SnapshotId]) -> Result<Vec<ImageUse>, Ec2Error> {
+        const ACTION: &str = "DescribeImages";
+        let mut found = Vec::new();
+        for some in snapshots.chunks(VALUES) {
+            self.ready(ACTION).await?;
+            let used = filter("block-device-mapping.snapshot-id", some.iter().map(SnapshotId::as_str));
+            let mut pages = self
+                .connection
+                .client
+                .describe_images()
+                .owners("self")
+                .include_disabled(true)
+                .filters(used)
+                .into_paginator()
+                .send();
+            while let Some(page) = pages.next().await {
+                for image in page.map_err(|e| self.sort(ACTION, &e))?.images() {
+                    let state = match image.deprecation_time().and_then(|t| t.parse::<Timestamp>().ok()) {
+                        Some(at) if at <= Timestamp::now() => "deprecated",
+                        _ => image.state().map_or("", |s| s.as_str()),
+                    };
+                    let used = image.block_device_mappings().iter().filter_map(|m| m.ebs()?.snapshot_id());
+                    let of_these = used.filter_map(|id| some.iter().find(|s| s.as_str() == id));
+                    found.extend(of_these.map(|snapshot| ImageUse {
+                        snapshot: snapshot.clone(),
+                        image: image.image_id().unwrap_or_default().to_owned(),
+                        state: state.to_owned(),
+                    }));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    async fn locks(&self, snapshots: &[SnapshotId]) -> Result<Vec<LockView>, Ec2Error> {
+        const ACTION: &str = "DescribeLockedSnapshots";
+        let mut found = Vec::new();
+        for some in snapshots.chunks(VALUES) {
+            self.ready(ACTION).await?;
+            let answer = self
+                .connection
+                .client
+                .describe_locked_snapshots()
+                .set_snapshot_ids(Some(strings(some)))
+                .send()
+                .await
+                .map_err(|e| self.sort(ACTION, &e))?;
+            if answer.next_token().is_some_and(|t| !t.is_empty()) {
+                return Err(Ec2Error::unknown(ACTION, "the answer about named snapshots has a next page"));
+            }
+            for lock in answer.snapshots() {
+                found.push(LockView {
+                    snapshot: parse(ACTION, lock.snapshot_id())?,
+                    state: lock.lock_state().map_or("", LockState::as_str).to_owned(),
+                    until: time(lock.lock_expires_on()),
+                });
+            }
+        }
+        Ok(found)
+    }
+
+    async fn shared_with(&self, snapshot: &SnapshotId) -> Result<Vec<String>, Ec2Error> {
+        const ACTION: &str = "DescribeSnapshotAttribute";
+        self.ready(ACTION).await?;
+        let answer = self
+            .connection
+            .client
+            .describe_snapshot_attribute()
+            .snapshot_id(snapshot.as_str())
+            .attribute(SnapshotAttributeName::CreateVolumePermission)
+            .send()
+            .await
+            .map_err(|e| self.sort(ACTION, &e))?;
+        let who = answer.create_volume_permissions().iter();
+        Ok(who.filter_map(|p| p.user_id().or(p.group().map(|g| g.as_str())).map(str::to_owned)).collect())
+    }
+
+    async fn archived(&self, snapshots: &[SnapshotId]) -> Result<Vec<(SnapshotId, Timestamp)>, Ec2Error> {
+        const ACTION: &str = "DescribeSnapshotTierStatus";
+        let mut found = Vec::new();
+        for some in snapshots.chunks(VALUES) {
+            self.ready(ACTION).await?;
+            let of = filter("snapshot-id", some.iter().map(SnapshotId::as_str));
+            let mut pages =
+                self.connection.client.describe_snapshot_tier_status().filters(of).into_paginator().send();
+            while let Some(page) = pages.next().await {
+                for status in page.map_err(|e| self.sort(ACTION, &e))?.snapshot_tier_statuses() {
+                    if let Some(since) = time(status.archival_complete_time()) {
+                        found.push((parse(ACTION, status.snapshot_id())?, since));
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    async fn instances(&self, ids: &[InstanceId]) -> Result<Vec<InstanceId>, Ec2Error> {
+        const ACTION: &str = "DescribeInstances";
+        let mut found = Vec::new();
+        for some in ids.chunks(VALUES) {
+            self.ready(ACTION).await?;
+            let of = filter("instance-id", some.iter().map(InstanceId::as_str));
+            let mut pages = self.connection.client.describe_instances().filters(of).into_paginator().send();
+            while let Some(page) = pages.next().await {
+                let page = page.map_err(|e| self.sort(ACTION, &e))?;
+                for instance in page.reservations().iter().flat_map(|r| r.instances()) {
+                    let gone =
+                        instance.state().and_then(|s| s.name()).map(|n| n.as_str()) == Some("terminated");
+                    if !gone {
+                        found.push(parse(ACTION, instance.instance_id())?);
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    async fn bin(&self) -> Result<Vec<Binned>, Ec2Error> {
+        const ACTION: &str = "ListSnapshotsInRecycleBin";
+        self.ready(ACTION).await?;
+        let mut pages = self.connection.client.list_snapshots_in_recycle_bin().into_paginator().send();
+        let mut found = Vec::new();
+        while let Some(page) = pages.next().await {
+            for binned in page.map_err(|e| self.sort(ACTION, &e))?.snapshots() {
+                found.push(Binned {
+                    id: parse(ACTION, binned.snapshot_id())?,
+                    volume_id: parse(ACTION, binned.volume_id())?,
+                    description: binned.description().unwrap_or_default().to_owned(),
+                    entered: time(binned.recycle_bin_enter_time()),
+                    exits: time(binned.recycle_bin_exit_time()),
+                });
+            }
+        }
+        Ok(found)
+    }
+
+    async fn put_tags(&self, snapshots: &[SnapshotId], tags: &[(String, String)]) -> Result<(), Ec2Error> {
+        const ACTION: &str = "CreateTags";
+        self.ready(ACTION).await?;
+        let call = self.connection.client.create_tags();
+        let call = call.set_resources(Some(strings(snapshots))).set_tags(Some(sdk_tags(tags)));
+        call.send().await.map(drop).map_err(|e| self.sort(ACTION, &e))
+    }
+
+    async fn remove_tags(&self, snapshots: &[SnapshotId], keys: &[&str]) -> Result<(), Ec2Error> {
+        const ACTION: &str = "DeleteTags";
+        self.ready(ACTION).await?;
+        // Without a value, whatever value it has (EC2 API reference, DeleteTags).
+        let tag = |key: &&str| aws_sdk_ec2::types::Tag::builder().key(*key).build();
+        let call = self.connection.client.delete_tags().set_resources(Some(strings(snapshots)));
+        let call = call.set_tags(Some(keys.iter().map(tag).collect()));
+        call.send().await.map(drop).map_err(|e| self.sort(ACTION, &e))
+    }
+
+    async fn delete(&self, snapshot: &SnapshotId) -> Result<(), Ec2Error> {
+        const ACTION: &str = "DeleteSnapshot";
+        self.ready(ACTION).await?;
+        let call = self.connection.client.delete_snapshot().snapshot_id(snapshot.as_str());
+        match call.send().await.map_err(|e| self.sort(ACTION, &e)) {
+            Err(Ec2Error::Refused { code, .. }) if code == "InvalidSnapshot.NotFound" => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    async fn undelete(&self, snapshot: &SnapshotId) -> Result<(), Ec2Error> {
+        const ACTION: &str = "RestoreSnapshotFromRecycleBin";
+        self.ready(ACTION).await?;
+        let call = self.connection.client.restore_snapshot_from_recycle_bin().snapshot_id(snapshot.as_str());
+        call.send().await.map(drop).map_err(|e| self.sort(ACTION, &e))
+    }
+}

@@ -1,0 +1,117 @@
+//! The calls for the life of a set, after the run that took it: find, look who holds it, keep, remove.
+//!
+//! In: plain values. Out: plain values or an [`Ec2Error`]. Must never: be given to a run that takes a set, or
+//! remove anything but one snapshot by its id.
+//!
+//! Every call here may be made twice: reads change nothing, tags are as they are put, and a snapshot that is
+//! deleted twice is gone once.
+
+use std::future::Future;
+
+use jiff::Timestamp;
+
+use super::{Ec2Error, TaggedSnapshot};
+use crate::ids::{RunId, SnapshotId, VolumeId};
+
+/// What DescribeSnapshots is asked for. All of them are of the own account, and have the tag of a set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// Every set of the account in the Region.
+    All,
+    /// Those with these values of tags.
+    Tagged(Vec<(String, String)>),
+    /// Those of one set.
+    Set(RunId),
+    /// These, whatever their tags: one that is gone is not in the answer.
+    Ids(Vec<SnapshotId>),
+}
+
+/// One page of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Its snapshots; a page may be empty and not be the last.
+    pub snapshots: Vec<TaggedSnapshot>,
+    /// Of the next page.
+    pub next: Option<String>,
+}
+
+/// An image that uses a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct ImageUse {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// Such as `ami-0123456789abcdef0`.
+    pub image: String,
+    /// `available`, `disabled`, …; `deprecated` where its time has come.
+    pub state: String,
+}
+
+/// A lock on a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct LockView {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// `governance`, `compliance`, `compliance-cooloff` or `expired`.
+    pub state: String,
+    /// When it ends; none while the snapshot is pending.
+    pub until: Option<Timestamp>,
+}
+
+/// A snapshot in the Recycle Bin. Its tags are not listed.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Binned {
+    /// The snapshot.
+    pub id: SnapshotId,
+    /// Its volume.
+    pub volume_id: VolumeId,
+    /// As the create call gave it.
+    pub description: String,
+    /// When it was deleted.
+    pub entered: Option<Timestamp>,
+    /// When it is gone for good.
+    pub exits: Option<Timestamp>,
+}
+
+/// The calls for the life of a set.
+pub trait Keep {
+    /// The Region that this is about.
+    fn region(&self) -> &str;
+    /// The time by EC2's clock, and by this host's when EC2's answer came.
+    fn clocks(&self) -> impl Future<Output = Result<(Timestamp, Timestamp), Ec2Error>>;
+    /// DescribeSnapshots, one page.
+    fn page(&self, wanted: &Wanted, token: Option<&str>) -> impl Future<Output = Result<Page, Ec2Error>>;
+    /// DescribeImages of the own account, disabled ones too: those that use these snapshots.
+    fn images(&self, snapshots: &[SnapshotId]) -> impl Future<Output = Result<Vec<ImageUse>, Ec2Error>>;
+    /// DescribeLockedSnapshots: those of these that are locked.
+    fn locks(&self, snapshots: &[SnapshotId]) -> impl Future<Output = Result<Vec<LockView>, Ec2Error>>;
+    /// DescribeSnapshotAttribute: the accounts that may use it, `all` among them.
+    fn shared_with(&self, snapshot: &SnapshotId) -> impl Future<Output = Result<Vec<String>, Ec2Error>>;
+    /// DescribeSnapshotTierStatus of those of these that are archived: since when.
+    fn archived(
+        &self,
+        snapshots: &[SnapshotId],
+    ) -> impl Future<Output = Result<Vec<(SnapshotId, Timestamp)>, Ec2Error>>;
+    /// Of these instances, those that exist.
+    fn instances(
+        &self,
+        ids: &[crate::ids::InstanceId],
+    ) -> impl Future<Output = Result<Vec<crate::ids::InstanceId>, Ec2Error>>;
+    /// ListSnapshotsInRecycleBin, every page.
+    fn bin(&self) -> impl Future<Output = Result<Vec<Binned>, Ec2Error>>;
+    /// CreateTags.
+    fn put_tags(
+        &self,
+        snapshots: &[SnapshotId],
+        tags: &[(String, String)],
+    ) -> impl Future<Output = Result<(), Ec2Error>>;
+    /// DeleteTags, whatever their values.
+    fn remove_tags(
+        &self,
+        snapshots: &[SnapshotId],
+        keys: &[&str],
+    ) -> impl Future<Output = Result<(), Ec2Error>>;
+    /// DeleteSnapshot. One that is gone already is no error.
+    fn delete(&self, snapshot: &SnapshotId) -> impl Future<Output = Result<(), Ec2Error>>;
+    /// RestoreSnapshotFromRecycleBin.
+    fn undelete(&self, snapshot: &SnapshotId) -> impl Future<Output = Result<(), Ec2Error>>;
+}

@@ -1,0 +1,247 @@
+//! Sets for people: a table of many, all of one, what a prune decided.
+//!
+//! In: sets as they were read. Out: text within 80 columns where its words allow. Must never: print (the caller
+//! does), or shorten an id so far that another set has the same.
+
+use std::fmt::Write;
+
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+use serde::Serialize;
+
+use crate::path_encoding::{printable, shown};
+use crate::sets::layout::{Layout, LayoutError};
+use crate::sets::read::{SetState, SnapshotSet};
+use crate::sets::remove::Removed;
+use crate::sets::retention::{Departure, Hold, PrunePlan, Verdict};
+
+/// One set, and what becomes of it.
+#[derive(Debug, Serialize)]
+pub struct Listed {
+    /// The set.
+    #[serde(flatten)]
+    pub set: SnapshotSet,
+    /// Of the set as a whole.
+    pub state: SetState,
+    /// When it will go, and by which rule; none where this host has no rules for it.
+    pub departure: Option<Departure>,
+    /// EC2 no longer has its instance.
+    pub instance_gone: bool,
+}
+
+/// Of a run id, which begins with its time in milliseconds: so much tells two sets of a host apart.
+const SHORT: usize = 13;
+
+/// A time as people here write it, with its zone.
+#[must_use]
+pub(crate) fn local(time: Timestamp) -> String {
+    let zone = TimeZone::try_system().unwrap_or(TimeZone::UTC);
+    let zoned: Zoned = time.to_zoned(zone);
+    zoned.strftime("%Y-%m-%d %H:%M %Z").to_string()
+}
+
+/// The id of a set as a table has it.
+#[must_use]
+pub(crate) fn short(set: &SnapshotSet) -> String {
+    set.id.as_str().chars().take(SHORT).collect()
+}
+
+/// Sets as a table.
+#[must_use]
+pub(crate) fn table(sets: &[Listed], hosts: bool) -> String {
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for listed in sets {
+        let set = &listed.set;
+        let plan = if hosts { format!("{} {}", set.instance, set.plan) } else { set.plan.clone() };
+        let state = match listed.state {
+            SetState::Completed => "completed".to_owned(),
+            SetState::Pending => progress(set),
+            other => other.to_string(),
+        };
+        let gone = if listed.instance_gone { " (instance gone)" } else { "" };
+        rows.push(vec![
+            short(set),
+            printable(&format!("{plan}{gone}")).into_owned(),
+            set.time.map_or_else(|| "?".to_owned(), local),
+            set.achieved.map_or_else(|| "none".to_owned(), |c| c.to_string()),
+            state,
+            format!("{} × {} GiB", set.members.len(), set.size_gib()),
+            departure(listed.departure.as_ref()),
+        ]);
+    }
+    if rows.is_empty() {
+        return String::new();
+    }
+    let heads = ["SET", "PLAN", "TAKEN", "LABEL", "STATE", "SIZE", "GOES"].map(str::to_owned).to_vec();
+    columns(std::iter::once(heads).chain(rows).collect())
+}
+
+/// The least progress of its members that are pending, where EC2 says any.
+fn progress(set: &SnapshotSet) -> String {
+    let pending = set.members.iter().filter(|m| m.state == "pending");
+    let least = pending.filter_map(|m| m.progress.as_deref()?.trim_end_matches('%').parse::<u8>().ok()).min();
+    least.map_or_else(|| "pending".to_owned(), |p| format!("pending {p}%"))
+}
+
+fn departure(departure: Option<&Departure>) -> String {
+    let day = |at: &Timestamp| {
+        let zone = TimeZone::try_system().unwrap_or(TimeZone::UTC);
+        at.to_zoned(zone).strftime("%Y-%m-%d").to_string()
+    };
+    match departure {
+        None => "-".to_owned(),
+        Some(Departure::Expected { at, rule }) => format!("{} ({rule})", day(at)),
+        Some(Departure::NotBefore { at, rule }) => format!("after {} ({rule})", day(at)),
+        Some(Departure::Open { rule }) => format!("open ({rule})"),
+        Some(Departure::Never { rule }) => format!("never ({rule})"),
+    }
+}
+
+/// Columns as wide as their widest word.
+fn columns(rows: Vec<Vec<String>>) -> String {
+    let count = rows.iter().map(Vec::len).max().unwrap_or_default();
+    let width = |n: usize| rows.iter().filter_map(|r| r.get(n)).map(|c| c.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..count).map(width).collect();
+    let mut text = String::new();
+    for row in &rows {
+        let mut line = String::new();
+        for (n, cell) in row.iter().enumerate() {
+            let _ = write!(line, "{cell:<width$}  ", width = widths[n]);
+        }
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    text
+}
+
+/// All of one set.
+#[must_use]
+pub(crate) fn one(
+    set: &SnapshotSet,
+    layout: &Result<Layout, LayoutError>,
+    holds: &[Hold],
+    kept: Option<&str>,
+) -> String {
+    let mut text = String::new();
+    let _ = writeln!(text, "set {}", set.id);
+    let _ = writeln!(text, "  of {} ({}), plan {}", set.instance, printable(&set.host), printable(&set.plan));
+    if let Some(copy) = &set.copy_of {
+        let _ = writeln!(text, "  a copy of {} in {}", copy.id, printable(&copy.region));
+    }
+    let taken = set.time.map_or_else(|| "at an unknown time".to_owned(), local);
+    let _ = writeln!(text, "  taken {taken}, in {}", set.region);
+    let label =
+        set.achieved.map_or_else(|| "no verdict: counts as crash".to_owned(), |c| format!("{c}-consistent"));
+    let _ = writeln!(text, "  {label}, {}", set.state());
+    if let Some(reason) = &set.reason {
+        let _ = writeln!(text, "    because: {}", printable(reason));
+    }
+    if set.is_newer() {
+        let _ = writeln!(text, "  its tags have version {}: a newer stillpoint may say more", set.schema);
+    }
+    for doubt in &set.doubts {
+        let _ = writeln!(text, "  DOUBTFUL: {doubt}");
+    }
+    let mut rows =
+        vec![["SNAPSHOT", "VOLUME", "DEVICE", "SIZE", "STATE", "LABEL"].map(str::to_owned).to_vec()];
+    for m in &set.members {
+        rows.push(vec![
+            m.id.to_string(),
+            m.volume_id.to_string(),
+            printable(m.device_name.as_deref().unwrap_or("-")).into_owned(),
+            format!("{} GiB", m.size_gib),
+            match &m.error {
+                Some(error) => format!("{} ({})", m.state, printable(error)),
+                None => m.state.clone(),
+            },
+            m.achieved.map_or_else(|| "-".to_owned(), |c| c.to_string()),
+        ]);
+    }
+    text.push_str(&indented(&columns(rows)));
+    for m in &set.missing {
+        let _ = writeln!(text, "  MISSING: the snapshot of {}", m.volume_id);
+    }
+    match layout {
+        Ok(layout) => {
+            let mut rows = Vec::new();
+            for f in &layout.filesystems {
+                let on: Vec<_> = f.volumes.iter().map(|v| v.to_string()).collect();
+                rows.push(vec![
+                    shown(&f.mount_point),
+                    printable(&f.fstype).into_owned(),
+                    f.method.as_str().to_owned(),
+                    on.join(" "),
+                ]);
+            }
+            text.push_str(&indented(&columns(rows)));
+            for app in &layout.applications {
+                let _ = writeln!(
+                    text,
+                    "  {} ({}): {}-consistent",
+                    printable(&app.name),
+                    printable(&app.kind),
+                    app.achieved
+                );
+            }
+        }
+        Err(e) => {
+            let _ = writeln!(text, "  {}", printable(&e.to_string()));
+        }
+    }
+    for hold in holds {
+        let _ = writeln!(text, "  held: {hold}");
+    }
+    if let Some(kept) = kept {
+        let _ = writeln!(text, "  {kept}");
+    }
+    text
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|l| format!("  {l}\n")).collect()
+}
+
+/// What a prune decided.
+#[must_use]
+pub(crate) fn prune(plan: &PrunePlan, set: impl Fn(&crate::ids::RunId) -> Option<String>) -> String {
+    let mut text = String::new();
+    let _ = writeln!(text, "{}", plan.group);
+    for decision in &plan.sets {
+        let id: String = decision.id.as_str().chars().take(SHORT).collect();
+        let what = match decision.verdict {
+            Verdict::Keep => "keep  ",
+            Verdict::Remove => "REMOVE",
+            Verdict::Withheld => "would ",
+        };
+        let _ = write!(text, "{what} {id}  {}", local(decision.time));
+        if let Some(more) = set(&decision.id) {
+            let _ = write!(text, "  {more}");
+        }
+        let _ = writeln!(text);
+        for reason in &decision.reasons {
+            let _ = writeln!(text, "         {reason}");
+        }
+        if let Some(at) = &decision.departure {
+            let _ = writeln!(text, "         goes: {}", departure(Some(at)));
+        }
+    }
+    for refusal in &plan.refusals {
+        let _ = writeln!(text, "NOTHING IS REMOVED: {refusal}\n  hint: {}", refusal.hint());
+    }
+    for warning in &plan.warnings {
+        let _ = writeln!(text, "warning: {warning}");
+    }
+    text
+}
+
+/// What became of a set.
+#[must_use]
+pub(crate) fn removed(removed: &Removed) -> String {
+    match &removed.failed {
+        None => format!("removed {} ({} snapshots)", removed.id, removed.deleted.len()),
+        Some(failed) => {
+            let at = failed.snapshot.as_ref().map_or_else(String::new, |s| format!("{s}: "));
+            let how = if failed.torn { "is removed IN PART" } else { "is NOT removed, and whole" };
+            format!("{} {how}: {at}{}", removed.id, failed.why)
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The sets of an account in one Region: asked of EC2, page by page.
+//!
+//! In: [`Keep`], what is wanted. Out: [`Found`]. Must never: give a part of the answer for the whole (a page that
+//! fails for good is an error), or take a missing permission for an empty list.
+
+use jiff::Timestamp;
+
+use super::read::{Gathered, SnapshotSet, Stranger};
+use super::tags;
+use crate::ec2::keep::{Binned, Keep, Wanted};
+use crate::ec2::repeat::Repeating;
+use crate::ec2::{Ec2Error, TaggedSnapshot};
+use crate::ids::RunId;
+
+/// What an account has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Newest first.
+    pub sets: Vec<SnapshotSet>,
+    /// Snapshots that have the mark of a set and are of none.
+    pub strangers: Vec<Stranger>,
+}
+
+/// The sets.
+///
+/// # Errors
+/// When EC2 does not give every page.
+pub async fn find<E: Keep>(ec2: &Repeating<'_, E>, wanted: &Wanted) -> Result<Found, Ec2Error> {
+    let mut gathered = Gathered::of(ec2.inner().region());
+    pages(ec2, wanted, |snapshot| gathered.add(snapshot)).await?;
+    let (sets, strangers) = gathered.sets();
+    Ok(Found { sets, strangers })
+}
+
+/// The snapshots, with all their tags.
+///
+/// # Errors
+/// When EC2 does not give every page.
+pub async fn snapshots<E: Keep>(
+    ec2: &Repeating<'_, E>,
+    wanted: &Wanted,
+) -> Result<Vec<TaggedSnapshot>, Ec2Error> {
+    let mut all = Vec::new();
+    pages(ec2, wanted, |snapshot| all.push(snapshot)).await?;
+    Ok(all)
+}
+
+async fn pages<E: Keep>(
+    ec2: &Repeating<'_, E>,
+    wanted: &Wanted,
+    mut each: impl FnMut(TaggedSnapshot),
+) -> Result<(), Ec2Error> {
+    let mut token: Option<String> = None;
+    loop {
+        let asked = async || ec2.inner().page(wanted, token.as_deref()).await;
+        let page = ec2.call("DescribeSnapshots", asked).await?;
+        page.snapshots.into_iter().for_each(&mut each);
+        match page.next {
+            // A page may be empty and not be the last.
+            Some(next) if token.as_ref() != Some(&next) => token = Some(next),
+            Some(_) => return Err(Ec2Error::unknown("DescribeSnapshots", "the next page is this one again")),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// What is in the Recycle Bin of the sets of this program, oldest first. Tags are not listed there: the
+/// description names the set.
+///
+/// # Errors
+/// When EC2 does not say.
+pub async fn bin<E: Keep>(ec2: &Repeating<'_, E>) -> Result<Vec<(RunId, Binned)>, Ec2Error> {
+    let all = ec2.call("ListSnapshotsInRecycleBin", async || ec2.inner().bin().await).await?;
+    let of_set = |b: Binned| Some((tags::set_of_description(&b.description)?, b));
+    let mut found: Vec<_> = all.into_iter().filter_map(of_set).collect();
+    found.sort_by(|a, b| (a.1.entered, &a.0).cmp(&(b.1.entered, &b.0)));
+    Ok(found)
+}
+
+/// The time by EC2's clock, and by this host's.
+///
+/// # Errors
+/// When EC2 does not say.
+pub async fn clocks<E: Keep>(ec2: &Repeating<'_, E>) -> Result<(Timestamp, Timestamp), Ec2Error> {
+    ec2.call("CreateTags", async || ec2.inner().clocks().await).await
+}

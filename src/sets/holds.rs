@@ -1,0 +1,77 @@
+//! Who holds a set: images, locks, shares, the archive, other tools.
+//!
+//! In: sets. Out: every [`Hold`] on each. Must never: take what EC2 did not say for "nobody".
+
+use std::collections::BTreeMap;
+
+use super::read::SnapshotSet;
+use super::retention::Hold;
+use crate::ec2::Ec2Error;
+use crate::ec2::keep::Keep;
+use crate::ec2::repeat::Repeating;
+use crate::ids::{RunId, SnapshotId};
+
+/// What holds each of these sets.
+///
+/// # Errors
+/// When EC2 does not say.
+pub async fn holds<E: Keep>(
+    ec2: &Repeating<'_, E>,
+    sets: &[&SnapshotSet],
+) -> Result<BTreeMap<RunId, Vec<Hold>>, Ec2Error> {
+    let mut of_snapshot: BTreeMap<SnapshotId, RunId> = BTreeMap::new();
+    let mut found: BTreeMap<RunId, Vec<Hold>> = BTreeMap::new();
+    for set in sets {
+        found.insert(set.id.clone(), of_tags(set));
+        of_snapshot.extend(set.snapshots().map(|s| (s.clone(), set.id.clone())));
+    }
+    let all: Vec<SnapshotId> = of_snapshot.keys().cloned().collect();
+    let mut add = |snapshot: &SnapshotId, hold: Hold| {
+        if let Some(holds) = of_snapshot.get(snapshot).and_then(|set| found.get_mut(set))
+            && !holds.contains(&hold)
+        {
+            holds.push(hold);
+        }
+    };
+    let inner = ec2.inner();
+    for used in ec2.call("DescribeImages", async || inner.images(&all).await).await? {
+        add(&used.snapshot, Hold::Image { image: used.image, state: used.state });
+    }
+    for lock in ec2.call("DescribeLockedSnapshots", async || inner.locks(&all).await).await? {
+        if lock.state != "expired" {
+            add(&lock.snapshot, Hold::Locked { mode: lock.state, until: lock.until });
+        }
+    }
+    let in_archive = |m: &super::read::Member| m.tier == "archive";
+    let archived: Vec<SnapshotId> =
+        sets.iter().flat_map(|s| &s.members).filter(|m| in_archive(m)).map(|m| m.id.clone()).collect();
+    if !archived.is_empty() {
+        let since = ec2.call("DescribeSnapshotTierStatus", async || inner.archived(&archived).await).await?;
+        for id in &archived {
+            // Until it is known since when, it counts as archived just now.
+            let since = since.iter().find(|(s, _)| s == id).map_or_else(jiff::Timestamp::now, |(_, t)| *t);
+            add(id, Hold::Archived { since });
+        }
+    }
+    for id in &all {
+        let asked = async || inner.shared_with(id).await;
+        match ec2.call("DescribeSnapshotAttribute", asked).await {
+            Ok(with) if with.is_empty() => {}
+            Ok(with) => add(id, Hold::Shared { with }),
+            // It is gone meanwhile: whoever removes it finds that out.
+            Err(Ec2Error::Refused { code, .. }) if code == "InvalidSnapshot.NotFound" => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(found)
+}
+
+/// What its own tags say.
+pub(crate) fn of_tags(set: &SnapshotSet) -> Vec<Hold> {
+    let mut holds: Vec<Hold> = set.foreign.iter().map(|what| Hold::Foreign { what: what.clone() }).collect();
+    if set.is_newer() {
+        holds.push(Hold::ForeignSchema { version: set.schema.to_string() });
+    }
+    holds.extend(set.doubts.iter().map(|what| Hold::Foreign { what: what.clone() }));
+    holds
+}

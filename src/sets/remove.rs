@@ -1,0 +1,116 @@
+//! One set is removed: marked, the root device's snapshot first, then the others, each looked at once more.
+//!
+//! ```text
+//! look again ─▶ mark every member ─▶ delete the first ─▶ delete the others
+//!     │ changed      │ refused           │ refused           │ refused
+//!     ▼              ▼                   ▼                   ▼
+//!  left alone    left alone       unmarked, whole      torn: tried again the next time
+//! ```
+//!
+//! In: a set that was decided about. Out: [`Removed`]. Must never: delete a snapshot whose tags do not say any
+//! more that it is of this set, or go on with the others when the first is refused.
+
+use serde::Serialize;
+
+use super::find::snapshots;
+use super::read::{DELETING_TAG, Gathered, KEEP_TAG, SnapshotSet};
+use crate::ec2::keep::{Keep, Wanted};
+use crate::ec2::repeat::Repeating;
+use crate::ec2::{Ec2Error, TaggedSnapshot};
+use crate::ids::{RunId, SnapshotId};
+
+/// What became of one set that was to be removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Removed {
+    /// The set.
+    pub id: RunId,
+    /// Its snapshots that are gone.
+    pub deleted: Vec<SnapshotId>,
+    /// Why the others are not; none when all are gone.
+    pub failed: Option<Failed>,
+}
+
+/// Why a set is not gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Failed {
+    /// The snapshot that was refused; none when the set was left alone.
+    pub snapshot: Option<SnapshotId>,
+    /// In EC2's words, or what has changed.
+    pub why: String,
+    /// True when some of it is gone, and some is not.
+    pub torn: bool,
+}
+
+/// Removes a set.
+pub async fn remove<E: Keep>(ec2: &Repeating<'_, E>, set: &SnapshotSet, by: &str) -> Removed {
+    let mut removed = Removed { id: set.id.clone(), deleted: Vec::new(), failed: None };
+    let inner = ec2.inner();
+    let ids: Vec<SnapshotId> = set.snapshots().cloned().collect();
+    let alone = |why: String| Some(Failed { snapshot: None, why, torn: false });
+    match look_again(ec2, set, &ids).await {
+        Ok(()) => {}
+        Err(why) => {
+            removed.failed = alone(why);
+            return removed;
+        }
+    }
+    let mark = [(DELETING_TAG.to_owned(), by.to_owned())];
+    if let Err(e) = ec2.call("CreateTags", async || inner.put_tags(&ids, &mark).await).await {
+        removed.failed = alone(format!("it cannot be marked: {e}"));
+        return removed;
+    }
+    for id in &ids {
+        match ec2.call("DeleteSnapshot", async || inner.delete(id).await).await {
+            Ok(()) => removed.deleted.push(id.clone()),
+            Err(e) => {
+                let torn = !removed.deleted.is_empty() || set.deleting;
+                let mut why = e.to_string();
+                // Whole and unmarked, as it was: nothing says that it should go.
+                if !torn
+                    && let Err(e) =
+                        ec2.call("DeleteTags", async || inner.remove_tags(&ids, &[DELETING_TAG]).await).await
+                {
+                    why = format!("{why}; and its mark {DELETING_TAG} cannot be taken off: {e}");
+                }
+                removed.failed.get_or_insert(Failed { snapshot: Some(id.clone()), why, torn });
+                // One refused snapshot need not keep the others, once the first is gone.
+                if !torn {
+                    return removed;
+                }
+            }
+        }
+    }
+    removed
+}
+
+/// Are all of them what they were when they were decided about?
+async fn look_again<E: Keep>(
+    ec2: &Repeating<'_, E>,
+    set: &SnapshotSet,
+    ids: &[SnapshotId],
+) -> Result<(), String> {
+    let mut now: Vec<TaggedSnapshot> = Vec::new();
+    for some in ids.chunks(200) {
+        let found = snapshots(ec2, &Wanted::Ids(some.to_vec())).await;
+        now.extend(found.map_err(|e: Ec2Error| format!("it cannot be looked at again: {e}"))?);
+    }
+    let mut gathered = Gathered::of(&set.region);
+    now.into_iter().for_each(|s| gathered.add(s));
+    let (sets, strangers) = gathered.sets();
+    if let Some(stranger) = strangers.first() {
+        return Err(format!("{} is not of it any more: {}", stranger.id, stranger.why));
+    }
+    let Some(again) = sets.iter().find(|s| s.id == set.id && s.instance == set.instance) else {
+        return if sets.is_empty() { Ok(()) } else { Err("its snapshots are of another set now".to_owned()) };
+    };
+    if sets.len() > 1 {
+        return Err("its snapshots are of several sets now".to_owned());
+    }
+    if again.plan != set.plan || again.doubts != set.doubts {
+        return Err("its tags have changed meanwhile".to_owned());
+    }
+    if again.keep_until != set.keep_until {
+        return Err(format!("its tag {KEEP_TAG} has changed meanwhile"));
+    }
+    Ok(())
+}
