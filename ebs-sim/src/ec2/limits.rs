@@ -132,4 +132,16 @@ mod tests {
         world.scenario.limits.pending_per_account = 101;
         assert_eq!(code(&world, 2000), None);
     }
+
+    #[test]
+    fn what_was_deleted_while_it_was_pending_counts_until_its_end() {
+        let mut volume = world("gp3", &[]);
+        volume.doomed = vec![(volume.volumes[0].id.clone(), at(3000)); 5];
+        assert_eq!(code(&volume, 2999).as_deref(), Some("ConcurrentSnapshotLimitExceeded"));
+        assert_eq!(code(&volume, 3000), None);
+        let mut others = world("gp3", &[]);
+        others.doomed = vec![(VolumeId::random(), at(3000)); 100];
+        assert_eq!(code(&others, 2999).as_deref(), Some("PendingSnapshotLimitExceeded"));
+        assert_eq!(code(&others, 3000), None);
+    }
 }
