@@ -94,7 +94,8 @@ impl List {
         let departures = departures(global, &account, &sets).await?;
         let listed = |set: SnapshotSet| Listed {
             state: set.state(),
-            departure: departures.get(&set.id).copied(),
+            departure: departures.get(&set.id).copied().flatten(),
+            goes_next: departures.get(&set.id) == Some(&None),
             instance_gone: !there.contains(&set.instance),
             set,
         };
@@ -131,13 +132,13 @@ impl List {
     }
 }
 
-/// When each of these sets will go by the rules of this host's configuration. Holds are not asked for here: `show`
+/// When each of these sets will go by the rules of this host's configuration; none: with the next prune. Holds are not asked for here: `show`
 /// does.
 async fn departures(
     global: &Global,
     account: &Account,
     sets: &[SnapshotSet],
-) -> Result<BTreeMap<RunId, Departure>, Error> {
+) -> Result<BTreeMap<RunId, Option<Departure>>, Error> {
     let mut all = BTreeMap::new();
     let own = account.identity.as_ref().map(|i| &i.instance_id);
     let mut groups: BTreeMap<Group, Vec<&SnapshotSet>> = BTreeMap::new();
@@ -163,8 +164,7 @@ async fn departures(
             instance_gone: false,
             options: Options::default(),
         };
-        let decided = decide(&request, &of).sets.into_iter();
-        all.extend(decided.filter_map(|d| Some((d.id, d.departure?))));
+        all.extend(decide(&request, &of).sets.into_iter().map(|d| (d.id, d.departure)));
     }
     Ok(all)
 }

@@ -48,9 +48,9 @@ impl Account {
         Ok(Self { ec2: Aws::new(connection), loaded, identity, region })
     }
 
-    /// Calls that may be repeated. The budget begins now.
+    /// Calls that may be repeated.
     pub(super) fn calls(&self) -> Repeating<'_, Aws> {
-        Repeating::of(&self.ec2, &self.loaded.settings.ec2)
+        Repeating::for_each_call(&self.ec2, &self.loaded.settings.ec2)
     }
 
     /// The instance that was named, or this one.

@@ -65,6 +65,8 @@ pub struct Repeating<'a, E> {
     clock: &'a dyn Clock,
     /// On [`Clock::elapsed`].
     end: Duration,
+    /// The budget of each single call, where they do not share one.
+    each: Option<Duration>,
     attempt: Option<Duration>,
     interrupt: Option<Interrupt>,
 }
@@ -73,12 +75,19 @@ impl<'a, E> Repeating<'a, E> {
     /// The budget begins now.
     pub fn new(ec2: &'a E, clock: &'a dyn Clock, budget: Duration) -> Self {
         let end = clock.elapsed().saturating_add(budget);
-        Self { ec2, clock, end, attempt: None, interrupt: None }
+        Self { ec2, clock, end, each: None, attempt: None, interrupt: None }
     }
 
     /// While nobody waits, outside of a run, as the settings have it. The budget begins now.
     pub(crate) fn of(ec2: &'a E, settings: &Ec2Settings) -> Self {
         Self::new(ec2, &clock::System, Budgets::of(settings).free)
+    }
+
+    /// For work of very many calls, as to remove thousands of snapshots: each call has this budget for itself, and
+    /// to be throttled is a part of the work.
+    pub(crate) fn for_each_call(ec2: &'a E, settings: &Ec2Settings) -> Self {
+        let budget = Budgets::of(settings).free;
+        Self { each: Some(budget), ..Self::new(ec2, &clock::System, budget) }
     }
 
     /// While applications are held. The budget begins now.
@@ -98,8 +107,8 @@ impl<'a, E> Repeating<'a, E> {
         self.ec2
     }
 
-    fn left(&self) -> Duration {
-        self.end.saturating_sub(self.clock.elapsed())
+    fn end(&self) -> Duration {
+        self.each.map_or(self.end, |budget| self.clock.elapsed().saturating_add(budget))
     }
 
     /// Any other call that may be repeated.
@@ -113,11 +122,12 @@ impl<'a, E> Repeating<'a, E> {
     ) -> Result<T, Ec2Error> {
         let mut causes: BTreeMap<String, u32> = BTreeMap::new();
         let mut repeats = 0;
+        let end = self.end();
         let said = loop {
             let said = self.attempt(action, &mut call).await;
             let Err(error) = &said else { break said };
             *causes.entry(error.cause()).or_default() += 1;
-            if !error.passes() || !self.wait(repeats, error.retry_after()).await {
+            if !error.passes() || !self.wait(end, repeats, error.retry_after()).await {
                 break said;
             }
             tracing::debug!("{error}: {action} is repeated");
@@ -130,7 +140,12 @@ impl<'a, E> Repeating<'a, E> {
                 .collect();
             let times = if repeats == 1 { "once".to_owned() } else { format!("{repeats} times") };
             let end = if said.is_ok() { "and went well" } else { "and failed" };
-            tracing::warn!("{action} was repeated {times} {end}: {}", causes.join(", "));
+            let causes = causes.join(", ");
+            if self.each.is_some() && said.is_ok() {
+                tracing::debug!("{action} was repeated {times} {end}: {causes}");
+            } else {
+                tracing::warn!("{action} was repeated {times} {end}: {causes}");
+            }
         }
         said
     }
@@ -151,8 +166,8 @@ impl<'a, E> Repeating<'a, E> {
     }
 
     /// Waits before a repeat. False when there is to be none.
-    async fn wait(&self, repeats: u32, asked: Option<Duration>) -> bool {
-        let left = self.left();
+    async fn wait(&self, end: Duration, repeats: u32, asked: Option<Duration>) -> bool {
+        let left = end.saturating_sub(self.clock.elapsed());
         // What EC2 asks for is waited for as a whole or not at all.
         let least = asked.unwrap_or_default();
         if left.is_zero() || least > left || self.interrupt.as_ref().is_some_and(|i| i.pending().is_some()) {

@@ -23,8 +23,10 @@ pub struct Listed {
     pub set: SnapshotSet,
     /// Of the set as a whole.
     pub state: SetState,
-    /// When it will go, and by which rule; none where this host has no rules for it.
+    /// When it will go, and by which rule; none where this host has no rules for it, or nothing keeps it.
     pub departure: Option<Departure>,
+    /// No rule of this host keeps it: the next prune removes it, or says why it does not.
+    pub goes_next: bool,
     /// EC2 no longer has its instance.
     pub instance_gone: bool,
 }
@@ -40,6 +42,16 @@ pub(crate) fn local(time: Timestamp) -> String {
     zoned.strftime("%Y-%m-%d %H:%M %Z").to_string()
 }
 
+/// The same without its zone, for a column that names it.
+fn minute(time: Timestamp) -> String {
+    local(time).chars().take("2026-12-31 23:59".len()).collect()
+}
+
+/// The zone that times are shown in, as it is called now.
+fn zone_now() -> String {
+    local(Timestamp::now()).split(' ').nth(2).unwrap_or("UTC").to_owned()
+}
+
 /// The id of a set as a table has it.
 #[must_use]
 pub(crate) fn short(set: &SnapshotSet) -> String {
@@ -53,26 +65,27 @@ pub(crate) fn table(sets: &[Listed], hosts: bool) -> String {
     for listed in sets {
         let set = &listed.set;
         let plan = if hosts { format!("{} {}", set.instance, set.plan) } else { set.plan.clone() };
-        let state = match listed.state {
-            SetState::Completed => "completed".to_owned(),
-            SetState::Pending => progress(set),
-            other => other.to_string(),
+        let label = set.achieved.map_or_else(|| "none".to_owned(), |c| c.to_string());
+        let label = match listed.state {
+            SetState::Completed => label,
+            SetState::Pending => format!("{label}, {}", progress(set)),
+            other => format!("{label}, {}", other.to_string().to_uppercase()),
         };
         let gone = if listed.instance_gone { " (instance gone)" } else { "" };
         rows.push(vec![
             short(set),
             printable(&format!("{plan}{gone}")).into_owned(),
-            set.time.map_or_else(|| "?".to_owned(), local),
-            set.achieved.map_or_else(|| "none".to_owned(), |c| c.to_string()),
-            state,
-            format!("{} × {} GiB", set.members.len(), set.size_gib()),
-            departure(listed.departure.as_ref()),
+            set.time.map_or_else(|| "?".to_owned(), minute),
+            label,
+            format!("{} GiB", set.size_gib()),
+            if listed.goes_next { "next prune".to_owned() } else { departure(listed.departure.as_ref()) },
         ]);
     }
     if rows.is_empty() {
         return String::new();
     }
-    let heads = ["SET", "PLAN", "TAKEN", "LABEL", "STATE", "SIZE", "GOES"].map(str::to_owned).to_vec();
+    let taken = format!("TAKEN ({})", zone_now());
+    let heads = ["SET", "PLAN", &taken, "LABEL", "SIZE", "GOES"].map(str::to_owned).to_vec();
     columns(std::iter::once(heads).chain(rows).collect())
 }
 
@@ -90,10 +103,10 @@ fn departure(departure: Option<&Departure>) -> String {
     };
     match departure {
         None => "-".to_owned(),
-        Some(Departure::Expected { at, rule }) => format!("{} ({rule})", day(at)),
-        Some(Departure::NotBefore { at, rule }) => format!("after {} ({rule})", day(at)),
-        Some(Departure::Open { rule }) => format!("open ({rule})"),
-        Some(Departure::Never { rule }) => format!("never ({rule})"),
+        Some(Departure::Expected { at, rule }) => format!("{} {rule}", day(at)),
+        Some(Departure::NotBefore { at, rule }) => format!("≥ {} {rule}", day(at)),
+        Some(Departure::Open { rule }) => format!("open: {rule}"),
+        Some(Departure::Never { rule }) => format!("never: {rule}"),
     }
 }
 

@@ -37,7 +37,7 @@ fn members(list: &Value, set: &str) -> Vec<String> {
 
 #[test]
 fn sets_are_listed_and_shown_from_their_tags_alone() {
-    let (rig, taken) = with_sets(2, KEEP_TWO);
+    let (rig, taken) = with_sets(2, "[defaults.keep]\nlast = \"all\"\n");
     std::fs::remove_dir_all(rig.path("state")).ok();
     let list = listed(&rig, &[]);
     assert_eq!(ids(&list), [taken[1].as_str(), &taken[0]], "newest first");
@@ -46,10 +46,11 @@ fn sets_are_listed_and_shown_from_their_tags_alone() {
             (&set["state"], &set["achieved"], &set["plan"]),
             (&"completed".into(), &"filesystem".into(), &"default".into())
         );
-        assert!(set["departure"]["when"].is_string(), "{set}");
+        assert_eq!(set["departure"]["when"], "never", "{set}");
     }
     let text = rig.run(&["list"]);
     text.exits(0);
+    assert!(text.out.lines().all(|line| line.chars().count() <= 80), "{}", text.out);
     assert!(text.out.contains(&taken[0][..13]) && text.out.contains("filesystem"), "{}", text.out);
 
     let shown = rig.run(&["show", &taken[0][..15], "-o", "json"]).exits(0).record();
@@ -254,4 +255,37 @@ fn a_set_comes_back_from_the_recycle_bin() {
     // EC2 says `recovering` for a while.
     rig.run(&["wait", &set]).exits(0);
     assert_eq!(listed(&rig, &[]), before, "as it was, and not marked");
+}
+
+/// A year of runs, a set a day, and the rules of the documentation's example: the real program, asking page after
+/// page.
+#[test]
+fn a_year_of_runs_is_thinned_as_the_rules_say() {
+    let rules = "[defaults.keep]\ndaily = 7\nweekly = 4\nmonthly = 12\n";
+    // EC2 would let five a second go: a minute that shows nothing.
+    let bucket = |action: &str| format!("[limits.bucket.{action}]\nsize = 10000\nrefill = 1000\n");
+    let buckets =
+        ["DeleteSnapshot", "CreateTags", "DescribeSnapshotAttribute", "DescribeSnapshots"].map(bucket);
+    let rig = Rig::with(&[("a", Fs::Ext4)], &buckets.concat());
+    rig.configure(rules);
+    let set = take(&rig);
+    rig.await_quiet();
+    let like = members(&listed(&rig, &[]), &set).remove(0);
+    let vary = ["--vary", "stillpoint:run", "--every", "24h"];
+    rig.sim(&[&["fill", "--sets", "364", "--like", &like], &vary[..]].concat());
+    assert_eq!(ids(&listed(&rig, &[])).len(), 365);
+    rig.run(&["prune"]).exits(11);
+    assert_eq!(ids(&listed(&rig, &[])).len(), 365, "more than half needs --yes");
+    let done = rig.run(&["prune", "--yes", "-o", "json"]).exits(0).record();
+    let kept = ids(&listed(&rig, &[]));
+    assert_eq!(done["order"].as_array().unwrap().len() + kept.len(), 365);
+    // 7 days; 4 weeks, the newest of which is a day; 12 months, the newest of which is one too. How many of the
+    // others fall together depends on today.
+    assert!((7 + 2 + 10..=7 + 3 + 11).contains(&kept.len()), "{}", kept.len());
+    assert!(kept.contains(&set));
+    let again = rig.run(&["prune", "-o", "json"]).exits(0).record();
+    assert_eq!(again["order"], serde_json::json!([]));
+    // More than a page of EC2's.
+    rig.sim(&["fill", "--sets", "1100", "--like", &like, "--vary", "stillpoint:run", "--every", "1h"]);
+    assert_eq!(ids(&listed(&rig, &[])).len(), kept.len() + 1100);
 }

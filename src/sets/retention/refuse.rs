@@ -61,8 +61,7 @@ impl Refusal {
         match self {
             Self::ClockSkew { .. } => "set the host's clock (chronyc tracking, timedatectl)",
             Self::Stale { .. } | Self::NoGoodSet => {
-                "find out why there is no new set (stillpoint status); the override for stale \
-                 histories goes on"
+                "find out why there is no new set (stillpoint status); --stale goes on all the same"
             }
             Self::MoreThanHalf { .. } => {
                 "look at the list; --yes removes them, and `max_deletes` in the plan's rules allows \
