@@ -223,12 +223,21 @@ pub fn partition(region: &str) -> &'static str {
     PREFIXES.iter().find(|(prefix, _)| region.starts_with(prefix)).map_or("aws", |(_, partition)| *partition)
 }
 
-/// The IAM statement that allows one action and no more.
+/// The IAM statements that allow one action and no more. Snapshots that somebody else made are never meant: tags
+/// come with the create call, and later, like a removal, on snapshots of this program's sets.
 fn statement(partition: &str, service: &str, action: &str) -> String {
+    let own = |action: &str, condition: &str| {
+        format!(
+            r#"{{"Effect":"Allow","Action":"ec2:{action}","Resource":"arn:{partition}:ec2:*::snapshot/*","Condition":{{{condition}}}}}"#
+        )
+    };
+    const OF_A_SET: &str = r#""StringLike":{"aws:ResourceTag/stillpoint:instance":"i-*"}"#;
     match (service, action) {
-        ("ec2", "CreateTags") => format!(
-            r#"{{"Effect":"Allow","Action":"ec2:CreateTags","Resource":"arn:{partition}:ec2:*::snapshot/*"}}"#
-        ),
+        ("ec2", "CreateTags") => {
+            let on_create = r#""StringEquals":{"ec2:CreateAction":["CreateSnapshots","CreateSnapshot"]}"#;
+            format!("{},\n  {}", own(action, on_create), own(action, OF_A_SET))
+        }
+        ("ec2", "DeleteTags" | "DeleteSnapshot") => own(action, OF_A_SET),
         ("ec2", "CreateSnapshots" | "CreateSnapshot") => format!(
             r#"{{"Effect":"Allow","Action":"ec2:{action}","Resource":["arn:{partition}:ec2:*:*:instance/*","arn:{partition}:ec2:*:*:volume/*","arn:{partition}:ec2:*::snapshot/*"]}}"#
         ),
