@@ -45,20 +45,21 @@ pub struct Failed {
 pub async fn remove<E: Keep>(ec2: &Repeating<'_, E>, set: &SnapshotSet, by: &str) -> Removed {
     let mut removed = Removed { id: set.id.clone(), deleted: Vec::new(), failed: None };
     let inner = ec2.inner();
-    let ids: Vec<SnapshotId> = set.snapshots().cloned().collect();
+    let all: Vec<SnapshotId> = set.snapshots().cloned().collect();
     let alone = |why: String| Some(Failed { snapshot: None, why, torn: false });
-    match look_again(ec2, set, &ids).await {
-        Ok(()) => {}
+    let ids = match look_again(ec2, set, &all).await {
+        Ok(ids) => ids,
         Err(why) => {
             removed.failed = alone(why);
             return removed;
         }
-    }
-    let mark = [(DELETING_TAG.to_owned(), by.to_owned())];
-    if let Err(e) = ec2.call("CreateTags", async || inner.put_tags(&ids, &mark).await).await {
+    };
+    if let Err(e) = mark(ec2, &ids, by).await {
         removed.failed = alone(format!("it cannot be marked: {e}"));
         return removed;
     }
+    // Somebody else, or an earlier prune, has removed these.
+    removed.deleted.extend(all.iter().filter(|id| !ids.contains(id)).cloned());
     for id in &ids {
         match ec2.call("DeleteSnapshot", async || inner.delete(id).await).await {
             Ok(()) => removed.deleted.push(id.clone()),
@@ -83,12 +84,35 @@ pub async fn remove<E: Keep>(ec2: &Repeating<'_, E>, set: &SnapshotSet, by: &str
     removed
 }
 
-/// Are all of them what they were when they were decided about?
+/// Marks them. EC2 may still list what is deleted (EC2 guide, "eventual consistency"), and one such snapshot would
+/// fail the whole call.
+async fn mark<E: Keep>(ec2: &Repeating<'_, E>, ids: &[SnapshotId], by: &str) -> Result<(), Ec2Error> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let mark = [(DELETING_TAG.to_owned(), by.to_owned())];
+    let gone = |said: &Result<(), Ec2Error>| matches!(said, Err(Ec2Error::Refused { code, .. }) if code == "InvalidSnapshot.NotFound");
+    let inner = ec2.inner();
+    let all = ec2.call("CreateTags", async || inner.put_tags(ids, &mark).await).await;
+    if !gone(&all) {
+        return all;
+    }
+    for id in ids {
+        let one = std::slice::from_ref(id);
+        let said = ec2.call("CreateTags", async || inner.put_tags(one, &mark).await).await;
+        if !gone(&said) {
+            said?;
+        }
+    }
+    Ok(())
+}
+
+/// Those that are still there, if all of them are what they were when they were decided about.
 async fn look_again<E: Keep>(
     ec2: &Repeating<'_, E>,
     set: &SnapshotSet,
     ids: &[SnapshotId],
-) -> Result<(), String> {
+) -> Result<Vec<SnapshotId>, String> {
     let mut now: Vec<TaggedSnapshot> = Vec::new();
     for some in ids.chunks(200) {
         let found = snapshots(ec2, &Wanted::Ids(some.to_vec())).await;
@@ -101,7 +125,8 @@ async fn look_again<E: Keep>(
         return Err(format!("{} is not of it any more: {}", stranger.id, stranger.why));
     }
     let Some(again) = sets.iter().find(|s| s.id == set.id && s.instance == set.instance) else {
-        return if sets.is_empty() { Ok(()) } else { Err("its snapshots are of another set now".to_owned()) };
+        let changed = || Err("its snapshots are of another set now".to_owned());
+        return if sets.is_empty() { Ok(Vec::new()) } else { changed() };
     };
     if sets.len() > 1 {
         return Err("its snapshots are of several sets now".to_owned());
@@ -112,5 +137,5 @@ async fn look_again<E: Keep>(
     if again.keep_until != set.keep_until {
         return Err(format!("its tag {KEEP_TAG} has changed meanwhile"));
     }
-    Ok(())
+    Ok(ids.iter().filter(|id| again.snapshots().any(|s| s == *id)).cloned().collect())
 }

@@ -289,3 +289,15 @@ fn a_year_of_runs_is_thinned_as_the_rules_say() {
     rig.sim(&["fill", "--sets", "1100", "--like", &like, "--vary", "stillpoint:run", "--every", "1h"]);
     assert_eq!(ids(&listed(&rig, &[])).len(), kept.len() + 1100);
 }
+
+/// EC2 goes on listing what is deleted for a while: that is no failure of the next prune.
+#[test]
+fn what_is_still_listed_after_its_deletion_is_gone() {
+    let (rig, taken) = with_sets(3, KEEP_TWO);
+    let fault = ["faults", "add", "--action", "DeleteSnapshot", "--kind", "late-deletion", "--times", "9"];
+    rig.sim(&[&fault[..], &["--delay", "600s"]].concat());
+    rig.run(&["prune"]).exits(0).says("removed");
+    assert!(ids(&listed(&rig, &[])).contains(&taken[0]), "still listed");
+    rig.run(&["prune"]).exits(0).says("removed");
+    rig.run(&["delete", &taken[0]]).exits(0);
+}

@@ -95,27 +95,16 @@ impl Keep for Aws {
     }
 
     async fn locks(&self, snapshots: &[SnapshotId]) -> Result<Vec<LockView>, Ec2Error> {
-        const ACTION: &str = "DescribeLockedSnapshots";
         let mut found = Vec::new();
         for some in snapshots.chunks(VALUES) {
-            self.ready(ACTION).await?;
-            let answer = self
-                .connection
-                .client
-                .describe_locked_snapshots()
-                .set_snapshot_ids(Some(strings(some)))
-                .send()
-                .await
-                .map_err(|e| self.sort(ACTION, &e))?;
-            if answer.next_token().is_some_and(|t| !t.is_empty()) {
-                return Err(Ec2Error::unknown(ACTION, "the answer about named snapshots has a next page"));
-            }
-            for lock in answer.snapshots() {
-                found.push(LockView {
-                    snapshot: parse(ACTION, lock.snapshot_id())?,
-                    state: lock.lock_state().map_or("", LockState::as_str).to_owned(),
-                    until: time(lock.lock_expires_on()),
-                });
+            match self.locked(Some(strings(some))).await {
+                // It is deleted, and EC2 still lists it elsewhere. Which one is not known, so all locks are asked for.
+                Err(Ec2Error::Refused { code, .. }) if code == "InvalidSnapshot.NotFound" => {
+                    found = self.locked(None).await?;
+                    found.retain(|lock| snapshots.contains(&lock.snapshot));
+                    break;
+                }
+                told => found.extend(told?),
             }
         }
         Ok(found)
@@ -229,5 +218,31 @@ impl Keep for Aws {
         self.ready(ACTION).await?;
         let call = self.connection.client.restore_snapshot_from_recycle_bin().snapshot_id(snapshot.as_str());
         call.send().await.map(drop).map_err(|e| self.sort(ACTION, &e))
+    }
+}
+
+impl Aws {
+    /// Locks of these snapshots, or every lock of the account.
+    async fn locked(&self, ids: Option<Vec<String>>) -> Result<Vec<LockView>, Ec2Error> {
+        const ACTION: &str = "DescribeLockedSnapshots";
+        let (mut found, mut token) = (Vec::new(), None::<String>);
+        loop {
+            self.ready(ACTION).await?;
+            let call = self.connection.client.describe_locked_snapshots().set_snapshot_ids(ids.clone());
+            let answer =
+                call.set_next_token(token.clone()).send().await.map_err(|e| self.sort(ACTION, &e))?;
+            for lock in answer.snapshots() {
+                found.push(LockView {
+                    snapshot: parse(ACTION, lock.snapshot_id())?,
+                    state: lock.lock_state().map_or("", LockState::as_str).to_owned(),
+                    until: time(lock.lock_expires_on()),
+                });
+            }
+            match answer.next_token().filter(|t| !t.is_empty()) {
+                Some(next) if token.as_deref() != Some(next) => token = Some(next.to_owned()),
+                Some(_) => return Err(Ec2Error::unknown(ACTION, "the next page is this one again")),
+                None => return Ok(found),
+            }
+        }
     }
 }
