@@ -13,6 +13,7 @@ mod plan;
 mod prune;
 mod rehearse;
 mod sets;
+mod share;
 mod show;
 mod snapshot;
 mod start;
@@ -78,6 +79,10 @@ enum Command {
     Delete(delete::Delete),
     /// Bring a set back from the Recycle Bin.
     Undelete(delete::Undelete),
+    /// Let other accounts use the snapshots of a set.
+    Share(share::Share),
+    /// Take that back.
+    Unshare(share::Unshare),
     /// Do what `snapshot` does, without the create call: measures the stall, suggests a window.
     Rehearse(rehearse::Rehearse),
     /// Freeze for somebody else's snapshots, and return. The freeze lasts until `thaw` or its deadline.
@@ -223,6 +228,8 @@ pub fn main() -> std::process::ExitCode {
             Command::Release(command) => command.run(&cli.global).await,
             Command::Delete(command) => command.run(&cli.global).await,
             Command::Undelete(command) => command.run(&cli.global).await,
+            Command::Share(command) => command.run(&cli.global).await,
+            Command::Unshare(command) => command.run(&cli.global).await,
             Command::Rehearse(command) => command.run(&cli.global).await,
             Command::Freeze(command) => match holder {
                 Some(holder) => command.hold(&cli.global, holder).await,

@@ -64,3 +64,31 @@ fn the_old_names_are_gone() {
         assert_eq!(refused(arguments), ErrorKind::UnknownArgument, "{arguments:?}");
     }
 }
+
+#[test]
+fn nothing_is_made_public_unless_that_is_said_twice_and_accounts_have_12_digits() {
+    let set = "0197f3c2";
+    for good in [
+        ["--account", "123456789012,210987654321"].as_slice(),
+        &["--account", "123456789012", "--account", "000000000001"],
+        &["--public", "--yes-anybody-may-read-it"],
+    ] {
+        Cli::try_parse_from([&["stillpoint", "share", set], good].concat()).unwrap();
+    }
+    for (bad, kind) in [
+        ([].as_slice(), ErrorKind::MissingRequiredArgument),
+        (&["--public"], ErrorKind::MissingRequiredArgument),
+        (&["--yes-anybody-may-read-it"], ErrorKind::MissingRequiredArgument),
+        (&["--account", "123456789012", "--yes-anybody-may-read-it"], ErrorKind::MissingRequiredArgument),
+        (&["--account", "12345678901"], ErrorKind::ValueValidation),
+        (&["--account", "1234567890123"], ErrorKind::ValueValidation),
+        (&["--account", "12345678901x"], ErrorKind::ValueValidation),
+        (&["--account", "all"], ErrorKind::ValueValidation),
+        (&["--account", "123456789012,"], ErrorKind::ValueValidation),
+    ] {
+        assert_eq!(refused(&[&["share", set], bad].concat()), kind, "{bad:?}");
+    }
+    let mut cli = Cli::command();
+    let help = cli.find_subcommand_mut("share").unwrap().render_long_help().to_string();
+    assert!(help.contains("any AWS account there is can read all data"), "{help}");
+}

@@ -57,6 +57,21 @@ pub struct LockView {
     pub until: Option<Timestamp>,
 }
 
+/// The group of all accounts there are, among those that a snapshot is shared with.
+pub const EVERYBODY: &str = "all";
+
+/// One request changes so many permissions at most (EC2 API reference, ModifySnapshotAttribute).
+pub const MOST_CHANGES: usize = 500;
+
+/// What happens to permissions to use a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permission {
+    /// They are added.
+    Add,
+    /// They are removed.
+    Remove,
+}
+
 /// A snapshot in the Recycle Bin. Its tags are not listed.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Binned {
@@ -86,6 +101,16 @@ pub trait Keep {
     fn locks(&self, snapshots: &[SnapshotId]) -> impl Future<Output = Result<Vec<LockView>, Ec2Error>>;
     /// DescribeSnapshotAttribute: the accounts that may use it, `all` among them.
     fn shared_with(&self, snapshot: &SnapshotId) -> impl Future<Output = Result<Vec<String>, Ec2Error>>;
+    /// ModifySnapshotAttribute: these accounts, [`EVERYBODY`] among them, may use it, or no longer. No more than
+    /// [`MOST_CHANGES`].
+    fn permit(
+        &self,
+        snapshot: &SnapshotId,
+        change: Permission,
+        who: &[String],
+    ) -> impl Future<Output = Result<(), Ec2Error>>;
+    /// GetSnapshotBlockPublicAccessState: `unblocked`, `block-new-sharing` or `block-all-sharing`.
+    fn public_access(&self) -> impl Future<Output = Result<String, Ec2Error>>;
     /// DescribeSnapshotTierStatus of those of these that are archived: since when.
     fn archived(
         &self,

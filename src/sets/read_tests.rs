@@ -244,3 +244,37 @@ fn the_states_of_a_set() {
     };
     assert_eq!(state(&torn), SetState::Torn);
 }
+
+#[test]
+fn what_cannot_be_shared_is_seen_before_anything_is_changed() {
+    use crate::sets::share::refusal;
+    let (_, snapshots) = two();
+    let set = sets_of(&snapshots).0.remove(0);
+    let (one, all) = (vec!["111122223333".to_owned()], vec!["all".to_owned()]);
+    let changed = |change: fn(&mut TaggedSnapshot)| {
+        let mut snapshots = snapshots.clone();
+        change(&mut snapshots[1]);
+        snapshots
+    };
+    let encrypted = changed(|s| s.detail.encrypted = true);
+    let archived = changed(|s| s.detail.archived = true);
+    let own = changed(|s| s.detail.owner = Some("111122223333".into()));
+    let open = Some("unblocked");
+    assert_eq!(refusal(&set, &snapshots, &one, None), None);
+    assert_eq!(refusal(&set, &snapshots, &all, open), None);
+    assert_eq!(refusal(&set, &encrypted, &one, None), None, "its key decides");
+    let doubtful = SnapshotSet { doubts: vec!["two claim it".into()], ..set.clone() };
+    let deleting = SnapshotSet { deleting: true, ..set.clone() };
+    for (set, snapshots, with, blocked, what) in [
+        (&set, &encrypted, &all, open, "is encrypted"),
+        (&set, &archived, &one, None, "in the archive"),
+        (&set, &own, &one, None, "111122223333 owns"),
+        (&set, &snapshots, &all, Some("block-all-sharing"), "block-all-sharing"),
+        (&set, &snapshots, &all, Some("something-new"), "something-new"),
+        (&doubtful, &snapshots, &one, None, "two claim it"),
+        (&deleting, &snapshots, &one, None, "is being removed"),
+    ] {
+        let said = refusal(set, snapshots, with, blocked).map(|r| r.what).unwrap_or_default();
+        assert!(said.contains(what), "{what}: {said}");
+    }
+}

@@ -37,6 +37,7 @@ mod rescue_tables;
 mod service;
 mod sessions;
 mod sets;
+mod share;
 mod snapshot;
 mod status;
 mod stuck;

@@ -2,11 +2,11 @@
 //!
 //! In: ids. Out: plain values. Must never: take an answer that was cut off for a whole one.
 
-use aws_sdk_ec2::types::{LockState, SnapshotAttributeName};
+use aws_sdk_ec2::types::{LockState, OperationType, SnapshotAttributeName};
 use jiff::Timestamp;
 
 use super::{Aws, filter, parse, sdk_tags, tagged};
-use crate::ec2::keep::{Binned, ImageUse, Keep, LockView, Page, Wanted};
+use crate::ec2::keep::{Binned, EVERYBODY, ImageUse, Keep, LockView, Page, Permission, Wanted};
 use crate::ec2::{Ec2Error, RUN_TAG};
 use crate::ids::{InstanceId, SnapshotId};
 
@@ -124,6 +124,40 @@ impl Keep for Aws {
             .map_err(|e| self.sort(ACTION, &e))?;
         let who = answer.create_volume_permissions().iter();
         Ok(who.filter_map(|p| p.user_id().or(p.group().map(|g| g.as_str())).map(str::to_owned)).collect())
+    }
+
+    async fn permit(
+        &self,
+        snapshot: &SnapshotId,
+        change: Permission,
+        who: &[String],
+    ) -> Result<(), Ec2Error> {
+        const ACTION: &str = "ModifySnapshotAttribute";
+        self.ready(ACTION).await?;
+        let (groups, users): (Vec<String>, Vec<String>) = who.iter().cloned().partition(|w| w == EVERYBODY);
+        let some = |list: Vec<String>| (!list.is_empty()).then_some(list);
+        let call = self
+            .connection
+            .client
+            .modify_snapshot_attribute()
+            .snapshot_id(snapshot.as_str())
+            .attribute(SnapshotAttributeName::CreateVolumePermission)
+            .operation_type(match change {
+                Permission::Add => OperationType::Add,
+                Permission::Remove => OperationType::Remove,
+            })
+            .set_user_ids(some(users))
+            .set_group_names(some(groups));
+        call.send().await.map(drop).map_err(|e| self.sort(ACTION, &e))
+    }
+
+    async fn public_access(&self) -> Result<String, Ec2Error> {
+        const ACTION: &str = "GetSnapshotBlockPublicAccessState";
+        self.ready(ACTION).await?;
+        let call = self.connection.client.get_snapshot_block_public_access_state();
+        let answer = call.send().await.map_err(|e| self.sort(ACTION, &e))?;
+        let state = answer.state().map(|s| s.as_str().to_owned());
+        state.ok_or_else(|| Ec2Error::unknown(ACTION, "the answer has no state"))
     }
 
     async fn archived(&self, snapshots: &[SnapshotId]) -> Result<Vec<(SnapshotId, Timestamp)>, Ec2Error> {

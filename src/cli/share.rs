@@ -1,0 +1,174 @@
+//! `stillpoint share SET` and `unshare SET`: other accounts may use its snapshots, or no longer.
+//!
+//! In: the name of a set, accounts. Out: permissions on its snapshots. Must never: make anything public unless the
+//! command line says twice that it is meant.
+
+use clap::Args;
+
+use super::sets::{Account, SetName, set_name};
+use super::{Global, print, say};
+use crate::ec2::keep::{EVERYBODY, Keep as _};
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::sets::share::{self, Outcome, Shared, Step};
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("with").required(true).multiple(true)))]
+pub(super) struct Share {
+    /// The start of a set's id, or one of its snapshots.
+    #[arg(value_parser = set_name)]
+    set: SetName,
+    /// Account of 12 digits; several with commas between them, or repeated.
+    #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = account_id, group = "with")]
+    account: Vec<String>,
+    /// Everybody: any AWS account there is can read all data of the set, and copy it for good.
+    #[arg(long, requires = "yes_anybody_may_read_it", group = "with")]
+    public: bool,
+    /// Needed with --public: that anybody may read all data of the set is meant.
+    #[arg(long, requires = "public")]
+    yes_anybody_may_read_it: bool,
+    /// Print what would be done, and stop.
+    #[arg(long, short = 'n')]
+    dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Unshare {
+    /// The start of a set's id, or one of its snapshots.
+    #[arg(value_parser = set_name)]
+    set: SetName,
+    /// Only from this account of 12 digits; several with commas between them, or repeated.
+    #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = account_id)]
+    account: Vec<String>,
+    /// Only from everybody: accounts that were named keep it.
+    #[arg(long)]
+    public: bool,
+    /// Print what would be done, and stop.
+    #[arg(long, short = 'n')]
+    dry_run: bool,
+}
+
+/// An AWS account.
+fn account_id(text: &str) -> Result<String, String> {
+    if text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit()) {
+        return Ok(text.to_owned());
+    }
+    Err("is not an account's id of 12 digits, such as 123456789012".to_owned())
+}
+
+/// Each once.
+fn who(accounts: &[String], public: bool) -> Vec<String> {
+    let mut who = accounts.to_vec();
+    who.extend(public.then(|| EVERYBODY.to_owned()));
+    who.sort();
+    who.dedup();
+    who
+}
+
+impl Share {
+    pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
+        let account = Account::connect(global, None, false).await?;
+        let set = account.set(&self.set).await?;
+        let ec2 = account.calls();
+        let with = who(&self.account, self.public);
+        let members = share::members(&ec2, &set).await.map_err(Error::from)?;
+        let blocked = if self.public {
+            let asked = async || ec2.inner().public_access().await;
+            Some(ec2.call("GetSnapshotBlockPublicAccessState", asked).await.map_err(Error::from)?)
+        } else {
+            None
+        };
+        if let Some(refusal) = share::refusal(&set, &members, &with, blocked.as_deref()) {
+            return Err(Error::new(Exit::Config, refusal.what).hint(refusal.hint));
+        }
+        let steps = share::to_add(&ec2, &members, &with).await.map_err(Error::from)?;
+        if !set.missing.is_empty() {
+            say(&format!(
+                "{} lacks {} of its snapshots: it is shared without them",
+                set.id,
+                set.missing.len()
+            ));
+        }
+        if self.dry_run {
+            return Ok(would(&steps, "would be shared with"));
+        }
+        let exit = match share::share(&ec2, steps).await {
+            Shared::Tried(done) => tell(done, "is shared with", "is NOT shared with")?,
+            Shared::DefaultKey(id, back) => {
+                let still: Vec<Outcome> = back.into_iter().filter(|(_, said)| said.is_err()).collect();
+                for (step, said) in &still {
+                    let why = said.as_ref().err().map(ToString::to_string).unwrap_or_default();
+                    say(&format!("{} is STILL shared with {}: {why}", step.id, step.who.join(", ")));
+                }
+                let what =
+                    format!("{id} has the account's default key (alias/aws/ebs), which is never shared");
+                let exit = if still.is_empty() { Exit::Config } else { Exit::After };
+                return Err(Error::new(exit, what).hint(
+                    "copy the snapshots under a customer managed key (aws ec2 copy-snapshot --encrypted \
+                     --kms-key-id KEY), and share the copies",
+                ));
+            }
+        };
+        let mut keys: Vec<&str> = members.iter().filter_map(|s| s.detail.kms_key.as_deref()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        for key in keys {
+            say(&format!("the accounts need permission for the key {key} too (its key policy)"));
+        }
+        Ok(exit)
+    }
+}
+
+impl Unshare {
+    pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
+        let account = Account::connect(global, None, false).await?;
+        let set = account.set(&self.set).await?;
+        let ec2 = account.calls();
+        let from = who(&self.account, self.public);
+        let from = (!from.is_empty()).then_some(from.as_slice());
+        let steps = share::to_remove(&ec2, &set, from).await.map_err(Error::from)?;
+        if self.dry_run {
+            return Ok(would(&steps, "would no longer be shared with"));
+        }
+        tell(share::unshare(&ec2, steps).await, "is no longer shared with", "is STILL shared with")
+    }
+}
+
+fn would(steps: &[Step], what: &str) -> Exit {
+    for step in steps {
+        match step.who.as_slice() {
+            [] => say(&format!("{} stays as it is", step.id)),
+            who => say(&format!("{} {what} {}", step.id, who.join(", "))),
+        }
+    }
+    Exit::Ok
+}
+
+/// Each member. Where no permission allowed any change, that is the error.
+fn tell(done: Vec<Outcome>, good: &str, bad: &str) -> Result<Exit, Error> {
+    let none = done.iter().all(|(step, said)| step.who.is_empty() || said.is_err());
+    if none && done.iter().all(|(step, said)| step.who.is_empty() || said.as_ref().is_err_and(|e| e.denied()))
+    {
+        if let Some(e) = done.into_iter().find_map(|(_, said)| said.err()) {
+            return Err(e.into());
+        }
+        say("nothing had to be changed");
+        return Ok(Exit::Ok);
+    }
+    let mut exit = Exit::Ok;
+    for (step, said) in done {
+        let who = step.who.join(", ");
+        match said {
+            Ok(()) if step.who.is_empty() => say(&format!("{} stays as it is", step.id)),
+            Ok(()) => {
+                print(step.id.as_str());
+                say(&format!("{} {good} {who}", step.id));
+            }
+            Err(e) => {
+                exit = Exit::After;
+                say(&format!("{} {bad} {who}: {e}", step.id));
+            }
+        }
+    }
+    Ok(exit)
+}
