@@ -8,6 +8,7 @@ import sys
 
 from bench_host import Host, env
 from bench_limits import dirty, kill, memory, scale
+from bench_sets import sets
 from bench_stall import stall
 from bench_window import window
 
@@ -20,6 +21,7 @@ PARTS = {
     "dirty": (dirty, ["ext4", "xfs", "btrfs"]),
     "kill": (kill, ["ext4", "xfs"]),
     "memory": (memory, ["ext4", "xfs"]),
+    "sets": (sets, ["ext4"]),
 }
 
 if __name__ == "__main__":
