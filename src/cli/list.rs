@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::sets::Account;
-use super::{Global, Output, as_json, print, print_json, say};
+use super::{Global, Output, print, print_json, say};
 use crate::config::{self, settings::KeepSettings};
 use crate::ec2::keep::{Keep, Wanted};
 use crate::error::Error;
@@ -21,7 +21,7 @@ use crate::report::sets::Listed;
 use crate::sets::facts::{facts, group, interval};
 use crate::sets::find::{clocks, find};
 use crate::sets::holds::of_tags;
-use crate::sets::read::{SetState, SnapshotSet, Stranger};
+use crate::sets::read::{SetState, SnapshotSet};
 use crate::sets::retention::{Departure, Group, Now, Options, Request, Zone, decide};
 use crate::sets::tags::INSTANCE_TAG;
 
@@ -57,14 +57,6 @@ enum Sort {
     Time,
     Size,
     Plan,
-}
-
-#[derive(Debug, Serialize)]
-struct Document<'a> {
-    version: u32,
-    region: &'a str,
-    sets: &'a [Listed],
-    strangers: &'a [Stranger],
 }
 
 impl List {
@@ -110,13 +102,13 @@ impl List {
         }
         match self.output {
             Output::Json => {
-                let document = Document {
-                    version: VERSION,
-                    region: &account.region,
-                    sets: &listed,
-                    strangers: &found.strangers,
-                };
-                print_json(&as_json(&document)?);
+                // A line for each set: a document of 100,000 snapshots is not held in memory as a whole.
+                let region = json(&account.region)?;
+                print_json(&format!("{{\"version\":{VERSION},\"region\":{region},\"sets\":["));
+                lines(&listed)?;
+                print_json("],\"strangers\":[");
+                lines(&found.strangers)?;
+                print_json("]}");
             }
             Output::Text => {
                 match report::sets::table(&listed, self.all_hosts) {
@@ -130,6 +122,19 @@ impl List {
         }
         Ok(Exit::Ok)
     }
+}
+
+fn json(value: &impl Serialize) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(|e| Error::new(Exit::Bug, e))
+}
+
+/// The elements of an array, one a line.
+fn lines(values: &[impl Serialize]) -> Result<(), Error> {
+    for (n, value) in values.iter().enumerate() {
+        let comma = if n + 1 < values.len() { "," } else { "" };
+        print_json(&format!("{}{comma}", json(value)?));
+    }
+    Ok(())
 }
 
 /// When each of these sets will go by the rules of this host's configuration; none: with the next prune. Holds are not asked for here: `show`

@@ -11,7 +11,9 @@ use super::find::{clocks, find};
 use super::holds::{holds, of_tags};
 use super::read::SnapshotSet;
 use super::remove::{Removed, remove};
-use super::retention::{Group, Hold, Now, Options, Policy, PrunePlan, Request, SetFacts, Zone, decide};
+use super::retention::{
+    Group, Hold, Now, Options, Policy, PrunePlan, Request, SetFacts, Verdict, Zone, decide,
+};
 use crate::ec2::Ec2Error;
 use crate::ec2::keep::{Keep, Wanted};
 use crate::ec2::repeat::Repeating;
@@ -84,11 +86,9 @@ impl Prune<'_> {
                 .collect();
             let request = Request { interval: interval(&all), ..request };
             let plan = decide(&request, &all);
-            let going = |s: &&SnapshotSet| {
-                plan.sets.iter().any(|d| d.id == s.id && d.verdict != super::retention::Verdict::Keep)
-            };
-            let new: Vec<&SnapshotSet> =
-                sets.iter().filter(going).filter(|s| !asked.contains(&s.id)).collect();
+            let going = plan.sets.iter().filter(|d| d.verdict != Verdict::Keep && !asked.contains(&d.id));
+            let going: BTreeSet<&RunId> = going.map(|d| &d.id).collect();
+            let new: Vec<&SnapshotSet> = sets.iter().filter(|s| going.contains(&s.id)).collect();
             if new.is_empty() {
                 break plan;
             }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::tags::{self, INSTANCE_TAG, MEMBER_TAG, PLAN_TAG, SCHEMA, SCHEMA_TAG, Tag};
+use super::tags::{self, INSTANCE_TAG, MEMBER_TAG, PLAN_TAG, SCHEMA, SCHEMA_TAG};
 use crate::consistency::Consistency;
 use crate::ec2::{RUN_TAG, TaggedSnapshot};
 use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
@@ -28,6 +28,27 @@ pub(crate) const SOURCE_TIME_TAG: &str = "stillpoint:source-time";
 pub const KEEP_TAG: &str = "stillpoint:keep-until";
 /// Somebody began to remove the set.
 pub(crate) const DELETING_TAG: &str = "stillpoint:deleting";
+
+/// The tags that a set is read from, once it is known which one a snapshot is of.
+const KEPT: [&str; 12] = [
+    PLAN_TAG,
+    "stillpoint:host",
+    "stillpoint:requested-consistency",
+    "stillpoint:consistency",
+    "stillpoint:reason",
+    "stillpoint:part",
+    "stillpoint:device",
+    SOURCE_TAG,
+    SOURCE_TIME_TAG,
+    KEEP_TAG,
+    DELETING_TAG,
+    MEMBER_TAG,
+];
+
+/// Does a tag of this key say that another tool cares for the snapshot?
+fn is_foreign(key: &str) -> bool {
+    ["aws:backup:", "aws:dlm:", "dlm:managed"].iter().any(|prefix| key.starts_with(prefix))
+}
 
 /// A set, as its snapshots say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -232,9 +253,9 @@ impl Gathered {
         let Some(run) = snapshot.tag(RUN_TAG) else { return };
         match place(&snapshot, run) {
             Ok((key, schema, volumes, place)) => {
-                let has_lines =
-                    |k: &str| [tags::VOLUME_LINE, tags::FILESYSTEM_LINE].iter().any(|l| k.starts_with(l));
-                snapshot.tags.retain(|(k, _)| !has_lines(k) && !k.starts_with(tags::VOLUMES_TAG));
+                snapshot.tags.retain(|(k, _)| KEPT.contains(&k.as_str()) || is_foreign(k));
+                snapshot.detail.description = String::new();
+                snapshot.detail.kms_key = None;
                 snapshot.tags.shrink_to_fit();
                 let set = self.sets.entry(key).or_insert_with(|| Gathering {
                     schema,
@@ -352,10 +373,8 @@ fn set(
     };
     let label = |key: &str, s: &TaggedSnapshot| s.tag(key).and_then(|t| t.parse::<Consistency>().ok());
     let labels: Option<Vec<_>> = taken.iter().map(|(s, _)| label("stillpoint:consistency", s)).collect();
-    let foreign =
-        |(k, _): &&Tag| ["aws:backup:", "aws:dlm:", "dlm:managed"].iter().any(|prefix| k.starts_with(prefix));
-    let mut foreign: Vec<String> =
-        taken.iter().flat_map(|(s, _)| &s.tags).filter(foreign).map(|(k, _)| k.clone()).collect();
+    let tags = taken.iter().flat_map(|(s, _)| &s.tags);
+    let mut foreign: Vec<String> = tags.filter(|(k, _)| is_foreign(k)).map(|(k, _)| k.clone()).collect();
     foreign.sort_unstable();
     foreign.dedup();
     let (account, reason) = (first.detail.owner.clone(), first.tag("stillpoint:reason").map(str::to_owned));

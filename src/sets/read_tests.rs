@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::super::layout::{LayoutError, layout};
 use super::super::lines::{SetFilesystem, SetVolume};
 use super::super::tags::tests::{defaults, filesystem, identity, plan, volume};
-use super::super::tags::{self, MAX_TAGS, VOLUMES_TAG};
+use super::super::tags::{self, MAX_TAGS, Tag, VOLUMES_TAG};
 use super::*;
 use crate::ec2::SnapshotView;
 use crate::plan::Plan;
