@@ -7,6 +7,7 @@ mod config;
 mod delete;
 mod doctor;
 mod freeze;
+mod iam_policy;
 mod keep;
 mod list;
 mod plan;
@@ -94,6 +95,8 @@ enum Command {
     Status(status::Status),
     /// Look for what would make a run fail or lower its label, with remedies. Changes nothing.
     Doctor(doctor::Doctor),
+    /// Print the least IAM policy for these commands and the configuration. Asks nothing of EC2.
+    IamPolicy(iam_policy::IamPolicy),
     /// Show or check the configuration.
     Config(config::Config),
 }
@@ -238,6 +241,7 @@ pub fn main() -> std::process::ExitCode {
             Command::Thaw(command) => command.run(&cli.global).await,
             Command::Doctor(command) => command.run(&cli.global).await,
             Command::Status(command) => command.run(&cli.global).await,
+            Command::IamPolicy(command) => command.run(&cli.global).await,
             Command::Config(command) => command.run(&cli.global).await,
         }
     });

@@ -208,6 +208,10 @@ fn verb(explicit: bool) -> &'static str {
     if explicit { "denies" } else { "does not allow" }
 }
 
+/// Every partition of AWS that is known here.
+pub const PARTITIONS: [&str; 8] =
+    ["aws", "aws-cn", "aws-us-gov", "aws-iso", "aws-iso-b", "aws-iso-e", "aws-iso-f", "aws-eusc"];
+
 /// The partition of a Region, by its prefix (the SDK's endpoint data; their lists of Regions are private there).
 #[must_use]
 pub fn partition(region: &str) -> &'static str {
@@ -395,6 +399,7 @@ mod tests {
             ("eusc-de-east-1", "aws-eusc"),
         ] {
             assert_eq!(partition(region), expected, "{region}");
+            assert!(PARTITIONS.contains(&expected), "{region}");
             let bare =
                 hint("CreateTags", "You are not authorized to perform this operation.", partition(region));
             assert!(bare.contains(&format!("\"arn:{expected}:ec2:*::snapshot/*\"")), "{region}: {bare}");

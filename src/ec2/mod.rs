@@ -11,12 +11,13 @@ mod error;
 pub mod imds;
 pub mod keep;
 pub(crate) mod late;
+pub mod policy;
 pub(crate) mod reconcile;
 pub mod repeat;
 pub(crate) mod sdk;
 pub mod tagging;
 
-pub use self::denial::{partition, policy_hint};
+pub use self::denial::{PARTITIONS, partition, policy_hint};
 pub use self::error::{Ec2Error, Unreached};
 
 use std::collections::BTreeMap;

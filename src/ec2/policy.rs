@@ -1,0 +1,264 @@
+//! The least IAM policy for what is going to be done: one table of actions.
+//!
+//! In: commands, the partition, which create calls the configuration can lead to. Out: a [`Policy`]. Pure. Must
+//! never: allow a change of a snapshot that has not the tags of a set.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::ids::InstanceId;
+
+/// A command that calls EC2, by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[allow(missing_docs, reason = "each is the command of its name")]
+pub enum Needing {
+    Snapshot,
+    Freeze,
+    Doctor,
+    List,
+    Show,
+    Wait,
+    Prune,
+    Keep,
+    Release,
+    Delete,
+    Undelete,
+}
+
+/// What an action is allowed on. One statement of the policy each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum On {
+    /// Anything: a Describe call has no resources that a policy could name.
+    All,
+    /// What a set is made of, and its new snapshots.
+    New,
+    /// Snapshots, in the call that makes them.
+    OnCreate,
+    /// Snapshots with the tag of a set.
+    OfASet,
+    /// Snapshots. Whether EC2 shows a policy the tags of those in the Recycle Bin is not known.
+    InTheBin,
+}
+
+const STATEMENTS: [On; 5] = [On::All, On::New, On::OnCreate, On::OfASet, On::InTheBin];
+
+use Needing::{Delete, Doctor, Freeze, Keep, List, Prune, Release, Show, Snapshot, Undelete, Wait};
+
+/// Which command makes which call, and on what.
+const TABLE: [(On, &str, &[Needing]); 15] = [
+    (On::All, "DescribeInstances", &[Snapshot, Freeze, Doctor, List, Prune]),
+    (On::All, "DescribeVolumes", &[Snapshot, Freeze, Doctor]),
+    (
+        On::All,
+        "DescribeSnapshots",
+        &[Snapshot, Doctor, List, Show, Wait, Prune, Keep, Release, Delete, Undelete],
+    ),
+    (On::All, "DescribeImages", HOLDS),
+    (On::All, "DescribeLockedSnapshots", HOLDS),
+    (On::All, "DescribeSnapshotAttribute", HOLDS),
+    (On::All, "DescribeSnapshotTierStatus", HOLDS),
+    (On::All, "ListSnapshotsInRecycleBin", &[Undelete]),
+    (On::New, MANY, &[Snapshot, Doctor]),
+    (On::New, ONE, &[Snapshot, Doctor]),
+    (On::OnCreate, "CreateTags", &[Snapshot, Doctor]),
+    (On::OfASet, "DeleteSnapshot", &[Prune, Delete]),
+    // The label; the mark of a set that is being removed; the day until which it is kept.
+    (On::OfASet, "CreateTags", &[Snapshot, Doctor, Prune, Delete, Keep]),
+    // The mark, where the first snapshot is refused or the set came back.
+    (On::OfASet, "DeleteTags", &[Prune, Delete, Release, Undelete]),
+    (On::InTheBin, "RestoreSnapshotFromRecycleBin", &[Undelete]),
+];
+
+/// Those that ask who holds a set.
+const HOLDS: &[Needing] = &[Show, Prune, Delete];
+const MANY: &str = "CreateSnapshots";
+const ONE: &str = "CreateSnapshot";
+
+/// For whom a policy is.
+#[derive(Debug, Clone)]
+pub struct For<'a> {
+    /// The commands that it has to allow.
+    pub commands: &'a [Needing],
+    /// Such as `aws-cn`.
+    pub partition: &'a str,
+    /// The one instance whose volumes and sets are meant; none for any.
+    pub instance: Option<&'a InstanceId>,
+    /// Every plan is one volume, for which CreateSnapshots is never called.
+    pub one_volume: bool,
+}
+
+/// An IAM policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Policy {
+    version: &'static str,
+    statement: Vec<Statement>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Statement {
+    effect: &'static str,
+    action: Value,
+    resource: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    condition: Option<Value>,
+}
+
+/// The least policy for these commands.
+#[must_use]
+pub fn least(of: &For<'_>) -> Policy {
+    let statements = STATEMENTS.iter().filter_map(|on| {
+        let needed = |needing: &[Needing]| needing.iter().any(|n| of.commands.contains(n));
+        let actions: Vec<String> = TABLE
+            .iter()
+            .filter(|(of_row, action, needing)| {
+                of_row == on && needed(needing) && !(of.one_volume && *action == MANY)
+            })
+            .map(|(_, action, _)| format!("ec2:{action}"))
+            .collect();
+        (!actions.is_empty()).then(|| statement(*on, actions, of))
+    });
+    Policy { version: "2012-10-17", statement: statements.collect() }
+}
+
+fn statement(on: On, actions: Vec<String>, of: &For<'_>) -> Statement {
+    let snapshots = format!("arn:{}:ec2:*::snapshot/*", of.partition);
+    let arn = |what: &str| format!("arn:{}:ec2:*:*:{what}", of.partition);
+    let resource = match on {
+        On::All => vec!["*".to_owned()],
+        On::New if of.one_volume => vec![arn("volume/*"), snapshots],
+        On::New => {
+            let instance = of.instance.map_or("*", InstanceId::as_str);
+            vec![arn(&format!("instance/{instance}")), arn("volume/*"), snapshots]
+        }
+        On::OnCreate | On::OfASet | On::InTheBin => vec![snapshots],
+    };
+    let condition = match on {
+        On::All | On::New | On::InTheBin => None,
+        On::OnCreate if of.one_volume => Some(json!({"StringEquals": {"ec2:CreateAction": ONE}})),
+        On::OnCreate => Some(json!({"StringEquals": {"ec2:CreateAction": [MANY, ONE]}})),
+        // EC2 knows `${ec2:InstanceID}` only where an instance is the resource: the id itself is compared.
+        On::OfASet => Some(match of.instance {
+            Some(id) => json!({"StringEquals": {"aws:ResourceTag/stillpoint:instance": id.as_str()}}),
+            None => json!({"StringLike": {"aws:ResourceTag/stillpoint:instance": "i-*"}}),
+        }),
+    };
+    Statement { effect: "Allow", action: one_or_all(actions), resource: one_or_all(resource), condition }
+}
+
+fn one_or_all(mut list: Vec<String>) -> Value {
+    if list.len() == 1 { list.remove(0).into() } else { list.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum as _;
+
+    use super::*;
+
+    fn policy(
+        commands: &[Needing],
+        partition: &str,
+        instance: Option<&InstanceId>,
+        one_volume: bool,
+    ) -> Value {
+        serde_json::to_value(least(&For { commands, partition, instance, one_volume })).expect("JSON")
+    }
+
+    fn documented(text: &str) -> Value {
+        let block =
+            text.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a policy");
+        serde_json::from_str(block).expect("JSON")
+    }
+
+    #[test]
+    fn the_documented_policies_are_what_the_command_prints() {
+        assert_eq!(
+            documented(include_str!("../../README.md")),
+            policy(&[Snapshot, Doctor], "aws", None, false)
+        );
+        let life = [List, Show, Wait, Prune, Keep, Release, Delete, Undelete];
+        assert_eq!(documented(include_str!("../../docs/sets.md")), policy(&life, "aws", None, false));
+    }
+
+    #[test]
+    fn every_command_has_its_actions_in_every_partition() {
+        let expected = [
+            (
+                Snapshot,
+                "DescribeInstances DescribeVolumes DescribeSnapshots CreateSnapshots CreateSnapshot CreateTags CreateTags",
+            ),
+            (Freeze, "DescribeInstances DescribeVolumes"),
+            (
+                Doctor,
+                "DescribeInstances DescribeVolumes DescribeSnapshots CreateSnapshots CreateSnapshot CreateTags CreateTags",
+            ),
+            (List, "DescribeInstances DescribeSnapshots"),
+            (
+                Show,
+                "DescribeSnapshots DescribeImages DescribeLockedSnapshots DescribeSnapshotAttribute DescribeSnapshotTierStatus",
+            ),
+            (Wait, "DescribeSnapshots"),
+            (
+                Prune,
+                "DescribeInstances DescribeSnapshots DescribeImages DescribeLockedSnapshots DescribeSnapshotAttribute DescribeSnapshotTierStatus DeleteSnapshot CreateTags DeleteTags",
+            ),
+            (Keep, "DescribeSnapshots CreateTags"),
+            (Release, "DescribeSnapshots DeleteTags"),
+            (
+                Delete,
+                "DescribeSnapshots DescribeImages DescribeLockedSnapshots DescribeSnapshotAttribute DescribeSnapshotTierStatus DeleteSnapshot CreateTags DeleteTags",
+            ),
+            (
+                Undelete,
+                "DescribeSnapshots ListSnapshotsInRecycleBin DeleteTags RestoreSnapshotFromRecycleBin",
+            ),
+        ];
+        assert_eq!(expected.map(|(c, _)| c).as_slice(), Needing::value_variants());
+        for partition in ["aws", "aws-cn", "aws-us-gov"] {
+            for (command, actions) in expected {
+                let all = policy(&[command], partition, None, false);
+                let list = |v: &Value| match v {
+                    Value::String(one) => vec![one.clone()],
+                    all => all
+                        .as_array()
+                        .expect("a list")
+                        .iter()
+                        .map(|v| v.as_str().expect("text").to_owned())
+                        .collect(),
+                };
+                let mut found = Vec::new();
+                for statement in all["Statement"].as_array().expect("statements") {
+                    found.extend(list(&statement["Action"]));
+                    for resource in list(&statement["Resource"]) {
+                        assert!(
+                            resource == "*" || resource.starts_with(&format!("arn:{partition}:ec2:*:")),
+                            "{all}"
+                        );
+                    }
+                }
+                let found: Vec<_> = found.iter().map(|a| a.trim_start_matches("ec2:")).collect();
+                assert_eq!(found.join(" "), actions, "{command:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_instance_and_one_volume_get_less() {
+        let id: InstanceId = "i-0123456789abcdef0".parse().expect("an id");
+        let own = policy(&[Snapshot, Prune], "aws-cn", Some(&id), false).to_string();
+        assert!(
+            own.contains("instance/i-0123456789abcdef0")
+                && !own.contains("i-*")
+                && !own.contains("instance/*"),
+            "{own}"
+        );
+        assert!(
+            own.contains(r#"{"StringEquals":{"aws:ResourceTag/stillpoint:instance":"i-0123456789abcdef0"}}"#),
+            "{own}"
+        );
+        let one = policy(&[Snapshot], "aws", None, true).to_string();
+        assert!(!one.contains("CreateSnapshots") && !one.contains("instance/"), "{one}");
+    }
+}

@@ -1,0 +1,150 @@
+//! `iam-policy`: what it prints is enough for each command, and no action of it can be taken out.
+
+use rig::{Fs, Rig};
+use serde_json::{Value, json};
+
+/// Actions that a policy has for what does not happen in these tests: a snapshot in the archive, a refused removal,
+/// a plan with one volume.
+const UNUSED: [(&str, &str); 6] = [
+    ("show", "DescribeSnapshotTierStatus"),
+    ("prune", "DescribeSnapshotTierStatus"),
+    ("delete", "DescribeSnapshotTierStatus"),
+    ("prune", "DeleteTags"),
+    ("delete", "DeleteTags"),
+    ("snapshot", "CreateSnapshot"),
+];
+
+fn rig() -> Rig {
+    let rig = Rig::with(&[("a", Fs::Ext4), ("b", Fs::Xfs)], "[[recycle_bin.rule]]\ndays = 7\n");
+    rig.configure("[defaults.keep]\nlast = 1\nat_least = 1\n");
+    rig
+}
+
+fn take(rig: &Rig) -> String {
+    let taken = rig.run(&["snapshot", "-o", "json"]);
+    taken.exits(0).record()["run_id"].as_str().unwrap().to_owned()
+}
+
+fn printed(rig: &Rig, arguments: &[&str]) -> Value {
+    rig.run(&[&["iam-policy"], arguments].concat()).exits(0).record()
+}
+
+fn set(rig: &Rig, policy: &Value) {
+    rig.control("POST", "iam", &json!({ "policy": policy }).to_string());
+}
+
+/// The policy without each of its actions, in turn.
+fn without_one(policy: &Value) -> Vec<(String, Value)> {
+    let mut all = Vec::new();
+    for (at, statement) in policy["Statement"].as_array().unwrap().iter().enumerate() {
+        let actions = match &statement["Action"] {
+            Value::Array(list) => list.clone(),
+            one => vec![one.clone()],
+        };
+        for action in &actions {
+            let rest: Vec<_> = actions.iter().filter(|a| *a != action).cloned().collect();
+            let mut less = policy.clone();
+            if rest.is_empty() {
+                less["Statement"].as_array_mut().unwrap().remove(at);
+            } else {
+                less["Statement"][at]["Action"] = rest.into();
+            }
+            if less["Statement"].as_array().unwrap().is_empty() {
+                less["Statement"] =
+                    json!([{"Effect": "Allow", "Action": "ec2:DescribeTags", "Resource": "*"}]);
+            }
+            all.push((action.as_str().unwrap().trim_start_matches("ec2:").to_owned(), less));
+        }
+    }
+    all
+}
+
+/// Without each action the command is denied and names it; with all of them it is not denied.
+fn least(rig: &Rig, command: &str, arguments: &[&str]) {
+    let policy = printed(rig, &[command]);
+    let arguments = [&[command], arguments].concat();
+    let mut tried = 0;
+    for (action, less) in without_one(&policy) {
+        if UNUSED.contains(&(command, action.as_str())) {
+            continue;
+        }
+        set(rig, &less);
+        let denied = rig.run(&arguments);
+        // A removal that is refused halfway is 11, as every refusal is.
+        let removal = matches!(command, "prune" | "delete" | "undelete") && denied.code == Some(11);
+        assert!(
+            denied.code == Some(77) || removal,
+            "{command} without {action}: {:?}\n{}",
+            denied.code,
+            denied.err
+        );
+        let said = format!("{}{}", denied.out, denied.err);
+        assert!(said.contains(&action), "{command} without {action}: {said}");
+        tried += 1;
+    }
+    assert!(tried > 0, "{command}");
+    set(rig, &policy);
+    rig.run(&arguments).exits(0);
+    set(rig, &Value::Null);
+}
+
+#[test]
+fn looking_and_keeping_need_what_is_printed_and_nothing_less() {
+    let rig = rig();
+    let id = take(&rig);
+    rig.await_quiet();
+    for command in ["show", "wait", "keep", "release"] {
+        least(&rig, command, &[&id]);
+        // What release takes away.
+        rig.run(&["keep", &id]).exits(0);
+    }
+    rig.run(&["release", &id]).exits(0);
+    least(&rig, "list", &[]);
+}
+
+#[test]
+fn removing_needs_what_is_printed_and_no_more_than_sets_can_be_removed() {
+    let rig = rig();
+    let old = take(&rig);
+    take(&rig);
+    rig.await_quiet();
+    let made = rig.sim(&["call", "--admin", "CreateSnapshot", &format!("VolumeId={}", rig.id("a"))]);
+    let foreign = made.split("snap-").nth(1).map(|t| format!("snap-{}", &t[..17])).unwrap();
+    set(&rig, &printed(&rig, &["prune", "delete"]));
+    let said = rig.sim(&["call", "DeleteSnapshot", &format!("SnapshotId={foreign}"), "DryRun=true"]);
+    assert!(said.contains("UnauthorizedOperation"), "{said}");
+    set(&rig, &Value::Null);
+    least(&rig, "delete", &[&old]);
+    least(&rig, "undelete", &[&old]);
+    least(&rig, "prune", &["--yes"]);
+}
+
+#[test]
+fn a_run_and_a_doctor_need_what_is_printed() {
+    let rig = rig();
+    take(&rig);
+    rig.await_quiet();
+    least(&rig, "snapshot", &[]);
+    set(&rig, &printed(&rig, &["freeze"]));
+    rig.run(&["freeze", "--dry-run"]).exits(0);
+    let doctor = printed(&rig, &["doctor"]);
+    set(&rig, &doctor);
+    let said = rig.run(&["doctor"]);
+    assert!(said.code != Some(77), "{}", said.out);
+}
+
+#[test]
+fn the_partition_is_that_of_the_region_and_an_unknown_command_is_refused() {
+    let rig = rig();
+    let asked = rig.requests().len();
+    let of = |arguments: &[&str]| printed(&rig, arguments).to_string();
+    assert!(of(&[]).contains("arn:aws:ec2:") && of(&[]).contains("DeleteSnapshot"), "the plan has rules");
+    assert!(of(&["--region", "cn-north-1"]).contains("arn:aws-cn:ec2:"));
+    assert!(of(&["--partition", "aws-us-gov"]).contains("arn:aws-us-gov:ec2:"));
+    let own = rig.ready["instance_id"].as_str().unwrap().to_owned();
+    assert!(of(&["--instance-only"]).contains(&format!("instance/{own}")));
+    rig.run(&["iam-policy", "--partition", "aws-cn", "--region", "eu-west-1"]).exits(64).says("aws-cn");
+    rig.run(&["iam-policy", "--partition", "aws-x"]).exits(64).says("aws-us-gov");
+    rig.run(&["iam-policy", "restore"]).exits(64).says("undelete");
+    assert_eq!(rig.requests().len(), asked, "EC2 was asked");
+}
