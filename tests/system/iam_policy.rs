@@ -68,6 +68,11 @@ fn least(rig: &Rig, command: &str, arguments: &[&str]) {
         if UNUSED.contains(&(command, action.as_str())) {
             continue;
         }
+        if command == "undelete" {
+            // A denial after the first call leaves it restored: into the Recycle Bin again.
+            set(rig, &Value::Null);
+            rig.run(&["delete", arguments[1], "--including-the-last"]);
+        }
         set(rig, &less);
         let denied = rig.run(&arguments);
         // A removal that is refused halfway is 11, as every refusal is.
@@ -83,6 +88,11 @@ fn least(rig: &Rig, command: &str, arguments: &[&str]) {
         tried += 1;
     }
     assert!(tried > 0, "{command}");
+    if command == "undelete" {
+        // A denial after the first call leaves it restored: into the Recycle Bin again.
+        set(rig, &Value::Null);
+        rig.run(&["delete", arguments[1], "--including-the-last"]);
+    }
     set(rig, &policy);
     rig.run(&arguments).exits(0);
     set(rig, &Value::Null);
@@ -111,7 +121,10 @@ fn removing_needs_what_is_printed_and_no_more_than_sets_can_be_removed() {
     let made = rig.sim(&["call", "--admin", "CreateSnapshot", &format!("VolumeId={}", rig.id("a"))]);
     let foreign = made.split("snap-").nth(1).map(|t| format!("snap-{}", &t[..17])).unwrap();
     set(&rig, &printed(&rig, &["prune", "delete"]));
-    let said = rig.sim(&["call", "DeleteSnapshot", &format!("SnapshotId={foreign}"), "DryRun=true"]);
+    let id = format!("SnapshotId={foreign}");
+    let mut call = std::process::Command::new(rig::ebs_sim());
+    call.args(["call", "DeleteSnapshot", &id, "DryRun=true"]).env("EBS_SIM_DIR", rig.path("sim"));
+    let said = String::from_utf8_lossy(&call.output().unwrap().stdout).into_owned();
     assert!(said.contains("UnauthorizedOperation"), "{said}");
     set(&rig, &Value::Null);
     least(&rig, "delete", &[&old]);
@@ -136,7 +149,12 @@ fn a_run_and_a_doctor_need_what_is_printed() {
 #[test]
 fn the_partition_is_that_of_the_region_and_an_unknown_command_is_refused() {
     let rig = rig();
-    let asked = rig.requests().len();
+    let to_ec2 = || {
+        rig.requests()
+            .iter()
+            .filter(|r| r["action"].as_str().is_some_and(|a| a.starts_with("Describe")))
+            .count()
+    };
     let of = |arguments: &[&str]| printed(&rig, arguments).to_string();
     assert!(of(&[]).contains("arn:aws:ec2:") && of(&[]).contains("DeleteSnapshot"), "the plan has rules");
     assert!(of(&["--region", "cn-north-1"]).contains("arn:aws-cn:ec2:"));
@@ -146,5 +164,5 @@ fn the_partition_is_that_of_the_region_and_an_unknown_command_is_refused() {
     rig.run(&["iam-policy", "--partition", "aws-cn", "--region", "eu-west-1"]).exits(64).says("aws-cn");
     rig.run(&["iam-policy", "--partition", "aws-x"]).exits(64).says("aws-us-gov");
     rig.run(&["iam-policy", "restore"]).exits(64).says("undelete");
-    assert_eq!(rig.requests().len(), asked, "EC2 was asked");
+    assert_eq!(to_ec2(), 0, "EC2 was asked");
 }
