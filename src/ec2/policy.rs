@@ -33,14 +33,14 @@ enum On {
     /// What a set is made of, and its new snapshots.
     New,
     /// Snapshots, in the call that makes them.
-    OnCreate,
+    Created,
     /// Snapshots with the tag of a set.
     OfASet,
     /// Snapshots. Whether EC2 shows a policy the tags of those in the Recycle Bin is not known.
     InTheBin,
 }
 
-const STATEMENTS: [On; 5] = [On::All, On::New, On::OnCreate, On::OfASet, On::InTheBin];
+const STATEMENTS: [On; 5] = [On::All, On::New, On::Created, On::OfASet, On::InTheBin];
 
 use Needing::{Delete, Doctor, Freeze, Keep, List, Prune, Release, Show, Snapshot, Undelete, Wait};
 
@@ -60,7 +60,7 @@ const TABLE: [(On, &str, &[Needing]); 15] = [
     (On::All, "ListSnapshotsInRecycleBin", &[Undelete]),
     (On::New, MANY, &[Snapshot, Doctor]),
     (On::New, ONE, &[Snapshot, Doctor]),
-    (On::OnCreate, "CreateTags", &[Snapshot, Doctor]),
+    (On::Created, "CreateTags", &[Snapshot, Doctor]),
     (On::OfASet, "DeleteSnapshot", &[Prune, Delete]),
     // The label; the mark of a set that is being removed; the day until which it is kept.
     (On::OfASet, "CreateTags", &[Snapshot, Doctor, Prune, Delete, Keep]),
@@ -132,12 +132,12 @@ fn statement(on: On, actions: Vec<String>, of: &For<'_>) -> Statement {
             let instance = of.instance.map_or("*", InstanceId::as_str);
             vec![arn(&format!("instance/{instance}")), arn("volume/*"), snapshots]
         }
-        On::OnCreate | On::OfASet | On::InTheBin => vec![snapshots],
+        On::Created | On::OfASet | On::InTheBin => vec![snapshots],
     };
     let condition = match on {
         On::All | On::New | On::InTheBin => None,
-        On::OnCreate if of.one_volume => Some(json!({"StringEquals": {"ec2:CreateAction": ONE}})),
-        On::OnCreate => Some(json!({"StringEquals": {"ec2:CreateAction": [MANY, ONE]}})),
+        On::Created if of.one_volume => Some(json!({"StringEquals": {"ec2:CreateAction": ONE}})),
+        On::Created => Some(json!({"StringEquals": {"ec2:CreateAction": [MANY, ONE]}})),
         // EC2 knows `${ec2:InstanceID}` only where an instance is the resource: the id itself is compared.
         On::OfASet => Some(match of.instance {
             Some(id) => json!({"StringEquals": {"aws:ResourceTag/stillpoint:instance": id.as_str()}}),
