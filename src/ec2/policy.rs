@@ -23,6 +23,8 @@ pub enum Needing {
     Release,
     Delete,
     Undelete,
+    Share,
+    Unshare,
 }
 
 /// What an action is allowed on. One statement of the policy each.
@@ -42,22 +44,25 @@ enum On {
 
 const STATEMENTS: [On; 5] = [On::All, On::New, On::Created, On::OfASet, On::InTheBin];
 
-use Needing::{Delete, Doctor, Freeze, Keep, List, Prune, Release, Show, Snapshot, Undelete, Wait};
+use Needing::{
+    Delete, Doctor, Freeze, Keep, List, Prune, Release, Share, Show, Snapshot, Undelete, Unshare, Wait,
+};
 
 /// Which command makes which call, and on what.
-const TABLE: [(On, &str, &[Needing]); 15] = [
+const TABLE: [(On, &str, &[Needing]); 17] = [
     (On::All, "DescribeInstances", &[Snapshot, Freeze, Doctor, List, Prune]),
     (On::All, "DescribeVolumes", &[Snapshot, Freeze, Doctor]),
     (
         On::All,
         "DescribeSnapshots",
-        &[Snapshot, Doctor, List, Show, Wait, Prune, Keep, Release, Delete, Undelete],
+        &[Snapshot, Doctor, List, Show, Wait, Prune, Keep, Release, Delete, Undelete, Share, Unshare],
     ),
     (On::All, "DescribeImages", HOLDS),
     (On::All, "DescribeLockedSnapshots", HOLDS),
-    (On::All, "DescribeSnapshotAttribute", HOLDS),
+    (On::All, "DescribeSnapshotAttribute", &[Show, Prune, Delete, Share, Unshare]),
     (On::All, "DescribeSnapshotTierStatus", HOLDS),
     (On::All, "ListSnapshotsInRecycleBin", &[Undelete]),
+    (On::All, "GetSnapshotBlockPublicAccessState", &[Share]),
     (On::New, MANY, &[Snapshot, Doctor]),
     (On::New, ONE, &[Snapshot, Doctor]),
     (On::Created, "CreateTags", &[Snapshot, Doctor]),
@@ -66,6 +71,7 @@ const TABLE: [(On, &str, &[Needing]); 15] = [
     (On::OfASet, "CreateTags", &[Snapshot, Doctor, Prune, Delete, Keep]),
     // The mark, where the first snapshot is refused or the set came back.
     (On::OfASet, "DeleteTags", &[Prune, Delete, Release, Undelete]),
+    (On::OfASet, "ModifySnapshotAttribute", &[Share, Unshare]),
     (On::InTheBin, "RestoreSnapshotFromRecycleBin", &[Undelete]),
 ];
 
@@ -214,6 +220,11 @@ mod tests {
                 Undelete,
                 "DescribeSnapshots ListSnapshotsInRecycleBin DeleteTags RestoreSnapshotFromRecycleBin",
             ),
+            (
+                Share,
+                "DescribeSnapshots DescribeSnapshotAttribute GetSnapshotBlockPublicAccessState ModifySnapshotAttribute",
+            ),
+            (Unshare, "DescribeSnapshots DescribeSnapshotAttribute ModifySnapshotAttribute"),
         ];
         assert_eq!(expected.map(|(c, _)| c).as_slice(), Needing::value_variants());
         for partition in ["aws", "aws-cn", "aws-us-gov"] {

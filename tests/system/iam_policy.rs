@@ -129,6 +129,9 @@ fn removing_needs_what_is_printed_and_no_more_than_sets_can_be_removed() {
     set(&rig, &Value::Null);
     least(&rig, "delete", &[&old]);
     least(&rig, "undelete", &[&old]);
+    // What is still `recovering` is not pruned.
+    set(&rig, &Value::Null);
+    rig.run(&["wait", &old]).exits(0);
     least(&rig, "prune", &["--yes"]);
 }
 
