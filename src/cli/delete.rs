@@ -3,21 +3,24 @@
 //! In: the name of a set. Out: its snapshots are gone, or back from the Recycle Bin. Must never: delete a set that
 //! something holds, or the last good one of its group unless that is asked for.
 
+use std::sync::Arc;
+
 use clap::Args;
 
 use super::prune::locked;
 use super::sets::{Account, SetName, set_name};
 use super::{Global, print, say};
-use crate::ec2::keep::{Keep as _, Wanted};
+use crate::ec2::keep::Keep as _;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::report;
 use crate::sets::facts::{facts, group};
-use crate::sets::find::{bin, find};
+use crate::sets::find::{bin, of_plan};
 use crate::sets::holds::holds;
+use crate::sets::read::DELETING_TAG;
 use crate::sets::remove::remove;
 use crate::sets::retention::{State, Zone};
-use crate::sets::tags::{INSTANCE_TAG, PLAN_TAG};
+use crate::sets::set::SnapshotSet;
 
 #[derive(Debug, Args)]
 pub(super) struct Delete {
@@ -63,11 +66,9 @@ impl Delete {
             );
         }
         if !self.including_the_last {
-            let tags = [(INSTANCE_TAG, set.instance.to_string()), (PLAN_TAG, set.plan.clone())];
-            let tags = tags.map(|(k, v)| (k.to_owned(), v)).to_vec();
-            let others = find(&ec2, &Wanted::Tagged(tags)).await.map_err(Error::from)?.sets;
-            let of = std::sync::Arc::new(group(&set));
-            let good = |s: &&crate::sets::read::SnapshotSet| {
+            let others = of_plan(&ec2, &set.instance, &set.plan).await.map_err(Error::from)?;
+            let of = Arc::new(group(&set));
+            let good = |s: &&SnapshotSet| {
                 group(s) == *of && facts(s, &of, Vec::new(), &Zone::UTC).state == State::Good
             };
             let mut good = others.iter().filter(good);
@@ -133,7 +134,7 @@ impl Undelete {
             // It was marked when it was removed. Their tags come back with the snapshots.
             let set = account.set(&SetName::Start(id.to_string())).await?;
             let ids: Vec<_> = set.snapshots().cloned().collect();
-            let off = async || ec2.inner().remove_tags(&ids, &[crate::sets::read::DELETING_TAG]).await;
+            let off = async || ec2.inner().remove_tags(&ids, &[DELETING_TAG]).await;
             ec2.call("DeleteTags", off).await.map_err(Error::from)?;
             if !set.missing.is_empty() {
                 say(&format!(

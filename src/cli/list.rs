@@ -21,8 +21,8 @@ use crate::report::sets::Listed;
 use crate::sets::facts::{facts, group, interval};
 use crate::sets::find::{clocks, find};
 use crate::sets::holds::of_tags;
-use crate::sets::read::{SetState, SnapshotSet};
 use crate::sets::retention::{Departure, Group, Now, Options, Request, Zone, decide};
+use crate::sets::set::{SetState, SnapshotSet};
 use crate::sets::tags::INSTANCE_TAG;
 
 /// Version of the JSON of `list`.

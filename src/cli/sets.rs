@@ -17,7 +17,7 @@ use crate::exit::Exit;
 use crate::ids::{InstanceId, RunId, SnapshotId};
 use crate::run::planned;
 use crate::sets::find::{Found, find, snapshots};
-use crate::sets::read::SnapshotSet;
+use crate::sets::set::SnapshotSet;
 
 /// Credentials have to last for one call at a time: each is preceded by a renewal where that is due.
 const A_CALL: Duration = Duration::from_secs(60);

@@ -14,8 +14,8 @@ use crate::report;
 use crate::sets::find::snapshots;
 use crate::sets::holds::holds;
 use crate::sets::layout::{Layout, layout};
-use crate::sets::read::{SetState, SnapshotSet};
 use crate::sets::retention::Hold;
+use crate::sets::set::{SetState, SnapshotSet};
 
 /// Version of the JSON of `show`.
 const VERSION: u32 = 1;

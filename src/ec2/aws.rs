@@ -382,6 +382,10 @@ fn parse<T: std::str::FromStr<Err = crate::ids::InvalidId>>(
     id.unwrap_or_default().parse().map_err(unexpected)
 }
 
+fn time(t: Option<&aws_smithy_types::DateTime>) -> Option<Timestamp> {
+    Timestamp::from_millisecond(t?.to_millis().ok()?).ok()
+}
+
 fn view(
     action: &'static str,
     id: Option<&str>,
@@ -394,7 +398,7 @@ fn view(
         id: parse::<SnapshotId>(action, id)?,
         volume: parse(action, volume)?,
         state: state.to_owned(),
-        started: started.and_then(|t| Timestamp::from_millisecond(t.to_millis().ok()?).ok()),
+        started: time(started),
         progress: progress.map(str::to_owned),
     })
 }
@@ -405,7 +409,6 @@ fn info(action: &'static str, s: &SnapshotInfo) -> Result<SnapshotView, Ec2Error
 }
 
 fn tagged(view: SnapshotView, s: &Snapshot) -> TaggedSnapshot {
-    let time = |t: &aws_smithy_types::DateTime| Timestamp::from_millisecond(t.to_millis().ok()?).ok();
     let detail = SnapshotDetail {
         size_gib: s.volume_size().unwrap_or_default(),
         full_bytes: s.full_snapshot_size_in_bytes(),
@@ -414,7 +417,7 @@ fn tagged(view: SnapshotView, s: &Snapshot) -> TaggedSnapshot {
         owner: s.owner_id().map(str::to_owned),
         description: s.description().unwrap_or_default().to_owned(),
         archived: s.storage_tier().is_some_and(|t| t.as_str() == "archive"),
-        completed: s.completion_time().and_then(time),
+        completed: time(s.completion_time()),
         message: s.state_message().filter(|m| !m.is_empty()).map(str::to_owned),
     };
     TaggedSnapshot { view, tags: own_tags(s.tags()), detail }

@@ -183,12 +183,18 @@ impl Ec2Error {
         matches!(self, Self::Unknown { .. })
     }
 
+    /// Has EC2 no such snapshot (any more)?
+    #[must_use]
+    pub(crate) fn is_no_snapshot(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if code == "InvalidSnapshot.NotFound")
+    }
+
     /// May it go well a moment later? Then a call that changes nothing is repeated.
     #[must_use]
     pub fn passes(&self) -> bool {
         match self {
             // A snapshot that was made a moment ago may not be visible yet (EC2 guide, "eventual consistency").
-            Self::Refused { action: "CreateTags", code, .. } if code == "InvalidSnapshot.NotFound" => true,
+            Self::Refused { action: "CreateTags", .. } if self.is_no_snapshot() => true,
             Self::Refused { code, .. } => is_throttling(code) || PASSING.contains(&code.as_str()),
             Self::Unreached { how, .. } => how.passes(),
             Self::Credentials { passes, .. } => *passes,

@@ -11,7 +11,7 @@ use std::future::Future;
 use jiff::Timestamp;
 
 use super::{Ec2Error, TaggedSnapshot};
-use crate::ids::{RunId, SnapshotId, VolumeId};
+use crate::ids::{SnapshotId, VolumeId};
 
 /// What DescribeSnapshots is asked for. All of them are of the own account, and have the tag of a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,8 +20,6 @@ pub enum Wanted {
     All,
     /// Those with these values of tags.
     Tagged(Vec<(String, String)>),
-    /// Those of one set.
-    Set(RunId),
     /// These, whatever their tags: one that is gone is not in the answer.
     Ids(Vec<SnapshotId>),
 }

@@ -12,9 +12,7 @@ use super::page::{Columns, Page, layers_whole, whole};
 use crate::host::busy::{Effect, Seen};
 use crate::ids::VolumeId;
 use crate::path_encoding::{printable, shown};
-use crate::plan::{
-    Consistency, LeftOut, Method, Plan, PlannedFilesystem, PlannedVolume, PointInTimeCall, Wave,
-};
+use crate::plan::{Consistency, LeftOut, Plan, PlannedFilesystem, PlannedVolume, PointInTimeCall, Wave};
 
 /// Version of the JSON form. It grows when a field is renamed or removed, not when one is added.
 pub(crate) const JSON_VERSION: u32 = 1;
@@ -83,7 +81,7 @@ fn filesystems(page: &mut Page, plan: &Plan) {
     let rows: Vec<[String; 3]> = plan
         .filesystems
         .iter()
-        .map(|f| [shown(&f.mount_point), f.fstype.clone(), method(f.method).to_owned()])
+        .map(|f| [shown(&f.mount_point), f.fstype.clone(), f.method.as_str().to_owned()])
         .collect();
     let columns = Columns::of(&rows, page.width());
     page.heading("Made quiet, wave after wave");
@@ -118,14 +116,6 @@ fn wave_name(wave: Wave) -> String {
         Wave::Inner(depth) => format!("in image files, {} deep", depth.0),
         Wave::Data => "data".to_owned(),
         Wave::System => "system".to_owned(),
-    }
-}
-
-fn method(method: Method) -> &'static str {
-    match method {
-        Method::Freeze => "freeze",
-        Method::Sync => "sync",
-        Method::Unmount => "unmount",
     }
 }
 

@@ -11,9 +11,9 @@ use serde::Serialize;
 
 use crate::path_encoding::{printable, shown};
 use crate::sets::layout::{Layout, LayoutError};
-use crate::sets::read::{SetState, SnapshotSet};
 use crate::sets::remove::Removed;
 use crate::sets::retention::{Departure, Hold, PrunePlan, Verdict};
+use crate::sets::set::{SetState, SnapshotSet};
 
 /// One set, and what becomes of it.
 #[derive(Debug, Serialize)]

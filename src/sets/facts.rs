@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::read::{SetState, SnapshotSet};
 use super::retention::{Group, Hold, KeepUntil, SetFacts, State, Zone};
+use super::set::{SetState, SnapshotSet};
 use crate::consistency::Consistency;
 
 /// So many of the newest gaps tell how far apart runs are.

@@ -5,12 +5,13 @@
 
 use jiff::Timestamp;
 
-use super::read::{Gathered, SnapshotSet, Stranger};
+use super::read::{Gathered, Stranger};
+use super::set::SnapshotSet;
 use super::tags;
 use crate::ec2::keep::{Binned, Keep, Wanted};
 use crate::ec2::repeat::Repeating;
 use crate::ec2::{Ec2Error, TaggedSnapshot};
-use crate::ids::RunId;
+use crate::ids::{InstanceId, RunId};
 
 /// What an account has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +31,23 @@ pub async fn find<E: Keep>(ec2: &Repeating<'_, E>, wanted: &Wanted) -> Result<Fo
     pages(ec2, wanted, |snapshot| gathered.add(snapshot)).await?;
     let (sets, strangers) = gathered.sets();
     Ok(Found { sets, strangers })
+}
+
+/// The sets and copies of one plan of one instance.
+///
+/// # Errors
+/// When EC2 does not give every page.
+pub async fn of_plan<E: Keep>(
+    ec2: &Repeating<'_, E>,
+    instance: &InstanceId,
+    plan: &str,
+) -> Result<Vec<SnapshotSet>, Ec2Error> {
+    let tags = [(tags::INSTANCE_TAG, instance.as_str()), (tags::PLAN_TAG, plan)];
+    let tags = tags.map(|(k, v)| (k.to_owned(), v.to_owned())).to_vec();
+    let mut sets = find(ec2, &Wanted::Tagged(tags)).await?.sets;
+    // A filter has wildcards in its values, and a plan's name is asked for as it is.
+    sets.retain(|s| s.plan == plan && s.instance == *instance);
+    Ok(sets)
 }
 
 /// The snapshots, with all their tags.

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use super::read::SnapshotSet;
 use super::retention::Hold;
+use super::set::SnapshotSet;
 use crate::ec2::Ec2Error;
 use crate::ec2::keep::Keep;
 use crate::ec2::repeat::Repeating;
@@ -42,7 +42,7 @@ pub async fn holds<E: Keep>(
             add(&lock.snapshot, Hold::Locked { mode: lock.state, until: lock.until });
         }
     }
-    let in_archive = |m: &super::read::Member| m.tier == "archive";
+    let in_archive = |m: &super::set::Member| m.tier == "archive";
     let archived: Vec<SnapshotId> =
         sets.iter().flat_map(|s| &s.members).filter(|m| in_archive(m)).map(|m| m.id.clone()).collect();
     if !archived.is_empty() {
@@ -59,7 +59,7 @@ pub async fn holds<E: Keep>(
             Ok(with) if with.is_empty() => {}
             Ok(with) => add(id, Hold::Shared { with }),
             // It is gone meanwhile: whoever removes it finds that out.
-            Err(Ec2Error::Refused { code, .. }) if code == "InvalidSnapshot.NotFound" => {}
+            Err(e) if e.is_no_snapshot() => {}
             Err(e) => return Err(e),
         }
     }

@@ -14,6 +14,7 @@ pub mod read;
 pub mod record;
 pub mod remove;
 pub mod retention;
+pub mod set;
 pub mod share;
 mod spread;
 pub mod tags;

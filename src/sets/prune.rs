@@ -7,15 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::facts::{facts, interval};
-use super::find::{clocks, find};
+use super::find::{clocks, of_plan};
 use super::holds::{holds, of_tags};
-use super::read::SnapshotSet;
 use super::remove::{Removed, remove};
 use super::retention::{
     Group, Hold, Now, Options, Policy, PrunePlan, Request, SetFacts, Verdict, Zone, decide,
 };
+use super::set::SnapshotSet;
 use crate::ec2::Ec2Error;
-use crate::ec2::keep::{Keep, Wanted};
+use crate::ec2::keep::Keep;
 use crate::ec2::repeat::Repeating;
 use crate::ids::{InstanceId, RunId};
 
@@ -49,15 +49,8 @@ impl Prune<'_> {
     /// When EC2 does not say all that a decision needs.
     pub async fn decide<E: Keep>(&self, ec2: &Repeating<'_, E>) -> Result<Decided, Ec2Error> {
         let (server, host) = clocks(ec2).await?;
-        let tags = vec![
-            (super::tags::INSTANCE_TAG.to_owned(), self.instance.to_string()),
-            (super::tags::PLAN_TAG.to_owned(), self.plan.clone()),
-        ];
-        let mut sets = find(ec2, &Wanted::Tagged(tags)).await?.sets;
-        // A filter has wildcards in its values, and a plan's name is asked for as it is.
-        sets.retain(|s| {
-            s.plan == self.plan && s.instance == self.instance && s.copy_of.is_some() == self.copies
-        });
+        let mut sets = of_plan(ec2, &self.instance, &self.plan).await?;
+        sets.retain(|s| s.copy_of.is_some() == self.copies);
         let account = sets.iter().find_map(|s| s.account.clone()).unwrap_or_default();
         let host_of = self.instance.to_string();
         let (region, plan) = (ec2.inner().region().to_owned(), self.plan.clone());

@@ -10,10 +10,10 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use serde::Serialize;
 
-use super::tags::{self, INSTANCE_TAG, MEMBER_TAG, PLAN_TAG, SCHEMA, SCHEMA_TAG};
+use super::set::{CopyOf, Member, Missing, SnapshotSet};
+use super::tags::{self, INSTANCE_TAG, MEMBER_TAG, PLAN_TAG, SCHEMA_TAG};
 use crate::consistency::Consistency;
 use crate::ec2::{RUN_TAG, TaggedSnapshot};
 use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
@@ -50,98 +50,6 @@ fn is_foreign(key: &str) -> bool {
     ["aws:backup:", "aws:dlm:", "dlm:managed"].iter().any(|prefix| key.starts_with(prefix))
 }
 
-/// A set, as its snapshots say.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct SnapshotSet {
-    /// The run that took it, or the copy that made it.
-    pub id: RunId,
-    /// The version of its tags. A newer one than this program's means that only what is here is known of it.
-    pub schema: u32,
-    /// The account that owns its snapshots, where EC2 says.
-    pub account: Option<String>,
-    /// The Region that its snapshots are in.
-    pub region: String,
-    /// The plan that it was taken by.
-    pub plan: String,
-    /// The name of the host.
-    pub host: String,
-    /// The instance.
-    pub instance: InstanceId,
-    /// Of a copy: what it is a copy of.
-    pub copy_of: Option<CopyOf>,
-    /// EC2's StartTime, the earliest of its members; of a copy, that of its source.
-    pub time: Option<Timestamp>,
-    /// The consistency that was requested.
-    pub requested: Option<Consistency>,
-    /// The label. None: it has no verdict, and counts as `crash`.
-    pub achieved: Option<Consistency>,
-    /// Why it is less than requested.
-    pub reason: Option<String>,
-    /// Its snapshots, by their numbers.
-    pub members: Vec<Member>,
-    /// Volumes of the set without a snapshot, with their numbers.
-    pub missing: Vec<Missing>,
-    /// The value of the tag `stillpoint:keep-until`.
-    pub keep_until: Option<String>,
-    /// Somebody began to remove it.
-    pub deleting: bool,
-    /// Tags of other tools on its members that say that they care for these, such as `aws:backup:source-resource`.
-    pub foreign: Vec<String>,
-    /// What its snapshots do not agree on. Nothing is removed of such a set.
-    pub doubts: Vec<String>,
-}
-
-/// What a copied set is a copy of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct CopyOf {
-    /// The Region of the source.
-    pub region: String,
-    /// The set.
-    pub id: RunId,
-}
-
-/// A snapshot of a set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Member {
-    /// Its number in the set.
-    pub number: usize,
-    /// The snapshot.
-    pub id: SnapshotId,
-    /// The volume that was snapshotted, also of a copy.
-    pub volume_id: VolumeId,
-    /// The device name of its attachment, where its verdict has said.
-    pub device_name: Option<String>,
-    /// `pending`, `completed`, `error`, …
-    pub state: String,
-    /// EC2's progress, such as `42%`.
-    pub progress: Option<String>,
-    /// In EC2's words, of a snapshot in the state `error`.
-    pub error: Option<String>,
-    /// When it was started.
-    pub started: Option<Timestamp>,
-    /// When it was completed.
-    pub completed: Option<Timestamp>,
-    /// Size of the volume in GiB; 0 of a copy that is pending.
-    pub size_gib: i32,
-    /// Bytes that a restore would read, where EC2 says. Not what the snapshot takes beside others.
-    pub full_bytes: Option<i64>,
-    /// Encrypted at rest.
-    pub encrypted: bool,
-    /// `standard` or `archive`.
-    pub tier: String,
-    /// Its own label.
-    pub achieved: Option<Consistency>,
-}
-
-/// A volume of a set of which there is no snapshot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Missing {
-    /// Its number in the set.
-    pub number: usize,
-    /// The volume.
-    pub volume_id: VolumeId,
-}
-
 /// A snapshot that has the mark of a set and is of none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Stranger {
@@ -149,72 +57,6 @@ pub struct Stranger {
     pub id: SnapshotId,
     /// What does not agree.
     pub why: String,
-}
-
-/// What is known of a set as a whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SetState {
-    /// Every member is completed.
-    Completed,
-    /// A member is pending, and none has failed.
-    Pending,
-    /// A member ended in `error`.
-    Error,
-    /// A member is missing.
-    Partial,
-    /// A member is missing, because somebody is removing the set.
-    Torn,
-}
-
-impl std::fmt::Display for SetState {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Self::Completed => "completed",
-            Self::Pending => "pending",
-            Self::Error => "error",
-            Self::Partial => "partial",
-            Self::Torn => "torn",
-        })
-    }
-}
-
-impl SnapshotSet {
-    /// The state of the set as a whole.
-    #[must_use]
-    pub fn state(&self) -> SetState {
-        let any = |state: &str| self.members.iter().any(|m| m.state == state);
-        match () {
-            () if any("error") => SetState::Error,
-            () if !self.missing.is_empty() && self.deleting => SetState::Torn,
-            () if !self.missing.is_empty() => SetState::Partial,
-            () if self.members.iter().any(|m| m.state != "completed") => SetState::Pending,
-            () => SetState::Completed,
-        }
-    }
-
-    /// The label that it may be counted at.
-    #[must_use]
-    pub fn label(&self) -> Consistency {
-        self.achieved.unwrap_or(Consistency::Crash)
-    }
-
-    /// Its tags have a version that this program does not know.
-    #[must_use]
-    pub fn is_newer(&self) -> bool {
-        self.schema > SCHEMA
-    }
-
-    /// The sum of its volumes' sizes in GiB.
-    #[must_use]
-    pub fn size_gib(&self) -> i64 {
-        self.members.iter().map(|m| i64::from(m.size_gib)).sum()
-    }
-
-    /// Its number when the members are in order: that of the root device.
-    pub(crate) fn snapshots(&self) -> impl Iterator<Item = &SnapshotId> {
-        self.members.iter().map(|m| &m.id)
-    }
 }
 
 /// Snapshots on their way to sets.

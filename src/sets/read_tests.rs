@@ -1,9 +1,11 @@
 //! Sets read back as they were written, and what only looks like one is told.
 
+use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::super::layout::{LayoutError, layout};
 use super::super::lines::{SetFilesystem, SetVolume};
+use super::super::set::SetState;
 use super::super::tags::tests::{defaults, filesystem, identity, plan, volume};
 use super::super::tags::{self, MAX_TAGS, Tag, VOLUMES_TAG};
 use super::*;

@@ -13,7 +13,8 @@
 use serde::Serialize;
 
 use super::find::snapshots;
-use super::read::{DELETING_TAG, Gathered, KEEP_TAG, SnapshotSet};
+use super::read::{DELETING_TAG, Gathered, KEEP_TAG};
+use super::set::SnapshotSet;
 use crate::ec2::keep::{Keep, Wanted};
 use crate::ec2::repeat::Repeating;
 use crate::ec2::{Ec2Error, TaggedSnapshot};
@@ -91,18 +92,16 @@ async fn mark<E: Keep>(ec2: &Repeating<'_, E>, ids: &[SnapshotId], by: &str) -> 
         return Ok(());
     }
     let mark = [(DELETING_TAG.to_owned(), by.to_owned())];
-    let gone = |said: &Result<(), Ec2Error>| matches!(said, Err(Ec2Error::Refused { code, .. }) if code == "InvalidSnapshot.NotFound");
-    let inner = ec2.inner();
-    let all = ec2.call("CreateTags", async || inner.put_tags(ids, &mark).await).await;
-    if !gone(&all) {
-        return all;
+    // Caught inside: in a call that tags, EC2's "no such snapshot" is repeated, for one that was made a moment ago.
+    let put = async |some: &[SnapshotId]| match ec2.inner().put_tags(some, &mark).await {
+        Err(e) if e.is_no_snapshot() => Ok(false),
+        said => said.map(|()| true),
+    };
+    if ec2.call("CreateTags", async || put(ids).await).await? {
+        return Ok(());
     }
     for id in ids {
-        let one = std::slice::from_ref(id);
-        let said = ec2.call("CreateTags", async || inner.put_tags(one, &mark).await).await;
-        if !gone(&said) {
-            said?;
-        }
+        ec2.call("CreateTags", async || put(std::slice::from_ref(id)).await).await?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@
 //! that it is of this set, or take away a permission that it has not added.
 
 use super::find::snapshots;
-use super::read::SnapshotSet;
+use super::set::SnapshotSet;
 use crate::ec2::keep::{EVERYBODY, Keep, MOST_CHANGES, Permission, Wanted};
 use crate::ec2::repeat::Repeating;
 use crate::ec2::{Ec2Error, TaggedSnapshot};

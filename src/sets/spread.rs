@@ -10,8 +10,13 @@
 
 use std::collections::BTreeMap;
 
-use super::tags::{MAX_VALUE, Tag};
 use crate::ids::VolumeId;
+
+/// A key and its value.
+pub type Tag = (String, String);
+
+/// EC2 allows this many characters a value.
+pub(super) const MAX_VALUE: usize = 256;
 
 /// The lines of one key, and the volumes on whose snapshots they should be.
 pub(super) struct Lines<'a> {

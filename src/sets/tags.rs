@@ -25,22 +25,18 @@ use std::collections::BTreeMap;
 
 use super::lines::{self, SetApplication, SetFilesystem, SetVolume};
 use super::record::{ApplicationRecord, SetRecord};
-use super::spread::{Lines, continued, spread};
+pub use super::spread::Tag;
+use super::spread::{Lines, MAX_VALUE, continued, spread};
 use crate::config::settings::PlanSettings;
 use crate::discover::{Identity, Volume};
 use crate::ec2::{RUN_TAG, TaggedSnapshot};
 use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
 use crate::plan::{Consistency, Plan};
 
-/// A key and its value.
-pub type Tag = (String, String);
-
 /// The version of the tags: raised when one changes its meaning or goes.
 pub(crate) const SCHEMA: u32 = 1;
 /// EC2 allows this many tags a resource.
 pub(crate) const MAX_TAGS: usize = 50;
-/// EC2 allows this many characters a value.
-pub(super) const MAX_VALUE: usize = 256;
 /// EC2 allows this many characters a description (EC2 API reference, CreateSnapshots).
 pub(crate) const MAX_DESCRIPTION: usize = 255;
 /// What a description begins with: `stillpoint`, a space, a UUID.

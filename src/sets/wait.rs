@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::read::SnapshotSet;
+use super::set::SnapshotSet;
 use crate::ec2::TaggedSnapshot;
 use crate::ids::SnapshotId;
 use crate::path_encoding::printable;

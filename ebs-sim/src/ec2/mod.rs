@@ -126,20 +126,14 @@ pub async fn handle(sim: Arc<Sim>, http: http::Call) -> Reply {
     };
     let (name, reply, status) = match outcome {
         Ok(body) => ("ok".to_owned(), Reply::Answer(answer(200, body)), Some(200)),
-        Err(Stop::Error(error)) => {
-            let body = error.to_xml(&request_id);
-            (error.code, Reply::Answer(answer(error.status, body)), Some(error.status))
-        }
-        Err(Stop::Raw(status)) => {
-            let body = "<html><body><b>The service could not answer</b></body></html>\n";
-            (format!("http-{status}"), Reply::new(status, "text/html", body), Some(status))
-        }
-        Err(Stop::Truncated(body)) => ("truncated".into(), Reply::Truncated(answer(200, body)), None),
-        Err(Stop::Held(body, hold)) => ("ok".to_owned(), Reply::Held(answer(200, body), hold), Some(200)),
-        Err(Stop::Stalled(body)) => ("stalled".into(), Reply::Stalled(answer(200, body)), None),
-        Err(Stop::Hang) => ("hang".into(), Reply::Hang, None),
-        Err(Stop::Drop) => ("drop".into(), Reply::Drop, None),
-        Err(Stop::Reset) => ("reset".into(), Reply::Reset, None),
+        Err(stop) => stop.reply(
+            |error| {
+                let body = error.to_xml(&request_id);
+                let status = error.status;
+                (error.code, status, answer(status, body))
+            },
+            |body| answer(200, body),
+        ),
     };
     sim.note(number, |entry| {
         entry.outcome = name;

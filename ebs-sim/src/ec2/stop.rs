@@ -5,6 +5,7 @@
 
 use super::error::Ec2Error;
 use crate::faults::{Fault, Hit, Hold, Kind};
+use crate::http::{Answer, Reply};
 
 /// How a request ends without its answer, `A`.
 pub enum Stop<A = String> {
@@ -20,6 +21,33 @@ pub enum Stop<A = String> {
     Held(A, Hold),
     /// The first bytes of this answer.
     Stalled(A),
+}
+
+impl<A> Stop<A> {
+    /// What the client gets, with the name and the status that the log has of it. `error` gives an error's name,
+    /// status and answer.
+    pub fn reply(
+        self,
+        error: impl FnOnce(Ec2Error) -> (String, u16, Answer),
+        answer: impl FnOnce(A) -> Answer,
+    ) -> (String, Reply, Option<u16>) {
+        match self {
+            Stop::Error(e) => {
+                let (name, status, answer) = error(e);
+                (name, Reply::Answer(answer), Some(status))
+            }
+            Stop::Raw(status) => {
+                let body = "<html><body><b>The service could not answer</b></body></html>\n";
+                (format!("http-{status}"), Reply::new(status, "text/html", body), Some(status))
+            }
+            Stop::Truncated(done) => ("truncated".into(), Reply::Truncated(answer(done)), None),
+            Stop::Held(done, hold) => ("ok".into(), Reply::Held(answer(done), hold), Some(200)),
+            Stop::Stalled(done) => ("stalled".into(), Reply::Stalled(answer(done)), None),
+            Stop::Hang => ("hang".into(), Reply::Hang, None),
+            Stop::Drop => ("drop".into(), Reply::Drop, None),
+            Stop::Reset => ("reset".into(), Reply::Reset, None),
+        }
+    }
 }
 
 impl<A> From<Ec2Error> for Stop<A> {

@@ -132,21 +132,13 @@ pub async fn handle(sim: Arc<Sim>, call: Call) -> Reply {
             let status = done.status;
             ("ok".to_owned(), Reply::Answer(answer(done)), Some(status))
         }
-        Err(Stop::Error(error)) => {
-            let error = RestError::new(service(call.uri.path()), error);
-            let status = error.status;
-            (error.code.clone(), Reply::Answer(answer(error.done())), Some(status))
-        }
-        Err(Stop::Raw(status)) => {
-            let body = "<html><body><b>The service could not answer</b></body></html>\n";
-            (format!("http-{status}"), Reply::new(status, "text/html", body), Some(status))
-        }
-        Err(Stop::Truncated(done)) => ("truncated".into(), Reply::Truncated(answer(done)), None),
-        Err(Stop::Held(done, hold)) => ("ok".to_owned(), Reply::Held(answer(done), hold), Some(200)),
-        Err(Stop::Stalled(done)) => ("stalled".into(), Reply::Stalled(answer(done)), None),
-        Err(Stop::Hang) => ("hang".into(), Reply::Hang, None),
-        Err(Stop::Drop) => ("drop".into(), Reply::Drop, None),
-        Err(Stop::Reset) => ("reset".into(), Reply::Reset, None),
+        Err(stop) => stop.reply(
+            |error| {
+                let error = RestError::new(service(call.uri.path()), error);
+                (error.code.clone(), error.status, answer(error.done()))
+            },
+            answer,
+        ),
     };
     sim.note(number, |entry| {
         entry.outcome = name;

@@ -5,17 +5,13 @@
 use aws_sdk_ec2::types::{LockState, OperationType, SnapshotAttributeName};
 use jiff::Timestamp;
 
-use super::{Aws, filter, parse, sdk_tags, tagged};
+use super::{Aws, filter, parse, tagged, time};
 use crate::ec2::keep::{Binned, EVERYBODY, ImageUse, Keep, LockView, Page, Permission, Wanted};
-use crate::ec2::{Ec2Error, RUN_TAG};
+use crate::ec2::{Ec2, Ec2Error, RUN_TAG};
 use crate::ids::{InstanceId, SnapshotId};
 
 /// A filter takes at most so many values (EC2 API reference, "Filter").
 const VALUES: usize = 200;
-
-fn time(t: Option<&aws_smithy_types::DateTime>) -> Option<Timestamp> {
-    Timestamp::from_millisecond(t?.to_millis().ok()?).ok()
-}
 
 fn strings(ids: &[SnapshotId]) -> Vec<String> {
     ids.iter().map(|s| s.as_str().to_owned()).collect()
@@ -47,7 +43,6 @@ impl Keep for Aws {
                 let tagged = tags.iter().map(|(k, v)| filter(&format!("tag:{k}"), [v.as_str()]));
                 std::iter::once(filter("tag-key", [RUN_TAG])).chain(tagged).collect()
             }
-            Wanted::Set(run) => vec![filter(&format!("tag:{RUN_TAG}"), [run.as_str()])],
             Wanted::Ids(ids) => vec![filter("snapshot-id", ids.iter().map(SnapshotId::as_str))],
         };
         let call = self.connection.client.describe_snapshots().owner_ids("self").set_filters(Some(filters));
@@ -99,7 +94,7 @@ impl Keep for Aws {
         for some in snapshots.chunks(VALUES) {
             match self.locked(Some(strings(some))).await {
                 // It is deleted, and EC2 still lists it elsewhere. Which one is not known, so all locks are asked for.
-                Err(Ec2Error::Refused { code, .. }) if code == "InvalidSnapshot.NotFound" => {
+                Err(e) if e.is_no_snapshot() => {
                     found = self.locked(None).await?;
                     found.retain(|lock| snapshots.contains(&lock.snapshot));
                     break;
@@ -220,11 +215,7 @@ impl Keep for Aws {
     }
 
     async fn put_tags(&self, snapshots: &[SnapshotId], tags: &[(String, String)]) -> Result<(), Ec2Error> {
-        const ACTION: &str = "CreateTags";
-        self.ready(ACTION).await?;
-        let call = self.connection.client.create_tags();
-        let call = call.set_resources(Some(strings(snapshots))).set_tags(Some(sdk_tags(tags)));
-        call.send().await.map(drop).map_err(|e| self.sort(ACTION, &e))
+        self.tag(snapshots, tags).await
     }
 
     async fn remove_tags(&self, snapshots: &[SnapshotId], keys: &[&str]) -> Result<(), Ec2Error> {
@@ -242,7 +233,7 @@ impl Keep for Aws {
         self.ready(ACTION).await?;
         let call = self.connection.client.delete_snapshot().snapshot_id(snapshot.as_str());
         match call.send().await.map_err(|e| self.sort(ACTION, &e)) {
-            Err(Ec2Error::Refused { code, .. }) if code == "InvalidSnapshot.NotFound" => Ok(()),
+            Err(e) if e.is_no_snapshot() => Ok(()),
             other => other.map(drop),
         }
     }
