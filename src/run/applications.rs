@@ -78,8 +78,7 @@ fn quiesce_limit(plan: &Plan, settings: &PlanSettings) -> Duration {
     let hooks: Duration = hooks.iter().map(|h| h.timeout * if h.is_session() { 4 } else { 2 }).sum();
     let unmounts = plan.filesystems.iter().any(|f| f.method == Method::Unmount);
     let away = if unmounts { settings.unmount_timeout * 2 + REMOUNT_LIMIT } else { Duration::ZERO };
-    // Flushed twice: before the watchdog and after it.
-    hooks + away + settings.flush_timeout * 2 + settings.window + MARGIN
+    hooks + away + settings.flush_timeout + settings.window + MARGIN
 }
 
 /// Checks every database: could it be quiesced?
@@ -386,7 +385,7 @@ mod tests {
             notes: vec![],
             best: Application,
         };
-        let least = Duration::from_secs(3 * 5 * 2) + settings.flush_timeout * 2 + settings.window;
+        let least = Duration::from_secs(3 * 5 * 2) + settings.flush_timeout + settings.window;
         assert!(quiesce_limit(&plan, &settings) > least);
     }
 }

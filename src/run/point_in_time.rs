@@ -31,11 +31,11 @@ pub(super) async fn fix<E, G: Goal<E>>(
     progress: &mut Progress,
     interrupt: &mut Interrupt,
 ) -> Window {
-    let prepared = match prepare(env, job, goal, progress, interrupt).await {
+    let mut prepared = match prepare(env, job, goal, progress, interrupt).await {
         Ok(prepared) => prepared,
         Err(failure) => return Window::never(failure),
     };
-    if let Err(failure) = ready(env, job, goal, progress, &prepared, interrupt).await {
+    if let Err(failure) = ready(env, job, goal, progress, &mut prepared, interrupt).await {
         prepared.dismiss();
         nothing_frozen(&mut progress.journal, &[]);
         return Window::never(failure);
@@ -102,7 +102,7 @@ async fn ready<E, G: Goal<E>>(
     job: &Job<'_>,
     goal: &mut G,
     progress: &mut Progress,
-    prepared: &Prepared,
+    prepared: &mut Prepared,
     interrupt: &mut Interrupt,
 ) -> Result<(), Failure> {
     // After the flush, which can take minutes: EC2 may have closed idle connections meanwhile.
@@ -115,6 +115,7 @@ async fn ready<E, G: Goal<E>>(
     }
     preflight::unchanged(env, job)?;
     busy::again(env, job, prepared, interrupt).await?;
+    prepared.flush(interrupt).await?;
     env.at(Step::JournalWindow);
     let limits = goal.limits(job);
     // What cannot freeze is flushed once more before the window begins.

@@ -19,11 +19,32 @@ use super::filesystem::Filesystem;
 use crate::host::kernel::Kernel;
 use crate::host::thread::STACK;
 use crate::interrupt::Interrupt;
+use crate::plan::Method;
 
 /// A flush from this long on is followed by another one.
 const LONG: Duration = Duration::from_millis(50);
 /// Most flushes of one filesystem in a row.
 const FLUSHES: u32 = 4;
+
+/// How long flushing may take before a window's first FIFREEZE: all flushes have one limit together, since the
+/// applications wait for their sum.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Allowance {
+    limit: Duration,
+    spent: Duration,
+}
+
+impl Allowance {
+    /// Nothing is spent yet.
+    pub fn new(limit: Duration) -> Self {
+        Self { limit, spent: Duration::ZERO }
+    }
+
+    /// What is left of it.
+    fn left(&self) -> Duration {
+        self.limit.saturating_sub(self.spent)
+    }
+}
 
 /// Why flushing was not completed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,30 +79,42 @@ impl FlushError {
 pub(super) async fn all(
     kernel: &Arc<dyn Kernel>,
     filesystems: &mut [Filesystem],
-    limit: Duration,
+    allowance: &mut Allowance,
     interrupt: &mut Interrupt,
 ) -> Result<(), FlushError> {
-    these(kernel, filesystems.iter_mut().collect(), limit, interrupt).await
+    these(kernel, filesystems.iter_mut().collect(), allowance, interrupt).await
 }
 
 /// Once more where flushing took long: writers have gone on while the watchdog was started.
 pub(super) async fn again(
     kernel: &Arc<dyn Kernel>,
     filesystems: &mut [Filesystem],
-    limit: Duration,
+    allowance: &mut Allowance,
     interrupt: &mut Interrupt,
 ) -> Result<(), FlushError> {
-    these(kernel, filesystems.iter_mut().filter(|m| m.flush >= LONG).collect(), limit, interrupt).await
+    these(kernel, filesystems.iter_mut().filter(|m| m.flush >= LONG).collect(), allowance, interrupt).await
+}
+
+/// The last time before the freeze. What has been written since the flush before, FIFREEZE would write, while
+/// the writers wait.
+pub(super) async fn last(
+    kernel: &Arc<dyn Kernel>,
+    filesystems: &mut [Filesystem],
+    allowance: &mut Allowance,
+    interrupt: &mut Interrupt,
+) -> Result<(), FlushError> {
+    let frozen = filesystems.iter_mut().filter(|m| m.method == Method::Freeze);
+    these(kernel, frozen.collect(), allowance, interrupt).await
 }
 
 async fn these(
     kernel: &Arc<dyn Kernel>,
     filesystems: Vec<&mut Filesystem>,
-    limit: Duration,
+    allowance: &mut Allowance,
     interrupt: &mut Interrupt,
 ) -> Result<(), FlushError> {
     let of: Vec<_> = filesystems.iter().map(|m| (m.mount_point.clone(), Arc::clone(&m.fd))).collect();
-    let took = each(kernel, of, limit, interrupt).await?;
+    let took = each(kernel, of, allowance, interrupt).await?;
     for (filesystem, took) in filesystems.into_iter().zip(took) {
         filesystem.flush += took;
     }
@@ -108,20 +141,18 @@ fn until_short(mut flush: impl FnMut() -> nix::Result<Duration>) -> nix::Result<
 pub(super) async fn quiesce(
     kernel: &Arc<dyn Kernel>,
     filesystem: &mut Filesystem,
-    limit: Duration,
+    allowance: &mut Allowance,
     interrupt: &mut Interrupt,
 ) -> Result<(), FlushError> {
-    let end = Instant::now() + limit;
     for _ in 0..50 {
         for witness in &mut filesystem.witnesses {
             witness.take_baseline(kernel);
         }
         let of = vec![(filesystem.mount_point.clone(), Arc::clone(&filesystem.fd))];
-        match each(kernel, of, end.saturating_duration_since(Instant::now()), interrupt).await {
+        match each(kernel, of, allowance, interrupt).await {
             Ok(_) => {}
             // The kernel reports a failed write-back once: a later success must not cover it.
             Err(FlushError::Failed { source, .. }) => filesystem.unsynced = Some(source),
-            Err(FlushError::TooLong { flushing, .. }) => return Err(FlushError::TooLong { limit, flushing }),
             Err(other) => return Err(other),
         }
         if filesystem.witnesses.iter().all(|w| w.moved(kernel, true).is_none()) {
@@ -136,10 +167,11 @@ pub(super) async fn quiesce(
 async fn each(
     kernel: &Arc<dyn Kernel>,
     of: Vec<(PathBuf, Arc<OwnedFd>)>,
-    limit: Duration,
+    allowance: &mut Allowance,
     interrupt: &mut Interrupt,
 ) -> Result<Vec<Duration>, FlushError> {
-    let end = Instant::now() + limit;
+    let began = Instant::now();
+    let end = began + allowance.left();
     let (tx, mut rx) = unbounded_channel();
     for (index, (_, fd)) in of.iter().enumerate() {
         let (kernel, fd, tx) = (Arc::clone(kernel), Arc::clone(fd), tx.clone());
@@ -170,10 +202,12 @@ async fn each(
             signal = interrupt.caught() => return Err(FlushError::Interrupted(signal)),
             () = tokio::time::sleep_until(end.into()) => {
                 let left = of.iter().zip(&took).filter(|(_, took)| took.is_none());
+                let limit = allowance.limit;
                 return Err(FlushError::TooLong { limit, flushing: left.map(|((m, _), _)| m.clone()).collect() });
             }
         }
     }
+    allowance.spent += began.elapsed();
     Ok(took.into_iter().flatten().collect())
 }
 

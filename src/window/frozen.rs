@@ -70,7 +70,7 @@ impl Prepared {
         let mut flushed = Ok(());
         for filesystem in self.filesystems.iter_mut().filter(|m| m.method == Method::Sync) {
             if flushed.is_ok() {
-                flushed = flush::quiesce(&self.kernel, filesystem, self.limits.flush, interrupt).await;
+                flushed = flush::quiesce(&self.kernel, filesystem, &mut self.flushing, interrupt).await;
             }
         }
         for witness in &mut self.idle {

@@ -13,6 +13,7 @@ use super::claims::{Claiming, Claims};
 use super::expedite::{Former, RcuExpedited};
 use super::failure::{FreezeFailure, PrepareError};
 use super::filesystem::{self, Filesystem, open_all};
+use super::flush::Allowance;
 use super::freeze::{Freezers, Report};
 use super::guard::Guard;
 use super::witness::{self, Witness};
@@ -36,6 +37,7 @@ pub struct Prepared {
     pub(super) guard: Box<dyn Guard>,
     pub(super) freezers: Freezers,
     pub(super) limits: Limits,
+    pub(super) flushing: Allowance,
     pub(super) rcu_expedited: Option<RcuExpedited>,
 }
 
@@ -55,7 +57,8 @@ impl Prepared {
     ) -> Result<Self, PrepareError> {
         let kernel = machine.kernel;
         let mut filesystems = open_all(kernel, machine.root, &plan.filesystems)?;
-        flush::all(kernel, &mut filesystems, limits.flush, interrupt).await?;
+        let mut flushing = Allowance::new(limits.flush);
+        flush::all(kernel, &mut filesystems, &mut flushing, interrupt).await?;
         // Not before: a direct read waits for what the page cache has to write there, and no signal ends
         // that.
         let idle = with_witnesses(kernel, plan, &mut filesystems);
@@ -82,15 +85,25 @@ impl Prepared {
             guard,
             freezers,
             limits,
+            flushing,
             rcu_expedited,
         };
-        if let Err(e) = flush::again(kernel, &mut prepared.filesystems, limits.flush, interrupt).await {
+        let again = flush::again(kernel, &mut prepared.filesystems, &mut prepared.flushing, interrupt);
+        if let Err(e) = again.await {
             prepared.dismiss();
             return Err(e.into());
         }
         prepared.claims = claiming.end(plan);
         memory::lock(&**kernel);
         Ok(prepared)
+    }
+
+    /// Flushes what is going to be frozen once more: to be called last before [`Self::freeze`].
+    ///
+    /// # Errors
+    /// When a filesystem cannot be flushed in time, or a signal comes. Nothing is frozen then.
+    pub async fn flush(&mut self, interrupt: &mut Interrupt) -> Result<(), PrepareError> {
+        Ok(flush::last(&self.kernel, &mut self.filesystems, &mut self.flushing, interrupt).await?)
     }
 
     /// What the journal has to know to put `rcu_expedited` back.

@@ -45,16 +45,16 @@ struct Heard {
     /// Where the journal is, once it is to be read at each step.
     run_dir: Mutex<Option<PathBuf>>,
     journal: Mutex<Vec<(Step, State)>>,
-    fails: Mutex<Option<FailsAt>>,
+    then: Mutex<Option<(Step, Then)>>,
 }
 
-/// From this step on, a call fails as often as there are errors.
-#[derive(Debug)]
-struct FailsAt {
-    step: Step,
-    ec2: Arc<MadeEc2>,
-    call: &'static str,
-    errors: Vec<Ec2Error>,
+/// What happens to the machine meanwhile.
+struct Then(Box<dyn FnOnce() + Send>);
+
+impl std::fmt::Debug for Then {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Then")
+    }
 }
 
 impl Heard {
@@ -65,9 +65,15 @@ impl Heard {
         Interrupt::by(rx)
     }
 
+    /// When the run is at this step, this happens once.
+    fn at_step(&self, step: Step, happens: impl FnOnce() + Send + 'static) {
+        *self.then.lock().unwrap() = Some((step, Then(Box::new(happens))));
+    }
+
     /// From this step on, this call fails as often as there are errors.
     fn fail_at(&self, step: Step, ec2: &Arc<MadeEc2>, call: &'static str, errors: Vec<Ec2Error>) {
-        *self.fails.lock().unwrap() = Some(FailsAt { step, ec2: Arc::clone(ec2), call, errors });
+        let ec2 = Arc::clone(ec2);
+        self.at_step(step, move || ec2.fail_for_a_time(call, errors));
     }
 
     /// What the journal said when the run was at this step.
@@ -84,8 +90,8 @@ impl Steps for Heard {
             let read = Journal::all(run_dir).into_iter().map(|j| (step, j.unwrap().state));
             self.journal.lock().unwrap().extend(read);
         }
-        if let Some(fails) = self.fails.lock().unwrap().take_if(|f| f.step == step) {
-            fails.ec2.fail_for_a_time(fails.call, fails.errors);
+        if let Some((_, Then(happens))) = self.then.lock().unwrap().take_if(|(at, _)| *at == step) {
+            happens();
         }
         if let Some((at, tx)) = &*self.signal.lock().unwrap()
             && *at == step

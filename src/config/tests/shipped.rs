@@ -212,8 +212,8 @@ fn the_limits_of_the_document_for_data_lifecycle_manager_add_up_to_less_than_its
     let hooks = Duration::from_secs(number("`timeout`s add up to ", " s."));
     let imds = Duration::from_secs(5);
     let calls = settings.ec2.call_timeout;
-    // Each flush is made twice, before the watchdog and after it, and each hook is ended by two signals.
-    let freeze = imds + calls + hooks + settings.plan.flush_timeout * 2 + settings.plan.freeze_timeout;
+    // Each hook is ended by two signals.
+    let freeze = imds + calls + hooks + settings.plan.flush_timeout + settings.plan.freeze_timeout;
     let undo = hooks + crate::quiesce::process::GRACE * 2;
     let limit = Duration::from_secs(number("timeout --kill-after=5 ", "'"));
     assert!(freeze + undo <= limit, "{:?} of {limit:?}", freeze + undo);

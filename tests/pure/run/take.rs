@@ -1,6 +1,7 @@
 //! A run that takes a set: its order, every failure of EC2 and of the kernel, and a signal at each step.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -34,6 +35,23 @@ async fn a_run_takes_a_set_and_leaves_nothing_behind() {
     let kept: serde_json::Value = serde_json::from_slice(&std::fs::read(kept).unwrap()).unwrap();
     assert_eq!((&kept["exit_code"], &kept["achieved"]), (&0.into(), &"filesystem".into()));
     machine.is_left_well("no fault");
+}
+
+/// EC2 is asked and the host looked at once more after the first flush. What is written meanwhile, FIFREEZE would
+/// write while writers wait, so it is flushed as the last thing before.
+#[tokio::test]
+async fn what_is_to_freeze_is_flushed_after_the_last_look_at_the_host() {
+    let machine = Machine::new();
+    let kernel = Arc::clone(&machine.kernel);
+    machine.heard.at_step(Step::BusyAgain, move || kernel.refuse_once("sync", "/", Errno::EIO));
+    let record = machine.take().await.unwrap().record;
+    assert_eq!(
+        (record.exit, record.reason.as_deref()),
+        (Exit::Freeze, Some("cannot flush /: EIO: I/O error"))
+    );
+    assert!(machine.kernel.called("freeze").is_empty() && !machine.ec2.calls().contains(&"create"));
+    assert!(machine.journals().is_empty(), "nothing is owed");
+    machine.is_left_well("the last flush fails");
 }
 
 /// A plan may leave open what only root can find out, for whoever looks. Nothing is frozen on such a one.
