@@ -17,7 +17,7 @@ use crate::run::planned;
 
 #[derive(Debug, Args)]
 pub(super) struct IamPolicy {
-    /// What the role is to be used for [default: snapshot, doctor, and prune where a plan has rules].
+    /// What the role is to be used for [default: snapshot, doctor, and what the plans ask for: prune, lock].
     #[arg(value_name = "COMMAND", value_enum)]
     commands: Vec<Needing>,
     /// The partition, instead of that of the Region.
@@ -44,6 +44,9 @@ impl IamPolicy {
             commands = vec![Needing::Snapshot, Needing::Doctor];
             if plans.iter().any(|p| p.keep.is_some()) {
                 commands.push(Needing::Prune);
+            }
+            if plans.iter().any(|p| p.lock.is_some()) {
+                commands.push(Needing::Lock);
             }
         }
         let given = &loaded.settings.identity;

@@ -3,6 +3,7 @@
 //! In: argv. Out: an exit code; ids and JSON on stdout, all else on stderr. Must never: touch the host before
 //! its input is checked.
 
+mod after;
 mod config;
 mod delete;
 mod doctor;
@@ -10,6 +11,7 @@ mod freeze;
 mod iam_policy;
 mod keep;
 mod list;
+mod lock;
 mod plan;
 mod prune;
 mod rehearse;
@@ -22,6 +24,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod thaw;
+mod told;
 mod wait;
 
 use std::collections::BTreeMap;
@@ -84,6 +87,10 @@ enum Command {
     Share(share::Share),
     /// Take that back.
     Unshare(share::Unshare),
+    /// Lock the snapshots of a set, so that nobody deletes them until a day.
+    Lock(lock::Lock),
+    /// Take the locks off that can be taken off.
+    Unlock(lock::Unlock),
     /// Do what `snapshot` does, without the create call: measures the stall, suggests a window.
     Rehearse(rehearse::Rehearse),
     /// Freeze for somebody else's snapshots, and return. The freeze lasts until `thaw` or its deadline.
@@ -233,6 +240,8 @@ pub fn main() -> std::process::ExitCode {
             Command::Undelete(command) => command.run(&cli.global).await,
             Command::Share(command) => command.run(&cli.global).await,
             Command::Unshare(command) => command.run(&cli.global).await,
+            Command::Lock(command) => command.run(&cli.global).await,
+            Command::Unlock(command) => command.run(&cli.global).await,
             Command::Rehearse(command) => command.run(&cli.global).await,
             Command::Freeze(command) => match holder {
                 Some(holder) => command.hold(&cli.global, holder).await,

@@ -53,6 +53,9 @@ pub(super) async fn show(loaded: &Loaded, output: Output) -> Result<Exit, Error>
     warn(loaded, &planned);
     let n = calls(&planned.plan.call);
     say(&format!("permission checked by DryRun: {n} {}", if n == 1 { "call" } else { "calls" }));
+    if let Some(lock) = &loaded.settings.plan.lock {
+        say(&format!("then each snapshot is locked {}", super::lock::described(&lock.wanted())));
+    }
     Ok(Exit::Ok)
 }
 

@@ -6,10 +6,12 @@
 use clap::Args;
 
 use super::sets::{Account, SetName, set_name};
-use super::{Global, print, say};
+use super::told::{Change, Told, tell};
+use super::{Global, say};
 use crate::ec2::keep::{EVERYBODY, Keep as _};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::sets::guard;
 use crate::sets::share::{self, Outcome, Shared, Step};
 
 #[derive(Debug, Args)]
@@ -71,7 +73,7 @@ impl Share {
         let set = account.set(&self.set).await?;
         let ec2 = account.calls();
         let with = who(&self.account, self.public);
-        let members = share::members(&ec2, &set).await.map_err(Error::from)?;
+        let members = guard::members(&ec2, &set).await.map_err(Error::from)?;
         let blocked = if self.public {
             let asked = async || ec2.inner().public_access().await;
             Some(ec2.call("GetSnapshotBlockPublicAccessState", asked).await.map_err(Error::from)?)
@@ -93,7 +95,7 @@ impl Share {
             return Ok(would(&steps, "would be shared with"));
         }
         let exit = match share::share(&ec2, steps).await {
-            Shared::Tried(done) => tell(done, "is shared with", "is NOT shared with")?,
+            Shared::Tried(done) => told(done, "is shared with", "is NOT shared with")?,
             Shared::DefaultKey(id, back) => {
                 let still: Vec<Outcome> = back.into_iter().filter(|(_, said)| said.is_err()).collect();
                 for (step, said) in &still {
@@ -130,7 +132,7 @@ impl Unshare {
         if self.dry_run {
             return Ok(would(&steps, "would no longer be shared with"));
         }
-        tell(share::unshare(&ec2, steps).await, "is no longer shared with", "is STILL shared with")
+        told(share::unshare(&ec2, steps).await, "is no longer shared with", "is STILL shared with")
     }
 }
 
@@ -144,31 +146,11 @@ fn would(steps: &[Step], what: &str) -> Exit {
     Exit::Ok
 }
 
-/// Each member. Where no permission allowed any change, that is the error.
-fn tell(done: Vec<Outcome>, good: &str, bad: &str) -> Result<Exit, Error> {
-    let none = done.iter().all(|(step, said)| step.who.is_empty() || said.is_err());
-    if none && done.iter().all(|(step, said)| step.who.is_empty() || said.as_ref().is_err_and(|e| e.denied()))
-    {
-        if let Some(e) = done.into_iter().find_map(|(_, said)| said.err()) {
-            return Err(e.into());
-        }
-        say("nothing had to be changed");
-        return Ok(Exit::Ok);
-    }
-    let mut exit = Exit::Ok;
-    for (step, said) in done {
+fn told(done: Vec<Outcome>, good: &str, bad: &str) -> Result<Exit, Error> {
+    let one = |(step, said): Outcome| {
         let who = step.who.join(", ");
-        match said {
-            Ok(()) if step.who.is_empty() => say(&format!("{} stays as it is", step.id)),
-            Ok(()) => {
-                print(step.id.as_str());
-                say(&format!("{} {good} {who}", step.id));
-            }
-            Err(e) => {
-                exit = Exit::After;
-                say(&format!("{} {bad} {who}: {e}", step.id));
-            }
-        }
-    }
-    Ok(exit)
+        let change = Change { said, good: format!("{good} {who}"), bad: format!("{bad} {who}") };
+        Told { id: step.id, change: (!step.who.is_empty()).then_some(change) }
+    };
+    tell(done.into_iter().map(one).collect())
 }

@@ -10,9 +10,9 @@ use clap::Args;
 use nix::sys::signal::Signal;
 
 use super::start::{ROOT, Ready, end, listen, prepare_process};
-use super::{Choice, Global, Output, as_json, print, print_json, say};
+use super::{Choice, Global, Output, after, as_json, print, print_json, say};
 use crate::config::settings::Hook;
-use crate::config::{self, Loaded};
+use crate::config::{self, Loaded, Overrides};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::ids::RunId;
@@ -27,6 +27,10 @@ use crate::sets::record::SetRecord;
 pub(super) struct Snapshot {
     #[command(flatten)]
     choice: Choice,
+    /// Lock the snapshots once they have their label: governance:30d, or compliance:365d:24h (days, then the
+    /// cooling-off period), in place of what the plan says; `off` for no lock.
+    #[arg(long, value_name = "LOCK")]
+    lock: Option<String>,
     /// Print the plan and stop.
     #[arg(long, short = 'n')]
     dry_run: bool,
@@ -36,13 +40,18 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
+    fn load(&self, global: &Global) -> Result<Loaded, Error> {
+        let overrides = Overrides { lock: self.lock.clone(), ..self.choice.overrides() };
+        global.load(self.choice.selection.plan.as_deref(), overrides)
+    }
+
     pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
         if self.dry_run {
-            return super::plan::show(&self.choice.load(global)?, self.choice.output).await;
+            return super::plan::show(&self.load(global)?, self.choice.output).await;
         }
         super::need_root()?;
         let plan = self.choice.selection.plan.as_deref();
-        let loaded = match self.choice.load(global) {
+        let loaded = match self.load(global) {
             Ok(loaded) => loaded,
             Err(error) => {
                 let hooks = config::readable_hooks(Path::new(ROOT), global.config.as_deref(), plan);
@@ -81,7 +90,8 @@ impl Snapshot {
         begun();
         let Planned { facts, plan, .. } = &ready.planned;
         let job = Job::new(RunId::generate(), facts, plan, &loaded.settings.plan)?;
-        let outcome = snapshot(&ready.environment(loaded), &job, &mut interrupt).await?;
+        let mut outcome = snapshot(&ready.environment(loaded), &job, &mut interrupt).await?;
+        after::lock(loaded, &ready.planned.ec2, &mut outcome.record, &interrupt).await;
         let record = &outcome.record;
         report::log::run_ended(record);
         match self.choice.output {

@@ -68,6 +68,12 @@ impl std::fmt::Display for Fault {
 /// clap's value parsers need an `Error`.
 impl std::error::Error for Fault {}
 
+/// A time in hours, if it is a whole number of them.
+pub(crate) fn whole_hours(time: Duration) -> Option<u32> {
+    let hours = u32::try_from(time.as_secs() / 3600).ok()?;
+    (Duration::from_secs(u64::from(hours) * 3600) == time).then_some(hours)
+}
+
 const UNITS: &str = "units are ms, s, m (minutes), h and d, as in `500ms`, `10s` or `1m 30s`";
 
 /// A time with its unit.

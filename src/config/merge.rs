@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::check::{self, Fault};
 use super::error::{ConfigError, Origin, Sourced};
 use super::input::Input as _;
+use super::lock;
 use super::raw::{Fragment, PlanInput};
 use super::settings::OnDegraded;
 use crate::consistency::Consistency;
@@ -43,6 +44,8 @@ pub struct Overrides {
     pub window: Option<Duration>,
     /// `--tag`, added to the plan's tags.
     pub tags: Option<BTreeMap<String, String>>,
+    /// `--lock`, in place of the plan's table.
+    pub lock: Option<String>,
     /// `--region`.
     pub region: Option<String>,
     /// `--instance-id`.
@@ -118,6 +121,11 @@ fn plan_flags(plan: &mut PlanInput, defaults: &mut PlanInput, flags: &Overrides)
     set(&mut plan.allow_pid_namespace, "--allow-pid-namespace", pid.as_ref(), copy)?;
     set(&mut plan.consistency, "--consistency", flags.consistency.as_ref(), copy)?;
     set(&mut plan.on_degraded, "--on-degraded", flags.on_degraded.as_ref(), copy)?;
+    if let Some(text) = &flags.lock {
+        // Nothing of the tables is left: they may say a mode that the flag's days are not meant for.
+        defaults.lock = None;
+        set(&mut plan.lock, "--lock", Some(text.as_str()), lock::flag)?;
+    }
     set(&mut plan.window, "--window", flags.window.as_ref(), |w| check::within(*w, check::WINDOW))?;
     set_tags(&mut plan.tags, "--tag", flags.tags.as_ref(), check::own_tag)
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! files    which files there are, in which order        files.rs
-//! parse    one file → Fragment, each value checked      raw.rs, keep.rs, hooks/, input.rs, node.rs, check.rs
+//! parse    one file → Fragment, each value checked      raw.rs, keep.rs, lock.rs, hooks/, input.rs, node.rs, check.rs
 //! merge    later over earlier, then the flags           merge.rs
 //! resolve  defaults < [defaults] < [plan.NAME] → Settings, and its origins   resolve.rs
 //! show     config show, config check                    show.rs
@@ -20,6 +20,7 @@ mod files;
 pub mod hooks;
 mod input;
 mod keep;
+mod lock;
 mod merge;
 mod node;
 mod raw;
@@ -29,7 +30,7 @@ mod show;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use check::{consistency, duration, key_value, on_degraded};
+pub(crate) use check::{consistency, duration, key_value, on_degraded, whole_hours};
 pub(crate) use error::Sourced;
 pub use error::{ConfigError, Origin, Place};
 pub use files::{ConfigFile, FileStatus};

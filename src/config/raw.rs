@@ -15,6 +15,7 @@ use super::error::{ConfigError, Origin};
 use super::hooks::section::{HookInput, SECTIONS};
 use super::input::{Input, input};
 use super::keep::KeepInput;
+use super::lock::LockInput;
 use super::node::{Document, Node, Table};
 use super::settings::{Automounts, Expedite, MissingMounts, OnDegraded, UnmountedVolumes};
 use crate::consistency::{Consistency, Method};
@@ -78,6 +79,7 @@ input! {
         tags: String, String = |n: &Node<'_>| n.tags(check::own_tag);
     } tables {
         keep: KeepInput;
+        lock: LockInput;
     }
 }
 

@@ -11,12 +11,12 @@ use super::check::{Fault, MAX_TAGS};
 use super::error::{ConfigError, Origin, Sourced, choices};
 use super::hooks::section::HookInput;
 use super::input::Input as _;
-use super::keep;
 use super::raw::{Fragment, PlanInput, same_name};
 use super::settings::{
     Automounts, Ec2Settings, Expedite, Hook, IdentityOverrides, MissingMounts, OnDegraded, PlanSettings,
     Settings, UnmountedVolumes,
 };
+use super::{keep, lock};
 use crate::consistency::Method;
 
 /// Where records are kept when nothing says where.
@@ -202,6 +202,7 @@ fn plan(
         tags: take.entries("tags", input.tags, String::clone),
         description: take.optional("description", input.description),
         keep: keep::settings(input.keep, &mut take)?,
+        lock: lock::settings(input.lock, &mut take)?,
         hooks: self::hooks(hooks, name, take.origins),
     })
 }

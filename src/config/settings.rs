@@ -15,6 +15,7 @@ pub use super::hooks::{
     UnitMethod,
 };
 use crate::consistency::{Consistency, Method};
+use crate::ec2::keep::{Lock, LockEnd, LockMode};
 use crate::ids::{InstanceId, VolumeId};
 use crate::sets::retention::Policy;
 
@@ -155,6 +156,8 @@ pub struct PlanSettings {
     pub description: Option<String>,
     /// What is kept of the sets, and of their copies; none means that nothing is removed.
     pub keep: Option<KeepSettings>,
+    /// How the snapshots of a new set are locked once they have their label; none means that they are not.
+    pub lock: Option<LockSettings>,
     /// Hooks in order.
     pub hooks: Vec<Hook>,
 }
@@ -167,6 +170,32 @@ pub struct KeepSettings {
     pub sets: Policy,
     /// The rules of their copies, at each destination; none means that no copy is removed.
     pub copies: Option<Policy>,
+}
+
+/// How the snapshots of a new set are locked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LockSettings {
+    /// How hard.
+    pub mode: LockMode,
+    /// For so many days from their completion.
+    pub days: u32,
+    /// How long a compliance lock can still be undone, in whole hours.
+    #[serde(serialize_with = "optional_duration")]
+    pub cool_off: Option<Duration>,
+    /// That a compliance lock without a cooling-off period can never be undone is meant.
+    pub yes_nobody_can_undo_it: bool,
+}
+
+impl LockSettings {
+    /// As EC2 is asked for it.
+    #[must_use]
+    pub(crate) fn wanted(&self) -> Lock {
+        Lock {
+            mode: self.mode,
+            end: LockEnd::Days(self.days),
+            cool_off: self.cool_off.and_then(super::check::whole_hours),
+        }
+    }
 }
 
 impl PlanSettings {

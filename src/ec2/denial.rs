@@ -241,7 +241,10 @@ fn statement(partition: &str, service: &str, action: &str) -> String {
             let on_create = r#""StringEquals":{"ec2:CreateAction":["CreateSnapshots","CreateSnapshot"]}"#;
             format!("{},\n  {}", own(action, on_create), own(action, OF_A_SET))
         }
-        ("ec2", "DeleteTags" | "DeleteSnapshot") => own(action, OF_A_SET),
+        (
+            "ec2",
+            "DeleteTags" | "DeleteSnapshot" | "ModifySnapshotAttribute" | "LockSnapshot" | "UnlockSnapshot",
+        ) => own(action, OF_A_SET),
         ("ec2", "CreateSnapshots" | "CreateSnapshot") => format!(
             r#"{{"Effect":"Allow","Action":"ec2:{action}","Resource":["arn:{partition}:ec2:*:*:instance/*","arn:{partition}:ec2:*:*:volume/*","arn:{partition}:ec2:*::snapshot/*"]}}"#
         ),

@@ -194,7 +194,7 @@ impl Ec2Error {
     pub fn passes(&self) -> bool {
         match self {
             // A snapshot that was made a moment ago may not be visible yet (EC2 guide, "eventual consistency").
-            Self::Refused { action: "CreateTags", .. } if self.is_no_snapshot() => true,
+            Self::Refused { action: "CreateTags" | "LockSnapshot", .. } if self.is_no_snapshot() => true,
             Self::Refused { code, .. } => is_throttling(code) || PASSING.contains(&code.as_str()),
             Self::Unreached { how, .. } => how.passes(),
             Self::Credentials { passes, .. } => *passes,

@@ -3,8 +3,8 @@
 //! In: plain values. Out: plain values or an [`Ec2Error`]. Must never: be given to a run that takes a set, or
 //! remove anything but one snapshot by its id.
 //!
-//! Every call here may be made twice: reads change nothing, tags are as they are put, and a snapshot that is
-//! deleted twice is gone once.
+//! Every call here may be made twice: reads change nothing, tags are as they are put, a snapshot that is deleted
+//! twice is gone once, and one that is locked twice in a moment is locked as long.
 
 use std::future::Future;
 
@@ -53,7 +53,55 @@ pub struct LockView {
     pub state: String,
     /// When it ends; none while the snapshot is pending.
     pub until: Option<Timestamp>,
+    /// Its length in days, which begin when the snapshot is locked, or later, when it is completed.
+    pub days: Option<u32>,
+    /// Until then a compliance lock can be changed and taken off.
+    pub cool_off_until: Option<Timestamp>,
 }
+
+/// How hard a lock is (EC2 API reference, LockSnapshot).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LockMode {
+    /// Whoever has the permission changes it and takes it off.
+    Governance,
+    /// Nobody takes it off or shortens it, once its cooling-off period is over.
+    Compliance,
+}
+
+impl std::fmt::Display for LockMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Governance => "governance",
+            Self::Compliance => "compliance",
+        })
+    }
+}
+
+/// When a lock ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockEnd {
+    /// So many days after it begins, at most [`MOST_LOCKED_DAYS`].
+    Days(u32),
+    /// Then.
+    At(Timestamp),
+}
+
+/// A lock as it is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lock {
+    /// How hard.
+    pub mode: LockMode,
+    /// Until when.
+    pub end: LockEnd,
+    /// The cooling-off period of a compliance lock in hours, at most [`MOST_COOL_OFF_HOURS`].
+    pub cool_off: Option<u32>,
+}
+
+/// The longest lock in days (EC2 API reference, LockSnapshot).
+pub const MOST_LOCKED_DAYS: u32 = 36_500;
+/// The longest cooling-off period in hours (EC2 API reference, LockSnapshot).
+pub const MOST_COOL_OFF_HOURS: u32 = 72;
 
 /// The group of all accounts there are, among those that a snapshot is shared with.
 pub const EVERYBODY: &str = "all";
@@ -95,8 +143,12 @@ pub trait Keep {
     fn page(&self, wanted: &Wanted, token: Option<&str>) -> impl Future<Output = Result<Page, Ec2Error>>;
     /// DescribeImages of the own account, disabled ones too: those that use these snapshots.
     fn images(&self, snapshots: &[SnapshotId]) -> impl Future<Output = Result<Vec<ImageUse>, Ec2Error>>;
-    /// DescribeLockedSnapshots: those of these that are locked.
+    /// DescribeLockedSnapshots: those of these that are or were locked.
     fn locks(&self, snapshots: &[SnapshotId]) -> impl Future<Output = Result<Vec<LockView>, Ec2Error>>;
+    /// LockSnapshot: locks it, or changes its lock.
+    fn lock(&self, snapshot: &SnapshotId, lock: &Lock) -> impl Future<Output = Result<LockView, Ec2Error>>;
+    /// UnlockSnapshot.
+    fn unlock(&self, snapshot: &SnapshotId) -> impl Future<Output = Result<(), Ec2Error>>;
     /// DescribeSnapshotAttribute: the accounts that may use it, `all` among them.
     fn shared_with(&self, snapshot: &SnapshotId) -> impl Future<Output = Result<Vec<String>, Ec2Error>>;
     /// ModifySnapshotAttribute: these accounts, [`EVERYBODY`] among them, may use it, or no longer. No more than

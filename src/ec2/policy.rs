@@ -25,6 +25,8 @@ pub enum Needing {
     Undelete,
     Share,
     Unshare,
+    Lock,
+    Unlock,
 }
 
 /// What an action is allowed on. One statement of the policy each.
@@ -45,20 +47,24 @@ enum On {
 const STATEMENTS: [On; 5] = [On::All, On::New, On::Created, On::OfASet, On::InTheBin];
 
 use Needing::{
-    Delete, Doctor, Freeze, Keep, List, Prune, Release, Share, Show, Snapshot, Undelete, Unshare, Wait,
+    Delete, Doctor, Freeze, Keep, List, Lock, Prune, Release, Share, Show, Snapshot, Undelete, Unlock,
+    Unshare, Wait,
 };
 
 /// Which command makes which call, and on what.
-const TABLE: [(On, &str, &[Needing]); 17] = [
+const TABLE: [(On, &str, &[Needing]); 19] = [
     (On::All, "DescribeInstances", &[Snapshot, Freeze, Doctor, List, Prune]),
     (On::All, "DescribeVolumes", &[Snapshot, Freeze, Doctor]),
     (
         On::All,
         "DescribeSnapshots",
-        &[Snapshot, Doctor, List, Show, Wait, Prune, Keep, Release, Delete, Undelete, Share, Unshare],
+        &[
+            Snapshot, Doctor, List, Show, Wait, Prune, Keep, Release, Delete, Undelete, Share, Unshare, Lock,
+            Unlock,
+        ],
     ),
     (On::All, "DescribeImages", HOLDS),
-    (On::All, "DescribeLockedSnapshots", HOLDS),
+    (On::All, "DescribeLockedSnapshots", &[Show, Prune, Delete, Lock, Unlock]),
     (On::All, "DescribeSnapshotAttribute", &[Show, Prune, Delete, Share, Unshare]),
     (On::All, "DescribeSnapshotTierStatus", HOLDS),
     (On::All, "ListSnapshotsInRecycleBin", &[Undelete]),
@@ -72,6 +78,8 @@ const TABLE: [(On, &str, &[Needing]); 17] = [
     // The mark, where the first snapshot is refused or the set came back.
     (On::OfASet, "DeleteTags", &[Prune, Delete, Release, Undelete]),
     (On::OfASet, "ModifySnapshotAttribute", &[Share, Unshare]),
+    (On::OfASet, "LockSnapshot", &[Lock]),
+    (On::OfASet, "UnlockSnapshot", &[Unlock]),
     (On::InTheBin, "RestoreSnapshotFromRecycleBin", &[Undelete]),
 ];
 
@@ -225,6 +233,8 @@ mod tests {
                 "DescribeSnapshots DescribeSnapshotAttribute GetSnapshotBlockPublicAccessState ModifySnapshotAttribute",
             ),
             (Unshare, "DescribeSnapshots DescribeSnapshotAttribute ModifySnapshotAttribute"),
+            (Lock, "DescribeSnapshots DescribeLockedSnapshots LockSnapshot"),
+            (Unlock, "DescribeSnapshots DescribeLockedSnapshots UnlockSnapshot"),
         ];
         assert_eq!(expected.map(|(c, _)| c).as_slice(), Needing::value_variants());
         for partition in ["aws", "aws-cn", "aws-us-gov"] {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::retention::Hold;
 use super::set::SnapshotSet;
 use crate::ec2::Ec2Error;
-use crate::ec2::keep::Keep;
+use crate::ec2::keep::{Keep, LockView};
 use crate::ec2::repeat::Repeating;
 use crate::ids::{RunId, SnapshotId};
 
@@ -38,8 +38,9 @@ pub async fn holds<E: Keep>(
         add(&used.snapshot, Hold::Image { image: used.image, state: used.state });
     }
     for lock in ec2.call("DescribeLockedSnapshots", async || inner.locks(&all).await).await? {
-        if lock.state != "expired" {
-            add(&lock.snapshot, Hold::Locked { mode: lock.state, until: lock.until });
+        let snapshot = lock.snapshot.clone();
+        if let Some(hold) = of_lock(lock) {
+            add(&snapshot, hold);
         }
     }
     let in_archive = |m: &super::set::Member| m.tier == "archive";
@@ -64,6 +65,30 @@ pub async fn holds<E: Keep>(
         }
     }
     Ok(found)
+}
+
+/// The locks on these sets that hold.
+///
+/// # Errors
+/// When EC2 does not say.
+pub async fn locks<E: Keep>(
+    ec2: &Repeating<'_, E>,
+    sets: &[SnapshotSet],
+) -> Result<BTreeMap<RunId, Vec<Hold>>, Ec2Error> {
+    let pairs = sets.iter().flat_map(|set| set.snapshots().map(move |s| (s.clone(), &set.id)));
+    let of_snapshot: BTreeMap<SnapshotId, &RunId> = pairs.collect();
+    let all: Vec<SnapshotId> = of_snapshot.keys().cloned().collect();
+    let mut found: BTreeMap<RunId, Vec<Hold>> = BTreeMap::new();
+    for lock in ec2.call("DescribeLockedSnapshots", async || ec2.inner().locks(&all).await).await? {
+        let Some(set) = of_snapshot.get(&lock.snapshot) else { continue };
+        let holds = found.entry((*set).clone()).or_default();
+        holds.extend(of_lock(lock).filter(|hold| !holds.contains(hold)));
+    }
+    Ok(found)
+}
+
+fn of_lock(lock: LockView) -> Option<Hold> {
+    (lock.state != "expired").then_some(Hold::Locked { mode: lock.state, until: lock.until })
 }
 
 /// What its own tags say.

@@ -6,9 +6,11 @@
 
 pub mod facts;
 pub mod find;
+pub mod guard;
 pub mod holds;
 pub mod layout;
 pub mod lines;
+pub mod lock;
 pub mod prune;
 pub mod read;
 pub mod record;

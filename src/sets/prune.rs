@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::facts::{facts, interval};
 use super::find::{clocks, of_plan};
-use super::holds::{holds, of_tags};
+use super::holds::{holds, locks, of_tags};
 use super::remove::{Removed, remove};
 use super::retention::{
     Group, Hold, Now, Options, Policy, PrunePlan, Request, SetFacts, Verdict, Zone, decide,
@@ -70,12 +70,19 @@ impl Prune<'_> {
         let zone = self.policy.map_or(Zone::UTC, |p| p.timezone.clone());
         let mut known: BTreeMap<RunId, Vec<Hold>> = BTreeMap::new();
         let mut asked: BTreeSet<RunId> = BTreeSet::new();
-        // Who holds a set costs several calls each, so only sets that would go are asked about. A hold keeps one
+        // A lock is asked about of all, in few calls: one that ends before the rules let its set go is told.
+        let of_lock = locks(ec2, &sets).await?;
+        let by_tags = |s: &SnapshotSet| {
+            let mut holds = of_tags(s);
+            holds.extend(of_lock.get(&s.id).cloned().unwrap_or_default());
+            holds
+        };
+        // Who else holds a set costs several calls each, so only sets that would go are asked about. A hold keeps one
         // set more and lets no other go that was not decided about before, so this ends.
         let plan = loop {
             let all: Vec<SetFacts> = sets
                 .iter()
-                .map(|s| facts(s, &group, known.get(&s.id).cloned().unwrap_or_else(|| of_tags(s)), &zone))
+                .map(|s| facts(s, &group, known.get(&s.id).cloned().unwrap_or_else(|| by_tags(s)), &zone))
                 .collect();
             let request = Request { interval: interval(&all), ..request };
             let plan = decide(&request, &all);

@@ -167,3 +167,76 @@ impl SnapshotSet {
         self.members.iter().map(|m| &m.id)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests_support {
+    //! A set made by hand, for tests of what is decided about one.
+
+    use super::{Member, SnapshotSet};
+    use crate::consistency::Consistency;
+    use crate::ec2::{SnapshotDetail, SnapshotView, TaggedSnapshot};
+    use crate::ids::RunId;
+
+    /// A complete set of so many members.
+    pub(crate) fn set(members: usize) -> SnapshotSet {
+        let member = |number: usize| Member {
+            number,
+            id: format!("snap-{number:017x}").parse().unwrap(),
+            volume_id: format!("vol-{number:017x}").parse().unwrap(),
+            device_name: None,
+            state: "completed".into(),
+            progress: None,
+            error: None,
+            started: None,
+            completed: None,
+            size_gib: 8,
+            full_bytes: None,
+            encrypted: false,
+            tier: "standard".into(),
+            achieved: Some(Consistency::Filesystem),
+        };
+        SnapshotSet {
+            id: RunId::generate(),
+            schema: super::SCHEMA,
+            account: Some("123456789012".into()),
+            region: "us-east-1".into(),
+            plan: "default".into(),
+            host: "host".into(),
+            instance: "i-0123456789abcdef0".parse().unwrap(),
+            copy_of: None,
+            time: Some(jiff::Timestamp::UNIX_EPOCH),
+            requested: Some(Consistency::Filesystem),
+            achieved: Some(Consistency::Filesystem),
+            reason: None,
+            members: (0..members).map(member).collect(),
+            missing: Vec::new(),
+            keep_until: None,
+            deleting: false,
+            foreign: Vec::new(),
+            doubts: Vec::new(),
+        }
+    }
+
+    /// Its members, as EC2 would list them.
+    pub(crate) fn listed(set: &SnapshotSet) -> Vec<TaggedSnapshot> {
+        let one = |m: &Member| TaggedSnapshot {
+            view: SnapshotView {
+                id: m.id.clone(),
+                volume: m.volume_id.clone(),
+                state: m.state.clone(),
+                started: m.started,
+                progress: None,
+            },
+            tags: Vec::new(),
+            detail: SnapshotDetail {
+                size_gib: m.size_gib,
+                encrypted: m.encrypted,
+                owner: set.account.clone(),
+                archived: m.tier == "archive",
+                full_bytes: m.full_bytes,
+                ..SnapshotDetail::default()
+            },
+        };
+        set.members.iter().map(one).collect()
+    }
+}

@@ -10,9 +10,9 @@
 //! In: a set, accounts. Out: what became of each member. Must never: share a snapshot whose tags do not say clearly
 //! that it is of this set, or take away a permission that it has not added.
 
-use super::find::snapshots;
+use super::guard::{Refusal, unclear};
 use super::set::SnapshotSet;
-use crate::ec2::keep::{EVERYBODY, Keep, MOST_CHANGES, Permission, Wanted};
+use crate::ec2::keep::{EVERYBODY, Keep, MOST_CHANGES, Permission};
 use crate::ec2::repeat::Repeating;
 use crate::ec2::{Ec2Error, TaggedSnapshot};
 use crate::ids::SnapshotId;
@@ -24,15 +24,6 @@ pub struct Step {
     pub id: SnapshotId,
     /// Accounts, or [`EVERYBODY`]; empty when nothing has to be changed.
     pub who: Vec<String>,
-}
-
-/// Why a set cannot be shared, and the way out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// What stands against it.
-    pub what: String,
-    /// The way out.
-    pub hint: &'static str,
 }
 
 /// What became of one member.
@@ -56,13 +47,10 @@ pub fn refusal(
     with: &[String],
     blocked: Option<&str>,
 ) -> Option<Refusal> {
-    let no = |what: String, hint| Some(Refusal { what, hint });
+    let no = |what: String, hint| Some(Refusal::new(what, hint));
     let public = with.iter().any(|w| w == EVERYBODY);
-    if let Some(doubt) = set.doubts.first() {
-        return no(format!("{} is doubtful: {doubt}", set.id), "`stillpoint show` says what does not agree");
-    }
-    if set.deleting {
-        return no(format!("{} is being removed", set.id), "share another set");
+    if let Some(refusal) = unclear(set) {
+        return Some(refusal);
     }
     let id = |s: &TaggedSnapshot| s.view.id.clone();
     if let Some(s) = members.iter().find(|s| s.detail.archived) {
@@ -97,29 +85,6 @@ pub fn refusal(
 fn is_default_key(error: &Ec2Error) -> bool {
     matches!(error, Ec2Error::Refused { code, message, .. }
         if code == "OperationNotPermitted" && message.to_ascii_lowercase().contains("default key"))
-}
-
-/// The members as EC2 has them now.
-///
-/// # Errors
-/// When EC2 does not say, or no longer has one of them.
-pub async fn members<E: Keep>(
-    ec2: &Repeating<'_, E>,
-    set: &SnapshotSet,
-) -> Result<Vec<TaggedSnapshot>, Ec2Error> {
-    let ids: Vec<SnapshotId> = set.snapshots().cloned().collect();
-    let mut found = Vec::new();
-    for some in ids.chunks(200) {
-        found.extend(snapshots(ec2, &Wanted::Ids(some.to_vec())).await?);
-    }
-    if let Some(gone) = ids.iter().find(|id| found.iter().all(|s| s.view.id != **id)) {
-        return Err(Ec2Error::refused(
-            "DescribeSnapshots",
-            "InvalidSnapshot.NotFound",
-            format!("{gone} is gone"),
-        ));
-    }
-    Ok(found)
 }
 
 /// Who has to be added to each member: those that it is not shared with. Encrypted ones are first: if one of them

@@ -4,14 +4,15 @@ use rig::{Fs, Rig};
 use serde_json::{Value, json};
 
 /// Actions that a policy has for what does not happen in these tests: a snapshot in the archive, a refused removal,
-/// a plan with one volume.
-const UNUSED: [(&str, &str); 6] = [
+/// a plan with one volume, a set that becomes public.
+const UNUSED: [(&str, &str); 7] = [
     ("show", "DescribeSnapshotTierStatus"),
     ("prune", "DescribeSnapshotTierStatus"),
     ("delete", "DescribeSnapshotTierStatus"),
     ("prune", "DeleteTags"),
     ("delete", "DeleteTags"),
     ("snapshot", "CreateSnapshot"),
+    ("share", "GetSnapshotBlockPublicAccessState"),
 ];
 
 fn rig() -> Rig {
@@ -110,6 +111,10 @@ fn looking_and_keeping_need_what_is_printed_and_nothing_less() {
     }
     rig.run(&["release", &id]).exits(0);
     least(&rig, "list", &[]);
+    least(&rig, "share", &[&id, "--account", "111122223333"]);
+    least(&rig, "unshare", &[&id]);
+    least(&rig, "lock", &[&id, "--governance", "--days", "3"]);
+    least(&rig, "unlock", &[&id]);
 }
 
 #[test]

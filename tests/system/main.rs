@@ -24,6 +24,7 @@ mod hook_start;
 mod hooks;
 mod iam_policy;
 mod imds;
+mod lock;
 mod log;
 mod missing;
 mod mounts;

@@ -14,6 +14,7 @@ use crate::consistency::{Consistency, Method};
 
 mod keep;
 mod layers;
+mod lock;
 mod redis;
 mod sections;
 mod shipped;

@@ -114,10 +114,18 @@ fn the_example_of_every_shipped_hook_is_a_configuration() {
 #[test]
 fn every_key_is_in_the_documentation() {
     use super::super::keep::KeepInput;
+    use super::super::lock::LockInput;
     use super::hooks::section::SECTIONS;
     use super::input::Input as _;
     use super::raw::{Ec2Input, IdentityInput, PlanInput, TopInput};
-    let tables = [TopInput::KEYS, IdentityInput::KEYS, Ec2Input::KEYS, PlanInput::KEYS, KeepInput::KEYS];
+    let tables = [
+        TopInput::KEYS,
+        IdentityInput::KEYS,
+        Ec2Input::KEYS,
+        PlanInput::KEYS,
+        KeepInput::KEYS,
+        LockInput::KEYS,
+    ];
     let configuration = tables.concat();
     let applications =
         concat!(include_str!("../../../docs/hooks.md"), include_str!("../../../docs/databases.md"));

@@ -2,11 +2,16 @@
 //!
 //! In: ids. Out: plain values. Must never: take an answer that was cut off for a whole one.
 
-use aws_sdk_ec2::types::{LockState, OperationType, SnapshotAttributeName};
+use std::collections::BTreeSet;
+
+use aws_sdk_ec2::primitives::DateTime;
+use aws_sdk_ec2::types::{LockMode as SdkLockMode, LockState, OperationType, SnapshotAttributeName};
 use jiff::Timestamp;
 
 use super::{Aws, filter, parse, tagged, time};
-use crate::ec2::keep::{Binned, EVERYBODY, ImageUse, Keep, LockView, Page, Permission, Wanted};
+use crate::ec2::keep::{
+    Binned, EVERYBODY, ImageUse, Keep, Lock, LockEnd, LockMode, LockView, Page, Permission, Wanted,
+};
 use crate::ec2::{Ec2, Ec2Error, RUN_TAG};
 use crate::ids::{InstanceId, SnapshotId};
 
@@ -90,19 +95,57 @@ impl Keep for Aws {
     }
 
     async fn locks(&self, snapshots: &[SnapshotId]) -> Result<Vec<LockView>, Ec2Error> {
-        let mut found = Vec::new();
-        for some in snapshots.chunks(VALUES) {
-            match self.locked(Some(strings(some))).await {
-                // It is deleted, and EC2 still lists it elsewhere. Which one is not known, so all locks are asked for.
-                Err(e) if e.is_no_snapshot() => {
-                    found = self.locked(None).await?;
-                    found.retain(|lock| snapshots.contains(&lock.snapshot));
-                    break;
-                }
-                told => found.extend(told?),
+        if snapshots.is_empty() {
+            return Ok(Vec::new());
+        }
+        // With very many, the list of all locks is shorter: few snapshots of an account are locked.
+        if snapshots.len() <= VALUES {
+            match self.locked(Some(strings(snapshots))).await {
+                // One is deleted, and EC2 still lists it elsewhere. Which one is not known: all locks are asked for.
+                Err(e) if e.is_no_snapshot() => {}
+                told => return told,
             }
         }
+        let these: BTreeSet<&SnapshotId> = snapshots.iter().collect();
+        let mut found = self.locked(None).await?;
+        found.retain(|lock| these.contains(&lock.snapshot));
         Ok(found)
+    }
+
+    async fn lock(&self, snapshot: &SnapshotId, lock: &Lock) -> Result<LockView, Ec2Error> {
+        const ACTION: &str = "LockSnapshot";
+        self.ready(ACTION).await?;
+        let (days, date) = match lock.end {
+            LockEnd::Days(days) => (i32::try_from(days).ok(), None),
+            LockEnd::At(at) => (None, Some(DateTime::from_secs(at.as_second()))),
+        };
+        let call = self
+            .connection
+            .client
+            .lock_snapshot()
+            .snapshot_id(snapshot.as_str())
+            .lock_mode(match lock.mode {
+                LockMode::Governance => SdkLockMode::Governance,
+                LockMode::Compliance => SdkLockMode::Compliance,
+            })
+            .set_cool_off_period(lock.cool_off.and_then(|hours| i32::try_from(hours).ok()))
+            .set_lock_duration(days)
+            .set_expiration_date(date);
+        let made = call.send().await.map_err(|e| self.sort(ACTION, &e))?;
+        Ok(LockView {
+            snapshot: snapshot.clone(),
+            state: made.lock_state().map_or("", LockState::as_str).to_owned(),
+            until: time(made.lock_expires_on()),
+            days: made.lock_duration().and_then(|days| u32::try_from(days).ok()),
+            cool_off_until: time(made.cool_off_period_expires_on()),
+        })
+    }
+
+    async fn unlock(&self, snapshot: &SnapshotId) -> Result<(), Ec2Error> {
+        const ACTION: &str = "UnlockSnapshot";
+        self.ready(ACTION).await?;
+        let call = self.connection.client.unlock_snapshot().snapshot_id(snapshot.as_str());
+        call.send().await.map(drop).map_err(|e| self.sort(ACTION, &e))
     }
 
     async fn shared_with(&self, snapshot: &SnapshotId) -> Result<Vec<String>, Ec2Error> {
@@ -261,6 +304,8 @@ impl Aws {
                     snapshot: parse(ACTION, lock.snapshot_id())?,
                     state: lock.lock_state().map_or("", LockState::as_str).to_owned(),
                     until: time(lock.lock_expires_on()),
+                    days: lock.lock_duration().and_then(|days| u32::try_from(days).ok()),
+                    cool_off_until: time(lock.cool_off_period_expires_on()),
                 });
             }
             match answer.next_token().filter(|t| !t.is_empty()) {

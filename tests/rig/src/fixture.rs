@@ -349,6 +349,7 @@ pub fn settings() -> PlanSettings {
         tags: BTreeMap::new(),
         description: None,
         keep: None,
+        lock: None,
         hooks: vec![],
     }
 }
