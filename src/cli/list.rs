@@ -139,7 +139,7 @@ fn lines(values: &[impl Serialize]) -> Result<(), Error> {
 
 /// When each of these sets will go by the rules of this host's configuration; none: with the next prune. Holds are not asked for here: `show`
 /// does.
-async fn departures(
+pub(super) async fn departures(
     global: &Global,
     account: &Account,
     sets: &[SnapshotSet],

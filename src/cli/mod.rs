@@ -24,6 +24,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod thaw;
+mod tier;
 mod told;
 mod wait;
 
@@ -91,6 +92,8 @@ enum Command {
     Lock(lock::Lock),
     /// Take the locks off that can be taken off.
     Unlock(lock::Unlock),
+    /// Move a set to the archive tier, or back.
+    Tier(tier::Tier),
     /// Do what `snapshot` does, without the create call: measures the stall, suggests a window.
     Rehearse(rehearse::Rehearse),
     /// Freeze for somebody else's snapshots, and return. The freeze lasts until `thaw` or its deadline.
@@ -242,6 +245,7 @@ pub fn main() -> std::process::ExitCode {
             Command::Unshare(command) => command.run(&cli.global).await,
             Command::Lock(command) => command.run(&cli.global).await,
             Command::Unlock(command) => command.run(&cli.global).await,
+            Command::Tier(command) => command.run(&cli.global).await,
             Command::Rehearse(command) => command.run(&cli.global).await,
             Command::Freeze(command) => match holder {
                 Some(holder) => command.hold(&cli.global, holder).await,

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::sets::{Account, SetName, set_name};
 use super::{Global, Output, as_json, print, print_json};
-use crate::ec2::keep::Wanted;
+use crate::ec2::keep::{TierView, Wanted};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::report;
@@ -16,6 +16,7 @@ use crate::sets::holds::holds;
 use crate::sets::layout::{Layout, layout};
 use crate::sets::retention::Hold;
 use crate::sets::set::{SetState, SnapshotSet};
+use crate::sets::tier;
 
 /// Version of the JSON of `show`.
 const VERSION: u32 = 1;
@@ -39,6 +40,7 @@ struct Document<'a> {
     layout: Option<&'a Layout>,
     layout_error: Option<String>,
     holds: &'a [Hold],
+    tiers: &'a [TierView],
 }
 
 impl Show {
@@ -50,6 +52,7 @@ impl Show {
         let all = snapshots(&ec2, &Wanted::Ids(ids)).await.map_err(Error::from)?;
         let layout = layout(all.iter().map(|s| s.tags.as_slice()));
         let holds = holds(&ec2, &[&set]).await.map_err(Error::from)?.remove(&set.id).unwrap_or_default();
+        let tiers = tier::tiers(&ec2, &set).await.map_err(Error::from)?;
         match self.output {
             Output::Json => {
                 let document = Document {
@@ -58,6 +61,7 @@ impl Show {
                     layout: layout.as_ref().ok(),
                     layout_error: layout.as_ref().err().map(ToString::to_string),
                     holds: &holds,
+                    tiers: &tiers,
                     set: &set,
                 };
                 print_json(&as_json(&document)?);
@@ -65,7 +69,7 @@ impl Show {
             Output::Text => {
                 let kept =
                     set.keep_until.as_ref().map(|until| format!("kept until {until} (stillpoint release)"));
-                print(&report::sets::one(&set, &layout, &holds, kept.as_deref()));
+                print(&report::sets::one(&set, &layout, &holds, &tiers, kept.as_deref()));
             }
         }
         Ok(Exit::Ok)

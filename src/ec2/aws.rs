@@ -417,6 +417,7 @@ fn tagged(view: SnapshotView, s: &Snapshot) -> TaggedSnapshot {
         owner: s.owner_id().map(str::to_owned),
         description: s.description().unwrap_or_default().to_owned(),
         archived: s.storage_tier().is_some_and(|t| t.as_str() == "archive"),
+        restored_until: time(s.restore_expiry_time()),
         completed: time(s.completion_time()),
         message: s.state_message().filter(|m| !m.is_empty()).map(str::to_owned),
     };

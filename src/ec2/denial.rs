@@ -243,7 +243,13 @@ fn statement(partition: &str, service: &str, action: &str) -> String {
         }
         (
             "ec2",
-            "DeleteTags" | "DeleteSnapshot" | "ModifySnapshotAttribute" | "LockSnapshot" | "UnlockSnapshot",
+            "DeleteTags"
+            | "DeleteSnapshot"
+            | "ModifySnapshotAttribute"
+            | "LockSnapshot"
+            | "UnlockSnapshot"
+            | "ModifySnapshotTier"
+            | "RestoreSnapshotTier",
         ) => own(action, OF_A_SET),
         ("ec2", "CreateSnapshots" | "CreateSnapshot") => format!(
             r#"{{"Effect":"Allow","Action":"ec2:{action}","Resource":["arn:{partition}:ec2:*:*:instance/*","arn:{partition}:ec2:*:*:volume/*","arn:{partition}:ec2:*::snapshot/*"]}}"#

@@ -103,6 +103,27 @@ pub const MOST_LOCKED_DAYS: u32 = 36_500;
 /// The longest cooling-off period in hours (EC2 API reference, LockSnapshot).
 pub const MOST_COOL_OFF_HOURS: u32 = 72;
 
+/// Where a snapshot is stored, and on its way to where.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct TierView {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// `standard` or `archive`.
+    pub tier: String,
+    /// The last move, such as `archival-in-progress`, `archival-failed` or `temporary-restore-completed`; none where
+    /// there was none.
+    pub last_move: Option<String>,
+    /// How far that is, in percent.
+    pub progress: Option<i32>,
+    /// When it was archived, the last time.
+    pub archived: Option<Timestamp>,
+    /// When one that is out of the archive for some days goes back.
+    pub restored_until: Option<Timestamp>,
+}
+
+/// The longest temporary restore in days (EC2 API reference, RestoreSnapshotTier).
+pub const MOST_RESTORED_DAYS: u32 = 180;
+
 /// The group of all accounts there are, among those that a snapshot is shared with.
 pub const EVERYBODY: &str = "all";
 
@@ -161,11 +182,16 @@ pub trait Keep {
     ) -> impl Future<Output = Result<(), Ec2Error>>;
     /// GetSnapshotBlockPublicAccessState: `unblocked`, `block-new-sharing` or `block-all-sharing`.
     fn public_access(&self) -> impl Future<Output = Result<String, Ec2Error>>;
-    /// DescribeSnapshotTierStatus of those of these that are archived: since when.
-    fn archived(
+    /// DescribeSnapshotTierStatus of these. One that is gone is not in the answer.
+    fn tiers(&self, snapshots: &[SnapshotId]) -> impl Future<Output = Result<Vec<TierView>, Ec2Error>>;
+    /// ModifySnapshotTier: into the archive, as a full copy.
+    fn archive(&self, snapshot: &SnapshotId) -> impl Future<Output = Result<(), Ec2Error>>;
+    /// RestoreSnapshotTier: back, for so many days, or for good.
+    fn unarchive(
         &self,
-        snapshots: &[SnapshotId],
-    ) -> impl Future<Output = Result<Vec<(SnapshotId, Timestamp)>, Ec2Error>>;
+        snapshot: &SnapshotId,
+        days: Option<u32>,
+    ) -> impl Future<Output = Result<(), Ec2Error>>;
     /// Of these instances, those that exist.
     fn instances(
         &self,

@@ -107,6 +107,8 @@ pub struct SnapshotDetail {
     pub description: String,
     /// It is in the archive tier.
     pub archived: bool,
+    /// When one that is out of the archive for some days goes back.
+    pub restored_until: Option<Timestamp>,
     /// When it was completed.
     pub completed: Option<Timestamp>,
     /// StateMessage. Healthy copies that are pending have one too.

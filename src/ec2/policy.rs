@@ -27,6 +27,7 @@ pub enum Needing {
     Unshare,
     Lock,
     Unlock,
+    Tier,
 }
 
 /// What an action is allowed on. One statement of the policy each.
@@ -47,12 +48,12 @@ enum On {
 const STATEMENTS: [On; 5] = [On::All, On::New, On::Created, On::OfASet, On::InTheBin];
 
 use Needing::{
-    Delete, Doctor, Freeze, Keep, List, Lock, Prune, Release, Share, Show, Snapshot, Undelete, Unlock,
+    Delete, Doctor, Freeze, Keep, List, Lock, Prune, Release, Share, Show, Snapshot, Tier, Undelete, Unlock,
     Unshare, Wait,
 };
 
 /// Which command makes which call, and on what.
-const TABLE: [(On, &str, &[Needing]); 19] = [
+const TABLE: [(On, &str, &[Needing]); 21] = [
     (On::All, "DescribeInstances", &[Snapshot, Freeze, Doctor, List, Prune]),
     (On::All, "DescribeVolumes", &[Snapshot, Freeze, Doctor]),
     (
@@ -60,12 +61,12 @@ const TABLE: [(On, &str, &[Needing]); 19] = [
         "DescribeSnapshots",
         &[
             Snapshot, Doctor, List, Show, Wait, Prune, Keep, Release, Delete, Undelete, Share, Unshare, Lock,
-            Unlock,
+            Unlock, Tier,
         ],
     ),
     (On::All, "DescribeImages", HOLDS),
-    (On::All, "DescribeLockedSnapshots", &[Show, Prune, Delete, Lock, Unlock]),
-    (On::All, "DescribeSnapshotAttribute", &[Show, Prune, Delete, Share, Unshare]),
+    (On::All, "DescribeLockedSnapshots", &[Show, Prune, Delete, Lock, Unlock, Tier]),
+    (On::All, "DescribeSnapshotAttribute", &[Show, Prune, Delete, Share, Unshare, Tier]),
     (On::All, "DescribeSnapshotTierStatus", HOLDS),
     (On::All, "ListSnapshotsInRecycleBin", &[Undelete]),
     (On::All, "GetSnapshotBlockPublicAccessState", &[Share]),
@@ -80,11 +81,13 @@ const TABLE: [(On, &str, &[Needing]); 19] = [
     (On::OfASet, "ModifySnapshotAttribute", &[Share, Unshare]),
     (On::OfASet, "LockSnapshot", &[Lock]),
     (On::OfASet, "UnlockSnapshot", &[Unlock]),
+    (On::OfASet, "ModifySnapshotTier", &[Tier]),
+    (On::OfASet, "RestoreSnapshotTier", &[Tier]),
     (On::InTheBin, "RestoreSnapshotFromRecycleBin", &[Undelete]),
 ];
 
 /// Those that ask who holds a set.
-const HOLDS: &[Needing] = &[Show, Prune, Delete];
+const HOLDS: &[Needing] = &[Show, Prune, Delete, Tier];
 const MANY: &str = "CreateSnapshots";
 const ONE: &str = "CreateSnapshot";
 
@@ -235,6 +238,10 @@ mod tests {
             (Unshare, "DescribeSnapshots DescribeSnapshotAttribute ModifySnapshotAttribute"),
             (Lock, "DescribeSnapshots DescribeLockedSnapshots LockSnapshot"),
             (Unlock, "DescribeSnapshots DescribeLockedSnapshots UnlockSnapshot"),
+            (
+                Tier,
+                "DescribeSnapshots DescribeImages DescribeLockedSnapshots DescribeSnapshotAttribute DescribeSnapshotTierStatus ModifySnapshotTier RestoreSnapshotTier",
+            ),
         ];
         assert_eq!(expected.map(|(c, _)| c).as_slice(), Needing::value_variants());
         for partition in ["aws", "aws-cn", "aws-us-gov"] {

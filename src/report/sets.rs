@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use serde::Serialize;
 
+use crate::ec2::keep::TierView;
 use crate::path_encoding::{printable, shown};
 use crate::sets::layout::{Layout, LayoutError};
 use crate::sets::remove::Removed;
@@ -132,6 +133,7 @@ pub(crate) fn one(
     set: &SnapshotSet,
     layout: &Result<Layout, LayoutError>,
     holds: &[Hold],
+    tiers: &[TierView],
     kept: Option<&str>,
 ) -> String {
     let mut text = String::new();
@@ -170,6 +172,9 @@ pub(crate) fn one(
         ]);
     }
     text.push_str(&indented(&columns(rows)));
+    for (id, said) in tiers.iter().filter_map(|t| Some((&t.snapshot, stored(t)?))) {
+        let _ = writeln!(text, "  {id} {said}");
+    }
     for m in &set.missing {
         let _ = writeln!(text, "  MISSING: the snapshot of {}", m.volume_id);
     }
@@ -207,6 +212,29 @@ pub(crate) fn one(
         let _ = writeln!(text, "  {kept}");
     }
     text
+}
+
+/// Where a snapshot is, if it is not simply in the standard tier.
+fn stored(tier: &TierView) -> Option<String> {
+    let far = tier.progress.map_or_else(String::new, |percent| format!(", {percent}%"));
+    match tier.last_move.as_deref() {
+        Some("archival-in-progress") => return Some(format!("is on its way into the archive{far}")),
+        Some(last) if last.ends_with("-in-progress") => {
+            return Some(format!("is in the archive, and on its way back{far}"));
+        }
+        Some(last) if last.ends_with("-failed") => {
+            return Some(format!("is in the tier {}: {}", printable(&tier.tier), printable(last)));
+        }
+        _ => {}
+    }
+    match (tier.tier.as_str(), tier.restored_until) {
+        (_, Some(until)) => Some(format!("is out of the archive until {}", local(until))),
+        ("archive", None) => Some(tier.archived.map_or_else(
+            || "is in the archive".to_owned(),
+            |since| format!("is in the archive since {}", local(since)),
+        )),
+        _ => None,
+    }
 }
 
 fn indented(text: &str) -> String {

@@ -43,15 +43,16 @@ pub async fn holds<E: Keep>(
             add(&snapshot, hold);
         }
     }
-    let in_archive = |m: &super::set::Member| m.tier == "archive";
+    // What is out of it for some days is still billed there.
+    let in_archive = |m: &super::set::Member| m.tier == "archive" || m.restored_until.is_some();
     let archived: Vec<SnapshotId> =
         sets.iter().flat_map(|s| &s.members).filter(|m| in_archive(m)).map(|m| m.id.clone()).collect();
     if !archived.is_empty() {
-        let since = ec2.call("DescribeSnapshotTierStatus", async || inner.archived(&archived).await).await?;
+        let tiers = ec2.call("DescribeSnapshotTierStatus", async || inner.tiers(&archived).await).await?;
         for id in &archived {
             // Until it is known since when, it counts as archived just now.
-            let since = since.iter().find(|(s, _)| s == id).map_or_else(jiff::Timestamp::now, |(_, t)| *t);
-            add(id, Hold::Archived { since });
+            let since = tiers.iter().find(|t| t.snapshot == *id).and_then(|t| t.archived);
+            add(id, Hold::Archived { since: since.unwrap_or_else(jiff::Timestamp::now) });
         }
     }
     for id in &all {

@@ -20,4 +20,5 @@ pub mod set;
 pub mod share;
 mod spread;
 pub mod tags;
+pub mod tier;
 pub mod wait;

@@ -271,6 +271,7 @@ fn member(s: &TaggedSnapshot, place: &Place) -> Member {
         full_bytes: detail.full_bytes,
         encrypted: detail.encrypted,
         tier: if detail.archived { "archive" } else { "standard" }.to_owned(),
+        restored_until: detail.restored_until,
         achieved: s.tag("stillpoint:part").and_then(|t| t.parse().ok()),
     }
 }

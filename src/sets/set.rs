@@ -89,6 +89,8 @@ pub struct Member {
     pub encrypted: bool,
     /// `standard` or `archive`.
     pub tier: String,
+    /// When one that is out of the archive for some days goes back.
+    pub restored_until: Option<Timestamp>,
     /// Its own label.
     pub achieved: Option<Consistency>,
 }
@@ -193,6 +195,7 @@ pub(crate) mod tests_support {
             full_bytes: None,
             encrypted: false,
             tier: "standard".into(),
+            restored_until: None,
             achieved: Some(Consistency::Filesystem),
         };
         SnapshotSet {

@@ -56,7 +56,7 @@ pub fn refusal(
     if let Some(s) = members.iter().find(|s| s.detail.archived) {
         return no(
             format!("{} is in the archive, from which nothing can be shared", id(s)),
-            "restore it to the standard tier first (aws ec2 restore-snapshot-tier)",
+            "restore it to the standard tier first (stillpoint tier --restore)",
         );
     }
     if let Some(s) = members.iter().find(|s| s.detail.owner.as_ref().is_some_and(|o| with.contains(o))) {

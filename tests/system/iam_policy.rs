@@ -5,14 +5,15 @@ use serde_json::{Value, json};
 
 /// Actions that a policy has for what does not happen in these tests: a snapshot in the archive, a refused removal,
 /// a plan with one volume, a set that becomes public.
-const UNUSED: [(&str, &str); 7] = [
-    ("show", "DescribeSnapshotTierStatus"),
+const UNUSED: [(&str, &str); 8] = [
     ("prune", "DescribeSnapshotTierStatus"),
     ("delete", "DescribeSnapshotTierStatus"),
     ("prune", "DeleteTags"),
     ("delete", "DeleteTags"),
     ("snapshot", "CreateSnapshot"),
     ("share", "GetSnapshotBlockPublicAccessState"),
+    ("tier", "RestoreSnapshotTier"),
+    ("tier", "ModifySnapshotTier"),
 ];
 
 fn rig() -> Rig {

@@ -44,6 +44,7 @@ mod snapshot;
 mod status;
 mod stuck;
 mod tagging;
+mod tier;
 mod units;
 mod unmount;
 mod upgrade;

@@ -5,12 +5,14 @@
 use std::collections::BTreeSet;
 
 use aws_sdk_ec2::primitives::DateTime;
-use aws_sdk_ec2::types::{LockMode as SdkLockMode, LockState, OperationType, SnapshotAttributeName};
+use aws_sdk_ec2::types::{
+    LockMode as SdkLockMode, LockState, OperationType, SnapshotAttributeName, TargetStorageTier,
+};
 use jiff::Timestamp;
 
 use super::{Aws, filter, parse, tagged, time};
 use crate::ec2::keep::{
-    Binned, EVERYBODY, ImageUse, Keep, Lock, LockEnd, LockMode, LockView, Page, Permission, Wanted,
+    Binned, EVERYBODY, ImageUse, Keep, Lock, LockEnd, LockMode, LockView, Page, Permission, TierView, Wanted,
 };
 use crate::ec2::{Ec2, Ec2Error, RUN_TAG};
 use crate::ids::{InstanceId, SnapshotId};
@@ -198,7 +200,7 @@ impl Keep for Aws {
         state.ok_or_else(|| Ec2Error::unknown(ACTION, "the answer has no state"))
     }
 
-    async fn archived(&self, snapshots: &[SnapshotId]) -> Result<Vec<(SnapshotId, Timestamp)>, Ec2Error> {
+    async fn tiers(&self, snapshots: &[SnapshotId]) -> Result<Vec<TierView>, Ec2Error> {
         const ACTION: &str = "DescribeSnapshotTierStatus";
         let mut found = Vec::new();
         for some in snapshots.chunks(VALUES) {
@@ -208,13 +210,37 @@ impl Keep for Aws {
                 self.connection.client.describe_snapshot_tier_status().filters(of).into_paginator().send();
             while let Some(page) = pages.next().await {
                 for status in page.map_err(|e| self.sort(ACTION, &e))?.snapshot_tier_statuses() {
-                    if let Some(since) = time(status.archival_complete_time()) {
-                        found.push((parse(ACTION, status.snapshot_id())?, since));
-                    }
+                    found.push(TierView {
+                        snapshot: parse(ACTION, status.snapshot_id())?,
+                        tier: status.storage_tier().map_or("standard", |t| t.as_str()).to_owned(),
+                        last_move: status.last_tiering_operation_status().map(|s| s.as_str().to_owned()),
+                        progress: status.last_tiering_progress(),
+                        archived: time(status.archival_complete_time()),
+                        restored_until: time(status.restore_expiry_time()),
+                    });
                 }
             }
         }
         Ok(found)
+    }
+
+    async fn archive(&self, snapshot: &SnapshotId) -> Result<(), Ec2Error> {
+        const ACTION: &str = "ModifySnapshotTier";
+        self.ready(ACTION).await?;
+        let call = self.connection.client.modify_snapshot_tier().snapshot_id(snapshot.as_str());
+        let call = call.storage_tier(TargetStorageTier::Archive);
+        call.send().await.map(drop).map_err(|e| self.sort(ACTION, &e))
+    }
+
+    async fn unarchive(&self, snapshot: &SnapshotId, days: Option<u32>) -> Result<(), Ec2Error> {
+        const ACTION: &str = "RestoreSnapshotTier";
+        self.ready(ACTION).await?;
+        let call = self.connection.client.restore_snapshot_tier().snapshot_id(snapshot.as_str());
+        let call = match days {
+            Some(days) => call.set_temporary_restore_days(i32::try_from(days).ok()),
+            None => call.permanent_restore(true),
+        };
+        call.send().await.map(drop).map_err(|e| self.sort(ACTION, &e))
     }
 
     async fn instances(&self, ids: &[InstanceId]) -> Result<Vec<InstanceId>, Ec2Error> {
