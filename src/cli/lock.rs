@@ -4,7 +4,6 @@
 //! command line does not say twice is meant so.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Args;
 use jiff::Timestamp;
