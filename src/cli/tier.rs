@@ -40,7 +40,7 @@ pub(super) struct Tier {
     #[arg(long, group = "to", conflicts_with = "older_than")]
     restore: bool,
     /// With --restore: only for so many days.
-    #[arg(long, requires = "restore", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_RESTORED_DAYS)))]
+    #[arg(long, conflicts_with = "archive", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_RESTORED_DAYS)))]
     days: Option<u32>,
     /// With --archive: every set of the plan that is older, such as 90d, and can go.
     #[arg(long, value_name = "AGE", value_parser = age)]

@@ -156,6 +156,11 @@ fn every_key_arrives() {
         timezone = "Europe/Berlin"
         max_deletes = 9
         delete_shared = true
+        [defaults.lock]
+        mode = "compliance"
+        days = 30
+        cool_off = "24h"
+        yes_nobody_can_undo_it = false
         [[hook]]
         pre = ["/bin/true", "a b"]
         timeout = "1m"
@@ -185,6 +190,7 @@ fn every_key_arrives() {
     assert_eq!(plan.window, Duration::from_millis(2500));
     assert_eq!(plan.busy_timeout, Duration::from_secs(3 * 3600));
     assert_eq!(plan.flush_timeout, Duration::from_secs(120));
+    assert_eq!(plan.lock.as_ref().map(|lock| lock.days), Some(30));
     assert_eq!(plan.hooks.len(), 2);
     assert_eq!((plan.hooks[0].name.as_str(), plan.hooks[0].on_failure), ("true", OnFailure::Abort));
     let HookKind::Hook(first) = &plan.hooks[0].kind else { panic!("{:?}", plan.hooks[0]) };
@@ -200,7 +206,7 @@ fn unknown_keys_name_their_place_and_the_nearest_known_key() {
     let (message, hint) = error("[defaults]\nwindow = \"5s\"\n  windov = \"5s\"\n");
     assert_eq!(message, ":3:3: unknown key `windov` in [defaults]");
     assert!(hint.starts_with("did you mean `window`? known keys here: mounts, volumes, "), "{hint}");
-    assert!(hint.ends_with("volume_tags, methods, tags, keep"), "{hint}");
+    assert!(hint.ends_with("volume_tags, methods, tags, keep, lock"), "{hint}");
     let (message, hint) = error("[plan.db]\nzzz = 1");
     assert_eq!(message, ":2:1: unknown key `zzz` in [plan.db]");
     assert!(hint.starts_with("known keys here: mounts"), "{hint}");
