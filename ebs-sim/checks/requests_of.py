@@ -33,6 +33,7 @@ def plain(sim):
         "DescribeInstanceTypes": {},
         "DescribeInstances": {},
         "DescribeLockedSnapshots": {},
+        "DescribeRegions": {},
         "DescribeSnapshotAttribute": {"SnapshotId": snapshot, "Attribute": "createVolumePermission"},
         "DescribeSnapshotTierStatus": {},
         "DescribeSnapshots": {},
@@ -122,6 +123,7 @@ BETTER = {
     "DescribeLockedSnapshots Filters[].Values[]": {
         "Filters": [{"Name": "lock-state", "Values": ["governance"]}]
     },
+    "DescribeRegions RegionNames[]": {"RegionNames": ["us-east-1"]},
     "DescribeLockedSnapshots SnapshotIds[]": {"SnapshotIds": ["snap-0123456789abcdef0"]},
     "DescribeSnapshotAttribute Attribute": {"Attribute": "productCodes"},
     "DescribeSnapshotAttribute SnapshotId": {},
@@ -242,6 +244,7 @@ BETTER = {
 for _action in (
     "DescribeInstances",
     "DescribeInstanceTypes",
+    "DescribeRegions",
     "DescribeSnapshotTierStatus",
     "DescribeSnapshots",
     "DescribeTags",
@@ -250,6 +253,7 @@ for _action in (
     _name = {
         "DescribeTags": "key",
         "DescribeInstanceTypes": "instance-type",
+        "DescribeRegions": "region-name",
         "DescribeSnapshotTierStatus": "snapshot-id",
     }.get(_action, "tag-key")
     for _leaf in ("Name", "Values[]"):

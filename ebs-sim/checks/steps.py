@@ -444,6 +444,11 @@ step("image deregistered twice", "DeregisterImage", ImageId="$image")
 step("image deregistered: missing", "DeregisterImage", ImageId=NO_IMAGE)
 step("image deregistered: malformed id", "DeregisterImage", ImageId="nonsense")
 
+# Regions.
+step("a Region", "DescribeRegions", RegionNames=["us-west-2"])
+step("a Region by filter", "DescribeRegions", Filters=filters(region_name=["us-west-2"]))
+step("Regions: DryRun", "DescribeRegions", DryRun=True)
+
 # Types, and what an instance boots from.
 step("UEFI data", "GetInstanceUefiData", InstanceId="$instance")
 step("instance type", "DescribeInstanceTypes", InstanceTypes=["m6i.large"])

@@ -119,6 +119,11 @@ MEMBERS = {
         "instance-storage-supported": "InstanceStorageSupported",
     },
     "DescribeLockedSnapshots": {"lock-state": "LockState"},
+    "DescribeRegions": {
+        "endpoint": "Endpoint",
+        "opt-in-status": "OptInStatus",
+        "region-name": "RegionName",
+    },
 }
 
 

@@ -411,6 +411,12 @@ def the_image_it_runs_from(t):
     t.here.describe_images(ImageIds=[instance["ImageId"]])
 
 
+@stop("DescribeRegions")
+def regions(t):
+    t.here.describe_regions()
+    t.here.describe_regions(RegionNames=["us-west-2"])
+
+
 @stop("DescribeInstanceTypes")
 def types(t):
     everything = t.here.describe_instance_types()

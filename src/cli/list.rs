@@ -7,21 +7,27 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use super::regions::{self, Failed};
 use super::sets::Account;
 use super::{Global, Output, print, print_json, say};
 use crate::config::{self, settings::KeepSettings};
+use crate::consistency::Consistency;
 use crate::ec2::keep::{Keep, Wanted};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::ids::{InstanceId, RunId};
 use crate::report;
-use crate::report::sets::Listed;
+use crate::report::sets::{Copied, InBin, Listed};
 use crate::sets::facts::{facts, group, interval};
-use crate::sets::find::{clocks, find};
+use crate::sets::find::{bin, clocks, find};
 use crate::sets::holds::of_tags;
-use crate::sets::retention::{Departure, Group, Now, Options, Request, Zone, decide};
+use crate::sets::read::Stranger;
+use crate::sets::retention::{Age, Departure, Group, Now, Options, Request, Zone, decide};
 use crate::sets::set::{SetState, SnapshotSet};
 use crate::sets::tags::INSTANCE_TAG;
 
@@ -39,10 +45,25 @@ pub(super) struct List {
     /// Sets of this instance, instead of this one.
     #[arg(long, value_name = "ID", conflicts_with = "all_hosts")]
     instance: Option<InstanceId>,
+    /// In every Region of the account, instead of one. (--region can be repeated, too.)
+    #[arg(long)]
+    all_regions: bool,
     /// Only what somebody should look at: sets that are not complete, sets of instances that are gone, and
     /// snapshots that only look like parts of a set.
     #[arg(long)]
     leftovers: bool,
+    /// Only sets of this label: application, filesystem, crash, or none (without a verdict).
+    #[arg(long, value_name = "LABEL", value_parser = label)]
+    label: Option<Label>,
+    /// Only sets in this state; can be repeated.
+    #[arg(long, value_enum)]
+    state: Vec<SetState>,
+    /// Only sets that were taken since then: a day such as 2027-01-31 (UTC), an RFC 3339 time, or an age such as 14d.
+    #[arg(long, value_name = "WHEN", value_parser = since)]
+    since: Option<Since>,
+    /// What the Recycle Bin keeps of removed sets, of every instance, instead of sets that are there.
+    #[arg(long, conflicts_with_all = ["plan", "all_hosts", "instance", "leftovers", "label", "state", "since", "sort"])]
+    bin: bool,
     /// Sort by: time (newest first), size or plan.
     #[arg(long, value_enum, default_value_t)]
     sort: Sort,
@@ -59,13 +80,118 @@ enum Sort {
     Plan,
 }
 
+/// A label; none: no verdict.
+type Label = Option<Consistency>;
+
+fn label(text: &str) -> Result<Label, String> {
+    if text == "none" {
+        return Ok(None);
+    }
+    config::consistency(text)
+        .map(Some)
+        .map_err(|_| "is not application, filesystem, crash or none".to_owned())
+}
+
+/// From when on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Since {
+    Time(Timestamp),
+    Age(Age),
+}
+
+impl Since {
+    fn has(self, time: Option<Timestamp>, now: Timestamp) -> bool {
+        time.is_some_and(|time| match self {
+            Self::Time(since) => time >= since,
+            Self::Age(age) => age.after(time) >= now,
+        })
+    }
+}
+
+fn since(text: &str) -> Result<Since, String> {
+    let day = || text.parse::<Date>().ok()?.to_zoned(TimeZone::UTC).ok().map(|day| day.timestamp());
+    let time = if text.len() == "2027-01-31".len() { day() } else { text.parse().ok() };
+    let age = || Age::parse(text).ok().map(Since::Age);
+    time.map(Since::Time)
+        .or_else(age)
+        .ok_or_else(|| "is neither a day such as 2027-01-31 nor an age such as 14d".to_owned())
+}
+
+/// What one Region has.
+struct Here {
+    region: String,
+    listed: Vec<Listed>,
+    strangers: Vec<Stranger>,
+}
+
 impl List {
     pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
         if let Some(plan) = self.plan.as_deref().filter(|p| !config::is_plan_name(p)) {
             return Err(Error::new(Exit::Usage, format!("`{plan}` is no plan's name")));
         }
-        let needs_instance = !self.all_hosts && self.instance.is_none();
-        let account = Account::connect(global, None, needs_instance).await?;
+        let meant = regions::meant(global, self.all_regions).await?;
+        if self.bin {
+            return self.list_bin(global, meant).await;
+        }
+        let several = meant.len() > 1;
+        let looked = regions::each(
+            global,
+            meant,
+            async |account| self.here(global, account).await,
+            self.needs_instance(),
+        )
+        .await?;
+        let (mut all, mut strangers, mut names) = (Vec::new(), Vec::new(), Vec::new());
+        for here in looked.answers {
+            names.push(here.region);
+            all.extend(here.listed);
+            strangers.extend(here.strangers);
+        }
+        copies(&mut all);
+        let now = Timestamp::now();
+        all.retain(|l| {
+            self.label.is_none_or(|label| l.set.achieved == label)
+                && (self.state.is_empty() || self.state.contains(&l.state))
+                && self.since.is_none_or(|since| since.has(l.set.time, now))
+        });
+        if self.leftovers {
+            all.retain(|l| l.instance_gone || !matches!(l.state, SetState::Completed | SetState::Pending));
+        }
+        match self.sort {
+            // Those of one Region are sorted by it already.
+            Sort::Time if several => all.sort_by_key(|l| std::cmp::Reverse(l.set.time)),
+            Sort::Time => {}
+            Sort::Size => all.sort_by_key(|l| std::cmp::Reverse(l.set.size_gib())),
+            Sort::Plan => all.sort_by(|a, b| a.set.plan.cmp(&b.set.plan)),
+        }
+        match self.output {
+            Output::Json => {
+                // A line for each set: a document of 100,000 snapshots is not held in memory as a whole.
+                print_json(&format!("{{\"version\":{VERSION},{},\"sets\":[", head(&names, &looked.failed)?));
+                lines(&all)?;
+                print_json("],\"strangers\":[");
+                lines(&strangers)?;
+                print_json("]}");
+            }
+            Output::Text => {
+                match report::sets::table(&all, self.all_hosts, several) {
+                    text if text.is_empty() => say(&format!("there is no such set in {}", names.join(", "))),
+                    text => print(&text),
+                }
+                for stranger in &strangers {
+                    say(&format!("{} has the tag of a set and is of none: {}", stranger.id, stranger.why));
+                }
+            }
+        }
+        Ok(regions::told(&looked.failed))
+    }
+
+    fn needs_instance(&self) -> bool {
+        !self.all_hosts && self.instance.is_none()
+    }
+
+    /// What this Region has.
+    async fn here(&self, global: &Global, account: &Account) -> Result<Here, Error> {
         let wanted = if self.all_hosts {
             Wanted::All
         } else {
@@ -78,50 +204,76 @@ impl List {
         if let Some(plan) = &self.plan {
             sets.retain(|s| s.plan == *plan);
         }
-        let mut hosts: Vec<InstanceId> = sets.iter().map(|s| s.instance.clone()).collect();
+        // The instance of a copy is in the Region of its source.
+        let own = |s: &&SnapshotSet| s.copy_of.as_ref().is_none_or(|source| source.region == account.region);
+        let mut hosts: Vec<InstanceId> = sets.iter().filter(own).map(|s| s.instance.clone()).collect();
         hosts.sort_unstable();
         hosts.dedup();
         let there = ec2.call("DescribeInstances", async || ec2.inner().instances(&hosts).await).await;
         let there = there.map_err(Error::from)?;
-        let departures = departures(global, &account, &sets).await?;
+        let departures = departures(global, account, &sets).await?;
         let listed = |set: SnapshotSet| Listed {
             state: set.state(),
             departure: departures.get(&set.id).copied().flatten(),
             goes_next: departures.get(&set.id) == Some(&None),
-            instance_gone: !there.contains(&set.instance),
+            instance_gone: own(&&set) && !there.contains(&set.instance),
+            copies: Vec::new(),
             set,
         };
-        let mut listed: Vec<Listed> = sets.into_iter().map(listed).collect();
-        if self.leftovers {
-            listed.retain(|l| l.instance_gone || !matches!(l.state, SetState::Completed | SetState::Pending));
-        }
-        match self.sort {
-            Sort::Time => {}
-            Sort::Size => listed.sort_by_key(|l| std::cmp::Reverse(l.set.size_gib())),
-            Sort::Plan => listed.sort_by(|a, b| a.set.plan.cmp(&b.set.plan)),
-        }
+        let listed = sets.into_iter().map(listed).collect();
+        Ok(Here { region: account.region.clone(), listed, strangers: found.strangers })
+    }
+
+    /// What the Recycle Bin has.
+    async fn list_bin(&self, global: &Global, meant: Vec<Option<String>>) -> Result<Exit, Error> {
+        let look = async |account: &Account| {
+            let found = bin(&account.calls()).await.map_err(Error::from)?;
+            Ok((account.region.clone(), report::sets::in_bin(&account.region, found)))
+        };
+        let looked = regions::each(global, meant, look, false).await?;
+        let (names, found): (Vec<String>, Vec<_>) = looked.answers.into_iter().unzip();
+        let found: Vec<InBin> = found.into_iter().flatten().collect();
         match self.output {
             Output::Json => {
-                // A line for each set: a document of 100,000 snapshots is not held in memory as a whole.
-                let region = json(&account.region)?;
-                print_json(&format!("{{\"version\":{VERSION},\"region\":{region},\"sets\":["));
-                lines(&listed)?;
-                print_json("],\"strangers\":[");
-                lines(&found.strangers)?;
+                print_json(&format!("{{\"version\":{VERSION},{},\"bin\":[", head(&names, &looked.failed)?));
+                lines(&found)?;
                 print_json("]}");
             }
-            Output::Text => {
-                match report::sets::table(&listed, self.all_hosts) {
-                    text if text.is_empty() => say(&format!("there is no set in {}", account.region)),
-                    text => print(&text),
-                }
-                for stranger in &found.strangers {
-                    say(&format!("{} has the tag of a set and is of none: {}", stranger.id, stranger.why));
-                }
+            Output::Text if found.is_empty() => {
+                say(&format!("the Recycle Bin has nothing of a set in {}", names.join(", ")));
             }
+            Output::Text => print(&report::sets::bin_table(&found)),
         }
-        Ok(Exit::Ok)
+        Ok(regions::told(&looked.failed))
     }
+}
+
+/// Notes with each set where copies of it are, of those that were looked at.
+fn copies(all: &mut [Listed]) {
+    let mut of: BTreeMap<RunId, Vec<Copied>> = BTreeMap::new();
+    for listed in all.iter() {
+        if let Some(source) = &listed.set.copy_of {
+            let copy =
+                Copied { region: listed.set.region.clone(), id: listed.set.id.clone(), state: listed.state };
+            of.entry(source.id.clone()).or_default().push(copy);
+        }
+    }
+    for listed in all.iter_mut().filter(|l| l.set.copy_of.is_none()) {
+        listed.copies = of.remove(&listed.set.id).unwrap_or_default();
+    }
+}
+
+/// The Regions, in JSON: those that were asked, the first of them, and those that did not answer.
+fn head(names: &[String], failed: &[Failed]) -> Result<String, Error> {
+    #[derive(Serialize)]
+    struct Silent<'a> {
+        region: &'a str,
+        error: String,
+    }
+    let silent: Vec<_> =
+        failed.iter().map(|f| Silent { region: &f.region, error: f.error.to_string() }).collect();
+    let first = names.first().map_or("", String::as_str);
+    Ok(format!("\"region\":{},\"regions\":{},\"failed\":{}", json(&first)?, json(&names)?, json(&silent)?))
 }
 
 fn json(value: &impl Serialize) -> Result<String, Error> {

@@ -14,6 +14,7 @@ mod list;
 mod lock;
 mod plan;
 mod prune;
+mod regions;
 mod rehearse;
 mod sets;
 mod share;
@@ -122,9 +123,9 @@ struct Global {
     /// This instance's id, instead of asking IMDS (needs --region too).
     #[arg(long, global = true, help_heading = HEADING, display_order = 900, value_name = "ID")]
     instance_id: Option<InstanceId>,
-    /// Region, instead of asking IMDS.
+    /// Region, instead of asking IMDS; `list` and `show` take several.
     #[arg(long, global = true, help_heading = HEADING, display_order = 900)]
-    region: Option<String>,
+    region: Vec<String>,
     /// IMDS endpoint [env: AWS_EC2_METADATA_SERVICE_ENDPOINT].
     #[arg(long, global = true, help_heading = HEADING, display_order = 900, value_name = "URL")]
     imds_endpoint: Option<String>,
@@ -299,9 +300,26 @@ fn as_json(value: &impl serde::Serialize) -> Result<String, Error> {
 }
 
 impl Global {
-    fn load(&self, plan: Option<&str>, mut overrides: Overrides) -> Result<Loaded, Error> {
+    fn load(&self, plan: Option<&str>, overrides: Overrides) -> Result<Loaded, Error> {
+        match self.region.as_slice() {
+            [] => self.load_in(None, plan, overrides),
+            [one] => self.load_in(Some(one), plan, overrides),
+            several => {
+                let what = format!("this command is about one Region, and not {}", several.join(", "));
+                Err(Error::new(Exit::Usage, what).hint("name one --region; `list` and `show` take several"))
+            }
+        }
+    }
+
+    /// The same in this Region, of several.
+    fn load_in(
+        &self,
+        region: Option<&str>,
+        plan: Option<&str>,
+        mut overrides: Overrides,
+    ) -> Result<Loaded, Error> {
         overrides.instance_id.clone_from(&self.instance_id);
-        overrides.region.clone_from(&self.region);
+        overrides.region = region.map(str::to_owned);
         overrides.imds_endpoint.clone_from(&self.imds_endpoint);
         overrides.endpoint_url.clone_from(&self.endpoint_url);
         overrides.run_dir.clone_from(&self.run_dir);

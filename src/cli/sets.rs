@@ -39,6 +39,21 @@ impl Account {
         needs_instance: bool,
     ) -> Result<Self, Error> {
         let loaded = global.load(plan, config::Overrides::default())?;
+        Self::connected(loaded, needs_instance).await
+    }
+
+    /// The same in this Region, of several.
+    pub(super) async fn connect_in(
+        global: &Global,
+        region: Option<&str>,
+        plan: Option<&str>,
+        needs_instance: bool,
+    ) -> Result<Self, Error> {
+        let loaded = global.load_in(region, plan, config::Overrides::default())?;
+        Self::connected(loaded, needs_instance).await
+    }
+
+    async fn connected(loaded: Loaded, needs_instance: bool) -> Result<Self, Error> {
         let given = loaded.settings.identity.region.clone();
         let identity =
             if given.is_some() && !needs_instance { None } else { Some(planned::identify(&loaded).await?) };

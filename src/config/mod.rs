@@ -46,6 +46,11 @@ pub(crate) fn is_plan_name(name: &str) -> bool {
     check::plan_name(name).is_ok()
 }
 
+/// May a Region have this name?
+pub(crate) fn is_region(name: &str) -> bool {
+    check::region(name).is_ok()
+}
+
 /// The settings of one plan, and where they came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded {

@@ -197,6 +197,8 @@ pub trait Keep {
         &self,
         ids: &[crate::ids::InstanceId],
     ) -> impl Future<Output = Result<Vec<crate::ids::InstanceId>, Ec2Error>>;
+    /// DescribeRegions: those that the account can use.
+    fn regions(&self) -> impl Future<Output = Result<Vec<String>, Ec2Error>>;
     /// ListSnapshotsInRecycleBin, every page.
     fn bin(&self) -> impl Future<Output = Result<Vec<Binned>, Ec2Error>>;
     /// CreateTags.

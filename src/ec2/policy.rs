@@ -53,7 +53,7 @@ use Needing::{
 };
 
 /// Which command makes which call, and on what.
-const TABLE: [(On, &str, &[Needing]); 21] = [
+const TABLE: [(On, &str, &[Needing]); 22] = [
     (On::All, "DescribeInstances", &[Snapshot, Freeze, Doctor, List, Prune]),
     (On::All, "DescribeVolumes", &[Snapshot, Freeze, Doctor]),
     (
@@ -68,7 +68,8 @@ const TABLE: [(On, &str, &[Needing]); 21] = [
     (On::All, "DescribeLockedSnapshots", &[Show, Prune, Delete, Lock, Unlock, Tier]),
     (On::All, "DescribeSnapshotAttribute", &[Show, Prune, Delete, Share, Unshare, Tier]),
     (On::All, "DescribeSnapshotTierStatus", HOLDS),
-    (On::All, "ListSnapshotsInRecycleBin", &[Undelete]),
+    (On::All, "ListSnapshotsInRecycleBin", &[List, Undelete]),
+    (On::All, "DescribeRegions", &[List, Show]),
     (On::All, "GetSnapshotBlockPublicAccessState", &[Share]),
     (On::New, MANY, &[Snapshot, Doctor]),
     (On::New, ONE, &[Snapshot, Doctor]),
@@ -211,10 +212,10 @@ mod tests {
                 Doctor,
                 "DescribeInstances DescribeVolumes DescribeSnapshots CreateSnapshots CreateSnapshot CreateTags CreateTags",
             ),
-            (List, "DescribeInstances DescribeSnapshots"),
+            (List, "DescribeInstances DescribeSnapshots ListSnapshotsInRecycleBin DescribeRegions"),
             (
                 Show,
-                "DescribeSnapshots DescribeImages DescribeLockedSnapshots DescribeSnapshotAttribute DescribeSnapshotTierStatus",
+                "DescribeSnapshots DescribeImages DescribeLockedSnapshots DescribeSnapshotAttribute DescribeSnapshotTierStatus DescribeRegions",
             ),
             (Wait, "DescribeSnapshots"),
             (

@@ -9,7 +9,8 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use serde::Serialize;
 
-use crate::ec2::keep::TierView;
+use crate::ec2::keep::{Binned, TierView};
+use crate::ids::RunId;
 use crate::path_encoding::{printable, shown};
 use crate::sets::layout::{Layout, LayoutError};
 use crate::sets::remove::Removed;
@@ -30,6 +31,61 @@ pub struct Listed {
     pub goes_next: bool,
     /// EC2 no longer has its instance.
     pub instance_gone: bool,
+    /// Its copies, in the Regions that were looked at.
+    pub copies: Vec<Copied>,
+}
+
+/// A copy of a set.
+#[derive(Debug, Serialize)]
+pub struct Copied {
+    /// The Region that it is in.
+    pub region: String,
+    /// Its own id.
+    pub id: RunId,
+    /// How it stands.
+    pub state: SetState,
+}
+
+/// What the Recycle Bin keeps of a set.
+#[derive(Debug, Serialize)]
+pub struct InBin {
+    /// The set.
+    pub id: RunId,
+    /// The Region.
+    pub region: String,
+    /// Its snapshots that are there.
+    pub snapshots: Vec<Binned>,
+}
+
+/// The sets of what is in the bin of a Region.
+#[must_use]
+pub(crate) fn in_bin(region: &str, found: Vec<(RunId, Binned)>) -> Vec<InBin> {
+    let mut sets: Vec<InBin> = Vec::new();
+    for (id, binned) in found {
+        match sets.iter_mut().find(|set| set.id == id) {
+            Some(set) => set.snapshots.push(binned),
+            None => sets.push(InBin { id, region: region.to_owned(), snapshots: vec![binned] }),
+        }
+    }
+    sets
+}
+
+/// The same as a table.
+#[must_use]
+pub(crate) fn bin_table(sets: &[InBin]) -> String {
+    let mut rows =
+        vec![["SET", "REGION", "SNAPSHOTS", "REMOVED", "GONE FOR GOOD"].map(str::to_owned).to_vec()];
+    for set in sets {
+        let time = |at: Option<Timestamp>| at.map_or_else(|| "?".to_owned(), local);
+        rows.push(vec![
+            set.id.to_string(),
+            printable(&set.region).into_owned(),
+            set.snapshots.len().to_string(),
+            time(set.snapshots.iter().filter_map(|s| s.entered).min()),
+            time(set.snapshots.iter().filter_map(|s| s.exits).min()),
+        ]);
+    }
+    columns(rows)
 }
 
 /// Of a run id, which begins with its time in milliseconds: so much tells two sets of a host apart.
@@ -61,8 +117,9 @@ pub(crate) fn short(set: &SnapshotSet) -> String {
 
 /// Sets as a table.
 #[must_use]
-pub(crate) fn table(sets: &[Listed], hosts: bool) -> String {
+pub(crate) fn table(sets: &[Listed], hosts: bool, regions: bool) -> String {
     let mut rows: Vec<Vec<String>> = Vec::new();
+    let copied = sets.iter().any(|listed| !listed.copies.is_empty());
     for listed in sets {
         let set = &listed.set;
         let plan = if hosts { format!("{} {}", set.instance, set.plan) } else { set.plan.clone() };
@@ -73,20 +130,37 @@ pub(crate) fn table(sets: &[Listed], hosts: bool) -> String {
             other => format!("{label}, {}", other.to_string().to_uppercase()),
         };
         let gone = if listed.instance_gone { " (instance gone)" } else { "" };
-        rows.push(vec![
+        let mut row = vec![
             short(set),
             printable(&format!("{plan}{gone}")).into_owned(),
             set.time.map_or_else(|| "?".to_owned(), minute),
             label,
             format!("{} GiB", set.size_gib()),
             if listed.goes_next { "next prune".to_owned() } else { departure(listed.departure.as_ref()) },
-        ]);
+        ];
+        if regions {
+            row.insert(1, printable(&set.region).into_owned());
+        }
+        if copied {
+            let copies = listed.copies.iter().map(|copy| match copy.state {
+                SetState::Completed => copy.region.clone(),
+                other => format!("{} ({other})", copy.region),
+            });
+            row.push(printable(&copies.collect::<Vec<_>>().join(", ")).into_owned());
+        }
+        rows.push(row);
     }
     if rows.is_empty() {
         return String::new();
     }
     let taken = format!("TAKEN ({})", zone_now());
-    let heads = ["SET", "PLAN", &taken, "LABEL", "SIZE", "GOES"].map(str::to_owned).to_vec();
+    let mut heads = ["SET", "PLAN", &taken, "LABEL", "SIZE", "GOES"].map(str::to_owned).to_vec();
+    if regions {
+        heads.insert(1, "REGION".to_owned());
+    }
+    if copied {
+        heads.push("COPIES".to_owned());
+    }
     columns(std::iter::once(heads).chain(rows).collect())
 }
 

@@ -105,7 +105,7 @@ pub struct Missing {
 }
 
 /// What is known of a set as a whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum SetState {
     /// Every member is completed.

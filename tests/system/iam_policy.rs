@@ -5,7 +5,10 @@ use serde_json::{Value, json};
 
 /// Actions that a policy has for what does not happen in these tests: a snapshot in the archive, a refused removal,
 /// a plan with one volume, a set that becomes public.
-const UNUSED: [(&str, &str); 8] = [
+const UNUSED: [(&str, &str); 11] = [
+    ("list", "ListSnapshotsInRecycleBin"),
+    ("list", "DescribeRegions"),
+    ("show", "DescribeRegions"),
     ("prune", "DescribeSnapshotTierStatus"),
     ("delete", "DescribeSnapshotTierStatus"),
     ("prune", "DeleteTags"),

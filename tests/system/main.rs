@@ -32,6 +32,7 @@ mod orchestrated;
 mod ordinary_user;
 mod proof;
 mod refusals;
+mod regions;
 mod repeats;
 mod rehearse;
 mod rescue;

@@ -8,8 +8,8 @@ use super::error::Ec2Error;
 use super::iam::Need;
 use super::params::Params;
 use super::{
-    bin, block_public, copy, create, delete, images, instances, lock, share, snapshots, tags, tier, types,
-    volumes,
+    bin, block_public, copy, create, delete, images, instances, lock, regions, share, snapshots, tags, tier,
+    types, volumes,
 };
 use crate::faults::Hit;
 use crate::world::World;
@@ -31,6 +31,7 @@ pub const ACTIONS: &[&str] = &[
     "DescribeInstanceTypes",
     "DescribeInstances",
     "DescribeLockedSnapshots",
+    "DescribeRegions",
     "DescribeSnapshotAttribute",
     "DescribeSnapshotTierStatus",
     "DescribeSnapshots",
@@ -75,6 +76,7 @@ pub enum Call {
     DescribeInstanceTypes(types::Describe),
     DescribeInstances(instances::Describe),
     DescribeLockedSnapshots(lock::Describe),
+    DescribeRegions(regions::Describe),
     DescribeSnapshotAttribute(share::Describe),
     DescribeSnapshotTierStatus(tier::Describe),
     DescribeSnapshots(snapshots::Describe),
@@ -123,6 +125,7 @@ impl Call {
             "DescribeInstanceTypes" => Call::DescribeInstanceTypes(types::Describe::parse(params)?),
             "DescribeInstances" => Call::DescribeInstances(instances::Describe::parse(params)?),
             "DescribeLockedSnapshots" => Call::DescribeLockedSnapshots(lock::Describe::parse(params)?),
+            "DescribeRegions" => Call::DescribeRegions(regions::Describe::parse(params)?),
             "DescribeSnapshotAttribute" => Call::DescribeSnapshotAttribute(share::Describe::parse(params)?),
             "DescribeSnapshotTierStatus" => Call::DescribeSnapshotTierStatus(tier::Describe::parse(params)?),
             "DescribeSnapshots" => Call::DescribeSnapshots(snapshots::Describe::parse(params)?),
@@ -173,6 +176,7 @@ impl Call {
             Call::DescribeInstanceTypes(_) => vec![Need::on_all("ec2:DescribeInstanceTypes")],
             Call::DescribeInstances(_) => vec![Need::on_all("ec2:DescribeInstances")],
             Call::DescribeLockedSnapshots(_) => vec![Need::on_all("ec2:DescribeLockedSnapshots")],
+            Call::DescribeRegions(_) => vec![Need::on_all("ec2:DescribeRegions")],
             Call::DescribeSnapshotAttribute(call) => call.needs(world),
             Call::DescribeSnapshotTierStatus(_) => vec![Need::on_all("ec2:DescribeSnapshotTierStatus")],
             Call::DescribeSnapshots(_) => vec![Need::on_all("ec2:DescribeSnapshots")],
@@ -222,6 +226,7 @@ impl Call {
             Call::DescribeInstanceTypes(call) => call.act(context),
             Call::DescribeInstances(call) => call.act(context),
             Call::DescribeLockedSnapshots(call) => call.act(context),
+            Call::DescribeRegions(call) => call.act(context),
             Call::DescribeSnapshotAttribute(call) => call.act(context),
             Call::DescribeSnapshotTierStatus(call) => call.act(context),
             Call::DescribeSnapshots(call) => call.act(context),
@@ -270,6 +275,7 @@ mod tests {
         ("DescribeInstanceTypes", ""),
         ("DescribeInstances", ""),
         ("DescribeLockedSnapshots", ""),
+        ("DescribeRegions", ""),
         ("DescribeSnapshotAttribute", "SnapshotId=snap-0123456789abcdef0&Attribute=productCodes"),
         ("DescribeSnapshotTierStatus", ""),
         ("DescribeSnapshots", ""),

@@ -28,6 +28,7 @@ mod page;
 mod params;
 mod query;
 mod rate;
+mod regions;
 mod share;
 pub mod signature;
 mod snapshots;

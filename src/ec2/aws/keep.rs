@@ -264,6 +264,14 @@ impl Keep for Aws {
         Ok(found)
     }
 
+    async fn regions(&self) -> Result<Vec<String>, Ec2Error> {
+        const ACTION: &str = "DescribeRegions";
+        self.ready(ACTION).await?;
+        let answer = self.connection.client.describe_regions().send().await;
+        let answer = answer.map_err(|e| self.sort(ACTION, &e))?;
+        Ok(answer.regions().iter().filter_map(|r| r.region_name().map(str::to_owned)).collect())
+    }
+
     async fn bin(&self) -> Result<Vec<Binned>, Ec2Error> {
         const ACTION: &str = "ListSnapshotsInRecycleBin";
         self.ready(ACTION).await?;
