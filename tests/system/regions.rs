@@ -115,7 +115,7 @@ fn filters_leave_only_what_they_name() {
         ids(&list).into_iter().map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(list(&[]).len(), 3);
-    assert_eq!(list(&["--state", "error"]), [lost.clone()]);
+    assert_eq!(list(&["--state", "error"]), [lost]);
     assert_eq!(list(&["--state", "error", "--state", "completed"]).len(), 3);
     assert_eq!(list(&["--since", "3d"]).len(), 2);
     assert_eq!(list(&["--since", "30d"]).len(), 3);
