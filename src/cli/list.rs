@@ -332,5 +332,5 @@ pub(super) fn rules(global: &Global, account: &Account, plan: &str) -> Result<Op
     if !known {
         return Ok(None);
     }
-    Ok(global.load(Some(plan), config::Overrides::default())?.settings.plan.keep)
+    Ok(global.load_in(None, Some(plan), config::Overrides::default())?.settings.plan.keep)
 }

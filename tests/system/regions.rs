@@ -105,7 +105,7 @@ fn filters_leave_only_what_they_name() {
     let rig = Rig::start(&[("a", Fs::Ext4)]);
     rig.configure("");
     let good = take(&rig);
-    rig.sim(&["faults", "add", "--action", "CreateSnapshots", "--kind", "snapshot-error"]);
+    rig.sim(&["faults", "add", "--action", "CreateSnapshot*", "--kind", "snapshot-error"]);
     let lost = take(&rig);
     rig.await_quiet();
     let like = members(&rig, &good).remove(0);
