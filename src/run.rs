@@ -12,6 +12,7 @@
 //! release     applications in reverse, also after a failure or a signal
 //! recheck     what may only be asked once everything is thawed: was all of it written back?
 //! settle      verdict with evidence; tags, commands for the end, record
+//! complete    where the plan waits: until EC2 has every snapshot; then the commands for the end
 //! ```
 //!
 //! What the run is for is its [`goal`]: [`take`] a set, [`rehearsal`], or a [`held_freeze`] for somebody
@@ -24,6 +25,7 @@ pub mod applications;
 mod aside;
 mod automounts;
 pub mod busy;
+pub mod complete;
 pub mod control_socket;
 pub mod environment;
 mod failure;

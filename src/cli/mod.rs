@@ -7,6 +7,7 @@ mod after;
 mod config;
 mod delete;
 mod doctor;
+mod follow;
 mod freeze;
 mod iam_policy;
 mod keep;

@@ -9,14 +9,18 @@ use std::time::Duration;
 use clap::Args;
 use nix::sys::signal::Signal;
 
-use super::start::{ROOT, Ready, end, listen, prepare_process};
+use super::follow::Progress;
+use super::start::{ROOT, Ready, end, environment, listen, prepare_process};
 use super::{Choice, Global, Output, after, as_json, print, print_json, say};
+use crate::clock::System;
 use crate::config::settings::Hook;
 use crate::config::{self, Loaded, Overrides};
+use crate::ec2::repeat::Repeating;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::ids::RunId;
 use crate::report;
+use crate::run::complete::complete;
 use crate::run::last::Last;
 use crate::run::planned::Planned;
 use crate::run::take::snapshot;
@@ -37,11 +41,15 @@ pub(super) struct Snapshot {
     /// Wait this long for another run to end, such as 10m.
     #[arg(long, value_name = "TIME", value_parser = crate::config::duration, default_value = "0s")]
     wait_lock: Duration,
+    /// Until every snapshot is completed. Hooks with `completed` or `failed` commands hear of it then.
+    #[arg(long)]
+    wait: bool,
 }
 
 impl Snapshot {
     fn load(&self, global: &Global) -> Result<Loaded, Error> {
-        let overrides = Overrides { lock: self.lock.clone(), ..self.choice.overrides() };
+        let wait = self.wait.then_some(true);
+        let overrides = Overrides { lock: self.lock.clone(), wait, ..self.choice.overrides() };
         global.load(self.choice.selection.plan.as_deref(), overrides)
     }
 
@@ -64,9 +72,13 @@ impl Snapshot {
         let settings = &loaded.settings;
         let last = Last::begun(&settings.plan.name);
         let noted = |last: &Last| last.note(&settings.run_dir, &settings.state_dir);
-        match self.take(&loaded, || noted(&last)).await {
+        let told = |record: Option<&SetRecord>| match record {
+            Some(record) => noted(&last.clone().with_record(record)),
+            None => noted(&last),
+        };
+        match self.take(&loaded, told).await {
             Ok((record, exit, signal)) => {
-                noted(&last.clone().with_record(&record));
+                told(Some(&record));
                 Ok(end(exit, signal))
             }
             Err(error) => {
@@ -78,28 +90,45 @@ impl Snapshot {
         }
     }
 
-    /// Takes the set and reports it. `begun` is called once this run has the lock.
+    /// Takes the set and reports it. `told` is called once this run has the lock, and with the record of a set that
+    /// is then waited for.
     async fn take(
         &self,
         loaded: &Loaded,
-        begun: impl FnOnce(),
+        told: impl Fn(Option<&SetRecord>),
     ) -> Result<(SetRecord, Exit, Option<Signal>), Error> {
         prepare_process();
         let mut interrupt = listen()?;
-        let ready = Ready::get(loaded, self.wait_lock, true, &interrupt).await?;
-        begun();
-        let Planned { facts, plan, .. } = &ready.planned;
+        let Ready { lock, planned } = Ready::get(loaded, self.wait_lock, true, &interrupt).await?;
+        told(None);
+        let Planned { facts, plan, ec2, .. } = &planned;
         let job = Job::new(RunId::generate(), facts, plan, &loaded.settings.plan)?;
-        let mut outcome = snapshot(&ready.environment(loaded), &job, &mut interrupt).await?;
-        after::lock(loaded, &ready.planned.ec2, &mut outcome.record, &interrupt).await;
-        let record = &outcome.record;
-        report::log::run_ended(record);
-        match self.choice.output {
-            Output::Text if report::log::stdout_is_journal() => {}
-            Output::Text => record.snapshots.iter().for_each(|s| print(s.id.as_str())),
-            Output::Json => print_json(&as_json(record)?),
+        let mut outcome = snapshot(&environment(loaded, ec2), &job, &mut interrupt).await?;
+        after::lock(loaded, ec2, &mut outcome.record, &interrupt).await;
+        report::log::run_ended(&outcome.record);
+        let json = self.choice.output == Output::Json;
+        if !json && !report::log::stdout_is_journal() {
+            outcome.record.snapshots.iter().for_each(|s| print(s.id.as_str()));
         }
-        say(&report::set::human(record));
+        let waits = outcome.left.is_some();
+        let known = outcome.record.after.len();
+        if waits {
+            told(Some(&outcome.record));
+            say(&report::set::human(&outcome.record));
+            // The next run may begin: nothing is frozen or held any more.
+            drop(lock);
+            let mut progress = Progress::new();
+            let calls = Repeating::for_each_call(ec2, &loaded.settings.ec2);
+            let state_dir = &loaded.settings.state_dir;
+            complete(&calls, &System, &job, state_dir, &mut outcome, &mut interrupt, &mut progress).await;
+            progress.end();
+            report::log::set_completed(&outcome.record);
+        }
+        let record = &outcome.record;
+        if json {
+            print_json(&as_json(record)?);
+        }
+        say(&if waits { report::set::completed(record, known) } else { report::set::human(record) });
         if let Some(hint) = &outcome.hint {
             say(&format!("hint: {hint}"));
         }

@@ -34,7 +34,8 @@ pub(super) const ROOT: &str = "/";
 
 /// A command that has the lock and its plan; everything that dead runs had left is undone.
 pub(super) struct Ready {
-    _lock: RunLock,
+    /// Other runs wait for as long as it is there.
+    pub(super) lock: RunLock,
     pub(crate) planned: Planned,
 }
 
@@ -62,7 +63,7 @@ impl Ready {
             planned = plan_and_settle(loaded, unsettled) => planned?,
             signal = early.caught() => return Err(Error::interrupted(signal)),
         };
-        Ok(Self { _lock: lock, planned })
+        Ok(Self { lock, planned })
     }
 
     /// The environment of a run on this machine.

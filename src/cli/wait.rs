@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::follow::Progress;
 use super::sets::{Account, SetName, set_name};
 use super::start::{end, listen};
 use super::{Global, print, say};
-use crate::clock::{Clock as _, System};
-use crate::ec2::keep::Wanted;
+use crate::clock::System;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::sets::find::snapshots;
-use crate::sets::wait::{Seen, Waiting};
+use crate::sets::follow::{Followed, follow};
+use crate::sets::wait::Waiting;
 
 #[derive(Debug, Args)]
 pub(super) struct Wait {
@@ -32,43 +32,26 @@ impl Wait {
         let mut interrupt = listen()?;
         let account = Account::connect(global, None, false).await?;
         let set = account.set(&self.set).await?;
-        let ids: Vec<_> = set.snapshots().cloned().collect();
         let mut waiting = Waiting::of(&set);
-        let began = System.elapsed();
-        loop {
-            // A network that is away comes back: only what EC2 says ends this.
-            match snapshots(&account.calls(), &Wanted::Ids(ids.clone())).await {
-                Ok(now) => {
-                    for line in waiting.see(&now) {
-                        say(&line);
-                    }
-                }
-                Err(e) if e.passes() => say(&format!("{e}; asking again")),
-                Err(e) => return Err(Error::from(e)),
+        let mut progress = Progress::new();
+        let ec2 = account.calls();
+        let followed = follow(&ec2, &mut waiting, self.timeout, &System, &mut interrupt, &mut progress).await;
+        progress.end();
+        Ok(match followed.map_err(Error::from)? {
+            Followed::Completed => {
+                set.snapshots().for_each(|id| print(id.as_str()));
+                say(&format!("{} is complete", set.id));
+                Exit::Ok
             }
-            match waiting.seen() {
-                Seen::Completed => {
-                    ids.iter().for_each(|id| print(id.as_str()));
-                    say(&format!("{} is complete", set.id));
-                    return Ok(Exit::Ok);
-                }
-                Seen::Failed(why) => {
-                    say(&format!("{} is lost: {why}", set.id));
-                    return Ok(Exit::After);
-                }
-                Seen::Pending => {}
+            Followed::Lost(why) => {
+                say(&format!("{} is lost: {why}", set.id));
+                Exit::After
             }
-            let waited = System.elapsed().saturating_sub(began);
-            if self.timeout.is_some_and(|limit| waited >= limit) {
+            Followed::NotYet => {
                 say(&format!("{} is not complete yet; `stillpoint wait {}` goes on", set.id, set.id));
-                return Ok(Exit::After);
+                Exit::After
             }
-            let pause = waiting.pause(waited);
-            let pause = self.timeout.map_or(pause, |limit| pause.min(limit.saturating_sub(waited)));
-            tokio::select! {
-                signal = interrupt.caught() => return Ok(end(Exit::After, Some(signal))),
-                () = tokio::time::sleep(pause) => {}
-            }
-        }
+            Followed::Interrupted(signal) => end(Exit::After, Some(signal)),
+        })
     }
 }

@@ -44,6 +44,8 @@ pub struct Overrides {
     pub window: Option<Duration>,
     /// `--tag`, added to the plan's tags.
     pub tags: Option<BTreeMap<String, String>>,
+    /// `--wait`.
+    pub wait: Option<bool>,
     /// `--lock`, in place of the plan's table.
     pub lock: Option<String>,
     /// `--region`.
@@ -121,6 +123,7 @@ fn plan_flags(plan: &mut PlanInput, defaults: &mut PlanInput, flags: &Overrides)
     set(&mut plan.allow_pid_namespace, "--allow-pid-namespace", pid.as_ref(), copy)?;
     set(&mut plan.consistency, "--consistency", flags.consistency.as_ref(), copy)?;
     set(&mut plan.on_degraded, "--on-degraded", flags.on_degraded.as_ref(), copy)?;
+    set(&mut plan.wait, "--wait", flags.wait.filter(|yes| *yes).as_ref(), copy)?;
     if let Some(text) = &flags.lock {
         // Nothing of the tables is left: they may say a mode that the flag's days are not meant for.
         defaults.lock = None;

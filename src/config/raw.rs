@@ -72,6 +72,7 @@ input! {
         unmount_timeout: Duration = |n: &Node<'_>| n.duration(check::UNMOUNT_TIMEOUT);
         rcu_expedited: Expedite = Node::expedite;
         copy_volume_tags: bool = Node::flag;
+        wait: bool = Node::flag;
         description: String = |n: &Node<'_>| n.checked(check::description);
     } per_entry {
         volume_tags: String, String = |n: &Node<'_>| n.tags(check::filter_tag);

@@ -199,6 +199,7 @@ fn plan(
         unmount_timeout: take.or("unmount_timeout", input.unmount_timeout, UNMOUNT_TIMEOUT),
         rcu_expedited: take.or("rcu_expedited", input.rcu_expedited, Expedite::Auto),
         copy_volume_tags: take.or("copy_volume_tags", input.copy_volume_tags, false),
+        wait: take.or("wait", input.wait, false),
         tags: take.entries("tags", input.tags, String::clone),
         description: take.optional("description", input.description),
         keep: keep::settings(input.keep, &mut take)?,

@@ -150,6 +150,8 @@ pub struct PlanSettings {
     /// Copy the volumes' own tags to the snapshots; default false, because EC2 allows 50
     /// tags.
     pub copy_volume_tags: bool,
+    /// `snapshot` ends when every snapshot is completed: default false.
+    pub wait: bool,
     /// The user's tags for every snapshot.
     pub tags: BTreeMap<String, String>,
     /// Description of the snapshots; none means a generated one.

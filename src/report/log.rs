@@ -22,6 +22,8 @@ use crate::sets::record::SetRecord;
 const JOURNAL: &str = "stillpoint::journal";
 /// MESSAGE_ID of the entry that ends a run (systemd.journal-fields(7)).
 pub const RUN_ENDED: &str = "6d0a4c1e5b7f4f0b9d6e2a8c3f17b54e";
+/// MESSAGE_ID of the entry about a set that was waited for.
+pub const SET_COMPLETED: &str = "aabf791d0c974091987392c7f2cfc049";
 
 /// What an event says, taken from the thread that says it.
 struct Entry {
@@ -229,6 +231,32 @@ pub fn run_ended(record: &SetRecord) {
         // There is a set, and whoever keeps it has to see that it is less, or that something failed.
         Exit::Lower | Exit::After => at!(Level::WARN),
         _ => at!(Level::ERROR),
+    }
+}
+
+/// The journald entry of a set that was waited for.
+pub fn set_completed(record: &SetRecord) {
+    let done = record.snapshots.iter().all(|s| s.state == "completed");
+    macro_rules! at {
+        ($level:expr, $what:expr) => {
+            tracing::event!(
+                target: JOURNAL,
+                $level,
+                MESSAGE_ID = SET_COMPLETED,
+                STILLPOINT_RUN = %record.run_id,
+                STILLPOINT_PLAN = %record.plan.name,
+                STILLPOINT_EXIT_CODE = record.exit.code(),
+                STILLPOINT_REASON = %record.after.last().map_or("", String::as_str),
+                "{}: {}",
+                record.run_id,
+                $what
+            )
+        };
+    }
+    if done {
+        at!(Level::INFO, "every snapshot is completed");
+    } else {
+        at!(Level::ERROR, "not every snapshot is completed");
     }
 }
 

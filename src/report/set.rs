@@ -10,6 +10,23 @@ use crate::sets::record::SetRecord;
 
 const WIDTH: usize = 80;
 
+/// What became of a set that was waited for, after its result was told with `known` troubles.
+#[must_use]
+pub(crate) fn completed(record: &SetRecord, known: usize) -> String {
+    let mut text = String::new();
+    let done = record.snapshots.iter().all(|s| s.state == "completed");
+    if done {
+        let _ = writeln!(text, "set {}: every snapshot is completed", record.run_id);
+    }
+    for trouble in record.after.iter().skip(known) {
+        let _ = writeln!(text, "after the set: {trouble}");
+    }
+    if done && record.exit == Exit::After {
+        let _ = writeln!(text, "the set is there; exit 11 is about what failed after it");
+    }
+    text
+}
+
 /// The result in a few lines.
 #[must_use]
 pub fn human(record: &SetRecord) -> String {

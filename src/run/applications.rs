@@ -33,7 +33,7 @@ pub(super) struct Applications {
     pub env: HookEnv,
     /// Sessions that keep their application quiesced.
     pub(crate) quiesced: Quiesced,
-    attempted: Vec<Hook>,
+    pub(super) attempted: Vec<Hook>,
     /// Each command that ran so far, in order, releases included.
     pub outcomes: Vec<HookOutcome>,
 }

@@ -6,6 +6,7 @@
 use nix::sys::signal::Signal;
 
 use super::applications::{self, Applications};
+use super::complete::Left;
 use super::environment::Environment;
 use super::failure::Failure;
 use super::former::Formers;
@@ -36,6 +37,8 @@ pub struct Outcome {
     /// The signal that interrupted the run: the command ends by it once everything is printed, so that the
     /// shell sees that.
     pub signal: Option<Signal>,
+    /// The commands for the end, where the plan waits for the set to be complete: they have not run.
+    pub left: Option<Left>,
 }
 
 /// Takes a set.
@@ -147,7 +150,7 @@ impl<E: Ec2> Goal<E> for Take {
         let (hint, signal, reason) =
             failure.map_or((None, None, None), |f| (f.hint, f.signal, Some(f.reason)));
         let record = describe(job, reason, verdict, !self.made.is_empty(), progress);
-        let mut outcome = Outcome { record, hint, signal };
+        let mut outcome = Outcome { record, hint, signal, left: None };
         mention(&mut outcome, std::mem::take(&mut progress.remounted));
         let given = settle::given(job, &self.request, &outcome.record);
         // Written before the tags are: if this process dies, the next start puts this verdict on the set, and
@@ -171,9 +174,14 @@ impl<E: Ec2> Goal<E> for Take {
             });
         }
         progress.applications.env.reason.clone_from(&record.reason);
-        let finished = applications::finish(job, &progress.applications).await;
-        record.after.extend(applications::after(&finished));
-        record.hooks.extend(finished);
+        // A set that is not all that was to be taken is not waited for: it is told at once.
+        if job.settings.wait && failed.is_none() && outcome.signal.is_none() && !record.snapshots.is_empty() {
+            outcome.left = Some(Left::of(&progress.applications));
+        } else {
+            let finished = applications::finish(job, &progress.applications).await;
+            record.after.extend(applications::after(&finished));
+            record.hooks.extend(finished);
+        }
         record.exit = exit(job, record, failed);
         env.at(Step::Record);
         match settle::keep(env.state_dir, record) {
@@ -223,7 +231,7 @@ impl Take {
     }
 }
 
-fn exit(job: &Job<'_>, record: &SetRecord, failure: Option<Exit>) -> Exit {
+pub(super) fn exit(job: &Job<'_>, record: &SetRecord, failure: Option<Exit>) -> Exit {
     let ending = Ending {
         still_frozen: !record.still_frozen.is_empty(),
         not_mounted: !record.not_mounted.is_empty(),

@@ -6,6 +6,7 @@
 
 pub mod facts;
 pub mod find;
+pub mod follow;
 pub mod guard;
 pub mod holds;
 pub mod layout;

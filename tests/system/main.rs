@@ -49,5 +49,6 @@ mod tier;
 mod units;
 mod unmount;
 mod upgrade;
+mod waiting;
 mod window;
 mod window_strace;

@@ -346,6 +346,7 @@ pub fn settings() -> PlanSettings {
         unmount_timeout: Duration::from_secs(30),
         rcu_expedited: Expedite::Never,
         copy_volume_tags: false,
+        wait: false,
         tags: BTreeMap::new(),
         description: None,
         keep: None,
