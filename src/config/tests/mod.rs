@@ -109,6 +109,7 @@ fn every_key_arrives() {
         flush_timeout = "2m"
         rcu_expedited = true
         copy_volume_tags = true
+        wait = true
         allow_pid_namespace = true
         tags = { Team = "storage" }
         description = "nightly"
