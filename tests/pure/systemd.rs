@@ -108,6 +108,8 @@ const NOTHING_ON_A_DISK: &[&str] = &[
     "LimitMEMLOCK",
     "MemorySwapMax",
     "Nice",
+    // A socket in /run.
+    "NotifyAccess",
     "OOMPolicy",
     "OOMScoreAdjust",
     // In /run.
