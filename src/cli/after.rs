@@ -1,4 +1,4 @@
-//! What `snapshot` does once the set has its label and its record: it locks it, where the plan says so.
+//! What `snapshot` does once the set has its label and its record: it locks it, where the plan says so, and prunes.
 //!
 //! In: a run that is over. Out: in its record what failed, and the exit code that follows. Must never: change the
 //! label, or do anything while a filesystem may be frozen or is not mounted.
@@ -21,7 +21,7 @@ pub(super) async fn lock(loaded: &Loaded, ec2: &Aws, set: &mut SetRecord, interr
     }
     let how = described(&settings.wanted());
     // A set that the plan does not accept would be kept, and billed, for all the days of the lock.
-    if !matches!(set.exit, Exit::Ok | Exit::Lower | Exit::After) {
+    if !is_accepted(set) {
         say(&format!("{} is not locked {how}: it is not what the plan asks for", set.run_id));
         return;
     }
@@ -44,9 +44,37 @@ pub(super) async fn lock(loaded: &Loaded, ec2: &Aws, set: &mut SetRecord, interr
         return;
     }
     failed.push(format!("`stillpoint lock {} …` locks what is not locked yet", set.run_id));
+    add(loaded, set, failed);
+}
+
+/// Is the set what its plan accepts? Then nothing is frozen, and everything is mounted.
+fn is_accepted(set: &SetRecord) -> bool {
+    matches!(set.exit, Exit::Ok | Exit::Lower | Exit::After) && !set.snapshots.is_empty()
+}
+
+/// Removes the sets that the plan's rules let go. Nothing is removed after a run that has not taken what its plan
+/// asks for.
+pub(super) async fn prune(loaded: &Loaded, ec2: &Aws, set: &mut SetRecord) {
+    if !is_accepted(set) {
+        say("nothing is pruned: this run has not taken what its plan asks for");
+        return;
+    }
+    let failed = match super::prune::after_run(loaded, ec2, &set.identity.instance_id).await {
+        Ok(failed) => failed,
+        Err(e) => {
+            vec![format!("prune: {e}{}", e.hint.as_ref().map_or_else(String::new, |h| format!(" ({h})")))]
+        }
+    };
+    if !failed.is_empty() {
+        add(loaded, set, failed);
+    }
+}
+
+/// What failed after the set was taken: in the record, and the exit code that says so.
+fn add(loaded: &Loaded, set: &mut SetRecord, failed: Vec<String>) {
     set.after.extend(failed);
     set.exit = Exit::After;
     if let Err(e) = record::keep(&loaded.settings.state_dir, set) {
-        tracing::warn!("the record does not say what was not locked: {e}");
+        tracing::warn!("the record does not say what failed after the set was taken: {e}");
     }
 }

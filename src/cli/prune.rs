@@ -11,12 +11,15 @@ use serde::Serialize;
 
 use super::sets::Account;
 use super::{Global, Output, as_json, print, print_json, say};
+use crate::config::Loaded;
+use crate::ec2::aws::Aws;
+use crate::ec2::repeat::Repeating;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::host::lock::{self, FileLock, NoLock};
 use crate::ids::InstanceId;
 use crate::report;
-use crate::sets::prune::Prune as Pruning;
+use crate::sets::prune::{Adopted, Decided, Prune as Pruning, adopt};
 use crate::sets::remove::Removed;
 use crate::sets::retention::{Options, PrunePlan};
 
@@ -36,6 +39,10 @@ pub(super) struct Prune {
     /// The sets of this instance, such as one that is gone, by this host's rules.
     #[arg(long, value_name = "ID")]
     instance: Option<InstanceId>,
+    /// First: the sets of this instance, which is gone, are this host's from now on (needs host_key in the
+    /// configuration).
+    #[arg(long, value_name = "ID", conflicts_with = "instance")]
+    adopt: Option<InstanceId>,
     /// The copies of the plan's sets in this Region, by its rules for copies.
     #[arg(long)]
     copies: bool,
@@ -74,20 +81,15 @@ impl Prune {
         let keep = settings.plan.keep.as_ref();
         let policy = if self.copies { keep.and_then(|k| k.copies.as_ref()) } else { keep.map(|k| &k.sets) };
         if policy.is_none() && !self.all {
-            let table = if self.copies {
-                format!("[plan.{name}.keep.copies]")
-            } else {
-                format!("[plan.{name}.keep]")
-            };
-            return Err(Error::new(
-                Exit::Config,
-                format!("plan {name} has no rules: nothing would be removed"),
-            )
-            .hint(format!("write {table} with rules such as last = 5 or daily = 7 (docs/retention.md)")));
+            return Err(no_rules(name, self.copies));
         }
         let _lock = locked(&settings.run_dir).await?;
+        if let Some(former) = &self.adopt {
+            self.adopt(&account, former).await?;
+        }
         let pruning = Pruning {
             instance: account.instance(self.instance.as_ref())?,
+            host_key: settings.plan.host_key.clone().filter(|_| self.instance.is_none()),
             plan: name.clone(),
             copies: self.copies,
             policy,
@@ -104,6 +106,7 @@ impl Prune {
         if self.output == Output::Text {
             print(&report::sets::prune(&decided.plan, size));
         }
+        others(&decided).into_iter().for_each(|line| say(&line));
         let tell = |one: &Removed| say(&report::sets::removed(one));
         let removed = if self.dry_run { Vec::new() } else { decided.carry_out(&account.calls(), tell).await };
         let failed = removed.iter().any(|r| r.failed.is_some()) || !decided.plan.refusals.is_empty();
@@ -121,6 +124,84 @@ impl Prune {
         }
         Ok(exit)
     }
+}
+
+impl Prune {
+    /// The sets of an instance that is gone get the key of this host.
+    async fn adopt(&self, account: &Account, former: &InstanceId) -> Result<(), Error> {
+        let plan = &account.loaded.settings.plan;
+        let Some(key) = &plan.host_key else {
+            let what = format!(
+                "plan {} has no host_key, by which the sets of two instances are one host's",
+                plan.name
+            );
+            let hint = "write host_key = \"NAME\" into [defaults] (docs/retention.md)";
+            return Err(Error::new(Exit::Config, what).hint(hint));
+        };
+        let adopted =
+            adopt(&account.calls(), former, &plan.name, key, self.dry_run).await.map_err(Error::from)?;
+        match adopted {
+            Adopted::Exists => {
+                let what = format!("{former} exists: its sets are its own");
+                Err(Error::new(Exit::Config, what).hint("adopt the sets of an instance that is terminated"))
+            }
+            Adopted::Moved(sets) => {
+                let how = if self.dry_run { "would be" } else { "are" };
+                say(&format!("{} sets of {former} {how} those of {key}", sets.len()));
+                if self.dry_run && !sets.is_empty() {
+                    say("they are not in the list that follows: that is of what is so now");
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A plan by which nothing would ever go.
+pub(super) fn no_rules(plan: &str, copies: bool) -> Error {
+    let table = if copies { format!("[plan.{plan}.keep.copies]") } else { format!("[plan.{plan}.keep]") };
+    Error::new(Exit::Config, format!("plan {plan} has no rules: nothing would be removed"))
+        .hint(format!("write {table} with rules such as last = 5 or daily = 7 (docs/retention.md)"))
+}
+
+/// Two hosts that have been given one key.
+fn others(decided: &Decided) -> Vec<String> {
+    let line = |other: &InstanceId| {
+        format!(
+            "warning: {other} has the same host_key and exists: its sets are its own, and give one of the two another key"
+        )
+    };
+    decided.others.iter().map(line).collect()
+}
+
+/// A prune after a run, by the rules of its plan. Returns what failed.
+///
+/// # Errors
+/// When nothing could be decided.
+pub(super) async fn after_run(
+    loaded: &Loaded,
+    ec2: &Aws,
+    instance: &InstanceId,
+) -> Result<Vec<String>, Error> {
+    let settings = &loaded.settings;
+    let _lock = locked(&settings.run_dir).await?;
+    let pruning = Pruning {
+        instance: instance.clone(),
+        host_key: settings.plan.host_key.clone(),
+        plan: settings.plan.name.clone(),
+        copies: false,
+        policy: settings.plan.keep.as_ref().map(|k| &k.sets),
+        options: Options::default(),
+    };
+    let ec2 = Repeating::for_each_call(ec2, &settings.ec2);
+    let decided = pruning.decide(&ec2).await.map_err(Error::from)?;
+    let size = |id: &_| decided.set(id).map(|s| format!("{} × {} GiB", s.members.len(), s.size_gib()));
+    say(&report::sets::prune(&decided.plan, size));
+    others(&decided).into_iter().for_each(|line| say(&line));
+    let removed = decided.carry_out(&ec2, |one| say(&report::sets::removed(one))).await;
+    let refused = decided.plan.refusals.iter().map(|refusal| format!("prune removed nothing: {refusal}"));
+    let failed = removed.iter().filter(|r| r.failed.is_some()).map(report::sets::removed);
+    Ok(refused.chain(failed).collect())
 }
 
 /// One prune at a time on a host.

@@ -35,6 +35,9 @@ pub(super) struct Snapshot {
     /// cooling-off period), in place of what the plan says; `off` for no lock.
     #[arg(long, value_name = "LOCK")]
     lock: Option<String>,
+    /// Then remove the sets that the plan's rules let go, as `prune` does. What fails there ends the run with 11.
+    #[arg(long)]
+    prune: bool,
     /// Print the plan and stop.
     #[arg(long, short = 'n')]
     dry_run: bool,
@@ -70,6 +73,9 @@ impl Snapshot {
             }
         };
         let settings = &loaded.settings;
+        if self.prune && settings.plan.keep.is_none() {
+            return Err(super::prune::no_rules(&settings.plan.name, false));
+        }
         let last = Last::begun(&settings.plan.name);
         let noted = |last: &Last| last.note(&settings.run_dir, &settings.state_dir);
         let told = |record: Option<&SetRecord>| match record {
@@ -105,12 +111,16 @@ impl Snapshot {
         let job = Job::new(RunId::generate(), facts, plan, &loaded.settings.plan)?;
         let mut outcome = snapshot(&environment(loaded, ec2), &job, &mut interrupt).await?;
         after::lock(loaded, ec2, &mut outcome.record, &interrupt).await;
+        let waits = outcome.left.is_some();
+        // A run that waits prunes when its set is complete, and counts.
+        if self.prune && !waits {
+            after::prune(loaded, ec2, &mut outcome.record).await;
+        }
         report::log::run_ended(&outcome.record);
         let json = self.choice.output == Output::Json;
         if !json && !report::log::stdout_is_journal() {
             outcome.record.snapshots.iter().for_each(|s| print(s.id.as_str()));
         }
-        let waits = outcome.left.is_some();
         let known = outcome.record.after.len();
         if waits {
             told(Some(&outcome.record));
@@ -122,6 +132,9 @@ impl Snapshot {
             let state_dir = &loaded.settings.state_dir;
             complete(&calls, &System, &job, state_dir, &mut outcome, &mut interrupt, &mut progress).await;
             progress.end();
+            if self.prune {
+                after::prune(loaded, ec2, &mut outcome.record).await;
+            }
             report::log::set_completed(&outcome.record);
         }
         let record = &outcome.record;

@@ -258,6 +258,18 @@ pub(super) fn description(text: &str) -> Result<String, Fault> {
     Ok(text.to_owned())
 }
 
+/// The key of a host: it becomes a tag's value, and a filter's, which has wildcards.
+pub(super) fn host_key(text: &str) -> Result<String, Fault> {
+    let good = (1..=128).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b':' | b'/'));
+    if good {
+        Ok(text.to_owned())
+    } else {
+        Err(Fault::new(format!("is `{text}`, which is not the key of a host"))
+            .hint("up to 128 letters, digits, `_`, `-`, `.`, `:` and `/`, as in \"db-1.example.com\""))
+    }
+}
+
 /// A plan's name: it becomes a systemd instance, a tag and a file name.
 pub(super) fn plan_name(text: &str) -> Result<String, Fault> {
     let good = (1..=64).contains(&text.len())

@@ -73,6 +73,7 @@ input! {
         rcu_expedited: Expedite = Node::expedite;
         copy_volume_tags: bool = Node::flag;
         wait: bool = Node::flag;
+        host_key: String = |n: &Node<'_>| n.checked(check::host_key);
         description: String = |n: &Node<'_>| n.checked(check::description);
     } per_entry {
         volume_tags: String, String = |n: &Node<'_>| n.tags(check::filter_tag);

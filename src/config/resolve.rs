@@ -201,6 +201,7 @@ fn plan(
         copy_volume_tags: take.or("copy_volume_tags", input.copy_volume_tags, false),
         wait: take.or("wait", input.wait, false),
         tags: take.entries("tags", input.tags, String::clone),
+        host_key: take.optional("host_key", input.host_key),
         description: take.optional("description", input.description),
         keep: keep::settings(input.keep, &mut take)?,
         lock: lock::settings(input.lock, &mut take)?,

@@ -154,6 +154,9 @@ pub struct PlanSettings {
     pub wait: bool,
     /// The user's tags for every snapshot.
     pub tags: BTreeMap<String, String>,
+    /// What a host keeps that is built anew, in place of its instance's id: sets of a former instance with the same
+    /// key, which is gone, are pruned with this one's.
+    pub host_key: Option<String>,
     /// Description of the snapshots; none means a generated one.
     pub description: Option<String>,
     /// What is kept of the sets, and of their copies; none means that nothing is removed.

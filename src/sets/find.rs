@@ -50,6 +50,22 @@ pub async fn of_plan<E: Keep>(
     Ok(sets)
 }
 
+/// The sets and copies of one plan that have the key of a host, whichever instance took them.
+///
+/// # Errors
+/// When EC2 does not give every page.
+pub async fn of_key<E: Keep>(
+    ec2: &Repeating<'_, E>,
+    key: &str,
+    plan: &str,
+) -> Result<Vec<SnapshotSet>, Ec2Error> {
+    let tags = [(tags::HOST_KEY_TAG, key), (tags::PLAN_TAG, plan)];
+    let tags = tags.map(|(k, v)| (k.to_owned(), v.to_owned())).to_vec();
+    let mut sets = find(ec2, &Wanted::Tagged(tags)).await?.sets;
+    sets.retain(|s| s.plan == plan && s.host_key.as_deref() == Some(key));
+    Ok(sets)
+}
+
 /// The snapshots, with all their tags.
 ///
 /// # Errors

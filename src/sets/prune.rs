@@ -7,13 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::facts::{facts, interval};
-use super::find::{clocks, of_plan};
+use super::find::{clocks, of_key, of_plan};
+use super::guard::doubtful;
 use super::holds::{holds, locks, of_tags};
 use super::remove::{Removed, remove};
 use super::retention::{
     Group, Hold, Now, Options, Policy, PrunePlan, Request, SetFacts, Verdict, Zone, decide,
 };
 use super::set::SnapshotSet;
+use super::tags::HOST_KEY_TAG;
 use crate::ec2::Ec2Error;
 use crate::ec2::keep::Keep;
 use crate::ec2::repeat::Repeating;
@@ -24,6 +26,8 @@ use crate::ids::{InstanceId, RunId};
 pub struct Prune<'a> {
     /// The instance whose sets they are.
     pub instance: InstanceId,
+    /// The key of the host, where it has one: sets of former instances with it are of the group.
+    pub host_key: Option<String>,
     /// The plan.
     pub plan: String,
     /// Copies of sets, instead of sets.
@@ -39,6 +43,8 @@ pub struct Prune<'a> {
 pub struct Decided {
     /// What a dry run prints and a prune carries out.
     pub plan: PrunePlan,
+    /// Instances with the same key of a host that exist: their sets are their own.
+    pub others: BTreeSet<InstanceId>,
     sets: BTreeMap<RunId, SnapshotSet>,
 }
 
@@ -50,9 +56,14 @@ impl Prune<'_> {
     pub async fn decide<E: Keep>(&self, ec2: &Repeating<'_, E>) -> Result<Decided, Ec2Error> {
         let (server, host) = clocks(ec2).await?;
         let mut sets = of_plan(ec2, &self.instance, &self.plan).await?;
+        let (former, others) = self.former(ec2).await?;
+        sets.extend(former);
         sets.retain(|s| s.copy_of.is_some() == self.copies);
         let account = sets.iter().find_map(|s| s.account.clone()).unwrap_or_default();
-        let host_of = self.instance.to_string();
+        let host_of = match &self.host_key {
+            Some(key) => format!("{key} ({})", self.instance),
+            None => self.instance.to_string(),
+        };
         let (region, plan) = (ec2.inner().region().to_owned(), self.plan.clone());
         let group = Arc::new(Group { account, region, host: host_of, plan, copies: self.copies });
         let here = {
@@ -95,8 +106,76 @@ impl Prune<'_> {
             known.extend(holds(ec2, &new).await?);
             asked.extend(new.iter().map(|s| s.id.clone()));
         };
-        Ok(Decided { plan, sets: sets.into_iter().map(|s| (s.id.clone(), s)).collect() })
+        Ok(Decided { plan, others, sets: sets.into_iter().map(|s| (s.id.clone(), s)).collect() })
     }
+}
+
+impl Prune<'_> {
+    /// The sets of former instances of this host, and the instances with its key that exist: two hosts may have
+    /// been given the same key.
+    async fn former<E: Keep>(
+        &self,
+        ec2: &Repeating<'_, E>,
+    ) -> Result<(Vec<SnapshotSet>, BTreeSet<InstanceId>), Ec2Error> {
+        let Some(key) = &self.host_key else { return Ok((Vec::new(), BTreeSet::new())) };
+        let mut sets = of_key(ec2, key, &self.plan).await?;
+        sets.retain(|s| s.instance != self.instance);
+        let taken_by: BTreeSet<InstanceId> = sets.iter().map(|s| s.instance.clone()).collect();
+        if taken_by.is_empty() {
+            return Ok((Vec::new(), BTreeSet::new()));
+        }
+        let ids: Vec<InstanceId> = taken_by.into_iter().collect();
+        let there = ec2.call("DescribeInstances", async || ec2.inner().instances(&ids).await).await?;
+        Ok(without_living(sets, there))
+    }
+}
+
+/// Of sets with one key of a host, those whose instances are gone, and the instances that exist.
+fn without_living(
+    mut sets: Vec<SnapshotSet>,
+    there: Vec<InstanceId>,
+) -> (Vec<SnapshotSet>, BTreeSet<InstanceId>) {
+    let others: BTreeSet<InstanceId> = there.into_iter().collect();
+    sets.retain(|s| !others.contains(&s.instance));
+    (sets, others)
+}
+
+/// Gives the sets of a former instance of a host its key, so that they are pruned with the present one's. Returns
+/// those that are moved; a dry run moves none.
+///
+/// # Errors
+/// When the instance exists, or EC2 does not say or do all of it.
+pub async fn adopt<E: Keep>(
+    ec2: &Repeating<'_, E>,
+    former: &InstanceId,
+    plan: &str,
+    key: &str,
+    dry_run: bool,
+) -> Result<Adopted, Ec2Error> {
+    let ids = std::slice::from_ref(former);
+    if !ec2.call("DescribeInstances", async || ec2.inner().instances(ids).await).await?.is_empty() {
+        return Ok(Adopted::Exists);
+    }
+    let mut sets = of_plan(ec2, former, plan).await?;
+    sets.retain(|s| doubtful(s).is_none() && s.host_key.as_deref() != Some(key));
+    let snapshots: Vec<_> = sets.iter().flat_map(SnapshotSet::snapshots).cloned().collect();
+    if !dry_run {
+        let tag = [(HOST_KEY_TAG.to_owned(), key.to_owned())];
+        // So many resources a call (EC2 API reference, CreateTags).
+        for some in snapshots.chunks(500) {
+            ec2.call("CreateTags", async || ec2.inner().put_tags(some, &tag).await).await?;
+        }
+    }
+    Ok(Adopted::Moved(sets.into_iter().map(|s| s.id).collect()))
+}
+
+/// What became of the sets of a former instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Adopted {
+    /// The instance exists: its sets are its own.
+    Exists,
+    /// These have the key now, or would have it.
+    Moved(Vec<RunId>),
 }
 
 impl Decided {
@@ -120,5 +199,22 @@ impl Decided {
             all.push(removed);
         }
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sets::set::tests_support::set;
+
+    #[test]
+    fn two_hosts_with_one_key_that_both_exist_do_not_thin_each_other() {
+        let living: InstanceId = "i-0aaaaaaaaaaaaaaaa".parse().unwrap();
+        let gone: InstanceId = "i-0bbbbbbbbbbbbbbbb".parse().unwrap();
+        let of = |instance: &InstanceId| SnapshotSet { instance: instance.clone(), ..set(1) };
+        let sets = vec![of(&living), of(&gone), of(&living)];
+        let (former, others) = without_living(sets, vec![living.clone()]);
+        assert_eq!(former.iter().map(|s| &s.instance).collect::<Vec<_>>(), [&gone]);
+        assert_eq!(others, BTreeSet::from([living]));
     }
 }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::set::{CopyOf, Member, Missing, SnapshotSet};
-use super::tags::{self, INSTANCE_TAG, MEMBER_TAG, PLAN_TAG, SCHEMA_TAG};
+use super::tags::{self, HOST_KEY_TAG, INSTANCE_TAG, MEMBER_TAG, PLAN_TAG, SCHEMA_TAG};
 use crate::consistency::Consistency;
 use crate::ec2::{RUN_TAG, TaggedSnapshot};
 use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
@@ -30,8 +30,9 @@ pub const KEEP_TAG: &str = "stillpoint:keep-until";
 pub(crate) const DELETING_TAG: &str = "stillpoint:deleting";
 
 /// The tags that a set is read from, once it is known which one a snapshot is of.
-const KEPT: [&str; 12] = [
+const KEPT: [&str; 13] = [
     PLAN_TAG,
+    HOST_KEY_TAG,
     "stillpoint:host",
     "stillpoint:requested-consistency",
     "stillpoint:consistency",
@@ -197,6 +198,7 @@ fn set(
     };
     let plan = agreed("the plan", PLAN_TAG).unwrap_or_default();
     let host = agreed("the host", "stillpoint:host").unwrap_or_default();
+    let host_key = agreed("the key of the host", HOST_KEY_TAG);
     let requested = agreed("what was requested", "stillpoint:requested-consistency");
     let copy_of = agreed("the source of the copy", SOURCE_TAG);
     let source_time = agreed("the time of the source", SOURCE_TIME_TAG);
@@ -240,6 +242,7 @@ fn set(
         plan,
         host,
         instance,
+        host_key,
         copy_of,
         time,
         requested: requested.and_then(|r| r.parse().ok()),

@@ -27,6 +27,8 @@ pub struct SnapshotSet {
     pub host: String,
     /// The instance.
     pub instance: InstanceId,
+    /// The key that its host has beside its instance's id, where it has one.
+    pub host_key: Option<String>,
     /// Of a copy: what it is a copy of.
     pub copy_of: Option<CopyOf>,
     /// EC2's StartTime, the earliest of its members; of a copy, that of its source.
@@ -206,6 +208,7 @@ pub(crate) mod tests_support {
             plan: "default".into(),
             host: "host".into(),
             instance: "i-0123456789abcdef0".parse().unwrap(),
+            host_key: None,
             copy_of: None,
             time: Some(jiff::Timestamp::UNIX_EPOCH),
             requested: Some(Consistency::Filesystem),

@@ -54,6 +54,8 @@ const OWN_PREFIX: &str = "stillpoint:";
 const AWS_PREFIX: &str = "aws:";
 /// The tag that carries the instance.
 pub(crate) const INSTANCE_TAG: &str = "stillpoint:instance";
+/// The tag that carries the key of a host that is built anew.
+pub(crate) const HOST_KEY_TAG: &str = "stillpoint:host-key";
 /// The tag that carries the schema's version.
 pub(crate) const SCHEMA_TAG: &str = "stillpoint:schema";
 /// The tag that carries the plan.
@@ -180,6 +182,7 @@ pub(crate) fn on_create(
         tag(INSTANCE_TAG, identity.instance_id.to_string()),
         tag("stillpoint:requested-consistency", requested.to_string()),
     ];
+    common.extend(settings.host_key.iter().map(|key| tag(HOST_KEY_TAG, key.clone())));
     common.extend(settings.tags.iter().map(|(k, v)| (k.clone(), v.clone())));
     let volumes: Vec<VolumeId> = plan.volumes.iter().map(|v| v.id.clone()).collect();
     common.extend(list(&volumes));

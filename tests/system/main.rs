@@ -22,6 +22,7 @@ mod foreign_freeze;
 mod hardship;
 mod hook_start;
 mod hooks;
+mod hosts;
 mod iam_policy;
 mod imds;
 mod lock;

@@ -348,6 +348,7 @@ pub fn settings() -> PlanSettings {
         copy_volume_tags: false,
         wait: false,
         tags: BTreeMap::new(),
+        host_key: None,
         description: None,
         keep: None,
         lock: None,
