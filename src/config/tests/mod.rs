@@ -112,6 +112,7 @@ fn every_key_arrives() {
         wait = true
         allow_pid_namespace = true
         tags = { Team = "storage" }
+        host_key = "db-1"
         description = "nightly"
         [plan.default.keep]
         last = 3
