@@ -113,7 +113,7 @@ impl Snapshot {
         after::lock(loaded, ec2, &mut outcome.record, &interrupt).await;
         let waits = outcome.left.is_some();
         // A run that waits prunes when its set is complete, and counts.
-        if self.prune && !waits {
+        if self.prune && !waits && outcome.signal.is_none() {
             after::prune(loaded, ec2, &mut outcome.record).await;
         }
         report::log::run_ended(&outcome.record);
@@ -132,7 +132,7 @@ impl Snapshot {
             let state_dir = &loaded.settings.state_dir;
             complete(&calls, &System, &job, state_dir, &mut outcome, &mut interrupt, &mut progress).await;
             progress.end();
-            if self.prune {
+            if self.prune && outcome.signal.is_none() {
                 after::prune(loaded, ec2, &mut outcome.record).await;
             }
             report::log::set_completed(&outcome.record);
