@@ -73,6 +73,21 @@ pub(crate) fn printable_json(json: &str) -> Cow<'_, str> {
     escaped(json, hex)
 }
 
+/// The same for JSON that serde_json writes piece by piece: a piece is whole characters.
+pub(crate) struct PrintableJson<W>(pub(crate) W);
+
+impl<W: std::io::Write> std::io::Write for PrintableJson<W> {
+    fn write(&mut self, piece: &[u8]) -> std::io::Result<usize> {
+        let text = std::str::from_utf8(piece).map_err(std::io::Error::other)?;
+        self.0.write_all(printable_json(text).as_bytes())?;
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
 fn escaped(text: &str, escape: impl Fn(char, &mut String)) -> Cow<'_, str> {
     if !text.contains(deceives) {
         return text.into();
@@ -95,6 +110,20 @@ fn deceives(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_that_is_written_piece_by_piece_is_as_the_whole() {
+        let value = serde_json::json!({"a\u{9b}": ["\u{202e}x", "é\n\u{e0041}"], "b": 1.5});
+        let mut out = Vec::new();
+        serde_json::to_writer_pretty(PrintableJson(&mut out), &value).unwrap();
+        let whole = serde_json::to_string_pretty(&value).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), printable_json(&whole));
+        assert!(!printable_json(&whole).contains(deceives_but_break));
+    }
+
+    fn deceives_but_break(c: char) -> bool {
+        c != '\n' && deceives(c)
+    }
 
     #[test]
     fn paths_cannot_rewrite_the_terminal() {

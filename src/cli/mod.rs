@@ -42,7 +42,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::host::kernel::{die_by, keep_inherited_fds};
 use crate::ids::{InstanceId, VolumeId};
-use crate::path_encoding::{printable_json, printable_lines};
+use crate::path_encoding::{PrintableJson, printable_json, printable_lines};
 use crate::plan::{Consistency, PointInTimeCall};
 
 /// Consistent EBS snapshots, taken from inside the instance.
@@ -294,6 +294,19 @@ fn print(text: &str) {
 fn print_json(json: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stdout(), "{}", printable_json(json.trim_end_matches('\n')));
+}
+
+/// The same, written as it is made: a document about 100,000 snapshots is never in memory as a whole.
+fn print_large(value: &impl serde::Serialize) -> Result<(), Error> {
+    use std::io::Write;
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    match serde_json::to_writer_pretty(PrintableJson(&mut out), value) {
+        Err(e) if !e.is_io() => return Err(Error::new(Exit::Bug, e)),
+        _ => {}
+    }
+    let _ = writeln!(out);
+    let _ = out.flush();
+    Ok(())
 }
 
 fn as_json(value: &impl serde::Serialize) -> Result<String, Error> {

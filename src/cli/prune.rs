@@ -10,7 +10,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::sets::Account;
-use super::{Global, Output, as_json, print, print_json, say};
+use super::{Global, Output, print, print_large, say};
 use crate::config::Loaded;
 use crate::ec2::aws::Aws;
 use crate::ec2::repeat::Repeating;
@@ -120,7 +120,7 @@ impl Prune {
                 removed: &removed,
                 exit_code: exit,
             };
-            print_json(&as_json(&document)?);
+            print_large(&document)?;
         }
         Ok(exit)
     }

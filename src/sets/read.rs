@@ -8,14 +8,15 @@
 //! one key alone for a proof, put a snapshot into a set that another one has the place of, or keep the lines that
 //! describe a set in memory unless they are asked for (an account may have 100,000 snapshots).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::set::{CopyOf, Member, Missing, SnapshotSet};
 use super::tags::{self, HOST_KEY_TAG, INSTANCE_TAG, MEMBER_TAG, PLAN_TAG, SCHEMA_TAG};
 use crate::consistency::Consistency;
-use crate::ec2::{RUN_TAG, TaggedSnapshot};
+use crate::ec2::{RUN_TAG, SnapshotDetail, SnapshotView, TaggedSnapshot};
 use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
 
 /// A copied snapshot has no volume; EC2 gives it this id (EC2 API reference, CopySnapshot).
@@ -66,6 +67,8 @@ pub struct Gathered {
     region: String,
     sets: BTreeMap<(RunId, InstanceId), Gathering>,
     strangers: Vec<Stranger>,
+    /// What tags say, each text once: those of a set say mostly the same, and so do those of a host.
+    words: HashSet<Arc<str>>,
 }
 
 /// One set on its way.
@@ -73,7 +76,21 @@ pub struct Gathered {
 struct Gathering {
     schema: u32,
     volumes: Vec<VolumeId>,
-    members: Vec<(TaggedSnapshot, Place)>,
+    members: Vec<(Kept, Place)>,
+}
+
+/// What is kept of a snapshot until all are there.
+#[derive(Debug)]
+struct Kept {
+    view: SnapshotView,
+    detail: SnapshotDetail,
+    tags: Vec<(Arc<str>, Arc<str>)>,
+}
+
+impl Kept {
+    fn tag(&self, key: &str) -> Option<&str> {
+        self.tags.iter().find(|(k, _)| &**k == key).map(|(_, value)| &**value)
+    }
 }
 
 /// Where a snapshot says that it belongs.
@@ -91,15 +108,30 @@ impl Gathered {
         Self { region: region.to_owned(), ..Self::default() }
     }
 
+    fn word(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.words.get(text) {
+            return Arc::clone(known);
+        }
+        let word: Arc<str> = text.into();
+        self.words.insert(Arc::clone(&word));
+        word
+    }
+
+    /// Of its tags, only what a set is read from.
+    fn kept(&mut self, snapshot: TaggedSnapshot) -> Kept {
+        let TaggedSnapshot { view, detail, tags } = snapshot;
+        let kept = tags.iter().filter(|(k, _)| KEPT.contains(&k.as_str()) || is_foreign(k));
+        let mut tags: Vec<_> = kept.map(|(k, v)| (self.word(k), self.word(v))).collect();
+        tags.shrink_to_fit();
+        Kept { view, detail: SnapshotDetail { description: String::new(), kms_key: None, ..detail }, tags }
+    }
+
     /// Takes a snapshot into its set. The lines that describe the set are not kept.
-    pub fn add(&mut self, mut snapshot: TaggedSnapshot) {
+    pub fn add(&mut self, snapshot: TaggedSnapshot) {
         let Some(run) = snapshot.tag(RUN_TAG) else { return };
         match place(&snapshot, run) {
             Ok((key, schema, volumes, place)) => {
-                snapshot.tags.retain(|(k, _)| KEPT.contains(&k.as_str()) || is_foreign(k));
-                snapshot.detail.description = String::new();
-                snapshot.detail.kms_key = None;
-                snapshot.tags.shrink_to_fit();
+                let snapshot = self.kept(snapshot);
                 let set = self.sets.entry(key).or_insert_with(|| Gathering {
                     schema,
                     volumes,
@@ -115,7 +147,7 @@ impl Gathered {
     /// The sets, newest first, and the snapshots that only look like parts of one.
     #[must_use]
     pub fn sets(self) -> (Vec<SnapshotSet>, Vec<Stranger>) {
-        let Self { region, sets, mut strangers } = self;
+        let Self { region, sets, mut strangers, words: _ } = self;
         let made = |((id, instance), gathering)| set(&region, id, instance, gathering, &mut strangers);
         let mut sets: Vec<SnapshotSet> = sets.into_iter().filter_map(made).collect();
         sets.sort_by(|a, b| (b.time, &b.id).cmp(&(a.time, &a.id)));
@@ -215,10 +247,10 @@ fn set(
         }
         None => of_members,
     };
-    let label = |key: &str, s: &TaggedSnapshot| s.tag(key).and_then(|t| t.parse::<Consistency>().ok());
+    let label = |key: &str, s: &Kept| s.tag(key).and_then(|t| t.parse::<Consistency>().ok());
     let labels: Option<Vec<_>> = taken.iter().map(|(s, _)| label("stillpoint:consistency", s)).collect();
     let tags = taken.iter().flat_map(|(s, _)| &s.tags);
-    let mut foreign: Vec<String> = tags.filter(|(k, _)| is_foreign(k)).map(|(k, _)| k.clone()).collect();
+    let mut foreign: Vec<String> = tags.filter(|(k, _)| is_foreign(k)).map(|(k, _)| k.to_string()).collect();
     foreign.sort_unstable();
     foreign.dedup();
     let (account, reason) = (first.detail.owner.clone(), first.tag("stillpoint:reason").map(str::to_owned));
@@ -257,8 +289,8 @@ fn set(
     })
 }
 
-fn member(s: &TaggedSnapshot, place: &Place) -> Member {
-    let TaggedSnapshot { view, detail, .. } = s;
+fn member(s: &Kept, place: &Place) -> Member {
+    let Kept { view, detail, .. } = s;
     Member {
         number: place.number.unwrap_or(usize::MAX),
         id: view.id.clone(),
