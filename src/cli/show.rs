@@ -17,6 +17,7 @@ use crate::sets::find::{find, snapshots};
 use crate::sets::holds::holds;
 use crate::sets::layout::{Layout, layout};
 use crate::sets::read::SOURCE_TAG;
+use crate::sets::recorded;
 use crate::sets::retention::Hold;
 use crate::sets::set::{SetState, SnapshotSet};
 use crate::sets::tier;
@@ -48,6 +49,8 @@ struct Document<'a> {
     holds: &'a [Hold],
     tiers: &'a [TierView],
     copies: &'a [Copied],
+    /// What the record of this host says otherwise.
+    record_differs: &'a [String],
 }
 
 impl Show {
@@ -64,6 +67,7 @@ impl Show {
         let layout = layout(all.iter().map(|s| s.tags.as_slice()));
         let holds = holds(&ec2, &[&set]).await.map_err(Error::from)?.remove(&set.id).unwrap_or_default();
         let tiers = tier::tiers(&ec2, &set).await.map_err(Error::from)?;
+        let differs = differences(&accounts[at], &set, layout.as_ref().ok());
         match self.output {
             Output::Json => {
                 let document = Document {
@@ -74,6 +78,7 @@ impl Show {
                     holds: &holds,
                     tiers: &tiers,
                     copies: &copies,
+                    record_differs: &differs,
                     set: &set,
                 };
                 print_json(&as_json(&document)?);
@@ -84,6 +89,9 @@ impl Show {
                 print(&report::sets::one(&set, &layout, &holds, &tiers, kept.as_deref()));
                 for Copied { region, id, state } in &copies {
                     print(&format!("  copied to {region}: {id} ({state})"));
+                }
+                for what in &differs {
+                    print(&format!("  the record of this host differs: {what}"));
                 }
             }
         }
@@ -152,4 +160,14 @@ async fn copies_in(account: &Account, set: &SnapshotSet) -> Result<Vec<Copied>, 
     // Whoever has copied a tag has not copied the set.
     let is_copy = |s: &&SnapshotSet| s.copy_of.as_ref().is_some_and(|of| of.id == set.id);
     Ok(found.sets.iter().filter(is_copy).map(copy).collect())
+}
+
+/// What the record of this host says otherwise, where it has one and this process may read it.
+fn differences(account: &Account, set: &SnapshotSet, layout: Option<&Layout>) -> Vec<String> {
+    match recorded::read(&account.loaded.settings.state_dir, &set.id) {
+        Ok(Some(record)) => record.differences(set, layout),
+        Ok(None) => Vec::new(),
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Vec::new(),
+        Err(e) => vec![format!("it cannot be read: {e}")],
+    }
 }

@@ -15,6 +15,7 @@ pub mod lock;
 pub mod prune;
 pub mod read;
 pub mod record;
+pub mod recorded;
 pub mod remove;
 pub mod retention;
 pub mod set;

@@ -2,9 +2,11 @@
 
 use jiff::Timestamp;
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::super::layout::{LayoutError, layout};
 use super::super::lines::{SetFilesystem, SetVolume};
+use super::super::recorded::Recorded;
 use super::super::set::SetState;
 use super::super::tags::tests::{defaults, filesystem, identity, plan, volume};
 use super::super::tags::{self, MAX_TAGS, Tag, VOLUMES_TAG};
@@ -99,14 +101,28 @@ proptest! {
             prop_assert!(snapshot.tags.iter().all(|(_, v)| v.trim() == v));
         }
         let read = layout(snapshots.iter().map(|s| s.tags.as_slice())).unwrap();
-        prop_assert_eq!(read.volumes, plan.volumes.iter().map(SetVolume::from).collect::<Vec<_>>());
-        prop_assert_eq!(read.filesystems, plan.filesystems.iter().map(SetFilesystem::from).collect::<Vec<_>>());
+        prop_assert_eq!(&read.volumes, &plan.volumes.iter().map(SetVolume::from).collect::<Vec<_>>());
+        prop_assert_eq!(&read.filesystems, &plan.filesystems.iter().map(SetFilesystem::from).collect::<Vec<_>>());
         let (sets, strangers) = sets_of(&snapshots);
         prop_assert!(strangers.is_empty());
         let [set] = &sets[..] else { panic!("{sets:?}") };
         prop_assert_eq!((&set.id, set.state(), set.label()), (&run, SetState::Completed, Consistency::Filesystem));
         prop_assert!(set.members.iter().map(|m| &m.volume_id).eq(volumes.iter().map(|v| &v.id)));
         prop_assert!(set.doubts.is_empty() && set.missing.is_empty());
+        // The record of the host says the same.
+        let of = |s: &TaggedSnapshot| json!({"id": s.view.id, "volume_id": s.view.volume, "achieved": "filesystem"});
+        let record = json!({
+            "run_id": run, "identity": identity(), "achieved": "filesystem", "plan": plan,
+            "snapshots": snapshots.iter().map(of).collect::<Vec<_>>(),
+        });
+        let recorded: Recorded = serde_json::from_value(record.clone()).unwrap();
+        prop_assert_eq!(recorded.differences(set, Some(&read)), Vec::<String>::new());
+        if !plan.filesystems.is_empty() {
+            let mut other = record;
+            other["plan"]["filesystems"][0]["uuid"] = "other".into();
+            let recorded: Recorded = serde_json::from_value(other).unwrap();
+            prop_assert_eq!(recorded.differences(set, Some(&read)).len(), 1);
+        }
         // Without one tag of its lines, it is not whole, and that is told.
         let is_line = |k: &String| k.starts_with(tags::VOLUME_LINE) || k.starts_with(tags::FILESYSTEM_LINE);
         let lines: Vec<String> =

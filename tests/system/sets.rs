@@ -219,6 +219,29 @@ fn nobody_elses_snapshots_are_touched() {
     assert_eq!(list["strangers"][0]["id"], forged.as_str());
 }
 
+/// Tags are what everybody goes by, and anybody who may tag can change them: the host that took the set notices.
+#[test]
+fn what_the_record_of_the_host_says_otherwise_is_shown() {
+    let (rig, taken) = with_sets(1, "");
+    let shown = || rig.run(&["show", &taken[0], "-o", "json"]).exits(0).record();
+    let before = shown();
+    assert_eq!(before["record_differs"], serde_json::json!([]), "{before}");
+    let one = members(&listed(&rig, &[]), &taken[0]).remove(0);
+    let tag = ["Tag.1.Key=stillpoint:part", "Tag.1.Value=application"];
+    rig.sim(&[&["call", "CreateTags", &format!("ResourceId.1={one}")], &tag[..]].concat());
+    let said = format!("the label of {one} is filesystem in the record, and application in the tags");
+    assert_eq!(shown()["record_differs"], serde_json::json!([said]));
+    let text = rig.run(&["show", &taken[0]]);
+    assert!(text.exits(0).out.contains(&said), "{}", text.out);
+    std::fs::set_permissions(
+        rig.path("state").join(format!("sets/{}.json", taken[0])),
+        std::os::unix::fs::PermissionsExt::from_mode(0o666),
+    )
+    .unwrap();
+    let said = shown()["record_differs"][0].as_str().unwrap().to_owned();
+    assert!(said.starts_with("it cannot be read: "), "others could have written it: {said}");
+}
+
 #[test]
 fn a_set_is_waited_for_until_its_state_says_so() {
     let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
