@@ -9,6 +9,7 @@ use crate::config::{self, Loaded};
 use crate::discover::Identity;
 use crate::ec2::RUN_TAG;
 use crate::ec2::aws::Aws;
+use crate::ec2::aws::direct::AwsDirect;
 use crate::ec2::connect;
 use crate::ec2::keep::Wanted;
 use crate::ec2::repeat::Repeating;
@@ -61,6 +62,12 @@ impl Account {
         let connection =
             connect::connect(&loaded, &region, A_CALL, 4).await.map_err(planned::not_connected)?;
         Ok(Self { ec2: Aws::new(connection), loaded, identity, region })
+    }
+
+    /// The EBS direct APIs in the same Region.
+    pub(super) async fn direct(&self) -> Result<AwsDirect, Error> {
+        let connection = connect::connect_direct(&self.loaded, &self.region, A_CALL, 4).await;
+        Ok(AwsDirect::new(connection.map_err(planned::not_connected)?))
     }
 
     /// Calls that may be repeated.

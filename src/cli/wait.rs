@@ -11,10 +11,11 @@ use super::follow::Progress;
 use super::sets::{Account, SetName, set_name};
 use super::start::{end, listen};
 use super::{Global, print, say};
-use crate::clock::System;
+use crate::clock::{Clock as _, System};
+use crate::ec2::repeat::Repeating;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::sets::follow::{Followed, follow};
+use crate::sets::follow::{Followed, follow, readable};
 use crate::sets::wait::Waiting;
 
 #[derive(Debug, Args)]
@@ -25,6 +26,9 @@ pub(super) struct Wait {
     /// Stop waiting after this time, such as 2h, with exit code 11. The snapshots go on.
     #[arg(long, value_name = "TIME", value_parser = crate::config::duration)]
     timeout: Option<Duration>,
+    /// Also until the data can be read without a volume (EBS direct APIs), which may be minutes later.
+    #[arg(long)]
+    readable: bool,
 }
 
 impl Wait {
@@ -35,12 +39,22 @@ impl Wait {
         let mut waiting = Waiting::of(&set);
         let mut progress = Progress::new();
         let ec2 = account.calls();
-        let followed = follow(&ec2, &mut waiting, self.timeout, &System, &mut interrupt, &mut progress).await;
+        // Before the wait, which may take hours: what cannot work is told at once.
+        let direct = if self.readable { Some(account.direct().await?) } else { None };
+        let began = System.elapsed();
+        let mut followed =
+            follow(&ec2, &mut waiting, self.timeout, &System, &mut interrupt, &mut progress).await;
+        if let (Ok(Followed::Completed), Some(direct)) = (&followed, &direct) {
+            let direct = Repeating::for_each_call(direct, &account.loaded.settings.ec2);
+            let left = self.timeout.map(|limit| limit.saturating_sub(System.elapsed().saturating_sub(began)));
+            followed = readable(&direct, &waiting, left, &System, &mut interrupt, &mut progress).await;
+        }
         progress.end();
         Ok(match followed.map_err(Error::from)? {
             Followed::Completed => {
                 set.snapshots().for_each(|id| print(id.as_str()));
-                say(&format!("{} is complete", set.id));
+                let readable = if self.readable { " and readable" } else { "" };
+                say(&format!("{} is complete{readable}", set.id));
                 Exit::Ok
             }
             Followed::Lost(why) => {
@@ -48,7 +62,9 @@ impl Wait {
                 Exit::After
             }
             Followed::NotYet => {
-                say(&format!("{} is not complete yet; `stillpoint wait {}` goes on", set.id, set.id));
+                let more = if self.readable { " --readable" } else { "" };
+                let what = if self.readable { "complete and readable" } else { "complete" };
+                say(&format!("{} is not {what} yet; `stillpoint wait {}{more}` goes on", set.id, set.id));
                 Exit::After
             }
             Followed::Interrupted(signal) => end(Exit::After, Some(signal)),

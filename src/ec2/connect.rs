@@ -155,65 +155,134 @@ pub async fn connect(
         tracing::warn!("{warning}");
     }
     let endpoint = sdk.url(region).await?;
-    let wrong = |why: String| ConnectError::Endpoint { endpoint: endpoint.clone(), why };
-    let uri: http::Uri = endpoint.parse().map_err(|e: http::uri::InvalidUri| wrong(e.to_string()))?;
-    let host = uri.host().ok_or_else(|| wrong("no host in the URL".to_owned()))?;
-    let proxy = sdk.proxies.for_uri(&uri)?;
-    let https = |scheme: Option<&str>| scheme == Some("https");
-    let trusted = if https(uri.scheme_str()) || proxy.as_ref().is_some_and(|p| p.is_https()) {
-        sdk.trust_store()?
-    } else {
-        TrustStore::empty()
-    };
-    let shared = credentials::shared(sdk, region).await?;
-    let settings = &loaded.settings;
-    let patience = late::patience(settings.identity.imds_timeout);
-    let waits = |e: &ConnectError| match e {
-        ConnectError::CredentialsLate(_) => patience,
-        // The resolver has answered that there is no such name: mostly that lasts (getaddrinfo(3), EAI_NONAME).
-        ConnectError::Name { why, .. } if why.contains("Name or service not known") => {
-            settings.ec2.retry_timeout.min(NO_SUCH_NAME)
-        }
-        ConnectError::Name { .. } => settings.ec2.retry_timeout,
-        _ => Duration::ZERO,
-    };
-    let pinned = pinned(sdk, &shared)?;
-    late::attempts(&clock::System, waits, async || pinned.lasting(need).await).await?;
-    // Behind a proxy, EC2's name is for the proxy to look up: this host may know no names at all.
-    let dns = PinnedDns::default();
-    let (name, what, hint) = match &proxy {
-        Some(proxy) => (
-            proxy.host(),
-            format!("the proxy {proxy} ({})", proxy.origin),
-            format!("correct the proxy of {}, or have NO_PROXY name {host}", proxy.origin),
-        ),
-        None => (host, format!("EC2 endpoint {endpoint}"), wrong(String::new()).hint().to_owned()),
-    };
-    let look_up = async || {
-        let failed = |why| ConnectError::Name { what: what.clone(), why, hint: hint.clone() };
-        dns.pin(name).await.map_err(failed)
-    };
-    late::attempts(&clock::System, waits, look_up).await?;
-    let pool = clients::pool(&dns, proxy.as_ref(), trusted, connections)?;
-    let config = aws_sdk_ec2::config::Builder::from(&shared)
-        .endpoint_url(&endpoint)
+    let way = Way::find(loaded, sdk, region, endpoint, need, connections).await?;
+    let config = aws_sdk_ec2::config::Builder::from(&way.shared)
+        .endpoint_url(&way.endpoint)
         // They have gone into the endpoint, and the SDK would refuse them beside one.
         .use_fips(false)
         .use_dual_stack(false)
-        .credentials_provider(pinned.clone())
+        .credentials_provider(way.credentials.clone())
         // A cache would decide by itself when to ask for them again.
         .identity_cache(IdentityCache::no_cache())
-        .http_client(pool::Client::new(&pool).map_err(http)?)
+        .http_client(pool::Client::new(&way.pool).map_err(http)?)
         .retry_config(RetryConfig::disabled())
-        .timeout_config(
-            TimeoutConfig::builder()
-                .connect_timeout(CONNECT_TIMEOUT)
-                .operation_timeout(settings.ec2.call_timeout)
-                .build(),
-        )
+        .timeout_config(timeouts(loaded))
         .build();
-    let origin = OriginKey::from_uri(&uri).map_err(|e| wrong(e.to_string()))?;
-    Ok(Connection { client: aws_sdk_ec2::Client::from_conf(config), credentials: pinned, pool, origin })
+    let client = aws_sdk_ec2::Client::from_conf(config);
+    Ok(Connection { client, credentials: way.credentials, pool: way.pool, origin: way.origin })
+}
+
+/// A client for the EBS direct APIs.
+#[derive(Debug, Clone)]
+pub struct DirectConnection {
+    /// The client: no retries, pinned credentials, pinned addresses.
+    pub client: aws_sdk_ebs::Client,
+    credentials: Pinned,
+}
+
+impl DirectConnection {
+    /// As [`Connection::renew_if_possible`].
+    ///
+    /// # Errors
+    /// When those at hand have expired, and there are no other.
+    pub(crate) async fn renew_if_possible(&self, need: Duration) -> Result<(), ConnectError> {
+        self.credentials.lasting_if_possible(need).await
+    }
+}
+
+/// The same for the EBS direct APIs, which have an endpoint of their own (`ebs.REGION.amazonaws.com`).
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_direct(
+    loaded: &Loaded,
+    region: &str,
+    need: Duration,
+    connections: usize,
+) -> Result<DirectConnection, ConnectError> {
+    let sdk = &Sdk::find(loaded).await?;
+    let endpoint = sdk.url_of_direct(region).await?;
+    let way = Way::find(loaded, sdk, region, endpoint, need, connections).await?;
+    let config = aws_sdk_ebs::config::Builder::from(&way.shared)
+        .endpoint_url(&way.endpoint)
+        .use_fips(false)
+        .use_dual_stack(false)
+        .credentials_provider(way.credentials.clone())
+        .identity_cache(IdentityCache::no_cache())
+        .http_client(pool::Client::new(&way.pool).map_err(http)?)
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(timeouts(loaded))
+        .build();
+    Ok(DirectConnection { client: aws_sdk_ebs::Client::from_conf(config), credentials: way.credentials })
+}
+
+/// No call outside of the window takes longer.
+fn timeouts(loaded: &Loaded) -> TimeoutConfig {
+    let limit = loaded.settings.ec2.call_timeout;
+    TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_timeout(limit).build()
+}
+
+/// How one service is reached: its address looked up, credentials at hand.
+struct Way {
+    endpoint: String,
+    shared: aws_config::SdkConfig,
+    credentials: Pinned,
+    pool: ConnectionPool,
+    origin: OriginKey,
+}
+
+impl Way {
+    async fn find(
+        loaded: &Loaded,
+        sdk: &Sdk,
+        region: &str,
+        endpoint: String,
+        need: Duration,
+        connections: usize,
+    ) -> Result<Self, ConnectError> {
+        let wrong = |why: String| ConnectError::Endpoint { endpoint: endpoint.clone(), why };
+        let uri: http::Uri = endpoint.parse().map_err(|e: http::uri::InvalidUri| wrong(e.to_string()))?;
+        let host = uri.host().ok_or_else(|| wrong("no host in the URL".to_owned()))?;
+        let proxy = sdk.proxies.for_uri(&uri)?;
+        let https = |scheme: Option<&str>| scheme == Some("https");
+        let trusted = if https(uri.scheme_str()) || proxy.as_ref().is_some_and(|p| p.is_https()) {
+            sdk.trust_store()?
+        } else {
+            TrustStore::empty()
+        };
+        let shared = credentials::shared(sdk, region).await?;
+        let settings = &loaded.settings;
+        let patience = late::patience(settings.identity.imds_timeout);
+        let waits = |e: &ConnectError| match e {
+            ConnectError::CredentialsLate(_) => patience,
+            // The resolver has answered that there is no such name: mostly that lasts (getaddrinfo(3), EAI_NONAME).
+            ConnectError::Name { why, .. } if why.contains("Name or service not known") => {
+                settings.ec2.retry_timeout.min(NO_SUCH_NAME)
+            }
+            ConnectError::Name { .. } => settings.ec2.retry_timeout,
+            _ => Duration::ZERO,
+        };
+        let pinned = pinned(sdk, &shared)?;
+        late::attempts(&clock::System, waits, async || pinned.lasting(need).await).await?;
+        // Behind a proxy, EC2's name is for the proxy to look up: this host may know no names at all.
+        let dns = PinnedDns::default();
+        let (name, what, hint) = match &proxy {
+            Some(proxy) => (
+                proxy.host(),
+                format!("the proxy {proxy} ({})", proxy.origin),
+                format!("correct the proxy of {}, or have NO_PROXY name {host}", proxy.origin),
+            ),
+            None => (host, format!("EC2 endpoint {endpoint}"), wrong(String::new()).hint().to_owned()),
+        };
+        let look_up = async || {
+            let failed = |why| ConnectError::Name { what: what.clone(), why, hint: hint.clone() };
+            dns.pin(name).await.map_err(failed)
+        };
+        late::attempts(&clock::System, waits, look_up).await?;
+        let pool = clients::pool(&dns, proxy.as_ref(), trusted, connections)?;
+        let origin = OriginKey::from_uri(&uri).map_err(|e| wrong(e.to_string()))?;
+        Ok(Self { endpoint, shared, credentials: pinned, pool, origin })
+    }
 }
 
 /// The configuration of the create call: `call_timeout` is for the calls outside of the window, and only the

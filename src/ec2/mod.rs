@@ -7,6 +7,7 @@
 pub mod aws;
 pub mod connect;
 mod denial;
+pub mod direct;
 mod error;
 pub mod imds;
 pub mod keep;

@@ -11,6 +11,7 @@ use super::find::snapshots;
 use super::wait::{Seen, Waiting};
 use crate::clock::Clock;
 use crate::ec2::Ec2Error;
+use crate::ec2::direct::Direct;
 use crate::ec2::keep::{Keep, Wanted};
 use crate::ec2::repeat::Repeating;
 use crate::interrupt::Interrupt;
@@ -82,4 +83,53 @@ pub async fn follow<E: Keep>(
             () = clock.pause(pause) => {}
         }
     }
+}
+
+/// After a set is complete: waits until the data of each member can be read without a volume, which EC2 may allow some
+/// minutes later only.
+///
+/// # Errors
+/// When EC2 refuses in a way that no waiting mends, as a missing permission.
+pub async fn readable<D: Direct>(
+    direct: &Repeating<'_, D>,
+    waiting: &Waiting,
+    limit: Option<Duration>,
+    clock: &dyn Clock,
+    interrupt: &mut Interrupt,
+    tell: &mut dyn Tell,
+) -> Result<Followed, Ec2Error> {
+    let began = clock.elapsed();
+    for member in waiting.members() {
+        let mut told = false;
+        loop {
+            let asked = async || direct.inner().readable(&member.id).await;
+            let said = tokio::select! {
+                biased;
+                signal = interrupt.caught() => return Ok(Followed::Interrupted(signal)),
+                said = direct.call("ListSnapshotBlocks", asked) => said,
+            };
+            match said {
+                Ok(true) => break,
+                Ok(false) if told => {}
+                Ok(false) => {
+                    tell.line(&format!("{} {}: completed, not readable yet", member.id, member.name()))
+                }
+                Err(e) if e.passes() => tell.line(&format!("{e}; asking again")),
+                Err(e) => return Err(e),
+            }
+            told = true;
+            let waited = clock.elapsed().saturating_sub(began);
+            if limit.is_some_and(|limit| waited >= limit) {
+                return Ok(Followed::NotYet);
+            }
+            let pause = waiting.pause(waited);
+            let pause = limit.map_or(pause, |limit| pause.min(limit.saturating_sub(waited)));
+            tokio::select! {
+                biased;
+                signal = interrupt.caught() => return Ok(Followed::Interrupted(signal)),
+                () = clock.pause(pause) => {}
+            }
+        }
+    }
+    Ok(Followed::Completed)
 }

@@ -116,3 +116,21 @@ fn systemd_hears_how_far_the_snapshots_are() {
     complete(&rig);
     run.end().exits(0);
 }
+
+/// The EBS direct APIs may not know a snapshot that is completed.
+#[test]
+fn what_is_completed_is_waited_for_until_it_can_be_read() {
+    let rig = Rig::with(&[("a", Fs::Ext4), ("b", Fs::Xfs)], "readable_after = '10h'\n");
+    rig.configure("");
+    let set = rig.run(&["snapshot", "-o", "json"]).exits(0).record()["run_id"].as_str().unwrap().to_owned();
+    rig.await_quiet();
+    rig.run(&["wait", &set]).exits(0);
+    rig.run(&["wait", &set, "--readable", "--timeout", "1s"])
+        .exits(11)
+        .says("completed, not readable yet")
+        .says("is not complete and readable yet");
+    let run = rig.spawn(&["wait", &set, "--readable"]);
+    await_some("the wait for the data", || run.said().contains("not readable yet").then_some(()));
+    complete(&rig);
+    run.end().exits(0).says("is complete and readable");
+}

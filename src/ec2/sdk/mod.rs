@@ -57,6 +57,8 @@ pub(crate) struct Sdk {
     profile: Profile,
     /// The endpoint of EC2; none means the Region's own.
     pub endpoint: Option<Sourced<String>>,
+    /// The endpoint of the EBS direct APIs; none means the Region's own.
+    direct_endpoint: Option<Sourced<String>>,
     /// Set when the endpoints of variables and profiles do not count.
     ignored: Option<Origin>,
     /// Is an endpoint for STS configured?
@@ -112,6 +114,13 @@ impl Sdk {
             || profile.service("sts", "endpoint_url").or_else(|| profile.get("endpoint_url")).is_some();
         Ok(Self {
             endpoint,
+            direct_endpoint: service_endpoint(
+                "ebs",
+                "AWS_ENDPOINT_URL_EBS",
+                env,
+                &profile,
+                ignored.is_some(),
+            )?,
             sts_endpoint: sts && ignored.is_none(),
             ignored,
             fips,
@@ -143,6 +152,31 @@ impl Sdk {
             SdkError::new(
                 format!("there is no EC2 endpoint for the Region {region}: {why}"),
                 format!("check {}", on.join(" and ")),
+            )
+        };
+        let params = Params::builder()
+            .region(region)
+            .use_fips(self.fips.value)
+            .use_dual_stack(self.dual_stack.value)
+            .build()
+            .map_err(|e| wrong(e.to_string()))?;
+        let found = DefaultResolver::new().resolve_endpoint(&params).await;
+        found.map(|e| e.url().to_owned()).map_err(|e| wrong(crate::error::chain(&*e)))
+    }
+
+    /// The URL of the EBS direct APIs in this Region.
+    ///
+    /// # Errors
+    /// As [`Sdk::url`].
+    pub async fn url_of_direct(&self, region: &str) -> Result<String, SdkError> {
+        use aws_sdk_ebs::config::endpoint::{DefaultResolver, Params, ResolveEndpoint as _};
+        if let Some(own) = &self.direct_endpoint {
+            return Ok(own.value.clone());
+        }
+        let wrong = |why: String| {
+            SdkError::new(
+                format!("there is no endpoint of the EBS direct APIs for the Region {region}: {why}"),
+                "name one: AWS_ENDPOINT_URL_EBS".to_owned(),
             )
         };
         let params = Params::builder()
@@ -217,6 +251,23 @@ fn endpoint(
     });
     let of_profile = || profile.service("ec2", "endpoint_url").or_else(|| profile.get("endpoint_url"));
     let found = { variable }.next().or(own).or_else(|| of_profile().filter(|_| !ignored));
+    found.map(|found| url(found, "endpoint_url")).transpose()
+}
+
+/// Of a service that stillpoint's own files say nothing of: the SDK's variables; the profile.
+fn service_endpoint(
+    service: &str,
+    variable: &'static str,
+    env: &Environment,
+    profile: &Profile,
+    ignored: bool,
+) -> Result<Option<Sourced<String>>, SdkError> {
+    if ignored {
+        return Ok(None);
+    }
+    let of = |name| Some(Sourced { value: env.get(name)?.to_owned(), origin: Origin::Environment(name) });
+    let of_profile = || profile.service(service, "endpoint_url").or_else(|| profile.get("endpoint_url"));
+    let found = of(variable).or_else(|| of("AWS_ENDPOINT_URL")).or_else(of_profile);
     found.map(|found| url(found, "endpoint_url")).transpose()
 }
 
