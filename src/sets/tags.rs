@@ -31,6 +31,7 @@ use crate::config::settings::PlanSettings;
 use crate::discover::{Identity, Volume};
 use crate::ec2::{RUN_TAG, TaggedSnapshot};
 use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
+use crate::path_encoding::printable;
 use crate::plan::{Consistency, Plan};
 
 /// The version of the tags: raised when one changes its meaning or goes.
@@ -284,7 +285,9 @@ pub fn verdict(record: &SetRecord) -> Vec<(String, String)> {
         record.achieved.unwrap_or(Consistency::Crash).to_string(),
     )];
     if let Some(reason) = &record.reason {
-        tags.push(("stillpoint:reason".to_owned(), clip(reason, MAX_VALUE)));
+        // What a hook printed last may be in it. XML, in which EC2 answers, has no control characters: whoever asks
+        // for the tags would get no answer that can be read.
+        tags.push(("stillpoint:reason".to_owned(), clip(&printable(reason), MAX_VALUE)));
     }
     let times = [
         ("frozen", record.times.frozen),
