@@ -115,6 +115,18 @@ need_redis() {
     )
 }
 
+# promtool, with Debian's Prometheus, whose installation would start a server.
+need_promtool() {
+    (
+        if [ ! -e /usr/sbin/policy-rc.d ] && ! command -v promtool >/dev/null; then
+            trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+            printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+            chmod 755 /usr/sbin/policy-rc.d
+        fi
+        need_packages promtool:prometheus
+    )
+}
+
 # Puts cargo into PATH. Under sudo, the caller's toolchain serves, but root's own cache, so that nothing of
 # root's is left in the caller's home.
 need_cargo() {

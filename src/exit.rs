@@ -4,7 +4,7 @@
 //! failures.
 
 /// How a command ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(into = "u8", try_from = "u8")]
 #[repr(u8)]
 pub enum Exit {
@@ -85,6 +85,13 @@ impl Exit {
     #[must_use]
     pub(crate) fn hurts(self) -> bool {
         matches!(self, Self::StillFrozen | Self::NotMounted)
+    }
+
+    /// May there be a set of a run that ended with this? What another code leaves is labelled `crash` and counts for
+    /// nothing: the second table in docs/record.md.
+    #[must_use]
+    pub(crate) fn leaves_a_set(self) -> bool {
+        self.hurts() || matches!(self, Self::Ok | Self::Lower | Self::After | Self::NotHeld)
     }
 
     /// Its line in docs/record.md, whose table a test compares with this.

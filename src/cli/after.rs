@@ -4,6 +4,7 @@
 //! label, or do anything while a filesystem may be frozen or is not mounted.
 
 use super::lock::described;
+use super::prune::Done;
 use super::say;
 use crate::config::Loaded;
 use crate::ec2::aws::Aws;
@@ -52,22 +53,25 @@ fn is_accepted(set: &SetRecord) -> bool {
     matches!(set.exit, Exit::Ok | Exit::Lower | Exit::After) && !set.snapshots.is_empty()
 }
 
-/// Removes the sets that the plan's rules let go. Nothing is removed after a run that has not taken what its plan
+/// Removes the sets that the plan's rules let go. Returns what was done, and the exit code of a prune like it. Nothing is removed after a run that has not taken what its plan
 /// asks for.
-pub(super) async fn prune(loaded: &Loaded, ec2: &Aws, set: &mut SetRecord) {
+pub(super) async fn prune(loaded: &Loaded, ec2: &Aws, set: &mut SetRecord) -> Option<(Done, Exit)> {
     if !is_accepted(set) {
         say("nothing is pruned: this run has not taken what its plan asks for");
-        return;
+        return None;
     }
-    let failed = match super::prune::after_run(loaded, ec2, &set.identity.instance_id).await {
-        Ok(failed) => failed,
+    let (done, failed) = match super::prune::after_run(loaded, ec2, &set.identity.instance_id).await {
+        Ok((done, failed)) => (Some(done), failed),
         Err(e) => {
-            vec![format!("prune: {e}{}", e.hint.as_ref().map_or_else(String::new, |h| format!(" ({h})")))]
+            let hint = e.hint.as_ref().map_or_else(String::new, |h| format!(" ({h})"));
+            (None, vec![format!("prune: {e}{hint}")])
         }
     };
+    let exit = if failed.is_empty() { Exit::Ok } else { Exit::After };
     if !failed.is_empty() {
         add(loaded, set, failed);
     }
+    done.map(|done| (done, exit))
 }
 
 /// What failed after the set was taken: in the record, and the exit code that says so.

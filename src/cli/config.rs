@@ -25,7 +25,14 @@ enum Command {
     /// Show every value of a plan and where it comes from.
     Show(Choice),
     /// Check every file and every plan.
-    Check,
+    Check(Check),
+}
+
+#[derive(Debug, Args)]
+struct Check {
+    /// What stdout gets: text or json.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
 }
 
 impl Config {
@@ -39,22 +46,27 @@ impl Config {
                 }
                 Ok(Exit::Ok)
             }
-            Command::Check => {
+            Command::Check(Check { output }) => {
                 let checked = check(Path::new("/"), global.config.as_deref()).map_err(|e| {
                     let hint = e.hint();
                     Error::new(Exit::Config, e).maybe_hint(hint)
                 })?;
-                print(&checked.show());
+                let mut exit = if checked.faults.is_empty() { Exit::Ok } else { Exit::Config };
+                if not_read(&checked.files).next().is_some() {
+                    exit = exit.or_worse(Exit::Permission);
+                }
+                match output {
+                    Output::Text => print(&checked.show()),
+                    Output::Json => print_json(&format!("{:#}", checked.show_json(exit))),
+                }
                 for fault in &checked.faults {
                     say(&format!("error: {}", chain(fault)));
                     if let Some(hint) = fault.hint() {
                         say(&format!("hint: {hint}"));
                     }
                 }
-                let mut exit = if checked.faults.is_empty() { Exit::Ok } else { Exit::Config };
                 for path in not_read(&checked.files) {
                     say(&format!("error: {} is not checked: needs root", shown(path)));
-                    exit = exit.or_worse(Exit::Permission);
                 }
                 Ok(exit)
             }

@@ -9,11 +9,15 @@ use clap::Args;
 
 use super::prune::locked;
 use super::sets::{Account, SetName, set_name};
-use super::{Global, print, say};
+use super::told::Command;
+use super::{Global, Output, print, say};
+use crate::ec2::Ec2Error;
 use crate::ec2::keep::Keep as _;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::report;
+use crate::ids::{RunId, SnapshotId};
+use crate::report::change::{Changed, OfSet};
+use crate::report::{self, event};
 use crate::sets::facts::{facts, group};
 use crate::sets::find::{bin, of_plan};
 use crate::sets::holds::holds;
@@ -33,6 +37,9 @@ pub(super) struct Delete {
     /// Print what would be done, and stop.
     #[arg(long, short = 'n')]
     dry_run: bool,
+    /// What stdout gets: text or json.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -43,6 +50,9 @@ pub(super) struct Undelete {
     /// Print what would be done, and stop.
     #[arg(long, short = 'n')]
     dry_run: bool,
+    /// What stdout gets: text or json.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
 }
 
 impl Delete {
@@ -79,15 +89,22 @@ impl Delete {
                 );
             }
         }
+        let command = Command { name: "delete", dry_run: self.dry_run, output: self.output };
         if self.dry_run {
-            set.snapshots().for_each(|s| print(s.as_str()));
+            if self.output == Output::Text {
+                set.snapshots().for_each(|s| print(s.as_str()));
+            }
             say(&format!("{} would be removed ({} snapshots)", set.id, set.members.len()));
-            return Ok(Exit::Ok);
+            return command.print(vec![OfSet::whole(&set, true)], Exit::Ok);
         }
         let removed = remove(&ec2, &set, "delete").await;
-        removed.deleted.iter().for_each(|s| print(s.as_str()));
+        let exit = if removed.failed.is_some() { Exit::After } else { Exit::Ok };
+        if self.output == Output::Text {
+            removed.deleted.iter().for_each(|s| print(s.as_str()));
+        }
+        report::log::tell(&event::of_removed(&set.plan, &removed));
         say(&report::sets::removed(&removed));
-        Ok(if removed.failed.is_some() { Exit::After } else { Exit::Ok })
+        command.print(vec![OfSet::removed(&set, &removed)], exit)
     }
 }
 
@@ -109,42 +126,51 @@ impl Undelete {
             return Err(Error::new(Exit::Usage, format!("several sets in the Recycle Bin begin with {run}"))
                 .hint("write more of the id"));
         }
-        let mut failed = false;
+        let mut snapshots = Vec::new();
         for (_, binned) in &of_set {
-            let said = if self.dry_run {
-                Ok(())
-            } else {
-                ec2.call("RestoreSnapshotFromRecycleBin", async || ec2.inner().undelete(&binned.id).await)
-                    .await
-            };
-            match said {
-                Ok(()) => print(binned.id.as_str()),
-                Err(e) => {
-                    failed = true;
-                    say(&format!("{} is NOT back: {e}", binned.id));
-                }
+            let said = self.bring_back(&account, &binned.id).await;
+            match &said {
+                Ok(()) if self.output == Output::Text => print(binned.id.as_str()),
+                Ok(()) => {}
+                Err(e) => say(&format!("{} is NOT back: {e}", binned.id)),
             }
+            snapshots.push(Changed::by(&binned.id, &said));
         }
-        if failed {
-            return Ok(Exit::After);
+        let failed = snapshots.iter().any(|s| s.error.is_some());
+        let ended = if failed { Ok(Exit::After) } else { self.complete(&account, id, of_set.len()).await };
+        let exit = ended.as_ref().map_or_else(|e| e.exit, |exit| *exit);
+        let of = OfSet { id: id.clone(), region: account.region.clone(), keep_until: None, snapshots };
+        let command = Command { name: "undelete", dry_run: self.dry_run, output: self.output };
+        command.print(vec![of], exit)?;
+        ended
+    }
+
+    async fn bring_back(&self, account: &Account, id: &SnapshotId) -> Result<(), Ec2Error> {
+        if self.dry_run {
+            return Ok(());
         }
+        let ec2 = account.calls();
+        ec2.call("RestoreSnapshotFromRecycleBin", async || ec2.inner().undelete(id).await).await
+    }
+
+    /// All of it that was in the Recycle Bin is back: is that the whole set?
+    async fn complete(&self, account: &Account, id: &RunId, back: usize) -> Result<Exit, Error> {
         let what = if self.dry_run { "would come back" } else { "are back" };
-        say(&format!("{id}: {} of its snapshots in the Recycle Bin {what}", of_set.len()));
-        if !self.dry_run {
-            // It was marked when it was removed. Their tags come back with the snapshots.
-            let set = account.set(&SetName::Start(id.to_string())).await?;
-            let ids: Vec<_> = set.snapshots().cloned().collect();
-            let off = async || ec2.inner().remove_tags(&ids, &[DELETING_TAG]).await;
-            ec2.call("DeleteTags", off).await.map_err(Error::from)?;
-            if !set.missing.is_empty() {
-                say(&format!(
-                    "{id} lacks {} of its snapshots: they are not in the Recycle Bin",
-                    set.missing.len()
-                ));
-                return Ok(Exit::After);
-            }
+        say(&format!("{id}: {back} of its snapshots in the Recycle Bin {what}"));
+        if self.dry_run {
+            return Ok(Exit::Ok);
         }
-        Ok(Exit::Ok)
+        // It was marked when it was removed. Their tags come back with the snapshots.
+        let ec2 = account.calls();
+        let set = account.set(&SetName::Start(id.to_string())).await?;
+        let ids: Vec<_> = set.snapshots().cloned().collect();
+        let off = async || ec2.inner().remove_tags(&ids, &[DELETING_TAG]).await;
+        ec2.call("DeleteTags", off).await.map_err(Error::from)?;
+        if set.missing.is_empty() {
+            return Ok(Exit::Ok);
+        }
+        say(&format!("{id} lacks {} of its snapshots: they are not in the Recycle Bin", set.missing.len()));
+        Ok(Exit::After)
     }
 }
 

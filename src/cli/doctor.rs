@@ -12,9 +12,12 @@ use jiff::Timestamp;
 
 use super::start::OWN_PROGRAM;
 use super::{Choice, Global, Output, print, print_json};
+use crate::config::settings::{Notify, Settings};
 use crate::config::{self, Loaded};
 use crate::discover::{self, Facts, HostFacts, Identity};
-use crate::doctor::{self, Finding, Set, applications, busy, cloud, hooks, processes, storage, system, unit};
+use crate::doctor::{
+    self, Finding, Set, Severity, applications, busy, cloud, hooks, processes, storage, system, unit,
+};
 use crate::ec2::Describe;
 use crate::ec2::aws::Aws;
 use crate::ec2::repeat::Repeating;
@@ -90,9 +93,11 @@ impl Doctor {
         found.extend(installed_unit(&settings.plan.name).await);
         found.extend(hooks::runnable(&settings.plan.hooks, Path::new(OWN_PROGRAM)));
         found.extend(hooks::writable(&settings.plan.hooks));
+        found.extend(told(settings));
         found.extend(storage::own_folder("run_dir", &settings.run_dir));
         found.extend(storage::own_folder("state_dir", &settings.state_dir));
         found.extend(storage::records(&settings.state_dir));
+        found.extend(settings.textfile.as_deref().map(storage::textfile));
         found.extend(processes::freezers(root));
 
         let host = match discover::host(root, &Helper::own(), Answers::default()) {
@@ -141,6 +146,19 @@ impl Doctor {
         found.extend(storage::swap(&host.swap_files, &set));
         found.extend(storage::others(root, &settings.state_dir, &set));
     }
+}
+
+/// The commands of `[[notify]]`, by the checks of hooks. A run does without them.
+fn told(settings: &Settings) -> Vec<Finding> {
+    let all: Vec<_> = settings.plan.notify.iter().map(Notify::as_hook).collect();
+    if all.is_empty() {
+        return Vec::new();
+    }
+    let found = hooks::runnable(&all, Path::new(OWN_PROGRAM)).into_iter().chain(hooks::writable(&all));
+    let why = "a run is as it would be without it, and nobody is told how it ended";
+    let found = found.filter(|f| f.severity > Severity::Ok).map(|f| f.at_most_a_warning("notify").why(why));
+    let found: Vec<_> = found.collect();
+    if found.is_empty() { vec![Finding::ok("notify", "whoever is to be told can be")] } else { found }
 }
 
 /// The requests to IMDS and EC2, one after the other. When one fails, the findings say so and the later ones

@@ -6,11 +6,13 @@
 use clap::Args;
 
 use super::sets::{Account, SetName, set_name};
-use super::{Global, say};
+use super::told::Command;
+use super::{Global, Output, say};
 use crate::ec2::keep::Keep as _;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::ids::SnapshotId;
+use crate::report::change::OfSet;
 use crate::sets::read::KEEP_TAG;
 use crate::sets::retention::{KeepUntil, Zone};
 
@@ -25,6 +27,9 @@ pub(super) struct Keep {
     /// Print what would be done, and stop.
     #[arg(long, short = 'n')]
     dry_run: bool,
+    /// What stdout gets: text or json.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -35,6 +40,9 @@ pub(super) struct Release {
     /// Print what would be done, and stop.
     #[arg(long, short = 'n')]
     dry_run: bool,
+    /// What stdout gets: text or json.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
 }
 
 /// A date that prune will understand.
@@ -59,7 +67,9 @@ impl Keep {
         }
         let would = if self.dry_run { "would be kept" } else { "is kept" };
         say(&format!("{} {would} until {}", set.id, self.until));
-        Ok(Exit::Ok)
+        let keep_until = if self.dry_run { set.keep_until.clone() } else { Some(self.until.clone()) };
+        let command = Command { name: "keep", dry_run: self.dry_run, output: self.output };
+        command.print(vec![OfSet { keep_until, ..OfSet::whole(&set, true) }], Exit::Ok)
     }
 }
 
@@ -67,9 +77,10 @@ impl Release {
     pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
         let account = Account::connect(global, None, false).await?;
         let set = account.set(&self.set).await?;
+        let command = Command { name: "release", dry_run: self.dry_run, output: self.output };
         let Some(until) = &set.keep_until else {
             say(&format!("{} has no {KEEP_TAG}: only its rules keep it", set.id));
-            return Ok(Exit::Ok);
+            return command.print(vec![OfSet::whole(&set, false)], Exit::Ok);
         };
         let ids: Vec<SnapshotId> = set.snapshots().cloned().collect();
         if !self.dry_run {
@@ -79,6 +90,7 @@ impl Release {
         }
         let would = if self.dry_run { "would no longer be" } else { "is no longer" };
         say(&format!("{} {would} kept until {until}: its rules decide", set.id));
-        Ok(Exit::Ok)
+        let keep_until = set.keep_until.clone().filter(|_| self.dry_run);
+        command.print(vec![OfSet { keep_until, ..OfSet::whole(&set, true) }], Exit::Ok)
     }
 }

@@ -10,14 +10,15 @@ use jiff::Timestamp;
 
 use super::list::rules;
 use super::sets::{Account, SetName, set_name};
-use super::told::{Change, Told, tell};
-use super::{Global, say};
+use super::told::{Change, Command, Told, tell};
+use super::{Global, Output, say};
 use crate::config;
 use crate::ec2::TaggedSnapshot;
 use crate::ec2::keep::{self, LockEnd, LockMode, LockView, MOST_COOL_OFF_HOURS, MOST_LOCKED_DAYS};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::path_encoding::printable;
+use crate::report::change::{Changed, OfSet};
 use crate::report::sets::local;
 use crate::sets::facts::{facts, group, interval};
 use crate::sets::find::of_plan;
@@ -56,6 +57,9 @@ pub(super) struct Lock {
     /// Print what would be done, and stop.
     #[arg(long, short = 'n')]
     dry_run: bool,
+    /// What stdout gets: text or json.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -66,6 +70,9 @@ pub(super) struct Unlock {
     /// Print what would be done, and stop.
     #[arg(long, short = 'n')]
     dry_run: bool,
+    /// What stdout gets: text or json.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
 }
 
 /// A time to come.
@@ -134,12 +141,14 @@ impl Lock {
         if let Some(shorter) = shorter_than_rules(global, &account, &set, wanted.mode, ends).await? {
             say(&format!("warning: {shorter}"));
         }
+        let command = Command { name: "lock", dry_run: self.dry_run, output: self.output };
         if self.dry_run {
-            return Ok(Exit::Ok);
+            let would = steps.iter().map(|step| Changed::would(&step.id, step.lock.is_some())).collect();
+            return command.print(vec![OfSet::of(&set, would)], Exit::Ok);
         }
         let done = lock::lock(&ec2, steps).await;
         let some = done.iter().any(|(_, said)| matches!(said, Ok(Some(_))));
-        let exit = tell(done.into_iter().map(told).collect())?;
+        let exit = tell(&command, vec![(&set, done.into_iter().map(told).collect())])?;
         if some {
             cautions(&set, &members).iter().for_each(|caution| say(caution));
         }
@@ -150,13 +159,13 @@ impl Lock {
 /// What became of a member.
 pub(super) fn told((step, said): lock::Outcome) -> Told {
     let Step { id, lock } = step;
-    let Some(wanted) = lock else { return Told { id, change: None } };
+    let Some(wanted) = lock else { return Told { id, accounts: Vec::new(), change: None } };
     let good = match &said {
         Ok(Some(lock)) => format!("is locked {}", as_it_is(lock)),
         _ => String::new(),
     };
     let bad = format!("is NOT locked {}", described(&wanted));
-    Told { id, change: Some(Change { said: said.map(drop), good, bad }) }
+    Told { id, accounts: Vec::new(), change: Some(Change { said: said.map(drop), good, bad }) }
 }
 
 /// A lock that is wanted, in words.
@@ -277,15 +286,17 @@ impl Unlock {
             return Err(refused(refusal));
         }
         let locked: Vec<_> = present.into_iter().map(|lock| lock.snapshot).collect();
+        let command = Command { name: "unlock", dry_run: self.dry_run, output: self.output };
         if self.dry_run {
             locked.iter().for_each(|id| say(&format!("{id} would be unlocked")));
-            return Ok(Exit::Ok);
+            let would = set.snapshots().map(|id| Changed::would(id, locked.contains(id))).collect();
+            return command.print(vec![OfSet::of(&set, would)], Exit::Ok);
         }
         let unlocked = lock::unlock(&ec2, locked).await;
         let one = |(id, said)| {
             let (good, bad) = ("is unlocked".to_owned(), "is STILL locked".to_owned());
-            Told { id, change: Some(Change { said, good, bad }) }
+            Told { id, accounts: Vec::new(), change: Some(Change { said, good, bad }) }
         };
-        tell(unlocked.into_iter().map(one).collect())
+        tell(&command, vec![(&set, unlocked.into_iter().map(one).collect())])
     }
 }

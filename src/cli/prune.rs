@@ -19,6 +19,10 @@ use crate::exit::Exit;
 use crate::host::lock::{self, FileLock, NoLock};
 use crate::ids::InstanceId;
 use crate::report;
+use crate::report::event::{self, Event};
+use crate::run::notify;
+use crate::run::tally::Tally;
+use crate::run::textfile::{self, Disk};
 use crate::sets::prune::{Adopted, Decided, Prune as Pruning, adopt};
 use crate::sets::remove::Removed;
 use crate::sets::retention::{Options, PrunePlan};
@@ -27,6 +31,8 @@ use crate::sets::retention::{Options, PrunePlan};
 const VERSION: u32 = 1;
 /// How long another prune on this host is waited for: it removes a set in seconds.
 const OTHER: Duration = Duration::from_secs(600);
+/// How long a run is waited for before metrics are written: nothing is frozen then.
+const A_RUN: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Args)]
 pub(super) struct Prune {
@@ -107,17 +113,21 @@ impl Prune {
             print(&report::sets::prune(&decided.plan, size));
         }
         others(&decided).into_iter().for_each(|line| say(&line));
-        let tell = |one: &Removed| say(&report::sets::removed(one));
-        let removed = if self.dry_run { Vec::new() } else { decided.carry_out(&account.calls(), tell).await };
-        let failed = removed.iter().any(|r| r.failed.is_some()) || !decided.plan.refusals.is_empty();
+        let done = if self.dry_run { Done::default() } else { carry_out(&decided, &account.calls()).await };
+        let failed = done.removed.iter().any(|r| r.failed.is_some()) || !decided.plan.refusals.is_empty();
         let exit = if failed { Exit::After } else { Exit::Ok };
+        notify::tell(&settings.plan.notify, "prune", name, exit, &done.events).await;
+        if !self.dry_run && !self.copies && self.instance.is_none() {
+            let count = |tally: &mut Tally| done.count(tally, exit);
+            textfile::update_alone(&account.loaded, A_RUN, Disk::Safe, count).await;
+        }
         if self.output == Output::Json {
             let plan = &decided.plan;
             let document = Document {
                 version: VERSION,
                 plan,
                 dry_run: self.dry_run,
-                removed: &removed,
+                removed: &done.removed,
                 exit_code: exit,
             };
             print_large(&document)?;
@@ -174,7 +184,42 @@ fn others(decided: &Decided) -> Vec<String> {
     decided.others.iter().map(line).collect()
 }
 
-/// A prune after a run, by the rules of its plan. Returns what failed.
+/// What a prune has done.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    removed: Vec<Removed>,
+    /// What whoever is told is told of it.
+    pub events: Vec<Event>,
+    /// So many sets are left, and the sizes of their volumes in GiB.
+    left: (u64, u64),
+}
+
+impl Done {
+    /// Counts it, for metrics.
+    pub fn count(&self, tally: &mut Tally, exit: Exit) {
+        let gone = self.removed.iter().filter(|r| r.failed.is_none()).count();
+        let (sets, gib) = self.left;
+        tally.pruned(exit, u64::try_from(gone).unwrap_or(u64::MAX), sets, gib << 30);
+    }
+}
+
+/// Removes what was decided, and tells each set.
+async fn carry_out(decided: &Decided, ec2: &Repeating<'_, Aws>) -> Done {
+    let mut events = Vec::new();
+    let tell = |one: &Removed| {
+        let event = event::of_removed(&decided.plan.group.plan, one);
+        report::log::tell(&event);
+        events.push(event);
+        say(&report::sets::removed(one));
+    };
+    let removed = decided.carry_out(ec2, tell).await;
+    let withheld = event::of_withheld(&decided.plan);
+    withheld.iter().for_each(report::log::tell);
+    events.extend(withheld);
+    Done { left: decided.left(&removed), removed, events }
+}
+
+/// A prune after a run, by the rules of its plan. Returns what it has done, and what failed.
 ///
 /// # Errors
 /// When nothing could be decided.
@@ -182,7 +227,7 @@ pub(super) async fn after_run(
     loaded: &Loaded,
     ec2: &Aws,
     instance: &InstanceId,
-) -> Result<Vec<String>, Error> {
+) -> Result<(Done, Vec<String>), Error> {
     let settings = &loaded.settings;
     let _lock = locked(&settings.run_dir).await?;
     let pruning = Pruning {
@@ -198,10 +243,11 @@ pub(super) async fn after_run(
     let size = |id: &_| decided.set(id).map(|s| format!("{} × {} GiB", s.members.len(), s.size_gib()));
     say(&report::sets::prune(&decided.plan, size));
     others(&decided).into_iter().for_each(|line| say(&line));
-    let removed = decided.carry_out(&ec2, |one| say(&report::sets::removed(one))).await;
+    let done = carry_out(&decided, &ec2).await;
     let refused = decided.plan.refusals.iter().map(|refusal| format!("prune removed nothing: {refusal}"));
-    let failed = removed.iter().filter(|r| r.failed.is_some()).map(report::sets::removed);
-    Ok(refused.chain(failed).collect())
+    let failed = done.removed.iter().filter(|r| r.failed.is_some()).map(report::sets::removed);
+    let failed = refused.chain(failed).collect();
+    Ok((done, failed))
 }
 
 /// One prune at a time on a host.

@@ -6,12 +6,14 @@
 use clap::Args;
 
 use super::sets::{Account, SetName, set_name};
-use super::told::{Change, Told, tell};
-use super::{Global, say};
+use super::told::{Change, Command, Told, tell};
+use super::{Global, Output, say};
 use crate::ec2::keep::{EVERYBODY, Keep as _};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::report::change::{Changed, OfSet};
 use crate::sets::guard;
+use crate::sets::set::SnapshotSet;
 use crate::sets::share::{self, Outcome, Shared, Step};
 
 #[derive(Debug, Args)]
@@ -32,6 +34,9 @@ pub(super) struct Share {
     /// Print what would be done, and stop.
     #[arg(long, short = 'n')]
     dry_run: bool,
+    /// What stdout gets: text or json.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -48,6 +53,9 @@ pub(super) struct Unshare {
     /// Print what would be done, and stop.
     #[arg(long, short = 'n')]
     dry_run: bool,
+    /// What stdout gets: text or json.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
 }
 
 /// An AWS account.
@@ -72,6 +80,7 @@ impl Share {
         let account = Account::connect(global, None, false).await?;
         let set = account.set(&self.set).await?;
         let ec2 = account.calls();
+        let command = Command { name: "share", dry_run: self.dry_run, output: self.output };
         let with = who(&self.account, self.public);
         let members = guard::members(&ec2, &set).await.map_err(Error::from)?;
         let blocked = if self.public {
@@ -92,10 +101,10 @@ impl Share {
             ));
         }
         if self.dry_run {
-            return Ok(would(&steps, "would be shared with"));
+            return would(&command, &set, steps, "would be shared with");
         }
         let exit = match share::share(&ec2, steps).await {
-            Shared::Tried(done) => told(done, "is shared with", "is NOT shared with")?,
+            Shared::Tried(done) => told(&command, &set, done, "is shared with", "is NOT shared with")?,
             Shared::DefaultKey(id, back) => {
                 let still: Vec<Outcome> = back.into_iter().filter(|(_, said)| said.is_err()).collect();
                 for (step, said) in &still {
@@ -129,28 +138,43 @@ impl Unshare {
         let from = who(&self.account, self.public);
         let from = (!from.is_empty()).then_some(from.as_slice());
         let steps = share::to_remove(&ec2, &set, from).await.map_err(Error::from)?;
+        let command = Command { name: "unshare", dry_run: self.dry_run, output: self.output };
         if self.dry_run {
-            return Ok(would(&steps, "would no longer be shared with"));
+            return would(&command, &set, steps, "would no longer be shared with");
         }
-        told(share::unshare(&ec2, steps).await, "is no longer shared with", "is STILL shared with")
+        told(
+            &command,
+            &set,
+            share::unshare(&ec2, steps).await,
+            "is no longer shared with",
+            "is STILL shared with",
+        )
     }
 }
 
-fn would(steps: &[Step], what: &str) -> Exit {
-    for step in steps {
+fn would(command: &Command, set: &SnapshotSet, steps: Vec<Step>, what: &str) -> Result<Exit, Error> {
+    for step in &steps {
         match step.who.as_slice() {
             [] => say(&format!("{} stays as it is", step.id)),
             who => say(&format!("{} {what} {}", step.id, who.join(", "))),
         }
     }
-    Exit::Ok
+    let one = |Step { id, who }| Changed { accounts: who.clone(), ..Changed::would(&id, !who.is_empty()) };
+    command.print(vec![OfSet::of(set, steps.into_iter().map(one).collect())], Exit::Ok)
 }
 
-fn told(done: Vec<Outcome>, good: &str, bad: &str) -> Result<Exit, Error> {
+fn told(
+    command: &Command,
+    set: &SnapshotSet,
+    done: Vec<Outcome>,
+    good: &str,
+    bad: &str,
+) -> Result<Exit, Error> {
     let one = |(step, said): Outcome| {
         let who = step.who.join(", ");
         let change = Change { said, good: format!("{good} {who}"), bad: format!("{bad} {who}") };
-        Told { id: step.id, change: (!step.who.is_empty()).then_some(change) }
+        let change = (!step.who.is_empty()).then_some(change);
+        Told { id: step.id, accounts: step.who, change }
     };
-    tell(done.into_iter().map(one).collect())
+    tell(command, vec![(set, done.into_iter().map(one).collect())])
 }

@@ -13,18 +13,20 @@ use super::follow::Progress;
 use super::start::{ROOT, Ready, end, environment, listen, prepare_process};
 use super::{Choice, Global, Output, after, as_json, print, print_json, say};
 use crate::clock::System;
-use crate::config::settings::Hook;
 use crate::config::{self, Loaded, Overrides};
 use crate::ec2::repeat::Repeating;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::ids::RunId;
 use crate::report;
+use crate::report::event::{self, Event};
 use crate::run::complete::complete;
 use crate::run::last::Last;
 use crate::run::planned::Planned;
 use crate::run::take::snapshot;
-use crate::run::{Job, applications};
+use crate::run::tally::Tally;
+use crate::run::textfile::{self, Disk};
+use crate::run::{Job, applications, former, notify};
 use crate::sets::record::SetRecord;
 
 #[derive(Debug, Args)]
@@ -49,6 +51,16 @@ pub(super) struct Snapshot {
     wait: bool,
 }
 
+/// What whoever is told is told of it.
+const COMMAND: &str = "snapshot";
+
+/// A run that came to its end.
+struct Taken {
+    record: SetRecord,
+    events: Vec<Event>,
+    signal: Option<Signal>,
+}
+
 impl Snapshot {
     fn load(&self, global: &Global) -> Result<Loaded, Error> {
         let wait = self.wait.then_some(true);
@@ -65,10 +77,7 @@ impl Snapshot {
         let loaded = match self.load(global) {
             Ok(loaded) => loaded,
             Err(error) => {
-                let hooks = config::readable_hooks(Path::new(ROOT), global.config.as_deref(), plan);
-                let plan = plan.unwrap_or(config::DEFAULT_PLAN);
-                let told = config::is_plan_name(plan).then(|| Last::begun(plan));
-                refused(global, told, &hooks, plan, &error).await;
+                refused(global, plan, &error).await;
                 return Err(error);
             }
         };
@@ -83,14 +92,21 @@ impl Snapshot {
             None => noted(&last),
         };
         match self.take(&loaded, told).await {
-            Ok((record, exit, signal)) => {
+            Ok(Taken { record, events, signal }) => {
                 told(Some(&record));
-                Ok(end(exit, signal))
+                let plan = &settings.plan;
+                notify::tell(&plan.notify, COMMAND, &plan.name, record.exit, &events).await;
+                Ok(end(record.exit, signal))
             }
             Err(error) => {
                 noted(&last.clone().refused(&error));
-                report::log::run_refused(&settings.plan.name, &error);
-                applications::tell_refused(&settings.plan.hooks, &settings.plan.name, &error).await;
+                let event = event::of_refusal(&settings.plan.name, &error);
+                report::log::tell(&event);
+                let count = |tally: &mut Tally| tally.ended(error.exit);
+                textfile::update_alone(&loaded, Duration::ZERO, disk(error.exit), count).await;
+                let plan = &settings.plan;
+                applications::tell_refused(&plan.hooks, &plan.name, &error).await;
+                notify::tell(&plan.notify, COMMAND, &plan.name, error.exit, &[event]).await;
                 Err(error)
             }
         }
@@ -98,44 +114,51 @@ impl Snapshot {
 
     /// Takes the set and reports it. `told` is called once this run has the lock, and with the record of a set that
     /// is then waited for.
-    async fn take(
-        &self,
-        loaded: &Loaded,
-        told: impl Fn(Option<&SetRecord>),
-    ) -> Result<(SetRecord, Exit, Option<Signal>), Error> {
+    async fn take(&self, loaded: &Loaded, told: impl Fn(Option<&SetRecord>)) -> Result<Taken, Error> {
         prepare_process();
         let mut interrupt = listen()?;
         let Ready { lock, planned } = Ready::get(loaded, self.wait_lock, true, &interrupt).await?;
+        let mut lock = Some(lock);
         told(None);
         let Planned { facts, plan, ec2, .. } = &planned;
         let job = Job::new(RunId::generate(), facts, plan, &loaded.settings.plan)?;
         let mut outcome = snapshot(&environment(loaded, ec2), &job, &mut interrupt).await?;
         after::lock(loaded, ec2, &mut outcome.record, &interrupt).await;
         let waits = outcome.left.is_some();
+        let mut pruned = None;
         // A run that waits prunes when its set is complete, and counts.
         if self.prune && !waits && outcome.signal.is_none() {
-            after::prune(loaded, ec2, &mut outcome.record).await;
+            pruned = after::prune(loaded, ec2, &mut outcome.record).await;
         }
-        report::log::run_ended(&outcome.record);
+        let mut events = event::of_record(&outcome.record, outcome.fired.as_deref());
+        events.extend(outcome.lost.iter().map(event::lost));
+        events.iter().for_each(report::log::tell);
         let json = self.choice.output == Output::Json;
         if !json && !report::log::stdout_is_journal() {
             outcome.record.snapshots.iter().for_each(|s| print(s.id.as_str()));
         }
         let known = outcome.record.after.len();
-        if waits {
+        let state_dir = &loaded.settings.state_dir;
+        let count = |tally: &mut Tally, record: &SetRecord| {
+            tally.took(record, former::pending(state_dir, record));
+        };
+        if let Some(held) = lock.take_if(|_| waits) {
             told(Some(&outcome.record));
             say(&report::set::human(&outcome.record));
+            let record = &outcome.record;
+            textfile::update(loaded, &held, disk(record.exit), |tally| count(tally, record));
             // The next run may begin: nothing is frozen or held any more.
-            drop(lock);
+            drop(held);
             let mut progress = Progress::new();
             let calls = Repeating::for_each_call(ec2, &loaded.settings.ec2);
-            let state_dir = &loaded.settings.state_dir;
             complete(&calls, &System, &job, state_dir, &mut outcome, &mut interrupt, &mut progress).await;
             progress.end();
             if self.prune && outcome.signal.is_none() {
-                after::prune(loaded, ec2, &mut outcome.record).await;
+                pruned = after::prune(loaded, ec2, &mut outcome.record).await;
             }
-            report::log::set_completed(&outcome.record);
+            let completed = event::of_completed(&outcome.record, known);
+            completed.iter().for_each(report::log::tell);
+            events.extend(completed);
         }
         let record = &outcome.record;
         if json {
@@ -145,16 +168,45 @@ impl Snapshot {
         if let Some(hint) = &outcome.hint {
             say(&format!("hint: {hint}"));
         }
-        Ok((outcome.record.clone(), outcome.record.exit, outcome.signal))
+        events.extend(pruned.iter().flat_map(|(done, _)| done.events.clone()));
+        let ended = |tally: &mut Tally| {
+            tally.ended(record.exit);
+            // The newest set may be another run's by now.
+            if waits {
+                tally.pending = former::pending(state_dir, record)
+            } else {
+                count(tally, record)
+            }
+            pruned.iter().for_each(|(done, exit)| done.count(tally, *exit));
+        };
+        match &lock {
+            Some(held) => textfile::update(loaded, held, disk(record.exit), ended),
+            None => textfile::update_alone(loaded, A_RUN, disk(record.exit), ended).await,
+        }
+        Ok(Taken { signal: outcome.signal, record: outcome.record, events })
     }
 }
 
+/// How long another run is waited for before metrics are written: nothing is frozen then.
+const A_RUN: Duration = Duration::from_secs(60);
+
+/// After such a run, may a disk be written to?
+fn disk(exit: Exit) -> Disk {
+    if exit.hurts() { Disk::NotSafe } else { Disk::Safe }
+}
+
 /// A configuration that cannot be loaded: what can be read of it says whom to tell.
-async fn refused(global: &Global, last: Option<Last>, hooks: &[Hook], plan: &str, error: &Error) {
-    if let Some(last) = last {
+async fn refused(global: &Global, plan: Option<&str>, error: &Error) {
+    let (root, file) = (Path::new(ROOT), global.config.as_deref());
+    let hooks = config::readable_hooks(root, file, plan);
+    let plan = plan.unwrap_or(config::DEFAULT_PLAN);
+    if config::is_plan_name(plan) {
         let (run_dir, state_dir) = super::thaw::folders(global);
-        last.refused(error).note(&run_dir, &state_dir);
+        Last::begun(plan).refused(error).note(&run_dir, &state_dir);
     }
-    report::log::run_refused(plan, error);
-    applications::tell_refused(hooks, plan, error).await;
+    let event = event::of_refusal(plan, error);
+    report::log::tell(&event);
+    applications::tell_refused(&hooks, plan, error).await;
+    let told = config::readable_notify(root, file, plan);
+    notify::tell(&told, COMMAND, plan, error.exit, &[event]).await;
 }

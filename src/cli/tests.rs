@@ -53,6 +53,34 @@ fn a_freeze_needs_a_time_and_its_dry_run_none() {
     }
 }
 
+/// docs/json.md has each command with JSON, and no other: tests hold what each prints against its schema.
+#[test]
+fn every_command_with_json_has_a_schema() {
+    fn with_json(command: &clap::Command, name: &str, found: &mut Vec<String>) {
+        if command.get_arguments().any(|a| a.get_long() == Some("output")) {
+            found.push(name.to_owned());
+        }
+        for sub in command.get_subcommands() {
+            with_json(sub, format!("{name} {}", sub.get_name()).trim(), found);
+        }
+    }
+    let mut found = vec!["iam-policy".to_owned()];
+    with_json(&Cli::command(), "", &mut found);
+    let rows = include_str!("../../docs/json.md").lines().filter(|line| line.starts_with("| `stillpoint "));
+    let commands =
+        rows.flat_map(|row| row.split('|').nth(1).unwrap_or_default().split('`').skip(1).step_by(2));
+    let plain = |command: &str| {
+        let words = command.split(' ').skip(1).take_while(|word| !word.starts_with('-'));
+        words.collect::<Vec<_>>().join(" ")
+    };
+    let mut documented: Vec<String> = commands.map(plain).collect();
+    for list in [&mut found, &mut documented] {
+        list.sort();
+        list.dedup();
+    }
+    assert_eq!(found, documented);
+}
+
 #[test]
 fn the_old_names_are_gone() {
     for arguments in [

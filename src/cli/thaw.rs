@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use clap::Args;
 use nix::errno::Errno;
+use serde::Serialize;
 
 use super::{Global, Output, as_json, print, print_json, say};
 use crate::config::Loaded;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::ids::RunId;
-use crate::path_encoding::shown;
-use crate::report;
+use crate::path_encoding::{self, shown};
+use crate::report::{self, event, log};
 use crate::run::control_socket::{self, ThawReply};
 use crate::run::held_record::HeldFreezeRecord;
 use crate::run::journal::{Created, Journal};
@@ -46,10 +47,8 @@ impl Thaw {
     pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
         super::need_root()?;
         let run_dir = run_dir(global);
-        let mut exit = Exit::Ok;
-        if self.all {
-            exit = everything()?;
-        }
+        let mut all = if self.all { Some(everything(self.output)?) } else { None };
+        let mut exit = all.as_ref().map_or(Exit::Ok, |all| all.exit_code);
         let ended = if self.recover { None } else { self.end(&run_dir).await };
         let recover::Local { recovered, unreadable, busy } = recover::local(&run_dir).await;
         for text in unreadable {
@@ -76,22 +75,30 @@ impl Thaw {
             }
             return Ok(exit);
         }
-        match ended {
-            Some(End::Answered(record)) => exit = exit.or_worse(self.report(&record)?),
-            Some(End::Forced(forced)) => exit = exit.or_worse(forced),
-            None => match control_socket::kept(&run_dir, self.run.as_ref()) {
-                Some(record) => exit = exit.or_worse(self.report(&record)?),
-                None if self.run.is_some() => {
-                    say("error: no freeze of this run is known since the last boot");
-                    say("hint: it has nothing frozen now; whether it held before is not known");
-                    exit = exit.or_worse(Exit::NotHeld);
-                }
-                None if recovered.is_empty() && !self.all => {
-                    say("no run left anything behind, and no freeze is held \
-                 (give --run to learn whether a certain one held)");
-                }
-                None => {}
-            },
+        let kept = || control_socket::kept(&run_dir, self.run.as_ref());
+        let (record, forced) = match ended {
+            Some(End::Answered(record)) => (Some(*record), None),
+            Some(End::Forced(forced)) => (None, Some(forced)),
+            None => (kept(), None),
+        };
+        match (&record, forced) {
+            (Some(record), _) => exit = exit.or_worse(self.report(record)?),
+            (None, Some(forced)) => exit = exit.or_worse(forced),
+            (None, None) if self.run.is_some() => {
+                say("error: no freeze of this run is known since the last boot");
+                say("hint: it has nothing frozen now; whether it held before is not known");
+                exit = exit.or_worse(Exit::NotHeld);
+            }
+            (None, None) if recovered.is_empty() && !self.all => {
+                say("no run left anything behind, and no freeze is held \
+                     (give --run to learn whether a certain one held)");
+            }
+            (None, None) => {}
+        }
+        if let Some(all) = all.as_mut().filter(|_| self.output == Output::Json) {
+            all.exit_code = exit;
+            all.freeze = record;
+            print_json(&as_json(all)?);
         }
         Ok(exit)
     }
@@ -112,7 +119,8 @@ impl Thaw {
 
     /// Prints how the freeze ended. Returns the exit code.
     fn report(&self, record: &HeldFreezeRecord) -> Result<Exit, Error> {
-        if self.output == Output::Json {
+        // With --all it is a part of one document.
+        if self.output == Output::Json && !self.all {
             print_json(&as_json(record)?);
         }
         say(&report::held_freeze::human(record));
@@ -157,11 +165,35 @@ pub(super) fn folders(global: &Global) -> (PathBuf, PathBuf) {
     }
 }
 
-fn everything() -> Result<Exit, Error> {
+/// What `thaw --all --output json` prints.
+#[derive(Debug, Serialize)]
+struct All {
+    version: u32,
+    #[serde(serialize_with = "path_encoding::paths")]
+    thawed: Vec<PathBuf>,
+    failed: Vec<NotThawed>,
+    /// What could not be looked at, in sentences.
+    not_known: Vec<String>,
+    /// The freeze for others that was ended too, or ended last.
+    freeze: Option<HeldFreezeRecord>,
+    exit_code: Exit,
+}
+
+/// Version of the JSON of `thaw --all`.
+const VERSION: u32 = 1;
+
+#[derive(Debug, Serialize)]
+struct NotThawed {
+    #[serde(serialize_with = "path_encoding::path")]
+    mount_point: PathBuf,
+    why: &'static str,
+}
+
+fn everything(output: Output) -> Result<All, Error> {
     let Everything { thaws: (thawed, failed), unread } = rescue::everything()
         .map_err(|e| Error::new(Exit::StillFrozen, format!("cannot list the mounts: {e}")))?;
-    for mount in &thawed {
-        print(&mount.display().to_string());
+    if output == Output::Text {
+        thawed.iter().for_each(|mount| print(&mount.display().to_string()));
     }
     let mut exit = failures(&failed).unwrap_or(Exit::Ok);
     for what in &unread {
@@ -172,20 +204,25 @@ fn everything() -> Result<Exit, Error> {
         say("hint: what is mounted there alone may still be frozen: `stillpoint status --probe`");
     }
     say(&format!("thawed {} filesystems", thawed.len()));
-    Ok(exit)
+    let failed = failed.into_iter().map(|(mount_point, errno)| NotThawed { mount_point, why: why(errno) });
+    let failed = failed.collect();
+    Ok(All { version: VERSION, thawed, failed, not_known: unread, freeze: None, exit_code: exit })
 }
 
 fn failures(failed: &[(PathBuf, Errno)]) -> Option<Exit> {
     for (mount, errno) in failed {
-        let why = match errno {
-            Errno::EBUSY => "a FIFREEZE of it is in progress, which nobody can end; try again after its end",
-            Errno::ENOLINK => "it is mounted, and no path leads to it",
-            Errno::ETIMEDOUT => "it does not answer: its path or its device hangs",
-            other => other.desc(),
-        };
-        say(&format!("error: cannot thaw {}: {why}", shown(mount)));
+        say(&format!("error: cannot thaw {}: {}", shown(mount), why(*errno)));
     }
     (!failed.is_empty()).then_some(Exit::StillFrozen)
+}
+
+fn why(errno: Errno) -> &'static str {
+    match errno {
+        Errno::EBUSY => "a FIFREEZE of it is in progress, which nobody can end; try again after its end",
+        Errno::ENOLINK => "it is mounted, and no path leads to it",
+        Errno::ETIMEDOUT => "it does not answer: its path or its device hangs",
+        other => other.desc(),
+    }
 }
 
 fn list(paths: &[PathBuf]) -> String {
@@ -195,6 +232,7 @@ fn list(paths: &[PathBuf]) -> String {
 /// Prints what was done about a run that is over. Returns the exit code.
 pub(super) fn report(run: &recover::Recovered) -> Exit {
     let mut exit = Exit::Ok;
+    event::of_recovered(run).iter().for_each(log::tell);
     let how = if run.ended { "left something to be done" } else { "died before its end" };
     say(&format!("run {} {how}", run.run));
     for mount in &run.thawed {

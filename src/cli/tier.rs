@@ -9,14 +9,15 @@ use jiff::Timestamp;
 use super::list::departures;
 use super::prune::locked;
 use super::sets::{Account, set_name};
-use super::told::{Change, Told, tell};
-use super::{Global, say};
+use super::told::{Change, Command, Told, tell};
+use super::{Global, Output, say};
 use crate::ec2::aws::Aws;
 use crate::ec2::keep::{MOST_RESTORED_DAYS, TierView, Wanted};
 use crate::ec2::repeat::Repeating;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::ids::InstanceId;
+use crate::report::change::{Changed, OfSet};
 use crate::report::sets::{local, short};
 use crate::sets::find::find;
 use crate::sets::guard::Refusal;
@@ -51,6 +52,9 @@ pub(super) struct Tier {
     /// Print what would be done and what it costs, and stop.
     #[arg(long, short = 'n')]
     dry_run: bool,
+    /// What stdout gets: text or json.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
 }
 
 fn age(text: &str) -> Result<Age, String> {
@@ -112,7 +116,7 @@ impl Tier {
         let old: Vec<&SnapshotSet> = all.iter().filter(is_old).collect();
         if old.is_empty() {
             say(&format!("plan {plan} has no set that is older than {age}"));
-            return Ok(Exit::Ok);
+            return self.command().print(Vec::new(), Exit::Ok);
         }
         let mut held = holds(&ec2, &old).await.map_err(Error::from)?;
         let mut going = Vec::new();
@@ -134,9 +138,19 @@ impl Tier {
     async fn archive(&self, global: &Global, account: &Account, going: Vec<Going>) -> Result<Exit, Error> {
         let sets: Vec<SnapshotSet> =
             going.iter().filter(|g| !g.ids.is_empty()).map(|g| g.set.clone()).collect();
+        let command = self.command();
+        let would = || {
+            let of = |g: &Going| {
+                OfSet::of(
+                    &g.set,
+                    g.set.snapshots().map(|id| Changed::would(id, g.ids.contains(id))).collect(),
+                )
+            };
+            going.iter().map(of).collect()
+        };
         if sets.is_empty() {
             say("nothing had to be changed");
-            return Ok(Exit::Ok);
+            return command.print(would(), Exit::Ok);
         }
         let leaving = departures(global, account, &sets).await?;
         let earliest = days_after(Timestamp::now(), LEAST_DAYS);
@@ -160,12 +174,13 @@ impl Tier {
             }
         }
         if self.dry_run {
-            return Ok(Exit::Ok);
+            return command.print(would(), Exit::Ok);
         }
         let ec2 = account.calls();
         let mut done = Vec::new();
-        for Going { set, ids } in going {
-            let mut moved = tier::carry_out(&ec2, ids, Move::Archive).await;
+        for Going { set, ids } in &going {
+            let mut moved = tier::carry_out(&ec2, ids.clone(), Move::Archive).await;
+            let mut of_set = Vec::new();
             // In the order of the set, with those that stay.
             for id in set.snapshots() {
                 let change = moved.iter().position(|(moved, _)| moved == id).map(|at| moved.remove(at).1);
@@ -174,10 +189,15 @@ impl Tier {
                     good: "is on its way into the archive".to_owned(),
                     bad: "does NOT go to the archive".to_owned(),
                 });
-                done.push(Told { id: id.clone(), change });
+                of_set.push(Told { id: id.clone(), accounts: Vec::new(), change });
             }
+            done.push((set, of_set));
         }
-        tell(done)
+        tell(&command, done)
+    }
+
+    fn command(&self) -> Command {
+        Command { name: "tier", dry_run: self.dry_run, output: self.output }
     }
 
     async fn restore(
@@ -204,14 +224,16 @@ impl Tier {
         }
         if self.dry_run {
             ids.iter().for_each(|id| say(&format!("{id} would come back {how}")));
-            return Ok(Exit::Ok);
+            let would = set.snapshots().map(|id| Changed::would(id, ids.contains(id))).collect();
+            return self.command().print(vec![OfSet::of(set, would)], Exit::Ok);
         }
         let done = tier::carry_out(ec2, ids, Move::Restore(self.days)).await;
         let one = |(id, said)| {
             let good = format!("is on its way back {how}; `stillpoint show` says how far it is");
-            Told { id, change: Some(Change { said, good, bad: "does NOT come back".to_owned() }) }
+            let change = Some(Change { said, good, bad: "does NOT come back".to_owned() });
+            Told { id, accounts: Vec::new(), change }
         };
-        tell(done.into_iter().map(one).collect())
+        tell(&self.command(), vec![(set, done.into_iter().map(one).collect())])
     }
 }
 

@@ -3,15 +3,38 @@
 //! In: what was tried at each. Out: ids on stdout, a line each on stderr, the exit code. Must never: call a set
 //! changed of which a snapshot is not.
 
-use super::{print, say};
+use super::{Output, as_json, print, print_json, say};
 use crate::ec2::Ec2Error;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::ids::SnapshotId;
+use crate::report::change::{self, Changed, Changes, OfSet};
+use crate::sets::set::SnapshotSet;
+
+/// The command that changes something.
+pub(super) struct Command {
+    pub name: &'static str,
+    pub dry_run: bool,
+    pub output: Output,
+}
+
+impl Command {
+    /// Prints what became of these sets, where JSON is wanted. Returns the exit code.
+    pub fn print(&self, sets: Vec<OfSet>, exit_code: Exit) -> Result<Exit, Error> {
+        if self.output == Output::Json {
+            let (command, dry_run) = (self.name, self.dry_run);
+            let changes = Changes { version: change::VERSION, command, dry_run, sets, exit_code };
+            print_json(&as_json(&changes)?);
+        }
+        Ok(exit_code)
+    }
+}
 
 /// One snapshot.
 pub(super) struct Told {
     pub id: SnapshotId,
+    /// Whom a permission is given to or taken from.
+    pub accounts: Vec<String>,
     /// What was tried at it; none where it is as it should be.
     pub change: Option<Change>,
 }
@@ -25,12 +48,26 @@ pub(super) struct Change {
     pub bad: String,
 }
 
+impl Told {
+    fn changed(&self) -> Changed {
+        let one = match &self.change {
+            Some(change) => Changed::by(&self.id, &change.said),
+            None => Changed::would(&self.id, false),
+        };
+        Changed { accounts: self.accounts.clone(), ..one }
+    }
+}
+
 /// Says it. Where nothing was changed because no permission allowed it, that is the error.
-pub(super) fn tell(done: Vec<Told>) -> Result<Exit, Error> {
+pub(super) fn tell(command: &Command, done: Vec<(&SnapshotSet, Vec<Told>)>) -> Result<Exit, Error> {
+    let of_set =
+        |(set, done): &(&SnapshotSet, Vec<Told>)| OfSet::of(set, done.iter().map(Told::changed).collect());
+    let sets = done.iter().map(of_set).collect();
+    let done: Vec<Told> = done.into_iter().flat_map(|(_, done)| done).collect();
     let changes = || done.iter().filter_map(|told| told.change.as_ref());
     if changes().next().is_none() {
         say("nothing had to be changed");
-        return Ok(Exit::Ok);
+        return command.print(sets, Exit::Ok);
     }
     if changes().all(|change| change.said.as_ref().is_err_and(Ec2Error::denied))
         && let Some(e) = done.iter().find_map(|told| told.change.as_ref()?.said.as_ref().err())
@@ -38,11 +75,13 @@ pub(super) fn tell(done: Vec<Told>) -> Result<Exit, Error> {
         return Err(e.clone().into());
     }
     let mut exit = Exit::Ok;
-    for Told { id, change } in done {
+    for Told { id, change, .. } in done {
         match change {
             None => say(&format!("{id} stays as it is")),
             Some(Change { said: Ok(()), good, .. }) => {
-                print(id.as_str());
+                if command.output == Output::Text {
+                    print(id.as_str());
+                }
                 say(&format!("{id} {good}"));
             }
             Some(Change { said: Err(e), bad, .. }) => {
@@ -52,5 +91,5 @@ pub(super) fn tell(done: Vec<Told>) -> Result<Exit, Error> {
             }
         }
     }
-    Ok(exit)
+    command.print(sets, exit)
 }

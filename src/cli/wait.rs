@@ -6,17 +6,23 @@
 use std::time::Duration;
 
 use clap::Args;
+use serde::Serialize;
 
 use super::follow::Progress;
 use super::sets::{Account, SetName, set_name};
 use super::start::{end, listen};
-use super::{Global, print, say};
+use super::{Global, Output, as_json, print, print_json, say};
 use crate::clock::{Clock as _, System};
+use crate::config::Overrides;
 use crate::ec2::repeat::Repeating;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::ids::RunId;
+use crate::report::{event, log};
+use crate::run::notify;
 use crate::sets::follow::{Followed, follow, readable};
-use crate::sets::wait::Waiting;
+use crate::sets::set::SnapshotSet;
+use crate::sets::wait::{Seen, State, Waiting};
 
 #[derive(Debug, Args)]
 pub(super) struct Wait {
@@ -29,6 +35,25 @@ pub(super) struct Wait {
     /// Also until the data can be read without a volume (EBS direct APIs), which may be minutes later.
     #[arg(long)]
     readable: bool,
+    /// What stdout gets: text or json.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// Version of the JSON of `wait`.
+const VERSION: u32 = 1;
+
+#[derive(Debug, Serialize)]
+struct Document<'a> {
+    version: u32,
+    set: &'a RunId,
+    region: &'a str,
+    /// `completed`, `pending` where the time was over, or `error`.
+    state: &'static str,
+    /// Why it is lost, or cannot be read yet; none where neither is so.
+    reason: Option<&'a str>,
+    snapshots: Vec<State>,
+    exit_code: Exit,
 }
 
 impl Wait {
@@ -50,24 +75,54 @@ impl Wait {
             followed = readable(&direct, &waiting, left, &System, &mut interrupt, &mut progress).await;
         }
         progress.end();
-        Ok(match followed.map_err(Error::from)? {
+        match followed.map_err(Error::from)? {
             Followed::Completed => {
-                set.snapshots().for_each(|id| print(id.as_str()));
+                if self.output == Output::Text {
+                    set.snapshots().for_each(|id| print(id.as_str()));
+                }
                 let readable = if self.readable { " and readable" } else { "" };
                 say(&format!("{} is complete{readable}", set.id));
-                Exit::Ok
+                self.tell(&set, &waiting, Exit::Ok)
             }
             Followed::Lost(why) => {
+                let states = waiting.states();
+                let failed = states.iter().filter(|s| s.state.as_deref() == Some("error"));
+                let failed: Vec<_> = failed.map(|s| s.id.clone()).collect();
+                let event = event::wait_failed(&set, &failed, &why);
+                log::tell(&event);
+                // Whom to tell is known only on a host that has the plan.
+                if account.loaded.plans.contains(&set.plan) {
+                    let plan = global.load_in(None, Some(&set.plan), Overrides::default())?.settings.plan;
+                    notify::tell(&plan.notify, "wait", &plan.name, Exit::After, &[event]).await;
+                }
                 say(&format!("{} is lost: {why}", set.id));
-                Exit::After
+                self.tell(&set, &waiting, Exit::After)
             }
             Followed::NotYet => {
                 let more = if self.readable { " --readable" } else { "" };
                 let what = if self.readable { "complete and readable" } else { "complete" };
                 say(&format!("{} is not {what} yet; `stillpoint wait {}{more}` goes on", set.id, set.id));
-                Exit::After
+                self.tell(&set, &waiting, Exit::After)
             }
-            Followed::Interrupted(signal) => end(Exit::After, Some(signal)),
-        })
+            Followed::Interrupted(signal) => Ok(end(Exit::After, Some(signal))),
+        }
+    }
+
+    /// How it ended, for programs.
+    fn tell(&self, set: &SnapshotSet, waiting: &Waiting, exit_code: Exit) -> Result<Exit, Error> {
+        if self.output == Output::Json {
+            let seen = waiting.seen();
+            let (state, reason) = match &seen {
+                // With --readable, the time may be over after that.
+                Seen::Completed if exit_code == Exit::Ok => ("completed", None),
+                Seen::Completed => ("completed", Some("its data cannot be read yet")),
+                Seen::Pending => ("pending", None),
+                Seen::Failed(why) => ("error", Some(why.as_str())),
+            };
+            let (set, region, snapshots) = (&set.id, set.region.as_str(), waiting.states());
+            let document = Document { version: VERSION, set, region, state, reason, snapshots, exit_code };
+            print_json(&as_json(&document)?);
+        }
+        Ok(exit_code)
     }
 }

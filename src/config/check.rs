@@ -154,6 +154,16 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf, Fault> {
     Ok(path.components().collect())
 }
 
+/// A file for node_exporter's textfile collector, which reads only names that end like this.
+pub(super) fn textfile(text: &str) -> Result<PathBuf, Fault> {
+    let path = absolute(Path::new(text))?;
+    if path.extension().is_some_and(|e| e == "prom") {
+        return Ok(path);
+    }
+    let hint = "write a whole path, such as \"/var/lib/node_exporter/stillpoint.prom\"";
+    Err(Fault::new(format!("is `{text}`, which does not end with .prom")).hint(hint))
+}
+
 pub(super) fn choice<T: Copy>(text: &str, known: &[(&str, T)]) -> Result<T, Fault> {
     known.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
         let words = known.iter().map(|(word, _)| *word);

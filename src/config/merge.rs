@@ -11,6 +11,7 @@ use super::check::{self, Fault};
 use super::error::{ConfigError, Origin, Sourced};
 use super::input::Input as _;
 use super::lock;
+use super::notify;
 use super::raw::{Fragment, PlanInput};
 use super::settings::OnDegraded;
 use crate::consistency::Consistency;
@@ -72,6 +73,7 @@ impl Fragment {
         for (name, plan) in later.plans {
             self.plans.entry(name).or_default().overlay(plan);
         }
+        notify::overlay(&mut self.notify, later.notify);
         for hook in later.hooks {
             // In place, because a drop-in that changes a hook must not change the order of execution. Only
             // when both have an explicit name: two databases without a name are two hooks.

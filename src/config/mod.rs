@@ -23,6 +23,7 @@ mod keep;
 mod lock;
 mod merge;
 mod node;
+pub(crate) mod notify;
 mod raw;
 mod resolve;
 pub mod settings;
@@ -39,7 +40,7 @@ pub(crate) use resolve::{DEFAULT_PLAN, Origins, STATE_DIR};
 
 use crate::path_encoding::shown;
 use raw::Fragment;
-use settings::{Hook, Settings};
+use settings::{Hook, Notify, Settings};
 
 /// May a plan have this name? It is a file name too.
 pub(crate) fn is_plan_name(name: &str) -> bool {
@@ -136,6 +137,18 @@ pub(crate) fn readable_hooks(root: &Path, config_file: Option<&Path>, plan: Opti
         }
     }
     resolve::hooks(inputs.hooks, plan.unwrap_or(DEFAULT_PLAN), &mut Origins::new())
+}
+
+/// Whom else to tell then: the sections `[[notify]]` of `plan` that can be read.
+#[must_use]
+pub(crate) fn readable_notify(root: &Path, config_file: Option<&Path>, plan: &str) -> Vec<Notify> {
+    let mut all = Vec::new();
+    for source in files::find(root, config_file).unwrap_or_default() {
+        if let Some(text) = &source.text {
+            notify::overlay(&mut all, notify::readable(&source.file.path, text));
+        }
+    }
+    notify::of_plan(all, plan).into_iter().map(|(notify, _)| notify).collect()
 }
 
 /// Checks every file and every plan, and goes on past faults.

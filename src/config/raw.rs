@@ -17,6 +17,7 @@ use super::input::{Input, input};
 use super::keep::KeepInput;
 use super::lock::LockInput;
 use super::node::{Document, Node, Table};
+use super::notify::{self, NotifyInput};
 use super::settings::{Automounts, Expedite, MissingMounts, OnDegraded, UnmountedVolumes};
 use crate::consistency::{Consistency, Method};
 use crate::ids::{InstanceId, VolumeId};
@@ -26,6 +27,7 @@ input! {
     TopInput {
         state_dir: PathBuf = Node::path;
         run_dir: PathBuf = Node::path;
+        textfile: PathBuf = |n: &Node<'_>| n.checked(check::textfile);
     } per_entry {}
 }
 
@@ -94,6 +96,7 @@ pub(super) struct Fragment {
     pub(crate) defaults: PlanInput,
     pub(crate) plans: BTreeMap<String, PlanInput>,
     pub hooks: Vec<HookInput>,
+    pub notify: Vec<NotifyInput>,
 }
 
 /// The tables at the top level.
@@ -106,7 +109,8 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Fragment, ConfigError> {
         place: doc.place(e.span().map_or(0, |span| span.start)),
         message: e.message().to_owned(),
     })?;
-    let known = [TopInput::KEYS, &TABLES, &SECTIONS.map(|section| section.name)].concat();
+    let sections = SECTIONS.map(|section| section.name);
+    let known = [TopInput::KEYS, &TABLES, &sections, &[notify::SECTION]].concat();
     let mut found = Vec::new();
     let mut fragment = Fragment::default();
     Table::top(&doc, parsed.get_ref()).each(&known, |node| {
@@ -115,6 +119,11 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Fragment, ConfigError> {
             "ec2" => fragment.ec2 = Ec2Input::read(&node.table()?)?,
             "defaults" => fragment.defaults = PlanInput::read(&node.table()?)?,
             "plan" => fragment.plans = plans(node)?,
+            notify::SECTION => {
+                for element in node.elements()? {
+                    fragment.notify.push(notify::read(&element)?);
+                }
+            }
             name => match SECTIONS.iter().find(|section| section.name == name) {
                 Some(section) => {
                     for element in node.elements()? {

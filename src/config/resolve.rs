@@ -11,6 +11,7 @@ use super::check::{Fault, MAX_TAGS};
 use super::error::{ConfigError, Origin, Sourced, choices};
 use super::hooks::section::HookInput;
 use super::input::Input as _;
+use super::notify::{self, Notify, NotifyInput};
 use super::raw::{Fragment, PlanInput, same_name};
 use super::settings::{
     Automounts, Ec2Settings, Expedite, Hook, IdentityOverrides, MissingMounts, OnDegraded, PlanSettings,
@@ -101,7 +102,8 @@ pub(super) fn check_hook_plans(inputs: &Fragment) -> Result<(), ConfigError> {
     let named = |h: &'_ HookInput| {
         h.plans.iter().flatten().map(|p| (h.kind.section(), p.clone())).collect::<Vec<_>>()
     };
-    for (section, plan) in inputs.hooks.iter().flat_map(named) {
+    let told = notify::plans(&inputs.notify).map(|plan| (notify::SECTION, plan.clone()));
+    for (section, plan) in inputs.hooks.iter().flat_map(named).chain(told) {
         known_plan(inputs, &plan.value).map_err(|e| {
             let fault = Fault::new(format!("names the plan `{}`, which does not exist", plan.value));
             let fault = match e.hint() {
@@ -136,13 +138,14 @@ pub(super) fn check_keep(inputs: &Fragment) -> Result<(), ConfigError> {
 /// The settings of one plan, which must exist.
 pub(super) fn settings(inputs: Fragment, name: &str) -> Result<(Settings, Origins), ConfigError> {
     let mut origins = Origins::new();
-    let Fragment { top, identity, ec2, defaults, mut plans, hooks } = inputs;
+    let Fragment { top, identity, ec2, defaults, mut plans, hooks, notify } = inputs;
     let mut input = defaults;
     input.overlay(plans.remove(name).unwrap_or_default());
 
     let mut take = Taken { origins: &mut origins, table: "" };
     let state_dir = take.or("state_dir", top.state_dir, PathBuf::from(STATE_DIR));
     let run_dir = take.or("run_dir", top.run_dir, PathBuf::from("/run/stillpoint"));
+    let textfile = take.optional("textfile", top.textfile);
     take.table = "identity.";
     let identity = IdentityOverrides {
         instance_id: take.optional("instance_id", identity.instance_id),
@@ -157,8 +160,11 @@ pub(super) fn settings(inputs: Fragment, name: &str) -> Result<(Settings, Origin
         retry_timeout: take.or("retry_timeout", ec2.retry_timeout, RETRY_TIMEOUT),
         volume_interval: take.or("volume_interval", ec2.volume_interval, VOLUME_INTERVAL),
     };
-    let plan = plan(name, input, hooks, &mut origins)?;
-    Ok((Settings { identity, ec2, state_dir, run_dir, plan }, origins))
+    let plan = PlanSettings {
+        notify: self::notify(notify, name, &mut origins),
+        ..plan(name, input, hooks, &mut origins)?
+    };
+    Ok((Settings { identity, ec2, state_dir, run_dir, textfile, plan }, origins))
 }
 
 fn plan(
@@ -206,6 +212,7 @@ fn plan(
         keep: keep::settings(input.keep, &mut take)?,
         lock: lock::settings(input.lock, &mut take)?,
         hooks: self::hooks(hooks, name, take.origins),
+        notify: Vec::new(),
     })
 }
 
@@ -213,6 +220,14 @@ fn plan(
 pub(super) fn hooks(all: Vec<HookInput>, plan: &str, origins: &mut Origins) -> Vec<Hook> {
     let mut take = Taken { origins, table: "plan." };
     all.into_iter().filter(|h| belongs(h, plan)).map(|h| hook(h, &mut take)).collect()
+}
+
+fn notify(all: Vec<NotifyInput>, plan: &str, origins: &mut Origins) -> Vec<Notify> {
+    let noted = |(notify, origin): (Notify, Origin)| {
+        origins.insert(format!("plan.notify.{}", notify.name), origin);
+        notify
+    };
+    notify::of_plan(all, plan).into_iter().map(noted).collect()
 }
 
 fn belongs(hook: &HookInput, plan: &str) -> bool {

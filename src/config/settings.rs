@@ -14,6 +14,7 @@ pub use super::hooks::{
     OnFailure, Postgresql, PostgresqlMode, Redis, RedisMode, ScriptHook, SessionHook, SystemdHook,
     UnitMethod,
 };
+pub use super::notify::{Notify, NotifyOn};
 use crate::consistency::{Consistency, Method};
 use crate::ec2::keep::{Lock, LockEnd, LockMode};
 use crate::ids::{InstanceId, VolumeId};
@@ -30,6 +31,8 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// Where the journal and the lock are kept, a memory filesystem; default `/run/stillpoint`.
     pub run_dir: PathBuf,
+    /// The file that gets metrics, for node_exporter's textfile collector; none means that there is none.
+    pub textfile: Option<PathBuf>,
     /// The chosen plan.
     pub plan: PlanSettings,
 }
@@ -165,6 +168,8 @@ pub struct PlanSettings {
     pub lock: Option<LockSettings>,
     /// Hooks in order.
     pub hooks: Vec<Hook>,
+    /// Commands that are told how a run ended, in order.
+    pub notify: Vec<Notify>,
 }
 
 /// What is kept of a plan's sets.

@@ -8,11 +8,16 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::error::Origin;
+use super::error::{ConfigError, Origin};
 use super::files::{ConfigFile, FileStatus};
 use super::input::Input as _;
 use super::raw::{Ec2Input, IdentityInput, PlanInput, TopInput};
 use super::{Checked, Loaded};
+use crate::error::chain;
+use crate::exit::Exit;
+
+/// Version of the JSON of `config show` and `config check`.
+const VERSION: u32 = 1;
 
 /// One effective value.
 struct Entry<'a> {
@@ -77,16 +82,13 @@ impl Loaded {
             }
         }
         for hook in &self.settings.plan.hooks {
-            let origin = self.origin(&format!("plan.hooks.{}", hook.name));
             let value = serde_json::to_value(hook).unwrap_or_default();
-            let section = value["type"].as_str().unwrap_or_default();
-            let _ = writeln!(out, "\n[[{section}]]  # {origin}");
-            let unset = |v: &Value| v.is_null() || v.as_object().is_some_and(serde_json::Map::is_empty);
-            for (key, value) in value.as_object().into_iter().flatten().filter(|(k, _)| *k != "type") {
-                if !unset(value) {
-                    let _ = writeln!(out, "{key} = {}", toml_text(value));
-                }
-            }
+            let name = value["type"].as_str().unwrap_or_default();
+            section(&mut out, name, &value, self.origin(&format!("plan.hooks.{}", hook.name)));
+        }
+        for notify in &self.settings.plan.notify {
+            let value = serde_json::to_value(notify).unwrap_or_default();
+            section(&mut out, "notify", &value, self.origin(&format!("plan.notify.{}", notify.name)));
         }
         out
     }
@@ -103,11 +105,28 @@ impl Loaded {
             let key = format!("plan.hooks.{}", hook.name);
             values.push(json!({"key": key, "value": hook, "origin": self.origin(&key)}));
         }
-        json!({"plan": self.settings.plan.name, "values": values, "files": self.files})
+        for notify in &self.settings.plan.notify {
+            let key = format!("plan.notify.{}", notify.name);
+            values.push(json!({"key": key, "value": notify, "origin": self.origin(&key)}));
+        }
+        json!({"version": VERSION, "plan": self.settings.plan.name, "values": values, "files": self.files})
     }
 }
 
 impl Checked {
+    /// `config check --output json`. `exit_code` is that of the command.
+    #[must_use]
+    pub(crate) fn show_json(&self, exit_code: Exit) -> Value {
+        let fault = |fault: &ConfigError| json!({"what": chain(fault), "hint": fault.hint()});
+        json!({
+            "version": VERSION,
+            "files": self.files,
+            "plans": self.plans,
+            "faults": self.faults.iter().map(fault).collect::<Vec<_>>(),
+            "exit_code": exit_code,
+        })
+    }
+
     /// `config check`: files in order, plans, and every fault that was found.
     #[must_use]
     pub fn show(&self) -> String {
@@ -126,6 +145,17 @@ impl Checked {
             out.push_str("no faults found\n");
         }
         out
+    }
+}
+
+/// A section of an application or of whom to tell, with what is set in it.
+fn section(out: &mut String, name: &str, value: &Value, origin: &Origin) {
+    let _ = writeln!(out, "\n[[{name}]]  # {origin}");
+    let unset = |v: &Value| v.is_null() || v.as_object().is_some_and(serde_json::Map::is_empty);
+    for (key, value) in value.as_object().into_iter().flatten().filter(|(k, _)| *k != "type") {
+        if !unset(value) {
+            let _ = writeln!(out, "{key} = {}", toml_text(value));
+        }
     }
 }
 

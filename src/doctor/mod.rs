@@ -106,6 +106,14 @@ impl Finding {
         }
     }
 
+    /// The same of another check, and no more than a warning: a run does without what it is about.
+    #[must_use]
+    pub(crate) fn at_most_a_warning(mut self, id: &'static str) -> Self {
+        self.id = id;
+        self.severity = self.severity.min(Severity::Warning);
+        self
+    }
+
     /// Sets the mount points, devices or processes that the finding is about.
     #[must_use]
     pub fn at(mut self, at: impl IntoIterator<Item = impl Into<String>>) -> Self {

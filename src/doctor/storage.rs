@@ -98,6 +98,28 @@ pub(crate) fn records(state_dir: &Path) -> Vec<Finding> {
     }
 }
 
+/// Can metrics be written there? A run does without them.
+pub(crate) fn textfile(path: &Path) -> Finding {
+    const ID: &str = "textfile";
+    let why = "no metrics are written, and alerts that go by their age are raised";
+    let way = path.parent().map(|folder| trust::follow(folder, Trusted::own()));
+    let end = way.as_ref().and_then(|way| way.end.as_ref().err());
+    match (way.as_ref().and_then(|way| way.loose.first()), end) {
+        (None, None) => Finding::ok(ID, format!("metrics can be written to textfile {}", shown(path))),
+        (Some(loose), _) => Finding::warning(ID, format!("textfile {}: {loose}", shown(path)))
+            .at([shown(path)])
+            .why(why)
+            .remedy(loose.remedy.clone()),
+        (None, Some(e)) => Finding::warning(
+            ID,
+            format!("textfile {}: its folder cannot be used: {e}", shown(path)),
+        )
+        .at([shown(path)])
+        .why(why)
+        .remedy("make the folder, as root's, and name it to node_exporter (--collector.textfile.directory)"),
+    }
+}
+
 /// A btrfs may show several device numbers: the mount id tells which filesystem it is.
 fn filesystem_in<'a>(set: &Set<'a>, line: &mountinfo::MountLine) -> Option<&'a Filesystem> {
     set.members().find(|f| f.dev == line.dev || f.mounts.iter().any(|m| m.id == line.id))

@@ -3,9 +3,17 @@
 //! In: a path and bytes. Out: the old content or the new one, whenever the process dies. Must never: leave a
 //! part of the new content under the name, or let others read for a moment what only some may read.
 
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::Write;
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat, renameat};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 /// How long the new content has to last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +38,39 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32, lasts: Lasts) -> std::io::R
     }
     drop(file);
     std::fs::rename(&temporary, path)
+}
+
+/// The same below a folder that is open already, and whose path is not gone by again. The mode is exactly this one,
+/// whatever the umask is.
+///
+/// # Errors
+/// When it cannot be written; what has the name then stays as it is.
+pub(crate) fn replace_in(
+    folder: BorrowedFd<'_>,
+    name: &OsStr,
+    bytes: &[u8],
+    mode: u32,
+) -> std::io::Result<()> {
+    let mut temporary = OsString::from(".");
+    temporary.push(name);
+    temporary.push(".new");
+    let remove = || unlinkat(folder, temporary.as_os_str(), UnlinkatFlags::NoRemoveDir);
+    // Of a process that died at this.
+    match remove() {
+        Ok(()) | Err(Errno::ENOENT) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let mut file = File::from(openat(folder, temporary.as_os_str(), flags, Mode::from_bits_truncate(mode))?);
+    let written = file
+        .set_permissions(std::fs::Permissions::from_mode(mode))
+        .and_then(|()| file.write_all(bytes))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| Ok(renameat(folder, temporary.as_os_str(), folder, name)?));
+    if written.is_err() {
+        let _ = remove();
+    }
+    written
 }
 
 /// `NAME.new`: appended, so that files which differ only in their extension do not share it.

@@ -175,7 +175,7 @@ fn mount_lines(mounts: &[PathBuf]) -> OsString {
 
 /// The home directory of this process's user: /root for root, else $HOME. It is not looked up in the user
 /// database, because that may ask a directory server, which may hang.
-fn home() -> OsString {
+pub(super) fn home() -> OsString {
     if nix::unistd::geteuid().is_root() {
         return "/root".into();
     }

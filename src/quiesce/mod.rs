@@ -47,6 +47,7 @@ pub(crate) mod systemctl;
 mod systemd;
 #[cfg(test)]
 mod tests;
+pub(crate) mod told;
 pub mod trial;
 pub mod user;
 mod verbs;

@@ -62,17 +62,18 @@ pub struct Program<'a> {
     pub vars: &'a [(String, OsString)],
 }
 
-/// Runs one command.
+/// Runs one command. It has this as its standard input.
 pub async fn run(
     name: &str,
     phase: Phase,
     program: Program<'_>,
+    stdin: Stdio,
     limit: Duration,
     cancel: impl Future<Output = ()>,
 ) -> HookOutcome {
     let started = Instant::now();
     let outcome = |status, output| HookOutcome::new(name, phase, status, started.elapsed(), output);
-    let (mut child, mut group, mut output) = match start(name, program, Stdio::null()) {
+    let (mut child, mut group, mut output) = match start(name, program, stdin) {
         Ok(running) => running,
         Err(e) => return outcome(HookStatus::NotStarted(e.to_string()), String::new()),
     };

@@ -13,6 +13,7 @@
 use std::ffi::OsString;
 use std::future::Future;
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::Duration;
 
 use super::environment::HookEnv;
@@ -129,7 +130,7 @@ impl Application<'_> {
             return refused;
         }
         let program = Program { argv, user: self.user(), vars: &vars };
-        process::run(&self.hook.name, phase, program, self.hook.timeout, cancel).await
+        process::run(&self.hook.name, phase, program, Stdio::null(), self.hook.timeout, cancel).await
     }
 
     /// The outcome of a command that is not started, because somebody else than root could change what it

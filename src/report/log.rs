@@ -4,26 +4,54 @@
 //! itself, pass a control character on, or log the SDK's canonical requests, which hold signatures.
 
 use std::fmt::{self, Write as _};
+use std::sync::OnceLock;
 
 use tracing::field::{Field, Visit};
 use tracing::{Dispatch, Event, Level, Subscriber};
-use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
-use crate::error::Error;
-use crate::exit::Exit;
 use crate::gate::{self, Weight};
 use crate::path_encoding::printable;
-use crate::sets::record::SetRecord;
 
-/// Events of this target are for journald only.
+/// The target of entries that are for journald only.
 const JOURNAL: &str = "stillpoint::journal";
-/// MESSAGE_ID of the entry that ends a run (systemd.journal-fields(7)).
-pub const RUN_ENDED: &str = "6d0a4c1e5b7f4f0b9d6e2a8c3f17b54e";
-/// MESSAGE_ID of the entry about a set that was waited for.
-pub const SET_COMPLETED: &str = "aabf791d0c974091987392c7f2cfc049";
+/// The way to journald, once it is known that stderr leads there.
+static JOURNALD: OnceLock<Dispatch> = OnceLock::new();
+
+/// The field of events that belong to one hook.
+const HOOK: &str = "hook";
+
+/// Passes the names of the journal's fields to another macro: the only list of them.
+macro_rules! with_fields {
+    ($to:ident $(, $($argument:tt)*)?) => {
+        $to!([
+            MESSAGE_ID STILLPOINT_EVENT STILLPOINT_RUN STILLPOINT_PLAN STILLPOINT_SET STILLPOINT_LABEL
+            STILLPOINT_REQUESTED STILLPOINT_SNAPSHOTS STILLPOINT_WINDOW_MS STILLPOINT_MOUNTS STILLPOINT_HOOKS
+            STILLPOINT_EXIT_CODE STILLPOINT_REASON
+        ] $($($argument)*)?)
+    };
+}
+macro_rules! at {
+    ([$($field:ident)*] $level:expr, $entry:ident, $text:ident) => {
+        tracing::event!(
+            target: JOURNAL,
+            $level,
+            HOOK = $entry.field(HOOK),
+            $($field = $entry.field(stringify!($field)),)*
+            "{}", $text
+        )
+    };
+}
+macro_rules! names {
+    ([$($field:ident)*]) => {
+        [$(stringify!($field)),*]
+    };
+}
+
+/// Fields that the journal gets as fields; every other one is a part of the text.
+pub(super) const FIELDS: [&str; 13] = with_fields!(names);
 
 /// What an event says, taken from the thread that says it.
 struct Entry {
@@ -58,7 +86,7 @@ impl Entry {
     fn text(&self) -> String {
         let hook = self.field(HOOK).map(|name| format!("hook {name}: "));
         let mut text = format!("{}{}", hook.unwrap_or_default(), self.message);
-        for (name, value) in self.fields.iter().filter(|(name, _)| !KNOWN.contains(name)) {
+        for (name, value) in self.fields.iter().filter(|(name, _)| *name != HOOK && !FIELDS.contains(name)) {
             let _ = write!(text, " {name}={value}");
         }
         printable(&text).into_owned()
@@ -75,52 +103,18 @@ impl Entry {
         }
     }
 
-    /// The same as an event again, for the journald layer alone: tracing knows fields by their static names.
+    /// The same as an event, for the journald layer alone: tracing knows fields by their static names.
     fn say_again(&self) {
         let text = self.text();
-        macro_rules! at {
-            ($level:expr) => {
-                tracing::event!(
-                    target: JOURNAL,
-                    $level,
-                    HOOK = self.field(HOOK),
-                    MESSAGE_ID = self.field("MESSAGE_ID"),
-                    STILLPOINT_RUN = self.field("STILLPOINT_RUN"),
-                    STILLPOINT_PLAN = self.field("STILLPOINT_PLAN"),
-                    STILLPOINT_CONSISTENCY = self.field("STILLPOINT_CONSISTENCY"),
-                    STILLPOINT_SNAPSHOTS = self.field("STILLPOINT_SNAPSHOTS"),
-                    STILLPOINT_WINDOW_MS = self.field("STILLPOINT_WINDOW_MS"),
-                    STILLPOINT_EXIT_CODE = self.field("STILLPOINT_EXIT_CODE"),
-                    STILLPOINT_REASON = self.field("STILLPOINT_REASON"),
-                    "{text}"
-                )
-            };
-        }
         match self.level {
-            Level::ERROR => at!(Level::ERROR),
-            Level::WARN => at!(Level::WARN),
-            Level::INFO => at!(Level::INFO),
-            Level::DEBUG => at!(Level::DEBUG),
-            Level::TRACE => at!(Level::TRACE),
+            Level::ERROR => with_fields!(at, Level::ERROR, self, text),
+            Level::WARN => with_fields!(at, Level::WARN, self, text),
+            Level::INFO => with_fields!(at, Level::INFO, self, text),
+            Level::DEBUG => with_fields!(at, Level::DEBUG, self, text),
+            Level::TRACE => with_fields!(at, Level::TRACE, self, text),
         }
     }
 }
-
-/// The field of events that belong to one hook.
-const HOOK: &str = "hook";
-
-/// Fields that journald gets as fields; every other one is a part of the text.
-const KNOWN: [&str; 9] = [
-    HOOK,
-    "MESSAGE_ID",
-    "STILLPOINT_RUN",
-    "STILLPOINT_PLAN",
-    "STILLPOINT_CONSISTENCY",
-    "STILLPOINT_SNAPSHOTS",
-    "STILLPOINT_WINDOW_MS",
-    "STILLPOINT_EXIT_CODE",
-    "STILLPOINT_REASON",
-];
 
 impl Visit for Entry {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
@@ -163,16 +157,16 @@ pub fn start(verbose: bool) {
     gate::start();
     match under_systemd().then(journald).flatten() {
         Some(journald) => {
-            let to_journald = move |entry: Entry| {
-                tracing::dispatcher::with_default(&journald, || entry.say_again());
-            };
+            let _ = JOURNALD.set(journald);
             tracing_subscriber::registry().with(Queued(to_journald).with_filter(filter)).init();
         }
-        None => {
-            let for_people = filter_fn(|m| m.target() != JOURNAL);
-            let layer = Queued(to_stderr).with_filter(for_people).with_filter(filter);
-            tracing_subscriber::registry().with(layer).init();
-        }
+        None => tracing_subscriber::registry().with(Queued(to_stderr).with_filter(filter)).init(),
+    }
+}
+
+fn to_journald(entry: Entry) {
+    if let Some(journald) = JOURNALD.get() {
+        tracing::dispatcher::with_default(journald, || entry.say_again());
     }
 }
 
@@ -202,76 +196,15 @@ fn is_journal(fd: u32) -> bool {
     stream == format!("{}:{}", file.dev(), file.ino())
 }
 
-/// The journald entry that ends a run.
-pub fn run_ended(record: &SetRecord) {
-    let snapshots: Vec<_> = record.snapshots.iter().map(|s| s.id.as_str()).collect();
-    let consistency = record.achieved.map_or_else(|| "none".to_owned(), |c| c.to_string());
-    let lower = record.achieved.is_some_and(|c| c < record.requested);
-    let requested = if lower { format!(", {} was requested", record.requested) } else { String::new() };
-    macro_rules! at {
-        ($level:expr) => {
-            tracing::event!(
-                target: JOURNAL,
-                $level,
-                MESSAGE_ID = RUN_ENDED,
-                STILLPOINT_RUN = %record.run_id,
-                STILLPOINT_PLAN = %record.plan.name,
-                STILLPOINT_CONSISTENCY = %consistency,
-                STILLPOINT_SNAPSHOTS = %snapshots.join(" "),
-                STILLPOINT_WINDOW_MS = record.window_ms,
-                STILLPOINT_EXIT_CODE = record.exit.code(),
-                STILLPOINT_REASON = %record.reason.as_deref().unwrap_or_default(),
-                "run ended with {}: {consistency}{requested}",
-                record.exit.code()
-            )
-        };
+/// Tells the journal what happened, where stderr leads there. People read the report; whatever the log's level is,
+/// this is not left out.
+pub fn tell(event: &super::event::Event) {
+    if JOURNALD.get().is_none() {
+        return;
     }
-    match record.exit {
-        Exit::Ok => at!(Level::INFO),
-        // There is a set, and whoever keeps it has to see that it is less, or that something failed.
-        Exit::Lower | Exit::After => at!(Level::WARN),
-        _ => at!(Level::ERROR),
-    }
-}
-
-/// The journald entry of a set that was waited for.
-pub fn set_completed(record: &SetRecord) {
-    let done = record.snapshots.iter().all(|s| s.state == "completed");
-    macro_rules! at {
-        ($level:expr, $what:expr) => {
-            tracing::event!(
-                target: JOURNAL,
-                $level,
-                MESSAGE_ID = SET_COMPLETED,
-                STILLPOINT_RUN = %record.run_id,
-                STILLPOINT_PLAN = %record.plan.name,
-                STILLPOINT_EXIT_CODE = record.exit.code(),
-                STILLPOINT_REASON = %record.after.last().map_or("", String::as_str),
-                "{}: {}",
-                record.run_id,
-                $what
-            )
-        };
-    }
-    if done {
-        at!(Level::INFO, "every snapshot is completed");
-    } else {
-        at!(Level::ERROR, "not every snapshot is completed");
-    }
-}
-
-/// The journald entry of a run that was refused, and took nothing.
-pub fn run_refused(plan: &str, error: &Error) {
-    tracing::error!(
-        target: JOURNAL,
-        MESSAGE_ID = RUN_ENDED,
-        STILLPOINT_PLAN = %plan,
-        STILLPOINT_CONSISTENCY = "none",
-        STILLPOINT_EXIT_CODE = error.exit.code(),
-        STILLPOINT_REASON = %error,
-        "run ended with {}: nothing was taken",
-        error.exit.code()
-    );
+    let entry =
+        Entry { level: event.level(), target: JOURNAL, message: event.text.clone(), fields: event.fields() };
+    gate::add(Weight::Essential, entry.size(), move || to_journald(entry));
 }
 
 #[cfg(test)]

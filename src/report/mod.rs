@@ -2,10 +2,13 @@
 //!
 //! In: values of the flow. Out: text and JSON, as strings. Must never: print, or decide anything.
 
+pub(crate) mod change;
 pub mod databases;
+pub mod event;
 pub mod findings;
 pub mod held_freeze;
 pub mod log;
+pub mod metrics;
 mod page;
 pub mod plan;
 pub mod rehearsal;

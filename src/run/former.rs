@@ -35,6 +35,19 @@ pub(super) struct Formers {
     left: Vec<Former>,
     /// What failed, for the record of this run.
     pub failed: Vec<String>,
+    /// The same, set by set.
+    pub lost: Vec<Lost>,
+}
+
+/// A set of a former run that EC2 could not complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// The run that took it.
+    pub run_id: RunId,
+    /// Its plan.
+    pub plan: String,
+    /// The snapshots that EC2 could not complete.
+    pub snapshots: Vec<SnapshotId>,
 }
 
 impl Formers {
@@ -53,7 +66,7 @@ impl Formers {
             }
             Err(e) => {
                 tracing::warn!("cannot ask what became of the snapshots of former runs: {e}");
-                Self { left: known, failed: Vec::new() }
+                Self { left: known, ..Self::default() }
             }
         }
     }
@@ -82,6 +95,15 @@ fn read(state_dir: &Path) -> Vec<Former> {
     file.ok().and_then(|f| serde_json::from_reader(std::io::BufReader::new(f)).ok()).unwrap_or_default()
 }
 
+/// How many snapshots of the plan are pending, as far as this run knows: its own, and those of former sets.
+pub(crate) fn pending(state_dir: &Path, record: &SetRecord) -> u64 {
+    let own = record.snapshots.iter().filter(|s| s.state == "pending").count();
+    let former = read(state_dir);
+    let former = former.iter().filter(|f| f.plan == record.plan.name && f.run_id != record.run_id);
+    let former = former.map(|f| f.pending.len()).sum::<usize>();
+    u64::try_from(own + former).unwrap_or(u64::MAX)
+}
+
 /// A snapshot that EC2 does not show any more was deleted by somebody who knew of it.
 fn judge(known: Vec<Former>, states: &[SnapshotView]) -> Formers {
     let state = |id: &SnapshotId| states.iter().find(|s| s.id == *id).map(|s| s.state.as_str());
@@ -97,6 +119,7 @@ fn judge(known: Vec<Former>, states: &[SnapshotView]) -> Formers {
                 "a former set is lost: of run {run_id} (plan {plan}), EC2 could not complete {}",
                 names.join(", ")
             ));
+            found.lost.push(Lost { run_id: run_id.clone(), plan: plan.clone(), snapshots: lost });
         }
         let pending = in_state("pending");
         if !pending.is_empty() {

@@ -10,6 +10,7 @@ use super::complete::Left;
 use super::environment::Environment;
 use super::failure::Failure;
 use super::former::Formers;
+pub use super::former::Lost;
 use super::goal::Goal;
 use super::job::Job;
 use super::journal::{Created, Shares, State};
@@ -34,6 +35,10 @@ pub struct Outcome {
     pub record: SetRecord,
     /// What the user can do about a failure; none when nothing failed, or nothing is known to help.
     pub hint: Option<String>,
+    /// Why the watchdog fired; none when it did not.
+    pub fired: Option<String>,
+    /// Sets of former runs that EC2 could not complete.
+    pub lost: Vec<Lost>,
     /// The signal that interrupted the run: the command ends by it once everything is printed, so that the
     /// shell sees that.
     pub signal: Option<Signal>,
@@ -149,8 +154,10 @@ impl<E: Ec2> Goal<E> for Take {
         };
         let (hint, signal, reason) =
             failure.map_or((None, None, None), |f| (f.hint, f.signal, Some(f.reason)));
+        let fired = progress.window.thawed.as_ref().and_then(|t| t.fired).map(|why| why.to_string());
         let record = describe(job, reason, verdict, !self.made.is_empty(), progress);
-        let mut outcome = Outcome { record, hint, signal, left: None };
+        let lost = std::mem::take(&mut self.formers.lost);
+        let mut outcome = Outcome { record, hint, fired, lost, signal, left: None };
         mention(&mut outcome, std::mem::take(&mut progress.remounted));
         let given = settle::given(job, &self.request, &outcome.record);
         // Written before the tags are: if this process dies, the next start puts this verdict on the set, and
@@ -269,6 +276,7 @@ fn describe(
         times: if thawed.length.is_zero() { Times::default() } else { thawed.times },
         window_ms: thawed.length.as_secs_f64() * 1e3,
         call_ms: call.map(|c| c.as_secs_f64() * 1e3),
+        stall_ms: thawed.stalls.iter().filter_map(|s| s.stalled).max().map(|s| s.as_secs_f64() * 1e3),
         unwitnessed: thawed.without_witness(),
         still_frozen: thawed.still_frozen,
         not_mounted: Vec::new(),

@@ -185,6 +185,14 @@ impl Decided {
         self.sets.get(id)
     }
 
+    /// What is left when these are removed: so many sets, and the sizes of their volumes in GiB.
+    #[must_use]
+    pub fn left(&self, removed: &[Removed]) -> (u64, u64) {
+        let gone = |id: &RunId| removed.iter().any(|r| r.id == *id && r.failed.is_none());
+        let left = self.sets.values().filter(|set| !gone(&set.id));
+        left.fold((0, 0), |(sets, gib), set| (sets + 1, gib + u64::try_from(set.size_gib()).unwrap_or(0)))
+    }
+
     /// Removes the sets of the plan's order; `each` is told of every one. A set that cannot be removed does not
     /// keep the others.
     pub async fn carry_out<E: Keep>(

@@ -45,6 +45,9 @@ pub struct SetRecord {
     pub(crate) window_ms: f64,
     /// Length of the one call in milliseconds.
     pub(crate) call_ms: Option<f64>,
+    /// The longest that one filesystem was frozen, in milliseconds: from the begin of its FIFREEZE to the return of
+    /// its FITHAW. None where none was.
+    pub(crate) stall_ms: Option<f64>,
     /// Mount points that may still be frozen.
     #[serde(serialize_with = "path_encoding::paths")]
     pub still_frozen: Vec<PathBuf>,

@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::record::SetRecord;
 use super::set::SnapshotSet;
 use crate::ec2::TaggedSnapshot;
@@ -81,6 +83,17 @@ impl Known {
         let at = self.changed.saturating_add(each.mul_f64(f64::from(100 - to)));
         Some(at.saturating_sub(now))
     }
+}
+
+/// One member, as it was seen last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct State {
+    /// The snapshot.
+    pub id: SnapshotId,
+    /// `pending`, `completed`, `error`, …; none where EC2 has not shown it.
+    pub state: Option<String>,
+    /// EC2's progress; none where it says nothing that is a number.
+    pub percent: Option<u8>,
 }
 
 /// How it stands.
@@ -182,6 +195,17 @@ impl Waiting {
             said = format!("{said}, about {} left", rough(left));
         }
         said
+    }
+
+    /// Each member, as it was seen last.
+    #[must_use]
+    pub fn states(&self) -> Vec<State> {
+        let of = |known: &Known| State {
+            id: known.id.clone(),
+            state: Some(&known.state).filter(|s| !s.is_empty()).cloned(),
+            percent: known.percent,
+        };
+        self.members().map(of).collect()
     }
 
     /// The pause before the next look: longer the longer it lasts, and not in step with others.

@@ -21,5 +21,6 @@ mod plan_promises;
 mod plan_rules;
 mod programs;
 mod run;
+mod schema;
 mod systemd;
 mod unread_mounts;

@@ -191,7 +191,11 @@ impl Machine {
     }
 
     async fn take_until(&self, mut interrupt: Interrupt) -> Result<Outcome, Error> {
-        self.on(async |env, job| snapshot(env, job, &mut interrupt).await).await
+        let taken = self.on(async |env, job| snapshot(env, job, &mut interrupt).await).await;
+        if let Ok(outcome) = &taken {
+            rig::schema::check_text("record-1", &serde_json::to_string(&outcome.record).unwrap());
+        }
+        taken
     }
 
     async fn rehearse(&self) -> Round {

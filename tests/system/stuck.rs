@@ -17,7 +17,7 @@ use rig::{Fs, Rig, sh};
 
 /// `splice` from an empty pipe into a file holds the filesystem's write access until it is killed; no
 /// privilege is needed.
-fn stuck_writer(rig: &Rig, name: &str) -> Child {
+pub fn stuck_writer(rig: &Rig, name: &str) -> Child {
     let file = rig.mount(name).join("stuck");
     let code = format!(
         "import os,sys\nr,w=os.pipe()\nf=os.open({:?},os.O_CREAT|os.O_WRONLY)\nprint('in',flush=True)\nos.splice(r,f,4096)",

@@ -50,7 +50,8 @@ fn error(text: &str) -> (String, String) {
 fn without_files_everything_is_a_documented_default() {
     let root = tempfile::tempdir().unwrap();
     let loaded = get(root.path(), None, &Overrides::default()).unwrap();
-    let Settings { identity, ec2, state_dir, run_dir, plan } = &loaded.settings;
+    let Settings { identity, ec2, state_dir, run_dir, textfile, plan } = &loaded.settings;
+    assert_eq!(textfile, &None);
     assert_eq!(identity, &settings::IdentityOverrides::default());
     assert_eq!(ec2.endpoint_url, None);
     assert_eq!(ec2.call_timeout, Duration::from_secs(10));
@@ -60,6 +61,7 @@ fn without_files_everything_is_a_documented_default() {
     assert_eq!(run_dir, Path::new("/run/stillpoint"));
     assert_eq!(plan.name, "default");
     assert!(plan.mounts.is_empty() && plan.volumes.is_empty() && plan.hooks.is_empty());
+    assert!(plan.notify.is_empty());
     assert_eq!(plan.keep, None);
     assert!(!plan.exclude_boot_volume && !plan.allow_partial && !plan.copy_volume_tags);
     assert_eq!(plan.unmounted_volumes, UnmountedVolumes::Exclude);
@@ -77,6 +79,7 @@ fn every_key_arrives() {
         r#"
         state_dir = "/srv/state"
         run_dir = "/run/sp"
+        textfile = "/srv/metrics/sp.prom"
         [identity]
         instance_id = "i-0123456789abcdef0"
         region = "eu-central-1"

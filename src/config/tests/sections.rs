@@ -138,3 +138,54 @@ fn the_variables_of_a_hook_arrive() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn whom_to_tell_arrives_with_what_it_is_told_about() {
+    use super::settings::{Notify, NotifyOn};
+    let notify = |text: &str| parse(text).unwrap_or_else(|e| panic!("{text}: {e}")).settings.plan.notify;
+    let all = notify(
+        "[[notify]]\ncommand = [\"/opt/tell\", \"a b\"]\ntimeout = \"5s\"\n\
+         [[notify]]\nname = \"pager\"\ncommand = [\"/opt/page\"]\non = [\"lower\", \"success\"]\ntimeout = \"1m\"\n\
+         user = \"nobody\"\nenvironment = { TOPIC = \"x\" }\nplans = [\"default\"]\n",
+    );
+    let first = Notify {
+        name: "tell".into(),
+        command: vec!["/opt/tell".into(), "a b".into()],
+        on: vec![NotifyOn::Failure],
+        timeout: Duration::from_secs(5),
+        user: None,
+        environment: BTreeMap::new(),
+    };
+    assert_eq!(all[0], first);
+    assert_eq!((all[1].name.as_str(), all[1].user.as_deref()), ("pager", Some("nobody")));
+    assert_eq!(all[1].on, [NotifyOn::Lower, NotifyOn::Success]);
+    assert_eq!(all[1].environment["TOPIC"], "x");
+    let other = "[plan.db]\n[[notify]]\ncommand = [\"/opt/tell\"]\ntimeout = \"5s\"\nplans = [\"db\"]\n";
+    assert!(notify(other).is_empty(), "it is of another plan");
+    // As a hook, it quiesces nothing, so it is no evidence for a label.
+    assert!(!all[0].as_hook().quiesces());
+}
+
+#[test]
+fn whom_to_tell_is_refused_where_it_could_never_be_told() {
+    let section = |keys: &str| format!("[[notify]]\n{keys}\n");
+    let good = "command = [\"/opt/tell\"]\ntimeout = \"5s\"";
+    for (keys, says, hint) in [
+        ("timeout = \"5s\"".to_owned(), "has no `command`", "command = ["),
+        ("command = [\"/opt/tell\"]".to_owned(), "has no `timeout`", "timeout = \"30s\""),
+        ("command = [\"tell\"]\ntimeout = \"5s\"".to_owned(), "tell", ""),
+        (format!("{good}\non = []"), "is told nothing", "one of these"),
+        (format!("{good}\non = [\"always\"]"), "always", "failure"),
+        (format!("{good}\nplans = [\"none\"]"), "names the plan `none`", ""),
+        (format!("{good}\nenvironment = {{ STILLPOINT_PLAN = \"x\" }}"), "STILLPOINT_PLAN", ""),
+        (format!("{good}\non_failure = \"abort\""), "on_failure", ""),
+    ] {
+        let text = section(&keys);
+        let (said, hinted) = error(&text);
+        assert!(said.contains(says), "{text}: {said}");
+        assert!(hinted.contains(hint), "{text}: {hinted}");
+    }
+    let (said, hint) = error("textfile = \"/srv/metrics\"\n");
+    assert!(said.contains("does not end with .prom") && hint.contains(".prom"), "{said}: {hint}");
+    assert!(error("textfile = \"metrics.prom\"\n").0.contains("absolute"));
+}

@@ -77,6 +77,7 @@ fn every_toml_block_in_the_documentation_is_a_configuration() {
         ("hooks.md", include_str!("../../../docs/hooks.md")),
         ("databases.md", include_str!("../../../docs/databases.md")),
         ("retention.md", include_str!("../../../docs/retention.md")),
+        ("monitoring.md", include_str!("../../../docs/monitoring.md")),
         ("README.md", include_str!("../../../README.md")),
     ];
     for (name, text) in docs {
@@ -126,7 +127,7 @@ fn every_key_is_in_the_documentation() {
         KeepInput::KEYS,
         LockInput::KEYS,
     ];
-    let configuration = tables.concat();
+    let configuration = [&tables.concat()[..], super::super::notify::KEYS].concat();
     let applications =
         concat!(include_str!("../../../docs/hooks.md"), include_str!("../../../docs/databases.md"));
     for (text, keys) in [

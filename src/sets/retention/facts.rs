@@ -138,7 +138,8 @@ pub enum Hold {
     Locked {
         /// `governance`, `compliance` or `compliance-cooloff`.
         mode: String,
-        /// When it expires, where EC2 says.
+        /// When it expires, where EC2 says. A reason, which it is a part of, has an `until` of its own.
+        #[serde(rename = "locked_until")]
         until: Option<Timestamp>,
     },
     /// Other accounts may use a member. It holds unless the policy has `delete_shared`.

@@ -353,6 +353,7 @@ pub fn settings() -> PlanSettings {
         keep: None,
         lock: None,
         hooks: vec![],
+        notify: vec![],
     }
 }
 

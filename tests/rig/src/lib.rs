@@ -9,12 +9,14 @@
 //!   sim         what ebs-sim is told, and what it has seen
 //!   namespace   the same with the volumes mounted in one other namespace only
 //! fuse        a FUSE that stops answering: a disk that hangs
+//! schema      docs/schema, which every JSON output of the program is held against
 //! program     the program as a child, its end and what it printed
 //! window      a run that stands in its window until it is let go on
 //! patience    how long tests wait, and what they let time pass for
 //! probe       what is to be seen of a freeze from outside: blocked writers, watchdogs, images, labels
 //! hooks       hooks that write down what is done to them
 //! http        a proxy, and a server that gives every request the same answer
+//! journald    journald's socket, and the entries that are sent to it
 //! made        a kernel and a watchdog for a made host, so that a window opens without root
 //!   made_ec2    EC2 in memory, and a clock that stands still: a whole run in milliseconds
 //! control_group  one of a test's own, with the program in it
@@ -45,6 +47,7 @@ pub mod fixture;
 pub mod fuse;
 pub mod hooks;
 pub mod http;
+pub mod journald;
 pub mod listener;
 pub mod made;
 pub mod made_ec2;
@@ -56,6 +59,7 @@ pub mod probe;
 pub mod program;
 pub mod redis;
 mod rig;
+pub mod schema;
 mod sim;
 pub mod systemd;
 mod template;

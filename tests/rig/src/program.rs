@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -11,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::{MEMORY, patience};
+use crate::{MEMORY, patience, schema};
 
 /// Waits for a child, at most this long.
 pub fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
@@ -66,20 +67,29 @@ pub fn put_host_program(name: &str, text: impl AsRef<[u8]>) {
 /// The first of the folders in which stillpoint looks for the host's programs.
 pub(crate) const HOST_PROGRAMS: &str = "/usr/local/sbin";
 
+/// The value of JOURNAL_STREAM that stands for whatever stderr is (systemd.exec(5)).
+pub(crate) const IS_JOURNAL: &str = "stderr";
+
 /// The program, running.
 pub struct Run {
     child: Child,
     out: File,
     err: File,
     started: Instant,
+    schema: Option<String>,
 }
 
 impl Run {
     /// Starts it with stdout and stderr in files, which never fill up.
     pub fn start(mut command: Command) -> Self {
         let (out, err) = (tempfile::tempfile_in(MEMORY).unwrap(), tempfile::tempfile_in(MEMORY).unwrap());
+        let schema = schema::of(command.get_args());
+        if command.get_envs().any(|(k, v)| k == "JOURNAL_STREAM" && v.is_some_and(|v| v == IS_JOURNAL)) {
+            let of = err.metadata().unwrap();
+            command.env("JOURNAL_STREAM", format!("{}:{}", of.dev(), of.ino()));
+        }
         command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(err.try_clone().unwrap());
-        Self { started: Instant::now(), child: command.spawn().unwrap(), out, err }
+        Self { started: Instant::now(), child: command.spawn().unwrap(), out, err, schema }
     }
 
     /// The agent's process id.
@@ -105,20 +115,19 @@ impl Run {
         String::from_utf8_lossy(&bytes[..n]).into_owned()
     }
 
-    /// Waits for its end.
+    /// Waits for its end. What it printed as JSON has to be as its schema says.
     pub fn end(mut self) -> Ended {
         let Some(status) = wait(&mut self.child, patience::RUN) else {
             let _ = self.child.kill();
             panic!("stillpoint did not end within {:?}: {}", patience::RUN, text(&mut self.err));
         };
         let took = self.started.elapsed();
-        Ended {
-            code: status.code(),
-            signal: status.signal(),
-            out: text(&mut self.out),
-            err: text(&mut self.err),
-            took,
+        let out = text(&mut self.out);
+        // A command that is refused prints nothing.
+        if let Some(schema) = self.schema.as_ref().filter(|_| !out.is_empty()) {
+            schema::check_text(schema, &out);
         }
+        Ended { code: status.code(), signal: status.signal(), out, err: text(&mut self.err), took }
     }
 }
 
