@@ -44,6 +44,7 @@ def plain(sim):
         "DisableSnapshotBlockPublicAccess": {},
         "EnableImage": {"ImageId": "ami-0123456789abcdef0"},
         "EnableSnapshotBlockPublicAccess": {"State": "block-new-sharing"},
+        "GetEbsDefaultKmsKeyId": {},
         "GetInstanceUefiData": {"InstanceId": sim.instance_id},
         "GetSnapshotBlockPublicAccessState": {},
         "ListSnapshotsInRecycleBin": {},

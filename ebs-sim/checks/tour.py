@@ -197,6 +197,12 @@ def volumes(t):
         t.here.delete_volume(VolumeId=each)
 
 
+@stop("GetEbsDefaultKmsKeyId")
+def default_keys(t):
+    t.here.get_ebs_default_kms_key_id()
+    t.there.get_ebs_default_kms_key_id()
+
+
 @stop("CopySnapshot", "CreateSnapshot")
 def copies(t):
     source = t.snapshot(TagSpecifications=tags("snapshot", Of="source"))

@@ -8,7 +8,8 @@ use super::error::Ec2Error;
 use super::iam::Need;
 use super::params::Params;
 use super::{
-    bin, block_public, copy, create, delete, images, instances, lock, regions, share, snapshots, tags, tier,
+    bin, block_public, copy, create, delete, images, instances, keys, lock, regions, share, snapshots, tags,
+    tier,
     types, volumes,
 };
 use crate::faults::Hit;
@@ -42,6 +43,7 @@ pub const ACTIONS: &[&str] = &[
     "DisableSnapshotBlockPublicAccess",
     "EnableImage",
     "EnableSnapshotBlockPublicAccess",
+    "GetEbsDefaultKmsKeyId",
     "GetInstanceUefiData",
     "GetSnapshotBlockPublicAccessState",
     "ListSnapshotsInRecycleBin",
@@ -87,6 +89,7 @@ pub enum Call {
     DisableSnapshotBlockPublicAccess(block_public::Disable),
     EnableImage(images::Disable),
     EnableSnapshotBlockPublicAccess(block_public::Enable),
+    GetEbsDefaultKmsKeyId(keys::OfVolumes),
     GetInstanceUefiData(images::Uefi),
     GetSnapshotBlockPublicAccessState(block_public::Get),
     ListSnapshotsInRecycleBin(bin::List),
@@ -140,6 +143,7 @@ impl Call {
             "EnableSnapshotBlockPublicAccess" => {
                 Call::EnableSnapshotBlockPublicAccess(block_public::Enable::parse(params)?)
             }
+            "GetEbsDefaultKmsKeyId" => Call::GetEbsDefaultKmsKeyId(keys::OfVolumes),
             "GetInstanceUefiData" => Call::GetInstanceUefiData(images::Uefi::parse(params)?),
             "GetSnapshotBlockPublicAccessState" => Call::GetSnapshotBlockPublicAccessState(block_public::Get),
             "ListSnapshotsInRecycleBin" => Call::ListSnapshotsInRecycleBin(bin::List::parse(params)?),
@@ -191,6 +195,7 @@ impl Call {
             Call::EnableSnapshotBlockPublicAccess(_) => {
                 vec![Need::on_all("ec2:EnableSnapshotBlockPublicAccess")]
             }
+            Call::GetEbsDefaultKmsKeyId(_) => vec![Need::on_all("ec2:GetEbsDefaultKmsKeyId")],
             Call::GetInstanceUefiData(call) => call.needs(world),
             Call::GetSnapshotBlockPublicAccessState(_) => {
                 vec![Need::on_all("ec2:GetSnapshotBlockPublicAccessState")]
@@ -237,6 +242,7 @@ impl Call {
             Call::DisableSnapshotBlockPublicAccess(call) => Ok(call.act(context)),
             Call::EnableImage(call) => call.act(context),
             Call::EnableSnapshotBlockPublicAccess(call) => Ok(call.act(context)),
+            Call::GetEbsDefaultKmsKeyId(call) => Ok(call.act(context)),
             Call::GetInstanceUefiData(call) => call.act(context),
             Call::GetSnapshotBlockPublicAccessState(call) => Ok(call.act(context)),
             Call::ListSnapshotsInRecycleBin(call) => call.act(context),
@@ -286,6 +292,7 @@ mod tests {
         ("DisableSnapshotBlockPublicAccess", ""),
         ("EnableImage", "ImageId=ami-0123456789abcdef0"),
         ("EnableSnapshotBlockPublicAccess", "State=block-new-sharing"),
+        ("GetEbsDefaultKmsKeyId", ""),
         ("GetInstanceUefiData", "InstanceId=i-0123456789abcdef0"),
         ("GetSnapshotBlockPublicAccessState", ""),
         ("ListSnapshotsInRecycleBin", ""),

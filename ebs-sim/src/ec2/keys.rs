@@ -3,12 +3,30 @@
 //! In: a key's name and a Region. Out: its ARN, and whether it can be used now. Of a key that cannot be used no
 //! more must be told in the answer than EC2 tells: mostly it finds it out only later.
 
+use super::context::Context;
 use super::error::Ec2Error;
 use crate::scenario::KeyState;
 use crate::world::{DEFAULT_ALIAS, World};
 
 /// What EC2 says of a key that is not there, not ours, or not enabled.
 pub const UNUSABLE: &str = "Given key ID is not accessible";
+
+/// GetEbsDefaultKmsKeyId: the key that new volumes get when none is named. A copy does not go by it.
+pub struct OfVolumes;
+
+impl OfVolumes {
+    pub fn act(&self, context: &Context) -> String {
+        let key = default_key(&context.sim.world(), &context.account, context.region());
+        context.response(|xml| xml.text("kmsKeyId", key))
+    }
+}
+
+/// The alias of AWS's own key, unless the account has set another one.
+fn default_key(world: &World, account: &str, region: &str) -> String {
+    let of_account =
+        |key: &&crate::world::KmsKey| key.ebs_default && key.region == region && key.account == account;
+    world.kms_keys.iter().find(of_account).map_or_else(|| DEFAULT_ALIAS.to_owned(), |key| key.arn())
+}
 
 /// What came of looking for a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +90,7 @@ mod tests {
                 region: Some("us-west-2".into()),
                 alias: Some(format!("alias/k{digit}")),
                 state,
+                ebs_default: digit == '1',
             });
         }
         let world = World::new(&scenario, &[], jiff::Timestamp::UNIX_EPOCH);
@@ -83,6 +102,10 @@ mod tests {
         let invalid = Some("InvalidParameterValue".to_owned());
         assert_eq!((code("alias/k2"), code("alias/nobodys")), (invalid.clone(), invalid));
         assert_eq!((code("alias/k1"), code("alias/k3"), code("nonsense")), (None, None, None));
+        let arn = find(&world, "us-west-2", Some("alias/k1")).arn.expect("known");
+        assert_eq!(default_key(&world, "123456789012", "us-west-2"), arn);
+        assert_eq!(default_key(&world, "123456789012", "us-east-1"), DEFAULT_ALIAS);
+        assert_eq!(default_key(&world, "111122223333", "us-west-2"), DEFAULT_ALIAS);
         let default = find(&world, "us-west-2", None).arn.expect("known");
         assert!(is_default(&world, "us-west-2", &default) && !is_default(&world, "us-east-1", &default));
     }

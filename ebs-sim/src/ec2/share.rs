@@ -239,7 +239,7 @@ mod tests {
     fn world() -> (World, SnapshotId) {
         let mut scenario = Scenario::default();
         let (id, state) = (KEY.into(), KeyState::Enabled);
-        scenario.kms_keys.push(KeySpec { id, region: None, alias: None, state });
+        scenario.kms_keys.push(KeySpec { id, region: None, alias: None, state, ebs_default: false });
         let mut world = World::new(&scenario, &[], Timestamp::UNIX_EPOCH);
         let snapshot = test_snapshot(0, false);
         let id = snapshot.id.clone();

@@ -32,6 +32,9 @@ pub struct KeySpec {
     pub alias: Option<String>,
     #[serde(default)]
     pub state: KeyState,
+    /// It is the one that new volumes get when none is named.
+    #[serde(default)]
+    pub ebs_default: bool,
 }
 
 impl KeySpec {

@@ -21,6 +21,9 @@ pub struct KmsKey {
     /// `alias/…`
     pub alias: Option<String>,
     pub state: KeyState,
+    /// The account has chosen it for new volumes without a key of their own.
+    #[serde(default)]
+    pub ebs_default: bool,
 }
 
 impl KmsKey {
@@ -66,6 +69,7 @@ pub fn all(scenario: &Scenario) -> Vec<KmsKey> {
         account: account.clone(),
         alias: Some(DEFAULT_ALIAS.into()),
         state: KeyState::Enabled,
+        ebs_default: false,
     };
     let mut keys: Vec<KmsKey> =
         accounts.flat_map(|account| regions().map(move |region| default(account, region))).collect();
@@ -75,6 +79,7 @@ pub fn all(scenario: &Scenario) -> Vec<KmsKey> {
         account: account.clone(),
         alias: spec.alias.clone(),
         state: spec.state,
+        ebs_default: spec.ebs_default,
     }));
     keys
 }
@@ -91,6 +96,7 @@ mod tests {
             account: "123456789012".into(),
             alias: Some("alias/backup".into()),
             state: KeyState::Enabled,
+            ebs_default: false,
         };
         for name in [
             "1234abcd-12ab-34cd-56ef-1234567890ab",
