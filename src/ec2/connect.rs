@@ -150,7 +150,30 @@ pub async fn connect(
     need: Duration,
     connections: usize,
 ) -> Result<Connection, ConnectError> {
-    let sdk = &Sdk::find(loaded).await?;
+    connect_by(&Sdk::find(loaded).await?, loaded, region, need, connections).await
+}
+
+/// The same with the credentials of this profile of the SDK's files, and no others.
+///
+/// # Errors
+/// As [`connect`], and when the profile has none.
+pub async fn connect_as(
+    loaded: &Loaded,
+    profile: &str,
+    region: &str,
+    need: Duration,
+    connections: usize,
+) -> Result<Connection, ConnectError> {
+    connect_by(&Sdk::find_as(loaded, profile).await?, loaded, region, need, connections).await
+}
+
+async fn connect_by(
+    sdk: &Sdk,
+    loaded: &Loaded,
+    region: &str,
+    need: Duration,
+    connections: usize,
+) -> Result<Connection, ConnectError> {
     for warning in &sdk.warnings {
         tracing::warn!("{warning}");
     }

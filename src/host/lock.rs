@@ -17,7 +17,30 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The lock. Dropping it lets the next one have it.
 #[derive(Debug)]
 pub struct FileLock {
-    _file: Flock<File>,
+    file: Flock<File>,
+    before: String,
+}
+
+/// So much of what stands in the file is read: an id and a line.
+const MOST: u64 = 512;
+
+impl FileLock {
+    /// What [`FileLock::note`] wrote last, of a process that died with the lock; empty where there is none.
+    #[must_use]
+    pub fn left(&self) -> &str {
+        self.before.split_once('\n').map_or("", |(_, note)| note.trim_end())
+    }
+
+    /// Writes a note for whoever takes the lock next, after this process's id; an empty one takes it away.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn note(&mut self, text: &str) -> std::io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        writeln!(&mut *self.file, "{}", std::process::id())?;
+        if text.is_empty() { Ok(()) } else { writeln!(&mut *self.file, "{text}") }
+    }
 }
 
 /// Why the lock was not taken.
@@ -47,18 +70,20 @@ pub async fn take(path: &Path, wait: Duration) -> Result<FileLock, NoLock> {
     let mut file = options.open(path)?;
     loop {
         file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(mut locked) => {
+            Ok(locked) => {
+                let mut before = String::new();
+                let _ = (&*locked).take(MOST).read_to_string(&mut before);
+                let mut held = FileLock { file: locked, before };
                 // Who has it is only told to people: a failure to write it is none.
-                let _ = locked.set_len(0);
-                let _ = locked.rewind();
-                let _ = writeln!(&mut *locked, "{}", std::process::id());
-                return Ok(FileLock { _file: locked });
+                let note = held.left().to_owned();
+                let _ = held.note(&note);
+                return Ok(held);
             }
             Err((file, Errno::EWOULDBLOCK)) if Instant::now() < end => file,
             Err((mut file, Errno::EWOULDBLOCK)) => {
                 let mut pid = String::new();
                 let _ = file.read_to_string(&mut pid);
-                return Err(NoLock::Taken { pid: pid.trim().parse().ok() });
+                return Err(NoLock::Taken { pid: pid.lines().next().and_then(|p| p.parse().ok()) });
             }
             Err((_, errno)) => return Err(NoLock::Unusable(errno.into())),
         };
@@ -84,6 +109,22 @@ mod tests {
         });
         drop(first);
         assert!(second.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_note_is_there_for_the_next_one_until_it_is_taken_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let mut first = take(&path, Duration::ZERO).await.unwrap();
+        assert_eq!(first.left(), "");
+        first.note("asked a").unwrap();
+        drop(first);
+        drop(take(&path, Duration::ZERO).await.unwrap());
+        let mut third = take(&path, Duration::ZERO).await.unwrap();
+        assert_eq!(third.left(), "asked a", "whoever only takes it leaves the note");
+        third.note("").unwrap();
+        drop(third);
+        assert_eq!(take(&path, Duration::ZERO).await.unwrap().left(), "");
     }
 
     #[tokio::test]

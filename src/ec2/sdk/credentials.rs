@@ -128,6 +128,18 @@ pub(super) fn find(env: &Environment, profile: &Profile) -> Result<Found, SdkErr
     Ok(Found { source, passed_over })
 }
 
+/// The credentials of the profile in force, and no others.
+///
+/// # Errors
+/// When it has none, or contradicts itself.
+pub(super) fn of_profile_alone(env: &Environment, profile: &Profile) -> Result<Found, SdkError> {
+    let mut passed_over = Vec::new();
+    match of_profile(profile, env, &mut passed_over)? {
+        Some(source) => Ok(Found { source: Some(source), passed_over }),
+        None => Err(contradiction(&profile.name.value, "it has no credentials of its own")),
+    }
+}
+
 /// As the SDK's provider sees it.
 fn has_key(env: &Environment) -> bool {
     let has = |name| env.get(name).is_some_and(|v| !v.trim().is_empty());

@@ -23,6 +23,13 @@ impl Environment {
         own
     }
 
+    /// The same, with this profile in force.
+    pub fn with_profile(mut self, name: &str) -> Self {
+        self.0.remove(OsStr::new("AWS_DEFAULT_PROFILE"));
+        self.0.insert("AWS_PROFILE".into(), name.into());
+        self
+    }
+
     /// The value, where there is one that is text.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.os(name).and_then(OsStr::to_str)

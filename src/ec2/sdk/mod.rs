@@ -88,6 +88,21 @@ impl Sdk {
         Self::find_in(loaded, &Environment::own()).await
     }
 
+    /// By this profile, and by its credentials alone: what variables or this instance have is another account's.
+    ///
+    /// # Errors
+    /// The same, and when the profile has no credentials.
+    pub async fn find_as(loaded: &Loaded, profile: &str) -> Result<Self, SdkError> {
+        Self::find_as_in(loaded, &Environment::own(), profile).await
+    }
+
+    async fn find_as_in(loaded: &Loaded, env: &Environment, name: &str) -> Result<Self, SdkError> {
+        let env = env.clone().with_profile(name);
+        let mut found = Self::find_in(loaded, &env).await?;
+        found.credentials = credentials::of_profile_alone(&env, &found.profile)?;
+        Ok(found)
+    }
+
     async fn find_in(loaded: &Loaded, env: &Environment) -> Result<Self, SdkError> {
         let files = Files::read(env)?;
         let profile = Profile::read(env, &files).await?;
