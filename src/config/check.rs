@@ -249,7 +249,7 @@ pub(crate) fn url(text: &str) -> Result<String, Fault> {
     }
 }
 
-pub(super) fn region(text: &str) -> Result<String, Fault> {
+pub(crate) fn region(text: &str) -> Result<String, Fault> {
     let good =
         (3..=32).contains(&text.len()) && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
     if good {

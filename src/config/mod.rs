@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! files    which files there are, in which order        files.rs
-//! parse    one file → Fragment, each value checked      raw.rs, keep.rs, lock.rs, hooks/, input.rs, node.rs, check.rs
+//! parse    one file → Fragment, each value checked      raw.rs, keep.rs, copies.rs, lock.rs, hooks/, input.rs, node.rs, check.rs
 //! merge    later over earlier, then the flags           merge.rs
 //! resolve  defaults < [defaults] < [plan.NAME] → Settings, and its origins   resolve.rs
 //! show     config show, config check                    show.rs
@@ -15,6 +15,7 @@
 use std::path::Path;
 
 pub(crate) mod check;
+mod copies;
 mod error;
 mod files;
 pub mod hooks;
@@ -31,7 +32,8 @@ mod show;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use check::{consistency, duration, key_value, on_degraded, whole_hours};
+pub(crate) use check::{consistency, duration, key_value, on_degraded, region, whole_hours};
+pub(crate) use copies::{kms_key, of_region, within};
 pub(crate) use error::Sourced;
 pub use error::{ConfigError, Origin, Place};
 pub use files::{ConfigFile, FileStatus};

@@ -11,6 +11,7 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use super::check::{self, Fault};
+use super::copies;
 use super::error::{ConfigError, Origin};
 use super::hooks::section::{HookInput, SECTIONS};
 use super::input::{Input, input};
@@ -18,7 +19,7 @@ use super::keep::KeepInput;
 use super::lock::LockInput;
 use super::node::{Document, Node, Table};
 use super::notify::{self, NotifyInput};
-use super::settings::{Automounts, Expedite, MissingMounts, OnDegraded, UnmountedVolumes};
+use super::settings::{Automounts, CopySettings, Expedite, MissingMounts, OnDegraded, UnmountedVolumes};
 use crate::consistency::{Consistency, Method};
 use crate::ids::{InstanceId, VolumeId};
 
@@ -77,6 +78,7 @@ input! {
         wait: bool = Node::flag;
         host_key: String = |n: &Node<'_>| n.checked(check::host_key);
         description: String = |n: &Node<'_>| n.checked(check::description);
+        copy: Vec<CopySettings> = copies::read;
     } per_entry {
         volume_tags: String, String = |n: &Node<'_>| n.tags(check::filter_tag);
         methods: PathBuf, Method = |n: &Node<'_>| n.by_mount(check::METHODS);

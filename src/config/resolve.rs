@@ -211,6 +211,7 @@ fn plan(
         description: take.optional("description", input.description),
         keep: keep::settings(input.keep, &mut take)?,
         lock: lock::settings(input.lock, &mut take)?,
+        copy: take.or("copy", input.copy, Vec::new()),
         hooks: self::hooks(hooks, name, take.origins),
         notify: Vec::new(),
     })

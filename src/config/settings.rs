@@ -166,6 +166,8 @@ pub struct PlanSettings {
     pub keep: Option<KeepSettings>,
     /// How the snapshots of a new set are locked once they have their label; none means that they are not.
     pub lock: Option<LockSettings>,
+    /// Where its sets are copied to.
+    pub copy: Vec<CopySettings>,
     /// Hooks in order.
     pub hooks: Vec<Hook>,
     /// Commands that are told how a run ended, in order.
@@ -206,6 +208,21 @@ impl LockSettings {
             cool_off: self.cool_off.and_then(super::check::whole_hours),
         }
     }
+}
+
+/// A destination of copies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CopySettings {
+    /// The Region.
+    pub region: String,
+    /// Encrypt what is not, with the account's default key; default false.
+    pub encrypt: bool,
+    /// The key to encrypt with, as the destination's Region and account name it; none means that of `encrypt`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// A time-based copy: EC2 is done within this time, for a higher price; none means without such a promise.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_duration")]
+    pub within: Option<Duration>,
 }
 
 impl PlanSettings {

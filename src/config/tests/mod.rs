@@ -12,6 +12,7 @@ use super::settings::{
 use super::*;
 use crate::consistency::{Consistency, Method};
 
+mod copies;
 mod keep;
 mod layers;
 mod lock;
@@ -117,6 +118,11 @@ fn every_key_arrives() {
         tags = { Team = "storage" }
         host_key = "db-1"
         description = "nightly"
+        [[plan.default.copy]]
+        region = "eu-west-1"
+        encrypt = true
+        key = "alias/backup"
+        within = "4h"
         [plan.default.keep]
         last = 3
         hourly = 24

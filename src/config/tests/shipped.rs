@@ -78,6 +78,7 @@ fn every_toml_block_in_the_documentation_is_a_configuration() {
         ("databases.md", include_str!("../../../docs/databases.md")),
         ("retention.md", include_str!("../../../docs/retention.md")),
         ("monitoring.md", include_str!("../../../docs/monitoring.md")),
+        ("copies.md", include_str!("../../../docs/copies.md")),
         ("README.md", include_str!("../../../README.md")),
     ];
     for (name, text) in docs {
@@ -114,6 +115,7 @@ fn the_example_of_every_shipped_hook_is_a_configuration() {
 
 #[test]
 fn every_key_is_in_the_documentation() {
+    use super::super::copies::CopyInput;
     use super::super::keep::KeepInput;
     use super::super::lock::LockInput;
     use super::hooks::section::SECTIONS;
@@ -126,6 +128,7 @@ fn every_key_is_in_the_documentation() {
         PlanInput::KEYS,
         KeepInput::KEYS,
         LockInput::KEYS,
+        CopyInput::KEYS,
     ];
     let configuration = [&tables.concat()[..], super::super::notify::KEYS].concat();
     let applications =

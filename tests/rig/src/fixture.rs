@@ -352,6 +352,7 @@ pub fn settings() -> PlanSettings {
         description: None,
         keep: None,
         lock: None,
+        copy: Vec::new(),
         hooks: vec![],
         notify: vec![],
     }
