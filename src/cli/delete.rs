@@ -20,7 +20,7 @@ use crate::report::change::{Changed, OfSet};
 use crate::report::{self, event};
 use crate::sets::facts::{facts, group};
 use crate::sets::find::{bin, of_plan};
-use crate::sets::holds::holds;
+use crate::sets::holds::{being_copied, holds};
 use crate::sets::read::DELETING_TAG;
 use crate::sets::remove::remove;
 use crate::sets::retention::{State, Zone};
@@ -75,8 +75,14 @@ impl Delete {
                 "`stillpoint release` lets its rules decide again",
             );
         }
+        let others = of_plan(&ec2, &set.instance, &set.plan).await.map_err(Error::from)?;
+        if let Some(hold) = being_copied(&others, &set.region).get(&set.id).and_then(|holds| holds.first()) {
+            return refused(
+                format!("{} is held: {hold}", set.id),
+                "wait until the copy is completed (`stillpoint wait` with a snapshot of it)",
+            );
+        }
         if !self.including_the_last {
-            let others = of_plan(&ec2, &set.instance, &set.plan).await.map_err(Error::from)?;
             let of = Arc::new(group(&set));
             let good = |s: &&SnapshotSet| {
                 group(s) == *of && facts(s, &of, Vec::new(), &Zone::UTC).state == State::Good

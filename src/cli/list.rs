@@ -25,7 +25,7 @@ use crate::report;
 use crate::report::sets::{Copied, InBin, Listed};
 use crate::sets::facts::{facts, group, interval};
 use crate::sets::find::{bin, clocks, find};
-use crate::sets::holds::of_tags;
+use crate::sets::holds::{bases, of_tags};
 use crate::sets::read::Stranger;
 use crate::sets::retention::{Age, Departure, Group, Now, Options, Request, Zone, decide};
 use crate::sets::set::{SetState, SnapshotSet};
@@ -312,7 +312,13 @@ pub(super) async fn departures(
         let Some(policy) = policy else { continue };
         let zone: &Zone = &policy.timezone;
         let group = Arc::new(group);
-        let of = sets.iter().map(|s| facts(s, &group, of_tags(s), zone)).collect::<Vec<_>>();
+        let mut base = if group.copies { bases(&sets) } else { BTreeMap::new() };
+        let mut holds = |set: &SnapshotSet| {
+            let mut holds = of_tags(set);
+            holds.extend(base.remove(&set.id).unwrap_or_default());
+            holds
+        };
+        let of = sets.iter().map(|s| facts(s, &group, holds(s), zone)).collect::<Vec<_>>();
         let request = Request {
             group: &group,
             policy: Some(policy),

@@ -3,6 +3,7 @@
 //! In: the plan's rules. Out: every set with its verdict and reasons, then what became of those that go. Must
 //! never: remove anything that a dry run would not have named.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::ec2::repeat::Repeating;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::host::lock::{self, FileLock, NoLock};
-use crate::ids::InstanceId;
+use crate::ids::{InstanceId, RunId};
 use crate::report;
 use crate::report::event::{self, Event};
 use crate::run::notify;
@@ -25,7 +26,8 @@ use crate::run::tally::Tally;
 use crate::run::textfile::{self, Disk};
 use crate::sets::prune::{Adopted, Decided, Prune as Pruning, adopt};
 use crate::sets::remove::Removed;
-use crate::sets::retention::{Options, PrunePlan};
+use crate::sets::retention::{Hold, Options, PrunePlan};
+use crate::sets::set::SnapshotSet;
 
 /// Version of the JSON of `prune`.
 const VERSION: u32 = 1;
@@ -93,8 +95,17 @@ impl Prune {
         if let Some(former) = &self.adopt {
             self.adopt(&account, former).await?;
         }
+        let instance = account.instance(self.instance.as_ref())?;
+        let mut being_copied: BTreeMap<RunId, Vec<Hold>> = BTreeMap::new();
+        let elsewhere = settings.plan.copy.iter().filter(|to| !self.copies && to.region != account.region);
+        for to in elsewhere {
+            for (id, holds) in account.being_copied(&to.region, &instance, name).await? {
+                being_copied.entry(id).or_default().extend(holds);
+            }
+        }
         let pruning = Pruning {
-            instance: account.instance(self.instance.as_ref())?,
+            instance,
+            being_copied,
             host_key: settings.plan.host_key.clone().filter(|_| self.instance.is_none()),
             plan: name.clone(),
             copies: self.copies,
@@ -107,7 +118,11 @@ impl Prune {
                 instance_named: self.instance.is_some(),
             },
         };
-        let decided = pruning.decide(&account.calls()).await.map_err(Error::from)?;
+        let exists = async |sets: &[SnapshotSet]| {
+            let there = account.existing(sets.iter(), Some(&pruning.instance)).await?;
+            Ok(there.contains(&pruning.instance))
+        };
+        let decided = pruning.decide(&account.calls(), exists).await?;
         let size = |id: &_| decided.set(id).map(|s| format!("{} × {} GiB", s.members.len(), s.size_gib()));
         if self.output == Output::Text {
             print(&report::sets::prune(&decided.plan, size));

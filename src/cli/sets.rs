@@ -2,6 +2,7 @@
 //!
 //! In: options. Out: a connection, sets. Must never: take a name for a set that several have.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Global;
@@ -11,13 +12,15 @@ use crate::ec2::RUN_TAG;
 use crate::ec2::aws::Aws;
 use crate::ec2::aws::direct::AwsDirect;
 use crate::ec2::connect;
-use crate::ec2::keep::Wanted;
+use crate::ec2::keep::{Keep as _, Wanted};
 use crate::ec2::repeat::Repeating;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::ids::{InstanceId, RunId, SnapshotId};
 use crate::run::planned;
-use crate::sets::find::{Found, find, snapshots};
+use crate::sets::find::{Found, find, of_plan, snapshots};
+use crate::sets::holds::being_copied;
+use crate::sets::retention::Hold;
 use crate::sets::set::SnapshotSet;
 
 /// Credentials have to last for one call at a time: each is preceded by a renewal where that is due.
@@ -68,6 +71,66 @@ impl Account {
     pub(super) async fn direct(&self) -> Result<AwsDirect, Error> {
         let connection = connect::connect_direct(&self.loaded, &self.region, A_CALL, 4).await;
         Ok(AwsDirect::new(connection.map_err(planned::not_connected)?))
+    }
+
+    /// EC2 in another Region, or in this one.
+    pub(super) async fn at(&self, region: &str) -> Result<Aws, Error> {
+        if region == self.region {
+            return Ok(self.ec2.clone());
+        }
+        let connection = connect::connect(&self.loaded, region, A_CALL, 4).await;
+        Ok(Aws::new(connection.map_err(planned::not_connected)?))
+    }
+
+    /// EC2 in any Region, by the credentials of this profile alone.
+    pub(super) async fn at_as(&self, region: &str, profile: &str) -> Result<Aws, Error> {
+        let connection = connect::connect_as(&self.loaded, profile, region, A_CALL, 4).await;
+        Ok(Aws::new(connection.map_err(planned::not_connected)?))
+    }
+
+    /// Which sets of this Region are being copied to another one, by what is pending there.
+    pub(super) async fn being_copied(
+        &self,
+        region: &str,
+        instance: &InstanceId,
+        plan: &str,
+    ) -> Result<BTreeMap<RunId, Vec<Hold>>, Error> {
+        let aws = self.at(region).await?;
+        let ec2 = Repeating::for_each_call(&aws, &self.loaded.settings.ec2);
+        let there = of_plan(&ec2, instance, plan).await.map_err(Error::from)?;
+        Ok(being_copied(&there, &self.region))
+    }
+
+    /// Of the instances of these sets, and of this one, those that exist. Each is looked for where it was: a copy says
+    /// in which Region that is.
+    pub(super) async fn existing<'s>(
+        &self,
+        sets: impl Iterator<Item = &'s SnapshotSet>,
+        and: Option<&InstanceId>,
+    ) -> Result<BTreeSet<InstanceId>, Error> {
+        let mut in_region: BTreeMap<&str, BTreeSet<&InstanceId>> = BTreeMap::new();
+        for set in sets {
+            let region = set.copy_of.as_ref().map_or(self.region.as_str(), |of| of.region.as_str());
+            in_region.entry(region).or_default().insert(&set.instance);
+        }
+        in_region.entry(&self.region).or_default().extend(and);
+        let mut there: BTreeSet<InstanceId> = BTreeSet::new();
+        for (region, mut ids) in in_region {
+            let own = self.identity.as_ref().map(|i| &i.instance_id);
+            if let Some(own) = own.filter(|own| region != self.region && ids.remove(own)) {
+                there.insert(own.clone());
+            }
+            // Anybody who may tag can write the Region of a source.
+            if ids.is_empty() || config::region(region).is_err() {
+                continue;
+            }
+            let ids: Vec<InstanceId> = ids.into_iter().cloned().collect();
+            let aws = self.at(region).await?;
+            let ec2 = Repeating::for_each_call(&aws, &self.loaded.settings.ec2);
+            let asked = async || ec2.inner().instances(&ids).await;
+            there.extend(ec2.call("DescribeInstances", asked).await.map_err(Error::from)?);
+        }
+        Ok(there)
     }
 
     /// Calls that may be repeated.

@@ -130,6 +130,7 @@ pub(crate) fn table(sets: &[Listed], hosts: bool, regions: bool) -> String {
             other => format!("{label}, {}", other.to_string().to_uppercase()),
         };
         let gone = if listed.instance_gone { " (instance gone)" } else { "" };
+        let plan = if set.copy_of.is_some() { format!("{plan} (copy)") } else { plan };
         let mut row = vec![
             short(set),
             printable(&format!("{plan}{gone}")).into_owned(),

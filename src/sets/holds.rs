@@ -4,12 +4,14 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+
 use super::retention::Hold;
 use super::set::SnapshotSet;
 use crate::ec2::Ec2Error;
 use crate::ec2::keep::{Keep, LockView};
 use crate::ec2::repeat::Repeating;
-use crate::ids::{RunId, SnapshotId};
+use crate::ids::{RunId, SnapshotId, VolumeId};
 
 /// What holds each of these sets.
 ///
@@ -90,6 +92,38 @@ pub async fn locks<E: Keep>(
 
 fn of_lock(lock: LockView) -> Option<Hold> {
     (lock.state != "expired").then_some(Hold::Locked { mode: lock.state, until: lock.until })
+}
+
+/// What holds copies as the base of the next ones: of each volume, the newest copy that is completed. EC2 copies
+/// only what has changed since, and all of the volume where that copy is gone (EBS guide, "Copy an Amazon EBS
+/// snapshot"). `copies` are those of one group.
+pub(crate) fn bases(copies: &[&SnapshotSet]) -> BTreeMap<RunId, Vec<Hold>> {
+    let mut newest: BTreeMap<&VolumeId, (Timestamp, &RunId)> = BTreeMap::new();
+    for set in copies.iter().filter(|s| s.copy_of.is_some()) {
+        let Some(time) = set.time else { continue };
+        for member in set.members.iter().filter(|m| m.state == "completed" && m.tier != "archive") {
+            let at = newest.entry(&member.volume_id).or_insert((time, &set.id));
+            *at = (*at).max((time, &set.id));
+        }
+    }
+    let mut held: BTreeMap<RunId, Vec<Hold>> = BTreeMap::new();
+    for (volume, (_, id)) in newest {
+        held.entry(id.clone()).or_default().push(Hold::NewestCopy { volume: volume.clone() });
+    }
+    held
+}
+
+/// What holds sets of `region` because they are being copied: of these copies, those that are pending.
+pub(crate) fn being_copied(copies: &[SnapshotSet], region: &str) -> BTreeMap<RunId, Vec<Hold>> {
+    let mut held: BTreeMap<RunId, Vec<Hold>> = BTreeMap::new();
+    for copy in copies {
+        let Some(of) = copy.copy_of.as_ref().filter(|of| of.region == region) else { continue };
+        for member in copy.members.iter().filter(|m| m.state == "pending") {
+            let hold = Hold::PendingCopy { copy: member.id.clone(), region: copy.region.clone() };
+            held.entry(of.id.clone()).or_default().push(hold);
+        }
+    }
+    held
 }
 
 /// What its own tags say.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::facts::{facts, interval};
 use super::find::{clocks, of_key, of_plan};
 use super::guard::doubtful;
-use super::holds::{holds, locks, of_tags};
+use super::holds::{bases, being_copied, holds, locks, of_tags};
 use super::remove::{Removed, remove};
 use super::retention::{
     Group, Hold, Now, Options, Policy, PrunePlan, Request, SetFacts, Verdict, Zone, decide,
@@ -19,6 +19,7 @@ use super::tags::HOST_KEY_TAG;
 use crate::ec2::Ec2Error;
 use crate::ec2::keep::Keep;
 use crate::ec2::repeat::Repeating;
+use crate::error::Error;
 use crate::ids::{InstanceId, RunId};
 
 /// What a prune is about.
@@ -36,6 +37,8 @@ pub struct Prune<'a> {
     pub policy: Option<&'a Policy>,
     /// What was asked for.
     pub options: Options,
+    /// Who holds a set because it is being copied to another Region.
+    pub being_copied: BTreeMap<RunId, Vec<Hold>>,
 }
 
 /// What was decided, and the sets that it is about.
@@ -49,15 +52,23 @@ pub struct Decided {
 }
 
 impl Prune<'_> {
-    /// Asks EC2, and decides.
+    /// Asks EC2, and decides. `exists` says whether EC2 still has the instance that these are the sets of.
     ///
     /// # Errors
     /// When EC2 does not say all that a decision needs.
-    pub async fn decide<E: Keep>(&self, ec2: &Repeating<'_, E>) -> Result<Decided, Ec2Error> {
+    pub async fn decide<E: Keep>(
+        &self,
+        ec2: &Repeating<'_, E>,
+        exists: impl AsyncFnOnce(&[SnapshotSet]) -> Result<bool, Error>,
+    ) -> Result<Decided, Error> {
         let (server, host) = clocks(ec2).await?;
         let mut sets = of_plan(ec2, &self.instance, &self.plan).await?;
         let (former, others) = self.former(ec2).await?;
         sets.extend(former);
+        let mut by_copies = being_copied(&sets, ec2.inner().region());
+        for (id, holds) in &self.being_copied {
+            by_copies.entry(id.clone()).or_default().extend(holds.iter().cloned());
+        }
         sets.retain(|s| s.copy_of.is_some() == self.copies);
         let account = sets.iter().find_map(|s| s.account.clone()).unwrap_or_default();
         let host_of = match &self.host_key {
@@ -66,16 +77,24 @@ impl Prune<'_> {
         };
         let (region, plan) = (ec2.inner().region().to_owned(), self.plan.clone());
         let group = Arc::new(Group { account, region, host: host_of, plan, copies: self.copies });
-        let here = {
-            let ids = [self.instance.clone()];
-            ec2.call("DescribeInstances", async || ec2.inner().instances(&ids).await).await?
+        let gone = !exists(&sets).await?;
+        // Nothing else is copied there when the instance is gone, or when all copies are to go.
+        let all_go = self.options.all && self.options.including_the_last;
+        if self.copies && !gone && !all_go {
+            for (id, holds) in bases(&sets.iter().collect::<Vec<_>>()) {
+                by_copies.entry(id).or_default().extend(holds);
+            }
+        }
+        let held = |set: &SnapshotSet, mut holds: Vec<Hold>| {
+            holds.extend(by_copies.get(&set.id).into_iter().flatten().cloned());
+            holds
         };
         let request = Request {
             group: &group,
             policy: self.policy,
             now: Now { server, host },
             interval: None,
-            instance_gone: here.is_empty(),
+            instance_gone: gone,
             options: self.options,
         };
         let zone = self.policy.map_or(Zone::UTC, |p| p.timezone.clone());
@@ -93,7 +112,8 @@ impl Prune<'_> {
         let plan = loop {
             let all: Vec<SetFacts> = sets
                 .iter()
-                .map(|s| facts(s, &group, known.get(&s.id).cloned().unwrap_or_else(|| by_tags(s)), &zone))
+                .map(|s| (s, known.get(&s.id).cloned().unwrap_or_else(|| by_tags(s))))
+                .map(|(s, holds)| facts(s, &group, held(s, holds), &zone))
                 .collect();
             let request = Request { interval: interval(&all), ..request };
             let plan = decide(&request, &all);
