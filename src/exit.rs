@@ -101,7 +101,7 @@ impl Exit {
             Self::Ok => "done; the set was taken at the requested consistency",
             Self::Lower => "set taken at a lower consistency, which the policy allows",
             Self::After => {
-                "set taken, and it is there; something after it failed (post or completed hook, tags, record), or a former set was lost"
+                "set taken, and it is there; something after it failed (post or completed hook, tags, record, copies), or a former set was lost"
             }
             Self::Hook => "a hook failed, nothing taken",
             Self::Freeze => "a freeze or unmount failed, everything thawed, nothing taken",

@@ -17,7 +17,7 @@ use crate::run::planned;
 
 #[derive(Debug, Args)]
 pub(super) struct IamPolicy {
-    /// What the role is to be used for [default: snapshot, doctor, and what the plans ask for: prune, lock].
+    /// What the role is to be used for [default: snapshot, doctor, and what the plans ask for: prune, lock, copy].
     #[arg(value_name = "COMMAND", value_enum)]
     commands: Vec<Needing>,
     /// The partition, instead of that of the Region.
@@ -47,6 +47,9 @@ impl IamPolicy {
             }
             if plans.iter().any(|p| p.lock.is_some()) {
                 commands.push(Needing::Lock);
+            }
+            if plans.iter().any(|p| !p.copy.is_empty()) {
+                commands.push(Needing::Copy);
             }
         }
         let given = &loaded.settings.identity;

@@ -5,6 +5,7 @@
 
 mod after;
 mod config;
+mod copy;
 mod delete;
 mod doctor;
 mod follow;
@@ -86,6 +87,8 @@ enum Command {
     Delete(delete::Delete),
     /// Bring a set back from the Recycle Bin.
     Undelete(delete::Undelete),
+    /// Copy a set to other Regions, or encrypted to its own.
+    Copy(copy::Copy),
     /// Let other accounts use the snapshots of a set.
     Share(share::Share),
     /// Take that back.
@@ -243,6 +246,7 @@ pub fn main() -> std::process::ExitCode {
             Command::Release(command) => command.run(&cli.global).await,
             Command::Delete(command) => command.run(&cli.global).await,
             Command::Undelete(command) => command.run(&cli.global).await,
+            Command::Copy(command) => command.run(&cli.global).await,
             Command::Share(command) => command.run(&cli.global).await,
             Command::Unshare(command) => command.run(&cli.global).await,
             Command::Lock(command) => command.run(&cli.global).await,

@@ -59,7 +59,7 @@ pub(super) struct Unshare {
 }
 
 /// An AWS account.
-fn account_id(text: &str) -> Result<String, String> {
+pub(super) fn account_id(text: &str) -> Result<String, String> {
     if text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit()) {
         return Ok(text.to_owned());
     }
@@ -115,8 +115,8 @@ impl Share {
                     format!("{id} has the account's default key (alias/aws/ebs), which is never shared");
                 let exit = if still.is_empty() { Exit::Config } else { Exit::After };
                 return Err(Error::new(exit, what).hint(
-                    "copy the snapshots under a customer managed key (aws ec2 copy-snapshot --encrypted \
-                     --kms-key-id KEY), and share the copies",
+                    "copy the set under a customer managed key (`stillpoint copy --to REGION --key KEY`), and \
+                     share the copy",
                 ));
             }
         };

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use nix::sys::signal::Signal;
 
+use super::copy::Copies;
 use super::follow::Progress;
 use super::start::{ROOT, Ready, end, environment, listen, prepare_process};
 use super::{Choice, Global, Output, after, as_json, print, print_json, say};
@@ -49,6 +50,12 @@ pub(super) struct Snapshot {
     /// Until every snapshot is completed. Hooks with `completed` or `failed` commands hear of it then.
     #[arg(long)]
     wait: bool,
+    /// Then wait until the set is completed, and copy it to the plan's Regions ([[plan.NAME.copy]]).
+    #[arg(long)]
+    copy: bool,
+    /// The same, to this Region; several with commas between them, or repeated.
+    #[arg(long, value_name = "REGION", value_delimiter = ',', value_parser = config::region, conflicts_with = "copy")]
+    copy_to: Vec<String>,
 }
 
 /// What whoever is told is told of it.
@@ -59,6 +66,7 @@ struct Taken {
     record: SetRecord,
     events: Vec<Event>,
     signal: Option<Signal>,
+    copies: Option<Copies>,
 }
 
 impl Snapshot {
@@ -91,12 +99,19 @@ impl Snapshot {
             Some(record) => noted(&last.clone().with_record(record)),
             None => noted(&last),
         };
-        match self.take(&loaded, told).await {
-            Ok(Taken { record, events, signal }) => {
+        match self.take(global, &loaded, told).await {
+            Ok(Taken { record, events, signal, copies }) => {
                 told(Some(&record));
                 let plan = &settings.plan;
                 notify::tell(&plan.notify, COMMAND, &plan.name, record.exit, &events).await;
-                Ok(end(record.exit, signal))
+                let Some(copies) = copies else { return Ok(end(record.exit, signal)) };
+                // The run's lock is free: a copy takes hours, and the next set is due.
+                let copied = copies.after(&record, signal).await?;
+                if let Some(event) = copied.event {
+                    noted(&last.clone().with_record(&record).not_copied());
+                    notify::tell(&plan.notify, COMMAND, &plan.name, copied.exit, &[event]).await;
+                }
+                Ok(end(copied.exit, copied.signal))
             }
             Err(error) => {
                 noted(&last.clone().refused(&error));
@@ -114,12 +129,18 @@ impl Snapshot {
 
     /// Takes the set and reports it. `told` is called once this run has the lock, and with the record of a set that
     /// is then waited for.
-    async fn take(&self, loaded: &Loaded, told: impl Fn(Option<&SetRecord>)) -> Result<Taken, Error> {
+    async fn take(
+        &self,
+        global: &Global,
+        loaded: &Loaded,
+        told: impl Fn(Option<&SetRecord>),
+    ) -> Result<Taken, Error> {
         prepare_process();
         let mut interrupt = listen()?;
         let Ready { lock, planned } = Ready::get(loaded, self.wait_lock, true, &interrupt).await?;
         let mut lock = Some(lock);
         told(None);
+        let copies = Copies::before(global, loaded, self.copy, &self.copy_to).await?;
         let Planned { facts, plan, ec2, .. } = &planned;
         let job = Job::new(RunId::generate(), facts, plan, &loaded.settings.plan)?;
         let mut outcome = snapshot(&environment(loaded, ec2), &job, &mut interrupt).await?;
@@ -183,7 +204,7 @@ impl Snapshot {
             Some(held) => textfile::update(loaded, held, disk(record.exit), ended),
             None => textfile::update_alone(loaded, A_RUN, disk(record.exit), ended).await,
         }
-        Ok(Taken { signal: outcome.signal, record: outcome.record, events })
+        Ok(Taken { signal: outcome.signal, record: outcome.record, events, copies })
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod aws;
 pub mod connect;
+pub mod copies;
 mod denial;
 pub mod direct;
 mod error;

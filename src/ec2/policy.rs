@@ -23,6 +23,7 @@ pub enum Needing {
     Release,
     Delete,
     Undelete,
+    Copy,
     Share,
     Unshare,
     Lock,
@@ -41,11 +42,18 @@ enum On {
     Created,
     /// Snapshots with the tag of a set.
     OfASet,
+    /// Snapshots that are copied: those with the tag of a set.
+    CopySource,
+    /// Their copies, which have the tag of a copied set.
+    CopyMade,
+    /// Snapshots, in the call that copies them.
+    Copied,
     /// Snapshots. Whether EC2 shows a policy the tags of those in the Recycle Bin is not known.
     InTheBin,
 }
 
-const STATEMENTS: [On; 5] = [On::All, On::New, On::Created, On::OfASet, On::InTheBin];
+const STATEMENTS: [On; 8] =
+    [On::All, On::New, On::Created, On::OfASet, On::CopySource, On::CopyMade, On::Copied, On::InTheBin];
 
 use Needing::{
     Delete, Doctor, Freeze, Keep, List, Lock, Prune, Release, Share, Show, Snapshot, Tier, Undelete, Unlock,
@@ -53,15 +61,29 @@ use Needing::{
 };
 
 /// Which command makes which call, and on what.
-const TABLE: [(On, &str, &[Needing]); 22] = [
+const TABLE: [(On, &str, &[Needing]); 26] = [
     (On::All, "DescribeInstances", &[Snapshot, Freeze, Doctor, List, Prune]),
     (On::All, "DescribeVolumes", &[Snapshot, Freeze, Doctor]),
     (
         On::All,
         "DescribeSnapshots",
         &[
-            Snapshot, Doctor, List, Show, Wait, Prune, Keep, Release, Delete, Undelete, Share, Unshare, Lock,
-            Unlock, Tier,
+            Snapshot,
+            Doctor,
+            List,
+            Show,
+            Wait,
+            Prune,
+            Keep,
+            Release,
+            Delete,
+            Undelete,
+            Needing::Copy,
+            Share,
+            Unshare,
+            Lock,
+            Unlock,
+            Tier,
         ],
     ),
     (On::All, "DescribeImages", HOLDS),
@@ -71,6 +93,8 @@ const TABLE: [(On, &str, &[Needing]); 22] = [
     (On::All, "ListSnapshotsInRecycleBin", &[List, Undelete]),
     (On::All, "DescribeRegions", &[List, Show]),
     (On::All, "GetSnapshotBlockPublicAccessState", &[Share]),
+    // Where copies are encrypted with the account's default key.
+    (On::All, "GetEbsDefaultKmsKeyId", &[Needing::Copy]),
     (On::New, MANY, &[Snapshot, Doctor]),
     (On::New, ONE, &[Snapshot, Doctor]),
     (On::Created, "CreateTags", &[Snapshot, Doctor]),
@@ -84,6 +108,9 @@ const TABLE: [(On, &str, &[Needing]); 22] = [
     (On::OfASet, "UnlockSnapshot", &[Unlock]),
     (On::OfASet, "ModifySnapshotTier", &[Tier]),
     (On::OfASet, "RestoreSnapshotTier", &[Tier]),
+    (On::CopySource, COPY, &[Needing::Copy]),
+    (On::CopyMade, COPY, &[Needing::Copy]),
+    (On::Copied, "CreateTags", &[Needing::Copy]),
     (On::InTheBin, "RestoreSnapshotFromRecycleBin", &[Undelete]),
 ];
 
@@ -91,6 +118,7 @@ const TABLE: [(On, &str, &[Needing]); 22] = [
 const HOLDS: &[Needing] = &[Show, Prune, Delete, Tier];
 const MANY: &str = "CreateSnapshots";
 const ONE: &str = "CreateSnapshot";
+const COPY: &str = "CopySnapshot";
 
 /// For whom a policy is.
 #[derive(Debug, Clone)]
@@ -150,14 +178,22 @@ fn statement(on: On, actions: Vec<String>, of: &For<'_>) -> Statement {
             let instance = of.instance.map_or("*", InstanceId::as_str);
             vec![arn(&format!("instance/{instance}")), arn("volume/*"), snapshots]
         }
-        On::Created | On::OfASet | On::InTheBin => vec![snapshots],
+        On::Created | On::OfASet | On::InTheBin | On::CopySource | On::CopyMade | On::Copied => {
+            vec![snapshots]
+        }
     };
     let condition = match on {
         On::All | On::New | On::InTheBin => None,
         On::Created if of.one_volume => Some(json!({"StringEquals": {"ec2:CreateAction": ONE}})),
         On::Created => Some(json!({"StringEquals": {"ec2:CreateAction": [MANY, ONE]}})),
         // EC2 knows `${ec2:InstanceID}` only where an instance is the resource: the id itself is compared.
-        On::OfASet => Some(match of.instance {
+        On::Copied => Some(json!({"StringEquals": {"ec2:CreateAction": COPY}})),
+        // Of what does not exist yet, only what the request gives it can be compared.
+        On::CopyMade => Some(match of.instance {
+            Some(id) => json!({"StringEquals": {"aws:RequestTag/stillpoint:instance": id.as_str()}}),
+            None => json!({"StringLike": {"aws:RequestTag/stillpoint:instance": "i-*"}}),
+        }),
+        On::OfASet | On::CopySource => Some(match of.instance {
             Some(id) => json!({"StringEquals": {"aws:ResourceTag/stillpoint:instance": id.as_str()}}),
             None => json!({"StringLike": {"aws:ResourceTag/stillpoint:instance": "i-*"}}),
         }),
@@ -198,6 +234,10 @@ mod tests {
         );
         let life = [List, Show, Wait, Prune, Keep, Release, Delete, Undelete];
         assert_eq!(documented(include_str!("../../docs/sets.md")), policy(&life, "aws", None, false));
+        assert_eq!(
+            documented(include_str!("../../docs/copies.md")),
+            policy(&[Needing::Copy], "aws", None, false)
+        );
     }
 
     #[test]
@@ -232,6 +272,7 @@ mod tests {
                 Undelete,
                 "DescribeSnapshots ListSnapshotsInRecycleBin DeleteTags RestoreSnapshotFromRecycleBin",
             ),
+            (Needing::Copy, "DescribeSnapshots GetEbsDefaultKmsKeyId CopySnapshot CopySnapshot CreateTags"),
             (
                 Share,
                 "DescribeSnapshots DescribeSnapshotAttribute GetSnapshotBlockPublicAccessState ModifySnapshotAttribute",

@@ -3,6 +3,7 @@
 //! In: values of the flow. Out: text and JSON, as strings. Must never: print, or decide anything.
 
 pub(crate) mod change;
+pub(crate) mod copy;
 pub mod databases;
 pub mod event;
 pub mod findings;

@@ -77,6 +77,13 @@ impl Last {
         }
     }
 
+    /// The same, and its set was not copied.
+    #[must_use]
+    pub(crate) fn not_copied(self) -> Self {
+        let reason = self.reason.clone().or_else(|| Some("the set was not copied whole".to_owned()));
+        self.with(Exit::After, reason)
+    }
+
     /// The same, refused.
     #[must_use]
     pub(crate) fn refused(self, error: &Error) -> Self {

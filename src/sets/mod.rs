@@ -4,6 +4,7 @@
 //! [`retention::PrunePlan`]. Must never: give a higher label than the verdict's; let a set go that is not this
 //! plan's.
 
+pub mod copy;
 pub mod facts;
 pub mod find;
 pub mod follow;

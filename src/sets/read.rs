@@ -48,7 +48,7 @@ const KEPT: [&str; 13] = [
 ];
 
 /// Does a tag of this key say that another tool cares for the snapshot?
-fn is_foreign(key: &str) -> bool {
+pub(crate) fn is_foreign(key: &str) -> bool {
     ["aws:backup:", "aws:dlm:", "dlm:managed"].iter().any(|prefix| key.starts_with(prefix))
 }
 
@@ -313,4 +313,4 @@ fn member(s: &Kept, place: &Place) -> Member {
 
 #[cfg(test)]
 #[path = "read_tests.rs"]
-mod tests;
+pub(crate) mod tests;

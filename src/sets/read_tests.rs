@@ -21,7 +21,7 @@ fn at(text: &str) -> Option<Timestamp> {
 }
 
 /// The snapshots of a set of this plan, as EC2 shows them after the run.
-fn taken(run: &RunId, plan: &Plan, told: bool) -> Vec<TaggedSnapshot> {
+pub(crate) fn taken(run: &RunId, plan: &Plan, told: bool) -> Vec<TaggedSnapshot> {
     let settings = defaults();
     let created = tags::on_create(run, &identity(), "db-1", plan, &settings, Consistency::Filesystem, 0);
     let volumes: Vec<_> = plan.volumes.iter().map(|v| v.id.clone()).collect();

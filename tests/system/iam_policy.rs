@@ -119,6 +119,7 @@ fn looking_and_keeping_need_what_is_printed_and_nothing_less() {
     least(&rig, "unshare", &[&id]);
     least(&rig, "lock", &[&id, "--governance", "--days", "3"]);
     least(&rig, "unlock", &[&id]);
+    least(&rig, "copy", &[&id, "--to", "us-west-2", "--encrypt"]);
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod apart;
 mod aws;
 mod busy;
 mod containers;
+mod copies;
 mod death;
 mod devices;
 mod doctor;

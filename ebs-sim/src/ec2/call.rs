@@ -9,8 +9,7 @@ use super::iam::Need;
 use super::params::Params;
 use super::{
     bin, block_public, copy, create, delete, images, instances, keys, lock, regions, share, snapshots, tags,
-    tier,
-    types, volumes,
+    tier, types, volumes,
 };
 use crate::faults::Hit;
 use crate::world::World;
