@@ -20,7 +20,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    pub(super) fn new(what: impl Into<String>, hint: &'static str) -> Self {
+    pub(in crate::sets) fn new(what: impl Into<String>, hint: &'static str) -> Self {
         Self { what: what.into(), hint }
     }
 }

@@ -8,6 +8,7 @@ use crate::cli::sets::Account;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::sets::copy::source::Source;
+use crate::sets::guard::members;
 use crate::sets::share::{self, Shared, Step};
 
 /// Lets the account use every snapshot of the set. What was added.
@@ -17,7 +18,7 @@ use crate::sets::share::{self, Shared, Step};
 pub(super) async fn lend(account: &Account, source: &Source, with: &str) -> Result<Vec<Step>, Error> {
     let ec2 = account.calls();
     let with = [with.to_owned()];
-    let members = share::members(&ec2, &source.set).await.map_err(Error::from)?;
+    let members = members(&ec2, &source.set).await.map_err(Error::from)?;
     if let Some(refusal) = share::refusal(&source.set, &members, &with, None) {
         return Err(Error::new(Exit::Config, refusal.what).hint(refusal.hint));
     }

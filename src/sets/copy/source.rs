@@ -6,6 +6,7 @@
 
 use crate::ec2::{RUN_TAG, TaggedSnapshot};
 use crate::ids::{RunId, SnapshotId, VolumeId};
+use crate::sets::guard::{Refusal, unclear};
 use crate::sets::layout::layout;
 use crate::sets::read::{DELETING_TAG, KEEP_TAG, SOURCE_TAG, SOURCE_TIME_TAG, is_foreign};
 use crate::sets::set::{SetState, SnapshotSet};
@@ -55,15 +56,6 @@ pub struct Part {
     pub key: Option<String>,
 }
 
-/// Why a set cannot be copied, and the way out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// What stands against it.
-    pub what: String,
-    /// The way out.
-    pub hint: &'static str,
-}
-
 /// The tags of one copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Carried {
@@ -79,17 +71,10 @@ impl Source {
     /// # Errors
     /// What stands against it. Nothing has been changed.
     pub fn of(set: &SnapshotSet, snapshots: &[TaggedSnapshot]) -> Result<Self, Refusal> {
-        let no = |what: String, hint| Err(Refusal { what, hint });
+        let no = |what: String, hint| Err(Refusal::new(what, hint));
         let id = &set.id;
-        if let Some(doubt) = set.doubts.first() {
-            return no(format!("{id} is doubtful: {doubt}"), "`stillpoint show` says what does not agree");
-        }
-        if set.is_newer() {
-            let what = format!("{id} has tags of version {}, which this program does not know", set.schema);
-            return no(what, "copy it with the stillpoint that took it");
-        }
-        if set.deleting {
-            return no(format!("{id} is being removed"), "copy another set");
+        if let Some(refusal) = unclear(set) {
+            return Err(refusal);
         }
         if let Some(missing) = set.missing.first() {
             let what = format!("{id} is not complete: there is no snapshot of {}", missing.volume_id);

@@ -15,7 +15,7 @@ use super::source::{KEY_TAG, Part, Source};
 use super::*;
 use crate::clock::{Clock, Pause};
 use crate::ec2::copies::{Copies, CopyRequest};
-use crate::ec2::keep::{Binned, ImageUse, Keep, LockView, Page, Permission, Wanted};
+use crate::ec2::keep::{Binned, ImageUse, Keep, Lock, LockView, Page, Permission, TierView, Wanted};
 use crate::ec2::repeat::Repeating;
 use crate::ec2::{Ec2Error, RUN_TAG, SnapshotView, TaggedSnapshot};
 use crate::ids::{InstanceId, RunId, SnapshotId};
@@ -374,7 +374,22 @@ impl Keep for Made<'_> {
     async fn public_access(&self) -> Result<String, Ec2Error> {
         unasked()
     }
-    async fn archived(&self, _: &[SnapshotId]) -> Result<Vec<(SnapshotId, Timestamp)>, Ec2Error> {
+    async fn lock(&self, _: &SnapshotId, _: &Lock) -> Result<LockView, Ec2Error> {
+        unasked()
+    }
+    async fn unlock(&self, _: &SnapshotId) -> Result<(), Ec2Error> {
+        unasked()
+    }
+    async fn tiers(&self, _: &[SnapshotId]) -> Result<Vec<TierView>, Ec2Error> {
+        unasked()
+    }
+    async fn archive(&self, _: &SnapshotId) -> Result<(), Ec2Error> {
+        unasked()
+    }
+    async fn unarchive(&self, _: &SnapshotId, _: Option<u32>) -> Result<(), Ec2Error> {
+        unasked()
+    }
+    async fn regions(&self) -> Result<Vec<String>, Ec2Error> {
         unasked()
     }
     async fn instances(&self, _: &[InstanceId]) -> Result<Vec<InstanceId>, Ec2Error> {
