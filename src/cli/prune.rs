@@ -10,15 +10,16 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use super::sets::Account;
+use super::sets::{Account, being_copied};
 use super::{Global, Output, print, print_large, say};
 use crate::config::Loaded;
 use crate::ec2::aws::Aws;
+use crate::ec2::keep::Keep as _;
 use crate::ec2::repeat::Repeating;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::host::lock::{self, FileLock, NoLock};
-use crate::ids::{InstanceId, RunId};
+use crate::ids::InstanceId;
 use crate::report;
 use crate::report::event::{self, Event};
 use crate::run::notify;
@@ -26,7 +27,7 @@ use crate::run::tally::Tally;
 use crate::run::textfile::{self, Disk};
 use crate::sets::prune::{Adopted, Decided, Prune as Pruning, adopt};
 use crate::sets::remove::Removed;
-use crate::sets::retention::{Hold, Options, PrunePlan};
+use crate::sets::retention::{Options, PrunePlan};
 use crate::sets::set::SnapshotSet;
 
 /// Version of the JSON of `prune`.
@@ -96,13 +97,10 @@ impl Prune {
             self.adopt(&account, former).await?;
         }
         let instance = account.instance(self.instance.as_ref())?;
-        let mut being_copied: BTreeMap<RunId, Vec<Hold>> = BTreeMap::new();
-        let elsewhere = settings.plan.copy.iter().filter(|to| !self.copies && to.region != account.region);
-        for to in elsewhere {
-            for (id, holds) in account.being_copied(&to.region, &instance, name).await? {
-                being_copied.entry(id).or_default().extend(holds);
-            }
-        }
+        let being_copied = match self.copies {
+            true => BTreeMap::new(),
+            false => being_copied(&account.loaded, &account.region, &instance).await?,
+        };
         let pruning = Pruning {
             instance,
             being_copied,
@@ -247,6 +245,7 @@ pub(super) async fn after_run(
     let _lock = locked(&settings.run_dir).await?;
     let pruning = Pruning {
         instance: instance.clone(),
+        being_copied: being_copied(loaded, ec2.region(), instance).await?,
         host_key: settings.plan.host_key.clone(),
         plan: settings.plan.name.clone(),
         copies: false,
@@ -254,7 +253,12 @@ pub(super) async fn after_run(
         options: Options::default(),
     };
     let ec2 = Repeating::for_each_call(ec2, &settings.ec2);
-    let decided = pruning.decide(&ec2).await.map_err(Error::from)?;
+    let exists = async |_: &[SnapshotSet]| {
+        let ids = [instance.clone()];
+        let asked = async || ec2.inner().instances(&ids).await;
+        Ok(!ec2.call("DescribeInstances", asked).await.map_err(Error::from)?.is_empty())
+    };
+    let decided = pruning.decide(&ec2, exists).await?;
     let size = |id: &_| decided.set(id).map(|s| format!("{} × {} GiB", s.members.len(), s.size_gib()));
     say(&report::sets::prune(&decided.plan, size));
     others(&decided).into_iter().for_each(|line| say(&line));

@@ -19,7 +19,7 @@ use crate::exit::Exit;
 use crate::ids::{InstanceId, RunId, SnapshotId};
 use crate::run::planned;
 use crate::sets::find::{Found, find, of_plan, snapshots};
-use crate::sets::holds::being_copied;
+use crate::sets::holds;
 use crate::sets::retention::Hold;
 use crate::sets::set::SnapshotSet;
 
@@ -75,30 +75,13 @@ impl Account {
 
     /// EC2 in another Region, or in this one.
     pub(super) async fn at(&self, region: &str) -> Result<Aws, Error> {
-        if region == self.region {
-            return Ok(self.ec2.clone());
-        }
-        let connection = connect::connect(&self.loaded, region, A_CALL, 4).await;
-        Ok(Aws::new(connection.map_err(planned::not_connected)?))
+        if region == self.region { Ok(self.ec2.clone()) } else { at(&self.loaded, region).await }
     }
 
     /// EC2 in any Region, by the credentials of this profile alone.
     pub(super) async fn at_as(&self, region: &str, profile: &str) -> Result<Aws, Error> {
         let connection = connect::connect_as(&self.loaded, profile, region, A_CALL, 4).await;
         Ok(Aws::new(connection.map_err(planned::not_connected)?))
-    }
-
-    /// Which sets of this Region are being copied to another one, by what is pending there.
-    pub(super) async fn being_copied(
-        &self,
-        region: &str,
-        instance: &InstanceId,
-        plan: &str,
-    ) -> Result<BTreeMap<RunId, Vec<Hold>>, Error> {
-        let aws = self.at(region).await?;
-        let ec2 = Repeating::for_each_call(&aws, &self.loaded.settings.ec2);
-        let there = of_plan(&ec2, instance, plan).await.map_err(Error::from)?;
-        Ok(being_copied(&there, &self.region))
     }
 
     /// Of the instances of these sets, and of this one, those that exist. Each is looked for where it was: a copy says
@@ -186,6 +169,29 @@ impl Account {
             }
         }
     }
+}
+
+async fn at(loaded: &Loaded, region: &str) -> Result<Aws, Error> {
+    let connection = connect::connect(loaded, region, A_CALL, 4).await;
+    Ok(Aws::new(connection.map_err(planned::not_connected)?))
+}
+
+/// Which sets of this plan in the Region `home` are being copied to the plan's other Regions, by what is pending there.
+pub(super) async fn being_copied(
+    loaded: &Loaded,
+    home: &str,
+    instance: &InstanceId,
+) -> Result<BTreeMap<RunId, Vec<Hold>>, Error> {
+    let mut held: BTreeMap<RunId, Vec<Hold>> = BTreeMap::new();
+    for to in loaded.settings.plan.copy.iter().filter(|to| to.region != home) {
+        let aws = at(loaded, &to.region).await?;
+        let ec2 = Repeating::for_each_call(&aws, &loaded.settings.ec2);
+        let there = of_plan(&ec2, instance, &loaded.settings.plan.name).await.map_err(Error::from)?;
+        for (id, holds) in holds::being_copied(&there, home) {
+            held.entry(id).or_default().extend(holds);
+        }
+    }
+    Ok(held)
 }
 
 /// Characters of a run id.
