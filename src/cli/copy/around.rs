@@ -106,15 +106,13 @@ impl Copies {
                 (None, Some(error.to_string()))
             }
         };
-        let event = Event {
-            reason: why,
-            plan: Some(record.plan.name.clone()),
-            run_id: Some(run.clone()),
-            set: Some(run.clone()),
-            achieved: record.achieved,
-            exit_code: Some(Exit::After),
-            ..Event::new(Kind::AfterFailed, "the set was taken, and not copied whole")
-        };
+        let mut event = Event::new(Kind::AfterFailed, "the set was taken, and not copied whole");
+        event.reason = why;
+        event.plan = Some(record.plan.name.clone());
+        event.run_id = Some(run.clone());
+        event.set = Some(run.clone());
+        event.achieved = record.achieved;
+        event.exit_code = Some(Exit::After);
         report::log::tell(&event);
         Ok(Copied { exit: Exit::After, signal, event: Some(event) })
     }
