@@ -22,6 +22,8 @@ pub enum Exit {
     NotHeld = 22,
     /// EC2 refused or could not be reached; everything is thawed.
     Ec2 = 23,
+    /// `verify` found a fault.
+    Verify = 24,
     /// A filesystem may still be frozen. Outranks every other code.
     StillFrozen = 40,
     /// A filesystem that was unmounted could not be mounted again.
@@ -44,7 +46,7 @@ pub enum Exit {
 
 impl Exit {
     /// Every code, in order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Ok,
         Self::Lower,
         Self::After,
@@ -52,6 +54,7 @@ impl Exit {
         Self::Freeze,
         Self::NotHeld,
         Self::Ec2,
+        Self::Verify,
         Self::StillFrozen,
         Self::NotMounted,
         Self::NotKnown,
@@ -107,6 +110,7 @@ impl Exit {
             Self::Freeze => "a freeze or unmount failed, everything thawed, nothing taken",
             Self::NotHeld => "the window ran out or a freeze did not hold, and the policy refuses less",
             Self::Ec2 => "EC2 refused or could not be reached; everything thawed",
+            Self::Verify => "`verify` found a fault in a set",
             Self::StillFrozen => "A FILESYSTEM MAY STILL BE FROZEN (outranks every other code)",
             Self::NotMounted => "a filesystem that was unmounted could not be mounted again",
             Self::NotKnown => "it is not known whether a filesystem is frozen: it could not be asked in time",

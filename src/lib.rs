@@ -12,6 +12,7 @@
 //!   unmount      filesystems with the method `unmount`: who holds them, how they are mounted again
 //!   window       prepare → freeze → one call → thaw; the watchdog
 //! sets         the set as tags and as a record; which sets are kept (pure)
+//! restore      back from a set: verify that its data keeps what its label promises
 //! report       text, JSON, journald
 //! host         what this machine is, below a root that can be set; the only unsafe code
 //! ```
@@ -37,6 +38,7 @@ pub mod quiesce;
 pub mod unmount;
 pub mod window;
 pub mod sets;
+pub mod restore;
 pub mod report;
 
 pub mod build;

@@ -29,6 +29,7 @@ mod tests;
 mod thaw;
 mod tier;
 mod told;
+mod verify;
 mod wait;
 
 use std::collections::BTreeMap;
@@ -59,6 +60,7 @@ pub(crate) struct Cli {
 const AFTER_HELP: &str = "Snapshot ids and JSON go to stdout, everything else to stderr.\n\
 Exit codes: 0 done; 10 lower consistency, allowed; 11 taken, but something after it failed;\n\
 20 hook failed; 21 freeze or unmount failed; 22 freeze did not hold; 23 EC2;\n\
+24 verify found a fault;\n\
 40 MAY STILL BE FROZEN; 41 could not be mounted again; 42 not known if frozen;\n\
 64 usage; 69 IMDS; 70 bug; 75 locked; 77 permission; 78 configuration.";
 
@@ -75,6 +77,8 @@ enum Command {
     List(list::List),
     /// Show all of one set: its snapshots, filesystems, and who holds it.
     Show(show::Show),
+    /// Read the data of a set, without a volume: does it keep what its label promises? Exit code 24 if not.
+    Verify(verify::Verify),
     /// Wait until every snapshot of a set is completed.
     Wait(wait::Wait),
     /// Remove the sets that the plan's rules let go.
@@ -240,6 +244,7 @@ pub fn main() -> std::process::ExitCode {
             Command::Plan(command) => command.run(&cli.global).await,
             Command::List(command) => command.run(&cli.global).await,
             Command::Show(command) => command.run(&cli.global).await,
+            Command::Verify(command) => command.run(&cli.global).await,
             Command::Wait(command) => command.run(&cli.global).await,
             Command::Prune(command) => command.run(&cli.global).await,
             Command::Keep(command) => command.run(&cli.global).await,

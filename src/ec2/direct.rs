@@ -1,4 +1,4 @@
-//! The EBS direct APIs: can the data of a snapshot be read?
+//! The EBS direct APIs: what is in a snapshot, without a volume.
 //!
 //! In: ids. Out: plain values or an [`Ec2Error`]. Must never: write, or be called by a run.
 //!
@@ -10,8 +10,39 @@ use std::future::Future;
 use super::Ec2Error;
 use crate::ids::SnapshotId;
 
+/// A page of the blocks that were written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocks {
+    /// Size of the volume in bytes.
+    pub volume_bytes: u64,
+    /// Size of a block in bytes; 512 KiB.
+    pub block_bytes: u64,
+    /// Index and token of each, in order. It may be empty and not be the last.
+    pub blocks: Vec<(u32, String)>,
+    /// There are more behind these.
+    pub more: bool,
+}
+
+/// One block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    /// Its data.
+    pub data: Vec<u8>,
+    /// The data is what EC2's checksum (SHA-256) is of.
+    pub fits: bool,
+}
+
 /// Reading snapshots without a volume.
 pub trait Direct {
     /// ListSnapshotBlocks, one short page: can it be read? False while EC2 has it, and it is not known here yet.
     fn readable(&self, snapshot: &SnapshotId) -> impl Future<Output = Result<bool, Ec2Error>>;
+    /// ListSnapshotBlocks, one short page from this block on. An empty page that is not the last is asked for again.
+    fn blocks(&self, snapshot: &SnapshotId, from: u32) -> impl Future<Output = Result<Blocks, Ec2Error>>;
+    /// GetSnapshotBlock.
+    fn block(
+        &self,
+        snapshot: &SnapshotId,
+        index: u32,
+        token: &str,
+    ) -> impl Future<Output = Result<Block, Ec2Error>>;
 }

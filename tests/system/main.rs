@@ -55,6 +55,7 @@ mod tier;
 mod units;
 mod unmount;
 mod upgrade;
+mod verify;
 mod waiting;
 mod window;
 mod window_strace;

@@ -1,0 +1,99 @@
+//! Verify: does the data keep what the label promises?
+//!
+//! ```text
+//! arithmetic   members, states, start time, tags: no data is read            arithmetic.rs
+//! probe        partitions.rs → superblocks and journals of each filesystem   probe.rs
+//!              ext4.rs, xfs.rs, btrfs.rs      pure: bytes → what they say
+//!              reader.rs                      bytes of a snapshot, without a volume
+//! ```
+//!
+//! A label above `crash` says that nothing has to be recovered: then a journal that is not clean is a fault. Under
+//! `crash` it is not; then only what can be read is looked at.
+//!
+//! In: a set, its layout, the EBS direct APIs. Out: a [`Report`]. Must never: call sound what was not looked at.
+
+mod arithmetic;
+mod btrfs;
+mod ext4;
+mod partitions;
+mod probe;
+mod reader;
+#[cfg(test)]
+mod tests;
+mod xfs;
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+pub use arithmetic::arithmetic;
+pub use probe::probe;
+
+use crate::ids::{SnapshotId, VolumeId};
+
+/// What was found out about one part of a set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The filesystem, by its mount point; none of a finding about the set or a volume.
+    #[serde(serialize_with = "crate::path_encoding::optional")]
+    pub mount_point: Option<PathBuf>,
+    /// Its type.
+    pub fstype: Option<String>,
+    /// The volume, where it is about one.
+    pub volume_id: Option<VolumeId>,
+    /// Its snapshot.
+    pub snapshot_id: Option<SnapshotId>,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// What was seen, in words.
+    pub what: String,
+}
+
+/// A verdict about one part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It is as the label says.
+    Sound,
+    /// It could not be looked at, so nothing is known of it.
+    NotLooked,
+    /// It is not as the label says.
+    Fault,
+}
+
+/// What was found out about a set.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Every finding, in the order in which it was looked.
+    pub findings: Vec<Finding>,
+    /// Blocks of 512 KiB that were read.
+    pub blocks_read: u64,
+}
+
+impl Report {
+    /// The worst verdict: a set is sound only where all of it is.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        self.findings.iter().map(|f| f.verdict).max().unwrap_or(Verdict::NotLooked)
+    }
+}
+
+/// What a filesystem's own data says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    /// Nothing has to be recovered.
+    Clean,
+    /// A mount would recover this.
+    Dirty(String),
+    /// Its data contradicts itself: a checksum, a range.
+    Damaged(String),
+    /// It is sound as far as it was looked at, and this was not.
+    Unknown(String),
+}
+
+/// A filesystem as it lies on a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    uuid: String,
+    state: State,
+}

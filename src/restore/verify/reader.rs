@@ -1,0 +1,105 @@
+//! Bytes of a snapshot, without a volume.
+//!
+//! In: a snapshot, the EBS direct APIs. Out: bytes; a block that was never written is zero. Must never: give data that
+//! its checksum does not fit, or read a block twice.
+
+use std::collections::BTreeMap;
+
+use super::partitions::{ReadError, Source};
+use crate::ec2::direct::Direct;
+use crate::ec2::repeat::Repeating;
+use crate::ids::SnapshotId;
+
+/// Blocks kept for the next read: superblock and log of a filesystem lie in few.
+const KEPT: usize = 64;
+
+pub(super) struct Reader<'a, D> {
+    direct: &'a Repeating<'a, D>,
+    id: SnapshotId,
+    /// Of the volume, in bytes.
+    pub(super) size: u64,
+    block: u64,
+    /// The token of each block that is known to be written.
+    tokens: BTreeMap<u32, String>,
+    /// From each of these on, all that is written up to the other is in `tokens`.
+    listed: BTreeMap<u32, u32>,
+    kept: BTreeMap<u32, Vec<u8>>,
+    /// Blocks that were read.
+    pub(super) blocks_read: u64,
+}
+
+impl<'a, D: Direct> Reader<'a, D> {
+    pub(super) async fn open(direct: &'a Repeating<'a, D>, id: &SnapshotId) -> Result<Self, ReadError> {
+        let mut reader = Self {
+            direct,
+            id: id.clone(),
+            size: 0,
+            block: 0,
+            tokens: BTreeMap::new(),
+            listed: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            blocks_read: 0,
+        };
+        reader.list(0).await?;
+        Ok(reader)
+    }
+
+    /// Lists what is written from this block on.
+    async fn list(&mut self, from: u32) -> Result<(), ReadError> {
+        let asked = async || self.direct.inner().blocks(&self.id, from).await;
+        let page = self.direct.call("ListSnapshotBlocks", asked).await?;
+        (self.size, self.block) = (page.volume_bytes, page.block_bytes);
+        let last = page.blocks.last().map_or(from, |(index, _)| *index);
+        self.listed.insert(from, if page.more { last } else { u32::MAX });
+        self.tokens.extend(page.blocks);
+        Ok(())
+    }
+
+    async fn load(&mut self, index: u32) -> Result<&[u8], ReadError> {
+        if !self.kept.contains_key(&index) {
+            let known = self.listed.range(..=index).any(|(_, to)| index <= *to);
+            if !known {
+                self.list(index).await?;
+            }
+            let data = match self.tokens.get(&index) {
+                None => vec![0; usize::try_from(self.block).unwrap_or_default()],
+                Some(token) => {
+                    let asked = async || self.direct.inner().block(&self.id, index, token).await;
+                    let mut block = self.direct.call("GetSnapshotBlock", asked).await?;
+                    if !block.fits {
+                        // It may have come to harm on its way.
+                        block = self.direct.call("GetSnapshotBlock", asked).await?;
+                    }
+                    if !block.fits || block.data.len() as u64 != self.block {
+                        return Err(ReadError::Damaged(index));
+                    }
+                    self.blocks_read += 1;
+                    block.data
+                }
+            };
+            if self.kept.len() >= KEPT {
+                self.kept.clear();
+            }
+            self.kept.insert(index, data);
+        }
+        Ok(self.kept.get(&index).map_or(&[], Vec::as_slice))
+    }
+}
+
+impl<D: Direct> Source for Reader<'_, D> {
+    async fn read(&mut self, at: u64, length: usize) -> Result<Vec<u8>, ReadError> {
+        let end = at.checked_add(length as u64).filter(|end| *end <= self.size).ok_or(ReadError::Beyond)?;
+        let mut bytes = Vec::with_capacity(length);
+        let mut at = at;
+        while at < end {
+            let size = self.block;
+            let index = u32::try_from(at / size).map_err(|_| ReadError::Beyond)?;
+            let (from, to) = (at % size, (end - at / size * size).min(size));
+            let range = usize::try_from(from).unwrap_or_default()..usize::try_from(to).unwrap_or_default();
+            let block = self.load(index).await?;
+            bytes.extend_from_slice(block.get(range).ok_or(ReadError::Damaged(index))?);
+            at += to - from;
+        }
+        Ok(bytes)
+    }
+}

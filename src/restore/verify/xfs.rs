@@ -1,0 +1,317 @@
+//! XFS: does a mount have something to recover?
+//!
+//! ```text
+//! superblock ─▶ where the log is ─▶ head (by cycle numbers) ─▶ last record ─▶ tail ─▶ items in between
+//! ```
+//!
+//! A frozen XFS has an empty log but for the superblock that it logs to cover it (xfs_log_cover); an unmounted one has an
+//! unmount record. Any other item between tail and head is one that a mount replays.
+//!
+//! In: bytes of the filesystem, by [`Source`]. Out: [`Seen`]. Must never: write, read the whole log, or take a log for
+//! clean that it does not understand.
+//!
+//! Formats: `struct xfs_dsb` (fs/xfs/libxfs/xfs_format.h); `xlog_rec_header`, `xlog_op_header`, `xfs_trans_header`,
+//! `xfs_buf_log_format` (fs/xfs/libxfs/xfs_log_format.h). Finding head and tail: fs/xfs/xfs_log_recover.c.
+
+use super::partitions::{ReadError, Source};
+use super::{Seen, State};
+
+/// Where the superblock is, and its length.
+pub(super) const AT: (u64, usize) = (0, 512);
+
+/// The log's unit: a basic block.
+const BB: u64 = 512;
+const RECORD: u32 = 0xfeed_babe;
+/// `XLOG_MAX_RECORD_BSIZE`, in basic blocks, and its headers.
+const LONGEST: u64 = (256 << 10) / BB + 8;
+/// Header sectors hold the cycle data of 64 sectors each (`XLOG_HEADER_CYCLE_SIZE / BBSIZE`).
+const CYCLES: u64 = 64;
+/// More would be a log that nobody has quiesced.
+const MOST_BETWEEN: u64 = 1024;
+
+const START: u8 = 0x01;
+const COMMIT: u8 = 0x02;
+const UNMOUNT: u8 = 0x20;
+const CONTINUED: u8 = 0x04 | 0x08;
+/// `XFS_TRANS_HEADER_MAGIC`, as the host wrote it.
+const TRANSACTION: u32 = 0x5452_414e;
+/// `XFS_LI_BUF`.
+const BUFFER: u16 = 0x123c;
+
+fn be32(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn be64(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+}
+
+/// What this filesystem says; none where there is none.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) async fn read<S: Source>(source: &mut S, at: u64) -> Result<Option<Seen>, ReadError> {
+    let sb = source.read(at + AT.0, AT.1).await?;
+    let Some(sb) = Superblock::parse(&sb) else { return Ok(None) };
+    let uuid = sb.uuid.clone();
+    let state = match sb.log() {
+        Err(state) => state,
+        Ok((start, blocks)) => {
+            let mut log = Log { source, at: at + start, blocks };
+            match log.state().await {
+                Ok(state) => state,
+                Err(Trouble::Read(e)) => return Err(e),
+                Err(Trouble::Strange(what)) => State::Dirty(format!("its log is not quiet: {what}")),
+            }
+        }
+    };
+    Ok(Some(Seen { uuid, state }))
+}
+
+#[derive(Debug)]
+struct Superblock {
+    uuid: String,
+    block: u64,
+    ag_blocks: u64,
+    ag_log: u32,
+    log_start: u64,
+    log_blocks: u64,
+    sum_fits: bool,
+}
+
+impl Superblock {
+    fn parse(sb: &[u8]) -> Option<Self> {
+        if sb.get(..4)? != b"XFSB" {
+            return None;
+        }
+        let version = u16::from_be_bytes(sb.get(100..102)?.try_into().ok()?) & 0xf;
+        let sector = usize::from(u16::from_be_bytes(sb.get(102..104)?.try_into().ok()?));
+        Some(Self {
+            uuid: uuid::Uuid::from_slice(sb.get(32..48)?).ok()?.to_string(),
+            block: u64::from(be32(sb, 4)?),
+            ag_blocks: u64::from(be32(sb, 84)?),
+            ag_log: u32::from(*sb.get(124)?),
+            log_start: be64(sb, 48)?,
+            log_blocks: u64::from(be32(sb, 96)?),
+            // A sector of 4 KiB is not read as a whole: its rest is zero, and its sum is not computed.
+            sum_fits: version < 5 || sector != sb.len() || {
+                let mut zeroed = sb.to_vec();
+                zeroed.get_mut(224..228)?.fill(0);
+                u32::from_le_bytes(sb.get(224..228)?.try_into().ok()?) == crc32c::crc32c(&zeroed)
+            },
+        })
+    }
+
+    /// Where the log begins in the filesystem, in bytes, and its basic blocks.
+    fn log(&self) -> Result<(u64, u64), State> {
+        if !self.sum_fits {
+            return Err(State::Damaged("the checksum of its superblock does not fit".to_owned()));
+        }
+        if self.log_start == 0 {
+            return Err(State::Unknown("its log is on another device".to_owned()));
+        }
+        let strange = || State::Damaged("its superblock says that its log is nowhere".to_owned());
+        let mask = 1_u64.checked_shl(self.ag_log).map(|bit| bit - 1).ok_or_else(strange)?;
+        let (group, block) = (self.log_start >> self.ag_log.min(63), self.log_start & mask);
+        let start = group.checked_mul(self.ag_blocks).and_then(|b| b.checked_add(block));
+        let start = start.and_then(|b| b.checked_mul(self.block)).ok_or_else(strange)?;
+        let blocks = self.log_blocks.checked_mul(self.block).map(|bytes| bytes / BB).ok_or_else(strange)?;
+        if blocks < 8 || !self.block.is_power_of_two() { Err(strange()) } else { Ok((start, blocks)) }
+    }
+}
+
+enum Trouble {
+    Read(ReadError),
+    /// Something that a quiet log does not have.
+    Strange(String),
+}
+
+impl From<ReadError> for Trouble {
+    fn from(e: ReadError) -> Self {
+        Self::Read(e)
+    }
+}
+
+fn strange<T>(what: impl Into<String>) -> Result<T, Trouble> {
+    Err(Trouble::Strange(what.into()))
+}
+
+struct Log<'a, S> {
+    source: &'a mut S,
+    /// Where it begins on the device, in bytes.
+    at: u64,
+    /// Its length in basic blocks.
+    blocks: u64,
+}
+
+/// A record's header.
+struct Record {
+    /// Where it begins, in basic blocks.
+    at: u64,
+    cycle: u32,
+    /// Sectors of its headers, and of its data.
+    headers: u64,
+    data: u64,
+    operations: u32,
+    /// What a mount replays begins here: cycle and block.
+    tail: (u32, u64),
+    sector: Vec<u8>,
+}
+
+impl<S: Source> Log<'_, S> {
+    /// `count` basic blocks from `at` on, over the end if need be.
+    async fn sectors(&mut self, at: u64, count: u64) -> Result<Vec<u8>, Trouble> {
+        let at = at % self.blocks;
+        let first = count.min(self.blocks - at);
+        let length =
+            |n: u64| usize::try_from(n * BB).map_err(|_| Trouble::Strange("a record is too long".into()));
+        let mut bytes = self.source.read(self.at + at * BB, length(first)?).await?;
+        if first < count {
+            bytes.extend(self.source.read(self.at, length(count - first)?).await?);
+        }
+        Ok(bytes)
+    }
+
+    /// The cycle that this basic block was written in.
+    async fn cycle(&mut self, at: u64) -> Result<u32, Trouble> {
+        let sector = self.sectors(at, 1).await?;
+        let first = be32(&sector, 0).unwrap_or_default();
+        // A record's own first word is its magic; its cycle is behind it.
+        Ok(if first == RECORD { be32(&sector, 4).unwrap_or_default() } else { first })
+    }
+
+    /// The first basic block that was not written in the cycle of the first one. It is 0 where all were.
+    async fn head(&mut self) -> Result<u64, Trouble> {
+        let (first, last) = (self.cycle(0).await?, self.cycle(self.blocks - 1).await?);
+        if first == last {
+            return Ok(0);
+        }
+        if last.checked_add(1) != Some(first) && last != 0 {
+            return strange(format!("its cycles are {first} and {last}"));
+        }
+        let (mut low, mut high) = (0, self.blocks - 1);
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            if self.cycle(middle).await? == first { low = middle } else { high = middle }
+        }
+        Ok(high)
+    }
+
+    async fn record(&mut self, at: u64) -> Result<Option<Record>, Trouble> {
+        let at = at % self.blocks;
+        let sector = self.sectors(at, 1).await?;
+        let header = || {
+            let word = |at| be32(&sector, at);
+            if word(0)? != RECORD {
+                return None;
+            }
+            let (lsn, tail) = (be64(&sector, 16)?, be64(&sector, 24)?);
+            let (length, size, version) = (u64::from(word(12)?), u64::from(word(320)?), word(8)?);
+            // A long record of version 2 has more header sectors.
+            let headers = if version & 2 != 0 { size.div_ceil(CYCLES * BB).max(1) } else { 1 };
+            let (cycle, block) = (u32::try_from(lsn >> 32).ok()?, lsn & 0xffff_ffff);
+            let tail = (u32::try_from(tail >> 32).ok()?, tail & 0xffff_ffff);
+            let fits = block == at && headers <= 8 && length <= LONGEST * BB && tail.1 < self.blocks;
+            let (data, operations) = (length.div_ceil(BB), word(40)?);
+            fits.then_some((cycle, headers, data, operations, tail))
+        };
+        let Some((cycle, headers, data, operations, tail)) = header() else { return Ok(None) };
+        Ok(Some(Record { at, cycle, headers, data, operations, tail, sector }))
+    }
+
+    /// The record that ends at the head.
+    async fn last(&mut self, head: u64) -> Result<Record, Trouble> {
+        for back in 1..=LONGEST.min(self.blocks) {
+            let at = (head + self.blocks - back) % self.blocks;
+            if let Some(record) = self.record(at).await? {
+                let end = (record.at + record.headers + record.data) % self.blocks;
+                // A log stripe is filled up: the head may be a little behind the record's data.
+                if back < record.headers + record.data || end > head && head != 0 && record.at < head {
+                    return strange("its last record is not whole");
+                }
+                return Ok(record);
+            }
+        }
+        strange("it has no record before its head")
+    }
+
+    async fn state(&mut self) -> Result<State, Trouble> {
+        let head = self.head().await?;
+        let last = self.last(head).await?;
+        let mut between = (head + self.blocks - last.tail.1) % self.blocks;
+        if between == 0 && last.tail.1 == last.at {
+            between = self.blocks;
+        }
+        if between > MOST_BETWEEN {
+            return Ok(State::Dirty(format!("{} KiB of its log have to be replayed", between * BB / 1024)));
+        }
+        let (mut at, end) = (last.tail.1, last.tail.1 + between);
+        let mut foreign = 0_u32;
+        while at < end {
+            let Some(record) = self.record(at).await? else {
+                // What is filled up behind a record has no header.
+                at += 1;
+                continue;
+            };
+            if record.cycle < last.tail.0 {
+                return strange("a record is older than its tail");
+            }
+            foreign += self.items(&record).await?;
+            at += record.headers + record.data;
+        }
+        Ok(match foreign {
+            0 => State::Clean,
+            n => State::Dirty(format!("{n} items of its log have to be replayed")),
+        })
+    }
+
+    /// Items of this record that a mount would replay, but for the superblock.
+    async fn items(&mut self, record: &Record) -> Result<u32, Trouble> {
+        let mut data = self.sectors(record.at + record.headers, record.data).await?;
+        let more = self.sectors(record.at + 1, record.headers - 1).await?;
+        // The first word of each sector is its cycle; the word that was there is in the headers.
+        for n in 0..usize::try_from(record.data).unwrap_or_default() {
+            let (of, slot) = (n / 64, n % 64);
+            let saved = match of {
+                0 => record.sector.get(44 + slot * 4..48 + slot * 4),
+                // `xlog_rec_ext_header`: a cycle, then the data.
+                _ => more.get((of - 1) * 512 + 4 + slot * 4..(of - 1) * 512 + 8 + slot * 4),
+            };
+            if let (Some(saved), Some(word)) = (saved, data.get_mut(n * 512..n * 512 + 4)) {
+                word.copy_from_slice(saved);
+            }
+        }
+        count(&data, record.operations)
+            .ok_or_else(|| Trouble::Strange("a record is not understood".to_owned()))
+    }
+}
+
+/// Counts the items in the operations of one record that are not the superblock's. None where it is not understood.
+fn count(data: &[u8], operations: u32) -> Option<u32> {
+    let (mut at, mut found, mut regions) = (0_usize, 0, 0_u32);
+    for _ in 0..operations {
+        let length = usize::try_from(be32(data, at + 4)?).ok()?;
+        let flags = *data.get(at + 9)?;
+        let body = data.get(at + 12..at.checked_add(12 + length)?)?;
+        at += 12 + length;
+        if flags & CONTINUED != 0 {
+            // An item over two records is a large one: no superblock.
+            found += 1;
+        } else if flags & (START | COMMIT | UNMOUNT) != 0 || length == 0 {
+            regions = 0;
+        } else if regions > 0 {
+            // Data of the item before.
+            regions -= 1;
+        } else if length >= 16 && u32::from_le_bytes(body.get(..4)?.try_into().ok()?) == TRANSACTION {
+        } else {
+            // The format of an item: its type, and how many regions it has with this one.
+            let half = |at: usize| Some(u16::from_le_bytes(body.get(at..at + 2)?.try_into().ok()?));
+            regions = u32::from(half(2)?).checked_sub(1)?;
+            let block = body.get(8..16).and_then(|b| Some(u64::from_le_bytes(b.try_into().ok()?)));
+            if half(0)? != BUFFER || block != Some(0) {
+                found += 1;
+            }
+        }
+    }
+    Some(found)
+}

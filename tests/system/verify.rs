@@ -1,0 +1,109 @@
+//! Verify: what was frozen is clean, and a label that says so of what was not is caught.
+
+use std::io::Write;
+
+use rig::{Fs, Rig};
+use serde_json::Value;
+
+fn take(rig: &Rig) -> String {
+    let taken = rig.run(&["snapshot", "-o", "json"]);
+    taken.exits(0).record()["run_id"].as_str().unwrap().to_owned()
+}
+
+/// Writes and syncs, so that a journal has something to replay until it is frozen or unmounted.
+fn write(rig: &Rig, name: &str) {
+    for mount in rig.mounts() {
+        for n in 0..50 {
+            let mut file = std::fs::File::create(mount.join(format!("{name}-{n}"))).unwrap();
+            file.write_all(b"written").unwrap();
+            file.sync_all().unwrap();
+        }
+    }
+}
+
+fn of_set<'a>(all: &'a [Value], set: &str) -> Vec<&'a Value> {
+    all.iter().filter(|s| s["tags"]["stillpoint:run"] == set).collect()
+}
+
+/// The set's tags on snapshots that were taken at once and without a freeze; its own snapshots are gone.
+fn without_a_freeze(rig: &Rig, set: &str) {
+    let before = rig.snapshots();
+    let own = of_set(&before, set);
+    let instance = own[0]["tags"]["stillpoint:instance"].as_str().unwrap();
+    rig.sim(&["call", "CreateSnapshots", &format!("InstanceSpecification.InstanceId={instance}")]);
+    rig.await_quiet();
+    for snapshot in rig.snapshots().iter().filter(|s| before.iter().all(|b| b["id"] != s["id"])) {
+        let Some(like) = own.iter().find(|o| o["volume_id"] == snapshot["volume_id"]) else { continue };
+        let mut words = vec!["call".to_owned(), "CreateTags".to_owned()];
+        words.push(format!("ResourceId.1={}", snapshot["id"].as_str().unwrap()));
+        for (n, (key, value)) in (1..).zip(like["tags"].as_object().unwrap()) {
+            words.push(format!("Tag.{n}.Key={key}"));
+            words.push(format!("Tag.{n}.Value={}", value.as_str().unwrap()));
+        }
+        rig.sim(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    for snapshot in own {
+        rig.sim(&["call", "DeleteSnapshot", &format!("SnapshotId={}", snapshot["id"].as_str().unwrap())]);
+    }
+}
+
+fn verdicts(said: &Value) -> Vec<&str> {
+    said["findings"].as_array().unwrap().iter().map(|f| f["verdict"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn what_was_frozen_is_sound_and_a_false_label_is_caught() {
+    let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs), ("c", Fs::Btrfs)]);
+    rig.configure("");
+    write(&rig, "before");
+    let set = take(&rig);
+    rig.await_quiet();
+    let sound = rig.run(&["verify", &set, "-o", "json"]).exits(0).record();
+    assert_eq!((&sound["verdict"], verdicts(&sound)), (&"sound".into(), vec!["sound"; 3]), "{sound}");
+    assert!(sound["blocks_read"].as_u64().unwrap() <= 100, "{sound}");
+    let text = rig.run(&["verify", &set]);
+    text.exits(0).says("sound, 3 of 3 filesystems");
+    assert_eq!(text.out.lines().count(), 3, "{}", text.out);
+
+    // The same label, and nothing was frozen.
+    write(&rig, "unfrozen");
+    without_a_freeze(&rig, &set);
+    let caught = rig.run(&["verify", &set, "-o", "json"]).exits(24).record();
+    assert_eq!((&caught["verdict"], verdicts(&caught)), (&"fault".into(), vec!["fault"; 3]), "{caught}");
+    rig.run(&["verify", &set]).exits(24).says("do not rely on this set");
+}
+
+#[test]
+fn what_the_tags_alone_contradict_is_a_fault() {
+    let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
+    rig.configure("");
+    let set = take(&rig);
+    rig.await_quiet();
+    rig.run(&["verify", &set, "--level", "arithmetic"]).exits(0).says("no data was read");
+    assert!(rig.requests().iter().all(|r| r["action"] != "ebs:GetSnapshotBlock"));
+    let all = rig.snapshots();
+    let one = of_set(&all, &set)[1]["id"].as_str().unwrap().to_owned();
+    rig.sim(&["call", "DeleteSnapshot", &format!("SnapshotId={one}")]);
+    let torn = rig.run(&["verify", &set, "-o", "json"]).exits(24).record();
+    assert!(torn.to_string().contains("it has no snapshot in the set"), "{torn}");
+}
+
+#[test]
+fn what_cannot_be_read_is_an_error_and_no_verdict() {
+    let rig = Rig::start(&[("a", Fs::Ext4)]);
+    rig.configure("");
+    let set = take(&rig);
+    rig.await_quiet();
+    let fault = |body: Value| rig.control("POST", "faults", &body.to_string());
+    fault(serde_json::json!({"action": "ebs:GetSnapshotBlock", "kind": "drop-before", "times": 3}));
+    rig.run(&["verify", &set]).exits(0).says("sound, 1 of 1 filesystems");
+    let denied = "User: arn:aws:sts::123456789012:assumed-role/r/s is not authorized to perform: \
+                  ebs:ListSnapshotBlocks because no identity-based policy allows it";
+    fault(serde_json::json!({
+        "action": "ebs:ListSnapshotBlocks", "kind": "error", "code": "AccessDeniedException", "status": 403,
+        "message": denied, "times": 100,
+    }));
+    let said = rig.run(&["verify", &set]);
+    said.exits(77).says("ebs:ListSnapshotBlocks");
+    assert!(!said.err.contains("sound"), "{}", said.err);
+}
