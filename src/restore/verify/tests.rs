@@ -82,19 +82,19 @@ fn a_superblock_whose_checksum_does_not_fit_is_damaged() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(40))]
 
     /// A log of any content, under a superblock that leads to it.
     #[test]
     fn a_log_of_anything_is_judged(words in proptest::collection::vec(
-        prop_oneof![any::<u32>(), 0_u32..4, Just(0xfeed_babe), Just(0x4e41_5254), Just(0x3c12_0200)], 2048..4096,
+        prop_oneof![any::<u32>(), 0_u32..4, Just(0xfeed_babe), Just(0x4e41_5254), Just(0x3c12_0200)], 1024..1536,
     )) {
         let mut device = vec![0; 4096];
         device[..4].copy_from_slice(b"XFSB");
         device[4..8].copy_from_slice(&4096_u32.to_be_bytes());
         device[48..56].copy_from_slice(&1_u64.to_be_bytes()); // the log begins at block 1
         device[84..88].copy_from_slice(&1000_u32.to_be_bytes());
-        device[96..100].copy_from_slice(&2_u32.to_be_bytes()); // and has two
+        device[96..100].copy_from_slice(&1_u32.to_be_bytes()); // and has one
         device[124] = 10;
         device.extend(words.iter().flat_map(|w| w.to_be_bytes()));
         let seen = now(xfs::read(&mut Bytes(device.clone()), 0)).unwrap().unwrap();
