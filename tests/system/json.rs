@@ -74,6 +74,7 @@ fn every_document_is_as_its_schema_says_and_no_other() {
     let shared = on(&["share"], &["--account", "111122223333"], 0);
     assert_eq!(shared["sets"][0]["snapshots"][1]["accounts"], serde_json::json!(["111122223333"]));
     on(&["show"], &[], 0);
+    assert_eq!(on(&["verify"], &[], 0)["verdict"], "sound");
     tried(&rig, &json(&["list"]), 0);
     let plan = tried(&rig, &json(&["prune", "--dry-run"]), 0);
     assert_eq!(plan["sets"][0]["reasons"][0]["rule"], "keep_until", "{plan:#}");
