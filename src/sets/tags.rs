@@ -18,6 +18,7 @@
 //! | `stillpoint:app.N`, `stillpoint:app.N.M` | verdict | `orders type=postgresql label=application lsn=0/3000028 …`, continued |
 //! | `stillpoint:apps` | verdict | `partial` when not every line fitted whole: the record has them |
 //! | `stillpoint:member`, `:part`, `:device`, `:mounts` | verdict | of this snapshot |
+//! | `stillpoint:source`, `:source-time`, `:copy-key` | copy | the Region and id of what it is a copy of, when that was taken, the key that was asked for: [`super::copy`] |
 //!
 //! The description of each snapshot has the run id too: what is in the Recycle Bin is listed without its tags.
 
