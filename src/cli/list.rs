@@ -18,17 +18,19 @@ use super::{Global, Output, print, print_json, say};
 use crate::config::{self, settings::KeepSettings};
 use crate::consistency::Consistency;
 use crate::ec2::keep::{Keep, Wanted};
+use crate::ec2::repeat::Repeating;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::ids::{InstanceId, RunId};
+use crate::ids::{InstanceId, RunId, VolumeId};
 use crate::report;
 use crate::report::sets::{Copied, InBin, Listed};
 use crate::sets::facts::{facts, group, interval};
-use crate::sets::find::{bin, clocks, find};
+use crate::sets::find::{bin, clocks, find, snapshots};
 use crate::sets::holds::{bases, of_tags};
 use crate::sets::read::Stranger;
 use crate::sets::retention::{Age, Departure, Group, Now, Options, Request, Zone, decide};
 use crate::sets::set::{SetState, SnapshotSet};
+use crate::sets::sizes::only;
 use crate::sets::tags::INSTANCE_TAG;
 
 /// Version of the JSON of `list`.
@@ -64,6 +66,9 @@ pub(super) struct List {
     /// What the Recycle Bin keeps of removed sets, of every instance, instead of sets that are there.
     #[arg(long, conflicts_with_all = ["plan", "all_hosts", "instance", "leftovers", "label", "state", "since", "sort"])]
     bin: bool,
+    /// With what only each set holds, by the EBS direct APIs: two or three lists a snapshot, which cost a little.
+    #[arg(long, conflicts_with = "bin")]
+    sizes: bool,
     /// Sort by: time (newest first), size or plan.
     #[arg(long, value_enum, default_value_t)]
     sort: Sort,
@@ -217,10 +222,17 @@ impl List {
             departure: departures.get(&set.id).copied().flatten(),
             goes_next: departures.get(&set.id) == Some(&None),
             instance_gone: own(&&set) && !there.contains(&set.instance),
+            only_bytes: None,
             copies: Vec::new(),
             set,
         };
-        let listed = sets.into_iter().map(listed).collect();
+        let mut listed: Vec<Listed> = sets.into_iter().map(listed).collect();
+        if self.sizes {
+            let only = sizes(account, listed.iter().map(|l| &l.set)).await?;
+            for l in &mut listed {
+                l.only_bytes = only.get(&l.set.id).copied();
+            }
+        }
         Ok(Here { region: account.region.clone(), listed, strangers: found.strangers })
     }
 
@@ -246,6 +258,36 @@ impl List {
         }
         Ok(regions::told(&looked.failed))
     }
+}
+
+/// What only each of these sets holds, where that is known.
+pub(super) async fn sizes(
+    account: &Account,
+    sets: impl Iterator<Item = &SnapshotSet> + Clone,
+) -> Result<BTreeMap<RunId, u64>, Error> {
+    let mut volumes: Vec<VolumeId> =
+        sets.clone().flat_map(|s| &s.members).map(|m| m.volume_id.clone()).collect();
+    volumes.sort_unstable();
+    volumes.dedup();
+    let mut all = Vec::new();
+    for some in volumes.chunks(200) {
+        let of = Wanted::OfVolumes(some.to_vec());
+        all.extend(snapshots(&account.calls(), &of).await.map_err(Error::from)?);
+    }
+    let direct = account.direct().await?;
+    let ebs = Repeating::for_each_call(&direct, &account.loaded.settings.ec2);
+    let mut found = BTreeMap::new();
+    for set in sets {
+        match only(&ebs, set, &all).await {
+            Ok(bytes) => found.extend(bytes.map(|bytes| (set.id.clone(), bytes))),
+            // Up to minutes after its completion (EBS direct APIs); or it is gone meanwhile.
+            Err(e) if e.is_not_readable() => {
+                say(&format!("what only {} holds cannot be read yet: {e}", set.id))
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(found)
 }
 
 /// Notes with each set where copies of it are, of those that were looked at.

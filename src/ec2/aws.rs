@@ -3,6 +3,7 @@
 //! In: a warm [`Connection`]. Out: plain values. Must never: return a type of the SDK, or call a failed
 //! create call "refused" when EC2 may have carried it out.
 
+mod blocks;
 mod copies;
 pub mod direct;
 mod keep;

@@ -189,6 +189,12 @@ impl Ec2Error {
         matches!(self, Self::Refused { code, .. } if code == "InvalidSnapshot.NotFound")
     }
 
+    /// Do the EBS direct APIs not have it: for up to minutes after its completion?
+    #[must_use]
+    pub(crate) fn is_not_readable(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if code == "ResourceNotFoundException")
+    }
+
     /// May it go well a moment later? Then a call that changes nothing is repeated.
     #[must_use]
     pub fn passes(&self) -> bool {

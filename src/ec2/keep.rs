@@ -13,13 +13,15 @@ use jiff::Timestamp;
 use super::{Ec2Error, TaggedSnapshot};
 use crate::ids::{SnapshotId, VolumeId};
 
-/// What DescribeSnapshots is asked for. All of them are of the own account, and have the tag of a set.
+/// What DescribeSnapshots is asked for, of the own account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted {
     /// Every set of the account in the Region.
     All,
-    /// Those with these values of tags.
+    /// Those of sets with these values of tags.
     Tagged(Vec<(String, String)>),
+    /// Every snapshot of these volumes, whoever made it.
+    OfVolumes(Vec<VolumeId>),
     /// These, whatever their tags: one that is gone is not in the answer.
     Ids(Vec<SnapshotId>),
 }

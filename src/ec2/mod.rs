@@ -5,6 +5,7 @@
 //! this call.
 
 pub mod aws;
+pub mod blocks;
 pub mod connect;
 pub mod copies;
 mod denial;

@@ -29,6 +29,8 @@ pub enum Needing {
     Lock,
     Unlock,
     Tier,
+    /// `list --sizes`.
+    Sizes,
 }
 
 /// What an action is allowed on. One statement of the policy each.
@@ -50,18 +52,29 @@ enum On {
     Copied,
     /// Snapshots. Whether EC2 shows a policy the tags of those in the Recycle Bin is not known.
     InTheBin,
+    /// Snapshots: a set's, and its neighbours', which others may have made. Numbers of blocks, and no data.
+    Blocks,
 }
 
-const STATEMENTS: [On; 8] =
-    [On::All, On::New, On::Created, On::OfASet, On::CopySource, On::CopyMade, On::Copied, On::InTheBin];
+const STATEMENTS: [On; 9] = [
+    On::All,
+    On::New,
+    On::Created,
+    On::OfASet,
+    On::CopySource,
+    On::CopyMade,
+    On::Copied,
+    On::InTheBin,
+    On::Blocks,
+];
 
 use Needing::{
-    Delete, Doctor, Freeze, Keep, List, Lock, Prune, Release, Share, Show, Snapshot, Tier, Undelete, Unlock,
-    Unshare, Wait,
+    Delete, Doctor, Freeze, Keep, List, Lock, Prune, Release, Share, Show, Sizes, Snapshot, Tier, Undelete,
+    Unlock, Unshare, Wait,
 };
 
 /// Which command makes which call, and on what.
-const TABLE: [(On, &str, &[Needing]); 26] = [
+const TABLE: [(On, &str, &[Needing]); 28] = [
     (On::All, "DescribeInstances", &[Snapshot, Freeze, Doctor, List, Prune]),
     (On::All, "DescribeVolumes", &[Snapshot, Freeze, Doctor]),
     (
@@ -111,6 +124,8 @@ const TABLE: [(On, &str, &[Needing]); 26] = [
     (On::CopySource, COPY, &[Needing::Copy]),
     (On::CopyMade, COPY, &[Needing::Copy]),
     (On::Copied, "CreateTags", &[Needing::Copy]),
+    (On::Blocks, "ebs:ListChangedBlocks", &[Sizes]),
+    (On::Blocks, "ebs:ListSnapshotBlocks", &[Sizes]),
     (On::InTheBin, "RestoreSnapshotFromRecycleBin", &[Undelete]),
 ];
 
@@ -161,7 +176,11 @@ pub fn least(of: &For<'_>) -> Policy {
             .filter(|(of_row, action, needing)| {
                 of_row == on && needed(needing) && !(of.one_volume && *action == MANY)
             })
-            .map(|(_, action, _)| format!("ec2:{action}"))
+            .map(
+                |(_, action, _)| {
+                    if action.contains(':') { (*action).to_owned() } else { format!("ec2:{action}") }
+                },
+            )
             .collect();
         (!actions.is_empty()).then(|| statement(*on, actions, of))
     });
@@ -178,12 +197,12 @@ fn statement(on: On, actions: Vec<String>, of: &For<'_>) -> Statement {
             let instance = of.instance.map_or("*", InstanceId::as_str);
             vec![arn(&format!("instance/{instance}")), arn("volume/*"), snapshots]
         }
-        On::Created | On::OfASet | On::InTheBin | On::CopySource | On::CopyMade | On::Copied => {
+        On::Created | On::OfASet | On::InTheBin | On::CopySource | On::CopyMade | On::Copied | On::Blocks => {
             vec![snapshots]
         }
     };
     let condition = match on {
-        On::All | On::New | On::InTheBin => None,
+        On::All | On::New | On::InTheBin | On::Blocks => None,
         On::Created if of.one_volume => Some(json!({"StringEquals": {"ec2:CreateAction": ONE}})),
         On::Created => Some(json!({"StringEquals": {"ec2:CreateAction": [MANY, ONE]}})),
         // EC2 knows `${ec2:InstanceID}` only where an instance is the resource: the id itself is compared.
@@ -284,6 +303,7 @@ mod tests {
                 Tier,
                 "DescribeSnapshots DescribeImages DescribeLockedSnapshots DescribeSnapshotAttribute DescribeSnapshotTierStatus ModifySnapshotTier RestoreSnapshotTier",
             ),
+            (Sizes, "ebs:ListChangedBlocks ebs:ListSnapshotBlocks"),
         ];
         assert_eq!(expected.map(|(c, _)| c).as_slice(), Needing::value_variants());
         for partition in ["aws", "aws-cn", "aws-us-gov"] {

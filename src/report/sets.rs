@@ -31,6 +31,9 @@ pub struct Listed {
     pub goes_next: bool,
     /// EC2 no longer has its instance.
     pub instance_gone: bool,
+    /// Bytes that only this set holds, where that was asked for and is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub only_bytes: Option<u64>,
     /// Its copies, in the Regions that were looked at.
     pub copies: Vec<Copied>,
 }
@@ -120,6 +123,7 @@ pub(crate) fn short(set: &SnapshotSet) -> String {
 pub(crate) fn table(sets: &[Listed], hosts: bool, regions: bool) -> String {
     let mut rows: Vec<Vec<String>> = Vec::new();
     let copied = sets.iter().any(|listed| !listed.copies.is_empty());
+    let sized = sets.iter().any(|listed| listed.only_bytes.is_some());
     for listed in sets {
         let set = &listed.set;
         let plan = if hosts { format!("{} {}", set.instance, set.plan) } else { set.plan.clone() };
@@ -142,6 +146,9 @@ pub(crate) fn table(sets: &[Listed], hosts: bool, regions: bool) -> String {
         if regions {
             row.insert(1, printable(&set.region).into_owned());
         }
+        if sized {
+            row.push(listed.only_bytes.map_or_else(|| "?".to_owned(), size));
+        }
         if copied {
             let copies = listed.copies.iter().map(|copy| match copy.state {
                 SetState::Completed => copy.region.clone(),
@@ -159,10 +166,21 @@ pub(crate) fn table(sets: &[Listed], hosts: bool, regions: bool) -> String {
     if regions {
         heads.insert(1, "REGION".to_owned());
     }
+    if sized {
+        heads.push("ONLY HERE".to_owned());
+    }
     if copied {
         heads.push("COPIES".to_owned());
     }
     columns(std::iter::once(heads).chain(rows).collect())
+}
+
+/// Bytes as people read them.
+#[must_use]
+pub(crate) fn size(bytes: u64) -> String {
+    #[allow(clippy::cast_precision_loss, reason = "one place after the point")]
+    let gib = bytes as f64 / f64::from(1u32 << 30);
+    if gib >= 1.0 { format!("{gib:.1} GiB") } else { format!("{:.1} MiB", gib * 1024.0) }
 }
 
 /// The least progress of its members that are pending, where EC2 says any.

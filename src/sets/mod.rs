@@ -21,6 +21,7 @@ pub mod remove;
 pub mod retention;
 pub mod set;
 pub mod share;
+pub mod sizes;
 mod spread;
 pub mod tags;
 pub mod tier;

@@ -47,6 +47,7 @@ mod service;
 mod sessions;
 mod sets;
 mod share;
+mod sizes;
 mod snapshot;
 mod status;
 mod stuck;

@@ -21,7 +21,7 @@ const PAGES: u32 = 1000;
 /// The EBS direct APIs through the AWS SDK.
 #[derive(Debug, Clone)]
 pub struct AwsDirect {
-    connection: DirectConnection,
+    pub(super) connection: DirectConnection,
 }
 
 impl AwsDirect {
@@ -31,11 +31,12 @@ impl AwsDirect {
         Self { connection }
     }
 
-    async fn ready(&self, action: &'static str) -> Result<(), Ec2Error> {
+    /// What is valid at hand will do for one call.
+    pub(super) async fn ready(&self, action: &'static str) -> Result<(), Ec2Error> {
         self.connection.renew_if_possible(A_CALL).await.map_err(|e| no_credentials(action, &e))
     }
 
-    fn sort<E: ProvideErrorMetadata + std::error::Error + 'static>(
+    pub(super) fn sort<E: ProvideErrorMetadata + std::error::Error + 'static>(
         &self,
         action: &'static str,
         error: &SdkError<E, HttpResponse>,

@@ -15,7 +15,7 @@ use crate::ec2::keep::{
     Binned, EVERYBODY, ImageUse, Keep, Lock, LockEnd, LockMode, LockView, Page, Permission, TierView, Wanted,
 };
 use crate::ec2::{Ec2, Ec2Error, RUN_TAG};
-use crate::ids::{InstanceId, SnapshotId};
+use crate::ids::{InstanceId, SnapshotId, VolumeId};
 
 /// A filter takes at most so many values (EC2 API reference, "Filter").
 const VALUES: usize = 200;
@@ -50,6 +50,7 @@ impl Keep for Aws {
                 let tagged = tags.iter().map(|(k, v)| filter(&format!("tag:{k}"), [v.as_str()]));
                 std::iter::once(filter("tag-key", [RUN_TAG])).chain(tagged).collect()
             }
+            Wanted::OfVolumes(ids) => vec![filter("volume-id", ids.iter().map(VolumeId::as_str))],
             Wanted::Ids(ids) => vec![filter("snapshot-id", ids.iter().map(SnapshotId::as_str))],
         };
         let call = self.connection.client.describe_snapshots().owner_ids("self").set_filters(Some(filters));
