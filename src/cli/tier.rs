@@ -249,7 +249,11 @@ fn snapshots(n: usize) -> String {
 
 fn size(cost: Cost) -> String {
     let most = if cost.at_most { "at most " } else { "" };
-    format!("{most}{:.1} GiB", cost.gib)
+    if cost.gib < 1.0 {
+        format!("{most}{:.1} MiB", cost.gib * 1024.0)
+    } else {
+        format!("{most}{:.1} GiB", cost.gib)
+    }
 }
 
 /// What it costs, and what it means.

@@ -141,8 +141,15 @@ pub(crate) fn table(sets: &[Listed], hosts: bool, regions: bool) -> String {
             set.time.map_or_else(|| "?".to_owned(), minute),
             label,
             format!("{} GiB", set.size_gib()),
-            if listed.goes_next { "next prune".to_owned() } else { departure(listed.departure.as_ref()) },
         ];
+        // Beside these there is no room for it in 80 columns; JSON has all.
+        if !regions && !sized {
+            row.push(if listed.goes_next {
+                "next prune".to_owned()
+            } else {
+                departure(listed.departure.as_ref())
+            });
+        }
         if regions {
             row.insert(1, printable(&set.region).into_owned());
         }
@@ -162,7 +169,10 @@ pub(crate) fn table(sets: &[Listed], hosts: bool, regions: bool) -> String {
         return String::new();
     }
     let taken = format!("TAKEN ({})", zone_now());
-    let mut heads = ["SET", "PLAN", &taken, "LABEL", "SIZE", "GOES"].map(str::to_owned).to_vec();
+    let mut heads = ["SET", "PLAN", &taken, "LABEL", "SIZE"].map(str::to_owned).to_vec();
+    if !regions && !sized {
+        heads.push("GOES".to_owned());
+    }
     if regions {
         heads.insert(1, "REGION".to_owned());
     }
@@ -298,7 +308,10 @@ pub(crate) fn one(
             let _ = writeln!(text, "  {}", printable(&e.to_string()));
         }
     }
-    for hold in holds {
+    // Those of two members may differ by less than is shown.
+    let mut held: Vec<String> = holds.iter().map(ToString::to_string).collect();
+    held.dedup();
+    for hold in held {
         let _ = writeln!(text, "  held: {hold}");
     }
     if let Some(kept) = kept {

@@ -272,11 +272,11 @@ fn a_lock_that_ends_before_the_rules_let_a_set_go_is_told_by_lock_and_prune() {
     rig.run(&["lock", &set, "--governance", "--days", "3"]).exits(0).says(told);
     let prune = rig.run(&["prune", "-n"]);
     prune.exits(0);
-    assert!(prune.out.contains("locked for less long than the rules keep"), "{}", prune.out);
+    assert!(prune.out.contains("ends before the rules let it go"), "{}", prune.out);
     let long = rig.run(&["lock", &set, "--governance", "--days", "60"]);
     long.exits(0);
     assert!(!long.err.contains(told), "{}", long.err);
     let prune = rig.run(&["prune", "-n"]);
     prune.exits(0);
-    assert!(!prune.out.contains("locked for less long"), "{}", prune.out);
+    assert!(!prune.out.contains("before the rules let"), "{}", prune.out);
 }

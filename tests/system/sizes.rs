@@ -47,6 +47,7 @@ fn a_set_holds_alone_what_was_written_over_before_the_next() {
     let text = rig.run(&["list", "--sizes"]);
     text.exits(0);
     assert!(text.out.contains("ONLY HERE") && text.out.contains("MiB"), "{}", text.out);
+    assert!(text.out.lines().all(|line| line.chars().count() <= 80), "{}", text.out);
     // A snapshot that is none of ours has the same blocks.
     rig.sim(&["call", "CreateSnapshot", &format!("VolumeId={}", rig.id("a"))]);
     rig.await_quiet();

@@ -168,9 +168,13 @@ impl fmt::Display for Warning {
                 printable(value)
             ),
             Self::SameId { id } => write!(f, "two sets have the id {id}: both are kept"),
+            Self::LockEndsFirst { sets: 1, id, until } => {
+                let until = minute(*until);
+                write!(f, "the lock of {id} ends before the rules let it go: {until}")
+            }
             Self::LockEndsFirst { sets, id, until } => write!(
                 f,
-                "{sets} sets are locked for less long than the rules keep them, the first until {}: {id}",
+                "the locks of {sets} sets end before the rules let them go, the first at {}: {id}",
                 minute(*until)
             ),
         }
