@@ -13,11 +13,14 @@ use crate::ids::InstanceId;
 #[allow(missing_docs, reason = "each is the command of its name")]
 pub enum Needing {
     Snapshot,
+    Plan,
+    Rehearse,
     Freeze,
     Doctor,
     List,
     Show,
     Wait,
+    Verify,
     Prune,
     Keep,
     Release,
@@ -69,23 +72,25 @@ const STATEMENTS: [On; 9] = [
 ];
 
 use Needing::{
-    Delete, Doctor, Freeze, Keep, List, Lock, Prune, Release, Share, Show, Sizes, Snapshot, Tier, Undelete,
-    Unlock, Unshare, Wait,
+    Delete, Doctor, Freeze, Keep, List, Lock, Plan, Prune, Rehearse, Release, Share, Show, Sizes, Snapshot,
+    Tier, Undelete, Unlock, Unshare, Verify, Wait,
 };
 
 /// Which command makes which call, and on what.
-const TABLE: [(On, &str, &[Needing]); 28] = [
-    (On::All, "DescribeInstances", &[Snapshot, Freeze, Doctor, List, Prune]),
-    (On::All, "DescribeVolumes", &[Snapshot, Freeze, Doctor]),
+const TABLE: [(On, &str, &[Needing]); 30] = [
+    (On::All, "DescribeInstances", &[Snapshot, Plan, Rehearse, Freeze, Doctor, List, Prune]),
+    (On::All, "DescribeVolumes", &[Snapshot, Plan, Rehearse, Freeze, Doctor]),
     (
         On::All,
         "DescribeSnapshots",
         &[
             Snapshot,
+            Rehearse,
             Doctor,
             List,
             Show,
             Wait,
+            Verify,
             Prune,
             Keep,
             Release,
@@ -108,9 +113,10 @@ const TABLE: [(On, &str, &[Needing]); 28] = [
     (On::All, "GetSnapshotBlockPublicAccessState", &[Share]),
     // Where copies are encrypted with the account's default key.
     (On::All, "GetEbsDefaultKmsKeyId", &[Needing::Copy]),
-    (On::New, MANY, &[Snapshot, Doctor]),
-    (On::New, ONE, &[Snapshot, Doctor]),
-    (On::Created, "CreateTags", &[Snapshot, Doctor]),
+    // A DryRun, too.
+    (On::New, MANY, &[Snapshot, Plan, Rehearse, Doctor]),
+    (On::New, ONE, &[Snapshot, Plan, Rehearse, Doctor]),
+    (On::Created, "CreateTags", &[Snapshot, Plan, Rehearse, Doctor]),
     (On::OfASet, "DeleteSnapshot", &[Prune, Delete]),
     // The label; the mark of a set that is being removed; the day until which it is kept.
     (On::OfASet, "CreateTags", &[Snapshot, Doctor, Prune, Delete, Keep]),
@@ -124,6 +130,8 @@ const TABLE: [(On, &str, &[Needing]); 28] = [
     (On::CopySource, COPY, &[Needing::Copy]),
     (On::CopyMade, COPY, &[Needing::Copy]),
     (On::Copied, "CreateTags", &[Needing::Copy]),
+    (On::OfASet, "ebs:ListSnapshotBlocks", &[Verify]),
+    (On::OfASet, "ebs:GetSnapshotBlock", &[Verify]),
     (On::Blocks, "ebs:ListChangedBlocks", &[Sizes]),
     (On::Blocks, "ebs:ListSnapshotBlocks", &[Sizes]),
     (On::InTheBin, "RestoreSnapshotFromRecycleBin", &[Undelete]),
@@ -266,6 +274,11 @@ mod tests {
                 Snapshot,
                 "DescribeInstances DescribeVolumes DescribeSnapshots CreateSnapshots CreateSnapshot CreateTags CreateTags",
             ),
+            (Plan, "DescribeInstances DescribeVolumes CreateSnapshots CreateSnapshot CreateTags"),
+            (
+                Rehearse,
+                "DescribeInstances DescribeVolumes DescribeSnapshots CreateSnapshots CreateSnapshot CreateTags",
+            ),
             (Freeze, "DescribeInstances DescribeVolumes"),
             (
                 Doctor,
@@ -277,6 +290,7 @@ mod tests {
                 "DescribeSnapshots DescribeImages DescribeLockedSnapshots DescribeSnapshotAttribute DescribeSnapshotTierStatus DescribeRegions",
             ),
             (Wait, "DescribeSnapshots"),
+            (Verify, "DescribeSnapshots ebs:ListSnapshotBlocks ebs:GetSnapshotBlock"),
             (
                 Prune,
                 "DescribeInstances DescribeSnapshots DescribeImages DescribeLockedSnapshots DescribeSnapshotAttribute DescribeSnapshotTierStatus DeleteSnapshot CreateTags DeleteTags",

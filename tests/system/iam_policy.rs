@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 /// Actions that a policy has for what does not happen in these tests: a snapshot in the archive, a refused removal,
 /// a plan with one volume, a set that becomes public.
-const UNUSED: [(&str, &str); 11] = [
+const UNUSED: [(&str, &str); 12] = [
+    ("rehearse", "CreateSnapshot"),
     ("list", "ListSnapshotsInRecycleBin"),
     ("list", "DescribeRegions"),
     ("show", "DescribeRegions"),
@@ -108,7 +109,7 @@ fn looking_and_keeping_need_what_is_printed_and_nothing_less() {
     let rig = rig();
     let id = take(&rig);
     rig.await_quiet();
-    for command in ["show", "wait", "keep", "release"] {
+    for command in ["show", "wait", "verify", "keep", "release"] {
         least(&rig, command, &[&id]);
         // What release takes away.
         rig.run(&["keep", &id]).exits(0);
@@ -151,6 +152,23 @@ fn a_run_and_a_doctor_need_what_is_printed() {
     take(&rig);
     rig.await_quiet();
     least(&rig, "snapshot", &[]);
+    least(&rig, "rehearse", &[]);
+    // A denied call is told in the plan, which is printed all the same.
+    let policy = printed(&rig, &["plan"]);
+    for (action, less) in without_one(&policy) {
+        if action != "CreateSnapshot" {
+            set(&rig, &less);
+            let said = rig.run(&["plan"]);
+            assert!(
+                format!("{}{}", said.out, said.err).contains(&action),
+                "plan without {action}: {}",
+                said.err
+            );
+        }
+    }
+    set(&rig, &policy);
+    let said = rig.run(&["plan"]);
+    assert!(!format!("{}{}", said.out, said.err).contains("not authorized"), "{}", said.err);
     set(&rig, &printed(&rig, &["freeze"]));
     rig.run(&["freeze", "--dry-run"]).exits(0);
     let doctor = printed(&rig, &["doctor"]);
