@@ -119,7 +119,7 @@ const TABLE: [(On, &str, &[Needing]); 30] = [
     (On::Created, "CreateTags", &[Snapshot, Plan, Rehearse, Doctor]),
     (On::OfASet, "DeleteSnapshot", &[Prune, Delete]),
     // The label; the mark of a set that is being removed; the day until which it is kept.
-    (On::OfASet, "CreateTags", &[Snapshot, Doctor, Prune, Delete, Keep]),
+    (On::OfASet, "CreateTags", &[Snapshot, Rehearse, Doctor, Prune, Delete, Keep]),
     // The mark, where the first snapshot is refused or the set came back.
     (On::OfASet, "DeleteTags", &[Prune, Delete, Release, Undelete]),
     (On::OfASet, "ModifySnapshotAttribute", &[Share, Unshare]),
@@ -277,7 +277,7 @@ mod tests {
             (Plan, "DescribeInstances DescribeVolumes CreateSnapshots CreateSnapshot CreateTags"),
             (
                 Rehearse,
-                "DescribeInstances DescribeVolumes DescribeSnapshots CreateSnapshots CreateSnapshot CreateTags",
+                "DescribeInstances DescribeVolumes DescribeSnapshots CreateSnapshots CreateSnapshot CreateTags CreateTags",
             ),
             (Freeze, "DescribeInstances DescribeVolumes"),
             (
