@@ -82,6 +82,10 @@ impl Server {
         // What is broken is to be seen, and not repaired on the way.
         command.args(["--myisam-recover-options=OFF", "--aria-recover-options=OFF"]);
         command.arg(format!("--datadir={}", place.data.display()));
+        // A server that starts removes the temporary tables of every other one with the same folder for them.
+        let temporary = rig.path(&format!("{name}.tmp"));
+        std::fs::create_dir_all(&temporary).unwrap();
+        command.arg(format!("--tmpdir={}", temporary.display()));
         command.arg(format!("--socket={}", socket.display()));
         command.arg(format!("--pid-file={}", rig.path(&format!("{name}.pid")).display()));
         command.arg(format!("--port={port}")).arg(format!("--server-id={}", place.id));
