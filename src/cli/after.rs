@@ -33,8 +33,7 @@ pub(super) async fn lock(loaded: &Loaded, ec2: &Aws, set: &mut SetRecord, interr
     let mut failed = Vec::new();
     for (step, said) in done {
         if let Err(e) = said {
-            let hint = e.hint().map_or_else(String::new, |hint| format!(" ({hint})"));
-            failed.push(format!("{} is NOT locked {how}: {e}{hint}", step.id));
+            failed.push(format!("{} is NOT locked {how}: {}", step.id, e.with_hint()));
         }
     }
     let locked = all - failed.len();
@@ -53,7 +52,8 @@ fn is_accepted(set: &SetRecord) -> bool {
     matches!(set.exit, Exit::Ok | Exit::Lower | Exit::After) && !set.snapshots.is_empty()
 }
 
-/// Removes the sets that the plan's rules let go. Returns what was done, and the exit code of a prune like it. Nothing is removed after a run that has not taken what its plan
+/// Removes the sets that the plan's rules let go. Returns what was done, and the exit code of a prune like it. Nothing
+/// is removed after a run that has not taken what its plan
 /// asks for.
 pub(super) async fn prune(loaded: &Loaded, ec2: &Aws, set: &mut SetRecord) -> Option<(Done, Exit)> {
     if !is_accepted(set) {

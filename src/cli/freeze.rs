@@ -17,7 +17,7 @@ use tokio::io::BufReader;
 use tokio::net::UnixStream;
 
 use super::start::{OWN_PROGRAM, clean_up, environment, plan_and_settle, prepare_process};
-use super::{Global, Output, Selection, as_json, print, print_json, say};
+use super::{Global, Output, Selection, print, print_document, say};
 use crate::config::Loaded;
 use crate::doctor::{refuse, storage};
 use crate::error::Error;
@@ -176,7 +176,7 @@ impl Freeze {
             Output::Text if record.lasts() => print(record.run_id.as_str()),
             Output::Text => {}
             Output::Json => {
-                print_json(&as_json(record)?);
+                print_document(record)?;
             }
         }
         say(&report::held_freeze::human(record));

@@ -6,7 +6,7 @@
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
-use super::{Global, as_json, print_json};
+use super::{Global, print_document};
 use crate::config::Overrides;
 use crate::config::settings::PlanSettings;
 use crate::ec2::policy::{For, Needing, least};
@@ -71,7 +71,7 @@ impl IamPolicy {
             instance: instance.filter(|_| self.instance_only),
             one_volume: plans.iter().all(one_volume),
         });
-        print_json(&as_json(&policy)?);
+        print_document(&policy)?;
         Ok(Exit::Ok)
     }
 }

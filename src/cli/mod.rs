@@ -305,8 +305,8 @@ fn print_json(json: &str) {
     let _ = writeln!(std::io::stdout(), "{}", printable_json(json.trim_end_matches('\n')));
 }
 
-/// The same, written as it is made: a document about 100,000 snapshots is never in memory as a whole.
-fn print_large(value: &impl serde::Serialize) -> Result<(), Error> {
+/// A document as JSON, written as it is made: one about 100,000 snapshots is never in memory as a whole.
+fn print_document(value: &impl serde::Serialize) -> Result<(), Error> {
     use std::io::Write;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     match serde_json::to_writer_pretty(PrintableJson(&mut out), value) {
@@ -316,10 +316,6 @@ fn print_large(value: &impl serde::Serialize) -> Result<(), Error> {
     let _ = writeln!(out);
     let _ = out.flush();
     Ok(())
-}
-
-fn as_json(value: &impl serde::Serialize) -> Result<String, Error> {
-    serde_json::to_string_pretty(value).map_err(|e| Error::new(Exit::Bug, e))
 }
 
 impl Global {

@@ -11,7 +11,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::sets::{Account, being_copied};
-use super::{Global, Output, print, print_large, say};
+use super::{Global, Output, print, print_document, say};
 use crate::config::Loaded;
 use crate::ec2::aws::Aws;
 use crate::ec2::keep::Keep as _;
@@ -143,7 +143,7 @@ impl Prune {
                 removed: &done.removed,
                 exit_code: exit,
             };
-            print_large(&document)?;
+            print_document(&document)?;
         }
         Ok(exit)
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::start::{Ready, end, listen, prepare_process};
-use super::{Choice, Global, Output, as_json, print, print_json, say};
+use super::{Choice, Global, Output, print, print_document, say};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::ids::RunId;
@@ -79,7 +79,7 @@ impl Rehearse {
         };
         match self.choice.output {
             Output::Text => print(&report::rehearsal::human(&rehearsal)),
-            Output::Json => print_json(&as_json(&rehearsal)?),
+            Output::Json => print_document(&rehearsal)?,
         }
         if let Some(hint) = rehearsal.rounds.last().and_then(|r| r.hint.as_ref()) {
             say(&format!("hint: {hint}"));

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::regions::{self, Failed};
 use super::sets::{Account, SetName, set_name};
-use super::{Global, Output, as_json, print, print_json};
+use super::{Global, Output, print, print_document};
 use crate::ec2::keep::{TierView, Wanted};
 use crate::error::Error;
 use crate::exit::Exit;
@@ -81,7 +81,7 @@ impl Show {
                     record_differs: &differs,
                     set: &set,
                 };
-                print_json(&as_json(&document)?);
+                print_document(&document)?;
             }
             Output::Text => {
                 let kept =

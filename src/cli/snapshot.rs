@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use super::copy::Copies;
 use super::follow::Progress;
 use super::start::{ROOT, Ready, end, environment, listen, prepare_process};
-use super::{Choice, Global, Output, after, as_json, print, print_json, say};
+use super::{Choice, Global, Output, after, print, print_document, say};
 use crate::clock::System;
 use crate::config::{self, Loaded, Overrides};
 use crate::ec2::repeat::Repeating;
@@ -183,7 +183,7 @@ impl Snapshot {
         }
         let record = &outcome.record;
         if json {
-            print_json(&as_json(record)?);
+            print_document(record)?;
         }
         say(&if waits { report::set::completed(record, known) } else { report::set::human(record) });
         if let Some(hint) = &outcome.hint {

@@ -6,7 +6,7 @@
 
 use clap::Args;
 
-use super::{Global, Output, as_json, print, print_json};
+use super::{Global, Output, print, print_document};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::path_encoding::shown;
@@ -40,7 +40,7 @@ impl Status {
         match self.output {
             Output::Text => print(&report::status::human(&status)),
             Output::Json => {
-                print_json(&as_json(&status)?);
+                print_document(&status)?;
             }
         }
         Ok(status.exit)

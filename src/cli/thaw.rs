@@ -11,7 +11,7 @@ use clap::Args;
 use nix::errno::Errno;
 use serde::Serialize;
 
-use super::{Global, Output, as_json, print, print_json, say};
+use super::{Global, Output, print, print_document, say};
 use crate::config::Loaded;
 use crate::error::Error;
 use crate::exit::Exit;
@@ -98,7 +98,7 @@ impl Thaw {
         if let Some(all) = all.as_mut().filter(|_| self.output == Output::Json) {
             all.exit_code = exit;
             all.freeze = record;
-            print_json(&as_json(all)?);
+            print_document(all)?;
         }
         Ok(exit)
     }
@@ -121,7 +121,7 @@ impl Thaw {
     fn report(&self, record: &HeldFreezeRecord) -> Result<Exit, Error> {
         // With --all it is a part of one document.
         if self.output == Output::Json && !self.all {
-            print_json(&as_json(record)?);
+            print_document(record)?;
         }
         say(&report::held_freeze::human(record));
         Ok(record.thaw_exit())

@@ -3,7 +3,7 @@
 //! In: what was tried at each. Out: ids on stdout, a line each on stderr, the exit code. Must never: call a set
 //! changed of which a snapshot is not.
 
-use super::{Output, as_json, print, print_json, say};
+use super::{Output, print, print_document, say};
 use crate::ec2::Ec2Error;
 use crate::error::Error;
 use crate::exit::Exit;
@@ -24,7 +24,7 @@ impl Command {
         if self.output == Output::Json {
             let (command, dry_run) = (self.name, self.dry_run);
             let changes = Changes { version: change::VERSION, command, dry_run, sets, exit_code };
-            print_json(&as_json(&changes)?);
+            print_document(&changes)?;
         }
         Ok(exit_code)
     }

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::sets::{Account, SetName, set_name};
-use super::{Global, Output, as_json, print, print_json, say};
+use super::{Global, Output, print, print_document, say};
 use crate::ec2::keep::Wanted;
 use crate::ec2::repeat::Repeating;
 use crate::error::Error;
@@ -77,7 +77,7 @@ impl Verify {
             Output::Json => {
                 let document =
                     Document { version: VERSION, set: &set.id, level: self.level, verdict, report: &report };
-                print_json(&as_json(&document)?);
+                print_document(&document)?;
             }
             Output::Text => {
                 report.findings.iter().for_each(|f| print(&line(f)));

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::follow::Progress;
 use super::sets::{Account, SetName, set_name};
 use super::start::{end, listen};
-use super::{Global, Output, as_json, print, print_json, say};
+use super::{Global, Output, print, print_document, say};
 use crate::clock::{Clock as _, System};
 use crate::config::Overrides;
 use crate::ec2::repeat::Repeating;
@@ -121,7 +121,7 @@ impl Wait {
             };
             let (set, region, snapshots) = (&set.id, set.region.as_str(), waiting.states());
             let document = Document { version: VERSION, set, region, state, reason, snapshots, exit_code };
-            print_json(&as_json(&document)?);
+            print_document(&document)?;
         }
         Ok(exit_code)
     }

@@ -262,6 +262,11 @@ impl Ec2Error {
         }
     }
 
+    /// The message, and what the user can do about it.
+    pub(crate) fn with_hint(&self) -> String {
+        self.hint().map_or_else(|| self.to_string(), |hint| format!("{self} ({hint})"))
+    }
+
     /// What the user can do about it, by EC2's error code; none for a code that is not known here.
     #[must_use]
     pub fn hint(&self) -> Option<String> {

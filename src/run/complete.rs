@@ -5,32 +5,17 @@
 
 use std::path::Path;
 
-use super::applications::{self, Applications};
+use super::applications;
 use super::job::Job;
 use super::settle;
-use super::take::{self, Outcome};
+use super::take::{self, Left, Outcome};
 use crate::clock::Clock;
-use crate::config::settings::Hook;
 use crate::ec2::keep::Keep;
 use crate::ec2::repeat::Repeating;
 use crate::interrupt::Interrupt;
-use crate::quiesce::{self, HookEnv, Phase, RunResult};
+use crate::quiesce::{self, Phase, RunResult};
 use crate::sets::follow::{Followed, Tell, follow};
 use crate::sets::wait::Waiting;
-
-/// The commands for the end, not run yet.
-#[derive(Debug)]
-pub struct Left {
-    /// Of what was quiesced.
-    attempted: Vec<Hook>,
-    env: HookEnv,
-}
-
-impl Left {
-    pub(super) fn of(applications: &Applications) -> Self {
-        Self { attempted: applications.attempted.clone(), env: applications.env.clone() }
-    }
-}
 
 /// Waits for the set, runs the commands for the end, and writes the record once more. Nothing happens where nothing is
 /// left.
@@ -69,8 +54,7 @@ pub async fn complete<E: Keep>(
         }
         Ok(Followed::NotYet) => Vec::new(),
         Err(e) => {
-            let hint = e.hint().map_or_else(String::new, |h| format!(" ({h})"));
-            record.after.push(format!("cannot see whether the set is complete: {e}{hint}; {again}"));
+            record.after.push(format!("cannot see whether the set is complete: {}; {again}", e.with_hint()));
             Vec::new()
         }
     };

@@ -6,7 +6,6 @@
 use nix::sys::signal::Signal;
 
 use super::applications::{self, Applications};
-use super::complete::Left;
 use super::environment::Environment;
 use super::failure::Failure;
 use super::former::Formers;
@@ -19,12 +18,13 @@ use super::step::Step;
 use super::unmounted::{self, Remounted};
 use super::verdict::{self, Ending, evidence, verdict};
 use super::{create_request, preflight, release, settle};
+use crate::config::settings::Hook;
 use crate::ec2::{CreateFailed, CreateRequest, Ec2, SnapshotView, reconcile};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::interrupt::Interrupt;
 use crate::plan::{Consistency, PlannedVolume};
-use crate::quiesce::RunResult;
+use crate::quiesce::{HookEnv, RunResult};
 use crate::sets::record::{self, SetRecord};
 use crate::window::{Called, Prepared, Times};
 
@@ -44,6 +44,14 @@ pub struct Outcome {
     pub signal: Option<Signal>,
     /// The commands for the end, where the plan waits for the set to be complete: they have not run.
     pub left: Option<Left>,
+}
+
+/// The commands for the end, not run yet: [`super::complete`] does.
+#[derive(Debug)]
+pub struct Left {
+    /// Of what was quiesced.
+    pub(super) attempted: Vec<Hook>,
+    pub(super) env: HookEnv,
 }
 
 /// Takes a set.
@@ -169,8 +177,7 @@ impl<E: Ec2> Goal<E> for Take {
         if let Some(mut given) = given {
             let ec2 = env.patient().until(&progress.interrupt);
             if let Err(e) = settle::label(&ec2, &mut given).await {
-                let hint = e.hint().map_or_else(String::new, |h| format!(" ({h})"));
-                record.after.push(format!("cannot tag the snapshots with their verdict: {e}{hint}"));
+                record.after.push(format!("cannot tag the snapshots with their verdict: {}", e.with_hint()));
             }
             let _ = progress.journal.update(|state| {
                 // Of a set that is known as a whole and has its tags, EC2 is asked no more.
@@ -183,7 +190,8 @@ impl<E: Ec2> Goal<E> for Take {
         progress.applications.env.reason.clone_from(&record.reason);
         // A set that is not all that was to be taken is not waited for: it is told at once.
         if job.settings.wait && failed.is_none() && outcome.signal.is_none() && !record.snapshots.is_empty() {
-            outcome.left = Some(Left::of(&progress.applications));
+            let apps = &progress.applications;
+            outcome.left = Some(Left { attempted: apps.attempted.clone(), env: apps.env.clone() });
         } else {
             let finished = applications::finish(job, &progress.applications).await;
             record.after.extend(applications::after(&finished));

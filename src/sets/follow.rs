@@ -70,18 +70,28 @@ pub async fn follow<E: Keep>(
             Seen::Failed(why) => return Ok(Followed::Lost(why)),
             Seen::Pending => {}
         }
-        let waited = now.saturating_sub(began);
-        if limit.is_some_and(|limit| waited >= limit) {
+        let Some(pause) = pause(waiting, now.saturating_sub(began), limit) else {
             return Ok(Followed::NotYet);
-        }
-        let pause = waiting.pause(waited);
-        let pause = limit.map_or(pause, |limit| pause.min(limit.saturating_sub(waited)));
+        };
         tell.looked(waiting, now, pause);
-        tokio::select! {
-            biased;
-            signal = interrupt.caught() => return Ok(Followed::Interrupted(signal)),
-            () = clock.pause(pause) => {}
+        if let Some(signal) = rest(clock, pause, interrupt).await {
+            return Ok(Followed::Interrupted(signal));
         }
+    }
+}
+
+/// The pause before the next look; none when the limit is over.
+fn pause(waiting: &Waiting, waited: Duration, limit: Option<Duration>) -> Option<Duration> {
+    let left = limit.map_or(Duration::MAX, |limit| limit.saturating_sub(waited));
+    (!left.is_zero()).then(|| waiting.pause(waited).min(left))
+}
+
+/// Pauses. The signal that ended the pause, if one did.
+async fn rest(clock: &dyn Clock, pause: Duration, interrupt: &mut Interrupt) -> Option<Signal> {
+    tokio::select! {
+        biased;
+        signal = interrupt.caught() => Some(signal),
+        () = clock.pause(pause) => None,
     }
 }
 
@@ -112,22 +122,17 @@ pub async fn readable<D: Direct>(
                 Ok(true) => break,
                 Ok(false) if told => {}
                 Ok(false) => {
-                    tell.line(&format!("{} {}: completed, not readable yet", member.id, member.name()))
+                    told = true;
+                    tell.line(&format!("{} {}: completed, not readable yet", member.id, member.name()));
                 }
                 Err(e) if e.passes() => tell.line(&format!("{e}; asking again")),
                 Err(e) => return Err(e),
             }
-            told = true;
-            let waited = clock.elapsed().saturating_sub(began);
-            if limit.is_some_and(|limit| waited >= limit) {
+            let Some(pause) = pause(waiting, clock.elapsed().saturating_sub(began), limit) else {
                 return Ok(Followed::NotYet);
-            }
-            let pause = waiting.pause(waited);
-            let pause = limit.map_or(pause, |limit| pause.min(limit.saturating_sub(waited)));
-            tokio::select! {
-                biased;
-                signal = interrupt.caught() => return Ok(Followed::Interrupted(signal)),
-                () = clock.pause(pause) => {}
+            };
+            if let Some(signal) = rest(clock, pause, interrupt).await {
+                return Ok(Followed::Interrupted(signal));
             }
         }
     }

@@ -18,7 +18,7 @@ use serde_json::Value;
 use stillpoint::host::kernel::{Kernel, Linux};
 use stillpoint::host::superblock;
 use stillpoint::interrupt::Interrupt;
-use stillpoint::plan::{Consistency, Method, Plan, PlannedFilesystem, PointInTimeCall, Wave, WitnessDevice};
+use stillpoint::plan::{Method, PlannedFilesystem, Wave, WitnessDevice};
 use stillpoint::window::guard::StartGuard;
 use stillpoint::window::guard::process::Program;
 use stillpoint::window::{Extras, Limits, Machine, Prepared};
@@ -92,19 +92,7 @@ fn a_write_that_was_lost_after_the_last_flush_is_a_doubt() {
         volumes: vec![],
         reason: String::new(),
     };
-    let plan = Plan {
-        name: "test".into(),
-        filesystems: vec![filesystem],
-        volumes: vec![],
-        witnesses: vec![],
-        beneath: vec![],
-        left_out: vec![],
-        missing: vec![],
-        call: PointInTimeCall::CreateSnapshot { volume: "vol-0123456789abcdef0".parse().unwrap() },
-        expedite: stillpoint::plan::Expediting::default(),
-        notes: vec![],
-        best: Consistency::Filesystem,
-    };
+    let plan = rig::made::plan(vec![filesystem]);
     let limits = Limits {
         window: Duration::from_secs(20),
         freeze: Duration::from_secs(10),

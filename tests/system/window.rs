@@ -17,7 +17,7 @@ use stillpoint::host::kernel::{Kernel, Linux, WriteCounter};
 use stillpoint::host::superblock;
 use stillpoint::ids::DevNo;
 use stillpoint::interrupt::Interrupt;
-use stillpoint::plan::{Consistency, Method, Plan, PlannedFilesystem, PointInTimeCall, Wave, WitnessDevice};
+use stillpoint::plan::{Method, Plan, PlannedFilesystem, Wave, WitnessDevice};
 use stillpoint::window::guard::StartGuard;
 use stillpoint::window::guard::process::Program;
 use stillpoint::window::{
@@ -179,19 +179,7 @@ impl Host {
         for (name, what) in does {
             fake.does.lock().unwrap().insert(folder.path().join(name), *what);
         }
-        let plan = Plan {
-            name: "test".into(),
-            filesystems: filesystems.to_vec(),
-            volumes: vec![],
-            witnesses: vec![],
-            beneath: vec![],
-            left_out: vec![],
-            missing: vec![],
-            call: PointInTimeCall::CreateSnapshot { volume: "vol-0123456789abcdef0".parse().unwrap() },
-            expedite: stillpoint::plan::Expediting::default(),
-            notes: vec![],
-            best: Consistency::Filesystem,
-        };
+        let plan = made::plan(filesystems.to_vec());
         Self { _folder: folder, fake, plan, limits: LIMITS }
     }
 

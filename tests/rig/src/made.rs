@@ -20,6 +20,7 @@ use stillpoint::host::kernel::{self, Linux, SharedPage, WriteCounter};
 use stillpoint::host::mountinfo::{self, MountTree};
 use stillpoint::ids::DevNo;
 use stillpoint::interrupt::Interrupt;
+use stillpoint::plan::{Consistency, Plan, PlannedFilesystem, PointInTimeCall};
 use stillpoint::window::Extras;
 use stillpoint::window::guard::{Guard, GuardError, StartGuard};
 use stillpoint::window::state::State;
@@ -202,6 +203,23 @@ impl kernel::Kernel for Kernel {
 
     fn flush_device(&self, _: BorrowedFd<'_>) -> nix::Result<()> {
         Ok(())
+    }
+}
+
+/// A plan of these filesystems and nothing else.
+pub fn plan(filesystems: Vec<PlannedFilesystem>) -> Plan {
+    Plan {
+        name: "test".into(),
+        filesystems,
+        volumes: vec![],
+        witnesses: vec![],
+        beneath: vec![],
+        left_out: vec![],
+        missing: vec![],
+        call: PointInTimeCall::CreateSnapshot { volume: "vol-0123456789abcdef0".parse().unwrap() },
+        expedite: stillpoint::plan::Expediting::default(),
+        notes: vec![],
+        best: Consistency::Filesystem,
     }
 }
 
