@@ -45,6 +45,7 @@ def plain(sim):
         "EnableImage": {"ImageId": "ami-0123456789abcdef0"},
         "EnableSnapshotBlockPublicAccess": {"State": "block-new-sharing"},
         "GetEbsDefaultKmsKeyId": {},
+        "GetEbsEncryptionByDefault": {},
         "GetInstanceUefiData": {"InstanceId": sim.instance_id},
         "GetSnapshotBlockPublicAccessState": {},
         "ListSnapshotsInRecycleBin": {},

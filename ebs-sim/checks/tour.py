@@ -197,10 +197,11 @@ def volumes(t):
         t.here.delete_volume(VolumeId=each)
 
 
-@stop("GetEbsDefaultKmsKeyId")
+@stop("GetEbsDefaultKmsKeyId", "GetEbsEncryptionByDefault")
 def default_keys(t):
     t.here.get_ebs_default_kms_key_id()
     t.there.get_ebs_default_kms_key_id()
+    t.here.get_ebs_encryption_by_default()
 
 
 @stop("CopySnapshot", "CreateSnapshot")

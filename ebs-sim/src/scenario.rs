@@ -228,6 +228,13 @@ impl Scenario {
                 self.instance.region
             ));
         }
+        let known =
+            |region: &&String| **region == self.instance.region || self.other_regions.contains(*region);
+        if let Some(region) = self.volume_times.encrypted_by_default.iter().find(|region| !known(region)) {
+            return wrong(format!(
+                "volumes.encrypted_by_default holds {region}, which is neither the instance's Region nor in other_regions"
+            ));
+        }
         if ImageId::parse(&self.instance.image_id).is_none() {
             return wrong(format!(
                 "instance.image_id = {:?} is not an id such as ami-0abcdef1234567890",

@@ -5,6 +5,7 @@
 
 mod around;
 mod destination;
+mod document;
 mod every;
 mod shared;
 
@@ -15,11 +16,12 @@ use clap::Args;
 pub(super) use self::around::Copies;
 use self::around::until_completed;
 use self::destination::Destination;
+use self::document::OfRegion;
 use self::every::copy;
 use super::sets::{Account, SetName, set_name};
 use super::share::account_id;
 use super::start::{end, listen};
-use super::{Global, print};
+use super::{Global, Output, print};
 use crate::config;
 use crate::config::settings::CopySettings;
 use crate::ec2::TaggedSnapshot;
@@ -76,6 +78,9 @@ pub(super) struct Copy {
     /// Print what would be copied, how, and what is known of its cost, and stop.
     #[arg(long, short = 'n')]
     dry_run: bool,
+    /// What stdout gets: text (the ids of the copies) or json.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
 }
 
 impl Copy {
@@ -95,14 +100,52 @@ impl Copy {
         let source = source(&account, &set).await?;
         let whose = self.whose(&set)?;
         if self.dry_run {
+            let mut copies = Vec::new();
             for to in &to {
-                dry_run(&account, &source, to, whose.as_ref()).await?;
+                copies.push(self.looked_ahead(&account, &source, to, whose.as_ref()).await?);
             }
-            return Ok(Exit::Ok);
+            return self.tell(&source, whose.as_ref(), &copies, Exit::Ok);
         }
         let made = copy(&account, &source, &to, whose.as_ref(), !self.no_wait, &interrupt).await?;
-        made.ids.iter().for_each(|id| print(id.as_str()));
-        Ok(end(made.exit, made.signal))
+        if self.output == Output::Text {
+            made.ids.iter().for_each(|id| print(id.as_str()));
+        }
+        let exit = self.tell(&source, whose.as_ref(), &made.copies, made.exit)?;
+        Ok(end(exit, made.signal))
+    }
+
+    fn tell(
+        &self,
+        source: &Source,
+        whose: Option<&Whose>,
+        copies: &[OfRegion],
+        exit: Exit,
+    ) -> Result<Exit, Error> {
+        if self.output == Output::Json {
+            document::tell(source, whose, self.dry_run, copies, exit)?;
+        }
+        Ok(exit)
+    }
+
+    /// What would be done at one destination.
+    async fn looked_ahead(
+        &self,
+        account: &Account,
+        source: &Source,
+        to: &CopySettings,
+        whose: Option<&Whose>,
+    ) -> Result<OfRegion, Error> {
+        let at = Destination::of(account, source, to, whose).await?;
+        let ec2 = at.calls(&account.loaded);
+        let tag = vec![(INSTANCE_TAG.to_owned(), source.set.instance.to_string())];
+        let mut there = snapshots(&ec2, &Wanted::Tagged(tag)).await.map_err(Error::from)?;
+        there.retain(|s| s.tag(SOURCE_TAG).is_some());
+        let same_place = source.set.region == to.region && whose.is_none();
+        let forecast = forecast(source, &at.how, &there, same_place);
+        if self.output == Output::Text {
+            print(&report::copy::forecast(source, to, &at.how, &at.existing, &forecast, same_place));
+        }
+        Ok(OfRegion::of(source, &at).expecting(&forecast))
     }
 
     /// Who copies, where it is not the account of the set.
@@ -167,22 +210,4 @@ async fn source(account: &Account, set: &SnapshotSet) -> Result<Source, Error> {
         all.extend(snapshots(&ec2, &Wanted::Ids(some.to_vec())).await.map_err(Error::from)?);
     }
     Source::of(set, &all).map_err(|refusal| Error::new(Exit::Config, refusal.what).hint(refusal.hint))
-}
-
-/// Prints what would be done at one destination.
-async fn dry_run(
-    account: &Account,
-    source: &Source,
-    to: &CopySettings,
-    whose: Option<&Whose>,
-) -> Result<(), Error> {
-    let at = Destination::of(account, source, to, whose).await?;
-    let ec2 = at.calls(&account.loaded);
-    let tag = vec![(INSTANCE_TAG.to_owned(), source.set.instance.to_string())];
-    let mut there = snapshots(&ec2, &Wanted::Tagged(tag)).await.map_err(Error::from)?;
-    there.retain(|s| s.tag(SOURCE_TAG).is_some());
-    let same_place = source.set.region == to.region && whose.is_none();
-    let forecast = forecast(source, &at.how, &there, same_place);
-    print(&report::copy::forecast(source, to, &at.how, &at.existing, &forecast, same_place));
-    Ok(())
 }

@@ -45,4 +45,6 @@ pub trait Copies: Keep {
     fn may_copy(&self, request: &CopyRequest) -> impl Future<Output = Result<(), Ec2Error>>;
     /// GetEbsDefaultKmsKeyId: the key that new volumes get when none is named.
     fn default_key(&self) -> impl Future<Output = Result<String, Ec2Error>>;
+    /// GetEbsEncryptionByDefault: is everything new encrypted there, asked for or not?
+    fn encrypts_by_default(&self) -> impl Future<Output = Result<bool, Ec2Error>>;
 }

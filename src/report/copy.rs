@@ -9,10 +9,10 @@ use std::time::Duration;
 use crate::config::settings::CopySettings;
 use crate::ec2::copies::Encryption;
 use crate::path_encoding::printable;
-use crate::sets::copy::How;
 use crate::sets::copy::existing::Existing;
 use crate::sets::copy::forecast::{Expected, Forecast};
 use crate::sets::copy::source::Source;
+use crate::sets::copy::{ByDefault, How};
 
 /// Bytes as people write them.
 fn bytes(n: u64) -> String {
@@ -65,10 +65,12 @@ pub(crate) fn forecast(
     };
     let _ = writeln!(text, "  size   {size}");
     let key = match &how.encryption {
-        Encryption::AsSource if source.encrypted() => {
-            "as the source, under alias/aws/ebs: never to be shared"
-        }
-        Encryption::AsSource => "none, as the source, unless the account encrypts by default",
+        Encryption::AsSource => match &how.by_default {
+            ByDefault::On(key) => &format!("{key}: the account encrypts everything new there"),
+            _ if source.encrypted() => "as the source, under alias/aws/ebs: never to be shared",
+            ByDefault::Off => "none, as the source",
+            ByDefault::NotKnown => "none, as the source, unless the account encrypts by default",
+        },
         Encryption::Unnamed => "alias/aws/ebs, the account's default key there: never to be shared",
         Encryption::Key(key) => key,
     };

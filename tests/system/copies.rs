@@ -217,6 +217,68 @@ fn a_key_that_cannot_be_used_is_told_at_once_or_later_and_never_a_good_copy() {
     rig.run(&["delete", last, "--region", THERE]).exits(0);
 }
 
+/// What a copy says in prose, its JSON says too.
+#[test]
+fn programs_are_told_what_became_of_each_copy() {
+    let (rig, set) = with_a_set(KEYS);
+    let json = |more: &[&str], exit| {
+        rig.run(&[&["copy", &set, "-o", "json", "--to"], more].concat()).exits(exit).record()
+    };
+    let dry = json(&["us-west-2,eu-central-1", "--within", "2h", "-n"], 0);
+    assert_eq!((dry["dry_run"].as_bool(), dry["copies"].as_array().unwrap().len()), (Some(true), 2), "{dry}");
+    let planned = &dry["copies"][1];
+    assert_eq!((&planned["region"], &planned["state"]), (&ELSEWHERE.into(), &"planned".into()));
+    assert_eq!((&planned["set"], &planned["within_minutes"]), (&Value::Null, &120.into()));
+    assert_eq!(
+        (&planned["encryption"], &planned["encrypts_by_default"]),
+        (&"as_source".into(), &false.into())
+    );
+    assert!(planned["full_bytes"].as_u64().unwrap() > 0, "{planned}");
+    assert!(planned["snapshots"].as_array().unwrap().iter().all(|s| s["expected"] == "full"), "{planned}");
+    assert!(rig.calls("CopySnapshot").is_empty());
+    // One of two fails: the other is a copy, and the exit code tells.
+    let slow = ["faults", "add", "--action", "CopySnapshot", "--call", "1", "--kind", "snapshot-error"];
+    rig.sim(&slow);
+    let half = json(&[THERE], 11);
+    let copy = &half["copies"][0];
+    assert_eq!((&copy["state"], &half["exit_code"]), (&"failed".into(), &11.into()), "{half}");
+    let states: Vec<_> = copy["snapshots"].as_array().unwrap().iter().map(|s| s["state"].as_str()).collect();
+    assert!(states.contains(&Some("error")) && states.contains(&Some("completed")), "{half}");
+    let good = json(&[THERE, "--key", "alias/backup"], 0);
+    let copy = &good["copies"][0];
+    assert_eq!((&copy["state"], &copy["key"]), (&"completed".into(), &"alias/backup".into()), "{good}");
+    let there: Vec<_> =
+        copies(&rig, THERE).into_iter().filter(|s| s["tags"]["stillpoint:run"] == copy["set"]).collect();
+    for snapshot in copy["snapshots"].as_array().unwrap() {
+        let made = there.iter().find(|s| s["id"] == snapshot["id"]).expect("its copy");
+        assert!(made["tags"]["stillpoint:member"].is_string());
+        assert!(rig.snapshots().iter().any(|s| s["id"] == snapshot["source"]));
+    }
+    // The second time nothing is asked for, and the same is told.
+    let again = json(&[THERE, "--key", "alias/backup"], 0);
+    assert_eq!(again["copies"][0]["snapshots"], copy["snapshots"], "{again}");
+    assert_eq!(json(&[THERE, "--no-wait"], 0)["copies"][0]["set"].is_string(), true);
+}
+
+#[test]
+fn an_account_that_encrypts_everything_is_asked_before_anything_is_foretold() {
+    let (rig, set) = with_a_set("[volumes]\nencrypted_by_default = ['us-west-2']\n");
+    let dry = rig.run(&["copy", &set, "--to", THERE, "-n"]);
+    assert!(dry.exits(0).out.contains("the account encrypts everything new there"), "{}", dry.out);
+    rig.run(&["copy", &set, "--to", THERE])
+        .exits(0)
+        .says("encrypts everything new there, with alias/aws/ebs");
+    let copy = show(&rig, &assert_copied_once(&rig, THERE, &set, 2), THERE);
+    assert!(copy["members"].as_array().unwrap().iter().all(|m| m["encrypted"] == true), "{copy}");
+    // Without that permission, it is copied, and less is said before.
+    rig.control("POST", "iam", "{\"deny\": [\"ec2:GetEbsEncryptionByDefault\"]}");
+    let next = take(&rig);
+    let dry = rig.run(&["copy", &next, "--to", ELSEWHERE, "-n", "-o", "json"]).exits(0).record();
+    assert_eq!(dry["copies"][0]["encrypts_by_default"], Value::Null, "{dry}");
+    rig.run(&["copy", &next, "--to", ELSEWHERE]).exits(0).says("encrypts everything new is not known");
+    assert_copied_once(&rig, ELSEWHERE, &next, 2);
+}
+
 #[test]
 fn the_default_key_is_said_and_named_in_the_call() {
     let (rig, set) = with_a_set(&KEYS.replacen("alias = 'alias/backup'\n", "ebs_default = true\n", 1));

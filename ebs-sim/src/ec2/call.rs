@@ -43,6 +43,7 @@ pub const ACTIONS: &[&str] = &[
     "EnableImage",
     "EnableSnapshotBlockPublicAccess",
     "GetEbsDefaultKmsKeyId",
+    "GetEbsEncryptionByDefault",
     "GetInstanceUefiData",
     "GetSnapshotBlockPublicAccessState",
     "ListSnapshotsInRecycleBin",
@@ -89,6 +90,7 @@ pub enum Call {
     EnableImage(images::Disable),
     EnableSnapshotBlockPublicAccess(block_public::Enable),
     GetEbsDefaultKmsKeyId(keys::OfVolumes),
+    GetEbsEncryptionByDefault(keys::ByDefault),
     GetInstanceUefiData(images::Uefi),
     GetSnapshotBlockPublicAccessState(block_public::Get),
     ListSnapshotsInRecycleBin(bin::List),
@@ -143,6 +145,7 @@ impl Call {
                 Call::EnableSnapshotBlockPublicAccess(block_public::Enable::parse(params)?)
             }
             "GetEbsDefaultKmsKeyId" => Call::GetEbsDefaultKmsKeyId(keys::OfVolumes),
+            "GetEbsEncryptionByDefault" => Call::GetEbsEncryptionByDefault(keys::ByDefault),
             "GetInstanceUefiData" => Call::GetInstanceUefiData(images::Uefi::parse(params)?),
             "GetSnapshotBlockPublicAccessState" => Call::GetSnapshotBlockPublicAccessState(block_public::Get),
             "ListSnapshotsInRecycleBin" => Call::ListSnapshotsInRecycleBin(bin::List::parse(params)?),
@@ -195,6 +198,7 @@ impl Call {
                 vec![Need::on_all("ec2:EnableSnapshotBlockPublicAccess")]
             }
             Call::GetEbsDefaultKmsKeyId(_) => vec![Need::on_all("ec2:GetEbsDefaultKmsKeyId")],
+            Call::GetEbsEncryptionByDefault(_) => vec![Need::on_all("ec2:GetEbsEncryptionByDefault")],
             Call::GetInstanceUefiData(call) => call.needs(world),
             Call::GetSnapshotBlockPublicAccessState(_) => {
                 vec![Need::on_all("ec2:GetSnapshotBlockPublicAccessState")]
@@ -242,6 +246,7 @@ impl Call {
             Call::EnableImage(call) => call.act(context),
             Call::EnableSnapshotBlockPublicAccess(call) => Ok(call.act(context)),
             Call::GetEbsDefaultKmsKeyId(call) => Ok(call.act(context)),
+            Call::GetEbsEncryptionByDefault(call) => Ok(call.act(context)),
             Call::GetInstanceUefiData(call) => call.act(context),
             Call::GetSnapshotBlockPublicAccessState(call) => Ok(call.act(context)),
             Call::ListSnapshotsInRecycleBin(call) => call.act(context),
@@ -292,6 +297,7 @@ mod tests {
         ("EnableImage", "ImageId=ami-0123456789abcdef0"),
         ("EnableSnapshotBlockPublicAccess", "State=block-new-sharing"),
         ("GetEbsDefaultKmsKeyId", ""),
+        ("GetEbsEncryptionByDefault", ""),
         ("GetInstanceUefiData", "InstanceId=i-0123456789abcdef0"),
         ("GetSnapshotBlockPublicAccessState", ""),
         ("ListSnapshotsInRecycleBin", ""),

@@ -145,9 +145,13 @@ impl Copy {
             return Ok(copy);
         }
         // `Encrypted=false` is accepted for an encrypted source, and means nothing.
-        copy.encrypted = source.encrypted || self.encrypted == Some(true);
-        // Without a name it is the default key, also where the source has another.
-        let key = copy.encrypted.then(|| keys::find_for(world, account, region, self.key.as_deref()));
+        let by_default = keys::encrypts_by_default(world, account, region);
+        copy.encrypted = source.encrypted || self.encrypted == Some(true) || by_default;
+        // Without a name it is AWS's key, also where the source has another; the account's, where it encrypts by
+        // default.
+        let of_account = by_default.then(|| keys::default_key(world, account, region));
+        let name = self.key.as_deref().or(of_account.as_deref());
+        let key = copy.encrypted.then(|| keys::find_for(world, account, region, name));
         // EBS has to decrypt the source before it can encrypt the copy with another key.
         let readable = source
             .kms_key_id

@@ -21,8 +21,28 @@ impl OfVolumes {
     }
 }
 
+/// GetEbsEncryptionByDefault: is every new volume and copy of the account encrypted in this Region?
+pub struct ByDefault;
+
+impl ByDefault {
+    pub fn act(&self, context: &Context) -> String {
+        let world = context.sim.world();
+        let on = encrypts_by_default(&world, &context.account, context.region());
+        context.response(|xml| {
+            xml.text("ebsEncryptionByDefault", on);
+            xml.text("sseType", if on { "sse-kms" } else { "none" });
+        })
+    }
+}
+
+/// Only the instance's account can have it on.
+pub fn encrypts_by_default(world: &World, account: &str, region: &str) -> bool {
+    account == world.account()
+        && world.scenario.volume_times.encrypted_by_default.iter().any(|on| on == region)
+}
+
 /// The alias of AWS's own key, unless the account has set another one.
-fn default_key(world: &World, account: &str, region: &str) -> String {
+pub fn default_key(world: &World, account: &str, region: &str) -> String {
     let of_account =
         |key: &&crate::world::KmsKey| key.ebs_default && key.region == region && key.account == account;
     world.kms_keys.iter().find(of_account).map_or_else(|| DEFAULT_ALIAS.to_owned(), |key| key.arn())

@@ -24,7 +24,7 @@ pub enum VolumeKind {
     InstanceStore,
 }
 
-/// `[volumes]`: how long what happens to volumes takes.
+/// `[volumes]`: how long what happens to volumes takes, and what the account does with each.
 #[derive(Debug, Clone, serde::Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Volumes {
@@ -32,11 +32,13 @@ pub struct Volumes {
     pub seconds_to_create: f64,
     /// How long an attachment is `attaching`, at least.
     pub seconds_to_attach: f64,
+    /// Regions in which the account encrypts every new volume and copy.
+    pub encrypted_by_default: Vec<String>,
 }
 
 impl Default for Volumes {
     fn default() -> Self {
-        Self { seconds_to_create: 1.0, seconds_to_attach: 0.5 }
+        Self { seconds_to_create: 1.0, seconds_to_attach: 0.5, encrypted_by_default: Vec::new() }
     }
 }
 

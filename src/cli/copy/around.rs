@@ -124,7 +124,12 @@ impl Copies {
         match until_completed(account, &set, interrupt).await? {
             Followed::Interrupted(signal) => {
                 say(&format!("{run} is not copied; `stillpoint copy {run} --wait-source` does it"));
-                return Ok(Made { ids: Vec::new(), exit: Exit::After, signal: Some(signal) });
+                return Ok(Made {
+                    ids: Vec::new(),
+                    copies: Vec::new(),
+                    exit: Exit::After,
+                    signal: Some(signal),
+                });
             }
             Followed::Completed | Followed::Lost(_) | Followed::NotYet => {}
         }

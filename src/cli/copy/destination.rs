@@ -24,13 +24,11 @@ use crate::ids::RunId;
 use crate::sets::copy::existing::{Existing, existing};
 use crate::sets::copy::make::{UNSURE, request};
 use crate::sets::copy::source::Source;
-use crate::sets::copy::{DEFAULT_KEY, How};
+use crate::sets::copy::{AWS_KEY, ByDefault, DEFAULT_KEY, How};
 use crate::sets::find::snapshots;
 use crate::sets::read::SOURCE_TAG;
 use crate::sets::set::SnapshotSet;
 
-/// How EC2 names its own key for EBS where an account has chosen no other.
-const AWS_KEY: &str = "alias/aws/ebs";
 /// Before the id of the copied set, in the lock file of a copy that goes on.
 const ASKED: &str = "asked for ";
 
@@ -133,27 +131,63 @@ pub(super) async fn how(
     encrypted: bool,
 ) -> Result<(How, Option<String>), Error> {
     let minutes = to.within.and_then(|time| u16::try_from(time.as_secs() / 60).ok());
-    let how = |encryption, asked: Option<&str>| How { encryption, asked: asked.map(str::to_owned), minutes };
+    let how = |encryption, asked: Option<&str>| How {
+        encryption,
+        asked: asked.map(str::to_owned),
+        minutes,
+        by_default: ByDefault::NotKnown,
+    };
     let region = &to.region;
     if let Some(key) = &to.key {
         return Ok((how(Encryption::Key(key.clone()), Some(key)), None));
     }
     if !to.encrypt {
-        let note = format!(
-            "{region}: what is encrypted stays so, under {AWS_KEY} there: such copies can never be shared\n  --key names \
-             another key"
-        );
-        return Ok((how(Encryption::AsSource, None), encrypted.then_some(note)));
+        let by_default = by_default(ec2, region).await?;
+        let note = match &by_default {
+            ByDefault::On(key) => Some(never_shared(
+                format!("{region}: the account encrypts everything new there, with {key}"),
+                key == AWS_KEY,
+            )),
+            ByDefault::Off | ByDefault::NotKnown => encrypted.then(|| {
+                never_shared(format!("{region}: what is encrypted stays so, under {AWS_KEY} there"), true)
+            }),
+        };
+        return Ok((How { by_default, ..how(Encryption::AsSource, None) }, note));
     }
-    let asked = async || ec2.inner().default_key().await;
-    let key = ec2.call("GetEbsDefaultKmsKeyId", asked).await.map_err(Error::from)?;
+    let key = default_key(ec2).await?;
     let note = format!("{region}: encrypted with {key}, the account's default key there");
     if key == AWS_KEY {
-        let note = format!("{note}\n  such copies can never be shared; --key names another key");
+        let note = never_shared(note, true);
         return Ok((how(Encryption::Unnamed, Some(DEFAULT_KEY)), Some(note)));
     }
     // Named in the call: without a name, EC2 would take its own key.
     Ok((how(Encryption::Key(key), Some(DEFAULT_KEY)), Some(note)))
+}
+
+async fn default_key(ec2: &Repeating<'_, Aws>) -> Result<String, Error> {
+    let asked = async || ec2.inner().default_key().await;
+    ec2.call("GetEbsDefaultKmsKeyId", asked).await.map_err(Error::from)
+}
+
+/// Where the permission for this question alone is missing, the copy is made all the same: it is only foretold less.
+async fn by_default(ec2: &Repeating<'_, Aws>, region: &str) -> Result<ByDefault, Error> {
+    let asked = async || ec2.inner().encrypts_by_default().await;
+    match ec2.call("GetEbsEncryptionByDefault", asked).await {
+        Ok(true) => Ok(ByDefault::On(default_key(ec2).await?)),
+        Ok(false) => Ok(ByDefault::Off),
+        Err(e) if e.denied() => {
+            say(&format!("{region}: whether the account encrypts everything new is not known: {e}"));
+            Ok(ByDefault::NotKnown)
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn never_shared(note: String, aws_key: bool) -> String {
+    if !aws_key {
+        return note;
+    }
+    format!("{note}\n  such copies can never be shared; --key names another key")
 }
 
 /// One copy of a set to a Region at a time on a host. The file also tells the next one what a process that died has

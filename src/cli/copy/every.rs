@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 
 use super::Whose;
 use super::destination::Destination;
+use super::document::OfRegion;
 use super::shared::{lend, take_back};
 use crate::cli::say;
 use crate::cli::sets::Account;
@@ -27,6 +28,8 @@ use crate::sets::find::snapshots;
 pub(in crate::cli) struct Made {
     /// Copies that are there or on their way.
     pub ids: Vec<SnapshotId>,
+    /// Each destination.
+    pub(super) copies: Vec<OfRegion>,
     pub exit: Exit,
     pub signal: Option<Signal>,
 }
@@ -70,14 +73,17 @@ pub(super) async fn copy(
         ));
     }
     let back = stopped || take_back(account, lent).await;
-    let mut made = Made { ids: Vec::new(), exit: Exit::Ok, signal: None };
+    let mut made = Made { ids: Vec::new(), copies: Vec::new(), exit: Exit::Ok, signal: None };
     let mut first = None;
     let nothing = done.iter().all(|d| d.as_ref().is_some_and(|c| c.nothing() && c.signal.is_none()));
     for (at, done) in all.iter().zip(done) {
+        let of = OfRegion::of(source, at);
         let Some(copied) = done else {
+            made.copies.push(of);
             made.ids.extend(at.existing.whole.iter().flat_map(|s| s.snapshots().cloned()));
             continue;
         };
+        made.copies.push(of.done(&copied));
         made.signal = made.signal.or(copied.signal);
         let good = |p: &&CopiedPart| matches!(p.state, PartState::Completed | PartState::Pending);
         made.ids.extend(copied.parts.iter().filter(good).filter_map(|p| p.copy.clone()));

@@ -57,4 +57,13 @@ impl Copies for Aws {
         let key = answer.kms_key_id().filter(|k| !k.is_empty()).map(str::to_owned);
         key.ok_or_else(|| Ec2Error::unknown(ACTION, "the answer has no key"))
     }
+    async fn encrypts_by_default(&self) -> Result<bool, Ec2Error> {
+        const ACTION: &str = "GetEbsEncryptionByDefault";
+        self.ready(ACTION).await?;
+        let call = self.connection.client.get_ebs_encryption_by_default();
+        let answer = call.send().await.map_err(|e| self.sort(ACTION, &e))?;
+        answer
+            .ebs_encryption_by_default()
+            .ok_or_else(|| Ec2Error::unknown(ACTION, "the answer does not say it"))
+    }
 }

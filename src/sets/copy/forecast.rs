@@ -9,8 +9,9 @@
 
 use std::time::Duration;
 
-use super::How;
+use super::AWS_KEY;
 use super::source::{Part, Source};
+use super::{ByDefault, How};
 use crate::ec2::TaggedSnapshot;
 use crate::ec2::copies::Encryption;
 use crate::ids::{SnapshotId, VolumeId};
@@ -98,11 +99,31 @@ pub fn forecast(source: &Source, how: &How, there: &[TaggedSnapshot], same_place
 /// Which key the copy gets. None: unencrypted; an error where only EC2 knows its ARN.
 fn key<'a>(part: &Part, how: &'a How) -> Result<Option<&'a str>, &'static str> {
     match &how.encryption {
-        Encryption::AsSource if part.key.is_none() => Ok(None),
-        Encryption::Key(key) if key.starts_with("arn:") && key.contains(":key/") => Ok(Some(key)),
-        Encryption::Key(_) => Err("which key that is only KMS knows"),
-        Encryption::AsSource | Encryption::Unnamed => Err("the ARN of aws/ebs is not known"),
+        Encryption::AsSource => match &how.by_default {
+            ByDefault::On(key) => named(key).map(Some),
+            _ if part.key.is_some() => Err(NO_ARN),
+            ByDefault::Off => Ok(None),
+            ByDefault::NotKnown => Err("whether the account encrypts by default there is not known"),
+        },
+        Encryption::Key(key) => named(key).map(Some),
+        Encryption::Unnamed => Err(NO_ARN),
     }
+}
+
+const NO_ARN: &str = "the ARN of aws/ebs is not known";
+
+/// A key of this name, where the name is an ARN that only one key has.
+fn named(key: &str) -> Result<&str, &'static str> {
+    match key {
+        arn if arn.starts_with("arn:") && arn.contains(":key/") => Ok(arn),
+        AWS_KEY => Err(NO_ARN),
+        _ => Err("which key that is only KMS knows"),
+    }
+}
+
+/// Is it sure that the copy is encrypted?
+fn encrypts(how: &How) -> bool {
+    how.encryption != Encryption::AsSource || matches!(how.by_default, ByDefault::On(_))
 }
 
 fn in_place(part: &Part, how: &How) -> Expected {
@@ -110,6 +131,9 @@ fn in_place(part: &Part, how: &How) -> Expected {
         (None, Ok(None)) => Expected::Incremental(None),
         (Some(old), Ok(Some(new))) if old == new => Expected::Incremental(None),
         (_, Ok(_)) => Expected::Full("another key than the source's".to_owned()),
+        (None, Err(why)) if !encrypts(how) => {
+            Expected::NotKnown(format!("incremental unless it is encrypted: {why}"))
+        }
         (None, Err(_)) => Expected::Full("the source is not encrypted, and the copy is".to_owned()),
         (Some(_), Err(why)) => Expected::NotKnown(format!("full unless the key is the source's: {why}")),
     }
@@ -130,7 +154,7 @@ fn elsewhere(part: &Part, how: &How, earlier: &[Earlier]) -> Expected {
     match key(part, how) {
         Ok(new) if new == last.key.as_deref() => Expected::Incremental(Some(last.id.clone())),
         Ok(_) => Expected::Full(format!("the last copy, {}, has another key", last.id)),
-        Err(_) if last.key.is_none() => {
+        Err(_) if last.key.is_none() && encrypts(how) => {
             Expected::Full(format!("the last copy, {}, is not encrypted", last.id))
         }
         Err(why) => Expected::NotKnown(format!("incremental if {} has the same key: {why}", last.id)),

@@ -29,7 +29,22 @@ pub struct How {
     pub asked: Option<String>,
     /// Within how many minutes EC2 has to be done; none for a copy without such a promise.
     pub minutes: Option<u16>,
+    /// What the account does at the destination where nothing is asked for.
+    pub by_default: ByDefault,
 }
 
+/// Does an account encrypt what is new in a Region, whoever makes it?
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ByDefault {
+    /// It was not asked, or did not say.
+    NotKnown,
+    /// It does not.
+    Off,
+    /// It does, with this key.
+    On(String),
+}
+
+/// How EC2 names its own key for EBS where an account has chosen no other.
+pub const AWS_KEY: &str = "alias/aws/ebs";
 /// What [`How::asked`] is for the account's default key.
 pub const DEFAULT_KEY: &str = "default";

@@ -67,7 +67,7 @@ fn source(volumes: usize) -> Source {
 }
 
 fn plain() -> How {
-    How { encryption: Encryption::AsSource, asked: None, minutes: None }
+    How { encryption: Encryption::AsSource, asked: None, minutes: None, by_default: ByDefault::Off }
 }
 
 /// A copy, as EC2 shows it.
@@ -209,20 +209,34 @@ fn incremental_is_what_ec2_has_the_base_of() {
     let of = |new: &Source, how: &How, there: &[TaggedSnapshot], same| {
         forecast(new, how, there, same).parts.remove(0)
     };
-    let named = How { encryption: Encryption::Key(key.into()), asked: Some(key.into()), minutes: None };
+    let named = How { encryption: Encryption::Key(key.into()), asked: Some(key.into()), ..plain() };
     let full = |said: Expected| matches!(said, Expected::Full(_));
     assert!(full(of(&new, &plain(), &[], false)), "the first one");
     assert_eq!(of(&new, &plain(), &[], true), Expected::Incremental(None));
     assert!(full(of(&new, &named, &[], true)), "another key");
+    let by = |by_default| How { by_default, ..plain() };
+    assert!(full(of(&new, &by(ByDefault::On("alias/x".into())), &[], true)), "the account encrypts it");
+    let not_known = |said: Expected| matches!(said, Expected::NotKnown(_));
+    assert!(not_known(of(&new, &by(ByDefault::NotKnown), &[], true)), "perhaps it does");
     let mut there = copies(&old, &RunId::generate(), None, "completed");
     let base = Expected::Incremental(Some(there[0].view.id.clone()));
     assert_eq!(of(&new, &plain(), &there, false), base);
     assert!(full(of(&new, &named, &there, false)), "the base is not encrypted");
+    assert!(
+        full(of(&new, &by(ByDefault::On(key.into())), &there, false)),
+        "the base is not, and the copy is"
+    );
+    assert!(not_known(of(&new, &by(ByDefault::NotKnown), &there, false)), "perhaps the copy is");
     there[0].detail.archived = true;
     assert!(full(of(&new, &plain(), &there, false)), "the base is in the archive");
     there[0].detail.archived = false;
     (there[0].detail.encrypted, there[0].detail.kms_key) = (true, Some(key.into()));
     assert_eq!(of(&new, &named, &there, false), base);
+    assert_eq!(
+        of(&new, &by(ByDefault::On(key.into())), &there, false),
+        base,
+        "the account's key is the base's"
+    );
     there[0].view.state = "pending".into();
     assert!(matches!(of(&new, &named, &there, false), Expected::NotKnown(_)));
     let all = forecast(&new, &plain(), &[], false);
@@ -328,6 +342,9 @@ impl Copies for Made<'_> {
         Ok(())
     }
 
+    async fn encrypts_by_default(&self) -> Result<bool, Ec2Error> {
+        unimplemented!("no copy asks it")
+    }
     async fn default_key(&self) -> Result<String, Ec2Error> {
         Ok("alias/aws/ebs".into())
     }

@@ -235,7 +235,9 @@ impl Create {
             snapshot_id: self.wanted.snapshot.clone(),
             created: context.now,
             attachment: None,
-            encrypted: self.encrypted || snapshot.is_some_and(|snapshot| snapshot.encrypted),
+            encrypted: self.encrypted
+                || snapshot.is_some_and(|snapshot| snapshot.encrypted)
+                || keys::encrypts_by_default(world, &context.account, region),
             // EC2 shows the key's ARN, whichever way it was named. Without one it is the snapshot's.
             kms_key: match &self.kms_key {
                 Some(name) => Some(keys::find(world, region, Some(name)).arn.unwrap_or_else(|| name.clone())),
