@@ -7,7 +7,8 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
@@ -75,6 +76,44 @@ pub fn create(context: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
     rustix::mount::fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).map_err(errno)
 }
 
+/// How long mounting is repeated on EBUSY: udev, blkid or fsck may still have a device open that they
+/// looked at a moment ago.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Why a mount could not be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NotCreated {
+    /// The kernel's error; none where the context could not be prepared.
+    pub errno: Option<Errno>,
+    /// In words.
+    pub what: String,
+}
+
+/// [`create`] by contexts that `context` prepares, again and again for a while where the device is in use.
+///
+/// # Errors
+/// What the kernel says last.
+pub(crate) fn create_patiently(context: impl Fn() -> Result<OwnedFd, String>) -> Result<OwnedFd, NotCreated> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        // A context whose mount has failed once answers EBUSY ever after, so each try has a new one.
+        let context = context().map_err(|what| NotCreated { errno: None, what })?;
+        match create(context.as_fd()) {
+            Ok(made) => return Ok(made),
+            Err(Errno::EBUSY) if Instant::now() < end => std::thread::sleep(PAUSE),
+            Err(errno) => {
+                let complaint = complaint(context.as_fd());
+                let what = match complaint.is_empty() {
+                    true => errno.desc().to_owned(),
+                    false => format!("{} ({complaint})", errno.desc()),
+                };
+                return Err(NotCreated { errno: Some(errno), what });
+            }
+        }
+    }
+}
+
 /// What the kernel has to say about a context that failed; empty when nothing.
 #[must_use]
 pub(crate) fn complaint(context: BorrowedFd<'_>) -> String {
@@ -105,4 +144,54 @@ pub fn copy_of(fd: &OwnedFd) -> nix::Result<OwnedFd> {
 pub(crate) fn attach(mount: BorrowedFd<'_>, to: BorrowedFd<'_>) -> nix::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     rustix::mount::move_mount(mount, "", to, "", flags).map_err(errno)
+}
+
+/// A field of several bits: all of it is cleared before one value is set (linux/mount.h, `MOUNT_ATTR__ATIME`).
+pub(crate) const ATIME: u64 = libc::MOUNT_ATTR__ATIME;
+/// The flags of a mount that are set or cleared (linux/mount.h, `MOUNT_ATTR_*`).
+pub(crate) const ATTRIBUTES: u64 = libc::MOUNT_ATTR_RDONLY
+    | libc::MOUNT_ATTR_NOSUID
+    | libc::MOUNT_ATTR_NODEV
+    | libc::MOUNT_ATTR_NOEXEC
+    | libc::MOUNT_ATTR_NODIRATIME
+    | libc::MOUNT_ATTR_NOSYMFOLLOW;
+
+/// The flag of a word in a mount's options, but for those of access times.
+pub(crate) fn flag_of(option: &str) -> Option<u64> {
+    Some(match option {
+        "ro" => libc::MOUNT_ATTR_RDONLY,
+        "nosuid" => libc::MOUNT_ATTR_NOSUID,
+        "nodev" => libc::MOUNT_ATTR_NODEV,
+        "noexec" => libc::MOUNT_ATTR_NOEXEC,
+        "nodiratime" => libc::MOUNT_ATTR_NODIRATIME,
+        "nosymfollow" => libc::MOUNT_ATTR_NOSYMFOLLOW,
+        _ => return None,
+    })
+}
+
+/// The flags of a mount's options in mountinfo, which shows no word for `strictatime`.
+pub(crate) fn attributes(options: &str) -> u64 {
+    let has = |name: &str| options.split(',').any(|o| o == name);
+    let atime = match () {
+        () if has("noatime") => libc::MOUNT_ATTR_NOATIME,
+        () if has("relatime") => libc::MOUNT_ATTR_RELATIME,
+        () => libc::MOUNT_ATTR_STRICTATIME,
+    };
+    options.split(',').filter_map(flag_of).fold(atime, |all, flag| all | flag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_become_flags() {
+        assert_eq!(attributes("rw,relatime"), 0);
+        assert_eq!(attributes("rw"), libc::MOUNT_ATTR_STRICTATIME);
+        assert_eq!(
+            attributes("ro,nosuid,nodev,noexec,noatime,nodiratime,nosymfollow"),
+            ATTRIBUTES | libc::MOUNT_ATTR_NOATIME,
+            "every flag has its word"
+        );
+    }
 }

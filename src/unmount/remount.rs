@@ -8,7 +8,6 @@
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
@@ -19,14 +18,9 @@ use super::{Make, Mounted, NoRecipe, Recipe, Superblock, by_hand};
 use crate::host::beneath::{below, mount_root};
 use crate::host::identity::Identity;
 use crate::host::kernel::{MountAttributes, set_mount_attributes};
-use crate::host::mount_api;
+use crate::host::mount_api::{self, ATIME, ATTRIBUTES};
 use crate::host::mountinfo::{self, MountLine, MountTable};
 use crate::path_encoding::shown;
-
-/// How long mounting is repeated on EBUSY: udev, blkid or fsck may still have a device open that they
-/// looked at a moment ago.
-const PATIENCE: Duration = Duration::from_secs(10);
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// The result of mounting again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -154,8 +148,8 @@ fn make(recipe: &Recipe, mount: &Mounted, roots: &[Option<OwnedFd>]) -> Result<O
             copy(recipe, mount, &recipe.mounts[*from], root)?
         }
     };
-    let wanted = flags(&mount.options);
-    set(&made, wanted, ALL & !wanted | ATIME, 0)?;
+    let wanted = mount_api::attributes(&mount.options);
+    set(&made, wanted, ATTRIBUTES & !wanted | ATIME, 0)?;
     spot.attach(&made, &mount.mount_point)?;
     // Attached to a shared parent, a new mount becomes shared too. Undo that where it was not shared.
     for step in Propagation::of_mount(mount).steps() {
@@ -166,28 +160,16 @@ fn make(recipe: &Recipe, mount: &Mounted, roots: &[Option<OwnedFd>]) -> Result<O
 
 /// A mount from the device, attached nowhere.
 fn create(of: &Superblock, mount: &Mounted) -> Result<OwnedFd, String> {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        // A context whose mount has failed once answers EBUSY ever after, so each try has a new one.
-        let context = context(of, Some(mount))?;
-        match mount_api::create(context.as_fd()) {
-            Ok(made) => return Ok(made),
-            Err(Errno::EBUSY) if Instant::now() < end => std::thread::sleep(PAUSE),
-            Err(errno) => {
-                let mut complaint = mount_api::complaint(context.as_fd());
-                if let Some(id) = subvolume_id(mount).filter(|_| errno == Errno::EINVAL) {
-                    // btrfs says it to the kernel's log alone.
-                    let root = shown(&mount.root);
-                    complaint = format!("{root} was subvolume {} of it", id.to_string_lossy());
-                }
-                return Err(if complaint.is_empty() {
-                    errno.desc().to_owned()
-                } else {
-                    format!("{} ({complaint})", errno.desc())
-                });
+    mount_api::create_patiently(|| context(of, Some(mount))).map_err(|not| {
+        match (not.errno, subvolume_id(mount)) {
+            // btrfs says it to the kernel's log alone.
+            (Some(Errno::EINVAL), Some(id)) => {
+                let root = shown(&mount.root);
+                format!("{} ({root} was subvolume {} of it)", Errno::EINVAL.desc(), id.to_string_lossy())
             }
+            _ => not.what,
         }
-    }
+    })
 }
 
 /// A copy of another mount, attached nowhere. `made` is the root of that one, if it was made a moment ago.
@@ -268,37 +250,6 @@ fn subvolume_id(mount: &Mounted) -> Option<OsString> {
     mountinfo_option(&mount.super_options, "subvolid")
 }
 
-/// The flags that are set or cleared here (linux/mount.h, `MOUNT_ATTR_*`). `ATIME` is a field of several
-/// bits, so all of it is cleared before one value is set.
-const ATIME: u64 = libc::MOUNT_ATTR__ATIME;
-const ALL: u64 = libc::MOUNT_ATTR_RDONLY
-    | libc::MOUNT_ATTR_NOSUID
-    | libc::MOUNT_ATTR_NODEV
-    | libc::MOUNT_ATTR_NOEXEC
-    | libc::MOUNT_ATTR_NODIRATIME
-    | libc::MOUNT_ATTR_NOSYMFOLLOW;
-
-/// The flags of a mount's options in mountinfo, which shows no word for `strictatime`.
-fn flags(options: &str) -> u64 {
-    let has = |name: &str| options.split(',').any(|o| o == name);
-    let atime = match () {
-        () if has("noatime") => libc::MOUNT_ATTR_NOATIME,
-        () if has("relatime") => libc::MOUNT_ATTR_RELATIME,
-        () => libc::MOUNT_ATTR_STRICTATIME,
-    };
-    [
-        ("ro", libc::MOUNT_ATTR_RDONLY),
-        ("nosuid", libc::MOUNT_ATTR_NOSUID),
-        ("nodev", libc::MOUNT_ATTR_NODEV),
-        ("noexec", libc::MOUNT_ATTR_NOEXEC),
-        ("nodiratime", libc::MOUNT_ATTR_NODIRATIME),
-        ("nosymfollow", libc::MOUNT_ATTR_NOSYMFOLLOW),
-    ]
-    .into_iter()
-    .filter(|(name, _)| has(name))
-    .fold(atime, |all, (_, flag)| all | flag)
-}
-
 /// One sentence for each mount that is mounted, but not as it was.
 fn differences(recipe: &Recipe) -> Vec<String> {
     let Ok(MountTable { lines, .. }) = now() else { return Vec::new() };
@@ -349,16 +300,5 @@ mod tests {
         assert_eq!(difference(mount, &before[0]), None);
         let says = "/Data has the propagation private, and had shared before";
         assert_eq!(difference(mount, &lines("")[0]).as_deref(), Some(says));
-    }
-
-    #[test]
-    fn options_become_flags() {
-        assert_eq!(flags("rw,relatime"), 0);
-        assert_eq!(flags("rw"), libc::MOUNT_ATTR_STRICTATIME);
-        assert_eq!(
-            flags("ro,nosuid,nodev,noexec,noatime,nodiratime,nosymfollow"),
-            ALL | libc::MOUNT_ATTR_NOATIME,
-            "every flag has its word"
-        );
     }
 }
