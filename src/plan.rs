@@ -120,6 +120,9 @@ pub struct PlannedFilesystem {
     /// Every mount point of it that its path reaches (mounts that another one covers are not listed).
     #[serde(serialize_with = "path_encoding::paths")]
     pub mount_points: Vec<PathBuf>,
+    /// The folder of the filesystem that is mounted at each of them: `/`, a subvolume, or what is bound.
+    #[serde(serialize_with = "path_encoding::paths")]
+    pub roots: Vec<PathBuf>,
     /// As mountinfo names it.
     pub fstype: String,
     /// UUID of the filesystem, for the restore; none when its superblock could not be read.

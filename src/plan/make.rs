@@ -179,13 +179,15 @@ impl Make<'_> {
         reason: &str,
     ) -> PlannedFilesystem {
         let mount_point = filesystem.mount_point().to_owned();
+        let named = filesystem.mounts.iter().find(|m| m.mount_point == mount_point && !m.hidden);
         let mut mount_points = vec![mount_point.clone()];
+        let mut roots = vec![named.map_or_else(|| "/".into(), |m| m.root.clone())];
         for mount in filesystem.mounts.iter().filter(|m| !m.hidden) {
             if !mount_points.contains(&mount.mount_point) {
                 mount_points.push(mount.mount_point.clone());
+                roots.push(mount.root.clone());
             }
         }
-        let named = filesystem.mounts.iter().find(|m| m.mount_point == mount_point && !m.hidden);
         let devices = match &filesystem.backing {
             Backing::Devices { devices } => devices.as_slice(),
             _ => &[],
@@ -194,6 +196,7 @@ impl Make<'_> {
             dev: filesystem.dev,
             mount_point,
             mount_points,
+            roots,
             fstype: filesystem.fstype.clone(),
             uuid: filesystem.uuid.clone(),
             options: named.map(|m| m.options.clone()).unwrap_or_default(),

@@ -70,6 +70,10 @@ pub struct SetFilesystem {
     /// Its other mount points.
     #[serde(serialize_with = "path_encoding::paths")]
     pub also: Vec<PathBuf>,
+    /// The folder of it that is mounted at `mount_point`, then at each of `also`: a subvolume of btrfs, or what is
+    /// bound. Empty where all of it is, everywhere.
+    #[serde(serialize_with = "path_encoding::paths")]
+    pub roots: Vec<PathBuf>,
 }
 
 /// An application that was quiesced.
@@ -122,6 +126,10 @@ impl From<&PlannedFilesystem> for SetFilesystem {
             stack: f.stack.clone(),
             options: f.options.clone(),
             also: f.mount_points.iter().filter(|m| **m != f.mount_point).cloned().collect(),
+            roots: match f.roots.iter().all(|root| root == Path::new("/")) {
+                true => Vec::new(),
+                false => f.roots.clone(),
+            },
         }
     }
 }
@@ -182,6 +190,9 @@ impl SetFilesystem {
         for other in &self.also {
             line.push_str(&format!(" also={}", path(other)));
         }
+        for root in &self.roots {
+            line.push_str(&format!(" root={}", path(root)));
+        }
         line
     }
 
@@ -192,6 +203,11 @@ impl SetFilesystem {
         let method = words.needed("method")?;
         let on = words.needed("on")?;
         let volumes = on.split(',').filter(|v| !v.is_empty()).map(VolumeId::from_str);
+        let paths = |name| words.all(name).map(|p| words.absolute(p)).collect::<Result<Vec<PathBuf>, _>>();
+        let (also, roots) = (paths("also")?, paths("root")?);
+        if !roots.is_empty() && roots.len() != also.len() + 1 {
+            return Err(words.bad("has not one `root` for each mount point".into()));
+        }
         Ok(Self {
             mount_point: words.absolute(words.first)?,
             fstype: words.needed("type")?,
@@ -201,7 +217,8 @@ impl SetFilesystem {
             volumes: volumes.collect::<Result<_, _>>().map_err(|e| words.bad(format!("is on {e}")))?,
             stack: words.needed("stack")?,
             options: words.needed("options")?,
-            also: words.all("also").map(|p| words.absolute(p)).collect::<Result<_, _>>()?,
+            also,
+            roots,
         })
     }
 }

@@ -34,16 +34,20 @@ pub(crate) fn filesystem(volumes: Vec<VolumeId>) -> impl Strategy<Value = SetFil
     let some = proptest::sample::subsequence(volumes.clone(), 1..=volumes.len());
     let method = prop_oneof![Just(Method::Freeze), Just(Method::Sync), Just(Method::Unmount)];
     let words = (any::<String>(), any::<Option<String>>(), any::<String>(), any::<String>());
-    let told = (path(), words, method, some, proptest::collection::vec(path(), 0..3));
-    told.prop_map(|(mount_point, (fstype, uuid, stack, options), method, volumes, also)| SetFilesystem {
-        mount_point,
-        fstype,
-        uuid,
-        method,
-        volumes,
-        stack,
-        options,
-        also,
+    let mounts = (proptest::collection::vec(path(), 0..3), any::<bool>(), path());
+    let told = (path(), words, method, some, mounts);
+    told.prop_map(|(mount_point, (fstype, uuid, stack, options), method, volumes, (also, whole, root))| {
+        SetFilesystem {
+            roots: if whole { Vec::new() } else { vec![root; also.len() + 1] },
+            mount_point,
+            fstype,
+            uuid,
+            method,
+            volumes,
+            stack,
+            options,
+            also,
+        }
     })
 }
 

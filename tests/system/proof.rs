@@ -81,6 +81,7 @@ fn a_write_that_was_lost_after_the_last_flush_is_a_doubt() {
     let filesystem = PlannedFilesystem {
         dev,
         mount_points: vec![mounted.0.clone()],
+        roots: vec!["/".into()],
         mount_point: mounted.0.clone(),
         fstype: "ext4".into(),
         uuid: None,

@@ -163,6 +163,7 @@ impl Host {
             PlannedFilesystem {
                 dev: superblock::of_fd(File::open(&mount_point).unwrap()).unwrap(),
                 mount_points: vec![mount_point.clone()],
+                roots: vec!["/".into()],
                 mount_point: mount_point.clone(),
                 fstype: "ext4".into(),
                 uuid: None,

@@ -16,6 +16,7 @@ pub(crate) fn filesystem(n: usize) -> PlannedFilesystem {
     PlannedFilesystem {
         dev: "7:1".parse().unwrap(),
         mount_points: vec![mount_point.clone()],
+        roots: vec!["/".into()],
         mount_point,
         fstype: "ext4".into(),
         uuid: Some("0197f3c2-8b1e-7c55-9d3f-2f6a1c0b9e11".into()),
