@@ -18,6 +18,7 @@ mod plan;
 mod prune;
 mod regions;
 mod rehearse;
+mod restore;
 mod sets;
 mod share;
 mod show;
@@ -79,6 +80,8 @@ enum Command {
     Show(show::Show),
     /// Read the data of a set, without a volume: does it keep what its label promises? Exit code 24 if not.
     Verify(verify::Verify),
+    /// Make volumes of a set, and mount its filesystems beside what is there.
+    Restore(restore::Restore),
     /// Wait until every snapshot of a set is completed.
     Wait(wait::Wait),
     /// Remove the sets that the plan's rules let go.
@@ -245,6 +248,7 @@ pub fn main() -> std::process::ExitCode {
             Command::List(command) => command.run(&cli.global).await,
             Command::Show(command) => command.run(&cli.global).await,
             Command::Verify(command) => command.run(&cli.global).await,
+            Command::Restore(command) => command.run(&cli.global).await,
             Command::Wait(command) => command.run(&cli.global).await,
             Command::Prune(command) => command.run(&cli.global).await,
             Command::Keep(command) => command.run(&cli.global).await,

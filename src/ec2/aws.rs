@@ -9,6 +9,7 @@ pub mod direct;
 mod keep;
 pub mod probe;
 mod sort;
+mod volumes;
 
 use std::time::Duration;
 

@@ -19,6 +19,7 @@ pub(crate) mod reconcile;
 pub mod repeat;
 pub(crate) mod sdk;
 pub mod tagging;
+pub mod volumes;
 
 pub use self::denial::{PARTITIONS, partition, policy_hint};
 pub use self::error::{Ec2Error, Unreached};

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::ids::InstanceId;
+use crate::restore::plan::RESTORE_TAG;
 
 /// A command that calls EC2, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -21,6 +22,7 @@ pub enum Needing {
     Show,
     Wait,
     Verify,
+    Restore,
     Prune,
     Keep,
     Release,
@@ -57,9 +59,17 @@ enum On {
     InTheBin,
     /// Snapshots: a set's, and its neighbours', which others may have made. Numbers of blocks, and no data.
     Blocks,
+    /// A volume that a restore makes.
+    Restored,
+    /// The same, in the call that makes it.
+    RestoredTags,
+    /// Volumes with the tag of a restore.
+    OfARestore,
+    /// The instance that they are attached to.
+    Attached,
 }
 
-const STATEMENTS: [On; 9] = [
+const STATEMENTS: [On; 13] = [
     On::All,
     On::New,
     On::Created,
@@ -69,17 +79,21 @@ const STATEMENTS: [On; 9] = [
     On::Copied,
     On::InTheBin,
     On::Blocks,
+    On::Restored,
+    On::RestoredTags,
+    On::OfARestore,
+    On::Attached,
 ];
 
 use Needing::{
-    Delete, Doctor, Freeze, Keep, List, Lock, Plan, Prune, Rehearse, Release, Share, Show, Sizes, Snapshot,
-    Tier, Undelete, Unlock, Unshare, Verify, Wait,
+    Delete, Doctor, Freeze, Keep, List, Lock, Plan, Prune, Rehearse, Release, Restore, Share, Show, Sizes,
+    Snapshot, Tier, Undelete, Unlock, Unshare, Verify, Wait,
 };
 
 /// Which command makes which call, and on what.
-const TABLE: [(On, &str, &[Needing]); 30] = [
-    (On::All, "DescribeInstances", &[Snapshot, Plan, Rehearse, Freeze, Doctor, List, Prune]),
-    (On::All, "DescribeVolumes", &[Snapshot, Plan, Rehearse, Freeze, Doctor]),
+const TABLE: [(On, &str, &[Needing]); 40] = [
+    (On::All, "DescribeInstances", &[Snapshot, Plan, Rehearse, Freeze, Doctor, List, Restore, Prune]),
+    (On::All, "DescribeVolumes", &[Snapshot, Plan, Rehearse, Freeze, Doctor, Restore]),
     (
         On::All,
         "DescribeSnapshots",
@@ -91,6 +105,7 @@ const TABLE: [(On, &str, &[Needing]); 30] = [
             Show,
             Wait,
             Verify,
+            Restore,
             Prune,
             Keep,
             Release,
@@ -113,6 +128,8 @@ const TABLE: [(On, &str, &[Needing]); 30] = [
     (On::All, "GetSnapshotBlockPublicAccessState", &[Share]),
     // Where copies are encrypted with the account's default key.
     (On::All, "GetEbsDefaultKmsKeyId", &[Needing::Copy]),
+    // Where nothing is said of keys.
+    (On::All, "GetEbsEncryptionByDefault", &[Needing::Copy]),
     // A DryRun, too.
     (On::New, MANY, &[Snapshot, Plan, Rehearse, Doctor]),
     (On::New, ONE, &[Snapshot, Plan, Rehearse, Doctor]),
@@ -135,6 +152,15 @@ const TABLE: [(On, &str, &[Needing]); 30] = [
     (On::Blocks, "ebs:ListChangedBlocks", &[Sizes]),
     (On::Blocks, "ebs:ListSnapshotBlocks", &[Sizes]),
     (On::InTheBin, "RestoreSnapshotFromRecycleBin", &[Undelete]),
+    (On::All, "DescribeInstanceTypes", &[Restore]),
+    (On::OfASet, CREATE_VOLUME, &[Restore]),
+    (On::Restored, CREATE_VOLUME, &[Restore]),
+    (On::RestoredTags, "CreateTags", &[Restore]),
+    (On::OfARestore, "AttachVolume", &[Restore]),
+    (On::OfARestore, "DetachVolume", &[Restore]),
+    (On::OfARestore, "DeleteVolume", &[Restore]),
+    (On::Attached, "AttachVolume", &[Restore]),
+    (On::Attached, "DetachVolume", &[Restore]),
 ];
 
 /// Those that ask who holds a set.
@@ -142,6 +168,7 @@ const HOLDS: &[Needing] = &[Show, Prune, Delete, Tier];
 const MANY: &str = "CreateSnapshots";
 const ONE: &str = "CreateSnapshot";
 const COPY: &str = "CopySnapshot";
+const CREATE_VOLUME: &str = "CreateVolume";
 
 /// For whom a policy is.
 #[derive(Debug, Clone)]
@@ -205,12 +232,17 @@ fn statement(on: On, actions: Vec<String>, of: &For<'_>) -> Statement {
             let instance = of.instance.map_or("*", InstanceId::as_str);
             vec![arn(&format!("instance/{instance}")), arn("volume/*"), snapshots]
         }
+        On::Restored | On::RestoredTags | On::OfARestore => vec![arn("volume/*")],
+        On::Attached => vec![arn(&format!("instance/{}", of.instance.map_or("*", InstanceId::as_str)))],
         On::Created | On::OfASet | On::InTheBin | On::CopySource | On::CopyMade | On::Copied | On::Blocks => {
             vec![snapshots]
         }
     };
     let condition = match on {
-        On::All | On::New | On::InTheBin | On::Blocks => None,
+        On::All | On::New | On::InTheBin | On::Blocks | On::Attached => None,
+        On::Restored => Some(json!({"StringLike": {format!("aws:RequestTag/{RESTORE_TAG}"): "*"}})),
+        On::RestoredTags => Some(json!({"StringEquals": {"ec2:CreateAction": CREATE_VOLUME}})),
+        On::OfARestore => Some(json!({"StringLike": {format!("aws:ResourceTag/{RESTORE_TAG}"): "*"}})),
         On::Created if of.one_volume => Some(json!({"StringEquals": {"ec2:CreateAction": ONE}})),
         On::Created => Some(json!({"StringEquals": {"ec2:CreateAction": [MANY, ONE]}})),
         // EC2 knows `${ec2:InstanceID}` only where an instance is the resource: the id itself is compared.
@@ -292,6 +324,10 @@ mod tests {
             (Wait, "DescribeSnapshots"),
             (Verify, "DescribeSnapshots ebs:ListSnapshotBlocks ebs:GetSnapshotBlock"),
             (
+                Restore,
+                "DescribeInstances DescribeVolumes DescribeSnapshots DescribeInstanceTypes CreateVolume CreateVolume CreateTags AttachVolume DetachVolume DeleteVolume AttachVolume DetachVolume",
+            ),
+            (
                 Prune,
                 "DescribeInstances DescribeSnapshots DescribeImages DescribeLockedSnapshots DescribeSnapshotAttribute DescribeSnapshotTierStatus DeleteSnapshot CreateTags DeleteTags",
             ),
@@ -305,7 +341,10 @@ mod tests {
                 Undelete,
                 "DescribeSnapshots ListSnapshotsInRecycleBin DeleteTags RestoreSnapshotFromRecycleBin",
             ),
-            (Needing::Copy, "DescribeSnapshots GetEbsDefaultKmsKeyId CopySnapshot CopySnapshot CreateTags"),
+            (
+                Needing::Copy,
+                "DescribeSnapshots GetEbsDefaultKmsKeyId GetEbsEncryptionByDefault CopySnapshot CopySnapshot CreateTags",
+            ),
             (
                 Share,
                 "DescribeSnapshots DescribeSnapshotAttribute GetSnapshotBlockPublicAccessState ModifySnapshotAttribute",

@@ -13,6 +13,7 @@ pub mod metrics;
 mod page;
 pub mod plan;
 pub mod rehearsal;
+pub(crate) mod restore;
 pub mod set;
 pub(crate) mod sets;
 pub mod status;

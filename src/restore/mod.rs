@@ -1,10 +1,23 @@
-//! Back from a set: is what it promises really in its snapshots?
+//! Back from a set: volumes and mounted filesystems from its tags alone; and whether its data is what it promises.
 //!
 //! ```text
-//! set + layout (from tags alone) ─▶ verify ─▶ Report: sound, faulty, not looked at
+//! set + layout (from tags alone) ─┬▶ plan.rs ─▶ RestorePlan ─▶ carry_out.rs: make, hide, attach, identity, mount
+//!                                 │  options.rs                └▶ undo.rs: unmount, detach, delete
+//!                                 │                                record.rs: what this host remembers of it
+//!                                 └▶ verify/ ─▶ Report: sound, faulty, not looked at
 //! ```
 //!
-//! In: a set as it was read from tags, the EBS direct APIs. Out: reports. Must never: write to a snapshot or a volume,
-//! or believe a tag where the data can be asked.
+//! In: a set as it was read from tags, EC2, the host. Out: plans, mounts, reports. Must never: write to a snapshot,
+//! touch what the set was taken of, or believe a tag where the data can be asked.
 
+pub mod carry_out;
+mod disks;
+mod hide;
+pub mod identity;
+pub mod make;
+pub mod mounts;
+pub mod options;
+pub mod plan;
+pub mod record;
+pub mod undo;
 pub mod verify;

@@ -56,6 +56,7 @@ mod tier;
 mod units;
 mod unmount;
 mod upgrade;
+mod restore;
 mod verify;
 mod waiting;
 mod window;

@@ -1,0 +1,438 @@
+//! `stillpoint restore SET`: its filesystems, mounted beside what is there.
+//!
+//! In: the name of a set, a folder. Out: the ids of new volumes on stdout. Must never: make anything before all of it
+//! was checked, or leave what a failure has made without saying how it is taken back.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::sets::{Account, SetName, set_name};
+use super::start::{end, listen};
+use super::{Global, Output, absolute, print, print_document, say};
+use crate::clock::System;
+use crate::config;
+use crate::ec2::repeat::Repeating;
+use crate::ec2::volumes::{Volumes as _, Which};
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::ids::RunId;
+use crate::interrupt::Interrupt;
+use crate::path_encoding::{printable, shown};
+use crate::report;
+use crate::restore::carry_out::{Done, Here, carry_out};
+use crate::restore::make::{Stopped, Waiting};
+use crate::restore::plan::{Asked, Host, RESTORE_OF_TAG, RESTORE_TAG, Reach, RestorePlan, plan};
+use crate::restore::record::{self, Record};
+use crate::restore::undo::{look, undo};
+use crate::restore::{identity, mounts};
+use crate::sets::guard::members;
+use crate::sets::layout::layout;
+
+/// Version of the JSON of `restore`.
+const VERSION: u32 = 1;
+
+#[derive(Debug, Args)]
+pub(super) struct Restore {
+    /// The start of a set's id, or one of its snapshots.
+    #[arg(value_parser = set_name, required_unless_present_any = ["undo", "go_on", "left"])]
+    set: Option<SetName>,
+    /// Mount its filesystems beneath this folder, which is made or empty [default: /mnt/stillpoint/ and the start of
+    /// the set's id].
+    #[arg(long, value_name = "DIR", value_parser = absolute)]
+    to: Option<PathBuf>,
+    /// Only the filesystem that was mounted here; can be repeated.
+    #[arg(long, value_name = "PATH", value_parser = absolute)]
+    mount: Vec<PathBuf>,
+    /// Write nothing to the new volumes: no journal is replayed, no UUID changed.
+    #[arg(long)]
+    read_only: bool,
+    /// Attach the volumes, hidden from udev, LVM and md, and mount nothing.
+    #[arg(long)]
+    no_mount: bool,
+    /// Make the volumes, and attach nothing.
+    #[arg(long, conflicts_with_all = ["no_mount", "to", "read_only"])]
+    no_attach: bool,
+    /// The Availability Zone to make them in [default: this instance's].
+    #[arg(long, value_name = "ZONE", value_parser = zone)]
+    az: Option<String>,
+    /// The type of the new volumes [default: what each volume had].
+    #[arg(long = "type", value_name = "TYPE", value_parser = clap::builder::PossibleValuesParser::new(crate::restore::plan::TYPES))]
+    volume_type: Option<String>,
+    /// Their provisioned IOPS.
+    #[arg(long, value_parser = clap::value_parser!(i32).range(100..=256_000))]
+    iops: Option<i32>,
+    /// Their provisioned throughput in MiB/s.
+    #[arg(long, value_parser = clap::value_parser!(i32).range(125..=2_000))]
+    throughput: Option<i32>,
+    /// Encrypt them with this KMS key: an id, an ARN or alias/NAME.
+    #[arg(long, value_name = "KEY", value_parser = config::kms_key)]
+    key: Option<String>,
+    /// EC2 reads all data from the snapshots at this rate in MiB/s, for a price; else it comes as it is read.
+    #[arg(long, value_name = "RATE", value_parser = clap::value_parser!(i32).range(100..=300))]
+    init_rate: Option<i32>,
+    /// Print what would be made, and stop.
+    #[arg(long, short = 'n')]
+    dry_run: bool,
+    /// Take a restore back: unmount, detach and delete its volumes.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["set", "go_on", "left"])]
+    undo: Option<RunId>,
+    /// Go on with a restore that was interrupted.
+    #[arg(long = "continue", value_name = "ID", conflicts_with_all = ["set", "left"])]
+    go_on: Option<RunId>,
+    /// List the restores whose volumes are there.
+    #[arg(long = "list", conflicts_with = "set")]
+    left: bool,
+    /// What stdout gets: text (the ids of the volumes) or json.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
+}
+
+#[derive(Debug, Serialize)]
+struct Document<'a> {
+    version: u32,
+    command: &'static str,
+    restores: Vec<OfRestore<'a>>,
+    exit_code: Exit,
+}
+
+#[derive(Debug, Serialize)]
+struct OfRestore<'a> {
+    id: RunId,
+    set: Option<RunId>,
+    region: &'a str,
+    state: &'static str,
+    volumes: Vec<OfVolume>,
+    mounts: Vec<OfMount>,
+    notes: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct OfVolume {
+    id: Option<crate::ids::VolumeId>,
+    source: Option<crate::ids::VolumeId>,
+    snapshot: Option<crate::ids::SnapshotId>,
+    size_gib: i32,
+    volume_type: Option<String>,
+    device_name: Option<String>,
+    state: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct OfMount {
+    source: String,
+    mount_point: String,
+    fstype: String,
+    uuid: Option<String>,
+}
+
+/// Such as `us-east-1a` or `use1-az1`: letters, digits, hyphens.
+fn zone(text: &str) -> Result<String, String> {
+    let good = (5..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if good { Ok(text.to_ascii_lowercase()) } else { Err("is not an Availability Zone".to_owned()) }
+}
+
+impl Restore {
+    pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
+        let interrupt = listen()?;
+        let here = !self.no_attach && !self.left;
+        let account = Account::connect(global, None, here).await?;
+        if self.left {
+            return self.list(&account).await;
+        }
+        if let Some(id) = &self.undo {
+            return self.take_back(&account, id, &interrupt).await;
+        }
+        let plan = match &self.go_on {
+            Some(id) => return self.carry_on(&account, id, &interrupt).await,
+            None => self.plan(&account).await?,
+        };
+        if self.output == Output::Text {
+            say(&report::restore::plan(&plan));
+        }
+        self.check(&account, &plan).await?;
+        if self.dry_run {
+            return self.tell(&plan, None, "planned", Exit::Ok);
+        }
+        self.carry_out(&account, Record::of(plan), &interrupt).await
+    }
+
+    async fn plan(&self, account: &Account) -> Result<RestorePlan, Error> {
+        let name = self.set.as_ref().ok_or_else(|| Error::new(Exit::Usage, "which set?"))?;
+        let set = account.set(name).await?;
+        let ec2 = account.calls();
+        let snapshots = members(&ec2, &set).await.map_err(Error::from)?;
+        let layout = layout(snapshots.iter().map(|s| s.tags.as_slice())).map_err(|e| {
+            Error::new(Exit::Config, format!("{}: {e}", set.id))
+                .hint("restore another set, or its copy in another Region")
+        })?;
+        let host = if self.no_attach { None } else { Some(host(account, &ec2).await?) };
+        let asked = Asked {
+            reach: match (self.no_attach, self.no_mount) {
+                (true, _) => Reach::Volumes,
+                (false, true) => Reach::Attached,
+                (false, false) => Reach::Mounted,
+            },
+            to: self.to.clone().unwrap_or_else(|| {
+                let start = set.id.as_str().get(..8).unwrap_or_default();
+                PathBuf::from("/mnt/stillpoint").join(start)
+            }),
+            mounts: self.mount.clone(),
+            read_only: self.read_only,
+            zone: self.az.clone(),
+            volume_type: self.volume_type.clone(),
+            iops: self.iops,
+            throughput: self.throughput,
+            key: self.key.clone(),
+            initialization_rate: self.init_rate,
+        };
+        plan(&set, &layout, &snapshots, host.as_ref(), &asked)
+            .map_err(|refusal| Error::new(Exit::Config, refusal.what).hint(refusal.hint))
+    }
+
+    /// Everything that can be known before a volume is made.
+    async fn check(&self, account: &Account, plan: &RestorePlan) -> Result<(), Error> {
+        if plan.reach == Reach::Mounted {
+            if !plan.read_only {
+                for filesystem in &plan.filesystems {
+                    identity::has_tool(&filesystem.fstype).map_err(|what| Error::new(Exit::Config, what))?;
+                }
+            }
+            mounts::check_target(&plan.to)
+                .map_err(|what| Error::new(Exit::Config, what).hint("--to names another folder"))?;
+        }
+        let ec2 = account.calls();
+        for number in 0..plan.volumes.len() {
+            let Some(request) = plan.request(number) else { continue };
+            let may = async || ec2.inner().may_create_volume(&request).await;
+            ec2.call("DryRun", may).await.map_err(Error::from)?;
+        }
+        Ok(())
+    }
+
+    async fn carry_on(&self, account: &Account, id: &RunId, interrupt: &Interrupt) -> Result<Exit, Error> {
+        let state_dir = &account.loaded.settings.state_dir;
+        let known = record::read(state_dir, id).map_err(|e| {
+            Error::new(Exit::Config, format!("what this host remembers of {id} cannot be read: {e}"))
+        })?;
+        let Some(known) = known else {
+            return Err(Error::new(Exit::Config, format!("this host knows of no restore {id}"))
+                .hint("`stillpoint restore --list` shows which there are; --undo takes one back from its tags alone"));
+        };
+        self.carry_out(account, known, interrupt).await
+    }
+
+    async fn carry_out(
+        &self,
+        account: &Account,
+        mut record: Record,
+        interrupt: &Interrupt,
+    ) -> Result<Exit, Error> {
+        let ec2 = account.calls().until(interrupt);
+        let waiting = Waiting { ec2: &ec2, clock: &System, interrupt, tell: &|line| say(line) };
+        let on = Here { root: "/".as_ref(), state_dir: &account.loaded.settings.state_dir };
+        let id = record.plan.id.clone();
+        say(&format!("restore {id}"));
+        match carry_out(&mut record, &waiting, on).await {
+            Ok(done) => {
+                say(&format!(
+                    "{} is restored; `stillpoint restore --undo {id}` takes it back",
+                    record.plan.set
+                ));
+                self.tell(&record.plan, Some(&done), "done", Exit::Ok)
+            }
+            Err(Stopped::Signal(signal)) => {
+                say(&format!(
+                    "interrupted: `stillpoint restore --continue {id}` goes on, --undo {id} takes it back"
+                ));
+                Ok(end(Exit::After, Some(signal)))
+            }
+            Err(stopped) => {
+                say(&format!("restore {id} failed, and is taken back"));
+                let back = self.back(account, &id, interrupt).await;
+                let error = self::error(stopped);
+                Err(match back {
+                    Ok(()) => error,
+                    Err(left) => {
+                        say(&left.render());
+                        error.hint(format!("what is left: `stillpoint restore --undo {id}`"))
+                    }
+                })
+            }
+        }
+    }
+
+    async fn take_back(&self, account: &Account, id: &RunId, interrupt: &Interrupt) -> Result<Exit, Error> {
+        if self.dry_run {
+            let on = Here { root: "/".as_ref(), state_dir: &account.loaded.settings.state_dir };
+            let remains = look(&account.calls(), on, id).await.map_err(error)?;
+            for volume in &remains.volumes {
+                print(volume.id.as_str());
+            }
+            for (volume, why) in &remains.doubtful {
+                say(&format!("{} would stay: {why}", volume.id));
+            }
+            return Ok(Exit::Ok);
+        }
+        self.back(account, id, interrupt).await?;
+        say(&format!("nothing is left of restore {id}"));
+        Ok(Exit::Ok)
+    }
+
+    async fn back(&self, account: &Account, id: &RunId, interrupt: &Interrupt) -> Result<(), Error> {
+        let ec2 = account.calls().until(interrupt);
+        let waiting = Waiting { ec2: &ec2, clock: &System, interrupt, tell: &|line| say(line) };
+        let on = Here { root: "/".as_ref(), state_dir: &account.loaded.settings.state_dir };
+        let remains = look(&ec2, on, id).await.map_err(error)?;
+        if remains.volumes.is_empty() && remains.doubtful.is_empty() && remains.record.is_none() {
+            return Err(Error::new(Exit::Config, format!("there is no restore {id} in {}", account.region))
+                .hint("`stillpoint restore --list` shows which there are"));
+        }
+        let instance = account.identity.as_ref().map(|i| &i.instance_id);
+        undo(&remains, &waiting, on, instance).await.map_err(error)?;
+        if let Some((volume, why)) = remains.doubtful.first() {
+            return Err(Error::new(Exit::After, format!("{} stays: {why}", volume.id))
+                .hint("if it is nobody's, delete it by hand"));
+        }
+        Ok(())
+    }
+
+    /// Which restores there are.
+    async fn list(&self, account: &Account) -> Result<Exit, Error> {
+        let ec2 = account.calls();
+        let which = Which::WithTag(RESTORE_TAG.to_owned());
+        let asked = async || ec2.inner().volumes_that_are(&which).await;
+        let volumes = ec2.call("DescribeVolumes", asked).await.map_err(Error::from)?;
+        let mut all: Vec<OfRestore<'_>> = Vec::new();
+        for volume in volumes.into_iter().filter(|v| !v.is_gone()) {
+            let tag = |key: &str| volume.tags.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
+            let Some(id) = tag(RESTORE_TAG).and_then(|id| id.parse::<RunId>().ok()) else { continue };
+            let at = all.iter().position(|r| r.id == id).unwrap_or_else(|| {
+                let set = tag(RESTORE_OF_TAG).and_then(|id| id.parse().ok());
+                let (volumes, mounts, notes) = (Vec::new(), Vec::new(), Vec::new());
+                all.push(OfRestore {
+                    id,
+                    set,
+                    region: &account.region,
+                    state: "there",
+                    volumes,
+                    mounts,
+                    notes,
+                });
+                all.len() - 1
+            });
+            let attached = volume.attachments.first();
+            all[at].volumes.push(OfVolume {
+                source: tag(crate::restore::plan::RESTORE_VOLUME_TAG).and_then(|id| id.parse().ok()),
+                snapshot: volume.snapshot.clone(),
+                size_gib: volume.size_gib,
+                volume_type: None,
+                device_name: attached.map(|a| a.device_name.clone()),
+                state: Some(match attached.and_then(|a| a.instance.as_ref()) {
+                    Some(instance) => format!("attached to {instance}"),
+                    None => volume.state.clone(),
+                }),
+                id: Some(volume.id),
+            });
+        }
+        match self.output {
+            Output::Json => {
+                let document =
+                    Document { version: VERSION, command: "list", restores: all, exit_code: Exit::Ok };
+                print_document(&document)?;
+            }
+            Output::Text => {
+                for restore in &all {
+                    let set = restore.set.as_ref().map_or("?", RunId::as_str);
+                    print(&format!("{} of {set}", restore.id));
+                    for v in &restore.volumes {
+                        let id = v.id.as_ref().map_or("", |id| id.as_str());
+                        let state = printable(v.state.as_deref().unwrap_or(""));
+                        print(&format!("  {id}  {} GiB  {state}", v.size_gib));
+                    }
+                }
+                if all.is_empty() {
+                    say(&format!("there is no restore in {}", account.region));
+                }
+            }
+        }
+        Ok(Exit::Ok)
+    }
+
+    fn tell(
+        &self,
+        plan: &RestorePlan,
+        done: Option<&Done>,
+        state: &'static str,
+        exit: Exit,
+    ) -> Result<Exit, Error> {
+        if self.output == Output::Text {
+            done.iter().flat_map(|d| &d.volumes).for_each(|v| print(v.id.as_str()));
+            return Ok(exit);
+        }
+        let volumes = plan.volumes.iter().enumerate().map(|(n, v)| OfVolume {
+            id: done.and_then(|d| Some(d.volumes.get(n)?.id.clone())),
+            source: Some(v.source.clone()),
+            snapshot: Some(v.snapshot.clone()),
+            size_gib: v.size_gib,
+            volume_type: Some(v.volume_type.clone()),
+            device_name: v.device_name.clone(),
+            state: None,
+        });
+        let mounts = plan.filesystems.iter().flat_map(|f| {
+            f.mounts.iter().map(|mount| {
+                let place = plan.place(mount);
+                let made = done.and_then(|d| d.mounts.iter().find(|m| m.mount_point == place));
+                OfMount {
+                    source: shown(&f.source),
+                    mount_point: shown(&place),
+                    fstype: f.fstype.clone(),
+                    uuid: made.and_then(|m| m.uuid.clone()).or(f.uuid.clone()),
+                }
+            })
+        });
+        let of = OfRestore {
+            id: plan.id.clone(),
+            set: Some(plan.set.clone()),
+            region: &plan.region,
+            state,
+            volumes: volumes.collect(),
+            mounts: mounts.collect(),
+            notes: plan.notes.clone(),
+        };
+        print_document(&Document {
+            version: VERSION,
+            command: "restore",
+            restores: vec![of],
+            exit_code: exit,
+        })?;
+        Ok(exit)
+    }
+}
+
+/// This instance, as volumes are attached to it.
+async fn host(account: &Account, ec2: &Repeating<'_, crate::ec2::aws::Aws>) -> Result<Host, Error> {
+    let id = account.instance(None)?;
+    let view =
+        ec2.call("DescribeInstances", async || ec2.inner().host(&id).await).await.map_err(Error::from)?;
+    let kind = view.instance_type.clone();
+    let asked = async || ec2.inner().attachment_limit(&kind).await;
+    let limit = match ec2.call("DescribeInstanceTypes", asked).await {
+        Ok(limit) => limit,
+        // EC2 counts for itself when a volume is attached: only that it is told before is lost.
+        Err(e) => {
+            say(&format!("how many volumes {id} can have is not known: {e}"));
+            None
+        }
+    };
+    Ok(Host { id, view, limit })
+}
+
+fn error(stopped: Stopped) -> Error {
+    match stopped {
+        Stopped::Ec2(e) => e.into(),
+        Stopped::Signal(signal) => Error::new(Exit::After, format!("interrupted by {signal}")),
+        Stopped::Here(what) => Error::new(Exit::After, what),
+    }
+}

@@ -1,0 +1,59 @@
+//! What a restore would make, for people.
+//!
+//! In: a plan. Out: text within 80 columns where its words allow. Must never: print what a tag says without making it
+//! printable.
+
+use std::fmt::Write;
+
+use crate::path_encoding::{printable, shown};
+use crate::restore::plan::{Reach, RestorePlan};
+
+/// The plan.
+#[must_use]
+pub(crate) fn plan(plan: &RestorePlan) -> String {
+    let mut text = String::new();
+    let _ = write!(text, "restore of {} in {}", plan.set, plan.zone);
+    for volume in &plan.volumes {
+        let _ = write!(text, "\n  {}  in the place of {}", volume.snapshot, volume.source);
+        let _ = write!(text, "\n    {} GiB {}", volume.size_gib, volume.volume_type);
+        for (what, number) in [("IOPS", volume.iops), ("MiB/s", volume.throughput)] {
+            if let Some(number) = number {
+                let _ = write!(text, ", {number} {what}");
+            }
+        }
+        if let Some(name) = &volume.device_name {
+            let _ = write!(text, ", attached as {name}");
+        }
+        if let Some(key) = &volume.key {
+            let _ = write!(text, ", key {}", printable(key));
+        }
+        if let Some(rate) = volume.initialization_rate {
+            let _ = write!(text, ", read at {rate} MiB/s (billed by the GiB of data)");
+        }
+    }
+    for filesystem in &plan.filesystems {
+        for mount in &filesystem.mounts {
+            let _ = write!(
+                text,
+                "\n  {} ({}) at {}",
+                shown(&filesystem.source),
+                printable(&filesystem.fstype),
+                shown(&plan.place(mount))
+            );
+        }
+    }
+    match (plan.reach, plan.read_only) {
+        (Reach::Mounted, true) => {
+            text.push_str("\n  read-only: no journal is replayed, and they keep the UUIDs of the originals");
+        }
+        (Reach::Mounted, false) => text.push_str("\n  each filesystem gets a UUID of its own"),
+        (Reach::Attached, _) => {
+            text.push_str("\n  attached, hidden from udev, LVM and md; nothing is mounted")
+        }
+        (Reach::Volumes, _) => {}
+    }
+    for note in &plan.notes {
+        let _ = write!(text, "\n  note: {}", printable(note));
+    }
+    text
+}

@@ -1,0 +1,106 @@
+//! The disks of restored volumes on this host, and the filesystems on them.
+//!
+//! In: volume ids; /sys below a root. Out: block devices, by the serial number that the disk itself says. Must never:
+//! go by a device name, or keep a number for longer than one step: after a detachment another disk may have it.
+
+use std::fs::File;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+use std::time::Duration;
+
+use nix::fcntl::OFlag;
+
+use crate::clock::Clock;
+use crate::discover::volumes::serial_volume;
+use crate::host::block::{BlockDevice, DeviceKind, devices};
+use crate::host::mountinfo::MountLine;
+use crate::host::{device, ondisk};
+use crate::ids::{DevNo, VolumeId};
+
+/// How long a disk may take to come after EC2 says that it is attached.
+const LIMIT: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The disk of a volume, and its partitions. None: it is not here.
+///
+/// # Errors
+/// When /sys cannot be read.
+pub fn of(root: &Path, volume: &VolumeId) -> Result<Option<(BlockDevice, Vec<BlockDevice>)>, String> {
+    let all = devices(root).map_err(|e| e.to_string())?;
+    let Some(disk) = all.iter().find(|d| serial_volume(d).as_ref() == Some(volume)).cloned() else {
+        return Ok(None);
+    };
+    let part =
+        |d: &&BlockDevice| matches!(d.kind, DeviceKind::Partition { .. }) && d.below.contains(&disk.name);
+    Ok(Some((disk.clone(), all.iter().filter(part).cloned().collect())))
+}
+
+/// Waits for the disk.
+///
+/// # Errors
+/// When it does not come.
+pub async fn await_disk(root: &Path, volume: &VolumeId, clock: &dyn Clock) -> Result<BlockDevice, String> {
+    let end = clock.elapsed() + LIMIT;
+    loop {
+        if let Some((disk, _)) = of(root, volume)? {
+            return Ok(disk);
+        }
+        if clock.elapsed() >= end {
+            return Err(format!(
+                "EC2 says that it is attached, and no disk with the serial number {} has come",
+                volume.as_str().replace('-', "")
+            ));
+        }
+        clock.pause(PAUSE).await;
+    }
+}
+
+/// The device on this volume that has the filesystem: the whole disk, or a partition.
+///
+/// # Errors
+/// When there is none, or more than one.
+pub fn filesystem(
+    root: &Path,
+    volume: &VolumeId,
+    fstype: &str,
+    uuid: Option<&str>,
+) -> Result<BlockDevice, String> {
+    let (disk, parts) = of(root, volume)?.ok_or_else(|| format!("the disk of {volume} is not here"))?;
+    let mut found = Vec::new();
+    for one in std::iter::once(disk).chain(parts) {
+        let read = self::uuid(&one, fstype)?;
+        if read.is_some() && uuid.is_none_or(|wanted| read.as_deref() == Some(wanted)) {
+            found.push(one);
+        }
+    }
+    let what = uuid.map_or_else(|| fstype.to_owned(), |uuid| format!("{fstype} with the UUID {uuid}"));
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        0 => Err(format!("{volume} has no {what}")),
+        n => Err(format!("{volume} has {n} of {what}")),
+    }
+}
+
+/// The mounts of what is on this device. mountinfo's number is another one of btrfs, whose source is a node of it.
+#[must_use]
+pub fn mounts_of<'l>(lines: &'l [MountLine], device: &BlockDevice) -> Vec<&'l MountLine> {
+    let is_node = |path: &Path| {
+        std::fs::metadata(path)
+            .is_ok_and(|m| m.file_type().is_block_device() && DevNo::from_raw(m.rdev()) == device.dev)
+    };
+    let is_it = |l: &&MountLine| l.dev == device.dev || (l.dev.major == 0 && is_node(Path::new(&l.source)));
+    lines.iter().filter(is_it).collect()
+}
+
+/// The UUID of the filesystem of this type on a device; none where it has none.
+///
+/// # Errors
+/// When the device cannot be opened.
+pub fn uuid(of: &BlockDevice, fstype: &str) -> Result<Option<String>, String> {
+    let node = device::node(of.dev, &[]).ok_or_else(|| format!("/dev has no node of {}", of.name))?;
+    let opened = device::open_at(&node, of.dev, OFlag::empty());
+    let mut file = File::from(opened.map_err(|errno| format!("cannot open {}: {}", of.name, errno.desc()))?);
+    // What another host or tool wrote a moment ago may still be in this one's cache from before.
+    let _ = nix::fcntl::posix_fadvise(&file, 0, 0, nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+    Ok(ondisk::uuid(&mut file, fstype))
+}

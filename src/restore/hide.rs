@@ -1,0 +1,148 @@
+//! New disks are hidden from the host until they have identities of their own.
+//!
+//! A clone has the UUIDs, labels and names of its original. The moment it is attached, udev would let its links in
+//! /dev/disk point to either of the two, LVM and md would take its devices for their own, and a systemd mount could go
+//! away with it. So the rules are there before AttachVolume: the serial number of an EBS disk is its volume's id.
+//!
+//! `SYSTEMD_READY=0` is what systemd's units, LVM's autoactivation (69-dm-lvm.rules), md's assembly
+//! (64-md-raid-assembly.rules) and btrfs's scan (64-btrfs.rules) leave a device alone for.
+//!
+//! In: volume ids. Out: files in /run/udev/rules.d. Must never: outlive the restore, or hide another disk.
+
+use std::io::{Error, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::host::file::{self, Lasts};
+use crate::ids::{RunId, VolumeId};
+use crate::quiesce::query;
+
+const FOLDER: &str = "run/udev/rules.d";
+/// Before and after the rules that make the links (60-persistent-storage.rules).
+const PARTS: [&str; 2] = ["59", "61"];
+/// How long udev may take to read its rules again.
+const LIMIT: Duration = Duration::from_secs(10);
+
+fn path(root: &Path, part: &str, id: &RunId) -> PathBuf {
+    root.join(FOLDER).join(format!("{part}-stillpoint-restore-{id}.rules"))
+}
+
+/// The rules. `volumes` are ids that were checked: nothing in them ends a string.
+fn rules(part: &str, volumes: &[VolumeId]) -> String {
+    let mut text =
+        String::from("# A restore of stillpoint hides these disks until they have UUIDs of their own.\n");
+    for volume in volumes {
+        let serial = volume.as_str().replace('-', "");
+        // NVMe pads serial numbers with spaces.
+        let of = format!("SUBSYSTEM==\"block\", ATTRS{{serial}}==\"{serial}*\"");
+        if part == PARTS[0] {
+            text.push_str(&format!(
+                "{of}, ENV{{SYSTEMD_READY}}=\"0\", ENV{{UDISKS_IGNORE}}=\"1\", OPTIONS+=\"link_priority=-100\"\n"
+            ));
+        } else {
+            let links = [
+                "by-uuid/$env{ID_FS_UUID_ENC}",
+                "by-label/$env{ID_FS_LABEL_ENC}",
+                "by-partuuid/$env{ID_PART_ENTRY_UUID}",
+                "by-partlabel/$env{ID_PART_ENTRY_NAME}",
+            ];
+            let away = links.map(|link| format!("SYMLINK-=\"disk/{link}\"")).join(", ");
+            text.push_str(&format!("{of}, ENV{{SYSTEMD_READY}}=\"0\", {away}\n"));
+        }
+    }
+    text
+}
+
+/// Hides the disks of these volumes, which are not attached yet.
+///
+/// # Errors
+/// When the rules cannot be written, or udev does not read them: then nothing may be attached.
+pub async fn hide(root: &Path, id: &RunId, volumes: &[VolumeId]) -> std::io::Result<()> {
+    file::make_folder(&root.join(FOLDER), 0o755)?;
+    for part in PARTS {
+        file::replace(&path(root, part, id), rules(part, volumes).as_bytes(), 0o644, Lasts::UntilShutdown)?;
+    }
+    read_again(root).await
+}
+
+/// Lets udev see the disks again.
+///
+/// # Errors
+/// When a rule cannot be removed, or udev does not answer.
+pub async fn reveal(root: &Path, id: &RunId) -> std::io::Result<()> {
+    let mut hidden = false;
+    for part in PARTS {
+        match std::fs::remove_file(path(root, part, id)) {
+            Ok(()) => hidden = true,
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+    }
+    if hidden { read_again(root).await } else { Ok(()) }
+}
+
+/// Tells the disks of these names to udev once more, now that nothing hides them.
+pub async fn look_again(root: &Path, disks: &[String]) {
+    if !runs(root) || disks.is_empty() {
+        return;
+    }
+    let names = disks.iter().map(|d| format!("--sysname-match={d}*"));
+    let arguments: Vec<String> = ["trigger", "--action=change", "--subsystem-match=block"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(names)
+        .collect();
+    if let Err(e) = udevadm(&arguments).await {
+        tracing::warn!(
+            "udev was not told of the restored disks: {e}; links to them in /dev/disk may be missing"
+        );
+    }
+}
+
+/// Does udev run here? Without it, nobody would look at the disks.
+fn runs(root: &Path) -> bool {
+    root.join("run/udev/control").exists()
+}
+
+async fn read_again(root: &Path) -> std::io::Result<()> {
+    if !runs(root) {
+        return Ok(());
+    }
+    udevadm(&["control".to_owned(), "--reload".to_owned()]).await
+}
+
+async fn udevadm(arguments: &[String]) -> std::io::Result<()> {
+    let program = query::program("udevadm").map_err(Error::other)?;
+    let mut command = tokio::process::Command::new(program);
+    command.args(arguments).env_clear().stdin(std::process::Stdio::null()).kill_on_drop(true);
+    let ended = tokio::time::timeout(LIMIT, command.output()).await;
+    let output = ended.map_err(|_| Error::new(ErrorKind::TimedOut, "udevadm does not answer"))??;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(Error::other(format!("udevadm {}: {}", arguments.join(" "), said.trim())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_disks_of_a_restore_are_hidden_by_their_serial_and_no_others() {
+        let root = tempfile::tempdir().unwrap();
+        let (id, other) = (RunId::generate(), RunId::generate());
+        let volumes: Vec<VolumeId> =
+            ["vol-0aaaaaaaaaaaaaaaa", "vol-0bbbbbbbb"].map(|v| v.parse().unwrap()).into();
+        hide(root.path(), &other, &volumes[1..]).await.unwrap();
+        hide(root.path(), &id, &volumes[..1]).await.unwrap();
+        let text = |part| std::fs::read_to_string(path(root.path(), part, &id)).unwrap();
+        assert!(text("59").contains("ATTRS{serial}==\"vol0aaaaaaaaaaaaaaaa*\", ENV{SYSTEMD_READY}=\"0\""));
+        assert!(text("61").contains("SYMLINK-=\"disk/by-uuid/$env{ID_FS_UUID_ENC}\""));
+        assert!(!text("59").contains("vol0bbbbbbbb"));
+        reveal(root.path(), &id).await.unwrap();
+        let left: Vec<_> = std::fs::read_dir(root.path().join(FOLDER)).unwrap().flatten().collect();
+        assert_eq!(left.len(), 2, "those of another restore stay");
+        reveal(root.path(), &id).await.unwrap();
+    }
+}

@@ -1,0 +1,178 @@
+//! Restored filesystems are mounted beneath the target folder.
+//!
+//! In: a device, options of a list, a place. Out: mounts, and which folders were made for them. Must never: follow a link
+//! that is on a restored filesystem, step out of the target folder, or mount over what is mounted.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::stat::{Mode, mkdirat};
+
+use super::identity::is_of;
+use crate::host::beneath;
+use crate::host::kernel::{MountAttributes, set_mount_attributes};
+use crate::host::mount_api::{self, ATIME, ATTRIBUTES};
+use crate::host::mountinfo;
+use crate::host::trust::{self, Trusted};
+use crate::ids::DevNo;
+use crate::path_encoding::shown;
+
+/// A mount of the filesystem on this device, attached nowhere. `root`: the subvolume of btrfs.
+///
+/// # Errors
+/// What the kernel says.
+pub fn create(
+    node: &Path,
+    dev: DevNo,
+    fstype: &str,
+    options: &[String],
+    root: Option<&Path>,
+) -> Result<OwnedFd, String> {
+    let context = || {
+        let context = mount_api::context(fstype)
+            .map_err(|e| format!("the kernel cannot mount {fstype} (fsopen): {}", e.desc()))?;
+        let put = |key: &str, value: Option<&OsStr>| {
+            mount_api::option(context.as_fd(), key, value).map_err(|errno| {
+                let complaint = mount_api::complaint(context.as_fd());
+                format!("{fstype} refuses the option {key}: {} {complaint}", errno.desc()).trim().to_owned()
+            })
+        };
+        put("source", Some(node.as_os_str()))?;
+        for option in options {
+            match option.split_once('=') {
+                Some((key, value)) => put(key, Some(OsStr::new(value)))?,
+                None => put(option, None)?,
+            }
+        }
+        if let Some(root) = root.filter(|_| fstype == "btrfs") {
+            put("subvol", Some(root.as_os_str()))?;
+        }
+        Ok(context)
+    };
+    let made = mount_api::create_patiently(context).map_err(|not| not.what)?;
+    // The node was looked up by its name.
+    if is_of(&made, dev, fstype) {
+        Ok(made)
+    } else {
+        Err(format!("{} is another device by now", node.display()))
+    }
+}
+
+/// Can this be the target folder? Changes nothing.
+///
+/// # Errors
+/// Why not.
+pub fn check_target(path: &Path) -> Result<(), String> {
+    let place = shown(path);
+    let there = match std::fs::symlink_metadata(path) {
+        Ok(there) => there,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let above = path.ancestors().find(|p| p.symlink_metadata().is_ok()).unwrap_or(Path::new("/"));
+            return trust::check(above, Trusted::own()).map_err(|loose| loose.to_string());
+        }
+        Err(e) => return Err(format!("{place}: {e}")),
+    };
+    if !there.is_dir() {
+        return Err(format!("{place} is not a folder"));
+    }
+    let mut entries = std::fs::read_dir(path).map_err(|e| format!("{place}: {e}"))?;
+    if entries.next().is_some() {
+        return Err(format!("{place} is not empty"));
+    }
+    trust::check(path, Trusted::own()).map_err(|loose| loose.to_string())?;
+    let table = mountinfo::read(Path::new("/"), "self").map_err(|e| e.to_string())?;
+    match table.lines.iter().any(|l| l.mount_point == path) {
+        true => Err(format!("something is mounted at {place}")),
+        false => Ok(()),
+    }
+}
+
+/// The target folder, opened; made where it is not there. Returns whether it was made. `fresh`: of a restore that has
+/// mounted nothing yet.
+///
+/// # Errors
+/// When others could change what its path leads to; of a fresh one, when it is not empty, or something is mounted there.
+pub fn target(path: &Path, fresh: bool) -> Result<(OwnedFd, bool), String> {
+    let place = shown(path);
+    let plain = path.is_absolute() && !path.components().any(|c| matches!(c, Component::ParentDir));
+    let (Some(above), Some(name), true) = (path.parent(), path.file_name(), plain) else {
+        return Err(format!("{place} is not a folder that filesystems can be mounted beneath"));
+    };
+    crate::host::file::make_folder(above, 0o755).map_err(|e| format!("{}: {e}", shown(above)))?;
+    trust::check(above, Trusted::own()).map_err(|loose| loose.to_string())?;
+    let said = |errno: Errno| format!("{place}: {}", errno.desc());
+    let above = nix::fcntl::open(
+        above,
+        nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(said)?;
+    let made = match mkdirat(&above, name, Mode::from_bits_truncate(0o700)) {
+        Ok(()) => true,
+        Err(Errno::EEXIST) => false,
+        Err(errno) => return Err(said(errno)),
+    };
+    // Not past a link, and not onto what is mounted there.
+    let opened = if fresh { beneath::below(&above, Path::new(name)) } else { beneath::entry(&above, name) };
+    let folder = match opened {
+        Err(Errno::EXDEV) => return Err(format!("something is mounted at {place}")),
+        Err(Errno::ELOOP) => return Err(format!("{place} is a link")),
+        other => other.map_err(said)?,
+    };
+    trust::check(path, Trusted::own()).map_err(|loose| loose.to_string())?;
+    let mut entries =
+        std::fs::read_dir(trust::by_descriptor(&folder)).map_err(|e| format!("{place}: {e}"))?;
+    if fresh && entries.next().is_some() {
+        return Err(format!("{place} is not empty"));
+    }
+    Ok((folder, made))
+}
+
+/// Attaches a mount beneath the target, at a path that is made where it is missing. Returns the folders that were made,
+/// by their paths beneath the target.
+///
+/// # Errors
+/// When the path leads past a link or to something else than a folder, or the kernel refuses.
+pub fn attach(target: &OwnedFd, at: &Path, mount: &OwnedFd, attributes: u64) -> Result<Vec<PathBuf>, String> {
+    let place = shown(at);
+    let said = |errno: Errno| format!("{place}: {}", errno.desc());
+    let mut made = Vec::new();
+    let mut folder = target.try_clone().map_err(|e| e.to_string())?;
+    // What was mounted over the target a moment ago is on top of it.
+    folder = over(folder)?;
+    let mut path = PathBuf::new();
+    for part in at.components() {
+        let Component::Normal(name) = part else { return Err(format!("{place} is not a place for a mount")) };
+        path.push(name);
+        folder = match beneath::entry(&folder, name) {
+            Ok(found) => found,
+            Err(Errno::ENOENT) => {
+                mkdirat(&folder, name, Mode::from_bits_truncate(0o755)).map_err(said)?;
+                made.push(path.clone());
+                beneath::entry(&folder, name).map_err(said)?
+            }
+            Err(Errno::ELOOP) => return Err(format!("{} is a link", shown(&path))),
+            Err(errno) => return Err(said(errno)),
+        };
+    }
+    set(mount, attributes, ATTRIBUTES & !attributes | ATIME, 0)?;
+    mount_api::attach(mount.as_fd(), folder.as_fd()).map_err(said)?;
+    Ok(made)
+}
+
+/// What is mounted over an open folder of this program's own, if anything is.
+fn over(folder: OwnedFd) -> Result<OwnedFd, String> {
+    let path = std::fs::read_link(trust::by_descriptor(&folder)).map_err(|e| e.to_string())?;
+    let table = mountinfo::read(Path::new("/"), "self").map_err(|e| e.to_string())?;
+    match table.lines.iter().rev().find(|l| l.mount_point == path) {
+        Some(line) => beneath::mount_root(line).map_err(|e| format!("{}: {}", shown(&path), e.desc())),
+        None => Ok(folder),
+    }
+}
+
+fn set(mount: &OwnedFd, set: u64, clear: u64, propagation: libc::c_ulong) -> Result<(), String> {
+    set_mount_attributes(mount.as_raw_fd(), &MountAttributes { set, clear, propagation, userns: 0 })
+        .map_err(|errno| format!("cannot set mount options: {}", errno.desc()))
+}

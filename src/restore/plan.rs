@@ -1,0 +1,473 @@
+//! What a restore will do, decided before it does anything.
+//!
+//! In: a set, what its tags describe, the host, what was asked for. Out: a [`RestorePlan`], which a dry run prints and
+//! [`super::carry_out`] consumes; or a [`Refusal`]. Pure. Must never: execute or trust what a tag says: a path leads
+//! beneath the target folder, an option is one of a list.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::options::{self, MountOptions};
+use crate::ec2::TaggedSnapshot;
+use crate::ec2::volumes::{AttachmentLimit, HostView, VolumeRequest};
+use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
+use crate::path_encoding::{self, printable, shown};
+use crate::sets::layout::Layout;
+use crate::sets::lines::{SetFilesystem, SetVolume};
+use crate::sets::set::{SetState, SnapshotSet};
+use crate::sets::tags;
+
+/// The tag of a volume that a restore has made: its id.
+pub const RESTORE_TAG: &str = "stillpoint:restore";
+/// The set that it is of.
+pub const RESTORE_OF_TAG: &str = "stillpoint:restore-of";
+/// The volume that it is in the place of.
+pub const RESTORE_VOLUME_TAG: &str = "stillpoint:restore-volume";
+/// The host that it is for.
+pub const RESTORE_HOST_TAG: &str = "stillpoint:restore-host";
+
+/// Types of volumes (EBS guide, "Amazon EBS volume types").
+pub const TYPES: [&str; 7] = ["gp2", "gp3", "io1", "io2", "st1", "sc1", "standard"];
+/// The most tags that a volume can have (EC2 guide, "Tag restrictions").
+const MOST_TAGS: usize = 50;
+
+/// How far a restore goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reach {
+    /// Volumes are made.
+    Volumes,
+    /// They are attached.
+    Attached,
+    /// Their filesystems are mounted.
+    Mounted,
+}
+
+/// What was asked for.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// How far.
+    pub reach: Reach,
+    /// The folder that the filesystems are mounted beneath.
+    pub to: PathBuf,
+    /// Only these mount points of the set; empty for all.
+    pub mounts: Vec<PathBuf>,
+    /// Nothing is written to the volumes, not even a journal that is replayed.
+    pub read_only: bool,
+    /// The zone; none for the host's.
+    pub zone: Option<String>,
+    /// Instead of the type that the volume had.
+    pub volume_type: Option<String>,
+    /// Instead of its IOPS.
+    pub iops: Option<i32>,
+    /// Instead of its throughput.
+    pub throughput: Option<i32>,
+    /// The key to encrypt with; none for the snapshot's.
+    pub key: Option<String>,
+    /// See [`VolumeRequest::initialization_rate`].
+    pub initialization_rate: Option<i32>,
+}
+
+/// The host that volumes are attached to.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// It.
+    pub id: InstanceId,
+    /// What EC2 says of it.
+    pub view: HostView,
+    /// How many volumes it can have, where EC2 says.
+    pub limit: Option<AttachmentLimit>,
+}
+
+/// A restore, decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestorePlan {
+    /// Its own id.
+    pub id: RunId,
+    /// The set.
+    pub set: RunId,
+    /// The Region of both.
+    pub region: String,
+    /// How far it goes.
+    pub reach: Reach,
+    /// The host that volumes are attached to; none where they are not.
+    pub instance: Option<InstanceId>,
+    /// The zone that volumes are made in.
+    pub zone: String,
+    /// The folder that filesystems are mounted beneath.
+    #[serde(with = "path_encoding::bytes")]
+    pub to: PathBuf,
+    /// Nothing is written.
+    pub read_only: bool,
+    /// The volumes.
+    pub volumes: Vec<PlannedVolume>,
+    /// The filesystems, in the order in which they are mounted.
+    pub filesystems: Vec<PlannedFilesystem>,
+    /// What is to be said of it before.
+    pub notes: Vec<String>,
+}
+
+/// A volume that will be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedVolume {
+    /// The volume that it takes the place of.
+    pub source: VolumeId,
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// Size in GiB.
+    pub size_gib: i32,
+    /// Its type.
+    pub volume_type: String,
+    /// Provisioned IOPS.
+    pub iops: Option<i32>,
+    /// Provisioned throughput in MiB/s.
+    pub throughput: Option<i32>,
+    /// The key to encrypt with.
+    pub key: Option<String>,
+    /// See [`VolumeRequest::initialization_rate`].
+    pub initialization_rate: Option<i32>,
+    /// Its tags.
+    pub tags: Vec<(String, String)>,
+    /// The device name of its attachment.
+    pub device_name: Option<String>,
+}
+
+/// A filesystem that will be mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedFilesystem {
+    /// Where it was mounted.
+    #[serde(with = "path_encoding::bytes")]
+    pub source: PathBuf,
+    /// Its type.
+    pub fstype: String,
+    /// Its UUID, by which it is found.
+    pub uuid: Option<String>,
+    /// The volume that it is on: a number in [`RestorePlan::volumes`].
+    pub volume: usize,
+    /// Each mount: where beneath the target folder, and which folder of the filesystem.
+    pub mounts: Vec<PlannedMount>,
+    /// How.
+    pub options: MountOptions,
+}
+
+/// A mount that will be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedMount {
+    /// Beneath the target folder; empty for itself.
+    #[serde(with = "path_encoding::bytes")]
+    pub at: PathBuf,
+    /// The folder of the filesystem.
+    #[serde(with = "path_encoding::bytes")]
+    pub root: PathBuf,
+}
+
+/// Why a set is not restored. Nothing has been made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
+pub struct Refusal {
+    /// What stands against it.
+    pub what: String,
+    /// The way out.
+    pub hint: String,
+}
+
+fn no<T>(what: impl Into<String>, hint: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal { what: what.into(), hint: hint.into() })
+}
+
+impl RestorePlan {
+    /// Where a mount comes to be.
+    #[must_use]
+    pub fn place(&self, mount: &PlannedMount) -> PathBuf {
+        self.to.join(&mount.at)
+    }
+
+    /// The call that makes a volume of it. Its token is the restore's, so that making it twice makes it once.
+    #[must_use]
+    pub fn request(&self, number: usize) -> Option<VolumeRequest> {
+        let volume = self.volumes.get(number)?;
+        Some(VolumeRequest {
+            token: format!("{}-{number}", self.id),
+            snapshot: volume.snapshot.clone(),
+            zone: self.zone.clone(),
+            volume_type: volume.volume_type.clone(),
+            iops: volume.iops,
+            throughput: volume.throughput,
+            size_gib: None,
+            key: volume.key.clone(),
+            initialization_rate: volume.initialization_rate,
+            tags: volume.tags.clone(),
+        })
+    }
+}
+
+/// Decides. `snapshots` are the set's members with all their tags; `host` is none where nothing is attached.
+///
+/// # Errors
+/// Why it cannot be done, before anything is.
+pub fn plan(
+    set: &SnapshotSet,
+    layout: &Layout,
+    snapshots: &[TaggedSnapshot],
+    host: Option<&Host>,
+    asked: &Asked,
+) -> Result<RestorePlan, Refusal> {
+    usable(set)?;
+    let id = RunId::generate();
+    let chosen = chosen(layout, asked)?;
+    let volumes: Vec<&SetVolume> = layout
+        .volumes
+        .iter()
+        .filter(|v| asked.mounts.is_empty() || chosen.iter().any(|f| f.volumes.contains(&v.id)))
+        .collect();
+    let zone = match (&asked.zone, host) {
+        (Some(zone), Some(host)) if *zone != host.view.zone => {
+            return no(
+                format!("{zone} is not the zone of {}, which is in {}", host.id, host.view.zone),
+                "leave --az out, or --no-attach",
+            );
+        }
+        (Some(zone), _) => zone.clone(),
+        (None, Some(host)) => host.view.zone.clone(),
+        (None, None) => return no("in which zone?", "--az us-east-1a"),
+    };
+    let mut notes = Vec::new();
+    let names = match host {
+        Some(host) => names(host, volumes.len())?.into_iter().map(Some).collect(),
+        None => vec![None; volumes.len()],
+    };
+    let mut planned = Vec::new();
+    for (volume, device_name) in volumes.iter().zip(names) {
+        let Some(member) = set.members.iter().find(|m| m.volume_id == volume.id) else {
+            return no(format!("there is no snapshot of {}", volume.id), "restore another set");
+        };
+        let tags = snapshots.iter().find(|s| s.view.id == member.id).map(|s| s.tags.as_slice());
+        planned.push(planned_volume(set, &id, volume, &member.id, tags.unwrap_or_default(), host, asked)?);
+        if let Some(last) = planned.last_mut() {
+            last.size_gib = member.size_gib;
+            last.device_name = device_name;
+        }
+    }
+    let mut filesystems = Vec::new();
+    if asked.reach == Reach::Mounted {
+        for filesystem in chosen {
+            filesystems.push(planned_filesystem(filesystem, &volumes, asked, &mut notes)?);
+        }
+        if filesystems.is_empty() {
+            return no(format!("{} has no filesystem to mount", set.id), "--no-mount attaches its volumes");
+        }
+        // What is mounted on another one comes after it.
+        filesystems.sort_by_key(|f| (f.source.components().count(), f.source.clone()));
+    }
+    if let Some(boot) = volumes.iter().find(|v| v.boot)
+        && host.is_some()
+    {
+        notes.push(format!(
+            "{} was a root device: keep what is restored of it out of /etc/fstab and out of the boot order",
+            boot.id
+        ));
+    }
+    Ok(RestorePlan {
+        id,
+        set: set.id.clone(),
+        region: set.region.clone(),
+        reach: asked.reach,
+        instance: host.map(|h| h.id.clone()),
+        zone,
+        to: asked.to.clone(),
+        read_only: asked.read_only,
+        volumes: planned,
+        filesystems,
+        notes,
+    })
+}
+
+/// A set of which volumes can be made.
+fn usable(set: &SnapshotSet) -> Result<(), Refusal> {
+    let id = &set.id;
+    if let Some(refusal) = crate::sets::guard::unclear(set) {
+        return no(refusal.what, refusal.hint);
+    }
+    if let Some(missing) = set.missing.first() {
+        return no(
+            format!("{id} is not complete: there is no snapshot of {}", missing.volume_id),
+            "restore another set, or a filesystem that is not on that volume (--mount)",
+        );
+    }
+    if let Some(lost) = set.members.iter().find(|m| m.state == "error") {
+        let why = lost.error.as_deref().unwrap_or("EC2 gives no reason");
+        return no(format!("{} of {id} is in error: {}", lost.id, printable(why)), "restore another set");
+    }
+    if let Some(archived) = set.members.iter().find(|m| m.tier == "archive") {
+        return no(
+            format!("{} of {id} is in the archive, of which no volume can be made", archived.id),
+            format!("`stillpoint tier {id} --restore` first; it takes up to 72 hours"),
+        );
+    }
+    match set.state() {
+        SetState::Completed => Ok(()),
+        _ => no(format!("{id} is not completed yet"), format!("`stillpoint wait {id}` first")),
+    }
+}
+
+/// The filesystems that are meant.
+fn chosen<'l>(layout: &'l Layout, asked: &Asked) -> Result<Vec<&'l SetFilesystem>, Refusal> {
+    for wanted in &asked.mounts {
+        let of_it = |f: &SetFilesystem| f.mount_point == *wanted || f.also.contains(wanted);
+        if !layout.filesystems.iter().any(of_it) {
+            let all: Vec<String> = layout.filesystems.iter().map(|f| shown(&f.mount_point)).collect();
+            return no(format!("the set has no {}", shown(wanted)), format!("it has {}", all.join(", ")));
+        }
+    }
+    let wanted = |f: &&SetFilesystem| {
+        asked.mounts.is_empty() || asked.mounts.iter().any(|m| f.mount_point == *m || f.also.contains(m))
+    };
+    Ok(layout.filesystems.iter().filter(wanted).collect())
+}
+
+fn planned_volume(
+    set: &SnapshotSet,
+    id: &RunId,
+    volume: &SetVolume,
+    snapshot: &SnapshotId,
+    snapshot_tags: &[(String, String)],
+    host: Option<&Host>,
+    asked: &Asked,
+) -> Result<PlannedVolume, Refusal> {
+    let kind = asked.volume_type.as_deref().unwrap_or(&volume.volume_type);
+    if !TYPES.contains(&kind) {
+        return no(
+            format!("{} was of the type {}, which is not known", volume.id, printable(kind)),
+            "--type gp3",
+        );
+    }
+    // What another type had says nothing of this one.
+    let same = kind == volume.volume_type;
+    let provisioned = matches!(kind, "gp3" | "io1" | "io2");
+    let iops = asked.iops.or(volume.iops.filter(|_| same)).filter(|_| provisioned);
+    let throughput = asked.throughput.or(volume.throughput.filter(|_| same)).filter(|_| kind == "gp3");
+    if matches!(kind, "io1" | "io2") && iops.is_none() {
+        return no(format!("{kind} needs IOPS"), "--iops 3000");
+    }
+    let mut tags = vec![
+        (RESTORE_TAG.to_owned(), id.to_string()),
+        (RESTORE_OF_TAG.to_owned(), set.id.to_string()),
+        (RESTORE_VOLUME_TAG.to_owned(), volume.id.to_string()),
+    ];
+    tags.extend(host.map(|h| (RESTORE_HOST_TAG.to_owned(), h.id.to_string())));
+    // The volume's own, as they were copied to its snapshot.
+    let own = snapshot_tags
+        .iter()
+        .filter(|(k, _)| tags::reserved(k).is_none() && !k.to_ascii_lowercase().starts_with("aws:"));
+    let room = MOST_TAGS - tags.len();
+    tags.extend(own.take(room).cloned());
+    Ok(PlannedVolume {
+        source: volume.id.clone(),
+        snapshot: snapshot.clone(),
+        size_gib: volume.size_gib,
+        volume_type: kind.to_owned(),
+        iops,
+        throughput,
+        key: asked.key.clone(),
+        initialization_rate: asked.initialization_rate,
+        tags,
+        device_name: None,
+    })
+}
+
+fn planned_filesystem(
+    filesystem: &SetFilesystem,
+    volumes: &[&SetVolume],
+    asked: &Asked,
+    notes: &mut Vec<String>,
+) -> Result<PlannedFilesystem, Refusal> {
+    let place = shown(&filesystem.mount_point);
+    let by_hand = "--no-mount attaches the volumes, hidden from the host, and `stillpoint show` has the stack; or choose \
+                   others with --mount";
+    if !options::KNOWN.contains(&filesystem.fstype.as_str()) {
+        return no(
+            format!("{place} is {}, which is not mounted here", printable(&filesystem.fstype)),
+            by_hand,
+        );
+    }
+    // A name alone is a disk or its partition; whatever is on something else has an arrow, or a word in brackets.
+    let direct = !["→", "(", " + ", ";"].iter().any(|sign| filesystem.stack.contains(sign));
+    let [on] = &filesystem.volumes[..] else {
+        return no(format!("{place} is on {} volumes", filesystem.volumes.len()), by_hand);
+    };
+    if !direct {
+        return no(format!("{place} is on {}, not on a disk", printable(&filesystem.stack)), by_hand);
+    }
+    let Some(volume) = volumes.iter().position(|v| v.id == *on) else {
+        return no(format!("{place} is on {on}, which is not of the set"), "restore another set");
+    };
+    let options = options::of(&filesystem.fstype, &filesystem.options, asked.read_only);
+    if !options.left_out.is_empty() {
+        notes.push(format!("{place}: mounted without {}", printable(&options.left_out.join(","))));
+    }
+    let whole = PathBuf::from("/");
+    let root = |n: usize| filesystem.roots.get(n).unwrap_or(&whole).clone();
+    let at = |place: &Path| place.strip_prefix("/").unwrap_or(place).to_owned();
+    let all = std::iter::once(&filesystem.mount_point).chain(&filesystem.also);
+    let mut mounts: Vec<PlannedMount> =
+        all.enumerate().map(|(n, place)| PlannedMount { at: at(place), root: root(n) }).collect();
+    if filesystem.fstype != "btrfs" {
+        // What is bound elsewhere is seen at its own place, too.
+        mounts.truncate(1);
+        if mounts.iter().any(|m| m.root != whole) {
+            notes.push(format!("{place}: only a folder of it was mounted; all of it will be"));
+            mounts.iter_mut().for_each(|m| m.root.clone_from(&whole));
+        }
+    }
+    mounts.sort_by_key(|m| (m.at.components().count(), m.at.clone()));
+    Ok(PlannedFilesystem {
+        source: filesystem.mount_point.clone(),
+        fstype: filesystem.fstype.clone(),
+        uuid: filesystem.uuid.clone(),
+        volume,
+        mounts,
+        options,
+    })
+}
+
+/// Device names for so many volumes more.
+fn names(host: &Host, wanted: usize) -> Result<Vec<String>, Refusal> {
+    let taken = &host.view.device_names;
+    if let Some(limit) = host.limit {
+        let others = if limit.shared { host.view.interfaces + limit.instance_store } else { 0 };
+        let there = taken.len() + others;
+        if there + wanted > limit.most {
+            return no(
+                format!(
+                    "{} can have {} attachments ({}), has {there}, and {wanted} more are needed",
+                    host.id, limit.most, host.view.instance_type
+                ),
+                "choose fewer with --mount, detach others, or restore on another host",
+            );
+        }
+    }
+    let letters = |name: &str| -> String {
+        let name = name.strip_prefix("/dev/").unwrap_or(name);
+        let name = name.strip_prefix("xvd").or(name.strip_prefix("sd")).unwrap_or(name);
+        name.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned()
+    };
+    // /dev/sdf and /dev/xvdf are one name to some kernels (EC2 guide, "Device names for volumes").
+    let used: Vec<String> = taken.iter().map(|n| letters(n)).collect();
+    let safe = ('f'..='p').rev().map(|c| format!("/dev/sd{c}"));
+    let more = ('b'..='e').rev().chain(('q'..='z').rev()).map(|c| format!("/dev/sd{c}"));
+    let many = ('b'..='c').flat_map(|a| ('a'..='z').map(move |b| format!("/dev/xvd{a}{b}")));
+    let free: Vec<String> =
+        safe.chain(more).chain(many).filter(|n| !used.contains(&letters(n))).take(wanted).collect();
+    if free.len() < wanted {
+        return no(
+            format!("{} has {} free device names of {wanted}", host.id, free.len()),
+            "detach others first",
+        );
+    }
+    Ok(free)
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,90 @@
+//! What a host remembers of a restore: STATE_DIR/restores/ID.json, from before anything is made until it is undone.
+//!
+//! In: a plan and how far it is. Out: a file that survives a reboot, for root alone. Must never: be needed to take a
+//! restore back: the tags of its volumes and the kernel say what is there.
+
+use std::io::{Error, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::plan::RestorePlan;
+use crate::host::file::{self, Lasts};
+use crate::ids::RunId;
+
+/// Version of the file.
+const VERSION: u32 = 1;
+/// No restore of 128 volumes is as long.
+const MOST: u64 = 4 << 20;
+
+/// A restore, as its host remembers it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    version: u32,
+    /// What was decided.
+    pub plan: RestorePlan,
+    /// Folders that were made for it, outermost first.
+    #[serde(default)]
+    pub folders: Vec<Folder>,
+    /// All of it is done.
+    pub done: bool,
+}
+
+/// A folder that was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Folder(#[serde(with = "crate::path_encoding::bytes")] pub PathBuf);
+
+impl Record {
+    /// Of a restore that begins.
+    #[must_use]
+    pub fn of(plan: RestorePlan) -> Self {
+        Self { version: VERSION, plan, folders: Vec::new(), done: false }
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, state_dir: &Path) -> std::io::Result<()> {
+        let path = path(state_dir, &self.plan.id);
+        if let Some(folder) = path.parent() {
+            file::make_folder(folder, 0o700)?;
+        }
+        let text = serde_json::to_vec(self).map_err(Error::other)?;
+        file::replace(&path, &text, 0o600, Lasts::OnDisk)
+    }
+}
+
+fn path(state_dir: &Path, id: &RunId) -> PathBuf {
+    state_dir.join("restores").join(format!("{id}.json"))
+}
+
+/// Reads what is known of a restore; none where this host knows nothing of it.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read(state_dir: &Path, id: &RunId) -> std::io::Result<Option<Record>> {
+    let path = path(state_dir, id);
+    let text = match std::fs::metadata(&path) {
+        Ok(m) if m.len() > MOST => return Err(Error::new(ErrorKind::InvalidData, "it is too long")),
+        Ok(_) => std::fs::read(&path)?,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let record: Record = serde_json::from_slice(&text)?;
+    if record.version != VERSION {
+        return Err(Error::new(ErrorKind::InvalidData, format!("it has version {}", record.version)));
+    }
+    Ok(Some(record))
+}
+
+/// Forgets it.
+///
+/// # Errors
+/// When it cannot be removed.
+pub fn forget(state_dir: &Path, id: &RunId) -> std::io::Result<()> {
+    match std::fs::remove_file(path(state_dir, id)) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
