@@ -343,8 +343,9 @@ impl Copies for Made<'_> {
     }
 
     async fn encrypts_by_default(&self) -> Result<bool, Ec2Error> {
-        unimplemented!("no copy asks it")
+        unasked()
     }
+
     async fn default_key(&self) -> Result<String, Ec2Error> {
         Ok("alias/aws/ebs".into())
     }
