@@ -20,6 +20,7 @@ def plain(sim):
     return {
         "AttachVolume": {"VolumeId": volume, "InstanceId": sim.instance_id, "Device": "/dev/sdp"},
         "CopySnapshot": {"SourceRegion": "us-east-1", "SourceSnapshotId": snapshot},
+        "CopyVolumes": {"SourceVolumeId": volume},
         "CreateSnapshot": {"VolumeId": volume},
         "CreateSnapshots": {"InstanceSpecification": {"InstanceId": sim.instance_id}},
         "CreateTags": {"Resources": [volume], "Tags": [{"Key": "a", "Value": "b"}]},
@@ -38,6 +39,7 @@ def plain(sim):
         "DescribeSnapshotTierStatus": {},
         "DescribeSnapshots": {},
         "DescribeTags": {},
+        "DescribeVolumeStatus": {},
         "DescribeVolumes": {},
         "DetachVolume": {"VolumeId": volume},
         "DisableImage": {"ImageId": "ami-0123456789abcdef0"},
@@ -70,6 +72,7 @@ def plain(sim):
 
 TAGGED = {
     "CopySnapshot": "snapshot",
+    "CopyVolumes": "volume",
     "CreateSnapshot": "snapshot",
     "CreateSnapshots": "snapshot",
     "CreateVolume": "volume",
@@ -87,6 +90,12 @@ BETTER = {
     "CopySnapshot KmsKeyId": {"Encrypted": True, "KmsKeyId": KEY_HERE},
     "CopySnapshot SourceRegion": {"SourceRegion": "us-west-2"},
     "CopySnapshot SourceSnapshotId": {},
+    "CopyVolumes Iops": {"VolumeType": "gp3", "Iops": 3000},
+    "CopyVolumes KmsKeyId": {"Encrypted": True, "KmsKeyId": KEY_HERE},
+    "CopyVolumes MultiAttachEnabled": {"VolumeType": "io2", "Iops": 400, "MultiAttachEnabled": True},
+    "CopyVolumes SourceVolumeId": {},
+    "CopyVolumes Throughput": {"VolumeType": "gp3", "Throughput": 125},
+    "CopyVolumes VolumeType": {"VolumeType": "gp3"},
     "CreateSnapshots CopyTagsFromSource": {"CopyTagsFromSource": "volume"},
     "CreateSnapshots InstanceSpecification.ExcludeDataVolumeIds[]": {
         "InstanceSpecification": {"ExcludeDataVolumeIds": ["vol-0123456789abcdef0"]}
@@ -132,6 +141,11 @@ BETTER = {
     "DescribeSnapshots OwnerIds[]": {"OwnerIds": ["self"]},
     "DescribeSnapshots RestorableByUserIds[]": {"RestorableByUserIds": ["self"]},
     "DescribeSnapshots SnapshotIds[]": {"SnapshotIds": ["snap-0123456789abcdef0"]},
+    "DescribeVolumeStatus Filters[].Name": {"Filters": [{"Name": "availability-zone", "Values": ["x"]}]},
+    "DescribeVolumeStatus Filters[].Values[]": {
+        "Filters": [{"Name": "availability-zone", "Values": ["x"]}]
+    },
+    "DescribeVolumeStatus VolumeIds[]": {"VolumeIds": ["vol-0123456789abcdef0"]},
     "DescribeVolumes VolumeIds[]": {"VolumeIds": ["vol-0123456789abcdef0"]},
     "DisableImage ImageId": {},
     "EnableImage ImageId": {},

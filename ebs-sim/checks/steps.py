@@ -328,6 +328,15 @@ step("volume deleted: malformed id", "DeleteVolume", VolumeId="nonsense")
 step("volume deleted: DryRun", "DeleteVolume", VolumeId="$empty", DryRun=True)
 step("volume deleted: no id", "DeleteVolume")
 
+# Copies and states of volumes.
+step("volume copied", "CopyVolumes", SourceVolumeId="$data", save={"cloned": "Volumes[].VolumeId"})
+step("volume copied: a missing volume", "CopyVolumes", SourceVolumeId=NO_VOLUME)
+step("volume copied: no volume", "CopyVolumes")
+step("status of a volume", "DescribeVolumeStatus", VolumeIds=["$data"])
+step("status of a missing volume", "DescribeVolumeStatus", VolumeIds=[NO_VOLUME])
+step("status of volumes: unknown filter", "DescribeVolumeStatus", Filters=filters(colour=["red"]))
+step("copy of a volume deleted", "DeleteVolume", VolumeId="$cloned")
+
 # CopySnapshot.
 step(
     "copy in the Region",

@@ -60,6 +60,7 @@ PAGED = {
     "DescribeSnapshotTierStatus": ("SnapshotTierStatuses", {}),
     "DescribeSnapshots": ("Snapshots", {"OwnerIds": ["self"]}),
     "DescribeTags": ("Tags", {}),
+    "DescribeVolumeStatus": ("VolumeStatuses", {}),
     "DescribeVolumes": ("Volumes", {}),
     "ListSnapshotsInRecycleBin": ("Snapshots", {}),
 }

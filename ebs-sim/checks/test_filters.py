@@ -102,6 +102,7 @@ MEMBERS = {
     },
     "DescribeImages": {
         "architecture": "Architecture",
+        "boot-mode": "BootMode",
         "creation-date": "CreationDate",
         "description": "Description",
         "ena-support": "EnaSupport",

@@ -175,6 +175,7 @@ def volumes(t):
         for more in (
             {
                 "VolumeType": "gp3",
+                "VolumeInitializationRate": 100,
                 "Iops": 3500,
                 "Throughput": 200,
                 "TagSpecifications": tags("volume", Name="new"),
@@ -189,9 +190,33 @@ def volumes(t):
     for each in ids:
         t.volume(each, "attached")
     t.here.describe_instances()
+    t.here.describe_volumes()
     t.here.detach_volume(VolumeId=ids[0])
     t.here.detach_volume(VolumeId=ids[1], InstanceId=t.sim.instance_id, Device="/dev/sdy")
     t.here.detach_volume(VolumeId=ids[2], Force=True)
+    for each in ids:
+        t.volume(each, "available")
+        t.here.delete_volume(VolumeId=each)
+
+
+@stop("CopyVolumes", "DescribeVolumeStatus", "CreateVolume", "DeleteVolume")
+def volume_copies(t):
+    ids = []
+    for name, more in (
+        ("data", {"VolumeType": "gp3", "Iops": 3500, "Throughput": 200, "TagSpecifications": tags("volume", Of="data")}),
+        ("log", {"ClientToken": "of-log", "Size": 2}),
+    ):
+        (made,) = t.here.copy_volumes(SourceVolumeId=t.sim.volume(name), **more)["Volumes"]
+        ids.append(made["VolumeId"])
+    source = t.snapshot()
+    ids.append(t.here.create_volume(
+        AvailabilityZone=t.sim.ready["availability_zone"], SnapshotId=source, VolumeInitializationRate=300,
+    )["VolumeId"])
+    t.here.describe_volume_status()
+    t.here.describe_volume_status(VolumeIds=ids)
+    first = t.here.describe_volume_status(MaxResults=5)
+    t.here.describe_volume_status(MaxResults=5, NextToken=first["NextToken"])
+    t.here.describe_volumes()
     for each in ids:
         t.volume(each, "available")
         t.here.delete_volume(VolumeId=each)

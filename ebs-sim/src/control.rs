@@ -207,6 +207,7 @@ async fn reset(sim: Arc<Sim>) -> Outcome {
             .map(|image| image.path)
             .collect();
         world.reset_bin_and_blocks();
+        world.spent_tokens.clear();
         world.reset_images_and_keys();
         world.volumes.retain(|volume| volume.window.is_some());
         let has_device = |volume: &&mut Volume| volume.loop_device.is_some() && volume.stage == Stage::Ready;

@@ -39,7 +39,7 @@ pub fn resume(sim: &Arc<Sim>, volume: &Volume) {
 async fn create(sim: Arc<Sim>, id: VolumeId) {
     let pause = tokio::time::sleep(seconds(sim.world().scenario.volume_times.seconds_to_create));
     let found = sim.world().volumes.iter().find(|volume| volume.id == id).cloned();
-    let Some(Volume { window: Some(window), source, kms_key, region, .. }) = found else { return };
+    let Some(Volume { window: Some(window), source, kms_key, region, origin, .. }) = found else { return };
     let from = source.clone();
     let filled = blocking(&sim, move |sim| {
         sim.store.grow(window)?;
@@ -55,9 +55,10 @@ async fn create(sim: Arc<Sim>, id: VolumeId) {
         let world = sim.world();
         world.kms_key(world.account(), &region, &name).is_some_and(crate::world::KmsKey::is_usable)
     });
+    let good = filled.is_some() && usable && !origin.fails;
     change(&sim, &id, |volume| {
         volume.source = None;
-        volume.stage = if filled.is_some() && usable { Stage::Ready } else { Stage::Error };
+        volume.stage = if good { Stage::Ready } else { Stage::Error };
     });
     sim.save();
     // Not before the new state is saved: a server that ends earlier has to fill the volume again from it.
@@ -111,6 +112,10 @@ async fn delete(sim: Arc<Sim>, id: VolumeId) {
     }
     {
         let mut world = sim.change();
+        let gone = world.volumes.iter().find(|volume| volume.id == id);
+        let spent = gone.and_then(|volume| Some((volume.region.clone(), volume.token.clone()?.0)));
+        // A token stays what it was for, also when that is no more, as was recorded of EC2.
+        world.spent_tokens.extend(spent);
         world.volumes.retain(|volume| volume.id != id);
         world.tags.remove(id.as_str());
     }

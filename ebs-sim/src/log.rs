@@ -57,6 +57,8 @@ pub struct Entry {
     pub fault_ids: Vec<u64>,
     /// What it created.
     pub snapshot_ids: Vec<String>,
+    /// The volumes that it created.
+    pub volume_ids: Vec<String>,
 }
 
 impl Entry {

@@ -215,9 +215,7 @@ impl Scenario {
         if !(0.0..=1e6).contains(&seconds) {
             return wrong(format!("snapshots.seconds_to_complete = {seconds} makes no sense"));
         }
-        for (key, seconds) in
-            [("create", self.volume_times.seconds_to_create), ("attach", self.volume_times.seconds_to_attach)]
-        {
+        for (key, seconds) in self.volume_times.all_seconds() {
             if !(0.0..=1e6).contains(&seconds) {
                 return wrong(format!("volumes.seconds_to_{key} = {seconds} makes no sense"));
             }

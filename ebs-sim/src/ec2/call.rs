@@ -18,6 +18,7 @@ use crate::world::World;
 pub const ACTIONS: &[&str] = &[
     "AttachVolume",
     "CopySnapshot",
+    "CopyVolumes",
     "CreateSnapshot",
     "CreateSnapshots",
     "CreateTags",
@@ -36,6 +37,7 @@ pub const ACTIONS: &[&str] = &[
     "DescribeSnapshotTierStatus",
     "DescribeSnapshots",
     "DescribeTags",
+    "DescribeVolumeStatus",
     "DescribeVolumes",
     "DetachVolume",
     "DisableImage",
@@ -65,6 +67,7 @@ fn invalid(action: &str) -> Ec2Error {
 pub enum Call {
     AttachVolume(volumes::Attach),
     CopySnapshot(copy::Copy),
+    CopyVolumes(Box<volumes::Copy>),
     CreateSnapshot(create::One),
     CreateSnapshots(create::Set),
     CreateTags(tags::Create),
@@ -83,6 +86,7 @@ pub enum Call {
     DescribeSnapshotTierStatus(tier::Describe),
     DescribeSnapshots(snapshots::Describe),
     DescribeTags(tags::Describe),
+    DescribeVolumeStatus(volumes::Status),
     DescribeVolumes(volumes::Describe),
     DetachVolume(volumes::Detach),
     DisableImage(images::Disable),
@@ -160,6 +164,8 @@ impl Call {
             }
             "RestoreSnapshotTier" => Call::RestoreSnapshotTier(tier::Restore::parse(params)?),
             "UnlockSnapshot" => Call::UnlockSnapshot(lock::Unset::parse(params)?),
+            "CopyVolumes" => Call::CopyVolumes(Box::new(volumes::Copy::parse(params)?)),
+            "DescribeVolumeStatus" => Call::DescribeVolumeStatus(volumes::Status::parse(params)?),
             _ => return Err(invalid(action)),
         })
     }
@@ -168,6 +174,7 @@ impl Call {
     pub fn needs(&self, world: &World) -> Vec<Need> {
         match self {
             Call::AttachVolume(call) => call.needs(world),
+            Call::CopyVolumes(call) => call.needs(world),
             Call::CopySnapshot(call) => call.needs(world),
             Call::CreateSnapshot(call) => call.needs(world),
             Call::CreateSnapshots(call) => call.needs(world),
@@ -186,6 +193,7 @@ impl Call {
             Call::DescribeSnapshotAttribute(call) => call.needs(world),
             Call::DescribeSnapshotTierStatus(_) => vec![Need::on_all("ec2:DescribeSnapshotTierStatus")],
             Call::DescribeSnapshots(_) => vec![Need::on_all("ec2:DescribeSnapshots")],
+            Call::DescribeVolumeStatus(_) => vec![Need::on_all("ec2:DescribeVolumeStatus")],
             Call::DescribeTags(_) => vec![Need::on_all("ec2:DescribeTags")],
             Call::DescribeVolumes(_) => vec![Need::on_all("ec2:DescribeVolumes")],
             Call::DetachVolume(call) => call.needs(world),
@@ -220,11 +228,12 @@ impl Call {
     pub async fn act(self, context: &Context, faults: &[Hit]) -> Result<String, Ec2Error> {
         match self {
             Call::AttachVolume(call) => call.act(context),
+            Call::CopyVolumes(call) => call.act(context, faults).await,
             Call::CopySnapshot(call) => call.act(context, faults).await,
             Call::CreateSnapshot(call) => call.act(context, faults).await,
             Call::CreateSnapshots(call) => call.act(context, faults).await,
             Call::CreateTags(call) => call.act(context, faults),
-            Call::CreateVolume(call) => call.act(context).await,
+            Call::CreateVolume(call) => call.act(context, faults).await,
             Call::DeleteSnapshot(call) => call.act(context, faults).await,
             Call::DeleteTags(call) => call.act(context, faults),
             Call::DeleteVolume(call) => call.act(context),
@@ -238,6 +247,7 @@ impl Call {
             Call::DescribeSnapshotAttribute(call) => call.act(context),
             Call::DescribeSnapshotTierStatus(call) => call.act(context),
             Call::DescribeSnapshots(call) => call.act(context),
+            Call::DescribeVolumeStatus(call) => call.act(context),
             Call::DescribeTags(call) => call.act(context),
             Call::DescribeVolumes(call) => call.act(context),
             Call::DetachVolume(call) => call.act(context),
@@ -272,6 +282,7 @@ mod tests {
     const LEAST: &[(&str, &str)] = &[
         ("AttachVolume", "VolumeId=vol-0123456789abcdef0&InstanceId=i-0123456789abcdef0&Device=/dev/sdf"),
         ("CopySnapshot", "SourceRegion=us-east-1&SourceSnapshotId=snap-0123456789abcdef0"),
+        ("CopyVolumes", "SourceVolumeId=vol-0123456789abcdef0"),
         ("CreateSnapshot", "VolumeId=vol-0123456789abcdef0"),
         ("CreateSnapshots", "InstanceSpecification.InstanceId=i-0123456789abcdef0"),
         ("CreateTags", "ResourceId.1=snap-0123456789abcdef0&Tag.1.Key=k"),
@@ -290,6 +301,7 @@ mod tests {
         ("DescribeSnapshotTierStatus", ""),
         ("DescribeSnapshots", ""),
         ("DescribeTags", ""),
+        ("DescribeVolumeStatus", ""),
         ("DescribeVolumes", ""),
         ("DetachVolume", "VolumeId=vol-0123456789abcdef0"),
         ("DisableImage", "ImageId=ami-0123456789abcdef0"),

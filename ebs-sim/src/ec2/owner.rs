@@ -10,11 +10,17 @@ use super::snapshots::not_found;
 use crate::world::World;
 
 /// Actions about more than snapshots that other accounts have too. They find nothing of this account's.
-const ELSEWHERE: &[&str] =
-    &["DescribeImages", "DescribeInstanceTypes", "DescribeInstances", "DescribeVolumes"];
+const ELSEWHERE: &[&str] = &[
+    "DescribeImages",
+    "DescribeInstanceTypes",
+    "DescribeInstances",
+    "DescribeVolumeStatus",
+    "DescribeVolumes",
+];
 /// Actions that are about resources which only the instance's account has.
 const AT_HOME: &[&str] = &[
     "AttachVolume",
+    "CopyVolumes",
     "CreateSnapshot",
     "CreateSnapshots",
     "CreateVolume",

@@ -33,6 +33,7 @@ impl Query {
             "DescribeImages" => Some("imagesSet"),
             "DescribeInstances" => Some("instancesSet"),
             "DescribeSnapshots" => Some("snapshotSet"),
+            "DescribeVolumeStatus" => Some("volumeIdsSet"),
             "DescribeVolumes" => Some("volumeSet"),
             _ => None,
         };

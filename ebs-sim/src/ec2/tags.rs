@@ -183,7 +183,8 @@ impl Describe {
     pub fn act(&self, context: &Context) -> Result<String, Ec2Error> {
         let world = context.sim.world();
         let mut found = Vec::new();
-        let others = world.tags.iter().map(|(id, tags)| (id.as_str(), tags));
+        let others = world.tags.keys();
+        let others = others.map(|id| (id.as_str(), world.shown_tags_of_volume(id, context.now)));
         let snapshots = world.snapshots.values().chain(world.bin.values());
         let snapshots = snapshots.map(|snapshot| (snapshot.id.as_str(), snapshot.shown_tags(context.now)));
         for (id, tags) in others.chain(snapshots).filter(|(id, _)| exists(&world, context, id)) {

@@ -67,9 +67,11 @@ pub enum Kind {
     MissingSnapshot,
     /// The snapshots are made and end in the state `error`.
     SnapshotError,
-    /// The snapshots stay pending longer.
+    /// The volume that is made ends in the state `error`.
+    VolumeError,
+    /// The snapshots stay pending longer, the volume's initialisation takes longer.
     SlowProgress,
-    /// DescribeSnapshots does not know of the snapshots for a while.
+    /// Describe calls do not know of what was made for a while.
     LateVisibility,
     /// Describe calls show the snapshots' tags as they were before for a while.
     LateTags,
@@ -108,12 +110,20 @@ impl Kind {
             Kind::ExtraVolume | Kind::DetachVolume | Kind::MissingSnapshot => {
                 Some(&["CreateSnapshot", "CreateSnapshots"])
             }
-            Kind::SnapshotError | Kind::SlowProgress | Kind::LateVisibility => {
-                Some(&["CreateSnapshot", "CreateSnapshots", "CopySnapshot"])
+            Kind::SnapshotError => Some(&["CreateSnapshot", "CreateSnapshots", "CopySnapshot", "CopyImage"]),
+            Kind::VolumeError => Some(&["CreateVolume", "CopyVolumes", "CreateReplaceRootVolumeTask"]),
+            Kind::SlowProgress | Kind::LateVisibility => {
+                Some(&["CreateSnapshot", "CreateSnapshots", "CopySnapshot", "CreateVolume", "CopyVolumes"])
             }
-            Kind::LateTags => {
-                Some(&["CreateSnapshot", "CreateSnapshots", "CopySnapshot", "CreateTags", "DeleteTags"])
-            }
+            Kind::LateTags => Some(&[
+                "CreateSnapshot",
+                "CreateSnapshots",
+                "CopySnapshot",
+                "CreateVolume",
+                "CopyVolumes",
+                "CreateTags",
+                "DeleteTags",
+            ]),
             Kind::LateDeletion => Some(&["DeleteSnapshot"]),
             _ => None,
         }

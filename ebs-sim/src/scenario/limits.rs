@@ -24,6 +24,10 @@ pub struct Limits {
     pub snapshots: usize,
     /// Most copies in progress to one Region; 0 switches it off.
     pub copies_per_region: usize,
+    /// Most copies of volumes in progress in one Region; 0 switches it off.
+    pub volume_copies_per_region: usize,
+    /// Most volumes that are attached to the instance, instead of its type's limit; 0 switches it off.
+    pub attachments: Option<usize>,
     /// Most items in one answer, whatever MaxResults says.
     pub page_size: usize,
     /// Whether an empty page goes before each page of DescribeSnapshots and of blocks, as EC2 may answer.
@@ -42,6 +46,8 @@ impl Default for Limits {
             pending_per_account: 100,
             snapshots: 100_000,
             copies_per_region: 20,
+            volume_copies_per_region: 5,
+            attachments: None,
             page_size: 1000,
             empty_pages: false,
             throttling: true,

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -34,11 +35,58 @@ pub struct Volumes {
     pub seconds_to_attach: f64,
     /// Regions in which the account encrypts every new volume and copy.
     pub encrypted_by_default: Vec<String>,
+    /// How long a volume that was made from a snapshot is initialised, unless its request names a rate.
+    pub seconds_to_initialize: f64,
+    /// How long a copy of a volume is.
+    pub seconds_to_initialize_copy: f64,
+    /// Bytes a second of what there is to initialise, which overrides both.
+    pub initialization_rate: Option<Bytes>,
+    /// How long the root volume's replacement takes once the new volume is there.
+    pub seconds_to_replace_root: f64,
 }
 
 impl Default for Volumes {
     fn default() -> Self {
-        Self { seconds_to_create: 1.0, seconds_to_attach: 0.5, encrypted_by_default: Vec::new() }
+        Self {
+            seconds_to_create: 1.0,
+            seconds_to_attach: 0.5,
+            seconds_to_initialize: 2.0,
+            seconds_to_initialize_copy: 5.0,
+            initialization_rate: None,
+            seconds_to_replace_root: 0.5,
+            encrypted_by_default: Vec::new(),
+        }
+    }
+}
+
+impl Volumes {
+    /// The end of each key's name, with its seconds.
+    pub fn all_seconds(&self) -> [(&'static str, f64); 5] {
+        [
+            ("create", self.seconds_to_create),
+            ("attach", self.seconds_to_attach),
+            ("initialize", self.seconds_to_initialize),
+            ("initialize_copy", self.seconds_to_initialize_copy),
+            ("replace_root", self.seconds_to_replace_root),
+        ]
+    }
+
+    /// How long so many bytes of a snapshot take without a rate of their own.
+    pub fn time_to_initialize(&self, bytes: u64) -> Duration {
+        self.time(bytes, self.seconds_to_initialize)
+    }
+
+    /// How long so many bytes of a volume take.
+    pub fn time_to_copy(&self, bytes: u64) -> Duration {
+        self.time(bytes, self.seconds_to_initialize_copy)
+    }
+
+    fn time(&self, bytes: u64, seconds: f64) -> Duration {
+        let seconds = match self.initialization_rate {
+            Some(Bytes(rate)) if rate > 0 => bytes as f64 / rate as f64,
+            _ => seconds,
+        };
+        Duration::try_from_secs_f64(seconds).unwrap_or_default()
     }
 }
 

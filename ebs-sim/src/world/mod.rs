@@ -8,6 +8,7 @@ mod image;
 mod instance;
 mod key;
 mod lock;
+mod origin;
 mod snapshot;
 mod share;
 mod snapshots;
@@ -15,7 +16,7 @@ mod tags;
 mod tier;
 mod volume;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use indexmap::IndexMap;
 use jiff::Timestamp;
@@ -32,6 +33,7 @@ pub use image::{Ami, Ebs, Mapped, Target};
 pub use instance::{GROUP, INTERFACE, MAC, SUBNET, VPC};
 pub use key::{DEFAULT_ALIAS, KmsKey};
 pub use lock::{Lock, MAX_DAYS, Mode, State, Until};
+pub use origin::{Initialization, Origin, Way};
 pub use share::Block;
 #[cfg(test)]
 pub use snapshot::tests::snapshot as test_snapshot;
@@ -63,6 +65,9 @@ pub struct World {
     pub rules: Vec<Rule>,
     /// Snapshots that were deleted while they were pending: their volumes, and how long they count as such.
     pub doomed: Vec<(VolumeId, Timestamp)>,
+    /// Regions and client tokens of volumes that are no more.
+    #[serde(default)]
+    pub spent_tokens: BTreeSet<(String, String)>,
     /// All images of all Regions, in the order of registration.
     pub images: IndexMap<ImageId, Ami>,
     /// Images that are no more, and the Regions that they were in.
@@ -120,6 +125,7 @@ impl World {
                     initialization_rate: None,
                     token: None,
                     source: None,
+                    origin: Origin::default(),
                     window: Some(window),
                     loop_device: None,
                     disk: numbers.get(spec.name.as_str()).copied(),
@@ -145,6 +151,7 @@ impl World {
             bin: Snapshots::default(),
             rules: scenario.recycle_bin.rules(&scenario.instance.account_id, &scenario.instance.region),
             doomed: Vec::new(),
+            spent_tokens: BTreeSet::new(),
             images: IndexMap::from([(image.id.clone(), image)]),
             deregistered: BTreeMap::new(),
             kms_keys: key::all(scenario),
@@ -314,6 +321,7 @@ impl World {
             initialization_rate: None,
             token: None,
             source: None,
+            origin: Origin::default(),
             window: None,
             loop_device: None,
             disk: None,

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Image;
+use super::{Image, Origin};
 use crate::ids::{SnapshotId, VolumeId};
 use crate::scenario::{Scenario, VolumeKind};
 use crate::units::GIB;
@@ -54,6 +54,9 @@ pub struct Volume {
     pub token: Option<(String, String)>,
     /// What it is filled with while it is creating: a private copy, which goes then.
     pub source: Option<Image>,
+    /// What it was made from, and how far its initialisation is.
+    #[serde(default)]
+    pub origin: Origin,
     /// Its window in the pool; none when a fault made it up.
     pub window: Option<Window>,
     /// Its device, while there is one.

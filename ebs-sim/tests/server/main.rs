@@ -8,6 +8,7 @@ mod support;
 
 mod accounts;
 mod bin;
+mod copies;
 mod direct;
 mod faults;
 mod host;

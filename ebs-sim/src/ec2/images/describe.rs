@@ -16,6 +16,7 @@ use crate::world::{Ami, Ebs, Target, World};
 
 const FILTERS: &[&str] = &[
     "architecture",
+    "boot-mode",
     "block-device-mapping.delete-on-termination",
     "block-device-mapping.device-name",
     "block-device-mapping.encrypted",
@@ -130,6 +131,7 @@ fn field(image: &Ami, name: &str, now: Timestamp) -> Vec<String> {
         }
         "block-device-mapping.volume-size" => each(|ebs| ebs.size_gib.to_string()),
         "block-device-mapping.volume-type" => each(|ebs| ebs.volume_type.clone()),
+        "boot-mode" => maybe(&image.boot_mode),
         "creation-date" => one(&time(image.created)),
         "description" => maybe(&image.description),
         "ena-support" => one(&image.ena.to_string()),

@@ -10,15 +10,17 @@ use super::error::Ec2Error;
 use super::params::Params;
 use super::query::Query;
 use super::xml::Xml;
-use crate::world::Tags;
+use crate::world::{Tags, World};
 use table::{TYPES, Type};
 
 const FILTERS: &[&str] = &[
     "bare-metal",
     "burstable-performance-supported",
     "current-generation",
+    "ebs-info.attachment-limit-type",
     "ebs-info.ebs-optimized-support",
     "ebs-info.encryption-support",
+    "ebs-info.maximum-ebs-attachments",
     "ebs-info.nvme-support",
     "hypervisor",
     "instance-storage-info.disk.count",
@@ -98,6 +100,19 @@ impl Describe {
     }
 }
 
+/// How many EBS volumes can be attached to the instance, the root among them: by the scenario, or by its type
+/// less what else counts there. None where nobody knows.
+pub fn attachments(world: &World) -> Option<usize> {
+    if let Some(most) = world.scenario.limits.attachments {
+        return Some(most).filter(|most| *most > 0);
+    }
+    let name = &world.scenario.instance.instance_type;
+    let limit = TYPES.iter().find(|known| known.name == name)?.attachments?;
+    let stored = world.volumes.iter().filter(|volume| !volume.is_ebs()).count();
+    // The one network interface that the instance has.
+    Some(if limit.shared { limit.most.saturating_sub(1 + stored) } else { limit.most })
+}
+
 fn support(yes: bool) -> &'static str {
     if yes { "supported" } else { "unsupported" }
 }
@@ -111,6 +126,8 @@ fn field(known: &Type, name: &str) -> Vec<String> {
         "burstable-performance-supported" => one(known.burstable.to_string()),
         "current-generation" => one("true".into()),
         "ebs-info.ebs-optimized-support" => one(known.ebs_optimized.into()),
+        "ebs-info.attachment-limit-type" => known.attachments.iter().map(|a| a.name().into()).collect(),
+        "ebs-info.maximum-ebs-attachments" => known.attachments.iter().map(|a| a.most.to_string()).collect(),
         "ebs-info.encryption-support" => one("supported".into()),
         "ebs-info.nvme-support" => one(known.ebs_nvme().into()),
         "hypervisor" => one(known.hypervisor().into()),
@@ -177,6 +194,10 @@ fn write(xml: &mut Xml, known: &Type) {
         xml.text("ebsOptimizedSupport", known.ebs_optimized);
         xml.text("encryptionSupport", "supported");
         xml.text("nvmeSupport", known.ebs_nvme());
+        if let Some(attachments) = known.attachments {
+            xml.text("maximumEbsAttachments", attachments.most);
+            xml.text("attachmentLimitType", attachments.name());
+        }
     });
     xml.node("networkInfo", |xml| xml.text("enaSupport", known.ena));
     xml.text("burstablePerformanceSupported", known.burstable);
@@ -214,6 +235,26 @@ mod tests {
         assert_eq!(by("instance-storage-supported", "true"), Ok(vec!["i3.large", "i4i.large"]));
         assert_eq!(by("processor-info.supported-architecture", "i386"), Ok(vec!["t2.micro"]));
         assert_eq!(by("instance-type", "c?g*"), Ok(vec!["c6g.large", "c7g.large"]));
+        assert_eq!(by("ebs-info.attachment-limit-type", "dedicated"), Ok(vec!["m7i.large"]));
+        assert_eq!(by("ebs-info.maximum-ebs-attachments", "28").map(|found| found.len()), Ok(16));
         assert_eq!(by("colour", "red"), Err("InvalidParameterValue".into()));
+    }
+
+    #[test]
+    fn other_things_count_where_the_limit_is_shared() {
+        let mut scenario = crate::scenario::Scenario::default();
+        scenario.volumes.push("name=store,size=1MiB,kind=instance-store".parse().expect("a good spec"));
+        let mut limit = |name: &str, own| {
+            scenario.instance.instance_type = name.into();
+            scenario.limits.attachments = own;
+            attachments(&World::new(
+                &scenario,
+                &crate::window::lay_out(&[1 << 20]),
+                jiff::Timestamp::UNIX_EPOCH,
+            ))
+        };
+        assert_eq!((limit("i4i.large", None), limit("m7i.large", None)), (Some(26), Some(32)));
+        assert_eq!((limit("t2.micro", None), limit("x99.huge", None)), (None, None));
+        assert_eq!((limit("m6i.large", Some(2)), limit("m6i.large", Some(0))), (Some(2), None));
     }
 }

@@ -11,6 +11,24 @@ pub enum Platform {
     Xen,
 }
 
+/// A limit of attachments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attachments {
+    pub most: usize,
+    /// Whether network interfaces and NVMe disks of the instance store count too.
+    pub shared: bool,
+}
+
+impl Attachments {
+    /// `shared` or `dedicated`.
+    pub fn name(self) -> &'static str {
+        if self.shared { "shared" } else { "dedicated" }
+    }
+}
+
+/// What most Nitro types have.
+const SHARED: Option<Attachments> = Some(Attachments { most: 28, shared: true });
+
 /// An instance type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Type {
@@ -33,6 +51,8 @@ pub struct Type {
     pub ebs_optimized: &'static str,
     /// `required`, `supported` or `unsupported`.
     pub ena: &'static str,
+    /// How many EBS volumes can be attached, the root among them, where that is known.
+    pub attachments: Option<Attachments>,
     /// Whether a NitroTPM can be had, where that is known.
     pub tpm: Option<bool>,
 }
@@ -53,6 +73,7 @@ const fn intel(name: &'static str, vcpus: u32, memory_mib: u64) -> Type {
         burstable: false,
         ebs_optimized: "default",
         ena: "required",
+        attachments: SHARED,
         tpm: Some(true),
     }
 }
@@ -75,6 +96,8 @@ const fn xen(name: &'static str, vcpus: u32, memory_mib: u64) -> Type {
     Type {
         platform: Platform::Xen,
         boot_modes: &["legacy-bios"],
+        // The guide gives none, only a warning beyond 40.
+        attachments: None,
         tpm: Some(false),
         ..intel(name, vcpus, memory_mib)
     }
@@ -91,7 +114,7 @@ pub const TYPES: &[Type] = &[
     graviton("m6g.large", 2, 8192),
     intel("m6i.large", 2, 8192),
     intel("m6i.xlarge", 4, 16_384),
-    intel("m7i.large", 2, 8192),
+    Type { attachments: Some(Attachments { most: 32, shared: false }), ..intel("m7i.large", 2, 8192) },
     intel("r6i.large", 2, 16_384),
     Type {
         architectures: &["i386", "x86_64"],

@@ -74,6 +74,16 @@ impl Attach {
                 ),
             ));
         }
+        let attached = world.attached().count();
+        if super::super::types::attachments(world).is_some_and(|most| attached >= most) {
+            return Err(Ec2Error::new(
+                "AttachmentLimitExceeded",
+                format!(
+                    "The maximum number of attachments of instance '{}' is reached: {attached}",
+                    self.instance
+                ),
+            ));
+        }
         check_device(&self.device)?;
         let point = attachment_point(&self.device);
         let root = world.root_device_name();

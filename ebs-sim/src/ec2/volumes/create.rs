@@ -3,18 +3,22 @@
 //! In: a size or a snapshot. Out: a volume that is `creating`, with a window of its own in the pool. The
 //! snapshot's data must be held before the answer: the snapshot may be deleted right after.
 
+use std::time::Duration;
+
 use super::super::context::Context;
 use super::super::error::Ec2Error;
 use super::super::iam::Need;
 use super::super::params::Params;
 use super::super::{keys, snapshots, tags};
 use super::describe::write;
+use super::wanted::{Token, Type, strike};
 use super::zone;
+use crate::faults::Hit;
 use crate::ids::{SnapshotId, VolumeId};
 use crate::lifecycle;
 use crate::scenario::VolumeKind;
-use crate::units::GIB;
-use crate::world::{Image, Snapshot, Stage, Tags, Volume, World};
+use crate::units::{GIB, MIB};
+use crate::world::{Image, Initialization, Origin, Sizes, Snapshot, Stage, Tags, Volume, Way, World};
 
 /// CreateVolume.
 pub struct Create {
@@ -24,17 +28,14 @@ pub struct Create {
     kms_key: Option<String>,
     initialization_rate: Option<u32>,
     tags: Tags,
-    /// The client token, and the request without it.
-    token: Option<(String, String)>,
+    token: Token,
 }
 
 /// What kind of volume is asked for.
 struct Wanted {
     snapshot: Option<SnapshotId>,
     gib: Option<u64>,
-    volume_type: String,
-    iops: Option<u32>,
-    throughput: Option<u32>,
+    of_type: Type,
 }
 
 enum Zone {
@@ -42,33 +43,9 @@ enum Zone {
     Id(String),
 }
 
-/// The limits of a type: sizes in GiB, IOPS, MiB/s.
-struct Type {
-    sizes: std::ops::RangeInclusive<u64>,
-    iops: Option<std::ops::RangeInclusive<u32>>,
-    throughput: Option<std::ops::RangeInclusive<u32>>,
-}
-
-fn volume_type(name: &str) -> Option<Type> {
-    let plain = |sizes| Type { sizes, iops: None, throughput: None };
-    Some(match name {
-        "gp2" => plain(1..=16384),
-        "gp3" => Type { sizes: 1..=65536, iops: Some(3000..=80000), throughput: Some(125..=2000) },
-        "io1" => Type { sizes: 4..=16384, iops: Some(100..=64000), throughput: None },
-        "io2" => Type { sizes: 4..=65536, iops: Some(100..=256_000), throughput: None },
-        "st1" | "sc1" => plain(125..=16384),
-        "standard" => plain(1..=1024),
-        _ => return None,
-    })
-}
-
 impl Create {
     pub fn parse(params: &mut Params) -> Result<Self, Ec2Error> {
-        let token = params.text("ClientToken");
-        let asked = format!("{:?}", params.all());
-        if token.as_ref().is_some_and(|token| token.len() > 64 || !token.is_ascii()) {
-            return Err(Ec2Error::invalid_value("ClientToken must be at most 64 ASCII characters"));
-        }
+        let token = Token::parse(params)?;
         let zone = match (params.text("AvailabilityZone"), params.text("AvailabilityZoneId")) {
             (Some(name), None) => Zone::Named(name),
             (None, Some(id)) => Zone::Id(id),
@@ -116,7 +93,6 @@ impl Create {
         }
         let tags = params.tag_specifications("volume")?;
         tags::check_count(tags.len())?;
-        let token = token.map(|token| (token, asked));
         Ok(Self { wanted, zone, encrypted, kms_key, initialization_rate, tags, token })
     }
 
@@ -132,13 +108,13 @@ impl Create {
         needs
     }
 
-    pub async fn act(self, context: &Context) -> Result<String, Ec2Error> {
+    pub async fn act(self, context: &Context, faults: &[Hit]) -> Result<String, Ec2Error> {
         let sim = &context.sim;
         // Two requests with one token make one volume; and no snapshot is deleted while its data is taken.
         let _commit = sim.commit.lock().await;
         let image = {
             let world = sim.world();
-            if let Some(known) = self.known(&world, context.region())? {
+            if let Some(known) = self.token.known(&world, context.region())? {
                 return Ok(context.response(|xml| write(xml, &world, known)));
             }
             self.check(&world, context)?.and_then(|snapshot| snapshot.image.clone())
@@ -164,29 +140,13 @@ impl Create {
         let mut world = sim.change();
         let mut volume = self.make(&world, context)?;
         volume.source = source;
+        strike(&mut volume.origin, faults, context.now);
         if !self.tags.is_empty() {
             world.tags.insert(volume.id.to_string(), self.tags.clone());
         }
         world.volumes.push(volume.clone());
         lifecycle::resume(sim, &volume);
         Ok(context.response(|xml| write(xml, &world, &volume)))
-    }
-
-    /// The volume that an earlier request with the same token made.
-    fn known<'a>(&self, world: &'a World, region: &str) -> Result<Option<&'a Volume>, Ec2Error> {
-        let Some((token, asked)) = &self.token else { return Ok(None) };
-        let made = world.volumes.iter().filter(|volume| volume.region == region).find_map(|volume| {
-            volume.token.as_ref().filter(|(known, _)| known == token).map(|(_, asked)| (volume, asked))
-        });
-        match made {
-            None => Ok(None),
-            Some((volume, before)) if before == asked => Ok(Some(volume)),
-            Some(_) => Err(Ec2Error::new(
-                "IdempotentParameterMismatch",
-                "The client token you have provided is associated with a resource whose parameters are \
-                 different from those in this request",
-            )),
-        }
     }
 
     /// Checks what depends on the account, and gives the snapshot.
@@ -228,7 +188,7 @@ impl Create {
             zone: self.zone_in(world, region)?,
             device_name: String::new(),
             size_bytes,
-            volume_type: self.wanted.volume_type.clone(),
+            volume_type: self.wanted.of_type.name.clone(),
             kind,
             boot: false,
             stage: Stage::Creating,
@@ -243,15 +203,41 @@ impl Create {
                 Some(name) => Some(keys::find(world, region, Some(name)).arn.unwrap_or_else(|| name.clone())),
                 None => snapshot.and_then(|snapshot| snapshot.kms_key_id.clone()),
             },
-            iops: self.wanted.iops,
-            throughput: self.wanted.throughput,
+            iops: self.wanted.of_type.iops,
+            throughput: self.wanted.of_type.throughput,
             initialization_rate: self.initialization_rate,
-            token: self.token.clone(),
+            token: self.token.0.clone(),
             source: None,
+            origin: Origin {
+                initialization: self.initialization(world, snapshot, context),
+                ..Origin::default()
+            },
             window: Some(world.free_window(size_bytes)),
             loop_device: None,
             disk: None,
         })
+    }
+
+    /// How the data comes; none of an empty volume.
+    fn initialization(
+        &self,
+        world: &World,
+        snapshot: Option<&Snapshot>,
+        context: &Context,
+    ) -> Option<Initialization> {
+        let snapshot = snapshot?;
+        let bytes = match snapshot.sizes {
+            Sizes::Known { full, .. } => full,
+            Sizes::Measuring | Sizes::Unknown => snapshot.size_bytes,
+        };
+        let (way, takes) = match self.initialization_rate {
+            Some(rate) => {
+                let seconds = bytes as f64 / (f64::from(rate) * MIB as f64);
+                (Way::Provisioned, Duration::try_from_secs_f64(seconds).unwrap_or_default())
+            }
+            None => (Way::Default, world.scenario.volume_times.time_to_initialize(bytes)),
+        };
+        Some(Initialization { way, began: context.now, takes })
     }
 }
 
@@ -273,24 +259,7 @@ impl Wanted {
                 "The request must contain the parameter size or snapshotId",
             ));
         }
-        let name = params.text("VolumeType").unwrap_or_else(|| "gp2".into());
-        let Some(limits) = volume_type(&name) else {
-            return Err(Ec2Error::new(
-                "UnknownVolumeType",
-                format!("Unsupported volume type '{name}' for volume creation."),
-            ));
-        };
-        let iops = params.number("Iops")?;
-        if iops.is_none() && (name == "io1" || name == "io2") {
-            return Err(Ec2Error::new(
-                "InvalidParameterCombination",
-                format!("The parameter iops must be specified for {name} volumes."),
-            ));
-        }
-        let throughput = params.number("Throughput")?;
-        check_range("iops", &name, iops, limits.iops)?;
-        check_range("throughput", &name, throughput, limits.throughput)?;
-        Ok(Self { snapshot, gib, volume_type: name, iops, throughput })
+        Ok(Self { snapshot, gib, of_type: Type::parse(params)? })
     }
 
     /// The size in bytes. Without one, or with the snapshot's, it is exactly the snapshot's, which in a
@@ -299,39 +268,10 @@ impl Wanted {
         let least = snapshot.map_or(0, |snapshot| snapshot.size_gib);
         // A size below the snapshot's is raised to it without a word, as was seen on EC2.
         let gib = self.gib.unwrap_or(least).max(least);
-        let sizes = volume_type(&self.volume_type).map(|limits| limits.sizes);
-        if let Some(sizes) = sizes.filter(|sizes| !sizes.contains(&gib)) {
-            return Err(Ec2Error::invalid_value(format!(
-                "Volume of {gib}GiB is invalid for the type {}; it must be from {}GiB to {}GiB",
-                self.volume_type,
-                sizes.start(),
-                sizes.end()
-            )));
-        }
+        self.of_type.check_size(gib)?;
         match snapshot {
             Some(snapshot) if gib == least => Ok(snapshot.size_bytes),
             _ => Ok(gib * GIB),
         }
-    }
-}
-
-fn check_range(
-    what: &str,
-    of: &str,
-    value: Option<u32>,
-    range: Option<std::ops::RangeInclusive<u32>>,
-) -> Result<(), Ec2Error> {
-    match (value, range) {
-        (None, _) => Ok(()),
-        (Some(_), None) => Err(Ec2Error::new(
-            "InvalidParameterCombination",
-            format!("The parameter {what} is not supported for {of} volumes."),
-        )),
-        (Some(value), Some(range)) if range.contains(&value) => Ok(()),
-        (Some(value), Some(range)) => Err(Ec2Error::invalid_value(format!(
-            "Volume {what} of {value} is invalid for the type {of}; it must be from {} to {}",
-            range.start(),
-            range.end()
-        ))),
     }
 }

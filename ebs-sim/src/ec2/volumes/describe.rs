@@ -8,8 +8,8 @@ use super::super::error::Ec2Error;
 use super::super::params::Params;
 use super::super::query::Query;
 use super::super::xml::{Xml, time};
-use super::{kms_key, not_found, zone};
-use crate::world::{Attachment, Volume, World};
+use super::{kms_key, not_found, write_operator, zone};
+use crate::world::{Attachment, Tags, Volume, World};
 
 const FILTERS: &[&str] = &[
     "attachment.attach-time",
@@ -27,6 +27,7 @@ const FILTERS: &[&str] = &[
     "operator.principal",
     "size",
     "snapshot-id",
+    "source-volume-id",
     "status",
     "volume-id",
     "volume-type",
@@ -46,20 +47,24 @@ impl Describe {
         let region = context.region();
         // Other accounts have no volumes.
         let at_home = context.account == world.account();
-        let exists = |id: &str| at_home && world.volume(region, id).is_some();
+        let now = context.now;
+        let known = |volume: &Volume| at_home && volume.region == region && volume.origin.is_visible(now);
+        let exists = |id: &str| world.volume(region, id).is_some_and(known);
         self.0.check_ids("vol-", "InvalidVolumeID.Malformed", not_found, exists)?;
         let wanted = world
             .ebs()
-            .filter(|volume| at_home && volume.region == region)
+            .filter(|volume| known(volume))
             .filter(|volume| {
-                let tags = world.tags_of(volume.id.as_str());
+                let tags = world.shown_tags_of_volume(volume.id.as_str(), now);
                 self.0.wants(volume.id.as_str(), tags, |name| field(&world, volume, name))
             })
             .collect();
         let limit = world.scenario.limits.page_size;
         let (page, token) = self.0.page(wanted, limit, |volume: &&Volume| volume.id.to_string());
         Ok(context.response(|xml| {
-            xml.list("volumeSet", page, |xml, volume| write(xml, &world, volume));
+            xml.list("volumeSet", page, |xml, volume| {
+                write_with(xml, &world, volume, world.shown_tags_of_volume(volume.id.as_str(), now));
+            });
             xml.maybe("nextToken", token);
         }))
     }
@@ -84,6 +89,7 @@ fn field(world: &World, volume: &Volume, name: &str) -> Vec<String> {
         "fast-restored" | "multi-attach-enabled" | "operator.managed" => vec!["false".into()],
         "size" => vec![volume.size_gib().to_string()],
         "snapshot-id" => volume.snapshot_id.iter().map(ToString::to_string).collect(),
+        "source-volume-id" => volume.origin.volume.iter().map(ToString::to_string).collect(),
         "status" => vec![volume.status().into()],
         "volume-id" => vec![volume.id.to_string()],
         "volume-type" => vec![volume.volume_type.clone()],
@@ -91,8 +97,13 @@ fn field(world: &World, volume: &Volume, name: &str) -> Vec<String> {
     }
 }
 
-/// A volume, as CreateVolume and DescribeVolumes show it.
+/// A volume, as CreateVolume and CopyVolumes show it.
 pub fn write(xml: &mut Xml, world: &World, volume: &Volume) {
+    write_with(xml, world, volume, world.tags_of(volume.id.as_str()));
+}
+
+/// The same with the tags that are shown of it.
+fn write_with(xml: &mut Xml, world: &World, volume: &Volume, tags: &Tags) {
     xml.text("volumeId", &volume.id);
     xml.text("size", volume.size_gib());
     xml.text("snapshotId", volume.snapshot_id.as_ref().map_or("", |id| id.as_str()));
@@ -103,7 +114,7 @@ pub fn write(xml: &mut Xml, world: &World, volume: &Volume) {
     xml.list("attachmentSet", &volume.attachment, |xml, attachment| {
         write_attachment(xml, world, volume, attachment);
     });
-    xml.tags(world.tags_of(volume.id.as_str()));
+    xml.tags(tags);
     xml.text("volumeType", &volume.volume_type);
     let (iops, throughput) = performance(volume);
     xml.maybe("iops", iops);
@@ -115,7 +126,12 @@ pub fn write(xml: &mut Xml, world: &World, volume: &Volume) {
     }
     xml.text("multiAttachEnabled", false);
     xml.maybe("volumeInitializationRate", volume.initialization_rate);
-    xml.node("operator", |xml| xml.text("managed", false));
+    xml.maybe("sourceVolumeId", volume.origin.volume.as_ref());
+    xml.text("ownerId", world.account());
+    let (region, partition) = (&volume.region, super::super::partition(&volume.region));
+    let arn = format!("arn:{partition}:ec2:{region}:{}:volume/{}", world.account(), volume.id);
+    xml.text("volumeArn", arn);
+    write_operator(xml);
 }
 
 /// An attachment, as AttachVolume, DetachVolume and DescribeVolumes show it.

@@ -1,20 +1,27 @@
-//! Volumes: DescribeVolumes, CreateVolume, AttachVolume, DetachVolume, DeleteVolume.
+//! Volumes: DescribeVolumes, DescribeVolumeStatus, CreateVolume, CopyVolumes, AttachVolume, DetachVolume,
+//! DeleteVolume.
 //!
 //! In: requests. Out: volumes as they are, and what was asked for under way. What takes time is done by
 //! `lifecycle`: an action must never wait for it.
 
 mod attach;
+mod copy;
 mod create;
 mod describe;
+mod status;
+mod wanted;
 mod zone;
 
 use super::error::Ec2Error;
+use super::xml::Xml;
 use crate::ids::VolumeId;
 use crate::world::{Stage, Volume, World};
 
 pub use attach::{Attach, Delete, Detach};
+pub use copy::Copy;
 pub use create::Create;
 pub use describe::Describe;
+pub use status::Status;
 
 /// A volume that does not exist.
 pub fn not_found(id: &str) -> Ec2Error {
@@ -27,6 +34,14 @@ pub fn incorrect_state(volume: &Volume) -> Ec2Error {
         "IncorrectState",
         format!("The volume '{}' is in the '{}' state.", volume.id, volume.status()),
     )
+}
+
+/// That no service manages a resource, as was recorded of EC2.
+pub fn write_operator(xml: &mut Xml) {
+    xml.node("operator", |xml| {
+        xml.text("managed", false);
+        xml.text("hiddenByDefault", false);
+    });
 }
 
 /// The id in `text`.
