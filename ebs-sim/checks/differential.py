@@ -103,6 +103,8 @@ def sim_side(sim):
         states += [
             tier["LastTieringOperationStatus"] for tier in tiers if tier.get("LastTieringOperationStatus")
         ]
+        images = client.describe_images(Owners=["self"])["Images"]
+        states += [image["State"] for image in images]
         moving = {"pending", "creating", "attaching", "detaching", "deleting"}
         return not any(state in moving or state.endswith("-in-progress") for state in states)
 

@@ -19,8 +19,10 @@ def plain(sim):
     volume = sim.volume("data")
     return {
         "AttachVolume": {"VolumeId": volume, "InstanceId": sim.instance_id, "Device": "/dev/sdp"},
+        "CopyImage": {"Name": "plain", "SourceRegion": "us-east-1", "SourceImageId": "ami-0123456789abcdef0"},
         "CopySnapshot": {"SourceRegion": "us-east-1", "SourceSnapshotId": snapshot},
         "CopyVolumes": {"SourceVolumeId": volume},
+        "CreateReplaceRootVolumeTask": {"InstanceId": sim.instance_id},
         "CreateSnapshot": {"VolumeId": volume},
         "CreateSnapshots": {"InstanceSpecification": {"InstanceId": sim.instance_id}},
         "CreateTags": {"Resources": [volume], "Tags": [{"Key": "a", "Value": "b"}]},
@@ -31,10 +33,12 @@ def plain(sim):
         "DeregisterImage": {"ImageId": "ami-0123456789abcdef0"},
         "DescribeImageAttribute": {"ImageId": "ami-0123456789abcdef0", "Attribute": "description"},
         "DescribeImages": {},
+        "DescribeInstanceAttribute": {"InstanceId": sim.instance_id, "Attribute": "rootDeviceName"},
         "DescribeInstanceTypes": {},
         "DescribeInstances": {},
         "DescribeLockedSnapshots": {},
         "DescribeRegions": {},
+        "DescribeReplaceRootVolumeTasks": {},
         "DescribeSnapshotAttribute": {"SnapshotId": snapshot, "Attribute": "createVolumePermission"},
         "DescribeSnapshotTierStatus": {},
         "DescribeSnapshots": {},
@@ -43,8 +47,13 @@ def plain(sim):
         "DescribeVolumes": {},
         "DetachVolume": {"VolumeId": volume},
         "DisableImage": {"ImageId": "ami-0123456789abcdef0"},
+        "DisableImageDeprecation": {"ImageId": "ami-0123456789abcdef0"},
         "DisableSnapshotBlockPublicAccess": {},
         "EnableImage": {"ImageId": "ami-0123456789abcdef0"},
+        "EnableImageDeprecation": {
+            "ImageId": "ami-0123456789abcdef0",
+            "DeprecateAt": "2035-01-02T03:04:00.000Z",
+        },
         "EnableSnapshotBlockPublicAccess": {"State": "block-new-sharing"},
         "GetEbsDefaultKmsKeyId": {},
         "GetEbsEncryptionByDefault": {},
@@ -53,6 +62,10 @@ def plain(sim):
         "ListSnapshotsInRecycleBin": {},
         "LockSnapshot": {"SnapshotId": snapshot, "LockMode": "governance", "LockDuration": 1},
         "ModifyImageAttribute": {"ImageId": "ami-0123456789abcdef0", "Description": {"Value": "x"}},
+        "ModifyInstanceAttribute": {
+            "InstanceId": sim.instance_id,
+            "BlockDeviceMappings": [{"DeviceName": "/dev/sdf", "Ebs": {"DeleteOnTermination": True}}],
+        },
         "ModifySnapshotAttribute": {
             "SnapshotId": snapshot,
             "CreateVolumePermission": {"Add": [{"Group": "all"}]},
@@ -71,8 +84,10 @@ def plain(sim):
 
 
 TAGGED = {
+    "CopyImage": "image",
     "CopySnapshot": "snapshot",
     "CopyVolumes": "volume",
+    "CreateReplaceRootVolumeTask": "replace-root-volume-task",
     "CreateSnapshot": "snapshot",
     "CreateSnapshots": "snapshot",
     "CreateVolume": "volume",
@@ -85,6 +100,10 @@ BETTER = {
     "AttachVolume EbsCardIndex": {"EbsCardIndex": 0},
     "AttachVolume InstanceId": {},
     "AttachVolume VolumeId": {},
+    "CopyImage KmsKeyId": {"Encrypted": True, "KmsKeyId": KEY_HERE},
+    "CopyImage SnapshotCopyCompletionDurationMinutes": {"SnapshotCopyCompletionDurationMinutes": 15},
+    "CopyImage SourceImageId": {},
+    "CopyImage SourceRegion": {"SourceRegion": "us-west-2"},
     "CopySnapshot CompletionDurationMinutes": {"CompletionDurationMinutes": 15},
     "CopySnapshot DestinationRegion": {"DestinationRegion": "us-east-1"},
     "CopySnapshot KmsKeyId": {"Encrypted": True, "KmsKeyId": KEY_HERE},
@@ -96,6 +115,14 @@ BETTER = {
     "CopyVolumes SourceVolumeId": {},
     "CopyVolumes Throughput": {"VolumeType": "gp3", "Throughput": 125},
     "CopyVolumes VolumeType": {"VolumeType": "gp3"},
+    "CreateReplaceRootVolumeTask ImageId": {"ImageId": "ami-0123456789abcdef0"},
+    "CreateReplaceRootVolumeTask InstanceId": {},
+    "CreateReplaceRootVolumeTask SnapshotId": {"SnapshotId": "snap-0123456789abcdef0"},
+    "CreateReplaceRootVolumeTask VolumeId": {"VolumeId": "vol-0123456789abcdef0"},
+    "CreateReplaceRootVolumeTask VolumeInitializationRate": {
+        "SnapshotId": "snap-0123456789abcdef0",
+        "VolumeInitializationRate": 100,
+    },
     "CreateSnapshots CopyTagsFromSource": {"CopyTagsFromSource": "volume"},
     "CreateSnapshots InstanceSpecification.ExcludeDataVolumeIds[]": {
         "InstanceSpecification": {"ExcludeDataVolumeIds": ["vol-0123456789abcdef0"]}
@@ -128,6 +155,17 @@ BETTER = {
     "DescribeImages ImageIds[]": {"ImageIds": ["ami-0123456789abcdef0"]},
     "DescribeImages Owners[]": {"Owners": ["self"]},
     "DescribeImages ExecutableUsers[]": {"ExecutableUsers": ["self"]},
+    "DescribeInstanceAttribute Attribute": {"Attribute": "instanceType"},
+    "DescribeInstanceAttribute InstanceId": {},
+    "DescribeReplaceRootVolumeTasks Filters[].Name": {
+        "Filters": [{"Name": "instance-id", "Values": ["x"]}]
+    },
+    "DescribeReplaceRootVolumeTasks Filters[].Values[]": {
+        "Filters": [{"Name": "instance-id", "Values": ["x"]}]
+    },
+    "DescribeReplaceRootVolumeTasks ReplaceRootVolumeTaskIds[]": {
+        "ReplaceRootVolumeTaskIds": ["replacevol-0123456789abcdef0"]
+    },
     "DescribeInstanceTypes InstanceTypes[]": {"InstanceTypes": ["m6i.large"]},
     "DescribeInstances InstanceIds[]": {"InstanceIds": ["i-0123456789abcdef0"]},
     "DescribeLockedSnapshots Filters[].Name": {"Filters": [{"Name": "lock-state", "Values": ["governance"]}]},
@@ -148,7 +186,10 @@ BETTER = {
     "DescribeVolumeStatus VolumeIds[]": {"VolumeIds": ["vol-0123456789abcdef0"]},
     "DescribeVolumes VolumeIds[]": {"VolumeIds": ["vol-0123456789abcdef0"]},
     "DisableImage ImageId": {},
+    "DisableImageDeprecation ImageId": {},
     "EnableImage ImageId": {},
+    "EnableImageDeprecation DeprecateAt": {},
+    "EnableImageDeprecation ImageId": {},
     "ListSnapshotsInRecycleBin SnapshotIds[]": {"SnapshotIds": ["snap-0123456789abcdef0"]},
     "RestoreSnapshotFromRecycleBin SnapshotId": {},
     "DetachVolume Device": {"Device": "/dev/sdf"},
@@ -197,6 +238,12 @@ BETTER = {
         "UserIds": ["111122223333"],
     },
     "ModifyImageAttribute Value": {"Description": None, "Attribute": "description", "Value": "x"},
+    "ModifyInstanceAttribute BlockDeviceMappings[].DeviceName": {},
+    "ModifyInstanceAttribute BlockDeviceMappings[].Ebs.DeleteOnTermination": {},
+    "ModifyInstanceAttribute BlockDeviceMappings[].Ebs.VolumeId": {
+        "BlockDeviceMappings": [{"Ebs": {"VolumeId": "vol-0123456789abcdef0"}}]
+    },
+    "ModifyInstanceAttribute InstanceId": {},
     "ModifySnapshotAttribute Attribute": {"Attribute": "createVolumePermission"},
     "ModifySnapshotAttribute CreateVolumePermission.Add[].Group": {},
     "ModifySnapshotAttribute CreateVolumePermission.Add[].UserId": {

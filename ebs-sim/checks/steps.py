@@ -465,3 +465,30 @@ step("instance types by filter", "DescribeInstanceTypes", Filters=filters(instan
 step("instance type that is none", "DescribeInstanceTypes", InstanceTypes=["nonsense.large"])
 step("instance types: unknown filter", "DescribeInstanceTypes", Filters=filters(colour=["red"]))
 step("instance types: DryRun", "DescribeInstanceTypes", InstanceTypes=["m6i.large"], DryRun=True)
+
+# Images elsewhere and later, roots, and attributes of the instance. Last: the root is another one then.
+step("attribute of the instance", "DescribeInstanceAttribute", InstanceId="$instance", Attribute="instanceType")
+step("attribute of the instance that is none", "DescribeInstanceAttribute", InstanceId="$instance",
+     Attribute="nonsense")
+step("attribute of a missing instance", "DescribeInstanceAttribute", InstanceId=NO_INSTANCE,
+     Attribute="instanceType")
+step("volume goes with the instance", "ModifyInstanceAttribute", InstanceId="$instance",
+     BlockDeviceMappings=[{"DeviceName": "/dev/sdf", "Ebs": {"DeleteOnTermination": True}}])
+step("volume goes with the instance: no such device", "ModifyInstanceAttribute", InstanceId="$instance",
+     BlockDeviceMappings=[{"DeviceName": "/dev/sdq", "Ebs": {"DeleteOnTermination": True}}])
+step("image to be copied", "RegisterImage", Name="to be copied", Architecture="x86_64",
+     RootDeviceName="/dev/xvda", VirtualizationType="hvm", BlockDeviceMappings=MAPPING, save={"copied": "ImageId"})
+step("image copied", "CopyImage", Name="copy", SourceRegion="us-east-1", SourceImageId="$copied", region=THERE,
+     save={"image-copy": "ImageId"})
+step("image copied: missing", "CopyImage", Name="copy", SourceRegion="us-east-1", SourceImageId=NO_IMAGE,
+     region=THERE)
+step("image copied: no name", "CopyImage", SourceRegion="us-east-1", SourceImageId="$copied", region=THERE)
+step("image copied: DryRun", "CopyImage", Name="other", SourceRegion="us-east-1", SourceImageId="$copied",
+     region=THERE, DryRun=True)
+step("copied image", "DescribeImages", ImageIds=["$image-copy"], region=THERE)
+step("image deprecated", "EnableImageDeprecation", ImageId="$copied", DeprecateAt="2035-01-02T03:04:00Z")
+step("image no longer deprecated", "DisableImageDeprecation", ImageId="$copied")
+step("root replaced by a snapshot of another volume", "CreateReplaceRootVolumeTask", InstanceId="$instance",
+     SnapshotId="$one")
+step("root replaced in a missing instance", "CreateReplaceRootVolumeTask", InstanceId=NO_INSTANCE)
+step("replacements of the root", "DescribeReplaceRootVolumeTasks")

@@ -57,6 +57,7 @@ PAGED = {
     "DescribeInstanceTypes": ("InstanceTypes", {}),
     "DescribeInstances": ("Reservations", {}),
     "DescribeLockedSnapshots": ("Snapshots", {}),
+    "DescribeReplaceRootVolumeTasks": ("ReplaceRootVolumeTasks", {}),
     "DescribeSnapshotTierStatus": ("SnapshotTierStatuses", {}),
     "DescribeSnapshots": ("Snapshots", {"OwnerIds": ["self"]}),
     "DescribeTags": ("Tags", {}),

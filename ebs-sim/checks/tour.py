@@ -302,6 +302,79 @@ def public_access(t):
     t.here.get_snapshot_block_public_access_state()
 
 
+@stop("CreateReplaceRootVolumeTask", "DescribeReplaceRootVolumeTasks", "CreateSnapshot", "DeleteVolume")
+def roots(t):
+    def replaced(task):
+        await_("a new root", lambda: t.here.describe_replace_root_volume_tasks(
+            ReplaceRootVolumeTaskIds=[task])["ReplaceRootVolumeTasks"][0]["TaskState"] == "succeeded")
+
+    def root():
+        return next(v["VolumeId"] for v in t.here.describe_volumes()["Volumes"] for a in v["Attachments"]
+                    if a["Device"] == "/dev/xvda")
+
+    first = root()
+    source = t.here.create_snapshot(VolumeId=first)["SnapshotId"]
+    t.completed(t.here, source)
+    image = t.here.register_image(
+        Name="root", RootDeviceName="/dev/xvda", VirtualizationType="hvm", Architecture="x86_64",
+        BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": source}}])["ImageId"]
+    ways = [{"SnapshotId": source, "TagSpecifications": tags("replace-root-volume-task", Why="tour")},
+            {"ImageId": image, "DeleteReplacedRootVolume": True},
+            *({"SnapshotId": source, "DeleteReplacedRootVolume": True} for _ in range(4))]
+    for way in ways:
+        made = t.here.create_replace_root_volume_task(InstanceId=t.sim.instance_id, **way)
+        replaced(made["ReplaceRootVolumeTask"]["ReplaceRootVolumeTaskId"])
+    # The first one again, so that everything is as it was.
+    made = t.here.create_replace_root_volume_task(
+        InstanceId=t.sim.instance_id, VolumeId=first, DeleteReplacedRootVolume=True)
+    replaced(made["ReplaceRootVolumeTask"]["ReplaceRootVolumeTaskId"])
+    page = t.here.describe_replace_root_volume_tasks(MaxResults=5)
+    t.here.describe_replace_root_volume_tasks(MaxResults=5, NextToken=page["NextToken"])
+    t.here.deregister_image(ImageId=image)
+
+
+@stop("CopyImage", "EnableImageDeprecation", "DisableImageDeprecation", "RegisterImage")
+def image_copies(t):
+    image = t.here.register_image(
+        Name="to be copied", RootDeviceName="/dev/xvda",
+        BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": t.snapshot()}}])["ImageId"]
+
+    def state(wanted, copy):
+        await_(f"the image to be {wanted}", lambda: t.there.describe_images(
+            ImageIds=[copy])["Images"][0]["State"] == wanted)
+
+    state_here = lambda: t.here.describe_images(ImageIds=[image])["Images"][0]["State"]
+    await_("the image", lambda: state_here() == "available")
+    good = t.there.copy_image(
+        Name="copy", SourceRegion=rig.REGION, SourceImageId=image, Description="there",
+        TagSpecifications=tags("image", Of="copy"))["ImageId"]
+    state("available", good)
+    t.sim.control("POST", "faults", {"action": "CopyImage", "kind": "snapshot-error", "call": 1})
+    bad = t.there.copy_image(Name="bad", SourceRegion=rig.REGION, SourceImageId=image)["ImageId"]
+    state("failed", bad)
+    t.here.enable_image_deprecation(ImageId=image, DeprecateAt="2035-01-02T03:04:00Z")
+    t.here.describe_images(ImageIds=[image])
+    t.here.disable_image_deprecation(ImageId=image)
+    t.there.deregister_image(ImageId=good)
+    t.there.deregister_image(ImageId=bad)
+    t.here.deregister_image(ImageId=image)
+
+
+@stop("ModifyInstanceAttribute", "DescribeInstanceAttribute")
+def instance_attributes(t):
+    device = next(a["Device"] for v in t.here.describe_volumes()["Volumes"] for a in v["Attachments"]
+                  if v["VolumeId"] == t.sim.volume("data"))
+    for delete in (True, False):
+        t.here.modify_instance_attribute(InstanceId=t.sim.instance_id, BlockDeviceMappings=[
+            {"DeviceName": device, "Ebs": {"DeleteOnTermination": delete, "VolumeId": t.sim.volume("data")}}])
+    for attribute in (
+        "blockDeviceMapping", "disableApiStop", "disableApiTermination", "ebsOptimized", "enaSupport",
+        "enclaveOptions", "groupSet", "instanceInitiatedShutdownBehavior", "instanceType", "kernel",
+        "productCodes", "ramdisk", "rootDeviceName", "sourceDestCheck", "sriovNetSupport", "userData",
+    ):
+        t.here.describe_instance_attribute(InstanceId=t.sim.instance_id, Attribute=attribute)
+
+
 @stop("DisableImage", "EnableImage", "RegisterImage", "DeregisterImage")
 def disabled_images(t):
     image = t.here.register_image(

@@ -208,9 +208,15 @@ async fn reset(sim: Arc<Sim>) -> Outcome {
             .collect();
         world.reset_bin_and_blocks();
         world.spent_tokens.clear();
+        world.root_tasks.clear();
         world.reset_images_and_keys();
         world.volumes.retain(|volume| volume.window.is_some());
-        let has_device = |volume: &&mut Volume| volume.loop_device.is_some() && volume.stage == Stage::Ready;
+        let former = world.former_roots.clone();
+        let has_device = |volume: &&mut Volume| {
+            // A root that was replaced keeps its device, and its place is taken.
+            let counts = volume.stage == Stage::Ready && !former.contains(&volume.id);
+            volume.loop_device.is_some() && counts
+        };
         for volume in world.volumes.iter_mut().filter(has_device) {
             // Detached in the API only.
             volume.attachment.get_or_insert(Attachment::complete(volume.created, volume.boot));

@@ -90,6 +90,11 @@ id!(
     ImageId,
     "ami-"
 );
+id!(
+    /// A replacement of a root volume: `replacevol-…`.
+    TaskId,
+    "replacevol-"
+);
 
 #[cfg(test)]
 mod tests {

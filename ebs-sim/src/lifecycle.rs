@@ -14,11 +14,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::host::Error;
-use crate::ids::VolumeId;
+use crate::ids::{TaskId, VolumeId};
 use crate::sim::Sim;
 use crate::window::Window;
-use crate::world::{AttachmentState, Stage, Volume};
+use crate::world::{AttachmentState, Stage, TaskState, Volume};
 
 /// How often a device that should go is looked at.
 const LOOK: Duration = Duration::from_millis(50);
@@ -64,6 +66,62 @@ async fn create(sim: Arc<Sim>, id: VolumeId) {
     // Not before the new state is saved: a server that ends earlier has to fill the volume again from it.
     if let Some(image) = source {
         let _ = std::fs::remove_file(&image.path);
+    }
+}
+
+/// Goes on with a replacement of the root.
+pub fn replace_root(sim: &Arc<Sim>, task: &TaskId) {
+    drop(tokio::spawn(replace(Arc::clone(sim), task.clone())));
+}
+
+async fn replace(sim: Arc<Sim>, id: TaskId) {
+    let Some(task) = sim.world().root_tasks.iter().find(|task| task.id == id).cloned() else { return };
+    let set_state = |state: TaskState| {
+        let now = sim.world().clock(Timestamp::now());
+        if let Some(task) = sim.change().task_mut(&id) {
+            task.state = state;
+            task.completed = state.is_over().then_some(now);
+        }
+        sim.save();
+    };
+    let stage = || {
+        let world = sim.world();
+        let volume = world.volumes.iter().find(|volume| volume.id == task.volume)?;
+        // One that somebody has attached meanwhile cannot be the root any more.
+        volume.attachment.is_none().then_some((volume.stage, volume.window))
+    };
+    let window = loop {
+        match stage() {
+            Some((Stage::Creating, _)) => tokio::time::sleep(LOOK).await,
+            Some((Stage::Ready, window)) => break window,
+            _ => {
+                set_state(TaskState::Failing);
+                tokio::time::sleep(LOOK).await;
+                return set_state(TaskState::Failed);
+            }
+        }
+    };
+    set_state(TaskState::InProgress);
+    let pause = seconds(sim.world().scenario.volume_times.seconds_to_replace_root);
+    tokio::time::sleep(pause).await;
+    let device = match window {
+        Some(window) => blocking(&sim, move |sim| sim.host().expose(&sim.store, window)).await,
+        None => None,
+    };
+    let old = {
+        let mut world = sim.change();
+        let (now, disk) = (world.clock(Timestamp::now()), world.free_disk());
+        let old = world.swap_root(&task.volume, now, task.delete_old);
+        if let Some(volume) = world.volume_mut(&task.volume) {
+            volume.loop_device = device;
+            volume.disk.get_or_insert(disk);
+        }
+        old
+    };
+    publish(&sim).await;
+    set_state(TaskState::Succeeded);
+    if let Some(old) = old.filter(|_| task.delete_old) {
+        delete(sim, old).await;
     }
 }
 

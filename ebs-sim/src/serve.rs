@@ -254,6 +254,10 @@ fn resume_all(sim: &Arc<Sim>) {
     for volume in &volumes {
         lifecycle::resume(sim, volume);
     }
+    let tasks = sim.world().root_tasks.clone();
+    for task in tasks.iter().filter(|task| !task.state.is_over()) {
+        lifecycle::replace_root(sim, &task.id);
+    }
     let unmeasured: Vec<_> = {
         let world = sim.world();
         let waits = |snapshot: &&Snapshot| snapshot.sizes == Sizes::Measuring;

@@ -8,8 +8,8 @@ use super::error::Ec2Error;
 use super::iam::Need;
 use super::params::Params;
 use super::{
-    bin, block_public, copy, create, delete, images, instances, keys, lock, regions, share, snapshots, tags,
-    tier, types, volumes,
+    bin, block_public, copy, create, delete, images, instance_attribute, instances, keys, lock, regions,
+    replace_root, share, snapshots, tags, tier, types, volumes,
 };
 use crate::faults::Hit;
 use crate::world::World;
@@ -17,8 +17,10 @@ use crate::world::World;
 /// Every action; nothing else is parsed.
 pub const ACTIONS: &[&str] = &[
     "AttachVolume",
+    "CopyImage",
     "CopySnapshot",
     "CopyVolumes",
+    "CreateReplaceRootVolumeTask",
     "CreateSnapshot",
     "CreateSnapshots",
     "CreateTags",
@@ -29,10 +31,12 @@ pub const ACTIONS: &[&str] = &[
     "DeregisterImage",
     "DescribeImageAttribute",
     "DescribeImages",
+    "DescribeInstanceAttribute",
     "DescribeInstanceTypes",
     "DescribeInstances",
     "DescribeLockedSnapshots",
     "DescribeRegions",
+    "DescribeReplaceRootVolumeTasks",
     "DescribeSnapshotAttribute",
     "DescribeSnapshotTierStatus",
     "DescribeSnapshots",
@@ -41,8 +45,10 @@ pub const ACTIONS: &[&str] = &[
     "DescribeVolumes",
     "DetachVolume",
     "DisableImage",
+    "DisableImageDeprecation",
     "DisableSnapshotBlockPublicAccess",
     "EnableImage",
+    "EnableImageDeprecation",
     "EnableSnapshotBlockPublicAccess",
     "GetEbsDefaultKmsKeyId",
     "GetEbsEncryptionByDefault",
@@ -51,6 +57,7 @@ pub const ACTIONS: &[&str] = &[
     "ListSnapshotsInRecycleBin",
     "LockSnapshot",
     "ModifyImageAttribute",
+    "ModifyInstanceAttribute",
     "ModifySnapshotAttribute",
     "ModifySnapshotTier",
     "RegisterImage",
@@ -66,8 +73,10 @@ fn invalid(action: &str) -> Ec2Error {
 
 pub enum Call {
     AttachVolume(volumes::Attach),
+    CopyImage(Box<images::Copy>),
     CopySnapshot(copy::Copy),
     CopyVolumes(Box<volumes::Copy>),
+    CreateReplaceRootVolumeTask(replace_root::Create),
     CreateSnapshot(create::One),
     CreateSnapshots(create::Set),
     CreateTags(tags::Create),
@@ -78,10 +87,12 @@ pub enum Call {
     DeregisterImage(images::Deregister),
     DescribeImageAttribute(images::DescribeAttribute),
     DescribeImages(images::Describe),
+    DescribeInstanceAttribute(instance_attribute::Describe),
     DescribeInstanceTypes(types::Describe),
     DescribeInstances(instances::Describe),
     DescribeLockedSnapshots(lock::Describe),
     DescribeRegions(regions::Describe),
+    DescribeReplaceRootVolumeTasks(replace_root::Describe),
     DescribeSnapshotAttribute(share::Describe),
     DescribeSnapshotTierStatus(tier::Describe),
     DescribeSnapshots(snapshots::Describe),
@@ -90,8 +101,10 @@ pub enum Call {
     DescribeVolumes(volumes::Describe),
     DetachVolume(volumes::Detach),
     DisableImage(images::Disable),
+    DisableImageDeprecation(images::Deprecate),
     DisableSnapshotBlockPublicAccess(block_public::Disable),
     EnableImage(images::Disable),
+    EnableImageDeprecation(images::Deprecate),
     EnableSnapshotBlockPublicAccess(block_public::Enable),
     GetEbsDefaultKmsKeyId(keys::OfVolumes),
     GetEbsEncryptionByDefault(keys::ByDefault),
@@ -100,6 +113,7 @@ pub enum Call {
     ListSnapshotsInRecycleBin(bin::List),
     LockSnapshot(lock::Set),
     ModifyImageAttribute(images::ModifyAttribute),
+    ModifyInstanceAttribute(instance_attribute::Modify),
     ModifySnapshotAttribute(share::Modify),
     ModifySnapshotTier(tier::Archive),
     RegisterImage(images::Register),
@@ -166,6 +180,23 @@ impl Call {
             "UnlockSnapshot" => Call::UnlockSnapshot(lock::Unset::parse(params)?),
             "CopyVolumes" => Call::CopyVolumes(Box::new(volumes::Copy::parse(params)?)),
             "DescribeVolumeStatus" => Call::DescribeVolumeStatus(volumes::Status::parse(params)?),
+            "CopyImage" => Call::CopyImage(Box::new(images::Copy::parse(params)?)),
+            "CreateReplaceRootVolumeTask" => {
+                Call::CreateReplaceRootVolumeTask(replace_root::Create::parse(params)?)
+            }
+            "DescribeInstanceAttribute" => {
+                Call::DescribeInstanceAttribute(instance_attribute::Describe::parse(params)?)
+            }
+            "DescribeReplaceRootVolumeTasks" => {
+                Call::DescribeReplaceRootVolumeTasks(replace_root::Describe::parse(params)?)
+            }
+            "DisableImageDeprecation" => {
+                Call::DisableImageDeprecation(images::Deprecate::parse(params, false)?)
+            }
+            "EnableImageDeprecation" => Call::EnableImageDeprecation(images::Deprecate::parse(params, true)?),
+            "ModifyInstanceAttribute" => {
+                Call::ModifyInstanceAttribute(instance_attribute::Modify::parse(params)?)
+            }
             _ => return Err(invalid(action)),
         })
     }
@@ -173,7 +204,9 @@ impl Call {
     /// What the caller must be allowed to do.
     pub fn needs(&self, world: &World) -> Vec<Need> {
         match self {
+            Call::CopyImage(call) => call.needs(world),
             Call::AttachVolume(call) => call.needs(world),
+            Call::CreateReplaceRootVolumeTask(call) => call.needs(world),
             Call::CopyVolumes(call) => call.needs(world),
             Call::CopySnapshot(call) => call.needs(world),
             Call::CreateSnapshot(call) => call.needs(world),
@@ -185,10 +218,14 @@ impl Call {
             Call::DeleteVolume(call) => call.needs(world),
             Call::DeregisterImage(call) => call.needs(world),
             Call::DescribeImageAttribute(call) => call.needs(world),
+            Call::DescribeInstanceAttribute(call) => call.needs(world),
             Call::DescribeImages(_) => vec![Need::on_all("ec2:DescribeImages")],
             Call::DescribeInstanceTypes(_) => vec![Need::on_all("ec2:DescribeInstanceTypes")],
             Call::DescribeInstances(_) => vec![Need::on_all("ec2:DescribeInstances")],
             Call::DescribeLockedSnapshots(_) => vec![Need::on_all("ec2:DescribeLockedSnapshots")],
+            Call::DescribeReplaceRootVolumeTasks(_) => {
+                vec![Need::on_all("ec2:DescribeReplaceRootVolumeTasks")]
+            }
             Call::DescribeRegions(_) => vec![Need::on_all("ec2:DescribeRegions")],
             Call::DescribeSnapshotAttribute(call) => call.needs(world),
             Call::DescribeSnapshotTierStatus(_) => vec![Need::on_all("ec2:DescribeSnapshotTierStatus")],
@@ -197,10 +234,12 @@ impl Call {
             Call::DescribeTags(_) => vec![Need::on_all("ec2:DescribeTags")],
             Call::DescribeVolumes(_) => vec![Need::on_all("ec2:DescribeVolumes")],
             Call::DetachVolume(call) => call.needs(world),
+            Call::DisableImageDeprecation(call) => call.needs(world),
             Call::DisableImage(call) => call.needs(world),
             Call::DisableSnapshotBlockPublicAccess(_) => {
                 vec![Need::on_all("ec2:DisableSnapshotBlockPublicAccess")]
             }
+            Call::EnableImageDeprecation(call) => call.needs(world),
             Call::EnableImage(call) => call.needs(world),
             Call::EnableSnapshotBlockPublicAccess(_) => {
                 vec![Need::on_all("ec2:EnableSnapshotBlockPublicAccess")]
@@ -213,6 +252,7 @@ impl Call {
             }
             Call::ListSnapshotsInRecycleBin(_) => vec![Need::on_all("ec2:ListSnapshotsInRecycleBin")],
             Call::LockSnapshot(call) => call.needs(world),
+            Call::ModifyInstanceAttribute(call) => call.needs(world),
             Call::ModifyImageAttribute(call) => call.needs(world),
             Call::ModifySnapshotAttribute(call) => call.needs(world),
             Call::ModifySnapshotTier(call) => call.needs(world),
@@ -227,7 +267,9 @@ impl Call {
     /// Does it, and gives the response body.
     pub async fn act(self, context: &Context, faults: &[Hit]) -> Result<String, Ec2Error> {
         match self {
+            Call::CopyImage(call) => call.act(context, faults).await,
             Call::AttachVolume(call) => call.act(context),
+            Call::CreateReplaceRootVolumeTask(call) => call.act(context, faults).await,
             Call::CopyVolumes(call) => call.act(context, faults).await,
             Call::CopySnapshot(call) => call.act(context, faults).await,
             Call::CreateSnapshot(call) => call.act(context, faults).await,
@@ -239,10 +281,12 @@ impl Call {
             Call::DeleteVolume(call) => call.act(context),
             Call::DeregisterImage(call) => call.act(context).await,
             Call::DescribeImageAttribute(call) => call.act(context),
+            Call::DescribeInstanceAttribute(call) => call.act(context),
             Call::DescribeImages(call) => call.act(context),
             Call::DescribeInstanceTypes(call) => call.act(context),
             Call::DescribeInstances(call) => call.act(context),
             Call::DescribeLockedSnapshots(call) => call.act(context),
+            Call::DescribeReplaceRootVolumeTasks(call) => call.act(context),
             Call::DescribeRegions(call) => call.act(context),
             Call::DescribeSnapshotAttribute(call) => call.act(context),
             Call::DescribeSnapshotTierStatus(call) => call.act(context),
@@ -251,8 +295,10 @@ impl Call {
             Call::DescribeTags(call) => call.act(context),
             Call::DescribeVolumes(call) => call.act(context),
             Call::DetachVolume(call) => call.act(context),
+            Call::DisableImageDeprecation(call) => call.act(context),
             Call::DisableImage(call) => call.act(context),
             Call::DisableSnapshotBlockPublicAccess(call) => Ok(call.act(context)),
+            Call::EnableImageDeprecation(call) => call.act(context),
             Call::EnableImage(call) => call.act(context),
             Call::EnableSnapshotBlockPublicAccess(call) => Ok(call.act(context)),
             Call::GetEbsDefaultKmsKeyId(call) => Ok(call.act(context)),
@@ -261,6 +307,7 @@ impl Call {
             Call::GetSnapshotBlockPublicAccessState(call) => Ok(call.act(context)),
             Call::ListSnapshotsInRecycleBin(call) => call.act(context),
             Call::LockSnapshot(call) => call.act(context),
+            Call::ModifyInstanceAttribute(call) => call.act(context),
             Call::ModifyImageAttribute(call) => call.act(context),
             Call::ModifySnapshotAttribute(call) => call.act(context),
             Call::ModifySnapshotTier(call) => call.act(context),
@@ -281,8 +328,10 @@ mod tests {
     /// Each action with the least that it takes.
     const LEAST: &[(&str, &str)] = &[
         ("AttachVolume", "VolumeId=vol-0123456789abcdef0&InstanceId=i-0123456789abcdef0&Device=/dev/sdf"),
+        ("CopyImage", "Name=abc&SourceRegion=us-east-1&SourceImageId=ami-0123456789abcdef0"),
         ("CopySnapshot", "SourceRegion=us-east-1&SourceSnapshotId=snap-0123456789abcdef0"),
         ("CopyVolumes", "SourceVolumeId=vol-0123456789abcdef0"),
+        ("CreateReplaceRootVolumeTask", "InstanceId=i-0123456789abcdef0"),
         ("CreateSnapshot", "VolumeId=vol-0123456789abcdef0"),
         ("CreateSnapshots", "InstanceSpecification.InstanceId=i-0123456789abcdef0"),
         ("CreateTags", "ResourceId.1=snap-0123456789abcdef0&Tag.1.Key=k"),
@@ -293,10 +342,12 @@ mod tests {
         ("DeregisterImage", "ImageId=ami-0123456789abcdef0"),
         ("DescribeImageAttribute", "ImageId=ami-0123456789abcdef0&Attribute=description"),
         ("DescribeImages", ""),
+        ("DescribeInstanceAttribute", "InstanceId=i-0123456789abcdef0&Attribute=instanceType"),
         ("DescribeInstanceTypes", ""),
         ("DescribeInstances", ""),
         ("DescribeLockedSnapshots", ""),
         ("DescribeRegions", ""),
+        ("DescribeReplaceRootVolumeTasks", ""),
         ("DescribeSnapshotAttribute", "SnapshotId=snap-0123456789abcdef0&Attribute=productCodes"),
         ("DescribeSnapshotTierStatus", ""),
         ("DescribeSnapshots", ""),
@@ -305,8 +356,10 @@ mod tests {
         ("DescribeVolumes", ""),
         ("DetachVolume", "VolumeId=vol-0123456789abcdef0"),
         ("DisableImage", "ImageId=ami-0123456789abcdef0"),
+        ("DisableImageDeprecation", "ImageId=ami-0123456789abcdef0"),
         ("DisableSnapshotBlockPublicAccess", ""),
         ("EnableImage", "ImageId=ami-0123456789abcdef0"),
+        ("EnableImageDeprecation", "ImageId=ami-0123456789abcdef0&DeprecateAt=2030-01-01T00:00:00Z"),
         ("EnableSnapshotBlockPublicAccess", "State=block-new-sharing"),
         ("GetEbsDefaultKmsKeyId", ""),
         ("GetEbsEncryptionByDefault", ""),
@@ -315,6 +368,10 @@ mod tests {
         ("ListSnapshotsInRecycleBin", ""),
         ("LockSnapshot", "SnapshotId=snap-0123456789abcdef0&LockMode=governance&LockDuration=1"),
         ("ModifyImageAttribute", "ImageId=ami-0123456789abcdef0&Description.Value=x"),
+        (
+            "ModifyInstanceAttribute",
+            "InstanceId=i-0123456789abcdef0&BlockDeviceMapping.1.DeviceName=/dev/sdf&BlockDeviceMapping.1.Ebs.DeleteOnTermination=true",
+        ),
         ("ModifySnapshotAttribute", "SnapshotId=snap-0123456789abcdef0&OperationType=add&UserGroup.1=all"),
         ("ModifySnapshotTier", "SnapshotId=snap-0123456789abcdef0&StorageTier=archive"),
         ("RegisterImage", "Name=abc&RootDeviceName=/dev/xvda"),

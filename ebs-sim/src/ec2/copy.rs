@@ -26,7 +26,50 @@ pub struct Copy {
     tags: Tags,
 }
 
+/// What a copy is to be encrypted with.
+pub struct Encryption {
+    pub encrypted: Option<bool>,
+    pub key: Option<String>,
+}
+
+impl Encryption {
+    pub fn parse(params: &mut Params) -> Result<Self, Ec2Error> {
+        let encrypted = params.maybe_flag("Encrypted")?;
+        let key = params.text("KmsKeyId");
+        if key.is_some() && encrypted != Some(true) {
+            return Err(Ec2Error::new(
+                "InvalidParameterDependency",
+                "The parameter KmsKeyId requires the parameter Encrypted to be set.",
+            ));
+        }
+        Ok(Self { encrypted, key })
+    }
+}
+
+/// Within how many minutes a copy is to be done.
+pub fn minutes(params: &mut Params, name: &str) -> Result<Option<u32>, Ec2Error> {
+    let minutes: Option<u32> = params.number(name)?;
+    if minutes.is_some_and(|minutes| !(15..=2880).contains(&minutes) || minutes % 15 != 0) {
+        return Err(Ec2Error::invalid_value(format!("{name} must be a multiple of 15 between 15 and 2880")));
+    }
+    Ok(minutes)
+}
+
 impl Copy {
+    /// A copy that another action makes.
+    pub fn of(
+        source_region: &str,
+        source: &SnapshotId,
+        description: String,
+        encryption: Encryption,
+        minutes: Option<u32>,
+        tags: &Tags,
+    ) -> Self {
+        let Encryption { encrypted, key } = encryption;
+        let (source_region, source, tags) = (source_region.to_owned(), source.clone(), tags.clone());
+        Self { source_region, source, description, encrypted, key, minutes, tags }
+    }
+
     pub fn parse(params: &mut Params) -> Result<Self, Ec2Error> {
         let source_region = params.required("SourceRegion")?;
         let source = snapshots::parse_id(&params.required("SourceSnapshotId")?)?;
@@ -41,20 +84,8 @@ impl Copy {
         // They say nothing that the source parameters and the endpoint do not say; clients send them.
         params.text("PresignedUrl");
         params.text("DestinationRegion");
-        let encrypted = params.maybe_flag("Encrypted")?;
-        let key = params.text("KmsKeyId");
-        if key.is_some() && encrypted != Some(true) {
-            return Err(Ec2Error::new(
-                "InvalidParameterDependency",
-                "The parameter KmsKeyId requires the parameter Encrypted to be set.",
-            ));
-        }
-        let minutes: Option<u32> = params.number("CompletionDurationMinutes")?;
-        if minutes.is_some_and(|minutes| !(15..=2880).contains(&minutes) || minutes % 15 != 0) {
-            return Err(Ec2Error::invalid_value(
-                "CompletionDurationMinutes must be a multiple of 15 between 15 and 2880",
-            ));
-        }
+        let Encryption { encrypted, key } = Encryption::parse(params)?;
+        let minutes = minutes(params, "CompletionDurationMinutes")?;
         let tags = params.tag_specifications("snapshot")?;
         tags::check_count(tags.len())?;
         Ok(Self { source_region, source, description, encrypted, key, minutes, tags })
@@ -99,7 +130,13 @@ impl Copy {
     }
 
     /// The copy, when it may be made.
-    fn make(&self, world: &World, account: &str, region: &str, now: Timestamp) -> Result<Snapshot, Ec2Error> {
+    pub fn make(
+        &self,
+        world: &World,
+        account: &str,
+        region: &str,
+        now: Timestamp,
+    ) -> Result<Snapshot, Ec2Error> {
         if !world.regions().any(|known| known == self.source_region) {
             return Err(Ec2Error::invalid_value(format!(
                 "Value ({}) for parameter sourceRegion is invalid. It is not a Region.",
@@ -114,7 +151,7 @@ impl Copy {
         if let Some(name) = &self.key {
             keys::check(world, account, region, name)?;
         }
-        check_copies(world, account, region, now)?;
+        check_copies(world, account, region, now, 1)?;
         snapshots::check_room(world, account, region, 1)?;
         let Some(volume_id) = VolumeId::parse(NO_VOLUME) else { return Err(Ec2Error::internal()) };
         let mut copy = Snapshot {
@@ -174,7 +211,14 @@ impl Copy {
 const NOT_FOUND: &str = "Source snapshot is not found";
 const NOT_COMPLETE: &str = "Source snapshot is not complete";
 
-fn check_copies(world: &World, account: &str, region: &str, now: Timestamp) -> Result<(), Ec2Error> {
+/// Fails when there would be more copies in progress to a Region than there may be.
+pub fn check_copies(
+    world: &World,
+    account: &str,
+    region: &str,
+    now: Timestamp,
+    more: usize,
+) -> Result<(), Ec2Error> {
     let most = world.scenario.limits.copies_per_region;
     let copying = |snapshot: &&Snapshot| {
         snapshot.is_copy
@@ -182,7 +226,7 @@ fn check_copies(world: &World, account: &str, region: &str, now: Timestamp) -> R
             && snapshot.owner == account
             && snapshot.state(now) == "pending"
     };
-    if most > 0 && world.live().filter(copying).count() >= most {
+    if most > 0 && world.live().filter(copying).count() + more > most {
         return Err(Ec2Error::new(
             "ResourceLimitExceeded",
             format!("Too many snapshot copies in progress. The limit is {most} for this destination region."),

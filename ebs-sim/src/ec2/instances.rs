@@ -83,6 +83,11 @@ fn virtualization(world: &World) -> (&'static str, bool) {
     ("xen", !xen)
 }
 
+/// Whether the instance has ENA, as all of Nitro's have.
+pub fn has_ena(world: &World) -> bool {
+    virtualization(world).1
+}
+
 fn profile_arn(world: &World) -> Option<String> {
     let instance = &world.scenario.instance;
     (!instance.role.is_empty())

@@ -20,18 +20,25 @@ const ELSEWHERE: &[&str] = &[
 /// Actions that are about resources which only the instance's account has.
 const AT_HOME: &[&str] = &[
     "AttachVolume",
+    "CopyImage",
     "CopyVolumes",
+    "CreateReplaceRootVolumeTask",
     "CreateSnapshot",
     "CreateSnapshots",
     "CreateVolume",
     "DeleteVolume",
     "DeregisterImage",
     "DescribeImageAttribute",
+    "DescribeInstanceAttribute",
+    "DescribeReplaceRootVolumeTasks",
     "DetachVolume",
     "DisableImage",
+    "DisableImageDeprecation",
     "EnableImage",
+    "EnableImageDeprecation",
     "GetInstanceUefiData",
     "ModifyImageAttribute",
+    "ModifyInstanceAttribute",
     "RegisterImage",
 ];
 /// Actions that whoever may use a snapshot can do with it; its copy looks for itself.

@@ -83,6 +83,11 @@ impl Params {
         if self.0.contains_key(name) { self.flag(name).map(Some) } else { Ok(None) }
     }
 
+    /// The first parameter that begins like this.
+    pub fn first(&self, prefix: &str) -> Option<&str> {
+        self.0.keys().find(|name| name.starts_with(prefix)).map(String::as_str)
+    }
+
     /// Whether a parameter begins like this.
     pub fn any(&self, prefix: &str) -> bool {
         self.0.keys().any(|name| name.starts_with(prefix))
@@ -149,22 +154,28 @@ impl Params {
 
     /// `TagSpecification.N` for one type of resource; none may name another.
     pub fn tag_specifications(&mut self, resource_type: &str) -> Result<Tags, Ec2Error> {
-        let mut tags = Tags::new();
+        Ok(self.tags_by_kind(&[resource_type])?.remove(resource_type).unwrap_or_default())
+    }
+
+    /// The same for several types.
+    pub fn tags_by_kind(&mut self, kinds: &[&str]) -> Result<BTreeMap<String, Tags>, Ec2Error> {
+        let mut by_kind: BTreeMap<String, Tags> = BTreeMap::new();
         for n in self.indexes("TagSpecification") {
             let prefix = format!("TagSpecification.{n}");
             let named = self.required(&format!("{prefix}.ResourceType"))?;
-            if named != resource_type {
+            if !kinds.contains(&named.as_str()) {
                 return Err(Ec2Error::invalid_value(format!(
                     "'{named}' is not a valid taggable resource type for this operation."
                 )));
             }
             for (key, value) in self.tags(&format!("{prefix}.Tag"))? {
+                let tags = by_kind.entry(named.clone()).or_default();
                 if tags.insert(key.clone(), value).is_some() {
                     return Err(Ec2Error::invalid_value(format!("Duplicate tag key '{key}' specified.")));
                 }
             }
         }
-        Ok(tags)
+        Ok(by_kind)
     }
 
     /// Fails when something is left that nobody took.

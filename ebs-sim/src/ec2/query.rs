@@ -32,6 +32,7 @@ impl Query {
         let set = match action {
             "DescribeImages" => Some("imagesSet"),
             "DescribeInstances" => Some("instancesSet"),
+            "DescribeReplaceRootVolumeTasks" => Some("replaceRootVolumeTaskIdsSet"),
             "DescribeSnapshots" => Some("snapshotSet"),
             "DescribeVolumeStatus" => Some("volumeIdsSet"),
             "DescribeVolumes" => Some("volumeSet"),

@@ -10,7 +10,7 @@ use super::error::Ec2Error;
 use super::iam::Need;
 use super::params::Params;
 use super::query::Query;
-use super::{images, instances, snapshots, volumes};
+use super::{images, instances, replace_root, snapshots, volumes};
 use crate::faults::{Hit, Kind};
 use crate::ids::{ImageId, SnapshotId};
 use crate::world::{Snapshot, Tags, World};
@@ -35,6 +35,7 @@ fn resource_type(id: &str) -> &'static str {
         Some("vol") => "volume",
         Some("snap") => "snapshot",
         Some("ami") => "image",
+        Some("replacevol") => "replace-root-volume-task",
         _ => "unknown",
     }
 }
@@ -44,6 +45,7 @@ fn exists(world: &World, context: &Context, id: &str) -> bool {
     let home = region == world.home() && context.account == world.account();
     match resource_type(id) {
         "instance" => home && world.instance_id().as_str() == id,
+        "replace-root-volume-task" => home && world.root_tasks.iter().any(|task| task.id.as_str() == id),
         "volume" => home && world.ebs().any(|v| v.id.as_str() == id),
         // Those in the Recycle Bin too: their tags can be changed.
         "snapshot" => SnapshotId::parse(id).is_some_and(|id| {
@@ -63,6 +65,7 @@ fn check_exists(world: &World, context: &Context, id: &str) -> Result<(), Ec2Err
         "volume" => volumes::not_found,
         "snapshot" => snapshots::not_found,
         "image" => images::not_found,
+        "replace-root-volume-task" => replace_root::not_found,
         _ => {
             return Err(Ec2Error::new("InvalidID", format!("The ID '{id}' is not valid")));
         }

@@ -112,7 +112,16 @@ impl Kind {
             }
             Kind::SnapshotError => Some(&["CreateSnapshot", "CreateSnapshots", "CopySnapshot", "CopyImage"]),
             Kind::VolumeError => Some(&["CreateVolume", "CopyVolumes", "CreateReplaceRootVolumeTask"]),
-            Kind::SlowProgress | Kind::LateVisibility => {
+            Kind::SlowProgress => Some(&[
+                "CreateSnapshot",
+                "CreateSnapshots",
+                "CopySnapshot",
+                "CopyImage",
+                "CreateVolume",
+                "CopyVolumes",
+                "CreateReplaceRootVolumeTask",
+            ]),
+            Kind::LateVisibility => {
                 Some(&["CreateSnapshot", "CreateSnapshots", "CopySnapshot", "CreateVolume", "CopyVolumes"])
             }
             Kind::LateTags => Some(&[

@@ -60,6 +60,27 @@ pub struct Ami {
     /// Whether nothing can be launched from it until it is enabled again.
     #[serde(default)]
     pub disabled: bool,
+    /// From when on it is deprecated.
+    #[serde(default)]
+    pub deprecate_at: Option<Timestamp>,
+    /// What it is a copy of.
+    #[serde(default)]
+    pub copied: Option<Copied>,
+}
+
+/// How an AMI came to be by CopyImage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copied {
+    /// The source's Region.
+    pub region: String,
+    /// The source.
+    pub image: ImageId,
+    /// How long it is `pending`: until the last of its snapshots is completed.
+    pub takes: Duration,
+    /// Why it ends in `failed`, when it does.
+    pub failure: Option<String>,
+    /// The client token that made it, and what else was asked for.
+    pub token: Option<(String, String)>,
 }
 
 /// One block device of an AMI.
@@ -143,17 +164,33 @@ impl Ami {
             }],
             created: launched,
             disabled: false,
+            deprecate_at: None,
+            copied: None,
         }
     }
 
-    /// `pending`, `available` or `disabled`.
+    /// `pending`, `available`, `failed` or `disabled`.
     pub fn state(&self, now: Timestamp) -> &'static str {
         if self.disabled {
             return "disabled";
         }
-        let ready = self.created.checked_add(PENDING).unwrap_or(Timestamp::MAX);
+        let takes = self.copied.as_ref().map_or(PENDING, |copied| copied.takes.max(PENDING));
+        let ready = self.created.checked_add(takes).unwrap_or(Timestamp::MAX);
+        if now >= ready && self.failure().is_some() {
+            return "failed";
+        }
         // Amazon's was there before the instance.
         if self.owner_alias.is_some() || now >= ready { "available" } else { "pending" }
+    }
+
+    /// Why it failed, or will.
+    pub fn failure(&self) -> Option<&str> {
+        self.copied.as_ref()?.failure.as_deref()
+    }
+
+    /// Whether it is deprecated by now.
+    pub fn is_deprecated(&self, now: Timestamp) -> bool {
+        self.deprecate_at.is_some_and(|at| now >= at)
     }
 
     /// Whether an account sees it.

@@ -9,6 +9,7 @@ mod instance;
 mod key;
 mod lock;
 mod origin;
+mod root;
 mod snapshot;
 mod share;
 mod snapshots;
@@ -29,11 +30,12 @@ use crate::units::GIB;
 use crate::window::{Window, place};
 
 pub use bin::{Rule, SNAPSHOTS as SNAPSHOT_RULES, TagPattern};
-pub use image::{Ami, Ebs, Mapped, Target};
+pub use image::{Ami, Copied, Ebs, Mapped, Target};
 pub use instance::{GROUP, INTERFACE, MAC, SUBNET, VPC};
 pub use key::{DEFAULT_ALIAS, KmsKey};
 pub use lock::{Lock, MAX_DAYS, Mode, State, Until};
 pub use origin::{Initialization, Origin, Way};
+pub use root::{RootTask, TaskState};
 pub use share::Block;
 #[cfg(test)]
 pub use snapshot::tests::snapshot as test_snapshot;
@@ -68,6 +70,12 @@ pub struct World {
     /// Regions and client tokens of volumes that are no more.
     #[serde(default)]
     pub spent_tokens: BTreeSet<(String, String)>,
+    /// Volumes that were the root, in the order in which they were replaced.
+    #[serde(default)]
+    pub former_roots: Vec<VolumeId>,
+    /// Replacements of the root, in the order in which they were asked for.
+    #[serde(default)]
+    pub root_tasks: Vec<RootTask>,
     /// All images of all Regions, in the order of registration.
     pub images: IndexMap<ImageId, Ami>,
     /// Images that are no more, and the Regions that they were in.
@@ -152,6 +160,8 @@ impl World {
             rules: scenario.recycle_bin.rules(&scenario.instance.account_id, &scenario.instance.region),
             doomed: Vec::new(),
             spent_tokens: BTreeSet::new(),
+            former_roots: Vec::new(),
+            root_tasks: Vec::new(),
             images: IndexMap::from([(image.id.clone(), image)]),
             deregistered: BTreeMap::new(),
             kms_keys: key::all(scenario),

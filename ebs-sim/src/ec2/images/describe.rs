@@ -56,16 +56,16 @@ pub struct Describe {
     owners: Vec<String>,
     executable_by: Vec<String>,
     include_disabled: bool,
+    include_deprecated: bool,
 }
 
 impl Describe {
     pub fn parse(params: &mut Params) -> Result<Self, Ec2Error> {
-        // No image is deprecated, so it makes no difference.
-        params.flag("IncludeDeprecated")?;
+        let include_deprecated = params.flag("IncludeDeprecated")?;
         let include_disabled = params.flag("IncludeDisabled")?;
         let query = Query::parse(params, "DescribeImages", Some("ImageId"), FILTERS)?;
         let (owners, executable_by) = (params.list("Owner"), params.list("ExecutableBy"));
-        Ok(Self { query, owners, executable_by, include_disabled })
+        Ok(Self { query, owners, executable_by, include_disabled, include_deprecated })
     }
 
     pub fn act(&self, context: &Context) -> Result<String, Ec2Error> {
@@ -93,6 +93,10 @@ impl Describe {
 
     fn wants(&self, world: &World, account: &str, image: &Ami, now: Timestamp) -> bool {
         if image.disabled && !self.include_disabled {
+            return false;
+        }
+        // Its owner finds it all the same.
+        if image.is_deprecated(now) && image.owner != account && !self.include_deprecated {
             return false;
         }
         let owned = |owner: &String| {
@@ -147,6 +151,8 @@ fn field(image: &Ami, name: &str, now: Timestamp) -> Vec<String> {
         "ramdisk-id" => maybe(&image.ramdisk),
         "root-device-name" => one(&image.root_device_name),
         "root-device-type" => one("ebs"),
+        "source-image-id" => image.copied.iter().map(|copied| copied.image.to_string()).collect(),
+        "source-image-region" => image.copied.iter().map(|copied| copied.region.clone()).collect(),
         "sriov-net-support" => maybe(&image.sriov),
         "state" => one(image.state(now)),
         "virtualization-type" => one(&image.virtualization),
@@ -181,6 +187,17 @@ fn write(xml: &mut Xml, world: &World, image: &Ami, now: Timestamp) {
     xml.maybe("bootMode", image.boot_mode.as_ref());
     xml.maybe("tpmSupport", image.tpm.as_ref());
     xml.maybe("imdsSupport", image.imds.as_ref());
+    xml.maybe("deprecationTime", image.deprecate_at.map(time));
+    if let Some(copied) = &image.copied {
+        xml.text("sourceImageId", &copied.image);
+        xml.text("sourceImageRegion", &copied.region);
+    }
+    if let Some(failure) = image.failure().filter(|_| image.state(now) == "failed") {
+        xml.node("stateReason", |xml| {
+            xml.text("code", "Client.InternalError");
+            xml.text("message", failure);
+        });
+    }
 }
 
 /// The block devices. DescribeImageAttribute says nothing of their encryption.

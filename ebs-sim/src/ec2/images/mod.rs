@@ -1,8 +1,10 @@
-//! AMIs: RegisterImage, DescribeImages, DeregisterImage, and the UEFI data that goes into one.
+//! AMIs: RegisterImage, CopyImage, DescribeImages, DeregisterImage, and the UEFI data that goes into one.
 //!
 //! In: snapshots of a Region. Out: images of that Region. An image of another Region must never be found.
 
 mod attribute;
+mod copy;
+mod deprecate;
 mod deregister;
 mod describe;
 mod disable;
@@ -11,6 +13,8 @@ mod register;
 mod uefi;
 
 pub use attribute::{DescribeAttribute, ModifyAttribute};
+pub use copy::Copy;
+pub use deprecate::Deprecate;
 pub use deregister::Deregister;
 pub use describe::Describe;
 pub use disable::Disable;
@@ -45,7 +49,7 @@ fn own<'a>(world: &'a World, region: &str, id: &ImageId) -> Result<&'a Ami, Ec2E
 }
 
 /// The id in a request.
-fn parse_id(id: &str) -> Result<ImageId, Ec2Error> {
+pub fn parse_id(id: &str) -> Result<ImageId, Ec2Error> {
     ImageId::parse(id).ok_or_else(|| {
         Ec2Error::new("InvalidAMIID.Malformed", format!("Invalid id: \"{id}\" (expecting \"ami-...\")"))
     })

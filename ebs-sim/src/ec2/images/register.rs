@@ -32,7 +32,7 @@ pub struct Register {
     tags: Tags,
 }
 
-fn check_name(name: &str) -> Result<(), Ec2Error> {
+pub(super) fn check_name(name: &str) -> Result<(), Ec2Error> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "()[] ./-'@_".contains(c);
     if (3..=128).contains(&name.chars().count()) && name.chars().all(allowed) {
         return Ok(());
@@ -42,6 +42,18 @@ fn check_name(name: &str) -> Result<(), Ec2Error> {
         "AMI names must be between 3 and 128 characters long, and may contain letters, numbers, '(', ')', \
          '.', '-', '/' and '_'",
     ))
+}
+
+/// Passes when none of the account's images in this Region has this name.
+pub(super) fn check_unused(world: &World, region: &str, name: &str) -> Result<(), Ec2Error> {
+    let own = |image: &&Ami| image.region == region && image.owner == world.account();
+    match world.images.values().filter(own).find(|image| image.name == name) {
+        None => Ok(()),
+        Some(other) => Err(Ec2Error::new(
+            "InvalidAMIName.Duplicate",
+            format!("AMI name {name} is already in use by AMI {}", other.id),
+        )),
+    }
 }
 
 impl Register {
@@ -122,13 +134,7 @@ impl Register {
     /// The image, when it may be made.
     fn make(&self, world: &World, region: &str, now: Timestamp) -> Result<Ami, Ec2Error> {
         let owner = world.scenario.instance.account_id.clone();
-        let same = |image: &&Ami| image.region == region && image.owner == owner && image.name == self.name;
-        if let Some(other) = world.images.values().find(same) {
-            return Err(Ec2Error::new(
-                "InvalidAMIName.Duplicate",
-                format!("AMI name {} is already in use by AMI {}", self.name, other.id),
-            ));
-        }
+        check_unused(world, region, &self.name)?;
         let mapping = self
             .mapping
             .iter()
@@ -165,6 +171,8 @@ impl Register {
             mapping,
             created: now,
             disabled: false,
+            deprecate_at: None,
+            copied: None,
         })
     }
 }

@@ -226,7 +226,7 @@ impl Delete {
     }
 }
 
-fn parse_instance(id: &str) -> Result<InstanceId, Ec2Error> {
+pub fn parse_instance(id: &str) -> Result<InstanceId, Ec2Error> {
     InstanceId::parse(id).ok_or_else(|| {
         Ec2Error::new("InvalidInstanceID.Malformed", format!("Invalid id: \"{id}\" (expecting \"i-...\")"))
     })

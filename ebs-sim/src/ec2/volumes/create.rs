@@ -3,22 +3,20 @@
 //! In: a size or a snapshot. Out: a volume that is `creating`, with a window of its own in the pool. The
 //! snapshot's data must be held before the answer: the snapshot may be deleted right after.
 
-use std::time::Duration;
-
 use super::super::context::Context;
 use super::super::error::Ec2Error;
 use super::super::iam::Need;
 use super::super::params::Params;
 use super::super::{keys, snapshots, tags};
 use super::describe::write;
-use super::wanted::{Token, Type, strike};
+use super::wanted::{Token, Type, initialization_rate, origin_of, strike};
 use super::zone;
 use crate::faults::Hit;
 use crate::ids::{SnapshotId, VolumeId};
 use crate::lifecycle;
 use crate::scenario::VolumeKind;
-use crate::units::{GIB, MIB};
-use crate::world::{Image, Initialization, Origin, Sizes, Snapshot, Stage, Tags, Volume, Way, World};
+use crate::units::GIB;
+use crate::world::{Image, Snapshot, Stage, Tags, Volume, World};
 
 /// CreateVolume.
 pub struct Create {
@@ -66,19 +64,12 @@ impl Create {
                 "The parameter KmsKeyId requires the parameter Encrypted to be set.",
             ));
         }
-        let initialization_rate = params.number("VolumeInitializationRate")?;
-        if let Some(rate) = initialization_rate {
-            if !(100..=300).contains(&rate) {
-                return Err(Ec2Error::invalid_value(
-                    "VolumeInitializationRate must be from 100 to 300 MiB/s",
-                ));
-            }
-            if wanted.snapshot.is_none() {
-                return Err(Ec2Error::new(
-                    "InvalidParameterCombination",
-                    "VolumeInitializationRate is only supported for volumes created from snapshots",
-                ));
-            }
+        let initialization_rate = initialization_rate(params)?;
+        if initialization_rate.is_some() && wanted.snapshot.is_none() {
+            return Err(Ec2Error::new(
+                "InvalidParameterCombination",
+                "VolumeInitializationRate is only supported for volumes created from snapshots",
+            ));
         }
         if params.flag("MultiAttachEnabled")? {
             return Err(Ec2Error::new(
@@ -208,36 +199,13 @@ impl Create {
             initialization_rate: self.initialization_rate,
             token: self.token.0.clone(),
             source: None,
-            origin: Origin {
-                initialization: self.initialization(world, snapshot, context),
-                ..Origin::default()
-            },
+            origin: snapshot
+                .map(|snapshot| origin_of(world, snapshot, self.initialization_rate, context.now))
+                .unwrap_or_default(),
             window: Some(world.free_window(size_bytes)),
             loop_device: None,
             disk: None,
         })
-    }
-
-    /// How the data comes; none of an empty volume.
-    fn initialization(
-        &self,
-        world: &World,
-        snapshot: Option<&Snapshot>,
-        context: &Context,
-    ) -> Option<Initialization> {
-        let snapshot = snapshot?;
-        let bytes = match snapshot.sizes {
-            Sizes::Known { full, .. } => full,
-            Sizes::Measuring | Sizes::Unknown => snapshot.size_bytes,
-        };
-        let (way, takes) = match self.initialization_rate {
-            Some(rate) => {
-                let seconds = bytes as f64 / (f64::from(rate) * MIB as f64);
-                (Way::Provisioned, Duration::try_from_secs_f64(seconds).unwrap_or_default())
-            }
-            None => (Way::Default, world.scenario.volume_times.time_to_initialize(bytes)),
-        };
-        Some(Initialization { way, began: context.now, takes })
     }
 }
 

@@ -17,11 +17,12 @@ use super::xml::Xml;
 use crate::ids::VolumeId;
 use crate::world::{Stage, Volume, World};
 
-pub use attach::{Attach, Delete, Detach};
+pub use attach::{Attach, Delete, Detach, parse_instance};
 pub use copy::Copy;
 pub use create::Create;
 pub use describe::Describe;
 pub use status::Status;
+pub use wanted::{initialization_rate, mismatch, origin_of, strike};
 
 /// A volume that does not exist.
 pub fn not_found(id: &str) -> Ec2Error {

@@ -4,12 +4,15 @@
 //! token made. One token must never make two volumes.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 use super::super::error::Ec2Error;
 use super::super::params::Params;
 use crate::faults::{Hit, Kind};
-use crate::world::{Origin, Volume, World};
-use jiff::Timestamp;
+use crate::units::MIB;
+use crate::world::{Initialization, Origin, Sizes, Snapshot, Volume, Way, World};
 
 /// A volume type, and what is provisioned of it.
 pub struct Type {
@@ -134,6 +137,31 @@ pub fn mismatch(with: &str) -> Ec2Error {
         "IdempotentParameterMismatch",
         format!("The client token you have provided is associated with {with}"),
     )
+}
+
+/// VolumeInitializationRate, in MiB/s.
+pub fn initialization_rate(params: &mut Params) -> Result<Option<u32>, Ec2Error> {
+    let rate = params.number("VolumeInitializationRate")?;
+    if rate.is_some_and(|rate| !(100..=300).contains(&rate)) {
+        return Err(Ec2Error::invalid_value("VolumeInitializationRate must be from 100 to 300 MiB/s"));
+    }
+    Ok(rate)
+}
+
+/// How the data of a snapshot comes into a new volume.
+pub fn origin_of(world: &World, snapshot: &Snapshot, rate: Option<u32>, now: Timestamp) -> Origin {
+    let bytes = match snapshot.sizes {
+        Sizes::Known { full, .. } => full,
+        Sizes::Measuring | Sizes::Unknown => snapshot.size_bytes,
+    };
+    let (way, takes) = match rate {
+        Some(rate) => {
+            let seconds = bytes as f64 / (f64::from(rate) * MIB as f64);
+            (Way::Provisioned, Duration::try_from_secs_f64(seconds).unwrap_or_default())
+        }
+        None => (Way::Default, world.scenario.volume_times.time_to_initialize(bytes)),
+    };
+    Origin { initialization: Some(Initialization { way, began: now, takes }), ..Origin::default() }
 }
 
 /// What faults do to a new volume.
