@@ -90,7 +90,7 @@ fn a_set_has_128_volumes_and_40_exclusions() {
     let specs: Vec<&str> = specs.iter().map(String::as_str).collect();
     let started = Instant::now();
     let scenario = format!("{LIVELY}[[volume]]\nname = 'spare'\nsize = '16MiB'\ndetached = true\n")
-        .replace("[limits]\n", "[limits]\npending_per_account = 0\n");
+        .replace("[limits]\n", "[limits]\npending_per_account = 0\nattachments = 0\n");
     let sim = Sim::start(&scenario, &specs);
     println!("set up in {:?}", started.elapsed());
     for name in ["v0", "v1", "v127"] {

@@ -154,7 +154,8 @@ impl Copy {
         let id = VolumeId::random();
         let gib = self.gib.unwrap_or(source.size_gib());
         let size_bytes = if gib == source.size_gib() { source.size_bytes } else { gib * GIB };
-        let encrypted = source.encrypted || self.encrypted;
+        let by_default = keys::encrypts_by_default(world, world.account(), &source.region);
+        let encrypted = source.encrypted || self.encrypted || by_default;
         let own_key = || source.kms_key.clone().unwrap_or_else(|| kms_key(world));
         let key = match &self.key {
             Some(name) => {
@@ -162,7 +163,15 @@ impl Copy {
                 Some(found.arn.unwrap_or_else(|| name.clone()))
             }
             None if source.encrypted => Some(own_key()),
-            None => None,
+            // The account's, as the guide has it: not the one of a source that is in clear.
+            None => {
+                keys::find(
+                    world,
+                    &source.region,
+                    Some(&keys::default_key(world, world.account(), &source.region)),
+                )
+                .arn
+            }
         };
         let takes = world.scenario.volume_times.time_to_copy(source.size_bytes);
         Volume {
@@ -279,8 +288,11 @@ mod tests {
         assert_eq!(plain.origin.volume.as_ref(), Some(&world.volumes[2].id));
         let secret = made(1, "Encrypted=false");
         assert!(secret.encrypted && secret.kms_key.is_some(), "encryption cannot be turned off");
-        assert!(made(2, "Encrypted=true").encrypted);
+        let on = made(2, "Encrypted=true");
+        assert!(on.encrypted && on.kms_key.is_some());
         assert_eq!(made(0, "Size=5").size_bytes, 5 << 30);
+        world.scenario.volume_times.encrypted_by_default = vec!["us-east-1".into()];
+        assert!(copy(&world, 2, "").make(&world, &world.volumes[2], at(1)).encrypted);
         world.volumes[0].stage = Stage::Creating;
         assert_eq!(refusal(&world, 0, "", 1).as_deref(), Some("IncorrectState"));
         world.volumes[0].stage = Stage::Deleting;
