@@ -28,7 +28,9 @@ def sets(host):
     like = ",".join(s["id"] for s in record["snapshots"])
     config = env["work"] + "/stillpoint.toml"
     with open(config, "a") as file:
-        file.write('[defaults.keep]\nhourly = "all"\n')
+        # The sets of the second filling begin in the hours of the first one's: by hours alone, one of two would go, and
+        # who holds it be asked of EC2 for each, which is other work than with few.
+        file.write('[defaults.keep]\nwithin = \"20y\"\nhourly = "all"\n')
     common = ["--config", config, "--run-dir", env["run_dir"], "--state-dir", env["work"] + "/state", "-o", "json"]
     taken = {}
     made = 0

@@ -47,6 +47,9 @@ const KEPT: [&str; 13] = [
     MEMBER_TAG,
 ];
 
+/// No instance has more volumes in a set.
+const MOST_VOLUMES: usize = 128;
+
 /// Does a tag of this key say that another tool cares for the snapshot?
 pub(crate) fn is_foreign(key: &str) -> bool {
     ["aws:backup:", "aws:dlm:", "dlm:managed"].iter().any(|prefix| key.starts_with(prefix))
@@ -69,7 +72,12 @@ pub struct Gathered {
     strangers: Vec<Stranger>,
     /// What tags say, each text once: those of a set say mostly the same, and so do those of a host.
     words: HashSet<Arc<str>>,
+    /// The same of tags: one pointer a tag and snapshot, of very many.
+    pairs: HashSet<Arc<Pair>>,
 }
+
+/// A tag: its key and its value.
+type Pair = (Arc<str>, Arc<str>);
 
 /// One set on its way.
 #[derive(Debug)]
@@ -84,12 +92,12 @@ struct Gathering {
 struct Kept {
     view: SnapshotView,
     detail: SnapshotDetail,
-    tags: Vec<(Arc<str>, Arc<str>)>,
+    tags: Box<[Arc<Pair>]>,
 }
 
 impl Kept {
     fn tag(&self, key: &str) -> Option<&str> {
-        self.tags.iter().find(|(k, _)| &**k == key).map(|(_, value)| &**value)
+        self.tags.iter().find(|pair| &*pair.0 == key).map(|pair| &*pair.1)
     }
 }
 
@@ -117,12 +125,21 @@ impl Gathered {
         word
     }
 
+    fn pair(&mut self, key: &str, value: &str) -> Arc<Pair> {
+        let pair = (self.word(key), self.word(value));
+        if let Some(known) = self.pairs.get(&pair) {
+            return Arc::clone(known);
+        }
+        let pair = Arc::new(pair);
+        self.pairs.insert(Arc::clone(&pair));
+        pair
+    }
+
     /// Of its tags, only what a set is read from.
     fn kept(&mut self, snapshot: TaggedSnapshot) -> Kept {
         let TaggedSnapshot { view, detail, tags } = snapshot;
         let kept = tags.iter().filter(|(k, _)| KEPT.contains(&k.as_str()) || is_foreign(k));
-        let mut tags: Vec<_> = kept.map(|(k, v)| (self.word(k), self.word(v))).collect();
-        tags.shrink_to_fit();
+        let tags = kept.map(|(k, v)| self.pair(k, v)).collect();
         Kept { view, detail: SnapshotDetail { description: String::new(), kms_key: None, ..detail }, tags }
     }
 
@@ -134,8 +151,9 @@ impl Gathered {
                 let snapshot = self.kept(snapshot);
                 let set = self.sets.entry(key).or_insert_with(|| Gathering {
                     schema,
+                    // As many as there will be: a vector that grows has room for four at first.
+                    members: Vec::with_capacity(volumes.len().clamp(1, MOST_VOLUMES)),
                     volumes,
-                    members: Vec::new(),
                 });
                 set.schema = set.schema.max(schema);
                 set.members.push((snapshot, place));
@@ -147,7 +165,7 @@ impl Gathered {
     /// The sets, newest first, and the snapshots that only look like parts of one.
     #[must_use]
     pub fn sets(self) -> (Vec<SnapshotSet>, Vec<Stranger>) {
-        let Self { region, sets, mut strangers, words: _ } = self;
+        let Self { region, sets, mut strangers, words: _, pairs: _ } = self;
         let made = |((id, instance), gathering)| set(&region, id, instance, gathering, &mut strangers);
         let mut sets: Vec<SnapshotSet> = sets.into_iter().filter_map(made).collect();
         sets.sort_by(|a, b| (b.time, &b.id).cmp(&(a.time, &a.id)));
@@ -249,13 +267,15 @@ fn set(
     };
     let label = |key: &str, s: &Kept| s.tag(key).and_then(|t| t.parse::<Consistency>().ok());
     let labels: Option<Vec<_>> = taken.iter().map(|(s, _)| label("stillpoint:consistency", s)).collect();
-    let tags = taken.iter().flat_map(|(s, _)| &s.tags);
-    let mut foreign: Vec<String> = tags.filter(|(k, _)| is_foreign(k)).map(|(k, _)| k.to_string()).collect();
+    let keys = taken.iter().flat_map(|(s, _)| s.tags.iter().map(|pair| &pair.0));
+    let mut foreign: Vec<String> = keys.filter(|key| is_foreign(key)).map(|key| key.to_string()).collect();
     foreign.sort_unstable();
     foreign.dedup();
     let (account, reason) = (first.detail.owner.clone(), first.tag("stillpoint:reason").map(str::to_owned));
     let deleting = taken.iter().any(|(s, _)| s.tag(DELETING_TAG).is_some());
-    let members: Vec<Member> = taken.iter().map(|(s, place)| member(s, place)).collect();
+    // Not collected: that would keep the room of what it is made of.
+    let mut members: Vec<Member> = Vec::with_capacity(taken.len());
+    members.extend(taken.into_iter().map(|(s, place)| member(s, place)));
     let twice = members.windows(2).find(|two| two[0].number == two[1].number);
     if let Some(two) = twice {
         doubts.push(format!("{} and {} are both member {}", two[0].id, two[1].id, two[0].number));
@@ -289,17 +309,19 @@ fn set(
     })
 }
 
-fn member(s: &Kept, place: &Place) -> Member {
+fn member(s: Kept, place: Place) -> Member {
+    let device_name = s.tag("stillpoint:device").map(str::to_owned);
+    let achieved = s.tag("stillpoint:part").and_then(|t| t.parse().ok());
     let Kept { view, detail, .. } = s;
     Member {
         number: place.number.unwrap_or(usize::MAX),
-        id: view.id.clone(),
-        volume_id: place.volume.clone(),
-        device_name: s.tag("stillpoint:device").map(str::to_owned),
-        state: view.state.clone(),
-        progress: view.progress.clone(),
+        id: view.id,
+        volume_id: place.volume,
+        device_name,
         // Healthy copies that are pending have a message too: only the state says that it failed.
-        error: (view.state == "error").then(|| detail.message.clone()).flatten(),
+        error: detail.message.filter(|_| view.state == "error"),
+        state: view.state,
+        progress: view.progress,
         started: view.started,
         completed: detail.completed,
         size_gib: detail.size_gib,
@@ -307,7 +329,7 @@ fn member(s: &Kept, place: &Place) -> Member {
         encrypted: detail.encrypted,
         tier: if detail.archived { "archive" } else { "standard" }.to_owned(),
         restored_until: detail.restored_until,
-        achieved: s.tag("stillpoint:part").and_then(|t| t.parse().ok()),
+        achieved,
     }
 }
 
