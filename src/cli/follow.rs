@@ -32,6 +32,23 @@ impl Progress {
         Self { bars }
     }
 
+    /// On a terminal there are bars.
+    pub(super) fn has_bars(&self) -> bool {
+        self.bars.is_some()
+    }
+
+    /// How it stands: on a terminal, and for systemd, which is asked for time until the `next` look.
+    pub(super) fn show(&mut self, rows: impl FnOnce() -> Vec<Row>, summary: &str, next: Duration) {
+        if let Some(bars) = &mut self.bars {
+            gate::finish();
+            bars.show(rows(), summary);
+        }
+        let more = u32::try_from((next + GRACE).as_micros()).unwrap_or(u32::MAX);
+        // Where nobody listens, this does nothing.
+        let _ =
+            sd_notify::notify(false, &[NotifyState::Status(summary), NotifyState::ExtendTimeoutUsec(more)]);
+    }
+
     /// The bars go; what is said next has the terminal for itself.
     pub(super) fn end(self) {
         if let Some(bars) = self.bars {
@@ -39,6 +56,17 @@ impl Progress {
             let _ = bars.all.clear();
         }
     }
+}
+
+/// One bar.
+pub(super) struct Row {
+    /// What it is about, of 31 characters at most.
+    pub name: String,
+    /// How far it is, where that is known.
+    pub percent: Option<u8>,
+    pub done: bool,
+    /// Behind the bar.
+    pub said: String,
 }
 
 impl Tell for Progress {
@@ -54,15 +82,7 @@ impl Tell for Progress {
     }
 
     fn looked(&mut self, waiting: &Waiting, now: Duration, next: Duration) {
-        if let Some(bars) = &mut self.bars {
-            gate::finish();
-            bars.show(waiting, now);
-        }
-        let summary = waiting.summary(now);
-        let more = u32::try_from((next + GRACE).as_micros()).unwrap_or(u32::MAX);
-        // Where nobody listens, this does nothing.
-        let _ =
-            sd_notify::notify(false, &[NotifyState::Status(&summary), NotifyState::ExtendTimeoutUsec(more)]);
+        self.show(|| rows(waiting, now), &waiting.summary(now), next);
     }
 }
 
@@ -81,33 +101,39 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 impl Bars {
-    fn show(&mut self, waiting: &Waiting, now: Duration) {
-        let mut members: Vec<&Known> = waiting.members().collect();
+    fn show(&mut self, mut members: Vec<Row>, summary: &str) {
         // The last row is for the whole, and the one before it for what does not fit.
         let rows = tcgetwinsize(std::io::stderr()).map_or(24, |w| usize::from(w.ws_row)).max(4) - 2;
         if members.len() > rows {
-            members.sort_by_key(|m| (m.state == "completed", m.percent, m.id.clone()));
+            members.sort_by_key(|m| (m.done, m.percent));
         }
         let more = members.len().saturating_sub(rows);
         members.truncate(rows);
         while self.bars.len() < members.len() + 1 {
             self.bars.push(self.all.add(ProgressBar::new(100)));
         }
-        for (bar, member) in self.bars.iter().zip(&members) {
+        for (bar, member) in self.bars.iter().zip(members) {
             bar.set_style(style("{prefix:31} [{bar:18}] {msg}"));
-            bar.set_prefix(member.name());
-            bar.set_message(said(member, now));
-            bar.set_position(match member.state.as_str() {
-                "completed" => 100,
-                _ => u64::from(member.percent.unwrap_or_default()),
-            });
+            bar.set_prefix(member.name);
+            bar.set_message(member.said);
+            bar.set_position(if member.done { 100 } else { u64::from(member.percent.unwrap_or_default()) });
         }
         if let Some(whole) = self.bars.last() {
             whole.set_style(style("{msg}"));
             let more = if more > 0 { format!("and {more} more · ") } else { String::new() };
-            whole.set_message(format!("{more}{}", waiting.summary(now)));
+            whole.set_message(format!("{more}{summary}"));
         }
     }
+}
+
+fn rows(waiting: &Waiting, now: Duration) -> Vec<Row> {
+    let row = |m: &Known| Row {
+        name: m.name(),
+        percent: m.percent,
+        done: m.state == "completed",
+        said: said(m, now),
+    };
+    waiting.members().map(row).collect()
 }
 
 /// What is behind a member's bar.
@@ -125,7 +151,7 @@ fn said(member: &Known, now: Duration) -> String {
 }
 
 /// Bytes, with one digit behind the point.
-fn gib(bytes: u64) -> String {
+pub(super) fn gib(bytes: u64) -> String {
     #[allow(clippy::cast_precision_loss, reason = "one digit is shown")]
     let gib = bytes as f64 / f64::from(1 << 30);
     if gib < 1.0 { format!("{:.0} MiB", gib * 1024.0) } else { format!("{gib:.1} GiB") }

@@ -274,7 +274,7 @@ pub(super) async fn sizes(
         let of = Wanted::OfVolumes(some.to_vec());
         all.extend(snapshots(&account.calls(), &of).await.map_err(Error::from)?);
     }
-    let direct = account.direct().await?;
+    let direct = account.direct(1).await?;
     let ebs = Repeating::for_each_call(&direct, &account.loaded.settings.ec2);
     let mut found = BTreeMap::new();
     for set in sets {

@@ -67,9 +67,9 @@ impl Account {
         Ok(Self { ec2: Aws::new(connection), loaded, identity, region })
     }
 
-    /// The EBS direct APIs in the same Region.
-    pub(super) async fn direct(&self) -> Result<AwsDirect, Error> {
-        let connection = connect::connect_direct(&self.loaded, &self.region, A_CALL, 4).await;
+    /// The EBS direct APIs in the same Region, for so many calls at once.
+    pub(super) async fn direct(&self, calls: usize) -> Result<AwsDirect, Error> {
+        let connection = connect::connect_direct(&self.loaded, &self.region, A_CALL, calls).await;
         Ok(AwsDirect::new(connection.map_err(planned::not_connected)?))
     }
 

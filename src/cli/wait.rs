@@ -65,7 +65,7 @@ impl Wait {
         let mut progress = Progress::new();
         let ec2 = account.calls();
         // Before the wait, which may take hours: what cannot work is told at once.
-        let direct = if self.readable { Some(account.direct().await?) } else { None };
+        let direct = if self.readable { Some(account.direct(1).await?) } else { None };
         let began = System.elapsed();
         let mut followed =
             follow(&ec2, &mut waiting, self.timeout, &System, &mut interrupt, &mut progress).await;

@@ -200,6 +200,8 @@ async fn connect_by(
 pub struct DirectConnection {
     /// The client: no retries, pinned credentials, pinned addresses.
     pub client: aws_sdk_ebs::Client,
+    /// How long one block may take to come.
+    pub(super) limit: Duration,
     credentials: Pinned,
 }
 
@@ -236,7 +238,12 @@ pub async fn connect_direct(
         .retry_config(RetryConfig::disabled())
         .timeout_config(timeouts(loaded))
         .build();
-    Ok(DirectConnection { client: aws_sdk_ebs::Client::from_conf(config), credentials: way.credentials })
+    let limit = loaded.settings.ec2.call_timeout;
+    Ok(DirectConnection {
+        client: aws_sdk_ebs::Client::from_conf(config),
+        limit,
+        credentials: way.credentials,
+    })
 }
 
 /// No call outside of the window takes longer.

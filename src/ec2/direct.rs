@@ -10,6 +10,11 @@ use std::future::Future;
 use super::Ec2Error;
 use crate::ids::SnapshotId;
 
+/// The least and the most that a page of blocks may be asked for (EBS direct APIs reference, ListSnapshotBlocks).
+pub const SHORT_PAGE: u16 = 100;
+/// See [`SHORT_PAGE`].
+pub const LONG_PAGE: u16 = 10_000;
+
 /// A page of the blocks that were written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blocks {
@@ -36,8 +41,14 @@ pub struct Block {
 pub trait Direct {
     /// ListSnapshotBlocks, one short page: can it be read? False while EC2 has it, and it is not known here yet.
     fn readable(&self, snapshot: &SnapshotId) -> impl Future<Output = Result<bool, Ec2Error>>;
-    /// ListSnapshotBlocks, one short page from this block on. An empty page that is not the last is asked for again.
-    fn blocks(&self, snapshot: &SnapshotId, from: u32) -> impl Future<Output = Result<Blocks, Ec2Error>>;
+    /// ListSnapshotBlocks, one page from this block on, of so many blocks at most ([`SHORT_PAGE`] to [`LONG_PAGE`]). An
+    /// empty page that is not the last is asked for again.
+    fn blocks(
+        &self,
+        snapshot: &SnapshotId,
+        from: u32,
+        most: u16,
+    ) -> impl Future<Output = Result<Blocks, Ec2Error>>;
     /// GetSnapshotBlock.
     fn block(
         &self,

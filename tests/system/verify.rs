@@ -1,5 +1,6 @@
 //! Verify: what was frozen is clean, and a label that says so of what was not is caught.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use rig::{Fs, Rig};
@@ -106,4 +107,73 @@ fn what_cannot_be_read_is_an_error_and_no_verdict() {
     let said = rig.run(&["verify", &set]);
     said.exits(77).says("ebs:ListSnapshotBlocks");
     assert!(!said.err.contains("sound"), "{}", said.err);
+}
+
+#[test]
+fn a_whole_read_takes_every_block_and_names_the_place_of_a_damaged_one() {
+    let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
+    rig.configure("");
+    write(&rig, "before");
+    let set = take(&rig);
+    rig.await_quiet();
+    let would = rig.run(&["verify", &set, "--level", "whole", "-n", "-o", "json"]);
+    let would = would.exits(0).says("for about $0.0").record();
+    assert_eq!((&would["dry_run"], &would["verdict"]), (&true.into(), &"not_looked".into()), "{would}");
+    assert!(rig.requests().iter().all(|r| r["action"] != "ebs:GetSnapshotBlock"), "a dry run reads nothing");
+
+    let sound = rig.run(&["verify", &set, "--level", "whole", "-o", "json"]).exits(0).record();
+    assert_eq!(sound["verdict"], "sound", "{sound}");
+    let snapshots = rig.snapshots();
+    let ids: Vec<&str> = of_set(&snapshots, &set).iter().map(|s| s["id"].as_str().unwrap()).collect();
+    // "all of its 123 blocks are …"
+    let said = |id: &str| {
+        let all = sound["findings"].as_array().unwrap();
+        let of = all.iter().find(|f| f["snapshot_id"] == *id && f["mount_point"].is_null()).unwrap();
+        of["what"].as_str().unwrap().split(' ').nth(3).unwrap().parse::<usize>().unwrap()
+    };
+    let each: Vec<usize> = ids.iter().map(|id| said(id)).collect();
+    assert_eq!(would["cost"]["blocks"], each.iter().sum::<usize>(), "{sound}");
+    let requests = rig.requests();
+    let read = |id: &str| {
+        let prefix = format!("/snapshots/{id}/blocks/");
+        let paths = requests.iter().filter(|r| r["action"] == "ebs:GetSnapshotBlock");
+        let block = |r: &Value| r["params"]["path"].as_str()?.strip_prefix(&prefix)?.parse::<u64>().ok();
+        paths.filter_map(block).collect::<BTreeSet<u64>>()
+    };
+    assert_eq!(ids.iter().map(|id| read(id).len()).collect::<Vec<_>>(), each, "each block is read");
+
+    // A block that no probe reads: only a whole read sees it.
+    let damaged = *read(ids[1]).last().unwrap();
+    let path = format!("/snapshots/{}/blocks/{damaged}", ids[1]);
+    let body = serde_json::json!({
+        "action": "ebs:GetSnapshotBlock", "kind": "corrupt", "path": path,
+    });
+    rig.control("POST", "faults", &body.to_string());
+    rig.run(&["verify", &set]).exits(0);
+    let caught = rig.run(&["verify", &set, "--level", "whole", "-o", "json"]).exits(24).record();
+    let all = caught["findings"].as_array().unwrap();
+    let fault = all.iter().find(|f| f["verdict"] == "fault").unwrap();
+    assert_eq!(
+        (&fault["snapshot_id"], &fault["offset"]),
+        (&ids[1].into(), &(damaged << 19).into()),
+        "{caught}"
+    );
+    let on = all.iter().find(|f| f["snapshot_id"] == *ids[1] && f["mount_point"].is_string()).unwrap();
+    let mount = on["mount_point"].as_str().unwrap();
+    assert!(fault["what"].as_str().unwrap().contains(mount), "{caught}");
+    rig.run(&["verify", &set, "--level", "whole"]).exits(24).says("do not rely on this set");
+}
+
+#[test]
+fn a_whole_read_goes_on_when_it_is_throttled() {
+    let rig = Rig::start(&[("a", Fs::Ext4)]);
+    rig.configure("");
+    let set = take(&rig);
+    rig.await_quiet();
+    let throttled = serde_json::json!({
+        "action": "ebs:GetSnapshotBlock", "kind": "throttle", "code": "RequestThrottledException/RESOURCE_LEVEL_THROTTLE",
+        "status": 400, "probability": 0.3, "seed": 7, "times": 40,
+    });
+    rig.control("POST", "faults", &throttled.to_string());
+    rig.run(&["verify", &set, "--level", "whole"]).exits(0).says("sound, 1 of 1 filesystems");
 }

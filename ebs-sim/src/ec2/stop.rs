@@ -62,6 +62,8 @@ pub trait Damage {
     fn halved(self) -> Self;
     /// The same with another body.
     fn replaced(self, body: &str) -> Self;
+    /// The same with one bit that is another one.
+    fn spoilt(self) -> Self;
 }
 
 impl Damage for String {
@@ -71,6 +73,11 @@ impl Damage for String {
 
     fn replaced(self, body: &str) -> Self {
         body.to_owned()
+    }
+
+    /// No answer of EC2's has a checksum: the fault is not for its actions.
+    fn spoilt(self) -> Self {
+        self
     }
 }
 
@@ -131,6 +138,7 @@ pub async fn after<A: Damage>(
             Kind::Truncated => outcome.and_then(|body| Err(Stop::Truncated(body))),
             Kind::TlsStallMid => outcome.and_then(|body| Err(Stop::Stalled(body))),
             Kind::Malformed => outcome.map(A::halved),
+            Kind::Corrupt => outcome.map(A::spoilt),
             Kind::NotXml => outcome.map(|body| body.replaced("this is not XML\n")),
             Kind::WrongRoot => outcome.map(|body| {
                 body.replaced(

@@ -48,6 +48,8 @@ pub enum Kind {
     NotXml,
     /// The request is carried out; its answer is XML of another kind.
     WrongRoot,
+    /// The request is carried out; a byte of the block that it answers is another one, and its checksum is not.
+    Corrupt,
     /// The request is not carried out; the answer is a 500 (or `status`) without EC2's XML.
     #[serde(rename = "http-500")]
     #[value(name = "http-500")]
@@ -134,6 +136,7 @@ impl Kind {
                 "DeleteTags",
             ]),
             Kind::LateDeletion => Some(&["DeleteSnapshot"]),
+            Kind::Corrupt => Some(&["ebs:GetSnapshotBlock"]),
             _ => None,
         }
     }

@@ -47,7 +47,7 @@ pub struct Fault {
     /// `true`: only DryRun requests, `false`: only real ones, `null` in JSON or "any": both.
     #[serde(default = "only_real", deserialize_with = "dry_run")]
     pub dry_run: Option<bool>,
-    /// Of the metadata service: the path, with wildcards.
+    /// Of the metadata service, `ebs:…` and `rbin:…`: the path, with wildcards.
     #[serde(default)]
     pub path: Option<String>,
     pub kind: Kind,
@@ -149,7 +149,7 @@ impl Fault {
             return wrong("actions of other services than EC2 begin with imds:, ebs: or rbin:".into());
         }
         if matches!(service(action), "ebs" | "rbin") {
-            let suits = kind.actions().is_none()
+            let suits = kind.actions().is_none_or(|actions| meets(actions))
                 && !matches!(kind, Kind::WrongRoot)
                 && kind.moment() != Moment::Connection;
             if !suits || !meets(crate::rest::ACTIONS) {
@@ -169,8 +169,8 @@ impl Fault {
         if kind.actions().is_some_and(|actions| !meets(actions)) {
             return wrong("it is not for this action".into());
         }
-        if self.path.is_some() && (!imds || kind.moment() == Moment::Connection) {
-            return wrong("only requests of the metadata service have a path".into());
+        if self.path.is_some() && (service(action).is_empty() || kind.moment() == Moment::Connection) {
+            return wrong("only requests of the metadata service, ebs: and rbin: have a path".into());
         }
         if self.volume.is_some() && kind != Kind::DetachVolume {
             return wrong("volume is for detach-volume".into());

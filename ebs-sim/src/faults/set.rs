@@ -14,7 +14,7 @@ pub struct Target<'a> {
     /// `CreateSnapshots`, `imds:Get`, `connection` …
     pub action: &'a str,
     pub dry_run: bool,
-    /// Of the metadata service: the path.
+    /// Of the metadata service, of `ebs:…` and of `rbin:…`: the path.
     pub path: &'a str,
     /// Whether it came over TLS.
     pub tls: bool,

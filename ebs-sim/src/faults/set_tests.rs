@@ -113,6 +113,9 @@ fn faults_that_could_never_strike_are_refused() {
         r#"{"action":"imds:Get","kind":"clock-skew","delay_ms":1}"#,
         r#"{"action":"DescribeVolumes","kind":"slow-progress"}"#,
         r#"{"action":"DescribeVolumes","kind":"hang","path":"/x"}"#,
+        r#"{"action":"DescribeVolumes","kind":"corrupt"}"#,
+        r#"{"action":"ebs:ListSnapshotBlocks","kind":"corrupt"}"#,
+        r#"{"action":"ebs:GetSnapshotBlock","kind":"slow-progress"}"#,
         r#"{"action":"*","kind":"clock-skew"}"#,
         r#"{"action":"*","kind":"hang","probability":1.5}"#,
         r#"{"action":"*","kind":"hang","call":0}"#,
@@ -132,6 +135,7 @@ fn faults_that_could_never_strike_are_refused() {
         r#"{"action":"*","kind":"hold-mid"}"#,
         r#"{"action":"Create*","kind":"slow-progress","factor":3}"#,
         r#"{"action":"CreateSnapshots","kind":"detach-volume","volume":"data"}"#,
+        r#"{"action":"ebs:GetSnapshotBlock","kind":"corrupt","path":"/snapshots/*/blocks/3"}"#,
     ] {
         assert_eq!(read(right).map(|_| ()), Ok(()), "{right}");
     }

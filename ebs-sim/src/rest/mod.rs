@@ -158,7 +158,13 @@ async fn process(
     let now = Timestamp::now();
     let role =
         key.as_ref().is_some_and(|id| sim.keys().find(id).is_some_and(|(_, holder)| holder == Holder::Role));
-    let target = Target { action: action.unwrap_or_default(), tls: call.tls, role, ..Target::default() };
+    let target = Target {
+        action: action.unwrap_or_default(),
+        path: call.uri.path(),
+        tls: call.tls,
+        role,
+        ..Target::default()
+    };
     let skew = before_signature(sim, &sim.strike(number, Moment::Signature, &target), key.as_deref());
     let signer = check_signature(sim, call, now.saturating_add(skew).unwrap_or(Timestamp::MAX))?;
     sim.note(number, |entry| entry.access_key_id = Some(signer.access_key_id.clone()));
@@ -233,6 +239,15 @@ impl Damage for Done {
 
     fn replaced(self, text: &str) -> Self {
         Self { body: text.to_owned().into(), ..self }
+    }
+
+    fn spoilt(self) -> Self {
+        let mut body = self.body.to_vec();
+        let middle = body.len() / 2;
+        if let Some(byte) = body.get_mut(middle) {
+            *byte ^= 1;
+        }
+        Self { body: body.into(), ..self }
     }
 }
 

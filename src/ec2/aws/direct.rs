@@ -8,12 +8,9 @@ use sha2::Digest as _;
 
 use super::{A_CALL, no_credentials, sort};
 use crate::ec2::connect::DirectConnection;
-use crate::ec2::direct::{Block, Blocks, Direct};
+use crate::ec2::direct::{Block, Blocks, Direct, SHORT_PAGE};
 use crate::ec2::{Ec2Error, denial};
 use crate::ids::SnapshotId;
-
-/// The least that a page may have (EBS direct APIs reference, ListSnapshotBlocks).
-const SHORT_PAGE: i32 = 100;
 
 /// Most empty pages in a row.
 const PAGES: u32 = 1000;
@@ -51,14 +48,14 @@ impl Direct for AwsDirect {
         const ACTION: &str = "ListSnapshotBlocks";
         self.ready(ACTION).await?;
         let call = self.connection.client.list_snapshot_blocks().snapshot_id(snapshot.as_str());
-        match call.max_results(SHORT_PAGE).send().await {
+        match call.max_results(SHORT_PAGE.into()).send().await {
             Ok(_) => Ok(true),
             Err(SdkError::ServiceError(said)) if said.err().is_resource_not_found_exception() => Ok(false),
             Err(e) => Err(self.sort(ACTION, &e)),
         }
     }
 
-    async fn blocks(&self, snapshot: &SnapshotId, from: u32) -> Result<Blocks, Ec2Error> {
+    async fn blocks(&self, snapshot: &SnapshotId, from: u32, most: u16) -> Result<Blocks, Ec2Error> {
         const ACTION: &str = "ListSnapshotBlocks";
         let number = |what: &str, n: Option<i64>| {
             n.and_then(|n| u64::try_from(n).ok())
@@ -69,7 +66,7 @@ impl Direct for AwsDirect {
         for _ in 0..PAGES {
             self.ready(ACTION).await?;
             let call = self.connection.client.list_snapshot_blocks().snapshot_id(snapshot.as_str());
-            let call = call.max_results(SHORT_PAGE).set_next_token(token.clone());
+            let call = call.max_results(most.into()).set_next_token(token.clone());
             let from_block = i32::try_from(from).unwrap_or(i32::MAX);
             let call = if token.is_none() { call.starting_block_index(from_block) } else { call };
             let said = call.send().await.map_err(|e| self.sort(ACTION, &e))?;
@@ -104,8 +101,16 @@ impl Direct for AwsDirect {
         let unread = |e: aws_smithy_types::byte_stream::error::Error| {
             Ec2Error::unknown(ACTION, format!("the data was cut off: {}", crate::error::chain(&e)))
         };
-        let data = said.block_data.collect().await.map_err(unread)?.to_vec();
-        let own = aws_smithy_types::base64::encode(sha2::Sha256::digest(&data));
+        // The SDK's limit of a call ends with its headers.
+        let data = tokio::time::timeout(self.connection.limit, said.block_data.collect()).await;
+        let late = |_| Ec2Error::unknown(ACTION, "the data stopped in the middle".to_owned());
+        let data: Vec<u8> = data.map_err(late)?.map_err(unread)?.into_bytes().into();
+        // Beside the thread that fetches: it takes about as long as that.
+        let summed = tokio::task::spawn_blocking(move || {
+            (aws_smithy_types::base64::encode(sha2::Sha256::digest(&data)), data)
+        });
+        let lost = |e: tokio::task::JoinError| Ec2Error::unknown(ACTION, e.to_string());
+        let (own, data) = summed.await.map_err(lost)?;
         let whole = length.is_none_or(|n| usize::try_from(n).is_ok_and(|n| n == data.len()));
         Ok(Block { fits: whole && sum.is_some_and(|sum| sum == own), data })
     }

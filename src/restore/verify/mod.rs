@@ -5,6 +5,7 @@
 //! probe        partitions.rs → superblocks and journals of each filesystem   probe.rs
 //!              ext4.rs, xfs.rs, btrfs.rs      pure: bytes → what they say
 //!              reader.rs                      bytes of a snapshot, without a volume
+//! whole        every block that was written, against its checksum            whole.rs
 //! ```
 //!
 //! A label above `crash` says that nothing has to be recovered: then a journal that is not clean is a fault. Under
@@ -20,6 +21,9 @@ mod probe;
 mod reader;
 #[cfg(test)]
 mod tests;
+mod whole;
+#[cfg(test)]
+mod whole_tests;
 mod xfs;
 
 use std::path::PathBuf;
@@ -28,8 +32,10 @@ use serde::Serialize;
 
 pub use arithmetic::arithmetic;
 pub use probe::probe;
+pub use whole::{AT_ONCE, Part, ReadCost, Reading, whole};
 
 use crate::ids::{SnapshotId, VolumeId};
+use crate::sets::set::Member;
 
 /// What was found out about one part of a set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -43,10 +49,27 @@ pub struct Finding {
     pub volume_id: Option<VolumeId>,
     /// Its snapshot.
     pub snapshot_id: Option<SnapshotId>,
+    /// Where on the volume, in bytes, where it is about one place.
+    pub offset: Option<u64>,
     /// The verdict.
     pub verdict: Verdict,
     /// What was seen, in words.
     pub what: String,
+}
+
+impl Finding {
+    /// One about a snapshot as a whole.
+    fn of_member(member: &Member, verdict: Verdict, what: impl Into<String>) -> Self {
+        Self {
+            mount_point: None,
+            fstype: None,
+            volume_id: Some(member.volume_id.clone()),
+            snapshot_id: Some(member.id.clone()),
+            offset: None,
+            verdict,
+            what: what.into(),
+        }
+    }
 }
 
 /// A verdict about one part.
@@ -75,6 +98,19 @@ impl Report {
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         self.findings.iter().map(|f| f.verdict).max().unwrap_or(Verdict::NotLooked)
+    }
+
+    /// What another level has found out, too.
+    pub fn add(&mut self, more: Report) {
+        self.findings.extend(more.findings);
+        self.blocks_read += more.blocks_read;
+    }
+
+    /// How many filesystems there are, and how many of them are sound.
+    #[must_use]
+    pub fn filesystems(&self) -> (usize, usize) {
+        let all = || self.findings.iter().filter(|f| f.mount_point.is_some());
+        (all().count(), all().filter(|f| f.verdict == Verdict::Sound).count())
     }
 }
 

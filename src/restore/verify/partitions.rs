@@ -14,11 +14,18 @@ pub(super) enum ReadError {
     #[error(transparent)]
     Ec2(#[from] Ec2Error),
     /// EC2 gave other data than its own checksum is of, twice.
-    #[error("block {0} is not what its checksum says")]
-    Damaged(u32),
+    #[error("the block at byte {0} is not what its checksum says")]
+    Damaged(u64),
     /// What is looked for would be behind the end.
     #[error("it would be behind the end of its volume")]
     Beyond,
+}
+
+impl ReadError {
+    /// Where on the volume, in bytes, where it is about one place.
+    pub(super) fn offset(&self) -> Option<u64> {
+        if let Self::Damaged(at) = self { Some(*at) } else { None }
+    }
 }
 
 /// Bytes of a device.

@@ -58,12 +58,8 @@ pub async fn probe<D: Direct>(
             Ok(found) => volumes.push(Volume { member, found }),
             Err(ReadError::Ec2(e)) => return Err(e),
             Err(e) => report.findings.push(Finding {
-                mount_point: None,
-                fstype: None,
-                volume_id: Some(member.volume_id.clone()),
-                snapshot_id: Some(member.id.clone()),
-                verdict: Verdict::Fault,
-                what: e.to_string(),
+                offset: e.offset(),
+                ..Finding::of_member(member, Verdict::Fault, e.to_string())
             }),
         }
     }
@@ -121,6 +117,7 @@ fn judge(filesystem: &SetFilesystem, volumes: &[Volume<'_>]) -> Finding {
         fstype: Some(filesystem.fstype.clone()),
         volume_id: one.map(|v| v.member.volume_id.clone()),
         snapshot_id: one.map(|v| v.member.id.clone()),
+        offset: None,
         verdict,
         what,
     }

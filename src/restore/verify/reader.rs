@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use super::partitions::{ReadError, Source};
-use crate::ec2::direct::Direct;
+use crate::ec2::Ec2Error;
+use crate::ec2::direct::{Direct, SHORT_PAGE};
 use crate::ec2::repeat::Repeating;
 use crate::ids::SnapshotId;
 
@@ -46,7 +47,7 @@ impl<'a, D: Direct> Reader<'a, D> {
 
     /// Lists what is written from this block on.
     async fn list(&mut self, from: u32) -> Result<(), ReadError> {
-        let asked = async || self.direct.inner().blocks(&self.id, from).await;
+        let asked = async || self.direct.inner().blocks(&self.id, from, SHORT_PAGE).await;
         let page = self.direct.call("ListSnapshotBlocks", asked).await?;
         (self.size, self.block) = (page.volume_bytes, page.block_bytes);
         let last = page.blocks.last().map_or(from, |(index, _)| *index);
@@ -64,17 +65,9 @@ impl<'a, D: Direct> Reader<'a, D> {
             let data = match self.tokens.get(&index) {
                 None => vec![0; usize::try_from(self.block).unwrap_or_default()],
                 Some(token) => {
-                    let asked = async || self.direct.inner().block(&self.id, index, token).await;
-                    let mut block = self.direct.call("GetSnapshotBlock", asked).await?;
-                    if !block.fits {
-                        // It may have come to harm on its way.
-                        block = self.direct.call("GetSnapshotBlock", asked).await?;
-                    }
-                    if !block.fits || block.data.len() as u64 != self.block {
-                        return Err(ReadError::Damaged(index));
-                    }
+                    let data = fetch(self.direct, &self.id, index, token, self.block).await?;
                     self.blocks_read += 1;
-                    block.data
+                    data.ok_or(ReadError::Damaged(u64::from(index) * self.block))?
                 }
             };
             if self.kept.len() >= KEPT {
@@ -84,6 +77,23 @@ impl<'a, D: Direct> Reader<'a, D> {
         }
         Ok(self.kept.get(&index).map_or(&[], Vec::as_slice))
     }
+}
+
+/// The data of one block; none where it is not what its checksum is of, twice.
+pub(super) async fn fetch<D: Direct>(
+    direct: &Repeating<'_, D>,
+    id: &SnapshotId,
+    index: u32,
+    token: &str,
+    size: u64,
+) -> Result<Option<Vec<u8>>, Ec2Error> {
+    let asked = async || direct.inner().block(id, index, token).await;
+    let mut block = direct.call("GetSnapshotBlock", asked).await?;
+    if !block.fits {
+        // It may have come to harm on its way.
+        block = direct.call("GetSnapshotBlock", asked).await?;
+    }
+    Ok((block.fits && block.data.len() as u64 == size).then_some(block.data))
 }
 
 impl<D: Direct> Source for Reader<'_, D> {
@@ -97,7 +107,7 @@ impl<D: Direct> Source for Reader<'_, D> {
             let (from, to) = (at % size, (end - at / size * size).min(size));
             let range = usize::try_from(from).unwrap_or_default()..usize::try_from(to).unwrap_or_default();
             let block = self.load(index).await?;
-            bytes.extend_from_slice(block.get(range).ok_or(ReadError::Damaged(index))?);
+            bytes.extend_from_slice(block.get(range).ok_or(ReadError::Damaged(u64::from(index) * size))?);
             at += to - from;
         }
         Ok(bytes)
