@@ -57,7 +57,7 @@ pub(super) struct Tier {
     output: Output,
 }
 
-fn age(text: &str) -> Result<Age, String> {
+pub(super) fn age(text: &str) -> Result<Age, String> {
     let age = Age::parse(text).map_err(|e| format!("{} ({})", e.problem, e.hint))?;
     if age.is_zero() { Err("has to be more than nothing".to_owned()) } else { Ok(age) }
 }

@@ -4,65 +4,87 @@
 //! arithmetic ─▶ probe ─▶ whole     as far as --level says, and no further than the first level without data
 //! ```
 //!
-//! In: the name of a set. Out: findings on stdout; exit code 24 when one is a fault. Must never: change anything, or
-//! call sound what it did not look at.
+//! In: the name of a set. Out: findings on stdout; exit code 24 when one is a fault; the ledger. Must never: change
+//! anything but the ledger, or call sound what it did not look at.
 
 mod reading;
+mod writing;
 
-use clap::{Args, ValueEnum};
+use std::time::Duration;
+
+use clap::Args;
+use jiff::Timestamp;
 use serde::Serialize;
 
-use super::sets::{Account, SetName, set_name};
+use self::writing::{Ledger, found, write};
+use super::sets::{Account, set_name};
 use super::start::{end, listen};
+use super::tier::age;
 use super::{Global, Output, print, print_document, say};
 use crate::clock::{Clock as _, System};
+use crate::config::{self, Overrides};
 use crate::ec2::keep::Wanted;
 use crate::ec2::repeat::Repeating;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::ids::RunId;
+use crate::ids::{InstanceId, RunId};
 use crate::path_encoding::{printable, shown};
-use crate::report::sets::size;
+use crate::report::sets::{local, size};
+use crate::report::{event, log};
 use crate::restore::verify::{AT_ONCE, Finding, ReadCost, Report, Verdict, arithmetic, probe, whole};
-use crate::sets::find::snapshots;
+use crate::run::notify;
+use crate::run::tally::Tally;
+use crate::run::textfile::{self, Disk};
+use crate::sets::choose::{Chosen, How, Wish, choose};
+use crate::sets::find::{find, snapshots};
 use crate::sets::layout::{Layout, layout};
+use crate::sets::ledger::Level;
+use crate::sets::retention::Age;
 use crate::sets::set::SnapshotSet;
+use crate::sets::tags::INSTANCE_TAG;
 
 /// Version of the JSON of `verify`.
 const VERSION: u32 = 1;
+/// How long a run is waited for before metrics are written: nothing is frozen then.
+const A_RUN: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Args)]
 pub(super) struct Verify {
-    /// The start of a set's id, or one of its snapshots.
-    #[arg(value_parser = set_name)]
-    set: SetName,
+    /// The start of a set's id, or one of its snapshots. With --random or --latest: only sets of this plan.
+    #[arg(value_name = "SET|PLAN", required_unless_present_any = ["random", "latest"])]
+    target: Option<String>,
+    /// One of this instance's sets by chance: of those that were not looked at so far, if there are any.
+    #[arg(long, conflicts_with = "latest")]
+    random: bool,
+    /// The newest completed set of this instance.
+    #[arg(long)]
+    latest: bool,
+    /// With --random or --latest: only sets that are younger, such as 30d.
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    within: Option<Age>,
+    /// With --random or --latest: the sets of this instance, instead of this one.
+    #[arg(long, value_name = "ID")]
+    instance: Option<InstanceId>,
     /// How far to look.
     #[arg(long, value_enum, default_value_t)]
     level: Level,
     /// Print what would be read and what that costs, and stop.
     #[arg(long, short = 'n')]
     dry_run: bool,
+    /// Leave the tags and the record as they are: the permission to read is enough.
+    #[arg(long)]
+    no_ledger: bool,
     /// What stdout gets: text or json.
     #[arg(long, short, value_enum, default_value_t)]
     output: Output,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
-#[serde(rename_all = "kebab-case")]
-enum Level {
-    /// Members, states, times and tags: no data is read.
-    Arithmetic,
-    /// The same, then superblocks and journals of ext4, XFS and btrfs, without a volume.
-    #[default]
-    Probe,
-    /// The same, then every block that was written, against its checksum. It costs by the block.
-    Whole,
 }
 
 #[derive(Debug, Serialize)]
 struct Document<'a> {
     version: u32,
     set: &'a RunId,
+    /// How the set was chosen; none where it was named.
+    chosen: Option<&'a Chosen>,
     level: Level,
     dry_run: bool,
     /// What the whole read costs; none of other levels.
@@ -70,6 +92,8 @@ struct Document<'a> {
     verdict: Verdict,
     #[serde(flatten)]
     report: &'a Report,
+    /// What became of the ledger; none where it was not to be written.
+    ledger: Option<&'a Ledger>,
 }
 
 #[derive(Debug, Serialize)]
@@ -88,8 +112,7 @@ enum Looked {
 
 impl Verify {
     pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
-        let account = Account::connect(global, None, false).await?;
-        let set = account.set(&self.set).await?;
+        let (account, set, chosen) = self.meant(global).await?;
         let ids = set.snapshots().cloned().collect();
         let all = snapshots(&account.calls(), &Wanted::Ids(ids)).await.map_err(Error::from)?;
         let layout = layout(all.iter().map(|s| s.tags.as_slice()));
@@ -111,22 +134,83 @@ impl Verify {
             }
             verdict = report.verdict();
         }
+        let looked = !(self.dry_run && reads);
+        let writes = looked && !self.no_ledger && !self.dry_run;
+        let found = writes.then(|| found(self.level, &report, verdict, &account));
+        let ledger = match &found {
+            Some(found) => Some(write(&account, &set, found).await),
+            None => None,
+        };
+        let unwritten = ledger.as_ref().and_then(|l| l.error.as_deref());
+        let exit = match (verdict, unwritten) {
+            (Verdict::Fault, _) => Exit::Verify,
+            (_, Some(_)) => Exit::After,
+            (_, None) => Exit::Ok,
+        };
         match self.output {
             Output::Json => {
                 let (version, level, dry_run) = (VERSION, self.level, self.dry_run);
-                let (set, report, cost) = (&set.id, &report, cost.map(Costs::of));
-                print_document(&Document { version, set, level, dry_run, cost, verdict, report })?;
+                let (set, report, cost, ledger) = (&set.id, &report, cost.map(Costs::of), ledger.as_ref());
+                let chosen = chosen.as_ref();
+                let document =
+                    Document { version, set, chosen, level, dry_run, cost, verdict, report, ledger };
+                print_document(&document)?;
             }
             Output::Text => {
                 report.findings.iter().for_each(|f| print(&line(f)));
-                say(&if self.dry_run && reads {
-                    would(self.level, &set)
-                } else {
+                say(&if looked {
                     summary(&report, verdict, self.level, set.id.as_str())
+                } else {
+                    would(self.level, &set)
                 });
             }
         }
-        Ok(if verdict == Verdict::Fault { Exit::Verify } else { Exit::Ok })
+        unwritten.iter().for_each(|why| say(&format!("what was found is NOT noted: {why}")));
+        if looked && !self.dry_run {
+            told(global, &account, &set, &report, exit).await?;
+        }
+        Ok(exit)
+    }
+
+    /// The set that is meant, and how it was chosen where it was not named.
+    async fn meant(&self, global: &Global) -> Result<(Account, SnapshotSet, Option<Chosen>), Error> {
+        let usage = |what: String| Error::new(Exit::Usage, what);
+        let target = self.target.as_deref();
+        if !self.random && !self.latest {
+            if self.within.is_some() || self.instance.is_some() {
+                return Err(usage("--within and --instance choose among sets".to_owned())
+                    .hint("name --random or --latest with them, or leave them out"));
+            }
+            let name = target.unwrap_or_default();
+            let name = set_name(name).map_err(|why| usage(format!("`{name}` {why}")))?;
+            let account = Account::connect(global, None, false).await?;
+            let set = account.set(&name).await?;
+            return Ok((account, set, None));
+        }
+        if let Some(plan) = target.filter(|p| !config::is_plan_name(p)) {
+            return Err(usage(format!("`{plan}` is no plan's name")));
+        }
+        let account = Account::connect(global, None, self.instance.is_none()).await?;
+        let instance = account.instance(self.instance.as_ref())?;
+        let tags = vec![(INSTANCE_TAG.to_owned(), instance.to_string())];
+        let mut sets = find(&account.calls(), &Wanted::Tagged(tags)).await.map_err(Error::from)?.sets;
+        // A filter has wildcards in its values.
+        sets.retain(|s| s.instance == instance);
+        let how = if self.latest { How::Latest } else { How::Random };
+        let wish = Wish { how, level: self.level, plan: target, within: self.within };
+        let chosen = choose(&sets, &wish, Timestamp::now(), |n| fastrand::usize(..n));
+        let plan = target.map_or_else(String::new, |plan| format!(" of plan {plan}"));
+        let within = self.within.map_or_else(String::new, |age| format!(" within {age}"));
+        let Some(chosen) = chosen else {
+            let what = format!("{instance} has no set{plan}{within} that is complete and can be read");
+            return Err(Error::new(Exit::Config, what)
+                .hint("`stillpoint list` shows the sets there are, and their states"));
+        };
+        let set = sets.swap_remove(chosen.index);
+        let time = set.time.map_or_else(|| "?".to_owned(), local);
+        let many = if chosen.of == 1 { "set" } else { "sets" };
+        say(&format!("{} of {time}: {chosen} {many}{plan}{within}", set.id));
+        Ok((account, set, Some(chosen)))
     }
 
     /// Looks at the data.
@@ -152,6 +236,38 @@ impl Verify {
         watching.end();
         looked
     }
+}
+
+/// Tells whoever is to be told: the journal, and on the host of the set its metrics and the commands of `[[notify]]`.
+async fn told(
+    global: &Global,
+    account: &Account,
+    set: &SnapshotSet,
+    report: &Report,
+    exit: Exit,
+) -> Result<(), Error> {
+    let faults = || report.findings.iter().filter(|f| f.verdict == Verdict::Fault);
+    let event = (exit == Exit::Verify).then(|| {
+        let mut snapshots: Vec<_> = faults().filter_map(|f| f.snapshot_id.clone()).collect();
+        snapshots.sort_unstable();
+        snapshots.dedup();
+        event::verify_fault(set, snapshots, &faults().next().map_or_else(String::new, line))
+    });
+    event.iter().for_each(log::tell);
+    // Whom to tell is known only on a host that has the plan.
+    let given = account.loaded.settings.identity.instance_id.as_ref();
+    let own = account.identity.as_ref().map(|i| &i.instance_id).or(given) == Some(&set.instance);
+    if !account.loaded.plans.contains(&set.plan) {
+        return Ok(());
+    }
+    let loaded = global.load_in(None, Some(&set.plan), Overrides::default())?;
+    if let Some(event) = event {
+        notify::tell(&loaded.settings.plan.notify, "verify", &set.plan, exit, &[event]).await;
+    }
+    if own {
+        textfile::update_alone(&loaded, A_RUN, Disk::Safe, |tally: &mut Tally| tally.verified(exit)).await;
+    }
+    Ok(())
 }
 
 impl Costs {

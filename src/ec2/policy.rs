@@ -136,7 +136,8 @@ const TABLE: [(On, &str, &[Needing]); 40] = [
     (On::Created, "CreateTags", &[Snapshot, Plan, Rehearse, Doctor]),
     (On::OfASet, "DeleteSnapshot", &[Prune, Delete]),
     // The label; the mark of a set that is being removed; the day until which it is kept.
-    (On::OfASet, "CreateTags", &[Snapshot, Rehearse, Doctor, Prune, Delete, Keep]),
+    // And what verify has found.
+    (On::OfASet, "CreateTags", &[Snapshot, Rehearse, Doctor, Prune, Delete, Keep, Verify]),
     // The mark, where the first snapshot is refused or the set came back.
     (On::OfASet, "DeleteTags", &[Prune, Delete, Release, Undelete]),
     (On::OfASet, "ModifySnapshotAttribute", &[Share, Unshare]),
@@ -322,7 +323,7 @@ mod tests {
                 "DescribeSnapshots DescribeImages DescribeLockedSnapshots DescribeSnapshotAttribute DescribeSnapshotTierStatus DescribeRegions",
             ),
             (Wait, "DescribeSnapshots"),
-            (Verify, "DescribeSnapshots ebs:ListSnapshotBlocks ebs:GetSnapshotBlock"),
+            (Verify, "DescribeSnapshots CreateTags ebs:ListSnapshotBlocks ebs:GetSnapshotBlock"),
             (
                 Restore,
                 "DescribeInstances DescribeVolumes DescribeSnapshots DescribeInstanceTypes CreateVolume CreateVolume CreateTags AttachVolume DetachVolume DeleteVolume AttachVolume DetachVolume",

@@ -18,7 +18,7 @@ use tracing::Level;
 
 pub(crate) use self::made::{
     lost, notify_failed, of_completed, of_record, of_recovered, of_refusal, of_removed, of_withheld,
-    wait_failed,
+    verify_fault, wait_failed,
 };
 
 use crate::config::settings::NotifyOn;
@@ -59,6 +59,8 @@ pub enum Kind {
     SetNotRemoved,
     /// A prune removed nothing although something would go.
     PruneHeldBack,
+    /// Verify found that a set is not what its label says.
+    VerifyFault,
     /// What a dead run had left was undone.
     RunRecovered,
     /// A command of `[[notify]]` failed.
@@ -67,7 +69,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::SetTaken,
         Self::SetLower,
         Self::SetFailed,
@@ -82,6 +84,7 @@ impl Kind {
         Self::SetRemoved,
         Self::SetNotRemoved,
         Self::PruneHeldBack,
+        Self::VerifyFault,
         Self::RunRecovered,
         Self::NotifyFailed,
     ];
@@ -124,6 +127,7 @@ impl Kind {
             Self::SetRemoved => ("set-removed", "536f2a40aa2d40f9abf1fb2ef3b06649"),
             Self::SetNotRemoved => ("set-not-removed", "0d274dc8c4694f928e82dc19d27dc05d"),
             Self::PruneHeldBack => ("prune-held-back", "549ce32af4dc4bb4836ff368d56df4a7"),
+            Self::VerifyFault => ("verify-fault", "56341292bd9d48faaa0e6aff23347674"),
             Self::RunRecovered => ("run-recovered", "cf7ef05b0e2349ed8bcd806ec54b4921"),
             Self::NotifyFailed => ("notify-failed", "19c670c949ab4eb7b3909569aeac18fc"),
         }

@@ -55,6 +55,15 @@ pub fn text(plans: &[Tally]) -> String {
     out.one(plans, "prune_exit_code", "Exit code of the last prune.", |p| {
         p.prune.map(|p| f64::from(p.ended.exit_code.code()))
     });
+    out.one(plans, "verify_timestamp_seconds", "When the last verify of a set of this host ended.", |p| {
+        p.verify.map(|v| unix(v.at))
+    });
+    out.one(plans, "verify_exit_code", "Exit code of the last verify; 24 is a fault.", |p| {
+        p.verify.map(|v| f64::from(v.exit_code.code()))
+    });
+    out.each(plans, "verify_faults_total", Type::Counter, "Verifies that found a fault.", |p| {
+        p.verify.map(|_| (None, count(p.verify_faults))).into_iter().collect()
+    });
     out.one(plans, "kept_sets", "Sets that the last prune kept.", |p| p.prune.map(|p| count(p.sets)));
     let bytes = "Sizes of the volumes of these sets together; what EC2 bills is less.";
     out.one(plans, "kept_bytes", bytes, |p| p.prune.map(|p| count(p.bytes)));

@@ -13,6 +13,7 @@ use crate::ec2::keep::{Binned, TierView};
 use crate::ids::RunId;
 use crate::path_encoding::{printable, shown};
 use crate::sets::layout::{Layout, LayoutError};
+use crate::sets::ledger::{FaultFound, Level, Verified};
 use crate::sets::remove::Removed;
 use crate::sets::retention::{Departure, Hold, PrunePlan, Verdict};
 use crate::sets::set::{SetState, SnapshotSet};
@@ -94,6 +95,9 @@ pub(crate) fn bin_table(sets: &[InBin]) -> String {
 /// Of a run id, which begins with its time in milliseconds: so much tells two sets of a host apart.
 const SHORT: usize = 13;
 
+/// Marks a set whose data verify has read and found sound.
+const PROVEN: char = '✓';
+
 /// A time as people here write it, with its zone.
 #[must_use]
 pub(crate) fn local(time: Timestamp) -> String {
@@ -132,6 +136,11 @@ pub(crate) fn table(sets: &[Listed], hosts: bool, regions: bool) -> String {
             SetState::Completed => label,
             SetState::Pending => format!("{label}, {}", progress(set)),
             other => format!("{label}, {}", other.to_string().to_uppercase()),
+        };
+        let label = match (set.fault(), set.sound()) {
+            (Some(_), _) => format!("{label}, FAULT"),
+            (None, Some(v)) if v.proven() => format!("{label} {PROVEN}"),
+            _ => label,
         };
         let gone = if listed.instance_gone { " (instance gone)" } else { "" };
         let plan = if set.copy_of.is_some() { format!("{plan} (copy)") } else { plan };
@@ -258,6 +267,18 @@ pub(crate) fn one(
     }
     for doubt in &set.doubts {
         let _ = writeln!(text, "  DOUBTFUL: {doubt}");
+    }
+    if let Some(fault) = set.fault() {
+        let FaultFound { level, at, by, what } = fault;
+        let _ = writeln!(text, "  VERIFY FOUND A FAULT: {} ({level}, {}, {by})", printable(what), local(*at));
+    }
+    if let Some(Verified { level, at, by, sound, filesystems }) = &set.verified {
+        let of = if *level == Level::Arithmetic {
+            "no data was read".to_owned()
+        } else {
+            format!("{sound} of {filesystems} filesystems sound")
+        };
+        let _ = writeln!(text, "  verified {}: {of} ({level}, {by})", local(*at));
     }
     let mut rows =
         vec![["SNAPSHOT", "VOLUME", "DEVICE", "SIZE", "STATE", "LABEL"].map(str::to_owned).to_vec()];

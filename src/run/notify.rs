@@ -22,7 +22,7 @@ struct Document<'a> {
     version: u32,
     /// The worst of its events.
     outcome: NotifyOn,
-    /// `snapshot`, `prune` or `wait`.
+    /// `snapshot`, `prune`, `wait` or `verify`.
     command: &'a str,
     plan: &'a str,
     host: String,

@@ -38,6 +38,11 @@ pub struct Tally {
     pub prune: Option<Pruned>,
     /// How many sets prunes have removed.
     pub removed: u64,
+    /// The last verify.
+    pub verify: Option<Ended>,
+    /// How many verifies found a fault.
+    #[serde(default)]
+    pub verify_faults: u64,
 }
 
 /// How something ended.
@@ -88,6 +93,8 @@ impl Tally {
             pending: 0,
             prune: None,
             removed: 0,
+            verify: None,
+            verify_faults: 0,
         }
     }
 
@@ -117,6 +124,12 @@ impl Tally {
         let ended = Ended { at: Timestamp::now(), exit_code };
         self.prune = Some(Pruned { ended, sets, bytes });
         self.removed += removed;
+    }
+
+    /// A verify ended.
+    pub(crate) fn verified(&mut self, exit_code: Exit) {
+        self.verify = Some(Ended { at: Timestamp::now(), exit_code });
+        self.verify_faults += u64::from(exit_code == Exit::Verify);
     }
 }
 

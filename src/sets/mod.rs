@@ -4,6 +4,7 @@
 //! [`retention::PrunePlan`]. Must never: give a higher label than the verdict's; let a set go that is not this
 //! plan's.
 
+pub mod choose;
 pub mod copy;
 pub mod facts;
 pub mod find;
@@ -11,6 +12,7 @@ pub mod follow;
 pub mod guard;
 pub mod holds;
 pub mod layout;
+pub mod ledger;
 pub mod lines;
 pub mod lock;
 pub mod prune;

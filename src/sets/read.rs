@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::ledger::{FAULT_TAG, FaultFound, VERIFIED_TAG, Verified};
 use super::set::{CopyOf, Member, Missing, SnapshotSet};
 use super::tags::{self, HOST_KEY_TAG, INSTANCE_TAG, MEMBER_TAG, PLAN_TAG, SCHEMA_TAG};
 use crate::consistency::Consistency;
@@ -31,7 +32,7 @@ pub const KEEP_TAG: &str = "stillpoint:keep-until";
 pub(crate) const DELETING_TAG: &str = "stillpoint:deleting";
 
 /// The tags that a set is read from, once it is known which one a snapshot is of.
-const KEPT: [&str; 13] = [
+const KEPT: [&str; 15] = [
     PLAN_TAG,
     HOST_KEY_TAG,
     "stillpoint:host",
@@ -44,6 +45,8 @@ const KEPT: [&str; 13] = [
     SOURCE_TIME_TAG,
     KEEP_TAG,
     DELETING_TAG,
+    VERIFIED_TAG,
+    FAULT_TAG,
     MEMBER_TAG,
 ];
 
@@ -273,6 +276,11 @@ fn set(
     foreign.dedup();
     let (account, reason) = (first.detail.owner.clone(), first.tag("stillpoint:reason").map(str::to_owned));
     let deleting = taken.iter().any(|(s, _)| s.tag(DELETING_TAG).is_some());
+    // What one snapshot alone says proves nothing of the others, and a fault of one is one of the set.
+    let said = first.tag(VERIFIED_TAG).filter(|v| taken.iter().all(|(s, _)| s.tag(VERIFIED_TAG) == Some(v)));
+    let verified = said.and_then(Verified::read);
+    let faults = taken.iter().filter_map(|(s, _)| s.tag(FAULT_TAG)).map(FaultFound::read);
+    let verify_fault = faults.max_by_key(|fault| (fault.at, fault.level));
     // Not collected: that would keep the room of what it is made of.
     let mut members: Vec<Member> = Vec::with_capacity(taken.len());
     members.extend(taken.into_iter().map(|(s, place)| member(s, place)));
@@ -303,6 +311,8 @@ fn set(
         members,
         missing,
         keep_until,
+        verified,
+        verify_fault,
         deleting,
         foreign,
         doubts,

@@ -1,6 +1,7 @@
 //! The record that a host keeps of a set, beside what the set's tags say.
 //!
-//! In: the state folder; a set as it was read from tags. Out: what differs between the two. Must never: decide
+//! In: the state folder; a set as it was read from tags. Out: what differs between the two; a record with what verify
+//! has found. Must never: decide
 //! anything by a record (other hosts and prunes go by the tags), or read one that others than root can write.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,8 +11,10 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::layout::Layout;
+use super::ledger::Found;
 use super::set::SnapshotSet;
 use crate::consistency::Consistency;
+use crate::host::file::{self, Lasts};
 use crate::host::trust::{self, Trusted};
 use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
 use crate::path_encoding::shown;
@@ -58,18 +61,42 @@ struct RecordedFilesystem {
 /// # Errors
 /// When there is one and it cannot be read, or others than root could have written it.
 pub fn read(state_dir: &Path, run: &RunId) -> io::Result<Option<Recorded>> {
-    let folder = state_dir.join("sets");
-    let path = folder.join(format!("{run}.json"));
-    let file = match std::fs::File::open(&path) {
+    Ok(bytes(&path(state_dir, run))?.map(|text| serde_json::from_slice(&text)).transpose()?)
+}
+
+fn path(state_dir: &Path, run: &RunId) -> PathBuf {
+    state_dir.join("sets").join(format!("{run}.json"))
+}
+
+fn bytes(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = match std::fs::File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(e),
     };
-    trust::check(&folder, Trusted::own()).map_err(io::Error::other)?;
-    trust::check(&path, Trusted::own()).map_err(io::Error::other)?;
+    trust::check(path.parent().unwrap_or(path), Trusted::own()).map_err(io::Error::other)?;
+    trust::check(path, Trusted::own()).map_err(io::Error::other)?;
     let mut text = Vec::new();
     file.take(MOST).read_to_end(&mut text)?;
-    Ok(Some(serde_json::from_slice(&text)?))
+    Ok(Some(text))
+}
+
+/// Notes in the record of this run what verify has found: `verified` or `verify_fault`. False when this host has no
+/// record of it.
+///
+/// # Errors
+/// As [`read`], and when it cannot be written; it is then as it was.
+pub fn note(state_dir: &Path, run: &RunId, found: &Found) -> io::Result<bool> {
+    let path = path(state_dir, run);
+    let Some(text) = bytes(&path)? else { return Ok(false) };
+    let mut record: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&text)?;
+    let (key, value) = match found {
+        Found::NoFault(verified) => ("verified", serde_json::to_value(verified)?),
+        Found::Fault(fault) => ("verify_fault", serde_json::to_value(fault)?),
+    };
+    record.insert(key.to_owned(), value);
+    file::replace(&path, &serde_json::to_vec_pretty(&record)?, 0o640, Lasts::OnDisk)?;
+    Ok(true)
 }
 
 impl Recorded {

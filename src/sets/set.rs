@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::ledger::{FaultFound, Verified};
 use super::tags::SCHEMA;
 use crate::consistency::Consistency;
 use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
@@ -45,6 +46,10 @@ pub struct SnapshotSet {
     pub missing: Vec<Missing>,
     /// The value of the tag `stillpoint:keep-until`.
     pub keep_until: Option<String>,
+    /// The last verify that found no fault, as every snapshot of it says.
+    pub verified: Option<Verified>,
+    /// The last verify that found one, as any snapshot of it says.
+    pub verify_fault: Option<FaultFound>,
     /// Somebody began to remove it.
     pub deleting: bool,
     /// Tags of other tools on its members that say that they care for these, such as `aws:backup:source-resource`.
@@ -217,6 +222,8 @@ pub(crate) mod tests_support {
             members: (0..members).map(member).collect(),
             missing: Vec::new(),
             keep_until: None,
+            verified: None,
+            verify_fault: None,
             deleting: false,
             foreign: Vec::new(),
             doubts: Vec::new(),

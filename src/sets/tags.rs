@@ -43,9 +43,9 @@ pub(crate) const MAX_TAGS: usize = 50;
 pub(crate) const MAX_DESCRIPTION: usize = 255;
 /// What a description begins with: `stillpoint`, a space, a UUID.
 pub(crate) const DESCRIBED: usize = 10 + 1 + 36;
-/// Tags that the verdict adds later, without those of applications and without shares of lines: room must be kept
-/// for them.
-const VERDICT_TAGS: usize = 10;
+/// Tags that are added later, without those of applications and without shares of lines: room must be kept for them.
+/// Ten of the verdict; until when it is kept, that it is being removed, and two of what verify finds.
+const VERDICT_TAGS: usize = 14;
 /// The most tags that all applications together get.
 const MAX_APP_TAGS: usize = 15;
 /// Tags for one session: a name, a label, positions, PostgreSQL's backup label.

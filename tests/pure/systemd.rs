@@ -8,6 +8,8 @@ const SERVICE: &str = include_str!("../../systemd/stillpoint@.service");
 const TIMER: &str = include_str!("../../systemd/stillpoint@.timer");
 const PRUNE: &str = include_str!("../../systemd/stillpoint-prune@.service");
 const PRUNE_TIMER: &str = include_str!("../../systemd/stillpoint-prune@.timer");
+const VERIFY: &str = include_str!("../../systemd/stillpoint-verify@.service");
+const VERIFY_TIMER: &str = include_str!("../../systemd/stillpoint-verify@.timer");
 
 /// The values of a key, in order.
 fn values<'a>(unit: &'a str, key: &str) -> Vec<&'a str> {
@@ -28,6 +30,8 @@ fn systemd_accepts_the_units() {
         ("stillpoint@default.timer", TIMER),
         ("stillpoint-prune@default.service", PRUNE),
         ("stillpoint-prune@default.timer", PRUNE_TIMER),
+        ("stillpoint-verify@default.service", VERIFY),
+        ("stillpoint-verify@default.timer", VERIFY_TIMER),
     ]
     .map(|(name, text)| {
         let path = dir.path().join(name);
@@ -140,7 +144,8 @@ fn systemd_itself_touches_no_disk_before_it_starts_a_command() {
         let path = unit.unwrap().path();
         let text = fs::read_to_string(&path).unwrap();
         // A unit that neither freezes nor thaws may wait for a disk like any other.
-        if ["prune"].iter().any(|only| values(&text, "ExecStart").iter().all(|c| c.contains(only))) {
+        if ["prune", "verify"].iter().any(|only| values(&text, "ExecStart").iter().all(|c| c.contains(only)))
+        {
             continue;
         }
         assert_eq!(on_a_disk(&text), [""; 0], "{}", path.display());
@@ -151,6 +156,23 @@ fn systemd_itself_touches_no_disk_before_it_starts_a_command() {
         let with = SERVICE.replace("[Service]\n", &format!("[Service]\n{added}\n"));
         assert_eq!(on_a_disk(&with).len(), 1, "{added}");
     }
+}
+
+/// Nothing waits for a verify, and it may touch nothing but its record.
+#[test]
+fn a_verify_gives_way_to_all_else_and_writes_only_records() {
+    for (key, value) in [
+        ("Nice", "19"),
+        ("IOSchedulingClass", "idle"),
+        ("CPUSchedulingPolicy", "batch"),
+        ("CapabilityBoundingSet", ""),
+        ("ProtectSystem", "strict"),
+        ("ReadWritePaths", "-/var/lib/stillpoint"),
+    ] {
+        assert_eq!(values(VERIFY, key), [value], "{key}");
+    }
+    assert!(values(VERIFY_TIMER, "RandomizedDelaySec")[0].ends_with('h'));
+    assert_eq!(values(VERIFY_TIMER, "WantedBy"), ["timers.target"]);
 }
 
 #[test]

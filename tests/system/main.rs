@@ -58,6 +58,8 @@ mod unmount;
 mod upgrade;
 mod restore;
 mod verify;
+mod verify_chosen;
+mod verify_ledger;
 mod waiting;
 mod window;
 mod window_strace;

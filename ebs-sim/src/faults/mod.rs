@@ -149,7 +149,7 @@ impl Fault {
             return wrong("actions of other services than EC2 begin with imds:, ebs: or rbin:".into());
         }
         if matches!(service(action), "ebs" | "rbin") {
-            let suits = kind.actions().is_none_or(|actions| meets(actions))
+            let suits = kind.actions().is_none_or(&meets)
                 && !matches!(kind, Kind::WrongRoot)
                 && kind.moment() != Moment::Connection;
             if !suits || !meets(crate::rest::ACTIONS) {

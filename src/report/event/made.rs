@@ -195,6 +195,20 @@ pub(crate) fn wait_failed(set: &SnapshotSet, failed: &[SnapshotId], why: &str) -
     }
 }
 
+/// A set that is not what its label says: the first fault, and the snapshots that faults were found in.
+pub(crate) fn verify_fault(set: &SnapshotSet, snapshots: Vec<SnapshotId>, why: &str) -> Event {
+    Event {
+        plan: Some(set.plan.clone()),
+        set: Some(RunId::clone(&set.id)),
+        requested: set.requested,
+        achieved: set.achieved,
+        snapshots,
+        reason: Some(why.to_owned()),
+        exit_code: Some(Exit::Verify),
+        ..Event::new(Kind::VerifyFault, "verify found that a set is not what its label says")
+    }
+}
+
 /// A command of `[[notify]]` that failed.
 pub(crate) fn notify_failed(plan: &str, name: &str, why: &str) -> Event {
     Event {

@@ -2,20 +2,21 @@
 //!
 //! In: a set and its snapshots, as EC2 shows them. Out: a [`Source`], or why it is none; tags within EC2's limits.
 //! Pure. Must never: take a set that a copy of it could not be restored from, or give a copy a tag that says
-//! something about its source alone (until when it is kept, that it is being removed, which other tool cares).
+//! something about its source alone (until when it is kept, that it is being removed, that it was verified, which other tool cares).
 
 use crate::ec2::{RUN_TAG, TaggedSnapshot};
 use crate::ids::{RunId, SnapshotId, VolumeId};
 use crate::sets::guard::{Refusal, unclear};
 use crate::sets::layout::layout;
+use crate::sets::ledger::{FAULT_TAG, VERIFIED_TAG};
 use crate::sets::read::{DELETING_TAG, KEEP_TAG, SOURCE_TAG, SOURCE_TIME_TAG, is_foreign};
 use crate::sets::set::{SetState, SnapshotSet};
 use crate::sets::tags::{self, MAX_TAGS, MEMBER_TAG, Tag};
 
 /// With which key a copy was asked for.
 pub(crate) const KEY_TAG: &str = "stillpoint:copy-key";
-/// One tag is left free on each copy, for the mark of a set that is being removed.
-const MOST: usize = MAX_TAGS - 1;
+/// So many tags are left free on each copy: for the mark of a set that is being removed, and what verify finds.
+const MOST: usize = MAX_TAGS - 3;
 /// What a copy can do without where its source has as many tags as EC2 allows: other tags or the source say it too.
 /// The first goes first.
 const SPARE: [&str; 5] = [
@@ -157,7 +158,7 @@ impl Source {
             (MEMBER_TAG.to_owned(), part.number.to_string()),
         ];
         own.extend(key.map(|key| (KEY_TAG.to_owned(), key.to_owned())));
-        let not_carried = [KEEP_TAG, DELETING_TAG, KEY_TAG];
+        let not_carried = [KEEP_TAG, DELETING_TAG, VERIFIED_TAG, FAULT_TAG, KEY_TAG];
         let carried = |(k, _): &&Tag| {
             !own.iter().any(|(taken, _)| taken == k)
                 && !not_carried.contains(&k.as_str())

@@ -22,6 +22,7 @@ use crate::ids::{InstanceId, RunId, SnapshotId};
 use crate::interrupt::Interrupt;
 use crate::plan::Plan;
 use crate::sets::layout::layout;
+use crate::sets::ledger::{FAULT_TAG, VERIFIED_TAG};
 use crate::sets::lines::{SetFilesystem, SetVolume};
 use crate::sets::read::tests::taken;
 use crate::sets::read::{DELETING_TAG, Gathered, KEEP_TAG, SOURCE_TAG};
@@ -127,7 +128,15 @@ proptest! {
 fn what_is_about_the_source_alone_is_not_carried() {
     let mark = |snapshots: &mut Vec<TaggedSnapshot>| {
         for s in snapshots {
-            for key in [KEEP_TAG, "aws:backup:source-resource", "dlm:managed", KEY_TAG, "Team"] {
+            for key in [
+                KEEP_TAG,
+                VERIFIED_TAG,
+                FAULT_TAG,
+                "aws:backup:source-resource",
+                "dlm:managed",
+                KEY_TAG,
+                "Team",
+            ] {
                 s.tags.push((key.into(), "forever".into()));
             }
         }
@@ -135,6 +144,7 @@ fn what_is_about_the_source_alone_is_not_carried() {
     let (source, _) = changed(1, mark).unwrap();
     let copy = source.tags(&source.parts[0], &RunId::generate(), None);
     let has = |key: &str| copy.tags.iter().any(|(k, _)| k == key);
+    assert!(!has(VERIFIED_TAG) && !has(FAULT_TAG), "its data is another one");
     assert!(!has(KEEP_TAG) && !has("aws:backup:source-resource") && !has("dlm:managed") && !has(KEY_TAG));
     assert!(has("Team") && has(SOURCE_TAG) && copy.left_out.is_empty());
     // A copy of a copy names the copy.
