@@ -39,6 +39,7 @@ input! {
         within_monthly: Age = |n: &Node<'_>| n.age(MONTH);
         within_quarterly: Age = |n: &Node<'_>| n.age(QUARTER);
         within_yearly: Age = |n: &Node<'_>| n.age(YEAR);
+        verified: Count = Node::count;
         at_least: u32 = |n: &Node<'_>| n.number(0, check::MAX_COUNT);
         min_age: Age = |n: &Node<'_>| n.age(HOUR);
         failed: Age = |n: &Node<'_>| n.age(HOUR);
@@ -130,6 +131,7 @@ fn policy(
     let monthly = count(take, "monthly", rules.monthly);
     let quarterly = count(take, "quarterly", rules.quarterly);
     let yearly = count(take, "yearly", rules.yearly);
+    let verified = count(take, "verified", rules.verified);
     let age = |take: &mut Taken<'_>, name: &str, input: Option<Sourced<Age>>| {
         take.optional(&key(name), input).filter(|age| !age.is_zero())
     };
@@ -142,6 +144,7 @@ fn policy(
         monthly,
         quarterly,
         yearly,
+        verified,
         within: age(take, "within", rules.within),
         within_hourly: age(take, "within_hourly", rules.within_hourly),
         within_daily: age(take, "within_daily", rules.within_daily),
@@ -208,6 +211,7 @@ impl RulesInput {
             ("monthly", &mut self.monthly),
             ("quarterly", &mut self.quarterly),
             ("yearly", &mut self.yearly),
+            ("verified", &mut self.verified),
         ];
         for (name, rule) in counts {
             if all && rule.as_ref().is_some_and(|rule| rule.value != Count::Of(0)) {

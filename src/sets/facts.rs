@@ -40,6 +40,7 @@ pub fn facts(set: &SnapshotSet, group: &Arc<Group>, holds: Vec<Hold>, zone: &Zon
         state: state(set),
         holds,
         keep_until: set.keep_until.as_deref().map(|text| KeepUntil::from_tag(text, zone)),
+        proven: set.proven(),
     }
 }
 
@@ -109,6 +110,7 @@ mod tests {
                 state: State::Good,
                 holds: Vec::new(),
                 keep_until: None,
+                proven: false,
             };
             let mut sets: Vec<_> = minutes.iter().map(set).collect();
             sets.push(SetFacts { state: State::Pending, time: at(&-1), ..set(&0) });

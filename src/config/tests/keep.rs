@@ -14,7 +14,7 @@ fn every_key(head: &str) -> String {
     format!(
         "[{head}]\nlast = 1\nhourly = 24\ndaily = 7\nweekly = 4\nmonthly = 12\nquarterly = 8\nyearly = \"all\"\n\
          within = \"36h\"\nwithin_hourly = \"2d\"\nwithin_daily = \"2w\"\nwithin_weekly = \"3mo\"\n\
-         within_monthly = \"1y\"\nwithin_quarterly = \"2y 6mo\"\nwithin_yearly = \"100 years\"\nat_least = 3\n\
+         within_monthly = \"1y\"\nwithin_quarterly = \"2y 6mo\"\nwithin_yearly = \"100 years\"\nverified = 2\nat_least = 3\n\
          min_age = \"6h\"\nfailed = \"0h\"\nof_period = \"first\"\ntimezone = \"Europe/Berlin\"\nmax_deletes = 30\n\
          delete_shared = true\n"
     )
@@ -37,6 +37,7 @@ fn every_key_of_the_rules_arrives() {
         within_monthly: Some(Age::months(12)),
         within_quarterly: Some(Age::months(30)),
         within_yearly: Some(Age::months(1200)),
+        verified: Some(Count::Of(2)),
         at_least: Some(3),
         min_age: Some(Age::hours(6)),
         failed: Age::default(),
@@ -172,6 +173,8 @@ fn rules_that_keep_nothing_are_refused() {
         "",
         "daily = 0",
         "within = \"0h\"",
+        "verified = 1",
+        "verified = \"all\"",
         "daily = 0\nweekly = 0\nwithin_monthly = \"0d\"\nat_least = 0\nmin_age = \"0h\"",
         "failed = \"9d\"",
         "timezone = \"Europe/Berlin\"\nof_period = \"first\"",

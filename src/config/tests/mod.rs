@@ -138,6 +138,7 @@ fn every_key_arrives() {
         within_monthly = "1y"
         within_quarterly = "2y"
         within_yearly = "9y"
+        verified = 2
         at_least = 3
         min_age = "6h"
         failed = "1d"
@@ -160,6 +161,7 @@ fn every_key_arrives() {
         within_monthly = "1y"
         within_quarterly = "2y"
         within_yearly = "9y"
+        verified = 2
         at_least = 3
         min_age = "6h"
         failed = "1d"

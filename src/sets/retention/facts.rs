@@ -60,6 +60,8 @@ pub struct SetFacts {
     pub holds: Vec<Hold>,
     /// The tag `stillpoint:keep-until`.
     pub keep_until: Option<KeepUntil>,
+    /// Verify has read its data and found it sound.
+    pub proven: bool,
 }
 
 /// What is known of the members of a set. Only good sets count.

@@ -100,7 +100,9 @@ impl<'a> Forecast<'a> {
         let Some(policy) = self.policy else { return End::Never };
         match (reason.rule, reason.until) {
             (Rule::OtherGroup | Rule::NoRules, _) => End::Never,
-            (Rule::Last, _) if reason.of == Some(Count::All) => End::Never,
+            (Rule::Last | Rule::Verified, _) if reason.of == Some(Count::All) => End::Never,
+            // Who verifies, and when, no rule knows.
+            (Rule::Verified, _) => End::Open,
             (Rule::Hold | Rule::Future | Rule::SameId | Rule::Pending, None) => End::Open,
             (Rule::KeepUntil, None) => End::Never,
             (Rule::LastGood | Rule::NewestDegraded, _) => End::Runs(self.run_from(self.now)),

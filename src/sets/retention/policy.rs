@@ -81,6 +81,9 @@ pub struct Policy {
     pub within_quarterly: Option<Age>,
     /// One set of each year of which a part is younger.
     pub within_yearly: Option<Age>,
+    /// The newest sets whose data verify has read and found sound. Alone it is no rule: whether there are any depends
+    /// on somebody who verifies.
+    pub verified: Option<Count>,
     /// So many good sets are kept whatever was asked for, the newest ones.
     pub at_least: Option<u32>,
     /// Nothing younger is removed, good or not, whatever was asked for.
@@ -115,6 +118,7 @@ impl Default for Policy {
             within_monthly: None,
             within_quarterly: None,
             within_yearly: None,
+            verified: None,
             at_least: None,
             min_age: None,
             failed: Age::days(3),

@@ -46,6 +46,8 @@ pub enum Rule {
     WithinQuarterly,
     /// One a year, of what is younger.
     WithinYearly,
+    /// The newest sets whose data was verified.
+    Verified,
     /// The floor of good sets.
     AtLeast,
     /// The floor of age.
@@ -95,6 +97,7 @@ impl Rule {
             Self::WithinMonthly => "within_monthly",
             Self::WithinQuarterly => "within_quarterly",
             Self::WithinYearly => "within_yearly",
+            Self::Verified => "verified",
             Self::AtLeast => "at_least",
             Self::MinAge => "min_age",
             Self::Failed => "failed",

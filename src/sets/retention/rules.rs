@@ -41,6 +41,13 @@ pub(super) fn judge(request: &Request<'_>, sets: &[&SetFacts]) -> Vec<Judged> {
             }
         }
     }
+    if let Some(count) = policy.verified.filter(|_| !request.options.all) {
+        let proven = sets.iter().zip(&mut judged).rev().filter(|(set, _)| set.proven);
+        for (nth, (_, judged)) in (1..).zip(proven) {
+            let reason = Reason { nth: Some(nth), of: Some(count), ..Reason::of(Rule::Verified) };
+            if count.keeps(nth) { judged.keeps.push(reason) } else { judged.lets_go.push(reason) }
+        }
+    }
     if let Some(count) = policy.at_least.filter(|_| !request.options.including_the_last) {
         for (nth, judged) in (1..).zip(judged.iter_mut().rev()) {
             let reason = Reason { nth: Some(nth), of: Some(Count::Of(count)), ..Reason::of(Rule::AtLeast) };

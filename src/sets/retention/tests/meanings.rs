@@ -439,3 +439,25 @@ fn a_history_that_stopped_growing_is_not_thinned() {
     let plan = decide(&Request { options: over, ..request(&policy, "2026-12-07") }, &old);
     assert_eq!(plan.order, [id(1), id(2)], "one is left");
 }
+
+#[test]
+fn the_newest_verified_sets_are_kept_and_others_use_up_nothing() {
+    let mut history = daily(10, "2026-12-10");
+    for n in [1, 3, 6] {
+        history[n].proven = true;
+    }
+    // Verified, and not good: it counts for nothing.
+    history[8] = SetFacts { proven: true, ..failed(8, history[8].time) };
+    let policy = Policy { last: some(1), verified: some(2), failed: Age::default(), ..Policy::default() };
+    let plan = decide(&request(&policy, "2026-12-10T04:00:00Z"), &history);
+    let kept: Vec<_> = (0..10).filter(|n| verdict(&plan, *n) == Verdict::Keep).collect();
+    assert_eq!(kept, [3, 6, 9]);
+    assert_eq!(reasons(&plan, 6), ["verified 1 of 2"]);
+    assert_eq!(reasons(&plan, 3), ["verified 2 of 2"]);
+    assert!(reasons(&plan, 1).contains(&"verified 3 of 2".to_owned()), "{:?}", reasons(&plan, 1));
+    assert_eq!(decision(&plan, 3).departure, Some(Departure::Open { rule: Rule::Verified }));
+    // Alone it is no rule: where nobody verifies, all would go.
+    let alone = Policy { verified: some(2), ..Policy::default() };
+    let plan = decide(&request(&alone, "2026-12-10T04:00:00Z"), &history);
+    assert!(plan.order.is_empty(), "{:?}", plan.order);
+}

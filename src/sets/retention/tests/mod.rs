@@ -41,7 +41,15 @@ static GROUP: LazyLock<Arc<Group>> = LazyLock::new(|| {
 });
 
 fn set(n: usize, time: Timestamp) -> SetFacts {
-    SetFacts { id: id(n), group: GROUP.clone(), time, state: State::Good, holds: vec![], keep_until: None }
+    SetFacts {
+        id: id(n),
+        group: GROUP.clone(),
+        time,
+        state: State::Good,
+        holds: vec![],
+        keep_until: None,
+        proven: false,
+    }
 }
 
 fn failed(n: usize, time: Timestamp) -> SetFacts {

@@ -41,6 +41,7 @@ fn both(a: &Policy, b: &Policy) -> Policy {
         within_monthly: more(a.within_monthly, b.within_monthly, age),
         within_quarterly: more(a.within_quarterly, b.within_quarterly, age),
         within_yearly: more(a.within_yearly, b.within_yearly, age),
+        verified: more(a.verified, b.verified, count),
         at_least: more(a.at_least, b.at_least, u32::max),
         min_age: more(a.min_age, b.min_age, age),
         failed: age(a.failed, b.failed),

@@ -95,24 +95,26 @@ pub(super) fn good(most: usize) -> impl Strategy<Value = (Vec<SetFacts>, Timesta
     times(most).prop_map(|(mut times, now)| {
         times.sort();
         let now = now.max(times.last().copied().unwrap_or(now));
-        (times.into_iter().enumerate().map(|(n, time)| set(n, time)).collect(), now)
+        let one = |(n, time)| SetFacts { proven: n % 3 == 0, ..set(n, time) };
+        (times.into_iter().enumerate().map(one).collect(), now)
     })
 }
 
 /// Sets of every kind.
 pub(super) fn history(most: usize) -> impl Strategy<Value = (Vec<SetFacts>, Timestamp)> {
-    let rest = || (state(), hold(), keep_until(), prop::bool::weighted(0.06));
+    let rest = || (state(), hold(), keep_until(), prop::bool::weighted(0.06), prop::bool::weighted(0.3));
     times(most).prop_flat_map(move |(times, now)| {
         let rest = prop::collection::vec(rest(), times.len());
         (Just(times), rest, Just(now)).prop_map(|(times, rest, now)| {
-            let of = |(n, (time, (state, hold, keep_until, foreign))): (usize, (Timestamp, _))| {
+            let of = |(n, (time, (state, hold, keep_until, foreign, proven))): (usize, (Timestamp, _))| {
                 let group = if foreign {
                     Arc::new(Group { plan: "other".into(), ..Group::clone(&GROUP) })
                 } else {
                     GROUP.clone()
                 };
                 let hold: Option<Hold> = hold;
-                SetFacts { group, state, holds: hold.into_iter().collect(), keep_until, ..set(n, time) }
+                let holds = hold.into_iter().collect();
+                SetFacts { group, state, holds, keep_until, proven, ..set(n, time) }
             };
             (times.into_iter().zip(rest).enumerate().map(of).collect(), now)
         })
@@ -151,7 +153,7 @@ pub(super) fn rules_of_days() -> impl Strategy<Value = Policy> {
 
 /// Every rule, in every zone.
 pub(super) fn policy() -> impl Strategy<Value = Policy> {
-    let longer = (count(), count(), count(), age(), age(), age());
+    let longer = (count(), count(), count(), age(), age(), age(), count());
     (rules_of_days(), longer, prop::sample::select(ZONES.to_vec()), any::<bool>()).prop_map(
         |(policy, longer, timezone, delete_shared)| Policy {
             monthly: longer.0,
@@ -160,6 +162,7 @@ pub(super) fn policy() -> impl Strategy<Value = Policy> {
             within_monthly: longer.3,
             within_quarterly: longer.4,
             within_yearly: longer.5,
+            verified: longer.6,
             timezone: zone(timezone),
             delete_shared,
             ..policy
