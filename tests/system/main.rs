@@ -58,6 +58,7 @@ mod unmount;
 mod upgrade;
 mod restore;
 mod verify;
+mod verify_apart;
 mod verify_chosen;
 mod verify_ledger;
 mod waiting;

@@ -6,7 +6,7 @@ use std::io::Write;
 use rig::{Fs, Rig};
 use serde_json::Value;
 
-fn take(rig: &Rig) -> String {
+pub fn take(rig: &Rig) -> String {
     let taken = rig.run(&["snapshot", "-o", "json"]);
     taken.exits(0).record()["run_id"].as_str().unwrap().to_owned()
 }
@@ -27,7 +27,7 @@ fn of_set<'a>(all: &'a [Value], set: &str) -> Vec<&'a Value> {
 }
 
 /// The set's tags on snapshots that were taken at once and without a freeze; its own snapshots are gone.
-fn without_a_freeze(rig: &Rig, set: &str) {
+pub fn without_a_freeze(rig: &Rig, set: &str) {
     let before = rig.snapshots();
     let own = of_set(&before, set);
     let instance = own[0]["tags"]["stillpoint:instance"].as_str().unwrap();

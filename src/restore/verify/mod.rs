@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! arithmetic   members, states, start time, tags: no data is read            arithmetic.rs
-//! probe        partitions.rs → superblocks and journals of each filesystem   probe.rs
-//!              ext4.rs, xfs.rs, btrfs.rs      pure: bytes → what they say
-//!              reader.rs                      bytes of a snapshot, without a volume
+//! probe        layers.rs → superblocks and journals of each filesystem       probe.rs
+//!              partitions.rs, md.rs, lvm.rs, luks.rs     what lies below it; device.rs: which bytes those are
+//!              ext4.rs, xfs.rs, btrfs.rs, vfat.rs        bytes → what they say
+//!              reader.rs                                 bytes of a snapshot, without a volume
 //! whole        every block that was written, against its checksum            whole.rs
 //! ```
 //!
@@ -15,12 +16,21 @@
 
 mod arithmetic;
 mod btrfs;
+mod device;
 mod ext4;
+mod layers;
+mod luks;
+mod lvm;
+mod lvm_text;
+mod md;
 mod partitions;
 mod probe;
+#[cfg(test)]
+mod probe_tests;
 mod reader;
 #[cfg(test)]
 mod tests;
+mod vfat;
 mod whole;
 #[cfg(test)]
 mod whole_tests;
@@ -119,12 +129,27 @@ impl Report {
 enum State {
     /// Nothing has to be recovered.
     Clean,
+    /// The same, with a word on why.
+    Sound(String),
     /// A mount would recover this.
     Dirty(String),
     /// Its data contradicts itself: a checksum, a range.
     Damaged(String),
     /// It is sound as far as it was looked at, and this was not.
     Unknown(String),
+}
+
+impl State {
+    /// The worst is the heaviest.
+    fn weight(&self) -> u8 {
+        match self {
+            Self::Clean => 0,
+            Self::Sound(_) => 1,
+            Self::Unknown(_) => 2,
+            Self::Dirty(_) => 3,
+            Self::Damaged(_) => 4,
+        }
+    }
 }
 
 /// A filesystem as it lies on a device.

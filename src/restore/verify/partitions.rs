@@ -19,12 +19,18 @@ pub(super) enum ReadError {
     /// What is looked for would be behind the end.
     #[error("it would be behind the end of its volume")]
     Beyond,
+    /// The same as [`ReadError::Damaged`], of the volume with this number.
+    #[error("the block at byte {1} is not what its checksum says")]
+    DamagedOn(usize, u64),
+    /// It is on a volume that cannot be read.
+    #[error("it is on a volume that cannot be read")]
+    NotThere,
 }
 
 impl ReadError {
-    /// Where on the volume, in bytes, where it is about one place.
-    pub(super) fn offset(&self) -> Option<u64> {
-        if let Self::Damaged(at) = self { Some(*at) } else { None }
+    /// As one of the volume with this number.
+    pub(super) fn on(self, volume: usize) -> Self {
+        if let Self::Damaged(at) = self { Self::DamagedOn(volume, at) } else { self }
     }
 }
 
@@ -39,32 +45,40 @@ const SECTOR: u64 = 512;
 /// A GPT with more entries, or longer ones, is none that anybody makes.
 const MOST: (u32, u32) = (1024, 1024);
 
-/// Where filesystems may begin, in bytes: the device itself, then its partitions.
-pub(super) async fn starts<S: Source>(source: &mut S, size: u64) -> Result<Vec<u64>, ReadError> {
-    let mut starts = vec![0];
-    let first = source.read(0, 512).await?;
+/// The partitions of a device of this size: where each begins, and its length, in bytes.
+pub(super) async fn parts<S: Source>(source: &mut S, size: u64) -> Result<Vec<(u64, u64)>, ReadError> {
+    let first = match source.read(0, 512).await {
+        Err(ReadError::Beyond) => return Ok(Vec::new()),
+        first => first?,
+    };
     if first.get(510..512) != Some(&[0x55, 0xaa]) {
-        return Ok(starts);
+        return Ok(Vec::new());
     }
     let word = |bytes: &[u8], at: usize| {
         bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes)
     };
-    let entries: Vec<(u8, u64)> = (0..4)
+    let entries: Vec<(u8, u64, u64)> = (0..4)
         .map(|n| 446 + n * 16)
-        .map(|at| (first.get(at + 4).copied().unwrap_or_default(), u64::from(word(&first, at + 8))))
+        .map(|at| (at, first.get(at + 4).copied().unwrap_or_default()))
+        .map(|(at, kind)| (kind, u64::from(word(&first, at + 8)), u64::from(word(&first, at + 12))))
         .collect();
-    if entries.iter().any(|(kind, _)| *kind == 0xee) {
-        starts.extend(gpt(source).await?);
+    let mut parts: Vec<(u64, u64)> = if entries.iter().any(|(kind, ..)| *kind == 0xee) {
+        gpt(source).await?
     } else {
-        starts.extend(entries.iter().filter(|(kind, _)| *kind != 0).map(|(_, lba)| lba * SECTOR));
-    }
-    starts.retain(|at| *at < size);
-    starts.dedup();
-    Ok(starts)
+        let used = entries.iter().filter(|(kind, lba, _)| *kind != 0 && *lba != 0);
+        used.map(|(_, lba, sectors)| (lba * SECTOR, sectors * SECTOR)).collect()
+    };
+    parts.retain(|(at, _)| *at < size);
+    parts.sort_unstable();
+    parts.dedup();
+    Ok(parts)
 }
 
-async fn gpt<S: Source>(source: &mut S) -> Result<Vec<u64>, ReadError> {
-    let header = source.read(SECTOR, 512).await?;
+async fn gpt<S: Source>(source: &mut S) -> Result<Vec<(u64, u64)>, ReadError> {
+    let header = match source.read(SECTOR, 512).await {
+        Err(ReadError::Beyond) => return Ok(Vec::new()),
+        header => header?,
+    };
     let word = |bytes: &[u8], at: usize| {
         bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes)
     };
@@ -83,10 +97,18 @@ async fn gpt<S: Source>(source: &mut S) -> Result<Vec<u64>, ReadError> {
     }
     let Some(at) = long(&header, 72).checked_mul(SECTOR) else { return Ok(Vec::new()) };
     let size = usize::try_from(size).unwrap_or_default();
-    let entries = source.read(at, size * usize::try_from(count).unwrap_or_default()).await?;
+    let entries = match source.read(at, size * usize::try_from(count).unwrap_or_default()).await {
+        Err(ReadError::Beyond) => return Ok(Vec::new()),
+        entries => entries?,
+    };
     if crc32fast::hash(&entries) != word(&header, 88) {
         return Ok(Vec::new());
     }
     let used = entries.chunks_exact(size).filter(|e| e[..16].iter().any(|b| *b != 0));
-    Ok(used.filter_map(|e| long(e, 32).checked_mul(SECTOR)).collect())
+    let range = |e: &[u8]| {
+        let (first, last) = (long(e, 32), long(e, 40));
+        let sectors = last.checked_sub(first)?.checked_add(1)?;
+        Some((first.checked_mul(SECTOR)?, sectors.checked_mul(SECTOR)?))
+    };
+    Ok(used.filter_map(range).collect())
 }

@@ -3,7 +3,9 @@
 //! In: a snapshot, the EBS direct APIs. Out: bytes; a block that was never written is zero. Must never: give data that
 //! its checksum does not fit, or read a block twice.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use super::partitions::{ReadError, Source};
 use crate::ec2::Ec2Error;
@@ -25,12 +27,16 @@ pub(super) struct Reader<'a, D> {
     /// From each of these on, all that is written up to the other is in `tokens`.
     listed: BTreeMap<u32, u32>,
     kept: BTreeMap<u32, Vec<u8>>,
-    /// Blocks that were read.
-    pub(super) blocks_read: u64,
+    /// Blocks that were read, of this and other snapshots.
+    blocks_read: Rc<Cell<u64>>,
 }
 
 impl<'a, D: Direct> Reader<'a, D> {
-    pub(super) async fn open(direct: &'a Repeating<'a, D>, id: &SnapshotId) -> Result<Self, ReadError> {
+    pub(super) async fn open(
+        direct: &'a Repeating<'a, D>,
+        id: &SnapshotId,
+        blocks_read: Rc<Cell<u64>>,
+    ) -> Result<Self, ReadError> {
         let mut reader = Self {
             direct,
             id: id.clone(),
@@ -39,7 +45,7 @@ impl<'a, D: Direct> Reader<'a, D> {
             tokens: BTreeMap::new(),
             listed: BTreeMap::new(),
             kept: BTreeMap::new(),
-            blocks_read: 0,
+            blocks_read,
         };
         reader.list(0).await?;
         Ok(reader)
@@ -66,7 +72,7 @@ impl<'a, D: Direct> Reader<'a, D> {
                 None => vec![0; usize::try_from(self.block).unwrap_or_default()],
                 Some(token) => {
                     let data = fetch(self.direct, &self.id, index, token, self.block).await?;
-                    self.blocks_read += 1;
+                    self.blocks_read.set(self.blocks_read.get() + 1);
                     data.ok_or(ReadError::Damaged(u64::from(index) * self.block))?
                 }
             };

@@ -19,9 +19,14 @@ use super::{Seen, State};
 /// Where the superblock is, and its length.
 pub(super) const AT: (u64, usize) = (0, 512);
 
+/// Where the first record of a log begins, on a device of its own: no record is longer.
+pub(super) const LOG: (u64, usize) = (0, 264 << 10);
+
 /// The log's unit: a basic block.
 const BB: u64 = 512;
 const RECORD: u32 = 0xfeed_babe;
+/// `XLOG_FMT_LINUX_LE`
+const LINUX: u32 = 1;
 /// `XLOG_MAX_RECORD_BSIZE`, in basic blocks, and its headers.
 const LONGEST: u64 = (256 << 10) / BB + 8;
 /// Header sectors hold the cycle data of 64 sectors each (`XLOG_HEADER_CYCLE_SIZE / BBSIZE`).
@@ -46,26 +51,61 @@ fn be64(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
 }
 
+/// What begins with a superblock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Xfs {
+    /// Of one whose log is on another device, what its superblock says.
+    pub seen: Seen,
+    /// The basic blocks of a log that is on another device.
+    pub log_apart: Option<u64>,
+}
+
 /// What this filesystem says; none where there is none.
 ///
 /// # Errors
 /// When it cannot be read.
-pub(super) async fn read<S: Source>(source: &mut S, at: u64) -> Result<Option<Seen>, ReadError> {
-    let sb = source.read(at + AT.0, AT.1).await?;
+pub(super) async fn read<S: Source>(source: &mut S) -> Result<Option<Xfs>, ReadError> {
+    let sb = match source.read(AT.0, AT.1).await {
+        Err(ReadError::Beyond) => return Ok(None),
+        sb => sb?,
+    };
     let Some(sb) = Superblock::parse(&sb) else { return Ok(None) };
     let uuid = sb.uuid.clone();
-    let state = match sb.log() {
-        Err(state) => state,
-        Ok((start, blocks)) => {
-            let mut log = Log { source, at: at + start, blocks };
-            match log.state().await {
-                Ok(state) => state,
-                Err(Trouble::Read(e)) => return Err(e),
-                Err(Trouble::Strange(what)) => State::Dirty(format!("its log is not quiet: {what}")),
-            }
-        }
+    let (state, log_apart) = match sb.log() {
+        Err(state) => (state, None),
+        Ok((None, blocks)) => (State::Clean, Some(blocks)),
+        Ok((Some(start), blocks)) => match state(source, start, blocks).await {
+            Err(ReadError::Beyond) => (State::Damaged("its log is beyond its end".to_owned()), None),
+            state => (state?, None),
+        },
     };
-    Ok(Some(Seen { uuid, state }))
+    Ok(Some(Xfs { seen: Seen { uuid, state }, log_apart }))
+}
+
+/// What a log of so many basic blocks says that is a device.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) async fn log<S: Source>(source: &mut S, blocks: u64) -> Result<State, ReadError> {
+    match state(source, 0, blocks).await {
+        Err(ReadError::Beyond) => Ok(State::Damaged("its log is larger than its device".to_owned())),
+        state => state,
+    }
+}
+
+/// The filesystem that a device is the log of, by the first record that begins here; none where there is no record.
+pub(super) fn log_of(first: &[u8]) -> Option<String> {
+    let record = |sector: &&[u8]| be32(sector, 0) == Some(RECORD) && be32(sector, 300) == Some(LINUX);
+    let record = first.chunks_exact(512).find(record)?;
+    Some(uuid::Uuid::from_slice(record.get(304..320)?).ok()?.to_string())
+}
+
+async fn state<S: Source>(source: &mut S, at: u64, blocks: u64) -> Result<State, ReadError> {
+    match (Log { source, at, blocks }).state().await {
+        Ok(state) => Ok(state),
+        Err(Trouble::Read(e)) => Err(e),
+        Err(Trouble::Strange(what)) => Ok(State::Dirty(format!("its log is not quiet: {what}"))),
+    }
 }
 
 #[derive(Debug)]
@@ -102,13 +142,10 @@ impl Superblock {
         })
     }
 
-    /// Where the log begins in the filesystem, in bytes, and its basic blocks.
-    fn log(&self) -> Result<(u64, u64), State> {
+    /// Where the log begins in the filesystem, in bytes, and its basic blocks. Of one on another device it is not said.
+    fn log(&self) -> Result<(Option<u64>, u64), State> {
         if !self.sum_fits {
             return Err(State::Damaged("the checksum of its superblock does not fit".to_owned()));
-        }
-        if self.log_start == 0 {
-            return Err(State::Unknown("its log is on another device".to_owned()));
         }
         let strange = || State::Damaged("its superblock says that its log is nowhere".to_owned());
         let mask = 1_u64.checked_shl(self.ag_log).map(|bit| bit - 1).ok_or_else(strange)?;
@@ -116,7 +153,10 @@ impl Superblock {
         let start = group.checked_mul(self.ag_blocks).and_then(|b| b.checked_add(block));
         let start = start.and_then(|b| b.checked_mul(self.block)).ok_or_else(strange)?;
         let blocks = self.log_blocks.checked_mul(self.block).map(|bytes| bytes / BB).ok_or_else(strange)?;
-        if blocks < 8 || !self.block.is_power_of_two() { Err(strange()) } else { Ok((start, blocks)) }
+        if blocks < 8 || !self.block.is_power_of_two() {
+            return Err(strange());
+        }
+        Ok(((self.log_start != 0).then_some(start), blocks))
     }
 }
 
