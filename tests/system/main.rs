@@ -60,6 +60,7 @@ mod restore;
 mod verify;
 mod verify_apart;
 mod verify_chosen;
+mod verify_large;
 mod verify_ledger;
 mod waiting;
 mod window;
