@@ -15,8 +15,8 @@
 //! complete    where the plan waits: until EC2 has every snapshot; then the commands for the end
 //! ```
 //!
-//! What the run is for is its [`goal`]: [`take`] a set, [`rehearsal`], or a [`held_freeze`] for somebody
-//! else's snapshots.
+//! What the run is for is its [`goal`]: [`take`] a set, [`mod@clone`] its volumes, [`rehearsal`], or a [`held_freeze`]
+//! for somebody else's snapshots.
 //!
 //! In: an [`Environment`] and a [`Job`]. Out: the goal's outcome. Must never: return while an application is
 //! quiesced and its release was not tried, or repeat the create call.
@@ -25,6 +25,7 @@ pub mod applications;
 mod aside;
 mod automounts;
 pub mod busy;
+pub mod clone;
 pub mod complete;
 pub mod control_socket;
 pub mod environment;

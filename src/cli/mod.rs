@@ -4,6 +4,7 @@
 //! its input is checked.
 
 mod after;
+mod clone;
 mod config;
 mod copy;
 mod delete;
@@ -72,6 +73,8 @@ const HEADING: &str = "Common options";
 enum Command {
     /// Take a consistent set of snapshots.
     Snapshot(snapshot::Snapshot),
+    /// Copy the volumes of a plan, as one consistent set, into new volumes that can be attached in seconds.
+    Clone(clone::Clone),
     /// Show what `snapshot` would do, and why. Changes nothing.
     Plan(plan::Plan),
     /// List the sets of snapshots there are.
@@ -244,6 +247,7 @@ pub fn main() -> std::process::ExitCode {
     let ended = runtime.block_on(async {
         match &cli.command {
             Command::Snapshot(command) => command.run(&cli.global).await,
+            Command::Clone(command) => command.run(&cli.global).await,
             Command::Plan(command) => command.run(&cli.global).await,
             Command::List(command) => command.run(&cli.global).await,
             Command::Show(command) => command.run(&cli.global).await,

@@ -67,7 +67,7 @@ pub(super) async fn show_freeze(loaded: &Loaded, output: Output) -> Result<Exit,
     Ok(Exit::Ok)
 }
 
-async fn print_plan(loaded: &Loaded, output: Output) -> Result<Planned, Error> {
+pub(super) async fn print_plan(loaded: &Loaded, output: Output) -> Result<Planned, Error> {
     let planned = planned(loaded, Path::new(ROOT), Purpose::Look).await?;
     let databases = databases(loaded, &planned);
     let busy = busy::look(Path::new(ROOT), &run::busy::subjects(&planned.plan));

@@ -171,6 +171,17 @@ pub(super) async fn clean_up(run_dir: &Path) -> Result<Vec<Journal>, Error> {
 /// Finds the snapshots that a run made which is over, and labels them.
 async fn settle_dead(ec2: &Repeating<'_, Aws>, instance: &InstanceId, journal: Journal) {
     let run = journal.state.run.clone();
+    if journal.state.cloning {
+        match recover::settle_clones(ec2, instance, &clock::System, journal).await {
+            Ok(ids) if ids.is_empty() => say(&format!("run {run}: EC2 shows no clones of it")),
+            Ok(ids) => {
+                let ids: Vec<_> = ids.iter().map(crate::ids::VolumeId::as_str).collect();
+                say(&format!("run {run} had made {}: labelled crash", ids.join(" ")));
+            }
+            Err(e) => tracing::warn!("cannot look up or tag what run {run} made: {e}"),
+        }
+        return;
+    }
     let list = |ids: &[SnapshotId]| ids.iter().map(SnapshotId::as_str).collect::<Vec<_>>().join(" ");
     match recover::settle(ec2, instance, &clock::System, journal).await {
         Ok(settled) => {

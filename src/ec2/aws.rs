@@ -4,6 +4,7 @@
 //! create call "refused" when EC2 may have carried it out.
 
 mod blocks;
+mod clones;
 mod copies;
 pub mod direct;
 mod keep;

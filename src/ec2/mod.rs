@@ -6,6 +6,7 @@
 
 pub mod aws;
 pub mod blocks;
+pub mod clones;
 pub mod connect;
 pub mod copies;
 mod denial;

@@ -14,6 +14,7 @@ use crate::restore::plan::RESTORE_TAG;
 #[allow(missing_docs, reason = "each is the command of its name")]
 pub enum Needing {
     Snapshot,
+    Clone,
     Plan,
     Rehearse,
     Freeze,
@@ -67,9 +68,15 @@ enum On {
     OfARestore,
     /// The instance that they are attached to.
     Attached,
+    /// Volumes that are cloned, and their clones.
+    Cloned,
+    /// Clones, in the call that makes them.
+    ClonedTags,
+    /// Volumes with the tag of a run.
+    OfARun,
 }
 
-const STATEMENTS: [On; 13] = [
+const STATEMENTS: [On; 16] = [
     On::All,
     On::New,
     On::Created,
@@ -83,6 +90,9 @@ const STATEMENTS: [On; 13] = [
     On::RestoredTags,
     On::OfARestore,
     On::Attached,
+    On::Cloned,
+    On::ClonedTags,
+    On::OfARun,
 ];
 
 use Needing::{
@@ -91,9 +101,13 @@ use Needing::{
 };
 
 /// Which command makes which call, and on what.
-const TABLE: [(On, &str, &[Needing]); 40] = [
-    (On::All, "DescribeInstances", &[Snapshot, Plan, Rehearse, Freeze, Doctor, List, Restore, Prune]),
-    (On::All, "DescribeVolumes", &[Snapshot, Plan, Rehearse, Freeze, Doctor, Restore]),
+const TABLE: [(On, &str, &[Needing]); 45] = [
+    (
+        On::All,
+        "DescribeInstances",
+        &[Snapshot, Needing::Clone, Plan, Rehearse, Freeze, Doctor, List, Restore, Prune],
+    ),
+    (On::All, "DescribeVolumes", &[Snapshot, Needing::Clone, Plan, Rehearse, Freeze, Doctor, Restore]),
     (
         On::All,
         "DescribeSnapshots",
@@ -162,6 +176,12 @@ const TABLE: [(On, &str, &[Needing]); 40] = [
     (On::OfARestore, "DeleteVolume", &[Restore]),
     (On::Attached, "AttachVolume", &[Restore]),
     (On::Attached, "DetachVolume", &[Restore]),
+    (On::All, "DescribeVolumeStatus", &[Needing::Clone]),
+    (On::Cloned, "CopyVolumes", &[Needing::Clone]),
+    (On::ClonedTags, "CreateTags", &[Needing::Clone]),
+    // The label; what an incomplete run has made.
+    (On::OfARun, "CreateTags", &[Needing::Clone]),
+    (On::OfARun, "DeleteVolume", &[Needing::Clone]),
 ];
 
 /// Those that ask who holds a set.
@@ -233,14 +253,17 @@ fn statement(on: On, actions: Vec<String>, of: &For<'_>) -> Statement {
             let instance = of.instance.map_or("*", InstanceId::as_str);
             vec![arn(&format!("instance/{instance}")), arn("volume/*"), snapshots]
         }
-        On::Restored | On::RestoredTags | On::OfARestore => vec![arn("volume/*")],
+        On::Restored | On::RestoredTags | On::OfARestore | On::Cloned | On::ClonedTags | On::OfARun => {
+            vec![arn("volume/*")]
+        }
         On::Attached => vec![arn(&format!("instance/{}", of.instance.map_or("*", InstanceId::as_str)))],
         On::Created | On::OfASet | On::InTheBin | On::CopySource | On::CopyMade | On::Copied | On::Blocks => {
             vec![snapshots]
         }
     };
     let condition = match on {
-        On::All | On::New | On::InTheBin | On::Blocks | On::Attached => None,
+        On::All | On::New | On::InTheBin | On::Blocks | On::Attached | On::Cloned => None,
+        On::ClonedTags => Some(json!({"StringEquals": {"ec2:CreateAction": "CopyVolumes"}})),
         On::Restored => Some(json!({"StringLike": {format!("aws:RequestTag/{RESTORE_TAG}"): "*"}})),
         On::RestoredTags => Some(json!({"StringEquals": {"ec2:CreateAction": CREATE_VOLUME}})),
         On::OfARestore => Some(json!({"StringLike": {format!("aws:ResourceTag/{RESTORE_TAG}"): "*"}})),
@@ -253,7 +276,7 @@ fn statement(on: On, actions: Vec<String>, of: &For<'_>) -> Statement {
             Some(id) => json!({"StringEquals": {"aws:RequestTag/stillpoint:instance": id.as_str()}}),
             None => json!({"StringLike": {"aws:RequestTag/stillpoint:instance": "i-*"}}),
         }),
-        On::OfASet | On::CopySource => Some(match of.instance {
+        On::OfASet | On::CopySource | On::OfARun => Some(match of.instance {
             Some(id) => json!({"StringEquals": {"aws:ResourceTag/stillpoint:instance": id.as_str()}}),
             None => json!({"StringLike": {"aws:ResourceTag/stillpoint:instance": "i-*"}}),
         }),

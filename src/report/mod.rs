@@ -2,6 +2,7 @@
 //!
 //! In: values of the flow. Out: text and JSON, as strings. Must never: print, or decide anything.
 
+pub mod clone;
 pub(crate) mod change;
 pub(crate) mod copy;
 pub mod databases;

@@ -163,6 +163,9 @@ pub struct State {
     /// True for a rehearsal, which sends no create call: a recovery does not ask EC2 for snapshots.
     #[serde(default)]
     pub rehearsal: bool,
+    /// True for a run that clones volumes: a recovery asks EC2 for clones, not for snapshots.
+    #[serde(default)]
+    pub cloning: bool,
     /// Set in runs of `freeze`.
     #[serde(default)]
     pub held_freeze: Option<HeldFreeze>,
@@ -213,6 +216,7 @@ impl Journal {
             verdict: None,
             ended: false,
             rehearsal: false,
+            cloning: false,
             held_freeze: None,
             expedited: None,
         };

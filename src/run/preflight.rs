@@ -84,6 +84,20 @@ async fn may_tag<E: Describe>(ec2: &E, job: &Job<'_>) -> Result<(), Error> {
     Ok(())
 }
 
+/// May all tags of the request be put on one resource?
+///
+/// # Errors
+/// When they are too many.
+pub(super) fn tags_fit(request: &CreateRequest) -> Result<(), Error> {
+    refuse(cloud::tags_fit(request))
+}
+
+/// Has credentials that last for the window: in it nothing is fetched.
+pub(super) async fn renew<E: Describe>(ec2: &E, job: &Job<'_>) -> Result<(), Failure> {
+    ec2.renew(credentials_needed(job.settings.window)).await?;
+    Ok(())
+}
+
 /// Warms the connections by a DryRun of the same request once more: hooks may have taken long. Returns how
 /// long each DryRun took.
 pub(super) async fn warm<E: Describe>(

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+use super::clone;
 use super::control_socket;
 use super::journal::{Created, Given, Journal};
 use super::release;
@@ -16,11 +17,12 @@ use super::rescue::{self, PATIENCE, Thaws};
 use super::settle;
 use super::unmounted::{self, Remounted};
 use crate::clock::Clock;
+use crate::ec2::clones::Clones;
 use crate::ec2::reconcile::{self, Outcome};
 use crate::ec2::{Ec2, Ec2Error, SnapshotView};
 use crate::exit::Exit;
 use crate::host::lock::{self, FileLock, NoLock};
-use crate::ids::{InstanceId, RunId, SnapshotId};
+use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
 use crate::quiesce::{HookOutcome, Quiesced};
 use crate::sets::tags;
 use crate::window::expedite::Former;
@@ -245,6 +247,36 @@ pub async fn settle<E: Ec2>(
         }
     }
     tagged.map(|()| settled)
+}
+
+/// Finds the clones that a run made which is over, labels them `crash` and closes its journal. A run that came to its
+/// verdict has closed it itself, but where it could not delete what it made.
+///
+/// # Errors
+/// When EC2 does not do as it is asked. The journal then stays for the next start.
+pub async fn settle_clones<E: Clones>(
+    ec2: &E,
+    instance: &InstanceId,
+    clock: &dyn Clock,
+    mut journal: Journal,
+) -> Result<Vec<VolumeId>, Ec2Error> {
+    let state = &journal.state;
+    let found = clone::settle_dead(ec2, instance, clock, &state.run, &state.shares.volumes).await;
+    let owed = !state.unmounted.is_empty() || !state.attempted.is_empty() || state.expedited.is_some();
+    let over = match &found {
+        Ok(ids) => !ids.is_empty() || journal.age() > SETTLED,
+        Err(e) => e.denied(),
+    };
+    match () {
+        () if over && !owed => journal.close(),
+        () if over => {
+            let _ = journal.update(|state| state.created = Created::No);
+        }
+        () => {
+            let _ = journal.write();
+        }
+    }
+    found
 }
 
 async fn tag<E: Ec2>(

@@ -13,6 +13,7 @@ use crate::ec2::reconcile::Outcome;
 use crate::ec2::{CreateRequest, Ec2, Ec2Error, RUN_TAG, SnapshotView};
 use crate::host::superblock;
 use crate::ids::RunId;
+use crate::sets::clones::{self, CloneRecord};
 use crate::sets::record::{self, SetRecord};
 use crate::sets::tags;
 
@@ -36,6 +37,19 @@ pub(super) fn warn_of_frozen(state_dir: &Path, still_frozen: &[PathBuf]) -> bool
 
 /// Writes the record to the state folder. Returns why it was not written, if so.
 pub(super) fn keep(state_dir: &Path, record: &SetRecord) -> Option<String> {
+    keep_by(state_dir, record, || record::keep(state_dir, record))
+}
+
+/// The same of clones.
+pub(super) fn keep_clones(state_dir: &Path, record: &CloneRecord) -> Option<String> {
+    keep_by(state_dir, &record.set, || clones::keep(state_dir, record))
+}
+
+fn keep_by(
+    state_dir: &Path,
+    record: &SetRecord,
+    keep: impl FnOnce() -> std::io::Result<PathBuf>,
+) -> Option<String> {
     let blocked = warn_of_frozen(state_dir, &record.still_frozen);
     if record.not_mounted.iter().any(|m| state_dir.starts_with(m)) {
         return Some("no record is kept: its filesystem is not mounted".to_owned());
@@ -43,8 +57,7 @@ pub(super) fn keep(state_dir: &Path, record: &SetRecord) -> Option<String> {
     if blocked {
         return Some("no record is kept: its filesystem may still be frozen".to_owned());
     }
-    let kept = record::keep(state_dir, record);
-    kept.err().map(|e| format!("cannot keep the record in {}: {e}", state_dir.display()))
+    keep().err().map(|e| format!("cannot keep the record in {}: {e}", state_dir.display()))
 }
 
 /// Adds the result of the look-up by run id to the failure.

@@ -166,7 +166,7 @@ impl<E: Ec2> Goal<E> for Take {
         let record = describe(job, reason, verdict, !self.made.is_empty(), progress);
         let lost = std::mem::take(&mut self.formers.lost);
         let mut outcome = Outcome { record, hint, fired, lost, signal, left: None };
-        mention(&mut outcome, std::mem::take(&mut progress.remounted));
+        mention(&mut outcome.record, &mut outcome.hint, std::mem::take(&mut progress.remounted));
         let given = settle::given(job, &self.request, &outcome.record);
         // Written before the tags are: if this process dies, the next start puts this verdict on the set, and
         // judges nothing.
@@ -257,7 +257,7 @@ pub(super) fn exit(job: &Job<'_>, record: &SetRecord, failure: Option<Exit>) -> 
     verdict::exit(job, &ending)
 }
 
-fn describe(
+pub(super) fn describe(
     job: &Job<'_>,
     failure: Option<String>,
     verdict: verdict::Verdict,
@@ -297,10 +297,9 @@ fn describe(
 }
 
 /// Adds to the record what could not be mounted again, or differs from before.
-fn mention(outcome: &mut Outcome, remounted: Remounted) {
-    let record = &mut outcome.record;
+pub(super) fn mention(record: &mut SetRecord, hint: &mut Option<String>, remounted: Remounted) {
     if !remounted.failed.is_empty() {
-        outcome.hint = Some(unmounted::BY_HAND.to_owned());
+        *hint = Some(unmounted::BY_HAND.to_owned());
     }
     for failed in remounted.failed {
         record.after.push(failed.to_string());

@@ -15,9 +15,10 @@ use super::job::Job;
 use super::progress::Window;
 use crate::config::settings::OnDegraded;
 use crate::ec2::SnapshotView;
+use crate::ec2::clones::CloneView;
 use crate::exit::Exit;
 use crate::ids::VolumeId;
-use crate::plan::{Consistency, Plan};
+use crate::plan::{Consistency, Plan, PlannedVolume};
 use crate::quiesce::HookOutcome;
 use crate::sets::record::SnapshotRecord;
 
@@ -117,67 +118,133 @@ fn ladder(requested: Consistency, on_degraded: OnDegraded, incomplete: bool, end
     }
 }
 
-/// Judges a set.
+/// A snapshot or a clone of a volume.
+pub(super) trait Member {
+    /// What it is called.
+    const NAME: &'static str;
+    /// The volume that it is of.
+    fn volume(&self) -> &VolumeId;
+    /// It exists and is of no use.
+    fn failed(&self) -> bool;
+}
+
+impl Member for SnapshotView {
+    const NAME: &'static str = "snapshot";
+
+    fn volume(&self) -> &VolumeId {
+        &self.volume
+    }
+
+    fn failed(&self) -> bool {
+        self.state == "error"
+    }
+}
+
+impl Member for CloneView {
+    const NAME: &'static str = "clone";
+
+    fn volume(&self) -> &VolumeId {
+        &self.source
+    }
+
+    fn failed(&self) -> bool {
+        self.state == "error"
+    }
+}
+
+/// The labels of what was made.
+#[derive(Debug)]
+pub(super) struct Judged<'a, M> {
+    /// The lowest of its parts.
+    pub achieved: Consistency,
+    /// As [`Verdict::reason`].
+    pub reason: Option<String>,
+    /// In the plan's order, then those of volumes that were not planned.
+    pub parts: Vec<Part<'a, M>>,
+    /// As [`Verdict::missing`].
+    pub missing: Vec<VolumeId>,
+    /// As [`Verdict::doubtful`].
+    pub doubtful: bool,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(super) struct Part<'a, M> {
+    pub member: &'a M,
+    /// Its volume, where that was planned.
+    pub planned: Option<&'a PlannedVolume>,
+    pub achieved: Consistency,
+}
+
+/// Judges a set of snapshots.
 #[must_use]
 pub fn verdict(plan: &Plan, made: &[SnapshotView], evidence: &Evidence) -> Verdict {
+    let judged = judge(plan, made, evidence);
+    let record = |part: &Part<'_, SnapshotView>| SnapshotRecord {
+        id: part.member.id.clone(),
+        volume_id: part.member.volume.clone(),
+        device_name: part.planned.map(|volume| volume.device_name.clone()),
+        mount_points: part.planned.map(|volume| volume.mount_points.clone()).unwrap_or_default(),
+        state: part.member.state.clone(),
+        achieved: part.achieved,
+    };
+    Verdict {
+        snapshots: judged.parts.iter().map(record).collect(),
+        achieved: judged.achieved,
+        reason: judged.reason,
+        missing: judged.missing,
+        doubtful: judged.doubtful,
+    }
+}
+
+/// Judges what was made of each volume of a plan.
+pub(super) fn judge<'a, M: Member>(plan: &'a Plan, made: &'a [M], evidence: &Evidence) -> Judged<'a, M> {
     let base = evidence.label();
     let mut reason = evidence.reason().cloned();
     let mut lower = None; // why a part is only `crash`: a better reason than a missing hook
-    let mut snapshots = Vec::new();
+    let mut parts = Vec::new();
     let mut missing = Vec::new();
     for volume in &plan.volumes {
         let part = base.min(volume.best).min(plan.best.max(Consistency::Filesystem));
-        let Some(s) = made.iter().find(|s| s.volume == volume.id) else {
+        let Some(member) = made.iter().find(|m| *m.volume() == volume.id) else {
             missing.push(volume.id.clone());
             continue;
         };
-        // A snapshot in state `error` exists, so it has to be reported, but it is of no use.
-        let failed = s.state == "error";
-        if failed {
+        // One in state `error` exists, so it has to be reported, but it is of no use.
+        if member.failed() {
             missing.push(volume.id.clone());
         } else if volume.best == Consistency::Crash {
             let why = volume.limited_by.as_ref().unwrap_or(&volume.reason);
             lower.get_or_insert(format!("{} cannot be made quiet: {why}", volume.id));
         }
-        snapshots.push(SnapshotRecord {
-            id: s.id.clone(),
-            volume_id: volume.id.clone(),
-            device_name: Some(volume.device_name.clone()),
-            mount_points: volume.mount_points.clone(),
-            state: s.state.clone(),
-            achieved: if failed { Consistency::Crash } else { part },
-        });
+        let achieved = if member.failed() { Consistency::Crash } else { part };
+        parts.push(Part { member, planned: Some(volume), achieved });
     }
-    for extra in made.iter().filter(|s| !plan.volumes.iter().any(|v| v.id == s.volume)) {
-        lower
-            .get_or_insert(format!("{} is in the set but not in the plan: attached meanwhile", extra.volume));
-        snapshots.push(SnapshotRecord {
-            id: extra.id.clone(),
-            volume_id: extra.volume.clone(),
-            device_name: None,
-            mount_points: Vec::new(),
-            state: extra.state.clone(),
-            achieved: Consistency::Crash,
-        });
+    for extra in made.iter().filter(|m| !plan.volumes.iter().any(|v| v.id == *m.volume())) {
+        lower.get_or_insert(format!(
+            "{} is in the set but not in the plan: attached meanwhile",
+            extra.volume()
+        ));
+        parts.push(Part { member: extra, planned: None, achieved: Consistency::Crash });
     }
     if base > Consistency::Crash {
         reason = lower.or(reason);
     }
     let mut achieved =
-        snapshots.iter().map(|s| s.achieved).min().unwrap_or(Consistency::Crash).min(plan.best);
+        parts.iter().map(|part| part.achieved).min().unwrap_or(Consistency::Crash).min(plan.best);
     if !missing.is_empty() {
         achieved = Consistency::Crash;
         let names: Vec<_> = missing.iter().map(VolumeId::as_str).collect();
-        reason = Some(format!("incomplete: EC2 made no good snapshot of {}", names.join(", ")));
+        reason = Some(format!("incomplete: EC2 made no good {} of {}", M::NAME, names.join(", ")));
     }
     let doubtful = evidence.doubt.is_some() || !missing.is_empty();
-    Verdict { achieved, reason, snapshots, missing, doubtful }
+    Judged { achieved, reason, parts, missing, doubtful }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Expediting, PlannedVolume, PointInTimeCall};
+    use crate::plan::{Expediting, PointInTimeCall};
 
     fn id(digit: char) -> VolumeId {
         format!("vol-{}", digit.to_string().repeat(17)).parse().unwrap()

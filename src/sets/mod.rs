@@ -5,6 +5,7 @@
 //! plan's.
 
 pub mod choose;
+pub mod clones;
 pub mod copy;
 pub mod facts;
 pub mod find;

@@ -112,10 +112,23 @@ pub struct ApplicationRecord {
 /// When it cannot be written, or somebody else than root could lead it elsewhere. The snapshots and their
 /// tags stay as they are.
 pub fn keep(state_dir: &Path, record: &SetRecord) -> std::io::Result<PathBuf> {
-    let folder = state_dir.join("sets");
+    keep_as(state_dir, "sets", &record.run_id, record)
+}
+
+/// Keeps a record as `DIR/FOLDER/RUN.json`, readable by root only.
+///
+/// # Errors
+/// When it cannot be written, or somebody else than root could lead it elsewhere.
+pub(super) fn keep_as(
+    state_dir: &Path,
+    folder: &str,
+    run: &RunId,
+    record: &impl Serialize,
+) -> std::io::Result<PathBuf> {
+    let folder = state_dir.join(folder);
     file::make_folder(&folder, 0o750)?;
     trust::check(&folder, Trusted::own()).map_err(std::io::Error::other)?;
-    let path = folder.join(format!("{}.json", record.run_id));
+    let path = folder.join(format!("{run}.json"));
     file::replace(&path, &serde_json::to_vec_pretty(record)?, 0o640, Lasts::OnDisk)?;
     Ok(path)
 }

@@ -33,7 +33,7 @@ use crate::discover::{Identity, Volume};
 use crate::ec2::{RUN_TAG, TaggedSnapshot};
 use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
 use crate::path_encoding::printable;
-use crate::plan::{Consistency, Plan};
+use crate::plan::{Consistency, Plan, PlannedVolume};
 
 /// The version of the tags: raised when one changes its meaning or goes.
 pub(crate) const SCHEMA: u32 = 1;
@@ -321,6 +321,20 @@ pub fn parts(record: &SetRecord, spread: &BTreeMap<VolumeId, Vec<Tag>>) -> Vec<(
         }
     }
     all
+}
+
+/// What only the clone of this volume gets, the `n`th of its set.
+#[must_use]
+pub(crate) fn of_clone(n: usize, volume: &PlannedVolume) -> Vec<Tag> {
+    let mut tags = vec![
+        (MEMBER_TAG.to_owned(), n.to_string()),
+        ("stillpoint:device".to_owned(), volume.device_name.clone()),
+    ];
+    if !volume.mount_points.is_empty() {
+        let mounts: Vec<_> = volume.mount_points.iter().map(|m| lines::path(m)).collect();
+        tags.push(("stillpoint:mounts".to_owned(), clip(&mounts.join(","), MAX_VALUE)));
+    }
+    tags
 }
 
 /// Each snapshot's number in its set, and its share of the lines. A volume that nobody planned (attached in the

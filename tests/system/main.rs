@@ -12,6 +12,7 @@
 mod apart;
 mod aws;
 mod busy;
+mod clone;
 mod containers;
 mod copies;
 mod death;

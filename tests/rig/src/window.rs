@@ -49,7 +49,11 @@ pub fn after_the_plan<'a>(rig: &'a Rig, arguments: &[&str]) -> InWindow<'a> {
 }
 
 fn held_at<'a>(rig: &'a Rig, which: &str, command: Command) -> InWindow<'a> {
-    let action = if rig.mounts().len() == 1 { "CreateSnapshot" } else { "CreateSnapshots" };
+    let action = match rig.mounts().len() {
+        _ if command.get_args().any(|a| a == "clone") => "CopyVolumes",
+        1 => "CreateSnapshot",
+        _ => "CreateSnapshots",
+    };
     let fault = format!(r#"{{"action": "{action}", {which}}}"#);
     let fault = rig.control("POST", "faults", &fault)["id"].as_u64().unwrap();
     let run = Run::start(command);
