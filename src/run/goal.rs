@@ -2,14 +2,16 @@
 //! [`super::run`].
 //!
 //! ```text
-//!                       take             rehearse            freeze for others
-//! preflight             permissions,     permissions,        who will ask for the thaw is
-//!                       pending          pending             not frozen itself
-//! before_freeze         warm             warm                nobody has asked for the thaw
-//! point_in_time         one create call  a timer             "thaw" on the control socket
-//! thawed                look up a lost   who wrote           record for an early `thaw`
-//!                       answer
-//! settle                tags, record     measurements        record
+//!                 take             clone             rehearse      freeze for others
+//! preflight       permissions,     permissions,      permissions,  who will ask for the thaw
+//!                 pending          copies under way  pending       is not frozen itself
+//! before_freeze   warm             warm              warm          nobody has asked for the thaw
+//! point_in_time   one create call  a copy of each    a timer       "thaw" on the control socket
+//!                                  volume at once
+//! thawed          look up a lost   look up a lost    who wrote     record for an early `thaw`
+//!                 answer           answer
+//! settle          tags, record     delete or tag,    measurements  record
+//!                                  record
 //! ```
 //!
 //! In: what a run has come to. Out: what its goal makes of it. Must never: change the order of a run.
@@ -26,7 +28,7 @@ use super::progress::Progress;
 use crate::error::Error;
 use crate::window::{Called, Limits, Prepared, Times};
 
-/// The purpose of a run: to take a set, to rehearse, or to freeze for somebody else's snapshots.
+/// The purpose of a run: to take a set, to clone its volumes, to rehearse, or to freeze for somebody else's snapshots.
 pub(super) trait Goal<E> {
     /// The result of [`Goal::point_in_time`], such as EC2's answer.
     type Answer;

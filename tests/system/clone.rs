@@ -123,6 +123,9 @@ fn clones_are_one_instant_because_nothing_is_written_between_the_requests() {
     await_some("more records", || (records_at_least(&rig.mount("b"), so_far + 3)).then_some(()));
     let torn_b = copy("b");
 
+    // One request is carried out late: without the freeze, this would be torn too.
+    let late = ["faults", "add", "--action", "CopyVolumes", "--call", "2", "--kind", "delay-before"];
+    rig.sim(&[&late[..], &["--delay", "300ms"]].concat());
     let ended = rig.run(&["clone"]);
     writer.stop();
     ended.exits(0).says("filesystem-consistent, 2 of 2 volumes").says("one instant: nothing was written");
@@ -155,6 +158,7 @@ fn what_is_no_instant_is_said() {
     let rig = Rig::with(&[("a", Fs::Ext4), ("b", Fs::Ext4)], AT_ONCE);
     // Nothing proves that a volume without a mounted filesystem is quiet.
     sh("umount", &[rig.mount("b").to_str().unwrap()]);
+    rig.configure("[plan.default]\nunmounted_volumes = \"crash\"\n");
     let (a, b) = (rig.id("a"), rig.id("b"));
     let both = ["clone", "--volume", &a, "--volume", &b];
     rig.run(&both).exits(78).says("this plan can reach crash consistency at best");
@@ -249,4 +253,51 @@ fn a_clone_that_ec2_cannot_make_is_told() {
     rig.fault("CopyVolumes", "volume-error", "0s");
     let ended = rig.run(&["clone"]);
     ended.exits(11).says("is in the state error");
+}
+
+#[test]
+fn the_printed_policy_is_enough_and_nothing_of_it_too_much() {
+    let rig = Rig::with(&[("a", Fs::Ext4), ("b", Fs::Ext4)], AT_ONCE);
+    let policy = rig.run(&["iam-policy", "clone"]).exits(0).record();
+    let set = |policy: &Value| {
+        rig.control("POST", "iam", &serde_json::json!({ "policy": policy }).to_string());
+    };
+    let mut seen = Vec::new();
+    for (at, statement) in policy["Statement"].as_array().unwrap().iter().enumerate() {
+        let actions = match &statement["Action"] {
+            Value::Array(list) => list.clone(),
+            one => vec![one.clone()],
+        };
+        for action in &actions {
+            let mut less = policy.clone();
+            // None at all would be no list of actions.
+            let rest = actions.iter().filter(|a| *a != action).cloned();
+            less["Statement"][at]["Action"] = rest.chain(["ec2:DescribeTags".into()]).collect();
+            set(&less);
+            let action = action.as_str().unwrap().trim_start_matches("ec2:");
+            let ended = rig.run(&["clone"]);
+            let expected =
+                match (action, statement["Condition"]["StringEquals"]["ec2:CreateAction"].is_string()) {
+                    // Only of an incomplete set.
+                    ("DeleteVolume", _) => 0,
+                    // The label.
+                    ("CreateTags", false) => 11,
+                    _ => 77,
+                };
+            ended.exits(expected);
+            if expected != 0 {
+                ended.says(action);
+            }
+            seen.push(action.to_owned());
+        }
+    }
+    for action in ["CopyVolumes", "DescribeVolumeStatus", "CreateTags", "DeleteVolume"] {
+        assert!(seen.iter().any(|s| s == action), "{seen:?}");
+    }
+    set(&policy);
+    rig.run(&["clone"]).exits(0);
+    let before = tagged(&rig).len();
+    rig.sim(&["faults", "add", "--action", "CopyVolumes", "--call", "2", "--kind", "error"]);
+    rig.run(&["clone"]).exits(23).says("nothing is left of an incomplete set");
+    await_some("its end", || (tagged(&rig).len() == before).then_some(()));
 }
