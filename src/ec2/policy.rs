@@ -330,6 +330,10 @@ mod tests {
                 Snapshot,
                 "DescribeInstances DescribeVolumes DescribeSnapshots CreateSnapshots CreateSnapshot CreateTags CreateTags",
             ),
+            (
+                Needing::Clone,
+                "DescribeInstances DescribeVolumes DescribeVolumeStatus CopyVolumes CreateTags CreateTags DeleteVolume",
+            ),
             (Plan, "DescribeInstances DescribeVolumes CreateSnapshots CreateSnapshot CreateTags"),
             (
                 Rehearse,
