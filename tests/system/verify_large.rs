@@ -32,14 +32,16 @@ fn a_probe_of_two_filesystems_of_100_gib_reads_no_more_than_100_blocks() {
         Mounted(at)
     });
     for mount in &mounted {
-        for n in 0..200 {
+        for n in 0..150 {
             let mut file = std::fs::File::create(mount.0.join(n.to_string())).unwrap();
-            file.write_all(&vec![1; 64 << 10]).unwrap();
+            file.write_all(&vec![1; 1 << 20]).unwrap();
             file.sync_all().unwrap();
         }
     }
     let set = take(&rig);
     rig.await_quiet();
+    let all = rig.run(&["verify", &set, "--level", "whole", "-n", "-o", "json"]).exits(0).record();
+    assert!(all["cost"]["blocks"].as_u64().unwrap() > 500, "there is more than a probe may read: {all}");
     let said = rig.run(&["verify", &set, "-o", "json"]).exits(0).record();
     assert_eq!(
         (&said["verdict"], said["findings"].as_array().unwrap().len()),
