@@ -3,7 +3,8 @@
 //! In: the name of a set, a folder. Out: the ids of new volumes on stdout. Must never: make anything before all of it
 //! was checked, or leave what a failure has made without saying how it is taken back.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
@@ -17,6 +18,7 @@ use crate::ec2::repeat::Repeating;
 use crate::ec2::volumes::{Volumes as _, Which};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::host::lock::{self, FileLock, NoLock};
 use crate::ids::RunId;
 use crate::interrupt::Interrupt;
 use crate::path_encoding::{printable, shown};
@@ -26,7 +28,7 @@ use crate::restore::make::{Stopped, Waiting};
 use crate::restore::plan::{Asked, Host, RESTORE_OF_TAG, RESTORE_TAG, Reach, RestorePlan, plan};
 use crate::restore::record::{self, Record};
 use crate::restore::undo::{look, undo};
-use crate::restore::{identity, mounts};
+use crate::restore::{disks, identity, mounts};
 use crate::sets::guard::members;
 use crate::sets::layout::layout;
 
@@ -136,11 +138,12 @@ fn zone(text: &str) -> Result<String, String> {
 impl Restore {
     pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
         let interrupt = listen()?;
-        let here = !self.no_attach && !self.left;
+        let here = !self.no_attach && !self.left && self.undo.is_none();
         let account = Account::connect(global, None, here).await?;
         if self.left {
             return self.list(&account).await;
         }
+        let _lock = if self.dry_run { None } else { locked(&account.loaded.settings.run_dir).await? };
         if let Some(id) = &self.undo {
             return self.take_back(&account, id, &interrupt).await;
         }
@@ -193,6 +196,11 @@ impl Restore {
 
     /// Everything that can be known before a volume is made.
     async fn check(&self, account: &Account, plan: &RestorePlan) -> Result<(), Error> {
+        if plan.reach != Reach::Volumes {
+            disks::can_be_told("/".as_ref()).map_err(|what| {
+                Error::new(Exit::Config, what).hint("--no-attach makes the volumes; attach them by hand")
+            })?;
+        }
         if plan.reach == Reach::Mounted {
             if !plan.read_only {
                 for filesystem in &plan.filesystems {
@@ -220,6 +228,10 @@ impl Restore {
             return Err(Error::new(Exit::Config, format!("this host knows of no restore {id}"))
                 .hint("`stillpoint restore --list` shows which there are; --undo takes one back from its tags alone"));
         };
+        if known.done && known.plan.reach != Reach::Mounted {
+            say(&format!("restore {id} is done"));
+            return Ok(Exit::Ok);
+        }
         self.carry_out(account, known, interrupt).await
     }
 
@@ -248,6 +260,10 @@ impl Restore {
                 ));
                 Ok(end(Exit::After, Some(signal)))
             }
+            // Somebody may have written to what is there already.
+            Err(stopped) if self.go_on.is_some() => {
+                Err(error(stopped).hint(format!("--continue {id} tries again, --undo {id} takes it back")))
+            }
             Err(stopped) => {
                 say(&format!("restore {id} failed, and is taken back"));
                 let back = self.back(account, &id, interrupt).await;
@@ -266,7 +282,7 @@ impl Restore {
     async fn take_back(&self, account: &Account, id: &RunId, interrupt: &Interrupt) -> Result<Exit, Error> {
         if self.dry_run {
             let on = Here { root: "/".as_ref(), state_dir: &account.loaded.settings.state_dir };
-            let remains = look(&account.calls(), on, id).await.map_err(error)?;
+            let remains = look(&account.calls(), &System, on, id).await.map_err(error)?;
             for volume in &remains.volumes {
                 print(volume.id.as_str());
             }
@@ -284,7 +300,7 @@ impl Restore {
         let ec2 = account.calls().until(interrupt);
         let waiting = Waiting { ec2: &ec2, clock: &System, interrupt, tell: &|line| say(line) };
         let on = Here { root: "/".as_ref(), state_dir: &account.loaded.settings.state_dir };
-        let remains = look(&ec2, on, id).await.map_err(error)?;
+        let remains = look(&ec2, &System, on, id).await.map_err(error)?;
         if remains.volumes.is_empty() && remains.doubtful.is_empty() && remains.record.is_none() {
             return Err(Error::new(Exit::Config, format!("there is no restore {id} in {}", account.region))
                 .hint("`stillpoint restore --list` shows which there are"));
@@ -408,6 +424,20 @@ impl Restore {
             exit_code: exit,
         })?;
         Ok(exit)
+    }
+}
+
+/// One restore, or undo of one, at a time on a host: device names, disks and records are of all of them.
+async fn locked(run_dir: &Path) -> Result<Option<FileLock>, Error> {
+    match lock::take(&run_dir.join("restore.lock"), Duration::ZERO).await {
+        Ok(held) => Ok(Some(held)),
+        // No run folder: this is not the host of any run.
+        Err(NoLock::Unusable(_)) => Ok(None),
+        Err(NoLock::Taken { pid }) => {
+            let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+            Err(Error::new(Exit::Locked, format!("{who} restores a set, or takes one back"))
+                .hint("wait for it"))
+        }
     }
 }
 

@@ -135,8 +135,12 @@ pub trait Volumes: Keep {
         instance: &InstanceId,
         device_name: &str,
     ) -> impl Future<Output = Result<(), Ec2Error>>;
-    /// DetachVolume, not forced.
-    fn detach_volume(&self, volume: &VolumeId) -> impl Future<Output = Result<(), Ec2Error>>;
+    /// DetachVolume from this instance, not forced.
+    fn detach_volume(
+        &self,
+        volume: &VolumeId,
+        instance: &InstanceId,
+    ) -> impl Future<Output = Result<(), Ec2Error>>;
     /// DeleteVolume. One that is gone is deleted.
     fn delete_volume(&self, volume: &VolumeId) -> impl Future<Output = Result<(), Ec2Error>>;
 }

@@ -13,6 +13,7 @@
 //! the same plan can be carried out again after a crash. Must never: mount what has no identity of its own beside its
 //! original, or go on after a step that failed.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -86,7 +87,12 @@ pub async fn carry_out<E: Volumes>(
 ) -> Result<Done, Stopped> {
     let plan = record.plan.clone();
     record.write(on.state_dir).map_err(|e| here(format!("cannot write down what is to be done: {e}")))?;
-    let ids = waiting.create(&plan).await?;
+    let known = record.made.clone();
+    let noted = |number: usize, id: &VolumeId| {
+        record.made.insert(number, id.clone());
+        record.write(on.state_dir).map_err(|e| format!("cannot write down that {id} was made: {e}"))
+    };
+    let ids = waiting.create(&plan, &known, noted).await?;
     let mut done = Done {
         volumes: plan
             .volumes
@@ -113,13 +119,9 @@ pub async fn carry_out<E: Volumes>(
     }
     if plan.reach == Reach::Mounted {
         let mut found = Vec::new();
-        for filesystem in &plan.filesystems {
-            let place = shown(&filesystem.source);
-            found.push(
-                own_identity(filesystem, &ids, plan.read_only, waiting, on)
-                    .await
-                    .map_err(|e| here(format!("{place}: {e}")))?,
-            );
+        for (n, filesystem) in plan.filesystems.iter().enumerate() {
+            let one = own_identity(n, filesystem, &ids, record, waiting, on).await;
+            found.push(one.map_err(|e| here(format!("{}: {e}", shown(&filesystem.source))))?);
         }
         done.mounts = mount_all(record, &found, waiting, on).map_err(here)?;
         if !plan.read_only {
@@ -142,52 +144,43 @@ struct Found {
     mounted: bool,
 }
 
-/// Finds it, and gives it an identity of its own where it has not got one yet.
+/// Finds it, and gives it an identity of its own where it has not got one yet. Which partition it is on is noted before:
+/// with another UUID, it could not be told from others.
 async fn own_identity<E: Volumes>(
+    number: usize,
     filesystem: &PlannedFilesystem,
     ids: &[VolumeId],
-    read_only: bool,
+    record: &mut Record,
     waiting: &Waiting<'_, E>,
     on: Here<'_>,
 ) -> Result<Found, String> {
     let volume = ids.get(filesystem.volume).ok_or("its volume is not known")?;
-    let fstype = &filesystem.fstype;
-    let (disk, parts) = disks::of(on.root, volume)?.ok_or("its disk is not here")?;
-    let table = mountinfo::read(Path::new("/"), "self").map_err(|e| e.to_string())?;
-    if let Some(device) =
-        std::iter::once(&disk).chain(&parts).find(|d| !disks::mounts_of(&table.lines, d).is_empty())
-    {
-        let uuid = disks::uuid(device, fstype)?;
-        return Ok(Found { device: device.clone(), uuid, mounted: true });
+    let (fstype, uuid) = (&filesystem.fstype, filesystem.uuid.as_deref());
+    let device = match record.on.get(&number) {
+        Some(partition) => disks::await_partition(on.root, volume, *partition, waiting.clock).await?,
+        None => disks::await_filesystem(on.root, volume, fstype, uuid, waiting.clock).await?,
+    };
+    let noted = record.on.insert(number, disks::partition(&device)).is_some();
+    record.write(on.state_dir).map_err(|e| format!("cannot write down where it is: {e}"))?;
+    let lines = mountinfo::read(Path::new("/"), "self").map_err(|e| e.to_string())?.lines;
+    let mounted = !disks::mounts_of(&lines, &device).is_empty();
+    let now = disks::uuid(&device, fstype)?;
+    if now.is_none() {
+        return Err(format!("{} of {volume} has no {fstype}", device.name));
     }
-    if let Ok(device) = disks::filesystem(on.root, volume, fstype, filesystem.uuid.as_deref()) {
-        let uuid = if read_only {
-            filesystem.uuid.clone()
-        } else {
-            let uuid = identity::renew(&device, fstype).await?;
-            (waiting.tell)(&format!(
-                "{}: {fstype} on {} has the UUID {uuid} now",
-                shown(&filesystem.source),
-                device.name
-            ));
-            Some(uuid)
-        };
-        return Ok(Found { device, uuid, mounted: false });
+    // One that is another than the set's was given to it before this restore was interrupted. Where the set has none,
+    // it is given another one again.
+    let renewed = noted && uuid.is_some() && now.as_deref() != uuid;
+    if record.plan.read_only || mounted || renewed {
+        return Ok(Found { device, uuid: now, mounted });
     }
-    // A restore that goes on has renewed it before.
-    let device = disks::filesystem(on.root, volume, fstype, None)?;
-    match disks::uuid(&device, fstype)? {
-        Some(uuid) if is_renewed(filesystem, &uuid) => Ok(Found { device, uuid: Some(uuid), mounted: false }),
-        _ => Err(format!(
-            "{volume} has no {fstype} with the UUID {}",
-            filesystem.uuid.as_deref().unwrap_or("of the set")
-        )),
-    }
-}
-
-/// Of a filesystem whose UUID the set knows, any other UUID is one that this restore gave it: the volume is its own.
-fn is_renewed(filesystem: &PlannedFilesystem, uuid: &str) -> bool {
-    filesystem.uuid.as_deref().is_none_or(|was| was != uuid)
+    let uuid = identity::renew(&device, fstype).await?;
+    (waiting.tell)(&format!(
+        "{}: {fstype} on {} has the UUID {uuid} now",
+        shown(&filesystem.source),
+        device.name
+    ));
+    Ok(Found { device, uuid: Some(uuid), mounted })
 }
 
 /// Mounts what is not mounted, outermost first.
@@ -198,12 +191,23 @@ fn mount_all<E: Volumes>(
     on: Here<'_>,
 ) -> Result<Vec<MadeMount>, String> {
     let plan = record.plan.clone();
-    let fresh = !found.iter().any(|f| f.mounted);
-    let (target, made) = mounts::target(&plan.to, fresh)?;
-    let mut folders = Vec::new();
-    if made {
-        folders.push(plan.to.clone());
+    let fresh = !record.at_target;
+    if fresh {
+        // Before the first one is made: those that are made are removed again, whenever this process dies.
+        let mounts = plan.filesystems.iter().flat_map(|f| &f.mounts);
+        let beneath = |at: &Path| {
+            at.ancestors().filter(|p| !p.as_os_str().is_empty()).map(|p| plan.to.join(p)).collect::<Vec<_>>()
+        };
+        let mut folders: BTreeSet<PathBuf> = mounts.flat_map(|m| beneath(&m.at)).collect();
+        if plan.to.symlink_metadata().is_err() {
+            folders.insert(plan.to.clone());
+        }
+        record.folders = folders.into_iter().map(Folder).collect();
+        record.at_target = true;
+        record.write(on.state_dir).map_err(|e| e.to_string())?;
     }
+    // What a process that died has made there is its own: only something mounted stands in the way.
+    let target = mounts::target(&plan.to, fresh)?;
     let mut all: Vec<(usize, &super::plan::PlannedMount)> =
         plan.filesystems.iter().enumerate().flat_map(|(n, f)| f.mounts.iter().map(move |m| (n, m))).collect();
     all.sort_by_key(|(_, m)| (m.at.components().count(), m.at.clone()));
@@ -224,8 +228,7 @@ fn mount_all<E: Volumes>(
                 Some(&mount.root),
             )
             .map_err(|e| format!("{}: {e}", shown(&filesystem.source)))?;
-            let new = mounts::attach(&target, &mount.at, &made, options.attributes)?;
-            folders.extend(new.into_iter().map(|f| plan.to.join(f)));
+            mounts::attach(&target, &mount.at, &made, options.attributes)?;
             (waiting.tell)(&format!("{} is mounted at {}", shown(&filesystem.source), shown(&place)));
         }
         done.push(MadeMount {
@@ -233,8 +236,6 @@ fn mount_all<E: Volumes>(
             mount_point: place,
             uuid: found.uuid.clone(),
         });
-        record.folders.extend(std::mem::take(&mut folders).into_iter().map(Folder));
-        record.write(on.state_dir).map_err(|e| e.to_string())?;
     }
     Ok(done)
 }

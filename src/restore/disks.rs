@@ -55,11 +55,56 @@ pub async fn await_disk(root: &Path, volume: &VolumeId, clock: &dyn Clock) -> Re
     }
 }
 
-/// The device on this volume that has the filesystem: the whole disk, or a partition.
+/// The partition that a device is; none for a whole disk.
+#[must_use]
+pub fn partition(of: &BlockDevice) -> Option<u32> {
+    if let DeviceKind::Partition { number } = of.kind { Some(number) } else { None }
+}
+
+/// Waits for this partition of a volume, or for its whole disk: the kernel reads the table after the disk has come, and
+/// from a snapshot that takes a while.
+///
+/// # Errors
+/// When it does not come.
+pub async fn await_partition(
+    root: &Path,
+    volume: &VolumeId,
+    number: Option<u32>,
+    clock: &dyn Clock,
+) -> Result<BlockDevice, String> {
+    let look = || {
+        let (disk, parts) = of(root, volume)?.ok_or_else(|| format!("the disk of {volume} is not here"))?;
+        let found = std::iter::once(disk).chain(parts).find(|d| partition(d) == number);
+        found.ok_or_else(|| format!("{volume} has no partition {}", number.unwrap_or_default()))
+    };
+    until(look, clock).await
+}
+
+/// Waits for the device on this volume that has the filesystem: the whole disk, or a partition.
 ///
 /// # Errors
 /// When there is none, or more than one.
-pub fn filesystem(
+pub async fn await_filesystem(
+    root: &Path,
+    volume: &VolumeId,
+    fstype: &str,
+    uuid: Option<&str>,
+    clock: &dyn Clock,
+) -> Result<BlockDevice, String> {
+    until(|| filesystem(root, volume, fstype, uuid), clock).await
+}
+
+async fn until<T>(look: impl Fn() -> Result<T, String>, clock: &dyn Clock) -> Result<T, String> {
+    let end = clock.elapsed() + LIMIT;
+    loop {
+        match look() {
+            Err(_) if clock.elapsed() < end => clock.pause(PAUSE).await,
+            said => return said,
+        }
+    }
+}
+
+fn filesystem(
     root: &Path,
     volume: &VolumeId,
     fstype: &str,
@@ -78,6 +123,18 @@ pub fn filesystem(
         1 => Ok(found.remove(0)),
         0 => Err(format!("{volume} has no {what}")),
         n => Err(format!("{volume} has {n} of {what}")),
+    }
+}
+
+/// Does this host tell which disk is which volume, by NVMe serial numbers? On Xen, no disk says it.
+///
+/// # Errors
+/// Why it cannot be told.
+pub fn can_be_told(root: &Path) -> Result<(), String> {
+    let all = devices(root).map_err(|e| e.to_string())?;
+    match all.iter().any(|d| serial_volume(d).is_some()) {
+        true => Ok(()),
+        false => Err("no disk here says which EBS volume it is (as on Xen): a new one could be neither hidden nor found".to_owned()),
     }
 }
 

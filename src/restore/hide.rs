@@ -4,8 +4,9 @@
 //! /dev/disk point to either of the two, LVM and md would take its devices for their own, and a systemd mount could go
 //! away with it. So the rules are there before AttachVolume: the serial number of an EBS disk is its volume's id.
 //!
-//! `SYSTEMD_READY=0` is what systemd's units, LVM's autoactivation (69-dm-lvm.rules), md's assembly
-//! (64-md-raid-assembly.rules) and btrfs's scan (64-btrfs.rules) leave a device alone for.
+//! `SYSTEMD_READY=0` is what systemd's units, md's assembly (64-md-raid-assembly.rules) and btrfs's scan
+//! (64-btrfs.rules) leave a device alone for. LVM's autoactivation (69-dm-lvm.rules) does not look at it, but leaves a
+//! path of a multipath device alone (`DM_MULTIPATH_DEVICE_PATH`).
 //!
 //! In: volume ids. Out: files in /run/udev/rules.d. Must never: outlive the restore, or hide another disk.
 
@@ -37,7 +38,7 @@ fn rules(part: &str, volumes: &[VolumeId]) -> String {
         let of = format!("SUBSYSTEM==\"block\", ATTRS{{serial}}==\"{serial}*\"");
         if part == PARTS[0] {
             text.push_str(&format!(
-                "{of}, ENV{{SYSTEMD_READY}}=\"0\", ENV{{UDISKS_IGNORE}}=\"1\", OPTIONS+=\"link_priority=-100\"\n"
+                "{of}, ENV{{SYSTEMD_READY}}=\"0\", ENV{{UDISKS_IGNORE}}=\"1\", ENV{{DM_MULTIPATH_DEVICE_PATH}}=\"1\", OPTIONS+=\"link_priority=-100\"\n"
             ));
         } else {
             let links = [
@@ -138,6 +139,7 @@ mod tests {
         hide(root.path(), &id, &volumes[..1]).await.unwrap();
         let text = |part| std::fs::read_to_string(path(root.path(), part, &id)).unwrap();
         assert!(text("59").contains("ATTRS{serial}==\"vol0aaaaaaaaaaaaaaaa*\", ENV{SYSTEMD_READY}=\"0\""));
+        assert!(text("59").contains("ENV{DM_MULTIPATH_DEVICE_PATH}=\"1\""), "LVM looks at nothing else");
         assert!(text("61").contains("SYMLINK-=\"disk/by-uuid/$env{ID_FS_UUID_ENC}\""));
         assert!(!text("59").contains("vol0bbbbbbbb"));
         reveal(root.path(), &id).await.unwrap();

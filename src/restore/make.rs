@@ -3,10 +3,10 @@
 //! In: a plan; volumes. Out: the same, as EC2 shows them. Must never: make a volume twice (its token is the plan's), or
 //! attach one before its disk is hidden from the host.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
 use super::plan::RestorePlan;
 use crate::clock::Clock;
@@ -86,25 +86,44 @@ impl<E: Volumes> Waiting<'_, E> {
         }
     }
 
-    /// Makes every volume of the plan, all at the same time, and waits until they can be attached. Returns their ids in
-    /// the plan's order; `made` is told each as soon as it is known.
+    /// Makes the volumes of the plan that are not made yet, all at the same time, and waits until they can be attached.
+    /// Returns their ids in the plan's order; `made` is told each as soon as EC2 has answered.
     ///
     /// # Errors
     /// The first that was not made.
-    pub async fn create(&self, plan: &RestorePlan) -> Result<Vec<VolumeId>, Stopped> {
+    pub async fn create(
+        &self,
+        plan: &RestorePlan,
+        known: &BTreeMap<usize, VolumeId>,
+        mut made: impl FnMut(usize, &VolumeId) -> Result<(), String>,
+    ) -> Result<Vec<VolumeId>, Stopped> {
         self.interrupted()?;
         let one = async |number: usize| {
             let request = plan.request(number).ok_or_else(|| Stopped::Here("no such volume".to_owned()))?;
             let asked = async || self.ec2.inner().create_volume(&request).await;
-            let id = self.ec2.call("CreateVolume", asked).await?;
-            (self.tell)(&format!(
-                "{id} of {} ({} GiB, {})",
-                request.snapshot, plan.volumes[number].size_gib, request.volume_type
-            ));
-            Ok::<_, Stopped>(id)
+            Ok::<_, Stopped>((number, self.ec2.call("CreateVolume", asked).await?))
         };
-        let made = join_all((0..plan.volumes.len()).map(one)).await;
-        let ids: Vec<VolumeId> = made.into_iter().collect::<Result<_, _>>()?;
+        let missing = (0..plan.volumes.len()).filter(|n| !known.contains_key(n));
+        let mut asked: FuturesUnordered<_> = missing.map(one).collect();
+        let (mut all, mut failed) = (known.clone(), None);
+        while let Some(said) = asked.next().await {
+            match said {
+                Ok((number, id)) => {
+                    let volume = &plan.volumes[number];
+                    (self.tell)(&format!(
+                        "{id} of {} ({} GiB, {})",
+                        volume.snapshot, volume.size_gib, volume.volume_type
+                    ));
+                    made(number, &id).map_err(Stopped::Here)?;
+                    all.insert(number, id);
+                }
+                Err(stopped) => failed = failed.or(Some(stopped)),
+            }
+        }
+        if let Some(stopped) = failed {
+            return Err(stopped);
+        }
+        let ids: Vec<VolumeId> = all.into_values().collect();
         // A volume whose key cannot be used is there for a moment, and then it is not.
         let mut shown: Vec<VolumeId> = Vec::new();
         self.until(&ids, |seen| {
@@ -133,7 +152,8 @@ impl<E: Volumes> Waiting<'_, E> {
         Ok(ids)
     }
 
-    /// Attaches the volumes, each by its device name of the plan, and waits until EC2 says that they are.
+    /// Attaches the volumes, each by its device name of the plan or by a spare one, and waits until EC2 says that they
+    /// are.
     ///
     /// # Errors
     /// The first that is not.
@@ -144,52 +164,76 @@ impl<E: Volumes> Waiting<'_, E> {
         instance: &InstanceId,
     ) -> Result<(), Stopped> {
         self.interrupted()?;
-        let which = Which::Ids(ids.to_vec());
-        let asked = async || self.ec2.inner().volumes_that_are(&which).await;
-        let seen = self.ec2.call("DescribeVolumes", asked).await?;
-        for (volume, id) in plan.volumes.iter().zip(ids) {
-            let now = seen.iter().find(|v| v.id == *id);
-            if now.is_some_and(|v| v.attachments.iter().any(|a| a.instance.as_ref() == Some(instance))) {
-                continue;
+        let here = |v: &VolumeView| v.attachments.iter().any(|a| a.instance.as_ref() == Some(instance));
+        let stranger = |seen: &[VolumeView]| {
+            let strange = seen.iter().find(|v| !v.attachments.is_empty() && !here(v));
+            strange.map(|v| format!("{} is attached to another instance", v.id))
+        };
+        // EC2 attaches none that it still detaches.
+        let mut free = BTreeSet::new();
+        self.until(ids, |seen| {
+            if let Some(why) = stranger(seen) {
+                return Err(why);
             }
-            let name = volume.device_name.as_deref().unwrap_or_default();
-            // Not repeated by itself: after a lost answer it is attached, and a second call is refused for that.
-            let asked = async || match self.ec2.inner().attach_volume(id, instance, name).await {
-                Err(Ec2Error::Refused { code, message, .. })
-                    if code == "VolumeInUse" && message.contains(instance.as_str()) =>
-                {
-                    Ok(())
+            free = seen.iter().filter(|v| v.attachments.is_empty()).map(|v| v.id.clone()).collect();
+            let under_way = |state: &str| matches!(state, "detaching" | "busy");
+            Ok(seen.iter().all(|v| v.attachments.iter().all(|a| !under_way(&a.state))))
+        })
+        .await?;
+        let mut spare = plan.spare_names.iter();
+        for (volume, id) in plan.volumes.iter().zip(ids).filter(|(_, id)| free.contains(id)) {
+            let mut name = volume.device_name.as_deref().unwrap_or_default();
+            loop {
+                let asked = async || self.ec2.inner().attach_volume(id, instance, name).await;
+                match self.ec2.call("AttachVolume", asked).await {
+                    Ok(()) => break,
+                    // Its answer got lost, and it is attached: to whom, is looked at below.
+                    Err(Ec2Error::Refused { code, .. }) if code == "VolumeInUse" => break,
+                    // A name that was free a moment ago, or is not free yet.
+                    Err(Ec2Error::Refused { code, message, .. })
+                        if code == "InvalidParameterValue"
+                            && message.contains("already in use")
+                            && !spare.as_slice().is_empty() =>
+                    {
+                        name = spare.next().map_or(name, String::as_str);
+                    }
+                    Err(e) => return Err(e.into()),
                 }
-                other => other,
-            };
-            self.ec2.call("AttachVolume", asked).await?;
+            }
         }
         self.until(ids, |seen| {
-            let attached = |v: &&VolumeView| {
-                let here = v.attachments.iter().find(|a| a.instance.as_ref() == Some(instance));
-                here.is_some_and(|a| a.state == "attached")
-            };
+            if let Some(why) = stranger(seen) {
+                return Err(why);
+            }
+            let attached = |v: &&VolumeView| here(v) && v.attachments.iter().all(|a| a.state == "attached");
             Ok(seen.iter().filter(attached).count() == ids.len())
         })
         .await
     }
 
-    /// Detaches these, waits until they are, and deletes them.
+    /// Detaches these from this instance, waits until they are, and deletes them. `from` is none on a computer that is
+    /// no instance: then they must not be attached.
     ///
     /// # Errors
     /// The first that stays.
-    pub async fn take_away(&self, volumes: &[VolumeView]) -> Result<(), Stopped> {
+    pub async fn take_away(&self, volumes: &[VolumeView], from: Option<&InstanceId>) -> Result<(), Stopped> {
         let ids: Vec<VolumeId> = volumes.iter().map(|v| v.id.clone()).collect();
         // EC2 detaches none that it still attaches.
         let mut attached = BTreeSet::new();
         self.until(&ids, |seen| {
             let all = || seen.iter().flat_map(|v| v.attachments.iter().map(move |a| (v, a)));
+            if let Some((volume, _)) =
+                all().find(|(_, a)| a.instance.is_none() || a.instance.as_ref() != from)
+            {
+                return Err(format!("{} is attached elsewhere: take it back there", volume.id));
+            }
             attached = all().filter(|(_, a)| a.state == "attached").map(|(v, _)| v.id.clone()).collect();
             Ok(all().all(|(_, a)| a.state != "attaching"))
         })
         .await?;
         for id in &attached {
-            let asked = async || match self.ec2.inner().detach_volume(id).await {
+            let Some(instance) = from else { continue };
+            let asked = async || match self.ec2.inner().detach_volume(id, instance).await {
                 // Its answer got lost, and it is detached.
                 Err(Ec2Error::Refused { code, .. }) if code == "IncorrectState" => Ok(()),
                 other => other,

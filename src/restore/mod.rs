@@ -11,7 +11,7 @@
 //! touch what the set was taken of, or believe a tag where the data can be asked.
 
 pub mod carry_out;
-mod disks;
+pub mod disks;
 mod hide;
 pub mod identity;
 pub mod make;

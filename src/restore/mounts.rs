@@ -89,12 +89,11 @@ pub fn check_target(path: &Path) -> Result<(), String> {
     }
 }
 
-/// The target folder, opened; made where it is not there. Returns whether it was made. `fresh`: of a restore that has
-/// mounted nothing yet.
+/// The target folder, opened; made where it is not there. `fresh`: of a restore that has made nothing there yet.
 ///
 /// # Errors
 /// When others could change what its path leads to; of a fresh one, when it is not empty, or something is mounted there.
-pub fn target(path: &Path, fresh: bool) -> Result<(OwnedFd, bool), String> {
+pub fn target(path: &Path, fresh: bool) -> Result<OwnedFd, String> {
     let place = shown(path);
     let plain = path.is_absolute() && !path.components().any(|c| matches!(c, Component::ParentDir));
     let (Some(above), Some(name), true) = (path.parent(), path.file_name(), plain) else {
@@ -109,11 +108,10 @@ pub fn target(path: &Path, fresh: bool) -> Result<(OwnedFd, bool), String> {
         Mode::empty(),
     )
     .map_err(said)?;
-    let made = match mkdirat(&above, name, Mode::from_bits_truncate(0o700)) {
-        Ok(()) => true,
-        Err(Errno::EEXIST) => false,
+    match mkdirat(&above, name, Mode::from_bits_truncate(0o700)) {
+        Ok(()) | Err(Errno::EEXIST) => {}
         Err(errno) => return Err(said(errno)),
-    };
+    }
     // Not past a link, and not onto what is mounted there.
     let opened = if fresh { beneath::below(&above, Path::new(name)) } else { beneath::entry(&above, name) };
     let folder = match opened {
@@ -127,39 +125,45 @@ pub fn target(path: &Path, fresh: bool) -> Result<(OwnedFd, bool), String> {
     if fresh && entries.next().is_some() {
         return Err(format!("{place} is not empty"));
     }
-    Ok((folder, made))
+    Ok(folder)
 }
 
-/// Attaches a mount beneath the target, at a path that is made where it is missing. Returns the folders that were made,
-/// by their paths beneath the target.
+/// Attaches a mount beneath the target, at a path that is made where it is missing.
 ///
 /// # Errors
-/// When the path leads past a link or to something else than a folder, or the kernel refuses.
-pub fn attach(target: &OwnedFd, at: &Path, mount: &OwnedFd, attributes: u64) -> Result<Vec<PathBuf>, String> {
+/// When the path leads past a link or to something else than a folder, something is mounted there, or the kernel refuses.
+pub fn attach(target: &OwnedFd, at: &Path, mount: &OwnedFd, attributes: u64) -> Result<(), String> {
     let place = shown(at);
     let said = |errno: Errno| format!("{place}: {}", errno.desc());
-    let mut made = Vec::new();
-    let mut folder = target.try_clone().map_err(|e| e.to_string())?;
     // What was mounted over the target a moment ago is on top of it.
-    folder = over(folder)?;
+    let mut folder = over(target.try_clone().map_err(|e| e.to_string())?)?;
     let mut path = PathBuf::new();
-    for part in at.components() {
+    let mut parts = at.components().peekable();
+    while let Some(part) = parts.next() {
         let Component::Normal(name) = part else { return Err(format!("{place} is not a place for a mount")) };
         path.push(name);
-        folder = match beneath::entry(&folder, name) {
-            Ok(found) => found,
+        // On the way there, what is mounted is of this restore; at the end of it, nothing may be.
+        let last = parts.peek().is_none();
+        let open = |folder: &OwnedFd| match last {
+            true => beneath::below(folder, Path::new(name)),
+            false => beneath::entry(folder, name),
+        };
+        let found = match open(&folder) {
             Err(Errno::ENOENT) => {
                 mkdirat(&folder, name, Mode::from_bits_truncate(0o755)).map_err(said)?;
-                made.push(path.clone());
-                beneath::entry(&folder, name).map_err(said)?
+                open(&folder)
             }
+            found => found,
+        };
+        folder = match found {
+            Ok(found) => found,
             Err(Errno::ELOOP) => return Err(format!("{} is a link", shown(&path))),
+            Err(Errno::EXDEV) => return Err(format!("something is mounted at {place}")),
             Err(errno) => return Err(said(errno)),
         };
     }
     set(mount, attributes, ATTRIBUTES & !attributes | ATIME, 0)?;
-    mount_api::attach(mount.as_fd(), folder.as_fd()).map_err(said)?;
-    Ok(made)
+    mount_api::attach(mount.as_fd(), folder.as_fd()).map_err(said)
 }
 
 /// What is mounted over an open folder of this program's own, if anything is.

@@ -106,6 +106,9 @@ pub struct RestorePlan {
     pub filesystems: Vec<PlannedFilesystem>,
     /// What is to be said of it before.
     pub notes: Vec<String>,
+    /// Device names to go on with where EC2 says that one is in use after all.
+    #[serde(default)]
+    pub spare_names: Vec<String>,
 }
 
 /// A volume that will be made.
@@ -233,10 +236,19 @@ pub fn plan(
         (None, None) => return no("in which zone?", "--az us-east-1a"),
     };
     let mut notes = Vec::new();
-    let names = match host {
-        Some(host) => names(host, volumes.len())?.into_iter().map(Some).collect(),
-        None => vec![None; volumes.len()],
+    let (names, spare_names) = match host {
+        Some(host) => {
+            let mut all = names(host, volumes.len())?;
+            let spare = all.split_off(volumes.len());
+            (all.into_iter().map(Some).collect(), spare)
+        }
+        None => (vec![None; volumes.len()], Vec::new()),
     };
+    if host.is_some() && (asked.read_only || asked.reach == Reach::Attached) {
+        notes.push(
+            "take it back before a reboot: with the UUIDs of the originals, the boot could mount these instead".to_owned(),
+        );
+    }
     let mut planned = Vec::new();
     for (volume, device_name) in volumes.iter().zip(names) {
         let Some(member) = set.members.iter().find(|m| m.volume_id == volume.id) else {
@@ -280,6 +292,7 @@ pub fn plan(
         volumes: planned,
         filesystems,
         notes,
+        spare_names,
     })
 }
 
@@ -431,7 +444,10 @@ fn planned_filesystem(
     })
 }
 
-/// Device names for so many volumes more.
+/// Names that may be tried beside those that are wanted.
+const SPARE: usize = 4;
+
+/// Device names for so many volumes more, and some to spare.
 fn names(host: &Host, wanted: usize) -> Result<Vec<String>, Refusal> {
     let taken = &host.view.device_names;
     if let Some(limit) = host.limit {
@@ -458,7 +474,7 @@ fn names(host: &Host, wanted: usize) -> Result<Vec<String>, Refusal> {
     let more = ('b'..='e').rev().chain(('q'..='z').rev()).map(|c| format!("/dev/sd{c}"));
     let many = ('b'..='c').flat_map(|a| ('a'..='z').map(move |b| format!("/dev/xvd{a}{b}")));
     let free: Vec<String> =
-        safe.chain(more).chain(many).filter(|n| !used.contains(&letters(n))).take(wanted).collect();
+        safe.chain(more).chain(many).filter(|n| !used.contains(&letters(n))).take(wanted + SPARE).collect();
     if free.len() < wanted {
         return no(
             format!("{} has {} free device names of {wanted}", host.id, free.len()),

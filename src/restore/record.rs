@@ -3,14 +3,16 @@
 //! In: a plan and how far it is. Out: a file that survives a reboot, for root alone. Must never: be needed to take a
 //! restore back: the tags of its volumes and the kernel say what is there.
 
+use std::collections::BTreeMap;
 use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::plan::RestorePlan;
 use crate::host::file::{self, Lasts};
-use crate::ids::RunId;
+use crate::ids::{RunId, VolumeId};
 
 /// Version of the file.
 const VERSION: u32 = 1;
@@ -23,9 +25,21 @@ pub struct Record {
     version: u32,
     /// What was decided.
     pub plan: RestorePlan,
-    /// Folders that were made for it, outermost first.
+    /// When, by this host's clock.
+    pub began: Timestamp,
+    /// Folders that are made for it where they are missing, outermost first.
     #[serde(default)]
     pub folders: Vec<Folder>,
+    /// The volumes that were made, by their numbers in the plan: known as soon as EC2 has answered.
+    #[serde(default)]
+    pub made: BTreeMap<usize, VolumeId>,
+    /// The partition that each filesystem of the plan was found on; none for the whole disk. Noted before its UUID is
+    /// changed, by which it could not be found again.
+    #[serde(default)]
+    pub on: BTreeMap<usize, Option<u32>>,
+    /// The target folder is its own: what is in it was made by it.
+    #[serde(default)]
+    pub at_target: bool,
     /// All of it is done.
     pub done: bool,
 }
@@ -38,7 +52,16 @@ impl Record {
     /// Of a restore that begins.
     #[must_use]
     pub fn of(plan: RestorePlan) -> Self {
-        Self { version: VERSION, plan, folders: Vec::new(), done: false }
+        Self {
+            version: VERSION,
+            plan,
+            began: Timestamp::now(),
+            folders: Vec::new(),
+            made: BTreeMap::new(),
+            on: BTreeMap::new(),
+            at_target: false,
+            done: false,
+        }
     }
 
     /// Writes it.

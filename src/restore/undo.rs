@@ -1,12 +1,17 @@
 //! A restore is taken back: unmounted, detached, deleted.
 //!
+//! A tag can be put on any volume. So a host goes by the ids that it noted when EC2 had made the volumes; a volume whose
+//! id it did not get to note has to be made of the planned snapshot, and since the restore began. Elsewhere, the snapshot
+//! that EC2 says a volume was made of has to be of the set, and nothing on it may be mounted.
+//!
 //! In: the id of a restore; EC2, this host. Out: nothing of it is left. Must never: delete a volume that a restore has
-//! not made: a tag can be put on any volume, and so the snapshot that EC2 says it was made of has to be of the set; or
-//! unmount anything but its own disks.
+//! not made, or unmount anything but its own disks.
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
+use jiff::SignedDuration;
 use nix::mount::{MntFlags, umount2};
 
 use super::carry_out::Here;
@@ -14,13 +19,14 @@ use super::make::{Stopped, Waiting};
 use super::plan::{RESTORE_OF_TAG, RESTORE_TAG};
 use super::record::{self, Record};
 use super::{disks, hide};
-use crate::ec2::RUN_TAG;
+use crate::clock::Clock;
 use crate::ec2::keep::Wanted;
 use crate::ec2::repeat::Repeating;
 use crate::ec2::volumes::{VolumeView, Volumes, Which};
+use crate::ec2::{RUN_TAG, TaggedSnapshot};
 use crate::host::beneath;
 use crate::host::mountinfo;
-use crate::ids::{InstanceId, RunId, SnapshotId};
+use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
 use crate::path_encoding::shown;
 use crate::sets::find::snapshots;
 
@@ -41,42 +47,102 @@ pub struct Remains {
     pub record: Option<Record>,
 }
 
+/// For so long it is waited until EC2 shows what it has made: it shows that later than it says so (EC2 guide, "eventual
+/// consistency").
+const SHOWN: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_secs(1);
+/// So far may this host's clock and EC2's differ.
+const CLOCKS: SignedDuration = SignedDuration::from_mins(5);
+
 /// Looks for it.
 ///
 /// # Errors
 /// When EC2 does not say, or what this host remembers cannot be read.
-pub async fn look<E: Volumes>(ec2: &Repeating<'_, E>, on: Here<'_>, id: &RunId) -> Result<Remains, Stopped> {
-    let which = Which::Tagged(RESTORE_TAG.to_owned(), id.to_string());
-    let asked = async || ec2.inner().volumes_that_are(&which).await;
-    let mut found = ec2.call("DescribeVolumes", asked).await?;
-    found.retain(|volume| !volume.is_gone());
+pub async fn look<E: Volumes>(
+    ec2: &Repeating<'_, E>,
+    clock: &dyn Clock,
+    on: Here<'_>,
+    id: &RunId,
+) -> Result<Remains, Stopped> {
     let record = record::read(on.state_dir, id)
         .map_err(|e| here(format!("what this host remembers of {id} cannot be read: {e}")))?;
-    let planned: BTreeSet<SnapshotId> =
-        record.iter().flat_map(|r| r.plan.volumes.iter().map(|v| v.snapshot.clone())).collect();
+    let made: BTreeSet<&VolumeId> = record.iter().flat_map(|r| r.made.values()).collect();
+    let end = clock.elapsed() + SHOWN;
+    let mut found = loop {
+        let mut found = Vec::new();
+        for which in [
+            Which::Tagged(RESTORE_TAG.to_owned(), id.to_string()),
+            Which::Ids(made.iter().map(|id| (*id).clone()).collect()),
+        ] {
+            if which != Which::Ids(Vec::new()) {
+                let asked = async || ec2.inner().volumes_that_are(&which).await;
+                found.extend(ec2.call("DescribeVolumes", asked).await?);
+            }
+        }
+        let shown = |id: &VolumeId| found.iter().any(|v| v.id == *id);
+        // Of a restore that is done, what is not shown was deleted by somebody.
+        let done = record.as_ref().is_some_and(|r| r.done);
+        if done || made.iter().all(|id| shown(id)) || clock.elapsed() >= end {
+            break found;
+        }
+        clock.pause(PAUSE).await;
+    };
+    found.retain(|volume| !volume.is_gone());
+    found.sort_by(|a, b| a.id.cmp(&b.id));
+    found.dedup_by(|a, b| a.id == b.id);
     let ids: Vec<SnapshotId> = found.iter().filter_map(|v| v.snapshot.clone()).collect();
     let of_sets = match ids.is_empty() {
         true => Vec::new(),
         false => snapshots(ec2, &Wanted::Ids(ids)).await?,
     };
-    let mut remains = Remains { id: id.clone(), volumes: Vec::new(), doubtful: Vec::new(), record };
+    let mut remains =
+        Remains { id: id.clone(), volumes: Vec::new(), doubtful: Vec::new(), record: record.clone() };
     for volume in found {
-        let tag = |key: &str| volume.tags.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
-        let set = tag(RESTORE_OF_TAG);
-        let of_set = |snapshot: &SnapshotId| {
-            let shown = of_sets.iter().find(|s| s.view.id == *snapshot);
-            set.is_some() && shown.and_then(|s| s.tag(RUN_TAG)) == set
+        let stranger = match &record {
+            _ if made.contains(&volume.id) => None,
+            Some(record) => not_of(record, &volume),
+            None => not_by_tags(&volume, &of_sets, on),
         };
-        match &volume.snapshot {
-            Some(snapshot) if planned.contains(snapshot) || of_set(snapshot) => remains.volumes.push(volume),
-            Some(snapshot) => {
-                let why = format!("it was made of {snapshot}, which is not of the set that its tag names");
-                remains.doubtful.push((volume, why));
-            }
-            None => remains.doubtful.push((volume, "it was not made of a snapshot".to_owned())),
+        match stranger {
+            None => remains.volumes.push(volume),
+            Some(why) => remains.doubtful.push((volume, why)),
         }
     }
     Ok(remains)
+}
+
+/// Why a volume with the tag is not one whose id this host did not get to note: killed in the call that makes it.
+fn not_of(record: &Record, volume: &VolumeView) -> Option<String> {
+    let planned = record.plan.volumes.iter().any(|v| Some(&v.snapshot) == volume.snapshot.as_ref());
+    if !planned {
+        return Some("it was not made of a snapshot that this restore is of".to_owned());
+    }
+    let began = record.began.checked_sub(CLOCKS).unwrap_or(record.began);
+    if volume.created.is_none_or(|at| at < began) {
+        return Some("it is older than this restore".to_owned());
+    }
+    (record.made.len() == record.plan.volumes.len()).then(|| "this restore has made others".to_owned())
+}
+
+/// Why a volume with the tag is not one of a restore of another host, or of before this host lost its memory.
+fn not_by_tags(volume: &VolumeView, of_sets: &[TaggedSnapshot], on: Here<'_>) -> Option<String> {
+    let tag = |key: &str| volume.tags.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
+    let Some(snapshot) = &volume.snapshot else { return Some("it was not made of a snapshot".to_owned()) };
+    let shown = of_sets.iter().find(|s| s.view.id == *snapshot);
+    if shown.is_none_or(|s| s.tag(RUN_TAG).is_none() || s.tag(RUN_TAG) != tag(RESTORE_OF_TAG)) {
+        return Some(format!("it was made of {snapshot}, which is not of the set that its tag names"));
+    }
+    match is_mounted(volume, on) {
+        Ok(false) => None,
+        Ok(true) => Some("this host remembers no such restore, and something on it is mounted".to_owned()),
+        Err(why) => Some(why),
+    }
+}
+
+fn is_mounted(volume: &VolumeView, on: Here<'_>) -> Result<bool, String> {
+    let Some((disk, parts)) = disks::of(on.root, &volume.id)? else { return Ok(false) };
+    let lines = mountinfo::read(Path::new("/"), "self").map_err(|e| e.to_string())?.lines;
+    Ok(std::iter::once(&disk).chain(&parts).any(|d| !disks::mounts_of(&lines, d).is_empty()))
 }
 
 /// Takes it back.
@@ -90,14 +156,15 @@ pub async fn undo<E: Volumes>(
     instance: Option<&InstanceId>,
 ) -> Result<(), Stopped> {
     for volume in &remains.volumes {
-        let elsewhere = volume.attachments.iter().find(|a| a.instance.as_ref() != instance);
+        let elsewhere =
+            volume.attachments.iter().find(|a| a.instance.is_none() || a.instance.as_ref() != instance);
         if let Some(elsewhere) = elsewhere {
             let who = elsewhere.instance.as_ref().map_or("another service", InstanceId::as_str);
             return Err(here(format!("{} is attached to {who}: take it back there", volume.id)));
         }
     }
     unmount(&remains.volumes, waiting, on).map_err(here)?;
-    waiting.take_away(&remains.volumes).await?;
+    waiting.take_away(&remains.volumes, instance).await?;
     hide::reveal(on.root, &remains.id).await.map_err(|e| here(format!("rules for udev stay: {e}")))?;
     if let Some(record) = &remains.record {
         // Innermost first. One that somebody has put something into stays.

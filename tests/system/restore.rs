@@ -275,3 +275,95 @@ fn volumes_alone_are_made_in_any_zone_and_by_other_measures() {
     assert!(listed(&space).is_empty());
     restore(&space, &[&set, "--no-attach", "--region", "us-east-1"]).exits(78).says("in which zone");
 }
+
+/// Of a snapshot of the set, too: only what this restore has made is its own.
+#[test]
+fn no_volume_of_the_same_snapshot_goes_with_a_restore_that_has_not_made_it() {
+    let space = two();
+    let set = take(&space);
+    let target = space.at("back");
+    let snapshot =
+        space.rig.snapshots().iter().find(|s| s["tags"]["stillpoint:run"] == set.as_str()).unwrap()["id"]
+            .clone();
+    let of = format!("SnapshotId={}", snapshot.as_str().unwrap());
+    let made = space.rig.sim(&["call", "CreateVolume", &of, "AvailabilityZone=us-east-1a", "VolumeType=gp3"]);
+    let victim = format!("vol-{}", &made.split("vol-").nth(1).unwrap()[..17]);
+    let done = restore(&space, &[&set, "--to", &target, "-o", "json"]).exits(0).record();
+    let id = done["restores"][0]["id"].as_str().unwrap().to_owned();
+    let tag = |victim: &str| {
+        let resource = format!("ResourceId.1={victim}");
+        let (value, set) = (format!("Tag.1.Value={id}"), format!("Tag.2.Value={set}"));
+        let tags = ["Tag.1.Key=stillpoint:restore", &value, "Tag.2.Key=stillpoint:restore-of", &set];
+        space.rig.sim(&[&["call", "CreateTags", &resource][..], &tags].concat());
+    };
+    tag(&victim);
+    restore(&space, &["--undo", &id]).exits(11).says(&victim).says("stays");
+    assert!(space.rig.calls("DeleteVolume").iter().all(|c| c["params"]["VolumeId"] != victim.as_str()));
+    assert!(!std::path::Path::new(&target).exists());
+}
+
+#[test]
+fn an_answer_that_is_lost_and_a_volume_that_is_shown_late_leave_nothing_behind() {
+    let space = two();
+    let set = take(&space);
+    let target = space.at("back");
+    for (action, kind) in
+        [("CreateVolume", "drop-after"), ("AttachVolume", "drop-after"), ("AttachVolume", "drop-before")]
+    {
+        space.rig.fault(action, kind, "0s");
+        let done = restore(&space, &[&set, "--to", &target, "-o", "json"]).exits(0).record();
+        let id = done["restores"][0]["id"].as_str().unwrap().to_owned();
+        assert_eq!(listed(&space)[0]["volumes"].as_array().unwrap().len(), 2, "{action} {kind}");
+        space.rig.fault("DetachVolume", kind, "0s");
+        space.rig.fault("DeleteVolume", kind, "0s");
+        restore(&space, &["--undo", &id]).exits(0);
+        nothing_is_left(&space, &id, &target);
+        space.rig.sim(&["faults", "clear"]);
+    }
+    // The first is made and not shown for a while, the second is refused.
+    let add = |call: &str, more: &[&str]| {
+        space.rig.sim(&[&["faults", "add", "--action", "CreateVolume", "--call", call][..], more].concat());
+    };
+    add("1", &["--kind", "late-visibility", "--delay", "4s"]);
+    add("2", &["--kind", "error", "--code", "UnauthorizedOperation", "--status", "403"]);
+    let failed = restore(&space, &[&set, "--to", &target]);
+    failed.exits(77).says("is deleted");
+    assert!(listed(&space).is_empty(), "{}", failed.err);
+    rig::patience::let_pass("it would be shown by then", std::time::Duration::from_secs(5));
+    assert!(listed(&space).is_empty(), "it is shown now");
+}
+
+/// Somebody works with it: going on with it again mounts what is not mounted, and takes nothing back.
+#[test]
+fn a_restore_that_is_done_keeps_what_was_written_to_it() {
+    let space = two();
+    let set = take(&space);
+    let target = space.at("back");
+    let done = restore(&space, &[&set, "--to", &target, "-o", "json"]).exits(0).record();
+    let id = done["restores"][0]["id"].as_str().unwrap().to_owned();
+    let copy = format!("{target}{}", space.at("a"));
+    space.sh(&format!("echo mine >{copy}/mine; sync -f {copy}; umount {copy} {target}{}", space.at("b")));
+    restore(&space, &["--continue", &id]).exits(0);
+    assert_eq!(space.sh(&format!("cat {copy}/mine")), "mine\n");
+    // Something else is in its place.
+    space.sh(&format!("umount {copy}; mount -t tmpfs none {copy}"));
+    restore(&space, &["--continue", &id]).exits(11).says("something is mounted at").says("--undo");
+    space.sh(&format!("umount {copy}"));
+    restore(&space, &["--continue", &id]).exits(0);
+    assert_eq!(space.sh(&format!("cat {copy}/mine")), "mine\n");
+    // One at a time.
+    let hold = ["faults", "add", "--action", "CreateVolume", "--call", "1", "--kind", "hold-before"];
+    let held = space.rig.sim(&hold).trim().to_owned();
+    let run = space.spawn(&["restore", &set, "--to", &space.at("other")]);
+    space.rig.sim(&["faults", "wait", &held]);
+    restore(&space, &["--undo", &id]).exits(75).says("restores a set");
+    restore(&space, &["--list"]).exits(0);
+    space.rig.sim(&["faults", "release", &held]);
+    run.end().exits(0);
+    let all: Vec<String> = listed(&space).iter().map(|r| r["id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(all.len(), 2);
+    for id in all {
+        restore(&space, &["--undo", &id]).exits(0);
+    }
+    assert!(listed(&space).is_empty());
+}

@@ -126,10 +126,11 @@ impl Volumes for Aws {
         call.send().await.map(drop).map_err(|e| self.sort(ACTION, &e))
     }
 
-    async fn detach_volume(&self, volume: &VolumeId) -> Result<(), Ec2Error> {
+    async fn detach_volume(&self, volume: &VolumeId, instance: &InstanceId) -> Result<(), Ec2Error> {
         const ACTION: &str = "DetachVolume";
         self.ready(ACTION).await?;
         let call = self.connection.client.detach_volume().volume_id(volume.as_str());
+        let call = call.instance_id(instance.as_str());
         call.send().await.map(drop).map_err(|e| self.sort(ACTION, &e))
     }
 
