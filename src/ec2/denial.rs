@@ -4,6 +4,8 @@
 //! something else denies, print a name out of a message that is no name, or trust the message's words where they
 //! are part of a name.
 
+use super::policy;
+
 /// Codes of a missing permission. EC2 says the first; proxies of AWS's own and VPC endpoints say the others.
 const DENIALS: [&str; 4] =
     ["UnauthorizedOperation", "Client.UnauthorizedOperation", "AccessDenied", "AccessDeniedException"];
@@ -227,35 +229,14 @@ pub fn partition(region: &str) -> &'static str {
     PREFIXES.iter().find(|(prefix, _)| region.starts_with(prefix)).map_or("aws", |(_, partition)| *partition)
 }
 
-/// The IAM statements that allow one action and no more. Snapshots that somebody else made are never meant: tags
-/// come with the create call, and later, like a removal, on snapshots of this program's sets.
+/// The IAM statements that allow one action and no more, as `iam-policy` has them: nothing that somebody else made is
+/// meant.
 fn statement(partition: &str, service: &str, action: &str) -> String {
-    let own = |action: &str, condition: &str| {
-        format!(
-            r#"{{"Effect":"Allow","Action":"ec2:{action}","Resource":"arn:{partition}:ec2:*::snapshot/*","Condition":{{{condition}}}}}"#
-        )
-    };
-    const OF_A_SET: &str = r#""StringLike":{"aws:ResourceTag/stillpoint:instance":"i-*"}"#;
-    match (service, action) {
-        ("ec2", "CreateTags") => {
-            let on_create = r#""StringEquals":{"ec2:CreateAction":["CreateSnapshots","CreateSnapshot"]}"#;
-            format!("{},\n  {}", own(action, on_create), own(action, OF_A_SET))
-        }
-        (
-            "ec2",
-            "DeleteTags"
-            | "DeleteSnapshot"
-            | "ModifySnapshotAttribute"
-            | "LockSnapshot"
-            | "UnlockSnapshot"
-            | "ModifySnapshotTier"
-            | "RestoreSnapshotTier",
-        ) => own(action, OF_A_SET),
-        ("ec2", "CreateSnapshots" | "CreateSnapshot") => format!(
-            r#"{{"Effect":"Allow","Action":"ec2:{action}","Resource":["arn:{partition}:ec2:*:*:instance/*","arn:{partition}:ec2:*:*:volume/*","arn:{partition}:ec2:*::snapshot/*"]}}"#
-        ),
-        _ => format!(r#"{{"Effect":"Allow","Action":"{service}:{action}","Resource":"*"}}"#),
+    let known = policy::of_action(partition, service, action);
+    if known.is_empty() {
+        return format!(r#"{{"Effect":"Allow","Action":"{service}:{action}","Resource":"*"}}"#);
     }
+    known.join(",\n  ")
 }
 
 /// A hint with the IAM statement that allows one action of EC2 and no more.

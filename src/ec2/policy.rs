@@ -6,8 +6,8 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::ec2::volumes::RESTORE_TAG;
 use crate::ids::InstanceId;
-use crate::restore::plan::RESTORE_TAG;
 
 /// A command that calls EC2, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -177,7 +177,7 @@ const TABLE: [(On, &str, &[Needing]); 45] = [
     (On::Attached, "AttachVolume", &[Restore]),
     (On::Attached, "DetachVolume", &[Restore]),
     (On::All, "DescribeVolumeStatus", &[Needing::Clone]),
-    (On::Cloned, "CopyVolumes", &[Needing::Clone]),
+    (On::Cloned, COPY_VOLUMES, &[Needing::Clone]),
     (On::ClonedTags, "CreateTags", &[Needing::Clone]),
     // The label; what an incomplete run has made.
     (On::OfARun, "CreateTags", &[Needing::Clone]),
@@ -190,6 +190,7 @@ const MANY: &str = "CreateSnapshots";
 const ONE: &str = "CreateSnapshot";
 const COPY: &str = "CopySnapshot";
 const CREATE_VOLUME: &str = "CreateVolume";
+const COPY_VOLUMES: &str = "CopyVolumes";
 
 /// For whom a policy is.
 #[derive(Debug, Clone)]
@@ -243,6 +244,46 @@ pub fn least(of: &For<'_>) -> Policy {
     Policy { version: "2012-10-17", statement: statements.collect() }
 }
 
+/// The statements that allow one action on what any command needs it on, each as JSON on one line; none of an action
+/// that no command needs.
+#[must_use]
+pub(crate) fn of_action(partition: &str, service: &str, action: &str) -> Vec<String> {
+    let name = if service == "ec2" { action.to_owned() } else { format!("{service}:{action}") };
+    let of = For { commands: &[], partition, instance: None, one_volume: false };
+    let rows =
+        STATEMENTS.iter().filter(|on| TABLE.iter().any(|(row, known, _)| row == *on && *known == name));
+    let mut on: Vec<On> = rows.copied().collect();
+    // What is allowed on anything needs no more.
+    if on.contains(&On::All) {
+        on = vec![On::All];
+    }
+    let mut all = Vec::new();
+    if on.iter().filter(|on| on.makes()).count() > 1 {
+        // Tags in the call that makes something: one statement for all such calls.
+        on.retain(|on| !on.makes());
+        all.push(Statement {
+            effect: "Allow",
+            action: json!(format!("{service}:{action}")),
+            resource: json!([
+                format!("arn:{partition}:ec2:*::snapshot/*"),
+                format!("arn:{partition}:ec2:*:*:volume/*")
+            ]),
+            condition: Some(json!({
+                "StringEquals": {"ec2:CreateAction": [MANY, ONE, COPY, CREATE_VOLUME, COPY_VOLUMES]}
+            })),
+        });
+    }
+    all.extend(on.into_iter().map(|on| statement(on, vec![format!("{service}:{action}")], &of)));
+    all.iter().filter_map(|statement| serde_json::to_string(statement).ok()).collect()
+}
+
+impl On {
+    /// Is it about tags in a call that makes something?
+    fn makes(self) -> bool {
+        matches!(self, Self::Created | Self::Copied | Self::RestoredTags | Self::ClonedTags)
+    }
+}
+
 fn statement(on: On, actions: Vec<String>, of: &For<'_>) -> Statement {
     let snapshots = format!("arn:{}:ec2:*::snapshot/*", of.partition);
     let arn = |what: &str| format!("arn:{}:ec2:*:*:{what}", of.partition);
@@ -263,7 +304,7 @@ fn statement(on: On, actions: Vec<String>, of: &For<'_>) -> Statement {
     };
     let condition = match on {
         On::All | On::New | On::InTheBin | On::Blocks | On::Attached | On::Cloned => None,
-        On::ClonedTags => Some(json!({"StringEquals": {"ec2:CreateAction": "CopyVolumes"}})),
+        On::ClonedTags => Some(json!({"StringEquals": {"ec2:CreateAction": COPY_VOLUMES}})),
         On::Restored => Some(json!({"StringLike": {format!("aws:RequestTag/{RESTORE_TAG}"): "*"}})),
         On::RestoredTags => Some(json!({"StringEquals": {"ec2:CreateAction": CREATE_VOLUME}})),
         On::OfARestore => Some(json!({"StringLike": {format!("aws:ResourceTag/{RESTORE_TAG}"): "*"}})),

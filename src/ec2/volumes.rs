@@ -11,6 +11,9 @@ use super::Ec2Error;
 use super::keep::Keep;
 use crate::ids::{InstanceId, SnapshotId, VolumeId};
 
+/// The tag of a volume that a restore has made: its id.
+pub const RESTORE_TAG: &str = "stillpoint:restore";
+
 /// A volume that is made of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeRequest {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::options::{self, MountOptions};
 use crate::ec2::TaggedSnapshot;
-use crate::ec2::volumes::{AttachmentLimit, HostView, VolumeRequest};
+use crate::ec2::volumes::{AttachmentLimit, HostView, RESTORE_TAG, VolumeRequest};
 use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
 use crate::path_encoding::{self, printable, shown};
 use crate::sets::layout::Layout;
@@ -18,8 +18,6 @@ use crate::sets::lines::{SetFilesystem, SetVolume};
 use crate::sets::set::{SetState, SnapshotSet};
 use crate::sets::tags;
 
-/// The tag of a volume that a restore has made: its id.
-pub const RESTORE_TAG: &str = "stillpoint:restore";
 /// The set that it is of.
 pub const RESTORE_OF_TAG: &str = "stillpoint:restore-of";
 /// The volume that it is in the place of.

@@ -16,12 +16,13 @@ use nix::mount::{MntFlags, umount2};
 
 use super::carry_out::Here;
 use super::make::{Stopped, Waiting};
-use super::plan::{RESTORE_OF_TAG, RESTORE_TAG};
+use super::plan::RESTORE_OF_TAG;
 use super::record::{self, Record};
 use super::{disks, hide};
 use crate::clock::Clock;
 use crate::ec2::keep::Wanted;
 use crate::ec2::repeat::Repeating;
+use crate::ec2::volumes::RESTORE_TAG;
 use crate::ec2::volumes::{VolumeView, Volumes, Which};
 use crate::ec2::{RUN_TAG, TaggedSnapshot};
 use crate::host::beneath;
