@@ -248,10 +248,8 @@ impl Restore {
         say(&format!("restore {id}"));
         match carry_out(&mut record, &waiting, on).await {
             Ok(done) => {
-                say(&format!(
-                    "{} is restored; `stillpoint restore --undo {id}` takes it back",
-                    record.plan.set
-                ));
+                say(&format!("{} is restored", record.plan.set));
+                say(&format!("`stillpoint restore --undo {id}` takes it back"));
                 self.tell(&record.plan, Some(&done), "done", Exit::Ok)
             }
             Err(Stopped::Signal(signal)) => {

@@ -175,11 +175,7 @@ async fn own_identity<E: Volumes>(
         return Ok(Found { device, uuid: now, mounted });
     }
     let uuid = identity::renew(&device, fstype).await?;
-    (waiting.tell)(&format!(
-        "{}: {fstype} on {} has the UUID {uuid} now",
-        shown(&filesystem.source),
-        device.name
-    ));
+    (waiting.tell)(&format!("{}: its UUID is {uuid} now", shown(&filesystem.source)));
     Ok(Found { device, uuid: Some(uuid), mounted })
 }
 
