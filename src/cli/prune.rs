@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use super::sets::{Account, being_copied};
+use super::sets::{Account, alone, being_copied};
 use super::{Global, Output, print, print_document, say};
 use crate::config::Loaded;
 use crate::ec2::aws::Aws;
@@ -18,7 +18,7 @@ use crate::ec2::keep::Keep as _;
 use crate::ec2::repeat::Repeating;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::host::lock::{self, FileLock, NoLock};
+use crate::host::lock::FileLock;
 use crate::ids::InstanceId;
 use crate::report;
 use crate::report::event::{self, Event};
@@ -271,14 +271,5 @@ pub(super) async fn after_run(
 
 /// One prune at a time on a host.
 pub(super) async fn locked(run_dir: &Path) -> Result<Option<FileLock>, Error> {
-    let taken = |pid: Option<u32>| {
-        let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
-        Error::new(Exit::Locked, format!("{who} is removing sets")).hint("wait for it")
-    };
-    match lock::take(&run_dir.join("prune.lock"), OTHER).await {
-        Ok(held) => Ok(Some(held)),
-        // No run folder: this is not the host of any run.
-        Err(NoLock::Unusable(_)) => Ok(None),
-        Err(NoLock::Taken { pid }) => Err(taken(pid.and_then(|p| u32::try_from(p).ok()))),
-    }
+    alone(&run_dir.join("prune.lock"), OTHER, "is removing sets").await
 }

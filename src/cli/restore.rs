@@ -3,13 +3,15 @@
 //! In: the name of a set, a folder. Out: the ids of new volumes on stdout. Must never: make anything before all of it
 //! was checked, or leave what a failure has made without saying how it is taken back.
 
+mod document;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use serde::Serialize;
 
-use super::sets::{Account, SetName, set_name};
+use self::document::{Document, OfRestore, OfVolume, VERSION};
+use super::sets::{Account, SetName, alone, set_name};
 use super::start::{end, listen};
 use super::{Global, Output, absolute, print, print_document, say};
 use crate::clock::System;
@@ -18,10 +20,10 @@ use crate::ec2::repeat::Repeating;
 use crate::ec2::volumes::{RESTORE_TAG, Volumes as _, Which};
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::host::lock::{self, FileLock, NoLock};
+use crate::host::lock::FileLock;
 use crate::ids::RunId;
 use crate::interrupt::Interrupt;
-use crate::path_encoding::{printable, shown};
+use crate::path_encoding::printable;
 use crate::report;
 use crate::restore::carry_out::{Done, Here, carry_out};
 use crate::restore::make::{Stopped, Waiting};
@@ -31,9 +33,6 @@ use crate::restore::undo::{look, undo};
 use crate::restore::{disks, identity, mounts};
 use crate::sets::guard::members;
 use crate::sets::layout::layout;
-
-/// Version of the JSON of `restore`.
-const VERSION: u32 = 1;
 
 #[derive(Debug, Args)]
 pub(super) struct Restore {
@@ -89,44 +88,6 @@ pub(super) struct Restore {
     /// What stdout gets: text (the ids of the volumes) or json.
     #[arg(long, short, value_enum, default_value_t)]
     output: Output,
-}
-
-#[derive(Debug, Serialize)]
-struct Document<'a> {
-    version: u32,
-    command: &'static str,
-    restores: Vec<OfRestore<'a>>,
-    exit_code: Exit,
-}
-
-#[derive(Debug, Serialize)]
-struct OfRestore<'a> {
-    id: RunId,
-    set: Option<RunId>,
-    region: &'a str,
-    state: &'static str,
-    volumes: Vec<OfVolume>,
-    mounts: Vec<OfMount>,
-    notes: Vec<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct OfVolume {
-    id: Option<crate::ids::VolumeId>,
-    source: Option<crate::ids::VolumeId>,
-    snapshot: Option<crate::ids::SnapshotId>,
-    size_gib: i32,
-    volume_type: Option<String>,
-    device_name: Option<String>,
-    state: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct OfMount {
-    source: String,
-    mount_point: String,
-    fstype: String,
-    uuid: Option<String>,
 }
 
 /// Such as `us-east-1a` or `use1-az1`: letters, digits, hyphens.
@@ -320,10 +281,9 @@ impl Restore {
         let volumes = ec2.call("DescribeVolumes", asked).await.map_err(Error::from)?;
         let mut all: Vec<OfRestore<'_>> = Vec::new();
         for volume in volumes.into_iter().filter(|v| !v.is_gone()) {
-            let tag = |key: &str| volume.tags.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
-            let Some(id) = tag(RESTORE_TAG).and_then(|id| id.parse::<RunId>().ok()) else { continue };
+            let Some(id) = volume.tag(RESTORE_TAG).and_then(|id| id.parse::<RunId>().ok()) else { continue };
             let at = all.iter().position(|r| r.id == id).unwrap_or_else(|| {
-                let set = tag(RESTORE_OF_TAG).and_then(|id| id.parse().ok());
+                let set = volume.tag(RESTORE_OF_TAG).and_then(|id| id.parse().ok());
                 let (volumes, mounts, notes) = (Vec::new(), Vec::new(), Vec::new());
                 all.push(OfRestore {
                     id,
@@ -338,7 +298,7 @@ impl Restore {
             });
             let attached = volume.attachments.first();
             all[at].volumes.push(OfVolume {
-                source: tag(crate::restore::plan::RESTORE_VOLUME_TAG).and_then(|id| id.parse().ok()),
+                source: volume.tag(crate::restore::plan::RESTORE_VOLUME_TAG).and_then(|id| id.parse().ok()),
                 snapshot: volume.snapshot.clone(),
                 size_gib: volume.size_gib,
                 volume_type: None,
@@ -385,36 +345,7 @@ impl Restore {
             done.iter().flat_map(|d| &d.volumes).for_each(|v| print(v.id.as_str()));
             return Ok(exit);
         }
-        let volumes = plan.volumes.iter().enumerate().map(|(n, v)| OfVolume {
-            id: done.and_then(|d| Some(d.volumes.get(n)?.id.clone())),
-            source: Some(v.source.clone()),
-            snapshot: Some(v.snapshot.clone()),
-            size_gib: v.size_gib,
-            volume_type: Some(v.volume_type.clone()),
-            device_name: v.device_name.clone(),
-            state: None,
-        });
-        let mounts = plan.filesystems.iter().flat_map(|f| {
-            f.mounts.iter().map(|mount| {
-                let place = plan.place(mount);
-                let made = done.and_then(|d| d.mounts.iter().find(|m| m.mount_point == place));
-                OfMount {
-                    source: shown(&f.source),
-                    mount_point: shown(&place),
-                    fstype: f.fstype.clone(),
-                    uuid: made.and_then(|m| m.uuid.clone()).or(f.uuid.clone()),
-                }
-            })
-        });
-        let of = OfRestore {
-            id: plan.id.clone(),
-            set: Some(plan.set.clone()),
-            region: &plan.region,
-            state,
-            volumes: volumes.collect(),
-            mounts: mounts.collect(),
-            notes: plan.notes.clone(),
-        };
+        let of = OfRestore::of(plan, done, state);
         print_document(&Document {
             version: VERSION,
             command: "restore",
@@ -427,16 +358,7 @@ impl Restore {
 
 /// One restore, or undo of one, at a time on a host: device names, disks and records are of all of them.
 async fn locked(run_dir: &Path) -> Result<Option<FileLock>, Error> {
-    match lock::take(&run_dir.join("restore.lock"), Duration::ZERO).await {
-        Ok(held) => Ok(Some(held)),
-        // No run folder: this is not the host of any run.
-        Err(NoLock::Unusable(_)) => Ok(None),
-        Err(NoLock::Taken { pid }) => {
-            let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
-            Err(Error::new(Exit::Locked, format!("{who} restores a set, or takes one back"))
-                .hint("wait for it"))
-        }
-    }
+    alone(&run_dir.join("restore.lock"), Duration::ZERO, "restores a set, or takes one back").await
 }
 
 /// This instance, as volumes are attached to it.

@@ -3,6 +3,7 @@
 //! In: options. Out: a connection, sets. Must never: take a name for a set that several have.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use super::Global;
@@ -16,6 +17,7 @@ use crate::ec2::keep::{Keep as _, Wanted};
 use crate::ec2::repeat::Repeating;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::host::lock::{self, FileLock, NoLock};
 use crate::ids::{InstanceId, RunId, SnapshotId};
 use crate::run::planned;
 use crate::sets::find::{Found, find, of_plan, snapshots};
@@ -192,6 +194,22 @@ pub(super) async fn being_copied(
         }
     }
     Ok(held)
+}
+
+/// One process at a time on a host does what this lock is of. None where there is no run folder: that is not the host of
+/// any run. `does`: what the other one does, such as `is removing sets`.
+///
+/// # Errors
+/// When another process has it for the whole wait.
+pub(super) async fn alone(path: &Path, wait: Duration, does: &str) -> Result<Option<FileLock>, Error> {
+    match lock::take(path, wait).await {
+        Ok(held) => Ok(Some(held)),
+        Err(NoLock::Unusable(_)) => Ok(None),
+        Err(NoLock::Taken { pid }) => {
+            let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+            Err(Error::new(Exit::Locked, format!("{who} {does}")).hint("wait for it"))
+        }
+    }
 }
 
 /// Characters of a run id.

@@ -161,30 +161,20 @@ impl Describe for Aws {
 
     async fn volumes(&self, id: &InstanceId) -> Result<Vec<AttachedVolume>, Ec2Error> {
         const ACTION: &str = "DescribeVolumes";
-        self.ready(ACTION).await?;
-        let mut pages = self
-            .connection
-            .client
-            .describe_volumes()
-            .filters(filter("attachment.instance-id", [id.as_str()]))
-            .into_paginator()
-            .send();
         let mut found = Vec::new();
-        while let Some(page) = pages.next().await {
-            for volume in page.map_err(|e| self.sort(ACTION, &e))?.volumes() {
-                let here = volume.attachments().iter().find(|a| a.instance_id() == Some(id.as_str()));
-                let Some(device_name) = here.and_then(|a| a.device()) else { continue };
-                found.push(AttachedVolume {
-                    id: parse(ACTION, volume.volume_id())?,
-                    device_name: device_name.to_owned(),
-                    volume_type: volume.volume_type().map_or_else(String::new, |t| t.as_str().to_owned()),
-                    size_gib: volume.size().unwrap_or_default(),
-                    iops: volume.iops(),
-                    throughput: volume.throughput(),
-                    encrypted: volume.encrypted().unwrap_or_default(),
-                    tags: own_tags(volume.tags()),
-                });
-            }
+        for volume in self.volumes_by(filter("attachment.instance-id", [id.as_str()])).await? {
+            let here = volume.attachments().iter().find(|a| a.instance_id() == Some(id.as_str()));
+            let Some(device_name) = here.and_then(|a| a.device()) else { continue };
+            found.push(AttachedVolume {
+                id: parse(ACTION, volume.volume_id())?,
+                device_name: device_name.to_owned(),
+                volume_type: volume.volume_type().map_or_else(String::new, |t| t.as_str().to_owned()),
+                size_gib: volume.size().unwrap_or_default(),
+                iops: volume.iops(),
+                throughput: volume.throughput(),
+                encrypted: volume.encrypted().unwrap_or_default(),
+                tags: own_tags(volume.tags()),
+            });
         }
         Ok(found)
     }
@@ -373,10 +363,14 @@ fn tags_on_create<'a>(
     request: &'a CreateRequest,
     own: impl Iterator<Item = &'a (String, String)>,
 ) -> TagSpecification {
-    let mut tags = sdk_tags(&request.tags);
-    let free = own.filter(|(k, _)| !request.tags.iter().any(|(taken, _)| taken == k)).cloned();
-    tags.extend(sdk_tags(&free.collect::<Vec<_>>()));
-    TagSpecification::builder().resource_type(ResourceType::Snapshot).set_tags(Some(tags)).build()
+    let mut tags = request.tags.clone();
+    tags.extend(own.filter(|(k, _)| !request.tags.iter().any(|(taken, _)| taken == k)).cloned());
+    created_with(ResourceType::Snapshot, &tags)
+}
+
+/// Tags in the call that creates what gets them.
+fn created_with(kind: ResourceType, tags: &[(String, String)]) -> TagSpecification {
+    TagSpecification::builder().resource_type(kind).set_tags(Some(sdk_tags(tags))).build()
 }
 
 fn parse<T: std::str::FromStr<Err = crate::ids::InvalidId>>(

@@ -135,11 +135,17 @@ impl CreateRequest {
     }
 }
 
+/// The value of a tag among these.
+#[must_use]
+pub(crate) fn tag_of<'t>(tags: &'t [(String, String)], key: &str) -> Option<&'t str> {
+    tags.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
+}
+
 impl TaggedSnapshot {
     /// The value of this tag.
     #[must_use]
     pub(crate) fn tag(&self, key: &str) -> Option<&str> {
-        self.tags.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
+        tag_of(&self.tags, key)
     }
 }
 

@@ -62,6 +62,12 @@ pub struct VolumeView {
 }
 
 impl VolumeView {
+    /// The value of this tag.
+    #[must_use]
+    pub(crate) fn tag(&self, key: &str) -> Option<&str> {
+        super::tag_of(&self.tags, key)
+    }
+
     /// Is it deleted, or as good as that? EC2 shows it for a while.
     #[must_use]
     pub fn is_gone(&self) -> bool {

@@ -7,7 +7,8 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -74,6 +75,32 @@ pub fn option(context: BorrowedFd<'_>, key: &str, value: Option<&OsStr>) -> nix:
 pub fn create(context: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
     rustix::mount::fsconfig_create(context).map_err(errno)?;
     rustix::mount::fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).map_err(errno)
+}
+
+/// Options as they are in a recipe or a list, `key` or `key=value`, apart.
+pub(crate) fn pairs(options: &[String]) -> impl Iterator<Item = (&str, Option<&OsStr>)> {
+    options.iter().map(|option| match option.split_once('=') {
+        Some((key, value)) => (key, Some(OsStr::new(value))),
+        None => (option.as_str(), None),
+    })
+}
+
+/// Sets the source, then each of these options.
+///
+/// # Errors
+/// The option that the filesystem refuses, and why.
+pub(crate) fn configure<'o>(
+    context: BorrowedFd<'_>,
+    source: &'o Path,
+    options: impl Iterator<Item = (&'o str, Option<&'o OsStr>)>,
+) -> Result<(), (&'o str, String)> {
+    for (key, value) in std::iter::once(("source", Some(source.as_os_str()))).chain(options) {
+        option(context, key, value).map_err(|errno| {
+            let why = format!("{} {}", errno.desc(), complaint(context));
+            (key, why.trim().to_owned())
+        })?;
+    }
+    Ok(())
 }
 
 /// How long mounting is repeated on EBUSY: udev, blkid or fsck may still have a device open that they
@@ -146,10 +173,33 @@ pub(crate) fn attach(mount: BorrowedFd<'_>, to: BorrowedFd<'_>) -> nix::Result<(
     rustix::mount::move_mount(mount, "", to, "", flags).map_err(errno)
 }
 
+/// Gives a mount these flags of [`attributes`], and takes the others of them away.
+///
+/// # Errors
+/// What mount_setattr(2) says.
+pub(crate) fn set_attributes(mount: &OwnedFd, wanted: u64) -> nix::Result<()> {
+    change(
+        mount,
+        &MountAttributes { set: wanted, clear: ATTRIBUTES & !wanted | ATIME, ..MountAttributes::default() },
+    )
+}
+
+/// Changes a mount's propagation, `MS_PRIVATE` and the like.
+///
+/// # Errors
+/// What mount_setattr(2) says.
+pub(crate) fn propagate(mount: &OwnedFd, propagation: libc::c_ulong) -> nix::Result<()> {
+    change(mount, &MountAttributes { propagation, ..MountAttributes::default() })
+}
+
+fn change(mount: &OwnedFd, attributes: &MountAttributes) -> nix::Result<()> {
+    kernel::set_mount_attributes(mount.as_raw_fd(), attributes)
+}
+
 /// A field of several bits: all of it is cleared before one value is set (linux/mount.h, `MOUNT_ATTR__ATIME`).
-pub(crate) const ATIME: u64 = libc::MOUNT_ATTR__ATIME;
+const ATIME: u64 = libc::MOUNT_ATTR__ATIME;
 /// The flags of a mount that are set or cleared (linux/mount.h, `MOUNT_ATTR_*`).
-pub(crate) const ATTRIBUTES: u64 = libc::MOUNT_ATTR_RDONLY
+const ATTRIBUTES: u64 = libc::MOUNT_ATTR_RDONLY
     | libc::MOUNT_ATTR_NOSUID
     | libc::MOUNT_ATTR_NODEV
     | libc::MOUNT_ATTR_NOEXEC

@@ -21,18 +21,24 @@ use crate::ids::{DevNo, VolumeId};
 const LIMIT: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The disk of a volume, and its partitions. None: it is not here.
+/// The disk of a volume, then its partitions. Empty where it is not here.
 ///
 /// # Errors
 /// When /sys cannot be read.
-pub fn of(root: &Path, volume: &VolumeId) -> Result<Option<(BlockDevice, Vec<BlockDevice>)>, String> {
+pub fn of(root: &Path, volume: &VolumeId) -> Result<Vec<BlockDevice>, String> {
     let all = devices(root).map_err(|e| e.to_string())?;
-    let Some(disk) = all.iter().find(|d| serial_volume(d).as_ref() == Some(volume)).cloned() else {
-        return Ok(None);
+    let Some(disk) = all.iter().find(|d| serial_volume(d).as_ref() == Some(volume)) else {
+        return Ok(Vec::new());
     };
     let part =
         |d: &&BlockDevice| matches!(d.kind, DeviceKind::Partition { .. }) && d.below.contains(&disk.name);
-    Ok(Some((disk.clone(), all.iter().filter(part).cloned().collect())))
+    Ok(std::iter::once(disk).chain(all.iter().filter(part)).cloned().collect())
+}
+
+/// The same of a volume that has to be here.
+fn here(root: &Path, volume: &VolumeId) -> Result<Vec<BlockDevice>, String> {
+    let found = of(root, volume)?;
+    if found.is_empty() { Err(format!("the disk of {volume} is not here")) } else { Ok(found) }
 }
 
 /// Waits for the disk.
@@ -40,19 +46,15 @@ pub fn of(root: &Path, volume: &VolumeId) -> Result<Option<(BlockDevice, Vec<Blo
 /// # Errors
 /// When it does not come.
 pub async fn await_disk(root: &Path, volume: &VolumeId, clock: &dyn Clock) -> Result<BlockDevice, String> {
-    let end = clock.elapsed() + LIMIT;
-    loop {
-        if let Some((disk, _)) = of(root, volume)? {
-            return Ok(disk);
-        }
-        if clock.elapsed() >= end {
-            return Err(format!(
+    let look = || {
+        of(root, volume)?.into_iter().next().ok_or_else(|| {
+            format!(
                 "EC2 says that it is attached, and no disk with the serial number {} has come",
                 volume.as_str().replace('-', "")
-            ));
-        }
-        clock.pause(PAUSE).await;
-    }
+            )
+        })
+    };
+    until(look, clock).await
 }
 
 /// The partition that a device is; none for a whole disk.
@@ -73,8 +75,7 @@ pub async fn await_partition(
     clock: &dyn Clock,
 ) -> Result<BlockDevice, String> {
     let look = || {
-        let (disk, parts) = of(root, volume)?.ok_or_else(|| format!("the disk of {volume} is not here"))?;
-        let found = std::iter::once(disk).chain(parts).find(|d| partition(d) == number);
+        let found = here(root, volume)?.into_iter().find(|d| partition(d) == number);
         found.ok_or_else(|| format!("{volume} has no partition {}", number.unwrap_or_default()))
     };
     until(look, clock).await
@@ -110,9 +111,8 @@ fn filesystem(
     fstype: &str,
     uuid: Option<&str>,
 ) -> Result<BlockDevice, String> {
-    let (disk, parts) = of(root, volume)?.ok_or_else(|| format!("the disk of {volume} is not here"))?;
     let mut found = Vec::new();
-    for one in std::iter::once(disk).chain(parts) {
+    for one in here(root, volume)? {
         let read = self::uuid(&one, fstype)?;
         if read.is_some() && uuid.is_none_or(|wanted| read.as_deref() == Some(wanted)) {
             found.push(one);

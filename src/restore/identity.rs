@@ -10,18 +10,16 @@
 //! mounted or claimed, or make a filesystem: what cannot be read is an error.
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use nix::fcntl::OFlag;
-use nix::sys::stat::fstat;
 
 use super::disks;
 use super::mounts;
 use crate::host::block::BlockDevice;
 use crate::host::device;
-use crate::ids::DevNo;
 use crate::path_encoding::printable;
 use crate::quiesce::query;
 
@@ -145,10 +143,4 @@ async fn run(name: &str, arguments: &[&str], node: &Path) -> Result<(), String> 
     let said = String::from_utf8_lossy(&said);
     let last = said.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("it gives no reason");
     Err(format!("{name} {} {}: {}", arguments.join(" "), node.display(), printable(last.trim())))
-}
-
-/// Is the device that a mount is of the one that was opened?
-pub(super) fn is_of(mount: &impl AsFd, of: DevNo, fstype: &str) -> bool {
-    // btrfs has a number of its own. No mountinfo has a mount that is attached nowhere: stat(2) has to say it.
-    fstype == "btrfs" || fstat(mount).is_ok_and(|stat| DevNo::from_raw(stat.st_dev) == of)
 }

@@ -3,17 +3,14 @@
 //! In: a device, options of a list, a place. Out: mounts, and which folders were made for them. Must never: follow a link
 //! that is on a restored filesystem, step out of the target folder, or mount over what is mounted.
 
-use std::ffi::OsStr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::{Mode, fstat, mkdirat};
 
-use super::identity::is_of;
 use crate::host::beneath;
-use crate::host::kernel::{MountAttributes, set_mount_attributes};
-use crate::host::mount_api::{self, ATIME, ATTRIBUTES};
+use crate::host::mount_api;
 use crate::host::mountinfo;
 use crate::host::trust::{self, Trusted};
 use crate::ids::DevNo;
@@ -33,22 +30,10 @@ pub fn create(
     let context = || {
         let context = mount_api::context(fstype)
             .map_err(|e| format!("the kernel cannot mount {fstype} (fsopen): {}", e.desc()))?;
-        let put = |key: &str, value: Option<&OsStr>| {
-            mount_api::option(context.as_fd(), key, value).map_err(|errno| {
-                let complaint = mount_api::complaint(context.as_fd());
-                format!("{fstype} refuses the option {key}: {} {complaint}", errno.desc()).trim().to_owned()
-            })
-        };
-        put("source", Some(node.as_os_str()))?;
-        for option in options {
-            match option.split_once('=') {
-                Some((key, value)) => put(key, Some(OsStr::new(value)))?,
-                None => put(option, None)?,
-            }
-        }
-        if let Some(root) = root.filter(|_| fstype == "btrfs") {
-            put("subvol", Some(root.as_os_str()))?;
-        }
+        let subvolume = root.filter(|_| fstype == "btrfs").map(|root| ("subvol", root.as_os_str()));
+        let all = mount_api::pairs(options).chain(subvolume.map(|(key, value)| (key, Some(value))));
+        mount_api::configure(context.as_fd(), node, all)
+            .map_err(|(key, why)| format!("{fstype} refuses the option {key}: {why}"))?;
         Ok(context)
     };
     let made = mount_api::create_patiently(context).map_err(|not| not.what)?;
@@ -58,6 +43,12 @@ pub fn create(
     } else {
         Err(format!("{} is another device by now", node.display()))
     }
+}
+
+/// Is the device that a mount is of the one that was opened?
+fn is_of(mount: &impl AsFd, of: DevNo, fstype: &str) -> bool {
+    // btrfs has a number of its own. No mountinfo has a mount that is attached nowhere: stat(2) has to say it.
+    fstype == "btrfs" || fstat(mount).is_ok_and(|stat| DevNo::from_raw(stat.st_dev) == of)
 }
 
 /// Can this be the target folder? Changes nothing.
@@ -162,7 +153,8 @@ pub fn attach(target: &OwnedFd, at: &Path, mount: &OwnedFd, attributes: u64) -> 
             Err(errno) => return Err(said(errno)),
         };
     }
-    set(mount, attributes, ATTRIBUTES & !attributes | ATIME, 0)?;
+    mount_api::set_attributes(mount, attributes)
+        .map_err(|errno| format!("cannot set mount options: {}", errno.desc()))?;
     mount_api::attach(mount.as_fd(), folder.as_fd()).map_err(said)
 }
 
@@ -174,9 +166,4 @@ fn over(folder: OwnedFd) -> Result<OwnedFd, String> {
         Some(line) => beneath::mount_root(line).map_err(|e| format!("{}: {}", shown(&path), e.desc())),
         None => Ok(folder),
     }
-}
-
-fn set(mount: &OwnedFd, set: u64, clear: u64, propagation: libc::c_ulong) -> Result<(), String> {
-    set_mount_attributes(mount.as_raw_fd(), &MountAttributes { set, clear, propagation, userns: 0 })
-        .map_err(|errno| format!("cannot set mount options: {}", errno.desc()))
 }

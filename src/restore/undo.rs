@@ -127,10 +127,9 @@ fn not_of(record: &Record, volume: &VolumeView) -> Option<String> {
 
 /// Why a volume with the tag is not one of a restore of another host, or of before this host lost its memory.
 fn not_by_tags(volume: &VolumeView, of_sets: &[TaggedSnapshot], on: Here<'_>) -> Option<String> {
-    let tag = |key: &str| volume.tags.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
     let Some(snapshot) = &volume.snapshot else { return Some("it was not made of a snapshot".to_owned()) };
     let shown = of_sets.iter().find(|s| s.view.id == *snapshot);
-    if shown.is_none_or(|s| s.tag(RUN_TAG).is_none() || s.tag(RUN_TAG) != tag(RESTORE_OF_TAG)) {
+    if shown.is_none_or(|s| s.tag(RUN_TAG).is_none() || s.tag(RUN_TAG) != volume.tag(RESTORE_OF_TAG)) {
         return Some(format!("it was made of {snapshot}, which is not of the set that its tag names"));
     }
     match is_mounted(volume, on) {
@@ -141,9 +140,9 @@ fn not_by_tags(volume: &VolumeView, of_sets: &[TaggedSnapshot], on: Here<'_>) ->
 }
 
 fn is_mounted(volume: &VolumeView, on: Here<'_>) -> Result<bool, String> {
-    let Some((disk, parts)) = disks::of(on.root, &volume.id)? else { return Ok(false) };
+    let devices = disks::of(on.root, &volume.id)?;
     let lines = mountinfo::read(Path::new("/"), "self").map_err(|e| e.to_string())?.lines;
-    Ok(std::iter::once(&disk).chain(&parts).any(|d| !disks::mounts_of(&lines, d).is_empty()))
+    Ok(devices.iter().any(|d| !disks::mounts_of(&lines, d).is_empty()))
 }
 
 /// Takes it back.
@@ -184,9 +183,8 @@ fn unmount<E: Volumes>(volumes: &[VolumeView], waiting: &Waiting<'_, E>, on: Her
     }
     let mut ids = BTreeSet::new();
     for volume in volumes {
-        let Some((disk, parts)) = disks::of(on.root, &volume.id)? else { continue };
-        let all = std::iter::once(&disk).chain(&parts);
-        ids.extend(all.flat_map(|d| disks::mounts_of(&table.lines, d)).map(|line| line.id));
+        let devices = disks::of(on.root, &volume.id)?;
+        ids.extend(devices.iter().flat_map(|d| disks::mounts_of(&table.lines, d)).map(|line| line.id));
     }
     // What was mounted last is on top.
     for line in table.lines.iter().rev().filter(|line| ids.contains(&line.id)) {

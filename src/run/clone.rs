@@ -32,7 +32,7 @@ use crate::clock::Clock;
 use crate::config::settings::OnDegraded;
 use crate::ec2::clones::{CloneFailed, CloneOf, CloneRequest, CloneView, Clones};
 use crate::ec2::repeat::Repeating;
-use crate::ec2::{CreateRequest, Ec2Error, RUN_TAG, reconcile};
+use crate::ec2::{CreateRequest, Ec2Error, RUN_TAG, reconcile, tag_of};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::ids::{InstanceId, RunId, VolumeId};
@@ -300,22 +300,17 @@ impl Cloning {
         job: &Job<'_>,
         called: Called<Result<Vec<CloneView>, CloneFailed>>,
     ) -> Option<Failure> {
-        let failure = match called {
-            Called::Returned(Ok(made)) => {
+        let failure = match take::answer(job, called) {
+            Ok(Ok(made)) => {
                 self.made = made;
                 return None;
             }
-            Called::Returned(Err(CloneFailed { error, outcome_unknown, made })) => {
+            Ok(Err(CloneFailed { error, outcome_unknown, made })) => {
                 self.made = made;
                 self.lost = outcome_unknown;
                 return Some(error.into());
             }
-            Called::RanOut => {
-                let limit = humantime::format_duration(job.settings.window);
-                Failure::new(Exit::Ec2, format!("EC2 did not answer within the window of {limit}"))
-            }
-            Called::WatchdogLost(how) => Failure::new(Exit::NotHeld, format!("{how} before EC2 answered")),
-            Called::Interrupted(signal) => Failure::interrupted(signal),
+            Err(failure) => failure,
         };
         self.lost = true;
         Some(failure)
@@ -347,7 +342,7 @@ pub(super) async fn look_up<E: Clones>(
         clock.pause(*pause).await;
         let mut found = ec2.clones_of(known.run).await?;
         found.retain(|clone| {
-            let tag = |key: &str| clone.tags.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
+            let tag = |key: &str| tag_of(&clone.tags, key);
             known.volumes.contains(&clone.source)
                 && tag(tags::INSTANCE_TAG) == Some(known.instance.as_str())
                 && !matches!(clone.state.as_str(), "deleting" | "deleted")

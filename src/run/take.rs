@@ -221,29 +221,37 @@ impl Take {
         job: &Job<'_>,
         called: Called<Result<Vec<SnapshotView>, CreateFailed>>,
     ) -> Option<Failure> {
-        let failure = match called {
-            Called::Returned(Ok(made)) => {
+        let failure = match answer(job, called) {
+            Ok(Ok(made)) => {
                 let absent = |v: &&PlannedVolume| !made.iter().any(|s| s.volume == v.id);
                 let absent = job.plan.volumes.iter().find(absent).map(|v| v.id.clone());
                 self.made = made;
                 // From an answer that was cut off, some snapshot ids can still be read.
                 Failure::new(Exit::Ec2, format!("EC2's answer says nothing of {}", absent?))
             }
-            Called::Returned(Err(CreateFailed { error, outcome_unknown, made })) => {
+            Ok(Err(CreateFailed { error, outcome_unknown, made })) => {
                 self.made = made;
                 self.lost = outcome_unknown;
                 return Some(error.into());
             }
-            Called::RanOut => {
-                let limit = humantime::format_duration(job.settings.window);
-                Failure::new(Exit::Ec2, format!("EC2 did not answer within the window of {limit}"))
-            }
-            Called::WatchdogLost(how) => Failure::new(Exit::NotHeld, format!("{how} before EC2 answered")),
-            Called::Interrupted(signal) => Failure::interrupted(signal),
+            Err(failure) => failure,
         };
         self.lost = true;
         Some(failure)
     }
+}
+
+/// EC2's answer, or why a run fails that did not get it.
+pub(super) fn answer<T>(job: &Job<'_>, called: Called<T>) -> Result<T, Failure> {
+    Err(match called {
+        Called::Returned(answer) => return Ok(answer),
+        Called::RanOut => {
+            let limit = humantime::format_duration(job.settings.window);
+            Failure::new(Exit::Ec2, format!("EC2 did not answer within the window of {limit}"))
+        }
+        Called::WatchdogLost(how) => Failure::new(Exit::NotHeld, format!("{how} before EC2 answered")),
+        Called::Interrupted(signal) => Failure::interrupted(signal),
+    })
 }
 
 pub(super) fn exit(job: &Job<'_>, record: &SetRecord, failure: Option<Exit>) -> Exit {

@@ -6,7 +6,7 @@
 //! elsewhere, or stop at the first failure.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -17,8 +17,7 @@ use super::recipe::mountinfo_option;
 use super::{Make, Mounted, NoRecipe, Recipe, Superblock, by_hand};
 use crate::host::beneath::{below, mount_root};
 use crate::host::identity::Identity;
-use crate::host::kernel::{MountAttributes, set_mount_attributes};
-use crate::host::mount_api::{self, ATIME, ATTRIBUTES};
+use crate::host::mount_api;
 use crate::host::mountinfo::{self, MountLine, MountTable};
 use crate::path_encoding::shown;
 
@@ -148,12 +147,11 @@ fn make(recipe: &Recipe, mount: &Mounted, roots: &[Option<OwnedFd>]) -> Result<O
             copy(recipe, mount, &recipe.mounts[*from], root)?
         }
     };
-    let wanted = mount_api::attributes(&mount.options);
-    set(&made, wanted, ATTRIBUTES & !wanted | ATIME, 0)?;
+    mount_api::set_attributes(&made, mount_api::attributes(&mount.options)).map_err(not_set)?;
     spot.attach(&made, &mount.mount_point)?;
     // Attached to a shared parent, a new mount becomes shared too. Undo that where it was not shared.
     for step in Propagation::of_mount(mount).steps() {
-        set(&made, 0, 0, *step)?;
+        propagate(&made, *step)?;
     }
     Ok(made)
 }
@@ -204,16 +202,19 @@ fn copy(recipe: &Recipe, mount: &Mounted, from: &Mounted, made: Option<&OwnedFd>
     // The copy of a shared mount is in its peer group; take it out again where it was not.
     let same = |kind| mount.group(kind).is_some() && mount.group(kind) == from.group("shared");
     if same("master") {
-        set(&copy, 0, 0, libc::MS_SLAVE)?;
+        propagate(&copy, libc::MS_SLAVE)?;
     } else if !same("shared") {
-        set(&copy, 0, 0, libc::MS_PRIVATE)?;
+        propagate(&copy, libc::MS_PRIVATE)?;
     }
     Ok(copy)
 }
 
-fn set(mount: &OwnedFd, set: u64, clear: u64, propagation: libc::c_ulong) -> Result<(), String> {
-    set_mount_attributes(mount.as_raw_fd(), &MountAttributes { set, clear, propagation, userns: 0 })
-        .map_err(|errno| format!("cannot set its options: {}", errno.desc()))
+fn not_set(errno: Errno) -> String {
+    format!("cannot set its options: {}", errno.desc())
+}
+
+fn propagate(mount: &OwnedFd, propagation: libc::c_ulong) -> Result<(), String> {
+    mount_api::propagate(mount, propagation).map_err(not_set)
 }
 
 /// A context with every option of the superblock, for this mount; without one, to try the options.
@@ -221,28 +222,15 @@ fn context(of: &Superblock, mount: Option<&Mounted>) -> Result<OwnedFd, String> 
     let context = mount_api::context(&of.fstype).map_err(|errno| {
         format!("the kernel cannot prepare a mount of {} (fsopen): {}", of.fstype, errno.desc())
     })?;
-    let put = |key: &str, value: Option<&OsStr>| {
-        mount_api::option(context.as_fd(), key, value).map_err(|errno| {
-            let complaint = mount_api::complaint(context.as_fd());
-            format!("{} refuses its own mount option {key}: {} {complaint}", of.fstype, errno.desc())
-                .trim()
-                .to_owned()
-        })
-    };
-    put("source", Some(of.source.as_os_str()))?;
-    for option in &of.options {
-        match option.split_once('=') {
-            Some((key, value)) => put(key, Some(OsStr::new(value)))?,
-            None => put(option, None)?,
-        }
-    }
-    if of.fstype == "btrfs" {
-        put("subvol", Some(mount.map_or(OsStr::new("/"), |m| m.root.as_os_str())))?;
+    let id = mount.and_then(subvolume_id);
+    let subvolume = (of.fstype == "btrfs").then(|| {
+        let root = mount.map_or(OsStr::new("/"), |m| m.root.as_os_str());
         // With both, the kernel refuses another subvolume that was given its name.
-        if let Some(id) = mount.and_then(subvolume_id) {
-            put("subvolid", Some(&id))?;
-        }
-    }
+        std::iter::once(("subvol", Some(root))).chain(id.as_deref().map(|id| ("subvolid", Some(id))))
+    });
+    let all = mount_api::pairs(&of.options).chain(subvolume.into_iter().flatten());
+    mount_api::configure(context.as_fd(), &of.source, all)
+        .map_err(|(key, why)| format!("{} refuses its own mount option {key}: {why}", of.fstype))?;
     Ok(context)
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Whose;
 use crate::cli::say;
-use crate::cli::sets::Account;
+use crate::cli::sets::{Account, alone};
 use crate::config;
 use crate::config::Loaded;
 use crate::config::settings::CopySettings;
@@ -19,7 +19,7 @@ use crate::ec2::partition;
 use crate::ec2::repeat::Repeating;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::host::lock::{self, FileLock, NoLock};
+use crate::host::lock::FileLock;
 use crate::ids::RunId;
 use crate::sets::copy::existing::{Existing, existing};
 use crate::sets::copy::make::{UNSURE, request};
@@ -200,14 +200,6 @@ async fn locked(
 ) -> Result<Option<FileLock>, Error> {
     let whose = whose.map_or_else(String::new, |other| format!("-{}", other.account));
     let name = format!("copy-{}-{region}{whose}.lock", source.set.id);
-    match lock::take(&account.loaded.settings.run_dir.join(name), Duration::ZERO).await {
-        Ok(held) => Ok(Some(held)),
-        // No run folder: this is not the host of any run.
-        Err(NoLock::Unusable(_)) => Ok(None),
-        Err(NoLock::Taken { pid }) => {
-            let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
-            Err(Error::new(Exit::Locked, format!("{who} is copying {} to {region}", source.set.id))
-                .hint("wait for it"))
-        }
-    }
+    let does = format!("is copying {} to {region}", source.set.id);
+    alone(&account.loaded.settings.run_dir.join(name), Duration::ZERO, &does).await
 }

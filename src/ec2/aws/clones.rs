@@ -2,10 +2,10 @@
 //!
 //! In: a request. Out: plain values. Must never: call a failed CopyVolumes "refused" when EC2 may have carried it out.
 
-use aws_sdk_ec2::types::{Filter, InitializationType, ResourceType, TagSpecification, Volume, VolumeType};
+use aws_sdk_ec2::types::{Filter, InitializationType, ResourceType, Volume, VolumeType};
 use futures_util::future::join_all;
 
-use super::{Aws, allowed, filter, own_tags, parse, sdk_tags};
+use super::{Aws, allowed, created_with, filter, own_tags, parse, sdk_tags};
 use crate::ec2::clones::{CloneFailed, CloneOf, CloneRequest, CloneView, Clones};
 use crate::ec2::connect::without_call_timeout;
 use crate::ec2::{Ec2Error, RUN_TAG};
@@ -17,10 +17,6 @@ const COPY: &str = "CopyVolumes";
 
 impl Aws {
     async fn copy_volume(&self, of: &CloneOf, dry_run: bool) -> Result<CloneView, Ec2Error> {
-        let tags = TagSpecification::builder()
-            .resource_type(ResourceType::Volume)
-            .set_tags(Some(sdk_tags(&of.tags)))
-            .build();
         let call = self
             .connection
             .client
@@ -30,7 +26,7 @@ impl Aws {
             .volume_type(VolumeType::from(of.volume_type.as_str()))
             .set_iops(of.iops)
             .set_throughput(of.throughput)
-            .tag_specifications(tags)
+            .tag_specifications(created_with(ResourceType::Volume, &of.tags))
             .dry_run(dry_run)
             .customize();
         let call = if dry_run { call } else { call.config_override(without_call_timeout()) };
@@ -46,18 +42,9 @@ impl Aws {
         })
     }
 
-    async fn copies_by(&self, filters: Filter) -> Result<Vec<CloneView>, Ec2Error> {
-        const ACTION: &str = "DescribeVolumes";
-        self.ready(ACTION).await?;
-        let mut pages = self.connection.client.describe_volumes().filters(filters).into_paginator().send();
-        let mut found = Vec::new();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|e| self.sort(ACTION, &e))?;
-            for volume in page.volumes().iter().filter(|v| v.source_volume_id().is_some()) {
-                found.push(view(ACTION, volume)?);
-            }
-        }
-        Ok(found)
+    async fn copies_by(&self, filter: Filter) -> Result<Vec<CloneView>, Ec2Error> {
+        let found = self.volumes_by(filter).await?;
+        found.iter().filter(|v| v.source_volume_id().is_some()).map(|v| view("DescribeVolumes", v)).collect()
     }
 }
 

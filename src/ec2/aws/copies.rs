@@ -2,7 +2,9 @@
 //!
 //! In: a request. Out: plain values. Must never: send one request twice.
 
-use super::{Aws, allowed, parse, sdk_tags};
+use aws_sdk_ec2::types::ResourceType;
+
+use super::{Aws, allowed, created_with, parse};
 use crate::ec2::Ec2Error;
 use crate::ec2::copies::{Copies, CopyRequest, Encryption};
 use crate::ids::SnapshotId;
@@ -11,12 +13,7 @@ const ACTION: &str = "CopySnapshot";
 
 impl Aws {
     async fn copy_snapshot(&self, request: &CopyRequest, dry_run: bool) -> Result<Option<String>, Ec2Error> {
-        use aws_sdk_ec2::types::{ResourceType, TagSpecification};
         self.ready(ACTION).await?;
-        let tags = TagSpecification::builder()
-            .resource_type(ResourceType::Snapshot)
-            .set_tags(Some(sdk_tags(&request.tags)))
-            .build();
         let (encrypted, key) = match &request.encryption {
             Encryption::AsSource => (None, None),
             Encryption::Unnamed => (Some(true), None),
@@ -29,7 +26,7 @@ impl Aws {
             .source_region(&request.source_region)
             .source_snapshot_id(request.source.as_str())
             .description(&request.description)
-            .tag_specifications(tags)
+            .tag_specifications(created_with(ResourceType::Snapshot, &request.tags))
             .set_encrypted(encrypted)
             .set_kms_key_id(key)
             .set_completion_duration_minutes(request.minutes.map(i32::from))

@@ -2,9 +2,9 @@
 //!
 //! In: a request. Out: plain values. Must never: force a detachment.
 
-use aws_sdk_ec2::types::{ResourceType, TagSpecification, Volume, VolumeType};
+use aws_sdk_ec2::types::{Filter, ResourceType, Volume, VolumeType};
 
-use super::{Aws, allowed, filter, own_tags, parse, sdk_tags, time};
+use super::{Aws, allowed, created_with, filter, own_tags, parse, time};
 use crate::ec2::Ec2Error;
 use crate::ec2::volumes::{Attachment, AttachmentLimit, HostView, VolumeRequest, VolumeView, Volumes, Which};
 use crate::ids::{InstanceId, VolumeId};
@@ -16,10 +16,6 @@ const CREATE: &str = "CreateVolume";
 impl Aws {
     async fn make_volume(&self, of: &VolumeRequest, dry_run: bool) -> Result<Option<String>, Ec2Error> {
         self.ready(CREATE).await?;
-        let tags = TagSpecification::builder()
-            .resource_type(ResourceType::Volume)
-            .set_tags(Some(sdk_tags(&of.tags)))
-            .build();
         let call = self
             .connection
             .client
@@ -34,10 +30,24 @@ impl Aws {
             .set_encrypted(of.key.as_ref().map(|_| true))
             .set_kms_key_id(of.key.clone())
             .set_volume_initialization_rate(of.initialization_rate)
-            .tag_specifications(tags)
+            .tag_specifications(created_with(ResourceType::Volume, &of.tags))
             .dry_run(dry_run);
         let said = call.send().await.map_err(|e| self.sort(CREATE, &e))?;
         Ok(said.volume_id().map(str::to_owned))
+    }
+}
+
+impl Aws {
+    /// DescribeVolumes by this filter, every page.
+    pub(super) async fn volumes_by(&self, filter: Filter) -> Result<Vec<Volume>, Ec2Error> {
+        const ACTION: &str = "DescribeVolumes";
+        self.ready(ACTION).await?;
+        let mut pages = self.connection.client.describe_volumes().filters(filter).into_paginator().send();
+        let mut found = Vec::new();
+        while let Some(page) = pages.next().await {
+            found.extend(page.map_err(|e| self.sort(ACTION, &e))?.volumes.unwrap_or_default());
+        }
+        Ok(found)
     }
 }
 
@@ -102,12 +112,8 @@ impl Volumes for Aws {
         };
         let mut found = Vec::new();
         for filter in filters {
-            self.ready(ACTION).await?;
-            let mut pages = self.connection.client.describe_volumes().filters(filter).into_paginator().send();
-            while let Some(page) = pages.next().await {
-                for volume in page.map_err(|e| self.sort(ACTION, &e))?.volumes() {
-                    found.push(view(ACTION, volume)?);
-                }
+            for volume in self.volumes_by(filter).await? {
+                found.push(view(ACTION, &volume)?);
             }
         }
         Ok(found)

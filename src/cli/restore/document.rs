@@ -1,0 +1,88 @@
+//! A restore, for programs: docs/schema/restore-1.json.
+//!
+//! In: a plan, what was done of it. Out: a document. Must never: say `done` of what was only planned.
+
+use serde::Serialize;
+
+use crate::exit::Exit;
+use crate::ids::{RunId, SnapshotId, VolumeId};
+use crate::path_encoding::shown;
+use crate::restore::carry_out::Done;
+use crate::restore::plan::RestorePlan;
+
+/// Version of the JSON of `restore`.
+pub(super) const VERSION: u32 = 1;
+
+#[derive(Debug, Serialize)]
+pub(super) struct Document<'a> {
+    pub version: u32,
+    pub command: &'static str,
+    pub restores: Vec<OfRestore<'a>>,
+    pub exit_code: Exit,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct OfRestore<'a> {
+    pub id: RunId,
+    pub set: Option<RunId>,
+    pub region: &'a str,
+    pub state: &'static str,
+    pub volumes: Vec<OfVolume>,
+    pub mounts: Vec<OfMount>,
+    pub notes: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct OfVolume {
+    pub id: Option<VolumeId>,
+    pub source: Option<VolumeId>,
+    pub snapshot: Option<SnapshotId>,
+    pub size_gib: i32,
+    pub volume_type: Option<String>,
+    pub device_name: Option<String>,
+    pub state: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct OfMount {
+    pub source: String,
+    pub mount_point: String,
+    pub fstype: String,
+    pub uuid: Option<String>,
+}
+
+impl<'a> OfRestore<'a> {
+    /// A restore that is planned, or done.
+    pub fn of(plan: &'a RestorePlan, done: Option<&Done>, state: &'static str) -> Self {
+        let volumes = plan.volumes.iter().enumerate().map(|(n, v)| OfVolume {
+            id: done.and_then(|d| Some(d.volumes.get(n)?.id.clone())),
+            source: Some(v.source.clone()),
+            snapshot: Some(v.snapshot.clone()),
+            size_gib: v.size_gib,
+            volume_type: Some(v.volume_type.clone()),
+            device_name: v.device_name.clone(),
+            state: None,
+        });
+        let mounts = plan.filesystems.iter().flat_map(|f| {
+            f.mounts.iter().map(|mount| {
+                let place = plan.place(mount);
+                let made = done.and_then(|d| d.mounts.iter().find(|m| m.mount_point == place));
+                OfMount {
+                    source: shown(&f.source),
+                    mount_point: shown(&place),
+                    fstype: f.fstype.clone(),
+                    uuid: made.and_then(|m| m.uuid.clone()).or(f.uuid.clone()),
+                }
+            })
+        });
+        Self {
+            id: plan.id.clone(),
+            set: Some(plan.set.clone()),
+            region: &plan.region,
+            state,
+            volumes: volumes.collect(),
+            mounts: mounts.collect(),
+            notes: plan.notes.clone(),
+        }
+    }
+}
