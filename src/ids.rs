@@ -25,13 +25,13 @@ macro_rules! ec2_id {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        pub struct $name(Text<22>);
 
         impl $name {
             /// The id as EC2 writes it.
             #[must_use]
             pub fn as_str(&self) -> &str {
-                &self.0
+                self.0.as_str()
             }
         }
 
@@ -43,11 +43,8 @@ macro_rules! ec2_id {
                 // Resources from before 2016 have 8 digits, later ones 17.
                 let well_formed = (8..=17).contains(&hex.len())
                     && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-                if well_formed {
-                    Ok(Self(s.to_owned()))
-                } else {
-                    Err(InvalidId { text: s.to_owned(), what: $what, example: $example })
-                }
+                let text = if well_formed { Text::new(s) } else { None };
+                text.map(Self).ok_or_else(|| InvalidId { text: s.to_owned(), what: $what, example: $example })
             }
         }
 
@@ -61,16 +58,44 @@ macro_rules! ec2_id {
 
         impl From<$name> for String {
             fn from(id: $name) -> Self {
-                id.0
+                id.as_str().to_owned()
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&self.0)
+                f.pad(self.as_str())
             }
         }
     };
+}
+
+/// The text of an id of at most N bytes, in place: an account has 100,000 snapshots, and each has several ids.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Text<const N: usize> {
+    /// Zeros after the text, so that ids are in the order of their texts.
+    bytes: [u8; N],
+    len: u8,
+}
+
+impl<const N: usize> Text<N> {
+    /// None when it is longer.
+    fn new(text: &str) -> Option<Self> {
+        let mut bytes = [0; N];
+        bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
+        Some(Self { bytes, len: u8::try_from(text.len()).ok()? })
+    }
+
+    fn as_str(&self) -> &str {
+        // Made from a str, it is one.
+        std::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or_default()
+    }
+}
+
+impl<const N: usize> fmt::Debug for Text<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
 }
 
 ec2_id!(
@@ -155,20 +180,26 @@ impl fmt::Display for DevNo {
 ///
 /// A version 7 UUID, so that ids sort by the time of the run.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct RunId(String);
+#[serde(try_from = "String", into = "String")]
+pub struct RunId(Text<36>);
 
 impl RunId {
     /// A new id, from the clock and the kernel's random source.
     #[must_use]
     pub fn generate() -> Self {
-        Self(uuid::Uuid::now_v7().to_string())
+        Self::of(uuid::Uuid::now_v7())
+    }
+
+    fn of(id: uuid::Uuid) -> Self {
+        let mut text = Text { bytes: [0; 36], len: 36 };
+        id.hyphenated().encode_lower(&mut text.bytes);
+        Self(text)
     }
 
     /// The UUID as it is written in tags, with hyphens.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_str()
     }
 }
 
@@ -176,7 +207,7 @@ impl FromStr for RunId {
     type Err = InvalidId;
 
     fn from_str(s: &str) -> Result<Self, InvalidId> {
-        uuid::Uuid::parse_str(s).map(|u| Self(u.to_string())).map_err(|_| InvalidId {
+        uuid::Uuid::parse_str(s).map(Self::of).map_err(|_| InvalidId {
             text: s.to_owned(),
             what: "a run id",
             example: "0197f3c2-8b1e-7c55-9d3f-2f6a1c0b9e11",
@@ -184,9 +215,23 @@ impl FromStr for RunId {
     }
 }
 
+impl TryFrom<String> for RunId {
+    type Error = InvalidId;
+
+    fn try_from(s: String) -> Result<Self, InvalidId> {
+        s.parse()
+    }
+}
+
+impl From<RunId> for String {
+    fn from(id: RunId) -> Self {
+        id.as_str().to_owned()
+    }
+}
+
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+        f.pad(self.as_str())
     }
 }
 

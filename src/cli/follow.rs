@@ -138,7 +138,7 @@ fn rows(waiting: &Waiting, now: Duration) -> Vec<Row> {
 
 /// What is behind a member's bar.
 fn said(member: &Known, now: Duration) -> String {
-    match (member.state.as_str(), member.percent, member.full_bytes) {
+    match (&*member.state, member.percent, member.full_bytes) {
         ("completed", _, Some(bytes)) => format!("done, {} in all", gib(bytes)),
         ("completed", ..) => "done".to_owned(),
         ("pending", Some(percent), _) => match member.time_left(now) {

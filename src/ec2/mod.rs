@@ -25,6 +25,7 @@ pub mod volumes;
 pub use self::denial::{PARTITIONS, partition, policy_hint};
 pub use self::error::{Ec2Error, Unreached};
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
@@ -77,11 +78,11 @@ pub struct SnapshotView {
     /// The volume that it is a snapshot of.
     pub volume: VolumeId,
     /// `pending`, `completed`, `error`, …
-    pub state: String,
+    pub state: Cow<'static, str>,
     /// When EC2 says it was started.
     pub started: Option<Timestamp>,
     /// Progress as EC2 writes it, such as `42%`; none when EC2 has not said it yet.
-    pub progress: Option<String>,
+    pub progress: Option<Cow<'static, str>>,
 }
 
 /// A snapshot with its tags.

@@ -290,7 +290,7 @@ pub(crate) fn one(
             format!("{} GiB", m.size_gib),
             match &m.error {
                 Some(error) => format!("{} ({})", m.state, printable(error)),
-                None => m.state.clone(),
+                None => m.state.to_string(),
             },
             m.achieved.map_or_else(|| "-".to_owned(), |c| c.to_string()),
         ]);

@@ -106,7 +106,7 @@ pub(crate) fn pending(state_dir: &Path, record: &SetRecord) -> u64 {
 
 /// A snapshot that EC2 does not show any more was deleted by somebody who knew of it.
 fn judge(known: Vec<Former>, states: &[SnapshotView]) -> Formers {
-    let state = |id: &SnapshotId| states.iter().find(|s| s.id == *id).map(|s| s.state.as_str());
+    let state = |id: &SnapshotId| states.iter().find(|s| s.id == *id).map(|s| &*s.state);
     let mut found = Formers::default();
     for Former { run_id, plan, pending } in known {
         let in_state = |wanted: &str| -> Vec<SnapshotId> {

@@ -185,7 +185,7 @@ pub fn verdict(plan: &Plan, made: &[SnapshotView], evidence: &Evidence) -> Verdi
         volume_id: part.member.volume.clone(),
         device_name: part.planned.map(|volume| volume.device_name.clone()),
         mount_points: part.planned.map(|volume| volume.mount_points.clone()).unwrap_or_default(),
-        state: part.member.state.clone(),
+        state: part.member.state.to_string(),
         achieved: part.achieved,
     };
     Verdict {
@@ -288,7 +288,7 @@ mod tests {
         let view = |c: char| SnapshotView {
             id: format!("snap-{}", c.to_string().repeat(17)).parse().unwrap(),
             volume: id(c),
-            state: state.into(),
+            state: state.to_owned().into(),
             started: None,
             progress: None,
         };

@@ -95,6 +95,7 @@ struct Gathering {
 struct Kept {
     view: SnapshotView,
     detail: SnapshotDetail,
+    owner: Option<Arc<str>>,
     tags: Box<[Arc<Pair>]>,
 }
 
@@ -143,7 +144,9 @@ impl Gathered {
         let TaggedSnapshot { view, detail, tags } = snapshot;
         let kept = tags.iter().filter(|(k, _)| KEPT.contains(&k.as_str()) || is_foreign(k));
         let tags = kept.map(|(k, v)| self.pair(k, v)).collect();
-        Kept { view, detail: SnapshotDetail { description: String::new(), kms_key: None, ..detail }, tags }
+        let owner = detail.owner.as_deref().map(|owner| self.word(owner));
+        let detail = SnapshotDetail { description: String::new(), kms_key: None, owner: None, ..detail };
+        Kept { view, detail, owner, tags }
     }
 
     /// Takes a snapshot into its set. The lines that describe the set are not kept.
@@ -275,7 +278,8 @@ fn set(
     let mut foreign: Vec<String> = keys.filter(|key| is_foreign(key)).map(|key| key.to_string()).collect();
     foreign.sort_unstable();
     foreign.dedup();
-    let (account, reason) = (first.detail.owner.clone(), first.tag("stillpoint:reason").map(str::to_owned));
+    let (account, reason) =
+        (first.owner.as_deref().map(str::to_owned), first.tag("stillpoint:reason").map(str::to_owned));
     let deleting = taken.iter().any(|(s, _)| s.tag(DELETING_TAG).is_some());
     // What one snapshot alone says proves nothing of the others, and a fault of one is one of the set.
     let said = first.tag(VERIFIED_TAG).filter(|v| taken.iter().all(|(s, _)| s.tag(VERIFIED_TAG) == Some(v)));
@@ -338,7 +342,7 @@ fn member(s: Kept, place: Place) -> Member {
         size_gib: detail.size_gib,
         full_bytes: detail.full_bytes,
         encrypted: detail.encrypted,
-        tier: if detail.archived { "archive" } else { "standard" }.to_owned(),
+        tier: if detail.archived { "archive" } else { "standard" },
         restored_until: detail.restored_until,
         achieved,
     }

@@ -3,6 +3,8 @@
 //! In: nothing; [`super::read`] makes them. Out: plain values, and what follows from them: the state, the label, the
 //! size. Must never: call a set complete that lacks a member, or labelled that has no verdict.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -79,9 +81,9 @@ pub struct Member {
     /// The device name of its attachment, where its verdict has said.
     pub device_name: Option<String>,
     /// `pending`, `completed`, `error`, …
-    pub state: String,
+    pub state: Cow<'static, str>,
     /// EC2's progress, such as `42%`.
-    pub progress: Option<String>,
+    pub progress: Option<Cow<'static, str>>,
     /// In EC2's words, of a snapshot in the state `error`.
     pub error: Option<String>,
     /// When it was started.
@@ -95,7 +97,7 @@ pub struct Member {
     /// Encrypted at rest.
     pub encrypted: bool,
     /// `standard` or `archive`.
-    pub tier: String,
+    pub tier: &'static str,
     /// When one that is out of the archive for some days goes back.
     pub restored_until: Option<Timestamp>,
     /// Its own label.
@@ -201,7 +203,7 @@ pub(crate) mod tests_support {
             size_gib: 8,
             full_bytes: None,
             encrypted: false,
-            tier: "standard".into(),
+            tier: "standard",
             restored_until: None,
             achieved: Some(Consistency::Filesystem),
         };

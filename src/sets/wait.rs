@@ -3,6 +3,7 @@
 //! In: a set, then its snapshots again and again. Out: a line a change, and whether it is over. Pure. Must never:
 //! call a set complete by its progress: only the state says so.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ pub struct Known {
     /// The device name of its attachment, where that is known.
     pub device: String,
     /// `pending`, `completed`, `error`, …; empty before the first look.
-    pub state: String,
+    pub state: Cow<'static, str>,
     /// EC2's progress of a pending snapshot, in percent; none where EC2 says nothing that is a number.
     pub percent: Option<u8>,
     /// What a restore would read, in bytes: only known of a completed snapshot.
@@ -56,7 +57,7 @@ impl Known {
             id: id.clone(),
             volume: volume.clone(),
             device: printable(device.unwrap_or_default()).into_owned(),
-            state: String::new(),
+            state: Cow::default(),
             percent: None,
             full_bytes: None,
             message: None,
@@ -165,7 +166,7 @@ impl Waiting {
     pub fn seen(&self) -> Seen {
         let mut pending = false;
         for (id, known) in &self.members {
-            match known.state.as_str() {
+            match &*known.state {
                 "error" => {
                     let why = known.message.as_deref().unwrap_or("EC2 gives no reason");
                     return Seen::Failed(format!("{id} {}: {}", known.name(), printable(why)));
@@ -202,7 +203,7 @@ impl Waiting {
     pub fn states(&self) -> Vec<State> {
         let of = |known: &Known| State {
             id: known.id.clone(),
-            state: Some(&known.state).filter(|s| !s.is_empty()).cloned(),
+            state: Some(known.state.to_string()).filter(|s| !s.is_empty()),
             percent: known.percent,
         };
         self.members().map(of).collect()
@@ -238,7 +239,7 @@ mod tests {
 
     fn known(first: u8, since: u64, percent: u8, changed: u64) -> Known {
         Known {
-            state: "pending".to_owned(),
+            state: "pending".into(),
             percent: Some(percent),
             first: Some((first, Duration::from_secs(since))),
             changed: Duration::from_secs(changed),
@@ -258,7 +259,7 @@ mod tests {
         assert_eq!(at(150, known(10, 0, 20, 100)), Some(750), "the clock goes on between two percents");
         assert_eq!(at(5000, known(10, 0, 20, 100)), Some(0), "late");
         assert_eq!(at(200, known(90, 0, 20, 100)), None, "EC2 went back");
-        let done = Known { state: "completed".to_owned(), ..known(10, 0, 20, 100) };
+        let done = Known { state: "completed".into(), ..known(10, 0, 20, 100) };
         assert_eq!(at(100, done), None);
     }
 

@@ -87,7 +87,7 @@ impl OfRegion {
         let known = whole.or(at.existing.started.as_ref());
         let snapshots = source.parts.iter().map(|part| {
             let made = known.and_then(|set| set.members.iter().find(|m| m.number == part.number));
-            let state = match made.map(|m| m.state.as_str()) {
+            let state = match made.map(|m| &*m.state) {
                 None => "open",
                 Some("completed") => "completed",
                 Some("error") => "error",

@@ -15,6 +15,7 @@
 //! In: a [`Source`], EC2 at the destination. Out: [`Copied`]. Must never: ask twice for what may have been made, or
 //! leave a copy that it made unfollowed.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -155,7 +156,7 @@ pub fn explained(message: &str) -> Option<&'static str> {
 struct Going<'a> {
     part: &'a Part,
     place: Place,
-    state: String,
+    state: Cow<'static, str>,
     message: Option<String>,
 }
 
@@ -181,7 +182,7 @@ impl Going<'_> {
         match &self.place {
             Place::Open => PartState::Open,
             Place::Unsure(_) => PartState::Unsure,
-            Place::Made(..) => match self.state.as_str() {
+            Place::Made(..) => match &*self.state {
                 "completed" => PartState::Completed,
                 "error" => {
                     PartState::Error(self.message.clone().unwrap_or_else(|| "EC2 gives no reason".to_owned()))
@@ -207,7 +208,7 @@ impl<E: Copies> Making<'_, E> {
     pub async fn make(mut self, known: &[TaggedSnapshot], unsure: bool) -> Copied {
         let began = self.clock.elapsed();
         let place = || if unsure { Place::Unsure(began) } else { Place::Open };
-        let going = |part| Going { part, place: place(), state: String::new(), message: None };
+        let going = |part| Going { part, place: place(), state: Cow::default(), message: None };
         let mut parts: Vec<Going<'_>> = self.source.parts.iter().map(going).collect();
         self.see(&mut parts, known);
         let mut stopped = None;
@@ -284,7 +285,7 @@ impl<E: Copies> Making<'_, E> {
                 Place::Unsure(since) if at.saturating_sub(*since) > UNSURE => going.place = Place::Open,
                 Place::Made(id, seen) if at.saturating_sub(*seen) > GONE && going.state != "gone" => {
                     let line = format!("{id} is GONE: somebody has deleted it");
-                    going.state = "gone".to_owned();
+                    going.state = "gone".into();
                     self.say(going, &line);
                 }
                 _ => {}
@@ -321,7 +322,7 @@ impl<E: Copies> Making<'_, E> {
                 Ok(id) => {
                     self.say(going, &format!("is being copied as {id}"));
                     going.place = Place::Made(id, self.clock.elapsed());
-                    going.state = "pending".to_owned();
+                    going.state = "pending".into();
                 }
                 Err(e) if e.outcome_unknown() => {
                     self.say(going, &format!("{e}; looking for it"));

@@ -76,7 +76,7 @@ fn shown(n: usize, tags: Vec<Tag>, state: &str) -> TaggedSnapshot {
     let view = SnapshotView {
         id: format!("snap-{:017x}", 0xc0_0000 + n).parse().unwrap(),
         volume: NO_VOLUME.parse().unwrap(),
-        state: state.into(),
+        state: state.to_owned().into(),
         started: Some("2026-11-30T03:00:00Z".parse().unwrap()),
         progress: None,
     };

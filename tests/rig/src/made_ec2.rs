@@ -91,7 +91,7 @@ impl MadeEc2 {
 
     /// Every snapshot is in this state now.
     pub fn become_all(&self, state: &str) {
-        self.snapshots.lock().unwrap().iter_mut().for_each(|s| state.clone_into(&mut s.view.state));
+        self.snapshots.lock().unwrap().iter_mut().for_each(|s| s.view.state = state.to_owned().into());
     }
 
     /// A run of stillpoint's has made a snapshot of this volume.
@@ -131,7 +131,7 @@ impl MadeEc2 {
         let view = SnapshotView {
             id: format!("snap-{:017x}", all.len() + 1).parse().unwrap(),
             volume: volume.clone(),
-            state: state.to_owned(),
+            state: state.to_owned().into(),
             started,
             progress: None,
         };
