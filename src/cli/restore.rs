@@ -4,6 +4,7 @@
 //! was checked, or leave what a failure has made without saying how it is taken back.
 
 mod document;
+mod in_place;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use super::{Global, Output, absolute, print, print_document, say};
 use crate::clock::System;
 use crate::config;
 use crate::ec2::repeat::Repeating;
-use crate::ec2::volumes::{RESTORE_TAG, Volumes as _, Which};
+use crate::ec2::volumes::{IN_PLACE_TAG, RESTORE_TAG, Volumes as _, Which};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::host::lock::FileLock;
@@ -27,12 +28,12 @@ use crate::path_encoding::printable;
 use crate::report;
 use crate::restore::carry_out::{Done, Here, carry_out};
 use crate::restore::make::{Stopped, Waiting};
-use crate::restore::plan::{Asked, Host, RESTORE_OF_TAG, Reach, RestorePlan, plan};
+use crate::restore::plan::{Asked, Host, RESTORE_OF_TAG, Reach, Refusal, RestorePlan, plan};
 use crate::restore::record::{self, Record};
 use crate::restore::undo::{look, undo};
 use crate::restore::{disks, identity, mounts};
 use crate::sets::guard::members;
-use crate::sets::layout::layout;
+use crate::sets::layout::{Layout, layout};
 
 #[derive(Debug, Args)]
 pub(super) struct Restore {
@@ -55,6 +56,13 @@ pub(super) struct Restore {
     /// Make the volumes, and attach nothing.
     #[arg(long, conflicts_with_all = ["no_mount", "to", "read_only"])]
     no_attach: bool,
+    /// Put the new volumes in the place of those that the set was taken of: these are unmounted, detached and kept, and
+    /// the new ones are mounted as they were. Of data volumes alone.
+    #[arg(long, conflicts_with_all = ["to", "read_only", "no_mount", "no_attach", "az"])]
+    in_place: bool,
+    /// Stop this unit before, and start it again after; can be repeated.
+    #[arg(long, value_name = "UNIT", requires = "in_place", value_parser = unit)]
+    stop_unit: Vec<String>,
     /// The Availability Zone to make them in [default: this instance's].
     #[arg(long, value_name = "ZONE", value_parser = zone)]
     az: Option<String>,
@@ -96,6 +104,14 @@ fn zone(text: &str) -> Result<String, String> {
     if good { Ok(text.to_ascii_lowercase()) } else { Err("is not an Availability Zone".to_owned()) }
 }
 
+/// A unit's name: no option of systemctl, no pattern.
+fn unit(text: &str) -> Result<String, String> {
+    let good = |b: u8| b.is_ascii_alphanumeric() || b":-_.\\@".contains(&b);
+    let is =
+        text.len() < 256 && text.contains('.') && !text.starts_with(['-', '.']) && text.bytes().all(good);
+    if is { Ok(text.to_owned()) } else { Err("is not a unit, such as postgresql.service".to_owned()) }
+}
+
 impl Restore {
     pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
         let interrupt = listen()?;
@@ -110,6 +126,7 @@ impl Restore {
         }
         let plan = match &self.go_on {
             Some(id) => return self.carry_on(&account, id, &interrupt).await,
+            None if self.in_place => self.plan_in_place(&account).await?,
             None => self.plan(&account).await?,
         };
         if self.output == Output::Text {
@@ -123,6 +140,23 @@ impl Restore {
     }
 
     async fn plan(&self, account: &Account) -> Result<RestorePlan, Error> {
+        let host = if self.no_attach { None } else { Some(host(account, &account.calls()).await?) };
+        let reach = match (self.no_attach, self.no_mount) {
+            (true, _) => Reach::Volumes,
+            (false, true) => Reach::Attached,
+            (false, false) => Reach::Mounted,
+        };
+        Ok(self.plan_for(account, host.as_ref(), reach, self.az.clone()).await?.0)
+    }
+
+    /// The plan, and the set's description of itself.
+    async fn plan_for(
+        &self,
+        account: &Account,
+        host: Option<&Host>,
+        reach: Reach,
+        zone: Option<String>,
+    ) -> Result<(RestorePlan, Layout), Error> {
         let name = self.set.as_ref().ok_or_else(|| Error::new(Exit::Usage, "which set?"))?;
         let set = account.set(name).await?;
         let ec2 = account.calls();
@@ -131,28 +165,23 @@ impl Restore {
             Error::new(Exit::Config, format!("{}: {e}", set.id))
                 .hint("restore another set, or its copy in another Region")
         })?;
-        let host = if self.no_attach { None } else { Some(host(account, &ec2).await?) };
         let asked = Asked {
-            reach: match (self.no_attach, self.no_mount) {
-                (true, _) => Reach::Volumes,
-                (false, true) => Reach::Attached,
-                (false, false) => Reach::Mounted,
-            },
+            reach,
             to: self.to.clone().unwrap_or_else(|| {
                 let start = set.id.as_str().get(..8).unwrap_or_default();
                 PathBuf::from("/mnt/stillpoint").join(start)
             }),
             mounts: self.mount.clone(),
             read_only: self.read_only,
-            zone: self.az.clone(),
+            zone,
             volume_type: self.volume_type.clone(),
             iops: self.iops,
             throughput: self.throughput,
             key: self.key.clone(),
             initialization_rate: self.init_rate,
         };
-        plan(&set, &layout, &snapshots, host.as_ref(), &asked)
-            .map_err(|refusal| Error::new(Exit::Config, refusal.what).hint(refusal.hint))
+        let made = plan(&set, &layout, &snapshots, host, &asked).map_err(refused)?;
+        Ok((made, layout))
     }
 
     /// Everything that can be known before a volume is made.
@@ -189,6 +218,9 @@ impl Restore {
             return Err(Error::new(Exit::Config, format!("this host knows of no restore {id}"))
                 .hint("`stillpoint restore --list` shows which there are; --undo takes one back from its tags alone"));
         };
+        if known.plan.in_place.is_some() {
+            return self.carry_on_in_place(account, known, interrupt).await;
+        }
         if known.done && known.plan.reach != Reach::Mounted {
             say(&format!("restore {id} is done"));
             return Ok(Exit::Ok);
@@ -208,6 +240,7 @@ impl Restore {
         let id = record.plan.id.clone();
         say(&format!("restore {id}"));
         match carry_out(&mut record, &waiting, on).await {
+            Ok(_) if record.plan.in_place.is_some() => self.exchange(account, record, interrupt).await,
             Ok(done) => {
                 say(&format!("{} is restored", record.plan.set));
                 say(&format!("`stillpoint restore --undo {id}` takes it back"));
@@ -242,12 +275,21 @@ impl Restore {
         if self.dry_run {
             let on = Here { root: "/".as_ref(), state_dir: &account.loaded.settings.state_dir };
             let remains = look(&account.calls(), &System, on, id).await.map_err(error)?;
+            if let Some(record) = remains.record.as_ref().filter(|r| r.moving.stage.has_touched()) {
+                for old in record.plan.in_place.iter().flat_map(|p| &p.old) {
+                    say(&format!("{} would be put back as {}", old.volume, old.device_name));
+                }
+                return Ok(Exit::Ok);
+            }
             for volume in &remains.volumes {
                 print(volume.id.as_str());
             }
             for (volume, why) in &remains.doubtful {
                 say(&format!("{} would stay: {why}", volume.id));
             }
+            return Ok(Exit::Ok);
+        }
+        if self.old_ones_back(account, id).await? {
             return Ok(Exit::Ok);
         }
         self.back(account, id, interrupt).await?;
@@ -290,6 +332,7 @@ impl Restore {
                     set,
                     region: &account.region,
                     state: "there",
+                    in_place: volume.tag(IN_PLACE_TAG).is_some(),
                     volumes,
                     mounts,
                     notes,
@@ -319,7 +362,8 @@ impl Restore {
             Output::Text => {
                 for restore in &all {
                     let set = restore.set.as_ref().map_or("?", RunId::as_str);
-                    print(&format!("{} of {set}", restore.id));
+                    let how = if restore.in_place { ", in place" } else { "" };
+                    print(&format!("{} of {set}{how}", restore.id));
                     for v in &restore.volumes {
                         let id = v.id.as_ref().map_or("", |id| id.as_str());
                         let state = printable(v.state.as_deref().unwrap_or(""));
@@ -377,6 +421,10 @@ async fn host(account: &Account, ec2: &Repeating<'_, crate::ec2::aws::Aws>) -> R
         }
     };
     Ok(Host { id, view, limit })
+}
+
+fn refused(refusal: Refusal) -> Error {
+    Error::new(Exit::Config, refusal.what).hint(refusal.hint)
 }
 
 fn error(stopped: Stopped) -> Error {

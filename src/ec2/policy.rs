@@ -6,7 +6,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::ec2::volumes::RESTORE_TAG;
+use crate::ec2::volumes::{REPLACED_TAG, RESTORE_TAG};
 use crate::ids::InstanceId;
 
 /// A command that calls EC2, by its name.
@@ -35,6 +35,8 @@ pub enum Needing {
     Lock,
     Unlock,
     Tier,
+    /// `restore --in-place`, beside what `restore` needs: volumes that no restore has made.
+    RestoreInPlace,
     /// `list --sizes`.
     Sizes,
 }
@@ -68,6 +70,10 @@ enum On {
     OfARestore,
     /// The instance that they are attached to.
     Attached,
+    /// Volumes that others are put in the place of: any.
+    Replaced,
+    /// The same, and the one tag that they get.
+    ReplacedTag,
     /// Volumes that are cloned, and their clones.
     Cloned,
     /// Clones, in the call that makes them.
@@ -76,7 +82,7 @@ enum On {
     OfARun,
 }
 
-const STATEMENTS: [On; 16] = [
+const STATEMENTS: [On; 18] = [
     On::All,
     On::New,
     On::Created,
@@ -90,6 +96,8 @@ const STATEMENTS: [On; 16] = [
     On::RestoredTags,
     On::OfARestore,
     On::Attached,
+    On::Replaced,
+    On::ReplacedTag,
     On::Cloned,
     On::ClonedTags,
     On::OfARun,
@@ -101,7 +109,7 @@ use Needing::{
 };
 
 /// Which command makes which call, and on what.
-const TABLE: [(On, &str, &[Needing]); 45] = [
+const TABLE: [(On, &str, &[Needing]); 49] = [
     (
         On::All,
         "DescribeInstances",
@@ -176,6 +184,10 @@ const TABLE: [(On, &str, &[Needing]); 45] = [
     (On::OfARestore, "DeleteVolume", &[Restore]),
     (On::Attached, "AttachVolume", &[Restore]),
     (On::Attached, "DetachVolume", &[Restore]),
+    (On::Replaced, "AttachVolume", &[Needing::RestoreInPlace]),
+    (On::Replaced, "DetachVolume", &[Needing::RestoreInPlace]),
+    (On::ReplacedTag, "CreateTags", &[Needing::RestoreInPlace]),
+    (On::ReplacedTag, "DeleteTags", &[Needing::RestoreInPlace]),
     (On::All, "DescribeVolumeStatus", &[Needing::Clone]),
     (On::Cloned, COPY_VOLUMES, &[Needing::Clone]),
     (On::ClonedTags, "CreateTags", &[Needing::Clone]),
@@ -253,6 +265,8 @@ pub(crate) fn of_action(partition: &str, service: &str, action: &str) -> Vec<Str
     let rows =
         STATEMENTS.iter().filter(|on| TABLE.iter().any(|(row, known, _)| row == *on && *known == name));
     let mut on: Vec<On> = rows.copied().collect();
+    // Who is told what is missing for a restore is not told to allow it for any volume.
+    on.retain(|on| !matches!(on, On::Replaced | On::ReplacedTag));
     // What is allowed on anything needs no more.
     if on.contains(&On::All) {
         on = vec![On::All];
@@ -294,7 +308,14 @@ fn statement(on: On, actions: Vec<String>, of: &For<'_>) -> Statement {
             let instance = of.instance.map_or("*", InstanceId::as_str);
             vec![arn(&format!("instance/{instance}")), arn("volume/*"), snapshots]
         }
-        On::Restored | On::RestoredTags | On::OfARestore | On::Cloned | On::ClonedTags | On::OfARun => {
+        On::Restored
+        | On::RestoredTags
+        | On::OfARestore
+        | On::Replaced
+        | On::ReplacedTag
+        | On::Cloned
+        | On::ClonedTags
+        | On::OfARun => {
             vec![arn("volume/*")]
         }
         On::Attached => vec![arn(&format!("instance/{}", of.instance.map_or("*", InstanceId::as_str)))],
@@ -303,7 +324,8 @@ fn statement(on: On, actions: Vec<String>, of: &For<'_>) -> Statement {
         }
     };
     let condition = match on {
-        On::All | On::New | On::InTheBin | On::Blocks | On::Attached | On::Cloned => None,
+        On::All | On::New | On::InTheBin | On::Blocks | On::Attached | On::Replaced | On::Cloned => None,
+        On::ReplacedTag => Some(json!({"ForAllValues:StringEquals": {"aws:TagKeys": [REPLACED_TAG]}})),
         On::ClonedTags => Some(json!({"StringEquals": {"ec2:CreateAction": COPY_VOLUMES}})),
         On::Restored => Some(json!({"StringLike": {format!("aws:RequestTag/{RESTORE_TAG}"): "*"}})),
         On::RestoredTags => Some(json!({"StringEquals": {"ec2:CreateAction": CREATE_VOLUME}})),
@@ -396,6 +418,7 @@ mod tests {
                 Restore,
                 "DescribeInstances DescribeVolumes DescribeSnapshots DescribeInstanceTypes CreateVolume CreateVolume CreateTags AttachVolume DetachVolume DeleteVolume AttachVolume DetachVolume",
             ),
+            (Needing::RestoreInPlace, "AttachVolume DetachVolume CreateTags DeleteTags"),
             (
                 Prune,
                 "DescribeInstances DescribeSnapshots DescribeImages DescribeLockedSnapshots DescribeSnapshotAttribute DescribeSnapshotTierStatus DeleteSnapshot CreateTags DeleteTags",

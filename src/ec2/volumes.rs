@@ -13,6 +13,10 @@ use crate::ids::{InstanceId, SnapshotId, VolumeId};
 
 /// The tag of a volume that a restore has made: its id.
 pub const RESTORE_TAG: &str = "stillpoint:restore";
+/// The tag of a volume that a restore has made to be attached in the place of another one: that one.
+pub const IN_PLACE_TAG: &str = "stillpoint:restore-in-place";
+/// The tag of a volume that a restore has put another one in the place of: the restore.
+pub const REPLACED_TAG: &str = "stillpoint:replaced-by";
 
 /// A volume that is made of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +88,8 @@ pub struct Attachment {
     pub device_name: String,
     /// `attaching`, `attached`, `detaching`, `detached` or `busy`.
     pub state: String,
+    /// The volume is deleted with the instance. AttachVolume makes it false.
+    pub delete_on_termination: bool,
 }
 
 /// What DescribeInstances says of an instance that volumes are to be attached to.
@@ -150,6 +156,28 @@ pub trait Volumes: Keep {
         volume: &VolumeId,
         instance: &InstanceId,
     ) -> impl Future<Output = Result<(), Ec2Error>>;
+    /// DetachVolume and AttachVolume with DryRun, of a volume that is attached there: an error where the permission is
+    /// missing.
+    fn may_exchange(
+        &self,
+        volume: &VolumeId,
+        instance: &InstanceId,
+        device_name: &str,
+    ) -> impl Future<Output = Result<(), Ec2Error>>;
+    /// ModifyInstanceAttribute: what has this device name is deleted with the instance.
+    fn delete_with_instance(
+        &self,
+        instance: &InstanceId,
+        device_name: &str,
+    ) -> impl Future<Output = Result<(), Ec2Error>>;
+    /// CreateTags.
+    fn tag_volumes(
+        &self,
+        volumes: &[VolumeId],
+        tag: (&str, &str),
+    ) -> impl Future<Output = Result<(), Ec2Error>>;
+    /// DeleteTags, whatever its value.
+    fn untag_volumes(&self, volumes: &[VolumeId], key: &str) -> impl Future<Output = Result<(), Ec2Error>>;
     /// DeleteVolume. One that is gone is deleted.
     fn delete_volume(&self, volume: &VolumeId) -> impl Future<Output = Result<(), Ec2Error>>;
 }

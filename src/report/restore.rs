@@ -12,7 +12,8 @@ use crate::restore::plan::{Reach, RestorePlan};
 #[must_use]
 pub(crate) fn plan(plan: &RestorePlan) -> String {
     let mut text = String::new();
-    let _ = write!(text, "restore of {} in {}", plan.set, plan.zone);
+    let how = if plan.in_place.is_some() { "in place, " } else { "" };
+    let _ = write!(text, "restore of {} {how}in {}", plan.set, plan.zone);
     for volume in &plan.volumes {
         let _ = write!(text, "\n  {}  in the place of {}", volume.snapshot, volume.source);
         let _ = write!(text, "\n    {} GiB {}", volume.size_gib, volume.volume_type);
@@ -31,7 +32,16 @@ pub(crate) fn plan(plan: &RestorePlan) -> String {
             let _ = write!(text, ", read at {rate} MiB/s (billed by the GiB of data)");
         }
     }
-    for filesystem in &plan.filesystems {
+    if let Some(in_place) = &plan.in_place {
+        for unit in &in_place.stop_units {
+            let _ = write!(text, "\n  {unit} is stopped, and started again");
+        }
+        for filesystem in &plan.filesystems {
+            let (place, fstype) = (shown(&filesystem.source), printable(&filesystem.fstype));
+            let _ = write!(text, "\n  {place} ({fstype}) is unmounted, and mounted from the set");
+        }
+    }
+    for filesystem in plan.filesystems.iter().filter(|_| plan.in_place.is_none()) {
         for mount in &filesystem.mounts {
             let _ = write!(
                 text,

@@ -154,10 +154,23 @@ pub fn mounts_of<'l>(lines: &'l [MountLine], device: &BlockDevice) -> Vec<&'l Mo
 /// # Errors
 /// When the device cannot be opened.
 pub fn uuid(of: &BlockDevice, fstype: &str) -> Result<Option<String>, String> {
+    Ok(ondisk::uuid(&mut opened(of)?, fstype))
+}
+
+/// Does a filesystem of this type have a journal, or the like, that its superblock says is on another device?
+///
+/// # Errors
+/// When its superblock cannot be read.
+pub fn beside(of: &BlockDevice, fstype: &str) -> Result<bool, String> {
+    let beside = ondisk::beside(&mut opened(of)?, fstype);
+    beside.map(|all| !all.is_empty()).map_err(|e| format!("cannot read {}: {e}", of.name))
+}
+
+fn opened(of: &BlockDevice) -> Result<File, String> {
     let node = device::node(of.dev, &[]).ok_or_else(|| format!("/dev has no node of {}", of.name))?;
     let opened = device::open_at(&node, of.dev, OFlag::empty());
-    let mut file = File::from(opened.map_err(|errno| format!("cannot open {}: {}", of.name, errno.desc()))?);
+    let file = File::from(opened.map_err(|errno| format!("cannot open {}: {}", of.name, errno.desc()))?);
     // What another host or tool wrote a moment ago may still be in this one's cache from before.
     let _ = nix::fcntl::posix_fadvise(&file, 0, 0, nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED);
-    Ok(ondisk::uuid(&mut file, fstype))
+    Ok(file)
 }

@@ -22,7 +22,7 @@ const FOLDER: &str = "run/udev/rules.d";
 /// Before and after the rules that make the links (60-persistent-storage.rules).
 const PARTS: [&str; 2] = ["59", "61"];
 /// How long udev may take to read its rules again.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(30);
 
 fn path(root: &Path, part: &str, id: &RunId) -> PathBuf {
     root.join(FOLDER).join(format!("{part}-stillpoint-restore-{id}.rules"))
@@ -100,6 +100,17 @@ pub async fn look_again(root: &Path, disks: &[String]) {
     }
 }
 
+/// Waits until udev and systemd have seen what came and went: a mount of a device that systemd has not seen yet, or takes
+/// for the one that went, is unmounted by it.
+pub async fn settle(root: &Path) {
+    if !runs(root) {
+        return;
+    }
+    if let Err(e) = udevadm(&["settle".to_owned(), format!("--timeout={}", LIMIT.as_secs())]).await {
+        tracing::warn!("udev is still at work: {e}");
+    }
+}
+
 /// Does udev run here? Without it, nobody would look at the disks.
 fn runs(root: &Path) -> bool {
     root.join("run/udev/control").exists()
@@ -116,7 +127,8 @@ async fn udevadm(arguments: &[String]) -> std::io::Result<()> {
     let program = query::program("udevadm").map_err(Error::other)?;
     let mut command = tokio::process::Command::new(program);
     command.args(arguments).env_clear().stdin(std::process::Stdio::null()).kill_on_drop(true);
-    let ended = tokio::time::timeout(LIMIT, command.output()).await;
+    // It ends by itself before: settle has the same limit.
+    let ended = tokio::time::timeout(LIMIT + Duration::from_secs(5), command.output()).await;
     let output = ended.map_err(|_| Error::new(ErrorKind::TimedOut, "udevadm does not answer"))??;
     if output.status.success() {
         return Ok(());

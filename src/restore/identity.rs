@@ -129,7 +129,7 @@ impl ExtFeatures {
 
 /// Runs a tool on a device until it ends: what it does must not be broken off. No time is too long on a volume whose
 /// blocks still come from the snapshot.
-async fn run(name: &str, arguments: &[&str], node: &Path) -> Result<(), String> {
+pub(super) async fn run(name: &str, arguments: &[&str], node: &Path) -> Result<(), String> {
     let program: PathBuf = query::program(name)?;
     let mut command = tokio::process::Command::new(program);
     command.args(arguments).arg(node).env_clear().env("PATH", crate::quiesce::PATH).env("LC_ALL", "C");

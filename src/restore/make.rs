@@ -22,6 +22,14 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// What EC2 has not shown or done by then, it will not.
 const LIMIT: Duration = Duration::from_secs(600);
 
+/// So long a device name may be in use after what had it was detached.
+const NAMES: Duration = Duration::from_secs(120);
+
+fn is_name_in_use(error: &Ec2Error) -> bool {
+    matches!(error, Ec2Error::Refused { code, message, .. }
+        if code == "InvalidParameterValue" && message.contains("already in use"))
+}
+
 /// Why a restore stopped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Stopped {
@@ -163,6 +171,23 @@ impl<E: Volumes> Waiting<'_, E> {
         ids: &[VolumeId],
         instance: &InstanceId,
     ) -> Result<(), Stopped> {
+        let names: Vec<&str> =
+            plan.volumes.iter().map(|v| v.device_name.as_deref().unwrap_or_default()).collect();
+        self.attach_as(ids, &names, &plan.spare_names, instance).await
+    }
+
+    /// Attaches the volumes by these device names, or by spare ones. Where there is no spare one, a name that is in use
+    /// is waited for: another volume that had it was detached a moment before.
+    ///
+    /// # Errors
+    /// The first that is not.
+    pub async fn attach_as(
+        &self,
+        ids: &[VolumeId],
+        names: &[&str],
+        spare: &[String],
+        instance: &InstanceId,
+    ) -> Result<(), Stopped> {
         self.interrupted()?;
         let here = |v: &VolumeView| v.attachments.iter().any(|a| a.instance.as_ref() == Some(instance));
         let stranger = |seen: &[VolumeView]| {
@@ -180,9 +205,9 @@ impl<E: Volumes> Waiting<'_, E> {
             Ok(seen.iter().all(|v| v.attachments.iter().all(|a| !under_way(&a.state))))
         })
         .await?;
-        let mut spare = plan.spare_names.iter();
-        for (volume, id) in plan.volumes.iter().zip(ids).filter(|(_, id)| free.contains(id)) {
-            let mut name = volume.device_name.as_deref().unwrap_or_default();
+        let (mut left, end) = (spare.iter(), self.clock.elapsed() + NAMES);
+        for (id, name) in ids.iter().zip(names).filter(|(id, _)| free.contains(id)) {
+            let mut name = *name;
             loop {
                 let asked = async || self.ec2.inner().attach_volume(id, instance, name).await;
                 match self.ec2.call("AttachVolume", asked).await {
@@ -190,14 +215,14 @@ impl<E: Volumes> Waiting<'_, E> {
                     // Its answer got lost, and it is attached: to whom, is looked at below.
                     Err(Ec2Error::Refused { code, .. }) if code == "VolumeInUse" => break,
                     // A name that was free a moment ago, or is not free yet.
-                    Err(Ec2Error::Refused { code, message, .. })
-                        if code == "InvalidParameterValue"
-                            && message.contains("already in use")
-                            && !spare.as_slice().is_empty() =>
-                    {
-                        name = spare.next().map_or(name, String::as_str);
-                    }
-                    Err(e) => return Err(e.into()),
+                    Err(e) if !is_name_in_use(&e) => return Err(e.into()),
+                    Err(e) => match left.next() {
+                        Some(another) => name = another,
+                        None if spare.is_empty() && self.clock.elapsed() < end => {
+                            self.clock.pause(FIRST).await
+                        }
+                        None => return Err(e.into()),
+                    },
                 }
             }
         }
@@ -218,9 +243,22 @@ impl<E: Volumes> Waiting<'_, E> {
     /// The first that stays.
     pub async fn take_away(&self, volumes: &[VolumeView], from: Option<&InstanceId>) -> Result<(), Stopped> {
         let ids: Vec<VolumeId> = volumes.iter().map(|v| v.id.clone()).collect();
+        self.detach(&ids, from).await?;
+        for id in &ids {
+            self.ec2.call("DeleteVolume", async || self.ec2.inner().delete_volume(id).await).await?;
+            (self.tell)(&format!("{id} is deleted"));
+        }
+        Ok(())
+    }
+
+    /// Detaches these from this instance, and waits until they are. `from` as in [`Waiting::take_away`].
+    ///
+    /// # Errors
+    /// The first that stays.
+    pub async fn detach(&self, ids: &[VolumeId], from: Option<&InstanceId>) -> Result<(), Stopped> {
         // EC2 detaches none that it still attaches.
         let mut attached = BTreeSet::new();
-        self.until(&ids, |seen| {
+        self.until(ids, |seen| {
             let all = || seen.iter().flat_map(|v| v.attachments.iter().map(move |a| (v, a)));
             if let Some((volume, _)) =
                 all().find(|(_, a)| a.instance.is_none() || a.instance.as_ref() != from)
@@ -240,7 +278,7 @@ impl<E: Volumes> Waiting<'_, E> {
             };
             self.ec2.call("DetachVolume", asked).await?;
         }
-        self.until(&ids, |seen| {
+        self.until(ids, |seen| {
             if let Some(busy) = seen.iter().find(|v| v.attachments.iter().any(|a| a.state == "busy")) {
                 return Err(format!("{} cannot be detached: something on the host still uses it", busy.id));
             }
@@ -248,11 +286,6 @@ impl<E: Volumes> Waiting<'_, E> {
             let under_way = |v: &VolumeView| matches!(v.state.as_str(), "in-use" | "creating");
             Ok(seen.iter().all(|v| v.attachments.is_empty() && !under_way(v)))
         })
-        .await?;
-        for id in &ids {
-            self.ec2.call("DeleteVolume", async || self.ec2.inner().delete_volume(id).await).await?;
-            (self.tell)(&format!("{id} is deleted"));
-        }
-        Ok(())
+        .await
     }
 }

@@ -4,6 +4,7 @@
 //! set + layout (from tags alone) ─┬▶ plan.rs ─▶ RestorePlan ─▶ carry_out.rs: make, hide, attach, identity, mount
 //!                                 │  options.rs                └▶ undo.rs: unmount, detach, delete
 //!                                 │                                record.rs: what this host remembers of it
+//!                                 ├▶ in_place/ ─▶ the same volumes, attached and mounted where the old ones were
 //!                                 └▶ verify/ ─▶ Report: sound, faulty, not looked at
 //! ```
 //!
@@ -14,6 +15,7 @@ pub mod carry_out;
 pub mod disks;
 mod hide;
 pub mod identity;
+pub mod in_place;
 pub mod make;
 pub mod mounts;
 pub mod options;

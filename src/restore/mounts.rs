@@ -3,17 +3,21 @@
 //! In: a device, options of a list, a place. Out: mounts, and which folders were made for them. Must never: follow a link
 //! that is on a restored filesystem, step out of the target folder, or mount over what is mounted.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::{Mode, fstat, mkdirat};
 
+use super::disks;
 use crate::host::beneath;
 use crate::host::mount_api;
 use crate::host::mountinfo;
 use crate::host::trust::{self, Trusted};
-use crate::ids::DevNo;
+use crate::ids::{DevNo, VolumeId};
 use crate::path_encoding::shown;
 
 /// A mount of the filesystem on this device, attached nowhere. `root`: the subvolume of btrfs.
@@ -166,4 +170,44 @@ fn over(folder: OwnedFd) -> Result<OwnedFd, String> {
         Some(line) => beneath::mount_root(line).map_err(|e| format!("{}: {}", shown(&path), e.desc())),
         None => Ok(folder),
     }
+}
+
+/// How long umount(2) is repeated on EBUSY: the kernel drops the files of a process a moment after it has ended.
+const BUSY: Duration = Duration::from_secs(1);
+
+/// Unmounts everything that is on the disks of these volumes, innermost first.
+///
+/// # Errors
+/// The first mount that stays.
+pub fn unmount_all(root: &Path, volumes: &[VolumeId], tell: &dyn Fn(&str)) -> Result<(), String> {
+    let table = mountinfo::read(Path::new("/"), "self").map_err(|e| e.to_string())?;
+    if let Some(unread) = table.unread.first() {
+        return Err(format!("what is mounted here cannot be told: {unread}"));
+    }
+    let mut ids = BTreeSet::new();
+    for volume in volumes {
+        let devices = disks::of(root, volume)?;
+        ids.extend(devices.iter().flat_map(|d| disks::mounts_of(&table.lines, d)).map(|line| line.id));
+    }
+    // What was mounted last is on top.
+    for line in table.lines.iter().rev().filter(|line| ids.contains(&line.id)) {
+        let place = shown(&line.mount_point);
+        // umount(2) takes a path: it has to lead to this mount, and to no other that covers it.
+        beneath::mount_root(line).map_err(|e| format!("{place} cannot be unmounted: {}", e.desc()))?;
+        let end = Instant::now() + BUSY;
+        loop {
+            match umount2(&line.mount_point, MntFlags::UMOUNT_NOFOLLOW) {
+                Ok(()) => break,
+                Err(Errno::EBUSY) if Instant::now() < end => std::thread::sleep(Duration::from_millis(20)),
+                Err(e) => {
+                    let why = e.desc();
+                    return Err(format!(
+                        "{place} cannot be unmounted: {why} (`fuser -vm {place}` names who uses it)"
+                    ));
+                }
+            }
+        }
+        tell(&format!("{place} is unmounted"));
+    }
+    Ok(())
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::in_place::InPlace;
 use super::options::{self, MountOptions};
 use crate::ec2::TaggedSnapshot;
 use crate::ec2::volumes::{AttachmentLimit, HostView, RESTORE_TAG, VolumeRequest};
@@ -28,7 +29,7 @@ pub const RESTORE_HOST_TAG: &str = "stillpoint:restore-host";
 /// Types of volumes (EBS guide, "Amazon EBS volume types").
 pub const TYPES: [&str; 7] = ["gp2", "gp3", "io1", "io2", "st1", "sc1", "standard"];
 /// The most tags that a volume can have (EC2 guide, "Tag restrictions").
-const MOST_TAGS: usize = 50;
+pub(super) const MOST_TAGS: usize = 50;
 
 /// How far a restore goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +108,9 @@ pub struct RestorePlan {
     /// Device names to go on with where EC2 says that one is in use after all.
     #[serde(default)]
     pub spare_names: Vec<String>,
+    /// What the volumes are put in the place of; none of a restore beside it.
+    #[serde(default)]
+    pub in_place: Option<InPlace>,
 }
 
 /// A volume that will be made.
@@ -291,6 +295,7 @@ pub fn plan(
         filesystems,
         notes,
         spare_names,
+        in_place: None,
     })
 }
 

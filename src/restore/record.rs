@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::in_place::Moving;
 use super::plan::RestorePlan;
 use crate::host::file::{self, Lasts};
 use crate::ids::{RunId, VolumeId};
@@ -42,6 +43,9 @@ pub struct Record {
     pub at_target: bool,
     /// All of it is done.
     pub done: bool,
+    /// Of a restore in place: how far the exchange is.
+    #[serde(default)]
+    pub moving: Moving,
 }
 
 /// A folder that was made.
@@ -61,6 +65,7 @@ impl Record {
             on: BTreeMap::new(),
             at_target: false,
             done: false,
+            moving: Moving::default(),
         }
     }
 

@@ -12,23 +12,20 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use nix::mount::{MntFlags, umount2};
 
 use super::carry_out::Here;
 use super::make::{Stopped, Waiting};
 use super::plan::RESTORE_OF_TAG;
 use super::record::{self, Record};
-use super::{disks, hide};
+use super::{disks, hide, mounts};
 use crate::clock::Clock;
 use crate::ec2::keep::Wanted;
 use crate::ec2::repeat::Repeating;
-use crate::ec2::volumes::RESTORE_TAG;
-use crate::ec2::volumes::{VolumeView, Volumes, Which};
+use crate::ec2::volumes::{IN_PLACE_TAG, RESTORE_TAG, VolumeView, Volumes, Which};
 use crate::ec2::{RUN_TAG, TaggedSnapshot};
-use crate::host::beneath;
 use crate::host::mountinfo;
 use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
-use crate::path_encoding::shown;
+use crate::path_encoding::printable;
 use crate::sets::find::snapshots;
 
 fn here(what: impl std::fmt::Display) -> Stopped {
@@ -127,6 +124,12 @@ fn not_of(record: &Record, volume: &VolumeView) -> Option<String> {
 
 /// Why a volume with the tag is not one of a restore of another host, or of before this host lost its memory.
 fn not_by_tags(volume: &VolumeView, of_sets: &[TaggedSnapshot], on: Here<'_>) -> Option<String> {
+    if let Some(old) = volume.tag(IN_PLACE_TAG) {
+        let old = printable(old);
+        return Some(format!(
+            "it was put in the place of {old} by a host that alone can take it back, and is in use"
+        ));
+    }
     let Some(snapshot) = &volume.snapshot else { return Some("it was not made of a snapshot".to_owned()) };
     let shown = of_sets.iter().find(|s| s.view.id == *snapshot);
     if shown.is_none_or(|s| s.tag(RUN_TAG).is_none() || s.tag(RUN_TAG) != volume.tag(RESTORE_OF_TAG)) {
@@ -163,7 +166,8 @@ pub async fn undo<E: Volumes>(
             return Err(here(format!("{} is attached to {who}: take it back there", volume.id)));
         }
     }
-    unmount(&remains.volumes, waiting, on).map_err(here)?;
+    let ids: Vec<VolumeId> = remains.volumes.iter().map(|v| v.id.clone()).collect();
+    mounts::unmount_all(on.root, &ids, waiting.tell).map_err(here)?;
     waiting.take_away(&remains.volumes, instance).await?;
     hide::reveal(on.root, &remains.id).await.map_err(|e| here(format!("rules for udev stay: {e}")))?;
     if let Some(record) = &remains.record {
@@ -173,28 +177,4 @@ pub async fn undo<E: Volumes>(
         }
     }
     record::forget(on.state_dir, &remains.id).map_err(|e| here(format!("this host still remembers it: {e}")))
-}
-
-/// Unmounts everything that is on the disks of these volumes, innermost first.
-fn unmount<E: Volumes>(volumes: &[VolumeView], waiting: &Waiting<'_, E>, on: Here<'_>) -> Result<(), String> {
-    let table = mountinfo::read(Path::new("/"), "self").map_err(|e| e.to_string())?;
-    if let Some(unread) = table.unread.first() {
-        return Err(format!("what is mounted here cannot be told: {unread}"));
-    }
-    let mut ids = BTreeSet::new();
-    for volume in volumes {
-        let devices = disks::of(on.root, &volume.id)?;
-        ids.extend(devices.iter().flat_map(|d| disks::mounts_of(&table.lines, d)).map(|line| line.id));
-    }
-    // What was mounted last is on top.
-    for line in table.lines.iter().rev().filter(|line| ids.contains(&line.id)) {
-        let place = shown(&line.mount_point);
-        // umount(2) takes a path: it has to lead to this mount, and to no other that covers it.
-        beneath::mount_root(line).map_err(|e| format!("{place} cannot be unmounted: {}", e.desc()))?;
-        umount2(&line.mount_point, MntFlags::UMOUNT_NOFOLLOW).map_err(|e| {
-            format!("{place} cannot be unmounted: {} (`fuser -vm {place}` names who uses it)", e.desc())
-        })?;
-        (waiting.tell)(&format!("{place} is unmounted"));
-    }
-    Ok(())
 }

@@ -13,6 +13,7 @@ mod by_hand;
 pub mod claim;
 pub mod covered;
 pub mod holders;
+mod moved;
 mod propagation;
 mod recipe;
 pub mod remount;

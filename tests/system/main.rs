@@ -27,6 +27,7 @@ mod hooks;
 mod hosts;
 mod iam_policy;
 mod imds;
+mod in_place;
 mod journal;
 mod json;
 mod lock;

@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use rig::Fs;
 use rig::namespace::Namespace;
-use rig::program::Ended;
+use rig::program::{Ended, await_some};
 use serde_json::Value;
 
 fn take(space: &Namespace) -> String {
@@ -206,12 +206,12 @@ fn a_restore_that_is_killed_is_gone_on_with_or_taken_back() {
         let held = space.rig.sim(&hold).trim().to_owned();
         let run = space.spawn(&["restore", &set, "--to", &target]);
         space.rig.sim(&["faults", "wait", &held]);
-        let said = run.said();
-        let id = said
-            .lines()
-            .find_map(|l| l.strip_prefix("restore ").filter(|id| id.len() == 36))
-            .expect(&said)
-            .to_owned();
+        let begun = || {
+            let said = run.said();
+            said.lines()
+                .find_map(|l| Some(l.strip_prefix("restore ").filter(|id| id.len() == 36)?.to_owned()))
+        };
+        let id = await_some("the restore has begun", begun);
         if action == "AttachVolume" {
             assert_ne!(rules(&id), 0, "the disks are hidden before they are attached");
         }

@@ -2,7 +2,10 @@
 //!
 //! In: a request. Out: plain values. Must never: force a detachment.
 
-use aws_sdk_ec2::types::{Filter, ResourceType, Volume, VolumeType};
+use aws_sdk_ec2::types::{
+    EbsInstanceBlockDeviceSpecification, Filter, InstanceBlockDeviceMappingSpecification, ResourceType, Tag,
+    Volume, VolumeType,
+};
 
 use super::{Aws, allowed, created_with, filter, own_tags, parse, time};
 use crate::ec2::Ec2Error;
@@ -140,6 +143,52 @@ impl Volumes for Aws {
         call.send().await.map(drop).map_err(|e| self.sort(ACTION, &e))
     }
 
+    async fn may_exchange(
+        &self,
+        volume: &VolumeId,
+        instance: &InstanceId,
+        device_name: &str,
+    ) -> Result<(), Ec2Error> {
+        self.ready("DryRun").await?;
+        let client = &self.connection.client;
+        let detach = client.detach_volume().volume_id(volume.as_str()).instance_id(instance.as_str());
+        let said = detach.dry_run(true).send().await.map(drop).map_err(|e| self.sort("DetachVolume", &e));
+        permitted("DetachVolume", said)?;
+        let attach = client.attach_volume().volume_id(volume.as_str()).instance_id(instance.as_str());
+        let attach = attach.device(device_name).dry_run(true);
+        let said = attach.send().await.map(drop).map_err(|e| self.sort("AttachVolume", &e));
+        permitted("AttachVolume", said)
+    }
+
+    async fn delete_with_instance(&self, instance: &InstanceId, device_name: &str) -> Result<(), Ec2Error> {
+        const ACTION: &str = "ModifyInstanceAttribute";
+        self.ready(ACTION).await?;
+        let ebs = EbsInstanceBlockDeviceSpecification::builder().delete_on_termination(true).build();
+        let mapping =
+            InstanceBlockDeviceMappingSpecification::builder().device_name(device_name).ebs(ebs).build();
+        let call = self.connection.client.modify_instance_attribute().instance_id(instance.as_str());
+        let call = call.block_device_mappings(mapping);
+        call.send().await.map(drop).map_err(|e| self.sort(ACTION, &e))
+    }
+
+    async fn tag_volumes(&self, volumes: &[VolumeId], (key, value): (&str, &str)) -> Result<(), Ec2Error> {
+        const ACTION: &str = "CreateTags";
+        self.ready(ACTION).await?;
+        let ids = volumes.iter().map(|id| id.as_str().to_owned()).collect();
+        let call = self.connection.client.create_tags().set_resources(Some(ids));
+        let call = call.tags(Tag::builder().key(key).value(value).build());
+        call.send().await.map(drop).map_err(|e| self.sort(ACTION, &e))
+    }
+
+    async fn untag_volumes(&self, volumes: &[VolumeId], key: &str) -> Result<(), Ec2Error> {
+        const ACTION: &str = "DeleteTags";
+        self.ready(ACTION).await?;
+        let ids = volumes.iter().map(|id| id.as_str().to_owned()).collect();
+        let call = self.connection.client.delete_tags().set_resources(Some(ids));
+        let call = call.tags(Tag::builder().key(key).build());
+        call.send().await.map(drop).map_err(|e| self.sort(ACTION, &e))
+    }
+
     async fn delete_volume(&self, volume: &VolumeId) -> Result<(), Ec2Error> {
         const ACTION: &str = "DeleteVolume";
         self.ready(ACTION).await?;
@@ -151,11 +200,23 @@ impl Volumes for Aws {
     }
 }
 
+/// The same as [`allowed`], of a volume that is attached: EC2 may look at that before, or after, the permission, and
+/// refuse the call for it.
+fn permitted(action: &'static str, said: Result<(), Ec2Error>) -> Result<(), Ec2Error> {
+    match said {
+        Err(Ec2Error::Refused { code, .. }) if code == "VolumeInUse" || code == "InvalidParameterValue" => {
+            Ok(())
+        }
+        said => allowed(action, said),
+    }
+}
+
 fn view(action: &'static str, volume: &Volume) -> Result<VolumeView, Ec2Error> {
     let attachments = volume.attachments().iter().map(|a| Attachment {
         instance: a.instance_id().and_then(|id| id.parse().ok()),
         device_name: a.device().unwrap_or_default().to_owned(),
         state: a.state().map_or_else(String::new, |s| s.as_str().to_owned()),
+        delete_on_termination: a.delete_on_termination().unwrap_or_default(),
     });
     Ok(VolumeView {
         id: parse(action, volume.volume_id())?,

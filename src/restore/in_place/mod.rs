@@ -1,0 +1,178 @@
+//! Data volumes in the place of those that a set was taken of, and back again.
+//!
+//! ```text
+//! host.rs   what is mounted of the old volumes, who keeps it busy ─▶ a plan, or a refusal
+//! exchange  stop units ─▶ recipe ─▶ unmount ─▶ claim ─▶ detach the old ─▶ attach the new by the same names
+//!                                              ─▶ mount as it was ─▶ start units         (exchange.rs, both ways)
+//! ```
+//!
+//! In: a plan of volumes, the volumes that are attached, what is mounted of them. Out: the same mounts, of other volumes;
+//! the old ones are detached and kept. Must never: delete a volume, detach one of which something is mounted or in use,
+//! or leave neither of the two in place while the other one could be.
+
+mod exchange;
+mod host;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::exchange::{back, forth};
+pub use self::host::{Busy, There};
+
+use super::options::MountOptions;
+use super::plan::{Host, PlannedFilesystem, PlannedMount, Refusal, RestorePlan};
+use crate::config::settings::Hook;
+use crate::ec2::volumes::{IN_PLACE_TAG, VolumeView};
+use crate::ids::VolumeId;
+use crate::unmount::Recipe;
+
+/// What is exchanged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InPlace {
+    /// The volumes that go, in the order of [`RestorePlan::volumes`].
+    pub old: Vec<Replaced>,
+    /// Units that are stopped before, and started again.
+    pub stop_units: Vec<String>,
+}
+
+/// A volume that another one is put in the place of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replaced {
+    /// It.
+    pub volume: VolumeId,
+    /// Its device name.
+    pub device_name: String,
+    /// It is deleted with the instance.
+    pub delete_on_termination: bool,
+}
+
+/// How far an exchange is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Nothing of the old volumes was touched.
+    #[default]
+    Planned,
+    /// The new ones are coming.
+    Forth,
+    /// They are in place.
+    There,
+    /// The old ones are coming back.
+    Back,
+    /// They are back. The new ones are detached, and kept.
+    Returned,
+}
+
+impl Stage {
+    /// The old volumes are not, or perhaps not, where they were.
+    #[must_use]
+    pub fn has_touched(self) -> bool {
+        matches!(self, Self::Forth | Self::There | Self::Back)
+    }
+}
+
+/// What is needed to finish an exchange, or to turn it round, by another process, or on another boot.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moving {
+    /// How far it is.
+    pub stage: Stage,
+    /// What was mounted.
+    pub recipe: Recipe,
+    /// Where each of the recipe's filesystems is: a number of a volume, and its partition; none for the whole disk.
+    pub places: Vec<(usize, Option<u32>)>,
+    /// The boot that the recipe is of.
+    pub boot: Option<String>,
+    /// Units that were stopped.
+    pub stopped: Vec<Hook>,
+    /// Something of the new volumes may have been mounted, and written to.
+    #[serde(default)]
+    pub handed_over: bool,
+}
+
+fn no<T>(what: impl Into<String>, hint: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal { what: what.into(), hint: hint.into() })
+}
+
+impl RestorePlan {
+    /// The plan of volumes, made one of an exchange with those that are attached here. `attached` is what EC2 says of the
+    /// volumes that the plan's are in the place of.
+    ///
+    /// # Errors
+    /// Why they cannot be exchanged.
+    pub fn in_place(
+        mut self,
+        host: &Host,
+        attached: &[VolumeView],
+        stop_units: &[String],
+    ) -> Result<Self, Refusal> {
+        let mut old = Vec::new();
+        for planned in &mut self.volumes {
+            let id = &planned.source;
+            let found = attached.iter().find(|v| v.id == *id).map_or(&[][..], |v| &v.attachments);
+            let attachment = match found {
+                [one] if one.instance.as_ref() == Some(&host.id) && one.state == "attached" => one,
+                [] => {
+                    return no(
+                        format!(
+                            "{id} is not attached to {}: there is no place to put another one in",
+                            host.id
+                        ),
+                        "leave --in-place out, and it is restored beside what is there",
+                    );
+                }
+                [one] if one.instance.as_ref() == Some(&host.id) => {
+                    return no(format!("{id} is {} just now", one.state), "try again when it is attached");
+                }
+                [one] => {
+                    let who = one.instance.as_ref().map_or("another service", |i| i.as_str());
+                    return no(format!("{id} is attached to {who}, not here"), "restore it there");
+                }
+                _ => {
+                    return no(
+                        format!("{id} is attached to several instances"),
+                        "restore it beside what is there",
+                    );
+                }
+            };
+            planned.device_name = Some(attachment.device_name.clone());
+            planned.tags.insert(0, (IN_PLACE_TAG.to_owned(), id.to_string()));
+            planned.tags.truncate(super::plan::MOST_TAGS);
+            old.push(Replaced {
+                volume: id.clone(),
+                device_name: attachment.device_name.clone(),
+                delete_on_termination: attachment.delete_on_termination,
+            });
+        }
+        let kept =
+            |o: &Replaced| format!("{} is kept, detached, with what was written to it since", o.volume);
+        self.notes.extend(old.iter().map(kept));
+        self.instance = Some(host.id.clone());
+        self.in_place = Some(InPlace { old, stop_units: stop_units.to_vec() });
+        Ok(self)
+    }
+
+    /// The same, with what is mounted now.
+    #[must_use]
+    pub fn with_mounts(mut self, there: &There) -> Self {
+        self.to = PathBuf::from("/");
+        let mounts = there.recipe.mounts.iter();
+        self.filesystems = mounts
+            .map(|mount| {
+                let relative = mount.mount_point.strip_prefix("/").unwrap_or(&mount.mount_point).to_owned();
+                PlannedFilesystem {
+                    source: mount.mount_point.clone(),
+                    fstype: there.recipe.filesystems[mount.of].fstype.clone(),
+                    uuid: None,
+                    volume: there.places[mount.of].0,
+                    mounts: vec![PlannedMount { at: relative, root: mount.root.clone() }],
+                    options: MountOptions { attributes: 0, filesystem: Vec::new(), left_out: Vec::new() },
+                }
+            })
+            .collect();
+        if self.filesystems.is_empty() {
+            self.notes.push("nothing of the old volumes is mounted, and nothing will be".to_owned());
+        }
+        self
+    }
+}
