@@ -171,7 +171,7 @@ fn what_cannot_be_restored_is_refused_before_anything_is_made() {
     pending.members[0].state = "pending".into();
     assert!(refused(&pending, as_it_is, Some(&here), &asked()).contains("not completed yet"));
     let mut cold = whole.clone();
-    cold.members[0].tier = "archive".into();
+    cold.members[0].tier = "archive";
     assert!(refused(&cold, as_it_is, Some(&here), &asked()).contains("in the archive"));
     let mut torn = whole.clone();
     torn.deleting = true;

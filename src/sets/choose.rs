@@ -156,7 +156,7 @@ mod tests {
                     volume_id: "vol-0123456789abcdef0".parse().unwrap(),
                 });
             }),
-            ("archived", |s| s.members[0].tier = "archive".into()),
+            ("archived", |s| s.members[0].tier = "archive"),
             ("being removed", |s| s.deleting = true),
             ("doubtful", |s| s.doubts.push("two claim one place".into())),
             ("of another plan", |s| s.plan = "other".into()),

@@ -48,7 +48,7 @@ fn what_the_next_snapshot_is_based_on_stays() {
     for useless in [
         changed(|s| s.members[1].state = "pending".into()),
         changed(|s| s.members[1].state = "error".into()),
-        changed(|s| s.members[1].tier = "archive".into()),
+        changed(|s| s.members[1].tier = "archive"),
         changed(|s| s.members[1].restored_until = Some(Timestamp::MAX)),
         changed(|s| s.deleting = true),
         changed(|s| s.doubts.push("two claim one place".into())),

@@ -89,10 +89,11 @@ impl There {
             }
         }
         // No other mount is left without what it is mounted on, and nothing mounts again what goes.
-        for line in lines.iter().filter(|l| !ids.contains(&l.id) && ids.contains(&l.parent)) {
+        if let Some(line) = lines.iter().find(|l| !ids.contains(&l.id) && ids.contains(&l.parent)) {
+            let place = shown(&line.mount_point);
             return no(
-                format!("{} is mounted on what would go, and is of another volume", shown(&line.mount_point)),
-                format!("umount {} first, or restore it too", shown(&line.mount_point)),
+                format!("{place} is mounted on what would go, and is of another volume"),
+                format!("umount {place} first, or restore it too"),
             );
         }
         let parents = || lines.iter().filter(|l| ids.contains(&l.id)).map(|l| l.parent);
