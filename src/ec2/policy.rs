@@ -24,6 +24,8 @@ pub enum Needing {
     Wait,
     Verify,
     Restore,
+    /// `restore --in-place`, beside what `restore` needs: volumes that no restore has made.
+    RestoreInPlace,
     Prune,
     Keep,
     Release,
@@ -35,8 +37,6 @@ pub enum Needing {
     Lock,
     Unlock,
     Tier,
-    /// `restore --in-place`, beside what `restore` needs: volumes that no restore has made.
-    RestoreInPlace,
     /// `list --sizes`.
     Sizes,
 }
