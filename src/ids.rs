@@ -110,6 +110,10 @@ ec2_id!(
     /// An EC2 instance, `i-0123456789abcdef0`.
     InstanceId, "i-", "an instance id", "i-0123456789abcdef0"
 );
+ec2_id!(
+    /// An AMI, `ami-0123456789abcdef0`.
+    ImageId, "ami-", "an image id", "ami-0123456789abcdef0"
+);
 
 impl VolumeId {
     /// The id from an NVMe serial number, which is the id without its dash

@@ -13,6 +13,7 @@
 //!   window       prepare → freeze → one call → thaw; the watchdog
 //! sets         the set as tags and as a record; which sets are kept (pure)
 //! restore      back from a set: verify that its data keeps what its label promises
+//! image        an AMI of a set, compared with its instance
 //! report       text, JSON, journald
 //! host         what this machine is, below a root that can be set; the only unsafe code
 //! ```
@@ -39,6 +40,7 @@ pub mod unmount;
 pub mod window;
 pub mod sets;
 pub mod restore;
+pub mod image;
 pub mod report;
 
 pub mod build;

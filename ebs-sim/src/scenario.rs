@@ -20,7 +20,7 @@ pub use account::{Account, is_account};
 pub use bin::{MAX_DAYS as MAX_BIN_DAYS, MAX_EXCLUDED, MAX_TAGS as MAX_BIN_TAGS, RecycleBin};
 pub use bucket::Bucket;
 pub use endpoint::{Endpoint, Log};
-pub use instance::{Imds, Instance};
+pub use instance::{Imds, Instance, LINUX};
 pub use key::{KeySpec, KeyState};
 pub use limits::Limits;
 pub use snapshots::Snapshots;
@@ -239,6 +239,13 @@ impl Scenario {
                 self.instance.image_id
             ));
         }
+        let boots = |mode: &str| ["legacy-bios", "uefi", "uefi-preferred"].contains(&mode);
+        let of_image = self.instance.boot_mode.as_deref().unwrap_or("uefi");
+        if !boots(of_image) || !boots(&self.instance.current_boot_mode) {
+            return wrong(
+                "instance.boot_mode and current_boot_mode are legacy-bios, uefi or uefi-preferred".into(),
+            );
+        }
         let regions: Vec<&str> =
             std::iter::once(&self.instance.region).chain(&self.other_regions).map(String::as_str).collect();
         if let Some(problem) = self.recycle_bin.problem(&regions) {
@@ -313,6 +320,7 @@ mod tests {
         default.instance.id = shown.instance.id.clone();
         default.instance.availability_zone = Some(default.instance.zone());
         default.instance.root_device_name = Some("/dev/xvda".into());
+        default.instance.boot_mode = Some(default.instance.boot_mode());
         shown.volumes.clear();
         shown.faults.clear();
         shown.kms_keys.clear();
@@ -333,6 +341,7 @@ mod tests {
         assert_eq!(load(&format!("{}[[fault]]\naction='*'\nkind='clock-skew'", volume(""))), Ok(false));
         assert_eq!(load(&format!("{}[imds]\nhop_limit=0", volume(""))), Ok(false));
         assert_eq!(load(&volume("boot=true\nkind='instance-store'")), Ok(false));
+        assert_eq!(load(&format!("{}[instance]\nboot_mode='bios'", volume(""))), Ok(false));
         assert!(load(&volume("kind='tape'")).is_err());
     }
 }

@@ -13,8 +13,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-pub(super) use self::around::Copies;
-use self::around::until_completed;
+pub(super) use self::around::{Copies, shown, until_completed};
 use self::destination::Destination;
 use self::document::OfRegion;
 use self::every::copy;

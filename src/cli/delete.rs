@@ -15,15 +15,15 @@ use crate::ec2::Ec2Error;
 use crate::ec2::keep::Keep as _;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::ids::{RunId, SnapshotId};
+use crate::ids::{ImageId, RunId, SnapshotId};
 use crate::report::change::{Changed, OfSet};
 use crate::report::{self, event};
 use crate::sets::facts::{facts, group};
 use crate::sets::find::{bin, of_plan};
-use crate::sets::holds::{being_copied, holds};
+use crate::sets::holds::{being_copied, holds, own_images};
 use crate::sets::read::DELETING_TAG;
 use crate::sets::remove::remove;
-use crate::sets::retention::{State, Zone};
+use crate::sets::retention::{Hold, State, Zone};
 use crate::sets::set::SnapshotSet;
 
 #[derive(Debug, Args)]
@@ -61,49 +61,19 @@ impl Delete {
         let _lock = locked(&account.loaded.settings.run_dir).await?;
         let set = account.set(&self.set).await?;
         let ec2 = account.calls();
-        let holds = holds(&ec2, &[&set]).await.map_err(Error::from)?.remove(&set.id).unwrap_or_default();
-        let refused = |what: String, hint: &str| Err(Error::new(Exit::Config, what).hint(hint));
-        if let Some(hold) = holds.first() {
-            return refused(
-                format!("{} is held: {hold}", set.id),
-                "`stillpoint show` lists everything that holds it",
-            );
-        }
-        if let Some(until) = &set.keep_until {
-            return refused(
-                format!("{} is kept until {until}", set.id),
-                "`stillpoint release` lets its rules decide again",
-            );
-        }
-        let others = of_plan(&ec2, &set.instance, &set.plan).await.map_err(Error::from)?;
-        if let Some(hold) = being_copied(&others, &set.region).get(&set.id).and_then(|holds| holds.first()) {
-            return refused(
-                format!("{} is held: {hold}", set.id),
-                "wait until the copy is completed (`stillpoint wait` with a snapshot of it)",
-            );
-        }
-        if !self.including_the_last {
-            let of = Arc::new(group(&set));
-            let good = |s: &&SnapshotSet| {
-                group(s) == *of && facts(s, &of, Vec::new(), &Zone::UTC).state == State::Good
-            };
-            let mut good = others.iter().filter(good);
-            if good.next().is_some_and(|s| s.id == set.id) && good.next().is_none() {
-                return refused(
-                    format!("{} is the last good set of plan {} of {}", set.id, set.plan, set.instance),
-                    "--including-the-last removes it all the same",
-                );
-            }
-        }
+        let images = guarded(&account, &set, self.including_the_last, &[]).await?;
         let command = Command { name: "delete", dry_run: self.dry_run, output: self.output };
         if self.dry_run {
             if self.output == Output::Text {
                 set.snapshots().for_each(|s| print(s.as_str()));
             }
             say(&format!("{} would be removed ({} snapshots)", set.id, set.members.len()));
+            for image in &images {
+                say(&format!("its image {image} would be deregistered first: it goes with it"));
+            }
             return command.print(vec![OfSet::whole(&set, true)], Exit::Ok);
         }
-        let removed = remove(&ec2, &set, "delete").await;
+        let removed = remove(&ec2, &set, "delete", &images).await;
         let exit = if removed.failed.is_some() { Exit::After } else { Exit::Ok };
         if self.output == Output::Text {
             removed.deleted.iter().for_each(|s| print(s.as_str()));
@@ -112,6 +82,62 @@ impl Delete {
         say(&report::sets::removed(&removed));
         command.print(vec![OfSet::removed(&set, &removed)], exit)
     }
+}
+
+/// The images that go with a set, if nothing stands against its removal: no other image, lock or share, no day until
+/// which it is kept, and it is not the last good one. `named` are images that go with it all the same.
+///
+/// # Errors
+/// What stands against it, or that EC2 does not say.
+pub(super) async fn guarded(
+    account: &Account,
+    set: &SnapshotSet,
+    including_the_last: bool,
+    named: &[ImageId],
+) -> Result<Vec<ImageId>, Error> {
+    let ec2 = account.calls();
+    let holds = holds(&ec2, &[set]).await.map_err(Error::from)?.remove(&set.id).unwrap_or_default();
+    let refused = |what: String, hint: &str| Err(Error::new(Exit::Config, what).hint(hint));
+    let is_named = |hold: &Hold| match hold {
+        Hold::Image { image, .. } => named.iter().any(|n| n.as_str() == image),
+        Hold::OwnImage { image, .. } => named.is_empty() || named.contains(image),
+        _ => false,
+    };
+    if let Some(hold) = holds.iter().find(|hold| !is_named(hold)) {
+        let hint = match hold {
+            Hold::Image { .. } | Hold::OwnImage { .. } => {
+                "`stillpoint image delete` first, if nobody needs it"
+            }
+            _ => "`stillpoint show` lists everything that holds it",
+        };
+        return refused(format!("{} is held: {hold}", set.id), hint);
+    }
+    if let Some(until) = &set.keep_until {
+        return refused(
+            format!("{} is kept until {until}", set.id),
+            "`stillpoint release` lets its rules decide again",
+        );
+    }
+    let others = of_plan(&ec2, &set.instance, &set.plan).await.map_err(Error::from)?;
+    if let Some(hold) = being_copied(&others, &set.region).get(&set.id).and_then(|holds| holds.first()) {
+        return refused(
+            format!("{} is held: {hold}", set.id),
+            "wait until the copy is completed (`stillpoint wait` with a snapshot of it)",
+        );
+    }
+    if !including_the_last {
+        let of = Arc::new(group(set));
+        let good =
+            |s: &&SnapshotSet| group(s) == *of && facts(s, &of, Vec::new(), &Zone::UTC).state == State::Good;
+        let mut good = others.iter().filter(good);
+        if good.next().is_some_and(|s| s.id == set.id) && good.next().is_none() {
+            return refused(
+                format!("{} is the last good set of plan {} of {}", set.id, set.plan, set.instance),
+                "--including-the-last removes it all the same",
+            );
+        }
+    }
+    Ok(own_images(&holds))
 }
 
 impl Undelete {

@@ -12,6 +12,7 @@ mod doctor;
 mod follow;
 mod freeze;
 mod iam_policy;
+mod image;
 mod keep;
 mod list;
 mod lock;
@@ -85,6 +86,8 @@ enum Command {
     Verify(verify::Verify),
     /// Make volumes of a set, and mount its filesystems beside what is there.
     Restore(restore::Restore),
+    /// Register an AMI of a set, or of this instance, as that is; list, share and delete such.
+    Image(image::Image),
     /// Wait until every snapshot of a set is completed.
     Wait(wait::Wait),
     /// Remove the sets that the plan's rules let go.
@@ -253,6 +256,7 @@ pub fn main() -> std::process::ExitCode {
             Command::Show(command) => command.run(&cli.global).await,
             Command::Verify(command) => command.run(&cli.global).await,
             Command::Restore(command) => command.run(&cli.global).await,
+            Command::Image(command) => command.run(&cli.global).await,
             Command::Wait(command) => command.run(&cli.global).await,
             Command::Prune(command) => command.run(&cli.global).await,
             Command::Keep(command) => command.run(&cli.global).await,

@@ -6,11 +6,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Parser as _};
 use nix::sys::signal::Signal;
 
 use super::copy::Copies;
 use super::follow::Progress;
+use super::image::{How, Imaging};
 use super::start::{ROOT, Ready, end, environment, listen, prepare_process};
 use super::{Choice, Global, Output, after, print, print_document, say};
 use crate::clock::System;
@@ -19,6 +20,7 @@ use crate::ec2::repeat::Repeating;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::ids::RunId;
+use crate::image::name::Template;
 use crate::report;
 use crate::report::event::{self, Event};
 use crate::run::complete::complete;
@@ -56,6 +58,25 @@ pub(super) struct Snapshot {
     /// The same, to this Region; several with commas between them, or repeated.
     #[arg(long, value_name = "REGION", value_delimiter = ',', value_parser = config::region, conflicts_with = "copy")]
     copy_to: Vec<String>,
+    /// Then wait until the set is completed, and register an AMI of it, as `image` does. It goes with the set when the
+    /// plan's rules let that go.
+    #[arg(long)]
+    image: bool,
+    /// The name of that image, as `image --name` takes it.
+    #[arg(long, value_name = "NAME", requires = "image")]
+    image_name: Option<Template>,
+    /// Go on although something on this host would keep an instance of the image from booting.
+    #[arg(long, requires = "image")]
+    ignore_boot_check: bool,
+    /// For `image` without a set: stdout gets the image alone.
+    #[arg(skip)]
+    only_image: Option<How>,
+}
+
+#[derive(clap::Parser)]
+struct Alone {
+    #[command(flatten)]
+    snapshot: Snapshot,
 }
 
 /// What whoever is told is told of it.
@@ -67,9 +88,36 @@ struct Taken {
     events: Vec<Event>,
     signal: Option<Signal>,
     copies: Option<Copies>,
+    image: Option<Imaging>,
 }
 
 impl Snapshot {
+    /// What `image` does where no set is named: a set by this plan, and an image of it.
+    pub(super) fn for_image(
+        plan: Option<&str>,
+        how: How,
+        output: Output,
+        dry_run: bool,
+    ) -> Result<Self, Error> {
+        let parsed = Alone::try_parse_from(["snapshot"].into_iter().chain(plan));
+        let mut snapshot = parsed.map_err(|e| Error::new(Exit::Usage, e.to_string()))?.snapshot;
+        (snapshot.image, snapshot.only_image, snapshot.dry_run) = (true, Some(how), dry_run);
+        snapshot.choice.output = output;
+        Ok(snapshot)
+    }
+
+    /// The image that is wanted.
+    fn how(&self) -> Option<How> {
+        let of_run = || How::of_a_run(self.image_name.clone(), self.ignore_boot_check);
+        self.image.then(|| self.only_image.clone().unwrap_or_else(of_run))
+    }
+
+    /// What stdout gets of the image.
+    fn output_of_image(&self) -> Option<Output> {
+        let json = self.choice.output == Output::Json;
+        (self.only_image.is_some() || !json).then_some(self.choice.output)
+    }
+
     fn load(&self, global: &Global) -> Result<Loaded, Error> {
         let wait = self.wait.then_some(true);
         let overrides = Overrides { lock: self.lock.clone(), wait, ..self.choice.overrides() };
@@ -100,18 +148,26 @@ impl Snapshot {
             None => noted(&last),
         };
         match self.take(global, &loaded, told).await {
-            Ok(Taken { record, events, signal, copies }) => {
+            Ok(Taken { record, events, mut signal, copies, image }) => {
                 told(Some(&record));
                 let plan = &settings.plan;
                 notify::tell(&plan.notify, COMMAND, &plan.name, record.exit, &events).await;
-                let Some(copies) = copies else { return Ok(end(record.exit, signal)) };
+                let mut exit = record.exit;
+                if let Some(image) = image {
+                    let imaged = image.after(&record, signal).await?;
+                    if let Some(event) = imaged.event {
+                        notify::tell(&plan.notify, COMMAND, &plan.name, imaged.exit, &[event]).await;
+                    }
+                    (exit, signal) = (imaged.exit, imaged.signal);
+                }
+                let Some(copies) = copies else { return Ok(end(exit, signal)) };
                 // The run's lock is free: a copy takes hours, and the next set is due.
                 let copied = copies.after(&record, signal).await?;
                 if let Some(event) = copied.event {
                     noted(&last.clone().with_record(&record).not_copied());
                     notify::tell(&plan.notify, COMMAND, &plan.name, copied.exit, &[event]).await;
                 }
-                Ok(end(copied.exit, copied.signal))
+                Ok(end(copied.exit.or_worse(exit), copied.signal))
             }
             Err(error) => {
                 noted(&last.clone().refused(&error));
@@ -142,6 +198,10 @@ impl Snapshot {
         told(None);
         let copies = Copies::before(global, loaded, self.copy, &self.copy_to).await?;
         let Planned { facts, plan, ec2, .. } = &planned;
+        let image = match self.how() {
+            Some(how) => Some(Imaging::before(global, loaded, plan, how, self.output_of_image()).await?),
+            None => None,
+        };
         let job = Job::new(RunId::generate(), facts, plan, &loaded.settings.plan)?;
         let mut outcome = snapshot(&environment(loaded, ec2), &job, &mut interrupt).await?;
         after::lock(loaded, ec2, &mut outcome.record, &interrupt).await;
@@ -155,7 +215,8 @@ impl Snapshot {
         events.extend(outcome.lost.iter().map(event::lost));
         events.iter().for_each(report::log::tell);
         let json = self.choice.output == Output::Json;
-        if !json && !report::log::stdout_is_journal() {
+        let told_of_set = self.only_image.is_none();
+        if told_of_set && !json && !report::log::stdout_is_journal() {
             outcome.record.snapshots.iter().for_each(|s| print(s.id.as_str()));
         }
         let known = outcome.record.after.len();
@@ -182,7 +243,7 @@ impl Snapshot {
             events.extend(completed);
         }
         let record = &outcome.record;
-        if json {
+        if json && told_of_set {
             print_document(record)?;
         }
         say(&if waits { report::set::completed(record, known) } else { report::set::human(record) });
@@ -204,7 +265,7 @@ impl Snapshot {
             Some(held) => textfile::update(loaded, held, disk(record.exit), ended),
             None => textfile::update_alone(loaded, A_RUN, disk(record.exit), ended).await,
         }
-        Ok(Taken { signal: outcome.signal, record: outcome.record, events, copies })
+        Ok(Taken { signal: outcome.signal, record: outcome.record, events, copies, image })
     }
 }
 

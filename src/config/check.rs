@@ -228,7 +228,10 @@ pub(super) fn filter_tag(key: &str, value: &str) -> Result<(), Fault> {
 }
 
 /// Checks a tag of the user's: EC2's limits, and that its key is not one of this tool's.
-pub(super) fn own_tag(key: &str, value: &str) -> Result<(), Fault> {
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn own_tag(key: &str, value: &str) -> Result<(), Fault> {
     filter_tag(key, value)?;
     match tags::reserved(key) {
         Some(prefix) => Err(Fault::new(format!("has the tag `{key}`; the prefix `{prefix}` is reserved"))),

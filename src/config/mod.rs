@@ -32,7 +32,7 @@ mod show;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use check::{consistency, duration, key_value, on_degraded, region, whole_hours};
+pub(crate) use check::{Fault, consistency, duration, key_value, on_degraded, own_tag, region, whole_hours};
 pub(crate) use copies::{kms_key, of_region, within};
 pub(crate) use error::Sourced;
 pub use error::{ConfigError, Origin, Place};

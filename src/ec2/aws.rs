@@ -7,6 +7,7 @@ mod blocks;
 mod clones;
 mod copies;
 pub mod direct;
+mod images;
 mod keep;
 pub mod probe;
 mod sort;

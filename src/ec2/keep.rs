@@ -10,8 +10,9 @@ use std::future::Future;
 
 use jiff::Timestamp;
 
+use super::images::SnapshotResult;
 use super::{Ec2Error, TaggedSnapshot};
-use crate::ids::{SnapshotId, VolumeId};
+use crate::ids::{ImageId, RunId, SnapshotId, VolumeId};
 
 /// What DescribeSnapshots is asked for, of the own account.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,10 +41,16 @@ pub struct Page {
 pub struct ImageUse {
     /// The snapshot.
     pub snapshot: SnapshotId,
-    /// Such as `ami-0123456789abcdef0`.
-    pub image: String,
+    /// It.
+    pub image: ImageId,
     /// `available`, `disabled`, …; `deprecated` where its time has come.
     pub state: String,
+    /// The set that its tags say it goes with. Whoever may tag can write that.
+    #[serde(skip)]
+    pub goes_with: Option<RunId>,
+    /// Every snapshot of it; none where it has other devices, too.
+    #[serde(skip)]
+    pub all: Option<Vec<SnapshotId>>,
 }
 
 /// A lock on a snapshot.
@@ -217,6 +224,11 @@ pub trait Keep {
     ) -> impl Future<Output = Result<(), Ec2Error>>;
     /// DeleteSnapshot. One that is gone already is no error.
     fn delete(&self, snapshot: &SnapshotId) -> impl Future<Output = Result<(), Ec2Error>>;
+    /// DeregisterImage, with its snapshots: EC2's code for each of them. One that is gone already is no error.
+    fn deregister_image(
+        &self,
+        image: &ImageId,
+    ) -> impl Future<Output = Result<Vec<SnapshotResult>, Ec2Error>>;
     /// RestoreSnapshotFromRecycleBin.
     fn undelete(&self, snapshot: &SnapshotId) -> impl Future<Output = Result<(), Ec2Error>>;
 }

@@ -12,6 +12,7 @@ pub mod copies;
 mod denial;
 pub mod direct;
 mod error;
+pub mod images;
 pub mod imds;
 pub mod keep;
 pub(crate) mod late;

@@ -26,6 +26,13 @@ pub enum Needing {
     Restore,
     /// `restore --in-place`, beside what `restore` needs: volumes that no restore has made.
     RestoreInPlace,
+    Image,
+    /// `image delete`.
+    ImageDelete,
+    /// `image share` and `unshare`.
+    ImageShare,
+    /// `image deprecate`, `disable` and `enable`.
+    ImageRetire,
     Prune,
     Keep,
     Release,
@@ -80,9 +87,15 @@ enum On {
     ClonedTags,
     /// Volumes with the tag of a run.
     OfARun,
+    /// An image that is registered.
+    Registered,
+    /// The same, in the call that registers it.
+    RegisteredTags,
+    /// Images with the tag of a set.
+    OfAnImage,
 }
 
-const STATEMENTS: [On; 18] = [
+const STATEMENTS: [On; 21] = [
     On::All,
     On::New,
     On::Created,
@@ -101,19 +114,22 @@ const STATEMENTS: [On; 18] = [
     On::Cloned,
     On::ClonedTags,
     On::OfARun,
+    On::Registered,
+    On::RegisteredTags,
+    On::OfAnImage,
 ];
 
 use Needing::{
-    Delete, Doctor, Freeze, Keep, List, Lock, Plan, Prune, Rehearse, Release, Restore, Share, Show, Sizes,
-    Snapshot, Tier, Undelete, Unlock, Unshare, Verify, Wait,
+    Delete, Doctor, Freeze, Image, ImageDelete, ImageRetire, ImageShare, Keep, List, Lock, Plan, Prune,
+    Rehearse, Release, Restore, Share, Show, Sizes, Snapshot, Tier, Undelete, Unlock, Unshare, Verify, Wait,
 };
 
 /// Which command makes which call, and on what.
-const TABLE: [(On, &str, &[Needing]); 49] = [
+const TABLE: [(On, &str, &[Needing]); 61] = [
     (
         On::All,
         "DescribeInstances",
-        &[Snapshot, Needing::Clone, Plan, Rehearse, Freeze, Doctor, List, Restore, Prune],
+        &[Snapshot, Needing::Clone, Plan, Rehearse, Freeze, Doctor, List, Restore, Image, Prune],
     ),
     (On::All, "DescribeVolumes", &[Snapshot, Needing::Clone, Plan, Rehearse, Freeze, Doctor, Restore]),
     (
@@ -128,6 +144,10 @@ const TABLE: [(On, &str, &[Needing]); 49] = [
             Wait,
             Verify,
             Restore,
+            Image,
+            ImageDelete,
+            ImageShare,
+            ImageRetire,
             Prune,
             Keep,
             Release,
@@ -141,9 +161,9 @@ const TABLE: [(On, &str, &[Needing]); 49] = [
             Tier,
         ],
     ),
-    (On::All, "DescribeImages", HOLDS),
-    (On::All, "DescribeLockedSnapshots", &[Show, Prune, Delete, Lock, Unlock, Tier]),
-    (On::All, "DescribeSnapshotAttribute", &[Show, Prune, Delete, Share, Unshare, Tier]),
+    (On::All, "DescribeImages", &[Show, Image, ImageDelete, ImageShare, ImageRetire, Prune, Delete, Tier]),
+    (On::All, "DescribeLockedSnapshots", &[Show, ImageDelete, Prune, Delete, Lock, Unlock, Tier]),
+    (On::All, "DescribeSnapshotAttribute", &[Show, ImageDelete, Prune, Delete, Share, Unshare, Tier]),
     (On::All, "DescribeSnapshotTierStatus", HOLDS),
     (On::All, "ListSnapshotsInRecycleBin", &[List, Undelete]),
     (On::All, "DescribeRegions", &[List, Show]),
@@ -156,12 +176,12 @@ const TABLE: [(On, &str, &[Needing]); 49] = [
     (On::New, MANY, &[Snapshot, Plan, Rehearse, Doctor]),
     (On::New, ONE, &[Snapshot, Plan, Rehearse, Doctor]),
     (On::Created, "CreateTags", &[Snapshot, Plan, Rehearse, Doctor]),
-    (On::OfASet, "DeleteSnapshot", &[Prune, Delete]),
+    (On::OfASet, "DeleteSnapshot", &[ImageDelete, Prune, Delete]),
     // The label; the mark of a set that is being removed; the day until which it is kept.
     // And what verify has found.
-    (On::OfASet, "CreateTags", &[Snapshot, Rehearse, Doctor, Prune, Delete, Keep, Verify]),
+    (On::OfASet, "CreateTags", &[Snapshot, Rehearse, Doctor, ImageDelete, Prune, Delete, Keep, Verify]),
     // The mark, where the first snapshot is refused or the set came back.
-    (On::OfASet, "DeleteTags", &[Prune, Delete, Release, Undelete]),
+    (On::OfASet, "DeleteTags", &[ImageDelete, Prune, Delete, Release, Undelete]),
     (On::OfASet, "ModifySnapshotAttribute", &[Share, Unshare]),
     (On::OfASet, "LockSnapshot", &[Lock]),
     (On::OfASet, "UnlockSnapshot", &[Unlock]),
@@ -194,15 +214,31 @@ const TABLE: [(On, &str, &[Needing]); 49] = [
     // The label; what an incomplete run has made.
     (On::OfARun, "CreateTags", &[Needing::Clone]),
     (On::OfARun, "DeleteVolume", &[Needing::Clone]),
+    // The variables that the instance boots with.
+    (On::Attached, "GetInstanceUefiData", &[Image]),
+    (On::OfASet, REGISTER, &[Image]),
+    (On::Registered, REGISTER, &[Image]),
+    (On::RegisteredTags, "CreateTags", &[Image]),
+    // That it was compared; an image whose instances would cost something else.
+    (On::OfAnImage, "CreateTags", &[Image]),
+    // An image that goes with its set.
+    (On::OfAnImage, "DeregisterImage", &[Image, ImageDelete, Prune, Delete]),
+    (On::OfAnImage, "DescribeImageAttribute", &[ImageShare]),
+    (On::OfAnImage, "ModifyImageAttribute", &[ImageShare]),
+    (On::OfAnImage, "EnableImageDeprecation", &[ImageRetire]),
+    (On::OfAnImage, "DisableImageDeprecation", &[ImageRetire]),
+    (On::OfAnImage, "DisableImage", &[ImageRetire]),
+    (On::OfAnImage, "EnableImage", &[ImageRetire]),
 ];
 
 /// Those that ask who holds a set.
-const HOLDS: &[Needing] = &[Show, Prune, Delete, Tier];
+const HOLDS: &[Needing] = &[Show, ImageDelete, Prune, Delete, Tier];
 const MANY: &str = "CreateSnapshots";
 const ONE: &str = "CreateSnapshot";
 const COPY: &str = "CopySnapshot";
 const CREATE_VOLUME: &str = "CreateVolume";
 const COPY_VOLUMES: &str = "CopyVolumes";
+const REGISTER: &str = "RegisterImage";
 
 /// For whom a policy is.
 #[derive(Debug, Clone)]
@@ -280,10 +316,11 @@ pub(crate) fn of_action(partition: &str, service: &str, action: &str) -> Vec<Str
             action: json!(format!("{service}:{action}")),
             resource: json!([
                 format!("arn:{partition}:ec2:*::snapshot/*"),
+                format!("arn:{partition}:ec2:*::image/*"),
                 format!("arn:{partition}:ec2:*:*:volume/*")
             ]),
             condition: Some(json!({
-                "StringEquals": {"ec2:CreateAction": [MANY, ONE, COPY, CREATE_VOLUME, COPY_VOLUMES]}
+                "StringEquals": {"ec2:CreateAction": [MANY, ONE, COPY, CREATE_VOLUME, COPY_VOLUMES, REGISTER]}
             })),
         });
     }
@@ -294,7 +331,10 @@ pub(crate) fn of_action(partition: &str, service: &str, action: &str) -> Vec<Str
 impl On {
     /// Is it about tags in a call that makes something?
     fn makes(self) -> bool {
-        matches!(self, Self::Created | Self::Copied | Self::RestoredTags | Self::ClonedTags)
+        matches!(
+            self,
+            Self::Created | Self::Copied | Self::RestoredTags | Self::ClonedTags | Self::RegisteredTags
+        )
     }
 }
 
@@ -318,6 +358,10 @@ fn statement(on: On, actions: Vec<String>, of: &For<'_>) -> Statement {
         | On::OfARun => {
             vec![arn("volume/*")]
         }
+        // As the ARNs of snapshots, those of images have no account.
+        On::Registered | On::RegisteredTags | On::OfAnImage => {
+            vec![format!("arn:{}:ec2:*::image/*", of.partition)]
+        }
         On::Attached => vec![arn(&format!("instance/{}", of.instance.map_or("*", InstanceId::as_str)))],
         On::Created | On::OfASet | On::InTheBin | On::CopySource | On::CopyMade | On::Copied | On::Blocks => {
             vec![snapshots]
@@ -335,11 +379,12 @@ fn statement(on: On, actions: Vec<String>, of: &For<'_>) -> Statement {
         // EC2 knows `${ec2:InstanceID}` only where an instance is the resource: the id itself is compared.
         On::Copied => Some(json!({"StringEquals": {"ec2:CreateAction": COPY}})),
         // Of what does not exist yet, only what the request gives it can be compared.
-        On::CopyMade => Some(match of.instance {
+        On::RegisteredTags => Some(json!({"StringEquals": {"ec2:CreateAction": REGISTER}})),
+        On::CopyMade | On::Registered => Some(match of.instance {
             Some(id) => json!({"StringEquals": {"aws:RequestTag/stillpoint:instance": id.as_str()}}),
             None => json!({"StringLike": {"aws:RequestTag/stillpoint:instance": "i-*"}}),
         }),
-        On::OfASet | On::CopySource | On::OfARun => Some(match of.instance {
+        On::OfASet | On::CopySource | On::OfARun | On::OfAnImage => Some(match of.instance {
             Some(id) => json!({"StringEquals": {"aws:ResourceTag/stillpoint:instance": id.as_str()}}),
             None => json!({"StringLike": {"aws:ResourceTag/stillpoint:instance": "i-*"}}),
         }),
@@ -420,14 +465,27 @@ mod tests {
             ),
             (Needing::RestoreInPlace, "AttachVolume DetachVolume CreateTags DeleteTags"),
             (
+                Image,
+                "DescribeInstances DescribeSnapshots DescribeImages RegisterImage GetInstanceUefiData RegisterImage CreateTags CreateTags DeregisterImage",
+            ),
+            (
+                ImageDelete,
+                "DescribeSnapshots DescribeImages DescribeLockedSnapshots DescribeSnapshotAttribute DescribeSnapshotTierStatus DeleteSnapshot CreateTags DeleteTags DeregisterImage",
+            ),
+            (ImageShare, "DescribeSnapshots DescribeImages DescribeImageAttribute ModifyImageAttribute"),
+            (
+                ImageRetire,
+                "DescribeSnapshots DescribeImages EnableImageDeprecation DisableImageDeprecation DisableImage EnableImage",
+            ),
+            (
                 Prune,
-                "DescribeInstances DescribeSnapshots DescribeImages DescribeLockedSnapshots DescribeSnapshotAttribute DescribeSnapshotTierStatus DeleteSnapshot CreateTags DeleteTags",
+                "DescribeInstances DescribeSnapshots DescribeImages DescribeLockedSnapshots DescribeSnapshotAttribute DescribeSnapshotTierStatus DeleteSnapshot CreateTags DeleteTags DeregisterImage",
             ),
             (Keep, "DescribeSnapshots CreateTags"),
             (Release, "DescribeSnapshots DeleteTags"),
             (
                 Delete,
-                "DescribeSnapshots DescribeImages DescribeLockedSnapshots DescribeSnapshotAttribute DescribeSnapshotTierStatus DeleteSnapshot CreateTags DeleteTags",
+                "DescribeSnapshots DescribeImages DescribeLockedSnapshots DescribeSnapshotAttribute DescribeSnapshotTierStatus DeleteSnapshot CreateTags DeleteTags DeregisterImage",
             ),
             (
                 Undelete,

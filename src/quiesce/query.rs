@@ -71,7 +71,7 @@ pub(super) async fn query_as(
 ///
 /// # Errors
 /// As [`query`].
-pub(super) async fn query_alone(program: &Path, arguments: &[&str]) -> Result<String, String> {
+pub(crate) async fn query_alone(program: &Path, arguments: &[&str]) -> Result<String, String> {
     answer(tokio::process::Command::new(program).args(arguments).env_clear().env("PATH", PATH)).await
 }
 

@@ -9,6 +9,7 @@ pub mod databases;
 pub mod event;
 pub mod findings;
 pub mod held_freeze;
+pub(crate) mod image;
 pub mod log;
 pub mod metrics;
 mod page;

@@ -10,7 +10,7 @@ use jiff::{Timestamp, Zoned};
 use serde::Serialize;
 
 use crate::ec2::keep::{Binned, TierView};
-use crate::ids::RunId;
+use crate::ids::{ImageId, RunId};
 use crate::path_encoding::{printable, shown};
 use crate::sets::layout::{Layout, LayoutError};
 use crate::sets::ledger::{FaultFound, Level, Verified};
@@ -224,7 +224,7 @@ fn departure(departure: Option<&Departure>) -> String {
 }
 
 /// Columns as wide as their widest word.
-fn columns(rows: Vec<Vec<String>>) -> String {
+pub(super) fn columns(rows: Vec<Vec<String>>) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |n: usize| rows.iter().filter_map(|r| r.get(n)).map(|c| c.chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..count).map(width).collect();
@@ -405,7 +405,12 @@ pub(crate) fn prune(plan: &PrunePlan, set: impl Fn(&crate::ids::RunId) -> Option
 #[must_use]
 pub(crate) fn removed(removed: &Removed) -> String {
     match &removed.failed {
-        None => format!("removed {} ({} snapshots)", removed.id, removed.deleted.len()),
+        None => {
+            let images: Vec<&str> = removed.images.iter().map(ImageId::as_str).collect();
+            let images =
+                if images.is_empty() { String::new() } else { format!(", and {}", images.join(", ")) };
+            format!("removed {} ({} snapshots{images})", removed.id, removed.deleted.len())
+        }
         Some(failed) => {
             let at = failed.snapshot.as_ref().map_or_else(String::new, |s| format!("{s}: "));
             let how = if failed.torn { "is removed IN PART" } else { "is NOT removed, and whole" };

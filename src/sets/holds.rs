@@ -11,7 +11,7 @@ use super::set::SnapshotSet;
 use crate::ec2::Ec2Error;
 use crate::ec2::keep::{Keep, LockView};
 use crate::ec2::repeat::Repeating;
-use crate::ids::{RunId, SnapshotId, VolumeId};
+use crate::ids::{ImageId, RunId, SnapshotId, VolumeId};
 
 /// What holds each of these sets.
 ///
@@ -37,7 +37,16 @@ pub async fn holds<E: Keep>(
     };
     let inner = ec2.inner();
     for used in ec2.call("DescribeImages", async || inner.images(&all).await).await? {
-        add(&used.snapshot, Hold::Image { image: used.image, state: used.state });
+        let set = of_snapshot.get(&used.snapshot);
+        let of_set = |id: &SnapshotId| of_snapshot.get(id) == set;
+        // Its tags say that it goes with this set, and it has nothing of any other.
+        let goes = used.goes_with.as_ref() == set && used.all.is_some_and(|all| all.iter().all(of_set));
+        let (image, state) = (used.image, used.state);
+        let hold = match goes {
+            true => Hold::OwnImage { image, state },
+            false => Hold::Image { image: image.to_string(), state },
+        };
+        add(&used.snapshot, hold);
     }
     for lock in ec2.call("DescribeLockedSnapshots", async || inner.locks(&all).await).await? {
         let snapshot = lock.snapshot.clone();
@@ -68,6 +77,21 @@ pub async fn holds<E: Keep>(
         }
     }
     Ok(found)
+}
+
+/// The images that go with a set, of everything that holds it.
+#[must_use]
+pub fn own_images(holds: &[Hold]) -> Vec<ImageId> {
+    let mut all: Vec<ImageId> = holds
+        .iter()
+        .filter_map(|hold| match hold {
+            Hold::OwnImage { image, .. } => Some(image.clone()),
+            _ => None,
+        })
+        .collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 /// The locks on these sets that hold.

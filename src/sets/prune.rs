@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::facts::{facts, interval};
 use super::find::{clocks, of_key, of_plan};
 use super::guard::doubtful;
-use super::holds::{bases, being_copied, holds, locks, of_tags};
+use super::holds::{bases, being_copied, holds, locks, of_tags, own_images};
 use super::remove::{Removed, remove};
 use super::retention::{
     Group, Hold, Now, Options, Policy, PrunePlan, Request, SetFacts, Verdict, Zone, decide,
@@ -20,7 +20,7 @@ use crate::ec2::Ec2Error;
 use crate::ec2::keep::Keep;
 use crate::ec2::repeat::Repeating;
 use crate::error::Error;
-use crate::ids::{InstanceId, RunId};
+use crate::ids::{ImageId, InstanceId, RunId};
 
 /// What a prune is about.
 #[derive(Debug, Clone)]
@@ -49,6 +49,8 @@ pub struct Decided {
     /// Instances with the same key of a host that exist: their sets are their own.
     pub others: BTreeSet<InstanceId>,
     sets: BTreeMap<RunId, SnapshotSet>,
+    /// The images that go with a set.
+    images: BTreeMap<RunId, Vec<ImageId>>,
 }
 
 impl Prune<'_> {
@@ -126,7 +128,9 @@ impl Prune<'_> {
             known.extend(holds(ec2, &new).await?);
             asked.extend(new.iter().map(|s| s.id.clone()));
         };
-        Ok(Decided { plan, others, sets: sets.into_iter().map(|s| (s.id.clone(), s)).collect() })
+        let images = known.iter().map(|(id, holds)| (id.clone(), own_images(holds)));
+        let images = images.filter(|(_, images)| !images.is_empty()).collect();
+        Ok(Decided { plan, others, sets: sets.into_iter().map(|s| (s.id.clone(), s)).collect(), images })
     }
 }
 
@@ -222,7 +226,8 @@ impl Decided {
     ) -> Vec<Removed> {
         let mut all = Vec::new();
         for set in self.plan.order.iter().filter_map(|id| self.sets.get(id)) {
-            let removed = remove(ec2, set, "prune").await;
+            let images = self.images.get(&set.id).map_or(&[][..], Vec::as_slice);
+            let removed = remove(ec2, set, "prune", images).await;
             each(&removed);
             all.push(removed);
         }

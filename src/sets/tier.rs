@@ -109,7 +109,7 @@ pub fn archive_refusal(set: &SnapshotSet, holds: &[Hold], all: &[SnapshotSet]) -
     }
     for hold in holds {
         let hint = match hold {
-            Hold::Image { .. } => "deregister the image first, if nobody needs it",
+            Hold::Image { .. } | Hold::OwnImage { .. } => "deregister the image first, if nobody needs it",
             Hold::Shared { .. } => "the accounts would lose it: `stillpoint unshare` first, if that is meant",
             Hold::Foreign { .. } => "leave its tier to that tool",
             Hold::PendingCopy { .. } => "wait until the copy is complete",

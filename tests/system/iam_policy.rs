@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 /// Actions that a policy has for what does not happen in these tests: a snapshot in the archive, a refused removal,
 /// a plan with one volume, a set that becomes public.
-const UNUSED: [(&str, &str); 13] = [
+const UNUSED: [(&str, &str); 19] = [
     // Only what is foretold depends on it.
     ("copy", "GetEbsEncryptionByDefault"),
     ("rehearse", "CreateSnapshot"),
@@ -20,6 +20,14 @@ const UNUSED: [(&str, &str); 13] = [
     ("share", "GetSnapshotBlockPublicAccessState"),
     ("tier", "RestoreSnapshotTier"),
     ("tier", "ModifySnapshotTier"),
+    // An image that costs something else, or goes with its set.
+    ("image", "DeregisterImage"),
+    ("prune", "DeregisterImage"),
+    ("delete", "DeregisterImage"),
+    // The time is set, and the image is not disabled.
+    ("image-retire", "DisableImageDeprecation"),
+    ("image-retire", "DisableImage"),
+    ("image-retire", "EnableImage"),
 ];
 
 fn rig() -> Rig {
@@ -70,7 +78,12 @@ fn without_one(policy: &Value) -> Vec<(String, Value)> {
 /// Without each action the command is denied and names it; with all of them it is not denied.
 fn least(rig: &Rig, command: &str, arguments: &[&str]) {
     let policy = printed(rig, &[command]);
-    let arguments = [&[command], arguments].concat();
+    // `image-share` is that of `image share`.
+    let words: Vec<&str> = match command.strip_prefix("image-") {
+        Some(_) => vec![],
+        None => vec![command],
+    };
+    let arguments = [&words, arguments].concat();
     let mut tried = 0;
     for (action, less) in without_one(&policy) {
         if UNUSED.contains(&(command, action.as_str())) {
@@ -125,6 +138,28 @@ fn looking_and_keeping_need_what_is_printed_and_nothing_less() {
     least(&rig, "lock", &[&id, "--governance", "--days", "3"]);
     least(&rig, "unlock", &[&id]);
     least(&rig, "copy", &[&id, "--to", "us-west-2", "--encrypt"]);
+}
+
+#[test]
+fn an_image_needs_what_is_printed() {
+    let root = "[instance]\nroot_device_name = '/dev/sdf'\nuefi_data = 'QU1a'\n";
+    let rig = Rig::with(&[("a", Fs::Ext4), ("b", Fs::Xfs)], root);
+    rig.configure("");
+    let set_of = take(&rig);
+    rig.await_quiet();
+    least(&rig, "image", &[&set_of]);
+    let id = rig.run(&["image", &set_of]).exits(0).out.trim().to_owned();
+    set(&rig, &printed(&rig, &["image"]));
+    rig.run(&["image", "list"]).exits(0);
+    least(&rig, "image-share", &["image", "share", &id, "--account", "111122223333"]);
+    least(&rig, "image-retire", &["image", "deprecate", &id, "--from", "2031-01-31"]);
+    set(&rig, &printed(&rig, &["image-retire"]));
+    rig.run(&["image", "disable", &id]).exits(0);
+    rig.run(&["image", "enable", &id]).exits(0);
+    rig.run(&["image", "deprecate", &id, "--never"]).exits(0);
+    // Images of others are not theirs to remove.
+    set(&rig, &printed(&rig, &["image-delete"]));
+    rig.run(&["image", "delete", &id, "--with-snapshots", "--including-the-last"]).exits(0);
 }
 
 #[test]

@@ -26,6 +26,8 @@ mod hook_start;
 mod hooks;
 mod hosts;
 mod iam_policy;
+mod images;
+mod images_life;
 mod imds;
 mod in_place;
 mod journal;

@@ -311,7 +311,7 @@ impl Call {
             Call::ModifyImageAttribute(call) => call.act(context),
             Call::ModifySnapshotAttribute(call) => call.act(context),
             Call::ModifySnapshotTier(call) => call.act(context),
-            Call::RegisterImage(call) => call.act(context),
+            Call::RegisterImage(call) => call.act(context, faults),
             Call::ResetSnapshotAttribute(call) => call.act(context),
             Call::RestoreSnapshotFromRecycleBin(call) => call.act(context),
             Call::RestoreSnapshotTier(call) => call.act(context),

@@ -162,6 +162,7 @@ impl Describe {
 
     fn write(&self, xml: &mut Xml, world: &World) {
         let name = self.attribute.as_str();
+        let instance = &world.scenario.instance;
         let ena = instances::has_ena(world).to_string();
         let value = match name {
             "blockDeviceMapping" => return write_mapping(xml, world),
@@ -175,9 +176,10 @@ impl Describe {
             "disableApiStop" | "disableApiTermination" => "false",
             "ebsOptimized" | "enaSupport" => &ena,
             "instanceInitiatedShutdownBehavior" => "stop",
-            "instanceType" => &world.scenario.instance.instance_type,
+            "instanceType" => &instance.instance_type,
             "rootDeviceName" => &world.root_device_name(),
             "sourceDestCheck" => "true",
+            "sriovNetSupport" if instance.sriov.is_some() => instance.sriov.as_deref().unwrap_or_default(),
             // There are none.
             _ => return xml.node(name, |_| {}),
         };

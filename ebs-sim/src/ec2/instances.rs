@@ -94,13 +94,6 @@ fn profile_arn(world: &World) -> Option<String> {
         .then(|| format!("arn:aws:iam::{}:instance-profile/{}", instance.account_id, instance.role))
 }
 
-fn boot_mode(world: &World) -> &'static str {
-    match world.scenario.instance.architecture.as_str() {
-        "arm64" => "uefi",
-        _ => "uefi-preferred",
-    }
-}
-
 fn attachments(world: &World) -> impl Iterator<Item = (&Volume, &Attachment)> {
     world.attached().filter_map(|volume| Some((volume, volume.attachment.as_ref()?)))
 }
@@ -122,7 +115,7 @@ fn field(world: &World, name: &str) -> Vec<String> {
         "block-device-mapping.device-name" => mapped(|volume, _| volume.device_name.clone()),
         "block-device-mapping.status" => mapped(|_, attachment| attachment.state.mapped_name().into()),
         "block-device-mapping.volume-id" => mapped(|volume, _| volume.id.to_string()),
-        "boot-mode" => one(boot_mode(world)),
+        "boot-mode" => one(&instance.boot_mode()),
         "ebs-optimized" | "ena-support" => one(&ena.to_string()),
         "hypervisor" => one(hypervisor),
         "iam-instance-profile.arn" => profile_arn(world).into_iter().collect(),
@@ -208,6 +201,7 @@ fn write(xml: &mut Xml, world: &World) {
     }
     xml.text("ebsOptimized", ena);
     xml.text("enaSupport", ena);
+    xml.maybe("sriovNetSupport", instance.sriov.as_ref());
     xml.node("cpuOptions", |xml| {
         xml.text("coreCount", 1);
         xml.text("threadsPerCore", 2);
@@ -218,10 +212,11 @@ fn write(xml: &mut Xml, world: &World) {
     xml.node("hibernationOptions", |xml| xml.text("configured", false));
     metadata_options(xml, world);
     xml.node("enclaveOptions", |xml| xml.text("enabled", false));
-    xml.text("bootMode", boot_mode(world));
-    xml.text("currentInstanceBootMode", "uefi");
-    xml.text("platformDetails", "Linux/UNIX");
-    xml.text("usageOperation", "RunInstances");
+    xml.text("bootMode", instance.boot_mode());
+    xml.text("currentInstanceBootMode", &instance.current_boot_mode);
+    xml.maybe("tpmSupport", instance.tpm.as_ref());
+    xml.text("platformDetails", &instance.platform_details);
+    xml.text("usageOperation", &instance.usage_operation);
     xml.text("usageOperationUpdateTime", time(world.launched));
     xml.node("privateDnsNameOptions", |xml| {
         xml.text("hostnameType", "ip-name");

@@ -123,9 +123,14 @@ impl Kind {
                 "CopyVolumes",
                 "CreateReplaceRootVolumeTask",
             ]),
-            Kind::LateVisibility => {
-                Some(&["CreateSnapshot", "CreateSnapshots", "CopySnapshot", "CreateVolume", "CopyVolumes"])
-            }
+            Kind::LateVisibility => Some(&[
+                "CreateSnapshot",
+                "CreateSnapshots",
+                "CopySnapshot",
+                "CreateVolume",
+                "CopyVolumes",
+                "RegisterImage",
+            ]),
             Kind::LateTags => Some(&[
                 "CreateSnapshot",
                 "CreateSnapshots",

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::InstanceId;
 
+/// How Linux without a price is billed: PlatformDetails and UsageOperation.
+pub const LINUX: (&str, &str) = ("Linux/UNIX", "RunInstances");
+
 /// `[instance]`
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -34,6 +37,18 @@ pub struct Instance {
     pub role: String,
     /// What GetInstanceUefiData answers; absent: that it is not supported.
     pub uefi_data: Option<String>,
+    /// The boot mode of its AMI; absent: what AMIs of its architecture have.
+    pub boot_mode: Option<String>,
+    /// The boot mode that it runs in.
+    pub current_boot_mode: String,
+    /// `v2.0`, of it and its AMI.
+    pub tpm: Option<String>,
+    /// `simple`, of it and its AMI.
+    pub sriov: Option<String>,
+    /// How it and its AMI are billed, in words. An image that is registered is billed as Linux.
+    pub platform_details: String,
+    /// The same as a code.
+    pub usage_operation: String,
     pub tags: BTreeMap<String, String>,
 }
 
@@ -51,12 +66,24 @@ impl Default for Instance {
             root_device_name: None,
             role: "ebs-sim-role".into(),
             uefi_data: None,
+            boot_mode: None,
+            current_boot_mode: "uefi".into(),
+            tpm: None,
+            sriov: Some("simple".into()),
+            platform_details: LINUX.0.into(),
+            usage_operation: LINUX.1.into(),
             tags: BTreeMap::new(),
         }
     }
 }
 
 impl Instance {
+    /// The boot mode of its AMI.
+    pub fn boot_mode(&self) -> String {
+        let of_architecture = if self.architecture == "arm64" { "uefi" } else { "uefi-preferred" };
+        self.boot_mode.clone().unwrap_or_else(|| of_architecture.into())
+    }
+
     /// The Availability Zone, chosen or derived.
     pub fn zone(&self) -> String {
         self.availability_zone.clone().unwrap_or_else(|| format!("{}a", self.region))

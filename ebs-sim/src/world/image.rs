@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ImageId, SnapshotId};
-use crate::scenario::{Scenario, VolumeKind};
+use crate::scenario::{LINUX, Scenario, VolumeKind};
 use crate::units::GIB;
 use crate::world::Sharing;
 
@@ -55,6 +55,9 @@ pub struct Ami {
     pub root_device_name: String,
     /// Its block devices.
     pub mapping: Vec<Mapped>,
+    /// How its instances are billed: PlatformDetails and UsageOperation.
+    #[serde(default = "linux")]
+    pub billing: (String, String),
     /// When it was registered.
     pub created: Timestamp,
     /// Whether nothing can be launched from it until it is enabled again.
@@ -63,9 +66,17 @@ pub struct Ami {
     /// From when on it is deprecated.
     #[serde(default)]
     pub deprecate_at: Option<Timestamp>,
+    /// Until then nobody finds it.
+    #[serde(default)]
+    pub visible_from: Option<Timestamp>,
     /// What it is a copy of.
     #[serde(default)]
     pub copied: Option<Copied>,
+}
+
+/// The billing of what is registered.
+pub fn linux() -> (String, String) {
+    (LINUX.0.into(), LINUX.1.into())
 }
 
 /// How an AMI came to be by CopyImage.
@@ -129,7 +140,6 @@ impl Ami {
         let root = boot.and_then(|volume| volume.device.clone()).or(root);
         let root = root.unwrap_or_else(|| "/dev/xvda".into());
         let xen = scenario.volumes.iter().any(|volume| volume.kind == VolumeKind::Xen);
-        let boot_mode = if instance.architecture == "arm64" { "uefi" } else { "uefi-preferred" };
         Self {
             id: ImageId::parse(&instance.image_id).unwrap_or_else(ImageId::random),
             region: instance.region.clone(),
@@ -141,9 +151,9 @@ impl Ami {
             architecture: instance.architecture.clone(),
             virtualization: "hvm".into(),
             ena: !xen,
-            sriov: Some("simple".into()),
-            boot_mode: Some(boot_mode.into()),
-            tpm: None,
+            sriov: instance.sriov.clone(),
+            boot_mode: Some(instance.boot_mode()),
+            tpm: instance.tpm.clone(),
             imds: Some("v2.0".into()),
             uefi_data: None,
             kernel: None,
@@ -162,9 +172,11 @@ impl Ami {
                     throughput: None,
                 }),
             }],
+            billing: (instance.platform_details.clone(), instance.usage_operation.clone()),
             created: launched,
             disabled: false,
             deprecate_at: None,
+            visible_from: None,
             copied: None,
         }
     }
@@ -191,6 +203,11 @@ impl Ami {
     /// Whether it is deprecated by now.
     pub fn is_deprecated(&self, now: Timestamp) -> bool {
         self.deprecate_at.is_some_and(|at| now >= at)
+    }
+
+    /// Whether Describe calls do not know it yet.
+    pub fn is_late(&self, now: Timestamp) -> bool {
+        self.visible_from.is_some_and(|from| now < from)
     }
 
     /// Whether an account sees it.

@@ -30,7 +30,7 @@ use crate::units::GIB;
 use crate::window::{Window, place};
 
 pub use bin::{Rule, SNAPSHOTS as SNAPSHOT_RULES, TagPattern};
-pub use image::{Ami, Copied, Ebs, Mapped, Target};
+pub use image::{Ami, Copied, Ebs, Mapped, Target, linux};
 pub use instance::{GROUP, INTERFACE, MAC, SUBNET, VPC};
 pub use key::{DEFAULT_ALIAS, KmsKey};
 pub use lock::{Lock, MAX_DAYS, Mode, State, Until};

@@ -123,3 +123,53 @@ fn others_find_a_deprecated_image_only_when_they_ask_for_it() {
     call(&sim, &["DisableImageDeprecation", &arg("ImageId", &id)]);
     assert_eq!((seen(&other, &[]), shown(&sim, &[], &id, "deprecationTime").len()), (1, 0));
 }
+
+#[test]
+fn an_instance_says_how_it_boots_and_costs_and_an_image_can_be_shown_late() {
+    needs_root();
+    let instance = "[instance]\nboot_mode = 'uefi'\ncurrent_boot_mode = 'uefi'\ntpm = 'v2.0'\n\
+                    platform_details = 'Red Hat Enterprise Linux'\nusage_operation = 'RunInstances:0010'\n";
+    let sim = Sim::start(&format!("{LIVELY}{instance}"), &["name=root,size=16MiB,boot"]);
+    let instances = call(&sim, &["DescribeInstances"]);
+    let of = |said: &str, name: &str| values(said, name);
+    for (name, value) in [
+        ("bootMode", "uefi"),
+        ("currentInstanceBootMode", "uefi"),
+        ("tpmSupport", "v2.0"),
+        ("sriovNetSupport", "simple"),
+        ("platformDetails", "Red Hat Enterprise Linux"),
+        ("usageOperation", "RunInstances:0010"),
+    ] {
+        assert_eq!(of(&instances, name), [value], "{name}");
+    }
+    let own = call(&sim, &["DescribeImages", "Owner.1=amazon"]);
+    assert_eq!(
+        (of(&own, "usageOperation"), of(&own, "tpmSupport")),
+        (of(&instances, "usageOperation"), vec!["v2.0".into()])
+    );
+    let snapshot = sim.create_snapshot("root");
+    completed(&sim, &snapshot);
+    let fault = ["faults", "add", "--action", "RegisterImage", "--call", "1", "--kind", "late-visibility"];
+    sim.ok(&[&fault[..], &["--delay", "2s"]].concat());
+    let made = call(
+        &sim,
+        &[
+            "RegisterImage",
+            "Name=late",
+            "RootDeviceName=/dev/xvda",
+            "BlockDeviceMapping.1.DeviceName=/dev/xvda",
+            &arg("BlockDeviceMapping.1.Ebs.SnapshotId", &snapshot),
+        ],
+    );
+    let id = values(&made, "imageId").pop().unwrap_or_else(|| panic!("no image: {made}"));
+    let by_id = || call(&sim, &["DescribeImages", &arg("ImageId.1", &id)]);
+    assert_eq!(code(&by_id()), "InvalidAMIID.NotFound");
+    assert_eq!(of(&call(&sim, &["DescribeImages", "Owner.1=self"]), "imageId").len(), 0);
+    // It is there all the same: its name is taken, and its snapshot is held.
+    let again = ["Name=late", "RootDeviceName=/dev/xvda", "BlockDeviceMapping.1.DeviceName=/dev/xvda"];
+    let mapping = arg("BlockDeviceMapping.1.Ebs.SnapshotId", &snapshot);
+    let again = call(&sim, &[&["RegisterImage"], &again[..], &[&mapping]].concat());
+    assert_eq!(code(&again), "InvalidAMIName.Duplicate");
+    wait_for("the image", || values(&by_id(), "imageId") == [id.as_str()]);
+    assert_eq!(values(&by_id(), "usageOperation"), ["RunInstances"], "whatever its snapshot is of");
+}

@@ -168,7 +168,7 @@ async fn possible_at(account: &Account, to: &[CopySettings]) -> Result<(), Error
 }
 
 /// A set that was taken a moment ago, which EC2 may not show whole (EC2 guide, "eventual consistency").
-async fn shown(account: &Account, run: &RunId) -> Result<SnapshotSet, Error> {
+pub(in crate::cli) async fn shown(account: &Account, run: &RunId) -> Result<SnapshotSet, Error> {
     let mut last = Err(Error::new(Exit::Ec2, format!("EC2 does not show {run}")));
     for pause in LOOKS {
         last = account.set(&SetName::Start(run.to_string())).await;
@@ -184,7 +184,7 @@ async fn shown(account: &Account, run: &RunId) -> Result<SnapshotSet, Error> {
 ///
 /// # Errors
 /// When EC2 refuses in a way that no waiting mends.
-pub(super) async fn until_completed(
+pub(in crate::cli) async fn until_completed(
     account: &Account,
     set: &SnapshotSet,
     interrupt: &mut Interrupt,

@@ -11,11 +11,12 @@ use aws_sdk_ec2::types::{
 use jiff::Timestamp;
 
 use super::{Aws, filter, parse, tagged, time};
+use crate::ec2::images::{Images as _, SnapshotResult, WITH_SET_TAG};
 use crate::ec2::keep::{
     Binned, EVERYBODY, ImageUse, Keep, Lock, LockEnd, LockMode, LockView, Page, Permission, TierView, Wanted,
 };
 use crate::ec2::{Ec2, Ec2Error, RUN_TAG};
-use crate::ids::{InstanceId, SnapshotId, VolumeId};
+use crate::ids::{ImageId, InstanceId, SnapshotId, VolumeId};
 
 /// A filter takes at most so many values (EC2 API reference, "Filter").
 const VALUES: usize = 200;
@@ -84,12 +85,17 @@ impl Keep for Aws {
                         Some(at) if at <= Timestamp::now() => "deprecated",
                         _ => image.state().map_or("", |s| s.as_str()),
                     };
-                    let used = image.block_device_mappings().iter().filter_map(|m| m.ebs()?.snapshot_id());
-                    let of_these = used.filter_map(|id| some.iter().find(|s| s.as_str() == id));
-                    found.extend(of_these.map(|snapshot| ImageUse {
-                        snapshot: snapshot.clone(),
-                        image: image.image_id().unwrap_or_default().to_owned(),
+                    let image = super::images::view(image)?;
+                    let used = || image.mappings.iter().filter_map(|m| m.snapshot.clone());
+                    let whole = !image.others && used().count() == image.mappings.len();
+                    let all = whole.then(|| used().collect::<Vec<_>>());
+                    let goes_with = image.set().filter(|_| image.tag(WITH_SET_TAG).is_some());
+                    found.extend(used().filter(|id| some.contains(id)).map(|snapshot| ImageUse {
+                        snapshot,
+                        image: image.id.clone(),
                         state: state.to_owned(),
+                        goes_with: goes_with.clone(),
+                        all: all.clone(),
                     }));
                 }
             }
@@ -314,6 +320,10 @@ impl Keep for Aws {
             Err(e) if e.is_no_snapshot() => Ok(()),
             other => other.map(drop),
         }
+    }
+
+    async fn deregister_image(&self, image: &ImageId) -> Result<Vec<SnapshotResult>, Ec2Error> {
+        self.deregister(image, true).await
     }
 
     async fn undelete(&self, snapshot: &SnapshotId) -> Result<(), Ec2Error> {

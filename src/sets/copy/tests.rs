@@ -15,10 +15,11 @@ use super::source::{KEY_TAG, Part, Source};
 use super::*;
 use crate::clock::{Clock, Pause};
 use crate::ec2::copies::{Copies, CopyRequest};
+use crate::ec2::images::SnapshotResult;
 use crate::ec2::keep::{Binned, ImageUse, Keep, Lock, LockView, Page, Permission, TierView, Wanted};
 use crate::ec2::repeat::Repeating;
 use crate::ec2::{Ec2Error, RUN_TAG, SnapshotView, TaggedSnapshot};
-use crate::ids::{InstanceId, RunId, SnapshotId};
+use crate::ids::{ImageId, InstanceId, RunId, SnapshotId};
 use crate::interrupt::Interrupt;
 use crate::plan::Plan;
 use crate::sets::layout::layout;
@@ -433,6 +434,9 @@ impl Keep for Made<'_> {
         unasked()
     }
     async fn delete(&self, _: &SnapshotId) -> Result<(), Ec2Error> {
+        unasked()
+    }
+    async fn deregister_image(&self, _: &ImageId) -> Result<Vec<SnapshotResult>, Ec2Error> {
         unasked()
     }
     async fn undelete(&self, _: &SnapshotId) -> Result<(), Ec2Error> {

@@ -15,7 +15,7 @@ use super::age::Age;
 use super::policy::Policy;
 use super::zone::Zone;
 use crate::consistency::Consistency;
-use crate::ids::{RunId, SnapshotId, VolumeId};
+use crate::ids::{ImageId, RunId, SnapshotId, VolumeId};
 use crate::path_encoding::printable;
 
 /// An archived snapshot is billed for at least so many days (EBS guide, "Archive Amazon EBS snapshots").
@@ -136,6 +136,13 @@ pub enum Hold {
         /// `available`, `disabled`, `deprecated`, …
         state: String,
     },
+    /// An image of this set that goes with it: it holds nothing, and is deregistered first.
+    OwnImage {
+        /// It.
+        image: ImageId,
+        /// `available`, `disabled`, `deprecated`, …
+        state: String,
+    },
     /// A lock that has not expired.
     Locked {
         /// `governance`, `compliance` or `compliance-cooloff`.
@@ -184,9 +191,16 @@ impl Hold {
     pub(super) fn holds(&self, policy: Option<&Policy>, now: Timestamp) -> bool {
         match self {
             Self::Archived { since } => ARCHIVED.after(*since) > now,
+            Self::OwnImage { .. } => false,
             Self::Shared { .. } => !policy.is_some_and(|p| p.delete_shared),
             _ => true,
         }
+    }
+
+    /// Does it go with its set, and hold nothing?
+    #[must_use]
+    pub fn goes_along(&self) -> bool {
+        matches!(self, Self::OwnImage { .. })
     }
 
     /// When it ends, where that is known.
@@ -203,6 +217,7 @@ impl fmt::Display for Hold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
             Self::Image { image, state } => format!("the image {image} ({state}) uses it"),
+            Self::OwnImage { image, state } => format!("its image {image} ({state}) goes with it"),
             Self::Locked { mode, until: Some(until) } => {
                 format!("locked ({mode}) until {}", super::reason::minute(*until))
             }

@@ -100,6 +100,10 @@ pub(super) fn judge(
     if keeps.is_empty() && request.options.all {
         lets_go.push(Reason::of(Rule::All));
     }
+    let along = set.holds.iter().filter(|hold| hold.goes_along());
+    lets_go.extend(
+        along.map(|hold| Reason::of(Rule::Image).words(format!("{hold}, and is deregistered first"))),
+    );
     Judged { keeps, lets_go }
 }
 

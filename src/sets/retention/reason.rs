@@ -76,6 +76,8 @@ pub enum Rule {
     Torn,
     /// Everything was asked for.
     All,
+    /// An image of it goes with it.
+    Image,
 }
 
 impl Rule {
@@ -112,6 +114,7 @@ impl Rule {
             Self::NoRules => "no_rules",
             Self::Torn => "torn",
             Self::All => "all",
+            Self::Image => "image",
         }
     }
 }

@@ -213,6 +213,7 @@ impl Copy {
             shared: Sharing::default(),
             mapping,
             deprecate_at: None,
+            visible_from: None,
             ..source.clone()
         };
         Ok((image, copies.into_values().collect()))

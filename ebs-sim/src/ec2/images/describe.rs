@@ -74,7 +74,7 @@ impl Describe {
         let account = &context.account;
         let exists = |id: &str| {
             let found = ImageId::parse(id).and_then(|id| world.image(context.region(), &id));
-            found.is_some_and(|image| image.is_visible_to(account))
+            found.is_some_and(|image| image.is_visible_to(account) && !image.is_late(now))
         };
         self.query.check_ids("ami-", "InvalidAMIID.Malformed", not_found, exists)?;
         let wanted = world
@@ -92,7 +92,7 @@ impl Describe {
     }
 
     fn wants(&self, world: &World, account: &str, image: &Ami, now: Timestamp) -> bool {
-        if image.disabled && !self.include_disabled {
+        if image.is_late(now) || (image.disabled && !self.include_disabled) {
             return false;
         }
         // Its owner finds it all the same.
@@ -171,8 +171,8 @@ fn write(xml: &mut Xml, world: &World, image: &Ami, now: Timestamp) {
     xml.text("imageType", "machine");
     xml.maybe("kernelId", image.kernel.as_ref());
     xml.maybe("ramdiskId", image.ramdisk.as_ref());
-    xml.text("platformDetails", "Linux/UNIX");
-    xml.text("usageOperation", "RunInstances");
+    xml.text("platformDetails", &image.billing.0);
+    xml.text("usageOperation", &image.billing.1);
     xml.maybe("imageOwnerAlias", image.owner_alias.as_ref());
     xml.text("name", &image.name);
     xml.maybe("description", image.description.as_ref());

@@ -11,6 +11,7 @@ use super::super::iam::Need;
 use super::super::params::Params;
 use super::super::{snapshots, tags};
 use super::mapping::{self, Entry};
+use crate::faults::{Hit, Kind};
 use crate::ids::ImageId;
 use crate::world::{Ami, Sharing, Tags, Target, World};
 
@@ -120,9 +121,11 @@ impl Register {
         needs
     }
 
-    pub fn act(self, context: &Context) -> Result<String, Ec2Error> {
+    pub fn act(self, context: &Context, faults: &[Hit]) -> Result<String, Ec2Error> {
         let mut world = context.sim.change();
-        let image = self.make(&world, context.region(), context.now)?;
+        let mut image = self.make(&world, context.region(), context.now)?;
+        let late = faults.iter().find(|hit| hit.fault.kind == Kind::LateVisibility);
+        image.visible_from = late.and_then(|hit| context.now.checked_add(hit.fault.delay()).ok());
         let id = image.id.clone();
         if !self.tags.is_empty() {
             world.tags.insert(id.to_string(), self.tags.clone());
@@ -169,9 +172,11 @@ impl Register {
             ramdisk: self.ramdisk.clone(),
             root_device_name: self.root_device_name.clone(),
             mapping,
+            billing: crate::world::linux(),
             created: now,
             disabled: false,
             deprecate_at: None,
+            visible_from: None,
             copied: None,
         })
     }
