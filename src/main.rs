@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
-use stillpoint::{host, quiesce, run, window};
+use stillpoint::{host, quiesce, restore, run, window};
 
 fn main() -> ExitCode {
     // Before the runtime starts threads: each of these is a process of its own.
@@ -42,6 +42,7 @@ fn hidden(first: &OsStr, rest: impl Iterator<Item = OsString>) -> Option<ExitCod
         window::probe::ARGUMENT => window::probe::main(rest),
         host::inspect::ARGUMENT => host::inspect::main(),
         quiesce::user::ARGUMENT => quiesce::user::main(rest),
+        restore::verify::contained::ARGUMENT => restore::verify::contained::main(rest),
         quiesce::trial::ARGUMENT => quiesce::trial::main(rest),
         _ => return None,
     })

@@ -19,11 +19,15 @@ use crate::config::{self, settings::KeepSettings};
 use crate::consistency::Consistency;
 use crate::ec2::keep::{Keep, Wanted};
 use crate::ec2::repeat::Repeating;
+use crate::ec2::volumes::{RESTORE_TAG, VolumeView, Volumes as _, Which};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::ids::{InstanceId, RunId, VolumeId};
+use crate::path_encoding::printable;
 use crate::report;
 use crate::report::sets::{Copied, InBin, Listed};
+use crate::restore::plan::{RESTORE_HOST_TAG, RESTORE_OF_TAG};
+use crate::restore::verify::restored::UNTIL_TAG;
 use crate::sets::facts::{facts, group, interval};
 use crate::sets::find::{bin, clocks, find, snapshots};
 use crate::sets::holds::{bases, of_tags};
@@ -127,6 +131,48 @@ struct Here {
     region: String,
     listed: Vec<Listed>,
     strangers: Vec<Stranger>,
+    volumes: Vec<LeftVolume>,
+}
+
+/// A volume that a verify has made, and that is there.
+#[derive(Debug, Serialize)]
+struct LeftVolume {
+    id: VolumeId,
+    /// What `restore --undo` takes.
+    restore: Option<RunId>,
+    set: Option<RunId>,
+    instance: Option<InstanceId>,
+    /// Later, nobody needs it.
+    until: Option<Timestamp>,
+    size_gib: i32,
+    state: String,
+}
+
+impl LeftVolume {
+    fn of(volume: VolumeView) -> Self {
+        let tag = |key: &str| volume.tag(key);
+        Self {
+            restore: tag(RESTORE_TAG).and_then(|t| t.parse().ok()),
+            set: tag(RESTORE_OF_TAG).and_then(|t| t.parse().ok()),
+            instance: tag(RESTORE_HOST_TAG).and_then(|t| t.parse().ok()),
+            until: tag(UNTIL_TAG).and_then(|t| t.parse().ok()),
+            size_gib: volume.size_gib,
+            state: printable(&volume.state).into_owned(),
+            id: volume.id,
+        }
+    }
+
+    fn line(&self, now: Timestamp) -> String {
+        let Self { id, size_gib, state, .. } = self;
+        let host = self.instance.as_ref().map_or("an instance", InstanceId::as_str);
+        let restore = self.restore.as_ref().map_or("?", RunId::as_str);
+        let still =
+            if self.until.is_some_and(|until| until > now) { "is, or is left, of" } else { "is left of" };
+        format!(
+            "{id} ({size_gib} GiB, {state}) {still} a verify of {host}: `stillpoint verify --clean-up` there, or \
+             `restore --undo {restore}`"
+        )
+    }
 }
 
 impl List {
@@ -146,11 +192,13 @@ impl List {
             self.needs_instance(),
         )
         .await?;
-        let (mut all, mut strangers, mut names) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut all, mut strangers, mut volumes, mut names) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for here in looked.answers {
             names.push(here.region);
             all.extend(here.listed);
             strangers.extend(here.strangers);
+            volumes.extend(here.volumes);
         }
         copies(&mut all);
         let now = Timestamp::now();
@@ -176,6 +224,8 @@ impl List {
                 lines(&all)?;
                 print_json("],\"strangers\":[");
                 lines(&strangers)?;
+                print_json("],\"volumes\":[");
+                lines(&volumes)?;
                 print_json("]}");
             }
             Output::Text => {
@@ -183,6 +233,7 @@ impl List {
                     text if text.is_empty() => say(&format!("there is no such set in {}", names.join(", "))),
                     text => print(&text),
                 }
+                volumes.iter().for_each(|volume| say(&volume.line(now)));
                 for stranger in &strangers {
                     say(&format!("{} has the tag of a set and is of none: {}", stranger.id, stranger.why));
                 }
@@ -233,7 +284,30 @@ impl List {
                 l.only_bytes = only.get(&l.set.id).copied();
             }
         }
-        Ok(Here { region: account.region.clone(), listed, strangers: found.strangers })
+        let volumes = if self.leftovers { self.left_volumes(account).await } else { Vec::new() };
+        Ok(Here { region: account.region.clone(), listed, strangers: found.strangers, volumes })
+    }
+
+    /// Volumes of verifies. Without the permission to look, the sets are listed all the same.
+    async fn left_volumes(&self, account: &Account) -> Vec<LeftVolume> {
+        let ec2 = account.calls();
+        let which = Which::WithTag(UNTIL_TAG.to_owned());
+        let asked = async || ec2.inner().volumes_that_are(&which).await;
+        let found = match ec2.call("DescribeVolumes", asked).await {
+            Ok(found) => found,
+            Err(e) => {
+                say(&format!("volumes that a verify may have left are not known: {e}"));
+                return Vec::new();
+            }
+        };
+        let mut left: Vec<LeftVolume> =
+            found.into_iter().filter(|v| !v.is_gone()).map(LeftVolume::of).collect();
+        if let Ok(own) = account.instance(self.instance.as_ref())
+            && !self.all_hosts
+        {
+            left.retain(|v| v.instance.as_ref() == Some(&own));
+        }
+        left
     }
 
     /// What the Recycle Bin has.

@@ -120,7 +120,11 @@ impl Restore {
         if self.left {
             return self.list(&account).await;
         }
-        let _lock = if self.dry_run { None } else { locked(&account.loaded.settings.run_dir).await? };
+        let _lock = if self.dry_run {
+            None
+        } else {
+            locked(&account.loaded.settings.run_dir, Duration::ZERO).await?
+        };
         if let Some(id) = &self.undo {
             return self.take_back(&account, id, &interrupt).await;
         }
@@ -401,12 +405,15 @@ impl Restore {
 }
 
 /// One restore, or undo of one, at a time on a host: device names, disks and records are of all of them.
-async fn locked(run_dir: &Path) -> Result<Option<FileLock>, Error> {
-    alone(&run_dir.join("restore.lock"), Duration::ZERO, "restores a set, or takes one back").await
+pub(super) async fn locked(run_dir: &Path, wait: Duration) -> Result<Option<FileLock>, Error> {
+    alone(&run_dir.join("restore.lock"), wait, "restores a set, or takes one back").await
 }
 
 /// This instance, as volumes are attached to it.
-async fn host(account: &Account, ec2: &Repeating<'_, crate::ec2::aws::Aws>) -> Result<Host, Error> {
+pub(super) async fn host(
+    account: &Account,
+    ec2: &Repeating<'_, crate::ec2::aws::Aws>,
+) -> Result<Host, Error> {
     let id = account.instance(None)?;
     let view =
         ec2.call("DescribeInstances", async || ec2.inner().host(&id).await).await.map_err(Error::from)?;
@@ -427,7 +434,7 @@ fn refused(refusal: Refusal) -> Error {
     Error::new(Exit::Config, refusal.what).hint(refusal.hint)
 }
 
-fn error(stopped: Stopped) -> Error {
+pub(super) fn error(stopped: Stopped) -> Error {
     match stopped {
         Stopped::Ec2(e) => e.into(),
         Stopped::Signal(signal) => Error::new(Exit::After, format!("interrupted by {signal}")),

@@ -1,13 +1,15 @@
 //! `stillpoint verify SET`: does the data of a set keep what its label promises?
 //!
 //! ```text
-//! arithmetic ─▶ probe ─▶ whole     as far as --level says, and no further than the first level without data
+//! arithmetic ─▶ probe ─┬▶ whole     as far as --level says, and no further than the first fault
+//!                      └▶ restore
 //! ```
 //!
 //! In: the name of a set. Out: findings on stdout; exit code 24 when one is a fault; the ledger. Must never: change
-//! anything but the ledger, or call sound what it did not look at.
+//! anything but the ledger and what it has made itself, or call sound what it did not look at.
 
 mod reading;
+mod restoring;
 mod writing;
 
 use std::time::Duration;
@@ -31,6 +33,7 @@ use crate::ids::{InstanceId, RunId};
 use crate::path_encoding::{printable, shown};
 use crate::report::sets::{local, size};
 use crate::report::{event, log};
+use crate::restore::plan::TYPES;
 use crate::restore::verify::{AT_ONCE, Finding, ReadCost, Report, Verdict, arithmetic, probe, whole};
 use crate::run::notify;
 use crate::run::tally::Tally;
@@ -51,7 +54,7 @@ const A_RUN: Duration = Duration::from_secs(60);
 #[derive(Debug, Args)]
 pub(super) struct Verify {
     /// The start of a set's id, or one of its snapshots. With --random or --latest: only sets of this plan.
-    #[arg(value_name = "SET|PLAN", required_unless_present_any = ["random", "latest"])]
+    #[arg(value_name = "SET|PLAN", required_unless_present_any = ["random", "latest", "clean_up"])]
     target: Option<String>,
     /// One of this instance's sets by chance: of those that were not looked at so far, if there are any.
     #[arg(long, conflicts_with = "latest")]
@@ -68,7 +71,17 @@ pub(super) struct Verify {
     /// How far to look.
     #[arg(long, value_enum, default_value_t)]
     level: Level,
-    /// Print what would be read and what that costs, and stop.
+    /// At the level restore: the type of the volumes [default: gp3].
+    #[arg(long = "type", value_name = "TYPE", value_parser = clap::builder::PossibleValuesParser::new(TYPES))]
+    volume_type: Option<String>,
+    /// At the level restore: EC2 reads all data from the snapshots at this rate in MiB/s, for a price; else it comes as
+    /// it is read.
+    #[arg(long, value_name = "RATE", value_parser = clap::value_parser!(i32).range(100..=300))]
+    init_rate: Option<i32>,
+    /// Take down what verifies of this host have left that were killed, and look at nothing.
+    #[arg(long, conflicts_with_all = ["target", "random", "latest", "within", "instance", "dry_run"])]
+    clean_up: bool,
+    /// Print what would be read or made and what reading costs, and stop.
     #[arg(long, short = 'n')]
     dry_run: bool,
     /// Leave the tags and the record as they are: the permission to read is enough.
@@ -112,6 +125,16 @@ enum Looked {
 
 impl Verify {
     pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
+        if self.clean_up {
+            return restoring::clean_up(global).await;
+        }
+        if self.level != Level::Restore && (self.volume_type.is_some() || self.init_rate.is_some()) {
+            return Err(Error::new(
+                Exit::Usage,
+                "--type and --init-rate are about volumes, and none is made",
+            )
+            .hint("--level restore makes some"));
+        }
         let (account, set, chosen) = self.meant(global).await?;
         let ids = set.snapshots().cloned().collect();
         let all = snapshots(&account.calls(), &Wanted::Ids(ids)).await.map_err(Error::from)?;
@@ -122,12 +145,30 @@ impl Verify {
         let reads = self.level > Level::Arithmetic && verdict == Verdict::Sound;
         let cost = (reads && self.level == Level::Whole).then(|| ReadCost::of(&set));
         cost.iter().for_each(|cost| say(&costs(&set, *cost)));
+        let mut left = None;
         if self.dry_run && reads {
+            if let (Level::Restore, Ok(layout)) = (self.level, &layout) {
+                restoring::would(self, global, &account, &set, layout, &all).await?;
+            }
             verdict = Verdict::NotLooked;
         } else if reads && let Ok(layout) = &layout {
-            match self.look(&account, &set, layout).await? {
+            let mut looked = self.look(&account, &set, layout).await?;
+            if let Looked::At(found) = &looked
+                && self.level == Level::Restore
+                && found.verdict() != Verdict::Fault
+            {
+                let (blocks_read, restored) =
+                    (found.blocks_read, restoring::look(self, global, &account, &set, layout, &all).await?);
+                left = restored.left;
+                looked = match restored.looked {
+                    Looked::At(report) => Looked::At(Report { blocks_read, ..report }),
+                    interrupted => interrupted,
+                };
+            }
+            match looked {
                 Looked::At(found) => report = found,
                 Looked::Interrupted(signal) => {
+                    left.iter().for_each(|left| say(left));
                     say(&format!("{}: interrupted, so nothing is known of it", set.id));
                     return Ok(end(Exit::After, Some(signal)));
                 }
@@ -142,10 +183,10 @@ impl Verify {
             None => None,
         };
         let unwritten = ledger.as_ref().and_then(|l| l.error.as_deref());
-        let exit = match (verdict, unwritten) {
-            (Verdict::Fault, _) => Exit::Verify,
-            (_, Some(_)) => Exit::After,
-            (_, None) => Exit::Ok,
+        let exit = match (verdict, unwritten, &left) {
+            (Verdict::Fault, ..) => Exit::Verify,
+            (_, None, None) => Exit::Ok,
+            _ => Exit::After,
         };
         match self.output {
             Output::Json => {
@@ -165,6 +206,7 @@ impl Verify {
                 });
             }
         }
+        left.iter().for_each(|left| say(left));
         unwritten.iter().for_each(|why| say(&format!("what was found is NOT noted: {why}")));
         if looked && !self.dry_run {
             told(global, &account, &set, &report, exit).await?;
@@ -183,14 +225,15 @@ impl Verify {
             }
             let name = target.unwrap_or_default();
             let name = set_name(name).map_err(|why| usage(format!("`{name}` {why}")))?;
-            let account = Account::connect(global, None, false).await?;
+            let account = Account::connect(global, None, self.level == Level::Restore).await?;
             let set = account.set(&name).await?;
             return Ok((account, set, None));
         }
         if let Some(plan) = target.filter(|p| !config::is_plan_name(p)) {
             return Err(usage(format!("`{plan}` is no plan's name")));
         }
-        let account = Account::connect(global, None, self.instance.is_none()).await?;
+        let account =
+            Account::connect(global, None, self.instance.is_none() || self.level == Level::Restore).await?;
         let instance = account.instance(self.instance.as_ref())?;
         let tags = vec![(INSTANCE_TAG.to_owned(), instance.to_string())];
         let mut sets = find(&account.calls(), &Wanted::Tagged(tags)).await.map_err(Error::from)?.sets;
@@ -291,6 +334,7 @@ fn costs(set: &SnapshotSet, cost: ReadCost) -> String {
 fn would(level: Level, set: &SnapshotSet) -> String {
     let what = match level {
         Level::Whole => "every block would be read",
+        Level::Restore => "these volumes would be made, and deleted afterwards",
         _ => "some blocks of each snapshot would be read, for less than a cent",
     };
     format!("{}: complete, and its tags describe all of it; {what}", set.id)
@@ -302,6 +346,9 @@ fn line(finding: &Finding) -> String {
         Verdict::NotLooked => "NOT LOOKED AT",
         Verdict::Fault => "FAULT",
     };
+    if let Some(check) = &finding.check {
+        return format!("check {}: {verdict}: {}", printable(check), printable(&finding.what));
+    }
     let of = match (&finding.mount_point, &finding.fstype, &finding.volume_id) {
         (Some(place), Some(fstype), Some(volume)) => {
             format!("{} ({} on {volume})", shown(place), printable(fstype))
@@ -320,6 +367,13 @@ fn summary(report: &Report, verdict: Verdict, level: Level, set: &str) -> String
     let faults = report.findings.iter().filter(|f| f.verdict == Verdict::Fault).count();
     let (all, sound) = report.filesystems();
     let read = report.blocks_read;
+    if level == Level::Restore && verdict != Verdict::Fault {
+        let rest = if sound == all { "" } else { "; the others were not looked at" };
+        let (checks, well) = report.checks();
+        let checks =
+            if checks == 0 { String::new() } else { format!(", {well} of {checks} checks ended well") };
+        return format!("{set}: restored; {sound} of {all} filesystems are sound{rest}{checks}");
+    }
     let every = if level == Level::Whole { "every block is what its checksum says, and " } else { "" };
     match verdict {
         Verdict::Fault => format!("{set}: {faults} FAULT(S): do not rely on this set"),

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::check::{self, Fault};
+use super::checks;
 use super::error::{ConfigError, Origin, Sourced};
 use super::input::Input as _;
 use super::lock;
@@ -74,6 +75,7 @@ impl Fragment {
             self.plans.entry(name).or_default().overlay(plan);
         }
         notify::overlay(&mut self.notify, later.notify);
+        checks::overlay(&mut self.checks, later.checks);
         for hook in later.hooks {
             // In place, because a drop-in that changes a hook must not change the order of execution. Only
             // when both have an explicit name: two databases without a name are two hooks.

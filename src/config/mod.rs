@@ -24,6 +24,7 @@ mod keep;
 mod lock;
 mod merge;
 mod node;
+pub(crate) mod checks;
 pub(crate) mod notify;
 mod raw;
 mod resolve;

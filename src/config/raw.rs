@@ -11,6 +11,7 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use super::check::{self, Fault};
+use super::checks::{self, CheckInput};
 use super::copies;
 use super::error::{ConfigError, Origin};
 use super::hooks::section::{HookInput, SECTIONS};
@@ -99,6 +100,7 @@ pub(super) struct Fragment {
     pub(crate) plans: BTreeMap<String, PlanInput>,
     pub hooks: Vec<HookInput>,
     pub notify: Vec<NotifyInput>,
+    pub checks: Vec<CheckInput>,
 }
 
 /// The tables at the top level.
@@ -112,7 +114,7 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Fragment, ConfigError> {
         message: e.message().to_owned(),
     })?;
     let sections = SECTIONS.map(|section| section.name);
-    let known = [TopInput::KEYS, &TABLES, &sections, &[notify::SECTION]].concat();
+    let known = [TopInput::KEYS, &TABLES, &sections, &[notify::SECTION, checks::SECTION]].concat();
     let mut found = Vec::new();
     let mut fragment = Fragment::default();
     Table::top(&doc, parsed.get_ref()).each(&known, |node| {
@@ -124,6 +126,11 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Fragment, ConfigError> {
             notify::SECTION => {
                 for element in node.elements()? {
                     fragment.notify.push(notify::read(&element)?);
+                }
+            }
+            checks::SECTION => {
+                for element in node.elements()? {
+                    fragment.checks.push(checks::read(&element)?);
                 }
             }
             name => match SECTIONS.iter().find(|section| section.name == name) {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::check::{Fault, MAX_TAGS};
+use super::checks::{self, Check, CheckInput};
 use super::error::{ConfigError, Origin, Sourced, choices};
 use super::hooks::section::HookInput;
 use super::input::Input as _;
@@ -103,7 +104,8 @@ pub(super) fn check_hook_plans(inputs: &Fragment) -> Result<(), ConfigError> {
         h.plans.iter().flatten().map(|p| (h.kind.section(), p.clone())).collect::<Vec<_>>()
     };
     let told = notify::plans(&inputs.notify).map(|plan| (notify::SECTION, plan.clone()));
-    for (section, plan) in inputs.hooks.iter().flat_map(named).chain(told) {
+    let looking = checks::plans(&inputs.checks).map(|plan| (checks::SECTION, plan.clone()));
+    for (section, plan) in inputs.hooks.iter().flat_map(named).chain(told).chain(looking) {
         known_plan(inputs, &plan.value).map_err(|e| {
             let fault = Fault::new(format!("names the plan `{}`, which does not exist", plan.value));
             let fault = match e.hint() {
@@ -138,7 +140,7 @@ pub(super) fn check_keep(inputs: &Fragment) -> Result<(), ConfigError> {
 /// The settings of one plan, which must exist.
 pub(super) fn settings(inputs: Fragment, name: &str) -> Result<(Settings, Origins), ConfigError> {
     let mut origins = Origins::new();
-    let Fragment { top, identity, ec2, defaults, mut plans, hooks, notify } = inputs;
+    let Fragment { top, identity, ec2, defaults, mut plans, hooks, notify, checks } = inputs;
     let mut input = defaults;
     input.overlay(plans.remove(name).unwrap_or_default());
 
@@ -162,6 +164,7 @@ pub(super) fn settings(inputs: Fragment, name: &str) -> Result<(Settings, Origin
     };
     let plan = PlanSettings {
         notify: self::notify(notify, name, &mut origins),
+        checks: self::checks(checks, name, &mut origins),
         ..plan(name, input, hooks, &mut origins)?
     };
     Ok((Settings { identity, ec2, state_dir, run_dir, textfile, plan }, origins))
@@ -214,6 +217,7 @@ fn plan(
         copy: take.or("copy", input.copy, Vec::new()),
         hooks: self::hooks(hooks, name, take.origins),
         notify: Vec::new(),
+        checks: Vec::new(),
     })
 }
 
@@ -229,6 +233,14 @@ fn notify(all: Vec<NotifyInput>, plan: &str, origins: &mut Origins) -> Vec<Notif
         notify
     };
     notify::of_plan(all, plan).into_iter().map(noted).collect()
+}
+
+fn checks(all: Vec<CheckInput>, plan: &str, origins: &mut Origins) -> Vec<Check> {
+    let noted = |(check, origin): (Check, Origin)| {
+        origins.insert(format!("plan.checks.{}", check.name), origin);
+        check
+    };
+    checks::of_plan(all, plan).into_iter().map(noted).collect()
 }
 
 fn belongs(hook: &HookInput, plan: &str) -> bool {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+pub use super::checks::{Check, CheckedDatabase};
 pub use super::hooks::{
     CommandHook, ContainerEngine, ContainerHook, DirectoryHook, Hook, HookKind, Mysql, MysqlMethod,
     OnFailure, Postgresql, PostgresqlMode, Redis, RedisMode, ScriptHook, SessionHook, SystemdHook,
@@ -172,6 +173,8 @@ pub struct PlanSettings {
     pub hooks: Vec<Hook>,
     /// Commands that are told how a run ended, in order.
     pub notify: Vec<Notify>,
+    /// What looks at a restored set, in order.
+    pub checks: Vec<Check>,
 }
 
 /// What is kept of a plan's sets.

@@ -90,6 +90,10 @@ impl Loaded {
             let value = serde_json::to_value(notify).unwrap_or_default();
             section(&mut out, "notify", &value, self.origin(&format!("plan.notify.{}", notify.name)));
         }
+        for check in &self.settings.plan.checks {
+            let value = serde_json::to_value(check).unwrap_or_default();
+            section(&mut out, "check", &value, self.origin(&format!("plan.checks.{}", check.name)));
+        }
         out
     }
 
@@ -108,6 +112,10 @@ impl Loaded {
         for notify in &self.settings.plan.notify {
             let key = format!("plan.notify.{}", notify.name);
             values.push(json!({"key": key, "value": notify, "origin": self.origin(&key)}));
+        }
+        for check in &self.settings.plan.checks {
+            let key = format!("plan.checks.{}", check.name);
+            values.push(json!({"key": key, "value": check, "origin": self.origin(&key)}));
         }
         json!({"version": VERSION, "plan": self.settings.plan.name, "values": values, "files": self.files})
     }

@@ -23,6 +23,8 @@ pub enum Needing {
     Show,
     Wait,
     Verify,
+    /// `verify --level restore`.
+    VerifyRestore,
     Restore,
     /// `restore --in-place`, beside what `restore` needs: volumes that no restore has made.
     RestoreInPlace,
@@ -121,7 +123,8 @@ const STATEMENTS: [On; 21] = [
 
 use Needing::{
     Delete, Doctor, Freeze, Image, ImageDelete, ImageRetire, ImageShare, Keep, List, Lock, Plan, Prune,
-    Rehearse, Release, Restore, Share, Show, Sizes, Snapshot, Tier, Undelete, Unlock, Unshare, Verify, Wait,
+    Rehearse, Release, Restore, Share, Show, Sizes, Snapshot, Tier, Undelete, Unlock, Unshare, Verify,
+    VerifyRestore, Wait,
 };
 
 /// Which command makes which call, and on what.
@@ -129,9 +132,25 @@ const TABLE: [(On, &str, &[Needing]); 61] = [
     (
         On::All,
         "DescribeInstances",
-        &[Snapshot, Needing::Clone, Plan, Rehearse, Freeze, Doctor, List, Restore, Image, Prune],
+        &[
+            Snapshot,
+            Needing::Clone,
+            Plan,
+            Rehearse,
+            Freeze,
+            Doctor,
+            List,
+            Restore,
+            VerifyRestore,
+            Image,
+            Prune,
+        ],
     ),
-    (On::All, "DescribeVolumes", &[Snapshot, Needing::Clone, Plan, Rehearse, Freeze, Doctor, Restore]),
+    (
+        On::All,
+        "DescribeVolumes",
+        &[Snapshot, Needing::Clone, Plan, Rehearse, Freeze, Doctor, Restore, VerifyRestore],
+    ),
     (
         On::All,
         "DescribeSnapshots",
@@ -144,6 +163,7 @@ const TABLE: [(On, &str, &[Needing]); 61] = [
             Wait,
             Verify,
             Restore,
+            VerifyRestore,
             Image,
             ImageDelete,
             ImageShare,
@@ -179,7 +199,11 @@ const TABLE: [(On, &str, &[Needing]); 61] = [
     (On::OfASet, "DeleteSnapshot", &[ImageDelete, Prune, Delete]),
     // The label; the mark of a set that is being removed; the day until which it is kept.
     // And what verify has found.
-    (On::OfASet, "CreateTags", &[Snapshot, Rehearse, Doctor, ImageDelete, Prune, Delete, Keep, Verify]),
+    (
+        On::OfASet,
+        "CreateTags",
+        &[Snapshot, Rehearse, Doctor, ImageDelete, Prune, Delete, Keep, Verify, VerifyRestore],
+    ),
     // The mark, where the first snapshot is refused or the set came back.
     (On::OfASet, "DeleteTags", &[ImageDelete, Prune, Delete, Release, Undelete]),
     (On::OfASet, "ModifySnapshotAttribute", &[Share, Unshare]),
@@ -190,20 +214,20 @@ const TABLE: [(On, &str, &[Needing]); 61] = [
     (On::CopySource, COPY, &[Needing::Copy]),
     (On::CopyMade, COPY, &[Needing::Copy]),
     (On::Copied, "CreateTags", &[Needing::Copy]),
-    (On::OfASet, "ebs:ListSnapshotBlocks", &[Verify]),
-    (On::OfASet, "ebs:GetSnapshotBlock", &[Verify]),
+    (On::OfASet, "ebs:ListSnapshotBlocks", &[Verify, VerifyRestore]),
+    (On::OfASet, "ebs:GetSnapshotBlock", &[Verify, VerifyRestore]),
     (On::Blocks, "ebs:ListChangedBlocks", &[Sizes]),
     (On::Blocks, "ebs:ListSnapshotBlocks", &[Sizes]),
     (On::InTheBin, "RestoreSnapshotFromRecycleBin", &[Undelete]),
-    (On::All, "DescribeInstanceTypes", &[Restore]),
-    (On::OfASet, CREATE_VOLUME, &[Restore]),
-    (On::Restored, CREATE_VOLUME, &[Restore]),
-    (On::RestoredTags, "CreateTags", &[Restore]),
-    (On::OfARestore, "AttachVolume", &[Restore]),
-    (On::OfARestore, "DetachVolume", &[Restore]),
-    (On::OfARestore, "DeleteVolume", &[Restore]),
-    (On::Attached, "AttachVolume", &[Restore]),
-    (On::Attached, "DetachVolume", &[Restore]),
+    (On::All, "DescribeInstanceTypes", &[Restore, VerifyRestore]),
+    (On::OfASet, CREATE_VOLUME, &[Restore, VerifyRestore]),
+    (On::Restored, CREATE_VOLUME, &[Restore, VerifyRestore]),
+    (On::RestoredTags, "CreateTags", &[Restore, VerifyRestore]),
+    (On::OfARestore, "AttachVolume", &[Restore, VerifyRestore]),
+    (On::OfARestore, "DetachVolume", &[Restore, VerifyRestore]),
+    (On::OfARestore, "DeleteVolume", &[Restore, VerifyRestore]),
+    (On::Attached, "AttachVolume", &[Restore, VerifyRestore]),
+    (On::Attached, "DetachVolume", &[Restore, VerifyRestore]),
     (On::Replaced, "AttachVolume", &[Needing::RestoreInPlace]),
     (On::Replaced, "DetachVolume", &[Needing::RestoreInPlace]),
     (On::ReplacedTag, "CreateTags", &[Needing::RestoreInPlace]),
@@ -459,6 +483,10 @@ mod tests {
             ),
             (Wait, "DescribeSnapshots"),
             (Verify, "DescribeSnapshots CreateTags ebs:ListSnapshotBlocks ebs:GetSnapshotBlock"),
+            (
+                VerifyRestore,
+                "DescribeInstances DescribeVolumes DescribeSnapshots DescribeInstanceTypes CreateTags ebs:ListSnapshotBlocks ebs:GetSnapshotBlock CreateVolume CreateVolume CreateTags AttachVolume DetachVolume DeleteVolume AttachVolume DetachVolume",
+            ),
             (
                 Restore,
                 "DescribeInstances DescribeVolumes DescribeSnapshots DescribeInstanceTypes CreateVolume CreateVolume CreateTags AttachVolume DetachVolume DeleteVolume AttachVolume DetachVolume",

@@ -32,7 +32,7 @@ pub(crate) fn missing() -> nix::Result<Vec<&'static str>> {
         // No filesystem has an empty name: ENODEV. fsconfig, fsmount, open_tree and move_mount came with it.
         ("fsopen (5.2)", context("").err()),
         // No descriptor: EBADF.
-        ("mount_setattr (5.12)", kernel::set_mount_attributes(-1, &MountAttributes::default()).err()),
+        ("mount_setattr (5.12)", kernel::set_mount_attributes(-1, &MountAttributes::default(), false).err()),
         ("openat2 with RESOLVE_CACHED (5.12)", cached_root().err()),
     ];
     if tries.iter().any(|(_, said)| *said == Some(Errno::EPERM)) {
@@ -192,8 +192,17 @@ pub(crate) fn propagate(mount: &OwnedFd, propagation: libc::c_ulong) -> nix::Res
     change(mount, &MountAttributes { propagation, ..MountAttributes::default() })
 }
 
+/// Makes a mount read-only, and all that is mounted on it.
+///
+/// # Errors
+/// What mount_setattr(2) says.
+pub(crate) fn read_only_below(mount: &OwnedFd) -> nix::Result<()> {
+    let read_only = MountAttributes { set: libc::MOUNT_ATTR_RDONLY, ..MountAttributes::default() };
+    kernel::set_mount_attributes(mount.as_raw_fd(), &read_only, true)
+}
+
 fn change(mount: &OwnedFd, attributes: &MountAttributes) -> nix::Result<()> {
-    kernel::set_mount_attributes(mount.as_raw_fd(), attributes)
+    kernel::set_mount_attributes(mount.as_raw_fd(), attributes, false)
 }
 
 /// A field of several bits: all of it is cleared before one value is set (linux/mount.h, `MOUNT_ATTR__ATIME`).

@@ -62,7 +62,7 @@ pub struct Program<'a> {
     pub vars: &'a [(String, OsString)],
 }
 
-/// Runs one command. It has this as its standard input.
+/// Runs one command. It has this as its standard input. What it prints is logged under this name, unless that is empty.
 pub async fn run(
     name: &str,
     phase: Phase,
@@ -298,8 +298,10 @@ impl Output {
             self.keep(&line);
             self.keep(b"\n");
         }
-        // A tab does no harm, and programs print it; the log would escape it.
-        tracing::info!(hook = self.hook, "{}", text.trim_end().replace('\t', "    "));
+        if !self.hook.is_empty() {
+            // A tab does no harm, and programs print it; the log would escape it.
+            tracing::info!(hook = self.hook, "{}", text.trim_end().replace('\t', "    "));
+        }
     }
 
     /// Until the end of this process, where somebody still has the writing end.

@@ -67,3 +67,25 @@ pub(crate) fn plan(plan: &RestorePlan) -> String {
     }
     text
 }
+
+/// The plan of one whose volumes are thrown away.
+#[must_use]
+pub(crate) fn thrown_away(plan: &RestorePlan) -> String {
+    let mut text = format!("{}: restored to volumes\nthat are deleted afterwards", plan.set);
+    for volume in &plan.volumes {
+        let name = volume.device_name.as_deref().unwrap_or("?");
+        let _ = write!(
+            text,
+            "\n  {}  {} GiB {}, attached as {name}",
+            volume.snapshot, volume.size_gib, volume.volume_type
+        );
+        if let Some(rate) = volume.initialization_rate {
+            let _ = write!(text, "\n    read at {rate} MiB/s (billed by the GiB of data)");
+        }
+    }
+    for filesystem in &plan.filesystems {
+        let (place, fstype) = (shown(&filesystem.source), printable(&filesystem.fstype));
+        let _ = write!(text, "\n  {place} ({fstype})");
+    }
+    text
+}

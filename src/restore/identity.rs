@@ -58,22 +58,31 @@ pub async fn renew(on: &BlockDevice, fstype: &str) -> Result<String, String> {
     // Nobody else may have it: mounted by its old identity, it would be changed under a mount.
     let claim = device::claim(on.dev).map_err(|e| format!("{} is in use: {}", on.name, e.desc()))?;
     drop(claim);
-    let options: &[&str] = match fstype {
-        "xfs" => &["nouuid"],
-        "ext2" | "ext3" | "ext4" => &[],
-        _ => return by_tool(on, fstype, &node, &before).await,
-    };
-    if fstype != "xfs" && ExtFeatures::read(on, &node)?.has_mmp() {
+    if fstype == "btrfs" {
+        return by_tool(on, fstype, &node, &before).await;
+    }
+    replay(on, fstype).await?;
+    by_tool(on, fstype, &node, &before).await
+}
+
+/// Mounts the filesystem on this device once, attached nowhere, and lets go: its journal is replayed.
+///
+/// # Errors
+/// When it cannot be mounted.
+pub async fn replay(on: &BlockDevice, fstype: &str) -> Result<(), String> {
+    let node = device::node(on.dev, &[]).ok_or_else(|| format!("/dev has no node of {}", on.name))?;
+    let options: &[&str] = if fstype == "xfs" { &["nouuid"] } else { &[] };
+    let ext = matches!(fstype, "ext2" | "ext3" | "ext4");
+    if ext && ExtFeatures::read(on, &node)?.has_mmp() {
         // A clone of a mounted filesystem carries its host's sequence: the kernel would take it for mounted there.
         run("tune2fs", &["-f", "-E", "clear_mmp"], &node).await?;
     }
     let (dev, fs) = (on.dev, fstype.to_owned());
     let options: Vec<String> = options.iter().map(|o| (*o).to_owned()).collect();
-    let at = node.clone();
     // It may read much of a cold volume: not on the thread that everything else is done by.
-    let mounted = tokio::task::spawn_blocking(move || mounts::create(&at, dev, &fs, &options, None));
+    let mounted = tokio::task::spawn_blocking(move || mounts::create(&node, dev, &fs, &options, None));
     drop::<OwnedFd>(mounted.await.map_err(|e| e.to_string())??);
-    by_tool(on, fstype, &node, &before).await
+    Ok(())
 }
 
 async fn by_tool(on: &BlockDevice, fstype: &str, node: &Path, before: &str) -> Result<String, String> {

@@ -163,7 +163,10 @@ pub fn attach(target: &OwnedFd, at: &Path, mount: &OwnedFd, attributes: u64) -> 
 }
 
 /// What is mounted over an open folder of this program's own, if anything is.
-fn over(folder: OwnedFd) -> Result<OwnedFd, String> {
+///
+/// # Errors
+/// When it cannot be told.
+pub(super) fn over(folder: OwnedFd) -> Result<OwnedFd, String> {
     let path = std::fs::read_link(trust::by_descriptor(&folder)).map_err(|e| e.to_string())?;
     let table = mountinfo::read(Path::new("/"), "self").map_err(|e| e.to_string())?;
     match table.lines.iter().rev().find(|l| l.mount_point == path) {

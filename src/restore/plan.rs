@@ -392,7 +392,11 @@ fn planned_volume(
     })
 }
 
-fn planned_filesystem(
+/// A filesystem, as it is mounted.
+///
+/// # Errors
+/// Why it is not.
+pub(super) fn planned_filesystem(
     filesystem: &SetFilesystem,
     volumes: &[&SetVolume],
     asked: &Asked,

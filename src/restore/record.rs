@@ -46,6 +46,9 @@ pub struct Record {
     /// Of a restore in place: how far the exchange is.
     #[serde(default)]
     pub moving: Moving,
+    /// It is a verify's: the next one takes it back, without being asked.
+    #[serde(default)]
+    pub verify: bool,
 }
 
 /// A folder that was made.
@@ -66,6 +69,7 @@ impl Record {
             at_target: false,
             done: false,
             moving: Moving::default(),
+            verify: false,
         }
     }
 
@@ -104,6 +108,25 @@ pub fn read(state_dir: &Path, id: &RunId) -> std::io::Result<Option<Record>> {
         return Err(Error::new(ErrorKind::InvalidData, format!("it has version {}", record.version)));
     }
     Ok(Some(record))
+}
+
+/// The restores that this host knows of, in the order in which they began.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn all(state_dir: &Path) -> std::io::Result<Vec<RunId>> {
+    let folder = match std::fs::read_dir(state_dir.join("restores")) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        folder => folder?,
+    };
+    let mut ids = Vec::new();
+    for entry in folder {
+        let name = entry?.file_name();
+        let id = name.to_str().and_then(|n| n.strip_suffix(".json"));
+        ids.extend(id.and_then(|id| id.parse::<RunId>().ok()));
+    }
+    ids.sort();
+    Ok(ids)
 }
 
 /// Forgets it.

@@ -83,7 +83,7 @@ pub fn choose(
         return Some(Chosen { how: How::Latest, of, unseen: None, index });
     }
     let seen = |set: &SnapshotSet| {
-        set.verified.as_ref().is_some_and(|v| v.level >= wish.level) || set.fault().is_some()
+        set.verified.as_ref().is_some_and(|v| v.level.covers(wish.level)) || set.fault().is_some()
     };
     let unseen: Vec<usize> = could.iter().copied().filter(|n| !seen(&sets[*n])).collect();
     let among = if unseen.is_empty() { &could } else { &unseen };

@@ -5,7 +5,7 @@
 //! | `stillpoint:verified` | `probe at=2027-01-31T03:00:00Z by=i-0123456789abcdef0 sound=3/3`: the last time that no fault was found |
 //! | `stillpoint:verify-fault` | `whole at=2027-02-28T03:00:00Z by=elsewhere what=…`: the last fault |
 //!
-//! A fault stands until a later look, at least as deep, finds none.
+//! A fault stands until a later look that sees as much finds none.
 //!
 //! In: tags that anybody may have written, what a verify has come to. Out: values, tags. Must never: let a look that
 //! is less deep take the place of a deeper one, or a fault be forgotten for one.
@@ -30,7 +30,7 @@ const MAX_VALUE: usize = 256;
 const ELSEWHERE: &str = "elsewhere";
 const ESCAPE: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b'<').add(b'>').add(b'\\').add(b'"');
 
-/// How far a verify looks. Each level includes those before it.
+/// How far a verify looks. Each level includes the first two; [`Level::covers`] says which other ones.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
@@ -41,6 +41,8 @@ pub enum Level {
     Probe,
     /// The same, then every block that was written, against its checksum. It costs by the block.
     Whole,
+    /// `probe`, then volumes that are made of the set and thrown away: mount and fsck of each filesystem. Needs root.
+    Restore,
 }
 
 impl Level {
@@ -51,11 +53,21 @@ impl Level {
             Self::Arithmetic => "arithmetic",
             Self::Probe => "probe",
             Self::Whole => "whole",
+            Self::Restore => "restore",
         }
     }
 
+    /// Does a look at this level see all that one at the other level does? A restore does not read every block, and
+    /// reading every block mounts nothing.
+    #[must_use]
+    pub fn covers(self, other: Self) -> bool {
+        self == other || (self > other && other <= Self::Probe)
+    }
+
     fn from_name(text: &str) -> Option<Self> {
-        [Self::Arithmetic, Self::Probe, Self::Whole].into_iter().find(|level| level.name() == text)
+        [Self::Arithmetic, Self::Probe, Self::Whole, Self::Restore]
+            .into_iter()
+            .find(|level| level.name() == text)
     }
 }
 
@@ -131,7 +143,7 @@ impl Verified {
     #[must_use]
     pub fn proven(&self) -> bool {
         let all = self.sound == self.filesystems;
-        all && (self.level >= Level::Whole || (self.level >= Level::Probe && self.filesystems > 0))
+        all && (self.level == Level::Whole || (self.level >= Level::Probe && self.filesystems > 0))
     }
 
     fn line(&self) -> String {
@@ -214,7 +226,7 @@ impl SnapshotSet {
     #[must_use]
     pub fn fault(&self) -> Option<&FaultFound> {
         let cleared =
-            |f: &&FaultFound| self.verified.as_ref().is_some_and(|v| v.at > f.at && v.level >= f.level);
+            |f: &&FaultFound| self.verified.as_ref().is_some_and(|v| v.at > f.at && v.level.covers(f.level));
         self.verify_fault.as_ref().filter(|f| !cleared(f))
     }
 
@@ -237,7 +249,10 @@ pub fn tag(set: &SnapshotSet, found: &Found) -> Option<Tag> {
     match found {
         Found::Fault(fault) => Some((FAULT_TAG.to_owned(), fault.line())),
         Found::NoFault(new) => {
-            let more = set.sound().is_some_and(|old| (old.level, old.sound) > (new.level, new.sound));
+            let more = set.sound().is_some_and(|old| {
+                let deeper = old.level != new.level && old.level.covers(new.level);
+                deeper || (old.level == new.level && old.sound > new.sound)
+            });
             (!more).then(|| (VERIFIED_TAG.to_owned(), new.line()))
         }
     }

@@ -16,3 +16,4 @@ mod postgresql;
 mod redis;
 mod redis_refusals;
 mod shipped_hooks;
+mod verify;

@@ -11,6 +11,9 @@ const PRUNE_TIMER: &str = include_str!("../../systemd/stillpoint-prune@.timer");
 const VERIFY: &str = include_str!("../../systemd/stillpoint-verify@.service");
 const VERIFY_TIMER: &str = include_str!("../../systemd/stillpoint-verify@.timer");
 
+const VERIFY_RESTORE: &str = include_str!("../../systemd/stillpoint-verify-restore@.service");
+const VERIFY_RESTORE_TIMER: &str = include_str!("../../systemd/stillpoint-verify-restore@.timer");
+
 /// The values of a key, in order.
 fn values<'a>(unit: &'a str, key: &str) -> Vec<&'a str> {
     unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('=')).collect()
@@ -32,6 +35,8 @@ fn systemd_accepts_the_units() {
         ("stillpoint-prune@default.timer", PRUNE_TIMER),
         ("stillpoint-verify@default.service", VERIFY),
         ("stillpoint-verify@default.timer", VERIFY_TIMER),
+        ("stillpoint-verify-restore@default.service", VERIFY_RESTORE),
+        ("stillpoint-verify-restore@default.timer", VERIFY_RESTORE_TIMER),
     ]
     .map(|(name, text)| {
         let path = dir.path().join(name);
@@ -173,6 +178,27 @@ fn a_verify_gives_way_to_all_else_and_writes_only_records() {
     }
     assert!(values(VERIFY_TIMER, "RandomizedDelaySec")[0].ends_with('h'));
     assert_eq!(values(VERIFY_TIMER, "WantedBy"), ["timers.target"]);
+}
+
+/// Volumes are billed until they are deleted, and a mount namespace of the unit would keep the host's mounts busy.
+#[test]
+fn a_verify_that_restores_is_taken_down_however_it_ends() {
+    for (key, value) in [
+        ("ExecStopPost", "/usr/bin/stillpoint verify --clean-up"),
+        ("KillMode", "mixed"),
+        ("TimeoutStopSec", "15min"),
+        ("Nice", "19"),
+        ("IOSchedulingClass", "idle"),
+    ] {
+        assert_eq!(values(VERIFY_RESTORE, key), [value], "{key}");
+    }
+    assert!(values(VERIFY_RESTORE, "ExecStart")[0].contains("--level restore"));
+    // Each of these makes a mount namespace, or keeps block devices away (systemd.exec(5), systemd.resource-control(5)).
+    for key in ["Private", "Protect", "ReadOnly", "ReadWrite", "Device", "Bind", "RestrictNamespaces", "Root"]
+    {
+        assert!(!VERIFY_RESTORE.lines().any(|l| l.starts_with(key)), "{key}");
+    }
+    assert_eq!(values(VERIFY_RESTORE_TIMER, "WantedBy"), ["timers.target"]);
 }
 
 #[test]

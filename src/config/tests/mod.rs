@@ -62,7 +62,7 @@ fn without_files_everything_is_a_documented_default() {
     assert_eq!(run_dir, Path::new("/run/stillpoint"));
     assert_eq!(plan.name, "default");
     assert!(plan.mounts.is_empty() && plan.volumes.is_empty() && plan.hooks.is_empty());
-    assert!(plan.notify.is_empty());
+    assert!(plan.notify.is_empty() && plan.checks.is_empty());
     assert_eq!(plan.keep, None);
     assert!(!plan.exclude_boot_volume && !plan.allow_partial && !plan.copy_volume_tags);
     assert_eq!(plan.unmounted_volumes, UnmountedVolumes::Exclude);

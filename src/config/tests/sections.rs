@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::settings::{ContainerHook, Hook, MysqlMethod, SystemdHook};
+use super::settings::{CheckedDatabase, ContainerHook, Hook, MysqlMethod, SystemdHook};
 use super::*;
 
 fn hooks(text: &str) -> Vec<Hook> {
@@ -164,6 +164,43 @@ fn whom_to_tell_arrives_with_what_it_is_told_about() {
     assert!(notify(other).is_empty(), "it is of another plan");
     // As a hook, it quiesces nothing, so it is no evidence for a label.
     assert!(!all[0].as_hook().quiesces());
+}
+
+#[test]
+fn a_check_arrives_whole_and_looks_at_something() {
+    let checks = |text: &str| parse(text).unwrap_or_else(|e| panic!("{text}: {e}")).settings.plan.checks;
+    let all = checks(
+        "[[check]]\ncommand = [\"/opt/look\", \"a b\"]\ntimeout = \"5m\"\nuser = \"nobody\"\nwritable = true\n\
+         environment = { TOPIC = \"x\" }\nplans = [\"default\"]\n\
+         [[check]]\nname = \"db\"\ndatabase = \"mariadb\"\ndata = \"/var/lib/mysql\"\ntimeout = \"1h\"\n",
+    );
+    assert_eq!(
+        (all[0].name.as_str(), all[0].user.as_deref(), all[0].writable),
+        ("look", Some("nobody"), true)
+    );
+    assert_eq!(all[0].environment["TOPIC"], "x");
+    assert_eq!(
+        (all[1].database, all[1].data.as_deref()),
+        (Some(CheckedDatabase::Mysql), Some(Path::new("/var/lib/mysql")))
+    );
+    let good = "command = [\"/opt/look\"]\ntimeout = \"5s\"";
+    let database = "database = \"redis\"\ndata = \"/var/lib/redis\"\ntimeout = \"5s\"";
+    for (keys, says) in [
+        ("timeout = \"5s\"".to_owned(), "neither `command` nor `database`"),
+        ("command = [\"/opt/look\"]".to_owned(), "has no `timeout`"),
+        (format!("{good}\ndata = \"/var/lib/x\""), "`data`"),
+        (format!("{good}\ndatabase = \"redis\"\ndata = \"/var/lib/redis\""), "`command` and `database`"),
+        ("database = \"redis\"\ntimeout = \"5s\"".to_owned(), "has no `data`"),
+        (format!("{database}\nuser = \"nobody\""), "`user`"),
+        (format!("{database}\nwritable = true"), "`writable`"),
+        ("database = \"oracle\"\ndata = \"/x\"\ntimeout = \"5s\"".to_owned(), "oracle"),
+        ("database = \"redis\"\ndata = \"x\"\ntimeout = \"5s\"".to_owned(), "data"),
+        (format!("{good}\nplans = [\"none\"]"), "names the plan `none`"),
+    ] {
+        let text = format!("[[check]]\n{keys}\n");
+        let (said, hint) = error(&text);
+        assert!(said.contains(says) || hint.contains(says), "{text}: {said} {hint}");
+    }
 }
 
 #[test]

@@ -130,7 +130,8 @@ fn every_key_is_in_the_documentation() {
         LockInput::KEYS,
         CopyInput::KEYS,
     ];
-    let configuration = [&tables.concat()[..], super::super::notify::KEYS].concat();
+    let configuration =
+        [&tables.concat()[..], super::super::notify::KEYS, super::super::checks::KEYS].concat();
     let applications =
         concat!(include_str!("../../../docs/hooks.md"), include_str!("../../../docs/databases.md"));
     for (text, keys) in [

@@ -28,6 +28,10 @@ mod ioctl {
     nix::ioctl_readwrite!(btrfs_dev_replace, 0x94, 53, super::Words<325>);
     nix::ioctl_readwrite!(fifreeze, b'X', 119, libc::c_int);
     nix::ioctl_readwrite!(fithaw, b'X', 120, libc::c_int);
+    // BLKROSET and BLKFLSBUF are numbers from before numbers said a direction and a size.
+    nix::ioctl_write_ptr_bad!(set_read_only, 0x125d, libc::c_int);
+    nix::ioctl_none_bad!(flush_buffers, 0x1261);
+    nix::ioctl_write_ptr_bad!(set_interface_flags, libc::SIOCSIFFLAGS, libc::ifreq);
 }
 
 /// FIFREEZE.
@@ -48,6 +52,42 @@ pub(super) fn fithaw(fd: BorrowedFd<'_>) -> nix::Result<()> {
     let mut unused = 0;
     // SAFETY: FITHAW ignores its argument (fs/ioctl.c, ioctl_fsthaw); the pointer is valid all the same.
     unsafe { ioctl::fithaw(fd.as_raw_fd(), &raw mut unused) }.map(drop)
+}
+
+/// BLKROSET: nothing is written to this block device, or it is again, by whoever opens it from now on.
+///
+/// # Errors
+/// EACCES: no CAP_SYS_ADMIN.
+pub(crate) fn set_read_only(device: BorrowedFd<'_>, read_only: bool) -> nix::Result<()> {
+    let value = libc::c_int::from(read_only);
+    // SAFETY: the kernel reads one int, which outlives the call.
+    unsafe { ioctl::set_read_only(device.as_raw_fd(), &raw const value) }.map(drop)
+}
+
+/// BLKFLSBUF: what the page cache has of this block device is written, and forgotten.
+///
+/// # Errors
+/// EACCES: no CAP_SYS_ADMIN.
+pub(crate) fn flush_buffers(device: BorrowedFd<'_>) -> nix::Result<()> {
+    // SAFETY: it has no argument.
+    unsafe { ioctl::flush_buffers(device.as_raw_fd()) }.map(drop)
+}
+
+/// Brings the loopback interface of this network namespace up.
+///
+/// # Errors
+/// What socket(2) and SIOCSIFFLAGS say.
+pub(crate) fn loopback_up() -> nix::Result<()> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    // SAFETY: plain integers and arrays of them, for which zero is valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = from.cast_signed() as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    // SAFETY: the kernel reads one `struct ifreq`, which outlives the call.
+    unsafe { ioctl::set_interface_flags(socket.as_raw_fd(), &raw const request) }.map(drop)
 }
 
 /// `struct loop_info64` of linux/loop.h, as far as it is used.
@@ -357,11 +397,12 @@ pub(crate) struct MountAttributes {
     pub userns: u64,
 }
 
-/// mount_setattr(2), which rustix does not have.
+/// mount_setattr(2), which rustix does not have. `all`: of what is mounted on it, too.
 ///
 /// # Errors
 /// ENOSYS: a kernel before 5.12. EBADF: no mount behind this fd.
-pub(crate) fn set_mount_attributes(mount: RawFd, attributes: &MountAttributes) -> nix::Result<()> {
+pub(crate) fn set_mount_attributes(mount: RawFd, attributes: &MountAttributes, all: bool) -> nix::Result<()> {
+    let flags = libc::AT_EMPTY_PATH | if all { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the struct is `struct mount_attr` in its first version, its size is passed, and it outlives the
     // call.
     let result = unsafe {
@@ -369,7 +410,7 @@ pub(crate) fn set_mount_attributes(mount: RawFd, attributes: &MountAttributes) -
             libc::SYS_mount_setattr,
             mount,
             c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
+            flags,
             std::ptr::from_ref(attributes),
             size_of::<MountAttributes>(),
         )

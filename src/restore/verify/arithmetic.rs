@@ -17,6 +17,7 @@ pub fn arithmetic(set: &SnapshotSet, layout: &Result<Layout, LayoutError>) -> Ve
                 fstype: None,
                 volume_id: volume.cloned(),
                 snapshot_id: snapshot.cloned(),
+                check: None,
                 offset: None,
                 verdict: Verdict::Fault,
                 what,

@@ -7,6 +7,10 @@
 //!              ext4.rs, xfs.rs, btrfs.rs, vfat.rs        bytes → what they say
 //!              reader.rs                                 bytes of a snapshot, without a volume
 //! whole        every block that was written, against its checksum            whole.rs
+//! restore      volumes, thrown away afterwards: mount, fsck                  restored.rs
+//!              judge.rs       one filesystem on a device
+//!              checks.rs      what the configuration lets look at it
+//!              contained/     a command in namespaces of its own
 //! ```
 //!
 //! A label above `crash` says that nothing has to be recovered: then a journal that is not clean is a fault. Under
@@ -16,8 +20,11 @@
 
 mod arithmetic;
 mod btrfs;
+pub mod checks;
+pub mod contained;
 mod device;
 mod ext4;
+mod judge;
 mod layers;
 mod luks;
 mod lvm;
@@ -28,6 +35,7 @@ mod probe;
 #[cfg(test)]
 mod probe_tests;
 mod reader;
+pub mod restored;
 #[cfg(test)]
 mod tests;
 mod vfat;
@@ -59,6 +67,8 @@ pub struct Finding {
     pub volume_id: Option<VolumeId>,
     /// Its snapshot.
     pub snapshot_id: Option<SnapshotId>,
+    /// The check, by its name, where it is what one has found.
+    pub check: Option<String>,
     /// Where on the volume, in bytes, where it is about one place.
     pub offset: Option<u64>,
     /// The verdict.
@@ -75,6 +85,21 @@ impl Finding {
             fstype: None,
             volume_id: Some(member.volume_id.clone()),
             snapshot_id: Some(member.id.clone()),
+            check: None,
+            offset: None,
+            verdict,
+            what: what.into(),
+        }
+    }
+
+    /// What a check has found.
+    fn of_check(name: &str, verdict: Verdict, what: impl Into<String>) -> Self {
+        Self {
+            mount_point: None,
+            fstype: None,
+            volume_id: None,
+            snapshot_id: None,
+            check: Some(name.to_owned()),
             offset: None,
             verdict,
             what: what.into(),
@@ -114,6 +139,13 @@ impl Report {
     pub fn add(&mut self, more: Report) {
         self.findings.extend(more.findings);
         self.blocks_read += more.blocks_read;
+    }
+
+    /// How many checks there are, and how many of them ended well.
+    #[must_use]
+    pub fn checks(&self) -> (usize, usize) {
+        let all = || self.findings.iter().filter(|f| f.check.is_some());
+        (all().count(), all().filter(|f| f.verdict == Verdict::Sound).count())
     }
 
     /// How many filesystems there are, and how many of them are sound.

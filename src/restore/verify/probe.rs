@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use super::layers::{Here, Kind, look};
-use super::partitions::ReadError;
+use super::partitions::{ReadError, Source};
 use super::reader::Reader;
 use super::{Finding, Report, State, Verdict};
 use crate::consistency::{Consistency, Method};
@@ -50,19 +50,40 @@ pub async fn probe<D: Direct>(
             Err(e) => return Err(Ec2Error::unknown("ListSnapshotBlocks", e.to_string())),
         }
     }
-    let found = look(&mut readers, &sizes).await?;
+    report.findings = judged(&mut readers, &sizes, &set.members, layout).await?;
     report.blocks_read = counter.get();
+    Ok(report)
+}
+
+/// Judges every filesystem of the layout by the bytes of these volumes, which the members are of, one each.
+///
+/// # Errors
+/// When EC2 does not give the data.
+pub(super) async fn judged<S: Source>(
+    readers: &mut [Option<S>],
+    sizes: &[u64],
+    members: &[Member],
+    layout: &Layout,
+) -> Result<Vec<Finding>, Ec2Error> {
+    let found = look(readers, sizes).await?;
+    let mut findings = Vec::new();
     for (volume, at) in &found.damaged {
-        let Some(member) = set.members.get(*volume) else { continue };
+        let Some(member) = members.get(*volume) else { continue };
         let what = ReadError::DamagedOn(*volume, *at).to_string();
-        report
-            .findings
-            .push(Finding { offset: Some(*at), ..Finding::of_member(member, Verdict::Fault, what) });
+        findings.push(Finding { offset: Some(*at), ..Finding::of_member(member, Verdict::Fault, what) });
     }
     let damaged = found.damaged.into_iter().map(|(volume, _)| volume).collect();
-    let probed = Probed { members: &set.members, here: found.here, damaged };
-    report.findings.extend(layout.filesystems.iter().map(|filesystem| probed.judge(filesystem)));
-    Ok(report)
+    let probed = Probed { members, here: found.here, damaged };
+    findings.extend(layout.filesystems.iter().map(|filesystem| probed.judge(filesystem)));
+    Ok(findings)
+}
+
+/// Does the label of what it is on say that it has nothing to recover? Only what was frozen or unmounted has nothing;
+/// what was flushed was quiet, and is mounted in it.
+pub(super) fn promises(filesystem: &SetFilesystem, members: &[Member]) -> bool {
+    let closed = matches!(filesystem.method, Method::Freeze | Method::Unmount);
+    let mut on = members.iter().filter(|m| filesystem.volumes.contains(&m.volume_id));
+    closed && on.all(|m| m.achieved.is_some_and(|own| own > Consistency::Crash))
 }
 
 impl Probed<'_> {
@@ -77,6 +98,7 @@ impl Probed<'_> {
             fstype: Some(filesystem.fstype.clone()),
             volume_id: one.map(|m| m.volume_id.clone()),
             snapshot_id: one.map(|m| m.id.clone()),
+            check: None,
             offset: None,
             verdict,
             what,
@@ -119,15 +141,12 @@ impl Probed<'_> {
             return (Verdict::NotLooked, format!("{} filesystems have its UUID", same.len()));
         }
         let worst = same.iter().map(|(seen, _)| &seen.state).max_by_key(|state| state.weight());
-        // Only what was frozen or unmounted has nothing to recover; what was flushed was quiet, and is mounted in it.
-        let closed = matches!(filesystem.method, Method::Freeze | Method::Unmount);
-        let own = |n: &usize| self.members[*n].achieved;
-        let promised = on.iter().all(|n| own(n).is_some_and(|own| own > Consistency::Crash));
+        let promised = promises(filesystem, self.members);
         match worst.unwrap_or(&first.state) {
             State::Clean => (Verdict::Sound, "nothing has to be recovered".to_owned()),
             State::Sound(why) => (Verdict::Sound, why.clone()),
             State::Unknown(why) => (Verdict::NotLooked, why.clone()),
-            State::Dirty(why) if promised && closed => (Verdict::Fault, why.clone()),
+            State::Dirty(why) if promised => (Verdict::Fault, why.clone()),
             State::Dirty(why) => (Verdict::Sound, format!("as its label says: {why}")),
             State::Damaged(why) => (Verdict::Fault, why.clone()),
         }

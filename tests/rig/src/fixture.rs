@@ -355,6 +355,7 @@ pub fn settings() -> PlanSettings {
         copy: Vec::new(),
         hooks: vec![],
         notify: vec![],
+        checks: vec![],
     }
 }
 

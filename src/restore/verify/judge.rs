@@ -1,0 +1,290 @@
+//! A filesystem on a device of its own: is it what its label promises?
+//!
+//! ```text
+//! label above crash   its own bytes say that nothing has to be recovered (probe.rs)
+//!                     ─▶ it mounts read-only without recovery ─▶ fsck finds nothing ─▶ sound
+//!                                                                   └ it does: mounted once, as a restore would
+//! any other           mounted once: what it has to recover is ───────▶ fsck finds nothing ─▶ sound
+//! ```
+//!
+//! A file that was open and deleted at the point in time is still on the disk, frozen or not: e2fsck and xfs_repair take
+//! that for an error, and a mount removes it. xfs_repair says the same of every log that was not unmounted, also where
+//! nothing is in it. So what counts is the second look, after a mount; that nothing had to be recovered is known before.
+//!
+//! In: a device that is nobody else's and thrown away afterwards. Out: a verdict, in words. Must never: write to a device
+//! before the first look, or call sound what fsck has not gone through.
+
+use std::fs::File;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileExt as _;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::signal::Signal;
+
+use super::Verdict;
+use super::contained::{self, Ended, Request};
+use super::partitions::{ReadError, Source};
+use crate::host::block::BlockDevice;
+use crate::host::{device, kernel, trust};
+use crate::interrupt::Interrupt;
+use crate::path_encoding::printable;
+use crate::quiesce::query;
+use crate::restore::{identity, mounts, options};
+
+/// What fsck may take for one filesystem: metadata of some TiB that come from S3 for the first time.
+const FSCK: Duration = Duration::from_secs(6 * 3600);
+
+/// A filesystem that is judged.
+pub(super) struct Subject<'a> {
+    /// Its type.
+    pub fstype: &'a str,
+    /// Its UUID, where it is known.
+    pub uuid: Option<&'a str>,
+    /// What it is on.
+    pub device: &'a BlockDevice,
+    /// Its label says that it has nothing to recover.
+    pub promises: bool,
+}
+
+/// The program that checks a type, its arguments, and the package that it is of.
+fn tool(fstype: &str) -> Option<(&'static str, &'static [&'static str], &'static str)> {
+    Some(match fstype {
+        "ext2" | "ext3" | "ext4" => ("e2fsck", &["-f", "-n"], "e2fsprogs"),
+        "xfs" => ("xfs_repair", &["-n"], "xfsprogs"),
+        // That nothing of it is mounted is made sure of here: two disks of one UUID are one filesystem to it.
+        "btrfs" => ("btrfs", &["check", "--readonly", "--force"], "btrfs-progs"),
+        _ => return None,
+    })
+}
+
+/// Is the program here that checks this type?
+///
+/// # Errors
+/// What to install.
+pub fn has_tool(fstype: &str) -> Result<(), String> {
+    let Some((name, _, package)) = tool(fstype) else { return Ok(()) };
+    query::program(name).map(drop).map_err(|e| format!("{e}: install {package}"))
+}
+
+/// What came of a look at it.
+enum Checked {
+    Clean,
+    Errors(String),
+    Not(String),
+}
+
+/// Judges it.
+///
+/// # Errors
+/// The signal that interrupted it.
+pub(super) async fn judge(of: &Subject<'_>, interrupt: &mut Interrupt) -> Result<(Verdict, String), Signal> {
+    let fault = |what: String| Ok((Verdict::Fault, what));
+    let Some((program, ..)) = tool(of.fstype) else {
+        return Ok((Verdict::NotLooked, format!("{} is not checked here", printable(of.fstype))));
+    };
+    if let Some(why) = stands_in_the_way(of) {
+        return Ok((Verdict::NotLooked, why));
+    }
+    let mut before = None;
+    if of.promises {
+        if let Err(why) = write_protect(of.device, true) {
+            return Ok((Verdict::NotLooked, why));
+        }
+        let looked = as_it_is(of, interrupt).await;
+        if let Err(why) = write_protect(of.device, false) {
+            return Ok((Verdict::NotLooked, why));
+        }
+        match looked? {
+            First::Mounts => {}
+            First::Checked(Checked::Clean) => {
+                return Ok((
+                    Verdict::Sound,
+                    format!("nothing has to be recovered, and {program} finds nothing"),
+                ));
+            }
+            First::Checked(Checked::Errors(what)) => before = Some(what),
+            First::Checked(Checked::Not(why)) => return Ok((Verdict::NotLooked, why)),
+            First::Refused(why) => return fault(format!("without recovery, it cannot be mounted: {why}")),
+        }
+    }
+    if let Err(why) = identity::replay(of.device, of.fstype).await {
+        return fault(format!("it cannot be mounted: {}", printable(&why)));
+    }
+    match fsck(of, interrupt).await? {
+        Checked::Clean if of.promises => {
+            let what = match before {
+                None => "nothing has to be recovered",
+                Some(_) => "nothing has to be recovered but files that were open and deleted",
+            };
+            Ok((Verdict::Sound, format!("{what}, and {program} finds nothing")))
+        }
+        Checked::Clean => {
+            let what = format!("as its label says, a mount recovers it; then {program} finds nothing");
+            Ok((Verdict::Sound, what))
+        }
+        Checked::Errors(what) => fault(what),
+        Checked::Not(why) => Ok((Verdict::NotLooked, why)),
+    }
+}
+
+/// What came of the first look, before anything was written.
+enum First {
+    /// It mounts, and fsck would say nothing that counts.
+    Mounts,
+    Checked(Checked),
+    /// It does not mount.
+    Refused(String),
+}
+
+async fn as_it_is(of: &Subject<'_>, interrupt: &mut Interrupt) -> Result<First, Signal> {
+    match mounts_as_it_is(of).await {
+        Err(why) => Ok(First::Refused(why)),
+        Ok(()) if of.fstype == "xfs" => Ok(First::Mounts),
+        Ok(()) => fsck(of, interrupt).await.map(First::Checked),
+    }
+}
+
+/// The kernel refuses to write to it, or does not any more.
+fn write_protect(of: &BlockDevice, protected: bool) -> Result<(), String> {
+    let set = || {
+        let node = device::node(of.dev, &[]).ok_or(Errno::ENODEV)?;
+        let opened = device::open_at(&node, of.dev, OFlag::empty())?;
+        kernel::set_read_only(opened.as_fd(), protected)
+    };
+    set().map_err(|errno| format!("{} cannot be protected from being written to: {}", of.name, errno.desc()))
+}
+
+/// Before Linux 6.7, a btrfs is not mounted while another one of its UUID is.
+fn stands_in_the_way(of: &Subject<'_>) -> Option<String> {
+    let known = |name: &str| std::path::Path::new("/sys/fs/btrfs").join(name).exists();
+    let uuid = of.uuid.filter(|_| of.fstype == "btrfs")?;
+    let plain = uuid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    (!plain || (known(uuid) && !known("features/temp_fsid"))).then(|| {
+        "this kernel cannot mount it beside its original (Linux 6.7 can): verify it on another instance"
+            .to_owned()
+    })
+}
+
+/// Mounts it read-only, without recovery and attached nowhere, and lists its root.
+async fn mounts_as_it_is(of: &Subject<'_>) -> Result<(), String> {
+    let node =
+        device::node(of.device.dev, &[]).ok_or_else(|| format!("/dev has no node of {}", of.device.name))?;
+    let (dev, fstype) = (of.device.dev, of.fstype.to_owned());
+    let look = move || {
+        let options = options::of(&fstype, "", true).filesystem;
+        let mounted = mounts::create(&node, dev, &fstype, &options, None)?;
+        let mut entries = std::fs::read_dir(trust::by_descriptor(&mounted)).map_err(|e| e.to_string())?;
+        entries.try_for_each(|entry| entry.map(drop)).map_err(|e| e.to_string())
+    };
+    // It may read much of a cold volume.
+    let said = tokio::task::spawn_blocking(look).await.map_err(|e| e.to_string())?;
+    said.map_err(|why| printable(&why).into_owned())
+}
+
+async fn fsck(of: &Subject<'_>, interrupt: &mut Interrupt) -> Result<Checked, Signal> {
+    let Some((name, options, _)) = tool(of.fstype) else { return Ok(Checked::Not("no tool".to_owned())) };
+    let found = query::program(name).and_then(|program| {
+        let node = device::node(of.device.dev, &[]);
+        Ok((program, node.ok_or_else(|| format!("/dev has no node of {}", of.device.name))?))
+    });
+    let (program, node) = match found {
+        Ok(found) => found,
+        Err(why) => return Ok(Checked::Not(why)),
+    };
+    let mut argv = vec![program.to_string_lossy().into_owned()];
+    argv.extend(options.iter().map(|o| (*o).to_owned()));
+    argv.push(node.to_string_lossy().into_owned());
+    let vars = [("PATH", crate::quiesce::PATH), ("LC_ALL", "C"), ("TMPDIR", contained::SCRATCH)];
+    let vars = vars.map(|(k, v)| (k.to_owned(), v.to_owned())).to_vec();
+    let request = Request { mounts: Vec::new(), scratch: 64 << 20, user: None, argv, vars, database: None };
+    let done = contained::run("", &request, FSCK, interrupt).await;
+    let last = printable(complaint(&done.output)).into_owned();
+    Ok(match done.ended {
+        Ended::Well => Checked::Clean,
+        Ended::Code(code) => Checked::Errors(format!("{name} finds errors (exit code {code}): {last}")),
+        // The kernel ends what takes too much memory.
+        Ended::Signal(9) => Checked::Not(format!("{name} was killed, perhaps for lack of memory")),
+        Ended::Signal(signal) => Checked::Errors(format!("{name} was ended by signal {signal}: {last}")),
+        Ended::NotStarted(why) => Checked::Not(format!("{name} could not be run: {}", printable(&why))),
+        Ended::TimedOut => {
+            Checked::Not(format!("{name} did not end within {}", humantime::format_duration(FSCK)))
+        }
+        Ended::Interrupted => return Err(interrupt.pending().unwrap_or(Signal::SIGTERM)),
+    })
+}
+
+/// The first line that names an error: what comes before it is who speaks, and where it is.
+fn complaint(output: &str) -> &str {
+    let noise = |l: &&str| {
+        let l = l.trim();
+        l.is_empty()
+            || [
+                "Phase ",
+                "Pass ",
+                "- ",
+                "e2fsck ",
+                "Opening ",
+                "Checking ",
+                "UUID:",
+                "[",
+                "Fix?",
+                "ALERT",
+                "ignored",
+                "which may",
+            ]
+            .iter()
+            .any(|start| l.starts_with(start))
+    };
+    output.lines().find(|l| !noise(l)).map_or("it gives no reason", str::trim)
+}
+
+/// The bytes of a disk.
+pub(super) struct Disk {
+    file: File,
+    /// In bytes.
+    pub size: u64,
+}
+
+impl Disk {
+    /// Opens it for reading.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or its size is not known.
+    pub fn open(of: &BlockDevice) -> Result<Self, String> {
+        use std::io::{Seek as _, SeekFrom};
+        let said = |e: &dyn std::fmt::Display| format!("cannot read {}: {e}", of.name);
+        let node = device::node(of.dev, &[]).ok_or_else(|| format!("/dev has no node of {}", of.name))?;
+        let fd = device::open_at(&node, of.dev, OFlag::empty()).map_err(|e| said(&e.desc()))?;
+        let mut file = File::from(fd);
+        let size = file.seek(SeekFrom::End(0)).map_err(|e| said(&e))?;
+        Ok(Self { file, size })
+    }
+}
+
+impl Source for Disk {
+    async fn read(&mut self, at: u64, length: usize) -> Result<Vec<u8>, ReadError> {
+        let end = at.checked_add(length as u64).filter(|end| *end <= self.size);
+        end.ok_or(ReadError::Beyond)?;
+        let mut bytes = vec![0; length];
+        self.file.read_exact_at(&mut bytes, at).map_err(|_| ReadError::Damaged(at))?;
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fsck_complains_of_is_said_and_not_where_it_is() {
+        let ext = "e2fsck 1.47.0 (5-Feb-2023)\nPass 1: Checking inodes, blocks, and sizes\n\
+                   Inode 12, i_size is 5, should be 4096.  Fix? no\n\nPass 2: Checking directory structure\n";
+        assert_eq!(complaint(ext), "Inode 12, i_size is 5, should be 4096.  Fix? no");
+        let xfs = "Phase 1 - find and verify superblock...\n        - zero log...\nALERT: The filesystem\n\
+                   agi unlinked bucket 3 is 131 in ag 0 (inode=131)\n";
+        assert_eq!(complaint(xfs), "agi unlinked bucket 3 is 131 in ag 0 (inode=131)");
+        assert_eq!(complaint(""), "it gives no reason");
+    }
+}

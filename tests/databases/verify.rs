@@ -1,0 +1,124 @@
+//! A set that is restored, and the databases in it checked by their own programs.
+
+use std::path::Path;
+
+use rig::postgresql::Cluster;
+use rig::{Fs, Rig, sh};
+use serde_json::Value;
+
+fn take(rig: &Rig) -> String {
+    let set = rig.run(&["snapshot", "-o", "json"]).exits(0).record()["run_id"].as_str().unwrap().to_owned();
+    rig.await_quiet();
+    set
+}
+
+fn check(database: &str, data: &Path) -> String {
+    format!("[[check]]\ndatabase = \"{database}\"\ndata = \"{}\"\ntimeout = \"2m\"\n", data.display())
+}
+
+/// Exit code and finding of the check.
+fn verify(rig: &Rig, set: &str, exit: i32) -> String {
+    let ended = rig.run(&["verify", set, "--level", "restore", "-o", "json"]);
+    let said: Value = ended.exits(exit).record();
+    let finding = said["findings"].as_array().unwrap().iter().find(|f| f["check"].is_string()).unwrap();
+    let what = format!("{}: {}", finding["verdict"].as_str().unwrap(), finding["what"].as_str().unwrap());
+    let left = rig.run(&["restore", "--list", "-o", "json"]).exits(0).record();
+    assert_eq!(left["restores"].as_array().unwrap().len(), 0, "{left}");
+    format!("{what}\n{}", ended.err)
+}
+
+/// Overwrites the middle of a file.
+fn damage(path: &Path, at: u64) {
+    use std::os::unix::fs::FileExt as _;
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    file.write_all_at(&[0x5a; 3000], at).unwrap();
+    file.sync_all().unwrap();
+}
+
+#[test]
+fn postgresql_is_started_on_what_was_restored_and_checked() {
+    let rig = Rig::start(&[("data", Fs::Xfs), ("wal", Fs::Ext4)]);
+    let mut cluster = Cluster::create(&rig, &rig.mount("data"), &rig.mount("wal"), "pg", "");
+    cluster.sql("CREATE TABLE t (i int PRIMARY KEY, t text)");
+    cluster.sql("INSERT INTO t SELECT g, repeat('x', 50) FROM generate_series(1, 20000) g");
+    let index = cluster.data.join(cluster.value("SELECT pg_relation_filepath('t_pkey')"));
+    // Nothing of its own settings is read: with these, no server would start.
+    let hostile =
+        "shared_preload_libraries = 'no_such_library'\narchive_mode = on\narchive_command = 'false'\n";
+    std::fs::write(cluster.data.join("postgresql.auto.conf"), hostile).unwrap();
+    rig.configure(&format!("{}{}", cluster.section(""), check("postgresql", &cluster.data)));
+    let set = take(&rig);
+    let live = cluster.pid();
+    let said = verify(&rig, &set, 0);
+    assert!(said.starts_with("sound: "), "{said}");
+    assert_eq!(cluster.pid(), live);
+    assert_eq!(cluster.value("SELECT count(*) FROM t"), "20000", "the original goes on");
+
+    cluster.stop(nix::sys::signal::Signal::SIGINT);
+    damage(&index, 9000);
+    rig.configure(&check("postgresql", &cluster.data));
+    let set = take(&rig);
+    let said = verify(&rig, &set, 24);
+    assert!(said.starts_with("fault: ") && said.contains("pg_amcheck finds errors"), "{said}");
+}
+
+#[test]
+fn mariadb_is_started_on_what_was_restored_and_checked() {
+    use rig::mysql::{Place, Server, install};
+    let rig = Rig::start(&[("data", Fs::Xfs)]);
+    let data = rig.mount("data").join("mysql");
+    install(&data);
+    let server =
+        Server::start(&rig, "original", &Place { data: data.clone(), binlog: None, id: 7, more: Vec::new() });
+    let mut client = server.client();
+    client.run("CREATE DATABASE d");
+    client.run("USE d");
+    client.run("CREATE TABLE d.t (i int PRIMARY KEY, t varchar(50)) ENGINE=InnoDB");
+    client.run("INSERT INTO d.t SELECT seq, repeat('x', 40) FROM seq_1_to_20000");
+    client.run("CREATE TABLE d.m (i int PRIMARY KEY) ENGINE=MyISAM");
+    client.run("INSERT INTO d.m SELECT seq FROM seq_1_to_1000");
+    client.run("FLUSH TABLES");
+    // As packages install it; the rig's server is root's.
+    sh("chmod", &["755", rig.path("").to_str().unwrap()]);
+    rig.configure(&check("mariadb", &data));
+    let set = take(&rig);
+    let said = verify(&rig, &set, 0);
+    assert!(said.contains("belongs to root"), "nothing is run as root: {said}");
+    sh("chown", &["-R", "mysql:", data.to_str().unwrap()]);
+    let set = take(&rig);
+    let said = verify(&rig, &set, 0);
+    assert!(said.starts_with("sound: "), "{said}");
+
+    drop(server);
+    damage(&data.join("d/m.MYI"), 1030);
+    let set = take(&rig);
+    let said = verify(&rig, &set, 24);
+    assert!(said.starts_with("fault: ") && said.contains("d.m"), "{said}");
+}
+
+#[test]
+fn files_of_redis_are_checked() {
+    use rig::redis::{on, one};
+    let rig = one(Fs::Xfs);
+    let server = on(&rig, &[]);
+    for n in 0..1000 {
+        let _: String = server.ask(&format!("SET key:{n} {n}"));
+    }
+    let _: String = server.ask("SAVE");
+    sh("chmod", &["755", rig.path("").to_str().unwrap()]);
+    sh("chown", &["-R", "redis:", server.dir.to_str().unwrap()]);
+    rig.configure(&format!("{}{}", server.section(""), check("redis", &server.dir)));
+    let set = take(&rig);
+    let said = verify(&rig, &set, 0);
+    assert!(said.starts_with("sound: "), "{said}");
+
+    let folder = server.dir.join("appendonlydir");
+    let file = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path());
+    let file = file
+        .filter(|p| p.extension().is_some_and(|e| e == "aof"))
+        .max_by_key(|p| p.metadata().unwrap().len());
+    damage(&file.unwrap(), 1000);
+    let set = take(&rig);
+    let said = verify(&rig, &set, 24);
+    assert!(said.starts_with("fault: ") && said.contains("is not whole"), "{said}");
+}
