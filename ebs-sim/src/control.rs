@@ -7,6 +7,7 @@ mod faults;
 mod fill;
 mod keys;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::http::Method;
@@ -14,6 +15,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::guest::{self, Guest};
 use crate::http::{Call, Reply};
 use crate::ids::SnapshotId;
 use crate::lifecycle;
@@ -56,6 +58,12 @@ struct NewDevice {
     read_only: bool,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewGuest {
+    qmp: PathBuf,
+}
+
 /// Answers one control request.
 pub async fn handle(sim: Arc<Sim>, call: Call) -> Reply {
     let path = call.uri.path().to_owned();
@@ -88,6 +96,14 @@ pub async fn handle(sim: Arc<Sim>, call: Call) -> Reply {
         },
         (Method::POST, ["tags", id]) => read::<Tags>(&call).and_then(|tags| set_tags(&sim, id, tags)),
         (Method::POST, ["fill"]) => read(&call).and_then(|body| fill::fill(&sim, &body)),
+        (Method::POST, ["guest"]) => match read::<NewGuest>(&call) {
+            Ok(body) => take_guest(&sim, &body).await,
+            Err(error) => Err(error),
+        },
+        (Method::DELETE, ["guest"]) => {
+            *sim.guest.lock().await = None;
+            Ok(json!({}))
+        }
         (Method::POST, ["view"]) => {
             lifecycle::publish(&sim).await;
             Ok(json!({}))
@@ -256,6 +272,22 @@ fn set_attached(sim: &Sim, volume: &str, attached: bool) -> Outcome {
             Ok(json!({ "id": known.id, "attached": attached }))
         }
     }
+}
+
+/// From now on, the volumes are the disks of this QEMU, which begins to run with those that are attached.
+async fn take_guest(sim: &Sim, wanted: &NewGuest) -> Outcome {
+    // What comes or goes meanwhile waits for the lock.
+    let mut known = sim.guest.lock().await;
+    let failed = |error: guest::Error| (409, crate::host::chain(&error));
+    let mut guest = Guest::connect(&wanted.qmp).await.map_err(failed)?;
+    let volumes = crate::ready::volumes(&sim.world());
+    for volume in &volumes {
+        guest.plug(volume).await.map_err(failed)?;
+    }
+    guest.start().await.map_err(failed)?;
+    let shown = guest::shown(&guest);
+    *known = Some(guest);
+    Ok(shown)
 }
 
 async fn make_device(sim: Arc<Sim>, wanted: NewDevice) -> Outcome {

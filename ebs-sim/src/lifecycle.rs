@@ -25,6 +25,9 @@ use crate::world::{AttachmentState, Stage, TaskState, Volume};
 /// How often a device that should go is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// How many looks a guest may take to let a disk go before it counts as busy.
+const LET_GO: u32 = 600;
+
 /// Goes on with what a volume's state says is under way.
 pub fn resume(sim: &Arc<Sim>, volume: &Volume) {
     let (sim, id) = (Arc::clone(sim), volume.id.clone());
@@ -148,6 +151,9 @@ async fn attach(sim: Arc<Sim>, id: VolumeId) {
     }
     // Whoever reads `attached` looks for the device next: the device comes first.
     publish(&sim).await;
+    if !plug(&sim, &id).await {
+        return detach(sim, id).await;
+    }
     set_attachment(&sim, &id, AttachmentState::Attached);
     sim.save();
 }
@@ -183,6 +189,7 @@ async fn delete(sim: Arc<Sim>, id: VolumeId) {
 /// Waits until a volume's device has gone, for as long as somebody uses it.
 async fn take_device(sim: &Arc<Sim>, id: &VolumeId) {
     let Some((Some(window), Some(device))) = find(sim, id) else { return };
+    pull(sim, id).await;
     let asked = device.clone();
     blocking(sim, move |sim| sim.host().let_go(&asked)).await;
     let mut is_busy = false;
@@ -200,6 +207,37 @@ async fn take_device(sim: &Arc<Sim>, id: &VolumeId) {
     }
     change(sim, id, |volume| (volume.loop_device, volume.disk) = (None, None));
     publish(sim).await;
+}
+
+/// Gives the guest, where there is one, the disk of a volume whose device is there. Whether it has it.
+async fn plug(sim: &Sim, id: &VolumeId) -> bool {
+    let mut guest = sim.guest.lock().await;
+    let Some(guest) = guest.as_mut() else { return true };
+    let volumes = crate::ready::volumes(&sim.world());
+    let Some(volume) = volumes.iter().find(|volume| volume.id == *id) else { return false };
+    let plugged = guest.plug(volume).await;
+    plugged.inspect_err(|error| tracing::error!("{id} is not attached: {error}")).is_ok()
+}
+
+/// Waits until the guest, where there is one, has let the disk of a volume go.
+async fn pull(sim: &Sim, id: &VolumeId) {
+    let mut left: u32 = 0;
+    loop {
+        let gone = match sim.guest.lock().await.as_mut() {
+            Some(guest) => guest.pull(id).await,
+            None => Ok(true),
+        };
+        match gone {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(error) => tracing::error!("{id} is not detached: {error}"),
+        }
+        left += 1;
+        if left == LET_GO {
+            set_attachment(sim, id, AttachmentState::Busy);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 fn find(sim: &Sim, id: &VolumeId) -> Option<(Option<Window>, Option<PathBuf>)> {

@@ -27,6 +27,7 @@ mod ec2;
 mod env;
 mod error;
 mod faults;
+mod guest;
 mod host;
 mod http;
 mod ids;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::faults::{CONNECTION, Faults, Held, Hit, IMDS_CONNECTION, Kind, Moment, Target};
+use crate::guest::Guest;
 use crate::host::{Host, Store};
 use crate::http::Admission;
 use crate::keys::Keys;
@@ -41,6 +42,8 @@ pub struct Sim {
     pub store: Store,
     /// Held from checking the limits of a creation until its snapshots are known.
     pub commit: tokio::sync::Mutex<()>,
+    /// The QEMU that the devices are plugged into, when there is one.
+    pub guest: tokio::sync::Mutex<Option<Guest>>,
 }
 
 /// A panic in one request must not take the whole simulation down with poisoned locks.
@@ -66,6 +69,7 @@ impl Sim {
             held: Held::default(),
             store,
             commit: tokio::sync::Mutex::new(()),
+            guest: tokio::sync::Mutex::new(None),
         }
     }
 

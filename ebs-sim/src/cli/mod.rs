@@ -65,6 +65,12 @@ enum Verb {
     ///
     /// The exit status is 1 when EC2 answers with an error.
     Call(CallArgs),
+    /// Make the volumes the disks of a QEMU, and let it run.
+    ///
+    /// From now on AttachVolume and DetachVolume plug disks into it and pull them, which look like EBS on Nitro. QEMU is
+    /// started with -S, without disks, with ports for them (-device pcie-root-port,id=portN,…) and with memory that is
+    /// shared (-object memory-backend-memfd,share=on).
+    Guest(GuestArgs),
     /// Set, show or forget faults.
     #[command(subcommand)]
     Faults(FaultsVerb),
@@ -196,6 +202,18 @@ struct ReleaseDeviceArgs {
 }
 
 #[derive(Debug, Args)]
+struct GuestArgs {
+    #[command(flatten)]
+    dir: DirArg,
+    /// QEMU's -qmp unix:SOCKET,server=on,wait=off.
+    #[arg(long, value_name = "SOCKET", required_unless_present = "none")]
+    qmp: Option<PathBuf>,
+    /// It has ended: volumes are plugged into nothing.
+    #[arg(long, conflicts_with = "qmp")]
+    none: bool,
+}
+
+#[derive(Debug, Args)]
 struct CallArgs {
     /// The Region to ask; the instance's when absent.
     #[arg(long)]
@@ -291,6 +309,13 @@ pub fn dispatch() -> Result<ExitCode, Error> {
                     Ok(ExitCode::FAILURE)
                 }
             }
+        }
+        Verb::Guest(args) => {
+            match args.qmp {
+                Some(socket) => control(&args.dir, "POST", "guest", Some(json!({ "qmp": socket })))?,
+                None => control(&args.dir, "DELETE", "guest", None)?,
+            };
+            Ok(ExitCode::SUCCESS)
         }
         Verb::Call(args) => {
             let ready = Ready::read(&args.dir.dir)?;
