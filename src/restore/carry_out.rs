@@ -6,7 +6,7 @@
 //! attach     → disks, by their serial numbers              make.rs, disks.rs
 //! identity   each filesystem gets a UUID of its own        identity.rs
 //! mount      outermost first, beneath the target           mounts.rs
-//! reveal     udev may look                                 hide.rs
+//! show       udev may look; the originals' names stay theirs  hide.rs
 //! ```
 //!
 //! In: a [`Record`] of the plan, EC2, this host. Out: [`Done`]. Each step is left out where it is done already, so that
@@ -126,7 +126,7 @@ pub async fn carry_out<E: Volumes>(
         done.mounts = mount_all(record, &found, waiting, on).map_err(here)?;
         if !plan.read_only {
             let disks: Vec<String> = done.volumes.iter().filter_map(|v| v.disk.clone()).collect();
-            hide::reveal(on.root, &plan.id)
+            hide::show_behind(on.root, &plan.id, &ids)
                 .await
                 .map_err(|e| here(format!("the new disks stay hidden: {e}")))?;
             hide::look_again(on.root, &disks).await;

@@ -4,11 +4,15 @@
 //! /dev/disk point to either of the two, LVM and md would take its devices for their own, and a systemd mount could go
 //! away with it. So the rules are there before AttachVolume: the serial number of an EBS disk is its volume's id.
 //!
+//! Where a clone keeps a name of its original after that (a label, a partition's UUID, vfat's serial number), the link of
+//! that name stays the original's: the priority of the clone's is lower, until it is taken back or the host boots.
+//!
 //! `SYSTEMD_READY=0` is what systemd's units, md's assembly (64-md-raid-assembly.rules) and btrfs's scan
 //! (64-btrfs.rules) leave a device alone for. LVM's autoactivation (69-dm-lvm.rules) does not look at it, but leaves a
 //! path of a multipath device alone (`DM_MULTIPATH_DEVICE_PATH`).
 //!
 //! In: volume ids. Out: files in /run/udev/rules.d. Must never: outlive the restore, or hide another disk.
+//! `scripts/test-guest` looks at all this with udev, systemd, LVM and md at work.
 
 use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -28,30 +32,24 @@ fn path(root: &Path, part: &str, id: &RunId) -> PathBuf {
     root.join(FOLDER).join(format!("{part}-stillpoint-restore-{id}.rules"))
 }
 
-/// The rules. `volumes` are ids that were checked: nothing in them ends a string.
-fn rules(part: &str, volumes: &[VolumeId]) -> String {
-    let mut text =
-        String::from("# A restore of stillpoint hides these disks until they have UUIDs of their own.\n");
+/// A link that another disk has, too, leads to that one.
+const BEHIND: &str = "OPTIONS+=\"link_priority=-100\"";
+
+/// What is set for every device on a disk of these volumes. They are ids that were checked: nothing in them ends a
+/// string.
+fn rules(set: &str, volumes: &[VolumeId]) -> String {
+    let mut text = String::from("# These disks were restored by stillpoint, beside their originals.\n");
     for volume in volumes {
         let serial = volume.as_str().replace('-', "");
         // NVMe pads serial numbers with spaces.
-        let of = format!("SUBSYSTEM==\"block\", ATTRS{{serial}}==\"{serial}*\"");
-        if part == PARTS[0] {
-            text.push_str(&format!(
-                "{of}, ENV{{SYSTEMD_READY}}=\"0\", ENV{{UDISKS_IGNORE}}=\"1\", ENV{{DM_MULTIPATH_DEVICE_PATH}}=\"1\", OPTIONS+=\"link_priority=-100\"\n"
-            ));
-        } else {
-            let links = [
-                "by-uuid/$env{ID_FS_UUID_ENC}",
-                "by-label/$env{ID_FS_LABEL_ENC}",
-                "by-partuuid/$env{ID_PART_ENTRY_UUID}",
-                "by-partlabel/$env{ID_PART_ENTRY_NAME}",
-            ];
-            let away = links.map(|link| format!("SYMLINK-=\"disk/{link}\"")).join(", ");
-            text.push_str(&format!("{of}, ENV{{SYSTEMD_READY}}=\"0\", {away}\n"));
-        }
+        text.push_str(&format!("SUBSYSTEM==\"block\", ATTRS{{serial}}==\"{serial}*\", {set}\n"));
     }
     text
+}
+
+fn write(root: &Path, part: &str, id: &RunId, text: &str) -> std::io::Result<()> {
+    file::make_folder(&root.join(FOLDER), 0o755)?;
+    file::replace(&path(root, part, id), text.as_bytes(), 0o644, Lasts::UntilShutdown)
 }
 
 /// Hides the disks of these volumes, which are not attached yet.
@@ -59,14 +57,33 @@ fn rules(part: &str, volumes: &[VolumeId]) -> String {
 /// # Errors
 /// When the rules cannot be written, or udev does not read them: then nothing may be attached.
 pub async fn hide(root: &Path, id: &RunId, volumes: &[VolumeId]) -> std::io::Result<()> {
-    file::make_folder(&root.join(FOLDER), 0o755)?;
-    for part in PARTS {
-        file::replace(&path(root, part, id), rules(part, volumes).as_bytes(), 0o644, Lasts::UntilShutdown)?;
+    let before = format!(
+        "ENV{{SYSTEMD_READY}}=\"0\", ENV{{UDISKS_IGNORE}}=\"1\", ENV{{DM_MULTIPATH_DEVICE_PATH}}=\"1\", {BEHIND}"
+    );
+    // All links are taken away: `SYMLINK-=`, for some, is an error to most hosts' udev (Debian 12: systemd 252), which
+    // then leaves the whole line out.
+    let after = "ENV{SYSTEMD_READY}=\"0\", SYMLINK=\"\"";
+    for (part, set) in PARTS.iter().zip([before.as_str(), after]) {
+        write(root, part, id, &rules(set, volumes))?;
     }
     read_again(root).await
 }
 
-/// Lets udev see the disks again.
+/// Lets udev see the disks of these volumes, which have identities of their own by now. What names they share with their
+/// originals still lead to those.
+///
+/// # Errors
+/// When the rules cannot be written, or udev does not read them.
+pub async fn show_behind(root: &Path, id: &RunId, volumes: &[VolumeId]) -> std::io::Result<()> {
+    write(root, PARTS[0], id, &rules(BEHIND, volumes))?;
+    match std::fs::remove_file(path(root, PARTS[1], id)) {
+        Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    read_again(root).await
+}
+
+/// Forgets that there were such disks.
 ///
 /// # Errors
 /// When a rule cannot be removed, or udev does not answer.
@@ -152,8 +169,14 @@ mod tests {
         let text = |part| std::fs::read_to_string(path(root.path(), part, &id)).unwrap();
         assert!(text("59").contains("ATTRS{serial}==\"vol0aaaaaaaaaaaaaaaa*\", ENV{SYSTEMD_READY}=\"0\""));
         assert!(text("59").contains("ENV{DM_MULTIPATH_DEVICE_PATH}=\"1\""), "LVM looks at nothing else");
-        assert!(text("61").contains("SYMLINK-=\"disk/by-uuid/$env{ID_FS_UUID_ENC}\""));
+        assert!(text("61").contains("SYMLINK=\"\""), "udev of most hosts knows no other way");
         assert!(!text("59").contains("vol0bbbbbbbb"));
+        show_behind(root.path(), &id, &volumes[..1]).await.unwrap();
+        assert!(
+            text("59")
+                .ends_with("ATTRS{serial}==\"vol0aaaaaaaaaaaaaaaa*\", OPTIONS+=\"link_priority=-100\"\n")
+        );
+        assert!(!path(root.path(), "61", &id).exists());
         reveal(root.path(), &id).await.unwrap();
         let left: Vec<_> = std::fs::read_dir(root.path().join(FOLDER)).unwrap().flatten().collect();
         assert_eq!(left.len(), 2, "those of another restore stay");

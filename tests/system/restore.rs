@@ -90,7 +90,7 @@ fn a_set_is_mounted_beside_its_originals_and_taken_back() {
         assert!(options.contains("nosuid") && options.contains("nodev"), "{options}");
     }
     assert_eq!(originals(&space), before, "the originals are as they were");
-    assert_eq!(rules(id), 0, "nothing is hidden any more");
+    assert_eq!(rules(id), 1, "nothing is hidden any more, and the names of the originals stay theirs");
     assert_eq!(listed(&space)[0]["id"], id);
     // As they were made: the type is the volume's, the tags say whose they are.
     let call = &space.rig.calls("CreateVolume")[0]["params"];
