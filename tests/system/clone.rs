@@ -40,7 +40,8 @@ impl Writer {
                     break;
                 }
                 for file in &mut files {
-                    writeln!(file, "{n:>width$}", width = RECORD - 1).unwrap();
+                    // In one call: a freeze may come between two, and a record would be half written, rightly.
+                    file.write_all(format!("{n:>width$}\n", width = RECORD - 1).as_bytes()).unwrap();
                     file.sync_data().unwrap();
                 }
                 let _ = begun.send(());

@@ -231,7 +231,7 @@ fn on_this_alone(
             }
         }
         // The superblock names a journal on another device.
-        "ext2" | "ext3" | "ext4" | "xfs" => match disks::beside(one, &line.fstype) {
+        "ext2" | "ext3" | "ext4" | "xfs" | "vfat" => match disks::beside(one, &line.fstype) {
             Ok(false) => Ok(()),
             Ok(true) => several("a journal outside"),
             Err(why) => no(why, BY_HAND),
