@@ -314,7 +314,9 @@ async fn check(
     let existing = making.existing(plan).await.map_err(|stopped| match stopped {
         Stopped::Ec2(e) => e.into(),
         Stopped::Signal(signal) => Error::interrupted(signal),
-        Stopped::Here(what) => Error::new(Exit::Config, what).hint("--name gives another"),
+        Stopped::Here(what) | Stopped::Late(what) => {
+            Error::new(Exit::Config, what).hint("--name gives another")
+        }
     })?;
     if existing.is_none() {
         let may = async || making.ec2.inner().may_register(&plan.request).await;
@@ -327,7 +329,7 @@ fn not_made(stopped: Stopped) -> Error {
     match stopped {
         Stopped::Ec2(e) => e.into(),
         Stopped::Signal(signal) => Error::interrupted(signal),
-        Stopped::Here(what) => Error::new(Exit::After, what)
+        Stopped::Here(what) | Stopped::Late(what) => Error::new(Exit::After, what)
             .hint("`stillpoint image list` shows what is there; the same command tries again"),
     }
 }

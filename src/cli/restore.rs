@@ -32,6 +32,7 @@ use crate::restore::plan::{Asked, Host, RESTORE_OF_TAG, Reach, Refusal, RestoreP
 use crate::restore::record::{self, Record};
 use crate::restore::undo::{look, undo};
 use crate::restore::{disks, identity, mounts};
+use crate::run::lock;
 use crate::sets::guard::members;
 use crate::sets::layout::{Layout, layout};
 
@@ -88,7 +89,7 @@ pub(super) struct Restore {
     #[arg(long, value_name = "ID", conflicts_with_all = ["set", "go_on", "left"])]
     undo: Option<RunId>,
     /// Go on with a restore that was interrupted.
-    #[arg(long = "continue", value_name = "ID", conflicts_with_all = ["set", "left"])]
+    #[arg(long = "continue", value_name = "ID", conflicts_with_all = ["set", "left", "dry_run"])]
     go_on: Option<RunId>,
     /// List the restores whose volumes are there.
     #[arg(long = "list", conflicts_with = "set")]
@@ -242,6 +243,11 @@ impl Restore {
         let waiting = Waiting { ec2: &ec2, clock: &System, interrupt, tell: &|line| say(line) };
         let on = Here { root: "/".as_ref(), state_dir: &account.loaded.settings.state_dir };
         let id = record.plan.id.clone();
+        // Before anything is made: what is to go must not be in a run's window.
+        let _run = match record.plan.in_place {
+            Some(_) => Some(lock::take(&account.loaded.settings.run_dir, Duration::ZERO).await?),
+            None => None,
+        };
         say(&format!("restore {id}"));
         match carry_out(&mut record, &waiting, on).await {
             Ok(_) if record.plan.in_place.is_some() => self.exchange(account, record, interrupt).await,
@@ -293,8 +299,8 @@ impl Restore {
             }
             return Ok(Exit::Ok);
         }
-        if self.old_ones_back(account, id).await? {
-            return Ok(Exit::Ok);
+        if let Some(exit) = self.old_ones_back(account, id).await? {
+            return Ok(exit);
         }
         self.back(account, id, interrupt).await?;
         say(&format!("nothing is left of restore {id}"));
@@ -438,6 +444,6 @@ pub(super) fn error(stopped: Stopped) -> Error {
     match stopped {
         Stopped::Ec2(e) => e.into(),
         Stopped::Signal(signal) => Error::new(Exit::After, format!("interrupted by {signal}")),
-        Stopped::Here(what) => Error::new(Exit::After, what),
+        Stopped::Here(what) | Stopped::Late(what) => Error::new(Exit::After, what),
     }
 }

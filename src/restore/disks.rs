@@ -145,7 +145,10 @@ pub fn mounts_of<'l>(lines: &'l [MountLine], device: &BlockDevice) -> Vec<&'l Mo
         std::fs::metadata(path)
             .is_ok_and(|m| m.file_type().is_block_device() && DevNo::from_raw(m.rdev()) == device.dev)
     };
-    let is_it = |l: &&MountLine| l.dev == device.dev || (l.dev.major == 0 && is_node(Path::new(&l.source)));
+    // Of nothing else: a FUSE has for its source what its user wrote, and that may hang.
+    let is_it = |l: &&MountLine| {
+        l.dev == device.dev || (l.dev.major == 0 && l.fstype == "btrfs" && is_node(Path::new(&l.source)))
+    };
     lines.iter().filter(is_it).collect()
 }
 

@@ -25,7 +25,8 @@ const LIMIT: Duration = Duration::from_secs(600);
 /// So long a device name may be in use after what had it was detached.
 const NAMES: Duration = Duration::from_secs(120);
 
-fn is_name_in_use(error: &Ec2Error) -> bool {
+/// Has another volume this device name, or had it a moment ago?
+pub(super) fn is_name_in_use(error: &Ec2Error) -> bool {
     matches!(error, Ec2Error::Refused { code, message, .. }
         if code == "InvalidParameterValue" && message.contains("already in use"))
 }
@@ -42,6 +43,9 @@ pub enum Stopped {
     /// Something on this host, or a volume that did not come to be.
     #[error("{0}")]
     Here(String),
+    /// EC2 has not done in time what it began.
+    #[error("{0}")]
+    Late(String),
 }
 
 /// Whoever waits: EC2, the time, signals.
@@ -79,7 +83,7 @@ impl<E: Volumes> Waiting<'_, E> {
             }
             if self.clock.elapsed() >= end {
                 let states: Vec<String> = seen.iter().map(|v| format!("{} is {}", v.id, v.state)).collect();
-                return Err(Stopped::Here(format!(
+                return Err(Stopped::Late(format!(
                     "after {} min: {}",
                     LIMIT.as_secs() / 60,
                     if states.is_empty() {
@@ -173,11 +177,12 @@ impl<E: Volumes> Waiting<'_, E> {
     ) -> Result<(), Stopped> {
         let names: Vec<&str> =
             plan.volumes.iter().map(|v| v.device_name.as_deref().unwrap_or_default()).collect();
-        self.attach_as(ids, &names, &plan.spare_names, instance).await
+        self.attach_as(ids, &names, &plan.spare_names, instance, || {}).await
     }
 
     /// Attaches the volumes by these device names, or by spare ones. Where there is no spare one, a name that is in use
-    /// is waited for: another volume that had it was detached a moment before.
+    /// is waited for: another volume that had it was detached a moment before. `taken` is called as soon as EC2 has, or may
+    /// have, taken one of the calls.
     ///
     /// # Errors
     /// The first that is not.
@@ -187,6 +192,7 @@ impl<E: Volumes> Waiting<'_, E> {
         names: &[&str],
         spare: &[String],
         instance: &InstanceId,
+        mut taken: impl FnMut(),
     ) -> Result<(), Stopped> {
         self.interrupted()?;
         let here = |v: &VolumeView| v.attachments.iter().any(|a| a.instance.as_ref() == Some(instance));
@@ -205,17 +211,25 @@ impl<E: Volumes> Waiting<'_, E> {
             Ok(seen.iter().all(|v| v.attachments.iter().all(|a| !under_way(&a.state))))
         })
         .await?;
+        if free.len() < ids.len() {
+            taken();
+        }
         let (mut left, end) = (spare.iter(), self.clock.elapsed() + NAMES);
         for (id, name) in ids.iter().zip(names).filter(|(id, _)| free.contains(id)) {
             let mut name = *name;
             loop {
                 let asked = async || self.ec2.inner().attach_volume(id, instance, name).await;
                 match self.ec2.call("AttachVolume", asked).await {
-                    Ok(()) => break,
+                    Ok(()) => break taken(),
                     // Its answer got lost, and it is attached: to whom, is looked at below.
-                    Err(Ec2Error::Refused { code, .. }) if code == "VolumeInUse" => break,
+                    Err(Ec2Error::Refused { code, .. }) if code == "VolumeInUse" => break taken(),
                     // A name that was free a moment ago, or is not free yet.
-                    Err(e) if !is_name_in_use(&e) => return Err(e.into()),
+                    Err(e) if !is_name_in_use(&e) => {
+                        if !matches!(e, Ec2Error::Refused { .. }) {
+                            taken();
+                        }
+                        return Err(e.into());
+                    }
                     Err(e) => match left.next() {
                         Some(another) => name = another,
                         None if spare.is_empty() && self.clock.elapsed() < end => {
@@ -256,7 +270,21 @@ impl<E: Volumes> Waiting<'_, E> {
     /// # Errors
     /// The first that stays.
     pub async fn detach(&self, ids: &[VolumeId], from: Option<&InstanceId>) -> Result<(), Stopped> {
-        // EC2 detaches none that it still attaches.
+        let attached = self.attached(ids, &[], from).await?;
+        self.detach_these(ids, &[], &attached, from, || {}).await
+    }
+
+    /// Those of these volumes that are attached to this instance. Waits for those that EC2 still attaches: it detaches none
+    /// of them. The volumes `shown` have to be in its answers; of the others, one that is missing is gone.
+    ///
+    /// # Errors
+    /// One that is attached elsewhere.
+    pub(super) async fn attached(
+        &self,
+        ids: &[VolumeId],
+        shown: &[VolumeId],
+        from: Option<&InstanceId>,
+    ) -> Result<BTreeSet<VolumeId>, Stopped> {
         let mut attached = BTreeSet::new();
         self.until(ids, |seen| {
             let all = || seen.iter().flat_map(|v| v.attachments.iter().map(move |a| (v, a)));
@@ -266,17 +294,37 @@ impl<E: Volumes> Waiting<'_, E> {
                 return Err(format!("{} is attached elsewhere: take it back there", volume.id));
             }
             attached = all().filter(|(_, a)| a.state == "attached").map(|(v, _)| v.id.clone()).collect();
-            Ok(all().all(|(_, a)| a.state != "attaching"))
+            Ok(are_shown(seen, shown) && all().all(|(_, a)| a.state != "attaching"))
         })
         .await?;
-        for id in &attached {
+        Ok(attached)
+    }
+
+    /// Detaches what [`Waiting::attached`] has found, and waits until all are. `taken` is called as soon as EC2 has, or may
+    /// have, taken one of the calls.
+    ///
+    /// # Errors
+    /// The first that stays.
+    pub(super) async fn detach_these(
+        &self,
+        ids: &[VolumeId],
+        shown: &[VolumeId],
+        attached: &BTreeSet<VolumeId>,
+        from: Option<&InstanceId>,
+        mut taken: impl FnMut(),
+    ) -> Result<(), Stopped> {
+        for id in attached {
             let Some(instance) = from else { continue };
             let asked = async || match self.ec2.inner().detach_volume(id, instance).await {
                 // Its answer got lost, and it is detached.
                 Err(Ec2Error::Refused { code, .. }) if code == "IncorrectState" => Ok(()),
                 other => other,
             };
-            self.ec2.call("DetachVolume", asked).await?;
+            let said = self.ec2.call("DetachVolume", asked).await;
+            if !matches!(said, Err(Ec2Error::Refused { .. })) {
+                taken();
+            }
+            said?;
         }
         self.until(ids, |seen| {
             if let Some(busy) = seen.iter().find(|v| v.attachments.iter().any(|a| a.state == "busy")) {
@@ -284,8 +332,12 @@ impl<E: Volumes> Waiting<'_, E> {
             }
             // EC2 deletes none that it still makes.
             let under_way = |v: &VolumeView| matches!(v.state.as_str(), "in-use" | "creating");
-            Ok(seen.iter().all(|v| v.attachments.is_empty() && !under_way(v)))
+            Ok(are_shown(seen, shown) && seen.iter().all(|v| v.attachments.is_empty() && !under_way(v)))
         })
         .await
     }
+}
+
+fn are_shown(seen: &[VolumeView], ids: &[VolumeId]) -> bool {
+    ids.iter().all(|id| seen.iter().any(|v| v.id == *id))
 }

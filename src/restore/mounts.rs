@@ -9,16 +9,16 @@ use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::{Mode, fstat, mkdirat};
 
 use super::disks;
 use crate::host::beneath;
 use crate::host::mount_api;
-use crate::host::mountinfo;
+use crate::host::mountinfo::{self, MountLine};
 use crate::host::trust::{self, Trusted};
 use crate::ids::{DevNo, VolumeId};
 use crate::path_encoding::shown;
+use crate::unmount::covered;
 
 /// A mount of the filesystem on this device, attached nowhere. `root`: the subvolume of btrfs.
 ///
@@ -192,14 +192,21 @@ pub fn unmount_all(root: &Path, volumes: &[VolumeId], tell: &dyn Fn(&str)) -> Re
         let devices = disks::of(root, volume)?;
         ids.extend(devices.iter().flat_map(|d| disks::mounts_of(&table.lines, d)).map(|line| line.id));
     }
+    unmount(&table.lines, &ids, tell)
+}
+
+/// Unmounts the mounts with these ids, innermost first.
+///
+/// # Errors
+/// The first that stays.
+pub fn unmount(lines: &[MountLine], ids: &BTreeSet<u32>, tell: &dyn Fn(&str)) -> Result<(), String> {
     // What was mounted last is on top.
-    for line in table.lines.iter().rev().filter(|line| ids.contains(&line.id)) {
+    for line in lines.iter().rev().filter(|line| ids.contains(&line.id)) {
         let place = shown(&line.mount_point);
-        // umount(2) takes a path: it has to lead to this mount, and to no other that covers it.
-        beneath::mount_root(line).map_err(|e| format!("{place} cannot be unmounted: {}", e.desc()))?;
         let end = Instant::now() + BUSY;
         loop {
-            match umount2(&line.mount_point, MntFlags::UMOUNT_NOFOLLOW) {
+            // Each time anew: its path has to lead to this mount, and to no other that covers it by now.
+            match covered::unmount(lines, &line.mount_point, line.id) {
                 Ok(()) => break,
                 Err(Errno::EBUSY) if Instant::now() < end => std::thread::sleep(Duration::from_millis(20)),
                 Err(e) => {

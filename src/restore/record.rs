@@ -17,6 +17,9 @@ use crate::ids::{RunId, VolumeId};
 
 /// Version of the file.
 const VERSION: u32 = 1;
+/// Of a restore in place: a build that does not know of these would take one for a restore beside, and its old volumes
+/// for nobody's.
+const IN_PLACE_VERSION: u32 = 2;
 /// No restore of 128 volumes is as long.
 const MOST: u64 = 4 << 20;
 
@@ -60,7 +63,7 @@ impl Record {
     #[must_use]
     pub fn of(plan: RestorePlan) -> Self {
         Self {
-            version: VERSION,
+            version: if plan.in_place.is_some() { IN_PLACE_VERSION } else { VERSION },
             plan,
             began: Timestamp::now(),
             folders: Vec::new(),
@@ -104,7 +107,7 @@ pub fn read(state_dir: &Path, id: &RunId) -> std::io::Result<Option<Record>> {
         Err(e) => return Err(e),
     };
     let record: Record = serde_json::from_slice(&text)?;
-    if record.version != VERSION {
+    if ![VERSION, IN_PLACE_VERSION].contains(&record.version) {
         return Err(Error::new(ErrorKind::InvalidData, format!("it has version {}", record.version)));
     }
     Ok(Some(record))

@@ -7,7 +7,7 @@
 //! In: the id of a restore; EC2, this host. Out: nothing of it is left. Must never: delete a volume that a restore has
 //! not made, or unmount anything but its own disks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use super::{disks, hide, mounts};
 use crate::clock::Clock;
 use crate::ec2::keep::Wanted;
 use crate::ec2::repeat::Repeating;
-use crate::ec2::volumes::{IN_PLACE_TAG, RESTORE_TAG, VolumeView, Volumes, Which};
+use crate::ec2::volumes::{IN_PLACE_TAG, REPLACED_TAG, RESTORE_TAG, VolumeView, Volumes, Which};
 use crate::ec2::{RUN_TAG, TaggedSnapshot};
 use crate::host::mountinfo;
 use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
@@ -93,10 +93,16 @@ pub async fn look<E: Volumes>(
         true => Vec::new(),
         false => snapshots(ec2, &Wanted::Ids(ids)).await?,
     };
+    let kept = kept_by_others(on, id)?;
     let mut remains =
         Remains { id: id.clone(), volumes: Vec::new(), doubtful: Vec::new(), record: record.clone() };
     for volume in found {
         let stranger = match &record {
+            _ if kept.contains_key(&volume.id) || volume.tag(REPLACED_TAG).is_some() => {
+                let tag = volume.tag(REPLACED_TAG).map(|by| printable(by).into_owned());
+                let by = kept.get(&volume.id).map(RunId::to_string).or(tag).unwrap_or_default();
+                Some(format!("restore {by} has put another one in its place, and keeps it for its --undo"))
+            }
             _ if made.contains(&volume.id) => None,
             Some(record) => not_of(record, &volume),
             None => not_by_tags(&volume, &of_sets, on),
@@ -107,6 +113,22 @@ pub async fn look<E: Volumes>(
         }
     }
     Ok(remains)
+}
+
+/// Volumes that restores in place on this host have replaced, and will put back when they are asked to.
+fn kept_by_others(on: Here<'_>, id: &RunId) -> Result<BTreeMap<VolumeId, RunId>, Stopped> {
+    let unknown =
+        |e: std::io::Error| here(format!("what this host remembers of restores cannot be read: {e}"));
+    let mut kept = BTreeMap::new();
+    for other in record::all(on.state_dir).map_err(unknown)?.into_iter().filter(|other| other != id) {
+        // One that cannot be read has its tag on them.
+        let Ok(Some(record)) = record::read(on.state_dir, &other) else { continue };
+        if record.moving.stage.has_touched() {
+            let old = record.plan.in_place.iter().flat_map(|p| &p.old);
+            kept.extend(old.map(|o| (o.volume.clone(), other.clone())));
+        }
+    }
+    Ok(kept)
 }
 
 /// Why a volume with the tag is not one whose id this host did not get to note: killed in the call that makes it.

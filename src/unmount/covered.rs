@@ -155,7 +155,7 @@ fn folder(stack: &Stack<'_>, mount_point: &Path) -> nix::Result<(Identity, Owned
 
 /// Unmounts what is on top at this place, neither forced nor lazily: past no link, and only if it is the mount
 /// with this id.
-pub(super) fn unmount(lines: &[MountLine], mount_point: &Path, id: u32) -> nix::Result<()> {
+pub(crate) fn unmount(lines: &[MountLine], mount_point: &Path, id: u32) -> nix::Result<()> {
     let stack = Stack::at(lines, mount_point).ok_or(Errno::ESTALE)?;
     let (above, name) = stack.above(mount_point)?;
     let top = entry(&above, name)?;

@@ -29,6 +29,20 @@ impl Recipe {
         Some(moved)
     }
 
+    /// The recipe of the same filesystems at another time: a subvolume, or a folder that a mount shows, may have been made
+    /// anew since, by the same name.
+    #[must_use]
+    pub fn of_another_time(mut self) -> Self {
+        for mount in &mut self.mounts {
+            if let Some(covered) = &mut mount.covered {
+                covered.root = None;
+            }
+            let named = |o: &&str| !o.starts_with("subvolid=");
+            mount.super_options = mount.super_options.split(',').filter(named).collect::<Vec<_>>().join(",");
+        }
+        self
+    }
+
     /// The recipe on another boot: the numbers of what its mounts covered are of that boot.
     #[must_use]
     pub fn on_another_boot(mut self) -> Self {

@@ -253,6 +253,9 @@ fn differences(recipe: &Recipe) -> Vec<String> {
 fn difference(mount: &Mounted, line: &MountLine) -> Option<String> {
     let place = mount.mount_point.display();
     let shown = line.super_options.to_string_lossy();
+    // The number of a subvolume counts where one was asked for.
+    let any = |o: &&str| mount.super_options.contains("subvolid=") || !o.starts_with("subvolid=");
+    let shown = shown.split(',').filter(any).collect::<Vec<_>>().join(",");
     if line.options != mount.options {
         return Some(format!(
             "{place} has the mount options {}, and had {} before",

@@ -172,12 +172,13 @@ fn what_fails_halfway_puts_the_old_ones_back() {
     let (mounts, before) = (as_mounted(&space, &BOTH), attached(&space));
     let refused =
         ["--kind", "error", "--code", "UnauthorizedOperation", "--status", "403", "--message", "not now"];
-    for (action, call) in [
-        ("CreateVolume", "2"),
-        ("DetachVolume", "1"),
-        ("DetachVolume", "2"),
-        ("AttachVolume", "1"),
-        ("AttachVolume", "2"),
+    for (action, call, kept) in [
+        ("CreateVolume", "2", false),
+        ("DetachVolume", "1", false),
+        ("DetachVolume", "2", false),
+        ("AttachVolume", "1", false),
+        // The first one was there: systemd may have mounted it, and something may have been written to it.
+        ("AttachVolume", "2", true),
     ] {
         let add = ["faults", "add", "--action", action, "--call", call];
         space.rig.sim(&[&add[..], &refused].concat());
@@ -190,8 +191,163 @@ fn what_fails_halfway_puts_the_old_ones_back() {
             (mounts.clone(), before.clone()),
             "{action} {call}"
         );
-        assert!(listed(&space).is_empty(), "{action} {call}: {}", failed.err);
+        let left = listed(&space);
+        assert_eq!(left.len(), usize::from(kept), "{action} {call}: {}", failed.err);
+        for restore in left {
+            failed.says("kept with what was written");
+            space
+                .run(&["restore", "--undo", restore["id"].as_str().unwrap()])
+                .exits(0)
+                .says("nothing is left");
+        }
+        assert!(listed(&space).is_empty());
     }
+}
+
+/// What is mounted again without EC2's help is, whatever EC2 says.
+#[test]
+fn what_never_left_is_mounted_again_although_ec2_refuses_everything() {
+    let (space, set) = two();
+    let (mounts, before) = (as_mounted(&space, &BOTH), attached(&space));
+    let hold = ["faults", "add", "--action", "DetachVolume", "--call", "1", "--kind", "hold-before"];
+    let held = space.rig.sim(&hold).trim().to_owned();
+    let run = space.spawn(&["restore", &set, "--in-place"]);
+    space.rig.sim(&["faults", "wait", &held]);
+    space.rig.control("POST", "iam", "{\"deny\": [\"ec2:*\"]}");
+    space.rig.sim(&["faults", "release", &held]);
+    let ended = run.end();
+    ended.exits(77).says("what is left: `stillpoint restore --undo");
+    assert_eq!(
+        (content(&space, &BOTH), as_mounted(&space, &BOTH)),
+        (NEW.map(str::to_owned).to_vec(), mounts)
+    );
+    space.rig.control("POST", "iam", "{\"deny\": []}");
+    assert_eq!(attached(&space), before);
+    let id = listed(&space)[0]["id"].as_str().unwrap().to_owned();
+    restore(&space, &["--undo", &id]).exits(0).says("nothing is left");
+    assert_eq!(attached(&space), before);
+}
+
+/// The new volumes stay where the old ones cannot come, and come back where they went in vain.
+#[test]
+fn what_cannot_be_put_back_leaves_the_new_ones_in_place() {
+    let (space, set) = two();
+    let (mounts, before) = (as_mounted(&space, &BOTH), attached(&space));
+    let done = restore(&space, &[&set, "--in-place", "-o", "json"]).exits(0).record();
+    let id = done["restores"][0]["id"].as_str().unwrap().to_owned();
+    let now = attached(&space);
+    let in_place = || {
+        assert_eq!(
+            (content(&space, &BOTH), attached(&space)),
+            (OLD.map(str::to_owned).to_vec(), now.clone())
+        );
+        assert_eq!(as_mounted(&space, &BOTH), mounts);
+    };
+    let told = space.rig.calls("DetachVolume").len();
+    space.rig.control("POST", "iam", "{\"deny\": [\"ec2:AttachVolume\"]}");
+    restore(&space, &["--undo", &id]).exits(77).says("AttachVolume");
+    space.rig.control("POST", "iam", "{\"deny\": []}");
+    assert!(
+        space.rig.calls("DetachVolume")[told..].iter().all(|c| c["dry_run"] == true),
+        "it was asked before"
+    );
+    in_place();
+
+    let refused = ["--code", "UnauthorizedOperation", "--status", "403", "--message", "not now"];
+    let add = ["faults", "add", "--action", "AttachVolume", "--call", "2", "--kind", "error"];
+    space.rig.sim(&[&add[..], &refused].concat());
+    restore(&space, &["--undo", &id])
+        .exits(77)
+        .says("not now")
+        .says("the new volumes are put in place again");
+    in_place();
+
+    restore(&space, &["--undo", &id, "--dry-run"]).exits(0);
+    restore(&space, &["--continue", &id, "--dry-run"]).exits(64);
+    restore(&space, &["--undo", &id]).exits(0);
+    assert_eq!(attached(&space), before);
+    space.rig.sim(&["call", "DeleteVolume", &format!("VolumeId={}", now[0].1)]);
+    restore(&space, &["--undo", &id]).exits(0).says("nothing is left");
+}
+
+/// An old volume that somebody has deleted cannot come back.
+#[test]
+fn an_old_volume_that_is_gone_is_told_before_anything_is_touched() {
+    let (space, set) = two();
+    let before = attached(&space);
+    let done = restore(&space, &[&set, "--in-place", "-o", "json"]).exits(0).record();
+    let id = done["restores"][0]["id"].as_str().unwrap().to_owned();
+    let (now, calls) = (attached(&space), space.rig.calls("DetachVolume").len());
+    space.rig.sim(&["call", "DeleteVolume", &format!("VolumeId={}", before[1].1)]);
+    restore(&space, &["--undo", &id]).exits(11).says(&before[1].1).says("does not exist");
+    assert_eq!((content(&space, &BOTH), attached(&space)), (OLD.map(str::to_owned).to_vec(), now));
+    assert_eq!(space.rig.calls("DetachVolume").len(), calls);
+}
+
+/// Of two restores in place, the last one is taken back first; what the other one has put there is its to keep.
+#[test]
+fn restores_in_place_are_taken_back_in_reverse() {
+    let (space, first) = two();
+    let before = attached(&space);
+    let id = |done: Ended| done.exits(0).record()["restores"][0]["id"].as_str().unwrap().to_owned();
+    let one = id(restore(&space, &[&first, "--in-place", "-o", "json"]));
+    let between = attached(&space);
+    space.sh(&format!("for d in {} {}; do echo between >$d/f; done; sync", space.at("a"), space.at("b")));
+    let second = take(&space);
+    space.sh(&format!("for d in {} {}; do echo late >$d/f; done; sync", space.at("a"), space.at("b")));
+    let two = id(restore(&space, &[&second, "--in-place", "-o", "json"]));
+    assert_eq!(content(&space, &BOTH), ["between\n"; 2]);
+    let now = attached(&space);
+    restore(&space, &["--undo", &one]).exits(11).says("was replaced by restore").says(&two);
+    // Without the tag and the first one's record, what the second one keeps is still not anybody's to delete.
+    let record = space.path("state/restores").join(format!("{one}.json"));
+    std::fs::rename(&record, record.with_extension("gone")).unwrap();
+    for (_, volume) in &between {
+        let tags = ["Tag.1.Key=stillpoint:replaced-by", "Tag.2.Key=stillpoint:restore-in-place"];
+        let of = format!("ResourceId.1={volume}");
+        space.rig.sim(&[&["call", "DeleteTags", of.as_str()][..], &tags].concat());
+    }
+    restore(&space, &["--undo", &one]).exits(11).says("keeps it for its --undo");
+    std::fs::rename(record.with_extension("gone"), &record).unwrap();
+    assert_eq!(attached(&space), now);
+    restore(&space, &["--undo", &two]).exits(0);
+    assert_eq!(
+        (content(&space, &BOTH), attached(&space)),
+        (["late\n"; 2].map(str::to_owned).to_vec(), between)
+    );
+    restore(&space, &["--undo", &one]).exits(0);
+    assert_eq!((content(&space, &BOTH), attached(&space)), (NEW.map(str::to_owned).to_vec(), before));
+}
+
+/// What an image or a snapshot of another host has brought here is that host's.
+#[test]
+fn a_record_of_another_host_is_not_gone_on_with() {
+    let (space, set) = two();
+    let done = restore(&space, &[&set, "--in-place", "-o", "json"]).exits(0).record();
+    let id = done["restores"][0]["id"].as_str().unwrap().to_owned();
+    let (now, file) = (attached(&space), space.path("state/restores").join(format!("{id}.json")));
+    let text = std::fs::read_to_string(&file).unwrap();
+    let own: Value = serde_json::from_str(&text).unwrap();
+    let own = own["plan"]["instance"].as_str().unwrap();
+    std::fs::write(&file, text.replace(own, "i-0fedcba9876543210")).unwrap();
+    for way in ["--undo", "--continue"] {
+        restore(&space, &[way, &id]).exits(78).says("was begun on i-0fedcba9876543210");
+    }
+    assert_eq!((content(&space, &BOTH), attached(&space)), (OLD.map(str::to_owned).to_vec(), now));
+}
+
+/// What was made since the set was taken has no place in it.
+#[test]
+fn a_filesystem_that_is_younger_than_the_set_is_refused() {
+    let (space, set) = two();
+    let (b, device) = (space.at("b"), space.rig.device("b"));
+    space.sh(&format!("umount {b}; mkfs.xfs -qf {device}; mount {device} {b}"));
+    restore(&space, &[&set, "--in-place", "-n"])
+        .exits(78)
+        .says("was not on vol-")
+        .says("when the set was taken");
+    space.sh(&format!("umount {b}"));
+    restore(&space, &[&set, "--in-place", "-n"]).exits(0);
 }
 
 /// Killed anywhere, it goes on to the new volumes, or back to the old ones.
@@ -219,11 +375,14 @@ fn what_is_killed_goes_on_or_back() {
         run.signal(Signal::SIGKILL);
         assert_eq!(run.end().signal, Some(9), "{action} {call}");
         space.rig.sim(&["faults", "release", &held]);
+        // From the first attachment on, something may have been written to them.
         if on {
             restore(&space, &["--continue", &id]).exits(0).says("is restored in place");
             assert_eq!(content(&space, &BOTH), OLD, "{action} {call}");
             assert_eq!(as_mounted(&space, &BOTH), mounts);
-            restore(&space, &["--undo", &id]).exits(0);
+        }
+        if on || action == "AttachVolume" {
+            restore(&space, &["--undo", &id]).exits(0).says("once more deletes them");
         }
         restore(&space, &["--undo", &id]).exits(0).says("nothing is left");
         assert_eq!(content(&space, &BOTH), NEW, "{action} {call}");
@@ -334,5 +493,9 @@ fn units_are_stopped_before_and_started_after() {
     restore(&space, &[&[set.as_str(), "--in-place"], &units[..]].concat()).exits(77);
     assert_eq!(space.told(), [told, told, told].concat());
     assert_eq!(content(&space, &BOTH), NEW);
+    std::fs::write(space.path("stopping/start-db.service"), "exit 1\n").unwrap();
+    let done = restore(&space, &[&[set.as_str(), "--in-place"], &units[..]].concat());
+    done.exits(11).says("start it by hand").says("is restored in place");
+    assert_eq!(content(&space, &BOTH), OLD);
     restore(&space, &[&set, "--in-place", "--stop-unit", "--now"]).exits(64);
 }

@@ -15,13 +15,13 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::ids::{RunId, VolumeId};
 use crate::interrupt::Interrupt;
-use crate::path_encoding::shown;
 use crate::restore::carry_out::Here;
-use crate::restore::in_place::{Busy, Stage, There, back, forth};
-use crate::restore::make::{Stopped, Waiting};
+use crate::restore::identity;
+use crate::restore::in_place::{Busy, Stage, There, Unstarted, back, forth};
+use crate::restore::make::Waiting;
 use crate::restore::plan::{Reach, RestorePlan};
 use crate::restore::record::{self, Record};
-use crate::run::lock;
+use crate::run::{lock, planned};
 
 impl Restore {
     /// The plan, with everything that can be known before a volume is made.
@@ -63,7 +63,11 @@ impl Restore {
                 Error::from(e).hint(hint)
             })?;
         }
-        Ok(plan.with_mounts(&there))
+        if there.recipe.filesystems.iter().any(|f| f.fstype == "btrfs") {
+            // Kernels before 6.2 have to be told to forget the old disk.
+            identity::has_tool("btrfs").map_err(|what| Error::new(Exit::Config, what))?;
+        }
+        plan.with_mounts(&there, &layout).map_err(refused)
     }
 
     /// The new volumes are made: they come, and if they cannot, the old ones stay.
@@ -74,24 +78,24 @@ impl Restore {
         interrupt: &Interrupt,
     ) -> Result<Exit, Error> {
         let id = record.plan.id.clone();
-        if let Some(signal) = interrupt.pending() {
+        if let Some(signal) = interrupt.pending().filter(|_| record.moving.stage == Stage::Planned) {
             say(&format!(
                 "interrupted before the old volumes were touched: `stillpoint restore --continue {id}` goes on, --undo \
                  {id} takes it back"
             ));
             return Ok(end(Exit::After, Some(signal)));
         }
-        let _run = lock::take(&account.loaded.settings.run_dir, Duration::ZERO).await?;
         prepare_process();
         let state_dir = account.loaded.settings.state_dir.clone();
         let on = Here { root: "/".as_ref(), state_dir: &state_dir };
         let (ec2, never) = (account.calls(), Interrupt::never());
         let waiting = Waiting { ec2: &ec2, clock: &System, interrupt: &never, tell: &|line| say(line) };
         let stopped = match forth(&mut record, &waiting, on).await {
-            Ok(done) => {
+            Ok((done, unstarted)) => {
                 say(&format!("{} is restored in place", record.plan.set));
                 say(&format!("`stillpoint restore --undo {id}` puts the old volumes back"));
-                return self.tell(&record.plan, Some(&done), "done", Exit::Ok);
+                let exit = if unstarted.is_empty() { Exit::Ok } else { Exit::After };
+                return self.tell(&record.plan, Some(&done), "done", exit);
             }
             Err(stopped) => stopped,
         };
@@ -120,9 +124,13 @@ impl Restore {
         interrupt: &Interrupt,
     ) -> Result<Exit, Error> {
         let id = record.plan.id.clone();
+        of_this_host(account, &record).await?;
         match record.moving.stage {
             Stage::Planned => self.carry_out(account, record, interrupt).await,
-            Stage::Forth => self.exchange(account, record, interrupt).await,
+            Stage::Forth => {
+                let _run = lock::take(&account.loaded.settings.run_dir, Duration::ZERO).await?;
+                self.exchange(account, record, interrupt).await
+            }
             Stage::There => {
                 say(&format!("restore {id} is done"));
                 Ok(Exit::Ok)
@@ -134,28 +142,30 @@ impl Restore {
         }
     }
 
-    /// Puts the old volumes of a restore in place back. False where there is nothing of that to do.
-    pub(super) async fn old_ones_back(&self, account: &Account, id: &RunId) -> Result<bool, Error> {
+    /// Puts the old volumes of a restore in place back. None where there is nothing of that to do, or the new ones are
+    /// nobody's yet.
+    pub(super) async fn old_ones_back(&self, account: &Account, id: &RunId) -> Result<Option<Exit>, Error> {
         let settings = &account.loaded.settings;
         let known = record::read(&settings.state_dir, id).ok().flatten();
-        let Some(mut record) = known.filter(|r| r.plan.in_place.is_some()) else { return Ok(false) };
+        let Some(mut record) = known.filter(|r| r.plan.in_place.is_some()) else { return Ok(None) };
+        of_this_host(account, &record).await?;
         // Killed before anything was unmounted, it may have stopped units.
         let stopped = record.moving.stage == Stage::Planned && !record.moving.stopped.is_empty();
         if !stopped && !record.moving.stage.has_touched() {
-            return Ok(false);
+            return Ok(None);
         }
         let _run = lock::take(&settings.run_dir, Duration::ZERO).await?;
         prepare_process();
         let on = Here { root: "/".as_ref(), state_dir: &settings.state_dir };
         let (ec2, never) = (account.calls(), Interrupt::never());
         let waiting = Waiting { ec2: &ec2, clock: &System, interrupt: &never, tell: &|line| say(line) };
-        self.put_back(&mut record, &waiting, on).await?;
+        let unstarted = self.put_back(&mut record, &waiting, on).await?;
         say("the old volumes are back");
         if !record.moving.handed_over {
-            return Ok(false);
+            return Ok(None);
         }
         say(&kept(id));
-        Ok(true)
+        Ok(Some(if unstarted.is_empty() { Exit::Ok } else { Exit::After }))
     }
 
     async fn put_back<E: crate::ec2::volumes::Volumes>(
@@ -163,10 +173,13 @@ impl Restore {
         record: &mut Record,
         waiting: &Waiting<'_, E>,
         on: Here<'_>,
-    ) -> Result<(), Error> {
+    ) -> Result<Unstarted, Error> {
         let before = record.moving.stage;
-        let Err(stopped) = back(record, waiting, on).await else { return Ok(()) };
-        // Who keeps the new ones busy has kept them: nothing was touched.
+        let stopped = match back(record, waiting, on).await {
+            Ok(unstarted) => return Ok(unstarted),
+            Err(stopped) => stopped,
+        };
+        // Nothing was touched, or the new ones are in place again.
         if before == Stage::There && record.moving.stage == before {
             return Err(error(stopped));
         }
@@ -179,12 +192,10 @@ impl Restore {
                 old.volume, old.device_name
             ));
         }
-        by_hand.extend(plan.filesystems.iter().map(|f| format!("mount {}", shown(&f.source))));
-        let what = match stopped {
-            Stopped::Ec2(e) => e.to_string(),
-            other => other.to_string(),
-        };
-        Err(Error::new(Exit::NotMounted, format!("the old volumes could not be put back: {what}")).hint(
+        let old: Vec<VolumeId> =
+            plan.in_place.iter().flat_map(|p| &p.old).map(|o| o.volume.clone()).collect();
+        by_hand.extend(record.moving.by_hand(&old));
+        Err(Error::new(Exit::NotMounted, format!("the old volumes could not be put back: {stopped}")).hint(
             format!(
                 "mend that, then `stillpoint restore --undo {}`; by hand: {}",
                 plan.id,
@@ -192,6 +203,23 @@ impl Restore {
             ),
         ))
     }
+}
+
+/// Refuses what another host began: its record came here with an image or a snapshot of that host, and its volumes may be
+/// in use there.
+async fn of_this_host(account: &Account, record: &Record) -> Result<(), Error> {
+    let identity = match &account.identity {
+        Some(identity) => identity.clone(),
+        None => planned::identify(&account.loaded).await?,
+    };
+    let (plan, own, region) = (&record.plan, identity.instance_id, &account.region);
+    if plan.instance.as_ref() == Some(&own) && plan.region == *region {
+        return Ok(());
+    }
+    let other = plan.instance.as_ref().map_or("none", |i| i.as_str());
+    let what =
+        format!("restore {} was begun on {other} in {}, and this is {own} in {region}", plan.id, plan.region);
+    Err(Error::new(Exit::Config, what).hint("go on there; nothing was touched"))
 }
 
 fn kept(id: &RunId) -> String {

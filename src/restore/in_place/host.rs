@@ -28,6 +28,8 @@ pub struct There {
     pub recipe: Recipe,
     /// For each filesystem of the recipe: the number of its volume, and its partition.
     pub places: Vec<(usize, Option<u32>)>,
+    /// And its UUID, where it has one that can be read.
+    pub uuids: Vec<Option<String>>,
     lines: Vec<MountLine>,
     targets: Targets,
 }
@@ -56,7 +58,8 @@ impl There {
         let table = mountinfo::read(Path::new("/"), "self").map_err(|e| unreadable(e.to_string()))?;
         let lines = table.whole().map_err(|e| unreadable(e.to_string()))?;
         let devices = block::devices(root).map_err(|e| unreadable(e.to_string()))?;
-        let (mut wanted, mut places, mut ids) = (Vec::new(), Vec::new(), BTreeSet::new());
+        let (mut wanted, mut places, mut uuids, mut ids) =
+            (Vec::new(), Vec::new(), Vec::new(), BTreeSet::new());
         for (number, volume) in volumes.iter().enumerate() {
             let found = disks::of(root, volume).map_err(unreadable)?;
             if found.is_empty() && all {
@@ -86,6 +89,7 @@ impl There {
                     devices: vec![Device { path, dev: one.dev }],
                 });
                 places.push((number, disks::partition(one)));
+                uuids.push(mounts.first().and_then(|l| disks::uuid(one, &l.fstype).ok().flatten()));
             }
         }
         // No other mount is left without what it is mounted on, and nothing mounts again what goes.
@@ -116,7 +120,7 @@ impl There {
             devs: ours().rev().map(|l| (l.dev, l.mount_point.clone())).collect(),
             spreads,
         };
-        Ok(Self { recipe: made, places, lines, targets })
+        Ok(Self { recipe: made, places, uuids, lines, targets })
     }
 
     /// Refuses where this folder is on what would go.
@@ -134,6 +138,16 @@ impl There {
                 "choose other volumes with --mount, or put it elsewhere",
             ),
         }
+    }
+
+    /// Unmounts them, innermost first, and nothing else: what was mounted of these volumes since has no recipe, and is in
+    /// the way of their claim.
+    ///
+    /// # Errors
+    /// The first mount that stays.
+    pub fn unmount(&self, tell: &dyn Fn(&str)) -> Result<(), String> {
+        let ids: BTreeSet<u32> = self.targets.ids.keys().copied().collect();
+        super::super::mounts::unmount(&self.lines, &ids, tell)
     }
 
     /// Waits until nobody keeps them busy that `counts` selects.
@@ -216,6 +230,9 @@ fn on_this_alone(
 ) -> Result<(), Refusal> {
     let Some(line) = mounts.first() else { return Ok(()) };
     let place = shown(&line.mount_point);
+    if let Some(other) = mounts.iter().find(|l| l.fstype != line.fstype) {
+        return no(format!("{place} is {}, and {} elsewhere", line.fstype, other.fstype), BY_HAND);
+    }
     let several = |what: &str| no(format!("{place} is on several devices ({what})"), BY_HAND);
     let options = line.super_options.to_string_lossy().into_owned();
     if let Some(option) = options.split(',').find(|o| OTHER_DEVICES.iter().any(|key| o.starts_with(key))) {

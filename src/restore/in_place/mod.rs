@@ -17,7 +17,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::exchange::{back, forth};
+pub use self::exchange::{Unstarted, back, forth};
 pub use self::host::{Busy, There};
 
 use super::options::MountOptions;
@@ -25,7 +25,10 @@ use super::plan::{Host, PlannedFilesystem, PlannedMount, Refusal, RestorePlan};
 use crate::config::settings::Hook;
 use crate::ec2::volumes::{IN_PLACE_TAG, VolumeView};
 use crate::ids::VolumeId;
-use crate::unmount::Recipe;
+use crate::path_encoding::shown;
+use crate::sets::layout::Layout;
+use crate::sets::lines::SetFilesystem;
+use crate::unmount::{Device, Recipe, Superblock, by_hand};
 
 /// What is exchanged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,9 +88,12 @@ pub struct Moving {
     pub boot: Option<String>,
     /// Units that were stopped.
     pub stopped: Vec<Hook>,
-    /// Something of the new volumes may have been mounted, and written to.
+    /// The new volumes may have been attached, and so be mounted and written to.
     #[serde(default)]
     pub handed_over: bool,
+    /// EC2 was asked to detach or attach something since the way was begun. Until then all are where they were.
+    #[serde(default)]
+    pub asked: bool,
 }
 
 fn no<T>(what: impl Into<String>, hint: impl Into<String>) -> Result<T, Refusal> {
@@ -152,9 +158,28 @@ impl RestorePlan {
         Ok(self)
     }
 
-    /// The same, with what is mounted now.
-    #[must_use]
-    pub fn with_mounts(mut self, there: &There) -> Self {
+    /// The same, with what is mounted now. `layout` is what was mounted when the set was taken.
+    ///
+    /// # Errors
+    /// What is mounted now and was not there then: its place would stay empty.
+    pub fn with_mounts(mut self, there: &There, layout: &Layout) -> Result<Self, Refusal> {
+        for ((filesystem, (number, _)), uuid) in
+            there.recipe.filesystems.iter().zip(&there.places).zip(&there.uuids)
+        {
+            let volume = &self.volumes[*number].source;
+            let same = |f: &&SetFilesystem| {
+                let one = f.uuid.is_none() || uuid.is_none() || f.uuid == *uuid;
+                f.volumes.contains(volume) && f.fstype == filesystem.fstype && one
+            };
+            if !layout.filesystems.iter().any(|f| same(&f)) {
+                let of = there.recipe.mounts.iter().find(|m| there.recipe.filesystems[m.of] == *filesystem);
+                let place = of.map_or_else(String::new, |m| shown(&m.mount_point));
+                return no(
+                    format!("{place} is a filesystem that was not on {volume} when the set was taken"),
+                    format!("umount {place} first, or restore it beside what is there"),
+                );
+            }
+        }
         self.to = PathBuf::from("/");
         let mounts = there.recipe.mounts.iter();
         self.filesystems = mounts
@@ -173,6 +198,22 @@ impl RestorePlan {
         if self.filesystems.is_empty() {
             self.notes.push("nothing of the old volumes is mounted, and nothing will be".to_owned());
         }
-        self
+        Ok(self)
+    }
+}
+
+impl Moving {
+    /// The commands that mount by hand what was mounted, of these volumes: by links that udev makes of their ids.
+    #[must_use]
+    pub fn by_hand(&self, volumes: &[VolumeId]) -> Vec<String> {
+        let of = |((number, partition), filesystem): (&(usize, Option<u32>), &Superblock)| {
+            let volume = volumes.get(*number)?.as_str().replace('-', "");
+            let part = partition.map_or_else(String::new, |n| format!("-part{n}"));
+            let path = format!("/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_{volume}{part}").into();
+            Some(Device { path, dev: filesystem.devices.first()?.dev })
+        };
+        let devices: Option<Vec<Device>> = self.places.iter().zip(&self.recipe.filesystems).map(of).collect();
+        let moved = devices.and_then(|devices| self.recipe.moved(&devices));
+        moved.iter().flat_map(|recipe| recipe.mounts.iter().map(|m| by_hand(recipe, m))).collect()
     }
 }
