@@ -25,7 +25,7 @@ macro_rules! ec2_id {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(Text<22>);
+        pub struct $name(Text<{ $prefix.len() + 17 }>);
 
         impl $name {
             /// The id as EC2 writes it.
@@ -113,6 +113,10 @@ ec2_id!(
 ec2_id!(
     /// An AMI, `ami-0123456789abcdef0`.
     ImageId, "ami-", "an image id", "ami-0123456789abcdef0"
+);
+ec2_id!(
+    /// A task that replaces a root volume, `replacevol-0123456789abcdef0`.
+    RootTaskId, "replacevol-", "the id of a task", "replacevol-0123456789abcdef0"
 );
 
 impl VolumeId {

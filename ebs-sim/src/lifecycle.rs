@@ -107,6 +107,13 @@ async fn replace(sim: Arc<Sim>, id: TaskId) {
     set_state(TaskState::InProgress);
     let pause = seconds(sim.world().scenario.volume_times.seconds_to_replace_root);
     tokio::time::sleep(pause).await;
+    if task.loses_root {
+        sim.change().lose_root();
+        publish(&sim).await;
+        set_state(TaskState::FailingDetached);
+        tokio::time::sleep(LOOK).await;
+        return set_state(TaskState::FailedDetached);
+    }
     let device = match window {
         Some(window) => blocking(&sim, move |sim| sim.host().expose(&sim.store, window)).await,
         None => None,

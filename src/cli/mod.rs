@@ -4,6 +4,7 @@
 //! its input is checked.
 
 mod after;
+mod ask;
 mod clone;
 mod config;
 mod copy;

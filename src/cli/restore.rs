@@ -5,30 +5,32 @@
 
 mod document;
 mod in_place;
+mod list;
+mod root;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 
-use self::document::{Document, OfRestore, OfVolume, VERSION};
+use self::document::{Document, OfRestore, VERSION};
+use self::root::OfRoot;
 use super::sets::{Account, SetName, alone, set_name};
 use super::start::{end, listen};
 use super::{Global, Output, absolute, print, print_document, say};
 use crate::clock::System;
 use crate::config;
 use crate::ec2::repeat::Repeating;
-use crate::ec2::volumes::{IN_PLACE_TAG, RESTORE_TAG, Volumes as _, Which};
+use crate::ec2::volumes::Volumes as _;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::host::lock::FileLock;
 use crate::ids::RunId;
 use crate::interrupt::Interrupt;
-use crate::path_encoding::printable;
 use crate::report;
 use crate::restore::carry_out::{Done, Here, carry_out};
 use crate::restore::make::{Stopped, Waiting};
-use crate::restore::plan::{Asked, Host, RESTORE_OF_TAG, Reach, Refusal, RestorePlan, plan};
+use crate::restore::plan::{Asked, Host, Reach, Refusal, RestorePlan, plan};
 use crate::restore::record::{self, Record};
 use crate::restore::undo::{look, undo};
 use crate::restore::{disks, identity, mounts};
@@ -64,6 +66,8 @@ pub(super) struct Restore {
     /// Stop this unit before, and start it again after; can be repeated.
     #[arg(long, value_name = "UNIT", requires = "in_place", value_parser = unit)]
     stop_unit: Vec<String>,
+    #[command(flatten)]
+    of_root: OfRoot,
     /// The Availability Zone to make them in [default: this instance's].
     #[arg(long, value_name = "ZONE", value_parser = zone)]
     az: Option<String>,
@@ -116,7 +120,7 @@ fn unit(text: &str) -> Result<String, String> {
 impl Restore {
     pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
         let interrupt = listen()?;
-        let here = !self.no_attach && !self.left && self.undo.is_none();
+        let here = !self.no_attach && !self.left && self.undo.is_none() && !self.of_root.elsewhere();
         let account = Account::connect(global, None, here).await?;
         if self.left {
             return self.list(&account).await;
@@ -128,6 +132,9 @@ impl Restore {
         };
         if let Some(id) = &self.undo {
             return self.take_back(&account, id, &interrupt).await;
+        }
+        if self.of_root.root {
+            return self.replace_root(&account, &interrupt).await;
         }
         let plan = match &self.go_on {
             Some(id) => return self.carry_on(&account, id, &interrupt).await,
@@ -220,6 +227,9 @@ impl Restore {
             Error::new(Exit::Config, format!("what this host remembers of {id} cannot be read: {e}"))
         })?;
         let Some(known) = known else {
+            if let Some(exit) = self.carry_on_root(account, id, interrupt).await? {
+                return Ok(exit);
+            }
             return Err(Error::new(Exit::Config, format!("this host knows of no restore {id}"))
                 .hint("`stillpoint restore --list` shows which there are; --undo takes one back from its tags alone"));
         };
@@ -282,6 +292,7 @@ impl Restore {
     }
 
     async fn take_back(&self, account: &Account, id: &RunId, interrupt: &Interrupt) -> Result<Exit, Error> {
+        self.no_root_back(account, id).await?;
         if self.dry_run {
             let on = Here { root: "/".as_ref(), state_dir: &account.loaded.settings.state_dir };
             let remains = look(&account.calls(), &System, on, id).await.map_err(error)?;
@@ -323,69 +334,6 @@ impl Restore {
                 .hint("if it is nobody's, delete it by hand"));
         }
         Ok(())
-    }
-
-    /// Which restores there are.
-    async fn list(&self, account: &Account) -> Result<Exit, Error> {
-        let ec2 = account.calls();
-        let which = Which::WithTag(RESTORE_TAG.to_owned());
-        let asked = async || ec2.inner().volumes_that_are(&which).await;
-        let volumes = ec2.call("DescribeVolumes", asked).await.map_err(Error::from)?;
-        let mut all: Vec<OfRestore<'_>> = Vec::new();
-        for volume in volumes.into_iter().filter(|v| !v.is_gone()) {
-            let Some(id) = volume.tag(RESTORE_TAG).and_then(|id| id.parse::<RunId>().ok()) else { continue };
-            let at = all.iter().position(|r| r.id == id).unwrap_or_else(|| {
-                let set = volume.tag(RESTORE_OF_TAG).and_then(|id| id.parse().ok());
-                let (volumes, mounts, notes) = (Vec::new(), Vec::new(), Vec::new());
-                all.push(OfRestore {
-                    id,
-                    set,
-                    region: &account.region,
-                    state: "there",
-                    in_place: volume.tag(IN_PLACE_TAG).is_some(),
-                    volumes,
-                    mounts,
-                    notes,
-                });
-                all.len() - 1
-            });
-            let attached = volume.attachments.first();
-            all[at].volumes.push(OfVolume {
-                source: volume.tag(crate::restore::plan::RESTORE_VOLUME_TAG).and_then(|id| id.parse().ok()),
-                snapshot: volume.snapshot.clone(),
-                size_gib: volume.size_gib,
-                volume_type: None,
-                device_name: attached.map(|a| a.device_name.clone()),
-                state: Some(match attached.and_then(|a| a.instance.as_ref()) {
-                    Some(instance) => format!("attached to {instance}"),
-                    None => volume.state.clone(),
-                }),
-                id: Some(volume.id),
-            });
-        }
-        match self.output {
-            Output::Json => {
-                let document =
-                    Document { version: VERSION, command: "list", restores: all, exit_code: Exit::Ok };
-                print_document(&document)?;
-            }
-            Output::Text => {
-                for restore in &all {
-                    let set = restore.set.as_ref().map_or("?", RunId::as_str);
-                    let how = if restore.in_place { ", in place" } else { "" };
-                    print(&format!("{} of {set}{how}", restore.id));
-                    for v in &restore.volumes {
-                        let id = v.id.as_ref().map_or("", |id| id.as_str());
-                        let state = printable(v.state.as_deref().unwrap_or(""));
-                        print(&format!("  {id}  {} GiB  {state}", v.size_gib));
-                    }
-                }
-                if all.is_empty() {
-                    say(&format!("there is no restore in {}", account.region));
-                }
-            }
-        }
-        Ok(Exit::Ok)
     }
 
     fn tell(

@@ -10,6 +10,7 @@ pub mod direct;
 mod images;
 mod keep;
 pub mod probe;
+mod roots;
 mod sort;
 mod volumes;
 

@@ -19,6 +19,7 @@ pub(crate) mod late;
 pub mod policy;
 pub(crate) mod reconcile;
 pub mod repeat;
+pub mod roots;
 pub(crate) mod sdk;
 pub mod tagging;
 pub mod volumes;

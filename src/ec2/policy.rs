@@ -6,6 +6,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::ec2::roots::ROOT_TAG;
 use crate::ec2::volumes::{REPLACED_TAG, RESTORE_TAG};
 use crate::ids::InstanceId;
 
@@ -28,6 +29,8 @@ pub enum Needing {
     Restore,
     /// `restore --in-place`, beside what `restore` needs: volumes that no restore has made.
     RestoreInPlace,
+    /// `restore --root`, also without what `restore` needs.
+    RestoreRoot,
     Image,
     /// `image delete`.
     ImageDelete,
@@ -83,6 +86,12 @@ enum On {
     Replaced,
     /// The same, and the one tag that they get.
     ReplacedTag,
+    /// A task that replaces a root.
+    RootTask,
+    /// The same, in the call that makes it.
+    RootTaskTags,
+    /// The volumes of it: any.
+    RootVolume,
     /// Volumes that are cloned, and their clones.
     Cloned,
     /// Clones, in the call that makes them.
@@ -97,7 +106,7 @@ enum On {
     OfAnImage,
 }
 
-const STATEMENTS: [On; 21] = [
+const STATEMENTS: [On; 24] = [
     On::All,
     On::New,
     On::Created,
@@ -113,6 +122,9 @@ const STATEMENTS: [On; 21] = [
     On::Attached,
     On::Replaced,
     On::ReplacedTag,
+    On::RootTask,
+    On::RootTaskTags,
+    On::RootVolume,
     On::Cloned,
     On::ClonedTags,
     On::OfARun,
@@ -128,7 +140,7 @@ use Needing::{
 };
 
 /// Which command makes which call, and on what.
-const TABLE: [(On, &str, &[Needing]); 61] = [
+const TABLE: [(On, &str, &[Needing]); 67] = [
     (
         On::All,
         "DescribeInstances",
@@ -141,6 +153,7 @@ const TABLE: [(On, &str, &[Needing]); 61] = [
             Doctor,
             List,
             Restore,
+            Needing::RestoreRoot,
             VerifyRestore,
             Image,
             Prune,
@@ -149,7 +162,17 @@ const TABLE: [(On, &str, &[Needing]); 61] = [
     (
         On::All,
         "DescribeVolumes",
-        &[Snapshot, Needing::Clone, Plan, Rehearse, Freeze, Doctor, Restore, VerifyRestore],
+        &[
+            Snapshot,
+            Needing::Clone,
+            Plan,
+            Rehearse,
+            Freeze,
+            Doctor,
+            Restore,
+            Needing::RestoreRoot,
+            VerifyRestore,
+        ],
     ),
     (
         On::All,
@@ -163,6 +186,7 @@ const TABLE: [(On, &str, &[Needing]); 61] = [
             Wait,
             Verify,
             Restore,
+            Needing::RestoreRoot,
             VerifyRestore,
             Image,
             ImageDelete,
@@ -232,6 +256,12 @@ const TABLE: [(On, &str, &[Needing]); 61] = [
     (On::Replaced, "DetachVolume", &[Needing::RestoreInPlace]),
     (On::ReplacedTag, "CreateTags", &[Needing::RestoreInPlace]),
     (On::ReplacedTag, "DeleteTags", &[Needing::RestoreInPlace]),
+    (On::All, "DescribeReplaceRootVolumeTasks", &[Needing::RestoreRoot]),
+    (On::OfASet, REPLACE_ROOT, &[Needing::RestoreRoot]),
+    (On::Attached, REPLACE_ROOT, &[Needing::RestoreRoot]),
+    (On::RootTask, REPLACE_ROOT, &[Needing::RestoreRoot]),
+    (On::RootTaskTags, "CreateTags", &[Needing::RestoreRoot]),
+    (On::RootVolume, REPLACE_ROOT, &[Needing::RestoreRoot]),
     (On::All, "DescribeVolumeStatus", &[Needing::Clone]),
     (On::Cloned, COPY_VOLUMES, &[Needing::Clone]),
     (On::ClonedTags, "CreateTags", &[Needing::Clone]),
@@ -261,6 +291,7 @@ const MANY: &str = "CreateSnapshots";
 const ONE: &str = "CreateSnapshot";
 const COPY: &str = "CopySnapshot";
 const CREATE_VOLUME: &str = "CreateVolume";
+const REPLACE_ROOT: &str = "CreateReplaceRootVolumeTask";
 const COPY_VOLUMES: &str = "CopyVolumes";
 const REGISTER: &str = "RegisterImage";
 
@@ -341,10 +372,11 @@ pub(crate) fn of_action(partition: &str, service: &str, action: &str) -> Vec<Str
             resource: json!([
                 format!("arn:{partition}:ec2:*::snapshot/*"),
                 format!("arn:{partition}:ec2:*::image/*"),
-                format!("arn:{partition}:ec2:*:*:volume/*")
+                format!("arn:{partition}:ec2:*:*:volume/*"),
+                format!("arn:{partition}:ec2:*:*:replace-root-volume-task/*")
             ]),
             condition: Some(json!({
-                "StringEquals": {"ec2:CreateAction": [MANY, ONE, COPY, CREATE_VOLUME, COPY_VOLUMES, REGISTER]}
+                "StringEquals": {"ec2:CreateAction": [MANY, ONE, COPY, CREATE_VOLUME, REPLACE_ROOT, COPY_VOLUMES, REGISTER]}
             })),
         });
     }
@@ -357,7 +389,12 @@ impl On {
     fn makes(self) -> bool {
         matches!(
             self,
-            Self::Created | Self::Copied | Self::RestoredTags | Self::ClonedTags | Self::RegisteredTags
+            Self::Created
+                | Self::Copied
+                | Self::RestoredTags
+                | Self::RootTaskTags
+                | Self::ClonedTags
+                | Self::RegisteredTags
         )
     }
 }
@@ -377,11 +414,13 @@ fn statement(on: On, actions: Vec<String>, of: &For<'_>) -> Statement {
         | On::OfARestore
         | On::Replaced
         | On::ReplacedTag
+        | On::RootVolume
         | On::Cloned
         | On::ClonedTags
         | On::OfARun => {
             vec![arn("volume/*")]
         }
+        On::RootTask | On::RootTaskTags => vec![arn("replace-root-volume-task/*")],
         // As the ARNs of snapshots, those of images have no account.
         On::Registered | On::RegisteredTags | On::OfAnImage => {
             vec![format!("arn:{}:ec2:*::image/*", of.partition)]
@@ -392,7 +431,16 @@ fn statement(on: On, actions: Vec<String>, of: &For<'_>) -> Statement {
         }
     };
     let condition = match on {
-        On::All | On::New | On::InTheBin | On::Blocks | On::Attached | On::Replaced | On::Cloned => None,
+        On::All
+        | On::New
+        | On::InTheBin
+        | On::Blocks
+        | On::Attached
+        | On::Replaced
+        | On::RootVolume
+        | On::Cloned => None,
+        On::RootTask => Some(json!({"StringLike": {format!("aws:RequestTag/{ROOT_TAG}"): "*"}})),
+        On::RootTaskTags => Some(json!({"StringEquals": {"ec2:CreateAction": REPLACE_ROOT}})),
         On::ReplacedTag => Some(json!({"ForAllValues:StringEquals": {"aws:TagKeys": [REPLACED_TAG]}})),
         On::ClonedTags => Some(json!({"StringEquals": {"ec2:CreateAction": COPY_VOLUMES}})),
         On::Restored => Some(json!({"StringLike": {format!("aws:RequestTag/{RESTORE_TAG}"): "*"}})),
@@ -492,6 +540,10 @@ mod tests {
                 "DescribeInstances DescribeVolumes DescribeSnapshots DescribeInstanceTypes CreateVolume CreateVolume CreateTags AttachVolume DetachVolume DeleteVolume AttachVolume DetachVolume",
             ),
             (Needing::RestoreInPlace, "AttachVolume DetachVolume CreateTags DeleteTags"),
+            (
+                Needing::RestoreRoot,
+                "DescribeInstances DescribeVolumes DescribeSnapshots DescribeReplaceRootVolumeTasks CreateReplaceRootVolumeTask CreateReplaceRootVolumeTask CreateReplaceRootVolumeTask CreateTags CreateReplaceRootVolumeTask",
+            ),
             (
                 Image,
                 "DescribeInstances DescribeSnapshots DescribeImages RegisterImage GetInstanceUefiData RegisterImage CreateTags CreateTags DeregisterImage",

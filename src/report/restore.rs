@@ -7,6 +7,7 @@ use std::fmt::Write;
 
 use crate::path_encoding::{printable, shown};
 use crate::restore::plan::{Reach, RestorePlan};
+use crate::restore::root::RootPlan;
 
 /// The plan.
 #[must_use]
@@ -86,6 +87,36 @@ pub(crate) fn thrown_away(plan: &RestorePlan) -> String {
     for filesystem in &plan.filesystems {
         let (place, fstype) = (shown(&filesystem.source), printable(&filesystem.fstype));
         let _ = write!(text, "\n  {place} ({fstype})");
+    }
+    text
+}
+
+/// The plan of a root.
+#[must_use]
+pub(crate) fn root(plan: &RootPlan) -> String {
+    let this = if plan.here { ", this instance" } else { "" };
+    let mut text = format!("the root of {}{this}, restored of", plan.instance);
+    let _ = write!(text, "\n{}", plan.set);
+    let (old, name) = (&plan.replaced, printable(&plan.device_name));
+    let _ = write!(text, "\n  {}  in the place of {old}", plan.snapshot);
+    let _ = write!(text, "\n    {} GiB at {name}, of the same type", plan.size_gib);
+    if let Some(rate) = plan.initialization_rate {
+        let _ = write!(text, ", read at {rate} MiB/s (billed by the GiB of data)");
+    }
+    text.push_str("\n  EC2 reboots the instance: whatever runs there ends. Stop databases before");
+    let since = plan.taken.map_or_else(String::new, |t| format!(" since {t:.0}"));
+    let _ = match plan.delete_replaced {
+        true => write!(text, "\n  {old} is DELETED,"),
+        false => write!(text, "\n  {old} is kept, detached, and billed until you delete it,"),
+    };
+    let _ = write!(text, "\n    with what was written to it{since}");
+    for stays in &plan.stays {
+        let mounts = stays.mounts.join(", ");
+        let mounts = if mounts.is_empty() { "nothing mounted".to_owned() } else { mounts };
+        let _ = write!(text, "\n  {} stays as it is ({mounts})", stays.volume);
+    }
+    for note in &plan.notes {
+        let _ = write!(text, "\n  note: {}", printable(note));
     }
     text
 }

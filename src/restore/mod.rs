@@ -5,6 +5,7 @@
 //!                                 │  options.rs                └▶ undo.rs: unmount, detach, delete
 //!                                 │                                record.rs: what this host remembers of it
 //!                                 ├▶ in_place/ ─▶ the same volumes, attached and mounted where the old ones were
+//!                                 ├▶ root/ ─▶ EC2 replaces the root, and reboots
 //!                                 └▶ verify/ ─▶ Report: sound, faulty, not looked at
 //! ```
 //!
@@ -21,5 +22,6 @@ pub mod mounts;
 pub mod options;
 pub mod plan;
 pub mod record;
+pub mod root;
 pub mod undo;
 pub mod verify;

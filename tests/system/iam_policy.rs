@@ -81,6 +81,7 @@ fn least(rig: &Rig, command: &str, arguments: &[&str]) {
     // `image-share` is that of `image share`.
     let words: Vec<&str> = match command.strip_prefix("image-") {
         Some(_) => vec![],
+        None if command == "restore-root" => vec![],
         None => vec![command],
     };
     let arguments = [&words, arguments].concat();
@@ -160,6 +161,18 @@ fn an_image_needs_what_is_printed() {
     // Images of others are not theirs to remove.
     set(&rig, &printed(&rig, &["image-delete"]));
     rig.run(&["image", "delete", &id, "--with-snapshots", "--including-the-last"]).exits(0);
+}
+
+#[test]
+fn a_root_needs_what_is_printed_and_a_dry_run_asks_for_all_of_it() {
+    let rig = Rig::start(&[(rig::ROOT, Fs::Ext4), ("b", Fs::Ext4)]);
+    rig.configure("");
+    let of = take(&rig);
+    rig.await_quiet();
+    least(&rig, "restore-root", &["restore", &of, "--root", "-n"]);
+    set(&rig, &printed(&rig, &["restore-root"]));
+    rig.run(&["restore", &of, "--root", "--yes"]).exits(0);
+    assert!(rig.run(&["restore", "--list"]).exits(0).out.contains("succeeded"));
 }
 
 #[test]

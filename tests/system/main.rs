@@ -61,6 +61,7 @@ mod units;
 mod unmount;
 mod upgrade;
 mod restore;
+mod root;
 mod verify;
 mod verify_apart;
 mod verify_checks;

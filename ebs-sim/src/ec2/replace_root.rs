@@ -11,7 +11,7 @@ use super::query::Query;
 use super::volumes::{self, mismatch};
 use super::xml::{Xml, time};
 use super::{images, instances, snapshots, tags};
-use crate::faults::Hit;
+use crate::faults::{Hit, Kind};
 use crate::ids::{ImageId, InstanceId, SnapshotId, TaskId, VolumeId};
 use crate::lifecycle;
 use crate::units::GIB;
@@ -150,6 +150,7 @@ impl Create {
             started: context.now,
             completed: None,
             state: TaskState::Pending,
+            loses_root: faults.iter().any(|hit| hit.fault.kind == Kind::RootDetached),
             token: self.token.clone(),
         };
         if !self.tags.is_empty() {

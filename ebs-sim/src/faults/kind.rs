@@ -71,6 +71,8 @@ pub enum Kind {
     SnapshotError,
     /// The volume that is made ends in the state `error`.
     VolumeError,
+    /// The old root is detached, and the new one is never attached: the instance has none.
+    RootDetached,
     /// The snapshots stay pending longer, the volume's initialisation takes longer.
     SlowProgress,
     /// Describe calls do not know of what was made for a while.
@@ -114,6 +116,7 @@ impl Kind {
             }
             Kind::SnapshotError => Some(&["CreateSnapshot", "CreateSnapshots", "CopySnapshot", "CopyImage"]),
             Kind::VolumeError => Some(&["CreateVolume", "CopyVolumes", "CreateReplaceRootVolumeTask"]),
+            Kind::RootDetached => Some(&["CreateReplaceRootVolumeTask"]),
             Kind::SlowProgress => Some(&[
                 "CreateSnapshot",
                 "CreateSnapshots",

@@ -23,11 +23,14 @@ pub struct RootTask {
     pub started: Timestamp,
     pub completed: Option<Timestamp>,
     pub state: TaskState,
+    /// It will leave the instance without a root.
+    #[serde(default)]
+    pub loses_root: bool,
     /// The client token that made it, and what else was asked for.
     pub token: Option<(String, String)>,
 }
 
-/// How far a replacement is. It never leaves the instance without a root here.
+/// How far a replacement is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TaskState {
     /// The new volume is being made.
@@ -39,6 +42,9 @@ pub enum TaskState {
     /// The new volume did not come to be; the old one is the root still.
     Failing,
     Failed,
+    /// The old volume is detached, and nothing is attached in its place.
+    FailingDetached,
+    FailedDetached,
 }
 
 impl TaskState {
@@ -49,11 +55,13 @@ impl TaskState {
             TaskState::Succeeded => "succeeded",
             TaskState::Failing => "failing",
             TaskState::Failed => "failed",
+            TaskState::FailingDetached => "failing-detached",
+            TaskState::FailedDetached => "failed-detached",
         }
     }
 
     pub fn is_over(self) -> bool {
-        matches!(self, TaskState::Succeeded | TaskState::Failed)
+        matches!(self, TaskState::Succeeded | TaskState::Failed | TaskState::FailedDetached)
     }
 }
 
@@ -65,6 +73,15 @@ impl World {
 
     pub fn task_mut(&mut self, id: &TaskId) -> Option<&mut RootTask> {
         self.root_tasks.iter_mut().find(|task| task.id == *id)
+    }
+
+    /// Takes the root off, and puts nothing in its place.
+    pub fn lose_root(&mut self) {
+        let Some(old) = self.volumes.iter_mut().find(|volume| volume.boot) else { return };
+        old.attachment = None;
+        old.boot = false;
+        let id = old.id.clone();
+        self.former_roots.push(id);
     }
 
     /// Makes another volume the root: the attachments change places, nothing else. The old volume, when there was one.

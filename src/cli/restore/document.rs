@@ -4,11 +4,14 @@
 
 use serde::Serialize;
 
+use crate::ec2::roots::TaskState;
 use crate::exit::Exit;
-use crate::ids::{RunId, SnapshotId, VolumeId};
+use crate::ids::{InstanceId, RootTaskId, RunId, SnapshotId, VolumeId};
 use crate::path_encoding::shown;
 use crate::restore::carry_out::Done;
 use crate::restore::plan::RestorePlan;
+use crate::restore::root::RootPlan;
+use crate::restore::root::follow::Replacing;
 
 /// Version of the JSON of `restore`.
 pub(super) const VERSION: u32 = 1;
@@ -28,6 +31,7 @@ pub(super) struct OfRestore<'a> {
     pub region: &'a str,
     pub state: &'static str,
     pub in_place: bool,
+    pub root: Option<OfRootTask>,
     pub volumes: Vec<OfVolume>,
     pub mounts: Vec<OfMount>,
     pub notes: Vec<String>,
@@ -42,6 +46,16 @@ pub(super) struct OfVolume {
     pub volume_type: Option<String>,
     pub device_name: Option<String>,
     pub state: Option<String>,
+}
+
+/// The root of an instance that is replaced.
+#[derive(Debug, Serialize)]
+pub(super) struct OfRootTask {
+    pub instance: InstanceId,
+    pub task: Option<RootTaskId>,
+    pub task_state: Option<String>,
+    pub replaced: Option<VolumeId>,
+    pub deletes_replaced: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -82,9 +96,65 @@ impl<'a> OfRestore<'a> {
             region: &plan.region,
             state,
             in_place: plan.in_place.is_some(),
+            root: None,
             volumes: volumes.collect(),
             mounts: mounts.collect(),
             notes: plan.notes.clone(),
+        }
+    }
+
+    /// A root that would be replaced.
+    pub fn of_root(plan: &RootPlan, region: &'a str) -> Self {
+        Self {
+            id: plan.id.clone(),
+            set: Some(plan.set.clone()),
+            region,
+            state: "planned",
+            in_place: false,
+            root: Some(OfRootTask {
+                instance: plan.instance.clone(),
+                task: None,
+                task_state: None,
+                replaced: Some(plan.replaced.clone()),
+                deletes_replaced: plan.delete_replaced,
+            }),
+            volumes: vec![OfVolume {
+                id: None,
+                source: Some(plan.replaced.clone()),
+                snapshot: Some(plan.snapshot.clone()),
+                size_gib: plan.size_gib,
+                volume_type: None,
+                device_name: Some(plan.device_name.clone()),
+                state: None,
+            }],
+            mounts: Vec::new(),
+            notes: plan.notes.clone(),
+        }
+    }
+
+    /// A task, for programs.
+    pub fn of_task(of: &Replacing, region: &'a str) -> Self {
+        let task = &of.task;
+        Self {
+            id: of.id.clone(),
+            set: of.set.clone(),
+            region,
+            state: match task.state {
+                TaskState::Succeeded => "done",
+                TaskState::Failed | TaskState::FailedDetached => "failed",
+                _ => "under-way",
+            },
+            in_place: false,
+            root: Some(OfRootTask {
+                instance: task.instance.clone(),
+                task: Some(task.id.clone()),
+                task_state: Some(task.state.to_string()),
+                replaced: of.replaced.clone(),
+                deletes_replaced: task.deletes_replaced,
+            }),
+            volumes: Vec::new(),
+            mounts: Vec::new(),
+            notes: Vec::new(),
         }
     }
 }

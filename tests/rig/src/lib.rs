@@ -67,7 +67,7 @@ pub mod window;
 
 pub use built::{ebs_sim, sh, stillpoint, stillpoint_databases};
 pub use filesystem::Fs;
-pub use rig::{MEMORY, NO_INTERVAL, Rig};
+pub use rig::{MEMORY, NO_INTERVAL, ROOT, Rig};
 
 /// The section of docs/databases.md whose example begins with this plan.
 pub fn documented(plan: &str) -> &'static str {

@@ -28,6 +28,8 @@ pub const MEMORY: &str = "/dev/shm";
 /// What it has to hold at least, in MiB: a filesystem on a volume that cannot grow says only that it cannot
 /// write.
 const ROOM: u64 = 256;
+/// The volume of this name is the root device of the instance. What the test runs on is not.
+pub const ROOT: &str = "root";
 /// Without EC2's limits of 15 s between two snapshots of a volume and of 100 pending ones, and with snapshots
 /// that are soon completed.
 const QUICK: &str =
@@ -82,7 +84,8 @@ impl Rig {
         command.args(["serve", "--die-with-parent", "--dir"]).arg(temp.path().join("sim"));
         command.arg("--scenario").arg(file);
         for (name, fs) in volumes {
-            command.arg("--volume").arg(format!("name={name},size={}", fs.size()));
+            let boot = if *name == ROOT { ",boot" } else { "" };
+            command.arg("--volume").arg(format!("name={name},size={}{boot}", fs.size()));
         }
         let log = std::fs::File::create(temp.path().join("ebs-sim.log")).unwrap();
         let mut sim = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
