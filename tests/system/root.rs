@@ -249,6 +249,9 @@ fn a_root_is_replaced_once_whatever_is_lost() {
         if kind == "hang" {
             // It was not done: it is asked again before it is.
             restore(&rig, &["--continue", &id]).exits(64).says("asked for once more").says("--yes");
+            let held = in_the_window(&rig, &["snapshot"]);
+            restore(&rig, &["--continue", &id, "--yes"]).exits(75).says("another run");
+            held.end().exits(0);
             assert!(tasks(&rig).is_empty());
         }
         restore(&rig, &["--continue", &id, "--yes"]).exits(0).says("is the root of");

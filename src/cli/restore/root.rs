@@ -33,7 +33,7 @@ use crate::restore::record as restores;
 use crate::restore::root::follow::{self, Ended, Old, Replacing, back};
 use crate::restore::root::record::{self, RootRecord};
 use crate::restore::root::{Asked, RootPlan, other_ways, plan};
-use crate::run::lock;
+use crate::run::lock::{self, RunLock};
 use crate::sets::guard::members;
 use crate::sets::layout::layout;
 
@@ -79,18 +79,22 @@ impl Restore {
         let instance = account.instance(self.of_root.instance.as_ref())?;
         let own = account.identity.as_ref().map(|i| &i.instance_id);
         let here = own == Some(&instance);
-        // What is in its window is not rebooted, and nothing begins while this waits for its end. Where IMDS was not
-        // asked, this may be that instance all the same.
-        let run_dir = &account.loaded.settings.run_dir;
-        let _run = match here || (own.is_none() && run_dir.is_dir()) {
-            true if !self.dry_run => Some(lock::take(run_dir, Duration::ZERO).await?),
-            _ => None,
-        };
+        let _run = self.no_run_here(account, here).await?;
         let plan = self.plan_root(account, instance, here).await?;
         if self.output == Output::Text {
             say(&report::restore::root(&plan));
         }
         self.ask_for_root(account, RootRecord::of(plan, jiff::Timestamp::now()), interrupt).await
+    }
+
+    /// What is in its window is not rebooted, and nothing begins while this waits for its end. Where IMDS was not asked,
+    /// this may be that instance all the same.
+    async fn no_run_here(&self, account: &Account, here: bool) -> Result<Option<RunLock>, Error> {
+        let run_dir = &account.loaded.settings.run_dir;
+        match here || (account.identity.is_none() && run_dir.is_dir()) {
+            true if !self.dry_run => lock::take(run_dir, Duration::ZERO).await.map(Some),
+            _ => Ok(None),
+        }
     }
 
     async fn plan_root(
@@ -210,7 +214,7 @@ impl Restore {
         match (found, known) {
             (Some(of), _) => self.follow_root(account, of, interrupt).await.map(Some),
             (None, None) => Ok(None),
-            (None, Some(record)) => {
+            (None, Some(mut record)) => {
                 let age = jiff::Timestamp::now().duration_since(record.began);
                 if let Some(task) = &record.task {
                     return Err(Error::new(Exit::Config, format!("EC2 does not show {task} any more"))
@@ -225,6 +229,9 @@ impl Restore {
                 say(&format!(
                     "EC2 shows no task of restore {id} yet; it is asked for once more, which makes one"
                 ));
+                let own = account.identity.as_ref().map(|i| &i.instance_id);
+                record.plan.here = own == Some(&record.plan.instance);
+                let _run = self.no_run_here(account, record.plan.here).await?;
                 if self.output == Output::Text {
                     say(&report::restore::root(&record.plan));
                 }
