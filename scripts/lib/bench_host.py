@@ -1,6 +1,6 @@
-"""What every part of scripts/bench needs: mounts on ebs-sim's volumes, a rescue, stillpoint, rows of numbers.
+"""What every part of scripts/bench and scripts/soak-restore needs: mounts on ebs-sim's volumes, a rescue, stillpoint, rows of numbers.
 
-In: the environment of scripts/bench, and EBS_SIM_DIR. Must never leave a mount frozen: a process of its own thaws them all when
+In: the environment of these scripts, and EBS_SIM_DIR. Must never leave a mount frozen: a process of its own thaws them all when
 this one ends, whatever way; and nothing that may block on a frozen filesystem runs in this process.
 """
 
@@ -32,14 +32,14 @@ def run(*command, **options):
     return subprocess.run(command, check=True, **options)
 
 
-def rescue(fds):
-    """Thaws all when this process is gone, and after 10 minutes. Holds the mounts, so nothing frozen can be unmounted."""
+def rescue(fds, minutes):
+    """Thaws all when this process is gone, and after so many minutes. Holds the mounts, so nothing frozen can be unmounted."""
     ours, theirs = os.pipe()
     child = os.fork()
     if child == 0:
         os.setsid()
         os.close(theirs)
-        signal.alarm(600)
+        signal.alarm(minutes * 60)
         signal.signal(signal.SIGALRM, lambda *_: None)
         try:
             os.read(ours, 1)
@@ -60,10 +60,11 @@ def thaw(fd):
 class Host:
     """ebs-sim's volumes, formatted and mounted in `work`, for as long as the `with` lasts."""
 
-    def __init__(self, kinds):
+    def __init__(self, kinds, minutes=10):
         with open(env["EBS_SIM_DIR"] + "/ebs-sim.json") as file:
             self.ready = json.load(file)
-        self.kinds, self.mounts, self.fds, self.alive = kinds, [], [], None
+        self.kinds, self.minutes = kinds, minutes
+        self.mounts, self.fds, self.alive = [], [], None
 
     def __enter__(self):
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -77,7 +78,7 @@ class Host:
                 run("mount", volume["loop"], mount)
                 self.mounts.append(mount)
                 self.fds.append(os.open(mount, os.O_RDONLY | os.O_DIRECTORY))
-            self.alive = rescue(self.fds)
+            self.alive = rescue(self.fds, self.minutes)
         except BaseException:
             self.__exit__()
             raise

@@ -61,16 +61,24 @@ def write(a, b, log):
             lines.write(f"{number} {began} {time.time_ns()}\n")
 
 
-def count(folder):
+def counted(folder):
+    """How many records there are. ValueError for anything else in the file."""
     with open(folder + "/records", "rb") as file:
         data = file.read()
     number = len(data) // SIZE
     for n in range(1, number + 1):
         if data[(n - 1) * SIZE : n * SIZE] != record(n):
-            sys.exit(f"record {n} of {number} is not what was written")
+            raise ValueError(f"record {n} of {number} is not what was written")
     if len(data) % SIZE:
-        sys.exit(f"{len(data) % SIZE} bytes after record {number}")
-    print(number)
+        raise ValueError(f"{len(data) % SIZE} bytes after record {number}")
+    return number
+
+
+def count(folder):
+    try:
+        print(counted(folder))
+    except ValueError as why:
+        sys.exit(str(why))
 
 
 def unix_ns(text):
@@ -79,19 +87,26 @@ def unix_ns(text):
     return seconds * 10**9 + int(fraction.ljust(9, "0"))
 
 
-def bounds(log, record):
+def between(log, record):
+    """The last record acknowledged before the request, and the last begun before the response."""
     with open(record) as file:
         times = json.load(file)["times"]
     requested, responded = unix_ns(times["requested"]), unix_ns(times["responded"])
     acknowledged = begun = 0
     with open(log) as lines:
         for line in lines:
+            if not line.endswith("\n"):
+                break  # it is being written
             number, began, acked = map(int, line.split())
             if acked < requested:
                 acknowledged = number
             if began < responded:
                 begun = number
-    print(acknowledged, begun)
+    return acknowledged, begun
+
+
+def bounds(log, record):
+    print(*between(log, record))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use super::carry_out::Here;
+use super::in_place::Stage;
 use super::make::{Stopped, Waiting};
 use super::plan::RESTORE_OF_TAG;
 use super::record::{self, Record};
@@ -78,8 +79,8 @@ pub async fn look<E: Volumes>(
             }
         }
         let shown = |id: &VolumeId| found.iter().any(|v| v.id == *id);
-        // Of a restore that is done, what is not shown was deleted by somebody.
-        let done = record.as_ref().is_some_and(|r| r.done);
+        // Of a restore that is done, or whose volumes were in place, what is not shown was deleted by somebody.
+        let done = record.as_ref().is_some_and(|r| r.done || r.moving.stage != Stage::Planned);
         if done || made.iter().all(|id| shown(id)) || clock.elapsed() >= end {
             break found;
         }
