@@ -8,6 +8,7 @@ import sys
 
 from bench_host import Host, env
 from bench_limits import dirty, kill, memory, scale
+from bench_restore import probe, restore, whole
 from bench_sets import sets
 from bench_stall import stall
 from bench_window import window
@@ -22,6 +23,9 @@ PARTS = {
     "kill": (kill, ["ext4", "xfs"]),
     "memory": (memory, ["ext4", "xfs"]),
     "sets": (sets, ["ext4"]),
+    "restore": (restore, ["ext4", "xfs"]),
+    "whole": (whole, ["ext4", "xfs"]),
+    "probe": (probe, ["ext4", "xfs"]),
 }
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 //! In: the name of a set, a folder. Out: the ids of new volumes on stdout. Must never: make anything before all of it
 //! was checked, or leave what a failure has made without saying how it is taken back.
 
+mod copy_out;
 mod document;
 mod in_place;
 mod list;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use self::copy_out::OfCopy;
 use self::document::{Document, OfRestore, VERSION};
 use self::root::OfRoot;
 use super::sets::{Account, SetName, alone, set_name};
@@ -29,6 +31,7 @@ use crate::ids::RunId;
 use crate::interrupt::Interrupt;
 use crate::report;
 use crate::restore::carry_out::{Done, Here, carry_out};
+use crate::restore::copy_out::filesystems as copied_from;
 use crate::restore::make::{Stopped, Waiting};
 use crate::restore::plan::{Asked, Host, Reach, Refusal, RestorePlan, plan};
 use crate::restore::record::{self, Record};
@@ -68,6 +71,8 @@ pub(super) struct Restore {
     stop_unit: Vec<String>,
     #[command(flatten)]
     of_root: OfRoot,
+    #[command(flatten)]
+    of_copy: OfCopy,
     /// The Availability Zone to make them in [default: this instance's].
     #[arg(long, value_name = "ZONE", value_parser = zone)]
     az: Option<String>,
@@ -177,13 +182,21 @@ impl Restore {
             Error::new(Exit::Config, format!("{}: {e}", set.id))
                 .hint("restore another set, or its copy in another Region")
         })?;
+        let copies = !self.of_copy.copy_out.is_empty();
+        let mounts = match copies {
+            true => copied_from(&self.of_copy.copy_out, &layout.filesystems).map_err(|what| {
+                Error::new(Exit::Config, what).hint(format!("`stillpoint show {}` lists them", set.id))
+            })?,
+            false => self.mount.clone(),
+        };
         let asked = Asked {
             reach,
             to: self.to.clone().unwrap_or_else(|| {
                 let start = set.id.as_str().get(..8).unwrap_or_default();
-                PathBuf::from("/mnt/stillpoint").join(start)
+                let name = if copies { format!("copy-{start}") } else { start.to_owned() };
+                PathBuf::from("/mnt/stillpoint").join(name)
             }),
-            mounts: self.mount.clone(),
+            mounts,
             read_only: self.read_only,
             zone,
             volume_type: self.volume_type.clone(),
@@ -211,6 +224,10 @@ impl Restore {
             }
             mounts::check_target(&plan.to)
                 .map_err(|what| Error::new(Exit::Config, what).hint("--to names another folder"))?;
+        }
+        if let Some(into) = &self.of_copy.into {
+            mounts::check_target(into)
+                .map_err(|what| Error::new(Exit::Config, what).hint("--into names another folder"))?;
         }
         let ec2 = account.calls();
         for number in 0..plan.volumes.len() {
@@ -261,6 +278,9 @@ impl Restore {
         say(&format!("restore {id}"));
         match carry_out(&mut record, &waiting, on).await {
             Ok(_) if record.plan.in_place.is_some() => self.exchange(account, record, interrupt).await,
+            Ok(done) if self.of_copy.into.is_some() => {
+                self.copy_and_undo(account, &record.plan, &done, interrupt).await
+            }
             Ok(done) => {
                 say(&format!("{} is restored", record.plan.set));
                 say(&format!("`stillpoint restore --undo {id}` takes it back"));

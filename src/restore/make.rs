@@ -16,9 +16,11 @@ use crate::ec2::volumes::{VolumeView, Volumes, Which};
 use crate::ids::{InstanceId, VolumeId};
 use crate::interrupt::Interrupt;
 
-/// The first pause between two looks, and the longest: creating and attaching take seconds, a key that fails longer.
+/// The shortest pause between two looks, and the longest: creating and attaching take seconds, a key that fails longer.
 const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(5);
+/// Else a pause is this part of the wait so far: so much longer than EC2 takes, at most, it lasts.
+const PART: u32 = 10;
 /// What EC2 has not shown or done by then, it will not.
 const LIMIT: Duration = Duration::from_secs(600);
 
@@ -71,8 +73,7 @@ impl<E: Volumes> Waiting<'_, E> {
         ids: &[VolumeId],
         mut done: impl FnMut(&[VolumeView]) -> Result<bool, String>,
     ) -> Result<(), Stopped> {
-        let end = self.clock.elapsed() + LIMIT;
-        let mut pause = FIRST;
+        let began = self.clock.elapsed();
         let which = Which::Ids(ids.to_vec());
         loop {
             self.interrupted()?;
@@ -81,7 +82,8 @@ impl<E: Volumes> Waiting<'_, E> {
             if done(&seen).map_err(Stopped::Here)? {
                 return Ok(());
             }
-            if self.clock.elapsed() >= end {
+            let waited = self.clock.elapsed().saturating_sub(began);
+            if waited >= LIMIT {
                 let states: Vec<String> = seen.iter().map(|v| format!("{} is {}", v.id, v.state)).collect();
                 return Err(Stopped::Late(format!(
                     "after {} min: {}",
@@ -93,8 +95,7 @@ impl<E: Volumes> Waiting<'_, E> {
                     }
                 )));
             }
-            self.clock.pause(pause).await;
-            pause = (pause * 2).min(LONGEST);
+            self.clock.pause((waited / PART).clamp(FIRST, LONGEST)).await;
         }
     }
 

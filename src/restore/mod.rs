@@ -13,6 +13,7 @@
 //! touch what the set was taken of, or believe a tag where the data can be asked.
 
 pub mod carry_out;
+pub mod copy_out;
 pub mod disks;
 mod hide;
 pub mod identity;

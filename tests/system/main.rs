@@ -15,6 +15,7 @@ mod busy;
 mod clone;
 mod containers;
 mod copies;
+mod copy_out;
 mod death;
 mod devices;
 mod doctor;

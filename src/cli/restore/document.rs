@@ -34,6 +34,7 @@ pub(super) struct OfRestore<'a> {
     pub root: Option<OfRootTask>,
     pub volumes: Vec<OfVolume>,
     pub mounts: Vec<OfMount>,
+    pub copied: Vec<String>,
     pub notes: Vec<String>,
 }
 
@@ -99,6 +100,7 @@ impl<'a> OfRestore<'a> {
             root: None,
             volumes: volumes.collect(),
             mounts: mounts.collect(),
+            copied: Vec::new(),
             notes: plan.notes.clone(),
         }
     }
@@ -128,6 +130,7 @@ impl<'a> OfRestore<'a> {
                 state: None,
             }],
             mounts: Vec::new(),
+            copied: Vec::new(),
             notes: plan.notes.clone(),
         }
     }
@@ -154,6 +157,7 @@ impl<'a> OfRestore<'a> {
             }),
             volumes: Vec::new(),
             mounts: Vec::new(),
+            copied: Vec::new(),
             notes: Vec::new(),
         }
     }

@@ -61,6 +61,7 @@ fn of_volumes(volumes: Vec<VolumeView>, region: &str) -> Vec<OfRestore<'_>> {
                 root: None,
                 volumes: Vec::new(),
                 mounts: Vec::new(),
+                copied: Vec::new(),
                 notes: Vec::new(),
             });
             all.len() - 1

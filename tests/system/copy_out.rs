@@ -1,0 +1,89 @@
+//! Files that are copied out of a set: as they were, and nothing else stays.
+
+use rig::Fs;
+use rig::namespace::Namespace;
+use rig::program::Ended;
+
+/// Two filesystems, one in the other, of which a set is taken before everything in them is lost.
+fn lost() -> (Namespace, String) {
+    let space = Namespace::empty(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
+    space.rig.configure("");
+    space.mount("a", "defaults");
+    let a = space.at("a");
+    space.sh(&format!(
+        "mkdir -p {a}/app/db; mount {} {a}/app/db; echo data >{a}/app/db/f; echo log >{a}/app/log; chmod 640 {a}/app/log; \
+         chown 1234:4321 {a}/app/log; touch -d 2020-01-02 {a}/app/log; ln -s /etc/passwd {a}/app/link; \
+         ln {a}/app/log {a}/app/same; ln -s app {a}/to; sync",
+        space.rig.device("b")
+    ));
+    let taken = space.run(&["snapshot", "-o", "json"]);
+    let set = taken.exits(0).record()["run_id"].as_str().unwrap().to_owned();
+    space.rig.await_quiet();
+    space.sh(&format!("rm -rf {a}/app/db/f {a}/app/log {a}/app/link {a}/app/same; sync"));
+    (space, set)
+}
+
+fn restore(space: &Namespace, set: &str, more: &[&str]) -> Ended {
+    space.run(&[&["restore", set], more].concat())
+}
+
+fn nothing_is_left(space: &Namespace) {
+    let listed = space.run(&["restore", "--list", "-o", "json"]).exits(0).record();
+    assert_eq!(listed["restores"].as_array().unwrap().len(), 0);
+    let records = space.path("state").join("restores");
+    assert_eq!(std::fs::read_dir(records).map_or(0, Iterator::count), 0, "records are left");
+    assert!(!space.sh("cat /proc/self/mounts").contains("/mnt/stillpoint/copy-"));
+}
+
+#[test]
+fn files_come_back_as_they_were_and_the_volumes_are_gone() {
+    let (space, set) = lost();
+    let (a, into) = (space.at("a"), space.at("back"));
+    let (folder, file) = (format!("{a}/app"), format!("{a}/to"));
+    let wanted = ["--copy-out", &folder, "--copy-out", &file, "--into", &into];
+    restore(&space, &set, &[&wanted[..], &["-n"]].concat()).exits(0).says("/app/db (xfs) at");
+    assert!(space.rig.calls("CreateVolume").is_empty());
+    let done = restore(&space, &set, &wanted);
+    assert_eq!(done.exits(0).out, format!("{into}/app\n{into}/to\n"));
+    assert_eq!(space.sh(&format!("cat {into}/app/db/f {into}/app/log")), "data\nlog\n");
+    let looks =
+        space.sh(&format!("stat -c '%a %u %g %y %h' {into}/app/log; readlink {into}/app/link {into}/to"));
+    assert!(looks.starts_with("640 1234 4321 2020-01-02 00:00:00"), "{looks}");
+    assert!(looks.ends_with(" 2\n/etc/passwd\napp\n"), "links are links: {looks}");
+    nothing_is_left(&space);
+    assert!(space.try_sh(&format!("cat {a}/app/log")).is_err(), "the original was written to");
+}
+
+#[test]
+fn what_cannot_be_copied_is_said_and_nothing_stays() {
+    let (space, set) = lost();
+    let (a, into) = (space.at("a"), space.at("back"));
+    let of = |path: &str| format!("{a}/{path}");
+    let copy = |paths: &[String]| {
+        let paths = paths.iter().flat_map(|p| ["--copy-out", p.as_str()]);
+        restore(&space, &set, &paths.chain(["--into", &into]).collect::<Vec<_>>())
+    };
+    copy(&[of("x/log"), of("y/log")]).exits(78).says("the name log");
+    copy(&["/nowhere/f".to_owned()]).exits(78).says("on no filesystem of the set");
+    space.sh(&format!("mkdir {into}; touch {into}/x"));
+    copy(&[of("app/log")]).exits(78).says("is not empty").says("--into");
+    space.sh(&format!("rm -r {into}"));
+    restore(&space, &set, &["--copy-out", &of("app/log")]).exits(64);
+    assert!(space.rig.calls("CreateVolume").is_empty(), "refused before anything is made");
+
+    copy(&[of("app/log"), of("app/none")]).exits(11).says("app/none in the set").says("gone again");
+    nothing_is_left(&space);
+    assert!(space.try_sh(&format!("ls {into}")).is_err(), "nothing is copied where something is missing");
+    copy(&[of("to/log")]).exits(11).says("is a link in the set");
+    nothing_is_left(&space);
+    // The disk that is copied to is full.
+    let copied = space.background(&format!(
+        "mkdir {into}; mount -t tmpfs -o size=4k,mode=755 none {into} || exit; echo ready; exec cat"
+    ));
+    let small = format!("{into}/small");
+    restore(&space, &set, &["--copy-out", &of("app"), "--into", &small])
+        .exits(11)
+        .says("is not copied whole");
+    drop(copied);
+    nothing_is_left(&space);
+}
