@@ -193,7 +193,7 @@ impl Restore {
             reach,
             to: self.to.clone().unwrap_or_else(|| {
                 let start = set.id.as_str().get(..8).unwrap_or_default();
-                let name = if copies { format!("copy-{start}") } else { start.to_owned() };
+                let name = if copies { format!("copy-{}", set.id) } else { start.to_owned() };
                 PathBuf::from("/mnt/stillpoint").join(name)
             }),
             mounts,

@@ -3,7 +3,8 @@
 //! ```text
 //! host.rs   what is mounted of the old volumes, who keeps it busy ─▶ a plan, or a refusal
 //! exchange  stop units ─▶ recipe ─▶ unmount ─▶ claim ─▶ detach the old ─▶ attach the new by the same names
-//!                                              ─▶ mount as it was ─▶ start units         (exchange.rs, both ways)
+//!                                              ─▶ mount as it was ─▶ start units         (exchange.rs, both ways;
+//! units.rs stops and starts, swap.rs detaches and attaches)
 //! ```
 //!
 //! In: a plan of volumes, the volumes that are attached, what is mounted of them. Out: the same mounts, of other volumes;
@@ -12,6 +13,8 @@
 
 mod exchange;
 mod host;
+mod swap;
+mod units;
 
 use std::path::PathBuf;
 
