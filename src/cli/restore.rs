@@ -3,6 +3,7 @@
 //! In: the name of a set, a folder. Out: the ids of new volumes on stdout. Must never: make anything before all of it
 //! was checked, or leave what a failure has made without saying how it is taken back.
 
+mod check;
 mod copy_out;
 mod document;
 mod in_place;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use self::check::{unit, zone};
 use self::copy_out::OfCopy;
 use self::document::{Document, OfRestore, VERSION};
 use self::root::OfRoot;
@@ -33,10 +35,10 @@ use crate::report;
 use crate::restore::carry_out::{Done, Here, carry_out};
 use crate::restore::copy_out::filesystems as copied_from;
 use crate::restore::make::{Stopped, Waiting};
-use crate::restore::plan::{Asked, Host, Reach, Refusal, RestorePlan, plan};
+use crate::restore::plan::{Asked, Host, PlannedVolume, Reach, Refusal, RestorePlan, plan};
 use crate::restore::record::{self, Record};
+use crate::restore::size;
 use crate::restore::undo::{look, undo};
-use crate::restore::{disks, identity, mounts};
 use crate::run::lock;
 use crate::sets::guard::members;
 use crate::sets::layout::{Layout, layout};
@@ -85,6 +87,12 @@ pub(super) struct Restore {
     /// Their provisioned throughput in MiB/s.
     #[arg(long, value_parser = clap::value_parser!(i32).range(125..=2_000))]
     throughput: Option<i32>,
+    /// A larger volume: of the one that this volume or this filesystem was on, in GiB; can be repeated.
+    #[arg(long, value_name = "VOLUME|PATH=GIB", value_parser = size::read)]
+    size: Vec<size::Size>,
+    /// Grow the filesystem of a larger volume with it.
+    #[arg(long, requires = "size", conflicts_with_all = ["in_place", "read_only", "no_mount", "no_attach", "copy_out"])]
+    grow: bool,
     /// Encrypt them with this KMS key: an id, an ARN or alias/NAME.
     #[arg(long, value_name = "KEY", value_parser = config::kms_key)]
     key: Option<String>,
@@ -106,20 +114,6 @@ pub(super) struct Restore {
     /// What stdout gets: text (the ids of the volumes) or json.
     #[arg(long, short, value_enum, default_value_t)]
     output: Output,
-}
-
-/// Such as `us-east-1a` or `use1-az1`: letters, digits, hyphens.
-fn zone(text: &str) -> Result<String, String> {
-    let good = (5..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    if good { Ok(text.to_ascii_lowercase()) } else { Err("is not an Availability Zone".to_owned()) }
-}
-
-/// A unit's name: no option of systemctl, no pattern.
-fn unit(text: &str) -> Result<String, String> {
-    let good = |b: u8| b.is_ascii_alphanumeric() || b":-_.\\@".contains(&b);
-    let is =
-        text.len() < 256 && text.contains('.') && !text.starts_with(['-', '.']) && text.bytes().all(good);
-    if is { Ok(text.to_owned()) } else { Err("is not a unit, such as postgresql.service".to_owned()) }
 }
 
 impl Restore {
@@ -206,36 +200,12 @@ impl Restore {
             initialization_rate: self.init_rate,
         };
         let made = plan(&set, &layout, &snapshots, host, &asked).map_err(refused)?;
+        let is_root = |v: &PlannedVolume| layout.volumes.iter().any(|l| l.id == v.source && l.boot);
+        let made = made.sized(&layout, &self.size, self.grow).map_err(refused)?;
+        if self.in_place && made.volumes.iter().any(|v| v.grown_from.is_some() && is_root(v)) {
+            return Err(Error::new(Exit::Config, "the root device is not exchanged, and gets no size"));
+        }
         Ok((made, layout))
-    }
-
-    /// Everything that can be known before a volume is made.
-    async fn check(&self, account: &Account, plan: &RestorePlan) -> Result<(), Error> {
-        if plan.reach != Reach::Volumes {
-            disks::can_be_told("/".as_ref()).map_err(|what| {
-                Error::new(Exit::Config, what).hint("--no-attach makes the volumes; attach them by hand")
-            })?;
-        }
-        if plan.reach == Reach::Mounted {
-            if !plan.read_only {
-                for filesystem in &plan.filesystems {
-                    identity::has_tool(&filesystem.fstype).map_err(|what| Error::new(Exit::Config, what))?;
-                }
-            }
-            mounts::check_target(&plan.to)
-                .map_err(|what| Error::new(Exit::Config, what).hint("--to names another folder"))?;
-        }
-        if let Some(into) = &self.of_copy.into {
-            mounts::check_target(into)
-                .map_err(|what| Error::new(Exit::Config, what).hint("--into names another folder"))?;
-        }
-        let ec2 = account.calls();
-        for number in 0..plan.volumes.len() {
-            let Some(request) = plan.request(number) else { continue };
-            let may = async || ec2.inner().may_create_volume(&request).await;
-            ec2.call("DryRun", may).await.map_err(Error::from)?;
-        }
-        Ok(())
     }
 
     async fn carry_on(&self, account: &Account, id: &RunId, interrupt: &Interrupt) -> Result<Exit, Error> {

@@ -18,6 +18,9 @@ pub(crate) fn plan(plan: &RestorePlan) -> String {
     for volume in &plan.volumes {
         let _ = write!(text, "\n  {}  in the place of {}", volume.snapshot, volume.source);
         let _ = write!(text, "\n    {} GiB {}", volume.size_gib, volume.volume_type);
+        if let Some(snapshot) = volume.grown_from {
+            let _ = write!(text, " (the snapshot: {snapshot} GiB)");
+        }
         for (what, number) in [("IOPS", volume.iops), ("MiB/s", volume.throughput)] {
             if let Some(number) = number {
                 let _ = write!(text, ", {number} {what}");

@@ -5,6 +5,7 @@
 //! hide       rules for udev, before the attachment         hide.rs
 //! attach     → disks, by their serial numbers              make.rs, disks.rs
 //! identity   each filesystem gets a UUID of its own        identity.rs
+//! grow       where its volume is larger, and that is asked  grow.rs
 //! mount      outermost first, beneath the target           mounts.rs
 //! show       udev may look; the originals' names stay theirs  hide.rs
 //! ```
@@ -21,7 +22,7 @@ use serde::Serialize;
 use super::make::{Stopped, Waiting};
 use super::plan::{PlannedFilesystem, Reach};
 use super::record::{Folder, Record};
-use super::{disks, hide, identity, mounts};
+use super::{disks, grow, hide, identity, mounts};
 use crate::ec2::volumes::Volumes;
 use crate::host::block::BlockDevice;
 use crate::host::{device, mountinfo};
@@ -118,10 +119,15 @@ pub async fn carry_out<E: Volumes>(
         }
     }
     if plan.reach == Reach::Mounted {
+        let growing = grow::folder(on.state_dir, &plan.id);
+        grow::clear(&growing).map_err(here)?;
         let mut found = Vec::new();
         for (n, filesystem) in plan.filesystems.iter().enumerate() {
             let one = own_identity(n, filesystem, &ids, record, waiting, on).await;
-            found.push(one.map_err(|e| here(format!("{}: {e}", shown(&filesystem.source))))?);
+            let said = |e: String| here(format!("{}: {e}", shown(&filesystem.source)));
+            let one = one.map_err(said)?;
+            grown(record, filesystem, &one, &growing, waiting).await.map_err(said)?;
+            found.push(one);
         }
         done.mounts = mount_all(record, &found, waiting, on).map_err(here)?;
         if !plan.read_only {
@@ -177,6 +183,33 @@ async fn own_identity<E: Volumes>(
     let uuid = identity::renew(&device, fstype).await?;
     (waiting.tell)(&format!("{}: its UUID is {uuid} now", shown(&filesystem.source)));
     Ok(Found { device, uuid: Some(uuid), mounted })
+}
+
+/// Grows a filesystem whose volume is larger than its snapshot, where that is wanted.
+async fn grown<E: Volumes>(
+    record: &Record,
+    filesystem: &PlannedFilesystem,
+    found: &Found,
+    folder: &Path,
+    waiting: &Waiting<'_, E>,
+) -> Result<(), String> {
+    let volume = record.plan.volumes.get(filesystem.volume);
+    let larger = volume.is_some_and(|v| v.grown_from.is_some());
+    // What is mounted was grown before.
+    if !record.plan.grow || !larger || found.mounted {
+        return Ok(());
+    }
+    let (place, fstype) = (shown(&filesystem.source), &filesystem.fstype);
+    if let Some(partition) = disks::partition(&found.device) {
+        let disk = found.device.below.first().map_or("", String::as_str);
+        let at = filesystem.mounts.first().map_or_else(String::new, |m| shown(&record.plan.place(m)));
+        let how = grow::by_hand(disk, partition, fstype, &at);
+        (waiting.tell)(&format!("{place} is on a partition, which is not grown: {how}"));
+        return Ok(());
+    }
+    grow::grow(&found.device, fstype, folder).await?;
+    (waiting.tell)(&format!("{place} is as large as its volume now"));
+    Ok(())
 }
 
 /// Mounts what is not mounted, outermost first.

@@ -139,17 +139,23 @@ impl ExtFeatures {
 /// Runs a tool on a device until it ends: what it does must not be broken off. No time is too long on a volume whose
 /// blocks still come from the snapshot.
 pub(super) async fn run(name: &str, arguments: &[&str], node: &Path) -> Result<(), String> {
+    run_to(name, arguments, node, &[0]).await
+}
+
+/// The same of a tool for which these codes are no failure.
+pub(super) async fn run_to(name: &str, arguments: &[&str], node: &Path, good: &[i32]) -> Result<(), String> {
     let program: PathBuf = query::program(name)?;
     let mut command = tokio::process::Command::new(program);
     command.args(arguments).arg(node).env_clear().env("PATH", crate::quiesce::PATH).env("LC_ALL", "C");
     // A question is answered by the end of its input.
     command.stdin(Stdio::null()).current_dir("/");
     let output = command.output().await.map_err(|e| format!("{name}: {e}"))?;
-    if output.status.success() {
+    if output.status.code().is_some_and(|code| good.contains(&code)) {
         return Ok(());
     }
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
     let last = said.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("it gives no reason");
-    Err(format!("{name} {} {}: {}", arguments.join(" "), node.display(), printable(last.trim())))
+    let words = [&[name], arguments].concat().join(" ");
+    Err(format!("{words} {}: {}", node.display(), printable(last.trim())))
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! set + layout (from tags alone) ─┬▶ plan.rs ─▶ RestorePlan ─▶ carry_out.rs: make, hide, attach, identity, mount
-//!                                 │  options.rs                └▶ undo.rs: unmount, detach, delete
+//!                                 │  options.rs, size.rs       └▶ undo.rs: unmount, detach, delete
 //!                                 │                                record.rs: what this host remembers of it
 //!                                 ├▶ in_place/ ─▶ the same volumes, attached and mounted where the old ones were
 //!                                 ├▶ root/ ─▶ EC2 replaces the root, and reboots
@@ -15,6 +15,7 @@
 pub mod carry_out;
 pub mod copy_out;
 pub mod disks;
+pub mod grow;
 mod hide;
 pub mod identity;
 pub mod in_place;
@@ -24,5 +25,6 @@ pub mod options;
 pub mod plan;
 pub mod record;
 pub mod root;
+pub mod size;
 pub mod undo;
 pub mod verify;

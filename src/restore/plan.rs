@@ -108,6 +108,9 @@ pub struct RestorePlan {
     /// Device names to go on with where EC2 says that one is in use after all.
     #[serde(default)]
     pub spare_names: Vec<String>,
+    /// Filesystems on volumes that are larger than their snapshots are grown.
+    #[serde(default)]
+    pub grow: bool,
     /// What the volumes are put in the place of; none of a restore beside it.
     #[serde(default)]
     pub in_place: Option<InPlace>,
@@ -122,6 +125,9 @@ pub struct PlannedVolume {
     pub snapshot: SnapshotId,
     /// Size in GiB.
     pub size_gib: i32,
+    /// The snapshot's, where that is less.
+    #[serde(default)]
+    pub grown_from: Option<i32>,
     /// Its type.
     pub volume_type: String,
     /// Provisioned IOPS.
@@ -199,7 +205,7 @@ impl RestorePlan {
             volume_type: volume.volume_type.clone(),
             iops: volume.iops,
             throughput: volume.throughput,
-            size_gib: None,
+            size_gib: volume.grown_from.map(|_| volume.size_gib),
             key: volume.key.clone(),
             initialization_rate: volume.initialization_rate,
             tags: volume.tags.clone(),
@@ -295,6 +301,7 @@ pub fn plan(
         filesystems,
         notes,
         spare_names,
+        grow: false,
         in_place: None,
     })
 }
@@ -382,6 +389,7 @@ fn planned_volume(
         source: volume.id.clone(),
         snapshot: snapshot.clone(),
         size_gib: volume.size_gib,
+        grown_from: None,
         volume_type: kind.to_owned(),
         iops,
         throughput,

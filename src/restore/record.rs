@@ -137,6 +137,8 @@ pub fn all(state_dir: &Path) -> std::io::Result<Vec<RunId>> {
 /// # Errors
 /// When it cannot be removed.
 pub fn forget(state_dir: &Path, id: &RunId) -> std::io::Result<()> {
+    // Of one that was killed in it: nothing is mounted there any more.
+    let _ = std::fs::remove_dir(super::grow::folder(state_dir, id));
     match std::fs::remove_file(path(state_dir, id)) {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
         other => other,

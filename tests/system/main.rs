@@ -62,6 +62,7 @@ mod units;
 mod unmount;
 mod upgrade;
 mod restore;
+mod restore_size;
 mod root;
 mod verify;
 mod verify_apart;

@@ -44,7 +44,7 @@ const TOKEN_LASTS: SignedDuration = SignedDuration::from_mins(30);
 pub(super) struct OfRoot {
     /// Replace the root volume by that of the set: EC2 exchanges it, and reboots the instance. Its data volumes stay.
     #[arg(long, requires = "set", conflicts_with_all = [
-        "to", "mount", "read_only", "no_mount", "no_attach", "in_place", "az", "volume_type", "iops", "throughput", "key",
+        "to", "mount", "read_only", "no_mount", "no_attach", "in_place", "az", "volume_type", "iops", "throughput", "key", "size",
     ])]
     pub(super) root: bool,
     /// The root of this instance, from another computer [default: this one].

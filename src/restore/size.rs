@@ -1,0 +1,168 @@
+//! Restored volumes that are larger than their snapshots.
+//!
+//! In: a plan, what was asked for of its volumes. Out: the same plan with their sizes, or a [`Refusal`]. Pure. Must never:
+//! ask for less than a snapshot has: EC2 takes that for a mistake, and makes the volume as large as the snapshot.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::plan::{Reach, Refusal, RestorePlan};
+use crate::ids::VolumeId;
+use crate::path_encoding::{printable, shown};
+use crate::sets::layout::Layout;
+
+/// Which volume is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sized {
+    /// The one that is made in the place of this.
+    Volume(VolumeId),
+    /// The one that this filesystem of the set is on.
+    Mount(PathBuf),
+}
+
+/// A size that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Size {
+    /// Of which volume.
+    pub of: Sized,
+    /// In GiB.
+    pub gib: i32,
+}
+
+/// Reads `vol-…=GIB` or `/PATH=GIB`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read(text: &str) -> Result<Size, String> {
+    let Some((of, gib)) = text.rsplit_once('=') else {
+        return Err("is not VOLUME=GIB, nor PATH=GIB".to_owned());
+    };
+    let digits = !gib.is_empty() && gib.bytes().all(|b| b.is_ascii_digit());
+    let gib = gib.parse().ok().filter(|gib| digits && *gib > 0).ok_or("has no size in whole GiB")?;
+    let of = match of.starts_with('/') {
+        true => Sized::Mount(of.into()),
+        false => Sized::Volume(of.parse().map_err(|e: crate::ids::InvalidId| e.to_string())?),
+    };
+    Ok(Size { of, gib })
+}
+
+/// The least and the most GiB of a volume of this type (EBS guide, "Amazon EBS volume types").
+fn limits(kind: &str) -> (i32, i32) {
+    match kind {
+        "gp3" => (1, 65_536),
+        "io2" => (4, 65_536),
+        "io1" => (4, 16_384),
+        "st1" | "sc1" => (125, 16_384),
+        "standard" => (1, 1_024),
+        _ => (1, 16_384),
+    }
+}
+
+fn no<T>(what: impl Into<String>, hint: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal { what: what.into(), hint: hint.into() })
+}
+
+impl RestorePlan {
+    /// The plan with these sizes. `grow`: filesystems on volumes that get larger are grown with them.
+    ///
+    /// # Errors
+    /// Why a volume cannot have its size.
+    pub fn sized(mut self, layout: &Layout, sizes: &[Size], grow: bool) -> Result<Self, Refusal> {
+        let wanted = self.wanted(layout, sizes)?;
+        for volume in &mut self.volumes {
+            let (id, snapshot) = (&volume.source, volume.size_gib);
+            let gib = wanted.get(id).copied().unwrap_or(snapshot);
+            if gib < snapshot {
+                return no(
+                    format!(
+                        "{gib} GiB are less than the {snapshot} GiB of {}, the snapshot of {id}",
+                        volume.snapshot
+                    ),
+                    "a volume cannot be smaller than its snapshot",
+                );
+            }
+            let as_it_was = layout.volumes.iter().any(|v| v.id == *id && v.volume_type == volume.volume_type);
+            let (least, most) = limits(&volume.volume_type);
+            if (wanted.contains_key(id) || !as_it_was) && !(least..=most).contains(&gib) {
+                return no(
+                    format!("a {} has {least} to {most} GiB, and {id} would have {gib}", volume.volume_type),
+                    format!("--type names another type, --size {id}={} another size", gib.clamp(least, most)),
+                );
+            }
+            if gib > snapshot {
+                volume.grown_from = Some(snapshot);
+                volume.size_gib = gib;
+            }
+        }
+        self.grow = grow;
+        let notes = self.what_grows();
+        self.notes.extend(notes);
+        Ok(self)
+    }
+
+    /// The size that was asked for each volume.
+    fn wanted(&self, layout: &Layout, sizes: &[Size]) -> Result<BTreeMap<VolumeId, i32>, Refusal> {
+        let mut wanted: BTreeMap<VolumeId, i32> = BTreeMap::new();
+        for size in sizes {
+            let id = match &size.of {
+                Sized::Volume(id) => id.clone(),
+                Sized::Mount(place) => {
+                    let is_it = |f: &&crate::sets::lines::SetFilesystem| {
+                        f.mount_point == *place || f.also.contains(place)
+                    };
+                    let Some(filesystem) = layout.filesystems.iter().find(is_it) else {
+                        let all: Vec<String> =
+                            layout.filesystems.iter().map(|f| shown(&f.mount_point)).collect();
+                        return no(
+                            format!("the set has no {}", shown(place)),
+                            format!("it has {}", all.join(", ")),
+                        );
+                    };
+                    let [on] = &filesystem.volumes[..] else {
+                        let what = format!("{} is on {} volumes", shown(place), filesystem.volumes.len());
+                        return no(what, "name each of them by its id: --size vol-…=GIB");
+                    };
+                    on.clone()
+                }
+            };
+            if !self.volumes.iter().any(|v| v.source == id) {
+                let all: Vec<&str> = self.volumes.iter().map(|v| v.source.as_str()).collect();
+                return no(
+                    format!("no volume is made in the place of {id}"),
+                    format!("those of this restore are in the place of {}", all.join(", ")),
+                );
+            }
+            if let Some(other) = wanted.insert(id.clone(), size.gib).filter(|other| *other != size.gib) {
+                return no(
+                    format!("{id} cannot have both {other} and {} GiB", size.gib),
+                    "leave one of them out",
+                );
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Which filesystems get larger, and which stay as they are on a volume that is.
+    fn what_grows(&self) -> Vec<String> {
+        let grown = |n: usize| self.volumes.get(n).is_some_and(|v| v.grown_from.is_some());
+        if self.reach != Reach::Mounted {
+            let any = (0..self.volumes.len()).any(grown);
+            let note = "what is on a larger volume keeps its size: grow it by hand, once it is mounted";
+            return any.then(|| note.to_owned()).into_iter().collect();
+        }
+        let of_it = self.filesystems.iter().filter(|f| grown(f.volume));
+        of_it
+            .map(|f| {
+                let (place, fstype) = (shown(&f.source), printable(&f.fstype).into_owned());
+                match self.grow {
+                    true => format!("{place} ({fstype}) is grown, if it is on a whole disk"),
+                    false => format!("{place} ({fstype}) keeps its size: --grow, or by hand later"),
+                }
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+#[path = "size_tests.rs"]
+mod tests;
