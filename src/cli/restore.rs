@@ -9,6 +9,7 @@ mod document;
 mod in_place;
 mod list;
 mod root;
+mod warming;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use self::check::{unit, zone};
 use self::copy_out::OfCopy;
 use self::document::{Document, OfRestore, VERSION};
 use self::root::OfRoot;
+use self::warming::Warming;
 use super::sets::{Account, SetName, alone, set_name};
 use super::start::{end, listen};
 use super::{Global, Output, absolute, print, print_document, say};
@@ -99,6 +101,8 @@ pub(super) struct Restore {
     /// EC2 reads all data from the snapshots at this rate in MiB/s, for a price; else it comes as it is read.
     #[arg(long, value_name = "RATE", value_parser = clap::value_parser!(i32).range(100..=300))]
     init_rate: Option<i32>,
+    #[command(flatten)]
+    warming: Warming,
     /// Print what would be made, and stop.
     #[arg(long, short = 'n')]
     dry_run: bool,
@@ -254,6 +258,9 @@ impl Restore {
             Ok(done) => {
                 say(&format!("{} is restored", record.plan.set));
                 say(&format!("`stillpoint restore --undo {id}` takes it back"));
+                if let Some(exit) = self.warm(account, &record.plan, &done, interrupt).await? {
+                    return Ok(exit);
+                }
                 self.tell(&record.plan, Some(&done), "done", Exit::Ok)
             }
             Err(Stopped::Signal(signal)) => {

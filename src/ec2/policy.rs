@@ -31,6 +31,8 @@ pub enum Needing {
     RestoreInPlace,
     /// `restore --root`, also without what `restore` needs.
     RestoreRoot,
+    /// `restore --warm used`, beside what `restore` needs.
+    RestoreWarm,
     Image,
     /// `image delete`.
     ImageDelete,
@@ -238,7 +240,7 @@ const TABLE: [(On, &str, &[Needing]); 67] = [
     (On::CopySource, COPY, &[Needing::Copy]),
     (On::CopyMade, COPY, &[Needing::Copy]),
     (On::Copied, "CreateTags", &[Needing::Copy]),
-    (On::OfASet, "ebs:ListSnapshotBlocks", &[Verify, VerifyRestore]),
+    (On::OfASet, "ebs:ListSnapshotBlocks", &[Verify, VerifyRestore, Needing::RestoreWarm]),
     (On::OfASet, "ebs:GetSnapshotBlock", &[Verify, VerifyRestore]),
     (On::Blocks, "ebs:ListChangedBlocks", &[Sizes]),
     (On::Blocks, "ebs:ListSnapshotBlocks", &[Sizes]),
@@ -544,6 +546,7 @@ mod tests {
                 Needing::RestoreRoot,
                 "DescribeInstances DescribeVolumes DescribeSnapshots DescribeReplaceRootVolumeTasks CreateReplaceRootVolumeTask CreateReplaceRootVolumeTask CreateReplaceRootVolumeTask CreateTags CreateReplaceRootVolumeTask",
             ),
+            (Needing::RestoreWarm, "ebs:ListSnapshotBlocks"),
             (
                 Image,
                 "DescribeInstances DescribeSnapshots DescribeImages RegisterImage GetInstanceUefiData RegisterImage CreateTags CreateTags DeregisterImage",

@@ -6,6 +6,7 @@
 //!                                 │                                record.rs: what this host remembers of it
 //!                                 ├▶ in_place/ ─▶ the same volumes, attached and mounted where the old ones were
 //!                                 ├▶ root/ ─▶ EC2 replaces the root, and reboots
+//!                                 ├▶ warm/ ─▶ what was restored is read, so that it is there when it is used
 //!                                 └▶ verify/ ─▶ Report: sound, faulty, not looked at
 //! ```
 //!
@@ -28,3 +29,4 @@ pub mod root;
 pub mod size;
 pub mod undo;
 pub mod verify;
+pub mod warm;

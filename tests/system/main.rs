@@ -72,5 +72,6 @@ mod verify_large;
 mod verify_ledger;
 mod verify_restored;
 mod waiting;
+mod warm;
 mod window;
 mod window_strace;

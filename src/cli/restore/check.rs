@@ -49,6 +49,7 @@ impl Restore {
             mounts::check_target(into)
                 .map_err(|what| Error::new(Exit::Config, what).hint("--into names another folder"))?;
         }
+        self.can_warm(account, plan).await?;
         let ec2 = account.calls();
         for number in 0..plan.volumes.len() {
             let Some(request) = plan.request(number) else { continue };
