@@ -174,6 +174,22 @@ fn a_volume_or_an_image_becomes_the_root_and_a_failure_keeps_the_old_one() {
 }
 
 #[test]
+fn a_root_can_be_lost_on_request() {
+    needs_root();
+    let sim = Sim::start(LIVELY, &["name=root,size=16MiB,boot", "name=data,size=16MiB"]);
+    let old = root(&sim);
+    let good = snapshot(&sim, &old);
+    completed(&sim, &good);
+    let fault = ["--action", "CreateReplaceRootVolumeTask", "--call", "1", "--kind", "root-detached"];
+    sim.ok(&[&["faults", "add"][..], &fault].concat());
+    let lost = task(&replace(&sim, &[&arg("SnapshotId", &good)]));
+    wait_for_state(&sim, &lost, "failed-detached");
+    assert_eq!(states(&sim, &old), ["available"]);
+    let attached = ["DescribeVolumes", "Filter.1.Name=attachment.device", "Filter.1.Value.1=/dev/xvda"];
+    assert!(values(&call(&sim, &attached), "volumeId").is_empty());
+}
+
+#[test]
 fn whether_a_volume_goes_with_the_instance_can_be_changed() {
     needs_root();
     let sim = Sim::start(LIVELY, &["name=root,size=16MiB,boot", "name=data,size=16MiB"]);
