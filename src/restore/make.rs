@@ -24,6 +24,10 @@ const PART: u32 = 10;
 /// What EC2 has not shown or done by then, it will not.
 const LIMIT: Duration = Duration::from_secs(600);
 
+/// So long something on the host may have a disk open that EC2 is to detach: whoever looks at all disks lets go of it, and
+/// EC2 goes on.
+const BUSY: Duration = Duration::from_secs(30);
+
 /// So long a device name may be in use after what had it was detached.
 const NAMES: Duration = Duration::from_secs(120);
 
@@ -327,8 +331,10 @@ impl<E: Volumes> Waiting<'_, E> {
             }
             said?;
         }
+        let end = self.clock.elapsed() + BUSY;
         self.until(ids, |seen| {
-            if let Some(busy) = seen.iter().find(|v| v.attachments.iter().any(|a| a.state == "busy")) {
+            let busy = seen.iter().find(|v| v.attachments.iter().any(|a| a.state == "busy"));
+            if let Some(busy) = busy.filter(|_| self.clock.elapsed() >= end) {
                 return Err(format!("{} cannot be detached: something on the host still uses it", busy.id));
             }
             // EC2 deletes none that it still makes.

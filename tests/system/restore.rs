@@ -367,3 +367,25 @@ fn a_restore_that_is_done_keeps_what_was_written_to_it() {
     }
     assert!(listed(&space).is_empty());
 }
+
+/// Whoever looks at all disks has one open for a moment, and EC2 says that it is busy: it is detached all the same.
+#[test]
+fn a_disk_that_somebody_looks_at_is_detached_when_he_lets_go() {
+    let space = two();
+    let set = take(&space);
+    let mount = space.at("a");
+    let done = restore(&space, &[&set, "--no-mount", "--mount", &mount, "-o", "json"]).exits(0).record();
+    let id = done["restores"][0]["id"].as_str().unwrap();
+    let made = &done["restores"][0]["volumes"][0]["id"];
+    let ready: Value =
+        serde_json::from_slice(&std::fs::read(space.path("sim/ebs-sim.json")).unwrap()).unwrap();
+    let volumes = ready["volumes"].as_array().unwrap();
+    let device = volumes.iter().find(|v| v["id"] == *made).unwrap()["loop"].as_str().unwrap().to_owned();
+    let looking = space.background(&format!("exec 7<{device}; echo ready; exec cat"));
+    let run = space.spawn(&["restore", "--undo", id]);
+    await_some("it is busy", || {
+        space.rig.sim(&["call", "DescribeVolumes"]).contains("<status>busy</status>").then_some(())
+    });
+    drop(looking);
+    run.end().exits(0).says("nothing is left");
+}

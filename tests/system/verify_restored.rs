@@ -149,7 +149,9 @@ fn nothing_is_left_of_one_that_fails_is_interrupted_or_killed() {
     for (action, call) in [("CreateVolume", "2"), ("AttachVolume", "2")] {
         let add = ["faults", "add", "--action", action, "--call", call];
         space.rig.sim(&[&add[..], &refused].concat());
-        verify(&space, &set, &[]).exits(77).says("not now");
+        let failed = verify(&space, &set, &[]);
+        eprintln!("{}", failed.err); // why something is left, if it is
+        failed.exits(77).says("not now");
         nothing_is_left(&space);
     }
     for (action, call) in
@@ -171,7 +173,7 @@ fn nothing_is_left_of_one_that_fails_is_interrupted_or_killed() {
                 space.run(&["verify", "--clean-up"]).exits(0).says("verify that was killed");
             } else {
                 space.rig.sim(&["faults", "release", &held]);
-                run.end();
+                eprintln!("{}", run.end().err);
             }
             nothing_is_left(&space);
             assert_eq!(originals(&space), before, "{action} {signal}");

@@ -35,10 +35,8 @@ impl Restore {
             let others = plan.volumes.len() - 1;
             if !self.mount.is_empty() || others == 0 {
                 let what = format!("{root} is the root device, which is not exchanged while the host runs");
-                return Err(Error::new(Exit::Config, what).hint(format!(
-                    "`aws ec2 create-replace-root-volume-task --instance-id {} --snapshot-id …` does that (docs/restore.md)",
-                    host.id
-                )));
+                let hint = "`stillpoint restore SET --root` has EC2 exchange it, and reboots";
+                return Err(Error::new(Exit::Config, what).hint(hint));
             }
             plan.volumes.retain(|v| v.source != root);
             plan.notes.push(format!("{root} is the root device, and stays as it is"));
