@@ -76,6 +76,7 @@ fn made(kind: &str) -> (RestorePlan, Layout) {
         spare_names: vec![],
         grow: false,
         in_place: None,
+        stack: Default::default(),
     };
     (plan, layout)
 }
