@@ -129,9 +129,7 @@ pub async fn show_stack_behind(root: &Path, id: &RunId, mark: &str, arrays: &[u3
 fn stack_rules(mark: &str, of_mapped: &str, arrays: &[u32], of_arrays: &str) -> String {
     let mut text =
         String::from("# These were put together by stillpoint of restored disks, beside their originals.\n");
-    text.push_str(&format!(
-        "{CAME}, KERNEL==\"dm-*\", ATTR{{dm/name}}==\"*_r{mark}*\", {of_mapped}\n"
-    ));
+    text.push_str(&format!("{CAME}, KERNEL==\"dm-*\", ATTR{{dm/name}}==\"*_r{mark}*\", {of_mapped}\n"));
     for number in arrays {
         text.push_str(&format!("{CAME}, KERNEL==\"md{number}|md{number}p*\", {of_arrays}\n"));
     }

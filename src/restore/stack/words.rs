@@ -76,7 +76,7 @@ fn logical(name: &str) -> Option<Layer> {
             let hidden = part.iter().any(|p| volume.contains(p));
             Some(if hidden { Layer::HiddenLogical } else { Layer::Logical { group, volume } })
         }
-        Err(names) if names.len() > 2 => Some(Layer::HiddenLogical),
+        Err(names) if names.len() > 2 && names.iter().all(|n| is_name(n)) => Some(Layer::HiddenLogical),
         _ => None,
     }
 }
