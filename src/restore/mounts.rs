@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, fstat, mkdirat};
 
-use super::{disks, stack};
+use super::disks;
 use crate::host::beneath;
 use crate::host::mount_api;
 use crate::host::mountinfo::{self, MountLine};
@@ -188,8 +188,10 @@ pub fn unmount_all(root: &Path, volumes: &[VolumeId], tell: &dyn Fn(&str)) -> Re
         return Err(format!("what is mounted here cannot be told: {unread}"));
     }
     let mut ids = BTreeSet::new();
-    let devices = stack::on(root, volumes)?;
-    ids.extend(devices.iter().flat_map(|d| disks::mounts_of(&table.lines, d)).map(|line| line.id));
+    for volume in volumes {
+        let devices = disks::of(root, volume)?;
+        ids.extend(devices.iter().flat_map(|d| disks::mounts_of(&table.lines, d)).map(|line| line.id));
+    }
     unmount(&table.lines, &ids, tell)
 }
 

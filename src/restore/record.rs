@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 
 use super::in_place::Moving;
 use super::plan::RestorePlan;
-use super::stack::Noted;
 use crate::host::file::{self, Lasts};
 use crate::ids::{RunId, VolumeId};
 
@@ -50,9 +49,6 @@ pub struct Record {
     /// Of a restore in place: how far the exchange is.
     #[serde(default)]
     pub moving: Moving,
-    /// What was put together on the volumes.
-    #[serde(default)]
-    pub stack: Noted,
     /// It is a verify's: the next one takes it back, without being asked.
     #[serde(default)]
     pub verify: bool,
@@ -76,7 +72,6 @@ impl Record {
             at_target: false,
             done: false,
             moving: Moving::default(),
-            stack: Noted::default(),
             verify: false,
         }
     }

@@ -76,7 +76,6 @@ fn made(kind: &str) -> (RestorePlan, Layout) {
         spare_names: vec![],
         grow: false,
         in_place: None,
-        stack: Default::default(),
     };
     (plan, layout)
 }

@@ -30,7 +30,6 @@ mod luks;
 mod lvm;
 mod lvm_text;
 mod md;
-pub(in crate::restore) mod part;
 mod partitions;
 mod probe;
 #[cfg(test)]
