@@ -20,7 +20,8 @@ fn check(database: &str, data: &Path) -> String {
 fn verify(rig: &Rig, set: &str, exit: i32) -> String {
     let ended = rig.run(&["verify", set, "--level", "restore", "-o", "json"]);
     let said: Value = ended.exits(exit).record();
-    let finding = said["findings"].as_array().unwrap().iter().find(|f| f["check"].is_string()).unwrap();
+    let finding = said["findings"].as_array().unwrap().iter().find(|f| f["check"].is_string());
+    let finding = finding.unwrap_or_else(|| panic!("nothing was checked: {said}\n{}", ended.err));
     let what = format!("{}: {}", finding["verdict"].as_str().unwrap(), finding["what"].as_str().unwrap());
     let left = rig.run(&["restore", "--list", "-o", "json"]).exits(0).record();
     assert_eq!(left["restores"].as_array().unwrap().len(), 0, "{left}");
@@ -89,6 +90,11 @@ fn mariadb_is_started_on_what_was_restored_and_checked() {
     let said = verify(&rig, &set, 0);
     assert!(said.starts_with("sound: "), "{said}");
 
+    // In order: after a kill, Linux 6.18 leaves an item in the log of a frozen XFS, and verify calls that a fault. Why is open.
+    let _ = client.try_run("SHUTDOWN");
+    rig::program::await_some("the server has ended", || {
+        server.said().contains("Shutdown complete").then_some(())
+    });
     drop(server);
     damage(&data.join("d/m.MYI"), 1030);
     let set = take(&rig);

@@ -69,6 +69,14 @@ fn what_cannot_be_copied_is_said_and_nothing_stays() {
     copy(&[of("app/log")]).exits(78).says("is not empty").says("--into");
     space.sh(&format!("rm -r {into}"));
     restore(&space, &set, &["--copy-out", &of("app/log")]).exits(64);
+    // It would take away what somebody works with.
+    for way in ["--continue", "--undo"] {
+        let other = "01890000-0000-7000-8000-000000000000";
+        space
+            .run(&["restore", way, other, "--copy-out", "/a/f", "--into", &into])
+            .exits(64)
+            .says("cannot be used");
+    }
     assert!(space.rig.calls("CreateVolume").is_empty(), "refused before anything is made");
 
     copy(&[of("app/log"), of("app/none")]).exits(11).says("app/none in the set").says("gone again");

@@ -26,7 +26,7 @@ pub(super) struct OfCopy {
     /// Copy this file or folder, by its path on the host of the set, out of volumes that are deleted afterwards; can be
     /// repeated.
     #[arg(long, value_name = "PATH", value_parser = absolute, requires = "into", conflicts_with_all = [
-        "to", "mount", "read_only", "no_mount", "no_attach", "in_place", "root",
+        "to", "mount", "read_only", "no_mount", "no_attach", "in_place", "root", "go_on", "undo", "left",
     ])]
     pub(super) copy_out: Vec<PathBuf>,
     /// Copy into this folder, which is made or empty.
