@@ -16,6 +16,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::uio::pread;
 
+use super::kernel;
 use crate::ids::DevNo;
 
 /// Enough for every logical block size (512 or 4096 bytes), and aligned to as much.
@@ -80,4 +81,16 @@ pub fn read(device: BorrowedFd<'_>) -> nix::Result<()> {
         0 => Err(Errno::EIO),
         _ => Ok(()),
     }
+}
+
+/// btrfs forgets which filesystem it has seen on a device of this number: a disk that was detached since, mostly. Where
+/// it remembers one, a filesystem whose original is mounted is not told apart from it, and its mount fails with EEXIST,
+/// EINVAL or EBUSY (`find_fsid_by_device` of fs/btrfs/volumes.c goes by the number).
+///
+/// # Errors
+/// What opening says, or the kernel: ENOENT when nothing was known, EBUSY when the device is mounted.
+pub fn forget_btrfs(dev: DevNo) -> nix::Result<()> {
+    let device = open_at(&node(dev, &[]).ok_or(Errno::ENODEV)?, dev, OFlag::empty())?;
+    let control = open("/dev/btrfs-control", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    kernel::btrfs_forget(control.as_fd(), device.as_fd())
 }

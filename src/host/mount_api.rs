@@ -117,6 +117,47 @@ pub(crate) struct NotCreated {
     pub what: String,
 }
 
+impl NotCreated {
+    /// Is it for what the filesystem holds? Else it is for this host: what it can mount, what it has mounted or open, its
+    /// memory.
+    #[must_use]
+    pub fn is_of_the_filesystem(&self) -> bool {
+        let of_the_host = [
+            Errno::EEXIST,
+            Errno::EBUSY,
+            Errno::ENOMEM,
+            Errno::EMFILE,
+            Errno::ENFILE,
+            Errno::EINTR,
+            Errno::EPERM,
+            Errno::EACCES,
+            Errno::ENOENT,
+            Errno::ENODEV,
+            Errno::ENXIO,
+        ];
+        self.errno.is_some_and(|errno| !of_the_host.contains(&errno))
+    }
+}
+
+/// Before the kernel is asked: in words.
+impl From<String> for NotCreated {
+    fn from(what: String) -> Self {
+        Self { errno: None, what }
+    }
+}
+
+impl From<NotCreated> for String {
+    fn from(not: NotCreated) -> Self {
+        not.what
+    }
+}
+
+impl std::fmt::Display for NotCreated {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
 /// [`create`] by contexts that `context` prepares, again and again for a while where the device is in use.
 ///
 /// # Errors

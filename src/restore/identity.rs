@@ -20,6 +20,7 @@ use super::disks;
 use super::mounts;
 use crate::host::block::BlockDevice;
 use crate::host::device;
+use crate::host::mount_api::NotCreated;
 use crate::path_encoding::printable;
 use crate::quiesce::query;
 
@@ -45,6 +46,11 @@ pub fn has_tool(fstype: &str) -> Result<(), String> {
         "xfs_admin" => "xfsprogs",
         _ => "btrfs-progs",
     };
+    installed(name, package)
+}
+
+/// Is this program of this package here?
+pub(super) fn installed(name: &str, package: &str) -> Result<(), String> {
     query::program(name).map(drop).map_err(|e| format!("{e}: install {package}"))
 }
 
@@ -69,7 +75,7 @@ pub async fn renew(on: &BlockDevice, fstype: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// When it cannot be mounted.
-pub async fn replay(on: &BlockDevice, fstype: &str) -> Result<(), String> {
+pub(crate) async fn replay(on: &BlockDevice, fstype: &str) -> Result<(), NotCreated> {
     let node = device::node(on.dev, &[]).ok_or_else(|| format!("/dev has no node of {}", on.name))?;
     let options: &[&str] = if fstype == "xfs" { &["nouuid"] } else { &[] };
     let ext = matches!(fstype, "ext2" | "ext3" | "ext4");
@@ -81,7 +87,7 @@ pub async fn replay(on: &BlockDevice, fstype: &str) -> Result<(), String> {
     let options: Vec<String> = options.iter().map(|o| (*o).to_owned()).collect();
     // It may read much of a cold volume: not on the thread that everything else is done by.
     let mounted = tokio::task::spawn_blocking(move || mounts::create(&node, dev, &fs, &options, None));
-    drop::<OwnedFd>(mounted.await.map_err(|e| e.to_string())??);
+    drop::<OwnedFd>(mounted.await.map_err(|e| NotCreated::from(e.to_string()))??);
     Ok(())
 }
 

@@ -12,10 +12,10 @@ use nix::errno::Errno;
 use nix::sys::stat::{Mode, fstat, mkdirat};
 
 use super::disks;
-use crate::host::beneath;
-use crate::host::mount_api;
+use crate::host::mount_api::{self, NotCreated};
 use crate::host::mountinfo::{self, MountLine};
 use crate::host::trust::{self, Trusted};
+use crate::host::{beneath, device};
 use crate::ids::{DevNo, VolumeId};
 use crate::path_encoding::shown;
 use crate::unmount::covered;
@@ -24,13 +24,13 @@ use crate::unmount::covered;
 ///
 /// # Errors
 /// What the kernel says.
-pub fn create(
+pub(crate) fn create(
     node: &Path,
     dev: DevNo,
     fstype: &str,
     options: &[String],
     root: Option<&Path>,
-) -> Result<OwnedFd, String> {
+) -> Result<OwnedFd, NotCreated> {
     let context = || {
         let context = mount_api::context(fstype)
             .map_err(|e| format!("the kernel cannot mount {fstype} (fsopen): {}", e.desc()))?;
@@ -40,12 +40,18 @@ pub fn create(
             .map_err(|(key, why)| format!("{fstype} refuses the option {key}: {why}"))?;
         Ok(context)
     };
-    let made = mount_api::create_patiently(context).map_err(|not| not.what)?;
+    // What was on a device of the same number before may be known to the kernel still.
+    if fstype == "btrfs"
+        && let Err(errno) = device::forget_btrfs(dev)
+    {
+        tracing::debug!(%dev, "btrfs forgets nothing: {}", errno.desc());
+    }
+    let made = mount_api::create_patiently(context)?;
     // The node was looked up by its name.
     if is_of(&made, dev, fstype) {
         Ok(made)
     } else {
-        Err(format!("{} is another device by now", node.display()))
+        Err(NotCreated { errno: None, what: format!("{} is another device by now", node.display()) })
     }
 }
 

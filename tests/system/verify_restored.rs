@@ -136,6 +136,29 @@ fn a_false_label_is_caught_and_a_true_crash_label_is_recovered() {
     nothing_is_left(&space);
 }
 
+/// The kernel remembers disks of a btrfs by their numbers, also when they are detached: where it does, it takes the volume
+/// that comes under such a number for one of them.
+#[test]
+fn a_number_that_had_another_disk_before_is_no_fault_of_the_set() {
+    let space = three();
+    let set = take_in(&space);
+    // Of two disks each: one disk alone is not remembered. The next volumes get the lowest free numbers, these.
+    let folder = space.path("former");
+    std::fs::create_dir(&folder).unwrap();
+    let script = format!(
+        "cd {} && for n in 1 2 3 4 5 6 7 8; do truncate -s 120M $n && losetup -f --show $n; done >disks
+         set -- $(cat disks)
+         while [ $# -gt 0 ]; do mkfs.btrfs -q -f $1 $2 && btrfs device scan $1 $2 && shift 2; done
+         losetup -d $(cat disks)",
+        folder.display()
+    );
+    space.sh(&script);
+    let said = verify(&space, &set, &["-o", "json"]).exits(0).record();
+    assert_eq!((&said["verdict"], verdicts(&said)), (&"sound".into(), vec!["sound"; 3]), "{said}");
+    space.sh(&format!("btrfs device scan --forget $(cat {}/disks) || true", folder.display()));
+    nothing_is_left(&space);
+}
+
 /// Refused by EC2, interrupted or killed at any step: nothing is left, at once or by the next one.
 #[test]
 fn nothing_is_left_of_one_that_fails_is_interrupted_or_killed() {

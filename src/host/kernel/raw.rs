@@ -26,6 +26,7 @@ mod ioctl {
     nix::ioctl_readwrite!(btrfs_dev_info, 0x94, 30, super::Words<512>);
     nix::ioctl_read!(btrfs_balance_progress, 0x94, 34, super::Words<128>);
     nix::ioctl_readwrite!(btrfs_dev_replace, 0x94, 53, super::Words<325>);
+    nix::ioctl_write_ptr!(btrfs_forget_dev, 0x94, 5, super::VolumeArgs);
     nix::ioctl_readwrite!(fifreeze, b'X', 119, libc::c_int);
     nix::ioctl_readwrite!(fithaw, b'X', 120, libc::c_int);
     // BLKROSET and BLKFLSBUF are numbers from before numbers said a direction and a size.
@@ -71,6 +72,30 @@ pub(crate) fn set_read_only(device: BorrowedFd<'_>, read_only: bool) -> nix::Res
 pub(crate) fn flush_buffers(device: BorrowedFd<'_>) -> nix::Result<()> {
     // SAFETY: it has no argument.
     unsafe { ioctl::flush_buffers(device.as_raw_fd()) }.map(drop)
+}
+
+/// `struct btrfs_ioctl_vol_args` (linux/btrfs.h).
+#[repr(C)]
+struct VolumeArgs {
+    fd: i64,
+    name: [u8; 4088],
+}
+
+/// `BTRFS_IOC_FORGET_DEV` (Linux 5.1): btrfs forgets what was on this block device, unless it is mounted. `control` is
+/// `/dev/btrfs-control`.
+///
+/// # Errors
+/// EBUSY: it is mounted. ENOENT: nothing was known. ENOTTY: a kernel before 5.1.
+pub(crate) fn btrfs_forget(control: BorrowedFd<'_>, device: BorrowedFd<'_>) -> nix::Result<()> {
+    let mut args = VolumeArgs { fd: 0, name: [0; 4088] };
+    // The kernel asks for a path. This one leads to what is open, whatever the node is by now.
+    let path = format!("/proc/self/fd/{}", device.as_raw_fd());
+    for (to, from) in args.name.iter_mut().zip(path.bytes()) {
+        *to = from;
+    }
+    // SAFETY: the kernel reads one such struct, which outlives the call; the path in it is shorter than the array, so
+    // it ends with a zero.
+    unsafe { ioctl::btrfs_forget_dev(control.as_raw_fd(), &raw const args) }.map(drop)
 }
 
 /// Brings the loopback interface of this network namespace up.

@@ -27,6 +27,7 @@ use super::Verdict;
 use super::contained::{self, Ended, Request};
 use super::partitions::{ReadError, Source};
 use crate::host::block::BlockDevice;
+use crate::host::mount_api::NotCreated;
 use crate::host::{device, kernel, trust};
 use crate::interrupt::Interrupt;
 use crate::path_encoding::printable;
@@ -65,7 +66,7 @@ fn tool(fstype: &str) -> Option<(&'static str, &'static [&'static str], &'static
 /// What to install.
 pub fn has_tool(fstype: &str) -> Result<(), String> {
     let Some((name, _, package)) = tool(fstype) else { return Ok(()) };
-    query::program(name).map(drop).map_err(|e| format!("{e}: install {package}"))
+    identity::installed(name, package)
 }
 
 /// What came of a look at it.
@@ -80,7 +81,6 @@ enum Checked {
 /// # Errors
 /// The signal that interrupted it.
 pub(super) async fn judge(of: &Subject<'_>, interrupt: &mut Interrupt) -> Result<(Verdict, String), Signal> {
-    let fault = |what: String| Ok((Verdict::Fault, what));
     let Some((program, ..)) = tool(of.fstype) else {
         return Ok((Verdict::NotLooked, format!("{} is not checked here", printable(of.fstype))));
     };
@@ -106,11 +106,11 @@ pub(super) async fn judge(of: &Subject<'_>, interrupt: &mut Interrupt) -> Result
             }
             First::Checked(Checked::Errors(what)) => before = Some(what),
             First::Checked(Checked::Not(why)) => return Ok((Verdict::NotLooked, why)),
-            First::Refused(why) => return fault(format!("without recovery, it cannot be mounted: {why}")),
+            First::Refused(not) => return Ok(not_mounted(&not, "without recovery, it cannot be mounted")),
         }
     }
-    if let Err(why) = identity::replay(of.device, of.fstype).await {
-        return fault(format!("it cannot be mounted: {}", printable(&why)));
+    if let Err(not) = identity::replay(of.device, of.fstype).await {
+        return Ok(not_mounted(&not, "it cannot be mounted"));
     }
     match fsck(of, interrupt).await? {
         Checked::Clean if of.promises => {
@@ -124,7 +124,7 @@ pub(super) async fn judge(of: &Subject<'_>, interrupt: &mut Interrupt) -> Result
             let what = format!("as its label says, a mount recovers it; then {program} finds nothing");
             Ok((Verdict::Sound, what))
         }
-        Checked::Errors(what) => fault(what),
+        Checked::Errors(what) => Ok((Verdict::Fault, what)),
         Checked::Not(why) => Ok((Verdict::NotLooked, why)),
     }
 }
@@ -135,12 +135,21 @@ enum First {
     Mounts,
     Checked(Checked),
     /// It does not mount.
-    Refused(String),
+    Refused(NotCreated),
+}
+
+/// A fault of the set is what is wrong with its bytes. That this host cannot mount it says nothing of them.
+fn not_mounted(not: &NotCreated, what: &str) -> (Verdict, String) {
+    let why = printable(&not.what);
+    match not.is_of_the_filesystem() {
+        true => (Verdict::Fault, format!("{what}: {why}")),
+        false => (Verdict::NotLooked, format!("{what} on this host: {why}")),
+    }
 }
 
 async fn as_it_is(of: &Subject<'_>, interrupt: &mut Interrupt) -> Result<First, Signal> {
     match mounts_as_it_is(of).await {
-        Err(why) => Ok(First::Refused(why)),
+        Err(not) => Ok(First::Refused(not)),
         Ok(()) if of.fstype == "xfs" => Ok(First::Mounts),
         Ok(()) => fsck(of, interrupt).await.map(First::Checked),
     }
@@ -168,19 +177,22 @@ fn stands_in_the_way(of: &Subject<'_>) -> Option<String> {
 }
 
 /// Mounts it read-only, without recovery and attached nowhere, and lists its root.
-async fn mounts_as_it_is(of: &Subject<'_>) -> Result<(), String> {
+async fn mounts_as_it_is(of: &Subject<'_>) -> Result<(), NotCreated> {
     let node =
         device::node(of.device.dev, &[]).ok_or_else(|| format!("/dev has no node of {}", of.device.name))?;
     let (dev, fstype) = (of.device.dev, of.fstype.to_owned());
     let look = move || {
         let options = options::of(&fstype, "", true).filesystem;
         let mounted = mounts::create(&node, dev, &fstype, &options, None)?;
-        let mut entries = std::fs::read_dir(trust::by_descriptor(&mounted)).map_err(|e| e.to_string())?;
-        entries.try_for_each(|entry| entry.map(drop)).map_err(|e| e.to_string())
+        let said = |e: std::io::Error| NotCreated {
+            errno: e.raw_os_error().map(Errno::from_raw),
+            what: format!("its root cannot be listed: {e}"),
+        };
+        let mut entries = std::fs::read_dir(trust::by_descriptor(&mounted)).map_err(said)?;
+        entries.try_for_each(|entry| entry.map(drop)).map_err(said)
     };
     // It may read much of a cold volume.
-    let said = tokio::task::spawn_blocking(look).await.map_err(|e| e.to_string())?;
-    said.map_err(|why| printable(&why).into_owned())
+    tokio::task::spawn_blocking(look).await.map_err(|e| e.to_string())?
 }
 
 async fn fsck(of: &Subject<'_>, interrupt: &mut Interrupt) -> Result<Checked, Signal> {

@@ -234,7 +234,7 @@ impl Judging<'_> {
             let device = device.map_err(Stopped::Here)?;
             if self.checks.iter().any(|c| c.writable || c.database.is_some()) {
                 // A mark of its former host would keep it from being mounted for writing.
-                identity::replay(&device, fstype).await.map_err(Stopped::Here)?;
+                identity::replay(&device, fstype).await.map_err(|not| Stopped::Here(not.what))?;
             }
             filesystems.push((filesystem, device.dev));
         }
