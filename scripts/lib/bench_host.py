@@ -99,6 +99,10 @@ class Host:
     def requests(self):
         return self.control("requests")
 
+    def completed(self):
+        """Waits until every snapshot is."""
+        until("every snapshot is completed", 120, lambda: all(s["state"] == "completed" for s in self.control("snapshots")))
+
     def creates(self):
         """Calls that were meant to create, so far."""
         return [r for r in self.requests() if r["action"].startswith("CreateSnapshot") and not r["dry_run"]]
@@ -112,12 +116,26 @@ class Host:
         return json.loads(text) if text else None
 
 
+def common():
+    """Where stillpoint finds its configuration and keeps what it has to."""
+    return ["--config", env["work"] + "/stillpoint.toml", "--run-dir", env["run_dir"], "--state-dir", env["work"] + "/state"]
+
+
+def ask(*words):
+    """Runs stillpoint, whatever comes of it."""
+    return subprocess.run([env["stillpoint"], *words, *common()], capture_output=True, text=True)
+
+
+def call(*words):
+    """What ebs-sim answers to a call."""
+    return run(env["sim"], "call", *words, capture_output=True, text=True).stdout
+
+
 def command(action, mounts, expedited=False, *more):
     # One set after another: the endpoint is told to have no least interval, and so is stillpoint.
-    config = env["work"] + "/stillpoint.toml"
-    with open(config, "w") as file:
+    with open(env["work"] + "/stillpoint.toml", "w") as file:
         file.write('[ec2]\nvolume_interval = "0s"\n[defaults]\nrcu_expedited = %s\n' % json.dumps(expedited))
-    words = [env["stillpoint"], action, "--config", config, "--run-dir", env["run_dir"], "--state-dir", env["work"] + "/state", "-o", "json"]
+    words = [env["stillpoint"], action, *common(), "-o", "json"]
     return words + [f"--mount={m}" for m in mounts] + list(more)
 
 

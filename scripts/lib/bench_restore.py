@@ -5,20 +5,18 @@ In: a [`Host`]. Out: ratios within a round, with their aims.
 
 import json
 import os
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
-from bench_host import MIB, aim, command, ended, env, row, run, say, until
+from bench_host import MIB, aim, ask, call, command, ended, env, row, run, say, until
 
 ROUNDS = 5
 
 
-def call(action, **parameters):
-    words = [f"{key.replace('__', '.')}={value}" for key, value in parameters.items()]
-    return run(env["sim"], "call", action, *words, capture_output=True, text=True).stdout
+def asked(action, **parameters):
+    return call(action, *(f"{key.replace('__', '.')}={value}" for key, value in parameters.items()))
 
 
 def part(text, name):
@@ -27,7 +25,7 @@ def part(text, name):
 
 
 def shown(ids, state):
-    text = call("DescribeVolumes", **{f"VolumeId__{n}": id for n, id in enumerate(ids, 1)})
+    text = asked("DescribeVolumes", **{f"VolumeId__{n}": id for n, id in enumerate(ids, 1)})
     return text.count(f"<status>{state}</status>") >= len(ids)
 
 
@@ -36,34 +34,29 @@ def by_ec2_alone(host, record):
     zone, instance = host.ready["availability_zone"], host.ready["instance_id"]
     began = time.monotonic()
     with ThreadPoolExecutor(16) as pool:
-        made = pool.map(lambda s: call("CreateVolume", SnapshotId=s["id"], AvailabilityZone=zone, VolumeType="gp3"), record["snapshots"])
+        made = pool.map(lambda s: asked("CreateVolume", SnapshotId=s["id"], AvailabilityZone=zone, VolumeType="gp3"), record["snapshots"])
         ids = [part(text, "volumeId")[0] for text in made]
         until("the volumes", 60, lambda: shown(ids, "available"))
-        attach = lambda n: call("AttachVolume", VolumeId=ids[n], InstanceId=instance, Device=f"/dev/xvdc{chr(97 + n)}")
+        attach = lambda n: asked("AttachVolume", VolumeId=ids[n], InstanceId=instance, Device=f"/dev/xvdc{chr(97 + n)}")
         list(pool.map(attach, range(len(ids))))
         until("the attachments", 60, lambda: shown(ids, "attached"))
         seconds = time.monotonic() - began
-        list(pool.map(lambda id: call("DetachVolume", VolumeId=id), ids))
+        list(pool.map(lambda id: asked("DetachVolume", VolumeId=id), ids))
         until("the detachments", 60, lambda: shown(ids, "available"))
-        list(pool.map(lambda id: call("DeleteVolume", VolumeId=id), ids))
+        list(pool.map(lambda id: asked("DeleteVolume", VolumeId=id), ids))
     return seconds
 
 
 def stillpoint(*words):
-    common = ["--config", env["work"] + "/stillpoint.toml", "--run-dir", env["run_dir"], "--state-dir", env["work"] + "/state"]
-    done = subprocess.run([env["stillpoint"], *words, *common], capture_output=True, text=True)
+    done = ask(*words)
     if done.returncode != 0:
         sys.exit(f"stillpoint {words[0]} ended with {done.returncode}: {done.stderr}")
     return done.stdout
 
 
-def completed(host):
-    until("completed", 60, lambda: all(s["state"] == "completed" for s in host.control("snapshots")))
-
-
 def restore(host):
     record = ended(command("snapshot", host.mounts))
-    completed(host)
+    host.completed()
     ratios, alone, whole = [], [], []
     for _ in range(ROUNDS):
         alone.append(by_ec2_alone(host, record))
@@ -93,7 +86,7 @@ def curl(ready, *words):
 
 
 def by_curl(ready, snapshots):
-    """Seconds and bytes of all blocks, as fast as curl takes them from the endpoint. It checks none."""
+    """Seconds for all blocks, and how many there are, as fast as curl takes them from the endpoint. It checks none."""
     base, urls = ready["endpoint"], []
     for snapshot in snapshots:
         page = ""
@@ -115,7 +108,7 @@ def whole(host):
     for mount in host.mounts:
         fill(mount)
     record = ended(command("snapshot", host.mounts))
-    completed(host)
+    host.completed()
     ratios, alone, read = [], [], []
     for _ in range(ROUNDS):
         seconds, blocks = by_curl(host.ready, [s["id"] for s in record["snapshots"]])
@@ -135,7 +128,7 @@ def whole(host):
 
 def probe(host):
     record = ended(command("snapshot", host.mounts))
-    completed(host)
+    host.completed()
     seconds, blocks = [], []
     for _ in range(ROUNDS):
         began = time.monotonic()

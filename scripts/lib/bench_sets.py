@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-from bench_host import aim, command, ended, env, row, run, say
+from bench_host import aim, command, common, ended, env, row, run, say
 
 FEW, MANY = 10_000, 100_000
 
@@ -31,7 +31,6 @@ def sets(host):
         # The sets of the second filling begin in the hours of the first one's: by hours alone, one of two would go, and
         # who holds it be asked of EC2 for each, which is other work than with few.
         file.write('[defaults.keep]\nwithin = \"20y\"\nhourly = "all"\n')
-    common = ["--config", config, "--run-dir", env["run_dir"], "--state-dir", env["work"] + "/state", "-o", "json"]
     taken = {}
     made = 0
     for wanted in (FEW, MANY):
@@ -41,7 +40,7 @@ def sets(host):
         made = wanted
         for name, words in (("list --all-hosts", ["list", "--all-hosts"]), ("prune --dry-run", ["prune", "--dry-run", "--stale"])):
             for _ in range(3):
-                seconds, peak = measured([env["stillpoint"], *words, *common])
+                seconds, peak = measured([env["stillpoint"], *words, *common(), "-o", "json"])
                 taken.setdefault((name, wanted), []).append((seconds, peak))
     say(f"\n   {FEW} and {MANY} snapshots in an account, all of this host")
     met = True

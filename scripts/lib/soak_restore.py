@@ -13,7 +13,7 @@ import sys
 import time
 
 import records
-from bench_host import Host, command, ended, env, run, say, until
+from bench_host import Host, ask, call, command, ended, env, say, until
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -36,15 +36,6 @@ def writers(pairs):
         for writer in started:
             writer.terminate()
             writer.wait()
-
-
-def stillpoint(*words):
-    common = ["--config", env["work"] + "/stillpoint.toml", "--run-dir", env["run_dir"], "--state-dir", env["work"] + "/state"]
-    return subprocess.run([env["stillpoint"], *words, *common], capture_output=True, text=True)
-
-
-def call(*words):
-    return run(env["sim"], "call", *words, capture_output=True, text=True).stdout
 
 
 def snapshots(host):
@@ -85,32 +76,28 @@ def control(host, record):
         call("DeleteSnapshot", f"SnapshotId={snapshot['id']}")
 
 
-def completed(host):
-    until("every snapshot is completed", 120, lambda: all(s["state"] == "completed" for s in snapshots(host)))
-
-
 def one(host, number, pairs, taking):
     """Takes one set and brings it back: what is wrong with it, if anything is, and whether it was a control."""
     record = ended(taking)
-    completed(host)
+    host.completed()
     if record["achieved"] != "filesystem":
         return f"it is labelled {record['achieved']}", False
     if number % 10 == 0:
         control(host, record)
-        completed(host)
-        said = stillpoint("verify", record["run_id"])
+        host.completed()
+        said = ask("verify", record["run_id"])
         return (None if said.returncode == 24 else f"a false label is not caught: {said.returncode} {said.stderr}{said.stdout}"), True
     level = ["--level", "restore"] if number % 5 == 0 else []
-    said = stillpoint("verify", record["run_id"], *level)
+    said = ask("verify", record["run_id"], *level)
     if said.returncode != 0:
         return f"verify ended with {said.returncode}: {said.stderr}{said.stdout}", False
     place = env["work"] + "/restored"
     mounts = [f"--mount={mount}" for a, b, _ in pairs for mount in (a, b)]
-    restored = stillpoint("restore", record["run_id"], "--to", place, "-o", "json", *mounts)
+    restored = ask("restore", record["run_id"], "--to", place, "-o", "json", *mounts)
     if restored.returncode != 0:
         return f"restore ended with {restored.returncode}: {restored.stderr}", False
     wrong = counted(pairs, place, record)
-    undone = stillpoint("restore", "--undo", json.loads(restored.stdout)["restores"][0]["id"])
+    undone = ask("restore", "--undo", json.loads(restored.stdout)["restores"][0]["id"])
     if not wrong and undone.returncode != 0:
         wrong = f"undo ended with {undone.returncode}: {undone.stderr}"
     return wrong, False

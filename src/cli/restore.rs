@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+pub(super) use self::check::may_create;
 use self::check::{unit, zone};
 use self::copy_out::OfCopy;
 use self::document::{Document, OfRestore, VERSION};

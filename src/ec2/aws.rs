@@ -20,7 +20,7 @@ use std::time::Duration;
 use aws_sdk_ec2::config::http::HttpResponse;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::types::{
-    Filter, InstanceSpecification, ResourceType, Snapshot, SnapshotInfo, Tag, TagSpecification,
+    Filter, Instance, InstanceSpecification, ResourceType, Snapshot, SnapshotInfo, Tag, TagSpecification,
 };
 use futures_util::future::join_all;
 use jiff::Timestamp;
@@ -345,6 +345,25 @@ fn allowed(action: &'static str, said: Result<(), Ec2Error>) -> Result<(), Ec2Er
             let message = "the endpoint ignored DryRun=true and may have made snapshots";
             Err(Ec2Error::refused(action, "DryRunIgnored", message))
         }
+    }
+}
+
+impl Aws {
+    /// DescribeInstances of this one; none where EC2 has none.
+    async fn shown_instance(&self, id: &InstanceId) -> Result<Option<Instance>, Ec2Error> {
+        const ACTION: &str = "DescribeInstances";
+        self.ready(ACTION).await?;
+        // By a filter: the parameter with the id of one that is gone is an error.
+        let of = filter("instance-id", [id.as_str()]);
+        let mut pages = self.connection.client.describe_instances().filters(of).into_paginator().send();
+        while let Some(page) = pages.next().await {
+            let reservations = page.map_err(|e| self.sort(ACTION, &e))?.reservations.unwrap_or_default();
+            let mut all = reservations.into_iter().flat_map(|r| r.instances.unwrap_or_default());
+            if let Some(instance) = all.find(|i| i.instance_id() == Some(id.as_str())) {
+                return Ok(Some(instance));
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -132,21 +132,27 @@ impl HookEnv {
     /// Of a run that was refused before it knew what it would take.
     #[must_use]
     pub(crate) fn refused(plan: &str, reason: String) -> Self {
+        Self { result: RunResult::Failed, reason: Some(reason), ..Self::of(RunId::generate(), plan) }
+    }
+
+    /// Of what has touched nothing yet.
+    #[must_use]
+    pub(crate) fn of(run_id: RunId, plan: &str) -> Self {
         Self {
-            run_id: RunId::generate(),
+            run_id,
             plan: plan.to_owned(),
             instance_id: None,
             region: String::new(),
             mounts: Vec::new(),
             volumes: Vec::new(),
-            result: RunResult::Failed,
+            result: RunResult::default(),
             consistency: None,
             snapshots: Vec::new(),
             not_mounted: Vec::new(),
             set: Vec::new(),
             quiesce_limit: Duration::ZERO,
             frozen: false,
-            reason: Some(reason),
+            reason: None,
         }
     }
 }

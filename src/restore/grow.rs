@@ -8,12 +8,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::identity::{run, run_to};
+use super::identity::{installed, run, run_to};
 use super::mounts;
 use crate::host::block::BlockDevice;
 use crate::host::{device, mountinfo};
 use crate::ids::RunId;
-use crate::quiesce::query;
 
 /// The folder that filesystems of this restore are mounted in while they grow.
 #[must_use]
@@ -36,7 +35,7 @@ fn tool(fstype: &str) -> Option<(&'static str, &'static str)> {
 /// What to install.
 pub fn has_tool(fstype: &str) -> Result<(), String> {
     let Some((name, package)) = tool(fstype) else { return Err(format!("{fstype} is not grown here")) };
-    query::program(name).map(drop).map_err(|e| format!("{e}: install {package}"))
+    installed(name, package)
 }
 
 /// How it is done by hand, of one on a partition.

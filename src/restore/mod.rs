@@ -20,6 +20,7 @@ pub mod grow;
 mod hide;
 pub mod identity;
 pub mod in_place;
+mod kept;
 pub mod make;
 pub mod mounts;
 pub mod options;

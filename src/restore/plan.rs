@@ -16,7 +16,7 @@ use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
 use crate::path_encoding::{self, printable, shown};
 use crate::sets::layout::Layout;
 use crate::sets::lines::{SetFilesystem, SetVolume};
-use crate::sets::set::{SetState, SnapshotSet};
+use crate::sets::set::{Member, SetState, SnapshotSet};
 use crate::sets::tags;
 
 /// The set that it is of.
@@ -183,7 +183,7 @@ pub struct Refusal {
     pub hint: String,
 }
 
-fn no<T>(what: impl Into<String>, hint: impl Into<String>) -> Result<T, Refusal> {
+pub(super) fn no<T>(what: impl Into<String>, hint: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal { what: what.into(), hint: hint.into() })
 }
 
@@ -318,30 +318,48 @@ fn usable(set: &SnapshotSet) -> Result<(), Refusal> {
             "restore another set, or a filesystem that is not on that volume (--mount)",
         );
     }
-    if let Some(lost) = set.members.iter().find(|m| m.state == "error") {
-        let why = lost.error.as_deref().unwrap_or("EC2 gives no reason");
-        return no(format!("{} of {id} is in error: {}", lost.id, printable(why)), "restore another set");
-    }
-    if let Some(archived) = set.members.iter().find(|m| m.tier == "archive") {
-        return no(
-            format!("{} of {id} is in the archive, of which no volume can be made", archived.id),
-            format!("`stillpoint tier {id} --restore` first; it takes up to 72 hours"),
-        );
-    }
+    readable(id, &set.members)?;
     match set.state() {
         SetState::Completed => Ok(()),
         _ => no(format!("{id} is not completed yet"), format!("`stillpoint wait {id}` first")),
     }
 }
 
+/// Can volumes be made of these snapshots of a set, once they are completed?
+///
+/// # Errors
+/// Of which they never can, or not now.
+pub(super) fn readable(id: &RunId, members: &[Member]) -> Result<(), Refusal> {
+    if let Some(lost) = members.iter().find(|m| m.state == "error") {
+        let why = lost.error.as_deref().unwrap_or("EC2 gives no reason");
+        return no(format!("{} of {id} is in error: {}", lost.id, printable(why)), "restore another set");
+    }
+    if let Some(archived) = members.iter().find(|m| m.tier == "archive") {
+        return no(
+            format!("{} of {id} is in the archive, of which no volume can be made", archived.id),
+            format!("`stillpoint tier {id} --restore` first; it takes up to 72 hours"),
+        );
+    }
+    Ok(())
+}
+
+/// The filesystem of the set that was mounted here.
+///
+/// # Errors
+/// That there was none, and which there were.
+pub(super) fn filesystem_at<'l>(layout: &'l Layout, place: &Path) -> Result<&'l SetFilesystem, Refusal> {
+    let is_it = |f: &&SetFilesystem| f.mount_point == place || f.also.iter().any(|also| also == place);
+    let all = || layout.filesystems.iter().map(|f| shown(&f.mount_point)).collect::<Vec<_>>().join(", ");
+    match layout.filesystems.iter().find(is_it) {
+        Some(filesystem) => Ok(filesystem),
+        None => no(format!("the set has no {}", shown(place)), format!("it has {}", all())),
+    }
+}
+
 /// The filesystems that are meant.
 fn chosen<'l>(layout: &'l Layout, asked: &Asked) -> Result<Vec<&'l SetFilesystem>, Refusal> {
     for wanted in &asked.mounts {
-        let of_it = |f: &SetFilesystem| f.mount_point == *wanted || f.also.contains(wanted);
-        if !layout.filesystems.iter().any(of_it) {
-            let all: Vec<String> = layout.filesystems.iter().map(|f| shown(&f.mount_point)).collect();
-            return no(format!("the set has no {}", shown(wanted)), format!("it has {}", all.join(", ")));
-        }
+        filesystem_at(layout, wanted)?;
     }
     let wanted = |f: &&SetFilesystem| {
         asked.mounts.is_empty() || asked.mounts.iter().any(|m| f.mount_point == *m || f.also.contains(m))

@@ -4,15 +4,14 @@
 //! restore back: the tags of its volumes and the kernel say what is there.
 
 use std::collections::BTreeMap;
-use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::in_place::Moving;
+use super::kept::{Kept, known};
 use super::plan::RestorePlan;
-use crate::host::file::{self, Lasts};
 use crate::ids::{RunId, VolumeId};
 
 /// Version of the file.
@@ -21,7 +20,7 @@ const VERSION: u32 = 1;
 /// for nobody's.
 const IN_PLACE_VERSION: u32 = 2;
 /// No restore of 128 volumes is as long.
-const MOST: u64 = 4 << 20;
+const KEPT: Kept = Kept { folder: "restores", most: 4 << 20 };
 
 /// A restore, as its host remembers it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,17 +80,8 @@ impl Record {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, state_dir: &Path) -> std::io::Result<()> {
-        let path = path(state_dir, &self.plan.id);
-        if let Some(folder) = path.parent() {
-            file::make_folder(folder, 0o700)?;
-        }
-        let text = serde_json::to_vec(self).map_err(Error::other)?;
-        file::replace(&path, &text, 0o600, Lasts::OnDisk)
+        KEPT.write(state_dir, &self.plan.id, self)
     }
-}
-
-fn path(state_dir: &Path, id: &RunId) -> PathBuf {
-    state_dir.join("restores").join(format!("{id}.json"))
 }
 
 /// Reads what is known of a restore; none where this host knows nothing of it.
@@ -99,17 +89,8 @@ fn path(state_dir: &Path, id: &RunId) -> PathBuf {
 /// # Errors
 /// When it cannot be read.
 pub fn read(state_dir: &Path, id: &RunId) -> std::io::Result<Option<Record>> {
-    let path = path(state_dir, id);
-    let text = match std::fs::metadata(&path) {
-        Ok(m) if m.len() > MOST => return Err(Error::new(ErrorKind::InvalidData, "it is too long")),
-        Ok(_) => std::fs::read(&path)?,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e),
-    };
-    let record: Record = serde_json::from_slice(&text)?;
-    if ![VERSION, IN_PLACE_VERSION].contains(&record.version) {
-        return Err(Error::new(ErrorKind::InvalidData, format!("it has version {}", record.version)));
-    }
+    let Some(record) = KEPT.read::<Record>(state_dir, id)? else { return Ok(None) };
+    known(record.version, &[VERSION, IN_PLACE_VERSION])?;
     Ok(Some(record))
 }
 
@@ -118,18 +99,7 @@ pub fn read(state_dir: &Path, id: &RunId) -> std::io::Result<Option<Record>> {
 /// # Errors
 /// When the folder cannot be read.
 pub fn all(state_dir: &Path) -> std::io::Result<Vec<RunId>> {
-    let folder = match std::fs::read_dir(state_dir.join("restores")) {
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        folder => folder?,
-    };
-    let mut ids = Vec::new();
-    for entry in folder {
-        let name = entry?.file_name();
-        let id = name.to_str().and_then(|n| n.strip_suffix(".json"));
-        ids.extend(id.and_then(|id| id.parse::<RunId>().ok()));
-    }
-    ids.sort();
-    Ok(ids)
+    KEPT.all(state_dir)
 }
 
 /// Forgets it.
@@ -139,8 +109,5 @@ pub fn all(state_dir: &Path) -> std::io::Result<Vec<RunId>> {
 pub fn forget(state_dir: &Path, id: &RunId) -> std::io::Result<()> {
     // Of one that was killed in it: nothing is mounted there any more.
     let _ = std::fs::remove_dir(super::grow::folder(state_dir, id));
-    match std::fs::remove_file(path(state_dir, id)) {
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
+    KEPT.forget(state_dir, id)
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::plan::{Reach, Refusal, RestorePlan};
+use super::plan::{Reach, Refusal, RestorePlan, filesystem_at, no};
 use crate::ids::VolumeId;
 use crate::path_encoding::{printable, shown};
 use crate::sets::layout::Layout;
@@ -58,10 +58,6 @@ fn limits(kind: &str) -> (i32, i32) {
     }
 }
 
-fn no<T>(what: impl Into<String>, hint: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { what: what.into(), hint: hint.into() })
-}
-
 impl RestorePlan {
     /// The plan with these sizes. `grow`: filesystems on volumes that get larger are grown with them.
     ///
@@ -107,17 +103,7 @@ impl RestorePlan {
             let id = match &size.of {
                 Sized::Volume(id) => id.clone(),
                 Sized::Mount(place) => {
-                    let is_it = |f: &&crate::sets::lines::SetFilesystem| {
-                        f.mount_point == *place || f.also.contains(place)
-                    };
-                    let Some(filesystem) = layout.filesystems.iter().find(is_it) else {
-                        let all: Vec<String> =
-                            layout.filesystems.iter().map(|f| shown(&f.mount_point)).collect();
-                        return no(
-                            format!("the set has no {}", shown(place)),
-                            format!("it has {}", all.join(", ")),
-                        );
-                    };
+                    let filesystem = filesystem_at(layout, place)?;
                     let [on] = &filesystem.volumes[..] else {
                         let what = format!("{} is on {} volumes", shown(place), filesystem.volumes.len());
                         return no(what, "name each of them by its id: --size vol-…=GIB");

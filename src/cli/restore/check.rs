@@ -50,12 +50,17 @@ impl Restore {
                 .map_err(|what| Error::new(Exit::Config, what).hint("--into names another folder"))?;
         }
         self.can_warm(account, plan).await?;
-        let ec2 = account.calls();
-        for number in 0..plan.volumes.len() {
-            let Some(request) = plan.request(number) else { continue };
-            let may = async || ec2.inner().may_create_volume(&request).await;
-            ec2.call("DryRun", may).await.map_err(Error::from)?;
-        }
-        Ok(())
+        may_create(account, plan).await
     }
+}
+
+/// Does EC2 allow every volume of the plan?
+pub(in crate::cli) async fn may_create(account: &Account, plan: &RestorePlan) -> Result<(), Error> {
+    let ec2 = account.calls();
+    for number in 0..plan.volumes.len() {
+        let Some(request) = plan.request(number) else { continue };
+        let may = async || ec2.inner().may_create_volume(&request).await;
+        ec2.call("DryRun", may).await.map_err(Error::from)?;
+    }
+    Ok(())
 }

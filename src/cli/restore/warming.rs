@@ -77,17 +77,13 @@ impl Restore {
         done: &Done,
         interrupt: &Interrupt,
     ) -> Result<Option<Exit>, Error> {
-        let failed = |what: String| {
-            Error::new(Exit::After, format!("the restore is done; {what}"))
-                .hint(format!("`stillpoint restore --continue {} --warm …` reads again", plan.id))
-        };
         let mut stopped = interrupt.clone();
         let work = tokio::select! {
             biased;
             signal = stopped.caught() => return Ok(Some(interrupted(signal))),
             work = self.begun(account, plan, done) => work?,
         };
-        let Some(work) = work.map_err(failed)? else { return Ok(None) };
+        let Some(work) = work else { return Ok(None) };
         let mut watching =
             Watching { progress: Progress::new(), began: System.elapsed(), said: System.elapsed() };
         while !work.is_over() {
@@ -106,21 +102,19 @@ impl Restore {
         say(&work.summary(System.elapsed().saturating_sub(watching.began)));
         match work.failed() {
             None => Ok(None),
-            Some(what) => Err(failed(what)),
+            Some(what) => Err(cold(plan, &what)),
         }
     }
 
-    async fn begun(
-        &self,
-        account: &Account,
-        plan: &RestorePlan,
-        done: &Done,
-    ) -> Result<Result<Option<Work>, String>, Error> {
-        let started = |e: std::io::Error| format!("nothing can read it: {e}");
+    async fn begun(&self, account: &Account, plan: &RestorePlan, done: &Done) -> Result<Option<Work>, Error> {
+        let cold = |what: String| cold(plan, &what);
+        let started = |e: std::io::Error| cold(format!("nothing can read it: {e}"));
         match self.warming.warm {
-            Warm::None => Ok(Ok(None)),
-            Warm::Metadata => Ok(roots(done)
-                .and_then(|roots| tree::start(roots).map(|walk| Some(Work::Tree(walk))).map_err(started))),
+            Warm::None => Ok(None),
+            Warm::Metadata => {
+                let walk = tree::start(roots(done).map_err(cold)?).map_err(started)?;
+                Ok(Some(Work::Tree(walk)))
+            }
             Warm::All | Warm::Used => {
                 let mut all = Vec::new();
                 let direct = match self.warming.warm {
@@ -128,10 +122,7 @@ impl Restore {
                     _ => None,
                 };
                 for (made, planned) in done.volumes.iter().zip(&plan.volumes) {
-                    let (file, bytes, disk) = match opened(&made.id) {
-                        Ok(opened) => opened,
-                        Err(what) => return Ok(Err(what)),
-                    };
+                    let (file, bytes, disk) = opened(&made.id).map_err(cold)?;
                     let ranges = match &direct {
                         Some(direct) => {
                             let direct = Repeating::for_each_call(direct, &account.loaded.settings.ec2);
@@ -141,10 +132,16 @@ impl Restore {
                     };
                     all.push(Disk { name: format!("{} {disk}", made.id), file, ranges });
                 }
-                Ok(blocks::start(all).map(|reading| Some(Work::Blocks(reading))).map_err(started))
+                Ok(Some(Work::Blocks(blocks::start(all).map_err(started)?)))
             }
         }
     }
+}
+
+/// The restore is done, and what this says kept it from being read.
+fn cold(plan: &RestorePlan, what: &str) -> Error {
+    Error::new(Exit::After, format!("the restore is done; {what}"))
+        .hint(format!("`stillpoint restore --continue {} --warm …` reads again", plan.id))
 }
 
 fn interrupted(signal: nix::sys::signal::Signal) -> Exit {

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::{Looked, Verify};
-use crate::cli::restore::{error, host, locked};
+use crate::cli::restore::{error, host, locked, may_create};
 use crate::cli::sets::{Account, alone};
 use crate::cli::start::listen;
 use crate::cli::{Global, say};
@@ -16,7 +16,6 @@ use crate::config::settings::Check;
 use crate::ec2::TaggedSnapshot;
 use crate::ec2::aws::Aws;
 use crate::ec2::repeat::Repeating;
-use crate::ec2::volumes::Volumes as _;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::host::lock::FileLock;
@@ -217,11 +216,5 @@ async fn check(
         Error::new(Exit::Permission, why)
             .hint("mount, PID, network and IPC namespaces are needed; see docs/verify.md")
     })?;
-    let ec2 = account.calls();
-    for number in 0..plan.volumes.len() {
-        let Some(request) = plan.request(number) else { continue };
-        let may = async || ec2.inner().may_create_volume(&request).await;
-        ec2.call("DryRun", may).await.map_err(Error::from)?;
-    }
-    Ok(())
+    may_create(account, plan).await
 }

@@ -53,22 +53,11 @@ impl Aws {
 
 impl Images for Aws {
     async fn machine(&self, id: &InstanceId) -> Result<Option<Machine>, Ec2Error> {
-        const ACTION: &str = "DescribeInstances";
-        self.ready(ACTION).await?;
-        // By a filter: the parameter with the id of one that is gone is an error.
-        let of = filter("instance-id", [id.as_str()]);
-        let mut pages = self.connection.client.describe_instances().filters(of).into_paginator().send();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|e| self.sort(ACTION, &e))?;
-            let mut all = page.reservations().iter().flat_map(|r| r.instances());
-            if let Some(instance) = all.find(|i| i.instance_id() == Some(id.as_str())) {
-                // EC2 shows what is terminated for a while, without its volumes.
-                let gone =
-                    instance.state().and_then(|s| s.name()).is_some_and(|n| n.as_str() == "terminated");
-                return Ok((!gone).then(|| machine(instance)));
-            }
-        }
-        Ok(None)
+        let instance = self.shown_instance(id).await?;
+        // EC2 shows what is terminated for a while, without its volumes.
+        let gone =
+            |i: &Instance| i.state().and_then(|s| s.name()).is_some_and(|n| n.as_str() == "terminated");
+        Ok(instance.filter(|i| !gone(i)).as_ref().map(machine))
     }
 
     async fn uefi_data(&self, id: &InstanceId) -> Result<Option<String>, Ec2Error> {

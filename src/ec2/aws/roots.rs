@@ -37,40 +37,30 @@ impl Aws {
 
 impl Roots for Aws {
     async fn root_of(&self, id: &InstanceId) -> Result<Option<RootView>, Ec2Error> {
-        const ACTION: &str = "DescribeInstances";
-        self.ready(ACTION).await?;
-        // By a filter: the parameter with the id of one that is gone is an error.
-        let of = filter("instance-id", [id.as_str()]);
-        let mut pages = self.connection.client.describe_instances().filters(of).into_paginator().send();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|e| self.sort(ACTION, &e))?;
-            let mut all = page.reservations().iter().flat_map(|r| r.instances());
-            let Some(instance) = all.find(|i| i.instance_id() == Some(id.as_str())) else { continue };
-            let device_name = instance.root_device_name().unwrap_or_default();
-            let mappings = instance.block_device_mappings();
-            let volume_of = |m: &aws_sdk_ec2::types::InstanceBlockDeviceMapping| {
-                m.ebs().and_then(|ebs| ebs.volume_id()).and_then(|id| id.parse().ok())
-            };
-            let volume: Option<VolumeId> =
-                mappings.iter().find(|m| m.device_name() == Some(device_name)).and_then(volume_of);
-            let of_it = Which::Ids(volume.iter().cloned().collect());
-            let root = match volume {
-                Some(_) => self.volumes_that_are(&of_it).await?.pop(),
-                None => None,
-            };
-            return Ok(Some(RootView {
-                state: instance.state().and_then(|s| s.name()).map_or("?", |n| n.as_str()).to_owned(),
-                instance_type: instance.instance_type().map_or("", |t| t.as_str()).to_owned(),
-                zone: instance.placement().and_then(|p| p.availability_zone()).unwrap_or_default().to_owned(),
-                root_device_type: instance.root_device_type().map_or("", |t| t.as_str()).to_owned(),
-                volume,
-                snapshot: root.as_ref().and_then(|v| v.snapshot.clone()),
-                size_gib: root.map_or(0, |v| v.size_gib),
-                attached: mappings.iter().filter_map(volume_of).collect(),
-                device_name: device_name.to_owned(),
-            }));
-        }
-        Ok(None)
+        let Some(instance) = self.shown_instance(id).await? else { return Ok(None) };
+        let device_name = instance.root_device_name().unwrap_or_default();
+        let mappings = instance.block_device_mappings();
+        let volume_of = |m: &aws_sdk_ec2::types::InstanceBlockDeviceMapping| {
+            m.ebs().and_then(|ebs| ebs.volume_id()).and_then(|id| id.parse().ok())
+        };
+        let volume: Option<VolumeId> =
+            mappings.iter().find(|m| m.device_name() == Some(device_name)).and_then(volume_of);
+        let of_it = Which::Ids(volume.iter().cloned().collect());
+        let root = match volume {
+            Some(_) => self.volumes_that_are(&of_it).await?.pop(),
+            None => None,
+        };
+        Ok(Some(RootView {
+            state: instance.state().and_then(|s| s.name()).map_or("?", |n| n.as_str()).to_owned(),
+            instance_type: instance.instance_type().map_or("", |t| t.as_str()).to_owned(),
+            zone: instance.placement().and_then(|p| p.availability_zone()).unwrap_or_default().to_owned(),
+            root_device_type: instance.root_device_type().map_or("", |t| t.as_str()).to_owned(),
+            volume,
+            snapshot: root.as_ref().and_then(|v| v.snapshot.clone()),
+            size_gib: root.map_or(0, |v| v.size_gib),
+            attached: mappings.iter().filter_map(volume_of).collect(),
+            device_name: device_name.to_owned(),
+        }))
     }
 
     async fn replace_root(&self, request: &RootRequest) -> Result<RootTask, Ec2Error> {

@@ -6,7 +6,7 @@
 //!
 //! In: the record of a restore in place. Out: the new volumes where the old ones were, or the other way round. Each step
 //! is left out where it is done already, so that another process can go on, or turn round. Must never: heed a signal
-//! between the first umount and the last mount, detach what is not claimed, or touch what is in place while it is known
+//! between the first umount and the last mount, detach what could not be claimed, or touch what is in place while it is known
 //! that the others cannot come.
 
 use std::os::fd::OwnedFd;

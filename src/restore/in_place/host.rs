@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::super::disks;
-use super::super::plan::Refusal;
-use super::no;
+use super::super::plan::{Refusal, no};
 use crate::host::block::{self, BlockDevice, DeviceKind, btrfs};
 use crate::host::device;
 use crate::host::mountinfo::{self, MountLine, MountTree};

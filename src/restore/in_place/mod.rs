@@ -24,7 +24,7 @@ pub use self::exchange::{Unstarted, back, forth};
 pub use self::host::{Busy, There};
 
 use super::options::MountOptions;
-use super::plan::{Host, PlannedFilesystem, PlannedMount, Refusal, RestorePlan};
+use super::plan::{Host, PlannedFilesystem, PlannedMount, Refusal, RestorePlan, no};
 use crate::config::settings::Hook;
 use crate::ec2::volumes::{IN_PLACE_TAG, VolumeView};
 use crate::ids::VolumeId;
@@ -97,10 +97,6 @@ pub struct Moving {
     /// EC2 was asked to detach or attach something since the way was begun. Until then all are where they were.
     #[serde(default)]
     pub asked: bool,
-}
-
-fn no<T>(what: impl Into<String>, hint: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { what: what.into(), hint: hint.into() })
 }
 
 impl RestorePlan {

@@ -1,7 +1,7 @@
 //! EC2's part of an exchange: some volumes are detached, others attached by the same names.
 //!
-//! In: an [`Exchange`] whose volumes are unmounted. Out: the disks of the others, here. Must never: detach what is not
-//! claimed, or leave it to EC2's answers alone whether something of the new volumes may have been written to.
+//! In: an [`Exchange`] whose volumes are unmounted. Out: the disks of the others, here. Must never: detach what could
+//! not be claimed, or leave it to EC2's answers alone whether something of the new volumes may have been written to.
 
 use super::super::make::Stopped;
 use super::super::{disks, identity};
@@ -17,7 +17,7 @@ impl<E: Volumes> Exchange<'_, '_, E> {
     /// Detaches some, and attaches the others by their names.
     pub(super) async fn swap(&mut self, way: Way, from: &[VolumeId], to: &[VolumeId]) -> Result<(), Stopped> {
         let root = self.on.root;
-        // Held until EC2 is asked to detach them: nobody mounts them in between.
+        // It proves that nothing uses them. `btrfs device scan --forget` needs them free again.
         let claims = claim_all(root, from).map_err(here)?;
         let shown = self.here_of(from)?;
         drop(claims);

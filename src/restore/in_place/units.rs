@@ -3,7 +3,6 @@
 //! In: names of units. Out: the same units, stopped or started. Must never: start one that was not active, or stop one
 //! before it is noted.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::make::Stopped;
@@ -11,7 +10,7 @@ use super::exchange::{Exchange, here};
 use crate::config::settings::Hook;
 use crate::ec2::volumes::Volumes;
 use crate::quiesce::systemctl::{self, Systemctl};
-use crate::quiesce::{self, HookEnv, Quiesced, RunResult};
+use crate::quiesce::{self, HookEnv, Quiesced};
 
 /// How long a unit may take to stop, or to start.
 const UNIT: Duration = Duration::from_secs(300);
@@ -20,20 +19,11 @@ impl<E: Volumes> Exchange<'_, '_, E> {
     fn env(&self) -> HookEnv {
         let plan = &self.record.plan;
         HookEnv {
-            run_id: plan.id.clone(),
-            plan: "restore".to_owned(),
             instance_id: Some(self.instance.clone()),
             region: plan.region.clone(),
-            mounts: plan.filesystems.iter().map(|f| f.source.clone()).collect::<Vec<PathBuf>>(),
+            mounts: plan.filesystems.iter().map(|f| f.source.clone()).collect(),
             volumes: self.old(),
-            result: RunResult::default(),
-            consistency: None,
-            snapshots: Vec::new(),
-            not_mounted: Vec::new(),
-            set: Vec::new(),
-            quiesce_limit: Duration::ZERO,
-            frozen: false,
-            reason: None,
+            ..HookEnv::of(plan.id.clone(), "restore")
         }
     }
 

@@ -18,7 +18,7 @@ pub mod record;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::plan::{RESTORE_HOST_TAG, RESTORE_OF_TAG, RESTORE_VOLUME_TAG, Refusal};
+use super::plan::{RESTORE_HOST_TAG, RESTORE_OF_TAG, RESTORE_VOLUME_TAG, Refusal, no, readable};
 use crate::ec2::roots::{ROOT_TAG, RootRequest, RootView};
 use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
 use crate::path_encoding::{printable, shown};
@@ -82,10 +82,6 @@ pub struct Stays {
     pub volume: VolumeId,
     /// What is mounted of it, in words.
     pub mounts: Vec<String>,
-}
-
-fn no<T>(what: impl Into<String>, hint: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { what: what.into(), hint: hint.into() })
 }
 
 /// What can be done where EC2 takes no snapshot for a root: it takes an image of it, or a volume.
@@ -189,18 +185,9 @@ fn snapshot_of(set: &SnapshotSet, boot: &SetVolume) -> Result<SnapshotId, Refusa
     let Some(member) = set.members.iter().find(|m| m.volume_id == boot.id) else {
         return no(format!("{id} has no snapshot of {}, the root device", boot.id), "restore another set");
     };
-    if member.tier == "archive" {
-        return no(
-            format!("{} of {id} is in the archive, of which no volume can be made", member.id),
-            format!("`stillpoint tier {id} --restore` first; it takes up to 72 hours"),
-        );
-    }
+    readable(id, std::slice::from_ref(member))?;
     match &*member.state {
         "completed" => Ok(member.id.clone()),
-        "error" => {
-            let why = member.error.as_deref().unwrap_or("EC2 gives no reason");
-            no(format!("{} of {id} is in error: {}", member.id, printable(why)), "restore another set")
-        }
         _ => {
             no(format!("{} of {id} is not completed yet", member.id), format!("`stillpoint wait {id}` first"))
         }

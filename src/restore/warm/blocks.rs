@@ -160,12 +160,6 @@ impl Reading {
     }
 }
 
-impl Drop for Reading {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
 fn read(file: &File, piece: &Range<u64>, memory: &mut [u8]) -> std::io::Result<()> {
     let mut at = piece.start;
     while at < piece.end {
