@@ -43,6 +43,7 @@ mod whole;
 #[cfg(test)]
 mod whole_tests;
 mod xfs;
+mod xfs_items;
 
 use std::path::PathBuf;
 

@@ -7,13 +7,17 @@
 //! A frozen XFS has an empty log but for the superblock that it logs to cover it (xfs_log_cover); an unmounted one has an
 //! unmount record. Any other item between tail and head is one that a mount replays.
 //!
+//! There is one exception. XFS knows a covering record by its five operations (`XLOG_COVER_OPS`), and the change of one
+//! inode alone has five, too: after an earlier freeze it counts as one, so that the next freeze writes the inode, and
+//! leaves its item in the log. Such an item has nothing to recover: the inode on the disk has its LSN, or a later one.
+//!
 //! In: bytes of the filesystem, by [`Source`]. Out: [`Seen`]. Must never: write, read the whole log, or take a log for
 //! clean that it does not understand.
 //!
-//! Formats: `struct xfs_dsb` (fs/xfs/libxfs/xfs_format.h); `xlog_rec_header`, `xlog_op_header`, `xfs_trans_header`,
-//! `xfs_buf_log_format` (fs/xfs/libxfs/xfs_log_format.h). Finding head and tail: fs/xfs/xfs_log_recover.c.
+//! Formats: `struct xfs_dsb` (fs/xfs/libxfs/xfs_format.h); `xlog_rec_header` (fs/xfs/libxfs/xfs_log_format.h). Finding head and tail: fs/xfs/xfs_log_recover.c.
 
 use super::partitions::{ReadError, Source};
+use super::xfs_items::{Inode, Item, items};
 use super::{Seen, State};
 
 /// Where the superblock is, and its length.
@@ -23,7 +27,7 @@ pub(super) const AT: (u64, usize) = (0, 512);
 pub(super) const LOG: (u64, usize) = (0, 264 << 10);
 
 /// The log's unit: a basic block.
-const BB: u64 = 512;
+pub(super) const BB: u64 = 512;
 const RECORD: u32 = 0xfeed_babe;
 /// `XLOG_FMT_LINUX_LE`
 const LINUX: u32 = 1;
@@ -34,16 +38,7 @@ const CYCLES: u64 = 64;
 /// More would be a log that nobody has quiesced.
 const MOST_BETWEEN: u64 = 1024;
 
-const START: u8 = 0x01;
-const COMMIT: u8 = 0x02;
-const UNMOUNT: u8 = 0x20;
-const CONTINUED: u8 = 0x04 | 0x08;
-/// `XFS_TRANS_HEADER_MAGIC`, as the host wrote it.
-const TRANSACTION: u32 = 0x5452_414e;
-/// `XFS_LI_BUF`.
-const BUFFER: u16 = 0x123c;
-
-fn be32(bytes: &[u8], at: usize) -> Option<u32> {
+pub(super) fn be32(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
@@ -74,7 +69,7 @@ pub(super) async fn read<S: Source>(source: &mut S) -> Result<Option<Xfs>, ReadE
     let (state, log_apart) = match sb.log() {
         Err(state) => (state, None),
         Ok((None, blocks)) => (State::Clean, Some(blocks)),
-        Ok((Some(start), blocks)) => match state(source, start, blocks).await {
+        Ok((Some(start), blocks)) => match state(source, start, blocks, true).await {
             Err(ReadError::Beyond) => (State::Damaged("its log is beyond its end".to_owned()), None),
             state => (state?, None),
         },
@@ -87,7 +82,7 @@ pub(super) async fn read<S: Source>(source: &mut S) -> Result<Option<Xfs>, ReadE
 /// # Errors
 /// When it cannot be read.
 pub(super) async fn log<S: Source>(source: &mut S, blocks: u64) -> Result<State, ReadError> {
-    match state(source, 0, blocks).await {
+    match state(source, 0, blocks, false).await {
         Err(ReadError::Beyond) => Ok(State::Damaged("its log is larger than its device".to_owned())),
         state => state,
     }
@@ -100,8 +95,8 @@ pub(super) fn log_of(first: &[u8]) -> Option<String> {
     Some(uuid::Uuid::from_slice(record.get(304..320)?).ok()?.to_string())
 }
 
-async fn state<S: Source>(source: &mut S, at: u64, blocks: u64) -> Result<State, ReadError> {
-    match (Log { source, at, blocks }).state().await {
+async fn state<S: Source>(source: &mut S, at: u64, blocks: u64, inside: bool) -> Result<State, ReadError> {
+    match (Log { source, at, blocks, inside }).state().await {
         Ok(state) => Ok(state),
         Err(Trouble::Read(e)) => Err(e),
         Err(Trouble::Strange(what)) => Ok(State::Dirty(format!("its log is not quiet: {what}"))),
@@ -182,6 +177,8 @@ struct Log<'a, S> {
     at: u64,
     /// Its length in basic blocks.
     blocks: u64,
+    /// It is on the device that the inodes are on.
+    inside: bool,
 }
 
 /// A record's header.
@@ -301,11 +298,12 @@ impl<S: Source> Log<'_, S> {
         }
         Ok(match foreign {
             0 => State::Clean,
+            1 => State::Dirty("an item of its log has to be replayed".to_owned()),
             n => State::Dirty(format!("{n} items of its log have to be replayed")),
         })
     }
 
-    /// Items of this record that a mount would replay, but for the superblock.
+    /// Items of this record that a mount would replay, but for the superblock and inodes that are written already.
     async fn items(&mut self, record: &Record) -> Result<u32, Trouble> {
         let mut data = self.sectors(record.at + record.headers, record.data).await?;
         let more = self.sectors(record.at + 1, record.headers - 1).await?;
@@ -321,37 +319,28 @@ impl<S: Source> Log<'_, S> {
                 word.copy_from_slice(saved);
             }
         }
-        count(&data, record.operations)
-            .ok_or_else(|| Trouble::Strange("a record is not understood".to_owned()))
-    }
-}
-
-/// Counts the items in the operations of one record that are not the superblock's. None where it is not understood.
-fn count(data: &[u8], operations: u32) -> Option<u32> {
-    let (mut at, mut found, mut regions) = (0_usize, 0, 0_u32);
-    for _ in 0..operations {
-        let length = usize::try_from(be32(data, at + 4)?).ok()?;
-        let flags = *data.get(at + 9)?;
-        let body = data.get(at + 12..at.checked_add(12 + length)?)?;
-        at += 12 + length;
-        if flags & CONTINUED != 0 {
-            // An item over two records is a large one: no superblock.
-            found += 1;
-        } else if flags & (START | COMMIT | UNMOUNT) != 0 || length == 0 {
-            regions = 0;
-        } else if regions > 0 {
-            // Data of the item before.
-            regions -= 1;
-        } else if length >= 16 && u32::from_le_bytes(body.get(..4)?.try_into().ok()?) == TRANSACTION {
-        } else {
-            // The format of an item: its type, and how many regions it has with this one.
-            let half = |at: usize| Some(u16::from_le_bytes(body.get(at..at + 2)?.try_into().ok()?));
-            regions = u32::from(half(2)?).checked_sub(1)?;
-            let block = body.get(8..16).and_then(|b| Some(u64::from_le_bytes(b.try_into().ok()?)));
-            if half(0)? != BUFFER || block != Some(0) {
-                found += 1;
+        let items = items(&data, record.operations)
+            .ok_or_else(|| Trouble::Strange("a record is not understood".to_owned()))?;
+        let mut left = 0;
+        for item in items {
+            match item {
+                Item::Inode(inode) if self.inside && self.is_written(&inode, record).await? => {}
+                _ => left += 1,
             }
         }
+        Ok(left)
     }
-    Some(found)
+
+    /// Has the inode on the disk what this record says of it? An inode is written whole, with the LSN of its last change.
+    async fn is_written(&mut self, inode: &Inode, record: &Record) -> Result<bool, Trouble> {
+        let bytes = match self.source.read(inode.at, 176).await {
+            Err(ReadError::Beyond) => return Ok(false),
+            bytes => bytes?,
+        };
+        // `struct xfs_dinode`: di_magic +0, di_version +4, di_lsn +112, di_ino +152. Version 3 has the last two.
+        let is_it =
+            bytes.starts_with(b"IN") && bytes.get(4) == Some(&3) && be64(&bytes, 152) == Some(inode.ino);
+        let lsn = u64::from(record.cycle) << 32 | record.at;
+        Ok(is_it && be64(&bytes, 112).is_some_and(|written| written >= lsn && written != u64::MAX))
+    }
 }
