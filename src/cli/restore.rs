@@ -4,7 +4,7 @@
 //! was checked, or leave what a failure has made without saying how it is taken back.
 
 mod check;
-mod copy_out;
+mod copying;
 mod document;
 mod in_place;
 mod list;
@@ -18,7 +18,7 @@ use clap::Args;
 
 pub(super) use self::check::may_create;
 use self::check::{unit, zone};
-use self::copy_out::OfCopy;
+use self::copying::OfCopy;
 use self::document::{Document, OfRestore, VERSION};
 use self::root::OfRoot;
 use self::warming::Warming;
@@ -36,7 +36,7 @@ use crate::ids::RunId;
 use crate::interrupt::Interrupt;
 use crate::report;
 use crate::restore::carry_out::{Done, Here, carry_out};
-use crate::restore::copy_out::filesystems as copied_from;
+use crate::restore::copy_out;
 use crate::restore::make::{Stopped, Waiting};
 use crate::restore::plan::{Asked, Host, PlannedVolume, Reach, Refusal, RestorePlan, plan};
 use crate::restore::record::{self, Record};
@@ -181,19 +181,18 @@ impl Restore {
             Error::new(Exit::Config, format!("{}: {e}", set.id))
                 .hint("restore another set, or its copy in another Region")
         })?;
-        let copies = !self.of_copy.copy_out.is_empty();
-        let mounts = match copies {
-            true => copied_from(&self.of_copy.copy_out, &layout.filesystems).map_err(|what| {
-                Error::new(Exit::Config, what).hint(format!("`stillpoint show {}` lists them", set.id))
+        let (mounts, copies) = match self.of_copy.copy_out.as_slice() {
+            [] => (self.mount.clone(), Vec::new()),
+            paths => copy_out::wanted(paths, &layout.filesystems).map_err(|what| {
+                Error::new(Exit::Config, what)
+                    .hint(format!("`stillpoint show {}` lists what was mounted", set.id))
             })?,
-            false => self.mount.clone(),
         };
         let asked = Asked {
             reach,
             to: self.to.clone().unwrap_or_else(|| {
                 let start = set.id.as_str().get(..8).unwrap_or_default();
-                let name = if copies { format!("copy-{}", set.id) } else { start.to_owned() };
-                PathBuf::from("/mnt/stillpoint").join(name)
+                PathBuf::from("/mnt/stillpoint").join(start)
             }),
             mounts,
             read_only: self.read_only,
@@ -206,7 +205,11 @@ impl Restore {
         };
         let made = plan(&set, &layout, &snapshots, host, &asked).map_err(refused)?;
         let is_root = |v: &PlannedVolume| layout.volumes.iter().any(|l| l.id == v.source && l.boot);
-        let made = made.sized(&layout, &self.size, self.grow).map_err(refused)?;
+        let mut made = made.sized(&layout, &self.size, self.grow).map_err(refused)?;
+        if !copies.is_empty() {
+            made.to = copy_out::folder(&account.loaded.settings.state_dir, &made.id);
+            made.copies = copies;
+        }
         if self.in_place && made.volumes.iter().any(|v| v.grown_from.is_some() && is_root(v)) {
             return Err(Error::new(Exit::Config, "the root device is not exchanged, and gets no size"));
         }

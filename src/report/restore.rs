@@ -56,6 +56,9 @@ pub(crate) fn plan(plan: &RestorePlan) -> String {
             );
         }
     }
+    for copied in &plan.copies {
+        let _ = write!(text, "\n  {} is copied out of it", shown(&copied.path));
+    }
     match (plan.reach, plan.read_only) {
         (Reach::Mounted, true) => {
             text.push_str("\n  read-only: no journal is replayed, and they keep the UUIDs of the originals");

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::copy_out;
 use super::in_place::InPlace;
 use super::options::{self, MountOptions};
 use crate::ec2::TaggedSnapshot;
@@ -114,6 +115,9 @@ pub struct RestorePlan {
     /// What the volumes are put in the place of; none of a restore beside it.
     #[serde(default)]
     pub in_place: Option<InPlace>,
+    /// What is copied out of it, before it is taken back.
+    #[serde(default)]
+    pub copies: Vec<copy_out::Wanted>,
 }
 
 /// A volume that will be made.
@@ -303,6 +307,7 @@ pub fn plan(
         spare_names,
         grow: false,
         in_place: None,
+        copies: Vec::new(),
     })
 }
 

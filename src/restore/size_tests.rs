@@ -76,6 +76,7 @@ fn made(kind: &str) -> (RestorePlan, Layout) {
         spare_names: vec![],
         grow: false,
         in_place: None,
+        copies: Vec::new(),
     };
     (plan, layout)
 }

@@ -32,7 +32,7 @@ fn nothing_is_left(space: &Namespace) {
     assert_eq!(listed["restores"].as_array().unwrap().len(), 0);
     let records = space.path("state").join("restores");
     assert_eq!(std::fs::read_dir(records).map_or(0, Iterator::count), 0, "records are left");
-    assert!(!space.sh("cat /proc/self/mounts").contains("/mnt/stillpoint/copy-"));
+    assert!(!space.sh("cat /proc/self/mounts").contains(".files"));
 }
 
 #[test]
@@ -67,6 +67,8 @@ fn what_cannot_be_copied_is_said_and_nothing_stays() {
     copy(&["/nowhere/f".to_owned()]).exits(78).says("on no filesystem of the set");
     space.sh(&format!("mkdir {into}; touch {into}/x"));
     copy(&[of("app/log")]).exits(78).says("is not empty").says("--into");
+    space.sh(&format!("rm {into}/x; chmod 755 {into}"));
+    copy(&[of("app/log")]).exits(78).says("open to others").says("--into");
     space.sh(&format!("rm -r {into}"));
     restore(&space, &set, &["--copy-out", &of("app/log")]).exits(64);
     // It would take away what somebody works with.
@@ -93,5 +95,64 @@ fn what_cannot_be_copied_is_said_and_nothing_stays() {
         .exits(11)
         .says("is not copied whole");
     drop(copied);
+    nothing_is_left(&space);
+}
+
+/// A folder that was mounted at another place, too, and attributes that the target cannot keep.
+#[test]
+fn what_was_bound_is_copied_or_refused_and_lost_attributes_are_said() {
+    let space = Namespace::empty(&[("a", Fs::Ext4)]);
+    space.rig.configure("");
+    space.mount("a", "defaults");
+    let (a, bound, into) = (space.at("a"), space.at("bound"), space.at("back"));
+    space.sh(&format!(
+        "mkdir -p {a}/people/anna {a}/inner {bound}; echo text >{a}/people/anna/f; mount --bind {a}/people {bound}; \
+         mount --bind {a}/people {a}/inner; sync"
+    ));
+    let taken = space.run(&["snapshot", "-o", "json"]);
+    let set = taken.exits(0).record()["run_id"].as_str().unwrap().to_owned();
+    space.rig.await_quiet();
+    restore(&space, &set, &["--copy-out", &format!("{bound}/anna"), "--into", &into]).exits(0);
+    assert_eq!(space.sh(&format!("cat {into}/anna/f")), "text\n");
+    nothing_is_left(&space);
+    // It would be empty in the copy.
+    restore(&space, &set, &["--copy-out", &format!("{a}/inner/anna"), "--into", &space.at("inner")]).exits(0);
+    let all = space.at("all");
+    restore(&space, &set, &["--copy-out", &bound, "--into", &all]).exits(0);
+    assert_eq!(space.sh(&format!("cat {all}/bound/anna/f")), "text\n");
+    nothing_is_left(&space);
+}
+
+/// Others must not get to what is mounted for a copy: they could put something else there under it.
+#[test]
+fn nobody_else_gets_to_what_is_copied_and_what_is_lost_is_said() {
+    let (space, set) = lost();
+    let (a, into) = (space.at("a"), space.at("back"));
+    space.sh(&format!(
+        "mkdir -p {a}/more; echo x >{a}/more/f; python3 -c 'import os; os.setxattr(\"{a}/more/f\", \"user.note\", b\"kept\")'; sync"
+    ));
+    drop(set);
+    let taken = space.run(&["snapshot", "-o", "json"]);
+    let set = taken.exits(0).record()["run_id"].as_str().unwrap().to_owned();
+    space.rig.await_quiet();
+    let wanted = ["--copy-out", &format!("{a}/more"), "--into", &into];
+    let closed = space.path("state").join("restores");
+    restore(&space, &set, &[&wanted[..], &["-n"]].concat())
+        .exits(0)
+        .says(&format!("at {}/", closed.display()));
+    restore(&space, &set, &wanted).exits(0);
+    assert_eq!(space.sh(&format!("stat -c '%a %u' {}", closed.display())), "700 0\n");
+    assert_eq!(
+        space.sh(&format!("python3 -c 'import os; print(os.getxattr(\"{into}/more/f\", \"user.note\"))'")),
+        "b'kept'\n"
+    );
+    // A filesystem without attributes.
+    let without = space.background(&format!(
+        "mkdir {into}2; mount -t ramfs -o mode=700 none {into}2 || exit; echo ready; exec cat"
+    ));
+    restore(&space, &set, &["--copy-out", &format!("{a}/more"), "--into", &format!("{into}2/small")])
+        .exits(11)
+        .says("is not copied whole");
+    drop(without);
     nothing_is_left(&space);
 }

@@ -8,7 +8,7 @@ use crate::ec2::volumes::Volumes as _;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::restore::plan::{Reach, RestorePlan};
-use crate::restore::{disks, grow, identity, mounts};
+use crate::restore::{copy_out, disks, grow, identity, mounts};
 
 /// Such as `us-east-1a` or `use1-az1`: letters, digits, hyphens.
 pub(super) fn zone(text: &str) -> Result<String, String> {
@@ -46,7 +46,7 @@ impl Restore {
                 .map_err(|what| Error::new(Exit::Config, what).hint("--to names another folder"))?;
         }
         if let Some(into) = &self.of_copy.into {
-            mounts::check_target(into)
+            copy_out::check_into(into)
                 .map_err(|what| Error::new(Exit::Config, what).hint("--into names another folder"))?;
         }
         self.can_warm(account, plan).await?;

@@ -44,8 +44,7 @@ impl Restore {
         interrupt: &Interrupt,
     ) -> Result<Exit, Error> {
         let into = self.of_copy.into.clone().unwrap_or_default();
-        let copied =
-            copy_out::copy(&plan.to, &self.of_copy.copy_out, &into, interrupt, &|line| say(line)).await;
+        let copied = copy_out::copy(&plan.to, &plan.copies, &into, interrupt, &|line| say(line)).await;
         let back = self.back(account, &plan.id, &Interrupt::never()).await;
         let left = |e: Error| e.hint(format!("what is left: `stillpoint restore --undo {}`", plan.id));
         match (copied, back) {
