@@ -124,8 +124,9 @@ pub(super) struct Restore {
 impl Restore {
     pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
         let interrupt = listen()?;
-        let here = !self.no_attach && !self.left && self.undo.is_none() && !self.of_root.elsewhere();
-        let account = Account::connect(global, None, here).await?;
+        let loaded = global.load(None, config::Overrides::default())?;
+        let account =
+            Account::connected(loaded.clone(), self.is_of_this_host(&loaded.settings.state_dir)?).await?;
         if self.left {
             return self.list(&account).await;
         }
@@ -153,6 +154,14 @@ impl Restore {
             return self.tell(&plan, None, "planned", Exit::Ok);
         }
         self.carry_out(&account, Record::of(plan), &interrupt).await
+    }
+
+    /// Does something come to this host, or go from it? Else this may be any computer.
+    fn is_of_this_host(&self, state_dir: &Path) -> Result<bool, Error> {
+        match &self.go_on {
+            Some(id) => Ok(read_record(state_dir, id)?.is_some()),
+            None => Ok(!self.no_attach && !self.left && self.undo.is_none() && !self.of_root.elsewhere()),
+        }
     }
 
     async fn plan(&self, account: &Account) -> Result<RestorePlan, Error> {
@@ -217,11 +226,7 @@ impl Restore {
     }
 
     async fn carry_on(&self, account: &Account, id: &RunId, interrupt: &Interrupt) -> Result<Exit, Error> {
-        let state_dir = &account.loaded.settings.state_dir;
-        let known = record::read(state_dir, id).map_err(|e| {
-            Error::new(Exit::Config, format!("what this host remembers of {id} cannot be read: {e}"))
-        })?;
-        let Some(known) = known else {
+        let Some(known) = read_record(&account.loaded.settings.state_dir, id)? else {
             if let Some(exit) = self.carry_on_root(account, id, interrupt).await? {
                 return Ok(exit);
             }
@@ -383,6 +388,12 @@ pub(super) async fn host(
         }
     };
     Ok(Host { id, view, limit })
+}
+
+fn read_record(state_dir: &Path, id: &RunId) -> Result<Option<Record>, Error> {
+    record::read(state_dir, id).map_err(|e| {
+        Error::new(Exit::Config, format!("what this host remembers of {id} cannot be read: {e}"))
+    })
 }
 
 fn refused(refusal: Refusal) -> Error {

@@ -59,7 +59,8 @@ impl Account {
         Self::connected(loaded, needs_instance).await
     }
 
-    async fn connected(loaded: Loaded, needs_instance: bool) -> Result<Self, Error> {
+    /// The same with this configuration.
+    pub(super) async fn connected(loaded: Loaded, needs_instance: bool) -> Result<Self, Error> {
         let given = loaded.settings.identity.region.clone();
         let identity =
             if given.is_some() && !needs_instance { None } else { Some(planned::identify(&loaded).await?) };

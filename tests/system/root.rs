@@ -253,6 +253,12 @@ fn a_root_is_replaced_once_whatever_is_lost() {
             restore(&rig, &["--continue", &id, "--yes"]).exits(75).says("another run");
             held.end().exits(0);
             assert!(tasks(&rig).is_empty());
+            // A refusal now says nothing of what was asked before.
+            let refuse = "--action CreateReplaceRootVolumeTask --call 1 --kind error --code IncorrectState --status 400";
+            rig.sim(&["faults", "add"].into_iter().chain(refuse.split(' ')).collect::<Vec<_>>());
+            let refused = restore(&rig, &["--continue", &id, "--yes"]);
+            refused.exits(23).says(&format!("--continue {id}` says whether EC2 does it"));
+            rig.sim(&["faults", "clear"]);
         }
         restore(&rig, &["--continue", &id, "--yes"]).exits(0).says("is the root of");
         assert_eq!(tasks(&rig), ["succeeded"], "{kind}");
@@ -275,7 +281,13 @@ fn what_becomes_of_a_task_is_said_with_what_to_do() {
     let lost = restore(&rig, &[&set, "--root", "--yes"]);
     lost.exits(41).says("has no root volume").says("attach-volume").says(&format!("--volume-id {old}"));
     assert_eq!(root(&rig), None);
-    restore(&rig, &["--continue", &id_in(&lost.err).unwrap()]).exits(41).says("stop-instances");
+    let id = id_in(&lost.err).unwrap();
+    restore(&rig, &["--continue", &id]).exits(41).says("stop-instances");
+    // What else EC2 does not say changes nothing of it.
+    rig.control("POST", "iam", "{\"deny\": [\"ec2:DescribeInstances\", \"ec2:DescribeVolumes\"]}");
+    let said = restore(&rig, &["--continue", &id]);
+    said.exits(41).says("attach-volume").says("which volume is the root now is not known");
+    rig.control("POST", "iam", "{\"deny\": []}");
     restore(&rig, &[&set, "--root", "--yes"]).exits(78).says("has no root volume");
 }
 
@@ -296,6 +308,29 @@ fn one_is_replaced_at_a_time_and_a_signal_ends_only_the_looking() {
     restore(&rig, &[&set, "--root", "--yes"]).exits(75).says("already (in-progress)");
     restore(&rig, &["--continue", &id]).exits(0).says("is the root of");
     assert_eq!(tasks(&rig), ["succeeded"]);
+}
+
+/// Any computer that may ask EC2 can say how it ended; the restores that this host remembers are not of a root, whatever
+/// a task's tags say.
+#[test]
+fn a_task_is_told_of_from_anywhere_and_stands_in_the_way_of_no_other_restore() {
+    let (rig, set) = with_set();
+    let beside = restore(&rig, &[&set, "--no-attach", "--az", "us-east-1a"]);
+    let beside = id_in(&beside.exits(0).err).unwrap();
+    let done = restore(&rig, &[&set, "--root", "--yes"]);
+    let id = id_in(&done.exits(0).err).unwrap();
+    let key = |name: &str| rig.ready["credentials"][name].as_str().unwrap();
+    let mut command = rig.exec("env".as_ref());
+    command.arg(format!("AWS_ACCESS_KEY_ID={}", key("access_key_id")));
+    command.arg(format!("AWS_SECRET_ACCESS_KEY={}", key("secret_access_key"))).arg(rig::stillpoint());
+    let nowhere =
+        ["--region", "us-east-1", "restore", "--continue", &id, "--imds-endpoint", "http://127.0.0.1:9"];
+    Run::start(rig.tail(command, &nowhere)).end().exits(0).says("is the root of");
+    let task = listed(&rig).iter().find(|r| r["id"] == id.as_str()).unwrap()["root"]["task"].clone();
+    let resource = format!("ResourceId.1={}", task.as_str().unwrap());
+    let value = format!("Tag.1.Value={beside}");
+    rig.sim(&["call", "CreateTags", &resource, "Tag.1.Key=stillpoint:restore-root", &value]);
+    restore(&rig, &["--undo", &beside]).exits(0).says("nothing is left");
 }
 
 /// Whoever may tag can put the tag of a restore on a task: two that say so are none.

@@ -84,7 +84,7 @@ impl Restore {
         if self.output == Output::Text {
             say(&report::restore::root(&plan));
         }
-        self.ask_for_root(account, RootRecord::of(plan, jiff::Timestamp::now()), interrupt).await
+        self.ask_for_root(account, RootRecord::of(plan, jiff::Timestamp::now()), false, interrupt).await
     }
 
     /// What is in its window is not rebooted, and nothing begins while this waits for its end. Where IMDS was not asked,
@@ -126,17 +126,16 @@ impl Restore {
             initialization_rate: self.init_rate,
         };
         let mut plan = plan(&set, &layout, &root, &asked).map_err(refused)?;
-        if here {
-            plan.notes.extend(forgotten(&account.loaded.settings.state_dir)?);
-        }
+        plan.notes.extend(forgotten(&account.loaded.settings.state_dir, &plan.instance)?);
         Ok(plan)
     }
 
-    /// Asks EC2, once it is confirmed, and follows.
+    /// Asks EC2, once it is confirmed, and follows. `again`: it was asked before, and its answer is not known.
     async fn ask_for_root(
         &self,
         account: &Account,
         mut record: RootRecord,
+        again: bool,
         interrupt: &Interrupt,
     ) -> Result<Exit, Error> {
         let ec2 = account.calls().until(interrupt);
@@ -160,7 +159,7 @@ impl Restore {
             say(&format!("  stillpoint restore --continue {}", plan.id));
         }
         // An answer that got lost may be of a call that was carried out, whatever is said to its repetition.
-        let lost = Cell::new(false);
+        let lost = Cell::new(again);
         let asked = async || {
             let said = ec2.inner().replace_root(&request).await;
             lost.set(lost.get() || said.as_ref().is_err_and(Ec2Error::outcome_unknown));
@@ -235,7 +234,7 @@ impl Restore {
                 if self.output == Output::Text {
                     say(&report::restore::root(&record.plan));
                 }
-                self.ask_for_root(account, record, interrupt).await.map(Some)
+                self.ask_for_root(account, record, true, interrupt).await.map(Some)
             }
         }
     }
@@ -253,15 +252,22 @@ impl Restore {
             Ok(task) => task,
             Err(Stopped::Signal(signal)) => {
                 say(&format!("interrupted, while EC2 goes on: {again}"));
+                say(&format!("a run of stillpoint on {} would be cut off by the reboot", of.task.instance));
                 return Ok(end(Exit::After, Some(signal)));
             }
             Err(stopped) => return Err(error(stopped).hint(again)),
         };
         let _ = record::forget(&account.loaded.settings.state_dir, &id);
-        let now = root_of(&ec2, &of.task.instance).await?;
+        // How the task ended does not hang on what EC2 says of these.
+        let unknown = |what: &str, e: &Ec2Error| say(&format!("{what} is not known: {e}"));
+        let now = follow::root_after(&of, &ec2, &System).await;
+        let now = now.inspect_err(|e| unknown("which volume is the root now", e)).ok().flatten();
         let old = match &of.replaced {
             None => None,
-            Some(replaced) => Some(self::old(&ec2, replaced).await?),
+            Some(replaced) => {
+                let old = self::old(&ec2, replaced).await;
+                old.inspect_err(|e| unknown(&format!("what became of {replaced}"), e)).ok()
+            }
         };
         let Ended { root, lines } = follow::ended(&of, now.as_ref(), old.as_ref())?;
         lines.iter().for_each(|line| say(line));
@@ -290,6 +296,10 @@ impl Restore {
 
     /// Refuses `--undo` of a root: EC2 does that, when somebody asks for it.
     pub(super) async fn no_root_back(&self, account: &Account, id: &RunId) -> Result<(), Error> {
+        // Whoever may tag can put the tag of any restore on a task: what this host remembers is not of a root.
+        if matches!(restores::read(&account.loaded.settings.state_dir, id), Ok(Some(_))) {
+            return Ok(());
+        }
         let ec2 = account.calls();
         let of = match follow::find(&ec2, id, None).await {
             Ok(Some(of)) => of,
@@ -327,17 +337,21 @@ fn root_refused(e: Ec2Error, plan: &RootPlan) -> Error {
     Error::from(e).hint(hint)
 }
 
-/// What is lost with the memory of this host.
+/// What is lost with the memory of this host, if that is of this instance.
 ///
 /// # Errors
 /// Where that would leave something between two states.
-fn forgotten(state_dir: &Path) -> Result<Vec<String>, Error> {
+fn forgotten(state_dir: &Path, instance: &InstanceId) -> Result<Vec<String>, Error> {
     let unread = |e: std::io::Error| {
         Error::new(Exit::Config, format!("what this host remembers of restores cannot be read: {e}"))
     };
     let mut notes = Vec::new();
     for id in restores::all(state_dir).map_err(unread)? {
         let Some(record) = restores::read(state_dir, &id).map_err(unread)? else { continue };
+        // Where IMDS was not asked, this may be that instance, or any computer.
+        if record.plan.instance.as_ref() != Some(instance) {
+            continue;
+        }
         match record.moving.stage {
             Stage::Forth | Stage::Back => {
                 let what = format!("restore {id}, in place, is under way");
@@ -353,10 +367,10 @@ fn forgotten(state_dir: &Path) -> Result<Vec<String>, Error> {
     Ok(notes)
 }
 
-async fn old(ec2: &Repeating<'_, Aws>, id: &VolumeId) -> Result<Old, Error> {
+async fn old(ec2: &Repeating<'_, Aws>, id: &VolumeId) -> Result<Old, Ec2Error> {
     let which = Which::Ids(vec![id.clone()]);
     let asked = async || ec2.inner().volumes_that_are(&which).await;
-    let shown = ec2.call("DescribeVolumes", asked).await.map_err(Error::from)?;
+    let shown = ec2.call("DescribeVolumes", asked).await?;
     Ok(match shown.into_iter().find(|v| v.id == *id) {
         Some(volume) if !volume.is_gone() => Old::There(volume.state),
         _ => Old::Gone,

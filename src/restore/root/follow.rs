@@ -23,6 +23,8 @@ const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(5);
 /// So long a task is followed. EC2 says nothing of how long it takes; it is minutes.
 const LIMIT: Duration = Duration::from_secs(3600);
+/// So long EC2 may show the old root after a task has succeeded; later, somebody has put it back.
+const SHOWN: Duration = Duration::from_secs(10);
 
 /// What a task of a restore is of, by its tags.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,6 +130,28 @@ pub async fn to_its_end<E: Roots>(
     Ok(task)
 }
 
+/// The instance as EC2 has it after a task. EC2 may show the old root for a while.
+///
+/// # Errors
+/// When EC2 does not say.
+pub async fn root_after<E: Roots>(
+    of: &Replacing,
+    ec2: &Repeating<'_, E>,
+    clock: &dyn Clock,
+) -> Result<Option<RootView>, Ec2Error> {
+    let instance = &of.task.instance;
+    let end = clock.elapsed() + SHOWN;
+    loop {
+        let now = ec2.call("DescribeInstances", async || ec2.inner().root_of(instance).await).await?;
+        let root = now.as_ref().and_then(|n| n.volume.as_ref());
+        let is_old = of.task.state == TaskState::Succeeded && root.is_some() && root == of.replaced.as_ref();
+        if !is_old || clock.elapsed() >= end {
+            return Ok(now);
+        }
+        clock.pause(FIRST).await;
+    }
+}
+
 fn told(task: &RootTask) -> String {
     let what = match &task.state {
         TaskState::Pending => "the new root is being made",
@@ -145,7 +169,7 @@ fn told(task: &RootTask) -> String {
 /// A task that did what it was to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
-    /// The root now; none where EC2 does not say.
+    /// The root that was made; none where EC2 does not say, or has another one by now.
     pub root: Option<VolumeId>,
     /// What is to be said of it.
     pub lines: Vec<String>,
@@ -162,16 +186,18 @@ pub fn ended(replacing: &Replacing, now: Option<&RootView>, old: Option<&Old>) -
     let replaced = replacing.replaced.as_ref().map_or("the old root", |v| v.as_str());
     match &task.state {
         TaskState::Succeeded => {
-            let new = root.as_ref().map_or("nothing", |v| v.as_str());
             let of = task.snapshot.as_ref().map_or("a snapshot", |s| s.as_str());
             // Whoever asks much later may find another one.
             let is_it = now.is_some_and(|n| n.snapshot.is_some() && n.snapshot == task.snapshot);
-            let mut lines = match is_it {
-                true => vec![format!("{new}, made of {of}, is the root of {instance}")],
-                false => vec![format!("the root of {instance} was replaced by one of {of}; by now it is {new}")],
-            };
+            let was = format!("the root of {instance} was replaced by one of {of}");
+            let mut lines = vec![match (&root, now) {
+                (Some(new), _) if is_it => format!("{new}, made of {of}, is the root of {instance}"),
+                (Some(new), _) => format!("{was}; by now it is {new}"),
+                (None, Some(_)) => format!("{was}; by now it has none"),
+                (None, None) => was,
+            }];
             lines.extend(what_is_left(replacing, old));
-            Ok(Ended { root, lines })
+            Ok(Ended { root: root.filter(|_| is_it), lines })
         }
         TaskState::FailedDetached => Err(Error::new(
             Exit::NotMounted,

@@ -29,6 +29,29 @@ impl Clock for Quick {
 /// Shows one list of tasks after the other, and the last for ever.
 struct Shows(RefCell<Vec<Vec<RootTask>>>);
 
+/// The same of the roots of an instance.
+struct ShowsRoots(RefCell<Vec<&'static str>>);
+
+impl Roots for ShowsRoots {
+    async fn root_of(&self, _: &InstanceId) -> Result<Option<RootView>, Ec2Error> {
+        let mut all = self.0.borrow_mut();
+        let volume = if all.len() > 1 { all.remove(0) } else { all[0] };
+        Ok(Some(RootView { volume: volume.parse().ok(), ..view() }))
+    }
+
+    async fn replace_root(&self, _: &RootRequest) -> Result<RootTask, Ec2Error> {
+        Err(Ec2Error::unknown("CreateReplaceRootVolumeTask", "not here"))
+    }
+
+    async fn may_replace_root(&self, _: &RootRequest) -> Result<(), Ec2Error> {
+        Ok(())
+    }
+
+    async fn root_tasks(&self, _: Option<&InstanceId>) -> Result<Vec<RootTask>, Ec2Error> {
+        Ok(Vec::new())
+    }
+}
+
 impl Roots for Shows {
     async fn root_of(&self, _: &InstanceId) -> Result<Option<RootView>, Ec2Error> {
         Ok(None)
@@ -123,9 +146,24 @@ async fn the_task_of_a_restore_is_found_by_its_tag_and_is_one() {
     assert_eq!(find(both, Some(other.id.clone())).await.unwrap().unwrap().task, other);
 }
 
-#[test]
-fn every_end_says_what_to_do() {
-    let now = RootView {
+#[tokio::test]
+async fn the_old_root_is_not_taken_for_the_new_one_while_ec2_shows_it_still() {
+    let after = async |shown: &[&'static str], state: &str| {
+        let (shows, clock) = (ShowsRoots(RefCell::new(shown.to_vec())), Quick::default());
+        let ec2 = Repeating::new(&shows, &clock, Duration::from_secs(9));
+        let of = Replacing::of(task(state)).unwrap();
+        let now = root_after(&of, &ec2, &clock).await.unwrap().unwrap();
+        (now.volume.clone().unwrap().to_string(), clock.elapsed())
+    };
+    let new = "vol-0000000000000000b";
+    assert_eq!(after(&[OLD, OLD, new], "succeeded").await.0, new);
+    // Somebody has put it back since, or it never went.
+    assert_eq!(after(&[OLD], "succeeded").await, (OLD.to_owned(), SHOWN));
+    assert_eq!(after(&[OLD], "failed").await, (OLD.to_owned(), Duration::ZERO));
+}
+
+fn view() -> RootView {
+    RootView {
         state: "running".into(),
         instance_type: "m6i.large".into(),
         zone: "us-east-1a".into(),
@@ -135,7 +173,12 @@ fn every_end_says_what_to_do() {
         snapshot: "snap-00000000000000001".parse().ok(),
         size_gib: 8,
         attached: vec![],
-    };
+    }
+}
+
+#[test]
+fn every_end_says_what_to_do() {
+    let now = view();
     let there = Old::There("available".into());
     let of = |state: &str| Replacing::of(task(state)).unwrap();
     let good = ended(&of("succeeded"), Some(&now), Some(&there)).unwrap();
@@ -150,6 +193,14 @@ fn every_end_says_what_to_do() {
     let later = RootView { snapshot: "snap-00000000000000002".parse().ok(), ..now.clone() };
     let said = ended(&of("succeeded"), Some(&later), Some(&there)).unwrap().lines.join("\n");
     assert!(said.contains("by now it is vol-0000000000000000b"), "{said}");
+    let unknown = ended(&of("succeeded"), None, None).unwrap();
+    assert_eq!((unknown.root, unknown.lines.len()), (None, 1));
+    assert!(
+        unknown.lines[0].ends_with("was replaced by one of snap-00000000000000001"),
+        "{:?}",
+        unknown.lines
+    );
+    assert_eq!(ended(&of("succeeded"), Some(&later), None).unwrap().root, None, "it is not what was made");
     let failed = ended(&of("failed"), Some(&now), Some(&there)).unwrap_err();
     assert_eq!(failed.exit, Exit::After);
     assert!(failed.render().contains(&format!("{OLD} is the root still")), "{}", failed.render());
