@@ -20,6 +20,7 @@ pub(super) use self::check::may_create;
 use self::check::{unit, zone};
 use self::copying::OfCopy;
 use self::document::{Document, OfRestore, VERSION};
+use self::in_place::OldOnes;
 use self::root::OfRoot;
 use self::warming::Warming;
 use super::sets::{Account, SetName, alone, set_name};
@@ -37,6 +38,7 @@ use crate::interrupt::Interrupt;
 use crate::report;
 use crate::restore::carry_out::{Done, Here, carry_out};
 use crate::restore::copy_out;
+use crate::restore::in_place::Unstarted;
 use crate::restore::make::{Stopped, Waiting};
 use crate::restore::plan::{Asked, Host, PlannedVolume, Reach, Refusal, RestorePlan, plan};
 use crate::restore::record::{self, Record};
@@ -316,12 +318,15 @@ impl Restore {
             }
             return Ok(Exit::Ok);
         }
-        if let Some(exit) = self.old_ones_back(account, id).await? {
-            return Ok(exit);
-        }
+        let started = |units: &Unstarted| if units.is_empty() { Exit::Ok } else { Exit::After };
+        let exit = match self.old_ones_back(account, id).await? {
+            OldOnes::BackAndKept(unstarted) => return Ok(started(&unstarted)),
+            OldOnes::Back(unstarted) => started(&unstarted),
+            OldOnes::NotAway => Exit::Ok,
+        };
         self.back(account, id, interrupt).await?;
         say(&format!("nothing is left of restore {id}"));
-        Ok(Exit::Ok)
+        Ok(exit)
     }
 
     async fn back(&self, account: &Account, id: &RunId, interrupt: &Interrupt) -> Result<(), Error> {

@@ -3,6 +3,7 @@
 //! In: a plan; volumes. Out: the same, as EC2 shows them. Must never: make a volume twice (its token is the plan's), or
 //! attach one before its disk is hidden from the host.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -31,10 +32,20 @@ const BUSY: Duration = Duration::from_secs(30);
 /// So long a device name may be in use after what had it was detached.
 const NAMES: Duration = Duration::from_secs(120);
 
+/// So long EC2 may not show a volume that there is: it shows some of what it has later than it says so (EC2 guide,
+/// "eventual consistency").
+const UNSHOWN: Duration = Duration::from_secs(20);
+
 /// Has another volume this device name, or had it a moment ago?
 pub(super) fn is_name_in_use(error: &Ec2Error) -> bool {
     matches!(error, Ec2Error::Refused { code, message, .. }
         if code == "InvalidParameterValue" && message.contains("already in use"))
+}
+
+/// Notes a lost answer, which may be of a call that was carried out, whatever EC2 says to its repetition.
+fn noting<T>(lost: &Cell<bool>, said: Result<T, Ec2Error>) -> Result<T, Ec2Error> {
+    lost.set(lost.get() || said.as_ref().is_err_and(Ec2Error::outcome_unknown));
+    said
 }
 
 /// Why a restore stopped.
@@ -206,10 +217,15 @@ impl<E: Volumes> Waiting<'_, E> {
             strange.map(|v| format!("{} is attached to another instance", v.id))
         };
         // EC2 attaches none that it still detaches.
-        let mut free = BTreeSet::new();
+        let (mut free, began) = (BTreeSet::new(), self.clock.elapsed());
         self.until(ids, |seen| {
             if let Some(why) = stranger(seen) {
                 return Err(why);
+            }
+            let shown = |id: &&VolumeId| seen.iter().any(|v| v.id == **id && !v.is_gone());
+            if let Some(gone) = ids.iter().find(|id| !shown(id)) {
+                let late = self.clock.elapsed().saturating_sub(began) >= UNSHOWN;
+                return if late { Err(format!("{gone} does not exist any more")) } else { Ok(false) };
             }
             free = seen.iter().filter(|v| v.attachments.is_empty()).map(|v| v.id.clone()).collect();
             let under_way = |state: &str| matches!(state, "detaching" | "busy");
@@ -221,27 +237,32 @@ impl<E: Volumes> Waiting<'_, E> {
         }
         let (mut left, end) = (spare.iter(), self.clock.elapsed() + NAMES);
         for (id, name) in ids.iter().zip(names).filter(|(id, _)| free.contains(id)) {
-            let mut name = *name;
+            let (mut name, lost) = (*name, Cell::new(false));
             loop {
-                let asked = async || self.ec2.inner().attach_volume(id, instance, name).await;
-                match self.ec2.call("AttachVolume", asked).await {
-                    Ok(()) => break taken(),
-                    // Its answer got lost, and it is attached: to whom, is looked at below.
-                    Err(Ec2Error::Refused { code, .. }) if code == "VolumeInUse" => break taken(),
-                    // A name that was free a moment ago, or is not free yet.
-                    Err(e) if !is_name_in_use(&e) => {
-                        if !matches!(e, Ec2Error::Refused { .. }) {
-                            taken();
-                        }
-                        return Err(e.into());
-                    }
-                    Err(e) => match left.next() {
+                let asked = async || noting(&lost, self.ec2.inner().attach_volume(id, instance, name).await);
+                let said = self.ec2.call("AttachVolume", asked).await;
+                let in_use = |code: &str| code == "VolumeInUse";
+                let attached = match &said {
+                    Ok(()) => true,
+                    // To whom, is looked at below.
+                    Err(Ec2Error::Refused { code, .. }) if in_use(code) => true,
+                    Err(_) => lost.get() && self.shows_attached(id).await,
+                };
+                // Of a lost answer nothing is certain: what EC2 shows may be of before.
+                if attached || lost.get() {
+                    taken();
+                }
+                match said {
+                    _ if attached => break,
+                    Err(e) if is_name_in_use(&e) => match left.next() {
+                        // A name that was free a moment ago, or is not free yet.
                         Some(another) => name = another,
                         None if spare.is_empty() && self.clock.elapsed() < end => {
                             self.clock.pause(FIRST).await
                         }
                         None => return Err(e.into()),
                     },
+                    said => said?,
                 }
             }
         }
@@ -276,7 +297,7 @@ impl<E: Volumes> Waiting<'_, E> {
     /// The first that stays.
     pub async fn detach(&self, ids: &[VolumeId], from: Option<&InstanceId>) -> Result<(), Stopped> {
         let attached = self.attached(ids, &[], from).await?;
-        self.detach_these(ids, &[], &attached, from, || {}).await
+        self.detach_these(ids, &[], &attached, from, |_| {}, || {}).await
     }
 
     /// Those of these volumes that are attached to this instance. Waits for those that EC2 still attaches: it detaches none
@@ -305,8 +326,17 @@ impl<E: Volumes> Waiting<'_, E> {
         Ok(attached)
     }
 
-    /// Detaches what [`Waiting::attached`] has found, and waits until all are. `taken` is called as soon as EC2 has, or may
-    /// have, taken one of the calls.
+    /// Does EC2 show this volume attached, or being attached? It is not asked twice.
+    async fn shows_attached(&self, id: &VolumeId) -> bool {
+        let which = Which::Ids(vec![id.clone()]);
+        let asked = async || self.ec2.inner().volumes_that_are(&which).await;
+        let seen = self.ec2.call("DescribeVolumes", asked).await.unwrap_or_default();
+        seen.iter().any(|v| v.id == *id && !v.attachments.is_empty())
+    }
+
+    /// Detaches what [`Waiting::attached`] has found, and waits until all are. `let_go` is called right before each of them
+    /// goes: whoever still has it open has to close it. `taken` is called as soon as EC2 has, or may have, taken one of the
+    /// calls.
     ///
     /// # Errors
     /// The first that stays.
@@ -316,17 +346,20 @@ impl<E: Volumes> Waiting<'_, E> {
         shown: &[VolumeId],
         attached: &BTreeSet<VolumeId>,
         from: Option<&InstanceId>,
+        mut let_go: impl FnMut(&VolumeId),
         mut taken: impl FnMut(),
     ) -> Result<(), Stopped> {
-        for id in attached {
-            let Some(instance) = from else { continue };
-            let asked = async || match self.ec2.inner().detach_volume(id, instance).await {
+        for id in ids {
+            let_go(id);
+            let Some(instance) = from.filter(|_| attached.contains(id)) else { continue };
+            let lost = Cell::new(false);
+            let asked = async || match noting(&lost, self.ec2.inner().detach_volume(id, instance).await) {
                 // Its answer got lost, and it is detached.
                 Err(Ec2Error::Refused { code, .. }) if code == "IncorrectState" => Ok(()),
                 other => other,
             };
             let said = self.ec2.call("DetachVolume", asked).await;
-            if !matches!(said, Err(Ec2Error::Refused { .. })) {
+            if said.is_ok() || lost.get() {
                 taken();
             }
             said?;

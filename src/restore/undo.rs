@@ -117,7 +117,10 @@ pub async fn look<E: Volumes>(
 }
 
 /// Volumes that restores in place on this host have replaced, and will put back when they are asked to.
-fn kept_by_others(on: Here<'_>, id: &RunId) -> Result<BTreeMap<VolumeId, RunId>, Stopped> {
+///
+/// # Errors
+/// When it cannot be known which restores there are.
+pub(super) fn kept_by_others(on: Here<'_>, id: &RunId) -> Result<BTreeMap<VolumeId, RunId>, Stopped> {
     let unknown =
         |e: std::io::Error| here(format!("what this host remembers of restores cannot be read: {e}"));
     let mut kept = BTreeMap::new();

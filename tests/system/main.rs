@@ -31,6 +31,7 @@ mod images;
 mod images_life;
 mod imds;
 mod in_place;
+mod in_place_back;
 mod journal;
 mod json;
 mod lock;

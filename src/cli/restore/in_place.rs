@@ -16,12 +16,21 @@ use crate::exit::Exit;
 use crate::ids::{RunId, VolumeId};
 use crate::interrupt::Interrupt;
 use crate::restore::carry_out::Here;
-use crate::restore::identity;
-use crate::restore::in_place::{Busy, Stage, There, Unstarted, back, forth};
+use crate::restore::in_place::{Busy, Stage, There, Unstarted, back, forth, settle};
 use crate::restore::make::Waiting;
 use crate::restore::plan::{Reach, RestorePlan};
 use crate::restore::record::{self, Record};
 use crate::run::{lock, planned};
+
+/// What there was of old volumes to be put back.
+pub(super) enum OldOnes {
+    /// It is none in place, or they never went, or they are back for long.
+    NotAway,
+    /// They are back, and the new ones were nobody's yet.
+    Back(Unstarted),
+    /// They are back, and the new ones are kept.
+    BackAndKept(Unstarted),
+}
 
 impl Restore {
     /// The plan, with everything that can be known before a volume is made.
@@ -60,10 +69,6 @@ impl Restore {
                 let hint = "`stillpoint iam-policy restore restore-in-place` prints what it needs; nothing was touched";
                 Error::from(e).hint(hint)
             })?;
-        }
-        if there.recipe.filesystems.iter().any(|f| f.fstype == "btrfs") {
-            // Kernels before 6.2 have to be told to forget the old disk.
-            identity::has_tool("btrfs").map_err(|what| Error::new(Exit::Config, what))?;
         }
         plan.with_mounts(&there, &layout).map_err(refused)
     }
@@ -118,39 +123,53 @@ impl Restore {
     pub(super) async fn carry_on_in_place(
         &self,
         account: &Account,
-        record: Record,
+        mut record: Record,
         interrupt: &Interrupt,
     ) -> Result<Exit, Error> {
         let id = record.plan.id.clone();
         of_this_host(account, &record).await?;
         match record.moving.stage {
             Stage::Planned => self.carry_out(account, record, interrupt).await,
-            Stage::Forth => {
+            Stage::Forth | Stage::Back => {
+                if record.moving.stage == Stage::Back {
+                    say(&format!("restore {id} was being taken back, and goes on to the new volumes again"));
+                }
                 let _run = lock::take(&account.loaded.settings.run_dir, Duration::ZERO).await?;
                 self.exchange(account, record, interrupt).await
             }
             Stage::There => {
+                let (ec2, never) = (account.calls(), Interrupt::never());
+                let waiting =
+                    Waiting { ec2: &ec2, clock: &System, interrupt: &never, tell: &|line| say(line) };
+                let on = Here { root: "/".as_ref(), state_dir: &account.loaded.settings.state_dir };
+                settle(&mut record, &waiting, on).await;
                 say(&format!("restore {id} is done"));
                 Ok(Exit::Ok)
             }
-            Stage::Back | Stage::Returned => {
-                Err(Error::new(Exit::Config, format!("the old volumes of restore {id} were being put back"))
-                    .hint(format!("`stillpoint restore --undo {id}` goes on with that")))
+            Stage::Returned => {
+                let what = format!("restore {id} was taken back: the old volumes are in place");
+                let hint = format!(
+                    "`stillpoint restore {} --in-place` begins anew; --undo {id} deletes the new volumes, with what was \
+                     written to them",
+                    record.plan.set
+                );
+                Err(Error::new(Exit::Config, what).hint(hint))
             }
         }
     }
 
-    /// Puts the old volumes of a restore in place back. None where there is nothing of that to do, or the new ones are
-    /// nobody's yet.
-    pub(super) async fn old_ones_back(&self, account: &Account, id: &RunId) -> Result<Option<Exit>, Error> {
+    /// Puts the old volumes of a restore in place back.
+    pub(super) async fn old_ones_back(&self, account: &Account, id: &RunId) -> Result<OldOnes, Error> {
         let settings = &account.loaded.settings;
         let known = record::read(&settings.state_dir, id).ok().flatten();
-        let Some(mut record) = known.filter(|r| r.plan.in_place.is_some()) else { return Ok(None) };
+        let Some(mut record) = known.filter(|r| r.plan.in_place.is_some()) else {
+            return Ok(OldOnes::NotAway);
+        };
         of_this_host(account, &record).await?;
         // Killed before anything was unmounted, it may have stopped units.
         let stopped = record.moving.stage == Stage::Planned && !record.moving.stopped.is_empty();
         if !stopped && !record.moving.stage.has_touched() {
-            return Ok(None);
+            return Ok(OldOnes::NotAway);
         }
         let _run = lock::take(&settings.run_dir, Duration::ZERO).await?;
         prepare_process();
@@ -160,10 +179,10 @@ impl Restore {
         let unstarted = self.put_back(&mut record, &waiting, on).await?;
         say("the old volumes are back");
         if !record.moving.handed_over {
-            return Ok(None);
+            return Ok(OldOnes::Back(unstarted));
         }
         say(&kept(id));
-        Ok(Some(if unstarted.is_empty() { Exit::Ok } else { Exit::After }))
+        Ok(OldOnes::BackAndKept(unstarted))
     }
 
     async fn put_back<E: crate::ec2::volumes::Volumes>(
@@ -172,14 +191,20 @@ impl Restore {
         waiting: &Waiting<'_, E>,
         on: Here<'_>,
     ) -> Result<Unstarted, Error> {
-        let before = record.moving.stage;
         let stopped = match back(record, waiting, on).await {
             Ok(unstarted) => return Ok(unstarted),
             Err(stopped) => stopped,
         };
-        // Nothing was touched, or the new ones are in place again.
-        if before == Stage::There && record.moving.stage == before {
-            return Err(error(stopped));
+        let id = &record.plan.id;
+        match record.moving.stage {
+            // Nothing was touched.
+            Stage::Planned => return Err(error(stopped)),
+            // Nor here, or they are in place again.
+            Stage::There => {
+                say(&format!("the new volumes are in place: `stillpoint restore --undo {id}` tries again"));
+                return Err(error(stopped));
+            }
+            Stage::Forth | Stage::Back | Stage::Returned => {}
         }
         let mut by_hand: Vec<String> = Vec::new();
         let plan = &record.plan;

@@ -6,17 +6,18 @@
 //!
 //! In: the record of a restore in place. Out: the new volumes where the old ones were, or the other way round. Each step
 //! is left out where it is done already, so that another process can go on, or turn round. Must never: heed a signal
-//! between the first umount and the last mount, detach what could not be claimed, or touch what is in place while it is known
-//! that the others cannot come.
+//! between the first umount and the last mount, detach what could not be claimed, touch what is in place while it is known
+//! that the others cannot come, or try without end what the other way would end.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use super::super::carry_out::{Done, Here, MadeMount, MadeVolume};
-use super::super::make::{Stopped, Waiting, is_name_in_use};
+use super::super::make::{Stopped, Waiting};
 use super::super::record::Record;
 use super::super::{disks, hide};
 use super::host::{There, devices};
+use super::patience::Patience;
 use super::{InPlace, Stage};
 use crate::ec2::volumes::Volumes;
 use crate::host::process;
@@ -67,41 +68,48 @@ pub async fn forth<E: Volumes>(
     on: Here<'_>,
 ) -> Result<(Done, Unstarted), Stopped> {
     let mut exchange = Exchange::of(record, waiting, on)?;
+    exchange.can_come(Way::Forth).await?;
     exchange.go(Way::Forth).await?;
     Ok((exchange.done(), exchange.unstarted))
 }
 
-/// Puts the old volumes back. What passes is tried again without end: nobody is served by neither of the two. Where the new
-/// ones were in place and the old ones do not come, the new ones are put in place again. `waiting` heeds no signal.
+/// Does once more what nothing depends on, of one whose new volumes are in place: a process may have died before it did.
+pub async fn settle<E: Volumes>(record: &mut Record, waiting: &Waiting<'_, E>, on: Here<'_>) {
+    if let Ok(exchange) = Exchange::of(record, waiting, on) {
+        exchange.follow_termination(&exchange.new).await;
+        exchange.label(Way::Forth).await;
+    }
+}
+
+/// Puts the old volumes back. Where the new ones were in place and the old ones do not come, the new ones are put in place
+/// again; else nobody would be served by giving up, and a disturbance is waited out. `waiting` heeds no signal.
 ///
 /// # Errors
-/// What does not pass.
+/// What does not pass. The record says what is in place then.
 pub async fn back<E: Volumes>(
     record: &mut Record,
     waiting: &Waiting<'_, E>,
     on: Here<'_>,
 ) -> Result<Unstarted, Stopped> {
     let mut exchange = Exchange::of(record, waiting, on)?;
-    let were_there = exchange.record.moving.stage == Stage::There;
-    if were_there {
-        exchange.can_return().await?;
+    if !exchange.record.moving.new_were_there() {
+        exchange.insist(Way::Back, Patience::of_the_last_way()).await?;
+        return Ok(exchange.unstarted);
     }
-    match exchange.insist(Way::Back).await {
-        Ok(()) => Ok(exchange.unstarted),
-        Err(stopped) if were_there && exchange.record.moving.stage == Stage::Back => {
-            (waiting.tell)(&format!("{stopped}; the new volumes are put in place again"));
-            exchange.insist(Way::Forth).await?;
-            Err(stopped)
-        }
-        Err(stopped) => Err(stopped),
+    let untouched = exchange.record.moving.stage == Stage::There;
+    let said = match exchange.can_come(Way::Back).await {
+        Err(stopped) if untouched => return Err(stopped),
+        Err(stopped @ Stopped::Here(_)) => Err(stopped),
+        _ => exchange.insist(Way::Back, Patience::with_another_way(waiting.clock.elapsed())).await,
+    };
+    let Err(stopped) = said else { return Ok(exchange.unstarted) };
+    if exchange.record.moving.stage == Stage::There {
+        return Err(stopped);
     }
-}
-
-fn passes(stopped: &Stopped) -> bool {
-    match stopped {
-        Stopped::Ec2(e) => e.passes() || is_name_in_use(e),
-        Stopped::Late(_) => true,
-        Stopped::Signal(_) | Stopped::Here(_) => false,
+    (waiting.tell)(&format!("{stopped}; the new volumes are put in place again"));
+    match exchange.insist(Way::Forth, Patience::of_the_last_way()).await {
+        Ok(()) => Err(stopped),
+        Err(neither) => Err(here(format!("{stopped}; and the new ones do not come either: {neither}"))),
     }
 }
 
@@ -138,11 +146,11 @@ impl<'a, 'w, E: Volumes> Exchange<'a, 'w, E> {
         }
     }
 
-    /// Goes, however often it takes.
-    async fn insist(&mut self, way: Way) -> Result<(), Stopped> {
+    /// Goes, as often as it takes and the patience lasts.
+    async fn insist(&mut self, way: Way, mut patience: Patience) -> Result<(), Stopped> {
         loop {
             match self.go(way).await {
-                Err(stopped) if passes(&stopped) => {
+                Err(stopped) if patience.again(&stopped, self.waiting.clock.elapsed()) => {
                     (self.waiting.tell)(&format!("{stopped}; once more in {} s", AGAIN.as_secs()));
                     self.waiting.clock.pause(AGAIN).await;
                 }
@@ -151,10 +159,19 @@ impl<'a, 'w, E: Volumes> Exchange<'a, 'w, E> {
         }
     }
 
+    /// The volumes that go, and those that come.
+    pub(super) fn ends(&self, way: Way) -> (Vec<VolumeId>, Vec<VolumeId>) {
+        match way {
+            Way::Forth => (self.old(), self.new.clone()),
+            Way::Back => (self.new.clone(), self.old()),
+        }
+    }
+
     async fn go(&mut self, way: Way) -> Result<(), Stopped> {
-        let (from, to, going, gone) = match way {
-            Way::Forth => (self.old(), self.new.clone(), Stage::Forth, Stage::There),
-            Way::Back => (self.new.clone(), self.old(), Stage::Back, Stage::Returned),
+        let (from, to) = self.ends(way);
+        let (going, gone) = match way {
+            Way::Forth => (Stage::Forth, Stage::There),
+            Way::Back => (Stage::Back, Stage::Returned),
         };
         let root = self.on.root;
         // What was mounted when a way was begun counts, also for the way back from the middle of it.
@@ -170,13 +187,15 @@ impl<'a, 'w, E: Volumes> Exchange<'a, 'w, E> {
                 return Err(stopped);
             }
         };
-        self.record.moving.stage = going;
-        self.record.done = false;
         if begins {
+            self.record.moving.from_there = self.record.moving.stage == Stage::There;
             self.record.moving.asked = false;
         }
+        self.record.moving.stage = going;
+        self.record.done = false;
         if (begins || self.record.moving.recipe.mounts.is_empty()) && !there.recipe.mounts.is_empty() {
             self.record.moving.recipe = there.recipe.clone();
+            self.record.moving.recipe_of_new = way == Way::Back;
             self.record.moving.places = there.places.clone();
             self.record.moving.boot = process::boot(root);
         }
@@ -190,14 +209,15 @@ impl<'a, 'w, E: Volumes> Exchange<'a, 'w, E> {
         self.mount(way, &to).await?;
         drop(folders);
         self.start_units().await;
+        // They are in place. Whoever dies from here on has left nothing undone that anything depends on.
+        self.record.moving.stage = gone;
+        self.record.done = way == Way::Forth;
+        self.note(Way::Back)?;
         if !at_home {
             self.follow_termination(&to).await;
             self.label(way).await;
         }
-        self.record.moving.stage = gone;
-        self.record.done = way == Way::Forth;
-        // They are in place: it would be done once more, and nothing else.
-        self.note(Way::Back)
+        Ok(())
     }
 
     /// Those of these volumes whose disks are here.
@@ -231,7 +251,8 @@ impl<'a, 'w, E: Volumes> Exchange<'a, 'w, E> {
         let now = devices(self.on.root, &moving.places, to, self.waiting.clock).await.map_err(here)?;
         let mut moved =
             moving.recipe.moved(&now).ok_or_else(|| here("what was mounted is not what is known of it"))?;
-        if way == Way::Forth {
+        // Of the other volumes, a subvolume or a folder may be another one of the same name.
+        if moving.recipe_of_new != (way == Way::Forth) {
             moved = moved.of_another_time();
         }
         if moving.boot != process::boot(self.on.root) {

@@ -3,7 +3,7 @@
 //! In: volume ids; /sys, mountinfo. Out: [`There`], or a refusal; [`Busy`]. Must never: change anything, or call a disk
 //! free that something else than a mount uses.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -260,14 +260,15 @@ fn on_this_alone(
 ///
 /// # Errors
 /// The first that is.
-pub(super) fn claim_all(root: &Path, volumes: &[VolumeId]) -> Result<Vec<Claim>, String> {
-    let mut claims = Vec::new();
+pub(super) fn claim_all(root: &Path, volumes: &[VolumeId]) -> Result<BTreeMap<VolumeId, Claim>, String> {
+    let mut claims = BTreeMap::new();
     for volume in volumes {
         let Some(disk) = disks::of(root, volume)?.into_iter().next() else { continue };
         let path = device::node(disk.dev, &[]).ok_or_else(|| format!("/dev has no node of {}", disk.name))?;
-        claims.push(claim(&Device { path, dev: disk.dev }).map_err(|errno| {
+        let claimed = claim(&Device { path, dev: disk.dev }).map_err(|errno| {
             format!("{} of {volume} is unmounted, and something still uses it: {}", disk.name, errno.desc())
-        })?);
+        })?;
+        claims.insert(volume.clone(), claimed);
     }
     Ok(claims)
 }

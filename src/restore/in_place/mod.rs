@@ -4,15 +4,17 @@
 //! host.rs   what is mounted of the old volumes, who keeps it busy ─▶ a plan, or a refusal
 //! exchange  stop units ─▶ recipe ─▶ unmount ─▶ claim ─▶ detach the old ─▶ attach the new by the same names
 //!                                              ─▶ mount as it was ─▶ start units         (exchange.rs, both ways;
-//! units.rs stops and starts, swap.rs detaches and attaches)
+//! units.rs stops and starts, swap.rs detaches and attaches, can_come.rs looks before, patience.rs says how often)
 //! ```
 //!
 //! In: a plan of volumes, the volumes that are attached, what is mounted of them. Out: the same mounts, of other volumes;
 //! the old ones are detached and kept. Must never: delete a volume, detach one of which something is mounted or in use,
 //! or leave neither of the two in place while the other one could be.
 
+mod can_come;
 mod exchange;
 mod host;
+mod patience;
 mod swap;
 mod units;
 
@@ -20,7 +22,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::exchange::{Unstarted, back, forth};
+pub use self::exchange::{Unstarted, back, forth, settle};
 pub use self::host::{Busy, There};
 
 use super::options::MountOptions;
@@ -83,8 +85,15 @@ impl Stage {
 pub struct Moving {
     /// How far it is.
     pub stage: Stage,
+    /// The new volumes were in place when the way that is gone, or was gone last, was begun: where the old ones cannot
+    /// come, they come back.
+    #[serde(default)]
+    pub from_there: bool,
     /// What was mounted.
     pub recipe: Recipe,
+    /// That was of the new volumes.
+    #[serde(default)]
+    pub recipe_of_new: bool,
     /// Where each of the recipe's filesystems is: a number of a volume, and its partition; none for the whole disk.
     pub places: Vec<(usize, Option<u32>)>,
     /// The boot that the recipe is of.
@@ -202,6 +211,15 @@ impl RestorePlan {
 }
 
 impl Moving {
+    /// The new volumes are in place, or were when the way was begun that was not gone to its end.
+    fn new_were_there(&self) -> bool {
+        match self.stage {
+            Stage::There => true,
+            Stage::Forth | Stage::Back => self.from_there,
+            Stage::Planned | Stage::Returned => false,
+        }
+    }
+
     /// The commands that mount by hand what was mounted, of these volumes: by links that udev makes of their ids.
     #[must_use]
     pub fn by_hand(&self, volumes: &[VolumeId]) -> Vec<String> {

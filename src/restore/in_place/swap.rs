@@ -3,31 +3,33 @@
 //! In: an [`Exchange`] whose volumes are unmounted. Out: the disks of the others, here. Must never: detach what could
 //! not be claimed, or leave it to EC2's answers alone whether something of the new volumes may have been written to.
 
+use nix::errno::Errno;
+
+use super::super::disks;
 use super::super::make::Stopped;
-use super::super::{disks, identity};
 use super::Replaced;
 use super::exchange::{Exchange, Way, here};
 use super::host::claim_all;
-use crate::ec2::volumes::{REPLACED_TAG, VolumeView, Volumes, Which};
+use crate::ec2::volumes::{REPLACED_TAG, Volumes, Which};
 use crate::host::device;
-use crate::ids::{InstanceId, VolumeId};
-use crate::path_encoding::printable;
+use crate::ids::VolumeId;
 
 impl<E: Volumes> Exchange<'_, '_, E> {
     /// Detaches some, and attaches the others by their names.
     pub(super) async fn swap(&mut self, way: Way, from: &[VolumeId], to: &[VolumeId]) -> Result<(), Stopped> {
         let root = self.on.root;
-        // It proves that nothing uses them. `btrfs device scan --forget` needs them free again.
-        let claims = claim_all(root, from).map_err(here)?;
+        // They prove that nothing uses them, and nothing comes to: each is held until right before its volume goes.
+        let mut claims = claim_all(root, from).map_err(here)?;
         let shown = self.here_of(from)?;
-        drop(claims);
-        self.forget(from).await;
+        self.forget(from);
         let instance = Some(&self.instance);
         let attached = self.waiting.attached(from, &shown, instance).await?;
         let were = std::mem::replace(&mut self.record.moving.asked, true);
         self.note(way)?;
         let mut taken = were;
-        let said = self.waiting.detach_these(from, &shown, &attached, instance, || taken = true).await;
+        let let_go = |id: &VolumeId| drop(claims.remove(id));
+        let said =
+            self.waiting.detach_these(from, &shown, &attached, instance, let_go, || taken = true).await;
         if said.is_err() && !taken {
             self.record.moving.asked = false;
             self.note(Way::Back)?;
@@ -53,64 +55,17 @@ impl<E: Volumes> Exchange<'_, '_, E> {
         Ok(())
     }
 
-    /// Can the old volumes come back? Nothing is touched where they cannot.
-    pub(super) async fn can_return(&self) -> Result<(), Stopped> {
-        let all = Which::Ids(self.old().into_iter().chain(self.new.iter().cloned()).collect());
-        let ec2 = self.waiting.ec2;
-        let seen = ec2.call("DescribeVolumes", async || ec2.inner().volumes_that_are(&all).await).await?;
-        let shown = |id: &VolumeId| seen.iter().find(|v| v.id == *id && !v.is_gone());
-        let elsewhere = |v: &VolumeView| {
-            let other = v.attachments.iter().find(|a| a.instance.as_ref() != Some(&self.instance))?;
-            Some(other.instance.as_ref().map_or("another service", InstanceId::as_str).to_owned())
-        };
-        for old in &self.in_place.old {
-            let id = &old.volume;
-            let Some(view) = shown(id) else { return Err(here(format!("{id} does not exist any more"))) };
-            if let Some(who) = elsewhere(view) {
-                return Err(here(format!("{id} is attached to {who} by now: detach it there")));
-            }
-        }
-        for (id, old) in self.new.iter().zip(&self.in_place.old) {
-            // Somebody has deleted it, and its device name is free.
-            let Some(view) = shown(id) else { continue };
-            if let Some(restore) = view.tag(REPLACED_TAG) {
-                let restore = printable(restore);
-                return Err(here(format!(
-                    "{id} was replaced by restore {restore}: take that one back first (--undo {restore})"
-                )));
-            }
-            if let Some(who) = elsewhere(view) {
-                return Err(here(format!("{id} is attached to {who}, not here: detach it there")));
-            }
-            let name = &old.device_name;
-            if let Some(other) = view.attachments.iter().find(|a| a.device_name != *name) {
-                return Err(here(format!(
-                    "{id} is attached as {}, not as {name}",
-                    printable(&other.device_name)
-                )));
-            }
-            if !view.attachments.is_empty() {
-                let may = async || ec2.inner().may_exchange(id, &self.instance, name).await;
-                ec2.call("DryRun", may).await?;
-            }
-        }
-        Ok(())
-    }
-
     /// Kernels before 6.2 remember the device of a btrfs that is not mounted any more, and refuse another one with its
-    /// UUID that is older (`device_list_add`).
-    async fn forget(&self, from: &[VolumeId]) {
+    /// UUID that is older (`device_list_add`). A claim does not stand in the way.
+    fn forget(&self, from: &[VolumeId]) {
         let recipe = &self.record.moving.recipe;
         if !recipe.filesystems.iter().any(|f| f.fstype == "btrfs") {
             return;
         }
-        for volume in from {
-            for device in disks::of(self.on.root, volume).unwrap_or_default() {
-                if let Some(node) = device::node(device.dev, &[])
-                    && let Err(e) = identity::run("btrfs", &["device", "scan", "--forget"], &node).await
-                {
-                    tracing::debug!("{e}");
-                }
+        for one in from.iter().flat_map(|volume| disks::of(self.on.root, volume).unwrap_or_default()) {
+            match device::forget_btrfs(one.dev) {
+                Ok(()) | Err(Errno::ENOENT) => {}
+                Err(errno) => tracing::debug!("btrfs does not forget {}: {}", one.name, errno.desc()),
             }
         }
     }

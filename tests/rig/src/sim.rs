@@ -12,11 +12,15 @@ use crate::{Rig, ebs_sim};
 impl Rig {
     /// Runs one of `ebs-sim`'s own commands; it must succeed.
     pub fn sim(&self, arguments: &[&str]) -> String {
+        self.try_sim(arguments).unwrap_or_else(|said| panic!("ebs-sim {arguments:?}: {said}"))
+    }
+
+    /// The same, which may fail.
+    pub fn try_sim(&self, arguments: &[&str]) -> Result<String, String> {
         let output =
             Command::new(ebs_sim()).args(arguments).env("EBS_SIM_DIR", self.path("sim")).output().unwrap();
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "ebs-sim {arguments:?}: {out}{err}");
-        out.into_owned()
+        if output.status.success() { Ok(out.into_owned()) } else { Err(format!("{out}{err}")) }
     }
 
     /// Sets a fault for the next real call of this action; `delay` is for kinds that have one.

@@ -1,0 +1,270 @@
+//! Restore in place, the way back: what stands in it, what dies on it, and what is lost between EC2 and this host.
+
+use nix::sys::signal::Signal;
+use rig::Fs;
+use rig::namespace::Namespace;
+use rig::program::await_some;
+
+use super::in_place::{
+    BOTH, NEW, OLD, as_mounted, attached, content, elements, listed, replaced, restore, take, two,
+};
+
+/// Restores in place, and returns the restore's id.
+fn done(space: &Namespace, set: &str) -> String {
+    let done = restore(space, &[set, "--in-place", "-o", "json"]).exits(0).record();
+    done["restores"][0]["id"].as_str().unwrap().to_owned()
+}
+
+fn fault(space: &Namespace, action: &str, call: &str, kind: &[&str]) {
+    space.rig.sim(&[&["faults", "add", "--action", action, "--call", call, "--kind"], kind].concat());
+}
+
+const DENIED: [&str; 7] =
+    ["error", "--code", "UnauthorizedOperation", "--status", "403", "--message", "not now"];
+
+/// Kills this run when it has come to this call.
+fn killed_at(space: &Namespace, action: &str, call: &str, run: &[&str]) {
+    let hold = ["faults", "add", "--action", action, "--call", call, "--kind", "hold-before"];
+    let held = space.rig.sim(&hold).trim().to_owned();
+    let run = space.spawn(&[&["restore"], run].concat());
+    space.rig.sim(&["faults", "wait", &held]);
+    run.signal(Signal::SIGKILL);
+    assert_eq!(run.end().signal, Some(9), "{action} {call}");
+    space.rig.sim(&["faults", "clear"]);
+}
+
+/// Calls that change something, of this action.
+fn calls(space: &Namespace, action: &str) -> usize {
+    space.rig.calls(action).iter().filter(|c| c["dry_run"] != true).count()
+}
+
+/// Killed on the way back, the old ones come all the same, or the new ones again: as it is wanted.
+#[test]
+fn a_way_back_that_is_killed_is_gone_on_with_or_turned_round() {
+    let (space, set) = two();
+    let (mounts, before) = (as_mounted(&space, &BOTH), attached(&space));
+    let id = done(&space, &set);
+    let now = attached(&space);
+    killed_at(&space, "AttachVolume", "1", &["--undo", &id]);
+    restore(&space, &["--continue", &id]).exits(0).says("goes on to the new volumes again");
+    assert_eq!((content(&space, &BOTH), attached(&space)), (OLD.map(str::to_owned).to_vec(), now));
+    assert_eq!(as_mounted(&space, &BOTH), mounts);
+    killed_at(&space, "AttachVolume", "2", &["--undo", &id]);
+    restore(&space, &["--undo", &id]).exits(0);
+    assert_eq!((content(&space, &BOTH), attached(&space)), (NEW.map(str::to_owned).to_vec(), before));
+    assert_eq!(as_mounted(&space, &BOTH), mounts);
+}
+
+/// Where the volumes were when the way back was begun is not forgotten with the process that has begun it.
+#[test]
+fn a_way_back_that_was_killed_and_does_not_pass_ends_with_the_new_volumes() {
+    let (space, set) = two();
+    let mounts = as_mounted(&space, &BOTH);
+    let id = done(&space, &set);
+    let now = attached(&space);
+    killed_at(&space, "AttachVolume", "1", &["--undo", &id]);
+    fault(&space, "AttachVolume", "1", &DENIED);
+    restore(&space, &["--undo", &id])
+        .exits(77)
+        .says("not now")
+        .says("the new volumes are put in place again")
+        .says("the new volumes are in place");
+    assert_eq!((content(&space, &BOTH), attached(&space)), (OLD.map(str::to_owned).to_vec(), now.clone()));
+    assert_eq!(as_mounted(&space, &BOTH), mounts);
+    // An old one that is gone meanwhile: nothing more is asked for in vain.
+    killed_at(&space, "DetachVolume", "1", &["--undo", &id]);
+    let old = replaced(&space).into_iter().next().unwrap();
+    space.rig.sim(&["call", "DeleteVolume", &format!("VolumeId={old}")]);
+    restore(&space, &["--undo", &id]).exits(11).says(&old).says("the new volumes are in place");
+    assert_eq!((content(&space, &BOTH), attached(&space)), (OLD.map(str::to_owned).to_vec(), now));
+}
+
+/// An old volume that somebody deletes in the middle is not waited for without end.
+#[test]
+fn a_volume_that_ec2_does_not_show_is_no_reason_to_wait() {
+    let (space, set) = two();
+    let id = done(&space, &set);
+    let now = attached(&space);
+    let hold = ["faults", "add", "--action", "DetachVolume", "--call", "1", "--kind", "hold-before"];
+    let held = space.rig.sim(&hold).trim().to_owned();
+    let run = space.spawn(&["restore", "--undo", &id]);
+    space.rig.sim(&["faults", "wait", &held]);
+    let old = replaced(&space).into_iter().next().unwrap();
+    space.rig.sim(&["call", "DeleteVolume", &format!("VolumeId={old}")]);
+    space.rig.sim(&["faults", "release", &held]);
+    run.end().exits(11).says(&format!("{old} does not exist any more")).says("the new volumes are in place");
+    assert_eq!((content(&space, &BOTH), attached(&space)), (OLD.map(str::to_owned).to_vec(), now));
+}
+
+/// A lost answer is of a call that EC2 has carried out, or has not: whatever it says to the next one.
+#[test]
+fn a_lost_answer_before_a_refusal_is_not_nothing() {
+    let (space, set) = two();
+    let (mounts, before) = (as_mounted(&space, &BOTH), attached(&space));
+    // Attached it is: EC2 shows it, and so it goes on.
+    fault(&space, "AttachVolume", "1", &["drop-after"]);
+    fault(&space, "AttachVolume", "2", &DENIED);
+    let id = done(&space, &set);
+    assert_eq!(content(&space, &BOTH), OLD);
+    restore(&space, &["--undo", &id]).exits(0);
+    restore(&space, &["--undo", &id]).exits(0).says("nothing is left");
+    space.rig.sim(&["faults", "clear"]);
+    // Nothing shows that it is not: what may have been written to is kept.
+    fault(&space, "AttachVolume", "1", &["drop-before"]);
+    fault(&space, "AttachVolume", "2", &DENIED);
+    restore(&space, &[&set, "--in-place"]).exits(77).says("kept with what was written");
+    space.rig.sim(&["faults", "clear"]);
+    assert_eq!((content(&space, &BOTH), attached(&space)), (NEW.map(str::to_owned).to_vec(), before.clone()));
+    let id = listed(&space)[0]["id"].as_str().unwrap().to_owned();
+    restore(&space, &["--undo", &id]).exits(0).says("nothing is left");
+    // Detached it is, and does not count as where it was.
+    fault(&space, "DetachVolume", "1", &["drop-after"]);
+    fault(&space, "DetachVolume", "2", &DENIED);
+    restore(&space, &[&set, "--in-place"]).exits(77);
+    assert_eq!((content(&space, &BOTH), attached(&space)), (NEW.map(str::to_owned).to_vec(), before));
+    assert_eq!(as_mounted(&space, &BOTH), mounts);
+    assert!(listed(&space).is_empty(), "none of the new ones was asked to be attached");
+}
+
+/// EC2 gives a device name to one volume, and another restore may have the new ones in its keeping.
+#[test]
+fn what_stands_in_the_way_back_is_told_before_anything_is_touched() {
+    let (space, set) = two();
+    let id = done(&space, &set);
+    let now = attached(&space);
+    let told = calls(&space, "DetachVolume");
+    // Somebody has taken a new volume away, and has put another one there.
+    let (name, volume) = (now[0].0.clone(), now[0].1.clone());
+    let shown = space.rig.sim(&["call", "DescribeVolumes", &format!("VolumeId.1={volume}")]);
+    let (zone, instance) = (elements(&shown, "availabilityZone")[0], elements(&shown, "instanceId")[0]);
+    space.sh(&format!("umount {} {}", space.at("a"), space.at("b")));
+    space.rig.sim(&["call", "DetachVolume", &format!("VolumeId={volume}")]);
+    let made = space.rig.sim(&["call", "CreateVolume", &format!("AvailabilityZone={zone}"), "Size=1"]);
+    let other = elements(&made, "volumeId")[0].to_owned();
+    let attach = |volume: &str| {
+        let (volume, instance) = (format!("VolumeId={volume}"), format!("InstanceId={instance}"));
+        let call = ["call", "AttachVolume", &volume, &instance, &format!("Device={name}")];
+        await_some("it can be attached", || space.rig.try_sim(&call).ok());
+    };
+    attach(&other);
+    restore(&space, &["--undo", &id])
+        .exits(11)
+        .says(&format!("{name} is taken by a volume that is not of this"));
+    assert_eq!(calls(&space, "DetachVolume"), told + 1, "it was asked before");
+    let detach = ["call", "DetachVolume", &format!("VolumeId={other}")];
+    await_some("it can be detached", || space.rig.try_sim(&detach).ok());
+    attach(&volume);
+    restore(&space, &["--undo", &id]).exits(0);
+    assert_eq!(content(&space, &BOTH), NEW);
+}
+
+/// Without a tag, the records of this host say which restore has the new volumes in its keeping.
+#[test]
+fn what_another_restore_keeps_is_not_put_back() {
+    let (space, first) = two();
+    let one = done(&space, &first);
+    let between = attached(&space);
+    space.sh(&format!("for d in {} {}; do echo between >$d/f; done; sync", space.at("a"), space.at("b")));
+    let second = take(&space);
+    let two = done(&space, &second);
+    for (_, volume) in &between {
+        let of = format!("ResourceId.1={volume}");
+        space.rig.sim(&["call", "DeleteTags", &of, "Tag.1.Key=stillpoint:replaced-by"]);
+    }
+    let (now, told) = (attached(&space), calls(&space, "DetachVolume"));
+    restore(&space, &["--undo", &one]).exits(11).says("was replaced by restore").says(&two);
+    assert_eq!((attached(&space), calls(&space, "DetachVolume")), (now, told));
+    restore(&space, &["--undo", &two]).exits(0);
+    restore(&space, &["--undo", &one]).exits(0);
+    assert_eq!(content(&space, &BOTH), NEW);
+}
+
+/// Of the same name, a subvolume and a bound folder are others in the set than they are now: both ways.
+#[test]
+fn what_was_made_anew_since_the_set_is_mounted_by_its_name() {
+    let space = Namespace::empty(&[("c", Fs::Btrfs), ("d", Fs::Ext4)]);
+    space.rig.configure("");
+    space.mount("c", "defaults");
+    space.mount("d", "defaults");
+    let (c, d, device) = (space.at("c"), space.at("d"), space.rig.device("c"));
+    let (home, bound) = (space.at("home"), space.at("bound"));
+    let made = |what: &str| {
+        space.sh(&format!(
+            "btrfs -q subvolume create {c}/@home; mkdir -p {d}/x {home} {bound}; \
+             mount -o subvol=@home {device} {home}; mount --bind {d}/x {bound}; \
+             for f in {home} {bound}; do echo {what} >$f/f; done; sync"
+        ));
+    };
+    made("old");
+    let set = take(&space);
+    space.sh(&format!(
+        "umount {home} {bound}; btrfs -q subvolume delete {c}/@home; rm -r {d}/x; mkdir {d}/y; \
+         btrfs -q subvolume create {c}/@other"
+    ));
+    made("new");
+    let names = ["home", "bound"];
+    let mounts =
+        || space.sh(&format!("for m in {home} {bound}; do findmnt -n -o TARGET,FSTYPE,FSROOT $m; done"));
+    let before = mounts();
+    let id = done(&space, &set);
+    assert_eq!(
+        (content(&space, &names), mounts()),
+        (["old\n"; 2].map(str::to_owned).to_vec(), before.clone())
+    );
+    restore(&space, &["--undo", &id]).exits(0);
+    assert_eq!(
+        (content(&space, &names), mounts()),
+        (["new\n"; 2].map(str::to_owned).to_vec(), before.clone())
+    );
+    // Killed on the way there, the recipe is still that of the old ones.
+    restore(&space, &["--undo", &id]).exits(0);
+    fault(&space, "AttachVolume", "1", &DENIED);
+    restore(&space, &[&set, "--in-place"]).exits(77);
+    assert_eq!((content(&space, &names), mounts()), (["new\n"; 2].map(str::to_owned).to_vec(), before));
+}
+
+/// Killed once the new volumes are in place, it is done: what nothing depends on is made up for.
+#[test]
+fn what_is_killed_when_all_is_in_place_is_done() {
+    let (space, set) = two();
+    let before = attached(&space);
+    killed_at(&space, "CreateTags", "1", &[&set, "--in-place"]);
+    assert_eq!(content(&space, &BOTH), OLD);
+    let told = calls(&space, "DetachVolume");
+    space.rig.sim(&["faults", "clear"]);
+    let id = listed(&space)[0]["id"].as_str().unwrap().to_owned();
+    restore(&space, &["--continue", &id]).exits(0).says("is done");
+    assert_eq!(calls(&space, "DetachVolume"), told, "nothing was begun again");
+    assert_eq!(replaced(&space), before.into_iter().map(|(_, volume)| volume).collect());
+}
+
+/// A unit that does not start is told by the exit code too where all the rest went as if nothing had been.
+#[test]
+fn a_unit_that_does_not_start_counts_also_where_nothing_is_left() {
+    let (space, set) = two();
+    space.with_systemctl(&[("db.service", "active")]);
+    killed_at(&space, "DetachVolume", "1", &[&set, "--in-place", "--stop-unit", "db.service"]);
+    std::fs::write(space.path("stopping/start-db.service"), "exit 1\n").unwrap();
+    let id = listed(&space)[0]["id"].as_str().unwrap().to_owned();
+    let undone = restore(&space, &["--undo", &id]);
+    undone.exits(11).says("start it by hand").says("nothing is left");
+    assert_eq!(content(&space, &BOTH), NEW);
+}
+
+/// Between the proof that nobody uses a disk and the moment it goes, nobody comes to.
+#[test]
+fn a_disk_is_claimed_until_it_goes() {
+    let (space, set) = two();
+    let hold = ["faults", "add", "--action", "DetachVolume", "--call", "1", "--kind", "hold-before"];
+    let held = space.rig.sim(&hold).trim().to_owned();
+    let run = space.spawn(&["restore", &set, "--in-place"]);
+    space.rig.sim(&["faults", "wait", &held]);
+    let is_free = |name: &&&str| {
+        let claim = "use Fcntl; sysopen(F, $ARGV[0], O_RDONLY | O_EXCL) or exit 1";
+        space.try_sh(&format!("perl -e '{claim}' {}", space.rig.device(name))).is_ok()
+    };
+    assert_eq!(BOTH.iter().filter(is_free).count(), 1, "the one that is just being detached");
+    space.rig.sim(&["faults", "release", &held]);
+    run.end().exits(0);
+    assert_eq!(content(&space, &BOTH), OLD);
+}
