@@ -72,7 +72,8 @@ pub fn wanted(paths: &[PathBuf], all: &[SetFilesystem]) -> Result<(Vec<PathBuf>,
             return Err(format!("{} is on no filesystem of the set", shown(path)));
         };
         let below = path.strip_prefix(on.at).unwrap_or(Path::new(""));
-        let at = on.restored.join(below);
+        // Without a slash at its end, where it is the place itself.
+        let at: PathBuf = on.restored.join(below).components().collect();
         mounts.push(on.filesystem.mount_point.clone());
         for inner in places.iter().filter(|p| p.at != path && p.at.starts_with(path)) {
             let beneath = at.join(inner.at.strip_prefix(path).unwrap_or(inner.at));
