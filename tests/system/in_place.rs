@@ -449,33 +449,3 @@ fn btrfs_with_subvolumes_and_mounts_in_each_other() {
     assert_eq!(content(&space, &inside), ["new\n"; 3]);
     assert_eq!(as_mounted(&space, &names), mounts);
 }
-
-/// Units are stopped before anything is unmounted, and started again in reverse, also when it fails.
-#[test]
-fn units_are_stopped_before_and_started_after() {
-    let (space, set) = two();
-    space.with_systemctl(&[
-        ("db.service", "active"),
-        ("idle.service", "inactive"),
-        ("other.service", "active"),
-    ]);
-    let units = ["--stop-unit", "db.service", "--stop-unit", "idle.service", "--stop-unit", "other.service"];
-    let told = ["stop db.service", "stop other.service", "start other.service", "start db.service"];
-    let done = restore(&space, &[&[set.as_str(), "--in-place", "-o", "json"], &units[..]].concat())
-        .exits(0)
-        .record();
-    assert_eq!(space.told(), told);
-    restore(&space, &["--undo", done["restores"][0]["id"].as_str().unwrap()]).exits(0);
-    assert_eq!(space.told(), [told, told].concat());
-    assert_eq!(content(&space, &BOTH), NEW);
-    let add = ["faults", "add", "--action", "DetachVolume", "--call", "1", "--kind", "error"];
-    space.rig.sim(&[&add[..], &["--code", "UnauthorizedOperation", "--status", "403"]].concat());
-    restore(&space, &[&[set.as_str(), "--in-place"], &units[..]].concat()).exits(77);
-    assert_eq!(space.told(), [told, told, told].concat());
-    assert_eq!(content(&space, &BOTH), NEW);
-    std::fs::write(space.path("stopping/start-db.service"), "exit 1\n").unwrap();
-    let done = restore(&space, &[&[set.as_str(), "--in-place"], &units[..]].concat());
-    done.exits(11).says("start it by hand").says("is restored in place");
-    assert_eq!(content(&space, &BOTH), OLD);
-    restore(&space, &[&set, "--in-place", "--stop-unit", "--now"]).exits(64);
-}

@@ -32,6 +32,7 @@ mod images_life;
 mod imds;
 mod in_place;
 mod in_place_back;
+mod in_place_units;
 mod journal;
 mod json;
 mod lock;

@@ -16,7 +16,9 @@ use crate::exit::Exit;
 use crate::ids::{RunId, VolumeId};
 use crate::interrupt::Interrupt;
 use crate::restore::carry_out::Here;
-use crate::restore::in_place::{Busy, Stage, There, Unstarted, back, forth, settle};
+use crate::restore::in_place::{
+    Busy, Stage, There, Unstarted, back, forth, nobody_writes, settle, stopped_for,
+};
 use crate::restore::make::Waiting;
 use crate::restore::plan::{Reach, RestorePlan};
 use crate::restore::record::{self, Record};
@@ -60,8 +62,19 @@ impl Restore {
         there.spares(&settings.state_dir, "state_dir").map_err(refused)?;
         there.spares(&settings.run_dir, "run_dir").map_err(refused)?;
         prepare_process();
-        let stops = |unit: &Option<String>| unit.as_ref().is_some_and(|u| self.stop_unit.contains(u));
+        let stopped = stopped_for(&plan.id, &self.stop_unit)
+            .await
+            .map_err(|why| Error::new(Exit::Config, why).hint("nothing was touched"))?;
+        let stops = |unit: &Option<String>| unit.as_ref().is_some_and(|u| stopped.contains(u));
         there.free(Duration::ZERO, |holder| !stops(&holder.unit)).await.map_err(busy)?;
+        // Who of them goes with the units that are stopped, is seen once they are.
+        if stopped.is_empty() {
+            let write = nobody_writes("/".as_ref(), &old, Duration::ZERO, &|line| say(line)).await;
+            write.map_err(|busy| {
+                let hint = "nothing was touched; end what writes, or stop its unit with --stop-unit";
+                Error::new(Exit::Config, busy.what).hint(hint)
+            })?;
+        }
         for (volume, old) in plan.volumes.iter().zip(&old) {
             let name = volume.device_name.as_deref().unwrap_or_default();
             let asked = async || ec2.inner().may_exchange(old, &host.id, name).await;

@@ -16,7 +16,7 @@ use super::super::carry_out::{Done, Here, MadeMount, MadeVolume};
 use super::super::make::{Stopped, Waiting};
 use super::super::record::Record;
 use super::super::{disks, hide};
-use super::host::{There, devices};
+use super::host::{There, devices, nobody_writes};
 use super::patience::Patience;
 use super::{InPlace, Stage};
 use crate::ec2::volumes::Volumes;
@@ -208,6 +208,7 @@ impl<'a, 'w, E: Volumes> Exchange<'a, 'w, E> {
         }
         self.mount(way, &to).await?;
         drop(folders);
+        self.stop_again().await;
         self.start_units().await;
         // They are in place. Whoever dies from here on has left nothing undone that anything depends on.
         self.record.moving.stage = gone;
@@ -240,6 +241,8 @@ impl<'a, 'w, E: Volumes> Exchange<'a, 'w, E> {
         self.stop_units().await?;
         let mut there = There::look(self.on.root, from, false).map_err(|refusal| here(refusal.what))?;
         there.free(ENDING, |_| true).await.map_err(|busy| here(format!("cannot unmount {}", busy.what)))?;
+        let write = nobody_writes(self.on.root, from, ENDING, self.waiting.tell).await;
+        write.map_err(|busy| here(busy.what))?;
         let folders = there.record_covered().map_err(here)?;
         Ok((there, folders))
     }

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use super::super::disks;
 use super::super::plan::{Refusal, no};
 use crate::host::block::{self, BlockDevice, DeviceKind, btrfs};
-use crate::host::device;
 use crate::host::mountinfo::{self, MountLine, MountTree};
-use crate::ids::VolumeId;
+use crate::host::{device, device_users};
+use crate::ids::{DevNo, VolumeId};
 use crate::path_encoding::shown;
 use crate::unmount::claim::{Claim, claim};
 use crate::unmount::holders::{self, Holder, Targets};
@@ -271,6 +271,50 @@ pub(super) fn claim_all(root: &Path, volumes: &[VolumeId]) -> Result<BTreeMap<Vo
         claims.insert(volume.clone(), claimed);
     }
     Ok(claims)
+}
+
+/// Waits until no process has a disk of these volumes open for writing, or mapped, without a mount, as a database on a raw
+/// device has: no claim shows that. Whoever comes later is not seen.
+///
+/// # Errors
+/// Who still has.
+pub async fn nobody_writes(
+    root: &Path,
+    volumes: &[VolumeId],
+    patience: Duration,
+    tell: &dyn Fn(&str),
+) -> Result<(), Busy> {
+    let busy = |what: String| Busy { what, units: Vec::new() };
+    let end = Instant::now() + patience;
+    let mut devices = BTreeMap::new();
+    for volume in volumes {
+        let found = disks::of(root, volume).map_err(busy)?;
+        devices.extend(found.into_iter().map(|d| (d.dev, format!("{} of {volume}", d.name))));
+    }
+    if devices.is_empty() {
+        return Ok(());
+    }
+    let wanted: BTreeSet<DevNo> = devices.keys().copied().collect();
+    loop {
+        let (of, at) = (wanted.clone(), root.to_owned());
+        let look = move || device_users::writers(&at, &of, device_users::LIMIT);
+        let seen = tokio::task::spawn_blocking(look).await.map_err(|e| busy(e.to_string()))?;
+        let told = |(dev, how): (&DevNo, &BTreeSet<String>)| {
+            let how: Vec<&str> = how.iter().map(String::as_str).collect();
+            format!("{}: {}", devices.get(dev).map_or("", String::as_str), how.join(", "))
+        };
+        let found: Vec<String> = seen.found.iter().map(told).collect();
+        if found.is_empty() {
+            if let Some(why) = seen.incomplete {
+                tell(&format!("whether something has the disks open for writing is not known: {why}"));
+            }
+            return Ok(());
+        }
+        if Instant::now() >= end {
+            return Err(busy(found.join("; ")));
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 /// The device of each filesystem of a recipe, now.

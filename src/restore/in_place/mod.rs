@@ -23,7 +23,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use self::exchange::{Unstarted, back, forth, settle};
-pub use self::host::{Busy, There};
+pub use self::host::{Busy, There, nobody_writes};
+pub use self::units::stopped_for;
 
 use super::options::MountOptions;
 use super::plan::{Host, PlannedFilesystem, PlannedMount, Refusal, RestorePlan, no};

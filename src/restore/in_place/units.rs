@@ -1,19 +1,60 @@
 //! Units that an exchange stops before, and starts again.
 //!
-//! In: names of units. Out: the same units, stopped or started. Must never: start one that was not active, or stop one
-//! before it is noted.
+//! In: names of units. Out: the same units, with what systemd stops along and what would start them in between (timers,
+//! sockets, paths), stopped or started. Must never: start one that was not active, or stop one before it is noted.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::super::make::Stopped;
 use super::exchange::{Exchange, here};
-use crate::config::settings::Hook;
+use crate::config::settings::{Hook, HookKind, OnFailure, SystemdHook, UnitMethod};
 use crate::ec2::volumes::Volumes;
+use crate::ids::RunId;
 use crate::quiesce::systemctl::{self, Systemctl};
 use crate::quiesce::{self, HookEnv, Quiesced};
 
 /// How long a unit may take to stop, or to start.
 const UNIT: Duration = Duration::from_secs(300);
+
+/// What stops a unit, as far as it runs, and starts that again; none where nothing of it does. What would start it is
+/// stopped also where it does not run now: a timer or a socket would start it on an empty folder.
+async fn due(systemctl: &Systemctl, unit: &str, env: &HookEnv) -> Result<Option<Hook>, String> {
+    let state = systemctl.show(unit, "TriggeredBy", env).await?;
+    let mut units = vec![unit.to_owned()];
+    for trigger in state.get("TriggeredBy").iter().flat_map(|names| names.split_whitespace()) {
+        if systemctl::is_active(&systemctl.show(trigger, "ActiveState", env).await?) {
+            units.push(trigger.to_owned());
+        }
+    }
+    let hook = Hook {
+        name: format!("unit {unit}"),
+        kind: HookKind::Systemd(SystemdHook { units, method: UnitMethod::Stop }),
+        timeout: UNIT,
+        on_failure: OnFailure::Abort,
+    };
+    quiesce::due(&hook, env).await.map_err(|outcome| outcome.to_string())
+}
+
+fn units_of(hook: &Hook) -> &[String] {
+    if let HookKind::Systemd(SystemdHook { units, .. }) = &hook.kind { units } else { &[] }
+}
+
+/// All units that would be stopped for these.
+///
+/// # Errors
+/// Which of them cannot be, and why.
+pub async fn stopped_for(id: &RunId, units: &[String]) -> Result<BTreeSet<String>, String> {
+    let mut all = BTreeSet::new();
+    if !units.is_empty() {
+        let systemctl = Systemctl::find().ok_or("there is no systemctl")?;
+        let env = HookEnv::of(id.clone(), "restore");
+        for unit in units {
+            all.extend(due(&systemctl, unit, &env).await?.iter().flat_map(units_of).cloned());
+        }
+    }
+    Ok(all)
+}
 
 impl<E: Volumes> Exchange<'_, '_, E> {
     fn env(&self) -> HookEnv {
@@ -36,12 +77,8 @@ impl<E: Volumes> Exchange<'_, '_, E> {
         let systemctl = Systemctl::find().ok_or_else(|| here("there is no systemctl"))?;
         let env = self.env();
         for unit in units {
-            let state = systemctl.show(&unit, "ActiveState", &env).await.map_err(here)?;
-            if !systemctl::is_active(&state) {
-                continue;
-            }
-            let hook = systemctl.hook(&unit, UNIT);
-            if !self.record.moving.stopped.iter().any(|h: &Hook| h.name == hook.name) {
+            let Some(hook) = due(&systemctl, &unit, &env).await.map_err(here)? else { continue };
+            if !self.record.moving.stopped.contains(&hook) {
                 self.record.moving.stopped.push(hook.clone());
                 self.write()?;
             }
@@ -50,9 +87,27 @@ impl<E: Volumes> Exchange<'_, '_, E> {
             if !outcome.succeeded() {
                 return Err(here(outcome));
             }
-            (self.waiting.tell)(&format!("{unit} is stopped"));
+            units_of(&hook).iter().for_each(|unit| (self.waiting.tell)(&format!("{unit} is stopped")));
         }
         Ok(())
+    }
+
+    /// What something has started in between has the folders below the mounts open: it is stopped once more.
+    pub(super) async fn stop_again(&self) {
+        let env = self.env();
+        for hook in &self.record.moving.stopped {
+            let Ok(Some(running)) = quiesce::due(hook, &env).await else { continue };
+            (self.waiting.tell)(&format!(
+                "{} ran again before everything was mounted, and is stopped once more: what it wrote is in the folders \
+                 below",
+                units_of(&running).join(", ")
+            ));
+            let pending = std::future::pending();
+            let outcome = quiesce::quiesce_one(&running, &env, &mut Quiesced::default(), pending).await;
+            if !outcome.succeeded() {
+                (self.waiting.tell)(&outcome.to_string());
+            }
+        }
     }
 
     /// Starts what was stopped, in reverse.

@@ -215,8 +215,10 @@ impl Namespace {
              show) if [ -e units/$unit ]; then echo LoadState=loaded; echo ActiveState=$(cat units/$unit); \
              else echo LoadState=not-found; echo ActiveState=inactive; fi; \
              echo BoundBy=$(cat bound/$unit 2>/dev/null); echo TriggeredBy=$(cat triggers/$unit 2>/dev/null);;\n\
-             stop) echo stop $unit >> log; echo inactive > units/$unit; [ ! -e stopping/$unit ] || . ./stopping/$unit;;\n\
-             start) echo start $unit >> log; [ ! -e stopping/start-$unit ] || . ./stopping/start-$unit; echo active > units/$unit;;\n\
+             stop) shift; for unit in \"$@\"; do [ $unit != -- ] || continue; echo stop $unit >> log; \
+             echo inactive > units/$unit; [ ! -e stopping/$unit ] || . ./stopping/$unit; done;;\n\
+             start) shift; for unit in \"$@\"; do [ $unit != -- ] || continue; echo start $unit >> log; \
+             [ ! -e stopping/start-$unit ] || . ./stopping/start-$unit; echo active > units/$unit; done;;\n\
              *) exit 9;; esac\n",
             self.at("")
         );
