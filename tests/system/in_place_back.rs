@@ -114,15 +114,38 @@ fn a_lost_answer_before_a_refusal_is_not_nothing() {
     fault(&space, "AttachVolume", "2", &DENIED);
     restore(&space, &[&set, "--in-place"]).exits(77).says("kept with what was written");
     space.rig.sim(&["faults", "clear"]);
-    assert_eq!((content(&space, &BOTH), attached(&space)), (NEW.map(str::to_owned).to_vec(), before.clone()));
+    assert_eq!((content(&space, &BOTH), attached(&space)), (NEW.map(str::to_owned).to_vec(), before));
     let id = listed(&space)[0]["id"].as_str().unwrap().to_owned();
     restore(&space, &["--undo", &id]).exits(0).says("nothing is left");
-    // Detached it is, and does not count as where it was.
+    assert_eq!(as_mounted(&space, &BOTH), mounts);
+}
+
+/// What EC2 may be detaching is not mounted again before EC2 says what it is, although its disk is still here.
+#[test]
+fn a_disk_that_may_be_on_its_way_is_not_taken_for_one_that_stays() {
+    let (space, set) = two();
+    let (mounts, before) = (as_mounted(&space, &BOTH), attached(&space));
+    // Something looks at the disks: they stay until it is done.
+    let (a, b) = (space.rig.device("a"), space.rig.device("b"));
+    let looks = space.background(&format!("exec 3<{a} 4<{b}; echo ready; exec cat"));
     fault(&space, "DetachVolume", "1", &["drop-after"]);
     fault(&space, "DetachVolume", "2", &DENIED);
-    restore(&space, &[&set, "--in-place"]).exits(77);
-    assert_eq!((content(&space, &BOTH), attached(&space)), (NEW.map(str::to_owned).to_vec(), before));
-    assert_eq!(as_mounted(&space, &BOTH), mounts);
+    let mut run = space.spawn(&["restore", &set, "--in-place"]);
+    await_some("it turns round", || run.said().contains("the old volumes are put back").then_some(()));
+    let asked = space.rig.calls("DescribeVolumes").len();
+    while !run.over() && space.rig.calls("DescribeVolumes").len() < asked + 3 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    drop(looks);
+    run.end().exits(77).says("not now");
+    let shown = space.rig.sim(&["call", "DescribeVolumes"]);
+    let states: Vec<&str> =
+        elements(&shown, "attachmentSet").iter().flat_map(|set| elements(set, "status")).collect();
+    assert_eq!((states, attached(&space)), (vec!["attached"; 2], before));
+    assert_eq!(
+        (content(&space, &BOTH), as_mounted(&space, &BOTH)),
+        (NEW.map(str::to_owned).to_vec(), mounts)
+    );
     assert!(listed(&space).is_empty(), "none of the new ones was asked to be attached");
 }
 
