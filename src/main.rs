@@ -42,6 +42,7 @@ fn hidden(first: &OsStr, rest: impl Iterator<Item = OsString>) -> Option<ExitCod
         window::probe::ARGUMENT => window::probe::main(rest),
         host::inspect::ARGUMENT => host::inspect::main(),
         quiesce::user::ARGUMENT => quiesce::user::main(rest),
+        restore::stack::apart::ARGUMENT => restore::stack::apart::main(rest),
         restore::verify::contained::ARGUMENT => restore::verify::contained::main(rest),
         quiesce::trial::ARGUMENT => quiesce::trial::main(rest),
         _ => return None,

@@ -101,6 +101,10 @@ pub(super) struct Restore {
     /// Encrypt them with this KMS key: an id, an ARN or alias/NAME.
     #[arg(long, value_name = "KEY", value_parser = config::kms_key)]
     key: Option<String>,
+    /// A file with a key of LUKS, which root alone can read; can be repeated: each is tried [default: the terminal is
+    /// asked].
+    #[arg(long, value_name = "FILE", value_parser = absolute, conflicts_with_all = ["no_mount", "no_attach", "in_place", "undo", "left"])]
+    key_file: Vec<PathBuf>,
     /// EC2 reads all data from the snapshots at this rate in MiB/s, for a price; else it comes as it is read.
     #[arg(long, value_name = "RATE", value_parser = clap::value_parser!(i32).range(100..=300))]
     init_rate: Option<i32>,
@@ -260,8 +264,9 @@ impl Restore {
             Some(_) => Some(lock::take(&account.loaded.settings.run_dir, Duration::ZERO).await?),
             None => None,
         };
+        let keys = self.keys(&record.plan)?;
         say(&format!("restore {id}"));
-        match carry_out(&mut record, &waiting, on).await {
+        match carry_out(&mut record, &waiting, on, &keys).await {
             Ok(_) if record.plan.in_place.is_some() => self.exchange(account, record, interrupt).await,
             Ok(done) if self.of_copy.into.is_some() => {
                 self.copy_and_undo(account, &record.plan, &done, interrupt).await

@@ -59,6 +59,11 @@ pub(crate) fn plan(plan: &RestorePlan) -> String {
     for copied in &plan.copies {
         let _ = write!(text, "\n  {} is copied out of it", shown(&copied.path));
     }
+    let by_hand = plan.stack.by_hand();
+    if !by_hand.is_empty() {
+        text.push_str("\n  put together on the new disks, as by hand:");
+        by_hand.iter().for_each(|command| _ = write!(text, "\n    {}", printable(command)));
+    }
     match (plan.reach, plan.read_only) {
         (Reach::Mounted, true) => {
             text.push_str("\n  read-only: no journal is replayed, and they keep the UUIDs of the originals");

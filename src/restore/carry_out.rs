@@ -4,6 +4,7 @@
 //! create     volumes, by the plan's tokens                 make.rs
 //! hide       rules for udev, before the attachment         hide.rs
 //! attach     → disks, by their serial numbers              make.rs, disks.rs
+//! stack      arrays, LUKS, volume groups                   stack/
 //! identity   each filesystem gets a UUID of its own        identity.rs
 //! grow       where its volume is larger, and that is asked  grow.rs
 //! mount      outermost first, beneath the target           mounts.rs
@@ -22,6 +23,7 @@ use serde::Serialize;
 use super::make::{Stopped, Waiting};
 use super::plan::{PlannedFilesystem, Reach};
 use super::record::{Folder, Record};
+use super::stack::{self, Keys, Standing};
 use super::{disks, grow, hide, identity, mounts};
 use crate::ec2::volumes::Volumes;
 use crate::host::block::BlockDevice;
@@ -77,7 +79,7 @@ fn here(what: impl std::fmt::Display) -> Stopped {
     Stopped::Here(what.to_string())
 }
 
-/// Does everything of it that is not done yet.
+/// Does everything of it that is not done yet. `keys` open what is in LUKS.
 ///
 /// # Errors
 /// The step that failed. What was made stays, and can be taken back.
@@ -85,6 +87,7 @@ pub async fn carry_out<E: Volumes>(
     record: &mut Record,
     waiting: &Waiting<'_, E>,
     on: Here<'_>,
+    keys: &Keys,
 ) -> Result<Done, Stopped> {
     let plan = record.plan.clone();
     record.write(on.state_dir).map_err(|e| here(format!("cannot write down what is to be done: {e}")))?;
@@ -122,20 +125,22 @@ pub async fn carry_out<E: Volumes>(
         let growing = grow::folder(on.state_dir, &plan.id);
         grow::clear(&growing).map_err(here)?;
         let mut found = Vec::new();
+        let (clock, tell) = (waiting.clock, waiting.tell);
+        let up = stack::Up { record: &mut *record, ids: &ids, on, clock, tell, keys };
+        let mut standing = up.all().await.map_err(here)?;
         for (n, filesystem) in plan.filesystems.iter().enumerate() {
-            let one = own_identity(n, filesystem, &ids, record, waiting, on).await;
+            let one = own_identity(n, filesystem, standing.remove(&n), &ids, record, waiting, on).await;
             let said = |e: String| here(format!("{}: {e}", shown(&filesystem.source)));
             let one = one.map_err(said)?;
-            grown(record, filesystem, &one, &growing, waiting).await.map_err(said)?;
+            // What is put together is as large as its layers say, not its volumes.
+            if !plan.stack.tops.contains_key(&n) {
+                grown(record, filesystem, &one, &growing, waiting).await.map_err(said)?;
+            }
             found.push(one);
         }
         done.mounts = mount_all(record, &found, waiting, on).map_err(here)?;
         if !plan.read_only {
-            let disks: Vec<String> = done.volumes.iter().filter_map(|v| v.disk.clone()).collect();
-            hide::show_behind(on.root, &plan.id, &ids)
-                .await
-                .map_err(|e| here(format!("the new disks stay hidden: {e}")))?;
-            hide::look_again(on.root, &disks).await;
+            show(record, &ids, on).await.map_err(|e| here(format!("the new disks stay hidden: {e}")))?;
         }
     }
     record.done = true;
@@ -143,9 +148,25 @@ pub async fn carry_out<E: Volumes>(
     Ok(done)
 }
 
+/// Shows udev the disks, and what was put together on them.
+async fn show(record: &Record, ids: &[VolumeId], on: Here<'_>) -> Result<(), String> {
+    let plan = &record.plan;
+    hide::show_behind(on.root, &plan.id, ids).await.map_err(|e| e.to_string())?;
+    if !plan.stack.is_empty() {
+        let arrays: Vec<u32> = record.stack.arrays.values().map(|a| a.number).collect();
+        let shown = hide::show_stack_behind(on.root, &plan.id, &plan.stack.mark, &arrays).await;
+        shown.map_err(|e| e.to_string())?;
+    }
+    let names: Vec<String> = stack::on(on.root, ids)?.into_iter().map(|d| d.name).collect();
+    hide::look_again(on.root, &names).await;
+    Ok(())
+}
+
 /// A filesystem, found on its disk, with the UUID that it has now.
 struct Found {
     device: BlockDevice,
+    /// Further devices of it.
+    others: Vec<BlockDevice>,
     uuid: Option<String>,
     mounted: bool,
 }
@@ -155,6 +176,7 @@ struct Found {
 async fn own_identity<E: Volumes>(
     number: usize,
     filesystem: &PlannedFilesystem,
+    standing: Option<Standing>,
     ids: &[VolumeId],
     record: &mut Record,
     waiting: &Waiting<'_, E>,
@@ -162,14 +184,19 @@ async fn own_identity<E: Volumes>(
 ) -> Result<Found, String> {
     let volume = ids.get(filesystem.volume).ok_or("its volume is not known")?;
     let (fstype, uuid) = (&filesystem.fstype, filesystem.uuid.as_deref());
-    let device = match record.on.get(&number) {
-        Some(partition) => disks::await_partition(on.root, volume, *partition, waiting.clock).await?,
-        None => disks::await_filesystem(on.root, volume, fstype, uuid, waiting.clock).await?,
+    let (device, others) = match (standing, record.on.get(&number)) {
+        (Some(standing), _) => (standing.device, standing.others),
+        (None, Some(partition)) => {
+            (disks::await_partition(on.root, volume, *partition, waiting.clock).await?, Vec::new())
+        }
+        (None, None) => {
+            (disks::await_filesystem(on.root, volume, fstype, uuid, waiting.clock).await?, Vec::new())
+        }
     };
     let noted = record.on.insert(number, disks::partition(&device)).is_some();
     record.write(on.state_dir).map_err(|e| format!("cannot write down where it is: {e}"))?;
     let lines = mountinfo::read(Path::new("/"), "self").map_err(|e| e.to_string())?.lines;
-    let mounted = !disks::mounts_of(&lines, &device).is_empty();
+    let mounted = std::iter::once(&device).chain(&others).any(|d| !disks::mounts_of(&lines, d).is_empty());
     let now = disks::uuid(&device, fstype)?;
     if now.is_none() {
         return Err(format!("{} of {volume} has no {fstype}", device.name));
@@ -178,11 +205,15 @@ async fn own_identity<E: Volumes>(
     // it is given another one again.
     let renewed = noted && uuid.is_some() && now.as_deref() != uuid;
     if record.plan.read_only || mounted || renewed {
-        return Ok(Found { device, uuid: now, mounted });
+        return Ok(Found { device, others, uuid: now, mounted });
     }
-    let uuid = identity::renew(&device, fstype).await?;
+    let uuid = if others.is_empty() {
+        identity::renew(&device, fstype).await?
+    } else {
+        stack::renew(&[std::slice::from_ref(&device), &others].concat()).await?
+    };
     (waiting.tell)(&format!("{}: its UUID is {uuid} now", shown(&filesystem.source)));
-    Ok(Found { device, uuid: Some(uuid), mounted })
+    Ok(Found { device, others, uuid: Some(uuid), mounted })
 }
 
 /// Grows a filesystem whose volume is larger than its snapshot, where that is wanted.
@@ -248,15 +279,11 @@ fn mount_all<E: Volumes>(
         if !(found.mounted && table.lines.iter().any(|l| l.mount_point == place)) {
             let node = device::node(found.device.dev, &[])
                 .ok_or_else(|| format!("/dev has no node of {}", found.device.name))?;
-            let options = &filesystem.options;
-            let made = mounts::create(
-                &node,
-                found.device.dev,
-                &filesystem.fstype,
-                &options.filesystem,
-                Some(&mount.root),
-            )
-            .map_err(|e| format!("{}: {e}", shown(&filesystem.source)))?;
+            let (options, root) = (&filesystem.options, Some(mount.root.as_path()));
+            let mut all = options.filesystem.clone();
+            all.extend(stack::nodes(&found.others)?.iter().map(|node| format!("device={}", node.display())));
+            let made = mounts::create(&node, found.device.dev, &filesystem.fstype, &all, root)
+                .map_err(|e| format!("{}: {e}", shown(&filesystem.source)))?;
             mounts::attach(&target, &mount.at, &made, options.attributes)?;
             (waiting.tell)(&format!("{} is mounted at {}", shown(&filesystem.source), shown(&place)));
         }

@@ -1,7 +1,7 @@
 //! Back from a set: volumes and mounted filesystems from its tags alone; and whether its data is what it promises.
 //!
 //! ```text
-//! set + layout (from tags alone) ─┬▶ plan.rs ─▶ RestorePlan ─▶ carry_out.rs: make, hide, attach, identity, mount
+//! set + layout (from tags alone) ─┬▶ plan.rs ─▶ RestorePlan ─▶ carry_out.rs: make, hide, attach, stack/, identity, mount
 //!                                 │  options.rs, size.rs       └▶ undo.rs: unmount, detach, delete
 //!                                 │                                record.rs: what this host remembers of it
 //!                                 ├▶ in_place/ ─▶ the same volumes, attached and mounted where the old ones were
@@ -15,6 +15,7 @@
 
 pub mod carry_out;
 pub mod copy_out;
+mod device_names;
 pub mod disks;
 pub mod grow;
 mod hide;
@@ -28,6 +29,7 @@ pub mod plan;
 pub mod record;
 pub mod root;
 pub mod size;
+pub mod stack;
 pub mod undo;
 pub mod verify;
 pub mod warm;

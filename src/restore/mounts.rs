@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, fstat, mkdirat};
 
-use super::disks;
+use super::{disks, stack};
 use crate::host::mount_api::{self, NotCreated};
 use crate::host::mountinfo::{self, MountLine};
 use crate::host::trust::{self, Trusted};
@@ -194,10 +194,8 @@ pub fn unmount_all(root: &Path, volumes: &[VolumeId], tell: &dyn Fn(&str)) -> Re
         return Err(format!("what is mounted here cannot be told: {unread}"));
     }
     let mut ids = BTreeSet::new();
-    for volume in volumes {
-        let devices = disks::of(root, volume)?;
-        ids.extend(devices.iter().flat_map(|d| disks::mounts_of(&table.lines, d)).map(|line| line.id));
-    }
+    let devices = stack::on(root, volumes)?;
+    ids.extend(devices.iter().flat_map(|d| disks::mounts_of(&table.lines, d)).map(|line| line.id));
     unmount(&table.lines, &ids, tell)
 }
 

@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::copy_out;
+use super::device_names::names;
 use super::in_place::InPlace;
 use super::options::{self, MountOptions};
+use super::stack::planned::{self as stacked, StackPlan};
 use crate::ec2::TaggedSnapshot;
 use crate::ec2::volumes::{AttachmentLimit, HostView, RESTORE_TAG, VolumeRequest};
 use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
@@ -118,6 +120,9 @@ pub struct RestorePlan {
     /// What is copied out of it, before it is taken back.
     #[serde(default)]
     pub copies: Vec<copy_out::Wanted>,
+    /// What is put together on the volumes.
+    #[serde(default)]
+    pub stack: StackPlan,
 }
 
 /// A volume that will be made.
@@ -231,11 +236,9 @@ pub fn plan(
     usable(set)?;
     let id = RunId::generate();
     let chosen = chosen(layout, asked)?;
-    let volumes: Vec<&SetVolume> = layout
-        .volumes
-        .iter()
-        .filter(|v| asked.mounts.is_empty() || chosen.iter().any(|f| f.volumes.contains(&v.id)))
-        .collect();
+    let needed = stacked::volumes_of(layout, &chosen);
+    let volumes: Vec<&SetVolume> =
+        layout.volumes.iter().filter(|v| asked.mounts.is_empty() || needed.contains(&v.id)).collect();
     let zone = match (&asked.zone, host) {
         (Some(zone), Some(host)) if *zone != host.view.zone => {
             return no(
@@ -273,16 +276,19 @@ pub fn plan(
             last.device_name = device_name;
         }
     }
-    let mut filesystems = Vec::new();
+    let (mut filesystems, mut stack) = (Vec::new(), StackPlan::of(&id));
     if asked.reach == Reach::Mounted {
-        for filesystem in chosen {
-            filesystems.push(planned_filesystem(filesystem, &volumes, asked, &mut notes)?);
+        for (number, filesystem) in chosen.into_iter().enumerate() {
+            if stacked::is_stacked(filesystem) {
+                stack.add(number, filesystem, layout, &volumes, asked.read_only)?;
+                filesystems.push(mounted(filesystem, 0, asked, &mut notes)?);
+            } else {
+                filesystems.push(planned_filesystem(filesystem, &volumes, asked, &mut notes)?);
+            }
         }
         if filesystems.is_empty() {
             return no(format!("{} has no filesystem to mount", set.id), "--no-mount attaches its volumes");
         }
-        // What is mounted on another one comes after it.
-        filesystems.sort_by_key(|f| (f.source.components().count(), f.source.clone()));
     }
     if let Some(boot) = volumes.iter().find(|v| v.boot)
         && host.is_some()
@@ -308,6 +314,7 @@ pub fn plan(
         grow: false,
         in_place: None,
         copies: Vec::new(),
+        stack,
     })
 }
 
@@ -361,7 +368,7 @@ pub(super) fn filesystem_at<'l>(layout: &'l Layout, place: &Path) -> Result<&'l 
     }
 }
 
-/// The filesystems that are meant.
+/// The filesystems that are meant, in the order in which they are mounted.
 fn chosen<'l>(layout: &'l Layout, asked: &Asked) -> Result<Vec<&'l SetFilesystem>, Refusal> {
     for wanted in &asked.mounts {
         filesystem_at(layout, wanted)?;
@@ -369,7 +376,10 @@ fn chosen<'l>(layout: &'l Layout, asked: &Asked) -> Result<Vec<&'l SetFilesystem
     let wanted = |f: &&SetFilesystem| {
         asked.mounts.is_empty() || asked.mounts.iter().any(|m| f.mount_point == *m || f.also.contains(m))
     };
-    Ok(layout.filesystems.iter().filter(wanted).collect())
+    let mut chosen: Vec<&SetFilesystem> = layout.filesystems.iter().filter(wanted).collect();
+    // What is mounted on another one comes after it.
+    chosen.sort_by_key(|f| (f.mount_point.components().count(), f.mount_point.clone()));
+    Ok(chosen)
 }
 
 fn planned_volume(
@@ -423,7 +433,7 @@ fn planned_volume(
     })
 }
 
-/// A filesystem, as it is mounted.
+/// A filesystem on one disk, as it is mounted.
 ///
 /// # Errors
 /// Why it is not.
@@ -434,25 +444,35 @@ pub(super) fn planned_filesystem(
     notes: &mut Vec<String>,
 ) -> Result<PlannedFilesystem, Refusal> {
     let place = shown(&filesystem.mount_point);
-    let by_hand = "--no-mount attaches the volumes, hidden from the host, and `stillpoint show` has the stack; or choose \
-                   others with --mount";
-    if !options::KNOWN.contains(&filesystem.fstype.as_str()) {
-        return no(
-            format!("{place} is {}, which is not mounted here", printable(&filesystem.fstype)),
-            by_hand,
-        );
-    }
-    // A name alone is a disk or its partition; whatever is on something else has an arrow, or a word in brackets.
-    let direct = !["→", "(", " + ", ";"].iter().any(|sign| filesystem.stack.contains(sign));
     let [on] = &filesystem.volumes[..] else {
-        return no(format!("{place} is on {} volumes", filesystem.volumes.len()), by_hand);
+        return no(format!("{place} is on {} volumes", filesystem.volumes.len()), BY_HAND);
     };
-    if !direct {
-        return no(format!("{place} is on {}, not on a disk", printable(&filesystem.stack)), by_hand);
+    if stacked::is_stacked(filesystem) {
+        return no(format!("{place} is on {}, not on a disk", printable(&filesystem.stack)), BY_HAND);
     }
     let Some(volume) = volumes.iter().position(|v| v.id == *on) else {
         return no(format!("{place} is on {on}, which is not of the set"), "restore another set");
     };
+    mounted(filesystem, volume, asked, notes)
+}
+
+const BY_HAND: &str = "--no-mount attaches the volumes, hidden from the host, and `stillpoint show` has the stack; or \
+                       choose others with --mount";
+
+/// A filesystem, as it is mounted, of this volume.
+fn mounted(
+    filesystem: &SetFilesystem,
+    volume: usize,
+    asked: &Asked,
+    notes: &mut Vec<String>,
+) -> Result<PlannedFilesystem, Refusal> {
+    let place = shown(&filesystem.mount_point);
+    if !options::KNOWN.contains(&filesystem.fstype.as_str()) {
+        return no(
+            format!("{place} is {}, which is not mounted here", printable(&filesystem.fstype)),
+            BY_HAND,
+        );
+    }
     let options = options::of(&filesystem.fstype, &filesystem.options, asked.read_only);
     if !options.left_out.is_empty() {
         notes.push(format!("{place}: mounted without {}", printable(&options.left_out.join(","))));
@@ -480,46 +500,6 @@ pub(super) fn planned_filesystem(
         mounts,
         options,
     })
-}
-
-/// Names that may be tried beside those that are wanted.
-const SPARE: usize = 4;
-
-/// Device names for so many volumes more, and some to spare.
-fn names(host: &Host, wanted: usize) -> Result<Vec<String>, Refusal> {
-    let taken = &host.view.device_names;
-    if let Some(limit) = host.limit {
-        let others = if limit.shared { host.view.interfaces + limit.instance_store } else { 0 };
-        let there = taken.len() + others;
-        if there + wanted > limit.most {
-            return no(
-                format!(
-                    "{} can have {} attachments ({}), has {there}, and {wanted} more are needed",
-                    host.id, limit.most, host.view.instance_type
-                ),
-                "choose fewer with --mount, detach others, or restore on another host",
-            );
-        }
-    }
-    let letters = |name: &str| -> String {
-        let name = name.strip_prefix("/dev/").unwrap_or(name);
-        let name = name.strip_prefix("xvd").or(name.strip_prefix("sd")).unwrap_or(name);
-        name.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned()
-    };
-    // /dev/sdf and /dev/xvdf are one name to some kernels (EC2 guide, "Device names for volumes").
-    let used: Vec<String> = taken.iter().map(|n| letters(n)).collect();
-    let safe = ('f'..='p').rev().map(|c| format!("/dev/sd{c}"));
-    let more = ('b'..='e').rev().chain(('q'..='z').rev()).map(|c| format!("/dev/sd{c}"));
-    let many = ('b'..='c').flat_map(|a| ('a'..='z').map(move |b| format!("/dev/xvd{a}{b}")));
-    let free: Vec<String> =
-        safe.chain(more).chain(many).filter(|n| !used.contains(&letters(n))).take(wanted + SPARE).collect();
-    if free.len() < wanted {
-        return no(
-            format!("{} has {} free device names of {wanted}", host.id, free.len()),
-            "detach others first",
-        );
-    }
-    Ok(free)
 }
 
 #[cfg(test)]

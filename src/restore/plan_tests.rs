@@ -130,6 +130,26 @@ fn only_the_volumes_of_the_mounts_that_are_meant_are_made() {
 }
 
 #[test]
+fn a_volume_group_is_restored_with_all_volumes_that_it_is_on() {
+    let stacked = |l: &mut Layout| {
+        l.filesystems[0].stack = "dm-0 (lvm vg0-data) → nvme1n1".into();
+        l.filesystems[2].stack = "dm-1 (lvm vg0-var) → nvme3n1".into();
+    };
+    let one = Asked { mounts: vec!["/var/data".into()], ..asked() };
+    let plan = planned(&set(3), stacked, Some(&host(&[])), &one).unwrap();
+    assert_eq!((plan.volumes.len(), plan.filesystems.len()), (2, 1));
+    assert_eq!(plan.stack.tops[&0].volumes.iter().collect::<Vec<_>>(), [&0]);
+    // The numbers are those of the plan, in which they are mounted.
+    let plan = planned(&set(3), stacked, Some(&host(&[])), &asked()).unwrap();
+    let places: Vec<&Path> = plan.filesystems.iter().map(|f| f.source.as_path()).collect();
+    assert_eq!(places, ["/", "/var", "/var/data"].map(Path::new));
+    assert_eq!(plan.stack.tops.keys().collect::<Vec<_>>(), [&1, &2]);
+    // No restore of volumes alone puts anything together.
+    let attached = Asked { reach: Reach::Attached, ..asked() };
+    assert!(planned(&set(3), stacked, Some(&host(&[])), &attached).unwrap().stack.is_empty());
+}
+
+#[test]
 fn each_subvolume_is_mounted_where_it_was() {
     let change = |l: &mut Layout| {
         let f = &mut l.filesystems[1];
@@ -178,19 +198,17 @@ fn what_cannot_be_restored_is_refused_before_anything_is_made() {
     assert!(refused(&torn, as_it_is, Some(&here), &asked()).contains("being removed"));
     let strange: &dyn Fn(&mut Layout) = &|l| l.volumes[0].volume_type = "gp3 --evil".into();
     assert!(refused(&whole, strange, Some(&here), &asked()).contains("not known"));
-    for stack in [
-        "dm-0 (lvm vg0-data) → nvme1n1",
-        "md0 (raid1) → nvme1n1 + nvme2n1",
-        "nvme1n1; external journal nvme2n1",
-    ] {
-        let on: &dyn Fn(&mut Layout) = &|l| l.filesystems[0].stack = stack.into();
-        assert!(refused(&whole, on, Some(&here), &asked()).contains("not on a disk"), "{stack}");
-    }
+    let on: &dyn Fn(&mut Layout) = &|l| l.filesystems[0].stack = "nvme1n1; external journal nvme2n1".into();
+    assert!(refused(&whole, on, Some(&here), &asked()).contains("beside its own"));
+    let thin: &dyn Fn(&mut Layout) = &|l| {
+        l.filesystems[0].stack = "dm-1 (lvm vg0-a) → dm-0 (lvm vg0-p-tpool) → nvme1n1".into();
+    };
+    assert!(refused(&whole, thin, Some(&here), &asked()).contains("LVM thin"));
     let two: &dyn Fn(&mut Layout) = &|l| {
         let more = l.volumes[1].id.clone();
         l.filesystems[0].volumes.push(more);
     };
-    assert!(refused(&whole, two, Some(&here), &asked()).contains("on 2 volumes"));
+    assert!(refused(&whole, two, Some(&here), &asked()).contains("on 2 devices"));
     let other: &dyn Fn(&mut Layout) = &|l| l.filesystems[0].fstype = "zfs".into();
     assert!(refused(&whole, other, Some(&here), &asked()).contains("not mounted here"));
     let elsewhere = Asked { zone: Some("us-east-1b".into()), ..asked() };

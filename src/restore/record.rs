@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::in_place::Moving;
 use super::kept::{Kept, known};
 use super::plan::RestorePlan;
+use super::stack::Noted;
 use crate::ids::{RunId, VolumeId};
 
 /// Version of the file.
@@ -48,6 +49,9 @@ pub struct Record {
     /// Of a restore in place: how far the exchange is.
     #[serde(default)]
     pub moving: Moving,
+    /// What was put together on the volumes.
+    #[serde(default)]
+    pub stack: Noted,
     /// It is a verify's: the next one takes it back, without being asked.
     #[serde(default)]
     pub verify: bool,
@@ -71,6 +75,7 @@ impl Record {
             at_target: false,
             done: false,
             moving: Moving::default(),
+            stack: Noted::default(),
             verify: false,
         }
     }

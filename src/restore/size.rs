@@ -136,9 +136,11 @@ impl RestorePlan {
             let note = "what is on a larger volume keeps its size: grow it by hand, once it is mounted";
             return any.then(|| note.to_owned()).into_iter().collect();
         }
-        let of_it = self.filesystems.iter().filter(|f| grown(f.volume));
+        // What is put together is as large as its layers say.
+        let direct = self.filesystems.iter().enumerate().filter(|(n, _)| !self.stack.tops.contains_key(n));
+        let of_it = direct.filter(|(_, f)| grown(f.volume));
         of_it
-            .map(|f| {
+            .map(|(_, f)| {
                 let (place, fstype) = (shown(&f.source), printable(&f.fstype).into_owned());
                 match self.grow {
                     true => format!("{place} ({fstype}) is grown, if it is on a whole disk"),

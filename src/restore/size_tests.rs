@@ -77,6 +77,7 @@ fn made(kind: &str) -> (RestorePlan, Layout) {
         grow: false,
         in_place: None,
         copies: Vec::new(),
+        stack: Default::default(),
     };
     (plan, layout)
 }

@@ -18,7 +18,7 @@ use super::in_place::Stage;
 use super::make::{Stopped, Waiting};
 use super::plan::RESTORE_OF_TAG;
 use super::record::{self, Record};
-use super::{disks, hide, mounts};
+use super::{disks, hide, mounts, stack};
 use crate::clock::Clock;
 use crate::ec2::keep::Wanted;
 use crate::ec2::repeat::Repeating;
@@ -169,7 +169,7 @@ fn not_by_tags(volume: &VolumeView, of_sets: &[TaggedSnapshot], on: Here<'_>) ->
 }
 
 fn is_mounted(volume: &VolumeView, on: Here<'_>) -> Result<bool, String> {
-    let devices = disks::of(on.root, &volume.id)?;
+    let devices = stack::on(on.root, std::slice::from_ref(&volume.id))?;
     let lines = mountinfo::read(Path::new("/"), "self").map_err(|e| e.to_string())?.lines;
     Ok(devices.iter().any(|d| !disks::mounts_of(&lines, d).is_empty()))
 }
@@ -194,6 +194,16 @@ pub async fn undo<E: Volumes>(
     }
     let ids: Vec<VolumeId> = remains.volumes.iter().map(|v| v.id.clone()).collect();
     mounts::unmount_all(on.root, &ids, waiting.tell).map_err(here)?;
+    if let Some(record) = remains.record.as_ref().filter(|r| !r.plan.stack.is_empty()) {
+        // So that nobody puts it together again by itself.
+        let arrays: Vec<u32> = record.stack.arrays.values().map(|a| a.number).collect();
+        let hidden = match hide::hide(on.root, &remains.id, &ids).await {
+            Ok(()) => hide::hide_stack(on.root, &remains.id, &record.plan.stack.mark, &arrays).await,
+            failed => failed,
+        };
+        hidden.map_err(|e| here(format!("the disks cannot be hidden from this host: {e}")))?;
+    }
+    stack::down(on.root, &ids, waiting.clock, waiting.tell).await.map_err(here)?;
     waiting.take_away(&remains.volumes, instance).await?;
     hide::reveal(on.root, &remains.id).await.map_err(|e| here(format!("rules for udev stay: {e}")))?;
     if let Some(record) = &remains.record {
@@ -202,5 +212,7 @@ pub async fn undo<E: Volumes>(
             let _ = std::fs::remove_dir(&folder.0);
         }
     }
+    stack::forget(on.state_dir, &remains.id)
+        .map_err(|e| here(format!("what LVM was configured with stays: {e}")))?;
     record::forget(on.state_dir, &remains.id).map_err(|e| here(format!("this host still remembers it: {e}")))
 }

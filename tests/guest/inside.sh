@@ -109,7 +109,7 @@ if wants attached; then
     nothing_left "taken back"
 fi
 
-for name in exchanged interrupted second; do
+for name in stacked exchanged interrupted second; do
     # shellcheck source=/dev/null
     ! wants $name || . "$guest_tests/$name.sh"
 done

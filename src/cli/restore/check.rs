@@ -8,6 +8,7 @@ use crate::ec2::volumes::Volumes as _;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::restore::plan::{Reach, RestorePlan};
+use crate::restore::stack::Keys;
 use crate::restore::{copy_out, disks, grow, identity, mounts};
 
 /// Such as `us-east-1a` or `use1-az1`: letters, digits, hyphens.
@@ -25,6 +26,17 @@ pub(super) fn unit(text: &str) -> Result<String, String> {
 }
 
 impl Restore {
+    /// What opens LUKS, where there is some.
+    pub(super) fn keys(&self, plan: &RestorePlan) -> Result<Keys, Error> {
+        let keys = Keys::open(&self.key_file)
+            .map_err(|what| Error::new(Exit::Config, format!("--key-file: {what}")))?;
+        if plan.stack.luks && keys.is_none() {
+            return Err(Error::new(Exit::Config, "the set has LUKS, and there is no key to open it")
+                .hint("--key-file FILE, which root alone can read; or at a terminal, which is asked"));
+        }
+        Ok(keys)
+    }
+
     /// Everything that can be known before a volume is made.
     pub(super) async fn check(&self, account: &Account, plan: &RestorePlan) -> Result<(), Error> {
         if plan.reach != Reach::Volumes {
@@ -42,6 +54,8 @@ impl Restore {
                     }
                 }
             }
+            self.keys(plan)?;
+            plan.stack.has_tools().map_err(|what| Error::new(Exit::Config, what))?;
             mounts::check_target(&plan.to)
                 .map_err(|what| Error::new(Exit::Config, what).hint("--to names another folder"))?;
         }

@@ -25,6 +25,7 @@ use crate::report;
 use crate::restore::carry_out::{Here, carry_out};
 use crate::restore::disks;
 use crate::restore::make::{Stopped, Waiting};
+use crate::restore::stack::Keys;
 use crate::restore::verify::checks::startable;
 use crate::restore::verify::restored::{self, Judging, Planned, Volume};
 use crate::restore::verify::{Report, contained};
@@ -84,7 +85,7 @@ pub(super) async fn look(
             let mut record = restored::record(plan.clone());
             // Names of devices are free until somebody takes them.
             let _lock = locked(&account.loaded.settings.run_dir, A_RESTORE).await?;
-            match carry_out(&mut record, &waiting, on).await {
+            match carry_out(&mut record, &waiting, on, &Keys::default()).await {
                 Ok(done) => made = Some(done),
                 Err(e) => stopped = Some(e),
             }

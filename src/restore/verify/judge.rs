@@ -273,6 +273,12 @@ impl Disk {
         let size = file.seek(SeekFrom::End(0)).map_err(|e| said(&e))?;
         Ok(Self { file, size })
     }
+
+    /// Lets the next read be one of the device: the kernel's md writes to its members past the page cache.
+    pub fn forget_cached(&self) {
+        let _ =
+            nix::fcntl::posix_fadvise(&self.file, 0, 0, nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+    }
 }
 
 impl Source for Disk {

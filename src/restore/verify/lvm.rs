@@ -37,7 +37,7 @@ const MOST_AREAS: usize = 4;
 
 /// A physical volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Pv {
+pub(in crate::restore) struct Pv {
     /// Without dashes.
     pub uuid: String,
     /// What its metadata says; none where it keeps none.

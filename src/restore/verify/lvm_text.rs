@@ -16,7 +16,7 @@ const MOST_SECTORS: u64 = 1 << 54;
 
 /// A volume group, as far as it says where volumes lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Group {
+pub(in crate::restore) struct Group {
     pub name: String,
     pub id: String,
     pub seqno: u64,
@@ -29,7 +29,7 @@ pub(super) struct Group {
 
 /// A physical volume of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct PvOfGroup {
+pub(in crate::restore) struct PvOfGroup {
     /// Without dashes.
     pub uuid: String,
     /// Where its first extent begins, in sectors.
@@ -38,7 +38,7 @@ pub(super) struct PvOfGroup {
 
 /// A logical volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Volume {
+pub(in crate::restore) struct Volume {
     pub name: String,
     pub visible: bool,
     /// In the order of their extents.
@@ -47,7 +47,7 @@ pub(super) struct Volume {
 
 /// A part of a logical volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Segment {
+pub(in crate::restore) struct Segment {
     /// In extents.
     pub start: u64,
     pub count: u64,

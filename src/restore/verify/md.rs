@@ -23,7 +23,7 @@ const RESHAPE: u32 = 4;
 
 /// A device that is a member of an array.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Member {
+pub(in crate::restore) struct Member {
     pub uuid: [u8; 16],
     pub level: i32,
     /// Bytes; 0 where it has none.

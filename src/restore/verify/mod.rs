@@ -30,6 +30,7 @@ mod luks;
 mod lvm;
 mod lvm_text;
 mod md;
+pub(in crate::restore) mod part;
 mod partitions;
 mod probe;
 #[cfg(test)]

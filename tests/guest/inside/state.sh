@@ -8,7 +8,11 @@ shift
 theirs=$beside
 for disk in /sys/block/nvme*; do
     serial=$(tr -d ' ' <"$disk/device/serial")
-    case " $* " in *" $serial "*) theirs+="|${disk##*/}(p[0-9]+)?\\b" ;; esac
+    case " $* " in *" $serial "*) ;; *) continue ;; esac
+    theirs+="|${disk##*/}(p[0-9]+)?\\b"
+    # What lies on it, and the filesystem that it is a part of.
+    for on in "$disk"/holders/* "$disk"/holders/*/holders/*; do [ ! -e "$on" ] || theirs+="|\\b${on##*/}\\b"; done
+    for folder in /sys/fs/btrfs/*-*; do [ ! -e "$folder/devices/${disk##*/}" ] || theirs+="|${folder##*/}"; done
 done
 {
     # by-path, by-diskseq and by-id go by the place and the serial number: nobody contests them.
@@ -24,7 +28,7 @@ done
     mapfile -t units < <(systemctl list-units --no-legend --plain --type=mount --state=active | cut -d' ' -f1)
     systemctl show -p Where -p InvocationID -- "${units[@]}" | paste -s -d ' ' | sed 's/  /\n/g' | sed 's/^/unit /'
     systemctl --failed --no-legend --plain | sed 's/^/failed /'
-    lvs --noheadings -o vg_name,lv_name,lv_attr,devices 2>/dev/null | sed 's/^/lv /'
+    lvs --noheadings -o vg_name,lv_name,lv_attr,devices 2>/dev/null | tr -s ' ' | sed 's/^ */lv /; s/ *$//'
     grep ^md /proc/mdstat
     for folder in /sys/fs/btrfs/*-*; do
         echo "btrfs ${folder##*/} $(find "$folder/devices" -type l -printf '%f\n' | sort | tr '\n' ' ')"

@@ -1,0 +1,142 @@
+//! What lies on the disks of a restore is taken down, topmost first.
+//!
+//! In: the volumes of a restore, unmounted. Out: nothing lies on their disks. Must never: take down what lies on another
+//! disk, too, or go by a name: device mapper's devices are removed by their UUIDs, arrays stopped by their numbers.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use super::look;
+use super::tool::Tool;
+use crate::clock::Clock;
+use crate::host::block::{BlockDevice, DeviceKind};
+use crate::host::device;
+use crate::ids::VolumeId;
+use crate::path_encoding::printable;
+
+/// How long something may be in use after its last user has gone: udev looks at what was closed.
+const LIMIT: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The next to be taken down: what nothing lies on. None when only disks and partitions are left.
+fn next(of: &[BlockDevice]) -> Result<Option<&BlockDevice>, String> {
+    let names: BTreeSet<&str> = of.iter().map(|d| d.name.as_str()).collect();
+    let is_ours = |d: &BlockDevice| d.below.iter().all(|b| names.contains(b.as_str()));
+    let made = |d: &&BlockDevice| !matches!(d.kind, DeviceKind::Disk { .. } | DeviceKind::Partition { .. });
+    let Some(top) =
+        of.iter().filter(made).find(|d| !of.iter().any(|o| o.below.contains(&d.name) && made(&o)))
+    else {
+        return Ok(None);
+    };
+    if !is_ours(top) {
+        let other = top.below.iter().find(|b| !names.contains(b.as_str())).map_or("", String::as_str);
+        return Err(format!(
+            "{} lies on {other}, too, which is not of this restore: take it down by hand",
+            label(top)
+        ));
+    }
+    Ok(Some(top))
+}
+
+/// `dm-3 (vg0_r1a2b3c4d-data)`
+pub(super) fn label(of: &BlockDevice) -> String {
+    match &of.kind {
+        DeviceKind::Dm { name, .. } => format!("{} ({})", of.name, printable(name)),
+        _ => of.name.clone(),
+    }
+}
+
+/// The command that takes it down.
+fn command(of: &BlockDevice) -> Result<Tool, String> {
+    match &of.kind {
+        DeviceKind::Dm { uuid, .. } if !uuid.is_empty() => {
+            Ok(Tool::new("dmsetup", ["remove", "--retry", "--uuid", uuid]))
+        }
+        DeviceKind::Dm { .. } => Ok(Tool::new(
+            "dmsetup",
+            [
+                "remove".to_owned(),
+                "--retry".to_owned(),
+                "-j".to_owned(),
+                of.dev.major.to_string(),
+                "-m".to_owned(),
+                of.dev.minor.to_string(),
+            ],
+        )),
+        DeviceKind::Md { .. } => {
+            let node = device::node(of.dev, &[]).ok_or_else(|| format!("/dev has no node of {}", of.name))?;
+            Ok(Tool::new("mdadm", ["--stop".to_owned(), node.display().to_string()]))
+        }
+        _ => Err(format!("{} uses a disk of this restore: take it down by hand", of.name)),
+    }
+}
+
+/// Takes down everything that lies on the disks of these volumes.
+///
+/// # Errors
+/// The first that stays.
+pub(in crate::restore) async fn down(
+    root: &Path,
+    volumes: &[VolumeId],
+    clock: &dyn Clock,
+    tell: &dyn Fn(&str),
+) -> Result<(), String> {
+    let mut end = clock.elapsed() + LIMIT;
+    let mut before = None;
+    loop {
+        let of = look::on(root, volumes)?;
+        let Some(top) = next(&of)? else { return Ok(()) };
+        if before.as_ref() != Some(&top.dev) {
+            end = clock.elapsed() + LIMIT;
+            before = Some(top.dev);
+        }
+        match command(top)?.run().await {
+            Ok(()) => tell(&format!("{} is taken down", label(top))),
+            Err(_) if clock.elapsed() < end => clock.pause(PAUSE).await,
+            Err(why) => return Err(format!("{} cannot be taken down: {why}", label(top))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::look::tests::device;
+    use super::*;
+
+    fn disk(name: &str) -> BlockDevice {
+        device(name, DeviceKind::Disk { model: String::new(), serial: String::new(), xen: false }, &[])
+    }
+
+    fn dm(name: &str, uuid: &str, below: &[&str]) -> BlockDevice {
+        device(name, DeviceKind::Dm { name: format!("{name}x"), uuid: uuid.into() }, below)
+    }
+
+    #[test]
+    fn what_nothing_lies_on_goes_first_and_by_its_uuid() {
+        let md = device("md100", DeviceKind::Md { level: "raid1".into() }, &["nvme1n1", "nvme2n1p1"]);
+        let part = device("nvme2n1p1", DeviceKind::Partition { number: 1 }, &["nvme2n1"]);
+        let mut all =
+            vec![disk("nvme1n1"), disk("nvme2n1"), part, md, dm("dm-2", "CRYPT-LUKS2-a-x", &["md100"])];
+        all.push(dm("dm-1", "LVM-ab", &["dm-2"]));
+        let mut went = Vec::new();
+        while let Some(top) = next(&all).unwrap().cloned() {
+            went.push(top.name.clone());
+            all.retain(|d| d.name != top.name);
+        }
+        assert_eq!(went, ["dm-1", "dm-2", "md100"]);
+        assert_eq!(
+            command(&dm("dm-1", "LVM-ab", &[])).unwrap().words(),
+            "dmsetup remove --retry --uuid LVM-ab"
+        );
+        assert_eq!(command(&dm("dm-1", "", &[])).unwrap().words(), "dmsetup remove --retry -j 259 -m 0");
+    }
+
+    #[test]
+    fn what_lies_on_another_disk_too_stays() {
+        let all = [disk("nvme1n1"), dm("dm-1", "LVM-ab", &["nvme1n1", "nvme9n1"])];
+        assert!(next(&all).unwrap_err().contains("nvme9n1"));
+        let other = device("loop3", DeviceKind::Loop { backing_file: None, superblock: None }, &["nvme1n1"]);
+        assert!(command(&other).is_err());
+    }
+}

@@ -1,0 +1,184 @@
+//! Stacks are put together, from the disks up.
+//!
+//! ```text
+//! bottoms ─▶ queue ─▶ what is it a part of? ─┬▶ nothing of these: a filesystem may be on it ─▶ tops
+//!              ▲                             ├▶ LUKS ─────────────▶ opened ──────────────┐
+//!              │                             ├▶ arrays, when all members are here ───────┤
+//!              │                             └▶ groups, when all physical volumes are ───┤
+//!              └─────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! What stands already is taken as it is: the same plan can be carried out again after a crash or a reboot.
+//!
+//! In: a record whose disks are here. Out: the device of each filesystem. Must never: go on after a layer that is not whole.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::keys::Keys;
+use super::planned::{StackPlan, Top, TopKind};
+use super::{look, luks, lvm, md};
+use crate::clock::Clock;
+use crate::host::block::BlockDevice;
+use crate::ids::VolumeId;
+use crate::path_encoding::shown;
+use crate::restore::carry_out::Here;
+use crate::restore::disks;
+use crate::restore::hide;
+use crate::restore::record::Record;
+use crate::restore::verify::part::{self, Part, Pv};
+
+/// Whoever puts them together.
+pub(in crate::restore) struct Up<'a, 'r> {
+    pub record: &'r mut Record,
+    /// The volumes, in the plan's order.
+    pub ids: &'a [VolumeId],
+    pub on: Here<'a>,
+    pub clock: &'a dyn Clock,
+    pub tell: &'a dyn Fn(&str),
+    pub keys: &'a Keys,
+}
+
+/// A device, and where it is: by what does not change when identities do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Piece {
+    pub device: BlockDevice,
+    pub place: String,
+    pub volumes: BTreeSet<usize>,
+}
+
+/// What a filesystem is on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::restore) struct Standing {
+    /// Its device; of several, one.
+    pub device: BlockDevice,
+    /// The others.
+    pub others: Vec<BlockDevice>,
+}
+
+impl Up<'_, '_> {
+    pub(super) fn plan(&self) -> &StackPlan {
+        &self.record.plan.stack
+    }
+
+    /// Writes down what is to be made.
+    pub(super) fn note(&self) -> Result<(), String> {
+        let written = self.record.write(self.on.state_dir);
+        written.map_err(|e| format!("cannot write down what is put together: {e}"))
+    }
+
+    /// Puts everything together, and returns what each stacked filesystem is on, by its number.
+    ///
+    /// # Errors
+    /// The layer that could not be.
+    pub async fn all(mut self) -> Result<BTreeMap<usize, Standing>, String> {
+        if self.plan().is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        self.hide().await?;
+        let mut queue = VecDeque::new();
+        for bottom in self.plan().bottoms.clone() {
+            let volume = self.ids.get(bottom.volume).ok_or("its volume is not known")?;
+            let found = disks::await_partition(self.on.root, volume, bottom.partition, self.clock).await;
+            let source = &self.record.plan.volumes[bottom.volume].source;
+            let part = bottom.partition.map_or_else(String::new, |n| format!("-part{n}"));
+            // One filesystem may be on a whole disk, another one of the group on a partition.
+            let Ok(device) = found else { continue };
+            queue.push_back(Piece {
+                device,
+                place: format!("{source}{part}"),
+                volumes: BTreeSet::from([bottom.volume]),
+            });
+        }
+        let (mut tops, mut members, mut pvs) = (Vec::new(), Vec::new(), Vec::new());
+        loop {
+            while let Some(piece) = queue.pop_front() {
+                match part::of(&piece.device).await? {
+                    Part::Array(member) if self.plan().arrays => members.push((piece, member)),
+                    Part::Luks if self.plan().luks => queue.push_back(luks::up(&mut self, &piece).await?),
+                    Part::Group(pv) if !self.plan().groups.is_empty() => pvs.push((piece, pv)),
+                    _ => tops.push(piece),
+                }
+            }
+            for array in md::arrays(std::mem::take(&mut members))? {
+                queue.push_back(md::up(&mut self, &array).await?);
+            }
+            // A group may be on all of the others.
+            if queue.is_empty() {
+                queue.extend(self.groups(&std::mem::take(&mut pvs)).await?);
+            }
+            if queue.is_empty() {
+                break;
+            }
+        }
+        let mut standing = BTreeMap::new();
+        for (number, top) in self.plan().tops.clone() {
+            let found = self.find(number, &top, &tops).await;
+            let place = &self.record.plan.filesystems[number].source;
+            standing.insert(number, found.map_err(|why| format!("{}: {why}", shown(place)))?);
+        }
+        Ok(standing)
+    }
+
+    /// Hides what is put together, as far as it is noted.
+    pub(super) async fn hide(&self) -> Result<(), String> {
+        let arrays: Vec<u32> = self.record.stack.arrays.values().map(|a| a.number).collect();
+        let (id, mark) = (&self.record.plan.id, &self.plan().mark);
+        let hidden = hide::hide_stack(self.on.root, id, mark, &arrays).await;
+        hidden.map_err(|e| format!("what is put together cannot be hidden from this host: {e}"))
+    }
+
+    async fn groups(&mut self, pvs: &[(Piece, Pv)]) -> Result<Vec<Piece>, String> {
+        let mut made = Vec::new();
+        for (group, planned) in self.plan().groups.clone() {
+            made.extend(lvm::up(self, &group, &planned, pvs).await?);
+        }
+        Ok(made)
+    }
+
+    /// The device that this filesystem is on.
+    async fn find(&mut self, number: usize, top: &Top, tops: &[Piece]) -> Result<Standing, String> {
+        let filesystem = &self.record.plan.filesystems[number];
+        let (fstype, uuid) = (filesystem.fstype.clone(), filesystem.uuid.clone());
+        let kind = |piece: &&Piece| match &top.kind {
+            TopKind::Logical { group, volume } => piece.place == lvm::place(group, volume),
+            TopKind::Luks => piece.place.starts_with("luks:"),
+            TopKind::Array => piece.place.starts_with("md:"),
+            TopKind::Members => true,
+        };
+        let noted = self.record.stack.found.get(&number).cloned();
+        let mut found = Vec::new();
+        for piece in tops.iter().filter(kind).filter(|p| p.volumes.is_subset(&top.volumes)) {
+            let is = match &noted {
+                Some(noted) => noted.split(' ').any(|n| n == piece.place),
+                None => {
+                    let read = disks::uuid(&piece.device, &fstype)?;
+                    read.is_some() && (uuid.is_none() || read == uuid)
+                }
+            };
+            if is {
+                found.push(piece);
+            }
+        }
+        let all = found.iter().flat_map(|p| p.volumes.iter().copied()).collect::<BTreeSet<_>>();
+        let wanted = match (&top.kind, found.first()) {
+            (TopKind::Members, Some(first)) => part::devices_of_btrfs(&first.device).await?,
+            _ => 1,
+        };
+        if found.len() != wanted || all != top.volumes {
+            let what = uuid.map_or_else(|| fstype.clone(), |uuid| format!("{fstype} with the UUID {uuid}"));
+            return Err(format!("{} of {wanted} devices with {what} are there", found.len()));
+        }
+        let places: Vec<&str> = found.iter().map(|p| p.place.as_str()).collect();
+        self.record.stack.found.insert(number, places.join(" "));
+        self.note()?;
+        let mut devices = found.into_iter().map(|p| p.device.clone());
+        let device = devices.next().ok_or("it is not there")?;
+        Ok(Standing { device, others: devices.collect() })
+    }
+
+    /// What lies on this device already.
+    pub(super) fn standing_on(&self, piece: &Piece) -> Result<Vec<BlockDevice>, String> {
+        let all = look::all(self.on.root)?;
+        Ok(look::directly_on(&all, &piece.device.name).into_iter().cloned().collect())
+    }
+}

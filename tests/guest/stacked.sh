@@ -1,0 +1,75 @@
+# LVM, md, LUKS and btrfs over two disks are put together beside their originals, and taken down again; also after a kill and
+# without power. Sourced by inside.sh. In: $set.
+# shellcheck shell=bash
+
+layers="--mount /srv/lvm --mount /srv/md --mount /srv/luks --mount /srv/two --key-file /etc/luks.key --to /mnt/back"
+
+# What says who the originals are: LVM's labels and texts, LUKS's header, md's and btrfs's UUIDs.
+identities() {
+    local name
+    for name in lvm0 lvm1 luks; do
+        in_guest "dd if=/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_$(volume $name id | tr -d -) bs=1M count=1 iflag=direct status=none | sha256sum"
+    done
+    in_guest "mdadm --examine $(for name in md0 md1; do
+        echo "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_$(volume $name id | tr -d -)"
+    done | tr '\n' ' ')| grep -E 'UUID|Name|Role'"
+    in_guest "btrfs filesystem show /srv/two | sed 's/used.*path/path/'"
+}
+
+there() { # TEXT
+    expect "$1: the filesystems are there, with the data of the set" in_guest \
+        'for f in lvm md luks two twosub; do mountpoint -q /mnt/back/srv/$f && cmp /srv/$f/constant /mnt/back/srv/$f/constant || exit 1; done'
+}
+
+as_they_were() { # TEXT [SERIAL…]
+    local text=$1
+    shift
+    untouched "$text: names, mounts, units, stacks and files of the originals are as they were" /mnt/back "$@"
+    identities >"$work/identities.after"
+    diff "$work/identities" "$work/identities.after" | sed 's/^/      /' >&2
+    expect "$text: the originals' disks say who they are as before" cmp -s "$work/identities" "$work/identities.after"
+}
+
+gone() { # TEXT
+    in_guest 'udevadm settle'
+    as_they_were "$1"
+    nothing_left "$1"
+    expect "$1: no device of it is left" [ -z "$(in_guest 'dmsetup ls | grep _r; grep "^md[^0]" /proc/mdstat; ls -d /dev/md/*_r* /var/lib/stillpoint/restores/* 2>/dev/null')" ]
+}
+
+say "LVM, md, LUKS and btrfs over two disks beside their originals"
+in_guest sync
+state /mnt/back >"$work/before"
+identities >"$work/identities"
+expect "without a key, it is refused before anything is made" [ "$(in_guest "stillpoint restore $set --mount /srv/luks >/dev/null 2>&1; echo \$?")" = 78 ]
+nothing_left "refused"
+made=$(in_guest "stillpoint restore $set $layers") || true
+in_guest 'udevadm settle'
+new=$(restored_serials "$made")
+there "put together"
+# shellcheck disable=SC2086
+as_they_were "put together" $new
+expect "both can be written to" in_guest 'for f in lvm md luks two; do echo x >/srv/$f/mine && echo y >/mnt/back/srv/$f/mine && sync -f /srv/$f /mnt/back/srv/$f && grep -q x /srv/$f/mine || exit 1; done; rm /srv/*/mine'
+expect "udev has understood every rule" in_guest '! journalctl -b -u systemd-udevd -o cat | grep stillpoint-restore'
+in_guest "stillpoint restore --undo \$(stillpoint restore --list 2>/dev/null | head -n1 | cut -d' ' -f1)" >/dev/null
+gone "taken back"
+
+# Killed when a line of its own says so.
+stacked_until() { # STEP
+    in_guest "rm -f /run/restore.log; systemctl reset-failed restore.service 2>/dev/null
+        systemd-run -q --unit restore -p StandardError=file:/run/restore.log -p StandardOutput=null stillpoint restore $set $layers"
+    await "«$1» in the restore's messages" in_guest "grep -q '$1' /run/restore.log"
+    id=$(in_guest "sed -n 's/^restore \([-0-9a-f]*\)$/\1/p' /run/restore.log")
+    in_guest 'systemctl kill -s KILL restore.service'
+}
+
+for step in "is open as:undo" "is assembled of:continue" "is vg0_r:undo" "/data is dm:continue" "its UUID is:undo"; do
+    then=${step##*:} status=0
+    stacked_until "${step%:*}"
+    [ "$then" = undo ] || in_guest "stillpoint restore --continue $id --key-file /etc/luks.key" >"$work/then" 2>&1 || status=$?
+    [ "$then" = undo ] || there "killed at «${step%:*}», --continue"
+    in_guest "stillpoint restore --undo $id" >"$work/then" 2>&1 || status=$?
+    expect "killed at «${step%:*}», --$then: it ends with 0" [ "$status" = 0 ]
+    [ "$status" = 0 ] || sed 's/^/      /' "$work/then" >&2
+    gone "killed at «${step%:*}», --$then"
+done
