@@ -28,7 +28,7 @@ use super::{disks, grow, hide, identity, mounts};
 use crate::ec2::volumes::Volumes;
 use crate::host::block::BlockDevice;
 use crate::host::{device, mountinfo};
-use crate::ids::VolumeId;
+use crate::ids::{DevNo, VolumeId};
 use crate::path_encoding::{self, shown};
 
 /// What was done.
@@ -280,9 +280,9 @@ fn mount_all<E: Volumes>(
             let node = device::node(found.device.dev, &[])
                 .ok_or_else(|| format!("/dev has no node of {}", found.device.name))?;
             let (options, root) = (&filesystem.options, Some(mount.root.as_path()));
-            let mut all = options.filesystem.clone();
-            all.extend(stack::nodes(&found.others)?.iter().map(|node| format!("device={}", node.display())));
-            let made = mounts::create(&node, found.device.dev, &filesystem.fstype, &all, root)
+            let others: Vec<DevNo> = found.others.iter().map(|d| d.dev).collect();
+            let (fstype, dev) = (&filesystem.fstype, found.device.dev);
+            let made = mounts::create(&node, dev, &others, fstype, &options.filesystem, root)
                 .map_err(|e| format!("{}: {e}", shown(&filesystem.source)))?;
             mounts::attach(&target, &mount.at, &made, options.attributes)?;
             (waiting.tell)(&format!("{} is mounted at {}", shown(&filesystem.source), shown(&place)));

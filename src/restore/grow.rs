@@ -71,7 +71,7 @@ pub async fn grow(on: &BlockDevice, fstype: &str, folder: &Path) -> Result<(), S
     let target = mounts::target(folder, true)?;
     let (dev, fs, of) = (on.dev, fstype.to_owned(), node.clone());
     // It may read much of a cold volume: not on the thread that everything else is done by.
-    let mounted = tokio::task::spawn_blocking(move || mounts::create(&of, dev, &fs, &[], None));
+    let mounted = tokio::task::spawn_blocking(move || mounts::create(&of, dev, &[], &fs, &[], None));
     let mounted = mounted.await.map_err(|e| e.to_string())??;
     let hidden = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
     mounts::attach(&target, Path::new(""), &mounted, hidden)?;

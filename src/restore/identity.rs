@@ -86,7 +86,7 @@ pub(crate) async fn replay(on: &BlockDevice, fstype: &str) -> Result<(), NotCrea
     let (dev, fs) = (on.dev, fstype.to_owned());
     let options: Vec<String> = options.iter().map(|o| (*o).to_owned()).collect();
     // It may read much of a cold volume: not on the thread that everything else is done by.
-    let mounted = tokio::task::spawn_blocking(move || mounts::create(&node, dev, &fs, &options, None));
+    let mounted = tokio::task::spawn_blocking(move || mounts::create(&node, dev, &[], &fs, &options, None));
     drop::<OwnedFd>(mounted.await.map_err(|e| NotCreated::from(e.to_string()))??);
     Ok(())
 }

@@ -20,31 +20,40 @@ use crate::ids::{DevNo, VolumeId};
 use crate::path_encoding::shown;
 use crate::unmount::covered;
 
-/// A mount of the filesystem on this device, attached nowhere. `root`: the subvolume of btrfs.
+/// A mount of the filesystem on this device, attached nowhere. `others`: further devices of a btrfs. `root`: its
+/// subvolume.
 ///
 /// # Errors
 /// What the kernel says.
 pub(crate) fn create(
     node: &Path,
     dev: DevNo,
+    others: &[DevNo],
     fstype: &str,
     options: &[String],
     root: Option<&Path>,
 ) -> Result<OwnedFd, NotCreated> {
+    let mut members = Vec::new();
+    for other in others {
+        let node = device::node(*other, &[]).ok_or_else(|| format!("/dev has no node of {other}"))?;
+        members.push(node.into_os_string());
+    }
     let context = || {
         let context = mount_api::context(fstype)
             .map_err(|e| format!("the kernel cannot mount {fstype} (fsopen): {}", e.desc()))?;
         let subvolume = root.filter(|_| fstype == "btrfs").map(|root| ("subvol", root.as_os_str()));
-        let all = mount_api::pairs(options).chain(subvolume.map(|(key, value)| (key, Some(value))));
+        let others = members.iter().map(|node| ("device", node.as_os_str()));
+        let all =
+            mount_api::pairs(options).chain(others.chain(subvolume).map(|(key, value)| (key, Some(value))));
         mount_api::configure(context.as_fd(), node, all)
             .map_err(|(key, why)| format!("{fstype} refuses the option {key}: {why}"))?;
         Ok(context)
     };
-    // What was on a device of the same number before may be known to the kernel still.
-    if fstype == "btrfs"
-        && let Err(errno) = device::forget_btrfs(dev)
-    {
-        tracing::debug!(%dev, "btrfs forgets nothing: {}", errno.desc());
+    // What was on devices of the same numbers before may be known to the kernel still: of all, before it is told of one.
+    for dev in std::iter::once(&dev).chain(others).filter(|_| fstype == "btrfs") {
+        if let Err(errno) = device::forget_btrfs(*dev) {
+            tracing::debug!(%dev, "btrfs forgets nothing: {}", errno.desc());
+        }
     }
     let made = mount_api::create_patiently(context)?;
     // The node was looked up by its name.

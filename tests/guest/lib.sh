@@ -46,12 +46,14 @@ ec2() { # ELEMENT ACTION [KEY=VALUE…]
 
 # Puts what guests boot from onto the root volume, with the program and its configuration.
 fill_root() {
-    local root disk=$work/root.raw first mounted=$work/root
+    local root disk=$work/root.raw first loop mounted=$work/root
     root=$(volume root loop)
     cp --sparse=always --reflink=auto "$image/root.raw" "$disk"
     first=$(sgdisk -i 1 "$disk" | sed -n 's/^First sector: \([0-9]*\).*/\1/p')
     mkdir -p "$mounted"
-    mount -o "loop,offset=$((first * 512))" "$disk" "$mounted"
+    # One that is taken away by itself at umount is now and then gone before umount has done so.
+    loop=$(losetup --show --find --offset $((first * 512)) "$disk")
+    mount "$loop" "$mounted"
     strip -o "$mounted/usr/bin/stillpoint" "$bin/stillpoint"
     cp "$repo"/systemd/*.service "$repo"/systemd/*.timer "$mounted/usr/lib/systemd/system/"
     mkdir -p "$mounted/etc/stillpoint"
@@ -61,6 +63,7 @@ fill_root() {
         >"$mounted/etc/ssh/sshd_config.d/endpoint.conf"
     chmod 644 "$mounted/etc/stillpoint/stillpoint.toml" "$mounted"/usr/lib/systemd/system/stillpoint*
     umount "$mounted"
+    losetup --detach "$loop"
     dd if="$disk" of="$root" bs=4M conv=sparse,fsync status=none
     rm "$disk"
 }

@@ -18,7 +18,7 @@ use crate::restore::disks;
 use crate::window::guard::process::OWN;
 
 /// The node of each.
-pub(in crate::restore) fn nodes(of: &[BlockDevice]) -> Result<Vec<PathBuf>, String> {
+fn nodes(of: &[BlockDevice]) -> Result<Vec<PathBuf>, String> {
     let node =
         |d: &BlockDevice| device::node(d.dev, &[]).ok_or_else(|| format!("/dev has no node of {}", d.name));
     of.iter().map(node).collect()

@@ -183,7 +183,7 @@ async fn mounts_as_it_is(of: &Subject<'_>) -> Result<(), NotCreated> {
     let (dev, fstype) = (of.device.dev, of.fstype.to_owned());
     let look = move || {
         let options = options::of(&fstype, "", true).filesystem;
-        let mounted = mounts::create(&node, dev, &fstype, &options, None)?;
+        let mounted = mounts::create(&node, dev, &[], &fstype, &options, None)?;
         let said = |e: std::io::Error| NotCreated {
             errno: e.raw_os_error().map(Errno::from_raw),
             what: format!("its root cannot be listed: {e}"),
