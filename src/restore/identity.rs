@@ -21,6 +21,7 @@ use super::mounts;
 use crate::host::block::BlockDevice;
 use crate::host::device;
 use crate::host::mount_api::NotCreated;
+use crate::ids::DevNo;
 use crate::path_encoding::printable;
 use crate::quiesce::query;
 
@@ -67,15 +68,16 @@ pub async fn renew(on: &BlockDevice, fstype: &str) -> Result<String, String> {
     if fstype == "btrfs" {
         return by_tool(on, fstype, &node, &before).await;
     }
-    replay(on, fstype).await?;
+    replay(on, &[], fstype).await?;
     by_tool(on, fstype, &node, &before).await
 }
 
-/// Mounts the filesystem on this device once, attached nowhere, and lets go: its journal is replayed.
+/// Mounts the filesystem on this device once, attached nowhere, and lets go: its journal is replayed. `others`: as of
+/// [`mounts::create`].
 ///
 /// # Errors
 /// When it cannot be mounted.
-pub(crate) async fn replay(on: &BlockDevice, fstype: &str) -> Result<(), NotCreated> {
+pub(crate) async fn replay(on: &BlockDevice, others: &[DevNo], fstype: &str) -> Result<(), NotCreated> {
     let node = device::node(on.dev, &[]).ok_or_else(|| format!("/dev has no node of {}", on.name))?;
     let options: &[&str] = if fstype == "xfs" { &["nouuid"] } else { &[] };
     let ext = matches!(fstype, "ext2" | "ext3" | "ext4");
@@ -83,10 +85,11 @@ pub(crate) async fn replay(on: &BlockDevice, fstype: &str) -> Result<(), NotCrea
         // A clone of a mounted filesystem carries its host's sequence: the kernel would take it for mounted there.
         run("tune2fs", &["-f", "-E", "clear_mmp"], &node).await?;
     }
-    let (dev, fs) = (on.dev, fstype.to_owned());
+    let (dev, others, fs) = (on.dev, others.to_vec(), fstype.to_owned());
     let options: Vec<String> = options.iter().map(|o| (*o).to_owned()).collect();
     // It may read much of a cold volume: not on the thread that everything else is done by.
-    let mounted = tokio::task::spawn_blocking(move || mounts::create(&node, dev, &[], &fs, &options, None));
+    let mounted =
+        tokio::task::spawn_blocking(move || mounts::create(&node, dev, &others, &fs, &options, None));
     drop::<OwnedFd>(mounted.await.map_err(|e| NotCreated::from(e.to_string()))??);
     Ok(())
 }

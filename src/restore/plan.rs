@@ -437,7 +437,7 @@ fn planned_volume(
 ///
 /// # Errors
 /// Why it is not.
-pub(super) fn planned_filesystem(
+fn planned_filesystem(
     filesystem: &SetFilesystem,
     volumes: &[&SetVolume],
     asked: &Asked,
@@ -454,6 +454,22 @@ pub(super) fn planned_filesystem(
         return no(format!("{place} is on {on}, which is not of the set"), "restore another set");
     };
     mounted(filesystem, volume, asked, notes)
+}
+
+/// Is this of a type that is mounted here, on volumes of the set?
+///
+/// # Errors
+/// Why it is not.
+pub(super) fn can_be_mounted(
+    filesystem: &SetFilesystem,
+    volumes: &[&SetVolume],
+    asked: &Asked,
+) -> Result<(), String> {
+    let planned = match stacked::is_stacked(filesystem) {
+        true => mounted(filesystem, 0, asked, &mut Vec::new()),
+        false => planned_filesystem(filesystem, volumes, asked, &mut Vec::new()),
+    };
+    planned.map(drop).map_err(|refusal| refusal.what)
 }
 
 const BY_HAND: &str = "--no-mount attaches the volumes, hidden from the host, and `stillpoint show` has the stack; or \

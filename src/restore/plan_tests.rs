@@ -225,3 +225,25 @@ fn what_cannot_be_restored_is_refused_before_anything_is_made() {
     let provisioned = Asked { volume_type: Some("io2".into()), ..asked() };
     assert!(refused(&whole, as_it_is, Some(&here), &provisioned).contains("needs IOPS"));
 }
+
+#[test]
+fn a_verify_puts_together_what_it_needs_no_key_for_and_mounts_it_to_be_looked_at() {
+    use crate::restore::verify::restored;
+    let set = set(3);
+    let mut layout = layout(&set);
+    let ids: Vec<VolumeId> = layout.volumes.iter().map(|v| v.id.clone()).collect();
+    layout.filesystems.truncate(2);
+    let [two, secret] = &mut layout.filesystems[..] else { panic!() };
+    (two.fstype, two.stack) = ("btrfs".into(), "nvme1n1 + nvme2n1".into());
+    two.volumes = ids[..2].to_vec();
+    (secret.stack, secret.volumes) = ("dm-1 (luks x) → nvme3n1".into(), ids[2..].to_vec());
+    let volume = restored::Volume::default();
+    let planned = restored::planned(&set, &layout, &snapshots(&set), &host(&[]), &volume).unwrap();
+    let [(place, why)] = &planned.left_out[..] else { panic!("{:?}", planned.left_out) };
+    assert!(place == Path::new("/") && why.contains("LUKS"), "{why}");
+    let plan = planned.plan.unwrap();
+    let made: Vec<&VolumeId> = plan.volumes.iter().map(|v| &v.source).collect();
+    assert_eq!(made, [&ids[0], &ids[1]], "no volume is made of what is not looked at");
+    assert_eq!((plan.reach, plan.stack.tops.len()), (Reach::Attached, 1));
+    assert_eq!(plan.filesystems[0].options.filesystem, ["ro", "rescue=nologreplay"]);
+}

@@ -192,18 +192,7 @@ pub async fn undo<E: Volumes>(
             return Err(here(format!("{} is attached to {who}: take it back there", volume.id)));
         }
     }
-    let ids: Vec<VolumeId> = remains.volumes.iter().map(|v| v.id.clone()).collect();
-    mounts::unmount_all(on.root, &ids, waiting.tell).map_err(here)?;
-    if let Some(record) = remains.record.as_ref().filter(|r| !r.plan.stack.is_empty()) {
-        // So that nobody puts it together again by itself.
-        let arrays: Vec<u32> = record.stack.arrays.values().map(|a| a.number).collect();
-        let hidden = match hide::hide(on.root, &remains.id, &ids).await {
-            Ok(()) => hide::hide_stack(on.root, &remains.id, &record.plan.stack.mark, &arrays).await,
-            failed => failed,
-        };
-        hidden.map_err(|e| here(format!("the disks cannot be hidden from this host: {e}")))?;
-    }
-    stack::down(on.root, &ids, waiting.clock, waiting.tell).await.map_err(here)?;
+    take_apart(remains, waiting.clock, waiting.tell, on).await?;
     waiting.take_away(&remains.volumes, instance).await?;
     hide::reveal(on.root, &remains.id).await.map_err(|e| here(format!("rules for udev stay: {e}")))?;
     if let Some(record) = &remains.record {
@@ -215,4 +204,28 @@ pub async fn undo<E: Volumes>(
     stack::forget(on.state_dir, &remains.id)
         .map_err(|e| here(format!("what LVM was configured with stays: {e}")))?;
     record::forget(on.state_dir, &remains.id).map_err(|e| here(format!("this host still remembers it: {e}")))
+}
+
+/// Unmounts what is on its disks, and takes down what lies on them.
+///
+/// # Errors
+/// What stays.
+pub(super) async fn take_apart(
+    remains: &Remains,
+    clock: &dyn Clock,
+    tell: &dyn Fn(&str),
+    on: Here<'_>,
+) -> Result<(), Stopped> {
+    let ids: Vec<VolumeId> = remains.volumes.iter().map(|v| v.id.clone()).collect();
+    mounts::unmount_all(on.root, &ids, tell).map_err(here)?;
+    if let Some(record) = remains.record.as_ref().filter(|r| !r.plan.stack.is_empty()) {
+        // So that nobody puts it together again by itself.
+        let arrays: Vec<u32> = record.stack.arrays.values().map(|a| a.number).collect();
+        let hidden = match hide::hide(on.root, &remains.id, &ids).await {
+            Ok(()) => hide::hide_stack(on.root, &remains.id, &record.plan.stack.mark, &arrays).await,
+            failed => failed,
+        };
+        hidden.map_err(|e| here(format!("the disks cannot be hidden from this host: {e}")))?;
+    }
+    stack::down(on.root, &ids, clock, tell).await.map_err(here)
 }

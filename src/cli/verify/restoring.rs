@@ -77,8 +77,7 @@ pub(super) async fn look(
     let found = {
         let ec2 = account.calls().until(&interrupt);
         let waiting = Waiting { ec2: &ec2, clock: &System, interrupt: &interrupt, tell: &|line| say(line) };
-        let mut made = None;
-        let mut stopped = None;
+        let (mut made, mut stopped) = (None, None);
         if let Some(plan) = &planned.plan {
             say(&format!("restore {}", plan.id));
             id = Some(plan.id.clone());
@@ -86,7 +85,7 @@ pub(super) async fn look(
             // Names of devices are free until somebody takes them.
             let _lock = locked(&account.loaded.settings.run_dir, A_RESTORE).await?;
             match carry_out(&mut record, &waiting, on, &Keys::default()).await {
-                Ok(done) => made = Some(done),
+                Ok(done) => made = Some((done, record)),
                 Err(e) => stopped = Some(e),
             }
         }
@@ -96,7 +95,8 @@ pub(super) async fn look(
                 let told = |line: &str| say(line);
                 let (planned, checks) = (&planned, &checks[..]);
                 let judging = Judging { set, layout, planned, checks, on, clock: &System, tell: &told };
-                judging.judge(made.as_ref(), &mut interrupt.clone()).await
+                let made = made.as_mut().map(|(done, record)| (&*done, record));
+                judging.judge(made, &mut interrupt.clone()).await
             }
         }
     };

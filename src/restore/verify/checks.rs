@@ -24,8 +24,8 @@ const MEMORY: u64 = 256 << 20;
 /// What the checks look at.
 pub(super) struct Looking<'a> {
     pub set: &'a SnapshotSet,
-    /// Each filesystem, and the device that it is on.
-    pub filesystems: Vec<(&'a PlannedFilesystem, DevNo)>,
+    /// Each filesystem, and the devices that it is on: of a btrfs, there may be several.
+    pub filesystems: Vec<(&'a PlannedFilesystem, DevNo, Vec<DevNo>)>,
     /// Filesystems of the set that are not there.
     pub missing: Vec<&'a Path>,
 }
@@ -84,8 +84,11 @@ impl Looking<'_> {
         let database = check.database.zip(check.data.clone()).map(|(kind, data)| Database { kind, data });
         // A database writes when it starts.
         let writable = check.writable || database.is_some();
-        let mut mounts: Vec<Mounted> =
-            self.filesystems.iter().flat_map(|(f, dev)| mounts_of(f, *dev, writable)).collect();
+        let mut mounts: Vec<Mounted> = self
+            .filesystems
+            .iter()
+            .flat_map(|(f, dev, others)| mounts_of(f, *dev, others, writable))
+            .collect();
         mounts.sort_by_key(|m| (m.at.components().count(), m.at.clone()));
         let places: Vec<String> = mounts.iter().map(|m| shown(&Path::new(SET).join(&m.at))).collect();
         let own = [
@@ -136,7 +139,7 @@ impl Looking<'_> {
 }
 
 /// A filesystem, as a check sees it: nothing on it is executed, no device on it opened.
-fn mounts_of(filesystem: &PlannedFilesystem, dev: DevNo, writable: bool) -> Vec<Mounted> {
+fn mounts_of(filesystem: &PlannedFilesystem, dev: DevNo, others: &[DevNo], writable: bool) -> Vec<Mounted> {
     let options: Vec<String> = match (writable, filesystem.fstype.as_str()) {
         (false, _) => filesystem.options.filesystem.clone(),
         (true, "xfs") => vec!["nouuid".to_owned()],
@@ -146,6 +149,7 @@ fn mounts_of(filesystem: &PlannedFilesystem, dev: DevNo, writable: bool) -> Vec<
     let attributes = if writable { attributes & !libc::MOUNT_ATTR_RDONLY } else { attributes };
     let one = |at: &PathBuf, root: &PathBuf| Mounted {
         dev,
+        others: others.to_vec(),
         fstype: filesystem.fstype.clone(),
         options: options.clone(),
         attributes,

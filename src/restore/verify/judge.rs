@@ -29,6 +29,7 @@ use super::partitions::{ReadError, Source};
 use crate::host::block::BlockDevice;
 use crate::host::mount_api::NotCreated;
 use crate::host::{device, kernel, trust};
+use crate::ids::DevNo;
 use crate::interrupt::Interrupt;
 use crate::path_encoding::printable;
 use crate::quiesce::query;
@@ -45,8 +46,16 @@ pub(super) struct Subject<'a> {
     pub uuid: Option<&'a str>,
     /// What it is on.
     pub device: &'a BlockDevice,
+    /// Further devices of a btrfs.
+    pub others: &'a [BlockDevice],
     /// Its label says that it has nothing to recover.
     pub promises: bool,
+}
+
+impl Subject<'_> {
+    fn other_numbers(&self) -> Vec<DevNo> {
+        self.others.iter().map(|d| d.dev).collect()
+    }
 }
 
 /// The program that checks a type, its arguments, and the package that it is of.
@@ -89,11 +98,11 @@ pub(super) async fn judge(of: &Subject<'_>, interrupt: &mut Interrupt) -> Result
     }
     let mut before = None;
     if of.promises {
-        if let Err(why) = write_protect(of.device, true) {
+        if let Err(why) = write_protect(of, true) {
             return Ok((Verdict::NotLooked, why));
         }
         let looked = as_it_is(of, interrupt).await;
-        if let Err(why) = write_protect(of.device, false) {
+        if let Err(why) = write_protect(of, false) {
             return Ok((Verdict::NotLooked, why));
         }
         match looked? {
@@ -109,7 +118,7 @@ pub(super) async fn judge(of: &Subject<'_>, interrupt: &mut Interrupt) -> Result
             First::Refused(not) => return Ok(not_mounted(&not, "without recovery, it cannot be mounted")),
         }
     }
-    if let Err(not) = identity::replay(of.device, of.fstype).await {
+    if let Err(not) = identity::replay(of.device, &of.other_numbers(), of.fstype).await {
         return Ok(not_mounted(&not, "it cannot be mounted"));
     }
     match fsck(of, interrupt).await? {
@@ -156,7 +165,11 @@ async fn as_it_is(of: &Subject<'_>, interrupt: &mut Interrupt) -> Result<First, 
 }
 
 /// The kernel refuses to write to it, or does not any more.
-fn write_protect(of: &BlockDevice, protected: bool) -> Result<(), String> {
+fn write_protect(of: &Subject<'_>, protected: bool) -> Result<(), String> {
+    std::iter::once(of.device).chain(of.others).try_for_each(|one| protect(one, protected))
+}
+
+fn protect(of: &BlockDevice, protected: bool) -> Result<(), String> {
     let set = || {
         let node = device::node(of.dev, &[]).ok_or(Errno::ENODEV)?;
         let opened = device::open_at(&node, of.dev, OFlag::empty())?;
@@ -180,10 +193,10 @@ fn stands_in_the_way(of: &Subject<'_>) -> Option<String> {
 async fn mounts_as_it_is(of: &Subject<'_>) -> Result<(), NotCreated> {
     let node =
         device::node(of.device.dev, &[]).ok_or_else(|| format!("/dev has no node of {}", of.device.name))?;
-    let (dev, fstype) = (of.device.dev, of.fstype.to_owned());
+    let (dev, others, fstype) = (of.device.dev, of.other_numbers(), of.fstype.to_owned());
     let look = move || {
         let options = options::of(&fstype, "", true).filesystem;
-        let mounted = mounts::create(&node, dev, &[], &fstype, &options, None)?;
+        let mounted = mounts::create(&node, dev, &others, &fstype, &options, None)?;
         let said = |e: std::io::Error| NotCreated {
             errno: e.raw_os_error().map(Errno::from_raw),
             what: format!("its root cannot be listed: {e}"),

@@ -37,6 +37,7 @@ mod probe;
 mod probe_tests;
 mod reader;
 pub mod restored;
+mod stacked;
 #[cfg(test)]
 mod tests;
 mod vfat;

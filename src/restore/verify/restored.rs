@@ -3,9 +3,11 @@
 //! ```text
 //! plan        what can be mounted here, on which volumes; the rest is named     plan.rs
 //! make        volumes, hidden from udev, attached                               carry_out.rs
-//! judge       superblocks and journals, mount, fsck, of each filesystem         probe.rs, judge.rs
+//! read        superblocks and journals, before anything is written              probe.rs
+//! stack       arrays, volume groups, several disks of one btrfs                 stacked.rs
+//! judge       mount, fsck, of each filesystem                                   judge.rs
 //! check       what the configuration lets look at them                          checks.rs
-//! take down   flushed, detached, deleted                                        undo.rs
+//! take down   flushed, taken apart, detached, deleted                           undo.rs
 //! ```
 //!
 //! Nothing is mounted in the host's namespace. Whoever comes after a process that died takes down what it has made: the
@@ -22,11 +24,13 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::checks::Looking;
 use super::judge::{self, Disk, Subject};
+use super::stacked::{self, Found, Together};
 use super::{Finding, Verdict, probe};
 use crate::clock::Clock;
 use crate::config::settings::Check;
 use crate::ec2::TaggedSnapshot;
 use crate::ec2::volumes::Volumes;
+use crate::host::block::BlockDevice;
 use crate::host::{device, kernel};
 use crate::ids::{InstanceId, RunId, VolumeId};
 use crate::interrupt::Interrupt;
@@ -35,8 +39,8 @@ use crate::restore::carry_out::{Done, Here};
 use crate::restore::make::{Stopped, Waiting};
 use crate::restore::plan::{self, Asked, Host, Reach, Refusal, RestorePlan};
 use crate::restore::record::{self, Record};
-use crate::restore::undo::{look, undo};
-use crate::restore::{disks, identity};
+use crate::restore::undo::{look, take_apart, undo};
+use crate::restore::{disks, identity, options};
 use crate::sets::layout::Layout;
 use crate::sets::lines::SetFilesystem;
 use crate::sets::set::{Member, SnapshotSet};
@@ -86,7 +90,8 @@ pub fn planned(
         reach: Reach::Mounted,
         to: PathBuf::from(super::contained::SET),
         mounts: Vec::new(),
-        read_only: true,
+        // What is put together gets names of its own, also where nothing else is written to it.
+        read_only: false,
         zone: None,
         volume_type: Some(kind.to_owned()),
         iops: None,
@@ -96,18 +101,29 @@ pub fn planned(
     };
     let volumes: Vec<_> = layout.volumes.iter().collect();
     let (mut mounts, mut left_out) = (Vec::new(), Vec::new());
+    let id = RunId::generate();
     for filesystem in &layout.filesystems {
-        match plan::planned_filesystem(filesystem, &volumes, &asked, &mut Vec::new()) {
-            Ok(_) => mounts.push(filesystem.mount_point.clone()),
-            Err(refusal) => left_out.push((filesystem.mount_point.clone(), refusal.what)),
+        let place = filesystem.mount_point.clone();
+        let can = match stacked::left_out(filesystem, layout, &volumes, &id) {
+            None => plan::can_be_mounted(filesystem, &volumes, &asked),
+            Some(why) => Err(why),
+        };
+        match can {
+            Ok(()) => mounts.push(place),
+            Err(why) => left_out.push((place, why)),
         }
     }
     if mounts.is_empty() {
         return Ok(Planned { plan: None, left_out });
     }
     let mut plan = plan::plan(set, layout, snapshots, Some(host), &Asked { mounts, ..asked })?;
-    // Nothing is mounted where the host could see it.
+    // Nothing is mounted where the host could see it, or so that it writes.
     plan.reach = Reach::Attached;
+    for filesystem in &mut plan.filesystems {
+        let of = layout.filesystems.iter().find(|f| f.mount_point == filesystem.source);
+        let recorded = of.map_or("", |f| f.options.as_str());
+        filesystem.options = options::of(&filesystem.fstype, recorded, true);
+    }
     let until = Timestamp::now().checked_add(LONGEST).unwrap_or(Timestamp::MAX);
     let until = Timestamp::from_second(until.as_second()).unwrap_or(until);
     for made in &mut plan.volumes {
@@ -156,13 +172,16 @@ impl Judging<'_> {
     /// A signal, or what keeps all of it from being looked at.
     pub async fn judge(
         &self,
-        made: Option<&Done>,
+        made: Option<(&Done, &mut Record)>,
         interrupt: &mut Interrupt,
     ) -> Result<Vec<Finding>, Stopped> {
         let Self { layout, planned, .. } = self;
-        let mut findings = match made {
-            Some(made) => self.filesystems(made, interrupt).await?,
-            None => Vec::new(),
+        let (mut findings, made) = match made {
+            Some((made, record)) => {
+                let (findings, together) = self.filesystems(made, record, interrupt).await?;
+                (findings, Some((made, together)))
+            }
+            None => (Vec::new(), None),
         };
         for (place, why) in &planned.left_out {
             let of = layout.filesystems.iter().find(|f| f.mount_point == *place);
@@ -179,8 +198,8 @@ impl Judging<'_> {
         }
         let faulty = findings.iter().any(|f| f.verdict == Verdict::Fault);
         match (made, &planned.plan) {
-            (Some(made), Some(plan)) if !faulty => {
-                findings.extend(self.look_by_checks(plan, made, interrupt).await?);
+            (Some((made, together)), Some(plan)) if !faulty => {
+                findings.extend(self.look_by_checks(plan, made, &together, interrupt).await?);
             }
             _ => {
                 let why =
@@ -194,11 +213,17 @@ impl Judging<'_> {
         Ok(findings)
     }
 
-    async fn filesystems(&self, made: &Done, interrupt: &mut Interrupt) -> Result<Vec<Finding>, Stopped> {
+    async fn filesystems(
+        &self,
+        made: &Done,
+        record: &mut Record,
+        interrupt: &mut Interrupt,
+    ) -> Result<(Vec<Finding>, Together), Stopped> {
         let left_out = |place: &PathBuf| self.planned.left_out.iter().any(|(p, _)| p == place);
         let all = self.layout.filesystems.iter().filter(|f| !left_out(&f.mount_point));
         let here = Layout { filesystems: all.cloned().collect(), ..self.layout.clone() };
         let mut findings = self.by_their_bytes(&here, made).await.map_err(Stopped::Here)?;
+        let together = stacked::together(record, made, self.on, self.clock, self.tell).await;
         for finding in &mut findings {
             let of = |f: &&SetFilesystem| Some(&f.mount_point) == finding.mount_point.as_ref();
             let Some(filesystem) = here.filesystems.iter().find(of) else { continue };
@@ -206,39 +231,62 @@ impl Judging<'_> {
                 continue;
             }
             (self.tell)(&format!("{} is checked", shown(&filesystem.mount_point)));
-            let (fstype, uuid) = (filesystem.fstype.as_str(), filesystem.uuid.as_deref());
-            let volume = made.volumes.iter().find(|v| filesystem.volumes.contains(&v.source));
-            let volume = volume.ok_or_else(|| Stopped::Here("a volume was not made".to_owned()))?;
-            let device = disks::await_filesystem(self.on.root, &volume.id, fstype, uuid, self.clock).await;
-            let device = device.map_err(Stopped::Here)?;
+            let plan = &record.plan;
+            let number = plan.filesystems.iter().position(|f| f.source == filesystem.mount_point);
+            let number = number.ok_or_else(|| Stopped::Here("a filesystem was not planned".to_owned()))?;
+            let found = match self.found(plan, number, made, &together).await {
+                Err(why) if plan.stack.tops.contains_key(&number) => {
+                    (finding.verdict, finding.what) =
+                        (Verdict::NotLooked, format!("it could not be put together here: {why}"));
+                    continue;
+                }
+                found => found.map_err(Stopped::Here)?,
+            };
             let promises = probe::promises(filesystem, &self.set.members);
-            let subject = Subject { fstype, uuid, device: &device, promises };
+            let (fstype, uuid) = (filesystem.fstype.as_str(), found.uuid.as_deref());
+            let subject = Subject { fstype, uuid, device: &found.device, others: &found.others, promises };
             let said = judge::judge(&subject, interrupt).await.map_err(Stopped::Signal)?;
             (finding.verdict, finding.what) = said;
         }
-        Ok(findings)
+        Ok((findings, together))
+    }
+
+    async fn found(
+        &self,
+        plan: &RestorePlan,
+        number: usize,
+        made: &Done,
+        together: &Together,
+    ) -> Result<Found, String> {
+        stacked::found(plan, number, made, together, self.on, self.clock).await
     }
 
     async fn look_by_checks(
         &self,
         plan: &RestorePlan,
         made: &Done,
+        together: &Together,
         interrupt: &mut Interrupt,
     ) -> Result<Vec<Finding>, Stopped> {
-        let mut filesystems = Vec::new();
-        for filesystem in plan.filesystems.iter().filter(|_| !self.checks.is_empty()) {
-            let (fstype, uuid) = (&filesystem.fstype, filesystem.uuid.as_deref());
-            let volume = made.volumes.get(filesystem.volume);
-            let volume = volume.ok_or_else(|| Stopped::Here("a volume was not made".to_owned()))?;
-            let device = disks::await_filesystem(self.on.root, &volume.id, fstype, uuid, self.clock).await;
-            let device = device.map_err(Stopped::Here)?;
+        let (mut filesystems, mut missing) = (Vec::new(), Vec::new());
+        missing.extend(self.planned.left_out.iter().map(|(place, _)| place.as_path()));
+        for (number, filesystem) in plan.filesystems.iter().enumerate().filter(|_| !self.checks.is_empty()) {
+            let found = match self.found(plan, number, made, together).await {
+                Err(_) if plan.stack.tops.contains_key(&number) => {
+                    missing.push(&filesystem.source);
+                    continue;
+                }
+                found => found.map_err(Stopped::Here)?,
+            };
+            let (device, others) = (&found.device, found.other_numbers());
             if self.checks.iter().any(|c| c.writable || c.database.is_some()) {
                 // A mark of its former host would keep it from being mounted for writing.
-                identity::replay(&device, fstype).await.map_err(|not| Stopped::Here(not.what))?;
+                identity::replay(device, &others, &filesystem.fstype)
+                    .await
+                    .map_err(|not| Stopped::Here(not.what))?;
             }
-            filesystems.push((filesystem, device.dev));
+            filesystems.push((filesystem, device.dev, others));
         }
-        let missing = self.planned.left_out.iter().map(|(place, _)| place.as_path()).collect();
         let looking = Looking { set: self.set, filesystems, missing };
         looking.run(self.checks, self.tell, interrupt).await.map_err(Stopped::Signal)
     }
@@ -280,8 +328,14 @@ pub async fn take_down<E: Volumes>(
     instance: Option<&InstanceId>,
 ) -> Result<(), Stopped> {
     let remains = look(waiting.ec2, waiting.clock, on, id).await?;
-    for volume in &remains.volumes {
-        let_go(&volume.id, on, waiting.clock).await.map_err(Stopped::Here)?;
+    let volumes: Vec<VolumeId> = remains.volumes.iter().map(|v| v.id.clone()).collect();
+    for one in stacked::lying_on(on, &volumes).map_err(Stopped::Here)? {
+        let_go_of(&one, &one.name, waiting.clock).await.map_err(Stopped::Here)?;
+    }
+    // A disk that something lies on cannot be claimed.
+    take_apart(&remains, waiting.clock, waiting.tell, on).await?;
+    for volume in &volumes {
+        let_go(volume, on, waiting.clock).await.map_err(Stopped::Here)?;
     }
     undo(&remains, waiting, on, instance).await?;
     match remains.doubtful.first() {
@@ -293,23 +347,27 @@ pub async fn take_down<E: Volumes>(
 /// Waits until nobody has the disk of this volume any more, and forgets what the page cache has of it: EC2 cannot
 /// detach one that is in use.
 async fn let_go(volume: &VolumeId, on: Here<'_>, clock: &dyn Clock) -> Result<(), String> {
-    let end = clock.elapsed() + LET_GO;
     // The partitions first: a disk of which one is in use cannot be claimed, either.
     for one in disks::of(on.root, volume)?.iter().rev() {
-        loop {
-            match device::claim(one.dev) {
-                Ok(claimed) => {
-                    let _ = kernel::flush_buffers(claimed.as_fd());
-                    // It may have been killed before it took that away; a disk that is not of NVMe keeps it.
-                    let _ = kernel::set_read_only(claimed.as_fd(), false);
-                    break;
-                }
-                Err(_) if clock.elapsed() < end => clock.pause(PAUSE).await,
-                Err(e) => return Err(format!("{} of {volume} is still in use: {}", one.name, e.desc())),
-            }
-        }
+        let_go_of(one, &format!("{} of {volume}", one.name), clock).await?;
     }
     Ok(())
+}
+
+async fn let_go_of(one: &BlockDevice, named: &str, clock: &dyn Clock) -> Result<(), String> {
+    let end = clock.elapsed() + LET_GO;
+    loop {
+        match device::claim(one.dev) {
+            Ok(claimed) => {
+                let _ = kernel::flush_buffers(claimed.as_fd());
+                // It may have been killed before it took that away; a disk that is not of NVMe keeps it.
+                let _ = kernel::set_read_only(claimed.as_fd(), false);
+                return Ok(());
+            }
+            Err(_) if clock.elapsed() < end => clock.pause(PAUSE).await,
+            Err(e) => return Err(format!("{named} is still in use: {}", e.desc())),
+        }
+    }
 }
 
 /// What verifies of this host have left that died. Whoever asks makes sure that none runs.

@@ -150,7 +150,7 @@ fn folder(path: &str) -> Result<OwnedFd, String> {
 
 fn restored(target: &OwnedFd, one: &Mounted) -> Result<(), String> {
     let node = device::node(one.dev, &[]).ok_or_else(|| format!("/dev has no node of {}", one.dev))?;
-    let made = mounts::create(&node, one.dev, &[], &one.fstype, &one.options, Some(&one.root))?;
+    let made = mounts::create(&node, one.dev, &one.others, &one.fstype, &one.options, Some(&one.root))?;
     mounts::attach(target, &one.at, &made, one.attributes)
 }
 

@@ -76,6 +76,8 @@ pub(crate) struct Database {
 pub(crate) struct Mounted {
     /// Its device.
     pub dev: DevNo,
+    /// Further ones of a btrfs.
+    pub others: Vec<DevNo>,
     /// Its type.
     pub fstype: String,
     /// Options of the filesystem.
