@@ -188,7 +188,7 @@ pub async fn settle(root: &Path) {
 }
 
 /// Does udev run here? Without it, nobody would look at the disks.
-fn runs(root: &Path) -> bool {
+pub(super) fn runs(root: &Path) -> bool {
     root.join("run/udev/control").exists()
 }
 

@@ -22,6 +22,7 @@ mod hide;
 pub mod identity;
 pub mod in_place;
 mod kept;
+mod links;
 pub mod make;
 pub mod mounts;
 pub mod options;

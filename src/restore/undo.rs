@@ -18,7 +18,7 @@ use super::in_place::Stage;
 use super::make::{Stopped, Waiting};
 use super::plan::RESTORE_OF_TAG;
 use super::record::{self, Record};
-use super::{disks, hide, mounts, stack};
+use super::{disks, hide, links, mounts, stack};
 use crate::clock::Clock;
 use crate::ec2::keep::Wanted;
 use crate::ec2::repeat::Repeating;
@@ -195,6 +195,8 @@ pub async fn undo<E: Volumes>(
     take_apart(remains, waiting.clock, waiting.tell, on).await?;
     waiting.take_away(&remains.volumes, instance).await?;
     hide::reveal(on.root, &remains.id).await.map_err(|e| here(format!("rules for udev stay: {e}")))?;
+    let planned = remains.record.iter().flat_map(|r| &r.plan.volumes);
+    links::give_back(on.root, &planned.map(|v| v.source.clone()).collect::<Vec<_>>()).await;
     if let Some(record) = &remains.record {
         // Innermost first. One that somebody has put something into stays.
         for folder in record.folders.iter().rev() {

@@ -24,6 +24,17 @@ fn nodes(of: &[BlockDevice]) -> Result<Vec<PathBuf>, String> {
     of.iter().map(node).collect()
 }
 
+/// The arguments before a program by which this one becomes it, where it sees these devices alone.
+///
+/// # Errors
+/// When one has no node.
+pub(in crate::restore) fn seeing_only(of: &[BlockDevice]) -> Result<Vec<String>, String> {
+    let nodes = nodes(of)?;
+    let nodes = nodes.iter().map(|n| n.display().to_string());
+    let (first, last) = (apart::ARGUMENT.to_owned(), apart::END.to_owned());
+    Ok(std::iter::once(first).chain(nodes).chain([last]).collect())
+}
+
 /// Gives the filesystem on all of these a new UUID.
 ///
 /// # Errors
@@ -35,17 +46,10 @@ pub(in crate::restore) async fn renew(of: &[BlockDevice]) -> Result<String, Stri
         let claim = device::claim(one.dev).map_err(|e| format!("{} is in use: {}", one.name, e.desc()))?;
         drop(claim);
     }
-    let nodes = nodes(of)?;
     let program = query::program("btrfstune")?;
-    let mut arguments: Vec<String> = vec![apart::ARGUMENT.to_owned()];
-    arguments.extend(nodes.iter().map(|n| n.display().to_string()));
-    arguments.extend([
-        apart::END.to_owned(),
-        program.display().to_string(),
-        "-f".to_owned(),
-        "-m".to_owned(),
-    ]);
-    arguments.extend(nodes.first().map(|n| n.display().to_string()));
+    let mut arguments = seeing_only(of)?;
+    arguments.extend([program.display().to_string(), "-f".to_owned(), "-m".to_owned()]);
+    arguments.extend(nodes(of)?.first().map(|n| n.display().to_string()));
     Tool::own(OWN, "btrfstune", arguments).run().await?;
     let after = uuids()?;
     match after.first() {

@@ -31,7 +31,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub(super) use self::btrfs::renew;
+pub(super) use self::btrfs::{renew, seeing_only};
 pub(super) use self::down::down;
 pub use self::keys::Keys;
 pub(super) use self::look::on;

@@ -33,7 +33,8 @@ use crate::ids::DevNo;
 use crate::interrupt::Interrupt;
 use crate::path_encoding::printable;
 use crate::quiesce::query;
-use crate::restore::{identity, mounts, options};
+use crate::restore::{identity, mounts, options, stack};
+use crate::window::guard::process::OWN;
 
 /// What fsck may take for one filesystem: metadata of some TiB that come from S3 for the first time.
 const FSCK: Duration = Duration::from_secs(6 * 3600);
@@ -218,7 +219,12 @@ async fn fsck(of: &Subject<'_>, interrupt: &mut Interrupt) -> Result<Checked, Si
         Ok(found) => found,
         Err(why) => return Ok(Checked::Not(why)),
     };
-    let mut argv = vec![program.to_string_lossy().into_owned()];
+    // btrfs takes a disk of the original for one of this, which has another UUID and the same metadata.
+    let mut argv = match apart(of) {
+        Ok(argv) => argv,
+        Err(why) => return Ok(Checked::Not(why)),
+    };
+    argv.push(program.to_string_lossy().into_owned());
     argv.extend(options.iter().map(|o| (*o).to_owned()));
     argv.push(node.to_string_lossy().into_owned());
     let vars = [("PATH", crate::quiesce::PATH), ("LC_ALL", "C"), ("TMPDIR", contained::SCRATCH)];
@@ -228,6 +234,7 @@ async fn fsck(of: &Subject<'_>, interrupt: &mut Interrupt) -> Result<Checked, Si
     let last = printable(complaint(&done.output)).into_owned();
     Ok(match done.ended {
         Ended::Well => Checked::Clean,
+        Ended::Code(127) => Checked::Not(format!("{name} could not be run: {last}")),
         Ended::Code(code) => Checked::Errors(format!("{name} finds errors (exit code {code}): {last}")),
         // The kernel ends what takes too much memory.
         Ended::Signal(9) => Checked::Not(format!("{name} was killed, perhaps for lack of memory")),
@@ -238,6 +245,15 @@ async fn fsck(of: &Subject<'_>, interrupt: &mut Interrupt) -> Result<Checked, Si
         }
         Ended::Interrupted => return Err(interrupt.pending().unwrap_or(Signal::SIGTERM)),
     })
+}
+
+/// What is before a program that must not see other disks than those of a filesystem that has several.
+fn apart(of: &Subject<'_>) -> Result<Vec<String>, String> {
+    if of.others.is_empty() {
+        return Ok(Vec::new());
+    }
+    let all = [std::slice::from_ref(of.device), of.others].concat();
+    Ok(std::iter::once(OWN.to_owned()).chain(stack::seeing_only(&all)?).collect())
 }
 
 /// The first line that names an error: what comes before it is who speaks, and where it is.
