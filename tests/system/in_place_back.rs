@@ -258,6 +258,9 @@ fn what_is_killed_when_all_is_in_place_is_done() {
     let id = listed(&space)[0]["id"].as_str().unwrap().to_owned();
     restore(&space, &["--continue", &id]).exits(0).says("is done");
     assert_eq!(calls(&space, "DetachVolume"), told, "nothing was begun again");
+    let tagged = calls(&space, "CreateTags");
+    restore(&space, &["--continue", &id]).exits(0).says("is done");
+    assert_eq!(calls(&space, "CreateTags"), tagged, "it was made up for");
     assert_eq!(replaced(&space), before.into_iter().map(|(_, volume)| volume).collect());
 }
 

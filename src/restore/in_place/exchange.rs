@@ -73,11 +73,13 @@ pub async fn forth<E: Volumes>(
     Ok((exchange.done(), exchange.unstarted))
 }
 
-/// Does once more what nothing depends on, of one whose new volumes are in place: a process may have died before it did.
+/// Does what nothing depends on, of one whose new volumes are in place, where a process died before it did.
 pub async fn settle<E: Volumes>(record: &mut Record, waiting: &Waiting<'_, E>, on: Here<'_>) {
-    if let Ok(exchange) = Exchange::of(record, waiting, on) {
-        exchange.follow_termination(&exchange.new).await;
-        exchange.label(Way::Forth).await;
+    if record.moving.settled {
+        return;
+    }
+    if let Ok(mut exchange) = Exchange::of(record, waiting, on) {
+        exchange.settle(Way::Forth).await;
     }
 }
 
@@ -191,6 +193,7 @@ impl<'a, 'w, E: Volumes> Exchange<'a, 'w, E> {
             self.record.moving.from_there = self.record.moving.stage == Stage::There;
             self.record.moving.asked = false;
         }
+        self.record.moving.settled = false;
         self.record.moving.stage = going;
         self.record.done = false;
         if (begins || self.record.moving.recipe.mounts.is_empty()) && !there.recipe.mounts.is_empty() {
@@ -215,10 +218,18 @@ impl<'a, 'w, E: Volumes> Exchange<'a, 'w, E> {
         self.record.done = way == Way::Forth;
         self.note(Way::Back)?;
         if !at_home {
-            self.follow_termination(&to).await;
-            self.label(way).await;
+            self.settle(way).await;
         }
         Ok(())
+    }
+
+    async fn settle(&mut self, way: Way) {
+        let (_, to) = self.ends(way);
+        self.follow_termination(&to).await;
+        self.label(way).await;
+        self.record.moving.settled = true;
+        // Else it is done once more, and nothing else.
+        let _ = self.note(Way::Back);
     }
 
     /// Those of these volumes whose disks are here.

@@ -107,6 +107,9 @@ pub struct Moving {
     /// EC2 was asked to detach or attach something since the way was begun. Until then all are where they were.
     #[serde(default)]
     pub asked: bool,
+    /// Tags and the like, on which nothing depends, are as they should be since it is where it is.
+    #[serde(default)]
+    pub settled: bool,
 }
 
 impl RestorePlan {
