@@ -87,3 +87,5 @@ for step in "is open as:undo" "is assembled of:continue" "is vg0_r:undo" "/data 
     [ "$status" = 0 ] || sed 's/^/      /' "$work/then" >&2
     gone "killed at «${step%:*}», --$then"
 done
+# What comes next goes by failed units, and by a log of its own of that name, which systemd does not shorten.
+in_guest 'rm -f /run/restore.log; systemctl reset-failed restore.service 2>/dev/null; true'
