@@ -44,6 +44,7 @@ fn hidden(first: &OsStr, rest: impl Iterator<Item = OsString>) -> Option<ExitCod
         quiesce::user::ARGUMENT => quiesce::user::main(rest),
         restore::stack::apart::ARGUMENT => restore::stack::apart::main(rest),
         restore::verify::contained::ARGUMENT => restore::verify::contained::main(rest),
+        restore::verify::mounted::ARGUMENT => restore::verify::mounted::main(),
         quiesce::trial::ARGUMENT => quiesce::trial::main(rest),
         _ => return None,
     })

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! arithmetic ─▶ probe ─┬▶ whole     as far as --level says, and no further than the first fault
+//!                      ├▶ mount
 //!                      └▶ restore
 //! ```
 //!
 //! In: the name of a set. Out: findings on stdout; exit code 24 when one is a fault; the ledger. Must never: change
 //! anything but the ledger and what it has made itself, or call sound what it did not look at.
 
+mod mounting;
 mod reading;
 mod restoring;
 mod writing;
@@ -78,6 +80,10 @@ pub(super) struct Verify {
     /// it is read.
     #[arg(long, value_name = "RATE", value_parser = clap::value_parser!(i32).range(100..=300))]
     init_rate: Option<i32>,
+    /// At the level mount: memory for what is read and for what a mount writes, such as 2GiB [default: half of what is
+    /// available].
+    #[arg(long, value_name = "SIZE", value_parser = mounting::bytes)]
+    overlay_limit: Option<u64>,
     /// Take down what verifies of this host have left that were killed, and look at nothing.
     #[arg(long, conflicts_with_all = ["target", "random", "latest", "within", "instance", "dry_run"])]
     clean_up: bool,
@@ -100,7 +106,7 @@ struct Document<'a> {
     chosen: Option<&'a Chosen>,
     level: Level,
     dry_run: bool,
-    /// What the whole read costs; none of other levels.
+    /// What the whole read costs, and a mount at most; none of other levels.
     cost: Option<Costs>,
     verdict: Verdict,
     #[serde(flatten)]
@@ -112,7 +118,7 @@ struct Document<'a> {
 #[derive(Debug, Serialize)]
 struct Costs {
     blocks: u64,
-    /// It is the size of the volumes: EC2 does not say the blocks of each snapshot.
+    /// Of a mount; or EC2 does not say the blocks of each snapshot, and it is the size of the volumes.
     at_most: bool,
     dollars: f64,
 }
@@ -135,6 +141,10 @@ impl Verify {
             )
             .hint("--level restore makes some"));
         }
+        if self.level != Level::Mount && self.overlay_limit.is_some() {
+            return Err(Error::new(Exit::Usage, "--overlay-limit is about what a mount writes to memory")
+                .hint("--level mount does that"));
+        }
         let (account, set, chosen) = self.meant(global).await?;
         let ids = set.snapshots().cloned().collect();
         let all = snapshots(&account.calls(), &Wanted::Ids(ids)).await.map_err(Error::from)?;
@@ -143,16 +153,34 @@ impl Verify {
         let mut verdict = if report.findings.is_empty() { Verdict::Sound } else { Verdict::Fault };
         // What is not complete has no data that can be judged.
         let reads = self.level > Level::Arithmetic && verdict == Verdict::Sound;
-        let cost = (reads && self.level == Level::Whole).then(|| ReadCost::of(&set));
+        let cost = match self.level {
+            _ if !reads => None,
+            Level::Whole => Some(ReadCost::of(&set)),
+            Level::Mount => Some(ReadCost { at_most: true, ..ReadCost::of(&set) }),
+            _ => None,
+        };
         cost.iter().for_each(|cost| say(&costs(&set, *cost)));
+        if reads && self.level == Level::Mount {
+            say("only blocks that a mount and fsck look at are read, and paid for");
+        }
         let mut left = None;
         if self.dry_run && reads {
-            if let (Level::Restore, Ok(layout)) = (self.level, &layout) {
-                restoring::would(self, global, &account, &set, layout, &all).await?;
+            match (self.level, &layout) {
+                (Level::Restore, Ok(layout)) => {
+                    restoring::would(self, global, &account, &set, layout, &all).await?;
+                }
+                (Level::Mount, Ok(layout)) => mounting::would(self, global, &account, &set, layout).await?,
+                _ => {}
             }
             verdict = Verdict::NotLooked;
         } else if reads && let Ok(layout) = &layout {
-            let mut looked = self.look(&account, &set, layout).await?;
+            let mut looked = if self.level == Level::Mount {
+                let mounted = mounting::look(self, global, &account, &set, layout).await?;
+                left = mounted.left;
+                mounted.looked
+            } else {
+                self.look(&account, &set, layout).await?
+            };
             if let Looked::At(found) = &looked
                 && self.level == Level::Restore
                 && found.verdict() != Verdict::Fault
@@ -334,6 +362,7 @@ fn costs(set: &SnapshotSet, cost: ReadCost) -> String {
 fn would(level: Level, set: &SnapshotSet) -> String {
     let what = match level {
         Level::Whole => "every block would be read",
+        Level::Mount => "its filesystems would be mounted and checked, without a volume",
         Level::Restore => "these volumes would be made, and deleted afterwards",
         _ => "some blocks of each snapshot would be read, for less than a cent",
     };
@@ -367,12 +396,16 @@ fn summary(report: &Report, verdict: Verdict, level: Level, set: &str) -> String
     let faults = report.findings.iter().filter(|f| f.verdict == Verdict::Fault).count();
     let (all, sound) = report.filesystems();
     let read = report.blocks_read;
-    if level == Level::Restore && verdict != Verdict::Fault {
+    if level >= Level::Mount && verdict != Verdict::Fault {
         let rest = if sound == all { "" } else { "; the others were not looked at" };
         let (checks, well) = report.checks();
         let checks =
             if checks == 0 { String::new() } else { format!(", {well} of {checks} checks ended well") };
-        return format!("{set}: restored; {sound} of {all} filesystems are sound{rest}{checks}");
+        let done = match level {
+            Level::Restore => "restored".to_owned(),
+            _ => format!("mounted without a volume, by {read} blocks"),
+        };
+        return format!("{set}: {done}; {sound} of {all} filesystems are sound{rest}{checks}");
     }
     let every = if level == Level::Whole { "every block is what its checksum says, and " } else { "" };
     match verdict {

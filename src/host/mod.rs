@@ -30,6 +30,8 @@
 //! trust        who could change what a path leads to
 //! lock         a file that one process at a time holds
 //! owned_file   the same for a file that is replaced as a whole: is there somebody who owns it?
+//! loop_device  a part of a file as a block device
+//! memory       how much of it is there
 //! mount_api    fsopen, fsmount, open_tree, move_mount
 //! futex        sleeping on a word that two processes share
 //! kernel       the boundary to the kernel, and the only unsafe code
@@ -57,6 +59,8 @@ pub(crate) mod identity;
 pub mod inspect;
 pub mod kernel;
 pub mod lock;
+pub mod loop_device;
+pub(crate) mod memory;
 pub(crate) mod mount_api;
 pub mod mountinfo;
 pub mod namespaces;

@@ -437,7 +437,7 @@ fn planned_volume(
 ///
 /// # Errors
 /// Why it is not.
-fn planned_filesystem(
+pub(super) fn planned_filesystem(
     filesystem: &SetFilesystem,
     volumes: &[&SetVolume],
     asked: &Asked,

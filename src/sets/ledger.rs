@@ -41,6 +41,9 @@ pub enum Level {
     Probe,
     /// The same, then every block that was written, against its checksum. It costs by the block.
     Whole,
+    /// `probe`, then mount and fsck of each filesystem without a volume: blocks are fetched as they are read, what is
+    /// written stays in memory. It costs by the block. Needs root.
+    Mount,
     /// `probe`, then volumes that are made of the set and thrown away: mount and fsck of each filesystem. Needs root.
     Restore,
 }
@@ -53,19 +56,20 @@ impl Level {
             Self::Arithmetic => "arithmetic",
             Self::Probe => "probe",
             Self::Whole => "whole",
+            Self::Mount => "mount",
             Self::Restore => "restore",
         }
     }
 
-    /// Does a look at this level see all that one at the other level does? A restore does not read every block, and
-    /// reading every block mounts nothing.
+    /// Does a look at this level see all that one at the other level does? A mount or a restore does not read every block,
+    /// and reading every block mounts nothing.
     #[must_use]
     pub fn covers(self, other: Self) -> bool {
-        self == other || (self > other && other <= Self::Probe)
+        self == other || (self > other && (other <= Self::Probe || other == Self::Mount))
     }
 
     fn from_name(text: &str) -> Option<Self> {
-        [Self::Arithmetic, Self::Probe, Self::Whole, Self::Restore]
+        [Self::Arithmetic, Self::Probe, Self::Whole, Self::Mount, Self::Restore]
             .into_iter()
             .find(|level| level.name() == text)
     }

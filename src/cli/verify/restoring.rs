@@ -3,9 +3,10 @@
 //! In: a set that is complete. Out: findings, and what could not be taken down. Must never: make anything before all of
 //! it was checked, or end with something of it left that is not said.
 
+use std::path::Path;
 use std::time::Duration;
 
-use super::{Looked, Verify};
+use super::{Looked, Verify, mounting};
 use crate::cli::restore::{error, host, locked, may_create};
 use crate::cli::sets::{Account, alone};
 use crate::cli::start::listen;
@@ -66,7 +67,7 @@ pub(super) async fn look(
     snapshots: &[TaggedSnapshot],
 ) -> Result<Restored, Error> {
     let mut interrupt = listen()?;
-    let _alone = one_at_a_time(account).await?;
+    let _alone = one_at_a_time(&account.loaded.settings.run_dir).await?;
     sweep(account).await?;
     let planned = plan(verify, account, set, layout, snapshots).await?;
     tell(&planned);
@@ -125,18 +126,23 @@ pub(super) async fn clean_up(global: &Global) -> Result<Exit, Error> {
     let loaded = global.load(None, Overrides::default())?;
     let on = Here { root: "/".as_ref(), state_dir: &loaded.settings.state_dir };
     // Most often there is nothing, and nobody has to be asked.
-    if restored::left(on).map_err(unread)?.is_empty() {
+    let volumes = !restored::left(on).map_err(unread)?.is_empty();
+    let run_dir = &loaded.settings.run_dir;
+    if !mounting::left(run_dir).is_empty() {
+        let _alone = one_at_a_time(run_dir).await?;
+        mounting::sweep(run_dir).await?;
+    }
+    if !volumes {
         return Ok(Exit::Ok);
     }
     let account = Account::connect(global, None, true).await?;
-    let _alone = one_at_a_time(&account).await?;
+    let _alone = one_at_a_time(&account.loaded.settings.run_dir).await?;
     sweep(&account).await?;
     Ok(Exit::Ok)
 }
 
-async fn one_at_a_time(account: &Account) -> Result<Option<FileLock>, Error> {
-    let path = account.loaded.settings.run_dir.join("verify.lock");
-    alone(&path, Duration::ZERO, "verifies a restored set").await
+pub(super) async fn one_at_a_time(run_dir: &Path) -> Result<Option<FileLock>, Error> {
+    alone(&run_dir.join("verify.lock"), Duration::ZERO, "verifies a set by mounting it").await
 }
 
 async fn sweep(account: &Account) -> Result<(), Error> {
@@ -179,7 +185,7 @@ async fn plan(
 }
 
 /// The checks of the set's plan, where this host has it.
-fn checks(global: &Global, account: &Account, set: &SnapshotSet) -> Result<Vec<Check>, Error> {
+pub(super) fn checks(global: &Global, account: &Account, set: &SnapshotSet) -> Result<Vec<Check>, Error> {
     if !account.loaded.plans.contains(&set.plan) {
         return Ok(Vec::new());
     }

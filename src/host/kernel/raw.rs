@@ -21,6 +21,9 @@ use nix::sys::stat::Mode;
 mod ioctl {
     // LOOP_GET_STATUS64 has a number from before numbers said a direction and a size.
     nix::ioctl_read_bad!(loop_get_status64, 0x4c05, super::LoopInfo);
+    nix::ioctl_none_bad!(loop_clear, 0x4c01);
+    nix::ioctl_write_ptr_bad!(loop_configure, 0x4c0a, super::LoopConfig);
+    nix::ioctl_none_bad!(loop_get_free, 0x4c82);
     nix::ioctl_read!(btrfs_fs_info, 0x94, 31, super::BtrfsInfo);
     nix::ioctl_readwrite!(btrfs_scrub_progress, 0x94, 29, super::Words<128>);
     nix::ioctl_readwrite!(btrfs_dev_info, 0x94, 30, super::Words<512>);
@@ -148,6 +151,66 @@ pub fn loop_status(device: BorrowedFd<'_>) -> nix::Result<LoopInfo> {
     // outlives the call.
     unsafe { ioctl::loop_get_status64(device.as_raw_fd(), &raw mut info) }?;
     Ok(info)
+}
+
+/// `struct loop_config` of linux/loop.h, as far as it is used.
+#[repr(C)]
+struct LoopConfig {
+    fd: u32,
+    block_size: u32,
+    unused: [u64; 3],
+    offset: u64,
+    size_limit: u64,
+    number: u32,
+    encryption: [u32; 2],
+    flags: u32,
+    rest: [u64; 30],
+}
+
+/// LOOP_CONFIGURE (Linux 5.8): a loop device of a part of a file, which goes when the last one closes it.
+///
+/// # Errors
+/// EBUSY: somebody else has taken the device. EINVAL, ENOTTY: a kernel before 5.8.
+pub(crate) fn loop_configure(
+    device: BorrowedFd<'_>,
+    file: BorrowedFd<'_>,
+    offset: u64,
+    size: u64,
+) -> nix::Result<()> {
+    /// `LO_FLAGS_AUTOCLEAR`.
+    const AUTOCLEAR: u32 = 4;
+    let config = LoopConfig {
+        fd: file.as_raw_fd().cast_unsigned(),
+        block_size: 0,
+        unused: [0; 3],
+        offset,
+        size_limit: size,
+        number: 0,
+        encryption: [0; 2],
+        flags: AUTOCLEAR,
+        rest: [0; 30],
+    };
+    // SAFETY: LoopConfig has the size and the layout of `struct loop_config`, which the kernel reads; it outlives the
+    // call.
+    unsafe { ioctl::loop_configure(device.as_raw_fd(), &raw const config) }.map(drop)
+}
+
+/// LOOP_CTL_GET_FREE: the number of a loop device that nobody has, at this moment.
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) fn loop_free(control: BorrowedFd<'_>) -> nix::Result<i32> {
+    // SAFETY: it has no argument.
+    unsafe { ioctl::loop_get_free(control.as_raw_fd()) }
+}
+
+/// LOOP_CLR_FD: the device goes as soon as nobody has it open.
+///
+/// # Errors
+/// ENXIO: it has no file.
+pub(crate) fn loop_clear(device: BorrowedFd<'_>) -> nix::Result<()> {
+    // SAFETY: it has no argument.
+    unsafe { ioctl::loop_clear(device.as_raw_fd()) }.map(drop)
 }
 
 /// BTRFS_IOC_FS_INFO: the UUID of the btrfs that this is on.

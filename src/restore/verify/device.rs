@@ -77,6 +77,18 @@ impl Device {
         }
     }
 
+    /// Where it lies as one piece of one volume; none where it does not.
+    pub(super) fn piece(&self) -> Option<Piece> {
+        match self {
+            Self::Volume { volume, size } => Some(Piece { volume: *volume, at: 0, length: *size }),
+            Self::Part { of, at, size } => {
+                let of = of.piece()?;
+                Some(Piece { at: of.at.checked_add(*at)?, length: *size, ..of })
+            }
+            Self::Joined { .. } | Self::Striped { .. } | Self::Mirrored { .. } => None,
+        }
+    }
+
     /// Where these bytes are; none where they are beyond its end, or in too many places.
     pub(super) fn pieces(&self, at: u64, length: u64) -> Option<Vec<Piece>> {
         let mut pieces = Vec::new();
@@ -162,9 +174,11 @@ mod tests {
     fn bytes_are_where_the_layer_puts_them() {
         let part = volume(0, 1 << 20).part(4096, 65_536).unwrap();
         assert_eq!(all(&part, 10, 5), [(0, 4106, 5)]);
+        assert_eq!(part.part(512, 1024).unwrap().piece(), Some(Piece { volume: 0, at: 4608, length: 1024 }));
         let joined = Device::joined(vec![part.clone(), volume(1, 1 << 20)]).unwrap();
         assert_eq!(all(&joined, 65_530, 10), [(0, 69_626, 6), (1, 0, 4)]);
         let striped = Device::striped(vec![volume(0, 65_536), volume(1, 65_536)], 4096).unwrap();
+        assert!(striped.piece().is_none() && joined.piece().is_none());
         assert_eq!(striped.size(), 131_072);
         assert_eq!(all(&striped, 4000, 8192), [(0, 4000, 96), (1, 0, 4096), (0, 4096, 4000)]);
         assert_eq!(striped.volumes(), BTreeSet::from([0, 1]));

@@ -13,7 +13,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use super::device::{Device, On};
+use super::device::{Device, On, Piece};
 use super::partitions::{ReadError, Source, parts};
 use super::{Seen, State, btrfs, ext4, luks, lvm, md, vfat, xfs};
 use crate::ec2::Ec2Error;
@@ -43,6 +43,8 @@ pub(super) enum Kind {
 pub(super) struct Here {
     pub kind: Kind,
     pub on: BTreeSet<usize>,
+    /// The device, where it is one piece of one volume.
+    pub piece: Option<Piece>,
 }
 
 /// What was found on all volumes.
@@ -126,7 +128,7 @@ impl<S: Source> Looking<'_, S> {
     }
 
     fn here(&mut self, device: &Device, kind: Kind) {
-        self.found.here.push(Here { kind, on: device.volumes() });
+        self.found.here.push(Here { kind, on: device.volumes(), piece: device.piece() });
     }
 
     /// What came of a read: none where the device cannot be read, which is noted where that is a fault.
@@ -269,10 +271,10 @@ impl<S: Source> Looking<'_, S> {
                 md::Array::Read(device) => self.add(device, Is::Whole, depth),
                 md::Array::Unread(name, on) => {
                     let what = format!("it is on {name} which is not read here");
-                    self.found.here.push(Here { kind: Kind::Unread(what), on: of(&on) });
+                    self.found.here.push(Here { kind: Kind::Unread(what), on: of(&on), piece: None });
                 }
                 md::Array::Damaged(what, on) => {
-                    self.found.here.push(Here { kind: Kind::Damaged(what), on: of(&on) });
+                    self.found.here.push(Here { kind: Kind::Damaged(what), on: of(&on), piece: None });
                 }
             }
         }
@@ -297,7 +299,7 @@ impl<S: Source> Looking<'_, S> {
                 let more = if more > 0 { format!(" and {more} more") } else { String::new() };
                 let what =
                     format!("it may be in {}{more}, which LVM has not been asked for", unread.join(", "));
-                self.found.here.push(Here { kind: Kind::Unread(what), on });
+                self.found.here.push(Here { kind: Kind::Unread(what), on, piece: None });
             }
         }
         !pvs.is_empty()

@@ -7,6 +7,7 @@
 //!              ext4.rs, xfs.rs, btrfs.rs, vfat.rs        bytes → what they say
 //!              reader.rs                                 bytes of a snapshot, without a volume
 //! whole        every block that was written, against its checksum            whole.rs
+//! mount        blocks as they are read, what is written in memory:        mounted/
 //! restore      volumes, thrown away afterwards: mount, fsck                  restored.rs
 //!              judge.rs       one filesystem on a device
 //!              checks.rs      what the configuration lets look at it
@@ -30,6 +31,7 @@ mod luks;
 mod lvm;
 mod lvm_text;
 mod md;
+pub mod mounted;
 pub(in crate::restore) mod part;
 mod partitions;
 mod probe;
@@ -49,7 +51,7 @@ mod xfs_items;
 
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use arithmetic::arithmetic;
 pub use probe::probe;
@@ -111,7 +113,7 @@ impl Finding {
 }
 
 /// A verdict about one part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// It is as the label says.

@@ -5,10 +5,11 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use super::device::Piece;
 use super::layers::{Here, Kind, look};
 use super::partitions::{ReadError, Source};
 use super::reader::Reader;
-use super::{Finding, Report, State, Verdict};
+use super::{Finding, Report, Seen, State, Verdict};
 use crate::consistency::{Consistency, Method};
 use crate::ec2::Ec2Error;
 use crate::ec2::direct::Direct;
@@ -50,9 +51,17 @@ pub async fn probe<D: Direct>(
             Err(e) => return Err(Ec2Error::unknown("ListSnapshotBlocks", e.to_string())),
         }
     }
-    report.findings = judged(&mut readers, &sizes, &set.members, layout).await?;
+    report.findings = judged(&mut readers, &sizes, &set.members, layout).await?.findings;
     report.blocks_read = counter.get();
     Ok(report)
+}
+
+/// What was judged.
+pub(super) struct Judged {
+    /// Of blocks that are damaged, then one for each filesystem of the layout.
+    pub findings: Vec<Finding>,
+    /// Where each filesystem of the layout lies; none where it was not found as one piece of one volume.
+    pub pieces: Vec<Option<Piece>>,
 }
 
 /// Judges every filesystem of the layout by the bytes of these volumes, which the members are of, one each.
@@ -64,7 +73,7 @@ pub(super) async fn judged<S: Source>(
     sizes: &[u64],
     members: &[Member],
     layout: &Layout,
-) -> Result<Vec<Finding>, Ec2Error> {
+) -> Result<Judged, Ec2Error> {
     let found = look(readers, sizes).await?;
     let mut findings = Vec::new();
     for (volume, at) in &found.damaged {
@@ -75,7 +84,8 @@ pub(super) async fn judged<S: Source>(
     let damaged = found.damaged.into_iter().map(|(volume, _)| volume).collect();
     let probed = Probed { members, here: found.here, damaged };
     findings.extend(layout.filesystems.iter().map(|filesystem| probed.judge(filesystem)));
-    Ok(findings)
+    let pieces = layout.filesystems.iter().map(|filesystem| probed.piece(filesystem)).collect();
+    Ok(Judged { findings, pieces })
 }
 
 /// Does the label of what it is on say that it has nothing to recover? Only what was frozen or unmounted has nothing;
@@ -86,11 +96,51 @@ pub(super) fn promises(filesystem: &SetFilesystem, members: &[Member]) -> bool {
     closed && on.all(|m| m.achieved.is_some_and(|own| own > Consistency::Crash))
 }
 
+/// One that may be the filesystem that is looked for.
+struct Same<'a> {
+    seen: &'a Seen,
+    /// Of btrfs: its generation, and how many devices it has.
+    generation: Option<(u64, u64)>,
+}
+
+/// The name that a type has here; none where it is not read.
+fn read_as(fstype: &str) -> Option<&'static str> {
+    Some(match fstype {
+        "ext2" | "ext3" | "ext4" => "ext4",
+        "xfs" => "xfs",
+        "btrfs" => "btrfs",
+        "vfat" | "msdos" => "vfat",
+        _ => return None,
+    })
+}
+
 impl Probed<'_> {
+    /// The numbers of the members that it is on.
+    fn on(&self, filesystem: &SetFilesystem) -> Vec<usize> {
+        (0..self.members.len()).filter(|n| filesystem.volumes.contains(&self.members[*n].volume_id)).collect()
+    }
+
+    /// All that is of this type, as it is `wanted`, and has its UUID, on the members that it is on.
+    fn same(&self, filesystem: &SetFilesystem, wanted: &str, on: &[usize]) -> Vec<(&Here, Same<'_>)> {
+        let here = self.here.iter().filter(|here| on.iter().any(|n| here.on.contains(n)));
+        let same = here.filter_map(|here| match &here.kind {
+            Kind::Filesystem { fstype, seen, generation }
+                if *fstype == wanted && filesystem.uuid.as_ref().is_none_or(|uuid| *uuid == seen.uuid) =>
+            {
+                Some((here, Same { seen, generation: *generation }))
+            }
+            _ => None,
+        });
+        same.collect()
+    }
+
+    fn piece(&self, filesystem: &SetFilesystem) -> Option<Piece> {
+        let same = self.same(filesystem, read_as(&filesystem.fstype)?, &self.on(filesystem));
+        if let [(here, _)] = same[..] { here.piece } else { None }
+    }
+
     fn judge(&self, filesystem: &SetFilesystem) -> Finding {
-        let on: Vec<usize> = (0..self.members.len())
-            .filter(|n| filesystem.volumes.contains(&self.members[*n].volume_id))
-            .collect();
+        let on = self.on(filesystem);
         let (verdict, what) = self.verdict(filesystem, &on);
         let one = if let [one] = on[..] { self.members.get(one) } else { None };
         Finding {
@@ -106,43 +156,30 @@ impl Probed<'_> {
     }
 
     fn verdict(&self, filesystem: &SetFilesystem, on: &[usize]) -> (Verdict, String) {
-        let wanted = match filesystem.fstype.as_str() {
-            "ext2" | "ext3" | "ext4" => "ext4",
-            "xfs" => "xfs",
-            "btrfs" => "btrfs",
-            "vfat" | "msdos" => "vfat",
-            other => return (Verdict::NotLooked, format!("{} is not read here", printable(other))),
+        let Some(wanted) = read_as(&filesystem.fstype) else {
+            return (Verdict::NotLooked, format!("{} is not read here", printable(&filesystem.fstype)));
         };
         let has = |v: &VolumeId| on.iter().any(|n| self.members[*n].volume_id == *v);
         if let Some(missing) = filesystem.volumes.iter().find(|v| !has(v)) {
             return (Verdict::NotLooked, format!("{missing} could not be read"));
         }
-        let here = || self.here.iter().filter(|here| on.iter().any(|n| here.on.contains(n)));
-        let mut same = Vec::new();
-        for Here { kind, .. } in here() {
-            if let Kind::Filesystem { fstype, seen, generation } = kind
-                && *fstype == wanted
-                && filesystem.uuid.as_ref().is_none_or(|uuid| *uuid == seen.uuid)
-            {
-                same.push((seen, generation));
-            }
-        }
-        let Some((first, generation)) = same.first() else { return self.absent(filesystem, wanted, on) };
-        if let Some((generation, devices)) = generation {
-            if same.len() as u64 != *devices {
+        let same = self.same(filesystem, wanted, on);
+        let Some((_, first)) = same.first() else { return self.absent(filesystem, wanted, on) };
+        if let Some((generation, devices)) = first.generation {
+            if same.len() as u64 != devices {
                 let what = format!("it has {devices} devices, and {} are in the set", same.len());
                 return (Verdict::Fault, what);
             }
-            if same.iter().any(|(_, other)| other.is_some_and(|(g, _)| g != *generation)) {
+            if same.iter().any(|(_, other)| other.generation.is_some_and(|(g, _)| g != generation)) {
                 let what = "its devices are of different generations: not one point in time";
                 return (Verdict::Fault, what.to_owned());
             }
         } else if same.len() > 1 {
             return (Verdict::NotLooked, format!("{} filesystems have its UUID", same.len()));
         }
-        let worst = same.iter().map(|(seen, _)| &seen.state).max_by_key(|state| state.weight());
+        let worst = same.iter().map(|(_, same)| &same.seen.state).max_by_key(|state| state.weight());
         let promised = promises(filesystem, self.members);
-        match worst.unwrap_or(&first.state) {
+        match worst.unwrap_or(&first.seen.state) {
             State::Clean => (Verdict::Sound, "nothing has to be recovered".to_owned()),
             State::Sound(why) => (Verdict::Sound, why.clone()),
             State::Unknown(why) => (Verdict::NotLooked, why.clone()),

@@ -9,12 +9,40 @@ use std::rc::Rc;
 
 use super::partitions::{ReadError, Source};
 use crate::ec2::Ec2Error;
-use crate::ec2::direct::{Direct, SHORT_PAGE};
+use crate::ec2::direct::{Blocks, Direct, SHORT_PAGE};
 use crate::ec2::repeat::Repeating;
 use crate::ids::SnapshotId;
 
 /// Blocks kept for the next read: superblock and log of a filesystem lie in few.
 const KEPT: usize = 64;
+
+/// What is known of the blocks of a snapshot that were written.
+#[derive(Debug, Default)]
+pub(super) struct Tokens {
+    /// The token of each block that is known to be written.
+    tokens: BTreeMap<u32, String>,
+    /// From each of these on, all that is written up to the other is in `tokens`.
+    listed: BTreeMap<u32, u32>,
+}
+
+impl Tokens {
+    /// What a list that begins at this block has said.
+    pub(super) fn add(&mut self, from: u32, page: Blocks) {
+        let last = page.blocks.last().map_or(from, |(index, _)| *index);
+        self.listed.insert(from, if page.more { last } else { u32::MAX });
+        self.tokens.extend(page.blocks);
+    }
+
+    /// Is it known whether this block was written?
+    pub(super) fn knows(&self, index: u32) -> bool {
+        self.listed.range(..=index).any(|(_, to)| index <= *to)
+    }
+
+    /// The token of a block that was written.
+    pub(super) fn of(&self, index: u32) -> Option<&str> {
+        self.tokens.get(&index).map(String::as_str)
+    }
+}
 
 pub(super) struct Reader<'a, D> {
     direct: &'a Repeating<'a, D>,
@@ -22,10 +50,7 @@ pub(super) struct Reader<'a, D> {
     /// Of the volume, in bytes.
     pub(super) size: u64,
     block: u64,
-    /// The token of each block that is known to be written.
-    tokens: BTreeMap<u32, String>,
-    /// From each of these on, all that is written up to the other is in `tokens`.
-    listed: BTreeMap<u32, u32>,
+    tokens: Tokens,
     kept: BTreeMap<u32, Vec<u8>>,
     /// Blocks that were read, of this and other snapshots.
     blocks_read: Rc<Cell<u64>>,
@@ -42,8 +67,7 @@ impl<'a, D: Direct> Reader<'a, D> {
             id: id.clone(),
             size: 0,
             block: 0,
-            tokens: BTreeMap::new(),
-            listed: BTreeMap::new(),
+            tokens: Tokens::default(),
             kept: BTreeMap::new(),
             blocks_read,
         };
@@ -56,19 +80,16 @@ impl<'a, D: Direct> Reader<'a, D> {
         let asked = async || self.direct.inner().blocks(&self.id, from, SHORT_PAGE).await;
         let page = self.direct.call("ListSnapshotBlocks", asked).await?;
         (self.size, self.block) = (page.volume_bytes, page.block_bytes);
-        let last = page.blocks.last().map_or(from, |(index, _)| *index);
-        self.listed.insert(from, if page.more { last } else { u32::MAX });
-        self.tokens.extend(page.blocks);
+        self.tokens.add(from, page);
         Ok(())
     }
 
     async fn load(&mut self, index: u32) -> Result<&[u8], ReadError> {
         if !self.kept.contains_key(&index) {
-            let known = self.listed.range(..=index).any(|(_, to)| index <= *to);
-            if !known {
+            if !self.tokens.knows(index) {
                 self.list(index).await?;
             }
-            let data = match self.tokens.get(&index) {
+            let data = match self.tokens.of(index) {
                 None => vec![0; usize::try_from(self.block).unwrap_or_default()],
                 Some(token) => {
                     let data = fetch(self.direct, &self.id, index, token, self.block).await?;

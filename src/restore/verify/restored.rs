@@ -71,8 +71,11 @@ pub struct Planned {
     /// What is made; none where no filesystem can be looked at.
     pub plan: Option<RestorePlan>,
     /// Filesystems that are not looked at, and why.
-    pub left_out: Vec<(PathBuf, String)>,
+    pub left_out: LeftOut,
 }
+
+/// Filesystems that are not looked at, and why.
+pub type LeftOut = Vec<(PathBuf, String)>;
 
 /// Decides.
 ///
@@ -138,6 +141,30 @@ pub fn planned(
     Ok(Planned { plan: Some(plan), left_out })
 }
 
+/// The findings about what is left out.
+pub(super) fn not_put_together(layout: &Layout, left_out: &LeftOut) -> Vec<Finding> {
+    let finding = |(place, why): &(PathBuf, String)| {
+        let of = layout.filesystems.iter().find(|f| f.mount_point == *place);
+        Finding {
+            mount_point: Some(place.clone()),
+            fstype: of.map(|f| f.fstype.clone()),
+            volume_id: None,
+            snapshot_id: None,
+            check: None,
+            offset: None,
+            verdict: Verdict::NotLooked,
+            what: format!("it is not put together here: {why}"),
+        }
+    };
+    left_out.iter().map(finding).collect()
+}
+
+/// The findings about checks that are not run.
+pub(super) fn not_run(checks: &[Check], why: &str) -> Vec<Finding> {
+    let not = |c: &Check| Finding::of_check(&c.name, Verdict::NotLooked, format!("it was not run: {why}"));
+    checks.iter().map(not).collect()
+}
+
 /// A record of it, as of one that is taken down by whoever finds it.
 #[must_use]
 pub fn record(plan: RestorePlan) -> Record {
@@ -183,19 +210,7 @@ impl Judging<'_> {
             }
             None => (Vec::new(), None),
         };
-        for (place, why) in &planned.left_out {
-            let of = layout.filesystems.iter().find(|f| f.mount_point == *place);
-            findings.push(Finding {
-                mount_point: Some(place.clone()),
-                fstype: of.map(|f| f.fstype.clone()),
-                volume_id: None,
-                snapshot_id: None,
-                check: None,
-                offset: None,
-                verdict: Verdict::NotLooked,
-                what: format!("it is not put together here: {why}"),
-            });
-        }
+        findings.extend(not_put_together(layout, &planned.left_out));
         let faulty = findings.iter().any(|f| f.verdict == Verdict::Fault);
         match (made, &planned.plan) {
             (Some((made, together)), Some(plan)) if !faulty => {
@@ -204,10 +219,7 @@ impl Judging<'_> {
             _ => {
                 let why =
                     if faulty { "a filesystem has a fault" } else { "no filesystem is put together here" };
-                let not = |c: &Check| {
-                    Finding::of_check(&c.name, Verdict::NotLooked, format!("it was not run: {why}"))
-                };
-                findings.extend(self.checks.iter().map(not));
+                findings.extend(not_run(self.checks, why));
             }
         }
         Ok(findings)
@@ -307,7 +319,7 @@ impl Judging<'_> {
         }
         let members: &[Member] = &self.set.members;
         let judged = probe::judged(&mut readers, &sizes, members, layout).await;
-        let mut findings = judged.map_err(|e| e.to_string())?;
+        let mut findings = judged.map_err(|e| e.to_string())?.findings;
         for finding in &mut findings {
             if let Some(at) = finding.offset {
                 finding.what = format!("its disk cannot be read at byte {at}");
