@@ -23,6 +23,7 @@ pub enum Needing {
     List,
     Show,
     Wait,
+    /// `verify` at the levels that make no volume.
     Verify,
     /// `verify --level restore`.
     VerifyRestore,

@@ -54,7 +54,7 @@ fn what_cannot_be_believed_proves_nothing_and_a_fault_that_cannot_be_read_is_one
 
 #[test]
 fn a_fault_stands_until_a_later_look_as_deep_finds_none() {
-    use Level::{Arithmetic, Probe, Restore, Whole};
+    use Level::{Arithmetic, Mount, Probe, Restore, Whole};
     let of = |v: Option<(Level, &str)>, f: Option<(Level, &str)>| SnapshotSet {
         verified: v.map(|(level, time)| verified(level, time, 3)),
         verify_fault: f.map(|(level, time)| fault(level, time)),
@@ -73,6 +73,12 @@ fn a_fault_stands_until_a_later_look_as_deep_finds_none() {
         (Some((Whole, later)), Some((Restore, first)), true),
         (Some((Restore, later)), Some((Probe, first)), false),
         (Some((Restore, later)), Some((Restore, first)), false),
+        // A mount on a volume is one, too.
+        (Some((Restore, later)), Some((Mount, first)), false),
+        (Some((Mount, later)), Some((Restore, first)), true),
+        (Some((Mount, later)), Some((Whole, first)), true),
+        (Some((Whole, later)), Some((Mount, first)), true),
+        (Some((Mount, later)), Some((Probe, first)), false),
         (Some((Probe, first)), None, false),
     ] {
         let set = of(v, f);

@@ -190,6 +190,7 @@ impl<D: Direct> Mounting<'_, D> {
             let here = Here { mounting: self, fetcher, pieces, names: &names };
             let looked = here.look(&mut apart, findings, interrupt).await;
             if looked.is_err() {
+                // Nobody waits for what is read now.
                 shared.end();
             }
             apart.end().await;
@@ -197,6 +198,10 @@ impl<D: Direct> Mounting<'_, D> {
             // What was said then counts less than why nobody could read.
             if let (None, Some(e)) = (interrupt.pending(), shared.take_trouble().ec2) {
                 return Err(Stopped::Ec2(e));
+            }
+            if let (Err(_), Some(signal)) = (&looked, interrupt.pending()) {
+                left.iter().for_each(|left| (self.tell)(left));
+                return Err(Stopped::Signal(signal));
             }
             looked.map(|()| left)
         };
