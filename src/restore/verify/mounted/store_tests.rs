@@ -24,7 +24,7 @@ fn what_is_missing_is_named_and_what_was_never_written_is_zero() {
     assert_eq!(store.read(1, 0, 1), Err(Not::Missing(vec![0])), "the other volume has its own");
     store.put(0, 3, block(9));
     assert_eq!(store.read(0, 4 * BLOCK - 5, 100).unwrap(), [9; 5], "no more than there is");
-    assert_eq!(store.read(0, u64::MAX, 100).unwrap(), [], "nothing behind the end");
+    assert!(store.read(0, u64::MAX, 100).unwrap().is_empty(), "nothing behind the end");
 }
 
 #[test]
