@@ -140,7 +140,8 @@ async fn done(order: Order, files: &OwnedFd, devices: &Mutex<Vec<LoopDevice>>) -
         }
         Order::Judge { on, fstype, uuid, promises } => {
             let device = on.device();
-            let subject = Subject { fstype: &fstype, uuid: uuid.as_deref(), device: &device, others: &[], promises };
+            let subject =
+                Subject { fstype: &fstype, uuid: uuid.as_deref(), device: &device, others: &[], promises };
             let judged = judge::judge(&subject, &mut Interrupt::never()).await;
             let (verdict, what) = judged.map_err(|signal| format!("interrupted by {signal}"))?;
             Ok(Answer::Judged(verdict, what))
