@@ -3,10 +3,13 @@
 //! In: the choice. Out: ids of the new volumes (or JSON) on stdout, prose on stderr. Must never: exit before the end of
 //! the run while something is frozen.
 
+mod kept;
+
 use std::time::Duration;
 
 use clap::Args;
 
+use self::kept::OfKept;
 use super::start::{Ready, end, environment, listen, prepare_process};
 use super::{Choice, Global, Output, print, print_document, say};
 use crate::config::Loaded;
@@ -19,6 +22,7 @@ use crate::report;
 use crate::run::clone::{Outcome, clone, request, room};
 use crate::run::planned::Planned;
 use crate::run::{Job, create_request};
+use crate::sets::clones::ClonedVolume;
 
 #[derive(Debug, Args)]
 pub(super) struct Clone {
@@ -33,10 +37,15 @@ pub(super) struct Clone {
     /// Wait this long for another run to end, such as 10m.
     #[arg(long, value_name = "TIME", value_parser = crate::config::duration, default_value = "0s")]
     wait_lock: Duration,
+    #[command(flatten)]
+    kept: OfKept,
 }
 
 impl Clone {
     pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
+        if let Some(exit) = self.kept(global).await? {
+            return Ok(exit);
+        }
         let loaded = self.choice.load(global)?;
         if self.dry_run {
             return self.show(&loaded).await;
@@ -54,6 +63,12 @@ impl Clone {
             Output::Json => print_document(&record)?,
         }
         say(&report::clone::human(&record));
+        if record.clones.iter().any(ClonedVolume::stays) {
+            let run = &record.set.run_id;
+            say(&format!(
+                "`stillpoint restore {run}` attaches and mounts them, `stillpoint clone --delete {run}` deletes them"
+            ));
+        }
         if let Some(hint) = &hint {
             say(&format!("hint: {hint}"));
         }

@@ -4,6 +4,7 @@
 //! was checked, or leave what a failure has made without saying how it is taken back.
 
 mod check;
+mod clones;
 mod copying;
 mod document;
 mod in_place;
@@ -150,7 +151,10 @@ impl Restore {
         let plan = match &self.go_on {
             Some(id) => return self.carry_on(&account, id, &interrupt).await,
             None if self.in_place => self.plan_in_place(&account).await?,
-            None => self.plan(&account).await?,
+            None => match self.plan_of_clones(&account).await? {
+                Some(plan) => plan,
+                None => self.plan(&account).await?,
+            },
         };
         if self.output == Output::Text {
             say(&report::restore::plan(&plan));
@@ -203,21 +207,7 @@ impl Restore {
                     .hint(format!("`stillpoint show {}` lists what was mounted", set.id))
             })?,
         };
-        let asked = Asked {
-            reach,
-            to: self.to.clone().unwrap_or_else(|| {
-                let start = set.id.as_str().get(..8).unwrap_or_default();
-                PathBuf::from("/mnt/stillpoint").join(start)
-            }),
-            mounts,
-            read_only: self.read_only,
-            zone,
-            volume_type: self.volume_type.clone(),
-            iops: self.iops,
-            throughput: self.throughput,
-            key: self.key.clone(),
-            initialization_rate: self.init_rate,
-        };
+        let asked = self.asked(&set.id, reach, mounts, zone);
         let made = plan(&set, &layout, &snapshots, host, &asked).map_err(refused)?;
         let is_root = |v: &PlannedVolume| layout.volumes.iter().any(|l| l.id == v.source && l.boot);
         let mut made = made.sized(&layout, &self.size, self.grow).map_err(refused)?;
@@ -229,6 +219,22 @@ impl Restore {
             return Err(Error::new(Exit::Config, "the root device is not exchanged, and gets no size"));
         }
         Ok((made, layout))
+    }
+
+    fn asked(&self, set: &RunId, reach: Reach, mounts: Vec<PathBuf>, zone: Option<String>) -> Asked {
+        let start = set.as_str().get(..8).unwrap_or_default();
+        Asked {
+            reach,
+            to: self.to.clone().unwrap_or_else(|| PathBuf::from("/mnt/stillpoint").join(start)),
+            mounts,
+            read_only: self.read_only,
+            zone,
+            volume_type: self.volume_type.clone(),
+            iops: self.iops,
+            throughput: self.throughput,
+            key: self.key.clone(),
+            initialization_rate: self.init_rate,
+        }
     }
 
     async fn carry_on(&self, account: &Account, id: &RunId, interrupt: &Interrupt) -> Result<Exit, Error> {

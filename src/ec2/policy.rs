@@ -32,6 +32,8 @@ pub enum Needing {
     RestoreInPlace,
     /// `restore --root`, also without what `restore` needs.
     RestoreRoot,
+    /// `restore` of clones, beside what `restore` needs.
+    RestoreClone,
     /// `restore --warm used`, beside what `restore` needs.
     RestoreWarm,
     Image,
@@ -143,7 +145,7 @@ use Needing::{
 };
 
 /// Which command makes which call, and on what.
-const TABLE: [(On, &str, &[Needing]); 67] = [
+const TABLE: [(On, &str, &[Needing]); 69] = [
     (
         On::All,
         "DescribeInstances",
@@ -271,6 +273,8 @@ const TABLE: [(On, &str, &[Needing]); 67] = [
     // The label; what an incomplete run has made.
     (On::OfARun, "CreateTags", &[Needing::Clone]),
     (On::OfARun, "DeleteVolume", &[Needing::Clone]),
+    (On::OfARun, "AttachVolume", &[Needing::RestoreClone]),
+    (On::OfARun, "DetachVolume", &[Needing::RestoreClone]),
     // The variables that the instance boots with.
     (On::Attached, "GetInstanceUefiData", &[Image]),
     (On::OfASet, REGISTER, &[Image]),
@@ -547,6 +551,7 @@ mod tests {
                 Needing::RestoreRoot,
                 "DescribeInstances DescribeVolumes DescribeSnapshots DescribeReplaceRootVolumeTasks CreateReplaceRootVolumeTask CreateReplaceRootVolumeTask CreateReplaceRootVolumeTask CreateTags CreateReplaceRootVolumeTask",
             ),
+            (Needing::RestoreClone, "AttachVolume DetachVolume"),
             (Needing::RestoreWarm, "ebs:ListSnapshotBlocks"),
             (
                 Image,

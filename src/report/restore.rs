@@ -15,8 +15,11 @@ pub(crate) fn plan(plan: &RestorePlan) -> String {
     let mut text = String::new();
     let how = if plan.in_place.is_some() { "in place, " } else { "" };
     let _ = write!(text, "restore of {} {how}in {}", plan.set, plan.zone);
-    for volume in &plan.volumes {
-        let _ = write!(text, "\n  {}  in the place of {}", volume.snapshot, volume.source);
+    for (n, volume) in plan.volumes.iter().enumerate() {
+        let _ = match plan.clones.get(n) {
+            Some(clone) => write!(text, "\n  {clone}  a clone of {}", volume.source),
+            None => write!(text, "\n  {}  in the place of {}", volume.made_of(), volume.source),
+        };
         let _ = write!(text, "\n    {} GiB {}", volume.size_gib, volume.volume_type);
         if let Some(snapshot) = volume.grown_from {
             let _ = write!(text, " (the snapshot: {snapshot} GiB)");
@@ -89,7 +92,9 @@ pub(crate) fn thrown_away(plan: &RestorePlan) -> String {
         let _ = write!(
             text,
             "\n  {}  {} GiB {}, attached as {name}",
-            volume.snapshot, volume.size_gib, volume.volume_type
+            volume.made_of(),
+            volume.size_gib,
+            volume.volume_type
         );
         if let Some(rate) = volume.initialization_rate {
             let _ = write!(text, "\n    read at {rate} MiB/s (billed by the GiB of data)");

@@ -189,6 +189,9 @@ async fn own_identity<E: Volumes>(
         (None, Some(partition)) => {
             (disks::await_partition(on.root, volume, *partition, waiting.clock).await?, Vec::new())
         }
+        (None, None) if !record.plan.clones.is_empty() => {
+            (disks::await_cloned(on.root, volume, fstype, uuid, waiting.clock).await?, Vec::new())
+        }
         (None, None) => {
             (disks::await_filesystem(on.root, volume, fstype, uuid, waiting.clock).await?, Vec::new())
         }

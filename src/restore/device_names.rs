@@ -2,17 +2,13 @@
 //!
 //! In: what EC2 says of a host. Out: names, or a refusal. Pure. Must never: take an alias of a name that is in use.
 
-use super::plan::{Host, Refusal};
-
-fn no<T>(what: impl Into<String>, hint: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { what: what.into(), hint: hint.into() })
-}
+use super::plan::{Host, Refusal, no};
 
 /// Names that may be tried beside those that are wanted.
 const SPARE: usize = 4;
 
 /// Device names for so many volumes more, and some to spare.
-pub(super) fn names(host: &Host, wanted: usize) -> Result<Vec<String>, Refusal> {
+pub(super) fn names(host: &Host, wanted: usize) -> Result<(Vec<String>, Vec<String>), Refusal> {
     let taken = &host.view.device_names;
     if let Some(limit) = host.limit {
         let others = if limit.shared { host.view.interfaces + limit.instance_store } else { 0 };
@@ -37,7 +33,7 @@ pub(super) fn names(host: &Host, wanted: usize) -> Result<Vec<String>, Refusal> 
     let safe = ('f'..='p').rev().map(|c| format!("/dev/sd{c}"));
     let more = ('b'..='e').rev().chain(('q'..='z').rev()).map(|c| format!("/dev/sd{c}"));
     let many = ('b'..='c').flat_map(|a| ('a'..='z').map(move |b| format!("/dev/xvd{a}{b}")));
-    let free: Vec<String> =
+    let mut free: Vec<String> =
         safe.chain(more).chain(many).filter(|n| !used.contains(&letters(n))).take(wanted + SPARE).collect();
     if free.len() < wanted {
         return no(
@@ -45,5 +41,6 @@ pub(super) fn names(host: &Host, wanted: usize) -> Result<Vec<String>, Refusal> 
             "detach others first",
         );
     }
-    Ok(free)
+    let spare = free.split_off(wanted);
+    Ok((free, spare))
 }

@@ -95,6 +95,21 @@ pub async fn await_filesystem(
     until(|| filesystem(root, volume, fstype, uuid), clock).await
 }
 
+/// The same on a clone, which an earlier restore may have given another UUID: then the only one of its type is meant.
+///
+/// # Errors
+/// As [`await_filesystem`].
+pub async fn await_cloned(
+    root: &Path,
+    volume: &VolumeId,
+    fstype: &str,
+    uuid: Option<&str>,
+    clock: &dyn Clock,
+) -> Result<BlockDevice, String> {
+    let look = || filesystem(root, volume, fstype, uuid).or_else(|_| filesystem(root, volume, fstype, None));
+    until(look, clock).await
+}
+
 async fn until<T>(look: impl Fn() -> Result<T, String>, clock: &dyn Clock) -> Result<T, String> {
     let end = clock.elapsed() + LIMIT;
     loop {

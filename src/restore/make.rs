@@ -140,7 +140,9 @@ impl<E: Volumes> Waiting<'_, E> {
                     let volume = &plan.volumes[number];
                     (self.tell)(&format!(
                         "{id} of {} ({} GiB, {})",
-                        volume.snapshot, volume.size_gib, volume.volume_type
+                        volume.made_of(),
+                        volume.size_gib,
+                        volume.volume_type
                     ));
                     made(number, &id).map_err(Stopped::Here)?;
                     all.insert(number, id);

@@ -14,6 +14,7 @@
 //! touch what the set was taken of, or believe a tag where the data can be asked.
 
 pub mod carry_out;
+pub mod clones;
 pub mod copy_out;
 mod device_names;
 pub mod disks;

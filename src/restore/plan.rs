@@ -117,6 +117,9 @@ pub struct RestorePlan {
     /// What the volumes are put in the place of; none of a restore beside it.
     #[serde(default)]
     pub in_place: Option<InPlace>,
+    /// Clones that are used in place of volumes that are made, in the plan's order. They stay when it is taken back.
+    #[serde(default)]
+    pub clones: Vec<VolumeId>,
     /// What is copied out of it, before it is taken back.
     #[serde(default)]
     pub copies: Vec<copy_out::Wanted>,
@@ -130,8 +133,8 @@ pub struct RestorePlan {
 pub struct PlannedVolume {
     /// The volume that it takes the place of.
     pub source: VolumeId,
-    /// The snapshot.
-    pub snapshot: SnapshotId,
+    /// The snapshot; none of a clone, which is there already.
+    pub snapshot: Option<SnapshotId>,
     /// Size in GiB.
     pub size_gib: i32,
     /// The snapshot's, where that is less.
@@ -196,6 +199,14 @@ pub(super) fn no<T>(what: impl Into<String>, hint: impl Into<String>) -> Result<
     Err(Refusal { what: what.into(), hint: hint.into() })
 }
 
+impl PlannedVolume {
+    /// The snapshot, or the volume that it is a clone of.
+    #[must_use]
+    pub fn made_of(&self) -> &str {
+        self.snapshot.as_ref().map_or(self.source.as_str(), |s| s.as_str())
+    }
+}
+
 impl RestorePlan {
     /// Where a mount comes to be.
     #[must_use]
@@ -209,7 +220,7 @@ impl RestorePlan {
         let volume = self.volumes.get(number)?;
         Some(VolumeRequest {
             token: format!("{}-{number}", self.id),
-            snapshot: volume.snapshot.clone(),
+            snapshot: volume.snapshot.clone()?,
             zone: self.zone.clone(),
             volume_type: volume.volume_type.clone(),
             iops: volume.iops,
@@ -253,16 +264,13 @@ pub fn plan(
     let mut notes = Vec::new();
     let (names, spare_names) = match host {
         Some(host) => {
-            let mut all = names(host, volumes.len())?;
-            let spare = all.split_off(volumes.len());
-            (all.into_iter().map(Some).collect(), spare)
+            let (names, spare) = names(host, volumes.len())?;
+            (names.into_iter().map(Some).collect(), spare)
         }
         None => (vec![None; volumes.len()], Vec::new()),
     };
-    if host.is_some() && (asked.read_only || asked.reach == Reach::Attached) {
-        notes.push(
-            "take it back before a reboot: with the UUIDs of the originals, the boot could mount these instead".to_owned(),
-        );
+    if host.is_some() {
+        notes.extend(before_a_reboot(asked));
     }
     let mut planned = Vec::new();
     for (volume, device_name) in volumes.iter().zip(names) {
@@ -313,8 +321,16 @@ pub fn plan(
         spare_names,
         grow: false,
         in_place: None,
+        clones: Vec::new(),
         copies: Vec::new(),
         stack,
+    })
+}
+
+/// What may happen at a boot where the identities stay those of the originals.
+pub(super) fn before_a_reboot(asked: &Asked) -> Option<String> {
+    (asked.read_only || asked.reach == Reach::Attached).then(|| {
+        "take it back before a reboot: with the UUIDs of the originals, the boot could mount these instead".to_owned()
     })
 }
 
@@ -369,7 +385,7 @@ pub(super) fn filesystem_at<'l>(layout: &'l Layout, place: &Path) -> Result<&'l 
 }
 
 /// The filesystems that are meant, in the order in which they are mounted.
-fn chosen<'l>(layout: &'l Layout, asked: &Asked) -> Result<Vec<&'l SetFilesystem>, Refusal> {
+pub(super) fn chosen<'l>(layout: &'l Layout, asked: &Asked) -> Result<Vec<&'l SetFilesystem>, Refusal> {
     for wanted in &asked.mounts {
         filesystem_at(layout, wanted)?;
     }
@@ -420,7 +436,7 @@ fn planned_volume(
     tags.extend(own.take(room).cloned());
     Ok(PlannedVolume {
         source: volume.id.clone(),
-        snapshot: snapshot.clone(),
+        snapshot: Some(snapshot.clone()),
         size_gib: volume.size_gib,
         grown_from: None,
         volume_type: kind.to_owned(),

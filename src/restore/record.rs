@@ -17,8 +17,8 @@ use crate::ids::{RunId, VolumeId};
 
 /// Version of the file.
 const VERSION: u32 = 1;
-/// Of a restore in place: a build that does not know of these would take one for a restore beside, and its old volumes
-/// for nobody's.
+/// Of a restore in place, or of clones: a build that does not know of these would take one for a restore beside, the old
+/// volumes for nobody's, and the clones for volumes that it may delete.
 const IN_PLACE_VERSION: u32 = 2;
 /// No restore of 128 volumes is as long.
 const KEPT: Kept = Kept { folder: "restores", most: 4 << 20 };
@@ -66,11 +66,14 @@ impl Record {
     #[must_use]
     pub fn of(plan: RestorePlan) -> Self {
         Self {
-            version: if plan.in_place.is_some() { IN_PLACE_VERSION } else { VERSION },
+            version: match plan.in_place.is_some() || !plan.clones.is_empty() {
+                true => IN_PLACE_VERSION,
+                false => VERSION,
+            },
+            made: plan.clones.iter().cloned().enumerate().collect(),
             plan,
             began: Timestamp::now(),
             folders: Vec::new(),
-            made: BTreeMap::new(),
             on: BTreeMap::new(),
             at_target: false,
             done: false,

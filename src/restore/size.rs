@@ -72,7 +72,7 @@ impl RestorePlan {
                 return no(
                     format!(
                         "{gib} GiB are less than the {snapshot} GiB of {}, the snapshot of {id}",
-                        volume.snapshot
+                        volume.made_of()
                     ),
                     "a volume cannot be smaller than its snapshot",
                 );

@@ -42,7 +42,7 @@ fn made(kind: &str) -> (RestorePlan, Layout) {
     };
     let planned = |n: usize| PlannedVolume {
         source: volume(n),
-        snapshot: format!("snap-{n:017x}").parse().unwrap(),
+        snapshot: format!("snap-{n:017x}").parse().ok(),
         size_gib: 8,
         grown_from: None,
         volume_type: kind.into(),
@@ -76,6 +76,7 @@ fn made(kind: &str) -> (RestorePlan, Layout) {
         spare_names: vec![],
         grow: false,
         in_place: None,
+        clones: Vec::new(),
         copies: Vec::new(),
         stack: Default::default(),
     };

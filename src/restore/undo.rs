@@ -137,7 +137,7 @@ pub(super) fn kept_by_others(on: Here<'_>, id: &RunId) -> Result<BTreeMap<Volume
 
 /// Why a volume with the tag is not one whose id this host did not get to note: killed in the call that makes it.
 fn not_of(record: &Record, volume: &VolumeView) -> Option<String> {
-    let planned = record.plan.volumes.iter().any(|v| Some(&v.snapshot) == volume.snapshot.as_ref());
+    let planned = record.plan.volumes.iter().any(|v| v.snapshot.is_some() && v.snapshot == volume.snapshot);
     if !planned {
         return Some("it was not made of a snapshot that this restore is of".to_owned());
     }
@@ -193,7 +193,13 @@ pub async fn undo<E: Volumes>(
         }
     }
     take_apart(remains, waiting.clock, waiting.tell, on).await?;
-    waiting.take_away(&remains.volumes, instance).await?;
+    match remains.record.as_ref().is_some_and(|r| !r.plan.clones.is_empty()) {
+        true => {
+            let ids: Vec<VolumeId> = remains.volumes.iter().map(|v| v.id.clone()).collect();
+            waiting.detach(&ids, instance).await?;
+        }
+        false => waiting.take_away(&remains.volumes, instance).await?,
+    }
     hide::reveal(on.root, &remains.id).await.map_err(|e| here(format!("rules for udev stay: {e}")))?;
     let planned = remains.record.iter().flat_map(|r| &r.plan.volumes);
     links::give_back(on.root, &planned.map(|v| v.source.clone()).collect::<Vec<_>>()).await;

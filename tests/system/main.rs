@@ -13,6 +13,7 @@ mod apart;
 mod aws;
 mod busy;
 mod clone;
+mod cloned;
 mod containers;
 mod copies;
 mod copy_out;

@@ -71,9 +71,9 @@ impl<'a> OfRestore<'a> {
     /// A restore that is planned, or done.
     pub fn of(plan: &'a RestorePlan, done: Option<&Done>, state: &'static str) -> Self {
         let volumes = plan.volumes.iter().enumerate().map(|(n, v)| OfVolume {
-            id: done.and_then(|d| Some(d.volumes.get(n)?.id.clone())),
+            id: done.and_then(|d| Some(d.volumes.get(n)?.id.clone())).or(plan.clones.get(n).cloned()),
             source: Some(v.source.clone()),
-            snapshot: Some(v.snapshot.clone()),
+            snapshot: v.snapshot.clone(),
             size_gib: v.size_gib,
             volume_type: Some(v.volume_type.clone()),
             device_name: v.device_name.clone(),

@@ -3,6 +3,8 @@
 //! In: tags of volumes and tasks. Out: lines or a document on stdout. Must never: print what a tag says without making it
 //! printable.
 
+use std::path::Path;
+
 use super::super::sets::Account;
 use super::super::{Output, print, print_document, say};
 use super::document::{Document, OfRestore, OfVolume, VERSION};
@@ -12,7 +14,8 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::ids::RunId;
 use crate::path_encoding::printable;
-use crate::restore::plan::{RESTORE_OF_TAG, RESTORE_VOLUME_TAG};
+use crate::restore::plan::{RESTORE_OF_TAG, RESTORE_VOLUME_TAG, RestorePlan};
+use crate::restore::record;
 use crate::restore::root::follow;
 
 impl Restore {
@@ -22,7 +25,9 @@ impl Restore {
         let which = Which::WithTag(RESTORE_TAG.to_owned());
         let asked = async || ec2.inner().volumes_that_are(&which).await;
         let volumes = ec2.call("DescribeVolumes", asked).await.map_err(Error::from)?;
+        let of_clones = of_clones(&account.loaded.settings.state_dir)?;
         let mut all = of_volumes(volumes, &account.region);
+        all.extend(of_clones.iter().map(|plan| OfRestore::of(plan, None, "there")));
         match follow::all(&ec2, None).await {
             Ok(roots) => all.extend(roots.iter().map(|r| OfRestore::of_task(r, &account.region))),
             Err(e) if e.denied() => {
@@ -45,6 +50,23 @@ impl Restore {
         }
         Ok(Exit::Ok)
     }
+}
+
+/// What this host has attached of clones: nothing of theirs carries the tag of a restore.
+fn of_clones(state_dir: &Path) -> Result<Vec<RestorePlan>, Error> {
+    let unread = |e: std::io::Error| {
+        Error::new(Exit::Config, format!("what this host remembers of restores cannot be read: {e}"))
+    };
+    let mut plans = Vec::new();
+    for id in record::all(state_dir).map_err(unread)? {
+        // One that cannot be read is said by whatever takes it back.
+        if let Ok(Some(record)) = record::read(state_dir, &id)
+            && !record.plan.clones.is_empty()
+        {
+            plans.push(record.plan);
+        }
+    }
+    Ok(plans)
 }
 
 fn of_volumes(volumes: Vec<VolumeView>, region: &str) -> Vec<OfRestore<'_>> {

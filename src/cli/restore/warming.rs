@@ -56,8 +56,15 @@ impl Restore {
             Warm::Used => {
                 let direct = account.direct(1).await?;
                 let direct = Repeating::for_each_call(&direct, &account.loaded.settings.ec2);
-                for volume in &plan.volumes {
-                    let asked = async || direct.inner().readable(&volume.snapshot).await;
+                if !plan.clones.is_empty() {
+                    return Err(Error::new(
+                        Exit::Usage,
+                        "--warm used goes by snapshots, and these are clones",
+                    )
+                    .hint("EC2 initialises them by itself; --warm all reads them"));
+                }
+                for snapshot in plan.volumes.iter().filter_map(|v| v.snapshot.as_ref()) {
+                    let asked = async || direct.inner().readable(snapshot).await;
                     direct.call("ListSnapshotBlocks", asked).await.map_err(|e| {
                         Error::from(e)
                             .hint("`stillpoint iam-policy restore-warm` has it; --warm all needs nothing")
@@ -123,12 +130,12 @@ impl Restore {
                 };
                 for (made, planned) in done.volumes.iter().zip(&plan.volumes) {
                     let (file, bytes, disk) = opened(&made.id).map_err(cold)?;
-                    let ranges = match &direct {
-                        Some(direct) => {
+                    let ranges = match (&direct, &planned.snapshot) {
+                        (Some(direct), Some(snapshot)) => {
                             let direct = Repeating::for_each_call(direct, &account.loaded.settings.ec2);
-                            blocks::of_snapshot(&direct, &planned.snapshot).await?
+                            blocks::of_snapshot(&direct, snapshot).await?
                         }
-                        None => std::iter::once(0..bytes).collect(),
+                        _ => std::iter::once(0..bytes).collect(),
                     };
                     all.push(Disk { name: format!("{} {disk}", made.id), file, ranges });
                 }

@@ -42,7 +42,12 @@ impl Namespace {
 
     /// Nothing mounted.
     pub fn empty(volumes: &[(&str, Fs)]) -> Self {
-        let rig = Rig::formatted(volumes, "");
+        Self::with(volumes, "")
+    }
+
+    /// Nothing mounted, and this scenario for ebs-sim.
+    pub fn with(volumes: &[(&str, Fs)], scenario: &str) -> Self {
+        let rig = Rig::formatted(volumes, scenario);
         let mut holder = rig
             .view("sh", &["-c", "echo ready; exec cat >/dev/null"])
             .stdin(Stdio::piped()) // ends with the test, however that ends
