@@ -26,8 +26,7 @@ use crate::ids::{InstanceId, RunId, VolumeId};
 use crate::path_encoding::printable;
 use crate::report;
 use crate::report::sets::{Copied, InBin, Listed};
-use crate::restore::plan::{RESTORE_HOST_TAG, RESTORE_OF_TAG};
-use crate::restore::verify::restored::UNTIL_TAG;
+use crate::restore::plan::{RESTORE_HOST_TAG, RESTORE_OF_TAG, UNTIL_TAG};
 use crate::sets::facts::{facts, group, interval};
 use crate::sets::find::{bin, clocks, find, snapshots};
 use crate::sets::holds::{bases, of_tags};
@@ -134,7 +133,7 @@ struct Here {
     volumes: Vec<LeftVolume>,
 }
 
-/// A volume that a verify has made, and that is there.
+/// A volume that was to be there for a time, of a verify or a restore, and that is there.
 #[derive(Debug, Serialize)]
 struct LeftVolume {
     id: VolumeId,
@@ -169,8 +168,8 @@ impl LeftVolume {
         let still =
             if self.until.is_some_and(|until| until > now) { "is, or is left, of" } else { "is left of" };
         format!(
-            "{id} ({size_gib} GiB, {state}) {still} a verify of {host}: `stillpoint verify --clean-up` there, or \
-             `restore --undo {restore}`"
+            "{id} ({size_gib} GiB, {state}) {still} a verify or restore of {host}: `stillpoint restore --clean-up` \
+             there, or `restore --undo {restore}`"
         )
     }
 }
@@ -288,7 +287,7 @@ impl List {
         Ok(Here { region: account.region.clone(), listed, strangers: found.strangers, volumes })
     }
 
-    /// Volumes of verifies. Without the permission to look, the sets are listed all the same.
+    /// Volumes that were to be there for a time. Without the permission to look, the sets are listed all the same.
     async fn left_volumes(&self, account: &Account) -> Vec<LeftVolume> {
         let ec2 = account.calls();
         let which = Which::WithTag(UNTIL_TAG.to_owned());
@@ -296,7 +295,7 @@ impl List {
         let found = match ec2.call("DescribeVolumes", asked).await {
             Ok(found) => found,
             Err(e) => {
-                say(&format!("volumes that a verify may have left are not known: {e}"));
+                say(&format!("volumes that a verify or a restore may have left are not known: {e}"));
                 return Vec::new();
             }
         };

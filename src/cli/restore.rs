@@ -4,6 +4,7 @@
 //! was checked, or leave what a failure has made without saying how it is taken back.
 
 mod check;
+mod clean_up;
 mod clones;
 mod copying;
 mod document;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use jiff::Timestamp;
 
 pub(super) use self::check::may_create;
 use self::check::{unit, zone};
@@ -52,7 +54,7 @@ use crate::sets::layout::{Layout, layout};
 #[derive(Debug, Args)]
 pub(super) struct Restore {
     /// The start of a set's id, or one of its snapshots.
-    #[arg(value_parser = set_name, required_unless_present_any = ["undo", "go_on", "left"])]
+    #[arg(value_parser = set_name, required_unless_present_any = ["undo", "go_on", "left", "clean_up"])]
     set: Option<SetName>,
     /// Mount its filesystems beneath this folder, which is made or empty [default: /mnt/stillpoint/ and the start of
     /// the set's id].
@@ -111,9 +113,15 @@ pub(super) struct Restore {
     init_rate: Option<i32>,
     #[command(flatten)]
     warming: Warming,
+    /// Nobody needs it after this time, such as 8h: then `restore --clean-up`, which a timer runs, takes it back.
+    #[arg(long = "for", value_name = "TIME", value_parser = config::duration, conflicts_with_all = ["in_place", "root", "copy_out", "go_on", "undo", "left"])]
+    lasts: Option<Duration>,
     /// Print what would be made, and stop.
     #[arg(long, short = 'n')]
     dry_run: bool,
+    /// Take back the restores of this host whose time is over.
+    #[arg(long, conflicts_with_all = ["set", "go_on", "left", "undo"])]
+    clean_up: bool,
     /// Take a restore back: unmount, detach and delete its volumes.
     #[arg(long, value_name = "ID", conflicts_with_all = ["set", "go_on", "left"])]
     undo: Option<RunId>,
@@ -131,6 +139,9 @@ pub(super) struct Restore {
 impl Restore {
     pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
         let interrupt = listen()?;
+        if self.clean_up {
+            return self.take_back_what_is_over(global, &interrupt).await;
+        }
         let loaded = global.load(None, config::Overrides::default())?;
         let account =
             Account::connected(loaded.clone(), self.is_of_this_host(&loaded.settings.state_dir)?).await?;
@@ -234,6 +245,10 @@ impl Restore {
             throughput: self.throughput,
             key: self.key.clone(),
             initialization_rate: self.init_rate,
+            until: self.lasts.map(|lasts| {
+                let until = Timestamp::now().saturating_add(lasts).unwrap_or(Timestamp::MAX);
+                Timestamp::from_second(until.as_second()).unwrap_or(until)
+            }),
         }
     }
 

@@ -67,6 +67,9 @@ pub(crate) fn plan(plan: &RestorePlan) -> String {
         text.push_str("\n  put together on the new disks, as by hand:");
         by_hand.iter().for_each(|command| _ = write!(text, "\n    {}", printable(command)));
     }
+    if let Some(until) = plan.until {
+        let _ = write!(text, "\n  until {until:.0}: then `restore --clean-up`, or its timer, takes it back");
+    }
     match (plan.reach, plan.read_only) {
         (Reach::Mounted, true) => {
             text.push_str("\n  read-only: no journal is replayed, and they keep the UUIDs of the originals");

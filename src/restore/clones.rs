@@ -115,6 +115,7 @@ pub fn plan(
         spare_names,
         grow: false,
         in_place: None,
+        until: asked.until,
         clones: ids,
         copies: Vec::new(),
     })

@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::copy_out;
@@ -28,6 +29,8 @@ pub const RESTORE_OF_TAG: &str = "stillpoint:restore-of";
 pub const RESTORE_VOLUME_TAG: &str = "stillpoint:restore-volume";
 /// The host that it is for.
 pub const RESTORE_HOST_TAG: &str = "stillpoint:restore-host";
+/// Until when a volume may be there. Later, nobody needs it any more.
+pub const UNTIL_TAG: &str = "stillpoint:until";
 
 /// Types of volumes (EBS guide, "Amazon EBS volume types").
 pub const TYPES: [&str; 7] = ["gp2", "gp3", "io1", "io2", "st1", "sc1", "standard"];
@@ -69,6 +72,8 @@ pub struct Asked {
     pub key: Option<String>,
     /// See [`VolumeRequest::initialization_rate`].
     pub initialization_rate: Option<i32>,
+    /// Nobody needs it later: [`super::undo::over`] finds it then.
+    pub until: Option<Timestamp>,
 }
 
 /// The host that volumes are attached to.
@@ -117,6 +122,9 @@ pub struct RestorePlan {
     /// What the volumes are put in the place of; none of a restore beside it.
     #[serde(default)]
     pub in_place: Option<InPlace>,
+    /// Nobody needs it later.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
     /// Clones that are used in place of volumes that are made, in the plan's order. They stay when it is taken back.
     #[serde(default)]
     pub clones: Vec<VolumeId>,
@@ -321,6 +329,7 @@ pub fn plan(
         spare_names,
         grow: false,
         in_place: None,
+        until: asked.until,
         clones: Vec::new(),
         copies: Vec::new(),
         stack,
@@ -428,6 +437,7 @@ fn planned_volume(
         (RESTORE_VOLUME_TAG.to_owned(), volume.id.to_string()),
     ];
     tags.extend(host.map(|h| (RESTORE_HOST_TAG.to_owned(), h.id.to_string())));
+    tags.extend(asked.until.map(|until| (UNTIL_TAG.to_owned(), until.to_string())));
     // The volume's own, as they were copied to its snapshot.
     let own = snapshot_tags
         .iter()

@@ -71,6 +71,7 @@ fn asked() -> Asked {
         throughput: None,
         key: None,
         initialization_rate: None,
+        until: None,
     }
 }
 

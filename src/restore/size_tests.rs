@@ -76,6 +76,7 @@ fn made(kind: &str) -> (RestorePlan, Layout) {
         spare_names: vec![],
         grow: false,
         in_place: None,
+        until: None,
         clones: Vec::new(),
         copies: Vec::new(),
         stack: Default::default(),

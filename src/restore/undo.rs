@@ -11,12 +11,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::carry_out::Here;
 use super::in_place::Stage;
 use super::make::{Stopped, Waiting};
-use super::plan::RESTORE_OF_TAG;
+use super::plan::{RESTORE_OF_TAG, RestorePlan};
 use super::record::{self, Record};
 use super::{disks, hide, links, mounts, stack};
 use crate::clock::Clock;
@@ -172,6 +172,23 @@ fn is_mounted(volume: &VolumeView, on: Here<'_>) -> Result<bool, String> {
     let devices = stack::on(on.root, std::slice::from_ref(&volume.id))?;
     let lines = mountinfo::read(Path::new("/"), "self").map_err(|e| e.to_string())?.lines;
     Ok(devices.iter().any(|d| !disks::mounts_of(&lines, d).is_empty()))
+}
+
+/// The restores of this host that nobody needs any more. What a verify has left, the next verify takes down.
+///
+/// # Errors
+/// When what this host remembers cannot be read.
+pub fn over(on: Here<'_>, now: Timestamp) -> std::io::Result<Vec<RestorePlan>> {
+    let mut over = Vec::new();
+    for id in record::all(on.state_dir)? {
+        let Some(record) = record::read(on.state_dir, &id)? else { continue };
+        let is_over = record.plan.until.is_some_and(|until| until <= now);
+        // What is in use in the place of others is never taken back by time.
+        if is_over && record.plan.in_place.is_none() && !record.verify {
+            over.push(record.plan);
+        }
+    }
+    Ok(over)
 }
 
 /// Takes it back.

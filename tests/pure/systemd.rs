@@ -14,6 +14,9 @@ const VERIFY_TIMER: &str = include_str!("../../systemd/stillpoint-verify@.timer"
 const VERIFY_RESTORE: &str = include_str!("../../systemd/stillpoint-verify-restore@.service");
 const VERIFY_RESTORE_TIMER: &str = include_str!("../../systemd/stillpoint-verify-restore@.timer");
 
+const CLEAN_UP: &str = include_str!("../../systemd/stillpoint-clean-up.service");
+const CLEAN_UP_TIMER: &str = include_str!("../../systemd/stillpoint-clean-up.timer");
+
 /// The values of a key, in order.
 fn values<'a>(unit: &'a str, key: &str) -> Vec<&'a str> {
     unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('=')).collect()
@@ -37,6 +40,8 @@ fn systemd_accepts_the_units() {
         ("stillpoint-verify@default.timer", VERIFY_TIMER),
         ("stillpoint-verify-restore@default.service", VERIFY_RESTORE),
         ("stillpoint-verify-restore@default.timer", VERIFY_RESTORE_TIMER),
+        ("stillpoint-clean-up.service", CLEAN_UP),
+        ("stillpoint-clean-up.timer", CLEAN_UP_TIMER),
     ]
     .map(|(name, text)| {
         let path = dir.path().join(name);

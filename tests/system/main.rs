@@ -65,6 +65,7 @@ mod units;
 mod unmount;
 mod upgrade;
 mod restore;
+mod restore_for;
 mod restore_size;
 mod root;
 mod verify;

@@ -2,6 +2,7 @@
 //!
 //! In: a plan, what was done of it. Out: a document. Must never: say `done` of what was only planned.
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::ec2::roots::TaskState;
@@ -31,6 +32,7 @@ pub(super) struct OfRestore<'a> {
     pub region: &'a str,
     pub state: &'static str,
     pub in_place: bool,
+    pub until: Option<Timestamp>,
     pub root: Option<OfRootTask>,
     pub volumes: Vec<OfVolume>,
     pub mounts: Vec<OfMount>,
@@ -97,6 +99,7 @@ impl<'a> OfRestore<'a> {
             region: &plan.region,
             state,
             in_place: plan.in_place.is_some(),
+            until: plan.until,
             root: None,
             volumes: volumes.collect(),
             mounts: mounts.collect(),
@@ -113,6 +116,7 @@ impl<'a> OfRestore<'a> {
             region,
             state: "planned",
             in_place: false,
+            until: None,
             root: Some(OfRootTask {
                 instance: plan.instance.clone(),
                 task: None,
@@ -148,6 +152,7 @@ impl<'a> OfRestore<'a> {
                 _ => "under-way",
             },
             in_place: false,
+            until: None,
             root: Some(OfRootTask {
                 instance: task.instance.clone(),
                 task: Some(task.id.clone()),

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::ids::RunId;
 use crate::path_encoding::printable;
-use crate::restore::plan::{RESTORE_OF_TAG, RESTORE_VOLUME_TAG, RestorePlan};
+use crate::restore::plan::{RESTORE_OF_TAG, RESTORE_VOLUME_TAG, RestorePlan, UNTIL_TAG};
 use crate::restore::record;
 use crate::restore::root::follow;
 
@@ -80,6 +80,7 @@ fn of_volumes(volumes: Vec<VolumeView>, region: &str) -> Vec<OfRestore<'_>> {
                 region,
                 state: "there",
                 in_place: volume.tag(IN_PLACE_TAG).is_some(),
+                until: volume.tag(UNTIL_TAG).and_then(|t| t.parse().ok()),
                 root: None,
                 volumes: Vec::new(),
                 mounts: Vec::new(),
@@ -108,7 +109,12 @@ fn of_volumes(volumes: Vec<VolumeView>, region: &str) -> Vec<OfRestore<'_>> {
 fn lines(restore: &OfRestore<'_>) -> String {
     let set = restore.set.as_ref().map_or("?", RunId::as_str);
     let how = if restore.in_place { ", in place" } else { "" };
-    let mut text = format!("{} of {set}{how}", restore.id);
+    let until = match restore.until {
+        Some(until) if until <= jiff::Timestamp::now() => format!(", over since {until:.0}"),
+        Some(until) => format!(", until {until:.0}"),
+        None => String::new(),
+    };
+    let mut text = format!("{} of {set}{how}{until}", restore.id);
     if let Some(root) = &restore.root {
         let task = root.task.as_ref().map_or("", |id| id.as_str());
         let replaced = root.replaced.as_ref().map_or("?", |id| id.as_str());

@@ -48,8 +48,6 @@ use crate::sets::tags::reserved;
 
 pub use super::judge::has_tool;
 
-/// Until when a volume may be there, in its tags. Later, whoever made it is not there any more.
-pub const UNTIL_TAG: &str = "stillpoint:until";
 /// No verify takes as long.
 const LONGEST: SignedDuration = SignedDuration::from_hours(24);
 /// How long a device may be in use after its last user was killed.
@@ -101,6 +99,7 @@ pub fn planned(
         throughput: None,
         key: None,
         initialization_rate: volume.initialization_rate,
+        until: Some(until()),
     };
     let volumes: Vec<_> = layout.volumes.iter().collect();
     let (mut mounts, mut left_out) = (Vec::new(), Vec::new());
@@ -127,8 +126,6 @@ pub fn planned(
         let recorded = of.map_or("", |f| f.options.as_str());
         filesystem.options = options::of(&filesystem.fstype, recorded, true);
     }
-    let until = Timestamp::now().checked_add(LONGEST).unwrap_or(Timestamp::MAX);
-    let until = Timestamp::from_second(until.as_second()).unwrap_or(until);
     for made in &mut plan.volumes {
         // What the original had is paid for by the second, and no fsck needs it.
         if volume.volume_type.is_none() {
@@ -136,7 +133,6 @@ pub fn planned(
         }
         // By the original's own tags, somebody's policy would take it for the original, and back it up.
         made.tags.retain(|(key, _)| reserved(key).is_some());
-        made.tags.push((UNTIL_TAG.to_owned(), until.to_string()));
     }
     Ok(Planned { plan: Some(plan), left_out })
 }
@@ -163,6 +159,12 @@ pub(super) fn not_put_together(layout: &Layout, left_out: &LeftOut) -> Vec<Findi
 pub(super) fn not_run(checks: &[Check], why: &str) -> Vec<Finding> {
     let not = |c: &Check| Finding::of_check(&c.name, Verdict::NotLooked, format!("it was not run: {why}"));
     checks.iter().map(not).collect()
+}
+
+/// Later, whoever made it is not there any more.
+fn until() -> Timestamp {
+    let until = Timestamp::now().checked_add(LONGEST).unwrap_or(Timestamp::MAX);
+    Timestamp::from_second(until.as_second()).unwrap_or(until)
 }
 
 /// A record of it, as of one that is taken down by whoever finds it.
