@@ -39,6 +39,7 @@ use crate::host::lock::FileLock;
 use crate::ids::RunId;
 use crate::interrupt::Interrupt;
 use crate::report;
+use crate::restore::before_start;
 use crate::restore::carry_out::{Done, Here, carry_out};
 use crate::restore::copy_out;
 use crate::restore::in_place::Unstarted;
@@ -222,6 +223,12 @@ impl Restore {
         let made = plan(&set, &layout, &snapshots, host, &asked).map_err(refused)?;
         let is_root = |v: &PlannedVolume| layout.volumes.iter().any(|l| l.id == v.source && l.boot);
         let mut made = made.sized(&layout, &self.size, self.grow).map_err(refused)?;
+        if made.reach == Reach::Mounted && copies.is_empty() && !self.in_place {
+            let mounted: Vec<_> = (layout.filesystems.iter())
+                .filter(|f| made.filesystems.iter().any(|m| m.source == f.mount_point))
+                .collect();
+            made.before_start = before_start::commands(&layout.applications, &mounted, &made.to);
+        }
         if !copies.is_empty() {
             made.to = copy_out::folder(&account.loaded.settings.state_dir, &made.id);
             made.copies = copies;
@@ -295,6 +302,10 @@ impl Restore {
             Ok(done) => {
                 say(&format!("{} is restored", record.plan.set));
                 say(&format!("`stillpoint restore --undo {id}` takes it back"));
+                if !record.plan.before_start.is_empty() {
+                    say("before a database is started on it, by hand (docs/databases.md):");
+                    record.plan.before_start.iter().for_each(|command| say(&format!("  {command}")));
+                }
                 if let Some(exit) = self.warm(account, &record.plan, &done, interrupt).await? {
                     return Ok(exit);
                 }

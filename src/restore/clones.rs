@@ -116,6 +116,7 @@ pub fn plan(
         grow: false,
         in_place: None,
         until: asked.until,
+        before_start: Vec::new(),
         clones: ids,
         copies: Vec::new(),
     })

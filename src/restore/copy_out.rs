@@ -71,9 +71,7 @@ pub fn wanted(paths: &[PathBuf], all: &[SetFilesystem]) -> Result<(Vec<PathBuf>,
         let Some(on) = places.iter().rfind(|p| path.starts_with(p.at)) else {
             return Err(format!("{} is on no filesystem of the set", shown(path)));
         };
-        let below = path.strip_prefix(on.at).unwrap_or(Path::new(""));
-        // Without a slash at its end, where it is the place itself.
-        let at: PathBuf = on.restored.join(below).components().collect();
+        let at = on.restored(path);
         mounts.push(on.filesystem.mount_point.clone());
         for inner in places.iter().filter(|p| p.at != path && p.at.starts_with(path)) {
             let beneath = at.join(inner.at.strip_prefix(path).unwrap_or(inner.at));
@@ -102,7 +100,21 @@ struct Place<'a> {
     filesystem: &'a SetFilesystem,
 }
 
+/// Where a path of the set's host is beneath the folder that its filesystems are restored to; none where it is on none of
+/// these filesystems.
+#[must_use]
+pub fn restored(path: &Path, of: &[&SetFilesystem]) -> Option<PathBuf> {
+    let places = of.iter().flat_map(|f| Place::all(f)).filter(|p| path.starts_with(p.at));
+    places.max_by_key(|p| p.at.components().count()).map(|on| on.restored(path))
+}
+
 impl<'a> Place<'a> {
+    /// Where a path below it is. Without a slash at its end, where it is the place itself.
+    fn restored(&self, path: &Path) -> PathBuf {
+        let below = path.strip_prefix(self.at).unwrap_or(Path::new(""));
+        self.restored.join(below).components().collect()
+    }
+
     fn all(filesystem: &'a SetFilesystem) -> impl Iterator<Item = Self> {
         let relative = |path: &Path| path.strip_prefix("/").unwrap_or(path).to_owned();
         let all = std::iter::once(&filesystem.mount_point).chain(&filesystem.also);

@@ -13,6 +13,7 @@
 //! In: a set as it was read from tags, EC2, the host. Out: plans, mounts, reports. Must never: write to a snapshot,
 //! touch what the set was taken of, or believe a tag where the data can be asked.
 
+pub mod before_start;
 pub mod carry_out;
 pub mod clones;
 pub mod copy_out;

@@ -122,6 +122,9 @@ pub struct RestorePlan {
     /// What the volumes are put in the place of; none of a restore beside it.
     #[serde(default)]
     pub in_place: Option<InPlace>,
+    /// What a person does before a database is started on it, as commands.
+    #[serde(default)]
+    pub before_start: Vec<String>,
     /// Nobody needs it later.
     #[serde(default)]
     pub until: Option<Timestamp>,
@@ -330,6 +333,7 @@ pub fn plan(
         grow: false,
         in_place: None,
         until: asked.until,
+        before_start: Vec::new(),
         clones: Vec::new(),
         copies: Vec::new(),
         stack,

@@ -77,6 +77,7 @@ fn made(kind: &str) -> (RestorePlan, Layout) {
         grow: false,
         in_place: None,
         until: None,
+        before_start: Vec::new(),
         clones: Vec::new(),
         copies: Vec::new(),
         stack: Default::default(),

@@ -48,7 +48,8 @@ pub fn by_hand(recipe: &Recipe, mount: &Mounted) -> String {
     command
 }
 
-fn quoted(text: &str) -> String {
+/// A word, for a shell.
+pub(crate) fn quoted(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-=,:@+".contains(&b);
     if !text.is_empty() && text.bytes().all(plain) {
         text.to_owned()

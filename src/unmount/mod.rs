@@ -9,7 +9,7 @@
 //! as it was. Must never: unmount by force, or lazily what it did not mount itself a moment before, touch a
 //! mount that no recipe covers, or leave out a mount that its recipe cannot make again.
 
-mod by_hand;
+pub(crate) mod by_hand;
 pub mod claim;
 pub mod covered;
 pub mod holders;

@@ -1,6 +1,7 @@
 //! A set that is restored, and the databases in it checked by their own programs.
 
 use std::path::Path;
+use std::process::Command;
 
 use rig::postgresql::Cluster;
 use rig::{Fs, Rig, sh};
@@ -61,6 +62,51 @@ fn postgresql_is_started_on_what_was_restored_and_checked() {
     let set = take(&rig);
     let said = verify(&rig, &set, 24);
     assert!(said.starts_with("fault: ") && said.contains("pg_amcheck finds errors"), "{said}");
+}
+
+/// What `restore` prints is given to a shell as it is, and then the copy runs beside its original.
+#[test]
+fn postgresql_runs_on_a_copy_by_what_restore_prints() {
+    let rig = Rig::start(&[("data", Fs::Ext4), ("wal", Fs::Xfs)]);
+    let cluster = Cluster::create(&rig, &rig.mount("data"), &rig.mount("wal"), "pg", "");
+    let tablespace = rig::postgresql::folder(&rig.mount("wal").join("fast"));
+    cluster.sql(&format!("CREATE TABLESPACE fast LOCATION '{}'", tablespace.display()));
+    cluster.sql("CREATE TABLE t TABLESPACE fast AS SELECT g FROM generate_series(1, 20000) g");
+    rig.configure(&cluster.section(""));
+    let set = take(&rig);
+    cluster.sql("DROP TABLE t");
+
+    let to = rig.path("copy");
+    let words = rig.tail(Command::new(rig::stillpoint()), &["restore", &set, "--to", to.to_str().unwrap()]);
+    let words: Vec<_> = std::iter::once(words.get_program()).chain(words.get_args()).collect();
+    let restore = words.iter().map(|w| w.to_str().unwrap()).collect::<Vec<_>>().join(" ");
+    let run = rig::postgresql::folder(&rig.path("copy-run"));
+    let script = format!(
+        "set -e; {restore} 2>{run}/said || {{ cat {run}/said; exit 1; }}
+         sed -n '/^before a database/,$p' {run}/said | sed 1d >{run}/commands; sh -e {run}/commands
+         start=$(sed -n 's/^ *# start: postgres//p' {run}/commands)
+         readlink -f {to}{data}/pg_wal {to}{data}/pg_tblspc/*
+         setpriv --reuid=postgres --regid=postgres --init-groups --pdeathsig=QUIT \\
+             sh -c \"exec {postgres} $start -k {run}\" >{run}/log 2>&1 &
+         for n in $(seq 300); do {psql} -h {run} -p 5433 -U postgres -tAc 'SELECT count(*) FROM t' 2>/dev/null && exit; sleep 0.1; done
+         cat {run}/log; exit 1",
+        run = run.display(),
+        to = to.display(),
+        data = cluster.data.display(),
+        postgres = rig::postgresql::program("postgres").display(),
+        psql = rig::postgresql::program("psql").display(),
+    );
+    let ended = rig.view("sh", &["-c", &script]).output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stdout).into_owned();
+    assert!(ended.status.success(), "{said}\n{}", String::from_utf8_lossy(&ended.stderr));
+    let lines: Vec<&str> = said.lines().filter(|l| !l.starts_with("vol-")).collect();
+    assert!(lines[..2].iter().all(|link| link.starts_with(to.to_str().unwrap())), "{said}");
+    assert_eq!(lines.last(), Some(&"20000"), "{said}");
+    assert_eq!(
+        cluster.value("SELECT count(*) FROM pg_class WHERE relname = 't'"),
+        "0",
+        "the original goes on"
+    );
 }
 
 #[test]

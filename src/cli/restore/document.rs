@@ -37,6 +37,7 @@ pub(super) struct OfRestore<'a> {
     pub volumes: Vec<OfVolume>,
     pub mounts: Vec<OfMount>,
     pub copied: Vec<String>,
+    pub before_start: Vec<String>,
     pub notes: Vec<String>,
 }
 
@@ -104,6 +105,7 @@ impl<'a> OfRestore<'a> {
             volumes: volumes.collect(),
             mounts: mounts.collect(),
             copied: Vec::new(),
+            before_start: plan.before_start.clone(),
             notes: plan.notes.clone(),
         }
     }
@@ -135,6 +137,7 @@ impl<'a> OfRestore<'a> {
             }],
             mounts: Vec::new(),
             copied: Vec::new(),
+            before_start: Vec::new(),
             notes: plan.notes.clone(),
         }
     }
@@ -163,6 +166,7 @@ impl<'a> OfRestore<'a> {
             volumes: Vec::new(),
             mounts: Vec::new(),
             copied: Vec::new(),
+            before_start: Vec::new(),
             notes: Vec::new(),
         }
     }

@@ -85,6 +85,7 @@ fn of_volumes(volumes: Vec<VolumeView>, region: &str) -> Vec<OfRestore<'_>> {
                 volumes: Vec::new(),
                 mounts: Vec::new(),
                 copied: Vec::new(),
+                before_start: Vec::new(),
                 notes: Vec::new(),
             });
             all.len() - 1

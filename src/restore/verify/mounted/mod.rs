@@ -74,6 +74,7 @@ pub fn planned(layout: &Layout) -> Planned {
         throughput: None,
         key: None,
         initialization_rate: None,
+        until: None,
     };
     let volumes: Vec<_> = layout.volumes.iter().collect();
     let mut planned = Planned { filesystems: Vec::new(), left_out: Vec::new() };
