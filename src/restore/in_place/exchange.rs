@@ -272,17 +272,17 @@ impl<'a, 'w, E: Volumes> Exchange<'a, 'w, E> {
         if moving.boot != process::boot(self.on.root) {
             moved = moved.on_another_boot();
         }
-        // systemd unmounts what it takes for a mount of the disk that went: a unit must not start on the folder below.
+        // systemd unmounts what it takes for a mount of the disk that went: a unit must not start on the folder below. And
+        // while it waits for the disk, as after a boot, it mounts it by fstab as soon as it comes: then the same mount is
+        // there already when it is looked for again.
+        let mut last = String::new();
         for _ in 0..TRIES {
             let once = moved.clone();
             let mounted = tokio::task::spawn_blocking(move || remount(&once)).await;
             let Remount { mounted, failed, differs } =
                 mounted.map_err(|e| here(format!("mounting broke off: {e}")))?;
-            if !failed.is_empty() {
-                let failed: Vec<String> = failed.iter().map(ToString::to_string).collect();
-                return Err(here(failed.join("; ")));
-            }
-            if mounted.is_empty() {
+            last = failed.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            if mounted.is_empty() && failed.is_empty() {
                 differs.iter().for_each(|line| (self.waiting.tell)(line));
                 return Ok(());
             }
@@ -291,7 +291,10 @@ impl<'a, 'w, E: Volumes> Exchange<'a, 'w, E> {
             }
             hide::settle(self.on.root).await;
         }
-        Err(here(format!("what is mounted is unmounted again by something, {TRIES} times")))
+        match last.is_empty() {
+            true => Err(here(format!("what is mounted is unmounted again by something, {TRIES} times"))),
+            false => Err(here(last)),
+        }
     }
 
     fn done(&self) -> Done {
