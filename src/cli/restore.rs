@@ -39,7 +39,7 @@ use crate::host::lock::FileLock;
 use crate::ids::RunId;
 use crate::interrupt::Interrupt;
 use crate::report;
-use crate::restore::before_start;
+use crate::restore::before_start::{self, BeforeStart};
 use crate::restore::carry_out::{Done, Here, carry_out};
 use crate::restore::copy_out;
 use crate::restore::in_place::Unstarted;
@@ -51,6 +51,7 @@ use crate::restore::undo::{look, undo};
 use crate::run::lock;
 use crate::sets::guard::members;
 use crate::sets::layout::{Layout, layout};
+use crate::sets::lines::SetFilesystem;
 
 #[derive(Debug, Args)]
 pub(super) struct Restore {
@@ -223,11 +224,8 @@ impl Restore {
         let made = plan(&set, &layout, &snapshots, host, &asked).map_err(refused)?;
         let is_root = |v: &PlannedVolume| layout.volumes.iter().any(|l| l.id == v.source && l.boot);
         let mut made = made.sized(&layout, &self.size, self.grow).map_err(refused)?;
-        if made.reach == Reach::Mounted && copies.is_empty() && !self.in_place {
-            let mounted: Vec<_> = (layout.filesystems.iter())
-                .filter(|f| made.filesystems.iter().any(|m| m.source == f.mount_point))
-                .collect();
-            made.before_start = before_start::commands(&layout.applications, &mounted, &made.to);
+        if copies.is_empty() && !self.in_place {
+            made.before_start = before_start_of(&layout, &made);
         }
         if !copies.is_empty() {
             made.to = copy_out::folder(&account.loaded.settings.state_dir, &made.id);
@@ -302,9 +300,10 @@ impl Restore {
             Ok(done) => {
                 say(&format!("{} is restored", record.plan.set));
                 say(&format!("`stillpoint restore --undo {id}` takes it back"));
-                if !record.plan.before_start.is_empty() {
+                let before_start = document::before_start(&record.plan);
+                if !before_start.is_empty() {
                     say("before a database is started on it, by hand (docs/databases.md):");
-                    record.plan.before_start.iter().for_each(|command| say(&format!("  {command}")));
+                    before_start.iter().for_each(|command| say(&format!("  {command}")));
                 }
                 if let Some(exit) = self.warm(account, &record.plan, &done, interrupt).await? {
                     return Ok(exit);
@@ -404,6 +403,13 @@ impl Restore {
         })?;
         Ok(exit)
     }
+}
+
+/// What a database needs that is on one of the filesystems that are mounted.
+fn before_start_of(layout: &Layout, plan: &RestorePlan) -> Vec<BeforeStart> {
+    let is_mounted = |f: &&SetFilesystem| plan.filesystems.iter().any(|m| m.source == f.mount_point);
+    let mounted: Vec<_> = layout.filesystems.iter().filter(is_mounted).collect();
+    before_start::of(&layout.applications, &mounted, &plan.to)
 }
 
 /// One restore, or undo of one, at a time on a host: device names, disks and records are of all of them.

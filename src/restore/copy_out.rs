@@ -188,12 +188,21 @@ fn sync(folder: &OwnedFd) -> std::io::Result<()> {
     Ok(rustix::fs::syncfs(opened)?)
 }
 
-/// The folder that something is in, past no link, and its name there.
-fn find(root: &OwnedFd, wanted: &Wanted) -> Result<(OwnedFd, OsString), String> {
-    let mut folder = root.try_clone().map_err(|e| e.to_string())?;
-    let Some(name) = wanted.at.file_name() else { return Ok((folder, ".".into())) };
+/// Is this beneath the folder, past no link?
+///
+/// # Errors
+/// What stands in the way.
+pub fn is_reached(from: &Path, at: &Path) -> Result<(), String> {
+    let open = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let root = nix::fcntl::open(from, open, Mode::empty());
+    let root = mounts::over(root.map_err(|e| format!("{}: {}", shown(from), e.desc()))?)?;
+    walk(root, at).map(drop)
+}
+
+/// This folder beneath another one, past no link.
+fn walk(mut folder: OwnedFd, at: &Path) -> Result<OwnedFd, String> {
     let mut so_far = PathBuf::from("/");
-    for part in wanted.at.parent().unwrap_or(Path::new("")).components() {
+    for part in at.components() {
         so_far.push(part);
         folder = beneath::entry(&folder, part.as_os_str()).map_err(|errno| match errno {
             nix::errno::Errno::ELOOP => {
@@ -202,6 +211,14 @@ fn find(root: &OwnedFd, wanted: &Wanted) -> Result<(OwnedFd, OsString), String> 
             _ => format!("{} in the set: {}", shown(&so_far), errno.desc()),
         })?;
     }
+    Ok(folder)
+}
+
+/// The folder that something is in, past no link, and its name there.
+fn find(root: &OwnedFd, wanted: &Wanted) -> Result<(OwnedFd, OsString), String> {
+    let root = root.try_clone().map_err(|e| e.to_string())?;
+    let Some(name) = wanted.at.file_name() else { return Ok((root, ".".into())) };
+    let folder = walk(root, wanted.at.parent().unwrap_or(Path::new("")))?;
     fstatat(&folder, name, AtFlags::AT_SYMLINK_NOFOLLOW)
         .map_err(|errno| format!("{} in the set: {}", shown(&wanted.path), errno.desc()))?;
     Ok((folder, name.to_owned()))

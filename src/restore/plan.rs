@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::before_start::BeforeStart;
 use super::copy_out;
 use super::device_names::names;
 use super::in_place::InPlace;
@@ -124,7 +125,7 @@ pub struct RestorePlan {
     pub in_place: Option<InPlace>,
     /// What a person does before a database is started on it, as commands.
     #[serde(default)]
-    pub before_start: Vec<String>,
+    pub before_start: Vec<BeforeStart>,
     /// Nobody needs it later.
     #[serde(default)]
     pub until: Option<Timestamp>,

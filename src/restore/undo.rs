@@ -176,19 +176,28 @@ fn is_mounted(volume: &VolumeView, on: Here<'_>) -> Result<bool, String> {
 
 /// The restores of this host that nobody needs any more. What a verify has left, the next verify takes down.
 ///
+/// Of those whose record cannot be read, why.
+///
 /// # Errors
-/// When what this host remembers cannot be read.
-pub fn over(on: Here<'_>, now: Timestamp) -> std::io::Result<Vec<RestorePlan>> {
-    let mut over = Vec::new();
+/// When it cannot be told which there are.
+pub fn over(on: Here<'_>, now: Timestamp) -> std::io::Result<(Vec<RestorePlan>, Vec<String>)> {
+    let (mut over, mut unread) = (Vec::new(), Vec::new());
     for id in record::all(on.state_dir)? {
-        let Some(record) = record::read(on.state_dir, &id)? else { continue };
+        let record = match record::read(on.state_dir, &id) {
+            Ok(Some(record)) => record,
+            Ok(None) => continue,
+            Err(e) => {
+                unread.push(format!("what this host remembers of restore {id} cannot be read: {e}"));
+                continue;
+            }
+        };
         let is_over = record.plan.until.is_some_and(|until| until <= now);
         // What is in use in the place of others is never taken back by time.
         if is_over && record.plan.in_place.is_none() && !record.verify {
             over.push(record.plan);
         }
     }
-    Ok(over)
+    Ok((over, unread))
 }
 
 /// Takes it back.

@@ -147,6 +147,16 @@ impl Clone {
                 Error::new(Exit::Config, what).hint("take its tag stillpoint:run away, or delete it by hand")
             );
         }
+        for (n, clone) in found.iter().enumerate() {
+            if let Some(other) = found.iter().skip(n + 1).find(|c| c.source == clone.source) {
+                let what = format!(
+                    "{} and {} are both copies of {} with the tag of {run}",
+                    clone.view.id, other.view.id, clone.source
+                );
+                return Err(Error::new(Exit::Config, what)
+                    .hint("take the tag stillpoint:run from the one that is not"));
+            }
+        }
         if let Some(used) = found.iter().map(OfVolume::of).find(|v| v.attached_to.is_some()) {
             let who = used.attached_to.unwrap_or_default();
             return Err(Error::new(Exit::Config, format!("{} is attached to {who}", used.id))
@@ -159,9 +169,9 @@ impl Clone {
         let mut deleted = Vec::new();
         for clone in &found {
             ec2.delete_clone(&clone.view.id).await.map_err(Error::from)?;
+            say(&format!("{} is deleted", clone.view.id));
             deleted.push(OfVolume { state: "deleted".to_owned(), ..OfVolume::of(clone) });
         }
-        say(&format!("{n} {noun} of {run} deleted"));
         match self.choice.output {
             Output::Text => deleted.iter().for_each(|v| print(v.id.as_str())),
             Output::Json => {

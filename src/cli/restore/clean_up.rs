@@ -27,14 +27,24 @@ impl Restore {
     ) -> Result<Exit, Error> {
         let loaded = global.load(None, Overrides::default())?;
         let on = Here { root: "/".as_ref(), state_dir: &loaded.settings.state_dir };
-        let plans = over(on, jiff::Timestamp::now()).map_err(|e| {
-            Error::new(Exit::Config, format!("what this host remembers of restores cannot be read: {e}"))
-        })?;
+        let over = || {
+            over(on, jiff::Timestamp::now()).map_err(|e| {
+                Error::new(Exit::Config, format!("what this host remembers of restores cannot be read: {e}"))
+            })
+        };
         let (mut exit, mut all) = (Exit::Ok, Vec::new());
+        let (some, unread) = over()?;
+        for what in unread {
+            say(&what);
+            exit = Exit::After;
+        }
+        let plans;
         // Most often there is nothing, and nobody has to be asked.
-        if !plans.is_empty() {
-            let account = Account::connected(loaded, true).await?;
+        if !some.is_empty() {
+            let account = Account::connected(loaded.clone(), true).await?;
             let _lock = locked(&account.loaded.settings.run_dir, WAIT).await?;
+            // Somebody may have taken it back meanwhile.
+            plans = over()?.0;
             for plan in &plans {
                 let id = &plan.id;
                 say(&format!("the time of restore {id} is over"));

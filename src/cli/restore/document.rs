@@ -70,6 +70,11 @@ pub(super) struct OfMount {
     pub uuid: Option<String>,
 }
 
+/// What is to be done before a database is started on what is mounted by now.
+pub(super) fn before_start(plan: &RestorePlan) -> Vec<String> {
+    plan.before_start.iter().flat_map(|one| one.lines(&plan.to)).collect()
+}
+
 impl<'a> OfRestore<'a> {
     /// A restore that is planned, or done.
     pub fn of(plan: &'a RestorePlan, done: Option<&Done>, state: &'static str) -> Self {
@@ -105,7 +110,7 @@ impl<'a> OfRestore<'a> {
             volumes: volumes.collect(),
             mounts: mounts.collect(),
             copied: Vec::new(),
-            before_start: plan.before_start.clone(),
+            before_start: if done.is_some() { before_start(plan) } else { Vec::new() },
             notes: plan.notes.clone(),
         }
     }
