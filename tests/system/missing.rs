@@ -29,6 +29,9 @@ fn mounts(record: &Value) -> Vec<&str> {
 
 #[test]
 fn an_automount_is_mounted_before_the_plan_and_is_in_the_set() {
+    if rig::lacks("autofs") {
+        return;
+    }
     let space = host();
     let (a, b) = (space.at("a"), space.at("b"));
     let device = space.rig.device("b");
@@ -52,6 +55,9 @@ fn an_automount_is_mounted_before_the_plan_and_is_in_the_set() {
 
 #[test]
 fn an_automount_is_only_named_by_configuration() {
+    if rig::lacks("autofs") {
+        return;
+    }
     let space = host();
     let device = space.rig.device("b");
     space.fstab(&format!("{device} {} ext4 x-systemd.automount\n", space.at("b")));
@@ -66,6 +72,9 @@ fn an_automount_is_only_named_by_configuration() {
 /// It is tried, fails, and counts; also in a rehearsal, which does all that a run does.
 #[test]
 fn an_automount_that_fails_is_no_set_of_everything() {
+    if rig::lacks("autofs") {
+        return;
+    }
     let space = host();
     let device = space.rig.device("b");
     space.fstab(&format!("{device} {} ext4 x-systemd.automount\n", space.at("b")));
@@ -87,6 +96,9 @@ fn an_automount_that_fails_is_no_set_of_everything() {
 /// Its disk does not answer: a signal ends the run, and what waits for the mount.
 #[test]
 fn an_automount_that_hangs_can_be_interrupted() {
+    if rig::lacks("autofs") {
+        return;
+    }
     let space = host();
     let (b, device) = (space.at("b"), space.rig.device("b"));
     space.fstab(&format!("{device} {b} ext4 x-systemd.automount\n"));

@@ -76,3 +76,14 @@ pub fn documented(plan: &str) -> &'static str {
     let head = format!("[plan.{plan}]");
     blocks.find(|b| b.starts_with(&head)).unwrap_or_else(|| panic!("no example of {plan}"))
 }
+
+/// Does this kernel lack a type of filesystem? Then a test that needs it says so, and has nothing to look at.
+pub fn lacks(fstype: &str) -> bool {
+    let _ = std::process::Command::new("modprobe").arg("-q").arg(format!("fs-{fstype}")).status();
+    let all = std::fs::read_to_string("/proc/filesystems").unwrap();
+    let lacks = all.lines().all(|line| line.split_whitespace().last() != Some(fstype));
+    if lacks {
+        eprintln!("skipped: this kernel has no {fstype}");
+    }
+    lacks
+}

@@ -20,6 +20,9 @@ fn booted() -> (Namespace, String, String) {
 
 #[test]
 fn an_automount_is_stopped_in_the_window_and_started_before_the_mount() {
+    if rig::lacks("autofs") {
+        return;
+    }
     let (space, mount, automount) = booted();
     let a = space.at("a");
     // Nobody reads the pipe of this automount, so whatever triggers it fails at once. Its own process group
@@ -60,6 +63,9 @@ fn an_automount_is_stopped_in_the_window_and_started_before_the_mount() {
 /// it elsewhere: not by a run, and not by a recovery.
 #[test]
 fn an_automount_that_others_could_lead_elsewhere_is_left_alone() {
+    if rig::lacks("autofs") {
+        return;
+    }
     let (space, ..) = booted();
     let (home, lib) = (space.at("home"), space.at("home/lib"));
     let automount = space.sh(&format!("systemd-escape --path --suffix=automount {lib}")).trim().to_owned();
@@ -94,6 +100,9 @@ fn an_automount_that_others_could_lead_elsewhere_is_left_alone() {
 
 #[test]
 fn an_automount_that_is_not_systemds_is_refused() {
+    if rig::lacks("autofs") {
+        return;
+    }
     let (space, mount, automount) = booted();
     let a = space.at("a");
     let script = format!(
