@@ -87,6 +87,17 @@ fn clones_are_deleted_by_their_run_and_nothing_else_is() {
     assert!(space.rig.calls("DeleteVolume").is_empty());
     space.rig.sim(&["call", "DeleteTags", &resource, "Tag.1.Key=stillpoint:run"]);
 
+    // A colleague's copy of the same volume.
+    let source = format!("SourceVolumeId={}", space.rig.id("b"));
+    let copied = space.rig.sim(&["call", "CopyVolumes", &source]);
+    let copy = copied.split_once("<volumeId>").unwrap().1.split('<').next().unwrap().to_owned();
+    let resource = format!("ResourceId.1={copy}");
+    space.rig.sim(&["call", "CreateTags", &resource, "Tag.1.Key=stillpoint:run", &value]);
+    space.run(&["clone", "--delete", &run, "--yes"]).exits(78).says("are both copies of");
+    restore(&space, &[&run]).exits(78).says("both clones of");
+    assert!(space.rig.calls("DeleteVolume").is_empty());
+    space.rig.sim(&["call", "DeleteTags", &resource, "Tag.1.Key=stillpoint:run"]);
+
     space.run(&["clone", "--delete", &run]).exits(64).says("--yes").says("nothing was done");
     let done = space.run(&["clone", "--delete", &run, "--yes", "-o", "json"]).exits(0).record();
     assert_eq!(done["clones"][0]["volumes"].as_array().unwrap().len(), 2, "{done}");
@@ -110,4 +121,34 @@ fn what_cannot_be_done_with_a_clone_is_refused_before_anything_is_attached() {
     space.rig.sim(&["call", "DeleteVolume", &format!("VolumeId={id}")]);
     restore(&space, &[&run]).exits(78);
     assert!(space.rig.calls("AttachVolume").iter().all(|c| c["dry_run"] == true));
+}
+
+/// Whoever may tag can put the id of a set on a copy: the snapshots are meant. And what one restore has, no other takes.
+#[test]
+fn a_set_is_no_clone_and_a_clone_is_of_one_restore() {
+    let (space, run) = cloned();
+    let taken = space.run(&["snapshot", "-o", "json"]);
+    let set = taken.exits(0).record()["run_id"].as_str().unwrap().to_owned();
+    space.rig.await_quiet();
+    let copied = space.rig.sim(&["call", "CopyVolumes", &format!("SourceVolumeId={}", space.rig.id("b"))]);
+    let copy = copied.split_once("<volumeId>").unwrap().1.split('<').next().unwrap().to_owned();
+    let (resource, value) = (format!("ResourceId.1={copy}"), format!("Tag.1.Value={set}"));
+    space.rig.sim(&["call", "CreateTags", &resource, "Tag.1.Key=stillpoint:run", &value]);
+    let dry = restore(&space, &[&set, "--to", &space.at("of-set"), "-n"]);
+    dry.exits(0).says("snap-").says("in the place of");
+    assert!(!dry.err.contains("a clone of"), "{}", dry.err);
+
+    let hang = ["faults", "add", "--action", "AttachVolume", "--call", "1", "--kind", "hang"];
+    space.rig.sim(&hang);
+    let killed = space.spawn(&["restore", &run, "--to", &space.at("one")]);
+    let asked = || space.rig.calls("AttachVolume").iter().any(|c| c["dry_run"] == false).then_some(());
+    await_some("it is attached", asked);
+    killed.signal(nix::sys::signal::Signal::SIGKILL);
+    assert_eq!(killed.end().signal, Some(9));
+    space.rig.sim(&["faults", "clear"]);
+    restore(&space, &[&run, "--to", &space.at("two")]).exits(78).says("is of restore").says("--continue");
+    let listed = restore(&space, &["--list", "-o", "json"]).exits(0).record();
+    let id = listed["restores"][0]["id"].as_str().unwrap().to_owned();
+    restore(&space, &["--undo", &id]).exits(0);
+    restore(&space, &[&run, "--to", &space.at("two")]).exits(0);
 }
