@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag, open};
@@ -16,6 +17,8 @@ use crate::ids::DevNo;
 
 /// Somebody else may take the device that was free a moment ago: so often is another one asked for.
 const TRIES: usize = 100;
+/// Whoever has it may need a moment.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A loop device, until the drop.
 #[derive(Debug)]
@@ -59,14 +62,17 @@ pub fn attach(file: BorrowedFd<'_>, offset: u64, size: u64) -> Result<LoopDevice
         if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFBLK {
             return Err(format!("{node} is not a device"));
         }
-        let Ok(locked) = Flock::lock(File::from(opened), FlockArg::LockExclusiveNonblock) else { continue };
+        let Ok(locked) = Flock::lock(File::from(opened), FlockArg::LockExclusiveNonblock) else {
+            std::thread::sleep(PAUSE);
+            continue;
+        };
         match kernel::loop_configure(locked.as_fd(), file, offset, size) {
             // Whoever had the number before may have left it protected.
             Ok(()) if kernel::set_read_only(locked.as_fd(), false).is_err() => {
                 return Err(format!("{node} cannot be written to"));
             }
             Ok(()) => return Ok(LoopDevice { dev: DevNo::from_raw(stat.st_rdev), name, open: locked }),
-            Err(Errno::EBUSY) => {}
+            Err(Errno::EBUSY) => std::thread::sleep(PAUSE),
             Err(e @ (Errno::EINVAL | Errno::ENOTTY)) => {
                 return Err(said(&format!("{node} (LOOP_CONFIGURE came with Linux 5.8)"), e));
             }
@@ -96,10 +102,13 @@ pub fn detach(name: &str) -> nix::Result<()> {
     kernel::loop_clear(opened.as_fd())
 }
 
-/// Does the kernel refuse to write to it? So it does also when it has no file any more.
+/// Does the kernel refuse to write to it, although it has no file any more? One that has a file is somebody's, who may
+/// have protected it.
 #[must_use]
-pub fn is_protected(root: &Path, name: &str) -> bool {
-    std::fs::read_to_string(root.join("sys/block").join(name).join("ro")).is_ok_and(|ro| ro.trim() == "1")
+pub fn is_left_protected(root: &Path, name: &str) -> bool {
+    let folder = root.join("sys/block").join(name);
+    let has_file = folder.join("loop/backing_file").try_exists().unwrap_or(true);
+    !has_file && std::fs::read_to_string(folder.join("ro")).is_ok_and(|ro| ro.trim() == "1")
 }
 
 /// Takes that away.

@@ -20,6 +20,8 @@ use crate::ids::{DevNo, VolumeId};
 /// How long a disk may take to come after EC2 says that it is attached.
 const LIMIT: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(200);
+/// How long a filesystem is waited for by its own UUID before it may be one with another.
+const ITS_OWN: Duration = Duration::from_secs(5);
 
 /// The disk of a volume, then its partitions. Empty where it is not here.
 ///
@@ -106,8 +108,18 @@ pub async fn await_cloned(
     uuid: Option<&str>,
     clock: &dyn Clock,
 ) -> Result<BlockDevice, String> {
-    let look = || filesystem(root, volume, fstype, uuid).or_else(|_| filesystem(root, volume, fstype, None));
-    until(look, clock).await
+    let its = || filesystem(root, volume, fstype, uuid);
+    until(or_late(its, || filesystem(root, volume, fstype, None), clock), clock).await
+}
+
+/// The second only once the first was waited for: another one may just have come before it.
+fn or_late<T>(
+    first: impl Fn() -> Result<T, String>,
+    second: impl Fn() -> Result<T, String>,
+    clock: &dyn Clock,
+) -> impl Fn() -> Result<T, String> {
+    let late = clock.elapsed() + ITS_OWN;
+    move || first().or_else(|why| if clock.elapsed() < late { Err(why) } else { second() })
 }
 
 async fn until<T>(look: impl Fn() -> Result<T, String>, clock: &dyn Clock) -> Result<T, String> {
@@ -191,4 +203,47 @@ fn opened(of: &BlockDevice) -> Result<File, String> {
     // What another host or tool wrote a moment ago may still be in this one's cache from before.
     let _ = nix::fcntl::posix_fadvise(&file, 0, 0, nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED);
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::clock::Pause;
+
+    /// Time that passes where it is waited for.
+    #[derive(Debug, Default)]
+    struct Passing(Mutex<Duration>);
+
+    impl Clock for Passing {
+        fn now(&self) -> Timestamp {
+            Timestamp::UNIX_EPOCH
+        }
+
+        fn pause(&self, time: Duration) -> Pause<'_> {
+            *self.0.lock().unwrap() += time;
+            Box::pin(std::future::ready(()))
+        }
+
+        fn elapsed(&self) -> Duration {
+            *self.0.lock().unwrap()
+        }
+    }
+
+    #[tokio::test]
+    async fn another_filesystem_is_meant_only_once_its_own_uuid_was_waited_for() {
+        for (comes, expected, at) in [(1, "its own", 1), (60, "another", 5)] {
+            let clock = Passing(Mutex::new(Duration::from_secs(100)));
+            let since = || clock.elapsed() - Duration::from_secs(100);
+            let first = || match since() < Duration::from_secs(comes) {
+                true => Err("not here".to_owned()),
+                false => Ok("its own"),
+            };
+            let found = until(or_late(first, || Ok("another"), &clock), &clock).await;
+            assert_eq!((found.unwrap(), since()), (expected, Duration::from_secs(at)));
+        }
+    }
 }

@@ -84,16 +84,23 @@ pub(in crate::restore) async fn down(
 ) -> Result<(), String> {
     let mut end = clock.elapsed() + LIMIT;
     let mut before = None;
+    let mut went = false;
     loop {
         let of = look::on(root, volumes)?;
         let Some(top) = next(&of)? else { return Ok(()) };
         if before.as_ref() != Some(&top.dev) {
             end = clock.elapsed() + LIMIT;
             before = Some(top.dev);
+            went = false;
         }
         match command(top)?.run().await {
-            Ok(()) => tell(&format!("{} is taken down", label(top))),
-            Err(_) if clock.elapsed() < end => clock.pause(PAUSE).await,
+            Ok(()) if !went => {
+                tell(&format!("{} is taken down", label(top)));
+                went = true;
+                end = clock.elapsed() + LIMIT;
+            }
+            Ok(()) | Err(_) if clock.elapsed() < end => clock.pause(PAUSE).await,
+            Ok(()) => return Err(format!("{} was taken down, and is still there", label(top))),
             Err(why) => return Err(format!("{} cannot be taken down: {why}", label(top))),
         }
     }

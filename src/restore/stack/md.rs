@@ -4,6 +4,7 @@
 //! for members by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use super::NotedArray;
 use super::look;
@@ -68,13 +69,24 @@ fn standing(up: &Up<'_, '_>, of: &[Piece]) -> Result<Option<BlockDevice>, String
     }
 }
 
-/// Assembles it where it does not stand.
+/// Was it not made writable yet? Whoever assembled it died before that, perhaps before all was changed that has to be.
+fn is_unfinished(root: &Path, name: &str) -> bool {
+    let state = root.join("sys/block").join(name).join("md/array_state");
+    std::fs::read_to_string(state).is_ok_and(|state| state.trim() == "readonly")
+}
+
+/// Assembles it where it does not stand, ready to be written to.
 pub(super) async fn up(up: &mut Up<'_, '_>, of: &[Piece]) -> Result<Piece, String> {
     let read_only = up.record.plan.read_only;
     let volumes = of.iter().flat_map(|p| p.volumes.iter().copied()).collect();
     let place = place(of);
     if let Some(device) = standing(up, of)? {
-        return Ok(Piece { device, place, volumes });
+        if read_only || !is_unfinished(up.on.root, &device.name) {
+            return Ok(Piece { device, place, volumes });
+        }
+        let node =
+            device::node(device.dev, &[]).ok_or_else(|| format!("/dev has no node of {}", device.name))?;
+        Tool::new("mdadm", ["--stop".to_owned(), node.display().to_string()]).run().await?;
     }
     let noted = match up.record.stack.arrays.get(&place) {
         // Another one may have the number since a reboot.
@@ -160,5 +172,19 @@ mod tests {
         let mut reshaping = member("nvme1n1", Some(0), 8);
         reshaping.1.reshaping = true;
         assert!(of(Some(reshaping)).is_err());
+    }
+
+    #[test]
+    fn an_array_that_is_still_read_only_is_not_finished() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("sys/block/md64/md");
+        std::fs::create_dir_all(&folder).unwrap();
+        for (state, unfinished) in
+            [("readonly\n", true), ("read-auto\n", false), ("clean\n", false), ("active\n", false)]
+        {
+            std::fs::write(folder.join("array_state"), state).unwrap();
+            assert_eq!(is_unfinished(root.path(), "md64"), unfinished, "{state}");
+        }
+        assert!(!is_unfinished(root.path(), "md65"));
     }
 }

@@ -38,6 +38,8 @@ use crate::window::guard::process::OWN;
 
 /// What fsck may take for one filesystem: metadata of some TiB that come from S3 for the first time.
 const FSCK: Duration = Duration::from_secs(6 * 3600);
+/// e2fsck's exit code is a sum: this of it is "errors left uncorrected"; 8 and more is its own failure.
+const UNCORRECTED: i32 = 4;
 
 /// A filesystem that is judged.
 pub(super) struct Subject<'a> {
@@ -231,20 +233,42 @@ async fn fsck(of: &Subject<'_>, interrupt: &mut Interrupt) -> Result<Checked, Si
     let vars = vars.map(|(k, v)| (k.to_owned(), v.to_owned())).to_vec();
     let request = Request { mounts: Vec::new(), scratch: 64 << 20, user: None, argv, vars, database: None };
     let done = contained::run("", &request, FSCK, interrupt).await;
-    let last = printable(complaint(&done.output)).into_owned();
-    Ok(match done.ended {
+    said(name, done.ended, &done.output).ok_or_else(|| interrupt.pending().unwrap_or(Signal::SIGTERM))
+}
+
+/// What the end of a program says of the filesystem: a fault is only what the program found, not that it failed. None
+/// where it was interrupted.
+fn said(name: &str, ended: Ended, output: &str) -> Option<Checked> {
+    let last = printable(complaint(output));
+    Some(match ended {
         Ended::Well => Checked::Clean,
         Ended::Code(127) => Checked::Not(format!("{name} could not be run: {last}")),
+        Ended::Code(code) if name == "e2fsck" && code & UNCORRECTED == 0 => {
+            Checked::Not(format!("{name} failed (exit code {code}): {last}"))
+        }
+        Ended::Code(_) if name != "e2fsck" && is_too_old(output) => {
+            Checked::Not(format!("{name} is too old for this filesystem: {last}"))
+        }
         Ended::Code(code) => Checked::Errors(format!("{name} finds errors (exit code {code}): {last}")),
         // The kernel ends what takes too much memory.
         Ended::Signal(9) => Checked::Not(format!("{name} was killed, perhaps for lack of memory")),
-        Ended::Signal(signal) => Checked::Errors(format!("{name} was ended by signal {signal}: {last}")),
+        Ended::Signal(signal) => Checked::Not(format!("{name} was ended by signal {signal}: {last}")),
         Ended::NotStarted(why) => Checked::Not(format!("{name} could not be run: {}", printable(&why))),
         Ended::TimedOut => {
             Checked::Not(format!("{name} did not end within {}", humantime::format_duration(FSCK)))
         }
-        Ended::Interrupted => return Err(interrupt.pending().unwrap_or(Signal::SIGTERM)),
+        Ended::Interrupted => return None,
     })
+}
+
+/// Does xfs_repair or btrfs say that it does not know all of this filesystem? A line with the name of a file says what
+/// the filesystem's users have chosen.
+fn is_too_old(output: &str) -> bool {
+    let has_name = |l: &&str| l.contains('"') || l.contains("namelen");
+    let says = |l: &str| {
+        ["newer version", "more recent xfs_repair", "unsupported"].iter().any(|said| l.contains(said))
+    };
+    output.lines().filter(|l| !has_name(l)).any(says)
 }
 
 /// What is before a program that must not see other disks than those of a filesystem that has several.
@@ -333,5 +357,39 @@ mod tests {
                    agi unlinked bucket 3 is 131 in ag 0 (inode=131)\n";
         assert_eq!(complaint(xfs), "agi unlinked bucket 3 is 131 in ag 0 (inode=131)");
         assert_eq!(complaint(""), "it gives no reason");
+    }
+
+    #[test]
+    fn a_program_that_fails_says_nothing_of_the_filesystem() {
+        let newer = "Superblock has unknown compat/rocompat/incompat features (0x0/0x80/0x0).\n\
+                     Using a more recent xfs_repair is recommended.\n\
+                     Found unsupported filesystem features.  Exiting now.\n";
+        let named = "entry \"unsupported\" in directory inode 128 points to free inode 131\n";
+        let btrfs = "couldn't open because of unsupported option features (0x10000)\n";
+        let unresolved = "unresolved ref dir 256 index 2 namelen 11 name unsupported filetype 1 errors 4\n";
+        for (name, ended, output, is_fault) in [
+            ("e2fsck", Ended::Code(4), "", true),
+            ("e2fsck", Ended::Code(12), "", true),
+            ("e2fsck", Ended::Code(8), "", false),
+            ("e2fsck", Ended::Code(16), "", false),
+            ("e2fsck", Ended::Code(32), "", false),
+            ("e2fsck", Ended::Code(128), "", false),
+            ("e2fsck", Ended::Code(4), "Get a newer version of e2fsck!\n", true),
+            ("e2fsck", Ended::Code(127), "", false),
+            ("e2fsck", Ended::Signal(11), "", false),
+            ("xfs_repair", Ended::Code(1), "", true),
+            ("xfs_repair", Ended::Code(1), named, true),
+            ("xfs_repair", Ended::Code(1), newer, false),
+            ("xfs_repair", Ended::Signal(6), "", false),
+            ("btrfs", Ended::Code(1), unresolved, true),
+            ("btrfs", Ended::Code(1), btrfs, false),
+        ] {
+            let which = format!("{name}, {ended:?}: {output}");
+            match said(name, ended, output) {
+                Some(Checked::Errors(_)) => assert!(is_fault, "{which}"),
+                Some(Checked::Not(_)) => assert!(!is_fault, "{which}"),
+                _ => panic!("{which}"),
+            }
+        }
     }
 }

@@ -196,13 +196,14 @@ impl<D: Direct> Mounting<'_, D> {
             }
             apart.end().await;
             let left = noted::end(Path::new("/"), self.run_dir, &run, self.clock).await.err();
-            // What was said then counts less than why nobody could read.
-            if let (None, Some(e)) = (interrupt.pending(), shared.take_trouble().ec2) {
-                return Err(Stopped::Ec2(e));
-            }
-            if let (Err(_), Some(signal)) = (&looked, interrupt.pending()) {
+            let looked = match (looked, interrupt.pending(), shared.take_trouble().ec2) {
+                // What was said then counts less than why nobody could read.
+                (_, None, Some(e)) => Err(Stopped::Ec2(e)),
+                (Err(_), Some(signal), _) => Err(Stopped::Signal(signal)),
+                (looked, ..) => looked,
+            };
+            if looked.is_err() {
                 left.iter().for_each(|left| (self.tell)(left));
-                return Err(Stopped::Signal(signal));
             }
             looked.map(|()| left)
         };
@@ -328,8 +329,10 @@ impl<D: Direct> Here<'_, '_, D> {
                     Ok(_) => {}
                     Err(NoAnswer::Interrupted(signal)) => return Err(Stopped::Signal(signal)),
                     Err(NoAnswer::Failed(why)) => {
-                        self.trouble()?;
+                        let trouble = self.trouble()?;
+                        let why = self.because_of(&trouble).map_or(why, |(_, because)| because);
                         findings.extend(restored::not_run(checks, &why));
+                        self.damaged(&trouble, findings);
                         return Ok(());
                     }
                 }

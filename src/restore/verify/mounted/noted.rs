@@ -40,7 +40,7 @@ fn noted(run_dir: &Path) -> Vec<String> {
 #[must_use]
 pub fn left(root: &Path, run_dir: &Path) -> Vec<String> {
     let mut left = loop_device::of_files_named(root, NAME);
-    left.extend(noted(run_dir).into_iter().filter(|name| loop_device::is_protected(root, name)));
+    left.extend(noted(run_dir).into_iter().filter(|name| loop_device::is_left_protected(root, name)));
     left.sort();
     left.dedup();
     left
@@ -73,7 +73,7 @@ pub(super) async fn end(root: &Path, run_dir: &Path, part: &str, clock: &dyn Clo
             Some(_) => clock.pause(PAUSE).await,
         }
     }
-    for name in noted(run_dir).iter().filter(|name| loop_device::is_protected(root, name)) {
+    for name in noted(run_dir).iter().filter(|name| loop_device::is_left_protected(root, name)) {
         loop_device::unprotect(name)
             .map_err(|errno| format!("{name} stays protected from being written to: {}", errno.desc()))?;
     }
@@ -103,9 +103,14 @@ mod tests {
         device("loop2", "1\n", None);
         device("loop3", "0\n", None);
         device("loop4", "0\n", Some("/srv/stillpoint-verify-0197f3c2-snap-0a\n"));
+        device("loop5", "1\n", Some("/srv/of-somebody-else\n"));
         let run_dir = root.path();
         assert_eq!(left(root.path(), run_dir), ["loop0"], "nothing was noted");
-        note(run_dir, &["loop1", "loop3", "../loop2", "sda"].map(str::to_owned)).unwrap();
-        assert_eq!(left(root.path(), run_dir), ["loop0", "loop1"], "loop3 was unprotected by its verify");
+        note(run_dir, &["loop1", "loop3", "loop5", "../loop2", "sda"].map(str::to_owned)).unwrap();
+        assert_eq!(
+            left(root.path(), run_dir),
+            ["loop0", "loop1"],
+            "loop3 was unprotected by its verify, and somebody else has loop5 by now"
+        );
     }
 }
