@@ -145,8 +145,8 @@ impl Restore {
             return self.take_back_what_is_over(global, &interrupt).await;
         }
         let loaded = global.load(None, config::Overrides::default())?;
-        let account =
-            Account::connected(loaded.clone(), self.is_of_this_host(&loaded.settings.state_dir)?).await?;
+        let here = self.is_of_this_host(&loaded.settings.state_dir)?;
+        let account = Account::connected(loaded, here).await?;
         if self.left {
             return self.list(&account).await;
         }
@@ -436,6 +436,11 @@ pub(super) async fn host(
         }
     };
     Ok(Host { id, view, limit })
+}
+
+/// What is said where the records of restores cannot be looked through.
+pub(super) fn unread(e: std::io::Error) -> Error {
+    Error::new(Exit::Config, format!("what this host remembers of restores cannot be read: {e}"))
 }
 
 fn read_record(state_dir: &Path, id: &RunId) -> Result<Option<Record>, Error> {

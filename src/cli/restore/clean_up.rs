@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::super::sets::Account;
 use super::super::{Global, Output, print_document, say};
 use super::document::{Document, OfRestore, VERSION};
-use super::{Restore, locked};
+use super::{Restore, locked, unread};
 use crate::config::Overrides;
 use crate::error::Error;
 use crate::exit::Exit;
@@ -27,11 +27,7 @@ impl Restore {
     ) -> Result<Exit, Error> {
         let loaded = global.load(None, Overrides::default())?;
         let on = Here { root: "/".as_ref(), state_dir: &loaded.settings.state_dir };
-        let over = || {
-            over(on, jiff::Timestamp::now()).map_err(|e| {
-                Error::new(Exit::Config, format!("what this host remembers of restores cannot be read: {e}"))
-            })
-        };
+        let over = || over(on, jiff::Timestamp::now()).map_err(unread);
         let (mut exit, mut all) = (Exit::Ok, Vec::new());
         let (some, unread) = over()?;
         for what in unread {

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use super::super::sets::{Account, SetName};
-use super::{Reach, Restore, before_start_of, host, refused};
+use super::{Reach, Restore, before_start_of, host, refused, unread};
 use crate::ec2::RUN_TAG;
 use crate::ec2::keep::Wanted;
 use crate::error::Error;
@@ -19,9 +19,6 @@ use crate::sets::layout::layout;
 
 /// What another restore of this host remembers as its own would be taken away with that one.
 fn not_of_another(plan: &RestorePlan, state_dir: &Path) -> Result<(), Error> {
-    let unread = |e: std::io::Error| {
-        Error::new(Exit::Config, format!("what this host remembers of restores cannot be read: {e}"))
-    };
     for id in record::all(state_dir).map_err(unread)? {
         let Some(other) = record::read(state_dir, &id).map_err(unread)? else { continue };
         if let Some(taken) = plan.clones.iter().find(|clone| other.made.values().any(|made| made == *clone)) {

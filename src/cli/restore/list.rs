@@ -8,7 +8,7 @@ use std::path::Path;
 use super::super::sets::Account;
 use super::super::{Output, print, print_document, say};
 use super::document::{Document, OfRestore, OfVolume, VERSION};
-use super::{Restore, root};
+use super::{Restore, root, unread};
 use crate::ec2::volumes::{IN_PLACE_TAG, RESTORE_TAG, VolumeView, Volumes as _, Which};
 use crate::error::Error;
 use crate::exit::Exit;
@@ -54,9 +54,6 @@ impl Restore {
 
 /// What this host has attached of clones: nothing of theirs carries the tag of a restore.
 fn of_clones(state_dir: &Path) -> Result<Vec<RestorePlan>, Error> {
-    let unread = |e: std::io::Error| {
-        Error::new(Exit::Config, format!("what this host remembers of restores cannot be read: {e}"))
-    };
     let mut plans = Vec::new();
     for id in record::all(state_dir).map_err(unread)? {
         // One that cannot be read is said by whatever takes it back.

@@ -15,7 +15,7 @@ use super::super::sets::{Account, SetName};
 use super::super::start::end;
 use super::super::{Output, print, print_document, say};
 use super::document::{Document, OfRestore, OfVolume, VERSION};
-use super::{Restore, error, refused};
+use super::{Restore, error, refused, unread};
 use crate::clock::System;
 use crate::ec2::Ec2Error;
 use crate::ec2::aws::Aws;
@@ -342,9 +342,6 @@ fn root_refused(e: Ec2Error, plan: &RootPlan) -> Error {
 /// # Errors
 /// Where that would leave something between two states.
 fn forgotten(state_dir: &Path, instance: &InstanceId) -> Result<Vec<String>, Error> {
-    let unread = |e: std::io::Error| {
-        Error::new(Exit::Config, format!("what this host remembers of restores cannot be read: {e}"))
-    };
     let mut notes = Vec::new();
     for id in restores::all(state_dir).map_err(unread)? {
         let Some(record) = restores::read(state_dir, &id).map_err(unread)? else { continue };

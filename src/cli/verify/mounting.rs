@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::restoring::{Restored, checks, one_at_a_time};
+use super::restoring::{Restored, can_check, checks, one_at_a_time};
 use super::{Looked, Verify};
 use crate::cli::restore::error;
 use crate::cli::sets::Account;
@@ -19,9 +19,8 @@ use crate::exit::Exit;
 use crate::interrupt::Interrupt;
 use crate::path_encoding::shown;
 use crate::restore::make::Stopped;
-use crate::restore::verify::checks::startable;
+use crate::restore::verify::AT_ONCE;
 use crate::restore::verify::mounted::{self, Mounting, Planned};
-use crate::restore::verify::{AT_ONCE, contained, restored};
 use crate::sets::layout::Layout;
 use crate::sets::set::SnapshotSet;
 
@@ -123,14 +122,7 @@ async fn check(planned: &Planned, checks: &[Check], interrupt: &mut Interrupt) -
                 .hint("the kernel's FUSE and loop devices are needed; or another --level")
         })?;
     }
-    for filesystem in &planned.filesystems {
-        restored::has_tool(&filesystem.fstype).map_err(|what| Error::new(Exit::Config, what))?;
-    }
-    startable(checks).map_err(|what| Error::new(Exit::Config, what))?;
-    contained::can(interrupt).await.map_err(|why| {
-        Error::new(Exit::Permission, why)
-            .hint("mount, PID, network and IPC namespaces are needed; see docs/verify.md")
-    })
+    can_check(&planned.filesystems, checks, interrupt).await
 }
 
 #[cfg(test)]

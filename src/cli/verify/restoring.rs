@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{Looked, Verify, mounting};
-use crate::cli::restore::{error, host, locked, may_create};
+use crate::cli::restore::{error, host, locked, may_create, unread};
 use crate::cli::sets::{Account, alone};
 use crate::cli::start::listen;
 use crate::cli::{Global, say};
@@ -26,6 +26,7 @@ use crate::report;
 use crate::restore::carry_out::{Here, carry_out};
 use crate::restore::disks;
 use crate::restore::make::{Stopped, Waiting};
+use crate::restore::plan::PlannedFilesystem;
 use crate::restore::stack::Keys;
 use crate::restore::verify::checks::startable;
 use crate::restore::verify::restored::{self, Judging, Planned, Volume};
@@ -153,10 +154,6 @@ async fn sweep(account: &Account) -> Result<(), Error> {
     Ok(())
 }
 
-fn unread(e: std::io::Error) -> Error {
-    Error::new(Exit::Config, format!("what this host remembers of restores cannot be read: {e}"))
-}
-
 /// A signal does not keep it from being done.
 async fn take_down(account: &Account, id: &RunId) -> Result<(), Error> {
     let never = Interrupt::never();
@@ -215,13 +212,22 @@ async fn check(
     }
     disks::can_be_told("/".as_ref())
         .map_err(|what| Error::new(Exit::Config, what).hint("another --level"))?;
-    for filesystem in &plan.filesystems {
+    can_check(&plan.filesystems, checks, interrupt).await?;
+    may_create(account, plan).await
+}
+
+/// The programs that check these filesystems are here, those of the user's checks too, and the kernel keeps them apart.
+pub(super) async fn can_check(
+    filesystems: &[PlannedFilesystem],
+    checks: &[Check],
+    interrupt: &mut Interrupt,
+) -> Result<(), Error> {
+    for filesystem in filesystems {
         restored::has_tool(&filesystem.fstype).map_err(|what| Error::new(Exit::Config, what))?;
     }
     startable(checks).map_err(|what| Error::new(Exit::Config, what))?;
     contained::can(interrupt).await.map_err(|why| {
         Error::new(Exit::Permission, why)
             .hint("mount, PID, network and IPC namespaces are needed; see docs/verify.md")
-    })?;
-    may_create(account, plan).await
+    })
 }
