@@ -1,8 +1,9 @@
 //! Gives this build a name of its own, so that two programs which talk to each other can tell whether they
 //! were built from the same sources: the version alone says nothing of a package that was built again.
 //!
-//! In: the sources and Cargo.lock. Out: `STILLPOINT_SOURCES`, a hash of them. Must never: depend on the time,
-//! the machine or the folder: the same sources have the same name.
+//! In: the sources and Cargo.lock; of packaging/build, the commit and the oldest glibc that it builds for. Out:
+//! `STILLPOINT_SOURCES`, a hash of the sources, `STILLPOINT_COMMIT` and `STILLPOINT_FLOOR`, empty where nobody said.
+//! Must never: depend on the time, the machine or the folder: the same sources have the same name.
 
 use std::path::{Path, PathBuf};
 
@@ -25,8 +26,22 @@ fn main() {
         add(&content);
     }
     println!("cargo::rustc-env=STILLPOINT_SOURCES={hash:016x}");
+    origin();
     for watched in ["src", "Cargo.toml", "Cargo.lock", "build.rs"] {
         println!("cargo::rerun-if-changed={watched}");
+    }
+}
+
+/// What packaging/build says of the build. Git is not asked: what it says changes without a change of the sources.
+fn origin() {
+    for (into, from) in
+        [("STILLPOINT_COMMIT", "STILLPOINT_BUILD_COMMIT"), ("STILLPOINT_FLOOR", "STILLPOINT_BUILD_FLOOR")]
+    {
+        println!("cargo::rerun-if-env-changed={from}");
+        let said = std::env::var(from).unwrap_or_default();
+        let plain = |c: char| c.is_ascii_alphanumeric() || " .-+".contains(c);
+        assert!(said.chars().all(plain), "{from} is no plain word: {said:?}");
+        println!("cargo::rustc-env={into}={said}");
     }
 }
 

@@ -34,6 +34,7 @@ pub(crate) mod former;
 mod goal;
 pub mod held_freeze;
 pub(crate) mod held_record;
+pub mod idle;
 pub mod job;
 pub mod journal;
 pub mod last;

@@ -53,7 +53,7 @@ use crate::plan::{Consistency, PointInTimeCall};
 
 /// Consistent EBS snapshots, taken from inside the instance.
 #[derive(Debug, Parser)]
-#[command(name = "stillpoint", version, max_term_width = 80, after_help = AFTER_HELP)]
+#[command(name = "stillpoint", version, long_version = crate::build::long_version(), max_term_width = 80, after_help = AFTER_HELP)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -27,6 +27,7 @@ mod hardship;
 mod hook_start;
 mod hooks;
 mod hosts;
+mod idle;
 mod iam_policy;
 mod images;
 mod images_life;
