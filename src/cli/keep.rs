@@ -46,7 +46,7 @@ pub(super) struct Release {
 }
 
 /// A date that prune will understand.
-fn until(text: &str) -> Result<String, String> {
+pub(super) fn until(text: &str) -> Result<String, String> {
     match KeepUntil::from_tag(text, &Zone::UTC) {
         KeepUntil::Unreadable(_) => Err("is neither a day such as 2027-01-31 nor `forever`".to_owned()),
         KeepUntil::Date(at) if at <= jiff::Timestamp::now() => Err("is over".to_owned()),

@@ -4,7 +4,9 @@
 //! its input is checked.
 
 mod after;
+mod again;
 mod ask;
+mod before;
 mod clone;
 mod config;
 mod copy;
@@ -75,6 +77,8 @@ const HEADING: &str = "Common options";
 enum Command {
     /// Take a consistent set of snapshots.
     Snapshot(snapshot::Snapshot),
+    /// Take a set, run a command, and say in the set's tags how that ended: before an upgrade.
+    Before(before::Before),
     /// Copy the volumes of a plan, as one consistent set, into new volumes that can be attached in seconds.
     Clone(clone::Clone),
     /// Show what `snapshot` would do, and why. Changes nothing.
@@ -202,6 +206,16 @@ struct Selection {
 #[derive(Debug, Clone, Args)]
 struct Choice {
     #[command(flatten)]
+    of_set: OfSet,
+    /// What stdout gets: text or json.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// What a set is to be.
+#[derive(Debug, Clone, Args)]
+struct OfSet {
+    #[command(flatten)]
     selection: Selection,
     /// Hard limit of the frozen window, such as 10s.
     #[arg(long, value_parser = configuration::duration)]
@@ -209,9 +223,6 @@ struct Choice {
     /// Tag for every snapshot; can be repeated.
     #[arg(long, value_name = "KEY=VALUE", value_parser = configuration::key_value)]
     tag: Vec<(String, String)>,
-    /// What stdout gets: text or json.
-    #[arg(long, short, value_enum, default_value_t)]
-    output: Output,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -233,7 +244,6 @@ pub fn main() -> std::process::ExitCode {
     // recovery with all of them blocked. (The watchdog cannot unblock them before: a pending signal would end
     // it first.)
     let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
-    keep_inherited_fds();
     let (holder, arguments) = freeze::Holder::from_arguments(std::env::args_os().collect());
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
@@ -243,13 +253,20 @@ pub fn main() -> std::process::ExitCode {
             return exit.code().into();
         }
     };
+    if !matches!(cli.command, Command::Before(_)) {
+        keep_inherited_fds();
+    }
     crate::report::log::start(cli.global.verbose);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => return fail(&Error::new(Exit::Bug, format!("cannot start the runtime: {e}"))),
     };
     let ended = runtime.block_on(async {
-        match &cli.command {
+        if let Command::Before(command) = &cli.command {
+            return command.run(&cli.global).await;
+        }
+        let ended = match &cli.command {
+            Command::Before(_) => Ok(Exit::Ok),
             Command::Snapshot(command) => command.run(&cli.global).await,
             Command::Clone(command) => command.run(&cli.global).await,
             Command::Plan(command) => command.run(&cli.global).await,
@@ -280,12 +297,13 @@ pub fn main() -> std::process::ExitCode {
             Command::Status(command) => command.run(&cli.global).await,
             Command::IamPolicy(command) => command.run(&cli.global).await,
             Command::Config(command) => command.run(&cli.global).await,
-        }
+        };
+        ended.map(Exit::code)
     });
     // A thread of the system's resolver may hang in a look-up: do not wait for it.
     runtime.shutdown_background();
     match ended {
-        Ok(exit) => exit.code().into(),
+        Ok(code) => code.into(),
         Err(e) => fail(&e),
     }
 }
@@ -394,11 +412,12 @@ impl Selection {
 
 impl Choice {
     fn load(&self, global: &Global) -> Result<Loaded, Error> {
-        global.load(self.selection.plan.as_deref(), self.overrides())
+        global.load(self.of_set.selection.plan.as_deref(), self.overrides())
     }
 
     fn overrides(&self) -> Overrides {
-        Overrides { window: self.window, tags: map(&self.tag), ..self.selection.overrides() }
+        let OfSet { selection, window, tag } = &self.of_set;
+        Overrides { window: *window, tags: map(tag), ..selection.overrides() }
     }
 }
 

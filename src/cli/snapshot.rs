@@ -30,6 +30,8 @@ use crate::run::take::snapshot;
 use crate::run::tally::Tally;
 use crate::run::textfile::{self, Disk};
 use crate::run::{Job, applications, former, notify};
+use crate::sets::before;
+use crate::sets::read::KEEP_TAG;
 use crate::sets::record::SetRecord;
 
 #[derive(Debug, Args)]
@@ -43,6 +45,12 @@ pub(super) struct Snapshot {
     /// Then remove the sets that the plan's rules let go, as `prune` does. What fails there ends the run with 11.
     #[arg(long)]
     prune: bool,
+    /// Keep the set until this day, such as 2027-01-31, or `forever`, whatever the rules say.
+    #[arg(long, value_name = "DATE", value_parser = super::keep::until)]
+    keep_until: Option<String>,
+    /// What it is taken before, such as "upgrade to 16.3", for a tag: `list` and `show` say it.
+    #[arg(long, value_name = "TEXT")]
+    before: Option<String>,
     /// Print the plan and stop.
     #[arg(long, short = 'n')]
     dry_run: bool,
@@ -121,7 +129,12 @@ impl Snapshot {
     fn load(&self, global: &Global) -> Result<Loaded, Error> {
         let wait = self.wait.then_some(true);
         let overrides = Overrides { lock: self.lock.clone(), wait, ..self.choice.overrides() };
-        global.load(self.choice.selection.plan.as_deref(), overrides)
+        let mut loaded = global.load(self.choice.of_set.selection.plan.as_deref(), overrides)?;
+        let keep = self.keep_until.iter().map(|until| (KEEP_TAG.to_owned(), until.clone()));
+        let before = self.before.as_deref().and_then(before::tag);
+        // No user can give such keys: `check::own_tag` refuses them.
+        loaded.settings.plan.tags.extend(keep.chain(before));
+        Ok(loaded)
     }
 
     pub(super) async fn run(&self, global: &Global) -> Result<Exit, Error> {
@@ -129,7 +142,7 @@ impl Snapshot {
             return super::plan::show(&self.load(global)?, self.choice.output).await;
         }
         super::need_root()?;
-        let plan = self.choice.selection.plan.as_deref();
+        let plan = self.choice.of_set.selection.plan.as_deref();
         let loaded = match self.load(global) {
             Ok(loaded) => loaded,
             Err(error) => {

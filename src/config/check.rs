@@ -179,7 +179,7 @@ pub(super) const CONSISTENCIES: &[(&str, Consistency)] = &[
 pub(super) const METHODS: &[(&str, Method)] =
     &[("freeze", Method::Freeze), ("sync", Method::Sync), ("unmount", Method::Unmount)];
 pub(super) const ON_DEGRADED: &[(&str, OnDegraded)] =
-    &[("fail", OnDegraded::Fail), ("keep", OnDegraded::Keep)];
+    &[(OnDegraded::Fail.word(), OnDegraded::Fail), (OnDegraded::Keep.word(), OnDegraded::Keep)];
 pub(super) const UNMOUNTED: &[(&str, UnmountedVolumes)] =
     &[("exclude", UnmountedVolumes::Exclude), ("crash", UnmountedVolumes::Crash)];
 pub(super) const AUTOMOUNTS: &[(&str, Automounts)] =

@@ -276,6 +276,17 @@ pub enum OnDegraded {
     Keep,
 }
 
+impl OnDegraded {
+    /// As it is written.
+    #[must_use]
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Fail => "fail",
+            Self::Keep => "keep",
+        }
+    }
+}
+
 fn optional_duration<S: serde::Serializer>(d: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {
     match d {
         Some(d) => duration(d, s),

@@ -14,6 +14,8 @@ use crate::ids::InstanceId;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 #[allow(missing_docs, reason = "each is the command of its name")]
 pub enum Needing {
+    /// `before`, too.
+    #[value(alias = "before")]
     Snapshot,
     Clone,
     Plan,

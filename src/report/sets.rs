@@ -262,6 +262,9 @@ pub(crate) fn one(
     if let Some(reason) = &set.reason {
         let _ = writeln!(text, "    because: {}", printable(reason));
     }
+    if let Some(before) = &set.before {
+        let _ = writeln!(text, "  taken before {before}");
+    }
     if set.is_newer() {
         let _ = writeln!(text, "  its tags have version {}: a newer stillpoint may say more", set.schema);
     }

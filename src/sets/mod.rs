@@ -4,6 +4,7 @@
 //! [`retention::PrunePlan`]. Must never: give a higher label than the verdict's; let a set go that is not this
 //! plan's.
 
+pub mod before;
 pub mod choose;
 pub mod clones;
 pub mod copy;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::before::{BEFORE_TAG, Before, ENDED_TAG};
 use super::ledger::{FAULT_TAG, FaultFound, VERIFIED_TAG, Verified};
 use super::set::{CopyOf, Member, Missing, SnapshotSet};
 use super::tags::{self, HOST_KEY_TAG, INSTANCE_TAG, MEMBER_TAG, PLAN_TAG, SCHEMA_TAG};
@@ -32,7 +33,7 @@ pub const KEEP_TAG: &str = "stillpoint:keep-until";
 pub(crate) const DELETING_TAG: &str = "stillpoint:deleting";
 
 /// The tags that a set is read from, once it is known which one a snapshot is of.
-const KEPT: [&str; 15] = [
+const KEPT: [&str; 17] = [
     PLAN_TAG,
     HOST_KEY_TAG,
     "stillpoint:host",
@@ -48,6 +49,8 @@ const KEPT: [&str; 15] = [
     VERIFIED_TAG,
     FAULT_TAG,
     MEMBER_TAG,
+    BEFORE_TAG,
+    ENDED_TAG,
 ];
 
 /// No instance has more volumes in a set.
@@ -281,6 +284,9 @@ fn set(
     let (account, reason) =
         (first.owner.as_deref().map(str::to_owned), first.tag("stillpoint:reason").map(str::to_owned));
     let deleting = taken.iter().any(|(s, _)| s.tag(DELETING_TAG).is_some());
+    // Where one snapshot has the end of the command and another has not, nothing about the set is doubtful.
+    let any = |key: &str| taken.iter().find_map(|(s, _)| s.tag(key));
+    let before = Before::read(any(BEFORE_TAG), any(ENDED_TAG));
     // What one snapshot alone says proves nothing of the others, and a fault of one is one of the set.
     let said = first.tag(VERIFIED_TAG).filter(|v| taken.iter().all(|(s, _)| s.tag(VERIFIED_TAG) == Some(v)));
     let verified = said.and_then(Verified::read);
@@ -316,6 +322,7 @@ fn set(
         members,
         missing,
         keep_until,
+        before,
         verified,
         verify_fault,
         deleting,

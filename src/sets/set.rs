@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::before::Before;
 use super::ledger::{FaultFound, Verified};
 use super::tags::SCHEMA;
 use crate::consistency::Consistency;
@@ -48,6 +49,8 @@ pub struct SnapshotSet {
     pub missing: Vec<Missing>,
     /// The value of the tag `stillpoint:keep-until`.
     pub keep_until: Option<String>,
+    /// What it was taken before, where that was for a command.
+    pub before: Option<Box<Before>>,
     /// The last verify that found no fault, as every snapshot of it says.
     pub verified: Option<Verified>,
     /// The last verify that found one, as any snapshot of it says.
@@ -224,6 +227,7 @@ pub(crate) mod tests_support {
             members: (0..members).map(member).collect(),
             missing: Vec::new(),
             keep_until: None,
+            before: None,
             verified: None,
             verify_fault: None,
             deleting: false,

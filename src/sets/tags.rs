@@ -14,6 +14,7 @@
 //! | `stillpoint:layout` | create | `volumes=2 filesystems=3 tags=5`: how many lines there are, over how many tags; and `spread` where each snapshot has only a share of them |
 //! | `stillpoint:volume.N` | create, or verdict where spread | `vol-… device=/dev/sdf gib=8 type=gp3 …`, one for each volume of the set |
 //! | `stillpoint:fs.N`, `stillpoint:fs.N.M` | the same | `/data type=ext4 uuid=… method=freeze on=vol-…,vol-… stack=…`, continued in M = 1, 2, … |
+//! | `stillpoint:before`, `:keep-until` | create | where the run was told so: [`super::before`] |
 //! | `stillpoint:consistency`, `:reason`, `:frozen`, `:requested`, `:responded`, `:thawed` | verdict | of the set |
 //! | `stillpoint:app.N`, `stillpoint:app.N.M` | verdict | `orders type=postgresql label=application lsn=0/3000028 …`, continued |
 //! | `stillpoint:apps` | verdict | `partial` when not every line fitted whole: the record has them |
@@ -24,6 +25,7 @@
 
 use std::collections::BTreeMap;
 
+use super::before::BEFORE_TAG;
 use super::lines::{self, SetApplication, SetFilesystem, SetVolume};
 use super::record::{ApplicationRecord, SetRecord};
 pub use super::spread::Tag;
@@ -215,10 +217,10 @@ fn layout(plan: &Plan) -> Vec<Lines<'_>> {
     volumes.chain(filesystems).collect()
 }
 
-/// How many tags the verdict adds to a snapshot at most.
+/// How many tags the verdict adds to a snapshot at most, and the end of the command that it is taken before.
 #[must_use]
 pub fn later(settings: &PlanSettings) -> usize {
-    VERDICT_TAGS + app_tags(settings)
+    VERDICT_TAGS + app_tags(settings) + usize::from(settings.tags.contains_key(BEFORE_TAG))
 }
 
 fn app_tags(settings: &PlanSettings) -> usize {

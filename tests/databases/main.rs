@@ -10,6 +10,7 @@
     reason = "a panic is how a test fails"
 )]
 
+mod before;
 mod found;
 mod mysql;
 mod postgresql;

@@ -11,6 +11,7 @@
 
 mod apart;
 mod aws;
+mod before;
 mod busy;
 mod clone;
 mod cloned;
