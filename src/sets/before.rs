@@ -8,7 +8,7 @@
 //! In: a command's words, how it ended; tags that anybody may have written. Out: tags, values. Must never: have a
 //! control character in a tag, or believe more of one than that somebody wrote it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::ExitStatusExt as _;
@@ -134,11 +134,20 @@ impl fmt::Display for Before {
 /// The words of a command in one line, as a shell would take them.
 #[must_use]
 pub(crate) fn line(words: &[OsString]) -> String {
-    let quoted = |word: &OsString| {
-        let quoted = shlex::bytes::try_quote(word.as_bytes());
-        String::from_utf8_lossy(&quoted.unwrap_or_else(|_| word.as_bytes().into())).into_owned()
-    };
-    words.iter().map(quoted).collect::<Vec<_>>().join(" ")
+    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+}
+
+/// One word as a shell would take it; quoted only where that is needed.
+#[must_use]
+pub(crate) fn quoted(word: &OsStr) -> String {
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(b);
+    let bytes = word.as_bytes();
+    if !bytes.is_empty() && !bytes.starts_with(b"=") && bytes.iter().all(plain) {
+        return word.to_string_lossy().into_owned();
+    }
+    // A zero byte is in no word that was ever a program's.
+    let quoted = shlex::bytes::try_quote(bytes).unwrap_or_else(|_| bytes.into());
+    String::from_utf8_lossy(&quoted).into_owned()
 }
 
 /// The tag that says what is to come, however long and strange it is; none where that is nothing.
@@ -165,6 +174,7 @@ mod tests {
     #[test]
     fn a_command_is_a_line_that_a_shell_takes_and_a_tag_can_have() {
         assert_eq!(line(&words(&["apt-get", "install", "a b", ""])), "apt-get install 'a b' ''");
+        assert_eq!(line(&words(&["x", "--a=b", "=c", "$(d)"])), "x --a=b '=c' '$(d)'");
         let (_, value) = tag("psql -c 'drop\ntable\u{1b}[2J'").unwrap();
         assert!(!value.chars().any(char::is_control), "{value}");
         let (_, value) = tag(&"ü".repeat(300)).unwrap();

@@ -97,7 +97,8 @@ fn a_dump_of_mariadb() {
     let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", by_name(&rig));
     let dump = rig.path("all.sql");
     let line = documented("mariadb-dump").replace("/backup/all.sql", dump.to_str().unwrap());
-    run(&line, &path, &[("MYSQL_UNIX_PORT", &server.socket)]).exits(0).says("application-consistent");
+    std::fs::write(rig.path(".my.cnf"), format!("[client]\nsocket={}\n", server.socket.display())).unwrap();
+    run(&line, &path, &[("HOME", &rig.path(""))]).exits(0).says("application-consistent");
     let dumped = std::fs::read_to_string(&dump).unwrap();
     assert!(dumped.contains("INSERT INTO `paid` VALUES\n(41)") || dumped.contains("VALUES (41)"), "{dumped}");
     assert_before(&rig, "sh -c", "forever");
@@ -112,7 +113,8 @@ fn a_job_in_the_environment_of_cron() {
     let job = rig.path("bin/maintain-orders");
     let done = rig.mount("data").join("maintained");
     put_executable(&job, format!("#!/bin/sh\ntouch {}\n", done.display()));
-    let line = documented("maintain-orders").replace("/usr/local/sbin/maintain-orders", job.to_str().unwrap());
+    let line =
+        documented("maintain-orders").replace("/usr/local/sbin/maintain-orders", job.to_str().unwrap());
     // Minute, hour, day, month, weekday, user.
     let words: Vec<_> = line.splitn(7, ' ').collect();
     assert_eq!(words[5], "root");

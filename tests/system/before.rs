@@ -4,7 +4,7 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 use rig::probe::{assert_settled, tag};
-use rig::program::{Run, await_some};
+use rig::program::{Run, await_some, put_executable};
 use rig::{Fs, Rig};
 
 const SCRIPT: &str = "echo out; pwd; cat; echo \"$MARK\"; cat <&9; exit 7";
@@ -192,4 +192,103 @@ fn a_dry_run_takes_nothing_and_runs_nothing() {
     dry.exits(0).says("then: touch");
     assert!(dry.out.contains("Plan default"), "{}", dry.out);
     assert!(!ran.exists() && rig.snapshots().is_empty());
+}
+
+const APT: &str = include_str!("../../packaging/package-managers/apt.conf");
+
+/// The real apt and dpkg, over a root of their own, with the file that switches the hooks on.
+struct Apt {
+    rig: Rig,
+    config: std::path::PathBuf,
+    package: std::path::PathBuf,
+    root: std::path::PathBuf,
+}
+
+impl Apt {
+    fn new() -> Self {
+        let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
+        let root = rig.path("root");
+        for folder in [
+            "var/lib/dpkg/info",
+            "var/lib/dpkg/updates",
+            "var/lib/apt/lists/partial",
+            "var/cache/apt/archives/partial",
+            "var/log/apt",
+            "etc/apt/apt.conf.d",
+            "etc/apt/preferences.d",
+        ] {
+            std::fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        for file in ["var/lib/dpkg/status", "var/lib/dpkg/available", "etc/apt/sources.list"] {
+            std::fs::write(root.join(file), "").unwrap();
+        }
+        let program = rig.path("stillpoint");
+        let hooks = APT.replace("/usr/bin/stillpoint", program.to_str().unwrap());
+        assert_ne!(hooks, APT);
+        std::fs::write(root.join("etc/apt/apt.conf.d/80stillpoint"), hooks).unwrap();
+        let config = rig.path("apt.conf");
+        let text = format!(
+            "Dir \"{0}\";\nDir::State::status \"{0}/var/lib/dpkg/status\";\nDPkg::Options {{ \"--root={0}\"; \
+             \"--log={0}/var/log/dpkg.log\"; }};\nAPT::Architecture \"amd64\";\nAPT::Sandbox::User \"root\";\n",
+            root.display()
+        );
+        std::fs::write(&config, text).unwrap();
+        let made = rig.path("hello");
+        std::fs::create_dir_all(made.join("DEBIAN")).unwrap();
+        std::fs::create_dir_all(made.join("usr/share/hello")).unwrap();
+        std::fs::write(made.join("usr/share/hello/hello"), "hello").unwrap();
+        let control =
+            "Package: hello\nVersion: 1\nArchitecture: all\nMaintainer: A <a@example.org>\nDescription: x\n";
+        std::fs::write(made.join("DEBIAN/control"), control).unwrap();
+        let package = rig.path("hello.deb");
+        rig::sh("dpkg-deb", &["--build", made.to_str().unwrap(), package.to_str().unwrap()]);
+        let plain = rig.command(&[]);
+        let words = std::iter::once(plain.get_program()).chain(plain.get_args());
+        let words: Vec<_> = words.map(|w| shell_quoted(w.to_str().unwrap())).collect();
+        put_executable(&program, format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" ")));
+        Self { rig, config, package, root }
+    }
+
+    fn install(&self) -> std::process::Output {
+        let mut apt = Command::new("apt-get");
+        apt.env("APT_CONFIG", &self.config).args(["install", "-y", "--no-install-recommends"]);
+        apt.arg(&self.package).env_remove("INVOCATION_ID").output().unwrap()
+    }
+
+    fn installed(&self) -> bool {
+        self.root.join("usr/share/hello/hello").exists()
+    }
+}
+
+#[test]
+fn apt_takes_a_set_before_dpkg_runs() {
+    let apt = Apt::new();
+    let done = apt.install();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success() && apt.installed(), "{said}");
+    apt.rig.await_quiet();
+    let before = said_once(&apt.rig, "stillpoint:before");
+    assert!(before.starts_with("apt-get install -y --no-install-recommends /"), "{before}");
+    assert!(said_once(&apt.rig, "stillpoint:before-ended").starts_with("status=unknown at="));
+    assert!(said.contains("stillpoint release"), "{said}");
+    assert_settled(&apt.rig);
+}
+
+fn said_once(rig: &Rig, key: &str) -> String {
+    let all = said(rig, key);
+    assert_eq!(all.len(), 1, "{all:?}");
+    all.into_iter().next().unwrap()
+}
+
+#[test]
+fn apt_changes_nothing_where_no_set_can_be_taken() {
+    let apt = Apt::new();
+    let fault = ["faults", "add", "--action", "CreateSnapshots", "--call", "1", "--kind", "error"];
+    apt.rig.sim(&[&fault[..], &["--code", "UnsupportedOperation", "--status", "400"]].concat());
+    let done = apt.install();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(!done.status.success() && !apt.installed(), "{said}");
+    assert!(said.contains("no set was taken"), "{said}");
+    assert!(apt.install().status.success() && apt.installed());
+    assert_settled(&apt.rig);
 }

@@ -17,6 +17,7 @@ use crate::exit::Exit;
 use crate::host::file::{self, Lasts};
 use crate::host::trust::{self, Trusted};
 use crate::ids::{RunId, SnapshotId};
+use crate::sets::before;
 
 /// A set that a command is to come after.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +55,8 @@ impl Taken {
     pub fn ways_back(&self) -> String {
         let set = self.set.as_str();
         let mut text = format!("set {set} is from before that\n");
-        let data: Vec<String> = self.mounts.iter().filter(|m| *m != "/").map(|m| quoted(m)).collect();
+        let data: Vec<String> =
+            self.mounts.iter().filter(|m| *m != "/").map(|m| before::quoted(m.as_ref())).collect();
         let _ = writeln!(text, "  look at it:       stillpoint restore {set}");
         if !data.is_empty() {
             let these: String = data.iter().map(|m| format!(" --mount {m}")).collect();
@@ -66,10 +68,6 @@ impl Taken {
         let _ = writeln!(text, "  let it go:        stillpoint release {set}");
         text
     }
-}
-
-fn quoted(word: &str) -> String {
-    shlex::try_quote(word).map_or_else(|_| word.to_owned(), |quoted| quoted.into_owned())
 }
 
 impl Held {
