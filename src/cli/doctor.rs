@@ -16,7 +16,7 @@ use crate::config::settings::{Notify, Settings};
 use crate::config::{self, Loaded};
 use crate::discover::{self, Facts, HostFacts, Identity};
 use crate::doctor::{
-    self, Finding, Set, Severity, applications, busy, cloud, hooks, processes, storage, system, unit,
+    self, Finding, Set, Severity, applications, busy, cloud, hooks, others, processes, storage, system, unit,
 };
 use crate::ec2::Describe;
 use crate::ec2::aws::Aws;
@@ -33,6 +33,7 @@ use crate::plan::{self as planning, Plan};
 use crate::quiesce::{self, systemctl::Systemctl};
 use crate::run::busy::subjects;
 use crate::run::planned;
+use crate::sets::find::of_volumes;
 use crate::window::Extras;
 use crate::window::guard::StartGuard as _;
 use crate::window::guard::process::Program;
@@ -282,6 +283,11 @@ impl Ask<'_> {
         self.found.push(cloud::call("DescribeSnapshots", pending.as_ref().map(drop)));
         if let Ok(pending) = pending {
             self.found.extend(cloud::pending(plan, &pending));
+            let calls = Repeating::for_each_call(ec2, &settings.ec2);
+            match of_volumes(&calls, &ids).await {
+                Ok(all) => self.found.extend(others::others(plan, &all)),
+                Err(e) => self.found.push(Finding::not_checked("other-snapshots", e)),
+            }
         }
         let instance = &facts.identity.instance_id;
         let states = asked.call("DescribeVolumes", async || ec2.volume_states(instance, &ids).await);

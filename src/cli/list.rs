@@ -28,7 +28,7 @@ use crate::report;
 use crate::report::sets::{Copied, InBin, Listed};
 use crate::restore::plan::{RESTORE_HOST_TAG, RESTORE_OF_TAG, UNTIL_TAG};
 use crate::sets::facts::{facts, group, interval};
-use crate::sets::find::{bin, clocks, find, snapshots};
+use crate::sets::find::{bin, clocks, find, of_volumes};
 use crate::sets::holds::{bases, of_tags};
 use crate::sets::read::Stranger;
 use crate::sets::retention::{Age, Departure, Group, Now, Options, Request, Zone, decide};
@@ -342,11 +342,7 @@ pub(super) async fn sizes(
         sets.clone().flat_map(|s| &s.members).map(|m| m.volume_id.clone()).collect();
     volumes.sort_unstable();
     volumes.dedup();
-    let mut all = Vec::new();
-    for some in volumes.chunks(200) {
-        let of = Wanted::OfVolumes(some.to_vec());
-        all.extend(snapshots(&account.calls(), &of).await.map_err(Error::from)?);
-    }
+    let all = of_volumes(&account.calls(), &volumes).await.map_err(Error::from)?;
     let direct = account.direct(1).await?;
     let ebs = Repeating::for_each_call(&direct, &account.loaded.settings.ec2);
     let mut found = BTreeMap::new();

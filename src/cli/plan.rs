@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::start::{OWN_PROGRAM, ROOT};
 use super::{Choice, Global, Output, calls, print, print_json, say};
 use crate::config::Loaded;
-use crate::doctor::{Set, Severity, hooks, processes, storage};
+use crate::doctor::{Set, Severity, hooks, others, processes, storage};
 use crate::ec2::Describe;
 use crate::ec2::repeat::Repeating;
 use crate::error::Error;
@@ -21,6 +21,7 @@ use crate::quiesce::databases::running;
 use crate::report::{self, databases::OnSet};
 use crate::run;
 use crate::run::planned::{Planned, Purpose, planned};
+use crate::sets::find::of_volumes;
 
 /// Width of text where stdout is no terminal.
 const WIDTH: usize = 80;
@@ -51,6 +52,7 @@ pub(super) async fn show(loaded: &Loaded, output: Output) -> Result<Exit, Error>
     let ec2 = Repeating::of(&planned.ec2, &loaded.settings.ec2);
     ec2.dry_run(&request).await?;
     warn(loaded, &planned);
+    tell_of_others(loaded, &planned).await;
     let n = calls(&planned.plan.call);
     say(&format!("permission checked by DryRun: {n} {}", if n == 1 { "call" } else { "calls" }));
     if let Some(lock) = &loaded.settings.plan.lock {
@@ -96,6 +98,21 @@ fn databases(loaded: &Loaded, planned: &Planned) -> Vec<OnSet> {
             say(&format!("warning: cannot look for databases: {e}"));
             Vec::new()
         }
+    }
+}
+
+/// What other tools have of the volumes. The permission to ask is no part of a plan's: without it, that is said.
+async fn tell_of_others(loaded: &Loaded, planned: &Planned) {
+    let ids: Vec<_> = planned.plan.volumes.iter().map(|v| v.id.clone()).collect();
+    let calls = Repeating::for_each_call(&planned.ec2, &loaded.settings.ec2);
+    match of_volumes(&calls, &ids).await {
+        Ok(all) => {
+            for finding in others::others(&planned.plan, &all) {
+                say(&format!("beside this: {}", finding.what));
+            }
+        }
+        Err(e) if e.denied() => say("beside this: not known, ec2:DescribeSnapshots is not allowed"),
+        Err(e) => say(&format!("beside this: not known: {e}")),
     }
 }
 

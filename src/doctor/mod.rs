@@ -9,6 +9,7 @@
 //! system     capabilities, mount namespace, hung_task_panic, the program's own file
 //! unit       the installed systemd unit
 //! cloud      IMDS, credentials, IAM actions, volumes, pending snapshots, the clock
+//! others     what other tools have of the same volumes
 //! ```
 //! In: `/proc` below a root, settings, what EC2 says. Out: [`Finding`]s: `doctor` prints all of them, and the
 //! preflight of a run refuses at the first problem of the same rules. Must never: freeze, change anything, or
@@ -18,6 +19,7 @@ pub mod applications;
 pub mod busy;
 pub mod cloud;
 pub mod hooks;
+pub mod others;
 pub mod processes;
 pub mod storage;
 pub mod system;

@@ -11,7 +11,7 @@ use super::tags;
 use crate::ec2::keep::{Binned, Keep, Wanted};
 use crate::ec2::repeat::Repeating;
 use crate::ec2::{Ec2Error, TaggedSnapshot};
-use crate::ids::{InstanceId, RunId};
+use crate::ids::{InstanceId, RunId, VolumeId};
 
 /// What an account has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +76,23 @@ pub async fn snapshots<E: Keep>(
 ) -> Result<Vec<TaggedSnapshot>, Ec2Error> {
     let mut all = Vec::new();
     pages(ec2, wanted, |snapshot| all.push(snapshot)).await?;
+    Ok(all)
+}
+
+/// Every snapshot of these volumes, whoever made it.
+///
+/// # Errors
+/// When EC2 does not give every page.
+pub(crate) async fn of_volumes<E: Keep>(
+    ec2: &Repeating<'_, E>,
+    volumes: &[VolumeId],
+) -> Result<Vec<TaggedSnapshot>, Ec2Error> {
+    /// A filter takes so many values (EC2 API reference, "Filter").
+    const VALUES: usize = 200;
+    let mut all = Vec::new();
+    for some in volumes.chunks(VALUES) {
+        all.extend(snapshots(ec2, &Wanted::OfVolumes(some.to_vec())).await?);
+    }
     Ok(all)
 }
 

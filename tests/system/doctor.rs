@@ -305,3 +305,38 @@ fn a_policy_that_allows_tags_on_own_snapshots_alone_is_no_problem() {
     let all = of(&found, "iam");
     assert!(all.iter().any(|f| f["severity"] == "problem" && names(f, "ec2:CreateTags")), "{found:#?}");
 }
+
+/// Snapshots of others are made by EC2 itself, with the tags that they have.
+#[test]
+fn what_other_tools_have_of_the_volumes_is_said() {
+    let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
+    let none = rig.run(&["plan"]);
+    none.exits(0).says("nobody else has snapshots of these volumes");
+    let make = |volume: &str, key: &str| {
+        rig.sim(&["call", "CreateSnapshot", &format!("VolumeId={}", rig.id(volume))]);
+        rig.await_quiet();
+        let snapshots = rig.snapshots();
+        let plain = snapshots.iter().filter(|s| s["tags"].as_object().is_none_or(|tags| tags.is_empty()));
+        let id = plain.last().unwrap()["id"].as_str().unwrap().to_owned();
+        if !key.is_empty() {
+            rig.control("POST", &format!("tags/{id}"), &format!(r#"{{"{key}": "x"}}"#));
+        }
+    };
+    make("a", "aws:backup:source-resource");
+    make("b", "aws:dlm:lifecycle-policy-id");
+    make("b", "");
+    rig.run(&["snapshot"]).exits(0);
+    for command in ["plan", "doctor"] {
+        let said = rig.run(&[command]);
+        let said = format!("{}{}", said.out, said.err);
+        let one_line = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        for text in [
+            "AWS Backup has 1 snapshot of 1 volume, the newest of 20",
+            "Data Lifecycle Manager has 1 snapshot of 1 volume, the newest of 20",
+            "somebody else has 1 snapshot of 1 volume, the newest of 20",
+        ] {
+            assert!(one_line.contains(text), "{command}: {said}");
+        }
+        assert!(!said.contains("usually"), "{said}");
+    }
+}

@@ -23,6 +23,7 @@ mod devices;
 mod doctor;
 mod expedited;
 mod faults;
+mod fleet;
 mod foreign_freeze;
 mod hardship;
 mod hook_start;
