@@ -7,6 +7,8 @@ mod after;
 mod again;
 mod ask;
 mod before;
+#[cfg(test)]
+mod claims;
 mod clone;
 mod config;
 mod copy;

@@ -48,7 +48,13 @@ fn the_example_document_runs_each_command_and_ends_with_its_code() {
     rig.await_quiet();
     for command in ["plan", "doctor", "rehearse", "prune", "list", "verify"] {
         let ended = run(command, "orders");
-        assert!(matches!(ended.code, Some(0 | 10)), "{command}: {:?}\n{}{}", ended.code, ended.out, ended.err);
+        assert!(
+            matches!(ended.code, Some(0 | 10)),
+            "{command}: {:?}\n{}{}",
+            ended.code,
+            ended.out,
+            ended.err
+        );
     }
     run("status", "default").exits(0);
     run("snapshot", "no-such-plan").exits(78);
