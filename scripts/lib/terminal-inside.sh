@@ -37,6 +37,6 @@ for command in "${shown[@]}"; do
     n=$((n + 1))
     printf '%s\n' "$command" >"$work/$n.command"
     TERM=xterm-256color script --quiet --return --flush --command \
-        "stty cols 80 rows 60; $bin/$command $options" "$work/$n.typescript" >/dev/null </dev/null
+        "stty cols 80 rows 60; $bin/$command $options" "$work/$n.typescript" >/dev/null </dev/null || true
 done
 "$venv/bin/python" "$(dirname "$0")/terminal.py" "$1" "$work" "$n"

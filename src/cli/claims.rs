@@ -15,12 +15,14 @@ use crate::exit::Exit;
 const OF_OTHERS: &[&str] = &[
     "--cgroup-parent",
     "--cgroupns",
+    "--keep-within",
     "--mount",
     "--now",
     "--pid",
     "--privileged",
     "--release",
     "--sets",
+    "--skip-slave-start",
     "--workspace",
 ];
 
