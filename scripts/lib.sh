@@ -115,6 +115,18 @@ need_redis() {
     )
 }
 
+# Debian's etcd, whose installation would start a server.
+need_etcd() {
+    (
+        if [ ! -e /usr/sbin/policy-rc.d ] && ! command -v etcd >/dev/null; then
+            trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+            printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+            chmod 755 /usr/sbin/policy-rc.d
+        fi
+        need_packages etcd:etcd-server etcdctl:etcd-client setpriv:util-linux
+    )
+}
+
 # promtool, with Debian's Prometheus, whose installation would start a server.
 need_promtool() {
     (

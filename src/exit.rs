@@ -24,6 +24,8 @@ pub enum Exit {
     Ec2 = 23,
     /// `verify` found a fault.
     Verify = 24,
+    /// The group did not come to one point in time; everything is thawed.
+    Group = 25,
     /// A filesystem may still be frozen. Outranks every other code.
     StillFrozen = 40,
     /// A filesystem that was unmounted could not be mounted again.
@@ -46,7 +48,7 @@ pub enum Exit {
 
 impl Exit {
     /// Every code, in order.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Ok,
         Self::Lower,
         Self::After,
@@ -55,6 +57,7 @@ impl Exit {
         Self::NotHeld,
         Self::Ec2,
         Self::Verify,
+        Self::Group,
         Self::StillFrozen,
         Self::NotMounted,
         Self::NotKnown,
@@ -111,6 +114,9 @@ impl Exit {
             Self::NotHeld => "the window ran out or a freeze did not hold, and the policy refuses less",
             Self::Ec2 => "EC2 refused or could not be reached; everything thawed",
             Self::Verify => "`verify` found a fault in a set",
+            Self::Group => {
+                "the group came to no point in time: a member or its engine was missing, late or lost; everything thawed"
+            }
             Self::StillFrozen => "A FILESYSTEM MAY STILL BE FROZEN (outranks every other code)",
             Self::NotMounted => "a filesystem that was unmounted could not be mounted again",
             Self::NotKnown => "it is not known whether a filesystem is frozen: it could not be asked in time",
@@ -118,7 +124,7 @@ impl Exit {
             Self::Imds => "IMDS is not available",
             Self::Bug => "a bug",
             Self::Locked => "another run holds the lock",
-            Self::Permission => "a permission is missing (host or IAM)",
+            Self::Permission => "a permission is missing (host, IAM or the group's engine)",
             Self::Config => "the configuration is wrong, or names something that does not exist",
         }
     }

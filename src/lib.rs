@@ -10,6 +10,7 @@
 //!   doctor       findings with remedies; a run's preflight refuses by the same rules
 //!   quiesce      applications: quiesced in order, released in reverse
 //!   unmount      filesystems with the method `unmount`: who holds them, how they are mounted again
+//!   group        one point in time over several hosts: what their runs say to each other
 //!   window       prepare → freeze → one call → thaw; the watchdog
 //! sets         the set as tags and as a record; which sets are kept (pure)
 //! restore      back from a set: verify that its data keeps what its label promises
@@ -37,6 +38,7 @@ pub mod doctor;
 pub mod run;
 pub mod quiesce;
 pub mod unmount;
+pub mod group;
 pub mod window;
 pub mod sets;
 pub mod restore;

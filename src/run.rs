@@ -15,6 +15,9 @@
 //! complete    where the plan waits: until EC2 has every snapshot; then the commands for the end
 //! ```
 //!
+//! Where the plan is a group's, the runs of all members wait for each other: before anything is touched, before the
+//! freeze, and in it ([`together`]).
+//!
 //! What the run is for is its [`goal`]: [`take`] a set, [`mod@clone`] its volumes, [`rehearsal`], or a [`held_freeze`]
 //! for somebody else's snapshots.
 //!
@@ -55,6 +58,7 @@ pub mod step;
 pub mod take;
 pub mod tally;
 pub(crate) mod textfile;
+mod together;
 pub mod unmounted;
 pub mod verdict;
 
@@ -104,6 +108,7 @@ async fn run<E, G: Goal<E>>(
         Ok(()) => point_in_time::fix(env, job, goal, &mut progress, interrupt).await,
         Err(failure) => Window::never(failure),
     };
+    goal.ended(&progress.window);
     progress.remounted =
         unmounted::remount(unmounted, &mut progress.journal, &mut progress.applications).await;
 

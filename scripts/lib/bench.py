@@ -6,6 +6,7 @@ In: the environment of scripts/bench, `part` among it. Out: exit status 0 when i
 
 import sys
 
+from bench_group import group
 from bench_host import Host, env
 from bench_limits import dirty, kill, memory, scale
 from bench_restore import probe, restore, whole
@@ -25,6 +26,7 @@ PARTS = {
     "sets": (sets, ["ext4"]),
     "restore": (restore, ["ext4", "xfs"]),
     "whole": (whole, ["ext4", "xfs"]),
+    "group": (group, ["ext4", "xfs"]),
     "probe": (probe, ["ext4", "xfs"]),
 }
 

@@ -182,7 +182,11 @@ impl Before {
     /// Starts `stillpoint snapshot` with the same options.
     fn snapshot(&self, global: &Global, what: &str, stdout: Stdio) -> Result<tokio::process::Child, Error> {
         let mut command = std::process::Command::new(OWN_PROGRAM);
-        command.arg0("stillpoint").arg("snapshot").args(global.words()).args(self.of_set.words());
+        command
+            .arg0("stillpoint")
+            .args(["snapshot", "--alone"])
+            .args(global.words())
+            .args(self.of_set.words());
         command.arg("--keep-until").arg(&self.keep_until).arg(format!("--before={what}"));
         command.arg(format!("--wait-lock={}", humantime::format_duration(self.wait_lock)));
         if self.wait {

@@ -16,7 +16,8 @@ use crate::config::settings::{Notify, Settings};
 use crate::config::{self, Loaded};
 use crate::discover::{self, Facts, HostFacts, Identity};
 use crate::doctor::{
-    self, Finding, Set, Severity, applications, busy, cloud, hooks, others, processes, storage, system, unit,
+    self, Finding, Set, Severity, applications, busy, cloud, group, hooks, others, processes, storage,
+    system, unit,
 };
 use crate::ec2::Describe;
 use crate::ec2::aws::Aws;
@@ -94,6 +95,9 @@ impl Doctor {
         found.extend(installed_unit(&settings.plan.name).await);
         found.extend(hooks::runnable(&settings.plan.hooks, Path::new(OWN_PROGRAM)));
         found.extend(hooks::writable(&settings.plan.hooks));
+        if let Some(settings) = &settings.plan.group {
+            found.extend(group::group(settings).await);
+        }
         found.extend(told(settings));
         found.extend(storage::own_folder("run_dir", &settings.run_dir));
         found.extend(storage::own_folder("state_dir", &settings.state_dir));

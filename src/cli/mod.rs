@@ -46,7 +46,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::settings::OnDegraded;
+use crate::config::settings::{GroupSettings, OnDegraded};
 use crate::config::{self as configuration, Loaded, Overrides};
 use crate::error::Error;
 use crate::exit::Exit;
@@ -430,6 +430,14 @@ fn need_root() -> Result<(), Error> {
     }
     Err(Error::new(Exit::Permission, "freezing filesystems needs root (CAP_SYS_ADMIN)")
         .hint("run it with sudo"))
+}
+
+/// The engine of a group.
+fn engine(group: &GroupSettings) -> Result<crate::group::etcd::Etcd, Error> {
+    crate::group::etcd::Etcd::new(group).map_err(|e| {
+        let hint = e.hint.clone();
+        Error::new(Exit::Config, e).hint(hint)
+    })
 }
 
 /// The number of calls in flight at once in the window.

@@ -10,11 +10,14 @@ use jiff::Timestamp;
 use super::start::{OWN_PROGRAM, ROOT};
 use super::{Choice, Global, Output, calls, print, print_json, say};
 use crate::config::Loaded;
+use crate::config::settings::GroupSettings;
 use crate::doctor::{Set, Severity, hooks, others, processes, storage};
 use crate::ec2::Describe;
 use crate::ec2::repeat::Repeating;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::group::Broken;
+use crate::group::engine::Engine as _;
 use crate::host::busy;
 use crate::ids::RunId;
 use crate::quiesce::databases::running;
@@ -55,10 +58,26 @@ pub(super) async fn show(loaded: &Loaded, output: Output) -> Result<Exit, Error>
     tell_of_others(loaded, &planned).await;
     let n = calls(&planned.plan.call);
     say(&format!("permission checked by DryRun: {n} {}", if n == 1 { "call" } else { "calls" }));
+    if let Some(group) = &loaded.settings.plan.group {
+        show_group(group).await?;
+    }
     if let Some(lock) = &loaded.settings.plan.lock {
         say(&format!("then each snapshot is locked {}", super::lock::described(&lock.wanted())));
     }
     Ok(Exit::Ok)
+}
+
+/// Says who takes part, and asks the engine whether a run may use it.
+async fn show_group(group: &GroupSettings) -> Result<(), Error> {
+    let others: Vec<_> = group.members.iter().filter(|m| **m != group.member).cloned().collect();
+    say(&format!("group {}: as {}, at one instant with {}", group.name, group.member, others.join(", ")));
+    let probed = super::engine(group)?.probe().await;
+    let said = probed.map_err(|e| {
+        let broken = Broken::Engine(e);
+        Error::new(broken.exit(), broken.to_string()).hint(broken.hint())
+    })?;
+    say(&format!("permission checked by a transaction that changes nothing: etcd at {said}"));
+    Ok(())
 }
 
 /// Prints the plan of a freeze. `freeze` makes no snapshots, so no permission is checked.

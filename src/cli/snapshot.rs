@@ -4,6 +4,7 @@
 //! the run while something is frozen.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser as _};
@@ -19,6 +20,7 @@ use crate::config::{self, Loaded, Overrides};
 use crate::ec2::repeat::Repeating;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::group::engine::Engine;
 use crate::ids::RunId;
 use crate::image::name::Template;
 use crate::report;
@@ -26,7 +28,7 @@ use crate::report::event::{self, Event};
 use crate::run::complete::complete;
 use crate::run::last::Last;
 use crate::run::planned::Planned;
-use crate::run::take::snapshot;
+use crate::run::take::snapshot_with;
 use crate::run::tally::Tally;
 use crate::run::textfile::{self, Disk};
 use crate::run::{Job, applications, former, notify};
@@ -76,6 +78,9 @@ pub(super) struct Snapshot {
     /// Go on although something on this host would keep an instance of the image from booting.
     #[arg(long, requires = "image")]
     ignore_boot_check: bool,
+    /// A set of this host alone, though the plan is a group's ([group]): the other members are not asked.
+    #[arg(long)]
+    alone: bool,
     /// For `image` without a set: stdout gets the image alone.
     #[arg(skip)]
     only_image: Option<How>,
@@ -134,6 +139,9 @@ impl Snapshot {
         let before = self.before.as_deref().and_then(before::tag);
         // No user can give such keys: `check::own_tag` refuses them.
         loaded.settings.plan.tags.extend(keep.chain(before));
+        if self.alone {
+            loaded.settings.plan.group = None;
+        }
         Ok(loaded)
     }
 
@@ -216,7 +224,8 @@ impl Snapshot {
             None => None,
         };
         let job = Job::new(RunId::generate(), facts, plan, &loaded.settings.plan)?;
-        let mut outcome = snapshot(&environment(loaded, ec2), &job, &mut interrupt).await?;
+        let engine = engine(loaded)?;
+        let mut outcome = snapshot_with(&environment(loaded, ec2), &job, engine, &mut interrupt).await?;
         after::lock(loaded, ec2, &mut outcome.record, &interrupt).await;
         let waits = outcome.left.is_some();
         let mut pruned = None;
@@ -280,6 +289,12 @@ impl Snapshot {
         }
         Ok(Taken { signal: outcome.signal, record: outcome.record, events, copies, image })
     }
+}
+
+/// Where the other members of the plan's group are met.
+fn engine(loaded: &Loaded) -> Result<Option<Arc<dyn Engine>>, Error> {
+    let Some(group) = &loaded.settings.plan.group else { return Ok(None) };
+    Ok(Some(Arc::new(super::engine(group)?)))
 }
 
 /// How long another run is waited for before metrics are written: nothing is frozen then.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::check::{self, Fault};
 use super::checks;
 use super::error::{ConfigError, Origin, Sourced};
-use super::input::Input as _;
+use super::input::{Input as _, overlay_table};
 use super::lock;
 use super::notify;
 use super::raw::{Fragment, PlanInput};
@@ -70,6 +70,7 @@ impl Fragment {
         self.top.overlay(later.top);
         self.identity.overlay(later.identity);
         self.ec2.overlay(later.ec2);
+        overlay_table(&mut self.group, later.group);
         self.defaults.overlay(later.defaults);
         for (name, plan) in later.plans {
             self.plans.entry(name).or_default().overlay(plan);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! files    which files there are, in which order        files.rs
-//! parse    one file → Fragment, each value checked      raw.rs, keep.rs, copies.rs, lock.rs, hooks/, input.rs, node.rs, check.rs
+//! parse    one file → Fragment, each value checked      raw.rs, keep.rs, copies.rs, lock.rs, group.rs, hooks/, input.rs, node.rs, check.rs
 //! merge    later over earlier, then the flags           merge.rs
 //! resolve  defaults < [defaults] < [plan.NAME] → Settings, and its origins   resolve.rs
 //! show     config show, config check                    show.rs
@@ -18,6 +18,7 @@ pub(crate) mod check;
 mod copies;
 mod error;
 mod files;
+mod group;
 pub mod hooks;
 mod input;
 mod keep;

@@ -13,7 +13,8 @@ use toml::de::DeTable;
 use super::check::{self, Fault};
 use super::checks::{self, CheckInput};
 use super::copies;
-use super::error::{ConfigError, Origin};
+use super::error::{ConfigError, Origin, Sourced};
+use super::group::GroupInput;
 use super::hooks::section::{HookInput, SECTIONS};
 use super::input::{Input, input};
 use super::keep::KeepInput;
@@ -96,6 +97,7 @@ pub(super) struct Fragment {
     pub(crate) top: TopInput,
     pub identity: IdentityInput,
     pub ec2: Ec2Input,
+    pub group: Option<Sourced<GroupInput>>,
     pub(crate) defaults: PlanInput,
     pub(crate) plans: BTreeMap<String, PlanInput>,
     pub hooks: Vec<HookInput>,
@@ -104,7 +106,7 @@ pub(super) struct Fragment {
 }
 
 /// The tables at the top level.
-const TABLES: [&str; 4] = ["identity", "ec2", "defaults", "plan"];
+const TABLES: [&str; 5] = ["identity", "ec2", "group", "defaults", "plan"];
 
 /// Reads one file's text.
 pub(super) fn parse(file: &Path, text: &str) -> Result<Fragment, ConfigError> {
@@ -121,6 +123,7 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Fragment, ConfigError> {
         match node.name {
             "identity" => fragment.identity = IdentityInput::read(&node.table()?)?,
             "ec2" => fragment.ec2 = Ec2Input::read(&node.table()?)?,
+            "group" => fragment.group = Some(node.sourced(|n| GroupInput::read(&n.table()?))?),
             "defaults" => fragment.defaults = PlanInput::read(&node.table()?)?,
             "plan" => fragment.plans = plans(node)?,
             notify::SECTION => {

@@ -18,7 +18,7 @@ use super::settings::{
     Automounts, Ec2Settings, Expedite, Hook, IdentityOverrides, MissingMounts, OnDegraded, PlanSettings,
     Settings, UnmountedVolumes,
 };
-use super::{keep, lock};
+use super::{group, keep, lock};
 use crate::consistency::Method;
 
 /// Where records are kept when nothing says where.
@@ -43,7 +43,7 @@ pub(crate) type Origins = BTreeMap<String, Origin>;
 /// The origins of a table's values, while they are taken out of the inputs.
 pub(super) struct Taken<'a> {
     origins: &'a mut Origins,
-    table: &'static str,
+    pub(super) table: &'static str,
 }
 
 impl Taken<'_> {
@@ -105,14 +105,17 @@ pub(super) fn check_hook_plans(inputs: &Fragment) -> Result<(), ConfigError> {
     };
     let told = notify::plans(&inputs.notify).map(|plan| (notify::SECTION, plan.clone()));
     let looking = checks::plans(&inputs.checks).map(|plan| (checks::SECTION, plan.clone()));
-    for (section, plan) in inputs.hooks.iter().flat_map(named).chain(told).chain(looking) {
+    let together = group::plan(inputs.group.as_ref());
+    let together = together.iter().filter(|plan| plan.value != DEFAULT_PLAN).map(|p| ("group", p.clone()));
+    for (section, plan) in inputs.hooks.iter().flat_map(named).chain(told).chain(looking).chain(together) {
         known_plan(inputs, &plan.value).map_err(|e| {
             let fault = Fault::new(format!("names the plan `{}`, which does not exist", plan.value));
             let fault = match e.hint() {
                 Some(hint) => fault.hint(hint),
                 None => fault,
             };
-            fault.at(plan.origin.clone(), &format!("{section}.plans"))
+            let key = if section == "group" { "plan" } else { "plans" };
+            fault.at(plan.origin.clone(), &format!("{section}.{key}"))
         })?;
     }
     Ok(())
@@ -140,7 +143,7 @@ pub(super) fn check_keep(inputs: &Fragment) -> Result<(), ConfigError> {
 /// The settings of one plan, which must exist.
 pub(super) fn settings(inputs: Fragment, name: &str) -> Result<(Settings, Origins), ConfigError> {
     let mut origins = Origins::new();
-    let Fragment { top, identity, ec2, defaults, mut plans, hooks, notify, checks } = inputs;
+    let Fragment { top, identity, ec2, group, defaults, mut plans, hooks, notify, checks } = inputs;
     let mut input = defaults;
     input.overlay(plans.remove(name).unwrap_or_default());
 
@@ -165,6 +168,7 @@ pub(super) fn settings(inputs: Fragment, name: &str) -> Result<(Settings, Origin
     let plan = PlanSettings {
         notify: self::notify(notify, name, &mut origins),
         checks: self::checks(checks, name, &mut origins),
+        group: group::settings(group, name, &mut Taken { origins: &mut origins, table: "" })?,
         ..plan(name, input, hooks, &mut origins)?
     };
     Ok((Settings { identity, ec2, state_dir, run_dir, textfile, plan }, origins))
@@ -218,6 +222,7 @@ fn plan(
         hooks: self::hooks(hooks, name, take.origins),
         notify: Vec::new(),
         checks: Vec::new(),
+        group: None,
     })
 }
 

@@ -175,6 +175,8 @@ pub struct PlanSettings {
     pub notify: Vec<Notify>,
     /// What looks at a restored set, in order.
     pub checks: Vec<Check>,
+    /// The group whose other members take their sets at the same point in time; none means that this host is alone.
+    pub group: Option<GroupSettings>,
 }
 
 /// What is kept of a plan's sets.
@@ -226,6 +228,60 @@ pub struct CopySettings {
     /// A time-based copy: EC2 is done within this time, for a higher price; none means without such a promise.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_duration")]
     pub within: Option<Duration>,
+}
+
+/// The group that this host is a member of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GroupSettings {
+    /// The same for all members; a part of keys and tags.
+    pub name: String,
+    /// The plan whose runs come together with those of the other members.
+    pub plan: String,
+    /// This host's name in the group.
+    pub member: String,
+    /// The names of all members, this one's too.
+    pub members: Vec<String>,
+    /// Where the members meet.
+    pub engine: GroupEngine,
+    /// The engine's URLs, `http` or `https`.
+    pub endpoints: Vec<String>,
+    /// What the group's keys begin with; ends with a slash.
+    pub prefix: String,
+    /// The certificates that the engine's is checked with; none means the system's.
+    pub ca: Option<PathBuf>,
+    /// This host's own certificate, where the engine asks for one.
+    pub cert: Option<PathBuf>,
+    /// The key of that.
+    pub key: Option<PathBuf>,
+    /// The engine's user, where it has users.
+    pub user: Option<String>,
+    /// Its password: the first line of this file.
+    pub password_file: Option<PathBuf>,
+    /// How long the others are waited for before anything is touched; default 10 min.
+    #[serde(serialize_with = "duration")]
+    pub join_timeout: Duration,
+    /// How long the others' hooks and flushes are waited for while this host's applications are quiesced; default
+    /// 2 min.
+    #[serde(serialize_with = "duration")]
+    pub ready_timeout: Duration,
+    /// How long the others are waited for after the thaw, for the label; default 10 min.
+    #[serde(serialize_with = "duration")]
+    pub settle_timeout: Duration,
+    /// Longest time that one call of the engine may take, at all its endpoints together, and that nothing may be heard
+    /// of it while anything is frozen; default 2 s.
+    #[serde(serialize_with = "duration")]
+    pub call_timeout: Duration,
+    /// How long this host's entry stays when the host is not heard of; whole seconds; default 10 s.
+    #[serde(serialize_with = "duration")]
+    pub lease: Duration,
+}
+
+/// Where the members of a group meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupEngine {
+    /// etcd v3.
+    Etcd,
 }
 
 impl PlanSettings {

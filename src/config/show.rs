@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::error::{ConfigError, Origin};
 use super::files::{ConfigFile, FileStatus};
+use super::group::GroupInput;
 use super::input::Input as _;
 use super::raw::{Ec2Input, IdentityInput, PlanInput, TopInput};
 use super::{Checked, Loaded};
@@ -39,12 +40,20 @@ impl Loaded {
                 |key: &str| [table, key].iter().filter(|k| !k.is_empty()).map(|k| (*k).to_owned()).collect();
             keys.iter().flat_map(|key| self.entries_of(path(key), &values[key])).collect()
         };
-        vec![
+        let of_group = |key: &&str| {
+            let path = ["plan", "group", key].map(str::to_owned).to_vec();
+            self.entries_of(path, &all["plan"]["group"][key])
+        };
+        let mut tables = vec![
             ("", one("", TopInput::KEYS)),
             ("identity", one("identity", IdentityInput::KEYS)),
             ("ec2", one("ec2", Ec2Input::KEYS)),
-            ("plan", one("plan", PlanInput::KEYS)),
-        ]
+        ];
+        if self.settings.plan.group.is_some() {
+            tables.push(("group", GroupInput::KEYS.iter().flat_map(of_group).collect()));
+        }
+        tables.push(("plan", one("plan", PlanInput::KEYS)));
+        tables
     }
 
     /// A value, or the entries of a table and of the tables in it, each with its own origin.
@@ -76,7 +85,11 @@ impl Loaded {
             };
             out.push_str(&prefix);
             for entry in entries {
-                let below = usize::from(!table.is_empty());
+                let below = match table {
+                    "" => 0,
+                    "group" => 2,
+                    _ => 1,
+                };
                 let key: Vec<_> = entry.path[below..].iter().map(|key| quoted_key(key)).collect();
                 line(&mut out, &key.join("."), &entry.value, entry.origin);
             }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! applications could each database be quiesced
+//! group      can the members' engine be used
 //! hooks      can they run; can others write them
 //! busy       what a freeze would have to wait for
 //! processes  which may delay an open or a freeze
@@ -18,6 +19,7 @@
 pub mod applications;
 pub mod busy;
 pub mod cloud;
+pub mod group;
 pub mod hooks;
 pub mod others;
 pub mod processes;

@@ -6,6 +6,7 @@
 use std::fmt::Write;
 
 use crate::exit::Exit;
+use crate::sets::group::{GroupRecord, Instant};
 use crate::sets::record::SetRecord;
 
 const WIDTH: usize = 80;
@@ -25,6 +26,20 @@ pub(crate) fn completed(record: &SetRecord, known: usize) -> String {
         let _ = writeln!(text, "the set is there; exit 11 is about what failed after it");
     }
     text
+}
+
+/// The line about the group.
+fn of_group(group: &GroupRecord) -> String {
+    let GroupRecord { name, member, .. } = group;
+    let others: Vec<_> =
+        group.members.iter().filter(|m| m.member != *member).map(|m| m.member.as_str()).collect();
+    let epoch = group.epoch.as_ref().map(|epoch| format!(", epoch {epoch}")).unwrap_or_default();
+    let why = group.reason.as_deref().unwrap_or("the others are not known to have held");
+    match group.instant {
+        Some(Instant::Group) => format!("group {name}: one instant with {}{epoch}", others.join(", ")),
+        Some(Instant::Host) => format!("group {name}: the instant of this host alone{epoch}: {why}"),
+        None => format!("group {name}: no set of {member}{epoch}"),
+    }
 }
 
 /// The result in a few lines.
@@ -76,6 +91,9 @@ pub fn human(record: &SetRecord) -> String {
             Some(_) => writeln!(text, "not {}-consistent: {reason}", record.requested),
             None => writeln!(text, "because: {reason}"),
         };
+    }
+    if let Some(group) = &record.group {
+        let _ = writeln!(text, "{}", of_group(group));
     }
     for missing in record.plan.lacks() {
         let _ = writeln!(text, "should be mounted and is not: {missing}");

@@ -6,6 +6,7 @@
 //! preflight       permissions,     permissions,      permissions,  who will ask for the thaw
 //!                 pending          copies under way  pending       is not frozen itself
 //! before_freeze   warm             warm              warm          nobody has asked for the thaw
+//! set             the group        –                 –             –
 //! point_in_time   one create call  a copy of each    a timer       "thaw" on the control socket
 //!                                  volume at once
 //! thawed          look up a lost   look up a lost    who wrote     record for an early `thaw`
@@ -24,7 +25,7 @@ use super::environment::Environment;
 use super::failure::Failure;
 use super::job::Job;
 use super::journal::State;
-use super::progress::Progress;
+use super::progress::{Progress, Window};
 use crate::error::Error;
 use crate::window::{Called, Limits, Prepared, Times};
 
@@ -69,6 +70,11 @@ pub(super) trait Goal<E> {
         applications: &Applications,
     ) -> Result<(), Failure>;
 
+    /// Nothing is left to do but to freeze.
+    async fn set(&mut self, _env: &Environment<'_, E>) -> Result<(), Failure> {
+        Ok(())
+    }
+
     /// Adds to the journal, before the freeze, what a recovery has to know if this process dies while
     /// everything is frozen: the journal cannot be written then.
     fn note_freeze(&mut self, env: &Environment<'_, E>, prepared: &Prepared, state: &mut State);
@@ -79,6 +85,12 @@ pub(super) trait Goal<E> {
     /// Judges the answer. By now everything is thawed.
     fn answered(&mut self, job: &Job<'_>, called: Called<Self::Answer>, state: &mut State)
     -> Option<Failure>;
+
+    /// Puts the times of the one call in the place of those of everything that was waited for in the window.
+    fn correct(&self, _times: &mut Times, _call: &mut Option<Duration>) {}
+
+    /// The window is over, or there was none. Must not wait for anything.
+    fn ended(&mut self, _window: &Window) {}
 
     /// Everything is thawed and mounted again, and applications are not released yet.
     async fn thawed(&mut self, env: &Environment<'_, E>, job: &Job<'_>, progress: &mut Progress);

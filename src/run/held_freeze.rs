@@ -177,6 +177,7 @@ impl ForOthers<'_> {
                 not_mounted: false,
                 failure: (!held).then_some(failed),
                 achieved: record.achieved,
+                apart: false,
                 trouble_after: !record.after.is_empty(),
             },
         );

@@ -58,18 +58,19 @@ pub(super) async fn fix<E, G: Goal<E>>(
     env.at(Step::Frozen);
     let (times, began) = (frozen.times(), Instant::now());
     let called = frozen.call(interrupt, goal.point_in_time(env, times)).await;
-    let call = began.elapsed();
+    let mut call = Some(began.elapsed());
     env.at(Step::Answered);
-    let (thawed, recheck) = frozen.thaw().await;
+    let (mut thawed, recheck) = frozen.thaw().await;
     // ---- everything is thawed ----
     env.at(Step::Thawed);
+    goal.correct(&mut thawed.times, &mut call);
     let mut failure = None;
     let _ = journal.update(|state| {
         state.frozen.retain(|f| thawed.still_frozen.contains(&f.mount_point));
         state.expedited = None;
         failure = goal.answered(job, called, state);
     });
-    Window { thawed: Some(thawed), recheck, call: Some(call), failure }
+    Window { thawed: Some(thawed), recheck, call, failure }
 }
 
 async fn prepare<E, G: Goal<E>>(
@@ -116,6 +117,11 @@ async fn ready<E, G: Goal<E>>(
     preflight::unchanged(env, job)?;
     busy::again(env, job, prepared, interrupt).await?;
     prepared.flush(interrupt).await?;
+    tokio::select! {
+        biased;
+        signal = early.caught() => return Err(Failure::interrupted(signal)),
+        done = goal.set(env) => done?,
+    }
     env.at(Step::JournalWindow);
     let limits = goal.limits(job);
     // What cannot freeze is flushed once more before the window begins.

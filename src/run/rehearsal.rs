@@ -178,6 +178,7 @@ impl Rehearse<'_> {
             not_mounted,
             failure: failure.as_ref().map(|f| f.exit),
             achieved,
+            apart: false,
             trouble_after: !after.is_empty(),
         };
         let (hint, signal, failed) =

@@ -15,6 +15,8 @@ pub enum Step {
     Permission,
     /// EC2 is asked for snapshots that are pending or have just begun.
     Pending,
+    /// All members of the group are waited for; nothing has been touched.
+    AllHere,
     /// Is there a scrub, a balance or the like that FIFREEZE would wait for?
     Busy,
     /// The journal's first line.
@@ -27,20 +29,28 @@ pub enum Step {
     Prepare,
     /// The watchdog has reported that it is ready.
     Guarded,
+    /// This member of the group is ready, and the others are waited for.
+    AllReady,
     /// Connections are warmed.
     Warm,
     /// The check whether the host has changed since it was planned.
     Unchanged,
     /// The same as [`Step::Busy`], once more.
     BusyAgain,
+    /// Nothing is left to do but to freeze, and the other members are waited for.
+    AllSet,
     /// The journal says what may be frozen from here on.
     JournalWindow,
     /// The deadline starts, then the first FIFREEZE.
     Freezing,
     /// Everything is frozen.
     Frozen,
+    /// This member of the group says that it is frozen, and the others are waited for.
+    AllFrozen,
     /// The create call is sent, or whatever the goal has in its place.
     Request,
+    /// EC2 has answered, and the answers to the other members are waited for.
+    AllAnswered,
     /// The answer was read, or nobody waits for it any more.
     Answered,
     /// Everything is thawed; this is written to the journal.
@@ -56,6 +66,8 @@ pub enum Step {
     /// The verdict is given. It comes after the release, because a session may report then that it lost its
     /// application.
     Judged,
+    /// This member of the group says that its freeze held, and the others are waited for.
+    AllHeld,
     /// The snapshots get their verdict.
     Label,
     /// The record is kept.
@@ -66,24 +78,29 @@ pub enum Step {
 
 impl Step {
     /// Every step, in the order of a run without faults; [`Step::LookUp`] is only reached when an answer was
-    /// lost.
-    pub const ALL: [Self; 26] = [
+    /// lost, and [`Step::of_group`] in a group.
+    pub const ALL: [Self; 32] = [
         Self::Preflight,
         Self::Permission,
         Self::Pending,
+        Self::AllHere,
         Self::Busy,
         Self::JournalStart,
         Self::Attempt,
         Self::PreHook,
         Self::Prepare,
         Self::Guarded,
+        Self::AllReady,
         Self::Warm,
         Self::Unchanged,
         Self::BusyAgain,
+        Self::AllSet,
         Self::JournalWindow,
         Self::Freezing,
         Self::Frozen,
+        Self::AllFrozen,
         Self::Request,
+        Self::AllAnswered,
         Self::Answered,
         Self::Thawed,
         Self::LookUp,
@@ -91,6 +108,7 @@ impl Step {
         Self::PostHook,
         Self::Released,
         Self::Judged,
+        Self::AllHeld,
         Self::Label,
         Self::Record,
         Self::Close,
@@ -103,19 +121,24 @@ impl Step {
             Self::Preflight => "preflight",
             Self::Permission => "permission",
             Self::Pending => "pending",
+            Self::AllHere => "all-here",
             Self::Busy => "busy",
             Self::JournalStart => "journal-start",
             Self::Attempt => "attempt",
             Self::PreHook => "pre-hook",
             Self::Prepare => "prepare",
             Self::Guarded => "guarded",
+            Self::AllReady => "all-ready",
             Self::Warm => "warm",
             Self::Unchanged => "unchanged",
             Self::BusyAgain => "busy-again",
+            Self::AllSet => "all-set",
             Self::JournalWindow => "journal-window",
             Self::Freezing => "freezing",
             Self::Frozen => "frozen",
+            Self::AllFrozen => "all-frozen",
             Self::Request => "request",
+            Self::AllAnswered => "all-answered",
             Self::Answered => "answered",
             Self::Thawed => "thawed",
             Self::LookUp => "look-up",
@@ -123,10 +146,25 @@ impl Step {
             Self::Judged => "judged",
             Self::PostHook => "post-hook",
             Self::Released => "released",
+            Self::AllHeld => "all-held",
             Self::Label => "label",
             Self::Record => "record",
             Self::Close => "close",
         }
+    }
+
+    /// Is it reached in runs of a group alone?
+    #[must_use]
+    pub fn of_group(self) -> bool {
+        matches!(
+            self,
+            Self::AllHere
+                | Self::AllReady
+                | Self::AllSet
+                | Self::AllFrozen
+                | Self::AllAnswered
+                | Self::AllHeld
+        )
     }
 
     /// May filesystems be frozen at it?
@@ -174,6 +212,9 @@ mod tests {
     #[test]
     fn between_the_first_freeze_and_the_last_thaw_nothing_is_logged() {
         let quiet: Vec<_> = Step::ALL.into_iter().filter(|s| s.in_window()).collect();
-        assert_eq!(quiet, [Step::Freezing, Step::Frozen, Step::Request, Step::Answered]);
+        assert_eq!(
+            quiet,
+            [Step::Freezing, Step::Frozen, Step::AllFrozen, Step::Request, Step::AllAnswered, Step::Answered]
+        );
     }
 }

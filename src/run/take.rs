@@ -3,6 +3,9 @@
 //! In: the create request, complete before anything is touched. Out: an [`Outcome`] with the [`SetRecord`].
 //! Must never: send the create call twice, or label a set higher than its evidence says.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use nix::sys::signal::Signal;
 
 use super::applications::{self, Applications};
@@ -12,9 +15,10 @@ use super::former::Formers;
 pub use super::former::Lost;
 use super::goal::Goal;
 use super::job::Job;
-use super::journal::{Created, Shares, State};
-use super::progress::Progress;
+use super::journal::{Created, Given, Shares, State};
+use super::progress::{Progress, Window};
 use super::step::Step;
+use super::together::{Created as Answer, Together, Took};
 use super::unmounted::{self, Remounted};
 use super::verdict::{self, Ending, evidence, verdict};
 use super::{create_request, preflight, release, settle};
@@ -22,9 +26,11 @@ use crate::config::settings::Hook;
 use crate::ec2::{CreateFailed, CreateRequest, Ec2, SnapshotView, reconcile};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::group::engine::Engine;
 use crate::interrupt::Interrupt;
 use crate::plan::{Consistency, PlannedVolume};
 use crate::quiesce::{HookEnv, RunResult};
+use crate::sets::group::Instant;
 use crate::sets::record::{self, SetRecord};
 use crate::window::{Called, Prepared, Times};
 
@@ -63,14 +69,33 @@ pub async fn snapshot<E: Ec2>(
     job: &Job<'_>,
     interrupt: &mut Interrupt,
 ) -> Result<Outcome, Error> {
+    snapshot_with(env, job, None, interrupt).await
+}
+
+/// Takes a set, at one point in time with the other members of the plan's group, who meet at this engine.
+///
+/// # Errors
+/// When the run is refused before anything is touched, or the members do not come.
+pub async fn snapshot_with<E: Ec2>(
+    env: &Environment<'_, E>,
+    job: &Job<'_>,
+    engine: Option<Arc<dyn Engine>>,
+    interrupt: &mut Interrupt,
+) -> Result<Outcome, Error> {
     let now = env.clock.now();
     let request = create_request(&job.run, job.facts, job.plan, job.settings, job.requested, now);
     let shares = Shares {
         volumes: job.plan.volumes.iter().map(|v| v.id.clone()).collect(),
         spread: request.spread_tags.clone(),
     };
-    let mut take = Take { request, made: Vec::new(), lost: false, formers: Formers::default(), shares };
-    super::run(env, job, &mut take, interrupt).await
+    let group = engine.zip(job.settings.group.clone()).map(|(engine, group)| Together::new(engine, group));
+    let mut take =
+        Take { request, made: Vec::new(), lost: false, formers: Formers::default(), shares, group };
+    let outcome = super::run(env, job, &mut take, interrupt).await;
+    if let Some(group) = &mut take.group {
+        group.close().await;
+    }
+    outcome
 }
 
 struct Take {
@@ -80,16 +105,21 @@ struct Take {
     lost: bool,
     formers: Formers,
     shares: Shares,
+    group: Option<Together>,
 }
 
 impl<E: Ec2> Goal<E> for Take {
-    type Answer = Result<Vec<SnapshotView>, CreateFailed>;
+    /// None: the group says what there is.
+    type Answer = Option<Answer>;
     type Outcome = Outcome;
 
     async fn preflight(&mut self, env: &Environment<'_, E>, job: &Job<'_>) -> Result<(), Error> {
         preflight::ec2(env, job, &self.request).await?;
         self.formers = Formers::look(env).await;
-        Ok(())
+        match &mut self.group {
+            Some(group) => group.gather(env, job, &mut self.request).await,
+            None => Ok(()),
+        }
     }
 
     async fn before_freeze(
@@ -98,7 +128,17 @@ impl<E: Ec2> Goal<E> for Take {
         job: &Job<'_>,
         _: &Applications,
     ) -> Result<(), Failure> {
+        if let Some(group) = &mut self.group {
+            group.ready(env).await?;
+        }
         preflight::warm(env, job, &self.request).await.map(drop)
+    }
+
+    async fn set(&mut self, env: &Environment<'_, E>) -> Result<(), Failure> {
+        match &mut self.group {
+            Some(group) => group.set(env).await,
+            None => Ok(()),
+        }
     }
 
     /// Nothing is written while frozen, so the journal says before the freeze that the request may have been
@@ -109,8 +149,12 @@ impl<E: Ec2> Goal<E> for Take {
     }
 
     async fn point_in_time(&mut self, env: &Environment<'_, E>, _: Times) -> Self::Answer {
+        if let Some(group) = &mut self.group {
+            group.call(env, &self.request, &self.shares.volumes).await;
+            return None;
+        }
         env.at(Step::Request);
-        env.ec2.create(&self.request).await
+        Some(env.ec2.create(&self.request).await)
     }
 
     fn answered(
@@ -119,11 +163,33 @@ impl<E: Ec2> Goal<E> for Take {
         called: Called<Self::Answer>,
         state: &mut State,
     ) -> Option<Failure> {
-        let failure = self.read(job, called);
+        let failure = match &mut self.group {
+            None => self.read(job, called),
+            Some(group) => match group.took(job, called) {
+                Took::Answer(answer, ended) => self.read(job, Called::Returned(Some(answer))).or(ended),
+                Took::NotSent(failure) => Some(failure),
+                Took::Lost(failure) => {
+                    self.lost = true;
+                    Some(failure)
+                }
+            },
+        };
         if self.made.is_empty() && !self.lost {
             state.created = Created::No;
         }
         failure
+    }
+
+    fn correct(&self, times: &mut Times, call: &mut Option<Duration>) {
+        if let Some(group) = &self.group {
+            group.correct(times, call);
+        }
+    }
+
+    fn ended(&mut self, window: &Window) {
+        if let Some(group) = &mut self.group {
+            group.ended(window);
+        }
     }
 
     async fn thawed(&mut self, env: &Environment<'_, E>, job: &Job<'_>, progress: &mut Progress) {
@@ -163,14 +229,29 @@ impl<E: Ec2> Goal<E> for Take {
         let (hint, signal, reason) =
             failure.map_or((None, None, None), |f| (f.hint, f.signal, Some(f.reason)));
         let fired = progress.window.thawed.as_ref().and_then(|t| t.fired).map(|why| why.to_string());
+        let held = failed.is_none() && !verdict.doubtful && verdict.achieved >= Consistency::Filesystem;
+        let label = verdict.achieved;
         let record = describe(job, reason, verdict, !self.made.is_empty(), progress);
         let lost = std::mem::take(&mut self.formers.lost);
         let mut outcome = Outcome { record, hint, fired, lost, signal, left: None };
         mention(&mut outcome.record, &mut outcome.hint, std::mem::take(&mut progress.remounted));
-        let given = settle::given(job, &self.request, &outcome.record);
-        // Written before the tags are: if this process dies, the next start puts this verdict on the set, and
-        // judges nothing.
-        let _ = progress.journal.update(|state| state.verdict.clone_from(&given));
+        let mut given = self.note_verdict(job, &outcome.record, progress);
+        if let Some(group) = &mut self.group {
+            let record = &mut outcome.record;
+            if held && group.may_hold() {
+                // The others may take their time, and this process may die meanwhile: then the set has the label that
+                // it has earned alone.
+                record.group = Some(group.record(true));
+                given = self.note_verdict(job, record, progress);
+                let Some(group) = &mut self.group else { return outcome };
+                group.held(env, label, &progress.interrupt).await;
+            } else {
+                group.not_held(record.reason.as_deref());
+            }
+            let Some(group) = &self.group else { return outcome };
+            record.group = Some(group.record(!record.snapshots.is_empty()));
+            given = self.note_verdict(job, record, progress).or(given);
+        }
         env.at(Step::Label);
         let record = &mut outcome.record;
         record.after.append(&mut self.formers.failed);
@@ -215,21 +296,26 @@ impl<E: Ec2> Goal<E> for Take {
 }
 
 impl Take {
+    /// Writes the verdict into the journal, before the tags are: if this process dies, the next start puts this verdict
+    /// on the set, and judges nothing.
+    fn note_verdict(&self, job: &Job<'_>, record: &SetRecord, progress: &mut Progress) -> Option<Given> {
+        let given = settle::given(job, &self.request, record);
+        let _ = progress.journal.update(|state| state.verdict.clone_from(&given));
+        given
+    }
+
     /// Reads the answer into `made` and `lost`. Returns why the run fails, if it does.
-    fn read(
-        &mut self,
-        job: &Job<'_>,
-        called: Called<Result<Vec<SnapshotView>, CreateFailed>>,
-    ) -> Option<Failure> {
+    fn read(&mut self, job: &Job<'_>, called: Called<Option<Answer>>) -> Option<Failure> {
         let failure = match answer(job, called) {
-            Ok(Ok(made)) => {
+            Ok(None) => return None,
+            Ok(Some(Ok(made))) => {
                 let absent = |v: &&PlannedVolume| !made.iter().any(|s| s.volume == v.id);
                 let absent = job.plan.volumes.iter().find(absent).map(|v| v.id.clone());
                 self.made = made;
                 // From an answer that was cut off, some snapshot ids can still be read.
                 Failure::new(Exit::Ec2, format!("EC2's answer says nothing of {}", absent?))
             }
-            Ok(Err(CreateFailed { error, outcome_unknown, made })) => {
+            Ok(Some(Err(CreateFailed { error, outcome_unknown, made }))) => {
                 self.made = made;
                 self.lost = outcome_unknown;
                 return Some(error.into());
@@ -260,6 +346,7 @@ pub(super) fn exit(job: &Job<'_>, record: &SetRecord, failure: Option<Exit>) -> 
         not_mounted: !record.not_mounted.is_empty(),
         failure,
         achieved: record.achieved,
+        apart: record.group.as_ref().is_some_and(|group| group.instant == Some(Instant::Host)),
         trouble_after: !record.after.is_empty(),
     };
     verdict::exit(job, &ending)
@@ -299,6 +386,7 @@ pub(super) fn describe(
         watchdog_shares: std::mem::take(&mut progress.watchdog_shares),
         after: applications::after(&hooks),
         hooks,
+        group: None,
         plan: job.plan.clone(),
         exit: Exit::Ok,
     }

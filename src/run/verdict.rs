@@ -89,6 +89,8 @@ pub(super) struct Ending {
     pub(crate) failure: Option<Exit>,
     /// The consistency that was achieved; none when nothing was.
     pub achieved: Option<Consistency>,
+    /// The group's point in time was asked for, and the set has only that of this host.
+    pub(crate) apart: bool,
     /// Something failed after the point in time.
     pub(crate) trouble_after: bool,
 }
@@ -100,7 +102,7 @@ pub(super) fn exit(job: &Job<'_>, ending: &Ending) -> Exit {
 
 /// `incomplete`: something that should be mounted is not, so the set lacks what was asked for.
 fn ladder(requested: Consistency, on_degraded: OnDegraded, incomplete: bool, ending: &Ending) -> Exit {
-    let lower = ending.achieved.is_some_and(|a| a < requested || incomplete);
+    let lower = ending.achieved.is_some_and(|a| a < requested || incomplete || ending.apart);
     let degraded = match on_degraded {
         OnDegraded::Fail => Exit::NotHeld,
         OnDegraded::Keep if ending.trouble_after => Exit::After,

@@ -10,6 +10,7 @@ pub mod clones;
 pub mod copy;
 pub mod facts;
 pub mod find;
+pub mod group;
 pub mod follow;
 pub mod guard;
 pub mod holds;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::group::GroupRecord;
 use crate::discover::Identity;
 use crate::exit::Exit;
 use crate::host::file::{self, Lasts};
@@ -66,6 +67,9 @@ pub struct SetRecord {
     pub hooks: Vec<HookOutcome>,
     /// What failed after the set was taken.
     pub after: Vec<String>,
+    /// The group whose point in time was asked for; none where this host is alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupRecord>,
     /// The plan that was carried out.
     pub plan: Plan,
     /// The exit code of the run, as a number in the JSON.

@@ -26,6 +26,7 @@
 use std::collections::BTreeMap;
 
 use super::before::BEFORE_TAG;
+use super::group;
 use super::lines::{self, SetApplication, SetFilesystem, SetVolume};
 use super::record::{ApplicationRecord, SetRecord};
 pub use super::spread::Tag;
@@ -186,6 +187,7 @@ pub(crate) fn on_create(
         tag(INSTANCE_TAG, identity.instance_id.to_string()),
         tag("stillpoint:requested-consistency", requested.to_string()),
     ];
+    common.extend(settings.group.iter().flat_map(group::on_create));
     common.extend(settings.host_key.iter().map(|key| tag(HOST_KEY_TAG, key.clone())));
     common.extend(settings.tags.iter().map(|(k, v)| (k.clone(), v.clone())));
     let volumes: Vec<VolumeId> = plan.volumes.iter().map(|v| v.id.clone()).collect();
@@ -220,7 +222,8 @@ fn layout(plan: &Plan) -> Vec<Lines<'_>> {
 /// How many tags the verdict adds to a snapshot at most, and the end of the command that it is taken before.
 #[must_use]
 pub fn later(settings: &PlanSettings) -> usize {
-    VERDICT_TAGS + app_tags(settings) + usize::from(settings.tags.contains_key(BEFORE_TAG))
+    let more = [settings.tags.contains_key(BEFORE_TAG), settings.group.is_some()];
+    VERDICT_TAGS + app_tags(settings) + more.into_iter().filter(|yes| *yes).count()
 }
 
 fn app_tags(settings: &PlanSettings) -> usize {
@@ -287,7 +290,8 @@ pub fn verdict(record: &SetRecord) -> Vec<(String, String)> {
         "stillpoint:consistency".to_owned(),
         record.achieved.unwrap_or(Consistency::Crash).to_string(),
     )];
-    if let Some(reason) = &record.reason {
+    let apart = || record.group.as_ref().and_then(|group| group.reason.as_ref());
+    if let Some(reason) = record.reason.as_ref().or_else(apart) {
         // What a hook printed last may be in it. XML, in which EC2 answers, has no control characters: whoever asks
         // for the tags would get no answer that can be read.
         tags.push(("stillpoint:reason".to_owned(), clip(&printable(reason), MAX_VALUE)));
@@ -302,6 +306,9 @@ pub fn verdict(record: &SetRecord) -> Vec<(String, String)> {
         if let Some(time) = time {
             tags.push((format!("stillpoint:{name}"), time.to_string()));
         }
+    }
+    if let Some(instant) = record.group.as_ref().and_then(|group| group.instant) {
+        tags.push((group::INSTANT_TAG.to_owned(), instant.name().to_owned()));
     }
     tags
 }

@@ -31,7 +31,7 @@ impl Point {
     /// Every point, in the order of a run. Two hooks, two filesystems.
     pub fn all() -> Vec<Self> {
         let mut all = Vec::new();
-        for step in Step::ALL {
+        for step in Step::ALL.into_iter().filter(|s| !s.of_group()) {
             // What comes by before the step of that name.
             match step {
                 Step::Prepare => all.push(Self::new(PRE_RUNNING, 1)),

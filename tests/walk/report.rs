@@ -69,7 +69,7 @@ pub fn print(outcomes: &[Outcome], whole: bool, took: Duration) -> bool {
     }
     let reached: BTreeSet<&str> =
         outcomes.iter().flat_map(|o| o.reached.iter().map(String::as_str)).collect();
-    let steps = Step::ALL.into_iter().map(|s| format!("{}#1", s.name()));
+    let steps = Step::ALL.into_iter().filter(|s| !s.of_group()).map(|s| format!("{}#1", s.name()));
     let missed: Vec<String> = Point::all()
         .iter()
         .map(Point::to_string)

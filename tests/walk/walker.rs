@@ -132,6 +132,13 @@ impl Walker {
             }
             // Pure, or only a look: nothing that it needs can be broken. What a look finds has tests of its own.
             Step::Judged | Step::Busy | Step::BusyAgain => {}
+            // No walk is a group's: tests/group has those.
+            Step::AllHere
+            | Step::AllReady
+            | Step::AllSet
+            | Step::AllFrozen
+            | Step::AllAnswered
+            | Step::AllHeld => {}
             // What is a mount point cannot be removed.
             Step::Close => {
                 let flags = nix::mount::MsFlags::MS_BIND;

@@ -13,6 +13,7 @@ use super::*;
 use crate::consistency::{Consistency, Method};
 
 mod copies;
+mod group;
 mod keep;
 mod layers;
 mod lock;

@@ -23,6 +23,22 @@ fn the_shipped_example_is_a_configuration() {
     assert!(get(root.path(), None, &Overrides::default()).unwrap().settings.plan.hooks.is_empty());
 }
 
+#[test]
+fn the_example_of_a_group_is_a_configuration_and_is_shown_as_it_is_meant() {
+    let root = tempfile::tempdir().unwrap();
+    put(root.path(), MAIN_FILE, include_str!("../../../packaging/examples/group.toml"));
+    let checked = check(root.path(), None).unwrap();
+    assert!(checked.faults.is_empty(), "{:?}", checked.faults);
+    let loaded = get(root.path(), Some("orders"), &Overrides::default()).unwrap();
+    assert_eq!(loaded.settings.plan.group.as_ref().unwrap().members.len(), 3);
+    let shown = loaded.show();
+    put(root.path(), "shown.toml", &shown);
+    let file = root.path().join("shown.toml");
+    let again = load(root.path(), Some(&file), Some("orders"), &Overrides::default());
+    assert_eq!(again.expect(&shown).settings, loaded.settings, "{shown}");
+    assert_eq!(get(root.path(), None, &Overrides::default()).unwrap().settings.plan.group, None);
+}
+
 /// What the example has in comments can be uncommented.
 #[test]
 fn every_setting_in_a_comment_of_the_example_is_one() {
@@ -116,6 +132,7 @@ fn the_example_of_every_shipped_hook_is_a_configuration() {
 #[test]
 fn every_key_is_in_the_documentation() {
     use super::super::copies::CopyInput;
+    use super::super::group::GroupInput;
     use super::super::keep::KeepInput;
     use super::super::lock::LockInput;
     use super::hooks::section::SECTIONS;
@@ -125,6 +142,7 @@ fn every_key_is_in_the_documentation() {
         TopInput::KEYS,
         IdentityInput::KEYS,
         Ec2Input::KEYS,
+        GroupInput::KEYS,
         PlanInput::KEYS,
         KeepInput::KEYS,
         LockInput::KEYS,

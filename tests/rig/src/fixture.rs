@@ -356,6 +356,7 @@ pub fn settings() -> PlanSettings {
         hooks: vec![],
         notify: vec![],
         checks: vec![],
+        group: None,
     }
 }
 

@@ -8,12 +8,14 @@
 //!   filesystem  how a volume is formatted
 //!   sim         what ebs-sim is told, and what it has seen
 //!   namespace   the same with the volumes mounted in one other namespace only
+//! etcd        Debian's etcd, plain or with TLS and users, and wires to it that can be cut
 //! fuse        a FUSE that stops answering: a disk that hangs
 //! schema      docs/schema, which every JSON output of the program is held against
 //! program     the program as a child, its end and what it printed
 //! window      a run that stands in its window until it is let go on
 //! patience    how long tests wait, and what they let time pass for
 //! probe       what is to be seen of a freeze from outside: blocked writers, watchdogs, images, labels
+//! hosts       several rigs that are members of one group, and a writer across all of them
 //! hooks       hooks that write down what is done to them
 //! http        a proxy, and a server that gives every request the same answer
 //! journald    journald's socket, and the entries that are sent to it
@@ -43,8 +45,10 @@ mod built;
 pub mod control_group;
 pub mod copy;
 mod filesystem;
+pub mod etcd;
 pub mod fixture;
 pub mod fuse;
+pub mod hosts;
 pub mod hooks;
 pub mod http;
 pub mod journald;
