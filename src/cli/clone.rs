@@ -8,20 +8,26 @@ mod kept;
 use std::time::Duration;
 
 use clap::Args;
+use nix::sys::signal::Signal;
 
 use self::kept::OfKept;
+use super::refused::{self, Command, disk};
 use super::start::{Ready, end, environment, listen, prepare_process};
 use super::{Choice, Global, Output, print, print_document, say};
 use crate::config::Loaded;
 use crate::ec2::clones::{Clones as _, IN_PROGRESS};
 use crate::ec2::repeat::Repeating;
+use crate::ec2::volume_type::{Instead, TYPES};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::ids::RunId;
 use crate::report;
-use crate::run::clone::{Outcome, clone, request, room};
+use crate::report::event::{self, Event};
+use crate::restore::size;
+use crate::run::clone::asked::{Asked, request};
+use crate::run::clone::{Outcome, clone, room};
 use crate::run::planned::Planned;
-use crate::run::{Job, create_request};
+use crate::run::{Job, create_request, notify, textfile};
 use crate::sets::clones::ClonedVolume;
 
 #[derive(Debug, Args)]
@@ -31,6 +37,19 @@ pub(super) struct Clone {
     /// How many copies of volumes EC2 has in progress in this Region at most: 5, unless the quota was raised.
     #[arg(long, value_name = "N", default_value_t = IN_PROGRESS)]
     most_copies: usize,
+    /// The type of the clones [default: what each volume has].
+    #[arg(long = "type", value_name = "TYPE", value_parser = clap::builder::PossibleValuesParser::new(TYPES))]
+    volume_type: Option<String>,
+    /// Their provisioned IOPS.
+    #[arg(long, value_parser = clap::value_parser!(i32).range(100..=256_000))]
+    iops: Option<i32>,
+    /// Their provisioned throughput in MiB/s.
+    #[arg(long, value_parser = clap::value_parser!(i32).range(125..=2_000))]
+    throughput: Option<i32>,
+    /// A larger clone: of this volume, or of the one that this filesystem is on, in GiB; can be repeated. What is on it
+    /// keeps its size.
+    #[arg(long, value_name = "VOLUME|PATH=GIB", value_parser = size::read)]
+    size: Vec<size::Size>,
     /// Print the plan and stop.
     #[arg(long, short = 'n')]
     dry_run: bool,
@@ -46,18 +65,43 @@ impl Clone {
         if let Some(exit) = self.kept(global).await? {
             return Ok(exit);
         }
-        let loaded = self.choice.load(global)?;
         if self.dry_run {
-            return self.show(&loaded).await;
+            return self.show(&self.choice.load(global)?).await;
         }
         super::need_root()?;
+        let plan = self.choice.of_set.selection.plan.as_deref();
+        let loaded = match self.choice.load(global) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                refused::unreadable(Command::Clone, global, plan, &error).await;
+                return Err(error);
+            }
+        };
+        match self.make(&loaded).await {
+            Ok((exit, events, signal)) => {
+                let plan = &loaded.settings.plan;
+                notify::tell(&plan.notify, Command::Clone.name(), &plan.name, exit, &events).await;
+                Ok(end(exit, signal))
+            }
+            Err(error) => {
+                refused::tell(Command::Clone, &loaded, &error).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Clones, reports it and counts it.
+    async fn make(&self, loaded: &Loaded) -> Result<(Exit, Vec<Event>, Option<Signal>), Error> {
         prepare_process();
         let mut interrupt = listen()?;
-        let Ready { lock: _lock, planned } = Ready::get(&loaded, self.wait_lock, true, &interrupt).await?;
+        let Ready { lock, planned } = Ready::get(loaded, self.wait_lock, true, &interrupt).await?;
         let Planned { facts, plan, ec2, .. } = &planned;
         let job = Job::new(RunId::generate(), facts, plan, &loaded.settings.plan)?;
-        let done = clone(&environment(&loaded, ec2), &job, self.most_copies, &mut interrupt).await?;
-        let Outcome { record, hint, signal } = done;
+        let asked = self.asked();
+        let done = clone(&environment(loaded, ec2), &job, &asked, self.most_copies, &mut interrupt).await?;
+        let Outcome { record, hint, fired, signal } = done;
+        let events = event::of_clones(&record, fired.as_deref());
+        events.iter().for_each(report::log::tell);
         match self.choice.output {
             Output::Text => record.clones.iter().filter(|c| c.stays()).for_each(|c| print(c.id.as_str())),
             Output::Json => print_document(&record)?,
@@ -72,7 +116,15 @@ impl Clone {
         if let Some(hint) = &hint {
             say(&format!("hint: {hint}"));
         }
-        Ok(end(record.set.exit, signal))
+        let exit = record.set.exit;
+        textfile::update(loaded, &lock, disk(exit), |tally| tally.cloned(exit, Some(&record)));
+        Ok((exit, events, signal))
+    }
+
+    fn asked(&self) -> Asked {
+        let kind = self.volume_type.clone();
+        let instead = Instead { kind, iops: self.iops, throughput: self.throughput };
+        Asked { instead, sizes: self.size.clone() }
     }
 
     /// Prints the plan, and checks the permission and the limits.
@@ -83,13 +135,17 @@ impl Clone {
         let now = jiff::Timestamp::now();
         let base = create_request(&job.run, &facts, &plan, &settings.plan, plan.best, now);
         let calls = Repeating::of(&ec2, &settings.ec2);
-        calls.may_clone(&request(&job, &base)).await.map_err(Error::from)?;
+        let request = request(&job, &base, &self.asked())?;
+        calls.may_clone(&request).await.map_err(Error::from)?;
         room(&calls, &plan.volumes, self.most_copies).await?;
         let n = plan.volumes.len();
         say(&format!(
             "permission checked by DryRun: CopyVolumes, {n} {}",
             if n == 1 { "call" } else { "calls" }
         ));
+        for (of, volume) in request.volumes.iter().zip(&plan.volumes) {
+            say(&report::clone::wanted(of, volume.size_gib));
+        }
         if n > 1 {
             say("they are one instant only while nothing is written: see the label of the plan");
         }

@@ -23,6 +23,7 @@ mod list;
 mod lock;
 mod plan;
 mod prune;
+mod refused;
 mod regions;
 mod rehearse;
 mod restore;

@@ -32,6 +32,7 @@ use super::{Global, Output, absolute, print, print_document, say};
 use crate::clock::System;
 use crate::config;
 use crate::ec2::repeat::Repeating;
+use crate::ec2::volume_type::TYPES;
 use crate::ec2::volumes::Volumes as _;
 use crate::error::Error;
 use crate::exit::Exit;
@@ -89,7 +90,7 @@ pub(super) struct Restore {
     #[arg(long, value_name = "ZONE", value_parser = zone)]
     az: Option<String>,
     /// The type of the new volumes [default: what each volume had].
-    #[arg(long = "type", value_name = "TYPE", value_parser = clap::builder::PossibleValuesParser::new(crate::restore::plan::TYPES))]
+    #[arg(long = "type", value_name = "TYPE", value_parser = clap::builder::PossibleValuesParser::new(TYPES))]
     volume_type: Option<String>,
     /// Their provisioned IOPS.
     #[arg(long, value_parser = clap::value_parser!(i32).range(100..=256_000))]

@@ -3,7 +3,6 @@
 //! In: the choice. Out: snapshot ids (or JSON) on stdout, prose on stderr. Must never: exit before the end of
 //! the run while something is frozen.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,8 @@ use nix::sys::signal::Signal;
 use super::copy::Copies;
 use super::follow::Progress;
 use super::image::{How, Imaging};
-use super::start::{ROOT, Ready, end, environment, listen, prepare_process};
+use super::refused::{self, Command, disk};
+use super::start::{Ready, end, environment, listen, prepare_process};
 use super::{Choice, Global, Output, after, print, print_document, say};
 use crate::clock::System;
 use crate::config::{self, Loaded, Overrides};
@@ -30,8 +30,8 @@ use crate::run::last::Last;
 use crate::run::planned::Planned;
 use crate::run::take::snapshot_with;
 use crate::run::tally::Tally;
-use crate::run::textfile::{self, Disk};
-use crate::run::{Job, applications, former, notify};
+use crate::run::textfile;
+use crate::run::{Job, former, notify};
 use crate::sets::before;
 use crate::sets::read::KEEP_TAG;
 use crate::sets::record::SetRecord;
@@ -92,9 +92,6 @@ struct Alone {
     snapshot: Snapshot,
 }
 
-/// What whoever is told is told of it.
-const COMMAND: &str = "snapshot";
-
 /// A run that came to its end.
 struct Taken {
     record: SetRecord,
@@ -154,7 +151,7 @@ impl Snapshot {
         let loaded = match self.load(global) {
             Ok(loaded) => loaded,
             Err(error) => {
-                refused(global, plan, &error).await;
+                refused::unreadable(Command::Snapshot, global, plan, &error).await;
                 return Err(error);
             }
         };
@@ -172,12 +169,19 @@ impl Snapshot {
             Ok(Taken { record, events, mut signal, copies, image }) => {
                 told(Some(&record));
                 let plan = &settings.plan;
-                notify::tell(&plan.notify, COMMAND, &plan.name, record.exit, &events).await;
+                notify::tell(&plan.notify, Command::Snapshot.name(), &plan.name, record.exit, &events).await;
                 let mut exit = record.exit;
                 if let Some(image) = image {
                     let imaged = image.after(&record, signal).await?;
                     if let Some(event) = imaged.event {
-                        notify::tell(&plan.notify, COMMAND, &plan.name, imaged.exit, &[event]).await;
+                        notify::tell(
+                            &plan.notify,
+                            Command::Snapshot.name(),
+                            &plan.name,
+                            imaged.exit,
+                            &[event],
+                        )
+                        .await;
                     }
                     (exit, signal) = (imaged.exit, imaged.signal);
                 }
@@ -186,19 +190,14 @@ impl Snapshot {
                 let copied = copies.after(&record, signal).await?;
                 if let Some(event) = copied.event {
                     noted(&last.clone().with_record(&record).not_copied());
-                    notify::tell(&plan.notify, COMMAND, &plan.name, copied.exit, &[event]).await;
+                    notify::tell(&plan.notify, Command::Snapshot.name(), &plan.name, copied.exit, &[event])
+                        .await;
                 }
                 Ok(end(copied.exit.or_worse(exit), copied.signal))
             }
             Err(error) => {
                 noted(&last.clone().refused(&error));
-                let event = event::of_refusal(&settings.plan.name, &error);
-                report::log::tell(&event);
-                let count = |tally: &mut Tally| tally.ended(error.exit);
-                textfile::update_alone(&loaded, Duration::ZERO, disk(error.exit), count).await;
-                let plan = &settings.plan;
-                applications::tell_refused(&plan.hooks, &plan.name, &error).await;
-                notify::tell(&plan.notify, COMMAND, &plan.name, error.exit, &[event]).await;
+                refused::tell(Command::Snapshot, &loaded, &error).await;
                 Err(error)
             }
         }
@@ -299,24 +298,3 @@ fn engine(loaded: &Loaded) -> Result<Option<Arc<dyn Engine>>, Error> {
 
 /// How long another run is waited for before metrics are written: nothing is frozen then.
 const A_RUN: Duration = Duration::from_secs(60);
-
-/// After such a run, may a disk be written to?
-fn disk(exit: Exit) -> Disk {
-    if exit.hurts() { Disk::NotSafe } else { Disk::Safe }
-}
-
-/// A configuration that cannot be loaded: what can be read of it says whom to tell.
-async fn refused(global: &Global, plan: Option<&str>, error: &Error) {
-    let (root, file) = (Path::new(ROOT), global.config.as_deref());
-    let hooks = config::readable_hooks(root, file, plan);
-    let plan = plan.unwrap_or(config::DEFAULT_PLAN);
-    if config::is_plan_name(plan) {
-        let (run_dir, state_dir) = super::thaw::folders(global);
-        Last::begun(plan).refused(error).note(&run_dir, &state_dir);
-    }
-    let event = event::of_refusal(plan, error);
-    report::log::tell(&event);
-    applications::tell_refused(&hooks, plan, error).await;
-    let told = config::readable_notify(root, file, plan);
-    notify::tell(&told, COMMAND, plan, error.exit, &[event]).await;
-}

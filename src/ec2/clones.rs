@@ -35,6 +35,8 @@ pub struct CloneOf {
     pub iops: Option<i32>,
     /// Provisioned throughput in MiB/s, of gp3.
     pub throughput: Option<i32>,
+    /// Size in GiB; none for the volume's.
+    pub size_gib: Option<i32>,
     /// The tags of the new volume.
     pub tags: Vec<(String, String)>,
 }

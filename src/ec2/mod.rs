@@ -22,6 +22,7 @@ pub mod repeat;
 pub mod roots;
 pub(crate) mod sdk;
 pub mod tagging;
+pub mod volume_type;
 pub mod volumes;
 
 pub use self::denial::{PARTITIONS, partition, policy_hint};

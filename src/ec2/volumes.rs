@@ -55,6 +55,8 @@ pub struct VolumeView {
     pub zone: String,
     /// Size in GiB.
     pub size_gib: i32,
+    /// Such as `gp3`.
+    pub volume_type: String,
     /// The snapshot that it was made of. Nobody but EC2 writes that.
     pub snapshot: Option<SnapshotId>,
     /// When it was made.

@@ -12,9 +12,10 @@ use crate::ec2::images::{
     Attributes, Billing, IMAGE_OF_TAG, ImageRequest, ImageView, MOST_UEFI_DATA, Machine, Mapping,
     WITH_SET_TAG,
 };
+use crate::ec2::volume_type::TYPES;
 use crate::ids::RunId;
 use crate::path_encoding::printable;
-use crate::restore::plan::{Refusal, TYPES};
+use crate::restore::plan::Refusal;
 use crate::sets::guard::unclear;
 use crate::sets::layout::Layout;
 use crate::sets::lines::SetVolume;

@@ -4,8 +4,25 @@
 
 use std::fmt::Write;
 
+use crate::ec2::clones::CloneOf;
 use crate::exit::Exit;
 use crate::sets::clones::CloneRecord;
+
+/// What a clone of a volume of so many GiB is asked for with.
+#[must_use]
+pub(crate) fn wanted(of: &CloneOf, gib: i32) -> String {
+    let mut text = format!("  of {}  {} GiB {}", of.volume, of.size_gib.unwrap_or(gib), of.volume_type);
+    if of.size_gib.is_some() {
+        let _ = write!(text, " (the volume: {gib} GiB)");
+    }
+    if let Some(iops) = of.iops {
+        let _ = write!(text, ", {iops} IOPS");
+    }
+    if let Some(mib) = of.throughput {
+        let _ = write!(text, ", {mib} MiB/s");
+    }
+    text
+}
 
 /// The result in a few lines.
 #[must_use]

@@ -17,14 +17,14 @@ use serde::Serialize;
 use tracing::Level;
 
 pub(crate) use self::made::{
-    lost, notify_failed, of_completed, of_record, of_recovered, of_refusal, of_removed, of_withheld,
-    verify_fault, wait_failed,
+    lost, notify_failed, of_clones, of_completed, of_record, of_recovered, of_refusal, of_removed,
+    of_withheld, verify_fault, wait_failed,
 };
 
 use crate::config::settings::NotifyOn;
 use crate::consistency::Consistency;
 use crate::exit::Exit;
-use crate::ids::{RunId, SnapshotId};
+use crate::ids::{RunId, SnapshotId, VolumeId};
 use crate::path_encoding;
 
 /// A kind of event.
@@ -47,6 +47,14 @@ pub enum Kind {
     NotMounted,
     /// The release of an application failed, so it may still be held.
     LeftHeld,
+    /// A run cloned the volumes of a plan, at the consistency asked for.
+    ClonesMade,
+    /// A run cloned them, at a lower one.
+    ClonesLower,
+    /// A run cloned none of use, or was refused.
+    ClonesFailed,
+    /// There are clones, and something after them failed.
+    ClonesAfterFailed,
     /// EC2 has completed a set that was waited for.
     SetCompleted,
     /// EC2 could not complete a set of a former run.
@@ -69,7 +77,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 21] = [
         Self::SetTaken,
         Self::SetLower,
         Self::SetFailed,
@@ -78,6 +86,10 @@ impl Kind {
         Self::StillFrozen,
         Self::NotMounted,
         Self::LeftHeld,
+        Self::ClonesMade,
+        Self::ClonesLower,
+        Self::ClonesFailed,
+        Self::ClonesAfterFailed,
         Self::SetCompleted,
         Self::SetLost,
         Self::WaitFailed,
@@ -105,8 +117,8 @@ impl Kind {
     #[must_use]
     pub fn outcome(self) -> NotifyOn {
         match self {
-            Self::SetTaken | Self::SetCompleted | Self::SetRemoved => NotifyOn::Success,
-            Self::SetLower => NotifyOn::Lower,
+            Self::SetTaken | Self::ClonesMade | Self::SetCompleted | Self::SetRemoved => NotifyOn::Success,
+            Self::SetLower | Self::ClonesLower => NotifyOn::Lower,
             _ => NotifyOn::Failure,
         }
     }
@@ -121,6 +133,10 @@ impl Kind {
             Self::StillFrozen => ("still-frozen", "281eb16c5cb6448ea7f47176e6c778c0"),
             Self::NotMounted => ("not-mounted", "b0d0bca4d0454f559de3cf6bb3a37017"),
             Self::LeftHeld => ("left-held", "fd84733fb6314023a4904773447adff2"),
+            Self::ClonesMade => ("clones-made", "0a1475bb06484410af92f36cdae9d8ae"),
+            Self::ClonesLower => ("clones-lower", "9e74b7c7efdd435bbe0bdcb688b519a2"),
+            Self::ClonesFailed => ("clones-failed", "198af5cf35044e19ae627363602f5678"),
+            Self::ClonesAfterFailed => ("clones-after-failed", "f48ef659246e418e92ab1fe10739c636"),
             Self::SetCompleted => ("set-completed", "aabf791d0c974091987392c7f2cfc049"),
             Self::SetLost => ("set-lost", "98453a1402e54178aca112ceaed65b23"),
             Self::WaitFailed => ("wait-failed", "ccc4168262734974928b96ed78d5e1e0"),
@@ -135,9 +151,11 @@ impl Kind {
 
     fn level(self) -> Level {
         match self {
-            Self::SetTaken | Self::SetCompleted | Self::SetRemoved => Level::INFO,
+            Self::SetTaken | Self::ClonesMade | Self::SetCompleted | Self::SetRemoved => Level::INFO,
             Self::SetLower
             | Self::AfterFailed
+            | Self::ClonesLower
+            | Self::ClonesAfterFailed
             | Self::PruneHeldBack
             | Self::RunRecovered
             | Self::NotifyFailed => Level::WARN,
@@ -170,6 +188,8 @@ pub struct Event {
     pub window_ms: Option<f64>,
     /// The snapshots that it is about.
     pub snapshots: Vec<SnapshotId>,
+    /// The clones that it is about.
+    pub volumes: Vec<VolumeId>,
     /// The mount points that it is about.
     #[serde(serialize_with = "path_encoding::paths")]
     pub mounts: Vec<PathBuf>,
@@ -196,6 +216,7 @@ impl Event {
             achieved: None,
             window_ms: None,
             snapshots: Vec::new(),
+            volumes: Vec::new(),
             mounts: Vec::new(),
             hooks: Vec::new(),
             exit_code: None,
@@ -213,6 +234,7 @@ impl Event {
         let text = |value: &Option<String>| value.clone();
         let list = |values: Vec<String>| (!values.is_empty()).then(|| values.join(" "));
         let ids = self.snapshots.iter().map(ToString::to_string).collect();
+        let volumes = self.volumes.iter().map(ToString::to_string).collect();
         let mounts = self.mounts.iter().map(|m| path_encoding::shown(m)).collect();
         let all = [
             ("MESSAGE_ID", Some(self.kind.message_id().to_owned())),
@@ -224,6 +246,7 @@ impl Event {
             ("STILLPOINT_REQUESTED", self.requested.map(|c| c.to_string())),
             ("STILLPOINT_WINDOW_MS", self.window_ms.map(|ms| format!("{ms:.1}"))),
             ("STILLPOINT_SNAPSHOTS", list(ids)),
+            ("STILLPOINT_VOLUMES", list(volumes)),
             ("STILLPOINT_MOUNTS", list(mounts)),
             ("STILLPOINT_HOOKS", list(self.hooks.clone())),
             ("STILLPOINT_EXIT_CODE", self.exit_code.map(|e| e.code().to_string())),

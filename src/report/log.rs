@@ -28,7 +28,7 @@ macro_rules! with_fields {
     ($to:ident $(, $($argument:tt)*)?) => {
         $to!([
             MESSAGE_ID STILLPOINT_EVENT STILLPOINT_RUN STILLPOINT_PLAN STILLPOINT_SET STILLPOINT_LABEL
-            STILLPOINT_REQUESTED STILLPOINT_SNAPSHOTS STILLPOINT_WINDOW_MS STILLPOINT_MOUNTS STILLPOINT_HOOKS
+            STILLPOINT_REQUESTED STILLPOINT_SNAPSHOTS STILLPOINT_VOLUMES STILLPOINT_WINDOW_MS STILLPOINT_MOUNTS STILLPOINT_HOOKS
             STILLPOINT_EXIT_CODE STILLPOINT_REASON
         ] $($($argument)*)?)
     };
@@ -51,7 +51,7 @@ macro_rules! names {
 }
 
 /// Fields that the journal gets as fields; every other one is a part of the text.
-pub(super) const FIELDS: [&str; 13] = with_fields!(names);
+pub(super) const FIELDS: [&str; 14] = with_fields!(names);
 
 /// What an event says, taken from the thread that says it.
 struct Entry {

@@ -30,13 +30,7 @@ pub fn text(plans: &[Tally]) -> String {
     let set = "When EC2 was asked for the newest set, whatever its label: its age counts from then.";
     out.one(plans, "set_timestamp_seconds", set, |p| p.set.map(|s| unix(s.requested)));
     out.each(plans, "set_label", Type::Gauge, "1 for the label of the newest set, 0 for the others.", |p| {
-        let labels = [Consistency::Crash, Consistency::Filesystem, Consistency::Application];
-        let of = |achieved: Consistency| {
-            let sample =
-                |l: Consistency| (Some(("label", l.to_string())), f64::from(u8::from(l == achieved)));
-            labels.map(sample).to_vec()
-        };
-        p.set.map(|s| of(s.achieved)).unwrap_or_default()
+        p.set.map(|s| labels(s.achieved)).unwrap_or_default()
     });
     out.one(plans, "window_seconds", "Length of the newest set's frozen window.", |p| {
         p.set.map(|s| s.window_ms / 1e3)
@@ -70,7 +64,44 @@ pub fn text(plans: &[Tally]) -> String {
     out.each(plans, "removed_sets_total", Type::Counter, "Sets that prunes have removed.", |p| {
         p.prune.map(|_| (None, count(p.removed))).into_iter().collect()
     });
+    clones(&mut out, plans);
     out.0
+}
+
+/// Clones have families of their own: they are no set that could be restored once the volumes are gone.
+fn clones(out: &mut Families, plans: &[Tally]) {
+    out.each(plans, "clone_runs_total", Type::Counter, "Runs of clone that ended, by exit code.", |plan| {
+        let runs = plan.clones.iter().flat_map(|c| &c.runs);
+        runs.map(|(exit, n)| (Some(("exit_code", exit.code().to_string())), count(*n))).collect()
+    });
+    out.one(plans, "clone_run_timestamp_seconds", "When the last run of clone ended.", |p| {
+        Some(unix(p.clones.as_ref()?.last.at))
+    });
+    out.one(plans, "clone_run_exit_code", "Exit code of the last run of clone.", |p| {
+        Some(f64::from(p.clones.as_ref()?.last.exit_code.code()))
+    });
+    let made = |p: &Tally| p.clones.as_ref()?.made;
+    let newest = "When EC2 was asked for the newest clones, whatever their label.";
+    out.one(plans, "clone_timestamp_seconds", newest, |p| Some(unix(made(p)?.requested)));
+    let label = "1 for the label of the newest clones, 0 for the others.";
+    out.each(plans, "clone_label", Type::Gauge, label, |p| {
+        made(p).map(|c| labels(c.achieved)).unwrap_or_default()
+    });
+    out.one(plans, "clone_window_seconds", "Length of the newest clones' frozen window.", |p| {
+        Some(made(p)?.window_ms / 1e3)
+    });
+    let stall = "The longest that one filesystem was frozen for the newest clones.";
+    out.one(plans, "clone_stall_seconds", stall, |p| Some(made(p)?.stall_ms? / 1e3));
+    out.one(plans, "clone_call_seconds", "How long EC2 took to answer for the newest clones.", |p| {
+        Some(made(p)?.call_ms? / 1e3)
+    });
+}
+
+/// A sample for each label.
+fn labels(achieved: Consistency) -> Vec<Sample> {
+    let labels = [Consistency::Crash, Consistency::Filesystem, Consistency::Application];
+    let sample = |l: Consistency| (Some(("label", l.to_string())), f64::from(u8::from(l == achieved)));
+    labels.map(sample).to_vec()
 }
 
 #[derive(Debug, Clone, Copy)]

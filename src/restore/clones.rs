@@ -57,10 +57,11 @@ pub fn plan(
     host: &Host,
     asked: &Asked,
 ) -> Result<RestorePlan, Refusal> {
-    if asked.volume_type.is_some() || asked.key.is_some() || asked.initialization_rate.is_some() {
+    let faster = asked.volume_type.is_some() || asked.iops.is_some() || asked.throughput.is_some();
+    if faster || asked.key.is_some() || asked.initialization_rate.is_some() {
         return no(
             format!("{run} is of clones, which are there already"),
-            "leave --type, --key and the like out",
+            "leave --type, --key and the like out: `clone` has --type, --iops and --throughput",
         );
     }
     let chosen = chosen(layout, asked)?;
@@ -76,7 +77,7 @@ pub fn plan(
             snapshot: None,
             size_gib: view.size_gib,
             grown_from: None,
-            volume_type: volume.volume_type.clone(),
+            volume_type: view.volume_type.clone(),
             iops: None,
             throughput: None,
             key: None,

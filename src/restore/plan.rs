@@ -16,6 +16,7 @@ use super::in_place::InPlace;
 use super::options::{self, MountOptions};
 use super::stack::planned::{self as stacked, StackPlan};
 use crate::ec2::TaggedSnapshot;
+use crate::ec2::volume_type::{Instead, Misfit, Performance, TYPES};
 use crate::ec2::volumes::{AttachmentLimit, HostView, RESTORE_TAG, VolumeRequest};
 use crate::ids::{InstanceId, RunId, SnapshotId, VolumeId};
 use crate::path_encoding::{self, printable, shown};
@@ -33,8 +34,6 @@ pub const RESTORE_HOST_TAG: &str = "stillpoint:restore-host";
 /// Until when a volume may be there. Later, nobody needs it any more.
 pub const UNTIL_TAG: &str = "stillpoint:until";
 
-/// Types of volumes (EBS guide, "Amazon EBS volume types").
-pub const TYPES: [&str; 7] = ["gp2", "gp3", "io1", "io2", "st1", "sc1", "standard"];
 /// The most tags that a volume can have (EC2 guide, "Tag restrictions").
 pub(super) const MOST_TAGS: usize = 50;
 
@@ -209,6 +208,12 @@ pub struct Refusal {
 
 pub(super) fn no<T>(what: impl Into<String>, hint: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal { what: what.into(), hint: hint.into() })
+}
+
+impl From<Misfit> for Refusal {
+    fn from(Misfit { what, hint }: Misfit) -> Self {
+        Self { what, hint }
+    }
 }
 
 impl PlannedVolume {
@@ -428,14 +433,10 @@ fn planned_volume(
             "--type gp3",
         );
     }
-    // What another type had says nothing of this one.
-    let same = kind == volume.volume_type;
-    let provisioned = matches!(kind, "gp3" | "io1" | "io2");
-    let iops = asked.iops.or(volume.iops.filter(|_| same)).filter(|_| provisioned);
-    let throughput = asked.throughput.or(volume.throughput.filter(|_| same)).filter(|_| kind == "gp3");
-    if matches!(kind, "io1" | "io2") && iops.is_none() {
-        return no(format!("{kind} needs IOPS"), "--iops 3000");
-    }
+    let had =
+        Performance { kind: volume.volume_type.clone(), iops: volume.iops, throughput: volume.throughput };
+    let instead = Instead { kind: asked.volume_type.clone(), iops: asked.iops, throughput: asked.throughput };
+    let Performance { kind, iops, throughput } = had.with(&instead, volume.id.as_str())?;
     let mut tags = vec![
         (RESTORE_TAG.to_owned(), id.to_string()),
         (RESTORE_OF_TAG.to_owned(), set.id.to_string()),
@@ -454,7 +455,7 @@ fn planned_volume(
         snapshot: Some(snapshot.clone()),
         size_gib: volume.size_gib,
         grown_from: None,
-        volume_type: kind.to_owned(),
+        volume_type: kind,
         iops,
         throughput,
         key: asked.key.clone(),

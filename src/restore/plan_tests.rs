@@ -109,6 +109,13 @@ fn volumes_are_as_they_were_and_carry_what_says_whose_they_are() {
     let cheap = Asked { volume_type: Some("st1".into()), ..asked() };
     let plan = planned(&set, |_| {}, Some(&host(&[])), &cheap).unwrap();
     assert!(plan.volumes.iter().all(|v| v.iops.is_none() && v.throughput.is_none()));
+    // What EC2 would refuse is not left out in silence.
+    let slow = Asked { volume_type: Some("gp2".into()), iops: Some(4000), ..asked() };
+    assert!(planned(&set, |_| {}, Some(&host(&[])), &slow).unwrap_err().contains("no IOPS can be asked for"));
+    let narrow = Asked { throughput: Some(1001), ..asked() };
+    assert!(
+        planned(&set, |_| {}, Some(&host(&[])), &narrow).unwrap_err().contains("1001 MiB/s need 4004 IOPS")
+    );
 }
 
 #[test]

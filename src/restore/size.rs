@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::plan::{Reach, Refusal, RestorePlan, filesystem_at, no};
+use crate::ec2::volume_type::Performance;
 use crate::ids::VolumeId;
 use crate::path_encoding::{printable, shown};
 use crate::sets::layout::Layout;
@@ -46,18 +47,6 @@ pub fn read(text: &str) -> Result<Size, String> {
     Ok(Size { of, gib })
 }
 
-/// The least and the most GiB of a volume of this type (EBS guide, "Amazon EBS volume types").
-fn limits(kind: &str) -> (i32, i32) {
-    match kind {
-        "gp3" => (1, 65_536),
-        "io2" => (4, 65_536),
-        "io1" => (4, 16_384),
-        "st1" | "sc1" => (125, 16_384),
-        "standard" => (1, 1_024),
-        _ => (1, 16_384),
-    }
-}
-
 impl RestorePlan {
     /// The plan with these sizes. `grow`: filesystems on volumes that get larger are grown with them.
     ///
@@ -77,13 +66,17 @@ impl RestorePlan {
                     "a volume cannot be smaller than its snapshot",
                 );
             }
-            let as_it_was = layout.volumes.iter().any(|v| v.id == *id && v.volume_type == volume.volume_type);
-            let (least, most) = limits(&volume.volume_type);
-            if (wanted.contains_key(id) || !as_it_was) && !(least..=most).contains(&gib) {
-                return no(
-                    format!("a {} has {least} to {most} GiB, and {id} would have {gib}", volume.volume_type),
-                    format!("--type names another type, --size {id}={} another size", gib.clamp(least, most)),
-                );
+            let had = layout.volumes.iter().find(|v| v.id == *id);
+            let as_it_was = had.is_some_and(|v| {
+                v.volume_type == volume.volume_type && (volume.iops.is_none() || volume.iops == v.iops)
+            });
+            if wanted.contains_key(id) || !as_it_was {
+                let performance = Performance {
+                    kind: volume.volume_type.clone(),
+                    iops: volume.iops,
+                    throughput: volume.throughput,
+                };
+                performance.fits(gib, id.as_str(), &format!("--size {id}"))?;
             }
             if gib > snapshot {
                 volume.grown_from = Some(snapshot);

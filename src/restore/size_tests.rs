@@ -139,6 +139,23 @@ fn what_no_volume_can_have_is_refused() {
 }
 
 #[test]
+fn iops_are_those_that_the_size_allows() {
+    let with = |iops: Option<i32>, had: Option<i32>, sizes: &[&str]| {
+        let (mut plan, mut layout) = made("gp3");
+        plan.volumes.iter_mut().for_each(|v| v.iops = iops);
+        layout.volumes.iter_mut().for_each(|v| v.iops = had);
+        let sizes: Vec<Size> = sizes.iter().map(|s| read(s).unwrap()).collect();
+        plan.sized(&layout, &sizes, false).map_err(|r| format!("{r} / {}", r.hint))
+    };
+    assert!(with(Some(4000), None, &[]).is_ok());
+    let many = with(Some(4001), None, &[]).unwrap_err();
+    assert!(many.contains("8 GiB has at most 4000 IOPS") && many.contains("--iops 4000"), "{many}");
+    assert!(with(Some(4001), None, &["/a=9", "/b=9"]).is_ok());
+    // EC2 had accepted it once.
+    assert!(with(Some(4001), Some(4001), &[]).is_ok());
+}
+
+#[test]
 fn what_is_not_mounted_is_grown_by_nobody() {
     let (plan, layout) = made("gp3");
     let volumes = RestorePlan { reach: Reach::Volumes, filesystems: vec![], ..plan };

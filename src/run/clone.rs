@@ -13,10 +13,13 @@
 //! In: the requests, complete before anything is touched. Out: an [`Outcome`] with the [`CloneRecord`]. Must never:
 //! send a CopyVolumes twice, or delete what EC2 does not call a copy of one of the set's volumes.
 
+pub(crate) mod asked;
+
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use self::asked::{Asked, request};
 use super::applications::{self, Applications};
 use super::environment::Environment;
 use super::failure::Failure;
@@ -30,7 +33,7 @@ use super::verdict::{Verdict, evidence, judge};
 use super::{create_request, preflight, release, settle};
 use crate::clock::Clock;
 use crate::config::settings::OnDegraded;
-use crate::ec2::clones::{CloneFailed, CloneOf, CloneRequest, CloneView, Clones};
+use crate::ec2::clones::{CloneFailed, CloneRequest, CloneView, Clones};
 use crate::ec2::repeat::Repeating;
 use crate::ec2::{CreateRequest, Ec2Error, RUN_TAG, reconcile, tag_of};
 use crate::error::Error;
@@ -54,6 +57,8 @@ pub struct Outcome {
     pub record: CloneRecord,
     /// What the user can do about a failure; none when nothing failed, or nothing is known to help.
     pub hint: Option<String>,
+    /// Why the watchdog fired; none when it did not.
+    pub fired: Option<String>,
     /// The signal that interrupted the run.
     pub signal: Option<Signal>,
 }
@@ -65,38 +70,14 @@ pub struct Outcome {
 pub async fn clone<E: Clones>(
     env: &Environment<'_, E>,
     job: &Job<'_>,
+    asked: &Asked,
     most: usize,
     interrupt: &mut Interrupt,
 ) -> Result<Outcome, Error> {
     let base = create_request(&job.run, job.facts, job.plan, job.settings, job.requested, env.clock.now());
-    let request = request(job, &base);
+    let request = request(job, &base, asked)?;
     let mut cloning = Cloning { most, request, base, made: Vec::new(), lost: false };
     super::run(env, job, &mut cloning, interrupt).await
-}
-
-/// The requests of this job.
-#[must_use]
-pub(crate) fn request(job: &Job<'_>, base: &CreateRequest) -> CloneRequest {
-    let of_one = |(n, volume): (usize, &PlannedVolume)| {
-        let kind = volume.volume_type.as_str();
-        let mut tags = base.tags.clone();
-        let own = base.of_volume(&volume.id).filter(|(k, _)| !base.tags.iter().any(|(taken, _)| taken == k));
-        tags.extend(own.cloned());
-        tags.extend(tags::of_clone(n, volume));
-        CloneOf {
-            volume: volume.id.clone(),
-            token: format!("{}-{}", job.run, volume.id.as_str().trim_start_matches("vol-")),
-            volume_type: volume.volume_type.clone(),
-            // EC2 reports IOPS of other types too, and refuses to be asked for them.
-            iops: volume.iops.filter(|_| matches!(kind, "io1" | "io2" | "gp3")),
-            throughput: volume.throughput.filter(|_| kind == "gp3"),
-            tags,
-        }
-    };
-    CloneRequest {
-        instance: job.facts.identity.instance_id.clone(),
-        volumes: job.plan.volumes.iter().enumerate().map(of_one).collect(),
-    }
 }
 
 /// Refuses what EC2 would refuse once everything is frozen.
@@ -237,12 +218,17 @@ impl<E: Clones> Goal<E> for Cloning {
         let clones: Vec<ClonedVolume> = judged
             .parts
             .iter()
-            .map(|part| ClonedVolume {
+            .map(|part| (part, self.request.volumes.iter().find(|v| v.volume == part.member.source)))
+            .map(|(part, asked)| ClonedVolume {
                 id: part.member.id.clone(),
                 volume_id: part.member.source.clone(),
                 device_name: part.planned.map(|v| v.device_name.clone()),
                 mount_points: part.planned.map(|v| v.mount_points.clone()).unwrap_or_default(),
                 state: part.member.state.clone(),
+                size_gib: asked.and_then(|a| a.size_gib).or(part.planned.map(|v| v.size_gib)),
+                volume_type: asked.map(|a| a.volume_type.clone()),
+                iops: asked.and_then(|a| a.iops),
+                throughput: asked.and_then(|a| a.throughput),
                 achieved: part.achieved,
             })
             .collect();
@@ -262,6 +248,7 @@ impl<E: Clones> Goal<E> for Cloning {
         let incomplete = !verdict.missing.is_empty() || self.lost;
         let (mut hint, signal, reason) =
             failure.map_or((None, None, None), |f| (f.hint, f.signal, Some(f.reason)));
+        let fired = progress.window.thawed.as_ref().and_then(|t| t.fired).map(|why| why.to_string());
         let mut set = take::describe(job, reason, verdict, !clones.is_empty(), progress);
         take::mention(&mut set, &mut hint, std::mem::take(&mut progress.remounted));
         let mut record = CloneRecord::new(set, clones);
@@ -289,7 +276,7 @@ impl<E: Clones> Goal<E> for Cloning {
             record.set.after.push(trouble);
             record.set.exit = take::exit(job, &record.set, failed);
         }
-        Outcome { record, hint, signal }
+        Outcome { record, hint, fired, signal }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::consistency::Consistency;
 use crate::exit::Exit;
 use crate::host::file::{self, Lasts};
 use crate::host::trust::{self, Trusted};
+use crate::sets::clones::{CloneRecord, ClonedVolume};
 use crate::sets::record::SetRecord;
 
 const FOLDER: &str = "tally";
@@ -43,6 +44,20 @@ pub struct Tally {
     /// How many verifies found a fault.
     #[serde(default)]
     pub verify_faults: u64,
+    /// The runs of `clone`.
+    #[serde(default)]
+    pub clones: Option<Clones>,
+}
+
+/// What is known of the runs that cloned a plan's volumes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Clones {
+    /// How many ended with each exit code.
+    pub runs: BTreeMap<Exit, u64>,
+    /// The last one.
+    pub last: Ended,
+    /// The newest clones.
+    pub made: Option<Set>,
 }
 
 /// How something ended.
@@ -54,7 +69,7 @@ pub struct Ended {
     pub exit_code: Exit,
 }
 
-/// A set.
+/// A set, or clones.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Set {
     /// Its point in time lies after this, by the time that EC2 takes to answer.
@@ -67,6 +82,16 @@ pub struct Set {
     pub call_ms: Option<f64>,
     /// The longest that one filesystem was frozen, in milliseconds.
     pub stall_ms: Option<f64>,
+}
+
+impl Set {
+    /// What this run has taken; none where it took nothing that counts.
+    fn of(record: &SetRecord) -> Option<Self> {
+        let achieved = record.achieved.filter(|_| record.exit.leaves_a_set())?;
+        let requested = record.times.requested.or(record.times.frozen)?;
+        let (window_ms, call_ms, stall_ms) = (record.window_ms, record.call_ms, record.stall_ms);
+        Some(Self { requested, achieved, window_ms, call_ms, stall_ms })
+    }
 }
 
 /// What a prune left.
@@ -95,18 +120,24 @@ impl Tally {
             removed: 0,
             verify: None,
             verify_faults: 0,
+            clones: None,
         }
     }
 
     /// A run has taken this, or nothing. `pending`: snapshots of the plan that EC2 is still at.
     pub(crate) fn took(&mut self, record: &SetRecord, pending: u64) {
         self.pending = pending;
-        let times = &record.times;
-        let taken = record.achieved.filter(|_| record.exit.leaves_a_set());
-        if let (Some(achieved), Some(requested)) = (taken, times.requested.or(times.frozen)) {
-            let (window_ms, call_ms, stall_ms) = (record.window_ms, record.call_ms, record.stall_ms);
-            self.set = Some(Set { requested, achieved, window_ms, call_ms, stall_ms });
-        }
+        self.set = Set::of(record).or(self.set);
+    }
+
+    /// A run that clones ended with this code. `record`: none of one that was refused.
+    pub(crate) fn cloned(&mut self, exit_code: Exit, record: Option<&CloneRecord>) {
+        let last = Ended { at: Timestamp::now(), exit_code };
+        let clones = self.clones.get_or_insert(Clones { runs: BTreeMap::new(), last, made: None });
+        *clones.runs.entry(exit_code).or_default() += 1;
+        clones.last = last;
+        let there = record.filter(|r| r.clones.iter().any(ClonedVolume::stays));
+        clones.made = there.and_then(|r| Set::of(&r.set)).or(clones.made);
     }
 
     /// A run ended with this code.

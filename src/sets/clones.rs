@@ -40,6 +40,14 @@ pub struct ClonedVolume {
     pub mount_points: Vec<PathBuf>,
     /// As EC2 said it last; `deleted` where the run has deleted it, `not-deleted` where it could not.
     pub state: String,
+    /// Size in GiB; this and what follows as EC2 was asked for it.
+    pub size_gib: Option<i32>,
+    /// Such as `gp3`.
+    pub volume_type: Option<String>,
+    /// Provisioned IOPS; none for what the type has.
+    pub iops: Option<i32>,
+    /// Provisioned throughput in MiB/s; none for what the type has.
+    pub throughput: Option<i32>,
     /// The label of this clone alone.
     pub achieved: Consistency,
 }

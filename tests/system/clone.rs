@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use nix::sys::signal::Signal;
+use rig::hooks::hook;
 use rig::probe::assert_settled;
 use rig::program::await_some;
 use rig::window::in_the_window;
@@ -191,6 +192,88 @@ fn limits_are_checked_before_anything_is_frozen() {
         assert!(rig.journals().is_empty(), "nothing was touched");
         assert_settled(rig);
     }
+}
+
+#[test]
+fn clones_are_larger_and_of_another_type_where_that_is_asked_for() {
+    let rig = Rig::with(&[("a", Fs::Ext4), ("b", Fs::Xfs)], AT_ONCE);
+    std::fs::write(rig.mount("a").join("log"), "").unwrap();
+    let (a, b) = (format!("{}=4", rig.id("a")), format!("{}=5", rig.mount("b").display()));
+    let wanted = ["clone", "--type", "io2", "--iops", "4000", "--size", &a, "--size", &b];
+    let dry = rig.run(&[&wanted[..], &["--dry-run"]].concat());
+    dry.exits(0).says("4 GiB io2 (the volume: 1 GiB), 4000 IOPS").says("5 GiB io2 (the volume: 1 GiB)");
+    assert!(rig.calls("CopyVolumes").is_empty());
+    let record = rig.run(&[&wanted[..], &["-o", "json"]].concat()).exits(0).record();
+    assert_eq!((&record["achieved"], &record["one_instant"]), (&"filesystem".into(), &true.into()));
+    let calls = rig.calls("CopyVolumes");
+    assert_eq!(calls.len(), 2);
+    for call in &calls {
+        let (size, params) =
+            (if call["params"]["SourceVolumeId"] == rig.id("a") { "4" } else { "5" }, &call["params"]);
+        assert_eq!((&params["VolumeType"], &params["Iops"]), (&"io2".into(), &"4000".into()), "{params}");
+        assert_eq!((&params["Size"], params.get("Throughput")), (&size.into(), None), "{params}");
+    }
+    for clone in record["clones"].as_array().unwrap() {
+        assert_eq!((&clone["volume_type"], &clone["iops"]), (&"io2".into(), &4000.into()), "{clone}");
+        let size = if clone["volume_id"] == rig.id("a") { 4 } else { 5 };
+        assert_eq!(clone["size_gib"], size, "{clone}");
+    }
+    // What is on a larger clone keeps its size, and is whole.
+    let id =
+        record["clones"].as_array().unwrap().iter().find(|c| c["volume_id"] == rig.id("a")).unwrap()["id"]
+            .clone();
+    of_clone(&rig, id.as_str().unwrap(), 'v');
+    assert_settled(&rig);
+}
+
+#[test]
+fn what_ec2_would_refuse_of_a_clone_is_refused_before_anything_is_touched() {
+    let rig = Rig::with(&[("a", Fs::Ext4)], AT_ONCE);
+    rig.configure(&hook("app", "touch /run/stillpoint-never", "true", ""));
+    let a = rig.id("a");
+    let size = |gib: u32| format!("Size={gib}");
+    // As EC2 is asked for it, and as the command line has it.
+    let refused: [(&[&str], &[&str], &str); 8] = [
+        (&["VolumeType=io2", "Iops=100"], &["--type", "io2", "--iops", "100"], "4 to 65536 GiB"),
+        (&["VolumeType=io1"], &["--type", "io1"], "io1 needs IOPS"),
+        (&["VolumeType=gp2", "Iops=3000"], &["--type", "gp2", "--iops", "3000"], "no IOPS can be asked for"),
+        (&["VolumeType=gp3", "Iops=3001"], &["--iops", "3001"], "of 1 GiB has at most 3000 IOPS"),
+        (&["VolumeType=gp3", "Iops=2999"], &["--iops", "2999"], "3000 to 80000 of IOPS"),
+        (&["VolumeType=gp3", "Throughput=751"], &["--throughput", "751"], "751 MiB/s need 3004 IOPS"),
+        (&["VolumeType=st1", &size(1)], &["--type", "st1"], "125 to 16384 GiB"),
+        (
+            &["VolumeType=io1", "Iops=201", &size(4)],
+            &["--type", "io1", "--iops", "201", "--size", &format!("{a}=4")],
+            "of 4 GiB has at most 200 IOPS",
+        ),
+    ];
+    for (parameters, options, why) in refused {
+        let of = format!("SourceVolumeId={a}");
+        let call = [&["call", "CopyVolumes", &of], parameters].concat();
+        let said = rig.try_sim(&call).expect_err("EC2 refuses it");
+        assert!(said.contains("InvalidParameter"), "{parameters:?}: {said}");
+        for dry in [&[][..], &["--dry-run"]] {
+            rig.run(&[&["clone"], options, dry].concat()).exits(78).says(why).says("hint: ");
+        }
+    }
+    let other = [
+        ("/nowhere=9", "the plan has no /nowhere"),
+        ("vol-00000000000000001=9", "vol-00000000000000001 is not cloned by this plan"),
+    ];
+    for (size, why) in other {
+        rig.run(&["clone", "--size", size]).exits(78).says(why);
+    }
+    let twice = [format!("{a}=8"), format!("{}=9", rig.mount("a").display())];
+    rig.run(&["clone", "--size", &twice[0], "--size", &twice[1]])
+        .exits(78)
+        .says("cannot have both 8 and 9 GiB");
+    for usage in [&["--size", "a=2"][..], &["--type", "gp9"], &["--iops", "99"], &["--throughput", "124"]] {
+        rig.run(&[&["clone"], usage].concat()).exits(64);
+    }
+    let asked = rig.requests().into_iter().filter(|r| r["action"] == "CopyVolumes").count();
+    assert_eq!(asked, 8, "stillpoint sent none of them, nor a DryRun of one");
+    assert!(rig.journals().is_empty() && !Path::new("/run/stillpoint-never").exists());
+    assert_settled(&rig);
 }
 
 #[test]

@@ -121,6 +121,49 @@ fn what_ran_is_told_and_counted_on_whatever_happens_in_between() {
     assert_settled(&rig);
 }
 
+/// Clones are counted, and are no set: nobody is told that a set is younger, or that a night was all right.
+#[test]
+fn clones_are_counted_apart_and_make_no_set_younger() {
+    let rig = rig("");
+    let plan = "plan=\"default\"";
+    rig.run(&["snapshot"]).exits(0);
+    let before = samples(&rig);
+    assert!(!before.keys().any(|k| k.starts_with("clone_")), "{before:#?}");
+    let began = now();
+    let record = rig.run(&["clone", "-o", "json"]).exits(0).record();
+    let after = samples(&rig);
+    let of = |name: &str| *after.get(name).unwrap_or_else(|| panic!("no {name} in {after:#?}"));
+    assert_eq!(of(&format!("clone_runs_total{{{plan},exit_code=\"0\"}}")), 1.0);
+    assert_eq!(of(&format!("clone_run_exit_code{{{plan}}}")), 0.0);
+    for name in ["clone_run_timestamp_seconds", "clone_timestamp_seconds"] {
+        let time = of(&format!("{name}{{{plan}}}"));
+        assert!(began <= time && time <= now(), "{name}: {time}");
+    }
+    for (label, value) in [("crash", 0.0), ("filesystem", 1.0), ("application", 0.0)] {
+        assert_eq!(of(&format!("clone_label{{{plan},label=\"{label}\"}}")), value, "{label}");
+    }
+    for (name, field) in [("window", "window_ms"), ("stall", "stall_ms"), ("call", "call_ms")] {
+        let seconds = record[field].as_f64().unwrap() / 1e3;
+        assert!((of(&format!("clone_{name}_seconds{{{plan}}}")) - seconds).abs() < 1e-9, "{name}");
+    }
+    let others = |samples: &BTreeMap<String, f64>| {
+        let other = |(name, _): &(&String, &f64)| !name.starts_with("clone_");
+        samples.iter().filter(other).map(|(name, value)| (name.clone(), *value)).collect::<Vec<_>>()
+    };
+    assert_eq!(others(&after), others(&before), "of sets, nothing has changed");
+    // Refused: counted, and the newest clones are as old as before.
+    rig.run(&["clone", "--most-copies", "1"]).exits(23);
+    rig.run(&["clone", "--type", "st1"]).exits(78);
+    let refused = samples(&rig);
+    for code in ["0", "23", "78"] {
+        assert_eq!(refused[&format!("clone_runs_total{{{plan},exit_code=\"{code}\"}}")], 1.0, "{code}");
+    }
+    assert_eq!(refused[&format!("clone_run_exit_code{{{plan}}}")], 78.0);
+    let newest = format!("clone_timestamp_seconds{{{plan}}}");
+    assert_eq!((refused[&newest], others(&refused)), (after[&newest], others(&before)));
+    assert_settled(&rig);
+}
+
 /// Somebody else could lead the write elsewhere, or there is nowhere to write: the run is as it is without.
 #[test]
 fn where_it_cannot_be_written_safely_it_is_not() {

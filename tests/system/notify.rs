@@ -107,6 +107,69 @@ fn each_is_told_what_it_asked_for_and_no_more() {
     assert_settled(&rig);
 }
 
+#[test]
+fn clones_are_told_as_what_they_are() {
+    let at_once = "[volumes]\nseconds_to_create = 0.2\nseconds_to_initialize_copy = 0\n";
+    let rig = Rig::with(&[("a", Fs::Ext4), ("b", Fs::Xfs)], at_once);
+    let sections = |more: &str| {
+        let all = keeps(&rig, "all", "on = [\"failure\", \"lower\", \"success\"]");
+        format!("{more}{all}{}", keeps(&rig, "failures", ""))
+    };
+    rig.configure(&sections(""));
+    let journald = Journald::start();
+    let made = Run::start(journald.of(rig.command(&["clone", "-o", "json"]))).end();
+    let record = made.exits(0).record();
+    let good = told(&rig, "all").remove(0);
+    assert_eq!(
+        (&good["outcome"], &good["command"], events(&good)),
+        (&"success".into(), &"clone".into(), vec!["clones-made"])
+    );
+    let event = &good["events"][0];
+    assert_eq!((&event["set"], &event["achieved"]), (&Value::Null, &"filesystem".into()));
+    assert_eq!((&event["run_id"], &event["snapshots"]), (&record["run_id"], &Value::Array(Vec::new())));
+    let ids: Vec<&Value> = record["clones"].as_array().unwrap().iter().map(|c| &c["id"]).collect();
+    assert_eq!(event["volumes"].as_array().unwrap().iter().collect::<Vec<_>>(), ids);
+    let entry = journald.take("clones-made");
+    let words: Vec<&str> = ids.iter().map(|id| id.as_str().unwrap()).collect();
+    assert_eq!(
+        (entry["STILLPOINT_VOLUMES"].as_str(), entry["PRIORITY"].as_str()),
+        (words.join(" ").as_str(), "5")
+    );
+    assert!(!entry.contains_key("STILLPOINT_SET"), "{entry:#?}");
+
+    // Less than requested, and of a release that fails.
+    let app = hook("app", "exit 1", "true", "on_failure = \"degrade\"") + &hook("db", "true", "exit 2", "");
+    rig.configure(&sections(&format!("[defaults]\non_degraded = \"keep\"\n{app}")));
+    rig.run(&["clone"]).exits(11);
+    let lower = told(&rig, "all").remove(1);
+    assert_eq!(events(&lower), ["clones-lower", "clones-after-failed", "left-held"]);
+    assert_eq!(events(&told(&rig, "failures")[0]), ["clones-after-failed", "left-held"]);
+
+    // None is left of what was made in part; refused by EC2's limits; by a configuration that cannot be read.
+    rig.configure(&sections(""));
+    rig.sim(&["faults", "add", "--action", "CopyVolumes", "--call", "2", "--kind", "error"]);
+    rig.run(&["clone"]).exits(23);
+    rig.run(&["clone", "--most-copies", "1"]).exits(23);
+    rig.configure(&sections("[defaults]\nwindow = 3\n"));
+    rig.run(&["clone"]).exits(78);
+    let failures = told(&rig, "failures");
+    assert_eq!(failures.len(), 4);
+    for failed in &failures[1..] {
+        let event = &failed["events"][0];
+        assert_eq!((&failed["command"], events(failed)), (&"clone".into(), vec!["clones-failed"]));
+        assert!(event["text"].as_str().unwrap().ends_with("nothing was cloned"), "{event}");
+        assert_eq!(event["volumes"], Value::Array(Vec::new()));
+        assert!(!event["reason"].as_str().unwrap_or_default().is_empty(), "{event}");
+    }
+    // A dry run tells nobody.
+    rig.configure(&sections(""));
+    rig.run(&["clone", "--dry-run", "--type", "st1"]).exits(78);
+    assert_eq!(told(&rig, "failures").len(), 4);
+    // What was left held is released by the next run.
+    rig.run(&["snapshot"]).exits(0);
+    assert_settled(&rig);
+}
+
 /// A command that fails, one that nobody may start, one that does not end, one that does not read: each is told of,
 /// and none is more than a warning.
 #[test]

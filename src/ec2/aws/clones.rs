@@ -26,6 +26,7 @@ impl Aws {
             .volume_type(VolumeType::from(of.volume_type.as_str()))
             .set_iops(of.iops)
             .set_throughput(of.throughput)
+            .set_size(of.size_gib)
             .tag_specifications(created_with(ResourceType::Volume, &of.tags))
             .dry_run(dry_run)
             .customize();

@@ -223,6 +223,7 @@ fn view(action: &'static str, volume: &Volume) -> Result<VolumeView, Ec2Error> {
         state: volume.state().map_or_else(String::new, |s| s.as_str().to_owned()),
         zone: volume.availability_zone().unwrap_or_default().to_owned(),
         size_gib: volume.size().unwrap_or_default(),
+        volume_type: volume.volume_type().map_or_else(String::new, |t| t.as_str().to_owned()),
         // Empty of a volume that was made of none.
         snapshot: volume.snapshot_id().and_then(|id| id.parse().ok()),
         created: time(volume.create_time()),

@@ -8,10 +8,11 @@ use std::path::PathBuf;
 use super::{Event, Kind};
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::ids::{RunId, SnapshotId};
+use crate::ids::{RunId, SnapshotId, VolumeId};
 use crate::quiesce::{HookOutcome, Phase};
 use crate::run::recover::Recovered;
 use crate::run::take::Lost;
+use crate::sets::clones::CloneRecord;
 use crate::sets::record::SetRecord;
 use crate::sets::remove::Removed;
 use crate::sets::retention::{PrunePlan, Refusal};
@@ -75,6 +76,31 @@ pub(crate) fn of_record(record: &SetRecord, fired: Option<&str>) -> Vec<Event> {
     all
 }
 
+/// What a run that cloned has to tell: no set of snapshots, which is what is restored when the volumes are gone.
+pub(crate) fn of_clones(record: &CloneRecord, fired: Option<&str>) -> Vec<Event> {
+    let there: Vec<VolumeId> =
+        record.clones.iter().filter(|c| c.stays()).map(|c| VolumeId::clone(&c.id)).collect();
+    let of_clones = |event: Event| {
+        let kind = match event.kind {
+            Kind::SetTaken => Kind::ClonesMade,
+            Kind::SetLower => Kind::ClonesLower,
+            Kind::SetFailed => Kind::ClonesFailed,
+            Kind::AfterFailed => Kind::ClonesAfterFailed,
+            other => other,
+        };
+        let code = record.set.exit.code();
+        let text = match kind {
+            Kind::ClonesFailed if there.is_empty() => format!("run ended with {code}: nothing was cloned"),
+            Kind::ClonesAfterFailed => "something failed after the volumes were cloned".to_owned(),
+            _ => event.text,
+        };
+        let ended = matches!(kind, Kind::ClonesMade | Kind::ClonesLower | Kind::ClonesFailed);
+        let volumes = if ended { there.clone() } else { Vec::new() };
+        Event { kind, text, volumes, set: None, ..event }
+    };
+    of_record(&record.set, fired).into_iter().map(of_clones).collect()
+}
+
 /// A set that its run has waited for. The first `known` troubles after it were told before.
 pub(crate) fn of_completed(record: &SetRecord, known: usize) -> Vec<Event> {
     let base = |kind: Kind, text: &str| Event {
@@ -120,14 +146,15 @@ fn left<'a>(
     [frozen, away, held].into_iter().flatten()
 }
 
-/// A run that was refused, and took nothing.
-pub(crate) fn of_refusal(plan: &str, error: &Error) -> Event {
-    let text = format!("run ended with {}: nothing was taken", error.exit.code());
+/// A run that was refused, and took nothing. `kind`: what it would have taken.
+pub(crate) fn of_refusal(kind: Kind, plan: &str, error: &Error) -> Event {
+    let nothing = if kind == Kind::ClonesFailed { "nothing was cloned" } else { "nothing was taken" };
+    let text = format!("run ended with {}: {nothing}", error.exit.code());
     Event {
         plan: Some(plan.to_owned()),
         reason: Some(error.to_string()),
         exit_code: Some(error.exit),
-        ..Event::new(Kind::SetFailed, text)
+        ..Event::new(kind, text)
     }
 }
 

@@ -237,6 +237,12 @@ mod tests {
         copy
     }
 
+    /// Is it refused before the account is looked at?
+    fn bad(request: &str) -> bool {
+        Copy::parse(&mut Params::parse(&[request.as_bytes()]))
+            .is_err_and(|e| e.code == "InvalidParameterValue")
+    }
+
     fn refusal(world: &World, of: usize, rest: &str, now: i64) -> Option<String> {
         copy(world, of, rest).check(world, "us-east-1", at(now)).err().map(|error| error.code)
     }
@@ -278,6 +284,21 @@ mod tests {
         assert_eq!(refusal(&world, 0, "Size=2", 1), invalid);
         assert_eq!(refusal(&world, 0, "Size=3", 1), None);
         assert_eq!(refusal(&world, 0, "VolumeType=io2&Iops=100", 1), invalid, "3 GiB are too few");
+        // So many IOPS for each GiB, and MiB/s for each IOPS.
+        for (of_type, most) in [("io1", 200), ("io2", 4000)] {
+            let asked = |iops: u32| format!("VolumeType={of_type}&Size=4&Iops={iops}");
+            assert_eq!(refusal(&world, 0, &asked(most), 1), None);
+            assert_eq!(refusal(&world, 0, &asked(most + 1), 1), invalid, "{of_type}");
+        }
+        let gp3 = "VolumeType=gp3&Size=7";
+        assert_eq!(refusal(&world, 0, &format!("{gp3}&Iops=3500&Throughput=875"), 1), None);
+        assert_eq!(refusal(&world, 0, &format!("{gp3}&Iops=3501"), 1), invalid);
+        assert_eq!(
+            refusal(&world, 2, "VolumeType=gp3&Iops=3000&Throughput=750", 1),
+            None,
+            "free of the size"
+        );
+        assert!(bad(&format!("SourceVolumeId={}&VolumeType=gp3&Throughput=751", world.volumes[0].id)));
         assert_eq!(refusal(&world, 0, "KmsKeyId=alias/nobodys", 1), invalid);
         let key = "KmsKeyId=alias/aws/ebs";
         assert_eq!(refusal(&world, 0, key, 1).as_deref(), Some("InvalidParameterDependency"));

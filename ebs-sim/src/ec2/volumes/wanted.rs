@@ -21,20 +21,23 @@ pub struct Type {
     pub throughput: Option<u32>,
 }
 
-/// The limits of a type: sizes in GiB, IOPS, MiB/s.
+/// The limits of a type: sizes in GiB, IOPS, IOPS for each GiB (which `free` are not), MiB/s.
 struct Limits {
     sizes: RangeInclusive<u64>,
     iops: Option<RangeInclusive<u32>>,
+    iops_per_gib: u64,
+    free: u32,
     throughput: Option<RangeInclusive<u32>>,
 }
 
 fn limits(name: &str) -> Option<Limits> {
-    let plain = |sizes| Limits { sizes, iops: None, throughput: None };
+    let plain = |sizes| Limits { sizes, iops: None, iops_per_gib: 0, free: 0, throughput: None };
+    let io = |sizes, iops, iops_per_gib| Limits { iops: Some(iops), iops_per_gib, ..plain(sizes) };
     Some(match name {
         "gp2" => plain(1..=16384),
-        "gp3" => Limits { sizes: 1..=65536, iops: Some(3000..=80000), throughput: Some(125..=2000) },
-        "io1" => Limits { sizes: 4..=16384, iops: Some(100..=64000), throughput: None },
-        "io2" => Limits { sizes: 4..=65536, iops: Some(100..=256_000), throughput: None },
+        "gp3" => Limits { free: 3000, throughput: Some(125..=2000), ..io(1..=65536, 3000..=80000, 500) },
+        "io1" => io(4..=16384, 100..=64000, 50),
+        "io2" => io(4..=65536, 100..=256_000, 1000),
         "st1" | "sc1" => plain(125..=16384),
         "standard" => plain(1..=1024),
         _ => return None,
@@ -61,12 +64,29 @@ impl Type {
         let throughput = params.number("Throughput")?;
         check_range("iops", &name, iops, limits.iops)?;
         check_range("throughput", &name, throughput, limits.throughput)?;
+        let ratio = f64::from(throughput.unwrap_or(0)) / f64::from(iops.unwrap_or(limits.free.max(1)));
+        if ratio > 0.25 {
+            return Err(Ec2Error::invalid_value(format!(
+                "Throughput (MiBps) to iops ratio of {ratio:.6} is too high; maximum is 0.250000 MiBps per iops"
+            )));
+        }
         Ok(Self { name, iops, throughput })
     }
 
-    /// Passes when a volume of this type may be so large.
+    /// Passes when a volume of this type may be so large, and have so many IOPS then.
     pub fn check_size(&self, gib: u64) -> Result<(), Ec2Error> {
-        let sizes = limits(&self.name).map(|limits| limits.sizes);
+        let limits = limits(&self.name);
+        if let (Some(limits), Some(iops)) = (&limits, self.iops)
+            && iops > limits.free
+            && u64::from(iops) > gib * limits.iops_per_gib
+        {
+            return Err(Ec2Error::invalid_value(format!(
+                "Iops to volume size ratio of {:.6} is too high; maximum is {}",
+                f64::from(iops) / gib.max(1) as f64,
+                limits.iops_per_gib
+            )));
+        }
+        let sizes = limits.map(|limits| limits.sizes);
         match sizes.filter(|sizes| !sizes.contains(&gib)) {
             None => Ok(()),
             Some(sizes) => Err(Ec2Error::invalid_value(format!(
