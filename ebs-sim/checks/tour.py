@@ -302,6 +302,14 @@ def public_access(t):
     t.here.get_snapshot_block_public_access_state()
 
 
+@stop("GetImageBlockPublicAccessState", "EnableImageBlockPublicAccess", "DisableImageBlockPublicAccess")
+def public_images(t):
+    t.here.enable_image_block_public_access(ImageBlockPublicAccessState="block-new-sharing")
+    t.here.get_image_block_public_access_state()
+    t.here.disable_image_block_public_access()
+    t.here.get_image_block_public_access_state()
+
+
 @stop("CreateReplaceRootVolumeTask", "DescribeReplaceRootVolumeTasks", "CreateSnapshot", "DeleteVolume")
 def roots(t):
     def replaced(task):

@@ -67,7 +67,7 @@ pub(super) fn account_id(text: &str) -> Result<String, String> {
 }
 
 /// Each once.
-fn who(accounts: &[String], public: bool) -> Vec<String> {
+pub(super) fn who(accounts: &[String], public: bool) -> Vec<String> {
     let mut who = accounts.to_vec();
     who.extend(public.then(|| EVERYBODY.to_owned()));
     who.sort();

@@ -172,6 +172,23 @@ pub enum WhichImages {
     OfSets,
 }
 
+/// Whether images of the account can become public in a Region.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicImages {
+    /// `unblocked` or `block-new-sharing`.
+    pub state: String,
+    /// A declarative policy of the organisation says so: the account cannot change it.
+    pub by_policy: bool,
+}
+
+impl PublicImages {
+    /// A state that is not known here counts as blocked.
+    #[must_use]
+    pub fn blocked(&self) -> bool {
+        self.state != "unblocked"
+    }
+}
+
 /// What became of a snapshot of an image that was deregistered with its snapshots: EC2's code, such as `success`,
 /// `skipped` where another image has it, or `missing-permissions` (EC2 API reference, DeleteSnapshotReturnCode).
 pub type SnapshotResult = (SnapshotId, String);
@@ -211,6 +228,8 @@ pub trait Images {
         change: Permission,
         who: &[String],
     ) -> impl Future<Output = Result<(), Ec2Error>>;
+    /// GetImageBlockPublicAccessState.
+    fn public_images(&self) -> impl Future<Output = Result<PublicImages, Ec2Error>>;
     /// EnableImageDeprecation from this time on, or DisableImageDeprecation.
     fn deprecate(&self, id: &ImageId, from: Option<Timestamp>) -> impl Future<Output = Result<(), Ec2Error>>;
     /// DisableImage, or EnableImage.

@@ -147,7 +147,7 @@ use Needing::{
 };
 
 /// Which command makes which call, and on what.
-const TABLE: [(On, &str, &[Needing]); 69] = [
+const TABLE: [(On, &str, &[Needing]); 70] = [
     (
         On::All,
         "DescribeInstances",
@@ -219,6 +219,8 @@ const TABLE: [(On, &str, &[Needing]); 69] = [
     (On::All, "ListSnapshotsInRecycleBin", &[List, Undelete]),
     (On::All, "DescribeRegions", &[List, Show]),
     (On::All, "GetSnapshotBlockPublicAccessState", &[Share]),
+    // Where an image is to become public.
+    (On::All, "GetImageBlockPublicAccessState", &[ImageShare]),
     // Where copies are encrypted with the account's default key.
     (On::All, "GetEbsDefaultKmsKeyId", &[Needing::Copy]),
     // Where nothing is said of keys.
@@ -563,7 +565,10 @@ mod tests {
                 ImageDelete,
                 "DescribeSnapshots DescribeImages DescribeLockedSnapshots DescribeSnapshotAttribute DescribeSnapshotTierStatus DeleteSnapshot CreateTags DeleteTags DeregisterImage",
             ),
-            (ImageShare, "DescribeSnapshots DescribeImages DescribeImageAttribute ModifyImageAttribute"),
+            (
+                ImageShare,
+                "DescribeSnapshots DescribeImages GetImageBlockPublicAccessState DescribeImageAttribute ModifyImageAttribute",
+            ),
             (
                 ImageRetire,
                 "DescribeSnapshots DescribeImages EnableImageDeprecation DisableImageDeprecation DisableImage EnableImage",

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::clock::Pause;
-use crate::ec2::images::{IMAGE_OF_TAG, ImageRequest, Machine, SnapshotResult};
+use crate::ec2::images::{IMAGE_OF_TAG, ImageRequest, Machine, PublicImages, SnapshotResult};
 use crate::ec2::keep::Permission;
 use crate::ids::InstanceId;
 use crate::image::plan::tests::{planned, view};
@@ -128,6 +128,9 @@ impl Images for Made2<'_> {
         unasked()
     }
     async fn permit_launch(&self, _: &ImageId, _: Permission, _: &[String]) -> Result<(), Ec2Error> {
+        unasked()
+    }
+    async fn public_images(&self) -> Result<PublicImages, Ec2Error> {
         unasked()
     }
     async fn deprecate(&self, _: &ImageId, _: Option<Timestamp>) -> Result<(), Ec2Error> {

@@ -20,6 +20,7 @@ pub(crate) fn table(images: &[(&ImageView, &str)]) -> String {
     for (image, region) in images {
         let deprecated = image.deprecated_from.is_some_and(|from| from <= Timestamp::now());
         let state = if deprecated && image.state == "available" { "deprecated" } else { &image.state };
+        let state = if image.public { &format!("{state}, PUBLIC") } else { state };
         rows.push(vec![
             image.id.to_string(),
             printable(region).into_owned(),

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 /// Actions that a policy has for what does not happen in these tests: a snapshot in the archive, a refused removal,
 /// a plan with one volume, a set that becomes public.
-const UNUSED: [(&str, &str); 19] = [
+const UNUSED: [(&str, &str); 20] = [
     // Only what is foretold depends on it.
     ("copy", "GetEbsEncryptionByDefault"),
     ("rehearse", "CreateSnapshot"),
@@ -18,6 +18,7 @@ const UNUSED: [(&str, &str); 19] = [
     ("delete", "DeleteTags"),
     ("snapshot", "CreateSnapshot"),
     ("share", "GetSnapshotBlockPublicAccessState"),
+    ("image-share", "GetImageBlockPublicAccessState"),
     ("tier", "RestoreSnapshotTier"),
     ("tier", "ModifySnapshotTier"),
     // An image that costs something else, or goes with its set.
@@ -153,6 +154,16 @@ fn an_image_needs_what_is_printed() {
     set(&rig, &printed(&rig, &["image"]));
     rig.run(&["image", "list"]).exits(0);
     least(&rig, "image-share", &["image", "share", &id, "--account", "111122223333"]);
+    // It is asked for a public one alone.
+    let public = ["image", "share", &id, "--public", "--yes-anybody-may-read-it"];
+    let policy = printed(&rig, &["image-share"]);
+    let (_, blind) =
+        without_one(&policy).into_iter().find(|(a, _)| a == "GetImageBlockPublicAccessState").unwrap();
+    set(&rig, &blind);
+    rig.run(&public).exits(77).says("GetImageBlockPublicAccessState");
+    set(&rig, &policy);
+    rig.run(&public).exits(0);
+    rig.run(&["image", "unshare", &id]).exits(0);
     least(&rig, "image-retire", &["image", "deprecate", &id, "--from", "2031-01-31"]);
     set(&rig, &printed(&rig, &["image-retire"]));
     rig.run(&["image", "disable", &id]).exits(0);

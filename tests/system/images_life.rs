@@ -128,6 +128,62 @@ fn what_others_may_do_with_an_image_is_changed_once() {
 }
 
 #[test]
+fn an_image_is_made_public_only_where_that_is_said_twice_and_can_be() {
+    let rig = rig("");
+    let set = take(&rig);
+    let id = register(&rig, &set, &[]);
+    let public = || {
+        let image = format!("ImageId={id}");
+        let said = rig.sim(&["call", "DescribeImageAttribute", &image, "Attribute=launchPermission"]);
+        (said.contains("<group>all</group>"), said.contains(ONE))
+    };
+    let twice = ["share", &id, "--public", "--yes-anybody-may-read-it"];
+    image(&rig, &["share", &id, "--public"]).exits(64).says("--yes-anybody-may-read-it");
+    image(&rig, &["share", &id, "--account", ONE, "--yes-anybody-may-read-it"]).exits(64);
+    // The account blocks it, as most do.
+    rig.sim(&["call", "EnableImageBlockPublicAccess", "ImageBlockPublicAccessState=block-new-sharing"]);
+    for dry in [&[][..], &["-n"]] {
+        let blocked = image(&rig, &[&twice[..], dry].concat());
+        blocked.exits(78).says("blocks public access to images in us-east-1 (block-new-sharing)");
+        blocked.says("aws ec2 disable-image-block-public-access --region us-east-1");
+    }
+    assert_eq!((public(), rig.calls("ModifyImageAttribute").len()), ((false, false), 0));
+    let list = || image(&rig, &["list"]).exits(0).out.clone();
+    assert!(!list().contains("PUBLIC"));
+
+    rig.sim(&["call", "DisableImageBlockPublicAccess"]);
+    let dry = image(&rig, &[&twice[..], &["-n"]].concat());
+    dry.exits(0).says("would be changed: it is shared with all: any AWS account can find it");
+    assert!(!public().0);
+    let named = ["--account", ONE, "-o", "json"];
+    let done = image(&rig, &[&twice[..], &named].concat());
+    let record = done.exits(0).says("read all of its volumes").record();
+    assert_eq!((&record["images"][0]["public"], &record["command"]), (&true.into(), &"share".into()));
+    assert_eq!(record["images"][0]["accounts"], serde_json::json!([ONE, "all"]));
+    assert_eq!(public(), (true, true));
+    assert!(list().contains("available, PUBLIC"), "{}", list());
+    image(&rig, &twice).exits(0).says("nothing had to be changed");
+    // What is public stays so, and can be taken back, while the account blocks it.
+    rig.sim(&["call", "EnableImageBlockPublicAccess", "ImageBlockPublicAccessState=block-new-sharing"]);
+    let back = image(&rig, &["unshare", &id, "--public"]);
+    back.exits(0).says("is no longer shared with all; whoever has launched it has its data");
+    assert_eq!(public(), (false, true), "whoever was named keeps it");
+    rig.sim(&["call", "DisableImageBlockPublicAccess"]);
+    image(&rig, &twice).exits(0);
+    image(&rig, &["unshare", &id]).exits(0);
+    assert_eq!(public(), (false, false));
+
+    // What is encrypted.
+    let copied = rig.run(&["copy", &set, "--to", "us-east-1", "--key", "alias/aws/ebs", "-o", "json"]);
+    let copy = copied.exits(0).record()["copies"][0]["set"].as_str().unwrap().to_owned();
+    let encrypted = register(&rig, &copy, &[]);
+    let calls = rig.calls("ModifyImageAttribute").len();
+    let refused = image(&rig, &["share", &encrypted, "--public", "--yes-anybody-may-read-it"]);
+    refused.exits(78).says("encrypted, and EC2 makes nothing public that is").says("--account");
+    assert_eq!(rig.calls("ModifyImageAttribute").len(), calls);
+}
+
+#[test]
 fn an_image_goes_alone_or_with_its_set_under_its_guards() {
     let rig = rig("");
     let (first, second) = (take(&rig), take(&rig));

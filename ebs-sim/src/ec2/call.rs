@@ -45,13 +45,16 @@ pub const ACTIONS: &[&str] = &[
     "DescribeVolumes",
     "DetachVolume",
     "DisableImage",
+    "DisableImageBlockPublicAccess",
     "DisableImageDeprecation",
     "DisableSnapshotBlockPublicAccess",
     "EnableImage",
+    "EnableImageBlockPublicAccess",
     "EnableImageDeprecation",
     "EnableSnapshotBlockPublicAccess",
     "GetEbsDefaultKmsKeyId",
     "GetEbsEncryptionByDefault",
+    "GetImageBlockPublicAccessState",
     "GetInstanceUefiData",
     "GetSnapshotBlockPublicAccessState",
     "ListSnapshotsInRecycleBin",
@@ -101,13 +104,16 @@ pub enum Call {
     DescribeVolumes(volumes::Describe),
     DetachVolume(volumes::Detach),
     DisableImage(images::Disable),
+    DisableImageBlockPublicAccess(block_public::DisableOfImages),
     DisableImageDeprecation(images::Deprecate),
     DisableSnapshotBlockPublicAccess(block_public::Disable),
     EnableImage(images::Disable),
+    EnableImageBlockPublicAccess(block_public::EnableOfImages),
     EnableImageDeprecation(images::Deprecate),
     EnableSnapshotBlockPublicAccess(block_public::Enable),
     GetEbsDefaultKmsKeyId(keys::OfVolumes),
     GetEbsEncryptionByDefault(keys::ByDefault),
+    GetImageBlockPublicAccessState(block_public::GetOfImages),
     GetInstanceUefiData(images::Uefi),
     GetSnapshotBlockPublicAccessState(block_public::Get),
     ListSnapshotsInRecycleBin(bin::List),
@@ -155,15 +161,24 @@ impl Call {
             "DescribeVolumes" => Call::DescribeVolumes(volumes::Describe::parse(params)?),
             "DetachVolume" => Call::DetachVolume(volumes::Detach::parse(params)?),
             "DisableImage" => Call::DisableImage(images::Disable::parse(params, true)?),
+            "DisableImageBlockPublicAccess" => {
+                Call::DisableImageBlockPublicAccess(block_public::DisableOfImages)
+            }
             "DisableSnapshotBlockPublicAccess" => {
                 Call::DisableSnapshotBlockPublicAccess(block_public::Disable)
             }
             "EnableImage" => Call::EnableImage(images::Disable::parse(params, false)?),
+            "EnableImageBlockPublicAccess" => {
+                Call::EnableImageBlockPublicAccess(block_public::EnableOfImages::parse(params)?)
+            }
             "EnableSnapshotBlockPublicAccess" => {
                 Call::EnableSnapshotBlockPublicAccess(block_public::Enable::parse(params)?)
             }
             "GetEbsDefaultKmsKeyId" => Call::GetEbsDefaultKmsKeyId(keys::OfVolumes),
             "GetEbsEncryptionByDefault" => Call::GetEbsEncryptionByDefault(keys::ByDefault),
+            "GetImageBlockPublicAccessState" => {
+                Call::GetImageBlockPublicAccessState(block_public::GetOfImages)
+            }
             "GetInstanceUefiData" => Call::GetInstanceUefiData(images::Uefi::parse(params)?),
             "GetSnapshotBlockPublicAccessState" => Call::GetSnapshotBlockPublicAccessState(block_public::Get),
             "ListSnapshotsInRecycleBin" => Call::ListSnapshotsInRecycleBin(bin::List::parse(params)?),
@@ -236,17 +251,22 @@ impl Call {
             Call::DetachVolume(call) => call.needs(world),
             Call::DisableImageDeprecation(call) => call.needs(world),
             Call::DisableImage(call) => call.needs(world),
+            Call::DisableImageBlockPublicAccess(_) => vec![Need::on_all("ec2:DisableImageBlockPublicAccess")],
             Call::DisableSnapshotBlockPublicAccess(_) => {
                 vec![Need::on_all("ec2:DisableSnapshotBlockPublicAccess")]
             }
             Call::EnableImageDeprecation(call) => call.needs(world),
             Call::EnableImage(call) => call.needs(world),
+            Call::EnableImageBlockPublicAccess(_) => vec![Need::on_all("ec2:EnableImageBlockPublicAccess")],
             Call::EnableSnapshotBlockPublicAccess(_) => {
                 vec![Need::on_all("ec2:EnableSnapshotBlockPublicAccess")]
             }
             Call::GetEbsDefaultKmsKeyId(_) => vec![Need::on_all("ec2:GetEbsDefaultKmsKeyId")],
             Call::GetEbsEncryptionByDefault(_) => vec![Need::on_all("ec2:GetEbsEncryptionByDefault")],
             Call::GetInstanceUefiData(call) => call.needs(world),
+            Call::GetImageBlockPublicAccessState(_) => {
+                vec![Need::on_all("ec2:GetImageBlockPublicAccessState")]
+            }
             Call::GetSnapshotBlockPublicAccessState(_) => {
                 vec![Need::on_all("ec2:GetSnapshotBlockPublicAccessState")]
             }
@@ -297,13 +317,16 @@ impl Call {
             Call::DetachVolume(call) => call.act(context),
             Call::DisableImageDeprecation(call) => call.act(context),
             Call::DisableImage(call) => call.act(context),
+            Call::DisableImageBlockPublicAccess(call) => Ok(call.act(context)),
             Call::DisableSnapshotBlockPublicAccess(call) => Ok(call.act(context)),
             Call::EnableImageDeprecation(call) => call.act(context),
             Call::EnableImage(call) => call.act(context),
+            Call::EnableImageBlockPublicAccess(call) => Ok(call.act(context)),
             Call::EnableSnapshotBlockPublicAccess(call) => Ok(call.act(context)),
             Call::GetEbsDefaultKmsKeyId(call) => Ok(call.act(context)),
             Call::GetEbsEncryptionByDefault(call) => Ok(call.act(context)),
             Call::GetInstanceUefiData(call) => call.act(context),
+            Call::GetImageBlockPublicAccessState(call) => Ok(call.act(context)),
             Call::GetSnapshotBlockPublicAccessState(call) => Ok(call.act(context)),
             Call::ListSnapshotsInRecycleBin(call) => call.act(context),
             Call::LockSnapshot(call) => call.act(context),
@@ -357,13 +380,16 @@ mod tests {
         ("DetachVolume", "VolumeId=vol-0123456789abcdef0"),
         ("DisableImage", "ImageId=ami-0123456789abcdef0"),
         ("DisableImageDeprecation", "ImageId=ami-0123456789abcdef0"),
+        ("DisableImageBlockPublicAccess", ""),
         ("DisableSnapshotBlockPublicAccess", ""),
         ("EnableImage", "ImageId=ami-0123456789abcdef0"),
         ("EnableImageDeprecation", "ImageId=ami-0123456789abcdef0&DeprecateAt=2030-01-01T00:00:00Z"),
+        ("EnableImageBlockPublicAccess", "ImageBlockPublicAccessState=block-new-sharing"),
         ("EnableSnapshotBlockPublicAccess", "State=block-new-sharing"),
         ("GetEbsDefaultKmsKeyId", ""),
         ("GetEbsEncryptionByDefault", ""),
         ("GetInstanceUefiData", "InstanceId=i-0123456789abcdef0"),
+        ("GetImageBlockPublicAccessState", ""),
         ("GetSnapshotBlockPublicAccessState", ""),
         ("ListSnapshotsInRecycleBin", ""),
         ("LockSnapshot", "SnapshotId=snap-0123456789abcdef0&LockMode=governance&LockDuration=1"),

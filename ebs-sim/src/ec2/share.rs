@@ -22,16 +22,25 @@ fn need(action: &'static str, world: &World, id: &SnapshotId) -> Vec<Need> {
     vec![Need::on(action, world, &format!("snapshot/{id}"))]
 }
 
+/// What is shared. The block of public snapshots is none of images, which have their own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Of {
+    #[default]
+    Snapshot,
+    Image,
+}
+
 /// Who is added to the permissions of a resource, or removed from them.
 #[derive(Debug, Default)]
 pub struct Change {
+    of: Of,
     add: Sharing,
     remove: Sharing,
 }
 
 impl Change {
     /// Reads both forms, `LIST.Add.N.…` and OperationType; none when there is neither.
-    pub fn parse(params: &mut Params, list: &str) -> Result<Option<Self>, Ec2Error> {
+    pub fn parse(params: &mut Params, of: Of, list: &str) -> Result<Option<Self>, Ec2Error> {
         let mut add = permissions(params, &format!("{list}.Add"))?;
         let mut remove = permissions(params, &format!("{list}.Remove"))?;
         let users = params.list("UserId");
@@ -54,7 +63,7 @@ impl Change {
                 "The number of modifications exceeds the maximum of {MAX_CHANGES}"
             )));
         }
-        Ok((adds + removes > 0).then_some(Self { add, remove }))
+        Ok((adds + removes > 0).then_some(Self { of, add, remove }))
     }
 
     /// Fails when a snapshot may not be seen by those who are added.
@@ -70,13 +79,21 @@ impl Change {
         if snapshot.encrypted && self.add.public {
             return denied("Encrypted snapshots cannot be shared publicly");
         }
-        if self.add.public && world.block_public(&snapshot.owner, &snapshot.region).is_some() {
+        if self.add.public
+            && self.of == Of::Snapshot
+            && world.block_public(&snapshot.owner, &snapshot.region).is_some()
+        {
             return denied("Public sharing of snapshots is blocked in this account and Region");
         }
         if snapshot.is_archived(now) {
             return denied("Archived snapshots cannot be shared");
         }
         Ok(())
+    }
+
+    /// Does it make something public?
+    pub fn publishes(&self) -> bool {
+        self.add.public
     }
 
     /// Changes the permissions.
@@ -147,7 +164,7 @@ impl Modify {
             return Err(Ec2Error::invalid_value("Only the attribute createVolumePermission can be modified"));
         }
         let list = "CreateVolumePermission";
-        let change = Change::parse(params, list)?.ok_or_else(|| Ec2Error::missing(list))?;
+        let change = Change::parse(params, Of::Snapshot, list)?.ok_or_else(|| Ec2Error::missing(list))?;
         Ok(Self { id, change })
     }
 

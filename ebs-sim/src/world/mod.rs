@@ -86,6 +86,9 @@ pub struct World {
     pub tags: BTreeMap<String, Tags>,
     /// Where public sharing is blocked: account and Region.
     pub blocks: Vec<((String, String), Block)>,
+    /// Accounts and Regions in which no image becomes public.
+    #[serde(default)]
+    pub image_blocks: Vec<(String, String)>,
     /// Denied actions, now.
     pub deny: Vec<String>,
     /// What is allowed, now; everything when there is none.
@@ -167,6 +170,7 @@ impl World {
             kms_keys: key::all(scenario),
             tags,
             blocks: Vec::new(),
+            image_blocks: Vec::new(),
             deny: scenario.iam.deny.clone(),
             policy: scenario.iam.policy(),
             ahead: 0,
@@ -283,6 +287,7 @@ impl World {
         self.rules = self.scenario.recycle_bin.rules(&self.scenario.instance.account_id, self.home());
         self.doomed.clear();
         self.blocks.clear();
+        self.image_blocks.clear();
     }
 
     pub fn snapshot(&self, region: &str, id: &SnapshotId) -> Option<&Snapshot> {

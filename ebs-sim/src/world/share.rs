@@ -36,4 +36,9 @@ impl World {
         let place = (account.to_owned(), region.to_owned());
         self.blocks.iter().find(|(known, _)| *known == place).map(|(_, block)| *block)
     }
+
+    /// Whether no image of an account becomes public in a Region.
+    pub fn blocks_public_images(&self, account: &str, region: &str) -> bool {
+        self.image_blocks.iter().any(|(who, place)| who == account && place == region)
+    }
 }

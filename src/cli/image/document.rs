@@ -42,6 +42,8 @@ pub(super) struct OfImage {
     pub created: Option<Timestamp>,
     pub deprecated_from: Option<Timestamp>,
     pub goes_with_set: bool,
+    /// Anybody may launch it.
+    pub public: bool,
     /// Something was done to it, or would be.
     pub changed: bool,
     pub error: Option<String>,
@@ -76,6 +78,7 @@ impl OfImage {
             created: image.created,
             deprecated_from: image.deprecated_from,
             goes_with_set: image.tag(WITH_SET_TAG).is_some(),
+            public: image.public,
             changed: false,
             error: None,
             accounts: Vec::new(),
@@ -104,6 +107,7 @@ impl OfImage {
             created: None,
             deprecated_from: None,
             goes_with_set: request.tags.iter().any(|(k, _)| k == WITH_SET_TAG),
+            public: false,
             changed: true,
             error: None,
             accounts: Vec::new(),

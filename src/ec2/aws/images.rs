@@ -5,15 +5,16 @@
 use aws_sdk_ec2::primitives::DateTime;
 use aws_sdk_ec2::types::{
     ArchitectureValues, BlockDeviceMapping, BootModeValues, EbsBlockDevice, Image, ImageAttributeName,
-    ImdsSupportValues, Instance, OperationType, ProductCode, ResourceType, TpmSupportValues, VolumeType,
+    ImdsSupportValues, Instance, ManagedBy, OperationType, ProductCode, ResourceType, TpmSupportValues,
+    VolumeType,
 };
 use jiff::Timestamp;
 
 use super::{Aws, allowed, created_with, filter, own_tags, parse, sdk_tags};
 use crate::ec2::Ec2Error;
 use crate::ec2::images::{
-    Attributes, Billing, IMAGE_OF_TAG, ImageRequest, ImageView, Images, Machine, Mapping, SnapshotResult,
-    WhichImages,
+    Attributes, Billing, IMAGE_OF_TAG, ImageRequest, ImageView, Images, Machine, Mapping, PublicImages,
+    SnapshotResult, WhichImages,
 };
 use crate::ec2::keep::{EVERYBODY, Permission};
 use crate::ids::{ImageId, InstanceId};
@@ -163,6 +164,18 @@ impl Images for Aws {
             .set_user_ids(some(users))
             .set_user_groups(some(groups));
         call.send().await.map(drop).map_err(|e| self.sort(ACTION, &e))
+    }
+
+    async fn public_images(&self) -> Result<PublicImages, Ec2Error> {
+        const ACTION: &str = "GetImageBlockPublicAccessState";
+        self.ready(ACTION).await?;
+        let call = self.connection.client.get_image_block_public_access_state();
+        let answer = call.send().await.map_err(|e| self.sort(ACTION, &e))?;
+        let state = answer.image_block_public_access_state().map(str::to_owned);
+        Ok(PublicImages {
+            state: state.ok_or_else(|| Ec2Error::unknown(ACTION, "the answer has no state"))?,
+            by_policy: answer.managed_by() == Some(&ManagedBy::DeclarativePolicy),
+        })
     }
 
     async fn deprecate(&self, id: &ImageId, from: Option<Timestamp>) -> Result<(), Ec2Error> {

@@ -9,7 +9,7 @@ use super::super::context::Context;
 use super::super::error::Ec2Error;
 use super::super::iam::Need;
 use super::super::params::Params;
-use super::super::share::{self, Change};
+use super::super::share::{self, Change, Of};
 use super::super::xml::Xml;
 use super::describe::write_mapping;
 use super::{own, parse_id};
@@ -41,7 +41,7 @@ impl ModifyAttribute {
         let named = |name: &str| value.clone().filter(|_| attribute.as_deref() == Some(name));
         let description = params.text("Description.Value").or_else(|| named("description"));
         let imds = params.text("ImdsSupport.Value").or_else(|| named("imdsSupport"));
-        let launch = Change::parse(params, "LaunchPermission")?;
+        let launch = Change::parse(params, Of::Image, "LaunchPermission")?;
         let what = match (description, imds, launch) {
             (Some(text), None, None) if text.chars().count() > 255 => {
                 return Err(Ec2Error::invalid_value(
@@ -80,6 +80,13 @@ impl ModifyAttribute {
     fn modify(&self, world: &mut World, region: &str, now: Timestamp) -> Result<(), Ec2Error> {
         let image = own(world, region, &self.id)?;
         if let What::Launch(change) = &self.what {
+            if change.publishes() && world.blocks_public_images(&image.owner, region) {
+                return Err(Ec2Error::new(
+                    "OperationNotPermitted",
+                    "You can't publicly share this image because block public access for AMIs is enabled for this \
+                     account. To publicly share the image, you must call the DisableImageBlockPublicAccess API.",
+                ));
+            }
             let snapshots = image.volumes().filter_map(|(_, ebs)| ebs.snapshot.as_ref());
             for snapshot in snapshots.filter_map(|id| world.snapshot(region, id)) {
                 change.check(world, snapshot, now)?;
@@ -216,5 +223,29 @@ mod tests {
         assert_eq!(modify(&mut world, &id, add), Err("OperationNotPermitted".into()));
         world.snapshots.get_mut(&snapshot.id).expect("there").encrypted = false;
         assert_eq!(modify(&mut world, &id, add), Ok(()));
+    }
+
+    #[test]
+    fn images_have_a_block_of_their_own_which_leaves_what_is_public() {
+        use crate::world::Block;
+        let (mut world, id) = world();
+        let snapshot = test_snapshot(0, false);
+        if let Target::Ebs(ebs) = &mut world.images[&id].mapping[0].target {
+            ebs.snapshot = Some(snapshot.id.clone());
+        }
+        world.snapshots.insert(snapshot);
+        let account = world.images[&id].owner.clone();
+        let all = "Attribute=launchPermission&OperationType=add&UserGroup.1=all";
+        world.blocks = vec![((account.clone(), "us-east-1".into()), Block::All)];
+        assert_eq!(modify(&mut world, &id, all), Ok(()), "that is of snapshots");
+        world.image_blocks = vec![(account, "us-east-1".into())];
+        assert!(world.images[&id].shared.public, "it stays");
+        assert_eq!(modify(&mut world, &id, all), Err("OperationNotPermitted".into()));
+        let one = "Attribute=launchPermission&OperationType=add&UserId.1=111111111111";
+        assert_eq!(modify(&mut world, &id, one), Ok(()));
+        assert_eq!(modify(&mut world, &id, "LaunchPermission.Remove.1.Group=all"), Ok(()));
+        assert!(!world.images[&id].shared.public);
+        world.image_blocks[0].1 = "us-west-2".into();
+        assert_eq!(modify(&mut world, &id, all), Ok(()), "another Region");
     }
 }
