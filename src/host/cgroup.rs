@@ -1,10 +1,12 @@
 //! The control groups of a process.
 //!
 //! In: `/proc/PID/cgroup` below a root (cgroups(7)). Out: [`Cgroups`]: its unit, and whether it is within a
-//! group. [`leave`] is the way out of them. Must never: take a controller's group for a unit of systemd's.
+//! group. [`leave`] is the way out of them, [`room`] what they leave of memory. Must never: take a controller's group for a unit of systemd's.
 
+mod memory;
 mod root;
 
+pub(crate) use self::memory::{Room, room};
 pub(crate) use self::root::leave;
 use std::io;
 use std::path::Path;

@@ -5,8 +5,9 @@ use std::os::unix::fs::FileExt;
 
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::Signal;
+use rig::control_group::{ControlGroup, Hierarchy};
 use rig::namespace::Namespace;
-use rig::program::{Ended, await_some};
+use rig::program::{Ended, Run, await_some};
 use rig::{Fs, Rig, sh};
 use serde_json::Value;
 
@@ -162,6 +163,42 @@ fn what_finds_no_memory_is_not_looked_at() {
         .says("not enough memory for the overlay");
     verify(&space, &set, &["--overlay-limit", "4"]).exits(64);
     space.run(&["verify", &set, "--overlay-limit", "1GiB"]).exits(64).says("--level mount");
+}
+
+/// A unit's MemoryMax=: with more, the kernel would kill what looks, in the middle.
+#[test]
+fn what_a_control_group_does_not_leave_is_not_taken() {
+    let (space, set) = three();
+    let Some(group) = ControlGroup::new(&space.rig, Hierarchy::Legacy("memory")) else { return };
+    std::fs::write(group.path().join("memory.limit_in_bytes"), (400u64 << 20).to_string()).unwrap();
+    let within = |more: &[&str]| {
+        let all = [&["verify", &set, "--level", "mount"], more].concat();
+        Run::start(group.within(&space.command(&all))).end()
+    };
+    let before = fetched(&space);
+    for dry in [&[][..], &["--dry-run"]] {
+        let ended = within(&[&["--overlay-limit", "1GiB"][..], dry].concat());
+        ended.exits(78).says("not enough memory for the overlay: 1.0 GiB were asked for");
+        ended.says("leaves, by its memory.limit_in_bytes,").says("MemoryMax=");
+    }
+    assert_eq!(fetched(&space), before, "no block was read");
+    within(&[]).exits(0);
+    // One above it counts as well.
+    std::fs::create_dir(group.path().join("inner")).unwrap();
+    let inner = format!("echo 0 >{}/inner/cgroup.procs", group.path().display());
+    let script = format!("{inner} && exec \"$@\"");
+    let command = space.command(&["verify", &set, "--level", "mount", "--overlay-limit", "1GiB"]);
+    let mut nested = std::process::Command::new("sh");
+    nested.args(["-c", &script, "sh"]).arg(command.get_program()).args(command.get_args());
+    for (key, value) in command.get_envs() {
+        match value {
+            Some(value) => nested.env(key, value),
+            None => nested.env_remove(key),
+        };
+    }
+    Run::start(nested).end().exits(78).says("leaves, by its memory.limit_in_bytes,");
+    std::fs::remove_dir(group.path().join("inner")).unwrap();
+    nothing_is_left(&space);
 }
 
 #[test]

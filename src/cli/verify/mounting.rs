@@ -98,7 +98,7 @@ pub(super) async fn sweep(run_dir: &Path) -> Result<(), Error> {
 
 fn limit(verify: &Verify) -> Result<u64, Error> {
     mounted::limit(Path::new("/"), verify.overlay_limit)
-        .map_err(|what| Error::new(Exit::Config, what).hint("a smaller --overlay-limit, or another --level"))
+        .map_err(|refusal| Error::new(Exit::Config, refusal.what).hint(refusal.hint))
 }
 
 fn tell(planned: &Planned) {

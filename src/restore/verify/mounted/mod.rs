@@ -38,18 +38,20 @@ use crate::clock::Clock;
 use crate::config::settings::Check;
 use crate::ec2::direct::Direct;
 use crate::ec2::repeat::Repeating;
+use crate::host::cgroup::{self, Room};
 use crate::host::memory;
 use crate::ids::RunId;
 use crate::interrupt::Interrupt;
 use crate::path_encoding::shown;
 use crate::report::sets::size;
 use crate::restore::make::Stopped;
-use crate::restore::plan::{self, Asked, PlannedFilesystem, Reach};
+use crate::restore::plan::{self, Asked, PlannedFilesystem, Reach, Refusal};
 use crate::sets::layout::Layout;
 use crate::sets::set::SnapshotSet;
 
 /// With less, not even the blocks that are read would find room.
 const LEAST: u64 = 64 << 20;
+const SMALLER: &str = "a smaller --overlay-limit, or another --level";
 
 /// What can be mounted here.
 #[derive(Debug)]
@@ -87,26 +89,33 @@ pub fn planned(layout: &Layout) -> Planned {
     planned
 }
 
-/// How much memory may be taken, in bytes: what was asked for, or half of what this host has.
+/// How much memory may be taken, in bytes: what was asked for, or half of what this host has and the control groups of this
+/// process leave.
 ///
 /// # Errors
-/// Why that is not enough, or more than there is.
-pub fn limit(root: &Path, asked: Option<u64>) -> Result<u64, String> {
-    let there = memory::available(root).map_err(|e| format!("this host's memory cannot be told: {e}"))?;
+/// Why that is not enough, or more than there is; and the way out.
+pub fn limit(root: &Path, asked: Option<u64>) -> Result<u64, Refusal> {
+    let unknown = |what: &str, e: std::io::Error| Refusal {
+        what: format!("{what} cannot be told: {e}"),
+        hint: "another --level needs no memory for an overlay".to_owned(),
+    };
+    let there = memory::available(root).map_err(|e| unknown("this host's memory", e))?;
+    let room = cgroup::room(root).map_err(|e| unknown("what the control groups leave of memory", e))?;
+    let (there, who, hint) = match room.filter(|room| room.bytes < there) {
+        None => (there, "this host has".to_owned(), SMALLER.to_owned()),
+        Some(Room { bytes, group, file }) => (
+            bytes,
+            format!("the control group {} leaves, by its {file},", shown(&group)),
+            format!("{SMALLER}; or raise that limit (of a unit: MemoryMax=, MemoryHigh=)"),
+        ),
+    };
+    let no = |what: String| Err(Refusal { what: format!("not enough memory for the overlay: {what}"), hint });
     let most = asked.unwrap_or(there / 2);
     if most > there {
-        return Err(format!(
-            "not enough memory for the overlay: {} were asked for, and this host has {}",
-            size(most),
-            size(there)
-        ));
+        return no(format!("{} were asked for, and {who} {}", size(most), size(there)));
     }
     if asked.is_none() && most < LEAST {
-        return Err(format!(
-            "not enough memory for the overlay: this host has {}, and half of that is less than {}",
-            size(there),
-            size(LEAST)
-        ));
+        return no(format!("{who} {}, and half of that is less than {}", size(there), size(LEAST)));
     }
     Ok(most)
 }
