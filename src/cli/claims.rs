@@ -115,7 +115,7 @@ fn each_command_and_option_of_the_documentation_exists() {
             {
                 (command, rest) = (sub, more);
             }
-            let of_none = std::ptr::eq(command, &raw const cli as *const clap::Command);
+            let of_none = std::ptr::eq(command, &raw const cli);
             let plain = words.first().is_some_and(|w| w.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'));
             // What is no command line: output such as `stillpoint 0.1.0`, and sentences.
             if of_none && words.first().is_some_and(|w| !w.starts_with("--") && !plain) {

@@ -160,7 +160,7 @@ fn a_package_manager_says_the_begin_and_the_end_apart() {
     let begun = rig.run(&["before", "--begin", "--command-of", &me]);
     begun.exits(0);
     let set = begun.out.trim().to_owned();
-    assert_eq!(said(&rig, "stillpoint:run"), [set.clone()]);
+    assert_eq!(said(&rig, "stillpoint:run"), std::slice::from_ref(&set));
     let own = std::env::args().next().unwrap();
     assert!(said(&rig, "stillpoint:before")[0].starts_with(own.get(..40).unwrap_or(&own)), "{own}");
     rig.await_quiet();

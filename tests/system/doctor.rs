@@ -316,8 +316,8 @@ fn what_other_tools_have_of_the_volumes_is_said() {
         rig.sim(&["call", "CreateSnapshot", &format!("VolumeId={}", rig.id(volume))]);
         rig.await_quiet();
         let snapshots = rig.snapshots();
-        let plain = snapshots.iter().filter(|s| s["tags"].as_object().is_none_or(|tags| tags.is_empty()));
-        let id = plain.last().unwrap()["id"].as_str().unwrap().to_owned();
+        let mut plain = snapshots.iter().filter(|s| s["tags"].as_object().is_none_or(|tags| tags.is_empty()));
+        let id = plain.next_back().unwrap()["id"].as_str().unwrap().to_owned();
         if !key.is_empty() {
             rig.control("POST", &format!("tags/{id}"), &format!(r#"{{"{key}": "x"}}"#));
         }
