@@ -181,6 +181,10 @@ impl Together {
                 Failure::new(Exit::Group, what)
             }
             (called, _) => match take::answer(job, called) {
+                // EC2 was not asked, so nothing was taken.
+                Err(failure) if !self.sent && failure.exit == Exit::NotHeld => {
+                    Failure { exit: Exit::Freeze, ..failure }
+                }
                 Err(failure) => failure,
                 Ok(_) => Failure::new(Exit::Group, "the group is not together"),
             },
