@@ -105,7 +105,9 @@ def sim_side(sim):
         ]
         images = client.describe_images(Owners=["self"])["Images"]
         states += [image["State"] for image in images]
-        moving = {"pending", "creating", "attaching", "detaching", "deleting"}
+        for reservation in client.describe_instances()["Reservations"]:
+            states += [instance["State"]["Name"] for instance in reservation["Instances"]]
+        moving = {"pending", "creating", "attaching", "detaching", "deleting", "shutting-down"}
         return not any(state in moving or state.endswith("-in-progress") for state in states)
 
     ids = {volume["name"]: volume["id"] for volume in sim.ready["volumes"]}

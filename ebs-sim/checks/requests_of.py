@@ -82,6 +82,13 @@ def plain(sim):
         "ResetSnapshotAttribute": {"SnapshotId": snapshot, "Attribute": "createVolumePermission"},
         "RestoreSnapshotFromRecycleBin": {"SnapshotId": snapshot},
         "RestoreSnapshotTier": {"SnapshotId": snapshot, "PermanentRestore": True},
+        "RunInstances": {
+            "ImageId": "ami-0123456789abcdef0",
+            "MinCount": 1,
+            "MaxCount": 1,
+            "InstanceType": "m6i.large",
+        },
+        "TerminateInstances": {"InstanceIds": ["i-0123456789abcdef0"]},
         "UnlockSnapshot": {"SnapshotId": snapshot},
     }
 
@@ -95,6 +102,7 @@ TAGGED = {
     "CreateSnapshots": "snapshot",
     "CreateVolume": "volume",
     "RegisterImage": "image",
+    "RunInstances": "instance",
 }
 
 # What a made-up value would not do for: a value, merged into the plain request, or None to take a key out of
@@ -304,7 +312,38 @@ BETTER = {
     "RegisterImage TpmSupport": {"BootMode": "uefi", "TpmSupport": "v2.0"},
     "RegisterImage UefiData": {"BootMode": "uefi", "UefiData": "QU1aTlVFRkk="},
     "RegisterImage VirtualizationType": {"VirtualizationType": "hvm"},
+    "RunInstances ImageId": {},
+    "RunInstances InstanceType": {},
+    "RunInstances MinCount": {},
+    "TerminateInstances InstanceIds[]": {},
     "UnlockSnapshot SnapshotId": {},
+}
+for _leaf, _ebs in {
+    "AvailabilityZone": {"AvailabilityZone": "us-east-1a"},
+    "AvailabilityZoneId": {"AvailabilityZoneId": "use1-az1"},
+    "DeleteOnTermination": {"DeleteOnTermination": True},
+    "EbsCardIndex": {"EbsCardIndex": 0},
+    "Encrypted": {"Encrypted": True},
+    "Iops": {"Iops": 3000},
+    "KmsKeyId": {"Encrypted": True, "KmsKeyId": KEY_HERE},
+    "OutpostArn": {"OutpostArn": "sample"},
+    "SnapshotId": {"SnapshotId": "snap-0123456789abcdef0"},
+    "Throughput": {"Throughput": 125},
+    "VolumeInitializationRate": {"VolumeInitializationRate": 100},
+    "VolumeSize": {"VolumeSize": 8},
+    "VolumeType": {"VolumeType": "gp3"},
+}.items():
+    BETTER[f"RunInstances BlockDeviceMappings[].Ebs.{_leaf}"] = {
+        "BlockDeviceMappings": [{"DeviceName": "/dev/sdf", "Ebs": _ebs}]
+    }
+BETTER["RunInstances BlockDeviceMappings[].DeviceName"] = {
+    "BlockDeviceMappings": [{"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 8}}]
+}
+BETTER["RunInstances BlockDeviceMappings[].NoDevice"] = {
+    "BlockDeviceMappings": [{"DeviceName": "/dev/sdf", "NoDevice": ""}]
+}
+BETTER["RunInstances BlockDeviceMappings[].VirtualName"] = {
+    "BlockDeviceMappings": [{"DeviceName": "/dev/sdf", "VirtualName": "ephemeral0"}]
 }
 # Every action that takes filters or tags takes them in the same way.
 for _action in (

@@ -488,7 +488,33 @@ step("image copied: DryRun", "CopyImage", Name="other", SourceRegion="us-east-1"
 step("copied image", "DescribeImages", ImageIds=["$image-copy"], region=THERE)
 step("image deprecated", "EnableImageDeprecation", ImageId="$copied", DeprecateAt="2035-01-02T03:04:00Z")
 step("image no longer deprecated", "DisableImageDeprecation", ImageId="$copied")
+step("image to be launched", "RegisterImage", Name="to be launched", Architecture="x86_64", EnaSupport=True,
+     RootDeviceName="/dev/xvda", VirtualizationType="hvm", BlockDeviceMappings=MAPPING, save={"launchable": "ImageId"})
+LAUNCH = {"ImageId": "$launchable", "InstanceType": "m6i.large", "MinCount": 1, "MaxCount": 1}
+step("instance launched", "RunInstances", TagSpecifications=tags("instance", Name="second"),
+     save={"second": "Instances[].InstanceId"}, **LAUNCH)
+step("instance launched: DryRun", "RunInstances", DryRun=True, **LAUNCH)
+step("instance launched: an invented zone", "RunInstances", Placement={"AvailabilityZone": "mars-1a"}, **LAUNCH)
+step("both instances", "DescribeInstances")
+step("volumes of the second instance", "DescribeVolumes",
+     Filters=filters(**{"attachment.instance_id": ["$second"]}))
+step("instance terminated: DryRun", "TerminateInstances", InstanceIds=["$second"], DryRun=True)
+step("instance terminated", "TerminateInstances", InstanceIds=["$second"])
+step("instance terminated twice", "TerminateInstances", InstanceIds=["$second"])
+step("instance that was terminated", "DescribeInstances", InstanceIds=["$second"])
+step("volumes of what was terminated", "DescribeVolumes",
+     Filters=filters(**{"attachment.instance_id": ["$second"]}))
+step("instance terminated: missing", "TerminateInstances", InstanceIds=[NO_INSTANCE])
+step("instance terminated: malformed id", "TerminateInstances", InstanceIds=["nonsense"])
+step("instance terminated: none named", "TerminateInstances")
 step("root replaced by a snapshot of another volume", "CreateReplaceRootVolumeTask", InstanceId="$instance",
      SnapshotId="$one")
 step("root replaced in a missing instance", "CreateReplaceRootVolumeTask", InstanceId=NO_INSTANCE)
 step("replacements of the root", "DescribeReplaceRootVolumeTasks")
+# moto launches these: nothing that lists instances may follow.
+step("instance launched: missing image", "RunInstances", **{**LAUNCH, "ImageId": NO_IMAGE})
+step("instance launched: malformed image", "RunInstances", **{**LAUNCH, "ImageId": "nonsense"})
+step("instance launched: an invented type", "RunInstances", **{**LAUNCH, "InstanceType": "nonsense.large"})
+step("instance launched: no image", "RunInstances", InstanceType="m6i.large", MinCount=1, MaxCount=1)
+step("instance launched: least above most", "RunInstances", **{**LAUNCH, "MinCount": 2})
+step("instance launched: an image without ENA", "RunInstances", **{**LAUNCH, "ImageId": "$copied"})

@@ -429,6 +429,30 @@ def uefi(t):
     t.here.get_instance_uefi_data(InstanceId=t.sim.instance_id)
 
 
+@stop("RunInstances", "TerminateInstances", "DescribeInstances", "RegisterImage", "DeregisterImage", "CreateSnapshot")
+def launches(t):
+    image = t.here.register_image(
+        Name="to launch", Architecture="x86_64", RootDeviceName="/dev/xvda", VirtualizationType="hvm",
+        EnaSupport=True, SriovNetSupport="simple", BootMode="uefi-preferred",
+        BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": t.snapshot(), "VolumeType": "gp3"}}],
+    )["ImageId"]
+    await_("the image", lambda: t.here.describe_images(ImageIds=[image])["Images"][0]["State"] == "available")
+    made = t.here.run_instances(
+        ImageId=image, InstanceType="m6i.large", MinCount=5, MaxCount=5, ClientToken="tour",
+        TagSpecifications=tags("instance", Name="second"))["Instances"]
+    ids = [instance["InstanceId"] for instance in made]
+
+    def are(wanted):
+        found = [r["Instances"] for r in t.here.describe_instances(InstanceIds=ids)["Reservations"]]
+        return {instance["State"]["Name"] for instances in found for instance in instances} == {wanted}
+    await_("instances", lambda: are("running"))
+    first = t.here.describe_instances(MaxResults=5)
+    t.here.describe_instances(MaxResults=5, NextToken=first["NextToken"])
+    t.here.terminate_instances(InstanceIds=ids)
+    await_("the end of instances", lambda: are("terminated"))
+    t.here.deregister_image(ImageId=image)
+
+
 @stop("RegisterImage", "DescribeImages", "DeregisterImage", "CreateSnapshot")
 def images(t):
     root = t.snapshot()

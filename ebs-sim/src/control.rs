@@ -17,12 +17,12 @@ use serde_json::{Value, json};
 
 use crate::guest::{self, Guest};
 use crate::http::{Call, Reply};
-use crate::ids::SnapshotId;
+use crate::ids::{InstanceId, SnapshotId};
 use crate::lifecycle;
 use crate::policy::Policy;
 use crate::ready::CONTROL;
 use crate::sim::Sim;
-use crate::world::{Attachment, Sizes, Stage, Tags, Volume};
+use crate::world::{Attachment, InstanceState, Sizes, Stage, Tags, Volume};
 
 /// The clock goes no further than this ahead, in seconds: a thousand years.
 const MAX_AHEAD: i64 = 1000 * 366 * 24 * 3600;
@@ -62,6 +62,8 @@ struct NewDevice {
 #[serde(deny_unknown_fields)]
 struct NewGuest {
     qmp: PathBuf,
+    /// The scenario's, where none is named.
+    instance: Option<InstanceId>,
 }
 
 /// Answers one control request.
@@ -101,7 +103,11 @@ pub async fn handle(sim: Arc<Sim>, call: Call) -> Reply {
             Err(error) => Err(error),
         },
         (Method::DELETE, ["guest"]) => {
-            *sim.guest.lock().await = None;
+            sim.guests.lock().await.clear();
+            Ok(json!({}))
+        }
+        (Method::DELETE, ["guest", id]) => {
+            sim.guests.lock().await.retain(|instance, _| instance.as_str() != *id);
             Ok(json!({}))
         }
         (Method::POST, ["view"]) => {
@@ -210,7 +216,7 @@ fn snapshots(sim: &Sim) -> Value {
     json!(shown)
 }
 
-/// Forgets snapshots, faults, log and tags of snapshots; volumes, their data and devices stay.
+/// Forgets snapshots, faults, log and tags of snapshots; volumes, their data and devices stay, and so do instances.
 async fn reset(sim: Arc<Sim>) -> Outcome {
     let _commit = sim.commit.lock().await;
     let images = {
@@ -231,7 +237,7 @@ async fn reset(sim: Arc<Sim>) -> Outcome {
         let has_device = |volume: &&mut Volume| {
             // A root that was replaced keeps its device, and its place is taken.
             let counts = volume.stage == Stage::Ready && !former.contains(&volume.id);
-            volume.loop_device.is_some() && counts
+            volume.loop_device.is_some() && counts && volume.disk.is_some()
         };
         for volume in world.volumes.iter_mut().filter(has_device) {
             // Detached in the API only.
@@ -267,6 +273,9 @@ fn set_attached(sim: &Sim, volume: &str, attached: bool) -> Outcome {
         Some(known) if !matches!(known.status(), "available" | "in-use") || known.is_under_way() => {
             Err((409, format!("{volume} is being attached, detached or deleted")))
         }
+        Some(known) if known.disk.is_none() => {
+            Err((409, format!("{volume} is not of the scenario's instance")))
+        }
         Some(known) => {
             known.attachment = attached.then(|| Attachment::complete(Timestamp::now(), known.boot));
             Ok(json!({ "id": known.id, "attached": attached }))
@@ -274,19 +283,33 @@ fn set_attached(sim: &Sim, volume: &str, attached: bool) -> Outcome {
     }
 }
 
-/// From now on, the volumes are the disks of this QEMU, which begins to run with those that are attached.
+/// From now on, an instance's volumes are the disks of this QEMU, which begins to run with those that are attached.
 async fn take_guest(sim: &Sim, wanted: &NewGuest) -> Outcome {
     // What comes or goes meanwhile waits for the lock.
-    let mut known = sim.guest.lock().await;
+    let mut known = sim.guests.lock().await;
     let failed = |error: guest::Error| (409, crate::host::chain(&error));
+    let (id, volumes) = {
+        let world = sim.world();
+        match wanted.instance.as_ref().filter(|id| *id != world.instance_id()) {
+            None => (world.instance_id().clone(), crate::ready::volumes(&world)),
+            Some(id) => {
+                let launch = world.launches.iter().find(|launch| launch.id == *id);
+                match launch.map(|launch| launch.state) {
+                    Some(InstanceState::Running) => (id.clone(), crate::ready::volumes_of(&world, id)),
+                    Some(state) => return Err((409, format!("{id} is not running: it is {}", state.name()))),
+                    None => return Err((404, format!("there is no instance {id}"))),
+                }
+            }
+        }
+    };
     let mut guest = Guest::connect(&wanted.qmp).await.map_err(failed)?;
-    let volumes = crate::ready::volumes(&sim.world());
     for volume in &volumes {
         guest.plug(volume).await.map_err(failed)?;
     }
+    guest.reset().await.map_err(failed)?;
     guest.start().await.map_err(failed)?;
     let shown = guest::shown(&guest);
-    *known = Some(guest);
+    known.insert(id, guest);
     Ok(shown)
 }
 

@@ -10,6 +10,8 @@
 //! In: a volume whose state says what is under way. Out: the next state, once the device or the data is as it
 //! says. A window must never be given up while a device still shows it.
 
+mod launch;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +19,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::host::Error;
-use crate::ids::{TaskId, VolumeId};
+use crate::ids::{InstanceId, TaskId, VolumeId};
 use crate::sim::Sim;
 use crate::window::Window;
 use crate::world::{AttachmentState, Stage, TaskState, Volume};
+
+pub use launch::{launch, terminate};
 
 /// How often a device that should go is looked at.
 const LOOK: Duration = Duration::from_millis(50);
@@ -153,7 +157,10 @@ async fn attach(sim: Arc<Sim>, id: VolumeId) {
         let disk = world.free_disk();
         if let Some(volume) = world.volume_mut(&id) {
             volume.loop_device = Some(device);
-            volume.disk.get_or_insert(disk);
+            // What is another instance's is not in the view.
+            if volume.is_the_scenarios() {
+                volume.disk.get_or_insert(disk);
+            }
         }
     }
     // Whoever reads `attached` looks for the device next: the device comes first.
@@ -218,9 +225,16 @@ async fn take_device(sim: &Arc<Sim>, id: &VolumeId) {
 
 /// Gives the guest, where there is one, the disk of a volume whose device is there. Whether it has it.
 async fn plug(sim: &Sim, id: &VolumeId) -> bool {
-    let mut guest = sim.guest.lock().await;
-    let Some(guest) = guest.as_mut() else { return true };
-    let volumes = crate::ready::volumes(&sim.world());
+    let instance = instance_of(sim, id);
+    let mut guests = sim.guests.lock().await;
+    let Some(guest) = guests.get_mut(&instance) else { return true };
+    let volumes = {
+        let world = sim.world();
+        match instance == *world.instance_id() {
+            true => crate::ready::volumes(&world),
+            false => crate::ready::volumes_of(&world, &instance),
+        }
+    };
     let Some(volume) = volumes.iter().find(|volume| volume.id == *id) else { return false };
     let plugged = guest.plug(volume).await;
     plugged.inspect_err(|error| tracing::error!("{id} is not attached: {error}")).is_ok()
@@ -228,9 +242,10 @@ async fn plug(sim: &Sim, id: &VolumeId) -> bool {
 
 /// Waits until the guest, where there is one, has let the disk of a volume go.
 async fn pull(sim: &Sim, id: &VolumeId) {
+    let instance = instance_of(sim, id);
     let mut left: u32 = 0;
     loop {
-        let gone = match sim.guest.lock().await.as_mut() {
+        let gone = match sim.guests.lock().await.get_mut(&instance) {
             Some(guest) => guest.pull(id).await,
             None => Ok(true),
         };
@@ -245,6 +260,13 @@ async fn pull(sim: &Sim, id: &VolumeId) {
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// The instance whose guest has its disk, if it has one.
+fn instance_of(sim: &Sim, id: &VolumeId) -> InstanceId {
+    let world = sim.world();
+    let volume = world.volumes.iter().find(|volume| volume.id == *id);
+    volume.map_or(world.instance_id(), |volume| world.instance_of(volume)).clone()
 }
 
 fn find(sim: &Sim, id: &VolumeId) -> Option<(Option<Window>, Option<PathBuf>)> {

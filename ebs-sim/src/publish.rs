@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use crate::ready::{self, Ready, Volume};
+use crate::ready::{self, Launched, Ready, Volume};
 use crate::view::{self, Live};
 
 /// What there is could not be shown.
@@ -36,8 +36,9 @@ impl Publisher {
     }
 
     /// Shows the devices that there are now.
-    pub fn update(&mut self, volumes: Vec<Volume>) -> Result<(), Error> {
+    pub fn update(&mut self, volumes: Vec<Volume>, launched: Vec<Launched>) -> Result<(), Error> {
         self.ready.volumes = volumes;
+        self.ready.launched = launched;
         self.write()
     }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{InstanceId, VolumeId};
+use crate::ids::{ImageId, InstanceId, VolumeId};
 use crate::keys::Key;
 use crate::scenario::VolumeKind;
 use crate::world::World;
@@ -68,6 +68,9 @@ pub struct Ready {
     pub env: BTreeMap<String, String>,
     /// The volumes that have a device, in the order of attachment.
     pub volumes: Vec<Volume>,
+    /// The instances that were launched beside the one that this is.
+    #[serde(default)]
+    pub launched: Vec<Launched>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -111,25 +114,59 @@ pub struct Volume {
     pub disk: u32,
 }
 
-/// The volumes that have a device.
+/// An instance that was launched, with its disks: what a guest of it can boot from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Launched {
+    pub instance_id: InstanceId,
+    pub image_id: ImageId,
+    /// As its image asks: `uefi` …
+    pub boot_mode: Option<String>,
+    /// The volumes that have a device, the root first.
+    pub volumes: Vec<Volume>,
+}
+
+/// The volumes of the scenario's instance that have a device.
 pub fn volumes(world: &World) -> Vec<Volume> {
-    world
-        .volumes
-        .iter()
-        .filter_map(|volume| {
-            Some(Volume {
-                id: volume.id.clone(),
-                name: volume.name.clone(),
-                device_name: volume.device_name.clone(),
-                loop_device: volume.loop_device.clone()?,
-                size_bytes: volume.size_bytes,
-                kind: volume.kind,
-                boot: volume.boot,
-                offset: volume.window?.offset,
-                disk: volume.disk?,
-            })
+    world.volumes.iter().filter_map(|volume| shown(volume, volume.boot, volume.disk?)).collect()
+}
+
+/// Those of an instance that was launched.
+pub fn volumes_of(world: &World, id: &InstanceId) -> Vec<Volume> {
+    let mut volumes: Vec<Volume> =
+        world.attached_to(id).filter_map(|volume| shown(volume, world.is_root(volume), 0)).collect();
+    // A guest's firmware looks for a system on its first disk first.
+    volumes.sort_by_key(|volume| !volume.boot);
+    for (disk, volume) in (0..).zip(&mut volumes) {
+        volume.disk = disk;
+    }
+    volumes
+}
+
+/// The instances that were launched and are there still.
+pub fn launched(world: &World) -> Vec<Launched> {
+    let there = world.launches.iter().filter(|launch| launch.state.is_there());
+    there
+        .map(|launch| Launched {
+            instance_id: launch.id.clone(),
+            image_id: launch.image.id.clone(),
+            boot_mode: launch.image.boot_mode.clone(),
+            volumes: volumes_of(world, &launch.id),
         })
         .collect()
+}
+
+fn shown(volume: &crate::world::Volume, boot: bool, disk: u32) -> Option<Volume> {
+    Some(Volume {
+        id: volume.id.clone(),
+        name: volume.name.clone(),
+        device_name: volume.device_name.clone(),
+        loop_device: volume.loop_device.clone()?,
+        size_bytes: volume.size_bytes,
+        kind: volume.kind,
+        boot,
+        offset: volume.window?.offset,
+        disk,
+    })
 }
 
 impl Ready {

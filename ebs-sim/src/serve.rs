@@ -23,7 +23,7 @@ use crate::sim::Sim;
 use crate::state::Saved;
 use crate::tls::{self, Identity};
 use crate::units::Bytes;
-use crate::world::{Sizes, Snapshot, World};
+use crate::world::{InstanceState, Launch, Sizes, Snapshot, Stage, World};
 use crate::{control, ec2, env, http, imds, lifecycle, measure, rest, view, window};
 
 /// The servers could not be started.
@@ -250,9 +250,25 @@ impl Serving {
 
 /// What was under way when a predecessor ended.
 fn resume_all(sim: &Arc<Sim>) {
-    let volumes = sim.world().volumes.clone();
+    let (volumes, launches) = {
+        let world = sim.world();
+        (world.volumes.clone(), world.launches.clone())
+    };
+    // What goes on with them attaches and detaches their volumes, too.
+    let under_way =
+        |launch: &&Launch| matches!(launch.state, InstanceState::Pending | InstanceState::ShuttingDown);
     for volume in &volumes {
-        lifecycle::resume(sim, volume);
+        let instance = volume.attachment.as_ref().and_then(|attachment| attachment.instance.as_ref());
+        let is_theirs = launches.iter().filter(under_way).any(|launch| Some(&launch.id) == instance);
+        if !is_theirs || volume.stage == Stage::Creating {
+            lifecycle::resume(sim, volume);
+        }
+    }
+    for launch in launches.iter().filter(under_way) {
+        match launch.state {
+            InstanceState::Pending => lifecycle::launch(sim, &launch.id),
+            _ => lifecycle::terminate(sim, &launch.id),
+        }
     }
     let tasks = sim.world().root_tasks.clone();
     for task in tasks.iter().filter(|task| !task.state.is_over()) {
@@ -362,5 +378,6 @@ fn ready(sim: &Sim, dir: &Path, listeners: &[&TcpListener; 4]) -> Result<Ready, 
             .map(|(id, key)| Account { id: id.clone(), credentials: Credentials::of(key) })
             .collect(),
         volumes: ready::volumes(&world),
+        launched: ready::launched(&world),
     })
 }

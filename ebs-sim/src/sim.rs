@@ -3,6 +3,7 @@
 //! In: the world, the host side, faults, keys and log. Out: short locked looks at each. A lock must never
 //! be held over an await or over disk work; the one exception is `commit`, which is there for that.
 
+use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +13,7 @@ use crate::faults::{CONNECTION, Faults, Held, Hit, IMDS_CONNECTION, Kind, Moment
 use crate::guest::Guest;
 use crate::host::{Host, Store};
 use crate::http::Admission;
+use crate::ids::InstanceId;
 use crate::keys::Keys;
 use crate::log::{Entry, Log, unix_nanos};
 use crate::publish::Publisher;
@@ -42,8 +44,8 @@ pub struct Sim {
     pub store: Store,
     /// Held from checking the limits of a creation until its snapshots are known.
     pub commit: tokio::sync::Mutex<()>,
-    /// The QEMU that the devices are plugged into, when there is one.
-    pub guest: tokio::sync::Mutex<Option<Guest>>,
+    /// The QEMUs that the devices are plugged into, of the instances that have one.
+    pub guests: tokio::sync::Mutex<BTreeMap<InstanceId, Guest>>,
 }
 
 /// A panic in one request must not take the whole simulation down with poisoned locks.
@@ -69,7 +71,7 @@ impl Sim {
             held: Held::default(),
             store,
             commit: tokio::sync::Mutex::new(()),
-            guest: tokio::sync::Mutex::new(None),
+            guests: tokio::sync::Mutex::new(BTreeMap::new()),
         }
     }
 
@@ -140,8 +142,11 @@ impl Sim {
         let mut publisher = lock(&self.publisher);
         let Some(publisher) = publisher.as_mut() else { return };
         // The last look at the world is the one that is shown, as nobody else publishes meanwhile.
-        let volumes = crate::ready::volumes(&self.world());
-        if let Err(error) = publisher.update(volumes) {
+        let (volumes, launched) = {
+            let world = self.world();
+            (crate::ready::volumes(&world), crate::ready::launched(&world))
+        };
+        if let Err(error) = publisher.update(volumes, launched) {
             tracing::error!("devices are not shown as they are: {error}");
         }
     }

@@ -211,6 +211,9 @@ struct GuestArgs {
     /// It has ended: volumes are plugged into nothing.
     #[arg(long, conflicts_with = "qmp")]
     none: bool,
+    /// An instance that was launched; the scenario's when absent, and with --none all of them.
+    #[arg(long, value_name = "ID")]
+    instance: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -312,8 +315,14 @@ pub fn dispatch() -> Result<ExitCode, Error> {
         }
         Verb::Guest(args) => {
             match args.qmp {
-                Some(socket) => control(&args.dir, "POST", "guest", Some(json!({ "qmp": socket })))?,
-                None => control(&args.dir, "DELETE", "guest", None)?,
+                Some(socket) => {
+                    let body = json!({ "qmp": socket, "instance": args.instance });
+                    control(&args.dir, "POST", "guest", Some(body))?
+                }
+                None => {
+                    let of = args.instance.map(|id| format!("/{id}")).unwrap_or_default();
+                    control(&args.dir, "DELETE", &format!("guest{of}"), None)?
+                }
             };
             Ok(ExitCode::SUCCESS)
         }

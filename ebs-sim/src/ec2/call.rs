@@ -67,6 +67,8 @@ pub const ACTIONS: &[&str] = &[
     "ResetSnapshotAttribute",
     "RestoreSnapshotFromRecycleBin",
     "RestoreSnapshotTier",
+    "RunInstances",
+    "TerminateInstances",
     "UnlockSnapshot",
 ];
 
@@ -126,6 +128,8 @@ pub enum Call {
     ResetSnapshotAttribute(share::Reset),
     RestoreSnapshotFromRecycleBin(bin::Restore),
     RestoreSnapshotTier(tier::Restore),
+    RunInstances(Box<instances::Run>),
+    TerminateInstances(instances::Terminate),
     UnlockSnapshot(lock::Unset),
 }
 
@@ -192,6 +196,8 @@ impl Call {
                 Call::RestoreSnapshotFromRecycleBin(bin::Restore::parse(params)?)
             }
             "RestoreSnapshotTier" => Call::RestoreSnapshotTier(tier::Restore::parse(params)?),
+            "RunInstances" => Call::RunInstances(Box::new(instances::Run::parse(params)?)),
+            "TerminateInstances" => Call::TerminateInstances(instances::Terminate::parse(params)?),
             "UnlockSnapshot" => Call::UnlockSnapshot(lock::Unset::parse(params)?),
             "CopyVolumes" => Call::CopyVolumes(Box::new(volumes::Copy::parse(params)?)),
             "DescribeVolumeStatus" => Call::DescribeVolumeStatus(volumes::Status::parse(params)?),
@@ -280,6 +286,8 @@ impl Call {
             Call::ResetSnapshotAttribute(call) => call.needs(world),
             Call::RestoreSnapshotFromRecycleBin(call) => call.needs(world),
             Call::RestoreSnapshotTier(call) => call.needs(world),
+            Call::RunInstances(call) => call.needs(world),
+            Call::TerminateInstances(call) => call.needs(world),
             Call::UnlockSnapshot(call) => call.needs(world),
         }
     }
@@ -338,6 +346,8 @@ impl Call {
             Call::ResetSnapshotAttribute(call) => call.act(context),
             Call::RestoreSnapshotFromRecycleBin(call) => call.act(context),
             Call::RestoreSnapshotTier(call) => call.act(context),
+            Call::RunInstances(call) => call.act(context, faults).await,
+            Call::TerminateInstances(call) => call.act(context),
             Call::UnlockSnapshot(call) => call.act(context),
         }
     }
@@ -404,6 +414,8 @@ mod tests {
         ("ResetSnapshotAttribute", "SnapshotId=snap-0123456789abcdef0&Attribute=createVolumePermission"),
         ("RestoreSnapshotFromRecycleBin", "SnapshotId=snap-0123456789abcdef0"),
         ("RestoreSnapshotTier", "SnapshotId=snap-0123456789abcdef0&PermanentRestore=true"),
+        ("RunInstances", "ImageId=ami-0123456789abcdef0&MinCount=1&MaxCount=1&InstanceType=m6i.large"),
+        ("TerminateInstances", "InstanceId.1=i-0123456789abcdef0"),
         ("UnlockSnapshot", "SnapshotId=snap-0123456789abcdef0"),
     ];
 

@@ -12,7 +12,7 @@ use super::params::Params;
 use super::xml::{Xml, time};
 use super::{instances, limits, snapshots, tags, volumes};
 use crate::faults::{Hit, Kind};
-use crate::ids::{SnapshotId, VolumeId};
+use crate::ids::{InstanceId, SnapshotId, VolumeId};
 use crate::log::unix_nanos;
 use crate::measure::measure;
 use crate::world::{Image, Later, Sizes, Snapshot, Stage, Tags, Volume, World};
@@ -94,7 +94,7 @@ impl One {
 
 /// CreateSnapshots.
 pub struct Set {
-    instance: String,
+    instance: InstanceId,
     exclude_boot: bool,
     excluded: Vec<VolumeId>,
     copy_tags: bool,
@@ -103,13 +103,7 @@ pub struct Set {
 
 impl Set {
     pub fn parse(params: &mut Params) -> Result<Self, Ec2Error> {
-        let instance = params.required("InstanceSpecification.InstanceId")?;
-        if crate::ids::InstanceId::parse(&instance).is_none() {
-            return Err(Ec2Error::new(
-                "InvalidInstanceID.Malformed",
-                format!("Invalid id: \"{instance}\" (expecting \"i-...\")"),
-            ));
-        }
+        let instance = volumes::parse_instance(&params.required("InstanceSpecification.InstanceId")?)?;
         let exclude_boot = params.flag("InstanceSpecification.ExcludeBootVolume")?;
         let excluded = params.list("InstanceSpecification.ExcludeDataVolumeId");
         if excluded.len() > MAX_EXCLUDED {
@@ -133,12 +127,16 @@ impl Set {
     pub fn needs(&self, world: &World) -> Vec<Need> {
         let action = "ec2:CreateSnapshots";
         let mut needs = vec![Need::on(action, world, &format!("instance/{}", self.instance))];
-        needs
-            .extend(world.attached().map(|volume| Need::on(action, world, &format!("volume/{}", volume.id))));
+        needs.extend(
+            world
+                .attached_to(&self.instance)
+                .map(|volume| Need::on(action, world, &format!("volume/{}", volume.id))),
+        );
         // Copied tags are tags of the call: those of every volume count.
         let mut tags = self.common.tags.clone();
         if self.copy_tags {
-            let copied = world.attached().flat_map(|volume| world.tags_of(volume.id.as_str()));
+            let copied =
+                world.attached_to(&self.instance).flat_map(|volume| world.tags_of(volume.id.as_str()));
             for (key, value) in copied {
                 tags.entry(key.clone()).or_insert_with(|| value.clone());
             }
@@ -163,13 +161,11 @@ impl Set {
 
     /// Everything that is attached, but what is excluded.
     fn choose(&self, world: &World, region: &str) -> Result<Vec<Volume>, Ec2Error> {
-        if world.instance_id().as_str() != self.instance || region != world.home() {
-            return Err(instances::not_found(&self.instance));
-        }
+        instances::find(world, region, &self.instance)?.check_running()?;
         for id in &self.excluded {
-            match world.attached().find(|volume| volume.id == *id) {
+            match world.attached_to(&self.instance).find(|volume| volume.id == *id) {
                 None => return Err(volumes::not_found(id.as_str())),
-                Some(volume) if volume.boot => {
+                Some(volume) if world.is_root(volume) => {
                     return Err(Ec2Error::invalid_value(format!(
                         "The volume '{id}' is the root volume of the instance. Use ExcludeBootVolume to \
                          exclude it."
@@ -179,8 +175,8 @@ impl Set {
             }
         }
         let chosen: Vec<Volume> = world
-            .attached()
-            .filter(|volume| !(self.exclude_boot && volume.boot))
+            .attached_to(&self.instance)
+            .filter(|volume| !(self.exclude_boot && world.is_root(volume)))
             .filter(|volume| !self.excluded.contains(&volume.id))
             .cloned()
             .collect();

@@ -6,9 +6,10 @@
 use super::context::Context;
 use super::error::Ec2Error;
 use super::iam::Need;
+use super::instances::{self, Machine};
 use super::params::Params;
+use super::volumes;
 use super::xml::{Xml, time};
-use super::{instances, volumes};
 use crate::ids::{InstanceId, VolumeId};
 use crate::world::{GROUP, World};
 
@@ -82,10 +83,10 @@ impl Modify {
 
     pub fn act(&self, context: &Context) -> Result<String, Ec2Error> {
         let mut world = context.sim.change();
-        check_instance(&world, context, &self.instance)?;
+        instances::find(&world, context.region(), &self.instance)?;
         let mut found = Vec::new();
         for change in &self.changes {
-            let volume = world.attached().find(|volume| {
+            let volume = world.attached_to(&self.instance).find(|volume| {
                 volume.device_name == change.device
                     && change.volume.as_ref().is_none_or(|id| *id == volume.id)
             });
@@ -103,14 +104,6 @@ impl Modify {
             }
         }
         Ok(context.done())
-    }
-}
-
-fn check_instance(world: &World, context: &Context, id: &InstanceId) -> Result<(), Ec2Error> {
-    if world.instance_id() == id && context.region() == world.home() {
-        Ok(())
-    } else {
-        Err(instances::not_found(id.as_str()))
     }
 }
 
@@ -153,19 +146,18 @@ impl Describe {
 
     pub fn act(&self, context: &Context) -> Result<String, Ec2Error> {
         let world = context.sim.world();
-        check_instance(&world, context, &self.instance)?;
+        let machine = instances::find(&world, context.region(), &self.instance)?;
         Ok(context.response(|xml| {
             xml.text("instanceId", &self.instance);
-            self.write(xml, &world);
+            self.write(xml, &machine);
         }))
     }
 
-    fn write(&self, xml: &mut Xml, world: &World) {
+    fn write(&self, xml: &mut Xml, machine: &Machine<'_>) {
         let name = self.attribute.as_str();
-        let instance = &world.scenario.instance;
-        let ena = instances::has_ena(world).to_string();
+        let ena = machine.ena.to_string();
         let value = match name {
-            "blockDeviceMapping" => return write_mapping(xml, world),
+            "blockDeviceMapping" => return write_mapping(xml, machine),
             "groupSet" => {
                 return xml.list(name, [GROUP], |xml, group| {
                     xml.text("groupId", group);
@@ -173,13 +165,15 @@ impl Describe {
                 });
             }
             "enclaveOptions" => return xml.node(name, |xml| xml.text("enabled", false)),
+            // The scenario's goes on for as long as the simulation does.
+            "disableApiTermination" if machine.launch.is_none() => "true",
             "disableApiStop" | "disableApiTermination" => "false",
             "ebsOptimized" | "enaSupport" => &ena,
             "instanceInitiatedShutdownBehavior" => "stop",
-            "instanceType" => &instance.instance_type,
-            "rootDeviceName" => &world.root_device_name(),
+            "instanceType" => &machine.kind,
+            "rootDeviceName" => &machine.root_device_name,
             "sourceDestCheck" => "true",
-            "sriovNetSupport" if instance.sriov.is_some() => instance.sriov.as_deref().unwrap_or_default(),
+            "sriovNetSupport" if machine.sriov.is_some() => machine.sriov.as_deref().unwrap_or_default(),
             // There are none.
             _ => return xml.node(name, |_| {}),
         };
@@ -187,9 +181,8 @@ impl Describe {
     }
 }
 
-fn write_mapping(xml: &mut Xml, world: &World) {
-    let attached = world.attached().filter_map(|volume| Some((volume, volume.attachment.as_ref()?)));
-    xml.list("blockDeviceMapping", attached, |xml, (volume, attachment)| {
+fn write_mapping(xml: &mut Xml, machine: &Machine<'_>) {
+    xml.list("blockDeviceMapping", machine.attachments(), |xml, (volume, attachment)| {
         xml.text("deviceName", &volume.device_name);
         xml.node("ebs", |xml| {
             xml.text("volumeId", &volume.id);

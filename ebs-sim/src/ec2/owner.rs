@@ -40,9 +40,11 @@ const AT_HOME: &[&str] = &[
     "ModifyImageAttribute",
     "ModifyInstanceAttribute",
     "RegisterImage",
+    "RunInstances",
+    "TerminateInstances",
 ];
 /// Actions that whoever may use a snapshot can do with it; its copy looks for itself.
-const SHARED: &[&str] = &["ec2:CopySnapshot", "ec2:CreateVolume"];
+const SHARED: &[&str] = &["ec2:CopySnapshot", "ec2:CreateVolume", "ec2:RunInstances"];
 
 /// Passes when the caller's account may do this with what it names.
 pub fn check(world: &World, context: &Context, needs: &[Need]) -> Result<(), Ec2Error> {

@@ -175,8 +175,11 @@ impl Create {
     /// Passes when the root can be replaced by this now.
     fn check(&self, world: &World, context: &Context) -> Result<Source, Ec2Error> {
         let region = context.region();
-        if *world.instance_id() != self.instance || region != world.home() {
-            return Err(instances::not_found(self.instance.as_str()));
+        if instances::find(world, region, &self.instance)?.launch.is_some() {
+            return Err(Ec2Error::new(
+                "UnsupportedOperation",
+                "The root volume of an instance that was launched is not replaced",
+            ));
         }
         let Some(root) = world.volumes.iter().find(|volume| volume.boot) else {
             return Err(Ec2Error::new("UnsupportedOperation", "The root volume is not simulated"));

@@ -12,7 +12,7 @@ use super::params::Params;
 use super::query::Query;
 use super::{images, instances, replace_root, snapshots, volumes};
 use crate::faults::{Hit, Kind};
-use crate::ids::{ImageId, SnapshotId};
+use crate::ids::{ImageId, InstanceId, SnapshotId};
 use crate::world::{Snapshot, Tags, World};
 
 /// Most tags that a resource may have.
@@ -44,7 +44,10 @@ fn exists(world: &World, context: &Context, id: &str) -> bool {
     let region = context.region();
     let home = region == world.home() && context.account == world.account();
     match resource_type(id) {
-        "instance" => home && world.instance_id().as_str() == id,
+        "instance" => {
+            context.account == world.account()
+                && InstanceId::parse(id).is_some_and(|id| instances::find(world, region, &id).is_ok())
+        }
         "replace-root-volume-task" => home && world.root_tasks.iter().any(|task| task.id.as_str() == id),
         "volume" => home && world.ebs().any(|v| v.id.as_str() == id),
         // Those in the Recycle Bin too: their tags can be changed.

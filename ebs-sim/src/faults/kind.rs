@@ -115,7 +115,9 @@ impl Kind {
                 Some(&["CreateSnapshot", "CreateSnapshots"])
             }
             Kind::SnapshotError => Some(&["CreateSnapshot", "CreateSnapshots", "CopySnapshot", "CopyImage"]),
-            Kind::VolumeError => Some(&["CreateVolume", "CopyVolumes", "CreateReplaceRootVolumeTask"]),
+            Kind::VolumeError => {
+                Some(&["CreateVolume", "CopyVolumes", "CreateReplaceRootVolumeTask", "RunInstances"])
+            }
             Kind::RootDetached => Some(&["CreateReplaceRootVolumeTask"]),
             Kind::SlowProgress => Some(&[
                 "CreateSnapshot",
@@ -125,6 +127,7 @@ impl Kind {
                 "CreateVolume",
                 "CopyVolumes",
                 "CreateReplaceRootVolumeTask",
+                "RunInstances",
             ]),
             Kind::LateVisibility => Some(&[
                 "CreateSnapshot",
@@ -133,6 +136,7 @@ impl Kind {
                 "CreateVolume",
                 "CopyVolumes",
                 "RegisterImage",
+                "RunInstances",
             ]),
             Kind::LateTags => Some(&[
                 "CreateSnapshot",
@@ -140,6 +144,7 @@ impl Kind {
                 "CopySnapshot",
                 "CreateVolume",
                 "CopyVolumes",
+                "RunInstances",
                 "CreateTags",
                 "DeleteTags",
             ]),

@@ -63,6 +63,15 @@ impl Guest {
         Ok(Self { qmp, ports, plugged: BTreeMap::new() })
     }
 
+    /// Has it begin anew. A disk that was plugged in before has no power until then: a kernel gives it some, but firmware
+    /// that looks for a system to boot does not.
+    ///
+    /// # Errors
+    /// When QEMU refuses or is gone.
+    pub async fn reset(&mut self) -> Result<(), Error> {
+        self.qmp.execute("system_reset", json!({})).await.map(drop)
+    }
+
     /// Lets its processors run.
     ///
     /// # Errors
@@ -138,6 +147,11 @@ impl Guest {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Ends it, as a power cut does. One that has ended by itself is as good.
+    pub async fn quit(&mut self) {
+        let _ = self.qmp.execute("quit", json!({})).await;
     }
 
     async fn take_off(&mut self, volume: &VolumeId) -> Result<bool, Error> {

@@ -2,6 +2,8 @@
 //!
 //! In: the account. Out: names and addresses. The two services must never tell different ones.
 
+use std::net::Ipv4Addr;
+
 use super::World;
 
 /// The address of the only network interface.
@@ -16,11 +18,15 @@ pub const INTERFACE: &str = "eni-0123456789abcdef0";
 impl World {
     /// The instance's name in its VPC.
     pub fn private_dns_name(&self) -> String {
-        let instance = &self.scenario.instance;
-        let dashed = instance.private_ip.to_string().replace('.', "-");
-        match instance.region.as_str() {
-            "us-east-1" => format!("ip-{dashed}.ec2.internal"),
-            region => format!("ip-{dashed}.{region}.compute.internal"),
-        }
+        dns_name(self.home(), self.scenario.instance.private_ip)
+    }
+}
+
+/// The name of an address in a Region's VPC.
+pub fn dns_name(region: &str, address: Ipv4Addr) -> String {
+    let dashed = address.to_string().replace('.', "-");
+    match region {
+        "us-east-1" => format!("ip-{dashed}.ec2.internal"),
+        region => format!("ip-{dashed}.{region}.compute.internal"),
     }
 }

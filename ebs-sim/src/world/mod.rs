@@ -1,4 +1,4 @@
-//! The account as EC2 sees it: one instance, its volumes, the snapshots, the tags.
+//! The account as EC2 sees it: the instance, others that were launched, volumes, snapshots, tags.
 //!
 //! In: a scenario, and changes by the actions. Out: facts for the answers. It must never know about files
 //! and devices beyond naming them, and never read the clock: `now` comes in.
@@ -7,6 +7,7 @@ mod bin;
 mod image;
 mod instance;
 mod key;
+mod launch;
 mod lock;
 mod origin;
 mod root;
@@ -31,8 +32,9 @@ use crate::window::{Window, place};
 
 pub use bin::{Rule, SNAPSHOTS as SNAPSHOT_RULES, TagPattern};
 pub use image::{Ami, Copied, Ebs, Mapped, Target, linux};
-pub use instance::{GROUP, INTERFACE, MAC, SUBNET, VPC};
+pub use instance::{GROUP, INTERFACE, MAC, SUBNET, VPC, dns_name};
 pub use key::{DEFAULT_ALIAS, KmsKey};
+pub use launch::{InstanceState, Launch, Readiness};
 pub use lock::{Lock, MAX_DAYS, Mode, State, Until};
 pub use origin::{Initialization, Origin, Way};
 pub use root::{RootTask, TaskState};
@@ -76,6 +78,9 @@ pub struct World {
     /// Replacements of the root, in the order in which they were asked for.
     #[serde(default)]
     pub root_tasks: Vec<RootTask>,
+    /// Instances that were launched beside the scenario's, in their order.
+    #[serde(default)]
+    pub launches: Vec<Launch>,
     /// All images of all Regions, in the order of registration.
     pub images: IndexMap<ImageId, Ami>,
     /// Images that are no more, and the Regions that they were in.
@@ -165,6 +170,7 @@ impl World {
             spent_tokens: BTreeSet::new(),
             former_roots: Vec::new(),
             root_tasks: Vec::new(),
+            launches: Vec::new(),
             images: IndexMap::from([(image.id.clone(), image)]),
             deregistered: BTreeMap::new(),
             kms_keys: key::all(scenario),
@@ -194,11 +200,6 @@ impl World {
     /// The volumes that EC2 knows.
     pub fn ebs(&self) -> impl Iterator<Item = &Volume> {
         self.volumes.iter().filter(|volume| volume.is_ebs())
-    }
-
-    /// The volumes that are attached to the instance.
-    pub fn attached(&self) -> impl Iterator<Item = &Volume> {
-        self.ebs().filter(|volume| volume.attachment.is_some())
     }
 
     /// A volume that EC2 knows, when it is in this Region.
@@ -302,7 +303,7 @@ impl World {
             None => !known.boot,
         };
         let mut attached =
-            self.volumes.iter_mut().rev().filter(|known| known.is_ebs() && known.attachment.is_some());
+            self.volumes.iter_mut().rev().filter(|known| known.is_ebs() && known.is_the_scenarios());
         if let Some(known) = attached.find(meant) {
             known.attachment = None;
         }
@@ -371,7 +372,7 @@ mod tests {
             let attachment = Attachment { state, ..Attachment::complete(Timestamp::UNIX_EPOCH, false) };
             world.volumes[1].attachment = Some(attachment);
             assert!(world.volumes[1].is_under_way() && !world.volumes[0].is_under_way());
-            assert_eq!(world.attached().count(), 2);
+            assert_eq!(world.attached_to(world.instance_id()).count(), 2);
         }
         world.volumes[1].attachment = None;
         for (stage, status) in
@@ -441,7 +442,7 @@ mod tests {
         }
         let windows = crate::window::lay_out(&[1 << 20; 4]);
         let world = World::new(&scenario, &windows, Timestamp::UNIX_EPOCH);
-        let names: Vec<_> = world.attached().map(|v| v.device_name.as_str()).collect();
+        let names: Vec<_> = world.attached_to(world.instance_id()).map(|v| v.device_name.as_str()).collect();
         assert_eq!(names, ["/dev/xvda", "/dev/sdf", "/dev/sdg"]);
         assert_eq!(world.root_device_name(), "/dev/xvda");
     }

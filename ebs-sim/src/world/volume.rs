@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Image, Origin};
-use crate::ids::{SnapshotId, VolumeId};
+use crate::ids::{InstanceId, SnapshotId, VolumeId};
 use crate::scenario::{Scenario, VolumeKind};
 use crate::units::GIB;
 use crate::window::Window;
@@ -31,7 +31,7 @@ pub struct Volume {
     pub volume_type: String,
     /// How it looks to the instance.
     pub kind: VolumeKind,
-    /// Whether it is the root volume.
+    /// Whether it is the root volume of the scenario's instance.
     pub boot: bool,
     /// How far its life has come, apart from attachments.
     pub stage: Stage,
@@ -86,6 +86,9 @@ pub struct Attachment {
     pub state: AttachmentState,
     /// Whether the volume goes with the instance.
     pub delete_on_termination: bool,
+    /// The instance, where it is one that was launched; else it is the scenario's.
+    #[serde(default)]
+    pub instance: Option<InstanceId>,
 }
 
 /// How far an attachment is.
@@ -123,7 +126,7 @@ impl AttachmentState {
 
 impl Attachment {
     pub fn complete(since: Timestamp, delete_on_termination: bool) -> Self {
-        Self { since, state: AttachmentState::Attached, delete_on_termination }
+        Self { since, state: AttachmentState::Attached, delete_on_termination, instance: None }
     }
 }
 
@@ -136,6 +139,11 @@ impl Volume {
     /// Whether EC2 knows it at all.
     pub fn is_ebs(&self) -> bool {
         self.kind != VolumeKind::InstanceStore
+    }
+
+    /// Whether it is attached to the scenario's instance.
+    pub fn is_the_scenarios(&self) -> bool {
+        self.attachment.as_ref().is_some_and(|attachment| attachment.instance.is_none())
     }
 
     /// Whether an attachment is coming or going.

@@ -16,6 +16,7 @@ mod images;
 mod imds;
 mod large;
 mod late;
+mod launch;
 mod policy;
 mod roots;
 mod sim;

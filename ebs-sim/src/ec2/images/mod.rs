@@ -21,6 +21,8 @@ pub use disable::Disable;
 pub use register::Register;
 pub use uefi::Uefi;
 
+use jiff::Timestamp;
+
 use super::error::Ec2Error;
 use crate::ids::ImageId;
 use crate::world::{Ami, World};
@@ -30,9 +32,9 @@ pub fn not_found(id: &str) -> Ec2Error {
     Ec2Error::new("InvalidAMIID.NotFound", format!("The image id '[{id}]' does not exist"))
 }
 
-/// An image of this Region that belongs to this account.
-fn own<'a>(world: &'a World, region: &str, id: &ImageId) -> Result<&'a Ami, Ec2Error> {
-    let image = world.image(region, id).ok_or_else(|| {
+/// An image of this Region.
+fn known<'a>(world: &'a World, region: &str, id: &ImageId) -> Result<&'a Ami, Ec2Error> {
+    world.image(region, id).ok_or_else(|| {
         if world.deregistered.get(id).is_some_and(|was| was == region) {
             return Ec2Error::new(
                 "InvalidAMIID.Unavailable",
@@ -40,7 +42,33 @@ fn own<'a>(world: &'a World, region: &str, id: &ImageId) -> Result<&'a Ami, Ec2E
             );
         }
         not_found(id.as_str())
-    })?;
+    })
+}
+
+/// An image that an account can launch now.
+pub fn to_launch<'a>(
+    world: &'a World,
+    region: &str,
+    id: &ImageId,
+    account: &str,
+    now: Timestamp,
+) -> Result<&'a Ami, Ec2Error> {
+    let image = known(world, region, id)?;
+    if !image.is_visible_to(account) {
+        return Err(not_found(id.as_str()));
+    }
+    match image.state(now) {
+        "available" => Ok(image),
+        state => Err(Ec2Error::new(
+            "InvalidAMIID.Unavailable",
+            format!("The image ID '{id}' is not available: it is '{state}'"),
+        )),
+    }
+}
+
+/// An image of this Region that belongs to this account.
+fn own<'a>(world: &'a World, region: &str, id: &ImageId) -> Result<&'a Ami, Ec2Error> {
+    let image = known(world, region, id)?;
     if image.owner == world.scenario.instance.account_id {
         Ok(image)
     } else {

@@ -1,6 +1,6 @@
 //! GetInstanceUefiData: the variables that an instance booted with.
 //!
-//! In: the scenario's `uefi_data`. Out: the same. Data must never be made up: an image that is registered
+//! In: the scenario's `uefi_data`, or that of an image. Out: the same. Data must never be made up: an image that is registered
 //! with it would boot with it.
 
 use super::super::context::Context;
@@ -30,10 +30,12 @@ impl Uefi {
 
     pub fn act(&self, context: &Context) -> Result<String, Ec2Error> {
         let world = context.sim.world();
-        if *world.instance_id() != self.0 || context.region() != world.home() {
-            return Err(instances::not_found(self.0.as_str()));
-        }
-        let Some(data) = &world.scenario.instance.uefi_data else {
+        let machine = instances::find(&world, context.region(), &self.0)?;
+        let data = match machine.launch {
+            Some(launch) => &launch.image.uefi_data,
+            None => &world.scenario.instance.uefi_data,
+        };
+        let Some(data) = data else {
             return Err(Ec2Error::new(
                 "UnsupportedOperation",
                 format!("The instance '{}' has no UEFI data", self.0),

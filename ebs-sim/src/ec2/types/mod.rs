@@ -11,7 +11,8 @@ use super::params::Params;
 use super::query::Query;
 use super::xml::Xml;
 use crate::world::{Tags, World};
-use table::{TYPES, Type};
+use table::TYPES;
+pub use table::{Platform, Type};
 
 const FILTERS: &[&str] = &[
     "bare-metal",
@@ -100,15 +101,18 @@ impl Describe {
     }
 }
 
-/// How many EBS volumes can be attached to the instance, the root among them: by the scenario, or by its type
-/// less what else counts there. None where nobody knows.
-pub fn attachments(world: &World) -> Option<usize> {
+/// The type of this name.
+pub fn find(name: &str) -> Option<&'static Type> {
+    TYPES.iter().find(|known| known.name == name)
+}
+
+/// How many EBS volumes can be attached to an instance of a type, the root among them: by the scenario, or by its
+/// type less what else counts there, as its disks of an instance store do. None where nobody knows.
+pub fn attachments(world: &World, name: &str, stored: usize) -> Option<usize> {
     if let Some(most) = world.scenario.limits.attachments {
         return Some(most).filter(|most| *most > 0);
     }
-    let name = &world.scenario.instance.instance_type;
-    let limit = TYPES.iter().find(|known| known.name == name)?.attachments?;
-    let stored = world.volumes.iter().filter(|volume| !volume.is_ebs()).count();
+    let limit = find(name)?.attachments?;
     // The one network interface that the instance has.
     Some(if limit.shared { limit.most.saturating_sub(1 + stored) } else { limit.most })
 }
@@ -212,6 +216,7 @@ fn write(xml: &mut Xml, known: &Type) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::instances;
     use super::*;
 
     fn found(form: &str) -> Result<Vec<&'static str>, String> {
@@ -247,11 +252,9 @@ mod tests {
         let mut limit = |name: &str, own| {
             scenario.instance.instance_type = name.into();
             scenario.limits.attachments = own;
-            attachments(&World::new(
-                &scenario,
-                &crate::window::lay_out(&[1 << 20]),
-                jiff::Timestamp::UNIX_EPOCH,
-            ))
+            let windows = crate::window::lay_out(&[1 << 20]);
+            let world = World::new(&scenario, &windows, jiff::Timestamp::UNIX_EPOCH);
+            instances::find(&world, world.home(), world.instance_id()).expect("there").most_attachments()
         };
         assert_eq!((limit("i4i.large", None), limit("m7i.large", None)), (Some(26), Some(32)));
         assert_eq!((limit("t2.micro", None), limit("x99.huge", None)), (None, None));

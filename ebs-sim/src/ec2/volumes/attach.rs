@@ -12,7 +12,7 @@ use super::describe::write_attachment;
 use super::{find, incorrect_state, parse_id};
 use crate::ids::{InstanceId, VolumeId};
 use crate::lifecycle;
-use crate::world::{Attachment, AttachmentState, Stage, World, attachment_point};
+use crate::world::{Attachment, AttachmentState, Stage, Volume, World, attachment_point};
 
 /// AttachVolume.
 pub struct Attach {
@@ -39,12 +39,14 @@ impl Attach {
     pub fn act(&self, context: &Context) -> Result<String, Ec2Error> {
         let mut world = context.sim.change();
         self.check(&world, context.region())?;
+        let launched = Some(self.instance.clone()).filter(|id| id != world.instance_id());
         let Some(volume) = world.volume_mut(&self.volume) else { return Err(Ec2Error::internal()) };
         volume.device_name.clone_from(&self.device);
         volume.attachment = Some(Attachment {
             since: context.now,
             state: AttachmentState::Attaching,
             delete_on_termination: false,
+            instance: launched,
         });
         let volume = volume.clone();
         lifecycle::resume(&context.sim, &volume);
@@ -53,9 +55,8 @@ impl Attach {
 
     fn check(&self, world: &World, region: &str) -> Result<(), Ec2Error> {
         let volume = find(world, region, self.volume.as_str())?;
-        if *world.instance_id() != self.instance || region != world.home() {
-            return Err(instances::not_found(self.instance.as_str()));
-        }
+        let machine = instances::find(world, region, &self.instance)?;
+        machine.check_running()?;
         if volume.attachment.is_some() {
             return Err(Ec2Error::new(
                 "VolumeInUse",
@@ -65,7 +66,7 @@ impl Attach {
         if volume.stage != Stage::Ready {
             return Err(Ec2Error::new("IncorrectState", format!("{} is not 'available'.", volume.id)));
         }
-        if volume.zone != world.scenario.instance.zone() {
+        if volume.zone != machine.zone {
             return Err(Ec2Error::new(
                 "InvalidVolume.ZoneMismatch",
                 format!(
@@ -74,8 +75,8 @@ impl Attach {
                 ),
             ));
         }
-        let attached = world.attached().count();
-        if super::super::types::attachments(world).is_some_and(|most| attached >= most) {
+        let attached = world.attached_to(&self.instance).count();
+        if machine.most_attachments().is_some_and(|most| attached >= most) {
             return Err(Ec2Error::new(
                 "AttachmentLimitExceeded",
                 format!(
@@ -86,10 +87,12 @@ impl Attach {
         }
         check_device(&self.device)?;
         let point = attachment_point(&self.device);
-        let root = world.root_device_name();
+        let root = machine.root_device_name.clone();
+        let there =
+            |volume: &&Volume| volume.attachment.is_some() && *world.instance_of(volume) == self.instance;
         let taken = std::iter::once(root.as_str())
             // Also of instance-store disks: they are in the launch's mapping.
-            .chain(world.volumes.iter().filter(|v| v.attachment.is_some()).map(|v| v.device_name.as_str()))
+            .chain(world.volumes.iter().filter(there).map(|v| v.device_name.as_str()))
             .any(|name| attachment_point(name) == point);
         if taken {
             return Err(Ec2Error::invalid_value(format!(
@@ -164,7 +167,7 @@ impl Detach {
         let Some(attachment) = &volume.attachment else {
             return Err(incorrect_state(volume));
         };
-        let instance = world.instance_id();
+        let instance = world.instance_of(volume);
         if self.instance.as_ref().is_some_and(|named| named != instance)
             || self.device.as_ref().is_some_and(|named| *named != volume.device_name)
         {
@@ -175,7 +178,7 @@ impl Detach {
                 format!("The volume '{}' is not attached to instance '{named}'{device}.", volume.id),
             ));
         }
-        if volume.boot {
+        if world.is_root(volume) {
             return Err(Ec2Error::new(
                 "OperationNotPermitted",
                 format!("Unable to detach root volume '{}' from instance '{instance}'", volume.id),
@@ -212,7 +215,7 @@ impl Delete {
         if volume.attachment.is_some() {
             return Err(Ec2Error::new(
                 "VolumeInUse",
-                format!("Volume {} is currently attached to {}", volume.id, world.instance_id()),
+                format!("Volume {} is currently attached to {}", volume.id, world.instance_of(volume)),
             ));
         }
         if volume.stage == Stage::Creating {
@@ -240,7 +243,7 @@ fn both(action: &'static str, world: &World, volume: &VolumeId, instance: Option
     needs
 }
 
-fn answer(context: &Context, world: &World, volume: &crate::world::Volume) -> String {
+fn answer(context: &Context, world: &World, volume: &Volume) -> String {
     context.response(|xml| {
         if let Some(attachment) = &volume.attachment {
             write_attachment(xml, world, volume, attachment);

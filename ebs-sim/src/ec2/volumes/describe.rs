@@ -78,7 +78,7 @@ fn field(world: &World, volume: &Volume, name: &str) -> Vec<String> {
         }
         "attachment.device" => volume.attachment.iter().map(|_| volume.device_name.clone()).collect(),
         "attachment.instance-id" => {
-            volume.attachment.iter().map(|_| world.instance_id().to_string()).collect()
+            volume.attachment.iter().map(|_| world.instance_of(volume).to_string()).collect()
         }
         "attachment.status" => attached(|attachment| attachment.state.name().into()),
         "availability-zone" => vec![volume.zone.clone()],
@@ -135,7 +135,7 @@ fn write_with(xml: &mut Xml, world: &World, volume: &Volume, tags: &Tags) {
 /// An attachment, as AttachVolume, DetachVolume and DescribeVolumes show it.
 pub fn write_attachment(xml: &mut Xml, world: &World, volume: &Volume, attachment: &Attachment) {
     xml.text("volumeId", &volume.id);
-    xml.text("instanceId", world.instance_id());
+    xml.text("instanceId", world.instance_of(volume));
     xml.text("device", &volume.device_name);
     xml.text("status", attachment.state.name());
     xml.text("attachTime", time(attachment.since));

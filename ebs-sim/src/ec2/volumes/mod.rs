@@ -22,7 +22,9 @@ pub use copy::Copy;
 pub use create::Create;
 pub use describe::Describe;
 pub use status::Status;
-pub use wanted::{initialization_rate, mismatch, origin_of, strike};
+pub use wanted::{Token, Type, check_rate, initialization_rate, mismatch, origin_of, strike};
+pub use zone::id as zone_id;
+pub use zone::names as zones;
 
 /// A volume that does not exist.
 pub fn not_found(id: &str) -> Ec2Error {

@@ -1,4 +1,4 @@
-//! What CreateVolume and CopyVolumes have in common: the type of the new volume, and the client token.
+//! What CreateVolume, CopyVolumes and RunInstances have in common: the type of the new volume, and the client token.
 //!
 //! In: parameters. Out: a type with what is provisioned, and the volume that an earlier request with the same
 //! token made. One token must never make two volumes.
@@ -48,20 +48,23 @@ impl Type {
     /// Reads VolumeType, Iops and Throughput. Without a type it is gp2.
     pub fn parse(params: &mut Params) -> Result<Self, Ec2Error> {
         let name = params.text("VolumeType").unwrap_or_else(|| "gp2".into());
+        Self::of(name, params.number("Iops")?, params.number("Throughput")?)
+    }
+
+    /// A type by its name, with what is to be provisioned of it.
+    pub fn of(name: String, iops: Option<u32>, throughput: Option<u32>) -> Result<Self, Ec2Error> {
         let Some(limits) = limits(&name) else {
             return Err(Ec2Error::new(
                 "UnknownVolumeType",
                 format!("Unsupported volume type '{name}' for volume creation."),
             ));
         };
-        let iops = params.number("Iops")?;
         if iops.is_none() && (name == "io1" || name == "io2") {
             return Err(Ec2Error::new(
                 "InvalidParameterCombination",
                 format!("The parameter iops must be specified for {name} volumes."),
             ));
         }
-        let throughput = params.number("Throughput")?;
         check_range("iops", &name, iops, limits.iops)?;
         check_range("throughput", &name, throughput, limits.throughput)?;
         let ratio = f64::from(throughput.unwrap_or(0)) / f64::from(iops.unwrap_or(limits.free.max(1)));
@@ -161,7 +164,11 @@ pub fn mismatch(with: &str) -> Ec2Error {
 
 /// VolumeInitializationRate, in MiB/s.
 pub fn initialization_rate(params: &mut Params) -> Result<Option<u32>, Ec2Error> {
-    let rate = params.number("VolumeInitializationRate")?;
+    check_rate(params.number("VolumeInitializationRate")?)
+}
+
+/// Passes when EC2 takes a rate of initialisation.
+pub fn check_rate(rate: Option<u32>) -> Result<Option<u32>, Ec2Error> {
     if rate.is_some_and(|rate| !(100..=300).contains(&rate)) {
         return Err(Ec2Error::invalid_value("VolumeInitializationRate must be from 100 to 300 MiB/s"));
     }
