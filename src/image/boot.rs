@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -14,6 +15,9 @@ use crate::quiesce::query;
 
 /// The largest file of these that is read.
 const MOST: u64 = 4 << 20;
+
+/// How long the initramfs may take to be listed: it is unpacked for that, which takes a small host half a minute.
+const TO_LIST: Duration = Duration::from_secs(300);
 
 /// Something that would keep an instance of the image from booting.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -82,7 +86,7 @@ async fn initramfs(root: &Path, release: &str) -> Initramfs {
     let mut why = "there is neither lsinitramfs nor lsinitrd".to_owned();
     for name in ["lsinitramfs", "lsinitrd"] {
         let Ok(program) = query::program(name) else { continue };
-        match query::query_alone(&program, &[&file.to_string_lossy()]).await {
+        match query::query_alone(&program, &[&file.to_string_lossy()], TO_LIST).await {
             Ok(files) => return Initramfs::Files(files),
             Err(e) => why = e,
         }

@@ -43,8 +43,8 @@ fn find_in(path: &str, name: &str) -> Result<PathBuf, String> {
 /// # Errors
 /// When it does not end within [`LIMIT`], or fails: the last that it printed on standard error.
 pub(super) async fn query(program: &Path, arguments: &[&str], env: &HookEnv) -> Result<String, String> {
-    answer(tokio::process::Command::new(program).args(arguments).env_clear().envs(env.vars("", Phase::Pre)))
-        .await
+    let mut command = tokio::process::Command::new(program);
+    answer(command.args(arguments).env_clear().envs(env.vars("", Phase::Pre)), LIMIT).await
 }
 
 /// The same as a user, with these variables alone. The user's own process looks who could change what it starts.
@@ -61,27 +61,28 @@ pub(super) async fn query_as(
     let Some((program, arguments)) = words.split_first() else { return Err("nothing is asked".to_owned()) };
     let mut command = tokio::process::Command::new(program);
     command.args(arguments).env_clear().envs(vars.iter().map(|(k, v)| (k, v)));
-    let said = answer(&mut command).await;
+    let said = answer(&mut command, LIMIT).await;
     // It was started by way of this program.
     let name = Path::new(&argv[0]).file_name().unwrap_or_default().to_string_lossy().into_owned();
     said.map_err(|why| why.replacen("exe", &name, 1))
 }
 
-/// The same outside of a run.
+/// The same outside of a run, where nobody waits for it.
 ///
 /// # Errors
-/// As [`query`].
-pub(crate) async fn query_alone(program: &Path, arguments: &[&str]) -> Result<String, String> {
-    answer(tokio::process::Command::new(program).args(arguments).env_clear().env("PATH", PATH)).await
+/// As [`query`], when it does not end within `limit`.
+pub(crate) async fn query_alone(program: &Path, arguments: &[&str], limit: Duration) -> Result<String, String> {
+    let mut command = tokio::process::Command::new(program);
+    answer(command.args(arguments).env_clear().env("PATH", PATH), limit).await
 }
 
-async fn answer(command: &mut tokio::process::Command) -> Result<String, String> {
+async fn answer(command: &mut tokio::process::Command, limit: Duration) -> Result<String, String> {
     let program = PathBuf::from(command.as_std().get_program());
     command.current_dir("/").stdin(Stdio::null()).kill_on_drop(true);
     let name = program.file_name().unwrap_or_default().to_string_lossy();
-    let output = tokio::time::timeout(LIMIT, command.output()).await;
+    let output = tokio::time::timeout(limit, command.output()).await;
     let output =
-        output.map_err(|_| format!("{name} does not answer within {}", humantime::format_duration(LIMIT)))?;
+        output.map_err(|_| format!("{name} does not answer within {}", humantime::format_duration(limit)))?;
     let output = output.map_err(|e| format!("cannot run {}: {e}", program.display()))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
@@ -96,6 +97,14 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_program_may_take_as_long_as_it_is_given() {
+        let ask = async |limit| query_alone(Path::new("/bin/sleep"), &["0.2"], limit).await;
+        let said = ask(Duration::from_millis(1)).await.unwrap_err();
+        assert!(said.contains("sleep does not answer within 1ms"), "{said}");
+        assert_eq!(ask(Duration::from_secs(600)).await, Ok(String::new()));
+    }
 
     #[test]
     fn a_program_that_somebody_else_could_change_is_passed_over() {
