@@ -16,8 +16,7 @@ mounted() {
 
 as_before() { # TEXT
     mounted >"$work/mounted.after"
-    diff "$work/mounted" "$work/mounted.after" | sed 's/^/      /' >&2
-    expect "$1: mounted as before, and systemd knows it" cmp -s "$work/mounted" "$work/mounted.after"
+    expect "$1: mounted as before, and systemd knows it" same "$work/mounted" "$work/mounted.after"
 }
 
 of_the_set() { # TEXT

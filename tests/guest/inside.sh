@@ -25,11 +25,25 @@ untouched() { # TEXT FOLDER [SERIAL…]
     local text=$1
     shift
     state "$@" >"$work/after"
-    if ! diff "$work/before" "$work/after" >"$work/differs"; then
-        sed 's/^/      /' "$work/differs" >&2
-    fi
-    expect "$text" [ ! -s "$work/differs" ]
+    expect "$text" same "$work/before" "$work/after"
 }
+
+# The same of another boot: units have been started anew.
+untouched_since_boot() { # TEXT FOLDER
+    local text=$1
+    shift
+    state "$@" | sed 's/InvocationID=[0-9a-f]*//' >"$work/after"
+    sed 's/InvocationID=[0-9a-f]*//' "$work/before" >"$work/before.boot"
+    expect "$text" same "$work/before.boot" "$work/after"
+}
+
+# Are two files the same? What differs is shown. An empty one proves nothing.
+same() { # BEFORE AFTER
+    [ -s "$1" ] || die "$1 is empty"
+    diff "$1" "$2" >"$work/differs" || { sed 's/^/      /' "$work/differs" >&2; return 1; }
+}
+
+between() { [[ "$1$2$3" =~ ^[0-9]+$ ]] && [ "$1" -le "$2" ] && [ "$2" -le "$3" ]; }
 
 nothing_left() { # TEXT
     local left
@@ -110,7 +124,7 @@ if wants attached; then
     nothing_left "taken back"
 fi
 
-for name in stacked exchanged interrupted second; do
+for name in stacked exchanged interrupted image second; do
     # shellcheck source=/dev/null
     ! wants $name || . "$guest_tests/$name.sh"
 done

@@ -44,8 +44,13 @@ interrupted() { # STEP kill|power continue|undo
         in_guest "stillpoint restore --undo $id" >"$work/then" 2>&1 || sed 's/^/      /' "$work/then" >&2
     fi
     in_guest 'udevadm settle'
-    [ "$how" = kill ] || return 0
-    untouched "$text: the originals are as they were" /mnt/back
+    if [ "$how" = kill ]; then
+        untouched "$text: the originals are as they were" /mnt/back
+    else
+        untouched_since_boot "$text: the originals are as they were" /mnt/back
+        # The next one is interrupted in this boot.
+        state /mnt/back >"$work/before"
+    fi
     nothing_left "$text"
 }
 
@@ -60,7 +65,7 @@ refused() { # ACTION
 }
 
 say "Interrupted, and refused"
-[ -s "$work/before" ] || state /mnt/back >"$work/before"
+state /mnt/back >"$work/before"
 refused AttachVolume
 interrupted hold-after:CreateVolume kill continue
 interrupted hold-after:AttachVolume kill undo

@@ -23,7 +23,6 @@ put_in_place() { # FILE WITH PAIRS
         now[$name]=$new
     done <"$1"
 }
-between() { [[ "$1$2$3" =~ ^[0-9]+$ ]] && [ "$1" -le "$2" ] && [ "$2" -le "$3" ]; }
 is() { [ "$(ec2 status DescribeVolumes "VolumeId.1=$1" | head -n1)" = "$2" ]; }
 attached() { ec2 status DescribeVolumes "VolumeId.1=$1" | grep -qx attached; }
 root_is_replaced() { ec2 taskState DescribeReplaceRootVolumeTasks | tail -n1 | grep -qx succeeded; }

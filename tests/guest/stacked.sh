@@ -26,8 +26,7 @@ as_they_were() { # TEXT [SERIAL…]
     shift
     untouched "$text: names, mounts, units, stacks and files of the originals are as they were" /mnt/back "$@"
     identities >"$work/identities.after"
-    diff "$work/identities" "$work/identities.after" | sed 's/^/      /' >&2
-    expect "$text: the originals' disks say who they are as before" cmp -s "$work/identities" "$work/identities.after"
+    expect "$text: the originals' disks say who they are as before" same "$work/identities" "$work/identities.after"
 }
 
 gone() { # TEXT
