@@ -86,7 +86,7 @@ async fn initramfs(root: &Path, release: &str) -> Initramfs {
     let mut why = "there is neither lsinitramfs nor lsinitrd".to_owned();
     for name in ["lsinitramfs", "lsinitrd"] {
         let Ok(program) = query::program(name) else { continue };
-        match query::query_alone(&program, &[&file.to_string_lossy()], TO_LIST).await {
+        match query::query_within(&program, &[&file.to_string_lossy()], TO_LIST).await {
             Ok(files) => return Initramfs::Files(files),
             Err(e) => why = e,
         }

@@ -67,11 +67,23 @@ pub(super) async fn query_as(
     said.map_err(|why| why.replacen("exe", &name, 1))
 }
 
-/// The same outside of a run, where nobody waits for it.
+/// The same outside of a run.
+///
+/// # Errors
+/// As [`query`].
+pub(crate) async fn query_alone(program: &Path, arguments: &[&str]) -> Result<String, String> {
+    query_within(program, arguments, LIMIT).await
+}
+
+/// The same of a program that may take longer, or less.
 ///
 /// # Errors
 /// As [`query`], when it does not end within `limit`.
-pub(crate) async fn query_alone(program: &Path, arguments: &[&str], limit: Duration) -> Result<String, String> {
+pub(crate) async fn query_within(
+    program: &Path,
+    arguments: &[&str],
+    limit: Duration,
+) -> Result<String, String> {
     let mut command = tokio::process::Command::new(program);
     answer(command.args(arguments).env_clear().env("PATH", PATH), limit).await
 }
@@ -100,7 +112,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_may_take_as_long_as_it_is_given() {
-        let ask = async |limit| query_alone(Path::new("/bin/sleep"), &["0.2"], limit).await;
+        let ask = async |limit| query_within(Path::new("/bin/sleep"), &["0.2"], limit).await;
         let said = ask(Duration::from_millis(1)).await.unwrap_err();
         assert!(said.contains("sleep does not answer within 1ms"), "{said}");
         assert_eq!(ask(Duration::from_secs(600)).await, Ok(String::new()));

@@ -43,6 +43,7 @@ same() { # BEFORE AFTER
     diff "$1" "$2" >"$work/differs" || { sed 's/^/      /' "$work/differs" >&2; return 1; }
 }
 
+all_completed() { ! ec2 status DescribeSnapshots | grep -q pending; }
 between() { [[ "$1$2$3" =~ ^[0-9]+$ ]] && [ "$1" -le "$2" ] && [ "$2" -le "$3" ]; }
 
 nothing_left() { # TEXT
@@ -79,7 +80,7 @@ expect "the run ends with 0" [ "$(in_guest 'cat /run/status')" = 0 ]
 set=$(set_of <<<"$taken")
 expect "the set is filesystem-consistent: all stacks, with / in it" [ "$(label_of <<<"$taken")" = filesystem ]
 most=$(in_guest "$counts")
-await "the completion of its snapshots" [ -z "$(ec2 status DescribeSnapshots | grep pending)" ]
+await "the completion of its snapshots" all_completed
 # The negative control: the same, by EC2 alone.
 sim call CreateSnapshots "InstanceSpecification.InstanceId=$(ec2 instanceId DescribeInstances)" | pairs >"$work/crash"
 [ "$(wc -l <"$work/crash")" = "$volumes" ] || die "no crash-consistent set"
@@ -124,7 +125,7 @@ if wants attached; then
     nothing_left "taken back"
 fi
 
-for name in stacked exchanged interrupted image second; do
+for name in stacked exchanged interrupted second; do
     # shellcheck source=/dev/null
     ! wants $name || . "$guest_tests/$name.sh"
 done
