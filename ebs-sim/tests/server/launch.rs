@@ -56,6 +56,7 @@ fn image(sim: &Sim, more: &[&str]) -> String {
         "BlockDeviceMapping.2.DeviceName=/dev/sdf",
         &data,
         "BlockDeviceMapping.2.Ebs.VolumeType=gp3",
+        "BlockDeviceMapping.2.Ebs.VolumeSize=8",
         "BlockDeviceMapping.2.Ebs.Iops=4000",
         "BlockDeviceMapping.2.Ebs.Throughput=250",
         "BlockDeviceMapping.2.Ebs.DeleteOnTermination=false",

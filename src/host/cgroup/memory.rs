@@ -70,7 +70,9 @@ pub(crate) fn room(root: &Path) -> io::Result<Option<Room>> {
         let Ok(below) = Path::new(group).strip_prefix(&mount.root) else { continue };
         let at = root.join(mount.mount_point.strip_prefix("/").unwrap_or(&mount.mount_point));
         for own in below.ancestors() {
-            for room in files.of(&at.join(own), &mount.root.join(own))? {
+            // A path that ends with nothing would end with a slash, and be told so.
+            let group = if own.as_os_str().is_empty() { mount.root.clone() } else { mount.root.join(own) };
+            for room in files.of(&at.join(own), &group)? {
                 if least.as_ref().is_none_or(|l| room.bytes < l.bytes) {
                     least = Some(room);
                 }
