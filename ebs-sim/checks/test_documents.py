@@ -34,8 +34,8 @@ def test_there_are_documents():
 def test_systems_manager_takes_the_document(path):
     with mock_aws():
         ssm = boto3.client("ssm", "us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
-        ssm.create_document(Name="x", Content=path.read_text(), DocumentType="Command", DocumentFormat="YAML")
-        described = ssm.describe_document(Name="x")["Document"]
+        ssm.create_document(Name="stillpoint-x", Content=path.read_text(), DocumentType="Command", DocumentFormat="YAML")
+        described = ssm.describe_document(Name="stillpoint-x")["Document"]
     content = yaml.safe_load(path.read_text())
     assert {p["Name"] for p in described["Parameters"]} == set(content["parameters"])
     # Schema 2.2, of a Command document.

@@ -50,7 +50,7 @@ def test_a_volume(sim, ec2):
     source = completed(ec2, ec2.create_snapshot(VolumeId=sim.volume("data"))["SnapshotId"])["SnapshotId"]
     for given in (
         {"Size": 1},
-        {"Size": 2, "SnapshotId": source, "VolumeType": "gp3", "Iops": 3500, "Throughput": 200},
+        {"Size": 8, "SnapshotId": source, "VolumeType": "gp3", "Iops": 3500, "Throughput": 200},
         {"Size": 4, "VolumeType": "io2", "Iops": 300, "Encrypted": True},
         {"Size": 1, "Encrypted": True, "KmsKeyId": KEY_HERE},
     ):

@@ -176,6 +176,7 @@ def volumes(t):
             {
                 "VolumeType": "gp3",
                 "VolumeInitializationRate": 100,
+                "Size": 8,
                 "Iops": 3500,
                 "Throughput": 200,
                 "TagSpecifications": tags("volume", Name="new"),
@@ -203,7 +204,10 @@ def volumes(t):
 def volume_copies(t):
     ids = []
     for name, more in (
-        ("data", {"VolumeType": "gp3", "Iops": 3500, "Throughput": 200, "TagSpecifications": tags("volume", Of="data")}),
+        (
+            "data",
+            {"VolumeType": "gp3", "Size": 8, "Iops": 3500, "Throughput": 200, "TagSpecifications": tags("volume", Of="data")},
+        ),
         ("log", {"ClientToken": "of-log", "Size": 2}),
     ):
         (made,) = t.here.copy_volumes(SourceVolumeId=t.sim.volume(name), **more)["Volumes"]
