@@ -17,6 +17,7 @@ mod keep;
 mod layers;
 mod lock;
 mod redis;
+mod reference;
 mod sections;
 mod shipped;
 mod values;
