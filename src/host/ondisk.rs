@@ -141,6 +141,19 @@ pub fn uuid(device: &mut (impl Read + Seek), fstype: &str) -> Option<String> {
     }
 }
 
+/// What tells a filesystem from every other one: its type, and its UUID. Of btrfs, whose devices share that, with the
+/// device's own (`dev_item.uuid` +0x10b).
+pub fn identity(device: &mut (impl Read + Seek)) -> Option<(&'static str, String)> {
+    let (fstype, uuid) =
+        ["ext4", "xfs", "btrfs", "vfat"].into_iter().find_map(|t| Some((t, uuid(device, t)?)))?;
+    if fstype != "btrfs" {
+        return Some((fstype, uuid));
+    }
+    let own = block::<0x11b>(device, 64 << 10).ok()?;
+    let own = uuid::Uuid::from_slice(&own[0x10b..]).ok()?;
+    Some((fstype, format!("{uuid}, device {own}")))
+}
+
 fn ext(device: &mut (impl Read + Seek)) -> Result<[u8; 0x100]> {
     magic(block::<0x100>(device, AT_1024)?, 0x38, &[&[0x53, 0xef]])
 }
@@ -204,6 +217,19 @@ mod tests {
         assert_eq!(uuid(&mut image(&fat32), "vfat").as_deref(), Some("ABCD-1234"));
         let fat16 = [(0x36, b"FAT16   ".as_slice()), (0x27, &[0x34, 0x12, 0xcd, 0xab]), (510, &[0x55, 0xaa])];
         assert_eq!(uuid(&mut image(&fat16), "vfat").as_deref(), Some("ABCD-1234"));
+    }
+
+    #[test]
+    fn devices_of_one_btrfs_are_told_apart() {
+        let of = |own: &[u8; 16]| {
+            let parts: [(usize, &[u8]); 3] = [(0x1_0040, b"_BHRfS_M"), (0x1_0020, &ID), (0x1_010b, own)];
+            identity(&mut image(&parts)).unwrap()
+        };
+        let first = of(&[1; 16]);
+        assert_eq!(first, ("btrfs", format!("{TEXT}, device 01010101-0101-0101-0101-010101010101")));
+        assert_ne!(first, of(&[2; 16]));
+        assert_eq!(identity(&mut image(&[(0, b"XFSB"), (32, &ID)])), Some(("xfs", TEXT.to_owned())));
+        assert_eq!(identity(&mut image(&[])), None);
     }
 
     #[test]

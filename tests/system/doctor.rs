@@ -340,3 +340,29 @@ fn what_other_tools_have_of_the_volumes_is_said() {
         assert!(!said.contains("usually"), "{said}");
     }
 }
+
+/// A copy of a volume beside its original, until it has a UUID of its own.
+#[test]
+fn a_filesystem_that_is_on_two_disks_is_told() {
+    let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs), ("c", Fs::Ext4)]);
+    let finding = || {
+        let report = rig.run(&["doctor", "-o", "json"]).record();
+        let all = report["findings"].as_array().unwrap().clone();
+        let of: Vec<Value> = all.into_iter().filter(|f| f["id"] == "doubled-uuid").collect();
+        assert_eq!(of.len(), 1, "{of:?}");
+        of[0].clone()
+    };
+    assert_eq!(finding()["severity"], "ok");
+    sh("umount", &[rig.mount("c").to_str().unwrap()]);
+    let (from, to) = (format!("if={}", rig.device("a")), format!("of={}", rig.device("c")));
+    sh("dd", &[&from, &to, "bs=1M", "count=2", "conv=fsync", "status=none"]);
+    let told = finding();
+    assert_eq!(told["severity"], "warning", "{told}");
+    for name in ["a", "c"] {
+        assert!(told["where"].as_array().unwrap().contains(&rig.id(name).into()), "{told}");
+    }
+    assert!(told["remedy"].as_str().unwrap().contains("tune2fs -U random"), "{told}");
+    // A restore of this host that has made one of them takes it back.
+    sh("mkfs.ext4", &["-q", "-F", &rig.device("c")]);
+    assert_eq!(finding()["severity"], "ok");
+}

@@ -294,3 +294,51 @@ fn a_disk_is_claimed_until_it_goes() {
     run.end().exits(0);
     assert_eq!(content(&space, &BOTH), OLD);
 }
+
+/// A tag that says that a volume is replaced, on one that is in place, would be in the way of older restores.
+#[test]
+fn a_mark_that_ec2_does_not_take_off_is_said_and_taken_off_later() {
+    let (space, set) = two();
+    let id = done(&space, &set);
+    let old = replaced(&space);
+    assert_eq!(old.len(), 2);
+    let denied = ["faults", "add", "--action", "DeleteTags", "--kind"];
+    let fault = space.rig.sim(&[&denied[..], &DENIED].concat());
+    let back = restore(&space, &["--undo", &id]);
+    back.exits(11)
+        .says("still with the tag stillpoint:replaced-by")
+        .says("aws ec2 delete-tags --region us-east-1");
+    old.iter().for_each(|volume| drop(back.says(volume)));
+    assert_eq!((content(&space, &BOTH), replaced(&space)), (NEW.map(str::to_owned).to_vec(), old));
+    assert!(!fault.is_empty());
+    space.rig.sim(&["faults", "clear"]);
+    restore(&space, &["--undo", &id]).exits(0).says("nothing is left");
+    assert!(replaced(&space).is_empty(), "the mark is off before it is forgotten");
+    // The other way, it is put on by --continue.
+    space.rig.sim(&[&["faults", "add", "--action", "CreateTags", "--kind"], &DENIED[..]].concat());
+    let id = done(&space, &set);
+    assert!(replaced(&space).is_empty());
+    space.rig.sim(&["faults", "clear"]);
+    restore(&space, &["--continue", &id]).exits(0);
+    assert_eq!(replaced(&space).len(), 2);
+}
+
+/// What would stand in the way is told by a dry run as by the real one.
+#[test]
+fn a_dry_run_of_the_way_back_looks_at_what_the_real_one_looks_at() {
+    let (space, set) = two();
+    let id = done(&space, &set);
+    let now = attached(&space);
+    restore(&space, &["--undo", &id, "-n"]).exits(0).says("would be put back as");
+    let holder = space.background(&format!("cd {}; echo ready; exec cat", space.at("a")));
+    restore(&space, &["--undo", &id, "-n"]).exits(11).says("cannot unmount").says("working directory");
+    drop(holder);
+    await_some("nobody is there", || (restore(&space, &["--undo", &id, "-n"]).code == Some(0)).then_some(()));
+    let old = replaced(&space).into_iter().next().unwrap();
+    space.rig.sim(&["call", "DeleteVolume", &format!("VolumeId={old}")]);
+    for dry in [&["-n"][..], &[]] {
+        let refused = restore(&space, &[&["--undo", &id], dry].concat());
+        refused.exits(11).says(&format!("{old} does not exist any more"));
+    }
+    assert_eq!((content(&space, &BOTH), attached(&space)), (OLD.map(str::to_owned).to_vec(), now));
+}

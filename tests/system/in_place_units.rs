@@ -105,3 +105,146 @@ fn who_writes_to_a_disk_without_a_mount_is_named_before_anything_is_touched() {
         done.err.contains("is restored in place").then_some(())
     });
 }
+
+/// Nothing starts what was stopped, until everything is mounted: it is masked, in /run, and only then started.
+#[test]
+fn what_was_stopped_is_masked_until_everything_is_mounted() {
+    let (space, set) = two();
+    space.with_systemctl(&[("db.service", "active"), ("db.timer", "active"), ("idle.service", "inactive")]);
+    std::fs::write(space.path("triggers/db.service"), "db.timer").unwrap();
+    let run = ["restore", &set, "--in-place", "--stop-unit", "db.service", "--stop-unit", "idle.service"];
+    let all = ["db.service", "db.timer", "idle.service"];
+    let hold = ["faults", "add", "--action", "DetachVolume", "--call", "1", "--kind", "hold-before"];
+    let held = space.rig.sim(&hold).trim().to_owned();
+    let running = space.spawn(&run);
+    space.rig.sim(&["faults", "wait", &held]);
+    let (now, told) = space.masks();
+    assert_eq!((&now[..], &told[..]), (&all.map(str::to_owned)[..], &all.map(|u| format!("mask {u}"))[..]));
+    let start = |unit: &str| space.try_sh(&format!("/usr/local/sbin/systemctl start {unit}"));
+    assert!(start("db.service").unwrap_err().contains("is masked"));
+    assert!(
+        start("idle.service").unwrap_err().contains("is masked"),
+        "nobody starts what did not run either"
+    );
+    space.rig.sim(&["faults", "release", &held]);
+    running.end().exits(0);
+    assert_eq!(space.masks().0, [""; 0]);
+    assert_eq!(space.told(), ["stop db.timer", "stop db.service", "start db.service", "start db.timer"]);
+
+    // Killed in the middle, they stay so until it goes on or back.
+    let held = space.rig.sim(&hold).trim().to_owned();
+    let killed = space.spawn(&run);
+    space.rig.sim(&["faults", "wait", &held]);
+    killed.signal(nix::sys::signal::Signal::SIGKILL);
+    killed.end();
+    space.rig.sim(&["faults", "clear"]);
+    assert_eq!(space.masks().0, all);
+    let id = listed(&space).iter().map(|r| r["id"].as_str().unwrap().to_owned()).max().unwrap();
+    restore(&space, &["--clean-up"]).exits(11).says(&format!("--continue {id}"));
+    assert_eq!(space.masks().0, all, "which volumes they would start on is not known");
+    restore(&space, &["--continue", &id]).exits(0);
+    assert_eq!(space.masks().0, [""; 0]);
+    assert_eq!(content(&space, &BOTH), OLD);
+}
+
+/// Killed before anything was unmounted, the units can be started again: the timer does it, or --undo.
+#[test]
+fn units_of_one_that_was_killed_before_anything_went_run_again() {
+    let (space, set) = two();
+    space.with_systemctl(&[("db.service", "active")]);
+    let gate = "touch waiting; while [ -e waiting ]; do sleep 0.1; done\n";
+    std::fs::write(space.path("stopping/mask-db.service"), gate).unwrap();
+    let run = space.spawn(&["restore", &set, "--in-place", "--stop-unit", "db.service"]);
+    await_some("the mask", || space.path("waiting").exists().then_some(()));
+    run.signal(nix::sys::signal::Signal::SIGKILL);
+    run.end();
+    std::fs::remove_file(space.path("stopping/mask-db.service")).unwrap();
+    std::fs::remove_file(space.path("waiting")).unwrap();
+    assert_eq!(
+        (space.masks().0, space.told()),
+        (vec!["db.service".to_owned()], vec!["stop db.service".to_owned()])
+    );
+    restore(&space, &["--clean-up", "--dry-run"]).exits(0).says("has left units stopped");
+    assert_eq!(space.masks().0, ["db.service"]);
+    restore(&space, &["--clean-up"]).exits(0).says("they are started");
+    assert_eq!(space.told(), ["stop db.service", "start db.service"]);
+    assert!(space.masks().0.is_empty());
+    restore(&space, &["--clean-up"]).exits(0);
+    assert_eq!(space.told().len(), 2, "once");
+    assert_eq!(content(&space, &BOTH), NEW);
+    let id = listed(&space)[0]["id"].as_str().unwrap().to_owned();
+    restore(&space, &["--undo", &id]).exits(0).says("nothing is left");
+}
+
+/// A unit file in /etc counts more than a mask in /run/systemd/system, and less than one in system.control.
+#[test]
+fn a_unit_of_etc_is_masked_where_systemd_heeds_it_or_that_is_said() {
+    let (space, set) = two();
+    space.with_systemctl(&[("db.service", "active")]);
+    std::fs::write(space.path("etc/db.service"), "").unwrap();
+    let run = ["restore", &set, "--in-place", "--stop-unit", "db.service", "-o", "json"];
+    // Without systemd, nothing reads such a folder.
+    let done = space.run(&run).exits(0).says("db.service is not kept from being started meanwhile").record();
+    restore(&space, &["--undo", done["restores"][0]["id"].as_str().unwrap()]).exits(0);
+    space.sh("mount -t tmpfs stillpoint-test /run/systemd; mkdir /run/systemd/system");
+    let hold = ["faults", "add", "--action", "DetachVolume", "--call", "1", "--kind", "hold-before"];
+    let held = space.rig.sim(&hold).trim().to_owned();
+    let running = space.spawn(&run);
+    space.rig.sim(&["faults", "wait", &held]);
+    let link = "/run/systemd/system.control/db.service";
+    assert_eq!(space.sh(&format!("readlink {link}")), "/dev/null\n");
+    assert!(space.try_sh("/usr/local/sbin/systemctl start db.service").unwrap_err().contains("is masked"));
+    space.rig.sim(&["faults", "release", &held]);
+    let ended = running.end();
+    ended.exits(0);
+    assert!(!ended.err.contains("is not kept"), "{}", ended.err);
+    assert!(space.try_sh(&format!("test -L {link}")).is_err(), "the mask is taken off");
+    assert!(space.masks().0.is_empty());
+}
+
+/// Whoever reads a disk would read errors, or the other volume.
+#[test]
+fn who_only_reads_a_disk_is_named_too() {
+    let (space, set) = two();
+    let device = space.rig.device("b");
+    let reader = space.background(&format!("exec 3<{device}; echo ready; exec cat"));
+    let refused = restore(&space, &[&set, "--in-place"]);
+    refused.exits(78).says(&format!("has {device} open")).says("nothing was touched");
+    assert!(!refused.err.contains("open for writing"), "{}", refused.err);
+    assert!(space.rig.calls("CreateVolume").is_empty());
+    drop(reader);
+    await_some("nobody reads", || {
+        restore(&space, &[&*set, "--in-place"]).err.contains("is restored in place").then_some(())
+    });
+}
+
+/// A mount of another namespace is named, where nothing is mounted of it here.
+#[test]
+fn a_mount_of_another_namespace_is_named_with_its_process() {
+    let (space, set) = two();
+    let elsewhere = space.background("exec unshare -m --propagation private sh -c 'echo ready; exec cat'");
+    space.sh(&format!("umount {}", space.at("b")));
+    let refused = restore(&space, &[&set, "--in-place"]);
+    refused.exits(78).says(&format!("is mounted on {} in the mount namespace of", space.at("b")));
+    assert!(space.rig.calls("CreateVolume").is_empty());
+    drop(elsewhere);
+}
+
+/// Nobody has a swap file open, and umount only says that it is busy.
+#[test]
+fn a_swap_file_on_what_would_go_is_refused_before_anything_is_touched() {
+    let (space, set) = two();
+    let file = format!("{}/swap", space.at("a"));
+    space.sh(&format!(
+        "dd if=/dev/zero of={file} bs=1M count=4 status=none; chmod 600 {file}; mkswap -q {file}"
+    ));
+    if let Err(why) = space.try_sh(&format!("swapon {file}")) {
+        eprintln!("\n*** NOT TESTED: swapon: {why} ***\n");
+        return;
+    }
+    let refused = restore(&space, &[&set, "--in-place"]);
+    let off = space.try_sh(&format!("swapoff {file}"));
+    refused.exits(78).says(&format!("{file} is used as swap")).says("swapoff");
+    off.unwrap();
+    assert!(space.rig.calls("CreateVolume").is_empty());
+}

@@ -51,6 +51,14 @@ fn looked_up(root: &Path, question: &Question) -> Answer {
         Question::Superblock { dev, name, fstype, source, .. } => {
             superblock(root, *dev, name, source, fstype)
         }
+        Question::Identity { dev, name } => {
+            let likely = [PathBuf::from("/dev").join(name)];
+            let identity = |mut file: File| {
+                let found = ondisk::identity(&mut file);
+                Answer::Identity(found.map(|(fstype, uuid)| (fstype.to_owned(), uuid)))
+            };
+            device(root, *dev, &likely).map_or_else(failed, identity)
+        }
         Question::Automount { mount, at } => {
             automount::trigger(*mount, at).map_or_else(failed, |()| Answer::Mounted)
         }
