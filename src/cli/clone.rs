@@ -13,11 +13,11 @@ use nix::sys::signal::Signal;
 use self::kept::OfKept;
 use super::refused::{self, Command, disk};
 use super::start::{Ready, end, environment, listen, prepare_process};
+use super::type_and_speed::TypeAndSpeed;
 use super::{Choice, Global, Output, print, print_document, say};
 use crate::config::Loaded;
 use crate::ec2::clones::{Clones as _, IN_PROGRESS};
 use crate::ec2::repeat::Repeating;
-use crate::ec2::volume_type::{Instead, TYPES};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::ids::RunId;
@@ -37,15 +37,8 @@ pub(super) struct Clone {
     /// How many copies of volumes EC2 has in progress in this Region at most: 5, unless the quota was raised.
     #[arg(long, value_name = "N", default_value_t = IN_PROGRESS)]
     most_copies: usize,
-    /// The type of the clones [default: what each volume has].
-    #[arg(long = "type", value_name = "TYPE", value_parser = clap::builder::PossibleValuesParser::new(TYPES))]
-    volume_type: Option<String>,
-    /// Their provisioned IOPS.
-    #[arg(long, value_parser = clap::value_parser!(i32).range(100..=256_000))]
-    iops: Option<i32>,
-    /// Their provisioned throughput in MiB/s.
-    #[arg(long, value_parser = clap::value_parser!(i32).range(125..=2_000))]
-    throughput: Option<i32>,
+    #[command(flatten)]
+    speed: TypeAndSpeed,
     /// A larger clone: of this volume, or of the one that this filesystem is on, in GiB; can be repeated. What is on it
     /// keeps its size.
     #[arg(long, value_name = "VOLUME|PATH=GIB", value_parser = size::read)]
@@ -122,9 +115,7 @@ impl Clone {
     }
 
     fn asked(&self) -> Asked {
-        let kind = self.volume_type.clone();
-        let instead = Instead { kind, iops: self.iops, throughput: self.throughput };
-        Asked { instead, sizes: self.size.clone() }
+        Asked { instead: self.speed.instead(), sizes: self.size.clone() }
     }
 
     /// Prints the plan, and checks the permission and the limits.

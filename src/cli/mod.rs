@@ -38,6 +38,7 @@ mod tests;
 mod thaw;
 mod tier;
 mod told;
+mod type_and_speed;
 mod verify;
 mod wait;
 
@@ -265,11 +266,9 @@ pub fn main() -> std::process::ExitCode {
         Err(e) => return fail(&Error::new(Exit::Bug, format!("cannot start the runtime: {e}"))),
     };
     let ended = runtime.block_on(async {
-        if let Command::Before(command) = &cli.command {
-            return command.run(&cli.global).await;
-        }
         let ended = match &cli.command {
-            Command::Before(_) => Ok(Exit::Ok),
+            // Its status is that of the command that it runs.
+            Command::Before(command) => return command.run(&cli.global).await,
             Command::Snapshot(command) => command.run(&cli.global).await,
             Command::Clone(command) => command.run(&cli.global).await,
             Command::Plan(command) => command.run(&cli.global).await,

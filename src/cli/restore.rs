@@ -28,11 +28,11 @@ use self::root::OfRoot;
 use self::warming::Warming;
 use super::sets::{Account, SetName, alone, set_name};
 use super::start::{end, listen};
+use super::type_and_speed::TypeAndSpeed;
 use super::{Global, Output, absolute, print, print_document, say};
 use crate::clock::System;
 use crate::config;
 use crate::ec2::repeat::Repeating;
-use crate::ec2::volume_type::TYPES;
 use crate::ec2::volumes::Volumes as _;
 use crate::error::Error;
 use crate::exit::Exit;
@@ -89,15 +89,8 @@ pub(super) struct Restore {
     /// The Availability Zone to make them in [default: this instance's].
     #[arg(long, value_name = "ZONE", value_parser = zone)]
     az: Option<String>,
-    /// The type of the new volumes [default: what each volume had].
-    #[arg(long = "type", value_name = "TYPE", value_parser = clap::builder::PossibleValuesParser::new(TYPES))]
-    volume_type: Option<String>,
-    /// Their provisioned IOPS.
-    #[arg(long, value_parser = clap::value_parser!(i32).range(100..=256_000))]
-    iops: Option<i32>,
-    /// Their provisioned throughput in MiB/s.
-    #[arg(long, value_parser = clap::value_parser!(i32).range(125..=2_000))]
-    throughput: Option<i32>,
+    #[command(flatten)]
+    speed: TypeAndSpeed,
     /// A larger volume: of the one that this volume or this filesystem was on, in GiB; can be repeated.
     #[arg(long, value_name = "VOLUME|PATH=GIB", value_parser = size::read)]
     size: Vec<size::Size>,
@@ -246,9 +239,7 @@ impl Restore {
             mounts,
             read_only: self.read_only,
             zone,
-            volume_type: self.volume_type.clone(),
-            iops: self.iops,
-            throughput: self.throughput,
+            instead: self.speed.instead(),
             key: self.key.clone(),
             initialization_rate: self.init_rate,
             until: self.lasts.map(|lasts| {

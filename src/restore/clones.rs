@@ -10,6 +10,7 @@ use super::plan::{
 };
 use super::stack::planned::StackPlan;
 use crate::ec2::clones::{CloneView, Clones};
+use crate::ec2::volume_type::Instead;
 use crate::ec2::volumes::{VolumeView, Volumes, Which};
 use crate::ec2::{Ec2Error, repeat::Repeating};
 use crate::ids::{RunId, VolumeId};
@@ -57,8 +58,7 @@ pub fn plan(
     host: &Host,
     asked: &Asked,
 ) -> Result<RestorePlan, Refusal> {
-    let faster = asked.volume_type.is_some() || asked.iops.is_some() || asked.throughput.is_some();
-    if faster || asked.key.is_some() || asked.initialization_rate.is_some() {
+    if asked.instead != Instead::default() || asked.key.is_some() || asked.initialization_rate.is_some() {
         return no(
             format!("{run} is of clones, which are there already"),
             "leave --type, --key and the like out: `clone` has --type, --iops and --throughput",

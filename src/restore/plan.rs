@@ -62,12 +62,8 @@ pub struct Asked {
     pub read_only: bool,
     /// The zone; none for the host's.
     pub zone: Option<String>,
-    /// Instead of the type that the volume had.
-    pub volume_type: Option<String>,
-    /// Instead of its IOPS.
-    pub iops: Option<i32>,
-    /// Instead of its throughput.
-    pub throughput: Option<i32>,
+    /// In the place of the type and speed that each volume had.
+    pub instead: Instead,
     /// The key to encrypt with; none for the snapshot's.
     pub key: Option<String>,
     /// See [`VolumeRequest::initialization_rate`].
@@ -426,7 +422,7 @@ fn planned_volume(
     host: Option<&Host>,
     asked: &Asked,
 ) -> Result<PlannedVolume, Refusal> {
-    let kind = asked.volume_type.as_deref().unwrap_or(&volume.volume_type);
+    let kind = asked.instead.kind.as_deref().unwrap_or(&volume.volume_type);
     if !TYPES.contains(&kind) {
         return no(
             format!("{} was of the type {}, which is not known", volume.id, printable(kind)),
@@ -435,8 +431,7 @@ fn planned_volume(
     }
     let had =
         Performance { kind: volume.volume_type.clone(), iops: volume.iops, throughput: volume.throughput };
-    let instead = Instead { kind: asked.volume_type.clone(), iops: asked.iops, throughput: asked.throughput };
-    let Performance { kind, iops, throughput } = had.with(&instead, volume.id.as_str())?;
+    let Performance { kind, iops, throughput } = had.with(&asked.instead, volume.id.as_str())?;
     let mut tags = vec![
         (RESTORE_TAG.to_owned(), id.to_string()),
         (RESTORE_OF_TAG.to_owned(), set.id.to_string()),

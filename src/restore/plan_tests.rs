@@ -66,9 +66,7 @@ fn asked() -> Asked {
         mounts: vec![],
         read_only: false,
         zone: None,
-        volume_type: None,
-        iops: None,
-        throughput: None,
+        instead: Instead::default(),
         key: None,
         initialization_rate: None,
         until: None,
@@ -106,13 +104,16 @@ fn volumes_are_as_they_were_and_carry_what_says_whose_they_are() {
         "the same call makes the same volume"
     );
     // Another type has nothing of the old one's.
-    let cheap = Asked { volume_type: Some("st1".into()), ..asked() };
+    let cheap = Asked { instead: Instead { kind: Some("st1".into()), ..Instead::default() }, ..asked() };
     let plan = planned(&set, |_| {}, Some(&host(&[])), &cheap).unwrap();
     assert!(plan.volumes.iter().all(|v| v.iops.is_none() && v.throughput.is_none()));
     // What EC2 would refuse is not left out in silence.
-    let slow = Asked { volume_type: Some("gp2".into()), iops: Some(4000), ..asked() };
+    let slow = Asked {
+        instead: Instead { kind: Some("gp2".into()), iops: Some(4000), ..Instead::default() },
+        ..asked()
+    };
     assert!(planned(&set, |_| {}, Some(&host(&[])), &slow).unwrap_err().contains("no IOPS can be asked for"));
-    let narrow = Asked { throughput: Some(1001), ..asked() };
+    let narrow = Asked { instead: Instead { throughput: Some(1001), ..Instead::default() }, ..asked() };
     assert!(
         planned(&set, |_| {}, Some(&host(&[])), &narrow).unwrap_err().contains("1001 MiB/s need 4004 IOPS")
     );
@@ -231,7 +232,8 @@ fn what_cannot_be_restored_is_refused_before_anything_is_made() {
     assert!(refused(&whole, as_it_is, Some(&shared), &asked()).contains("can have 4 attachments"));
     let room = Host { limit: limit(4, true, 0), ..here.clone() };
     assert!(planned(&whole, |_| {}, Some(&room), &asked()).is_ok());
-    let provisioned = Asked { volume_type: Some("io2".into()), ..asked() };
+    let provisioned =
+        Asked { instead: Instead { kind: Some("io2".into()), ..Instead::default() }, ..asked() };
     assert!(refused(&whole, as_it_is, Some(&here), &provisioned).contains("needs IOPS"));
 }
 

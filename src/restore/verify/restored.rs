@@ -29,6 +29,7 @@ use super::{Finding, Verdict, probe};
 use crate::clock::Clock;
 use crate::config::settings::Check;
 use crate::ec2::TaggedSnapshot;
+use crate::ec2::volume_type::Instead;
 use crate::ec2::volumes::Volumes;
 use crate::host::block::BlockDevice;
 use crate::host::{device, kernel};
@@ -94,9 +95,7 @@ pub fn planned(
         // What is put together gets names of its own, also where nothing else is written to it.
         read_only: false,
         zone: None,
-        volume_type: Some(kind.to_owned()),
-        iops: None,
-        throughput: None,
+        instead: Instead { kind: Some(kind.to_owned()), ..Instead::default() },
         key: None,
         initialization_rate: volume.initialization_rate,
         until: Some(until()),

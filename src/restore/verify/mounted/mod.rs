@@ -38,6 +38,7 @@ use crate::clock::Clock;
 use crate::config::settings::Check;
 use crate::ec2::direct::Direct;
 use crate::ec2::repeat::Repeating;
+use crate::ec2::volume_type::Instead;
 use crate::host::cgroup::{self, Room};
 use crate::host::memory;
 use crate::ids::RunId;
@@ -71,9 +72,7 @@ pub fn planned(layout: &Layout) -> Planned {
         mounts: Vec::new(),
         read_only: true,
         zone: None,
-        volume_type: None,
-        iops: None,
-        throughput: None,
+        instead: Instead::default(),
         key: None,
         initialization_rate: None,
         until: None,

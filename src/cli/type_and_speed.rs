@@ -1,0 +1,27 @@
+//! The options of commands that make volumes of others: which type, how fast.
+//!
+//! In: options. Out: an [`Instead`]. Must never: judge what fits together: [`crate::ec2::volume_type`] does.
+
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+
+use crate::ec2::volume_type::{Instead, TYPES};
+
+#[derive(Debug, Args)]
+pub(super) struct TypeAndSpeed {
+    /// The type of the new volumes [default: what each volume had].
+    #[arg(long = "type", value_name = "TYPE", value_parser = PossibleValuesParser::new(TYPES))]
+    volume_type: Option<String>,
+    /// Their provisioned IOPS.
+    #[arg(long, value_parser = clap::value_parser!(i32).range(100..=256_000))]
+    iops: Option<i32>,
+    /// Their provisioned throughput in MiB/s.
+    #[arg(long, value_parser = clap::value_parser!(i32).range(125..=2_000))]
+    throughput: Option<i32>,
+}
+
+impl TypeAndSpeed {
+    pub(super) fn instead(&self) -> Instead {
+        Instead { kind: self.volume_type.clone(), iops: self.iops, throughput: self.throughput }
+    }
+}
