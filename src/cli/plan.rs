@@ -71,11 +71,7 @@ pub(super) async fn show(loaded: &Loaded, output: Output) -> Result<Exit, Error>
 async fn show_group(group: &GroupSettings) -> Result<(), Error> {
     let others: Vec<_> = group.members.iter().filter(|m| **m != group.member).cloned().collect();
     say(&format!("group {}: as {}, at one instant with {}", group.name, group.member, others.join(", ")));
-    let probed = super::engine(group)?.probe().await;
-    let said = probed.map_err(|e| {
-        let broken = Broken::Engine(e);
-        Error::new(broken.exit(), broken.to_string()).hint(broken.hint())
-    })?;
+    let said = super::engine(group)?.probe().await.map_err(Broken::Engine)?;
     say(&format!("permission checked by a transaction that changes nothing: etcd at {said}"));
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::engine::{EngineError, Raw, Read, Version};
 use super::entry::{Entry, Epoch, Phase};
+use crate::error::Error;
 use crate::exit::Exit;
 use crate::ids::RunId;
 
@@ -68,6 +69,14 @@ impl Broken {
             Self::Unreadable { .. } => "every member needs the same version of stillpoint",
             _ => "the log of that host says why; the next run of all members is a new try",
         }
+    }
+}
+
+/// The refusal of a command before anything is touched.
+impl From<Broken> for Error {
+    fn from(broken: Broken) -> Self {
+        let hint = broken.hint();
+        Self::new(broken.exit(), broken).hint(hint)
     }
 }
 

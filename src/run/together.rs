@@ -94,10 +94,10 @@ impl Together {
     ) -> Result<(), Error> {
         env.at(Step::AllHere);
         let probed = self.engine.probe().await;
-        tracing::debug!("group {}: {}", self.settings.name, probed.map_err(|e| refused(&Broken::Engine(e)))?);
+        tracing::debug!("group {}: {}", self.settings.name, probed.map_err(Broken::Engine)?);
         let identity = &job.facts.identity;
         let gathered = Session::gather(Arc::clone(&self.engine), &self.settings, &job.run, identity).await;
-        let session = gathered.map_err(|broken| refused(&broken))?;
+        let session = gathered?;
         crate::sets::group::tag_epoch(&mut request.tags, session.epoch());
         self.session = Some(session);
         Ok(())
@@ -270,11 +270,6 @@ impl Together {
             session.end();
         }
     }
-}
-
-/// The refusal of a run before anything is touched.
-fn refused(broken: &Broken) -> Error {
-    Error::new(broken.exit(), broken.to_string()).hint(broken.hint())
 }
 
 impl From<Broken> for Failure {
