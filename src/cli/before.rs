@@ -91,8 +91,7 @@ impl Before {
         let mut relay =
             Relay::listen().map_err(|e| Error::new(Exit::Bug, format!("cannot catch signals: {e}")))?;
         if self.dry_run {
-            let status = self.snapshot(global, &what, Stdio::inherit())?.wait().await;
-            let status = status.map_err(|e| not_started(OsStr::new(OWN_PROGRAM), &e))?;
+            let status = relay.wait(&mut self.snapshot(global, &what, Stdio::inherit())?).await;
             if status.success() && !self.command.is_empty() {
                 say(&format!("then: {}", before::line(&self.command)));
             }
@@ -132,8 +131,8 @@ impl Before {
         say(&format!("running {line}"));
         let started = Command::new(word).args(arguments).spawn();
         let mut child = started.map_err(|e| not_started(word, &e))?;
-        let ended = Ended::now(relay.wait(&mut child).await);
-        let status = ended.exit_status();
+        let status = relay.wait(&mut child).await;
+        let (ended, status) = (Ended::now(status), code(status));
         say(&format!("{line} {ended}"));
         let Some(taken) = taken else { return Ok(status) };
         let tagged = tag(global, plan, taken, &ended).await;
@@ -249,7 +248,7 @@ fn words(bytes: &[u8]) -> Vec<OsString> {
 /// Can this command be started? Looked at before a set is taken for nothing; execve(2) has the last word.
 fn findable(word: &OsStr) -> Result<(), Error> {
     let runs = |path: &Path| path.is_file() && access(path, AccessFlags::X_OK).is_ok();
-    let found = if Path::new(word).components().count() > 1 || word.as_encoded_bytes().contains(&b'/') {
+    let found = if word.as_encoded_bytes().contains(&b'/') {
         runs(Path::new(word))
     } else {
         let path = std::env::var_os("PATH").unwrap_or_else(|| crate::host::process::SEARCH_PATH.into());
@@ -266,9 +265,10 @@ fn not_started(program: &OsStr, e: &std::io::Error) -> Error {
     Error::new(Exit::Bug, format!("cannot start {}: {e}", Path::new(program).display()))
 }
 
-/// As a shell says it.
+/// As a shell has it in `$?`.
 fn code(status: ExitStatus) -> u8 {
-    Ended::now(status).exit_status()
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
 }
 
 #[cfg(test)]
@@ -279,6 +279,13 @@ mod tests {
     fn a_process_says_its_words_with_zeros() {
         assert_eq!(before::line(&words(b"apt\0install\0a b\0")), "apt install 'a b'");
         assert_eq!(before::line(&words(b"apt\0\0")), "apt ''");
+    }
+
+    #[test]
+    fn how_it_ended_is_told_as_a_shell_does() {
+        for (raw, told) in [(0, 0), (100 << 8, 100), (9, 137), (35, 163)] {
+            assert_eq!(code(ExitStatus::from_raw(raw)), told);
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! In: every snapshot of these volumes. Out: findings, none of them a problem. Must never: take a set of stillpoint's for
 //! another tool's, or say anything of what was not looked at.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -35,13 +35,16 @@ fn maker(snapshot: &TaggedSnapshot) -> Option<&'static str> {
 #[must_use]
 pub fn others(plan: &Plan, snapshots: &[TaggedSnapshot]) -> Vec<Finding> {
     let of_plan = |s: &&TaggedSnapshot| plan.volumes.iter().any(|v| v.id == s.view.volume);
-    let makers: BTreeSet<&str> = snapshots.iter().filter(of_plan).filter_map(maker).collect();
+    let mut makers: BTreeMap<&str, Vec<&TaggedSnapshot>> = BTreeMap::new();
+    for snapshot in snapshots.iter().filter(of_plan) {
+        if let Some(who) = maker(snapshot) {
+            makers.entry(who).or_default().push(snapshot);
+        }
+    }
     if makers.is_empty() {
         return vec![Finding::ok(ID, "nobody else has snapshots of these volumes")];
     }
-    let of_maker = |who: &'static str| {
-        let its: Vec<&TaggedSnapshot> =
-            snapshots.iter().filter(of_plan).filter(|s| maker(s) == Some(who)).collect();
+    let of_maker = |(who, its): (&str, Vec<&TaggedSnapshot>)| {
         let volumes: BTreeSet<&str> = its.iter().map(|s| s.view.volume.as_str()).collect();
         let times: Vec<Timestamp> = its.iter().filter_map(|s| s.view.started).collect();
         let pending = its.iter().filter(|s| s.view.state == "pending").count();

@@ -18,8 +18,7 @@ use jiff::Timestamp;
 use nix::sys::signal::Signal;
 use serde::Serialize;
 
-use super::spread::MAX_VALUE;
-use super::tags::Tag;
+use super::spread::{MAX_VALUE, Tag};
 use crate::path_encoding::printable;
 
 /// The command.
@@ -66,17 +65,6 @@ impl Ended {
     pub(crate) fn said(status: Option<u8>) -> Self {
         let status = status.map_or_else(|| UNKNOWN.to_owned(), |code| code.to_string());
         Self { status, at: Timestamp::now() }
-    }
-
-    /// As a shell has it in `$?`.
-    #[must_use]
-    pub(crate) fn exit_status(&self) -> u8 {
-        let of_signal = || {
-            let named = self.status.parse::<Signal>().ok().map(|s| s as i32);
-            let number = named.or_else(|| self.status.strip_prefix("signal-")?.parse().ok())?;
-            u8::try_from(128 + number).ok()
-        };
-        self.status.parse().ok().or_else(of_signal).unwrap_or(1)
     }
 
     /// The tag.
@@ -186,15 +174,14 @@ mod tests {
 
     #[test]
     fn how_it_ended_is_read_as_it_was_written_and_nothing_else_is() {
-        for (status, text, code) in [
-            (ExitStatus::from_raw(0), "ended with 0", 0),
-            (ExitStatus::from_raw(100 << 8), "ended with 100", 100),
-            (ExitStatus::from_raw(9), "was killed by SIGKILL", 137),
-            (ExitStatus::from_raw(35), "was killed by signal-35", 163),
+        for (status, text) in [
+            (ExitStatus::from_raw(0), "ended with 0"),
+            (ExitStatus::from_raw(100 << 8), "ended with 100"),
+            (ExitStatus::from_raw(9), "was killed by SIGKILL"),
+            (ExitStatus::from_raw(35), "was killed by signal-35"),
         ] {
             let ended = Ended::now(status);
             assert_eq!(ended.to_string(), text);
-            assert_eq!(ended.exit_status(), code);
             let read = Ended::read(&ended.tag().1).unwrap();
             assert_eq!(read.status, ended.status);
             assert!((read.at.as_second() - ended.at.as_second()).abs() <= 1);
