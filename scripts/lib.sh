@@ -77,6 +77,19 @@ need_packages() {
     die "apt could not install ${missing[*]}"
 }
 
+# What must be true, as a line; counts in $faults what is not.
+faults=0
+expect() { # TEXT COMMAND…
+    local text=$1
+    shift
+    if "$@"; then
+        note "ok    $text"
+    else
+        note "FAIL  $text"
+        faults=$((faults + 1))
+    fi
+}
+
 # For building, for ebs-sim, and for looking into images.
 need_tools() {
     need_packages cc:build-essential pkg-config:pkg-config curl:curl python3:python3 \

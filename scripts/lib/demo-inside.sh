@@ -8,7 +8,6 @@ here=$(dirname "$0")
 a=$work/data b=$work/log image=$work/image
 mkdir "$a" "$b" "$image"
 writer= rescue= device=
-faults=0
 
 records() { python3 "$here/records.py" "$@"; }
 sim() { "$bin/ebs-sim" "$@"; }
@@ -33,18 +32,6 @@ ended() {
 trap ended EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
-
-# What must be true, as a line; counts what is not.
-expect() { # TEXT COMMAND…
-    local text=$1
-    shift
-    if "$@"; then
-        note "ok    $text"
-    else
-        note "FAIL  $text"
-        faults=$((faults + 1))
-    fi
-}
 
 # Looks at the images of one pair of snapshots; sets journal, transactions, log_items, complaints, n_a and n_b
 # (records without replay), r_a and r_b (after replay, as a crash would be recovered from). "-" where a view

@@ -146,18 +146,3 @@ end_guest() {
         sim guest --none
     fi
 }
-
-# --- what must be true -------------------------------------------------------------------------------------
-
-faults=0
-# A line for what must be true; counts what is not.
-expect() { # TEXT COMMAND…
-    local text=$1
-    shift
-    if "$@"; then
-        note "ok    $text"
-    else
-        note "FAIL  $text"
-        faults=$((faults + 1))
-    fi
-}

@@ -7,18 +7,6 @@
 
 here=$repo/tests/packages
 program=test-packages
-faults=0
-
-expect() { # TEXT COMMAND…
-    local text=$1
-    shift
-    if "$@"; then
-        note "ok    $text"
-    else
-        note "FAIL  $text"
-        faults=$((faults + 1))
-    fi
-}
 
 # A root of its own over one of the cache: what is written there goes with $work.
 fresh() { # NAME ROOT-OF-THE-CACHE
