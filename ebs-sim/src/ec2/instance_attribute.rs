@@ -9,7 +9,7 @@ use super::iam::Need;
 use super::instances::{self, Machine};
 use super::params::Params;
 use super::volumes;
-use super::xml::{Xml, time};
+use super::xml::Xml;
 use crate::ids::{InstanceId, VolumeId};
 use crate::world::{GROUP, World};
 
@@ -157,7 +157,7 @@ impl Describe {
         let name = self.attribute.as_str();
         let ena = machine.ena.to_string();
         let value = match name {
-            "blockDeviceMapping" => return write_mapping(xml, machine),
+            "blockDeviceMapping" => return instances::write_mapping(xml, machine, false),
             "groupSet" => {
                 return xml.list(name, [GROUP], |xml, group| {
                     xml.text("groupId", group);
@@ -179,16 +179,4 @@ impl Describe {
         };
         xml.node(name, |xml| xml.text("value", value));
     }
-}
-
-fn write_mapping(xml: &mut Xml, machine: &Machine<'_>) {
-    xml.list("blockDeviceMapping", machine.attachments(), |xml, (volume, attachment)| {
-        xml.text("deviceName", &volume.device_name);
-        xml.node("ebs", |xml| {
-            xml.text("volumeId", &volume.id);
-            xml.text("status", attachment.state.mapped_name());
-            xml.text("attachTime", time(attachment.since));
-            xml.text("deleteOnTermination", attachment.delete_on_termination);
-        });
-    });
 }

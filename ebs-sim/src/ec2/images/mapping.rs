@@ -15,8 +15,25 @@ use crate::world::{Ebs, Mapped, Target, World};
 
 const TYPES: &[&str] = &["standard", "io1", "io2", "gp2", "sc1", "st1", "gp3"];
 
-fn wrong(message: impl Into<String>) -> Ec2Error {
+/// A mapping that EC2 refuses.
+pub fn wrong(message: impl Into<String>) -> Ec2Error {
     Ec2Error::new("InvalidBlockDeviceMapping", message)
+}
+
+/// The device of the entry that begins so, which none of those `seen` may be, and whether it is to be nothing.
+pub fn device(
+    params: &mut Params,
+    prefix: &str,
+    seen: &mut BTreeSet<String>,
+) -> Result<(String, bool), Ec2Error> {
+    let device = params.required(&format!("{prefix}.DeviceName"))?;
+    if !seen.insert(device.clone()) {
+        return Err(wrong(format!("The device '{device}' is used in more than one block-device mapping")));
+    }
+    let name = format!("{prefix}.NoDevice");
+    let nothing = params.any(&name);
+    params.text(&name);
+    Ok((device, nothing))
 }
 
 /// One entry as asked for.
@@ -47,14 +64,7 @@ pub fn parse(params: &mut Params) -> Result<Vec<Entry>, Ec2Error> {
     let mut seen = BTreeSet::new();
     for n in params.indexes("BlockDeviceMapping") {
         let prefix = format!("BlockDeviceMapping.{n}");
-        let device = params.required(&format!("{prefix}.DeviceName"))?;
-        if !seen.insert(device.clone()) {
-            return Err(wrong(format!(
-                "The device '{device}' is used in more than one block-device mapping"
-            )));
-        }
-        let nothing = params.any(&format!("{prefix}.NoDevice"));
-        params.text(&format!("{prefix}.NoDevice"));
+        let (device, nothing) = device(params, &prefix, &mut seen)?;
         let virtual_name = params.text(&format!("{prefix}.VirtualName"));
         let ebs = format!("{prefix}.Ebs.");
         let target = match (params.any(&ebs), virtual_name, nothing) {

@@ -8,7 +8,7 @@ mod deprecate;
 mod deregister;
 mod describe;
 mod disable;
-mod mapping;
+pub mod mapping;
 mod register;
 mod uefi;
 

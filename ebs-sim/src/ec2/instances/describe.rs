@@ -181,16 +181,7 @@ fn write(xml: &mut Xml, machine: &Machine<'_>) {
     xml.text("architecture", &machine.architecture);
     xml.text("rootDeviceType", "ebs");
     xml.text("rootDeviceName", &machine.root_device_name);
-    xml.list("blockDeviceMapping", machine.attachments(), |xml, (volume, attachment)| {
-        xml.text("deviceName", &volume.device_name);
-        xml.node("ebs", |xml| {
-            xml.text("volumeId", &volume.id);
-            xml.text("status", attachment.state.mapped_name());
-            xml.text("attachTime", time(attachment.since));
-            xml.text("deleteOnTermination", attachment.delete_on_termination);
-            xml.node("operator", |xml| xml.text("managed", false));
-        });
-    });
+    write_mapping(xml, machine, true);
     xml.text("virtualizationType", "hvm");
     xml.text("clientToken", machine.client_token());
     xml.tags(world.tags_of(machine.id.as_str()));
@@ -252,6 +243,22 @@ fn metadata_options(xml: &mut Xml, machine: &Machine<'_>) {
         xml.text("httpEndpoint", enabled(imds.enabled));
         xml.text("httpProtocolIpv6", "disabled");
         xml.text("instanceMetadataTags", enabled(imds.instance_tags));
+    });
+}
+
+/// The volumes of an instance; whether who manages them is shown, too, differs between answers.
+pub fn write_mapping(xml: &mut Xml, machine: &Machine<'_>, operator: bool) {
+    xml.list("blockDeviceMapping", machine.attachments(), |xml, (volume, attachment)| {
+        xml.text("deviceName", &volume.device_name);
+        xml.node("ebs", |xml| {
+            xml.text("volumeId", &volume.id);
+            xml.text("status", attachment.state.mapped_name());
+            xml.text("attachTime", time(attachment.since));
+            xml.text("deleteOnTermination", attachment.delete_on_termination);
+            if operator {
+                xml.node("operator", |xml| xml.text("managed", false));
+            }
+        });
     });
 }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::super::error::Ec2Error;
+use super::super::images::mapping::{device, wrong};
 use super::super::params::Params;
 use super::super::snapshots;
 use super::super::volumes::{Type, check_rate};
@@ -14,10 +15,6 @@ use crate::units::GIB;
 use crate::world::{Ami, Ebs, Snapshot, World, attachment_point};
 
 const TYPES: &[&str] = &["standard", "io1", "io2", "gp2", "sc1", "st1", "gp3"];
-
-fn wrong(message: impl Into<String>) -> Ec2Error {
-    Ec2Error::new("InvalidBlockDeviceMapping", message)
-}
 
 /// What a request says of one device.
 pub struct Entry {
@@ -57,19 +54,12 @@ pub fn parse(params: &mut Params) -> Result<Vec<Entry>, Ec2Error> {
     let mut entries = Vec::new();
     for n in params.indexes("BlockDeviceMapping") {
         let prefix = format!("BlockDeviceMapping.{n}");
-        let device = params.required(&format!("{prefix}.DeviceName"))?;
-        if !seen.insert(device.clone()) {
-            return Err(wrong(format!(
-                "The device '{device}' is used in more than one block-device mapping"
-            )));
-        }
+        let (device, nothing) = device(params, &prefix, &mut seen)?;
         if params.text(&format!("{prefix}.VirtualName")).is_some() {
             return Err(Ec2Error::invalid_value(
                 "The parameter VirtualName is not supported: what is launched here has no instance store",
             ));
         }
-        let nothing = params.any(&format!("{prefix}.NoDevice"));
-        params.text(&format!("{prefix}.NoDevice"));
         let ebs = format!("{prefix}.Ebs.");
         let ebs = match (params.any(&ebs), nothing) {
             (true, false) => Some(Asked::parse(params, &ebs)?),

@@ -18,7 +18,7 @@ use crate::ids::{ImageId, InstanceId};
 use crate::scenario::VolumeKind;
 use crate::world::{Attachment, INTERFACE, InstanceState, Launch, MAC, Volume, World, dns_name};
 
-pub use describe::Describe;
+pub use describe::{Describe, write_mapping};
 pub use run::Run;
 pub use terminate::Terminate;
 
