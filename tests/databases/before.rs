@@ -23,10 +23,7 @@ fn documented(text: &str) -> &'static str {
 fn by_name(rig: &Rig) -> String {
     let folder = rig.path("bin");
     std::fs::create_dir_all(&folder).unwrap();
-    let plain = rig.command(&[]);
-    let words = std::iter::once(plain.get_program()).chain(plain.get_args());
-    let words: Vec<_> = words.map(|w| shlex::try_quote(w.to_str().unwrap()).unwrap().into_owned()).collect();
-    put_executable(&folder.join("stillpoint"), format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" ")));
+    rig.put_program(&folder.join("stillpoint"));
     folder.display().to_string()
 }
 

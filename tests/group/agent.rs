@@ -10,21 +10,16 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, raise};
+use rig::agent::{ended, facts};
 use rig::stillpoint;
 use stillpoint::clock;
 use stillpoint::config::{self, Overrides};
-use stillpoint::discover;
-use stillpoint::ec2::Describe as _;
-use stillpoint::ec2::aws::Aws;
-use stillpoint::ec2::connect::connect;
-use stillpoint::ec2::imds::identity;
 use stillpoint::ec2::repeat::Budgets;
 use stillpoint::exit::Exit;
 use stillpoint::gate;
 use stillpoint::group::engine::Engine;
 use stillpoint::group::etcd::Etcd;
-use stillpoint::host::inspect::{Answers, Helper};
-use stillpoint::host::kernel::{Linux, die_by, one_malloc_arena};
+use stillpoint::host::kernel::{Linux, one_malloc_arena};
 use stillpoint::ids::RunId;
 use stillpoint::interrupt::Interrupt;
 use stillpoint::plan;
@@ -121,15 +116,7 @@ async fn take() -> u8 {
     setrlimit(Resource::RLIMIT_CORE, 0, 0).unwrap();
     let mut interrupt = Interrupt::listen().unwrap();
     let _lock = lock::take(&settings.run_dir, Duration::from_secs(60)).await.unwrap();
-    let identity = identity(&settings.identity, &clock::System).await.unwrap();
-    let real = Aws::new(connect(&loaded, &identity.region, Duration::from_secs(60), 4).await.unwrap());
-    let root_device = real.instance(&identity.instance_id).await.unwrap().root_device_name;
-    let volumes = real.volumes(&identity.instance_id).await.unwrap();
-    let host = {
-        let inspect = Helper::new(stillpoint(), Helper::PLANNING);
-        discover::host(Path::new("/"), &inspect, Answers::default()).unwrap()
-    };
-    let facts = discover::facts(identity, "member".to_owned(), root_device, volumes, host);
+    let (real, facts) = facts(&loaded, "member").await;
     let plan = plan::plan(&facts, &settings.plan).unwrap();
     let events = File::options().append(true).create(true).open(folder.join("events")).unwrap();
     let told = Told { events, folder: folder.clone(), strike, struck: AtomicBool::default() };
@@ -148,19 +135,5 @@ async fn take() -> u8 {
     };
     let job = Job::new(RunId::generate(), &facts, &plan, &settings.plan).unwrap();
     let engine: Arc<dyn Engine> = Arc::new(Etcd::new(settings.plan.group.as_ref().unwrap()).unwrap());
-    let outcome = match snapshot_with(&env, &job, Some(engine), &mut interrupt).await {
-        Ok(outcome) => outcome,
-        Err(e) => {
-            eprintln!("{}", e.render());
-            if let Some(signal) = e.signal {
-                die_by(signal);
-            }
-            return e.exit.code();
-        }
-    };
-    println!("{}", serde_json::to_string(&outcome.record).unwrap());
-    match outcome.signal {
-        Some(signal) if outcome.record.exit != Exit::StillFrozen => die_by(signal),
-        _ => outcome.record.exit.code(),
-    }
+    ended(snapshot_with(&env, &job, Some(engine), &mut interrupt).await)
 }

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 use rig::probe::{assert_settled, tag};
-use rig::program::{Run, await_some, put_executable};
+use rig::program::{Run, await_some};
 use rig::{Fs, Rig};
 
 const SCRIPT: &str = "echo out; pwd; cat; echo \"$MARK\"; cat <&9; exit 7";
@@ -242,10 +242,7 @@ impl Apt {
         std::fs::write(made.join("DEBIAN/control"), control).unwrap();
         let package = rig.path("hello.deb");
         rig::sh("dpkg-deb", &["--build", made.to_str().unwrap(), package.to_str().unwrap()]);
-        let plain = rig.command(&[]);
-        let words = std::iter::once(plain.get_program()).chain(plain.get_args());
-        let words: Vec<_> = words.map(|w| shell_quoted(w.to_str().unwrap())).collect();
-        put_executable(&program, format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" ")));
+        rig.put_program(&program);
         Self { rig, config, package, root }
     }
 

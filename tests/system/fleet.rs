@@ -4,25 +4,25 @@
 use std::process::Command;
 
 use rig::probe::assert_settled;
-use rig::program::{Run, put_executable};
+use rig::program::Run;
 use rig::systemd::Manager;
 use rig::{Fs, Rig};
 
 const DOCUMENT: &str = include_str!("../../packaging/examples/ssm-run.yaml");
 const UNIT: &str = include_str!("../../systemd/stillpoint@.service");
 
+/// The script of a document.
+pub(crate) fn script_of(document: &str) -> String {
+    let (_, script) = document.split_once("    - |\n").unwrap();
+    script.lines().map(|l| format!("{}\n", l.strip_prefix("      ").unwrap_or(l))).collect()
+}
+
 /// The script for these parameters; `systemd` says whether the host has it.
 fn script(rig: &Rig, systemd: bool, command: &str, plan: &str) -> Command {
-    let (_, script) = DOCUMENT.split_once("    - |\n").unwrap();
-    let script: String =
-        script.lines().map(|l| format!("{}\n", l.strip_prefix("      ").unwrap_or(l))).collect();
     let wrapper = rig.path("stillpoint");
-    let plain = rig.command(&[]);
-    let words = std::iter::once(plain.get_program()).chain(plain.get_args());
-    let words: Vec<String> = words.map(|w| format!("'{}'", w.to_str().unwrap())).collect();
-    put_executable(&wrapper, format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" ")));
+    rig.put_program(&wrapper);
     let there = rig.path(if systemd { "" } else { "no-systemd" });
-    let script = script
+    let script = script_of(DOCUMENT)
         .replace("/usr/bin/stillpoint", wrapper.to_str().unwrap())
         .replace("/run/systemd/system", there.to_str().unwrap())
         .replace("{{ command }}", command)

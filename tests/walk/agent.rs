@@ -8,16 +8,10 @@ use std::sync::Arc;
 use nix::sys::resource::{Resource, setrlimit};
 use stillpoint::clock;
 use stillpoint::config::{self, Loaded, Overrides};
-use stillpoint::discover;
-use stillpoint::ec2::Describe as _;
-use stillpoint::ec2::aws::Aws;
-use stillpoint::ec2::connect::connect;
-use stillpoint::ec2::imds::identity;
 use stillpoint::ec2::repeat::Budgets;
 use stillpoint::exit::Exit;
 use stillpoint::gate;
-use stillpoint::host::inspect::{Answers, Helper};
-use stillpoint::host::kernel::{die_by, one_malloc_arena};
+use stillpoint::host::kernel::one_malloc_arena;
 use stillpoint::ids::RunId;
 use stillpoint::interrupt::Interrupt;
 use stillpoint::plan;
@@ -29,6 +23,7 @@ use stillpoint::window::guard::process::Program;
 use crate::boundaries::{Hold, WalkedEc2, WalkedKernel};
 use crate::points::Case;
 use crate::walker::Walker;
+use rig::agent::{ended, facts};
 use rig::stillpoint;
 
 /// The environment variable with the case. A process that has it is an agent.
@@ -81,16 +76,7 @@ async fn take(case: Case) -> u8 {
     setrlimit(Resource::RLIMIT_CORE, 0, 0).unwrap();
     let mut interrupt = Interrupt::listen().unwrap();
     let _lock = lock::take(&settings.run_dir, std::time::Duration::ZERO).await.unwrap();
-    let identity = identity(&settings.identity, &clock::System).await.unwrap();
-    let need = std::time::Duration::from_secs(60);
-    let real = Aws::new(connect(&loaded, &identity.region, need, 4).await.unwrap());
-    let root_device = real.instance(&identity.instance_id).await.unwrap().root_device_name;
-    let volumes = real.volumes(&identity.instance_id).await.unwrap();
-    let host = {
-        let inspect = Helper::new(stillpoint(), Helper::PLANNING);
-        discover::host(Path::new("/"), &inspect, Answers::default()).unwrap()
-    };
-    let facts = discover::facts(identity, "walked".to_owned(), root_device, volumes, host);
+    let (real, facts) = facts(&loaded, "walked").await;
     let plan = plan::plan(&facts, &settings.plan).unwrap();
     let run = RunId::generate();
     std::fs::write(folder.join("run-id"), run.as_str()).unwrap();
@@ -114,19 +100,5 @@ async fn take(case: Case) -> u8 {
         steps: &*walker,
     };
     let job = Job::new(run, &facts, &plan, &settings.plan).unwrap();
-    let outcome = match snapshot(&env, &job, &mut interrupt).await {
-        Ok(outcome) => outcome,
-        Err(e) => {
-            eprintln!("{}", e.render());
-            if let Some(signal) = e.signal {
-                die_by(signal);
-            }
-            return e.exit.code();
-        }
-    };
-    println!("{}", serde_json::to_string(&outcome.record).unwrap());
-    match outcome.signal {
-        Some(signal) if outcome.record.exit != Exit::StillFrozen => die_by(signal),
-        _ => outcome.record.exit.code(),
-    }
+    ended(snapshot(&env, &job, &mut interrupt).await)
 }

@@ -8,6 +8,7 @@
 //!   filesystem  how a volume is formatted
 //!   sim         what ebs-sim is told, and what it has seen
 //!   namespace   the same with the volumes mounted in one other namespace only
+//! agent       what processes have in common that stand in for the program
 //! etcd        Debian's etcd, plain or with TLS and users, and wires to it that can be cut
 //! fuse        a FUSE that stops answering: a disk that hangs
 //! schema      docs/schema, which every JSON output of the program is held against
@@ -41,15 +42,16 @@
     reason = "this is test code: a panic is how a test fails"
 )]
 
+pub mod agent;
 mod built;
 pub mod control_group;
 pub mod copy;
-mod filesystem;
 pub mod etcd;
+mod filesystem;
 pub mod fixture;
 pub mod fuse;
-pub mod hosts;
 pub mod hooks;
+pub mod hosts;
 pub mod http;
 pub mod journald;
 pub mod listener;

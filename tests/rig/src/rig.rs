@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::program::{Ended, Run, wait};
+use crate::program::{Ended, Run, put_executable, wait};
 use crate::{Fs, ebs_sim, sh, stillpoint};
 
 /// Ends every configuration: ebs-sim is told to have no such limit, and tests take one set after another.
@@ -201,6 +201,14 @@ impl Rig {
         command.args(arguments).env_remove("INVOCATION_ID");
         command.env_remove("AWS_REGION").env_remove("AWS_DEFAULT_REGION");
         command
+    }
+
+    /// Puts a program there that is the real one in the view, with the arguments that it is given.
+    pub fn put_program(&self, at: &Path) {
+        let plain = self.command(&[]);
+        let words = std::iter::once(plain.get_program()).chain(plain.get_args());
+        let words: Vec<String> = words.map(|w| format!("'{}'", w.to_str().unwrap())).collect();
+        put_executable(at, format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" ")));
     }
 
     /// Starts the program in the view.

@@ -8,23 +8,19 @@ use rig::program::{Run, put_executable};
 use rig::sh;
 
 use super::{blocked, two};
+use crate::fleet::script_of;
 
 /// The shipped document for Systems Manager is run as its agent runs it: with the parameters filled in, and
 /// each command in a shell of its own.
 #[test]
 fn the_example_document_for_data_lifecycle_manager_exits_as_it_says() {
     let document = include_str!("../../../packaging/examples/ssm-data-lifecycle-manager.yaml");
-    let (_, script) = document.split_once("    - |\n").unwrap();
-    let script: String =
-        script.lines().map(|l| format!("{}\n", l.strip_prefix("      ").unwrap_or(l))).collect();
+    let script = script_of(document);
     let rig = two();
     // This host has no boot volume to leave out.
     rig.configure(&format!("[plan.dlm]\nwindow = \"10s\"\n{}", noting(&rig, "db")));
     let wrapper = rig.path("stillpoint");
-    let plain = rig.command(&[]);
-    let words = std::iter::once(plain.get_program()).chain(plain.get_args());
-    let words: Vec<String> = words.map(|w| format!("'{}'", w.to_str().unwrap())).collect();
-    put_executable(&wrapper, format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" ")));
+    rig.put_program(&wrapper);
     let script = script.replace("/usr/bin/stillpoint", wrapper.to_str().unwrap());
     let script = script.replace("/run/stillpoint", rig.path("run").to_str().unwrap());
     let execution = |n: u8| format!("0197f3c2-8b1e-7c55-9d3f-2f6a1c0b9e{n:02}");
@@ -82,9 +78,7 @@ fn the_example_document_for_data_lifecycle_manager_exits_as_it_says() {
 #[test]
 fn what_may_still_be_frozen_is_told_apart_from_every_other_failure() {
     let document = include_str!("../../../packaging/examples/ssm-data-lifecycle-manager.yaml");
-    let (_, script) = document.split_once("    - |\n").unwrap();
-    let script: String =
-        script.lines().map(|l| format!("{}\n", l.strip_prefix("      ").unwrap_or(l))).collect();
+    let script = script_of(document);
     let folder = tempfile::tempdir().unwrap();
     let stub = folder.path().join("stillpoint");
     let script = script.replace("/usr/bin/stillpoint", stub.to_str().unwrap());
