@@ -53,7 +53,8 @@ impl From<Misfit> for Error {
     }
 }
 
-fn no<T>(what: String, hint: impl Into<String>) -> Result<T, Misfit> {
+/// Refuses it.
+pub(crate) fn no<T>(what: String, hint: impl Into<String>) -> Result<T, Misfit> {
     Err(Misfit { what, hint: hint.into() })
 }
 

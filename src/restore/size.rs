@@ -4,10 +4,10 @@
 //! ask for less than a snapshot has: EC2 takes that for a mistake, and makes the volume as large as the snapshot.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::plan::{Reach, Refusal, RestorePlan, filesystem_at, no};
-use crate::ec2::volume_type::Performance;
+use crate::ec2::volume_type::{self, Misfit, Performance};
 use crate::ids::VolumeId;
 use crate::path_encoding::{printable, shown};
 use crate::sets::layout::Layout;
@@ -45,6 +45,37 @@ pub fn read(text: &str) -> Result<Size, String> {
         false => Sized::Volume(of.parse().map_err(|e: crate::ids::InvalidId| e.to_string())?),
     };
     Ok(Size { of, gib })
+}
+
+/// The size that was asked for each volume: `on` gives the volumes of the filesystem at a place, and `known` refuses a
+/// volume that nothing is made of.
+///
+/// # Errors
+/// Of these two; a filesystem on several volumes; a volume with two sizes.
+pub(crate) fn by_volume<'a, E: From<Misfit>>(
+    asked: &[Size],
+    on: impl Fn(&Path) -> Result<&'a [VolumeId], E>,
+    known: impl Fn(&VolumeId) -> Result<(), E>,
+) -> Result<BTreeMap<VolumeId, i32>, E> {
+    let mut sizes: BTreeMap<VolumeId, i32> = BTreeMap::new();
+    for size in asked {
+        let id = match &size.of {
+            Sized::Volume(id) => id,
+            Sized::Mount(place) => match on(place)? {
+                [one] => one,
+                several => {
+                    let what = format!("{} is on {} volumes", shown(place), several.len());
+                    return Ok(volume_type::no(what, "name each of them by its id: --size vol-…=GIB")?);
+                }
+            },
+        };
+        known(id)?;
+        if let Some(other) = sizes.insert(id.clone(), size.gib).filter(|other| *other != size.gib) {
+            let what = format!("{id} cannot have both {other} and {} GiB", size.gib);
+            return Ok(volume_type::no(what, "leave one of them out")?);
+        }
+    }
+    Ok(sizes)
 }
 
 impl RestorePlan {
@@ -91,34 +122,17 @@ impl RestorePlan {
 
     /// The size that was asked for each volume.
     fn wanted(&self, layout: &Layout, sizes: &[Size]) -> Result<BTreeMap<VolumeId, i32>, Refusal> {
-        let mut wanted: BTreeMap<VolumeId, i32> = BTreeMap::new();
-        for size in sizes {
-            let id = match &size.of {
-                Sized::Volume(id) => id.clone(),
-                Sized::Mount(place) => {
-                    let filesystem = filesystem_at(layout, place)?;
-                    let [on] = &filesystem.volumes[..] else {
-                        let what = format!("{} is on {} volumes", shown(place), filesystem.volumes.len());
-                        return no(what, "name each of them by its id: --size vol-…=GIB");
-                    };
-                    on.clone()
-                }
-            };
-            if !self.volumes.iter().any(|v| v.source == id) {
-                let all: Vec<&str> = self.volumes.iter().map(|v| v.source.as_str()).collect();
-                return no(
-                    format!("no volume is made in the place of {id}"),
-                    format!("those of this restore are in the place of {}", all.join(", ")),
-                );
+        let on = |place: &Path| filesystem_at(layout, place).map(|filesystem| &filesystem.volumes[..]);
+        by_volume(sizes, on, |id| {
+            if self.volumes.iter().any(|v| v.source == *id) {
+                return Ok(());
             }
-            if let Some(other) = wanted.insert(id.clone(), size.gib).filter(|other| *other != size.gib) {
-                return no(
-                    format!("{id} cannot have both {other} and {} GiB", size.gib),
-                    "leave one of them out",
-                );
-            }
-        }
-        Ok(wanted)
+            let all: Vec<&str> = self.volumes.iter().map(|v| v.source.as_str()).collect();
+            no(
+                format!("no volume is made in the place of {id}"),
+                format!("those of this restore are in the place of {}", all.join(", ")),
+            )
+        })
     }
 
     /// Which filesystems get larger, and which stay as they are on a volume that is.

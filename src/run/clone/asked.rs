@@ -4,14 +4,15 @@
 //! request go into the window that EC2 is known to refuse.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::ec2::CreateRequest;
 use crate::ec2::clones::{CloneOf, CloneRequest};
-use crate::ec2::volume_type::{Instead, Misfit, Performance};
+use crate::ec2::volume_type::{Instead, Misfit, Performance, no};
 use crate::ids::VolumeId;
 use crate::path_encoding::shown;
-use crate::plan::{Plan, PlannedVolume};
-use crate::restore::size::{Size, Sized};
+use crate::plan::{Plan, PlannedFilesystem, PlannedVolume};
+use crate::restore::size::{Size, by_volume};
 use crate::run::job::Job;
 use crate::sets::tags;
 
@@ -22,10 +23,6 @@ pub struct Asked {
     pub instead: Instead,
     /// Larger ones.
     pub sizes: Vec<Size>,
-}
-
-fn no<T>(what: String, hint: impl Into<String>) -> Result<T, Misfit> {
-    Err(Misfit { what, hint: hint.into() })
 }
 
 /// The requests of this job.
@@ -78,38 +75,21 @@ fn performance(volume: &PlannedVolume, size: Option<i32>, instead: &Instead) -> 
 
 /// The size that was asked for each volume.
 fn sizes(plan: &Plan, asked: &[Size]) -> Result<BTreeMap<VolumeId, i32>, Misfit> {
-    let mut sizes: BTreeMap<VolumeId, i32> = BTreeMap::new();
-    for size in asked {
-        let id = match &size.of {
-            Sized::Volume(id) => id,
-            Sized::Mount(place) => {
-                let is_it = |f: &&crate::plan::PlannedFilesystem| f.mount_points.contains(place);
-                let Some(filesystem) = plan.filesystems.iter().find(is_it) else {
-                    return no(
-                        format!("the plan has no {}", shown(place)),
-                        "`stillpoint plan` lists what is mounted on its volumes",
-                    );
-                };
-                let [on] = &filesystem.volumes[..] else {
-                    let what = format!("{} is on {} volumes", shown(place), filesystem.volumes.len());
-                    return no(what, "name each of them by its id: --size vol-…=GIB");
-                };
-                on
-            }
-        };
-        if !plan.volumes.iter().any(|v| v.id == *id) {
-            let all: Vec<&str> = plan.volumes.iter().map(|v| v.id.as_str()).collect();
-            return no(
-                format!("{id} is not cloned by this plan"),
-                format!("its volumes are {}", all.join(", ")),
-            );
+    let on = |place: &Path| {
+        let is_it = |f: &&PlannedFilesystem| f.mount_points.iter().any(|at| at == place);
+        match plan.filesystems.iter().find(is_it) {
+            Some(filesystem) => Ok(&filesystem.volumes[..]),
+            None => no(
+                format!("the plan has no {}", shown(place)),
+                "`stillpoint plan` lists what is mounted on its volumes",
+            ),
         }
-        if let Some(other) = sizes.insert(id.clone(), size.gib).filter(|other| *other != size.gib) {
-            return no(
-                format!("{id} cannot have both {other} and {} GiB", size.gib),
-                "leave one of them out",
-            );
+    };
+    by_volume(asked, on, |id| {
+        if plan.volumes.iter().any(|v| v.id == *id) {
+            return Ok(());
         }
-    }
-    Ok(sizes)
+        let all: Vec<&str> = plan.volumes.iter().map(|v| v.id.as_str()).collect();
+        no(format!("{id} is not cloned by this plan"), format!("its volumes are {}", all.join(", ")))
+    })
 }
