@@ -10,6 +10,8 @@
 
 program=test-guest
 guest_tests=$repo/tests/guest
+# What was built meanwhile is not what is tested.
+bin=$work/bin
 patience=1800
 ssh_port=2222
 qemu=
@@ -77,23 +79,40 @@ make_stacks() {
 
 # --- the guest ---------------------------------------------------------------------------------------------
 
-# Starts a guest on the volumes that are attached, and waits for it. What else its kernel is to be told: arguments.
+# Starts a guest on the volumes that are attached to the scenario's instance, and waits for it. Its kernel comes from here: no boot
+# loader is needed. What else it is to be told: arguments.
 boot() { # [KERNEL ARGUMENT…]
-    local n ports=()
+    start_guest "" -kernel "$image/vmlinuz" \
+        -append "root=PARTUUID=11111111-2222-3333-4444-555555555555 rw rootwait console=ttyS0 mitigations=off $*"
+    await_guest
+}
+
+# Starts a guest as EC2 does: UEFI without variables looks for a boot loader on the volumes of an instance.
+start_by_firmware() { # [INSTANCE]
+    cp /usr/share/OVMF/OVMF_VARS_4M.fd "$work/variables"
+    start_guest "${1:-}" -drive if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd \
+        -drive "if=pflash,format=raw,file=$work/variables"
+}
+
+start_guest() { # INSTANCE QEMU'S ARGUMENTS…
+    local instance=$1 n ports=()
+    shift
     rm -f "$work"/qmp "$work"/console "$work"/ssh
     for n in $(seq 0 25); do
         ports+=(-device "pcie-root-port,id=port$n,bus=pcie.0,chassis=$((n + 1)),addr=$(printf 0x%x $((n + 4)))")
     done
     qemu-system-x86_64 -S -nodefaults -no-user-config -display none -machine q35,memory-backend=ram \
         -object memory-backend-memfd,id=ram,size=1536M,share=on -accel tcg,thread=multi -cpu Nehalem,+rdrand -smp 2 \
-        -kernel "$image/vmlinuz" -serial "file:$work/console" -qmp "unix:$work/qmp,server=on,wait=off" \
-        -append "root=PARTUUID=11111111-2222-3333-4444-555555555555 rw rootwait console=ttyS0 mitigations=off $*" \
+        "$@" -serial "file:$work/console" -qmp "unix:$work/qmp,server=on,wait=off" \
         -netdev "user,id=net,hostfwd=tcp:127.0.0.1:$ssh_port-10.0.2.15:22" -device virtio-net-pci,netdev=net,romfile=,addr=0x3 \
         "${ports[@]}" </dev/null >"$work/qemu.log" 2>&1 &
     qemu=$!
     await "QEMU's socket" [ -S "$work/qmp" ]
-    local started=$SECONDS
-    sim guest --qmp "$work/qmp"
+    started=$SECONDS
+    sim guest --qmp "$work/qmp" ${instance:+--instance "$instance"}
+}
+
+await_guest() {
     await "an answer from the guest" in_guest true 2>/dev/null
     note "a guest is up after $((SECONDS - started)) s"
 }
@@ -128,6 +147,7 @@ cut_power_and_boot() { # [KERNEL ARGUMENT…]
 }
 
 shut_down() {
+    [ -n "$qemu" ] || return 0
     in_guest 'systemctl poweroff' || true
     local until=$((SECONDS + patience))
     while kill -0 "$qemu" 2>/dev/null; do
