@@ -100,33 +100,62 @@ impl Exit {
         self.hurts() || matches!(self, Self::Ok | Self::Lower | Self::After | Self::NotHeld)
     }
 
-    /// Its line in docs/record.md, whose table a test compares with this.
-    #[cfg(test)]
-    fn meaning(self) -> &'static str {
+    /// What it says: in two words for `--help`, and as docs/record.md and the manual pages have it, in Markdown.
+    const fn words(self) -> (&'static str, &'static str) {
         match self {
-            Self::Ok => "done; the set was taken at the requested consistency",
-            Self::Lower => "set taken at a lower consistency, which the policy allows",
-            Self::After => {
-                "set taken, and it is there; something after it failed (post or completed hook, tags, record, copies), or a former set was lost"
+            Self::Ok => ("done", "done; the set was taken at the requested consistency"),
+            Self::Lower => {
+                ("lower consistency, allowed", "set taken at a lower consistency, which the policy allows")
             }
-            Self::Hook => "a hook failed, nothing taken",
-            Self::Freeze => "a freeze or unmount failed, everything thawed, nothing taken",
-            Self::NotHeld => "the window ran out or a freeze did not hold, and the policy refuses less",
-            Self::Ec2 => "EC2 refused or could not be reached; everything thawed",
-            Self::Verify => "`verify` found a fault in a set",
-            Self::Group => {
-                "the group came to no point in time: a member or its engine was missing, late or lost; everything thawed"
+            Self::After => (
+                "taken, but something after it failed",
+                "set taken, and it is there; something after it failed (post or completed hook, tags, record, copies), or a former set was lost",
+            ),
+            Self::Hook => ("hook failed", "a hook failed, nothing taken"),
+            Self::Freeze => {
+                ("freeze or unmount failed", "a freeze or unmount failed, everything thawed, nothing taken")
             }
-            Self::StillFrozen => "A FILESYSTEM MAY STILL BE FROZEN (outranks every other code)",
-            Self::NotMounted => "a filesystem that was unmounted could not be mounted again",
-            Self::NotKnown => "it is not known whether a filesystem is frozen: it could not be asked in time",
-            Self::Usage => "wrong use of the command line",
-            Self::Imds => "IMDS is not available",
-            Self::Bug => "a bug",
-            Self::Locked => "another run holds the lock",
-            Self::Permission => "a permission is missing (host, IAM or the group's engine)",
-            Self::Config => "the configuration is wrong, or names something that does not exist",
+            Self::NotHeld => (
+                "freeze did not hold",
+                "the window ran out or a freeze did not hold, and the policy refuses less",
+            ),
+            Self::Ec2 => ("EC2", "EC2 refused or could not be reached; everything thawed"),
+            Self::Verify => ("verify found a fault", "`verify` found a fault in a set"),
+            Self::Group => (
+                "the group came to no point in time",
+                "the group came to no point in time: a member or its engine was missing, late or lost; everything thawed",
+            ),
+            Self::StillFrozen => {
+                ("MAY STILL BE FROZEN", "A FILESYSTEM MAY STILL BE FROZEN (outranks every other code)")
+            }
+            Self::NotMounted => {
+                ("could not be mounted again", "a filesystem that was unmounted could not be mounted again")
+            }
+            Self::NotKnown => (
+                "not known if frozen",
+                "it is not known whether a filesystem is frozen: it could not be asked in time",
+            ),
+            Self::Usage => ("usage", "wrong use of the command line"),
+            Self::Imds => ("IMDS", "IMDS is not available"),
+            Self::Bug => ("bug", "a bug"),
+            Self::Locked => ("locked", "another run holds the lock"),
+            Self::Permission => ("permission", "a permission is missing (host, IAM or the group's engine)"),
+            Self::Config => {
+                ("configuration", "the configuration is wrong, or names something that does not exist")
+            }
         }
+    }
+
+    /// In a line with others.
+    #[must_use]
+    pub(crate) const fn brief(self) -> &'static str {
+        self.words().0
+    }
+
+    /// Its line in a list, in Markdown.
+    #[must_use]
+    pub(crate) const fn meaning(self) -> &'static str {
+        self.words().1
     }
 }
 

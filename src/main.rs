@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
-use stillpoint::{host, quiesce, restore, run, window};
+use stillpoint::{cli, host, quiesce, restore, run, window};
 
 fn main() -> ExitCode {
     // Before the runtime starts threads: each of these is a process of its own.
@@ -40,6 +40,8 @@ fn hidden(first: &OsStr, rest: impl Iterator<Item = OsString>) -> Option<ExitCod
         window::watchdog::ARGUMENT => window::watchdog::main(),
         window::freezer::ARGUMENT => window::freezer::main(),
         window::probe::ARGUMENT => window::probe::main(rest),
+        cli::complete::ARGUMENT => cli::complete::main(rest),
+        cli::complete::NOW => cli::complete::now(rest),
         host::inspect::ARGUMENT => host::inspect::main(),
         quiesce::user::ARGUMENT => quiesce::user::main(rest),
         restore::stack::apart::ARGUMENT => restore::stack::apart::main(rest),

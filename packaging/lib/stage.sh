@@ -45,7 +45,8 @@ stage() { # FORMAT ARCH PROGRAMS TREE
     default_configuration | write 644 /etc/stillpoint/stillpoint.toml
     install -d -m 755 "$tree/etc/stillpoint/config.d"
     policies
-    pages "$format"
+    pages
+    completions "$format"
     python3 "$packaging/lib/third_party.py" --triple "$arch-unknown-linux-gnu" --commit "$commit" --version "$version" \
         --texts "$tree$doc/third-party.txt" --sbom "$tree$doc/sbom.cdx.json" || die "the list of what is in it was not made"
     chmod 644 "$tree$doc/third-party.txt" "$tree$doc/sbom.cdx.json"
@@ -56,13 +57,10 @@ stage() { # FORMAT ARCH PROGRAMS TREE
     find "$tree" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
 }
 
-# The example with every line commented out: nothing is configured before somebody does.
+# Every key in a comment: nothing is configured before somebody does.
 default_configuration() {
-    cat <<'TOML'
-# What is commented out here are examples, not the defaults; docs/configuration.md has those. Installed by the package:
-# an upgrade keeps what you write here.
-TOML
-    sed -E '/^(#|$)/!s/^/# /' "$packaging/examples/stillpoint.toml"
+    printf '# Installed by the package: an upgrade keeps what you write here.\n'
+    "$generator" config default
 }
 
 # For roles: `stillpoint iam-policy` prints more exact ones, for the configuration of a host.
@@ -85,21 +83,23 @@ image image
 LIST
 }
 
-# Pages come from the program itself, so that they say what it does.
-pages() { # FORMAT
+# The program makes its own; that of the helper is written by hand.
+pages() {
     local page
-    {
-        printf '.TH STILLPOINT 8 "" "stillpoint %s" "System administration"\n' "$crate_version"
-        printf '.SH NAME\nstillpoint \\- consistent EBS snapshots, taken from inside the instance\n'
-        printf '.SH DESCRIPTION\n.nf\n'
-        # Backslashes are escapes, and a dot or quote at the start of a line a request.
-        "$generator" --help | sed -e 's/\\/\\e/g' -e 's/-/\\-/g' -e "s/^[.']/\\\\\&&/"
-        printf '.fi\n.SH SEE ALSO\n.BR stillpoint-databases (8)\n'
-    } | write 644 /usr/share/man/man8/stillpoint.8
+    "$generator" man --dir "$tree/usr/share/man" || die "the manual pages were not made"
     for page in "$packaging"/man/*; do
         put 644 "$page" "/usr/share/man/man8/${page##*/}"
     done
-    find "$tree/usr/share/man" -type f -exec gzip --no-name --best {} +
+    find "$tree/usr/share/man" -type f -exec chmod 644 {} + -exec gzip --no-name --best {} +
+}
+
+# Where each shell looks for completions; Debian's zsh looks elsewhere than everybody's.
+completions() { # FORMAT
+    local zsh=site-functions
+    [ "$1" != deb ] || zsh=vendor-completions
+    "$generator" completions bash | write 644 /usr/share/bash-completion/completions/stillpoint
+    "$generator" completions zsh | write 644 "/usr/share/zsh/$zsh/_stillpoint"
+    "$generator" completions fish | write 644 /usr/share/fish/vendor_completions.d/stillpoint.fish
 }
 
 stage_deb() { # DOC ARCH

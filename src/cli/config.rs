@@ -1,14 +1,14 @@
-//! `stillpoint config show|check`.
+//! `stillpoint config show|check|default`.
 //!
-//! In: the configuration files. Out: every value with its origin, or every fault. Must never: need EC2 or
-//! IMDS.
+//! In: the configuration files. Out: every value with its origin, or every fault; a file with every key in a
+//! comment. Must never: need EC2 or IMDS.
 
 use std::path::Path;
 
 use clap::{Args, Subcommand};
 
 use super::{Choice, Global, Output, print, print_json, say};
-use crate::config::{Loaded, check, not_read};
+use crate::config::{Loaded, check, not_read, reference};
 use crate::ec2::sdk::Sdk;
 use crate::error::{Error, chain};
 use crate::exit::Exit;
@@ -26,12 +26,14 @@ enum Command {
     Show(Choice),
     /// Check every file and every plan.
     Check(Check),
+    /// Print a file with every key in a comment, with its meaning and default.
+    Default,
 }
 
 #[derive(Debug, Args)]
 struct Check {
     /// What stdout gets: text or json.
-    #[arg(long, short, value_enum, default_value_t)]
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
     output: Output,
 }
 
@@ -44,6 +46,10 @@ impl Config {
                 for path in loaded.not_read() {
                     say(&format!("warning: {} is not read: needs root", shown(path)));
                 }
+                Ok(Exit::Ok)
+            }
+            Command::Default => {
+                print(&reference::commented());
                 Ok(Exit::Ok)
             }
             Command::Check(Check { output }) => {

@@ -78,7 +78,7 @@ pub(super) struct Copy {
     #[arg(long, short = 'n')]
     dry_run: bool,
     /// What stdout gets: text (the ids of the copies) or json.
-    #[arg(long, short, value_enum, default_value_t)]
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
     output: Output,
 }
 

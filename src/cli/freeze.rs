@@ -46,13 +46,13 @@ pub(super) struct Freeze {
     #[arg(long = "for", value_name = "TIME", value_parser = lasts, required_unless_present = "dry_run")]
     lasts: Option<Duration>,
     /// The run's id, a UUID, instead of a new one.
-    #[arg(long, value_name = "RUN")]
+    #[arg(long, value_name = "UUID")]
     run: Option<RunId>,
     /// Print the plan and stop.
     #[arg(long, short = 'n')]
     dry_run: bool,
     /// What stdout gets: text or json.
-    #[arg(long, short, value_enum, default_value_t)]
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
     output: Output,
 }
 

@@ -55,7 +55,7 @@ enum Command {
     Delete(delete::Delete),
     /// Let other accounts launch it.
     Share(change::Share),
-    /// Take that back.
+    /// Take back what `share` gave.
     Unshare(change::Unshare),
     /// Deprecate it from a day on: others do not find it then, unless they ask for such.
     Deprecate(change::Deprecate),
@@ -85,7 +85,7 @@ struct Make {
     #[arg(long, short = 'n')]
     dry_run: bool,
     /// What stdout gets: text (the id of the image) or json.
-    #[arg(long, short, value_enum, default_value_t)]
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
     output: Output,
 }
 

@@ -28,7 +28,7 @@ pub(super) struct Keep {
     #[arg(long, short = 'n')]
     dry_run: bool,
     /// What stdout gets: text or json.
-    #[arg(long, short, value_enum, default_value_t)]
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
     output: Output,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Release {
     #[arg(long, short = 'n')]
     dry_run: bool,
     /// What stdout gets: text or json.
-    #[arg(long, short, value_enum, default_value_t)]
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
     output: Output,
 }
 

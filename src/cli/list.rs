@@ -76,7 +76,7 @@ pub(super) struct List {
     #[arg(long, value_enum, default_value_t)]
     sort: Sort,
     /// What stdout gets: text or json.
-    #[arg(long, short, value_enum, default_value_t)]
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
     output: Output,
 }
 

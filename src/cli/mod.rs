@@ -10,6 +10,7 @@ mod before;
 #[cfg(test)]
 mod claims;
 mod clone;
+pub mod complete;
 mod config;
 mod copy;
 mod delete;
@@ -21,6 +22,7 @@ mod image;
 mod keep;
 mod list;
 mod lock;
+mod man;
 mod plan;
 mod prune;
 mod refused;
@@ -59,7 +61,7 @@ use crate::plan::{Consistency, PointInTimeCall};
 
 /// Consistent EBS snapshots, taken from inside the instance.
 #[derive(Debug, Parser)]
-#[command(name = "stillpoint", version, long_version = crate::build::long_version(), max_term_width = 80, after_help = AFTER_HELP)]
+#[command(name = "stillpoint", version, long_version = crate::build::long_version(), max_term_width = 80, after_help = after_help())]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -67,15 +69,19 @@ pub(crate) struct Cli {
     global: Global,
 }
 
-const AFTER_HELP: &str = "Snapshot ids and JSON go to stdout, everything else to stderr.\n\
-Exit codes: 0 done; 10 lower consistency, allowed; 11 taken, but something after it failed;\n\
-20 hook failed; 21 freeze or unmount failed; 22 freeze did not hold; 23 EC2;\n\
-24 verify found a fault;\n\
-40 MAY STILL BE FROZEN; 41 could not be mounted again; 42 not known if frozen;\n\
-64 usage; 69 IMDS; 70 bug; 75 locked; 77 permission; 78 configuration.";
+/// Where what is printed goes, and how a command can end.
+fn after_help() -> String {
+    let codes = Exit::ALL.map(|exit| format!("{} {}", exit.code(), exit.brief()));
+    format!(
+        "Snapshot ids and JSON go to stdout, everything else to stderr.\nExit codes: {}.\nMore: man stillpoint.",
+        codes.join("; ")
+    )
+}
 
 /// Options of every command, apart from its own.
 const HEADING: &str = "Common options";
+/// Options that take the place of what the plan says, for one run.
+const OF_PLAN: &str = "In place of the plan";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -113,7 +119,7 @@ enum Command {
     Copy(copy::Copy),
     /// Let other accounts use the snapshots of a set.
     Share(share::Share),
-    /// Take that back.
+    /// Take back what `share` gave.
     Unshare(share::Unshare),
     /// Lock the snapshots of a set, so that nobody deletes them until a day.
     Lock(lock::Lock),
@@ -136,6 +142,12 @@ enum Command {
     IamPolicy(iam_policy::IamPolicy),
     /// Show or check the configuration.
     Config(config::Config),
+    /// Print what a shell reads to complete command lines.
+    #[command(hide = true)]
+    Completions(complete::Completions),
+    /// Write the manual pages below a folder.
+    #[command(hide = true)]
+    Man(man::Man),
 }
 
 #[derive(Debug, Args)]
@@ -174,35 +186,35 @@ struct Selection {
     #[arg(value_name = "PLAN")]
     plan: Option<String>,
     /// Only this mount point, and those that share its volumes; can be repeated.
-    #[arg(long, value_name = "PATH", value_parser = absolute)]
+    #[arg(long, help_heading = OF_PLAN, value_name = "PATH", value_parser = absolute)]
     mount: Vec<PathBuf>,
     /// Only this volume; can be repeated.
-    #[arg(long, value_name = "VOL")]
+    #[arg(long, help_heading = OF_PLAN, value_name = "VOL")]
     volume: Vec<VolumeId>,
     /// Only volumes with this tag; an empty VALUE means any.
-    #[arg(long, value_name = "KEY=VALUE", value_parser = configuration::key_value)]
+    #[arg(long, help_heading = OF_PLAN, value_name = "KEY=VALUE", value_parser = configuration::key_value)]
     volume_tag: Vec<(String, String)>,
     /// Leave this mount point out.
-    #[arg(long, value_name = "PATH", value_parser = absolute)]
+    #[arg(long, help_heading = OF_PLAN, value_name = "PATH", value_parser = absolute)]
     exclude_mount: Vec<PathBuf>,
     /// Leave this volume out.
-    #[arg(long, value_name = "VOL")]
+    #[arg(long, help_heading = OF_PLAN, value_name = "VOL")]
     exclude_volume: Vec<VolumeId>,
     /// Leave the boot volume out.
-    #[arg(long)]
+    #[arg(long, help_heading = OF_PLAN)]
     exclude_boot_volume: bool,
     /// Take filesystems that are only partly on EBS or only partly in the set.
-    #[arg(long)]
+    #[arg(long, help_heading = OF_PLAN)]
     allow_partial: bool,
     /// Run in a container's PID namespace. If its first process dies while filesystems are frozen, the
     /// watchdog dies with it, and they stay frozen until `stillpoint thaw`.
-    #[arg(long)]
+    #[arg(long, help_heading = OF_PLAN)]
     allow_pid_namespace: bool,
     /// The consistency to request: crash, filesystem or application.
-    #[arg(long, value_parser = configuration::consistency)]
+    #[arg(long, help_heading = OF_PLAN, value_name = "LABEL", value_parser = configuration::consistency)]
     consistency: Option<Consistency>,
     /// When less is achieved: fail (exit 22) or keep (exit 10).
-    #[arg(long, value_parser = configuration::on_degraded)]
+    #[arg(long, help_heading = OF_PLAN, value_name = "WHAT", value_parser = configuration::on_degraded)]
     on_degraded: Option<OnDegraded>,
 }
 
@@ -212,7 +224,7 @@ struct Choice {
     #[command(flatten)]
     of_set: OfSet,
     /// What stdout gets: text or json.
-    #[arg(long, short, value_enum, default_value_t)]
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
     output: Output,
 }
 
@@ -222,10 +234,10 @@ struct OfSet {
     #[command(flatten)]
     selection: Selection,
     /// Hard limit of the frozen window, such as 10s.
-    #[arg(long, value_parser = configuration::duration)]
+    #[arg(long, help_heading = OF_PLAN, value_name = "TIME", value_parser = configuration::duration)]
     window: Option<Duration>,
     /// Tag for every snapshot; can be repeated.
-    #[arg(long, value_name = "KEY=VALUE", value_parser = configuration::key_value)]
+    #[arg(long, help_heading = OF_PLAN, value_name = "KEY=VALUE", value_parser = configuration::key_value)]
     tag: Vec<(String, String)>,
 }
 
@@ -299,6 +311,8 @@ pub fn main() -> std::process::ExitCode {
             Command::Status(command) => command.run(&cli.global).await,
             Command::IamPolicy(command) => command.run(&cli.global).await,
             Command::Config(command) => command.run(&cli.global).await,
+            Command::Completions(command) => Ok(command.run()),
+            Command::Man(command) => command.run(),
         };
         ended.map(Exit::code)
     });

@@ -68,7 +68,7 @@ pub(super) struct Prune {
     #[arg(long, requires = "all")]
     including_the_last: bool,
     /// What stdout gets: text or json.
-    #[arg(long, short, value_enum, default_value_t)]
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
     output: Output,
 }
 

@@ -77,58 +77,58 @@ pub(super) struct Restore {
     no_attach: bool,
     /// Put the new volumes in the place of those that the set was taken of: these are unmounted, detached and kept, and
     /// the new ones are mounted as they were. Of data volumes alone.
-    #[arg(long, conflicts_with_all = ["to", "read_only", "no_mount", "no_attach", "az"])]
+    #[arg(help_heading = "In place", long, conflicts_with_all = ["to", "read_only", "no_mount", "no_attach", "az"])]
     in_place: bool,
-    /// Stop this unit before, and start it again after; can be repeated.
-    #[arg(long, value_name = "UNIT", requires = "in_place", value_parser = unit)]
+    /// Stop this unit before anything is unmounted, and start it again at the end; can be repeated.
+    #[arg(help_heading = "In place", long, value_name = "UNIT", requires = "in_place", value_parser = unit)]
     stop_unit: Vec<String>,
     #[command(flatten)]
     of_root: OfRoot,
     #[command(flatten)]
     of_copy: OfCopy,
-    /// The Availability Zone to make them in [default: this instance's].
-    #[arg(long, value_name = "ZONE", value_parser = zone)]
+    /// The Availability Zone to make the new volumes in [default: this instance's].
+    #[arg(help_heading = "The new volumes", long, value_name = "ZONE", value_parser = zone)]
     az: Option<String>,
     #[command(flatten)]
     speed: TypeAndSpeed,
     /// A larger volume: of the one that this volume or this filesystem was on, in GiB; can be repeated.
-    #[arg(long, value_name = "VOLUME|PATH=GIB", value_parser = size::read)]
+    #[arg(help_heading = "The new volumes", long, value_name = "VOLUME|PATH=GIB", value_parser = size::read)]
     size: Vec<size::Size>,
     /// Grow the filesystem of a larger volume with it.
-    #[arg(long, requires = "size", conflicts_with_all = ["in_place", "read_only", "no_mount", "no_attach", "copy_out"])]
+    #[arg(help_heading = "The new volumes", long, requires = "size", conflicts_with_all = ["in_place", "read_only", "no_mount", "no_attach", "copy_out"])]
     grow: bool,
-    /// Encrypt them with this KMS key: an id, an ARN or alias/NAME.
-    #[arg(long, value_name = "KEY", value_parser = config::kms_key)]
+    /// Encrypt the new volumes with this KMS key: an id, an ARN or alias/NAME.
+    #[arg(help_heading = "The new volumes", long, value_name = "KEY", value_parser = config::kms_key)]
     key: Option<String>,
     /// A file with a key of LUKS, which root alone can read; can be repeated: each is tried [default: the terminal is
     /// asked].
-    #[arg(long, value_name = "FILE", value_parser = absolute, conflicts_with_all = ["no_mount", "no_attach", "in_place", "undo", "left"])]
+    #[arg(help_heading = "The new volumes", long, value_name = "FILE", value_parser = absolute, conflicts_with_all = ["no_mount", "no_attach", "in_place", "undo", "left"])]
     key_file: Vec<PathBuf>,
     /// EC2 reads all data from the snapshots at this rate in MiB/s, for a price; else it comes as it is read.
-    #[arg(long, value_name = "RATE", value_parser = clap::value_parser!(i32).range(100..=300))]
+    #[arg(help_heading = "The new volumes", long, value_name = "RATE", value_parser = clap::value_parser!(i32).range(100..=300))]
     init_rate: Option<i32>,
     #[command(flatten)]
     warming: Warming,
-    /// Nobody needs it after this time, such as 8h: then `restore --clean-up`, which a timer runs, takes it back.
+    /// Nobody needs the restore after this time, such as 8h: then `restore --clean-up`, which a timer runs, takes it back.
     #[arg(long = "for", value_name = "TIME", value_parser = config::duration, conflicts_with_all = ["in_place", "root", "copy_out", "go_on", "undo", "left"])]
     lasts: Option<Duration>,
     /// Print what would be made, and stop.
     #[arg(long, short = 'n')]
     dry_run: bool,
     /// Take back the restores of this host whose time is over.
-    #[arg(long, conflicts_with_all = ["set", "go_on", "left", "undo"])]
+    #[arg(help_heading = "Restores that are there", long, conflicts_with_all = ["set", "go_on", "left", "undo"])]
     clean_up: bool,
     /// Take a restore back: unmount, detach and delete its volumes.
-    #[arg(long, value_name = "ID", conflicts_with_all = ["set", "go_on", "left"])]
+    #[arg(help_heading = "Restores that are there", long, value_name = "ID", conflicts_with_all = ["set", "go_on", "left"])]
     undo: Option<RunId>,
     /// Go on with a restore that was interrupted.
-    #[arg(long = "continue", value_name = "ID", conflicts_with_all = ["set", "left", "dry_run"])]
+    #[arg(help_heading = "Restores that are there", long = "continue", value_name = "ID", conflicts_with_all = ["set", "left", "dry_run"])]
     go_on: Option<RunId>,
     /// List the restores whose volumes are there.
-    #[arg(long = "list", conflicts_with = "set")]
+    #[arg(help_heading = "Restores that are there", long = "list", conflicts_with = "set")]
     left: bool,
     /// What stdout gets: text (the ids of the volumes) or json.
-    #[arg(long, short, value_enum, default_value_t)]
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
     output: Output,
 }
 

@@ -35,7 +35,7 @@ pub(super) struct Share {
     #[arg(long, short = 'n')]
     dry_run: bool,
     /// What stdout gets: text or json.
-    #[arg(long, short, value_enum, default_value_t)]
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
     output: Output,
 }
 
@@ -54,7 +54,7 @@ pub(super) struct Unshare {
     #[arg(long, short = 'n')]
     dry_run: bool,
     /// What stdout gets: text or json.
-    #[arg(long, short, value_enum, default_value_t)]
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
     output: Output,
 }
 

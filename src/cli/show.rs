@@ -34,7 +34,7 @@ pub(super) struct Show {
     #[arg(long)]
     all_regions: bool,
     /// What stdout gets: text or json.
-    #[arg(long, short, value_enum, default_value_t)]
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
     output: Output,
 }
 

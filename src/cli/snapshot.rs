@@ -44,8 +44,8 @@ pub(super) struct Snapshot {
     /// cooling-off period), in place of what the plan says; `off` for no lock.
     #[arg(long, value_name = "LOCK")]
     lock: Option<String>,
-    /// Then remove the sets that the plan's rules let go, as `prune` does. What fails there ends the run with 11.
-    #[arg(long)]
+    /// Remove the sets that the plan's rules let go afterwards, as `prune` does. What fails there ends the run with 11.
+    #[arg(help_heading = "What follows", long)]
     prune: bool,
     /// Keep the set until this day, such as 2027-01-31, or `forever`, whatever the rules say.
     #[arg(long, value_name = "DATE", value_parser = super::keep::until)]
@@ -59,24 +59,24 @@ pub(super) struct Snapshot {
     /// Wait this long for another run to end, such as 10m.
     #[arg(long, value_name = "TIME", value_parser = crate::config::duration, default_value = "0s")]
     wait_lock: Duration,
-    /// Until every snapshot is completed. Hooks with `completed` or `failed` commands hear of it then.
-    #[arg(long)]
+    /// End when every snapshot is completed, and not before. Hooks with `completed` or `failed` commands hear of it then.
+    #[arg(help_heading = "What follows", long)]
     wait: bool,
-    /// Then wait until the set is completed, and copy it to the plan's Regions ([[plan.NAME.copy]]).
-    #[arg(long)]
+    /// Wait until the set is completed, and copy it to the plan's Regions (`[[plan.NAME.copy]]`).
+    #[arg(help_heading = "What follows", long)]
     copy: bool,
-    /// The same, to this Region; several with commas between them, or repeated.
-    #[arg(long, value_name = "REGION", value_delimiter = ',', value_parser = config::region, conflicts_with = "copy")]
+    /// As --copy, to this Region; several with commas between them, or repeated.
+    #[arg(help_heading = "What follows", long, value_name = "REGION", value_delimiter = ',', value_parser = config::region, conflicts_with = "copy")]
     copy_to: Vec<String>,
-    /// Then wait until the set is completed, and register an AMI of it, as `image` does. It goes with the set when the
+    /// Wait until the set is completed, and register an AMI of it, as `image` does. It goes with the set when the
     /// plan's rules let that go.
-    #[arg(long)]
+    #[arg(help_heading = "What follows", long)]
     image: bool,
     /// The name of that image, as `image --name` takes it.
-    #[arg(long, value_name = "NAME", requires = "image")]
+    #[arg(help_heading = "What follows", long, value_name = "NAME", requires = "image")]
     image_name: Option<Template>,
     /// Go on although something on this host would keep an instance of the image from booting.
-    #[arg(long, requires = "image")]
+    #[arg(help_heading = "What follows", long, requires = "image")]
     ignore_boot_check: bool,
     /// A set of this host alone, though the plan is a group's ([group]): the other members are not asked.
     #[arg(long)]

@@ -29,7 +29,7 @@ pub(super) struct Status {
     #[arg(long, value_name = "TIME", value_parser = config::duration)]
     wait_idle: Option<Duration>,
     /// What stdout gets: text or json.
-    #[arg(long, short, value_enum, default_value_t)]
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
     output: Output,
 }
 

@@ -39,7 +39,7 @@ pub(super) struct Thaw {
     #[arg(long, value_name = "RUN")]
     run: Option<RunId>,
     /// What stdout gets: text or json.
-    #[arg(long, short, value_enum, default_value_t)]
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
     output: Output,
 }
 
@@ -159,7 +159,7 @@ pub(super) fn folders(global: &Global) -> (PathBuf, PathBuf) {
     match global.load(None, crate::config::Overrides::default()) {
         Ok(Loaded { settings, .. }) => (settings.run_dir, settings.state_dir),
         Err(_) => (
-            global.run_dir.clone().unwrap_or_else(|| "/run/stillpoint".into()),
+            global.run_dir.clone().unwrap_or_else(|| crate::config::RUN_DIR.into()),
             global.state_dir.clone().unwrap_or_else(|| crate::config::STATE_DIR.into()),
         ),
     }

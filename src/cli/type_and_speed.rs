@@ -7,16 +7,19 @@ use clap::builder::PossibleValuesParser;
 
 use crate::ec2::volume_type::{Instead, TYPES};
 
+/// Above the options that say what new volumes are like.
+pub(super) const HEADING: &str = "The new volumes";
+
 #[derive(Debug, Args)]
 pub(super) struct TypeAndSpeed {
     /// The type of the new volumes [default: what each volume had].
-    #[arg(long = "type", value_name = "TYPE", value_parser = PossibleValuesParser::new(TYPES))]
+    #[arg(help_heading = HEADING, long = "type", value_name = "TYPE", value_parser = PossibleValuesParser::new(TYPES))]
     volume_type: Option<String>,
-    /// Their provisioned IOPS.
-    #[arg(long, value_parser = clap::value_parser!(i32).range(100..=256_000))]
+    /// The provisioned IOPS of the new volumes.
+    #[arg(help_heading = HEADING, long, value_parser = clap::value_parser!(i32).range(100..=256_000))]
     iops: Option<i32>,
-    /// Their provisioned throughput in MiB/s.
-    #[arg(long, value_parser = clap::value_parser!(i32).range(125..=2_000))]
+    /// The provisioned throughput of the new volumes, in MiB/s.
+    #[arg(help_heading = HEADING, long, value_parser = clap::value_parser!(i32).range(125..=2_000))]
     throughput: Option<i32>,
 }
 

@@ -94,7 +94,7 @@ pub(super) struct Verify {
     #[arg(long)]
     no_ledger: bool,
     /// What stdout gets: text or json.
-    #[arg(long, short, value_enum, default_value_t)]
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
     output: Output,
 }
 

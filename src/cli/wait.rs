@@ -36,7 +36,7 @@ pub(super) struct Wait {
     #[arg(long)]
     readable: bool,
     /// What stdout gets: text or json.
-    #[arg(long, short, value_enum, default_value_t)]
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
     output: Output,
 }
 

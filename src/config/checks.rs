@@ -14,6 +14,9 @@ use super::error::{ConfigError, Origin, Sourced};
 use super::hooks::{CommandHook, Hook, HookKind, OnFailure, duration};
 use super::input::{Input as _, input};
 use super::node::Node;
+#[cfg(test)]
+use super::node::Table;
+use super::reference::Key;
 
 /// The section, without the brackets.
 pub(super) const SECTION: &str = "check";
@@ -78,20 +81,44 @@ impl Check {
 input! {
     /// The keys of the section.
     Keys {
+        /// string, up to 64 characters | what it runs, or the database | used in messages and findings |
+        /// `"orders"`
         name: String = |n: &Node<'_>| n.checked(check::hook_name);
+        /// command | required, or `database` | looks at the restored filesystems; its exit code says whether they
+        /// are as they should be | `["/usr/local/bin/program", "argument"]`
         command: Vec<String> = Node::argv;
+        /// `"postgresql"`, `"mariadb"`, `"mysql"` or `"redis"` | required, or `command` | is [checked by its own
+        /// programs](verify.md#databases), as the owner of its data directory | `"postgresql"`
         database: CheckedDatabase = |n: &Node<'_>| n.checked(|t| check::choice(t, DATABASES));
+        /// path | required with `database` | its data directory, as it is on the host of the set |
+        /// `"/var/lib/postgresql/15/main"`
         data: PathBuf = Node::path;
+        /// time, more than 0, up to 1 day | required | longest time that it may take; then it is killed with
+        /// all that it has started | `"30s"`
         timeout: Duration = |n: &Node<'_>| n.duration(check::HOOK_TIMEOUT);
+        /// user name | stillpoint's own | the user that a command runs as, with all groups of that user |
+        /// `"orders"`
         user: String = |n: &Node<'_>| n.checked(check::user_name);
+        /// true or false | `false` | a command may write to the restored filesystems, which are thrown away
         writable: bool = Node::flag;
+        /// list of plan names | all plans | only for these plans | `["default"]`
         plans: Vec<Sourced<String>> = |n: &Node<'_>| n.list(|n| n.sourced(|n| n.checked(check::plan_name)));
-    } per_entry { environment: String, String = |n: &Node<'_>| n.tags(check::variable); }
+    } per_entry {
+        /// table of strings | `{}` | further variables; names that begin with `STILLPOINT_` are refused
+        environment: String, String = |n: &Node<'_>| n.tags(check::variable);
+    }
 }
 
-/// Every key, for the test that each is documented.
+/// Every key, with what the documentation says of it.
+pub(super) fn documented() -> Vec<Key> {
+    Keys::documented()
+}
+
+/// Reads the keys alone, for the test that what the documentation says of a value is one.
 #[cfg(test)]
-pub(super) const KEYS: &[&str] = <Keys as super::input::Input>::KEYS;
+pub(super) fn values(table: &Table<'_>) -> Result<(), ConfigError> {
+    Keys::read(table).map(drop)
+}
 
 /// A section as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]

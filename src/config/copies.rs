@@ -18,9 +18,16 @@ const TWO_DAYS: Duration = Duration::from_secs(48 * 3600);
 input! {
     /// One destination.
     CopyInput {
+        /// Region, as in `"eu-west-1"` | required | where to; the set's own Region too | `"eu-west-1"`
         region: String = |n: &Node<'_>| n.checked(check::region);
+        /// true or false | `false`, or `true` with a `key` | what is not encrypted is encrypted, with the
+        /// account's default key there | `true`
         encrypt: bool = Node::flag;
+        /// KMS key: id, ARN or `"alias/NAME"` | not set | the key to encrypt with, of that Region |
+        /// `"alias/backup"`
         key: String = |n: &Node<'_>| n.checked(kms_key);
+        /// time, 15 min to 48 h in steps of 15 min | not set | EC2 is to be done within this time, for a
+        /// higher price | `"4h"`
         within: Duration = |n: &Node<'_>| n.checked(within);
     } per_entry {}
 }

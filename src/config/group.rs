@@ -26,22 +26,52 @@ const WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_s
 input! {
     /// `[group]`.
     GroupInput {
+        /// string, up to 64 letters, digits, `_`, `-`, `.` | required | the group; a part of the keys in etcd,
+        /// and the tag `stillpoint:group` | `"orders"`
         name: String = |n: &Node<'_>| n.checked(|t| name(t, "group"));
+        /// name of a plan | `"default"` | the plan of this host whose runs come together with the others'
         plan: String = |n: &Node<'_>| n.checked(check::plan_name);
+        /// string, as `name` | required | this host's name in it, one of `members` | `"db-1"`
         member: String = |n: &Node<'_>| n.checked(|t| name(t, "member"));
+        /// list of names, 2 to 32 | required | everybody | `["db-1", "db-2"]`
         members: Vec<String> = |n: &Node<'_>| n.list(|n| n.checked(|t| name(t, "member")));
+        /// `"etcd"` | `"etcd"` | where the members meet
         engine: GroupEngine = |n: &Node<'_>| n.checked(|t| check::choice(t, ENGINES));
+        /// list of URLs, 1 to 9 | required | etcd's, as in `"https://etcd-1.example.com:2379"`; where one does
+        /// not answer, the next is asked. They are reached directly, not through a proxy |
+        /// `["https://etcd-1.example.com:2379"]`
         endpoints: Vec<String> = |n: &Node<'_>| n.list(|n| n.checked(endpoint));
+        /// string with `/` at both ends | `"/stillpoint/"` | what the keys begin with; the name of the group
+        /// follows
         prefix: String = |n: &Node<'_>| n.checked(prefix);
+        /// path | not set | certificates that etcd's is checked with; not set means the system's |
+        /// `"/etc/stillpoint/etcd-ca.pem"`
         ca: PathBuf = Node::path;
+        /// path | not set | this host's own certificate, where etcd asks for one; with `key` |
+        /// `"/etc/stillpoint/etcd.pem"`
         cert: PathBuf = Node::path;
+        /// path | not set | the key of `cert`; nobody but root may read it | `"/etc/stillpoint/etcd-key.pem"`
         key: PathBuf = Node::path;
+        /// string | not set | etcd's user; with `password_file`. Not over `http://`, but to this machine itself
+        /// | `"stillpoint"`
         user: String = |n: &Node<'_>| n.checked(check::user_name);
+        /// path | not set | its password, in the first line; nobody but root may read it |
+        /// `"/etc/stillpoint/etcd-password"`
         password_file: PathBuf = Node::path;
+        /// time, 100 ms to 24 h | `"10m"` | how long the others are waited for before anything is touched
         join_timeout: Duration = |n: &Node<'_>| n.duration(WAIT);
+        /// time, 100 ms to 24 h | `"2m"` | how long the others' hooks and flushes are waited for, while this
+        /// host's applications are quiesced
         ready_timeout: Duration = |n: &Node<'_>| n.duration(WAIT);
+        /// time, 100 ms to 24 h | `"10m"` | how long the others are waited for after everything is thawed and
+        /// released, for the label
         settle_timeout: Duration = |n: &Node<'_>| n.duration(WAIT);
+        /// time, 200 ms to 30 s, at most half of `lease` | `"2s"` | longest time of one call of etcd, at all
+        /// endpoints together; and, while anything is frozen, the longest time in which nothing is heard of
+        /// etcd
         call_timeout: Duration = |n: &Node<'_>| n.duration(CALL);
+        /// time in whole seconds, 3 s to 60 s | `"10s"` | how long this host's entry stays when the host is not
+        /// heard of
         lease: Duration = |n: &Node<'_>| n.duration(LEASE);
     } per_entry {}
 }

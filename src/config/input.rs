@@ -1,15 +1,20 @@
-//! Tables of keys: the struct, the list of its keys, its reader and its merge out of one list.
+//! Tables of keys: the struct, the list of its keys, what the documentation says of each, its reader and its
+//! merge out of one list.
 //!
-//! In: a list of keys with their types and readers. Out: a struct that implements [`Input`]. Must never: let
-//! a key be missing from one of the four.
+//! In: a list of keys with their documentation, types and readers. Out: a struct that implements [`Input`].
+//! Must never: let a key be missing from one of the five.
 
 use super::error::{ConfigError, Sourced};
 use super::node::{Node, Table};
+use super::reference::Key;
 
 /// A table of keys that may each be set.
 pub(super) trait Input: Default {
     /// Every key, in documented order.
     const KEYS: &'static [&'static str];
+
+    /// What the documentation says of each, in the same order: see [`Key::of`].
+    const DOCS: &'static [&'static str];
 
     fn set(&mut self, node: &Node<'_>) -> Result<bool, ConfigError>;
 
@@ -20,6 +25,11 @@ pub(super) trait Input: Default {
         let mut input = Self::default();
         table.each(Self::KEYS, |node| input.set(node))?;
         Ok(input)
+    }
+
+    /// The keys, each with what the documentation says of it.
+    fn documented() -> Vec<Key> {
+        Self::KEYS.iter().zip(Self::DOCS).map(|(name, doc)| Key::of(name, doc)).collect()
     }
 }
 
@@ -35,14 +45,14 @@ pub(super) fn overlay_table<T: Input>(table: &mut Option<Sourced<T>>, later: Opt
     }
 }
 
-/// Makes the struct of a table. `$read` is how a value is read, `per_entry` the tables that merge entry by
-/// entry, `tables` those that have an [`Input`] of their own.
+/// Makes the struct of a table. `$doc` is the key's row in the documentation, `$read` how a value is read,
+/// `per_entry` the tables that merge entry by entry, `tables` those that have an [`Input`] of their own.
 macro_rules! input {
     (
         $(#[$doc:meta])* $name:ident
-        { $($key:ident: $type:ty = $read:expr;)* }
-        per_entry { $($table:ident: $k:ty, $v:ty = $read_table:expr;)* }
-        $(tables { $($inner:ident: $input:ty;)* })?
+        { $($(#[doc = $doc_key:literal])+ $key:ident: $type:ty = $read:expr;)* }
+        per_entry { $($(#[doc = $doc_table:literal])+ $table:ident: $k:ty, $v:ty = $read_table:expr;)* }
+        $(tables { $($(#[doc = $doc_inner:literal])+ $inner:ident: $input:ty;)* })?
     ) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -55,6 +65,11 @@ macro_rules! input {
         impl $crate::config::input::Input for $name {
             const KEYS: &'static [&'static str] =
                 &[$(stringify!($key),)* $(stringify!($table),)* $($(stringify!($inner),)*)?];
+            const DOCS: &'static [&'static str] = &[
+                $(concat!($($doc_key),+),)*
+                $(concat!($($doc_table),+),)*
+                $($(concat!($($doc_inner),+),)*)?
+            ];
 
             fn set(
                 &mut self,

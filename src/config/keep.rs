@@ -25,27 +25,54 @@ const OF_PERIOD: &[(&str, OfPeriod)] = &[("newest", OfPeriod::Newest), ("first",
 input! {
     /// The rules: of the sets, or of their copies.
     RulesInput {
+        /// count | not set | the newest sets | `10`
         last: Count = Node::count;
+        /// count | not set | one set an hour, for the newest hours that have one | `24`
         hourly: Count = Node::count;
+        /// count | not set | one set a day | `7`
         daily: Count = Node::count;
+        /// count | not set | one set a week, of ISO 8601 | `4`
         weekly: Count = Node::count;
+        /// count | not set | one set a month | `12`
         monthly: Count = Node::count;
+        /// count | not set | one set a quarter | `8`
         quarterly: Count = Node::count;
+        /// count | not set | one set a year | `10`
         yearly: Count = Node::count;
+        /// age | not set | every set that is younger | `"12h"`
         within: Age = |n: &Node<'_>| n.age(HOUR);
+        /// age | not set | one set of each hour of which a part is younger | `"2d"`
         within_hourly: Age = |n: &Node<'_>| n.age(HOUR);
+        /// age, 1 d or more | not set | one set of each day of which a part is younger | `"14d"`
         within_daily: Age = |n: &Node<'_>| n.age(DAY);
+        /// age, 7 d or more | not set | one set of each week of which a part is younger | `"8w"`
         within_weekly: Age = |n: &Node<'_>| n.age(WEEK);
+        /// age, 1 mo or more | not set | one set of each month of which a part is younger | `"1y"`
         within_monthly: Age = |n: &Node<'_>| n.age(MONTH);
+        /// age, 3 mo or more | not set | one set of each quarter of which a part is younger | `"2y"`
         within_quarterly: Age = |n: &Node<'_>| n.age(QUARTER);
+        /// age, 1 y or more | not set | one set of each year of which a part is younger | `"10y"`
         within_yearly: Age = |n: &Node<'_>| n.age(YEAR);
+        /// count | not set | the newest sets whose data [verify](verify.md#the-ledger) has read and found
+        /// sound; another rule has to be beside it | `1`
         verified: Count = Node::count;
+        /// number, up to 10000 | not set | so many good sets stay, even where everything is to be removed |
+        /// `3`
         at_least: u32 = |n: &Node<'_>| n.number(0, check::MAX_COUNT);
+        /// age | not set | nothing younger is removed, good or not, even where everything is to be removed |
+        /// `"6h"`
         min_age: Age = |n: &Node<'_>| n.age(HOUR);
+        /// age | `"3d"` | for how long a set that is not good is kept
         failed: Age = |n: &Node<'_>| n.age(HOUR);
+        /// `"newest"`, `"first"` | `"newest"` | which set of an hour, a day, … is kept
         of_period: OfPeriod = |n: &Node<'_>| n.checked(|t| check::choice(t, OF_PERIOD));
+        /// IANA name, as in `"Europe/Berlin"` | `"UTC"` | the zone in which hours, days and longer periods
+        /// begin
         timezone: Zone = |n: &Node<'_>| n.checked(check::timezone);
+        /// number, 1 or more | half of the plan's sets | the most sets that one prune removes; if more would
+        /// go, none goes without `--yes` | `30`
         max_deletes: u32 = |n: &Node<'_>| n.number(1, 1_000_000);
+        /// true or false | `false` | sets that other accounts may use can go
         delete_shared: bool = Node::flag;
     } per_entry {}
 }
@@ -58,17 +85,25 @@ pub(super) struct KeepInput {
 }
 
 const COPIES: &str = "copies";
+const COPIES_DOC: &str = "table of the same keys, without `copies` | not set | the rules of the sets' copies, at each \
+     destination; not set means that no copy is removed. The zone is that of the plan";
+
+/// The same with one more at the end.
+const fn and_last<const N: usize>(list: &[&'static str], last: &'static str) -> [&'static str; N] {
+    let mut all = [last; N];
+    let mut i = 0;
+    while i < list.len() {
+        all[i] = list[i];
+        i += 1;
+    }
+    all
+}
 
 impl Input for KeepInput {
-    const KEYS: &'static [&'static str] = &{
-        let mut keys = [COPIES; RulesInput::KEYS.len() + 1];
-        let mut i = 0;
-        while i < RulesInput::KEYS.len() {
-            keys[i] = RulesInput::KEYS[i];
-            i += 1;
-        }
-        keys
-    };
+    const KEYS: &'static [&'static str] =
+        &and_last::<{ RulesInput::KEYS.len() + 1 }>(RulesInput::KEYS, COPIES);
+    const DOCS: &'static [&'static str] =
+        &and_last::<{ RulesInput::DOCS.len() + 1 }>(RulesInput::DOCS, COPIES_DOC);
 
     fn set(&mut self, node: &Node<'_>) -> Result<bool, ConfigError> {
         if node.name == COPIES {

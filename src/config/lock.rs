@@ -20,9 +20,16 @@ const MODES: &[(&str, Option<LockMode>)] =
 input! {
     /// `[plan.NAME.lock]`.
     LockInput {
+        /// `"governance"`, `"compliance"`, `"off"` | none: it has to be there | how hard the lock is; `"off"`
+        /// for a plan that is not to be locked as the defaults say | `"compliance"`
         mode: Option<LockMode> = |n: &Node<'_>| n.checked(|t| check::choice(t, MODES));
+        /// number, 1 to 36500 | none: it has to be there | for how long, from the snapshot's completion |
+        /// `30`
         days: u32 = |n: &Node<'_>| n.number(1, MOST_LOCKED_DAYS);
+        /// time in whole hours, 1 h to 72 h | not set | how long a compliance lock can still be changed and
+        /// taken off | `"24h"`
         cool_off: Duration = |n: &Node<'_>| n.checked(cool_off);
+        /// true or false | `false` | needed for a compliance lock without `cool_off`
         yes_nobody_can_undo_it: bool = Node::flag;
     } per_entry {}
 }

@@ -6,6 +6,7 @@
 //! merge    later over earlier, then the flags           merge.rs
 //! resolve  defaults < [defaults] < [plan.NAME] → Settings, and its origins   resolve.rs
 //! show     config show, config check                    show.rs
+//! reference  what the documentation says of each key; `config default`   reference.rs
 //! ```
 //!
 //! In: TOML files and command-line overrides. Out: [`settings::Settings`],
@@ -28,6 +29,7 @@ mod node;
 pub(crate) mod checks;
 pub(crate) mod notify;
 mod raw;
+pub(crate) mod reference;
 mod resolve;
 pub mod settings;
 mod show;
@@ -39,8 +41,9 @@ pub(crate) use copies::{kms_key, of_region, within};
 pub(crate) use error::Sourced;
 pub use error::{ConfigError, Origin, Place};
 pub use files::{ConfigFile, FileStatus};
+pub(crate) use files::{DROP_IN_DIRS, MAIN_FILE};
 pub use merge::Overrides;
-pub(crate) use resolve::{DEFAULT_PLAN, Origins, STATE_DIR};
+pub(crate) use resolve::{DEFAULT_PLAN, Origins, RUN_DIR, STATE_DIR};
 
 use crate::path_encoding::shown;
 use raw::Fragment;

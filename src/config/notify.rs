@@ -13,6 +13,7 @@ use super::error::{ConfigError, Origin, Sourced};
 use super::hooks::{CommandHook, Hook, HookKind, OnFailure, duration};
 use super::input::{Input as _, input};
 use super::node::{Document, Node, Table};
+use super::reference::Key;
 
 /// The section, without the brackets.
 pub(super) const SECTION: &str = "notify";
@@ -81,18 +82,36 @@ impl Notify {
 input! {
     /// The keys of the section.
     Keys {
+        /// string, up to 64 characters | what it runs | used in messages | `"orders"`
         name: String = |n: &Node<'_>| n.checked(check::hook_name);
+        /// command | required | gets [what happened](schema/event-1.json) as JSON on its standard input |
+        /// `["/usr/local/bin/program", "argument"]`
         command: Vec<String> = Node::argv;
+        /// list of `"failure"`, `"lower"`, `"success"` | `["failure"]` | what it is told about
         on: Vec<NotifyOn> = |n: &Node<'_>| n.list(|n| n.checked(|t| check::choice(t, ON)));
+        /// time, more than 0, up to 1 day | required | longest time that it may take; then it is killed with
+        /// all its children | `"30s"`
         timeout: Duration = |n: &Node<'_>| n.duration(check::HOOK_TIMEOUT);
+        /// user name | stillpoint's own | the user that it runs as, with all groups of that user | `"orders"`
         user: String = |n: &Node<'_>| n.checked(check::user_name);
+        /// list of plan names | all plans | only for these plans | `["default"]`
         plans: Vec<Sourced<String>> = |n: &Node<'_>| n.list(|n| n.sourced(|n| n.checked(check::plan_name)));
-    } per_entry { environment: String, String = |n: &Node<'_>| n.tags(check::variable); }
+    } per_entry {
+        /// table of strings | `{}` | further variables; names that begin with `STILLPOINT_` are refused
+        environment: String, String = |n: &Node<'_>| n.tags(check::variable);
+    }
 }
 
-/// Every key, for the test that each is documented.
+/// Every key, with what the documentation says of it.
+pub(super) fn documented() -> Vec<Key> {
+    Keys::documented()
+}
+
+/// Reads the keys alone, for the test that what the documentation says of a value is one.
 #[cfg(test)]
-pub(super) const KEYS: &[&str] = <Keys as super::input::Input>::KEYS;
+pub(super) fn values(table: &Table<'_>) -> Result<(), ConfigError> {
+    Keys::read(table).map(drop)
+}
 
 /// A section as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -23,6 +23,8 @@ use crate::consistency::Method;
 
 /// Where records are kept when nothing says where.
 pub(crate) const STATE_DIR: &str = "/var/lib/stillpoint";
+/// Where the lock and the journals of runs are.
+pub(crate) const RUN_DIR: &str = "/run/stillpoint";
 /// The plan that exists without configuration.
 pub(crate) const DEFAULT_PLAN: &str = "default";
 
@@ -149,7 +151,7 @@ pub(super) fn settings(inputs: Fragment, name: &str) -> Result<(Settings, Origin
 
     let mut take = Taken { origins: &mut origins, table: "" };
     let state_dir = take.or("state_dir", top.state_dir, PathBuf::from(STATE_DIR));
-    let run_dir = take.or("run_dir", top.run_dir, PathBuf::from("/run/stillpoint"));
+    let run_dir = take.or("run_dir", top.run_dir, PathBuf::from(RUN_DIR));
     let textfile = take.optional("textfile", top.textfile);
     take.table = "identity.";
     let identity = IdentityOverrides {

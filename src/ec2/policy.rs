@@ -14,7 +14,7 @@ use crate::ids::InstanceId;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 #[allow(missing_docs, reason = "each is the command of its name")]
 pub enum Needing {
-    /// `before`, too.
+    /// `snapshot` and `before`.
     #[value(alias = "before")]
     Snapshot,
     Clone,

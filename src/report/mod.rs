@@ -12,7 +12,7 @@ pub mod held_freeze;
 pub(crate) mod image;
 pub mod log;
 pub mod metrics;
-mod page;
+pub(crate) mod page;
 pub mod plan;
 pub mod rehearsal;
 pub(crate) mod restore;

@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::path_encoding::{printable, shown};
 
 /// Widths of the columns before the free text of a row.
-pub(super) struct Columns {
+pub(crate) struct Columns {
     widths: Vec<usize>,
     /// Where the free text begins.
     text: usize,
@@ -30,7 +30,7 @@ impl Columns {
 }
 
 /// Lines of at most a width, where paths and ids allow it.
-pub(super) struct Page {
+pub(crate) struct Page {
     out: String,
     width: usize,
 }

@@ -15,6 +15,7 @@ mod before;
 mod busy;
 mod clone;
 mod cloned;
+mod completion;
 mod containers;
 mod copies;
 mod copy_out;

@@ -25,12 +25,12 @@ use crate::restore::plan::RestorePlan;
 pub(super) struct OfCopy {
     /// Copy this file or folder, by its path on the host of the set, out of volumes that are deleted afterwards; can be
     /// repeated.
-    #[arg(long, value_name = "PATH", value_parser = absolute, requires = "into", conflicts_with_all = [
+    #[arg(help_heading = "Files", long, value_name = "PATH", value_parser = absolute, requires = "into", conflicts_with_all = [
         "to", "mount", "read_only", "no_mount", "no_attach", "in_place", "root", "go_on", "undo", "left",
     ])]
     pub(super) copy_out: Vec<PathBuf>,
     /// Copy into this folder, which is made or empty.
-    #[arg(long, value_name = "DIR", value_parser = absolute, requires = "copy_out")]
+    #[arg(help_heading = "Files", long, value_name = "DIR", value_parser = absolute, requires = "copy_out")]
     pub(super) into: Option<PathBuf>,
 }
 

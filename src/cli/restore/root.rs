@@ -43,18 +43,18 @@ const TOKEN_LASTS: SignedDuration = SignedDuration::from_mins(30);
 #[derive(Debug, Args)]
 pub(super) struct OfRoot {
     /// Replace the root volume by that of the set: EC2 exchanges it, and reboots the instance. Its data volumes stay.
-    #[arg(long, requires = "set", conflicts_with_all = [
+    #[arg(help_heading = "The root", long, requires = "set", conflicts_with_all = [
         "to", "mount", "read_only", "no_mount", "no_attach", "in_place", "az", "volume_type", "iops", "throughput", "key", "size",
     ])]
     pub(super) root: bool,
     /// The root of this instance, from another computer [default: this one].
-    #[arg(long, value_name = "INSTANCE", requires = "root")]
+    #[arg(help_heading = "The root", long, value_name = "INSTANCE", requires = "root")]
     instance: Option<InstanceId>,
     /// Delete the volume that was the root; else it is kept, detached.
-    #[arg(long, requires = "root")]
+    #[arg(help_heading = "The root", long, requires = "root")]
     delete_replaced: bool,
     /// Replace the root without asking: the instance is rebooted.
-    #[arg(long, conflicts_with_all = ["undo", "left"])]
+    #[arg(help_heading = "The root", long, conflicts_with_all = ["undo", "left"])]
     yes: bool,
 }
 

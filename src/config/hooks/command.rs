@@ -36,12 +36,25 @@ pub struct CommandHook {
 }
 
 keys! { Keys {
+    /// command | not set | run before the window; at least one of the four commands has to be set |
+    /// `["/usr/local/bin/orders-ctl", "pause-writes"]`
     pre: Vec<String> = Node::argv;
+    /// command | not set | run after the thaw, in reverse order, whenever `pre` was attempted |
+    /// `["/usr/local/bin/orders-ctl", "resume-writes"]`
     post: Vec<String> = Node::argv;
+    /// command | not set | run at the end of a run that took a set, once its label is known; of a plan that
+    /// waits, once every snapshot is completed | `["/usr/local/bin/tell-somebody"]`
     completed: Vec<String> = Node::argv;
+    /// command | not set | run at the end of a run that took none; of a plan that waits, also when EC2 could
+    /// not complete the set | `["/usr/local/bin/page-somebody"]`
     failed: Vec<String> = Node::argv;
+    /// user name | stillpoint's own | the user that the commands run as, with all groups of that user |
+    /// `"orders"`
     user: String = |n: &Node<'_>| n.checked(check::user_name);
-} per_entry { environment: String, String = |n: &Node<'_>| n.tags(check::variable); } }
+} per_entry {
+    /// table of strings | `{}` | further variables; names that begin with `STILLPOINT_` are refused
+    environment: String, String = |n: &Node<'_>| n.tags(check::variable);
+} }
 
 impl Kind for CommandHook {
     const SECTION: &'static str = "hook";
@@ -64,6 +77,8 @@ impl Kind for CommandHook {
 
 impl Section for CommandHook {
     type Keys = Keys;
+
+    const TITLE: &'static str = "Commands before and after";
 
     const TIMEOUT: Option<Duration> = None;
 

@@ -42,10 +42,15 @@ const ENGINES: &[(&str, ContainerEngine)] =
     &[("docker", ContainerEngine::Docker), ("podman", ContainerEngine::Podman)];
 
 keys! { Keys {
+    /// `"docker"`, `"podman"` | required | the engine whose containers they are | `"docker"`
     engine: ContainerEngine = |n: &Node<'_>| n.checked(|t| check::choice(t, ENGINES));
+    /// list of names or ids | required | those that run are paused, and only those are unpaused | `["app"]`
     containers: Vec<String> = |n: &Node<'_>| n.list(|n| n.checked(check::container_name));
+    /// user name | stillpoint's own | whose containers they are, for a rootless engine: its program runs as
+    /// that user | `"containers"`
     user: String = |n: &Node<'_>| n.checked(check::user_name);
 } per_entry {
+    /// table of strings | `{}` | further variables for the engine's program, such as `DOCKER_HOST`
     environment: String, String = |n: &Node<'_>| n.tags(check::variable);
 } }
 
@@ -59,6 +64,8 @@ impl Kind for ContainerHook {
 
 impl Section for ContainerHook {
     type Keys = Keys;
+
+    const TITLE: &'static str = "Containers";
 
     const TIMEOUT: Option<Duration> = Some(TIMEOUT);
 

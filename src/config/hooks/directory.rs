@@ -28,7 +28,11 @@ pub struct ScriptHook {
     pub program: PathBuf,
 }
 
-keys! { Keys { path: PathBuf = Node::path; } per_entry {} }
+keys! { Keys {
+    /// absolute path | required | its executables are called with `freeze`, and later in reverse order with
+    /// `thaw` | `"/etc/qemu/fsfreeze-hook.d"`
+    path: PathBuf = Node::path;
+} per_entry {} }
 
 impl Kind for DirectoryHook {
     const SECTION: &'static str = "hook_directory";
@@ -40,6 +44,8 @@ impl Kind for ScriptHook {
 
 impl Section for DirectoryHook {
     type Keys = Keys;
+
+    const TITLE: &'static str = "A folder of scripts";
 
     const TIMEOUT: Option<Duration> = None;
 

@@ -67,15 +67,29 @@ const METHODS: &[(&str, MysqlMethod)] =
     &[("backup", MysqlMethod::Backup), ("read-lock", MysqlMethod::ReadLock)];
 
 keys! { Keys {
+    /// absolute path | what the option files say, then the usual places | its socket, instead of `host` |
+    /// `"/run/mysqld/mysqld.sock"`
     socket: PathBuf = Node::path;
+    /// host name | what the option files say | a server on this host, instead of a socket | `"localhost"`
     host: String = |n: &Node<'_>| n.checked(check::word);
+    /// port | what the option files say, then 3306 | the port of `host` | `3306`
     port: u16 = Node::port;
+    /// account | what the option files say, then the name of `os_user` | the account that connects |
+    /// `"stillpoint"`
     user: String = |n: &Node<'_>| n.checked(check::word);
+    /// absolute path | the usual option files | read instead of the usual option files | `"/etc/stillpoint/my.cnf"`
     defaults_file: PathBuf = Node::path;
+    /// user name | stillpoint's own: root | the system user that connects: what `unix_socket` and
+    /// `auth_socket` see | `"mysql"`
     os_user: String = |n: &Node<'_>| n.checked(check::user_name);
+    /// time, 1 s to 1 h | `"5s"` | longest wait for the locks in each try
     lock_wait: Duration = |n: &Node<'_>| n.duration(LOCK_WAITS);
+    /// number, 1 to 100 | `3` | how often the locks are tried; `tries` × `lock_wait` has to fit into
+    /// `timeout`
     tries: u32 = |n: &Node<'_>| n.number(1, 100);
+    /// true or false | `false` | stop a replica's SQL threads while it is quiesced
     stop_replica: bool = Node::flag;
+    /// `"backup"`, `"read-lock"` | `"backup"` | [which locks](databases.md#mysql-and-mariadb) are taken
     method: MysqlMethod = |n: &Node<'_>| n.checked(|t| check::choice(t, METHODS));
 } per_entry {} }
 
@@ -93,6 +107,8 @@ impl Kind for Mysql {
 
 impl Section for Mysql {
     type Keys = Keys;
+
+    const TITLE: &'static str = "MySQL and MariaDB";
 
     const TIMEOUT: Option<Duration> = Some(TIMEOUT);
 

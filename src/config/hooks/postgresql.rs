@@ -56,15 +56,31 @@ const MODES: &[(&str, PostgresqlMode)] =
     &[("checkpoint", PostgresqlMode::Checkpoint), ("backup", PostgresqlMode::Backup)];
 
 keys! { Keys {
+    /// `"checkpoint"`, `"backup"` | `"checkpoint"` | a checkpoint before the freeze, or a backup that is
+    /// begun before it and ended after it
     mode: PostgresqlMode = |n: &Node<'_>| n.checked(|t| check::choice(t, MODES));
+    /// host name, or the folder of the socket | what the service says, then `/var/run/postgresql` | a server
+    /// on this host. There is no TLS: use the socket | `"/run/postgresql"`
     host: String = |n: &Node<'_>| n.checked(check::word);
+    /// port | what the service says, then 5432 | the port of the server, or of its socket | `5432`
     port: u16 = Node::port;
+    /// role | what the service says, then `postgres` | the role that connects | `"stillpoint"`
     user: String = |n: &Node<'_>| n.checked(check::word);
+    /// database | what the service says, then `postgres` | the database to connect to; any will do |
+    /// `"postgres"`
     database: String = |n: &Node<'_>| n.checked(check::word);
+    /// string | not set | a service of the connection service file | `"orders"`
     service: String = |n: &Node<'_>| n.checked(check::word);
+    /// absolute path | libpq's, in the home of `os_user` and of the system | where the service is looked up |
+    /// `"/etc/postgresql-common/pg_service.conf"`
     service_file: PathBuf = Node::path;
+    /// absolute path | `~/.pgpass` of `os_user` | the file in which the password is looked up; refused when
+    /// group or others may read it | `"/var/lib/postgresql/.pgpass"`
     passfile: PathBuf = Node::path;
+    /// user name | `postgres` where it exists, else root | the system user that connects: what `peer`
+    /// authentication sees | `"postgres"`
     os_user: String = |n: &Node<'_>| n.checked(check::user_name);
+    /// true or false | `false` | quiesce a standby too
     allow_standby: bool = Node::flag;
 } per_entry {} }
 
@@ -78,6 +94,8 @@ impl Kind for Postgresql {
 
 impl Section for Postgresql {
     type Keys = Keys;
+
+    const TITLE: &'static str = "PostgreSQL";
 
     const TIMEOUT: Option<Duration> = Some(TIMEOUT);
 

@@ -53,13 +53,24 @@ pub enum RedisMode {
 const MODES: &[(&str, RedisMode)] = &[("pause", RedisMode::Pause), ("bgsave", RedisMode::Bgsave)];
 
 keys! { Keys {
+    /// `"pause"`, `"bgsave"` | `"pause"` | writes are paused over the window, or a dump is [awaited](databases.md#redis-and-valkey) before it
     mode: RedisMode = |n: &Node<'_>| n.checked(|t| check::choice(t, MODES));
+    /// absolute path | not set | its socket, instead of `host` | `"/run/redis/redis-server.sock"`
     socket: PathBuf = Node::path;
+    /// host name | `"127.0.0.1"` | a server on this host. There is no TLS: use the socket
     host: String = |n: &Node<'_>| n.checked(check::word);
+    /// port | `6379` | the port of `host`
     port: u16 = Node::port;
+    /// ACL user | `"default"` | the user that connects
     user: String = |n: &Node<'_>| n.checked(check::word);
+    /// absolute path | not set | its first line is the password; refused when group or others may read or
+    /// change it | `"/etc/stillpoint/redis-password"`
     password_file: PathBuf = Node::path;
+    /// name | not set | a systemd credential (`LoadCredential=`) of the unit that is the password, instead of
+    /// a file | `"redis-password"`
     credential: String = |n: &Node<'_>| n.checked(check::credential);
+    /// time, 1 s to 1 h | the longest time that the run can need | the server ends the pause after this time,
+    /// even if stillpoint has died | `"2m"`
     pause_limit: Duration = |n: &Node<'_>| n.duration(PAUSE_LIMITS);
 } per_entry {} }
 
@@ -77,6 +88,8 @@ impl Kind for Redis {
 
 impl Section for Redis {
     type Keys = Keys;
+
+    const TITLE: &'static str = "Redis and Valkey";
 
     const TIMEOUT: Option<Duration> = Some(TIMEOUT);
 

@@ -18,6 +18,7 @@ use crate::config::check::{self, Fault};
 use crate::config::error::{ConfigError, Origin, Sourced};
 use crate::config::input::Input;
 use crate::config::node::{Node, Table};
+use crate::config::reference::Key;
 
 /// The default limit of kinds whose program is known, such as systemctl and docker.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
@@ -28,9 +29,13 @@ const ON_FAILURE: &[(&str, OnFailure)] = &[("abort", OnFailure::Abort), ("degrad
 pub(in crate::config) struct Readable {
     /// Its name, without the brackets.
     pub name: &'static str,
-    /// Its keys, for the test that each is documented.
-    #[cfg_attr(not(test), expect(dead_code))]
-    pub(crate) keys: &'static [&'static str],
+    /// What it quiesces, as a heading.
+    pub title: &'static str,
+    /// Its keys, each with what the documentation says of it.
+    pub documented: fn() -> Vec<Key>,
+    /// Reads its keys alone, for the test that what the documentation says of a value is one.
+    #[cfg(test)]
+    pub values: fn(&Table<'_>) -> Result<(), ConfigError>,
     /// Reads one element of it.
     pub read: fn(&Node<'_>) -> Result<HookInput, ConfigError>,
 }
@@ -48,12 +53,22 @@ pub(in crate::config) const SECTIONS: [Readable; 8] = [
 ];
 
 const fn section<S: Section>() -> Readable {
-    Readable { name: S::SECTION, keys: S::Keys::KEYS, read: read::<S> }
+    Readable {
+        name: S::SECTION,
+        title: S::TITLE,
+        documented: S::Keys::documented,
+        #[cfg(test)]
+        values: |table| S::Keys::read(table).map(drop),
+        read: read::<S>,
+    }
 }
 
 /// A kind of application that is configured by a section of its own.
 pub(super) trait Section: Kind + Into<HookKind> {
     type Keys: Input;
+
+    /// What is quiesced, as a heading.
+    const TITLE: &'static str;
 
     /// The default limit of quiescing and of releasing. None for a kind that runs the user's own commands:
     /// only the user knows how long they take, so `timeout` has to be set.
@@ -66,7 +81,10 @@ pub(super) trait Section: Kind + Into<HookKind> {
 /// Makes a fault of the whole section: the problem, and the hint.
 pub(super) type FaultAt<'a> = dyn Fn(&str, &str) -> ConfigError + 'a;
 
-/// The keys that every section has.
+/// The keys that every section has; [`keys`] has what the documentation says of them.
+pub(in crate::config) const COMMON: [&str; 4] = ["name", "timeout", "on_failure", "plans"];
+
+/// The values of the keys that every section has.
 pub(super) struct Common {
     pub name: Option<Sourced<String>>,
     pub timeout: Option<Sourced<Duration>>,
@@ -90,17 +108,30 @@ pub(in crate::config) struct HookInput {
 
 /// The struct of a section's keys, with the ones that every section has.
 macro_rules! keys {
-    ($name:ident { $($key:ident: $type:ty = $read:expr;)* } per_entry { $($table:ident: $k:ty, $v:ty = $read_table:expr;)* }) => {
+    (
+        $name:ident { $($(#[doc = $doc_key:literal])+ $key:ident: $type:ty = $read:expr;)* }
+        per_entry { $($(#[doc = $doc_table:literal])+ $table:ident: $k:ty, $v:ty = $read_table:expr;)* }
+    ) => {
         $crate::config::input::input! {
             /// The keys of a section.
             $name {
+                /// string, up to 64 characters | what it runs or quiesces; `postgresql`, `mysql`, `redis` | used
+                /// in messages, tags and the environment; unique within a file, across all these sections |
+                /// `"orders"`
                 name: String = |n: &$crate::config::node::Node<'_>| n.checked($crate::config::check::hook_name);
-                $($key: $type = $read;)*
+                $($(#[doc = $doc_key])+ $key: $type = $read;)*
+                /// time, more than 0, up to 1 day | required for `[[hook]]`, `[[session]]` and
+                /// `[[hook_directory]]`; else `"1m"` | longest time for quiescing, and again for releasing |
+                /// `"30s"`
                 timeout: std::time::Duration =
                     |n: &$crate::config::node::Node<'_>| n.duration($crate::config::check::HOOK_TIMEOUT);
+                /// `"abort"`, `"degrade"` | `"abort"` | what happens when it cannot be quiesced: stop before
+                /// anything is frozen (exit 20), or go on, with a set that is at most `filesystem`-consistent
                 on_failure: super::OnFailure = super::section::on_failure;
+                /// list of plan names | all plans | only for these plans; `[]` switches the section off |
+                /// `["default"]`
                 plans: Vec<$crate::config::error::Sourced<String>> = super::section::plans;
-            } per_entry { $($table: $k, $v = $read_table;)* }
+            } per_entry { $($(#[doc = $doc_table])+ $table: $k, $v = $read_table;)* }
         }
 
         impl $name {

@@ -32,10 +32,19 @@ pub struct SessionHook {
 }
 
 keys! { Keys {
+    /// command | required | quiesces, prints `ready`, waits for the line `thaw`, releases, and exits 0 |
+    /// `["/usr/local/bin/queue-session"]`
     command: Vec<String> = Node::argv;
+    /// command | not set | run if the session, or stillpoint, was killed before the session had confirmed its
+    /// release | `["/usr/local/bin/queue-release"]`
     release: Vec<String> = Node::argv;
+    /// user name | stillpoint's own | the user that the commands run as, with all groups of that user |
+    /// `"orders"`
     user: String = |n: &Node<'_>| n.checked(check::user_name);
-} per_entry { environment: String, String = |n: &Node<'_>| n.tags(check::variable); } }
+} per_entry {
+    /// table of strings | `{}` | further variables; names that begin with `STILLPOINT_` are refused
+    environment: String, String = |n: &Node<'_>| n.tags(check::variable);
+} }
 
 impl Kind for SessionHook {
     const SECTION: &'static str = "session";
@@ -52,6 +61,8 @@ impl Kind for SessionHook {
 
 impl Section for SessionHook {
     type Keys = Keys;
+
+    const TITLE: &'static str = "A process that keeps an application quiesced";
 
     const TIMEOUT: Option<Duration> = None;
 

@@ -35,7 +35,11 @@ pub enum UnitMethod {
 const METHODS: &[(&str, UnitMethod)] = &[("stop", UnitMethod::Stop), ("freeze", UnitMethod::Freeze)];
 
 keys! { Keys {
+    /// list of unit names | required | those that run are quiesced, and only those are released |
+    /// `["app.service", "worker@1.service"]`
     units: Vec<String> = |n: &Node<'_>| n.list(|n| n.checked(check::unit_name));
+    /// `"stop"`, `"freeze"` | `"stop"` | stop and start the units, or pause their processes with the cgroup
+    /// freezer
     method: UnitMethod = |n: &Node<'_>| n.checked(|t| check::choice(t, METHODS));
 } per_entry {} }
 
@@ -49,6 +53,8 @@ impl Kind for SystemdHook {
 
 impl Section for SystemdHook {
     type Keys = Keys;
+
+    const TITLE: &'static str = "Units of systemd";
 
     const TIMEOUT: Option<Duration> = Some(TIMEOUT);
 

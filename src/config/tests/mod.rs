@@ -18,6 +18,7 @@ mod keep;
 mod layers;
 mod lock;
 mod redis;
+mod reference;
 mod sections;
 mod shipped;
 mod values;

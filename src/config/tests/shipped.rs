@@ -129,39 +129,6 @@ fn the_example_of_every_shipped_hook_is_a_configuration() {
     }
 }
 
-#[test]
-fn every_key_is_in_the_documentation() {
-    use super::super::copies::CopyInput;
-    use super::super::group::GroupInput;
-    use super::super::keep::KeepInput;
-    use super::super::lock::LockInput;
-    use super::hooks::section::SECTIONS;
-    use super::input::Input as _;
-    use super::raw::{Ec2Input, IdentityInput, PlanInput, TopInput};
-    let tables = [
-        TopInput::KEYS,
-        IdentityInput::KEYS,
-        Ec2Input::KEYS,
-        GroupInput::KEYS,
-        PlanInput::KEYS,
-        KeepInput::KEYS,
-        LockInput::KEYS,
-        CopyInput::KEYS,
-    ];
-    let configuration =
-        [&tables.concat()[..], super::super::notify::KEYS, super::super::checks::KEYS].concat();
-    let applications =
-        concat!(include_str!("../../../docs/hooks.md"), include_str!("../../../docs/databases.md"));
-    for (text, keys) in [
-        (include_str!("../../../docs/configuration.md"), configuration),
-        (applications, SECTIONS.iter().flat_map(|section| section.keys).copied().collect()),
-    ] {
-        for key in keys {
-            assert!(text.contains(&format!("| `{key}` |")), "{key} is not documented");
-        }
-    }
-}
-
 /// Text that is similar enough to a configuration that the TOML parser sometimes accepts it.
 fn likely_text() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
