@@ -14,6 +14,7 @@ mod reading;
 mod restoring;
 mod writing;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -24,7 +25,7 @@ use self::writing::{Ledger, found, write};
 use super::sets::{Account, set_name};
 use super::start::{end, listen};
 use super::tier::age;
-use super::{Global, Output, print, print_document, say};
+use super::{Global, Output, absolute, print, print_document, say};
 use crate::clock::{Clock as _, System};
 use crate::config::{self, Overrides};
 use crate::ec2::keep::Wanted;
@@ -80,6 +81,10 @@ pub(super) struct Verify {
     /// it is read.
     #[arg(long, value_name = "RATE", value_parser = clap::value_parser!(i32).range(100..=300))]
     init_rate: Option<i32>,
+    /// At the level restore: a file with a key of LUKS, which root alone can read; can be repeated: each is tried
+    /// [default: luks_key_files of the set's plan].
+    #[arg(long, value_name = "FILE", value_parser = absolute)]
+    key_file: Vec<PathBuf>,
     /// At the level mount: memory for what is read and for what a mount writes, such as 2GiB [default: half of what is
     /// available].
     #[arg(long, value_name = "SIZE", value_parser = mounting::bytes)]
@@ -140,6 +145,10 @@ impl Verify {
                 "--type and --init-rate are about volumes, and none is made",
             )
             .hint("--level restore makes some"));
+        }
+        if self.level != Level::Restore && !self.key_file.is_empty() {
+            return Err(Error::new(Exit::Usage, "--key-file opens what is in LUKS, and nothing is opened")
+                .hint("--level restore does that"));
         }
         if self.level != Level::Mount && self.overlay_limit.is_some() {
             return Err(Error::new(Exit::Usage, "--overlay-limit is about what a mount writes to memory")

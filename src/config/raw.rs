@@ -161,6 +161,10 @@ input! {
         description: String = |n: &Node<'_>| n.checked(check::description);
         /// list of tables | `[]` | the Regions that sets of the plan are [copied to](copies.md)
         copy: Vec<CopySettings> = copies::read;
+        /// list of files | `[]` | keys with which [`verify --level restore`](verify.md#a-real-restore) opens
+        /// what is in LUKS, each tried in turn. Root's own files that nobody else can read (mode 600); one
+        /// that is not makes that verify end with code 78. `--key-file` takes their place
+        luks_key_files: Vec<PathBuf> = Node::paths;
     } per_entry {
         /// tags | `{}` | only volumes that carry all these tags; an empty value means any value
         volume_tags: String, String = |n: &Node<'_>| n.tags(check::filter_tag);

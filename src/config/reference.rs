@@ -58,7 +58,7 @@ pub(crate) struct Table {
 }
 
 /// The keys of a plan in the order in which they are explained.
-const GROUPS: [(&str, &str, &[&str]); 3] = [
+const GROUPS: [(&str, &str, &[&str]); 4] = [
     (
         "taken",
         "What is taken",
@@ -97,6 +97,7 @@ const GROUPS: [(&str, &str, &[&str]); 3] = [
         "How the snapshots are marked",
         &["copy_volume_tags", "wait", "tags", "host_key", "description"],
     ),
+    ("verified", "How a set is verified", &["luks_key_files"]),
 ];
 
 /// Keys that are tables, with keys of their own in tables of their own.

@@ -221,6 +221,7 @@ fn plan(
         keep: keep::settings(input.keep, &mut take)?,
         lock: lock::settings(input.lock, &mut take)?,
         copy: take.or("copy", input.copy, Vec::new()),
+        luks_key_files: take.or("luks_key_files", input.luks_key_files, Vec::new()),
         hooks: self::hooks(hooks, name, take.origins),
         notify: Vec::new(),
         checks: Vec::new(),

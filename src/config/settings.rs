@@ -169,6 +169,8 @@ pub struct PlanSettings {
     pub lock: Option<LockSettings>,
     /// Where its sets are copied to.
     pub copy: Vec<CopySettings>,
+    /// Files with keys of LUKS, which `verify --level restore` tries, each in turn.
+    pub luks_key_files: Vec<PathBuf>,
     /// Hooks in order.
     pub hooks: Vec<Hook>,
     /// Commands that are told how a run ended, in order.

@@ -239,6 +239,7 @@ fn what_cannot_be_restored_is_refused_before_anything_is_made() {
 
 #[test]
 fn a_verify_puts_together_what_it_needs_no_key_for_and_mounts_it_to_be_looked_at() {
+    use crate::restore::stack::Keys;
     use crate::restore::verify::restored;
     let set = set(3);
     let mut layout = layout(&set);
@@ -249,7 +250,8 @@ fn a_verify_puts_together_what_it_needs_no_key_for_and_mounts_it_to_be_looked_at
     two.volumes = ids[..2].to_vec();
     (secret.stack, secret.volumes) = ("dm-1 (luks x) → nvme3n1".into(), ids[2..].to_vec());
     let volume = restored::Volume::default();
-    let planned = restored::planned(&set, &layout, &snapshots(&set), &host(&[]), &volume).unwrap();
+    let planned =
+        restored::planned(&set, &layout, &snapshots(&set), &host(&[]), &volume, &Keys::default()).unwrap();
     let [(place, why)] = &planned.left_out[..] else { panic!("{:?}", planned.left_out) };
     assert!(place == Path::new("/") && why.contains("LUKS"), "{why}");
     let plan = planned.plan.unwrap();

@@ -67,6 +67,29 @@ expect "a verify puts them together and finds them sound, all but LUKS" \
     [ "$verified:$(grep -cE '^/srv/(lvm|md|two) .*: sound: .* finds nothing' "$work/verified"):$(grep -cE '^/srv/luks .*NOT LOOKED AT' "$work/verified")" = 0:3:1 ]
 gone verified
 
+verify_with() { # KEY
+    verified=0
+    in_guest "stillpoint verify $set --level restore --key-file $1" >"$work/verified" 2>&1 || verified=$?
+    sed 's/^/      /' "$work/verified" >&2
+}
+verify_with /etc/luks.key
+expect "with the key of LUKS, what is in that too" \
+    [ "$verified:$(grep -cE '^/srv/(lvm|md|two|luks) .*: sound: .* finds nothing' "$work/verified")" = 0:4 ]
+gone "verified with a key"
+in_guest 'umask 077; head -c 32 /dev/urandom >/etc/other.key'
+verify_with /etc/other.key
+expect "a wrong key is said to be one, and keeps nothing else from being looked at" \
+    [ "$verified:$(grep -cE '^/srv/(lvm|md|two) .*: sound: .* finds nothing' "$work/verified"):$(grep -cE '^/srv/luks .*NOT LOOKED AT: .*the key in /etc/other.key does not fit' "$work/verified")" = 0:3:1 ]
+gone "verified with another key"
+for step in "LUKS on .* is open as" "/srv/luks is checked"; do
+    in_guest "rm -f /run/verify.log; systemctl reset-failed verify.service 2>/dev/null
+        systemd-run -q --unit verify -p StandardError=file:/run/verify.log -p StandardOutput=null stillpoint verify $set --level restore --key-file /etc/luks.key"
+    await "«$step» in the verify's messages" in_guest "grep -q '$step' /run/verify.log"
+    in_guest 'systemctl kill -s KILL verify.service; stillpoint verify --clean-up' >"$work/then" 2>&1 || sed 's/^/      /' "$work/then" >&2
+    gone "verify killed at «$step», --clean-up"
+done
+in_guest 'rm -f /run/verify.log /etc/other.key; systemctl reset-failed verify.service 2>/dev/null; true'
+
 # Killed when a line of its own says so.
 stacked_until() { # STEP
     in_guest "rm -f /run/restore.log; systemctl reset-failed restore.service 2>/dev/null

@@ -80,6 +80,7 @@ mod verify_checks;
 mod verify_chosen;
 mod verify_large;
 mod verify_ledger;
+mod verify_luks;
 mod verify_mounted;
 mod verify_restored;
 mod waiting;

@@ -13,7 +13,7 @@ use crate::cli::start::listen;
 use crate::cli::{Global, say};
 use crate::clock::System;
 use crate::config::Overrides;
-use crate::config::settings::Check;
+use crate::config::settings::{Check, PlanSettings};
 use crate::ec2::TaggedSnapshot;
 use crate::ec2::aws::Aws;
 use crate::ec2::repeat::Repeating;
@@ -53,7 +53,8 @@ pub(super) async fn would(
     layout: &Layout,
     snapshots: &[TaggedSnapshot],
 ) -> Result<(), Error> {
-    let planned = plan(verify, account, set, layout, snapshots).await?;
+    let keys = keys(verify, global, account, set)?;
+    let planned = plan(verify, account, set, layout, snapshots, &keys).await?;
     tell(&planned);
     check(account, &planned, &checks(global, account, set)?, &mut listen()?).await
 }
@@ -70,7 +71,8 @@ pub(super) async fn look(
     let mut interrupt = listen()?;
     let _alone = one_at_a_time(&account.loaded.settings.run_dir).await?;
     sweep(account).await?;
-    let planned = plan(verify, account, set, layout, snapshots).await?;
+    let keys = keys(verify, global, account, set)?;
+    let planned = plan(verify, account, set, layout, snapshots, &keys).await?;
     tell(&planned);
     let checks = checks(global, account, set)?;
     check(account, &planned, &checks, &mut interrupt).await?;
@@ -95,8 +97,8 @@ pub(super) async fn look(
             Some(e) => Err(e),
             None => {
                 let told = |line: &str| say(line);
-                let (planned, checks) = (&planned, &checks[..]);
-                let judging = Judging { set, layout, planned, checks, on, clock: &System, tell: &told };
+                let (planned, checks, keys) = (&planned, &checks[..], &keys);
+                let judging = Judging { set, layout, planned, checks, keys, on, clock: &System, tell: &told };
                 let made = made.as_mut().map(|(done, record)| (&*done, record));
                 judging.judge(made, &mut interrupt.clone()).await
             }
@@ -173,21 +175,38 @@ async fn plan(
     set: &SnapshotSet,
     layout: &Layout,
     snapshots: &[TaggedSnapshot],
+    keys: &Keys,
 ) -> Result<Planned, Error> {
     let ec2: Repeating<'_, Aws> = account.calls();
     let host = host(account, &ec2).await?;
     let volume = Volume { volume_type: verify.volume_type.clone(), initialization_rate: verify.init_rate };
-    restored::planned(set, layout, snapshots, &host, &volume)
+    restored::planned(set, layout, snapshots, &host, &volume, keys)
         .map_err(|refusal| Error::new(Exit::Config, refusal.what).hint(refusal.hint))
 }
 
 /// The checks of the set's plan, where this host has it.
 pub(super) fn checks(global: &Global, account: &Account, set: &SnapshotSet) -> Result<Vec<Check>, Error> {
+    Ok(settings(global, account, set)?.map_or_else(Vec::new, |plan| plan.checks))
+}
+
+/// The set's plan, where this host has it.
+fn settings(global: &Global, account: &Account, set: &SnapshotSet) -> Result<Option<PlanSettings>, Error> {
     if !account.loaded.plans.contains(&set.plan) {
-        return Ok(Vec::new());
+        return Ok(None);
     }
     let loaded = global.load_in(None, Some(&set.plan), Overrides::default())?;
-    Ok(loaded.settings.plan.checks)
+    Ok(Some(loaded.settings.plan))
+}
+
+/// What opens LUKS: files alone, since a timer has nobody to ask.
+fn keys(verify: &Verify, global: &Global, account: &Account, set: &SnapshotSet) -> Result<Keys, Error> {
+    let of_plan =
+        || settings(global, account, set).map(|plan| plan.map_or_else(Vec::new, |p| p.luks_key_files));
+    let (said, files) = match verify.key_file.is_empty() {
+        true => ("luks_key_files", of_plan()?),
+        false => ("--key-file", verify.key_file.clone()),
+    };
+    Keys::of_files(&files).map_err(|what| Error::new(Exit::Config, format!("{said}: {what}")))
 }
 
 fn tell(planned: &Planned) {

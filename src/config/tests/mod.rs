@@ -120,6 +120,7 @@ fn every_key_arrives() {
         tags = { Team = "storage" }
         host_key = "db-1"
         description = "nightly"
+        luks_key_files = ["/etc/luks.key"]
         [[plan.default.copy]]
         region = "eu-west-1"
         encrypt = true
@@ -206,6 +207,7 @@ fn every_key_arrives() {
     assert_eq!(plan.busy_timeout, Duration::from_secs(3 * 3600));
     assert_eq!(plan.flush_timeout, Duration::from_secs(120));
     assert_eq!(plan.lock.as_ref().map(|lock| lock.days), Some(30));
+    assert_eq!(plan.luks_key_files, [PathBuf::from("/etc/luks.key")]);
     assert_eq!(plan.hooks.len(), 2);
     assert_eq!((plan.hooks[0].name.as_str(), plan.hooks[0].on_failure), ("true", OnFailure::Abort));
     let HookKind::Hook(first) = &plan.hooks[0].kind else { panic!("{:?}", plan.hooks[0]) };

@@ -36,6 +36,14 @@ impl Keys {
         Ok(Self { files, terminal: std::io::stdin().is_terminal() })
     }
 
+    /// These files alone: nobody is asked.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn of_files(paths: &[PathBuf]) -> Result<Self, String> {
+        Ok(Self { terminal: false, ..Self::open(paths)? })
+    }
+
     /// Each in turn, from its beginning.
     pub(super) fn each(&self) -> impl Iterator<Item = Key> {
         let files = self.files.iter().map(|(path, file)| {

@@ -6,7 +6,7 @@
 use std::process::Stdio;
 
 use super::keys::Key;
-use super::tool::Tool;
+use super::tool::{Failed, Tool};
 use super::up::{Piece, Up};
 use crate::host::block::{BlockDevice, DeviceKind};
 use crate::host::device;
@@ -15,6 +15,8 @@ use crate::host::device;
 const TRIES: &str = "3";
 /// How long is waited for a key that is typed, in seconds.
 const TYPED: &str = "120";
+/// cryptsetup's exit code where no key slot takes a key (cryptsetup(8), "RETURN CODES").
+const NO_KEY: i32 = 2;
 
 /// What is open of it already.
 fn standing(up: &Up<'_, '_>, piece: &Piece) -> Result<Option<BlockDevice>, String> {
@@ -44,28 +46,35 @@ pub(super) async fn up(up: &mut Up<'_, '_>, piece: &Piece) -> Result<Piece, Stri
     if up.record.plan.read_only {
         arguments.push("--readonly");
     }
-    let mut why = "there is no key".to_owned();
+    let mut whys = Vec::new();
     let mut open = false;
     for key in up.keys.each() {
-        let tool = match key {
-            Key::File(path, file) => {
-                let file = file.map_err(|e| format!("{path}: {e}"))?;
+        let (tool, whose) = match key {
+            Key::File(path, Err(e)) => {
+                whys.push(format!("{path}: {e}"));
+                continue;
+            }
+            Key::File(path, Ok(file)) => {
                 let key = ["--key-file", "-", node, &name];
-                Tool::new("cryptsetup", arguments.iter().copied().chain(key)).input(Stdio::from(file))
+                let tool = Tool::new("cryptsetup", arguments.iter().copied().chain(key));
+                (tool.input(Stdio::from(file)), format!("the key in {path}"))
             }
             Key::Terminal => {
                 let asked = ["--tries", TRIES, "--timeout", TYPED, node, &name];
-                Tool::new("cryptsetup", arguments.iter().copied().chain(asked)).asking()
+                let tool = Tool::new("cryptsetup", arguments.iter().copied().chain(asked));
+                (tool.asking(), "what was typed".to_owned())
             }
         };
-        match tool.run().await {
+        match tool.ended().await {
             Ok(()) => {
                 open = true;
                 break;
             }
-            Err(said) => why = said,
+            Err(Failed { code: Some(NO_KEY), .. }) => whys.push(format!("{whose} does not fit")),
+            Err(Failed { said, .. }) => whys.push(said),
         }
     }
+    let why = if whys.is_empty() { "there is no key".to_owned() } else { whys.join("; ") };
     match standing(up, piece)? {
         Some(device) if open => {
             (up.tell)(&format!("LUKS on {} is open as {name} ({})", disk.name, device.name));

@@ -63,6 +63,14 @@ impl Tool {
     /// # Errors
     /// What it said last.
     pub(super) async fn run(self) -> Result<(), String> {
+        self.ended().await.map_err(|failed| failed.said)
+    }
+
+    /// Runs it, where its exit code counts.
+    ///
+    /// # Errors
+    /// That, and what it said last.
+    pub(super) async fn ended(self) -> Result<(), Failed> {
         let words = self.words();
         let program = self.path.map_or_else(|| query::program(self.name), |path| Ok(path.into()))?;
         let mut command = tokio::process::Command::new(program);
@@ -82,13 +90,28 @@ impl Tool {
         if output.status.success() {
             return Ok(());
         }
+        let code = output.status.code();
         let said = [output.stdout, output.stderr].concat();
         let said = String::from_utf8_lossy(&said);
         let mut last: Vec<&str> =
             said.lines().rev().map(str::trim).filter(|l| !l.is_empty()).take(3).collect();
         last.reverse();
         let last = if last.is_empty() { output.status.to_string() } else { last.join("; ") };
-        Err(format!("{words}: {}", printable(&last)))
+        Err(Failed { code, said: format!("{words}: {}", printable(&last)) })
+    }
+}
+
+/// How a program failed.
+pub(super) struct Failed {
+    /// Its exit code; none where a signal ended it, or it did not run.
+    pub code: Option<i32>,
+    /// In words.
+    pub said: String,
+}
+
+impl From<String> for Failed {
+    fn from(said: String) -> Self {
+        Self { code: None, said }
     }
 }
 

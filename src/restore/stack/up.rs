@@ -10,7 +10,8 @@
 //!
 //! What stands already is taken as it is: the same plan can be carried out again after a crash or a reboot.
 //!
-//! In: a record whose disks are here. Out: the device of each filesystem. Must never: go on after a layer that is not whole.
+//! In: a record whose disks are here. Out: the device of each filesystem. Must never: put anything on a layer that is not
+//! whole.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -55,6 +56,38 @@ pub(in crate::restore) struct Standing {
     pub others: Vec<BlockDevice>,
 }
 
+/// What is done about a layer that is not whole.
+struct Failing {
+    /// Nothing more is put together.
+    strict: bool,
+    /// The volumes below each that is not, and why.
+    failed: Vec<(BTreeSet<usize>, String)>,
+}
+
+impl Failing {
+    /// None where it failed, and others are gone on with.
+    fn noted<T>(&mut self, volumes: &BTreeSet<usize>, made: Result<T, String>) -> Result<Option<T>, String> {
+        match made {
+            Err(why) if !self.strict => {
+                self.failed.push((volumes.clone(), why));
+                Ok(None)
+            }
+            made => made.map(Some),
+        }
+    }
+
+    /// Why a filesystem on these volumes is not there, where it is for a layer below: the lowest is the first.
+    fn below(&self, volumes: &BTreeSet<usize>) -> Option<String> {
+        let on = |(of, _): &&(BTreeSet<usize>, String)| !of.is_disjoint(volumes);
+        self.failed.iter().find(on).map(|(_, why)| why.clone())
+    }
+}
+
+/// The volumes that these are on.
+fn of<'p>(pieces: impl IntoIterator<Item = &'p Piece>) -> BTreeSet<usize> {
+    pieces.into_iter().flat_map(|p| p.volumes.iter().copied()).collect()
+}
+
 impl Up<'_, '_> {
     pub(super) fn plan(&self) -> &StackPlan {
         &self.record.plan.stack
@@ -69,8 +102,25 @@ impl Up<'_, '_> {
     /// Puts everything together, and returns what each stacked filesystem is on, by its number.
     ///
     /// # Errors
-    /// The layer that could not be.
-    pub async fn all(mut self) -> Result<BTreeMap<usize, Standing>, String> {
+    /// The layer that could not be: nothing more is tried then.
+    pub async fn all(self) -> Result<BTreeMap<usize, Standing>, String> {
+        let standing = self.put(Failing { strict: true, failed: Vec::new() }).await?;
+        standing.into_iter().map(|(number, found)| Ok((number, found?))).collect()
+    }
+
+    /// The same where one layer that could not be does not keep the others from it: what a filesystem is on, or why that is
+    /// not there.
+    ///
+    /// # Errors
+    /// What keeps all of it from being put together.
+    pub async fn each(self) -> Result<BTreeMap<usize, Result<Standing, String>>, String> {
+        self.put(Failing { strict: false, failed: Vec::new() }).await
+    }
+
+    async fn put(
+        mut self,
+        mut failing: Failing,
+    ) -> Result<BTreeMap<usize, Result<Standing, String>>, String> {
         if self.plan().is_empty() {
             return Ok(BTreeMap::new());
         }
@@ -92,19 +142,35 @@ impl Up<'_, '_> {
         let (mut tops, mut members, mut pvs) = (Vec::new(), Vec::new(), Vec::new());
         loop {
             while let Some(piece) = queue.pop_front() {
-                match part::of(&piece.device).await? {
-                    Part::Array(member) if self.plan().arrays => members.push((piece, member)),
-                    Part::Luks if self.plan().luks => queue.push_back(luks::up(&mut self, &piece).await?),
-                    Part::Group(pv) if !self.plan().groups.is_empty() => pvs.push((piece, pv)),
-                    _ => tops.push(piece),
+                let part = part::of(&piece.device).await;
+                match failing.noted(&piece.volumes, part)? {
+                    None => {}
+                    Some(Part::Array(member)) if self.plan().arrays => members.push((piece, member)),
+                    Some(Part::Luks) if self.plan().luks => {
+                        let opened = luks::up(&mut self, &piece).await;
+                        queue.extend(failing.noted(&piece.volumes, opened)?);
+                    }
+                    Some(Part::Group(pv)) if !self.plan().groups.is_empty() => pvs.push((piece, pv)),
+                    Some(_) => tops.push(piece),
                 }
             }
-            for array in md::arrays(std::mem::take(&mut members))? {
-                queue.push_back(md::up(&mut self, &array).await?);
+            let volumes = of(members.iter().map(|(piece, _)| piece));
+            let arrays = md::arrays(std::mem::take(&mut members));
+            for array in failing.noted(&volumes, arrays)?.unwrap_or_default() {
+                let made = md::up(&mut self, &array).await;
+                queue.extend(failing.noted(&of(&array), made)?);
             }
             // A group may be on all of the others.
             if queue.is_empty() {
-                queue.extend(self.groups(&std::mem::take(&mut pvs)).await?);
+                let pvs = std::mem::take(&mut pvs);
+                for (group, planned) in self.plan().groups.clone() {
+                    let made = lvm::up(&mut self, &group, &planned, &pvs).await;
+                    let is = |pv: &Pv| {
+                        pv.group.as_ref().is_some_and(|g| [&group, &planned.name].contains(&&g.name))
+                    };
+                    let volumes = of(pvs.iter().filter(|(_, pv)| is(pv)).map(|(piece, _)| piece));
+                    queue.extend(failing.noted(&volumes, made)?.unwrap_or_default());
+                }
             }
             if queue.is_empty() {
                 break;
@@ -114,7 +180,12 @@ impl Up<'_, '_> {
         for (number, top) in self.plan().tops.clone() {
             let found = self.find(number, &top, &tops).await;
             let place = &self.record.plan.filesystems[number].source;
-            standing.insert(number, found.map_err(|why| format!("{}: {why}", shown(place)))?);
+            let found = match found {
+                Err(why) if failing.strict => return Err(format!("{}: {why}", shown(place))),
+                // What lies on a layer that is not whole is not there for that reason.
+                found => found.map_err(|why| failing.below(&top.volumes).unwrap_or(why)),
+            };
+            standing.insert(number, found);
         }
         Ok(standing)
     }
@@ -125,14 +196,6 @@ impl Up<'_, '_> {
         let (id, mark) = (&self.record.plan.id, &self.plan().mark);
         let hidden = hide::hide_stack(self.on.root, id, mark, &arrays).await;
         hidden.map_err(|e| format!("what is put together cannot be hidden from this host: {e}"))
-    }
-
-    async fn groups(&mut self, pvs: &[(Piece, Pv)]) -> Result<Vec<Piece>, String> {
-        let mut made = Vec::new();
-        for (group, planned) in self.plan().groups.clone() {
-            made.extend(lvm::up(self, &group, &planned, pvs).await?);
-        }
-        Ok(made)
     }
 
     /// The device that this filesystem is on.

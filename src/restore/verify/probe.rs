@@ -88,6 +88,28 @@ pub(super) async fn judged<S: Source>(
     Ok(Judged { findings, pieces })
 }
 
+/// Judges one filesystem by the bytes of the devices that were put together for it, one each.
+///
+/// # Errors
+/// When they cannot be read.
+pub(super) async fn on_devices<S: Source>(
+    readers: &mut [Option<S>],
+    sizes: &[u64],
+    members: &[Member],
+    filesystem: &SetFilesystem,
+) -> Result<(Verdict, String), Ec2Error> {
+    let mut found = look(readers, sizes).await?;
+    if let Some((_, at)) = found.damaged.first() {
+        return Ok((Verdict::Fault, format!("its device cannot be read at byte {at}")));
+    }
+    let mut probed = Probed { members, here: Vec::new(), damaged: Vec::new() };
+    let on = probed.on(filesystem);
+    // Whatever is there is on all that it was put together of.
+    found.here.iter_mut().for_each(|here| here.on = on.iter().copied().collect());
+    probed.here = found.here;
+    Ok(probed.verdict(filesystem, &on))
+}
+
 /// Does the label of what it is on say that it has nothing to recover? Only what was frozen or unmounted has nothing;
 /// what was flushed was quiet, and is mounted in it.
 pub(super) fn promises(filesystem: &SetFilesystem, members: &[Member]) -> bool {

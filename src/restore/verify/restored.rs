@@ -4,7 +4,7 @@
 //! plan        what can be mounted here, on which volumes; the rest is named     plan.rs
 //! make        volumes, hidden from udev, attached                               carry_out.rs
 //! read        superblocks and journals, before anything is written              probe.rs
-//! stack       arrays, volume groups, several disks of one btrfs                 stacked.rs
+//! stack       arrays, LUKS, volume groups, several disks of one btrfs           stacked.rs
 //! judge       mount, fsck, of each filesystem                                   judge.rs
 //! check       what the configuration lets look at them                          checks.rs
 //! take down   flushed, taken apart, detached, deleted                           undo.rs
@@ -24,7 +24,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::checks::Looking;
 use super::judge::{self, Disk, Subject};
-use super::stacked::{self, Found, Together};
+use super::stacked::{self, Found, Putting, Together};
 use super::{Finding, Verdict, probe};
 use crate::clock::Clock;
 use crate::config::settings::Check;
@@ -40,6 +40,7 @@ use crate::restore::carry_out::{Done, Here};
 use crate::restore::make::{Stopped, Waiting};
 use crate::restore::plan::{self, Asked, Host, Reach, Refusal, RestorePlan};
 use crate::restore::record::{self, Record};
+use crate::restore::stack::Keys;
 use crate::restore::undo::{look, take_apart, undo};
 use crate::restore::{disks, identity, options};
 use crate::sets::layout::Layout;
@@ -86,6 +87,7 @@ pub fn planned(
     snapshots: &[TaggedSnapshot],
     host: &Host,
     volume: &Volume,
+    keys: &Keys,
 ) -> Result<Planned, Refusal> {
     let kind = volume.volume_type.as_deref().unwrap_or("gp3");
     let asked = Asked {
@@ -105,7 +107,7 @@ pub fn planned(
     let id = RunId::generate();
     for filesystem in &layout.filesystems {
         let place = filesystem.mount_point.clone();
-        let can = match stacked::left_out(filesystem, layout, &volumes, &id) {
+        let can = match stacked::left_out(filesystem, layout, &volumes, &id, keys) {
             None => plan::can_be_mounted(filesystem, &volumes, &asked),
             Some(why) => Err(why),
         };
@@ -184,6 +186,8 @@ pub struct Judging<'a> {
     pub planned: &'a Planned,
     /// What else looks at it.
     pub checks: &'a [Check],
+    /// What opens LUKS.
+    pub keys: &'a Keys,
     /// This host.
     pub on: Here<'a>,
     /// The time.
@@ -236,18 +240,32 @@ impl Judging<'_> {
         let all = self.layout.filesystems.iter().filter(|f| !left_out(&f.mount_point));
         let here = Layout { filesystems: all.cloned().collect(), ..self.layout.clone() };
         let mut findings = self.by_their_bytes(&here, made).await.map_err(Stopped::Here)?;
-        let together = stacked::together(record, made, self.on, self.clock, self.tell).await;
-        for finding in &mut findings {
+        let plan = record.plan.clone();
+        let planned = |finding: &Finding| {
             let of = |f: &&SetFilesystem| Some(&f.mount_point) == finding.mount_point.as_ref();
-            let Some(filesystem) = here.filesystems.iter().find(of) else { continue };
-            if finding.verdict != Verdict::Sound {
+            let filesystem = here.filesystems.iter().find(of)?;
+            let number = plan.filesystems.iter().position(|f| f.source == filesystem.mount_point)?;
+            Some((filesystem, number))
+        };
+        // The disks alone do not say all of a stack: what is in LUKS is to be read once that is open.
+        let is_unread = |finding: &Finding, number: usize| {
+            finding.verdict == Verdict::NotLooked && plan.stack.tops.contains_key(&number)
+        };
+        let unread = findings.iter().filter_map(|finding| {
+            let (filesystem, number) = planned(finding)?;
+            is_unread(finding, number).then_some((number, filesystem))
+        });
+        let Self { on, clock, tell, keys, .. } = *self;
+        let putting = Putting { on, clock, tell, keys, members: &self.set.members, unread: unread.collect() };
+        let together = putting.together(record, made).await;
+        for finding in &mut findings {
+            let Some((filesystem, number)) = planned(finding) else { continue };
+            let unread = is_unread(finding, number);
+            if finding.verdict != Verdict::Sound && !unread {
                 continue;
             }
             (self.tell)(&format!("{} is checked", shown(&filesystem.mount_point)));
-            let plan = &record.plan;
-            let number = plan.filesystems.iter().position(|f| f.source == filesystem.mount_point);
-            let number = number.ok_or_else(|| Stopped::Here("a filesystem was not planned".to_owned()))?;
-            let found = match self.found(plan, number, made, &together).await {
+            let found = match self.found(&plan, number, made, &together).await {
                 Err(why) if plan.stack.tops.contains_key(&number) => {
                     (finding.verdict, finding.what) =
                         (Verdict::NotLooked, format!("it could not be put together here: {why}"));
@@ -255,6 +273,13 @@ impl Judging<'_> {
                 }
                 found => found.map_err(Stopped::Here)?,
             };
+            if unread {
+                let none = (Verdict::NotLooked, finding.what.clone());
+                (finding.verdict, finding.what) = found.bytes.clone().unwrap_or(none);
+                if finding.verdict != Verdict::Sound {
+                    continue;
+                }
+            }
             let promises = probe::promises(filesystem, &self.set.members);
             let (fstype, uuid) = (filesystem.fstype.as_str(), found.uuid.as_deref());
             let subject = Subject { fstype, uuid, device: &found.device, others: &found.others, promises };

@@ -353,6 +353,7 @@ pub fn settings() -> PlanSettings {
         keep: None,
         lock: None,
         copy: Vec::new(),
+        luks_key_files: Vec::new(),
         hooks: vec![],
         notify: vec![],
         checks: vec![],

@@ -25,6 +25,7 @@
 //! control_group  one of a test's own, with the program in it
 //! copy        volumes made of snapshots
 //! listener    a fanotify listener that never answers
+//! luks        LUKS where the kernel has no device mapper
 //! template    data directories of servers, made once and copied
 //! mysql, postgresql, redis, systemd    real ones of the test's own
 //! ```
@@ -55,6 +56,7 @@ pub mod hosts;
 pub mod http;
 pub mod journald;
 pub mod listener;
+pub mod luks;
 pub mod made;
 pub mod made_ec2;
 pub mod mysql;
