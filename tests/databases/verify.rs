@@ -1,5 +1,6 @@
 //! A set that is restored, and the databases in it checked by their own programs.
 
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
@@ -64,16 +65,40 @@ fn postgresql_is_started_on_what_was_restored_and_checked() {
     assert!(said.starts_with("fault: ") && said.contains("pg_amcheck finds errors"), "{said}");
 }
 
-/// What `restore` prints is given to a shell as it is, and then the copy runs beside its original.
 #[test]
 fn postgresql_runs_on_a_copy_by_what_restore_prints() {
     let rig = Rig::start(&[("data", Fs::Ext4), ("wal", Fs::Xfs)]);
     let cluster = Cluster::create(&rig, &rig.mount("data"), &rig.mount("wal"), "pg", "");
+    runs_on_a_copy(&rig, &cluster, &cluster.data);
+}
+
+/// Of a link on a filesystem that is not in the set, nothing is restored: what is printed is of where it leads.
+#[test]
+fn postgresql_runs_on_a_copy_also_where_its_folders_are_reached_by_links() {
+    let rig = Rig::start(&[("data", Fs::Ext4), ("wal", Fs::Xfs)]);
+    let mut cluster = Cluster::create(&rig, &rig.mount("data"), &rig.mount("wal"), "pg", "");
+    let (data, wal) = (cluster.data.clone(), cluster.data.join("pg_wal"));
+    cluster.stop(nix::sys::signal::Signal::SIGINT);
+    let (to_data, to_wal) = (rig.path("to-data"), rig.path("to-wal"));
+    symlink(rig.mount("data"), &to_data).unwrap();
+    symlink(std::fs::read_link(&wal).unwrap(), &to_wal).unwrap();
+    std::fs::remove_file(&wal).unwrap();
+    symlink(&to_wal, &wal).unwrap();
+    let by_link = Cluster::start(&to_data.join("pgdata"), &rig.path("pg"), &[]);
+    let cluster = by_link.unwrap_or_else(|log| panic!("{log}"));
+    let says = cluster.value("SHOW data_directory");
+    assert_eq!(Path::new(&says), to_data.join("pgdata"), "the server itself calls it by the link");
+    runs_on_a_copy(&rig, &cluster, &data);
+}
+
+/// What `restore` prints is given to a shell as it is, and then the copy runs beside its original. `data` is where its
+/// data directory lies.
+fn runs_on_a_copy(rig: &Rig, cluster: &Cluster, data: &Path) {
     let tablespace = rig::postgresql::folder(&rig.mount("wal").join("fast"));
     cluster.sql(&format!("CREATE TABLESPACE fast LOCATION '{}'", tablespace.display()));
     cluster.sql("CREATE TABLE t TABLESPACE fast AS SELECT g FROM generate_series(1, 20000) g");
     rig.configure(&cluster.section(""));
-    let set = take(&rig);
+    let set = take(rig);
     cluster.sql("DROP TABLE t");
 
     let to = rig.path("copy");
@@ -92,7 +117,7 @@ fn postgresql_runs_on_a_copy_by_what_restore_prints() {
          cat {run}/log; exit 1",
         run = run.display(),
         to = to.display(),
-        data = cluster.data.display(),
+        data = data.display(),
         postgres = rig::postgresql::program("postgres").display(),
         psql = rig::postgresql::program("psql").display(),
     );

@@ -1,17 +1,23 @@
-//! Is what a database writes to within the set?
+//! Is what a database writes to within the set, and where does its path lead?
 //!
-//! In: the set's filesystems, a path. Out: whether the filesystem that the path is on is frozen with the set.
-//! Must never: take a path that cannot be looked at for one that is within.
+//! In: the set's filesystems, a path. Out: whether the filesystem that the path is on is frozen with the set; the path
+//! without links. Must never: take a path that cannot be looked at for one that is within.
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 
 use super::Refusal;
 use crate::host::superblock;
 use crate::quiesce::environment::SetMount;
+
+/// Where a path leads, without links: where the data is, whatever its configuration calls it. The filesystems of a set are
+/// known by their mount points, and of a link on another one nothing is restored. As it is where it cannot be followed.
+pub(super) fn real(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
 
 /// An error unless `path` is on a filesystem of the set. `what` says what it is: `the data directory`.
 pub(super) fn check(set: &[SetMount], what: &str, path: &Path) -> Result<(), Refusal> {

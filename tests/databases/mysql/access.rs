@@ -2,11 +2,11 @@
 
 use std::process::{Command, Stdio};
 
-use rig::mysql::{Load, SECRET, faults, restored};
+use rig::mysql::{Load, SECRET, Server, faults, install, restored};
 use rig::probe::assert_settled;
 use rig::window::in_the_window;
 
-use super::{binlog_is_the_data, copy, facts, nothing_is_locked, server, taken, two};
+use super::{binlog_is_the_data, copy, facts, nothing_is_locked, place, server, taken, two};
 
 #[test]
 fn what_could_not_be_restored_or_held_is_refused_and_said() {
@@ -136,5 +136,24 @@ fn an_account_with_socket_authentication_is_reached_as_its_system_user() {
     assert!(status.unwrap().success());
     let record = taken(&rig);
     assert_eq!(record["achieved"], "application");
+    assert_settled(&rig);
+}
+
+/// Of a link, nothing is restored: recorded is the folder that it leads to.
+#[test]
+fn a_data_directory_that_is_reached_by_a_link_is_recorded_by_where_it_leads() {
+    let rig = two();
+    let real = place(&rig);
+    install(&real.data);
+    std::fs::create_dir_all(real.binlog.as_ref().unwrap()).unwrap();
+    let link = rig.path("to-data");
+    std::os::unix::fs::symlink(rig.mount("data"), &link).unwrap();
+    let original =
+        Server::start(&rig, "original", &rig::mysql::Place { data: link.join("mysql"), ..real.clone() });
+    let says = original.client().one("SELECT @@GLOBAL.datadir");
+    assert!(std::path::Path::new(&says).starts_with(&link), "the server itself calls it by the link: {says}");
+    rig.configure(&original.section(""));
+    let record = taken(&rig);
+    assert_eq!(facts(&record)["data_directory"], real.data.to_str().unwrap());
     assert_settled(&rig);
 }

@@ -61,7 +61,7 @@ pub(super) fn check(set: &[SetMount], variables: &Variables) -> Result<(), Refus
     let here = std::fs::metadata(datadir).map_err(|e| elsewhere(datadir, &e.to_string()))?;
     is_that_server(datadir, &here, variables)?;
     containment::check(set, "the data directory", datadir)?;
-    fact("data_directory", datadir.display());
+    fact("data_directory", containment::real(datadir).display());
     for (name, what) in FOLDERS {
         if let Some(folder) = get(name) {
             containment::check(set, &format!("{what} ({name})"), &datadir.join(folder))?;

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::super::containment::real;
 use super::super::{Refusal, Start, containment, note};
 use super::session::{Session, text};
 use crate::config::settings::{Postgresql, PostgresqlMode};
@@ -68,7 +69,9 @@ pub(super) async fn check(
     let config_file = session.value("SHOW config_file").await?;
     on_this_host(session, &data, &instance.backend)?;
     let (tablespaces, temporary) = within(session, start, &data).await?;
-    let wal = std::fs::read_link(data.join("pg_wal")).ok();
+    let wal = data.join("pg_wal");
+    let wal = wal.is_symlink().then(|| real(&wal));
+    let data = real(&data);
     Ok(Identity { version, system, data, wal, config_file, tablespaces, temporary })
 }
 
@@ -227,11 +230,6 @@ fn is_temporary(tablespace: &Path) -> bool {
     };
     let well = |(name, path): &(String, PathBuf)| name.starts_with("PG_") && version(path);
     names(tablespace).is_some_and(|all| all.iter().all(well))
-}
-
-/// Without links, for messages; a path that cannot be resolved is refused by whoever opens it.
-fn real(path: &Path) -> PathBuf {
-    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
 #[cfg(test)]
