@@ -3,6 +3,7 @@
 //! In: the choice. Out: findings on stdout. Must never: freeze, change anything, or stop at the first check
 //! that is not possible: without root, IMDS or EC2 it says what could not be checked.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -16,8 +17,8 @@ use crate::config::settings::{Notify, Settings};
 use crate::config::{self, Loaded};
 use crate::discover::{self, Facts, HostFacts, Identity};
 use crate::doctor::{
-    self, Finding, Set, Severity, applications, busy, cloud, group, hooks, others, processes, storage,
-    system, unit,
+    self, Finding, Set, Severity, applications, busy, cloud, doubled, group, hooks, others, processes,
+    storage, system, unit,
 };
 use crate::ec2::Describe;
 use crate::ec2::aws::Aws;
@@ -32,6 +33,7 @@ use crate::ids::RunId;
 use crate::path_encoding::shown;
 use crate::plan::{self as planning, Plan};
 use crate::quiesce::{self, systemctl::Systemctl};
+use crate::restore::record;
 use crate::run::busy::subjects;
 use crate::run::planned;
 use crate::sets::find::of_volumes;
@@ -147,6 +149,7 @@ impl Doctor {
         if let Some((facts, plan)) = &planned {
             found.extend(elsewhere(root, facts, plan));
         }
+        found.extend(doubled(&host, &settings.state_dir));
         found.extend(storage::images(&host.devices, &set));
         found.extend(storage::swap(&host.swap_files, &set));
         found.extend(storage::others(root, &settings.state_dir, &set));
@@ -300,6 +303,21 @@ impl Ask<'_> {
             Err(e) => self.found.push(Finding::not_checked("volumes", e)),
         }
     }
+}
+
+/// What is on two disks: a clone that is left beside its original.
+fn doubled(host: &HostFacts, state_dir: &Path) -> Vec<Finding> {
+    if !nix::unistd::geteuid().is_root() {
+        return vec![Finding::not_checked(doubled::ID, "only root may read disks")];
+    }
+    let mut restored = BTreeMap::new();
+    // Without it, only the way out is less exact.
+    for id in record::all(state_dir).unwrap_or_default() {
+        if let Ok(Some(known)) = record::read(state_dir, &id) {
+            restored.extend(known.made.into_values().map(|volume| (volume, id.clone())));
+        }
+    }
+    doubled::doubled(&host.devices, &Helper::own(), &restored)
 }
 
 /// What is mounted in other namespaces only.

@@ -5,6 +5,7 @@
 //! group      can the members' engine be used
 //! hooks      can they run; can others write them
 //! busy       what a freeze would have to wait for
+//! doubled    filesystems that are on two disks
 //! processes  which may delay an open or a freeze
 //! storage    what lies on the filesystems of the set: run_dir, images, swap, overlays, free space
 //! system     capabilities, mount namespace, hung_task_panic, the program's own file
@@ -19,6 +20,7 @@
 pub mod applications;
 pub mod busy;
 pub mod cloud;
+pub mod doubled;
 pub mod group;
 pub mod hooks;
 pub mod others;

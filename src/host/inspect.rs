@@ -48,6 +48,13 @@ pub enum Question {
         /// One of its mounts.
         mount: u32,
     },
+    /// Which filesystem is on a device, mounted or not.
+    Identity {
+        /// The device.
+        dev: DevNo,
+        /// Its kernel name.
+        name: String,
+    },
     /// Which btrfs this is.
     Btrfs {
         /// The number in mountinfo.
@@ -120,6 +127,8 @@ pub enum Answer {
         /// Why these may not be all.
         unknown: Option<String>,
     },
+    /// Of [`Question::Identity`]: its type and its UUID; none where there is no filesystem that is known here.
+    Identity(Option<(String, String)>),
     /// Of [`Question::Btrfs`]: its UUID.
     Btrfs(String),
     /// Of [`Question::Loop`].

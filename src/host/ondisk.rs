@@ -4,7 +4,7 @@
 //! and [`Beside`], where none must be missing. Must never: write, or take "could not be read" for "has none".
 
 use std::ffi::OsString;
-use std::io::{Error, ErrorKind, Read, Result, Seek, SeekFrom};
+use std::io::{Cursor, Error, ErrorKind, Read, Result, Seek, SeekFrom};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
@@ -141,6 +141,26 @@ pub fn uuid(device: &mut (impl Read + Seek), fstype: &str) -> Option<String> {
     }
 }
 
+/// What tells a filesystem from every other one: its type, and its UUID. Of btrfs, whose devices share that, with the
+/// device's own (`dev_item.uuid` +0x10b). None where there is no filesystem that is known here.
+///
+/// # Errors
+/// When the device cannot be read: then nothing is known of it.
+pub fn identity(device: &mut (impl Read + Seek)) -> Result<Option<(&'static str, String)>> {
+    // All of these superblocks begin within it. A device may be smaller.
+    const HEAD: u64 = (64 << 10) + 0x1000;
+    let mut head = Vec::new();
+    device.seek(SeekFrom::Start(0))?;
+    device.take(HEAD).read_to_end(&mut head)?;
+    let mut head = Cursor::new(head);
+    let mut of = |fstype| Some((fstype, uuid(&mut head, fstype)?));
+    let found = ["ext4", "xfs", "btrfs", "vfat"].into_iter().find_map(&mut of);
+    let Some(("btrfs", filesystem)) = found else { return Ok(found) };
+    let own = block::<0x11b>(&mut head, 64 << 10)?;
+    let own = uuid::Uuid::from_slice(&own[0x10b..]).map_err(Error::other)?;
+    Ok(Some(("btrfs", format!("{filesystem}, device {own}"))))
+}
+
 fn ext(device: &mut (impl Read + Seek)) -> Result<[u8; 0x100]> {
     magic(block::<0x100>(device, AT_1024)?, 0x38, &[&[0x53, 0xef]])
 }
@@ -176,7 +196,6 @@ fn number(encoded: u32) -> DevNo {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Cursor;
     use std::process::Command;
 
     const ID: [u8; 16] = *b"\x01\x23\x45\x67\x89\xab\xcd\xef\x01\x23\x45\x67\x89\xab\xcd\xef";
@@ -204,6 +223,37 @@ mod tests {
         assert_eq!(uuid(&mut image(&fat32), "vfat").as_deref(), Some("ABCD-1234"));
         let fat16 = [(0x36, b"FAT16   ".as_slice()), (0x27, &[0x34, 0x12, 0xcd, 0xab]), (510, &[0x55, 0xaa])];
         assert_eq!(uuid(&mut image(&fat16), "vfat").as_deref(), Some("ABCD-1234"));
+    }
+
+    #[test]
+    fn devices_of_one_btrfs_are_told_apart() {
+        let of = |own: &[u8; 16]| {
+            let parts: [(usize, &[u8]); 3] = [(0x1_0040, b"_BHRfS_M"), (0x1_0020, &ID), (0x1_010b, own)];
+            identity(&mut image(&parts)).unwrap().unwrap()
+        };
+        let first = of(&[1; 16]);
+        assert_eq!(first, ("btrfs", format!("{TEXT}, device 01010101-0101-0101-0101-010101010101")));
+        assert_ne!(first, of(&[2; 16]));
+        let xfs = identity(&mut image(&[(0, b"XFSB"), (32, &ID)])).unwrap();
+        assert_eq!(xfs, Some(("xfs", TEXT.to_owned())));
+        assert_eq!(identity(&mut image(&[])).unwrap(), None);
+        assert_eq!(identity(&mut Cursor::new(vec![0; 100])).unwrap(), None, "it is too small for any");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_said_to_have_no_filesystem() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> Result<usize> {
+                Err(Error::from_raw_os_error(libc::EIO))
+            }
+        }
+        impl Seek for Broken {
+            fn seek(&mut self, _: SeekFrom) -> Result<u64> {
+                Ok(0)
+            }
+        }
+        assert_eq!(identity(&mut Broken).unwrap_err().raw_os_error(), Some(libc::EIO));
     }
 
     #[test]

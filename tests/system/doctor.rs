@@ -340,3 +340,26 @@ fn what_other_tools_have_of_the_volumes_is_said() {
         assert!(!one_line.contains(", usually at about"), "{said}");
     }
 }
+
+/// A copy of a volume beside its original, until it has a UUID of its own.
+#[test]
+fn a_filesystem_that_is_on_two_disks_is_told() {
+    let rig = Rig::start(&[("a", Fs::Ext4), ("b", Fs::Xfs), ("c", Fs::Ext4)]);
+    // A disk of this machine may be closed to its tests: that is another finding.
+    let warning = || {
+        let report = rig.run(&["doctor", "-o", "json"]).record();
+        let all = report["findings"].as_array().unwrap().clone();
+        all.into_iter().find(|f| f["id"] == "doubled-uuid" && f["severity"] == "warning")
+    };
+    assert_eq!(warning(), None);
+    sh("umount", &[rig.mount("c").to_str().unwrap()]);
+    let (from, to) = (format!("if={}", rig.device("a")), format!("of={}", rig.device("c")));
+    sh("dd", &[&from, &to, "bs=1M", "count=2", "conv=fsync", "status=none"]);
+    let told = warning().unwrap();
+    for name in ["a", "c"] {
+        assert!(told["where"].as_array().unwrap().contains(&rig.id(name).into()), "{told}");
+    }
+    assert!(told["remedy"].as_str().unwrap().contains("tune2fs -U random"), "{told}");
+    sh("mkfs.ext4", &["-q", "-F", &rig.device("c")]);
+    assert_eq!(warning(), None);
+}

@@ -123,7 +123,17 @@ fn a_look_writes_nothing_and_keeps_the_identity() {
     assert!(space.try_sh(&format!("echo x >{copy}/new")).is_err(), "it can be written to");
     let id = of["id"].as_str().unwrap();
     assert_ne!(rules(id), 0, "with the original's UUID, it stays hidden from the host");
+    // The rules that hide it are gone after a boot.
+    let doubled = || {
+        let report = space.run(&["doctor", "-o", "json"]).record();
+        let all = report["findings"].as_array().unwrap().clone();
+        all.into_iter().find(|f| f["id"] == "doubled-uuid" && f["severity"] == "warning")
+    };
+    let told = doubled().unwrap();
+    assert!(told["what"].as_str().unwrap().contains(&uuid(&space, &copy)), "{told}");
+    assert!(told["remedy"].as_str().unwrap().contains(&format!("restore --undo {id}")), "{told}");
     restore(&space, &["--undo", id]).exits(0);
+    assert_eq!(doubled(), None);
     nothing_is_left(&space, id, &target);
 }
 

@@ -51,6 +51,13 @@ fn looked_up(root: &Path, question: &Question) -> Answer {
         Question::Superblock { dev, name, fstype, source, .. } => {
             superblock(root, *dev, name, source, fstype)
         }
+        Question::Identity { dev, name } => {
+            let likely = [PathBuf::from("/dev").join(name)];
+            let identity = |mut file: File| ondisk::identity(&mut file).map_err(|e| e.to_string());
+            device(root, *dev, &likely).and_then(identity).map_or_else(failed, |found| {
+                Answer::Identity(found.map(|(fstype, uuid)| (fstype.to_owned(), uuid)))
+            })
+        }
         Question::Automount { mount, at } => {
             automount::trigger(*mount, at).map_or_else(failed, |()| Answer::Mounted)
         }

@@ -87,6 +87,7 @@ impl Made {
         let names = DeviceNames::new(&self.root, &devices);
         let on = |path: &Path| Answer::On(tree.mount_of(path).map(|l| l.dev).into_iter().collect());
         Some(match question {
+            Question::Identity { .. } => Answer::Identity(None),
             Question::Superblock { name, .. } | Question::Loop { name, .. } if self.silent.contains(name) => {
                 return None;
             }
