@@ -333,10 +333,7 @@ impl Restore {
             let on = Here { root: "/".as_ref(), state_dir: &account.loaded.settings.state_dir };
             let remains = look(&account.calls(), &System, on, id).await.map_err(error)?;
             if let Some(record) = remains.record.as_ref().filter(|r| r.moving.stage.has_touched()) {
-                for old in record.plan.in_place.iter().flat_map(|p| &p.old) {
-                    say(&format!("{} would be put back as {}", old.volume, old.device_name));
-                }
-                return Ok(Exit::Ok);
+                return self.would_put_back(account, record).await.map(|()| Exit::Ok);
             }
             for volume in &remains.volumes {
                 print(volume.id.as_str());

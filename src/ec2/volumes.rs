@@ -178,8 +178,12 @@ pub trait Volumes: Keep {
         volumes: &[VolumeId],
         tag: (&str, &str),
     ) -> impl Future<Output = Result<(), Ec2Error>>;
-    /// DeleteTags, whatever its value.
-    fn untag_volumes(&self, volumes: &[VolumeId], key: &str) -> impl Future<Output = Result<(), Ec2Error>>;
+    /// DeleteTags. One that has another value stays.
+    fn untag_volumes(
+        &self,
+        volumes: &[VolumeId],
+        tag: (&str, &str),
+    ) -> impl Future<Output = Result<(), Ec2Error>>;
     /// DeleteVolume. One that is gone is deleted.
     fn delete_volume(&self, volume: &VolumeId) -> impl Future<Output = Result<(), Ec2Error>>;
 }

@@ -7,7 +7,7 @@
 //! Whether somebody has claimed a device (a mount, a driver above it) is found by claiming it:
 //! [`super::device`]. [`mounts`] only says who that is. [`writers`] finds what no claim shows: a process that
 //! has the device open for writing, or mapped, without O_EXCL, as a database on a raw device or a virtual
-//! machine has.
+//! machine has. [`openers`] finds those that read it, too.
 //!
 //! Other users must not be able to make this take long. So the mappings of a process without any privilege
 //! are not looked at (it would have to have opened the device with privileges, mapped it, closed it and given
@@ -46,6 +46,15 @@ pub fn writers(root: &Path, devices: &BTreeSet<DevNo>, limit: Duration) -> Users
     look(root, devices, limit, Search::writers)
 }
 
+/// Processes that have these devices open, for reading too, or mapped for writing, but for this one.
+#[must_use]
+pub fn openers(root: &Path, devices: &BTreeSet<DevNo>, limit: Duration) -> Users {
+    look(root, devices, limit, |search| {
+        search.readers = true;
+        search.writers();
+    })
+}
+
 /// Mounts of these devices in other mount namespaces. A namespace without a process, which a file or a
 /// descriptor keeps, has no table to be read.
 #[must_use]
@@ -75,6 +84,7 @@ fn look(root: &Path, devices: &BTreeSet<DevNo>, limit: Duration, how: fn(&mut Se
         devices: devices.clone(),
         end: Instant::now() + limit,
         servers: None,
+        readers: false,
         users: Users::default(),
     };
     let started = std::thread::Builder::new().name("users".to_owned()).spawn(move || {
@@ -96,6 +106,8 @@ struct Search {
     end: Instant,
     /// Ids of mounts whose files are on another machine; none where there is no such mount.
     servers: Option<HashMap<u32, bool>>,
+    /// Whoever only reads counts too.
+    readers: bool,
     users: Users,
 }
 
@@ -214,15 +226,25 @@ impl Search {
                 continue;
             }
             if let Some(dev) = self.device(&entry.path())
-                && FdInfo::read(&info).is_none_or(|i| i.is_writable())
+                && let Some(how) = self.open_how(FdInfo::read(&info))
             {
                 let who = Process::read(&self.root, pid);
                 let node = fs::read_link(entry.path()).map_or_else(|_| dev.to_string(), |p| shown(&p));
-                self.add(dev, format!("{who} has {node} open for writing"));
+                self.add(dev, format!("{who} has {node} open{how}"));
             }
             if Instant::now() > self.end {
                 return;
             }
+        }
+    }
+
+    /// What is said of a descriptor that counts.
+    fn open_how(&self, info: Option<FdInfo>) -> Option<&'static str> {
+        match info {
+            // By O_PATH, nothing of it can be read.
+            Some(info) if self.readers && !info.is_writable() => (!info.is_path()).then_some(""),
+            Some(info) if !info.is_writable() => None,
+            _ => Some(" for writing"),
         }
     }
 

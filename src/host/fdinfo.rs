@@ -50,6 +50,13 @@ impl FdInfo {
         self.field("flags:").and_then(|f| u64::from_str_radix(f, 8).ok()).is_some_and(|f| f & 3 != 0)
     }
 
+    /// Was it opened by O_PATH? It is no way to what is in the file.
+    #[must_use]
+    pub fn is_path(&self) -> bool {
+        let flags = self.field("flags:").and_then(|f| u64::from_str_radix(f, 8).ok());
+        flags.is_some_and(|f| f & u64::from(libc::O_PATH.unsigned_abs()) != 0)
+    }
+
     fn field(&self, name: &str) -> Option<&str> {
         self.text.lines().find_map(|l| l.strip_prefix(name)).map(str::trim)
     }

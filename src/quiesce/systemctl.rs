@@ -52,6 +52,15 @@ impl Systemctl {
         }
     }
 
+    /// Tells systemd something.
+    ///
+    /// # Errors
+    /// When systemctl fails: the message that it printed.
+    pub async fn tell(&self, words: &[&str], env: &HookEnv) -> Result<(), String> {
+        let said = query(&self.0, words, env).await.map(drop);
+        said.map_err(|why| format!("systemctl {}: {why}", words.join(" ")))
+    }
+
     /// Properties of a unit.
     ///
     /// # Errors

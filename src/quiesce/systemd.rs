@@ -97,6 +97,9 @@ async fn to_stop(units: &SystemdHook, env: &HookEnv) -> Result<Vec<String>, Refu
         }
         let state = systemctl.show(&unit, PROPERTIES, env).await.map_err(plain)?;
         let is = |key: &str, value: &str| state.get(key).is_some_and(|v| v == value);
+        if named && is("LoadState", "masked") {
+            return Err(plain(format!("{unit} is masked: it could not be started again")));
+        }
         if named && !is("LoadState", "loaded") {
             return Err(plain(format!("there is no unit {unit}")));
         }

@@ -22,6 +22,11 @@ fn fault(space: &Namespace, action: &str, call: &str, kind: &[&str]) {
 const DENIED: [&str; 7] =
     ["error", "--code", "UnauthorizedOperation", "--status", "403", "--message", "not now"];
 
+/// Refuses every call of this action.
+fn deny(space: &Namespace, action: &str) {
+    space.rig.sim(&[&["faults", "add", "--action", action, "--kind"], &DENIED[..]].concat());
+}
+
 /// Kills this run when it has come to this call.
 fn killed_at(space: &Namespace, action: &str, call: &str, run: &[&str]) {
     let hold = ["faults", "add", "--action", action, "--call", call, "--kind", "hold-before"];
@@ -125,12 +130,16 @@ fn a_lost_answer_before_a_refusal_is_not_nothing() {
 fn a_disk_that_may_be_on_its_way_is_not_taken_for_one_that_stays() {
     let (space, set) = two();
     let (mounts, before) = (as_mounted(&space, &BOTH), attached(&space));
-    // Something looks at the disks: they stay until it is done.
-    let (a, b) = (space.rig.device("a"), space.rig.device("b"));
-    let looks = space.background(&format!("exec 3<{a} 4<{b}; echo ready; exec cat"));
     fault(&space, "DetachVolume", "1", &["drop-after"]);
     fault(&space, "DetachVolume", "2", &DENIED);
+    let hold = ["faults", "add", "--action", "DetachVolume", "--call", "1", "--kind", "hold-before"];
+    let held = space.rig.sim(&hold).trim().to_owned();
     let mut run = space.spawn(&["restore", &set, "--in-place"]);
+    space.rig.sim(&["faults", "wait", &held]);
+    // Something looks at the disks, which comes after it was looked who does: they stay until it is done.
+    let (a, b) = (space.rig.device("a"), space.rig.device("b"));
+    let looks = space.background(&format!("exec 3<{a} 4<{b}; echo ready; exec cat"));
+    space.rig.sim(&["faults", "release", &held]);
     await_some("it turns round", || run.said().contains("the old volumes are put back").then_some(()));
     let asked = space.rig.calls("DescribeVolumes").len();
     while !run.over() && space.rig.calls("DescribeVolumes").len() < asked + 3 {
@@ -293,4 +302,79 @@ fn a_disk_is_claimed_until_it_goes() {
     space.rig.sim(&["faults", "release", &held]);
     run.end().exits(0);
     assert_eq!(content(&space, &BOTH), OLD);
+}
+
+/// A tag that says that a volume is replaced, on one that is in place, would be in the way of older restores.
+#[test]
+fn a_mark_that_ec2_does_not_take_off_is_said_and_taken_off_later() {
+    let (space, set) = two();
+    let id = done(&space, &set);
+    let old = replaced(&space);
+    assert_eq!(old.len(), 2);
+    deny(&space, "DeleteTags");
+    let back = restore(&space, &["--undo", &id]);
+    back.exits(11)
+        .says("still with the tag stillpoint:replaced-by")
+        .says("aws ec2 delete-tags --region us-east-1");
+    for volume in &old {
+        back.says(volume);
+    }
+    assert_eq!((content(&space, &BOTH), replaced(&space)), (NEW.map(str::to_owned).to_vec(), old));
+    // The record is what knows of it: it is not forgotten, and so nothing is deleted.
+    restore(&space, &["--undo", &id]).exits(11).says("nothing is deleted before that tag is off");
+    assert_eq!(calls(&space, "DeleteVolume"), 0);
+    space.rig.sim(&["faults", "clear"]);
+    // One of them was deleted since: EC2 refuses the call for both.
+    let gone = attached(&space).into_iter().find(|(_, v)| *v == space.rig.id("b")).unwrap().1;
+    space.sh(&format!("umount {}", space.at("b")));
+    let gone = format!("VolumeId={gone}");
+    space.rig.sim(&["call", "DetachVolume", &gone]);
+    await_some("it is detached", || space.rig.try_sim(&["call", "DeleteVolume", &gone]).ok());
+    restore(&space, &["--undo", &id]).exits(0).says("nothing is left");
+    assert!(replaced(&space).is_empty(), "the mark is off before it is forgotten");
+}
+
+/// The other way, the mark is put on by --continue where EC2 has refused it.
+#[test]
+fn a_mark_that_ec2_does_not_put_on_is_said_and_put_on_later() {
+    let (space, set) = two();
+    deny(&space, "CreateTags");
+    let done = restore(&space, &[&set, "--in-place", "-o", "json"]);
+    done.exits(0).says("without the tag stillpoint:replaced-by").says("aws ec2 create-tags");
+    let record = done.record();
+    let id = record["restores"][0]["id"].as_str().unwrap().to_owned();
+    assert!(replaced(&space).is_empty());
+    space.rig.sim(&["faults", "clear"]);
+    restore(&space, &["--continue", &id]).exits(0);
+    assert_eq!(replaced(&space).len(), 2);
+    // A mark of another restore is not this one's to take off.
+    let other = space.rig.id("b");
+    let tag = ["Tag.1.Key=stillpoint:replaced-by", "Tag.1.Value=another"];
+    space.rig.sim(&[&["call", "CreateTags", &format!("ResourceId.1={other}")][..], &tag].concat());
+    restore(&space, &["--undo", &id]).exits(0);
+    assert_eq!(replaced(&space).into_iter().collect::<Vec<_>>(), [other]);
+}
+
+/// What would stand in the way is told by a dry run as by the real one.
+#[test]
+fn a_dry_run_of_the_way_back_looks_at_what_the_real_one_looks_at() {
+    let (space, set) = two();
+    let id = done(&space, &set);
+    let now = attached(&space);
+    restore(&space, &["--undo", &id, "-n"]).exits(0).says("would be put back as");
+    let holder = space.background(&format!("cd {}; echo ready; exec cat", space.at("a")));
+    restore(&space, &["--undo", &id, "-n"]).exits(11).says("cannot unmount").says("working directory");
+    drop(holder);
+    let reader =
+        space.background(&format!("exec 3<$(findmnt -n -o SOURCE {}); echo ready; exec cat", space.at("b")));
+    restore(&space, &["--undo", &id, "-n"]).exits(11).says("cat (pid").says(" open");
+    drop(reader);
+    await_some("nobody is there", || (restore(&space, &["--undo", &id, "-n"]).code == Some(0)).then_some(()));
+    let old = replaced(&space).into_iter().next().unwrap();
+    space.rig.sim(&["call", "DeleteVolume", &format!("VolumeId={old}")]);
+    for dry in [&["-n"][..], &[]] {
+        let refused = restore(&space, &[&["--undo", &id], dry].concat());
+        refused.exits(11).says(&format!("{old} does not exist any more"));
+    }
+    assert_eq!((content(&space, &BOTH), attached(&space)), (OLD.map(str::to_owned).to_vec(), now));
 }

@@ -17,7 +17,8 @@ use crate::ids::{RunId, VolumeId};
 use crate::interrupt::Interrupt;
 use crate::restore::carry_out::Here;
 use crate::restore::in_place::{
-    Busy, Stage, There, Unstarted, back, forth, nobody_writes, settle, stopped_for,
+    A_MOMENT, Busy, Stage, There, Unstarted, back, could_go_back, forth, nobody_has, settle, stopped_for,
+    units_back,
 };
 use crate::restore::make::Waiting;
 use crate::restore::plan::{Reach, RestorePlan};
@@ -69,9 +70,9 @@ impl Restore {
         there.free(Duration::ZERO, |holder| !stops(&holder.unit)).await.map_err(busy)?;
         // Who of them goes with the units that are stopped, is seen once they are.
         if stopped.is_empty() {
-            let write = nobody_writes("/".as_ref(), &old, Duration::ZERO, &|line| say(line)).await;
-            write.map_err(|busy| {
-                let hint = "nothing was touched; end what writes, or stop its unit with --stop-unit";
+            let open = nobody_has("/".as_ref(), &old, A_MOMENT, &|line| say(line)).await;
+            open.map_err(|busy| {
+                let hint = "nothing was touched; end what has it open, or stop its unit with --stop-unit";
                 Error::new(Exit::Config, busy.what).hint(hint)
             })?;
         }
@@ -155,9 +156,12 @@ impl Restore {
                 let waiting =
                     Waiting { ec2: &ec2, clock: &System, interrupt: &never, tell: &|line| say(line) };
                 let on = Here { root: "/".as_ref(), state_dir: &account.loaded.settings.state_dir };
-                settle(&mut record, &waiting, on).await;
+                let mut left = settle(&mut record, &waiting, on).await;
+                if record.moving.keeps_units() {
+                    left.extend(self.units_of_killed(account, &mut record).await?);
+                }
                 say(&format!("restore {id} is done"));
-                Ok(Exit::Ok)
+                Ok(if left.is_empty() { Exit::Ok } else { Exit::After })
             }
             Stage::Returned => {
                 let what = format!("restore {id} was taken back: the old volumes are in place");
@@ -180,7 +184,18 @@ impl Restore {
         };
         of_this_host(account, &record).await?;
         // Killed before anything was unmounted, it may have stopped units.
-        let stopped = record.moving.stage == Stage::Planned && !record.moving.stopped.is_empty();
+        let stopped = record.moving.stage == Stage::Planned && record.moving.keeps_units();
+        // The old ones are back, and EC2 had not taken their mark off: once more, before this is forgotten.
+        if record.moving.stage == Stage::Returned && !record.moving.settled {
+            let (ec2, never) = (account.calls(), Interrupt::never());
+            let waiting = Waiting { ec2: &ec2, clock: &System, interrupt: &never, tell: &|line| say(line) };
+            let on = Here { root: "/".as_ref(), state_dir: &settings.state_dir };
+            let left = settle(&mut record, &waiting, on).await;
+            if !left.is_empty() {
+                say("nothing is deleted before that tag is off");
+                return Ok(OldOnes::BackAndKept(left));
+            }
+        }
         if !stopped && !record.moving.stage.has_touched() {
             return Ok(OldOnes::NotAway);
         }
@@ -196,6 +211,34 @@ impl Restore {
         }
         say(&kept(id));
         Ok(OldOnes::BackAndKept(unstarted))
+    }
+
+    /// What `--undo` would do, once it is known that it can.
+    pub(super) async fn would_put_back(&self, account: &Account, record: &Record) -> Result<(), Error> {
+        of_this_host(account, record).await?;
+        let (ec2, never) = (account.calls(), Interrupt::never());
+        let waiting = Waiting { ec2: &ec2, clock: &System, interrupt: &never, tell: &|line| say(line) };
+        let on = Here { root: "/".as_ref(), state_dir: &account.loaded.settings.state_dir };
+        could_go_back(record, &waiting, on).await.map_err(error)?;
+        for old in record.plan.in_place.iter().flat_map(|p| &p.old) {
+            say(&format!("{} would be put back as {}", old.volume, old.device_name));
+        }
+        Ok(())
+    }
+
+    /// Starts the units that a restore in place has stopped that was killed where its volumes are in place, either of them.
+    pub(super) async fn units_of_killed(
+        &self,
+        account: &Account,
+        record: &mut Record,
+    ) -> Result<Unstarted, Error> {
+        of_this_host(account, record).await?;
+        let _run = lock::take(&account.loaded.settings.run_dir, Duration::ZERO).await?;
+        prepare_process();
+        let (ec2, never) = (account.calls(), Interrupt::never());
+        let waiting = Waiting { ec2: &ec2, clock: &System, interrupt: &never, tell: &|line| say(line) };
+        let on = Here { root: "/".as_ref(), state_dir: &account.loaded.settings.state_dir };
+        Ok(units_back(record, &waiting, on).await)
     }
 
     async fn put_back<E: crate::ec2::volumes::Volumes>(
@@ -231,6 +274,7 @@ impl Restore {
         let old: Vec<VolumeId> =
             plan.in_place.iter().flat_map(|p| &p.old).map(|o| o.volume.clone()).collect();
         by_hand.extend(record.moving.by_hand(&old));
+        by_hand.extend(record.moving.masked.by_hand());
         Err(Error::new(Exit::NotMounted, format!("the old volumes could not be put back: {stopped}")).hint(
             format!(
                 "mend that, then `stillpoint restore --undo {}`; by hand: {}",

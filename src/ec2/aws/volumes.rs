@@ -180,12 +180,12 @@ impl Volumes for Aws {
         call.send().await.map(drop).map_err(|e| self.sort(ACTION, &e))
     }
 
-    async fn untag_volumes(&self, volumes: &[VolumeId], key: &str) -> Result<(), Ec2Error> {
+    async fn untag_volumes(&self, volumes: &[VolumeId], (key, value): (&str, &str)) -> Result<(), Ec2Error> {
         const ACTION: &str = "DeleteTags";
         self.ready(ACTION).await?;
         let ids = volumes.iter().map(|id| id.as_str().to_owned()).collect();
         let call = self.connection.client.delete_tags().set_resources(Some(ids));
-        let call = call.tags(Tag::builder().key(key).build());
+        let call = call.tags(Tag::builder().key(key).value(value).build());
         call.send().await.map(drop).map_err(|e| self.sort(ACTION, &e))
     }
 

@@ -3,13 +3,51 @@
 //! In: an [`Exchange`], and what EC2 and the records of this host say. Out: nothing, or what stands in the way. Must never:
 //! change anything, or let a way begin that ends without either of the two in place, as far as that can be known.
 
-use super::super::make::Stopped;
+use std::time::Duration;
+
+use super::super::carry_out::Here;
+use super::super::make::{Stopped, Waiting};
+use super::super::record::Record;
 use super::super::undo::kept_by_others;
 use super::Stage;
 use super::exchange::{Exchange, Way, here};
+use super::host::There;
+use super::units::{resting, stopped_for};
+use super::users::{A_MOMENT, nobody_has};
 use crate::ec2::volumes::{REPLACED_TAG, VolumeView, Volumes, Which};
 use crate::ids::{InstanceId, VolumeId};
 use crate::path_encoding::printable;
+
+/// Could the old volumes be put back now? The same is looked at as before it is done, and who has the new ones open.
+///
+/// # Errors
+/// What stands in the way.
+pub async fn could_go_back<E: Volumes>(
+    record: &Record,
+    waiting: &Waiting<'_, E>,
+    on: Here<'_>,
+) -> Result<(), Stopped> {
+    let mut record = record.clone();
+    let exchange = Exchange::of(&mut record, waiting, on)?;
+    if exchange.record.moving.new_were_there() {
+        exchange.can_come(Way::Back).await?;
+    }
+    let (from, _) = exchange.ends(Way::Back);
+    let there = There::look(on.root, &from, false).map_err(|refusal| here(refusal.what))?;
+    // One that was killed may have left units masked, and so nothing of them to be stopped.
+    let (id, units) = (&exchange.record.plan.id, &exchange.in_place.stop_units);
+    let rest = resting(id, units).await.map_err(here)?;
+    let units: Vec<String> = units.iter().filter(|u| !rest.contains(*u)).cloned().collect();
+    let stopped = stopped_for(id, &units).await.map_err(here)?;
+    let stops = |unit: &Option<String>| unit.as_ref().is_some_and(|u| stopped.contains(u));
+    let free = there.free(Duration::ZERO, |holder| !stops(&holder.unit)).await;
+    free.map_err(|busy| here(format!("cannot unmount {}", busy.what)))?;
+    // Who of them goes with the units that are stopped, is seen once they are.
+    if stopped.is_empty() {
+        nobody_has(on.root, &from, A_MOMENT, waiting.tell).await.map_err(|busy| here(busy.what))?;
+    }
+    Ok(())
+}
 
 impl<E: Volumes> Exchange<'_, '_, E> {
     /// Looks.

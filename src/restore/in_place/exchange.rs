@@ -16,8 +16,9 @@ use super::super::carry_out::{Done, Here, MadeMount, MadeVolume};
 use super::super::make::{Stopped, Waiting};
 use super::super::record::Record;
 use super::super::{disks, hide};
-use super::host::{There, devices, nobody_writes};
+use super::host::{There, devices};
 use super::patience::Patience;
+use super::users::nobody_has;
 use super::{InPlace, Stage};
 use crate::ec2::volumes::Volumes;
 use crate::host::process;
@@ -55,7 +56,7 @@ pub(super) struct Exchange<'a, 'w, E> {
     pub(super) unstarted: Vec<String>,
 }
 
-/// Units that could not be started again.
+/// Units that could not be started again, and what else is not as it should be although the volumes are in place.
 pub type Unstarted = Vec<String>;
 
 /// Puts the new volumes, which are made, in the place of the old ones. `waiting` heeds no signal.
@@ -73,14 +74,33 @@ pub async fn forth<E: Volumes>(
     Ok((exchange.done(), exchange.unstarted))
 }
 
-/// Does what nothing depends on, of one whose new volumes are in place, where a process died before it did.
-pub async fn settle<E: Volumes>(record: &mut Record, waiting: &Waiting<'_, E>, on: Here<'_>) {
+/// Does what nothing depends on, of one whose volumes are in place, where a process died before it did, or EC2 refused it.
+/// Returns what is not as it should be.
+pub async fn settle<E: Volumes>(record: &mut Record, waiting: &Waiting<'_, E>, on: Here<'_>) -> Unstarted {
+    let way = match record.moving.stage {
+        Stage::There => Way::Forth,
+        Stage::Returned => Way::Back,
+        Stage::Planned | Stage::Forth | Stage::Back => return Vec::new(),
+    };
     if record.moving.settled {
-        return;
+        return Vec::new();
     }
-    if let Ok(mut exchange) = Exchange::of(record, waiting, on) {
-        exchange.settle(Way::Forth).await;
-    }
+    let Ok(mut exchange) = Exchange::of(record, waiting, on) else { return Vec::new() };
+    exchange.settle(way).await;
+    exchange.unstarted
+}
+
+/// Takes masks off and starts what was stopped, where whoever stopped it is gone and both volumes are where they belong.
+/// Returns what is not started.
+pub async fn units_back<E: Volumes>(
+    record: &mut Record,
+    waiting: &Waiting<'_, E>,
+    on: Here<'_>,
+) -> Unstarted {
+    let Ok(mut exchange) = Exchange::of(record, waiting, on) else { return Vec::new() };
+    exchange.start_units().await;
+    let _ = exchange.note(Way::Back);
+    exchange.unstarted
 }
 
 /// Puts the old volumes back. Where the new ones were in place and the old ones do not come, the new ones are put in place
@@ -116,7 +136,11 @@ pub async fn back<E: Volumes>(
 }
 
 impl<'a, 'w, E: Volumes> Exchange<'a, 'w, E> {
-    fn of(record: &'a mut Record, waiting: &'a Waiting<'w, E>, on: Here<'a>) -> Result<Self, Stopped> {
+    pub(super) fn of(
+        record: &'a mut Record,
+        waiting: &'a Waiting<'w, E>,
+        on: Here<'a>,
+    ) -> Result<Self, Stopped> {
         let (Some(in_place), Some(instance)) = (record.plan.in_place.clone(), record.plan.instance.clone())
         else {
             return Err(here("it is no restore in place"));
@@ -225,9 +249,9 @@ impl<'a, 'w, E: Volumes> Exchange<'a, 'w, E> {
 
     async fn settle(&mut self, way: Way) {
         let (_, to) = self.ends(way);
-        self.follow_termination(&to).await;
-        self.label(way).await;
-        self.record.moving.settled = true;
+        let follows = self.follow_termination(&to).await;
+        let labelled = self.label(way).await;
+        self.record.moving.settled = follows && labelled;
         // Else it is done once more, and nothing else.
         let _ = self.note(Way::Back);
     }
@@ -252,8 +276,8 @@ impl<'a, 'w, E: Volumes> Exchange<'a, 'w, E> {
         self.stop_units().await?;
         let mut there = There::look(self.on.root, from, false).map_err(|refusal| here(refusal.what))?;
         there.free(ENDING, |_| true).await.map_err(|busy| here(format!("cannot unmount {}", busy.what)))?;
-        let write = nobody_writes(self.on.root, from, ENDING, self.waiting.tell).await;
-        write.map_err(|busy| here(busy.what))?;
+        let open = nobody_has(self.on.root, from, ENDING, self.waiting.tell).await;
+        open.map_err(|busy| here(busy.what))?;
         let folders = there.record_covered().map_err(here)?;
         Ok((there, folders))
     }

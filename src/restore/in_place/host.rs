@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use super::super::disks;
 use super::super::plan::{Refusal, no};
+use super::users;
 use crate::host::block::{self, BlockDevice, DeviceKind, btrfs};
+use crate::host::device;
 use crate::host::mountinfo::{self, MountLine, MountTree};
-use crate::host::{device, device_users};
-use crate::ids::{DevNo, VolumeId};
+use crate::ids::VolumeId;
 use crate::path_encoding::shown;
 use crate::unmount::claim::{Claim, claim};
 use crate::unmount::holders::{self, Holder, Targets};
@@ -73,7 +74,7 @@ impl There {
                 if mounts.is_empty() {
                     let is_whole = found.len() > 1 && disks::partition(one).is_none();
                     if !is_whole {
-                        unused(one, volume)?;
+                        unused(root, one, volume)?;
                     }
                     continue;
                 }
@@ -110,6 +111,7 @@ impl There {
         let made =
             recipe(&lines, &wanted).map_err(|e| Refusal { what: e.to_string(), hint: BY_HAND.to_owned() })?;
         remount::check(&made).map_err(|e| Refusal { what: e.to_string(), hint: BY_HAND.to_owned() })?;
+        users::no_swap_file(root, &lines, &ids)?;
         let parent = |id: u32| lines.iter().find(|l| l.id == id);
         let spreads = parents().filter_map(parent).flat_map(|p| &p.optional);
         let spreads = spreads.filter_map(|o| o.strip_prefix("shared:")).map(str::to_owned).collect();
@@ -206,17 +208,20 @@ fn not_below(one: &BlockDevice, volume: &VolumeId, all: &[BlockDevice]) -> Resul
 }
 
 /// Refuses a device that nothing is mounted of and that something else has for itself.
-fn unused(one: &BlockDevice, volume: &VolumeId) -> Result<(), Refusal> {
+fn unused(root: &Path, one: &BlockDevice, volume: &VolumeId) -> Result<(), Refusal> {
     let node = device::node(one.dev, &[]);
     let Some(path) = node else {
         return no(format!("/dev has no node of {}", one.name), "make udev create it");
     };
     match claim(&Device { path, dev: one.dev }) {
         Ok(_) => Ok(()),
-        Err(errno) => no(
-            format!("{} of {volume} is used by something that is no mount here: {}", one.name, errno.desc()),
-            "look at other mount namespaces (lsns -t mnt), device mapper and md",
-        ),
+        Err(errno) => {
+            let who = users::elsewhere(root, one.dev).unwrap_or_else(|| errno.desc().to_owned());
+            no(
+                format!("{} of {volume} is used by something that is no mount here: {who}", one.name),
+                "end what uses it: another mount namespace (lsns -t mnt), device mapper or md",
+            )
+        }
     }
 }
 
@@ -271,50 +276,6 @@ pub(super) fn claim_all(root: &Path, volumes: &[VolumeId]) -> Result<BTreeMap<Vo
         claims.insert(volume.clone(), claimed);
     }
     Ok(claims)
-}
-
-/// Waits until no process has a disk of these volumes open for writing, or mapped, without a mount, as a database on a raw
-/// device has: no claim shows that. Whoever comes later is not seen.
-///
-/// # Errors
-/// Who still has.
-pub async fn nobody_writes(
-    root: &Path,
-    volumes: &[VolumeId],
-    patience: Duration,
-    tell: &dyn Fn(&str),
-) -> Result<(), Busy> {
-    let busy = |what: String| Busy { what, units: Vec::new() };
-    let end = Instant::now() + patience;
-    let mut devices = BTreeMap::new();
-    for volume in volumes {
-        let found = disks::of(root, volume).map_err(busy)?;
-        devices.extend(found.into_iter().map(|d| (d.dev, format!("{} of {volume}", d.name))));
-    }
-    if devices.is_empty() {
-        return Ok(());
-    }
-    let wanted: BTreeSet<DevNo> = devices.keys().copied().collect();
-    loop {
-        let (of, at) = (wanted.clone(), root.to_owned());
-        let look = move || device_users::writers(&at, &of, device_users::LIMIT);
-        let seen = tokio::task::spawn_blocking(look).await.map_err(|e| busy(e.to_string()))?;
-        let told = |(dev, how): (&DevNo, &BTreeSet<String>)| {
-            let how: Vec<&str> = how.iter().map(String::as_str).collect();
-            format!("{}: {}", devices.get(dev).map_or("", String::as_str), how.join(", "))
-        };
-        let found: Vec<String> = seen.found.iter().map(told).collect();
-        if found.is_empty() {
-            if let Some(why) = seen.incomplete {
-                tell(&format!("whether something has the disks open for writing is not known: {why}"));
-            }
-            return Ok(());
-        }
-        if Instant::now() >= end {
-            return Err(busy(found.join("; ")));
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
 }
 
 /// The device of each filesystem of a recipe, now.

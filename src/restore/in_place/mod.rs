@@ -4,7 +4,8 @@
 //! host.rs   what is mounted of the old volumes, who keeps it busy ─▶ a plan, or a refusal
 //! exchange  stop units ─▶ recipe ─▶ unmount ─▶ claim ─▶ detach the old ─▶ attach the new by the same names
 //!                                              ─▶ mount as it was ─▶ start units         (exchange.rs, both ways;
-//! units.rs stops and starts, swap.rs detaches and attaches, can_come.rs looks before, patience.rs says how often)
+//! units.rs stops and starts, masks.rs keeps stopped, swap.rs detaches and attaches, can_come.rs looks before, users.rs
+//! says who has a disk open, patience.rs how often a way is tried)
 //! ```
 //!
 //! In: a plan of volumes, the volumes that are attached, what is mounted of them. Out: the same mounts, of other volumes;
@@ -14,17 +15,22 @@
 mod can_come;
 mod exchange;
 mod host;
+mod masks;
 mod patience;
 mod swap;
 mod units;
+mod users;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::exchange::{Unstarted, back, forth, settle};
-pub use self::host::{Busy, There, nobody_writes};
+pub use self::can_come::could_go_back;
+pub use self::exchange::{Unstarted, back, forth, settle, units_back};
+pub use self::host::{Busy, There};
+pub use self::masks::Masked;
 pub use self::units::stopped_for;
+pub use self::users::{A_MOMENT, nobody_has};
 
 use super::options::MountOptions;
 use super::plan::{Host, PlannedFilesystem, PlannedMount, Refusal, RestorePlan, no};
@@ -101,6 +107,9 @@ pub struct Moving {
     pub boot: Option<String>,
     /// Units that were stopped.
     pub stopped: Vec<Hook>,
+    /// Units that were masked, so that nothing starts them.
+    #[serde(default)]
+    pub masked: Masked,
     /// The new volumes may have been attached, and so be mounted and written to.
     #[serde(default)]
     pub handed_over: bool,
@@ -215,6 +224,12 @@ impl RestorePlan {
 }
 
 impl Moving {
+    /// Units are stopped or masked, and whoever was to start them again is gone.
+    #[must_use]
+    pub fn keeps_units(&self) -> bool {
+        !self.stopped.is_empty() || !self.masked.units.is_empty()
+    }
+
     /// The new volumes are in place, or were when the way was begun that was not gone to its end.
     fn new_were_there(&self) -> bool {
         match self.stage {

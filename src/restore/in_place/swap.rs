@@ -10,6 +10,7 @@ use super::super::make::Stopped;
 use super::Replaced;
 use super::exchange::{Exchange, Way, here};
 use super::host::claim_all;
+use crate::ec2::Ec2Error;
 use crate::ec2::volumes::{REPLACED_TAG, Volumes, Which};
 use crate::host::device;
 use crate::ids::VolumeId;
@@ -71,12 +72,14 @@ impl<E: Volumes> Exchange<'_, '_, E> {
     }
 
     /// AttachVolume makes a volume stay when the instance goes. One that went with it does so again. Nothing depends on it.
-    pub(super) async fn follow_termination(&self, to: &[VolumeId]) {
+    /// Is it as it should be?
+    pub(super) async fn follow_termination(&self, to: &[VolumeId]) -> bool {
         let (ec2, tell) = (self.waiting.ec2, self.waiting.tell);
         let wanted = || to.iter().zip(&self.in_place.old).filter(|(_, old)| old.delete_on_termination);
         if wanted().next().is_none() {
-            return;
+            return true;
         }
+        let mut good = true;
         let which = Which::Ids(to.to_vec());
         let asked = async || ec2.inner().volumes_that_are(&which).await;
         let seen = ec2.call("DescribeVolumes", asked).await;
@@ -97,25 +100,71 @@ impl<E: Volumes> Exchange<'_, '_, E> {
             };
             if let Err(e) = set {
                 tell(&format!("{id} will stay when the instance goes, unlike {}: {e}", old.volume));
+                good = false;
             }
         }
+        good
     }
 
-    /// Marks the old volumes as replaced, or takes the mark off. Nothing depends on it.
-    pub(super) async fn label(&self, way: Way) {
+    /// Takes the mark off, and only that of this restore. A volume that is gone, which somebody has deleted since, has none.
+    async fn unlabel(&self, old: &[VolumeId], id: &str) -> Result<(), Ec2Error> {
+        let ec2 = self.waiting.ec2;
+        let take_off = async |volumes: &[VolumeId]| {
+            let asked = async || ec2.inner().untag_volumes(volumes, (REPLACED_TAG, id)).await;
+            ec2.call("DeleteTags", asked).await
+        };
+        let gone =
+            |e: &Ec2Error| matches!(e, Ec2Error::Refused { code, .. } if code == "InvalidVolume.NotFound");
+        match take_off(old).await {
+            Err(e) if gone(&e) => {}
+            said => return said,
+        }
+        // Then EC2 has done nothing for the others.
+        for one in old {
+            match take_off(std::slice::from_ref(one)).await {
+                Err(e) if !gone(&e) => return Err(e),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks the old volumes as replaced, or takes the mark off. Nothing depends on the mark, but a stale one stands in the
+    /// way of older restores that are taken back: it is told with the command, and counts. Is it as it should be?
+    pub(super) async fn label(&mut self, way: Way) -> bool {
         let (ec2, old) = (self.waiting.ec2, self.old());
         let id = self.record.plan.id.as_str();
-        let said = match way {
+        let ids: Vec<&str> = old.iter().map(VolumeId::as_str).collect();
+        let (region, resources) = (&self.record.plan.region, ids.join(" "));
+        match way {
             Way::Forth => {
-                ec2.call("CreateTags", async || ec2.inner().tag_volumes(&old, (REPLACED_TAG, id)).await).await
+                let mark = async || ec2.inner().tag_volumes(&old, (REPLACED_TAG, id)).await;
+                let Err(e) = ec2.call("CreateTags", mark).await else { return true };
+                (self.waiting.tell)(&format!(
+                    "{}: without the tag {REPLACED_TAG}, which says what has put another volume in its place: {e}; by \
+                     hand: aws ec2 create-tags --region {region} --resources {resources} --tags \
+                     Key={REPLACED_TAG},Value={id}",
+                    ids.join(", ")
+                ));
             }
             Way::Back => {
-                ec2.call("DeleteTags", async || ec2.inner().untag_volumes(&old, REPLACED_TAG).await).await
+                let Err(e) = self.unlabel(&old, id).await else { return true };
+                let said = format!(
+                    "{}: in place again, and still with the tag {REPLACED_TAG}, which says otherwise: {e}",
+                    ids.join(", ")
+                );
+                let again = match self.record.moving.handed_over {
+                    true => format!("`stillpoint restore --undo {id}` once more takes it off; "),
+                    false => String::new(),
+                };
+                (self.waiting.tell)(&format!(
+                    "{said}; {again}by hand: aws ec2 delete-tags --region {region} --resources {resources} --tags \
+                     Key={REPLACED_TAG},Value={id}"
+                ));
+                self.unstarted.push(said);
             }
-        };
-        if let Err(e) = said {
-            (self.waiting.tell)(&format!("the old volumes have not got the right tag: {e}"));
         }
+        false
     }
 }
 

@@ -206,9 +206,10 @@ impl Namespace {
     }
 
     /// A systemctl that keeps each unit's state in `units/NAME`, does what is in `stopping/NAME`, and notes
-    /// what it is told in `log`.
+    /// what it is told in `log`. A mask is a file in `masks`, which does not count for a unit in `etc`, and cannot
+    /// be made for one in `in-run`, as in systemd: a link in /run/systemd/system.control counts for all.
     pub fn with_systemctl(&self, units: &[(&str, &str)]) {
-        for folder in ["bin", "units", "stopping", "bound", "triggers"] {
+        for folder in ["bin", "units", "stopping", "bound", "triggers", "masks", "etc", "in-run"] {
             std::fs::create_dir_all(self.path(folder)).unwrap();
         }
         for (unit, state) in units {
@@ -216,13 +217,21 @@ impl Namespace {
         }
         let script = format!(
             "#!/bin/sh\ncd {}\nverb=$1; for unit in \"$@\"; do :; done\n\
+             masked() {{ [ -L /run/systemd/system.control/$1 ] || [ -e masks/$1 -a ! -e etc/$1 ]; }}\n\
              case $verb in\n\
-             show) if [ -e units/$unit ]; then echo LoadState=loaded; echo ActiveState=$(cat units/$unit); \
-             else echo LoadState=not-found; echo ActiveState=inactive; fi; \
+             show) if [ -e units/$unit ]; then \
+             if masked $unit; then echo LoadState=masked; else echo LoadState=loaded; fi; \
+             echo ActiveState=$(cat units/$unit); else echo LoadState=not-found; echo ActiveState=inactive; fi; \
              echo BoundBy=$(cat bound/$unit 2>/dev/null); echo TriggeredBy=$(cat triggers/$unit 2>/dev/null);;\n\
              stop) shift; for unit in \"$@\"; do [ $unit != -- ] || continue; echo stop $unit >> log; \
              echo inactive > units/$unit; [ ! -e stopping/$unit ] || . ./stopping/$unit; done;;\n\
-             start) shift; for unit in \"$@\"; do [ $unit != -- ] || continue; echo start $unit >> log; \
+             mask|unmask) [ $2 = --runtime ] || exit 9; shift 2; for unit in \"$@\"; do [ $unit != -- ] || continue; \
+             [ $verb = unmask -o ! -e in-run/$unit ] || {{ echo $unit exists >&2; exit 1; }}; \
+             echo $verb $unit >> masking; rm -f masks/$unit; [ $verb = unmask ] || : > masks/$unit; \
+             [ ! -e stopping/$verb-$unit ] || . ./stopping/$verb-$unit; done;;\n\
+             daemon-reload) ;;\n\
+             start) shift; for unit in \"$@\"; do [ $unit != -- ] || continue; \
+             ! masked $unit || {{ echo $unit is masked >&2; exit 1; }}; echo start $unit >> log; \
              [ ! -e stopping/start-$unit ] || . ./stopping/start-$unit; echo active > units/$unit; done;;\n\
              *) exit 9;; esac\n",
             self.at("")
@@ -234,7 +243,16 @@ impl Namespace {
         ));
     }
 
-    /// What systemctl was told.
+    /// The units that are masked now, and what systemctl was told about masks.
+    pub fn masks(&self) -> (Vec<String>, Vec<String>) {
+        let folder = std::fs::read_dir(self.path("masks")).unwrap().flatten();
+        let mut now: Vec<String> = folder.map(|e| e.file_name().into_string().unwrap()).collect();
+        now.sort();
+        let told = std::fs::read_to_string(self.path("masking")).unwrap_or_default();
+        (now, told.lines().map(str::to_owned).collect())
+    }
+
+    /// What systemctl was told, but for masks.
     pub fn told(&self) -> Vec<String> {
         crate::hooks::log(&self.rig)
     }
