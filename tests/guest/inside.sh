@@ -9,6 +9,10 @@ stacked=(lvm0 lvm1 md0 md1 luks two0 two1)
 # Not NAME.new, which each writer renames to NAME at any time.
 counts='cd /run/writer && grep . *[!w]'
 
+tests="beside attached stacked exchanged interrupted second image"
+for name in ${wanted:-}; do
+    [[ " $tests " = *" $name "* ]] || die "there is no test $name: there are $tests"
+done
 wants() { [ -z "${wanted:-}" ] || [[ " $wanted " = *" $1 "* ]]; }
 set_of() { python3 -c 'import json, sys; print(json.load(sys.stdin)["run_id"])'; }
 label_of() { python3 -c 'import json, sys; print(json.load(sys.stdin)["achieved"])'; }
@@ -125,7 +129,7 @@ if wants attached; then
     nothing_left "taken back"
 fi
 
-for name in stacked exchanged interrupted second; do
+for name in stacked exchanged interrupted second image; do
     # shellcheck source=/dev/null
     ! wants $name || . "$guest_tests/$name.sh"
 done
