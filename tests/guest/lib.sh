@@ -14,6 +14,7 @@ guest_tests=$repo/tests/guest
 bin=$work/bin
 patience=1800
 ssh_port=2222
+kernel=vmlinuz
 qemu=
 
 sim() { "$bin/ebs-sim" "$@"; }
@@ -82,7 +83,7 @@ make_stacks() {
 # Starts a guest on the volumes that are attached to the scenario's instance, and waits for it. Its kernel comes from here: no boot
 # loader is needed. What else it is to be told: arguments.
 boot() { # [KERNEL ARGUMENT…]
-    start_guest "" -kernel "$image/vmlinuz" \
+    start_guest "" -kernel "$image/$kernel" \
         -append "root=PARTUUID=11111111-2222-3333-4444-555555555555 rw rootwait console=ttyS0 mitigations=off $*"
     await_guest
 }
