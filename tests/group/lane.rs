@@ -23,9 +23,13 @@ use crate::cases::{Case, Fault, When};
 use crate::check;
 use crate::load::{Load, now};
 
-/// Short, because most cases wait for one of them. Where nothing goes wrong, none of them may be met.
-const TIMES: &str = "join_timeout = \"6s\"\nready_timeout = \"6s\"\nsettle_timeout = \"6s\"\nlease = \"3s\"\ncall_timeout = \"1s\"\n";
-const WINDOW: &str = "4s";
+/// Seconds, short because most cases wait for one of them. Where nothing goes wrong, none of them may be met.
+const WAIT: u32 = 6;
+const LEASE: u32 = 3;
+const CALL: u32 = 1;
+const WINDOW: u32 = 4;
+/// How often a case is tried whose step a busy machine did not come to: each time with twice the time.
+const TRIES: u32 = 5;
 
 /// What became of one case.
 pub struct Outcome {
@@ -78,7 +82,7 @@ pub struct Lane {
 impl Lane {
     pub fn new() -> Self {
         let hosts = Hosts::start(Etcd::plain(), Fs::Ext4);
-        hosts.configure(TIMES, "");
+        hosts.configure(rig::hosts::TIMES, "");
         let mounts = hosts.mounts();
         let loads = mounts.iter().map(|mount| Load::start(mount)).collect();
         let fds = mounts.iter().map(|mount| File::open(mount).unwrap()).collect();
@@ -90,11 +94,25 @@ impl Lane {
     /// Does one case and looks at everything.
     pub fn walk(&mut self, case: &Case) -> Outcome {
         let began = Instant::now();
-        self.prepare(case);
         let mut wrong = Vec::new();
-        let ended = self.members(case, &mut wrong);
-        self.restore(case);
-        self.nothing_left(&mut wrong);
+        let mut tries = 0;
+        let ended = loop {
+            let longer = 1 << tries;
+            tries += 1;
+            self.prepare(case, longer);
+            let (ended, reached) = self.members(case, longer, &mut wrong);
+            self.restore(case);
+            self.nothing_left(&mut wrong);
+            if reached || !wrong.is_empty() {
+                break ended;
+            }
+            // The members' short times have ended the run before: nothing was tried.
+            if tries == TRIES {
+                wrong.push("never came to where it is struck".to_owned());
+                break ended;
+            }
+            println!("not reached, once more: {case}");
+        };
         let group = check::labels(self, case, &ended, &mut wrong);
         let end = |e: &Ended| {
             e.code.map_or_else(|| format!("sig{}", e.signal.unwrap_or_default()), |c| c.to_string())
@@ -109,9 +127,14 @@ impl Lane {
         Outcome { case: case.clone(), ends, group, wrong, took: began.elapsed() }
     }
 
-    fn prepare(&mut self, case: &Case) {
+    fn prepare(&mut self, case: &Case, longer: u32) {
+        let (wait, lease, call) = (WAIT * longer, (LEASE * longer).min(60), CALL * longer);
+        let short = format!(
+            "join_timeout = \"{wait}s\"\nready_timeout = \"{wait}s\"\nsettle_timeout = \"{wait}s\"\n\
+             lease = \"{lease}s\"\ncall_timeout = \"{call}s\"\n"
+        );
         // Where nothing goes wrong, a busy machine must not make something go wrong.
-        let times = if case.fault == Fault::None && case.api.is_none() { rig::hosts::TIMES } else { TIMES };
+        let times = if case.fault == Fault::None && case.api.is_none() { rig::hosts::TIMES } else { &short };
         self.hosts.configure(times, "");
         for rig in &mut self.hosts.rigs {
             rig.await_quiet();
@@ -129,12 +152,13 @@ impl Lane {
         }
     }
 
-    fn start(&self, n: usize, case: &Case, strike: bool) -> Run {
+    fn start(&self, n: usize, case: &Case, longer: u32, strike: bool) -> Run {
         let rig = &self.hosts.rigs[n];
         let mut command = Command::new(ebs_sim());
         command.arg("exec").arg("--dir").arg(rig.path("sim")).arg("--");
         command.arg(std::env::current_exe().unwrap());
-        let window = if case.fault == Fault::None && case.api.is_none() { patience::WINDOW } else { WINDOW };
+        let short = format!("{}s", WINDOW * longer);
+        let window = if case.fault == Fault::None && case.api.is_none() { patience::WINDOW } else { &short };
         let folder = rig.path("").to_str().unwrap().to_owned();
         let env = BTreeMap::from([(agent::FOLDER, folder.as_str()), (agent::WINDOW, window)]);
         command.envs(env).env_remove("AWS_REGION").env_remove("AWS_DEFAULT_REGION");
@@ -144,10 +168,10 @@ impl Lane {
         Run::start(command)
     }
 
-    /// Runs the members to their ends, with what goes wrong meanwhile.
-    fn members(&mut self, case: &Case, wrong: &mut Vec<String>) -> Vec<Ended> {
+    /// Runs the members to their ends, with what goes wrong meanwhile. Has it gone wrong?
+    fn members(&mut self, case: &Case, longer: u32, wrong: &mut Vec<String>) -> (Vec<Ended>, bool) {
         let who = case.who;
-        let mut runs: Vec<Run> = (0..NAMES.len()).map(|n| self.start(n, case, n == who)).collect();
+        let mut runs: Vec<Run> = (0..NAMES.len()).map(|n| self.start(n, case, longer, n == who)).collect();
         let mut first = None;
         let (mut struck, mut over) = (None::<Instant>, false);
         let limit = Instant::now() + patience::RUN;
@@ -188,7 +212,7 @@ impl Lane {
                         Fault::Late => self.hosts.wires[who].mend(),
                         Fault::EtcdBlip => self.hosts.etcd.signal(Signal::SIGCONT),
                         Fault::Rerun => {
-                            let again = self.start(who, case, false);
+                            let again = self.start(who, case, longer, false);
                             first = Some(std::mem::replace(&mut runs[who], again));
                         }
                         _ => {}
@@ -198,11 +222,10 @@ impl Lane {
             std::thread::sleep(Duration::from_millis(3));
         }
         drop(first);
-        if struck.is_none() && case.fault != Fault::None && case.api.is_none() {
-            // On a busy machine the members' short times end a run before: then nothing was tried.
-            println!("not reached: {case}");
-        }
-        runs.into_iter().map(Run::end).collect()
+        // A member that strikes itself may be over before anybody has looked.
+        let by_itself = case.fault.by_member() && Events::read(&self.hosts.rigs[who]).at("!").is_some();
+        let reached = case.fault == Fault::None || struck.is_some() || by_itself;
+        (runs.into_iter().map(Run::end).collect(), reached)
     }
 
     fn strike(&mut self, case: &Case, run: &Run) {
