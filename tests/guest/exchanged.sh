@@ -41,7 +41,12 @@ in_guest 'mkdir -p /run/constants; for f in part xfs btr; do cp /srv/$f/constant
 mounted >"$work/mounted"
 in_guest "systemctl start ${busy[*]}"
 expect "who keeps it busy is named" [ "$(in_guest "stillpoint restore $set --in-place $these 2>&1 | grep -c 'stop-unit writer@srv-part.service'")" = 1 ]
-expect "exchanged" stillpoint restore "$set" --in-place "$these" "$stops"
+# Somebody starts what was stopped, all the while: its unit file is in /etc, where a mask in /run/systemd/system has no effect.
+in_guest "systemd-run -q --unit poke sh -c 'while :; do systemctl start writer@srv-part.service && echo started; sleep 0.1; done'"
+expect "exchanged, while somebody starts what was stopped" stillpoint restore "$set" --in-place "$these" "$stops"
+expect "the mask has refused that" in_guest 'journalctl -b -u poke -o cat | grep -q "Unit writer@srv-part.service is masked"'
+in_guest 'systemctl stop poke'
+expect "and is gone" [ "$(in_guest "systemctl show -P LoadState ${busy[*]} | sort -u; ls /run/systemd/system.control 2>/dev/null | grep writer" | grep .)" = loaded ]
 in_guest 'sleep 3'
 as_before exchanged
 of_the_set exchanged
