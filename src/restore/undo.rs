@@ -261,5 +261,11 @@ pub(super) async fn take_apart(
         };
         hidden.map_err(|e| here(format!("the disks cannot be hidden from this host: {e}")))?;
     }
-    stack::down(on.root, &ids, clock, tell).await.map_err(here)
+    stack::down(on.root, &ids, clock, tell).await.map_err(here)?;
+    match remains.record.as_ref().map(|r| &r.plan.stack) {
+        Some(stack) if stack.luks || !stack.groups.is_empty() => {
+            stack::remove_unfinished(on.root, &stack.mark, tell).await.map_err(here)
+        }
+        _ => Ok(()),
+    }
 }

@@ -9,7 +9,7 @@ stacked=(lvm0 lvm1 md0 md1 luks two0 two1)
 # Not NAME.new, which each writer renames to NAME at any time.
 counts='cd /run/writer && grep . *[!w]'
 
-tests="beside attached stacked exchanged interrupted second image systemd"
+tests="beside attached stacked thin exchanged interrupted second image systemd"
 for name in ${wanted:-}; do
     [[ " $tests " = *" $name "* ]] || die "there is no test $name: there are $tests"
 done
@@ -129,7 +129,7 @@ if wants attached; then
     nothing_left "taken back"
 fi
 
-for name in stacked exchanged interrupted second image systemd; do
+for name in stacked thin exchanged interrupted second image systemd; do
     # shellcheck source=/dev/null
     ! wants $name || . "$guest_tests/$name.sh"
 done

@@ -14,6 +14,7 @@ use crate::host::block::{BlockDevice, DeviceKind};
 use crate::host::device;
 use crate::ids::VolumeId;
 use crate::path_encoding::printable;
+use crate::quiesce::query;
 
 /// How long something may be in use after its last user has gone: udev looks at what was closed.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -106,6 +107,42 @@ pub(in crate::restore) async fn down(
     }
 }
 
+/// Removes what LVM or cryptsetup had begun to make when they were killed: device mapper's devices that have no table yet.
+/// /sys does not have them, and they lie on nothing; the mark in their names is that of one restore.
+///
+/// # Errors
+/// When they cannot be listed, or one stays.
+pub(in crate::restore) async fn remove_unfinished(
+    root: &Path,
+    mark: &str,
+    tell: &dyn Fn(&str),
+) -> Result<(), String> {
+    if !root.join("sys/class/misc/device-mapper").exists() {
+        return Ok(());
+    }
+    let columns = ["info", "-c", "--noheadings", "--separator", "|", "-o", "segments,open,uuid,name"];
+    let listed = query::query_alone(&query::program("dmsetup")?, &columns).await?;
+    for (uuid, name) in unfinished(&listed, mark) {
+        Tool::new("dmsetup", ["remove", "--retry", "--uuid", uuid]).run().await?;
+        tell(&format!("{}, which was not finished, is removed", printable(name)));
+    }
+    Ok(())
+}
+
+/// UUIDs and names of those without a table that nobody has open.
+fn unfinished<'l>(listed: &'l str, mark: &str) -> Vec<(&'l str, &'l str)> {
+    let mark = format!("_r{mark}");
+    let one = |line: &'l str| {
+        let mut columns = line.trim().splitn(4, '|');
+        let (tables, open) = (columns.next()?, columns.next()?);
+        let (uuid, name) = (columns.next()?, columns.next()?);
+        let made = uuid.starts_with("LVM-") || uuid.starts_with("CRYPT-");
+        (tables == "0" && open == "0" && made && name.contains(&mark)).then_some((uuid, name))
+    };
+    // Less would be in anybody's names.
+    if mark.len() < 10 { Vec::new() } else { listed.lines().filter_map(one).collect() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::look::tests::device;
@@ -137,6 +174,15 @@ mod tests {
             "dmsetup remove --retry --uuid LVM-ab"
         );
         assert_eq!(command(&dm("dm-1", "", &[])).unwrap().words(), "dmsetup remove --retry -j 259 -m 0");
+    }
+
+    #[test]
+    fn what_was_not_finished_is_known_by_its_mark_and_that_it_has_no_table() {
+        let listed = "0|0|LVM-a-tpool|vg0_r1a2b3c4d-pool-tpool\n1|0|LVM-b|vg0_r1a2b3c4d-data\n0|1|LVM-c|vg0_r1a2b3c4d-x\n\
+                      0|0|LVM-d|vg0-data\n0|0|other|vg0_r1a2b3c4d-y\n0|0|CRYPT-LUKS2-e|luksx_r1a2b3c4d\nNo devices found\n";
+        let found: Vec<_> = unfinished(listed, "1a2b3c4d").into_iter().map(|(uuid, _)| uuid).collect();
+        assert_eq!(found, ["LVM-a-tpool", "CRYPT-LUKS2-e"]);
+        assert!(unfinished(listed, "").is_empty() && unfinished(listed, "9").is_empty());
     }
 
     #[test]

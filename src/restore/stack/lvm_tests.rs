@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::look::tests::device;
 use super::*;
-use crate::restore::verify::part::{PvOfGroup, Segment, Volume};
+use crate::restore::verify::part::{PvOfGroup, Segment, Thin, Volume};
 
 fn piece(name: &str, volume: usize) -> Piece {
     let kind = DeviceKind::Disk { model: String::new(), serial: String::new(), xen: false };
@@ -13,8 +13,15 @@ fn piece(name: &str, volume: usize) -> Piece {
 
 fn volume(name: &str, kind: &str, on: &[&str]) -> Volume {
     let stripes = on.iter().map(|pv| ((*pv).to_owned(), 0)).collect();
-    let segments = vec![Segment { start: 0, count: 2, stripe_size: 128, kind: kind.into(), stripes }];
+    let segments =
+        vec![Segment { start: 0, count: 2, stripe_size: 128, kind: kind.into(), stripes, thin: None }];
     Volume { name: name.into(), visible: true, segments }
+}
+
+fn thin(name: &str, kind: &str, of: Thin) -> Volume {
+    let mut volume = volume(name, kind, &[]);
+    volume.segments[0].thin = Some(of);
+    volume
 }
 
 fn group(name: &str, id: &str, seqno: u64) -> Group {
@@ -28,7 +35,15 @@ fn group(name: &str, id: &str, seqno: u64) -> Group {
         volumes: vec![
             volume("data", "striped", &["pv0", "pv1"]),
             volume("one", "linear", &["pv1"]),
-            volume("thin", "thin", &[]),
+            volume("mirror", "raid1", &[]),
+            thin("thin", "thin", Thin::Volume { pool: "pool".into(), external: false }),
+            thin(
+                "pool",
+                "thin-pool",
+                Thin::Pool { data: "pool_tdata".into(), metadata: "pool_tmeta".into() },
+            ),
+            volume("pool_tdata", "linear", &["pv0"]),
+            volume("pool_tmeta", "linear", &["pv1"]),
         ],
     }
 }
@@ -61,12 +76,36 @@ fn a_group_is_one_with_all_its_physical_volumes() {
 }
 
 #[test]
-fn only_what_is_linear_or_striped_is_activated() {
+fn only_what_is_linear_striped_or_in_a_pool_of_such_is_activated() {
     let group = group("vg0", "id", 1);
-    assert_eq!(is_plain_volume(&group, "vg0", "data"), Ok(()));
-    assert_eq!(is_plain_volume(&group, "vg0", "one"), Ok(()));
-    assert!(is_plain_volume(&group, "vg0", "thin").unwrap_err().contains("vg0/thin is LVM thin"));
-    assert!(is_plain_volume(&group, "vg0", "none").unwrap_err().contains("has no none"));
+    assert_eq!(activated(&group, "vg0", "data"), Ok(None));
+    assert_eq!(activated(&group, "vg0", "one"), Ok(None));
+    assert_eq!(activated(&group, "vg0", "thin").unwrap().unwrap().name, "pool");
+    assert!(activated(&group, "vg0", "mirror").unwrap_err().contains("vg0/mirror is LVM raid1"));
+    assert!(activated(&group, "vg0", "pool").unwrap_err().contains("vg0/pool is LVM thin-pool"));
+    assert!(activated(&group, "vg0", "none").unwrap_err().contains("has no none"));
+}
+
+#[test]
+fn a_device_is_of_a_group_through_layers_of_lvm_alone() {
+    let dm = |name: &str, uuid: &str, below: &[&str]| {
+        device(name, DeviceKind::Dm { name: "x".into(), uuid: uuid.into() }, below)
+    };
+    let (first, second) = (piece("nvme1n1", 0), piece("nvme2n1", 1));
+    let all = [
+        dm("dm-0", "LVM-a-tmeta", &["nvme2n1"]),
+        dm("dm-1", "LVM-a-tdata", &["nvme1n1", "nvme2n1"]),
+        dm("dm-2", "LVM-a-tpool", &["dm-0", "dm-1"]),
+        dm("dm-3", "LVM-a", &["dm-2"]),
+        dm("dm-4", "CRYPT-a", &["nvme1n1"]),
+        dm("dm-5", "LVM-b", &["dm-4"]),
+        dm("dm-6", "LVM-c", &["nvme1n1", "nvme9n1"]),
+        dm("dm-7", "LVM-d", &["dm-7"]),
+    ];
+    let of = |n: usize, pieces: &[&Piece]| lies_on(&all, &all[n], pieces, DEEPEST);
+    assert!(of(3, &[&first, &second]) && of(1, &[&first, &second]) && of(0, &[&second]));
+    assert!(!of(3, &[&first]), "its pool has its metadata elsewhere");
+    assert!(!of(5, &[&first]) && !of(6, &[&first]) && !of(7, &[&first]));
 }
 
 #[test]
@@ -76,11 +115,20 @@ fn a_logical_volume_is_on_the_volumes_of_its_segments() {
     let of = |name| volumes_of(&group("vg0", "id", 1), name, &pieces, &pvs).into_iter().collect::<Vec<_>>();
     assert_eq!(of("data"), [0, 3]);
     assert_eq!(of("one"), [3]);
+    assert_eq!(of("thin"), [0, 3], "its pool's data and metadata");
 }
 
 #[test]
 fn lvm_sees_these_devices_and_no_others() {
-    let text = configuration(&["/dev/nvme1n1".to_owned(), "/dev/mapper/a.b".to_owned()]);
+    let nodes = ["/dev/nvme1n1".to_owned(), "/dev/mapper/a.b".to_owned()];
+    let checked = configuration(&nodes, Some("/usr/sbin/thin_check"));
+    assert!(
+        checked.ends_with(
+            "{ thin_check_executable = \"/usr/sbin/thin_check\" thin_check_options = [ \"-q\" ] }\n"
+        ),
+        "the mark of a pool that has to be checked stays: {checked}"
+    );
+    let text = configuration(&nodes, None);
     let filter = r#"filter = [ "a|^/dev/nvme1n1$|", "a|^/dev/mapper/a\\.b$|", "r|.*|" ]"#;
     assert!(text.contains(&format!("    {filter}\n    global_{filter}\n")), "{text}");
     for of_the_host in

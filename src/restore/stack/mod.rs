@@ -3,7 +3,7 @@
 //! ```text
 //! planned.rs   words.rs: the stack in the set's tags ─▶ StackPlan, or a refusal
 //! up.rs        disks ─▶ what is each a part of (verify/part.rs) ─▶ md.rs │ luks.rs │ lvm.rs ─▶ what is that a part of …
-//!                    ─▶ the device of each filesystem; btrfs.rs: several of one
+//!                    ─▶ the device of each filesystem; btrfs.rs: several of one; thin.rs: what is asked of a pool
 //! down.rs      topmost first, as the kernel says what lies on what (look.rs)
 //! ```
 //!
@@ -23,6 +23,7 @@ mod luks;
 mod lvm;
 mod md;
 pub mod planned;
+mod thin;
 mod tool;
 mod up;
 mod words;
@@ -32,7 +33,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub(super) use self::btrfs::{renew, seeing_only};
-pub(super) use self::down::down;
+pub(super) use self::down::{down, remove_unfinished};
 pub use self::keys::Keys;
 pub(super) use self::look::on;
 pub(super) use self::lvm::forget;

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::thin;
 use super::words::{self, Layer};
 use crate::ids::{RunId, VolumeId};
 use crate::path_encoding::{printable, shown};
@@ -50,6 +51,9 @@ pub struct PlannedGroup {
     pub name: String,
     /// The logical volumes that are needed.
     pub volumes: BTreeSet<String>,
+    /// Some of them are thin: their pool is checked before it is activated.
+    #[serde(default)]
+    pub thin: bool,
 }
 
 /// What a filesystem is on.
@@ -153,12 +157,19 @@ impl StackPlan {
                     Layer::Luks => self.luks = true,
                     Layer::Logical { group, volume } => {
                         let name = self.group(&group);
-                        let planned = self
-                            .groups
-                            .entry(group)
-                            .or_insert_with(|| PlannedGroup { name, volumes: BTreeSet::new() });
+                        let planned = self.groups.entry(group).or_insert_with(|| PlannedGroup {
+                            name,
+                            volumes: BTreeSet::new(),
+                            thin: false,
+                        });
                         if one == filesystem {
                             planned.volumes.insert(volume);
+                        }
+                    }
+                    // It is below a volume of its group, which has come before.
+                    Layer::ThinPool { group } => {
+                        if let Some(planned) = self.groups.get_mut(&group).filter(|_| one == filesystem) {
+                            planned.thin = true;
                         }
                     }
                     // Of another filesystem, for which nothing is activated.
@@ -186,6 +197,10 @@ impl StackPlan {
         let mut tools = Vec::new();
         if !self.groups.is_empty() {
             tools.extend([("vgimportclone", "lvm2"), ("lvchange", "lvm2")]);
+        }
+        if self.groups.values().any(|g| g.thin) {
+            // Without it, LVM warns, and activates what nobody has checked.
+            tools.push(thin::CHECK);
         }
         if self.luks {
             tools.push(("cryptsetup", "cryptsetup"));
@@ -220,7 +235,7 @@ impl StackPlan {
         for group in self.groups.values() {
             all.push(format!("vgimportclone --devices DISK,… --basevgname {} DISK…", group.name));
             all.extend(
-                group.volumes.iter().map(|v| format!("lvchange --devices DISK,… -ay {}/{v}", group.name)),
+                group.volumes.iter().map(|v| format!("lvchange --devices DISK,… -ay -K {}/{v}", group.name)),
             );
         }
         all
@@ -304,9 +319,7 @@ fn top(filesystem: &SetFilesystem, read_only: bool) -> Result<TopKind, Refusal> 
 /// What has such parts.
 fn hidden(stack: &str) -> &'static str {
     let has = |parts: &[&str]| parts.iter().any(|p| stack.contains(p));
-    if has(&["-tpool", "_tdata", "_tmeta"]) {
-        "LVM thin is not put together here: its pool may have to be repaired first"
-    } else if has(&["_rimage", "_rmeta", "_mimage", "_mlog", "_imeta", "_iorig"]) {
+    if has(&["_rimage", "_rmeta", "_mimage", "_mlog", "_imeta", "_iorig"]) {
         "LVM RAID is not put together here"
     } else if has(&["_cdata", "_cmeta", "_corig", "_cpool", "_cvol", "_wcorig"]) {
         "an LVM cache is not put together here"

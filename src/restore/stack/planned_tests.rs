@@ -76,6 +76,20 @@ fn a_volume_group_gets_a_name_of_its_own_and_what_is_needed_is_activated() {
 }
 
 #[test]
+fn a_thin_volume_needs_the_program_that_checks_its_pool() {
+    let pool = "dm-3 (lvm vg0-pool-tpool) → dm-1 (lvm vg0-pool_tdata) + dm-0 (lvm vg0-pool_tmeta) → nvme1n1 + nvme2n1";
+    let thin = filesystem("/thin", "ext4", &format!("dm-5 (lvm vg0-data) → {pool}"), &[1, 2]);
+    let snap = filesystem("/snap", "ext4", &format!("dm-6 (lvm vg0-snap) → {pool}"), &[1, 2]);
+    let plain = filesystem("/plain", "xfs", "dm-7 (lvm vg0-plain) → nvme2n1", &[2]);
+    let plan = planned(vec![thin.clone(), snap, plain.clone()], false).unwrap();
+    assert_eq!(bottoms(&plan), [(1, None), (2, None)], "where the pool has its data and where its metadata");
+    assert!(plan.groups["vg0"].thin && plan.tools().contains(&thin::CHECK));
+    assert_eq!(plan.groups["vg0"].volumes.iter().collect::<Vec<_>>(), ["data"]);
+    let plan = planned(vec![plain, thin], false).unwrap();
+    assert!(!plan.groups["vg0"].thin, "the pool of another one is not activated");
+}
+
+#[test]
 fn layers_are_put_together_below_one_another() {
     let deep = "dm-4 (lvm vg1-deep) → dm-3 (luks crypt1) → md0 (raid1) → nvme5n1p2 + nvme6n1p2";
     let plan = planned(vec![filesystem("/deep", "ext4", deep, &[5, 6])], false).unwrap();
@@ -97,7 +111,12 @@ fn layers_are_put_together_below_one_another() {
 #[test]
 fn what_is_not_put_together_is_refused_and_named() {
     for (fstype, stack, why) in [
-        ("ext4", "dm-4 (lvm vg0-a) → dm-3 (lvm vg0-p-tpool) → dm-2 (lvm vg0-p_tdata) → nvme1n1", "thin"),
+        (
+            "ext4",
+            "dm-4 (lvm vg0-a) → dm-3 (lvm vg0-p-tpool) → dm-2 (lvm vg0-p_tdata) → dm-1 (lvm vg0-p_tdata_rimage_0) → nvme1n1",
+            "RAID",
+        ),
+        ("ext4", "dm-4 (lvm vg0-a) → dm-3 (lvm vg0-p-tpool) + dm-2 (lvm vg0-o) → nvme1n1", "on another one"),
         ("ext4", "dm-4 (lvm vg0-a) → dm-3 (lvm vg0-a_rimage_0) + dm-2 (lvm vg0-a_rmeta_0) → nvme1n1", "RAID"),
         ("ext4", "dm-4 (lvm vg0-a) → dm-3 (lvm vg0-a_corig) + dm-2 (lvm vg0-c_cvol) → nvme1n1", "cache"),
         ("ext4", "dm-4 (lvm vg0-a) → dm-3 (lvm vg0-a-real) → nvme1n1", "snapshot"),

@@ -13,7 +13,12 @@ pub(super) enum Layer {
         /// Its name.
         volume: String,
     },
-    /// A part of a logical volume that is none of its own: of a pool, a mirror, a snapshot.
+    /// A pool of thin volumes, or its data or metadata.
+    ThinPool {
+        /// Its group.
+        group: String,
+    },
+    /// A part of a logical volume that is none of its own: of a mirror, a cache, a snapshot.
     HiddenLogical,
     /// What is in LUKS.
     Luks,
@@ -71,10 +76,17 @@ fn logical(name: &str) -> Option<Layer> {
             // `pool_tdata`, `data_rimage_0` and the like (lvm(8), "reserved names").
             let part = [
                 "_cdata", "_cmeta", "_corig", "_cpool", "_cvol", "_mimage", "_mlog", "_rimage", "_rmeta",
-                "_tdata", "_tmeta", "_vdata", "_vorigin", "_wcorig", "_pmspare", "_imeta", "_iorig",
+                "_vdata", "_vorigin", "_wcorig", "_pmspare", "_imeta", "_iorig",
             ];
-            let hidden = part.iter().any(|p| volume.contains(p));
-            Some(if hidden { Layer::HiddenLogical } else { Layer::Logical { group, volume } })
+            if part.iter().any(|p| volume.contains(p)) {
+                return Some(Layer::HiddenLogical);
+            }
+            let of_pool = ["_tdata", "_tmeta"].iter().any(|p| volume.ends_with(p));
+            Some(if of_pool { Layer::ThinPool { group } } else { Layer::Logical { group, volume } })
+        }
+        // What is between a pool and its volumes (lvm2's lib/activate/dev_manager.c, `lv_layer`).
+        Err(names) if names.len() == 3 && names[2] == "tpool" && names.iter().all(|n| is_name(n)) => {
+            names.into_iter().next().map(|group| Layer::ThinPool { group })
         }
         Err(names) if names.len() > 2 && names.iter().all(|n| is_name(n)) => Some(Layer::HiddenLogical),
         _ => None,
@@ -138,10 +150,14 @@ mod tests {
                 "dm-0 (lvm vg0-data) → dm-1 (lvm vg0-pool-tpool) → dm-2 (lvm vg0-pool_tmeta) → nvme1n1",
                 vec![
                     vec![lv("vg0", "data")],
-                    vec![Layer::HiddenLogical],
-                    vec![Layer::HiddenLogical],
+                    vec![Layer::ThinPool { group: "vg0".into() }],
+                    vec![Layer::ThinPool { group: "vg0".into() }],
                     vec![Layer::Disk(None)],
                 ],
+            ),
+            (
+                "dm-0 (lvm vg0-data-real) → dm-1 (lvm vg0-pool_tdata_rimage_0) → nvme1n1",
+                vec![vec![Layer::HiddenLogical], vec![Layer::HiddenLogical], vec![Layer::Disk(None)]],
             ),
         ] {
             assert_eq!(layers(text), Ok(expected), "{text}");

@@ -210,7 +210,7 @@ fn device(group: &Group, volume: &Volume, here: &BTreeMap<&str, &Rc<Device>>) ->
     let extent = group.extent_size.checked_mul(SECTOR as u64).filter(|e| *e > 0).ok_or_else(strange)?;
     let mut parts = Vec::new();
     let mut next = 0;
-    for Segment { start, count, stripe_size, kind, stripes } in &volume.segments {
+    for Segment { start, count, stripe_size, kind, stripes, .. } in &volume.segments {
         if kind != "striped" && kind != "linear" {
             return Err(format!("LVM {kind}"));
         }

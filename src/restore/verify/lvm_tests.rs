@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::super::lvm_text::Thin;
 use super::super::tests::{Bytes, now};
 use super::*;
 
@@ -305,4 +306,25 @@ proptest! {
         header[..4].copy_from_slice(&sum.to_le_bytes());
         let _ = seen(&image);
     }
+}
+
+#[test]
+fn what_is_thin_says_where_it_lies() {
+    let volume = |name: &str, segment: &str| {
+        format!(
+            "{name} {{ status = [\"VISIBLE\"] segment_count = 1
+             segment1 {{ start_extent = 0 extent_count = 4 {segment} }} }}"
+        )
+    };
+    let pool =
+        "type = \"thin-pool\" metadata = \"p_tmeta\" pool = \"p_tdata\" transaction_id = 3 chunk_size = 128";
+    let thin = "type = \"thin\" thin_pool = \"p\" transaction_id = 0 device_id = 1";
+    let all = [volume("a", pool), volume("b", thin), volume("c", &format!("{thin} external_origin = \"o\""))];
+    let text =
+        format!("vg0 {{ id = \"x\" seqno = 1 extent_size = 128 logical_volumes {{ {} }} }}", all.concat());
+    let group = Group::read(&text).unwrap();
+    let of: Vec<_> = group.volumes.iter().map(|v| v.segments[0].thin.clone().unwrap()).collect();
+    let volume = |external| Thin::Volume { pool: "p".into(), external };
+    let pool = Thin::Pool { data: "p_tdata".into(), metadata: "p_tmeta".into() };
+    assert_eq!(of, [pool, volume(false), volume(true)]);
 }

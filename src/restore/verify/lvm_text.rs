@@ -56,6 +56,22 @@ pub(in crate::restore) struct Segment {
     pub kind: String,
     /// PV, and first extent on it.
     pub stripes: Vec<(String, u64)>,
+    /// Of thin provisioning: what it has instead.
+    pub thin: Option<Thin>,
+}
+
+/// Segments of thin provisioning (lib/thin/thin.c), by the names of other logical volumes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::restore) enum Thin {
+    Volume {
+        pool: String,
+        /// What was not written in it is read from a volume outside of the pool.
+        external: bool,
+    },
+    Pool {
+        data: String,
+        metadata: String,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,6 +147,14 @@ impl Group {
                     .collect::<Option<_>>()?,
                 _ => Vec::new(),
             };
+            let name = |of: &str| segment.text(of).map(str::to_owned);
+            let thin = match (name("thin_pool"), name("pool"), name("metadata")) {
+                (Some(pool), ..) => {
+                    Some(Thin::Volume { pool, external: segment.get("external_origin").is_some() })
+                }
+                (None, Some(data), Some(metadata)) => Some(Thin::Pool { data, metadata }),
+                _ => None,
+            };
             segments.push(Segment {
                 start: segment.number("start_extent")?,
                 count: segment.number("extent_count")?,
@@ -138,6 +162,7 @@ impl Group {
                 // A segment may have flags behind its type: `raid1+FLAG`.
                 kind: segment.text("type")?.split('+').next()?.to_owned(),
                 stripes,
+                thin,
             });
         }
         Some(Volume { name: name.to_owned(), visible, segments })

@@ -8,9 +8,9 @@ use super::{btrfs, luks, lvm, md};
 use crate::host::block::BlockDevice;
 
 pub(in crate::restore) use super::lvm::Pv;
-pub(in crate::restore) use super::lvm_text::Group;
+pub(in crate::restore) use super::lvm_text::{Group, Thin, Volume};
 #[cfg(test)]
-pub(in crate::restore) use super::lvm_text::{PvOfGroup, Segment, Volume};
+pub(in crate::restore) use super::lvm_text::{PvOfGroup, Segment};
 pub(in crate::restore) use super::md::Member;
 
 /// What it is a part of.
@@ -53,6 +53,20 @@ pub(in crate::restore) async fn of(device: &BlockDevice) -> Result<Part, String>
         Some(luks::Header::Damaged(what)) => damaged(what),
         None => Ok(Part::Nothing),
     }
+}
+
+/// The first bytes of what begins here on a device.
+///
+/// # Errors
+/// When they cannot be read.
+pub(in crate::restore) async fn bytes(
+    device: &BlockDevice,
+    at: u64,
+    length: usize,
+) -> Result<Vec<u8>, String> {
+    let mut disk = Disk::open(device)?;
+    disk.forget_cached();
+    disk.read(at, length).await.map_err(|e| format!("cannot read {}: {e}", device.name))
 }
 
 /// How many devices the btrfs on this one has.

@@ -33,9 +33,10 @@ mounted() {
 for disk in /sys/block/nvme*; do
     serial=$(tr -d ' ' <"$disk/device/serial")
     case " $* " in *" $serial "*) ;; *) continue ;; esac
-    theirs+="|${disk##*/}(p[0-9]+)?\\b|$serial"
-    # What lies on it, and the filesystem that it is a part of.
-    for on in "$disk"/holders/* "$disk"/holders/*/holders/*; do [ ! -e "$on" ] || theirs+="|\\b${on##*/}\\b"; done
+    # LVM says of no thin volume which disks it is on: by the name of its group.
+    theirs+="|${disk##*/}(p[0-9]+)?\\b|$serial|_r[0-9a-f]{8}\\b"
+    # What lies on it (a thin volume on its pool, that on its data), and the filesystem that it is a part of.
+    for on in "$disk"/holders/* "$disk"/holders/*/holders/* "$disk"/holders/*/holders/*/holders/*; do [ ! -e "$on" ] || theirs+="|\\b${on##*/}\\b"; done
     for folder in /sys/fs/btrfs/*-*; do [ ! -e "$folder/devices/${disk##*/}" ] || theirs+="|${folder##*/}"; done
 done
 {

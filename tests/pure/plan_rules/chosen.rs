@@ -29,6 +29,29 @@ fn sharing_goes_on_over_stripes() {
     assert_eq!((mounts(&plan), volumes(&plan).as_str()), (vec!["/a", "/b", "/c"], "123"));
 }
 
+/// The kernel has a thin volume on its pool alone, and that on its data and its metadata.
+#[test]
+fn a_thin_volume_takes_every_disk_of_its_pool() {
+    let facts = host(
+        "ebs nvme1n1 259:1 9 vol-11111111111111111\nebs nvme2n1 259:2 9 vol-22222222222222222\n\
+         ebs nvme3n1 259:3 9 vol-33333333333333333\nebs nvme4n1 259:4 9 vol-44444444444444444\n\
+         dm dm-0 254:0 9 name=vg0-pool_tmeta uuid=LVM-a-tmeta on=nvme3n1\n\
+         dm dm-1 254:1 9 name=vg0-pool_tdata uuid=LVM-b-tdata on=nvme1n1,nvme2n1\n\
+         dm dm-2 254:2 9 name=vg0-pool-tpool uuid=LVM-c-tpool on=dm-0,dm-1\n\
+         dm dm-3 254:3 9 name=vg0-data uuid=LVM-d on=dm-2\ndm dm-4 254:4 9 name=vg0-snap uuid=LVM-e on=dm-2\n\
+         mount 2 1 254:3 / /data rw - ext4 /dev/mapper/vg0-data rw\n\
+         mount 3 1 254:4 / /snap rw - ext4 /dev/mapper/vg0-snap rw\n\
+         mount 4 1 259:4 / /d rw - xfs /dev/d rw\n\
+         attached vol-11111111111111111 /dev/sdf 1 gp3\nattached vol-22222222222222222 /dev/sdg 1 gp3\n\
+         attached vol-33333333333333333 /dev/sdh 1 gp3\nattached vol-44444444444444444 /dev/sdi 1 gp3\n",
+    );
+    let plan = plan_with(&facts, |s| s.mounts = vec!["/data".into()]).unwrap();
+    assert_eq!((mounts(&plan), volumes(&plan).as_str()), (vec!["/data", "/snap"], "123"));
+    let stack = "dm-3 (lvm vg0-data) → dm-2 (lvm vg0-pool-tpool) → dm-0 (lvm vg0-pool_tmeta) + dm-1 (lvm vg0-pool_tdata) → \
+                 nvme3n1 + nvme1n1 + nvme2n1";
+    assert_eq!(filesystem(&plan, "/data").stack, stack, "as a restore reads it");
+}
+
 #[test]
 fn an_excluded_mount_takes_its_volume_out_unless_something_else_is_on_it() {
     let facts = facts("stacks");
