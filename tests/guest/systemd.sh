@@ -22,7 +22,8 @@ run_of() { # UNIT COMMAND…
     local of_unit=$1 before
     before=$(ends "$1")
     shift
-    "$@"
+    # How it ended is looked at afterwards.
+    "$@" || true
     await "the end of $of_unit" has_ended "$of_unit" "$before"
 }
 
@@ -138,6 +139,13 @@ await "the completion of its snapshots" all_completed
 run_of stillpoint-verify@default.service in_guest 'systemctl start stillpoint-verify@default.timer'
 expect "the verify timer: its unit ends well, in its sandbox" [ "$(of stillpoint-verify@default.service Result)" = success ]
 expect "and the ledger has it" in_guest "stillpoint list -o json | python3 -c 'import json, sys; print(json.load(sys.stdin))' | grep -q \"'verified': {\""
+# Beside their originals, with udev at work, in the unit's own sandbox: every filesystem, what is in LUKS by its key.
+in_guest 'printf "[defaults]\nluks_key_files = [\"/etc/luks.key\"]\n" >/etc/stillpoint/config.d/keys.toml'
+run_of stillpoint-verify-restore@default.service in_guest 'systemctl start stillpoint-verify-restore@default.service'
+expect "the unit that restores and verifies ends well" [ "$(of stillpoint-verify-restore@default.service Result)" = success ]
+[ "$(of stillpoint-verify-restore@default.service Result)" = success ] || in_guest 'journalctl -b -o cat -u stillpoint-verify-restore@default.service | tail -n 30' | sed 's/^/      /' >&2
+expect "it has looked at each filesystem" in_guest "journalctl -b -o cat -u stillpoint-verify-restore@default.service | tee /run/said | grep -qi sound"
+nothing_left "verified"
 in_guest 'systemctl disable --now stillpoint@default.timer stillpoint-verify@default.timer stillpoint-prune@default.timer 2>/dev/null'
 
 say "Killed with / frozen, journald on it"
