@@ -9,13 +9,12 @@ use std::future::pending;
 use std::io::{self, Seek, Write};
 use std::process::Stdio;
 
-use nix::sys::memfd::{MFdFlags, memfd_create};
-
 use super::environment::{PATH, home};
 use super::outcome::{HookOutcome, HookStatus, Phase};
 use super::process::{self, Program};
 use super::{not_started, started};
 use crate::config::settings::Notify;
+use crate::host::kernel;
 use crate::host::trust::Trusted;
 
 /// Runs the command of this section.
@@ -54,7 +53,7 @@ fn vars(notify: &Notify, told: &[(&str, String)]) -> Vec<(String, OsString)> {
 }
 
 fn input(document: &[u8]) -> io::Result<Stdio> {
-    let mut file = File::from(memfd_create(c"stillpoint-event", MFdFlags::MFD_CLOEXEC)?);
+    let mut file = File::from(kernel::memory_file(c"stillpoint-event")?);
     file.write_all(document)?;
     file.rewind()?;
     Ok(file.into())

@@ -210,10 +210,10 @@ fn what_cannot_be_restored_is_refused_before_anything_is_made() {
     assert!(refused(&whole, strange, Some(&here), &asked()).contains("not known"));
     let on: &dyn Fn(&mut Layout) = &|l| l.filesystems[0].stack = "nvme1n1; external journal nvme2n1".into();
     assert!(refused(&whole, on, Some(&here), &asked()).contains("beside its own"));
-    let thin: &dyn Fn(&mut Layout) = &|l| {
-        l.filesystems[0].stack = "dm-1 (lvm vg0-a) → dm-0 (lvm vg0-p-tpool) → nvme1n1".into();
+    let raid: &dyn Fn(&mut Layout) = &|l| {
+        l.filesystems[0].stack = "dm-1 (lvm vg0-a) → dm-0 (lvm vg0-a_rimage_0) → nvme1n1".into();
     };
-    assert!(refused(&whole, thin, Some(&here), &asked()).contains("LVM thin"));
+    assert!(refused(&whole, raid, Some(&here), &asked()).contains("LVM RAID"));
     let two: &dyn Fn(&mut Layout) = &|l| {
         let more = l.volumes[1].id.clone();
         l.filesystems[0].volumes.push(more);

@@ -126,7 +126,7 @@ pub(super) fn begin() -> nix::Result<Begun> {
 /// What mlockall and send say.
 pub(super) fn ready(shares: Vec<String>) -> nix::Result<()> {
     // A FITHAW that thaws nothing: nobody can freeze the filesystem that memfds are on.
-    let memfd = nix::sys::memfd::memfd_create(c"stillpoint", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?;
+    let memfd = kernel::memory_file(c"stillpoint")?;
     let _ = Linux.thaw(memfd.as_fd());
     drop(memfd);
     kernel::lock_memory()?;

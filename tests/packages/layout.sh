@@ -22,6 +22,12 @@ disabled_by_its_preset() {
     inside systemctl preset stillpoint-clean-up.timer stillpoint@default.timer 2>/dev/null
     nothing_enabled
 }
+# Functions that glibc has had since later than the floor of a release, and that are not asked for at run time. What has only moved
+# to another library or got another version since is left out: a program that is linked against an older one finds it there.
+newer_than_the_floor() { # PROGRAM
+    objdump --dynamic-syms "$1" | awk '/\*UND\*/ && $2 != "w"' | sed -nE 's/.*\(?GLIBC_2\.(1[89]|[2-9][0-9])[0-9.]*\)? +(.*)$/\2/p' |
+        grep -vE '^(__libc_start_main|dl[a-z]+|pthread_[a-z_]+|[fl]?stat(64)?|fstatat(64)?|mknod(at)?|pow|exp2?|log2?)$' >&2
+}
 only_comments() { ! grep -vE '^(#|$)' "$root/etc/stillpoint/stillpoint.toml" >&2; }
 in_the_catalog() { [[ $(inside journalctl --list-catalog 2>/dev/null) == *"9c12a663f3b34e918389876b96d92960 stillpoint"* ]]; }
 needrestart_leaves_units_alone() {
@@ -95,6 +101,10 @@ for name in $versions; do
     expect "the journal knows its messages" in_the_catalog
     expect "needrestart leaves its units alone" needrestart_leaves_units_alone
     expect "nothing is configured" only_comments
+    for program in stillpoint stillpoint-databases; do
+        said=$(newer_than_the_floor "$root/usr/bin/$program" 2>&1) || true
+        expect "$program asks for nothing that glibc 2.17 lacks${said:+ ($said)}" [ -z "$said" ]
+    done
     said_inside stillpoint config check
     expect "config check ends with 0" ended_with 0
     said_inside stillpoint plan --imds-endpoint http://127.0.0.1:9

@@ -12,12 +12,11 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{Answer, Inspect, Question, answer};
-use crate::host::thread;
+use crate::host::{kernel, thread};
 
 /// The hidden first argument that makes this binary the helper.
 pub const ARGUMENT: &str = "__inspect";
@@ -86,7 +85,7 @@ impl Inspect for Helper {
 
 /// The questions in memory: a pipe would have to be emptied by a process that may hang.
 fn written(questions: &[Question]) -> std::io::Result<OwnedFd> {
-    let mut file = File::from(memfd_create(c"questions", MFdFlags::MFD_CLOEXEC)?);
+    let mut file = File::from(kernel::memory_file(c"questions")?);
     file.write_all(&serde_json::to_vec(questions)?)?;
     file.rewind()?;
     Ok(file.into())

@@ -322,6 +322,19 @@ pub struct Page {
     pub replies: [AtomicU32; MAX_FILESYSTEMS],
 }
 
+/// A new file that is nowhere but in memory, closed on exec: memfd_create(2). By its number, because the C library has a
+/// function for it since 2.27, and packages are linked against 2.17.
+///
+/// # Errors
+/// What memfd_create says.
+pub fn memory_file(name: &std::ffi::CStr) -> nix::Result<OwnedFd> {
+    // SAFETY: the name is a string of C, which the kernel copies.
+    let fd = unsafe { libc::syscall(libc::SYS_memfd_create, name.as_ptr(), libc::MFD_CLOEXEC) };
+    let fd = RawFd::try_from(Errno::result(fd)?).map_err(|_| Errno::EOVERFLOW)?;
+    // SAFETY: the kernel has just made it, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// A mapping of [`Page`], shared through a memfd or a file in memory.
 #[derive(Debug)]
 pub struct SharedPage {
@@ -344,7 +357,7 @@ impl SharedPage {
     /// # Errors
     /// What memfd_create, ftruncate or mmap say.
     pub fn create() -> nix::Result<(Self, OwnedFd)> {
-        let fd = nix::sys::memfd::memfd_create(c"stillpoint", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?;
+        let fd = memory_file(c"stillpoint")?;
         Ok((Self::new(fd.as_fd())?, fd))
     }
 
