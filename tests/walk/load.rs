@@ -60,9 +60,10 @@ impl Load {
         self.writes.lock().unwrap().iter().find(around).map(|w| w.1)
     }
 
-    /// Did a write go through between these times? Then it was not frozen all the while.
+    /// Did a write go through between these times? Then it was not frozen all the while. One that began before does not count:
+    /// FIFREEZE waits for it, and on a busy machine the writer may look at the clock only after that.
     pub fn wrote_between(&self, from: i128, to: i128) -> bool {
-        self.writes.lock().unwrap().iter().any(|w| w.1 > from && w.1 < to)
+        self.writes.lock().unwrap().iter().any(|w| w.0 > from && w.1 < to)
     }
 }
 
