@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::restoring::{Restored, can_check, checks, one_at_a_time};
+use super::restoring::{Restored, can_check, checks, one_at_a_time, settings};
 use super::{Looked, Verify};
 use crate::cli::restore::error;
 use crate::cli::sets::Account;
@@ -46,7 +46,7 @@ pub(super) async fn would(
     let planned = mounted::planned(layout);
     tell(&planned);
     limit(verify)?;
-    check(&planned, &checks(global, account, set)?, &mut listen()?).await
+    check(&planned, &checks(settings(global, account, set)?), &mut listen()?).await
 }
 
 /// Mounts it, and judges it.
@@ -63,7 +63,7 @@ pub(super) async fn look(
     sweep(run_dir).await?;
     let planned = mounted::planned(layout);
     tell(&planned);
-    let checks = checks(global, account, set)?;
+    let checks = checks(settings(global, account, set)?);
     let limit = limit(verify)?;
     check(&planned, &checks, &mut interrupt).await?;
     let direct = account.direct(AT_ONCE).await?;

@@ -53,10 +53,11 @@ pub(super) async fn would(
     layout: &Layout,
     snapshots: &[TaggedSnapshot],
 ) -> Result<(), Error> {
-    let keys = keys(verify, global, account, set)?;
+    let of_plan = settings(global, account, set)?;
+    let keys = keys(verify, of_plan.as_ref())?;
     let planned = plan(verify, account, set, layout, snapshots, &keys).await?;
     tell(&planned);
-    check(account, &planned, &checks(global, account, set)?, &mut listen()?).await
+    check(account, &planned, &checks(of_plan), &mut listen()?).await
 }
 
 /// Restores it, judges it, and takes it down.
@@ -71,10 +72,11 @@ pub(super) async fn look(
     let mut interrupt = listen()?;
     let _alone = one_at_a_time(&account.loaded.settings.run_dir).await?;
     sweep(account).await?;
-    let keys = keys(verify, global, account, set)?;
+    let of_plan = settings(global, account, set)?;
+    let keys = keys(verify, of_plan.as_ref())?;
     let planned = plan(verify, account, set, layout, snapshots, &keys).await?;
     tell(&planned);
-    let checks = checks(global, account, set)?;
+    let checks = checks(of_plan);
     check(account, &planned, &checks, &mut interrupt).await?;
     let on = here(account);
     let mut id = None;
@@ -184,13 +186,17 @@ async fn plan(
         .map_err(|refusal| Error::new(Exit::Config, refusal.what).hint(refusal.hint))
 }
 
-/// The checks of the set's plan, where this host has it.
-pub(super) fn checks(global: &Global, account: &Account, set: &SnapshotSet) -> Result<Vec<Check>, Error> {
-    Ok(settings(global, account, set)?.map_or_else(Vec::new, |plan| plan.checks))
+/// The checks of a plan.
+pub(super) fn checks(plan: Option<PlanSettings>) -> Vec<Check> {
+    plan.map_or_else(Vec::new, |plan| plan.checks)
 }
 
 /// The set's plan, where this host has it.
-fn settings(global: &Global, account: &Account, set: &SnapshotSet) -> Result<Option<PlanSettings>, Error> {
+pub(super) fn settings(
+    global: &Global,
+    account: &Account,
+    set: &SnapshotSet,
+) -> Result<Option<PlanSettings>, Error> {
     if !account.loaded.plans.contains(&set.plan) {
         return Ok(None);
     }
@@ -199,14 +205,12 @@ fn settings(global: &Global, account: &Account, set: &SnapshotSet) -> Result<Opt
 }
 
 /// What opens LUKS: files alone, since a timer has nobody to ask.
-fn keys(verify: &Verify, global: &Global, account: &Account, set: &SnapshotSet) -> Result<Keys, Error> {
-    let of_plan =
-        || settings(global, account, set).map(|plan| plan.map_or_else(Vec::new, |p| p.luks_key_files));
+fn keys(verify: &Verify, plan: Option<&PlanSettings>) -> Result<Keys, Error> {
     let (said, files) = match verify.key_file.is_empty() {
-        true => ("luks_key_files", of_plan()?),
-        false => ("--key-file", verify.key_file.clone()),
+        true => ("luks_key_files", plan.map_or(&[][..], |plan| &plan.luks_key_files)),
+        false => ("--key-file", &verify.key_file[..]),
     };
-    Keys::of_files(&files).map_err(|what| Error::new(Exit::Config, format!("{said}: {what}")))
+    Keys::of_files(files).map_err(|what| Error::new(Exit::Config, format!("{said}: {what}")))
 }
 
 fn tell(planned: &Planned) {
