@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Finding;
+use crate::discover::volumes::serial_volume;
 use crate::discover::{BlockDevice, DeviceKind};
 use crate::host::inspect::{Answer, Inspect, Question};
 use crate::ids::{RunId, VolumeId};
@@ -80,13 +81,6 @@ fn disks<'a>(device: &'a BlockDevice, all: &'a [BlockDevice]) -> BTreeSet<&'a st
     found
 }
 
-/// The volume of a disk, by its serial number.
-fn volume(disk: &str, all: &[BlockDevice]) -> Option<VolumeId> {
-    let device = all.iter().find(|d| d.name == disk)?;
-    let DeviceKind::Disk { serial, .. } = &device.kind else { return None };
-    format!("vol-{}", serial.strip_prefix("vol")?.trim_start_matches('-')).parse().ok()
-}
-
 fn finding(
     (fstype, uuid): &(String, String),
     on: &[&BlockDevice],
@@ -94,8 +88,8 @@ fn finding(
     restored: &BTreeMap<VolumeId, RunId>,
 ) -> Finding {
     let names: Vec<String> = on.iter().map(|d| printable(&d.name).into_owned()).collect();
-    let volumes: BTreeSet<VolumeId> =
-        on.iter().flat_map(|d| disks(d, all)).filter_map(|disk| volume(disk, all)).collect();
+    let volume = |disk: &str| serial_volume(all.iter().find(|d| d.name == disk)?);
+    let volumes: BTreeSet<VolumeId> = on.iter().flat_map(|d| disks(d, all)).filter_map(volume).collect();
     let made: BTreeSet<&RunId> = volumes.iter().filter_map(|v| restored.get(v)).collect();
     let anew = match fstype.as_str() {
         "ext4" => " (`tune2fs -U random`)",
@@ -122,6 +116,7 @@ fn finding(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::discover::volumes::EBS_MODEL;
     use crate::doctor::Severity;
     use crate::ids::DevNo;
 
@@ -157,7 +152,8 @@ mod tests {
     }
 
     fn disk(name: &str, serial: &str) -> BlockDevice {
-        device(name, DeviceKind::Disk { model: String::new(), serial: serial.to_owned(), xen: false }, &[])
+        let model = EBS_MODEL.to_owned();
+        device(name, DeviceKind::Disk { model, serial: serial.to_owned(), xen: false }, &[])
     }
 
     fn warnings(devices: &[BlockDevice], on: On) -> Vec<Finding> {
