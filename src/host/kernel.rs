@@ -5,9 +5,10 @@
 
 mod raw;
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::hint::black_box;
-use std::io::{Read, Seek};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -32,6 +33,17 @@ pub struct WriteCounter {
     pub sectors: u64,
     /// Requests in flight now, reads included where only `stat` is known.
     pub in_flight: u64,
+}
+
+/// A [`memory_file`] with this in it, to be read from its beginning.
+///
+/// # Errors
+/// When it cannot be made or written.
+pub fn memory_file_of(name: &CStr, content: &[u8]) -> io::Result<File> {
+    let mut file = File::from(memory_file(name)?);
+    file.write_all(content)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 /// FIFREEZE, made by another process.

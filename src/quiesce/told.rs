@@ -4,10 +4,7 @@
 //! does not read (the document is a file in memory), or start what somebody else than root could change.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::future::pending;
-use std::io::{self, Seek, Write};
-use std::process::Stdio;
 
 use super::environment::{PATH, home};
 use super::outcome::{HookOutcome, HookStatus, Phase};
@@ -31,12 +28,12 @@ pub(crate) async fn tell(notify: &Notify, told: &[(&str, String)], document: &[u
     {
         return HookOutcome { hint: Some(loose.remedy.clone()), ..failed(not_started(&loose)) };
     }
-    let input = match input(document) {
+    let input = match kernel::memory_file_of(c"stillpoint-event", document) {
         Ok(input) => input,
         Err(e) => return failed(format!("cannot write what it is to be told: {e}")),
     };
     let program = Program { argv: &notify.command, user, vars: &vars };
-    process::run(&notify.name, Phase::Completed, program, input, notify.timeout, pending()).await
+    process::run(&notify.name, Phase::Completed, program, input.into(), notify.timeout, pending()).await
 }
 
 /// Its whole environment, by the rules of hooks: nothing of this process's own.
@@ -50,11 +47,4 @@ fn vars(notify: &Notify, told: &[(&str, String)]) -> Vec<(String, OsString)> {
     vars.retain(|(name, _)| !notify.environment.contains_key(name));
     vars.extend(notify.environment.iter().map(|(name, value)| (name.clone(), value.into())));
     vars
-}
-
-fn input(document: &[u8]) -> io::Result<Stdio> {
-    let mut file = File::from(kernel::memory_file(c"stillpoint-event")?);
-    file.write_all(document)?;
-    file.rewind()?;
-    Ok(file.into())
 }

@@ -4,8 +4,7 @@
 //! come. Must never: wait in the calling process for longer than the limit.
 
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -85,10 +84,7 @@ impl Inspect for Helper {
 
 /// The questions in memory: a pipe would have to be emptied by a process that may hang.
 fn written(questions: &[Question]) -> std::io::Result<OwnedFd> {
-    let mut file = File::from(kernel::memory_file(c"questions")?);
-    file.write_all(&serde_json::to_vec(questions)?)?;
-    file.rewind()?;
-    Ok(file.into())
+    Ok(kernel::memory_file_of(c"questions", &serde_json::to_vec(questions)?)?.into())
 }
 
 fn listen(program: &Path, input: OwnedFd, tell: &Sender<Heard>) {
