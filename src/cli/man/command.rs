@@ -7,7 +7,7 @@ use clap::{Arg, Command};
 
 use super::page::{Font, Page, Span, literal, placeholder, text};
 use super::reference::directive;
-use super::text::{Text, first_sentence};
+use super::text::{Text, ended, first_sentence};
 use crate::config::reference::sentence;
 
 /// The sections in their order; what a text has besides comes after the options.
@@ -250,12 +250,6 @@ fn meaning(argument: &Arg) -> String {
         out.push_str(if possible(argument).count() > names.len() { ", and of these:" } else { "." });
     }
     out
-}
-
-/// A whole sentence: clap takes the full stop away.
-pub(super) fn ended(help: &str) -> String {
-    let ends = help.is_empty() || help.trim_end_matches(')').ends_with(['.', '?', '!', ':']);
-    format!("{help}{}", if ends { "" } else { "." })
 }
 
 /// The text, and what it has at its end in square brackets, as clap itself writes defaults.

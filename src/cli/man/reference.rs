@@ -5,6 +5,7 @@
 
 use super::environment::VARIABLES;
 use super::page::{Page, Span, literal, text};
+use super::text::ended;
 use crate::config::reference::{Key, sentence, tables};
 use crate::config::{DROP_IN_DIRS, MAIN_FILE, RUN_DIR, STATE_DIR};
 use crate::exit::Exit;
@@ -36,7 +37,7 @@ pub(super) fn directive(page: &mut Page, cli: &clap::Command, words: &[&str]) ->
         ["commands", names @ ..] => {
             for name in names {
                 let about = cli.find_subcommand(name)?.get_about()?.to_string();
-                page.entry(page_of(name), &super::command::ended(&about));
+                page.entry(page_of(name), &ended(&about));
             }
         }
         ["keys", id] => {

@@ -68,3 +68,9 @@ pub(super) fn first_sentence(text: &str) -> String {
     let end = [". ", "? "].iter().filter_map(|end| text.find(end)).min().map_or(text.len(), |at| at + 1);
     text[..end].trim_end_matches('.').to_owned()
 }
+
+/// A whole sentence: clap takes the full stop away.
+pub(super) fn ended(help: &str) -> String {
+    let ends = help.is_empty() || help.trim_end_matches(')').ends_with(['.', '?', '!', ':']);
+    format!("{help}{}", if ends { "" } else { "." })
+}
