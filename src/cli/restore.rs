@@ -28,7 +28,7 @@ use self::root::OfRoot;
 use self::warming::Warming;
 use super::sets::{Account, SetName, alone, set_name};
 use super::start::{end, listen};
-use super::type_and_speed::TypeAndSpeed;
+use super::type_and_speed::{self, TypeAndSpeed};
 use super::{Global, Output, absolute, print, print_document, say};
 use crate::clock::System;
 use crate::config;
@@ -87,25 +87,25 @@ pub(super) struct Restore {
     #[command(flatten)]
     of_copy: OfCopy,
     /// The Availability Zone to make the new volumes in [default: this instance's].
-    #[arg(help_heading = "The new volumes", long, value_name = "ZONE", value_parser = zone)]
+    #[arg(help_heading = type_and_speed::HEADING, long, value_name = "ZONE", value_parser = zone)]
     az: Option<String>,
     #[command(flatten)]
     speed: TypeAndSpeed,
     /// A larger volume: of the one that this volume or this filesystem was on, in GiB; can be repeated.
-    #[arg(help_heading = "The new volumes", long, value_name = "VOLUME|PATH=GIB", value_parser = size::read)]
+    #[arg(help_heading = type_and_speed::HEADING, long, value_name = "VOLUME|PATH=GIB", value_parser = size::read)]
     size: Vec<size::Size>,
     /// Grow the filesystem of a larger volume with it.
-    #[arg(help_heading = "The new volumes", long, requires = "size", conflicts_with_all = ["in_place", "read_only", "no_mount", "no_attach", "copy_out"])]
+    #[arg(help_heading = type_and_speed::HEADING, long, requires = "size", conflicts_with_all = ["in_place", "read_only", "no_mount", "no_attach", "copy_out"])]
     grow: bool,
     /// Encrypt the new volumes with this KMS key: an id, an ARN or alias/NAME.
-    #[arg(help_heading = "The new volumes", long, value_name = "KEY", value_parser = config::kms_key)]
+    #[arg(help_heading = type_and_speed::HEADING, long, value_name = "KEY", value_parser = config::kms_key)]
     key: Option<String>,
     /// A file with a key of LUKS, which root alone can read; can be repeated: each is tried [default: the terminal is
     /// asked].
-    #[arg(help_heading = "The new volumes", long, value_name = "FILE", value_parser = absolute, conflicts_with_all = ["no_mount", "no_attach", "in_place", "undo", "left"])]
+    #[arg(help_heading = type_and_speed::HEADING, long, value_name = "FILE", value_parser = absolute, conflicts_with_all = ["no_mount", "no_attach", "in_place", "undo", "left"])]
     key_file: Vec<PathBuf>,
     /// EC2 reads all data from the snapshots at this rate in MiB/s, for a price; else it comes as it is read.
-    #[arg(help_heading = "The new volumes", long, value_name = "RATE", value_parser = clap::value_parser!(i32).range(100..=300))]
+    #[arg(help_heading = type_and_speed::HEADING, long, value_name = "RATE", value_parser = clap::value_parser!(i32).range(100..=300))]
     init_rate: Option<i32>,
     #[command(flatten)]
     warming: Warming,

@@ -15,6 +15,7 @@ use super::super::follow::{Progress, Row, gib};
 use super::super::say;
 use super::super::sets::Account;
 use super::super::start::end;
+use super::super::type_and_speed;
 use super::Restore;
 use crate::clock::{Clock as _, System};
 use crate::ec2::direct::Direct as _;
@@ -40,7 +41,7 @@ const A_LINE: Duration = Duration::from_secs(30);
 pub(super) struct Warming {
     /// Read what was restored, so that its first use is not slow. It takes as long as S3 does; --init-rate has EC2 read
     /// it, for a price.
-    #[arg(help_heading = "The new volumes", long, value_name = "WHAT", value_enum, default_value_t, hide_default_value = true,
+    #[arg(help_heading = type_and_speed::HEADING, long, value_name = "WHAT", value_enum, default_value_t, hide_default_value = true,
         conflicts_with_all = ["no_attach", "in_place", "root", "copy_out", "undo", "left"])]
     pub(super) warm: Warm,
 }
