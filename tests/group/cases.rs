@@ -192,6 +192,11 @@ impl Case {
         Self { fault: Fault::None, when: When::At(Step::Close), who: 0, api: None }
     }
 
+    /// Does nothing go wrong in it?
+    pub fn is_plain(&self) -> bool {
+        self.fault == Fault::None && self.api.is_none()
+    }
+
     pub fn all() -> Vec<Self> {
         let mut all = vec![Self::none()];
         for (n, fault) in Fault::ALL.into_iter().enumerate() {

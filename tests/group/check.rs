@@ -110,7 +110,7 @@ fn ends(case: &Case, ended: &[Ended], sets: &[Vec<Value>], wrong: &mut Vec<Strin
             }
         }
     }
-    if case.fault == Fault::None && case.api.is_none() {
+    if case.is_plain() {
         let codes: Vec<_> = ended.iter().map(|e| e.code).collect();
         if codes != [Some(0); 3] {
             wrong.push(format!("nothing went wrong, and the members ended with {codes:?}"));

@@ -134,7 +134,7 @@ impl Lane {
              lease = \"{lease}s\"\ncall_timeout = \"{call}s\"\n"
         );
         // Where nothing goes wrong, a busy machine must not make something go wrong.
-        let times = if case.fault == Fault::None && case.api.is_none() { rig::hosts::TIMES } else { &short };
+        let times = if case.is_plain() { rig::hosts::TIMES } else { &short };
         self.hosts.configure(times, "");
         for rig in &mut self.hosts.rigs {
             rig.await_quiet();
@@ -158,7 +158,7 @@ impl Lane {
         command.arg("exec").arg("--dir").arg(rig.path("sim")).arg("--");
         command.arg(std::env::current_exe().unwrap());
         let short = format!("{}s", WINDOW * longer);
-        let window = if case.fault == Fault::None && case.api.is_none() { patience::WINDOW } else { &short };
+        let window = if case.is_plain() { patience::WINDOW } else { &short };
         let folder = rig.path("").to_str().unwrap().to_owned();
         let env = BTreeMap::from([(agent::FOLDER, folder.as_str()), (agent::WINDOW, window)]);
         command.envs(env).env_remove("AWS_REGION").env_remove("AWS_DEFAULT_REGION");
