@@ -8,13 +8,6 @@ use rig::namespace::Namespace;
 use rig::program::{Ended, Run, await_some};
 use serde_json::Value;
 
-pub fn take(space: &Namespace) -> String {
-    let taken = space.run(&["snapshot", "-o", "json"]);
-    let set = taken.exits(0).record()["run_id"].as_str().unwrap().to_owned();
-    space.rig.await_quiet();
-    set
-}
-
 /// Two filesystems with something in them, of which a set is taken before they change.
 pub fn two() -> (Namespace, String) {
     let space = Namespace::empty(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
@@ -24,7 +17,7 @@ pub fn two() -> (Namespace, String) {
     for name in ["a", "b"] {
         space.sh(&format!("echo old >{0}/f; mkdir {0}/d; sync -f {0}", space.at(name)));
     }
-    let set = take(&space);
+    let set = space.take();
     for name in ["a", "b"] {
         space.sh(&format!("echo new >{0}/f; rmdir {0}/d; sync -f {0}", space.at(name)));
     }
@@ -293,7 +286,7 @@ fn restores_in_place_are_taken_back_in_reverse() {
     let one = id(restore(&space, &[&first, "--in-place", "-o", "json"]));
     let between = attached(&space);
     space.sh(&format!("for d in {} {}; do echo between >$d/f; done; sync", space.at("a"), space.at("b")));
-    let second = take(&space);
+    let second = space.take();
     space.sh(&format!("for d in {} {}; do echo late >$d/f; done; sync", space.at("a"), space.at("b")));
     let two = id(restore(&space, &[&second, "--in-place", "-o", "json"]));
     assert_eq!(content(&space, &BOTH), ["between\n"; 2]);
@@ -437,7 +430,7 @@ fn btrfs_with_subvolumes_and_mounts_in_each_other() {
         space.rig.device("a"),
         space.at("a"),
     ));
-    let set = take(&space);
+    let set = space.take();
     space.sh(&format!("for d in {c} {c}/home {c}/inner; do echo new >$d/f; done; sync"));
     let names = ["c", "c/home", "c/inner", "a"];
     let mounts = as_mounted(&space, &names);

@@ -6,7 +6,7 @@ use rig::namespace::Namespace;
 use rig::program::await_some;
 
 use super::in_place::{
-    BOTH, NEW, OLD, as_mounted, attached, content, elements, listed, replaced, restore, take, two,
+    BOTH, NEW, OLD, as_mounted, attached, content, elements, listed, replaced, restore, two,
 };
 
 /// Restores in place, and returns the restore's id.
@@ -197,7 +197,7 @@ fn what_another_restore_keeps_is_not_put_back() {
     let one = done(&space, &first);
     let between = attached(&space);
     space.sh(&format!("for d in {} {}; do echo between >$d/f; done; sync", space.at("a"), space.at("b")));
-    let second = take(&space);
+    let second = space.take();
     let two = done(&space, &second);
     for (_, volume) in &between {
         let of = format!("ResourceId.1={volume}");
@@ -228,7 +228,7 @@ fn what_was_made_anew_since_the_set_is_mounted_by_its_name() {
         ));
     };
     made("old");
-    let set = take(&space);
+    let set = space.take();
     space.sh(&format!(
         "umount {home} {bound}; btrfs -q subvolume delete {c}/@home; rm -r {d}/x; mkdir {d}/y; \
          btrfs -q subvolume create {c}/@other"

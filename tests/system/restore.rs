@@ -6,13 +6,6 @@ use rig::namespace::Namespace;
 use rig::program::{Ended, await_some};
 use serde_json::Value;
 
-fn take(space: &Namespace) -> String {
-    let taken = space.run(&["snapshot", "-o", "json"]);
-    let set = taken.exits(0).record()["run_id"].as_str().unwrap().to_owned();
-    space.rig.await_quiet();
-    set
-}
-
 /// Two filesystems with something in them.
 fn two() -> Namespace {
     let space = Namespace::start(&[("a", Fs::Ext4), ("b", Fs::Xfs)]);
@@ -62,7 +55,7 @@ fn nothing_is_left(space: &Namespace, id: &str, target: &str) {
 #[test]
 fn a_set_is_mounted_beside_its_originals_and_taken_back() {
     let space = two();
-    let set = take(&space);
+    let set = space.take();
     for name in ["a", "b"] {
         space.sh(&format!("echo later >{0}/later; rm {0}/before; sync -f {0}", space.at(name)));
     }
@@ -111,7 +104,7 @@ fn a_set_is_mounted_beside_its_originals_and_taken_back() {
 #[test]
 fn a_look_writes_nothing_and_keeps_the_identity() {
     let space = two();
-    let set = take(&space);
+    let set = space.take();
     let target = space.at("look");
     let done =
         restore(&space, &[&set, "--to", &target, "--read-only", "--mount", &space.at("b"), "-o", "json"]);
@@ -149,7 +142,7 @@ fn btrfs_comes_back_with_its_subvolumes_and_an_identity_of_its_own() {
         space.at("c"),
         space.at("home")
     ));
-    let set = take(&space);
+    let set = space.take();
     let original = uuid(&space, &space.at("c"));
     // Two loop devices over one file are one device to btrfs-progs, and it refuses what is mounted.
     space.sh(&format!("umount {} {}", space.at("home"), space.at("c")));
@@ -169,7 +162,7 @@ fn btrfs_comes_back_with_its_subvolumes_and_an_identity_of_its_own() {
 #[test]
 fn what_fails_halfway_is_taken_back() {
     let space = two();
-    let set = take(&space);
+    let set = space.take();
     let before = originals(&space);
     let target = space.at("back");
     let refused =
@@ -185,13 +178,13 @@ fn what_fails_halfway_is_taken_back() {
     }
     // What cannot work is refused before anything is made.
     space.sh(&format!("mkdir {target}; touch {target}/x"));
-    let made = space.rig.calls("CreateVolume").iter().filter(|c| c["dry_run"] == false).count();
+    let made = space.rig.calls("CreateVolume").len();
     restore(&space, &[&set, "--to", &target]).exits(78).says("is not empty");
     restore(&space, &[&set, "--to", &space.at("a")]).exits(78);
     restore(&space, &[&set, "--az", "us-east-1b"]).exits(78).says("is not the zone");
     space.rig.control("POST", "iam", "{\"deny\": [\"ec2:CreateVolume\"]}");
     restore(&space, &[&set, "--to", &space.at("new")]).exits(77).says("CreateVolume");
-    let after = space.rig.calls("CreateVolume").iter().filter(|c| c["dry_run"] == false).count();
+    let after = space.rig.calls("CreateVolume").len();
     assert_eq!(made, after, "nothing was made");
     assert!(listed(&space).is_empty());
 }
@@ -200,7 +193,7 @@ fn what_fails_halfway_is_taken_back() {
 #[test]
 fn a_restore_that_is_killed_is_gone_on_with_or_taken_back() {
     let space = two();
-    let set = take(&space);
+    let set = space.take();
     let before = originals(&space);
     for (n, (action, call, go_on)) in [
         ("CreateVolume", "2", true),
@@ -247,7 +240,7 @@ fn a_restore_that_is_killed_is_gone_on_with_or_taken_back() {
 #[test]
 fn no_tag_makes_undo_delete_what_no_restore_has_made() {
     let space = two();
-    let set = take(&space);
+    let set = space.take();
     let before = originals(&space);
     let target = space.at("back");
     let done = restore(&space, &[&set, "--to", &target, "-o", "json"]).exits(0).record();
@@ -271,7 +264,7 @@ fn no_tag_makes_undo_delete_what_no_restore_has_made() {
 #[test]
 fn volumes_alone_are_made_in_any_zone_and_by_other_measures() {
     let space = two();
-    let set = take(&space);
+    let set = space.take();
     let made =
         restore(&space, &[&set, "--no-attach", "--az", "us-east-1b", "--type", "standard", "-o", "json"]);
     let made = made.exits(0).record();
@@ -290,7 +283,7 @@ fn volumes_alone_are_made_in_any_zone_and_by_other_measures() {
 #[test]
 fn no_volume_of_the_same_snapshot_goes_with_a_restore_that_has_not_made_it() {
     let space = two();
-    let set = take(&space);
+    let set = space.take();
     let target = space.at("back");
     let snapshot =
         space.rig.snapshots().iter().find(|s| s["tags"]["stillpoint:run"] == set.as_str()).unwrap()["id"]
@@ -315,7 +308,7 @@ fn no_volume_of_the_same_snapshot_goes_with_a_restore_that_has_not_made_it() {
 #[test]
 fn an_answer_that_is_lost_and_a_volume_that_is_shown_late_leave_nothing_behind() {
     let space = two();
-    let set = take(&space);
+    let set = space.take();
     let target = space.at("back");
     for (action, kind) in
         [("CreateVolume", "drop-after"), ("AttachVolume", "drop-after"), ("AttachVolume", "drop-before")]
@@ -347,7 +340,7 @@ fn an_answer_that_is_lost_and_a_volume_that_is_shown_late_leave_nothing_behind()
 #[test]
 fn a_restore_that_is_done_keeps_what_was_written_to_it() {
     let space = two();
-    let set = take(&space);
+    let set = space.take();
     let target = space.at("back");
     let done = restore(&space, &[&set, "--to", &target, "-o", "json"]).exits(0).record();
     let id = done["restores"][0]["id"].as_str().unwrap().to_owned();
@@ -382,7 +375,7 @@ fn a_restore_that_is_done_keeps_what_was_written_to_it() {
 #[test]
 fn a_disk_that_somebody_looks_at_is_detached_when_he_lets_go() {
     let space = two();
-    let set = take(&space);
+    let set = space.take();
     let mount = space.at("a");
     let done = restore(&space, &[&set, "--no-mount", "--mount", &mount, "-o", "json"]).exits(0).record();
     let id = done["restores"][0]["id"].as_str().unwrap();

@@ -12,15 +12,8 @@ fn each() -> (Namespace, String) {
     for name in ["a", "b", "c"] {
         space.sh(&format!("seq 1000 >{0}/before; sync -f {0}", space.at(name)));
     }
-    let set = take(&space);
+    let set = space.take();
     (space, set)
-}
-
-fn take(space: &Namespace) -> String {
-    let taken = space.run(&["snapshot", "-o", "json"]);
-    let set = taken.exits(0).record()["run_id"].as_str().unwrap().to_owned();
-    space.rig.await_quiet();
-    set
 }
 
 fn restore(space: &Namespace, more: &[&str]) -> Ended {
@@ -104,7 +97,7 @@ fn without_grow_only_the_volume_is_larger_and_what_cannot_be_is_refused() {
 fn what_dies_while_it_grows_is_gone_on_with_and_what_fails_is_taken_back() {
     let space = Namespace::start(&[("a", Fs::Ext4)]);
     space.rig.configure("");
-    let set = take(&space);
+    let set = space.take();
     std::fs::create_dir(space.path("bin")).unwrap();
     space.sh("mount -t tmpfs -o mode=755 stillpoint-test /usr/local/sbin");
     let tool = |text: &str| {

@@ -2,7 +2,7 @@
 //!
 //! cryptsetup and dmsetup are stood in for (`rig::luks`); the real ones are at work in `tests/guest/stacked.sh`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
 use rig::Fs;
@@ -24,17 +24,13 @@ fn three() -> Namespace {
     space
 }
 
-fn write(space: &Namespace, name: &str) {
-    for of in ["a", "l", "m"].map(|n| space.at(n)) {
-        space.sh(&format!("for n in $(seq 40); do echo {name} >{of}/{name}-$n; sync {of}/{name}-$n; done"));
-    }
-}
-
-fn take(space: &Namespace) -> String {
-    let taken = space.run(&["snapshot", "-o", "json"]);
-    let set = taken.exits(0).record()["run_id"].as_str().unwrap().to_owned();
-    space.rig.await_quiet();
-    set
+/// A set of one filesystem in LUKS, with its key.
+fn in_luks(space: &Namespace) -> (Luks<'_>, PathBuf, String) {
+    space.rig.configure("");
+    let luks = Luks::new(space);
+    let key = luks.key("key");
+    luks.make("l", &key, EXT4);
+    (luks, key, space.take())
 }
 
 fn verify(space: &Namespace, set: &str, more: &[&str]) -> Ended {
@@ -42,7 +38,7 @@ fn verify(space: &Namespace, set: &str, more: &[&str]) -> Ended {
 }
 
 fn made(space: &Namespace) -> usize {
-    space.rig.calls("CreateVolume").iter().filter(|c| c["dry_run"] == false).count()
+    space.rig.calls("CreateVolume").len()
 }
 
 fn finding<'a>(space: &Namespace, said: &'a Value, name: &str) -> (&'a str, &'a str) {
@@ -73,8 +69,8 @@ fn what_is_in_luks_is_opened_with_key_files_judged_and_closed() {
     let (first, second) = (luks.key("first.key"), luks.key("second.key"));
     luks.make("l", &first, XFS);
     luks.make("m", &second, EXT4);
-    write(&space, "before");
-    let set = take(&space);
+    space.write(&["a", "l", "m"], "before");
+    let set = space.take();
 
     // No key, and nobody is asked: what is not in LUKS is looked at.
     let said = verify(&space, &set, &["-o", "json"]).exits(0).record();
@@ -116,10 +112,10 @@ fn a_false_label_is_caught_also_in_luks() {
     let key = luks.key("key");
     luks.make("l", &key, XFS);
     luks.make("m", &key, EXT4);
-    write(&space, "before");
-    let set = take(&space);
+    space.write(&["a", "l", "m"], "before");
+    let set = space.take();
     space.sh(&format!("umount {}", space.at("a"))); // by which it is as its label says
-    write_unfrozen(&space);
+    space.write(&["l", "m"], "unfrozen");
     without_a_freeze(&space.rig, &set);
     let said = verify(&space, &set, &["--key-file", text(&key), "-o", "json"]).exits(24).record();
     assert_eq!(finding(&space, &said, "a").0, "sound", "{said}");
@@ -129,22 +125,12 @@ fn a_false_label_is_caught_also_in_luks() {
     nothing_is_left(&space, &luks);
 }
 
-fn write_unfrozen(space: &Namespace) {
-    for of in ["l", "m"].map(|n| space.at(n)) {
-        space.sh(&format!("for n in $(seq 40); do echo x >{of}/unfrozen-$n; sync {of}/unfrozen-$n; done"));
-    }
-}
-
 /// Killed or interrupted at any step of opening, looking and closing, or closed by nobody: nothing is left, at once or by
 /// the next one.
 #[test]
 fn nothing_stays_open_of_one_that_is_interrupted_or_killed() {
     let space = Namespace::empty(&[("l", Fs::Ext4)]);
-    space.rig.configure("");
-    let luks = Luks::new(&space);
-    let key = luks.key("key");
-    luks.make("l", &key, EXT4);
-    let set = take(&space);
+    let (luks, key, set) = in_luks(&space);
     for step in ["before-uuid", "after-uuid", "before-open", "after-open", "before-remove", "after-remove"] {
         for signal in [Signal::SIGTERM, Signal::SIGKILL] {
             luks.hold(step);
@@ -170,11 +156,7 @@ fn nothing_stays_open_of_one_that_is_interrupted_or_killed() {
 #[test]
 fn a_key_file_that_others_can_read_is_refused_before_anything_is_made() {
     let space = Namespace::empty(&[("l", Fs::Ext4)]);
-    space.rig.configure("");
-    let luks = Luks::new(&space);
-    let key = luks.key("key");
-    luks.make("l", &key, EXT4);
-    let set = take(&space);
+    let (_luks, key, set) = in_luks(&space);
     let file = text(&key);
     for (change, says) in [
         (format!("chmod 640 {file}"), "can be read by others"),

@@ -20,22 +20,15 @@ fn three() -> (Namespace, String) {
     let space = Namespace::start(&[("a", Fs::Ext4), ("b", Fs::Xfs), ("c", Fs::Btrfs)]);
     space.rig.configure("");
     write(&space, "before");
-    let set = take(&space);
+    let set = space.take();
     (space, set)
 }
 
 /// Writes and syncs, so that a journal has something to replay until it is frozen or unmounted.
 fn write(space: &Namespace, name: &str) {
-    for of in ["a", "b", "c"].map(|n| space.at(n)).iter().filter(|m| std::path::Path::new(m).exists()) {
-        space.sh(&format!("for n in $(seq 40); do echo {name} >{of}/{name}-$n; sync {of}/{name}-$n; done"));
-    }
-}
-
-fn take(space: &Namespace) -> String {
-    let taken = space.run(&["snapshot", "-o", "json"]);
-    let set = taken.exits(0).record()["run_id"].as_str().unwrap().to_owned();
-    space.rig.await_quiet();
-    set
+    let here = |volume: &&str| std::path::Path::new(&space.at(volume)).exists();
+    let volumes: Vec<&str> = ["a", "b", "c"].into_iter().filter(here).collect();
+    space.write(&volumes, name);
 }
 
 /// The same set, of what was not frozen, under the label that it has.
@@ -107,7 +100,7 @@ fn a_set_is_mounted_and_checked_without_a_volume() {
         "exec 7>{0}/x 8>{1}/x 9>{2}/x; rm {0}/x {1}/x {2}/x; echo data | tee /dev/fd/7 /dev/fd/8 >&9; echo ready; exec cat",
         open[0], open[1], open[2]
     ));
-    let set = take(&space);
+    let set = space.take();
     let dry = verify(&space, &set, &["-n", "-o", "json"]);
     let dry = dry.exits(0).says("for at most about $0.0").says("only blocks that a mount").record();
     assert_eq!((&dry["cost"]["at_most"], &dry["verdict"]), (&true.into(), &"not_looked".into()), "{dry}");
@@ -331,7 +324,7 @@ fn a_check_sees_the_mounted_files() {
         check("writes", r#"echo other >"$file""#, "writable = true"),
     ];
     space.rig.configure(&good.concat());
-    let set = take(&space);
+    let set = space.take();
     // The kernel reads ahead: it waits for several parts of a block at the same time.
     let slow = serde_json::json!({"action": "ebs:GetSnapshotBlock", "kind": "delay-before", "delay_ms": 100, "times": 1000});
     space.rig.control("POST", "faults", &slow.to_string());

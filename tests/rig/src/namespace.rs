@@ -163,6 +163,24 @@ impl Namespace {
         self.spawn(arguments).end()
     }
 
+    /// Takes a set, and waits until it is completed. Returns its id.
+    pub fn take(&self) -> String {
+        let taken = self.run(&["snapshot", "-o", "json"]);
+        let set = taken.exits(0).record()["run_id"].as_str().unwrap().to_owned();
+        self.rig.await_quiet();
+        set
+    }
+
+    /// Writes forty files on what these volumes are mounted at, and syncs each: a journal then has something to replay until
+    /// it is frozen or unmounted.
+    pub fn write(&self, volumes: &[&str], name: &str) {
+        for of in volumes.iter().map(|volume| self.at(volume)) {
+            self.sh(&format!(
+                "for n in $(seq 40); do echo {name} >{of}/{name}-$n; sync {of}/{name}-$n; done"
+            ));
+        }
+    }
+
     /// A run in which strace injects this into system calls, such as `umount2:error=EBUSY:when=2`.
     pub fn run_injected(&self, inject: &str, arguments: &[&str]) -> Ended {
         self.spawn_injected(inject, arguments).end()
